@@ -1,0 +1,91 @@
+"""Which time it is: here, and at Okta.
+
+Invariant: nothing that decides whether a token is still good reads a clock that can step or that stops while the
+machine sleeps; the wall clock serves only as the first guess of Okta's time.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from email.utils import parsedate_to_datetime
+from typing import Protocol
+
+__all__ = ["SYSTEM_CLOCK", "Clock", "OktaClock", "SystemClock", "http_date"]
+
+
+class Clock(Protocol):
+    """Two readings in seconds; the tests bring a simulated one."""
+
+    @property
+    def now(self) -> Callable[[], float]:
+        """A clock that neither steps nor stops; only differences mean anything."""
+        ...
+
+    @property
+    def wall(self) -> Callable[[], float]:
+        """Seconds since the epoch, as far as this machine knows."""
+        ...
+
+
+def _steady() -> Callable[[], float]:
+    # time.monotonic() stops in suspend on Linux (CLOCK_MONOTONIC) and on macOS (mach_absolute_time): a laptop that
+    # slept over lunch would take an expired token for a good one. On Windows it counts the time asleep.
+    if sys.platform == "linux":
+        return lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
+    if sys.platform == "darwin":
+        return lambda: time.clock_gettime(time.CLOCK_MONOTONIC)
+    return time.monotonic
+
+
+class SystemClock:
+    """The machine's own clocks."""
+
+    __slots__ = ("now", "wall")
+
+    def __init__(self) -> None:
+        self.now: Callable[[], float] = _steady()
+        self.wall: Callable[[], float] = time.time
+
+
+SYSTEM_CLOCK = SystemClock()
+
+
+class OktaClock:
+    """Okta's time in seconds since the epoch, as learnt from the ``Date`` header of the token endpoint's answers.
+
+    Once learnt it is carried on by the steady clock, so a wall clock that is wrong, or that is put right later, does
+    not matter. ``Date`` is cut to whole seconds and is some milliseconds old when read, so this runs up to about a
+    second late and never early: an ``iat`` taken from it is not in Okta's future, which Okta refuses without leeway.
+    """
+
+    __slots__ = ("_anchor", "_clock")
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._anchor: tuple[float, float] | None = None  # (steady reading, Okta's time then)
+
+    def now(self) -> float:
+        """Seconds since the epoch at Okta; this machine's wall clock until an answer has been seen."""
+        anchor = self._anchor
+        return self._clock.wall() if anchor is None else anchor[1] + (self._clock.now() - anchor[0])
+
+    def learn(self, date: str | None) -> float:
+        """Takes over a ``Date`` header just received; answers by how many seconds that moved the clock (0 if unusable)."""
+        told = http_date(date)
+        if told is None:
+            return 0.0
+        moved = told - self.now()
+        self._anchor = (self._clock.now(), told)
+        return moved
+
+
+def http_date(text: str | None) -> float | None:
+    """Seconds since the epoch of an HTTP date (RFC 9110 section 5.6.7); ``None`` for anything else."""
+    if not text:
+        return None
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None

@@ -1,0 +1,167 @@
+"""What a flow may ask for.
+
+A *flow* is a generator. It yields *effects*, plain frozen data that say what is wanted, and is resumed with the
+answer, or with the exception that stands for it. A *runtime* (``okta_m2m.runtimes``) does what effects say; an
+*adapter* does the three that concern the caller's own request. ``Effect.__iter__`` is itself a one-step flow, so that
+inside a flow ``response = yield from Send(request)`` reads, and type-checks, like ``await``::
+
+    flow yields            performed by    resumed with
+    -------------------    ------------    ------------------------------------------------------
+    Send(request)          runtime         Response; SendFailed is thrown in if none came
+    Sign(signer, message)  runtime         bytes
+    Snapshot(signer)       runtime         the signer to use for one signature, re-read if need be
+    Sleep(seconds)         runtime         None
+    Wait(landing)          runtime         True if it landed in time
+    Spawn(flow, ended)     runtime         None, at once
+    Attempt(headers)       adapter         Response (body not read)
+    Peek(limit)            adapter         first bytes of that response's body, which stays whole
+    Discard()              adapter         None, when that response has let go of its connection
+
+Invariant: no effect, request or response shows a header or a body in its ``repr``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    from .keys import Signer
+    from .tokens import Token
+
+__all__ = [
+    "Attempt",
+    "Discard",
+    "Effect",
+    "Flow",
+    "Peek",
+    "Request",
+    "Response",
+    "Send",
+    "SendFailed",
+    "Sign",
+    "Sleep",
+    "Snapshot",
+    "Spawn",
+    "Wait",
+]
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request of our own, to the token endpoint."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(repr=False, default_factory=dict)
+    body: bytes = field(repr=False, default=b"")
+
+
+class Response:
+    """An answer: its status, its headers (any case, several of a name), and its body where it was read."""
+
+    __slots__ = ("_headers", "body", "status")
+
+    def __init__(self, status: int, headers: Iterable[tuple[str, str]] = (), body: bytes = b"") -> None:
+        self.status = status
+        self.body = body
+        self._headers = [(name.lower(), value) for name, value in headers]
+
+    def all(self, name: str) -> list[str]:
+        """Every value of that header, in order."""
+        name = name.lower()
+        return [value for key, value in self._headers if key == name]
+
+    def get(self, name: str) -> str | None:
+        """The first value of that header."""
+        name = name.lower()
+        return next((value for key, value in self._headers if key == name), None)
+
+    def __repr__(self) -> str:
+        return f"Response(status={self.status})"
+
+
+class SendFailed(Exception):
+    """No answer came: name look-up, connection, TLS, time-out, reset. Thrown into a flow by ``Send``; retried there."""
+
+
+class Effect(Generic[T_co]):
+    """Base of the effects; ``T_co`` is the type of the answer."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Generator[Effect[T_co], Any, T_co]:
+        answer: T_co = yield self
+        return answer
+
+
+Flow: TypeAlias = Generator[Effect[Any], Any, T]
+
+
+@dataclass(frozen=True, slots=True)
+class Send(Effect[Response]):
+    """Our own request: redirects not followed, at most 1 MiB read, ``timeout`` seconds for all of it."""
+
+    request: Request
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sign(Effect[bytes]):
+    """The signature of ``message``: an effect, because the key may be across a network."""
+
+    signer: Signer
+    message: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot(Effect["Signer"]):
+    """One immutable version of the signer; a key file that changed is re-read here, off any event loop."""
+
+    signer: Signer
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep(Effect[None]):
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Wait(Effect[bool]):
+    """Until another's flight lands, or ``timeout`` seconds have passed. The future itself is never cancelled by it."""
+
+    landing: Future[Any]
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn(Effect[None]):
+    """Run ``flow`` in the background. ``ended`` is called exactly once whatever becomes of it, even if it never began."""
+
+    flow: Flow[Any] = field(repr=False)
+    ended: Callable[[], None] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt(Effect[Response]):
+    """The caller's own request, with these headers set upon it (none: as it is)."""
+
+    headers: Mapping[str, str] = field(repr=False)
+    token: Token | None = field(repr=False, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Peek(Effect[bytes]):
+    """At most ``limit`` bytes from the start of the last response's decoded body, which its caller can still read whole."""
+
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Discard(Effect[None]):
+    """The last response will not be handed on: its connection goes back to the pool, or is closed."""

@@ -1,0 +1,108 @@
+"""Single flight: who is already fetching, so that everybody else can wait for that.
+
+Boarding and landing are instant changes under a mutex that is held for microseconds, never across the network; only
+waiting for the landing is an effect. The landing is one ``concurrent.futures.Future``, which threads and any number
+of event loops can wait for. It is marked running first, because otherwise one cancelled waiter would cancel it for all.
+
+Invariant: every flight lands, exactly once, whatever becomes of its leader: with the token, with a failure (as data,
+from which each waiter makes an exception of its own), or with ``ABANDONED``, upon which a waiter takes over. A leader
+that vanished without a trace (its event loop stopped for good) is overdue at ``due``, and then given up.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Literal, TypeAlias
+from weakref import WeakSet
+
+from .errors import TokenError
+from .tokens import Token
+
+__all__ = ["ABANDONED", "Failure", "Flight", "Flights", "Outcome"]
+
+
+class _Abandoned(Enum):
+    ABANDONED = "abandoned"
+
+
+ABANDONED: Final = _Abandoned.ABANDONED
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A failed flight. ``error`` is a pattern: it is never raised itself, ``error.again()`` is."""
+
+    error: TokenError
+
+
+Outcome: TypeAlias = Token | Failure | Literal[_Abandoned.ABANDONED]
+
+
+class Flight:
+    """One fetch under way. ``due`` is the steady-clock reading after which its leader is given up."""
+
+    __slots__ = ("due", "landing")
+
+    def __init__(self, due: float) -> None:
+        self.due = due
+        self.landing: Future[Outcome] = Future()
+        self.landing.set_running_or_notify_cancel()
+
+
+class Flights:
+    """The mutex over a service app's state, and the one flight that may be in the air."""
+
+    __slots__ = ("__weakref__", "_after_fork", "current", "mutex")
+
+    def __init__(self, after_fork: Callable[[], None]) -> None:
+        self.mutex = threading.Lock()
+        self.current: Flight | None = None
+        self._after_fork = after_fork
+        _everywhere.add(self)
+
+    def board(self, now: float, due: float) -> tuple[Flight, bool]:
+        """Joins the flight in the air, or opens one; says whether the caller leads it. The mutex is held by the caller."""
+        flight = self.current
+        if flight is not None and now < flight.due:
+            return flight, False
+        if flight is not None:
+            # Overdue. Those who wait for it have the same clock, and look again by themselves.
+            self._settle(flight, ABANDONED)
+        self.current = Flight(due)
+        return self.current, True
+
+    def land(self, flight: Flight, outcome: Outcome) -> None:
+        """Ends a flight; the second landing of one is no event. The mutex is not held: waiters' callbacks run in here."""
+        with self.mutex:
+            if self.current is flight:
+                self.current = None
+        self._settle(flight, outcome)
+
+    @staticmethod
+    def _settle(flight: Flight, outcome: Outcome) -> None:
+        with suppress(InvalidStateError):
+            flight.landing.set_result(outcome)
+
+    def forget(self) -> None:
+        """In a forked child: the leader's thread and whoever held the mutex stayed behind in the parent."""
+        self.mutex = threading.Lock()
+        self.current = None
+        self._after_fork()
+
+
+_everywhere: WeakSet[Flights] = WeakSet()
+
+
+def _forget_all() -> None:
+    for flights in list(_everywhere):
+        flights.forget()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_forget_all)

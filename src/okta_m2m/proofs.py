@@ -1,0 +1,228 @@
+"""The two JWTs that are signed: client assertions (RFC 7523 section 3) and DPoP proofs (RFC 9449 section 4.2).
+
+Invariant: each is made for one HTTP attempt and never sent twice. Okta uses up an assertion's ``jti`` even in a
+request that it refuses, and a proof's on every call.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import urlsafe_b64encode
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import lru_cache
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes, urlsplit
+from uuid import uuid4
+
+from .effects import Flow, Sign
+from .errors import ConfigurationError
+from .origins import origin_of
+
+if TYPE_CHECKING:
+    from .keys import Signer
+    from .tokens import Token
+
+__all__ = ["BACKDATED", "ClientAssertions", "DPoPProofs", "Nonces", "okta_htu", "rfc_htu"]
+
+BACKDATED = 5
+"""Seconds that ``iat`` lies back. Okta refuses any ``iat`` in its future and documents no leeway; 5 seconds cover what
+the ``Date`` header cannot tell, and are far from the 5 minutes after which a proof is too old."""
+
+MAX_LIFETIME = 3600
+"""Okta refuses an ``exp`` more than one hour ahead (guide "Build a JWT for client authentication")."""
+
+
+def _segment(document: Mapping[str, Any] | str) -> bytes:
+    text = document if isinstance(document, str) else json.dumps(document, separators=(",", ":"))
+    return urlsafe_b64encode(text.encode()).rstrip(b"=")
+
+
+def _joined(message: bytes, signature: bytes) -> str:
+    return (message + b"." + urlsafe_b64encode(signature).rstrip(b"=")).decode("ascii")
+
+
+@lru_cache(maxsize=64)
+def _assertion_header(alg: str, kid: str | None) -> bytes:
+    return _segment({"alg": alg} if kid is None else {"alg": alg, "kid": kid})
+
+
+class ClientAssertions:
+    """Makes client assertions for one client at one endpoint.
+
+    - ``audience``: the ``aud`` claim. Okta wants exactly the absolute URL invoked, as a plain string.
+    - ``lifetime``: seconds from now to ``exp``, more than 0 and less than Okta's limit of one hour.
+    - ``claims``: claims that are added, or that replace ours; ``None`` takes one of ours away.
+
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for a lifetime out of bounds or claims that are not JSON.
+    """
+
+    __slots__ = ("_claims", "_constant", "lifetime")
+
+    def __init__(
+        self, client_id: str, audience: str, *, lifetime: float = 300, claims: Mapping[str, Any] | None = None
+    ) -> None:
+        if isinstance(lifetime, bool) or not 0 < lifetime < MAX_LIFETIME:
+            raise ConfigurationError(
+                f"The assertion lifetime is {lifetime!r} seconds, and Okta takes more than 0 and less than one hour. "
+                "Leave it at 300."
+            )
+        self.lifetime = lifetime
+        own: dict[str, Any] = {"iss": client_id, "sub": client_id, "aud": audience}
+        self._claims = dict(claims or {})
+        try:
+            # Encoded once: only iat, exp and jti differ from one assertion to the next.
+            constant = json.dumps(
+                {name: value for name, value in (own | self._claims).items() if value is not None},
+                separators=(",", ":"),
+            )
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(
+                f"The assertion claims cannot be written as JSON ({error}). Give text, numbers, lists and mappings."
+            ) from None
+        self._constant = constant[:-1]
+
+    def assertion(self, signer: Signer, now: float) -> Flow[str]:
+        """A fresh assertion; ``now`` is Okta's time. Resumed with the signature, so the key may live anywhere."""
+        variable: dict[str, Any] = {
+            "iat": int(now) - BACKDATED,
+            "exp": int(now + self.lifetime),
+            "jti": str(uuid4()),
+        }
+        text = "".join(f',"{name}":{json.dumps(value)}' for name, value in variable.items() if name not in self._claims)
+        if self._constant == "{":
+            text = text[1:]
+        message = _assertion_header(signer.alg, signer.kid) + b"." + _segment(f"{self._constant}{text}}}")
+        return _joined(message, (yield from Sign(signer, message)))
+
+
+class DPoPProofs:
+    """Makes DPoP proofs with one key. The header, which holds the public key, is encoded once."""
+
+    __slots__ = ("_header", "htu", "in_memory", "signer")
+
+    def __init__(self, signer: Signer, htu: Callable[[str], str]) -> None:
+        self.signer = signer
+        self.htu = htu
+        self.in_memory: bool = getattr(signer, "in_memory", False)
+        self._header = _segment({"typ": "dpop+jwt", "alg": signer.alg, "jwk": dict(signer.public_jwk)}) + b"."
+
+    def message(self, method: str, url: str, now: float, nonce: str | None, token: Token | None) -> bytes:
+        """What is signed: ``htm``, ``htu``, ``iat``, a fresh ``jti``, and ``nonce`` and ``ath`` where there are any."""
+        claims: dict[str, Any] = {
+            "htm": method.upper(),
+            "htu": self.htu(url),
+            "iat": int(now) - BACKDATED,
+            "jti": str(uuid4()),
+        }
+        if nonce is not None:
+            claims["nonce"] = nonce
+        if token is not None:
+            claims["ath"] = urlsafe_b64encode(sha256(token.value.encode("ascii")).digest()).rstrip(b"=").decode("ascii")
+        return self._header + _segment(claims)
+
+    def proof(self, method: str, url: str, now: float, nonce: str | None, token: Token | None = None) -> Flow[str]:
+        """A fresh proof for one attempt; ``now`` is Okta's time. With a ``token`` it is for a resource, and has ``ath``."""
+        message = self.message(method, url, now, nonce, token)
+        return _joined(message, (yield from Sign(self.signer, message)))
+
+    def proof_now(self, method: str, url: str, now: float, nonce: str | None, token: Token) -> str:
+        """The same without a flow, for a signer that is in memory."""
+        message = self.message(method, url, now, nonce, token)
+        signature = self.signer.sign(message)
+        assert isinstance(signature, bytes)  # noqa: S101 (what in_memory promises; for the type checker)
+        return _joined(message, signature)
+
+
+_KEPT_BY_OKTA = {"%": "%25", " ": "%20", '"': "%22", "#": "%23"}
+_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
+
+
+def okta_htu(url: str) -> str:
+    """``htu`` as Okta compares it at its own origin: the decoded path, with only ``%``, space, ``"`` and ``#`` encoded again.
+
+    Okta compares with the decoded request URI, and answers a proof that says ``/api/v1/users/a%40b`` with 400
+    "'htu' claim in the DPoP proof JWT is invalid." (okta-sdk-python#541, okta-sdk-nodejs#521; the encoding is that of
+    okta-sdk-java, pull requests 1526 and 1528). No query and no fragment (RFC 9449 section 4.2).
+    """
+    path = unquote_to_bytes(urlsplit(url).path).decode("utf-8", "replace")
+    for plain, encoded in _KEPT_BY_OKTA.items():
+        path = path.replace(plain, encoded)
+    return f"{origin_of(url)}{path or '/'}"
+
+
+def rfc_htu(url: str) -> str:
+    """``htu`` as RFC 9449 section 4.3 has servers compare it: the URL as sent, without query and fragment, normalised
+    by syntax and scheme (RFC 3986 sections 6.2.2 and 6.2.3): ``%40`` stays, ``%7e`` becomes ``~``."""
+
+    def normal(escape: re.Match[str]) -> str:
+        byte = int(escape.group(1), 16)
+        return chr(byte) if byte in _UNRESERVED else escape.group(0).upper()
+
+    path = _ESCAPE.sub(normal, urlsplit(url).path)
+    path = "".join(char if char.isascii() else "".join(f"%{byte:02X}" for byte in char.encode()) for char in path)
+    return f"{origin_of(url)}{_without_dots(path) or '/'}"
+
+
+def _without_dots(path: str) -> str:
+    """RFC 3986 section 5.2.4, for an absolute path."""
+    if "/." not in path:
+        return path
+    kept: list[str] = []
+    segments = path.split("/")
+    for segment in segments[1:]:
+        if segment == "..":
+            del kept[-1:]
+        elif segment != ".":
+            kept.append(segment)
+    if segments[-1] in (".", ".."):
+        kept.append("")
+    return "/" + "/".join(kept)
+
+
+class Nonces:
+    """The DPoP nonces that servers gave, the newest per origin (RFC 9449 sections 8 and 9), least recently used out first.
+
+    One instance per kind of server: what an authorization server gave is not for a resource server, also where both
+    have one origin.
+    """
+
+    __slots__ = ("_known", "_most")
+
+    def __init__(self, most: int = 128) -> None:
+        self._known: OrderedDict[str, str] = OrderedDict()
+        self._most = most
+
+    def learn(self, url: str, nonce: str | None) -> bool:
+        """Keeps a ``DPoP-Nonce`` header's value; says whether it was one (RFC 9449 section 8.1: ``1*NQCHAR``)."""
+        origin = origin_of(url)
+        if nonce is None or origin is None or not _NONCE.fullmatch(nonce):
+            return False
+        # Each step is atomic by itself, and a lock could be held by another thread at the moment of a fork.
+        self._known[origin] = nonce
+        self._used(origin)
+        if len(self._known) > self._most:
+            with suppress(KeyError):
+                self._known.popitem(last=False)
+        return True
+
+    def get(self, url: str) -> str | None:
+        """The nonce to put into the next proof for that URL's origin."""
+        if not self._known:
+            return None
+        origin = origin_of(url)
+        nonce = None if origin is None else self._known.get(origin)
+        if origin is not None and nonce is not None:
+            self._used(origin)
+        return nonce
+
+    def _used(self, origin: str) -> None:
+        with suppress(KeyError):  # another thread pushed it out meanwhile
+            self._known.move_to_end(origin)
+
+
+_NONCE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,1024}")
