@@ -184,6 +184,8 @@ def test_what_is_no_setting_is_handed_on_untouched(world: World) -> None:
     assert arguments["max_wait"] == 3.0
     assert arguments["org_url"] == ORG
     assert "dpop" not in arguments  # not said: the default stays the service app's own
+    assert world.read({**ENV, "OKTA_CLIENT_DPOPENABLED": "false"}).arguments()["dpop"] is False
+    assert world.read({**ENV, "OKTA_CLIENT_DPOPENABLED": "false"}, dpop="required").arguments()["dpop"] == "required"
 
 
 @pytest.mark.parametrize("empty", ["", "  ", "\n"])
