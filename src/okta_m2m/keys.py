@@ -147,7 +147,7 @@ class PrivateKey:
     ) -> PrivateKey:
         """From a JWK (RFC 7517), as a mapping or as JSON text; or from a JWKS, where ``kid`` picks the key.
 
-        A JWKS with one private key for signing needs no ``kid``.
+        A JWKS with one private key for signing needs no ``kid``; if that key has none itself, ``kid`` becomes its own.
         """
         native, own_kid, own_alg = _from_jwk(jwk if isinstance(jwk, Mapping) else _json(_text(jwk)), kid)
         return PrivateKey(native, kid=kid or own_kid, alg=alg or own_alg)
@@ -467,16 +467,15 @@ def _from_pem(text: str, password: str | bytes | None) -> PrivateKeyTypes:
         raise InvalidKey(
             "The key is in OpenSSH's own format. Convert a copy of it in place with: ssh-keygen -p -m PEM -f copy-of-key"
         )
-    lines = [line.strip() for line in body.strip().splitlines()]
-    headed = any(":" in line for line in lines)
-    if not headed:
-        lines = "".join(lines).split()
-    encrypted = headed or label == "ENCRYPTED PRIVATE KEY"
+    lines = [line.strip() for line in body.splitlines()]
+    headers = [line for line in lines if ":" in line]  # Proc-Type and DEK-Info (RFC 1421), which an encrypted key has
+    base64 = "".join(line for line in lines if ":" not in line)
+    encrypted = bool(headers) or label == "ENCRYPTED PRIVATE KEY"
     if encrypted and not password:
         raise InvalidKey("The key is encrypted, and no password was given. Give it as password=.")
     # "replace": an encoding error would hold the password, or the key.
     secret = password.encode("utf-8", "replace") if isinstance(password, str) else password
-    pem = "\n".join([f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", ""])
+    pem = "\n".join([f"-----BEGIN {label}-----", *headers, "", "".join(base64.split()), f"-----END {label}-----", ""])
     try:
         return load_pem_private_key(pem.encode("ascii", "replace"), secret if encrypted else None)
     except UnsupportedAlgorithm:
@@ -568,6 +567,8 @@ def _picked(keys: object, kid: str | None) -> Mapping[str, object]:
         named = [entry for entry in entries if entry.get("kid") == kid]
         # A set may hold both halves of a pair under one kid.
         found = [entry for entry in named if entry in private] or named
+        if not named and len(private) == 1 and private[0].get("kid") is None:
+            found = private  # as with one JWK alone, the caller says its kid
     if len(found) == 1:
         return found[0]
     if kid is not None and found:
