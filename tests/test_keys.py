@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64encode, urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -499,6 +499,17 @@ def test_other_kinds_of_key_are_refused() -> None:
     assert "Okta takes RS256" in refusal(PrivateKey, "not a key")
 
 
+def test_a_kind_of_key_that_nobody_knows_is_refused() -> None:
+    der = ec_key().private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    known, unknown = (
+        bytes.fromhex("2a8648ce3d0201"),
+        bytes.fromhex("2a8648ce3d0209"),
+    )  # id-ecPublicKey, and no such thing
+    text = b64encode(der.replace(known, unknown)).decode()
+    message = refusal(PrivateKey.from_pem, f"-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n")
+    assert "openssl pkcs8 -topk8" in message
+
+
 def test_dsa_is_refused() -> None:
     numbers = dsa.DSAParameterNumbers(
         p=int(
@@ -688,8 +699,8 @@ def test_a_pem_whose_halves_do_not_belong_together_is_refused() -> None:
         return key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
 
     der = ec_key().private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-    mixed = urlsafe_b64encode(der.replace(point(ec_key()), point(ec_key(which=1)))).decode()
-    text = f"-----BEGIN PRIVATE KEY-----\n{mixed.replace('-', '+').replace('_', '/')}\n-----END PRIVATE KEY-----\n"
+    mixed = b64encode(der.replace(point(ec_key()), point(ec_key(which=1)))).decode()
+    text = f"-----BEGIN PRIVATE KEY-----\n{mixed}\n-----END PRIVATE KEY-----\n"
     assert "belong together" in refusal(PrivateKey.from_pem, text)
 
 
