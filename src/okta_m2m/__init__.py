@@ -1,3 +1,71 @@
-"""x"""
+"""Okta access tokens, machine to machine: one auth object for the HTTP client that you already use.
+
+    from okta_m2m import PrivateKey, ServiceApp
+    from okta_m2m.requests import OktaAuth
+
+Invariant: importing this package imports no HTTP client and no cryptography.
+"""
+
+from .errors import (
+    AccessDenied,
+    ConfigurationError,
+    ConsentRequired,
+    InvalidClient,
+    InvalidDPoPProof,
+    InvalidKey,
+    InvalidScope,
+    OktaM2MError,
+    RateLimited,
+    ScopesMissing,
+    SigningFailed,
+    TokenError,
+    TokenRefused,
+    TokenUnreachable,
+    UnauthorizedClient,
+    UnexpectedAnswer,
+)
+from .events import (
+    AuthorizationKept,
+    Event,
+    OriginPassedOver,
+    RenewalFailed,
+    ScopesReduced,
+    TokenObtained,
+    TokenRejected,
+)
+from .keys import PrivateKey, Signer
+from .service_app import ServiceApp
+from .tokens import Token
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "AccessDenied",
+    "AuthorizationKept",
+    "ConfigurationError",
+    "ConsentRequired",
+    "Event",
+    "InvalidClient",
+    "InvalidDPoPProof",
+    "InvalidKey",
+    "InvalidScope",
+    "OktaM2MError",
+    "OriginPassedOver",
+    "PrivateKey",
+    "RateLimited",
+    "RenewalFailed",
+    "ScopesMissing",
+    "ScopesReduced",
+    "ServiceApp",
+    "Signer",
+    "SigningFailed",
+    "Token",
+    "TokenError",
+    "TokenObtained",
+    "TokenRefused",
+    "TokenRejected",
+    "TokenUnreachable",
+    "UnauthorizedClient",
+    "UnexpectedAnswer",
+    "__version__",
+]

@@ -18,15 +18,10 @@ __all__ = ["SYSTEM_CLOCK", "Clock", "OktaClock", "SystemClock", "http_date"]
 class Clock(Protocol):
     """Two readings in seconds; the tests bring a simulated one."""
 
-    @property
-    def now(self) -> Callable[[], float]:
-        """A clock that neither steps nor stops; only differences mean anything."""
-        ...
-
-    @property
-    def wall(self) -> Callable[[], float]:
-        """Seconds since the epoch, as far as this machine knows."""
-        ...
+    now: Callable[[], float]
+    """A clock that neither steps nor stops; only differences mean anything."""
+    wall: Callable[[], float]
+    """Seconds since the epoch, as far as this machine knows."""
 
 
 def _steady() -> Callable[[], float]:

@@ -20,11 +20,14 @@ __all__ = [
     "OktaM2MError",
     "RateLimited",
     "ScopesMissing",
+    "SigningFailed",
     "TokenError",
     "TokenRefused",
     "TokenUnreachable",
     "UnauthorizedClient",
     "UnexpectedAnswer",
+    "quoted",
+    "refused",
 ]
 
 
@@ -131,11 +134,126 @@ class TokenUnreachable(TokenError):
     """The token endpoint gave no usable answer in time: network, TLS, 5xx."""
 
 
+class SigningFailed(TokenError):
+    """A signer (KMS, HSM) gave no signature; its own exception is the ``__cause__``."""
+
+
 class UnexpectedAnswer(TokenError):
     """The token endpoint's answer was not an OAuth answer: a redirect, a login page, JSON without a token."""
 
 
-_JWT = re.compile(r"[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*|eyJ[A-Za-z0-9_-]{5,}")
+_BY_CODE: dict[str, tuple[type[TokenRefused], str]] = {
+    "invalid_client": (
+        InvalidClient,
+        "Check the client id, that the app is active, and that the public half of this key is registered with it "
+        "under the same kid (Admin Console: Applications > the app > Public keys).",
+    ),
+    "invalid_scope": (
+        InvalidScope,
+        "Check the spelling of the scopes; okta.* scopes exist only at the org authorization server, and a custom "
+        "authorization server has only the scopes defined on it.",
+    ),
+    "consent_required": (
+        ConsentRequired,
+        "Grant the scopes to the app (Admin Console: Applications > the app > Okta API Scopes).",
+    ),
+    "client_credentials_self_scope_requested": (
+        InvalidScope,
+        "Ask for the same scope without .self: a service app has no self.",
+    ),
+    "unauthorized_client": (
+        UnauthorizedClient,
+        "Let the app use the client credentials grant, and check that it may use this authorization server.",
+    ),
+    "unsupported_grant_type": (
+        UnauthorizedClient,
+        "Let the app and the authorization server's access policy use the client credentials grant.",
+    ),
+    "access_denied": (
+        AccessDenied,
+        "Check the authorization server's access policies and rules for this client, and the app's network zones.",
+    ),
+    "invalid_dpop_proof": (
+        InvalidDPoPProof,
+        "The app requires DPoP: leave dpop at its default, True, and check this machine's clock.",
+    ),
+    "use_dpop_nonce": (
+        InvalidDPoPProof,
+        "The server asked for a nonce that it did not give, or did not take its own. Look for a proxy that drops the "
+        "DPoP-Nonce header.",
+    ),
+    "invalid_request": (TokenRefused, "Look for a proxy that changes requests; otherwise this is for Okta's support."),
+    "E0000007": (TokenRefused, "Check the org URL, and the id of the custom authorization server if there is one."),
+    "E0000015": (
+        TokenRefused,
+        "The org lacks a feature that this needs (a custom authorization server needs API Access Management).",
+    ),
+    "E0000022": (TokenRefused, "Check that the org URL is an Okta domain, and the id of the authorization server."),
+}
+
+_CLOCK_REMEDY = (
+    "Set this machine's clock (NTP); the answer's Date header, by which it is usually put right, did not help."
+)
+
+# Okta tells these apart in the description only: the internal error code is not in the answer. The texts are those of
+# Okta's published error list, and nothing but the advice depends on them.
+_CLIENT_ID = (
+    "Check the client id (Admin Console: Applications > the app > Client ID), and that the org URL is that of its org."
+)
+_REGISTER = "Register the public key with the app (Admin Console: Applications > the app > Public keys)."
+_BY_DESCRIPTION: dict[str, str] = {
+    "The client_assertion JWT kid is invalid.": (
+        "Give the key the kid under which Okta lists its public half (kid=..., or OKTA_CLIENT_KID); "
+        "with more than one key registered a kid is required."
+    ),
+    "The client_assertion signature is invalid.": (
+        "The kid is known to Okta, but for another key. Register this key's public half, or use the private key "
+        "that belongs to the kid."
+    ),
+    "The audience claim for client_assertion must be the endpoint invoked for the request.": (
+        "Use the org URL under which Okta itself is reached, not one by way of a proxy that rewrites the host, "
+        "or set assertion_audience to the token endpoint's URL as Okta sees it."
+    ),
+    "The issuer claim for client_assertion is not a valid client_id.": _CLIENT_ID,
+    "The subject claim for client_assertion is not a valid client_id.": _CLIENT_ID,
+    "Invalid value for 'client_id' parameter.": _CLIENT_ID,
+    "The client_assertion token is expired.": _CLOCK_REMEDY,
+    "The client_assertion token must be issued before the current time.": _CLOCK_REMEDY,
+    "The client_assertion token has an expiration too far into the future.": _CLOCK_REMEDY,
+    "The DPoP proof JWT is issued in the future.": _CLOCK_REMEDY,
+    "The DPoP proof JWT is issued more than five minutes in the past.": _CLOCK_REMEDY,
+    "The client does not have a JWKSet configured, but the client_assertion requires one.": _REGISTER,
+    "Client Credentials requests to the Org Authorization Server must use the private_key_jwt "
+    "token_endpoint_auth_method.": "Set the app's client authentication to Public key / Private key.",
+    "'htu' claim in the DPoP proof JWT is invalid.": (
+        "Okta sees another URL than this client. Name the origin that it sees in htu_origins."
+    ),
+    "The request is made from outside the client's permitted network zones.": (
+        "Call from an address inside the app's network zone, or widen the zone."
+    ),
+}
+
+
+def refused(
+    status: int | None, code: str | None, description: str | None, request_id: str | None, note: str = ""
+) -> TokenRefused:
+    """The refusal for an OAuth error code or Okta ``errorCode``, with its remedy at the end of the message."""
+    kind, remedy = _BY_CODE.get(
+        code or "", (TokenRefused, "Look the code up in Okta's documentation, or name the request id to its support.")
+    )
+    remedy = _BY_DESCRIPTION.get(description or "", remedy)
+    said = f": {quoted(description)}" if description else "."
+    where = f" [HTTP {status}" + (f", request id {quoted(request_id, 80)}]" if request_id else "]")
+    return kind(
+        f"Okta refused the token request with {quoted(code, 80) if code else 'no code'}{said}{where} {note}{remedy}",
+        status=status,
+        error=quoted(code, 80) if code else None,
+        error_description=quoted(description) if description else None,
+        request_id=quoted(request_id, 80) if request_id else None,
+    )
+
+
+_JWT = re.compile(r"[\w-]{16,}\.[\w-]{16,}(?:\.[\w-]*)*|eyJ[\w-]{5,}|[\w-]{40,}")
 _MARKUP = re.compile(r"<[^>]{0,200}>")
 _UNPRINTABLE = re.compile(r"[^ -~\u00a0-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd]+|\s+")
 

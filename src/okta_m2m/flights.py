@@ -21,7 +21,7 @@ from enum import Enum
 from typing import Final, Literal, TypeAlias
 from weakref import WeakSet
 
-from .errors import TokenError
+from .errors import OktaM2MError
 from .tokens import Token
 
 __all__ = ["ABANDONED", "Failure", "Flight", "Flights", "Outcome"]
@@ -38,7 +38,7 @@ ABANDONED: Final = _Abandoned.ABANDONED
 class Failure:
     """A failed flight. ``error`` is a pattern: it is never raised itself, ``error.again()`` is."""
 
-    error: TokenError
+    error: OktaM2MError
 
 
 Outcome: TypeAlias = Token | Failure | Literal[_Abandoned.ABANDONED]

@@ -35,6 +35,12 @@ class Token:
     expires_in: float = 0.0
     sent_at: float = 0.0
 
+    @classmethod
+    def sent(cls, authorization: str) -> Token:
+        """The token of an ``Authorization`` header that was sent; its scopes and its life are not in there."""
+        token_type, _, value = authorization.partition(" ")
+        return cls(value, token_type)
+
     @property
     def authorization(self) -> str:
         """The ``Authorization`` header's value: the scheme is the token's own type, never another."""

@@ -1,0 +1,193 @@
+"""``aiohttp.ClientSession(middlewares=[OktaAuth(app)])`` for aiohttp (3.12 and newer).
+
+Invariant: no policy in here. aiohttp runs a middleware anew on every hop of a redirect, so each hop is asked for by
+itself. Of the caller's request nothing changes but ``Authorization`` and ``DPoP``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from contextlib import suppress
+from functools import partial
+from typing import Any, NoReturn
+
+import aiohttp
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
+
+from .effects import Attempt, Discard, Peek, Request, Response, SendFailed
+from .runtimes import Asyncio, AsyncSender, Done, aadvance, arun
+from .service_app import ServiceApp
+from .tokens import Token, not_picklable
+
+__all__ = ["OktaAuth"]
+
+MOST_READ = 1 << 20  # bytes of an answer of the token endpoint
+MOST_DRAINED = 1 << 16  # bytes of a rejected answer; beyond that a new connection is cheaper
+
+
+class OktaAuth:
+    """A client middleware that gives every request of a session, or a single one, the app's token.
+
+    - ``session``: whose connector, proxy and ``trust_env`` the token request uses; by default those of the session
+      that makes the call, and for :meth:`atoken` those of the environment.
+    - ``send``: sends the token request instead.
+
+    A call raises the :class:`~okta_m2m.errors.OktaM2MError` that kept it from getting a token.
+    """
+
+    def __init__(
+        self, app: ServiceApp, *, session: aiohttp.ClientSession | None = None, send: AsyncSender | None = None
+    ) -> None:
+        self.app = app
+        self._session = session
+        self._sender = send
+
+    def _runtime(self, session: aiohttp.ClientSession | None) -> Asyncio:
+        """The runtime for one call; a renewal that it leaves behind goes on with the same session's settings."""
+        return Asyncio(self._sender or partial(self._send, self._session or session))
+
+    async def atoken(self) -> Token:
+        """A usable token, for what is not a call of aiohttp."""
+        return await arun(self.app.obtain(), self._runtime(None))
+
+    async def aheaders(self, method: str, url: str) -> dict[str, str]:
+        """The headers for one call that aiohttp does not make; with DPoP, for one attempt at it."""
+        return await arun(self.app.headers(method, url), self._runtime(None))
+
+    async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        url, method = str(request.url), request.method
+        if "Authorization" in request.headers:
+            self.app.leave_alone(url)
+            return await handler(request)
+        ready = self.app.ready(method, url)
+        if ready is not None:
+            token = ready.token
+            request.headers["Authorization"] = ready.authorization
+            if ready.proof is not None:
+                request.headers["DPoP"] = ready.proof
+            response = await handler(request)
+            if response.status != 401 and ready.proof is None:
+                return response
+        else:
+            flow = self.app.authorize(method, url, replayable=False)
+            step = await aadvance(flow, self._runtime(request.session))
+            flow.close()  # whether the body can be sent again shows only when it has been sent once
+            if not isinstance(step, Attempt) or step.token is None:
+                return await handler(request)
+            token = step.token
+            request.headers.update(step.headers)
+            response = await handler(request)
+        return await self._answered(request, handler, token, response)
+
+    async def _answered(
+        self, request: ClientRequest, handler: ClientHandlerType, token: Token, response: ClientResponse
+    ) -> ClientResponse:
+        runtime = self._runtime(request.session)
+        flow = self.app.authorize(
+            request.method, str(request.url), replayable=_replayable(request), answered=(token, _seen(response))
+        )
+        try:
+            step = await aadvance(flow, runtime)
+            while not isinstance(step, Done):
+                answer: object = None
+                match step:
+                    case Attempt(headers):
+                        request.headers.update(headers)
+                        response = await handler(request)
+                        answer = _seen(response)
+                    case Peek(limit):
+                        answer = await _peek(response, limit)
+                    case Discard():
+                        await _discard(request, response)
+                step = await aadvance(flow, runtime, answer)
+        finally:
+            flow.close()
+        return response
+
+    @staticmethod
+    async def _send(
+        like: aiohttp.ClientSession | None,
+        request: Request,
+        timeout: float,  # noqa: ASYNC109 (the effect's own)
+    ) -> Response:
+        options: dict[str, Any] = {"trust_env": True}
+        if like is not None and not like.closed and like._loop is asyncio.get_running_loop():
+            options = {
+                "connector": like.connector,
+                "connector_owner": False,
+                "trust_env": like.trust_env,
+                "proxy": like._default_proxy,
+                "proxy_auth": like._default_proxy_auth,
+            }
+        try:
+            async with (
+                aiohttp.ClientSession(
+                    cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout(total=timeout), **options
+                ) as session,
+                session.request(
+                    request.method, request.url, headers=request.headers, data=request.body, allow_redirects=False
+                ) as response,
+            ):
+                body = bytearray()
+                async for chunk in response.content.iter_chunked(8192):
+                    body += chunk
+                    if len(body) > MOST_READ:
+                        raise SendFailed("the answer was too long")
+                return Response(response.status, response.headers.items(), bytes(body))
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise SendFailed(f"{type(error).__name__}: {error}") from error
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        not_picklable("OktaAuth", "Give the other process's session one of its own.")
+
+
+def _seen(response: ClientResponse) -> Response:
+    return Response(response.status, response.headers.items())
+
+
+def _replayable(request: ClientRequest) -> bool:
+    """Asked after the first send. Bytes and files rewind themselves to where they began; a stream is used up."""
+    body = request.body
+    if not isinstance(body, aiohttp.payload.Payload):
+        return not body
+    parts = getattr(body, "_parts", None)
+    if parts is not None:
+        return all(_rewinds(part) for part, _encoding, _te_encoding in parts)
+    return _rewinds(body)
+
+
+def _rewinds(payload: aiohttp.payload.Payload) -> bool:
+    if isinstance(payload, aiohttp.payload.BytesPayload):
+        return True
+    if isinstance(payload, aiohttp.payload.IOBasePayload):
+        try:
+            return not payload.consumed and bool(payload._value.seekable())
+        except (AttributeError, ValueError):
+            return False
+    return False
+
+
+async def _peek(response: ClientResponse, limit: int) -> bytes:
+    content = response.content
+    head = b""
+    with suppress(aiohttp.ClientError, OSError, TimeoutError):
+        while len(head) < limit and (chunk := await content.read(limit - len(head))):
+            head += chunk
+    if head:
+        with warnings.catch_warnings():
+            # Deprecated since 2018 without a successor: nothing else puts bytes back in front of a stream.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            content.unread_data(head)
+    return head
+
+
+async def _discard(request: ClientRequest, response: ClientResponse) -> None:
+    left = MOST_DRAINED
+    with suppress(aiohttp.ClientError, OSError, TimeoutError):
+        while left > 0 and (chunk := await response.content.read(left)):
+            left -= len(chunk)
+    response.release()  # back to the pool if all was read, else closed
+    settled = getattr(request, "close", None)
+    if settled is not None:
+        await settled()  # an early 401: whatever still writes the body has to be done with it before it is rewound

@@ -1,0 +1,84 @@
+"""What happens inside, told to ``ServiceApp(on_event=...)`` as frozen data.
+
+Invariant: no event holds a token, an assertion, a proof or a key; an event's ``repr`` may go into any log.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+__all__ = [
+    "AuthorizationKept",
+    "Event",
+    "OriginPassedOver",
+    "RenewalFailed",
+    "ScopesReduced",
+    "TokenObtained",
+    "TokenRejected",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenObtained:
+    """The token endpoint gave a token.
+
+    ``expires_in`` and ``elapsed`` (the whole conversation, retries included) are seconds; ``attempts`` counts requests;
+    ``background`` says that a usable token was there meanwhile, so that nobody waited.
+    """
+
+    client_id: str
+    token_type: str
+    scopes: tuple[str, ...]
+    expires_in: float
+    attempts: int
+    elapsed: float
+    background: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RenewalFailed:
+    """A renewal failed while the token in use still works; the next try is in ``next_try_in`` seconds."""
+
+    client_id: str
+    error: str
+    reason: str
+    next_try_in: float
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRejected:
+    """A resource server answered 401 to a token that should have been good. ``renewing`` says whether a new one is fetched."""
+
+    client_id: str
+    origin: str
+    error: str | None
+    renewing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ScopesReduced:
+    """Okta granted less than was asked for, which it does without an error."""
+
+    client_id: str
+    granted: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OriginPassedOver:
+    """A request to an origin that is not the token's went out without it; told once per origin."""
+
+    client_id: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizationKept:
+    """A request that brought its own ``Authorization`` header was left alone; told once per origin."""
+
+    client_id: str
+    origin: str
+
+
+Event: TypeAlias = TokenObtained | RenewalFailed | TokenRejected | ScopesReduced | OriginPassedOver | AuthorizationKept

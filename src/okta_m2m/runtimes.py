@@ -1,0 +1,360 @@
+"""Turning effects into deeds: for threads, for asyncio, for trio.
+
+``advance`` and ``aadvance`` step a flow, performing its effects, until it asks for something that only the adapter can
+do (``Attempt``, ``Peek``, ``Discard``), which they return; or until it is done. The adapter calls again with the
+answer. ``run`` and ``arun`` are for flows that ask for no such thing.
+
+Invariant: no policy in here. And whatever ends a step, a flow that was abandoned has been closed, so that its flight
+has landed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import logging
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from weakref import WeakKeyDictionary
+
+from .effects import (
+    Attempt,
+    Discard,
+    Effect,
+    Flow,
+    Peek,
+    Request,
+    Response,
+    Send,
+    Sign,
+    Sleep,
+    Snapshot,
+    Spawn,
+    Wait,
+)
+from .errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from .keys import Signer
+
+__all__ = [
+    "AsyncSender",
+    "Asyncio",
+    "Done",
+    "Sender",
+    "Threads",
+    "Trio",
+    "aadvance",
+    "advance",
+    "arun",
+    "run",
+    "running",
+]
+
+logger = logging.getLogger("okta_m2m")
+
+T = TypeVar("T")
+Sender = Callable[[Request, float], Response]
+"""Sends our own request within so many seconds; raises :class:`~okta_m2m.effects.SendFailed` if no answer came."""
+AsyncSender = Callable[[Request, float], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Generic[T]):
+    """A flow's end, and what it returned."""
+
+    value: T
+
+
+AdapterEffect = Attempt | Peek | Discard
+
+
+class Runtime(Protocol):
+    """What performs effects and may block its thread to do so."""
+
+    def perform(self, effect: Effect[Any]) -> Any: ...
+
+
+class AsyncRuntime(Protocol):
+    """What performs effects and never blocks its event loop."""
+
+    async def perform(self, effect: Effect[Any]) -> Any: ...
+
+
+def advance(flow: Flow[T], runtime: Runtime, answer: object = None) -> AdapterEffect | Done[T]:
+    """Resumes a flow with ``answer`` (``None`` to begin it), up to the adapter's next effect or the end."""
+    try:
+        effect = flow.send(answer)
+        while not isinstance(effect, AdapterEffect):
+            try:
+                answer = runtime.perform(effect)
+            except BaseException as failure:  # noqa: BLE001 (it belongs to the flow, cancellation included)
+                effect = flow.throw(failure)
+            else:
+                effect = flow.send(answer)
+        return effect
+    except StopIteration as stop:
+        return Done(stop.value)
+
+
+async def aadvance(flow: Flow[T], runtime: AsyncRuntime, answer: object = None) -> AdapterEffect | Done[T]:
+    """The same on an event loop."""
+    try:
+        effect = flow.send(answer)
+        while not isinstance(effect, AdapterEffect):
+            try:
+                answer = await runtime.perform(effect)
+            except BaseException as failure:  # noqa: BLE001 (it belongs to the flow, cancellation included)
+                effect = flow.throw(failure)
+            else:
+                effect = flow.send(answer)
+        return effect
+    except StopIteration as stop:
+        return Done(stop.value)
+
+
+def run(flow: Flow[T], runtime: Runtime) -> T:
+    """Runs a flow that has no call of its own to attempt."""
+    try:
+        return _value(advance(flow, runtime))
+    finally:
+        flow.close()
+
+
+async def arun(flow: Flow[T], runtime: AsyncRuntime) -> T:
+    """The same on an event loop."""
+    try:
+        return _value(await aadvance(flow, runtime))
+    finally:
+        flow.close()
+
+
+def _value(end: AdapterEffect | Done[T]) -> T:
+    if isinstance(end, Done):
+        return end.value
+    raise TypeError(f"a flow that is run on its own asked for {type(end).__name__}")
+
+
+# ── threads ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Threads:
+    """Blocks the calling thread. Background flows run in daemon threads, or inline where none can be started."""
+
+    __slots__ = ("_send",)
+
+    def __init__(self, send: Sender) -> None:
+        self._send = send
+
+    def perform(self, effect: Effect[Any]) -> Any:
+        match effect:
+            case Send(request, timeout):
+                return self._send(request, timeout)
+            case Sign(signer, message):
+                return _signed_blocking(signer, message)
+            case Snapshot(signer):
+                return signer.snapshot()  # type: ignore[attr-defined]  # yielded only for signers that have it
+            case Sleep(seconds):
+                return time.sleep(seconds)
+            case Wait(landing, timeout):
+                try:
+                    landing.result(timeout)
+                except TimeoutError:
+                    return False
+                return True
+            case Spawn(flow, ended):
+                return self._spawn(flow, ended)
+        raise TypeError(f"no runtime performs {type(effect).__name__}")
+
+    def _spawn(self, flow: Flow[Any], ended: Callable[[], None]) -> None:
+        def background() -> None:
+            try:
+                run(flow, self)
+            except Exception as error:  # noqa: BLE001 (nobody is there to catch it; the flow has told its waiters)
+                _lost(error)
+            finally:
+                ended()
+
+        try:
+            threading.Thread(target=background, name="okta-m2m renewal", daemon=True).start()
+        except RuntimeError:
+            # No more threads, or the interpreter is shutting down.
+            background()
+
+
+def _signed_blocking(signer: Signer, message: bytes) -> bytes:
+    signature = signer.sign(message)
+    if isinstance(signature, bytes):
+        return signature
+    if inspect.iscoroutine(signature):
+        signature.close()
+    raise ConfigurationError(
+        f"{type(signer).__name__}.sign returns an awaitable, which a thread cannot wait for. "
+        "Use an async client with this signer, or give it a sign that blocks."
+    )
+
+
+# ── asyncio ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_background: WeakKeyDictionary[asyncio.AbstractEventLoop, set[asyncio.Task[Any]]] = WeakKeyDictionary()
+_waiting: WeakKeyDictionary[Future[Any], WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Future[None]]]
+_waiting = WeakKeyDictionary()
+
+
+class Asyncio:
+    """Never blocks the loop: blocking signers and key files are worked in threads. Any loop, and several at once."""
+
+    __slots__ = ("_send",)
+
+    def __init__(self, send: AsyncSender) -> None:
+        self._send = send
+
+    async def perform(self, effect: Effect[Any]) -> Any:
+        match effect:
+            case Send(request, timeout):
+                return await self._send(request, timeout)
+            case Sign(signer, message):
+                return await _signed(signer, message, asyncio.to_thread)
+            case Snapshot(signer):
+                return await asyncio.to_thread(signer.snapshot)  # type: ignore[attr-defined]  # only for those that have it
+            case Sleep(seconds):
+                return await asyncio.sleep(seconds)
+            case Wait(landing, timeout):
+                await asyncio.wait({_landed_on_loop(landing)}, timeout=timeout)
+                return landing.done()
+            case Spawn(flow, ended):
+                return self._spawn(flow, ended)
+        raise TypeError(f"no runtime performs {type(effect).__name__}")
+
+    def _spawn(self, flow: Flow[Any], ended: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+        background = arun(flow, self)
+        try:
+            # In a context of its own: a renewal is nobody's request, and keeps nobody's trace or cancel scope alive.
+            task = loop.create_task(background, name="okta-m2m renewal", context=contextvars.Context())
+        except RuntimeError:  # the loop is closing
+            background.close()
+            ended()
+            return
+        tasks = _background.setdefault(loop, set())
+        tasks.add(task)  # the loop itself holds tasks only weakly
+
+        def finished(task: asyncio.Task[Any]) -> None:
+            tasks.discard(task)
+            flow.close()
+            if not task.cancelled() and (error := task.exception()) is not None:
+                _lost(error)
+            ended()
+
+        task.add_done_callback(finished)
+
+
+def _landed_on_loop(landing: Future[Any]) -> asyncio.Future[None]:
+    """A future of the running loop that is done when ``landing`` is: one per loop, however many tasks wait for it."""
+    loop = asyncio.get_running_loop()
+    of_loops = _waiting.setdefault(landing, WeakKeyDictionary())
+    known = of_loops.get(loop)
+    if known is not None:
+        return known
+    landed = of_loops[loop] = loop.create_future()
+
+    def wake() -> None:
+        if not landed.done():
+            landed.set_result(None)
+
+    def tell(_: object) -> None:
+        try:
+            loop.call_soon_threadsafe(wake)
+        except RuntimeError:
+            logger.debug("okta-m2m: an event loop that waited for a token is gone")
+
+    landing.add_done_callback(tell)
+    return landed
+
+
+# ── trio ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Trio:
+    """The same for trio. Background flows are system tasks that let nothing escape."""
+
+    __slots__ = ("_send",)
+
+    def __init__(self, send: AsyncSender) -> None:
+        self._send = send
+
+    async def perform(self, effect: Effect[Any]) -> Any:
+        import trio
+
+        match effect:
+            case Send(request, timeout):
+                return await self._send(request, timeout)
+            case Sign(signer, message):
+                return await _signed(signer, message, trio.to_thread.run_sync)
+            case Snapshot(signer):
+                return await trio.to_thread.run_sync(signer.snapshot)  # type: ignore[attr-defined]  # only those that have it
+            case Sleep(seconds):
+                return await trio.sleep(seconds)
+            case Wait(landing, timeout):
+                return await self._wait(landing, timeout)
+            case Spawn(flow, ended):
+                trio.lowlevel.spawn_system_task(
+                    self._in_background, flow, ended, name="okta-m2m renewal", context=contextvars.Context()
+                )
+                return None
+        raise TypeError(f"no runtime performs {type(effect).__name__}")
+
+    async def _in_background(self, flow: Flow[Any], ended: Callable[[], None]) -> None:
+        try:
+            await arun(flow, self)
+        except Exception as error:  # noqa: BLE001 (out of a system task it would take the whole run down)
+            _lost(error)
+        finally:
+            ended()
+
+    @staticmethod
+    async def _wait(landing: Future[Any], seconds: float) -> bool:
+        import trio
+
+        landed = trio.Event()
+        token = trio.lowlevel.current_trio_token()
+
+        def tell(_: object) -> None:
+            try:
+                token.run_sync_soon(landed.set)
+            except trio.RunFinishedError:
+                logger.debug("okta-m2m: a trio run that waited for a token is over")
+
+        landing.add_done_callback(tell)
+        with trio.move_on_after(seconds):
+            await landed.wait()
+        return landing.done()
+
+
+# ── both kinds of event loop ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def running(send: AsyncSender) -> Asyncio | Trio:
+    """The runtime of the event loop that is running here."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return Trio(send)
+    return Asyncio(send)
+
+
+async def _signed(signer: Signer, message: bytes, in_thread: Callable[..., Awaitable[Any]]) -> bytes:
+    if getattr(signer, "in_memory", False) or inspect.iscoroutinefunction(signer.sign):
+        signature = signer.sign(message)
+    else:
+        signature = await in_thread(signer.sign, message)  # it may be across a network
+    return signature if isinstance(signature, bytes) else await signature
+
+
+def _lost(error: BaseException) -> None:
+    logger.warning("okta-m2m: a renewal ended with %s", type(error).__name__)

@@ -1,0 +1,695 @@
+"""The service app: all policy about its one token, written once, in flows.
+
+A call that finds a fresh token asks :meth:`ServiceApp.ready` and starts no flow. Everybody else runs ``obtain`` or
+``authorize`` through a runtime. What is remembered lies behind one mutex that is held for instants; the token in use is
+one immutable object that is swapped whole, so that the hit reads it without a lock.
+
+    no usable token          one leader fetches, the others wait for its flight
+    about 80 % spent         one flight renews in the background; everybody keeps using the token meanwhile
+    renewal failed           a warning, a back-off, and the token in use goes on
+    refused by Okta          remembered for a short, growing time, per version of the keys
+    rejected by an API       renewed and replayed once; the next forced renewals are spaced
+
+Invariant: at most one flight is in the air, and nobody waits for a renewal while a token works.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn
+
+from .challenges import challenges
+from .clocks import SYSTEM_CLOCK, Clock
+from .effects import Attempt, Discard, Flow, Peek, Response, Snapshot, Spawn, Wait
+from .errors import (
+    ConfigurationError,
+    OktaM2MError,
+    RateLimited,
+    TokenRefused,
+    TokenUnreachable,
+    quoted,
+)
+from .events import AuthorizationKept, Event, OriginPassedOver, RenewalFailed, TokenObtained, TokenRejected
+from .exchange import TokenEndpoint, error_code
+from .flights import ABANDONED, Failure, Flight, Flights, Outcome
+from .keys import PrivateKey
+from .origins import Origins, origin_of
+from .proofs import ClientAssertions, DPoPProofs, Nonces, okta_htu, rfc_htu
+from .settings import check_org_url, read_settings
+from .tokens import Token, not_picklable
+
+if TYPE_CHECKING:
+    from .keys import Signer
+
+__all__ = ["Ready", "ServiceApp"]
+
+logger = logging.getLogger("okta_m2m")
+
+RENEWAL_SHARE: Final = (0.72, 0.82)
+"""The part of a token's life after which it is renewed: anywhere in between, so that a fleet does not march in step."""
+
+OVERDUE: Final = 2.0
+"""Seconds after its deadline at which a flight that has not landed is given up: its event loop is gone."""
+
+ABANDONED_PAUSE: Final = 0.25
+"""Seconds until a renewal whose leader was cancelled is taken up by the next call; the token works meanwhile."""
+
+FIRST_REFUSAL: Final = 1.0
+LONGEST_REFUSAL: Final = 60.0
+"""Seconds for which a refusal is repeated without asking again: doubled from one to the next."""
+
+FIRST_SPACING: Final = 5.0
+LONGEST_SPACING: Final = 60.0
+"""Seconds between forced renewals while renewed tokens keep being rejected (a wrong audience is not cured by another)."""
+
+PEEKED: Final = 4096
+"""Bytes of a 401's body by which it is judged."""
+
+MOST_ORIGINS_TOLD: Final = 1000
+
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 section 3.3
+_SERVER_ID = re.compile(r"[A-Za-z0-9._~-]+")
+
+
+class Ready(NamedTuple):
+    """What a call with a fresh token sends: its ``Authorization`` value, and its DPoP proof if the token is bound."""
+
+    token: Token
+    authorization: str
+    proof: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """The token in use. Until ``look_at`` (steady clock) it is used without a second look."""
+
+    token: Token
+    look_at: float
+    ready: Ready | None  # None for a bound token: its proof differs from call to call
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    error: TokenRefused
+    until: float
+    keys: tuple[Signer, ...]
+
+
+class ServiceApp:
+    """An Okta OAuth service app, and the access token it has just now.
+
+    One instance may serve any number of threads, event loops and clients at once.
+
+    - ``org_url``: ``https://acme.okta.com``, or the org's custom domain.
+    - ``client_id``: the app's client id.
+    - ``key``: the private key whose public half is registered with the app; or several, of which one that is refused
+      gives way to the next.
+    - ``scopes``: what to ask for (``okta.users.read``). A custom authorization server may have defaults.
+    - ``authorization_server``: ``None`` for the org's own, which alone gives ``okta.*`` scopes; ``"default"`` or an id
+      for a custom one.
+    - ``origins``: where the token may travel, besides the org itself when the org's own server gave it.
+    - ``dpop``: ``True`` offers a DPoP proof and takes what the app is set to; ``"required"`` refuses a Bearer token;
+      ``False`` offers none; a signer is the key to bind tokens to (never the client's own).
+    - ``require_all_scopes``: whether a token with fewer scopes than asked for is an error instead of a warning.
+    - ``max_wait``: seconds that a call may wait for a token, rate limits included.
+    - ``on_event``: called with each :data:`~okta_m2m.events.Event`, from whatever thread it happens in. What it raises
+      is logged and has no effect.
+    - ``assertion_lifetime`` (seconds), ``assertion_claims``, ``assertion_audience``: the client assertion's ``exp``,
+      further claims, and ``aud`` where it is not the token endpoint's URL.
+    - ``htu_origins``: for each origin that a reverse proxy rewrites, the origin that the server behind it sees.
+    - ``clock``: for simulations.
+
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for a setting that cannot work.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_clock",
+        "_dpop",
+        "_endpoint",
+        "_flights",
+        "_forced",
+        "_forced_not_before",
+        "_held",
+        "_htu_origins",
+        "_keys",
+        "_nonces",
+        "_now",
+        "_on_event",
+        "_org_origin",
+        "_prefixes",
+        "_proofs",
+        "_refusal",
+        "_refusals",
+        "_renewal_failures",
+        "_suspect",
+        "_told",
+        "client_id",
+        "max_wait",
+        "org_url",
+        "origins",
+        "scopes",
+        "token_endpoint",
+    )
+
+    def __init__(
+        self,
+        org_url: str,
+        *,
+        client_id: str,
+        key: Signer | Sequence[Signer],
+        scopes: Iterable[str] = (),
+        authorization_server: str | None = None,
+        origins: Iterable[str] = (),
+        dpop: bool | Literal["required"] | Signer = True,
+        require_all_scopes: bool = False,
+        max_wait: float = 30.0,
+        on_event: Callable[[Event], None] | None = None,
+        assertion_lifetime: float = 300.0,
+        assertion_claims: Mapping[str, Any] | None = None,
+        assertion_audience: str | None = None,
+        htu_origins: Mapping[str, str] | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self.org_url = check_org_url(org_url)
+        self.client_id = _checked_client_id(client_id)
+        self.scopes = _checked_scopes(scopes, authorization_server)
+        self.token_endpoint = self.org_url + _token_path(authorization_server)
+        self.max_wait = _checked_wait(max_wait)
+        self.origins = Origins(
+            [*([self.org_url] if authorization_server is None else []), *_listed(origins, "origins")]
+        )
+        self._prefixes = self.origins.prefixes
+        self._org_origin = origin_of(self.org_url)
+        self._keys = _checked_keys(key)
+        self._dpop = _checked_dpop(dpop, self._keys)
+        self._htu_origins = _checked_htu_origins(htu_origins or {})
+        self._on_event = on_event
+        self._clock = clock
+        self._now = clock.now
+        self._nonces = Nonces()
+        self._proofs: DPoPProofs | None = None
+        self._endpoint = TokenEndpoint(
+            self.token_endpoint,
+            client_id=self.client_id,
+            scopes=self.scopes,
+            assertions=ClientAssertions(
+                self.client_id,
+                assertion_audience or self.token_endpoint,
+                lifetime=assertion_lifetime,
+                claims=assertion_claims,
+            ),
+            clock=clock,
+            patience=self.max_wait / 2,
+            proofs=None if dpop is False else self._dpop_proofs,
+            dpop_required=dpop == "required",
+            require_all_scopes=require_all_scopes,
+            on_event=self._tell,
+        )
+        self._flights = Flights(self._after_fork)
+        self._held: _Held | None = None
+        self._suspect: _Held | None = None  # rejected, and out of use while another is fetched
+        self._refusal: _Refusal | None = None
+        self._refusals = 0
+        self._renewal_failures = 0
+        self._forced = 0
+        self._forced_not_before = -math.inf
+        self._told: set[tuple[type[Event], str]] = set()
+
+    @classmethod
+    def from_env(
+        cls,
+        *,
+        files: bool = True,
+        environ: Mapping[str, str] | None = None,
+        **arguments: Any,
+    ) -> ServiceApp:
+        """The service app of the settings that Okta's own SDKs read: argument > environment (``OKTA_CLIENT_*``) >
+        ``./okta.yaml`` > ``~/.okta/okta.yaml``, setting by setting.
+
+        ``files=False`` reads no file; ``environ`` stands in for ``os.environ``. Every other argument is one of
+        :class:`ServiceApp`'s own. Raises :class:`~okta_m2m.errors.ConfigurationError` naming the setting and its source.
+        """
+        settings = read_settings(files=files, environ=environ, **arguments)
+        return cls(**settings.arguments())
+
+    # ── the hit ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def ready(self, method: str, url: str) -> Ready | None:
+        """What to send with a call if that needs no flow: a fresh token, and an origin that is plainly allowed.
+
+        One clock read and one comparison of prefixes; for a bound token also a signature, where the key is in memory.
+        """
+        held = self._held
+        if held is None or self._now() >= held.look_at or not url.startswith(self._prefixes):
+            return None
+        if held.ready is not None:
+            return held.ready
+        proofs = self._proofs
+        if proofs is None or not proofs.in_memory:
+            return None
+        token = held.token
+        proof = proofs.proof_now(method, url, self._endpoint.okta_clock.now(), self._nonces.get(url), token)
+        return Ready(token, token.authorization, proof)
+
+    # ── flows ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def obtain(self, rejected: Token | None = None) -> Flow[Token]:
+        """A usable token: the one in use, or a new one, waiting at most ``max_wait`` seconds.
+
+        ``rejected`` is a token that a server would not take: it is not handed out again, within the limits set on
+        forced renewals. Raises a :class:`~okta_m2m.errors.TokenError` of the caller's own.
+        """
+        if rejected is not None:
+            self._reject(rejected)
+        deadline = self._now() + self.max_wait
+        while True:
+            now = self._now()
+            token, flight, leads = self._board(now, deadline)
+            if token is not None:
+                if flight is not None:
+                    yield from Spawn(self._renewal(flight), partial(self._end, flight, ABANDONED))
+                return token
+            if flight is not None and leads:
+                obtained = yield from self._lead(flight, deadline, background=False)
+                return obtained
+            if flight is None or now >= deadline:
+                raise TokenUnreachable(
+                    f"No token within {self.max_wait:g} seconds: another caller's token request is still under way. "
+                    "Check the network to Okta, or allow more time with max_wait."
+                )
+            if not (yield from Wait(flight.landing, max(0.0, min(deadline, flight.due) - now))):
+                continue
+            outcome = flight.landing.result()
+            if isinstance(outcome, Failure):
+                raise outcome.error.again()
+            if isinstance(outcome, Token) and (rejected is None or outcome.value != rejected.value):
+                return outcome
+
+    def headers(self, method: str, url: str) -> Flow[dict[str, str]]:
+        """The header or two for a call that no adapter makes (gRPC, a WebSocket, another SDK).
+
+        Raises :class:`~okta_m2m.errors.ConfigurationError` if the token may not travel to that URL.
+        """
+        if not self.origins.allow(url):
+            raise ConfigurationError(
+                f"The token of client {self.client_id} may not travel to {origin_of(url) or 'that URL'}. "
+                "If that is the API it is meant for, name it in origins=[...]."
+            )
+        token = yield from self.obtain()
+        return (yield from self._headers(method, url, token))
+
+    def authorize(
+        self,
+        method: str,
+        url: str,
+        *,
+        replayable: bool,
+        answered: tuple[Token, Response] | None = None,
+    ) -> Flow[None]:
+        """One call with a good token: attempts it, judges the answer, and attempts it again where that helps.
+
+        ``replayable`` says whether the body can be sent again from where it began. ``answered`` is the token that a
+        hit has sent already, and the answer; the flow then takes over from there. A new token is tried at most once,
+        and for each token a new nonce once and a new proof once. The last response attempted is the caller's.
+        """
+        if answered is None:
+            if not self.origins.allow(url):
+                self._tell_once(
+                    OriginPassedOver, url, "not an allowed origin", "Name it in origins=[...] if it should be."
+                )
+                yield from Attempt({})
+                return
+            token = yield from self.obtain()
+            response = yield from self._attempt(method, url, token)
+        else:
+            token, response = answered
+        cured: set[str] = set()
+        renewed = False
+        while True:
+            fresh_nonce = token.dpop_bound and self._nonces.learn(url, response.get("dpop-nonce"))
+            cure = yield from self._verdict(url, token, response, fresh_nonce)
+            if cure is None:
+                if renewed and response.status not in (400, 401):
+                    self._accepted()
+                return
+            if cure == "renew":
+                another = self._reject(token) and not renewed and replayable
+                self._rejected(url, response, another)
+                if not another:
+                    return
+                yield from Discard()
+                token = yield from self.obtain()
+                renewed = True
+                cured.clear()
+            else:
+                if cure in cured or not replayable:
+                    return
+                cured.add(cure)
+                yield from Discard()
+            response = yield from self._attempt(method, url, token)
+
+    def leave_alone(self, url: str) -> None:
+        """To be told by an adapter that the caller's own ``Authorization`` header was kept."""
+        self._tell_once(AuthorizationKept, url, "a request with its own Authorization header", "It was sent as it is.")
+
+    # ── one call ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _headers(self, method: str, url: str, token: Token) -> Flow[dict[str, str]]:
+        headers = {"Authorization": token.authorization}
+        if token.dpop_bound:
+            now, nonce = self._endpoint.okta_clock.now(), self._nonces.get(url)
+            headers["DPoP"] = yield from self._dpop_proofs().proof(method, url, now, nonce, token)
+        return headers
+
+    def _attempt(self, method: str, url: str, token: Token) -> Flow[Response]:
+        headers = yield from self._headers(method, url, token)
+        return (yield from Attempt(headers, token))
+
+    def _verdict(
+        self, url: str, token: Token, response: Response, fresh_nonce: bool
+    ) -> Flow[Literal["renew", "nonce", "proof"] | None]:
+        """What would make the same call succeed; ``None`` if nothing that we could do.
+
+        RFC 6750 section 3.1 and RFC 9449 sections 7.1 and 9; Okta answers a bad proof with 400 instead of 401, and its
+        management API may answer 401 with ``errorCode`` and no challenge.
+        """
+        if response.status not in (400, 401):
+            return None
+        asked = challenges(response.all("www-authenticate"))
+        oauth = [challenge for challenge in asked if challenge.scheme in ("bearer", "dpop")]
+        codes = {challenge.error for challenge in oauth if challenge.error}
+        if token.dpop_bound and "use_dpop_nonce" in codes:
+            return "nonce" if fresh_nonce else None
+        if token.dpop_bound and "invalid_dpop_proof" in codes:
+            return "proof"
+        if response.status != 401:
+            return None
+        if codes or asked:
+            return "renew" if "invalid_token" in codes or (oauth and not codes) else None
+        if origin_of(url) != self._org_origin:
+            return "renew"
+        # E0000015 (a feature is off) is a 401 that no new token cures; E0000011 is "Invalid token provided".
+        code = error_code((yield from Peek(PEEKED)))
+        return "renew" if code in (None, "E0000011") else None
+
+    # ── the token in use ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _board(self, now: float, deadline: float) -> tuple[Token | None, Flight | None, bool]:
+        """The usable token, if any; the flight to lead or to wait for, if any; and whether to lead it."""
+        with self._flights.mutex:
+            held = self._held
+            if held is None or not held.token.usable(now):
+                return None, *self._flights.board(now, deadline + OVERDUE)
+            if now < held.look_at:
+                return held.token, None, False
+            flight, leads = self._flights.board(now, now + self.max_wait + OVERDUE)
+            # While the renewal is under way the hit goes on without a second look.
+            self._held = replace(held, look_at=min(held.token.usable_until, flight.due))
+            return held.token, flight if leads else None, leads
+
+    def _renewal(self, flight: Flight) -> Flow[None]:
+        """A flight in the background: nobody waits for it, unless the token in use ends before it lands."""
+        try:
+            yield from self._lead(flight, self._now() + self.max_wait, background=True)
+        except OktaM2MError as error:
+            self._renewal_failed(error)
+
+    def _lead(self, flight: Flight, deadline: float, *, background: bool) -> Flow[Token]:
+        """Fetches a token for everybody who waits for the flight, and lands it whatever happens."""
+        outcome: Outcome = ABANDONED
+        try:
+            outcome = yield from self._fetch(deadline, background)
+            return outcome
+        except OktaM2MError as error:
+            outcome = Failure(error.again())
+            if not isinstance(error, TokenRefused):
+                self._restore()
+            raise
+        finally:
+            self._end(flight, outcome)
+
+    def _fetch(self, deadline: float, background: bool) -> Flow[Token]:
+        keys: list[Signer] = []
+        for signer in self._keys:
+            # One that may follow a file is read off any event loop; a plain key in memory is its own snapshot.
+            follows = hasattr(signer, "snapshot") and type(signer) is not PrivateKey
+            keys.append((yield from Snapshot(signer)) if follows else signer)
+        remembered = self._refusal
+        if remembered is not None and remembered.keys == tuple(keys) and self._now() < remembered.until:
+            raise remembered.error.again(retry_after=remembered.until - self._now())
+        try:
+            obtained = yield from self._endpoint.exchange(keys, deadline)
+        except TokenRefused as error:
+            self._remember(error, tuple(keys))
+            raise
+        token = obtained.token
+        with self._flights.mutex:
+            # The key that was taken goes first from now on; the others stay for when it is refused.
+            self._keys = (self._keys[obtained.key], *self._keys[: obtained.key], *self._keys[obtained.key + 1 :])
+            self._refusal, self._refusals, self._renewal_failures, self._suspect = None, 0, 0, None
+            held = self._held
+            if held is None or token.usable_until > held.token.usable_until or not held.token.usable(self._now()):
+                self._held = self._fresh(token)
+        logger.info(
+            "okta-m2m: %s token for client %s, %d s, scopes %s, after %d request(s)",
+            token.token_type,
+            self.client_id,
+            token.expires_in,
+            quoted(" ".join(token.scopes)),
+            obtained.attempts,
+        )
+        self._tell(
+            TokenObtained(
+                self.client_id,
+                token.token_type,
+                token.scopes,
+                token.expires_in,
+                obtained.attempts,
+                obtained.elapsed,
+                background,
+            )
+        )
+        return token
+
+    def _fresh(self, token: Token) -> _Held:
+        spent = random.uniform(*RENEWAL_SHARE)  # noqa: S311 (spreads load; nothing secret hangs on it)
+        ready = None if token.dpop_bound else Ready(token, token.authorization, None)
+        return _Held(token, min(token.sent_at + spent * token.expires_in, token.usable_until), ready)
+
+    def _end(self, flight: Flight, outcome: Outcome) -> None:
+        """Lands a flight. If it was abandoned, the next call looks after the token again at once."""
+        if outcome is ABANDONED and not flight.landing.done():
+            self._look_again(self._now() + ABANDONED_PAUSE)
+        self._flights.land(flight, outcome)
+
+    def _look_again(self, at: float) -> None:
+        with self._flights.mutex:
+            held = self._held
+            if held is not None:
+                self._held = replace(held, look_at=min(at, held.token.usable_until))
+
+    def _renewal_failed(self, error: OktaM2MError) -> None:
+        with self._flights.mutex:
+            self._renewal_failures += 1
+            pause = min(60.0, 2.0 ** min(self._renewal_failures - 1, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 (load)
+        if isinstance(error, RateLimited) and error.retry_after is not None:
+            pause = max(pause, error.retry_after)
+        self._look_again(self._now() + pause)
+        logger.warning("okta-m2m: renewal failed, the token in use goes on; next try in %.1f s: %s", pause, error)
+        self._tell(RenewalFailed(self.client_id, error.error or type(error).__name__, str(error), pause))
+
+    # ── refusals and rejections ──────────────────────────────────────────────────────────────────────────────────
+
+    def _remember(self, error: TokenRefused, keys: tuple[Signer, ...]) -> None:
+        with self._flights.mutex:
+            pause = min(LONGEST_REFUSAL, FIRST_REFUSAL * 2.0 ** min(self._refusals, 10))
+            self._refusals += 1
+            self._refusal = _Refusal(error.again(), self._now() + pause, keys)
+
+    def _reject(self, token: Token) -> bool:
+        """Takes a rejected token out of use; says whether another is there, or may be fetched now."""
+        with self._flights.mutex:
+            held = self._held
+            if held is None or held.token.value != token.value:
+                return True
+            now = self._now()
+            if now < self._forced_not_before:
+                return False
+            if now > self._forced_not_before + LONGEST_SPACING:
+                self._forced = 0
+            self._forced_not_before = now + min(LONGEST_SPACING, FIRST_SPACING * 2.0 ** min(self._forced, 10))
+            self._forced += 1
+            self._held, self._suspect = None, held
+            return True
+
+    def _restore(self) -> None:
+        """No new token could be had for a rejected one. It may have been rejected by one wrongly configured API only,
+        so it is better than nothing for the others, until it may be renewed again."""
+        with self._flights.mutex:
+            held, self._suspect = self._suspect, None
+            if held is not None and self._held is None:
+                self._held = replace(held, look_at=min(held.token.usable_until, self._forced_not_before))
+
+    def _accepted(self) -> None:
+        """A renewed token was taken: the next rejection is a new story."""
+        with self._flights.mutex:
+            self._forced = 0
+            self._forced_not_before = -math.inf
+
+    def _rejected(self, url: str, response: Response, renewing: bool) -> None:
+        codes = [challenge.error for challenge in challenges(response.all("www-authenticate")) if challenge.error]
+        code = quoted(codes[0], 80) if codes else None
+        origin = origin_of(url) or ""
+        logger.warning(
+            "okta-m2m: %s rejected the token (401 %s); %s",
+            origin,
+            code or "without a reason",
+            "renewing it and trying once more" if renewing else "the answer goes to the caller",
+        )
+        self._tell(TokenRejected(self.client_id, origin, code, renewing))
+
+    # ── the rest ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _dpop_proofs(self) -> DPoPProofs:
+        """The proofs of the one DPoP key, which is made when it is first needed and kept for good."""
+        proofs = self._proofs
+        if proofs is None:
+            if self._dpop is None:
+                made = DPoPProofs(PrivateKey.generate("ES256"), self._htu)
+            else:
+                made = DPoPProofs(self._dpop, self._htu)
+            with self._flights.mutex:
+                proofs = self._proofs = self._proofs or made
+        return proofs
+
+    def _htu(self, url: str) -> str:
+        origin = origin_of(url)
+        htu = okta_htu(url) if origin == self._org_origin else rfc_htu(url)
+        seen = self._htu_origins.get(origin or "")
+        return htu if seen is None or origin is None else seen + htu[len(origin) :]
+
+    def _tell(self, event: Event) -> None:
+        if self._on_event is None:
+            return
+        try:
+            self._on_event(event)
+        except Exception as error:  # noqa: BLE001 (an observer's fault is not the call's)
+            logger.warning("okta-m2m: on_event raised %s for %s", type(error).__name__, type(event).__name__)
+
+    def _tell_once(
+        self, kind: type[OriginPassedOver] | type[AuthorizationKept], url: str, what: str, remedy: str
+    ) -> None:
+        origin = origin_of(url) or "a URL that can be read in two ways"
+        if (kind, origin) in self._told or len(self._told) >= MOST_ORIGINS_TOLD:
+            return
+        self._told.add((kind, origin))
+        logger.warning("okta-m2m: no token sent to %s: %s. %s", origin, what, remedy)
+        self._tell(kind(self.client_id, origin))
+
+    def _after_fork(self) -> None:
+        held = self._held
+        if held is not None:
+            # A jitter of its own, or all the children would renew the token they share at the same moment.
+            self._held = self._fresh(held.token)
+
+    def __repr__(self) -> str:
+        return f"ServiceApp({self.org_url!r}, client_id={self.client_id!r}, scopes={list(self.scopes)!r})"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        not_picklable("A service app", "Build it where it is used, from the same settings.")
+
+
+# ── what the constructor checks ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def _listed(values: Iterable[str], name: str) -> list[str]:
+    if isinstance(values, str):
+        raise ConfigurationError(f"{name} is a list, not one text. Write {name}={values.split()!r}.")
+    return list(values)
+
+
+def _checked_client_id(client_id: str) -> str:
+    if not isinstance(client_id, str) or not client_id or not all("!" <= char <= "~" for char in client_id):
+        raise ConfigurationError(
+            "The client id is empty, or not text, or has spaces. Copy it from the app (Admin Console: Applications > the "
+            "app > Client ID)."
+        )
+    if "{" in client_id:
+        raise ConfigurationError(f"The client id is a placeholder, {client_id!r}. Put the app's own there.")
+    return client_id
+
+
+def _checked_scopes(scopes: Iterable[str], authorization_server: str | None) -> tuple[str, ...]:
+    checked = tuple(dict.fromkeys(_listed(scopes, "scopes")))
+    for scope in checked:
+        if not isinstance(scope, str) or not _SCOPE.fullmatch(scope):
+            raise ConfigurationError(f"The scope {scope!r} is not one scope. Give a list with one name in each place.")
+    if not checked and authorization_server is None:
+        raise ConfigurationError(
+            'No scopes were given, and the org authorization server has no defaults. Name some: scopes=["okta.users.read"].'
+        )
+    return checked
+
+
+def _token_path(authorization_server: str | None) -> str:
+    if authorization_server is None:
+        return "/oauth2/v1/token"
+    if not isinstance(authorization_server, str) or not _SERVER_ID.fullmatch(authorization_server):
+        raise ConfigurationError(
+            'authorization_server is the id alone ("default", "aus1a2b3c"), without a URL. It is the part of the issuer '
+            "after /oauth2/."
+        )
+    return f"/oauth2/{authorization_server}/v1/token"
+
+
+def _checked_wait(max_wait: float) -> float:
+    if isinstance(max_wait, bool) or not isinstance(max_wait, int | float) or not 0 < max_wait <= 86_400:
+        raise ConfigurationError(f"max_wait is {max_wait!r}. Give seconds, more than 0 and at most a day.")
+    return float(max_wait)
+
+
+def _checked_keys(key: Signer | Sequence[Signer]) -> tuple[Signer, ...]:
+    keys: tuple[Any, ...] = tuple(key) if isinstance(key, list | tuple) else (key,)
+    if not keys:
+        raise ConfigurationError("key is an empty list. Give at least one key.")
+    for one in keys:
+        if not (hasattr(one, "sign") and hasattr(one, "alg")):
+            # Its value may be the key's text, so only its type is named.
+            raise ConfigurationError(
+                f"key is a {type(one).__name__}, not a signer. "
+                'Use PrivateKey.from_file("key.pem"), PrivateKey.from_pem(text) or PrivateKey.from_jwk(jwk).'
+            )
+    return keys
+
+
+def _checked_dpop(dpop: bool | Literal["required"] | Signer, keys: tuple[Signer, ...]) -> Signer | None:
+    """The DPoP key that was given, if one was."""
+    if isinstance(dpop, bool) or dpop == "required":
+        return None
+    if isinstance(dpop, str) or not (hasattr(dpop, "sign") and hasattr(dpop, "public_jwk")):
+        raise ConfigurationError(f'dpop is a {type(dpop).__name__}. Give True, False, "required", or a signer.')
+    if any(dict(dpop.public_jwk) == dict(key.public_jwk) for key in keys):
+        raise ConfigurationError(
+            "The DPoP key is the client's own key, which Okta's guide forbids. Leave dpop=True, or give another key."
+        )
+    # One version for good: tokens are bound to it, and a key file that changes must not change it under them.
+    return dpop.snapshot() if isinstance(dpop, PrivateKey) else dpop
+
+
+def _checked_htu_origins(origins: Mapping[str, str]) -> dict[str, str]:
+    checked: dict[str, str] = {}
+    for ours, theirs in origins.items():
+        one, other = origin_of(ours), origin_of(theirs)
+        if one is None or other is None:
+            raise ConfigurationError(
+                'htu_origins maps origins to origins. Write {"https://proxy.example": "https://acme.okta.com"}.'
+            )
+        checked[one] = other
+    return checked
