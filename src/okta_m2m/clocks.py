@@ -10,18 +10,8 @@ import sys
 import time
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
-from typing import Protocol
 
-__all__ = ["SYSTEM_CLOCK", "Clock", "OktaClock", "SystemClock", "http_date"]
-
-
-class Clock(Protocol):
-    """Two readings in seconds; the tests bring a simulated one."""
-
-    now: Callable[[], float]
-    """A clock that neither steps nor stops; only differences mean anything."""
-    wall: Callable[[], float]
-    """Seconds since the epoch, as far as this machine knows."""
+__all__ = ["SYSTEM_CLOCK", "Clock", "OktaClock", "http_date"]
 
 
 def _steady() -> Callable[[], float]:
@@ -34,17 +24,21 @@ def _steady() -> Callable[[], float]:
     return time.monotonic
 
 
-class SystemClock:
-    """The machine's own clocks."""
+class Clock:
+    """Two readings in seconds, the machine's own unless a simulation brings others.
+
+    - ``now``: a clock that neither steps nor stops; only differences mean anything.
+    - ``wall``: seconds since the epoch, as far as this machine knows.
+    """
 
     __slots__ = ("now", "wall")
 
-    def __init__(self) -> None:
-        self.now: Callable[[], float] = _steady()
-        self.wall: Callable[[], float] = time.time
+    def __init__(self, now: Callable[[], float] | None = None, wall: Callable[[], float] = time.time) -> None:
+        self.now = now or _steady()
+        self.wall = wall
 
 
-SYSTEM_CLOCK = SystemClock()
+SYSTEM_CLOCK = Clock()
 
 
 class OktaClock:
