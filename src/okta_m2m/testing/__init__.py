@@ -1,20 +1,42 @@
 """For tests of code that calls Okta machine to machine: an Okta org on a loopback port.
 
-Invariant: nothing here is needed in production, and nothing here imports the code that it is meant to test.
+Invariant: nothing here is needed in production, nothing here imports the code that it is meant to test, and importing
+this package costs nothing until a name is asked for: pytest loads its plugin at every start.
 """
 
 from __future__ import annotations
 
-try:
-    import pytest_httpserver as _  # noqa: F401
-except ImportError as missing:
-    raise ImportError(
-        "okta_m2m.testing needs pytest-httpserver; install it with: pip install 'okta-m2m[testing]'",
-        name=missing.name,
-    ) from missing
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from .fake_okta import FakeOkta, Refusal
-from .http_server import ReceivedRequest
-from .org import App, AuthorizationServer, IssuedToken
+if TYPE_CHECKING:
+    from .fake_okta import FakeOkta, Refusal
+    from .http_server import ReceivedRequest
+    from .org import App, AuthorizationServer, IssuedToken
 
 __all__ = ["App", "AuthorizationServer", "FakeOkta", "IssuedToken", "ReceivedRequest", "Refusal"]
+
+_HOMES = {
+    "App": "org",
+    "AuthorizationServer": "org",
+    "FakeOkta": "fake_okta",
+    "IssuedToken": "org",
+    "ReceivedRequest": "http_server",
+    "Refusal": "fake_okta",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = import_module(f".{_HOMES[name]}", __name__)
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").partition(".")[0] not in ("pytest_httpserver", "werkzeug"):
+            raise
+        # Not chained: the remedy is the whole message.
+        raise ModuleNotFoundError(
+            f"okta_m2m.testing.{name} needs pytest-httpserver; install it with: pip install 'okta-m2m[testing]'",
+            name=missing.name,
+        ) from None
+    return getattr(module, name)

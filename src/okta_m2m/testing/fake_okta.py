@@ -68,7 +68,7 @@ class Refusal(NamedTuple):
 class FakeOkta(Org):
     """An Okta org at ``http://127.0.0.1:PORT``, or ``https://`` with ``ssl_context``; a context manager.
 
-    - ``token_lifetime``: seconds that access tokens live, parts of a second included; ``expires_in`` is rounded to whole
+    - ``token_lifetime``: seconds that access tokens live, parts of a second included; ``expires_in`` is cut to whole
       seconds, and is never 0. May be changed at any time.
     - ``dpop``: ``"required"`` makes every app DPoP-bound, as some orgs do; else each app has ``dpop_bound``.
     - ``require_dpop_nonce`` (true): the token endpoint wants a nonce in proofs. ``resource_nonce`` (false): so does the
@@ -116,7 +116,7 @@ class FakeOkta(Org):
         self._stopping.set()
         if self.server.is_running():
             self.server.stop()
-        self.server.check_handler_errors()
+        self.server.check()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -126,6 +126,7 @@ class FakeOkta(Org):
     ) -> None:
         if error is not None:
             self.server.clear_handler_errors()
+            self.server.clear_assertions()
         self.stop()
 
     @property

@@ -85,6 +85,8 @@ class Answer:
     drop: bool = False
 
 
+_FAILED = Answer(500, [("Content-Type", "text/plain")], b"FakeOkta failed; it raises the cause when it stops")
+
 #: Gives ``None`` for what it does not know; that falls through to the handlers of pytest-httpserver.
 Handler = Callable[[ReceivedRequest], Answer | None]
 
@@ -111,7 +113,10 @@ class _ConnectionHandler(WSGIRequestHandler):
         server = cast(_ConnectionServer, self.server)
         answer = server.answer(request)
         if answer is None:
-            answer = self._from_wsgi(request)
+            try:
+                answer = self._from_wsgi(request)
+            except Exception:  # noqa: BLE001 - pytest-httpserver has kept it; stopping raises it
+                answer = _FAILED
         if answer.drop:
             self.close_connection = True
             server.reset_on_close(self.connection)
@@ -238,7 +243,7 @@ class _ConnectionServer(ThreadedWSGIServer):
             return self._handle(request)
         except Exception as error:  # noqa: BLE001 - kept, and raised when the server stops
             self._failed(error)
-            return Answer(500, [("Content-Type", "text/plain")], b"FakeOkta failed; it raises the cause when it stops")
+            return _FAILED
 
     def reset_on_close(self, connection: socket.socket) -> None:
         with self._mutex:
@@ -248,11 +253,13 @@ class _ConnectionServer(ThreadedWSGIServer):
         connection: socket.socket = request
         try:
             if self._tls is not None:
-                connection = self._tls.wrap_socket(request, server_side=True)
+                connection = self._tls.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
             with self._mutex:
                 if self._closing:
                     return
                 self._open[connection] = threading.current_thread()
+            if isinstance(connection, ssl.SSLSocket):
+                connection.do_handshake()
             self.finish_request(connection, client_address)
         except OSError:
             pass  # the client went away, or would not shake hands: nobody is left to tell

@@ -102,15 +102,17 @@ def _canonical(jwk: Mapping[str, Any]) -> str:
 
 @lru_cache(maxsize=1024)
 def _imported(canonical: str) -> RSAKey | ECKey:
+    jwk = json.loads(canonical)
+    # Before joserfc sees it, which warns about such a key in the server's thread.
+    if jwk["kty"] == "RSA" and int.from_bytes(_decoded(jwk["n"])).bit_length() < _MIN_RSA_BITS:
+        raise ValueError("an RSA key of less than 2048 bits")
     try:
-        key = JWKRegistry.import_key(json.loads(canonical))
+        key = JWKRegistry.import_key(jwk)
     except (JoseError, ValueError) as error:
         raise ValueError("not a public RSA or EC key") from error
-    if isinstance(key, RSAKey) and key.public_key.key_size >= _MIN_RSA_BITS:
-        return key
-    if isinstance(key, ECKey):
-        return key
-    raise ValueError("not a public RSA key of at least 2048 bits, or EC key")
+    if not isinstance(key, (RSAKey, ECKey)):
+        raise ValueError("not a public RSA or EC key")
+    return key
 
 
 def _decoded(part: str) -> bytes:

@@ -87,7 +87,8 @@ def custom_resource(org: Org, request: ReceivedRequest, issuer: str, scope: str 
     scheme = "Bearer"
     try:
         if not request.all("authorization"):
-            return Answer(401, [("WWW-Authenticate", "Bearer"), ("WWW-Authenticate", f'DPoP algs="{_ALGS}"')])
+            # RFC 6750 section 3.1: no error code for a request that brought no token
+            raise _Challenged(Refused("access_token_missing"), f'Bearer, DPoP algs="{_ALGS}"')
         scheme, value = _credentials(request)
         if scheme not in ("Bearer", "DPoP"):
             raise Refused("access_token_invalid")
@@ -97,6 +98,8 @@ def custom_resource(org: Org, request: ReceivedRequest, issuer: str, scope: str 
         _check_binding(org, request, token, scheme, judge, same_uri)
         if scope is not None and scope not in token.scopes:
             raise Refused("access_token_insufficient_scopes")
+    except _Challenged:
+        raise
     except Refused as refused:
         # RFC 9449 section 7.1: a proof that does not do is a 401 here, not Okta's 400
         refused.status = 401 if refused.error in ("invalid_dpop_proof", "use_dpop_nonce") else refused.status

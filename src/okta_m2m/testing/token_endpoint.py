@@ -54,10 +54,11 @@ def token(org: Org, request: ReceivedRequest, server: AuthorizationServer | None
             raise Refused("no_matching_policy")
         scopes = _custom_scopes(server, form.get("scope"))
     minted = org.mint(app, server, scopes, jkt)
-    lifetime = minted.expires_at - minted.issued_at
+    # Rounded first: the difference of two clock readings may lack a nanosecond of a whole second.
+    lifetime = int(round(minted.expires_at - minted.issued_at, 3))
     content = {
         "token_type": minted.token_type,
-        "expires_in": max(1, round(lifetime)),
+        "expires_in": max(1, lifetime),
         "access_token": minted.value,
         "scope": " ".join(scopes),
     }
