@@ -7,6 +7,7 @@ import base64
 import hashlib
 import http.client
 import json
+import os
 import re
 import secrets
 import socket
@@ -504,11 +505,17 @@ def test_where_credentials_and_parameters_may_not_be(caller: Caller) -> None:
     assert caller.token_request(basic).refusal == okta_says("multiple_client_credentials")
     alone = caller.token_request(basic, client_assertion=None, client_assertion_type=None)
     assert alone.refusal == okta_says("unsupported_auth_method_client_creds")
+    caller.path = "/oauth2/default/v1/token"
+    alone = caller.token_request(basic, client_assertion=None, client_assertion_type=None)
+    assert alone.refusal == okta_says("invalid_basic_auth_creds")
+    posted = caller.token_request(client_secret="s", client_assertion=None, client_assertion_type=None)
+    assert posted.refusal == okta_says("invalid_client")
 
 
 def test_only_a_form_by_post_is_a_token_request(caller: Caller) -> None:
     reply = caller.send("POST", caller.path, [("Content-Type", "application/json")], json.dumps(caller.form()).encode())
     assert reply.refusal == (API_ERRORS["E0000021"][0], "E0000021", API_ERRORS["E0000021"][1])
+    assert caller.token_request(raw="scope=%FF").refusal == okta_says("invalid_request")
     assert caller.send("GET", caller.path).refusal == (405, "E0000022", API_ERRORS["E0000022"][1])
 
 
@@ -745,6 +752,7 @@ def test_writes_tell_what_body_arrived(okta: FakeOkta, callers: Callable[..., Ca
     chunked = json.loads(caller.connection.getresponse().read())["received"]
     assert chunked["sha256"] == hashlib.sha256(b"one" + b"two" * 1000).hexdigest()
     assert caller.call(token, "/api/v1/users/x", "DELETE").status == 204
+    assert caller.call(token, "/api/v1/users/x", "TRACE").refusal == (405, "E0000022", API_ERRORS["E0000022"][1])
 
 
 def test_a_request_is_recorded_as_it_came_off_the_wire(okta: FakeOkta, caller: Caller) -> None:
@@ -812,6 +820,8 @@ PROOF_MUTATIONS: list[tuple[dict[str, Any], str]] = [
     ({"header": {"jwk": ...}}, "invalid_dpop_proof"),
     ({"header": {"jwk": {"kty": "oct", "k": "AA"}}}, "invalid_dpop_proof"),
     ({"header": {"jwk": public(ECKey.generate_key("P-256"))}}, "invalid_dpop_proof_invalid_signature"),
+    ({"header": {"jwk": {"kty": "EC", "crv": "P-256", "x": "AA"}}}, "invalid_dpop_proof"),
+    ({"header": {"jwk": {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"}}}, "invalid_dpop_proof"),
     ({"htm": ...}, "invalid_dpop_proof_invalid_htm"),
     ({"htm": "lower"}, "invalid_dpop_proof_invalid_htm"),
     ({"htm": "PUT"}, "invalid_dpop_proof_invalid_htm"),
@@ -1012,6 +1022,8 @@ def test_a_protected_api_answers_as_the_rfcs_say(okta: FakeOkta, callers: Callab
         'Bearer, DPoP algs="RS256 RS384 RS512 ES256 ES384 ES512"',
         b"",
     )
+    basic = caller.send("GET", "/orders", [("Authorization", f"Basic {token}")])
+    assert basic.refusal == okta_says("access_token_invalid")
     reply = caller.call(caller.token(scope="api:read"), "/orders")
     assert reply.refusal == okta_says("access_token_insufficient_scopes")
     assert 'scope="api:write"' in (reply.header("www-authenticate") or "")
@@ -1079,6 +1091,7 @@ def test_introspection_and_revocation_want_an_assertion_for_their_own_url(okta: 
     caller.path = "/oauth2/default/v1/introspect"
     assert caller.token_request(token=token).json == {"active": False}
     caller.path = "/oauth2/v1/revoke"
+    assert caller.token_request().refusal == okta_says("request_missing_token")
     reply = caller.token_request(token=token)
     assert (reply.status, reply.body) == (200, b"")
     assert caller.token_request(token="unknown").status == 200
@@ -1299,6 +1312,24 @@ def test_without_the_extra_the_error_names_the_remedy() -> None:
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert "pip install 'okta-m2m[testing]'" in result.stderr.splitlines()[-1]
+
+
+def test_the_plugin_gives_an_org_and_an_app_with_its_key(tmp_path: Path) -> None:
+    (tmp_path / "test_mine.py").write_text(
+        "def test_mine(fake_okta, okta_app):\n"
+        "    assert fake_okta.apps == {okta_app.client_id: okta_app}\n"
+        "    assert okta_app.private_jwk['d'] and 'd' not in okta_app.jwks['keys'][0]\n"
+        "    assert okta_app.scopes == ['okta.users.read', 'okta.groups.read']\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "okta_m2m.testing.pytest_plugin", "-p", "no:cacheprovider"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "1 passed" in result.stdout
 
 
 def test_scopes_reach_the_form_encoded_or_plus_signed(caller: Caller) -> None:
