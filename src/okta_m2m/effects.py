@@ -13,6 +13,8 @@ inside a flow ``response = yield from Send(request)`` reads, and type-checks, li
     Sleep(seconds)         runtime         None
     Wait(landing)          runtime         True if it landed in time
     Spawn(flow, ended)     runtime         None, at once
+    Load, Claim, Save,     runtime         what the store's method of that name answers; StoreFailed is thrown in if it
+      Release                              fails or takes longer than ``timeout``
     Attempt(headers)       adapter         Response (body not read)
     Peek(limit)            adapter         first bytes of that response's body, which stays whole
     Discard()              adapter         None, when that response has let go of its connection
@@ -22,29 +24,36 @@ Invariant: no effect, request or response shows a header or a body in its ``repr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from .keys import Signer
+    from .stores import Store
     from .tokens import Token
 
 __all__ = [
     "Attempt",
+    "Claim",
     "Discard",
     "Effect",
     "Flow",
+    "Load",
     "Peek",
+    "Release",
     "Request",
     "Response",
+    "Save",
     "Send",
     "SendFailed",
     "Sign",
     "Sleep",
     "Snapshot",
     "Spawn",
+    "StoreEffect",
+    "StoreFailed",
     "Wait",
 ]
 
@@ -145,6 +154,71 @@ class Spawn(Effect[None]):
 
     flow: Flow[Any] = field(repr=False)
     ended: Callable[[], None] = field(repr=False)
+
+
+class StoreFailed(Exception):
+    """A shared store did not do what was asked of it, or not in time. Thrown into a flow, and never out of one."""
+
+
+class StoreEffect(Effect[T_co]):
+    """Base of the four that ask a shared store: ``call`` does it; ``timeout`` seconds is all it may take."""
+
+    __slots__ = ()
+    store: Store
+    timeout: float
+
+    def call(self) -> T_co | Awaitable[T_co]:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Load(StoreEffect["bytes | None"]):
+    store: Store
+    timeout: float
+    key: str
+
+    def call(self) -> bytes | Awaitable[bytes | None] | None:
+        return self.store.load(self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim(StoreEffect[bool]):
+    """A lease of ``ttl`` seconds; again by the same owner, it is extended."""
+
+    store: Store
+    timeout: float
+    key: str
+    owner: str
+    ttl: float
+
+    def call(self) -> bool | Awaitable[bool]:
+        return self.store.claim(self.key, self.owner, self.ttl)
+
+
+@dataclass(frozen=True, slots=True)
+class Save(StoreEffect[bool]):
+    """Stored only while the claim is the owner's."""
+
+    store: Store
+    timeout: float
+    key: str
+    value: bytes = field(repr=False)
+    ttl: float
+    owner: str
+
+    def call(self) -> bool | Awaitable[bool]:
+        return self.store.save(self.key, self.value, self.ttl, self.owner)
+
+
+@dataclass(frozen=True, slots=True)
+class Release(StoreEffect[None]):
+    store: Store
+    timeout: float
+    key: str
+    owner: str
+
+    def call(self) -> Awaitable[None] | None:
+        return self.store.release(self.key, self.owner)
 
 
 @dataclass(frozen=True, slots=True)

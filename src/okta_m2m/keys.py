@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, Protocol
 
 from .errors import InvalidKey, quoted
 from .tokens import not_picklable
@@ -258,6 +258,16 @@ class PrivateKey:
         return {
             "keys": [{"kty": version.public_jwk["kty"], **kid, "use": "sig", "alg": version.alg, **version.public_jwk}]
         }
+
+    def private_jwk(self) -> dict[str, str]:
+        """The whole key as a JWK, private members and all: for a key file that is yours to guard, or for sealing."""
+        from joserfc.jwk import ECKey, RSAKey
+
+        version = self._version
+        native: Any = version.native
+        whole = (RSAKey if version.public_jwk["kty"] == "RSA" else ECKey).import_key(native).as_dict(private=True)
+        kid = {} if version.kid is None else {"kid": version.kid}
+        return {"kty": version.public_jwk["kty"], **kid, "alg": version.alg, **{k: str(v) for k, v in whole.items()}}
 
     def with_kid(self, kid: str | None) -> PrivateKey:
         """The same key under another ``kid``; it follows no file."""

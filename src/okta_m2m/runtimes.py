@@ -35,6 +35,8 @@ from .effects import (
     Sleep,
     Snapshot,
     Spawn,
+    StoreEffect,
+    StoreFailed,
     Wait,
 )
 from .errors import ConfigurationError
@@ -169,6 +171,8 @@ class Threads:
                 return True
             case Spawn(flow, ended):
                 return self._spawn(flow, ended)
+            case StoreEffect():
+                return _stored_blocking(effect)
         raise TypeError(f"no runtime performs {type(effect).__name__}")
 
     def _spawn(self, flow: Flow[Any], ended: Callable[[], None]) -> None:
@@ -197,6 +201,47 @@ def _signed_blocking(signer: Signer, message: bytes) -> bytes:
         f"{type(signer).__name__}.sign returns an awaitable, which a thread cannot wait for. "
         "Use an async client with this signer, or give it a sign that blocks."
     )
+
+
+def _stored_blocking(effect: StoreEffect[Any]) -> Any:
+    working = _in_thread(effect)
+    try:
+        answer = working.result(effect.timeout)
+    except TimeoutError:
+        raise _too_slow(effect) from None
+    except StoreFailed:
+        raise
+    except Exception as error:
+        raise StoreFailed(f"{type(error).__name__}: {error}") from error
+    if not inspect.isawaitable(answer):
+        return answer
+    if inspect.iscoroutine(answer):
+        answer.close()
+    raise StoreFailed(f"{type(effect.store).__name__} answers with an awaitable, which a thread cannot wait for")
+
+
+def _in_thread(effect: StoreEffect[Any]) -> Future[Any]:
+    """Asks the store in a daemon thread of its own: a store that hangs can hold up neither the call nor the exit."""
+    working: Future[Any] = Future()
+    working.set_running_or_notify_cancel()
+
+    def work() -> None:
+        try:
+            answer = effect.call()
+        except BaseException as error:  # noqa: BLE001 (it is handed to whoever waits)
+            working.set_exception(error)
+        else:
+            working.set_result(answer)
+
+    try:
+        threading.Thread(target=work, name="okta-m2m store", daemon=True).start()
+    except RuntimeError as error:  # no more threads, or the interpreter is shutting down
+        raise StoreFailed(f"no thread to ask it in: {error}") from error
+    return working
+
+
+def _too_slow(effect: StoreEffect[Any]) -> StoreFailed:
+    return StoreFailed(f"no answer to {type(effect).__name__.lower()} within {effect.timeout:g} s")
 
 
 # ── asyncio ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -229,7 +274,27 @@ class Asyncio:
                 return landing.done()
             case Spawn(flow, ended):
                 return self._spawn(flow, ended)
+            case StoreEffect():
+                return await self._stored(effect)
         raise TypeError(f"no runtime performs {type(effect).__name__}")
+
+    @staticmethod
+    async def _stored(effect: StoreEffect[Any]) -> Any:
+        try:
+            async with asyncio.timeout(effect.timeout):
+                if getattr(effect.store, "on_loop", False):
+                    answer = effect.call()
+                else:
+                    working = _in_thread(effect)
+                    await asyncio.wait({_landed_on_loop(working)})
+                    answer = working.result()
+                return await answer if inspect.isawaitable(answer) else answer
+        except TimeoutError:
+            raise _too_slow(effect) from None
+        except StoreFailed:
+            raise
+        except Exception as error:
+            raise StoreFailed(f"{type(error).__name__}: {error}") from error
 
     def _spawn(self, flow: Flow[Any], ended: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
@@ -307,6 +372,8 @@ class Trio:
                     self._in_background, flow, ended, name="okta-m2m renewal", context=contextvars.Context()
                 )
                 return None
+            case StoreEffect():
+                return await self._stored(effect)
         raise TypeError(f"no runtime performs {type(effect).__name__}")
 
     async def _in_background(self, flow: Flow[Any], ended: Callable[[], None]) -> None:
@@ -316,6 +383,24 @@ class Trio:
             _lost(error)
         finally:
             ended()
+
+    async def _stored(self, effect: StoreEffect[Any]) -> Any:
+        import trio
+
+        try:
+            with trio.fail_after(effect.timeout):
+                working = _in_thread(effect)
+                await self._wait(working, effect.timeout)
+                if not working.done():
+                    raise _too_slow(effect)
+                answer = working.result()
+                return await answer if inspect.isawaitable(answer) else answer
+        except trio.TooSlowError:
+            raise _too_slow(effect) from None
+        except StoreFailed:
+            raise
+        except Exception as error:
+            raise StoreFailed(f"{type(error).__name__}: {error}") from error
 
     @staticmethod
     async def _wait(landing: Future[Any], seconds: float) -> bool:

@@ -19,9 +19,11 @@ import logging
 import math
 import random
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn
 
 from .challenges import challenges
@@ -38,14 +40,16 @@ from .errors import (
 from .events import AuthorizationKept, Event, OriginPassedOver, RenewalFailed, TokenObtained, TokenRejected
 from .exchange import TokenEndpoint, error_code
 from .flights import ABANDONED, Failure, Flight, Flights, Outcome
-from .keys import PrivateKey
+from .keys import PrivateKey, thumbprint
 from .origins import Origins, origin_of
 from .proofs import ClientAssertions, DPoPProofs, Nonces, okta_htu, rfc_htu
 from .settings import check_org_url, read_settings
 from .tokens import Token, not_picklable
 
 if TYPE_CHECKING:
+    from .fleet import Fleet
     from .keys import Signer
+    from .stores import Store
 
 __all__ = ["Ready", "ServiceApp"]
 
@@ -59,6 +63,9 @@ OVERDUE: Final = 2.0
 
 ABANDONED_PAUSE: Final = 0.25
 """Seconds until a renewal whose leader was cancelled is taken up by the next call; the token works meanwhile."""
+
+OTHERS_PAUSE: Final = 1.0
+"""Seconds until a renewal that another process has begun is looked for in the store."""
 
 FIRST_REFUSAL: Final = 1.0
 LONGEST_REFUSAL: Final = 60.0
@@ -92,6 +99,7 @@ class _Held:
     token: Token
     look_at: float
     ready: Ready | None  # None for a bound token: its proof differs from call to call
+    proofs: DPoPProofs | None  # by the key that a bound token is bound to
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +124,9 @@ class ServiceApp:
     - ``origins``: where the token may travel, besides the org itself when the org's own server gave it.
     - ``dpop``: ``True`` offers a DPoP proof and takes what the app is set to; ``"required"`` refuses a Bearer token;
       ``False`` offers none; a signer is the key to bind tokens to (never the client's own).
+    - ``store``: where processes share the token (:mod:`okta_m2m.stores`); what rests there is sealed with the private
+      key, or with the first of the ``seal_with`` secrets (32 bytes or more each), and opened by any of them.
+      ``store_timeout`` is the seconds that one operation of it may take.
     - ``require_all_scopes``: whether a token with fewer scopes than asked for is an error instead of a warning.
     - ``max_wait``: seconds that a call may wait for a token, rate limits included.
     - ``on_event``: called with each :data:`~okta_m2m.events.Event`, from whatever thread it happens in. What it raises
@@ -130,9 +141,12 @@ class ServiceApp:
 
     __slots__ = (
         "__weakref__",
+        "_bound",
         "_clock",
         "_dpop",
         "_endpoint",
+        "_first",
+        "_fleet",
         "_flights",
         "_forced",
         "_forced_not_before",
@@ -147,6 +161,7 @@ class ServiceApp:
         "_proofs",
         "_refusal",
         "_refusals",
+        "_rejects",
         "_renewal_failures",
         "_suspect",
         "_told",
@@ -168,6 +183,9 @@ class ServiceApp:
         authorization_server: str | None = None,
         origins: Iterable[str] = (),
         dpop: bool | Literal["required"] | Signer = True,
+        store: Store | None = None,
+        seal_with: Sequence[bytes] = (),
+        store_timeout: float = 0.25,
         require_all_scopes: bool = False,
         max_wait: float = 30.0,
         on_event: Callable[[Event], None] | None = None,
@@ -212,8 +230,12 @@ class ServiceApp:
             require_all_scopes=require_all_scopes,
             on_event=self._tell,
         )
+        self._fleet = None if store is None else self._joined(store, seal_with, store_timeout, dpop)
         self._flights = Flights(self._after_fork)
         self._held: _Held | None = None
+        self._bound: dict[str, DPoPProofs] = {}  # by token value; swapped whole
+        self._rejects: deque[bytes] = deque(maxlen=16)  # digests of tokens that were rejected
+        self._first = 0  # index of the key that was taken last
         self._suspect: _Held | None = None  # rejected, and out of use while another is fetched
         self._refusal: _Refusal | None = None
         self._refusals = 0
@@ -221,6 +243,26 @@ class ServiceApp:
         self._forced = 0
         self._forced_not_before = -math.inf
         self._told: set[tuple[type[Event], str]] = set()
+
+    def _joined(
+        self, store: Store, seal_with: Sequence[bytes], timeout: float, dpop: bool | Literal["required"] | Signer
+    ) -> Fleet:
+        from .fleet import Fleet  # who shares nothing loads neither JOSE's encryption nor a store
+
+        return Fleet(
+            store,
+            identity=(
+                self.token_endpoint,
+                self.client_id,
+                *sorted(self.scopes),
+                str(dpop) if self._dpop is None else thumbprint(self._dpop.public_jwk),
+            ),
+            keys=self._keys,
+            seal_with=seal_with,
+            timeout=timeout,
+            clock=self._clock,
+            okta_clock=self._endpoint.okta_clock,
+        )
 
     @classmethod
     def from_env(
@@ -251,10 +293,9 @@ class ServiceApp:
             return None
         if held.ready is not None:
             return held.ready
-        proofs = self._proofs
+        token, proofs = held.token, held.proofs
         if proofs is None or not proofs.in_memory:
             return None
-        token = held.token
         proof = proofs.proof_now(method, url, self._endpoint.okta_clock.now(), self._nonces.get(url), token)
         return Ready(token, token.authorization, proof)
 
@@ -274,11 +315,13 @@ class ServiceApp:
             token, flight, leads = self._board(now, deadline)
             if token is not None:
                 if flight is not None:
-                    yield from Spawn(self._renewal(flight), partial(self._end, flight, ABANDONED))
+                    yield from self._renew(flight)
                 return token
             if flight is not None and leads:
                 obtained = yield from self._lead(flight, deadline, background=False)
-                return obtained
+                if obtained is not None:
+                    return obtained
+                continue
             if flight is None or now >= deadline:
                 raise TokenUnreachable(
                     f"No token within {self.max_wait:g} seconds: another caller's token request is still under way. "
@@ -365,7 +408,8 @@ class ServiceApp:
         headers = {"Authorization": token.authorization}
         if token.dpop_bound:
             now, nonce = self._endpoint.okta_clock.now(), self._nonces.get(url)
-            headers["DPoP"] = yield from self._dpop_proofs().proof(method, url, now, nonce, token)
+            proofs = self._bound.get(token.value) or self._dpop_proofs()
+            headers["DPoP"] = yield from proofs.proof(method, url, now, nonce, token)
         return headers
 
     def _attempt(self, method: str, url: str, token: Token) -> Flow[Response]:
@@ -417,16 +461,23 @@ class ServiceApp:
     def _renewal(self, flight: Flight) -> Flow[None]:
         """A flight in the background: nobody waits for it, unless the token in use ends before it lands."""
         try:
-            yield from self._lead(flight, self._now() + self.max_wait, background=True)
+            token = yield from self._lead(flight, self._now() + self.max_wait, background=True)
         except OktaM2MError as error:
             self._renewal_failed(error)
+        else:
+            if token is None:  # another process is at it
+                self._look_again(self._now() + OTHERS_PAUSE)
 
-    def _lead(self, flight: Flight, deadline: float, *, background: bool) -> Flow[Token]:
-        """Fetches a token for everybody who waits for the flight, and lands it whatever happens."""
+    def _lead(self, flight: Flight, deadline: float, *, background: bool) -> Flow[Token | None]:
+        """Fetches a token for everybody who waits for the flight, and lands it whatever happens.
+
+        ``None`` in the background only: another process fetches, and its token can be had from the store a little later.
+        """
         outcome: Outcome = ABANDONED
         try:
-            outcome = yield from self._fetch(deadline, background)
-            return outcome
+            token = yield from self._fetch(deadline, background)
+            outcome = ABANDONED if token is None else token
+            return token
         except OktaM2MError as error:
             outcome = Failure(error.again())
             if not isinstance(error, TokenRefused):
@@ -435,28 +486,49 @@ class ServiceApp:
         finally:
             self._end(flight, outcome)
 
-    def _fetch(self, deadline: float, background: bool) -> Flow[Token]:
+    def _fetch(self, deadline: float, background: bool) -> Flow[Token | None]:
+        signers = self._keys
         keys: list[Signer] = []
-        for signer in self._keys:
+        for signer in signers:
             # One that may follow a file is read off any event loop; a plain key in memory is its own snapshot.
             follows = hasattr(signer, "snapshot") and type(signer) is not PrivateKey
             keys.append((yield from Snapshot(signer)) if follows else signer)
         remembered = self._refusal
         if remembered is not None and remembered.keys == tuple(keys) and self._now() < remembered.until:
             raise remembered.error.again(retry_after=remembered.until - self._now())
+        if self._fleet is None:
+            token, _ = yield from self._exchanged(keys, deadline, background)
+            return token
+        shared = yield from self._fleet.obtain(
+            keys,
+            lambda: self._exchanged(keys, deadline, background),
+            wanted=self._wanted,
+            deadline=deadline,
+            patient=not background,
+        )
+        if shared is None:
+            return None
+        token, dpop_key = shared
+        if dpop_key is not None and not self._is_ours(dpop_key):
+            # The fleet's key, made by whichever process was first: tokens of ours are bound to it from now on.
+            self._proofs = DPoPProofs(dpop_key, self._htu)
+        self._take(token)
+        return token
+
+    def _exchanged(
+        self, keys: Sequence[Signer], deadline: float, background: bool
+    ) -> Flow[tuple[Token, PrivateKey | None]]:
+        """A token from the token endpoint, and the key it is bound to where that was made here."""
+        first = self._first
         try:
-            obtained = yield from self._endpoint.exchange(keys, deadline)
+            obtained = yield from self._endpoint.exchange([*keys[first:], *keys[:first]], deadline)
         except TokenRefused as error:
             self._remember(error, tuple(keys))
             raise
         token = obtained.token
-        with self._flights.mutex:
-            # The key that was taken goes first from now on; the others stay for when it is refused.
-            self._keys = (self._keys[obtained.key], *self._keys[: obtained.key], *self._keys[obtained.key + 1 :])
-            self._refusal, self._refusals, self._renewal_failures, self._suspect = None, 0, 0, None
-            held = self._held
-            if held is None or token.usable_until > held.token.usable_until or not held.token.usable(self._now()):
-                self._held = self._fresh(token)
+        # The key that was taken goes first from now on; the others stay for when it is refused.
+        self._first = (first + obtained.key) % len(keys)
+        self._take(token)
         logger.info(
             "okta-m2m: %s token for client %s, %d s, scopes %s, after %d request(s)",
             token.token_type,
@@ -476,12 +548,40 @@ class ServiceApp:
                 background,
             )
         )
-        return token
+        signer = self._proofs.signer if self._proofs is not None and token.dpop_bound and self._dpop is None else None
+        return token, signer if isinstance(signer, PrivateKey) else None
+
+    def _take(self, token: Token) -> None:
+        """Puts a new token into use, unless the one in use is as good."""
+        proofs = self._proofs if token.dpop_bound else None
+        with self._flights.mutex:
+            self._refusal, self._refusals, self._renewal_failures, self._suspect = None, 0, 0, None
+            if proofs is not None and token.value not in self._bound:
+                # For calls that began with an earlier token: a few of those are kept.
+                kept = list(self._bound.items())[-3:]
+                self._bound = {**dict(kept), token.value: proofs}
+            held = self._held
+            if held is None or token.usable_until > held.token.usable_until or not held.token.usable(self._now()):
+                self._held = self._fresh(token)
+
+    def _wanted(self, token: Token) -> bool:
+        """Whether a token found in the store is worth having: alive, not one we saw rejected, better than ours."""
+        now, held = self._now(), self._held
+        if not token.usable(now) or sha256(token.value.encode()).digest() in self._rejects:
+            return False
+        if held is None or not held.token.usable(now):
+            return True
+        return token.value != held.token.value and token.usable_until > held.token.usable_until
+
+    def _is_ours(self, key: PrivateKey) -> bool:
+        proofs = self._proofs
+        return proofs is not None and dict(proofs.signer.public_jwk) == dict(key.public_jwk)
 
     def _fresh(self, token: Token) -> _Held:
         spent = random.uniform(*RENEWAL_SHARE)  # noqa: S311 (spreads load; nothing secret hangs on it)
         ready = None if token.dpop_bound else Ready(token, token.authorization, None)
-        return _Held(token, min(token.sent_at + spent * token.expires_in, token.usable_until), ready)
+        proofs = self._bound.get(token.value) if token.dpop_bound else None
+        return _Held(token, min(token.sent_at + spent * token.expires_in, token.usable_until), ready, proofs)
 
     def _end(self, flight: Flight, outcome: Outcome) -> None:
         """Lands a flight. If it was abandoned, the next call looks after the token again at once."""
@@ -527,6 +627,7 @@ class ServiceApp:
             self._forced_not_before = now + min(LONGEST_SPACING, FIRST_SPACING * 2.0 ** min(self._forced, 10))
             self._forced += 1
             self._held, self._suspect = None, held
+            self._rejects.append(sha256(token.value.encode()).digest())
             return True
 
     def _restore(self) -> None:
