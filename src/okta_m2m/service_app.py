@@ -458,10 +458,23 @@ class ServiceApp:
             self._held = replace(held, look_at=min(held.token.usable_until, flight.due))
             return held.token, flight if leads else None, leads
 
+    def _renew(self, flight: Flight) -> Flow[None]:
+        """Has the flight led in the background. Where nothing can be spawned any more, the token in use still works."""
+        spawned = False
+        try:
+            yield from Spawn(self._renewal(flight), partial(self._end, flight, ABANDONED))
+            spawned = True
+        except Exception as error:  # noqa: BLE001 (whatever it is, this caller has a good token)
+            logger.warning("okta-m2m: a renewal could not be started: %s", type(error).__name__)
+        finally:
+            if not spawned:
+                self._end(flight, ABANDONED)
+
     def _renewal(self, flight: Flight) -> Flow[None]:
         """A flight in the background: nobody waits for it, unless the token in use ends before it lands."""
         try:
-            token = yield from self._lead(flight, self._now() + self.max_wait, background=True)
+            # The deadline counts from when it was spawned: one that starts late must not outlast its flight.
+            token = yield from self._lead(flight, flight.due - OVERDUE, background=True)
         except OktaM2MError as error:
             self._renewal_failed(error)
         else:
