@@ -61,7 +61,7 @@ class Flights:
     __slots__ = ("__weakref__", "_after_fork", "current", "mutex")
 
     def __init__(self, after_fork: Callable[[], None]) -> None:
-        self.mutex = threading.Lock()
+        self.mutex = _mutex()
         self.current: Flight | None = None
         self._after_fork = after_fork
         _everywhere.add(self)
@@ -91,9 +91,15 @@ class Flights:
 
     def forget(self) -> None:
         """In a forked child: the leader's thread and whoever held the mutex stayed behind in the parent."""
-        self.mutex = threading.Lock()
+        self.mutex = _mutex()
         self.current = None
         self._after_fork()
+
+
+def _mutex() -> threading.RLock:
+    # Reentrant: the garbage collector or a signal handler may end an abandoned flow, whose flight then lands, in a
+    # thread that holds it.
+    return threading.RLock()
 
 
 _everywhere: WeakSet[Flights] = WeakSet()

@@ -472,6 +472,8 @@ class ServiceApp:
 
     def _renewal(self, flight: Flight) -> Flow[None]:
         """A flight in the background: nobody waits for it, unless the token in use ends before it lands."""
+        if flight.landing.done():  # it started so late that it was given up
+            return
         try:
             # The deadline counts from when it was spawned: one that starts late must not outlast its flight.
             token = yield from self._lead(flight, flight.due - OVERDUE, background=True)
