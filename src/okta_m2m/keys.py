@@ -243,6 +243,17 @@ class PrivateKey:
         """The JWS signature of ``message`` (RFC 7518 sections 3.3 and 3.4)."""
         return self._version.signature(message)
 
+    def derive(self, info: bytes, length: int) -> bytes:
+        """A secret of ``length`` bytes that only who has this private key can make (HKDF-SHA256, RFC 5869).
+
+        Every form of one key (PEM, JWK, with or without the RSA primes) derives the same; another ``info`` derives a secret
+        that says nothing about this one, nor about the key.
+        """
+        from cryptography.hazmat.primitives.hashes import SHA256
+        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+        return HKDF(SHA256(), length, salt=None, info=info).derive(_secret(self._version.native))
+
     def snapshot(self) -> PrivateKey:
         """The immutable version to sign one assertion with: this key itself, unless it follows a file."""
         return self
@@ -378,6 +389,21 @@ def _ec_signature(native: EllipticCurvePrivateKey, curve: _Curve) -> Callable[[b
         return r.to_bytes(octets, "big") + s.to_bytes(octets, "big")
 
     return signature
+
+
+def _secret(native: PrivateKeyTypes) -> bytes:
+    """The private part in the one form that all forms of a key share."""
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+    if isinstance(native, EllipticCurvePrivateKey):
+        curve = next(curve for curve in _EC.values() if curve.name == native.curve.name)
+        return curve.crv.encode() + b"\0" + native.private_numbers().private_value.to_bytes(curve.octets, "big")
+    assert isinstance(native, RSAPrivateKey)  # noqa: S101 (_version took no other kind)
+    # The primes, and not d: d has two usual values (RFC 8017 section 3.2), and the primes' order is anybody's choice.
+    numbers = native.private_numbers()
+    octets = (native.key_size + 7) // 8
+    return b"RSA\0" + b"".join(prime.to_bytes(octets, "big") for prime in sorted((numbers.p, numbers.q)))
 
 
 def _fitting(alg: object, fitting: list[str], key: str) -> str:
