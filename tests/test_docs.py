@@ -1,0 +1,205 @@
+"""The README and docs/ tell the truth: their code runs, their links lead somewhere, their diagram is the source tree.
+
+How a page is run: its ``python`` blocks, top to bottom, in one namespace, in a directory of its own. So are HTML
+comments that begin with ``<!-- test`` and hold code that readers need not see. In a page that says
+``<!-- test: FakeOkta -->``, the org ``https://acme.okta.com`` and the API ``https://api.acme.example`` are a running
+FakeOkta (``okta`` in its code), the client id ``0oa1b2c3`` is an app registered there, and its key is in ``key.pem``.
+A function ``test_...`` that a page defines is called, with the fixtures that it asks for.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import re
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from okta_m2m import PrivateKey
+from okta_m2m.testing import FakeOkta
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+LINKED = [*PAGES, ROOT / "CHANGELOG.md"]
+
+FENCE = re.compile(
+    r"^(?P<indent> *)```(?P<language>[^\n`]*)\n(?P<code>.*?)^(?P=indent)```$"
+    r"|^<!-- test\n(?P<hidden>.*?)^-->$",
+    re.MULTILINE | re.DOTALL,
+)
+ON_FAKE_OKTA = "<!-- test: FakeOkta -->"
+LANGUAGES = {"python", "sh", "text", "yaml", "json", "toml", "ini"}  # of these, python is run
+
+ORG = "https://acme.okta.com"
+API = "https://api.acme.example"
+CLIENT_ID = "0oa1b2c3"
+SCOPES = ("okta.users.read", "okta.users.manage", "okta.groups.read", "okta.logs.read")
+
+
+@dataclass(frozen=True)
+class Block:
+    code: str
+    line: int  # of its first line of code in the page
+
+
+def blocks(text: str) -> list[Block]:
+    found = []
+    for match in FENCE.finditer(text):
+        if match["hidden"] is None and match["language"].split(" ")[0] != "python":
+            continue
+        group = "code" if match["hidden"] is None else "hidden"
+        found.append(Block(textwrap.dedent(match[group]), text.count("\n", 0, match.start(group)) + 1))
+    return found
+
+
+@pytest.fixture
+def quiet_names() -> Iterator[None]:
+    """A page may set up logging and the like for the whole process."""
+    logger = logging.getLogger("okta_m2m")
+    before = logger.level, list(logger.handlers), logger.propagate
+    yield
+    logger.setLevel(before[0])
+    logger.handlers[:], logger.propagate = before[1], before[2]
+
+
+def run_page(page: Path, text: str, request: pytest.FixtureRequest, okta: FakeOkta | None) -> None:
+    namespace: dict[str, Any] = {"__name__": f"page_{page.stem}", "okta": okta}
+    try:
+        for block in blocks(text):
+            code = block.code
+            if okta is not None:
+                code = code.replace(ORG, okta.url).replace(API, okta.url)
+            # Empty lines before it, so that a traceback names the line of the page.
+            exec(compile("\n" * (block.line - 1) + code, str(page), "exec"), namespace)
+        for name, function in list(namespace.items()):
+            if name.startswith("test_") and inspect.isfunction(function):
+                function(**{wanted: request.getfixturevalue(wanted) for wanted in inspect.signature(function).parameters})
+    finally:
+        for value in namespace.values():
+            if hasattr(value, "close") and type(value).__module__.split(".")[0] in ("requests", "httpx"):
+                value.close()
+
+
+def prepared(okta: FakeOkta) -> FakeOkta:
+    made = ec.generate_private_key(ec.SECP256R1())
+    pem = made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    Path("key.pem").touch(mode=0o600)
+    Path("key.pem").write_bytes(pem)
+    okta.add_app(PrivateKey.from_pem(pem), SCOPES, client_id=CLIENT_ID)
+    okta.protect("/orders", scope="api:read")
+    return okta
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if blocks(page.read_text("utf-8"))], ids=lambda page: str(page.relative_to(ROOT))
+)
+@pytest.mark.usefixtures("quiet_names")
+def test_the_code_of_a_page_runs(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = page.read_text("utf-8")
+    if ON_FAKE_OKTA in text:
+        with FakeOkta() as okta:
+            run_page(page, text, request, prepared(okta))
+    else:
+        run_page(page, text, request, None)
+
+
+def test_a_page_with_a_broken_block_fails_and_names_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = tmp_path / "page.md"
+    text = "# A page\n\n```python\nx = 1\n```\n\n<!-- test\nassert x == 1\n-->\n\n```python\n\nassert x == 2\n```\n"
+    with pytest.raises(AssertionError) as caught:
+        run_page(page, text, request, None)
+    assert (str(caught.traceback[-1].path), caught.traceback[-1].lineno + 1) == (str(page), 13)
+
+    with FakeOkta() as okta, pytest.raises(Exception, match="Okta refused the token request"):
+        okta_app = text.replace("assert x == 2", _CALL.format(client_id="0oaWrong"))
+        run_page(page, okta_app, request, prepared(okta))
+    with FakeOkta() as okta:
+        run_page(page, text.replace("assert x == 2", _CALL.format(client_id=CLIENT_ID)), request, prepared(okta))
+
+
+_CALL = """
+from okta_m2m import PrivateKey, ServiceApp
+from okta_m2m.requests import OktaAuth
+key = PrivateKey.from_file("key.pem")
+OktaAuth(ServiceApp("https://acme.okta.com", client_id="{client_id}", key=key, scopes=["okta.users.read"])).token()
+"""
+
+
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_has_no_block_that_is_passed_over_by_a_slip(page: Path) -> None:
+    text = page.read_text("utf-8")
+    fences = [match for match in FENCE.finditer(text) if match["hidden"] is None]
+    assert text.count("```") == 2 * len(fences), "a fence is not closed, or does not stand on a line of its own"
+    assert {match["language"] for match in fences} <= LANGUAGES
+    assert len(re.findall("<!-- test", text)) == len(re.findall(r"^<!-- test(?:\n|: FakeOkta -->$)", text, re.MULTILINE))
+
+
+def anchors(text: str) -> set[str]:
+    """The ids that GitHub gives to the headings of a page."""
+    titles = re.findall(r"^#+ +(.+?) *$", FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
+    prose = FENCE.sub("", page.read_text("utf-8"))
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose):
+        if target.startswith(("https://", "mailto:")):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.is_relative_to(ROOT), f"{target} leads out of the project"
+        assert linked.exists(), f"{target} does not exist"
+        assert not anchor or anchor in anchors(linked.read_text("utf-8")), f"{target}: no such heading"
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    reached, ahead = set(), [ROOT / "README.md"]
+    while ahead:
+        page = ahead.pop()
+        if page in reached or page.suffix != ".md":
+            continue
+        reached.add(page)
+        ahead += [
+            (page.parent / target).resolve()
+            for target in re.findall(r"\]\(([^)#\s:]+)(?:#[^)]*)?\)", page.read_text("utf-8"))
+        ]
+    assert set(LINKED) <= reached
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) < 120
+
+
+def test_the_diagram_of_the_design_is_the_source_tree() -> None:
+    design = (ROOT / "docs" / "design.md").read_text("utf-8")
+    diagram = re.search(r"```text\nsrc/okta_m2m/\n(.*?)```", design, re.DOTALL)
+    assert diagram is not None
+    listed = re.findall(r"^  ([\w.]+(?:\.py|/))(?= |$)", diagram[1], re.MULTILINE)
+    source = ROOT / "src" / "okta_m2m"
+    modules = [path.name for path in source.glob("*.py")]
+    packages = [f"{path.parent.name}/" for path in source.glob("*/__init__.py")]
+    assert sorted(listed) == sorted(modules + packages)
+
+
+def test_every_error_and_every_event_has_its_place_in_the_docs() -> None:
+    import okta_m2m
+    from okta_m2m import errors, events
+
+    text = (ROOT / "docs" / "errors.md").read_text("utf-8")
+    names = [name for name in (*errors.__all__, *events.__all__) if name in okta_m2m.__all__]
+    assert len(names) > 15
+    assert [name for name in names if f"`{name}`" not in text] == []
