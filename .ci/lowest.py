@@ -1,0 +1,16 @@
+"""Prints pyproject.toml's lower bounds as pip constraints: each package in exactly the lowest version that is allowed."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text("utf-8"))["project"]
+requirements = set(project["dependencies"]).union(*project["optional-dependencies"].values())
+for requirement in sorted(requirements):
+    bound = re.fullmatch(r"([\w.-]+)>=([\w.]+)", requirement)
+    if bound is not None:
+        print(f"{bound[1]}=={bound[2]}")
+    elif not requirement.startswith("okta-m2m["):
+        raise SystemExit(f"{requirement!r} has no lower bound of the form name>=version.")
