@@ -1,0 +1,5 @@
+"""``python -m okta_m2m.cli``."""
+
+from . import main
+
+main()

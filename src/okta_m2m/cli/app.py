@@ -1,0 +1,87 @@
+"""The commands, and the one door through which all of them leave.
+
+Invariant: a failure that is an answer (an :class:`~okta_m2m.errors.OktaM2MError`, a missing extra, a closed pipe, Ctrl-C)
+becomes one line on stderr at most, and an exit code; only a fault of this program gets past here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from .. import __version__
+from ..errors import OktaM2MError
+from . import tokens
+from .demo import demo
+from .exits import Exit, ExtraMissing, complain, exit_for, nobody_reads, reader_gone
+
+__all__ = ["app"]
+
+
+@contextmanager
+def _one_door() -> Iterator[None]:
+    try:
+        yield
+    except OktaM2MError as error:
+        complain(error)
+        raise typer.Exit(exit_for(error)) from None
+    except ExtraMissing as missing:
+        complain(missing)
+        raise typer.Exit(Exit.EXTRA_MISSING) from None
+    except KeyboardInterrupt:
+        complain("interrupted")
+        raise typer.Exit(Exit.INTERRUPTED) from None
+    except OSError as error:
+        if not reader_gone(error):
+            raise
+        nobody_reads()
+        raise typer.Exit(Exit.READER_GONE) from None
+
+
+class _Commands(TyperGroup):
+    """typer's own group, with our exit codes in place of its own."""
+
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        with _one_door():  # --version writes from in here
+            return super().make_context(*args, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _one_door():
+            result = super().invoke(ctx)
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, where a closed pipe is still ours to answer
+            return result
+
+
+app = typer.Typer(
+    name="okta-m2m",
+    cls=_Commands,
+    help="Okta access tokens for services: see how it works, and get a token for the configured app.",
+    epilog=f"Exit codes: {', '.join(f'{code:d} {code.name.lower()}'.replace('_', ' ') for code in Exit)}.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    pretty_exceptions_show_locals=False,
+)
+app.command("demo")(demo)
+app.add_typer(tokens.app, name="token")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"okta-m2m {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass

@@ -1,0 +1,65 @@
+"""``okta-m2m demo``: watch one service app keep four clients supplied with a token while things go wrong.
+
+Invariant: nothing leaves this machine, and no setting of it is read.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import nullcontext
+from typing import Annotated
+
+import typer
+from rich.live import Live
+
+from .exits import Exit
+from .picture import drawing, summary
+from .scenario import play
+from .story import Story
+from .terminal import Output, glyphs_for
+
+__all__ = ["demo"]
+
+REDRAWN = 0.2  # seconds
+
+
+def demo(
+    seconds: Annotated[
+        float, typer.Option(min=0.5, max=60, help="How long the clients call. From 6 on, everything has its turn.")
+    ] = 6.0,
+    dpop: Annotated[bool, typer.Option("--dpop", help="The org requires DPoP, and nonces in proofs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what happened as one JSON document.")] = False,
+) -> None:
+    """Watch it work, with nothing but this machine: tokens that live 3 seconds, and no call that fails.
+
+    A stand-in for Okta runs on a loopback port; one service app serves requests, httpx (both kinds) and aiohttp at once.
+
+    Meanwhile the token is renewed, one is revoked, and the token endpoint answers 503 and 429.
+    """
+    if as_json:
+        story = play(seconds, dpop=dpop, watch=lambda _: None)
+        typer.echo(json.dumps(story.document(), indent=2))
+    else:
+        story = _shown(seconds, dpop)
+    if not story.ok:
+        raise typer.Exit(Exit.FAILED)
+
+
+def _shown(seconds: float, dpop: bool) -> Story:
+    output = Output()
+    glyphs = glyphs_for(output)
+    live = Live(console=output, auto_refresh=False, transient=True) if output.moves else None
+    due = 0.0
+
+    def watch(story: Story) -> None:
+        nonlocal due
+        if live is not None and time.monotonic() >= due:
+            live.update(drawing(story, glyphs, output.width, story.now()), refresh=True)
+            due = time.monotonic() + REDRAWN
+
+    with live or nullcontext():
+        story = play(seconds, dpop=dpop, watch=watch)
+    output.print(drawing(story, glyphs, output.width))
+    output.print(summary(story, glyphs, output.width))
+    return story

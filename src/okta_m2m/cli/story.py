@@ -1,0 +1,188 @@
+"""What happened in a demonstration: facts with their times, and what they add up to.
+
+Invariant: facts are only ever added, by whichever thread saw them; every time is in seconds since the start.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+__all__ = ["Answer", "Call", "ClientTotals", "Obtained", "Rejection", "Revocation", "Story"]
+
+
+class Call(NamedTuple):
+    """One call by a client. ``bound``: it was sent with a DPoP token and a proof. ``failure`` is ``None`` if all went well."""
+
+    client: str
+    began: float
+    ended: float
+    bound: bool
+    failure: str | None
+
+
+class Obtained(NamedTuple):
+    """A token was obtained: its conversation with the token endpoint, and whether another token served meanwhile."""
+
+    began: float
+    at: float
+    token_type: str
+    lifetime: float
+    background: bool
+
+
+class Answer(NamedTuple):
+    """The token endpoint answered with this status."""
+
+    at: float
+    status: int
+
+
+class Revocation(NamedTuple):
+    """The token of that number, from 1, was revoked."""
+
+    at: float
+    token: int
+
+
+class Rejection(NamedTuple):
+    """A call got a 401; ``healed``: it was sent once more with another token."""
+
+    at: float
+    healed: bool
+
+
+class ClientTotals(NamedTuple):
+    """What one client's calls add up to; times in seconds."""
+
+    calls: int
+    failures: int
+    bound: int
+    mean: float
+    slowest: float
+
+
+@dataclass
+class Story:
+    """The facts, and the plan: so many ``seconds``, tokens of so many seconds' ``lifetime``, so many ``callers``."""
+
+    clients: Sequence[str]
+    seconds: float
+    lifetime: float
+    callers: int
+    dpop: bool
+    calls: list[Call] = field(default_factory=list)
+    obtained: list[Obtained] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    revocations: list[Revocation] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
+    minted: int = 0
+    _start: float = field(default_factory=time.perf_counter)
+
+    def begin(self) -> None:
+        """Time counts from now on."""
+        self._start = time.perf_counter()
+
+    def now(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self._start
+
+    # ── what it adds up to ───────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def failures(self) -> list[Call]:
+        return [call for call in self.calls if call.failure is not None]
+
+    @property
+    def ok(self) -> bool:
+        return not self.failures and all(self.of(client).calls for client in self.clients)
+
+    @property
+    def renewals(self) -> int:
+        """Tokens after the first."""
+        return max(0, len(self.obtained) - 1)
+
+    @property
+    def renewals_ahead(self) -> int:
+        """Renewals during which the token before still served."""
+        return sum(obtained.background for obtained in self.obtained[1:])
+
+    @property
+    def healed(self) -> int:
+        return sum(rejection.healed for rejection in self.rejections)
+
+    @property
+    def bound(self) -> int:
+        return sum(call.bound for call in self.calls)
+
+    def of(self, client: str) -> ClientTotals:
+        calls = [call for call in self.calls if call.client == client]
+        took = [call.ended - call.began for call in calls]
+        return ClientTotals(
+            len(calls),
+            sum(call.failure is not None for call in calls),
+            sum(call.bound for call in calls),
+            sum(took) / len(took) if took else 0.0,
+            max(took, default=0.0),
+        )
+
+    def slowest(self, since: float, until: float) -> float:
+        """Seconds that the slowest of the calls took that were under way then."""
+        return max(
+            (call.ended - call.began for call in self.calls if call.began <= until and call.ended >= since), default=0
+        )
+
+    def troubles(self, obtained: Obtained) -> list[int]:
+        """Statuses other than 200 in the conversation that ended with that token, in order."""
+        return [
+            a.status for a in list(self.answers) if a.status != 200 and obtained.began - 0.01 <= a.at <= obtained.at
+        ]
+
+    def document(self) -> dict[str, Any]:
+        """Everything but the single calls, for scripts."""
+        answers = Counter(answer.status for answer in self.answers)
+        return {
+            "ok": self.ok,
+            "dpop": self.dpop,
+            "seconds": round(max([self.seconds, *(call.ended for call in self.calls)]), 3),
+            "calls": len(self.calls),
+            "failures": len(self.failures),
+            "tokens_minted": self.minted,
+            "renewals": self.renewals,
+            "renewals_in_background": self.renewals_ahead,
+            "healed_401s": self.healed,
+            "bound_calls": self.bound,
+            "token_endpoint_answers": {str(status): count for status, count in sorted(answers.items())},
+            "clients": {client: self._client(client) for client in self.clients},
+            "tokens": [self._token(number) for number in range(1, len(self.obtained) + 1)],
+            "failed_calls": [
+                {"client": call.client, "at": round(call.ended, 3), "failure": call.failure} for call in self.failures
+            ],
+        }
+
+    def _client(self, client: str) -> dict[str, Any]:
+        totals = self.of(client)
+        return {
+            "calls": totals.calls,
+            "failures": totals.failures,
+            "bound_calls": totals.bound,
+            "mean_ms": round(1000 * totals.mean, 1),
+            "slowest_ms": round(1000 * totals.slowest, 1),
+        }
+
+    def _token(self, number: int) -> dict[str, Any]:
+        obtained = self.obtained[number - 1]
+        revoked = next((revocation.at for revocation in self.revocations if revocation.token == number), None)
+        return {
+            "number": number,
+            "token_type": obtained.token_type,
+            "asked_for_at": round(obtained.began, 3),
+            "obtained_at": round(obtained.at, 3),
+            "lifetime": obtained.lifetime,
+            "in_background": obtained.background,
+            "token_endpoint_troubles": self.troubles(obtained),
+            "revoked_at": None if revoked is None else round(revoked, 3),
+        }

@@ -1,0 +1,116 @@
+"""``okta-m2m token``: a token of the configured app.
+
+Invariant: the token itself goes to a pipe, or to where ``--show`` sends it, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from ..service_app import ServiceApp
+from ..tokens import Token
+from .exits import complain, needs
+from .terminal import Output, stdout_is_pipe, stdout_is_terminal
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Tokens of the configured app.", no_args_is_help=True)
+
+_BOUND = (
+    "This token is bound by DPoP to a key that ends with this command, so no other program can use it. "
+    "In a program of yours, let OktaAuth make the calls."
+)
+
+
+@app.callback()
+def _group() -> None:
+    """Keeps ``get`` a command by its own name, whether or not it has neighbours."""
+
+
+@app.command()
+def get(
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="Ask for this scope instead of the configured ones; may be given several times."),
+    ] = None,
+    max_wait: Annotated[
+        float, typer.Option(min=1, max=86_400, help="Seconds to wait for a token, a rate limit included.")
+    ] = 30.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the description as one JSON document.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print the token itself, too.")] = False,
+) -> None:
+    """Obtain a token for the configured app, and say what it is.
+
+    The app is configured as Okta's SDKs have it: OKTA_CLIENT_* variables, ./okta.yaml, ~/.okta/okta.yaml.
+
+    To a pipe goes the token alone: TOKEN=$(okta-m2m token get). Elsewhere the token is only shown with --show.
+    """
+    with needs("cli", "okta-m2m token get"):
+        from ..requests import OktaAuth
+    service_app = ServiceApp.from_env(scopes=_separated(scope or []), max_wait=max_wait)
+    token = OktaAuth(service_app).token()
+    if as_json:
+        typer.echo(json.dumps(_document(service_app, token, show), indent=2))
+    elif stdout_is_pipe() or (show and not stdout_is_terminal()):
+        typer.echo(token.value)
+        if token.dpop_bound:
+            complain(_BOUND)
+    else:
+        output = Output()
+        output.print(_description(service_app, token))
+        if show:
+            output.print()
+            output.print(token.value, soft_wrap=True)
+
+
+def _separated(scopes: list[str]) -> list[str]:
+    """``--scope "a b"`` and ``--scope a,b`` are two scopes, as in the settings."""
+    return [name for text in scopes for name in text.replace(",", " ").split()]
+
+
+def _document(app: ServiceApp, token: Token, show: bool) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "token_type": token.token_type,
+        "dpop_bound": token.dpop_bound,
+        "scopes": list(token.scopes),
+        "scopes_not_granted": _not_granted(app, token),
+        "expires_in": token.expires_in,
+        "org_url": app.org_url,
+        "token_endpoint": app.token_endpoint,
+        "client_id": app.client_id,
+    }
+    if show:
+        document["access_token"] = token.value
+    return document
+
+
+def _description(app: ServiceApp, token: Token) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row("type", token.token_type)
+    table.add_row("scopes", " ".join(token.scopes) or "none")
+    missing = _not_granted(app, token)
+    if missing:
+        table.add_row("not granted", " ".join(missing), style="yellow")
+    table.add_row("lives", _duration(token.expires_in))
+    table.add_row("org", app.org_url)
+    table.add_row("token endpoint", app.token_endpoint)
+    table.add_row("client id", app.client_id)
+    if token.dpop_bound:
+        table.add_row("note", _BOUND)
+    return table
+
+
+def _not_granted(app: ServiceApp, token: Token) -> list[str]:
+    return [name for name in app.scopes if name not in token.scopes]
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    parts = [(whole // 3600, "h"), (whole % 3600 // 60, "min"), (whole % 60, "s")]
+    return f"{whole} s" + ("" if whole < 60 else f" ({' '.join(f'{n} {unit}' for n, unit in parts if n)})")
