@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
 from urllib.parse import parse_qsl
 
-from . import metadata, resources, token_endpoint
+from . import management, metadata, resources, token_endpoint
 from .faults import Fault, Faults, HeaderChanges, encoded, refusal_named
 from .http_server import Answer, OktaServer, ReceivedRequest
 from .jws import NotAJws, parse
@@ -34,6 +34,8 @@ _METADATA_PATH = re.compile(
     r"(?:/oauth2/(?P<server>[^/]+))?/\.well-known/(?P<kind>openid-configuration|oauth-authorization-server)"
     r"|/\.well-known/(?P<rfc8414>oauth-authorization-server)/oauth2/(?P<suffix>[^/]+)"
 )
+_APPS_PATH = re.compile(r"/api/v1/apps(?:/.*)?")
+_CLIENTS_PATH = re.compile(r"/oauth2/v1/clients(?:/.*)?")
 _HTML = b"<!DOCTYPE html><html><head><title>Okta</title></head><body><h1>Something went wrong</h1></body></html>"
 _RECORDED = 20_000
 #: What a scripted status means when no error is named with it; every other one comes as a page of HTML.
@@ -75,6 +77,10 @@ class FakeOkta(Org):
       API; 401 makes it ask with that status instead of 400.
     - ``token_delay``: seconds that each token request takes.
     - ``features_off``: paths below ``/api/v1`` that answer 401 E0000015.
+    - ``ssws``: an SSWS token of a Super Admin, for the management API; :meth:`add_api_token` makes others, and
+      ``api_tokens`` holds them all (``active`` may be set to ``False``).
+    - ``settling`` (0): seconds for which a change made through the management API does not count elsewhere yet, as at
+      Okta, where such changes are consistent only after a while.
     - ``apps``, ``authorization_servers``: by id; ``default`` is there from the start, with ``api:read`` and
       ``api:write``.
     - ``server``: the pytest-httpserver underneath; its ``expect_request(...)`` adds pages of your own.
@@ -101,6 +107,7 @@ class FakeOkta(Org):
         self._token_requests = 0
         self._api_calls = 0
         self.add_authorization_server("default", scopes=["api:read", "api:write"])
+        self.ssws = self.add_api_token()
 
     # -- running ------------------------------------------------------------------------------------------------------
 
@@ -148,6 +155,7 @@ class FakeOkta(Org):
         *,
         client_id: str | None = None,
         dpop_bound: bool = False,
+        label: str | None = None,
     ) -> App:
         """Registers a service app with public keys: a JWKS, a JWK, anything with ``jwks()``, or a list of those.
 
@@ -159,6 +167,7 @@ class FakeOkta(Org):
             private, jwks = dict(key.as_dict(private=True)), {"keys": [key.as_dict(private=False)]}
         app = App(client_id or f"0oa{secrets.token_hex(9)}", jwks, scopes)
         app.dpop_bound = dpop_bound
+        app.label = label or app.label
         app.private_jwk = private
         self.apps[app.client_id] = app
         return app
@@ -327,7 +336,8 @@ class FakeOkta(Org):
         oauth = _OAUTH_PATH.fullmatch(path)
         is_token_request = oauth is not None and oauth["endpoint"] == "token"
         protected = self._protected(path)
-        is_api_call = path.startswith("/api/v1/") or path == "/redirect" or protected is not None
+        registers = _CLIENTS_PATH.fullmatch(path) is not None
+        is_api_call = path.startswith("/api/v1/") or path == "/redirect" or registers or protected is not None
         with self._mutex:
             self._requests.append(request)
             self._token_requests += is_token_request
@@ -347,6 +357,10 @@ class FakeOkta(Org):
                 answer = resources.custom_resource(self, request, *protected)
             elif path == "/redirect":
                 answer = resources.redirect(self, request)
+            elif _APPS_PATH.fullmatch(path):
+                answer = management.apps(self, request)
+            elif registers:
+                answer = management.clients(self, request)
             elif path.startswith("/api/v1/"):
                 answer = resources.management(self, request)
             else:
@@ -411,7 +425,7 @@ class FakeOkta(Org):
         if isinstance(refused, ApiRefused):
             return _api_error(refused)
         nonce = [("dpop-nonce", refused.nonce)] if refused.nonce else []
-        if is_api_call:
+        if is_api_call and refused.error != "invalid_client_metadata":
             challenge = resources.okta_challenge(self, request, refused)
             return Answer(refused.status, [("WWW-Authenticate", challenge), *nonce])
         content = {"error": refused.error, "error_description": refused.description}
@@ -483,7 +497,7 @@ def _api_error(refused: ApiRefused) -> Answer:
         "errorSummary": refused.description,
         "errorLink": refused.error,
         "errorId": f"oae{secrets.token_urlsafe(16)}",
-        "errorCauses": [],
+        "errorCauses": [{"errorSummary": cause} for cause in refused.causes],
     }
     return token_endpoint.json_answer(refused.status, content)
 

@@ -14,12 +14,12 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from joserfc import jws
 from joserfc.jwk import ECKey, RSAKey
 
-__all__ = ["App", "AuthorizationServer", "IssuedToken", "Keys", "Nonces", "Org", "signing_key"]
+__all__ = ["ApiToken", "App", "AuthorizationServer", "InForce", "IssuedToken", "Keys", "Nonces", "Org", "signing_key"]
 
 _PRIVATE_MEMBERS = {"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
 ORG_ISSUER = ""
@@ -53,22 +53,36 @@ def _registered(keys: Keys) -> dict[str, list[dict[str, Any]]]:
     return {"keys": copy.deepcopy(found)}
 
 
+class InForce(NamedTuple):
+    """What the org's other servers know of an app: lags behind while :attr:`Org.settling` is set."""
+
+    active_keys: list[dict[str, Any]]
+    scopes: list[str]
+    roles: list[str]
+
+
 class App:
     """A service app registered at the fake. Every attribute may be changed while the fake runs.
 
-    - ``client_id``: 0oa...
+    - ``client_id``: 0oa...; ``id``: the app's own, the same unless the app was created with a client id of its choice.
+    - ``label``: its name.
     - ``jwks``: ``{"keys": [...]}`` with public keys; a key with ``"status": "INACTIVE"`` does not count. Whatever
       ``add_app`` takes may be assigned.
     - ``scopes``: the ``okta.*`` scopes granted to it; the org server leaves out the others without a word.
     - ``dpop_bound``: "Require DPoP" is on.
-    - ``roles``: admin roles; with none, the management API answers 403 E0000006.
+    - ``roles``: admin roles, a custom one as ``CUSTOM/{role}/{resource set}``; with none, the management API answers
+      403 E0000006.
+    - ``jwks_uri``: where its keys are fetched from, in place of ``jwks``.
     - ``status``: ``ACTIVE`` or ``INACTIVE``.
-    - ``application_type``, ``token_endpoint_auth_method``, ``grant_types``: as in Okta's Apps API.
+    - ``application_type``, ``token_endpoint_auth_method``, ``grant_types``, ``response_types``, ``consent_method``: as in
+      Okta's Apps API.
     - ``private_jwk``: the key made by ``add_app`` when none was given, else ``None``.
     """
 
     def __init__(self, client_id: str, keys: Keys, scopes: Iterable[str]) -> None:
+        self.id = client_id
         self.client_id = client_id
+        self.label = f"Service app {client_id}"
         self._jwks = _registered(keys)
         self.scopes: list[str] = list(scopes)
         self.dpop_bound = False
@@ -77,7 +91,11 @@ class App:
         self.application_type = "service"
         self.token_endpoint_auth_method = "private_key_jwt"
         self.grant_types: list[str] = ["client_credentials"]
+        self.response_types: list[str] = ["token"]
+        self.consent_method = "TRUSTED"
+        self.jwks_uri: str | None = None
         self.private_jwk: dict[str, Any] | None = None
+        self._earlier: list[tuple[float, InForce | None]] = []
 
     @property
     def jwks(self) -> dict[str, list[dict[str, Any]]]:
@@ -103,8 +121,36 @@ class App:
         for jwk in found:
             jwk["status"] = "INACTIVE"
 
+    def in_force(self) -> InForce | None:
+        """What counts at this moment; ``None``: elsewhere in the org the app is not known yet."""
+        now = time.monotonic()
+        for until, earlier in list(self._earlier):
+            if now < until:
+                return earlier
+        return InForce(self.active_keys(), list(self.scopes), list(self.roles))
+
+    def change_follows(self, settling: float, *, created: bool = False) -> None:
+        """From now on the app is changed; what counted before goes on for ``settling`` seconds."""
+        if settling > 0:
+            now = time.monotonic()
+            self._earlier = [entry for entry in self._earlier if now < entry[0]]
+            before = (
+                None if created else InForce(copy.deepcopy(self.active_keys()), list(self.scopes), list(self.roles))
+            )
+            self._earlier.append((now + settling, before))
+
     def __repr__(self) -> str:
         return f"<App {self.client_id} {self.status} scopes={self.scopes}>"
+
+
+@dataclass(slots=True)
+class ApiToken:
+    """An SSWS token: what its user may do, and whether it still counts."""
+
+    value: str = field(repr=False)
+    roles: list[str]
+    user_id: str
+    active: bool = True
 
 
 @dataclass(slots=True)
@@ -189,6 +235,11 @@ class Org:
         self.nonces = Nonces()
         self.resource_nonces = Nonces()
         self.protected: dict[str, tuple[str, str | None]] = {}
+        self.settling: float = 0.0
+        self.api_tokens: dict[str, ApiToken] = {}
+        #: Held while the management API changes something.
+        self.changing = threading.RLock()
+        self.ids: dict[tuple[str, ...], tuple[str, float]] = {}
         self._mutex = threading.Lock()
         self._tokens: dict[str, IssuedToken] = {}
         self._used: set[tuple[str, str]] = set()
@@ -213,6 +264,24 @@ class Org:
             before = len(self._used)
             self._used.add((kind, jti))
             return len(self._used) > before
+
+    def add_api_token(self, *roles: str) -> str:
+        """An SSWS token whose user has these admin roles (none given: ``SUPER_ADMIN``); gives what goes after ``SSWS``."""
+        value = f"00{secrets.token_urlsafe(30)}"
+        self.api_tokens[value] = ApiToken(value, list(roles or ("SUPER_ADMIN",)), self.new_id("00u"))
+        return value
+
+    @staticmethod
+    def new_id(prefix: str) -> str:
+        """An id as Okta makes them: a prefix that tells the kind, 20 characters in all."""
+        return prefix + secrets.token_hex(10)[: 20 - len(prefix)]
+
+    def app_by_id(self, id: str) -> App | None:
+        """The app with that id, which may differ from its client id."""
+        found = self.apps.get(id)
+        if found is not None and found.id == id:
+            return found
+        return next((app for app in list(self.apps.values()) if app.id == id), None)
 
     def requires_dpop(self, app: App) -> bool:
         return app.dpop_bound or self.dpop == "required"

@@ -189,6 +189,8 @@ OAUTH_ERRORS: dict[str, tuple[int, str, str]] = {
         "Multiple DPoP proof JWT headers are not allowed.",
     ),
     "use_dpop_nonce": (400, "use_dpop_nonce", "Authorization server requires nonce in DPoP proof."),
+    "invalid_client_metadata": (400, "invalid_client_metadata", "Invalid request"),
+    "jwks_uri_no_key": (*_INVALID_CLIENT, "The client JWKSet from jwks_uri must contain at least one key."),
     "invalid_token": (*_INVALID_TOKEN, "The token is invalid."),
     "access_token_invalid": (*_INVALID_TOKEN, "The access token is invalid."),
     "access_token_invalid_audience": (*_INVALID_TOKEN, "The access token provided is not intended for Okta."),
@@ -217,6 +219,7 @@ OAUTH_ERRORS: dict[str, tuple[int, str, str]] = {
 
 #: ``errorCode`` of the management API -> (HTTP status, ``errorSummary``).
 API_ERRORS: dict[str, tuple[int, str]] = {
+    "E0000001": (400, "Api validation failed: {}"),
     "E0000003": (400, "The request body was not well-formed."),
     "E0000004": (401, "Authentication failed"),
     "E0000005": (403, "Invalid session"),
@@ -229,27 +232,31 @@ API_ERRORS: dict[str, tuple[int, str]] = {
     "E0000021": (400, "Bad request.  Accept and/or Content-Type headers likely do not match supported values."),
     "E0000022": (405, "The endpoint does not support the provided HTTP method"),
     "E0000047": (429, "API call exceeded rate limit due to too many requests."),
+    "E0000056": (403, "Delete application forbidden."),
+    "E0000090": (409, "The role specified is already assigned to the user."),
 }
 
 
 class Refused(Exception):
     """A refusal in OAuth's shape; ``code`` is Okta's ``internalErrorCode``, a key of :data:`OAUTH_ERRORS`."""
 
-    def __init__(self, code: str, filled: str = "", *, nonce: str | None = None) -> None:
+    def __init__(self, code: str, filled: str = "", *, nonce: str | None = None, scope: str | None = None) -> None:
         status, error, description = OAUTH_ERRORS[code]
         super().__init__(code)
         self.status = status
         self.error = error
         self.description = description.format(filled)
         self.nonce = nonce  # sent along as ``dpop-nonce``
+        self.scope = scope  # what a challenge says is needed
 
 
 class ApiRefused(Exception):
-    """A refusal in the management API's shape; ``code`` is a key of :data:`API_ERRORS`."""
+    """A refusal in the management API's shape; ``code`` is a key of :data:`API_ERRORS`, ``causes`` its ``errorCauses``."""
 
-    def __init__(self, code: str, filled: str = "") -> None:
+    def __init__(self, code: str, filled: str = "", *causes: str) -> None:
         status, summary = API_ERRORS[code]
         super().__init__(code)
         self.status = status
         self.error = code
         self.description = summary.format(filled)
+        self.causes = causes

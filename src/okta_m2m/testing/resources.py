@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 from urllib.parse import parse_qs, parse_qsl, unquote
 
 from .dpop import check_proof, presented_proof, same_uri
@@ -18,35 +19,76 @@ from .org import ORG_ISSUER, IssuedToken, Org
 from .refusals import ApiRefused, Refused
 from .token_endpoint import json_answer
 
-__all__ = ["custom_resource", "management", "okta_challenge", "redirect"]
+__all__ = ["Caller", "custom_resource", "management", "okta_challenge", "permitted", "redirect"]
 
 _ALGS = " ".join(ALGORITHMS)
 _READING = ("GET", "HEAD")
-_COLLECTIONS = ("users", "groups", "logs", "apps")
+_COLLECTIONS = ("users", "groups", "logs")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls the management API: a user by an SSWS token, which needs no scopes, or a service app by its token."""
+
+    id: str
+    kind: Literal["User", "Client"]
+    roles: tuple[str, ...]
+    headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_super_admin(self) -> bool:
+        return "SUPER_ADMIN" in self.roles
+
+
+def permitted(org: Org, request: ReceivedRequest, *scopes: str) -> Caller:
+    """Who calls, if it has one of ``scopes`` and any admin role at all. The first scope is the one that a challenge names."""
+    caller, granted = _signed_in(org, request, scopes[0])
+    if granted is not None and not set(scopes) & set(granted):
+        raise Refused("access_token_insufficient_scopes", scope=scopes[0])
+    if not caller.roles:
+        raise ApiRefused("E0000006")
+    return caller
+
+
+def _signed_in(org: Org, request: ReceivedRequest, scope: str) -> tuple[Caller, tuple[str, ...] | None]:
+    """Who calls, with the scopes of its token; an SSWS token has none and needs none."""
+    caller = _caller(org, request, scope)
+    if any(request.path == path or request.path.startswith(f"{path}/") for path in org.features_off):
+        raise ApiRefused("E0000015")
+    return caller
+
+
+def _caller(org: Org, request: ReceivedRequest, scope: str) -> tuple[Caller, tuple[str, ...] | None]:
+    found = request.all("authorization")
+    if len(found) == 1 and found[0].startswith("SSWS "):
+        api_token = org.api_tokens.get(found[0][5:].strip(" "))
+        if api_token is None or not api_token.active:
+            raise ApiRefused("E0000011")
+        return Caller(api_token.user_id, "User", tuple(api_token.roles)), None
+    token = _okta_token(org, request, scope)
+    in_force = org.apps[token.client_id].in_force()
+    nonce = [("dpop-nonce", org.resource_nonces.current(org.now()))] if org.resource_nonce and token.jkt else []
+    roles = in_force.roles if in_force is not None else ()
+    return Caller(token.client_id, "Client", tuple(roles), tuple(nonce)), token.scopes
 
 
 def management(org: Org, request: ReceivedRequest) -> Answer:
-    """``/api/v1/users``, ``/groups``, ``/logs``, ``/apps``, each with anything below it."""
+    """``/api/v1/users``, ``/groups``, ``/logs``, each with anything below it; ``/apps`` is in a module of its own."""
     segments = request.path.split("/")
     collection = segments[3] if len(segments) > 3 else ""
     reading = request.method in _READING
-    scope = f"okta.{collection}.{'read' if reading else 'manage'}"
-    token = _okta_token(org, request, scope)
-    if any(request.path == path or request.path.startswith(f"{path}/") for path in org.features_off):
-        raise ApiRefused("E0000015")
+    manage = f"okta.{collection}.manage"
+    scopes = (f"okta.{collection}.read", manage) if reading else (manage,)
     if collection not in _COLLECTIONS:
+        _signed_in(org, request, scopes[0])
         raise ApiRefused("E0000007", f"Resource not found: {unquote(request.path)} (Resource)")
-    if scope not in token.scopes and not (reading and f"okta.{collection}.manage" in token.scopes):
-        raise Refused("access_token_insufficient_scopes")
-    if not org.apps[token.client_id].roles:
-        raise ApiRefused("E0000006")
+    caller = permitted(org, request, *scopes)
     if request.method not in (*_READING, "POST", "PUT", "PATCH", "DELETE"):
         raise ApiRefused("E0000022")
-    nonce = [("dpop-nonce", org.resource_nonces.current(org.now()))] if org.resource_nonce and token.jkt else []
     if request.method == "DELETE":
-        return Answer(204, nonce)
+        return Answer(204, list(caller.headers))
     name = unquote("/".join(segments[4:]), errors="replace")
-    return json_answer(200, _content(collection, name, request), *nonce)
+    return json_answer(200, _content(collection, name, request), *caller.headers)
 
 
 def _content(collection: str, name: str, request: ReceivedRequest) -> Any:
@@ -126,7 +168,7 @@ class _Challenged(Refused):
     def __init__(self, refused: Refused, challenge: str) -> None:
         Exception.__init__(self, challenge)
         self.status, self.error, self.description = refused.status, refused.error, refused.description
-        self.nonce = refused.nonce
+        self.nonce, self.scope = refused.nonce, refused.scope
         self.challenge = challenge
 
 
@@ -139,6 +181,7 @@ def okta_challenge(org: Org, request: ReceivedRequest, refused: Refused) -> str:
     segments = request.path.split("/")
     kind = "read" if request.method in _READING else "manage"
     scope = f"okta.{segments[3]}.{kind}" if request.path.startswith("/api/v1/") and segments[3] else ""
+    scope = refused.scope or scope
     dpop = refused.error in ("invalid_dpop_proof", "use_dpop_nonce")
     dpop = dpop or (request.header("authorization") or "").lower().startswith("dpop ")
     parts = [f'algs="{_ALGS}"'] if dpop else []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import urllib.request
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -162,7 +163,8 @@ def _asserted(org: Org, request: ReceivedRequest, assertion: str, client_credent
         raise Refused("client_assertion_invalid_signature_algorithm")
     client_id = claims.get("iss")
     app = org.apps.get(client_id) if isinstance(client_id, str) else None
-    if app is None:
+    in_force = app.in_force() if app is not None else None
+    if app is None or in_force is None:
         raise Refused("client_assertion_invalid_issuer")
     if claims.get("sub") != app.client_id:
         raise Refused("client_assertion_invalid_subject")
@@ -170,7 +172,8 @@ def _asserted(org: Org, request: ReceivedRequest, assertion: str, client_credent
         raise Refused("invalid_client")
     if app.token_endpoint_auth_method != "private_key_jwt":
         raise Refused("unsupported_auth_method_client_creds" if client_credentials_at_org else "invalid_client")
-    jwk = _signing_key(app, parsed.header.get("kid"))
+    keys = in_force.active_keys if app.jwks_uri is None else _fetched(app.jwks_uri)
+    jwk = _signing_key(keys, parsed.header.get("kid"))
     try:
         if not verified(parsed, jwk):
             raise Refused("client_assertion_invalid_signature")
@@ -190,8 +193,21 @@ def _asserted(org: Org, request: ReceivedRequest, assertion: str, client_credent
     return app
 
 
-def _signing_key(app: App, kid: object) -> dict[str, Any]:
-    active = app.active_keys()
+def _fetched(jwks_uri: str) -> list[dict[str, Any]]:
+    try:
+        # No proxy: what is tested here runs on this machine.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(jwks_uri, timeout=5) as response:
+            keys = json.loads(response.read(1 << 20))["keys"]
+        found = [dict(jwk) for jwk in keys]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise Refused("jwks_uri_error") from None
+    if not found:
+        raise Refused("jwks_uri_no_key")
+    return found
+
+
+def _signing_key(active: list[dict[str, Any]], kid: object) -> dict[str, Any]:
     if not active:
         raise Refused("client_assertion_jwks_not_configured")
     if kid is None and len(active) == 1:
@@ -254,7 +270,8 @@ def _org_scopes(app: App, scope: str | None) -> list[str]:
         raise Refused("client_credentials_self_scope_requested")
     if not all(_OKTA_SCOPE.fullmatch(name) for name in asked):
         raise Refused("no_matching_scope")
-    granted = [name for name in asked if name in app.scopes]
+    in_force = app.in_force()
+    granted = [name for name in asked if in_force is not None and name in in_force.scopes]
     if not granted:
         raise Refused("no_org_scopes_granted")
     return granted
