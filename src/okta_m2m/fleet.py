@@ -21,11 +21,11 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from uuid import uuid4
 
 from .clocks import Clock, OktaClock
-from .effects import Claim, Flow, Load, Release, Save, Sleep, Spawn, StoreFailed, Wait
+from .effects import Claim, Flow, Load, Release, Save, Sleep, Spawn, StoreEffect, StoreFailed, Wait
 from .errors import ConfigurationError, OktaM2MError, quoted
 from .exchange import LONGEST_LIFETIME
 from .keys import PrivateKey
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LEASE", "Fleet", "Shared"]
 
+T = TypeVar("T")
 logger = logging.getLogger("okta_m2m")
 
 LEASE = 5.0
@@ -110,7 +111,7 @@ class Fleet:
                 found = yield from self._load(key, seal, wanted)
                 if found is not None:
                     return found
-                if (yield from Claim(self._store, self._timeout, key, owner, LEASE)):
+                if (yield from self._ask(Claim(self._store, self._timeout, key, owner, LEASE))):
                     break
                 if not patient:
                     self._up()
@@ -144,10 +145,21 @@ class Fleet:
         left = fetched[0].usable_until - self._clock.now()
         if left > 0:
             try:
-                yield from Save(self._store, self._timeout, key, seal.seal(key, self._written(fetched)), left, owner)
+                sealed = seal.seal(key, self._written(fetched))
+                yield from self._ask(Save(self._store, self._timeout, key, sealed, left, owner))
             except StoreFailed as failed:
                 self._failed(failed)
         return fetched
+
+    def _ask(self, effect: StoreEffect[T]) -> Flow[T]:
+        """Asks the store, and once more if it fails out of the blue: a machine that is busy starting many processes may
+        leave one of them waiting for longer than an operation may take. All four may be repeated without harm."""
+        if not self._down:
+            try:
+                return (yield from effect)
+            except StoreFailed as failed:
+                logger.debug("okta-m2m: asking the token store once more: %s", quoted(failed))
+        return (yield from effect)
 
     def _keep(self, key: str, owner: str, finished: Future[None]) -> Flow[None]:
         """Extends the claim for as long as the exchange takes."""
@@ -165,7 +177,7 @@ class Fleet:
             self._failed(failed)
 
     def _load(self, key: str, seal: Seal, wanted: Callable[[Token], bool]) -> Flow[Shared | None]:
-        opened = seal.open(key, (yield from Load(self._store, self._timeout, key)))
+        opened = seal.open(key, (yield from self._ask(Load(self._store, self._timeout, key))))
         found = None if opened is None else self._read(opened)
         return found if found is not None and wanted(found[0]) else None
 
