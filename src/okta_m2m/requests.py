@@ -174,40 +174,41 @@ def _seen(response: requests.Response) -> Response:
 
 
 class _Peeked:
-    """A raw response whose beginning was read, and is given out again first."""
+    """A raw response whose beginning was read, and is given out again first. It is decoded already, whoever reads it:
+    a chunked body can only be read on in the way in which it was begun."""
 
-    def __init__(self, head: bytes, rest: Any) -> None:
-        self._head = head
-        self._rest = rest
+    def __init__(self, raw: Any, limit: int) -> None:
+        self._raw = raw
+        self._rest: Iterator[bytes] = raw.stream(limit, decode_content=True)
+        self._head = b""
+
+    def peek(self, limit: int) -> bytes:
+        while len(self._head) < limit and (part := next(self._rest, None)) is not None:
+            self._head += part
+        return self._head[:limit]
 
     def read(self, amt: int | None = None, **options: Any) -> bytes:
-        if not self._head:
-            data: bytes = self._rest.read(amt, **options)
-            return data
-        if amt is None:
-            head, self._head = self._head, b""
-            return head + bytes(self._rest.read(**options))
-        head, self._head = self._head[:amt], self._head[amt:]
-        return head
+        data = self._head + b"".join(self._rest) if amt is None else self.peek(amt)
+        self._head = self._head[len(data) :]
+        return data
 
-    def stream(self, amt: int = 65536, decode_content: bool | None = None) -> Iterator[bytes]:
-        while self._head:
-            yield self.read(amt)
-        yield from self._rest.stream(amt, decode_content=decode_content)
+    def stream(self, amt: int = 65536, **options: Any) -> Iterator[bytes]:
+        while part := self._head or next(self._rest, b""):
+            self._head = b""
+            yield part
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._rest, name)
+        return getattr(self._raw, name)
 
 
 def _peek(response: requests.Response, limit: int) -> bytes:
     if getattr(response, "_content_consumed", False):  # another hook has read it, and requests has kept it
         return response.content[:limit]
+    response.raw = peeked = _Peeked(response.raw, limit)
     try:
-        head: bytes = response.raw.read(limit, decode_content=True)
+        return peeked.peek(limit)
     except (urllib3.exceptions.HTTPError, OSError):
         return b""
-    response.raw = _Peeked(head, response.raw)
-    return head
 
 
 def _discard(response: requests.Response) -> None:
