@@ -24,6 +24,7 @@ __all__ = ["OktaAuth"]
 
 MOST_READ = 1 << 20  # bytes of an answer of the token endpoint
 MOST_DRAINED = 1 << 16  # bytes of a rejected answer; beyond that a new connection is cheaper
+LONGEST_DRAIN = 1.0  # seconds for the same
 
 
 class OktaAuth:
@@ -185,8 +186,9 @@ async def _peek(response: ClientResponse, limit: int) -> bytes:
 async def _discard(request: ClientRequest, response: ClientResponse) -> None:
     left = MOST_DRAINED
     with suppress(aiohttp.ClientError, OSError, TimeoutError):
-        while left > 0 and (chunk := await response.content.read(left)):
-            left -= len(chunk)
+        async with asyncio.timeout(LONGEST_DRAIN):
+            while left > 0 and (chunk := await response.content.read(left)):
+                left -= len(chunk)
     response.release()  # back to the pool if all was read, else closed
     settled = getattr(request, "close", None)
     if settled is not None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any, NoReturn, TypeAlias
 
 import anyio
@@ -30,6 +30,7 @@ __all__ = ["OktaAuth"]
 
 MOST_READ = 1 << 20  # bytes of an answer of the token endpoint
 MOST_DRAINED = 1 << 16  # bytes of a rejected answer; beyond that a new connection is cheaper
+LONGEST_DRAIN = 1.0  # seconds, where they can be limited: on an event loop; else it is the caller's own timeout
 
 Rewind: TypeAlias = Callable[[], object] | None
 
@@ -407,10 +408,9 @@ async def _adiscard(response: httpx.Response) -> None:
     if _read_already(response) is None:
         assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 (an async client's; for the type checker)
         stream = _APeeked(response.stream)
-        try:
+        head = b""
+        with suppress(httpx.HTTPError), anyio.move_on_after(LONGEST_DRAIN):
             head = await stream.peek(MOST_DRAINED)
-        except httpx.HTTPError:
-            head = b""
         await stream.aclose()
         response.stream = httpx.ByteStream(head)
 
