@@ -396,7 +396,9 @@ class ServiceApp:
                     return
                 cured.add(cure)
                 yield from Discard()
-            response = yield from self._attempt(method, url, token)
+            # Its own nonce, not the last one learnt: that may be of an answer that left before and came in after this.
+            nonce = response.get("dpop-nonce") if cure == "nonce" else None
+            response = yield from self._attempt(method, url, token, nonce)
 
     def leave_alone(self, url: str) -> None:
         """To be told by an adapter that the caller's own ``Authorization`` header was kept."""
@@ -404,16 +406,16 @@ class ServiceApp:
 
     # ── one call ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _headers(self, method: str, url: str, token: Token) -> Flow[dict[str, str]]:
+    def _headers(self, method: str, url: str, token: Token, nonce: str | None = None) -> Flow[dict[str, str]]:
         headers = {"Authorization": token.authorization}
         if token.dpop_bound:
-            now, nonce = self._endpoint.okta_clock.now(), self._nonces.get(url)
+            now, nonce = self._endpoint.okta_clock.now(), nonce or self._nonces.get(url)
             proofs = self._bound.get(token.value) or self._dpop_proofs()
             headers["DPoP"] = yield from proofs.proof(method, url, now, nonce, token)
         return headers
 
-    def _attempt(self, method: str, url: str, token: Token) -> Flow[Response]:
-        headers = yield from self._headers(method, url, token)
+    def _attempt(self, method: str, url: str, token: Token, nonce: str | None = None) -> Flow[Response]:
+        headers = yield from self._headers(method, url, token, nonce)
         return (yield from Attempt(headers, token))
 
     def _verdict(
