@@ -7,10 +7,13 @@ slow to make.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
+from clients import CLIENTS, Client
+from front import Front, front_of
 from okta_m2m import PrivateKey, ServiceApp
 from okta_m2m.testing import FakeOkta
 
@@ -45,14 +48,63 @@ def ec_key() -> PrivateKey:
 
 @pytest.fixture
 def new_service(ec_key: PrivateKey) -> Callable[..., ServiceApp]:
-    """``new_service(okta, dpop_bound=False, key=..., scopes=..., **arguments of ServiceApp)``: a service app that is
+    """``new_service(okta, dpop_bound=False, org_url=..., key=..., **arguments of ServiceApp)``: a service app that is
     registered with that org, with the public halves of its keys and its scopes."""
 
-    def registered(okta: FakeOkta, *, dpop_bound: bool = False, **arguments: Any) -> ServiceApp:
+    def registered(
+        okta: FakeOkta, *, dpop_bound: bool = False, org_url: str | None = None, **arguments: Any
+    ) -> ServiceApp:
         arguments = {"key": ec_key, "scopes": SCOPES, **arguments}
         keys = arguments["key"] if isinstance(arguments["key"], list | tuple) else [arguments["key"]]
         scopes = [scope for scope in arguments["scopes"] if scope.startswith("okta.")]
         app = okta.add_app([key for key in keys if hasattr(key, "jwks")], scopes, dpop_bound=dpop_bound)
-        return ServiceApp(okta.url, client_id=app.client_id, **arguments)
+        return ServiceApp(org_url or okta.url, client_id=app.client_id, **arguments)
 
     return registered
+
+
+@pytest.fixture
+def front(okta: FakeOkta) -> Iterator[Front]:
+    """A server in front of ``okta``, which can hold answers back, or send them in pieces."""
+    with front_of(okta.server.port) as running:
+        yield running
+
+
+@pytest.fixture(params=list(CLIENTS))
+def client_type(request: pytest.FixtureRequest) -> type[Client]:
+    """Each of the HTTP clients in turn."""
+    return CLIENTS[request.param]
+
+
+@pytest.fixture
+def connect(client_type: type[Client]) -> Iterator[Callable[..., Client]]:
+    """``connect(app, **options of Client)``: a client with that app as its auth. An async one whose event loop was
+    blocked fails the test."""
+    with ExitStack() as clients:
+
+        def connected(app: ServiceApp, **options: Any) -> Client:
+            client = client_type(app, **options)
+            clients.callback(client.close)
+            return client
+
+        yield connected
+
+
+@pytest.fixture(params=["bearer", "dpop"])
+def binding(request: pytest.FixtureRequest) -> str:
+    """Whether Okta's app is one with plain Bearer tokens, or one that requires DPoP (with a nonce)."""
+    return request.param
+
+
+@pytest.fixture
+def service(okta: FakeOkta, new_service: Callable[..., ServiceApp], binding: str) -> Callable[..., ServiceApp]:
+    """``service(**arguments of ServiceApp)``: a service app of ``okta`` with that binding."""
+
+    def registered(**arguments: Any) -> ServiceApp:
+        return new_service(okta, dpop_bound=binding == "dpop", **arguments)
+
+    return registered
+
+
+def pytest_report_header() -> str:
+    return f"HTTP clients: {', '.join(CLIENTS)}"

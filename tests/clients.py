@@ -1,0 +1,545 @@
+"""The HTTP clients that okta-m2m serves, each behind one blocking interface, so that one test body serves all.
+
+An async client runs on an event loop of its own, in a thread of its own, which stays from the first call to ``close``:
+renewals in the background go on between calls. A watchdog looks after that loop.
+
+Invariant: a client is used as its own documentation says; nothing of the client or of okta-m2m is replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, BinaryIO, ClassVar
+
+import aiohttp
+import anyio
+import anyio.from_thread
+import httpx
+import requests
+import requests.adapters
+
+import okta_m2m.aiohttp
+import okta_m2m.httpx
+import okta_m2m.requests
+from okta_m2m import ServiceApp, Token
+
+PATIENCE = 25
+"""Seconds after which a call hangs: an error instead of a test run that stands still."""
+
+MULTIPART_NAME = "upload"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back, the same for every client."""
+
+    status: int
+    headers: list[tuple[str, str]] = field(repr=False)
+    body: bytes = field(repr=False)
+    url: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def received(self) -> tuple[int, str]:
+        """Length and SHA-256 of the body that FakeOkta got."""
+        received = self.json["received"]
+        return received["length"], received["sha256"]
+
+    def header(self, name: str) -> str | None:
+        return next((value for key, value in self.headers if key.lower() == name), None)
+
+
+@dataclass
+class Body:
+    """A request body, one of: bytes; a file from where it stands; a stream that can be read once; a file in a form."""
+
+    data: bytes | None = None
+    file: BinaryIO | None = None
+    stream: Iterable[bytes] | None = None
+    form: BinaryIO | None = None
+
+
+NOTHING = Body()
+Outcome = Answer | Exception
+
+
+class Client(ABC):
+    """One HTTP client with ``app`` as its auth.
+
+    - ``pool_of_one``: it has a single connection.
+    - ``token_client``: what its ``OktaAuth`` sends token requests with: ``None``, its own; ``"same"``, this very client;
+      ``"other"``, another client of the same library, which has neither auth nor redirects.
+    - ``send``: sends token requests instead.
+    - ``timeout``: seconds for which a blocking client waits for the next part of an answer.
+    - ``seen_by_hooks``: the URLs that the client's own hooks were shown.
+    """
+
+    name: ClassVar[str]
+    asynchronous: ClassVar[bool] = False
+    replays_files: ClassVar[bool] = True
+    """Whether a plain file is a body that it knows; async httpx takes only async streams, which nobody can rewind."""
+
+    def __init__(
+        self,
+        app: ServiceApp,
+        *,
+        pool_of_one: bool = False,
+        token_client: str | None = None,
+        send: Any = None,
+        verify: Any = True,
+        timeout: float = PATIENCE,
+    ) -> None:
+        self.app = app
+        self.timeout = timeout
+        self.pool_of_one = pool_of_one
+        self.token_client = token_client
+        self.send = send
+        self.verify = verify
+        self.seen_by_hooks: list[str] = []
+        self.open()
+
+    @abstractmethod
+    def open(self) -> None: ...
+
+    @abstractmethod
+    def call(
+        self,
+        method: str,
+        url: str,
+        body: Body = NOTHING,
+        *,
+        headers: Mapping[str, str] | None = None,
+        follow: bool = True,
+    ) -> Answer:
+        """One call; raises what the client raises."""
+
+    @abstractmethod
+    def keep_calling(self, callers: int, until: Callable[[int], bool], method: str, url: str) -> list[Outcome]:
+        """So many callers at once, each calling again and again until ``until(its number)``; at least once each."""
+
+    @abstractmethod
+    def stream(self, url: str, begun: Callable[[bytes], object]) -> Answer:
+        """A GET whose answer is read as it comes: the first part is shown to ``begun`` before the rest is read."""
+
+    @abstractmethod
+    def token(self) -> Token: ...
+
+    @abstractmethod
+    def headers(self, method: str, url: str) -> dict[str, str]: ...
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    auth: Any
+
+    def get(self, url: str, **options: Any) -> Answer:
+        return self.call("GET", url, **options)
+
+    def post(self, url: str, body: Body, **options: Any) -> Answer:
+        return self.call("POST", url, body, **options)
+
+    def at_once(self, callers: int, method: str, url: str) -> list[Outcome]:
+        """So many calls at once."""
+        return self.keep_calling(callers, lambda _: True, method, url)
+
+
+# ── blocking clients ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class BlockingClient(Client):
+    def keep_calling(self, callers: int, until: Callable[[int], bool], method: str, url: str) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        together = threading.Barrier(callers)
+
+        def caller(number: int) -> None:
+            together.wait(PATIENCE)
+            while True:
+                try:
+                    outcomes.append(self.call(method, url))
+                except Exception as error:
+                    outcomes.append(error)
+                if until(number):
+                    return
+
+        with ThreadPoolExecutor(callers) as pool:
+            for future in [pool.submit(caller, number) for number in range(callers)]:
+                future.result(2 * PATIENCE)
+        return outcomes
+
+    def token(self) -> Token:
+        return self.auth.token()
+
+    def headers(self, method: str, url: str) -> dict[str, str]:
+        return self.auth.headers(method, url)
+
+
+class RequestsClient(BlockingClient):
+    name = "requests"
+
+    def open(self) -> None:
+        self.session = self._session()
+        self.other = self._session() if self.token_client == "other" else None
+        session = self.session if self.token_client == "same" else self.other
+        self.auth = self.session.auth = okta_m2m.requests.OktaAuth(self.app, session=session, send=self.send)
+        self.session.hooks["response"].append(lambda response, **_: self.seen_by_hooks.append(response.url))
+
+    def _session(self) -> requests.Session:
+        session = requests.Session()
+        session.verify = self.verify
+        size = 1 if self.pool_of_one else 64
+        for scheme in ("http://", "https://"):
+            session.mount(
+                scheme,
+                requests.adapters.HTTPAdapter(pool_connections=4, pool_maxsize=size, pool_block=self.pool_of_one),
+            )
+        return session
+
+    def call(
+        self,
+        method: str,
+        url: str,
+        body: Body = NOTHING,
+        *,
+        headers: Mapping[str, str] | None = None,
+        follow: bool = True,
+    ) -> Answer:
+        data: Any = body.data or body.file or (iter(body.stream) if body.stream is not None else None)
+        files = {MULTIPART_NAME: body.form} if body.form is not None else None
+        response = self.session.request(
+            method, url, data=data, files=files, headers=headers, allow_redirects=follow, timeout=self.timeout
+        )
+        return self._answer(response, response.content)
+
+    def stream(self, url: str, begun: Callable[[bytes], object]) -> Answer:
+        with self.session.get(url, stream=True, timeout=PATIENCE) as response:
+            parts = response.iter_content(None)
+            begun(first := next(parts))
+            return self._answer(response, first + b"".join(parts))
+
+    @staticmethod
+    def _answer(response: requests.Response, body: bytes) -> Answer:
+        return Answer(response.status_code, list(response.headers.items()), body, response.url)
+
+    def close(self) -> None:
+        self.session.close()
+        if self.other is not None:
+            self.other.close()
+
+
+def _httpx_body(body: Body, stream: Any) -> dict[str, Any]:
+    if body.data is not None:
+        return {"content": body.data}
+    if body.form is not None:
+        return {"files": {MULTIPART_NAME: body.form}}
+    return {} if stream is None else {"content": stream}
+
+
+def _httpx_headers(body: Body, headers: Mapping[str, str] | None) -> dict[str, str]:
+    if body.file is None:
+        return dict(headers or {})
+    # httpx takes the length of the whole file, also where it does not stand at its beginning.
+    return {"Content-Length": str(_left(body.file)), **(headers or {})}
+
+
+def _left(file: BinaryIO) -> int:
+    here = file.tell()
+    end = file.seek(0, 2)
+    file.seek(here)
+    return end - here
+
+
+def _httpx_answer(response: httpx.Response, body: bytes) -> Answer:
+    return Answer(response.status_code, response.headers.multi_items(), body, str(response.url))
+
+
+def _httpx_limits(pool_of_one: bool) -> httpx.Limits:
+    return httpx.Limits(max_connections=1) if pool_of_one else httpx.Limits(max_connections=64)
+
+
+class HttpxClient(BlockingClient):
+    name = "httpx"
+
+    def open(self) -> None:
+        self.client = self._client()
+        self.other = self._client() if self.token_client == "other" else None
+        client = self.client if self.token_client == "same" else self.other
+        self.auth = self.client.auth = okta_m2m.httpx.OktaAuth(self.app, client=client, send=self.send)
+        self.client.event_hooks = {"response": [lambda response: self.seen_by_hooks.append(str(response.url))]}
+
+    def _client(self) -> httpx.Client:
+        return httpx.Client(limits=_httpx_limits(self.pool_of_one), timeout=self.timeout, verify=self.verify)
+
+    def call(
+        self,
+        method: str,
+        url: str,
+        body: Body = NOTHING,
+        *,
+        headers: Mapping[str, str] | None = None,
+        follow: bool = True,
+    ) -> Answer:
+        stream = body.file or (iter(body.stream) if body.stream is not None else None)
+        response = self.client.request(
+            method, url, headers=_httpx_headers(body, headers), follow_redirects=follow, **_httpx_body(body, stream)
+        )
+        return _httpx_answer(response, response.content)
+
+    def stream(self, url: str, begun: Callable[[bytes], object]) -> Answer:
+        with self.client.stream("GET", url) as response:
+            parts = response.iter_bytes()
+            begun(first := next(parts))
+            return _httpx_answer(response, first + b"".join(parts))
+
+    def close(self) -> None:
+        self.client.close()
+        if self.other is not None:
+            self.other.close()
+
+
+# ── async clients ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Watchdog:
+    """Sees whether an event loop is blocked, and where.
+
+    It counts its own ticks since the loop's last heartbeat, not seconds: when the whole machine stands still, so does it.
+    """
+
+    TICK = 0.05
+    MOST_MISSED = 10
+
+    def __init__(self) -> None:
+        self.blocked_at: str | None = None
+        self._missed = 0
+        self._loop_thread = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+
+    async def heart(self) -> None:
+        """Runs on the loop, as long as the loop runs."""
+        self._loop_thread = threading.get_ident()
+        self._thread.start()
+        try:
+            while True:
+                self._missed = 0
+                await anyio.sleep(self.TICK / 5)
+        finally:
+            self._ended.set()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(self.TICK):
+            self._missed += 1
+            if self._missed >= self.MOST_MISSED and self.blocked_at is None:
+                frame = sys._current_frames().get(self._loop_thread)
+                self.blocked_at = "".join(traceback.format_stack(frame)) if frame is not None else "somewhere"
+
+    def check(self) -> None:
+        """Raises ``AssertionError`` if the loop was blocked."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        if self.blocked_at is not None:
+            raise AssertionError(f"The event loop was blocked here:\n{self.blocked_at}")
+
+
+class AsyncClient(Client):
+    asynchronous = True
+    backend: ClassVar[str]
+
+    def open(self) -> None:
+        self.watchdog = Watchdog()
+        self._running = anyio.from_thread.start_blocking_portal(self.backend)
+        self.portal = self._running.__enter__()
+        self._heart = self.portal.start_task_soon(self.watchdog.heart)
+        self.portal.call(self._open)
+
+    @abstractmethod
+    async def _open(self) -> None: ...
+
+    @abstractmethod
+    async def _call(
+        self, method: str, url: str, body: Body, headers: Mapping[str, str] | None, follow: bool
+    ) -> Answer: ...
+
+    @abstractmethod
+    async def _stream(self, url: str, begun: Callable[[bytes], object]) -> Answer: ...
+
+    @abstractmethod
+    async def _close(self) -> None: ...
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Runs an async function on the client's loop."""
+
+        async def within() -> Any:
+            with anyio.fail_after(PATIENCE):
+                return await function(*arguments)
+
+        return self.portal.call(within)
+
+    def call(
+        self,
+        method: str,
+        url: str,
+        body: Body = NOTHING,
+        *,
+        headers: Mapping[str, str] | None = None,
+        follow: bool = True,
+    ) -> Answer:
+        return self.run(self._call, method, url, body, headers, follow)
+
+    def keep_calling(self, callers: int, until: Callable[[int], bool], method: str, url: str) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+
+        async def caller(number: int) -> None:
+            while True:
+                try:
+                    outcomes.append(await self._call(method, url, NOTHING, None, True))
+                except Exception as error:
+                    outcomes.append(error)
+                if until(number):
+                    return
+
+        async def all_callers() -> None:
+            async with anyio.create_task_group() as group:
+                for number in range(callers):
+                    group.start_soon(caller, number)
+
+        self.run(all_callers)
+        return outcomes
+
+    def stream(self, url: str, begun: Callable[[bytes], object]) -> Answer:
+        return self.run(self._stream, url, begun)
+
+    def token(self) -> Token:
+        return self.run(self.auth.atoken)
+
+    def headers(self, method: str, url: str) -> dict[str, str]:
+        return self.run(self.auth.aheaders, method, url)
+
+    def close(self) -> None:
+        self.run(self._close)
+        self._heart.cancel()
+        self._running.__exit__(None, None, None)
+        self.watchdog.check()
+
+
+async def _asynchronously(parts: Iterable[bytes]) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+def _parts(file: BinaryIO) -> Iterator[bytes]:
+    return iter(partial(file.read, 65536), b"")
+
+
+class AsyncHttpxClient(AsyncClient):
+    replays_files = False
+
+    async def _open(self) -> None:
+        self.client = self._client()
+        self.other = self._client() if self.token_client == "other" else None
+        client = self.client if self.token_client == "same" else self.other
+        self.auth = self.client.auth = okta_m2m.httpx.OktaAuth(self.app, client=client, send=self.send)
+        self.client.event_hooks = {"response": [self._shown]}
+
+    async def _shown(self, response: httpx.Response) -> None:
+        self.seen_by_hooks.append(str(response.url))
+
+    def _client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(limits=_httpx_limits(self.pool_of_one), timeout=PATIENCE, verify=self.verify)
+
+    async def _call(self, method: str, url: str, body: Body, headers: Mapping[str, str] | None, follow: bool) -> Answer:
+        plain = _parts(body.file) if body.file is not None else body.stream
+        stream = None if plain is None else _asynchronously(plain)
+        response = await self.client.request(
+            method, url, headers=_httpx_headers(body, headers), follow_redirects=follow, **_httpx_body(body, stream)
+        )
+        return _httpx_answer(response, response.content)
+
+    async def _stream(self, url: str, begun: Callable[[bytes], object]) -> Answer:
+        async with self.client.stream("GET", url) as response:
+            parts = response.aiter_bytes()
+            begun(first := await anext(parts))
+            return _httpx_answer(response, first + b"".join([part async for part in parts]))
+
+    async def _close(self) -> None:
+        await self.client.aclose()
+        if self.other is not None:
+            await self.other.aclose()
+
+
+class HttpxAsyncioClient(AsyncHttpxClient):
+    name = "httpx-asyncio"
+    backend = "asyncio"
+
+
+class HttpxTrioClient(AsyncHttpxClient):
+    name = "httpx-trio"
+    backend = "trio"
+
+
+class AiohttpClient(AsyncClient):
+    name = "aiohttp"
+    backend = "asyncio"
+
+    async def _open(self) -> None:
+        self.other = self._session() if self.token_client == "other" else None
+        trace = aiohttp.TraceConfig()
+        trace.on_request_end.append(self._shown)
+        if self.token_client == "same":  # the session has to be there first, so each call names the middleware itself
+            self.session = self._session(trace_configs=[trace])
+            self.auth = okta_m2m.aiohttp.OktaAuth(self.app, session=self.session)
+            self.options: dict[str, Any] = {"middlewares": [self.auth]}
+        else:
+            self.auth = okta_m2m.aiohttp.OktaAuth(self.app, session=self.other, send=self.send)
+            self.session = self._session(trace_configs=[trace], middlewares=[self.auth])
+            self.options = {}
+
+    async def _shown(self, _session: object, _context: object, ended: aiohttp.TraceRequestEndParams) -> None:
+        self.seen_by_hooks.append(str(ended.url))
+
+    def _session(self, **options: Any) -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(limit=1 if self.pool_of_one else 64, ssl=self.verify)
+        return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=PATIENCE), **options)
+
+    async def _call(self, method: str, url: str, body: Body, headers: Mapping[str, str] | None, follow: bool) -> Answer:
+        data: Any = body.data or body.file
+        if body.stream is not None:
+            data = _asynchronously(body.stream)
+        if body.form is not None:
+            data = aiohttp.FormData()
+            data.add_field(MULTIPART_NAME, body.form, filename="part")
+        async with self.session.request(
+            method, url, data=data, headers=headers, allow_redirects=follow, **self.options
+        ) as response:
+            return self._answer(response, await response.read())
+
+    async def _stream(self, url: str, begun: Callable[[bytes], object]) -> Answer:
+        async with self.session.get(url, **self.options) as response:
+            begun(first := await response.content.readany())
+            return self._answer(response, first + await response.read())
+
+    @staticmethod
+    def _answer(response: aiohttp.ClientResponse, body: bytes) -> Answer:
+        return Answer(response.status, list(response.headers.items()), body, str(response.url))
+
+    async def _close(self) -> None:
+        await self.session.close()
+        if self.other is not None:
+            await self.other.close()
+
+
+CLIENTS: dict[str, type[Client]] = {
+    client.name: client for client in (RequestsClient, HttpxClient, HttpxAsyncioClient, HttpxTrioClient, AiohttpClient)
+}
