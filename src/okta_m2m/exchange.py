@@ -35,10 +35,8 @@ from .clocks import Clock, OktaClock, http_date
 from .effects import Flow, Request, Response, Send, SendFailed, Sleep
 from .errors import (
     InvalidDPoPProof,
-    OktaM2MError,
     RateLimited,
     ScopesMissing,
-    SigningFailed,
     TokenError,
     TokenRefused,
     TokenUnreachable,
@@ -213,15 +211,7 @@ class TokenEndpoint:
 
     def _ask(self, key: Signer, timeout: float) -> Flow[Response]:
         now = self.okta_clock.now()
-        try:
-            assertion = yield from self._assertions.assertion(key, now)
-        except OktaM2MError:
-            raise
-        except Exception as error:
-            raise SigningFailed(
-                f"The signer {type(key).__name__} failed with {type(error).__name__}: {quoted(error)}. Check the access to "
-                "the key (network, permissions, quota of the KMS or HSM)."
-            ) from error
+        assertion = yield from self._assertions.assertion(key, now)
         headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
         if self._proofs is not None:
             headers["DPoP"] = yield from self._proofs().proof("POST", self.url, now, self.nonces.get(self.url))

@@ -19,7 +19,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 from uuid import uuid4
 
 from .effects import Flow, Sign
-from .errors import ConfigurationError
+from .errors import ConfigurationError, OktaM2MError, SigningFailed, quoted
 from .origins import origin_of
 
 if TYPE_CHECKING:
@@ -39,6 +39,19 @@ MAX_LIFETIME = 3600
 def _segment(document: Mapping[str, Any] | str) -> bytes:
     text = document if isinstance(document, str) else json.dumps(document, separators=(",", ":"))
     return urlsafe_b64encode(text.encode()).rstrip(b"=")
+
+
+def _signed(signer: Signer, message: bytes) -> Flow[str]:
+    try:
+        signature = yield from Sign(signer, message)
+    except OktaM2MError:
+        raise
+    except Exception as error:
+        raise SigningFailed(
+            f"The signer {type(signer).__name__} failed with {type(error).__name__}: {quoted(error)}. Check the access to "
+            "the key (network, permissions, quota of the KMS or HSM)."
+        ) from error
+    return _joined(message, signature)
 
 
 def _joined(message: bytes, signature: bytes) -> str:
@@ -86,7 +99,10 @@ class ClientAssertions:
         self._constant = constant[:-1]
 
     def assertion(self, signer: Signer, now: float) -> Flow[str]:
-        """A fresh assertion; ``now`` is Okta's time. Resumed with the signature, so the key may live anywhere."""
+        """A fresh assertion; ``now`` is Okta's time. Resumed with the signature, so the key may live anywhere.
+
+        Raises :class:`~okta_m2m.errors.SigningFailed` if the signer gives none.
+        """
         variable: dict[str, Any] = {
             "iat": int(now) - BACKDATED,
             "exp": int(now + self.lifetime),
@@ -96,7 +112,7 @@ class ClientAssertions:
         if self._constant == "{":
             text = text[1:]
         message = _assertion_header(signer.alg, signer.kid) + b"." + _segment(f"{self._constant}{text}}}")
-        return _joined(message, (yield from Sign(signer, message)))
+        return (yield from _signed(signer, message))
 
 
 class DPoPProofs:
@@ -125,9 +141,12 @@ class DPoPProofs:
         return self._header + _segment(claims)
 
     def proof(self, method: str, url: str, now: float, nonce: str | None, token: Token | None = None) -> Flow[str]:
-        """A fresh proof for one attempt; ``now`` is Okta's time. With a ``token`` it is for a resource, and has ``ath``."""
+        """A fresh proof for one attempt; ``now`` is Okta's time. With a ``token`` it is for a resource, and has ``ath``.
+
+        Raises :class:`~okta_m2m.errors.SigningFailed` if the signer gives no signature.
+        """
         message = self.message(method, url, now, nonce, token)
-        return _joined(message, (yield from Sign(self.signer, message)))
+        return (yield from _signed(self.signer, message))
 
     def proof_now(self, method: str, url: str, now: float, nonce: str | None, token: Token) -> str:
         """The same without a flow, for a signer that is in memory."""
