@@ -35,19 +35,21 @@ LARGEST = 1 << 20
 """Bytes above which what is stored under a key is not read: it would be none of ours, and could be half a gigabyte."""
 
 # A claim of another type, or one without an end, is none of ours; left standing, it would keep everybody out for ever.
+# Any other error, such as a missing permission, must not be taken for that.
 _CLAIM = """
 local held = redis.pcall('GET', KEYS[1])
+if type(held) == 'table' and not string.find(held.err, 'WRONGTYPE', 1, true) then return held end
 if type(held) == 'string' and held ~= ARGV[1] and redis.call('PTTL', KEYS[1]) >= 0 then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
 _SAVE = """
-if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
 return 1
 """
 _RELEASE = """
-if redis.pcall('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 return 0
 """
 
@@ -92,7 +94,7 @@ class RedisStore:
         self._where: str
         self._blocking: Blocking | None = None
         self._new: Callable[[], Async] | None = None
-        self._clients: dict[asyncio.AbstractEventLoop, tuple[Async, AsyncGenerator[None, None]]] = {}
+        self._clients: dict[asyncio.AbstractEventLoop, tuple[Async, weakref.finalize[..., Any]]] = {}
         self._lent: Async | None = None
         self._home: weakref.ref[asyncio.AbstractEventLoop] | None = None
         if isinstance(redis, str):
@@ -102,7 +104,7 @@ class RedisStore:
             given: Any = redis
             lent = hasattr(given, "execute_command") and not isinstance(given, type)
             made: Any = given if lent else _made(given)
-            self._where = f"{type(made).__module__.partition('.')[0]} {type(made).__name__}"
+            self._where = f"{type(made).__module__.rpartition('.')[0]}.{type(made).__name__}"  # its own repr shows more
             if not inspect.iscoroutinefunction(made.execute_command):
                 self._blocking = made
             elif lent:
@@ -183,21 +185,33 @@ class RedisStore:
             if other.is_closed():
                 # One that was closed without shutdown_asyncgens(). A client refers to its loop, so weak references to
                 # loops would never die, and the entry has to be taken out.
-                self._clients.pop(other, None)
+                self._clients.pop(other)[1].detach()
         client = self._new()
-        lifetime = self._lifetime(loop, client)
-        self._clients[loop] = client, lifetime
+        lifetime = _lifetime(loop, client, weakref.ref(self))
+        held = weakref.finalize(self, _let_go, lifetime)
+        held.atexit = False
+        self._clients[loop] = client, held
         await anext(lifetime)
         return client
 
-    async def _lifetime(self, loop: asyncio.AbstractEventLoop, client: Async) -> AsyncGenerator[None, None]:
-        # A loop closes the asynchronous generators that were begun on it before it is closed itself (PEP 525), and
-        # that is the one moment at which its client can be closed without anybody having to ask for it.
-        try:
-            yield
-        finally:
-            self._clients.pop(loop, None)
-            await client.aclose()
+
+async def _lifetime(
+    loop: asyncio.AbstractEventLoop, client: Async, store: weakref.ref[RedisStore]
+) -> AsyncGenerator[None, None]:
+    # A loop closes the asynchronous generators that were begun on it before it is closed itself, or when nobody refers to
+    # them any more (PEP 525). So the client is closed on its own loop without anybody having to ask for it.
+    try:
+        yield
+    finally:
+        living = store()
+        known = living._clients.pop(loop, None) if living is not None else None
+        if known is not None:
+            known[1].detach()
+        await client.aclose()
+
+
+def _let_go(lifetime: AsyncGenerator[None, None]) -> None:
+    """When the store is gone: the last reference to ``lifetime`` goes with this call, and its loop closes it."""
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
