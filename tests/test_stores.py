@@ -26,7 +26,18 @@ from okta_m2m.stores import Store, store_from_url
 from okta_m2m.stores.file import FileStore
 from okta_m2m.stores.redis import RedisStore
 from okta_m2m.testing.store_conformance import StoreConformance
-from services import ESCAPED, PASSWORD, SERVERS, USER, RedisServer, answering, eventually, free_port, stalling
+from services import (
+    ESCAPED,
+    PASSWORD,
+    PERMISSIONS,
+    SERVERS,
+    USER,
+    RedisServer,
+    answering,
+    eventually,
+    free_port,
+    stalling,
+)
 
 LONG = 3600.0
 SHORT = 0.05
@@ -372,7 +383,9 @@ def test_a_prefix_with_braces_is_refused() -> None:
 
 
 def test_the_permissions_of_the_documentation_are_enough_and_none_is_spare(tls_server: RedisServer) -> None:
-    # That they are enough is shown by the suites that run with them; here: outside the prefix nothing is allowed.
+    # That they are enough is shown by the suites that run with them.
+    page = (Path(__file__).parent.parent / "docs" / "sharing.md").read_text("utf-8")
+    assert f"ACL SETUSER {USER} on >secret {PERMISSIONS}\n" in page
     with pytest.raises(redis.exceptions.NoPermissionError):
         RedisStore(tls_server.url, prefix="other", timeout=30).load("key")
     store: Any = RedisStore(tls_server.url, timeout=30)
