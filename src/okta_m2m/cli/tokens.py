@@ -6,10 +6,11 @@ Invariant: the token itself goes to a pipe, or to where ``--show`` sends it, and
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.text import Text
 
 from ..service_app import ServiceApp
 from ..tokens import Token
@@ -61,7 +62,8 @@ def get(
             complain(_BOUND)
     else:
         output = Output()
-        output.print(_description(service_app, token))
+        for line in _description(service_app, token):
+            output.print(line, soft_wrap=True)
         if show:
             output.print()
             output.print(token.value, soft_wrap=True)
@@ -88,22 +90,22 @@ def _document(app: ServiceApp, token: Token, show: bool) -> dict[str, Any]:
     return document
 
 
-def _description(app: ServiceApp, token: Token) -> Table:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    table.add_row("type", token.token_type)
-    table.add_row("scopes", " ".join(token.scopes) or "none")
+def _description(app: ServiceApp, token: Token) -> Iterator[Text]:
     missing = _not_granted(app, token)
+    yield _line("type", token.token_type)
+    yield _line("scopes", " ".join(token.scopes) or "none")
     if missing:
-        table.add_row("not granted", " ".join(missing), style="yellow")
-    table.add_row("lives", _duration(token.expires_in))
-    table.add_row("org", app.org_url)
-    table.add_row("token endpoint", app.token_endpoint)
-    table.add_row("client id", app.client_id)
+        yield _line("not granted", " ".join(missing), "yellow")
+    yield _line("lives", _duration(token.expires_in))
+    yield _line("org", app.org_url)
+    yield _line("token endpoint", app.token_endpoint)
+    yield _line("client id", app.client_id)
     if token.dpop_bound:
-        table.add_row("note", _BOUND)
-    return table
+        yield _line("note", _BOUND)
+
+
+def _line(name: str, value: str, style: str = "not bold") -> Text:
+    return Text(f"{name:<16}", "bold").append(value, style)
 
 
 def _not_granted(app: ServiceApp, token: Token) -> list[str]:
