@@ -9,6 +9,7 @@ Invariant: a client is used as its own documentation says; nothing of the client
 from __future__ import annotations
 
 import json
+import ssl
 import sys
 import threading
 import traceback
@@ -16,7 +17,8 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 import aiohttp
@@ -71,6 +73,14 @@ class Body:
 
 
 NOTHING = Body()
+
+
+@cache
+def trusting(authority: Path | None) -> ssl.SSLContext:
+    """One for all clients: to read the usual bundle takes longer than most tests."""
+    return ssl.create_default_context(cafile=authority)
+
+
 Outcome = Answer | Exception
 
 
@@ -81,6 +91,7 @@ class Client(ABC):
     - ``token_client``: what its ``OktaAuth`` sends token requests with: ``None``, its own; ``"same"``, this very client;
       ``"other"``, another client of the same library, which has neither auth nor redirects.
     - ``send``: sends token requests instead.
+    - ``trusted``: the file of a CA that it trusts. ``proxy``: the URL of its proxy.
     - ``timeout``: seconds for which a blocking client waits for the next part of an answer.
     - ``seen_by_hooks``: the URLs that the client's own hooks were shown.
     """
@@ -97,7 +108,8 @@ class Client(ABC):
         pool_of_one: bool = False,
         token_client: str | None = None,
         send: Any = None,
-        verify: Any = True,
+        trusted: Path | None = None,
+        proxy: str | None = None,
         timeout: float = PATIENCE,
     ) -> None:
         self.app = app
@@ -105,7 +117,8 @@ class Client(ABC):
         self.pool_of_one = pool_of_one
         self.token_client = token_client
         self.send = send
-        self.verify = verify
+        self.trusted = trusted
+        self.proxy = proxy
         self.seen_by_hooks: list[str] = []
         self.open()
 
@@ -196,7 +209,9 @@ class RequestsClient(BlockingClient):
 
     def _session(self) -> requests.Session:
         session = requests.Session()
-        session.verify = self.verify
+        session.verify = True if self.trusted is None else str(self.trusted)
+        if self.proxy is not None:
+            session.proxies = {"http": self.proxy}
         size = 1 if self.pool_of_one else 64
         for scheme in ("http://", "https://"):
             session.mount(
@@ -278,7 +293,12 @@ class HttpxClient(BlockingClient):
         self.client.event_hooks = {"response": [lambda response: self.seen_by_hooks.append(str(response.url))]}
 
     def _client(self) -> httpx.Client:
-        return httpx.Client(limits=_httpx_limits(self.pool_of_one), timeout=self.timeout, verify=self.verify)
+        return httpx.Client(
+            limits=_httpx_limits(self.pool_of_one),
+            timeout=self.timeout,
+            verify=trusting(self.trusted),
+            proxy=self.proxy,
+        )
 
     def call(
         self,
@@ -457,7 +477,12 @@ class AsyncHttpxClient(AsyncClient):
         self.seen_by_hooks.append(str(response.url))
 
     def _client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(limits=_httpx_limits(self.pool_of_one), timeout=PATIENCE, verify=self.verify)
+        return httpx.AsyncClient(
+            limits=_httpx_limits(self.pool_of_one),
+            timeout=PATIENCE,
+            verify=trusting(self.trusted),
+            proxy=self.proxy,
+        )
 
     async def _call(self, method: str, url: str, body: Body, headers: Mapping[str, str] | None, follow: bool) -> Answer:
         plain = _parts(body.file) if body.file is not None else body.stream
@@ -510,8 +535,10 @@ class AiohttpClient(AsyncClient):
         self.seen_by_hooks.append(str(ended.url))
 
     def _session(self, **options: Any) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(limit=1 if self.pool_of_one else 64, ssl=self.verify)
-        return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=PATIENCE), **options)
+        connector = aiohttp.TCPConnector(limit=1 if self.pool_of_one else 64, ssl=trusting(self.trusted))
+        return aiohttp.ClientSession(
+            connector=connector, timeout=aiohttp.ClientTimeout(total=PATIENCE), proxy=self.proxy, **options
+        )
 
     async def _call(self, method: str, url: str, body: Body, headers: Mapping[str, str] | None, follow: bool) -> Answer:
         data: Any = body.data or body.file

@@ -72,12 +72,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         body = self._body()
+        if not self.path.startswith("/"):  # the absolute form, as sent to a proxy
+            self.server.front.proxied.append(self.path)
+            self.path = "/" + self.path.split("/", 3)[3]
         page = self.server.front.page_for(self.path)
         if page is not None and page(Exchange(self, body)) is not False:
             return
         self._pass_on(body)
 
-    do_GET = do_POST = do_PUT = do_DELETE = _answer
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _answer
 
     def _body(self) -> bytes:
         if self.headers.get("transfer-encoding", "").lower() != "chunked":
@@ -120,11 +123,12 @@ class _Server(ThreadingHTTPServer):
 
 class Front:
     """``url``: where it listens. ``pages``: what it answers itself, by path without query; a page that gives ``False``
-    passes the request on. ``connections``: how many it has accepted."""
+    passes the request on. ``proxied``: the URLs that it was asked for as a proxy."""
 
     def __init__(self, org_port: int) -> None:
         self.org_port = org_port
         self.pages: dict[str, Page] = {}
+        self.proxied: list[str] = []
         self.server = _Server(("127.0.0.1", 0), _Handler)
         self.server.front = self
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"

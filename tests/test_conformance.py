@@ -9,6 +9,7 @@ import io
 import json
 import logging
 import pickle
+import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -20,8 +21,11 @@ from typing import Any, BinaryIO, TypeVar
 import anyio
 import pytest
 import requests.adapters
+import trustme
 import urllib3
 
+import okta_m2m.httpx
+import okta_m2m.requests
 from clients import (
     CLIENTS,
     MULTIPART_NAME,
@@ -697,7 +701,7 @@ def test_every_path_is_accepted(okta: FakeOkta, front: Front, service: Service, 
         okta.protect("/things")
         base = front.url + "/things"
         client = connect(service(authorization_server="default", scopes=["api:read"], origins=[front.url]))
-    for path in [*PATHS, "/a b"]:
+    for path in PATHS:
         assert (path, client.get(base + path).status) == (path, 200)
         assert (path, client.post(base + path, Body(data=b"body")).status) == (path, 200)
     assert okta.tokens_minted == 1
@@ -1221,6 +1225,151 @@ def test_nothing_that_holds_a_secret_can_be_pickled(okta: FakeOkta, service: Ser
         for way in (pickle.dumps, copy.deepcopy):
             with pytest.raises(TypeError, match=r"cannot be pickled .* secrets\. .+\.$"):
                 way(secret)
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSLContext]:
+    """The file of a private CA, and the TLS settings of a server with its certificate."""
+    made = trustme.CA()
+    path = tmp_path_factory.mktemp("ca") / "ca.pem"
+    made.cert_pem.write_to_path(str(path))
+    served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.issue_cert("127.0.0.1").configure_cert(served)
+    return path, served
+
+
+@pytest.mark.parametrize("by", ["environment", "client"])
+def test_a_private_ca_holds_for_the_token_request_too(
+    new_service: Service,
+    connect: Connect,
+    binding: str,
+    authority: tuple[Path, ssl.SSLContext],
+    by: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path, served = authority
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    if by == "environment":
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(path))
+        monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    with FakeOkta(ssl_context=served) as okta:
+        app = new_service(okta, dpop_bound=binding == "dpop")
+        client = connect(app, trusted=path, token_client="other" if by == "client" else None)
+        assert client.get(okta.url + USERS).status == 200
+        assert client.get(redirect(okta, okta.url + USERS)).status == 200
+        assert okta.tokens_minted == 1
+
+
+def test_a_certificate_that_nobody_vouches_for_is_told_and_nothing_is_sent(
+    new_service: Service, connect: Connect, authority: tuple[Path, ssl.SSLContext]
+) -> None:
+    with FakeOkta(ssl_context=authority[1]) as okta:
+        client = connect(new_service(okta, max_wait=0.5))
+        with pytest.raises(TokenUnreachable, match=r"(?i)certificate.*verif"):
+            client.get(okta.url + USERS)
+        assert okta.requests == []
+
+
+def test_calls_by_way_of_a_proxy_carry_the_token_and_a_proof(
+    okta: FakeOkta, front: Front, service: Service, connect: Connect
+) -> None:
+    client = connect(service(), proxy=front.url, token_client="other")
+    assert client.get(f"{okta.url}{USERS}/a%40b").status == 200
+    assert client.get(redirect(okta, okta.url + USERS)).status == 200
+    okta.revoke_all()
+    assert client.post(okta.url + USERS, Body(data=CONTENT)).received == sha(CONTENT)
+    assert okta.tokens_minted == 2
+    assert len(front.proxied) == len(okta.requests)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "get", "post"])
+def test_every_method_is_accepted_and_healed(okta: FakeOkta, service: Service, connect: Connect, method: str) -> None:
+    client = connect(service())
+    okta.next(401, on=USERS)
+    for _ in range(2):
+        assert client.call(method, okta.url + USERS).status in (200, 204)
+    assert okta.tokens_minted == 2
+    assert okta.api_calls == 3
+
+
+def test_a_client_that_ends_in_mid_renewal_is_no_failure_for_others(
+    okta: FakeOkta, front: Front, service: Service, connect: Connect, client_type: type[Client]
+) -> None:
+    hours = Hours(okta)
+    app = service(org_url=front.url, clock=hours.clock())
+    client = client_type(app)
+    asked, answer = threading.Event(), threading.Event()
+
+    def held(exchange: Exchange) -> bool:
+        asked.set()
+        answer.wait(20)
+        return False
+
+    try:
+        assert client.get(front.url + USERS).status == 200
+        front.pages[TOKEN] = held
+        hours.later(0.86 * okta.token_lifetime)
+        assert client.get(front.url + USERS).status == 200
+        assert asked.wait(20)
+    finally:
+        client.close()
+        answer.set()
+    other = connect(app)
+    ends = time.monotonic() + 20
+    while len({request.header("authorization") for request in sent_to(okta)}) < 2 and time.monotonic() < ends:
+        assert other.get(front.url + USERS).status == 200
+    assert len({request.header("authorization") for request in sent_to(okta)}) == 2
+    assert okta.tokens_minted <= 3
+
+
+def test_a_redirect_from_elsewhere_gets_no_token_there(
+    okta: FakeOkta, elsewhere: FakeOkta, service: Service, connect: Connect
+) -> None:
+    client = connect(service())
+    assert client.get(okta.url + USERS).status == 200
+    assert client.get(redirect(elsewhere, okta.url + USERS)).status in (200, 401)
+    assert [credentials(request) for request in elsewhere.requests] == [[]]
+    assert client.get(okta.url + USERS).status == 200
+    assert okta.tokens_minted == 1
+
+
+def test_a_prepared_request_of_requests_may_be_sent_again_and_late(
+    okta: FakeOkta, new_service: Service, binding: str
+) -> None:
+    client = RequestsClient(new_service(okta, dpop_bound=binding == "dpop"))
+    try:
+        prepared = client.session.prepare_request(requests.Request("POST", okta.url + USERS, data=CONTENT))
+        for _ in range(2):
+            assert client.session.send(prepared, timeout=20).status_code == 200
+        okta.revoke_all()
+        for _ in range(2):
+            assert client.session.send(prepared, timeout=20).status_code == 200
+    finally:
+        client.close()
+    assert okta.tokens_minted == 2
+
+
+def test_auth_may_be_given_to_one_call_alone(okta: FakeOkta, new_service: Service, binding: str) -> None:
+    import httpx
+
+    app = new_service(okta, dpop_bound=binding == "dpop")
+    for module, auth in ((requests, okta_m2m.requests.OktaAuth(app)), (httpx, okta_m2m.httpx.OktaAuth(app))):
+        assert module.get(okta.url + USERS, auth=auth, timeout=20).status_code == 200  # type: ignore[operator]
+        assert module.get(okta.url + USERS, timeout=20).status_code == 401
+    assert okta.tokens_minted == 1
+
+
+def test_hooks_of_requests_that_raise_see_only_the_healed_answer(
+    okta: FakeOkta, new_service: Service, binding: str
+) -> None:
+    client = RequestsClient(new_service(okta, dpop_bound=binding == "dpop"))
+    client.session.hooks["response"].append(lambda response, **_: response.raise_for_status())
+    try:
+        okta.next(401, on=USERS)
+        assert client.get(okta.url + USERS).status == 200
+    finally:
+        client.close()
 
 
 # ── the suite itself ─────────────────────────────────────────────────────────────────────────────────────────────────

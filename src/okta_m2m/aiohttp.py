@@ -136,7 +136,9 @@ class OktaAuth:
                     if len(body) > MOST_READ:
                         raise SendFailed("the answer was too long")
                 return Response(response.status, response.headers.items(), bytes(body))
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except TimeoutError as error:
+            raise SendFailed("time-out") from error
+        except (aiohttp.ClientError, OSError) as error:
             raise SendFailed(f"{type(error).__name__}: {error}") from error
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:

@@ -228,7 +228,7 @@ class OktaAuth(httpx.Auth):
                     response.close()
                 return Response(response.status_code, response.headers.multi_items(), bytes(body))
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            raise SendFailed(f"{type(error).__name__}: {error}") from error
+            raise SendFailed(_why(error)) from error
 
     async def _asend(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 (the effect's own)
         if isinstance(self._client, httpx.Client):
@@ -254,11 +254,21 @@ class OktaAuth(httpx.Auth):
                     finally:
                         await response.aclose()
                     return Response(response.status_code, response.headers.multi_items(), bytes(body))
-        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError) as error:
-            raise SendFailed(f"{type(error).__name__}: {error}") from error
+        except TimeoutError as error:
+            raise SendFailed("time-out") from error
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            raise SendFailed(_why(error)) from error
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         not_picklable("OktaAuth", "Give the other process's client one of its own.")
+
+
+def _why(error: BaseException) -> str:
+    """Under trio httpx's own errors are without words; those of TLS, say, are in what caused them."""
+    reason: BaseException | None = error
+    while reason is not None and not str(reason):
+        reason = reason.__cause__ or reason.__context__
+    return type(error).__name__ + (f": {reason}" if reason is not None else "")
 
 
 def _request(request: Request, seconds: float) -> httpx.Request:
