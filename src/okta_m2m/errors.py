@@ -7,7 +7,8 @@ through :func:`quoted`, which cuts it short and blots out whatever looks like a 
 from __future__ import annotations
 
 import re
-from typing import Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self, TypeAlias
 
 __all__ = [
     "AccessDenied",
@@ -17,6 +18,7 @@ __all__ = [
     "InvalidDPoPProof",
     "InvalidKey",
     "InvalidScope",
+    "Kinds",
     "OktaM2MError",
     "RateLimited",
     "ScopesMissing",
@@ -29,6 +31,10 @@ __all__ = [
     "quoted",
     "refused",
 ]
+
+
+Kinds: TypeAlias = Mapping[type["OktaM2MError"], type[Exception]]
+"""For classes of errors here, the class of an HTTP library's exceptions that they are raised as too."""
 
 
 class OktaM2MError(Exception):
@@ -71,15 +77,44 @@ class OktaM2MError(Exception):
             retry_after=self.retry_after if retry_after is None else retry_after,
         )
 
+    _plain: ClassVar[type[OktaM2MError] | None] = None  # what a class that native() made was made of
+
+    def native(self, kinds: Kinds) -> OktaM2MError:
+        """The same error, as one of the kind that an HTTP library's users catch: an instance of both classes.
+
+        ``kinds`` names the library's class for a class of ours; the nearest base that is named counts.
+        """
+        kind = next((kinds[base] for base in type(self).__mro__ if base in kinds), None)
+        if kind is None or isinstance(self, kind):
+            return self
+        made = _both(type(self), kind)(str(self))
+        made.__dict__.update(self.__dict__)
+        return made
+
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions cross process boundaries (multiprocessing, Celery); keyword attributes would be lost.
-        return (_rebuilt, (type(self), str(self), dict(self.__dict__)))
+        return (_rebuilt, (self._plain or type(self), str(self), dict(self.__dict__)))
 
 
 def _rebuilt(cls: type[OktaM2MError], message: str, attributes: dict[str, object]) -> OktaM2MError:
     error = cls(message)
     error.__dict__.update(attributes)
     return error
+
+
+_pairs: dict[tuple[type[OktaM2MError], type[Exception]], type[OktaM2MError]] = {}
+
+
+def _both(ours: type[OktaM2MError], theirs: type[Exception]) -> type[OktaM2MError]:
+    def __init__(self: OktaM2MError, message: str, **attributes: Any) -> None:
+        # One after the other: a built-in base of ours (ValueError) does not hand on to theirs.
+        theirs.__init__(self, message)
+        ours.__init__(self, message, **attributes)
+
+    if (ours, theirs) not in _pairs:
+        namespace = {"__init__": __init__, "__module__": ours.__module__, "__doc__": ours.__doc__, "_plain": ours}
+        _pairs[ours, theirs] = type(ours.__name__, (ours, theirs), namespace)
+    return _pairs[ours, theirs]
 
 
 class ConfigurationError(OktaM2MError, ValueError):

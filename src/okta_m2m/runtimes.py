@@ -39,7 +39,7 @@ from .effects import (
     StoreFailed,
     Wait,
 )
-from .errors import ConfigurationError
+from .errors import ConfigurationError, Kinds, OktaM2MError
 
 if TYPE_CHECKING:
     from .keys import Signer
@@ -77,13 +77,17 @@ AdapterEffect = Attempt | Peek | Discard
 
 
 class Runtime(Protocol):
-    """What performs effects and may block its thread to do so."""
+    """What performs effects and may block its thread to do so; ``kinds`` are the exceptions its client's users catch."""
+
+    kinds: Kinds
 
     def perform(self, effect: Effect[Any]) -> Any: ...
 
 
 class AsyncRuntime(Protocol):
     """What performs effects and never blocks its event loop."""
+
+    kinds: Kinds
 
     async def perform(self, effect: Effect[Any]) -> Any: ...
 
@@ -102,6 +106,8 @@ def advance(flow: Flow[T], runtime: Runtime, answer: object = None) -> AdapterEf
         return effect
     except StopIteration as stop:
         return Done(stop.value)
+    except OktaM2MError as error:
+        raise error.native(runtime.kinds).with_traceback(error.__traceback__) from error.__cause__
 
 
 async def aadvance(flow: Flow[T], runtime: AsyncRuntime, answer: object = None) -> AdapterEffect | Done[T]:
@@ -118,6 +124,8 @@ async def aadvance(flow: Flow[T], runtime: AsyncRuntime, answer: object = None) 
         return effect
     except StopIteration as stop:
         return Done(stop.value)
+    except OktaM2MError as error:
+        raise error.native(runtime.kinds).with_traceback(error.__traceback__) from error.__cause__
 
 
 def run(flow: Flow[T], runtime: Runtime) -> T:
@@ -148,10 +156,11 @@ def _value(end: AdapterEffect | Done[T]) -> T:
 class Threads:
     """Blocks the calling thread. Background flows run in daemon threads, or inline where none can be started."""
 
-    __slots__ = ("_send",)
+    __slots__ = ("_send", "kinds")
 
-    def __init__(self, send: Sender) -> None:
+    def __init__(self, send: Sender, kinds: Kinds | None = None) -> None:
         self._send = send
+        self.kinds: Kinds = kinds or {}
 
     def perform(self, effect: Effect[Any]) -> Any:
         match effect:
@@ -254,10 +263,11 @@ _waiting = WeakKeyDictionary()
 class Asyncio:
     """Never blocks the loop: blocking signers and key files are worked in threads. Any loop, and several at once."""
 
-    __slots__ = ("_send",)
+    __slots__ = ("_send", "kinds")
 
-    def __init__(self, send: AsyncSender) -> None:
+    def __init__(self, send: AsyncSender, kinds: Kinds | None = None) -> None:
         self._send = send
+        self.kinds: Kinds = kinds or {}
 
     async def perform(self, effect: Effect[Any]) -> Any:
         match effect:
@@ -348,10 +358,11 @@ def _landed_on_loop(landing: Future[Any]) -> asyncio.Future[None]:
 class Trio:
     """The same for trio. Background flows are system tasks that let nothing escape."""
 
-    __slots__ = ("_send",)
+    __slots__ = ("_send", "kinds")
 
-    def __init__(self, send: AsyncSender) -> None:
+    def __init__(self, send: AsyncSender, kinds: Kinds | None = None) -> None:
         self._send = send
+        self.kinds: Kinds = kinds or {}
 
     async def perform(self, effect: Effect[Any]) -> Any:
         import trio
@@ -424,13 +435,13 @@ class Trio:
 # ── both kinds of event loop ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def running(send: AsyncSender) -> Asyncio | Trio:
+def running(send: AsyncSender, kinds: Kinds | None = None) -> Asyncio | Trio:
     """The runtime of the event loop that is running here."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return Trio(send)
-    return Asyncio(send)
+        return Trio(send, kinds)
+    return Asyncio(send, kinds)
 
 
 async def _signed(signer: Signer, message: bytes, in_thread: Callable[..., Awaitable[Any]]) -> bytes:
