@@ -138,8 +138,11 @@ class RedisServer:
                 if "in use" in text:
                     raise PortTaken
                 raise AssertionError(f"{self._binary} did not start:\n{text}")
-            with contextlib.suppress(redis.RedisError), self.admin() as admin:
-                admin.ping()
+            # First without redis-py, some versions of which leak a socket when there is nobody yet.
+            with contextlib.suppress(OSError, redis.RedisError), socket.socket(socket.AF_UNIX) as knocking:
+                knocking.connect(f"{self.directory}/redis.sock")
+                with self.admin() as admin:
+                    admin.ping()
                 return
             assert time.monotonic() < patience, f"{self._binary} does not answer"
             time.sleep(0.01)

@@ -241,7 +241,11 @@ def _from_url(url: str, timeout: float) -> tuple[Blocking, Callable[[], Async]]:
     # Once more where the connection broke, as a pooled one does when the server was restarted. Never after a time-out:
     # there is no time left then.
     once = (redis.ConnectionError,)
-    settings: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+    settings: dict[str, Any] = {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "retry_on_error": [*once],  # redis-py before 6 asks this too before it tries again
+    }
     if url.lower().startswith("rediss:"):
         settings["ssl_check_hostname"] = True  # redis-py before 6 does not by itself
 
