@@ -831,6 +831,19 @@ def test_a_follower_waits_no_longer_than_it_may() -> None:
     leader.close()
 
 
+def test_those_who_wait_for_a_leader_that_is_given_up_are_told_at_once() -> None:
+    bench = Bench(max_wait=10)
+    leader = leading(bench)
+    bench.time += 9.0
+    wait = next(follower := bench.app.obtain())
+    assert isinstance(wait, Wait)
+    bench.time += 3.1
+    assert isinstance(next(another := bench.app.obtain()), Sign)
+    assert wait.landing.done()
+    for flow in (follower, another, leader):
+        flow.close()
+
+
 def test_a_follower_whose_time_is_over_says_so() -> None:
     bench = Bench(max_wait=10)
     leader = leading(bench)
@@ -948,6 +961,17 @@ def test_a_call_is_attempted_twice_at_most() -> None:
         (True, "invalid_token", ORG),
         (False, "invalid_token", ORG),
     ]
+
+
+def test_a_call_is_attempted_twice_at_most_however_long_it_takes() -> None:
+    bench = Bench()
+
+    def after_a_while(effect: Attempt) -> Response:
+        bench.time += 20.0
+        return INVALID_TOKEN
+
+    replayed = bench.authorize(bench.token(), after_a_while, bench.token(), after_a_while)
+    assert names(replayed) == ["Send", "Attempt", "Discard", "Send", "Attempt"]
 
 
 def test_a_late_rejection_of_an_old_token_costs_no_renewal() -> None:

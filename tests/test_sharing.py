@@ -799,7 +799,7 @@ def test_the_end_of_the_interpreter_is_quiet(okta: FakeOkta, way: str) -> None:
         okta.next(on="token")  # the first as usual; the renewal is still under way when the program ends
         okta.next(delay=5.0)
     ended = subprocess.run(
-        [sys.executable, "-W", "error", "-X", "dev", "-c", PROGRAM],
+        [sys.executable, "-W", "error", "-c", PROGRAM],
         input=json.dumps([okta.url, registered.client_id, registered.private_jwk, way]),
         capture_output=True,
         text=True,
