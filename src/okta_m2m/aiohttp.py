@@ -16,6 +16,7 @@ import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
 from .effects import Attempt, Discard, Peek, Request, Response, SendFailed
+from .errors import Kinds, OktaM2MError, TokenUnreachable
 from .runtimes import Asyncio, AsyncSender, Done, aadvance, arun
 from .service_app import ServiceApp
 from .tokens import Token, not_picklable
@@ -26,6 +27,8 @@ MOST_READ = 1 << 20  # bytes of an answer of the token endpoint
 MOST_DRAINED = 1 << 16  # bytes of a rejected answer; beyond that a new connection is cheaper
 LONGEST_DRAIN = 1.0  # seconds for the same
 
+KINDS: Kinds = {OktaM2MError: aiohttp.ClientError, TokenUnreachable: aiohttp.ClientConnectionError}
+
 
 class OktaAuth:
     """A client middleware that gives every request of a session, or a single one, the app's token.
@@ -34,7 +37,8 @@ class OktaAuth:
       that makes the call, and for :meth:`atoken` those of the environment.
     - ``send``: sends the token request instead.
 
-    A call raises the :class:`~okta_m2m.errors.OktaM2MError` that kept it from getting a token.
+    A call raises the :class:`~okta_m2m.errors.OktaM2MError` that kept it from getting a token; it is an
+    ``aiohttp.ClientError`` too, and an ``aiohttp.ClientConnectionError`` where the token endpoint was not reached.
     """
 
     def __init__(
@@ -46,7 +50,7 @@ class OktaAuth:
 
     def _runtime(self, session: aiohttp.ClientSession | None) -> Asyncio:
         """The runtime for one call; a renewal that it leaves behind goes on with the same session's settings."""
-        return Asyncio(self._sender or partial(self._send, self._session or session))
+        return Asyncio(self._sender or partial(self._send, self._session or session), KINDS)
 
     async def atoken(self) -> Token:
         """A usable token, for what is not a call of aiohttp."""

@@ -20,7 +20,7 @@ import anyio.to_thread
 import httpx
 
 from .effects import Attempt, Discard, Flow, Peek, Request, Response, SendFailed
-from .errors import ConfigurationError
+from .errors import ConfigurationError, Kinds, OktaM2MError, TokenUnreachable
 from .origins import origin_of
 from .runtimes import Asyncio, AsyncSender, Done, Sender, Threads, Trio, aadvance, advance, arun, run, running
 from .service_app import ServiceApp
@@ -32,6 +32,8 @@ MOST_READ = 1 << 20  # bytes of an answer of the token endpoint
 MOST_DRAINED = 1 << 16  # bytes of a rejected answer; beyond that a new connection is cheaper
 LONGEST_DRAIN = 1.0  # seconds, where they can be limited: on an event loop; else it is the caller's own timeout
 
+KINDS: Kinds = {OktaM2MError: httpx.HTTPError, TokenUnreachable: httpx.TransportError}
+
 Rewind: TypeAlias = Callable[[], object] | None
 
 
@@ -42,7 +44,8 @@ class OktaAuth(httpx.Auth):
       ``AsyncClient`` like the one that makes the calls; by default a short-lived one with those of the environment.
     - ``send``: sends the token request instead; awaitable for an ``AsyncClient``.
 
-    A call raises the :class:`~okta_m2m.errors.OktaM2MError` that kept it from getting a token.
+    A call raises the :class:`~okta_m2m.errors.OktaM2MError` that kept it from getting a token; it is an
+    ``httpx.HTTPError`` too, and an ``httpx.TransportError`` where the token endpoint was not reached.
     """
 
     def __init__(
@@ -56,10 +59,10 @@ class OktaAuth(httpx.Auth):
         self._client = client
         self._sender: Any = send  # which kind it is shows only when it is used
         blocking: Any = send or self._send
-        self._threads = Threads(blocking)
+        self._threads = Threads(blocking, KINDS)
 
     def _loop(self) -> Asyncio | Trio:
-        return running(self._sender or self._asend)
+        return running(self._sender or self._asend, KINDS)
 
     def token(self) -> Token:
         """A usable token, for what is not a call of httpx."""

@@ -20,6 +20,7 @@ from requests.auth import AuthBase
 from requests.utils import requote_uri
 
 from .effects import Attempt, Discard, Peek, Request, Response, SendFailed
+from .errors import Kinds, OktaM2MError, TokenUnreachable
 from .origins import origin_of
 from .runtimes import Done, Sender, Threads, advance, run
 from .service_app import ServiceApp
@@ -30,6 +31,8 @@ __all__ = ["OktaAuth"]
 MOST_READ = 1 << 20  # bytes of an answer of the token endpoint
 MOST_DRAINED = 1 << 16  # bytes of a rejected answer; beyond that a new connection is cheaper
 
+KINDS: Kinds = {OktaM2MError: requests.RequestException, TokenUnreachable: requests.ConnectionError}
+
 
 class OktaAuth(AuthBase):
     """Gives every request of a session, or a single one, the app's token: ``requests.get(url, auth=OktaAuth(app))``.
@@ -38,13 +41,14 @@ class OktaAuth(AuthBase):
       session with those of the environment.
     - ``send``: sends the token request instead.
 
-    A call raises the :class:`~okta_m2m.errors.OktaM2MError` that kept it from getting a token.
+    A call raises the :class:`~okta_m2m.errors.OktaM2MError` that kept it from getting a token; it is a
+    ``requests.RequestException`` too, and a ``requests.ConnectionError`` where the token endpoint was not reached.
     """
 
     def __init__(self, app: ServiceApp, *, session: requests.Session | None = None, send: Sender | None = None) -> None:
         self.app = app
         self._session = session
-        self._threads = Threads(send or self._send)
+        self._threads = Threads(send or self._send, KINDS)
 
     def token(self) -> Token:
         """A usable token, for what is not a call of requests."""
