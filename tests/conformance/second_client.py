@@ -1,0 +1,125 @@
+"""Run as a program, in an environment of its own: somebody else's client gets a token and calls the API with it.
+
+Reads what to do from standard input as JSON, and writes what happened to standard output as JSON. Each client is used
+as its own documentation says; what a client does not offer is said by that client, never by us.
+
+Invariant: nothing of this project is imported here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from importlib.metadata import version
+from typing import Any
+
+
+class NotOffered(Exception):
+    """The client says by itself that it cannot do this."""
+
+
+def authlib(task: dict[str, Any]) -> dict[str, Any]:
+    from authlib.integrations.base_client import OAuthError
+    from authlib.integrations.requests_client import OAuth2Session
+    from authlib.oauth2.rfc7523 import PrivateKeyJWT
+    from joserfc.jwk import import_key
+
+    if task["dpop"]:
+        try:
+            from authlib.oauth2 import rfc9449  # noqa: F401
+        except ImportError:
+            raise NotOffered("no DPoP (RFC 9449)") from None
+        raise AssertionError("Authlib has DPoP now: drive it here")
+    endpoints = f"{task['org']}/oauth2/v1"
+    by_key = {f"{kind}_endpoint_auth_method": "private_key_jwt" for kind in ("token", "revocation")}
+    session = OAuth2Session(task["client_id"], import_key(task["jwk"]), scope=task["scope"], **by_key)
+    headers = {"kid": task["jwk"]["kid"]}
+    session.register_client_auth_method(PrivateKeyJWT(alg=task["jwk"]["alg"], headers=headers))
+    try:
+        token = session.fetch_token(f"{endpoints}/token", grant_type="client_credentials")
+    except OAuthError as error:
+        return {"refused": f"{type(error).__name__}: {error}"}
+    done = {"token_type": token["token_type"], "scope": token["scope"], "status": session.get(task["api"]).status_code}
+    if task["revoke"]:
+        done["active"] = session.introspect_token(f"{endpoints}/introspect", token["access_token"]).json()["active"]
+        session.revoke_token(f"{endpoints}/revoke", token["access_token"])
+        done["active_after"] = session.introspect_token(f"{endpoints}/introspect", token["access_token"]).json()[
+            "active"
+        ]
+    return done
+
+
+def requests_oauth2client(task: dict[str, Any]) -> dict[str, Any]:
+    import requests
+    from requests_oauth2client import OAuth2Client, OAuth2ClientCredentialsAuth, PrivateKeyJwt
+    from requests_oauth2client.exceptions import EndpointError
+
+    endpoints = f"{task['org']}/oauth2/v1"
+    client = OAuth2Client(
+        f"{endpoints}/token",
+        introspection_endpoint=f"{endpoints}/introspect",
+        revocation_endpoint=f"{endpoints}/revoke",
+        auth=PrivateKeyJwt(task["client_id"], task["jwk"]),
+    )
+    try:
+        token = client.client_credentials(scope=task["scope"], dpop=task["dpop"])
+    except EndpointError as error:
+        return {"refused": f"{type(error).__name__}: {error}"}
+    if task["dpop"]:
+        status = requests.get(task["api"], auth=token, timeout=30).status_code
+    else:
+        auth = OAuth2ClientCredentialsAuth(client, scope=task["scope"], token=token)
+        status = requests.get(task["api"], auth=auth, timeout=30).status_code
+    done = {"token_type": token.token_type, "scope": token.scope, "status": status}
+    if task["revoke"]:
+        done["active"] = client.introspect_token(token)["active"]
+        assert client.revoke_access_token(token) is True
+        done["active_after"] = client.introspect_token(token)["active"]
+    return done
+
+
+def okta(task: dict[str, Any]) -> dict[str, Any]:
+    from okta.client import Client
+
+    if task["revoke"] and not hasattr(Client, "revoke_token"):
+        raise NotOffered("no introspection, no revocation")
+    config = {
+        "orgUrl": task["org"],
+        "authorizationMode": "PrivateKey",
+        "clientId": task["client_id"],
+        "scopes": [task["scope"]],
+        "privateKey": task["jwk"],
+        "kid": task["jwk"]["kid"],
+        "dpopEnabled": task["dpop"],
+    }
+
+    async def calls() -> dict[str, Any]:
+        client = Client(config)
+        try:
+            users, response, error = await client.list_users()
+        except ValueError as no:
+            if "RSA key format" not in str(no):
+                raise
+            raise NotOffered("no EC key") from None
+        if users is None:
+            return {"refused": f"{type(error).__name__}: {error}"}
+        # What kind of token it has, the client tells nobody else.
+        _, kind = client._request_executor._oauth.get_current_token()
+        return {"token_type": kind, "scope": task["scope"], "status": response.status_code}
+
+    return asyncio.run(calls())
+
+
+def main() -> None:
+    task = json.load(sys.stdin)
+    clients = {"authlib": authlib, "requests-oauth2client": requests_oauth2client, "okta": okta}
+    try:
+        done = clients[task["client"]](task)
+    except NotOffered as no:
+        done = {"not_offered": str(no)}
+    json.dump({"version": version(task["client"]), **done}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
