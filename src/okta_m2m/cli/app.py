@@ -6,7 +6,6 @@ becomes one line on stderr at most, and an exit code; only a fault of this progr
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -52,10 +51,7 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         with _one_door():
-            result = super().invoke(ctx)
-            if sys.stdout is not None:
-                sys.stdout.flush()  # here, where a closed pipe is still ours to answer
-            return result
+            return super().invoke(ctx)
 
 
 app = typer.Typer(

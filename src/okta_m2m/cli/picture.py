@@ -62,7 +62,7 @@ def drawing(story: Story, glyphs: Glyphs, width: int, until: float | None = None
     rows.append(_row("token endpoint", chart.answers(), [], []))
     rows.append(Text())
     rows += _legend(glyphs, width)
-    return Group(*(_fitted(row, width) for row in rows))
+    return Group(*(_unwrapped(row) for row in rows))
 
 
 def summary(story: Story, glyphs: Glyphs, width: int) -> RenderableType:
@@ -102,7 +102,7 @@ def summary(story: Story, glyphs: Glyphs, width: int) -> RenderableType:
 def _hanging(lead: str, what: str, width: int, style: str = "", *, lead_style: str = "dim") -> list[Text]:
     """Wrapped beside its lead. Not a table of rich's: those end every line with spaces."""
     lines = []
-    for text in textwrap.wrap(what, max(16, width - LEAD - 2)) or [""]:
+    for text in textwrap.wrap(what, max(8, width - LEAD - 2)) or [""]:
         lines.append(Text(f"{lead:>{LEAD}}  ", lead_style).append(text, style or "not bold not dim"))
         lead = ""
     return lines
@@ -145,10 +145,9 @@ def _row(label: str, chart: Text, cells: list[tuple[str, str]], figures: list[tu
     return row
 
 
-def _fitted(row: Text, width: int) -> Text:
-    row.truncate(width, overflow="crop")
+def _unwrapped(row: Text) -> Text:
     row.rstrip()
-    row.no_wrap = True
+    row.no_wrap, row.overflow = True, "crop"
     return row
 
 

@@ -33,7 +33,7 @@ LIFETIME: Final = 3.0
 PAUSES: Final = (0.013, 0.019, 0.029)  # seconds from call to call of each client's callers, so that none march in step
 API_TAKES: Final = 0.03  # seconds; so at any moment some calls are under way, as in life
 PATIENCE: Final = 10.0  # seconds for a token, and for a call
-AT_THE_END: Final = 5.0  # seconds for the calls that are still under way
+AT_THE_END: Final = 5.0  # seconds for what is still under way
 
 Made = tuple[int, Mapping[str, str]]  # a call's status, and the headers it was sent with
 
@@ -132,10 +132,12 @@ def play(seconds: float, *, dpop: bool, watch: Callable[[Story], None]) -> Story
             thread.start()
         try:
             run.all_set()
-            while story.now() < seconds:
+            while story.now() < seconds or (plot.unfinished and story.now() < seconds + AT_THE_END):
                 plot.go_on()
                 watch(story)
                 time.sleep(0.05)
+                if story.now() > seconds + 0.1:
+                    story.seconds = story.now()  # a slow machine: the picture is as long as the play
         finally:
             run.end()
             until = time.monotonic() + AT_THE_END
@@ -170,10 +172,17 @@ class _Plot:
                 # A concurrency limit: it names no time to wait for, so the renewal ends while the token still serves.
                 self._okta.next(next(self._troubles), concurrency=True)
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether a token is still to be revoked, or the calls that it hits still to come."""
+        return not self._story.rejections
+
     def go_on(self) -> None:
         """Revokes the token in use when its time has come, in its first half: no renewal is under way then."""
         now, tokens = self._story.now(), self._okta.tokens()
-        if self._revoke_at is None or now < self._revoke_at or len(tokens) != len(self._story.obtained):
+        if self._revoke_at is None or now < self._revoke_at:
+            return
+        if not tokens or len(tokens) != len(self._story.obtained):  # one is on its way
             return
         if now - self._story.obtained[-1].at < LIFETIME / 2:
             self._revoke_at = None
