@@ -97,6 +97,10 @@ class Client(ABC):
     """
 
     name: ClassVar[str]
+    refused: ClassVar[type[Exception]]
+    """The library's general exception, which its users catch."""
+    unreachable: ClassVar[type[Exception]]
+    """What it raises where there is no connection."""
     asynchronous: ClassVar[bool] = False
     replays_files: ClassVar[bool] = True
     """Whether a plain file is a body that it knows; async httpx takes only async streams, which nobody can rewind."""
@@ -199,6 +203,8 @@ class BlockingClient(Client):
 
 class RequestsClient(BlockingClient):
     name = "requests"
+    refused = requests.RequestException
+    unreachable = requests.ConnectionError
 
     def open(self) -> None:
         self.session = self._session()
@@ -284,6 +290,8 @@ def _httpx_limits(pool_of_one: bool) -> httpx.Limits:
 
 class HttpxClient(BlockingClient):
     name = "httpx"
+    refused = httpx.HTTPError
+    unreachable = httpx.TransportError
 
     def open(self) -> None:
         self.client = self._client()
@@ -506,16 +514,22 @@ class AsyncHttpxClient(AsyncClient):
 
 class HttpxAsyncioClient(AsyncHttpxClient):
     name = "httpx-asyncio"
+    refused = httpx.HTTPError
+    unreachable = httpx.TransportError
     backend = "asyncio"
 
 
 class HttpxTrioClient(AsyncHttpxClient):
     name = "httpx-trio"
+    refused = httpx.HTTPError
+    unreachable = httpx.TransportError
     backend = "trio"
 
 
 class AiohttpClient(AsyncClient):
     name = "aiohttp"
+    refused = aiohttp.ClientError
+    unreachable = aiohttp.ClientConnectionError
     backend = "asyncio"
 
     async def _open(self) -> None:

@@ -457,7 +457,7 @@ def test_a_401_that_does_not_end_is_let_go(okta: FakeOkta, front: Front, service
         return None
 
     front.pages[USERS] = page
-    client = connect(service(org_url=front.url))
+    client = connect(service(org_url=front.url), pool_of_one=True)
     try:
         assert client.get(front.url + USERS).status == 200
     finally:
@@ -477,7 +477,7 @@ def test_a_401_that_stalls_is_let_go(okta: FakeOkta, front: Front, new_service: 
         ended.wait(30)
 
     front.pages[USERS] = page
-    client = connect(new_service(okta, org_url=front.url), timeout=1)
+    client = connect(new_service(okta, org_url=front.url), timeout=1, pool_of_one=True)
     try:
         assert client.get(front.url + USERS).status == 200
     finally:
@@ -553,13 +553,25 @@ def test_nothing_is_carried_on_by_a_chain_that_leads_out_and_back(
     client = connect(service())
     back = redirect(elsewhere, okta.url + USERS)
     status = client.get(redirect(okta, redirect(okta, back))).status
-    assert status in (200, 401)  # a client that drops credentials at another origin does not bring them back
+    assert status == 401  # nobody brings credentials back that were dropped at another origin
     assert [credentials(request) for request in elsewhere.requests] == [[]]
     proofs = proofs_of(okta, elsewhere)
     assert len(proofs) == len(set(proofs))
     assert {refusal.error for refusal in okta.refusals} <= {"E0000011", "use_dpop_nonce"}
     assert client.get(okta.url + USERS).status == 200
     assert okta.tokens_minted == 1
+
+
+def test_a_stranger_that_redirects_to_an_allowed_origin_does_not_get_his_call_made_with_the_token(
+    okta: FakeOkta, elsewhere: FakeOkta, service: Service, connect: Connect
+) -> None:
+    client = connect(service())
+    assert client.get(okta.url + USERS).status == 200
+    astray = redirect(elsewhere, redirect(okta, okta.url + USERS, 307), 307)
+    before = len(okta.requests)
+    assert client.call("POST", astray, Body(data=CONTENT)).status == 401
+    assert [credentials(request) for request in okta.requests[before:]] == [[], []]
+    assert client.get(okta.url + USERS).status == 200, "and the next call is one of its own"
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -772,7 +784,7 @@ def test_an_answer_that_never_ends_is_given_up(
 
 
 def test_a_rate_limit_beyond_the_time_allowed_says_how_long(okta: FakeOkta, service: Service, connect: Connect) -> None:
-    client = connect(service(max_wait=5))
+    client = connect(service(max_wait=5, clock=Clock(lambda: 0.0)))
     okta.next(429, reset=40)
     with pytest.raises(RateLimited) as caught:
         client.get(okta.url + USERS)
@@ -804,12 +816,14 @@ REFUSALS: list[tuple[str, type[TokenRefused]]] = [
 def test_a_definite_refusal_is_raised_at_once_and_remembered(
     okta: FakeOkta, service: Service, connect: Connect, error: str, kind: type[TokenRefused]
 ) -> None:
-    client = connect(service())
+    client = connect(service(clock=Clock(lambda: 0.0)))  # it stands still, so nothing is forgotten meanwhile
     okta.next(error)
     for _ in range(2):
         with pytest.raises(kind) as caught:
             client.get(okta.url + USERS)
-        assert type(caught.value) is kind
+        assert type(caught.value).__name__ == kind.__name__
+        assert isinstance(caught.value, client.refused), "what users of this client catch"
+        assert not isinstance(caught.value, client.unreachable), "so that nobody tries again in vain"
         assert caught.value.status is not None
         assert caught.value.error
         assert caught.value.request_id
@@ -820,10 +834,10 @@ def test_a_definite_refusal_is_raised_at_once_and_remembered(
 def test_many_callers_share_one_refusal_each_with_an_exception_of_its_own(
     okta: FakeOkta, service: Service, connect: Connect
 ) -> None:
-    client = connect(service())
+    client = connect(service(clock=Clock(lambda: 0.0)))
     okta.next("access_denied", delay=0.3)
     outcomes = client.at_once(10, "GET", okta.url + USERS)
-    assert {type(outcome) for outcome in outcomes} == {AccessDenied}
+    assert all(isinstance(outcome, AccessDenied) and isinstance(outcome, client.refused) for outcome in outcomes)
     assert len({id(outcome) for outcome in outcomes}) == 10
     assert okta.token_requests == 1
 

@@ -1,7 +1,7 @@
 """``aiohttp.ClientSession(middlewares=[OktaAuth(app)])`` for aiohttp (3.12 and newer).
 
 Invariant: no policy in here. aiohttp runs a middleware anew on every hop of a redirect, so each hop is asked for by
-itself. Of the caller's request nothing changes but ``Authorization`` and ``DPoP``.
+itself, and a hop from another origin for nothing. Of the caller's request nothing changes but ``Authorization`` and ``DPoP``.
 """
 
 from __future__ import annotations
@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 import warnings
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
+from weakref import WeakKeyDictionary
 
 import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
 from .effects import Attempt, Discard, Peek, Request, Response, SendFailed
 from .errors import Kinds, OktaM2MError, TokenUnreachable
+from .origins import origin_of
 from .runtimes import Asyncio, AsyncSender, Done, aadvance, arun
 from .service_app import ServiceApp
 from .tokens import Token, not_picklable
@@ -47,6 +50,7 @@ class OktaAuth:
         self.app = app
         self._session = session
         self._sender = send
+        self._redirects: WeakKeyDictionary[asyncio.Task[Any], _Redirect] = WeakKeyDictionary()
 
     def _runtime(self, session: aiohttp.ClientSession | None) -> Asyncio:
         """The runtime for one call; a renewal that it leaves behind goes on with the same session's settings."""
@@ -65,6 +69,8 @@ class OktaAuth:
         if "Authorization" in request.headers:
             self.app.leave_alone(url)
             return await handler(request)
+        if len(self._redirects) and self._led_astray(request):
+            return self._noted(request, await handler(request))
         ready = self.app.ready(method, url)
         if ready is not None:
             token = ready.token
@@ -72,18 +78,41 @@ class OktaAuth:
             if ready.proof is not None:
                 request.headers["DPoP"] = ready.proof
             response = await handler(request)
-            if response.status != 401 and ready.proof is None:
+            if response.status < 300 and ready.proof is None:
                 return response
         else:
             flow = self.app.authorize(method, url, replayable=False)
             step = await aadvance(flow, self._runtime(request.session))
             flow.close()  # whether the body can be sent again shows only when it has been sent once
             if not isinstance(step, Attempt) or step.token is None:
-                return await handler(request)
+                return self._noted(request, await handler(request))
             token = step.token
             request.headers.update(step.headers)
             response = await handler(request)
-        return await self._answered(request, handler, token, response)
+        if response.status == 401 or token.dpop_bound:
+            response = await self._answered(request, handler, token, response)
+        return self._noted(request, response)
+
+    # ── redirects ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _noted(self, request: ClientRequest, response: ClientResponse) -> ClientResponse:
+        """Remembers that this task's next request may be the hop that a redirect leads to."""
+        task = asyncio.current_task()
+        if task is not None and response.status in (301, 302, 303, 307, 308):
+            trusted = origin_of(str(request.url)) if "Authorization" in request.headers else None
+            self._redirects[task] = _Redirect(request._timer, trusted)
+        return response
+
+    def _led_astray(self, request: ClientRequest) -> bool:
+        """Whether a redirect from another origin led here. Such a hop gets no token, wherever it leads: whoever runs
+        that origin could have our calls made for him, with our token. requests and httpx never bring one back either."""
+        task = asyncio.current_task()
+        redirect = None if task is None else self._redirects.pop(task, None)
+        if redirect is None or redirect.timer is not request._timer:
+            return False
+        return redirect.trusted is None or redirect.trusted != origin_of(str(request.url))
+
+    # ── answers ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _answered(
         self, request: ClientRequest, handler: ClientHandlerType, token: Token, response: ClientResponse
@@ -147,6 +176,18 @@ class OktaAuth:
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         not_picklable("OktaAuth", "Give the other process's session one of its own.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Redirect:
+    """A redirect that was answered to a request of ours.
+
+    aiohttp does not tell a middleware that it is called for a hop; but all hops of one call share one timer, which no
+    other call has. ``trusted`` is the origin that answered, if it had the token.
+    """
+
+    timer: object
+    trusted: str | None
 
 
 def _seen(response: ClientResponse) -> Response:
