@@ -194,10 +194,9 @@ def test_a_reader_that_goes_away_ends_it_without_a_word(home: Path, arguments: t
 
 @pytest.fixture(scope="module", autouse=True)
 def whole_demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
-    """The demonstration in its full length and a little more, for a slow machine, with DPoP. It plays while the other
-    tests of this file run."""
+    """The demonstration in its full length, with DPoP. It plays while the other tests of this file run."""
     home = tmp_path_factory.mktemp("home")
-    arguments = [*COMMAND, "demo", "--dpop", "--json", "--seconds", "7"]
+    arguments = [*COMMAND, "demo", "--dpop", "--json"]
     with subprocess.Popen(
         arguments, cwd=home, env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as playing:

@@ -15,7 +15,7 @@ from rich.live import Live
 
 from .exits import Exit
 from .picture import drawing, summary
-from .scenario import play
+from .scenario import WHOLE, play
 from .story import Story
 from .terminal import Output, glyphs_for
 
@@ -26,8 +26,9 @@ REDRAWN = 0.2  # seconds
 
 def demo(
     seconds: Annotated[
-        float, typer.Option(min=0.5, max=60, help="How long the clients call. From 6 on, everything has its turn.")
-    ] = 6.0,
+        float,
+        typer.Option(min=0.5, max=60, help=f"How long the clients call. From {WHOLE:g} on, everything has its turn."),
+    ] = WHOLE,
     dpop: Annotated[bool, typer.Option("--dpop", help="The org requires DPoP, and nonces in proofs.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what happened as one JSON document.")] = False,
 ) -> None:
