@@ -127,9 +127,26 @@ def test_no_call_is_lost_while_twenty_threads_call(
 ) -> None:
     old = PrivateKey.from_file(key_file).snapshot()
     okta.token_lifetime = 1.5
+    over = threading.Event()
+    begun: list[str] = []
+
+    def begin_anew() -> None:
+        """A short-lived process at every moment: it reads the key, and gets a token at its first try."""
+        while not over.is_set():
+            key = PrivateKey.from_file(key_file).snapshot()
+            begun.append(OktaAuth(ServiceApp(okta.url, client_id=app.client_id, key=key, scopes=SCOPES)).token().value)
+
     with callers(okta, app, key_file, 20) as failures:
-        rotated = rotation(grace=2.0, settling=20).run()
+        beginner = threading.Thread(target=begin_anew)
+        beginner.start()
+        try:
+            rotated = rotation(grace=2.0, settling=20).run()
+        finally:
+            over.set()
+            beginner.join()
     assert failures == []
+    assert okta.refusals == []
+    assert begun
     assert (rotated.old_kid, rotated.resumed) == (old.kid, False)
     assert one_key(okta, app, key_file) == rotated.new_kid != old.kid
 
