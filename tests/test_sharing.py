@@ -516,6 +516,35 @@ def test_a_loop_that_is_never_run_again_while_its_task_leads_is_given_up(
     assert gate.requests == 2
 
 
+@pytest.mark.parametrize("runtime", ["threads", "asyncio", "trio"])
+def test_who_waits_for_a_leader_that_hangs_is_told_when_the_time_is_over(
+    gate: Gate, gated: Callable[..., ServiceApp], runtime: str
+) -> None:
+    app = gated(max_wait=0.2)
+
+    def hang(request: Request, timeout: float) -> Response:
+        gate.nth(0).set()
+        gate.nth(-1).wait(PATIENCE)
+        raise SendFailed("at last")
+
+    leader = in_thread(lambda: run(app.obtain(), Threads(hang)))
+    assert gate.nth(0).wait(PATIENCE)
+
+    async def main(loop: Asyncio | Trio) -> Token:
+        return await arun(app.obtain(), loop)
+
+    follow: dict[str, Callable[[], Token]] = {
+        "threads": lambda: run(app.obtain(), Threads(send)),
+        "asyncio": lambda: asyncio.run(main(Asyncio(send_asyncio))),
+        "trio": lambda: trio.run(main, Trio(send_trio)),
+    }
+    with pytest.raises(TokenUnreachable, match="another caller"):
+        follow[runtime]()
+    gate.nth(-1).set()
+    assert isinstance(leader.exception(PATIENCE), TokenUnreachable)
+    assert gate.requests == 0
+
+
 # ── a leader that fails ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -728,9 +757,12 @@ def test_a_renewal_that_was_spawned_and_never_started_still_lands(
     hurry_renewal(hands)
 
     async def main() -> Token:
-        return await arun(app.obtain(), Asyncio(send_asyncio))
+        token = await arun(app.obtain(), Asyncio(send_asyncio))
+        (renewal,) = asyncio.all_tasks() - {asyncio.current_task()}
+        renewal.cancel()  # before its first step
+        return token
 
-    assert asyncio.run(main()).value == first.value  # cancelled before its first step
+    assert asyncio.run(main()).value == first.value
     assert gate.requests == 1
     hands.forward += 1.0
     run(app.obtain(), Threads(send))
