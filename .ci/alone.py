@@ -21,7 +21,7 @@ BRINGS = {
     "yaml": {"yaml"},
     "file": {"filelock"},
     "redis": {"redis"},
-    "cli": {"requests", "typer", "yaml"},
+    "cli": {"filelock", "requests", "typer", "yaml"},
     "testing": {"pytest_httpserver"},
 }
 ADAPTERS = {"requests", "httpx", "aiohttp"}

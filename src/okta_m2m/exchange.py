@@ -51,7 +51,7 @@ from .tokens import Token
 if TYPE_CHECKING:
     from .keys import Signer
 
-__all__ = ["ASSUMED_LIFETIME", "Obtained", "TokenEndpoint", "error_code"]
+__all__ = ["ASSUMED_LIFETIME", "Obtained", "TokenEndpoint", "back_off", "error_code", "rate_limit_pause"]
 
 logger = logging.getLogger("okta_m2m")
 
@@ -204,7 +204,7 @@ class TokenEndpoint:
                         continue
             failures += 1
             if self._clock.now() >= self._not_before:
-                pause = _back_off(failures)
+                pause = back_off(failures)
                 if self._clock.now() + pause >= deadline:
                     raise trouble
                 yield from Sleep(pause)
@@ -231,9 +231,9 @@ class TokenEndpoint:
 
     def _told_to_wait(self, response: Response, failures: int, deadline: float) -> RateLimited:
         """Notes from a 429 when the endpoint may be asked again; raises at once if that is beyond the deadline."""
-        pause = _rate_limit_pause(response, self.okta_clock.now())
+        pause = rate_limit_pause(response, self.okta_clock.now())
         if pause is None:
-            return self._rate_limited(_back_off(failures + 1), response)
+            return self._rate_limited(back_off(failures + 1), response)
         self._not_before = self._clock.now() + pause
         limited = self._rate_limited(pause, response)
         if self._not_before >= deadline:
@@ -377,7 +377,7 @@ def _cure(code: str, description: str | None, fresh_nonce: bool, moved: float) -
     return None
 
 
-def _rate_limit_pause(response: Response, okta_now: float) -> float | None:
+def rate_limit_pause(response: Response, okta_now: float) -> float | None:
     """Seconds that a 429 asks to wait; ``None`` where it does not say, or where its limit is one of concurrency.
 
     Reset - ``Date`` + 1, both Okta's own, so that this machine's clock does not come into it (Okta: rate limits, best
@@ -398,7 +398,7 @@ def _rate_limit_pause(response: Response, okta_now: float) -> float | None:
     return max(min(moments) - now, 0.0) + 1 if moments else None
 
 
-def _back_off(failures: int) -> float:
+def back_off(failures: int) -> float:
     """Seconds of pause after so many failures in a row: doubling, and anywhere in the upper half of that."""
     pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 16))
     return pause * random.uniform(0.5, 1.0)  # noqa: S311 (spreads load; nothing secret hangs on it)

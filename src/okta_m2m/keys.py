@@ -307,6 +307,11 @@ class _FileKey(PrivateKey):
         content = _content(path)
         self._take(sha256(content).digest(), parse(content), None)
 
+    @property
+    def path(self) -> str:
+        """The file that it follows."""
+        return self._path
+
     def _take(self, digest: bytes, key: PrivateKey, trouble: str | None) -> None:
         self._version = key._version
         self._last = (digest, key, trouble)

@@ -22,7 +22,7 @@ from requests.auth import AuthBase
 from .challenges import challenges
 from .effects import Response
 from .errors import ConfigurationError, OktaM2MError, quoted
-from .exchange import _back_off, _rate_limit_pause
+from .exchange import back_off, rate_limit_pause
 from .origins import origin_of
 from .requests import OktaAuth
 from .service_app import ServiceApp
@@ -228,12 +228,12 @@ class ManagementApi:
                 failures += 1
                 if not repeatable or failures >= TRIES or isinstance(error, requests.exceptions.InvalidURL):
                     raise _no_answer(method, url, error, failures, repeatable) from None
-                self.pause(_back_off(failures), "no answer from Okta")
+                self.pause(back_off(failures), "no answer from Okta")
                 continue
             if response.status_code == 429:  # nothing was done, so whatever it was may be sent again
-                pause = _rate_limit_pause(_seen(response), time.time())
+                pause = rate_limit_pause(_seen(response), time.time())
                 failures += pause is None
-                pause = _back_off(failures) if pause is None else pause
+                pause = back_off(failures) if pause is None else pause
                 if waited + pause > self._max_wait or failures >= TRIES:
                     raise _failed(method, url, response, self.signs_in_with_token, retry_after=pause)
                 waited += pause
@@ -241,7 +241,7 @@ class ManagementApi:
                 continue
             if response.status_code >= 500 and repeatable and failures < TRIES - 1:
                 failures += 1
-                self.pause(_back_off(failures), f"an error of Okta's server (HTTP {response.status_code})")
+                self.pause(back_off(failures), f"an error of Okta's server (HTTP {response.status_code})")
                 continue
             if not 200 <= response.status_code < 300:
                 raise _failed(method, url, response, self.signs_in_with_token)

@@ -596,7 +596,7 @@ def rotatable_key_file(settings: Settings) -> Path:
             "the new key under "
             "the old kid. Put it into a JWK file (okta-m2m key convert), remove that setting, and restart them."
         )
-    path: Any = getattr(settings.key, "path", None) or getattr(settings.key, "_path", None)
+    path: Any = getattr(settings.key, "path", None)
     if path is None:
         raise RotationFailed(
             f"The key is no file ({settings.sources.get('key', 'argument')}), so running processes cannot see a new "
