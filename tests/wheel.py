@@ -22,6 +22,8 @@ from concurrent.futures import ThreadPoolExecutor
 from email.parser import BytesParser
 from pathlib import Path
 
+from uv import find_uv_bin
+
 from okta_m2m import PrivateKey
 from okta_m2m.testing import FakeOkta
 
@@ -188,15 +190,15 @@ def pythons() -> dict[str, Path]:
 
 def new_environment(python: Path, folder: Path, *requirements: str | Path) -> Path:
     """The interpreter of a new virtual environment with those requirements."""
-    run([python, "-m", "venv", "--without-pip", folder], folder.parent)
     inside = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    run([sys.executable, "-m", "pip", "--python", inside, "install", "-q", *requirements], folder.parent)
+    run([find_uv_bin(), "venv", "--quiet", "--python", python, folder], folder.parent)
+    run([find_uv_bin(), "pip", "install", "--quiet", "--python", inside, *requirements], folder.parent)
     return inside
 
 
 def built(folder: Path) -> tuple[Path, list[str]]:
     """The wheel, made from the sdist, and its extras."""
-    run([sys.executable, "-m", "build", "--outdir", folder, ROOT], folder)
+    run([find_uv_bin(), "build", "--quiet", "--python", sys.executable, "--out-dir", folder, ROOT], folder)
     (wheel,) = folder.glob("*.whl")
     assert len(list(folder.glob("*.tar.gz"))) == 1
     with zipfile.ZipFile(wheel) as archive:
@@ -232,6 +234,7 @@ def main() -> None:
             wanted = f"{wheel}[{extra}]" if extra else str(wheel)
             inside = new_environment(found[version], home / "venv", wanted)
             run([inside, "-W", "error", "-c", GIVEN + CHECKS[extra]], home, **given)
+            shutil.rmtree(home)
             return f"Python {version}, {extra or 'no extra'}"
 
         def sample(version: str, source: Path) -> str:

@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import venv
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from uv import find_uv_bin
 
 from clients import CLIENTS, Client
 from okta_m2m import PrivateKey, ServiceApp
@@ -218,8 +218,10 @@ def other_python() -> Path:
     recipe = requirements.read_bytes() + sys.version.encode()
 
     def install(folder: Path) -> None:
-        venv.create(folder / "venv", with_pip=True)
-        run_or_unavailable([interpreter(folder), "-m", "pip", "install", "-q", "-r", requirements], folder)
+        run_or_unavailable([find_uv_bin(), "venv", "--python", sys.executable, folder / "venv"], folder)
+        run_or_unavailable(
+            [find_uv_bin(), "pip", "install", "--python", interpreter(folder), "-r", requirements], folder
+        )
 
     def interpreter(folder: Path) -> Path:
         return folder / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
