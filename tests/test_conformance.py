@@ -365,6 +365,18 @@ def test_a_401_that_no_new_token_cures_goes_to_the_caller(
     assert okta.tokens_minted == 1
 
 
+@pytest.mark.parametrize("status", [400, 403, 404, 429, 500, 503])
+def test_any_other_status_is_the_callers_affair(
+    okta: FakeOkta, service: Service, connect: Connect, status: int
+) -> None:
+    client = connect(service())
+    okta.next(status=status, on=USERS, body=b"why")
+    answer = client.get(okta.url + USERS)
+    assert (answer.status, answer.body) == (status, b"why")
+    assert okta.api_calls == 1
+    assert okta.tokens_minted == 1
+
+
 def test_at_the_org_a_401_without_a_challenge_is_judged_by_its_body(
     okta: FakeOkta, service: Service, connect: Connect
 ) -> None:
