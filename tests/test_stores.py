@@ -303,12 +303,21 @@ def test_a_client_of_redis_asyncio_is_refused_without_a_loop(lent: bool) -> None
         store.load("key")
 
 
-def test_on_loop_says_what_an_event_loop_has_to_do() -> None:
+def test_on_loop_says_what_an_event_loop_has_to_do(server: RedisServer) -> None:
     assert RedisStore("redis://localhost").on_loop
     assert RedisStore(redis.asyncio.Redis).on_loop
     assert not RedisStore(redis.Redis()).on_loop
     assert not RedisStore(redis.Redis).on_loop
     assert not getattr(FileStore, "on_loop", False)
+    assert repr(RedisStore(redis.Redis)) == "RedisStore('redis.Redis', prefix='okta-m2m')"
+
+    async def called(store: Any) -> Any:
+        return store.load("nothing")
+
+    with server.admin() as client:
+        assert asyncio.run(called(RedisStore(client))) is None, (
+            "a client that blocks answers at once, wherever it is called"
+        )
 
 
 def test_a_call_that_was_cancelled_leaves_no_answer_behind_for_the_next(own_server: RedisServer) -> None:

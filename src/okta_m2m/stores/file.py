@@ -28,7 +28,7 @@ from ..errors import ConfigurationError
 __all__ = ["FileStore"]
 
 LARGEST = 1 << 20
-"""Bytes of a record above which it is taken for garbage."""
+"""Bytes that are read of a record."""
 
 _CLOCK_SKEW = 5.0  # seconds: small corrections of the clock, and hosts that share a directory
 _LEFTOVER = 3600.0  # seconds after which a temporary file is that of a process which was killed
@@ -207,7 +207,6 @@ def _content(path: Path) -> bytes | None:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return None
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            content = file.read(LARGEST + 1)
+            return file.read(LARGEST)  # a longer one is not whole, then
     finally:
         os.close(descriptor)
-    return content if len(content) <= LARGEST else None
