@@ -123,7 +123,7 @@ def custom_resource(org: Org, request: ReceivedRequest, issuer: str, scope: str 
 
     def judge(nonce: object) -> None:
         now = org.now()
-        if (org.resource_nonce or nonce is not None) and not org.resource_nonces.accepts(nonce, now):
+        if org.resource_nonce and not org.resource_nonces.accepts(nonce, now):
             raise Refused("use_dpop_nonce", nonce=org.resource_nonces.current(now))
 
     scheme = "Bearer"
@@ -213,7 +213,7 @@ def _okta_token(org: Org, request: ReceivedRequest, scope: str) -> IssuedToken:
 
     def judge(nonce: object) -> None:
         now = org.now()
-        if (org.resource_nonce or nonce is not None) and not org.resource_nonces.accepts(nonce, now):
+        if org.resource_nonce and not org.resource_nonces.accepts(nonce, now):
             refused = Refused("use_dpop_nonce", nonce=org.resource_nonces.current(now))
             refused.status = 401 if org.resource_nonce == 401 else 400
             raise refused
