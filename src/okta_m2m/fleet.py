@@ -7,7 +7,8 @@
     load again, exchange (the claim is extended meanwhile), save (only while the claim is ours), release
 
 A claim is a lease: a holder that is killed costs the others at most :data:`LEASE` seconds. What is stored is sealed, and
-holds the token with its life on Okta's clock, and the key that it is bound to if that was made for the fleet.
+holds the token with its life on Okta's clock, and for a bound token the key, if that was made for the fleet, and the
+token endpoint's nonce.
 
 Invariant: a shared store can save work; it can never stop us. Whatever goes wrong with it is told once, and the call
 goes on as if there were none.
@@ -19,9 +20,10 @@ import json
 import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 from uuid import uuid4
 
 from .clocks import Clock, OktaClock
@@ -34,6 +36,7 @@ from .tokens import Token
 
 if TYPE_CHECKING:
     from .keys import Signer
+    from .proofs import Nonces
     from .stores import Store
 
 __all__ = ["LEASE", "Fleet", "Shared"]
@@ -48,26 +51,54 @@ FIRST_LOOK = 0.05
 LONGEST_LOOK = 0.5
 """Seconds between two looks into the store while another process fetches."""
 
+LAST_RESORT = 5.0
+"""Seconds that are left of a call's time, at most half of it, when it stops waiting for the others and fetches itself."""
+
 
 Shared: TypeAlias = tuple[Token, "PrivateKey | None"]
 """A token out of the store, or for it, and the key it is bound to where that was made for the fleet."""
+
+
+class _Place(NamedTuple):
+    """Where a token may lie: the cache key, and what is sealed there."""
+
+    key: str
+    seal: Seal
+
+
+class _Found(NamedTuple):
+    shared: Shared
+    nonce: str | None
 
 
 class Fleet:
     """One service app's place in a store.
 
     - ``identity``: what makes its tokens differ from others': endpoint, client, scopes, DPoP key.
+    - ``nonces``: the DPoP nonces of ``token_endpoint``, which are shared too.
     - ``seal_with``: secrets of at least 32 bytes, for where the private key cannot be read, or changes.
     - ``timeout``: seconds that one operation of the store may take.
     """
 
-    __slots__ = ("_clock", "_down", "_identity", "_okta_clock", "_seal_with", "_store", "_timeout")
+    __slots__ = (
+        "_clock",
+        "_down",
+        "_identity",
+        "_nonces",
+        "_okta_clock",
+        "_seal_with",
+        "_store",
+        "_timeout",
+        "_token_endpoint",
+    )
 
     def __init__(
         self,
         store: Store,
         *,
         identity: Iterable[str],
+        token_endpoint: str,
+        nonces: Nonces,
         keys: Sequence[Signer],
         seal_with: Sequence[bytes],
         timeout: float,
@@ -75,6 +106,8 @@ class Fleet:
         okta_clock: OktaClock,
     ) -> None:
         self._store = store
+        self._token_endpoint = token_endpoint
+        self._nonces = nonces
         self._identity = sha256(json.dumps(list(identity)).encode()).hexdigest()
         self._seal_with = tuple(seal_with)
         self._timeout = timeout
@@ -102,54 +135,108 @@ class Fleet:
         ``wanted`` says whether a token found will do. With ``patient=False`` nobody else's fetch is waited for, and the
         answer is then ``None``. What ``fetch`` raises is raised.
         """
-        seal = self._seal(keys)
-        key = f"{self._identity}:{seal.fingerprint}"
+        places = self._places(keys)
         owner = str(uuid4())
+        now = self._clock.now()
+        last_look = deadline - min(LAST_RESORT, (deadline - now) / 2)
         pause = FIRST_LOOK
         try:
             while True:
-                found = yield from self._load(key, seal, wanted)
+                found = yield from self._load(places, wanted)
                 if found is not None:
+                    self._up()
                     return found
-                if (yield from self._ask(Claim(self._store, self._timeout, key, owner, LEASE))):
+                if (yield from self._ask(Claim(self._store, self._timeout, places[0].key, owner, LEASE))):
                     break
                 if not patient:
                     self._up()
                     return None
-                if self._clock.now() + pause >= deadline:
+                if self._clock.now() + pause >= last_look:
                     break  # whoever holds the claim does not come to an end: better two requests than no token
                 yield from Sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 (spreads load; nothing secret hangs on it)
                 pause = min(LONGEST_LOOK, pause * 1.5)
-            # A second look: the last holder may have saved between our look and our claim.
-            found = yield from self._load(key, seal, wanted)
         except StoreFailed as failed:
             self._failed(failed)
             return (yield from fetch())
-        self._up()
-        if found is None:
-            found = yield from self._fetched(key, owner, seal, fetch)
-        yield from self._released(key, owner)
-        return found
+        return (yield from self._holding(places, owner, fetch, wanted, deadline))
 
-    def _fetched(self, key: str, owner: str, seal: Seal, fetch: Callable[[], Flow[Shared]]) -> Flow[Shared]:
-        finished: Future[None] = Future()
-        finished.set_running_or_notify_cancel()
-        yield from Spawn(self._keep(key, owner, finished), lambda: None)
+    def _holding(
+        self,
+        places: Sequence[_Place],
+        owner: str,
+        fetch: Callable[[], Flow[Shared]],
+        wanted: Callable[[Token], bool],
+        deadline: float,
+    ) -> Flow[Shared]:
+        """With the claim in hand: fetches and saves. Whatever ends this, even a cancellation, gives the claim back."""
+        ended, released = _landing(), _landing()
+        keeper = self._keep(places[0].key, owner, ended, deadline)
         try:
-            fetched = yield from fetch()
-        except OktaM2MError:
-            yield from self._released(key, owner)
-            raise
-        finally:
-            finished.set_result(None)
-        left = fetched[0].usable_until - self._clock.now()
-        if left > 0:
             try:
-                sealed = seal.seal(key, self._written(fetched))
-                yield from self._ask(Save(self._store, self._timeout, key, sealed, left, owner))
+                yield from Spawn(keeper, lambda: _land(released))
+            except Exception as error:  # noqa: BLE001 (whatever it is, the exchange can do without; the lease then ends)
+                logger.debug("okta-m2m: nobody could be found to extend the claim: %s", type(error).__name__)
+                _land(released)
+            try:
+                # A second look: the last holder may have saved between our look and our claim.
+                found = yield from self._load(places, wanted)
             except StoreFailed as failed:
                 self._failed(failed)
-        return fetched
+                found = None
+            if found is not None:
+                self._up()
+            else:
+                found = yield from fetch()
+                yield from self._saved(places[0], owner, found)
+        except OktaM2MError:
+            _land(ended)
+            yield from Wait(released, self._timeout)
+            raise
+        finally:
+            _land(ended)
+        yield from Wait(released, self._timeout)
+        return found
+
+    def _keep(self, key: str, owner: str, ended: Future[None], deadline: float) -> Flow[None]:
+        """Extends the claim for as long as the exchange takes, and then gives it back.
+
+        Both are done here, one after the other: an extension on its way while another gave it back would renew it.
+        """
+        while not (yield from Wait(ended, LEASE / 3)):
+            if self._clock.now() >= deadline:
+                break
+            try:
+                if not (yield from Claim(self._store, self._timeout, key, owner, LEASE)):
+                    return  # we were away for too long: it is another's now
+            except StoreFailed as failed:
+                self._failed(failed)
+        try:
+            yield from Release(self._store, self._timeout, key, owner)
+        except StoreFailed as failed:
+            self._failed(failed)
+
+    def _saved(self, place: _Place, owner: str, fetched: Shared) -> Flow[None]:
+        left = fetched[0].usable_until - self._clock.now()
+        if left <= 0:
+            return
+        sealed = place.seal.seal(place.key, self._written(fetched))
+        try:
+            yield from self._ask(Save(self._store, self._timeout, place.key, sealed, left, owner))
+        except StoreFailed as failed:
+            self._failed(failed)
+        else:
+            self._up()
+
+    def _load(self, places: Sequence[_Place], wanted: Callable[[Token], bool]) -> Flow[Shared | None]:
+        for place in places:
+            sealed = yield from self._ask(Load(self._store, self._timeout, place.key))
+            opened = place.seal.open(place.key, sealed)
+            found = None if opened is None else self._read(opened)
+            if found is not None and wanted(found.shared[0]):
+                if found.nonce is not None:
+                    self._nonces.learn(self._token_endpoint, found.nonce)
+                return found.shared
+        return None
 
     def _ask(self, effect: StoreEffect[T]) -> Flow[T]:
         """Asks the store, and once more if it fails out of the blue: a machine that is busy starting many processes may
@@ -161,30 +248,12 @@ class Fleet:
                 logger.debug("okta-m2m: asking the token store once more: %s", quoted(failed))
         return (yield from effect)
 
-    def _keep(self, key: str, owner: str, finished: Future[None]) -> Flow[None]:
-        """Extends the claim for as long as the exchange takes."""
-        try:
-            while not (yield from Wait(finished, LEASE / 3)):
-                if not (yield from Claim(self._store, self._timeout, key, owner, LEASE)):
-                    return
-        except StoreFailed as failed:
-            self._failed(failed)
-
-    def _released(self, key: str, owner: str) -> Flow[None]:
-        try:
-            yield from Release(self._store, self._timeout, key, owner)
-        except StoreFailed as failed:
-            self._failed(failed)
-
-    def _load(self, key: str, seal: Seal, wanted: Callable[[Token], bool]) -> Flow[Shared | None]:
-        opened = seal.open(key, (yield from self._ask(Load(self._store, self._timeout, key))))
-        found = None if opened is None else self._read(opened)
-        return found if found is not None and wanted(found[0]) else None
-
-    def _seal(self, keys: Sequence[Signer]) -> Seal:
+    def _places(self, keys: Sequence[Signer]) -> list[_Place]:
+        """Where tokens may lie, ours first. The others are those of a fleet's other half while keys or secrets change."""
         # In the configured order, whatever key Okta took last: the first names the place that the fleet shares.
         secrets = [*self._seal_with, *(secret for key in keys if (secret := sealing_secret(key)) is not None)]
-        return Seal(secrets)
+        seals = [Seal([secret]) for secret in dict.fromkeys(secrets)]
+        return [_Place(f"{self._identity}:{seal.fingerprint}", seal) for seal in seals]
 
     # ── what is stored ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -200,9 +269,12 @@ class Fleet:
         }
         if key is not None:
             document["dpop_key"] = key.private_jwk()
+        if token.dpop_bound:
+            # Otherwise each process that renews would first be sent back for one.
+            document["dpop_nonce"] = self._nonces.get(self._token_endpoint)
         return json.dumps(document).encode()
 
-    def _read(self, opened: bytes) -> Shared | None:
+    def _read(self, opened: bytes) -> _Found | None:
         try:
             document = json.loads(opened)
             value, token_type, scope = document["access_token"], document["token_type"], document["scope"]
@@ -213,10 +285,12 @@ class Fleet:
             ):
                 return None
             key = PrivateKey.from_jwk(document["dpop_key"]) if "dpop_key" in document else None
+            nonce = document.get("dpop_nonce")
         except (ValueError, TypeError, KeyError, RecursionError):  # InvalidKey is a ValueError
             return None
         age = max(0.0, self._okta_clock.now() - sent_at)
-        return Token(value, token_type, tuple(scope.split()), expires_in, self._clock.now() - age), key
+        token = Token(value, token_type, tuple(scope.split()), expires_in, self._clock.now() - age)
+        return _Found((token, key), nonce if isinstance(nonce, str) else None)
 
     # ── its troubles ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -234,3 +308,14 @@ class Fleet:
         if self._down:
             self._down = False
             logger.warning("okta-m2m: the token store %r works again", self._store)
+
+
+def _landing() -> Future[None]:
+    landing: Future[None] = Future()
+    landing.set_running_or_notify_cancel()  # or a waiter that is cancelled would cancel it
+    return landing
+
+
+def _land(landing: Future[None]) -> None:
+    with suppress(InvalidStateError):  # it has landed before
+        landing.set_result(None)

@@ -58,6 +58,9 @@ logger = logging.getLogger("okta_m2m")
 RENEWAL_SHARE: Final = (0.72, 0.82)
 """The part of a token's life after which it is renewed: anywhere in between, so that a fleet does not march in step."""
 
+RENEWAL_SHARE_OF_MANY: Final = (0.8, 0.9)
+"""The same where a token is shared: the first of many to find it due renews it for all, so that is close to 80 %."""
+
 OVERDUE: Final = 2.0
 """Seconds after its deadline at which a flight that has not landed is given up: its event loop is gone."""
 
@@ -230,7 +233,7 @@ class ServiceApp:
             require_all_scopes=require_all_scopes,
             on_event=self._tell,
         )
-        self._fleet = None if store is None else self._joined(store, seal_with, store_timeout, dpop)
+        self._fleet = None if store is None else self._joined(store, seal_with, store_timeout, dpop, require_all_scopes)
         self._flights = Flights(self._after_fork)
         self._held: _Held | None = None
         self._bound: dict[str, DPoPProofs] = {}  # by token value; swapped whole
@@ -245,7 +248,12 @@ class ServiceApp:
         self._told: set[tuple[type[Event], str]] = set()
 
     def _joined(
-        self, store: Store, seal_with: Sequence[bytes], timeout: float, dpop: bool | Literal["required"] | Signer
+        self,
+        store: Store,
+        seal_with: Sequence[bytes],
+        timeout: float,
+        dpop: bool | Literal["required"] | Signer,
+        require_all_scopes: bool,
     ) -> Fleet:
         from .fleet import Fleet  # who shares nothing loads neither JOSE's encryption nor a store
 
@@ -256,7 +264,10 @@ class ServiceApp:
                 self.client_id,
                 *sorted(self.scopes),
                 str(dpop) if self._dpop is None else thumbprint(self._dpop.public_jwk),
+                *(["require_all_scopes"] if require_all_scopes else []),
             ),
+            token_endpoint=self.token_endpoint,
+            nonces=self._endpoint.nonces,
             keys=self._keys,
             seal_with=seal_with,
             timeout=timeout,
@@ -529,6 +540,8 @@ class ServiceApp:
         if dpop_key is not None and not self._is_ours(dpop_key):
             # The fleet's key, made by whichever process was first: tokens of ours are bound to it from now on.
             self._proofs = DPoPProofs(dpop_key, self._htu)
+        elif token.dpop_bound:
+            self._dpop_proofs()  # of a key that was given; no exchange has called for it yet
         self._take(token)
         return token
 
@@ -595,7 +608,8 @@ class ServiceApp:
         return proofs is not None and dict(proofs.signer.public_jwk) == dict(key.public_jwk)
 
     def _fresh(self, token: Token) -> _Held:
-        spent = random.uniform(*RENEWAL_SHARE)  # noqa: S311 (spreads load; nothing secret hangs on it)
+        share = RENEWAL_SHARE if self._fleet is None else RENEWAL_SHARE_OF_MANY
+        spent = random.uniform(*share)  # noqa: S311 (spreads load; nothing secret hangs on it)
         ready = None if token.dpop_bound else Ready(token, token.authorization, None)
         proofs = self._bound.get(token.value) if token.dpop_bound else None
         return _Held(token, min(token.sent_at + spent * token.expires_in, token.usable_until), ready, proofs)
