@@ -13,8 +13,22 @@ if TYPE_CHECKING:
     from .fake_okta import FakeOkta, Refusal
     from .http_server import ReceivedRequest
     from .org import App, AuthorizationServer, IssuedToken
+    from .replay import Replayed, replay
+    from .signer_conformance import SignerConformance
+    from .store_conformance import StoreConformance
 
-__all__ = ["App", "AuthorizationServer", "FakeOkta", "IssuedToken", "ReceivedRequest", "Refusal"]
+__all__ = [
+    "App",
+    "AuthorizationServer",
+    "FakeOkta",
+    "IssuedToken",
+    "ReceivedRequest",
+    "Refusal",
+    "Replayed",
+    "SignerConformance",
+    "StoreConformance",
+    "replay",
+]
 
 _HOMES = {
     "App": "org",
@@ -23,6 +37,10 @@ _HOMES = {
     "IssuedToken": "org",
     "ReceivedRequest": "http_server",
     "Refusal": "fake_okta",
+    "Replayed": "replay",
+    "SignerConformance": "signer_conformance",
+    "StoreConformance": "store_conformance",
+    "replay": "replay",
 }
 
 

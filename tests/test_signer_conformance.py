@@ -1,0 +1,71 @@
+"""The suite for signers passes ours, and fails those that Okta would refuse."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from okta_m2m import PrivateKey
+from okta_m2m.testing import SignerConformance
+
+
+class Remote:
+    """A signer across a network, as far as anybody can tell; each test spoils it in another way."""
+
+    def __init__(self, **spoilt: Any) -> None:
+        self.key = PrivateKey.generate("ES256")
+        self.alg, self.kid, self.public_jwk = "ES256", "remote", dict(self.key.public_jwk)
+        self.__dict__.update(spoilt)
+
+    async def sign(self, message: bytes, /) -> bytes:
+        await asyncio.sleep(0)
+        return self.key.sign(message)
+
+
+class TestEc(SignerConformance):
+    @pytest.fixture
+    def signer(self) -> PrivateKey:
+        return PrivateKey.generate("ES384", kid="one")
+
+
+class TestRsa(SignerConformance):
+    @pytest.fixture(scope="class")
+    def signer(self) -> PrivateKey:
+        return PrivateKey.generate("RS512")
+
+
+class TestAwaitable(SignerConformance):
+    @pytest.fixture
+    def signer(self) -> Remote:
+        return Remote()
+
+
+def der(message: bytes) -> bytes:
+    """What most KMSs return."""
+    return ec.generate_private_key(ec.SECP256R1()).sign(message, ec.ECDSA(hashes.SHA256()))
+
+
+SPOILT: dict[str, dict[str, Any]] = {
+    "test_its_algorithm_is_one_that_okta_takes_and_fits_its_key": {"alg": "PS256"},
+    "test_its_kid_is_text_or_none": {"kid": 7},
+    "test_its_public_jwk_is_complete_and_holds_nothing_private": {
+        "public_jwk": {"kty": "EC", "crv": "P-256", "d": "AQ"}
+    },
+    "test_its_signature_is_one_of_jws_and_verifies": {"sign": der},
+    "test_it_is_quick_to_answer_with_bytes_if_it_says_that_it_is_in_memory": {"in_memory": True},
+    "test_a_snapshot_is_the_same_object_until_the_key_changes": {"snapshot": lambda: Remote()},
+}
+
+
+@pytest.mark.parametrize("promise", SPOILT)
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # one that should have been bytes is not awaited
+def test_a_signer_that_breaks_a_promise_is_told_so(promise: str) -> None:
+    test: Callable[[Any], Awaitable[None] | None] = getattr(SignerConformance(), promise)
+    test(Remote())
+    with pytest.raises(Exception, match=".*"):
+        test(Remote(**SPOILT[promise]))
