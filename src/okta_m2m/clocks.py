@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from email.utils import parsedate_to_datetime
+from functools import partial
 
 __all__ = ["SYSTEM_CLOCK", "Clock", "OktaClock", "http_date"]
 
@@ -18,9 +18,9 @@ def _steady() -> Callable[[], float]:
     # time.monotonic() stops in suspend on Linux (CLOCK_MONOTONIC) and on macOS (mach_absolute_time): a laptop that
     # slept over lunch would take an expired token for a good one. On Windows it counts the time asleep.
     if sys.platform == "linux":
-        return lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
+        return partial(time.clock_gettime, time.CLOCK_BOOTTIME)  # no frame of Python's for it: it is read on each call
     if sys.platform == "darwin":
-        return lambda: time.clock_gettime(time.CLOCK_MONOTONIC)
+        return partial(time.clock_gettime, time.CLOCK_MONOTONIC)
     return time.monotonic
 
 
@@ -74,6 +74,8 @@ def http_date(text: str | None) -> float | None:
     """Seconds since the epoch of an HTTP date (RFC 9110 section 5.6.7); ``None`` for anything else."""
     if not text:
         return None
+    from email.utils import parsedate_to_datetime  # it brings sockets along; only answers need it
+
     try:
         return parsedate_to_datetime(text).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):

@@ -49,6 +49,7 @@ class OktaAuth(AuthBase):
         self.app = app
         self._session = session
         self._threads = Threads(send or self._send, KINDS)
+        self._hook = self._answered  # bound once, not on each call
 
     def token(self) -> Token:
         """A usable token, for what is not a call of requests."""
@@ -59,6 +60,28 @@ class OktaAuth(AuthBase):
         return run(self.app.headers(method, url), self._threads)
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        # What app.ready() does for a Bearer token, without its frame, and past CaseInsensitiveDict's methods: a header
+        # that is not there is found out by an exception, which alone costs more than all of this. Whatever is not as
+        # requests makes it (headers of another type, no URL) takes the long way below.
+        app = self.app
+        held = app._held
+        if held is not None and (ready := held.ready) is not None:
+            try:
+                fields, now, body = request.headers._store, app._now, request.body  # type: ignore[attr-defined]
+                if (
+                    now() < held.look_at
+                    and request.url.startswith(app._prefixes)  # type: ignore[union-attr]
+                    and "authorization" not in fields
+                    and (body is None or isinstance(body, (bytes, str)))  # a tuple: a union is built on each call
+                ):
+                    request.hooks["response"].append(self._hook)
+                    fields["authorization"] = ("Authorization", ready.authorization)
+                    return request
+            except AttributeError:
+                pass
+        return self._considered(request)
+
+    def _considered(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         url, method = request.url or "", request.method or ""
         if "Authorization" in request.headers:
             self.app.leave_alone(url)
@@ -76,7 +99,7 @@ class OktaAuth(AuthBase):
             if ready.proof is not None:
                 request.headers["DPoP"] = ready.proof
         body = request.body
-        hook = self._answered if body is None or isinstance(body, bytes | str) else _noting(self._answered, body)
+        hook = self._hook if body is None or isinstance(body, bytes | str) else _noting(self._hook, body)
         request.hooks["response"].append(hook)
         return request
 
