@@ -81,6 +81,7 @@ class RedisStore:
         timeout: float = 0.25,
     ) -> None:
         try:
+            from redis import ResponseError
             from redis.client import NEVER_DECODE
         except ModuleNotFoundError:
             raise ConfigurationError(
@@ -90,6 +91,7 @@ class RedisStore:
             raise ConfigurationError("The prefix holds a brace, which is Redis's mark of a Cluster slot. Leave it out.")
         # Needed for each reading: the client may be one that decodes answers as text.
         self._as_bytes = {NEVER_DECODE: True}
+        self._response_error = ResponseError
         self._prefix = prefix
         self._where: str
         self._blocking: Blocking | None = None
@@ -155,7 +157,11 @@ class RedisStore:
                 f"{self!r} has a client of redis.asyncio, which can be used in an event loop of asyncio only. "
                 "Give the store a URL, or a client of redis."
             )
-        return read(blocking.execute_command(*command, **options))
+        try:
+            answer = blocking.execute_command(*command, **options)
+        except self._response_error as error:
+            answer = _instead(error, read)
+        return read(answer)
 
     async def _awaited(
         self,
@@ -165,7 +171,11 @@ class RedisStore:
         options: dict[str, Any],
     ) -> T:
         client = await self._client(loop)
-        return read(await client.execute_command(*command, **options))
+        try:
+            answer = await client.execute_command(*command, **options)
+        except self._response_error as error:
+            answer = _instead(error, read)
+        return read(answer)
 
     async def _client(self, loop: asyncio.AbstractEventLoop) -> Async:
         if self._lent is not None:
@@ -279,6 +289,13 @@ def _shown(url: str) -> str:
 
 def _milliseconds(ttl: float) -> int:
     return max(1, round(ttl * 1000))
+
+
+def _instead(error: Exception, read: Callable[[Any], Any]) -> bytes:
+    """A value of another type is none of ours, and counts as none: the next save puts one of ours in its place."""
+    if read is _value and str(error).startswith("WRONGTYPE"):
+        return b""
+    raise error
 
 
 def _value(answer: bytes) -> bytes | None:
