@@ -290,7 +290,10 @@ def refused(
 
 _JWT = re.compile(r"[\w-]{16,}\.[\w-]{16,}(?:\.[\w-]*)*|eyJ[\w-]{5,}|[\w-]{40,}")
 _MARKUP = re.compile(r"<[^>]{0,200}>")
-_UNPRINTABLE = re.compile(r"[^ -~\u00a0-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd]+|\s+")
+# What turns the direction of text around, or cannot be seen, would let a server's words pass for ours in a log.
+_UNPRINTABLE = re.compile(
+    r"(?:[^ -~\u00a0-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd]|[\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff])+|\s+"
+)
 
 
 def quoted(text: object, limit: int = 300) -> str:

@@ -17,6 +17,7 @@ __all__ = ["Origins", "is_loopback", "origin_of"]
 
 _AMBIGUOUS = re.compile(r"[\x00-\x20\x7f\\]")
 _HOST = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*|\[[0-9a-f:.]+\]")
+_NETLOC = re.compile(r"(?:\[[^\[\]@]*\]|[^\[\]:@]*)(?::[0-9]*)?")  # no userinfo, and nothing after a bracket but a port
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 _SECURE = {
     "https": "https",
@@ -50,13 +51,17 @@ def _split(url: str) -> SplitResult | None:
 def origin_of(url: str) -> str | None:
     """``scheme://host[:port]`` in lower case, the default port left out; ``None`` where that is in any doubt."""
     parts = _split(url)
-    if parts is None or "@" in parts.netloc:
+    if parts is None or not _NETLOC.fullmatch(parts.netloc):
         return None
     scheme = _SECURE.get(parts.scheme)
     host = (parts.hostname or "").lower()
     if not host.isascii():
         try:
-            host = host.encode("idna").decode("ascii")
+            encoded = host.encode("idna")
+            if encoded.decode("idna") != host:
+                # IDNA 2003 and 2008 would go to different hosts ("straße"), or something invisible was left out.
+                return None
+            host = encoded.decode("ascii")
         except UnicodeError:
             return None
     if ":" in host:
@@ -76,7 +81,7 @@ class Origins:
     has a wildcard: a token that reaches a host nobody meant is a token lost.
     """
 
-    __slots__ = ("allowed", "prefixes")
+    __slots__ = ("allowed", "prefixes", "schemes")
 
     def __init__(self, origins: Iterable[str]) -> None:
         if isinstance(origins, str):
@@ -85,6 +90,11 @@ class Origins:
         # str.startswith takes the whole tuple at once. The slash closes the authority: without it
         # "https://acme.okta.com@evil.example/" would begin with "https://acme.okta.com".
         self.prefixes = tuple(f"{origin}/" for origin in sorted(self.allowed))
+        # The same for a URL that is taken apart already: its authority, exactly, and the schemes allowed with it.
+        self.schemes: dict[str, tuple[str, ...]] = {}
+        for origin in sorted(self.allowed):
+            scheme, _, authority = origin.partition("://")
+            self.schemes[authority] = (*self.schemes.get(authority, ()), scheme)
 
     def allow(self, url: str) -> bool:
         """Whether a request to ``url`` may carry the token."""
