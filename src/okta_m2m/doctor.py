@@ -33,6 +33,7 @@ from .errors import (
     quoted,
 )
 from .keys import Signer
+from .management import public_id
 from .requests import OktaAuth
 from .service_app import ServiceApp
 from .settings import Settings, read_settings
@@ -170,7 +171,7 @@ class Doctor:
             return _failed(name, error)
         keys: Any = found.key if isinstance(found.key, list | tuple) else (found.key,)
         key: Signer = keys[0]
-        detail = f"{_strength(key)}, {key.alg}, {'no kid' if key.kid is None else f'kid {quoted(key.kid, 80)}'}"
+        detail = f"{_strength(key)}, {key.alg}, {'no kid' if key.kid is None else f'kid {public_id(key.kid)}'}"
         detail += f", and {len(keys) - 1} more" if len(keys) > 1 else ""
         if self._settings is not None:
             try:

@@ -285,6 +285,12 @@ def segment(id: str) -> str:
     return quote(id, safe="")
 
 
+def public_id(id: object) -> str:
+    """A ``kid`` or an id on one line, cut short. Not through ``quoted``, which takes a thumbprint for a secret."""
+    text = "".join(char if char.isprintable() else " " for char in str(id))
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
 def listed(document: Any, what: str) -> list[Mapping[str, Any]]:
     """The items of a list. Okta's document shows keys as an array and, in an example, within ``jwks.keys``: both "
     "are read."""

@@ -33,6 +33,7 @@ from .management import (
     RateLimitTooLong,
     ScopeMissing,
     listed,
+    public_id,
     segment,
 )
 
@@ -483,7 +484,7 @@ def add_key(api: ManagementApi, app_id: str, jwk: Mapping[str, Any]) -> AppKey:
         return same
     if wanted.get("kid") is not None and any(key.kid == wanted["kid"] for key in present):
         raise ConfigurationError(
-            f"The app has another key with the kid {quoted(wanted['kid'], 100)!r}. Give the new key a kid of its own, "
+            f"The app has another key with the kid {public_id(wanted['kid'])!r}. Give the new key a kid of its own, "
             "such as its thumbprint."
         )
     return _key(api.call("POST", _jwks_path(app_id), {**wanted, "status": "ACTIVE"}))
@@ -496,8 +497,7 @@ def find_key(api: ManagementApi, app_id: str, id_or_kid: str) -> AppKey:
     found = found or next((key for key in keys if key.kid == id_or_kid), None)
     if found is None:
         raise NotFound(
-            f"The app {quoted(app_id, 100)} has no key {quoted(id_or_kid, 100)!r}. List its keys with: okta-m2m key "
-            "list",
+            f"The app {quoted(app_id, 100)} has no key {public_id(id_or_kid)!r}. List its keys with: okta-m2m key list",
             status=404,
         )
     return found

@@ -43,6 +43,7 @@ from .management import (
     PermissionMissing,
     ProvisioningError,
     ScopeMissing,
+    public_id,
 )
 from .provisioning import AppKey, activate_key, add_key, deactivate_key, delete_key, get_app, list_keys
 from .requests import OktaAuth
@@ -300,14 +301,14 @@ class Rotation:
             )
         if registered is None or registered.thumbprint != old.thumbprint():
             raise RotationFailed(
-                f"{self._shown} has the kid {quoted(old.kid, 100)!r}, under which Okta lists "
+                f"{self._shown} has the kid {public_id(old.kid)!r}, under which Okta lists "
                 f"{'another key' if registered else 'no key'} of {app.name!r}. Name the app that the key belongs to, "
                 "or "
                 "register it first: okta-m2m key add"
             )
         if not registered.active:
             raise RotationFailed(
-                f"The key {quoted(old.kid, 100)!r} is inactive at Okta. Activate it first: okta-m2m key activate"
+                f"The key {public_id(old.kid)!r} is inactive at Okta. Activate it first: okta-m2m key activate"
             )
         if len(keys) >= MOST_KEYS:
             raise RotationFailed(

@@ -26,7 +26,7 @@ from .origins import is_loopback, origin_of
 if TYPE_CHECKING:
     from .keys import Signer
 
-__all__ = ["Settings", "check_org_url", "read_settings"]
+__all__ = ["Named", "Settings", "check_org_url", "named", "read_settings"]
 
 logger = logging.getLogger("okta_m2m")
 
@@ -726,3 +726,41 @@ def _say_whose_org(org_url: _Found, key: _Found, key_path: Path | None, working_
         org_url.place,
         key.place if key_path is None else f"{key_path}, named by {key.place}",
     )
+
+
+# ── for the command ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A value as the strongest place names it, unchecked. ``here``: that place is a file in the working directory."""
+
+    value: object = field(repr=False)
+    place: str
+    here: bool = False
+
+
+def named(
+    *spellings: str,
+    environ: Mapping[str, str] | None = None,
+    directory: str | os.PathLike[str] | None = None,
+    home: str | os.PathLike[str] | None = None,
+) -> Named | None:
+    """What the environment, or else the strongest ``okta.yaml``, says under one of these names of Okta's SDKs, also where
+    it is of no use to a service app (``token``); ``None`` if nothing does.
+
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for an ``okta.yaml`` that cannot be read.
+    """
+    folded = set(map(_fold, spellings))
+    for name, value in (os.environ if environ is None else environ).items():
+        if name.startswith(_PREFIX) and _fold(name[len(_PREFIX) :]) in folded and not _blank(value):
+            return Named(value, f"environment variable {name}")
+    for path, here in _paths(_working_directory(directory), home):
+        text = _text_of(path)
+        if text is None:
+            continue
+        client = _section(_section(_parsed(path, text), "okta", path), "client", path)
+        for name, value in client.items():
+            if name in spellings and not _blank(value):
+                return Named(value, str(path), here)
+    return None

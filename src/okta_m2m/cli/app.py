@@ -15,8 +15,10 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import OktaM2MError
-from . import tokens
+from . import apps, keys, tokens
+from .assertion import assertion
 from .demo import demo
+from .doctor import doctor
 from .exits import Exit, ExtraMissing, complain, exit_for, nobody_reads, reader_gone
 
 __all__ = ["app"]
@@ -36,6 +38,9 @@ def _one_door() -> Iterator[None]:
         complain("interrupted")
         raise typer.Exit(Exit.INTERRUPTED) from None
     except OSError as error:
+        if error.filename is not None:  # a disk that is full, a folder that may not be written
+            complain(f"{error.filename}: {error.strerror}. Check that it is there, and that this user may use it.")
+            raise typer.Exit(Exit.CONFIGURATION) from None
         if not reader_gone(error):
             raise
         nobody_reads()
@@ -57,7 +62,7 @@ class _Commands(TyperGroup):
 app = typer.Typer(
     name="okta-m2m",
     cls=_Commands,
-    help="Okta access tokens for services: see how it works, and get a token for the configured app.",
+    help="Okta access tokens for services: create the app and its key, find what is wrong, get a token, see how it works.",
     epilog=f"Exit codes: {', '.join(f'{code:d} {code.name.lower()}'.replace('_', ' ') for code in Exit)}.",
     no_args_is_help=True,
     add_completion=False,
@@ -65,7 +70,11 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.command("demo")(demo)
+app.add_typer(keys.app, name="key")
+app.add_typer(apps.app, name="app")
+app.command("doctor")(doctor)
 app.add_typer(tokens.app, name="token")
+app.command("assertion")(assertion)
 
 
 def _version(wanted: bool) -> None:

@@ -1,6 +1,7 @@
 """``okta-m2m demo``: watch one service app keep four clients supplied with a token while things go wrong.
 
 Invariant: nothing leaves this machine, and no setting of it is read.
+With ``--serve`` the stand-in for Okta alone is there, for others to call: see :mod:`~okta_m2m.cli.serve`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from rich.live import Live
 from .exits import Exit
 from .picture import drawing, summary
 from .scenario import WHOLE, play
+from .serve import serve
 from .story import Story
 from .terminal import Output, glyphs_for
 
@@ -31,6 +33,12 @@ def demo(
     ] = WHOLE,
     dpop: Annotated[bool, typer.Option("--dpop", help="The org requires DPoP, and nonces in proofs.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what happened as one JSON document.")] = False,
+    served: Annotated[
+        bool,
+        typer.Option("--serve", help="Only serve the stand-in for Okta, for other programs to call, until Ctrl-C."),
+    ] = False,
+    host: Annotated[str, typer.Option(help="With --serve: where to listen; 0.0.0.0 in a container.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="With --serve: the port; 0 is any free one.")] = 0,
 ) -> None:
     """Watch it work, with nothing but this machine: tokens that live 3 seconds, and no call that fails.
 
@@ -38,11 +46,17 @@ def demo(
 
     Meanwhile the token is renewed, one is revoked, and the token endpoint answers 503 and 429.
     """
-    if as_json:
+    if served:
+        serve(host, port, dpop=dpop)
+    elif as_json:
         story = play(seconds, dpop=dpop, watch=lambda _: None)
         typer.echo(json.dumps(story.document(), indent=2))
+        _judge(story)
     else:
-        story = _shown(seconds, dpop)
+        _judge(_shown(seconds, dpop))
+
+
+def _judge(story: Story) -> None:
     if not story.ok:
         raise typer.Exit(Exit.FAILED)
 

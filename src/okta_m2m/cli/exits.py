@@ -28,7 +28,13 @@ class Exit(IntEnum):
     """What the exit code says; a script may rely on it."""
 
     OK = 0, "done"
-    FAILED = 1, "the command ran to its end, and what it looked at is not in order: in `demo`, a call failed"
+    FAILED = (
+        1,
+        (
+            "the command ran to its end, and what it looked at is not in order: in `demo` a call failed, in `app create` an "
+            "app of that name is there without this key, in `token introspect` the token is not active"
+        ),
+    )
     USAGE = 2, "an option or a command that does not exist, or a value that does not fit"
     CONFIGURATION = 3, "a setting or a key is missing or cannot work; nothing was sent"
     REFUSED = 4, "Okta refused; asking again unchanged would not help"
@@ -36,6 +42,10 @@ class Exit(IntEnum):
     UNREACHABLE = 6, "no usable answer in time: network, proxy, TLS, an error of the server"
     SIGNING = 7, "the key's signer (a KMS, an HSM) gave no signature"
     EXTRA_MISSING = 8, "a package is not installed; the message has the `pip install` line"
+    SCOPE_MISSING = 9, "a scope is missing: at the app, or at whoever signs in"
+    ROLE_MISSING = 10, "an admin role is missing: at the app, or at whoever signs in"
+    NOT_SIGNED_IN = 11, "the SSWS token, or the service app that signs in, was not accepted"
+    CLOCK = 12, "this machine's clock is off by more than Okta bears; only from `doctor`"
     BUG = 70, "a fault of this program; please report it"
     INTERRUPTED = 130, "Ctrl-C"
     READER_GONE = 141, "whoever read the output went away (a closed pipe)"
@@ -60,7 +70,29 @@ _EXITS: Final[tuple[tuple[type[OktaM2MError], Exit], ...]] = (
 
 def exit_for(error: OktaM2MError) -> Exit:
     """The exit code of a failure."""
-    return next((code for kind, code in _EXITS if isinstance(error, kind)), Exit.BUG)
+    code = next((code for kind, code in _EXITS if isinstance(error, kind)), None)
+    return _provisioning_exit(error) if code is None else code
+
+
+def _provisioning_exit(error: OktaM2MError) -> Exit:
+    # Imported late: they need requests, which is there if one of them was raised.
+    from .. import management
+    from ..rotation import RotationFailed
+
+    exits: tuple[tuple[type[OktaM2MError], Exit], ...] = (
+        (management.NotSignedIn, Exit.NOT_SIGNED_IN),
+        (management.ScopeMissing, Exit.SCOPE_MISSING),
+        (management.PermissionMissing, Exit.ROLE_MISSING),
+        (management.RateLimitTooLong, Exit.RATE_LIMITED),
+        (management.OktaUnreachable, Exit.UNREACHABLE),
+    )
+    for kind, code in exits:
+        if isinstance(error, kind):
+            return code
+    if isinstance(error, RotationFailed):
+        cause = error.__cause__
+        return exit_for(cause) if isinstance(cause, OktaM2MError) else Exit.CONFIGURATION
+    return Exit.REFUSED if isinstance(error, management.ProvisioningError) else Exit.BUG
 
 
 class ExtraMissing(Exception):

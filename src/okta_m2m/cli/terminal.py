@@ -8,12 +8,28 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from rich.console import Console
+from rich.text import Text
 
-__all__ = ["Glyphs", "Output", "glyphs_for", "stdout_is_pipe", "stdout_is_terminal"]
+__all__ = [
+    "Glyphs",
+    "Marks",
+    "Output",
+    "columns",
+    "glyphs_for",
+    "hanging",
+    "marks_for",
+    "note",
+    "stdin_is_terminal",
+    "stdout_is_pipe",
+    "stdout_is_terminal",
+]
 
 
 class Output(Console):
@@ -43,6 +59,58 @@ def stdout_is_pipe() -> bool:
 def stdout_is_terminal() -> bool:
     """Whether a person reads what is written."""
     return sys.stdout is not None and sys.stdout.isatty()
+
+
+def stdin_is_terminal() -> bool:
+    """Whether there is a person to ask."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def note(what: str) -> None:
+    """A line on stderr that is no failure: what was written where, what is waited for."""
+    with suppress(OSError):  # nobody reads it: nothing is lost
+        print(what, file=sys.stderr, flush=True)
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of text in columns; the first row is the heading. No line ends with spaces."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def hanging(lead: Text, what: str, width: int, style: str = "") -> Iterator[Text]:
+    """``what`` wrapped beside its lead. A URL or a path stays whole."""
+    room = max(20, width - len(lead))
+    lines = textwrap.wrap(what, room, break_long_words=False, break_on_hyphens=False) or [""]
+    for text in lines:
+        yield lead.copy().append(text, style or "not bold not dim")
+        lead = Text(" " * len(lead))
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What stands before a row that is good, doubtful, bad, or was not looked at."""
+
+    ok: str
+    warn: str
+    fail: str
+    skipped: str
+    remedy: str
+
+
+_MARKS: Final = Marks("✓", "!", "✗", "·", "→")
+_PLAIN_MARKS: Final = Marks("+", "!", "x", "-", "->")
+
+
+def marks_for(console: Console) -> Marks:
+    """Marks that the terminal can show."""
+    if console.legacy_windows:
+        return _PLAIN_MARKS
+    try:
+        "".join(str(getattr(_MARKS, name)) for name in Marks.__slots__).encode(console.encoding)
+    except (UnicodeEncodeError, LookupError):
+        return _PLAIN_MARKS
+    return _MARKS
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,21 +1,26 @@
 """``okta-m2m token``: a token of the configured app.
 
-Invariant: the token itself goes to a pipe, or to where ``--show`` sends it, and nowhere else.
+Invariant: the token itself goes to a pipe, or to where ``--show`` sends it, and nowhere else. One that is to be looked at or
+revoked comes from stdin, a file or a prompt.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
+from ..errors import ConfigurationError
 from ..service_app import ServiceApp
 from ..tokens import Token
-from .exits import complain, needs
-from .terminal import Output, stdout_is_pipe, stdout_is_terminal
+from .exits import Exit, complain, needs
+from .secrets import app_settings, asked, secret_file
+from .terminal import Output, stdin_is_terminal, stdout_is_pipe, stdout_is_terminal
 
 __all__ = ["app"]
 
@@ -67,6 +72,67 @@ def get(
         if show:
             output.print()
             output.print(token.value, soft_wrap=True)
+
+
+TokenFile = Annotated[
+    Path | None,
+    typer.Option("--from", metavar="FILE", help="File with the token; otherwise stdin, or a prompt."),
+]
+
+
+@app.command()
+def revoke(token_file: TokenFile = None) -> None:
+    """Revoke an access token of the configured app: okta-m2m token revoke < token.txt"""
+    with needs("cli", "okta-m2m token revoke"):
+        from ..introspection import revoke_token
+    settings, key = app_settings()
+    revoke_token(
+        settings.org_url,
+        settings.client_id,
+        key,
+        _given(token_file),
+        authorization_server=settings.authorization_server,
+    )
+    typer.echo("The token is revoked, if it was one of this app's.")
+
+
+@app.command()
+def introspect(
+    token_file: TokenFile = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all that Okta says, as one JSON document.")] = False,
+) -> None:
+    """Ask Okta what an access token is: okta-m2m token introspect < token.txt"""
+    with needs("cli", "okta-m2m token introspect"):
+        from ..introspection import introspect_token
+    settings, key = app_settings()
+    said = introspect_token(
+        settings.org_url,
+        settings.client_id,
+        key,
+        _given(token_file),
+        authorization_server=settings.authorization_server,
+    )
+    if as_json:
+        typer.echo(json.dumps(dict(said.members), indent=2))
+    else:
+        output = Output()
+        for name, value in said.members.items():
+            shown = value if isinstance(value, str) else json.dumps(value)
+            output.print(_line(name, shown), soft_wrap=True)
+    if not said.active:
+        raise typer.Exit(Exit.FAILED)
+
+
+def _given(file: Path | None) -> str:
+    if file is not None:
+        token = secret_file(file, "token")
+    elif stdin_is_terminal():
+        token = asked("Token")
+    else:
+        token = sys.stdin.read(100_000)
+    if not token.strip():
+        raise ConfigurationError("The token is empty. Give it on stdin, in a file (--from), or at the prompt.")
+    return token.strip()
 
 
 def _separated(scopes: list[str]) -> list[str]:

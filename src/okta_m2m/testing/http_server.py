@@ -303,9 +303,10 @@ class OktaServer(HTTPServer):
         super().__init__(host="127.0.0.1", port=0, ssl_context=tls, threaded=True)
         self._handle = handle
         self._not_found = not_found
+        self.wanted_port = 0  # any free one
 
     def start(self) -> None:
-        self.port = 0
+        self.port = self.wanted_port
         self.server: BaseWSGIServer | None = _ConnectionServer(
             self.host,
             self.port,

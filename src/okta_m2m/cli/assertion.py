@@ -1,0 +1,46 @@
+"""``okta-m2m assertion``: a signed client assertion for use with curl.
+
+Invariant: a pipe gets the assertion and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from .exits import needs
+from .secrets import app_settings
+from .terminal import stdout_is_terminal
+
+__all__ = ["assertion"]
+
+
+def assertion(
+    endpoint: Annotated[
+        str, typer.Option(metavar="token|introspect|revoke", help="The endpoint that it is for: its aud.")
+    ] = "token",
+    lifetime: Annotated[float, typer.Option(min=1, max=3540, help="Seconds that it is good for, once.")] = 300.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it with header and claims, as JSON.")] = False,
+) -> None:
+    """Sign a client assertion (RFC 7523) for the configured app, and print it; on a terminal, decoded beside it.
+
+    okta-m2m assertion | curl --data-urlencode client_assertion@- -d grant_type=client_credentials ...
+    """
+    with needs("cli", "okta-m2m assertion"):
+        from ..introspection import client_assertion, endpoint_url
+    if endpoint not in ("token", "introspect", "revoke"):
+        raise typer.BadParameter("it is token, introspect or revoke", param_hint="--endpoint")
+    settings, key = app_settings()
+    url = endpoint_url(settings.org_url, endpoint, settings.authorization_server)  # type: ignore[arg-type]  # looked at above
+    made = client_assertion(settings.client_id, key, url, lifetime=lifetime)
+    if as_json:
+        document = {"client_assertion": made.value, "header": dict(made.header), "claims": dict(made.claims)}
+        typer.echo(json.dumps(document, indent=2))
+    elif stdout_is_terminal():
+        typer.echo(json.dumps({"header": dict(made.header), "claims": dict(made.claims)}, indent=2))
+        typer.echo()
+        typer.echo(made.value)
+    else:
+        typer.echo(made.value, nl=False)  # curl's --data-urlencode would send a line's end along

@@ -1,0 +1,93 @@
+"""``okta-m2m doctor``: one row for each thing that stands between this machine and a working call.
+
+Invariant: the exit code is that of the first row that failed, which is the cause of those after it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from .exits import Exit, needs
+from .terminal import Output, hanging, marks_for
+
+if TYPE_CHECKING:
+    from ..doctor import Check, Kind
+
+__all__ = ["doctor"]
+
+LEAD = 16  # columns for a row's name
+
+
+def doctor(
+    call: Annotated[
+        str | None, typer.Option(metavar="URL", help="An API call to try with GET, as a path: /api/v1/users?limit=1")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as one JSON document.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Only what needs no network.")] = False,
+    max_wait: Annotated[float, typer.Option(min=1, max=86_400, help="Seconds for the token request.")] = 20.0,
+) -> None:
+    """Look at each thing that stands between this machine and a working call, and say what to do about it."""
+    with needs("cli", "okta-m2m doctor"):
+        from ..doctor import Doctor, worst
+    checks: list[Check] = []
+    with _without_log():
+        examined = Doctor(offline=offline, call=call, max_wait=max_wait).checks()
+        if as_json:
+            checks = list(examined)
+        else:
+            output = Output()
+            for check in examined:
+                checks.append(check)
+                for line in _lines(output, check):
+                    output.print(line, soft_wrap=True)
+    failed = worst(checks)
+    code = Exit.OK if failed is None else _exit_for(failed.kind)
+    if as_json:
+        rows = [
+            {"name": c.name, "state": c.state, "detail": c.detail, "remedy": c.remedy, "kind": c.kind} for c in checks
+        ]
+        typer.echo(json.dumps({"ok": failed is None, "exit_code": int(code), "checks": rows}, indent=2))
+    if failed is not None:
+        raise typer.Exit(code)
+
+
+def _lines(output: Output, check: Check) -> Iterator[Text]:
+    marks = marks_for(output)
+    style = {"ok": "green", "warn": "yellow", "fail": "bold red", "skipped": "dim"}[check.state]
+    lead = Text(f"{getattr(marks, check.state)} ", style).append(f"{check.name:<{LEAD - 2}}", "bold")
+    yield from hanging(lead, check.detail, output.width, "dim" if check.state == "skipped" else "")
+    if check.remedy:
+        yield from hanging(Text(f"{' ' * LEAD}{marks.remedy} ", style), check.remedy, output.width)
+
+
+def _exit_for(kind: Kind) -> Exit:
+    from ..doctor import Kind
+
+    return {
+        Kind.CONFIGURATION: Exit.CONFIGURATION,
+        Kind.UNREACHABLE: Exit.UNREACHABLE,
+        Kind.CLOCK: Exit.CLOCK,
+        Kind.REFUSED: Exit.REFUSED,
+        Kind.SCOPE: Exit.SCOPE_MISSING,
+        Kind.ROLE: Exit.ROLE_MISSING,
+        Kind.RATE_LIMIT: Exit.RATE_LIMITED,
+        Kind.SIGNING: Exit.SIGNING,
+    }[kind]
+
+
+@contextmanager
+def _without_log() -> Iterator[None]:
+    """What the library would warn of has a row of its own here."""
+    logger = logging.getLogger("okta_m2m")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
