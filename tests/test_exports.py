@@ -77,9 +77,9 @@ def test_importing_the_package_imports_no_client_no_crypto_and_no_event_loop() -
     assert loaded & heavy == set()
 
 
-@pytest.mark.parametrize("name", ["requests", "httpx", "aiohttp"])
+@pytest.mark.parametrize("name", ["requests", "httpx", "httpx2", "aiohttp"])
 def test_an_adapter_imports_no_other_client(name: str) -> None:
-    beneath = {"requests": {"urllib3"}, "httpx": {"httpcore"}, "aiohttp": set()}[name]
+    beneath = {"requests": {"urllib3"}, "httpx": {"httpcore"}, "httpx2": set(), "aiohttp": set()}[name]
     loaded = loaded_by(f"import okta_m2m.{name}") & HTTP_CLIENTS
     assert name in loaded
     assert loaded <= {name} | beneath

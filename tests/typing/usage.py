@@ -5,11 +5,13 @@ from typing import Any, assert_type
 
 import aiohttp
 import httpx
+import httpx2
 import requests
 from aiohttp import ClientMiddlewareType
 
 import okta_m2m.aiohttp
 import okta_m2m.httpx
+import okta_m2m.httpx2
 import okta_m2m.requests
 from okta_m2m import Event, PrivateKey, RateLimited, ServiceApp, Signer, Token, TokenError
 from okta_m2m.effects import Effect, Flow, Response, Send, Sign, Wait
@@ -60,6 +62,12 @@ auth: httpx.Auth = okta_m2m.httpx.OktaAuth(app)
 httpx.Client(auth=okta_m2m.httpx.OktaAuth(app))
 httpx.AsyncClient(auth=okta_m2m.httpx.OktaAuth(app, client=httpx.AsyncClient()))
 assert_type(okta_m2m.httpx.OktaAuth(app).token(), Token)
+
+# ── httpx2 ──
+
+auth2: httpx2.Auth = okta_m2m.httpx2.OktaAuth(app)
+httpx2.AsyncClient(auth=okta_m2m.httpx2.OktaAuth(app, client=httpx2.AsyncClient()))
+assert_type(okta_m2m.httpx2.OktaAuth(app).headers("GET", "https://acme.okta.com/"), dict[str, str])
 
 # ── aiohttp ──
 

@@ -1,9 +1,9 @@
-"""The HTTP clients that okta-m2m serves, each behind one blocking interface, so that one test body serves all.
+"""What each client looks like to a test: one blocking interface.
 
 An async client runs on an event loop of its own, in a thread of its own, which stays from the first call to ``close``:
 renewals in the background go on between calls. A watchdog looks after that loop.
 
-Invariant: a client is used as its own documentation says; nothing of the client or of okta-m2m is replaced.
+Invariant: an HTTP library is imported by no more than the one module here that is named after it.
 """
 
 from __future__ import annotations
@@ -21,16 +21,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
-import aiohttp
 import anyio
 import anyio.from_thread
-import httpx
-import requests
-import requests.adapters
 
-import okta_m2m.aiohttp
-import okta_m2m.httpx
-import okta_m2m.requests
 from okta_m2m import ServiceApp, Token
 
 PATIENCE = 25
@@ -201,140 +194,6 @@ class BlockingClient(Client):
         return self.auth.headers(method, url)
 
 
-class RequestsClient(BlockingClient):
-    name = "requests"
-    refused = requests.RequestException
-    unreachable = requests.ConnectionError
-
-    def open(self) -> None:
-        self.session = self._session()
-        self.other = self._session() if self.token_client == "other" else None
-        session = self.session if self.token_client == "same" else self.other
-        self.auth = self.session.auth = okta_m2m.requests.OktaAuth(self.app, session=session, send=self.send)
-        self.session.hooks["response"].append(lambda response, **_: self.seen_by_hooks.append(response.url))
-
-    def _session(self) -> requests.Session:
-        session = requests.Session()
-        session.verify = True if self.trusted is None else str(self.trusted)
-        if self.proxy is not None:
-            session.proxies = {"http": self.proxy}
-        size = 1 if self.pool_of_one else 64
-        for scheme in ("http://", "https://"):
-            session.mount(
-                scheme,
-                requests.adapters.HTTPAdapter(pool_connections=4, pool_maxsize=size, pool_block=self.pool_of_one),
-            )
-        return session
-
-    def call(
-        self,
-        method: str,
-        url: str,
-        body: Body = NOTHING,
-        *,
-        headers: Mapping[str, str] | None = None,
-        follow: bool = True,
-    ) -> Answer:
-        data: Any = body.data or body.file or (iter(body.stream) if body.stream is not None else None)
-        files = {MULTIPART_NAME: body.form} if body.form is not None else None
-        response = self.session.request(
-            method, url, data=data, files=files, headers=headers, allow_redirects=follow, timeout=self.timeout
-        )
-        return self._answer(response, response.content)
-
-    def stream(self, url: str, begun: Callable[[bytes], object]) -> Answer:
-        with self.session.get(url, stream=True, timeout=PATIENCE) as response:
-            parts = response.iter_content(None)
-            begun(first := next(parts))
-            return self._answer(response, first + b"".join(parts))
-
-    @staticmethod
-    def _answer(response: requests.Response, body: bytes) -> Answer:
-        return Answer(response.status_code, list(response.headers.items()), body, response.url)
-
-    def close(self) -> None:
-        self.session.close()
-        if self.other is not None:
-            self.other.close()
-
-
-def _httpx_body(body: Body, stream: Any) -> dict[str, Any]:
-    if body.data is not None:
-        return {"content": body.data}
-    if body.form is not None:
-        return {"files": {MULTIPART_NAME: body.form}}
-    return {} if stream is None else {"content": stream}
-
-
-def _httpx_headers(body: Body, headers: Mapping[str, str] | None) -> dict[str, str]:
-    if body.file is None:
-        return dict(headers or {})
-    # httpx takes the length of the whole file, also where it does not stand at its beginning.
-    return {"Content-Length": str(_left(body.file)), **(headers or {})}
-
-
-def _left(file: BinaryIO) -> int:
-    here = file.tell()
-    end = file.seek(0, 2)
-    file.seek(here)
-    return end - here
-
-
-def _httpx_answer(response: httpx.Response, body: bytes) -> Answer:
-    return Answer(response.status_code, response.headers.multi_items(), body, str(response.url))
-
-
-def _httpx_limits(pool_of_one: bool) -> httpx.Limits:
-    return httpx.Limits(max_connections=1) if pool_of_one else httpx.Limits(max_connections=64)
-
-
-class HttpxClient(BlockingClient):
-    name = "httpx"
-    refused = httpx.HTTPError
-    unreachable = httpx.TransportError
-
-    def open(self) -> None:
-        self.client = self._client()
-        self.other = self._client() if self.token_client == "other" else None
-        client = self.client if self.token_client == "same" else self.other
-        self.auth = self.client.auth = okta_m2m.httpx.OktaAuth(self.app, client=client, send=self.send)
-        self.client.event_hooks = {"response": [lambda response: self.seen_by_hooks.append(str(response.url))]}
-
-    def _client(self) -> httpx.Client:
-        return httpx.Client(
-            limits=_httpx_limits(self.pool_of_one),
-            timeout=self.timeout,
-            verify=trusting(self.trusted),
-            proxy=self.proxy,
-        )
-
-    def call(
-        self,
-        method: str,
-        url: str,
-        body: Body = NOTHING,
-        *,
-        headers: Mapping[str, str] | None = None,
-        follow: bool = True,
-    ) -> Answer:
-        stream = body.file or (iter(body.stream) if body.stream is not None else None)
-        response = self.client.request(
-            method, url, headers=_httpx_headers(body, headers), follow_redirects=follow, **_httpx_body(body, stream)
-        )
-        return _httpx_answer(response, response.content)
-
-    def stream(self, url: str, begun: Callable[[bytes], object]) -> Answer:
-        with self.client.stream("GET", url) as response:
-            parts = response.iter_bytes()
-            begun(first := next(parts))
-            return _httpx_answer(response, first + b"".join(parts))
-
-    def close(self) -> None:
-        self.client.close()
-        if self.other is not None:
-            self.other.close()
-
-
 # ── async clients ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -462,125 +321,10 @@ class AsyncClient(Client):
         self.watchdog.check()
 
 
-async def _asynchronously(parts: Iterable[bytes]) -> AsyncIterator[bytes]:
+async def asynchronously(parts: Iterable[bytes]) -> AsyncIterator[bytes]:
     for part in parts:
         yield part
 
 
-def _parts(file: BinaryIO) -> Iterator[bytes]:
+def parts(file: BinaryIO) -> Iterator[bytes]:
     return iter(partial(file.read, 65536), b"")
-
-
-class AsyncHttpxClient(AsyncClient):
-    replays_files = False
-
-    async def _open(self) -> None:
-        self.client = self._client()
-        self.other = self._client() if self.token_client == "other" else None
-        client = self.client if self.token_client == "same" else self.other
-        self.auth = self.client.auth = okta_m2m.httpx.OktaAuth(self.app, client=client, send=self.send)
-        self.client.event_hooks = {"response": [self._shown]}
-
-    async def _shown(self, response: httpx.Response) -> None:
-        self.seen_by_hooks.append(str(response.url))
-
-    def _client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            limits=_httpx_limits(self.pool_of_one),
-            timeout=PATIENCE,
-            verify=trusting(self.trusted),
-            proxy=self.proxy,
-        )
-
-    async def _call(self, method: str, url: str, body: Body, headers: Mapping[str, str] | None, follow: bool) -> Answer:
-        plain = _parts(body.file) if body.file is not None else body.stream
-        stream = None if plain is None else _asynchronously(plain)
-        response = await self.client.request(
-            method, url, headers=_httpx_headers(body, headers), follow_redirects=follow, **_httpx_body(body, stream)
-        )
-        return _httpx_answer(response, response.content)
-
-    async def _stream(self, url: str, begun: Callable[[bytes], object]) -> Answer:
-        async with self.client.stream("GET", url) as response:
-            parts = response.aiter_bytes()
-            begun(first := await anext(parts))
-            return _httpx_answer(response, first + b"".join([part async for part in parts]))
-
-    async def _close(self) -> None:
-        await self.client.aclose()
-        if self.other is not None:
-            await self.other.aclose()
-
-
-class HttpxAsyncioClient(AsyncHttpxClient):
-    name = "httpx-asyncio"
-    refused = httpx.HTTPError
-    unreachable = httpx.TransportError
-    backend = "asyncio"
-
-
-class HttpxTrioClient(AsyncHttpxClient):
-    name = "httpx-trio"
-    refused = httpx.HTTPError
-    unreachable = httpx.TransportError
-    backend = "trio"
-
-
-class AiohttpClient(AsyncClient):
-    name = "aiohttp"
-    refused = aiohttp.ClientError
-    unreachable = aiohttp.ClientConnectionError
-    backend = "asyncio"
-
-    async def _open(self) -> None:
-        self.other = self._session() if self.token_client == "other" else None
-        trace = aiohttp.TraceConfig()
-        trace.on_request_end.append(self._shown)
-        if self.token_client == "same":  # the session has to be there first, so each call names the middleware itself
-            self.session = self._session(trace_configs=[trace])
-            self.auth = okta_m2m.aiohttp.OktaAuth(self.app, session=self.session)
-            self.options: dict[str, Any] = {"middlewares": [self.auth]}
-        else:
-            self.auth = okta_m2m.aiohttp.OktaAuth(self.app, session=self.other, send=self.send)
-            self.session = self._session(trace_configs=[trace], middlewares=[self.auth])
-            self.options = {}
-
-    async def _shown(self, _session: object, _context: object, ended: aiohttp.TraceRequestEndParams) -> None:
-        self.seen_by_hooks.append(str(ended.url))
-
-    def _session(self, **options: Any) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(limit=1 if self.pool_of_one else 64, ssl=trusting(self.trusted))
-        return aiohttp.ClientSession(
-            connector=connector, timeout=aiohttp.ClientTimeout(total=PATIENCE), proxy=self.proxy, **options
-        )
-
-    async def _call(self, method: str, url: str, body: Body, headers: Mapping[str, str] | None, follow: bool) -> Answer:
-        data: Any = body.data or body.file
-        if body.stream is not None:
-            data = _asynchronously(body.stream)
-        if body.form is not None:
-            data = aiohttp.FormData()
-            data.add_field(MULTIPART_NAME, body.form, filename="part")
-        async with self.session.request(
-            method, url, data=data, headers=headers, allow_redirects=follow, **self.options
-        ) as response:
-            return self._answer(response, await response.read())
-
-    async def _stream(self, url: str, begun: Callable[[bytes], object]) -> Answer:
-        async with self.session.get(url, **self.options) as response:
-            begun(first := await response.content.readany())
-            return self._answer(response, first + await response.read())
-
-    @staticmethod
-    def _answer(response: aiohttp.ClientResponse, body: bytes) -> Answer:
-        return Answer(response.status, list(response.headers.items()), body, str(response.url))
-
-    async def _close(self) -> None:
-        await self.session.close()
-        if self.other is not None:
-            await self.other.close()
-
-
-CLIENTS: dict[str, type[Client]] = {
-    client.name: client for client in (RequestsClient, HttpxClient, HttpxAsyncioClient, HttpxTrioClient, AiohttpClient)
-}

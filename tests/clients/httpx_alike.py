@@ -1,0 +1,138 @@
+"""What httpx and httpx2 have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO, ClassVar
+
+from .interface import (
+    MULTIPART_NAME,
+    NOTHING,
+    PATIENCE,
+    Answer,
+    AsyncClient,
+    BlockingClient,
+    Body,
+    asynchronously,
+    parts,
+    trusting,
+)
+
+
+def _body(body: Body, stream: Any) -> dict[str, Any]:
+    if body.data is not None:
+        return {"content": body.data}
+    if body.form is not None:
+        return {"files": {MULTIPART_NAME: body.form}}
+    return {} if stream is None else {"content": stream}
+
+
+def _headers(body: Body, headers: Mapping[str, str] | None) -> dict[str, str]:
+    if body.file is None:
+        return dict(headers or {})
+    # httpx takes the length of the whole file, also where it does not stand at its beginning.
+    return {"Content-Length": str(_left(body.file)), **(headers or {})}
+
+
+def _left(file: BinaryIO) -> int:
+    here = file.tell()
+    end = file.seek(0, 2)
+    file.seek(here)
+    return end - here
+
+
+def _answer(response: Any, body: bytes) -> Answer:
+    return Answer(response.status_code, response.headers.multi_items(), body, str(response.url))
+
+
+def _limits(library: Any, pool_of_one: bool) -> Any:
+    return library.Limits(max_connections=1) if pool_of_one else library.Limits(max_connections=64)
+
+
+class BlockingHttpx(BlockingClient):
+    library: ClassVar[Any]
+    adapter: ClassVar[Any]
+
+    def open(self) -> None:
+        self.client = self._client()
+        self.other = self._client() if self.token_client == "other" else None
+        client = self.client if self.token_client == "same" else self.other
+        self.auth = self.client.auth = self.adapter.OktaAuth(self.app, client=client, send=self.send)
+        self.client.event_hooks = {"response": [lambda response: self.seen_by_hooks.append(str(response.url))]}
+
+    def _client(self) -> Any:
+        return self.library.Client(
+            limits=_limits(self.library, self.pool_of_one),
+            timeout=self.timeout,
+            verify=trusting(self.trusted),
+            proxy=self.proxy,
+        )
+
+    def call(
+        self,
+        method: str,
+        url: str,
+        body: Body = NOTHING,
+        *,
+        headers: Mapping[str, str] | None = None,
+        follow: bool = True,
+    ) -> Answer:
+        stream = body.file or (iter(body.stream) if body.stream is not None else None)
+        response = self.client.request(
+            method, url, headers=_headers(body, headers), follow_redirects=follow, **_body(body, stream)
+        )
+        return _answer(response, response.content)
+
+    def stream(self, url: str, begun: Callable[[bytes], object]) -> Answer:
+        with self.client.stream("GET", url) as response:
+            parts = response.iter_bytes()
+            begun(first := next(parts))
+            return _answer(response, first + b"".join(parts))
+
+    def close(self) -> None:
+        self.client.close()
+        if self.other is not None:
+            self.other.close()
+
+
+class AsyncHttpx(AsyncClient):
+    library: ClassVar[Any]
+    adapter: ClassVar[Any]
+    replays_files = False
+
+    async def _open(self) -> None:
+        self.client = self._client()
+        self.other = self._client() if self.token_client == "other" else None
+        client = self.client if self.token_client == "same" else self.other
+        self.auth = self.client.auth = self.adapter.OktaAuth(self.app, client=client, send=self.send)
+        self.client.event_hooks = {"response": [self._shown]}
+
+    async def _shown(self, response: Any) -> None:
+        self.seen_by_hooks.append(str(response.url))
+
+    def _client(self) -> Any:
+        return self.library.AsyncClient(
+            limits=_limits(self.library, self.pool_of_one),
+            timeout=PATIENCE,
+            verify=trusting(self.trusted),
+            proxy=self.proxy,
+        )
+
+    async def _call(self, method: str, url: str, body: Body, headers: Mapping[str, str] | None, follow: bool) -> Answer:
+        plain = parts(body.file) if body.file is not None else body.stream
+        stream = None if plain is None else asynchronously(plain)
+        response = await self.client.request(
+            method, url, headers=_headers(body, headers), follow_redirects=follow, **_body(body, stream)
+        )
+        return _answer(response, response.content)
+
+    async def _stream(self, url: str, begun: Callable[[bytes], object]) -> Answer:
+        async with self.client.stream("GET", url) as response:
+            parts = response.aiter_bytes()
+            begun(first := await anext(parts))
+            return _answer(response, first + b"".join([part async for part in parts]))
+
+    async def _close(self) -> None:
+        await self.client.aclose()
+        if self.other is not None:
+            await self.other.aclose()

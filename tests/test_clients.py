@@ -1,0 +1,100 @@
+"""Promises about what only one HTTP library has: its retries, its prepared requests, its hooks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import httpx2
+import pytest
+import requests.adapters
+import urllib3
+
+import okta_m2m.httpx
+import okta_m2m.httpx2
+import okta_m2m.requests
+from clients import Body
+from clients.httpx_alike import BlockingHttpx
+from clients.of_httpx import HttpxClient
+from clients.of_httpx2 import Httpx2Client
+from clients.of_requests import RequestsClient
+from okta_m2m.testing import FakeOkta
+from test_conformance import CONTENT, USERS, Service, sha
+
+
+def test_retries_of_urllib3_beneath_requests_are_healed(okta: FakeOkta, new_service: Service, binding: str) -> None:
+    client = RequestsClient(new_service(okta, dpop_bound=binding == "dpop"))
+    retry = urllib3.Retry(3, status_forcelist=[503], backoff_factor=0, allowed_methods=None)
+    client.session.mount("http://", requests.adapters.HTTPAdapter(max_retries=retry))
+    try:
+        assert client.get(okta.url + USERS).status == 200
+        for _ in range(3):
+            okta.next(503, on=USERS)
+            answer = client.post(okta.url + USERS, Body(data=CONTENT))
+            assert answer.status == 200
+            assert answer.received == sha(CONTENT)
+    finally:
+        client.close()
+    assert okta.tokens_minted == 1
+
+
+@pytest.mark.parametrize("alike", [HttpxClient, Httpx2Client])
+def test_retries_of_an_httpx_transport_are_healed(
+    okta: FakeOkta, new_service: Service, binding: str, alike: type[BlockingHttpx]
+) -> None:
+    # httpx's own retries concern connections only; so this one is a transport that sends again.
+    class Again(alike.library.HTTPTransport):  # type: ignore[name-defined]  # the library is a parameter
+        def handle_request(self, request: Any) -> Any:
+            response = super().handle_request(request)
+            if response.status_code == 503:
+                response.close()
+                response = super().handle_request(request)
+            return response
+
+    client = alike(new_service(okta, dpop_bound=binding == "dpop"))
+    client.client._transport = Again()
+    client.client._mounts = {}
+    try:
+        assert client.get(okta.url + USERS).status == 200
+        okta.next(503, on=USERS)
+        assert client.post(okta.url + USERS, Body(data=CONTENT)).received == sha(CONTENT)
+    finally:
+        client.close()
+    assert okta.tokens_minted == 1
+
+
+def test_a_prepared_request_of_requests_may_be_sent_again_and_late(
+    okta: FakeOkta, new_service: Service, binding: str
+) -> None:
+    client = RequestsClient(new_service(okta, dpop_bound=binding == "dpop"))
+    try:
+        prepared = client.session.prepare_request(requests.Request("POST", okta.url + USERS, data=CONTENT))
+        for _ in range(2):
+            assert client.session.send(prepared, timeout=20).status_code == 200
+        okta.revoke_all()
+        for _ in range(2):
+            assert client.session.send(prepared, timeout=20).status_code == 200
+    finally:
+        client.close()
+    assert okta.tokens_minted == 2
+
+
+def test_auth_may_be_given_to_one_call_alone(okta: FakeOkta, new_service: Service, binding: str) -> None:
+    app = new_service(okta, dpop_bound=binding == "dpop")
+    adapters: dict[Any, Any] = {requests: okta_m2m.requests, httpx: okta_m2m.httpx, httpx2: okta_m2m.httpx2}
+    for library, adapter in adapters.items():
+        assert library.get(okta.url + USERS, auth=adapter.OktaAuth(app), timeout=20).status_code == 200
+        assert library.get(okta.url + USERS, timeout=20).status_code == 401
+    assert okta.tokens_minted == 1
+
+
+def test_hooks_of_requests_that_raise_see_only_the_healed_answer(
+    okta: FakeOkta, new_service: Service, binding: str
+) -> None:
+    client = RequestsClient(new_service(okta, dpop_bound=binding == "dpop"))
+    client.session.hooks["response"].append(lambda response, **_: response.raise_for_status())
+    try:
+        okta.next(401, on=USERS)
+        assert client.get(okta.url + USERS).status == 200
+    finally:
+        client.close()
