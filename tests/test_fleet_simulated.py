@@ -72,6 +72,7 @@ class Worker:
 
     def __init__(self, world: FleetWorld) -> None:
         steady, skew = world.random.uniform(0, 1e6), world.random.uniform(-0.5, 0.5)
+        self.steady = steady
         self.tasks: list[WorkersTask] = []
         self.alive = True
         self.app = ServiceApp(
@@ -187,6 +188,14 @@ class FleetWorld(World):
         for call in calls:
             assert isinstance(call.result, Token), call.error
             assert call.finished - call.began <= LEASE + 1.0, "waited for longer than a lease"
+        served: dict[Worker, Task] = {}
+        for call in calls:
+            assert isinstance(call, WorkersTask)
+            last = served.get(call.worker)
+            if last is not None and last.finished < call.began:
+                works = last.result.usable(call.worker.steady + call.began)
+                assert not works or set(call.effects) <= {"Spawn"}, "a call waited although its token worked"
+            served[call.worker] = call
         for one, other in pairwise(self.conversations):
             if other - one < LEASE:
                 assert any(one <= death <= other for death in self.deaths), "two exchanges within one lease"

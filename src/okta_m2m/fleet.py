@@ -186,8 +186,8 @@ class Fleet:
             if found is not None:
                 self._up()
             else:
-                found = yield from fetch()
-                yield from self._saved(places[0], owner, found)
+                fetched = yield from fetch()
+                found = yield from self._saved(places[0], owner, fetched, wanted)
         except OktaM2MError:
             _land(ended)
             yield from Wait(released, self._timeout)
@@ -202,12 +202,17 @@ class Fleet:
 
         Both are done here, one after the other: an extension on its way while another gave it back would renew it.
         """
+        extended = self._clock.now()
         while not (yield from Wait(ended, LEASE / 3)):
-            if self._clock.now() >= deadline:
+            asked = self._clock.now()
+            if asked >= deadline:
                 break
+            if asked >= extended + LEASE:
+                return  # we were away for too long; to claim it anew would open the fence to an older token
             try:
                 if not (yield from Claim(self._store, self._timeout, key, owner, LEASE)):
-                    return  # we were away for too long: it is another's now
+                    return
+                extended = asked
             except StoreFailed as failed:
                 self._failed(failed)
         try:
@@ -215,17 +220,21 @@ class Fleet:
         except StoreFailed as failed:
             self._failed(failed)
 
-    def _saved(self, place: _Place, owner: str, fetched: Shared) -> Flow[None]:
+    def _saved(self, place: _Place, owner: str, fetched: Shared, wanted: Callable[[Token], bool]) -> Flow[Shared]:
+        """Saves what was fetched; if a better token is there meanwhile (the store lost our claim), answers that instead."""
         left = fetched[0].usable_until - self._clock.now()
         if left <= 0:
-            return
-        sealed = place.seal.seal(place.key, self._written(fetched))
+            return fetched
         try:
-            yield from self._ask(Save(self._store, self._timeout, place.key, sealed, left, owner))
+            better = yield from self._load([place], wanted)
+            if better is None:
+                sealed = place.seal.seal(place.key, self._written(fetched))
+                yield from self._ask(Save(self._store, self._timeout, place.key, sealed, left, owner))
         except StoreFailed as failed:
             self._failed(failed)
-        else:
-            self._up()
+            return fetched
+        self._up()
+        return better or fetched
 
     def _load(self, places: Sequence[_Place], wanted: Callable[[Token], bool]) -> Flow[Shared | None]:
         for place in places:
