@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import random
 import re
 from collections import deque
@@ -286,11 +287,16 @@ class ServiceApp:
         """The service app of the settings that Okta's own SDKs read: argument > environment (``OKTA_CLIENT_*``) >
         ``./okta.yaml`` > ``~/.okta/okta.yaml``, setting by setting.
 
-        ``files=False`` reads no file; ``environ`` stands in for ``os.environ``. Every other argument is one of
-        :class:`ServiceApp`'s own. Raises :class:`~okta_m2m.errors.ConfigurationError` naming the setting and its source.
+        ``OKTA_M2M_STORE`` names the store where processes share the token (:func:`~okta_m2m.stores.store_from_url`),
+        unless ``store`` is given. ``files=False`` reads no file; ``environ`` stands in for ``os.environ``. Every other
+        argument is one of :class:`ServiceApp`'s own. Raises :class:`~okta_m2m.errors.ConfigurationError` naming the
+        setting and its source.
         """
         settings = read_settings(files=files, environ=environ, **arguments)
-        return cls(**settings.arguments())
+        own = settings.arguments()
+        if own.get("store") is None:
+            own["store"] = _named_store(os.environ if environ is None else environ)
+        return cls(**own)
 
     # ── the hit ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -739,6 +745,18 @@ class ServiceApp:
 
 
 # ── what the constructor checks ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def _named_store(environ: Mapping[str, str]) -> Store | None:
+    url = environ.get("OKTA_M2M_STORE", "").strip()
+    if not url:
+        return None
+    from .stores import store_from_url
+
+    try:
+        return store_from_url(url)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"environment variable OKTA_M2M_STORE: {error}") from None
 
 
 def _listed(values: Iterable[str], name: str) -> list[str]:
