@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
+from aiohttp.hdrs import AUTHORIZATION
 
 from .effects import Attempt, Discard, Peek, Request, Response, SendFailed
 from .errors import Kinds, OktaM2MError, TokenUnreachable
@@ -50,6 +51,7 @@ class OktaAuth:
         self.app = app
         self._session = session
         self._sender = send
+        self._redirected = False  # whether a redirect was ever answered; a weak dictionary is slow to ask
         self._redirects: WeakKeyDictionary[asyncio.Task[Any], _Redirect] = WeakKeyDictionary()
 
     def _runtime(self, session: aiohttp.ClientSession | None) -> Asyncio:
@@ -65,11 +67,31 @@ class OktaAuth:
         return await arun(self.app.headers(method, url), self._runtime(None))
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        # What app.ready() does for a Bearer token, without its frame, and without writing out the URL, which alone costs
+        # more than all of this: scheme and authority are compared exactly instead, by slots of yarl's. Where a yarl has
+        # none of that name, the long way below is taken.
+        app = self.app
+        held = app._held
+        if held is not None and (ready := held.ready) is not None and not self._redirected:
+            url, now, authorization = request.url, app._now, ready.authorization
+            try:
+                fresh = now() < held.look_at and url._scheme in app.origins.schemes.get(url._netloc, ())
+            except AttributeError:
+                fresh = False
+            # One look-up for both: is there a header of the caller's own, and if not, there is ours.
+            if fresh and request.headers.setdefault(AUTHORIZATION, authorization) is authorization:
+                response = await handler(request)
+                if response.status < 300:
+                    return response
+                return await self._judged(request, handler, ready.token, response)
+        return await self._considered(request, handler)
+
+    async def _considered(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         url, method = str(request.url), request.method
         if "Authorization" in request.headers:
             self.app.leave_alone(url)
             return await handler(request)
-        if len(self._redirects) and self._led_astray(request):
+        if self._led_astray(request):
             return self._noted(request, await handler(request))
         ready = self.app.ready(method, url)
         if ready is not None:
@@ -77,9 +99,6 @@ class OktaAuth:
             request.headers["Authorization"] = ready.authorization
             if ready.proof is not None:
                 request.headers["DPoP"] = ready.proof
-            response = await handler(request)
-            if response.status < 300 and ready.proof is None:
-                return response
         else:
             flow = self.app.authorize(method, url, replayable=False)
             step = await aadvance(flow, self._runtime(request.session))
@@ -88,7 +107,11 @@ class OktaAuth:
                 return self._noted(request, await handler(request))
             token = step.token
             request.headers.update(step.headers)
-            response = await handler(request)
+        return await self._judged(request, handler, token, await handler(request))
+
+    async def _judged(
+        self, request: ClientRequest, handler: ClientHandlerType, token: Token, response: ClientResponse
+    ) -> ClientResponse:
         if response.status == 401 or token.dpop_bound:
             response = await self._answered(request, handler, token, response)
         return self._noted(request, response)
@@ -100,6 +123,7 @@ class OktaAuth:
         task = asyncio.current_task()
         if task is not None and response.status in (301, 302, 303, 307, 308):
             trusted = origin_of(str(request.url)) if "Authorization" in request.headers else None
+            self._redirected = True
             self._redirects[task] = _Redirect(request._timer, trusted)
         return response
 
