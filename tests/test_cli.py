@@ -301,8 +301,11 @@ def test_ctrl_c_ends_the_demo_in_one_line(home: Path) -> None:
     assert "Traceback" not in shown.output
 
 
-def on_a_terminal(home: Path, *arguments: str, interrupted: bool = False, **variables: str) -> Any:
-    """Runs the command on a pseudo-terminal of 100 columns; ``interrupted``: with SIGINT as soon as something is shown."""
+def on_a_terminal(
+    home: Path, *arguments: str, interrupted: bool = False, typed: str = "", **variables: str
+) -> SimpleNamespace:
+    """Runs the command on a pseudo-terminal of 100 columns; ``interrupted``: with SIGINT as soon as something is shown;
+    ``typed``: what is answered to its first prompt."""
     import fcntl
     import pty
     import struct
@@ -319,6 +322,9 @@ def on_a_terminal(home: Path, *arguments: str, interrupted: bool = False, **vari
         try:
             while chunk := os.read(ours, 65536):
                 output += chunk
+                if typed and output.endswith(b": "):  # the space comes when nothing typed is thrown away any more
+                    os.write(ours, f"{typed}\n".encode())
+                    typed = ""
                 if interrupted and b"token 1" in output:
                     process.send_signal(signal.SIGINT)
                     interrupted = False

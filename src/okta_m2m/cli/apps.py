@@ -352,4 +352,6 @@ class _Bar:
 
     def told(self, result: GrantResult) -> None:
         self._progress.advance(self._task)
+        if self._moves:
+            self._progress.refresh()
         self._output.print(f"{result.outcome:<10}{result.scope}", soft_wrap=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -36,20 +37,32 @@ def serve(host: str, port: int, *, dpop: bool) -> None:
             # Who listens everywhere is called by a name: that of this machine, to which a container's port is published.
             return f"http://localhost:{self.server.port}" if host in EVERYWHERE else super().url
 
+    _check_free(host, port)
     okta = Served(dpop="required" if dpop else "optional")
     okta.server.host, okta.server.wanted_port = host, port
-    try:
+    over = threading.Event()
+    with suppress(ValueError, AttributeError):  # in a thread, or where there is no such signal
+        signal.signal(signal.SIGTERM, lambda *_: over.set())
+    with suppress(KeyboardInterrupt):
         okta.start()
+        try:
+            _announce(okta)
+            while not over.wait(0.5):  # without a limit, Windows would not hear Ctrl-C
+                pass
+        finally:
+            _tidy_up(okta)
+            okta.stop()
+
+
+def _check_free(host: str, port: int) -> None:
+    # werkzeug, which is asked next, ends the whole process instead of raising.
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, port), family=family).close()
     except OSError as error:
         raise ConfigurationError(
             f"{host}:{port} cannot be listened on ({error.strerror}). Choose another --port or --host."
         ) from None
-    try:
-        _announce(okta)
-        _wait()
-    finally:
-        _tidy_up(okta)
-        okta.stop()
 
 
 def _settings(okta: Any) -> str:
@@ -80,12 +93,3 @@ def _tidy_up(okta: Any) -> None:
     with suppress(OSError, ValueError):
         if SETTINGS.read_text(encoding="utf-8") == _settings(okta):
             SETTINGS.unlink()
-
-
-def _wait() -> None:
-    over = threading.Event()
-    with suppress(ValueError, AttributeError):  # in a thread, or where there is no such signal
-        signal.signal(signal.SIGTERM, lambda *_: over.set())
-    with suppress(KeyboardInterrupt):
-        while not over.wait(0.5):  # without a limit, Windows would not hear Ctrl-C
-            pass
