@@ -42,6 +42,8 @@ MOST_READ = 1 << 20  # bytes of an answer of the token endpoint
 MOST_DRAINED = 1 << 16  # bytes of a rejected answer; beyond that a new connection is cheaper
 LONGEST_DRAIN = 1.0  # seconds, where they can be limited: on an event loop; else it is the caller's own timeout
 
+OURS = frozenset({b"authorization", b"dpop"})
+
 Rewind: TypeAlias = Callable[[], object] | None
 RequestT = TypeVar("RequestT", "httpx.Request", "httpx2.Request")
 ResponseT = TypeVar("ResponseT", "httpx.Response", "httpx2.Response")
@@ -85,29 +87,64 @@ class Flows(Generic[RequestT, ResponseT, ClientT]):
         """The same on an event loop."""
         return await arun(self.app.headers(method, url), self._loop())
 
+    def _hit(self, request: RequestT) -> bool:
+        """Sets the header of a fresh Bearer token, where that needs no flow.
+
+        What ``app.ready()`` does, without writing out the URL and past the methods of ``Headers``, of which each one
+        costs more than all of this. Scheme, host and port are compared exactly, without userinfo; where a version of
+        the library has other parts, ``False`` sends the call the long way, as for whatever is not plain.
+        """
+        app = self.app
+        held = app._held
+        if held is None or held.authorization is None:
+            return False
+        try:
+            now, url, fields = app._now, request.url._uri_reference, request.headers._list
+            authority = url.host if url.port is None else f"{url.host}:{url.port}"
+            if (
+                now() >= held.look_at
+                or url.userinfo
+                or url.scheme not in app.origins.schemes.get(authority, ())
+                or type(request.stream) is not self._library.in_memory
+            ):
+                return False
+        except AttributeError:
+            return False
+        for field in fields:
+            if field[1] in OURS:
+                return False
+        fields.append((b"Authorization", b"authorization", held.authorization.encode("ascii")))
+        return True
+
     def sync_auth_flow(self, request: RequestT) -> Generator[RequestT, ResponseT, None]:
-        if "Authorization" in request.headers:
-            self.app.leave_alone(str(request.url))
-            yield request
-            return
-        rewind = self._library.rewinder(request)
-        ready = self.app.ready(request.method, str(request.url))
-        if ready is None:
-            step = advance(
-                flow := self.app.authorize(request.method, str(request.url), replayable=False), self._threads
-            )
-            flow.close()  # where a redirect led shows only in the answer
-            if not isinstance(step, Attempt) or step.token is None:
+        if self._hit(request):
+            response = yield request
+            if response.status_code != 401:
+                return
+            rewind = self._library.rewinder(request)  # not too late: the body is in memory
+        else:
+            if "Authorization" in request.headers:
+                self.app.leave_alone(str(request.url))
                 yield request
                 return
-            request.headers.update(step.headers)
-        else:
-            request.headers["Authorization"] = ready.authorization
-            if ready.proof is not None:
-                request.headers["DPoP"] = ready.proof
-        if "DPoP" in request.headers:
-            request.extensions["trace"] = self._trace(request)
-        response = yield request
+            rewind = self._library.rewinder(request)
+            ready = self.app.ready(request.method, str(request.url))
+            if ready is None:
+                step = advance(
+                    flow := self.app.authorize(request.method, str(request.url), replayable=False), self._threads
+                )
+                flow.close()  # where a redirect led shows only in the answer
+                if not isinstance(step, Attempt) or step.token is None:
+                    yield request
+                    return
+                request.headers.update(step.headers)
+            else:
+                request.headers["Authorization"] = ready.authorization
+                if ready.proof is not None:
+                    request.headers["DPoP"] = ready.proof
+            if "DPoP" in request.headers:
+                request.extensions["trace"] = self._trace(request)
+            response = yield request
         sent = response.request.headers.get("Authorization")
         if sent is None or (response.status_code != 401 and "DPoP" not in request.headers):
             return
@@ -130,27 +167,33 @@ class Flows(Generic[RequestT, ResponseT, ClientT]):
             flow.close()
 
     async def async_auth_flow(self, request: RequestT) -> AsyncGenerator[RequestT, ResponseT]:
-        if "Authorization" in request.headers:
-            self.app.leave_alone(str(request.url))
-            yield request
-            return
-        rewind = self._library.rewinder(request)
-        ready = self.app.ready(request.method, str(request.url))
-        if ready is None:
-            flow = self.app.authorize(request.method, str(request.url), replayable=False)
-            step = await aadvance(flow, self._loop())
-            flow.close()  # where a redirect led shows only in the answer
-            if not isinstance(step, Attempt) or step.token is None:
+        if self._hit(request):
+            response = yield request
+            if response.status_code != 401:
+                return
+            rewind = self._library.rewinder(request)  # not too late: the body is in memory
+        else:
+            if "Authorization" in request.headers:
+                self.app.leave_alone(str(request.url))
                 yield request
                 return
-            request.headers.update(step.headers)
-        else:
-            request.headers["Authorization"] = ready.authorization
-            if ready.proof is not None:
-                request.headers["DPoP"] = ready.proof
-        if "DPoP" in request.headers:
-            request.extensions["trace"] = self._atrace(request)
-        response = yield request
+            rewind = self._library.rewinder(request)
+            ready = self.app.ready(request.method, str(request.url))
+            if ready is None:
+                flow = self.app.authorize(request.method, str(request.url), replayable=False)
+                step = await aadvance(flow, self._loop())
+                flow.close()  # where a redirect led shows only in the answer
+                if not isinstance(step, Attempt) or step.token is None:
+                    yield request
+                    return
+                request.headers.update(step.headers)
+            else:
+                request.headers["Authorization"] = ready.authorization
+                if ready.proof is not None:
+                    request.headers["DPoP"] = ready.proof
+            if "DPoP" in request.headers:
+                request.extensions["trace"] = self._atrace(request)
+            response = yield request
         sent = response.request.headers.get("Authorization")
         if sent is None or (response.status_code != 401 and "DPoP" not in request.headers):
             return
@@ -289,6 +332,7 @@ class Library:
 
     def __init__(self, library: Any) -> None:
         self.httpx = library
+        self.in_memory: Any = library.ByteStream
         self.kinds: Kinds = {OktaM2MError: library.HTTPError, TokenUnreachable: library.TransportError}
         # Each library takes for a body only what is of its own class.
         self._peeked: Any = type("Peeked", (_Peeked, library.SyncByteStream), {})

@@ -72,8 +72,8 @@ class OktaAuth:
         # none of that name, the long way below is taken.
         app = self.app
         held = app._held
-        if held is not None and (ready := held.ready) is not None and not self._redirected:
-            url, now, authorization = request.url, app._now, ready.authorization
+        if held is not None and (authorization := held.authorization) is not None and not self._redirected:
+            url, now = request.url, app._now
             try:
                 fresh = now() < held.look_at and url._scheme in app.origins.schemes.get(url._netloc, ())
             except AttributeError:
@@ -83,7 +83,7 @@ class OktaAuth:
                 response = await handler(request)
                 if response.status < 300:
                     return response
-                return await self._judged(request, handler, ready.token, response)
+                return await self._judged(request, handler, held.token, response)
         return await self._considered(request, handler)
 
     async def _considered(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:

@@ -65,7 +65,7 @@ class OktaAuth(AuthBase):
         # requests makes it (headers of another type, no URL) takes the long way below.
         app = self.app
         held = app._held
-        if held is not None and (ready := held.ready) is not None:
+        if held is not None and held.authorization is not None:
             try:
                 fields, now, body = request.headers._store, app._now, request.body  # type: ignore[attr-defined]
                 if (
@@ -75,7 +75,7 @@ class OktaAuth(AuthBase):
                     and (body is None or isinstance(body, (bytes, str)))  # a tuple: a union is built on each call
                 ):
                     request.hooks["response"].append(self._hook)
-                    fields["authorization"] = ("Authorization", ready.authorization)
+                    fields["authorization"] = ("Authorization", held.authorization)
                     return request
             except AttributeError:
                 pass

@@ -102,7 +102,7 @@ class _Held:
 
     token: Token
     look_at: float
-    ready: Ready | None  # None for a bound token: its proof differs from call to call
+    authorization: str | None  # what a Bearer token sends; a bound one's proof differs from call to call
     proofs: DPoPProofs | None  # by the key that a bound token is bound to
 
 
@@ -304,13 +304,15 @@ class ServiceApp:
         """What to send with a call if that needs no flow: a fresh token, and an origin that is plainly allowed.
 
         One clock read and one comparison of prefixes; for a bound token also a signature, where the key is in memory.
+        The adapters of this package look at the same facts by themselves (``_held``, ``_now``, ``_prefixes``), because a
+        frame and an answer of its own are half of what a hit costs.
         """
         held = self._held
         if held is None or self._now() >= held.look_at or not url.startswith(self._prefixes):
             return None
-        if held.ready is not None:
-            return held.ready
         token, proofs = held.token, held.proofs
+        if held.authorization is not None:
+            return Ready(token, held.authorization, None)
         if proofs is None or not proofs.in_memory:
             return None
         proof = proofs.proof_now(method, url, self._endpoint.okta_clock.now(), self._nonces.get(url), token)
@@ -616,9 +618,9 @@ class ServiceApp:
     def _fresh(self, token: Token) -> _Held:
         share = RENEWAL_SHARE if self._fleet is None else RENEWAL_SHARE_OF_MANY
         spent = random.uniform(*share)  # noqa: S311 (spreads load; nothing secret hangs on it)
-        ready = None if token.dpop_bound else Ready(token, token.authorization, None)
+        authorization = None if token.dpop_bound else token.authorization
         proofs = self._bound.get(token.value) if token.dpop_bound else None
-        return _Held(token, min(token.sent_at + spent * token.expires_in, token.usable_until), ready, proofs)
+        return _Held(token, min(token.sent_at + spent * token.expires_in, token.usable_until), authorization, proofs)
 
     def _end(self, flight: Flight, outcome: Outcome) -> None:
         """Lands a flight. If it was abandoned, the next call looks after the token again at once."""
