@@ -28,7 +28,7 @@ LAYERS = [
     # deeds
     {"runtimes"},
     # adapters, one HTTP library each
-    {"requests", "httpx", "httpx2", "_httpx_flows", "aiohttp", "niquests"},
+    {"requests", "httpx", "httpx2", "_httpx_flows", "aiohttp", "niquests", "_requests_flows"},
     # beside the library: what a program's own code doesn't import at run time
     {"management", "provisioning", "rotation", "introspection", "doctor"},
     # the command

@@ -31,6 +31,7 @@ LIBRARIES = {
     "httpx": ["HttpxClient", "HttpxAsyncioClient", "HttpxTrioClient"],
     "httpx2": ["Httpx2Client", "Httpx2AsyncioClient", "Httpx2TrioClient"],
     "aiohttp": ["AiohttpClient"],
+    "niquests": ["NiquestsClient", "AsyncNiquestsClient"],
 }
 
 CLIENTS: dict[str, type[Client]] = {}

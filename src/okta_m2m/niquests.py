@@ -1,0 +1,219 @@
+"""``session.auth = OktaAuth(app)`` for niquests, and ``AsyncOktaAuth`` for its ``AsyncSession``.
+
+In a multiplexed session the answer is a promise, and its hook is called when it has come, after redirects. What the hook
+returns is then of no account, so the answer that the caller holds becomes the healed one; and a redirect takes a bound
+token no further, because nobody can be asked for the proof of the next hop.
+
+Invariant: no policy in here; what is done for a ``Session`` is done in ``_requests_flows.py``, for requests too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import nullcontext, suppress
+from datetime import timedelta
+from functools import partial
+from typing import Any, NoReturn
+
+import niquests  # pyright: ignore[reportMissingImports]  # never beside urllib3, so not where this is checked
+from niquests.packages import urllib3  # pyright: ignore[reportMissingImports]  # the same
+
+from ._requests_flows import (
+    MOST_DRAINED,
+    MOST_READ,
+    Flows,
+    Library,
+    attach,
+    fields_of,
+    headers_of,
+    is_ours,
+    judged,
+    next_hop,
+    prepare,
+)
+from .effects import Attempt, Discard, Peek, Request, Response, SendFailed
+from .runtimes import Asyncio, AsyncSender, Done, aadvance, arun
+from .service_app import ServiceApp
+from .tokens import Token, not_picklable
+
+__all__ = ["AsyncOktaAuth", "OktaAuth"]
+
+LONGEST_DRAIN = 1.0  # seconds for a rejected answer, on an event loop
+
+NOW = {"multiplexed": False}
+
+
+class OktaAuth(Flows[niquests.PreparedRequest, niquests.Response, niquests.Session]):
+    """Gives every request of a session, or a single one, the app's token: ``niquests.get(url, auth=OktaAuth(app))``.
+
+    - ``session``: whose proxies, CA, client certificate and adapters the token request uses; by default a short-lived
+      session with those of the environment.
+    - ``send``: sends the token request instead.
+
+    A call raises the :class:`~okta_m2m.errors.OktaM2MError` that kept it from getting a token; it is a
+    ``niquests.RequestException`` too, and a ``niquests.ConnectionError`` where the token endpoint was not reached.
+    """
+
+    _library = Library(niquests, urllib3, niquests.Session.__new__(niquests.Session), **NOW)
+
+    def __call__(self, request: niquests.PreparedRequest) -> niquests.PreparedRequest:
+        return _kept_from_hops(super().__call__(request))
+
+    def _answered(self, response: niquests.Response, position: int | None = None, **settings: Any) -> niquests.Response:
+        vars(response.request).pop("copy", None)
+        answered = super()._answered(response, position, **{**settings, **NOW})
+        return _given(response, answered, settings)
+
+
+class AsyncOktaAuth:
+    """The same for an ``AsyncSession``; ``session`` is one too, and ``send`` awaitable."""
+
+    _library = OktaAuth._library
+
+    def __init__(
+        self, app: ServiceApp, *, session: niquests.AsyncSession | None = None, send: AsyncSender | None = None
+    ) -> None:
+        self.app = app
+        self._session = session
+        self._runtime = Asyncio(send or self._send, self._library.kinds)
+
+    async def atoken(self) -> Token:
+        """A usable token, for what is not a call of this client."""
+        return await arun(self.app.obtain(), self._runtime)
+
+    async def aheaders(self, method: str, url: str) -> dict[str, str]:
+        """The headers for one call that this client does not make; with DPoP, for one attempt at it."""
+        return await arun(self.app.headers(method, url), self._runtime)
+
+    async def __call__(self, request: niquests.PreparedRequest) -> niquests.PreparedRequest:
+        if not is_ours(self.app, request):
+            return request
+        method, url = request.method or "", request.url or ""
+        ready = self.app.ready(method, url)
+        if ready is None:
+            flow = self.app.authorize(method, url, replayable=False)
+            step = await aadvance(flow, self._runtime)
+            flow.close()  # niquests sends the request itself; the answer is judged from its hook
+            if isinstance(step, Attempt) and step.token is not None:
+                attach(request, step.headers, self._answered)
+        else:
+            attach(request, headers_of(ready), self._answered)
+        return _kept_from_hops(request)
+
+    async def _answered(
+        self, response: niquests.AsyncResponse, position: int | None = None, **settings: Any
+    ) -> niquests.AsyncResponse:
+        """The response hook: sees each answer, each 3xx among them before it is followed."""
+        request, answered = response.request, response
+        vars(request).pop("copy", None)
+        flow = judged(self.app, self._library, response, position)
+        if flow is None:
+            return response
+        try:
+            step = await aadvance(flow, self._runtime)
+            while not isinstance(step, Done):
+                answer: object = None
+                match step:
+                    case Attempt(headers):
+                        prepare(request, headers, position)
+                        began = time.perf_counter()
+                        answered = await answered.connection.send(request, **{**settings, **NOW})
+                        answered.elapsed = timedelta(seconds=time.perf_counter() - began)
+                        answer = self._library.seen(answered)
+                    case Peek(limit):
+                        answer = await _peek(self._library, answered, limit)
+                    case Discard():
+                        await _discard(self._library, answered)
+                step = await aadvance(flow, self._runtime, answer)
+        finally:
+            flow.close()
+        hop = next_hop(self.app, self._library, answered)
+        if hop is not None:
+            request.headers.update(await self.aheaders(*hop))
+        return _given(response, answered, settings)
+
+    async def _send(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 (the effect's own)
+        try:
+            async with (
+                asyncio.timeout(timeout),
+                niquests.AsyncSession() if self._session is None else nullcontext(self._session) as session,
+            ):
+                # Prepared by hand: the session's own auth, headers, parameters and cookies are not for Okta.
+                prepared = niquests.Request(
+                    request.method, request.url, dict(request.headers), data=request.body
+                ).prepare()
+                settings = {**session.merge_environment_settings(request.url, {}, True, None, None), **NOW}
+                response = await session.send(prepared, timeout=timeout, allow_redirects=False, **settings)
+                try:
+                    body = bytearray()
+                    async for chunk in await response.iter_content(8192):
+                        body += chunk
+                        if len(body) > MOST_READ:
+                            raise SendFailed("the answer was too long")
+                finally:
+                    await response.close()
+                return Response(response.status_code or 0, fields_of(response), bytes(body))
+        except TimeoutError as error:
+            raise SendFailed("time-out") from error
+        except (niquests.RequestException, *self._library.broken) as error:
+            raise SendFailed(f"{type(error).__name__}: {error}") from error
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        not_picklable("AsyncOktaAuth", "Set session.auth anew in the other process.")
+
+
+def _kept_from_hops(request: niquests.PreparedRequest) -> niquests.PreparedRequest:
+    """A redirect is followed with a copy of the request, in a multiplexed session before any hook of ours is called: a
+    proof is no good there. Elsewhere the hook comes first, and undoes this."""
+    if "DPoP" in request.headers:
+        request.copy = partial(_without_proof, request)
+    return request
+
+
+def _without_proof(request: niquests.PreparedRequest) -> niquests.PreparedRequest:
+    copied = type(request).copy(request)
+    copied.headers.pop("Authorization", None)
+    copied.headers.pop("DPoP", None)
+    return copied
+
+
+def _given(response: Any, answered: Any, settings: dict[str, Any]) -> Any:
+    """What the caller of a multiplexed session holds already is the object that the hook was given."""
+    if answered is response or not settings.get("multiplexed"):
+        return answered
+    vars(response).update(vars(answered))
+    return response
+
+
+async def _peek(library: Library, response: Any, limit: int) -> bytes:
+    if response._content_consumed:  # another hook has read it, and niquests has kept it
+        content: bytes = (await response.content)[:limit]
+        return content
+    raw, head = response.raw, b""
+    read = raw.read
+    with suppress(*library.broken):
+        while len(head) < limit and (chunk := await read(limit - len(head), decode_content=True)):
+            head += chunk
+
+    async def whole(amt: int | None = None, **options: Any) -> bytes:
+        """Gives out again what was read, before the rest."""
+        nonlocal head
+        if amt is None or not head:
+            given, head = head, b""
+            return given + bytes(await read(amt, **options))
+        given = head if amt < 0 else head[:amt]
+        head = head[len(given) :]
+        return given
+
+    raw.read = whole
+    return head
+
+
+async def _discard(library: Library, response: Any) -> None:
+    left = MOST_DRAINED
+    with suppress(*library.broken, TimeoutError, AttributeError):
+        async with asyncio.timeout(LONGEST_DRAIN):
+            while left > 0 and (chunk := await response.raw.read(left, decode_content=False)):
+                left -= len(chunk)
+    await response.close()
