@@ -5,6 +5,7 @@ Invariant: what a user would run is run, in a process of its own, against a Fake
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import shlex
 import signal
 import stat
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -175,6 +177,22 @@ def test_the_stand_in_listens_where_it_is_told_and_tidies_up(home: Path) -> None
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == Exit.OK
     assert (home / "okta.yaml").read_text("utf-8") == "# mine\n"
+
+
+def test_the_setup_page_shows_what_its_commands_print() -> None:
+    path = Path(__file__).parent.parent / "docs" / "make_pictures.py"
+    specification = importlib.util.spec_from_file_location("make_pictures", path)
+    assert specification is not None
+    assert specification.loader is not None
+    made = importlib.util.module_from_spec(specification)
+    sys.modules["make_pictures"] = made  # dataclasses look their module up
+    specification.loader.exec_module(made)
+    shown = list(made.run_page(made.PAGE.read_text("utf-8")))
+    assert len(shown) == 8
+    # One text for all of it, so that a kid has to be the same wherever the page names it.
+    assert made.plain("\n".join(one.on_page for one in shown)) == made.plain("\n".join(one.printed for one in shown))
+    for picture in made.PICTURES.values():
+        assert "</svg>" in (made.IMAGES / picture).read_text("utf-8")
 
 
 # ── keys ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,0 +1,190 @@
+"""Runs the commands of ``docs/setup.md`` for real, and writes what they print into the page and into ``docs/images``.
+
+    python docs/make_pictures.py
+
+A ``sh`` block that a ``text`` block follows is run; the text is what it printed. The first one starts the stand-in for
+Okta, ``okta-m2m demo --serve``, which all others call. A ``python`` block becomes the file that the next command runs.
+What differs from run to run (ports, ids, keys) is told apart from what does not by :func:`plain`; ``tests`` compare the
+page with a run of their own.
+
+Invariant: nothing on the page was written by hand that a command is said to have printed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.terminal_theme import MONOKAI
+from rich.text import Text
+
+DOCS = Path(__file__).parent
+PAGE = DOCS / "setup.md"
+IMAGES = DOCS / "images"
+COLUMNS = 96
+FOLDER = "/home/ada/billing"  # what the page shows in place of the folder of the run
+
+FENCE = re.compile(
+    r"^```python\n(?P<python>.*?)^```$|^```sh\n(?P<sh>[^`]*?)^```$\n\n^```text\n(?P<text>[^`]*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+PICTURES = {"doctor": "doctor.svg", "key rotate": "key-rotate.svg"}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A command, what the page says that it prints, and what it printed."""
+
+    command: str
+    on_page: str
+    printed: str
+
+
+def plain(text: str) -> str:
+    """Without what differs from run to run: the first kid that is named is always ``<1>``."""
+    text = re.sub(r"(localhost|127\.0\.0\.1):\d+", r"\1:PORT", text)
+    text = re.sub(r"\bpks\w{17}", "KEY-ID", re.sub(r"\b0oa\w{17}", "CLIENT-ID", text))
+    text = re.sub(r"\b00[\w-]{40}|\b00\.\.\.", "TOKEN", text)
+    text = re.sub(r'"(n|x|y)": "[\w.-]+"', r'"\1": "..."', text)
+    text = re.sub(r"\d{4}-\d\d-\d\d", "DATE", text)
+    found: dict[str, str] = {}
+    return re.sub(r"(?<![\w-])[\w-]{43}(?![\w-])", lambda kid: found.setdefault(kid[0], f"<{len(found) + 1}>"), text)
+
+
+def shortened(text: str, folder: Path) -> str:
+    """What the page shows of an output: no secret, no number that goes on for lines, no path of this machine."""
+    text = text.replace(str(folder), FOLDER)
+    text = re.sub(r"\b00[\w-]{40}", "00...", text)
+    return re.sub(r'"(n|x|y)": "([\w-]{12})[\w-]+"', r'"\1": "\2..."', text)
+
+
+def run_page(text: str) -> Iterator[Shown]:
+    """Runs the commands of a page, top to bottom, in one folder of their own."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, program = Path(name).resolve(), ""
+        with _Session(folder) as session:
+            for block in FENCE.finditer(text):
+                if block["python"] is not None:
+                    program = block["python"]
+                    continue
+                (folder / "first_call.py").write_text(program, encoding="utf-8")
+                printed = "".join(session.run(line) for line in block["sh"].splitlines())
+                yield Shown(block["sh"].strip(), block["text"], shortened(printed, folder))
+
+
+class _Session:
+    """A folder in which commands are run, and the stand-in for Okta that they call."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._served: subprocess.Popen[str] | None = None
+        kept = {
+            name: value for name, value in os.environ.items() if not re.match(r"OKTA_|.*_PROXY$|NO_COLOR", name, re.I)
+        }
+        # The lines as a terminal shows them, but without what is drawn over.
+        self.environment = {
+            **kept,
+            "HOME": str(folder),
+            "COLUMNS": str(COLUMNS),
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONIOENCODING": "utf-8",
+        }
+
+    def __enter__(self) -> _Session:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if self._served is not None:
+            self._served.terminate()
+            self._served.communicate()
+
+    def run(self, line: str, **environment: str) -> str:
+        words = shlex.split(line, comments=True)
+        if not words:
+            return ""
+        program = {"okta-m2m": [sys.executable, "-m", "okta_m2m.cli"], "python": [sys.executable]}[words[0]]
+        command = [*program, *(word for word in words[1:] if word != "&")]
+        if words[-1] == "&":
+            return self._begin(command)
+        done = subprocess.run(  # noqa: S603 (commands of this project's own page)
+            command,
+            cwd=self._folder,
+            env={**self.environment, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            timeout=120,
+            check=False,
+        )
+        # The first words of a command that fails would be taken for what it prints when all is well.
+        if done.returncode != 0 and "# fails" not in line:
+            raise RuntimeError(f"{line} ended with {done.returncode}: {done.stdout}")
+        return done.stdout
+
+    def _begin(self, command: list[str]) -> str:
+        self._served = subprocess.Popen(  # noqa: S603 (as above)
+            command,
+            cwd=self._folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+        )
+        assert self._served.stdout is not None  # noqa: S101 (it is a pipe)
+        return "".join(self._served.stdout.readline() for _ in range(3))
+
+
+def picture(title: str, coloured: str) -> str:
+    """An SVG of what a command printed."""
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        console = Console(file=nowhere, record=True, width=COLUMNS, force_terminal=True, color_system="truecolor")
+        console.print(Text(f"$ {title}", "bold"))
+        console.print(Text.from_ansi(coloured.rstrip("\n")))
+        return console.export_svg(title="okta-m2m", theme=MONOKAI, unique_id=title.replace(" ", "-"))
+
+
+@contextmanager
+def _coloured() -> Iterator[None]:
+    """Commands print in colour to a pipe, and draw nothing over."""
+    before = {name: os.environ.get(name) for name in ("FORCE_COLOR", "TTY_INTERACTIVE")}
+    os.environ.update(FORCE_COLOR="1", TTY_INTERACTIVE="0")
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def main() -> None:
+    text = PAGE.read_text("utf-8")
+    shown = iter(list(run_page(text)))
+    PAGE.write_text(
+        FENCE.sub(
+            lambda block: (
+                block[0] if block["sh"] is None else f"```sh\n{block['sh']}```\n\n```text\n{next(shown).printed}```"
+            ),
+            text,
+        ),
+        encoding="utf-8",
+    )
+    IMAGES.mkdir(exist_ok=True)
+    with _coloured():
+        for run in run_page(text):
+            for name, file in PICTURES.items():
+                if f"okta-m2m {name}" in run.command:
+                    (IMAGES / file).write_text(picture(run.command.splitlines()[0], run.printed), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
