@@ -17,6 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import nullcontext, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeAlias, TypeVar
 
 import anyio
@@ -67,6 +68,10 @@ class Flows(Generic[RequestT, ResponseT, ClientT]):
         self._sender: Any = send  # which kind it is shows only when it is used
         blocking: Any = send or self._send
         self._threads = Threads(blocking, self._library.kinds)
+        app.closes_with(run=partial(run, runtime=self._threads), arun=self._aend)
+
+    async def _aend(self, flow: Flow[None]) -> None:
+        await arun(flow, self._loop())
 
     def _loop(self) -> Asyncio | Trio:
         return running(self._sender or self._asend, self._library.kinds)

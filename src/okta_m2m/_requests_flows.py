@@ -113,6 +113,7 @@ class Flows(Generic[RequestT, ResponseT, SessionT]):
         self._session: Any = session
         self._threads = Threads(send or self._send, self._library.kinds)
         self._hook: Any = self._answered  # bound once, not on each call
+        app.closes_with(run=partial(run, runtime=self._threads))
 
     def token(self) -> Token:
         """A usable token, for what is not a call of this client."""

@@ -18,7 +18,7 @@ import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 from aiohttp.hdrs import AUTHORIZATION
 
-from .effects import Attempt, Discard, Peek, Request, Response, SendFailed
+from .effects import Attempt, Discard, Flow, Peek, Request, Response, SendFailed
 from .errors import Kinds, OktaM2MError, TokenUnreachable
 from .origins import origin_of
 from .runtimes import Asyncio, AsyncSender, Done, aadvance, arun
@@ -53,6 +53,10 @@ class OktaAuth:
         self._sender = send
         self._redirected = False  # whether a redirect was ever answered; a weak dictionary is slow to ask
         self._redirects: WeakKeyDictionary[asyncio.Task[Any], _Redirect] = WeakKeyDictionary()
+        app.closes_with(arun=self._aend)
+
+    async def _aend(self, flow: Flow[None]) -> None:
+        await arun(flow, self._runtime(None))
 
     def _runtime(self, session: aiohttp.ClientSession | None) -> Asyncio:
         """The runtime for one call; a renewal that it leaves behind goes on with the same session's settings."""

@@ -77,6 +77,7 @@ class AsyncOktaAuth:
         self.app = app
         self._session = session
         self._runtime = Asyncio(send or self._send, self._library.kinds)
+        app.closes_with(arun=partial(arun, runtime=self._runtime))
 
     async def atoken(self) -> Token:
         """A usable token, for what is not a call of this client."""

@@ -21,15 +21,16 @@ import os
 import random
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn, Self
+from urllib.parse import urlencode
 
 from .challenges import challenges
 from .clocks import SYSTEM_CLOCK, Clock
-from .effects import Attempt, Discard, Flow, Peek, Response, Snapshot, Spawn, Wait
+from .effects import Attempt, Discard, Flow, Peek, Request, Response, Send, SendFailed, Snapshot, Spawn, Wait
 from .errors import (
     ConfigurationError,
     OktaM2MError,
@@ -83,6 +84,9 @@ PEEKED: Final = 4096
 """Bytes of a 401's body by which it is judged."""
 
 MOST_ORIGINS_TOLD: Final = 1000
+
+LAST_WORDS: Final = 10.0
+"""Seconds for which closing waits for a token that is being fetched, and again for the answer to its revocation."""
 
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 section 3.3
 _SERVER_ID = re.compile(r"[A-Za-z0-9._~-]+")
@@ -138,6 +142,8 @@ class ServiceApp:
     - ``assertion_lifetime`` (seconds), ``assertion_claims``, ``assertion_audience``: the client assertion's ``exp``,
       further claims, and ``aud`` where it is not the token endpoint's URL.
     - ``htu_origins``: for each origin that a reverse proxy rewrites, the origin that the server behind it sees.
+    - ``revoke_on_close``: whether :meth:`close` has Okta revoke the token. Not together with a ``store``: the token is
+      others' too.
     - ``clock``: for simulations.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` for a setting that cannot work.
@@ -145,8 +151,10 @@ class ServiceApp:
 
     __slots__ = (
         "__weakref__",
+        "_arun",
         "_bound",
         "_clock",
+        "_closed",
         "_dpop",
         "_endpoint",
         "_first",
@@ -167,6 +175,8 @@ class ServiceApp:
         "_refusals",
         "_rejects",
         "_renewal_failures",
+        "_revocation",
+        "_run",
         "_suspect",
         "_told",
         "client_id",
@@ -197,6 +207,7 @@ class ServiceApp:
         assertion_claims: Mapping[str, Any] | None = None,
         assertion_audience: str | None = None,
         htu_origins: Mapping[str, str] | None = None,
+        revoke_on_close: bool = False,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.org_url = check_org_url(org_url)
@@ -247,6 +258,18 @@ class ServiceApp:
         self._forced = 0
         self._forced_not_before = -math.inf
         self._told: set[tuple[type[Event], str]] = set()
+        self._closed = False
+        self._run: Callable[[Flow[None]], None] | None = None
+        self._arun: Callable[[Flow[None]], Awaitable[None]] | None = None
+        self._revocation: ClientAssertions | None = None
+        if revoke_on_close:
+            if store is not None:
+                raise ConfigurationError(
+                    "revoke_on_close would take the token from every process that shares the store. Leave one of the two away."
+                )
+            self._revocation = ClientAssertions(
+                self.client_id, self._revocation_endpoint, lifetime=assertion_lifetime, claims=assertion_claims
+            )
 
     def _joined(
         self,
@@ -330,6 +353,10 @@ class ServiceApp:
             self._reject(rejected)
         deadline = self._now() + self.max_wait
         while True:
+            if self._closed:
+                raise ConfigurationError(
+                    f"The service app {self.client_id} is closed. Make another ServiceApp, or close this one later."
+                )
             now = self._now()
             token, flight, leads = self._board(now, deadline)
             if token is not None:
@@ -422,6 +449,104 @@ class ServiceApp:
     def leave_alone(self, url: str) -> None:
         """To be told by an adapter that the caller's own ``Authorization`` header was kept."""
         self._tell_once(AuthorizationKept, url, "a request with its own Authorization header", "It was sent as it is.")
+
+    # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def closes_with(
+        self,
+        run: Callable[[Flow[None]], None] | None = None,
+        arun: Callable[[Flow[None]], Awaitable[None]] | None = None,
+    ) -> None:
+        """To be told by an adapter that this app is given to: how it runs a flow, under threads or on an event loop. The
+        last one told is asked, as the app itself sends nothing."""
+        if self._revocation is None:
+            return  # nothing will be sent
+        self._run = run or self._run
+        self._arun = arun or self._arun
+
+    def close(self) -> None:
+        """Ends the app: calls that need a token are refused from now on. Closed twice is closed once.
+
+        With ``revoke_on_close`` the token is revoked at Okta (RFC 7009), through the adapter that the app was given to
+        last. Calls that are under way with it may then get a 401. That it could not be revoked is a warning in the log:
+        it ends by itself. ``with app:`` closes, too.
+        """
+        flow = self._ending()
+        if self._revocation is None:
+            flow.close()
+        elif self._run is not None:
+            self._run(flow)
+        else:
+            flow.close()
+            self._not_revoked("no adapter that works under threads has the app; await aclose() instead")
+        self._close()
+
+    async def aclose(self) -> None:
+        """The same on an event loop: ``async with app:``."""
+        flow = self._ending()
+        if self._revocation is None:
+            flow.close()
+        elif self._arun is not None:
+            await self._arun(flow)
+        else:
+            flow.close()
+            self._not_revoked("no adapter that works on an event loop has the app; call close() instead")
+        self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        await self.aclose()
+
+    def _close(self) -> None:
+        with self._flights.mutex:
+            self._closed, self._held, self._suspect = True, None, None
+
+    @property
+    def _revocation_endpoint(self) -> str:
+        return self.token_endpoint.removesuffix("/token") + "/revoke"
+
+    def _ending(self) -> Flow[None]:
+        """Closes, and has the token revoked: the one in use, or the one that is being fetched just now."""
+        if self._closed or self._revocation is None:
+            return
+        flight = self._flights.current
+        if flight is not None:
+            yield from Wait(flight.landing, max(0.0, min(flight.due - self._now(), LAST_WORDS)))
+        held = self._held or self._suspect
+        self._close()
+        if held is None or not held.token.usable(self._now()):
+            return
+        try:
+            key: Signer = self._keys[self._first]
+            if hasattr(key, "snapshot") and type(key) is not PrivateKey:
+                key = yield from Snapshot(key)
+            form = {
+                "token": held.token.value,
+                "token_type_hint": "access_token",
+                "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+                "client_assertion": (yield from self._revocation.assertion(key, self._endpoint.okta_clock.now())),
+            }
+            headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
+            body = urlencode(form).encode("ascii")
+            response = yield from Send(Request("POST", self._revocation_endpoint, headers, body), LAST_WORDS)
+        except (OktaM2MError, SendFailed) as error:
+            self._not_revoked(f"{type(error).__name__}")
+            return
+        if response.status == 200:
+            logger.info("okta-m2m: the token of client %s is revoked", self.client_id)
+        else:
+            self._not_revoked(f"HTTP {response.status} {error_code(response.body) or ''}".rstrip())
+
+    def _not_revoked(self, why: str) -> None:
+        logger.warning("okta-m2m: the token of client %s was not revoked: %s. It ends by itself.", self.client_id, why)
 
     # ── one call ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -599,6 +724,8 @@ class ServiceApp:
                 kept = list(self._bound.items())[-3:]
                 self._bound = {**dict(kept), token.value: proofs}
             held = self._held
+            if self._closed:
+                return
             if held is None or token.usable_until > held.token.usable_until or not held.token.usable(self._now()):
                 self._held = self._fresh(token)
 
@@ -735,7 +862,9 @@ class ServiceApp:
 
     def _after_fork(self) -> None:
         held = self._held
-        if held is not None:
+        if self._revocation is not None:
+            self._held = None  # it is the parent's, who will have it revoked
+        elif held is not None:
             # A jitter of its own, or all the children would renew the token they share at the same moment.
             self._held = self._fresh(held.token)
 
