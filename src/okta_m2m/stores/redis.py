@@ -255,6 +255,10 @@ def _from_url(url: str, timeout: float) -> tuple[Blocking, Callable[[], Async]]:
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
         "retry_on_error": [*once],  # redis-py before 6 asks this too before it tries again
+        # A new connection's first command waits for nothing but AUTH: there is one budget for all of it, and at a cold
+        # start of many processes each further question to the server takes its time.
+        "protocol": 2,
+        **_anonymous(),
     }
     if url.lower().startswith("rediss:"):
         settings["ssl_check_hostname"] = True  # redis-py before 6 does not by itself
@@ -275,6 +279,14 @@ def _from_url(url: str, timeout: float) -> tuple[Blocking, Callable[[], Async]]:
             "redis://user:password@host:6379/0, with %-escapes in the password for what is neither letter nor digit."
         )
     return blocking, new
+
+
+def _anonymous() -> dict[str, None]:
+    """The options that keep redis-py from telling the server its own name and version, with two commands."""
+    from redis.connection import AbstractConnection
+
+    known = inspect.signature(AbstractConnection).parameters
+    return dict.fromkeys(["driver_info"] if "driver_info" in known else ["lib_name", "lib_version"])
 
 
 def _shown(url: str) -> str:
@@ -303,6 +315,8 @@ def _value(answer: bytes) -> bytes | None:
 
 
 def _yes(answer: object) -> bool:
+    if answer not in (0, 1):
+        raise ValueError("that is no answer of a Redis server")
     return answer == 1
 
 
