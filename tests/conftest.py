@@ -17,6 +17,7 @@ from front import Front, front_of
 from okta_m2m import PrivateKey, ServiceApp
 from okta_m2m.testing import FakeOkta
 
+pytest_plugins = ["leaks"]  # watches every test for secrets that are shown
 SCOPES = ("okta.users.read", "okta.users.manage", "okta.groups.read")
 
 
