@@ -96,7 +96,6 @@ class TokenEndpoint:
         "_client_id",
         "_clock",
         "_dpop_required",
-        "_form",
         "_not_before",
         "_on_event",
         "_patience",
@@ -135,11 +134,6 @@ class TokenEndpoint:
         self._proofs = proofs
         self._require_all_scopes = require_all_scopes
         self._scopes = tuple(scopes)
-        self._form = {
-            "grant_type": "client_credentials",
-            **({"scope": " ".join(self._scopes)} if self._scopes else {}),
-            "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
-        }
 
     def exchange(self, keys: Sequence[Signer], deadline: float) -> Flow[Obtained]:
         """Gets a token with the first of ``keys`` that the server takes, before ``deadline`` on the steady clock.
@@ -215,7 +209,13 @@ class TokenEndpoint:
         headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
         if self._proofs is not None:
             headers["DPoP"] = yield from self._proofs().proof("POST", self.url, now, self.nonces.get(self.url))
-        body = urlencode({**self._form, "client_assertion": assertion}).encode("ascii")
+        form = {
+            "grant_type": "client_credentials",
+            **({"scope": " ".join(self._scopes)} if self._scopes else {}),
+            "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+            "client_assertion": assertion,
+        }
+        body = urlencode(form).encode("ascii")
         return (yield from Send(Request("POST", self.url, headers, body), timeout))
 
     # ── the time the endpoint named ──────────────────────────────────────────────────────────────────────────────

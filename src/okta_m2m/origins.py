@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 from .errors import ConfigurationError
@@ -86,19 +87,23 @@ class Origins:
     def __init__(self, origins: Iterable[str]) -> None:
         if isinstance(origins, str):
             raise ConfigurationError(f"origins is a list of origins, not one string. Write origins=[{origins!r}].")
-        self.allowed = frozenset(_checked(origin) for origin in origins)
-        # str.startswith takes the whole tuple at once. The slash closes the authority: without it
-        # "https://acme.okta.com@evil.example/" would begin with "https://acme.okta.com".
-        self.prefixes = tuple(f"{origin}/" for origin in sorted(self.allowed))
-        # The same for a URL that is taken apart already: its authority, exactly, and the schemes allowed with it.
-        self.schemes: dict[str, tuple[str, ...]] = {}
-        for origin in sorted(self.allowed):
-            scheme, _, authority = origin.partition("://")
-            self.schemes[authority] = (*self.schemes.get(authority, ()), scheme)
+        self.allowed, self.prefixes, self.schemes = _forms(frozenset(_checked(origin) for origin in origins))
 
     def allow(self, url: str) -> bool:
         """Whether a request to ``url`` may carry the token."""
         return url.startswith(self.prefixes) or origin_of(url) in self.allowed
+
+
+@lru_cache(maxsize=256)  # kept once for all the apps of an org: a process may speak for very many of them
+def _forms(allowed: frozenset[str]) -> tuple[frozenset[str], tuple[str, ...], dict[str, tuple[str, ...]]]:
+    """Those origins; what a URL of theirs begins with; and by authority the schemes, for a URL that is taken apart already."""
+    schemes: dict[str, tuple[str, ...]] = {}
+    for origin in sorted(allowed):
+        scheme, _, authority = origin.partition("://")
+        schemes[authority] = (*schemes.get(authority, ()), scheme)
+    # str.startswith takes the whole tuple at once. The slash closes the authority: without it
+    # "https://acme.okta.com@evil.example/" would begin with "https://acme.okta.com".
+    return allowed, tuple(f"{origin}/" for origin in sorted(allowed)), schemes
 
 
 def _checked(text: str) -> str:

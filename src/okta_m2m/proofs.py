@@ -7,7 +7,6 @@ request that it refuses, and a proof's on every call.
 from __future__ import annotations
 
 import json
-import os
 import re
 from base64 import urlsafe_b64encode
 from collections import OrderedDict
@@ -15,6 +14,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from hashlib import sha256
+from random import SystemRandom
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -41,9 +42,12 @@ def _segment(document: Mapping[str, Any] | str) -> bytes:
     return urlsafe_b64encode(text.encode()).rstrip(b"=")
 
 
+_chance = SystemRandom()
+
+
 def _jti() -> str:
     """128 random bits. A UUID says no more, and takes five times as long to make."""
-    return os.urandom(16).hex()
+    return f"{_chance.getrandbits(128):032x}"
 
 
 def _signed(signer: Signer, message: bytes) -> Flow[str]:
@@ -90,11 +94,11 @@ class ClientAssertions:
             )
         self.lifetime = lifetime
         own: dict[str, Any] = {"iss": client_id, "sub": client_id, "aud": audience}
-        self._claims = dict(claims or {})
+        self._claims: Mapping[str, Any] = dict(claims) if claims else _NO_CLAIMS
         try:
             # Encoded once: only iat, exp and jti differ from one assertion to the next.
             constant = json.dumps(
-                {name: value for name, value in (own | self._claims).items() if value is not None},
+                {name: value for name, value in {**own, **self._claims}.items() if value is not None},
                 separators=(",", ":"),
             )
         except (TypeError, ValueError) as error:
@@ -219,7 +223,7 @@ class Nonces:
     __slots__ = ("_known", "_most")
 
     def __init__(self, most: int = 128) -> None:
-        self._known: OrderedDict[str, str] = OrderedDict()
+        self._known: OrderedDict[str, str] | None = None  # made with the first, which most never see
         self._most = most
 
     def learn(self, url: str, nonce: str | None) -> bool:
@@ -228,26 +232,32 @@ class Nonces:
         if nonce is None or origin is None or not _NONCE.fullmatch(nonce):
             return False
         # Each step is atomic by itself, and a lock could be held by another thread at the moment of a fork.
-        self._known[origin] = nonce
-        self._used(origin)
-        if len(self._known) > self._most:
+        known = self._known
+        if known is None:  # two threads that both make it lose one nonce, which costs one more round
+            known = self._known = OrderedDict()
+        known[origin] = nonce
+        self._used(known, origin)
+        if len(known) > self._most:
             with suppress(KeyError):
-                self._known.popitem(last=False)
+                known.popitem(last=False)
         return True
 
     def get(self, url: str) -> str | None:
         """The nonce to put into the next proof for that URL's origin."""
-        if not self._known:
+        known = self._known
+        if known is None:
             return None
         origin = origin_of(url)
-        nonce = None if origin is None else self._known.get(origin)
+        nonce = None if origin is None else known.get(origin)
         if origin is not None and nonce is not None:
-            self._used(origin)
+            self._used(known, origin)
         return nonce
 
-    def _used(self, origin: str) -> None:
+    @staticmethod
+    def _used(known: OrderedDict[str, str], origin: str) -> None:
         with suppress(KeyError):  # another thread pushed it out meanwhile
-            self._known.move_to_end(origin)
+            known.move_to_end(origin)
 
 
+_NO_CLAIMS: Mapping[str, Any] = MappingProxyType({})
 _NONCE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,1024}")

@@ -20,11 +20,12 @@ import math
 import os
 import random
 import re
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
+from sys import intern
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn, Self
 from urllib.parse import urlencode
 
@@ -87,6 +88,10 @@ MOST_ORIGINS_TOLD: Final = 1000
 
 LAST_WORDS: Final = 10.0
 """Seconds for which closing waits for a token that is being fetched, and again for the answer to its revocation."""
+
+# Each app has one of these: a process may speak for very many.
+_NOTHING_TOLD: Final[frozenset[tuple[type[Event], str]]] = frozenset()
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 section 3.3
 _SERVER_ID = re.compile(r"[A-Za-z0-9._~-]+")
@@ -210,10 +215,11 @@ class ServiceApp:
         revoke_on_close: bool = False,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self.org_url = check_org_url(org_url)
+        self.org_url = intern(check_org_url(org_url))
         self.client_id = _checked_client_id(client_id)
         self.scopes = _checked_scopes(scopes, authorization_server)
-        self.token_endpoint = self.org_url + _token_path(authorization_server)
+        # Kept once for all the apps of an org: a process may speak for very many of them.
+        self.token_endpoint = intern(self.org_url + _token_path(authorization_server))
         self.max_wait = _checked_wait(max_wait)
         self.origins = Origins(
             [*([self.org_url] if authorization_server is None else []), *_listed(origins, "origins")]
@@ -222,7 +228,7 @@ class ServiceApp:
         self._org_origin = origin_of(self.org_url)
         self._keys = _checked_keys(key)
         self._dpop = _checked_dpop(dpop, self._keys)
-        self._htu_origins = _checked_htu_origins(htu_origins or {})
+        self._htu_origins = _checked_htu_origins(htu_origins) if htu_origins else _NOTHING
         self._on_event = on_event
         self._clock = clock
         self._now = clock.now
@@ -248,8 +254,8 @@ class ServiceApp:
         self._fleet = None if store is None else self._joined(store, seal_with, store_timeout, dpop, require_all_scopes)
         self._flights = Flights(self._after_fork)
         self._held: _Held | None = None
-        self._bound: dict[str, DPoPProofs] = {}  # by token value; swapped whole
-        self._rejects: deque[bytes] = deque(maxlen=16)  # digests of tokens that were rejected
+        self._bound: Mapping[str, DPoPProofs] = _NOTHING  # by token value; swapped whole
+        self._rejects: tuple[bytes, ...] = ()  # digests of the last tokens that were rejected
         self._first = 0  # index of the key that was taken last
         self._suspect: _Held | None = None  # rejected, and out of use while another is fetched
         self._refusal: _Refusal | None = None
@@ -257,7 +263,7 @@ class ServiceApp:
         self._renewal_failures = 0
         self._forced = 0
         self._forced_not_before = -math.inf
-        self._told: set[tuple[type[Event], str]] = set()
+        self._told: frozenset[tuple[type[Event], str]] = _NOTHING_TOLD
         self._closed = False
         self._run: Callable[[Flow[None]], None] | None = None
         self._arun: Callable[[Flow[None]], Awaitable[None]] | None = None
@@ -793,7 +799,7 @@ class ServiceApp:
             self._forced_not_before = now + min(LONGEST_SPACING, FIRST_SPACING * 2.0 ** min(self._forced, 10))
             self._forced += 1
             self._held, self._suspect = None, held
-            self._rejects.append(sha256(token.value.encode()).digest())
+            self._rejects = (*self._rejects[-15:], sha256(token.value.encode()).digest())
             return True
 
     def _restore(self) -> None:
@@ -856,7 +862,7 @@ class ServiceApp:
         origin = origin_of(url) or "a URL that can be read in two ways"
         if (kind, origin) in self._told or len(self._told) >= MOST_ORIGINS_TOLD:
             return
-        self._told.add((kind, origin))
+        self._told |= {(kind, origin)}
         logger.warning("okta-m2m: no token sent to %s: %s. %s", origin, what, remedy)
         self._tell(kind(self.client_id, origin))
 

@@ -17,7 +17,7 @@ def not_picklable(what: str, remedy: str) -> NoReturn:
     raise TypeError(f"{what} cannot be pickled or deep-copied, because it holds secrets. {remedy}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Token:
     """An access token.
 
@@ -29,22 +29,38 @@ class Token:
       before the request makes our account of its life end before Okta's, never after.
     """
 
-    value: str = field(repr=False)
-    token_type: str = "Bearer"
-    scopes: tuple[str, ...] = ()
-    expires_in: float = 0.0
-    sent_at: float = 0.0
+    # The value is kept once, as it is sent: a process may have a token for each of very many identities.
+    authorization: str = field(repr=False)
+    token_type: str
+    scopes: tuple[str, ...]
+    expires_in: float
+    sent_at: float
+
+    def __init__(
+        self,
+        value: str,
+        token_type: str = "Bearer",
+        scopes: tuple[str, ...] = (),
+        expires_in: float = 0.0,
+        sent_at: float = 0.0,
+    ) -> None:
+        # The ``Authorization`` header's value: the scheme is the token's own type, never another.
+        object.__setattr__(self, "authorization", f"{token_type} {value}")
+        object.__setattr__(self, "token_type", token_type)
+        object.__setattr__(self, "scopes", scopes)
+        object.__setattr__(self, "expires_in", expires_in)
+        object.__setattr__(self, "sent_at", sent_at)
+
+    @property
+    def value(self) -> str:
+        """The token itself."""
+        return self.authorization[len(self.token_type) + 1 :]
 
     @classmethod
     def sent(cls, authorization: str) -> Token:
         """The token of an ``Authorization`` header that was sent; its scopes and its life are not in there."""
         token_type, _, value = authorization.partition(" ")
         return cls(value, token_type)
-
-    @property
-    def authorization(self) -> str:
-        """The ``Authorization`` header's value: the scheme is the token's own type, never another."""
-        return f"{self.token_type} {self.value}"
 
     @property
     def dpop_bound(self) -> bool:
