@@ -74,7 +74,10 @@ class _Handler(BaseHTTPRequestHandler):
         body = self._body()
         if not self.path.startswith("/"):  # the absolute form, as sent to a proxy
             self.server.front.proxied.append(self.path)
-            self.path = "/" + self.path.split("/", 3)[3]
+            _scheme, _, host, path = self.path.split("/", 3)
+            self.path = "/" + path
+            # A proxy minds no other Host than that of the absolute form (RFC 9112 section 3.2.2); niquests sends the proxy's.
+            self.headers.replace_header("Host", host)
         page = self.server.front.page_for(self.path)
         if page is not None and page(Exchange(self, body)) is not False:
             return

@@ -233,7 +233,7 @@ def test_a_clock_that_is_ten_minutes_off_does_not_matter(
     assert okta.tokens_minted == 1
 
 
-@pytest.mark.parametrize("other_name", ["requests", "httpx-trio", "aiohttp"])
+@pytest.mark.parametrize("other_name", sorted(CLIENTS.keys() & {"requests", "httpx-trio", "aiohttp", "niquests-async"}))
 def test_one_app_serves_clients_of_different_kinds_with_one_token(
     okta: FakeOkta, service: Service, connect: Connect, other_name: str
 ) -> None:

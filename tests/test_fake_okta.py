@@ -1041,6 +1041,7 @@ def test_a_protected_api_compares_htu_as_rfc_9449_says(okta: FakeOkta, callers: 
     for htu in ("/orders/a%40b/%7ex/%c3%a9", "/orders/a%40b/~x/%C3%A9"):
         assert caller.bound_call(token, sent, okta.url + htu).status == 200
     assert caller.bound_call(token, sent, okta.url.upper() + "/orders/a%40b/~x/%C3%A9").status == 200
+    assert caller.bound_call(token, "/orders/a/../b/.", okta.url + "/orders/b/").status == 200
     for htu in ("/orders/a@b/~x/%C3%A9", "/orders/a%40b/~x/é", "/orders/a%40b/~x/%C3%A9?q=1", "/orders"):
         reply = caller.bound_call(token, sent, okta.url + htu)
         assert reply.refusal == (401, *okta_says("invalid_dpop_proof_invalid_htu")[1:])

@@ -197,12 +197,12 @@ async def _peek(library: Library, response: Any, limit: int) -> bytes:
         while len(head) < limit and (chunk := await read(limit - len(head), decode_content=True)):
             head += chunk
 
-    async def whole(amt: int | None = None, **options: Any) -> bytes:
-        """Gives out again what was read, before the rest."""
+    async def whole(amt: int | None = None, **_options: Any) -> bytes:
+        """Gives out again what was read, before the rest; decoded, whoever reads it: it was begun in that way."""
         nonlocal head
         if amt is None or not head:
             given, head = head, b""
-            return given + bytes(await read(amt, **options))
+            return given + bytes(await read(amt, decode_content=True))
         given = head if amt < 0 else head[:amt]
         head = head[len(given) :]
         return given

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 from .http_server import ReceivedRequest
 from .jws import ALGORITHMS, NotAJws, ParsedJws, is_number, parse, thumbprint, verified
@@ -56,7 +56,10 @@ def _normalised(uri: str) -> str:
     scheme = parts.scheme.lower()
     if port is not None and port != _DEFAULT_PORTS.get(scheme):
         host += f":{port}"
-    return f"{scheme}://{host}{re.sub('%[0-9A-Fa-f]{2}', _triplet, parts.path) or '/'}"
+    path = re.sub("%[0-9A-Fa-f]{2}", _triplet, parts.path)
+    if "/." in path and not path.startswith("//"):
+        path = urljoin("/", path)  # takes out the dot segments
+    return f"{scheme}://{host}{path or '/'}"
 
 
 def _triplet(found: re.Match[str]) -> str:
