@@ -96,7 +96,15 @@ def http2_front(folder: Path, authority: trustme.CA) -> Iterator[Http2]:
         ended = asyncio.Event()
 
         async def serve() -> None:
-            await hypercorn.asyncio.serve(front, config, shutdown_trigger=ended.wait)  # type: ignore[arg-type]
+            serving = asyncio.create_task(
+                hypercorn.asyncio.serve(front, config, shutdown_trigger=ended.wait)  # type: ignore[arg-type]  # ASGI
+            )
+            await ended.wait()
+            await asyncio.wait({serving}, timeout=2)
+            # A client that does not take leave is waited for half a minute.
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+            await asyncio.wait({serving})
 
         thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), daemon=True)
         thread.start()
