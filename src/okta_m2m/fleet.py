@@ -54,6 +54,9 @@ LONGEST_LOOK = 0.5
 LAST_RESORT = 5.0
 """Seconds that are left of a call's time, at most half of it, when it stops waiting for the others and fetches itself."""
 
+GONE = 0.001
+"""Seconds for which an empty value is stored, to remove one: no store needs a method for that."""
+
 
 Shared: TypeAlias = tuple[Token, "PrivateKey | None"]
 """A token out of the store, or for it, and the key it is bound to where that was made for the fleet."""
@@ -87,9 +90,9 @@ class Fleet:
         "_nonces",
         "_okta_clock",
         "_seal_with",
-        "_store",
         "_timeout",
         "_token_endpoint",
+        "store",
     )
 
     def __init__(
@@ -105,7 +108,7 @@ class Fleet:
         clock: Clock,
         okta_clock: OktaClock,
     ) -> None:
-        self._store = store
+        self.store = store
         self._token_endpoint = token_endpoint
         self._nonces = nonces
         self._identity = sha256(json.dumps(list(identity)).encode()).hexdigest()
@@ -146,7 +149,7 @@ class Fleet:
                 if found is not None:
                     self._up()
                     return found
-                if (yield from self._ask(Claim(self._store, self._timeout, places[0].key, owner, LEASE))):
+                if (yield from self._ask(Claim(self.store, self._timeout, places[0].key, owner, LEASE))):
                     break
                 if not patient:
                     self._up()
@@ -159,6 +162,30 @@ class Fleet:
             self._failed(failed)
             return (yield from fetch())
         return (yield from self._holding(places, owner, fetch, wanted, deadline))
+
+    def look(self, keys: Sequence[Signer]) -> Flow[Shared | None]:
+        """What lies in the store, whether or not it is good for anything; raises :class:`StoreFailed`."""
+        for place in self._places(keys):
+            opened = place.seal.open(place.key, (yield from Load(self.store, self._timeout, place.key)))
+            found = None if opened is None else self._read(opened)
+            if found is not None:
+                return found.shared
+        return None
+
+    def clear(self, keys: Sequence[Signer]) -> Flow[bool]:
+        """Puts nothing in the place of what lies there. ``False`` if another process is just fetching; raises
+        :class:`StoreFailed`."""
+        owner = str(uuid4())
+        for place in self._places(keys):
+            if not (yield from Claim(self.store, self._timeout, place.key, owner, LEASE)):
+                return False
+            yield from Save(self.store, self._timeout, place.key, b"", GONE, owner)
+            yield from Release(self.store, self._timeout, place.key, owner)
+        return True
+
+    def okta_time_of(self, steady: float) -> float:
+        """Seconds since the epoch at Okta of a reading of the steady clock."""
+        return self._okta_clock.now() - (self._clock.now() - steady)
 
     def _holding(
         self,
@@ -210,13 +237,13 @@ class Fleet:
             if asked >= extended + LEASE:
                 return  # we were away for too long; to claim it anew would open the fence to an older token
             try:
-                if not (yield from Claim(self._store, self._timeout, key, owner, LEASE)):
+                if not (yield from Claim(self.store, self._timeout, key, owner, LEASE)):
                     return
                 extended = asked
             except StoreFailed as failed:
                 self._failed(failed)
         try:
-            yield from Release(self._store, self._timeout, key, owner)
+            yield from Release(self.store, self._timeout, key, owner)
         except StoreFailed as failed:
             self._failed(failed)
 
@@ -229,7 +256,7 @@ class Fleet:
             better = yield from self._load([place], wanted)
             if better is None:
                 sealed = place.seal.seal(place.key, self._written(fetched))
-                yield from self._ask(Save(self._store, self._timeout, place.key, sealed, left, owner))
+                yield from self._ask(Save(self.store, self._timeout, place.key, sealed, left, owner))
         except StoreFailed as failed:
             self._failed(failed)
             return fetched
@@ -238,7 +265,7 @@ class Fleet:
 
     def _load(self, places: Sequence[_Place], wanted: Callable[[Token], bool]) -> Flow[Shared | None]:
         for place in places:
-            sealed = yield from self._ask(Load(self._store, self._timeout, place.key))
+            sealed = yield from self._ask(Load(self.store, self._timeout, place.key))
             opened = place.seal.open(place.key, sealed)
             found = None if opened is None else self._read(opened)
             if found is not None and wanted(found.shared[0]):
@@ -274,7 +301,7 @@ class Fleet:
             "scope": " ".join(token.scopes),
             "expires_in": token.expires_in,
             # On Okta's clock: the steady clocks of two machines have nothing in common, and their wall clocks little.
-            "sent_at": self._okta_clock.now() - (self._clock.now() - token.sent_at),
+            "sent_at": self.okta_time_of(token.sent_at),
         }
         if key is not None:
             document["dpop_key"] = key.private_jwk()
@@ -309,14 +336,14 @@ class Fleet:
             logger.warning(
                 "okta-m2m: the token store %r does not work, so this process gets its own tokens meanwhile: %s. "
                 "Check the store; nothing else needs to be done.",
-                self._store,
+                self.store,
                 quoted(failed),
             )
 
     def _up(self) -> None:
         if self._down:
             self._down = False
-            logger.warning("okta-m2m: the token store %r works again", self._store)
+            logger.warning("okta-m2m: the token store %r works again", self.store)
 
 
 def _landing() -> Future[None]:

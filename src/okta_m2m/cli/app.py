@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import OktaM2MError
-from . import apps, keys, tokens
+from . import apps, cache, keys, tokens
 from .assertion import assertion
 from .demo import demo
 from .doctor import doctor
@@ -74,6 +74,7 @@ app.add_typer(keys.app, name="key")
 app.add_typer(apps.app, name="app")
 app.command("doctor")(doctor)
 app.add_typer(tokens.app, name="token")
+app.add_typer(cache.app, name="cache")
 app.command("assertion")(assertion)
 
 

@@ -32,7 +32,8 @@ class Exit(IntEnum):
         1,
         (
             "the command ran to its end, and what it looked at is not in order: in `demo` a call failed, in `app create` an "
-            "app of that name is there without this key, in `token introspect` the token is not active"
+            "app of that name is there without this key, in `token introspect` the token is not active, in `cache clear` a "
+            "process was fetching a token"
         ),
     )
     USAGE = 2, "an option or a command that does not exist, or a value that does not fit"
