@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import random
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -46,7 +45,7 @@ from .flights import ABANDONED, Failure, Flight, Flights, Outcome
 from .keys import PrivateKey, thumbprint
 from .origins import Origins, origin_of
 from .proofs import ClientAssertions, DPoPProofs, Nonces, okta_htu, rfc_htu
-from .settings import check_org_url, read_settings
+from .settings import check_org_url, named_store, read_settings
 from .tokens import Token, not_picklable
 
 if TYPE_CHECKING:
@@ -324,7 +323,7 @@ class ServiceApp:
         settings = read_settings(files=files, environ=environ, **arguments)
         own = settings.arguments()
         if own.get("store") is None:
-            own["store"] = _named_store(os.environ if environ is None else environ)
+            own["store"] = named_store(environ)
         return cls(**own)
 
     # ── the hit ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -882,18 +881,6 @@ class ServiceApp:
 
 
 # ── what the constructor checks ──────────────────────────────────────────────────────────────────────────────────────
-
-
-def _named_store(environ: Mapping[str, str]) -> Store | None:
-    url = environ.get("OKTA_M2M_STORE", "").strip()
-    if not url:
-        return None
-    from .stores import store_from_url
-
-    try:
-        return store_from_url(url)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"environment variable OKTA_M2M_STORE: {error}") from None
 
 
 def _listed(values: Iterable[str], name: str) -> list[str]:

@@ -25,8 +25,9 @@ from .origins import is_loopback, origin_of
 
 if TYPE_CHECKING:
     from .keys import Signer
+    from .stores import Store
 
-__all__ = ["Named", "Settings", "check_org_url", "named", "read_settings"]
+__all__ = ["Named", "Settings", "check_org_url", "named", "named_store", "read_settings"]
 
 logger = logging.getLogger("okta_m2m")
 
@@ -269,6 +270,20 @@ def read_settings(
         sources=MappingProxyType({setting: one.place for setting, one in used.items() if one is not None}),
         others=MappingProxyType(arguments),
     )
+
+
+def named_store(environ: Mapping[str, str] | None = None) -> Store | None:
+    """The shared store that ``OKTA_M2M_STORE`` names, if it does. Raises :class:`~okta_m2m.errors.ConfigurationError`,
+    which does not show the URL: there may be a password in it."""
+    url = (os.environ if environ is None else environ).get("OKTA_M2M_STORE", "").strip()
+    if not url:
+        return None
+    from .stores import store_from_url
+
+    try:
+        return store_from_url(url)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"environment variable OKTA_M2M_STORE: {error}") from None
 
 
 def check_org_url(url: str) -> str:
