@@ -9,6 +9,7 @@ import subprocess
 import sys
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 
 from okta_m2m import PrivateKey, ServiceApp
 
@@ -16,15 +17,18 @@ BRINGS = {
     "none": set(),
     "requests": {"requests"},
     "httpx": {"httpx"},
+    "httpx2": {"httpx2"},
+    "niquests": {"niquests"},
     "aiohttp": {"aiohttp"},
     "trio": {"httpx", "trio"},
     "yaml": {"yaml"},
     "file": {"filelock"},
     "redis": {"redis"},
+    "httpie": {"httpie", "requests", "yaml"},
     "cli": {"filelock", "requests", "typer", "yaml"},
     "testing": {"pytest_httpserver"},
 }
-ADAPTERS = {"requests", "httpx", "aiohttp"}
+ADAPTERS = {"requests", "httpx", "httpx2", "aiohttp", "niquests"}
 
 extra = sys.argv[1]
 found = {name for name in set().union(*BRINGS.values()) if find_spec(name)}
@@ -33,6 +37,11 @@ assert found == BRINGS[extra], f"[{extra}] brings {found}"
 app = ServiceApp("https://acme.okta.com", client_id="0oa1b2c3", key=PrivateKey.generate(), scopes=["okta.users.read"])
 for adapter in ADAPTERS & found:
     assert import_module(f"okta_m2m.{adapter}").OktaAuth(app).app is app
+if extra == "httpie":
+    told = subprocess.run(
+        [str(Path(sys.executable).with_name("http")), "--help"], check=True, capture_output=True, text=True
+    ).stdout
+    assert "okta-m2m" in told
 if extra == "cli":
     subprocess.run([sys.executable, "-m", "okta_m2m.cli", "--version"], check=True)
 if extra == "testing":

@@ -30,7 +30,7 @@ LAYERS = [
     # adapters, one HTTP library each
     {"requests", "httpx", "httpx2", "_httpx_flows", "aiohttp", "niquests", "_requests_flows"},
     # beside the library: what a program's own code doesn't import at run time
-    {"management", "provisioning", "rotation", "introspection", "doctor"},
+    {"management", "provisioning", "rotation", "introspection", "doctor", "httpie"},
     # the command
     {"cli"},
 ]

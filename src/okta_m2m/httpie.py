@@ -1,0 +1,33 @@
+"""The auth plugin of HTTPie: ``https --auth-type=okta-m2m GET acme.okta.com/api/v1/users``.
+
+Invariant: settings are read when the request is prepared, not before, so that HTTPie tells what is wrong with them.
+"""
+
+from __future__ import annotations
+
+import requests
+from httpie.plugins import AuthPlugin
+from requests.auth import AuthBase
+
+from .requests import OktaAuth
+from .service_app import ServiceApp
+
+__all__ = ["OktaM2MPlugin"]
+
+
+class OktaM2MPlugin(AuthPlugin):  # type: ignore[misc]  # HTTPie has no types
+    """The token of the service app that ``ServiceApp.from_env()`` describes: ``OKTA_CLIENT_*`` and ``okta.yaml``."""
+
+    name = "Okta, machine to machine"
+    description = "Settings from OKTA_CLIENT_* and okta.yaml; DPoP where the app requires it"
+    auth_type = "okta-m2m"
+    auth_require = False
+    auth_parse = False
+
+    def get_auth(self, username: str | None = None, password: str | None = None) -> AuthBase:
+        return _FromEnvironment()
+
+
+class _FromEnvironment(AuthBase):
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        return OktaAuth(ServiceApp.from_env())(request)
