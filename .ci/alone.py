@@ -38,9 +38,8 @@ app = ServiceApp("https://acme.okta.com", client_id="0oa1b2c3", key=PrivateKey.g
 for adapter in ADAPTERS & found:
     assert import_module(f"okta_m2m.{adapter}").OktaAuth(app).app is app
 if extra == "httpie":
-    told = subprocess.run(
-        [str(Path(sys.executable).with_name("http")), "--help"], check=True, capture_output=True, text=True
-    ).stdout
+    command = [str(Path(sys.executable).with_name("http")), "--help"]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert "okta-m2m" in told
 if extra == "cli":
     subprocess.run([sys.executable, "-m", "okta_m2m.cli", "--version"], check=True)

@@ -58,12 +58,14 @@ class OktaAuth(Flows[niquests.PreparedRequest, niquests.Response, niquests.Sessi
     _library = Library(niquests, urllib3, niquests.Session.__new__(niquests.Session), **NOW)
 
     def __call__(self, request: niquests.PreparedRequest) -> niquests.PreparedRequest:
-        return _kept_from_hops(super().__call__(request))
+        kept: niquests.PreparedRequest = _kept_from_hops(super().__call__(request))
+        return kept
 
     def _answered(self, response: niquests.Response, position: int | None = None, **settings: Any) -> niquests.Response:
         vars(response.request).pop("copy", None)
         answered = super()._answered(response, position, **{**settings, **NOW})
-        return _given(response, answered, settings)
+        given: niquests.Response = _given(response, answered, settings)
+        return given
 
 
 class AsyncOktaAuth:
@@ -100,13 +102,15 @@ class AsyncOktaAuth:
                 attach(request, step.headers, self._answered)
         else:
             attach(request, headers_of(ready), self._answered)
-        return _kept_from_hops(request)
+        kept: niquests.PreparedRequest = _kept_from_hops(request)
+        return kept
 
     async def _answered(
         self, response: niquests.AsyncResponse, position: int | None = None, **settings: Any
     ) -> niquests.AsyncResponse:
         """The response hook: sees each answer, each 3xx among them before it is followed."""
-        request, answered = response.request, response
+        request: Any = response.request
+        answered: Any = response
         vars(request).pop("copy", None)
         flow = judged(self.app, self._library, response, position)
         if flow is None:
@@ -132,7 +136,8 @@ class AsyncOktaAuth:
         hop = next_hop(self.app, self._library, answered)
         if hop is not None:
             request.headers.update(await self.aheaders(*hop))
-        return _given(response, answered, settings)
+        given: niquests.AsyncResponse = _given(response, answered, settings)
+        return given
 
     async def _send(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 (the effect's own)
         try:
@@ -157,14 +162,14 @@ class AsyncOktaAuth:
                 return Response(response.status_code or 0, fields_of(response), bytes(body))
         except TimeoutError as error:
             raise SendFailed("time-out") from error
-        except (niquests.RequestException, *self._library.broken) as error:
+        except (niquests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise SendFailed(f"{type(error).__name__}: {error}") from error
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         not_picklable("AsyncOktaAuth", "Set session.auth anew in the other process.")
 
 
-def _kept_from_hops(request: niquests.PreparedRequest) -> niquests.PreparedRequest:
+def _kept_from_hops(request: Any) -> Any:
     """A redirect is followed with a copy of the request, in a multiplexed session before any hook of ours is called: a
     proof is no good there. Elsewhere the hook comes first, and undoes this."""
     if "DPoP" in request.headers:
@@ -172,7 +177,7 @@ def _kept_from_hops(request: niquests.PreparedRequest) -> niquests.PreparedReque
     return request
 
 
-def _without_proof(request: niquests.PreparedRequest) -> niquests.PreparedRequest:
+def _without_proof(request: Any) -> Any:
     copied = type(request).copy(request)
     copied.headers.pop("Authorization", None)
     copied.headers.pop("DPoP", None)
