@@ -222,6 +222,14 @@ def test_a_life_counts_from_when_the_request_was_sent() -> None:
     assert bench.obtain(slowly).result().sent_at == began
 
 
+@pytest.mark.parametrize("failure", [ConnectionResetError("reset"), TimeoutError(), OSError("no route")], ids=repr)
+def test_a_send_of_the_callers_own_may_fail_in_the_words_of_the_operating_system(failure: OSError) -> None:
+    bench = Bench()
+    replayed = bench.obtain(failure, bench.token())
+    assert replayed.result().value
+    assert len(replayed.of(Send)) == 2
+
+
 def test_every_attempt_signs_anew() -> None:
     bench = Bench(dpop=True)
     replayed = bench.obtain(bench.answer(503), SendFailed("reset"), bench.token())

@@ -154,7 +154,7 @@ class TokenEndpoint:
             attempts += 1
             try:
                 response = yield from self._ask(keys[key], min(deadline - sent_at, self._patience))
-            except SendFailed as failed:
+            except (SendFailed, OSError) as failed:  # a send of the caller's own may let either out
                 trouble = self._unreachable(f"no answer ({quoted(failed)})", attempts)
             else:
                 moved = self.okta_clock.learn(None if response.get("age") else response.get("date"))
