@@ -10,7 +10,6 @@ has landed.
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import inspect
 import logging
@@ -42,6 +41,8 @@ from .effects import (
 from .errors import ConfigurationError, Kinds, OktaM2MError
 
 if TYPE_CHECKING:
+    import asyncio
+
     from .keys import Signer
 
 __all__ = [
@@ -261,7 +262,10 @@ _waiting = WeakKeyDictionary()
 
 
 class Asyncio:
-    """Never blocks the loop: blocking signers and key files are worked in threads. Any loop, and several at once."""
+    """Never blocks the loop: blocking signers and key files are worked in threads. Any loop, and several at once.
+
+    asyncio is imported where there is a loop already: who has only threads does not pay for it.
+    """
 
     __slots__ = ("_send", "kinds")
 
@@ -270,6 +274,8 @@ class Asyncio:
         self.kinds: Kinds = kinds or {}
 
     async def perform(self, effect: Effect[Any]) -> Any:
+        import asyncio
+
         match effect:
             case Send(request, timeout):
                 return await self._send(request, timeout)
@@ -290,6 +296,8 @@ class Asyncio:
 
     @staticmethod
     async def _stored(effect: StoreEffect[Any]) -> Any:
+        import asyncio
+
         try:
             async with asyncio.timeout(effect.timeout):
                 if getattr(effect.store, "on_loop", False):
@@ -307,6 +315,8 @@ class Asyncio:
             raise StoreFailed(f"{type(error).__name__}: {error}") from error
 
     def _spawn(self, flow: Flow[Any], ended: Callable[[], None]) -> None:
+        import asyncio
+
         loop = asyncio.get_running_loop()
         background = arun(flow, self)
         try:
@@ -331,6 +341,8 @@ class Asyncio:
 
 def _landed_on_loop(landing: Future[Any]) -> asyncio.Future[None]:
     """A future of the running loop that is done when ``landing`` is: one per loop, however many tasks wait for it."""
+    import asyncio
+
     loop = asyncio.get_running_loop()
     of_loops = _waiting.setdefault(landing, WeakKeyDictionary())
     known = of_loops.get(loop)
@@ -437,6 +449,8 @@ class Trio:
 
 def running(send: AsyncSender, kinds: Kinds | None = None) -> Asyncio | Trio:
     """The runtime of the event loop that is running here."""
+    import asyncio
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -45,7 +45,6 @@ from .flights import ABANDONED, Failure, Flight, Flights, Outcome
 from .keys import PrivateKey, thumbprint
 from .origins import Origins, origin_of
 from .proofs import ClientAssertions, DPoPProofs, Nonces, okta_htu, rfc_htu
-from .settings import check_org_url, named_store, read_settings
 from .tokens import Token, not_picklable
 
 if TYPE_CHECKING:
@@ -214,6 +213,10 @@ class ServiceApp:
         revoke_on_close: bool = False,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        from .settings import (
+            check_org_url,
+        )  # what reads settings is a third of this package: not for who only imports it
+
         self.org_url = intern(check_org_url(org_url))
         self.client_id = _checked_client_id(client_id)
         self.scopes = _checked_scopes(scopes, authorization_server)
@@ -320,6 +323,8 @@ class ServiceApp:
         argument is one of :class:`ServiceApp`'s own. Raises :class:`~okta_m2m.errors.ConfigurationError` naming the
         setting and its source.
         """
+        from .settings import named_store, read_settings
+
         settings = read_settings(files=files, environ=environ, **arguments)
         own = settings.arguments()
         if own.get("store") is None:
