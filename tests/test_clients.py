@@ -18,6 +18,7 @@ from clients.httpx_alike import BlockingHttpx
 from clients.of_httpx import HttpxClient
 from clients.of_httpx2 import Httpx2Client
 from clients.of_requests import RequestsClient
+from clients.of_urllib3 import ADAPTER
 from okta_m2m.testing import FakeOkta
 from test_conformance import CONTENT, USERS, Service, sha
 
@@ -98,3 +99,7 @@ def test_hooks_of_requests_that_raise_see_only_the_healed_answer(
         assert client.get(okta.url + USERS).status == 200
     finally:
         client.close()
+
+
+def test_an_adapter_of_ones_own_takes_less_than_sixty_lines() -> None:
+    assert len(ADAPTER.splitlines()) < 60

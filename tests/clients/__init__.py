@@ -32,6 +32,7 @@ LIBRARIES = {
     "httpx2": ["Httpx2Client", "Httpx2AsyncioClient", "Httpx2TrioClient"],
     "aiohttp": ["AiohttpClient"],
     "niquests": ["NiquestsClient", "AsyncNiquestsClient"],
+    "urllib3": ["DocsUrllib3Client"],
 }
 
 CLIENTS: dict[str, type[Client]] = {}
