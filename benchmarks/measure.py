@@ -1,0 +1,65 @@
+"""How a time is taken: interleaved, in CPU time of this process, and the least of many rounds.
+
+Invariant: all entries of a row are measured in the same process and in turns, so that what else the machine does meets
+them all alike. The least is taken because noise only ever adds; the median stands beside it, for how calm it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+QUICK = "--quick" in sys.argv
+
+
+loop = asyncio.new_event_loop()
+"""Where coroutine functions are measured, and have been made ready."""
+
+
+async def _awaited(call: Callable[[], Any], turns: range) -> None:
+    for _ in turns:
+        await call()
+
+
+def _called(call: Callable[[], object], turns: range) -> None:
+    for _ in turns:
+        call()
+
+
+def run(call: Callable[[], object], times: int) -> None:
+    if inspect.iscoroutinefunction(call):
+        loop.run_until_complete(_awaited(call, range(times)))
+    else:
+        _called(call, range(times))
+
+
+def interleaved(
+    entries: Mapping[str, Callable[[], object]], *, calls: int, rounds: int
+) -> dict[str, tuple[float, float]]:
+    """Microseconds of CPU per call of each entry: (least, median) over the rounds."""
+    seconds: dict[str, list[float]] = {name: [] for name in entries}
+    for call in entries.values():
+        run(call, min(calls, 1000))  # what CPython 3.11+ specialises, it has specialised by then
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(rounds):
+            for name, call in entries.items():
+                began = time.process_time()
+                run(call, calls)
+                seconds[name].append((time.process_time() - began) / calls)
+    finally:
+        gc.enable()
+    return {name: (min(taken) * 1e6, statistics.median(taken) * 1e6) for name, taken in seconds.items()}
+
+
+def report(result: Any) -> None:
+    """Hands a script's result to whoever called it: one line of JSON, the last of its output."""
+    print(json.dumps(result), flush=True)
