@@ -314,10 +314,11 @@ def bends(found: dict[str, Any]) -> list[str]:
     for kind, most in (("threads", "1000"), ("tasks", "10000")):
         if (of := found.get("stampede")) and most in of[kind][OURS]:
             ours, floor = of[kind][OURS][most], of[kind][FLOOR][most]
+            what = "interpreter lock" if kind == "threads" else "event loop"
             said.append(
                 f"{kind.capitalize()}: {int(most):,} make {ours['requests']} token request; the last has its token after "
                 f"{ours['s'] * 1e3:,.0f} ms, and after {floor['s'] * 1e3:,.0f} ms if all only wait. What bends is the "
-                f"{'interpreter lock' if kind == 'threads' else 'event loop'}: {ours['cpu'] * 1e6 / int(most):.0f} µs of CPU each."
+                f"{what}: {ours['cpu'] * 1e6 / int(most):.0f} µs of CPU each."
             )
     if (of := found.get("fleet")) and "cold" in of:
         cold = of["cold"][max(of["cold"], key=int)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from base64 import urlsafe_b64encode
+from binascii import b2a_base64
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -37,9 +37,17 @@ MAX_LIFETIME = 3600
 """Okta refuses an ``exp`` more than one hour ahead (guide "Build a JWT for client authentication")."""
 
 
+_URLSAFE = bytes.maketrans(b"+/", b"-_")
+
+
+def _base64url(data: bytes) -> bytes:
+    """RFC 7515 section 2, without padding, in two calls instead of the five that ``base64`` makes of it."""
+    return b2a_base64(data, newline=False).translate(_URLSAFE, b"=")
+
+
 def _segment(document: Mapping[str, Any] | str) -> bytes:
     text = document if isinstance(document, str) else json.dumps(document, separators=(",", ":"))
-    return urlsafe_b64encode(text.encode()).rstrip(b"=")
+    return _base64url(text.encode())
 
 
 _chance = SystemRandom()
@@ -64,7 +72,7 @@ def _signed(signer: Signer, message: bytes) -> Flow[str]:
 
 
 def _joined(message: bytes, signature: bytes) -> str:
-    return (message + b"." + urlsafe_b64encode(signature).rstrip(b"=")).decode("ascii")
+    return (message + b"." + _base64url(signature)).decode("ascii")
 
 
 @lru_cache(maxsize=64)
@@ -147,7 +155,7 @@ class DPoPProofs:
         if nonce is not None:
             claims["nonce"] = nonce
         if token is not None:
-            claims["ath"] = urlsafe_b64encode(sha256(token.value.encode("ascii")).digest()).rstrip(b"=").decode("ascii")
+            claims["ath"] = _base64url(sha256(token.value.encode("ascii")).digest()).decode("ascii")
         return self._header + _segment(claims)
 
     def proof(self, method: str, url: str, now: float, nonce: str | None, token: Token | None = None) -> Flow[str]:
