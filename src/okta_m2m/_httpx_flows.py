@@ -128,8 +128,8 @@ class Flows(Generic[RequestT, ResponseT, ClientT]):
                 return
             rewind = self._library.rewinder(request)  # not too late: the body is in memory
         else:
-            if "Authorization" in request.headers:
-                self.app.leave_alone(str(request.url))
+            own = request.headers.get("Authorization")
+            if own is not None and self.app.leaves_alone(str(request.url), own):
                 yield request
                 return
             rewind = self._library.rewinder(request)
@@ -178,8 +178,8 @@ class Flows(Generic[RequestT, ResponseT, ClientT]):
                 return
             rewind = self._library.rewinder(request)  # not too late: the body is in memory
         else:
-            if "Authorization" in request.headers:
-                self.app.leave_alone(str(request.url))
+            own = request.headers.get("Authorization")
+            if own is not None and self.app.leaves_alone(str(request.url), own):
                 yield request
                 return
             rewind = self._library.rewinder(request)

@@ -178,10 +178,8 @@ class Flows(Generic[RequestT, ResponseT, SessionT]):
 
 def is_ours(app: ServiceApp, request: Any) -> bool:
     """Whether the caller has no ``Authorization`` of his own."""
-    if "Authorization" in request.headers:
-        app.leave_alone(str(request.url))
-        return False
-    return True
+    own = request.headers.get("Authorization")
+    return own is None or not app.leaves_alone(str(request.url), own)
 
 
 def attach(request: Any, headers: Mapping[str, str], hook: Any) -> None:

@@ -92,8 +92,8 @@ class OktaAuth:
 
     async def _considered(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         url, method = str(request.url), request.method
-        if "Authorization" in request.headers:
-            self.app.leave_alone(url)
+        own = request.headers.get("Authorization")
+        if own is not None and self.app.leaves_alone(url, own):
             return await handler(request)
         if self._led_astray(request):
             return self._noted(request, await handler(request))

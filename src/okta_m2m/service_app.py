@@ -458,9 +458,17 @@ class ServiceApp:
             nonce = response.get("dpop-nonce") if cure == "nonce" else None
             response = yield from self._attempt(method, url, token, nonce)
 
-    def leave_alone(self, url: str) -> None:
-        """To be told by an adapter that the caller's own ``Authorization`` header was kept."""
+    def leaves_alone(self, url: str, authorization: str) -> bool:
+        """Whether the ``Authorization`` header that a request brings along is the caller's own, which is kept, and told.
+
+        One that we set ourselves is not: a request object that is sent again (by a retrying middleware, say) is given a
+        new one, and the proof that goes with it.
+        """
+        held, value = self._held, Token.sent(authorization).value
+        if value in self._bound or (held is not None and value == held.token.value):
+            return False
         self._tell_once(AuthorizationKept, url, "a request with its own Authorization header", "It was sent as it is.")
+        return True
 
     # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────────
 
