@@ -124,6 +124,13 @@ import subprocess, sys, sysconfig
 command = os.path.join(sysconfig.get_path("scripts"), "okta-m2m")
 subprocess.run([command, "--help"], check=True, capture_output=True)
 """,
+    "httpie": """
+import subprocess, sysconfig
+command = [os.path.join(sysconfig.get_path("scripts"), "http"), "--ignore-stdin", "--check-status", "--auth-type=okta-m2m"]
+settings = {"OKTA_CLIENT_ORGURL": app.org_url, "OKTA_CLIENT_CLIENTID": app.client_id,
+    "OKTA_CLIENT_PRIVATEKEY": os.environ["KEY"], "OKTA_CLIENT_SCOPES": "okta.users.read", "HTTPIE_CONFIG_DIR": os.getcwd()}
+subprocess.run([*command, "GET", users], check=True, capture_output=True, env=os.environ | settings)
+""",
     "file": """
 import okta_m2m.stores.file
 """,
@@ -234,6 +241,8 @@ def main() -> None:
             wanted = f"{wheel}[{extra}]" if extra else str(wheel)
             inside = new_environment(found[version], home / "venv", wanted)
             run([inside, "-W", "error", "-c", GIVEN + CHECKS[extra]], home, **given)
+            if extra != "all":
+                run([inside, ROOT / ".ci" / "alone.py", extra or "none"], home)
             shutil.rmtree(home)
             return f"Python {version}, {extra or 'no extra'}"
 
