@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from weakref import WeakKeyDictionary
@@ -194,11 +195,12 @@ class Threads:
             finally:
                 ended()
 
-        try:
-            threading.Thread(target=background, name="okta-m2m renewal", daemon=True).start()
-        except RuntimeError:
-            # No more threads, or the interpreter is shutting down.
-            background()
+        # Past the main thread's end the interpreter shuts down: a daemon thread would be torn off in mid-request.
+        if threading.main_thread().is_alive():
+            with suppress(RuntimeError):  # no more threads
+                threading.Thread(target=background, name="okta-m2m renewal", daemon=True).start()
+                return
+        background()
 
 
 def _signed_blocking(signer: Signer, message: bytes) -> bytes:
