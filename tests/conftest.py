@@ -108,4 +108,7 @@ def service(okta: FakeOkta, new_service: Callable[..., ServiceApp], binding: str
 
 
 def pytest_report_header() -> str:
-    return f"HTTP clients: {', '.join(CLIENTS)}"
+    elsewhere = (
+        "" if "niquests" in CLIENTS else "; niquests and niquests-async, in an environment of their own: .ci/niquests"
+    )
+    return f"HTTP clients: {', '.join(CLIENTS)}{elsewhere}"

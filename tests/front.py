@@ -64,6 +64,14 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     server: _Server
 
+    def setup(self) -> None:
+        super().setup()
+        self.server.front.open.add(self.client_address)
+
+    def finish(self) -> None:
+        self.server.front.open.discard(self.client_address)
+        super().finish()
+
     def handle_one_request(self) -> None:
         try:
             super().handle_one_request()
@@ -91,6 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
         parts = []
         while length := int(self.rfile.readline(), 16):
             parts.append(self.rfile.read(length))
+            self.server.front.arriving(parts[-1])
             self.rfile.readline()
         self.rfile.readline()
         return b"".join(parts)
@@ -126,12 +135,15 @@ class _Server(ThreadingHTTPServer):
 
 class Front:
     """``url``: where it listens. ``pages``: what it answers itself, by path without query; a page that gives ``False``
-    passes the request on. ``proxied``: the URLs that it was asked for as a proxy."""
+    passes the request on. ``proxied``: the URLs that it was asked for as a proxy. ``open``: who is connected. ``arriving``:
+    called with each part of a body that is sent in chunks, before the rest has come."""
 
     def __init__(self, org_port: int) -> None:
         self.org_port = org_port
         self.pages: dict[str, Page] = {}
         self.proxied: list[str] = []
+        self.open: set[tuple[str, int]] = set()
+        self.arriving: Callable[[bytes], object] = lambda part: None
         self.server = _Server(("127.0.0.1", 0), _Handler)
         self.server.front = self
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"

@@ -14,7 +14,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -54,6 +54,7 @@ from okta_m2m import (
 from okta_m2m.clocks import Clock
 from okta_m2m.effects import Request, Response, SendFailed
 from okta_m2m.testing import FakeOkta, ReceivedRequest
+from services import eventually
 
 Connect = Callable[..., Client]
 Service = Callable[..., ServiceApp]
@@ -529,6 +530,58 @@ def test_a_rejected_then_streamed_answer_stays_streamed(
     front.pages[USERS] = rejected
     client = connect(service(org_url=front.url))
     assert client.stream(front.url + USERS, lambda part: begun.set()).body == b"first rest"
+
+
+def test_a_401_leaves_no_connection_pinned(okta: FakeOkta, front: Front, service: Service, connect: Connect) -> None:
+    client = connect(service(org_url=front.url))
+    okta.features_off.add("/api/v1/groups")
+    for _ in range(5):
+        okta.next(401, on=USERS)
+        assert client.get(front.url + USERS).status == 200
+        assert client.get(front.url + "/api/v1/groups").status == 401
+    # One for the calls, and one more where the token request goes by way of the same pool.
+    eventually(lambda: len(front.open) <= 2, "no more connections than are used")
+
+
+def test_a_body_that_is_generated_goes_out_as_it_is_made(
+    okta: FakeOkta, front: Front, service: Service, connect: Connect
+) -> None:
+    arrived = threading.Event()
+    front.arriving = lambda part: arrived.set()
+    waited: list[bool] = []
+
+    def parts() -> Iterator[bytes]:
+        yield CONTENT
+        waited.append(arrived.wait(20))
+        yield CONTENT
+
+    client = connect(service(org_url=front.url))
+    client.token()
+    assert client.post(front.url + USERS, Body(stream=parts())).received == sha(CONTENT * 2)
+    assert waited == [True]
+
+
+class Watched(io.BytesIO):
+    """A file that knows how much of it was asked for at once."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self.most = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self.most = max(self.most, len(data))
+        return data
+
+
+def test_a_file_is_never_held_whole(okta: FakeOkta, service: Service, connect: Connect) -> None:
+    client = connect(service())
+    client.token()
+    file = Watched(CONTENT * 20)
+    okta.next(401, on=USERS)
+    answer = client.post(okta.url + USERS, Body(file=file))
+    assert answer.status == (200 if client.replays_files else 401)
+    assert 0 < file.most < len(CONTENT) * 10
 
 
 # ── where a token goes ───────────────────────────────────────────────────────────────────────────────────────────────

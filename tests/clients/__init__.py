@@ -1,7 +1,7 @@
 """The HTTP clients that okta-m2m serves, each behind one blocking interface, so that one test body serves all.
 
-niquests replaces urllib3 in the whole environment, so it has one of its own, in which there is no other client; hence
-:data:`CLIENTS` are those whose library is there.
+niquests replaces urllib3 in the whole environment, so it has one of its own (``.ci/niquests``), in which there is no other
+client; hence :data:`CLIENTS` are those whose library is there.
 
 Invariant: a client is used as its own documentation says; nothing of the client or of okta-m2m is replaced.
 """
@@ -37,6 +37,8 @@ LIBRARIES = {
 
 CLIENTS: dict[str, type[Client]] = {}
 for library, names in LIBRARIES.items():
+    if library == "urllib3" and find_spec("niquests") is not None:
+        continue  # what has that name there is another library
     if find_spec(library) is not None:
         module = import_module(f"clients.of_{library}")
         for client in (getattr(module, name) for name in names):
