@@ -47,7 +47,7 @@ from okta_m2m.effects import (
     Spawn,
     Wait,
 )
-from okta_m2m.testing.replay import Replayed, replay
+from okta_m2m.testing.replaying import Replayed, replay
 
 ORG = "https://acme.okta.com"
 API = f"{ORG}/api/v1/users"

@@ -23,7 +23,7 @@ from leaks import watch
 from okta_m2m import OktaM2MError, PrivateKey, ServiceApp, Token
 from okta_m2m.effects import Attempt, Flow, Request, Response, Save, Send, Sign, Wait
 from okta_m2m.testing import FakeOkta
-from okta_m2m.testing.replay import replay
+from okta_m2m.testing.replaying import replay
 
 TESTS = Path(__file__).parent
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .fake_okta import FakeOkta, Refusal
     from .http_server import ReceivedRequest
     from .org import App, AuthorizationServer, IssuedToken
-    from .replay import Replayed, replay
+    from .replaying import Replayed, replay
     from .signer_conformance import SignerConformance
     from .store_conformance import StoreConformance
 
@@ -37,10 +37,10 @@ _HOMES = {
     "IssuedToken": "org",
     "ReceivedRequest": "http_server",
     "Refusal": "fake_okta",
-    "Replayed": "replay",
+    "Replayed": "replaying",
     "SignerConformance": "signer_conformance",
     "StoreConformance": "store_conformance",
-    "replay": "replay",
+    "replay": "replaying",
 }
 
 
