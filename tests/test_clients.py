@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import httpx2
 import pytest
 import requests.adapters
+import stamina
+import tenacity
 import urllib3
 
 import okta_m2m.httpx
 import okta_m2m.httpx2
 import okta_m2m.requests
-from clients import Body
+from clients import CLIENTS, Answer, Body, Client
 from clients.httpx_alike import BlockingHttpx
 from clients.of_httpx import HttpxClient
 from clients.of_httpx2 import Httpx2Client
@@ -99,6 +102,55 @@ def test_hooks_of_requests_that_raise_see_only_the_healed_answer(
         assert client.get(okta.url + USERS).status == 200
     finally:
         client.close()
+
+
+def with_stamina(unreachable: type[Exception], call: Callable[[], Answer]) -> Callable[[], Answer]:
+    return stamina.retry(on=unreachable, attempts=3, wait_initial=0, wait_max=0, wait_jitter=0)(call)
+
+
+def with_tenacity(unreachable: type[Exception], call: Callable[[], Answer]) -> Callable[[], Answer]:
+    kind = tenacity.retry_if_exception_type(unreachable)
+    return tenacity.retry(retry=kind, stop=tenacity.stop_after_attempt(3), reraise=True)(call)
+
+
+@pytest.mark.parametrize("retrying", [with_stamina, with_tenacity])
+@pytest.mark.parametrize("name", ["requests", "httpx", "httpx2", "aiohttp"])
+def test_callers_retries_try_what_is_unreachable_again_and_no_refusal(
+    okta: FakeOkta, new_service: Service, name: str, retrying: Callable[..., Callable[[], Answer]]
+) -> None:
+    tries: list[None] = []
+
+    def outcome(client: Client) -> object:
+        def call() -> Answer:
+            tries.append(None)
+            return client.get(okta.url + USERS)
+
+        tries.clear()
+        try:
+            return retrying(client.unreachable, call)().status
+        except Exception as error:
+            return type(error).__name__
+        finally:
+            client.close()
+
+    okta.next("access_denied")
+    assert (outcome(CLIENTS[name](new_service(okta))), len(tries)) == ("AccessDenied", 1)
+    okta.next(503, times=1000)
+    assert (outcome(CLIENTS[name](new_service(okta, max_wait=0.1))), len(tries)) == ("TokenUnreachable", 3)
+    okta.clear_faults()
+    assert (outcome(CLIENTS[name](new_service(okta))), len(tries)) == (200, 1)
+
+
+def test_retries_of_urllib3_beneath_requests_try_no_refusal_again(okta: FakeOkta, new_service: Service) -> None:
+    client = RequestsClient(new_service(okta))
+    client.session.mount("http://", requests.adapters.HTTPAdapter(max_retries=urllib3.Retry(3, allowed_methods=None)))
+    try:
+        okta.next("access_denied", times=10)
+        with pytest.raises(requests.RequestException):
+            client.get(okta.url + USERS)
+    finally:
+        client.close()
+    assert okta.token_requests == 1
 
 
 def test_an_adapter_of_ones_own_takes_less_than_sixty_lines() -> None:

@@ -912,8 +912,10 @@ def test_a_token_endpoint_that_is_not_there_is_unreachable(okta: FakeOkta, servi
     app = service(max_wait=1)
     okta.stop()
     client = connect(app)
-    with pytest.raises(TokenUnreachable, match="max_wait"):
+    with pytest.raises(TokenUnreachable, match="max_wait") as caught:
         client.get(app.org_url + USERS)
+    assert isinstance(caught.value, client.unreachable), "what users of this client catch, and try again"
+    assert isinstance(caught.value, client.refused)
 
 
 def test_a_page_that_is_not_from_oauth_is_unexpected(okta: FakeOkta, service: Service, connect: Connect) -> None:
