@@ -1294,7 +1294,11 @@ def test_every_refusal_is_worded_as_okta_words_it() -> None:
 
 
 def test_the_fake_shares_no_code_with_the_client() -> None:
-    kit = {"replaying.py", "store_conformance.py", "signer_conformance.py"}  # not of the fake, but for the client's parts
+    kit = {
+        "replaying.py",
+        "store_conformance.py",
+        "signer_conformance.py",
+    }  # not of the fake, but for the client's parts
     modules = [module for module in Path(testing.__file__).parent.glob("*.py") if module.name not in kit]
     assert len(modules) > 5
     for module in modules:

@@ -150,7 +150,9 @@ def test_the_core_does_no_io() -> None:
 
 
 SHARES_NO_CODE = [
-    name for name in MODULES if top(name) == "testing" and name not in ("testing.replaying", "testing.store_conformance")
+    name
+    for name in MODULES
+    if top(name) == "testing" and name not in ("testing.replaying", "testing.store_conformance")
 ]
 
 
