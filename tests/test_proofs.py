@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from base64 import urlsafe_b64decode
 from typing import Any
+from uuid import RFC_4122, UUID
 
 import pytest
 from joserfc import jws, jwt
@@ -44,7 +45,7 @@ def test_an_assertion_says_what_okta_documents(key: PrivateKey) -> None:
     header, claims = verified(made(ClientAssertions("0oa1", ENDPOINT), key), key)
     assert header == {"alg": key.alg, "kid": "kid-1"}
     jti = claims.pop("jti")
-    assert len(bytes.fromhex(jti)) == 16
+    assert (UUID(jti).version, UUID(jti).variant, str(UUID(jti))) == (4, RFC_4122, jti)
     assert claims == {
         "iss": "0oa1",
         "sub": "0oa1",
