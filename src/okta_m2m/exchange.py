@@ -155,7 +155,9 @@ class TokenEndpoint:
             try:
                 response = yield from self._ask(keys[key], min(deadline - sent_at, self._patience))
             except (SendFailed, OSError) as failed:  # a send of the caller's own may let either out
-                trouble = self._unreachable(f"no answer ({quoted(failed)})", attempts)
+                if not failures or deadline - sent_at >= self._patience:
+                    trouble = self._unreachable(f"no answer ({quoted(failed)})", attempts)
+                # Else the deadline cut this one short, and what went wrong before says more than that.
             else:
                 moved = self.okta_clock.learn(None if response.get("age") else response.get("date"))
                 fresh_nonce = self.nonces.learn(self.url, response.get("dpop-nonce"))
