@@ -99,10 +99,12 @@ class AsyncNiquestsClient(AsyncClient):
 
     async def _stream(self, url: str, begun: Callable[[bytes], object]) -> Answer:
         response = await self.session.get(url, stream=True, timeout=PATIENCE)
-        async with response:
+        try:
             parts = await response.iter_content()
             begun(first := await anext(parts))
             return _answer(response, first + b"".join([part async for part in parts]))
+        finally:
+            await response.close()
 
     async def _close(self) -> None:
         await self.session.close()
