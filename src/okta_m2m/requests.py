@@ -35,10 +35,10 @@ class OktaAuth(Flows[requests.PreparedRequest, requests.Response, requests.Sessi
         held = app._held
         if held is not None and held.authorization is not None:
             try:
-                fields, now, body = request.headers._store, app._now, request.body  # type: ignore[attr-defined]
+                fields, now, body = request.headers._store, app._now, request.body  # type: ignore[attr-defined]  # private
                 if (
                     now() < held.look_at
-                    and request.url.startswith(app._prefixes)  # type: ignore[union-attr]
+                    and request.url.startswith(app._prefixes)  # type: ignore[union-attr]  # None: below
                     and "authorization" not in fields
                     and (body is None or isinstance(body, (bytes, str)))  # a tuple: a union is built on each call
                 ):
