@@ -830,6 +830,9 @@ def test_the_end_of_the_interpreter_is_quiet(okta: FakeOkta, way: str) -> None:
     if way == "daemon thread":
         okta.next(on="token")  # the first as usual; the renewal is still under way when the program ends
         okta.next(delay=5.0)
+    if way == "atexit":
+        okta.next(on="token")  # the renewal takes its time, and the end of the program waits for it
+        okta.next(delay=1.0)
     ended = subprocess.run(
         [sys.executable, "-W", "error", "-c", PROGRAM],
         input=json.dumps([okta.url, registered.client_id, registered.private_jwk, way]),
@@ -839,6 +842,8 @@ def test_the_end_of_the_interpreter_is_quiet(okta: FakeOkta, way: str) -> None:
         check=False,
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "same\n", "")
+    if way == "atexit":
+        assert okta.tokens_minted == 2, "nothing was torn off in mid-request"
 
 
 # ── time ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
