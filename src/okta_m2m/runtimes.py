@@ -13,13 +13,14 @@ from __future__ import annotations
 import contextvars
 import inspect
 import logging
+import math
 import threading
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 from .effects import (
@@ -258,9 +259,13 @@ def _too_slow(effect: StoreEffect[Any]) -> StoreFailed:
 
 # ── asyncio ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+AT_ONCE: Final = 500
+"""Waiters that are woken in one turn of the loop, so that a herd of thousands leaves it time for other things."""
+
+TICK: Final = 0.01
+"""Seconds between two looks for waiters whose time is over: of many, some are told so that much later."""
+
 _background: WeakKeyDictionary[asyncio.AbstractEventLoop, set[asyncio.Task[Any]]] = WeakKeyDictionary()
-_waiting: WeakKeyDictionary[Future[Any], WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Future[None]]]
-_waiting = WeakKeyDictionary()
 
 
 class Asyncio:
@@ -288,7 +293,13 @@ class Asyncio:
             case Sleep(seconds):
                 return await asyncio.sleep(seconds)
             case Wait(landing, timeout):
-                await asyncio.wait({_landed_on_loop(landing)}, timeout=timeout)
+                if not landing.done():
+                    waiters = _waiters(landing)
+                    waiter = waiters.join(timeout)
+                    try:
+                        await waiter
+                    finally:
+                        waiters.leave(waiter)
                 return landing.done()
             case Spawn(flow, ended):
                 return self._spawn(flow, ended)
@@ -296,8 +307,7 @@ class Asyncio:
                 return await self._stored(effect)
         raise TypeError(f"no runtime performs {type(effect).__name__}")
 
-    @staticmethod
-    async def _stored(effect: StoreEffect[Any]) -> Any:
+    async def _stored(self, effect: StoreEffect[Any]) -> Any:
         import asyncio
 
         try:
@@ -306,7 +316,8 @@ class Asyncio:
                     answer = effect.call()
                 else:
                     working = _in_thread(effect)
-                    await asyncio.wait({_landed_on_loop(working)})
+                    if not await self.perform(Wait(working, effect.timeout)):
+                        raise _too_slow(effect)
                     answer = working.result()
                 return await answer if inspect.isawaitable(answer) else answer
         except TimeoutError:
@@ -341,29 +352,83 @@ class Asyncio:
         task.add_done_callback(finished)
 
 
-def _landed_on_loop(landing: Future[Any]) -> asyncio.Future[None]:
-    """A future of the running loop that is done when ``landing`` is: one per loop, however many tasks wait for it."""
-    import asyncio
+class _Waiters:
+    """The tasks of one loop that wait for one landing: one callback and one timer, however many they are.
 
-    loop = asyncio.get_running_loop()
-    of_loops = _waiting.setdefault(landing, WeakKeyDictionary())
-    known = of_loops.get(loop)
-    if known is not None:
-        return known
-    landed = of_loops[loop] = loop.create_future()
+    Each has a future of its own, so that to cancel it concerns nobody else. All but ``tell`` happens in the loop's thread.
+    """
 
-    def wake() -> None:
-        if not landed.done():
-            landed.set_result(None)
+    __slots__ = ("_armed", "_loop", "_timer", "_until")
 
-    def tell(_: object) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._until: dict[asyncio.Future[None], float] = {}  # by the loop's clock, in the order in which they came
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed = math.inf  # when the timer goes off
+
+    def join(self, seconds: float) -> asyncio.Future[None]:
+        """A future that is done when it landed, or ``seconds`` have passed. Whoever awaited it calls ``leave``."""
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._until[waiter] = until = self._loop.time() + seconds
+        if until < self._armed:
+            self._arm(until)
+        return waiter
+
+    def leave(self, waiter: asyncio.Future[None]) -> None:
+        self._until.pop(waiter, None)
+
+    def tell(self, _: object) -> None:
+        """It landed, in whatever thread."""
         try:
-            loop.call_soon_threadsafe(wake)
+            self._loop.call_soon_threadsafe(self._landed)
         except RuntimeError:
             logger.debug("okta-m2m: an event loop that waited for a token is gone")
 
-    landing.add_done_callback(tell)
-    return landed
+    def _landed(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._wake(list(self._until))
+
+    def _arm(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._armed = self._loop.call_at(at, self._over), at
+
+    def _over(self) -> None:
+        now = max(self._armed, self._loop.time())  # a timer may go off early, by its clock's resolution
+        over = [waiter for waiter, until in self._until.items() if until <= now]
+        for waiter in over:
+            self.leave(waiter)
+        self._timer, self._armed = None, math.inf
+        if self._until:
+            # Not for each of a herd on its own: every look is at all of them.
+            self._arm(max(min(self._until.values()), now + TICK))
+        self._wake(over)
+
+    def _wake(self, waiters: list[asyncio.Future[None]]) -> None:
+        for waiter in waiters[:AT_ONCE]:
+            if not waiter.done():  # or else its task was cancelled
+                waiter.set_result(None)
+        if len(waiters) > AT_ONCE:
+            self._loop.call_soon(self._wake, waiters[AT_ONCE:])
+
+
+_waiting: WeakKeyDictionary[Future[Any], dict[asyncio.AbstractEventLoop, _Waiters]] = WeakKeyDictionary()
+
+
+def _waiters(landing: Future[Any]) -> _Waiters:
+    """Those of the running loop."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    of_loops = _waiting.get(landing)
+    if of_loops is None:
+        of_loops = _waiting.setdefault(landing, {})  # another loop's thread may have been quicker
+    waiters = of_loops.get(loop)
+    if waiters is None:
+        waiters = of_loops[loop] = _Waiters(loop)
+        landing.add_done_callback(waiters.tell)
+    return waiters
 
 
 # ── trio ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
