@@ -129,20 +129,21 @@ class Flows(Generic[RequestT, ResponseT, ClientT]):
             rewind = self._library.rewinder(request)  # not too late: the body is in memory
         else:
             own = request.headers.get("Authorization")
-            if own is not None and self.app.leaves_alone(str(request.url), own):
+            url = str(request.url)
+            if own is not None and self.app.leaves_alone(url, own):
                 yield request
                 return
             rewind = self._library.rewinder(request)
-            ready = self.app.ready(request.method, str(request.url))
+            ready = self.app.ready(request.method, url)
             if ready is None:
-                step = advance(
-                    flow := self.app.authorize(request.method, str(request.url), replayable=False), self._threads
-                )
+                flow = self.app.authorize(request.method, url, replayable=False)
+                step = advance(flow, self._threads)
                 flow.close()  # where a redirect led shows only in the answer
                 if not isinstance(step, Attempt) or step.token is None:
                     yield request
                     return
-                request.headers.update(step.headers)
+                for name, value in step.headers.items():  # each on its own costs less than update()
+                    request.headers[name] = value
             else:
                 request.headers["Authorization"] = ready.authorization
                 if ready.proof is not None:
@@ -179,19 +180,21 @@ class Flows(Generic[RequestT, ResponseT, ClientT]):
             rewind = self._library.rewinder(request)  # not too late: the body is in memory
         else:
             own = request.headers.get("Authorization")
-            if own is not None and self.app.leaves_alone(str(request.url), own):
+            url = str(request.url)
+            if own is not None and self.app.leaves_alone(url, own):
                 yield request
                 return
             rewind = self._library.rewinder(request)
-            ready = self.app.ready(request.method, str(request.url))
+            ready = self.app.ready(request.method, url)
             if ready is None:
-                flow = self.app.authorize(request.method, str(request.url), replayable=False)
+                flow = self.app.authorize(request.method, url, replayable=False)
                 step = await aadvance(flow, self._loop())
                 flow.close()  # where a redirect led shows only in the answer
                 if not isinstance(step, Attempt) or step.token is None:
                     yield request
                     return
-                request.headers.update(step.headers)
+                for name, value in step.headers.items():  # each on its own costs less than update()
+                    request.headers[name] = value
             else:
                 request.headers["Authorization"] = ready.authorization
                 if ready.proof is not None:
