@@ -655,6 +655,8 @@ def test_a_path_that_leads_nowhere_is_shown(world: World) -> None:
         PEM.replace(SECRET_LINES[0], SECRET_LINES[0][:-7]),
         '{"kty": "EC", "d": "' + SECRET_LINES[0],
     ],
+    # Not the keys, which are secret, and others each time.
+    ids=["without lines", "first line", "misspelt", "cut", "cut JWK"],
 )
 def test_a_mangled_key_is_refused_by_place_and_never_shown(world: World, mangled: str) -> None:
     message = world.refused(without("PRIVATEKEY", OKTA_CLIENT_PRIVATEKEY=mangled))
