@@ -1,6 +1,6 @@
 """Real processes that share a store, and hosts of their own for them to run on (POSIX).
 
-Each process has a service app with every default left alone, from cold, and some threads that make calls with it.
+Each process has a service app with the defaults, from cold, and some threads that make calls with it.
 Python and its packages are loaded once per host, and the processes forked from there, since nothing of interest to a store
 happens before.
 
@@ -45,6 +45,7 @@ def process():
         key=PrivateKey.from_jwk(plan["key"]),
         scopes=["okta.users.read"],
         store=store_from_url(plan["store"]),
+        store_timeout=plan["store_timeout"],
     )
     auth = OktaAuth(app)
     seen, wrong, calls = set(), [], []
@@ -137,6 +138,7 @@ class Fleet:
         threads: int,
         host: Host | None = None,
         until: Path | None = None,
+        store_timeout: float = 0.25,
     ) -> None:
         host = host or Host()
         self._plan = {
@@ -144,6 +146,7 @@ class Fleet:
             "client_id": client_id,
             "key": key.private_jwk(),
             "store": store.replace("127.0.0.1", host.redis),
+            "store_timeout": store_timeout,
             "processes": processes,
             "threads": threads,
             "until": None if until is None else str(until),

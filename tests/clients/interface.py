@@ -201,6 +201,8 @@ class Watchdog:
     """Sees whether an event loop is blocked, and where.
 
     It counts its own ticks since the loop's last heartbeat, not seconds: when the whole machine stands still, so does it.
+    And only those for which the loop is in one and the same step: one that has many callers goes round slowly, which is
+    no block.
     """
 
     TICK = 0.05
@@ -224,9 +226,21 @@ class Watchdog:
         finally:
             self._ended.set()
 
+    def _step(self) -> int | None:
+        """What the loop runs just now: the identity of the outermost frame of a task or callback, if it runs any."""
+        frame = sys._current_frames().get(self._loop_thread)
+        while frame is not None:
+            # Those that step tasks, asyncio's and trio's. An identity: the frame itself would keep its variables alive.
+            if frame.f_back is not None and frame.f_back.f_code.co_name in ("_run", "unrolled_run"):
+                return id(frame)
+            frame = frame.f_back
+        return None
+
     def _watch(self) -> None:
+        step = None
         while not self._ended.wait(self.TICK):
-            self._missed += 1
+            before, step = step, self._step()
+            self._missed = self._missed + 1 if step is not None and step == before else 0
             if self._missed >= self.MOST_MISSED and self.blocked_at is None:
                 frame = sys._current_frames().get(self._loop_thread)
                 self.blocked_at = "".join(traceback.format_stack(frame)) if frame is not None else "somewhere"
