@@ -6,6 +6,7 @@ slow to make.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -17,8 +18,29 @@ from front import Front, front_of
 from okta_m2m import PrivateKey, ServiceApp
 from okta_m2m.testing import FakeOkta
 
-pytest_plugins = ["leaks"]  # watches every test for secrets that are shown
+pytest_plugins = ["leaks", "conformance.table"]  # the first watches every test for secrets that are shown
 SCOPES = ("okta.users.read", "okta.users.manage", "okta.groups.read")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist's own, which starts so many workers
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """The whole suite is run by several processes, unless ``-n`` says otherwise. A part of it is run by this one: to start
+    others, each of which collects all tests, takes longer than most parts."""
+    options = config.option
+    if not config.pluginmanager.hasplugin("xdist") or hasattr(config, "workerinput"):
+        return
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not (options.keyword or options.markexpr)
+    if whole and options.numprocesses is None:
+        options.numprocesses = "auto"
+    if options.numprocesses and options.dist == "no":
+        options.dist = "worksteal"  # a file's tests stay together, as far as may be, and so start its servers once
+
+
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist's, for ``-n auto``
+def pytest_xdist_auto_num_workers() -> int:
+    """One for each processor, and one besides another, since most tests mostly wait; but not more than pays: each collects
+    all tests first. More of them on few processors make tests starve that have deadlines of the product's to keep."""
+    return min(max(os.cpu_count() or 1, 2), 8)
 
 
 @pytest.fixture

@@ -206,8 +206,16 @@ _late: list[str] = []
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     _late.extend(watch.look())
+    if hasattr(session.config, "workeroutput"):  # a worker of pytest-xdist, whose exit status nobody looks at
+        session.config.workeroutput["late leaks"] = _late
     if _late:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist's
+def pytest_testnodedown(node: Any) -> None:
+    output = getattr(node, "workeroutput", None) or {}  # one that crashed left none
+    _late.extend(output.get("late leaks", []))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -135,13 +135,13 @@ def test_zz_a_warning_which_pytest_reports_when_the_test_is_over(auth):
 """
 
 
-def run_with_the_plugin(tmp_path: Path, tests: str) -> dict[str, str]:
+def run_with_the_plugin(tmp_path: Path, tests: str, *options: str) -> dict[str, str]:
     """The outcome of each test: ``passed``, ``failed``, or ``error`` where it failed when it had ended."""
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     (tmp_path / "test_it.py").write_text(PRELUDE + tests)
     path = os.pathsep.join([str(TESTS), str(Path(okta_m2m.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-vv", "-p", "leaks", "-p", "no:cacheprovider", "-rA", "test_it.py"],
+        [sys.executable, "-m", "pytest", "-vv", "-p", "leaks", "-p", "no:cacheprovider", "-rA", *options, "test_it.py"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
@@ -158,8 +158,9 @@ def run_with_the_plugin(tmp_path: Path, tests: str) -> dict[str, str]:
     return outcomes
 
 
-def test_a_planted_leak_fails_its_test_and_no_other(tmp_path: Path) -> None:
-    outcomes = run_with_the_plugin(tmp_path, CLEAN + PLANTED)
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_planted_leak_fails_its_test_and_no_other(tmp_path: Path, workers: str) -> None:
+    outcomes = run_with_the_plugin(tmp_path, CLEAN + PLANTED, "-n", workers)
     assert outcomes.pop("test_clean") == "passed"
     assert outcomes.pop("test_zz_a_warning_which_pytest_reports_when_the_test_is_over") == "passed"
     assert outcomes == dict.fromkeys(outcomes, "error")

@@ -17,80 +17,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import pytest
+from filelock import FileLock
 from uv import find_uv_bin
 
 from clients import CLIENTS, Client
 from okta_m2m import PrivateKey, ServiceApp
 
-from .table import WRITE, Cell, Tables
+from .table import TABLES, Tables
 
 HERE = Path(__file__).parent
-TABLES = pytest.StashKey[Tables]()
 
 
 # ── the tables ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers",
-        "conforms(table, promise, client=None): the test fills this cell of docs/conformance.md; {names} in the promise "
-        "are parameters, and without a client it is the parameter of that name",
-    )
-    config.stash[TABLES] = Tables()
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    tables = config.stash[TABLES]
-    for item in items:
-        mark = item.get_closest_marker("conforms")
-        if mark is None:
-            continue
-        callspec = getattr(item, "callspec", None)
-        params = dict(callspec.params) if callspec else {}
-        table, promise = mark.args
-        client = mark.kwargs.get("client") or params["client"]
-        tables.collected[item.nodeid] = Cell(table, promise.format(**params), client)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[Any]:
-    report = yield
-    tables = item.config.stash[TABLES]
-    if item.nodeid in tables.collected:
-        if report.skipped:
-            tables.skipped.add(item.nodeid)
-        elif call.when == "call" and report.passed:
-            tables.shown.setdefault(item.nodeid, "✓")
-        if report.failed:
-            tables.shown.pop(item.nodeid, None)
-    return report
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    tables, options = session.config.stash[TABLES], session.config.option
-    files = {path.name for path in HERE.glob("test_*.py")}
-    selected = (
-        options.keyword or options.markexpr or options.deselect or any("::" in arg for arg in session.config.args)
-    )
-    complete = {node.partition("::")[0].rpartition("/")[2] for node in tables.collected} == files and not selected
-    if not complete or options.collectonly or session.shouldstop or session.shouldfail:
-        return
-    problems = tables.check(write=bool(os.environ.get(WRITE)))
-    session.config.stash[PROBLEMS] = problems
-    if problems and session.exitstatus == pytest.ExitCode.OK:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-
-PROBLEMS = pytest.StashKey[list[str]]()
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for problem in config.stash.get(PROBLEMS, []):
-        terminalreporter.write_line(f"conformance: {problem}", red=True)
 
 
 @pytest.fixture
@@ -142,16 +82,17 @@ def unavailable(reason: str) -> None:
 
 
 def installed(name: str, recipe: bytes, install: Callable[[Path], None]) -> Path:
-    """A folder in the user's cache that ``install`` has filled; anew when ``recipe`` changes."""
+    """A folder in the user's cache that ``install`` has filled, one process at a time; anew when ``recipe`` changes."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "okta-m2m-tests"
     cache.mkdir(parents=True, exist_ok=True)
     folder = cache / f"{name}-{hashlib.sha256(recipe).hexdigest()[:12]}"
     done = folder / "installed"
-    if not done.exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        install(folder)
-        done.touch()
+    with FileLock(f"{folder}.lock"):
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            install(folder)
+            done.touch()
     return folder
 
 
@@ -196,7 +137,9 @@ def oidc_provider(tables: Tables) -> Iterator[OidcProvider]:
     folder = installed("node", package.read_bytes(), install)
     # Beside its modules, which is where node looks for them.
     copy = folder / f"server-{hashlib.sha256(program.read_bytes()).hexdigest()[:12]}.mjs"
-    shutil.copy(program, copy)
+    partial = copy.with_suffix(f".{os.getpid()}")  # nobody else's node is to read half of it
+    shutil.copy(program, partial)
+    partial.replace(copy)
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen([node, copy], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors) as process,

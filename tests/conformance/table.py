@@ -2,18 +2,26 @@
 
 Invariant: rows and columns come from the tests that were collected, cells from tests that ran; a row that lacks a
 column is an error, not a blank.
+
+A pytest plugin, and not in ``conftest.py``: where pytest-xdist runs the tests, the process that looks at the tables in the
+end collects nothing, and so loads no ``conftest.py`` but the uppermost.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-__all__ = ["DOCUMENT", "WRITE", "Cell", "Tables"]
+import pytest
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "conformance.md"
+__all__ = ["TABLES", "Cell", "Tables"]
+
+HERE = Path(__file__).parent
+DOCUMENT = HERE.parents[1] / "docs" / "conformance.md"
 WRITE = "OKTA_M2M_WRITE_CONFORMANCE"
 """The environment variable with which a complete run writes the document instead of comparing with it."""
 
@@ -44,7 +52,13 @@ class Tables:
     skipped: set[str] = field(default_factory=set)
     about: dict[str, str] = field(default_factory=dict)  # table -> what stood on the other side, with versions
     versions: dict[str, str] = field(default_factory=dict)  # client -> name with version
-    ran: set[str] = field(default_factory=set)
+
+    def add(self, others: dict[str, Any]) -> None:
+        """What another process gives as ``asdict`` of its tables."""
+        self.collected |= {node: Cell(**cell) for node, cell in others["collected"].items()}
+        self.skipped |= others["skipped"]
+        for name in ("shown", "about", "versions"):
+            getattr(self, name).update(others[name])
 
     def table(self, name: str) -> tuple[list[str], list[str], dict[tuple[str, str], str]]:
         """Promises, clients, and the cells that were shown."""
@@ -107,3 +121,75 @@ def _structure(text: str) -> list[str]:
 
 def _escaped(cells: Iterable[str]) -> list[str]:
     return [cell.replace("|", "\\|").replace("\n", " ") for cell in cells]
+
+
+# ── the plugin ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+TABLES = pytest.StashKey[Tables]()
+PROBLEMS = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "conforms(table, promise, client=None): the test fills this cell of docs/conformance.md; {names} in the promise "
+        "are parameters, and without a client it is the parameter of that name",
+    )
+    config.stash[TABLES] = Tables()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    tables = config.stash[TABLES]
+    for item in items:
+        mark = item.get_closest_marker("conforms")
+        if mark is None:
+            continue
+        callspec = getattr(item, "callspec", None)
+        params = dict(callspec.params) if callspec else {}
+        table, promise = mark.args
+        client = mark.kwargs.get("client") or params["client"]
+        tables.collected[item.nodeid] = Cell(table, promise.format(**params), client)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[Any]:
+    report = yield
+    tables = item.config.stash[TABLES]
+    if item.nodeid in tables.collected:
+        if report.skipped:
+            tables.skipped.add(item.nodeid)
+        elif call.when == "call" and report.passed:
+            tables.shown.setdefault(item.nodeid, "✓")
+        if report.failed:
+            tables.shown.pop(item.nodeid, None)
+    return report
+
+
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist's
+def pytest_testnodedown(node: Any) -> None:
+    output = getattr(node, "workeroutput", None) or {}  # one that crashed left none
+    if "tables" in output:
+        node.config.stash[TABLES].add(output["tables"])
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    tables, options = session.config.stash[TABLES], session.config.option
+    if hasattr(session.config, "workeroutput"):  # a worker of pytest-xdist, which has run a part of the tests
+        session.config.workeroutput["tables"] = asdict(tables)
+        return
+    files = {path.name for path in HERE.glob("test_*.py")}
+    selected = (
+        options.keyword or options.markexpr or options.deselect or any("::" in arg for arg in session.config.args)
+    )
+    complete = {node.partition("::")[0].rpartition("/")[2] for node in tables.collected} == files and not selected
+    if not complete or options.collectonly or session.shouldstop or session.shouldfail:
+        return
+    problems = tables.check(write=bool(os.environ.get(WRITE)))
+    session.config.stash[PROBLEMS] = problems
+    if problems and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for problem in config.stash.get(PROBLEMS, []):
+        terminalreporter.write_line(f"conformance: {problem}", red=True)
