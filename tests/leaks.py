@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from okta_m2m import OktaM2MError, PrivateKey, ServiceApp
+from okta_m2m import OktaM2MError, PrivateKey, ServiceApp, events
 from okta_m2m.testing import FakeOkta
 
 WINDOW = 16
@@ -146,7 +146,14 @@ def _observe() -> None:
         "__init__",
         lambda none, error, *_: watch.show(f"{error!r} {error} {vars(error)}", type(error).__name__),
     )
-    _after(ServiceApp, "_tell", lambda none, app, event: watch.show(f"{event!r} {app!r}", type(event).__name__))
+    # The event itself, also where no one listens.
+    _after(
+        ServiceApp,
+        "_tell",
+        lambda none, app, event, *facts: watch.show(
+            f"{getattr(events, event)(app.client_id, *facts)!r} {app!r}", event
+        ),
+    )
 
 
 # ── what is shown ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -12,6 +12,7 @@ import types
 import pytest
 
 import okta_m2m
+from okta_m2m import events
 
 PUBLIC = ["okta_m2m"] + [
     module.name
@@ -38,7 +39,11 @@ def test_the_front_offers_all_that_it_has() -> None:
         for name, value in vars(okta_m2m).items()
         if not name.startswith("_") and not isinstance(value, types.ModuleType)
     }
-    assert found | {"__version__"} == set(okta_m2m.__all__)
+    # The events are loaded when one is named, which some other test may have done.
+    assert found | {"__version__", *events.__all__} == set(okta_m2m.__all__)
+    assert okta_m2m.TokenObtained is events.TokenObtained
+    with pytest.raises(AttributeError, match="no attribute 'TokenLost'"):
+        okta_m2m.TokenLost  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_every_error_can_be_caught_as_one() -> None:

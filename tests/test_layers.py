@@ -18,7 +18,7 @@ PACKAGE = Path(okta_m2m.__file__).parent
 
 LAYERS = [
     # facts
-    {"errors", "tokens", "keys", "key_files", "origins", "flights", "clocks", "events", "challenges"},
+    {"records", "errors", "tokens", "keys", "key_files", "origins", "flights", "clocks", "events", "challenges"},
     # vocabulary
     {"effects"},
     # conversations: with the token endpoint, and with a store that is shared

@@ -6,6 +6,8 @@
 Invariant: importing this package imports no HTTP client and no cryptography.
 """
 
+import typing
+
 from .errors import (
     AccessDenied,
     ConfigurationError,
@@ -24,18 +26,20 @@ from .errors import (
     UnauthorizedClient,
     UnexpectedAnswer,
 )
-from .events import (
-    AuthorizationKept,
-    Event,
-    OriginPassedOver,
-    RenewalFailed,
-    ScopesReduced,
-    TokenObtained,
-    TokenRejected,
-)
 from .keys import PrivateKey, Signer
 from .service_app import ServiceApp
 from .tokens import Token
+
+if typing.TYPE_CHECKING:
+    from .events import (
+        AuthorizationKept,
+        Event,
+        OriginPassedOver,
+        RenewalFailed,
+        ScopesReduced,
+        TokenObtained,
+        TokenRejected,
+    )
 
 __version__ = "0.1.0"
 
@@ -69,3 +73,12 @@ __all__ = [
     "UnexpectedAnswer",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # The events are dataclasses, which take longer to be made than all the rest: they are loaded when one is named or told.
+    if name in __all__:
+        from . import events
+
+        return getattr(events, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

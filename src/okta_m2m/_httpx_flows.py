@@ -20,9 +20,6 @@ from contextlib import nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeAlias, TypeVar
 
-import anyio
-import anyio.to_thread
-
 from .effects import Attempt, Discard, Flow, Peek, Request, Response, SendFailed
 from .errors import ConfigurationError, Kinds, OktaM2MError, TokenUnreachable
 from .origins import origin_of
@@ -294,6 +291,9 @@ class Flows(Generic[RequestT, ResponseT, ClientT]):
             raise SendFailed(_why(error)) from error
 
     async def _asend(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 (the effect's own)
+        import anyio  # like asyncio, only where there is a loop already
+        import anyio.to_thread
+
         library = self._library.httpx
         if isinstance(self._client, library.Client):
             raise ConfigurationError(
@@ -401,6 +401,8 @@ class Library:
             response.stream = self.httpx.ByteStream(head)
 
     async def adiscard(self, response: AnyResponse) -> None:
+        import anyio
+
         if self._read_already(response) is None:
             stream = self._apeeked(response.stream)
             head = b""

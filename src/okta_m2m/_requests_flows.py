@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
 from datetime import timedelta
 from functools import partial
-from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
 from urllib.parse import urljoin, urlsplit
 
@@ -187,6 +186,8 @@ def attach(request: Any, headers: Mapping[str, str], hook: Any) -> None:
     request.headers.update(headers)
     body = request.body
     if body is not None and not isinstance(body, bytes | str):
+        from inspect import iscoroutinefunction  # only a file's body needs it
+
         with suppress(AttributeError, OSError, ValueError):
             if not iscoroutinefunction(body.tell) and body.seekable():
                 hook = partial(hook, position=body.tell())

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import warnings
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
@@ -21,6 +20,7 @@ from aiohttp.hdrs import AUTHORIZATION
 from .effects import Attempt, Discard, Flow, Peek, Request, Response, SendFailed
 from .errors import Kinds, OktaM2MError, TokenUnreachable
 from .origins import origin_of
+from .records import Record
 from .runtimes import Asyncio, AsyncSender, Done, aadvance, arun
 from .service_app import ServiceApp
 from .tokens import Token, not_picklable
@@ -206,8 +206,7 @@ class OktaAuth:
         not_picklable("OktaAuth", "Give the other process's session one of its own.")
 
 
-@dataclass(frozen=True, slots=True)
-class _Redirect:
+class _Redirect(Record):
     """A redirect that was answered to a request of ours.
 
     aiohttp does not tell a middleware that it is called for a hop; but all hops of one call share one timer, which no

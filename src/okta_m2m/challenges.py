@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from .records import Record
 
 __all__ = ["Challenge", "challenges"]
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_PARAMETER = re.compile(rf'[\s,]*({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|({_TOKEN}))', re.DOTALL)
-_SCHEME = re.compile(rf"[\s,]*({_TOKEN})(?![^\s,])")
-_TOKEN68 = re.compile(r"\s+[A-Za-z0-9._~+/-]+=*(?=\s*(?:,|$))")
-_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_PARAMETER = rf'(?s)[\s,]*({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|({_TOKEN}))'
+_SCHEME = rf"[\s,]*({_TOKEN})(?![^\s,])"
+_TOKEN68 = r"\s+[A-Za-z0-9._~+/-]+=*(?=\s*(?:,|$))"
+_ESCAPED = r"(?s)\\(.)"
 
 
-@dataclass(frozen=True, slots=True)
-class Challenge:
+class Challenge(Record):
     """One challenge: its scheme in lower case, its parameters with their names in lower case."""
 
     scheme: str
@@ -34,17 +34,18 @@ class Challenge:
 def challenges(values: Iterable[str]) -> list[Challenge]:
     """All challenges of a response, from all its ``WWW-Authenticate`` headers, in order."""
     found: list[Challenge] = []
+    a_scheme, a_parameter, a_token68 = re.compile(_SCHEME), re.compile(_PARAMETER), re.compile(_TOKEN68)
     for value in values:
         position = 0
         value = value[:16_384]  # a header is no place for more, and regular expressions are no place for a flood
-        while scheme := _SCHEME.match(value, position):
+        while scheme := a_scheme.match(value, position):
             position = scheme.end()
             parameters: dict[str, str] = {}
-            while parameter := _PARAMETER.match(value, position):
+            while parameter := a_parameter.match(value, position):
                 name, quoted, plain = parameter.groups()
-                parameters.setdefault(name.lower(), _ESCAPED.sub(r"\1", quoted) if plain is None else plain)
+                parameters.setdefault(name.lower(), re.sub(_ESCAPED, r"\1", quoted) if plain is None else plain)
                 position = parameter.end()
-            if not parameters and (credentials := _TOKEN68.match(value, position)):
+            if not parameters and (credentials := a_token68.match(value, position)):
                 position = credentials.end()
             found.append(Challenge(scheme.group(1).lower(), parameters))
     return found

@@ -25,11 +25,14 @@ Invariant: no effect, request or response shows a header or a body in its ``repr
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
+from .records import Record
+
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from .keys import Signer
     from .stores import Store
     from .tokens import Token
@@ -61,14 +64,13 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Record, hidden=("headers", "body")):
     """A request of our own, to the token endpoint."""
 
     method: str
     url: str
-    headers: Mapping[str, str] = field(repr=False, default_factory=dict)
-    body: bytes = field(repr=False, default=b"")
+    headers: Mapping[str, str] = MappingProxyType({})
+    body: bytes = b""
 
 
 class Response:
@@ -99,10 +101,8 @@ class SendFailed(Exception):
     """No answer came: name look-up, connection, TLS, time-out, reset. Thrown into a flow by ``Send``; retried there."""
 
 
-class Effect(Generic[T_co]):
+class Effect(Record, Generic[T_co]):
     """Base of the effects; ``T_co`` is the type of the answer."""
-
-    __slots__ = ()
 
     def __iter__(self) -> Generator[Effect[T_co], Any, T_co]:
         answer: T_co = yield self
@@ -112,7 +112,6 @@ class Effect(Generic[T_co]):
 Flow: TypeAlias = Generator[Effect[Any], Any, T]
 
 
-@dataclass(frozen=True, slots=True)
 class Send(Effect[Response]):
     """Our own request: redirects not followed, at most 1 MiB read, ``timeout`` seconds for all of it."""
 
@@ -120,27 +119,23 @@ class Send(Effect[Response]):
     timeout: float
 
 
-@dataclass(frozen=True, slots=True)
-class Sign(Effect[bytes]):
+class Sign(Effect[bytes], hidden=("message",)):
     """The signature of ``message``: an effect, because the key may be across a network."""
 
     signer: Signer
-    message: bytes = field(repr=False)
+    message: bytes
 
 
-@dataclass(frozen=True, slots=True)
 class Snapshot(Effect["Signer"]):
     """One immutable version of the signer; a key file that changed is re-read here, off any event loop."""
 
     signer: Signer
 
 
-@dataclass(frozen=True, slots=True)
 class Sleep(Effect[None]):
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
 class Wait(Effect[bool]):
     """Until another's flight lands, or ``timeout`` seconds have passed. The future itself is never cancelled by it."""
 
@@ -148,12 +143,11 @@ class Wait(Effect[bool]):
     timeout: float
 
 
-@dataclass(frozen=True, slots=True)
-class Spawn(Effect[None]):
+class Spawn(Effect[None], hidden=("flow", "ended")):
     """Run ``flow`` in the background. ``ended`` is called exactly once whatever becomes of it, even if it never began."""
 
-    flow: Flow[Any] = field(repr=False)
-    ended: Callable[[], None] = field(repr=False)
+    flow: Flow[Any]
+    ended: Callable[[], None]
 
 
 class StoreFailed(Exception):
@@ -163,7 +157,6 @@ class StoreFailed(Exception):
 class StoreEffect(Effect[T_co]):
     """Base of the four that ask a shared store: ``call`` does it; ``timeout`` seconds is all it may take."""
 
-    __slots__ = ()
     store: Store
     timeout: float
 
@@ -171,22 +164,16 @@ class StoreEffect(Effect[T_co]):
         raise NotImplementedError
 
 
-@dataclass(frozen=True, slots=True)
-class Load(StoreEffect["bytes | None"]):
-    store: Store
-    timeout: float
+class Load(StoreEffect[bytes | None]):
     key: str
 
     def call(self) -> bytes | Awaitable[bytes | None] | None:
         return self.store.load(self.key)
 
 
-@dataclass(frozen=True, slots=True)
 class Claim(StoreEffect[bool]):
     """A lease of ``ttl`` seconds; again by the same owner, it is extended."""
 
-    store: Store
-    timeout: float
     key: str
     owner: str
     ttl: float
@@ -195,14 +182,11 @@ class Claim(StoreEffect[bool]):
         return self.store.claim(self.key, self.owner, self.ttl)
 
 
-@dataclass(frozen=True, slots=True)
-class Save(StoreEffect[bool]):
+class Save(StoreEffect[bool], hidden=("value",)):
     """Stored only while the claim is the owner's."""
 
-    store: Store
-    timeout: float
     key: str
-    value: bytes = field(repr=False)
+    value: bytes
     ttl: float
     owner: str
 
@@ -210,10 +194,7 @@ class Save(StoreEffect[bool]):
         return self.store.save(self.key, self.value, self.ttl, self.owner)
 
 
-@dataclass(frozen=True, slots=True)
 class Release(StoreEffect[None]):
-    store: Store
-    timeout: float
     key: str
     owner: str
 
@@ -221,21 +202,18 @@ class Release(StoreEffect[None]):
         return self.store.release(self.key, self.owner)
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt(Effect[Response]):
+class Attempt(Effect[Response], hidden=("headers", "token")):
     """The caller's own request, with these headers set upon it (none: as it is)."""
 
-    headers: Mapping[str, str] = field(repr=False)
-    token: Token | None = field(repr=False, default=None)
+    headers: Mapping[str, str]
+    token: Token | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class Peek(Effect[bytes]):
     """At most ``limit`` bytes from the start of the last response's decoded body, which its caller can still read whole."""
 
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
 class Discard(Effect[None]):
     """The last response will not be handed on: its connection goes back to the pool, or is closed."""

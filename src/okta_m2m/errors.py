@@ -288,16 +288,16 @@ def refused(
     )
 
 
-_JWT = re.compile(r"[\w-]{16,}\.[\w-]{16,}(?:\.[\w-]*)*|eyJ[\w-]{5,}|[\w-]{40,}")
-_MARKUP = re.compile(r"<[^>]{0,200}>")
+# Patterns are text, here and elsewhere in what is imported with the package: ``re`` compiles them when they are first used,
+# and keeps them. Compiled at once they would be a third of what the import costs.
+_JWT = r"[\w-]{16,}\.[\w-]{16,}(?:\.[\w-]*)*|eyJ[\w-]{5,}|[\w-]{40,}"
+_MARKUP = r"<[^>]{0,200}>"
 # What turns the direction of text around, or cannot be seen, would let a server's words pass for ours in a log.
-_UNPRINTABLE = re.compile(
-    r"(?:[^ -~\u00a0-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd]|[\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff])+|\s+"
-)
+_UNPRINTABLE = r"(?:[^ -~\u00a0-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd]|[\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff])+|\s+"
 
 
 def quoted(text: object, limit: int = 300) -> str:
     """A server's words, made safe to show: one line, no markup, no control characters, nothing that looks like a JWT."""
-    plain = _MARKUP.sub(" ", str(text)[: 40 * limit])
-    plain = _JWT.sub("[redacted]", _UNPRINTABLE.sub(" ", plain)).strip()
+    plain = re.sub(_MARKUP, " ", str(text)[: 40 * limit])
+    plain = re.sub(_JWT, "[redacted]", re.sub(_UNPRINTABLE, " ", plain)).strip()
     return plain if len(plain) <= limit else plain[: limit - 3] + "..."

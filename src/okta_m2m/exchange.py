@@ -27,7 +27,6 @@ import logging
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -44,8 +43,8 @@ from .errors import (
     quoted,
     refused,
 )
-from .events import Event, ScopesReduced
 from .proofs import ClientAssertions, DPoPProofs, Nonces
+from .records import Record
 from .tokens import Token
 
 if TYPE_CHECKING:
@@ -77,8 +76,7 @@ _JWKS_URI_TROUBLE = "Error retrieving the client JWKSet from jwks_uri."
 _PASSING = frozenset({"temporarily_unavailable", "server_error"})
 
 
-@dataclass(frozen=True, slots=True)
-class Obtained:
+class Obtained(Record):
     """What a conversation ended with: the token, after so many requests and seconds, with the key of that index."""
 
     token: Token
@@ -119,7 +117,7 @@ class TokenEndpoint:
         proofs: Callable[[], DPoPProofs] | None,
         dpop_required: bool,
         require_all_scopes: bool,
-        on_event: Callable[[Event], None],
+        on_event: Callable[..., None],
     ) -> None:
         self.url = url
         self.okta_clock = OktaClock(clock)
@@ -326,7 +324,7 @@ class TokenEndpoint:
                 f"Okta left out these scopes without an error: {names}. {remedy}", status=200, error="scopes_missing"
             )
         logger.warning("okta-m2m: Okta left out these scopes of client %s: %s. %s", self._client_id, names, remedy)
-        self._on_event(ScopesReduced(self._client_id, granted, missing))
+        self._on_event("ScopesReduced", granted, missing)
 
     @staticmethod
     def _lifetime(told: object) -> float:

@@ -14,34 +14,34 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from dataclasses import dataclass
-from enum import Enum
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 from weakref import WeakSet
 
 from .errors import OktaM2MError
+from .records import Record
 from .tokens import Token
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 __all__ = ["ABANDONED", "Failure", "Flight", "Flights", "Outcome"]
 
 
-class _Abandoned(Enum):
-    ABANDONED = "abandoned"
+class _Abandoned(Record):
+    """Nobody fetches any more: whoever waits takes over."""
 
 
-ABANDONED: Final = _Abandoned.ABANDONED
+ABANDONED: Final = _Abandoned()
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Record):
     """A failed flight. ``error`` is a pattern: it is never raised itself, ``error.again()`` is."""
 
     error: OktaM2MError
 
 
-Outcome: TypeAlias = Token | Failure | Literal[_Abandoned.ABANDONED]
+Outcome: TypeAlias = Token | Failure | _Abandoned
 
 
 class Flight:
@@ -50,6 +50,8 @@ class Flight:
     __slots__ = ("due", "landing")
 
     def __init__(self, due: float) -> None:
+        from concurrent.futures import Future  # who only imports this package does not pay for it
+
         self.due = due
         self.landing: Future[Outcome] = Future()
         self.landing.set_running_or_notify_cancel()
@@ -86,6 +88,8 @@ class Flights:
 
     @staticmethod
     def _settle(flight: Flight, outcome: Outcome) -> None:
+        from concurrent.futures import InvalidStateError
+
         with suppress(InvalidStateError):
             flight.landing.set_result(outcome)
 

@@ -17,12 +17,12 @@ import re
 import stat
 from base64 import urlsafe_b64decode
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
 from hashlib import sha256
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol
 
 from .errors import InvalidKey, quoted
+from .records import Record
 from .tokens import not_picklable
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Signer(Protocol):
         ...
 
 
-class _Curve(NamedTuple):
+class _Curve(Record):
     crv: str
     name: str
     digest: str
@@ -92,8 +92,7 @@ _TAKEN = "Okta takes RS256, RS384, RS512, ES256, ES384 and ES512"
 _MAKE_ONE = "Make a key with PrivateKey.generate(), or with: openssl genrsa -out key.pem 2048"
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
-class _Version:
+class _Version(Record, hidden=("native", "signature")):
     """One key with everything that is said of it, replaced as a whole."""
 
     native: PrivateKeyTypes
@@ -495,8 +494,8 @@ def _read_as_told(text: str, password: str | bytes | None, kid: str | None, alg:
     return PrivateKey.from_pem(text, password=password, kid=kid, alg=alg)
 
 
-_BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,40})-----((?:[^-]|-(?!----))*)-----END \1-----")
-_BREAK = re.compile(r"(?:\\+[rn])+")
+_BLOCK = r"-----BEGIN ([A-Z0-9 ]{1,40})-----((?:[^-]|-(?!----))*)-----END \1-----"
+_BREAK = r"(?:\\+[rn])+"
 
 
 def _from_pem(text: str, password: str | bytes | None) -> PrivateKeyTypes:
@@ -537,7 +536,7 @@ def _from_pem(text: str, password: str | bytes | None) -> PrivateKeyTypes:
 
 
 def _private_block(text: str) -> tuple[str, str]:
-    blocks = [(block[1], block[2]) for block in _BLOCK.finditer(_BREAK.sub("\n", text))]
+    blocks = [(block[1], block[2]) for block in re.finditer(_BLOCK, re.sub(_BREAK, "\n", text))]
     private = [block for block in blocks if block[0].endswith("PRIVATE KEY")]
     if len(private) == 1:
         return private[0]
@@ -628,7 +627,7 @@ def _listed(kids: Iterable[object]) -> str:
     return ", ".join(repr(quoted(kid, 100)) if isinstance(kid, str) else "one without kid" for kid in kids) or "none"
 
 
-_BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
+_BASE64URL = r"[A-Za-z0-9_-]+"
 
 
 def _number(jwk: Mapping[str, object], name: str) -> int:
@@ -636,7 +635,7 @@ def _number(jwk: Mapping[str, object], name: str) -> int:
     text = jwk.get(name)
     if not isinstance(text, str):
         raise InvalidKey(f'The JWK has no "{name}", or not as text. Give the whole JWK of the private key.')
-    if not _BASE64URL.fullmatch(text) or len(text) % 4 == 1:
+    if not re.fullmatch(_BASE64URL, text) or len(text) % 4 == 1:
         raise InvalidKey(
             f'The JWK\'s "{name}" is not base64url, which has no "=", "+", "/" or white space (RFC 7515 section 2). '
             "Export the key anew as a JWK."
@@ -692,7 +691,7 @@ def _refuse_parts() -> NoReturn:
     ) from None
 
 
-_KEY_TEXT = re.compile(r"\s*(?:-----BEGIN|\{|\[).*|[A-Za-z0-9+/=\s]{80,}|.*[\r\n].*", re.DOTALL)
+_KEY_TEXT = r"(?s)\s*(?:-----BEGIN|\{|\[).*|[A-Za-z0-9+/=\s]{80,}|.*[\r\n].*"
 
 
 def _absolute(path: str) -> str:
@@ -709,7 +708,7 @@ def _followed(
         raise InvalidKey(
             f"The path of a key file is of type {type(path).__name__}. Give a str or a pathlib.Path."
         ) from None
-    if _KEY_TEXT.fullmatch(given) and not os.path.exists(_absolute(given)):
+    if re.fullmatch(_KEY_TEXT, given) and not os.path.exists(_absolute(given)):
         raise InvalidKey("This is the text of a key, not the path of its file. Read it with PrivateKey.from_text.")
 
     def parse(content: bytes) -> PrivateKey:

@@ -6,7 +6,6 @@ What could be read in two ways (userinfo, a backslash, white space, a control ch
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable
 from functools import lru_cache
@@ -16,9 +15,9 @@ from .errors import ConfigurationError
 
 __all__ = ["Origins", "is_loopback", "origin_of"]
 
-_AMBIGUOUS = re.compile(r"[\x00-\x20\x7f\\]")
-_HOST = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*|\[[0-9a-f:.]+\]")
-_NETLOC = re.compile(r"(?:\[[^\[\]@]*\]|[^\[\]:@]*)(?::[0-9]*)?")  # no userinfo, and nothing after a bracket but a port
+_AMBIGUOUS = r"[\x00-\x20\x7f\\]"
+_HOST = r"(?:[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*|\[[0-9a-f:.]+\]"
+_NETLOC = r"(?:\[[^\[\]@]*\]|[^\[\]:@]*)(?::[0-9]*)?"  # no userinfo, and nothing after a bracket but a port
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 _SECURE = {
     "https": "https",
@@ -32,6 +31,8 @@ def is_loopback(host: str) -> bool:
     """Whether a host is this machine by name or number, which is where plain http may be spoken."""
     if host == "localhost":
         return True
+    import ipaddress  # only a loopback address needs it
+
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -39,7 +40,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _split(url: str) -> SplitResult | None:
-    if _AMBIGUOUS.search(url):
+    if re.search(_AMBIGUOUS, url):
         return None
     try:
         parts = urlsplit(url)
@@ -52,7 +53,7 @@ def _split(url: str) -> SplitResult | None:
 def origin_of(url: str) -> str | None:
     """``scheme://host[:port]`` in lower case, the default port left out; ``None`` where that is in any doubt."""
     parts = _split(url)
-    if parts is None or not _NETLOC.fullmatch(parts.netloc):
+    if parts is None or not re.fullmatch(_NETLOC, parts.netloc):
         return None
     scheme = _SECURE.get(parts.scheme)
     host = (parts.hostname or "").lower()
@@ -67,7 +68,7 @@ def origin_of(url: str) -> str | None:
             return None
     if ":" in host:
         host = f"[{host}]"
-    if scheme is None or not _HOST.fullmatch(host) or parts.port == 0:
+    if scheme is None or not re.fullmatch(_HOST, host) or parts.port == 0:
         return None
     if parts.port is None or parts.port == _DEFAULT_PORTS[scheme]:
         # "host:" with an empty port is the default port too (RFC 3986 section 6.2.3).

@@ -181,7 +181,7 @@ class DPoPProofs:
 
 _KEPT_BY_OKTA = {"%": "%25", " ": "%20", '"': "%22", "#": "%23"}
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-_ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
+_ESCAPE = r"%([0-9A-Fa-f]{2})"
 
 
 def okta_htu(url: str) -> str:
@@ -205,7 +205,7 @@ def rfc_htu(url: str) -> str:
         byte = int(escape.group(1), 16)
         return chr(byte) if byte in _UNRESERVED else escape.group(0).upper()
 
-    path = _ESCAPE.sub(normal, urlsplit(url).path)
+    path = re.sub(_ESCAPE, normal, urlsplit(url).path)
     path = "".join(char if char.isascii() else "".join(f"%{byte:02X}" for byte in char.encode()) for char in path)
     return f"{origin_of(url)}{_without_dots(path) or '/'}"
 
@@ -242,7 +242,7 @@ class Nonces:
     def learn(self, url: str, nonce: str | None) -> bool:
         """Keeps a ``DPoP-Nonce`` header's value; says whether it was one (RFC 9449 section 8.1: ``1*NQCHAR``)."""
         origin = origin_of(url)
-        if nonce is None or origin is None or not _NONCE.fullmatch(nonce):
+        if nonce is None or origin is None or not re.fullmatch(_NONCE, nonce):
             return False
         # Each step is atomic by itself, and a lock could be held by another thread at the moment of a fork.
         known = self._known
@@ -273,4 +273,4 @@ class Nonces:
 
 
 _NO_CLAIMS: Mapping[str, Any] = MappingProxyType({})
-_NONCE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,1024}")
+_NONCE = r"[\x21\x23-\x5b\x5d-\x7e]{1,1024}"

@@ -10,16 +10,12 @@ has landed.
 
 from __future__ import annotations
 
-import contextvars
-import inspect
 import logging
 import math
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -41,9 +37,11 @@ from .effects import (
     Wait,
 )
 from .errors import ConfigurationError, Kinds, OktaM2MError
+from .records import Record
 
 if TYPE_CHECKING:
     import asyncio
+    from concurrent.futures import Future
 
     from .keys import Signer
 
@@ -69,8 +67,7 @@ Sender = Callable[[Request, float], Response]
 AsyncSender = Callable[[Request, float], Awaitable[Response]]
 
 
-@dataclass(frozen=True, slots=True)
-class Done(Generic[T]):
+class Done(Record, Generic[T]):
     """A flow's end, and what it returned."""
 
     value: T
@@ -208,7 +205,9 @@ def _signed_blocking(signer: Signer, message: bytes) -> bytes:
     signature = signer.sign(message)
     if isinstance(signature, bytes):
         return signature
-    if inspect.iscoroutine(signature):
+    from inspect import iscoroutine
+
+    if iscoroutine(signature):
         signature.close()
     raise ConfigurationError(
         f"{type(signer).__name__}.sign returns an awaitable, which a thread cannot wait for. "
@@ -226,15 +225,19 @@ def _stored_blocking(effect: StoreEffect[Any]) -> Any:
         raise
     except Exception as error:
         raise StoreFailed(f"{type(error).__name__}: {error}") from error
-    if not inspect.isawaitable(answer):
+    from inspect import isawaitable, iscoroutine
+
+    if not isawaitable(answer):
         return answer
-    if inspect.iscoroutine(answer):
+    if iscoroutine(answer):
         answer.close()
     raise StoreFailed(f"{type(effect.store).__name__} answers with an awaitable, which a thread cannot wait for")
 
 
 def _in_thread(effect: StoreEffect[Any]) -> Future[Any]:
     """Asks the store in a daemon thread of its own: a store that hangs can hold up neither the call nor the exit."""
+    from concurrent.futures import Future
+
     working: Future[Any] = Future()
     working.set_running_or_notify_cancel()
 
@@ -309,6 +312,7 @@ class Asyncio:
 
     async def _stored(self, effect: StoreEffect[Any]) -> Any:
         import asyncio
+        from inspect import isawaitable
 
         try:
             async with asyncio.timeout(effect.timeout):
@@ -319,7 +323,7 @@ class Asyncio:
                     if not await self.perform(Wait(working, effect.timeout)):
                         raise _too_slow(effect)
                     answer = working.result()
-                return await answer if inspect.isawaitable(answer) else answer
+                return await answer if isawaitable(answer) else answer
         except TimeoutError:
             raise _too_slow(effect) from None
         except StoreFailed:
@@ -329,12 +333,13 @@ class Asyncio:
 
     def _spawn(self, flow: Flow[Any], ended: Callable[[], None]) -> None:
         import asyncio
+        from contextvars import Context
 
         loop = asyncio.get_running_loop()
         background = arun(flow, self)
         try:
             # In a context of its own: a renewal is nobody's request, and keeps nobody's trace or cancel scope alive.
-            task = loop.create_task(background, name="okta-m2m renewal", context=contextvars.Context())
+            task = loop.create_task(background, name="okta-m2m renewal", context=Context())
         except RuntimeError:  # the loop is closing
             background.close()
             ended()
@@ -444,6 +449,8 @@ class Trio:
         self.kinds: Kinds = kinds or {}
 
     async def perform(self, effect: Effect[Any]) -> Any:
+        from contextvars import Context
+
         import trio
 
         match effect:
@@ -459,7 +466,7 @@ class Trio:
                 return await self._wait(landing, timeout)
             case Spawn(flow, ended):
                 trio.lowlevel.spawn_system_task(
-                    self._in_background, flow, ended, name="okta-m2m renewal", context=contextvars.Context()
+                    self._in_background, flow, ended, name="okta-m2m renewal", context=Context()
                 )
                 return None
             case StoreEffect():
@@ -475,6 +482,8 @@ class Trio:
             ended()
 
     async def _stored(self, effect: StoreEffect[Any]) -> Any:
+        from inspect import isawaitable
+
         import trio
 
         try:
@@ -484,7 +493,7 @@ class Trio:
                 if not working.done():
                     raise _too_slow(effect)
                 answer = working.result()
-                return await answer if inspect.isawaitable(answer) else answer
+                return await answer if isawaitable(answer) else answer
         except trio.TooSlowError:
             raise _too_slow(effect) from None
         except StoreFailed:
@@ -526,7 +535,9 @@ def running(send: AsyncSender, kinds: Kinds | None = None) -> Asyncio | Trio:
 
 
 async def _signed(signer: Signer, message: bytes, in_thread: Callable[..., Awaitable[Any]]) -> bytes:
-    if getattr(signer, "in_memory", False) or inspect.iscoroutinefunction(signer.sign):
+    from inspect import iscoroutinefunction
+
+    if getattr(signer, "in_memory", False) or iscoroutinefunction(signer.sign):
         signature = signer.sign(message)
     else:
         signature = await in_thread(signer.sign, message)  # it may be across a network

@@ -20,12 +20,11 @@ import math
 import random
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from sys import intern
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self
 from urllib.parse import urlencode
 
 from .challenges import challenges
@@ -39,15 +38,16 @@ from .errors import (
     TokenUnreachable,
     quoted,
 )
-from .events import AuthorizationKept, Event, OriginPassedOver, RenewalFailed, TokenObtained, TokenRejected
 from .exchange import TokenEndpoint, error_code
 from .flights import ABANDONED, Failure, Flight, Flights, Outcome
 from .keys import PrivateKey, thumbprint
 from .origins import Origins, origin_of
 from .proofs import ClientAssertions, DPoPProofs, Nonces, okta_htu, rfc_htu
+from .records import Record
 from .tokens import Token, not_picklable
 
 if TYPE_CHECKING:
+    from .events import Event
     from .fleet import Fleet
     from .keys import Signer
     from .stores import Store
@@ -90,14 +90,14 @@ LAST_WORDS: Final = 10.0
 """Seconds for which closing waits for a token that is being fetched, and again for the answer to its revocation."""
 
 # Each app has one of these: a process may speak for very many.
-_NOTHING_TOLD: Final[frozenset[tuple[type[Event], str]]] = frozenset()
+_NOTHING_TOLD: Final[frozenset[tuple[str, str]]] = frozenset()
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
-_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 section 3.3
-_SERVER_ID = re.compile(r"[A-Za-z0-9._~-]+")
+_SCOPE = r"[\x21\x23-\x5b\x5d-\x7e]+"  # RFC 6749 section 3.3
+_SERVER_ID = r"[A-Za-z0-9._~-]+"
 
 
-class Ready(NamedTuple):
+class Ready(Record, hidden=("authorization", "proof")):
     """What a call with a fresh token sends: its ``Authorization`` value, and its DPoP proof if the token is bound."""
 
     token: Token
@@ -105,8 +105,7 @@ class Ready(NamedTuple):
     proof: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
+class _Held(Record, hidden=("token", "authorization")):
     """The token in use. Until ``look_at`` (steady clock) it is used without a second look."""
 
     token: Token
@@ -114,9 +113,11 @@ class _Held:
     authorization: str | None  # what a Bearer token sends; a bound one's proof differs from call to call
     proofs: DPoPProofs | None  # by the key that a bound token is bound to
 
+    def until(self, look_at: float) -> _Held:
+        return _Held(self.token, min(look_at, self.token.usable_until), self.authorization, self.proofs)
 
-@dataclass(frozen=True, slots=True)
-class _Refusal:
+
+class _Refusal(Record):
     error: TokenRefused
     until: float
     keys: tuple[Signer, ...]
@@ -267,7 +268,7 @@ class ServiceApp:
         self._renewal_failures = 0
         self._forced = 0
         self._forced_not_before = -math.inf
-        self._told: frozenset[tuple[type[Event], str]] = _NOTHING_TOLD
+        self._told: frozenset[tuple[str, str]] = _NOTHING_TOLD
         self._closed = False
         self._run: Callable[[Flow[None]], None] | None = None
         self._arun: Callable[[Flow[None]], Awaitable[None]] | None = None
@@ -423,7 +424,7 @@ class ServiceApp:
         if answered is None:
             if not self.origins.allow(url):
                 self._tell_once(
-                    OriginPassedOver, url, "not an allowed origin", "Name it in origins=[...] if it should be."
+                    "OriginPassedOver", url, "not an allowed origin", "Name it in origins=[...] if it should be."
                 )
                 yield from Attempt({})
                 return
@@ -467,7 +468,9 @@ class ServiceApp:
         held, value = self._held, Token.sent(authorization).value
         if value in self._bound or (held is not None and value == held.token.value):
             return False
-        self._tell_once(AuthorizationKept, url, "a request with its own Authorization header", "It was sent as it is.")
+        self._tell_once(
+            "AuthorizationKept", url, "a request with its own Authorization header", "It was sent as it is."
+        )
         return True
 
     # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -621,7 +624,7 @@ class ServiceApp:
                 return held.token, None, False
             flight, leads = self._flights.board(now, now + self.max_wait + OVERDUE)
             # While the renewal is under way the hit goes on without a second look.
-            self._held = replace(held, look_at=min(held.token.usable_until, flight.due))
+            self._held = held.until(flight.due)
             return held.token, flight if leads else None, leads
 
     def _renew(self, flight: Flight) -> Flow[None]:
@@ -721,15 +724,13 @@ class ServiceApp:
             obtained.attempts,
         )
         self._tell(
-            TokenObtained(
-                self.client_id,
-                token.token_type,
-                token.scopes,
-                token.expires_in,
-                obtained.attempts,
-                obtained.elapsed,
-                background,
-            )
+            "TokenObtained",
+            token.token_type,
+            token.scopes,
+            token.expires_in,
+            obtained.attempts,
+            obtained.elapsed,
+            background,
         )
         signer = self._proofs.signer if self._proofs is not None and token.dpop_bound and self._dpop is None else None
         return token, signer if isinstance(signer, PrivateKey) else None
@@ -779,7 +780,7 @@ class ServiceApp:
         with self._flights.mutex:
             held = self._held
             if held is not None:
-                self._held = replace(held, look_at=min(at, held.token.usable_until))
+                self._held = held.until(at)
 
     def _renewal_failed(self, error: OktaM2MError) -> None:
         with self._flights.mutex:
@@ -789,7 +790,7 @@ class ServiceApp:
             pause = max(pause, error.retry_after)
         self._look_again(self._now() + pause)
         logger.warning("okta-m2m: renewal failed, the token in use goes on; next try in %.1f s: %s", pause, error)
-        self._tell(RenewalFailed(self.client_id, error.error or type(error).__name__, str(error), pause))
+        self._tell("RenewalFailed", error.error or type(error).__name__, str(error), pause)
 
     # ── refusals and rejections ──────────────────────────────────────────────────────────────────────────────────
 
@@ -822,7 +823,7 @@ class ServiceApp:
         with self._flights.mutex:
             held, self._suspect = self._suspect, None
             if held is not None and self._held is None:
-                self._held = replace(held, look_at=min(held.token.usable_until, self._forced_not_before))
+                self._held = held.until(self._forced_not_before)
 
     def _accepted(self) -> None:
         """A renewed token was taken: the next rejection is a new story."""
@@ -840,7 +841,7 @@ class ServiceApp:
             code or "without a reason",
             "renewing it and trying once more" if renewing else "the answer goes to the caller",
         )
-        self._tell(TokenRejected(self.client_id, origin, code, renewing))
+        self._tell("TokenRejected", origin, code, renewing)
 
     # ── the rest ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -862,23 +863,23 @@ class ServiceApp:
         seen = self._htu_origins.get(origin or "")
         return htu if seen is None or origin is None else seen + htu[len(origin) :]
 
-    def _tell(self, event: Event) -> None:
+    def _tell(self, event: str, *facts: object) -> None:
         if self._on_event is None:
             return
-        try:
-            self._on_event(event)
-        except Exception as error:  # noqa: BLE001 (an observer's fault is not the call's)
-            logger.warning("okta-m2m: on_event raised %s for %s", type(error).__name__, type(event).__name__)
+        from . import events  # dataclasses take their time to be made: not for who wants none of them
 
-    def _tell_once(
-        self, kind: type[OriginPassedOver] | type[AuthorizationKept], url: str, what: str, remedy: str
-    ) -> None:
+        try:
+            self._on_event(getattr(events, event)(self.client_id, *facts))
+        except Exception as error:  # noqa: BLE001 (an observer's fault is not the call's)
+            logger.warning("okta-m2m: on_event raised %s for %s", type(error).__name__, event)
+
+    def _tell_once(self, kind: str, url: str, what: str, remedy: str) -> None:
         origin = origin_of(url) or "a URL that can be read in two ways"
         if (kind, origin) in self._told or len(self._told) >= MOST_ORIGINS_TOLD:
             return
         self._told |= {(kind, origin)}
         logger.warning("okta-m2m: no token sent to %s: %s. %s", origin, what, remedy)
-        self._tell(kind(self.client_id, origin))
+        self._tell(kind, origin)
 
     def _after_fork(self) -> None:
         held = self._held
@@ -918,7 +919,7 @@ def _checked_client_id(client_id: str) -> str:
 def _checked_scopes(scopes: Iterable[str], authorization_server: str | None) -> tuple[str, ...]:
     checked = tuple(dict.fromkeys(_listed(scopes, "scopes")))
     for scope in checked:
-        if not isinstance(scope, str) or not _SCOPE.fullmatch(scope):
+        if not isinstance(scope, str) or not re.fullmatch(_SCOPE, scope):
             raise ConfigurationError(f"The scope {scope!r} is not one scope. Give a list with one name in each place.")
     if not checked and authorization_server is None:
         raise ConfigurationError(
@@ -930,7 +931,7 @@ def _checked_scopes(scopes: Iterable[str], authorization_server: str | None) -> 
 def _token_path(authorization_server: str | None) -> str:
     if authorization_server is None:
         return "/oauth2/v1/token"
-    if not isinstance(authorization_server, str) or not _SERVER_ID.fullmatch(authorization_server):
+    if not isinstance(authorization_server, str) or not re.fullmatch(_SERVER_ID, authorization_server):
         raise ConfigurationError(
             'authorization_server is the id alone ("default", "aus1a2b3c"), without a URL. It is the part of the issuer '
             "after /oauth2/."

@@ -6,8 +6,9 @@ Invariant: the value is shown by nothing but ``value`` and ``authorization``: no
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import NoReturn
+
+from .records import Record
 
 __all__ = ["Token", "not_picklable"]
 
@@ -17,8 +18,7 @@ def not_picklable(what: str, remedy: str) -> NoReturn:
     raise TypeError(f"{what} cannot be pickled or deep-copied, because it holds secrets. {remedy}")
 
 
-@dataclass(frozen=True, slots=True, init=False)
-class Token:
+class Token(Record, hidden=("authorization",)):
     """An access token.
 
     - ``value``: the token itself; opaque (Okta: "treat as opaque, format may change").
@@ -30,7 +30,7 @@ class Token:
     """
 
     # The value is kept once, as it is sent: a process may have a token for each of very many identities.
-    authorization: str = field(repr=False)
+    authorization: str
     token_type: str
     scopes: tuple[str, ...]
     expires_in: float

@@ -1,0 +1,84 @@
+"""Plain frozen data: what ``@dataclass(frozen=True, slots=True)`` would make, without writing code at each start.
+
+A dataclass is put together from text that is compiled when its module is imported. For the two dozen classes in here that
+was more than half of what importing this package cost, and it brought ``inspect`` along. These share their methods.
+
+Invariant: a field that is named in ``hidden`` is shown by no ``repr``, not by a subclass's either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, NoReturn, dataclass_transform
+
+__all__ = ["Record"]
+
+
+class _RecordType(type):
+    """Makes a class's annotations its fields, which have to be slots before the class is there."""
+
+    _fields: tuple[str, ...]
+
+    def __new__(
+        cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], *, hidden: Iterable[str] = ()
+    ) -> _RecordType:
+        own = tuple(name for name, kind in namespace.get("__annotations__", {}).items() if "ClassVar" not in kind)
+        defaults = {name: namespace.pop(name) for name in own if name in namespace}
+        inherited = next((base._fields for base in bases if isinstance(base, _RecordType)), ())
+        fields = (*inherited, *own)
+        namespace |= {"__slots__": own, "__match_args__": fields, "_fields": fields}
+        made: Any = super().__new__(cls, name, bases, namespace)
+        made._defaults = {**getattr(made, "_defaults", {}), **defaults}
+        made._hidden = {*getattr(made, "_hidden", ()), *hidden}
+        made._setters = tuple(getattr(made, name).__set__ for name in fields)
+        return made  # type: ignore[no-any-return]  # as Any, because a type checker knows nothing of these attributes
+
+
+@dataclass_transform(frozen_default=True)
+class Record(metaclass=_RecordType):
+    """Base of a class whose annotations are its fields: given by position or by name, never changed, compared by value.
+
+    Two are equal if they are of the same class and all their fields are. Pattern matching takes fields by position.
+    """
+
+    _fields: ClassVar[tuple[str, ...]]
+    _defaults: ClassVar[dict[str, Any]]
+    _hidden: ClassVar[set[str]]
+    _setters: ClassVar[tuple[Callable[[Any, Any], None], ...]]
+
+    def __init__(self, *values: Any, **named: Any) -> None:
+        for put, value in zip(self._setters, values, strict=False):
+            put(self, value)
+        if len(values) != len(self._setters):
+            self._put_by_name(len(values), named)
+        elif named:
+            raise TypeError(f"{type(self).__name__} got {sorted(named)} twice, or has no such field")
+
+    def _put_by_name(self, given: int, named: dict[str, Any]) -> None:
+        names, name = self._fields, type(self).__name__
+        try:
+            for put, field in zip(self._setters[given:], names[given:], strict=True):
+                put(self, named.pop(field) if field in named else self._defaults[field])
+        except KeyError as missing:
+            raise TypeError(f"{name} needs {missing.args[0]}") from None
+        if named or given > len(names):
+            raise TypeError(f"{name} has the fields {', '.join(names) or 'none'}, each of them once")
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__} is frozen: {name} cannot be set")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__} is frozen: {name} cannot be deleted")
+
+    def _values(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in self._fields)
+
+    def __eq__(self, other: object) -> bool:
+        return self._values() == other._values() if type(other) is type(self) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._values()))
+
+    def __repr__(self) -> str:
+        shown = (f"{name}={getattr(self, name)!r}" for name in self._fields if name not in self._hidden)
+        return f"{type(self).__name__}({', '.join(shown)})"
