@@ -3,6 +3,9 @@
 Invariant: what does not open is a miss, never an error; and what was sealed for one cache key opens for no other. A seal
 is a compact JWE (RFC 7516) of ``dir`` and ``A256GCM``, whose key is HKDF-SHA256 (RFC 5869) of the secret with the cache
 key in its ``info``.
+
+This module is imported where an app is given a store, and not before. It imports all that it seals with, so that a fresh
+process's first call does not wait for that.
 """
 
 from __future__ import annotations
@@ -10,13 +13,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from joserfc import jwe
+from joserfc.jwk import OctKey
+
 from ..errors import ConfigurationError
 from ..keys import PrivateKey
 from ..tokens import not_picklable
 
 if TYPE_CHECKING:
-    from joserfc.jwk import OctKey
-
     from ..keys import Signer
 
 __all__ = ["LARGEST", "SHORTEST_SECRET", "Seal", "sealing_secret"]
@@ -55,15 +61,11 @@ class Seal:
 
     def seal(self, cache_key: str, plaintext: bytes) -> bytes:
         """The sealed value, which opens under this cache key only."""
-        from joserfc import jwe
-
         header = {"alg": "dir", "enc": "A256GCM"}
         return jwe.encrypt_compact(header, plaintext, _key(self._secrets[0], cache_key), _ALGORITHMS).encode()
 
     def open(self, cache_key: str, sealed: bytes | None) -> bytes | None:
         """The plaintext; ``None`` for whatever was not sealed with one of these secrets for this cache key."""
-        from joserfc import jwe
-
         if sealed is None or len(sealed) > LARGEST:
             return None
         for secret in self._secrets:
@@ -99,14 +101,9 @@ def _checked(secret: object) -> bytes:
 
 
 def _key(secret: bytes, cache_key: str) -> OctKey:
-    from joserfc.jwk import OctKey
-
     # "surrogatepass": a cache key is made of settings, and no text in those may raise here.
     return OctKey.import_key(_derived(secret, b"okta-m2m/seal/1\0" + cache_key.encode("utf-8", "surrogatepass"), 32))
 
 
 def _derived(secret: bytes, info: bytes, length: int) -> bytes:
-    from cryptography.hazmat.primitives.hashes import SHA256
-    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
     return HKDF(SHA256(), length, salt=None, info=info).derive(secret)
