@@ -48,15 +48,27 @@ def _floor() -> Callable[[int], Any]:
 
 
 def _ours() -> Callable[[int], Any]:
-    from okta_m2m import PrivateKey, ServiceApp, Token
+    import json
+
+    from okta_m2m import PrivateKey, ServiceApp
+    from okta_m2m.effects import Request, Response
     from okta_m2m.requests import OktaAuth
 
     key = PrivateKey.from_pem(pem("ES256"))
+    now = 0
+
+    def send(request: Request, timeout: float) -> Response:
+        answer = {"access_token": _value(now), "token_type": "Bearer", "expires_in": 3600, "scope": SCOPE}
+        date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime())
+        return Response(200, [("Date", date)], json.dumps(answer).encode())
 
     def make(number: int) -> Any:
+        nonlocal now
+        now = number
         app = ServiceApp(HERE.origin, client_id=f"client-{number:08d}", key=key, scopes=[SCOPE], dpop=False)
-        app._take(Token(_value(number), "Bearer", (SCOPE,), 3600.0, app._now()))
-        return OktaAuth(app)
+        auth = OktaAuth(app, send=send)
+        auth.token()  # the whole conversation but for the network: what it leaves behind is counted too
+        return auth
 
     return make
 

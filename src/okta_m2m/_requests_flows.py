@@ -105,14 +105,23 @@ class Library:
 class Flows(Generic[RequestT, ResponseT, SessionT]):
     """What an auth class does with a request, and with each answer."""
 
+    __slots__ = ("_sender", "_session", "app")
+
     _library: ClassVar[Library]
 
     def __init__(self, app: ServiceApp, *, session: SessionT | None = None, send: Sender | None = None) -> None:
         self.app = app
         self._session: Any = session
-        self._threads = Threads(send or self._send, self._library.kinds)
-        self._hook: Any = self._answered  # bound once, not on each call
-        app.closes_with(run=partial(run, runtime=self._threads))
+        self._sender = send
+        app.closes_with(run=self._end)
+
+    # Made for each use, and not kept: a process may have very many of us, and few of them have anything to send.
+    @property
+    def _threads(self) -> Threads:
+        return Threads(self._sender or self._send, self._library.kinds)
+
+    def _end(self, flow: Flow[None]) -> None:
+        run(flow, self._threads)
 
     def token(self) -> Token:
         """A usable token, for what is not a call of this client."""
@@ -132,9 +141,9 @@ class Flows(Generic[RequestT, ResponseT, SessionT]):
             step = advance(flow, self._threads)
             flow.close()  # the library sends the request itself; the answer is judged from its hook
             if isinstance(step, Attempt) and step.token is not None:
-                attach(request, step.headers, self._hook)
+                attach(request, step.headers, self._answered)
         else:
-            attach(request, headers_of(ready), self._hook)
+            attach(request, headers_of(ready), self._answered)
         return request
 
     def _answered(self, response: ResponseT, position: int | None = None, **settings: Any) -> ResponseT:

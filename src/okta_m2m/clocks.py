@@ -49,16 +49,16 @@ class OktaClock:
     second late and never early: an ``iat`` taken from it is not in Okta's future, which Okta refuses without leeway.
     """
 
-    __slots__ = ("_anchor", "_clock")
+    __slots__ = ("_ahead", "_clock")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._anchor: tuple[float, float] | None = None  # (steady reading, Okta's time then)
+        self._ahead: float | None = None  # of the steady clock, in seconds
 
     def now(self) -> float:
         """Seconds since the epoch at Okta; this machine's wall clock until an answer has been seen."""
-        anchor = self._anchor
-        return self._clock.wall() if anchor is None else anchor[1] + (self._clock.now() - anchor[0])
+        ahead = self._ahead
+        return self._clock.wall() if ahead is None else self._clock.now() + ahead
 
     def learn(self, date: str | None) -> float:
         """Takes over a ``Date`` header just received; answers by how many seconds that moved the clock (0 if unusable)."""
@@ -66,7 +66,7 @@ class OktaClock:
         if told is None:
             return 0.0
         moved = told - self.now()
-        self._anchor = (self._clock.now(), told)
+        self._ahead = told - self._clock.now()
         return moved
 
 

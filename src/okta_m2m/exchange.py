@@ -50,7 +50,7 @@ from .tokens import Token
 if TYPE_CHECKING:
     from .keys import Signer
 
-__all__ = ["ASSUMED_LIFETIME", "Obtained", "TokenEndpoint", "back_off", "error_code", "rate_limit_pause"]
+__all__ = ["ASSUMED_LIFETIME", "NEVER", "Obtained", "TokenEndpoint", "back_off", "error_code", "rate_limit_pause"]
 
 logger = logging.getLogger("okta_m2m")
 
@@ -62,6 +62,9 @@ LONGEST_LIFETIME = 86_400.0
 
 CLOCK_TOLERANCE = 3.0
 """Seconds by which ``Date`` must move our clock for a refusal to be put down to it: more than its own coarseness."""
+
+NEVER = -math.inf
+"""A moment of the steady clock that is over; one object for all who wait for nothing."""
 
 FIRST_PAUSE = (
     0.25  # seconds; doubled from one failure to the next, and jittered, so that a fleet does not knock in step
@@ -94,10 +97,8 @@ class TokenEndpoint:
         "_client_id",
         "_clock",
         "_dpop_required",
+        "_max_wait",
         "_not_before",
-        "_on_event",
-        "_patience",
-        "_proofs",
         "_require_all_scopes",
         "_scopes",
         "nonces",
@@ -113,11 +114,9 @@ class TokenEndpoint:
         scopes: Sequence[str],
         assertions: ClientAssertions,
         clock: Clock,
-        patience: float,
-        proofs: Callable[[], DPoPProofs] | None,
+        max_wait: float,
         dpop_required: bool,
         require_all_scopes: bool,
-        on_event: Callable[..., None],
     ) -> None:
         self.url = url
         self.okta_clock = OktaClock(clock)
@@ -126,20 +125,25 @@ class TokenEndpoint:
         self._client_id = client_id
         self._clock = clock
         self._dpop_required = dpop_required
-        self._not_before = -math.inf
-        self._on_event = on_event
-        self._patience = patience
-        self._proofs = proofs
+        self._max_wait = max_wait
+        self._not_before = NEVER
         self._require_all_scopes = require_all_scopes
         self._scopes = tuple(scopes)
 
-    def exchange(self, keys: Sequence[Signer], deadline: float) -> Flow[Obtained]:
+    def exchange(
+        self,
+        keys: Sequence[Signer],
+        deadline: float,
+        proofs: Callable[[], DPoPProofs] | None,
+        tell: Callable[..., None],
+    ) -> Flow[Obtained]:
         """Gets a token with the first of ``keys`` that the server takes, before ``deadline`` on the steady clock.
 
+        ``proofs`` makes the DPoP proofs to offer, if any; ``tell`` is told of events by their class's name.
         Raises :class:`RateLimited`, :class:`TokenUnreachable`, :class:`UnexpectedAnswer`, or the
         :class:`TokenRefused` of the refusal.
         """
-        began = self._clock.now()
+        began, patience = self._clock.now(), self._max_wait / 2
         attempts = failures = unreadable = key = 0
         cured: set[str] = set()  # what was already answered once, so that no cure is tried for ever
         refusal: TokenRefused | None = None
@@ -151,9 +155,9 @@ class TokenEndpoint:
                 raise trouble
             attempts += 1
             try:
-                response = yield from self._ask(keys[key], min(deadline - sent_at, self._patience))
+                response = yield from self._ask(keys[key], min(deadline - sent_at, patience), proofs)
             except (SendFailed, OSError) as failed:  # a send of the caller's own may let either out
-                if not failures or deadline - sent_at >= self._patience:
+                if not failures or deadline - sent_at >= patience:
                     trouble = self._unreachable(f"no answer ({quoted(failed)})", attempts)
                 # Else the deadline cut this one short, and what went wrong before says more than that.
             else:
@@ -163,7 +167,7 @@ class TokenEndpoint:
                 if response.status == 429:
                     trouble = self._told_to_wait(response, failures, deadline)
                 elif 200 <= response.status < 300:
-                    token = self._token(answer, sent_at)
+                    token = self._token(answer, sent_at, proofs is not None, tell)
                     if token is not None:
                         return Obtained(token, attempts, self._clock.now() - began, key)
                     trouble = self._unexpected(response)
@@ -185,7 +189,7 @@ class TokenEndpoint:
                             code,
                             description,
                             response.get("x-okta-request-id"),
-                            self._hint(code, keys),
+                            _hint(code, keys, proofs is not None),
                         )
                         if code != "invalid_client":
                             raise said
@@ -203,12 +207,12 @@ class TokenEndpoint:
                     raise trouble
                 yield from Sleep(pause)
 
-    def _ask(self, key: Signer, timeout: float) -> Flow[Response]:
+    def _ask(self, key: Signer, timeout: float, proofs: Callable[[], DPoPProofs] | None) -> Flow[Response]:
         now = self.okta_clock.now()
         assertion = yield from self._assertions.assertion(key, now)
         headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
-        if self._proofs is not None:
-            headers["DPoP"] = yield from self._proofs().proof("POST", self.url, now, self.nonces.get(self.url))
+        if proofs is not None:
+            headers["DPoP"] = yield from proofs().proof("POST", self.url, now, self.nonces.get(self.url))
         form = {
             "grant_type": "client_credentials",
             **({"scope": " ".join(self._scopes)} if self._scopes else {}),
@@ -281,14 +285,9 @@ class TokenEndpoint:
             request_id=None if request_id is None else quoted(request_id, 80),
         )
 
-    def _hint(self, code: str, keys: Sequence[Signer]) -> str:
-        if code == "invalid_dpop_proof" and self._proofs is None:
-            return "No proof was sent, because dpop is False. "
-        if code == "invalid_client" and len(keys) > 1:
-            return f"None of the {len(keys)} configured keys was accepted; this is what was said of the first. "
-        return ""
-
-    def _token(self, answer: Mapping[str, Any], sent_at: float) -> Token | None:
+    def _token(
+        self, answer: Mapping[str, Any], sent_at: float, proof_sent: bool, tell: Callable[..., None]
+    ) -> Token | None:
         """The token of a 2xx answer; ``None`` if it holds none."""
         value, kind = answer.get("access_token"), answer.get("token_type")
         # Only what a header can hold (RFC 6750 section 2.1 b64token, taken widely): never a line break, never a space.
@@ -297,7 +296,7 @@ class TokenEndpoint:
         bound = {"bearer": False, "dpop": True}.get(kind.lower() if isinstance(kind, str) else "")
         if bound is None:
             return None
-        if bound and self._proofs is None:
+        if bound and not proof_sent:
             raise InvalidDPoPProof(
                 "Okta answered with a DPoP-bound token although no proof was sent, so it cannot be used. "
                 "Leave dpop at its default, True."
@@ -310,10 +309,12 @@ class TokenEndpoint:
         scope = answer.get("scope")
         # RFC 6749 section 5.1: an answer that does not name the scope granted what was asked for.
         scopes = tuple(scope.split()) if isinstance(scope, str) else self._scopes
-        self._compare(scopes)
+        if scopes == self._scopes:
+            scopes = self._scopes  # kept once, for all who have this token's scopes
+        self._compare(scopes, tell)
         return Token(value, "DPoP" if bound else "Bearer", scopes, self._lifetime(answer.get("expires_in")), sent_at)
 
-    def _compare(self, granted: tuple[str, ...]) -> None:
+    def _compare(self, granted: tuple[str, ...], tell: Callable[..., None]) -> None:
         missing = tuple(scope for scope in self._scopes if scope not in granted)
         if not missing:
             return
@@ -324,7 +325,7 @@ class TokenEndpoint:
                 f"Okta left out these scopes without an error: {names}. {remedy}", status=200, error="scopes_missing"
             )
         logger.warning("okta-m2m: Okta left out these scopes of client %s: %s. %s", self._client_id, names, remedy)
-        self._on_event("ScopesReduced", granted, missing)
+        tell("ScopesReduced", granted, missing)
 
     @staticmethod
     def _lifetime(told: object) -> float:
@@ -340,6 +341,14 @@ class TokenEndpoint:
         assumed = LONGEST_LIFETIME if seconds > LONGEST_LIFETIME else ASSUMED_LIFETIME
         logger.warning("okta-m2m: the token answer's expires_in is missing or makes no sense; taken as %d s", assumed)
         return assumed
+
+
+def _hint(code: str, keys: Sequence[Signer], proof_sent: bool) -> str:
+    if code == "invalid_dpop_proof" and not proof_sent:
+        return "No proof was sent, because dpop is False. "
+    if code == "invalid_client" and len(keys) > 1:
+        return f"None of the {len(keys)} configured keys was accepted; this is what was said of the first. "
+    return ""
 
 
 def _document(response: Response) -> Mapping[str, Any]:

@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 from weakref import WeakSet
 
 from .errors import OktaM2MError
@@ -25,7 +24,7 @@ from .tokens import Token
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["ABANDONED", "Failure", "Flight", "Flights", "Outcome"]
+__all__ = ["ABANDONED", "Failure", "Flight", "Flights", "Outcome", "told_of_forks"]
 
 
 class _Abandoned(Record):
@@ -57,33 +56,55 @@ class Flight:
         self.landing.set_running_or_notify_cancel()
 
 
+class _ToldOfForks(Protocol):
+    def __hash__(self) -> int: ...
+    def after_fork(self) -> None: ...
+
+
 class Flights:
-    """The mutex over a service app's state, and the one flight that may be in the air."""
+    """The mutex over a service app's state, and the one flight that may be in the air.
 
-    __slots__ = ("__weakref__", "_after_fork", "current", "mutex")
+    There is one mutex for all the apps of a process, which may be very many: nobody holds it for longer than instants.
+    """
 
-    def __init__(self, after_fork: Callable[[], None]) -> None:
-        self.mutex = _mutex()
-        self.current: Flight | None = None
-        self._after_fork = after_fork
-        _everywhere.add(self)
+    __slots__ = ("_current", "_process")
+
+    def __init__(self) -> None:
+        self._current: Flight | None = None
+        self._process = _forks
+
+    @property
+    def mutex(self) -> threading.RLock:
+        return _mutex
+
+    def current(self) -> Flight | None:
+        """The flight in the air. In a forked child there is none: its leader stayed behind in the parent."""
+        return self._current if self._process == _forks else None
+
+    def forked(self) -> bool:
+        """Whether this is the first look after a fork, in the child. The mutex is held by the caller."""
+        if self._process == _forks:
+            return False
+        self._current, self._process = None, _forks
+        return True
 
     def board(self, now: float, due: float) -> tuple[Flight, bool]:
         """Joins the flight in the air, or opens one; says whether the caller leads it. The mutex is held by the caller."""
-        flight = self.current
+        self.forked()
+        flight = self._current
         if flight is not None and now < flight.due:
             return flight, False
         if flight is not None:
             # Overdue. Those who wait for it have the same clock, and look again by themselves.
             self._settle(flight, ABANDONED)
-        self.current = Flight(due)
-        return self.current, True
+        self._current = Flight(due)
+        return self._current, True
 
     def land(self, flight: Flight, outcome: Outcome) -> None:
         """Ends a flight; the second landing of one is no event. The mutex is not held: waiters' callbacks run in here."""
         with self.mutex:
-            if self.current is flight:
-                self.current = None
+            if self._current is flight:
+                self._current = None
         self._settle(flight, outcome)
 
     @staticmethod
@@ -93,26 +114,24 @@ class Flights:
         with suppress(InvalidStateError):
             flight.landing.set_result(outcome)
 
-    def forget(self) -> None:
-        """In a forked child: the leader's thread and whoever held the mutex stayed behind in the parent."""
-        self.mutex = _mutex()
-        self.current = None
-        self._after_fork()
+
+# Reentrant: the garbage collector or a signal handler may end an abandoned flow, whose flight then lands, in a thread that
+# holds it.
+_mutex = threading.RLock()
+told_of_forks: WeakSet[_ToldOfForks] = WeakSet()
+"""Whose ``after_fork`` is called at once in a forked child. Flights need no such thing: they look when they are used."""
+
+_forks = 0  # how many lie between this process and the one that imported the package
 
 
-def _mutex() -> threading.RLock:
-    # Reentrant: the garbage collector or a signal handler may end an abandoned flow, whose flight then lands, in a
-    # thread that holds it.
-    return threading.RLock()
-
-
-_everywhere: WeakSet[Flights] = WeakSet()
-
-
-def _forget_all() -> None:
-    for flights in list(_everywhere):
-        flights.forget()
+def _after_fork() -> None:
+    """In the child: whoever held the mutex stayed behind in the parent."""
+    global _mutex, _forks
+    _mutex = threading.RLock()
+    _forks += 1
+    for one in list(told_of_forks):
+        one.after_fork()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
-    os.register_at_fork(after_in_child=_forget_all)
+    os.register_at_fork(after_in_child=_after_fork)

@@ -85,26 +85,33 @@ class Origins:
 
     __slots__ = ("allowed", "prefixes", "schemes")
 
-    def __init__(self, origins: Iterable[str]) -> None:
+    allowed: frozenset[str]
+    prefixes: tuple[str, ...]
+    """What a URL of theirs begins with."""
+    schemes: dict[str, tuple[str, ...]]
+    """By authority, for a URL that is taken apart already."""
+
+    def __new__(cls, origins: Iterable[str]) -> Origins:
         if isinstance(origins, str):
             raise ConfigurationError(f"origins is a list of origins, not one string. Write origins=[{origins!r}].")
-        self.allowed, self.prefixes, self.schemes = _forms(frozenset(_checked(origin) for origin in origins))
+        return _kept_once(frozenset(_checked(origin) for origin in origins))
 
     def allow(self, url: str) -> bool:
         """Whether a request to ``url`` may carry the token."""
         return url.startswith(self.prefixes) or origin_of(url) in self.allowed
 
 
-@lru_cache(maxsize=256)  # kept once for all the apps of an org: a process may speak for very many of them
-def _forms(allowed: frozenset[str]) -> tuple[frozenset[str], tuple[str, ...], dict[str, tuple[str, ...]]]:
-    """Those origins; what a URL of theirs begins with; and by authority the schemes, for a URL that is taken apart already."""
+@lru_cache(maxsize=256)  # for all the apps of an org: a process may speak for very many of them
+def _kept_once(allowed: frozenset[str]) -> Origins:
+    made = object.__new__(Origins)
     schemes: dict[str, tuple[str, ...]] = {}
     for origin in sorted(allowed):
         scheme, _, authority = origin.partition("://")
         schemes[authority] = (*schemes.get(authority, ()), scheme)
     # str.startswith takes the whole tuple at once. The slash closes the authority: without it
     # "https://acme.okta.com@evil.example/" would begin with "https://acme.okta.com".
-    return allowed, tuple(f"{origin}/" for origin in sorted(allowed)), schemes
+    made.allowed, made.prefixes, made.schemes = allowed, tuple(f"{origin}/" for origin in sorted(allowed)), schemes
+    return made
 
 
 def _checked(text: str) -> str:

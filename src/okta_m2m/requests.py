@@ -25,6 +25,8 @@ class OktaAuth(Flows[requests.PreparedRequest, requests.Response, requests.Sessi
     ``requests.RequestException`` too, and a ``requests.ConnectionError`` where the token endpoint was not reached.
     """
 
+    __slots__ = ()
+
     _library = Library(requests, urllib3, requests.sessions.SessionRedirectMixin())
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -42,7 +44,7 @@ class OktaAuth(Flows[requests.PreparedRequest, requests.Response, requests.Sessi
                     and "authorization" not in fields
                     and (body is None or isinstance(body, (bytes, str)))  # a tuple: a union is built on each call
                 ):
-                    request.hooks["response"].append(self._hook)
+                    request.hooks["response"].append(self._answered)
                     fields["authorization"] = ("Authorization", held.authorization)
                     return request
             except AttributeError:

@@ -16,11 +16,10 @@ Invariant: at most one flight is in the air, and nobody waits for a renewal whil
 from __future__ import annotations
 
 import logging
-import math
 import random
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import sha256
 from sys import intern
 from types import MappingProxyType
@@ -38,8 +37,8 @@ from .errors import (
     TokenUnreachable,
     quoted,
 )
-from .exchange import TokenEndpoint, error_code
-from .flights import ABANDONED, Failure, Flight, Flights, Outcome
+from .exchange import NEVER, TokenEndpoint, error_code
+from .flights import ABANDONED, Failure, Flight, Flights, Outcome, told_of_forks
 from .keys import PrivateKey, thumbprint
 from .origins import Origins, origin_of
 from .proofs import ClientAssertions, DPoPProofs, Nonces, okta_htu, rfc_htu
@@ -123,7 +122,17 @@ class _Refusal(Record):
     keys: tuple[Signer, ...]
 
 
-class ServiceApp:
+class _Hit:
+    """What a hit looks at, side by side: where there are very many apps, it is one line of the processor's cache."""
+
+    __slots__ = ("_held", "_now", "_prefixes")
+
+    _held: _Held | None
+    _now: Callable[[], float]
+    _prefixes: tuple[str, ...]
+
+
+class ServiceApp(_Hit):
     """An Okta OAuth service app, and the access token it has just now.
 
     One instance may serve any number of threads, event loops and clients at once.
@@ -168,14 +177,12 @@ class ServiceApp:
         "_flights",
         "_forced",
         "_forced_not_before",
-        "_held",
         "_htu_origins",
         "_keys",
         "_nonces",
-        "_now",
+        "_offers_dpop",
         "_on_event",
         "_org_origin",
-        "_prefixes",
         "_proofs",
         "_refusal",
         "_refusals",
@@ -230,9 +237,10 @@ class ServiceApp:
             [*([self.org_url] if authorization_server is None else []), *_listed(origins, "origins")]
         )
         self._prefixes = self.origins.prefixes
-        self._org_origin = origin_of(self.org_url)
+        self._org_origin = intern(origin_of(self.org_url) or "")
         self._keys = _checked_keys(key)
         self._dpop = _checked_dpop(dpop, self._keys)
+        self._offers_dpop = dpop is not False
         self._htu_origins = _checked_htu_origins(htu_origins) if htu_origins else _NOTHING
         self._on_event = on_event
         self._clock = clock
@@ -250,15 +258,13 @@ class ServiceApp:
                 claims=assertion_claims,
             ),
             clock=clock,
-            patience=self.max_wait / 2,
-            proofs=None if dpop is False else self._dpop_proofs,
+            max_wait=self.max_wait,
             dpop_required=dpop == "required",
             require_all_scopes=require_all_scopes,
-            on_event=self._tell,
         )
         self._fleet = None if store is None else self._joined(store, seal_with, store_timeout, dpop, require_all_scopes)
-        self._flights = Flights(self._after_fork)
-        self._held: _Held | None = None
+        self._flights = Flights()
+        self._held = None
         self._bound: Mapping[str, DPoPProofs] = _NOTHING  # by token value; swapped whole
         self._rejects: tuple[bytes, ...] = ()  # digests of the last tokens that were rejected
         self._first = 0  # index of the key that was taken last
@@ -267,7 +273,7 @@ class ServiceApp:
         self._refusals = 0
         self._renewal_failures = 0
         self._forced = 0
-        self._forced_not_before = -math.inf
+        self._forced_not_before = NEVER
         self._told: frozenset[tuple[str, str]] = _NOTHING_TOLD
         self._closed = False
         self._run: Callable[[Flow[None]], None] | None = None
@@ -281,6 +287,7 @@ class ServiceApp:
             self._revocation = ClientAssertions(
                 self.client_id, self._revocation_endpoint, lifetime=assertion_lifetime, claims=assertion_claims
             )
+            told_of_forks.add(self)
 
     def _joined(
         self,
@@ -540,7 +547,7 @@ class ServiceApp:
         """Closes, and has the token revoked: the one in use, or the one that is being fetched just now."""
         if self._closed or self._revocation is None:
             return
-        flight = self._flights.current
+        flight = self._flights.current()
         if flight is not None:
             yield from Wait(flight.landing, max(0.0, min(flight.due - self._now(), LAST_WORDS)))
         held = self._held or self._suspect
@@ -618,6 +625,9 @@ class ServiceApp:
         """The usable token, if any; the flight to lead or to wait for, if any; and whether to lead it."""
         with self._flights.mutex:
             held = self._held
+            if self._flights.forked() and held is not None:
+                # A time of its own, or all the children would renew the token they share at the same moment.
+                held = self._held = self._fresh(held.token)
             if held is None or not held.token.usable(now):
                 return None, *self._flights.board(now, deadline + OVERDUE)
             if now < held.look_at:
@@ -707,7 +717,9 @@ class ServiceApp:
         """A token from the token endpoint, and the key it is bound to where that was made here."""
         first = self._first
         try:
-            obtained = yield from self._endpoint.exchange([*keys[first:], *keys[:first]], deadline)
+            obtained = yield from self._endpoint.exchange(
+                [*keys[first:], *keys[:first]], deadline, self._dpop_proofs if self._offers_dpop else None, self._tell
+            )
         except TokenRefused as error:
             self._remember(error, tuple(keys))
             raise
@@ -764,8 +776,9 @@ class ServiceApp:
         return proofs is not None and dict(proofs.signer.public_jwk) == dict(key.public_jwk)
 
     def _fresh(self, token: Token) -> _Held:
-        share = RENEWAL_SHARE if self._fleet is None else RENEWAL_SHARE_OF_MANY
-        spent = random.uniform(*share)  # noqa: S311 (spreads load; nothing secret hangs on it)
+        first, last = RENEWAL_SHARE if self._fleet is None else RENEWAL_SHARE_OF_MANY
+        first = min(max(first, (self._now() - token.sent_at) / token.expires_in), last)
+        spent = random.uniform(first, last)  # noqa: S311 (spreads load; nothing secret hangs on it)
         authorization = None if token.dpop_bound else token.authorization
         proofs = self._bound.get(token.value) if token.dpop_bound else None
         return _Held(token, min(token.sent_at + spent * token.expires_in, token.usable_until), authorization, proofs)
@@ -829,7 +842,7 @@ class ServiceApp:
         """A renewed token was taken: the next rejection is a new story."""
         with self._flights.mutex:
             self._forced = 0
-            self._forced_not_before = -math.inf
+            self._forced_not_before = NEVER
 
     def _rejected(self, url: str, response: Response, renewing: bool) -> None:
         codes = [challenge.error for challenge in challenges(response.all("www-authenticate")) if challenge.error]
@@ -881,13 +894,9 @@ class ServiceApp:
         logger.warning("okta-m2m: no token sent to %s: %s. %s", origin, what, remedy)
         self._tell(kind, origin)
 
-    def _after_fork(self) -> None:
-        held = self._held
-        if self._revocation is not None:
-            self._held = None  # it is the parent's, who will have it revoked
-        elif held is not None:
-            # A jitter of its own, or all the children would renew the token they share at the same moment.
-            self._held = self._fresh(held.token)
+    def after_fork(self) -> None:
+        """In a forked child: the token is the parent's, who will have it revoked."""
+        self._held = self._suspect = None
 
     def __repr__(self) -> str:
         return f"ServiceApp({self.org_url!r}, client_id={self.client_id!r}, scopes={list(self.scopes)!r})"
@@ -925,7 +934,12 @@ def _checked_scopes(scopes: Iterable[str], authorization_server: str | None) -> 
         raise ConfigurationError(
             'No scopes were given, and the org authorization server has no defaults. Name some: scopes=["okta.users.read"].'
         )
-    return checked
+    return _kept_once(checked)
+
+
+@lru_cache(maxsize=256)  # for all the apps that ask for the same: a process may speak for very many of them
+def _kept_once(scopes: tuple[str, ...]) -> tuple[str, ...]:
+    return scopes
 
 
 def _token_path(authorization_server: str | None) -> str:
