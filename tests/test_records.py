@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from subprocess import run
 from typing import ClassVar
@@ -85,5 +86,6 @@ def test_importing_the_package_makes_no_dataclass() -> None:
         "import sys, okta_m2m; assert 'dataclasses' not in sys.modules and 'inspect' not in sys.modules; "
         "from okta_m2m import TokenObtained; import dataclasses; assert dataclasses.is_dataclass(TokenObtained)"
     )
-    done = run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    unmeasured = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}  # it imports both
+    done = run([sys.executable, "-c", script], env=unmeasured, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
