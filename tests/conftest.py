@@ -38,9 +38,9 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)  # pytest-xdist's, for ``-n auto``
 def pytest_xdist_auto_num_workers() -> int:
-    """One for each processor, and one besides another, since most tests mostly wait; but not more than pays: each collects
-    all tests first. More of them on few processors make tests starve that have deadlines of the product's to keep."""
-    return min(max(os.cpu_count() or 1, 2), 8)
+    """One more than there are processors, as the tests mostly wait. Not more: where processes starve, the product's own
+    time-outs pass, such as that of a store. And not more than pays, since each begins with collecting all tests."""
+    return min((os.cpu_count() or 1) + 1, 8)
 
 
 @pytest.fixture
