@@ -41,8 +41,9 @@ def redis() -> Iterator[str]:
 
 
 def one(url: str, origin: str) -> dict[str, float]:
-    """In a process of the fleet: its first token, and beside it the first GET of a plain client, both all warmed up but
-    for the connection. The key comes by standard input: all have the same."""
+    """In a process of the fleet: its first token, and beside it the first GET of a plain client, in milliseconds. Both are
+    all warmed up but for the connection: what sharing needs is imported when the app is given its store, which is part of
+    a program's start, like its imports. The key comes by standard input: all have the same."""
     import requests
     from redis import Redis
 
@@ -62,7 +63,7 @@ def one(url: str, origin: str) -> dict[str, float]:
     OktaAuth(app)(request)
     took = time.perf_counter() - began
     assert "Authorization" in request.headers
-    return {"get_ms": get * 1e3, "token_ms": took * 1e3, "over_ms": (took - get) * 1e3}
+    return {"get_ms": get * 1e3, "token_ms": took * 1e3}
 
 
 def _fleet(size: int, url: str, endpoint: Endpoint) -> list[dict[str, float]]:
@@ -103,8 +104,9 @@ def measured() -> dict[str, Any]:
     with redis() as url, serving(0.05) as endpoint:
         _fleet(1, url, endpoint)
         warm = [_fleet(1, url, endpoint)[0] for _ in range(8 if QUICK else 20)]
-        result["warm"] = min(warm, key=lambda answer: answer["over_ms"])
-        result["warm"]["requests"] = endpoint.count() - 1
+        # The least of each, as everywhere: the least of the differences would be that of the slowest GET.
+        get, token = (min(answer[of] for answer in warm) for of in ("get_ms", "token_ms"))
+        result["warm"] = {"get_ms": get, "token_ms": token, "over_ms": token - get, "requests": endpoint.count() - 1}
     return result
 
 
