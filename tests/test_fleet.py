@@ -11,6 +11,8 @@ import asyncio
 import json
 import logging
 import os
+import subprocess
+import sys
 import threading
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Iterator
@@ -179,6 +181,43 @@ def test_so_do_processes_on_every_other_store(
     fleet.go()
     assert len(sent_by([fleet], 2)) == 1
     assert (okta.tokens_minted, okta.token_requests) == (1, conversation)
+
+
+FIRST_CALL = """
+import json, sys
+import requests
+from okta_m2m import PrivateKey, ServiceApp
+from okta_m2m.requests import OktaAuth
+from okta_m2m.stores import store_from_url
+
+store, url, client_id, scope = sys.argv[1:]
+key = PrivateKey.from_text(sys.stdin.read())
+app = ServiceApp(url, client_id=client_id, key=key, scopes=[scope], store=store_from_url(store), store_timeout=10)
+request = requests.Request("GET", url + "/api/v1/users").prepare()
+before = set(sys.modules)
+OktaAuth(app)(request)
+print(json.dumps([request.headers["Authorization"], sorted(set(sys.modules) - before)]))
+"""
+
+
+def test_a_fresh_process_that_finds_the_token_imports_no_cryptography_for_it(
+    okta: FakeOkta, client_id: str, ec_key: PrivateKey, member: Callable[..., Member], tmp_path: Path, conversation: int
+) -> None:
+    """That is done where the app is given its store, and no call waits for it."""
+    directory = tmp_path / "tokens"
+    token = member(FileStore(directory)).call()
+    ran = subprocess.run(
+        [sys.executable, "-c", FIRST_CALL, f"file:{directory}", okta.url, client_id, *SCOPES],
+        input=json.dumps(ec_key.private_jwk()),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    authorization, imported = json.loads(ran.stdout)
+    assert authorization.partition(" ")[2] == token
+    assert okta.token_requests == conversation
+    assert [name for name in imported if name.partition(".")[0] in ("joserfc", "cryptography")] == []
 
 
 @needs_fork
