@@ -11,7 +11,10 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-__all__ = ["SYSTEM_CLOCK", "Clock", "OktaClock", "http_date"]
+__all__ = ["NEVER", "SYSTEM_CLOCK", "Clock", "OktaClock", "http_date"]
+
+NEVER = float("-inf")
+"""A moment of the steady clock that is over; one object for all who wait for nothing."""
 
 
 def _steady() -> Callable[[], float]:

@@ -30,7 +30,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from .clocks import Clock, OktaClock, http_date
+from .clocks import NEVER, Clock, OktaClock, http_date
 from .effects import Flow, Request, Response, Send, SendFailed, Sleep
 from .errors import (
     InvalidDPoPProof,
@@ -50,7 +50,7 @@ from .tokens import Token
 if TYPE_CHECKING:
     from .keys import Signer
 
-__all__ = ["ASSUMED_LIFETIME", "NEVER", "Obtained", "TokenEndpoint", "back_off", "error_code", "rate_limit_pause"]
+__all__ = ["ASSUMED_LIFETIME", "Obtained", "TokenEndpoint", "back_off", "error_code", "rate_limit_pause"]
 
 logger = logging.getLogger("okta_m2m")
 
@@ -62,9 +62,6 @@ LONGEST_LIFETIME = 86_400.0
 
 CLOCK_TOLERANCE = 3.0
 """Seconds by which ``Date`` must move our clock for a refusal to be put down to it: more than its own coarseness."""
-
-NEVER = -math.inf
-"""A moment of the steady clock that is over; one object for all who wait for nothing."""
 
 FIRST_PAUSE = (
     0.25  # seconds; doubled from one failure to the next, and jittered, so that a fleet does not knock in step

@@ -26,8 +26,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self
 from urllib.parse import urlencode
 
-from .challenges import challenges
-from .clocks import SYSTEM_CLOCK, Clock
+from .clocks import NEVER, SYSTEM_CLOCK, Clock
 from .effects import Attempt, Discard, Flow, Peek, Request, Response, Send, SendFailed, Snapshot, Spawn, Wait
 from .errors import (
     ConfigurationError,
@@ -37,7 +36,6 @@ from .errors import (
     TokenUnreachable,
     quoted,
 )
-from .exchange import NEVER, TokenEndpoint, error_code
 from .flights import ABANDONED, Failure, Flight, Flights, Outcome, told_of_forks
 from .keys import PrivateKey, thumbprint
 from .origins import Origins, origin_of
@@ -223,9 +221,9 @@ class ServiceApp(_Hit):
         revoke_on_close: bool = False,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        from .settings import (
-            check_org_url,
-        )  # what reads settings is a third of this package: not for who only imports it
+        # Half of this package: not for who only imports it.
+        from .exchange import TokenEndpoint
+        from .settings import check_org_url
 
         self.org_url = intern(check_org_url(org_url))
         self.client_id = _checked_client_id(client_id)
@@ -573,6 +571,8 @@ class ServiceApp(_Hit):
         if response.status == 200:
             logger.info("okta-m2m: the token of client %s is revoked", self.client_id)
         else:
+            from .exchange import error_code
+
             self._not_revoked(f"HTTP {response.status} {error_code(response.body) or ''}".rstrip())
 
     def _not_revoked(self, why: str) -> None:
@@ -602,6 +602,8 @@ class ServiceApp(_Hit):
         """
         if response.status not in (400, 401):
             return None
+        from .challenges import challenges
+
         asked = challenges(response.all("www-authenticate"))
         oauth = [challenge for challenge in asked if challenge.scheme in ("bearer", "dpop")]
         codes = {challenge.error for challenge in oauth if challenge.error}
@@ -616,6 +618,8 @@ class ServiceApp(_Hit):
         if origin_of(url) != self._org_origin:
             return "renew"
         # E0000015 (a feature is off) is a 401 that no new token cures; E0000011 is "Invalid token provided".
+        from .exchange import error_code
+
         code = error_code((yield from Peek(PEEKED)))
         return "renew" if code in (None, "E0000011") else None
 
@@ -845,6 +849,8 @@ class ServiceApp(_Hit):
             self._forced_not_before = NEVER
 
     def _rejected(self, url: str, response: Response, renewing: bool) -> None:
+        from .challenges import challenges
+
         codes = [challenge.error for challenge in challenges(response.all("www-authenticate")) if challenge.error]
         code = quoted(codes[0], 80) if codes else None
         origin = origin_of(url) or ""
