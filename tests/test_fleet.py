@@ -195,6 +195,7 @@ key = PrivateKey.from_text(sys.stdin.read())
 app = ServiceApp(url, client_id=client_id, key=key, scopes=[scope], store=store_from_url(store), store_timeout=10)
 request = requests.Request("GET", url + "/api/v1/users").prepare()
 before = set(sys.modules)
+assert "joserfc.jwe" in before
 OktaAuth(app)(request)
 print(json.dumps([request.headers["Authorization"], sorted(set(sys.modules) - before)]))
 """
@@ -218,6 +219,15 @@ def test_a_fresh_process_that_finds_the_token_imports_no_cryptography_for_it(
     assert authorization.partition(" ")[2] == token
     assert okta.token_requests == conversation
     assert [name for name in imported if name.partition(".")[0] in ("joserfc", "cryptography")] == []
+
+
+def test_who_only_imports_what_shares_imports_no_cryptography() -> None:
+    """The commands do, all of them, and few of them have anything to do with a store."""
+    program = "import okta_m2m.fleet, sys; print(*{name.partition('.')[0] for name in sys.modules}, sep='\\n')"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    loaded = set(ran.stdout.split())
+    assert "okta_m2m" in loaded
+    assert loaded & {"joserfc", "cryptography"} == set()
 
 
 @needs_fork

@@ -31,13 +31,13 @@ from .effects import Claim, Flow, Load, Release, Save, Sleep, Spawn, StoreEffect
 from .errors import ConfigurationError, OktaM2MError, quoted
 from .exchange import LONGEST_LIFETIME
 from .keys import PrivateKey
-from .stores.sealing import Seal, sealing_secret
 from .tokens import Token
 
 if TYPE_CHECKING:
     from .keys import Signer
     from .proofs import Nonces
     from .stores import Store
+    from .stores.sealing import Seal
 
 __all__ = ["LEASE", "Fleet", "Shared"]
 
@@ -117,6 +117,9 @@ class Fleet:
         self._clock = clock
         self._okta_clock = okta_clock
         self._down = False
+        # What seals is imported here, as a part of the program's start, so that the first call does not wait for it.
+        from .stores.sealing import Seal
+
         Seal(self._seal_with or [bytes(32)])  # refuses a secret that is too short, before there is anything to seal
         if not self._seal_with and not any(isinstance(key, PrivateKey) for key in keys):
             raise ConfigurationError(
@@ -286,6 +289,8 @@ class Fleet:
 
     def _places(self, keys: Sequence[Signer]) -> list[_Place]:
         """Where tokens may lie, ours first. The others are those of a fleet's other half while keys or secrets change."""
+        from .stores.sealing import Seal, sealing_secret
+
         # In the configured order, whatever key Okta took last: the first names the place that the fleet shares.
         secrets = [*self._seal_with, *(secret for key in keys if (secret := sealing_secret(key)) is not None)]
         seals = [Seal([secret]) for secret in dict.fromkeys(secrets)]

@@ -4,8 +4,8 @@ Invariant: what does not open is a miss, never an error; and what was sealed for
 is a compact JWE (RFC 7516) of ``dir`` and ``A256GCM``, whose key is HKDF-SHA256 (RFC 5869) of the secret with the cache
 key in its ``info``.
 
-This module is imported where an app is given a store, and not before. It imports all that it seals with, so that a fresh
-process's first call does not wait for that.
+This module imports all that it seals with, and is itself imported where an app is given a store: a fresh process's first
+call waits for no import, and who shares nothing does not pay for it.
 """
 
 from __future__ import annotations
