@@ -15,7 +15,6 @@ from contextlib import suppress
 from functools import lru_cache
 from hashlib import sha256
 from random import SystemRandom
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -45,9 +44,8 @@ def _base64url(data: bytes) -> bytes:
     return b2a_base64(data, newline=False).translate(_URLSAFE, b"=")
 
 
-def _segment(document: Mapping[str, Any] | str) -> bytes:
-    text = document if isinstance(document, str) else json.dumps(document, separators=(",", ":"))
-    return _base64url(text.encode())
+def _segment(document: Mapping[str, Any]) -> bytes:
+    return _base64url(json.dumps(document, separators=(",", ":")).encode())
 
 
 _chance = SystemRandom()
@@ -59,13 +57,13 @@ _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 def _jti() -> str:
     """A version 4 UUID (RFC 9562 section 5.4). Spelled out here because ``uuid.uuid4`` goes through an object and a big
     integer, which on each call costs more than all else in a message."""
-    text = f"{_chance.getrandbits(128):032x}"
+    text = _chance.randbytes(16).hex()
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:]}"
 
 
 def _signed(signer: Signer, message: bytes) -> Flow[str]:
     try:
-        signature = yield from Sign(signer, message)
+        signature: bytes = yield Sign(signer, message)  # not "yield from", which makes a generator of its own
     except OktaM2MError:
         raise
     except Exception as error:
@@ -80,9 +78,19 @@ def _joined(message: bytes, signature: bytes) -> str:
     return (message + b"." + _base64url(signature)).decode("ascii")
 
 
-@lru_cache(maxsize=64)
-def _assertion_header(alg: str, kid: str | None) -> bytes:
-    return _segment({"alg": alg} if kid is None else {"alg": alg, "kid": kid})
+def _header(alg: str, kid: str | None) -> bytes:
+    return _segment({"alg": alg} if kid is None else {"alg": alg, "kid": kid}) + b"."
+
+
+@lru_cache(maxsize=256)  # and not in each instance: a process may speak for very many clients
+def _beginning(client_id: str, audience: str, alg: str, kid: str | None) -> tuple[bytes, str]:
+    """What all of a client's assertions begin with: encoded as far as it can be, and the text of what is left.
+
+    Three bytes are four characters of base64, so what ends after a third one can be encoded without what follows.
+    """
+    claims = json.dumps({"iss": client_id, "sub": client_id, "aud": audience}, separators=(",", ":"))[:-1] + ","
+    whole = len(claims) // 3 * 3
+    return _header(alg, kid) + _base64url(claims[:whole].encode()), claims[whole:]
 
 
 class ClientAssertions:
@@ -95,7 +103,7 @@ class ClientAssertions:
     Raises :class:`~okta_m2m.errors.ConfigurationError` for a lifetime out of bounds or claims that are not JSON.
     """
 
-    __slots__ = ("_claims", "_constant", "lifetime")
+    __slots__ = ("_audience", "_claims", "_client_id", "lifetime")
 
     def __init__(
         self, client_id: str, audience: str, *, lifetime: float = 300, claims: Mapping[str, Any] | None = None
@@ -105,37 +113,39 @@ class ClientAssertions:
                 f"The assertion lifetime is {lifetime!r} seconds, and Okta takes more than 0 and less than one hour. "
                 "Leave it at 300."
             )
-        self.lifetime = lifetime
-        own: dict[str, Any] = {"iss": client_id, "sub": client_id, "aud": audience}
-        self._claims: Mapping[str, Any] = dict(claims) if claims else _NO_CLAIMS
         try:
-            # Encoded once: only iat, exp and jti differ from one assertion to the next.
-            constant = json.dumps(
-                {name: value for name, value in {**own, **self._claims}.items() if value is not None},
-                separators=(",", ":"),
-            )
+            written = json.dumps([client_id, audience, {**(claims or {})}])
         except (TypeError, ValueError) as error:
             raise ConfigurationError(
                 f"The assertion claims cannot be written as JSON ({error}). Give text, numbers, lists and mappings."
             ) from None
-        self._constant = constant[:-1] + ("," if len(constant) > 2 else "")
+        self._client_id = client_id
+        self._audience = audience
+        # Read back, so that what the caller does with a list or a mapping of his later changes nothing here.
+        self._claims: dict[str, Any] | None = json.loads(written)[2] if claims else None
+        self.lifetime = lifetime
 
     def assertion(self, signer: Signer, now: float) -> Flow[str]:
         """A fresh assertion; ``now`` is Okta's time. Resumed with the signature, so the key may live anywhere.
 
         Raises :class:`~okta_m2m.errors.SigningFailed` if the signer gives none.
         """
-        # Numbers and hexadecimal digits are JSON as they stand.
         iat, exp, jti = int(now) - BACKDATED, int(now + self.lifetime), _jti()
-        if self._claims:
-            own = {"iat": f'"iat":{iat}', "exp": f'"exp":{exp}', "jti": f'"jti":"{jti}"'}
-            text = (
-                f"{self._constant}{','.join(own[name] for name in own if name not in self._claims)}".rstrip(",") + "}"
-            )
-        else:
-            text = f'{self._constant}"iat":{iat},"exp":{exp},"jti":"{jti}"}}'
-        message = _assertion_header(signer.alg, signer.kid) + b"." + _segment(text)
-        return (yield from _signed(signer, message))
+        if self._claims is None:
+            begun, text = _beginning(self._client_id, self._audience, signer.alg, signer.kid)
+            # Numbers and hexadecimal digits are JSON as they stand.
+            rest = f'{text}"iat":{iat},"exp":{exp},"jti":"{jti}"}}'
+            return _signed(signer, begun + _base64url(rest.encode()))
+        own = {
+            "iss": self._client_id,
+            "sub": self._client_id,
+            "aud": self._audience,
+            "iat": iat,
+            "exp": exp,
+            "jti": jti,
+        }
+        claims = {name: value for name, value in {**own, **self._claims}.items() if value is not None}
+        return _signed(signer, _header(signer.alg, signer.kid) + _segment(claims))
 
 
 class DPoPProofs:
@@ -168,8 +178,7 @@ class DPoPProofs:
 
         Raises :class:`~okta_m2m.errors.SigningFailed` if the signer gives no signature.
         """
-        message = self.message(method, url, now, nonce, token)
-        return (yield from _signed(self.signer, message))
+        return _signed(self.signer, self.message(method, url, now, nonce, token))
 
     def proof_now(self, method: str, url: str, now: float, nonce: str | None, token: Token) -> str:
         """The same without a flow, for a signer that is in memory."""
@@ -272,5 +281,4 @@ class Nonces:
             known.move_to_end(origin)
 
 
-_NO_CLAIMS: Mapping[str, Any] = MappingProxyType({})
 _NONCE = r"[\x21\x23-\x5b\x5d-\x7e]{1,1024}"
