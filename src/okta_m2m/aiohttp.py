@@ -73,17 +73,21 @@ class OktaAuth:
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         # What app.ready() does for a Bearer token, without its frame, and without writing out the URL, which alone costs
         # more than all of this: scheme and authority are compared exactly instead, by slots of yarl's. Where a yarl has
-        # none of that name, the long way below is taken.
+        # none of that name, and for an authority that is none of the app's, the long way below is taken.
         app = self.app
         held = app._held
         if held is not None and (authorization := held.authorization) is not None and not self._redirected:
             url, now = request.url, app._now
             try:
-                fresh = now() < held.look_at and url._scheme in app.origins.schemes.get(url._netloc, ())
-            except AttributeError:
-                fresh = False
-            # One look-up for both: is there a header of the caller's own, and if not, there is ours.
-            if fresh and request.headers.setdefault(AUTHORIZATION, authorization) is authorization:
+                ready = (
+                    held.look_at > now()
+                    and url._scheme in app.origins.schemes[url._netloc]
+                    # One look-up for both: is there a header of the caller's own, and if not, there is ours.
+                    and request.headers.setdefault(AUTHORIZATION, authorization) is authorization
+                )
+            except (AttributeError, KeyError):
+                ready = False
+            if ready:
                 response = await handler(request)
                 if response.status < 300:
                     return response
