@@ -96,6 +96,27 @@ def test_every_claim_can_be_taken_away(ec_key: PrivateKey) -> None:
         assert set(found) == ({kept} if kept else set())
 
 
+def test_what_is_encoded_once_fits_what_follows_it_at_any_length_and_belongs_to_one_client_and_key(
+    ec_key: PrivateKey,
+) -> None:
+    for client_id in ("0", "0o", "0oa", "0oa1", "ü", '"\\'):
+        for audience in (ENDPOINT, f"{ENDPOINT}/x"):
+            for key in (ec_key, ec_key.with_kid("another")):
+                header, claims = verified(made(ClientAssertions(client_id, audience), key), key)
+                assert (header.get("kid"), claims["iss"], claims["sub"]) == (key.kid, client_id, client_id)
+                assert (claims["aud"], claims["exp"]) == (audience, int(NOW) + 300)
+
+
+def test_claims_are_those_that_were_given_whatever_their_caller_does_with_them_later(ec_key: PrivateKey) -> None:
+    given = {"groups": ["a"]}
+    maker = ClientAssertions("0oa1", ENDPOINT, claims=given)
+    given["groups"].append("b")
+    given["more"] = []
+    claims = verified(made(maker, ec_key), ec_key)[1]
+    assert claims["groups"] == ["a"]
+    assert "more" not in claims
+
+
 @pytest.mark.parametrize("lifetime", [0, -1, 3600, 3601, 10**6, True])
 def test_a_lifetime_that_okta_would_refuse_is_refused(lifetime: float) -> None:
     with pytest.raises(ConfigurationError, match="300"):
