@@ -107,7 +107,8 @@ MOST = {"Authlib": 10_000}  # 10 KB and 0.1 ms each: the rest of its curve is kn
 
 
 def _bytes(make: Callable[[int], Any], count: int) -> float:
-    kept = [make(number) for number in range(-50, 0)]  # what is made once is not an identity's
+    # What is made once, or kept for the last few hundred in use, is not an identity's.
+    kept = [make(number) for number in range(-300, 0)]
     gc.collect()
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]

@@ -106,7 +106,7 @@ class Flows(Generic[RequestT, ResponseT, ClientT]):
             if (
                 now() >= held.look_at
                 or url.userinfo
-                or url.scheme not in app.origins.schemes.get(authority, ())
+                or url.scheme != app.origins.schemes.get(authority)
                 or type(request.stream) is not self._library.in_memory
             ):
                 return False

@@ -81,7 +81,7 @@ class OktaAuth:
             try:
                 ready = (
                     held.look_at > now()
-                    and url._scheme in app.origins.schemes[url._netloc]
+                    and url._scheme == app.origins.schemes[url._netloc]
                     # One look-up for both: is there a header of the caller's own, and if not, there is ours.
                     and request.headers.setdefault(AUTHORIZATION, authorization) is authorization
                 )

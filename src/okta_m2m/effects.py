@@ -125,6 +125,11 @@ class Sign(Effect[bytes], hidden=("message",)):
     signer: Signer
     message: bytes
 
+    def __init__(self, signer: Signer, message: bytes) -> None:
+        # Written out, because it is made for each signature, of which the Record's own way would be a tenth of the overhead.
+        object.__setattr__(self, "signer", signer)
+        object.__setattr__(self, "message", message)
+
 
 class Snapshot(Effect["Signer"]):
     """One immutable version of the signer; a key file that changed is re-read here, off any event loop."""

@@ -95,10 +95,10 @@ class TokenEndpoint:
         "_clock",
         "_dpop_required",
         "_max_wait",
+        "_nonces",
         "_not_before",
         "_require_all_scopes",
         "_scopes",
-        "nonces",
         "okta_clock",
         "url",
     )
@@ -117,15 +117,23 @@ class TokenEndpoint:
     ) -> None:
         self.url = url
         self.okta_clock = OktaClock(clock)
-        self.nonces = Nonces()
         self._assertions = assertions
         self._client_id = client_id
         self._clock = clock
         self._dpop_required = dpop_required
         self._max_wait = max_wait
+        self._nonces: Nonces | None = None
         self._not_before = NEVER
         self._require_all_scopes = require_all_scopes
         self._scopes = tuple(scopes)
+
+    @property
+    def nonces(self) -> Nonces:
+        """Made when the first is learnt or asked for: most apps have Bearer tokens, and a process may have very many apps."""
+        nonces = self._nonces
+        if nonces is None:
+            nonces = self._nonces = Nonces()
+        return nonces
 
     def exchange(
         self,
@@ -159,7 +167,8 @@ class TokenEndpoint:
                 # Else the deadline cut this one short, and what went wrong before says more than that.
             else:
                 moved = self.okta_clock.learn(None if response.get("age") else response.get("date"))
-                fresh_nonce = self.nonces.learn(self.url, response.get("dpop-nonce"))
+                nonce = response.get("dpop-nonce")
+                fresh_nonce = nonce is not None and self.nonces.learn(self.url, nonce)
                 answer = _document(response)
                 if response.status == 429:
                     trouble = self._told_to_wait(response, failures, deadline)

@@ -88,8 +88,8 @@ class Origins:
     allowed: frozenset[str]
     prefixes: tuple[str, ...]
     """What a URL of theirs begins with."""
-    schemes: dict[str, tuple[str, ...]]
-    """By authority, for a URL that is taken apart already."""
+    schemes: dict[str, str]
+    """The scheme of each authority that is allowed with one only, for a URL that is taken apart already."""
 
     def __new__(cls, origins: Iterable[str]) -> Origins:
         if isinstance(origins, str):
@@ -104,13 +104,12 @@ class Origins:
 @lru_cache(maxsize=256)  # for all the apps of an org: a process may speak for very many of them
 def _kept_once(allowed: frozenset[str]) -> Origins:
     made = object.__new__(Origins)
-    schemes: dict[str, tuple[str, ...]] = {}
-    for origin in sorted(allowed):
-        scheme, _, authority = origin.partition("://")
-        schemes[authority] = (*schemes.get(authority, ()), scheme)
+    parts = [origin.partition("://") for origin in sorted(allowed)]
+    authorities = [authority for _, _, authority in parts]
     # str.startswith takes the whole tuple at once. The slash closes the authority: without it
     # "https://acme.okta.com@evil.example/" would begin with "https://acme.okta.com".
-    made.allowed, made.prefixes, made.schemes = allowed, tuple(f"{origin}/" for origin in sorted(allowed)), schemes
+    made.allowed, made.prefixes = allowed, tuple(f"{origin}/" for origin in sorted(allowed))
+    made.schemes = {authority: scheme for scheme, _, authority in parts if authorities.count(authority) == 1}
     return made
 
 

@@ -113,6 +113,11 @@ class ClientAssertions:
                 f"The assertion lifetime is {lifetime!r} seconds, and Okta takes more than 0 and less than one hour. "
                 "Leave it at 300."
             )
+        if not isinstance(audience, str) or not audience:
+            raise ConfigurationError(
+                f"The assertion's audience is {audience!r}, and Okta takes the token endpoint's URL, as text. "
+                "Leave assertion_audience away, or give that URL."
+            )
         try:
             written = json.dumps([client_id, audience, {**(claims or {})}])
         except (TypeError, ValueError) as error:

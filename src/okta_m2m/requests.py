@@ -44,7 +44,7 @@ class OktaAuth(Flows[requests.PreparedRequest, requests.Response, requests.Sessi
                     and "authorization" not in fields
                     and (body is None or isinstance(body, (bytes, str)))  # a tuple: a union is built on each call
                 ):
-                    request.hooks["response"].append(self._answered)
+                    request.hooks["response"].append(self._hook)
                     fields["authorization"] = ("Authorization", held.authorization)
                     return request
             except AttributeError:

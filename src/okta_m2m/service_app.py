@@ -164,6 +164,7 @@ class ServiceApp(_Hit):
 
     __slots__ = (
         "__weakref__",
+        "_api_nonces",
         "_arun",
         "_bound",
         "_clock",
@@ -177,7 +178,6 @@ class ServiceApp(_Hit):
         "_forced_not_before",
         "_htu_origins",
         "_keys",
-        "_nonces",
         "_offers_dpop",
         "_on_event",
         "_org_origin",
@@ -243,7 +243,7 @@ class ServiceApp(_Hit):
         self._on_event = on_event
         self._clock = clock
         self._now = clock.now
-        self._nonces = Nonces()
+        self._api_nonces: Nonces | None = None
         self._proofs: DPoPProofs | None = None
         self._endpoint = TokenEndpoint(
             self.token_endpoint,
@@ -579,6 +579,15 @@ class ServiceApp(_Hit):
         logger.warning("okta-m2m: the token of client %s was not revoked: %s. It ends by itself.", self.client_id, why)
 
     # ── one call ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def _nonces(self) -> Nonces:
+        """Those of APIs, made when first needed, as those of the token endpoint are. If two threads make them at once, what
+        one has learnt is lost, and costs one more round."""
+        nonces = self._api_nonces
+        if nonces is None:
+            nonces = self._api_nonces = Nonces()
+        return nonces
 
     def _headers(self, method: str, url: str, token: Token, nonce: str | None = None) -> Flow[dict[str, str]]:
         headers = {"Authorization": token.authorization}
