@@ -7,6 +7,7 @@ slow to make.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -34,6 +35,12 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         options.numprocesses = "auto"
     if options.numprocesses and options.dist == "no":
         options.dist = "worksteal"  # a file's tests stay together, as far as may be, and so start its servers once
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Whoever starts the tests in the background of a script has them, and all they start, ignore Ctrl-C: some of them press it.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)  # pytest-xdist's, for ``-n auto``

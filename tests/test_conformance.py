@@ -148,9 +148,10 @@ def test_many_callers_from_cold_cost_one_token(okta: FakeOkta, service: Service,
 def test_renewal_under_load_fails_no_call_and_sends_no_expired_token(
     okta: FakeOkta, service: Service, connect: Connect, binding: str
 ) -> None:
-    okta.token_lifetime = 5  # the rest of it, when a renewal begins, has to suffice for that on a busy machine too
+    # What is left of it when a renewal begins, and the 5 % of it that are for the way, have to suffice on a busy machine too.
+    okta.token_lifetime = 8
     client = connect(service())
-    ends = time.monotonic() + 20
+    ends = time.monotonic() + 40
     outcomes = client.keep_calling(
         4, lambda _: okta.tokens_minted >= 3 or time.monotonic() > ends, "GET", okta.url + USERS
     )
