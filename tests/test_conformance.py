@@ -159,7 +159,11 @@ def test_renewal_under_load_fails_no_call_and_sends_no_expired_token(
     assert [refusal for refusal in okta.refusals if refusal.error != "use_dpop_nonce"] == []
     assert okta.tokens_minted == 3
     assert okta.token_requests <= 3 + (binding == "dpop") + 1  # one more may have begun when the callers stopped
-    assert len({request.header("authorization") for request in sent_to(okta)}) in (2, 3)
+    # Of a fast machine's requests only the last are kept.
+    sent = {(request.header("authorization") or "").partition(" ")[2] for request in sent_to(okta)}
+    first, *renewed = [token.value for token in okta.tokens()]
+    assert sent & set(renewed)
+    assert sent <= {first, *renewed}
     # Not before most of the former one's life was spent.
     issued = [token.issued_at for token in okta.tokens()]
     assert all(later - earlier > 0.5 * okta.token_lifetime for earlier, later in pairwise(issued))

@@ -97,14 +97,12 @@ class Flows(Generic[RequestT, ResponseT, ClientT]):
         the library has other parts, ``False`` sends the call the long way, as for whatever is not plain.
         """
         app = self.app
-        held = app._held
-        if held is None or held.authorization is None:
-            return False
         try:
             now, url, fields = app._now, request.url._uri_reference, request.headers._list
             authority = url.host if url.port is None else f"{url.host}:{url.port}"
             if (
-                now() >= held.look_at
+                app._look_at <= now()
+                or not (authorization := app._authorization)
                 or url.userinfo
                 or url.scheme != app.origins.schemes.get(authority)
                 or type(request.stream) is not self._library.in_memory
@@ -115,7 +113,7 @@ class Flows(Generic[RequestT, ResponseT, ClientT]):
         for field in fields:
             if field[1] in OURS:
                 return False
-        fields.append((b"Authorization", b"authorization", held.authorization.encode("ascii")))
+        fields.append((b"Authorization", b"authorization", authorization.encode("ascii")))
         return True
 
     def sync_auth_flow(self, request: RequestT) -> Generator[RequestT, ResponseT, None]:

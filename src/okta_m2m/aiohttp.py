@@ -74,25 +74,26 @@ class OktaAuth:
         # What app.ready() does for a Bearer token, without its frame, and without writing out the URL, which alone costs
         # more than all of this: scheme and authority are compared exactly instead, by slots of yarl's. Where a yarl has
         # none of that name, and for an authority that is none of the app's, the long way below is taken.
-        app = self.app
-        held = app._held
-        if held is not None and (authorization := held.authorization) is not None and not self._redirected:
-            url, now = request.url, app._now
-            try:
-                ready = (
-                    held.look_at > now()
-                    and url._scheme == app.origins.schemes[url._netloc]
-                    # One look-up for both: is there a header of the caller's own, and if not, there is ours.
-                    and request.headers.setdefault(AUTHORIZATION, authorization) is authorization
-                )
-            except (AttributeError, KeyError):
-                ready = False
-            if ready:
-                response = await handler(request)
-                if response.status < 300:
-                    return response
-                return await self._judged(request, handler, held.token, response)
-        return await self._considered(request, handler)
+        app, sent = self.app, None
+        url, now = request.url, app._now
+        try:
+            if (
+                app._look_at > now()
+                and (authorization := app._authorization)
+                and not self._redirected
+                and url._scheme == app.origins.schemes[url._netloc]
+                # One look-up for both: is there a header of the caller's own, and if not, there is ours.
+                and request.headers.setdefault(AUTHORIZATION, authorization) is authorization
+            ):
+                sent = authorization
+        except (AttributeError, KeyError):
+            pass
+        if sent is None:
+            return await self._considered(request, handler)
+        response = await handler(request)
+        if response.status < 300:
+            return response
+        return await self._judged(request, handler, Token.sent(sent), response)
 
     async def _considered(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         url, method = str(request.url), request.method

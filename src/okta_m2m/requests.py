@@ -34,19 +34,18 @@ class OktaAuth(Flows[requests.PreparedRequest, requests.Response, requests.Sessi
         # that is not there is found out by an exception, which alone costs more than all of this. Whatever is not as
         # requests makes it (headers of another type, no URL) takes the long way below.
         app = self.app
-        held = app._held
-        if held is not None and held.authorization is not None:
-            try:
-                fields, now, body = request.headers._store, app._now, request.body  # type: ignore[attr-defined]  # private
-                if (
-                    now() < held.look_at
-                    and request.url.startswith(app._prefixes)  # type: ignore[union-attr]  # None: below
-                    and "authorization" not in fields
-                    and (body is None or isinstance(body, (bytes, str)))  # a tuple: a union is built on each call
-                ):
-                    request.hooks["response"].append(self._hook)
-                    fields["authorization"] = ("Authorization", held.authorization)
-                    return request
-            except AttributeError:
-                pass
+        try:
+            fields, now, body = request.headers._store, app._now, request.body  # type: ignore[attr-defined]  # private
+            if (
+                app._look_at > now()
+                and (authorization := app._authorization)
+                and request.url.startswith(app._prefixes)  # type: ignore[union-attr]  # None: below
+                and "authorization" not in fields
+                and (body is None or isinstance(body, (bytes, str)))  # a tuple: a union is built on each call
+            ):
+                request.hooks["response"].append(self._hook)
+                fields["authorization"] = ("Authorization", authorization)
+                return request
+        except AttributeError:
+            pass
         return super().__call__(request)

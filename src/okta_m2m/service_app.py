@@ -1,8 +1,8 @@
 """The service app: all policy about its one token, written once, in flows.
 
 A call that finds a fresh token asks :meth:`ServiceApp.ready` and starts no flow. Everybody else runs ``obtain`` or
-``authorize`` through a runtime. What is remembered lies behind one mutex that is held for instants; the token in use is
-one immutable object that is swapped whole, so that the hit reads it without a lock.
+``authorize`` through a runtime. What is remembered lies behind one mutex that is held for instants; the hit reads the
+token in use without it, in an order in which what it sees is good.
 
     no usable token          one leader fetches, the others wait for its flight
     about 80 % spent         one flight renews in the background; everybody keeps using the token meanwhile
@@ -102,18 +102,6 @@ class Ready(Record, hidden=("authorization", "proof")):
     proof: str | None
 
 
-class _Held(Record, hidden=("token", "authorization")):
-    """The token in use. Until ``look_at`` (steady clock) it is used without a second look."""
-
-    token: Token
-    look_at: float
-    authorization: str | None  # what a Bearer token sends; a bound one's proof differs from call to call
-    proofs: DPoPProofs | None  # by the key that a bound token is bound to
-
-    def until(self, look_at: float) -> _Held:
-        return _Held(self.token, min(look_at, self.token.usable_until), self.authorization, self.proofs)
-
-
 class _Refusal(Record):
     error: TokenRefused
     until: float
@@ -121,11 +109,16 @@ class _Refusal(Record):
 
 
 class _Hit:
-    """What a hit looks at, side by side: where there are very many apps, it is one line of the processor's cache."""
+    """What a hit looks at, side by side: where there are very many apps, each object more is one more wait for memory.
 
-    __slots__ = ("_held", "_now", "_prefixes")
+    Whoever changes it holds the mutex; a hit does not. So a hit reads ``_look_at`` first, and it is written last when a
+    token is put into use and first when one is taken out: a moment in the future is never seen with an older token.
+    """
 
-    _held: _Held | None
+    __slots__ = ("_authorization", "_look_at", "_now", "_prefixes")
+
+    _authorization: str  # what a Bearer token sends; empty for a bound one, whose proof differs from call to call
+    _look_at: float  # until then (steady clock) the token in use is used without a second look
     _now: Callable[[], float]
     _prefixes: tuple[str, ...]
 
@@ -189,6 +182,7 @@ class ServiceApp(_Hit):
         "_revocation",
         "_run",
         "_suspect",
+        "_token",
         "_told",
         "client_id",
         "max_wait",
@@ -262,11 +256,12 @@ class ServiceApp(_Hit):
         )
         self._fleet = None if store is None else self._joined(store, seal_with, store_timeout, dpop, require_all_scopes)
         self._flights = Flights()
-        self._held = None
+        self._token: Token | None = None  # the one in use
+        self._authorization, self._look_at = "", NEVER
         self._bound: Mapping[str, DPoPProofs] = _NOTHING  # by token value; swapped whole
         self._rejects: tuple[bytes, ...] = ()  # digests of the last tokens that were rejected
         self._first = 0  # index of the key that was taken last
-        self._suspect: _Held | None = None  # rejected, and out of use while another is fetched
+        self._suspect: Token | None = None  # rejected, and out of use while another is fetched
         self._refusal: _Refusal | None = None
         self._refusals = 0
         self._renewal_failures = 0
@@ -345,15 +340,17 @@ class ServiceApp(_Hit):
         """What to send with a call if that needs no flow: a fresh token, and an origin that is plainly allowed.
 
         One clock read and one comparison of prefixes; for a bound token also a signature, where the key is in memory.
-        The adapters of this package look at the same facts by themselves (``_held``, ``_now``, ``_prefixes``), because a
-        frame and an answer of its own are half of what a hit costs.
+        The adapters of this package look at the same facts by themselves, because a frame and an answer of its own are
+        half of what a hit costs.
         """
-        held = self._held
-        if held is None or self._now() >= held.look_at or not url.startswith(self._prefixes):
+        if self._look_at <= self._now() or not url.startswith(self._prefixes):
             return None
-        token, proofs = held.token, held.proofs
-        if held.authorization is not None:
-            return Ready(token, held.authorization, None)
+        token = self._token
+        if token is None:  # taken out of use just now
+            return None
+        if not token.dpop_bound:
+            return Ready(token, token.authorization, None)
+        proofs = self._bound.get(token.value)
         if proofs is None or not proofs.in_memory:
             return None
         proof = proofs.proof_now(method, url, self._endpoint.okta_clock.now(), self._nonces.get(url), token)
@@ -470,8 +467,8 @@ class ServiceApp(_Hit):
         One that we set ourselves is not: a request object that is sent again (by a retrying middleware, say) is given a
         new one, and the proof that goes with it.
         """
-        held, value = self._held, Token.sent(authorization).value
-        if value in self._bound or (held is not None and value == held.token.value):
+        token, value = self._token, Token.sent(authorization).value
+        if value in self._bound or (token is not None and value == token.value):
             return False
         self._tell_once(
             "AuthorizationKept", url, "a request with its own Authorization header", "It was sent as it is."
@@ -535,7 +532,8 @@ class ServiceApp(_Hit):
 
     def _close(self) -> None:
         with self._flights.mutex:
-            self._closed, self._held, self._suspect = True, None, None
+            self._closed, self._suspect = True, None
+            self._put(None)
 
     @property
     def _revocation_endpoint(self) -> str:
@@ -548,16 +546,16 @@ class ServiceApp(_Hit):
         flight = self._flights.current()
         if flight is not None:
             yield from Wait(flight.landing, max(0.0, min(flight.due - self._now(), LAST_WORDS)))
-        held = self._held or self._suspect
+        token = self._token or self._suspect
         self._close()
-        if held is None or not held.token.usable(self._now()):
+        if token is None or not token.usable(self._now()):
             return
         try:
             key: Signer = self._keys[self._first]
             if hasattr(key, "snapshot") and type(key) is not PrivateKey:
                 key = yield from Snapshot(key)
             form = {
-                "token": held.token.value,
+                "token": token.value,
                 "token_type_hint": "access_token",
                 "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
                 "client_assertion": (yield from self._revocation.assertion(key, self._endpoint.okta_clock.now())),
@@ -637,18 +635,18 @@ class ServiceApp(_Hit):
     def _board(self, now: float, deadline: float) -> tuple[Token | None, Flight | None, bool]:
         """The usable token, if any; the flight to lead or to wait for, if any; and whether to lead it."""
         with self._flights.mutex:
-            held = self._held
-            if self._flights.forked() and held is not None:
+            token = self._token
+            if self._flights.forked() and token is not None:
                 # A time of its own, or all the children would renew the token they share at the same moment.
-                held = self._held = self._fresh(held.token)
-            if held is None or not held.token.usable(now):
+                self._put(token)
+            if token is None or not token.usable(now):
                 return None, *self._flights.board(now, deadline + OVERDUE)
-            if now < held.look_at:
-                return held.token, None, False
+            if now < self._look_at:
+                return token, None, False
             flight, leads = self._flights.board(now, now + self.max_wait + OVERDUE)
             # While the renewal is under way the hit goes on without a second look.
-            self._held = held.until(flight.due)
-            return held.token, flight if leads else None, leads
+            self._put(token, flight.due)
+            return token, flight if leads else None, leads
 
     def _renew(self, flight: Flight) -> Flow[None]:
         """Has the flight led in the background. Where nothing can be spawned any more, the token in use still works."""
@@ -769,32 +767,38 @@ class ServiceApp(_Hit):
                 # For calls that began with an earlier token: a few of those are kept.
                 kept = list(self._bound.items())[-3:]
                 self._bound = {**dict(kept), token.value: proofs}
-            held = self._held
+            held = self._token
             if self._closed:
                 return
-            if held is None or token.usable_until > held.token.usable_until or not held.token.usable(self._now()):
-                self._held = self._fresh(token)
+            if held is None or token.usable_until > held.usable_until or not held.usable(self._now()):
+                self._put(token)
 
     def _wanted(self, token: Token) -> bool:
         """Whether a token found in the store is worth having: alive, not one we saw rejected, better than ours."""
-        now, held = self._now(), self._held
+        now, held = self._now(), self._token
         if not token.usable(now) or sha256(token.value.encode()).digest() in self._rejects:
             return False
-        if held is None or not held.token.usable(now):
+        if held is None or not held.usable(now):
             return True
-        return token.value != held.token.value and token.usable_until > held.token.usable_until
+        return token.value != held.value and token.usable_until > held.usable_until
 
     def _is_ours(self, key: PrivateKey) -> bool:
         proofs = self._proofs
         return proofs is not None and dict(proofs.signer.public_jwk) == dict(key.public_jwk)
 
-    def _fresh(self, token: Token) -> _Held:
-        first, last = RENEWAL_SHARE if self._fleet is None else RENEWAL_SHARE_OF_MANY
-        first = min(max(first, (self._now() - token.sent_at) / token.expires_in), last)
-        spent = random.uniform(first, last)  # noqa: S311 (spreads load; nothing secret hangs on it)
-        authorization = None if token.dpop_bound else token.authorization
-        proofs = self._bound.get(token.value) if token.dpop_bound else None
-        return _Held(token, min(token.sent_at + spent * token.expires_in, token.usable_until), authorization, proofs)
+    def _put(self, token: Token | None, look_at: float | None = None) -> None:
+        """Puts a token into use, until it is looked at again; or takes the one in use out of it. Under the mutex."""
+        if token is None:
+            self._look_at, self._authorization, self._token = NEVER, "", None
+            return
+        if look_at is None:
+            first, last = RENEWAL_SHARE if self._fleet is None else RENEWAL_SHARE_OF_MANY
+            first = min(max(first, (self._now() - token.sent_at) / token.expires_in), last)
+            spent = random.uniform(first, last)  # noqa: S311 (spreads load; nothing secret hangs on it)
+            look_at = token.sent_at + spent * token.expires_in
+        self._token = token
+        self._authorization = "" if token.dpop_bound else token.authorization
+        self._look_at = min(look_at, token.usable_until)
 
     def _end(self, flight: Flight, outcome: Outcome) -> None:
         """Lands a flight. If it was abandoned, the next call looks after the token again at once."""
@@ -804,9 +808,8 @@ class ServiceApp(_Hit):
 
     def _look_again(self, at: float) -> None:
         with self._flights.mutex:
-            held = self._held
-            if held is not None:
-                self._held = held.until(at)
+            if self._token is not None:
+                self._put(self._token, at)
 
     def _renewal_failed(self, error: OktaM2MError) -> None:
         with self._flights.mutex:
@@ -829,8 +832,8 @@ class ServiceApp(_Hit):
     def _reject(self, token: Token) -> bool:
         """Takes a rejected token out of use; says whether another is there, or may be fetched now."""
         with self._flights.mutex:
-            held = self._held
-            if held is None or held.token.value != token.value:
+            held = self._token
+            if held is None or held.value != token.value:
                 return True
             now = self._now()
             if now < self._forced_not_before:
@@ -839,7 +842,8 @@ class ServiceApp(_Hit):
                 self._forced = 0
             self._forced_not_before = now + min(LONGEST_SPACING, FIRST_SPACING * 2.0 ** min(self._forced, 10))
             self._forced += 1
-            self._held, self._suspect = None, held
+            self._put(None)
+            self._suspect = held
             self._rejects = (*self._rejects[-15:], sha256(token.value.encode()).digest())
             return True
 
@@ -847,9 +851,9 @@ class ServiceApp(_Hit):
         """No new token could be had for a rejected one. It may have been rejected by one wrongly configured API only,
         so it is better than nothing for the others, until it may be renewed again."""
         with self._flights.mutex:
-            held, self._suspect = self._suspect, None
-            if held is not None and self._held is None:
-                self._held = held.until(self._forced_not_before)
+            token, self._suspect = self._suspect, None
+            if token is not None and self._token is None:
+                self._put(token, self._forced_not_before)
 
     def _accepted(self) -> None:
         """A renewed token was taken: the next rejection is a new story."""
@@ -911,7 +915,8 @@ class ServiceApp(_Hit):
 
     def after_fork(self) -> None:
         """In a forked child: the token is the parent's, who will have it revoked."""
-        self._held = self._suspect = None
+        self._put(None)
+        self._suspect = None
 
     def __repr__(self) -> str:
         return f"ServiceApp({self.org_url!r}, client_id={self.client_id!r}, scopes={list(self.scopes)!r})"
