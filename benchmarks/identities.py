@@ -1,6 +1,8 @@
 """One process that speaks for many service apps: bytes per identity, and what a hit costs as they grow in number.
 
-The floor is a dict of constant headers. Each call is for another identity, in an order that no cache foresees.
+The floor is a dict of constant headers. Each call is for another identity, in an order that no cache foresees. Before
+anything is timed it is called as often as it will be, in another such order: a process that speaks for many identities
+finds in the processor's caches what its own calls have left there, and not what another library's have.
 """
 
 from __future__ import annotations
@@ -133,27 +135,29 @@ def measured() -> dict[str, Any]:
             if size <= MOST.get(name, size):
                 auths[name] += [make(number) for number in range(len(auths[name]), size)]
         chance = random.Random(1)
-        order = [chance.randrange(size) for _ in range(calls)]
         gc.collect()
         gc.freeze()
         best: dict[str, float] = {}
         for _ in range(7 if QUICK else 15):
+            orders = [[chance.randrange(size) for _ in range(calls)] for _ in ("not timed", "timed")]
             for name in ("", *MAKERS):
                 if name and size > MOST.get(name, size):
                     continue
                 among = auths[name or "floor"]
-                began = time.process_time()
-                if name:
-                    for number in order:
-                        headers.pop("authorization", None)
-                        hooks.clear()
-                        among[number](request)
-                else:
-                    for number in order:
-                        headers.pop("authorization", None)
-                        hooks.clear()
-                        among[number]
-                best[name] = min(best.get(name, 1e9), (time.process_time() - began) / calls * 1e6)
+                for order in orders:
+                    began = time.process_time()
+                    if name:
+                        for number in order:
+                            headers.pop("authorization", None)
+                            hooks.clear()
+                            among[number](request)
+                    else:
+                        for number in order:
+                            headers.pop("authorization", None)
+                            hooks.clear()
+                            among[number]
+                    taken_now = (time.process_time() - began) / calls * 1e6
+                best[name] = min(best.get(name, 1e9), taken_now)
         for name in MAKERS:
             if name in best:
                 taken[name][size] = best[name] - best[""]

@@ -127,8 +127,9 @@ class Sign(Effect[bytes], hidden=("message",)):
 
     def __init__(self, signer: Signer, message: bytes) -> None:
         # Written out, because it is made for each signature, of which the Record's own way would be a tenth of the overhead.
-        object.__setattr__(self, "signer", signer)
-        object.__setattr__(self, "message", message)
+        put_signer, put_message = self._setters
+        put_signer(self, signer)
+        put_message(self, message)
 
 
 class Snapshot(Effect["Signer"]):

@@ -36,12 +36,9 @@ MAX_LIFETIME = 3600
 """Okta refuses an ``exp`` more than one hour ahead (guide "Build a JWT for client authentication")."""
 
 
-_URLSAFE = bytes.maketrans(b"+/", b"-_")
-
-
 def _base64url(data: bytes) -> bytes:
-    """RFC 7515 section 2, without padding, in two calls instead of the five that ``base64`` makes of it."""
-    return b2a_base64(data, newline=False).translate(_URLSAFE, b"=")
+    """RFC 7515 section 2, without padding. ``base64`` translates by a table, which takes longer than to replace both."""
+    return b2a_base64(data, newline=False).replace(b"+", b"-").replace(b"/", b"_").rstrip(b"=")
 
 
 def _segment(document: Mapping[str, Any]) -> bytes:
