@@ -83,6 +83,9 @@ PEEKED: Final = 4096
 
 MOST_ORIGINS_TOLD: Final = 1000
 
+MOST_FORMER: Final = 16
+"""Tokens of ours that are known as such when they are met again on a request, and those that an API rejected."""
+
 LAST_WORDS: Final = 10.0
 """Seconds for which closing waits for a token that is being fetched, and again for the answer to its revocation."""
 
@@ -169,6 +172,7 @@ class ServiceApp(_Hit):
         "_flights",
         "_forced",
         "_forced_not_before",
+        "_former",
         "_htu_origins",
         "_keys",
         "_offers_dpop",
@@ -259,6 +263,7 @@ class ServiceApp(_Hit):
         self._token: Token | None = None  # the one in use
         self._authorization, self._look_at = "", NEVER
         self._bound: Mapping[str, DPoPProofs] = _NOTHING  # by token value; swapped whole
+        self._former: tuple[bytes, ...] = ()  # digests of the last tokens that were in use
         self._rejects: tuple[bytes, ...] = ()  # digests of the last tokens that were rejected
         self._first = 0  # index of the key that was taken last
         self._suspect: Token | None = None  # rejected, and out of use while another is fetched
@@ -419,9 +424,11 @@ class ServiceApp(_Hit):
     ) -> Flow[None]:
         """One call with a good token: attempts it, judges the answer, and attempts it again where that helps.
 
-        ``replayable`` says whether the body can be sent again from where it began. ``answered`` is the token that a
-        hit has sent already, and the answer; the flow then takes over from there. A new token is tried at most once,
-        and for each token a new nonce once and a new proof once. The last response attempted is the caller's.
+        ``replayable`` says whether the body can be sent again from where it began. ``answered`` is the token that has
+        been sent already, and the answer; the flow then takes over from there, unless that token is none of ours, or
+        the answer comes from where ours may not travel: a redirect may have led there, with credentials from elsewhere.
+        A new token is tried at most once, and for each token a new nonce once and a new proof once. The last response
+        attempted is the caller's.
         """
         if answered is None:
             if not self.origins.allow(url):
@@ -434,6 +441,8 @@ class ServiceApp(_Hit):
             response = yield from self._attempt(method, url, token)
         else:
             token, response = answered
+            if not self._is_ours(token) or not self.origins.allow(url):
+                return
         cured: set[str] = set()
         renewed = False
         while True:
@@ -453,6 +462,9 @@ class ServiceApp(_Hit):
                 renewed = True
                 cured.clear()
             else:
+                if cure == "proof" and not response.get("age"):  # an answer from a cache tells an old time
+                    # A process that has its token from a store may not have heard Okta's time yet.
+                    self._endpoint.okta_clock.learn(response.get("date"))
                 if cure in cured or not replayable:
                     return
                 cured.add(cure)
@@ -467,8 +479,7 @@ class ServiceApp(_Hit):
         One that we set ourselves is not: a request object that is sent again (by a retrying middleware, say) is given a
         new one, and the proof that goes with it.
         """
-        token, value = self._token, Token.sent(authorization).value
-        if value in self._bound or (token is not None and value == token.value):
+        if self._is_ours(Token.sent(authorization)):
             return False
         self._tell_once(
             "AuthorizationKept", url, "a request with its own Authorization header", "It was sent as it is."
@@ -714,7 +725,7 @@ class ServiceApp(_Hit):
         if shared is None:
             return None
         token, dpop_key = shared
-        if dpop_key is not None and not self._is_ours(dpop_key):
+        if dpop_key is not None and not self._has(dpop_key):
             # The fleet's key, made by whichever process was first: tokens of ours are bound to it from now on.
             self._proofs = DPoPProofs(dpop_key, self._htu)
         elif token.dpop_bound:
@@ -768,26 +779,35 @@ class ServiceApp(_Hit):
                 kept = list(self._bound.items())[-3:]
                 self._bound = {**dict(kept), token.value: proofs}
             held = self._token
-            if self._closed:
-                return
-            if held is None or token.usable_until > held.usable_until or not held.usable(self._now()):
+            better = held is None or token.usable_until > held.usable_until or not held.usable(self._now())
+            if better and not self._closed:
                 self._put(token)
+            else:
+                self._remember_ours(token)  # whoever fetched it uses it
 
     def _wanted(self, token: Token) -> bool:
         """Whether a token found in the store is worth having: alive, not one we saw rejected, better than ours."""
         now, held = self._now(), self._token
-        if not token.usable(now) or sha256(token.value.encode()).digest() in self._rejects:
+        if not token.usable(now) or _digest(token) in self._rejects:
             return False
         if held is None or not held.usable(now):
             return True
         return token.value != held.value and token.usable_until > held.usable_until
 
-    def _is_ours(self, key: PrivateKey) -> bool:
+    def _is_ours(self, token: Token) -> bool:
+        """Whether it was this app's, now or some renewals ago."""
+        used = self._token
+        return (used is not None and token.value == used.value) or _digest(token) in self._former
+
+    def _has(self, key: PrivateKey) -> bool:
         proofs = self._proofs
         return proofs is not None and dict(proofs.signer.public_jwk) == dict(key.public_jwk)
 
     def _put(self, token: Token | None, look_at: float | None = None) -> None:
         """Puts a token into use, until it is looked at again; or takes the one in use out of it. Under the mutex."""
+        former = self._token
+        if former is not None and (token is None or token.value != former.value):
+            self._remember_ours(former)
         if token is None:
             self._look_at, self._authorization, self._token = NEVER, "", None
             return
@@ -799,6 +819,9 @@ class ServiceApp(_Hit):
         self._token = token
         self._authorization = "" if token.dpop_bound else token.authorization
         self._look_at = min(look_at, token.usable_until)
+
+    def _remember_ours(self, token: Token) -> None:
+        self._former = (*self._former[1 - MOST_FORMER :], _digest(token))
 
     def _end(self, flight: Flight, outcome: Outcome) -> None:
         """Lands a flight. If it was abandoned, the next call looks after the token again at once."""
@@ -844,7 +867,7 @@ class ServiceApp(_Hit):
             self._forced += 1
             self._put(None)
             self._suspect = held
-            self._rejects = (*self._rejects[-15:], sha256(token.value.encode()).digest())
+            self._rejects = (*self._rejects[1 - MOST_FORMER :], _digest(token))
             return True
 
     def _restore(self) -> None:
@@ -923,6 +946,11 @@ class ServiceApp(_Hit):
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         not_picklable("A service app", "Build it where it is used, from the same settings.")
+
+
+def _digest(token: Token) -> bytes:
+    """By which a token is known again, without keeping it."""
+    return sha256(token.value.encode()).digest()
 
 
 # ── what the constructor checks ──────────────────────────────────────────────────────────────────────────────────────
