@@ -16,6 +16,7 @@ import requests
 import okta_m2m.httpx
 from clients import Client
 from okta_m2m import ConfigurationError, PrivateKey, ServiceApp
+from okta_m2m.effects import Request, Response
 from okta_m2m.requests import OktaAuth
 from okta_m2m.testing import FakeOkta
 
@@ -93,6 +94,20 @@ def test_a_revocation_that_fails_is_a_warning_and_no_error(
         okta.next(on="/oauth2/v1/revoke", **fault)  # type: ignore[arg-type]  # its options by name
     assert "was not revoked" in caplog.text
     assert not okta.tokens()[0].revoked
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError("reset by peer"), TimeoutError()])
+def test_whatever_a_send_of_the_callers_own_raises_the_end_is_no_error(
+    okta: FakeOkta, new_service: Callable[..., ServiceApp], error: OSError, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "okta_m2m"), new_service(okta, revoke_on_close=True) as app:
+        OktaAuth(app).token()
+
+        def send(request: Request, timeout: float) -> Response:
+            raise error
+
+        OktaAuth(app, send=send)
+    assert f"was not revoked: {type(error).__name__}" in caplog.text
 
 
 def test_an_app_that_only_threads_use_says_how_it_is_closed(

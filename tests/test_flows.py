@@ -1006,6 +1006,16 @@ def test_forced_renewals_are_spaced_while_renewed_tokens_are_refused() -> None:
         assert names(bench.authorize(INVALID_TOKEN, bench.token(), INVALID_TOKEN)) == RENEWS
 
 
+def test_an_api_that_takes_the_tokens_does_not_end_the_spacing_for_one_that_never_does() -> None:
+    bench = Bench()
+    bench.authorize(bench.token(), INVALID_TOKEN, bench.token(), INVALID_TOKEN).result()
+    for spacing in (5.0, 10.0, 20.0):
+        bench.authorize(Response(200)).result()
+        assert names(bench.authorize(INVALID_TOKEN)) == GOES_TO_THE_CALLER
+        bench.time += spacing + 0.01
+        assert names(bench.authorize(INVALID_TOKEN, bench.token(), INVALID_TOKEN)) == RENEWS
+
+
 def test_a_renewed_token_that_was_taken_ends_the_spacing() -> None:
     bench = Bench()
     bench.authorize(bench.token(), INVALID_TOKEN, bench.token(), Response(200)).result()
@@ -1029,6 +1039,21 @@ def test_after_a_quiet_time_the_spacing_begins_anew() -> None:
     assert names(bench.authorize(INVALID_TOKEN, bench.token(), INVALID_TOKEN)) == RENEWS
     bench.time += 5.1
     assert names(bench.authorize(INVALID_TOKEN, bench.token(), INVALID_TOKEN)) == RENEWS
+
+
+def test_a_rejected_token_is_revoked_at_the_end_also_while_another_is_fetched() -> None:
+    bench = Bench(revoke_on_close=True)
+    token = bench.obtain(bench.token()).result()
+    leader = bench.app.obtain(rejected=token)
+    assert isinstance(next(leader), Sign)
+    assert isinstance(leader.send(b"signature"), Send)  # which is never answered
+    ends: list[Replayed[None]] = []
+    bench.app.closes_with(run=lambda flow: ends.append(bench.replay(flow, False, Response(200))))
+    bench.app.close()
+    leader.close()
+    (end,) = ends
+    assert names(end) == ["Wait", "Send"]
+    assert f"token={token.value}&".encode() in end.of(Send)[0].request.body
 
 
 def test_a_rejected_token_serves_on_if_no_other_can_be_had() -> None:

@@ -1,14 +1,15 @@
 """A call that finds a fresh token takes no lock: what it sends at each instant at which that token is being changed.
 
-The change is stopped after each single assignment, and inside each reading of the clock, and there a call is made through
-every way that a hit has. What a whole call does is shown over sockets elsewhere; here each is asked only whether it
-would send something at once, and what.
+The change is stopped after each single assignment, and there a call is made through every way that a hit has; or the call
+is stopped before each single reading, of the app or of the clock, and there the change is made. What a whole call does is
+shown over sockets elsewhere; here each is asked only whether it would send something at once, and what.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,10 +23,10 @@ from yarl import URL
 import okta_m2m.aiohttp
 import okta_m2m.httpx
 import okta_m2m.requests
-from okta_m2m import PrivateKey, ServiceApp, Token
+from okta_m2m import ConfigurationError, PrivateKey, ServiceApp, Token
 from okta_m2m._requests_flows import Flows
 from okta_m2m.clocks import Clock
-from okta_m2m.effects import Request, Response
+from okta_m2m.effects import Flow, Request, Response
 from okta_m2m.runtimes import Threads, run
 
 ORG = "https://acme.okta.com"
@@ -33,27 +34,40 @@ API = f"{ORG}/api/v1/users"
 
 
 class Watched(ServiceApp):
-    """An app of which each single change can be looked at."""
+    """An app of which each single change can be looked at, and each single reading waited for."""
 
-    __slots__ = ("looked",)
+    __slots__ = ("looked", "read")
     looked: Callable[[], None] | None
+    read: Callable[[], None] | None
 
     def __setattr__(self, name: str, value: object) -> None:
         super().__setattr__(name, value)
-        if getattr(self, "looked", None) is not None and name != "looked":
+        if getattr(self, "looked", None) is not None and name not in ("looked", "read"):
             looked, self.looked = self.looked, None
             assert looked is not None
             looked()
             self.looked = looked
 
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("_authorization", "_bound", "_look_at", "_token") and getattr(self, "read", None) is not None:
+            read, self.read = self.read, None
+            read()
+            self.read = read
+        return super().__getattribute__(name)
 
-class World:
-    """An app, a token endpoint, and a clock."""
+
+class World(Threads):
+    """An app, a token endpoint, a clock, and a runtime that keeps what is to run in the background."""
+
+    __slots__ = ("app", "life", "minted", "on_reading", "renewals", "time", "token_type")
 
     def __init__(self, key: PrivateKey) -> None:
+        super().__init__(self._answered)
         self.time = 1000.0
         self.token_type = "Bearer"
+        self.life = 3600
         self.minted: list[str] = []
+        self.renewals: list[tuple[Flow[Any], Callable[[], None]]] = []
         self.on_reading: Callable[[], object] | None = None
         self.app = Watched(
             ORG, client_id="0oa1", key=key, scopes=["okta.users.read"], clock=Clock(self.now, lambda: 1_750_000_000.0)
@@ -66,12 +80,21 @@ class World:
         return self.time
 
     def obtain(self, rejected: Token | None = None) -> Token:
-        return run(self.app.obtain(rejected), Threads(self._send))
+        return run(self.app.obtain(rejected), self)
 
-    def _send(self, request: Request, timeout: float) -> Response:
+    def _answered(self, request: Request, timeout: float) -> Response:
         self.minted.append(f"token-{len(self.minted)}")
-        answer = {"access_token": self.minted[-1], "token_type": self.token_type, "expires_in": 3600}
+        answer = {"access_token": self.minted[-1], "token_type": self.token_type, "expires_in": self.life}
         return Response(200, [], json.dumps(answer).encode())
+
+    def _spawn(self, flow: Flow[Any], ended: Callable[[], None]) -> None:
+        self.renewals.append((flow, ended))
+
+    def renew(self) -> None:
+        """Runs the renewal that was begun last."""
+        flow, ended = self.renewals.pop()
+        run(flow, self)
+        ended()
 
 
 @pytest.fixture
@@ -156,7 +179,27 @@ def test_a_rejected_token_is_never_sent_once_it_is_taken_out_of_use(world: World
     assert set(sent[sent.index(None) :]) == {None, "Bearer token-1"}
 
 
+@pytest.mark.parametrize("reading", range(1, 5))
 def test_a_call_that_began_with_an_expired_token_does_not_send_it_if_another_is_obtained_meanwhile(
+    world: World, hit: Hit, reading: int
+) -> None:
+    world.obtain()
+    world.time += 3600
+    left = reading
+
+    def obtained() -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            world.obtain()
+
+    world.app.read = obtained
+    sent = hit(world.app)
+    world.app.read = None
+    assert sent in (None, "Bearer token-1")
+
+
+def test_a_call_that_reads_the_clock_while_another_token_is_obtained_sends_no_expired_one(
     world: World, hit: Hit
 ) -> None:
     world.obtain()
@@ -164,6 +207,36 @@ def test_a_call_that_began_with_an_expired_token_does_not_send_it_if_another_is_
     world.on_reading = world.obtain
     assert hit(world.app) in (None, "Bearer token-1")
     assert world.minted == ["token-0", "token-1"]
+
+
+def test_while_a_renewal_is_under_way_the_token_is_sent_as_long_as_it_is_good(world: World, hit: Hit) -> None:
+    token = world.obtain()
+    world.time += 3300
+    assert world.obtain() is token
+    assert len(world.renewals) == 1
+    assert hit(world.app) == "Bearer token-0"
+    world.time = token.usable_until - 0.1
+    world.obtain()
+    assert hit(world.app) == "Bearer token-0"
+    world.time = token.usable_until
+    assert hit(world.app) is None
+    world.renew()
+    assert hit(world.app) == "Bearer token-1"
+
+
+@pytest.mark.parametrize("token_type", ["Bearer", "DPoP"])
+def test_a_token_whose_life_was_shortened_replaces_one_that_lives_longer(world: World, token_type: str) -> None:
+    world.token_type, world.life = token_type, 24 * 3600
+    first = world.obtain()
+    world.life = 3600
+    while world.time < first.usable_until:
+        world.time += 60
+        world.obtain()
+        while world.renewals:
+            world.renew()
+        assert world.app.ready("GET", API) is not None
+    # One before the renewal of the first is due, and then one for each three quarters of an hour.
+    assert 4 < len(world.minted) <= 1 + 0.28 * 24 / 0.72 + 1
 
 
 def test_where_a_bound_token_follows_a_plain_one_neither_is_sent_in_the_others_way(world: World, hit: Hit) -> None:
@@ -180,4 +253,47 @@ def test_what_is_closed_sends_nothing(world: World, hit: Hit) -> None:
     world.obtain()
     sent = watched(world, hit, world.app.close)
     assert sent[-1] is None
+    assert hit(world.app) is None
+
+
+@pytest.mark.parametrize("assignment", range(1, 10))
+def test_what_is_closed_by_a_signal_while_a_token_is_put_into_use_sends_nothing(
+    world: World, hit: Hit, assignment: int
+) -> None:
+    left = assignment
+
+    def closed() -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            world.app.close()
+
+    world.app.looked = closed
+    with suppress(ConfigurationError):
+        world.obtain()
+    world.app.looked = None
+    world.app.close()
+    assert left <= 0, "there are as many assignments"
+    assert hit(world.app) is None
+    with pytest.raises(ConfigurationError, match="is closed"):
+        world.obtain()
+
+
+def test_what_is_closed_before_it_takes_the_mutex_fetches_nothing(world: World) -> None:
+    def at_the_second_reading() -> None:
+        world.on_reading = world.app.close
+
+    world.on_reading = at_the_second_reading
+    with pytest.raises(ConfigurationError, match="is closed"):
+        world.obtain()
+    assert world.minted == []
+
+
+def test_a_renewal_that_lands_after_the_end_puts_nothing_into_use(world: World, hit: Hit) -> None:
+    world.obtain()
+    world.time += 3300
+    world.obtain()
+    world.app.close()
+    world.renew()
+    assert world.minted == ["token-0", "token-1"]
     assert hit(world.app) is None

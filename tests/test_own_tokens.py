@@ -246,3 +246,17 @@ def test_a_cached_answer_tells_no_time(okta: FakeOkta, ec_key: PrivateKey, tmp_p
     okta.next(400, on=USERS, headers=stale)
     auth = okta_m2m.requests.OktaAuth(app(0))
     assert requests.get(okta.url + USERS, auth=auth).status_code == 200
+
+
+# ── a URL that is not yet as it is sent ──────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_proof_for_a_url_with_spaces_is_for_what_is_sent(okta: FakeOkta, app: ServiceApp, bound: bool) -> None:
+    auth = okta_m2m.requests.OktaAuth(app)
+    for url in (f'{okta.url}{USERS}?search=profile.login eq "ada"', f"{okta.url}{USERS}/ada lovelace"):
+        assert requests.get(url, headers=auth.headers("GET", url)).status_code in (200, 404)
+        ready = app.ready("GET", url)
+        assert ready is not None
+        headers = {"Authorization": ready.authorization, **({"DPoP": ready.proof} if ready.proof else {})}
+        assert requests.get(url, headers=headers).status_code in (200, 404)
+    assert [refusal for refusal in okta.refusals if refusal.error != "use_dpop_nonce"] == []

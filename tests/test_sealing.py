@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from joserfc import jwe
 from joserfc.jwk import ECKey, OctKey, RSAKey
 
-from okta_m2m import ConfigurationError, PrivateKey
+from okta_m2m import ConfigurationError, PrivateKey, ServiceApp
 from okta_m2m.stores.sealing import LARGEST, Seal, sealing_secret
 
 OLD, NEW, OTHER = b"o" * 32, b"n" * 32, b"x" * 32
@@ -330,3 +330,41 @@ def test_nothing_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     seal.open("key", seal.seal("key", TOKEN))
     seal.open("key", b"garbage")
     assert caplog.records == []
+
+
+# ── what a service app is given for a store ──────────────────────────────────────────────────────────────────────────
+
+
+class Nothing:
+    """A store that holds nothing."""
+
+    def load(self, key: str) -> bytes | None:
+        return None
+
+    def claim(self, key: str, owner: str, ttl: float) -> bool:
+        return True
+
+    def save(self, key: str, value: bytes, ttl: float, owner: str) -> bool:
+        return True
+
+    def release(self, key: str, owner: str) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        ({"store": "redis://:s3cret-pw@localhost:6379/0"}, "store_from_url"),
+        ({"store": object()}, "RedisStore"),
+        ({"store": Nothing}, "RedisStore"),
+        ({"store": Nothing(), "seal_with": bytes(32)}, "brackets"),
+        ({"store": Nothing(), "seal_with": "x" * 32}, "brackets"),
+        *[({"store": Nothing(), "store_timeout": wrong}, "Give seconds") for wrong in (0, -1, "1", None, True, 61)],
+    ],
+)
+def test_what_cannot_be_a_store_is_refused_at_once(arguments: dict[str, Any], remedy: str) -> None:
+    key = PrivateKey.generate("ES256")
+    with pytest.raises(ConfigurationError) as raised:
+        ServiceApp("https://acme.okta.com", client_id="0oa1", key=key, scopes=["okta.users.read"], **arguments)
+    assert remedy in str(raised.value)
+    assert "s3cret" not in str(raised.value)

@@ -170,7 +170,11 @@ class TokenUnreachable(TokenError):
 
 
 class SigningFailed(TokenError):
-    """A signer (KMS, HSM) gave no signature; its own exception is the ``__cause__``."""
+    """A signer (KMS, HSM) gave no signature.
+
+    The signer's own exception is the ``__cause__`` for the call that had it sign; those that waited for that call's token
+    have its text in the message.
+    """
 
 
 class UnexpectedAnswer(TokenError):

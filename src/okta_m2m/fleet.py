@@ -108,19 +108,19 @@ class Fleet:
         clock: Clock,
         okta_clock: OktaClock,
     ) -> None:
-        self.store = store
+        self.store = _checked_store(store)
         self._token_endpoint = token_endpoint
         self._nonces = nonces
         self._identity = sha256(json.dumps(list(identity)).encode()).hexdigest()
-        self._seal_with = tuple(seal_with)
-        self._timeout = timeout
+        self._timeout = _checked_timeout(timeout)
         self._clock = clock
         self._okta_clock = okta_clock
         self._down = False
         # What seals is imported here, as a part of the program's start, so that the first call does not wait for it.
         from .stores.sealing import Seal
 
-        Seal(self._seal_with or [bytes(32)])  # refuses a secret that is too short, before there is anything to seal
+        Seal(seal_with or [bytes(32)])  # refuses a secret that is too short, before there is anything to seal
+        self._seal_with = tuple(seal_with)
         if not self._seal_with and not any(isinstance(key, PrivateKey) for key in keys):
             raise ConfigurationError(
                 "A store needs something to seal its tokens with, and this signer's key cannot be read. "
@@ -349,6 +349,27 @@ class Fleet:
         if self._down:
             self._down = False
             logger.warning("okta-m2m: the token store %r works again", self.store)
+
+
+def _checked_store(store: Store) -> Store:
+    if isinstance(store, str):
+        # It may hold a password, so it isn't repeated here.
+        raise ConfigurationError(
+            "store is text, not a store. Write store=store_from_url(...) (from okta_m2m.stores import store_from_url)."
+        )
+    needed = ("load", "claim", "save", "release")
+    if isinstance(store, type) or not all(callable(getattr(store, name, None)) for name in needed):
+        raise ConfigurationError(
+            f"store is a {type(store).__name__}, not a store. Give a RedisStore, a FileStore, or what has the four methods of "
+            "okta_m2m.stores.Store."
+        )
+    return store
+
+
+def _checked_timeout(timeout: float) -> float:
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= 60:
+        raise ConfigurationError(f"store_timeout is {timeout!r}. Give seconds, more than 0 and at most 60.")
+    return float(timeout)
 
 
 def _landing() -> Future[None]:

@@ -1,7 +1,7 @@
 """Where a token may travel: an allow-list of origins (RFC 6454), compared exactly.
 
 Invariant: an answer of "yes" means that any client, however it reads the URL, connects to that scheme, host and port.
-What could be read in two ways (userinfo, a backslash, white space, a control character) is a "no".
+What could be read in two ways (userinfo, or a backslash, white space or a control character before the path) is a "no".
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from .errors import ConfigurationError
 
-__all__ = ["Origins", "is_loopback", "origin_of"]
+__all__ = ["Origins", "as_sent", "is_loopback", "origin_of"]
 
 _AMBIGUOUS = r"[\x00-\x20\x7f\\]"
 _HOST = r"(?:[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*|\[[0-9a-f:.]+\]"
@@ -74,6 +74,11 @@ def origin_of(url: str) -> str | None:
         # "host:" with an empty port is the default port too (RFC 3986 section 6.2.3).
         return f"{scheme}://{host}"
     return f"{scheme}://{host}:{parts.port}"
+
+
+def as_sent(url: str) -> str:
+    """A URL with that percent-encoded which no client sends as it stands (white space, control characters, backslashes)."""
+    return re.sub(_AMBIGUOUS, lambda found: f"%{ord(found.group()):02X}", url)
 
 
 class Origins:

@@ -105,7 +105,7 @@ class ClientAssertions:
     def __init__(
         self, client_id: str, audience: str, *, lifetime: float = 300, claims: Mapping[str, Any] | None = None
     ) -> None:
-        if isinstance(lifetime, bool) or not 0 < lifetime < MAX_LIFETIME:
+        if isinstance(lifetime, bool) or not isinstance(lifetime, int | float) or not 0 < lifetime < MAX_LIFETIME:
             raise ConfigurationError(
                 f"The assertion lifetime is {lifetime!r} seconds, and Okta takes more than 0 and less than one hour. "
                 "Leave it at 300."

@@ -38,7 +38,7 @@ from .errors import (
 )
 from .flights import ABANDONED, Failure, Flight, Flights, Outcome, told_of_forks
 from .keys import PrivateKey, thumbprint
-from .origins import Origins, origin_of
+from .origins import Origins, as_sent, origin_of
 from .proofs import ClientAssertions, DPoPProofs, Nonces, okta_htu, rfc_htu
 from .records import Record
 from .tokens import Token, not_picklable
@@ -237,8 +237,8 @@ class ServiceApp(_Hit):
         self._keys = _checked_keys(key)
         self._dpop = _checked_dpop(dpop, self._keys)
         self._offers_dpop = dpop is not False
-        self._htu_origins = _checked_htu_origins(htu_origins) if htu_origins else _NOTHING
-        self._on_event = on_event
+        self._htu_origins = _checked_htu_origins(htu_origins) if htu_origins is not None else _NOTHING
+        self._on_event = _checked_observer(on_event)
         self._clock = clock
         self._now = clock.now
         self._api_nonces: Nonces | None = None
@@ -358,6 +358,7 @@ class ServiceApp(_Hit):
         proofs = self._bound.get(token.value)
         if proofs is None or not proofs.in_memory:
             return None
+        url = as_sent(url)
         proof = proofs.proof_now(method, url, self._endpoint.okta_clock.now(), self._nonces.get(url), token)
         return Ready(token, token.authorization, proof)
 
@@ -373,10 +374,6 @@ class ServiceApp(_Hit):
             self._reject(rejected)
         deadline = self._now() + self.max_wait
         while True:
-            if self._closed:
-                raise ConfigurationError(
-                    f"The service app {self.client_id} is closed. Make another ServiceApp, or close this one later."
-                )
             now = self._now()
             token, flight, leads = self._board(now, deadline)
             if token is not None:
@@ -574,7 +571,7 @@ class ServiceApp(_Hit):
             headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
             body = urlencode(form).encode("ascii")
             response = yield from Send(Request("POST", self._revocation_endpoint, headers, body), LAST_WORDS)
-        except (OktaM2MError, SendFailed) as error:
+        except (OktaM2MError, SendFailed, OSError) as error:  # the last from a send of the caller's own
             self._not_revoked(f"{type(error).__name__}")
             return
         if response.status == 200:
@@ -601,6 +598,7 @@ class ServiceApp(_Hit):
     def _headers(self, method: str, url: str, token: Token, nonce: str | None = None) -> Flow[dict[str, str]]:
         headers = {"Authorization": token.authorization}
         if token.dpop_bound:
+            url = as_sent(url)
             now, nonce = self._endpoint.okta_clock.now(), nonce or self._nonces.get(url)
             proofs = self._bound.get(token.value) or self._dpop_proofs()
             headers["DPoP"] = yield from proofs.proof(method, url, now, nonce, token)
@@ -646,6 +644,10 @@ class ServiceApp(_Hit):
     def _board(self, now: float, deadline: float) -> tuple[Token | None, Flight | None, bool]:
         """The usable token, if any; the flight to lead or to wait for, if any; and whether to lead it."""
         with self._flights.mutex:
+            if self._closed:
+                raise ConfigurationError(
+                    f"The service app {self.client_id} is closed. Make another ServiceApp, or close this one later."
+                )
             token = self._token
             if self._flights.forked() and token is not None:
                 # A time of its own, or all the children would renew the token they share at the same moment.
@@ -770,29 +772,32 @@ class ServiceApp(_Hit):
         return token, signer if isinstance(signer, PrivateKey) else None
 
     def _take(self, token: Token) -> None:
-        """Puts a new token into use, unless the one in use is as good."""
+        """Puts a new token into use, unless a later one is."""
         proofs = self._proofs if token.dpop_bound else None
         with self._flights.mutex:
             self._refusal, self._refusals, self._renewal_failures, self._suspect = None, 0, 0, None
-            if proofs is not None and token.value not in self._bound:
-                # For calls that began with an earlier token: a few of those are kept.
-                kept = list(self._bound.items())[-3:]
-                self._bound = {**dict(kept), token.value: proofs}
             held = self._token
-            better = held is None or token.usable_until > held.usable_until or not held.usable(self._now())
-            if better and not self._closed:
+            if proofs is not None and token.value not in self._bound:
+                # For calls that began with an earlier token: a few of those are kept, and that of the one in use.
+                kept = dict(list(self._bound.items())[-3:])
+                if held is not None and held.value in self._bound:
+                    kept[held.value] = self._bound[held.value]
+                self._bound = {**kept, token.value: proofs}
+            # Not the one that lives longer: where an admin has shortened the life of tokens, none would ever replace it.
+            later = held is None or token.sent_at > held.sent_at or not held.usable(self._now())
+            if later and not self._closed:
                 self._put(token)
             else:
                 self._remember_ours(token)  # whoever fetched it uses it
 
     def _wanted(self, token: Token) -> bool:
-        """Whether a token found in the store is worth having: alive, not one we saw rejected, better than ours."""
+        """Whether a token found in the store is worth having: alive, not one we saw rejected, later than ours."""
         now, held = self._now(), self._token
         if not token.usable(now) or _digest(token) in self._rejects:
             return False
         if held is None or not held.usable(now):
             return True
-        return token.value != held.value and token.usable_until > held.usable_until
+        return token.value != held.value and token.sent_at > held.sent_at
 
     def _is_ours(self, token: Token) -> bool:
         """Whether it was this app's, now or some renewals ago."""
@@ -816,9 +821,11 @@ class ServiceApp(_Hit):
             first = min(max(first, (self._now() - token.sent_at) / token.expires_in), last)
             spent = random.uniform(first, last)  # noqa: S311 (spreads load; nothing secret hangs on it)
             look_at = token.sent_at + spent * token.expires_in
+        until, authorization = min(look_at, token.usable_until), "" if token.dpop_bound else token.authorization
         self._token = token
-        self._authorization = "" if token.dpop_bound else token.authorization
-        self._look_at = min(look_at, token.usable_until)
+        self._authorization = authorization
+        # A signal's handler may have closed the app in between, as it may enter the mutex that its own thread holds.
+        self._look_at = NEVER if self._closed else until
 
     def _remember_ours(self, token: Token) -> None:
         self._former = (*self._former[1 - MOST_FORMER :], _digest(token))
@@ -959,7 +966,17 @@ def _digest(token: Token) -> bytes:
 def _listed(values: Iterable[str], name: str) -> list[str]:
     if isinstance(values, str):
         raise ConfigurationError(f"{name} is a list, not one text. Write {name}={values.split()!r}.")
+    if not isinstance(values, Iterable):
+        raise ConfigurationError(f"{name} is a list, not {type(values).__name__}. Leave it away, or give a list.")
     return list(values)
+
+
+def _checked_observer(on_event: Callable[[Event], None] | None) -> Callable[[Event], None] | None:
+    if on_event is not None and not callable(on_event):
+        raise ConfigurationError(
+            f"on_event is a {type(on_event).__name__}. Give a function that is called with each event."
+        )
+    return on_event
 
 
 def _checked_client_id(client_id: str) -> str:
@@ -1037,7 +1054,7 @@ def _checked_dpop(dpop: bool | Literal["required"] | Signer, keys: tuple[Signer,
 
 def _checked_htu_origins(origins: Mapping[str, str]) -> dict[str, str]:
     checked: dict[str, str] = {}
-    for ours, theirs in origins.items():
+    for ours, theirs in origins.items() if isinstance(origins, Mapping) else [("", "")]:
         one, other = origin_of(ours), origin_of(theirs)
         if one is None or other is None:
             raise ConfigurationError(
