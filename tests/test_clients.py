@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import gc
+import io
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import httpx
 import httpx2
 import pytest
@@ -13,6 +19,7 @@ import stamina
 import tenacity
 import urllib3
 
+import okta_m2m.aiohttp
 import okta_m2m.httpx
 import okta_m2m.httpx2
 import okta_m2m.requests
@@ -22,8 +29,9 @@ from clients.of_httpx import HttpxClient
 from clients.of_httpx2 import Httpx2Client
 from clients.of_requests import RequestsClient
 from clients.of_urllib3 import ADAPTER
+from okta_m2m import ServiceApp
 from okta_m2m.testing import FakeOkta
-from test_conformance import CONTENT, USERS, Service, sha
+from test_conformance import CONTENT, TOKEN, USERS, Service, credentials, redirect, sent_to, sha
 
 
 def test_retries_of_urllib3_beneath_requests_are_healed(okta: FakeOkta, new_service: Service, binding: str) -> None:
@@ -155,3 +163,158 @@ def test_retries_of_urllib3_beneath_requests_try_no_refusal_again(okta: FakeOkta
 
 def test_an_adapter_of_ones_own_takes_less_than_sixty_lines() -> None:
     assert len(ADAPTER.splitlines()) < 60
+
+
+# ── aiohttp ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def with_aiohttp(
+    app: ServiceApp,
+    call: Callable[[aiohttp.ClientSession], Awaitable[list[int]]],
+    *in_front: aiohttp.ClientMiddlewareType,
+    **options: Any,
+) -> list[int]:
+    async def main() -> list[int]:
+        auth = okta_m2m.aiohttp.OktaAuth(app)
+        async with aiohttp.ClientSession(middlewares=[*in_front, auth], **options) as session:
+            return await call(session)
+
+    return asyncio.run(main())
+
+
+async def in_a_task_of_its_own(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    return await asyncio.create_task(handler(request))  # type: ignore[arg-type]  # it is a coroutine
+
+
+async def twice(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    (await handler(request)).release()
+    return await handler(request)
+
+
+@pytest.mark.parametrize("in_front", [in_a_task_of_its_own, twice])
+@pytest.mark.parametrize("seconds", [60, None])
+def test_a_middleware_in_front_of_ours_lets_no_stranger_have_a_call_made_with_the_token(
+    okta: FakeOkta,
+    elsewhere: FakeOkta,
+    new_service: Service,
+    binding: str,
+    in_front: aiohttp.ClientMiddlewareType,
+    seconds: float | None,
+) -> None:
+    async def call(session: aiohttp.ClientSession) -> list[int]:
+        async with session.get(redirect(elsewhere, okta.url + USERS, 307)) as led, session.get(okta.url + USERS) as own:
+            return [led.status, own.status]
+
+    app = new_service(okta, dpop_bound=binding == "dpop")
+    assert with_aiohttp(app, call, in_front, timeout=aiohttp.ClientTimeout(total=seconds)) == [401, 200]
+    led, own = credentials(sent_to(okta)[0]), credentials(sent_to(okta)[-1])
+    assert (led, len(own)) == ([], 2 if binding == "dpop" else 1)
+
+
+def test_a_hop_whose_connection_broke_is_tried_again_without_a_token(
+    okta: FakeOkta, elsewhere: FakeOkta, new_service: Service
+) -> None:
+    async def call(session: aiohttp.ClientSession) -> list[int]:
+        okta.next(drop=True, on=USERS)
+        async with session.get(redirect(elsewhere, okta.url + USERS)) as response:
+            return [response.status]
+
+    assert with_aiohttp(new_service(okta), call) == [401]
+    assert [credentials(request) for request in sent_to(okta)] == [[], []]
+
+
+def test_a_redirect_that_was_not_followed_has_no_bearing_on_the_next_call(
+    okta: FakeOkta, elsewhere: FakeOkta, new_service: Service
+) -> None:
+    async def call(session: aiohttp.ClientSession) -> list[int]:
+        async with session.get(redirect(elsewhere, okta.url + USERS), allow_redirects=False) as refused:
+            pass
+        async with session.get(okta.url + USERS) as response:
+            return [refused.status, response.status]
+
+    assert with_aiohttp(new_service(okta), call) == [302, 200]
+
+
+def test_redirects_are_forgotten_with_their_calls(okta: FakeOkta, elsewhere: FakeOkta, new_service: Service) -> None:
+    auth = okta_m2m.aiohttp.OktaAuth(new_service(okta))
+
+    async def main() -> None:
+        async with aiohttp.ClientSession(middlewares=[auth]) as session:
+            for follow in (True, False):
+                async with session.get(redirect(elsewhere, okta.url + USERS), allow_redirects=follow):
+                    assert len(auth._redirects) == 1
+                    assert okta.api_calls == 1
+
+    asyncio.run(main())
+    gc.collect()
+    assert len(auth._redirects) == 0
+
+
+@pytest.mark.parametrize("trusting", [True, False])
+def test_no_credentials_of_a_netrc_go_along_with_the_token_request(
+    okta: FakeOkta,
+    new_service: Service,
+    binding: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    trusting: bool,
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login ada password secret\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    auth = okta_m2m.aiohttp.OktaAuth(new_service(okta, dpop_bound=binding == "dpop"))
+
+    async def main() -> None:
+        if not trusting:
+            await auth.atoken()  # belongs to no session, and so takes the environment's proxies
+            return
+        async with aiohttp.ClientSession(trust_env=True, middlewares=[auth]) as session:
+            async with session.get(okta.url + USERS) as response:
+                assert response.status == 401, "netrc's credentials are the caller's own"
+            auth._session = session
+            await auth.atoken()
+
+    asyncio.run(main())
+    assert okta.tokens_minted == 1
+    assert [request.all("authorization") for request in sent_to(okta, TOKEN)] == [[]] * okta.token_requests
+
+
+@pytest.mark.parametrize("limit", [100, 1])
+@pytest.mark.parametrize("make", [bytes, io.BytesIO])
+def test_a_body_that_waits_for_a_hundred_arrives_whole_after_an_early_401(
+    okta: FakeOkta, new_service: Service, make: Callable[[bytes], Any], limit: int
+) -> None:
+    heads: list[bytes] = []
+    serving: list[Any] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.append(asyncio.current_task())
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                heads.append((await reader.readuntil(b"\r\n\r\n")).lower())
+                if len(heads) == 1:
+                    writer.write(b"HTTP/1.1 401 No\r\nWWW-Authenticate: Bearer\r\nContent-Length: 2\r\n\r\n{}")
+                    continue
+                writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                received = await reader.readexactly(len(CONTENT))
+                assert received == CONTENT
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    async def main() -> int:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            api = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            auth = okta_m2m.aiohttp.OktaAuth(new_service(okta, origins=[api]))
+            async with (
+                aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=limit), middlewares=[auth]) as session,
+                session.post(api, data=make(CONTENT), expect100=True) as response,
+            ):
+                status = response.status
+            await asyncio.gather(*serving)
+            return status
+
+    assert asyncio.run(main()) == 200
+    assert len(heads) == 2
+    assert all(b"expect: 100-continue" in head for head in heads)

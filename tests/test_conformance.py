@@ -622,14 +622,17 @@ def test_nothing_is_carried_on_by_a_chain_that_leads_out_and_back(
     assert okta.tokens_minted == 1
 
 
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Basic eDp5"}], ids=["plain", "credentials of his own"])
 def test_a_stranger_that_redirects_to_an_allowed_origin_does_not_get_his_call_made_with_the_token(
-    okta: FakeOkta, elsewhere: FakeOkta, service: Service, connect: Connect
+    okta: FakeOkta, elsewhere: FakeOkta, service: Service, connect: Connect, headers: dict[str, str]
 ) -> None:
     client = connect(service())
     assert client.get(okta.url + USERS).status == 200
-    astray = redirect(elsewhere, redirect(okta, okta.url + USERS, 307), 307)
+    # The fake lets nobody pass who brings credentials that it does not know.
+    elsewhere.next(status=307, on="/redirect", headers={"Location": redirect(okta, okta.url + USERS, 307)})
     before = len(okta.requests)
-    assert client.call("POST", astray, Body(data=CONTENT)).status == 401
+    assert client.call("POST", elsewhere.url + "/redirect", Body(data=CONTENT), headers=headers).status == 401
+    assert [request.all("authorization") for request in elsewhere.requests] == [list(headers.values())]
     assert [credentials(request) for request in okta.requests[before:]] == [[], []]
     assert client.get(okta.url + USERS).status == 200, "and the next call is one of its own"
 

@@ -11,7 +11,7 @@ import warnings
 from contextlib import suppress
 from functools import partial
 from typing import Any, NoReturn
-from weakref import WeakKeyDictionary
+from weakref import WeakValueDictionary
 
 import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
@@ -20,7 +20,6 @@ from aiohttp.hdrs import AUTHORIZATION
 from .effects import Attempt, Discard, Flow, Peek, Request, Response, SendFailed
 from .errors import Kinds, OktaM2MError, TokenUnreachable
 from .origins import origin_of
-from .records import Record
 from .runtimes import Asyncio, AsyncSender, Done, aadvance, arun
 from .service_app import ServiceApp
 from .tokens import Token, not_picklable
@@ -52,7 +51,10 @@ class OktaAuth:
         self._session = session
         self._sender = send
         self._redirected = False  # whether a redirect was ever answered; a weak dictionary is slow to ask
-        self._redirects: WeakKeyDictionary[asyncio.Task[Any], _Redirect] = WeakKeyDictionary()
+        # The last redirect that each call met, by its timer's identity. aiohttp does not tell a middleware that it is called
+        # for a hop; but all hops of a call share a timer, which no other call has while the response is there, as that holds
+        # it. And a call holds the redirects that it met until it ends.
+        self._redirects: WeakValueDictionary[int, ClientResponse] = WeakValueDictionary()
         app.closes_with(arun=self._aend)
 
     async def _aend(self, flow: Flow[None]) -> None:
@@ -99,7 +101,7 @@ class OktaAuth:
         url, method = str(request.url), request.method
         own = request.headers.get("Authorization")
         if own is not None and self.app.leaves_alone(url, own):
-            return await handler(request)
+            return self._noted(request, await handler(request))
         if self._led_astray(request):
             return self._noted(request, await handler(request))
         ready = self.app.ready(method, url)
@@ -128,22 +130,22 @@ class OktaAuth:
     # ── redirects ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _noted(self, request: ClientRequest, response: ClientResponse) -> ClientResponse:
-        """Remembers that this task's next request may be the hop that a redirect leads to."""
-        task = asyncio.current_task()
-        if task is not None and response.status in (301, 302, 303, 307, 308):
-            trusted = origin_of(str(request.url)) if "Authorization" in request.headers else None
+        """Remembers a redirect: the call's next request may be the hop that it leads to."""
+        if response.status in (301, 302, 303, 307, 308):
             self._redirected = True
-            self._redirects[task] = _Redirect(request._timer, trusted)
+            self._redirects[id(request._timer)] = response
         return response
 
     def _led_astray(self, request: ClientRequest) -> bool:
-        """Whether a redirect from another origin led here. Such a hop gets no token, wherever it leads: whoever runs
-        that origin could have our calls made for him, with our token. requests and httpx never bring one back either."""
-        task = asyncio.current_task()
-        redirect = None if task is None else self._redirects.pop(task, None)
-        if redirect is None or redirect.timer is not request._timer:
+        """Whether a redirect from another origin led here. Such a hop gets no token, wherever it leads and however often
+        it is tried: whoever runs that origin could have our calls made for him, with our token. requests and httpx never
+        bring one back either."""
+        redirect = self._redirects.get(id(request._timer))
+        if redirect is None:
             return False
-        return redirect.trusted is None or redirect.trusted != origin_of(str(request.url))
+        if AUTHORIZATION not in redirect.request_info.headers:  # it was led astray itself
+            return True
+        return origin_of(str(redirect.url)) != origin_of(str(request.url))
 
     # ── answers ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -161,6 +163,10 @@ class OktaAuth:
                 match step:
                     case Attempt(headers):
                         request.headers.update(headers)
+                        if (
+                            request._continue is not None
+                        ):  # with the first send, waiting for the server's 100 was given up
+                            request._continue = asyncio.get_running_loop().create_future()
                         response = await handler(request)
                         answer = _seen(response)
                     case Peek(limit):
@@ -190,7 +196,10 @@ class OktaAuth:
         try:
             async with (
                 aiohttp.ClientSession(
-                    cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout(total=timeout), **options
+                    cookie_jar=aiohttp.DummyCookieJar(),
+                    timeout=aiohttp.ClientTimeout(total=timeout),
+                    middlewares=[_without_authorization],
+                    **options,
                 ) as session,
                 session.request(
                     request.method, request.url, headers=request.headers, data=request.body, allow_redirects=False
@@ -211,15 +220,11 @@ class OktaAuth:
         not_picklable("OktaAuth", "Give the other process's session one of its own.")
 
 
-class _Redirect(Record):
-    """A redirect that was answered to a request of ours.
-
-    aiohttp does not tell a middleware that it is called for a hop; but all hops of one call share one timer, which no
-    other call has. ``trusted`` is the origin that answered, if it had the token.
-    """
-
-    timer: object
-    trusted: str | None
+async def _without_authorization(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+    """For the token request: aiohttp adds what a .netrc has for the host. The assertion is the sign-in, and Okta takes one
+    only."""
+    request.headers.popall(AUTHORIZATION, None)
+    return await handler(request)
 
 
 def _seen(response: ClientResponse) -> Response:
