@@ -88,6 +88,7 @@ def new_service(ec_key: PrivateKey) -> Callable[..., ServiceApp]:
         keys = arguments["key"] if isinstance(arguments["key"], list | tuple) else [arguments["key"]]
         scopes = [scope for scope in arguments["scopes"] if scope.startswith("okta.")]
         app = okta.add_app([key for key in keys if hasattr(key, "jwks")], scopes, dpop_bound=dpop_bound)
+        app.roles = ["USER_ADMIN"]  # which may write users
         return ServiceApp(org_url or okta.url, client_id=app.client_id, **arguments)
 
     return registered

@@ -514,7 +514,9 @@ def test_a_grant_is_given_once_listed_and_taken_back(okta: FakeOkta, admin: Admi
     assert admin("DELETE", f"{grants}/{first['id']}").status_code == 204
     assert app.scopes == []
     assert causes(admin("DELETE", f"{grants}/{first['id']}"))[:2] == (404, "E0000007")
-    assert causes(admin("POST", grants, {**body, "scopeId": "users.read"}))[:2] == (400, "E0000001")
+    for unknown in ("users.read", "okta.user.read", "okta.users.write", "okta.users.read.self"):
+        assert causes(admin("POST", grants, {**body, "scopeId": unknown}))[:2] == (400, "E0000001")
+    assert app.scopes == []
     assert causes(admin("POST", grants, {**body, "issuer": "https://other.example"}))[:2] == (400, "E0000001")
 
 

@@ -114,7 +114,9 @@ class Wire:
 
 @pytest.fixture
 def wire(okta: FakeOkta, keys: dict[str, PrivateKey]) -> Wire:
-    app = okta.add_app(keys["ES256"], [f"okta.{kind}.{verb}" for kind in KINDS for verb in ("read", "manage")])
+    scopes = {f"okta.{kind}.{verb}" for kind in KINDS for verb in ("read", "manage")} & okta.scopes
+    app = okta.add_app(keys["ES256"], sorted(scopes))
+    app.roles = ["USER_ADMIN"]
     return Wire(okta, keys["ES256"], app.client_id, PrivateKey.generate("ES256"))
 
 

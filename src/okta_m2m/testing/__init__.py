@@ -1,7 +1,7 @@
 """For tests of code that calls Okta machine to machine: an Okta org on a loopback port.
 
-Invariant: nothing here is needed in production, nothing here imports the code that it is meant to test, and importing
-this package costs nothing until a name is asked for: pytest loads its plugin at every start.
+Invariant: nothing here is needed in production; FakeOkta imports nothing of the code that it is meant to test; and
+importing this package costs nothing until a name is asked for: pytest loads its plugin at every start.
 """
 
 from __future__ import annotations
@@ -50,11 +50,14 @@ def __getattr__(name: str) -> Any:
     try:
         module = import_module(f".{_HOMES[name]}", __name__)
     except ModuleNotFoundError as missing:
-        if (missing.name or "").partition(".")[0] not in ("pytest_httpserver", "werkzeug"):
+        needed = {"pytest_httpserver": "pytest-httpserver", "werkzeug": "pytest-httpserver", "pytest": "pytest"}.get(
+            (missing.name or "").partition(".")[0]
+        )
+        if needed is None:
             raise
         # Not chained: the remedy is the whole message.
         raise ModuleNotFoundError(
-            f"okta_m2m.testing.{name} needs pytest-httpserver; install it with: pip install 'okta-m2m[testing]'",
+            f"okta_m2m.testing.{name} needs {needed}; install it with: pip install 'okta-m2m[testing]' pytest",
             name=missing.name,
         ) from None
     return getattr(module, name)

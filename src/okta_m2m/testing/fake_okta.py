@@ -15,6 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from difflib import get_close_matches
 from email.utils import formatdate
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
@@ -83,6 +84,7 @@ class FakeOkta(Org):
       Okta, where such changes are consistent only after a while.
     - ``apps``, ``authorization_servers``: by id; ``default`` is there from the start, with ``api:read`` and
       ``api:write``.
+    - ``scopes``: those of the org's own server, as Okta publishes them; one that is newer may be added.
     - ``server``: the pytest-httpserver underneath; its ``expect_request(...)`` adds pages of your own.
 
     What has no counterpart at Okta: any user or group name exists; ``received`` in the answer to a write tells length
@@ -159,8 +161,14 @@ class FakeOkta(Org):
     ) -> App:
         """Registers a service app with public keys: a JWKS, a JWK, anything with ``jwks()``, or a list of those.
 
-        Without ``jwks`` it makes an ES256 key; ``app.private_jwk`` is what to sign with. ``scopes`` are those granted.
+        Without ``jwks`` it makes an ES256 key; ``app.private_jwk`` is what to sign with. ``scopes`` are those granted;
+        raises ``ValueError`` for one that Okta does not have. To write to the management API an app needs another of
+        ``app.roles`` than the ``READ_ONLY_ADMIN`` that it has.
         """
+        scopes = list(scopes)
+        for scope in scopes:
+            if scope not in self.scopes:
+                raise ValueError(self._unknown_scope(scope))
         private: dict[str, Any] | None = None
         if jwks is None:
             key = self.generated_key()
@@ -171,6 +179,13 @@ class FakeOkta(Org):
         app.private_jwk = private
         self.apps[app.client_id] = app
         return app
+
+    def _unknown_scope(self, scope: str) -> str:
+        if not scope.startswith(("okta.", "ssf.")):
+            return f"{scope!r} is not granted to an app: scopes of your own are those of a custom authorization server"
+        similar = get_close_matches(scope, sorted(self.scopes), 1)
+        asked = f" Did you mean {similar[0]!r}?" if similar else ""
+        return f"Okta has no scope {scope!r} for service apps.{asked} If it is new there: okta.scopes.add({scope!r})"
 
     def add_authorization_server(
         self,
@@ -424,6 +439,9 @@ class FakeOkta(Org):
     def _refused(self, request: ReceivedRequest, refused: Refused | ApiRefused, is_api_call: bool) -> Answer:
         if isinstance(refused, ApiRefused):
             return _api_error(refused)
+        protected = self._protected(request.path)
+        if protected is not None:
+            refused = resources.as_the_rfcs_say(request, refused, protected[1])
         nonce = [("dpop-nonce", refused.nonce)] if refused.nonce else []
         if is_api_call and refused.error != "invalid_client_metadata":
             challenge = resources.okta_challenge(self, request, refused)
@@ -441,7 +459,9 @@ class FakeOkta(Org):
             if isinstance(refusal, Refused) and refusal.error == "use_dpop_nonce":
                 pool = self.resource_nonces if is_api_call else self.nonces
                 refusal.nonce = pool.current(self.now())
-            return self._refused(request, refusal, is_api_call)
+            answer = self._refused(request, refusal, is_api_call)
+            answer.status = fault.status or answer.status
+            return answer
         status = fault.status or 200
         usual = (_USUAL_AT_API if is_api_call else _USUAL_AT_OAUTH).get(status)
         if usual is None:

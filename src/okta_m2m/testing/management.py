@@ -53,7 +53,6 @@ _AUTH_METHODS = {"private_key_jwt", "client_secret_basic", "client_secret_post",
 _APPLICATION_TYPES = {"browser", "native", "service", "web"}
 _PRIVATE_MEMBERS = {"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
 _CURVES = {"P-256", "P-384", "P-521"}
-_SCOPE = re.compile(r"(?:okta|ssf)\.\w+(?:\.\w+)*\.(?:read|manage)(?:\.self)?")
 _CLIENT_ID = re.compile(r"[A-Za-z0-9$\-_.+!*'(),]{6,100}")
 _NAME_FILTER = re.compile(r'\s*(id|status|name)\s+eq\s+"([^"]*)"\s*')
 
@@ -570,7 +569,7 @@ def _add_grant(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence
     app = _app(org, ids[0])
     body = _body(request)
     issuer, scope = body.get("issuer"), body.get("scopeId")
-    if not isinstance(scope, str) or not _SCOPE.fullmatch(scope):
+    if not isinstance(scope, str) or scope not in org.scopes:
         raise _invalid("scopeId", f"'{scope}' is not a valid scope")
     if issuer != org.url:
         raise _invalid("issuer", "'issuer' is invalid.")

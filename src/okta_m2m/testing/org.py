@@ -19,6 +19,8 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 from joserfc import jws
 from joserfc.jwk import ECKey, RSAKey
 
+from .scopes import OKTA_SCOPES
+
 __all__ = ["ApiToken", "App", "AuthorizationServer", "InForce", "IssuedToken", "Keys", "Nonces", "Org", "signing_key"]
 
 _PRIVATE_MEMBERS = {"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
@@ -70,8 +72,8 @@ class App:
       ``add_app`` takes may be assigned.
     - ``scopes``: the ``okta.*`` scopes granted to it; the org server leaves out the others without a word.
     - ``dpop_bound``: "Require DPoP" is on.
-    - ``roles``: admin roles, a custom one as ``CUSTOM/{role}/{resource set}``; with none, the management API answers
-      403 E0000006.
+    - ``roles``: admin roles, a custom one as ``CUSTOM/{role}/{resource set}``; ``READ_ONLY_ADMIN`` until you change it.
+      With none, the management API answers 403 E0000006; with such as only read, it does so to a write.
     - ``jwks_uri``: where its keys are fetched from, in place of ``jwks``.
     - ``status``: ``ACTIVE`` or ``INACTIVE``.
     - ``application_type``, ``token_endpoint_auth_method``, ``grant_types``, ``response_types``, ``consent_method``: as in
@@ -230,6 +232,7 @@ class Org:
         self.require_dpop_nonce = True
         self.resource_nonce: bool | Literal[400, 401] = False
         self.features_off: set[str] = set()
+        self.scopes: set[str] = set(OKTA_SCOPES)
         self.apps: dict[str, App] = {}
         self.authorization_servers: dict[str, AuthorizationServer] = {}
         self.nonces = Nonces()

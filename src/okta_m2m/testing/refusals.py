@@ -243,6 +243,7 @@ class Refused(Exception):
     def __init__(self, code: str, filled: str = "", *, nonce: str | None = None, scope: str | None = None) -> None:
         status, error, description = OAUTH_ERRORS[code]
         super().__init__(code)
+        self.code = code
         self.status = status
         self.error = error
         self.description = description.format(filled)

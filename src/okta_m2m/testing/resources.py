@@ -19,10 +19,11 @@ from .org import ORG_ISSUER, IssuedToken, Org
 from .refusals import ApiRefused, Refused
 from .token_endpoint import json_answer
 
-__all__ = ["Caller", "custom_resource", "management", "okta_challenge", "permitted", "redirect"]
+__all__ = ["Caller", "as_the_rfcs_say", "custom_resource", "management", "okta_challenge", "permitted", "redirect"]
 
 _ALGS = " ".join(ALGORITHMS)
 _READING = ("GET", "HEAD")
+_READING_ROLES = {"READ_ONLY_ADMIN", "REPORT_ADMIN"}
 _COLLECTIONS = ("users", "groups", "logs")
 
 
@@ -41,11 +42,15 @@ class Caller:
 
 
 def permitted(org: Org, request: ReceivedRequest, *scopes: str) -> Caller:
-    """Who calls, if it has one of ``scopes`` and any admin role at all. The first scope is the one that a challenge names."""
+    """Who calls, if it has one of ``scopes`` and an admin role, for a write one that does not only read.
+
+    The first scope is the one that a challenge names.
+    """
     caller, granted = _signed_in(org, request, scopes[0])
     if granted is not None and not set(scopes) & set(granted):
         raise Refused("access_token_insufficient_scopes", scope=scopes[0])
-    if not caller.roles:
+    useful = caller.roles if request.method in _READING else set(caller.roles) - _READING_ROLES
+    if not useful:
         raise ApiRefused("E0000006")
     return caller
 
@@ -126,11 +131,9 @@ def custom_resource(org: Org, request: ReceivedRequest, issuer: str, scope: str 
         if org.resource_nonce and not org.resource_nonces.accepts(nonce, now):
             raise Refused("use_dpop_nonce", nonce=org.resource_nonces.current(now))
 
-    scheme = "Bearer"
     try:
         if not request.all("authorization"):
-            # RFC 6750 section 3.1: no error code for a request that brought no token
-            raise _Challenged(Refused("access_token_missing"), f'Bearer, DPoP algs="{_ALGS}"')
+            raise Refused("access_token_missing")
         scheme, value = _credentials(request)
         if scheme not in ("Bearer", "DPoP"):
             raise Refused("access_token_invalid")
@@ -140,18 +143,8 @@ def custom_resource(org: Org, request: ReceivedRequest, issuer: str, scope: str 
         _check_binding(org, request, token, scheme, judge, same_uri)
         if scope is not None and scope not in token.scopes:
             raise Refused("access_token_insufficient_scopes")
-    except _Challenged:
-        raise
     except Refused as refused:
-        # RFC 9449 section 7.1: a proof that does not do is a 401 here, not Okta's 400
-        refused.status = 401 if refused.error in ("invalid_dpop_proof", "use_dpop_nonce") else refused.status
-        wanted = "DPoP" if scheme == "DPoP" or "dpop" in refused.error else "Bearer"
-        parts = [f'error="{refused.error}"', f'error_description="{refused.description}"']
-        if wanted == "DPoP":
-            parts.append(f'algs="{_ALGS}"')
-        if scope is not None:
-            parts.append(f'scope="{scope}"')
-        raise _Challenged(refused, f"{wanted} {', '.join(parts)}") from None
+        raise as_the_rfcs_say(request, refused, scope) from None
     nonce = [("DPoP-Nonce", org.resource_nonces.current(org.now()))] if org.resource_nonce and token.jkt else []
     content = {
         "path": request.path,
@@ -165,11 +158,31 @@ def custom_resource(org: Org, request: ReceivedRequest, issuer: str, scope: str 
 class _Challenged(Refused):
     """A refusal whose challenge is already written."""
 
-    def __init__(self, refused: Refused, challenge: str) -> None:
-        Exception.__init__(self, challenge)
-        self.status, self.error, self.description = refused.status, refused.error, refused.description
-        self.nonce, self.scope = refused.nonce, refused.scope
+    def __init__(self, refused: Refused, status: int, error: str, challenge: str) -> None:
+        super().__init__(refused.code, nonce=refused.nonce, scope=refused.scope)
+        self.status, self.error, self.description = status, error, refused.description
         self.challenge = challenge
+
+
+def as_the_rfcs_say(request: ReceivedRequest, refused: Refused, scope: str | None) -> Refused:
+    """Okta's refusal as RFC 6750 and RFC 9449 have it, at an API that needs ``scope``."""
+    if isinstance(refused, _Challenged):
+        return refused
+    status, error = refused.status, refused.error
+    if refused.code == "access_token_missing":
+        # RFC 6750 section 3.1: no error code for a request that brought no token
+        return _Challenged(refused, status, error, f'Bearer, DPoP algs="{_ALGS}"')
+    if refused.code in ("dpop_proof_required_for_token", "dpop_authentication_scheme_required"):
+        # RFC 9449 section 7.2: a bound token that comes without what it is bound to is no token
+        status, error = 401, "invalid_token"
+    elif error in ("invalid_dpop_proof", "use_dpop_nonce"):
+        # RFC 9449 section 7.1: 401, not Okta's 400
+        status = 401
+    of_dpop = "dpop" in refused.code or (request.header("authorization") or "").lower().startswith("dpop ")
+    parts = [f'error="{error}"', f'error_description="{refused.description}"']
+    parts += [f'algs="{_ALGS}"'] if of_dpop else []
+    parts += [f'scope="{scope}"'] if scope is not None else []
+    return _Challenged(refused, status, error, f"{'DPoP' if of_dpop else 'Bearer'} {', '.join(parts)}")
 
 
 def okta_challenge(org: Org, request: ReceivedRequest, refused: Refused) -> str:
