@@ -18,9 +18,18 @@ from typing import Any
 import pytest
 import requests
 
-from okta_m2m import ConfigurationError, PrivateKey, ServiceApp
-from okta_m2m.key_files import new_key, write_key
-from okta_m2m.provisioning import ApiToken, ManagementApi, NotFound, Pause, list_keys
+from okta_m2m import ConfigurationError, InvalidClient, PrivateKey, ServiceApp
+from okta_m2m.key_files import new_key, replace_file, write_key
+from okta_m2m.provisioning import (
+    ApiToken,
+    ManagementApi,
+    NotFound,
+    OktaUnreachable,
+    Pause,
+    deactivate_key,
+    delete_key,
+    list_keys,
+)
 from okta_m2m.requests import OktaAuth
 from okta_m2m.rotation import STEPS, Progress, Rotation, RotationFailed, Step, SuperAdminNeeded, rotatable_key_file
 from okta_m2m.settings import read_settings
@@ -219,6 +228,63 @@ def test_the_files_mode_stays_and_a_symlink_stays_one(
     one_key(okta, app, key_file)
 
 
+def foreign_group(path: Path) -> int:
+    """Gives the file to a group that a new file would not get; says which."""
+    others = [group for group in os.getgroups() if group != path.stat().st_gid]
+    if os.geteuid() == 0:
+        os.chown(path, 12345, 54321)
+    elif others:
+        os.chown(path, -1, others[0])
+    else:
+        pytest.skip("needs root, or a user of two groups")
+    return path.stat().st_gid
+
+
+@pytest.mark.skipif(os.name != "posix", reason="owners as POSIX has them")
+def test_the_files_owner_and_group_stay(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
+) -> None:
+    group = foreign_group(key_file)
+    owner = key_file.stat().st_uid
+    rotation().run()
+    assert (key_file.stat().st_uid, key_file.stat().st_gid) == (owner, group)
+    one_key(okta, app, key_file)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="owners as POSIX has them")
+def test_whoever_cannot_keep_the_files_owner_is_refused_before_anything_is_made(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = key_file.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "geteuid", lambda: key_file.stat().st_uid + 1)
+        for refused in (rotation().run, rotation().plan):
+            with pytest.raises(ConfigurationError, match=r"Run this as the file's owner.*or as root"):
+                refused()
+    assert key_file.read_bytes() == before
+    assert {request.method for request in okta.requests} <= {"GET"}
+    one_key(okta, app, key_file)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="owners as POSIX has them")
+def test_an_owner_that_cannot_be_kept_after_all_leaves_the_old_key_in_force(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign_group(key_file)
+    before, old = key_file.read_bytes(), PrivateKey.from_file(key_file).kid
+
+    def refused(*arguments: object) -> None:
+        raise PermissionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "chown", refused)
+        with pytest.raises(RotationFailed, match=f"failed at the step 'switch'. The old key '{old}' is in force"):
+            rotation().run()
+    assert key_file.read_bytes() == before
+    assert rotation().run().resumed
+    one_key(okta, app, key_file)
+
+
 def test_the_new_key_may_be_unknown_for_a_while(
     okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
 ) -> None:
@@ -279,14 +345,16 @@ def test_killed_after_a_step_and_run_again_it_ends_with_one_key_and_no_call_lost
             check=False,
         )
         assert killed.returncode == -signal.SIGKILL or os.name == "nt", killed.stderr
+        # Before the switch it begins again, with the key that it has: it may be gone from Okta by then.
+        done = STEPS[: STEPS.index(step) + 1] if step not in (Step.MAKE, Step.REGISTER, Step.PROVE) else ()
         plan = rotation().plan()
         assert plan.unfinished is step
-        assert plan.steps == STEPS[STEPS.index(step) + 1 :]
+        assert plan.steps == STEPS[len(done) :]
         told: list[Progress] = []
         rotated = rotation(grace=0.5, settling=20, progress=told.append).run()
     assert failures == []
     assert rotated.resumed
-    assert [progress.step for progress in told if progress.state == "resumed"] == list(STEPS[: STEPS.index(step) + 1])
+    assert [progress.step for progress in told if progress.state == "resumed"] == list(done)
     assert one_key(okta, app, key_file) == rotated.new_kid != old
 
 
@@ -383,6 +451,114 @@ def test_a_broken_off_rotation_is_taken_back(
     one_key(okta, app, key_file)
 
 
+class Breaking(requests.Session):
+    """Deletes nothing (``unreachable``), or is interrupted as soon as something is deleted."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self._how = how
+
+    def request(self, method: Any, *arguments: Any, **options: Any) -> requests.Response:
+        if method == "DELETE" and self._how == "unreachable":
+            raise requests.ConnectionError
+        response = super().request(method, *arguments, **options)
+        if method == "DELETE":
+            raise KeyboardInterrupt
+        return response
+
+
+@pytest.mark.parametrize(
+    ("how", "step"),
+    [
+        *((how, step) for how in ("unreachable", "interrupted") for step in STEPS[1 : STEPS.index(Step.DELETE)]),
+        # After the switch it is the key in the file, and whoever removes that one stops the service.
+        *((how, step) for how in ("removed", "deactivated") for step in (Step.REGISTER, Step.PROVE)),
+    ],
+)
+def test_only_a_registered_key_is_switched_in_after_taking_back_broke_off(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], step: Step, how: str
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        rotation(progress=interrupting(step)).run()
+    if how in ("unreachable", "interrupted"):
+        with (
+            ManagementApi(okta.url, ApiToken(okta.ssws), session=Breaking(how), sleep=lambda seconds: None) as breaking,
+            pytest.raises((OktaUnreachable, KeyboardInterrupt)),
+        ):
+            rotation(api=breaking).abandon()
+    else:
+        # An administrator who does not know that key.
+        new = app.jwks["keys"][1]["kid"]
+        with ManagementApi(okta.url, ApiToken(okta.ssws)) as api:
+            deactivate_key(api, app.id, new)
+            if how == "removed":
+                delete_key(api, app.id, new)
+
+    def look(progress: Progress) -> None:
+        kid = PrivateKey.from_file(key_file).kid
+        assert [key["status"] for key in app.jwks["keys"] if key["kid"] == kid] == ["ACTIVE"]
+
+    rotated = rotation(progress=look).run()
+    assert rotated.resumed
+    assert one_key(okta, app, key_file) == rotated.new_kid
+
+
+def test_taking_back_waits_for_running_processes_and_proves_the_old_key_before_the_new_one_goes(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
+) -> None:
+    before = key_file.read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        rotation(progress=interrupting(Step.SWITCH)).run()
+    pauses: list[Pause] = []
+    with ManagementApi(okta.url, ApiToken(okta.ssws), on_pause=pauses.append, sleep=lambda seconds: None) as api:
+        okta.next("client_assertion_invalid_signature")
+        with pytest.raises(InvalidClient):
+            rotation(api=api, grace=7).abandon()
+        assert pauses == [Pause(7, "until every running process has read the old key again")]
+        assert [key["status"] for key in app.jwks["keys"]] == ["ACTIVE", "ACTIVE"]
+        assert rotation(api=api, grace=7).abandon()
+    assert key_file.read_bytes() == before
+    one_key(okta, app, key_file)
+
+
+def test_a_way_back_that_is_interrupted_leaves_both_keys_active_and_the_next_run_ends_it(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
+) -> None:
+    for state in ("with the journal", "with the key file"):
+        with pytest.raises(KeyboardInterrupt):
+            rotation(progress=interrupting(Step.CONFIRM)).run()
+        put = "key.json.rotation" if state == "with the journal" else "key.json"
+
+        def interrupted(path: Path, content: bytes, put: str = put) -> None:
+            if path.name == put:
+                raise KeyboardInterrupt
+            replace_file(path, content)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("okta_m2m.rotation.replace_file", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                rotation().abandon()
+        assert [key["status"] for key in app.jwks["keys"]] == ["ACTIVE", "ACTIVE"], state
+        assert OktaAuth(
+            ServiceApp(okta.url, client_id=app.client_id, key=PrivateKey.from_file(key_file), scopes=SCOPES)
+        ).token()
+        assert rotation().run().resumed
+        one_key(okta, app, key_file)
+
+
+def test_a_clock_that_was_set_back_does_not_lengthen_the_grace_time(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        rotation(progress=interrupting(Step.SWITCH)).run()
+    journal = key_file.with_name("key.json.rotation")
+    journal.write_text(json.dumps({**json.loads(journal.read_text()), "switched_at": time.time() + 3600}))
+    pauses: list[Pause] = []
+    with ManagementApi(okta.url, ApiToken(okta.ssws), on_pause=pauses.append, sleep=lambda seconds: None) as api:
+        rotation(api=api, grace=7).run()
+    assert [pause.seconds for pause in pauses] == [7]
+
+
 def interrupting(step: Step) -> Callable[[Progress], None]:
     def interrupt(progress: Progress) -> None:
         if (progress.step, progress.state) == (step, "done"):
@@ -471,6 +647,27 @@ def test_two_rotations_of_one_key_do_not_meet(
     one_key(okta, app, key_file)
 
 
+@pytest.mark.parametrize("step", [Step.REGISTER, Step.SWITCH, Step.DEACTIVATE, Step.CONFIRM])
+def test_a_journal_that_cannot_be_written_leaves_the_old_key_in_force(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], step: Step
+) -> None:
+    before, old = key_file.read_bytes(), PrivateKey.from_file(key_file).kid
+
+    def full(path: Path, content: bytes) -> None:
+        if path.name == "key.json.rotation" and json.loads(content)["done"] == step:
+            raise ConfigurationError(f"{path} cannot be written whole (No space left on device).")
+        replace_file(path, content)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("okta_m2m.rotation.replace_file", full)
+        with pytest.raises(RotationFailed, match=f"'{step}'. The old key '{old}' is in force.*No space left"):
+            rotation().run()
+    assert key_file.read_bytes() == before
+    assert [key["status"] for key in app.jwks["keys"]] == ["ACTIVE", "ACTIVE"]
+    assert rotation().run().resumed
+    one_key(okta, app, key_file)
+
+
 def test_somebody_else_writing_to_the_key_file_is_noticed(
     okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
 ) -> None:
@@ -513,6 +710,7 @@ def of_another(key_file: Path) -> None:
         (lambda path: path.write_text("{"), "cannot be read"),
         (lambda path: Path(f"{path}.new").write_text("?"), "is in the way"),
         (lambda path: Path(f"{path}.rotation").write_text("{"), "is damaged"),
+        (lambda path: Path(f"{path}.rotation").write_bytes(b"\xff\xfe"), "is damaged"),
     ],
 )
 def test_a_key_file_that_cannot_be_rotated_is_left_alone(

@@ -17,7 +17,16 @@ from typing import Literal
 from .errors import ConfigurationError, InvalidKey
 from .keys import PrivateKey
 
-__all__ = ["convert_key", "key_text", "new_key", "read_jwk_file", "replace_file", "write_key", "write_new_file"]
+__all__ = [
+    "check_replaceable",
+    "convert_key",
+    "key_text",
+    "new_key",
+    "read_jwk_file",
+    "replace_file",
+    "write_key",
+    "write_new_file",
+]
 
 
 def new_key(alg: str = "RS256", *, bits: int = 2048, kid: str | None = None) -> PrivateKey:
@@ -56,8 +65,7 @@ def write_key(
     form: Literal["jwk", "pem"] = "jwk",
     password: str | bytes | None = None,
 ) -> None:
-    """Writes a new key file with mode 0600. Raises :class:`~okta_m2m.errors.ConfigurationError` if something is "
-    "there."""
+    """Writes a new key file with mode 0600. Raises :class:`~okta_m2m.errors.ConfigurationError` if something is there."""
     write_new_file(path, key_text(key, form=form, password=password))
 
 
@@ -97,15 +105,24 @@ def write_new_file(path: str | os.PathLike[str], content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-    except OSError:
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise ConfigurationError(
+            f"{path} cannot be written whole ({error.strerror}), and was removed. Look for room on the disk, and for a quota."
+        ) from None
+    except BaseException:  # Ctrl-C leaves no part of a key
         path.unlink(missing_ok=True)
         raise
     _sync_directory(path.parent)
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Puts ``content`` in the place of a file in one step that every reader sees whole; mode and owner stay, or it gets
-    mode 0600 where nothing was. One writer at a time."""
+    """Puts ``content`` in the place of a file in one step that every reader sees whole; mode, owner and group stay, or it
+    gets mode 0600 where nothing was. One writer at a time.
+
+    Raises :class:`~okta_m2m.errors.ConfigurationError`, with the file as it was, where this user cannot give the new file
+    to the old one's owner and group: whoever reads it would find it closed.
+    """
     about = path.stat() if path.exists() else None
     # Always of the same name: what a killed process left is the first thing that the next one removes.
     beside = path.with_name(f".{path.name}.tmp")
@@ -115,12 +132,33 @@ def replace_file(path: Path, content: bytes) -> None:
         if about is not None and hasattr(os, "chown"):
             with suppress(PermissionError):  # the same owner is what is wanted, and nearly always what it is already
                 os.chown(beside, about.st_uid, about.st_gid)
+            made = beside.stat()
+            if (made.st_uid, made.st_gid) != (about.st_uid, about.st_gid):
+                raise _not_ours(path, about)
             os.chmod(beside, stat.S_IMODE(about.st_mode))
         os.replace(beside, path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
     _sync_directory(path.parent)
+
+
+def check_replaceable(path: Path) -> None:
+    """Raises, as far as it can be known beforehand, what :func:`replace_file` would raise about owner and group."""
+    if not hasattr(os, "chown") or os.geteuid() == 0:
+        return
+    about = path.stat()
+    # A new file gets the group of this process, or that of its directory.
+    groups = {os.getegid(), *os.getgroups(), path.parent.stat().st_gid}
+    if about.st_uid != os.geteuid() or about.st_gid not in groups:
+        raise _not_ours(path, about)
+
+
+def _not_ours(path: Path, about: os.stat_result) -> ConfigurationError:
+    return ConfigurationError(
+        f"{path} belongs to uid {about.st_uid} and gid {about.st_gid}, and what this user puts in its place would not, so "
+        "whoever reads it now could no longer. Run this as the file's owner, a member of its group, or as root."
+    )
 
 
 def read_jwk_file(path: Path) -> dict[str, object]:

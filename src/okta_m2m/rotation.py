@@ -14,8 +14,9 @@ again, and only then does the old one go.
     delete        the old key is gone, at Okta and here                            nothing
 
 Each step may be done twice without harm, and a journal beside the key file says which one was done last. Whoever was
-killed in mid-rotation runs it again, and it goes on from there. A failure up to ``confirm`` leaves the old key in force:
-after ``switch`` the key file gets it back.
+killed in mid-rotation runs it again, and it goes on from there; before ``switch`` from the beginning, because the new key
+may be gone from Okta by then (taken back by half, or by somebody else), and only ``prove`` knows. A failure up to
+``confirm`` leaves the old key in force: after ``switch`` the key file gets it back.
 
 Invariant: at every moment the key that the key file holds is registered and active at Okta. The journal holds no secret.
 """
@@ -27,13 +28,13 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from .errors import ConfigurationError, InvalidClient, InvalidKey, OktaM2MError, TokenError, quoted
-from .key_files import key_text, new_key, read_jwk_file, replace_file, write_new_file
+from .key_files import check_replaceable, key_text, new_key, read_jwk_file, replace_file, write_new_file
 from .keys import PrivateKey, Signer
 from .management import (
     InvalidRequest,
@@ -66,8 +67,7 @@ GRACE: Final = 60.0
 once, so a moment would do on one machine; a file that is shared or synchronised is seen later."""
 
 SETTLING: Final = 60.0
-"""Seconds for which a key that was just registered may be unknown to the token endpoint (Okta is eventually "
-"consistent)."""
+"""Seconds for which a key that was just registered may be unknown to the token endpoint: Okta is eventually consistent."""
 
 MOST_KEYS: Final = 50
 """Okta's limit of keys per app."""
@@ -112,8 +112,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a rotation would do. ``unfinished`` is the last step that an earlier run did; ``steps`` are those to "
-    "come."""
+    """What a rotation would do. ``unfinished`` is the last step that an earlier run did; ``steps`` are those to come."""
 
     key_file: Path
     app_id: str
@@ -191,8 +190,7 @@ class Rotation:
     # ── what is offered ──────────────────────────────────────────────────────────────────────────────────────────
 
     def plan(self) -> Plan:
-        """What :meth:`run` would do now, after all checks that change nothing. Raises what :meth:`run` would raise "
-        "first."""
+        """What :meth:`run` would do now, after all checks that change nothing. Raises what it would raise first."""
         journal = self._read_journal()
         app = get_app(self._api, self._app_id)
         if journal is None:
@@ -206,7 +204,7 @@ class Rotation:
             journal.old_kid,
             journal.new_kid or None,
             done,
-            STEPS[STEPS.index(done) + 1 :] if done else STEPS,
+            STEPS[_resumed(journal) :],
         )
 
     def run(self) -> Rotated:
@@ -234,17 +232,17 @@ class Rotation:
                 Step.CONFIRM: self._confirm,
                 Step.DELETE: self._delete,
             }
-            last = STEPS.index(Step(journal.done)) if journal.done else -1
-            for step in STEPS[: last + 1]:
+            first = _resumed(journal)
+            for step in STEPS[:first]:
                 self._tell(step, "resumed", "done by an earlier run")
-            for step in STEPS[last + 1 :]:
+            for step in STEPS[first:]:
                 self._tell(step, "begun", "")
                 try:
                     detail = deeds[step](journal)
+                    self._write_journal(replace(journal, done=step))
                 except (OktaM2MError, OSError) as error:
                     raise self._failure(step, journal, error) from error
                 journal.done = step
-                self._write_journal(journal)
                 self._tell(step, "done", detail)
             self._clear()
             return Rotated(journal.old_kid, journal.new_kid, resumed)
@@ -351,6 +349,7 @@ class Rotation:
                 "is kept: with "
                 "a copy of the file, and then put what it holds into the secret before the grace time ends (--grace)."
             )
+        check_replaceable(self._file)
         for leftover in (self._new_file, self._old_file):
             if leftover.exists():
                 raise RotationFailed(
@@ -378,7 +377,10 @@ class Rotation:
 
     def _register(self, journal: _Journal) -> str:
         try:
-            journal.new_id = add_key(self._api, self._app_id, self._new_key().jwks()["keys"][0]).id
+            registered = add_key(self._api, self._app_id, self._new_key().jwks()["keys"][0])
+            journal.new_id = registered.id
+            if not registered.active:  # taken back by half
+                activate_key(self._api, self._app_id, registered.id)
         except PermissionMissing as error:
             raise _super_admin(error) from error
         return f"key id {journal.new_id}"
@@ -420,6 +422,8 @@ class Rotation:
 
     def _delete(self, journal: _Journal) -> str:
         with suppress(NotFound):
+            # Again, in case a failure's way back activated it and went no further. Okta deletes no active key.
+            deactivate_key(self._api, self._app_id, journal.old_id)
             delete_key(self._api, self._app_id, journal.old_id)
         return f"kid {journal.old_kid}"
 
@@ -430,11 +434,10 @@ class Rotation:
         kind = SuperAdminNeeded if isinstance(error, SuperAdminNeeded) else RotationFailed
         if step is Step.DELETE:
             return kind(
-                f"The rotation is done but for deleting the old key {journal.old_kid!r}, which is inactive; the new "
-                "key is in force. "
+                f"The rotation is done but for deleting the old key {journal.old_kid!r}; the new key is in force. "
                 f"{error} Then run it again: it goes on from there."
             )
-        if step in (Step.MAKE, Step.REGISTER) and isinstance(error, _NOTHING_DONE):
+        if step in (Step.MAKE, Step.REGISTER) and not journal.new_id and isinstance(error, _NOTHING_DONE):
             self._clear()
         try:
             self._take_back(journal)
@@ -457,18 +460,20 @@ class Rotation:
         return failed
 
     def _take_back(self, journal: _Journal) -> None:
+        # In this order: whoever is killed in between leaves both keys active, and a journal that claims no more than is so.
         done = STEPS.index(Step(journal.done)) if journal.done else -1
         if done + 1 >= STEPS.index(Step.DEACTIVATE):
             activate_key(self._api, self._app_id, journal.old_id)
+        if done >= STEPS.index(Step.SWITCH):
+            self._write_journal(replace(journal, done=Step.PROVE))
+            journal.done = Step.PROVE
         if self._old_file.exists():
             content = self._old_file.read_bytes()
             with suppress(InvalidKey):
-                if PrivateKey.from_text(content.decode()).thumbprint() == journal.old_thumbprint:
+                if PrivateKey.from_text(content.decode()).thumbprint() == journal.old_thumbprint and not (
+                    self._file.exists() and self._file.read_bytes() == content
+                ):
                     replace_file(self._file, content)
-        if done >= STEPS.index(Step.SWITCH):
-            # The new key is registered and proved, and its file is there: run() goes on by switching again.
-            journal.done = Step.PROVE
-            self._write_journal(journal)
 
     # ── what the steps share ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -510,11 +515,11 @@ class Rotation:
 
     def _read_journal(self) -> _Journal | None:
         try:
-            text = self._journal_file.read_text(encoding="utf-8")
+            content = self._journal_file.read_bytes()
         except FileNotFoundError:
             return None
         try:
-            journal = _Journal(**json.loads(text))
+            journal = _Journal(**json.loads(content.decode()))
             if journal.done:
                 Step(journal.done)
         except (ValueError, TypeError):
@@ -566,6 +571,12 @@ class Rotation:
                     lock_file
                 )  # while it is held, so nobody else's is removed; Windows removes nothing that is open
             lock.release()
+
+
+def _resumed(journal: _Journal) -> int:
+    """The place in ``STEPS`` of the step to go on with."""
+    done = STEPS.index(Step(journal.done)) if journal.done else -1
+    return done + 1 if done >= STEPS.index(Step.SWITCH) else 0
 
 
 def _super_admin(error: PermissionMissing) -> SuperAdminNeeded:
