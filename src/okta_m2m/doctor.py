@@ -68,8 +68,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One row. ``detail`` is what was found; ``remedy`` what to do about it, empty where there is nothing to be "
-    "done."""
+    """One row. ``detail`` is what was found; ``remedy`` what to do about it, empty where there is nothing to be done."""
 
     name: str
     state: State

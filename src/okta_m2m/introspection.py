@@ -46,8 +46,7 @@ class ClientAssertion:
 
 @dataclass(frozen=True, slots=True)
 class Introspection:
-    """What the authorization server says of a token (RFC 7662). ``members``: all that it said, ``active`` among "
-    "them."""
+    """What the authorization server says of a token (RFC 7662). ``members``: all that it said, ``active`` among them."""
 
     active: bool
     members: Mapping[str, Any]

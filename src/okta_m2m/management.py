@@ -292,8 +292,7 @@ def public_id(id: object) -> str:
 
 
 def listed(document: Any, what: str) -> list[Mapping[str, Any]]:
-    """The items of a list. Okta's document shows keys as an array and, in an example, within ``jwks.keys``: both "
-    "are read."""
+    """The items of a list. Okta's document shows keys as an array and, in an example, within ``jwks.keys``: both are read."""
     if isinstance(document, Mapping):
         document = document.get("jwks", document)
         document = document.get("keys", document) if isinstance(document, Mapping) else document
@@ -349,8 +348,7 @@ _PERMISSION = (
 def _failed(
     method: str, url: str, response: requests.Response, with_token: bool, *, retry_after: float | None = None
 ) -> ProvisioningError:
-    """The error for an answer, from the shapes that Okta's management API, its OAuth filter and its registration "
-    "have."""
+    """The error for an answer, from the shapes of Okta's management API, its OAuth filter and its registration."""
     status = response.status_code
     try:
         document = response.json()

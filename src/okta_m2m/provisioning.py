@@ -134,8 +134,7 @@ class AppKey:
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """A service app as Okta has it. ``id`` and ``client_id`` are the same unless the app was given a client id of "
-    "choice."""
+    """A service app as Okta has it. ``id`` and ``client_id`` are the same unless the app was given a client id of choice."""
 
     id: str
     client_id: str
@@ -187,8 +186,7 @@ class GrantResult:
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """An admin role that is assigned to an app. ``role`` and ``resource_set`` are ids, and only a custom role has "
-    "them."""
+    """An admin role that is assigned to an app. ``role`` and ``resource_set`` are ids, and only a custom role has them."""
 
     id: str
     type: str
