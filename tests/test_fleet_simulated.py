@@ -219,3 +219,13 @@ def test_a_holder_that_is_killed_now_and_then_costs_few_token_requests(seed: int
     world.check()
     assert world.deaths
     assert len(world.sends) <= 1.3 * LIVES
+
+
+@pytest.mark.parametrize("token_type", ["Bearer", "DPoP"])
+def test_tokens_whose_life_was_shortened_are_shared_too(token_type: str) -> None:
+    """Some while before the first token's end there are later ones, which end before it."""
+    world = FleetWorld(0, token_type)
+    world.lifetime = lambda: 20.0 if world.minted else 560.0
+    world.run()
+    world.check()
+    assert len(world.conversations) <= 1 + 1.2 * (DURATION - 0.93 * 560) / (0.93 * 20) + 1

@@ -47,6 +47,7 @@ from okta_m2m.effects import (
     Spawn,
     Wait,
 )
+from okta_m2m.service_app import OVERDUE
 from okta_m2m.testing.replaying import Replayed, replay
 
 ORG = "https://acme.okta.com"
@@ -993,6 +994,31 @@ def test_a_late_rejection_of_an_old_token_costs_no_renewal() -> None:
     replayed = bench.replay(answered, Response(200))
     assert names(replayed) == ["Discard", "Attempt"]
     assert replayed.of(Attempt)[0].headers["Authorization"] == "Bearer token-2"
+
+
+def test_a_token_that_came_too_late_to_be_used_by_all_is_replaced_for_whoever_fetched_it() -> None:
+    bench = Bench(max_wait=10)
+    late = bench.app.authorize("GET", API, replayable=False)
+    assert isinstance(next(late), Sign)
+    assert isinstance(late.send(b"signature"), Send)
+    answer = bench.token()
+    bench.time += 10 + OVERDUE + 1  # given up by the others
+    assert bench.obtain(bench.token()).result().value == "token-2"
+    attempt = late.send(answer)
+    assert isinstance(attempt, Attempt)
+    assert attempt.token is not None
+    assert attempt.token.value == "token-1"
+    late.close()
+    answered = bench.app.authorize("GET", API, replayable=True, answered=(attempt.token, INVALID_TOKEN))
+    replayed = bench.replay(answered, Response(200))
+    assert replayed.of(Attempt)[0].headers["Authorization"] == "Bearer token-2"
+
+
+def test_no_answer_from_elsewhere_has_a_token_of_ours_sent_there() -> None:
+    bench = Bench()
+    token = bench.obtain(bench.token()).result()
+    answered = bench.app.authorize("GET", "https://evil.example/", replayable=True, answered=(token, INVALID_TOKEN))
+    assert names(bench.replay(answered)) == []
 
 
 def test_forced_renewals_are_spaced_while_renewed_tokens_are_refused() -> None:

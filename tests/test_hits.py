@@ -272,7 +272,6 @@ def test_what_is_closed_by_a_signal_while_a_token_is_put_into_use_sends_nothing(
     with suppress(ConfigurationError):
         world.obtain()
     world.app.looked = None
-    world.app.close()
     assert left <= 0, "there are as many assignments"
     assert hit(world.app) is None
     with pytest.raises(ConfigurationError, match="is closed"):
@@ -297,3 +296,4 @@ def test_a_renewal_that_lands_after_the_end_puts_nothing_into_use(world: World, 
     world.renew()
     assert world.minted == ["token-0", "token-1"]
     assert hit(world.app) is None
+    assert world.app._token is None, "it keeps no secret that nobody uses"

@@ -778,11 +778,9 @@ class ServiceApp(_Hit):
             self._refusal, self._refusals, self._renewal_failures, self._suspect = None, 0, 0, None
             held = self._token
             if proofs is not None and token.value not in self._bound:
-                # For calls that began with an earlier token: a few of those are kept, and that of the one in use.
-                kept = dict(list(self._bound.items())[-3:])
-                if held is not None and held.value in self._bound:
-                    kept[held.value] = self._bound[held.value]
-                self._bound = {**kept, token.value: proofs}
+                # For calls that began with an earlier token: a few of those are kept.
+                kept = list(self._bound.items())[-3:]
+                self._bound = {**dict(kept), token.value: proofs}
             # Not the one that lives longer: where an admin has shortened the life of tokens, none would ever replace it.
             later = held is None or token.sent_at > held.sent_at or not held.usable(self._now())
             if later and not self._closed:
