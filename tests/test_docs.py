@@ -4,19 +4,19 @@ How a page is run: its ``python`` blocks, top to bottom, in one namespace, in a 
 comments that begin with ``<!-- test`` and hold code that readers need not see. In a page that says
 ``<!-- test: FakeOkta -->``, the org ``https://acme.okta.com`` and the API ``https://api.acme.example`` are a running
 FakeOkta (``okta`` in its code), the client id ``0oa1b2c3`` is an app registered there, and its key is in ``key.pem``.
-A function ``test_...`` that a page defines is called, with the fixtures that it asks for.
+A function ``test_...`` or a class ``Test...`` that a page defines is run by pytest, as it is at a reader's.
 """
 
 from __future__ import annotations
 
-import inspect
 import logging
 import re
+import sys
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from okta_m2m import InvalidClient, PrivateKey
 from okta_m2m.testing import FakeOkta
+from test_layers import LAYERS
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "docs" / "examples"  # projects with tests of their own
@@ -73,8 +74,10 @@ def quiet_names() -> Iterator[None]:
     logger.handlers[:], logger.propagate = before[1], before[2]
 
 
-def run_page(page: Path, text: str, request: pytest.FixtureRequest, okta: FakeOkta | None) -> None:
-    namespace: dict[str, Any] = {"__name__": f"page_{page.stem}", "okta": okta}
+def run_page(page: Path, text: str, okta: FakeOkta | None) -> None:
+    module = ModuleType(f"page_{page.stem.replace('-', '_')}")
+    namespace = module.__dict__
+    namespace["okta"] = okta
     try:
         for block in blocks(text):
             code = block.code
@@ -82,14 +85,50 @@ def run_page(page: Path, text: str, request: pytest.FixtureRequest, okta: FakeOk
                 code = code.replace(ORG, okta.url).replace(API, okta.url)
             # Empty lines before it, so that a traceback names the line of the page.
             exec(compile("\n" * (block.line - 1) + code, str(page), "exec"), namespace)
-        for name, function in list(namespace.items()):
-            if name.startswith("test_") and inspect.isfunction(function):
-                wanted = inspect.signature(function).parameters
-                function(**{fixture: request.getfixturevalue(fixture) for fixture in wanted})
+        run_tests_of(module)
     finally:
         for value in namespace.values():
             if hasattr(value, "close") and type(value).__module__.split(".")[0] in ("requests", "httpx"):
                 value.close()
+
+
+class Outcome:
+    """A plugin for pytest: what it ran."""
+
+    def __init__(self) -> None:
+        self.passed: set[str] = set()
+        self.failures: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.pytest_collectreport(report)
+        if report.when == "call" and report.passed:
+            self.passed.add(report.nodeid.split("::")[1])
+
+    def pytest_collectreport(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        if report.failed:
+            self.failures.append(f"{report.nodeid}\n{report.longreprtext}")
+
+
+def run_tests_of(module: ModuleType) -> None:
+    tests = {
+        name
+        for name, value in vars(module).items()
+        if name.startswith(("test_", "Test")) and getattr(value, "__module__", "") == module.__name__
+    }
+    if not tests:
+        return
+    Path("test_page.py").write_text(f"from {module.__name__} import {', '.join(sorted(tests))}\n")
+    outcome = Outcome()
+    sys.modules[module.__name__] = module
+    try:
+        # Without the time-outs of the run that this is part of: there is one alarm in a process.
+        options = ["-q", "-W", "error", "-p", "no:timeout", "-p", "no:xdist", "-p", "no:cacheprovider"]
+        pytest.main([*options, "--rootdir=.", "--basetemp=pytest", "test_page.py"], plugins=[outcome])
+    finally:
+        for name in (module.__name__, "test_page"):
+            sys.modules.pop(name, None)
+    assert not outcome.failures, "\n\n".join(outcome.failures)
+    assert outcome.passed == tests
 
 
 def prepared(okta: FakeOkta) -> FakeOkta:
@@ -106,36 +145,55 @@ def prepared(okta: FakeOkta) -> FakeOkta:
     "page", [page for page in PAGES if blocks(page.read_text("utf-8"))], ids=lambda page: str(page.relative_to(ROOT))
 )
 @pytest.mark.usefixtures("quiet_names")
-def test_the_code_of_a_page_runs(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
+def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     text = page.read_text("utf-8")
     if ON_FAKE_OKTA in text:
         with FakeOkta() as okta:
-            run_page(page, text, request, prepared(okta))
+            run_page(page, text, prepared(okta))
     else:
-        run_page(page, text, request, None)
+        run_page(page, text, None)
 
 
-def test_a_page_with_a_broken_block_fails_and_names_its_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
+def test_a_page_with_a_broken_block_fails_and_names_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     page = tmp_path / "page.md"
     text = "# A page\n\n```python\nx = 1\n```\n\n<!-- test\nassert x == 1\n-->\n\n```python\n\nassert x == 2\n```\n"
     with pytest.raises(AssertionError) as caught:
-        run_page(page, text, request, None)
+        run_page(page, text, None)
     assert (str(caught.traceback[-1].path), caught.traceback[-1].lineno + 1) == (str(page), 13)
 
     with FakeOkta() as okta:
         prepared(okta)
-        run_page(page, text.replace("assert x == 2", _CALL.format(client_id=CLIENT_ID)), request, okta)
+        run_page(page, text.replace("assert x == 2", _CALL.format(client_id=CLIENT_ID)), okta)
         mistaken = text.replace("assert x == 2", _CALL.format(client_id="0oaWrong"))
         with pytest.raises(InvalidClient):
-            run_page(page, mistaken, request, okta)
+            run_page(page, mistaken, okta)
 
 
+def test_a_page_with_a_class_of_tests_that_fail_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = tmp_path / "page.md"
+    text = "```python\n{}\n```\n"
+    run_page(page, text.format(_CLASS.format(signer="PrivateKey.generate('ES256')")), None)
+    with pytest.raises(AssertionError, match="TestMine::test_its_kid_is_text_or_none"):
+        run_page(page, text.format(_CLASS.format(signer="None")), None)
+    with pytest.raises(AssertionError, match="fixture 'unheard_of' not found"):
+        run_page(page, text.format("def test_mine(unheard_of):\n    pass"), None)
+    with pytest.raises(AssertionError):
+        run_page(page, text.format("class TestNothing:\n    pass"), None)
+
+
+_CLASS = """
+import pytest
+from okta_m2m import PrivateKey
+from okta_m2m.testing import SignerConformance
+
+class TestMine(SignerConformance):
+    @pytest.fixture
+    def signer(self):
+        return {signer}
+"""
 _CALL = """
 from okta_m2m import PrivateKey, ServiceApp
 from okta_m2m.requests import OktaAuth
@@ -191,10 +249,16 @@ def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) < 120
 
 
-def test_the_diagram_of_the_design_is_the_source_tree() -> None:
+def test_the_diagram_of_the_design_is_the_source_tree_in_its_layers() -> None:
     design = (ROOT / "docs" / "design.md").read_text("utf-8")
     diagram = re.search(r"```text\nsrc/okta_m2m/\n(.*?)```", design, re.DOTALL)
     assert diagram is not None
+    _, *parts = re.split(r"^  ── (?:layer \d+ · )?(.+?) ─+$", diagram[1], flags=re.MULTILINE)
+    shown = [set(re.findall(r"^  (\w+)(?:\.py|/)(?= |$)", part, re.MULTILINE)) for part in parts[1::2]]
+    *numbered, beside, command = LAYERS
+    assert shown == [*numbered, beside | command | {"testing"}]
+    assert re.findall(r"── layer (\d+)", diagram[1]) == [str(number) for number in range(len(numbered))]
+
     listed = re.findall(r"^  ([\w.]+(?:\.py|/))(?= |$)", diagram[1], re.MULTILINE)
     source = ROOT / "src" / "okta_m2m"
     modules = [path.name for path in source.glob("*.py")]
