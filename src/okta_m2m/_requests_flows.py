@@ -4,7 +4,8 @@ The adapters ``requests.py`` and ``niquests.py`` give their library to :class:`L
 with the request that they are about to send, and its response hook with each answer.
 
 Invariant: no policy in here, and no import of either library. Of the caller's request nothing changes but
-``Authorization`` and ``DPoP``; its session is never used for the token request unless it was passed for that.
+``Authorization`` and ``DPoP``; its session is never used for the token request unless it was passed for that, and keeps
+its cookies even then.
 """
 
 from __future__ import annotations
@@ -35,15 +36,19 @@ __all__ = [
     "Library",
     "attach",
     "fields_of",
+    "give_to_hop",
     "headers_of",
     "is_ours",
     "judged",
     "next_hop",
     "prepare",
+    "without_ours",
 ]
 
 MOST_READ = 1 << 20  # bytes of an answer of the token endpoint
 MOST_DRAINED = 1 << 16  # bytes of a rejected answer; beyond that a new connection is cheaper
+
+_MADE_BY_REDIRECT = "_okta_m2m_hop"  # what a request is marked with
 
 RequestT = TypeVar("RequestT", "requests.PreparedRequest", "niquests.PreparedRequest")
 ResponseT = TypeVar("ResponseT", "requests.Response", "niquests.Response")
@@ -67,9 +72,12 @@ class Library:
         return Response(response.status_code, fields_of(response))
 
     def peek(self, response: Any, limit: int) -> bytes:
-        if getattr(response, "_content_consumed", False):  # another hook has read it, and it was kept
-            content: bytes = response.content[:limit]
-            return content
+        if (
+            getattr(response, "_content", False) is not False
+        ):  # kept, by another hook or an adapter that made it by hand
+            return (response.content or b"")[:limit]
+        if response.raw is None or getattr(response, "_content_consumed", False):
+            return b""
         response.raw = peeked = _Peeked(response.raw, limit)
         try:
             return peeked.peek(limit)
@@ -77,15 +85,22 @@ class Library:
             return b""
 
     def discard(self, response: Any) -> None:
-        with suppress(*self.broken, AttributeError):
+        with suppress(*self.broken, AttributeError, TypeError):  # none, or a file's: an adapter's that is not urllib3's
             response.raw.read(MOST_DRAINED, decode_content=False)
-        response.close()
+        with suppress(AttributeError):
+            response.close()
+
+    def lent(self, session: Any) -> Any:
+        """The session without its cookies: those of the token endpoint are not for it, and may be to delete some of its own."""
+        lent = object.__new__(type(session))  # the libraries' own way to copy one forgets what subclasses add
+        vars(lent).update(vars(session), cookies=self.requests.cookies.RequestsCookieJar())
+        return lent
 
     def send(self, session: Any, request: Request, timeout: float) -> Response:
         """Sends our own request, with the session's settings or, without one, with those of the environment."""
         until = time.monotonic() + timeout
         try:
-            with self.requests.Session() if session is None else nullcontext(session) as used:
+            with self.requests.Session() if session is None else nullcontext(self.lent(session)) as used:
                 # Prepared by hand: the session's own auth, headers, parameters and cookies are not for Okta.
                 prepared = self.requests.Request(
                     request.method, request.url, dict(request.headers), data=request.body
@@ -175,7 +190,7 @@ class Flows(Generic[RequestT, ResponseT, SessionT]):
             flow.close()
         hop = next_hop(self.app, self._library, answered)
         if hop is not None:
-            request.headers.update(self.headers(*hop))
+            give_to_hop(answered.request, self.headers(*hop))
         return answered  # type: ignore[no-any-return]  # the library's own class
 
     def _send(self, request: Request, timeout: float) -> Response:
@@ -187,8 +202,14 @@ class Flows(Generic[RequestT, ResponseT, SessionT]):
 
 def is_ours(app: ServiceApp, request: Any) -> bool:
     """Whether the caller has no ``Authorization`` of his own."""
-    own = request.headers.get("Authorization")
+    own = authorization_of(request)
     return own is None or not app.leaves_alone(str(request.url), own)
+
+
+def authorization_of(request: Any) -> str | None:
+    """The header's value, which may be bytes with both libraries."""
+    value: str | bytes | None = request.headers.get("Authorization")
+    return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
 def attach(request: Any, headers: Mapping[str, str], hook: Any) -> None:
@@ -211,14 +232,17 @@ def headers_of(ready: Ready) -> dict[str, str]:
 def judged(app: ServiceApp, library: Library, response: Any, position: int | None) -> Flow[None] | None:
     """The flow that judges an answer, if it needs one."""
     request = response.request
-    sent = request.headers.get("Authorization")
+    if request is None:  # an adapter that does not say what it answers
+        return None
+    sent = authorization_of(request)
     if sent is None:  # a redirect to elsewhere took it off
         request.headers.pop("DPoP", None)
         return None
     token = Token.sent(sent)
     if response.status_code != 401 and not token.dpop_bound:
         return None
-    rewindable = request.body is None or isinstance(request.body, bytes | str) or position is not None
+    body = request.body  # not what it was at first, after a redirect
+    rewindable = body is None or isinstance(body, bytes | str) or (position is not None and hasattr(body, "seek"))
     return app.authorize(
         request.method or "",
         request.url or "",
@@ -229,29 +253,60 @@ def judged(app: ServiceApp, library: Library, response: Any, position: int | Non
 
 def prepare(request: Any, headers: Mapping[str, str], position: int | None) -> None:
     request.headers.update(headers)
-    if position is not None:
+    if position is not None and hasattr(request.body, "seek"):
         request.body.seek(position)
 
 
 def next_hop(app: ServiceApp, library: Library, response: Any) -> tuple[str, str] | None:
     """If the answer is a redirect, our headers are copied to the next hop, and a proof has to be that hop's: method and URL
     to which it is followed, by the library's own rules. To another origin nothing goes along."""
-    headers = response.request.headers
-    if not Token.sent(headers["Authorization"]).dpop_bound:
+    if not Token.sent(authorization_of(response.request) or "").dpop_bound:
         return None
     location = library.redirects.get_redirect_target(response)
-    if not location:
+    if not location or response.next is not None:  # niquests has copied the request already, if it is multiplexed
         return None
     url = urljoin(response.url, library.requests.utils.requote_uri(location))
     if not urlsplit(url).netloc:
         url = response.url
     if origin_of(url) != origin_of(response.request.url or "") or not app.origins.allow(url):
-        headers.pop("Authorization", None)
-        headers.pop("DPoP", None)
+        give_to_hop(response.request, {})
         return None
     hop = response.request.copy()
     library.redirects.rebuild_method(hop, response)
     return hop.method or "", url
+
+
+def give_to_hop(request: Any, headers: Mapping[str, str]) -> None:
+    """The library makes the next hop of a copy of the request: that one is given these headers in the place of ours, and the
+    caller's own, which may be sent again, stays as it is."""
+    request.copy = _Hop(request, headers)
+
+
+class _Hop:
+    """``copy`` of a request: for once, if the request is the caller's, and for good, if a redirect made it. Such a one is
+    copied twice, as the libraries prepare for each answer to it that nobody follows it."""
+
+    def __init__(self, request: Any, headers: Mapping[str, str]) -> None:
+        self._request, self._headers = request, headers
+        before = vars(request).get("copy")
+        self._before: Any = before._before if isinstance(before, _Hop) else before
+
+    def __call__(self) -> Any:
+        request = self._request
+        if not hasattr(request, _MADE_BY_REDIRECT):
+            del request.copy
+            if self._before is not None:
+                request.copy = self._before
+        hop = without_ours(type(request).copy(request))
+        hop.headers.update(self._headers)
+        setattr(hop, _MADE_BY_REDIRECT, True)
+        return hop
+
+
+def without_ours(request: Any) -> Any:
+    request.headers.pop("Authorization", None)
+    request.headers.pop("DPoP", None)
+    return request
 
 
 def fields_of(response: Any) -> list[tuple[str, str]]:
@@ -266,7 +321,11 @@ class _Peeked:
 
     def __init__(self, raw: Any, limit: int) -> None:
         self._raw = raw
-        self._rest: Iterator[bytes] = raw.stream(limit, decode_content=True)
+        # An adapter of the caller's own may have put a plain file there.
+        stream = getattr(raw, "stream", None)
+        self._rest: Iterator[bytes] = (
+            iter(partial(raw.read, limit), b"") if stream is None else stream(limit, decode_content=True)
+        )
         self._head = b""
 
     def peek(self, limit: int) -> bytes:

@@ -26,11 +26,13 @@ from ._requests_flows import (
     Library,
     attach,
     fields_of,
+    give_to_hop,
     headers_of,
     is_ours,
     judged,
     next_hop,
     prepare,
+    without_ours,
 )
 from .effects import Attempt, Discard, Peek, Request, Response, SendFailed
 from .runtimes import Asyncio, AsyncSender, Done, aadvance, arun
@@ -62,7 +64,7 @@ class OktaAuth(Flows[niquests.PreparedRequest, niquests.Response, niquests.Sessi
         return kept
 
     def _answered(self, response: niquests.Response, position: int | None = None, **settings: Any) -> niquests.Response:
-        vars(response.request).pop("copy", None)
+        _came_back(response.request)
         answered = super()._answered(response, position, **{**settings, **NOW})
         given: niquests.Response = _given(response, answered, settings)
         return given
@@ -111,7 +113,7 @@ class AsyncOktaAuth:
         """The response hook: sees each answer, each 3xx among them before it is followed."""
         request: Any = response.request
         answered: Any = response
-        vars(request).pop("copy", None)
+        _came_back(request)
         flow = judged(self.app, self._library, response, position)
         if flow is None:
             return response
@@ -135,7 +137,7 @@ class AsyncOktaAuth:
             flow.close()
         hop = next_hop(self.app, self._library, answered)
         if hop is not None:
-            request.headers.update(await self.aheaders(*hop))
+            give_to_hop(answered.request, await self.aheaders(*hop))
         given: niquests.AsyncResponse = _given(response, answered, settings)
         return given
 
@@ -143,7 +145,9 @@ class AsyncOktaAuth:
         try:
             async with (
                 asyncio.timeout(timeout),
-                niquests.AsyncSession() if self._session is None else nullcontext(self._session) as session,
+                niquests.AsyncSession()
+                if self._session is None
+                else nullcontext(self._library.lent(self._session)) as session,
             ):
                 # Prepared by hand: the session's own auth, headers, parameters and cookies are not for Okta.
                 prepared = niquests.Request(
@@ -170,18 +174,31 @@ class AsyncOktaAuth:
 
 
 def _kept_from_hops(request: Any) -> Any:
-    """A redirect is followed with a copy of the request, in a multiplexed session before any hook of ours is called: a
-    proof is no good there. Elsewhere the hook comes first, and undoes this."""
     if "DPoP" in request.headers:
-        request.copy = partial(_without_proof, request)
+        request.copy = _Copy(request)
     return request
 
 
-def _without_proof(request: Any) -> Any:
-    copied = type(request).copy(request)
-    copied.headers.pop("Authorization", None)
-    copied.headers.pop("DPoP", None)
-    return copied
+def _came_back(request: Any) -> None:
+    if isinstance(copy := vars(request or _Copy).get("copy"), _Copy):
+        copy.came_back()
+
+
+class _Copy:
+    """``copy`` of a request with a proof. A redirect is followed with a copy, in a multiplexed session before any hook of
+    ours is called: a proof is no good there. So while the request is under way its copies go without; those that the
+    caller makes of it before or after are whole."""
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+        self.came_back()
+
+    def came_back(self) -> None:
+        self._at_rest = self._request.conn_info  # niquests sets another for each time that it is sent
+
+    def __call__(self) -> Any:
+        copied = type(self._request).copy(self._request)
+        return _kept_from_hops(copied) if self._request.conn_info is self._at_rest else without_ours(copied)
 
 
 def _given(response: Any, answered: Any, settings: dict[str, Any]) -> Any:
@@ -193,9 +210,10 @@ def _given(response: Any, answered: Any, settings: dict[str, Any]) -> Any:
 
 
 async def _peek(library: Library, response: Any, limit: int) -> bytes:
-    if response._content_consumed:  # another hook has read it, and niquests has kept it
-        content: bytes = (await response.content)[:limit]
-        return content
+    if response._content is not False:  # kept, by another hook or an adapter that made it by hand
+        return (await response.content or b"")[:limit]
+    if response.raw is None or response._content_consumed:
+        return b""
     raw, head = response.raw, b""
     read = raw.read
     with suppress(*library.broken):

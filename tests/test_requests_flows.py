@@ -1,0 +1,235 @@
+"""Promises about what requests and niquests have in common: header values of bytes, adapters of one's own, prepared requests.
+
+Each test is made with the one of the two that is there: niquests has an environment of its own (``.ci/niquests``), in which
+requests is not.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import io
+import json
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from okta_m2m import ServiceApp
+from okta_m2m.testing import FakeOkta
+from services import answering
+
+NAME = "niquests" if find_spec("niquests") else "requests"
+library: Any = importlib.import_module(NAME)
+adapters: Any = importlib.import_module(f"{NAME}.adapters")
+okta_auth: Any = importlib.import_module(f"okta_m2m.{NAME}").OktaAuth
+
+USERS = "/api/v1/users"
+NewService = Callable[..., ServiceApp]
+
+
+@pytest.fixture
+def app(okta: FakeOkta, new_service: NewService, binding: str) -> ServiceApp:
+    return new_service(okta, dpop_bound=binding == "dpop")
+
+
+@pytest.fixture
+def session(app: ServiceApp) -> Iterator[Any]:
+    with library.Session() as session:
+        session.auth = okta_auth(app)
+        yield session
+
+
+def redirect(okta: FakeOkta, to: str, status: int = 302) -> str:
+    return f"{okta.url}/redirect?{urlencode({'to': to, 'status': status})}"
+
+
+def schemes(okta: FakeOkta, path: str) -> list[list[str]]:
+    """The schemes of the credentials of each request for that path."""
+    return [
+        [value.split(" ")[0] for value in request.all("authorization")]
+        for request in okta.requests
+        if request.path == path
+    ]
+
+
+# ── what the libraries take, and give ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_authorization_of_bytes_is_the_callers_own(okta: FakeOkta, session: Any) -> None:
+    own = b"Basic " + base64.b64encode("ada:gr\xfcn".encode())
+    for _ in range(2):
+        assert session.get(okta.url + USERS, headers={"Authorization": own}).status_code == 401
+        assert session.get(okta.url + USERS).status_code == 200
+    assert schemes(okta, USERS)[0] == ["Basic"]
+    assert okta.tokens_minted == 1
+
+
+@pytest.mark.parametrize("own", ["Basic eDp5", b"Basic eDp5"])
+def test_an_authorization_that_is_set_on_a_prepared_request_is_the_callers_own(
+    okta: FakeOkta, session: Any, own: str | bytes
+) -> None:
+    prepared = session.prepare_request(library.Request("GET", okta.url + USERS))
+    prepared.headers["Authorization"] = own
+    assert session.send(prepared).status_code == 401
+    assert schemes(okta, USERS) == [["Basic"]]
+
+
+class Canned(adapters.BaseAdapter):  # type: ignore[misc]  # the library is one of two
+    """Answers by itself, as adapters for files and for tests do."""
+
+    def __init__(self, status: int, make: Callable[[Any], None]) -> None:
+        super().__init__()
+        self.status, self.make, self.sent = status, make, 0
+
+    def send(self, request: Any, *_: Any, **__: Any) -> Any:
+        self.sent += 1
+        response = library.Response()
+        response.status_code, response.url, response.request = self.status, request.url, request
+        if NAME == "niquests":  # which looks there for cookies
+            response.raw = io.BytesIO()
+        self.make(response)
+        return response
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+BODY = json.dumps(
+    {"errorCode": "E0000015", "errorSummary": "You do not have permission to access the feature"}
+).encode()
+
+
+def without_a_connection(response: Any) -> None:
+    response._content = BODY
+
+
+def a_file(response: Any) -> None:
+    response.raw = io.BytesIO(BODY)
+
+
+def nothing_at_all(response: Any) -> None:
+    """Neither a body nor a request."""
+    response.request = None
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("status", [200, 401])
+@pytest.mark.parametrize("make", [without_a_connection, a_file, nothing_at_all])
+def test_an_answer_that_an_adapter_made_by_hand_reaches_the_caller(
+    okta: FakeOkta, session: Any, status: int, make: Callable[[Any], None], stream: bool
+) -> None:
+    session.mount(okta.url + USERS, Canned(status, make))
+    response = session.get(okta.url + USERS, stream=stream)
+    assert response.status_code == status
+    assert (response.content or b"") == (b"" if make is nothing_at_all else BODY)
+
+
+@pytest.mark.parametrize("make", [without_a_connection, a_file, nothing_at_all])
+def test_an_answer_that_an_adapter_made_by_hand_is_let_go_of(
+    okta: FakeOkta, new_service: NewService, make: Callable[[Any], None]
+) -> None:
+    app = new_service(okta, origins=["https://api.acme.example"])
+    with library.Session() as session:
+        session.auth = okta_auth(app)
+
+        def connected(response: Any) -> None:
+            make(response)
+            response.connection = canned
+
+        canned = Canned(401, connected)
+        session.mount("https://api.acme.example", canned)
+        assert session.get("https://api.acme.example/orders").status_code == 401
+    assert canned.sent == (1 if make is nothing_at_all else 2)
+
+
+def test_a_body_of_which_the_redirect_left_nothing_is_not_rewound(okta: FakeOkta, session: Any, tmp_path: Path) -> None:
+    assert session.get(okta.url + USERS).status_code == 200
+    (tmp_path / "upload").write_bytes(b"a body")
+    okta.next(401, on=USERS)
+    with (tmp_path / "upload").open("rb") as file:
+        response = session.post(redirect(okta, okta.url + USERS, 303), data=file)
+    assert (response.status_code, response.request.method) == (200, "GET")
+    assert okta.tokens_minted == 2
+
+
+# ── a prepared request is the caller's ───────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_a_prepared_request_keeps_its_token_when_it_was_redirected_elsewhere(
+    okta: FakeOkta, elsewhere: FakeOkta, session: Any, follow: bool
+) -> None:
+    prepared = session.prepare_request(library.Request("GET", redirect(okta, elsewhere.url + USERS)))
+    sent: list[Any] = []
+    for _ in range(2):
+        response = session.send(prepared, allow_redirects=follow)
+        assert response.status_code == (401 if follow else 302)
+        sent.append(response.history[0].request if follow else response.request)
+    okta.revoke_all()
+    assert session.send(prepared, allow_redirects=follow).status_code == (401 if follow else 302)
+    assert all(schemes(okta, "/redirect")), "none of them went out bare"
+    assert all("Authorization" in request.headers for request in sent), "and none is said to have done so"
+    for request in elsewhere.requests:
+        assert not request.all("authorization")
+        assert not request.all("dpop")
+
+
+def test_the_next_request_of_an_answer_has_no_credentials_for_elsewhere(
+    okta: FakeOkta, elsewhere: FakeOkta, session: Any
+) -> None:
+    response = session.get(redirect(okta, elsewhere.url + USERS), allow_redirects=False)
+    assert not {"Authorization", "DPoP"} & set(response.next.headers)
+    assert session.send(response.next).status_code == 401
+
+
+def test_the_next_request_of_an_answer_has_a_proof_of_its_own(okta: FakeOkta, session: Any) -> None:
+    response = session.get(redirect(okta, okta.url + USERS), allow_redirects=False)
+    assert session.send(response.next).status_code == 200
+    assert okta.api_calls == 2, "none had to be healed"
+
+
+def test_a_prepared_request_is_as_it_was_when_its_call_is_over(
+    okta: FakeOkta, elsewhere: FakeOkta, session: Any, binding: str
+) -> None:
+    for url in (okta.url + USERS, redirect(okta, okta.url + USERS), redirect(okta, elsewhere.url + USERS)):
+        prepared = session.prepare_request(library.Request("GET", url))
+        names = {*prepared.headers, "Cookie"}
+        session.send(prepared)
+        assert {*prepared.headers, "Cookie"} == names
+        assert prepared.url == url
+        copied = prepared.copy()
+        assert copied.headers["Authorization"] == prepared.headers["Authorization"]
+        assert ("DPoP" in copied.headers) is (binding == "dpop")
+
+
+def test_copies_of_a_prepared_request_are_sent_with_a_token_and_take_none_elsewhere(
+    okta: FakeOkta, elsewhere: FakeOkta, session: Any
+) -> None:
+    for url in (okta.url + USERS, redirect(okta, elsewhere.url + USERS)):
+        template = session.prepare_request(library.Request("GET", url))
+        for _ in range(2):
+            assert session.send(template.copy().copy()).status_code == (200 if url.endswith(USERS) else 401)
+    for request in elsewhere.requests:
+        assert not request.all("authorization")
+        assert not request.all("dpop")
+
+
+# ── a session that is passed for the token request ───────────────────────────────────────────────────────────────────
+
+
+def test_cookies_of_the_token_endpoint_stay_out_of_a_session_that_is_passed(okta: FakeOkta, ec_key: Any) -> None:
+    token = json.dumps({"access_token": "t", "token_type": "Bearer", "expires_in": 3600}).encode()
+    answer = b"HTTP/1.1 200 OK\r\nSet-Cookie: sid=; Max-Age=0; Path=/\r\nSet-Cookie: JSESSIONID=1; Path=/\r\n"
+    answer += b"Content-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (
+        len(token),
+        token,
+    )
+    with answering(answer) as port, library.Session() as session:
+        session.cookies.set("sid", "the caller's", domain="127.0.0.1", path="/")
+        app = ServiceApp(f"http://127.0.0.1:{port}", client_id="0oa1b2c3", key=ec_key, scopes=["okta.users.read"])
+        assert okta_auth(app, session=session).token().value == "t"
+        assert dict(session.cookies) == {"sid": "the caller's"}
