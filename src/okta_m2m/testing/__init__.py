@@ -44,20 +44,25 @@ _HOMES = {
 }
 
 
+#: What may be missing, and what to install for it.
+_NEEDED = {
+    "pytest_httpserver": ("pytest-httpserver", "'okta-m2m[testing]'"),
+    "werkzeug": ("pytest-httpserver", "'okta-m2m[testing]'"),
+    "pytest": ("pytest", "pytest"),
+}
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
         module = import_module(f".{_HOMES[name]}", __name__)
     except ModuleNotFoundError as missing:
-        needed = {"pytest_httpserver": "pytest-httpserver", "werkzeug": "pytest-httpserver", "pytest": "pytest"}.get(
-            (missing.name or "").partition(".")[0]
-        )
-        if needed is None:
+        needed, source = _NEEDED.get((missing.name or "").partition(".")[0], ("", ""))
+        if not needed:
             raise
         # Not chained: the remedy is the whole message.
         raise ModuleNotFoundError(
-            f"okta_m2m.testing.{name} needs {needed}; install it with: pip install 'okta-m2m[testing]' pytest",
-            name=missing.name,
+            f"okta_m2m.testing.{name} needs {needed}; install it with: pip install {source}", name=missing.name
         ) from None
     return getattr(module, name)
