@@ -239,7 +239,7 @@ class ServiceApp(_Hit):
         self._offers_dpop = dpop is not False
         self._htu_origins = _checked_htu_origins(htu_origins) if htu_origins is not None else _NOTHING
         self._on_event = _checked_observer(on_event)
-        self._clock = clock
+        self._clock = _checked_clock(clock)
         self._now = clock.now
         self._api_nonces: Nonces | None = None
         self._proofs: DPoPProofs | None = None
@@ -965,7 +965,7 @@ def _listed(values: Iterable[str], name: str) -> list[str]:
     if isinstance(values, str):
         raise ConfigurationError(f"{name} is a list, not one text. Write {name}={values.split()!r}.")
     if not isinstance(values, Iterable):
-        raise ConfigurationError(f"{name} is a list, not {type(values).__name__}. Leave it away, or give a list.")
+        raise ConfigurationError(f"{name} is a list, not {type(values).__name__}. Give a list, or leave it away.")
     return list(values)
 
 
@@ -975,6 +975,14 @@ def _checked_observer(on_event: Callable[[Event], None] | None) -> Callable[[Eve
             f"on_event is a {type(on_event).__name__}. Give a function that is called with each event."
         )
     return on_event
+
+
+def _checked_clock(clock: Clock) -> Clock:
+    if not (callable(getattr(clock, "now", None)) and callable(getattr(clock, "wall", None))):
+        raise ConfigurationError(
+            f"clock is a {type(clock).__name__}. Give a Clock (from okta_m2m.clocks import Clock), or leave it away."
+        )
+    return clock
 
 
 def _checked_client_id(client_id: str) -> str:
@@ -1053,7 +1061,7 @@ def _checked_dpop(dpop: bool | Literal["required"] | Signer, keys: tuple[Signer,
 def _checked_htu_origins(origins: Mapping[str, str]) -> dict[str, str]:
     checked: dict[str, str] = {}
     for ours, theirs in origins.items() if isinstance(origins, Mapping) else [("", "")]:
-        one, other = origin_of(ours), origin_of(theirs)
+        one, other = (origin_of(text) if isinstance(text, str) else None for text in (ours, theirs))
         if one is None or other is None:
             raise ConfigurationError(
                 'htu_origins maps origins to origins. Write {"https://proxy.example": "https://acme.okta.com"}.'
