@@ -6,10 +6,12 @@ requests is not.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import importlib
 import io
 import json
+import logging
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +19,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+import trustme
 
+from front_of_http2 import Http2, http2_front
 from okta_m2m import ServiceApp
 from okta_m2m.testing import FakeOkta
 from services import answering
@@ -28,6 +32,7 @@ adapters: Any = importlib.import_module(f"{NAME}.adapters")
 okta_auth: Any = importlib.import_module(f"okta_m2m.{NAME}").OktaAuth
 
 USERS = "/api/v1/users"
+niquests_alone = pytest.mark.skipif(NAME != "niquests", reason="has an environment of its own: .ci/niquests")
 NewService = Callable[..., ServiceApp]
 
 
@@ -218,6 +223,89 @@ def test_copies_of_a_prepared_request_are_sent_with_a_token_and_take_none_elsewh
         assert not request.all("dpop")
 
 
+@pytest.fixture
+def front(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[Http2]:
+    caplog.set_level(logging.INFO, "hpack")  # at DEBUG it writes down every header
+    with http2_front(tmp_path, trustme.CA()) as running:
+        for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+            monkeypatch.setenv(name, str(running.authority))
+        yield running
+
+
+@niquests_alone
+@pytest.mark.parametrize("copied_first", [False, True])
+@pytest.mark.parametrize("follow", [False, True])
+def test_a_prepared_request_is_as_it_was_when_a_multiplexed_session_is_done_with_it(
+    front: Http2, new_service: NewService, binding: str, follow: bool, copied_first: bool
+) -> None:
+    app = new_service(front.okta, dpop_bound=binding == "dpop", org_url=front.url)
+    with library.Session(multiplexed=True, disable_http3=True) as session:
+        session.auth, session.verify = okta_auth(app), str(front.authority)
+        for url in (front.url + USERS, f"{front.url}/redirect?{urlencode({'to': front.url + USERS})}"):
+            prepared = session.prepare_request(library.Request("GET", url))
+            response = session.send(prepared.copy() if copied_first else prepared, allow_redirects=follow)
+            session.gather()
+            # Nobody can be asked for the second hop's proof there.
+            followed = 200 if binding == "bearer" else 401
+            assert response.status_code == (200 if url.endswith(USERS) else followed if follow else 302)
+            for held in (response, *response.history):
+                held.close()  # niquests keeps the connection of a redirect otherwise
+            copied = prepared.copy()
+            assert copied.headers == prepared.headers
+            assert {"Authorization", *(["DPoP"] if binding == "dpop" else [])} <= set(copied.headers)
+
+
+@niquests_alone
+@pytest.mark.parametrize("follow", [False, True])
+def test_a_prepared_request_of_an_async_session_keeps_its_token_when_it_was_redirected_elsewhere(
+    okta: FakeOkta, elsewhere: FakeOkta, app: ServiceApp, follow: bool
+) -> None:
+    async def main() -> None:
+        async with library.AsyncSession() as session:
+            session.auth = auth = importlib.import_module("okta_m2m.niquests").AsyncOktaAuth(app)
+            prepared = library.Request("GET", redirect(okta, elsewhere.url + USERS)).prepare()
+            await auth(prepared)
+            for request in (prepared.copy(), prepared, prepared, prepared.copy()):
+                response = await session.send(request, allow_redirects=follow)
+                assert response.status_code == (401 if follow else 302)
+            within = library.Request("GET", redirect(okta, okta.url + USERS)).prepare()
+            await auth(within)
+            assert (await session.send(within.copy())).status_code == 200
+            own = {"Authorization": b"Basic eDp5"}
+            assert (await session.get(okta.url + USERS, headers=own)).status_code == 401
+
+    asyncio.run(main())
+    assert all(schemes(okta, "/redirect")), "none of them went out bare"
+    for request in elsewhere.requests:
+        assert not request.all("authorization")
+        assert not request.all("dpop")
+
+
+@niquests_alone
+@pytest.mark.parametrize("kept", [True, False])
+def test_an_answer_that_an_async_adapter_made_by_hand_reaches_the_caller(
+    okta: FakeOkta, app: ServiceApp, kept: bool
+) -> None:
+    class CannedAsync(adapters.AsyncBaseAdapter):  # type: ignore[misc]  # the library is one of two
+        async def send(self, request: Any, *_: Any, **__: Any) -> Any:
+            response = library.AsyncResponse()
+            response.status_code, response.url, response.request = 401, request.url, request if kept else None
+            response.raw, response._content = io.BytesIO(), BODY
+            return response
+
+        async def close(self) -> None:
+            """There is nothing to close."""
+
+    async def main() -> None:
+        async with library.AsyncSession() as session:
+            session.auth = importlib.import_module("okta_m2m.niquests").AsyncOktaAuth(app)
+            session.mount(okta.url + USERS, CannedAsync())
+            response = await session.get(okta.url + USERS)
+            assert (response.status_code, response.content) == (401, BODY)
+
+    asyncio.run(main())
+
+
 # ── a session that is passed for the token request ───────────────────────────────────────────────────────────────────
 
 
@@ -233,3 +321,21 @@ def test_cookies_of_the_token_endpoint_stay_out_of_a_session_that_is_passed(okta
         app = ServiceApp(f"http://127.0.0.1:{port}", client_id="0oa1b2c3", key=ec_key, scopes=["okta.users.read"])
         assert okta_auth(app, session=session).token().value == "t"
         assert dict(session.cookies) == {"sid": "the caller's"}
+
+
+@niquests_alone
+def test_cookies_of_the_token_endpoint_stay_out_of_an_async_session_that_is_passed(
+    okta: FakeOkta, new_service: NewService
+) -> None:
+    # What the endpoint sets is the same there; that the session's own jar is another one's is shown by its staying empty.
+    okta.next(503, headers={"Set-Cookie": "JSESSIONID=1; Path=/"})
+
+    async def main() -> None:
+        async with library.AsyncSession() as session:
+            session.auth = importlib.import_module("okta_m2m.niquests").AsyncOktaAuth(
+                new_service(okta), session=session
+            )
+            assert (await session.get(okta.url + USERS)).status_code == 200
+            assert not session.cookies
+
+    asyncio.run(main())

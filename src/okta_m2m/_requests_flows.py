@@ -263,7 +263,7 @@ def next_hop(app: ServiceApp, library: Library, response: Any) -> tuple[str, str
     if not Token.sent(authorization_of(response.request) or "").dpop_bound:
         return None
     location = library.redirects.get_redirect_target(response)
-    if not location or response.next is not None:  # niquests has copied the request already, if it is multiplexed
+    if not location or getattr(vars(response.request).get("copy"), "followed", False):  # of niquests.py
         return None
     url = urljoin(response.url, library.requests.utils.requote_uri(location))
     if not urlsplit(url).netloc:

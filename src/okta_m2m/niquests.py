@@ -191,14 +191,20 @@ class _Copy:
 
     def __init__(self, request: Any) -> None:
         self._request = request
+        self._copied = False
         self.came_back()
 
     def came_back(self) -> None:
         self._at_rest = self._request.conn_info  # niquests sets another for each time that it is sent
+        self.followed, self._copied = self._copied, False
+        """Whether the redirect that came back, if it was one, has been followed already."""
 
     def __call__(self) -> Any:
         copied = type(self._request).copy(self._request)
-        return _kept_from_hops(copied) if self._request.conn_info is self._at_rest else without_ours(copied)
+        if self._request.conn_info is self._at_rest:
+            return _kept_from_hops(copied)
+        self._copied = True
+        return without_ours(copied)
 
 
 def _given(response: Any, answered: Any, settings: dict[str, Any]) -> Any:
