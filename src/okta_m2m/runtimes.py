@@ -165,7 +165,7 @@ class Threads:
     def perform(self, effect: Effect[Any]) -> Any:
         match effect:
             case Send(request, timeout):
-                return self._send(request, timeout)
+                return _answered(self._send(request, timeout))
             case Sign(signer, message):
                 return _signed_blocking(signer, message)
             case Snapshot(signer):
@@ -199,6 +199,23 @@ class Threads:
                 threading.Thread(target=background, name="okta-m2m renewal", daemon=True).start()
                 return
         background()
+
+
+def _answered(answer: object) -> Response:
+    if isinstance(answer, Response):
+        return answer
+    from inspect import isawaitable, iscoroutine
+
+    if iscoroutine(answer):
+        answer.close()
+    if isawaitable(answer):
+        raise ConfigurationError(
+            "send= returned an awaitable, which a thread cannot wait for. "
+            "Give it a function that blocks, or use an async client."
+        )
+    raise ConfigurationError(
+        f"send= returned {type(answer).__name__}. Have it return an okta_m2m.effects.Response, made of the answer."
+    )
 
 
 def _signed_blocking(signer: Signer, message: bytes) -> bytes:
@@ -288,7 +305,7 @@ class Asyncio:
 
         match effect:
             case Send(request, timeout):
-                return await self._send(request, timeout)
+                return await _answered_on_loop(self._send(request, timeout))
             case Sign(signer, message):
                 return await _signed(signer, message, asyncio.to_thread)
             case Snapshot(signer):
@@ -455,7 +472,7 @@ class Trio:
 
         match effect:
             case Send(request, timeout):
-                return await self._send(request, timeout)
+                return await _answered_on_loop(self._send(request, timeout))
             case Sign(signer, message):
                 return await _signed(signer, message, trio.to_thread.run_sync)
             case Snapshot(signer):
@@ -532,6 +549,17 @@ def running(send: AsyncSender, kinds: Kinds | None = None) -> Asyncio | Trio:
     except RuntimeError:
         return Trio(send, kinds)
     return Asyncio(send, kinds)
+
+
+async def _answered_on_loop(answer: object) -> Response:
+    from inspect import isawaitable
+
+    if isawaitable(answer):
+        return _answered(await answer)
+    raise ConfigurationError(
+        f"send= returned {type(answer).__name__} and nothing to await: it would block the event loop. "
+        "Make it an async def, or use a blocking client."
+    )
 
 
 async def _signed(signer: Signer, message: bytes, in_thread: Callable[..., Awaitable[Any]]) -> bytes:
