@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import io
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import anyio
 import httpx
 import httpx2
 import pytest
 import requests.adapters
 import stamina
 import tenacity
+import trio
 import urllib3
 
 import okta_m2m.aiohttp
@@ -29,7 +33,7 @@ from clients.of_httpx import HttpxClient
 from clients.of_httpx2 import Httpx2Client
 from clients.of_requests import RequestsClient
 from clients.of_urllib3 import ADAPTER
-from okta_m2m import ServiceApp
+from okta_m2m import ConfigurationError, ServiceApp
 from okta_m2m.testing import FakeOkta
 from test_conformance import CONTENT, TOKEN, USERS, Service, credentials, redirect, sent_to, sha
 
@@ -163,6 +167,190 @@ def test_retries_of_urllib3_beneath_requests_try_no_refusal_again(okta: FakeOkta
 
 def test_an_adapter_of_ones_own_takes_less_than_sixty_lines() -> None:
     assert len(ADAPTER.splitlines()) < 60
+
+
+# ── httpx and httpx2 ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+every_httpx = pytest.mark.parametrize("name", [name for name in CLIENTS if name.startswith("httpx")])
+
+
+@pytest.fixture
+def httpx_alike(name: str, okta: FakeOkta, new_service: Service, binding: str) -> Iterator[Any]:
+    """One of them that has a token already."""
+    client = CLIENTS[name](new_service(okta, dpop_bound=binding == "dpop"))
+    try:
+        assert client.get(okta.url + USERS).status == 200
+        yield client
+    finally:
+        client.close()
+
+
+def raises(response: Any) -> None:
+    response.raise_for_status()
+
+
+def raises_its_own(response: Any) -> None:
+    try:
+        response.raise_for_status()
+    except (httpx.HTTPStatusError, httpx2.HTTPStatusError) as error:
+        raise LookupError("no such user") from error
+
+
+def hook(client: Any, told: Callable[[Any], None], *, reads: bool = False) -> None:
+    """Gives a client a response hook."""
+
+    def blocking(response: Any) -> None:
+        if reads:
+            response.read()
+        told(response)
+
+    async def awaited(response: Any) -> None:
+        if reads:
+            await response.aread()
+        told(response)
+
+    client.client.event_hooks = {"response": [awaited if client.asynchronous else blocking]}
+
+
+def status_of(client: Any, url: str) -> int | None:
+    try:
+        return int(client.get(url).status)
+    except (client.refused, LookupError):
+        return None
+
+
+@every_httpx
+@pytest.mark.parametrize("told", [raises, raises_its_own])
+def test_where_a_response_hook_raises_for_a_401_the_next_call_has_a_new_token(
+    okta: FakeOkta, httpx_alike: Any, told: Callable[[Any], None]
+) -> None:
+    hook(httpx_alike, told)
+    okta.revoke_all()
+    assert [status_of(httpx_alike, okta.url + USERS) for _ in range(3)] == [None, 200, 200]
+    assert okta.tokens_minted == 2
+
+
+@every_httpx
+def test_where_a_response_hook_raises_for_a_401_behind_a_redirect_the_next_call_has_a_new_token(
+    okta: FakeOkta, httpx_alike: Any
+) -> None:
+    hook(httpx_alike, lambda response: None if response.has_redirect_location else response.raise_for_status())
+    okta.next(401, on=USERS)
+    assert [status_of(httpx_alike, redirect(okta, okta.url + USERS)) for _ in range(2)] == [None, 200]
+    assert okta.tokens_minted == 2
+
+
+@every_httpx
+@pytest.mark.parametrize("binding", ["dpop"], indirect=True)
+def test_where_a_response_hook_raises_for_a_nonce_the_next_call_has_it(okta: FakeOkta, httpx_alike: Any) -> None:
+    hook(httpx_alike, raises)
+    okta.resource_nonce = True
+    assert [status_of(httpx_alike, okta.url + USERS) for _ in range(3)] == [None, 200, 200]
+    assert okta.tokens_minted == 1
+
+
+@every_httpx
+@pytest.mark.parametrize(
+    ("reads", "code", "minted"), [(True, "E0000011", 2), (True, "E0000015", 1), (False, "E0000015", 1)]
+)
+def test_where_a_response_hook_raises_a_401_without_a_challenge_counts_only_if_its_body_was_read(
+    okta: FakeOkta, httpx_alike: Any, reads: bool, code: str, minted: int
+) -> None:
+    hook(httpx_alike, raises, reads=reads)
+    okta.next(code, on=USERS)
+    assert [status_of(httpx_alike, okta.url + USERS) for _ in range(2)] == [None, 200]
+    assert okta.tokens_minted == minted
+
+
+@every_httpx
+def test_where_a_response_hook_raises_for_a_call_without_our_token_nothing_is_learnt(
+    okta: FakeOkta, httpx_alike: Any
+) -> None:
+    hook(httpx_alike, raises)
+    with pytest.raises(httpx_alike.refused):
+        httpx_alike.get(okta.url + USERS, headers={"Authorization": "SSWS mine"})
+    okta.next(500, on=USERS)
+    assert [status_of(httpx_alike, okta.url + USERS) for _ in range(2)] == [None, 200]
+    assert okta.tokens_minted == 1
+
+
+@every_httpx
+def test_a_client_with_response_hooks_is_refused_for_the_token_request(
+    okta: FakeOkta, new_service: Service, binding: str, name: str
+) -> None:
+    client: Any = CLIENTS[name](new_service(okta, dpop_bound=binding == "dpop"), token_client="same")
+    try:
+        hook(client, raises)
+        with pytest.raises(ConfigurationError, match=r"response.*hooks.*of its own, without hooks"):
+            client.token()
+        assert okta.token_requests == 0
+        client.client.event_hooks = {"request": [], "response": []}
+        assert client.get(okta.url + USERS).status == 200
+    finally:
+        client.close()
+
+
+@every_httpx
+def test_a_trace_of_the_callers_is_still_called(okta: FakeOkta, httpx_alike: Any) -> None:
+    hops: list[str] = []
+
+    def seen(event: str, info: dict[str, Any], *, into: list[str]) -> None:
+        if event.endswith("send_request_headers.started"):
+            into.append(info["request"].url.target.decode().partition("?")[0])
+
+    async def awaited(event: str, info: dict[str, Any], *, into: list[str]) -> None:
+        seen(event, info, into=into)
+
+    trace = partial(awaited if httpx_alike.asynchronous else seen, into=hops)
+    request = httpx_alike.client.build_request("GET", redirect(okta, okta.url + USERS), extensions={"trace": trace})
+    for _ in range(3):
+        hops.clear()
+        assert sent_by(httpx_alike, request, follow_redirects=True) == 200
+        assert hops == ["/redirect", USERS]
+
+
+@every_httpx
+def test_a_request_may_be_sent_again_any_number_of_times(okta: FakeOkta, httpx_alike: Any) -> None:
+    request = httpx_alike.client.build_request("GET", okta.url + USERS)
+    deepest = []
+
+    def deep(event: str, info: dict[str, Any]) -> None:
+        deepest.append(len(inspect.stack(0)))
+
+    async def awaited(event: str, info: dict[str, Any]) -> None:
+        deep(event, info)
+
+    request.extensions["trace"] = awaited if httpx_alike.asynchronous else deep
+    depths = []
+    for _ in range(3):
+        deepest.clear()
+        assert sent_by(httpx_alike, request) == 200
+        depths.append(max(deepest))
+    assert depths[1] == depths[2], "each time it would be one more, up to the recursion limit"
+
+
+def sent_by(client: Any, request: Any, **options: Any) -> int:
+    if not client.asynchronous:
+        return int(client.client.send(request, **options).status_code)
+
+    async def send() -> int:
+        return int((await client.client.send(request, **options)).status_code)
+
+    return int(client.run(send))
+
+
+@pytest.mark.parametrize("name", [name for name in CLIENTS if name.startswith("httpx") and CLIENTS[name].asynchronous])
+def test_an_async_file_is_sent_and_not_sent_again(okta: FakeOkta, httpx_alike: Any, name: str, tmp_path: Path) -> None:
+    path = tmp_path / "content"
+    path.write_bytes(CONTENT)
+
+    async def send() -> int:
+        async with await (trio.open_file(path, "rb") if name.endswith("trio") else anyio.open_file(path, "rb")) as file:
+            return int((await httpx_alike.client.post(okta.url + USERS, content=file)).status_code)
+
+    okta.revoke_all()
+    assert [httpx_alike.run(send) for _ in range(2)] == [401, 200]
+    assert [request.body for request in sent_to(okta) if request.method == "POST"] == [CONTENT, CONTENT]
 
 
 # ── aiohttp ──────────────────────────────────────────────────────────────────────────────────────────────────────────

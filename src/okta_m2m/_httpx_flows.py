@@ -14,8 +14,9 @@ request unless it was passed for that.
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from contextlib import nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeAlias, TypeVar
@@ -117,107 +118,121 @@ class Flows(Generic[RequestT, ResponseT, ClientT]):
         return True
 
     def sync_auth_flow(self, request: RequestT) -> Generator[RequestT, ResponseT, None]:
-        if self._hit(request):
-            response = yield request
-            if response.status_code != 401:
-                return
-            rewind = self._library.rewinder(request)  # not too late: the body is in memory
-        else:
-            own = request.headers.get("Authorization")
-            url = str(request.url)
-            if own is not None and self.app.leaves_alone(url, own):
-                yield request
-                return
-            rewind = self._library.rewinder(request)
-            ready = self.app.ready(request.method, url)
-            if ready is None:
-                flow = self.app.authorize(request.method, url, replayable=False)
-                step = advance(flow, self._threads)
-                flow.close()  # where a redirect led shows only in the answer
-                if not isinstance(step, Attempt) or step.token is None:
+        try:
+            if self._hit(request):
+                response = yield request
+                if response.status_code != 401:
+                    return
+                rewind = self._library.rewinder(request)  # not too late: the body is in memory
+            else:
+                own = request.headers.get("Authorization")
+                url = str(request.url)
+                if own is not None and self.app.leaves_alone(url, own):
                     yield request
                     return
-                for name, value in step.headers.items():  # each on its own costs less than update()
-                    request.headers[name] = value
-            else:
-                request.headers["Authorization"] = ready.authorization
-                if ready.proof is not None:
-                    request.headers["DPoP"] = ready.proof
-            if "DPoP" in request.headers:
-                request.extensions["trace"] = self._trace(request)
-            response = yield request
-        sent = response.request.headers.get("Authorization")
-        if sent is None or (response.status_code != 401 and "DPoP" not in request.headers):
+                rewind = self._library.rewinder(request)
+                ready = self.app.ready(request.method, url)
+                if ready is None:
+                    flow = self.app.authorize(request.method, url, replayable=False)
+                    step = advance(flow, self._threads)
+                    flow.close()  # where a redirect led shows only in the answer
+                    if not isinstance(step, Attempt) or step.token is None:
+                        yield request
+                        return
+                    for name, value in step.headers.items():  # each on its own costs less than update()
+                        request.headers[name] = value
+                else:
+                    request.headers["Authorization"] = ready.authorization
+                    if ready.proof is not None:
+                        request.headers["DPoP"] = ready.proof
+                if "DPoP" in request.headers:
+                    request.extensions["trace"] = partial(self._trace, _Proofs(self.app, request))
+                response = yield request
+            sent = response.request.headers.get("Authorization")
+            if sent is None or (response.status_code != 401 and "DPoP" not in request.headers):
+                return
+            flow, request, rewind = self._answered(sent, response, request, rewind)
+            try:
+                step = advance(flow, self._threads)
+                while not isinstance(step, Done):
+                    answer: object = None
+                    match step:
+                        case Attempt(headers):
+                            _prepare(request, headers, rewind)
+                            response = yield request
+                            answer = _seen(response)
+                        case Peek(limit):
+                            answer = self._library.peek(response, limit)
+                        case Discard():
+                            self._library.discard(response)
+                    step = advance(flow, self._threads, answer)
+            finally:
+                flow.close()
+        except GeneratorExit:
+            pass  # what the client is handling shows only where this is no longer handled
+        else:
             return
-        flow, request, rewind = self._answered(sent, response, request, rewind)
-        try:
-            step = advance(flow, self._threads)
-            while not isinstance(step, Done):
-                answer: object = None
-                match step:
-                    case Attempt(headers):
-                        _prepare(request, headers, rewind)
-                        response = yield request
-                        answer = _seen(response)
-                    case Peek(limit):
-                        answer = self._library.peek(response, limit)
-                    case Discard():
-                        self._library.discard(response)
-                step = advance(flow, self._threads, answer)
-        finally:
-            flow.close()
+        self._not_shown(request, sys.exception())
+        raise GeneratorExit
 
     async def async_auth_flow(self, request: RequestT) -> AsyncGenerator[RequestT, ResponseT]:
-        if self._hit(request):
-            response = yield request
-            if response.status_code != 401:
-                return
-            rewind = self._library.rewinder(request)  # not too late: the body is in memory
-        else:
-            own = request.headers.get("Authorization")
-            url = str(request.url)
-            if own is not None and self.app.leaves_alone(url, own):
-                yield request
-                return
-            rewind = self._library.rewinder(request)
-            ready = self.app.ready(request.method, url)
-            if ready is None:
-                flow = self.app.authorize(request.method, url, replayable=False)
-                step = await aadvance(flow, self._loop())
-                flow.close()  # where a redirect led shows only in the answer
-                if not isinstance(step, Attempt) or step.token is None:
+        try:
+            if self._hit(request):
+                response = yield request
+                if response.status_code != 401:
+                    return
+                rewind = self._library.rewinder(request)  # not too late: the body is in memory
+            else:
+                own = request.headers.get("Authorization")
+                url = str(request.url)
+                if own is not None and self.app.leaves_alone(url, own):
                     yield request
                     return
-                for name, value in step.headers.items():  # each on its own costs less than update()
-                    request.headers[name] = value
-            else:
-                request.headers["Authorization"] = ready.authorization
-                if ready.proof is not None:
-                    request.headers["DPoP"] = ready.proof
-            if "DPoP" in request.headers:
-                request.extensions["trace"] = self._atrace(request)
-            response = yield request
-        sent = response.request.headers.get("Authorization")
-        if sent is None or (response.status_code != 401 and "DPoP" not in request.headers):
+                rewind = self._library.rewinder(request)
+                ready = self.app.ready(request.method, url)
+                if ready is None:
+                    flow = self.app.authorize(request.method, url, replayable=False)
+                    step = await aadvance(flow, self._loop())
+                    flow.close()  # where a redirect led shows only in the answer
+                    if not isinstance(step, Attempt) or step.token is None:
+                        yield request
+                        return
+                    for name, value in step.headers.items():  # each on its own costs less than update()
+                        request.headers[name] = value
+                else:
+                    request.headers["Authorization"] = ready.authorization
+                    if ready.proof is not None:
+                        request.headers["DPoP"] = ready.proof
+                if "DPoP" in request.headers:
+                    request.extensions["trace"] = partial(self._atrace, _Proofs(self.app, request))
+                response = yield request
+            sent = response.request.headers.get("Authorization")
+            if sent is None or (response.status_code != 401 and "DPoP" not in request.headers):
+                return
+            flow, request, rewind = self._answered(sent, response, request, rewind)
+            runtime = self._loop()
+            try:
+                step = await aadvance(flow, runtime)
+                while not isinstance(step, Done):
+                    answer: object = None
+                    match step:
+                        case Attempt(headers):
+                            _prepare(request, headers, rewind)
+                            response = yield request
+                            answer = _seen(response)
+                        case Peek(limit):
+                            answer = await self._library.apeek(response, limit)
+                        case Discard():
+                            await self._library.adiscard(response)
+                    step = await aadvance(flow, runtime, answer)
+            finally:
+                flow.close()
+        except GeneratorExit:
+            pass  # what the client is handling shows only where this is no longer handled
+        else:
             return
-        flow, request, rewind = self._answered(sent, response, request, rewind)
-        runtime = self._loop()
-        try:
-            step = await aadvance(flow, runtime)
-            while not isinstance(step, Done):
-                answer: object = None
-                match step:
-                    case Attempt(headers):
-                        _prepare(request, headers, rewind)
-                        response = yield request
-                        answer = _seen(response)
-                    case Peek(limit):
-                        answer = await self._library.apeek(response, limit)
-                    case Discard():
-                        await self._library.adiscard(response)
-                step = await aadvance(flow, runtime, answer)
-        finally:
-            flow.close()
+        self._not_shown(request, sys.exception())
+        raise GeneratorExit
 
     def _answered(
         self, sent: str, response: ResponseT, request: RequestT, rewind: Rewind
@@ -234,31 +249,41 @@ class Flows(Generic[RequestT, ResponseT, ClientT]):
         )
         return flow, hop, rewind
 
+    def _not_shown(self, request: RequestT, error: BaseException | None) -> None:
+        """Learns from an answer for which a response hook of the client's raised: that is shown to no auth flow, which is
+        closed instead while the client handles the ``error``. It cannot be answered, but the next call has a good token."""
+        raised: Any = error
+        while raised is not None and not isinstance(raised, self._library.httpx.HTTPStatusError):
+            raised = raised.__cause__ or raised.__context__
+        if raised is None:
+            return
+        response, hop = raised.response, raised.request
+        sent = hop.headers.get("Authorization")
+        if sent is None or sent != request.headers.get("Authorization"):
+            return
+        flow = self.app.authorize(
+            hop.method, str(hop.url), replayable=False, answered=(Token.sent(sent), _seen(response))
+        )
+        step = advance(flow, self._threads)  # blocks nothing: what is not sent again calls for no new token
+        if isinstance(step, Peek) and (content := self._library.read_already(response)) is not None:
+            advance(flow, self._threads, content[: step.limit])
+        flow.close()
+
     # ── each hop, where it is sent ───────────────────────────────────────────────────────────────────────────────
 
-    def _trace(self, request: RequestT) -> Callable[[str, dict[str, Any]], None]:
-        proofs, callers = _Proofs(self.app, request), request.extensions.get("trace")
+    def _trace(self, proofs: _Proofs, event: str, info: dict[str, Any]) -> None:
+        flow = proofs.needed(event, info)
+        if flow is not None:
+            proofs.put(info["request"], run(flow, self._threads))
+        if proofs.callers is not None:
+            proofs.callers(event, info)
 
-        def trace(event: str, info: dict[str, Any]) -> None:
-            flow = proofs.needed(event, info)
-            if flow is not None:
-                proofs.put(info["request"], run(flow, self._threads))
-            if callers is not None:
-                callers(event, info)
-
-        return trace
-
-    def _atrace(self, request: RequestT) -> Callable[[str, dict[str, Any]], Awaitable[None]]:
-        proofs, callers = _Proofs(self.app, request), request.extensions.get("trace")
-
-        async def trace(event: str, info: dict[str, Any]) -> None:
-            flow = proofs.needed(event, info)
-            if flow is not None:
-                proofs.put(info["request"], await arun(flow, self._loop()))
-            if callers is not None:
-                await callers(event, info)
-
-        return trace
+    async def _atrace(self, proofs: _Proofs, event: str, info: dict[str, Any]) -> None:
+        flow = proofs.needed(event, info)
+        if flow is not None:
+            proofs.put(info["request"], await arun(flow, self._loop()))
+        if proofs.callers is not None:
+            await proofs.callers(event, info)
 
     # ── the token request ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -270,6 +295,7 @@ class Flows(Generic[RequestT, ResponseT, ClientT]):
                 "can be awaited. "
                 f"Give it an {library.__name__}.Client there, or none."
             )
+        self._check_hooks()
         until = time.monotonic() + timeout
         try:
             with library.Client() if self._client is None else nullcontext(self._client) as client:
@@ -298,6 +324,7 @@ class Flows(Generic[RequestT, ResponseT, ClientT]):
                 f"OktaAuth was given an {library.__name__}.Client for its token requests, which would block the event loop. "
                 f"Give it an {library.__name__}.AsyncClient there, or none."
             )
+        self._check_hooks()
         try:
             with anyio.fail_after(timeout):
                 # A new client reads the CA bundle from disk, which is not for an event loop.
@@ -320,6 +347,15 @@ class Flows(Generic[RequestT, ResponseT, ClientT]):
             raise SendFailed("time-out") from error
         except (library.HTTPError, library.InvalidURL, OSError) as error:
             raise SendFailed(_why(error)) from error
+
+    def _check_hooks(self) -> None:
+        """A response hook that raises would hide Okta's answer, and any is shown the token."""
+        if self._client is not None and self._client.event_hooks["response"]:
+            raise ConfigurationError(
+                "OktaAuth was given a client with response event hooks for its token requests, which would be run on Okta's "
+                "answers to them, and may raise before these are understood. Give it a client of its own, without hooks, or "
+                "none."
+            )
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         not_picklable("OktaAuth", "Give the other process's client one of its own.")
@@ -370,7 +406,7 @@ class Library:
         return lambda: file.seek(begin)
 
     def peek(self, response: AnyResponse, limit: int) -> bytes:
-        if (content := self._read_already(response)) is not None:
+        if (content := self.read_already(response)) is not None:
             return content[:limit]
         response.stream = peeked = self._peeked(response.stream)
         try:
@@ -379,7 +415,7 @@ class Library:
             return b""
 
     async def apeek(self, response: AnyResponse, limit: int) -> bytes:
-        if (content := self._read_already(response)) is not None:
+        if (content := self.read_already(response)) is not None:
             return content[:limit]
         response.stream = peeked = self._apeeked(response.stream)
         try:
@@ -390,7 +426,7 @@ class Library:
     def discard(self, response: AnyResponse) -> None:
         """Reads what is left, if that is little, and lets go of the connection; the client reads the response once more
         later."""
-        if self._read_already(response) is None:
+        if self.read_already(response) is None:
             stream = self._peeked(response.stream)
             head = b""
             with suppress(self.httpx.HTTPError):
@@ -401,7 +437,7 @@ class Library:
     async def adiscard(self, response: AnyResponse) -> None:
         import anyio
 
-        if self._read_already(response) is None:
+        if self.read_already(response) is None:
             stream = self._apeeked(response.stream)
             head = b""
             with suppress(self.httpx.HTTPError), anyio.move_on_after(LONGEST_DRAIN):
@@ -409,7 +445,7 @@ class Library:
             await stream.aclose()
             response.stream = self.httpx.ByteStream(head)
 
-    def _read_already(self, response: AnyResponse) -> bytes | None:
+    def read_already(self, response: AnyResponse) -> bytes | None:
         try:
             return response.content
         except self.httpx.ResponseNotRead:
@@ -436,8 +472,11 @@ def _prepare(request: AnyRequest, headers: Any, rewind: Rewind) -> None:
 
 
 def _seekable(file: Any) -> bool:
+    from inspect import iscoroutinefunction  # only a file's body needs it
+
     try:
-        return bool(file.seekable()) and file.tell() >= 0
+        # The stream of an async file is its own, and used up once it is read: it is not for us to seek in.
+        return not iscoroutinefunction(file.tell) and bool(file.seekable()) and file.tell() >= 0
     except (AttributeError, OSError, ValueError):
         return False
 
@@ -498,6 +537,10 @@ class _Proofs:
         self._request = request
         self._origin = origin_of(str(request.url))
         self._used: str | None = None  # the last proof sent
+        trace: Any = request.extensions.get("trace")
+        # On a request that is sent again it is ours already, around the caller's own.
+        bound = trace.args[:1] if isinstance(trace, partial) else ()
+        self.callers: Any = bound[0].callers if bound and isinstance(bound[0], _Proofs) else trace
 
     def needed(self, event: str, info: dict[str, Any]) -> Flow[dict[str, str]] | None:
         """Looks at a request that is about to be written; says how to get headers for it if those it has won't do."""

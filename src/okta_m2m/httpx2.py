@@ -16,7 +16,8 @@ class OktaAuth(Flows[httpx2.Request, httpx2.Response, "httpx2.Client | httpx2.As
     """Gives every request of a client, or a single one, the app's token: ``httpx2.get(url, auth=OktaAuth(app))``.
 
     - ``client``: whose proxies, CA, client certificate and transports the token request uses, a ``Client`` or an
-      ``AsyncClient`` like the one that makes the calls; by default a short-lived one with those of the environment.
+      ``AsyncClient`` like the one that makes the calls, without response event hooks; by default a short-lived one with
+      those of the environment.
     - ``send``: sends the token request instead; awaitable for an ``AsyncClient``.
 
     A call raises the :class:`~okta_m2m.errors.OktaM2MError` that kept it from getting a token; it is an

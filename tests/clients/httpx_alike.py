@@ -58,7 +58,8 @@ class BlockingHttpx(BlockingClient):
         self.other = self._client() if self.token_client == "other" else None
         client = self.client if self.token_client == "same" else self.other
         self.auth = self.client.auth = self.adapter.OktaAuth(self.app, client=client, send=self.send)
-        self.client.event_hooks = {"response": [lambda response: self.seen_by_hooks.append(str(response.url))]}
+        if client is not self.client:  # which may have none for the token request
+            self.client.event_hooks = {"response": [lambda response: self.seen_by_hooks.append(str(response.url))]}
 
     def _client(self) -> Any:
         return self.library.Client(
@@ -105,7 +106,8 @@ class AsyncHttpx(AsyncClient):
         self.other = self._client() if self.token_client == "other" else None
         client = self.client if self.token_client == "same" else self.other
         self.auth = self.client.auth = self.adapter.OktaAuth(self.app, client=client, send=self.send)
-        self.client.event_hooks = {"response": [self._shown]}
+        if client is not self.client:  # which may have none for the token request
+            self.client.event_hooks = {"response": [self._shown]}
 
     async def _shown(self, response: Any) -> None:
         self.seen_by_hooks.append(str(response.url))
