@@ -163,9 +163,8 @@ class OktaAuth:
                 match step:
                     case Attempt(headers):
                         request.headers.update(headers)
-                        if (
-                            request._continue is not None
-                        ):  # with the first send, waiting for the server's 100 was given up
+                        # With the first answer, waiting for the server's 100 was given up.
+                        if request._continue is not None:
                             request._continue = asyncio.get_running_loop().create_future()
                         response = await handler(request)
                         answer = _seen(response)
