@@ -33,7 +33,7 @@ from clients.of_httpx import HttpxClient
 from clients.of_httpx2 import Httpx2Client
 from clients.of_requests import RequestsClient
 from clients.of_urllib3 import ADAPTER
-from okta_m2m import ConfigurationError, ServiceApp
+from okta_m2m import ConfigurationError, ServiceApp, TokenRejected
 from okta_m2m.testing import FakeOkta
 from test_conformance import CONTENT, TOKEN, USERS, Service, credentials, redirect, sent_to, sha
 
@@ -272,6 +272,30 @@ def test_where_a_response_hook_raises_for_a_call_without_our_token_nothing_is_le
     okta.next(500, on=USERS)
     assert [status_of(httpx_alike, okta.url + USERS) for _ in range(2)] == [None, 200]
     assert okta.tokens_minted == 1
+
+
+@pytest.mark.parametrize("name", ["httpx", "httpx2"])  # on an event loop of its own no exception is being handled
+def test_an_answer_to_an_earlier_call_which_the_caller_is_handling_is_not_learnt_from_again(
+    okta: FakeOkta, new_service: Service, name: str
+) -> None:
+    told: list[object] = []
+    client: Any = CLIENTS[name](new_service(okta, on_event=told.append))
+
+    def another(response: Any) -> None:
+        raise LookupError("no such user")
+
+    try:
+        hook(client, raises)
+        okta.next(401, on=USERS)
+        try:
+            client.get(okta.url + USERS)
+        except client.refused:  # it is what the next error came of, as far as Python knows
+            hook(client, another)
+            with pytest.raises(LookupError):
+                client.get(okta.url + USERS)
+    finally:
+        client.close()
+    assert len([event for event in told if isinstance(event, TokenRejected)]) == 1
 
 
 @every_httpx
