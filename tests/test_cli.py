@@ -295,17 +295,17 @@ def test_the_demo_stands_still_on_a_dumb_terminal(home: Path) -> None:
 
 @posix_only
 def test_ctrl_c_ends_the_demo_in_one_line(home: Path) -> None:
-    shown = on_a_terminal(home, "demo", "--seconds", "60", interrupted=True)
+    shown = on_a_terminal(home, "demo", "--seconds", "60", interrupted="token 1")
     assert shown.returncode == Exit.INTERRUPTED
     assert shown.output.endswith("okta-m2m: interrupted\r\n")
     assert "Traceback" not in shown.output
 
 
 def on_a_terminal(
-    home: Path, *arguments: str, interrupted: bool = False, typed: str = "", **variables: str
+    home: Path, *arguments: str, interrupted: str = "", typed: str = "", **variables: str
 ) -> SimpleNamespace:
-    """Runs the command on a pseudo-terminal of 100 columns; ``interrupted``: with SIGINT as soon as something is shown;
-    ``typed``: what is answered to its first prompt."""
+    """Runs the command on a pseudo-terminal of 100 columns; ``interrupted``: with SIGINT as soon as that is shown;
+    ``typed``: what is answered to its first prompt, Ctrl-D alone."""
     import fcntl
     import pty
     import struct
@@ -323,11 +323,11 @@ def on_a_terminal(
             while chunk := os.read(ours, 65536):
                 output += chunk
                 if typed and output.endswith(b": "):  # the space comes when nothing typed is thrown away any more
-                    os.write(ours, f"{typed}\n".encode())
+                    os.write(ours, (typed if typed == "\x04" else f"{typed}\n").encode())
                     typed = ""
-                if interrupted and b"token 1" in output:
+                if interrupted and interrupted.encode() in output:
                     process.send_signal(signal.SIGINT)
-                    interrupted = False
+                    interrupted = ""
         except OSError:
             pass  # EIO is how Linux says that the other end is closed
         finally:

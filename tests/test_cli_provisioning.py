@@ -257,6 +257,37 @@ def test_keys_are_added_and_taken_away_step_by_step(run: Run, billing: App, key_
     assert "only active" in only.stderr
 
 
+@posix_only
+@pytest.mark.parametrize("arguments", [("key", "show", "key.pem"), ("token", "get")])
+def test_without_a_terminal_a_locked_key_names_a_way_to_give_the_passphrase(
+    run: Run, home: Path, arguments: tuple[str, ...]
+) -> None:
+    write_key(home / "key.pem", new_key("ES256"), form="pem", password="correct horse")
+    settings = {
+        "OKTA_CLIENT_PRIVATEKEY": "key.pem",
+        "OKTA_CLIENT_CLIENTID": "0oa",
+        "OKTA_CLIENT_SCOPES": "okta.users.read",
+    }
+    closed = run(*arguments, **settings)
+    assert closed.returncode == Exit.CONFIGURATION
+    assert_one_line(closed.stderr)
+    assert "OKTA_CLIENT_PRIVATEKEYPASSPHRASE" in closed.stderr
+    # In a variable's name, underscores do not count.
+    opened = run(*arguments, OKTA_CLIENT_PRIVATE_KEY_PASSPHRASE="correct horse", **settings)
+    assert "passphrase" not in opened.stderr
+    assert opened.returncode == (Exit.OK if arguments[0] == "key" else Exit.REFUSED)
+
+
+@posix_only
+def test_what_is_no_regular_file_is_not_waited_for(run: Run, home: Path) -> None:
+    os.mkfifo(home / "fifo")
+    for path in ("fifo", "/dev/zero"):
+        ran = run("key", "show", path)
+        assert ran.returncode == Exit.CONFIGURATION
+        assert_one_line(ran.stderr)
+        assert "not a regular file" in ran.stderr
+
+
 # ── rotation ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -330,6 +361,56 @@ def test_a_dry_run_changes_nothing(run: Run, okta: FakeOkta, billing: App, home:
     assert (home / "key.json").read_bytes() == before
     assert {request.method for request in okta.requests if "/api/v1/apps" in request.path} == {"GET"}
     assert len(billing.jwks["keys"]) == 1
+
+
+def without_key_setting(home: Path, *added: str) -> None:
+    path = home / "okta.yaml"
+    lines = [line for line in path.read_text("utf-8").splitlines() if "privateKey:" not in line]
+    path.write_text("\n".join([*lines, *(f"    {line}" for line in added)]) + "\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize("configured", [True, False], ids=["the configured file", "no key configured"])
+def test_a_named_key_file_is_not_rotated_where_the_kid_is_set_apart(
+    run: Run, billing: App, home: Path, configured: bool
+) -> None:
+    kid = PrivateKey.from_file(home / "key.json").kid
+    without_key_setting(home, f"kid: {kid}", *(["privateKey: ./key.json"] if configured else []))
+    for arguments in (("--dry-run",), ("--grace", "0")):
+        ran = run("key", "rotate", "--key", "key.json", *arguments)
+        assert ran.returncode == Exit.CONFIGURATION
+        assert_one_line(ran.stderr)
+        assert "kid is set apart" in ran.stderr
+    assert [key["kid"] for key in billing.jwks["keys"]] == [kid] == [PrivateKey.from_file(home / "key.json").kid]
+
+
+def test_a_key_file_of_this_folder_is_rotated_without_a_warning(run: Run, billing: App, home: Path) -> None:
+    other = new_key("ES256")
+    write_key(home / "other.json", other)
+    done(run("key", "add", "other.json"))
+    without_key_setting(home, "privateKey: other.json", "kid: whatever")  # that one's kid, and not key.json's
+    ran = run("key", "rotate", "--key", "key.json", "--grace", "0")
+    assert (done(ran) != "", ran.stderr) == (True, "")
+    assert PrivateKey.from_file(home / "key.json").kid in [key["kid"] for key in billing.jwks["keys"]]
+    assert PrivateKey.from_file(home / "other.json").kid == other.kid
+
+
+def test_the_default_key_file_is_rotated_where_no_setting_names_a_key(run: Run, billing: App, home: Path) -> None:
+    without_key_setting(home)
+    old = PrivateKey.from_file(home / "key.json").kid
+    (home / "key.json").rename(home / "okta-m2m-key.json")
+    ran = run("key", "rotate", "--grace", "0")
+    assert (f"{old} is gone" in done(ran), ran.stderr) == (True, "")
+
+
+@posix_only
+def test_a_rotation_goes_on_although_what_it_prints_has_no_room(
+    billing: App, admin: dict[str, str], home: Path
+) -> None:
+    old = PrivateKey.from_file(home / "key.json").kid
+    ran = into_full(home, "key", "rotate", "--grace", "0", **admin)
+    assert ran.returncode == Exit.CONFIGURATION
+    assert_one_line(ran.stderr)
+    assert one_key(billing, home) != old
 
 
 @posix_only
@@ -427,6 +508,73 @@ def test_an_app_of_that_name_is_shown_and_not_made_again(run: Run, okta: FakeOkt
     assert kept.returncode == Exit.CONFIGURATION
     assert "is for another app already" in kept.stderr
     assert len(okta.apps) == 1, "it was refused before anything was made"
+
+
+def service_gets_a_token(run: Run, **variables: str) -> None:
+    done(run("app", "grant", "okta.users.read", **variables))
+    assert done(run("token", "get", admin_signed_in=False, OKTA_CLIENT_SCOPES="okta.users.read", **variables))
+
+
+def test_the_settings_say_the_kid_where_the_key_file_does_not(run: Run, okta: FakeOkta, home: Path) -> None:
+    done(run("key", "new", "--alg", "ES256"))
+    done(run("app", "create", "--name", "billing", "--kid", "mine"))
+    service_gets_a_token(run)
+    # The app that is there has the key under that kid, whatever the file says.
+    (home / "okta.yaml").unlink()
+    done(run("app", "create", "--name", "billing"))
+    service_gets_a_token(run)
+    # A kid of an earlier key does not stay.
+    settings = (home / "okta.yaml").read_text("utf-8")
+    (home / "okta.yaml").write_text(settings.replace('kid: "mine"', "privateKeyId: old"), encoding="utf-8")
+    done(run("app", "create", "--name", "billing"))
+    assert 'privateKeyId: "mine"' in (home / "okta.yaml").read_text("utf-8")
+    service_gets_a_token(run)
+
+
+@pytest.mark.parametrize("env", [False, True], ids=["okta.yaml", "--env"])
+def test_a_pem_works_still_when_there_is_a_second_key(run: Run, okta: FakeOkta, home: Path, env: bool) -> None:
+    key = new_key("ES256")
+    write_key(home / "service.pem", key, form="pem")
+    printed = done(run("app", "create", "--name", "billing", "--key", "service.pem", *(["--env"] if env else [])))
+    lines = [line for line in printed.splitlines() if line.startswith("export ")]
+    variables = dict(shlex.split(line)[1].split("=", 1) for line in lines)
+    write_key(home / "second.json", new_key("ES256"))
+    ran = run("key", "add", "second.json", **variables)
+    assert (done(ran) != "", ran.stderr) == (True, "")
+    service_gets_a_token(run, **variables)
+
+
+def test_adding_a_key_says_where_its_kid_has_to_be_told(run: Run, billing: App, home: Path) -> None:
+    write_key(home / "second.pem", new_key("ES256"), form="pem")
+    write_key(home / "third.json", new_key("ES256"))
+    for arguments in (("second.pem",), ("third.json", "--kid", "3")):
+        ran = run("key", "add", *arguments)
+        kid = done(ran).split()[-1]
+        assert f"OKTA_CLIENT_KID to {kid}" in ran.stderr
+    assert kid == "3"
+
+
+def test_settings_that_cannot_be_written_are_refused_before_anything_is_made(
+    run: Run, okta: FakeOkta, home: Path, key_file: Path
+) -> None:
+    ran = run("app", "create", "--name", "billing", "--key", "key.json", "--write", "nowhere/okta.yaml")
+    assert ran.returncode == Exit.CONFIGURATION
+    assert_one_line(ran.stderr)
+    assert "nothing was made" in ran.stderr
+    assert okta.apps == {}
+
+
+@posix_only
+def test_a_line_that_is_changed_keeps_its_comment_and_a_symlink_stays_one(run: Run, billing: App, home: Path) -> None:
+    (home / "shared").mkdir()
+    (home / "okta.yaml").rename(home / "shared" / "settings.yaml")
+    (home / "okta.yaml").symlink_to(Path("shared") / "settings.yaml")
+    path = home / "shared" / "settings.yaml"
+    text = path.read_text("utf-8").replace("key.json", str(home / "key.json"))
+    path.write_text(text.replace('["okta.users.read"]', '["okta.users.read"]  # why: "#7" # 8'), encoding="utf-8")
+    done(run("app", "grant", "okta.groups.read"))
+    assert (home / "okta.yaml").is_symlink()
+    assert '    scopes: ["okta.users.read", "okta.groups.read"]  # why: "#7" # 8\n' in path.read_text("utf-8")
 
 
 def test_settings_are_printed_for_a_shell_instead(run: Run, okta: FakeOkta, home: Path, key_file: Path) -> None:
@@ -633,6 +781,111 @@ def test_what_goes_wrong_is_one_line_and_an_exit_code(
     assert (ran.returncode, ran.stdout) == (code, ""), last
     assert_one_line(last)
     assert said in last
+
+
+@pytest.mark.parametrize("from_file", [False, True], ids=["variable", "--token-file"])
+def test_where_the_folder_says_which_org_gets_the_token_that_is_told(
+    run: Run, okta: FakeOkta, billing: App, admin: dict[str, str], home: Path, from_file: bool
+) -> None:
+    (home / "token").write_text(okta.ssws, encoding="utf-8")
+    arguments = ("app", "list", *(["--token-file", "token"] if from_file else []))
+    token = {} if from_file else {"OKTA_CLIENT_TOKEN": okta.ssws}
+    told = run(*arguments, admin_signed_in=False, **token)
+    assert "billing" in done(told)
+    assert re.fullmatch(rf"The SSWS token of .* goes to {okta.url}, which .*okta\.yaml names\.\n", told.stderr)
+    assert okta.ssws not in told.stderr
+    token["OKTA_CLIENT_ORGURL"] = okta.url
+    assert run(*arguments, admin_signed_in=False, **token).stderr == ""
+
+
+def into_full(home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """The command with its output on a device that has no room."""
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    with open("/dev/full", "wb") as full:
+        return subprocess.run(
+            [*COMMAND, *arguments],
+            cwd=home,
+            env=environment(home, **variables),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+
+@pytest.mark.parametrize(
+    "arguments", [("key", "show", "key.json"), ("app", "list"), ("doctor",), ("token", "get", "--show"), ("--version",)]
+)
+def test_output_that_has_no_room_is_one_line(
+    billing: App, admin: dict[str, str], home: Path, arguments: tuple[str, ...]
+) -> None:
+    ran = into_full(home, *arguments, **admin)
+    assert ran.returncode == Exit.CONFIGURATION
+    assert_one_line(ran.stderr)
+    assert "output cannot be written (No space left on device)" in ran.stderr
+
+
+def test_a_name_that_the_encoding_cannot_hold_is_shown_all_the_same(run: Run, okta: FakeOkta) -> None:
+    okta.add_app(label="Błażej")
+    assert "B\\u0142a\\u017cej" in done(run("app", "list", PYTHONIOENCODING="cp1252"))
+
+
+@posix_only
+@pytest.mark.parametrize(
+    ("closed", "arguments", "code"),
+    [
+        ("2>&-", ("key", "new"), Exit.OK),
+        ("2>&-", ("key", "show", "gone"), Exit.CONFIGURATION),
+        ("2>/dev/full", ("key", "show", "gone"), Exit.CONFIGURATION),
+        (">&-", ("app", "list"), Exit.OK),
+        ("<&-", ("token", "introspect"), Exit.CONFIGURATION),
+        ("<&-", ("app", "list", "--token-file", "-"), Exit.CONFIGURATION),
+        ("</dev/binary", ("token", "introspect"), Exit.CONFIGURATION),
+        ("</dev/binary", ("app", "list", "--token-file", "-"), Exit.CONFIGURATION),
+    ],
+)
+@pytest.mark.parametrize("locale", [{}, {"LC_ALL": "C", "PYTHONIOENCODING": ""}], ids=["utf-8", "C"])
+def test_closed_and_binary_streams_are_answered(
+    billing: App,
+    admin: dict[str, str],
+    home: Path,
+    closed: str,
+    arguments: tuple[str, ...],
+    code: Exit,
+    locale: dict[str, str],
+) -> None:
+    if "/dev/full" in closed and not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    (home / "binary").write_bytes(bytes(range(128, 256)))
+    ran = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$@" {closed.replace("/dev/binary", "binary")}', "sh", *COMMAND, *arguments],
+        cwd=home,
+        env=environment(home, **{**admin, **locale}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == code, ran.stderr
+    if arguments == ("key", "new"):
+        assert json.loads(ran.stdout)["keys"]
+    elif code is not Exit.OK and not closed.startswith("2"):
+        assert_one_line(ran.stderr)
+        assert "stdin" in ran.stderr
+
+
+@posix_only
+@pytest.mark.parametrize("left", [{"interrupted": ": "}, {"typed": "\x04"}], ids=["Ctrl-C", "Ctrl-D"])
+@pytest.mark.parametrize("arguments", [("key", "show", "locked.pem"), ("app", "list")])
+def test_a_prompt_that_is_left_ends_as_an_interruption(
+    billing: App, home: Path, arguments: tuple[str, ...], left: dict[str, str]
+) -> None:
+    write_key(home / "locked.pem", new_key("ES256"), form="pem", password="correct horse")
+    shown = on_a_terminal(home, *arguments, **left)
+    assert shown.returncode == Exit.INTERRUPTED
+    assert shown.output.endswith("okta-m2m: interrupted\r\n")
 
 
 def test_a_rate_limit_is_waited_for_and_the_wait_is_shown(run: Run, okta: FakeOkta, billing: App) -> None:

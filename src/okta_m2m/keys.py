@@ -512,7 +512,10 @@ def _from_pem(text: str, password: str | bytes | None) -> PrivateKeyTypes:
     base64 = "".join(line for line in lines if ":" not in line)
     encrypted = bool(headers) or label == "ENCRYPTED PRIVATE KEY"
     if encrypted and not password:
-        raise InvalidKey("The key is encrypted, and no password was given. Give it as password=.")
+        raise InvalidKey(
+            "The key is encrypted, and no password was given. Give it as password=, or for the key of the settings as "
+            "OKTA_CLIENT_PRIVATEKEYPASSPHRASE."
+        )
     # "replace": an encoding error would hold the password, or the key.
     secret = password.encode("utf-8", "replace") if isinstance(password, str) else password
     pem = "\n".join([f"-----BEGIN {label}-----", *headers, "", "".join(base64.split()), f"-----END {label}-----", ""])

@@ -21,6 +21,10 @@ def main() -> NoReturn:
     try:
         with needs("cli", "The command okta-m2m"):
             from .app import app
+        # What the encoding cannot hold (a name in an org) is shown in ASCII, as on stderr.
+        reconfigure = getattr(sys.stdout, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
         app()
     except ExtraMissing as missing:
         complain(missing)

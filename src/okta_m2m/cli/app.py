@@ -1,7 +1,7 @@
 """The commands, and the one door through which all of them leave.
 
-Invariant: a failure that is an answer (an :class:`~okta_m2m.errors.OktaM2MError`, a missing extra, a closed pipe, Ctrl-C)
-becomes one line on stderr at most, and an exit code; only a fault of this program gets past here.
+Invariant: a failure that is an answer (an :class:`~okta_m2m.errors.OktaM2MError`, a missing extra, a closed pipe, a full
+disk, Ctrl-C) becomes one line on stderr at most, and an exit code; only a fault of this program gets past here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from . import apps, cache, keys, tokens
 from .assertion import assertion
 from .demo import demo
 from .doctor import doctor
-from .exits import Exit, ExtraMissing, complain, exit_for, nobody_reads, reader_gone
+from .exits import Exit, ExtraMissing, complain, exit_for, nobody_reads, reader_gone, unwritable
 
 __all__ = ["app"]
 
@@ -34,17 +34,20 @@ def _one_door() -> Iterator[None]:
     except ExtraMissing as missing:
         complain(missing)
         raise typer.Exit(Exit.EXTRA_MISSING) from None
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):  # Abort: Ctrl-C or Ctrl-D at a prompt
         complain("interrupted")
         raise typer.Exit(Exit.INTERRUPTED) from None
     except OSError as error:
         if error.filename is not None:  # a disk that is full, a folder that may not be written
             complain(f"{error.filename}: {error.strerror}. Check that it is there, and that this user may use it.")
             raise typer.Exit(Exit.CONFIGURATION) from None
-        if not reader_gone(error):
+        if not (reader_gone(error) or unwritable(error)):
             raise
         nobody_reads()
-        raise typer.Exit(Exit.READER_GONE) from None
+        if reader_gone(error):
+            raise typer.Exit(Exit.READER_GONE) from None
+        complain(f"The output cannot be written ({error.strerror}). Look for room on the disk, or send it elsewhere.")
+        raise typer.Exit(Exit.CONFIGURATION) from None
 
 
 class _Commands(TyperGroup):

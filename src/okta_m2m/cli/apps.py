@@ -6,6 +6,8 @@ Invariant: what is there already is shown and left as it is; nothing is made twi
 from __future__ import annotations
 
 import json
+import os
+import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,8 +17,8 @@ import typer
 
 from ..errors import ConfigurationError
 from .exits import Exit, complain
-from .okta_yaml import change_scopes, client_in, put
-from .secrets import KeyFile, Kid, PassphraseFile, configured_key_file, load_key
+from .okta_yaml import change_scopes, put, setting_in
+from .secrets import KeyFile, Kid, PassphraseFile, configured_key_file, configured_path, load_key, own_kid
 from .sign_in import AppName, As, MaxWait, TokenFile, ViaName, checked_via, client_settings, meant_app, signed_in
 from .terminal import Output, columns, note
 
@@ -76,14 +78,18 @@ def create(
             )
             raise typer.Exit(Exit.FAILED)
         shown = str(path) if path is not None else "PATH-OF-THE-KEY"
+        kid_apart = {} if key is None else _kid_apart(None if env else write, key, path, made.app)
         if env:
             for line in environment_lines(api.org_url, made.app.client_id, shown, []):
                 if not line.startswith("export OKTA_CLIENT_SCOPES="):
                     typer.echo(line)
+            for registered in kid_apart.values():
+                typer.echo(f"export OKTA_CLIENT_KID={shlex.quote(registered)}")
             return
         values = {"orgUrl": api.org_url, "authorizationMode": "PrivateKey", "clientId": made.app.client_id}
         if path is not None:
             values["privateKey"] = _from(write, path)
+        values |= kid_apart
         put(write, values)
         note(f"{write} has its settings" + ("." if key is not None else "; put privateKey: into it yourself."))
 
@@ -235,21 +241,17 @@ def _keys_for(
     key = load_key(key_file, kid=kid, passphrase_file=passphrase_file)
     # A PEM has no kid; registered with its thumbprint, it can be converted and rotated later.
     document: dict[str, Any] = {**key.with_kid(key.kid or key.thumbprint()).jwks()}
-    return key, key_file or configured_key_file() or _configured_path(), document
+    return key, key_file or configured_key_file() or configured_path(), document
 
 
-def _configured_path() -> Path | None:
-    from ..settings import named
-
-    found = named("privateKey", "jwk")
-    if found is None or not isinstance(found.value, str):
-        return None
-    base = Path() if found.place.startswith("environment") else Path(found.place).parent
-    try:
-        path = base / Path(found.value).expanduser()
-        return path if path.is_file() else None  # else it is the key's text
-    except (OSError, ValueError):
-        return None
+def _kid_apart(write: Path | None, key: PrivateKey, path: Path | None, app: App) -> dict[str, str]:
+    """The setting of the ``kid``, where the key does not bring along the one under which Okta has it."""
+    registered = next((one.kid for one in app.keys if one.thumbprint == key.thumbprint()), None)
+    if registered is None:
+        return {}
+    names = ("kid", "privateKeyId", "keyId")
+    present = None if write is None else next((name for name in names if setting_in(write, name)), None)
+    return {} if present is None and registered == own_kid(path) else {present or "kid": registered}
 
 
 def _public_document(path: Path) -> dict[str, Any]:
@@ -266,10 +268,19 @@ def _public_document(path: Path) -> dict[str, Any]:
 
 
 def _check_room(api: ManagementApi, path: Path, name: str, via: Via) -> None:
-    """Refuses, before anything is made, a settings file that is for another app."""
+    """Refuses, before anything is made, a settings file that is for another app, or that cannot be written."""
+    from ..key_files import check_replaceable
     from ..provisioning import NotFound, find_app
 
-    present = client_in(path)
+    real = Path(os.path.realpath(path))
+    if not os.access(real.parent, os.W_OK):
+        raise ConfigurationError(
+            f"{path} cannot be written, so nothing was made. Check that its folder is there, and that you may write to it; "
+            "or have export lines printed (--env)."
+        )
+    if real.exists():
+        check_replaceable(real)
+    present = setting_in(path, "clientId")
     if present is None:
         return
     try:

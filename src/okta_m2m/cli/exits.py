@@ -5,12 +5,13 @@ Invariant: this is the only place that knows the numbers; ``docs/cli.md`` has th
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from enum import IntEnum
-from typing import Final
+from typing import Final, TextIO
 
 from ..errors import (
     ConfigurationError,
@@ -21,7 +22,7 @@ from ..errors import (
     TokenRefused,
 )
 
-__all__ = ["Exit", "ExtraMissing", "complain", "exit_for", "needs", "nobody_reads", "reader_gone"]
+__all__ = ["Exit", "ExtraMissing", "complain", "exit_for", "needs", "nobody_reads", "reader_gone", "say", "unwritable"]
 
 
 class Exit(IntEnum):
@@ -37,7 +38,7 @@ class Exit(IntEnum):
         ),
     )
     USAGE = 2, "an option or a command that does not exist, or a value that does not fit"
-    CONFIGURATION = 3, "a setting or a key is missing or cannot work; nothing was sent"
+    CONFIGURATION = 3, "a setting or a key is missing or cannot work, or a file or the output cannot be written"
     REFUSED = 4, "Okta refused; asking again unchanged would not help"
     RATE_LIMITED = 5, "Okta's rate limit asks for a longer wait than the command may wait; try again later"
     UNREACHABLE = 6, "no usable answer in time: network, proxy, TLS, an error of the server"
@@ -115,8 +116,18 @@ def needs(extra: str, what: str) -> Iterator[None]:
 
 
 def complain(what: object) -> None:
-    """One line on stderr."""
-    print("okta-m2m:", " ".join(str(what).split()), file=sys.stderr)
+    """One line on stderr for a failure."""
+    say(f"okta-m2m: {' '.join(str(what).split())}")
+
+
+def say(line: str) -> None:
+    """A line on stderr, if that takes one: where it does not, the exit code has to do."""
+    if sys.stderr is None:  # closed; print would take stdout for it
+        return
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        nobody_reads(sys.stderr)
 
 
 def reader_gone(error: OSError) -> bool:
@@ -124,9 +135,14 @@ def reader_gone(error: OSError) -> bool:
     return isinstance(error, BrokenPipeError) or (sys.platform == "win32" and error.errno == 22)
 
 
-def nobody_reads() -> None:
-    """Sends what is still in stdout's buffer nowhere, or Python would complain of it at exit."""
+def unwritable(error: OSError) -> bool:
+    """Whether what was written had no room or went to a device that failed: a redirection to a disk that is full."""
+    return error.errno in (errno.ENOSPC, errno.EIO, getattr(errno, "EDQUOT", None))
+
+
+def nobody_reads(stream: TextIO | None = None) -> None:
+    """Sends what is still in the buffer of a stream (stdout) nowhere, or Python would complain of it at exit."""
     with suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, (stream or sys.stdout).fileno())
         os.close(nowhere)

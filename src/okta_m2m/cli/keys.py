@@ -16,7 +16,7 @@ import typer
 
 from ..errors import ConfigurationError
 from .rotate import rotate
-from .secrets import DEFAULT_KEY, Kid, PassphraseFile, load_key, passphrase
+from .secrets import DEFAULT_KEY, Kid, PassphraseFile, configured_key_file, load_key, own_kid, passphrase
 from .sign_in import AppName, As, MaxWait, TokenFile, meant_app, signed_in
 from .terminal import columns, note
 
@@ -144,7 +144,13 @@ def add(
         from ..provisioning import add_key
 
         key = key.with_kid(key.kid or key.thumbprint())
-        _print_key(add_key(api, meant_app(api, app_name).id, key.jwks()["keys"][0]))
+        added = add_key(api, meant_app(api, app_name).id, key.jwks()["keys"][0])
+    _print_key(added)
+    if added.kid is not None and added.kid != own_kid(file or configured_key_file()):
+        note(
+            f"The key itself does not say that kid. Whoever signs with it sets OKTA_CLIENT_KID to {added.kid} (kid: in "
+            "okta.yaml), or uses a file that says it: okta-m2m key convert"
+        )
 
 
 @app.command("list")

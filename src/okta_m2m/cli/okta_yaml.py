@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from ..errors import ConfigurationError
 from ..key_files import replace_file, write_new_file
 from ..settings import _parsed, _text_of
 
-__all__ = ["change_scopes", "client_in", "put"]
+__all__ = ["change_scopes", "put", "setting_in"]
 
 _CLIENT_LINE = re.compile(r"^( +)client:[ \t]*$", re.MULTILINE)
 
@@ -51,11 +52,11 @@ def put(path: Path, values: Mapping[str, object]) -> None:
             if before is None:
                 added += f"\n{line}"
             else:
-                new = new[: before.start()] + line + new[before.end() :]
+                new = new[: before.start()] + line + _comment(path, before[0]) + new[before.end() :]
         new = new[: section.end()] + added + new[section.end() :]
         try:
             if _parsed(path, new) == wanted:
-                replace_file(path, new.encode())
+                replace_file(Path(os.path.realpath(path)), new.encode())  # a symlink stays one
                 return
         except ConfigurationError:
             pass  # said below, with what to write
@@ -65,10 +66,21 @@ def put(path: Path, values: Mapping[str, object]) -> None:
     )
 
 
-def client_in(path: Path) -> str | None:
-    """The client id that a file names already."""
+def _comment(path: Path, line: str) -> str:
+    """What a line ends with and YAML passes over."""
+    for found in re.finditer(r"[ \t]+#.*$", line):
+        try:
+            if _parsed(path, line[: found.start()]) == _parsed(path, line):
+                return found[0]
+        except ConfigurationError:
+            pass  # within quotes
+    return ""
+
+
+def setting_in(path: Path, name: str) -> str | None:
+    """What a file names already beneath ``okta.client``."""
     text = _text_of(path)
-    found = _client(_parsed(path, text)).get("clientId") if text is not None else None
+    found = _client(_parsed(path, text)).get(name) if text is not None else None
     return None if found is None else str(found)
 
 

@@ -1,11 +1,14 @@
 """``okta-m2m key rotate``: the steps as they are done, and where it stands if it is broken off.
 
-Invariant: that nobody reads what is printed does not break a rotation off; Ctrl-C does, and the next run goes on from there.
+Invariant: that nobody reads what is printed, or that it cannot be written, does not break a rotation off; Ctrl-C does, and
+the next run goes on from there.
 """
 
 from __future__ import annotations
 
+import os
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -15,10 +18,10 @@ from rich.text import Text
 
 from ..keys import PrivateKey
 from ..service_app import ServiceApp
-from ..settings import read_settings
-from .exits import Exit, complain, needs, nobody_reads, reader_gone
-from .secrets import KeyFile
-from .sign_in import AppName, As, MaxWait, TokenFile, meant_app, signed_in
+from ..settings import Settings, named, read_settings
+from .exits import Exit, complain, needs, reader_gone, unwritable
+from .secrets import KeyFile, configured_key_file, configured_path
+from .sign_in import AppName, As, MaxWait, TokenFile, configured_org, meant_app, signed_in
 from .terminal import Output, marks_for
 
 if TYPE_CHECKING:
@@ -55,10 +58,8 @@ def rotate(
     Broken off at any moment, it goes on from there when it is run again. On any failure the old key stays in force.
     """
     with needs("cli", "okta-m2m key rotate"):
-        from ..rotation import Rotation, rotatable_key_file
-    named: dict[str, Any] = {} if key_file is None else {"key": PrivateKey.from_file(key_file)}
-    settings = read_settings(**named)
-    file = key_file or rotatable_key_file(settings)
+        from ..rotation import Rotation
+    settings, file = _settings_for(key_file or configured_key_file())
 
     def service(key: Any) -> ServiceApp:
         return ServiceApp(**{**settings.arguments(), "key": key})
@@ -81,6 +82,33 @@ def rotate(
             _abandoned(rotation)
         else:
             _rotated(rotation, view)
+
+
+def _settings_for(file: Path | None) -> tuple[Settings, Path]:
+    """The settings with which running processes use the key file, and the file; by default the configured one.
+
+    Refuses a file from which they do not take the ``kid``.
+    """
+    from ..rotation import rotatable_key_file
+
+    configured = named("privateKey", "jwk")
+    if file is None or (configured is not None and _same(file, configured_path())):
+        settings = read_settings()
+        found = rotatable_key_file(settings)
+        return settings, file or found
+    key = PrivateKey.from_file(file)
+    # That a key from elsewhere signs for the org of this folder is worth a warning; one of this folder is none.
+    here = Path(os.path.realpath(file)).is_relative_to(os.path.realpath(Path.cwd()))
+    org_url = configured_org() if here else None
+    if configured is not None:  # a kid that is set belongs to that key
+        return read_settings(org_url=org_url, key=key), file
+    settings = read_settings(org_url=org_url, environ={**os.environ, "OKTA_CLIENT_PRIVATEKEY": str(file)})
+    rotatable_key_file(settings)
+    return settings, file
+
+
+def _same(file: Path, other: Path | None) -> bool:
+    return other is not None and os.path.realpath(file) == os.path.realpath(other)
 
 
 def _planned(rotation: Rotation) -> None:
@@ -125,7 +153,7 @@ class _View:
         self._output = Output()
         self._marks = marks_for(self._output)
         self._live: Live | None = None
-        self._gone = False
+        self._lost: OSError | None = None
 
     def __enter__(self) -> None:
         if self._output.moves:
@@ -145,9 +173,8 @@ class _View:
     def end(self, rotated: Rotated) -> None:
         text = f"{rotated.new_kid} is in force; {rotated.old_kid} is gone."
         self._print([Text(), Text(text, "bold")], under_way=False)
-        if self._gone:
-            nobody_reads()
-            raise typer.Exit(Exit.READER_GONE)
+        if self._lost is not None:
+            raise self._lost
 
     def _lines(self, progress: Progress) -> list[Text]:
         if progress.state == "begun":
@@ -156,7 +183,7 @@ class _View:
         return [line.append(progress.detail, "not bold default")]
 
     def _print(self, lines: list[Text], *, under_way: bool) -> None:
-        if self._gone:
+        if self._lost is not None:
             return
         try:
             if self._live is not None:
@@ -165,6 +192,6 @@ class _View:
                 for line in lines:
                     self._output.print(line, soft_wrap=True)
         except OSError as error:
-            if not reader_gone(error):
+            if not (reader_gone(error) or unwritable(error)):
                 raise
-            self._gone = True
+            self._lost = error

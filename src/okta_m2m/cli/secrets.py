@@ -5,14 +5,14 @@ Invariant: none of them is ever an argument, because other users of a machine ca
 
 from __future__ import annotations
 
-import os
+import stat
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, InvalidKey
 from ..keys import PrivateKey
 from ..settings import Settings, named, read_settings
 from .terminal import stdin_is_terminal
@@ -25,7 +25,9 @@ __all__ = [
     "app_settings",
     "asked",
     "configured_key_file",
+    "configured_path",
     "load_key",
+    "own_kid",
     "passphrase",
 ]
 
@@ -58,16 +60,20 @@ def asked(prompt: str, *, twice: bool = False) -> str:
 
 def secret_file(path: Path, what: str) -> str:
     """The one line of a file that holds a secret; ``-`` is stdin."""
+    place = "stdin" if str(path) == "-" else str(path)
     try:
-        if str(path) == "-":
+        if place == "stdin":
+            if sys.stdin is None:
+                raise ConfigurationError(f"The {what} is to come from stdin, and that is closed. Name a file instead.")
             text = sys.stdin.read(LARGEST)
+            text.encode()  # where the locale is C, Python lets through what is no text
         else:
             with path.open(encoding="utf-8") as file:
                 text = file.read(LARGEST)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise ConfigurationError(
-            f"The file of the {what}, {path}, cannot be read ({reason}). Check the path, and that you may read it."
+            f"The {what} cannot be read from {place} ({reason}). Check what is there, and that you may read it."
         ) from None
     return text.rstrip("\r\n")
 
@@ -76,15 +82,42 @@ def passphrase(file: Path | None, *, new: bool = False) -> str | None:
     """The passphrase of an encrypted PEM; ``new`` asks twice. ``None`` where there is none and nobody to ask."""
     if file is not None:
         return secret_file(file, "passphrase")
-    found = os.environ.get("OKTA_CLIENT_PRIVATEKEYPASSPHRASE")
-    if found:
-        return found
+    found = named("privateKeyPassphrase")
+    if found is not None and found.place.startswith("environment"):  # that of an okta.yaml is its own key's
+        return str(found.value)
     return asked("Passphrase of the key", twice=new) if stdin_is_terminal() else None
 
 
 def configured_key_file() -> Path | None:
     """The key file to use where none is named: :data:`DEFAULT_KEY` if it is there and no setting names a key."""
     return DEFAULT_KEY if named("privateKey", "jwk") is None and DEFAULT_KEY.exists() else None
+
+
+def configured_path() -> Path | None:
+    """The file that the setting of the key names, if it is one and is there."""
+    found = named("privateKey", "jwk")
+    if found is None or not isinstance(found.value, str):
+        return None
+    base = Path() if found.place.startswith("environment") else Path(found.place).parent
+    try:
+        path = base / Path(found.value).expanduser()
+        return path if path.is_file() else None  # else it is the key's text
+    except (OSError, ValueError):
+        return None
+
+
+def own_kid(path: Path | None) -> str | None:
+    """The ``kid`` that whoever reads the key signs with, where no setting names one apart from the file: that of a JWK
+    file. Without a file, that of the configured key."""
+    if path is None:
+        return load_key(None).kid
+    from ..key_files import read_jwk_file
+
+    try:
+        kid = read_jwk_file(path).get("kid")
+    except InvalidKey:
+        return None
+    return kid if isinstance(kid, str) else None
 
 
 def load_key(path: Path | None, *, kid: str | None = None, passphrase_file: Path | None = None) -> PrivateKey:
@@ -101,7 +134,13 @@ def load_key(path: Path | None, *, kid: str | None = None, passphrase_file: Path
             raise ConfigurationError("The configured key is no file and no text. Name its file.")
         key = found.snapshot()
         return key if kid is None else key.with_kid(kid)
-    password = passphrase(passphrase_file) if passphrase_file is not None or _encrypted(path) else None
+    encrypted = _encrypted(path)
+    password = passphrase(passphrase_file) if passphrase_file is not None or encrypted else None
+    if encrypted and not password:
+        raise ConfigurationError(
+            f"{path} is encrypted, and there is no passphrase. Put it into a file (--passphrase-file), or into "
+            "OKTA_CLIENT_PRIVATEKEYPASSPHRASE."
+        )
     return PrivateKey.from_file(path, password=password, kid=kid).snapshot()
 
 
@@ -114,6 +153,9 @@ def app_settings() -> tuple[Settings, Any]:
 
 def _encrypted(path: Path) -> bool:
     try:
-        return b"ENCRYPTED" in path.read_bytes()[:500]
+        if not stat.S_ISREG(path.stat().st_mode):
+            return False  # a FIFO would never end; whoever reads it next says what is wrong
+        with path.open("rb") as file:
+            return b"ENCRYPTED" in file.read(500)
     except OSError:
-        return False  # whoever reads it next says what is wrong
+        return False

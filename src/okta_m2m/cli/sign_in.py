@@ -32,6 +32,7 @@ __all__ = [
     "ViaName",
     "checked_via",
     "client_settings",
+    "configured_org",
     "meant_app",
     "org_url",
     "signed_in",
@@ -77,10 +78,11 @@ _OTHERS: Final[dict[str, Any]] = {"client_id": "any", "scopes": ["okta.users.rea
 def org_url() -> str:
     """The org of the settings in effect, whatever else they lack."""
     # The place that names the org is looked at in signed_in: what is at stake there is the SSWS token, not a key.
-    return read_settings(org_url=_configured_org(), key=StandIn(), **_OTHERS).org_url
+    return read_settings(org_url=configured_org(), key=StandIn(), **_OTHERS).org_url
 
 
-def _configured_org() -> Any:
+def configured_org() -> Any:
+    """The org of the settings in effect as it stands there, unchecked."""
     found = named("orgUrl", "oktaDomain")
     return None if found is None else found.value
 
@@ -131,11 +133,14 @@ def _app_of(folder: Path, max_wait: float) -> ServiceApp:
 def _api_token(url: str, token_file: Path | None) -> ApiToken:
     from ..management import ApiToken
 
+    org = named("orgUrl", "oktaDomain")
     if token_file is not None:
-        return ApiToken(secret_file(token_file, "SSWS token"))
+        token = ApiToken(secret_file(token_file, "SSWS token"))
+        if org is not None and org.here:
+            note(f"The SSWS token of {token_file} goes to {url}, which {org.place} names.")
+        return token
     found = named("token")
     if found is not None:
-        org = named("orgUrl", "oktaDomain")
         if org is not None and org.here and not found.here:
             note(f"The SSWS token of the {found.place} goes to {url}, which {org.place} names.")
         return ApiToken(str(found.value))

@@ -10,12 +10,13 @@ import stat
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from rich.console import Console
 from rich.text import Text
+
+from .exits import say
 
 __all__ = [
     "Glyphs",
@@ -68,8 +69,7 @@ def stdin_is_terminal() -> bool:
 
 def note(what: str) -> None:
     """A line on stderr that is no failure: what was written where, what is waited for."""
-    with suppress(OSError):  # nobody reads it: nothing is lost
-        print(what, file=sys.stderr, flush=True)
+    say(what)
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -7,7 +7,6 @@ revoked comes from stdin, a file or a prompt.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -124,12 +123,7 @@ def introspect(
 
 
 def _given(file: Path | None) -> str:
-    if file is not None:
-        token = secret_file(file, "token")
-    elif stdin_is_terminal():
-        token = asked("Token")
-    else:
-        token = sys.stdin.read(100_000)
+    token = asked("Token") if file is None and stdin_is_terminal() else secret_file(file or Path("-"), "token")
     if not token.strip():
         raise ConfigurationError("The token is empty. Give it on stdin, in a file (--from), or at the prompt.")
     return token.strip()
