@@ -315,6 +315,16 @@ def test_a_call_that_fails_otherwise(okta: FakeOkta, rows: Rows, fault: dict[str
     assert (found.state, found.kind) == ("fail", kind)
 
 
+def test_no_credentials_of_a_netrc_go_along(
+    okta: FakeOkta, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("default login ada password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert rows(call="/api/v1/users")["API call"].state == "ok"
+    assert any("well-known" in request.path for request in okta.requests)
+    assert not [value for request in okta.requests for _, value in request.headers if value.startswith("Basic ")]
+
+
 def test_no_row_shows_a_secret(okta: FakeOkta, rows: Rows, environ: dict[str, str]) -> None:
     found = rows(call="/api/v1/users")
     text = repr(list(found.values()))

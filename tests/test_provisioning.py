@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import pickle
+import re
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +16,15 @@ from typing import Any
 import pytest
 import requests
 
-from okta_m2m import ConfigurationError, InvalidClient, InvalidKey, PrivateKey, ServiceApp, TokenRefused
+from okta_m2m import (
+    ConfigurationError,
+    InvalidClient,
+    InvalidKey,
+    PrivateKey,
+    ServiceApp,
+    TokenRefused,
+    TokenUnreachable,
+)
 from okta_m2m.introspection import client_assertion, endpoint_url, introspect_token, revoke_token
 from okta_m2m.key_files import convert_key, key_text, new_key, write_key
 from okta_m2m.provisioning import (
@@ -266,6 +276,19 @@ def test_keys_come_and_go(okta: FakeOkta, api: ManagementApi, key: PrivateKey) -
         delete_key(api, app.id, added.id)
 
 
+def test_a_key_that_is_inactive_is_missing_and_one_for_encryption_is_none_of_ours(
+    okta: FakeOkta, api: ManagementApi, key: PrivateKey
+) -> None:
+    other = new_key("ES256")
+    app = create_app(api, "billing", jwks={"keys": [key.jwks()["keys"][0], other.jwks()["keys"][0]]}).app
+    deactivate_key(api, app.id, str(key.kid))
+    assert create_app(api, "billing", jwks=key.jwks()).keys_missing == (key.kid,)
+    path = f"/api/v1/apps/{app.id}/credentials/jwks"
+    as_told = requests.get(okta.url + path, headers={"Authorization": f"SSWS {okta.ssws}"}, timeout=10).json()
+    okta.next(on=path, body=[*as_told, {**as_told[0], "kid": "encrypts", "use": "enc"}])
+    assert [found.kid for found in list_keys(api, app.id)] == [key.kid, other.kid]
+
+
 def test_a_list_of_keys_in_either_of_oktas_shapes_is_read(okta: FakeOkta, api: ManagementApi, key: PrivateKey) -> None:
     app = create_app(api, "billing", jwks=key.jwks()).app
     path = f"/api/v1/apps/{app.id}/credentials/jwks"
@@ -298,6 +321,14 @@ def test_scopes_are_granted_one_by_one_and_what_is_granted_stays(
     gone = revoke_scopes(api, app.id, ["okta.logs.read", "okta.apps.read"])
     assert [result.outcome for result in gone] == ["revoked", "absent"]
     assert okta.apps[app.client_id].scopes == ["okta.users.read", "okta.groups.read"]
+
+
+def test_a_grant_that_is_not_in_force_is_made_anew(okta: FakeOkta, api: ManagementApi, key: PrivateKey) -> None:
+    app = create_app(api, "billing", jwks=key.jwks()).app
+    path = f"/api/v1/apps/{app.id}/grants"
+    okta.next(on=path, body=[{"id": "oag1", "scopeId": "okta.users.read", "status": "REVOKED"}])
+    assert [result.outcome for result in grant_scopes(api, app.id, ["okta.users.read"])] == ["granted"]
+    assert okta.apps[app.client_id].scopes == ["okta.users.read"]
 
 
 def test_what_was_granted_before_a_failure_stays_granted(okta: FakeOkta, api: ManagementApi, key: PrivateKey) -> None:
@@ -446,6 +477,29 @@ def test_answers_that_are_not_what_they_should_be(
         list(list_apps(api))
 
 
+@pytest.fixture
+def stranger() -> Iterator[FakeOkta]:
+    """Another host, to which nothing may go."""
+    with FakeOkta() as running:
+        yield running
+        assert running.requests == []
+
+
+def test_a_next_page_elsewhere_is_not_asked_for(okta: FakeOkta, api: ManagementApi, stranger: FakeOkta) -> None:
+    okta.next(on="/api/v1/apps", headers=[("link", f'<{stranger.url}/api/v1/apps>; rel="next"')])
+    with pytest.raises(ProvisioningError, match="not where it can go on"):
+        list(list_apps(api))
+
+
+def test_pages_that_go_round_in_a_circle_end(okta: FakeOkta, api: ManagementApi) -> None:
+    pages = [f'<{okta.url}/api/v1/apps?after={number % 2}>; rel="next"' for number in range(9)]
+    for page in pages:
+        okta.next(on="/api/v1/apps", headers=[("link", page)])
+    with pytest.raises(ProvisioningError, match="not where it can go on"):
+        list(list_apps(api))
+    assert len(okta.requests) == 3
+
+
 def test_an_org_that_is_not_there(okta: FakeOkta) -> None:
     okta.stop()
     with (
@@ -506,6 +560,30 @@ def test_an_encrypted_pem_needs_its_password(tmp_path: Path, key: PrivateKey) ->
         key_text(key, password="open sesame")
 
 
+@pytest.mark.parametrize(
+    ("trouble", "raised"),
+    [(OSError(errno.ENOSPC, "No space left on device"), ConfigurationError), (KeyboardInterrupt(), KeyboardInterrupt)],
+    ids=["a full disk", "Ctrl-C"],
+)
+def test_a_key_that_cannot_be_written_whole_is_not_there(
+    tmp_path: Path,
+    key: PrivateKey,
+    monkeypatch: pytest.MonkeyPatch,
+    trouble: BaseException,
+    raised: type[BaseException],
+) -> None:
+    def failing(descriptor: int) -> None:
+        raise trouble
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", failing)
+        with pytest.raises(raised) as caught:
+            write_key(tmp_path / "key.json", key)
+    if raised is ConfigurationError:
+        assert re.search(r"key\.json cannot be written whole \(No space left on device\)", str(caught.value))
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_pem_becomes_a_jwk_file_with_its_kid(tmp_path: Path, key: PrivateKey) -> None:
     write_key(tmp_path / "key.pem", key, form="pem")
     convert_key(tmp_path / "key.pem", tmp_path / "key.json", kid="first")
@@ -562,6 +640,22 @@ def test_introspection_goes_by_oktas_clock(okta: FakeOkta, key: PrivateKey) -> N
     app = okta.add_app(key)
     okta.skew(minutes=-20)
     assert not introspect_token(okta.url, app.client_id, key, "unknown").active
+
+
+def test_the_assertion_is_the_only_sign_in_and_follows_no_redirect(
+    okta: FakeOkta, key: PrivateKey, stranger: FakeOkta, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("default login ada password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    app = okta.add_app(key)
+    introspect_token(okta.url, app.client_id, key, "unknown")
+    revoke_token(okta.url, app.client_id, key, "unknown")
+    assert len(okta.requests) == 2
+    for request in okta.requests:
+        assert "authorization" not in [name.lower() for name, _ in request.headers]
+    okta.next(307, on="/oauth2/v1/introspect", headers={"Location": f"{stranger.url}/oauth2/v1/introspect"})
+    with pytest.raises(TokenUnreachable, match="HTTP 307"):
+        introspect_token(okta.url, app.client_id, key, "unknown")
 
 
 def test_introspection_says_what_went_wrong(okta: FakeOkta, key: PrivateKey) -> None:
