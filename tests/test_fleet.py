@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -288,13 +289,15 @@ def test_of_two_savers_the_older_token_is_never_left_behind(
     okta: FakeOkta, own_server: RedisServer, admin: redis.Redis, member: Callable[..., Member]
 ) -> None:
     okta.require_dpop_nonce = False
-    okta.next(delay=3, token={"expires_in": 3000})  # older by more than the second to which ``Date`` is cut
+    okta.next(delay=4)
     slow, quick = member(RedisStore(own_server.url)), member(RedisStore(own_server.url))
     asking = threading.Thread(target=slow.call)
     asking.start()
     eventually(lambda: okta.token_requests == 1, "it is asking for a token")
     admin.flushall()  # its claim is gone, and will be there again
+    time.sleep(1.5)  # later by more than the second to which ``Date`` is cut
     newer = quick.call()
+    assert asking.is_alive()
     asking.join()
     assert okta.tokens_minted == 2
     assert member(RedisStore(own_server.url)).call() == newer
