@@ -107,8 +107,7 @@ def test_what_an_event_hook_signs_for_another_host_is_not_replaced_by_our_token(
         auth=okta_m2m.httpx.OktaAuth(app), follow_redirects=True, event_hooks={"request": [sign]}
     ) as client:
         assert client.get(led_away).status_code == 401
-    assert set(credentials(elsewhere.requests)) <= {"Bearer of-their-own"}
-    assert len(elsewhere.requests) == 1
+    assert credentials(elsewhere.requests) == ["Bearer of-their-own"]
 
 
 def test_what_an_event_hook_signs_for_the_org_is_not_replaced_by_our_token(okta: FakeOkta, app: ServiceApp) -> None:
@@ -117,8 +116,7 @@ def test_what_an_event_hook_signs_for_the_org_is_not_replaced_by_our_token(okta:
 
     with httpx.Client(auth=okta_m2m.httpx.OktaAuth(app), event_hooks={"request": [sign]}) as client:
         assert client.get(okta.url + USERS).status_code == 401
-    sent = [request.header("authorization") for request in okta.requests if request.path == USERS]
-    assert sent == ["Bearer of-their-own"]
+    assert credentials([request for request in okta.requests if request.path == USERS]) == ["Bearer of-their-own"]
 
 
 # ── on a request that is sent again much later ───────────────────────────────────────────────────────────────────────

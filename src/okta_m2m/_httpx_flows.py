@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Set
 from contextlib import nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeAlias, TypeVar
@@ -547,13 +547,17 @@ class _Proofs:
         if not event.endswith("send_request_headers.started"):
             return None
         sending = info["request"]
-        proof = next((value.decode("latin-1") for name, value in sending.headers if name.lower() == b"dpop"), None)
+        sent = {name.lower(): value.decode("latin-1") for name, value in sending.headers if name.lower() in OURS}
+        proof, authorization = sent.get(b"dpop"), sent.get(b"authorization")
         if proof is None:
             return None
         method, url = sending.method.decode("ascii"), _url_of(sending.url)
-        bound = any(name.lower() == b"authorization" for name, _ in sending.headers)
-        if not bound or origin_of(url) != self._origin or not self._app.origins.allow(url):
-            _strip(sending)
+        if authorization is None or self._app.leaves_alone(url, authorization):
+            if proof == self._request.headers.get("DPoP"):  # an event hook signs this call, and our proof is left over
+                _strip(sending, {b"dpop"})
+            return None
+        if origin_of(url) != self._origin or not self._app.origins.allow(url):
+            _strip(sending, OURS)
             return None
         known = (self._request.method, str(self._request.url))
         if (method, url) == known and proof != self._used and proof == self._request.headers.get("DPoP"):
@@ -563,12 +567,12 @@ class _Proofs:
 
     @staticmethod
     def put(sending: Any, headers: dict[str, str]) -> None:
-        _strip(sending)
+        _strip(sending, OURS)
         sending.headers.extend((name.encode("ascii"), value.encode("ascii")) for name, value in headers.items())
 
 
-def _strip(sending: Any) -> None:
-    sending.headers[:] = [field for field in sending.headers if field[0].lower() not in (b"dpop", b"authorization")]
+def _strip(sending: Any, names: Set[bytes]) -> None:
+    sending.headers[:] = [field for field in sending.headers if field[0].lower() not in names]
 
 
 def _url_of(url: Any) -> str:
