@@ -58,7 +58,7 @@ class DocsUrllib3Client(BlockingClient):
         return self._answer(url, response, response.data)
 
     def stream(self, url: str, begun: Callable[[bytes], object]) -> Answer:
-        response = self.auth.request("GET", url, timeout=PATIENCE)
+        response = self.auth.request("GET", url, timeout=PATIENCE, preload_content=False)
         parts = response.stream()
         begun(first := next(parts))
         return self._answer(url, response, first + b"".join(parts))
