@@ -383,13 +383,23 @@ def test_a_named_key_file_is_not_rotated_where_the_kid_is_set_apart(
     assert [key["kid"] for key in billing.jwks["keys"]] == [kid] == [PrivateKey.from_file(home / "key.json").kid]
 
 
-def test_a_key_file_of_this_folder_is_rotated_without_a_warning(run: Run, billing: App, home: Path) -> None:
+@pytest.mark.parametrize("place", ["okta.yaml", "variables"])
+def test_a_key_file_of_this_folder_is_rotated_without_a_warning(
+    run: Run, okta: FakeOkta, billing: App, home: Path, place: str
+) -> None:
     other = new_key("ES256")
     write_key(home / "other.json", other)
     done(run("key", "add", "other.json"))
-    without_key_setting(home, "privateKey: other.json", "kid: whatever")  # that one's kid, and not key.json's
-    ran = run("key", "rotate", "--key", "key.json", "--grace", "0")
-    assert (done(ran) != "", ran.stderr) == (True, "")
+    # The kid that is set is that key's, and not key.json's.
+    variables = {"OKTA_CLIENT_TOKEN": okta.ssws}
+    if place == "okta.yaml":
+        without_key_setting(home, "privateKey: other.json", "kid: whatever")
+    else:
+        without_key_setting(home)
+        variables |= {"OKTA_CLIENT_PRIVATEKEY": "other.json", "OKTA_CLIENT_KID": "whatever"}
+    ran = run("key", "rotate", "--key", "key.json", "--grace", "0", admin_signed_in=False, **variables)
+    done(ran)
+    assert [line for line in ran.stderr.splitlines() if not line.startswith("The SSWS token of the")] == []
     assert PrivateKey.from_file(home / "key.json").kid in [key["kid"] for key in billing.jwks["keys"]]
     assert PrivateKey.from_file(home / "other.json").kid == other.kid
 
