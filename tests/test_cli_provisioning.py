@@ -541,6 +541,13 @@ def test_the_settings_say_the_kid_where_the_key_file_does_not(run: Run, okta: Fa
     service_gets_a_token(run)
 
 
+def test_a_kid_of_an_earlier_key_gives_way_to_the_key_files_own(run: Run, home: Path, key_file: Path) -> None:
+    (home / "okta.yaml").write_text("okta:\n  client:\n    kid: old\n", encoding="utf-8")
+    (home / "okta.yaml").chmod(0o600)
+    done(run("app", "create", "--name", "billing", "--key", "key.json"))
+    service_gets_a_token(run)
+
+
 @pytest.mark.parametrize("env", [False, True], ids=["okta.yaml", "--env"])
 def test_a_pem_works_still_when_there_is_a_second_key(run: Run, okta: FakeOkta, home: Path, env: bool) -> None:
     key = new_key("ES256")
