@@ -161,6 +161,70 @@ def test_a_body_of_which_the_redirect_left_nothing_is_not_rewound(okta: FakeOkta
     assert okta.tokens_minted == 2
 
 
+class OnlyTellAndSeek:
+    """A body that has no ``seekable``, which requests does not ask for."""
+
+    def __init__(self, content: bytes) -> None:
+        self._file = io.BytesIO(content)
+        self.len = len(content)
+        self.read, self.tell, self.seek = self._file.read, self._file.tell, self._file.seek
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._file)
+
+
+def test_anything_with_tell_and_seek_is_sent_again_from_where_it_stood(okta: FakeOkta, session: Any) -> None:
+    okta.next(401, on=USERS)
+    body: Any = OnlyTellAndSeek(b"a body")
+    assert session.post(okta.url + USERS, data=body).json()["received"]["length"] == len(b"a body")
+
+
+def by_lines(raw: Any) -> bytes:
+    return b"".join(raw)
+
+
+def by_line(raw: Any) -> bytes:
+    return raw.readline(3) + raw.readline() + raw.read()
+
+
+def by_readinto(raw: Any) -> bytes:
+    buffer, content = bytearray(7), b""
+    while length := raw.readinto(buffer):
+        content += buffer[:length]
+    return content
+
+
+def by_parts(raw: Any) -> bytes:
+    return raw.read(3) + raw.read(0) + b"".join(raw.stream(5))
+
+
+def by_a_buffer(raw: Any) -> bytes:
+    return io.BufferedReader(raw).read()
+
+
+def by_with(raw: Any) -> bytes:
+    with raw as entered:
+        content = entered.read(4) + entered.read()
+    assert raw.closed
+    return content
+
+
+@pytest.mark.parametrize("length", [20, 4096, 10_000])
+@pytest.mark.parametrize(
+    "way",
+    [by_lines, by_line, by_readinto, by_parts, by_a_buffer, by_with, lambda raw: raw.read(), lambda raw: raw.data],
+)
+def test_an_answer_that_was_looked_into_is_read_in_any_way_from_its_start(
+    okta: FakeOkta, new_service: NewService, way: Callable[[Any], bytes], length: int
+) -> None:
+    body = b'{"errorCode": "E0000015",\n"pad": "' + b"x" * length + b'"}\n'
+    okta.server.expect_request("/feature").respond_with_data(body, status=401, content_type="application/json")
+    with library.Session() as session:
+        session.auth = okta_auth(new_service(okta))
+        with session.get(okta.url + "/feature", stream=True) as response:
+            assert way(response.raw) == body
+
+
 # ── a prepared request is the caller's ───────────────────────────────────────────────────────────────────────────────
 
 

@@ -10,6 +10,7 @@ its cookies even then.
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
@@ -220,7 +221,8 @@ def attach(request: Any, headers: Mapping[str, str], hook: Any) -> None:
         from inspect import iscoroutinefunction  # only a file's body needs it
 
         with suppress(AttributeError, OSError, ValueError):
-            if not iscoroutinefunction(body.tell) and body.seekable():
+            seekable = getattr(body, "seekable", None)  # not everybody who writes tell and seek has it
+            if not iscoroutinefunction(body.tell) and callable(body.seek) and (seekable is None or seekable()):
                 hook = partial(hook, position=body.tell())
     request.hooks["response"].append(hook)
 
@@ -315,7 +317,7 @@ def fields_of(response: Any) -> list[tuple[str, str]]:
     return [(str(name), str(value)) for name, value in fields]
 
 
-class _Peeked:
+class _Peeked(io.RawIOBase):
     """A raw response whose beginning was read, and is given out again first. It is decoded already, whoever reads it:
     a chunked body can only be read on in the way in which it was begun."""
 
@@ -337,6 +339,25 @@ class _Peeked:
         data = self._head + b"".join(self._rest) if amt is None or amt < 0 else self.peek(amt)
         self._head = self._head[len(data) :]
         return data
+
+    # The rest of what urllib3's have for a reader; io's own class makes lines of it.
+    read1 = read
+
+    @property
+    def data(self) -> bytes:
+        return self.read()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        super().close()
+        self._raw.close()
 
     def stream(self, amt: int = 65536, **options: Any) -> Iterator[bytes]:
         while part := self._head or next(self._rest, b""):
