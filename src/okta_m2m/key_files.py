@@ -157,7 +157,7 @@ def check_replaceable(path: Path) -> None:
 def _not_ours(path: Path, about: os.stat_result) -> ConfigurationError:
     return ConfigurationError(
         f"{path} belongs to uid {about.st_uid} and gid {about.st_gid}, and what this user puts in its place would not, so "
-        "whoever reads it now could no longer. Run this as the file's owner, a member of its group, or as root."
+        "whoever reads it now could no longer. Run this as the file's owner, and in its group, or as root."
     )
 
 
