@@ -119,6 +119,29 @@ def test_what_an_event_hook_signs_for_the_org_is_not_replaced_by_our_token(okta:
     assert credentials([request for request in okta.requests if request.path == USERS]) == ["Bearer of-their-own"]
 
 
+# ── in the token request ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_cookies_of_the_token_endpoint_stay_out_of_a_client_that_is_passed(okta: FakeOkta, app: ServiceApp) -> None:
+    okta.next(503, headers={"Set-Cookie": "sid=; Max-Age=0; Path=/"})
+    okta.next(503, headers={"Set-Cookie": "JSESSIONID=1; Path=/"})
+    with httpx.Client(cookies={"sid": "the caller's"}) as client:
+        client.auth = okta_m2m.httpx.OktaAuth(app, client=client)
+        assert client.get(okta.url + USERS).status_code == 200
+        assert dict(client.cookies) == {"sid": "the caller's"}
+
+    async def main() -> None:
+        async with httpx.AsyncClient(cookies={"sid": "the caller's"}) as client:
+            okta.revoke_all()
+            okta.next(503, headers={"Set-Cookie": "JSESSIONID=1; Path=/"})
+            client.auth = okta_m2m.httpx.OktaAuth(app, client=client)
+            assert (await client.get(okta.url + USERS)).status_code == 200
+            assert dict(client.cookies) == {"sid": "the caller's"}
+
+    asyncio.run(main())
+    assert okta.tokens_minted == 2
+
+
 # ── on a request that is sent again much later ───────────────────────────────────────────────────────────────────────
 
 

@@ -298,7 +298,7 @@ class Flows(Generic[RequestT, ResponseT, ClientT]):
         self._check_hooks()
         until = time.monotonic() + timeout
         try:
-            with library.Client() if self._client is None else nullcontext(self._client) as client:
+            with library.Client() if self._client is None else nullcontext(self._lent()) as client:
                 response = client.send(
                     self._library.request(request, timeout), auth=None, follow_redirects=False, stream=True
                 )
@@ -329,8 +329,7 @@ class Flows(Generic[RequestT, ResponseT, ClientT]):
             with anyio.fail_after(timeout):
                 # A new client reads the CA bundle from disk, which is not for an event loop.
                 made = None if self._client is not None else await anyio.to_thread.run_sync(library.AsyncClient)
-                async with made or nullcontext(self._client) as client:
-                    assert client is not None  # noqa: S101 (one of the two is; for the type checker)
+                async with made or nullcontext(self._lent()) as client:
                     response = await client.send(
                         self._library.request(request, timeout), auth=None, follow_redirects=False, stream=True
                     )
@@ -347,6 +346,13 @@ class Flows(Generic[RequestT, ResponseT, ClientT]):
             raise SendFailed("time-out") from error
         except (library.HTTPError, library.InvalidURL, OSError) as error:
             raise SendFailed(_why(error)) from error
+
+    def _lent(self) -> Any:
+        """The passed client without its cookies: those of the token endpoint are not for it, and may be to delete some of
+        its own."""
+        lent = object.__new__(type(self._client))
+        vars(lent).update(vars(self._client), _cookies=self._library.httpx.Cookies())
+        return lent
 
     def _check_hooks(self) -> None:
         """A response hook that raises would hide Okta's answer, and any is shown the token."""
