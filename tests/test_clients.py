@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gc
+import copy
 import inspect
 import io
 from collections.abc import Awaitable, Callable, Iterator
@@ -298,6 +298,42 @@ def test_an_answer_to_an_earlier_call_which_the_caller_is_handling_is_not_learnt
     assert len([event for event in told if isinstance(event, TokenRejected)]) == 1
 
 
+@pytest.mark.parametrize("library", [httpx, httpx2])
+def test_an_answer_that_the_caller_is_handling_is_not_judged_again_when_his_next_call_fails(
+    okta: FakeOkta, new_service: Service, library: Any
+) -> None:
+    told: list[object] = []
+    adapter: Any = okta_m2m.httpx if library is httpx else okta_m2m.httpx2
+    with library.Client(auth=adapter.OktaAuth(new_service(okta, on_event=told.append))) as client:
+        okta.next(401, on=USERS, times=2)
+        try:
+            client.get(okta.url + USERS).raise_for_status()
+        except library.HTTPStatusError:
+            okta.next(drop=True, on=USERS)
+            with pytest.raises(library.TransportError):
+                client.get(okta.url + USERS)
+        assert len([event for event in told if isinstance(event, TokenRejected)]) == 2
+        assert client.get(okta.url + USERS).status_code == 200
+    assert okta.tokens_minted == 2
+
+
+@every_httpx
+@pytest.mark.parametrize("made", ["cycle", "without a request", "without a response"])
+def test_whatever_a_response_hook_raises_is_what_the_caller_gets(okta: FakeOkta, httpx_alike: Any, made: str) -> None:
+    def raises_by_hand(response: Any) -> None:
+        if made == "cycle":
+            error = LookupError("no such user")
+            raise error from error
+        kind = httpx2.HTTPStatusError if isinstance(response, httpx2.Response) else httpx.HTTPStatusError
+        whole: Any = {"request": response.request, "response": response}
+        raise kind("by hand", **{**whole, made.removeprefix("without a "): None})
+
+    hook(httpx_alike, raises_by_hand)
+    okta.next(401, on=USERS)
+    with pytest.raises(LookupError if made == "cycle" else httpx_alike.refused):
+        httpx_alike.get(okta.url + USERS)
+
+
 @every_httpx
 def test_a_client_with_response_hooks_is_refused_for_the_token_request(
     okta: FakeOkta, new_service: Service, binding: str, name: str
@@ -449,19 +485,41 @@ def test_a_redirect_that_was_not_followed_has_no_bearing_on_the_next_call(
     assert with_aiohttp(new_service(okta), call) == [302, 200]
 
 
-def test_redirects_are_forgotten_with_their_calls(okta: FakeOkta, elsewhere: FakeOkta, new_service: Service) -> None:
+def test_redirects_are_remembered_in_a_bounded_number(
+    okta: FakeOkta, elsewhere: FakeOkta, new_service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(okta_m2m.aiohttp, "MOST_REDIRECTS", 2)
     auth = okta_m2m.aiohttp.OktaAuth(new_service(okta))
 
     async def main() -> None:
         async with aiohttp.ClientSession(middlewares=[auth]) as session:
-            for follow in (True, False):
-                async with session.get(redirect(elsewhere, okta.url + USERS), allow_redirects=follow):
-                    assert len(auth._redirects) == 1
-                    assert okta.api_calls == 1
+            for calls in range(1, 6):
+                async with session.get(redirect(elsewhere, okta.url + USERS)) as response:
+                    assert response.status == 401, "a stranger led it there"
+                assert len(auth._redirects) == min(calls, 2)
 
     asyncio.run(main())
-    gc.collect()
-    assert len(auth._redirects) == 0
+
+
+def test_a_middleware_in_front_of_ours_that_answers_with_a_response_of_its_own_lets_no_stranger_make_our_calls(
+    okta: FakeOkta, elsewhere: FakeOkta, new_service: Service
+) -> None:
+    async def recorder(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        response = await handler(request)
+        await response.read()
+        return copy.copy(response)
+
+    async def main() -> None:
+        async with aiohttp.ClientSession(
+            middlewares=[recorder, okta_m2m.aiohttp.OktaAuth(new_service(okta))]
+        ) as session:
+            async with session.get(okta.url + USERS) as response:
+                assert response.status == 200
+            async with session.get(redirect(elsewhere, okta.url + USERS)) as response:
+                assert response.status == 401
+
+    asyncio.run(main())
+    assert [bool(request.all("authorization")) for request in okta.requests if request.path == USERS] == [True, False]
 
 
 @pytest.mark.parametrize("trusting", [True, False])

@@ -1021,6 +1021,20 @@ def test_no_answer_from_elsewhere_has_a_token_of_ours_sent_there() -> None:
     assert names(bench.replay(answered)) == []
 
 
+def test_an_api_of_ones_own_whose_clock_is_wrong_tells_the_time_for_its_own_proof_only() -> None:
+    api = "https://api.example.com/orders"
+    bench = Bench(dpop=True, authorization_server="default", origins=["https://api.example.com"])
+    refused = {"www-authenticate": 'DPoP error="invalid_dpop_proof"'}
+    late = formatdate(bench.okta_time - 7200, usegmt=True)
+    replayed = bench.authorize(
+        bench.token(token_type="DPoP"), Response(401, [*refused.items(), ("date", late)]), Response(200), url=api
+    )
+    first, second = (proof(attempt)["iat"] for attempt in replayed.of(Attempt))
+    assert first - second == 7200
+    (attempt,) = bench.authorize(Response(200), url=api).of(Attempt)
+    assert abs(proof(attempt)["iat"] - first) <= 1
+
+
 def test_forced_renewals_are_spaced_while_renewed_tokens_are_refused() -> None:
     bench = Bench()
     bench.authorize(bench.token(), INVALID_TOKEN, bench.token(), INVALID_TOKEN).result()  # the first at once

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
@@ -140,6 +142,33 @@ def test_cookies_of_the_token_endpoint_stay_out_of_a_client_that_is_passed(okta:
 
     asyncio.run(main())
     assert okta.tokens_minted == 2
+
+
+class House(requests.Session):
+    """As in many a code base: it lets go of all that it has when it is collected."""
+
+    __slots__ = ("team",)
+    closings: list[bool]
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.closings.append(True)
+        super().close()
+
+    def merge_environment_settings(self, *arguments: Any) -> Any:
+        assert self.team == "billing"
+        return super().merge_environment_settings(*arguments)
+
+
+def test_a_session_that_is_passed_is_not_closed_by_its_use(okta: FakeOkta, app: ServiceApp) -> None:
+    session = House()
+    session.team, session.closings = "billing", []
+    session.auth = okta_m2m.requests.OktaAuth(app, session=session)
+    assert session.get(okta.url + USERS).status_code == 200
+    gc.collect()
+    assert session.closings == []
 
 
 # ── on a request that is sent again much later ───────────────────────────────────────────────────────────────────────

@@ -255,13 +255,19 @@ def test_the_files_owner_and_group_stay(
 def test_whoever_cannot_keep_the_files_owner_is_refused_before_anything_is_made(
     okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    foreign_group(key_file)
     before = key_file.read_bytes()
+
+    def refused(*arguments: object) -> None:
+        raise PermissionError
+
     with monkeypatch.context() as patch:
-        patch.setattr(os, "geteuid", lambda: key_file.stat().st_uid + 1)
-        for refused in (rotation().run, rotation().plan):
+        patch.setattr(os, "chown", refused)
+        for attempt in (rotation().run, rotation().plan):
             with pytest.raises(ConfigurationError, match=r"Run this as the file's owner.*or as root"):
-                refused()
+                attempt()
     assert key_file.read_bytes() == before
+    assert not list(key_file.parent.glob(".*.tmp"))
     assert {request.method for request in okta.requests} <= {"GET"}
     one_key(okta, app, key_file)
 
@@ -271,10 +277,14 @@ def test_an_owner_that_cannot_be_kept_after_all_leaves_the_old_key_in_force(
     okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     foreign_group(key_file)
-    before, old = key_file.read_bytes(), PrivateKey.from_file(key_file).kid
+    before, old, allowed, asked = key_file.read_bytes(), PrivateKey.from_file(key_file).kid, os.chown, 0
 
-    def refused(*arguments: object) -> None:
-        raise PermissionError
+    def refused(*arguments: Any) -> None:
+        nonlocal asked
+        asked += 1
+        if asked > 1:  # the first is the look before anything is made
+            raise PermissionError
+        allowed(*arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "chown", refused)

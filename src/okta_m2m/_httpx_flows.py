@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeAlias, T
 from .effects import Attempt, Discard, Flow, Peek, Request, Response, SendFailed
 from .errors import ConfigurationError, Kinds, OktaM2MError, TokenUnreachable
 from .origins import origin_of
-from .runtimes import Asyncio, AsyncSender, Done, Sender, Threads, Trio, aadvance, advance, arun, run, running
+from .runtimes import Asyncio, AsyncSender, Done, Sender, Threads, Trio, aadvance, advance, arun, lent, run, running
 from .service_app import ServiceApp
 from .tokens import Token, not_picklable
 
@@ -252,12 +252,17 @@ class Flows(Generic[RequestT, ResponseT, ClientT]):
     def _not_shown(self, request: RequestT, error: BaseException | None) -> None:
         """Learns from an answer for which a response hook of the client's raised: that is shown to no auth flow, which is
         closed instead while the client handles the ``error``. It cannot be answered, but the next call has a good token."""
-        raised: Any = error
-        while raised is not None and not isinstance(raised, self._library.httpx.HTTPStatusError):
-            raised = raised.__cause__ or raised.__context__
-        if raised is None:
+        httpx, met = self._library.httpx, set[int]()
+        # Only what it was raised from: its context may be an earlier call's, which the caller is just handling.
+        while error is not None and not isinstance(error, httpx.HTTPStatusError) and id(error) not in met:
+            met.add(id(error))  # an exception may be its own cause
+            error = error.__cause__
+        response: Any = getattr(error, "response", None)
+        hop: Any = getattr(error, "_request", None) or getattr(
+            response, "_request", None
+        )  # what was made by hand has none
+        if hop is None or not isinstance(response, httpx.Response):
             return
-        response, hop = raised.response, raised.request
         sent = hop.headers.get("Authorization")
         if sent is None or sent != request.headers.get("Authorization"):
             return
@@ -350,9 +355,7 @@ class Flows(Generic[RequestT, ResponseT, ClientT]):
     def _lent(self) -> Any:
         """The passed client without its cookies: those of the token endpoint are not for it, and may be to delete some of
         its own."""
-        lent = object.__new__(type(self._client))
-        vars(lent).update(vars(self._client), _cookies=self._library.httpx.Cookies())
-        return lent
+        return lent(self._client, _cookies=self._library.httpx.Cookies())
 
     def _check_hooks(self) -> None:
         """A response hook that raises would hide Okta's answer, and any is shown the token."""

@@ -22,7 +22,7 @@ from urllib.parse import urljoin, urlsplit
 from .effects import Attempt, Discard, Flow, Peek, Request, Response, SendFailed
 from .errors import Kinds, OktaM2MError, TokenUnreachable
 from .origins import origin_of
-from .runtimes import Done, Sender, Threads, advance, run
+from .runtimes import Done, Sender, Threads, advance, lent, run
 from .service_app import Ready, ServiceApp
 from .tokens import Token, not_picklable
 
@@ -93,9 +93,7 @@ class Library:
 
     def lent(self, session: Any) -> Any:
         """The session without its cookies: those of the token endpoint are not for it, and may be to delete some of its own."""
-        lent = object.__new__(type(session))  # the libraries' own way to copy one forgets what subclasses add
-        vars(lent).update(vars(session), cookies=self.requests.cookies.RequestsCookieJar())
-        return lent
+        return lent(session, cookies=self.requests.cookies.RequestsCookieJar())
 
     def send(self, session: Any, request: Request, timeout: float) -> Response:
         """Sends our own request, with the session's settings or, without one, with those of the environment."""

@@ -11,7 +11,6 @@ import warnings
 from contextlib import suppress
 from functools import partial
 from typing import Any, NoReturn
-from weakref import WeakValueDictionary
 
 import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
@@ -29,6 +28,8 @@ __all__ = ["OktaAuth"]
 MOST_READ = 1 << 20  # bytes of an answer of the token endpoint
 MOST_DRAINED = 1 << 16  # bytes of a rejected answer; beyond that a new connection is cheaper
 LONGEST_DRAIN = 1.0  # seconds for the same
+MOST_REDIRECTS = 1024  # calls that have met one, of which the last are known
+NONE_MET = ""
 
 KINDS: Kinds = {OktaM2MError: aiohttp.ClientError, TokenUnreachable: aiohttp.ClientConnectionError}
 
@@ -51,10 +52,10 @@ class OktaAuth:
         self._session = session
         self._sender = send
         self._redirected = False  # whether a redirect was ever answered; a weak dictionary is slow to ask
-        # The last redirect that each call met, by its timer's identity. aiohttp does not tell a middleware that it is called
-        # for a hop; but all hops of a call share a timer, which no other call has while the response is there, as that holds
-        # it. And a call holds the redirects that it met until it ends.
-        self._redirects: WeakValueDictionary[int, ClientResponse] = WeakValueDictionary()
+        # The last redirect that each call met, and the origin that it came from if that was sent our token. aiohttp does not
+        # tell a middleware that it is called for a hop; but all hops of a call share a timer, which no other call has. It is
+        # kept here so that no other is given its identity.
+        self._redirects: dict[int, tuple[object, str | None]] = {}
         app.closes_with(arun=self._aend)
 
     async def _aend(self, flow: Flow[None]) -> None:
@@ -132,20 +133,24 @@ class OktaAuth:
     def _noted(self, request: ClientRequest, response: ClientResponse) -> ClientResponse:
         """Remembers a redirect: the call's next request may be the hop that it leads to."""
         if response.status in (301, 302, 303, 307, 308):
+            trusted = origin_of(str(request.url)) if AUTHORIZATION in request.headers else None
+            timer = getattr(request, "_timer", None)  # private, and no stand-in for a request has one
             self._redirected = True
-            self._redirects[id(request._timer)] = response
+            self._redirects.pop(id(timer), None)
+            self._redirects[id(timer)] = timer, trusted
+            if len(self._redirects) > MOST_REDIRECTS:
+                with suppress(KeyError, RuntimeError, StopIteration):  # another thread's loop was at it just now
+                    del self._redirects[next(iter(self._redirects))]
         return response
 
     def _led_astray(self, request: ClientRequest) -> bool:
         """Whether a redirect from another origin led here. Such a hop gets no token, wherever it leads and however often
         it is tried: whoever runs that origin could have our calls made for him, with our token. requests and httpx never
         bring one back either."""
-        redirect = self._redirects.get(id(request._timer))
-        if redirect is None:
+        if not self._redirected:
             return False
-        if AUTHORIZATION not in redirect.request_info.headers:  # it was led astray itself
-            return True
-        return origin_of(str(redirect.url)) != origin_of(str(request.url))
+        _, trusted = self._redirects.get(id(getattr(request, "_timer", None)), (None, NONE_MET))
+        return trusted is not NONE_MET and (trusted is None or trusted != origin_of(str(request.url)))
 
     # ── answers ──────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -45,7 +45,8 @@ SYSTEM_CLOCK = Clock()
 
 
 class OktaClock:
-    """Okta's time in seconds since the epoch, as learnt from the ``Date`` header of the token endpoint's answers.
+    """Okta's time in seconds since the epoch, as learnt from the ``Date`` header of the token endpoint's answers, and of the
+    org's where it refuses a DPoP proof.
 
     Once learnt it is carried on by the steady clock, so a wall clock that is wrong, or that is put right later, does
     not matter. ``Date`` is cut to whole seconds and is some milliseconds old when read, so this runs up to about a

@@ -130,11 +130,7 @@ def replace_file(path: Path, content: bytes) -> None:
     write_new_file(beside, content)
     try:
         if about is not None and hasattr(os, "chown"):
-            with suppress(PermissionError):  # the same owner is what is wanted, and nearly always what it is already
-                os.chown(beside, about.st_uid, about.st_gid)
-            made = beside.stat()
-            if (made.st_uid, made.st_gid) != (about.st_uid, about.st_gid):
-                raise _not_ours(path, about)
+            _give(beside, path, about)
             os.chmod(beside, stat.S_IMODE(about.st_mode))
         os.replace(beside, path)
     except BaseException:
@@ -145,12 +141,23 @@ def replace_file(path: Path, content: bytes) -> None:
 
 def check_replaceable(path: Path) -> None:
     """Raises, as far as it can be known beforehand, what :func:`replace_file` would raise about owner and group."""
-    if not hasattr(os, "chown") or os.geteuid() == 0:
+    if not hasattr(os, "chown"):
         return
     about = path.stat()
-    # A new file gets the group of this process, or that of its directory.
-    groups = {os.getegid(), *os.getgroups(), path.parent.stat().st_gid}
-    if about.st_uid != os.geteuid() or about.st_gid not in groups:
+    beside = path.with_name(f".{path.name}.tmp")
+    beside.unlink(missing_ok=True)
+    write_new_file(beside, b"")  # by trying: who owns what is made there is the file system's to say
+    try:
+        _give(beside, path, about)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _give(beside: Path, path: Path, about: os.stat_result) -> None:
+    with suppress(PermissionError):  # the same owner is what is wanted, and nearly always what it is already
+        os.chown(beside, about.st_uid, about.st_gid)
+    made = beside.stat()
+    if (made.st_uid, made.st_gid) != (about.st_uid, about.st_gid):
         raise _not_ours(path, about)
 
 

@@ -26,7 +26,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self
 from urllib.parse import urlencode
 
-from .clocks import NEVER, SYSTEM_CLOCK, Clock
+from .clocks import NEVER, SYSTEM_CLOCK, Clock, http_date
 from .effects import Attempt, Discard, Flow, Peek, Request, Response, Send, SendFailed, Snapshot, Spawn, Wait
 from .errors import (
     ConfigurationError,
@@ -456,19 +456,22 @@ class ServiceApp(_Hit):
                     return
                 yield from Discard()
                 token = yield from self.obtain()
-                renewed = True
+                renewed, told = True, None
                 cured.clear()
             else:
-                if cure == "proof" and not response.get("age"):  # an answer from a cache tells an old time
+                # An answer from a cache tells an old time.
+                date = response.get("date") if cure == "proof" and not response.get("age") else None
+                if date is not None and origin_of(url) == self._org_origin:
                     # A process that has its token from a store may not have heard Okta's time yet.
-                    self._endpoint.okta_clock.learn(response.get("date"))
+                    self._endpoint.okta_clock.learn(date)
+                told = http_date(date)
                 if cure in cured or not replayable:
                     return
                 cured.add(cure)
                 yield from Discard()
             # Its own nonce, not the last one learnt: that may be of an answer that left before and came in after this.
             nonce = response.get("dpop-nonce") if cure == "nonce" else None
-            response = yield from self._attempt(method, url, token, nonce)
+            response = yield from self._attempt(method, url, token, nonce, told)
 
     def leaves_alone(self, url: str, authorization: str) -> bool:
         """Whether the ``Authorization`` header that a request brings along is the caller's own, which is kept, and told.
@@ -595,17 +598,22 @@ class ServiceApp(_Hit):
             nonces = self._api_nonces = Nonces()
         return nonces
 
-    def _headers(self, method: str, url: str, token: Token, nonce: str | None = None) -> Flow[dict[str, str]]:
+    def _headers(
+        self, method: str, url: str, token: Token, nonce: str | None = None, told: float | None = None
+    ) -> Flow[dict[str, str]]:
+        """``told`` is the time of a server that has refused a proof for its time: an API's of one's own need not be Okta's."""
         headers = {"Authorization": token.authorization}
         if token.dpop_bound:
             url = as_sent(url)
-            now, nonce = self._endpoint.okta_clock.now(), nonce or self._nonces.get(url)
+            now, nonce = told or self._endpoint.okta_clock.now(), nonce or self._nonces.get(url)
             proofs = self._bound.get(token.value) or self._dpop_proofs()
             headers["DPoP"] = yield from proofs.proof(method, url, now, nonce, token)
         return headers
 
-    def _attempt(self, method: str, url: str, token: Token, nonce: str | None = None) -> Flow[Response]:
-        headers = yield from self._headers(method, url, token, nonce)
+    def _attempt(
+        self, method: str, url: str, token: Token, nonce: str | None = None, told: float | None = None
+    ) -> Flow[Response]:
+        headers = yield from self._headers(method, url, token, nonce, told)
         return (yield from Attempt(headers, token))
 
     def _verdict(

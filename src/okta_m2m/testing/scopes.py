@@ -1,7 +1,7 @@
 """The scopes of Okta's own APIs.
 
 Invariant: these are the scopes in Okta's published OpenAPI documents (release 2026.06.3): those that the management API
-lists, and those that dynamic client registration and universal logout need.
+lists, and the ``okta.*`` ones of OAuth: for dynamic client registration, universal logout, and Okta Workflows.
 """
 
 from __future__ import annotations
@@ -22,5 +22,5 @@ okta.threatInsights okta.trustedOrigins okta.uischemas okta.userRisk okta.userTy
 
 OKTA_SCOPES = frozenset(
     {f"{resource}.{kind}" for resource in _READ_AND_MANAGE.split() for kind in ("read", "manage")}
-    | {"okta.clients.register", "okta.logs.read", "okta.universalLogout.manage"}
+    | {"okta.clients.register", "okta.logs.read", "okta.universalLogout.manage", "okta.workflows.invoke.manage"}
 )
