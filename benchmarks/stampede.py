@@ -223,7 +223,7 @@ def measured(kind: str) -> dict[str, Any]:
     counts = THREADS if kind == "threads" else TASKS
     result: dict[str, Any] = {name: {} for name in everybody}
     for count in counts[-2:] if QUICK else counts:
-        for turn in range(6 if kind == "threads" else 3 if QUICK else 5):
+        for turn in range(12 if kind == "threads" else 3 if QUICK else 5):
             for name in everybody:
                 if name not in ("floor", OURS.name) and (count > 1_000 or turn):
                     continue  # peers once, and not in the size that takes them minutes

@@ -252,7 +252,10 @@ class Flows(Generic[RequestT, ResponseT, ClientT]):
     def _not_shown(self, request: RequestT, error: BaseException | None) -> None:
         """Learns from an answer for which a response hook of the client's raised: that is shown to no auth flow, which is
         closed instead while the client handles the ``error``. It cannot be answered, but the next call has a good token."""
-        httpx, met = self._library.httpx, set[int]()
+        if error is None:
+            return
+        httpx = self._library.httpx
+        met: set[int] = set()
         # Only what it was raised from: its context may be an earlier call's, which the caller is just handling.
         while error is not None and not isinstance(error, httpx.HTTPStatusError) and id(error) not in met:
             met.add(id(error))  # an exception may be its own cause
