@@ -29,7 +29,6 @@ MOST_READ = 1 << 20  # bytes of an answer of the token endpoint
 MOST_DRAINED = 1 << 16  # bytes of a rejected answer; beyond that a new connection is cheaper
 LONGEST_DRAIN = 1.0  # seconds for the same
 MOST_REDIRECTS = 1024  # calls that have met one, of which the last are known
-NONE_MET = ""
 
 KINDS: Kinds = {OktaM2MError: aiohttp.ClientError, TokenUnreachable: aiohttp.ClientConnectionError}
 
@@ -51,7 +50,6 @@ class OktaAuth:
         self.app = app
         self._session = session
         self._sender = send
-        self._redirected = False  # whether a redirect was ever answered; a weak dictionary is slow to ask
         # The last redirect that each call met, and the origin that it came from if that was sent our token. aiohttp does not
         # tell a middleware that it is called for a hop; but all hops of a call share a timer, which no other call has. It is
         # kept here so that no other is given its identity.
@@ -83,7 +81,7 @@ class OktaAuth:
             if (
                 app._look_at > now()
                 and (authorization := app._authorization)
-                and not self._redirected
+                and not self._redirects
                 and url._scheme == app.origins.schemes[url._netloc]
                 # One look-up for both: is there a header of the caller's own, and if not, there is ours.
                 and request.headers.setdefault(AUTHORIZATION, authorization) is authorization
@@ -135,7 +133,6 @@ class OktaAuth:
         if response.status in (301, 302, 303, 307, 308):
             trusted = origin_of(str(request.url)) if AUTHORIZATION in request.headers else None
             timer = getattr(request, "_timer", None)  # private, and no stand-in for a request has one
-            self._redirected = True
             self._redirects.pop(id(timer), None)
             self._redirects[id(timer)] = timer, trusted
             if len(self._redirects) > MOST_REDIRECTS:
@@ -147,10 +144,8 @@ class OktaAuth:
         """Whether a redirect from another origin led here. Such a hop gets no token, wherever it leads and however often
         it is tried: whoever runs that origin could have our calls made for him, with our token. requests and httpx never
         bring one back either."""
-        if not self._redirected:
-            return False
-        _, trusted = self._redirects.get(id(getattr(request, "_timer", None)), (None, NONE_MET))
-        return trusted is not NONE_MET and (trusted is None or trusted != origin_of(str(request.url)))
+        met = self._redirects.get(id(getattr(request, "_timer", None)))
+        return met is not None and (met[1] is None or met[1] != origin_of(str(request.url)))
 
     # ── answers ──────────────────────────────────────────────────────────────────────────────────────────────────
 
