@@ -315,6 +315,16 @@ def test_a_call_that_fails_otherwise(okta: FakeOkta, rows: Rows, fault: dict[str
     assert (found.state, found.kind) == ("fail", kind)
 
 
+def test_an_error_that_is_its_own_cause_is_told_too(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    def send(*arguments: object, **options: object) -> requests.Response:
+        error = requests.exceptions.SSLError("the hand-shake broke off")
+        raise error from error
+
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", send)
+    found = [check for check in rows().values() if "hand-shake" in check.detail]
+    assert [(check.name, check.state) for check in found] == [("TLS", "fail")]
+
+
 def test_no_credentials_of_a_netrc_go_along(
     okta: FakeOkta, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

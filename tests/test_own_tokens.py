@@ -174,24 +174,23 @@ def test_a_session_that_is_passed_is_not_closed_by_its_use(okta: FakeOkta, app: 
 # ── on a request that is sent again much later ───────────────────────────────────────────────────────────────────────
 
 
+def four_times(send: Callable[[Any], Any], request: Any, between: Callable[[], None]) -> list[int]:
+    statuses = [send(request).status_code]
+    for _ in range(3):
+        between()
+        statuses.append(send(request).status_code)
+    return statuses
+
+
 def by_requests(app: ServiceApp, url: str, between: Callable[[], None]) -> list[int]:
     with requests.Session() as session:
         request = session.prepare_request(requests.Request("GET", url, auth=okta_m2m.requests.OktaAuth(app)))
-        statuses = [session.send(request).status_code]
-        for _ in range(3):
-            between()
-            statuses.append(session.send(request).status_code)
-        return statuses
+        return four_times(session.send, request, between)
 
 
 def by_httpx(app: ServiceApp, url: str, between: Callable[[], None]) -> list[int]:
     with httpx.Client(auth=okta_m2m.httpx.OktaAuth(app)) as client:
-        request = client.build_request("GET", url)
-        statuses = [client.send(request).status_code]
-        for _ in range(3):
-            between()
-            statuses.append(client.send(request).status_code)
-        return statuses
+        return four_times(client.send, client.build_request("GET", url), between)
 
 
 def by_aiohttp(app: ServiceApp, url: str, between: Callable[[], None]) -> list[int]:

@@ -445,8 +445,11 @@ def _proxy(url: str) -> str | None:
 
 
 def _reason(error: BaseException) -> str:
-    while error.__context__ is not None or error.__cause__ is not None:
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]  # one of them is there
+    for _ in range(20):  # an exception may be its own cause
+        came_of = error.__cause__ or error.__context__
+        if came_of is None:
+            break
+        error = came_of
     return str(error)
 
 
