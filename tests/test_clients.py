@@ -6,6 +6,7 @@ import asyncio
 import copy
 import inspect
 import io
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -496,9 +497,22 @@ def test_redirects_are_remembered_in_a_bounded_number(
             for calls in range(1, 6):
                 async with session.get(redirect(elsewhere, okta.url + USERS)) as response:
                     assert response.status == 401, "a stranger led it there"
-                assert len(auth._redirects) == min(calls, 2)
+                assert len(auth.__self__._redirects) == min(calls, 2)
 
     asyncio.run(main())
+
+
+def test_an_aiohttp_middleware_is_what_its_type_says_and_no_class_to_inherit_from(
+    okta: FakeOkta, new_service: Service
+) -> None:
+    app = new_service(okta)
+    auth = okta_m2m.aiohttp.OktaAuth(app)
+    assert inspect.iscoroutinefunction(auth)
+    assert auth.app is app
+    assert asyncio.run(auth.atoken()).value == asyncio.run(auth.aheaders("GET", okta.url + USERS))["Authorization"][7:]
+    assert re.fullmatch(r"<bound method OktaAuth\.__call__ of <okta_m2m\.aiohttp\.OktaAuth object at \w+>>", repr(auth))
+    with pytest.raises(TypeError, match=r"cannot be inherited from\. Put a middleware of your own before it"):
+        type("Mine", (okta_m2m.aiohttp.OktaAuth,), {})
 
 
 def test_a_middleware_in_front_of_ours_that_answers_with_a_response_of_its_own_lets_no_stranger_make_our_calls(
@@ -534,7 +548,8 @@ def test_no_credentials_of_a_netrc_go_along_with_the_token_request(
     netrc = tmp_path / "netrc"
     netrc.write_text("default login ada password secret\n")
     monkeypatch.setenv("NETRC", str(netrc))
-    auth = okta_m2m.aiohttp.OktaAuth(new_service(okta, dpop_bound=binding == "dpop"))
+    app = new_service(okta, dpop_bound=binding == "dpop")
+    auth = okta_m2m.aiohttp.OktaAuth(app)
 
     async def main() -> None:
         if not trusting:
@@ -543,8 +558,7 @@ def test_no_credentials_of_a_netrc_go_along_with_the_token_request(
         async with aiohttp.ClientSession(trust_env=True, middlewares=[auth]) as session:
             async with session.get(okta.url + USERS) as response:
                 assert response.status == 401, "netrc's credentials are the caller's own"
-            auth._session = session
-            await auth.atoken()
+            await okta_m2m.aiohttp.OktaAuth(app, session=session).atoken()
 
     asyncio.run(main())
     assert okta.tokens_minted == 1

@@ -141,7 +141,7 @@ def hit(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Call
         pass
 
     monkeypatch.setattr(Flows, "__call__", lambda _, request: request)
-    monkeypatch.setattr(okta_m2m.aiohttp.OktaAuth, "_considered", considered)
+    monkeypatch.setattr(okta_m2m.aiohttp.OktaAuth, "__call__", considered)
     asked: Callable[[ServiceApp], str | None] = request.param
     return asked
 

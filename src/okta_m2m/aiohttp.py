@@ -10,7 +10,8 @@ import asyncio
 import warnings
 from contextlib import suppress
 from functools import partial
-from typing import Any, NoReturn
+from types import MethodType
+from typing import Any, NoReturn, cast, final
 
 import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
@@ -33,6 +34,7 @@ MOST_REDIRECTS = 1024  # calls that have met one, of which the last are known
 KINDS: Kinds = {OktaM2MError: aiohttp.ClientError, TokenUnreachable: aiohttp.ClientConnectionError}
 
 
+@final
 class OktaAuth:
     """A client middleware that gives every request of a session, or a single one, the app's token.
 
@@ -42,19 +44,72 @@ class OktaAuth:
 
     A call raises the :class:`~okta_m2m.errors.OktaM2MError` that kept it from getting a token; it is an
     ``aiohttp.ClientError`` too, and an ``aiohttp.ClientConnectionError`` where the token endpoint was not reached.
+
+    What is made is a coroutine method, not an instance: it has ``app``, ``atoken`` and ``aheaders`` as attributes, and is
+    refused by ``pickle`` and ``copy.deepcopy`` with a :class:`TypeError`.
     """
 
-    def __init__(
-        self, app: ServiceApp, *, session: aiohttp.ClientSession | None = None, send: AsyncSender | None = None
-    ) -> None:
+    app: ServiceApp
+    _session: aiohttp.ClientSession | None
+    _sender: AsyncSender | None
+    _redirects: dict[int, tuple[object, str | None]]
+    _schemes: dict[str, str]
+
+    def __new__(
+        cls, app: ServiceApp, *, session: aiohttp.ClientSession | None = None, send: AsyncSender | None = None
+    ) -> OktaAuth:
+        self = super().__new__(cls)
         self.app = app
         self._session = session
         self._sender = send
         # The last redirect that each call met, and the origin that it came from if that was sent our token. aiohttp does not
         # tell a middleware that it is called for a hop; but all hops of a call share a timer, which no other call has. It is
         # kept here so that no other is given its identity.
-        self._redirects: dict[int, tuple[object, str | None]] = {}
+        self._redirects = {}
+        # For the hit; emptied at the first redirect, as each call has to be looked up among those then.
+        self._schemes = dict(app.origins.schemes)
         app.closes_with(arun=self._aend)
+        return self._as_method()
+
+    def _as_method(self) -> OktaAuth:
+        """The hit, which all else is handed to. Python calls a method without leaving its own loop, and an object that
+        has a ``__call__`` for a third of what a constant header costs. It is copied and pickled as this object is: not.
+        """
+        app, now, schemes, considered, judged = self.app, self.app._now, self._schemes, self.__call__, self._judged
+
+        async def __call__(_: OktaAuth, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+            # What app.ready() does for a Bearer token, without its frame, and without writing out the URL, which alone
+            # costs more than all of this: scheme and authority are compared exactly instead, by slots of yarl's. Where a
+            # yarl has none of that name, and for an authority that is none of the app's, the long way is taken.
+            url = request.url
+            try:
+                if not (
+                    app._look_at > now()
+                    and (authorization := app._authorization) is not None
+                    and url._scheme == schemes[url._netloc]
+                    # One look-up for both: is there a header of the caller's own, and if not, there is ours.
+                    and request.headers.setdefault(AUTHORIZATION, authorization) is authorization
+                ):
+                    authorization = None
+            except (AttributeError, KeyError):
+                authorization = None
+            if authorization is None:
+                return await considered(request, handler)
+            response = await handler(request)
+            if response.status < 300:
+                return response
+            return await judged(request, handler, Token.sent(authorization), response)
+
+        __call__.__qualname__ = f"{type(self).__qualname__}.__call__"
+        __call__.__dict__.update(app=app, atoken=self.atoken, aheaders=self.aheaders)
+        made: Any = MethodType(__call__, self)
+        return cast(OktaAuth, made)
+
+    def __init_subclass__(cls) -> None:
+        raise TypeError(  # its own __call__ would be passed by
+            "okta_m2m.aiohttp.OktaAuth cannot be inherited from. Put a middleware of your own before it: "
+            "middlewares=[mine, OktaAuth(app)]."
+        )
 
     async def _aend(self, flow: Flow[None]) -> None:
         await arun(flow, self._runtime(None))
@@ -72,31 +127,7 @@ class OktaAuth:
         return await arun(self.app.headers(method, url), self._runtime(None))
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-        # What app.ready() does for a Bearer token, without its frame, and without writing out the URL, which alone costs
-        # more than all of this: scheme and authority are compared exactly instead, by slots of yarl's. Where a yarl has
-        # none of that name, and for an authority that is none of the app's, the long way below is taken.
-        app, sent = self.app, None
-        url, now = request.url, app._now
-        try:
-            if (
-                app._look_at > now()
-                and (authorization := app._authorization)
-                and not self._redirects
-                and url._scheme == app.origins.schemes[url._netloc]
-                # One look-up for both: is there a header of the caller's own, and if not, there is ours.
-                and request.headers.setdefault(AUTHORIZATION, authorization) is authorization
-            ):
-                sent = authorization
-        except (AttributeError, KeyError):
-            pass
-        if sent is None:
-            return await self._considered(request, handler)
-        response = await handler(request)
-        if response.status < 300:
-            return response
-        return await self._judged(request, handler, Token.sent(sent), response)
-
-    async def _considered(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        """One request, or one hop of it: with our token where that belongs, and once more where that helps."""
         url, method = str(request.url), request.method
         own = request.headers.get("Authorization")
         if own is not None and self.app.leaves_alone(url, own):
@@ -133,6 +164,7 @@ class OktaAuth:
         if response.status in (301, 302, 303, 307, 308):
             trusted = origin_of(str(request.url)) if AUTHORIZATION in request.headers else None
             timer = getattr(request, "_timer", None)  # private, and no stand-in for a request has one
+            self._schemes.clear()
             self._redirects.pop(id(timer), None)
             self._redirects[id(timer)] = timer, trusted
             if len(self._redirects) > MOST_REDIRECTS:

@@ -120,7 +120,7 @@ class _Hit:
 
     __slots__ = ("_authorization", "_look_at", "_now", "_prefixes")
 
-    _authorization: str  # what a Bearer token sends; empty for a bound one, whose proof differs from call to call
+    _authorization: str | None  # what a Bearer token sends; None for a bound one, whose proof differs from call to call
     _look_at: float  # until then (steady clock) the token in use is used without a second look
     _now: Callable[[], float]
     _prefixes: tuple[str, ...]
@@ -261,7 +261,7 @@ class ServiceApp(_Hit):
         self._fleet = None if store is None else self._joined(store, seal_with, store_timeout, dpop, require_all_scopes)
         self._flights = Flights()
         self._token: Token | None = None  # the one in use
-        self._authorization, self._look_at = "", NEVER
+        self._authorization, self._look_at = None, NEVER
         self._bound: Mapping[str, DPoPProofs] = _NOTHING  # by token value; swapped whole
         self._former: tuple[bytes, ...] = ()  # digests of the last tokens that were in use
         self._rejects: tuple[bytes, ...] = ()  # digests of the last tokens that were rejected
@@ -820,14 +820,14 @@ class ServiceApp(_Hit):
         if former is not None and (token is None or token.value != former.value):
             self._remember_ours(former)
         if token is None:
-            self._look_at, self._authorization, self._token = NEVER, "", None
+            self._look_at, self._authorization, self._token = NEVER, None, None
             return
         if look_at is None:
             first, last = RENEWAL_SHARE if self._fleet is None else RENEWAL_SHARE_OF_MANY
             first = min(max(first, (self._now() - token.sent_at) / token.expires_in), last)
             spent = random.uniform(first, last)  # noqa: S311 (spreads load; nothing secret hangs on it)
             look_at = token.sent_at + spent * token.expires_in
-        until, authorization = min(look_at, token.usable_until), "" if token.dpop_bound else token.authorization
+        until, authorization = min(look_at, token.usable_until), None if token.dpop_bound else token.authorization
         self._token = token
         self._authorization = authorization
         # A signal's handler may have closed the app in between, as it may enter the mutex that its own thread holds.
