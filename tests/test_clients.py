@@ -498,6 +498,7 @@ def test_redirects_are_remembered_in_a_bounded_number(
                 async with session.get(redirect(elsewhere, okta.url + USERS)) as response:
                     assert response.status == 401, "a stranger led it there"
                 assert len(auth.__self__._redirects) == min(calls, 2)
+        assert auth.app.origins.schemes, "which all apps of these origins share"
 
     asyncio.run(main())
 

@@ -297,3 +297,30 @@ def test_a_renewal_that_lands_after_the_end_puts_nothing_into_use(world: World, 
     assert world.minted == ["token-0", "token-1"]
     assert hit(world.app) is None
     assert world.app._token is None, "it keeps no secret that nobody uses"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        URL("http://acme.okta.com/api/v1/users"),
+        URL("https://acme.okta.com:8443/"),
+        URL("/api/v1/users"),
+        SimpleNamespace(),
+    ],
+    ids=["http", "port", "relative", "another yarl"],
+)
+def test_a_url_that_is_not_plainly_of_the_apps_origins_takes_aiohttps_long_way(
+    world: World, url: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.obtain()
+    asked: list[Any] = []
+
+    async def considered(_: object, request: Any, handler: aiohttp.ClientHandlerType) -> None:
+        asked.append((request.url, dict(request.headers)))
+
+    monkeypatch.setattr(okta_m2m.aiohttp.OktaAuth, "__call__", considered)
+    request: Any = SimpleNamespace(url=url, method="GET", headers=CIMultiDict())
+    call: Any = okta_m2m.aiohttp.OktaAuth(world.app)(request, None)  # type: ignore[arg-type]
+    with pytest.raises(StopIteration):
+        call.send(None)
+    assert asked == [(url, {})]
