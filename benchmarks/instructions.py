@@ -32,8 +32,10 @@ BASELINE = (
 
 def hit(stack: str, times: int) -> None:
     """Makes so many hits; run under callgrind."""
+    import hit_aiohttp
+    import hit_httpx
+    import hit_requests
     import peers
-    from hits import STACKS as made
     from measure import run
     from server import Endpoint
 
@@ -53,6 +55,12 @@ def hit(stack: str, times: int) -> None:
         return app
 
     app_of, peers.service_app = peers.service_app, held  # it has its token: nobody is asked
+    made = {
+        "requests": hit_requests.blocking,
+        "httpx": hit_httpx.blocking,
+        "httpx_async": hit_httpx.asynchronous,
+        "aiohttp": hit_aiohttp.asynchronous,
+    }
     run(made[stack](peers.OURS, endpoint), times)
 
 

@@ -51,6 +51,7 @@ def interleaved(
     gc.disable()
     try:
         for _ in range(rounds):
+            gc.collect()  # what the round before has left: some leave more than a machine has
             for name, call in entries.items():
                 began = time.process_time()
                 run(call, calls)

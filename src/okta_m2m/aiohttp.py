@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from types import MethodType
@@ -53,7 +54,7 @@ class OktaAuth:
     _session: aiohttp.ClientSession | None
     _sender: AsyncSender | None
     _redirects: dict[int, tuple[object, str | None]]
-    _schemes: dict[str, str]
+    _end_hits: Callable[[], None]
 
     def __new__(
         cls, app: ServiceApp, *, session: aiohttp.ClientSession | None = None, send: AsyncSender | None = None
@@ -66,8 +67,6 @@ class OktaAuth:
         # tell a middleware that it is called for a hop; but all hops of a call share a timer, which no other call has. It is
         # kept here so that no other is given its identity.
         self._redirects = {}
-        # For the hit; emptied at the first redirect, as each call has to be looked up among those then.
-        self._schemes = dict(app.origins.schemes)
         app.closes_with(arun=self._aend)
         return self._as_method()
 
@@ -75,7 +74,16 @@ class OktaAuth:
         """The hit, which all else is handed to. Python calls a method without leaving its own loop, and an object that
         has a ``__call__`` for a third of what a constant header costs. It is copied and pickled as this object is: not.
         """
-        app, now, schemes, considered, judged = self.app, self.app._now, self._schemes, self.__call__, self._judged
+        app, now, considered, judged = self.app, self.app._now, self.__call__, self._judged
+        schemes: Mapping[str, str] = app.origins.schemes
+        netloc: str | None
+        netloc, scheme = next(iter(schemes.items()), (None, None))  # compared by itself: a dict's look-up costs more
+
+        def end_hits() -> None:
+            nonlocal netloc, schemes
+            netloc, schemes = None, {}
+
+        self._end_hits = end_hits
 
         async def __call__(_: OktaAuth, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
             # What app.ready() does for a Bearer token, without its frame, and without writing out the URL, which alone
@@ -86,7 +94,7 @@ class OktaAuth:
                 if not (
                     app._look_at > now()
                     and (authorization := app._authorization) is not None
-                    and url._scheme == schemes[url._netloc]
+                    and ((url._netloc == netloc and url._scheme == scheme) or url._scheme == schemes[url._netloc])
                     # One look-up for both: is there a header of the caller's own, and if not, there is ours.
                     and request.headers.setdefault(AUTHORIZATION, authorization) is authorization
                 ):
@@ -164,7 +172,7 @@ class OktaAuth:
         if response.status in (301, 302, 303, 307, 308):
             trusted = origin_of(str(request.url)) if AUTHORIZATION in request.headers else None
             timer = getattr(request, "_timer", None)  # private, and no stand-in for a request has one
-            self._schemes.clear()
+            self._end_hits()  # each call has to be looked up among the redirects from now on
             self._redirects.pop(id(timer), None)
             self._redirects[id(timer)] = timer, trusted
             if len(self._redirects) > MOST_REDIRECTS:
