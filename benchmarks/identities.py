@@ -138,7 +138,7 @@ def measured() -> dict[str, Any]:
         gc.collect()
         gc.freeze()
         best: dict[str, float] = {}
-        for _ in range(7 if QUICK else 15):
+        for _ in range(20 if QUICK else 40):
             orders = [[chance.randrange(size) for _ in range(calls)] for _ in ("not timed", "timed")]
             for name in ("", *MAKERS):
                 if name and size > MOST.get(name, size):

@@ -35,7 +35,7 @@ BOUNDS = {  # seconds: quick, whole
     "hit_aiohttp": (60, 200),
     "assertions": (60, 200),
     "proofs": (30, 60),
-    "identities": (90, 300),
+    "identities": (180, 600),
     "imports": (90, 200),
     "renewal": (150, 400),
     "stampede_threads": (300, 1200),  # of which the slowest peers take most: a minute each
