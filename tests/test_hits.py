@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -299,6 +300,16 @@ def test_a_renewal_that_lands_after_the_end_puts_nothing_into_use(world: World, 
     assert world.app._token is None, "it keeps no secret that nobody uses"
 
 
+def test_a_clock_may_be_any_partial(ec_key: PrivateKey) -> None:
+    def read(offset: float, *, drift: float = 0.0) -> float:
+        return offset + drift
+
+    for now in (partial(read, 1000.0), partial(read, 1000.0, drift=5000.0), partial(read, offset=1000.0)):
+        app = ServiceApp(ORG, client_id="0oa1", key=ec_key, scopes=["okta.users.read"], clock=Clock(now))
+        app._take(Token("token-0", "Bearer", ("okta.users.read",), 3600.0, now()))
+        assert with_aiohttp(app) == "Bearer token-0"
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -320,7 +331,7 @@ def test_a_url_that_is_not_plainly_of_the_apps_origins_takes_aiohttps_long_way(
 
     monkeypatch.setattr(okta_m2m.aiohttp.OktaAuth, "__call__", considered)
     request: Any = SimpleNamespace(url=url, method="GET", headers=CIMultiDict())
-    call: Any = okta_m2m.aiohttp.OktaAuth(world.app)(request, None)  # type: ignore[arg-type]
+    call: Any = okta_m2m.aiohttp.OktaAuth(world.app)(request, None)
     with pytest.raises(StopIteration):
         call.send(None)
     assert asked == [(url, {})]
