@@ -693,6 +693,21 @@ def test_a_token_is_renewed_in_the_background_when_three_quarters_are_spent() ->
     assert len(shares) > 3  # a fleet does not march in step
 
 
+@pytest.mark.parametrize("life", [1, 7, 60, 3599, 3600, 86_400])
+@pytest.mark.parametrize("uptime", [0.0, 5.25, 1e4, 1e9])
+def test_the_moment_of_renewal_lies_in_its_span_whatever_the_life_of_a_token(life: int, uptime: float) -> None:
+    for _ in range(20):
+        bench = Bench()
+        bench.time = uptime
+        bench.obtain(bench.token(expires_in=life)).result()
+        bench.time = uptime + 0.7199 * life
+        assert bench.obtain().result().value == "token-1"
+        assert not bench.spawned
+        bench.time = uptime + 0.8204 * life
+        assert bench.obtain().result().value == "token-1"
+        assert len(bench.spawned) == 1
+
+
 def renewed(bench: Bench, *answers: object) -> Replayed[Any]:
     """The one renewal that was spawned, run to its end."""
     (spawn,) = bench.spawned

@@ -83,6 +83,31 @@ def test_an_authorization_that_is_set_on_a_prepared_request_is_the_callers_own(
     assert schemes(okta, USERS) == [["Basic"]]
 
 
+def test_a_class_of_ones_own_signs_requests_and_is_shown_no_answers(okta: FakeOkta, app: ServiceApp) -> None:
+    class Tracing(okta_auth):  # type: ignore[misc]  # the library is one of two
+        def __call__(self, request: Any) -> Any:
+            request.headers["X-Trace"] = f"to {request.url}"
+            return super().__call__(request)
+
+    class Beside:
+        def __call__(self, request: Any) -> Any:
+            request.headers["X-Beside"] = f"to {request.url}"
+            return super().__call__(request)  # type: ignore[misc]  # the auth class's
+
+    class Both(Beside, Tracing):
+        """Has what it is called with from elsewhere, too."""
+
+    with library.Session() as session:
+        session.auth = Both(app)
+        for _ in range(2):
+            assert session.get(okta.url + USERS).status_code == 200
+            okta.revoke_all()
+    assert okta.tokens_minted == 2, "the second call was healed after its 401"
+    sent = [request for request in okta.requests if request.path == USERS]
+    assert {request.header("x-trace") for request in sent} == {f"to {okta.url}{USERS}"}
+    assert {request.header("x-beside") for request in sent} == {f"to {okta.url}{USERS}"}
+
+
 class Canned(adapters.BaseAdapter):  # type: ignore[misc]  # the library is one of two
     """Answers by itself, as adapters for files and for tests do."""
 

@@ -715,7 +715,7 @@ def test_forked_workers_do_not_all_renew_when_their_parent_would_have(
         return str(app._look_at)
 
     looks = {float(in_child(next_look)) for _ in range(4)}
-    assert len(looks) == 4, "each has a moment of its own"
+    assert len(looks) > 1, "not all at one moment"
     assert min(looks) > app._look_at
     assert gate.requests == 1
 

@@ -119,7 +119,7 @@ class Library:
 class Flows(Generic[RequestT, ResponseT, SessionT]):
     """What an auth class does with a request, and with each answer."""
 
-    __slots__ = ("_hook", "_sender", "_session", "app")
+    __slots__ = ("_sender", "_session", "app")
 
     _library: ClassVar[Library]
 
@@ -127,7 +127,6 @@ class Flows(Generic[RequestT, ResponseT, SessionT]):
         self.app = app
         self._session: Any = session
         self._sender = send
-        self._hook: Any = self._answered  # bound once: on each call it would be a sixth of a hit
         app.closes_with(run=self._end)
 
     # Made for each use, and not kept: a process may have very many of us, and few of them have anything to send.
@@ -156,9 +155,9 @@ class Flows(Generic[RequestT, ResponseT, SessionT]):
             step = advance(flow, self._threads)
             flow.close()  # the library sends the request itself; the answer is judged from its hook
             if isinstance(step, Attempt) and step.token is not None:
-                attach(request, step.headers, self._hook)
+                attach(request, step.headers, self._answered)
         else:
-            attach(request, headers_of(ready), self._hook)
+            attach(request, headers_of(ready), self._answered)
         return request
 
     def _answered(self, response: ResponseT, position: int | None = None, **settings: Any) -> ResponseT:

@@ -5,6 +5,8 @@ Invariant: no policy in here, and little but the library's names: what is done i
 
 from __future__ import annotations
 
+from typing import Any, overload
+
 import requests
 import urllib3
 from requests.auth import AuthBase
@@ -29,23 +31,39 @@ class OktaAuth(Flows[requests.PreparedRequest, requests.Response, requests.Sessi
 
     _library = Library(requests, urllib3, requests.sessions.SessionRedirectMixin())
 
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        own: Any = cls.__call__
+        if own is not OktaAuth.__call__:  # a user's, which as any auth class's expects a request and nothing else
+
+            def called(self: OktaAuth, r: Any, **settings: Any) -> Any:
+                return self._answered(r, **settings) if hasattr(r, "status_code") else own(self, r)
+
+            cls.__call__ = called  # type: ignore[method-assign]
+
+    # The object is its own response hook. A bound method would be one more object for a hit to read, where there are very
+    # many apps; and one that is bound on each call is a sixth of what a hit costs.
+    @overload
+    def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest: ...
+    @overload
+    def __call__(self, r: requests.Response, **settings: Any) -> requests.Response: ...
+    def __call__(self, r: Any, **settings: Any) -> Any:
         # What app.ready() does for a Bearer token, without its frame, and past CaseInsensitiveDict's methods: a header
         # that is not there is found out by an exception, which alone costs more than all of this. Whatever is not as
-        # requests makes it (headers of another type, no URL) takes the long way below.
+        # requests makes a request (headers of another type, no URL; or an answer, which has no body) goes on below.
         app = self.app
         try:
-            fields, now, body = request.headers._store, app._now, request.body  # type: ignore[attr-defined]  # private
+            fields, now, body = r.headers._store, app._now, r.body
             if (
                 app._look_at > now()
                 and (authorization := app._authorization)
-                and request.url.startswith(app._prefixes)  # type: ignore[union-attr]  # None: below
+                and r.url.startswith(app._prefixes)
                 and "authorization" not in fields
                 and (body is None or isinstance(body, (bytes, str)))  # a tuple: a union is built on each call
             ):
-                request.hooks["response"].append(self._hook)
+                r.hooks["response"].append(self)
                 fields["authorization"] = ("Authorization", authorization)
-                return request
+                return r
         except AttributeError:
             pass
-        return super().__call__(request)
+        return self._answered(r, **settings) if hasattr(r, "status_code") else super().__call__(r)

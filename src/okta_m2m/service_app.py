@@ -61,6 +61,10 @@ RENEWAL_SHARE_OF_MANY: Final = (0.93, 0.95)
 end; and where all of them can try, it takes less time to be sure that one succeeds. Of an hour four minutes are left,
 as with most SDKs, and a fleet asks at most 1.1 times for each life of a token."""
 
+RENEWAL_STEPS: Final = 4096
+"""The moments of renewal that a token's life is divided into, so that apps which renew at the same one share its float:
+a hit reads it, and where there are very many apps, each object more is one more wait for memory."""
+
 OVERDUE: Final = 2.0
 """Seconds after its deadline at which a flight that has not landed is given up: its event loop is gone."""
 
@@ -92,6 +96,8 @@ LAST_WORDS: Final = 10.0
 # Each app has one of these: a process may speak for very many.
 _NOTHING_TOLD: Final[frozenset[tuple[str, str]]] = frozenset()
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+
+_shared = lru_cache(maxsize=512)(float)  # as many as the span in which the renewals of now fall has steps
 
 _SCOPE = r"[\x21\x23-\x5b\x5d-\x7e]+"  # RFC 6749 section 3.3
 _SERVER_ID = r"[A-Za-z0-9._~-]+"
@@ -826,7 +832,8 @@ class ServiceApp(_Hit):
             first, last = RENEWAL_SHARE if self._fleet is None else RENEWAL_SHARE_OF_MANY
             first = min(max(first, (self._now() - token.sent_at) / token.expires_in), last)
             spent = random.uniform(first, last)  # noqa: S311 (spreads load; nothing secret hangs on it)
-            look_at = token.sent_at + spent * token.expires_in
+            step = token.expires_in / RENEWAL_STEPS
+            look_at = _shared(((token.sent_at + spent * token.expires_in) // step + 1) * step)
         until, authorization = min(look_at, token.usable_until), None if token.dpop_bound else token.authorization
         self._token = token
         self._authorization = authorization
