@@ -345,7 +345,7 @@ Measured with {platform.python_implementation()} {platform.python_version()} on 
 
 "x" is the ratio to the floor of the same stack: what a constant header costs there, or the raw signature, or callers that
 only wait while one of them asks (among threads after a raw signature). Times are CPU time, the least of many interleaved
-rounds; those of the stampede, the renewal and the fleet are wall time.
+rounds, of the assertions the lower quartile; those of the stampede, the renewal and the fleet are wall time.
 
 {table(rows)}
 

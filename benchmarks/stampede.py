@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from measure import QUICK, report
+from measure import report
 from peers import OURS, PEERS, Peer
 from server import Endpoint, serving
 
@@ -59,7 +59,7 @@ def _measured(script: str, offers: str, counts: tuple[int, ...], turns: int) -> 
     """By name and number of callers, the least of a few processes."""
     everybody = ["floor", OURS.name, *(peer.name for peer in PEERS if getattr(peer, offers))]
     result: dict[str, Any] = {name: {} for name in everybody}
-    for count in counts[-2:] if QUICK else counts:
+    for count in counts:
         for turn in range(turns):
             for name in everybody:
                 if name not in ("floor", OURS.name) and (count > 1_000 or turn):

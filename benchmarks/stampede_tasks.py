@@ -14,7 +14,7 @@ from peers import Peer
 from server import Endpoint
 from stampede import row
 
-COUNTS = (1, 10, 100, 1_000, 10_000)
+COUNTS = (1_000, 10_000) if QUICK else (1, 10, 100, 1_000, 10_000)
 PROCESSES = 3 if QUICK else 5
 
 
