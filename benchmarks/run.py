@@ -42,6 +42,8 @@ BOUNDS = {  # seconds: quick, whole
     "stampede_tasks": (120, 900),
     "fleet": (150, 600),
 }
+OTHERWISE = {peer.name: peer.client_auth for peer in PEERS if peer.client_auth not in ("private_key_jwt", "-")}
+"""Who can't do private_key_jwt at Okta, and what it is measured with instead; the table marks them."""
 MEASURED = ("requests", "httpx", "aiohttp", "joserfc", "cryptography", "redis", "matplotlib")
 
 
@@ -64,10 +66,8 @@ def times(value: float) -> str:
 def best(entries: dict[str, Any], show: Callable[[Any], str], rank: Callable[[Any], float]) -> str:
     """The peers, the best first."""
     peers = {name: entry for name, entry in entries.items() if name not in (FLOOR, OURS, "raw sign")}
-    return (
-        ", ".join(f"{name} {show(entry)}" for name, entry in sorted(peers.items(), key=lambda item: rank(item[1])))
-        or "-"
-    )
+    ranked = sorted(peers.items(), key=lambda item: rank(item[1]))
+    return ", ".join(f"{name}{'†' if name in OTHERWISE else ''} {show(entry)}" for name, entry in ranked) or "-"
 
 
 def hits(found: dict[str, Any]) -> Iterable[Row]:
@@ -234,7 +234,8 @@ def table(rows: list[Row]) -> str:
     lines += [
         f"| {row.what} | {row.floor} | {row.peers} | {row.ours} | {row.must} | {words[row.reached]} |" for row in rows
     ]
-    return "\n".join(lines)
+    instead = ", ".join(f"{name} ({client_auth})" for name, client_auth in OTHERWISE.items())
+    return "\n".join([*lines, "", f"† can't do private_key_jwt at Okta, and is measured with what it can: {instead}."])
 
 
 # ── docs/performance.md ──────────────────────────────────────────────────────────────────────────────────────────────
