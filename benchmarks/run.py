@@ -112,7 +112,10 @@ def stampede(kind: str, musts: dict[str, tuple[float, float]], found: dict[str, 
             f"{floor['s'] * 1e3:.0f} ms",
             best(
                 of,
-                lambda entry, floor=floor: f"{entry['requests']} requests, {times(entry['s'] / floor['s'])}",  # type: ignore[misc]
+                lambda entry, floor=floor: (  # type: ignore[misc]
+                    (f"{entry['requests']} requests, " if "requests" in entry else "more than ")
+                    + times(entry["s"] / floor["s"])
+                ),
                 lambda entry: entry["s"],
             ),
             f"{ours['requests']} request, {times(x)}{loop}",
