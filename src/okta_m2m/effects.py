@@ -148,6 +148,12 @@ class Wait(Effect[bool]):
     landing: Future[Any]
     timeout: float
 
+    def __init__(self, landing: Future[Any], timeout: float) -> None:
+        # Written out, as Attempt's is, because each of very many callers that wait for one token makes both.
+        put_landing, put_timeout = self._setters
+        put_landing(self, landing)
+        put_timeout(self, timeout)
+
 
 class Spawn(Effect[None], hidden=("flow", "ended")):
     """Run ``flow`` in the background. ``ended`` is called exactly once whatever becomes of it, even if it never began."""
@@ -213,6 +219,11 @@ class Attempt(Effect[Response], hidden=("headers", "token")):
 
     headers: Mapping[str, str]
     token: Token | None = None
+
+    def __init__(self, headers: Mapping[str, str], token: Token | None = None) -> None:
+        put_headers, put_token = self._setters
+        put_headers(self, headers)
+        put_token(self, token)
 
 
 class Peek(Effect[bytes]):

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 from weakref import WeakSet
 
@@ -44,15 +43,17 @@ Outcome: TypeAlias = Token | Failure | _Abandoned
 
 
 class Flight:
-    """One fetch under way. ``due`` is the steady-clock reading after which its leader is given up."""
+    """One fetch under way. ``due`` is the steady-clock reading after which its leader is given up; ``outcome`` is there when
+    it lands. It is not read from the landing, whose lock a thousand threads that wake at once would take once more each."""
 
-    __slots__ = ("due", "landing")
+    __slots__ = ("due", "landing", "outcome")
 
     def __init__(self, due: float) -> None:
         from concurrent.futures import Future  # who only imports this package does not pay for it
 
         self.due = due
-        self.landing: Future[Outcome] = Future()
+        self.outcome: Outcome | None = None
+        self.landing: Future[None] = Future()
         self.landing.set_running_or_notify_cancel()
 
 
@@ -96,7 +97,8 @@ class Flights:
             return flight, False
         if flight is not None:
             # Overdue. Those who wait for it have the same clock, and look again by themselves.
-            self._settle(flight, ABANDONED)
+            flight.outcome = ABANDONED
+            flight.landing.set_result(None)
         self._current = Flight(due)
         return self._current, True
 
@@ -105,14 +107,10 @@ class Flights:
         with self.mutex:
             if self._current is flight:
                 self._current = None
-        self._settle(flight, outcome)
-
-    @staticmethod
-    def _settle(flight: Flight, outcome: Outcome) -> None:
-        from concurrent.futures import InvalidStateError
-
-        with suppress(InvalidStateError):
-            flight.landing.set_result(outcome)
+            if flight.outcome is not None:
+                return
+            flight.outcome = outcome
+        flight.landing.set_result(None)
 
 
 # Reentrant: the garbage collector or a signal handler may end an abandoned flow, whose flight then lands, in a thread that

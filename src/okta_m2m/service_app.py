@@ -398,7 +398,7 @@ class ServiceApp(_Hit):
                 )
             if not (yield from Wait(flight.landing, max(0.0, min(deadline, flight.due) - now))):
                 continue
-            outcome = flight.landing.result()
+            outcome = flight.outcome
             if isinstance(outcome, Failure):
                 raise outcome.error.again()
             if isinstance(outcome, Token) and (rejected is None or outcome.value != rejected.value):
@@ -689,7 +689,7 @@ class ServiceApp(_Hit):
 
     def _renewal(self, flight: Flight) -> Flow[None]:
         """A flight in the background: nobody waits for it, unless the token in use ends before it lands."""
-        if flight.landing.done():  # it started so late that it was given up
+        if flight.outcome is not None:  # it started so late that it was given up
             return
         try:
             # The deadline counts from when it was spawned: one that starts late must not outlast its flight.
@@ -845,7 +845,7 @@ class ServiceApp(_Hit):
 
     def _end(self, flight: Flight, outcome: Outcome) -> None:
         """Lands a flight. If it was abandoned, the next call looks after the token again at once."""
-        if outcome is ABANDONED and not flight.landing.done():
+        if outcome is ABANDONED and flight.outcome is None:
             self._look_again(self._now() + ABANDONED_PAUSE)
         self._flights.land(flight, outcome)
 
