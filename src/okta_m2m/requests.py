@@ -39,7 +39,7 @@ class OktaAuth(Flows[requests.PreparedRequest, requests.Response, requests.Sessi
             def called(self: OktaAuth, r: Any, **settings: Any) -> Any:
                 return self._answered(r, **settings) if hasattr(r, "status_code") else own(self, r)
 
-            cls.__call__ = called  # type: ignore[method-assign]
+            cls.__call__ = called  # type: ignore[method-assign]  # calls the one that it takes the place of
 
     # The object is its own response hook. A bound method would be one more object for a hit to read, where there are very
     # many apps; and one that is bound on each call is a sixth of what a hit costs.
