@@ -212,7 +212,8 @@ def authorization_of(request: Any) -> str | None:
 
 def attach(request: Any, headers: Mapping[str, str], hook: Any) -> None:
     """The headers, and the hook with the place where a file's body begins, so that it can be sent again from there."""
-    request.headers.update(headers)
+    for name, value in headers.items():
+        request.headers[name] = value
     body = request.body
     if body is not None and not isinstance(body, bytes | str):
         from inspect import iscoroutinefunction  # only a file's body needs it

@@ -441,7 +441,7 @@ class ServiceApp(_Hit):
                 yield from Attempt({})
                 return
             token = yield from self.obtain()
-            response = yield from self._attempt(method, url, token)
+            response = yield from Attempt((yield from self._headers(method, url, token)), token)
         else:
             token, response = answered
             if not self._is_ours(token) or not self.origins.allow(url):
@@ -477,7 +477,7 @@ class ServiceApp(_Hit):
                 yield from Discard()
             # Its own nonce, not the last one learnt: that may be of an answer that left before and came in after this.
             nonce = response.get("dpop-nonce") if cure == "nonce" else None
-            response = yield from self._attempt(method, url, token, nonce, told)
+            response = yield from Attempt((yield from self._headers(method, url, token, nonce, told)), token)
 
     def leaves_alone(self, url: str, authorization: str) -> bool:
         """Whether the ``Authorization`` header that a request brings along is the caller's own, which is kept, and told.
@@ -615,12 +615,6 @@ class ServiceApp(_Hit):
             proofs = self._bound.get(token.value) or self._dpop_proofs()
             headers["DPoP"] = yield from proofs.proof(method, url, now, nonce, token)
         return headers
-
-    def _attempt(
-        self, method: str, url: str, token: Token, nonce: str | None = None, told: float | None = None
-    ) -> Flow[Response]:
-        headers = yield from self._headers(method, url, token, nonce, told)
-        return (yield from Attempt(headers, token))
 
     def _verdict(
         self, url: str, token: Token, response: Response, fresh_nonce: bool
