@@ -20,7 +20,7 @@ from server import Endpoint, serving
 
 DELAY = 0.05
 BOUND = 60 if QUICK else 90  # seconds that the stampedes of one process may take; the slowest peers come near it
-TURNS = 10  # stampedes of one process: few threads are ever undisturbed; a peer has one, which may take as long as all of ours
+TURNS = 5  # stampedes of one process: few threads are ever undisturbed; a peer has one, which may take as long as all of ours
 
 Stampedes = Callable[[Peer | None, int, Endpoint, Endpoint, int], list[dict[str, float]]]
 """So many of a peer's (of none: the floor's), one after another: of so many callers, at an endpoint, after a call at another;

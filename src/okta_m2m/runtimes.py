@@ -207,8 +207,8 @@ class _Doors:
     """The threads that wait for one landing: they leave by 64 doors, by each of them one after another.
 
     A future's own ``result`` wakes them all at once. Each then needs the future's lock and the interpreter, and they take
-    these from one another: a thousand need half as much time again, and thirty times as much beside a thread that
-    computes. With one door it would be as bad there, since whoever is out has to get the interpreter to let the next out.
+    these from one another; a thread that computes meanwhile gets its turn between any two of them. It does with a single
+    door, too, since whoever is out needs the interpreter to let out the next.
     """
 
     __slots__ = ("_landed", "_locks", "_turns")
@@ -232,8 +232,8 @@ class _Doors:
         try:
             lock.acquire(timeout=seconds)
         finally:
-            # Even if an exception came upon us, a signal's or another thread's: those behind us wait for this. No such
-            # thing can come in between, as that happens where something is called; which is why nothing is.
+            # Even if an exception has come upon us, a signal's or another thread's: those behind us wait for this. None
+            # can come in between, because that happens where something is called, and nothing is before the release.
             if self._landed:
                 try:  # noqa: SIM105 (that would call something)
                     lock.release()
