@@ -8,7 +8,7 @@ from measure import interleaved, report
 from peers import OURS, PEERS, pem
 
 CALLS = 32
-"""In a round. OpenSSL makes a new blinding for every 32nd signature of an RSA key: so each round has one, of every key."""
+"""In a round. OpenSSL makes a new blinding for every 32nd signature of an RSA key: so nearly each round has one, of every key."""
 
 
 def measured(alg: str) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """How a time is taken: interleaved, in CPU time of this process, and the least of many rounds.
 
-Invariant: all entries of a row are measured in the same process and in turns, so that what else the machine does meets
-them all alike. The least is taken because noise only ever adds. Where a difference is wanted that is a small part of what
-is measured, it is that of the lower quartiles: the least is one round's luck, which is as large as such a difference.
+Invariant: all entries of a row are measured in the same process and in turns, each round in another order, so that what else
+the machine does meets them all alike. The least is taken because noise only
+ever adds. Where a difference is wanted that is a small part of what is measured, it is that of the lower quartiles: the
+least is one round's luck, which is as large as such a difference.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import gc
 import inspect
 import json
+import random
 import statistics
 import sys
 import time
@@ -53,7 +55,8 @@ def interleaved(
     try:
         for _ in range(rounds):
             gc.collect()  # what the round before has left: some leave more than a machine has
-            for name, call in entries.items():
+            for name, call in random.sample(list(entries.items()), len(entries)):
+                run(call, 1)  # fills the caches, which the one before has filled with its own
                 began = time.process_time()
                 run(call, calls)
                 seconds[name].append((time.process_time() - began) / calls)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from base64 import urlsafe_b64decode
 from typing import Any
-from uuid import RFC_4122, UUID
 
 import pytest
 from joserfc import jws, jwt
@@ -45,7 +45,7 @@ def test_an_assertion_says_what_okta_documents(key: PrivateKey) -> None:
     header, claims = verified(made(ClientAssertions("0oa1", ENDPOINT), key), key)
     assert header == {"alg": key.alg, "kid": "kid-1"}
     jti = claims.pop("jti")
-    assert (UUID(jti).version, UUID(jti).variant, str(UUID(jti))) == (4, RFC_4122, jti)
+    assert re.fullmatch("[0-9a-f]{32}", jti)
     assert claims == {
         "iss": "0oa1",
         "sub": "0oa1",
