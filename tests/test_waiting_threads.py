@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
+import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -111,14 +114,22 @@ def test_one_may_wait_for_the_same_again_and_again(landing: Future[Any]) -> None
         assert runtime.perform(Wait(landing, 0.0)) is True
 
 
-def test_who_is_torn_out_as_it_lands_leaves_nobody_behind(landing: Future[Any]) -> None:
+def torn_out_as_it_lands() -> tuple[set[str], set[str]]:
+    landing: Future[Any] = Future()
     first = waiting(landing, *[LONG] * DOORS)
     others = waiting(landing, *[LONG] * MANY)
     for waiter in first:
         waiter.tear_out()  # which a thread that is blocked learns when it wakes, with the door in its hand
     landing.set_result("token")
-    assert results(first) == {"torn out"}
-    assert results(others) == {"True"}
+    return results(first), results(others)
+
+
+def test_who_is_torn_out_as_it_lands_leaves_nobody_behind() -> None:
+    # In a process that is not measured for coverage: while an exception is pending for one thread, CPython 3.11 can turn on
+    # the spot in another that is traced.
+    untraced = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    done = subprocess.run([sys.executable, __file__], env=untraced, capture_output=True, text=True, timeout=LONG)
+    assert done.stdout == "({'torn out'}, {'True'})\n", done.stderr
 
 
 def test_those_whose_time_is_over_as_it_lands_leave_nobody_behind() -> None:
@@ -142,3 +153,7 @@ def test_a_landing_that_nobody_holds_is_let_go(landing: Future[Any]) -> None:
     del another
     gc.collect()
     assert held() is None
+
+
+if __name__ == "__main__":
+    print(torn_out_as_it_lands())

@@ -249,9 +249,8 @@ def _doors(landing: Future[Any]) -> _Doors:
     doors = _at_doors.get(landing)
     if doors is None:
         made = _Doors()
+        landing.add_done_callback(made.open)  # before anybody may stand there
         doors = _at_doors.setdefault(landing, made)  # another thread may have been quicker
-        if doors is made:
-            landing.add_done_callback(made.open)
     return doors
 
 
