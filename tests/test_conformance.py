@@ -1311,7 +1311,7 @@ def test_a_certificate_that_nobody_vouches_for_is_told_and_nothing_is_sent(
     new_service: Service, connect: Connect, authority: tuple[Path, ssl.SSLContext]
 ) -> None:
     with FakeOkta(ssl_context=authority[1]) as okta:
-        client = connect(new_service(okta, max_wait=0.5))
+        client = connect(new_service(okta, max_wait=1.0))
         with pytest.raises(TokenUnreachable, match=r"(?i)certificate.*verif"):
             client.get(okta.url + USERS)
         assert okta.requests == []
