@@ -1,9 +1,9 @@
 """How a time is taken: interleaved, in CPU time of this process, and the least of many rounds.
 
-Invariant: all entries of a row are measured in the same process and in turns, each round in another order, so that what else
-the machine does meets them all alike. The least is taken because noise only
-ever adds. Where a difference is wanted that is a small part of what is measured, it is that of the lower quartiles: the
-least is one round's luck, which is as large as such a difference.
+Invariant: all entries of a row are measured in the same process and in turns, each round in another order, so that what
+else the machine does meets them all alike. The least is taken because noise only ever adds. Where a difference is wanted
+that is a small part of what is measured, it is that of the lower quartiles: the least is one round's luck, which is as
+large as such a difference.
 """
 
 from __future__ import annotations

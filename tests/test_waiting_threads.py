@@ -40,6 +40,10 @@ class Waiter(threading.Thread):
         except TornOut:
             self.result = "torn out"
 
+    def waits_or_is_done(self) -> bool:
+        frame = sys._current_frames().get(self.ident or 0)
+        return not self.is_alive() or (frame is not None and frame.f_code.co_name == "wait")
+
     def tear_out(self) -> None:
         assert self.ident is not None
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.ident), ctypes.py_object(TornOut))
@@ -66,7 +70,10 @@ def waiting(landing: Future[Any], *seconds: float) -> list[Waiter]:
     waiters = [Waiter(landing, one) for one in seconds]
     for waiter in waiters:
         waiter.start()
-    time.sleep(0.2)  # until all of them wait
+    until = time.monotonic() + LONG / 3
+    while not all(waiter.waits_or_is_done() for waiter in waiters):
+        assert time.monotonic() < until
+        time.sleep(0.01)
     return waiters
 
 
@@ -144,13 +151,13 @@ def test_those_whose_time_is_over_as_it_lands_leave_nobody_behind() -> None:
         assert results(hasty) <= {"True", "False"}
 
 
-def test_a_landing_that_nobody_holds_is_let_go(landing: Future[Any]) -> None:
-    another: Future[Any] = Future()
-    held = weakref.ref(another)
-    assert runtime.perform(Wait(another, 0.0)) is False
-    another.set_result("token")
-    assert runtime.perform(Wait(another, LONG)) is True
-    del another
+def test_a_landing_that_nobody_holds_is_let_go() -> None:
+    landing: Future[Any] = Future()
+    held = weakref.ref(landing)
+    assert runtime.perform(Wait(landing, 0.0)) is False
+    landing.set_result("token")
+    assert runtime.perform(Wait(landing, LONG)) is True
+    del landing
     gc.collect()
     assert held() is None
 

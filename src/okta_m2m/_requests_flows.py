@@ -212,7 +212,7 @@ def authorization_of(request: Any) -> str | None:
 
 def attach(request: Any, headers: Mapping[str, str], hook: Any) -> None:
     """The headers, and the hook with the place where a file's body begins, so that it can be sent again from there."""
-    for name, value in headers.items():
+    for name, value in headers.items():  # each by itself: update() first finds out what kind of thing it was given
         request.headers[name] = value
     body = request.body
     if body is not None and not isinstance(body, bytes | str):

@@ -50,8 +50,8 @@ _chance = SystemRandom()
 
 def _jti() -> str:
     """128 random bits, in hexadecimal. RFC 9449 section 4.2 wants 96 or a UUID, and to Okta a ``jti`` is "a case-sensitive
-    string" (guide "Build a JWT for client authentication"), for which its own okta-auth-js takes hexadecimal digits. The
-    dashes of a UUID would take longer than all else in a message."""
+    string" (guide "Build a JWT for client authentication"), for which its own okta-auth-js takes hexadecimal digits. To put
+    a UUID's dashes in takes a good part of what an assertion takes beyond its signature."""
     return _chance.randbytes(16).hex()
 
 

@@ -170,7 +170,7 @@ class Threads:
 
     def perform(self, effect: Effect[Any]) -> Any:
         match effect:
-            case Wait(landing, timeout):  # first, because it is very many threads' that wait for one token
+            case Wait(landing, timeout):  # first, because very many threads may wait for one token
                 return _doors(landing).wait(timeout)
             case Send(request, timeout):
                 return _answered(self._send(request, timeout))
