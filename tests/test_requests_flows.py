@@ -286,6 +286,15 @@ def test_the_next_request_of_an_answer_has_a_proof_of_its_own(okta: FakeOkta, se
     assert okta.api_calls == 2, "none had to be healed"
 
 
+def test_a_prepared_request_that_is_signed_again_has_the_token_of_now(okta: FakeOkta, session: Any) -> None:
+    prepared = session.prepare_request(library.Request("GET", okta.url + USERS))
+    okta.revoke_all()
+    assert session.get(okta.url + USERS).status_code == 200
+    calls = okta.api_calls
+    assert session.send(session.auth(prepared)).status_code == 200
+    assert okta.api_calls == calls + 1, "it had not to be healed"
+
+
 def test_a_prepared_request_is_as_it_was_when_its_call_is_over(
     okta: FakeOkta, elsewhere: FakeOkta, session: Any, binding: str
 ) -> None:
