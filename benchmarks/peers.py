@@ -122,8 +122,8 @@ def _ours_aiohttp(endpoint: Endpoint) -> Any:
 
 def _ours_assertion(key: bytes, alg: str) -> Callable[[], object]:
     from okta_m2m import PrivateKey
+    from okta_m2m._core.proofs import ClientAssertions
     from okta_m2m.effects import Sign
-    from okta_m2m.proofs import ClientAssertions
 
     signer = PrivateKey.from_pem(key, kid="key-1")
     assertions = ClientAssertions("0oa1b2c3", "https://acme.okta.com/oauth2/v1/token")

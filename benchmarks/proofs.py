@@ -10,7 +10,7 @@ from measure import QUICK, interleaved, report
 
 def measured() -> dict[str, Any]:
     from okta_m2m import PrivateKey, Token
-    from okta_m2m.proofs import DPoPProofs, okta_htu
+    from okta_m2m._core.proofs import DPoPProofs, okta_htu
 
     key = PrivateKey.generate("ES256")
     proofs, token, message = DPoPProofs(key, okta_htu), Token("x" * 900, "DPoP"), b"x" * 500

@@ -8,6 +8,8 @@ Invariant: importing this package imports no HTTP client and no cryptography.
 
 import typing
 
+from ._core.service_app import ServiceApp
+from ._core.tokens import Token
 from .errors import (
     AccessDenied,
     ConfigurationError,
@@ -27,8 +29,6 @@ from .errors import (
     UnexpectedAnswer,
 )
 from .keys import PrivateKey, Signer
-from .service_app import ServiceApp
-from .tokens import Token
 
 if typing.TYPE_CHECKING:
     from .events import (

@@ -18,12 +18,12 @@ import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 from aiohttp.hdrs import AUTHORIZATION
 
+from ._core.origins import origin_of
+from ._core.service_app import ServiceApp
+from ._core.tokens import Token, not_picklable
 from .effects import Attempt, Discard, Flow, Peek, Request, Response, SendFailed
-from .errors import Kinds, OktaM2MError, TokenUnreachable
-from .origins import origin_of
+from .errors import ErrorMap, OktaM2MError, TokenUnreachable
 from .runtimes import Asyncio, AsyncSender, Done, aadvance, arun
-from .service_app import ServiceApp
-from .tokens import Token, not_picklable
 
 __all__ = ["OktaAuth"]
 
@@ -32,7 +32,7 @@ MOST_DRAINED = 1 << 16  # bytes of a rejected answer; beyond that a new connecti
 LONGEST_DRAIN = 1.0  # seconds for the same
 MOST_REDIRECTS = 1024  # calls that have met one, of which the last are known
 
-KINDS: Kinds = {OktaM2MError: aiohttp.ClientError, TokenUnreachable: aiohttp.ClientConnectionError}
+ERROR_MAP: ErrorMap = {OktaM2MError: aiohttp.ClientError, TokenUnreachable: aiohttp.ClientConnectionError}
 
 
 @final
@@ -67,7 +67,7 @@ class OktaAuth:
         # tell a middleware that it is called for a hop; but all hops of a call share a timer, which no other call has. It is
         # kept here so that no other is given its identity.
         self._redirects = {}
-        app.closes_with(arun=self._aend)
+        app.revoke_through(arun=self._aend)
         return self._as_method()
 
     def _as_method(self) -> OktaAuth:
@@ -126,7 +126,7 @@ class OktaAuth:
 
     def _runtime(self, session: aiohttp.ClientSession | None) -> Asyncio:
         """The runtime for one call; a renewal that it leaves behind goes on with the same session's settings."""
-        return Asyncio(self._sender or partial(self._send, self._session or session), KINDS)
+        return Asyncio(self._sender or partial(self._send, self._session or session), ERROR_MAP)
 
     async def atoken(self) -> Token:
         """A usable token, for what is not a call of aiohttp."""

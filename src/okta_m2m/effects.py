@@ -28,14 +28,14 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
-from .records import Record
+from ._core.records import Record
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from ._core.tokens import Token
     from .keys import Signer
     from .stores import Store
-    from .tokens import Token
 
 __all__ = [
     "Attempt",

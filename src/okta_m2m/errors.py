@@ -14,11 +14,11 @@ __all__ = [
     "AccessDenied",
     "ConfigurationError",
     "ConsentRequired",
+    "ErrorMap",
     "InvalidClient",
     "InvalidDPoPProof",
     "InvalidKey",
     "InvalidScope",
-    "Kinds",
     "OktaM2MError",
     "RateLimited",
     "ScopesMissing",
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 
-Kinds: TypeAlias = Mapping[type["OktaM2MError"], type[Exception]]
+ErrorMap: TypeAlias = Mapping[type["OktaM2MError"], type[Exception]]
 """For classes of errors here, the class of an HTTP library's exceptions that they are raised as too."""
 
 
@@ -66,7 +66,7 @@ class OktaM2MError(Exception):
         self.request_id = request_id
         self.retry_after = retry_after
 
-    def again(self, *, retry_after: float | None = None) -> Self:
+    def copy(self, *, retry_after: float | None = None) -> Self:
         """The same failure as a new exception: one that many callers share is never one object in many tracebacks."""
         return type(self)(
             str(self),
@@ -77,14 +77,14 @@ class OktaM2MError(Exception):
             retry_after=self.retry_after if retry_after is None else retry_after,
         )
 
-    _plain: ClassVar[type[OktaM2MError] | None] = None  # what a class that native() made was made of
+    _plain: ClassVar[type[OktaM2MError] | None] = None  # the class that as_library_error() combined with a library's
 
-    def native(self, kinds: Kinds) -> OktaM2MError:
+    def as_library_error(self, error_map: ErrorMap) -> OktaM2MError:
         """The same error, as one of the kind that an HTTP library's users catch: an instance of both classes.
 
-        ``kinds`` names the library's class for a class of ours; the nearest base that is named counts.
+        ``error_map`` names the library's class for a class of ours; the nearest base that is named counts.
         """
-        kind = next((kinds[base] for base in type(self).__mro__ if base in kinds), None)
+        kind = next((error_map[base] for base in type(self).__mro__ if base in error_map), None)
         if kind is None or isinstance(self, kind):
             return self
         made = _both(type(self), kind)(str(self))

@@ -9,8 +9,8 @@ import requests
 from httpie.plugins import AuthPlugin
 from requests.auth import AuthBase
 
+from ._core.service_app import ServiceApp
 from .requests import OktaAuth
-from .service_app import ServiceApp
 
 __all__ = ["OktaM2MPlugin"]
 

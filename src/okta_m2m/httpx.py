@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import httpx
 
-from ._httpx_flows import Flows, Library
+from ._clients.httpx_flows import Flows, Library
 
 __all__ = ["OktaAuth"]
 

@@ -21,9 +21,9 @@ from hashlib import sha256
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol
 
+from ._core.records import Record
+from ._core.tokens import not_picklable
 from .errors import InvalidKey, quoted
-from .records import Record
-from .tokens import not_picklable
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurve, EllipticCurvePrivateKey

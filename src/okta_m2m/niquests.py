@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import niquests  # pyright: ignore[reportMissingImports]  # never beside urllib3, so not where this is checked
 from niquests.packages import urllib3  # pyright: ignore[reportMissingImports]  # the same
 
-from ._requests_flows import (
+from ._clients.requests_flows import (
     MOST_DRAINED,
     MOST_READ,
     Flows,
@@ -34,10 +34,10 @@ from ._requests_flows import (
     prepare,
     without_ours,
 )
+from ._core.service_app import ServiceApp
+from ._core.tokens import Token, not_picklable
 from .effects import Attempt, Discard, Peek, Request, Response, SendFailed
 from .runtimes import Asyncio, AsyncSender, Done, aadvance, arun
-from .service_app import ServiceApp
-from .tokens import Token, not_picklable
 
 __all__ = ["AsyncOktaAuth", "OktaAuth"]
 
@@ -80,8 +80,8 @@ class AsyncOktaAuth:
     ) -> None:
         self.app = app
         self._session = session
-        self._runtime = Asyncio(send or self._send, self._library.kinds)
-        app.closes_with(arun=partial(arun, runtime=self._runtime))
+        self._runtime = Asyncio(send or self._send, self._library.error_map)
+        app.revoke_through(arun=partial(arun, runtime=self._runtime))
 
     async def atoken(self) -> Token:
         """A usable token, for what is not a call of this client."""

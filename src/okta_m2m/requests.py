@@ -11,7 +11,7 @@ import requests
 import urllib3
 from requests.auth import AuthBase
 
-from ._requests_flows import Flows, Library
+from ._clients.requests_flows import Flows, Library
 
 __all__ = ["OktaAuth"]
 

@@ -19,9 +19,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import urlsplit
 
+from ._core.origins import is_loopback, origin_of
 from .errors import ConfigurationError
 from .keys import PrivateKey
-from .origins import is_loopback, origin_of
 
 if TYPE_CHECKING:
     from .keys import Signer

@@ -23,9 +23,9 @@ from .sign_in import AppName, As, MaxWait, TokenFile, ViaName, checked_via, clie
 from .terminal import Output, columns, note
 
 if TYPE_CHECKING:
+    from ..admin.management import ManagementApi
+    from ..admin.provisioning import App, GrantResult, Role, Via
     from ..keys import PrivateKey
-    from ..management import ManagementApi
-    from ..provisioning import App, GrantResult, Role, Via
 
 __all__ = ["app"]
 
@@ -61,7 +61,7 @@ def create(
     chosen = checked_via(via)
     key, path, document = _keys_for(key_file, kid, passphrase_file, jwks, jwks_uri)
     with signed_in("okta-m2m app create", token_file, as_, max_wait) as api:
-        from ..provisioning import create_app, environment_lines
+        from ..admin.provisioning import create_app, environment_lines
 
         if not env:
             _check_room(api, write, name, chosen)
@@ -106,7 +106,7 @@ def show(
     """Show an app: its keys, scopes and admin roles."""
     chosen = checked_via(via)
     with signed_in("okta-m2m app show", token_file, as_, max_wait) as api:
-        from ..provisioning import PermissionMissing, ScopeMissing, list_grants, list_roles
+        from ..admin.provisioning import PermissionMissing, ScopeMissing, list_grants, list_roles
 
         found = meant_app(api, name, chosen)
 
@@ -138,7 +138,7 @@ def list_(
     """List the org's service apps."""
     chosen = checked_via(via)
     with signed_in("okta-m2m app list", token_file, as_, max_wait) as api:
-        from ..provisioning import list_apps
+        from ..admin.provisioning import list_apps
 
         found = list(list_apps(api, via=chosen))
     if as_json:
@@ -156,7 +156,7 @@ def grant(
 ) -> None:
     """Grant scopes to the app, one call each; those that it has stay. An okta.yaml that is the app's asks for them, too."""
     with signed_in("okta-m2m app grant", token_file, as_, max_wait) as api:
-        from ..provisioning import grant_scopes
+        from ..admin.provisioning import grant_scopes
 
         found = meant_app(api, app_name)
         wanted = _separated(scopes)
@@ -171,7 +171,7 @@ def revoke_grant(
 ) -> None:
     """Take scopes back from the app. Tokens that it has keep theirs until they end."""
     with signed_in("okta-m2m app revoke-grant", token_file, as_, max_wait) as api:
-        from ..provisioning import revoke_scopes
+        from ..admin.provisioning import revoke_scopes
 
         found = meant_app(api, app_name)
         wanted = _separated(scopes)
@@ -196,7 +196,7 @@ def add_role(
     if (type_ is None) == (custom is None) or (custom is None) != (resource_set is None):
         raise typer.BadParameter("Give the type of a standard role, or --role together with --resource-set.")
     with signed_in("okta-m2m app role add", token_file, as_, max_wait) as api:
-        from ..provisioning import assign_custom_role, assign_role
+        from ..admin.provisioning import assign_custom_role, assign_role
 
         client_id = meant_app(api, app_name).client_id
         if type_ is not None:
@@ -216,7 +216,7 @@ def list_roles_(
 ) -> None:
     """List the admin roles of the app."""
     with signed_in("okta-m2m app role list", token_file, as_, max_wait) as api:
-        from ..provisioning import list_roles
+        from ..admin.provisioning import list_roles
 
         found = list_roles(api, meant_app(api, app_name).client_id)
     if as_json:
@@ -269,8 +269,8 @@ def _public_document(path: Path) -> dict[str, Any]:
 
 def _check_room(api: ManagementApi, path: Path, name: str, via: Via) -> None:
     """Refuses, before anything is made, a settings file that is for another app, or that cannot be written."""
-    from ..key_files import check_replaceable
-    from ..provisioning import NotFound, find_app
+    from .._core.key_files import check_replaceable
+    from ..admin.provisioning import NotFound, find_app
 
     real = Path(os.path.realpath(path))
     if not os.access(real.parent, os.W_OK):

@@ -29,7 +29,7 @@ def assertion(
     okta-m2m assertion | curl --data-urlencode client_assertion@- -d grant_type=client_credentials ...
     """
     with needs("cli", "okta-m2m assertion"):
-        from ..introspection import client_assertion, endpoint_url
+        from ..admin.introspection import client_assertion, endpoint_url
     if endpoint not in ("token", "introspect", "revoke"):
         raise typer.BadParameter("it is token, introspect or revoke", param_hint="--endpoint")
     settings, key = app_settings()

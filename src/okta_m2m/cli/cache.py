@@ -13,12 +13,12 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import typer
 from rich.text import Text
 
+from .._core.fleet import Fleet, Shared
+from .._core.service_app import ServiceApp
 from ..effects import Flow, Request, StoreFailed
 from ..errors import ConfigurationError, TokenUnreachable, quoted
-from ..fleet import Fleet, Shared
 from ..keys import Signer
 from ..runtimes import Threads, run
-from ..service_app import ServiceApp
 from .exits import Exit, complain
 from .terminal import Output
 

@@ -42,7 +42,7 @@ def demo(
 ) -> None:
     """Watch it work, with nothing but this machine: tokens that live 3 seconds, and no call that fails.
 
-    A stand-in for Okta runs on a loopback port; one service app serves requests, httpx (both kinds) and aiohttp at once.
+    A stand-in for Okta runs on a loopback port; one service app serves requests, httpx (both error_map) and aiohttp at once.
 
     Meanwhile the token is renewed, one is revoked, and the token endpoint answers 503 and 429.
     """

@@ -18,7 +18,7 @@ from .exits import Exit, needs
 from .terminal import Output, hanging, marks_for
 
 if TYPE_CHECKING:
-    from ..doctor import Check, Kind
+    from ..admin.doctor import Check, Kind
 
 __all__ = ["doctor"]
 
@@ -35,7 +35,7 @@ def doctor(
 ) -> None:
     """Look at each thing that stands between this machine and a working call, and say what to do about it."""
     with needs("cli", "okta-m2m doctor"):
-        from ..doctor import Doctor, worst
+        from ..admin.doctor import Doctor, worst
     checks: list[Check] = []
     with _without_log():
         examined = Doctor(offline=offline, call=call, max_wait=max_wait).checks()
@@ -68,7 +68,7 @@ def _lines(output: Output, check: Check) -> Iterator[Text]:
 
 
 def _exit_for(kind: Kind) -> Exit:
-    from ..doctor import Kind
+    from ..admin.doctor import Kind
 
     return {
         Kind.CONFIGURATION: Exit.CONFIGURATION,

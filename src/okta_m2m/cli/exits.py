@@ -78,8 +78,8 @@ def exit_for(error: OktaM2MError) -> Exit:
 
 def _provisioning_exit(error: OktaM2MError) -> Exit:
     # Imported late: they need requests, which is there if one of them was raised.
-    from .. import management
-    from ..rotation import RotationFailed
+    from ..admin import management
+    from ..admin.rotation import RotationFailed
 
     exits: tuple[tuple[type[OktaM2MError], Exit], ...] = (
         (management.NotSignedIn, Exit.NOT_SIGNED_IN),

@@ -21,8 +21,8 @@ from .sign_in import AppName, As, MaxWait, TokenFile, meant_app, signed_in
 from .terminal import columns, note
 
 if TYPE_CHECKING:
+    from ..admin.provisioning import AppKey
     from ..keys import PrivateKey
-    from ..provisioning import AppKey
 
 __all__ = ["app"]
 
@@ -54,7 +54,7 @@ def new(
     ] = None,
 ) -> None:
     """Make a key: the private half in a file of mode 0600, the public JWKS printed as Okta takes it."""
-    from ..key_files import new_key, write_key, write_new_file
+    from .._core.key_files import new_key, write_key, write_new_file
 
     form: Literal["pem", "jwk"] = "pem" if pem or out.suffix == ".pem" else "jwk"
     secret = None
@@ -119,7 +119,7 @@ def convert(
     passphrase_file: PassphraseFile = None,
 ) -> None:
     """Write a key as a JWK file that has its kid, as rotation needs it."""
-    from ..key_files import write_key
+    from .._core.key_files import write_key
 
     key = load_key(source, kid=kid, passphrase_file=passphrase_file)
     key = key.with_kid(key.kid or key.thumbprint())
@@ -141,7 +141,7 @@ def add(
     """Register a key's public half with the app, beside those that are there."""
     key = load_key(file, kid=kid, passphrase_file=passphrase_file)
     with signed_in("okta-m2m key add", token_file, as_, max_wait) as api:
-        from ..provisioning import add_key
+        from ..admin.provisioning import add_key
 
         key = key.with_kid(key.kid or key.thumbprint())
         added = add_key(api, meant_app(api, app_name).id, key.jwks()["keys"][0])
@@ -163,7 +163,7 @@ def list_(
 ) -> None:
     """List the public keys that are registered with the app."""
     with signed_in("okta-m2m key list", token_file, as_, max_wait) as api:
-        from ..provisioning import list_keys
+        from ..admin.provisioning import list_keys
 
         keys = list_keys(api, meant_app(api, app_name).id)
     if as_json:
@@ -181,7 +181,7 @@ def activate(
 ) -> None:
     """Make a key count again."""
     with signed_in("okta-m2m key activate", token_file, as_, max_wait) as api:
-        from ..provisioning import activate_key
+        from ..admin.provisioning import activate_key
 
         _print_key(activate_key(api, meant_app(api, app_name).id, key))
 
@@ -192,7 +192,7 @@ def deactivate(
 ) -> None:
     """Make a key count no more; it can be activated again."""
     with signed_in("okta-m2m key deactivate", token_file, as_, max_wait) as api:
-        from ..provisioning import deactivate_key
+        from ..admin.provisioning import deactivate_key
 
         _print_key(deactivate_key(api, meant_app(api, app_name).id, key))
 
@@ -203,7 +203,7 @@ def delete(
 ) -> None:
     """Remove an inactive key for good."""
     with signed_in("okta-m2m key delete", token_file, as_, max_wait) as api:
-        from ..provisioning import delete_key
+        from ..admin.provisioning import delete_key
 
         delete_key(api, meant_app(api, app_name).id, key)
     typer.echo(f"deleted  {key}")

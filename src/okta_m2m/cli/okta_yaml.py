@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .._core.key_files import replace_file, write_new_file
 from ..errors import ConfigurationError
-from ..key_files import replace_file, write_new_file
 from ..settings import _parsed, _text_of
 
 __all__ = ["change_scopes", "put", "setting_in"]

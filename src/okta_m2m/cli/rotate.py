@@ -16,8 +16,8 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
+from .._core.service_app import ServiceApp
 from ..keys import PrivateKey
-from ..service_app import ServiceApp
 from ..settings import Settings, named, read_settings
 from .exits import Exit, complain, needs, reader_gone, unwritable
 from .secrets import KeyFile, configured_key_file, configured_path
@@ -25,7 +25,7 @@ from .sign_in import AppName, As, MaxWait, TokenFile, configured_org, meant_app,
 from .terminal import Output, marks_for
 
 if TYPE_CHECKING:
-    from ..rotation import Progress, Rotated, Rotation, Step
+    from ..admin.rotation import Progress, Rotated, Rotation, Step
 
 __all__ = ["rotate"]
 
@@ -58,7 +58,7 @@ def rotate(
     Broken off at any moment, it goes on from there when it is run again. On any failure the old key stays in force.
     """
     with needs("cli", "okta-m2m key rotate"):
-        from ..rotation import Rotation
+        from ..admin.rotation import Rotation
     settings, file = _settings_for(key_file or configured_key_file())
 
     def service(key: Any) -> ServiceApp:
@@ -89,7 +89,7 @@ def _settings_for(file: Path | None) -> tuple[Settings, Path]:
 
     Refuses a file from which they do not take the ``kid``.
     """
-    from ..rotation import rotatable_key_file
+    from ..admin.rotation import rotatable_key_file
 
     configured = named("privateKey", "jwk")
     if file is None or (configured is not None and _same(file, configured_path())):

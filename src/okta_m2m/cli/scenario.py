@@ -22,9 +22,9 @@ from .exits import needs
 from .story import Answer, Call, Obtained, Rejection, Revocation, Story
 
 if TYPE_CHECKING:
-    from ..service_app import ServiceApp
-    from ..testing.http_server import Answer as Answered
-    from ..testing.http_server import ReceivedRequest
+    from .._core.service_app import ServiceApp
+    from ..testing.fake_okta.http_server import Answer as Answered
+    from ..testing.fake_okta.http_server import ReceivedRequest
 
 __all__ = ["CLIENTS", "LIFETIME", "WHOLE", "play"]
 
@@ -51,8 +51,8 @@ def play(seconds: float, *, dpop: bool, watch: Callable[[Story], None]) -> Story
         from .. import requests as for_requests
         from ..testing import FakeOkta
 
+    from .._core.service_app import ServiceApp
     from ..keys import PrivateKey
-    from ..service_app import ServiceApp
 
     story = Story(CLIENTS, seconds, LIFETIME, len(PAUSES) * len(CLIENTS), dpop)
 

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from .._core.service_app import ServiceApp
 from ..errors import ConfigurationError
-from ..service_app import ServiceApp
 from ..settings import named, read_settings
 from .exits import needs
 from .secrets import asked, secret_file
 from .terminal import note, stdin_is_terminal
 
 if TYPE_CHECKING:
-    from ..management import ApiToken, ManagementApi, Pause
-    from ..provisioning import App, Via
+    from ..admin.management import ApiToken, ManagementApi, Pause
+    from ..admin.provisioning import App, Via
 
 __all__ = [
     "AppName",
@@ -103,7 +103,7 @@ def client_settings() -> tuple[str, Path | None]:
 def signed_in(what: str, token_file: Path | None, as_: str | None, max_wait: float) -> Iterator[ManagementApi]:
     """The management API, for whoever the options name."""
     with needs("cli", what):
-        from ..management import ManagementApi
+        from ..admin.management import ManagementApi
     who: ApiToken | ServiceApp
     if as_ is None:
         url = org_url()
@@ -131,7 +131,7 @@ def _app_of(folder: Path, max_wait: float) -> ServiceApp:
 
 
 def _api_token(url: str, token_file: Path | None) -> ApiToken:
-    from ..management import ApiToken
+    from ..admin.management import ApiToken
 
     org = named("orgUrl", "oktaDomain")
     if token_file is not None:
@@ -154,7 +154,7 @@ def _api_token(url: str, token_file: Path | None) -> ApiToken:
 
 def meant_app(api: ManagementApi, name: str | None, via: Via = "apps") -> App:
     """The app that the option names, or else the configured one."""
-    from ..provisioning import find_app
+    from ..admin.provisioning import find_app
 
     return find_app(api, client_settings()[0] if name is None else name, via=via)
 

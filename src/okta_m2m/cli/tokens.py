@@ -14,9 +14,9 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from .._core.service_app import ServiceApp
+from .._core.tokens import Token
 from ..errors import ConfigurationError
-from ..service_app import ServiceApp
-from ..tokens import Token
 from .exits import Exit, complain, needs
 from .secrets import app_settings, asked, secret_file
 from .terminal import Output, stdin_is_terminal, stdout_is_pipe, stdout_is_terminal
@@ -83,7 +83,7 @@ TokenFile = Annotated[
 def revoke(token_file: TokenFile = None) -> None:
     """Revoke an access token of the configured app: okta-m2m token revoke < token.txt"""
     with needs("cli", "okta-m2m token revoke"):
-        from ..introspection import revoke_token
+        from ..admin.introspection import revoke_token
     settings, key = app_settings()
     revoke_token(
         settings.org_url,
@@ -102,7 +102,7 @@ def introspect(
 ) -> None:
     """Ask Okta what an access token is: okta-m2m token introspect < token.txt"""
     with needs("cli", "okta-m2m token introspect"):
-        from ..introspection import introspect_token
+        from ..admin.introspection import introspect_token
     settings, key = app_settings()
     said = introspect_token(
         settings.org_url,

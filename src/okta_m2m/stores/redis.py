@@ -17,8 +17,8 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
+from .._core.tokens import not_picklable
 from ..errors import ConfigurationError
-from ..tokens import not_picklable
 
 if TYPE_CHECKING:
     import redis

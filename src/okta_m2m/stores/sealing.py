@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from joserfc import jwe
 from joserfc.jwk import OctKey
 
+from .._core.tokens import not_picklable
 from ..errors import ConfigurationError
 from ..keys import PrivateKey
-from ..tokens import not_picklable
 
 if TYPE_CHECKING:
     from ..keys import Signer

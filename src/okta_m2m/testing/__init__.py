@@ -10,9 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .fake_okta import FakeOkta, Refusal
-    from .http_server import ReceivedRequest
-    from .org import App, AuthorizationServer, IssuedToken
+    from .fake_okta.fake_okta import FakeOkta, Refusal
+    from .fake_okta.http_server import ReceivedRequest
+    from .fake_okta.org import App, AuthorizationServer, IssuedToken
     from .replaying import Replayed, replay
     from .signer_conformance import SignerConformance
     from .store_conformance import StoreConformance
@@ -31,11 +31,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "App": "org",
-    "AuthorizationServer": "org",
+    "App": "fake_okta",
+    "AuthorizationServer": "fake_okta",
     "FakeOkta": "fake_okta",
-    "IssuedToken": "org",
-    "ReceivedRequest": "http_server",
+    "IssuedToken": "fake_okta",
+    "ReceivedRequest": "fake_okta",
     "Refusal": "fake_okta",
     "Replayed": "replaying",
     "SignerConformance": "signer_conformance",

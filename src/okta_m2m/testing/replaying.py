@@ -41,9 +41,9 @@ class Replayed(Generic[T]):
             raise LookupError(f"the script ended where the flow asked for {self.effects[-1]!r}")
         return self.value  # type: ignore[return-value]  # None only where that is what it returned
 
-    def of(self, *kinds: type[Effect[Any]]) -> list[Any]:
-        """The effects of those kinds, in order."""
-        return [effect for effect in self.effects if isinstance(effect, kinds)]
+    def of(self, *error_map: type[Effect[Any]]) -> list[Any]:
+        """The effects of those error_map, in order."""
+        return [effect for effect in self.effects if isinstance(effect, error_map)]
 
 
 def replay(

@@ -1,0 +1,600 @@
+"""What httpx and httpx2 share, which is everything but their classes: the two libraries have one interface.
+
+The adapters ``httpx.py`` and ``httpx2.py`` give their library to :class:`Library`, and their auth class is both
+:class:`Flows` and the library's own ``Auth``. The types in here are those of httpx; httpx2's have the same shape.
+
+Both follow redirects beneath the auth object, copy our headers to the next hop, and show the auth flow only the last
+answer. ``Authorization`` they drop at another origin by themselves, ``DPoP`` they do not; so with a bound token each
+hop is met where it is sent, in httpcore's ``trace`` extension, and gets a proof of its own or none.
+
+Invariant: no policy in here, and no import of either library. Of the caller's request nothing changes but
+``Authorization`` and ``DPoP`` (and, with a bound token, ``extensions["trace"]``); its client is never used for the token
+request unless it was passed for that.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Set
+from contextlib import nullcontext, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeAlias, TypeVar
+
+from .._core.origins import origin_of
+from .._core.service_app import ServiceApp
+from .._core.tokens import Token, not_picklable
+from ..effects import Attempt, Discard, Flow, Peek, Request, Response, SendFailed
+from ..errors import ConfigurationError, ErrorMap, OktaM2MError, TokenUnreachable
+from ..runtimes import Asyncio, AsyncSender, Done, Sender, Threads, Trio, aadvance, advance, arun, run, running
+from .private_copy import private_copy
+
+if TYPE_CHECKING:
+    import httpx
+    import httpx2
+
+    AnyRequest: TypeAlias = httpx.Request | httpx2.Request
+    AnyResponse: TypeAlias = httpx.Response | httpx2.Response
+
+__all__ = ["Flows", "Library"]
+
+MOST_READ = 1 << 20  # bytes of an answer of the token endpoint
+MOST_DRAINED = 1 << 16  # bytes of a rejected answer; beyond that a new connection is cheaper
+LONGEST_DRAIN = 1.0  # seconds, where they can be limited: on an event loop; else it is the caller's own timeout
+
+OURS = frozenset({b"authorization", b"dpop"})
+
+Rewind: TypeAlias = Callable[[], object] | None
+RequestT = TypeVar("RequestT", "httpx.Request", "httpx2.Request")
+ResponseT = TypeVar("ResponseT", "httpx.Response", "httpx2.Response")
+ClientT = TypeVar("ClientT", "httpx.Client | httpx.AsyncClient", "httpx2.Client | httpx2.AsyncClient")
+
+
+class Flows(Generic[RequestT, ResponseT, ClientT]):
+    """What an auth class does, between the request and its answer; in its adapter it is the library's ``Auth`` too."""
+
+    _library: ClassVar[Library]
+
+    def __init__(
+        self,
+        app: ServiceApp,
+        *,
+        client: ClientT | None = None,
+        send: Sender | AsyncSender | None = None,
+    ) -> None:
+        self.app = app
+        self._client: Any = client
+        self._sender: Any = send  # which kind it is shows only when it is used
+        blocking: Any = send or self._send
+        self._threads = Threads(blocking, self._library.error_map)
+        app.revoke_through(run=partial(run, runtime=self._threads), arun=self._aend)
+
+    async def _aend(self, flow: Flow[None]) -> None:
+        await arun(flow, self._loop())
+
+    def _loop(self) -> Asyncio | Trio:
+        return running(self._sender or self._asend, self._library.error_map)
+
+    def token(self) -> Token:
+        """A usable token, for what is not a call of this client."""
+        return run(self.app.obtain(), self._threads)
+
+    async def atoken(self) -> Token:
+        """The same on an event loop."""
+        return await arun(self.app.obtain(), self._loop())
+
+    def headers(self, method: str, url: str) -> dict[str, str]:
+        """The headers for one call that this client does not make; with DPoP, for one attempt at it."""
+        return run(self.app.headers(method, url), self._threads)
+
+    async def aheaders(self, method: str, url: str) -> dict[str, str]:
+        """The same on an event loop."""
+        return await arun(self.app.headers(method, url), self._loop())
+
+    def _hit(self, request: RequestT) -> bool:
+        """Sets the header of a fresh Bearer token, where that needs no flow.
+
+        What ``app.ready()`` does, without writing out the URL and past the methods of ``Headers``, of which each one
+        costs more than all of this. Scheme, host and port are compared exactly, without userinfo; where a version of
+        the library has other parts, ``False`` sends the call the long way, as for whatever is not plain.
+        """
+        app = self.app
+        try:
+            now, url, fields = app._now, request.url._uri_reference, request.headers._list
+            authority = url.host if url.port is None else f"{url.host}:{url.port}"
+            if (
+                app._look_at <= now()
+                or not (authorization := app._authorization)
+                or url.userinfo
+                or url.scheme != app.origins.schemes.get(authority)
+                or type(request.stream) is not self._library.in_memory
+            ):
+                return False
+        except AttributeError:
+            return False
+        for field in fields:
+            if field[1] in OURS:
+                return False
+        fields.append((b"Authorization", b"authorization", authorization.encode("ascii")))
+        return True
+
+    def sync_auth_flow(self, request: RequestT) -> Generator[RequestT, ResponseT, None]:
+        try:
+            if self._hit(request):
+                response = yield request
+                if response.status_code != 401:
+                    return
+                rewind = self._library.rewinder(request)  # not too late: the body is in memory
+            else:
+                own = request.headers.get("Authorization")
+                url = str(request.url)
+                if own is not None and self.app.leaves_alone(url, own):
+                    yield request
+                    return
+                rewind = self._library.rewinder(request)
+                ready = self.app.ready(request.method, url)
+                if ready is None:
+                    flow = self.app.authorize(request.method, url, replayable=False)
+                    step = advance(flow, self._threads)
+                    flow.close()  # where a redirect led shows only in the answer
+                    if not isinstance(step, Attempt) or step.token is None:
+                        yield request
+                        return
+                    for name, value in step.headers.items():  # each on its own costs less than update()
+                        request.headers[name] = value
+                else:
+                    request.headers["Authorization"] = ready.authorization
+                    if ready.proof is not None:
+                        request.headers["DPoP"] = ready.proof
+                if "DPoP" in request.headers:
+                    request.extensions["trace"] = partial(self._trace, _Proofs(self.app, request))
+                response = yield request
+            sent = response.request.headers.get("Authorization")
+            if sent is None or (response.status_code != 401 and "DPoP" not in request.headers):
+                return
+            flow, request, rewind = self._answered(sent, response, request, rewind)
+            try:
+                step = advance(flow, self._threads)
+                while not isinstance(step, Done):
+                    answer: object = None
+                    match step:
+                        case Attempt(headers):
+                            _prepare(request, headers, rewind)
+                            response = yield request
+                            answer = _seen(response)
+                        case Peek(limit):
+                            answer = self._library.peek(response, limit)
+                        case Discard():
+                            self._library.discard(response)
+                    step = advance(flow, self._threads, answer)
+            finally:
+                flow.close()
+        except GeneratorExit:
+            pass  # what the client is handling shows only where this is no longer handled
+        else:
+            return
+        self._not_shown(request, sys.exception())
+        raise GeneratorExit
+
+    async def async_auth_flow(self, request: RequestT) -> AsyncGenerator[RequestT, ResponseT]:
+        try:
+            if self._hit(request):
+                response = yield request
+                if response.status_code != 401:
+                    return
+                rewind = self._library.rewinder(request)  # not too late: the body is in memory
+            else:
+                own = request.headers.get("Authorization")
+                url = str(request.url)
+                if own is not None and self.app.leaves_alone(url, own):
+                    yield request
+                    return
+                rewind = self._library.rewinder(request)
+                ready = self.app.ready(request.method, url)
+                if ready is None:
+                    flow = self.app.authorize(request.method, url, replayable=False)
+                    step = await aadvance(flow, self._loop())
+                    flow.close()  # where a redirect led shows only in the answer
+                    if not isinstance(step, Attempt) or step.token is None:
+                        yield request
+                        return
+                    for name, value in step.headers.items():  # each on its own costs less than update()
+                        request.headers[name] = value
+                else:
+                    request.headers["Authorization"] = ready.authorization
+                    if ready.proof is not None:
+                        request.headers["DPoP"] = ready.proof
+                if "DPoP" in request.headers:
+                    request.extensions["trace"] = partial(self._atrace, _Proofs(self.app, request))
+                response = yield request
+            sent = response.request.headers.get("Authorization")
+            if sent is None or (response.status_code != 401 and "DPoP" not in request.headers):
+                return
+            flow, request, rewind = self._answered(sent, response, request, rewind)
+            runtime = self._loop()
+            try:
+                step = await aadvance(flow, runtime)
+                while not isinstance(step, Done):
+                    answer: object = None
+                    match step:
+                        case Attempt(headers):
+                            _prepare(request, headers, rewind)
+                            response = yield request
+                            answer = _seen(response)
+                        case Peek(limit):
+                            answer = await self._library.apeek(response, limit)
+                        case Discard():
+                            await self._library.adiscard(response)
+                    step = await aadvance(flow, runtime, answer)
+            finally:
+                flow.close()
+        except GeneratorExit:
+            pass  # what the client is handling shows only where this is no longer handled
+        else:
+            return
+        self._not_shown(request, sys.exception())
+        raise GeneratorExit
+
+    def _answered(
+        self, sent: str, response: ResponseT, request: RequestT, rewind: Rewind
+    ) -> tuple[Flow[None], Any, Rewind]:
+        """The flow that judges an answer; and the request that it answers, which is the last hop's."""
+        hop: Any = response.request
+        if hop.stream is not request.stream:
+            rewind = self._library.rewinder(hop)
+        flow = self.app.authorize(
+            hop.method,
+            str(hop.url),
+            replayable=rewind is not None,
+            answered=(Token.sent(sent), _seen(response)),
+        )
+        return flow, hop, rewind
+
+    def _not_shown(self, request: RequestT, error: BaseException | None) -> None:
+        """Learns from an answer for which a response hook of the client's raised: that is shown to no auth flow, which is
+        closed instead while the client handles the ``error``. It cannot be answered, but the next call has a good token."""
+        if error is None:
+            return
+        httpx = self._library.httpx
+        met: set[int] = set()
+        # Only what it was raised from: its context may be an earlier call's, which the caller is just handling.
+        while error is not None and not isinstance(error, httpx.HTTPStatusError) and id(error) not in met:
+            met.add(id(error))  # an exception may be its own cause
+            error = error.__cause__
+        response: Any = getattr(error, "response", None)
+        hop: Any = getattr(error, "_request", None) or getattr(
+            response, "_request", None
+        )  # what was made by hand has none
+        if hop is None or not isinstance(response, httpx.Response):
+            return
+        sent = hop.headers.get("Authorization")
+        if sent is None or sent != request.headers.get("Authorization"):
+            return
+        flow = self.app.authorize(
+            hop.method, str(hop.url), replayable=False, answered=(Token.sent(sent), _seen(response))
+        )
+        step = advance(flow, self._threads)  # blocks nothing: what is not sent again calls for no new token
+        if isinstance(step, Peek) and (content := self._library.read_already(response)) is not None:
+            advance(flow, self._threads, content[: step.limit])
+        flow.close()
+
+    # ── each hop, where it is sent ───────────────────────────────────────────────────────────────────────────────
+
+    def _trace(self, proofs: _Proofs, event: str, info: dict[str, Any]) -> None:
+        flow = proofs.needed(event, info)
+        if flow is not None:
+            proofs.put(info["request"], run(flow, self._threads))
+        if proofs.callers is not None:
+            proofs.callers(event, info)
+
+    async def _atrace(self, proofs: _Proofs, event: str, info: dict[str, Any]) -> None:
+        flow = proofs.needed(event, info)
+        if flow is not None:
+            proofs.put(info["request"], await arun(flow, self._loop()))
+        if proofs.callers is not None:
+            await proofs.callers(event, info)
+
+    # ── the token request ────────────────────────────────────────────────────────────────────────────────────────
+
+    def _send(self, request: Request, timeout: float) -> Response:
+        library = self._library.httpx
+        if isinstance(self._client, library.AsyncClient):
+            raise ConfigurationError(
+                f"OktaAuth was given an {library.__name__}.AsyncClient for its token requests, and is used where nothing "
+                "can be awaited. "
+                f"Give it an {library.__name__}.Client there, or none."
+            )
+        self._check_hooks()
+        until = time.monotonic() + timeout
+        try:
+            with library.Client() if self._client is None else nullcontext(self._lent()) as client:
+                response = client.send(
+                    self._library.request(request, timeout), auth=None, follow_redirects=False, stream=True
+                )
+                try:
+                    body = bytearray()
+                    for chunk in response.iter_bytes():
+                        body += chunk
+                        if len(body) > MOST_READ or time.monotonic() > until:
+                            raise SendFailed("the answer was too long, or too slow")
+                finally:
+                    response.close()
+                return Response(response.status_code, response.headers.multi_items(), bytes(body))
+        except (library.HTTPError, library.InvalidURL, OSError) as error:
+            raise SendFailed(_why(error)) from error
+
+    async def _asend(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 (the effect's own)
+        import anyio  # like asyncio, only where there is a loop already
+        import anyio.to_thread
+
+        library = self._library.httpx
+        if isinstance(self._client, library.Client):
+            raise ConfigurationError(
+                f"OktaAuth was given an {library.__name__}.Client for its token requests, which would block the event loop. "
+                f"Give it an {library.__name__}.AsyncClient there, or none."
+            )
+        self._check_hooks()
+        try:
+            with anyio.fail_after(timeout):
+                # A new client reads the CA bundle from disk, which is not for an event loop.
+                made = None if self._client is not None else await anyio.to_thread.run_sync(library.AsyncClient)
+                async with made or nullcontext(self._lent()) as client:
+                    response = await client.send(
+                        self._library.request(request, timeout), auth=None, follow_redirects=False, stream=True
+                    )
+                    try:
+                        body = bytearray()
+                        async for chunk in response.aiter_bytes():
+                            body += chunk
+                            if len(body) > MOST_READ:
+                                raise SendFailed("the answer was too long")
+                    finally:
+                        await response.aclose()
+                    return Response(response.status_code, response.headers.multi_items(), bytes(body))
+        except TimeoutError as error:
+            raise SendFailed("time-out") from error
+        except (library.HTTPError, library.InvalidURL, OSError) as error:
+            raise SendFailed(_why(error)) from error
+
+    def _lent(self) -> Any:
+        """The passed client without its cookies: those of the token endpoint are not for it, and may be to delete some of
+        its own."""
+        return private_copy(self._client, _cookies=self._library.httpx.Cookies())
+
+    def _check_hooks(self) -> None:
+        """A response hook that raises would hide Okta's answer, and any is shown the token."""
+        if self._client is not None and self._client.event_hooks["response"]:
+            raise ConfigurationError(
+                "OktaAuth was given a client with response event hooks for its token requests, which would be run on Okta's "
+                "answers to them, and may raise before these are understood. Give it a client of its own, without hooks, or "
+                "none."
+            )
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        not_picklable("OktaAuth", "Give the other process's client one of its own.")
+
+
+def _why(error: BaseException) -> str:
+    """Under trio httpx's own errors are without words; those of TLS, say, are in what caused them."""
+    reason: BaseException | None = error
+    while reason is not None and not str(reason):
+        reason = reason.__cause__ or reason.__context__
+    return type(error).__name__ + (f": {reason}" if reason is not None else "")
+
+
+class Library:
+    """httpx or httpx2: what is made of its classes, and read with them."""
+
+    def __init__(self, library: Any) -> None:
+        self.httpx = library
+        self.in_memory: Any = library.ByteStream
+        self.error_map: ErrorMap = {OktaM2MError: library.HTTPError, TokenUnreachable: library.TransportError}
+        # Each library takes for a body only what is of its own class.
+        self._peeked: Any = type("Peeked", (_Peeked, library.SyncByteStream), {})
+        self._apeeked: Any = type("Peeked", (_APeeked, library.AsyncByteStream), {})
+
+    def request(self, request: Request, seconds: float) -> Any:
+        """Made by hand, not by the client: its headers, cookies, parameters and auth are not for Okta."""
+        return self.httpx.Request(
+            request.method,
+            request.url,
+            headers=dict(request.headers),
+            content=request.body,
+            extensions={"timeout": self.httpx.Timeout(seconds).as_dict()},
+        )
+
+    def rewinder(self, request: AnyRequest) -> Rewind:
+        """What takes the body back to where it is now, before the first send; ``None`` if nothing does."""
+        stream = request.stream
+        if isinstance(stream, self.httpx.ByteStream):
+            return lambda: None
+        fields = getattr(stream, "fields", None)
+        if isinstance(fields, list):  # multipart, which rewinds its files by itself, where it can
+            files = [field.file for field in fields if hasattr(field, "file")]
+            return (lambda: None) if all(isinstance(file, str | bytes) or _seekable(file) for file in files) else None
+        file: Any = getattr(stream, "_stream", None)  # content=file: it is wrapped, and there is no public way to it
+        if not _seekable(file):
+            return None
+        begin = file.tell()
+        return lambda: file.seek(begin)
+
+    def peek(self, response: AnyResponse, limit: int) -> bytes:
+        if (content := self.read_already(response)) is not None:
+            return content[:limit]
+        response.stream = peeked = self._peeked(response.stream)
+        try:
+            return self._decoded(response, peeked.peek(limit)[:limit])
+        except self.httpx.HTTPError:
+            return b""
+
+    async def apeek(self, response: AnyResponse, limit: int) -> bytes:
+        if (content := self.read_already(response)) is not None:
+            return content[:limit]
+        response.stream = peeked = self._apeeked(response.stream)
+        try:
+            return self._decoded(response, (await peeked.peek(limit))[:limit])
+        except self.httpx.HTTPError:
+            return b""
+
+    def discard(self, response: AnyResponse) -> None:
+        """Reads what is left, if that is little, and lets go of the connection; the client reads the response once more
+        later."""
+        if self.read_already(response) is None:
+            stream = self._peeked(response.stream)
+            head = b""
+            with suppress(self.httpx.HTTPError):
+                head = stream.peek(MOST_DRAINED)
+            stream.close()
+            response.stream = self.httpx.ByteStream(head)
+
+    async def adiscard(self, response: AnyResponse) -> None:
+        import anyio
+
+        if self.read_already(response) is None:
+            stream = self._apeeked(response.stream)
+            head = b""
+            with suppress(self.httpx.HTTPError), anyio.move_on_after(LONGEST_DRAIN):
+                head = await stream.peek(MOST_DRAINED)
+            await stream.aclose()
+            response.stream = self.httpx.ByteStream(head)
+
+    def read_already(self, response: AnyResponse) -> bytes | None:
+        try:
+            return response.content
+        except self.httpx.ResponseNotRead:
+            return None
+
+    def _decoded(self, response: AnyResponse, head: bytes) -> bytes:
+        """The start of a body, as far as it can be decoded."""
+        encoding = response.headers.get("content-encoding", "identity")
+        try:
+            decoded: bytes = self.httpx.Response(200, headers={"content-encoding": encoding}, content=head).content
+            return decoded
+        except self.httpx.DecodingError:
+            return b""
+
+
+def _seen(response: AnyResponse) -> Response:
+    return Response(response.status_code, response.headers.multi_items())
+
+
+def _prepare(request: AnyRequest, headers: Any, rewind: Rewind) -> None:
+    request.headers.update(headers)
+    if rewind is not None:
+        rewind()
+
+
+def _seekable(file: Any) -> bool:
+    from inspect import iscoroutinefunction  # only a file's body needs it
+
+    try:
+        # The stream of an async file is its own, and used up once it is read: it is not for us to seek in.
+        return not iscoroutinefunction(file.tell) and bool(file.seekable()) and file.tell() >= 0
+    except (AttributeError, OSError, ValueError):
+        return False
+
+
+class _Peeked:
+    """A body whose beginning was read, and is given out again first."""
+
+    def __init__(self, stream: httpx.SyncByteStream) -> None:
+        self._stream = stream
+        self._rest = iter(stream)
+        self._head: list[bytes] = []
+
+    def peek(self, limit: int) -> bytes:
+        size = 0
+        while size < limit and (chunk := next(self._rest, None)) is not None:
+            self._head.append(chunk)
+            size += len(chunk)
+        return b"".join(self._head)
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._head
+        yield from self._rest
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+class _APeeked:
+    """The same on an event loop."""
+
+    def __init__(self, stream: httpx.AsyncByteStream) -> None:
+        self._stream = stream
+        self._rest = aiter(stream)
+        self._head: list[bytes] = []
+
+    async def peek(self, limit: int) -> bytes:
+        size = 0
+        while size < limit and (chunk := await anext(self._rest, None)) is not None:
+            self._head.append(chunk)
+            size += len(chunk)
+        return b"".join(self._head)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in self._head:
+            yield chunk
+        async for chunk in self._rest:
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+class _Proofs:
+    """The proofs of one request and of the hops that it is redirected to."""
+
+    def __init__(self, app: ServiceApp, request: AnyRequest) -> None:
+        self._app = app
+        self._request = request
+        self._origin = origin_of(str(request.url))
+        self._used: str | None = None  # the last proof sent
+        trace: Any = request.extensions.get("trace")
+        # On a request that is sent again it is ours already, around the caller's own.
+        bound = trace.args[:1] if isinstance(trace, partial) else ()
+        self.callers: Any = bound[0].callers if bound and isinstance(bound[0], _Proofs) else trace
+
+    def needed(self, event: str, info: dict[str, Any]) -> Flow[dict[str, str]] | None:
+        """Looks at a request that is about to be written; says how to get headers for it if those it has won't do."""
+        if not event.endswith("send_request_headers.started"):
+            return None
+        sending = info["request"]
+        sent = {name.lower(): value.decode("latin-1") for name, value in sending.headers if name.lower() in OURS}
+        proof, authorization = sent.get(b"dpop"), sent.get(b"authorization")
+        if proof is None:
+            return None
+        method, url = sending.method.decode("ascii"), _url_of(sending.url)
+        if authorization is None or self._app.leaves_alone(url, authorization):
+            # The client took our token off at another origin, or an event hook signs this call: our proof is left over.
+            if authorization is None or not authorization.lower().startswith("dpop "):
+                _strip(sending, {b"dpop"})
+            return None
+        if origin_of(url) != self._origin or not self._app.origins.allow(url):
+            _strip(sending, OURS)
+            return None
+        known = (self._request.method, str(self._request.url))
+        if (method, url) == known and proof != self._used and proof == self._request.headers.get("DPoP"):
+            self._used = proof
+            return None
+        return self._app.headers(method, url)
+
+    @staticmethod
+    def put(sending: Any, headers: dict[str, str]) -> None:
+        _strip(sending, OURS)
+        sending.headers.extend((name.encode("ascii"), value.encode("ascii")) for name, value in headers.items())
+
+
+def _strip(sending: Any, names: Set[bytes]) -> None:
+    sending.headers[:] = [field for field in sending.headers if field[0].lower() not in names]
+
+
+def _url_of(url: Any) -> str:
+    """The URL of a request as httpcore has it; by way of a forwarding proxy the target is absolute."""
+    target: str = url.target.decode("ascii")
+    if target.startswith(("http://", "https://")):
+        return target
+    host = url.host.decode("ascii")
+    host = f"[{host}]" if ":" in host and not host.startswith("[") else host
+    port = "" if url.port is None else f":{url.port}"
+    return f"{url.scheme.decode('ascii')}://{host}{port}{target}"

@@ -1,0 +1,367 @@
+"""What requests and niquests share, which is everything but their classes: niquests began as a copy of requests.
+
+The adapters ``requests.py`` and ``niquests.py`` give their library to :class:`Library`. Both libraries call the auth object
+with the request that they are about to send, and its response hook with each answer.
+
+Invariant: no policy in here, and no import of either library. Of the caller's request nothing changes but
+``Authorization`` and ``DPoP``; its session is never used for the token request unless it was passed for that, and keeps
+its cookies even then.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext, suppress
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
+from urllib.parse import urljoin, urlsplit
+
+from .._core.origins import origin_of
+from .._core.service_app import Ready, ServiceApp
+from .._core.tokens import Token, not_picklable
+from ..effects import Attempt, Discard, Flow, Peek, Request, Response, SendFailed
+from ..errors import ErrorMap, OktaM2MError, TokenUnreachable
+from ..runtimes import Done, Sender, Threads, advance, run
+from .private_copy import private_copy
+
+if TYPE_CHECKING:
+    import niquests  # pyright: ignore[reportMissingImports]  # never beside urllib3, so not where this is checked
+    import requests
+
+__all__ = [
+    "MOST_DRAINED",
+    "MOST_READ",
+    "Flows",
+    "Library",
+    "attach",
+    "fields_of",
+    "give_to_hop",
+    "headers_of",
+    "is_ours",
+    "judged",
+    "next_hop",
+    "prepare",
+    "without_ours",
+]
+
+MOST_READ = 1 << 20  # bytes of an answer of the token endpoint
+MOST_DRAINED = 1 << 16  # bytes of a rejected answer; beyond that a new connection is cheaper
+
+_MADE_BY_REDIRECT = "_okta_m2m_hop"  # what a request is marked with
+
+RequestT = TypeVar("RequestT", "requests.PreparedRequest", "niquests.PreparedRequest")
+ResponseT = TypeVar("ResponseT", "requests.Response", "niquests.Response")
+SessionT = TypeVar("SessionT", "requests.Session", "niquests.Session")
+
+
+class Library:
+    """requests or niquests: what is made of its classes, and read with them."""
+
+    def __init__(self, library: Any, urllib3: Any, redirects: Any, **at_once: Any) -> None:
+        self.requests = library
+        self.redirects = redirects
+        """What knows the library's rules of redirects."""
+        self.at_once = at_once
+        """Options of a ``send`` that gives no promise of an answer, but the answer."""
+        self.error_map: ErrorMap = {OktaM2MError: library.RequestException, TokenUnreachable: library.ConnectionError}
+        self.broken: tuple[type[Exception], ...] = (urllib3.exceptions.HTTPError, OSError)
+        """What a connection raises while a body is read from it."""
+
+    def seen(self, response: Any) -> Response:
+        return Response(response.status_code, fields_of(response))
+
+    def peek(self, response: Any, limit: int) -> bytes:
+        if (
+            getattr(response, "_content", False) is not False
+        ):  # kept, by another hook or an adapter that made it by hand
+            return (response.content or b"")[:limit]
+        if response.raw is None or getattr(response, "_content_consumed", False):
+            return b""
+        response.raw = peeked = _Peeked(response.raw, limit)
+        try:
+            return peeked.peek(limit)
+        except self.broken:
+            return b""
+
+    def discard(self, response: Any) -> None:
+        with suppress(*self.broken, AttributeError, TypeError):  # none, or a file's: an adapter's that is not urllib3's
+            response.raw.read(MOST_DRAINED, decode_content=False)
+        with suppress(AttributeError):
+            response.close()
+
+    def lent(self, session: Any) -> Any:
+        """The session without its cookies: those of the token endpoint are not for it, and may be to delete some of its own."""
+        return private_copy(session, cookies=self.requests.cookies.RequestsCookieJar())
+
+    def send(self, session: Any, request: Request, timeout: float) -> Response:
+        """Sends our own request, with the session's settings or, without one, with those of the environment."""
+        until = time.monotonic() + timeout
+        try:
+            with self.requests.Session() if session is None else nullcontext(self.lent(session)) as used:
+                # Prepared by hand: the session's own auth, headers, parameters and cookies are not for Okta.
+                prepared = self.requests.Request(
+                    request.method, request.url, dict(request.headers), data=request.body
+                ).prepare()
+                settings = {**used.merge_environment_settings(request.url, {}, True, None, None), **self.at_once}
+                with used.send(prepared, timeout=timeout, allow_redirects=False, **settings) as response:
+                    body = bytearray()
+                    for chunk in response.iter_content(8192):
+                        body += chunk
+                        if len(body) > MOST_READ or time.monotonic() > until:
+                            raise SendFailed("the answer was too long, or too slow")
+                    return Response(response.status_code, fields_of(response), bytes(body))
+        except (self.requests.RequestException, *self.broken) as error:
+            raise SendFailed(f"{type(error).__name__}: {error}") from error
+
+
+class Flows(Generic[RequestT, ResponseT, SessionT]):
+    """What an auth class does with a request, and with each answer."""
+
+    __slots__ = ("_sender", "_session", "app")
+
+    _library: ClassVar[Library]
+
+    def __init__(self, app: ServiceApp, *, session: SessionT | None = None, send: Sender | None = None) -> None:
+        self.app = app
+        self._session: Any = session
+        self._sender = send
+        app.revoke_through(run=self._end)
+
+    # Made for each use, and not kept: a process may have very many of us, and few of them have anything to send.
+    @property
+    def _threads(self) -> Threads:
+        return Threads(self._sender or self._send, self._library.error_map)
+
+    def _end(self, flow: Flow[None]) -> None:
+        run(flow, self._threads)
+
+    def token(self) -> Token:
+        """A usable token, for what is not a call of this client."""
+        return run(self.app.obtain(), self._threads)
+
+    def headers(self, method: str, url: str) -> dict[str, str]:
+        """The headers for one call that this client does not make; with DPoP, for one attempt at it."""
+        return run(self.app.headers(method, url), self._threads)
+
+    def __call__(self, request: RequestT) -> RequestT:
+        url, method = str(request.url or ""), str(request.method or "")
+        if not is_ours(self.app, request):
+            return request
+        ready = self.app.ready(method, url)
+        if ready is None:
+            flow = self.app.authorize(method, url, replayable=False)
+            step = advance(flow, self._threads)
+            flow.close()  # the library sends the request itself; the answer is judged from its hook
+            if isinstance(step, Attempt) and step.token is not None:
+                attach(request, step.headers, self._answered)
+        else:
+            attach(request, headers_of(ready), self._answered)
+        return request
+
+    def _answered(self, response: ResponseT, position: int | None = None, **settings: Any) -> ResponseT:
+        """The response hook: sees each answer, each 3xx among them before it is followed."""
+        flow = judged(self.app, self._library, response, position)
+        if flow is None:
+            return response
+        answered: Any = response
+        request: Any = response.request
+        try:
+            step = advance(flow, self._threads)
+            while not isinstance(step, Done):
+                answer: object = None
+                match step:
+                    case Attempt(headers):
+                        prepare(request, headers, position)
+                        began = time.perf_counter()
+                        # The request itself is sent again, not a copy: redirects that follow copy their headers from it.
+                        answered = answered.connection.send(request, **settings)
+                        answered.elapsed = timedelta(seconds=time.perf_counter() - began)
+                        answer = self._library.seen(answered)
+                    case Peek(limit):
+                        answer = self._library.peek(answered, limit)
+                    case Discard():
+                        self._library.discard(answered)
+                step = advance(flow, self._threads, answer)
+        finally:
+            flow.close()
+        hop = next_hop(self.app, self._library, answered)
+        if hop is not None:
+            give_to_hop(answered.request, self.headers(*hop))
+        return answered  # type: ignore[no-any-return]  # the library's own class
+
+    def _send(self, request: Request, timeout: float) -> Response:
+        return self._library.send(self._session, request, timeout)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        not_picklable("OktaAuth", "Set session.auth anew in the other process.")
+
+
+def is_ours(app: ServiceApp, request: Any) -> bool:
+    """Whether the caller has no ``Authorization`` of his own."""
+    own = authorization_of(request)
+    return own is None or not app.leaves_alone(str(request.url), own)
+
+
+def authorization_of(request: Any) -> str | None:
+    """The header's value, which may be bytes with both libraries."""
+    value: str | bytes | None = request.headers.get("Authorization")
+    return value.decode("latin-1") if isinstance(value, bytes) else value
+
+
+def attach(request: Any, headers: Mapping[str, str], hook: Any) -> None:
+    """The headers, and the hook with the place where a file's body begins, so that it can be sent again from there."""
+    for name, value in headers.items():  # each by itself: update() first finds out what kind of thing it was given
+        request.headers[name] = value
+    body = request.body
+    if body is not None and not isinstance(body, bytes | str):
+        from inspect import iscoroutinefunction  # only a file's body needs it
+
+        with suppress(AttributeError, OSError, ValueError):
+            seekable = getattr(body, "seekable", None)  # not everybody who writes tell and seek has it
+            if not iscoroutinefunction(body.tell) and callable(body.seek) and (seekable is None or seekable()):
+                hook = partial(hook, position=body.tell())
+    request.hooks["response"].append(hook)
+
+
+def headers_of(ready: Ready) -> dict[str, str]:
+    return {"Authorization": ready.authorization, **({} if ready.proof is None else {"DPoP": ready.proof})}
+
+
+def judged(app: ServiceApp, library: Library, response: Any, position: int | None) -> Flow[None] | None:
+    """The flow that judges an answer, if it needs one."""
+    request = response.request
+    if request is None:  # an adapter that does not say what it answers
+        return None
+    sent = authorization_of(request)
+    if sent is None:  # a redirect to elsewhere took it off
+        request.headers.pop("DPoP", None)
+        return None
+    token = Token.sent(sent)
+    if response.status_code != 401 and not token.dpop_bound:
+        return None
+    body = request.body  # not what it was at first, after a redirect
+    rewindable = body is None or isinstance(body, bytes | str) or (position is not None and hasattr(body, "seek"))
+    return app.authorize(
+        request.method or "",
+        request.url or "",
+        replayable=rewindable and hasattr(response, "connection"),
+        answered=(token, library.seen(response)),
+    )
+
+
+def prepare(request: Any, headers: Mapping[str, str], position: int | None) -> None:
+    request.headers.update(headers)
+    if position is not None and hasattr(request.body, "seek"):
+        request.body.seek(position)
+
+
+def next_hop(app: ServiceApp, library: Library, response: Any) -> tuple[str, str] | None:
+    """If the answer is a redirect, our headers are copied to the next hop, and a proof has to be that hop's: method and URL
+    to which it is followed, by the library's own rules. To another origin nothing goes along."""
+    if not Token.sent(authorization_of(response.request) or "").dpop_bound:
+        return None
+    location = library.redirects.get_redirect_target(response)
+    if not location or getattr(vars(response.request).get("copy"), "followed", False):  # of niquests.py
+        return None
+    url = urljoin(response.url, library.requests.utils.requote_uri(location))
+    if not urlsplit(url).netloc:
+        url = response.url
+    if origin_of(url) != origin_of(response.request.url or "") or not app.origins.allow(url):
+        give_to_hop(response.request, {})
+        return None
+    hop = response.request.copy()
+    library.redirects.rebuild_method(hop, response)
+    return hop.method or "", url
+
+
+def give_to_hop(request: Any, headers: Mapping[str, str]) -> None:
+    """The library makes the next hop of a copy of the request: that one is given these headers in the place of ours, and the
+    caller's own, which may be sent again, stays as it is."""
+    request.copy = _Hop(request, headers)
+
+
+class _Hop:
+    """``copy`` of a request: for once, if the request is the caller's, and for good, if a redirect made it. Such a one is
+    copied twice, as the libraries prepare for each answer to it that nobody follows it."""
+
+    def __init__(self, request: Any, headers: Mapping[str, str]) -> None:
+        self._request, self._headers = request, headers
+        before = vars(request).get("copy")
+        self._before: Any = before._before if isinstance(before, _Hop) else before
+
+    def __call__(self) -> Any:
+        request = self._request
+        if not hasattr(request, _MADE_BY_REDIRECT):
+            del request.copy
+            if self._before is not None:
+                request.copy = self._before
+        hop = without_ours(type(request).copy(request))
+        hop.headers.update(self._headers)
+        setattr(hop, _MADE_BY_REDIRECT, True)
+        return hop
+
+
+def without_ours(request: Any) -> Any:
+    request.headers.pop("Authorization", None)
+    request.headers.pop("DPoP", None)
+    return request
+
+
+def fields_of(response: Any) -> list[tuple[str, str]]:
+    raw: Any = getattr(response.raw, "headers", None)
+    fields = raw.items() if hasattr(raw, "getlist") else response.headers.items()
+    return [(str(name), str(value)) for name, value in fields]
+
+
+class _Peeked(io.RawIOBase):
+    """A raw response whose beginning was read, and is given out again first. It is decoded already, whoever reads it:
+    a chunked body can only be read on in the way in which it was begun."""
+
+    def __init__(self, raw: Any, limit: int) -> None:
+        self._raw = raw
+        # An adapter of the caller's own may have put a plain file there.
+        stream = getattr(raw, "stream", None)
+        self._rest: Iterator[bytes] = (
+            iter(partial(raw.read, limit), b"") if stream is None else stream(limit, decode_content=True)
+        )
+        self._head = b""
+
+    def peek(self, limit: int) -> bytes:
+        while len(self._head) < limit and (part := next(self._rest, None)) is not None:
+            self._head += part
+        return self._head[:limit]
+
+    def read(self, amt: int | None = None, **options: Any) -> bytes:
+        data = self._head + b"".join(self._rest) if amt is None or amt < 0 else self.peek(amt)
+        self._head = self._head[len(data) :]
+        return data
+
+    # The rest of what urllib3's have for a reader; io's own class makes lines of it.
+    read1 = read
+
+    @property
+    def data(self) -> bytes:
+        return self.read()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        super().close()
+        self._raw.close()
+
+    def stream(self, amt: int = 65536, **options: Any) -> Iterator[bytes]:
+        while part := self._head or next(self._rest, b""):
+            self._head = b""
+            yield part
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._raw, name)

@@ -1,0 +1,1 @@
+"""The core: the service app, its token, and how that is fetched. Nothing in here is public."""

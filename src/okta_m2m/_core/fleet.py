@@ -1,0 +1,383 @@
+"""A token that many processes share through a store: one fetches, the others read.
+
+    load ──found──▶ use it
+      │ nothing
+    claim ──lost──▶ wait a moment, load again          (a renewal does not wait: the token in use still works)
+      │ won
+    load again, exchange (the claim is extended meanwhile), save (only while the claim is ours), release
+
+A claim is a lease: a holder that is killed costs the others at most :data:`LEASE` seconds. What is stored is sealed, and
+holds the token with its life on Okta's clock, and for a bound token the key, if that was made for the fleet, and the
+token endpoint's nonce.
+
+Invariant: a shared store can save work; it can never stop us. Whatever goes wrong with it is told once, and the call
+goes on as if there were none.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+from uuid import uuid4
+
+from ..effects import Claim, Flow, Load, Release, Save, Sleep, Spawn, StoreEffect, StoreFailed, Wait
+from ..errors import ConfigurationError, OktaM2MError, quoted
+from ..keys import PrivateKey
+from .clocks import Clock, OktaClock
+from .token_endpoint import LONGEST_LIFETIME
+from .tokens import Token
+
+if TYPE_CHECKING:
+    from ..keys import Signer
+    from ..stores import Store
+    from ..stores.sealing import Seal
+    from .proofs import Nonces
+
+__all__ = ["LEASE", "Fleet", "Shared"]
+
+T = TypeVar("T")
+logger = logging.getLogger("okta_m2m")
+
+LEASE = 5.0
+"""Seconds of a claim. Its holder extends it every third of that, so only one that died, or was cut off, loses it."""
+
+FIRST_LOOK = 0.05
+LONGEST_LOOK = 0.5
+"""Seconds between two looks into the store while another process fetches."""
+
+LAST_RESORT = 5.0
+"""Seconds that are left of a call's time, at most half of it, when it stops waiting for the others and fetches itself."""
+
+GONE = 0.001
+"""Seconds for which an empty value is stored, to remove one: no store needs a method for that."""
+
+
+Shared: TypeAlias = tuple[Token, "PrivateKey | None"]
+"""A token out of the store, or for it, and the key it is bound to where that was made for the fleet."""
+
+
+class _Place(NamedTuple):
+    """Where a token may lie: the cache key, and what is sealed there."""
+
+    key: str
+    seal: Seal
+
+
+class _Found(NamedTuple):
+    shared: Shared
+    nonce: str | None
+
+
+class Fleet:
+    """One service app's place in a store.
+
+    - ``identity``: what makes its tokens differ from others': endpoint, client, scopes, DPoP key.
+    - ``nonces``: the DPoP nonces of ``token_endpoint``, which are shared too.
+    - ``seal_with``: secrets of at least 32 bytes, for where the private key cannot be read, or changes.
+    - ``timeout``: seconds that one operation of the store may take.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_down",
+        "_identity",
+        "_nonces",
+        "_okta_clock",
+        "_seal_with",
+        "_timeout",
+        "_token_endpoint",
+        "store",
+    )
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        identity: Iterable[str],
+        token_endpoint: str,
+        nonces: Nonces,
+        keys: Sequence[Signer],
+        seal_with: Sequence[bytes],
+        timeout: float,
+        clock: Clock,
+        okta_clock: OktaClock,
+    ) -> None:
+        self.store = _checked_store(store)
+        self._token_endpoint = token_endpoint
+        self._nonces = nonces
+        self._identity = sha256(json.dumps(list(identity)).encode()).hexdigest()
+        self._timeout = _checked_timeout(timeout)
+        self._clock = clock
+        self._okta_clock = okta_clock
+        self._down = False
+        # What seals is imported here, as a part of the program's start, so that the first call does not wait for it.
+        from ..stores.sealing import Seal
+
+        Seal(seal_with or [bytes(32)])  # refuses a secret that is too short, before there is anything to seal
+        self._seal_with = tuple(seal_with)
+        if not self._seal_with and not any(isinstance(key, PrivateKey) for key in keys):
+            raise ConfigurationError(
+                "A store needs something to seal its tokens with, and this signer's key cannot be read. "
+                "Give seal_with=[secret], 32 random bytes or more, the same in every process."
+            )
+
+    def obtain(
+        self,
+        keys: Sequence[Signer],
+        fetch: Callable[[], Flow[Shared]],
+        *,
+        wanted: Callable[[Token], bool],
+        deadline: float,
+        patient: bool,
+    ) -> Flow[Shared | None]:
+        """A token from the store, or one that ``fetch`` gets while others wait for it.
+
+        ``wanted`` says whether a token found will do. With ``patient=False`` nobody else's fetch is waited for, and the
+        answer is then ``None``. What ``fetch`` raises is raised.
+        """
+        places = self._places(keys)
+        owner = str(uuid4())
+        now = self._clock.now()
+        last_look = deadline - min(LAST_RESORT, (deadline - now) / 2)
+        pause = FIRST_LOOK
+        try:
+            while True:
+                found = yield from self._load(places, wanted)
+                if found is not None:
+                    self._up()
+                    return found
+                if (yield from self._ask(Claim(self.store, self._timeout, places[0].key, owner, LEASE))):
+                    break
+                if not patient:
+                    self._up()
+                    return None
+                if self._clock.now() + pause >= last_look:
+                    break  # whoever holds the claim does not come to an end: better two requests than no token
+                yield from Sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 (spreads load; nothing secret hangs on it)
+                pause = min(LONGEST_LOOK, pause * 1.5)
+        except StoreFailed as failed:
+            self._failed(failed)
+            return (yield from fetch())
+        return (yield from self._holding(places, owner, fetch, wanted, deadline))
+
+    def look(self, keys: Sequence[Signer]) -> Flow[Shared | None]:
+        """What lies in the store, whether or not it is good for anything; raises :class:`StoreFailed`."""
+        for place in self._places(keys):
+            opened = place.seal.open(place.key, (yield from Load(self.store, self._timeout, place.key)))
+            found = None if opened is None else self._read(opened)
+            if found is not None:
+                return found.shared
+        return None
+
+    def clear(self, keys: Sequence[Signer]) -> Flow[bool]:
+        """Puts nothing in the place of what lies there. ``False`` if another process is just fetching; raises
+        :class:`StoreFailed`."""
+        owner = str(uuid4())
+        for place in self._places(keys):
+            if not (yield from Claim(self.store, self._timeout, place.key, owner, LEASE)):
+                return False
+            yield from Save(self.store, self._timeout, place.key, b"", GONE, owner)
+            yield from Release(self.store, self._timeout, place.key, owner)
+        return True
+
+    def okta_time_of(self, steady: float) -> float:
+        """Seconds since the epoch at Okta of a reading of the steady clock."""
+        return self._okta_clock.now() - (self._clock.now() - steady)
+
+    def _holding(
+        self,
+        places: Sequence[_Place],
+        owner: str,
+        fetch: Callable[[], Flow[Shared]],
+        wanted: Callable[[Token], bool],
+        deadline: float,
+    ) -> Flow[Shared]:
+        """With the claim in hand: fetches and saves. Whatever ends this, even a cancellation, gives the claim back."""
+        ended, released = _landing(), _landing()
+        keeper = self._keep(places[0].key, owner, ended, deadline)
+        try:
+            try:
+                yield from Spawn(keeper, lambda: _land(released))
+            except Exception as error:  # noqa: BLE001 (whatever it is, the exchange can do without; the lease then ends)
+                logger.debug("okta-m2m: nobody could be found to extend the claim: %s", type(error).__name__)
+                _land(released)
+            try:
+                # A second look: the last holder may have saved between our look and our claim.
+                found = yield from self._load(places, wanted)
+            except StoreFailed as failed:
+                self._failed(failed)
+                found = None
+            if found is not None:
+                self._up()
+            else:
+                fetched = yield from fetch()
+                found = yield from self._saved(places[0], owner, fetched, wanted)
+        except OktaM2MError:
+            _land(ended)
+            yield from Wait(released, self._timeout)
+            raise
+        finally:
+            _land(ended)
+        yield from Wait(released, self._timeout)
+        return found
+
+    def _keep(self, key: str, owner: str, ended: Future[None], deadline: float) -> Flow[None]:
+        """Extends the claim for as long as the exchange takes, and then gives it back.
+
+        Both are done here, one after the other: an extension on its way while another gave it back would renew it.
+        """
+        extended = self._clock.now()
+        while not (yield from Wait(ended, LEASE / 3)):
+            asked = self._clock.now()
+            if asked >= deadline:
+                break
+            if asked >= extended + LEASE:
+                return  # we were away for too long; to claim it anew would open the fence to an older token
+            try:
+                if not (yield from Claim(self.store, self._timeout, key, owner, LEASE)):
+                    return
+                extended = asked
+            except StoreFailed as failed:
+                self._failed(failed)
+        try:
+            yield from Release(self.store, self._timeout, key, owner)
+        except StoreFailed as failed:
+            self._failed(failed)
+
+    def _saved(self, place: _Place, owner: str, fetched: Shared, wanted: Callable[[Token], bool]) -> Flow[Shared]:
+        """Saves what was fetched; if a better token is there meanwhile (the store lost our claim), answers that instead."""
+        left = fetched[0].usable_until - self._clock.now()
+        if left <= 0:
+            return fetched
+        try:
+            better = yield from self._load([place], wanted)
+            if better is None:
+                sealed = place.seal.seal(place.key, self._written(fetched))
+                yield from self._ask(Save(self.store, self._timeout, place.key, sealed, left, owner))
+        except StoreFailed as failed:
+            self._failed(failed)
+            return fetched
+        self._up()
+        return better or fetched
+
+    def _load(self, places: Sequence[_Place], wanted: Callable[[Token], bool]) -> Flow[Shared | None]:
+        for place in places:
+            sealed = yield from self._ask(Load(self.store, self._timeout, place.key))
+            opened = place.seal.open(place.key, sealed)
+            found = None if opened is None else self._read(opened)
+            if found is not None and wanted(found.shared[0]):
+                if found.nonce is not None:
+                    self._nonces.learn(self._token_endpoint, found.nonce)
+                return found.shared
+        return None
+
+    def _ask(self, effect: StoreEffect[T]) -> Flow[T]:
+        """Asks the store, and once more if it fails out of the blue: a machine that is busy starting many processes may
+        leave one of them waiting for longer than an operation may take. All four may be repeated without harm."""
+        if not self._down:
+            try:
+                return (yield from effect)
+            except StoreFailed as failed:
+                logger.debug("okta-m2m: asking the token store once more: %s", quoted(failed))
+        return (yield from effect)
+
+    def _places(self, keys: Sequence[Signer]) -> list[_Place]:
+        """Where tokens may lie, ours first. The others are those of a fleet's other half while keys or secrets change."""
+        from ..stores.sealing import Seal, sealing_secret
+
+        # In the configured order, whatever key Okta took last: the first names the place that the fleet shares.
+        secrets = [*self._seal_with, *(secret for key in keys if (secret := sealing_secret(key)) is not None)]
+        seals = [Seal([secret]) for secret in dict.fromkeys(secrets)]
+        return [_Place(f"{self._identity}:{seal.fingerprint}", seal) for seal in seals]
+
+    # ── what is stored ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def _written(self, shared: Shared) -> bytes:
+        token, key = shared
+        document: dict[str, Any] = {
+            "access_token": token.value,
+            "token_type": token.token_type,
+            "scope": " ".join(token.scopes),
+            "expires_in": token.expires_in,
+            # On Okta's clock: the steady clocks of two machines have nothing in common, and their wall clocks little.
+            "sent_at": self.okta_time_of(token.sent_at),
+        }
+        if key is not None:
+            document["dpop_key"] = key.private_jwk()
+        if token.dpop_bound:
+            # Otherwise each process that renews would first be sent back for one.
+            document["dpop_nonce"] = self._nonces.get(self._token_endpoint)
+        return json.dumps(document).encode()
+
+    def _read(self, opened: bytes) -> _Found | None:
+        try:
+            document = json.loads(opened)
+            value, token_type, scope = document["access_token"], document["token_type"], document["scope"]
+            expires_in, sent_at = float(document["expires_in"]), float(document["sent_at"])
+            if (
+                not all(isinstance(text, str) for text in (value, token_type, scope))
+                or not 0 < expires_in <= LONGEST_LIFETIME
+            ):
+                return None
+            key = PrivateKey.from_jwk(document["dpop_key"]) if "dpop_key" in document else None
+            nonce = document.get("dpop_nonce")
+        except (ValueError, TypeError, KeyError, RecursionError):  # InvalidKey is a ValueError
+            return None
+        age = max(0.0, self._okta_clock.now() - sent_at)
+        token = Token(value, token_type, tuple(scope.split()), expires_in, self._clock.now() - age)
+        return _Found((token, key), nonce if isinstance(nonce, str) else None)
+
+    # ── its troubles ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _failed(self, failed: StoreFailed) -> None:
+        if not self._down:
+            self._down = True
+            logger.warning(
+                "okta-m2m: the token store %r does not work, so this process gets its own tokens meanwhile: %s. "
+                "Check the store; nothing else needs to be done.",
+                self.store,
+                quoted(failed),
+            )
+
+    def _up(self) -> None:
+        if self._down:
+            self._down = False
+            logger.warning("okta-m2m: the token store %r works again", self.store)
+
+
+def _checked_store(store: Store) -> Store:
+    if isinstance(store, str):
+        # It may hold a password, so it isn't repeated here.
+        raise ConfigurationError(
+            "store is text, not a store. Write store=store_from_url(...) (from okta_m2m.stores import store_from_url)."
+        )
+    needed = ("load", "claim", "save", "release")
+    if isinstance(store, type) or not all(callable(getattr(store, name, None)) for name in needed):
+        raise ConfigurationError(
+            f"store is a {type(store).__name__}, not a store. Give a RedisStore, a FileStore, or what has the four methods of "
+            "okta_m2m.stores.Store."
+        )
+    return store
+
+
+def _checked_timeout(timeout: float) -> float:
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= 60:
+        raise ConfigurationError(f"store_timeout is {timeout!r}. Give seconds, more than 0 and at most 60.")
+    return float(timeout)
+
+
+def _landing() -> Future[None]:
+    landing: Future[None] = Future()
+    landing.set_running_or_notify_cancel()  # or a waiter that is cancelled would cancel it
+    return landing
+
+
+def _land(landing: Future[None]) -> None:
+    with suppress(InvalidStateError):  # it has landed before
+        landing.set_result(None)

@@ -1,0 +1,142 @@
+"""Where a token may travel: an allow-list of origins (RFC 6454), compared exactly.
+
+Invariant: an answer of "yes" means that any client, however it reads the URL, connects to that scheme, host and port.
+What could be read in two ways (userinfo, or a backslash, white space or a control character before the path) is a "no".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from urllib.parse import SplitResult, urlsplit
+
+from ..errors import ConfigurationError
+
+__all__ = ["Origins", "as_sent", "is_loopback", "origin_of"]
+
+_AMBIGUOUS = r"[\x00-\x20\x7f\\]"
+_HOST = r"(?:[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*|\[[0-9a-f:.]+\]"
+_NETLOC = r"(?:\[[^\[\]@]*\]|[^\[\]:@]*)(?::[0-9]*)?"  # no userinfo, and nothing after a bracket but a port
+_DEFAULT_PORTS = {"https": 443, "http": 80}
+_SECURE = {
+    "https": "https",
+    "wss": "https",
+    "http": "http",
+    "ws": "http",
+}  # a WebSocket's hand-shake is an HTTP request
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine by name or number, which is where plain http may be spoken."""
+    if host == "localhost":
+        return True
+    import ipaddress  # only a loopback address needs it
+
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _split(url: str) -> SplitResult | None:
+    if re.search(_AMBIGUOUS, url):
+        return None
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts
+
+
+def origin_of(url: str) -> str | None:
+    """``scheme://host[:port]`` in lower case, the default port left out; ``None`` where that is in any doubt."""
+    parts = _split(url)
+    if parts is None or not re.fullmatch(_NETLOC, parts.netloc):
+        return None
+    scheme = _SECURE.get(parts.scheme)
+    host = (parts.hostname or "").lower()
+    if not host.isascii():
+        try:
+            encoded = host.encode("idna")
+            if encoded.decode("idna") != host:
+                # IDNA 2003 and 2008 would go to different hosts ("straße"), or something invisible was left out.
+                return None
+            host = encoded.decode("ascii")
+        except UnicodeError:
+            return None
+    if ":" in host:
+        host = f"[{host}]"
+    if scheme is None or not re.fullmatch(_HOST, host) or parts.port == 0:
+        return None
+    if parts.port is None or parts.port == _DEFAULT_PORTS[scheme]:
+        # "host:" with an empty port is the default port too (RFC 3986 section 6.2.3).
+        return f"{scheme}://{host}"
+    return f"{scheme}://{host}:{parts.port}"
+
+
+def as_sent(url: str) -> str:
+    """A URL with that percent-encoded which no client sends as it stands (white space, control characters, backslashes)."""
+    return re.sub(_AMBIGUOUS, lambda found: f"%{ord(found.group()):02X}", url)
+
+
+class Origins:
+    """The origins that a token may be sent to.
+
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for one that is no origin, is not https (loopback aside), or
+    has a wildcard: a token that reaches a host nobody meant is a token lost.
+    """
+
+    __slots__ = ("allowed", "prefixes", "schemes")
+
+    allowed: frozenset[str]
+    prefixes: tuple[str, ...]
+    """What a URL of theirs begins with."""
+    schemes: dict[str, str]
+    """The scheme of each authority that is allowed with one only, for a URL that is taken apart already."""
+
+    def __new__(cls, origins: Iterable[str]) -> Origins:
+        if isinstance(origins, str):
+            raise ConfigurationError(f"origins is a list of origins, not one string. Write origins=[{origins!r}].")
+        return _kept_once(frozenset(_checked(origin) for origin in origins))
+
+    def allow(self, url: str) -> bool:
+        """Whether a request to ``url`` may carry the token."""
+        return url.startswith(self.prefixes) or origin_of(url) in self.allowed
+
+
+@lru_cache(maxsize=256)  # for all the apps of an org: a process may speak for very many of them
+def _kept_once(allowed: frozenset[str]) -> Origins:
+    made = object.__new__(Origins)
+    parts = [origin.partition("://") for origin in sorted(allowed)]
+    authorities = [authority for _, _, authority in parts]
+    # str.startswith takes the whole tuple at once. The slash closes the authority: without it
+    # "https://acme.okta.com@evil.example/" would begin with "https://acme.okta.com".
+    made.allowed, made.prefixes = allowed, tuple(f"{origin}/" for origin in sorted(allowed))
+    made.schemes = {authority: scheme for scheme, _, authority in parts if authorities.count(authority) == 1}
+    return made
+
+
+def _checked(text: str) -> str:
+    example = 'Write it as "https://api.example.com", with a port if it is not 443.'
+    if not isinstance(text, str):
+        raise ConfigurationError(f"An origin is text, not {type(text).__name__}. {example}")
+    if "*" in text:
+        raise ConfigurationError(f"The origin {text!r} has a wildcard, and a token is never sent by pattern. {example}")
+    origin = origin_of(text)
+    parts = _split(text)
+    if origin is None or parts is None:
+        # The text may hold a password ("https://user:secret@host"), so it isn't repeated here.
+        raise ConfigurationError(
+            f"One of the origins is not an origin (scheme, host, port, and nothing else). {example}"
+        )
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ConfigurationError(
+            f"The origin {origin!r} was given with a path, and tokens are kept per origin. {example}"
+        )
+    if origin.startswith("http://") and not is_loopback(parts.hostname or ""):
+        raise ConfigurationError(
+            f"The origin {origin!r} is plain http, where anybody on the way could read the token. Use https:// there."
+        )
+    return origin

@@ -1,0 +1,283 @@
+"""The two JWTs that are signed: client assertions (RFC 7523 section 3) and DPoP proofs (RFC 9449 section 4.2).
+
+Invariant: each is made for one HTTP attempt and never sent twice. Okta uses up an assertion's ``jti`` even in a
+request that it refuses, and a proof's on every call.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from binascii import b2a_base64
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import lru_cache
+from hashlib import sha256
+from random import SystemRandom
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes, urlsplit
+
+from ..effects import Flow, Sign
+from ..errors import ConfigurationError, OktaM2MError, SigningFailed, quoted
+from .origins import origin_of
+
+if TYPE_CHECKING:
+    from ..keys import Signer
+    from .tokens import Token
+
+__all__ = ["BACKDATED", "ClientAssertions", "DPoPProofs", "Nonces", "okta_htu", "rfc_htu"]
+
+BACKDATED = 5
+"""Seconds that ``iat`` lies back. Okta refuses any ``iat`` in its future and documents no leeway; 5 seconds cover what
+the ``Date`` header cannot tell, and are far from the 5 minutes after which a proof is too old."""
+
+MAX_LIFETIME = 3600
+"""Okta refuses an ``exp`` more than one hour ahead (guide "Build a JWT for client authentication")."""
+
+
+def _base64url(data: bytes) -> bytes:
+    """RFC 7515 section 2, without padding. ``base64`` translates by a table, which takes longer than to replace both."""
+    return b2a_base64(data, newline=False).replace(b"+", b"-").replace(b"/", b"_").rstrip(b"=")
+
+
+def _segment(document: Mapping[str, Any]) -> bytes:
+    return _base64url(json.dumps(document, separators=(",", ":")).encode())
+
+
+_chance = SystemRandom()
+
+
+def _jti() -> str:
+    """128 random bits, in hexadecimal. RFC 9449 section 4.2 wants 96 or a UUID, and to Okta a ``jti`` is "a case-sensitive
+    string" (guide "Build a JWT for client authentication"), for which its own okta-auth-js takes hexadecimal digits. To put
+    a UUID's dashes in takes a good part of what an assertion takes beyond its signature."""
+    return _chance.randbytes(16).hex()
+
+
+def _signed(signer: Signer, message: bytes) -> Flow[str]:
+    try:
+        signature: bytes = yield Sign(signer, message)  # not "yield from", which makes a generator of its own
+    except OktaM2MError:
+        raise
+    except Exception as error:
+        raise SigningFailed(
+            f"The signer {type(signer).__name__} failed with {type(error).__name__}: {quoted(error)}. Check the access to "
+            "the key (network, permissions, quota of the KMS or HSM)."
+        ) from error
+    return _joined(message, signature)
+
+
+def _joined(message: bytes, signature: bytes) -> str:
+    return (message + b"." + _base64url(signature)).decode("ascii")
+
+
+def _header(alg: str, kid: str | None) -> bytes:
+    return _segment({"alg": alg} if kid is None else {"alg": alg, "kid": kid}) + b"."
+
+
+@lru_cache(maxsize=256)  # and not in each instance: a process may speak for very many clients
+def _beginning(client_id: str, audience: str, alg: str, kid: str | None) -> tuple[bytes, str]:
+    """What all of a client's assertions begin with: encoded as far as it can be, and the text of what is left.
+
+    Three bytes are four characters of base64, so what ends after a third one can be encoded without what follows.
+    """
+    claims = json.dumps({"iss": client_id, "sub": client_id, "aud": audience}, separators=(",", ":"))[:-1] + ","
+    whole = len(claims) // 3 * 3
+    return _header(alg, kid) + _base64url(claims[:whole].encode()), claims[whole:]
+
+
+class ClientAssertions:
+    """Makes client assertions for one client at one endpoint.
+
+    - ``audience``: the ``aud`` claim. Okta wants exactly the absolute URL invoked, as a plain string.
+    - ``lifetime``: seconds from now to ``exp``, more than 0 and less than Okta's limit of one hour.
+    - ``claims``: claims that are added, or that replace ours; ``None`` takes one of ours away.
+
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for a lifetime out of bounds or claims that are not JSON.
+    """
+
+    __slots__ = ("_audience", "_claims", "_client_id", "lifetime")
+
+    def __init__(
+        self, client_id: str, audience: str, *, lifetime: float = 300, claims: Mapping[str, Any] | None = None
+    ) -> None:
+        if isinstance(lifetime, bool) or not isinstance(lifetime, int | float) or not 0 < lifetime < MAX_LIFETIME:
+            raise ConfigurationError(
+                f"The assertion lifetime is {lifetime!r} seconds, and Okta takes more than 0 and less than one hour. "
+                "Leave it at 300."
+            )
+        if not isinstance(audience, str) or not audience:
+            raise ConfigurationError(
+                f"The assertion's audience is {audience!r}, and Okta takes the token endpoint's URL, as text. "
+                "Leave assertion_audience away, or give that URL."
+            )
+        try:
+            written = json.dumps([client_id, audience, {**(claims or {})}])
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(
+                f"The assertion claims cannot be written as JSON ({error}). Give text, numbers, lists and mappings."
+            ) from None
+        self._client_id = client_id
+        self._audience = audience
+        # Read back, so that what the caller does with a list or a mapping of his later changes nothing here.
+        self._claims: dict[str, Any] | None = json.loads(written)[2] if claims else None
+        self.lifetime = lifetime
+
+    def assertion(self, signer: Signer, now: float) -> Flow[str]:
+        """A fresh assertion; ``now`` is Okta's time. Resumed with the signature, so the key may live anywhere.
+
+        Raises :class:`~okta_m2m.errors.SigningFailed` if the signer gives none.
+        """
+        iat, exp, jti = int(now) - BACKDATED, int(now + self.lifetime), _jti()
+        if self._claims is None:
+            begun, text = _beginning(self._client_id, self._audience, signer.alg, signer.kid)
+            # Numbers and hexadecimal digits are JSON as they stand.
+            rest = f'{text}"iat":{iat},"exp":{exp},"jti":"{jti}"}}'
+            return _signed(signer, begun + _base64url(rest.encode()))
+        own = {
+            "iss": self._client_id,
+            "sub": self._client_id,
+            "aud": self._audience,
+            "iat": iat,
+            "exp": exp,
+            "jti": jti,
+        }
+        claims = {name: value for name, value in {**own, **self._claims}.items() if value is not None}
+        return _signed(signer, _header(signer.alg, signer.kid) + _segment(claims))
+
+
+class DPoPProofs:
+    """Makes DPoP proofs with one key. The header, which holds the public key, is encoded once."""
+
+    __slots__ = ("_header", "htu", "in_memory", "signer")
+
+    def __init__(self, signer: Signer, htu: Callable[[str], str]) -> None:
+        self.signer = signer
+        self.htu = htu
+        self.in_memory: bool = getattr(signer, "in_memory", False)
+        self._header = _segment({"typ": "dpop+jwt", "alg": signer.alg, "jwk": dict(signer.public_jwk)}) + b"."
+
+    def message(self, method: str, url: str, now: float, nonce: str | None, token: Token | None) -> bytes:
+        """What is signed: ``htm``, ``htu``, ``iat``, a fresh ``jti``, and ``nonce`` and ``ath`` where there are any."""
+        claims: dict[str, Any] = {
+            "htm": method.upper(),
+            "htu": self.htu(url),
+            "iat": int(now) - BACKDATED,
+            "jti": _jti(),
+        }
+        if nonce is not None:
+            claims["nonce"] = nonce
+        if token is not None:
+            claims["ath"] = _base64url(sha256(token.value.encode("ascii")).digest()).decode("ascii")
+        return self._header + _segment(claims)
+
+    def proof(self, method: str, url: str, now: float, nonce: str | None, token: Token | None = None) -> Flow[str]:
+        """A fresh proof for one attempt; ``now`` is Okta's time. With a ``token`` it is for a resource, and has ``ath``.
+
+        Raises :class:`~okta_m2m.errors.SigningFailed` if the signer gives no signature.
+        """
+        return _signed(self.signer, self.message(method, url, now, nonce, token))
+
+    def proof_now(self, method: str, url: str, now: float, nonce: str | None, token: Token) -> str:
+        """The same without a flow, for a signer that is in memory."""
+        message = self.message(method, url, now, nonce, token)
+        signature = self.signer.sign(message)
+        assert isinstance(signature, bytes)  # noqa: S101 (what in_memory promises; for the type checker)
+        return _joined(message, signature)
+
+
+_KEPT_BY_OKTA = {"%": "%25", " ": "%20", '"': "%22", "#": "%23"}
+_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_ESCAPE = r"%([0-9A-Fa-f]{2})"
+
+
+def okta_htu(url: str) -> str:
+    """``htu`` as Okta compares it at its own origin: the decoded path, with only ``%``, space, ``"`` and ``#`` encoded again.
+
+    Okta compares with the decoded request URI, and answers a proof that says ``/api/v1/users/a%40b`` with 400
+    "'htu' claim in the DPoP proof JWT is invalid." (okta-sdk-python#541, okta-sdk-nodejs#521; the encoding is that of
+    okta-sdk-java, pull requests 1526 and 1528). No query and no fragment (RFC 9449 section 4.2).
+    """
+    path = unquote_to_bytes(urlsplit(url).path).decode("utf-8", "replace")
+    for plain, encoded in _KEPT_BY_OKTA.items():
+        path = path.replace(plain, encoded)
+    return f"{origin_of(url)}{path or '/'}"
+
+
+def rfc_htu(url: str) -> str:
+    """``htu`` as RFC 9449 section 4.3 has servers compare it: the URL as sent, without query and fragment, normalised
+    by syntax and scheme (RFC 3986 sections 6.2.2 and 6.2.3): ``%40`` stays, ``%7e`` becomes ``~``."""
+
+    def normal(escape: re.Match[str]) -> str:
+        byte = int(escape.group(1), 16)
+        return chr(byte) if byte in _UNRESERVED else escape.group(0).upper()
+
+    path = re.sub(_ESCAPE, normal, urlsplit(url).path)
+    path = "".join(char if char.isascii() else "".join(f"%{byte:02X}" for byte in char.encode()) for char in path)
+    return f"{origin_of(url)}{_without_dots(path) or '/'}"
+
+
+def _without_dots(path: str) -> str:
+    """RFC 3986 section 5.2.4, for an absolute path."""
+    if "/." not in path:
+        return path
+    kept: list[str] = []
+    segments = path.split("/")
+    for segment in segments[1:]:
+        if segment == "..":
+            del kept[-1:]
+        elif segment != ".":
+            kept.append(segment)
+    if segments[-1] in (".", ".."):
+        kept.append("")
+    return "/" + "/".join(kept)
+
+
+class Nonces:
+    """The DPoP nonces that servers gave, the newest per origin (RFC 9449 sections 8 and 9), least recently used out first.
+
+    One instance per kind of server: what an authorization server gave is not for a resource server, also where both
+    have one origin.
+    """
+
+    __slots__ = ("_known", "_most")
+
+    def __init__(self, most: int = 128) -> None:
+        self._known: OrderedDict[str, str] | None = None  # made with the first, which most never see
+        self._most = most
+
+    def learn(self, url: str, nonce: str | None) -> bool:
+        """Keeps a ``DPoP-Nonce`` header's value; says whether it was one (RFC 9449 section 8.1: ``1*NQCHAR``)."""
+        origin = origin_of(url)
+        if nonce is None or origin is None or not re.fullmatch(_NONCE, nonce):
+            return False
+        # Each step is atomic by itself, and a lock could be held by another thread at the moment of a fork.
+        known = self._known
+        if known is None:  # two threads that both make it lose one nonce, which costs one more round
+            known = self._known = OrderedDict()
+        known[origin] = nonce
+        self._used(known, origin)
+        if len(known) > self._most:
+            with suppress(KeyError):
+                known.popitem(last=False)
+        return True
+
+    def get(self, url: str) -> str | None:
+        """The nonce to put into the next proof for that URL's origin."""
+        known = self._known
+        if known is None:
+            return None
+        origin = origin_of(url)
+        nonce = None if origin is None else known.get(origin)
+        if origin is not None and nonce is not None:
+            self._used(known, origin)
+        return nonce
+
+    @staticmethod
+    def _used(known: OrderedDict[str, str], origin: str) -> None:
+        with suppress(KeyError):  # another thread pushed it out meanwhile
+            known.move_to_end(origin)
+
+
+_NONCE = r"[\x21\x23-\x5b\x5d-\x7e]{1,1024}"

@@ -1,0 +1,87 @@
+"""An access token, and how long it is good for.
+
+Invariant: the value is shown by nothing but ``value`` and ``authorization``: not by ``repr``, ``str``, ``format``,
+``pickle`` or ``copy``.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from .records import Record
+
+__all__ = ["Token", "not_picklable"]
+
+
+def not_picklable(what: str, remedy: str) -> NoReturn:
+    """Refuses ``pickle`` and ``deepcopy``: a secret in a job queue or a cache file is a secret lost."""
+    raise TypeError(f"{what} cannot be pickled or deep-copied, because it holds secrets. {remedy}")
+
+
+class Token(Record, hidden=("authorization",)):
+    """An access token.
+
+    - ``value``: the token itself; opaque (Okta: "treat as opaque, format may change").
+    - ``token_type``: ``"Bearer"``, or ``"DPoP"`` for one that is bound to a key (RFC 9449 section 5).
+    - ``scopes``: what was granted, which may be less than what was asked for.
+    - ``expires_in``: seconds of life, counted from ``sent_at``.
+    - ``sent_at``: when its token request was sent, on the steady clock of :mod:`okta_m2m._core.clocks`. Counting from
+      before the request makes our account of its life end before Okta's, never after.
+    """
+
+    # The value is kept once, as it is sent: a process may have a token for each of very many identities.
+    authorization: str
+    token_type: str
+    scopes: tuple[str, ...]
+    expires_in: float
+    sent_at: float
+
+    def __init__(
+        self,
+        value: str,
+        token_type: str = "Bearer",
+        scopes: tuple[str, ...] = (),
+        expires_in: float = 0.0,
+        sent_at: float = 0.0,
+    ) -> None:
+        # The ``Authorization`` header's value: the scheme is the token's own type, never another.
+        object.__setattr__(self, "authorization", f"{token_type} {value}")
+        object.__setattr__(self, "token_type", token_type)
+        object.__setattr__(self, "scopes", scopes)
+        object.__setattr__(self, "expires_in", expires_in)
+        object.__setattr__(self, "sent_at", sent_at)
+
+    @property
+    def value(self) -> str:
+        """The token itself."""
+        return self.authorization[len(self.token_type) + 1 :]
+
+    @classmethod
+    def sent(cls, authorization: str) -> Token:
+        """The token of an ``Authorization`` header that was sent; its scopes and its life are not in there."""
+        token_type, _, value = authorization.partition(" ")
+        return cls(value, token_type)
+
+    @property
+    def dpop_bound(self) -> bool:
+        """Whether a call with it needs a DPoP proof."""
+        return self.token_type == "DPoP"
+
+    @property
+    def usable_until(self) -> float:
+        """Steady-clock reading up to which it is sent: its end, less 5 % or 5 seconds for the way to the server."""
+        return self.sent_at + self.expires_in - min(5.0, 0.05 * self.expires_in)
+
+    def usable(self, now: float) -> bool:
+        """Whether a call that leaves ``now`` still arrives with a living token."""
+        return now < self.usable_until
+
+    def expired(self, now: float) -> bool:
+        """Whether its life is over."""
+        return now >= self.sent_at + self.expires_in
+
+    def __str__(self) -> str:
+        return repr(self)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        not_picklable("A token", "Ask the service app for one where it is needed.")

@@ -1,0 +1,345 @@
+"""The doctor's rows: each is good where all is well, and each is made to fail by what it is there to find."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import trustme
+
+from okta_m2m._core.key_files import new_key, write_key
+from okta_m2m.admin.doctor import Check, Doctor, Kind, worst
+from okta_m2m.testing import App, FakeOkta
+
+ROWS = [
+    "configuration",
+    "org URL",
+    "key",
+    "name look-up",
+    "proxy",
+    "TLS",
+    "discovery",
+    "clock",
+    "token",
+    "scopes",
+    "rate limit",
+    "API call",
+]
+
+
+@pytest.fixture
+def okta() -> Iterator[FakeOkta]:
+    with FakeOkta() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture
+def environ(okta: FakeOkta, tmp_path: Path) -> dict[str, str]:
+    """The environment of a service app for which all is well."""
+    key = new_key("ES256")
+    write_key(tmp_path / "key.json", key)
+    app = okta.add_app(key, ["okta.users.read"])
+    return {
+        "OKTA_CLIENT_ORGURL": okta.url,
+        "OKTA_CLIENT_CLIENTID": app.client_id,
+        "OKTA_CLIENT_SCOPES": "okta.users.read",
+        "OKTA_CLIENT_PRIVATEKEY": str(tmp_path / "key.json"),
+    }
+
+
+@pytest.fixture
+def app(okta: FakeOkta, environ: dict[str, str]) -> App:
+    return okta.apps[environ["OKTA_CLIENT_CLIENTID"]]
+
+
+@pytest.fixture
+def rows(environ: dict[str, str]) -> Callable[..., dict[str, Check]]:
+    """``rows(**options of Doctor)``: its rows by name, all of them, each once."""
+
+    def examined(**options: Any) -> dict[str, Check]:
+        checks = list(Doctor(files=False, environ=environ, max_wait=5, **options).checks())
+        assert [check.name for check in checks] == ROWS
+        for check in checks:
+            assert check.detail
+            assert bool(check.remedy) == (check.state in ("warn", "fail")), check
+        return {check.name: check for check in checks}
+
+    return examined
+
+
+def states(rows: dict[str, Check]) -> dict[str, str]:
+    return {name: row.state for name, row in rows.items()}
+
+
+Rows = Callable[..., dict[str, Check]]
+
+
+@pytest.mark.parametrize("dpop", [False, True], ids=["bearer", "dpop"])
+def test_where_all_is_well_no_row_complains(okta: FakeOkta, app: App, rows: Rows, dpop: bool) -> None:
+    app.dpop_bound = dpop
+    found = rows(call="/api/v1/users?limit=1")
+    assert {name for name, state in states(found).items() if state != "ok"} == {"TLS"}
+    assert found["TLS"].detail == "plain http on this machine"
+    assert found["token"].detail.startswith("DPoP" if dpop else "Bearer")
+    assert "environment variable OKTA_CLIENT_ORGURL" in found["configuration"].detail
+    assert found["key"].detail.startswith("EC P-256, ES256, kid ")
+    assert worst(list(found.values())) is None
+
+
+def test_offline_looks_at_what_needs_no_network(okta: FakeOkta, rows: Rows) -> None:
+    found = rows(offline=True, call="/api/v1/users")
+    assert [name for name, state in states(found).items() if state == "ok"] == ["configuration", "org URL", "key"]
+    assert set(states(found).values()) == {"ok", "skipped"}
+    assert okta.requests == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "row", "said"),
+    [
+        ("CLIENTID", "", "configuration", "client id"),
+        ("SCOPES", "", "configuration", "scopes"),
+        ("CLIENTID", "{clientId}", "configuration", "placeholder"),
+        ("ORGURL", "", "org URL", "org URL"),
+        ("ORGURL", "https://acme-admin.okta.com", "org URL", "admin console"),
+        ("PRIVATEKEY", "", "key", "private key"),
+        ("PRIVATEKEY", "/nowhere/key.pem", "key", "nowhere"),
+    ],
+)
+def test_a_setting_that_cannot_work_fails_its_own_row_and_skips_what_needs_it(
+    environ: dict[str, str], rows: Rows, name: str, value: str, row: str, said: str
+) -> None:
+    environ[f"OKTA_CLIENT_{name}"] = value
+    found = rows(call="/api/v1/users")
+    assert [name for name, state in states(found).items() if state == "fail"] == [row]
+    assert said in found[row].detail + found[row].remedy
+    assert found[row].kind is Kind.CONFIGURATION
+    assert found["token"].state == "skipped"
+    assert worst(list(found.values())) == found[row]
+
+
+def test_several_bad_settings_each_have_their_row(environ: dict[str, str], rows: Rows) -> None:
+    environ |= {"OKTA_CLIENT_ORGURL": "acme", "OKTA_CLIENT_PRIVATEKEY": "x", "OKTA_CLIENT_SCOPES": ""}
+    assert [name for name, state in states(rows()).items() if state == "fail"] == ["configuration", "org URL", "key"]
+
+
+def test_a_weak_key_fails_and_one_without_kid_or_open_to_others_is_warned_of(
+    okta: FakeOkta, app: App, environ: dict[str, str], rows: Rows, tmp_path: Path
+) -> None:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    weak = rsa.generate_private_key(65537, 1024).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (tmp_path / "weak.pem").write_bytes(weak)
+    environ["OKTA_CLIENT_PRIVATEKEY"] = str(tmp_path / "weak.pem")
+    assert (rows()["key"].state, "1024 bits" in rows()["key"].detail) == ("fail", True)
+    key = new_key("ES256")
+    app.jwks = key
+    write_key(tmp_path / "key.pem", key, form="pem")
+    environ["OKTA_CLIENT_PRIVATEKEY"] = str(tmp_path / "key.pem")
+    assert (rows()["key"].state, rows()["key"].detail) == ("warn", "EC P-256, ES256, no kid")
+    if os.name == "posix":
+        (tmp_path / "key.json").chmod(0o644)
+        environ["OKTA_CLIENT_PRIVATEKEY"] = str(tmp_path / "key.json")
+        assert (rows()["key"].state, "chmod 600" in rows()["key"].remedy) == ("warn", True)
+
+
+def test_a_name_that_has_no_address(environ: dict[str, str], rows: Rows) -> None:
+    environ["OKTA_CLIENT_ORGURL"] = "https://acme.invalid"
+    found = rows()
+    assert (found["name look-up"].state, found["name look-up"].kind) == ("fail", Kind.UNREACHABLE)
+    assert found["TLS"].state == "fail"
+    assert (found["discovery"].state, found["clock"].state) == ("skipped", "skipped")
+
+
+def test_a_proxy_that_lets_nothing_through(
+    environ: dict[str, str], rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("HTTPS_PROXY", f"http://user:secret@127.0.0.1:{closed.getsockname()[1]}")
+        environ["OKTA_CLIENT_ORGURL"] = "https://acme.invalid"
+        found = rows()
+    assert (found["proxy"].state, found["proxy"].kind) == ("fail", Kind.UNREACHABLE)
+    assert found["name look-up"].state == "skipped"
+    assert not any("secret" in f"{row}" for row in found.values())
+
+
+def test_nobody_listening(okta: FakeOkta, rows: Rows) -> None:
+    okta.stop()
+    found = rows()
+    assert (found["TLS"].state, "no connection" in found["TLS"].detail) == ("fail", True)
+
+
+def test_a_certificate_that_is_not_trusted(environ: dict[str, str], rows: Rows, tmp_path: Path) -> None:
+    ca = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("127.0.0.1").configure_cert(context)
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+
+    class Trusting(requests.Session):
+        def __init__(self) -> None:
+            super().__init__()
+            self.verify = str(tmp_path / "ca.pem")
+
+    with FakeOkta(ssl_context=context) as secure:
+        environ["OKTA_CLIENT_ORGURL"] = secure.url
+        found = rows()
+        assert (found["TLS"].state, found["TLS"].kind) == ("fail", Kind.UNREACHABLE)
+        assert "REQUESTS_CA_BUNDLE" in found["TLS"].remedy
+        assert found["discovery"].state == "skipped"
+        found = rows(session=Trusting)
+        assert (found["TLS"].state, found["discovery"].state) == ("ok", "ok")
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [({"what": 404}, "HTTP 404"), ({"html": True}, "HTTP 200"), ({"body": {"issuer": "x"}}, "HTTP 200")],
+)
+def test_what_answers_is_no_authorization_server(okta: FakeOkta, rows: Rows, fault: dict[str, Any], said: str) -> None:
+    okta.next(fault.pop("what", None), on="/.well-known/*", **fault)
+    found = rows()["discovery"]
+    assert (found.state, found.detail.startswith(said)) == ("fail", True)
+
+
+def test_an_authorization_server_that_calls_itself_otherwise(okta: FakeOkta, rows: Rows) -> None:
+    okta.next(on="/.well-known/*", body={"token_endpoint": "https://id.acme.example/oauth2/v1/token"})
+    assert rows()["discovery"].state == "warn"
+
+
+def test_a_custom_authorization_server(environ: dict[str, str], okta: FakeOkta, rows: Rows) -> None:
+    environ |= {"OKTA_CLIENT_SCOPES": "api:read", "OKTA_CLIENT_AUTHORIZATIONSERVER": "default"}
+    found = rows(call="/api/v1/users")
+    assert f"issuer {okta.url}/oauth2/default" in found["discovery"].detail
+    assert found["token"].state == "ok"
+    assert "may not travel" in found["API call"].detail
+    environ["OKTA_CLIENT_AUTHORIZATIONSERVER"] = "nothing"
+    assert rows()["discovery"].state == "fail"
+
+
+@pytest.mark.parametrize(("minutes", "state"), [(0, "ok"), (1, "warn"), (-1, "warn"), (10, "fail"), (-10, "fail")])
+def test_a_clock_that_is_off_is_told_though_the_token_is_got(
+    okta: FakeOkta, rows: Rows, minutes: int, state: str
+) -> None:
+    okta.skew(minutes=minutes)
+    found = rows()
+    assert (found["clock"].state, found["clock"].kind) == (state, Kind.CLOCK)
+    assert found["token"].state == "ok"
+    if minutes:
+        assert ("behind" if minutes > 0 else "ahead") in found["clock"].detail
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "said"),
+    [
+        ("client_assertion_invalid_kid", Kind.REFUSED, "kid is invalid"),
+        ("no_org_scopes_granted", Kind.REFUSED, "Grant the scopes"),
+        ("access_denied", Kind.REFUSED, "network zones"),
+    ],
+)
+def test_a_token_request_that_is_refused(okta: FakeOkta, rows: Rows, fault: str, kind: Kind, said: str) -> None:
+    okta.next(fault, times=9)
+    found = rows(call="/api/v1/users")
+    assert (found["token"].state, found["token"].kind) == ("fail", kind)
+    assert said in found["token"].detail + found["token"].remedy
+    assert (found["scopes"].state, found["API call"].state) == ("skipped", "skipped")
+
+
+def test_a_token_endpoint_that_gives_no_answer(environ: dict[str, str], okta: FakeOkta) -> None:
+    okta.next(503, times=99)
+    checks = list(Doctor(files=False, environ=environ, max_wait=1).checks())
+    found = next(check for check in checks if check.name == "token")
+    assert (found.state, found.kind) == ("fail", Kind.UNREACHABLE)
+
+
+def test_scopes_that_okta_left_out(environ: dict[str, str], rows: Rows) -> None:
+    environ["OKTA_CLIENT_SCOPES"] = "okta.users.read,okta.groups.read"
+    found = rows()["scopes"]
+    assert (found.state, found.kind) == ("fail", Kind.SCOPE)
+    assert found.detail == "granted: okta.users.read; left out: okta.groups.read"
+    assert "okta-m2m app grant okta.groups.read" in found.remedy
+
+
+def test_a_rate_limit_that_is_spent_or_nearly(okta: FakeOkta, rows: Rows) -> None:
+    okta.next(429, reset=600)
+    found = rows()
+    assert (found["token"].state, found["token"].kind) == ("fail", Kind.RATE_LIMIT)
+    assert (found["rate limit"].state, found["rate limit"].kind) == ("fail", Kind.RATE_LIMIT)
+    few = {"x-rate-limit-limit": "150", "x-rate-limit-remaining": "5", "x-rate-limit-reset": "1"}
+    okta.next(headers=few)
+    assert (rows()["rate limit"].state, rows()["rate limit"].state) == ("warn", "ok")
+    okta.next(headers={"x-rate-limit-limit": None, "x-rate-limit-remaining": None})
+    assert rows()["rate limit"].state == "skipped"
+
+
+def test_a_call_without_the_scope_and_one_without_the_role_are_told_apart(okta: FakeOkta, app: App, rows: Rows) -> None:
+    without_scope = rows(call="/api/v1/groups")["API call"]
+    assert (without_scope.state, without_scope.kind) == ("fail", Kind.SCOPE)
+    assert "okta-m2m app grant okta.groups.read" in without_scope.remedy
+    app.roles = []
+    without_role = rows(call="/api/v1/users")["API call"]
+    assert (without_role.state, without_role.kind) == ("fail", Kind.ROLE)
+    assert "okta-m2m app role add" in without_role.remedy
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        ({"what": 404}, Kind.CONFIGURATION),
+        ({"what": 429}, Kind.RATE_LIMIT),
+        ({"what": 500}, Kind.UNREACHABLE),
+        ({"drop": True}, Kind.UNREACHABLE),
+        ({"what": "E0000015"}, Kind.REFUSED),
+        ({"what": "access_token_invalid", "times": 2}, Kind.REFUSED),
+        ({"what": 418}, Kind.REFUSED),
+        ({"html": True, "status": 403}, Kind.ROLE),
+    ],
+)
+def test_a_call_that_fails_otherwise(okta: FakeOkta, rows: Rows, fault: dict[str, Any], kind: Kind) -> None:
+    okta.next(fault.pop("what", None), on="/api/v1/users", **fault)
+    found = rows(call="/api/v1/users")["API call"]
+    assert (found.state, found.kind) == ("fail", kind)
+
+
+def test_an_error_that_is_its_own_cause_is_told_too(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    def send(*arguments: object, **options: object) -> requests.Response:
+        error = requests.exceptions.SSLError("the hand-shake broke off")
+        raise error from error
+
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", send)
+    found = [check for check in rows().values() if "hand-shake" in check.detail]
+    assert [(check.name, check.state) for check in found] == [("TLS", "fail")]
+
+
+def test_no_credentials_of_a_netrc_go_along(
+    okta: FakeOkta, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("default login ada password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert rows(call="/api/v1/users")["API call"].state == "ok"
+    assert any("well-known" in request.path for request in okta.requests)
+    assert not [value for request in okta.requests for _, value in request.headers if value.startswith("Basic ")]
+
+
+def test_no_row_shows_a_secret(okta: FakeOkta, rows: Rows, environ: dict[str, str]) -> None:
+    found = rows(call="/api/v1/users")
+    text = repr(list(found.values()))
+    for token in okta.tokens():
+        assert token.value not in text
+    environ["OKTA_CLIENT_PRIVATEKEY"] = Path(environ["OKTA_CLIENT_PRIVATEKEY"]).read_text()[:-20]
+    text = repr(list(rows().values()))
+    assert '"d"' not in text

@@ -1,0 +1,669 @@
+"""From nothing to a working service app, through either endpoint, and back; and what is said when Okta says no."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import pickle
+import re
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from okta_m2m import (
+    ConfigurationError,
+    InvalidClient,
+    InvalidKey,
+    PrivateKey,
+    ServiceApp,
+    TokenRefused,
+    TokenUnreachable,
+)
+from okta_m2m._core.key_files import convert_key, key_text, new_key, write_key
+from okta_m2m.admin.introspection import client_assertion, endpoint_url, introspect_token, revoke_token
+from okta_m2m.admin.provisioning import (
+    ApiToken,
+    GrantResult,
+    InvalidRequest,
+    ManagementApi,
+    NameTaken,
+    NotFound,
+    NotSignedIn,
+    OktaUnreachable,
+    Pause,
+    PermissionMissing,
+    ProvisioningError,
+    RateLimitTooLong,
+    ScopeMissing,
+    Via,
+    activate_app,
+    activate_key,
+    add_key,
+    assign_custom_role,
+    assign_role,
+    create_app,
+    deactivate_app,
+    deactivate_key,
+    delete_app,
+    delete_key,
+    environment_lines,
+    find_app,
+    get_app,
+    grant_scopes,
+    list_apps,
+    list_grants,
+    list_keys,
+    list_roles,
+    okta_yaml,
+    revoke_scopes,
+    set_dpop,
+    unassign_role,
+)
+from okta_m2m.requests import OktaAuth
+from okta_m2m.settings import read_settings
+from okta_m2m.testing import FakeOkta
+
+VIAS: list[Via] = ["apps", "clients"]
+
+
+@pytest.fixture
+def okta() -> Iterator[FakeOkta]:
+    with FakeOkta() as running:
+        yield running
+
+
+@pytest.fixture
+def key() -> PrivateKey:
+    return new_key("ES256")
+
+
+@pytest.fixture
+def sign_in(okta: FakeOkta) -> Iterator[Callable[..., ManagementApi]]:
+    """``sign_in(token or app, **options of ManagementApi)``: without either, a Super Admin."""
+    opened: list[ManagementApi] = []
+
+    def signed_in(who: ApiToken | ServiceApp | None = None, **options: Any) -> ManagementApi:
+        opened.append(ManagementApi(okta.url, who or ApiToken(okta.ssws), **options))
+        return opened[-1]
+
+    yield signed_in
+    for api in opened:
+        api.close()
+
+
+@pytest.fixture
+def api(sign_in: Callable[..., ManagementApi]) -> ManagementApi:
+    return sign_in()
+
+
+def service(okta: FakeOkta, client_id: str, key: PrivateKey, *scopes: str) -> ServiceApp:
+    return ServiceApp(okta.url, client_id=client_id, key=key, scopes=scopes or ("okta.users.read",), max_wait=5)
+
+
+# ── from nothing to a call ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("dpop", [False, True], ids=["bearer", "dpop"])
+@pytest.mark.parametrize("via", VIAS)
+def test_from_nothing_to_a_first_call(
+    okta: FakeOkta, api: ManagementApi, key: PrivateKey, via: Via, dpop: bool
+) -> None:
+    made = create_app(api, "billing", jwks=key.jwks(), via=via, dpop=dpop)
+    assert made.created
+    assert made.app.usable
+    grant_scopes(api, made.app.id, ["okta.users.read", "okta.groups.read"])
+    assign_role(api, made.app.client_id, "READ_ONLY_ADMIN")
+    app = service(okta, made.app.client_id, key)
+    response = requests.get(f"{okta.url}/api/v1/users", auth=OktaAuth(app), timeout=10)
+    assert response.status_code == 200
+    assert OktaAuth(app).token().dpop_bound is dpop
+
+
+@pytest.mark.parametrize("via", VIAS)
+def test_creating_again_shows_what_is_there(okta: FakeOkta, api: ManagementApi, key: PrivateKey, via: Via) -> None:
+    first = create_app(api, "billing", jwks=key.jwks(), via=via)
+    okta.add_app(label="billing of old")
+    again = create_app(api, "billing", jwks=key.jwks(), via=via)
+    assert not again.created
+    assert again.app.id == first.app.id
+    assert again.keys_missing == ()
+    other = new_key("ES256")
+    assert create_app(api, "billing", jwks=other.jwks(), via=via).keys_missing == (other.kid,)
+    assert len(okta.apps) == 2
+    twin = create_app(api, "billing", jwks=key.jwks(), via=via, twin=True)
+    assert twin.created
+    assert len(okta.apps) == 3
+    with pytest.raises(NameTaken, match=r"2 apps have the name 'billing'"):
+        create_app(api, "billing", jwks=key.jwks(), via=via)
+
+
+@pytest.mark.parametrize("via", VIAS)
+def test_an_app_of_the_name_that_is_no_service_app_is_not_taken_for_one(
+    okta: FakeOkta, api: ManagementApi, key: PrivateKey, via: Via
+) -> None:
+    okta.add_app(label="billing").application_type = "web"
+    with pytest.raises(NameTaken, match=r"is no service app .* of type web"):
+        create_app(api, "billing", jwks=key.jwks(), via=via)
+
+
+@pytest.mark.parametrize("via", VIAS)
+def test_it_signs_in_as_another_service_app_as_well(
+    okta: FakeOkta, sign_in: Callable[..., ManagementApi], key: PrivateKey, via: Via
+) -> None:
+    scopes = ["okta.apps.manage", "okta.clients.manage", "okta.appGrants.manage"]
+    onboarding = okta.add_app(key, scopes, label="onboarding", dpop_bound=True)
+    onboarding.roles = ["SUPER_ADMIN"]
+    api = sign_in(service(okta, onboarding.client_id, key, *scopes))
+    made = create_app(api, "billing", jwks=new_key("ES256").jwks(), via=via)
+    grant_scopes(api, made.app.id, ["okta.users.read"])
+    assert okta.apps[made.app.client_id].scopes == ["okta.users.read"]
+
+
+def test_rsa_keys_and_a_jwks_uri_and_a_client_id_of_ones_own(
+    okta: FakeOkta, api: ManagementApi, rsa_key: PrivateKey
+) -> None:
+    made = create_app(api, "rsa", jwks=rsa_key.with_kid("r").jwks(), client_id="rsa-service")
+    assert (made.app.client_id, made.app.keys[0].thumbprint) == ("rsa-service", rsa_key.thumbprint())
+    assert made.app.id != made.app.client_id
+    assert find_app(api, "rsa-service").id == made.app.id
+    by_uri = create_app(api, "by uri", jwks_uri="https://billing.example/keys")
+    assert by_uri.app.jwks_uri == "https://billing.example/keys"
+    assert okta.apps[by_uri.app.client_id].jwks_uri == "https://billing.example/keys"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({}, "either jwks"),
+        ({"jwks_uri": "http://a.example/keys"}, "https://"),
+        ({"jwks": {"keys": []}}, "holds no key"),
+        ({"jwks": "private"}, "is a private key"),
+        ({"jwks": "two without kid"}, "each needs a kid"),
+        ({"jwks": "public", "client_id": "x" * 10, "via": "clients"}, "chooses the client id itself"),
+    ],
+)
+def test_what_cannot_be_registered_is_refused_before_anything_is_sent(
+    okta: FakeOkta, api: ManagementApi, key: PrivateKey, arguments: dict[str, Any], said: str
+) -> None:
+    one = key.with_kid(None).jwks()["keys"][0]
+    documents = {"private": key.private_jwk(), "public": key.jwks(), "two without kid": {"keys": [one, one]}}
+    if isinstance(arguments.get("jwks"), str):
+        arguments = {**arguments, "jwks": documents[arguments["jwks"]]}
+    with pytest.raises(ConfigurationError, match=said):
+        create_app(api, "billing", **arguments)
+    assert okta.requests == []
+
+
+def test_settings_for_what_was_made_are_those_that_the_package_reads(
+    okta: FakeOkta, api: ManagementApi, key: PrivateKey, tmp_path: Path
+) -> None:
+    write_key(tmp_path / "key.json", key)
+    app = create_app(api, "billing", jwks=key.jwks()).app
+    scopes = ["okta.users.read", "okta.groups.read"]
+    (tmp_path / "okta.yaml").write_text(okta_yaml(okta.url, app.client_id, "key.json", scopes))
+    (tmp_path / "okta.yaml").chmod(0o600)
+    found = read_settings(environ={}, directory=tmp_path, home=tmp_path / "home")
+    assert (found.org_url, found.client_id, found.scopes) == (okta.url, app.client_id, tuple(scopes))
+    lines = environment_lines(okta.url, app.client_id, str(tmp_path / "key.json"), scopes)
+    environ = dict(line.removeprefix("export ").split("=", 1) for line in lines)
+    assert read_settings(environ=environ, files=False).scopes == tuple(scopes)
+    assert environment_lines("https://a.example", "x", "my key; rm -rf /", [])[3].endswith("'my key; rm -rf /'")
+
+
+# ── finding ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("via", VIAS)
+def test_apps_are_found_on_whatever_page(okta: FakeOkta, api: ManagementApi, via: Via) -> None:
+    for number in range(130):
+        okta.add_app(label=f"app {number:03}")
+    okta.add_app(label="a web app").application_type = "web"
+    assert [app.name for app in list_apps(api, via=via)] == [f"app {number:03}" for number in range(130)]
+    assert len(list(list_apps(api, via=via, every=True))) == 131
+    last = find_app(api, "app 129", via=via)
+    assert find_app(api, last.id, via=via) == last
+    assert get_app(api, last.id, via=via) == last
+    with pytest.raises(NotFound, match="There is no app 'app'"):
+        find_app(api, "app", via=via)
+    okta.add_app(label="app 129")
+    with pytest.raises(NameTaken):
+        find_app(api, "app 129", via=via)
+
+
+def test_an_app_is_switched_off_and_on_and_deleted(okta: FakeOkta, api: ManagementApi, key: PrivateKey) -> None:
+    app = create_app(api, "billing", jwks=key.jwks()).app
+    deactivate_app(api, app.id)
+    assert get_app(api, app.id).status == "INACTIVE"
+    activate_app(api, app.id)
+    assert set_dpop(api, app.id, True).dpop is True
+    assert okta.apps[app.client_id].dpop_bound
+    assert set_dpop(api, app.id, True).dpop is True
+    delete_app(api, app.id)
+    assert okta.apps == {}
+
+
+# ── keys, grants, roles ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_keys_come_and_go(okta: FakeOkta, api: ManagementApi, key: PrivateKey) -> None:
+    app = create_app(api, "billing", jwks=key.jwks()).app
+    other = new_key("ES384")
+    added = add_key(api, app.id, other.jwks()["keys"][0])
+    assert added.id.startswith("pks")
+    assert (added.kid, added.active, added.thumbprint) == (other.kid, True, other.thumbprint())
+    assert add_key(api, app.id, other.jwks()["keys"][0]) == added
+    assert [found.kid for found in list_keys(api, app.id)] == [key.kid, other.kid]
+    with pytest.raises(ConfigurationError, match="another key with the kid"):
+        add_key(api, app.id, new_key("ES256", kid=other.kid).jwks()["keys"][0])
+    with pytest.raises(InvalidRequest, match="can't delete an active JSON Web Key"):
+        delete_key(api, app.id, added.id)
+    assert not deactivate_key(api, app.id, str(other.kid)).active
+    assert not deactivate_key(api, app.id, added.id).active
+    with pytest.raises(InvalidRequest, match="only active JSON Web Key") as caught:
+        deactivate_key(api, app.id, str(key.kid))
+    assert (caught.value.status, caught.value.error) == (400, "E0000001")
+    assert len(caught.value.causes) == 1
+    assert activate_key(api, app.id, added.id).active
+    deactivate_key(api, app.id, added.id)
+    delete_key(api, app.id, added.id)
+    with pytest.raises(NotFound, match="has no key"):
+        delete_key(api, app.id, added.id)
+
+
+def test_a_key_that_is_inactive_is_missing_and_one_for_encryption_is_none_of_ours(
+    okta: FakeOkta, api: ManagementApi, key: PrivateKey
+) -> None:
+    other = new_key("ES256")
+    app = create_app(api, "billing", jwks={"keys": [key.jwks()["keys"][0], other.jwks()["keys"][0]]}).app
+    deactivate_key(api, app.id, str(key.kid))
+    assert create_app(api, "billing", jwks=key.jwks()).keys_missing == (key.kid,)
+    path = f"/api/v1/apps/{app.id}/credentials/jwks"
+    as_told = requests.get(okta.url + path, headers={"Authorization": f"SSWS {okta.ssws}"}, timeout=10).json()
+    okta.next(on=path, body=[*as_told, {**as_told[0], "kid": "encrypts", "use": "enc"}])
+    assert [found.kid for found in list_keys(api, app.id)] == [key.kid, other.kid]
+
+
+def test_a_list_of_keys_in_either_of_oktas_shapes_is_read(okta: FakeOkta, api: ManagementApi, key: PrivateKey) -> None:
+    app = create_app(api, "billing", jwks=key.jwks()).app
+    path = f"/api/v1/apps/{app.id}/credentials/jwks"
+    plain = list_keys(api, app.id)
+    as_told = requests.get(okta.url + path, headers={"Authorization": f"SSWS {okta.ssws}"}, timeout=10).json()
+    okta.next(on=path, body={"jwks": {"keys": as_told}})
+    assert list_keys(api, app.id) == plain
+    del as_told[0]["crv"]
+    okta.next(on=path, body=as_told)
+    assert list_keys(api, app.id) == plain
+
+
+def test_scopes_are_granted_one_by_one_and_what_is_granted_stays(
+    okta: FakeOkta, api: ManagementApi, key: PrivateKey
+) -> None:
+    app = create_app(api, "billing", jwks=key.jwks()).app
+    told: list[GrantResult] = []
+    grant_scopes(api, app.id, ["okta.users.read"])
+    okta.reset()
+    scopes = ["okta.users.read", "okta.groups.read", "okta.groups.read", "okta.logs.read"]
+    results = grant_scopes(api, app.id, scopes, progress=told.append)
+    assert results == told
+    assert [(result.scope, result.outcome) for result in results] == [
+        ("okta.users.read", "present"),
+        ("okta.groups.read", "granted"),
+        ("okta.logs.read", "granted"),
+    ]
+    assert sum(request.method == "POST" for request in okta.requests) == 2
+    assert {grant.scope for grant in list_grants(api, app.id)} == set(scopes)
+    gone = revoke_scopes(api, app.id, ["okta.logs.read", "okta.apps.read"])
+    assert [result.outcome for result in gone] == ["revoked", "absent"]
+    assert okta.apps[app.client_id].scopes == ["okta.users.read", "okta.groups.read"]
+
+
+def test_a_grant_that_is_not_in_force_is_made_anew(okta: FakeOkta, api: ManagementApi, key: PrivateKey) -> None:
+    app = create_app(api, "billing", jwks=key.jwks()).app
+    path = f"/api/v1/apps/{app.id}/grants"
+    okta.next(on=path, body=[{"id": "oag1", "scopeId": "okta.users.read", "status": "REVOKED"}])
+    assert [result.outcome for result in grant_scopes(api, app.id, ["okta.users.read"])] == ["granted"]
+    assert okta.apps[app.client_id].scopes == ["okta.users.read"]
+
+
+def test_what_was_granted_before_a_failure_stays_granted(okta: FakeOkta, api: ManagementApi, key: PrivateKey) -> None:
+    app = create_app(api, "billing", jwks=key.jwks()).app
+    told: list[str] = []
+
+    def stumble(result: GrantResult) -> None:
+        told.append(result.scope)
+        okta.next("E0000006", on=f"/api/v1/apps/{app.id}/grants")
+
+    with pytest.raises(PermissionMissing):
+        grant_scopes(api, app.id, ["okta.users.read", "okta.groups.read"], progress=stumble)
+    assert told == ["okta.users.read"]
+    assert [result.outcome for result in grant_scopes(api, app.id, ["okta.users.read"])] == ["present"]
+
+
+@pytest.mark.parametrize(
+    ("scopes", "said"),
+    [("okta.users.read", "a list"), (["api:read"], "no scope of Okta's own"), (["okta.users.read.self"], "no self")],
+)
+def test_scopes_that_cannot_be_granted(api: ManagementApi, scopes: Any, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        grant_scopes(api, "0oa", scopes)
+
+
+def test_roles_standard_and_custom_are_assigned_once(okta: FakeOkta, api: ManagementApi, key: PrivateKey) -> None:
+    app = create_app(api, "billing", jwks=key.jwks()).app
+    assert list_roles(api, app.client_id) == []
+    first = assign_role(api, app.client_id, "HELP_DESK_ADMIN")
+    assert first.assigned
+    assert assign_role(api, app.client_id, "HELP_DESK_ADMIN") == type(first)(first.role, False)
+    custom = assign_custom_role(api, app.client_id, "cr04cxy6yzSCtNciD0g7", "iam4cxy6z7hhaZCSk0g7")
+    assert custom.assigned
+    assert (custom.role.role, custom.role.resource_set) == ("cr04cxy6yzSCtNciD0g7", "iam4cxy6z7hhaZCSk0g7")
+    assert not assign_custom_role(api, app.client_id, "cr04cxy6yzSCtNciD0g7", "iam4cxy6z7hhaZCSk0g7").assigned
+    assert list_roles(api, app.client_id) == [first.role, custom.role]
+    unassign_role(api, app.client_id, custom.role.id)
+    assert okta.apps[app.client_id].roles == ["HELP_DESK_ADMIN"]
+    with pytest.raises(ConfigurationError, match="no standard role"):
+        assign_role(api, app.client_id, "KING")
+
+
+# ── when Okta says no ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_ssws_token_that_ended_is_named_as_the_cause_and_never_shown(
+    okta: FakeOkta, api: ManagementApi, caplog: pytest.LogCaptureFixture
+) -> None:
+    okta.api_tokens[okta.ssws].active = False
+    with (
+        caplog.at_level(logging.DEBUG),
+        pytest.raises(NotSignedIn, match="SSWS token is wrong, was revoked, or expired") as caught,
+    ):
+        list(list_apps(api))
+    assert (caught.value.status, caught.value.error) == (401, "E0000011")
+    shown = f"{caught.value!r} {caught.value} {api!r} {ApiToken(okta.ssws)!r} {vars(caught.value)} {caplog.text}"
+    assert okta.ssws not in shown
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(ApiToken(okta.ssws))
+
+
+def test_a_missing_scope_and_a_missing_role_are_told_apart(
+    okta: FakeOkta, sign_in: Callable[..., ManagementApi], key: PrivateKey
+) -> None:
+    app = okta.add_app(key, ["okta.users.read", "okta.apps.manage"])
+    api = sign_in(service(okta, app.client_id, key, "okta.users.read"))
+    with pytest.raises(ScopeMissing, match=r"Grant okta\.apps\.read") as caught:
+        list(list_apps(api))
+    assert caught.value.scope == "okta.apps.read"
+    api = sign_in(service(okta, app.client_id, key, "okta.apps.manage"))
+    with pytest.raises(PermissionMissing, match="Application Administrator"):
+        create_app(api, "billing", jwks=key.jwks())
+
+
+def test_what_okta_finds_wrong_is_in_the_message(okta: FakeOkta, api: ManagementApi) -> None:
+    jwk = new_key("ES256").jwks()["keys"][0]
+    with pytest.raises(InvalidRequest, match="crv: The curve must be"):
+        create_app(api, "billing", jwks={"keys": [{**jwk, "crv": "secp256k1"}]}, via="apps")
+    with pytest.raises(InvalidRequest, match="invalid_client_metadata: crv: The curve"):
+        create_app(api, "billing", jwks={"keys": [{**jwk, "crv": "secp256k1"}]}, via="clients")
+
+
+def test_a_rate_limit_is_waited_out_and_said(
+    okta: FakeOkta, sign_in: Callable[..., ManagementApi], key: PrivateKey
+) -> None:
+    pauses: list[Pause] = []
+    slept: list[float] = []
+    api = sign_in(on_pause=pauses.append, sleep=slept.append)
+    okta.skew(minutes=10)  # the wait is Reset - Date, and this machine's clock does not come into it
+    okta.next(429, on="/api/v1/apps", reset=40)
+    assert create_app(api, "billing", jwks=key.jwks()).created
+    # A second may have begun between the two.
+    assert slept[0] in (40.0, 41.0)
+    assert pauses == [Pause(slept[0], "Okta's rate limit")]
+    okta.next(429, on="/api/v1/apps", reset=40, times=9)
+    with pytest.raises(RateLimitTooLong, match=r"Try again in 4[01] seconds") as caught:
+        list(list_apps(api))
+    assert caught.value.retry_after in (40.0, 41.0)
+    assert len(slept) == 3
+
+
+def test_reading_is_tried_again_and_writing_is_not(
+    okta: FakeOkta, sign_in: Callable[..., ManagementApi], key: PrivateKey
+) -> None:
+    slept: list[float] = []
+    api = sign_in(sleep=slept.append)
+    okta.next(503, on="/api/v1/apps")
+    okta.next(on="/api/v1/apps", drop=True)
+    assert list(list_apps(api)) == []
+    assert len(slept) == 2
+    okta.next(on="/api/v1/apps", drop=True)
+    list(list_apps(api))
+    okta.reset()
+
+    def stumble(method: str) -> None:
+        okta.next(on="/api/v1/apps/*/grants", drop=True)
+
+    app = create_app(api, "billing", jwks=key.jwks()).app
+    with pytest.raises(OktaUnreachable, match="running the same again is safe"):
+        grant_scopes(
+            api, app.id, ["okta.users.read", "okta.groups.read"], progress=lambda result: stumble(result.scope)
+        )
+    assert [request.method for request in okta.requests if request.path.endswith("/grants")] == ["GET", "POST", "POST"]
+    okta.next(500, on="/api/v1/apps", times=9)
+    with pytest.raises(OktaUnreachable, match="status page") as caught:
+        list(list_apps(api))
+    assert caught.value.status == 500
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "said"),
+    [
+        ({"what": 302, "headers": {"Location": "https://acme-admin.okta.com/"}}, OktaUnreachable, "redirect"),
+        ({"html": True}, ProvisioningError, "not JSON"),
+        ({"body": {"nonsense": 1}}, ProvisioningError, "no list of apps"),
+        ({"body": [{"signOnMode": "OPENID_CONNECT"}]}, ProvisioningError, "no app as its API"),
+        ({"headers": [("link", '<https://evil.example/api/v1/apps>; rel="next"')]}, ProvisioningError, "evil.example"),
+        ({"what": "E0000015"}, PermissionMissing, "lacks a feature"),
+    ],
+)
+def test_answers_that_are_not_what_they_should_be(
+    okta: FakeOkta, api: ManagementApi, fault: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    okta.next(fault.pop("what", None), on="/api/v1/apps", **fault)
+    with pytest.raises(error, match=said):
+        list(list_apps(api))
+
+
+@pytest.fixture
+def stranger() -> Iterator[FakeOkta]:
+    """Another host, to which nothing may go."""
+    with FakeOkta() as running:
+        yield running
+        assert running.requests == []
+
+
+def test_a_next_page_elsewhere_is_not_asked_for(okta: FakeOkta, api: ManagementApi, stranger: FakeOkta) -> None:
+    okta.next(on="/api/v1/apps", headers=[("link", f'<{stranger.url}/api/v1/apps>; rel="next"')])
+    with pytest.raises(ProvisioningError, match="not where it can go on"):
+        list(list_apps(api))
+
+
+def test_pages_that_go_round_in_a_circle_end(okta: FakeOkta, api: ManagementApi) -> None:
+    pages = [f'<{okta.url}/api/v1/apps?after={number % 2}>; rel="next"' for number in range(9)]
+    for page in pages:
+        okta.next(on="/api/v1/apps", headers=[("link", page)])
+    with pytest.raises(ProvisioningError, match="not where it can go on"):
+        list(list_apps(api))
+    assert len(okta.requests) == 3
+
+
+def test_an_org_that_is_not_there(okta: FakeOkta) -> None:
+    okta.stop()
+    with (
+        ManagementApi(okta.url, ApiToken("00token"), sleep=lambda seconds: None) as api,
+        pytest.raises(OktaUnreachable, match="Check the org URL, the network"),
+    ):
+        list(list_apps(api))
+
+
+def test_a_sign_in_that_cannot_work_is_refused_at_once(okta: FakeOkta, key: PrivateKey, tmp_path: Path) -> None:
+    custom = ServiceApp(okta.url, client_id="x", key=key, authorization_server="default")
+    with pytest.raises(ConfigurationError, match="org's own authorization server"):
+        ManagementApi(okta.url, custom)
+    secret = "00verysecret"
+    with pytest.raises(ConfigurationError) as caught:
+        ManagementApi(okta.url, secret)  # type: ignore[arg-type]  # that is what is tested
+    assert secret not in str(caught.value)
+    for value in ("", "  ", "two words", "line\nbreak"):
+        with pytest.raises(ConfigurationError, match="SSWS token is empty, or is no token"):
+            ApiToken(value)
+    with pytest.raises(ConfigurationError, match="OKTA_CLIENT_TOKEN is not set"):
+        ApiToken.from_env(environ={})
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        ApiToken.from_file(tmp_path / "missing")
+    (tmp_path / "token").write_text(f"SSWS {okta.ssws}\n")
+    with ManagementApi(okta.url, ApiToken.from_file(tmp_path / "token")) as api:
+        assert list(list_apps(api)) == []
+
+
+# ── key files ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("alg", ["ES256", "ES384", "ES512", "RS256"])
+@pytest.mark.parametrize("form", ["jwk", "pem"])
+def test_a_key_file_is_read_back_and_is_its_owners_alone(
+    tmp_path: Path, rsa_key: PrivateKey, alg: str, form: Any
+) -> None:
+    key = rsa_key.with_kid(rsa_key.thumbprint()) if alg == "RS256" else new_key(alg)
+    assert key.kid == key.thumbprint()
+    path = tmp_path / "key"
+    write_key(path, key, form=form)
+    found = PrivateKey.from_file(path)
+    assert (found.thumbprint(), found.kid) == (key.thumbprint(), key.kid if form == "jwk" else None)
+    if os.name == "posix":
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    before = path.read_bytes()
+    with pytest.raises(ConfigurationError, match="never written over"):
+        write_key(path, key)
+    assert path.read_bytes() == before
+
+
+def test_an_encrypted_pem_needs_its_password(tmp_path: Path, key: PrivateKey) -> None:
+    write_key(tmp_path / "key.pem", key, form="pem", password="open sesame")
+    with pytest.raises(InvalidKey):
+        PrivateKey.from_file(tmp_path / "key.pem")
+    assert PrivateKey.from_file(tmp_path / "key.pem", password="open sesame").thumbprint() == key.thumbprint()
+    with pytest.raises(ConfigurationError, match="not encrypted"):
+        key_text(key, password="open sesame")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "raised"),
+    [(OSError(errno.ENOSPC, "No space left on device"), ConfigurationError), (KeyboardInterrupt(), KeyboardInterrupt)],
+    ids=["a full disk", "Ctrl-C"],
+)
+def test_a_key_that_cannot_be_written_whole_is_not_there(
+    tmp_path: Path,
+    key: PrivateKey,
+    monkeypatch: pytest.MonkeyPatch,
+    trouble: BaseException,
+    raised: type[BaseException],
+) -> None:
+    def failing(descriptor: int) -> None:
+        raise trouble
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", failing)
+        with pytest.raises(raised) as caught:
+            write_key(tmp_path / "key.json", key)
+    if raised is ConfigurationError:
+        assert re.search(r"key\.json cannot be written whole \(No space left on device\)", str(caught.value))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_pem_becomes_a_jwk_file_with_its_kid(tmp_path: Path, key: PrivateKey) -> None:
+    write_key(tmp_path / "key.pem", key, form="pem")
+    convert_key(tmp_path / "key.pem", tmp_path / "key.json", kid="first")
+    assert json.loads((tmp_path / "key.json").read_text())["kid"] == "first"
+    assert convert_key(tmp_path / "key.pem", tmp_path / "other.json").kid == key.thumbprint()
+    with pytest.raises(ConfigurationError, match="cannot be written"):
+        write_key(tmp_path / "missing" / "key.json", key)
+
+
+# ── assertions, revocation, introspection ────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_assertion_made_by_hand_gets_a_token_and_is_shown_decoded(okta: FakeOkta, key: PrivateKey) -> None:
+    app = okta.add_app(key)
+    url = endpoint_url(okta.url, "token")
+    assertion = client_assertion(app.client_id, key, url)
+    assert assertion.header == {"alg": "ES256", "kid": key.kid}
+    assert (assertion.claims["aud"], assertion.claims["iss"], assertion.claims["sub"]) == (
+        url,
+        app.client_id,
+        app.client_id,
+    )
+    assert assertion.value not in repr(assertion)
+    form = {
+        "grant_type": "client_credentials",
+        "scope": "okta.users.read",
+        "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+        "client_assertion": assertion.value,
+    }
+    assert requests.post(url, data=form, timeout=10).status_code == 200
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(assertion)
+
+
+@pytest.mark.parametrize("server", [None, "default"])
+def test_a_token_is_introspected_and_revoked_where_it_was_minted(
+    okta: FakeOkta, key: PrivateKey, server: str | None
+) -> None:
+    registered = okta.add_app(key)
+    scopes = ["okta.users.read"] if server is None else ["api:read"]
+    app = ServiceApp(okta.url, client_id=registered.client_id, key=key, scopes=scopes, authorization_server=server)
+    token = OktaAuth(app).token()
+    found = introspect_token(okta.url, registered.client_id, key, token, authorization_server=server)
+    assert found.active
+    assert found.scopes == tuple(scopes)
+    elsewhere = "default" if server is None else None
+    assert not introspect_token(okta.url, registered.client_id, key, token, authorization_server=elsewhere).active
+    revoke_token(okta.url, registered.client_id, key, token.value, authorization_server=server)
+    revoke_token(okta.url, registered.client_id, key, "unknown", authorization_server=server)
+    assert not introspect_token(okta.url, registered.client_id, key, token, authorization_server=server).active
+
+
+def test_introspection_goes_by_oktas_clock(okta: FakeOkta, key: PrivateKey) -> None:
+    app = okta.add_app(key)
+    okta.skew(minutes=-20)
+    assert not introspect_token(okta.url, app.client_id, key, "unknown").active
+
+
+def test_the_assertion_is_the_only_sign_in_and_follows_no_redirect(
+    okta: FakeOkta, key: PrivateKey, stranger: FakeOkta, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("default login ada password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    app = okta.add_app(key)
+    introspect_token(okta.url, app.client_id, key, "unknown")
+    revoke_token(okta.url, app.client_id, key, "unknown")
+    assert len(okta.requests) == 2
+    for request in okta.requests:
+        assert "authorization" not in [name.lower() for name, _ in request.headers]
+    okta.next(307, on="/oauth2/v1/introspect", headers={"Location": f"{stranger.url}/oauth2/v1/introspect"})
+    with pytest.raises(TokenUnreachable, match="HTTP 307"):
+        introspect_token(okta.url, app.client_id, key, "unknown")
+
+
+def test_introspection_says_what_went_wrong(okta: FakeOkta, key: PrivateKey) -> None:
+    app = okta.add_app(key)
+    with pytest.raises(InvalidClient, match="Register this key's public half"):
+        introspect_token(okta.url, app.client_id, new_key("ES256", kid=key.kid), "unknown")
+    with pytest.raises(ConfigurationError, match="token is empty"):
+        introspect_token(okta.url, app.client_id, key, " ")
+    okta.next("E0000007", on="/oauth2/v1/introspect")
+    with pytest.raises(TokenRefused):
+        introspect_token(okta.url, app.client_id, key, "unknown")

@@ -1,0 +1,829 @@
+"""A key is rotated, and no call is lost: neither while twenty threads call, nor when the rotation is killed at any moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from okta_m2m import ConfigurationError, InvalidClient, PrivateKey, ServiceApp
+from okta_m2m._core.key_files import new_key, replace_file, write_key
+from okta_m2m.admin.provisioning import (
+    ApiToken,
+    ManagementApi,
+    NotFound,
+    OktaUnreachable,
+    Pause,
+    deactivate_key,
+    delete_key,
+    list_keys,
+)
+from okta_m2m.admin.rotation import (
+    STEPS,
+    Progress,
+    Rotation,
+    RotationFailed,
+    Step,
+    SuperAdminNeeded,
+    rotatable_key_file,
+)
+from okta_m2m.requests import OktaAuth
+from okta_m2m.settings import read_settings
+from okta_m2m.testing import App, FakeOkta
+
+SCOPES = ["okta.users.read"]
+
+
+@pytest.fixture
+def okta() -> Iterator[FakeOkta]:
+    with FakeOkta() as running:
+        yield running
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    path = tmp_path / "keys" / "key.json"
+    path.parent.mkdir()
+    write_key(path, new_key("ES256"))
+    return path
+
+
+@pytest.fixture
+def app(okta: FakeOkta, key_file: Path) -> App:
+    return okta.add_app(PrivateKey.from_file(key_file), SCOPES, label="billing")
+
+
+@pytest.fixture
+def api(okta: FakeOkta) -> Iterator[ManagementApi]:
+    with ManagementApi(okta.url, ApiToken(okta.ssws)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def rotation(okta: FakeOkta, api: ManagementApi, app: App, key_file: Path) -> Callable[..., Rotation]:
+    """``rotation(**options of Rotation)``: of the app's key file, without a grace time unless one is given."""
+
+    def prepared(**options: Any) -> Rotation:
+        def service(key: Any) -> ServiceApp:
+            return ServiceApp(okta.url, client_id=app.client_id, key=key, scopes=SCOPES, max_wait=5)
+
+        given = {"api": api, "app_id": app.id, "key_file": key_file, "service": service, "grace": 0, "settling": 0}
+        given |= options
+        return Rotation(given.pop("api"), given.pop("app_id"), given.pop("key_file"), **given)
+
+    return prepared
+
+
+@contextmanager
+def callers(okta: FakeOkta, app: App, key_file: Path, threads: int) -> Iterator[list[str]]:
+    """Threads that call without a pause, as one running service does; gives the list of what failed."""
+    service = ServiceApp(
+        okta.url, client_id=app.client_id, key=PrivateKey.from_file(key_file), scopes=SCOPES, max_wait=20
+    )
+    failures: list[str] = []
+    made = [0] * threads
+    over = threading.Event()
+
+    def call(number: int) -> None:
+        with requests.Session() as session:
+            session.auth = OktaAuth(service)
+            while not over.is_set():
+                try:
+                    status = session.get(f"{okta.url}/api/v1/users", timeout=20).status_code
+                except Exception as error:
+                    failures.append(repr(error))
+                else:
+                    if status != 200:
+                        failures.append(f"HTTP {status}")
+                made[number] += 1
+
+    running = [threading.Thread(target=call, args=(number,)) for number in range(threads)]
+    for thread in running:
+        thread.start()
+    try:
+        while not all(made):  # every caller has begun before anything is done to the key
+            over.wait(0.01)
+        yield failures
+        minted = okta.tokens_minted
+        # The callers go on until they have a token that was minted after all was done.
+        while okta.tokens_minted == minted and not failures:
+            over.wait(0.01)
+    finally:
+        over.set()
+        for thread in running:
+            thread.join()
+
+
+def one_key(okta: FakeOkta, app: App, key_file: Path) -> str:
+    """The kid of the one key that there is: in the file, at Okta, and nowhere else."""
+    key = PrivateKey.from_file(key_file)
+    (registered,) = app.jwks["keys"]
+    assert (registered["kid"], registered["status"]) == (key.kid, "ACTIVE")
+    assert OktaAuth(ServiceApp(okta.url, client_id=app.client_id, key=key, scopes=SCOPES, max_wait=5)).token()
+    assert os.listdir(key_file.parent) == [key_file.name]
+    return str(key.kid)
+
+
+# ── it goes well ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_no_call_is_lost_while_twenty_threads_call(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
+) -> None:
+    old = PrivateKey.from_file(key_file).snapshot()
+    okta.token_lifetime = 1.5
+    over = threading.Event()
+    begun: list[str] = []
+
+    def begin_anew() -> None:
+        """A short-lived process at every moment: it reads the key, and gets a token at its first try."""
+        while not over.is_set():
+            key = PrivateKey.from_file(key_file).snapshot()
+            begun.append(OktaAuth(ServiceApp(okta.url, client_id=app.client_id, key=key, scopes=SCOPES)).token().value)
+
+    with callers(okta, app, key_file, 20) as failures:
+        beginner = threading.Thread(target=begin_anew)
+        beginner.start()
+        try:
+            rotated = rotation(grace=2.0, settling=20).run()
+        finally:
+            over.set()
+            beginner.join()
+    assert failures == []
+    assert okta.refusals == []
+    assert begun
+    assert (rotated.old_kid, rotated.resumed) == (old.kid, False)
+    assert one_key(okta, app, key_file) == rotated.new_kid != old.kid
+
+
+def test_each_step_is_told_and_the_waiting_too(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
+) -> None:
+    told: list[Progress] = []
+    pauses: list[Pause] = []
+    with ManagementApi(okta.url, ApiToken(okta.ssws), on_pause=pauses.append, sleep=lambda seconds: None) as api:
+        rotation(api=api, progress=told.append, grace=60).run()
+    assert [(progress.step, progress.state) for progress in told] == [
+        (step, state) for step in STEPS for state in ("begun", "done")
+    ]
+    assert [pause.reason for pause in pauses] == ["until every running process has read the new key"]
+    assert 59 < pauses[0].seconds <= 60
+    one_key(okta, app, key_file)
+
+
+def test_an_app_may_rotate_its_own_key(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
+) -> None:
+    app.scopes.append("okta.apps.manage")
+    app.roles = ["SUPER_ADMIN"]
+    app.dpop_bound = True
+    itself = ServiceApp(
+        okta.url,
+        client_id=app.client_id,
+        key=PrivateKey.from_file(key_file),
+        scopes=[*SCOPES, "okta.apps.manage"],
+    )
+    with ManagementApi(okta.url, itself) as api:
+        rotation(api=api).run()
+        rotation(api=api).run()
+    one_key(okta, app, key_file)
+
+
+def test_the_new_key_is_of_the_old_ones_kind_unless_another_is_asked_for(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], rsa_key: PrivateKey
+) -> None:
+    key_file.unlink()
+    write_key(key_file, rsa_key.with_kid("rsa"))
+    app.jwks = rsa_key.with_kid("rsa")
+    rotation().run()
+    key = PrivateKey.from_file(key_file)
+    assert (key.alg, len(key.public_jwk["n"])) == ("RS256", len(rsa_key.public_jwk["n"]))
+    rotation(alg="ES384").run()
+    assert PrivateKey.from_file(key_file).alg == "ES384"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes and symlinks as POSIX has them")
+def test_the_files_mode_stays_and_a_symlink_stays_one(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], tmp_path: Path
+) -> None:
+    key_file.chmod(0o640)
+    link = tmp_path / "current.json"
+    link.symlink_to(key_file)
+    seen: set[int] = set()
+
+    def look(progress: Progress) -> None:
+        for path in key_file.parent.iterdir():
+            if path != key_file:
+                seen.add(stat.S_IMODE(path.stat().st_mode))
+
+    rotation(key_file=link, progress=look).run()
+    assert link.is_symlink()
+    assert stat.S_IMODE(key_file.stat().st_mode) == 0o640
+    # The lock holds nothing; whatever holds a key beside the file is its owner's alone.
+    assert all(mode & 0o077 == 0 or mode & 0o111 == 0 for mode in seen)
+    one_key(okta, app, key_file)
+
+
+def foreign_group(path: Path) -> int:
+    """Gives the file to a group that a new file would not get; says which."""
+    others = [group for group in os.getgroups() if group != path.stat().st_gid]
+    if os.geteuid() == 0:
+        os.chown(path, 12345, 54321)
+    elif others:
+        os.chown(path, -1, others[0])
+    else:
+        pytest.skip("needs root, or a user of two groups")
+    return path.stat().st_gid
+
+
+@pytest.mark.skipif(os.name != "posix", reason="owners as POSIX has them")
+def test_the_files_owner_and_group_stay(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
+) -> None:
+    group = foreign_group(key_file)
+    owner = key_file.stat().st_uid
+    rotation().run()
+    assert (key_file.stat().st_uid, key_file.stat().st_gid) == (owner, group)
+    one_key(okta, app, key_file)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="owners as POSIX has them")
+def test_whoever_cannot_keep_the_files_owner_is_refused_before_anything_is_made(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign_group(key_file)
+    before = key_file.read_bytes()
+
+    def refused(*arguments: object) -> None:
+        raise PermissionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "chown", refused)
+        for attempt in (rotation().run, rotation().plan):
+            with pytest.raises(ConfigurationError, match=r"Run this as the file's owner.*or as root"):
+                attempt()
+    assert key_file.read_bytes() == before
+    assert not list(key_file.parent.glob(".*.tmp"))
+    assert {request.method for request in okta.requests} <= {"GET"}
+    one_key(okta, app, key_file)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="owners as POSIX has them")
+def test_an_owner_that_cannot_be_kept_after_all_leaves_the_old_key_in_force(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign_group(key_file)
+    before, old, allowed, asked = key_file.read_bytes(), PrivateKey.from_file(key_file).kid, os.chown, 0
+
+    def refused(*arguments: Any) -> None:
+        nonlocal asked
+        asked += 1
+        if asked > 1:  # the first is the look before anything is made
+            raise PermissionError
+        allowed(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "chown", refused)
+        with pytest.raises(RotationFailed, match=f"failed at the step 'switch'. The old key '{old}' is in force"):
+            rotation().run()
+    assert key_file.read_bytes() == before
+    assert rotation().run().resumed
+    one_key(okta, app, key_file)
+
+
+def test_the_new_key_may_be_unknown_for_a_while(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
+) -> None:
+    okta.settling = 1.0
+    rotation(settling=30).run()
+    okta.settling = 0.0
+    app.change_follows(0)
+    assert [key["kid"] for key in app.jwks["keys"]] == [PrivateKey.from_file(key_file).kid]
+
+
+def test_a_plan_changes_nothing_and_says_what_is_to_come(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
+) -> None:
+    before = key_file.read_bytes()
+    plan = rotation().plan()
+    assert (plan.app_name, plan.old_kid, plan.unfinished, plan.steps) == (
+        "billing",
+        PrivateKey.from_file(key_file).kid,
+        None,
+        STEPS,
+    )
+    assert key_file.read_bytes() == before
+    assert one_key(okta, app, key_file) == plan.old_kid
+    assert all(request.method == "GET" for request in okta.requests if request.path.startswith("/api/"))
+
+
+# ── killed ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+ROTATE = """
+import os, signal, sys
+from okta_m2m import ServiceApp
+from okta_m2m.admin.provisioning import ApiToken, ManagementApi
+from okta_m2m.admin.rotation import Rotation
+
+url, app_id, client_id, key_file, step, grace = sys.argv[1:]
+def service(key):
+    return ServiceApp(url, client_id=client_id, key=key, scopes=["okta.users.read"], max_wait=20)
+def die(progress):
+    if (progress.step, progress.state) == (step, "done"):
+        os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
+with ManagementApi(url, ApiToken.from_env()) as api:
+    Rotation(api, app_id, key_file, service=service, grace=float(grace), settling=20, progress=die).run()
+"""
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_after_a_step_and_run_again_it_ends_with_one_key_and_no_call_lost(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], step: Step
+) -> None:
+    old = PrivateKey.from_file(key_file).kid
+    okta.token_lifetime = 1.0
+    with callers(okta, app, key_file, 3) as failures:
+        killed = subprocess.run(
+            [sys.executable, "-c", ROTATE, okta.url, app.id, app.client_id, str(key_file), step, "0.5"],
+            env={**os.environ, "OKTA_CLIENT_TOKEN": okta.ssws},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert killed.returncode == -signal.SIGKILL or os.name == "nt", killed.stderr
+        # Before the switch it begins again, with the key that it has: it may be gone from Okta by then.
+        done = STEPS[: STEPS.index(step) + 1] if step not in (Step.MAKE, Step.REGISTER, Step.PROVE) else ()
+        plan = rotation().plan()
+        assert plan.unfinished is step
+        assert plan.steps == STEPS[len(done) :]
+        told: list[Progress] = []
+        rotated = rotation(grace=0.5, settling=20, progress=told.append).run()
+    assert failures == []
+    assert rotated.resumed
+    assert [progress.step for progress in told if progress.state == "resumed"] == list(done)
+    assert one_key(okta, app, key_file) == rotated.new_kid != old
+
+
+EVERYWHERE = """
+import json, os, signal, sys
+from okta_m2m import PrivateKey, ServiceApp
+from okta_m2m.admin.provisioning import ApiToken, ManagementApi
+from okta_m2m.requests import OktaAuth
+from okta_m2m.admin.rotation import Rotation
+
+url, app_id, client_id, key_file = sys.argv[1:]
+directory = os.path.dirname(key_file)
+left = None
+
+def audit(event, arguments):
+    global left
+    if left is None:
+        return
+    # What changes something: a file opened for writing, renamed or removed; a call that is no reading and no token request.
+    path = str(arguments[0])
+    if event == "open":
+        counts = path.startswith(directory) and bool(arguments[2] & (os.O_WRONLY | os.O_RDWR))
+    elif event in ("os.rename", "os.remove"):
+        counts = event == "os.rename" or not path.endswith(".tmp")
+    else:
+        counts = event == "http.client.send" and arguments[1][:4] in (b"POST", b"DELE") and b"/v1/token" not in arguments[1]
+    if counts:
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(audit)
+
+def service(key):
+    return ServiceApp(url, client_id=client_id, key=key, scopes=["okta.users.read"], max_wait=20)
+
+def rotate():
+    with ManagementApi(url, ApiToken.from_env()) as api:
+        return Rotation(api, app_id, key_file, service=service, grace=0, settling=5).run()
+
+moments = 0
+while True:
+    child = os.fork()
+    if child == 0:
+        left = moments
+        rotate()
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if status == 0:
+        break
+    assert os.WTERMSIG(status) == signal.SIGKILL, status
+    # Whatever the moment was: what the file holds gets a token.
+    OktaAuth(service(PrivateKey.from_file(key_file))).token()
+    rotate()
+    found = os.listdir(directory)
+    assert found == [os.path.basename(key_file)], found
+    moments += 1
+print(moments)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="killed many times over, which is quick only with fork")
+def test_killed_at_any_moment_the_key_in_the_file_works_and_the_next_run_ends_it(
+    okta: FakeOkta, app: App, key_file: Path
+) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", EVERYWHERE, okta.url, app.id, app.client_id, str(key_file)],
+        env={**os.environ, "OKTA_CLIENT_TOKEN": okta.ssws},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) > 25
+    one_key(okta, app, key_file)
+
+
+def test_a_broken_off_rotation_is_taken_back(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
+) -> None:
+    assert not rotation().abandon()
+    before = key_file.read_bytes()
+    for step in (Step.MAKE, Step.REGISTER, Step.SWITCH, Step.DEACTIVATE):
+        with pytest.raises(KeyboardInterrupt):
+            rotation(progress=interrupting(step)).run()
+        assert rotation().abandon()
+        assert key_file.read_bytes() == before
+        one_key(okta, app, key_file)
+    with pytest.raises(KeyboardInterrupt):
+        rotation(progress=interrupting(Step.DELETE)).run()
+    with pytest.raises(RotationFailed, match="no way back"):
+        rotation().abandon()
+    assert rotation().run().resumed
+    one_key(okta, app, key_file)
+
+
+class Breaking(requests.Session):
+    """Deletes nothing (``unreachable``), or is interrupted as soon as something is deleted."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self._how = how
+
+    def request(self, method: Any, *arguments: Any, **options: Any) -> requests.Response:
+        if method == "DELETE" and self._how == "unreachable":
+            raise requests.ConnectionError
+        response = super().request(method, *arguments, **options)
+        if method == "DELETE":
+            raise KeyboardInterrupt
+        return response
+
+
+@pytest.mark.parametrize(
+    ("how", "step"),
+    [
+        *((how, step) for how in ("unreachable", "interrupted") for step in STEPS[1 : STEPS.index(Step.DELETE)]),
+        # After the switch it is the key in the file, and whoever removes that one stops the service.
+        *((how, step) for how in ("removed", "deactivated") for step in (Step.REGISTER, Step.PROVE)),
+    ],
+)
+def test_only_a_registered_key_is_switched_in_after_taking_back_broke_off(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], step: Step, how: str
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        rotation(progress=interrupting(step)).run()
+    if how in ("unreachable", "interrupted"):
+        with (
+            ManagementApi(okta.url, ApiToken(okta.ssws), session=Breaking(how), sleep=lambda seconds: None) as breaking,
+            pytest.raises((OktaUnreachable, KeyboardInterrupt)),
+        ):
+            rotation(api=breaking).abandon()
+    else:
+        # An administrator who does not know that key.
+        new = app.jwks["keys"][1]["kid"]
+        with ManagementApi(okta.url, ApiToken(okta.ssws)) as api:
+            deactivate_key(api, app.id, new)
+            if how == "removed":
+                delete_key(api, app.id, new)
+
+    def look(progress: Progress) -> None:
+        kid = PrivateKey.from_file(key_file).kid
+        assert [key["status"] for key in app.jwks["keys"] if key["kid"] == kid] == ["ACTIVE"]
+
+    rotated = rotation(progress=look).run()
+    assert rotated.resumed
+    assert one_key(okta, app, key_file) == rotated.new_kid
+
+
+def test_taking_back_waits_for_running_processes_and_proves_the_old_key_before_the_new_one_goes(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
+) -> None:
+    before = key_file.read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        rotation(progress=interrupting(Step.SWITCH)).run()
+    pauses: list[Pause] = []
+    with ManagementApi(okta.url, ApiToken(okta.ssws), on_pause=pauses.append, sleep=lambda seconds: None) as api:
+        okta.next("client_assertion_invalid_signature")
+        with pytest.raises(InvalidClient):
+            rotation(api=api, grace=7).abandon()
+        assert pauses == [Pause(7, "until every running process has read the old key again")]
+        assert [key["status"] for key in app.jwks["keys"]] == ["ACTIVE", "ACTIVE"]
+        assert rotation(api=api, grace=7).abandon()
+    assert key_file.read_bytes() == before
+    one_key(okta, app, key_file)
+
+
+def test_a_way_back_that_is_interrupted_leaves_both_keys_active_and_the_next_run_ends_it(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
+) -> None:
+    for state in ("with the journal", "with the key file"):
+        with pytest.raises(KeyboardInterrupt):
+            rotation(progress=interrupting(Step.CONFIRM)).run()
+        put = "key.json.rotation" if state == "with the journal" else "key.json"
+
+        def interrupted(path: Path, content: bytes, put: str = put) -> None:
+            if path.name == put:
+                raise KeyboardInterrupt
+            replace_file(path, content)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("okta_m2m.admin.rotation.replace_file", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                rotation().abandon()
+        assert [key["status"] for key in app.jwks["keys"]] == ["ACTIVE", "ACTIVE"], state
+        assert OktaAuth(
+            ServiceApp(okta.url, client_id=app.client_id, key=PrivateKey.from_file(key_file), scopes=SCOPES)
+        ).token()
+        assert rotation().run().resumed
+        one_key(okta, app, key_file)
+
+
+def test_a_clock_that_was_set_back_does_not_lengthen_the_grace_time(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        rotation(progress=interrupting(Step.SWITCH)).run()
+    journal = key_file.with_name("key.json.rotation")
+    journal.write_text(json.dumps({**json.loads(journal.read_text()), "switched_at": time.time() + 3600}))
+    pauses: list[Pause] = []
+    with ManagementApi(okta.url, ApiToken(okta.ssws), on_pause=pauses.append, sleep=lambda seconds: None) as api:
+        rotation(api=api, grace=7).run()
+    assert [pause.seconds for pause in pauses] == [7]
+
+
+def interrupting(step: Step) -> Callable[[Progress], None]:
+    def interrupt(progress: Progress) -> None:
+        if (progress.step, progress.state) == (step, "done"):
+            raise KeyboardInterrupt
+
+    return interrupt
+
+
+# ── it goes wrong ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def stumbling(okta: FakeOkta, step: Step, *faults: dict[str, Any]) -> Callable[[Progress], None]:
+    def stumble(progress: Progress) -> None:
+        if (progress.step, progress.state) == (step, "begun"):
+            for fault in faults:
+                okta.next(**fault)
+
+    return stumble
+
+
+@pytest.mark.parametrize(
+    ("step", "fault"),
+    [
+        (Step.REGISTER, {"what": 500, "on": "/api/v1/apps/*/jwks", "times": 9}),
+        (Step.PROVE, {"what": "client_assertion_invalid_kid"}),
+        (Step.PROVE, {"what": "access_denied"}),
+        (Step.PROVE_AGAIN, {"what": "client_assertion_invalid_signature"}),
+        (Step.DEACTIVATE, {"what": "E0000009", "on": "/api/v1/apps/*/deactivate", "times": 9}),
+        (Step.CONFIRM, {"what": "client_assertion_invalid_kid"}),
+    ],
+)
+def test_after_a_failure_the_old_key_is_in_force_and_the_next_run_goes_on(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], step: Step, fault: dict[str, Any]
+) -> None:
+    before = key_file.read_bytes()
+    old = PrivateKey.from_file(key_file).kid
+    with pytest.raises(RotationFailed, match=f"failed at the step '{step}'. The old key '{old}' is in force"):
+        rotation(progress=stumbling(okta, step, fault)).run()
+    okta.clear_faults()
+    assert key_file.read_bytes() == before
+    assert next(key for key in app.jwks["keys"] if key["kid"] == old)["status"] == "ACTIVE"
+    rotated = rotation().run()
+    assert rotated.resumed
+    assert one_key(okta, app, key_file) == rotated.new_kid != old
+
+
+def test_a_failure_to_delete_leaves_the_new_key_in_force(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
+) -> None:
+    fault = {"what": 403, "error": "E0000006", "on": "/api/v1/apps/*/jwks/pks*", "times": 9}
+    with pytest.raises(RotationFailed, match="the new key is in force"):
+        rotation(progress=stumbling(okta, Step.DELETE, fault)).run()
+    okta.clear_faults()
+    assert PrivateKey.from_file(key_file).kid == app.jwks["keys"][1]["kid"]
+    rotation().run()
+    one_key(okta, app, key_file)
+
+
+def test_that_only_a_super_admin_may_is_what_the_error_says(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
+) -> None:
+    before = key_file.read_bytes()
+    with (
+        ManagementApi(okta.url, ApiToken(okta.add_api_token("APP_ADMIN"))) as api,
+        pytest.raises(SuperAdminNeeded, match="Only a Super Admin may change the keys") as caught,
+    ):
+        rotation(api=api).run()
+    assert (caught.value.status, caught.value.error) == (403, "E0000006")
+    assert key_file.read_bytes() == before
+    one_key(okta, app, key_file)
+
+
+def test_two_rotations_of_one_key_do_not_meet(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
+) -> None:
+    refused: list[str] = []
+
+    def another(progress: Progress) -> None:
+        if (progress.step, progress.state) == (Step.WAIT, "begun"):
+            with pytest.raises(RotationFailed, match=r"Another rotation of .* is under way") as caught:
+                rotation().run()
+            refused.append(str(caught.value))
+
+    rotation(progress=another).run()
+    assert refused
+    one_key(okta, app, key_file)
+
+
+@pytest.mark.parametrize("step", [Step.REGISTER, Step.SWITCH, Step.DEACTIVATE, Step.CONFIRM])
+def test_a_journal_that_cannot_be_written_leaves_the_old_key_in_force(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], step: Step
+) -> None:
+    before, old = key_file.read_bytes(), PrivateKey.from_file(key_file).kid
+
+    def full(path: Path, content: bytes) -> None:
+        if path.name == "key.json.rotation" and json.loads(content)["done"] == step:
+            raise ConfigurationError(f"{path} cannot be written whole (No space left on device).")
+        replace_file(path, content)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("okta_m2m.admin.rotation.replace_file", full)
+        with pytest.raises(RotationFailed, match=f"'{step}'. The old key '{old}' is in force.*No space left"):
+            rotation().run()
+    assert key_file.read_bytes() == before
+    assert [key["status"] for key in app.jwks["keys"]] == ["ACTIVE", "ACTIVE"]
+    assert rotation().run().resumed
+    one_key(okta, app, key_file)
+
+
+def test_somebody_else_writing_to_the_key_file_is_noticed(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
+) -> None:
+    def meddle(progress: Progress) -> None:
+        if (progress.step, progress.state) == (Step.PROVE_AGAIN, "begun"):
+            key_file.unlink()
+            write_key(key_file, new_key("ES256"))
+
+    with pytest.raises(RotationFailed, match="does not hold the new key any more"):
+        rotation(progress=meddle).run()
+
+
+# ── it does not begin ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def as_pem(key_file: Path) -> None:
+    key = PrivateKey.from_file(key_file).snapshot()
+    key_file.unlink()
+    write_key(key_file, key, form="pem")
+
+
+def without_kid(key_file: Path) -> None:
+    document = json.loads(key_file.read_text())
+    del document["kid"]
+    key_file.write_text(json.dumps(document))
+
+
+def of_another(key_file: Path) -> None:
+    key_file.unlink()
+    write_key(key_file, new_key("ES256"))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (as_pem, "is no JWK file.*okta-m2m key convert"),
+        (without_kid, "has no kid.*okta-m2m key convert"),
+        (of_another, "lists no key of 'billing'"),
+        (lambda path: path.unlink(), "cannot be read"),
+        (lambda path: path.write_text("{"), "cannot be read"),
+        (lambda path: Path(f"{path}.new").write_text("?"), "is in the way"),
+        (lambda path: Path(f"{path}.rotation").write_text("{"), "is damaged"),
+        (lambda path: Path(f"{path}.rotation").write_bytes(b"\xff\xfe"), "is damaged"),
+    ],
+)
+def test_a_key_file_that_cannot_be_rotated_is_left_alone(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], change: Any, said: str
+) -> None:
+    change(key_file)
+    with pytest.raises(RotationFailed, match=said):
+        rotation().run()
+    with pytest.raises(RotationFailed, match=said):
+        rotation().plan()
+    assert len(app.jwks["keys"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda app: app.jwks["keys"][0].pop("kid"), "registered at Okta without a kid"),
+        (lambda app: app.deactivate_key(app.jwks["keys"][0]["kid"]), "is inactive at Okta"),
+        (lambda app: setattr(app, "jwks_uri", "https://billing.example/keys"), "Okta fetches the keys"),
+        (lambda app: setattr(app, "application_type", "web"), "no service app"),
+        (
+            lambda app: app.add_key([{**new_key("ES256").jwks()["keys"][0], "kid": str(n)} for n in range(49)]),
+            "has 50 keys",
+        ),
+        (lambda app: app.scopes.clear(), "key in use gets no token"),
+    ],
+)
+def test_an_app_whose_keys_cannot_be_rotated_is_left_alone(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], change: Any, said: str
+) -> None:
+    change(app)
+    keys = len(app.jwks["keys"])
+    with pytest.raises(RotationFailed, match=said):
+        rotation().run()
+    assert len(app.jwks["keys"]) == keys
+    assert os.listdir(key_file.parent) == [key_file.name]
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="needs a user whom a read-only directory stops")
+def test_a_read_only_directory_is_said(key_file: Path, rotation: Callable[..., Rotation]) -> None:
+    key_file.parent.chmod(0o500)
+    try:
+        with pytest.raises(RotationFailed, match="read-only here"):
+            rotation().run()
+    finally:
+        key_file.parent.chmod(0o700)
+
+
+def test_a_journal_of_another_app_is_not_followed(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        rotation(progress=interrupting(Step.MAKE)).run()
+    other = okta.add_app(label="other")
+    with pytest.raises(RotationFailed, match=f"for the app {app.id} .* was broken off"):
+        rotation(app_id=other.id).run()
+    assert rotation().abandon()
+    with pytest.raises(NotFound):
+        rotation(app_id="0oanobody").plan()
+
+
+def test_a_kid_that_is_set_apart_or_a_key_that_is_no_file_cannot_be_rotated(okta: FakeOkta, key_file: Path) -> None:
+    environ = {
+        "OKTA_CLIENT_ORGURL": okta.url,
+        "OKTA_CLIENT_CLIENTID": "x",
+        "OKTA_CLIENT_SCOPES": "okta.users.read",
+        "OKTA_CLIENT_PRIVATEKEY": str(key_file),
+    }
+    assert rotatable_key_file(read_settings(environ=environ, files=False)) == key_file
+    apart = read_settings(environ={**environ, "OKTA_CLIENT_KID": "apart"}, files=False)
+    with pytest.raises(RotationFailed, match="OKTA_CLIENT_KID"):
+        rotatable_key_file(apart)
+    text = read_settings(environ={**environ, "OKTA_CLIENT_PRIVATEKEY": key_file.read_text()}, files=False)
+    with pytest.raises(RotationFailed, match="key is no file"):
+        rotatable_key_file(text)
+
+
+def test_without_filelock_the_error_names_the_remedy(
+    rotation: Callable[..., Rotation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "filelock", None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'okta-m2m\[cli\]'"):
+        rotation().run()
+
+
+def test_the_journal_holds_no_secret(
+    key_file: Path, api: ManagementApi, app: App, rotation: Callable[..., Rotation]
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        rotation(progress=interrupting(Step.SWITCH)).run()
+    journal = key_file.with_name("key.json.rotation").read_text()
+    for file in (key_file, key_file.with_name("key.json.old")):
+        assert json.loads(file.read_text())["d"] not in journal
+    assert {key.kid for key in list_keys(api, app.id)} == {
+        json.loads(journal)["old_kid"],
+        json.loads(journal)["new_kid"],
+    }
+    assert json.loads(journal)["switched_at"] <= time.time()

@@ -1,0 +1,269 @@
+"""The README and docs/ tell the truth: their code runs, their links lead somewhere, their diagram is the source tree.
+
+How a page is run: its ``python`` blocks, top to bottom, in one namespace, in a directory of its own. So are HTML
+comments that begin with ``<!-- test`` and hold code that readers need not see. In a page that says
+``<!-- test: FakeOkta -->``, the org ``https://acme.okta.com`` and the API ``https://api.acme.example`` are a running
+FakeOkta (``okta`` in its code), the client id ``0oa1b2c3`` is an app registered there, and its key is in ``key.pem``.
+A function ``test_...`` or a class ``Test...`` that a page defines is run by pytest, as it is at a reader's.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from okta_m2m import InvalidClient, PrivateKey
+from okta_m2m.testing import FakeOkta
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "docs" / "examples"  # projects with tests of their own
+PAGES = [
+    ROOT / "README.md",
+    *(page for page in sorted((ROOT / "docs").rglob("*.md")) if not page.is_relative_to(EXAMPLES)),
+]
+LINKED = [*PAGES, ROOT / "CHANGELOG.md"]
+
+FENCE = re.compile(
+    r"^(?P<indent> *)```(?P<language>[^\n`]*)\n(?P<code>.*?)^(?P=indent)```$"
+    r"|^<!-- test\n(?P<hidden>.*?)^-->$",
+    re.MULTILINE | re.DOTALL,
+)
+ON_FAKE_OKTA = "<!-- test: FakeOkta -->"
+LANGUAGES = {"python", "sh", "text", "yaml", "json", "toml", "ini"}  # of these, python is run
+
+ORG = "https://acme.okta.com"
+API = "https://api.acme.example"
+CLIENT_ID = "0oa1b2c3"
+SCOPES = ("okta.users.read", "okta.users.manage", "okta.groups.read", "okta.logs.read")
+
+
+@dataclass(frozen=True)
+class Block:
+    code: str
+    line: int  # of its first line of code in the page
+
+
+def blocks(text: str) -> list[Block]:
+    found = []
+    for match in FENCE.finditer(text):
+        if match["hidden"] is None and match["language"].split(" ")[0] != "python":
+            continue
+        group = "code" if match["hidden"] is None else "hidden"
+        found.append(Block(textwrap.dedent(match[group]), text.count("\n", 0, match.start(group)) + 1))
+    return found
+
+
+@pytest.fixture
+def quiet_names() -> Iterator[None]:
+    """A page may set up logging and the like for the whole process."""
+    logger = logging.getLogger("okta_m2m")
+    before = logger.level, list(logger.handlers), logger.propagate
+    yield
+    logger.setLevel(before[0])
+    logger.handlers[:], logger.propagate = before[1], before[2]
+
+
+def run_page(page: Path, text: str, okta: FakeOkta | None) -> None:
+    module = ModuleType(f"page_{page.stem.replace('-', '_')}")
+    namespace = module.__dict__
+    namespace["okta"] = okta
+    try:
+        for block in blocks(text):
+            code = block.code
+            if okta is not None:
+                code = code.replace(ORG, okta.url).replace(API, okta.url)
+            # Empty lines before it, so that a traceback names the line of the page.
+            exec(compile("\n" * (block.line - 1) + code, str(page), "exec"), namespace)
+        run_tests_of(module)
+    finally:
+        for value in namespace.values():
+            if hasattr(value, "close") and type(value).__module__.split(".")[0] in ("requests", "httpx"):
+                value.close()
+
+
+class Outcome:
+    """A plugin for pytest: what it ran."""
+
+    def __init__(self) -> None:
+        self.passed: set[str] = set()
+        self.failures: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.pytest_collectreport(report)
+        if report.when == "call" and report.passed:
+            self.passed.add(report.nodeid.split("::")[1])
+
+    def pytest_collectreport(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        if report.failed:
+            self.failures.append(f"{report.nodeid}\n{report.longreprtext}")
+
+
+def run_tests_of(module: ModuleType) -> None:
+    tests = {
+        name
+        for name, value in vars(module).items()
+        if name.startswith(("test_", "Test")) and getattr(value, "__module__", "") == module.__name__
+    }
+    if not tests:
+        return
+    Path("test_page.py").write_text(f"from {module.__name__} import {', '.join(sorted(tests))}\n")
+    outcome = Outcome()
+    sys.modules[module.__name__] = module
+    try:
+        # Without the time-outs of the run that this is part of: there is one alarm in a process.
+        options = ["-q", "-W", "error", "-p", "no:timeout", "-p", "no:xdist", "-p", "no:cacheprovider"]
+        pytest.main([*options, "--rootdir=.", "--basetemp=pytest", "test_page.py"], plugins=[outcome])
+    finally:
+        for name in (module.__name__, "test_page"):
+            sys.modules.pop(name, None)
+    assert not outcome.failures, "\n\n".join(outcome.failures)
+    assert outcome.passed == tests
+
+
+def prepared(okta: FakeOkta) -> FakeOkta:
+    made = ec.generate_private_key(ec.SECP256R1())
+    pem = made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    Path("key.pem").touch(mode=0o600)
+    Path("key.pem").write_bytes(pem)
+    okta.add_app(PrivateKey.from_pem(pem), SCOPES, client_id=CLIENT_ID)
+    okta.protect("/orders", scope="api:read")
+    return okta
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if blocks(page.read_text("utf-8"))], ids=lambda page: str(page.relative_to(ROOT))
+)
+@pytest.mark.usefixtures("quiet_names")
+def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = page.read_text("utf-8")
+    if ON_FAKE_OKTA in text:
+        with FakeOkta() as okta:
+            run_page(page, text, prepared(okta))
+    else:
+        run_page(page, text, None)
+
+
+def test_a_page_with_a_broken_block_fails_and_names_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = tmp_path / "page.md"
+    text = "# A page\n\n```python\nx = 1\n```\n\n<!-- test\nassert x == 1\n-->\n\n```python\n\nassert x == 2\n```\n"
+    with pytest.raises(AssertionError) as caught:
+        run_page(page, text, None)
+    assert (str(caught.traceback[-1].path), caught.traceback[-1].lineno + 1) == (str(page), 13)
+
+    with FakeOkta() as okta:
+        prepared(okta)
+        run_page(page, text.replace("assert x == 2", _CALL.format(client_id=CLIENT_ID)), okta)
+        mistaken = text.replace("assert x == 2", _CALL.format(client_id="0oaWrong"))
+        with pytest.raises(InvalidClient):
+            run_page(page, mistaken, okta)
+
+
+def test_a_page_with_a_class_of_tests_that_fail_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = tmp_path / "page.md"
+    text = "```python\n{}\n```\n"
+    run_page(page, text.format(_CLASS.format(signer="PrivateKey.generate('ES256')")), None)
+    with pytest.raises(AssertionError, match="TestMine::test_its_kid_is_text_or_none"):
+        run_page(page, text.format(_CLASS.format(signer="None")), None)
+    with pytest.raises(AssertionError, match="fixture 'unheard_of' not found"):
+        run_page(page, text.format("def test_mine(unheard_of):\n    pass"), None)
+    with pytest.raises(AssertionError):
+        run_page(page, text.format("class TestNothing:\n    pass"), None)
+
+
+_CLASS = """
+import pytest
+from okta_m2m import PrivateKey
+from okta_m2m.testing import SignerConformance
+
+class TestMine(SignerConformance):
+    @pytest.fixture
+    def signer(self):
+        return {signer}
+"""
+_CALL = """
+from okta_m2m import PrivateKey, ServiceApp
+from okta_m2m.requests import OktaAuth
+key = PrivateKey.from_file("key.pem")
+OktaAuth(ServiceApp("https://acme.okta.com", client_id="{client_id}", key=key, scopes=["okta.users.read"])).token()
+"""
+
+
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_has_no_block_that_is_passed_over_by_a_slip(page: Path) -> None:
+    text = page.read_text("utf-8")
+    fences = [match for match in FENCE.finditer(text) if match["hidden"] is None]
+    assert text.count("```") == 2 * len(fences), "a fence is not closed, or does not stand on a line of its own"
+    assert {match["language"] for match in fences} <= LANGUAGES
+    well_formed = re.findall(r"^<!-- test(?:\n|: FakeOkta -->$)", text, re.MULTILINE)
+    assert text.count("<!-- test") == len(well_formed), "a comment that is a test stands alone on its line"
+
+
+def anchors(text: str) -> set[str]:
+    """The ids that GitHub gives to the headings of a page."""
+    titles = re.findall(r"^#+ +(.+?) *$", FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
+    prose = FENCE.sub("", page.read_text("utf-8"))
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose):
+        if target.startswith(("https://", "mailto:")):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.is_relative_to(ROOT), f"{target} leads out of the project"
+        assert linked.exists(), f"{target} does not exist"
+        assert not anchor or anchor in anchors(linked.read_text("utf-8")), f"{target}: no such heading"
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    reached, ahead = set(), [ROOT / "README.md"]
+    while ahead:
+        page = ahead.pop()
+        if page in reached or page.suffix != ".md":
+            continue
+        reached.add(page)
+        ahead += [
+            (page.parent / target).resolve()
+            for target in re.findall(r"\]\(([^)#\s:]+)(?:#[^)]*)?\)", page.read_text("utf-8"))
+        ]
+    assert set(LINKED) <= reached
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) < 120
+
+
+def test_the_picture_of_the_house_is_the_source_tree() -> None:
+    design = (ROOT / "docs" / "design.md").read_text("utf-8")
+    picture = re.search(r"```text\nsrc/okta_m2m/\n(.*?)```", design, re.DOTALL)
+    assert picture is not None
+    listed = re.findall(r"^  ([\w.]+(?:\.py|/))(?= |$)", picture[1], re.MULTILINE)
+    source = ROOT / "src" / "okta_m2m"
+    modules = [path.name for path in source.glob("*.py")]
+    packages = [f"{path.parent.name}/" for path in source.glob("*/__init__.py")]
+    assert sorted(listed) == sorted(modules + packages)
+
+
+def test_every_error_and_every_event_has_its_place_in_the_docs() -> None:
+    import okta_m2m
+    from okta_m2m import errors, events
+
+    text = (ROOT / "docs" / "errors.md").read_text("utf-8")
+    names = [name for name in (*errors.__all__, *events.__all__) if name in okta_m2m.__all__]
+    assert len(names) > 15
+    assert [name for name in names if f"`{name}`" not in text] == []

@@ -1,0 +1,46 @@
+"""Client assertions and proofs as this project makes them, each with one part changed on request.
+
+Invariant: what is not changed is made by the code that makes it in production.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from okta_m2m import PrivateKey, Token
+from okta_m2m._core.proofs import ClientAssertions, DPoPProofs, rfc_htu
+from okta_m2m.effects import Flow
+
+__all__ = ["ASSERTION_TYPE", "assertion", "proof"]
+
+ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+
+def assertion(client_id: str, key: PrivateKey, audience: str, **claims: Any) -> str:
+    """A client assertion; ``claims`` replace or (with ``None``) remove ours."""
+    return _signed(ClientAssertions(client_id, audience, claims=claims).assertion(key, time.time()), key)
+
+
+def proof(
+    key: PrivateKey,
+    method: str,
+    url: str,
+    *,
+    now: float | None = None,
+    nonce: str | None = None,
+    token: str | None = None,
+) -> str:
+    """A DPoP proof; for a resource with ``token``."""
+    bound = None if token is None else Token(token, "DPoP")
+    made = DPoPProofs(key, rfc_htu).proof(method, url, time.time() if now is None else now, nonce, bound)
+    return _signed(made, key)
+
+
+def _signed(flow: Flow[str], key: PrivateKey) -> str:
+    effect: Any = next(flow)
+    try:
+        flow.send(key.sign(effect.message))
+    except StopIteration as stop:
+        return str(stop.value)
+    raise AssertionError("one signature was to be enough")

@@ -1,0 +1,197 @@
+"""Errors say what happened, whose words it was, and at the end what to do about it; and never a secret."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import okta_m2m
+from okta_m2m import (
+    AccessDenied,
+    ConsentRequired,
+    InvalidClient,
+    InvalidDPoPProof,
+    InvalidScope,
+    OktaM2MError,
+    RateLimited,
+    TokenRefused,
+    UnauthorizedClient,
+)
+from okta_m2m.errors import quoted, refused
+
+ALL = [
+    value
+    for value in vars(okta_m2m).values()
+    if isinstance(value, type) and issubclass(value, OktaM2MError)
+]  # fmt: skip
+ATTRIBUTES = {
+    "status": 429,
+    "error": "E0000047",
+    "error_description": "API call exceeded rate limit",
+    "request_id": "req-1",
+    "retry_after": 12.5,
+}
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_every_error_carries_what_is_known(kind: type[OktaM2MError]) -> None:
+    error = kind("What happened. What to do.", **ATTRIBUTES)  # type: ignore[arg-type]  # each of its own type
+    assert {name: getattr(error, name) for name in ATTRIBUTES} == ATTRIBUTES
+    assert str(error) == "What happened. What to do."
+    plain = kind("What happened.")
+    assert all(getattr(plain, name) is None for name in ATTRIBUTES)
+
+
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("way", ["pickle", "copy", "deepcopy"])
+def test_every_error_crosses_to_another_process_whole(kind: type[OktaM2MError], way: str) -> None:
+    error = kind("What happened. What to do.", **ATTRIBUTES)  # type: ignore[arg-type]  # each of its own type
+    if way == "pickle":
+        for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+            copied = pickle.loads(pickle.dumps(error, protocol))
+    else:
+        copied = getattr(copy, way)(error)
+    assert type(copied) is kind
+    assert str(copied) == str(error)
+    assert {name: getattr(copied, name) for name in ATTRIBUTES} == ATTRIBUTES
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_the_same_failure_again_is_another_object(kind: type[OktaM2MError]) -> None:
+    error = kind("What happened. What to do.", **ATTRIBUTES)  # type: ignore[arg-type]  # each of its own type
+    again = error.copy()
+    assert again is not error
+    assert type(again) is kind
+    assert vars(again) == vars(error)
+    assert error.copy(retry_after=3.0).retry_after == 3.0
+
+
+REFUSALS = [
+    (
+        "invalid_client",
+        None,
+        InvalidClient,
+        "under the same kid (Admin Console: Applications > the app > Public keys).",
+    ),
+    ("invalid_client", "The client_assertion JWT kid is invalid.", InvalidClient, "a kid is required."),
+    ("invalid_client", "The client_assertion signature is invalid.", InvalidClient, "that belongs to the kid."),
+    ("invalid_client", "The client_assertion token is expired.", InvalidClient, "did not help."),
+    (
+        "invalid_client",
+        "The audience claim for client_assertion must be the endpoint invoked for the request.",
+        InvalidClient,
+        "as Okta sees it.",
+    ),
+    ("invalid_scope", None, InvalidScope, "only the scopes defined on it."),
+    ("consent_required", None, ConsentRequired, "Okta API Scopes)."),
+    ("unauthorized_client", None, UnauthorizedClient, "may use this authorization server."),
+    ("unsupported_grant_type", None, UnauthorizedClient, "client credentials grant."),
+    ("access_denied", None, AccessDenied, "network zones."),
+    ("invalid_dpop_proof", None, InvalidDPoPProof, "check this machine's clock."),
+    ("use_dpop_nonce", None, InvalidDPoPProof, "DPoP-Nonce header."),
+    ("E0000015", None, TokenRefused, "API Access Management)."),
+    ("something_new", None, TokenRefused, "request id to its support."),
+    (None, None, TokenRefused, "request id to its support."),
+]
+
+
+@pytest.mark.parametrize(("code", "description", "kind", "remedy"), REFUSALS)
+def test_a_refusal_ends_with_its_remedy(
+    code: str | None, description: str | None, kind: type[TokenRefused], remedy: str
+) -> None:
+    error = refused(401, code, description, "req-1")
+    assert type(error) is kind
+    assert str(error).endswith(remedy)
+    assert "HTTP 401" in str(error)
+    assert "req-1" in str(error)
+    assert (error.status, error.error, error.error_description, error.request_id) == (401, code, description, "req-1")
+
+
+def test_a_rate_limit_can_be_told_from_a_refusal() -> None:
+    assert not issubclass(RateLimited, TokenRefused)
+
+
+JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzZWNyZXQtc3ViamVjdCJ9.c2lnbmF0dXJlLXRoYXQtbm9ib2R5LW1heS1zZWU"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        JWT,
+        f"Not you: {JWT}.",
+        f'{{"token": "{JWT}"}}',
+        f"Bearer {JWT}",
+        JWT[:60],
+        JWT.rpartition(".")[0],
+        JWT.partition(".")[2],
+        f"<b>{JWT}</b>",
+        f"a\nb {JWT}",
+        "x" * 280 + JWT,
+        "00" + "aB3-_" * 10,
+    ],
+)
+def test_what_looks_like_a_jwt_is_blotted_out(text: str) -> None:
+    shown = quoted(text)
+    for secret in ("c2VjcmV0", "eyJzdWIi", "c2lnbmF0dXJl", "aB3-_aB3-_aB3"):
+        assert secret not in shown
+
+
+def test_a_servers_words_stay_readable() -> None:
+    for words in (
+        "The client_assertion JWT kid is invalid.",
+        "'htu' claim in the DPoP proof JWT is invalid.",
+        "One or more scopes are not configured for the authorization server resource.",
+        "Zugriff für Jürgen verweigert",
+        "E0000011",
+        "req-1",
+    ):
+        assert quoted(words) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\r\nb\tc", "a b c"),
+        ("a\x00\x1b[31mb", "a [31mb"),
+        ("<html><body>Sorry</body></html>", "Sorry"),
+        ("  spaced  ", "spaced"),
+        ("a\u202eb", "a b"),
+        ("", ""),
+        (None, "None"),
+        (17, "17"),
+    ],
+)
+def test_words_become_one_printable_line(text: object, shown: str) -> None:
+    assert quoted(text) == shown
+
+
+def test_long_words_are_cut_short() -> None:
+    shown = quoted("word " * 1000)
+    assert len(shown) <= 300
+    assert shown.endswith("...")
+    assert len(quoted("word " * 1000, 80)) <= 80
+
+
+@given(st.text(max_size=500), st.integers(min_value=10, max_value=300))
+def test_anything_can_be_quoted(text: str, limit: int) -> None:
+    shown = quoted(text, limit)
+    assert len(shown) <= limit
+    assert "\n" not in shown
+    assert "\r" not in shown
+    assert "\x00" not in shown
+
+
+@given(st.text(alphabet=string.ascii_letters + string.digits + "-_", min_size=43, max_size=600), st.text(max_size=50))
+def test_no_long_secret_survives_quoting(secret: str, around: str) -> None:
+    assert secret not in quoted(f"{around}{secret}{around}", 2000)
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("text", ["<" * 100_000, "a." * 100_000, "\x00" * 100_000, "eyJ" * 100_000, " " * 100_000])
+def test_a_flood_is_quoted_in_no_time(text: str) -> None:
+    assert len(quoted(text)) <= 300

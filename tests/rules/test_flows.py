@@ -1,0 +1,1284 @@
+"""The policy, clause by clause: flows stepped by scripts, on a clock that stands still unless it is put forward."""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64decode
+from email.utils import formatdate
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+
+from okta_m2m import (
+    AccessDenied,
+    ConfigurationError,
+    ConsentRequired,
+    InvalidClient,
+    InvalidDPoPProof,
+    InvalidScope,
+    OktaM2MError,
+    RateLimited,
+    RenewalFailed,
+    ScopesMissing,
+    ScopesReduced,
+    ServiceApp,
+    SigningFailed,
+    Token,
+    TokenObtained,
+    TokenRefused,
+    TokenRejected,
+    TokenUnreachable,
+    UnauthorizedClient,
+    UnexpectedAnswer,
+)
+from okta_m2m._core.clocks import Clock
+from okta_m2m._core.service_app import OVERDUE
+from okta_m2m.effects import (
+    Attempt,
+    Discard,
+    Flow,
+    Peek,
+    Response,
+    Send,
+    SendFailed,
+    Sign,
+    Sleep,
+    Snapshot,
+    Spawn,
+    Wait,
+)
+from okta_m2m.testing.replaying import Replayed, replay
+
+ORG = "https://acme.okta.com"
+API = f"{ORG}/api/v1/users"
+ELSEWHERE = "https://api.example.com"
+EPOCH = 1_750_000_000.0
+
+
+class Stub:
+    """A signer that costs nothing."""
+
+    alg = "ES256"
+    in_memory = True
+
+    def __init__(self, kid: str = "kid-1", error: Exception | None = None) -> None:
+        self.kid = kid
+        self.error = error
+        self.public_jwk = {"kty": "EC", "kid": kid}
+
+    def sign(self, message: bytes, /) -> bytes:
+        if self.error is not None:
+            raise self.error
+        return b"signature"
+
+
+class Followed(Stub):
+    """A signer whose key may change, as that of a file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.version = Stub()
+
+    def snapshot(self) -> Stub:
+        return self.version
+
+
+class Bench:
+    """A service app on a simulated clock, and answers of Okta's at that clock's time."""
+
+    def __init__(self, **arguments: Any) -> None:
+        self.time = 5000.0
+        self.okta_ahead = 0.0
+        self.slept: list[float] = []
+        self.spawned: list[Spawn] = []
+        self.events: list[Any] = []
+        self.minted = 0
+        arguments = {"key": Stub(), "scopes": ["okta.users.read"], "dpop": False, **arguments}
+        self.app = ServiceApp(
+            ORG,
+            client_id="0oa1",
+            on_event=self.events.append,
+            clock=Clock(now=lambda: self.time, wall=lambda: EPOCH + self.time),
+            **arguments,
+        )
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.time += seconds
+
+    def replay(self, flow: Flow[Any], *answers: object) -> Replayed[Any]:
+        return replay(flow, *answers, sleep=self.sleep, spawn=self.spawned.append)
+
+    def obtain(self, *answers: object, rejected: Token | None = None) -> Replayed[Token]:
+        return self.replay(self.app.obtain(rejected), *answers)
+
+    def authorize(self, *answers: object, url: str = API, replayable: bool = True) -> Replayed[None]:
+        return self.replay(self.app.authorize("GET", url, replayable=replayable), *answers)
+
+    # ── Okta ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def okta_time(self) -> float:
+        return EPOCH + self.time + self.okta_ahead
+
+    def answer(self, status: int, content: object = None, **headers: str | None) -> Response:
+        fields = {"date": formatdate(self.okta_time, usegmt=True)}
+        fields |= {name.replace("_", "-"): value for name, value in headers.items() if value is not None}
+        if "date" in headers and headers["date"] is None:
+            del fields["date"]
+        body = b"" if content is None else content if isinstance(content, bytes) else json.dumps(content).encode()
+        return Response(status, fields.items(), body)
+
+    def token(self, headers: dict[str, str] | None = None, **changes: Any) -> Response:
+        self.minted += 1
+        content = {"token_type": "Bearer", "expires_in": 3600, "access_token": f"token-{self.minted}"}
+        content = {"scope": "okta.users.read", **content, **changes}
+        return self.answer(200, {name: value for name, value in content.items() if value is not None}, **headers or {})
+
+    def error(self, status: int, code: str, description: str = "", **headers: str | None) -> Response:
+        return self.answer(status, {"error": code, "error_description": description}, **headers)
+
+    def limited(self, *, reset: float, **headers: str | None) -> Response:
+        fields = {"x_rate_limit_limit": "100", "x_rate_limit_reset": str(int(self.okta_time + reset)), **headers}
+        return self.answer(429, {"errorCode": "E0000047"}, **fields)
+
+
+INVALID_CLIENT = (401, "invalid_client", "The client_assertion JWT kid is invalid.")
+
+
+def names(replayed: Replayed[Any]) -> list[str]:
+    """What it asked for, signatures aside."""
+    return [type(effect).__name__ for effect in replayed.effects if not isinstance(effect, Sign)]
+
+
+def form(effect: Send) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(effect.request.body.decode()).items()}
+
+
+def decoded(jwt: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    header, claims, _ = (urlsafe_b64decode(part + "==") for part in jwt.split("."))
+    return json.loads(header), json.loads(claims)
+
+
+def assertion(effect: Send) -> dict[str, Any]:
+    return decoded(form(effect)["client_assertion"])[1]
+
+
+def proof(effect: Send | Attempt) -> dict[str, Any]:
+    headers = effect.request.headers if isinstance(effect, Send) else effect.headers
+    return decoded(headers["DPoP"])[1]
+
+
+def raised(replayed: Replayed[Any], kind: type[OktaM2MError]) -> Any:
+    assert type(replayed.error) is kind
+    return replayed.error
+
+
+# ── the token endpoint's answers, row by row ─────────────────────────────────────────────────────────────────────────
+
+
+def test_a_token_is_taken() -> None:
+    bench = Bench()
+    replayed = bench.obtain(bench.token())
+    token = replayed.result()
+    assert names(replayed) == ["Send"]
+    assert (token.value, token.token_type, token.scopes, token.expires_in) == (
+        "token-1",
+        "Bearer",
+        ("okta.users.read",),
+        3600,
+    )
+    assert names(bench.obtain()) == []
+    event = bench.events[0]
+    assert isinstance(event, TokenObtained)
+    assert (event.attempts, event.background, event.expires_in) == (1, False, 3600)
+
+
+def test_the_request_is_what_okta_documents() -> None:
+    bench = Bench()
+    (send,) = bench.obtain(bench.token()).of(Send)
+    assert (send.request.method, send.request.url) == ("POST", f"{ORG}/oauth2/v1/token")
+    assert dict(send.request.headers) == {
+        "Accept": "application/json",
+        "Content-Type": "application/x-www-form-urlencoded",
+    }
+    sent = form(send)
+    assert sent.pop("client_assertion").count(".") == 2
+    assert sent == {
+        "grant_type": "client_credentials",
+        "scope": "okta.users.read",
+        "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+    }
+
+
+def test_a_life_counts_from_when_the_request_was_sent() -> None:
+    bench = Bench()
+
+    def slowly(effect: object) -> Response:
+        bench.time += 12.0
+        return bench.token()
+
+    began = bench.time
+    assert bench.obtain(slowly).result().sent_at == began
+
+
+@pytest.mark.parametrize("failure", [ConnectionResetError("reset"), TimeoutError(), OSError("no route")], ids=repr)
+def test_a_send_of_the_callers_own_may_fail_in_the_words_of_the_operating_system(failure: OSError) -> None:
+    bench = Bench()
+    replayed = bench.obtain(failure, bench.token())
+    assert replayed.result().value
+    assert len(replayed.of(Send)) == 2
+
+
+def test_every_attempt_signs_anew() -> None:
+    bench = Bench(dpop=True)
+    replayed = bench.obtain(bench.answer(503), SendFailed("reset"), bench.token())
+    sends = replayed.of(Send)
+    assert len(sends) == 3
+    assert len({assertion(send)["jti"] for send in sends}) == 3
+    assert len({proof(send)["jti"] for send in sends}) == 3
+
+
+def test_a_nonce_asked_for_is_sent_once_again() -> None:
+    bench = Bench(dpop=True)
+    asked = bench.error(400, "use_dpop_nonce", dpop_nonce="nonce-1")
+    replayed = bench.obtain(asked, bench.token(token_type="DPoP"))
+    first, second = replayed.of(Send)
+    assert names(replayed) == ["Send", "Send"]
+    assert "nonce" not in proof(first)
+    assert proof(second)["nonce"] == "nonce-1"
+    assert replayed.result().token_type == "DPoP"
+    # And it is in the first proof of the next conversation.
+    bench.time += 4000.0
+    (third,) = bench.obtain(bench.token(token_type="DPoP")).of(Send)
+    assert proof(third)["nonce"] == "nonce-1"
+
+
+def test_a_nonce_is_asked_for_again_and_again_in_vain() -> None:
+    bench = Bench(dpop=True)
+    asked = bench.error(400, "use_dpop_nonce", dpop_nonce="nonce-1")
+    replayed = bench.obtain(asked, bench.error(400, "use_dpop_nonce", dpop_nonce="nonce-2"))
+    assert names(replayed) == ["Send", "Send"]
+    raised(replayed, InvalidDPoPProof)
+
+
+def test_a_nonce_that_is_asked_for_and_not_given_ends_it() -> None:
+    bench = Bench(dpop=True)
+    assert raised(bench.obtain(bench.error(400, "use_dpop_nonce")), InvalidDPoPProof).error == "use_dpop_nonce"
+
+
+@pytest.mark.parametrize("code", ["invalid_client", "invalid_dpop_proof"])
+def test_a_refusal_due_to_the_clock_is_tried_again_on_oktas_time(code: str) -> None:
+    bench = Bench(dpop=True)
+    bench.okta_ahead = -600.0
+    replayed = bench.obtain(bench.error(401, code, "issued in the future"), bench.token())
+    first, second = replayed.of(Send)
+    assert names(replayed) == ["Send", "Send"]
+    assert assertion(first)["iat"] > bench.okta_time
+    for claims in (assertion(second), proof(second)):
+        assert bench.okta_time - 10 <= claims["iat"] <= bench.okta_time
+    replayed.result()
+
+
+def test_a_refusal_on_a_clock_that_was_right_is_a_refusal() -> None:
+    bench = Bench()
+    replayed = bench.obtain(bench.error(*INVALID_CLIENT))
+    assert names(replayed) == ["Send"]
+    raised(replayed, InvalidClient)
+
+
+def test_a_clock_is_cured_once() -> None:
+    bench = Bench()
+    bench.okta_ahead = 600.0
+    first = bench.error(*INVALID_CLIENT)
+    bench.okta_ahead = -600.0
+    replayed = bench.obtain(first, bench.error(*INVALID_CLIENT))
+    raised(replayed, InvalidClient)
+    assert len(replayed.of(Send)) == 2
+
+
+def test_an_answer_out_of_a_cache_sets_no_clock() -> None:
+    bench = Bench()
+    bench.okta_ahead = 600.0
+    replayed = bench.obtain(bench.error(*INVALID_CLIENT, age="600"))
+    raised(replayed, InvalidClient)
+    assert len(replayed.of(Send)) == 1
+
+
+def test_an_assertion_used_already_is_made_anew_once() -> None:
+    said = (401, "invalid_client", "The client_assertion token has already been used.")
+    bench = Bench()
+    replayed = bench.obtain(bench.error(*said), bench.token())
+    replayed.result()
+    assert names(replayed) == ["Send", "Send"]
+    bench.time += 4000.0
+    raised(bench.obtain(bench.error(*said), bench.error(*said)), InvalidClient)
+
+
+def test_a_rate_limit_is_waited_out_by_oktas_own_clock() -> None:
+    bench = Bench()
+    bench.okta_ahead = 7200.0  # this machine's clock does not come into it
+    replayed = bench.obtain(bench.limited(reset=4), bench.token())
+    replayed.result()
+    assert names(replayed) == ["Send", "Sleep", "Send"]
+    assert bench.slept == [5.0]  # reset - Date + 1
+
+
+def test_of_several_resets_the_earliest_counts() -> None:
+    bench = Bench()
+    resets = f"{int(bench.okta_time + 50)}, {int(bench.okta_time + 3)}"
+    replayed = bench.obtain(bench.limited(reset=0, x_rate_limit_reset=resets), bench.token())
+    replayed.result()
+    assert bench.slept[0] == pytest.approx(4.0, abs=1.0)
+
+
+@pytest.mark.parametrize("after", ["7", "date"])
+def test_retry_after_is_heeded(after: str) -> None:
+    bench = Bench()
+    told = formatdate(bench.okta_time + 7, usegmt=True) if after == "date" else after
+    bench.obtain(bench.limited(reset=2, retry_after=told), bench.token()).result()
+    assert bench.slept[0] == pytest.approx(7.5, abs=1.0)
+
+
+def test_a_rate_limit_beyond_the_deadline_is_told_at_once_and_remembered() -> None:
+    bench = Bench()
+    replayed = bench.obtain(bench.limited(reset=59))
+    assert names(replayed) == ["Send"]
+    error = raised(replayed, RateLimited)
+    assert (error.status, error.error) == (429, "E0000047")
+    assert 59 <= error.retry_after <= 61
+    bench.time += 10.0
+    again = bench.obtain()  # nobody asks meanwhile
+    assert names(again) == []
+    assert 49 <= raised(again, RateLimited).retry_after <= 51
+    bench.time += 35.0
+    assert names(bench.obtain(bench.token())) == ["Sleep", "Send"]
+
+
+def test_a_limit_of_concurrency_is_backed_off_from() -> None:
+    bench = Bench()
+    limited = bench.limited(reset=50, x_rate_limit_limit="0")
+    replayed = bench.obtain(limited, limited, bench.token())
+    replayed.result()
+    assert names(replayed) == ["Send", "Sleep", "Send", "Sleep", "Send"]
+    assert all(pause <= 0.5 for pause in bench.slept)
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        (503, None, ""),
+        (500, "server_error", ""),
+        (502, None, ""),
+        (408, None, ""),
+        (400, "temporarily_unavailable", ""),
+        (400, "server_error", ""),
+        (401, "invalid_client", "Error retrieving the client JWKSet from jwks_uri."),
+        "no answer",
+        "cut short",
+    ],
+)
+def test_trouble_that_passes_is_waited_out(trouble: Any) -> None:
+    bench = Bench()
+    answer: object
+    if trouble == "no answer":
+        answer = SendFailed("time-out")
+    elif trouble == "cut short":
+        answer = bench.answer(200, b'{"access_token": "ab')
+    else:
+        status, code, description = trouble
+        answer = bench.answer(status, b"<html>") if code is None else bench.error(status, code, description)
+    replayed = bench.obtain(answer, answer, bench.token())
+    replayed.result()
+    assert names(replayed) == ["Send", "Sleep", "Send", "Sleep", "Send"]
+
+
+def test_trouble_that_does_not_pass_ends_by_the_deadline() -> None:
+    bench = Bench(max_wait=30)
+    began = bench.time
+
+    def down(effect: Send) -> Response:
+        bench.time += 0.1
+        return bench.answer(503, x_okta_request_id="req-1")
+
+    replayed = replay_until_it_ends(bench, down)
+    error = raised(replayed, TokenUnreachable)
+    assert (error.status, error.request_id) == (503, "req-1")
+    assert 20.0 <= bench.time - began <= 30.0
+    assert all(send.timeout <= 15.0 for send in replayed.of(Send))
+    last = replayed.of(Send)[-1]
+    assert last.timeout > 0
+
+
+def replay_until_it_ends(bench: Bench, answer: Any) -> Replayed[Any]:
+    """The same answer as often as it takes."""
+    flow = bench.app.obtain()
+    effects: list[Any] = []
+    try:
+        effect = next(flow)
+        while True:
+            effects.append(effect)
+            result: Any = None
+            if isinstance(effect, Sign):
+                result = effect.signer.sign(effect.message)
+            elif isinstance(effect, Sleep):
+                bench.sleep(effect.seconds)
+            elif isinstance(effect, Send):
+                result = answer(effect)
+            effect = flow.throw(result) if isinstance(result, BaseException) else flow.send(result)
+    except StopIteration as stop:
+        return Replayed(tuple(effects), True, stop.value)
+    except OktaM2MError as error:
+        return Replayed(tuple(effects), True, None, error)
+
+
+def test_pauses_double_up_to_a_limit_and_are_jittered() -> None:
+    pauses: list[list[float]] = []
+    for _ in range(40):
+        bench = Bench(max_wait=60)
+        replay_until_it_ends(bench, lambda effect: SendFailed("reset"))
+        pauses.append(bench.slept)
+    for position, full in enumerate([0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0]):
+        at = [slept[position] for slept in pauses]
+        assert all(full / 2 <= pause <= full for pause in at)
+        assert len(set(at)) > 1
+
+
+def test_an_answer_without_a_token_is_asked_for_twice_more() -> None:
+    bench = Bench()
+    page = bench.answer(200, b"<html>Please log in</html>", content_type="text/html", x_okta_request_id="req-7")
+    replayed = bench.obtain(page, page, page)
+    error = raised(replayed, UnexpectedAnswer)
+    assert (error.status, error.request_id) == (200, "req-7")
+    assert "Please log in" not in str(error)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307])
+def test_a_redirect_is_not_followed(status: int) -> None:
+    bench = Bench()
+    replayed = bench.obtain(bench.answer(status, location="https://evil.example/"))
+    assert names(replayed) == ["Send"]
+    assert raised(replayed, UnexpectedAnswer).status == status
+
+
+def test_a_page_that_is_not_oauths_is_unexpected_at_once() -> None:
+    bench = Bench()
+    assert raised(bench.obtain(bench.answer(403, b"<html>Forbidden</html>")), UnexpectedAnswer).status == 403
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (400, "invalid_scope", InvalidScope),
+        (400, "consent_required", ConsentRequired),
+        (400, "unauthorized_client", UnauthorizedClient),
+        (400, "unsupported_grant_type", UnauthorizedClient),
+        (400, "access_denied", AccessDenied),
+        (400, "invalid_dpop_proof", InvalidDPoPProof),
+        (400, "invalid_request", TokenRefused),
+        (400, "something_new", TokenRefused),
+    ],
+)
+def test_a_refusal_is_raised_at_once(status: int, code: str, kind: type[TokenRefused]) -> None:
+    bench = Bench(key=[Stub("kid-1"), Stub("kid-2")])  # no other key would cure it
+    replayed = bench.obtain(bench.error(status, code, "In Okta's words.", x_okta_request_id="req-1"))
+    assert names(replayed) == ["Send"]
+    error = raised(replayed, kind)
+    assert (error.status, error.error, error.error_description, error.request_id) == (
+        status,
+        code,
+        "In Okta's words.",
+        "req-1",
+    )
+
+
+def test_a_refusal_in_the_shape_of_oktas_api_is_one_too() -> None:
+    bench = Bench()
+    content = {"errorCode": "E0000015", "errorSummary": "You do not have permission ..."}
+    assert raised(bench.obtain(bench.answer(401, content)), TokenRefused).error == "E0000015"
+
+
+def test_a_key_that_is_refused_gives_way_to_the_next_which_stays_first() -> None:
+    bench = Bench(key=[Stub("kid-1"), Stub("kid-2")])
+    replayed = bench.obtain(bench.error(*INVALID_CLIENT), bench.token())
+    replayed.result()
+    kids = [decoded(form(send)["client_assertion"])[0]["kid"] for send in replayed.of(Send)]
+    assert kids == ["kid-1", "kid-2"]
+    bench.time += 4000.0
+    replayed = bench.obtain(bench.token())
+    assert [decoded(form(send)["client_assertion"])[0]["kid"] for send in replayed.of(Send)] == ["kid-2"]
+
+
+def test_if_no_key_is_taken_the_first_ones_refusal_is_told() -> None:
+    bench = Bench(key=[Stub("kid-1"), Stub("kid-2")])
+    second = bench.error(401, "invalid_client", "The client_assertion signature is invalid.")
+    error = raised(bench.obtain(bench.error(*INVALID_CLIENT), second), InvalidClient)
+    assert error.error_description == INVALID_CLIENT[2]
+
+
+def test_a_signer_that_fails_is_named_and_nothing_is_sent() -> None:
+    bench = Bench(key=Stub(error=PermissionError("no access to the KMS")))
+    replayed = bench.obtain()
+    error = raised(replayed, SigningFailed)
+    assert replayed.of(Send) == []
+    assert isinstance(error.__cause__, PermissionError)
+    assert "Stub" in str(error)
+
+
+@pytest.mark.parametrize("where", ["token endpoint", "api"])
+def test_a_dpop_signer_that_fails_is_named_too(where: str) -> None:
+    signer = Stub("dpop")
+    bench = Bench(dpop=signer)
+    if where == "api":
+        bench.obtain(bench.token(token_type="DPoP")).result()
+        signer.error = PermissionError("no access to the KMS")
+        replayed: Replayed[Any] = bench.authorize()
+    else:
+        signer.error = PermissionError("no access to the KMS")
+        replayed = bench.obtain()
+    assert isinstance(raised(replayed, SigningFailed).__cause__, PermissionError)
+
+
+# ── what a token answer says ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("told", "taken"),
+    [
+        (3600, 3600),
+        ("3600", 3600),
+        (3600.5, 3600.5),
+        (1, 1),
+        (86_400, 86_400),
+        (None, 300),
+        ("soon", 300),
+        ("", 300),
+        (True, 300),
+        (0, 300),
+        (-5, 300),
+        ([3600], 300),
+        ({}, 300),
+        ("nan", 300),
+        ("inf", 86_400),
+        (10**9, 86_400),
+        (10**400, 300),
+    ],
+)
+def test_expires_in_is_taken_or_bounded_aloud(told: Any, taken: float, caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench()
+    assert bench.obtain(bench.token(expires_in=told)).result().expires_in == taken
+    warned = [record for record in caplog.records if "expires_in" in record.getMessage()]
+    assert bool(warned) == (
+        not isinstance(told, int | float | str) or str(told) not in ("3600", "3600.5", "1", "86400")
+    )
+
+
+def test_a_scope_that_is_not_named_was_granted_as_asked() -> None:
+    bench = Bench(scopes=["okta.users.read", "okta.apps.read"])
+    assert bench.obtain(bench.token(scope=None)).result().scopes == ("okta.users.read", "okta.apps.read")
+    assert not any(isinstance(event, ScopesReduced) for event in bench.events)
+
+
+def test_scopes_left_out_are_told() -> None:
+    bench = Bench(scopes=["okta.users.read", "okta.apps.read"])
+    assert bench.obtain(bench.token(scope="okta.users.read")).result().scopes == ("okta.users.read",)
+    (event,) = [event for event in bench.events if isinstance(event, ScopesReduced)]
+    assert (event.granted, event.missing) == (("okta.users.read",), ("okta.apps.read",))
+
+
+def test_scopes_left_out_are_an_error_where_all_are_required() -> None:
+    bench = Bench(scopes=["okta.users.read", "okta.apps.read"], require_all_scopes=True)
+    assert "okta.apps.read" in str(raised(bench.obtain(bench.token()), ScopesMissing))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"access_token": None},
+        {"access_token": ""},
+        {"access_token": 7},
+        {"access_token": "a\r\nX-Evil: 1"},
+        {"access_token": "two words"},
+        {"access_token": "ümlaut"},
+        {"token_type": None},
+        {"token_type": "mac"},
+        {"token_type": 1},
+    ],
+)
+def test_what_no_header_can_carry_is_no_token(changes: dict[str, Any]) -> None:
+    bench = Bench()
+    answers = [bench.token(**changes) for _ in range(3)]
+    raised(bench.obtain(*answers), UnexpectedAnswer)
+
+
+@pytest.mark.parametrize("told", ["bearer", "BEARER", "Bearer"])
+def test_the_type_is_read_without_regard_to_case(told: str) -> None:
+    bench = Bench()
+    assert bench.obtain(bench.token(token_type=told)).result().authorization == "Bearer token-1"
+
+
+def test_a_bound_token_without_a_proof_sent_is_refused() -> None:
+    bench = Bench(dpop=False)
+    raised(bench.obtain(bench.token(token_type="DPoP")), InvalidDPoPProof)
+
+
+def test_a_bearer_token_is_refused_where_dpop_is_required() -> None:
+    bench = Bench(dpop="required")
+    raised(bench.obtain(bench.token()), InvalidDPoPProof)
+
+
+# ── refusals are remembered ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_refusal_is_repeated_without_asking_for_a_growing_time() -> None:
+    bench = Bench()
+    raised(bench.obtain(bench.error(*INVALID_CLIENT)), InvalidClient)
+    for seconds in (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0):
+        repeated = bench.obtain()
+        assert names(repeated) == []
+        error = raised(repeated, InvalidClient)
+        assert error.retry_after == pytest.approx(seconds)
+        bench.time += seconds - 0.01
+        assert names(bench.obtain()) == []
+        bench.time += 0.02
+        assert names(bench.obtain(bench.error(*INVALID_CLIENT))) == ["Send"]
+
+
+def test_a_repeated_refusal_is_another_object_each_time() -> None:
+    bench = Bench()
+    errors = [bench.obtain(bench.error(*INVALID_CLIENT)).error, bench.obtain().error, bench.obtain().error]
+    assert len({id(error) for error in errors}) == 3
+    assert len({str(error) for error in errors}) == 1
+
+
+def test_after_a_success_the_next_refusal_is_short_again() -> None:
+    bench = Bench()
+    for _ in range(5):
+        bench.obtain(bench.error(*INVALID_CLIENT))
+        bench.time += 100.0
+    bench.obtain(bench.token()).result()
+    bench.time += 4000.0
+    bench.obtain(bench.error(*INVALID_CLIENT))
+    assert raised(bench.obtain(), InvalidClient).retry_after == pytest.approx(1.0)
+
+
+def test_a_refusal_is_forgotten_when_the_key_has_changed() -> None:
+    key = Followed()
+    bench = Bench(key=key)
+    replayed = bench.obtain(bench.error(*INVALID_CLIENT))
+    assert names(replayed) == ["Snapshot", "Send"]
+    assert names(bench.obtain()) == ["Snapshot"]
+    key.version = Stub("kid-2")
+    replayed = bench.obtain(bench.token())
+    (send,) = replayed.of(Send)
+    assert decoded(form(send)["client_assertion"])[0]["kid"] == "kid-2"
+
+
+# ── renewal ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_token_is_renewed_in_the_background_when_three_quarters_are_spent() -> None:
+    shares = set()
+    for _ in range(50):
+        bench = Bench()
+        bench.obtain(bench.token()).result()
+        began = bench.time
+        while not bench.spawned:
+            bench.time += 1.0
+            assert bench.obtain().result().value == "token-1"
+        shares.add(round((bench.time - began) / 3600, 2))
+    assert min(shares) >= 0.72
+    assert max(shares) <= 0.83
+    assert len(shares) > 3  # a fleet does not march in step
+
+
+@pytest.mark.parametrize("life", [1, 7, 60, 3599, 3600, 86_400])
+@pytest.mark.parametrize("uptime", [0.0, 5.25, 1e4, 1e9])
+def test_the_moment_of_renewal_lies_in_its_span_whatever_the_life_of_a_token(life: int, uptime: float) -> None:
+    for _ in range(20):
+        bench = Bench()
+        bench.time = uptime
+        bench.obtain(bench.token(expires_in=life)).result()
+        bench.time = uptime + 0.7199 * life
+        assert bench.obtain().result().value == "token-1"
+        assert not bench.spawned
+        bench.time = uptime + 0.8204 * life
+        assert bench.obtain().result().value == "token-1"
+        assert len(bench.spawned) == 1
+
+
+def renewed(bench: Bench, *answers: object) -> Replayed[Any]:
+    """The one renewal that was spawned, run to its end."""
+    (spawn,) = bench.spawned
+    bench.spawned.clear()
+    replayed = bench.replay(spawn.flow, *answers)
+    spawn.ended()
+    return replayed
+
+
+def due(bench: Bench) -> None:
+    bench.obtain(bench.token()).result()
+    bench.time += 0.83 * 3600
+    assert names(bench.obtain()) == ["Spawn"]
+
+
+def test_while_a_renewal_is_under_way_nobody_spawns_another_or_looks_twice() -> None:
+    bench = Bench()
+    due(bench)
+    for _ in range(5):
+        bench.time += 1.0
+        assert names(bench.obtain()) == []
+        ready = bench.app.ready("GET", API)
+        assert ready is not None
+        assert ready.token.value == "token-1"
+    renewed(bench, bench.token())
+    assert bench.obtain().result().value == "token-2"
+
+
+def test_a_renewal_that_fails_is_a_warning_and_is_put_off_for_longer_and_longer() -> None:
+    bench = Bench(max_wait=1)
+    due(bench)
+    pauses: list[float] = []
+    for count in range(1, 8):
+        renewed(bench, bench.error(400, "invalid_scope") if count % 2 else bench.error(400, "access_denied"))
+        failures = [event for event in bench.events if isinstance(event, RenewalFailed)]
+        assert len(failures) == count
+        pauses.append(failures[-1].next_try_in)
+        full = min(60.0, 2.0 ** (count - 1))
+        assert full / 2 <= pauses[-1] <= full
+        bench.time += pauses[-1] - 0.001
+        replayed = bench.obtain()
+        assert names(replayed) == []
+        assert replayed.result().value == "token-1"
+        bench.time += 0.002 + 60.0  # beyond the memory of the refusal, too
+        assert names(bench.obtain()) == ["Spawn"]
+
+
+def test_a_renewal_that_is_rate_limited_waits_for_as_long_as_it_was_told() -> None:
+    bench = Bench()
+    due(bench)
+    renewed(bench, bench.limited(reset=120))
+    (failure,) = [event for event in bench.events if isinstance(event, RenewalFailed)]
+    assert failure.next_try_in >= 120
+    bench.time += 100.0
+    assert names(bench.obtain()) == []
+
+
+def test_a_renewal_never_turns_into_an_error_while_the_token_works() -> None:
+    bench = Bench()
+    due(bench)
+    assert renewed(bench, bench.error(*INVALID_CLIENT)).error is None
+    assert bench.obtain().result().value == "token-1"
+
+
+def test_who_needs_a_token_waits_for_the_renewal_under_way_once_the_old_one_is_over() -> None:
+    bench = Bench()
+    bench.obtain(bench.token(expires_in=10)).result()
+    bench.time += 9.0
+    assert names(bench.obtain()) == ["Spawn"]
+    bench.time += 2.0
+    waiting = bench.obtain()
+    assert names(waiting) == ["Wait"]
+    renewed(bench, bench.token())
+    assert bench.obtain().result().value == "token-2"
+
+
+def test_a_token_is_not_sent_in_its_last_seconds() -> None:
+    bench = Bench()
+    bench.obtain(bench.token(expires_in=100)).result()
+    bench.time += 95.1
+    assert names(bench.obtain(bench.token())) == ["Send"]
+
+
+# ── followers ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def leading(bench: Bench) -> Flow[Token]:
+    """A leader whose request is on its way."""
+    flow = bench.app.obtain()
+    effect = next(flow)
+    while not isinstance(effect, Send):
+        assert isinstance(effect, Sign)
+        effect = flow.send(effect.signer.sign(effect.message))
+    return flow
+
+
+def finish(flow: Flow[Token], answer: Any) -> Token:
+    with pytest.raises(StopIteration) as stop:
+        flow.send(answer)
+    token: Token = stop.value.value
+    return token
+
+
+def test_a_follower_takes_the_leaders_token() -> None:
+    bench = Bench()
+    leader = leading(bench)
+    follower = bench.app.obtain()
+    assert isinstance(next(follower), Wait)
+    token = finish(leader, bench.token())
+    assert finish(follower, True) is token
+
+
+def test_a_follower_raises_the_leaders_failure_as_its_own() -> None:
+    bench = Bench()
+    leader = leading(bench)
+    follower = bench.app.obtain()
+    next(follower)
+    with pytest.raises(InvalidScope) as leaders:
+        leader.send(bench.error(400, "invalid_scope"))
+    with pytest.raises(InvalidScope) as followers:
+        follower.send(True)
+    assert leaders.value is not followers.value
+    assert str(leaders.value) == str(followers.value)
+
+
+def test_a_follower_takes_over_from_a_leader_that_was_abandoned() -> None:
+    bench = Bench()
+    leader = leading(bench)
+    follower = bench.app.obtain()
+    next(follower)
+    leader.close()
+    assert isinstance(follower.send(True), Sign)
+    follower.close()
+
+
+def test_a_follower_waits_no_longer_than_it_may() -> None:
+    bench = Bench(max_wait=10)
+    leader = leading(bench)
+    bench.time += 9.0
+    follower = bench.app.obtain()
+    wait = next(follower)
+    assert isinstance(wait, Wait)
+    assert wait.timeout <= 3.0 + 1e-6  # until the leader is overdue, two seconds after its deadline
+    bench.time += 3.1
+    assert isinstance(follower.send(False), Sign)
+    follower.close()
+    leader.close()
+
+
+def test_those_who_wait_for_a_leader_that_is_given_up_are_told_at_once() -> None:
+    bench = Bench(max_wait=10)
+    leader = leading(bench)
+    bench.time += 9.0
+    wait = next(follower := bench.app.obtain())
+    assert isinstance(wait, Wait)
+    bench.time += 3.1
+    another = bench.app.obtain()
+    assert isinstance(next(another), Sign)
+    assert wait.landing.done()
+    for flow in (follower, another, leader):
+        flow.close()
+
+
+def test_a_follower_whose_time_is_over_says_so() -> None:
+    bench = Bench(max_wait=10)
+    leader = leading(bench)
+    follower = bench.app.obtain()
+    next(follower)
+    bench.time += 10.0
+    with pytest.raises(TokenUnreachable):
+        follower.send(False)
+    leader.close()
+
+
+# ── a 401 from a resource server ─────────────────────────────────────────────────────────────────────────────────────
+
+RENEWS = ["Attempt", "Discard", "Send", "Attempt"]
+GOES_TO_THE_CALLER = ["Attempt"]
+
+
+def unauthorized(*challenges: str) -> Response:
+    return Response(401, [("WWW-Authenticate", challenge) for challenge in challenges])
+
+
+@pytest.mark.parametrize(
+    ("challenges", "effects"),
+    [
+        (['Bearer error="invalid_token"'], RENEWS),
+        (['bearer realm="a, b", ERROR=invalid_token'], RENEWS),
+        (["Bearer"], RENEWS),
+        (['Bearer realm="api"'], RENEWS),
+        (['Basic realm="x", Bearer error="invalid_token"'], RENEWS),
+        (['Basic realm="x"', 'Bearer error="invalid_token"'], RENEWS),
+        (['DPoP error="invalid_token", algs="ES256"'], RENEWS),
+        (['Bearer error="insufficient_scope", scope="okta.users.manage"'], GOES_TO_THE_CALLER),
+        (['Bearer error="invalid_request"'], GOES_TO_THE_CALLER),
+        (['Bearer error="insufficient_authentication_context"'], GOES_TO_THE_CALLER),
+        (['Basic realm="invalid_token"'], GOES_TO_THE_CALLER),
+        (['Basic error="invalid_token"'], GOES_TO_THE_CALLER),
+        (["Negotiate"], GOES_TO_THE_CALLER),
+        (['Bearer realm="error=\\"invalid_token\\"", error="insufficient_scope"'], GOES_TO_THE_CALLER),
+        (['DPoP error="use_dpop_nonce"'], GOES_TO_THE_CALLER),  # a Bearer token has no proof
+    ],
+)
+@pytest.mark.parametrize("url", [API, f"{ELSEWHERE}/orders"])
+def test_a_challenge_says_whether_a_new_token_would_help(challenges: list[str], effects: list[str], url: str) -> None:
+    bench = Bench(origins=[ELSEWHERE])
+    bench.obtain(bench.token()).result()
+    answers: list[object] = [unauthorized(*challenges)]
+    if effects is RENEWS:
+        answers += [bench.token(), Response(200)]
+    replayed = bench.authorize(*answers, url=url)
+    assert names(replayed) == effects
+    replayed.result()
+    if effects is RENEWS:
+        first, second = replayed.of(Attempt)
+        assert first.headers["Authorization"] == "Bearer token-1"
+        assert second.headers["Authorization"] == "Bearer token-2"
+
+
+@pytest.mark.parametrize(
+    ("body", "renews"),
+    [
+        (b'{"errorCode": "E0000011", "errorSummary": "Invalid token provided"}', True),
+        (b'{"errorCode": "E0000015"}', False),
+        (b'{"errorCode": "E0000004"}', False),
+        (b'{"error": "something"}', False),
+        (b"", True),
+        (b"<html>", True),
+        (b'{"errorCode": "E00000', True),
+        (b"\xff\xfe", True),
+    ],
+)
+def test_at_the_org_a_401_without_a_challenge_is_judged_by_its_body(body: bytes, renews: bool) -> None:
+    bench = Bench()
+    bench.obtain(bench.token()).result()
+    answers: list[object] = [Response(401), body]
+    replayed = bench.authorize(*answers, *([bench.token(), Response(200)] if renews else []))
+    assert names(replayed) == (["Attempt", "Peek", "Discard", "Send", "Attempt"] if renews else ["Attempt", "Peek"])
+    (peek,) = replayed.of(Peek)
+    assert peek.limit <= 4096
+
+
+def test_elsewhere_a_401_without_a_challenge_renews_without_a_look_at_its_body() -> None:
+    bench = Bench(origins=[ELSEWHERE])
+    bench.obtain(bench.token()).result()
+    replayed = bench.authorize(Response(401), bench.token(), Response(200), url=f"{ELSEWHERE}/orders")
+    assert names(replayed) == RENEWS
+
+
+@pytest.mark.parametrize("status", [200, 204, 301, 400, 403, 404, 407, 429, 500, 503])
+def test_no_other_status_renews(status: int) -> None:
+    bench = Bench()
+    bench.obtain(bench.token()).result()
+    answer = Response(status, [("WWW-Authenticate", 'Bearer error="invalid_token"')])
+    assert names(bench.authorize(answer)) == GOES_TO_THE_CALLER
+
+
+INVALID_TOKEN = unauthorized('Bearer error="invalid_token"')
+
+
+def test_a_body_that_cannot_be_sent_again_is_not_and_the_next_call_has_a_new_token() -> None:
+    bench = Bench()
+    bench.obtain(bench.token()).result()
+    replayed = bench.authorize(INVALID_TOKEN, replayable=False)
+    assert names(replayed) == GOES_TO_THE_CALLER
+    assert [event.renewing for event in bench.events if isinstance(event, TokenRejected)] == [False]
+    assert names(bench.authorize(bench.token(), Response(200))) == ["Send", "Attempt"]
+
+
+def test_a_call_is_attempted_twice_at_most() -> None:
+    bench = Bench()
+    replayed = bench.authorize(bench.token(), INVALID_TOKEN, bench.token(), INVALID_TOKEN)
+    assert names(replayed) == ["Send", "Attempt", "Discard", "Send", "Attempt"]
+    replayed.result()
+    rejections = [event for event in bench.events if isinstance(event, TokenRejected)]
+    assert [(event.renewing, event.error, event.origin) for event in rejections] == [
+        (True, "invalid_token", ORG),
+        (False, "invalid_token", ORG),
+    ]
+
+
+def test_a_call_is_attempted_twice_at_most_however_long_it_takes() -> None:
+    bench = Bench()
+
+    def after_a_while(effect: Attempt) -> Response:
+        bench.time += 20.0
+        return INVALID_TOKEN
+
+    replayed = bench.authorize(bench.token(), after_a_while, bench.token(), after_a_while)
+    assert names(replayed) == ["Send", "Attempt", "Discard", "Send", "Attempt"]
+
+
+def test_a_late_rejection_of_an_old_token_costs_no_renewal() -> None:
+    bench = Bench()
+    old = bench.obtain(bench.token()).result()
+    bench.authorize(INVALID_TOKEN, bench.token(), Response(200)).result()
+    answered = bench.app.authorize("GET", API, replayable=True, answered=(old, INVALID_TOKEN))
+    replayed = bench.replay(answered, Response(200))
+    assert names(replayed) == ["Discard", "Attempt"]
+    assert replayed.of(Attempt)[0].headers["Authorization"] == "Bearer token-2"
+
+
+def test_a_token_that_came_too_late_to_be_used_by_all_is_replaced_for_whoever_fetched_it() -> None:
+    bench = Bench(max_wait=10)
+    late = bench.app.authorize("GET", API, replayable=False)
+    assert isinstance(next(late), Sign)
+    assert isinstance(late.send(b"signature"), Send)
+    answer = bench.token()
+    bench.time += 10 + OVERDUE + 1  # given up by the others
+    assert bench.obtain(bench.token()).result().value == "token-2"
+    attempt = late.send(answer)
+    assert isinstance(attempt, Attempt)
+    assert attempt.token is not None
+    assert attempt.token.value == "token-1"
+    late.close()
+    answered = bench.app.authorize("GET", API, replayable=True, answered=(attempt.token, INVALID_TOKEN))
+    replayed = bench.replay(answered, Response(200))
+    assert replayed.of(Attempt)[0].headers["Authorization"] == "Bearer token-2"
+
+
+def test_no_answer_from_elsewhere_has_a_token_of_ours_sent_there() -> None:
+    bench = Bench()
+    token = bench.obtain(bench.token()).result()
+    answered = bench.app.authorize("GET", "https://evil.example/", replayable=True, answered=(token, INVALID_TOKEN))
+    assert names(bench.replay(answered)) == []
+
+
+def test_an_api_of_ones_own_whose_clock_is_wrong_tells_the_time_for_its_own_proof_only() -> None:
+    api = "https://api.example.com/orders"
+    bench = Bench(dpop=True, authorization_server="default", origins=["https://api.example.com"])
+    refused = {"www-authenticate": 'DPoP error="invalid_dpop_proof"'}
+    late = formatdate(bench.okta_time - 7200, usegmt=True)
+    replayed = bench.authorize(
+        bench.token(token_type="DPoP"), Response(401, [*refused.items(), ("date", late)]), Response(200), url=api
+    )
+    first, second = (proof(attempt)["iat"] for attempt in replayed.of(Attempt))
+    assert first - second == 7200
+    (attempt,) = bench.authorize(Response(200), url=api).of(Attempt)
+    assert abs(proof(attempt)["iat"] - first) <= 1
+
+
+def test_forced_renewals_are_spaced_while_renewed_tokens_are_refused() -> None:
+    bench = Bench()
+    bench.authorize(bench.token(), INVALID_TOKEN, bench.token(), INVALID_TOKEN).result()  # the first at once
+    for spacing in (5.0, 10.0, 20.0, 40.0, 60.0, 60.0):
+        assert names(bench.authorize(INVALID_TOKEN)) == GOES_TO_THE_CALLER
+        bench.time += spacing - 0.01
+        assert names(bench.authorize(INVALID_TOKEN)) == GOES_TO_THE_CALLER
+        bench.time += 0.02
+        assert names(bench.authorize(INVALID_TOKEN, bench.token(), INVALID_TOKEN)) == RENEWS
+
+
+def test_an_api_that_takes_the_tokens_does_not_end_the_spacing_for_one_that_never_does() -> None:
+    bench = Bench()
+    bench.authorize(bench.token(), INVALID_TOKEN, bench.token(), INVALID_TOKEN).result()
+    for spacing in (5.0, 10.0, 20.0):
+        bench.authorize(Response(200)).result()
+        assert names(bench.authorize(INVALID_TOKEN)) == GOES_TO_THE_CALLER
+        bench.time += spacing + 0.01
+        assert names(bench.authorize(INVALID_TOKEN, bench.token(), INVALID_TOKEN)) == RENEWS
+
+
+def test_a_renewed_token_that_was_taken_ends_the_spacing() -> None:
+    bench = Bench()
+    bench.authorize(bench.token(), INVALID_TOKEN, bench.token(), Response(200)).result()
+    assert names(bench.authorize(INVALID_TOKEN, bench.token(), Response(200))) == RENEWS
+    assert names(bench.authorize(INVALID_TOKEN, bench.token(), Response(200))) == RENEWS
+
+
+def test_a_renewed_token_that_only_lacks_permission_was_taken() -> None:
+    bench = Bench()
+    bench.authorize(bench.token(), INVALID_TOKEN, bench.token(), Response(403)).result()
+    assert names(bench.authorize(INVALID_TOKEN, bench.token(), Response(200))) == RENEWS
+
+
+def test_after_a_quiet_time_the_spacing_begins_anew() -> None:
+    bench = Bench()
+    bench.authorize(bench.token(), INVALID_TOKEN, bench.token(), INVALID_TOKEN).result()
+    for _ in range(4):
+        bench.time += 61.0
+        bench.authorize(INVALID_TOKEN, bench.token(), INVALID_TOKEN)
+    bench.time += 600.0
+    assert names(bench.authorize(INVALID_TOKEN, bench.token(), INVALID_TOKEN)) == RENEWS
+    bench.time += 5.1
+    assert names(bench.authorize(INVALID_TOKEN, bench.token(), INVALID_TOKEN)) == RENEWS
+
+
+def test_a_rejected_token_is_revoked_at_the_end_also_while_another_is_fetched() -> None:
+    bench = Bench(revoke_on_close=True)
+    token = bench.obtain(bench.token()).result()
+    leader = bench.app.obtain(rejected=token)
+    assert isinstance(next(leader), Sign)
+    assert isinstance(leader.send(b"signature"), Send)  # which is never answered
+    ends: list[Replayed[None]] = []
+    bench.app.revoke_through(run=lambda flow: ends.append(bench.replay(flow, False, Response(200))))
+    bench.app.close()
+    leader.close()
+    (end,) = ends
+    assert names(end) == ["Wait", "Send"]
+    assert f"token={token.value}&".encode() in end.of(Send)[0].request.body
+
+
+def test_a_rejected_token_serves_on_if_no_other_can_be_had() -> None:
+    """It may have been rejected by one wrongly configured API only."""
+    bench = Bench()
+    bench.obtain(bench.token()).result()
+    replayed = bench.authorize(INVALID_TOKEN, bench.limited(reset=59))
+    raised(replayed, RateLimited)
+    again = bench.obtain()
+    assert names(again) == []
+    assert again.result().value == "token-1"
+
+
+def test_a_rejected_token_is_out_of_use_if_okta_refuses_another() -> None:
+    bench = Bench()
+    bench.obtain(bench.token()).result()
+    raised(bench.authorize(INVALID_TOKEN, bench.error(*INVALID_CLIENT)), InvalidClient)
+    raised(bench.obtain(), InvalidClient)
+
+
+def test_obtain_is_told_of_a_rejected_token_and_gives_another() -> None:
+    bench = Bench()
+    token = bench.obtain(bench.token()).result()
+    assert bench.obtain(bench.token(), rejected=token).result().value == "token-2"
+    # Told again of the same one: the new one will do.
+    assert names(bench.obtain(rejected=token)) == []
+
+
+# ── DPoP at a resource server ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def bound(bench: Bench) -> Token:
+    return bench.obtain(bench.token(token_type="DPoP")).result()
+
+
+def nonce_asked_for(status: int, nonce: str | None = "nonce-1") -> Response:
+    fields = [("WWW-Authenticate", 'DPoP error="use_dpop_nonce", algs="ES256"')]
+    return Response(status, fields + ([("DPoP-Nonce", nonce)] if nonce else []))
+
+
+@pytest.mark.parametrize("status", [400, 401])
+def test_a_nonce_that_a_resource_asks_for_is_sent_once(status: int) -> None:
+    bench = Bench(dpop=True)
+    bound(bench)
+    replayed = bench.authorize(nonce_asked_for(status), nonce_asked_for(status, "nonce-2"))
+    assert names(replayed) == ["Attempt", "Discard", "Attempt"]
+    first, second = replayed.of(Attempt)
+    assert "nonce" not in proof(first)
+    assert proof(second)["nonce"] == "nonce-1"
+    assert proof(first)["jti"] != proof(second)["jti"]
+    assert first.headers["Authorization"] == second.headers["Authorization"] == "DPoP token-1"
+
+
+@pytest.mark.parametrize("status", [200, 401])
+def test_a_nonce_is_learnt_from_every_answer(status: int) -> None:
+    bench = Bench(dpop=True)
+    bound(bench)
+    answer = Response(status, [("DPoP-Nonce", "nonce-1"), ("WWW-Authenticate", 'DPoP error="insufficient_scope"')])
+    bench.authorize(answer).result()
+    (attempt,) = bench.authorize(Response(200)).of(Attempt)
+    assert proof(attempt)["nonce"] == "nonce-1"
+
+
+def test_a_resources_nonce_is_not_the_token_endpoints() -> None:
+    bench = Bench(dpop=True)
+    bench.obtain(bench.token({"dpop_nonce": "for-tokens"}, token_type="DPoP")).result()
+    (attempt,) = bench.authorize(Response(200, [("DPoP-Nonce", "for-the-api")])).of(Attempt)
+    assert "nonce" not in proof(attempt)
+    bench.time += 4000.0
+    (send,) = bench.obtain(bench.token(token_type="DPoP")).of(Send)
+    assert proof(send)["nonce"] == "for-tokens"
+
+
+def test_a_nonce_asked_for_and_not_given_goes_to_the_caller() -> None:
+    bench = Bench(dpop=True)
+    bound(bench)
+    assert names(bench.authorize(nonce_asked_for(401, None))) == GOES_TO_THE_CALLER
+
+
+def test_a_body_that_cannot_be_sent_again_leaves_the_nonce_for_the_next_call() -> None:
+    bench = Bench(dpop=True)
+    bound(bench)
+    assert names(bench.authorize(nonce_asked_for(401), replayable=False)) == GOES_TO_THE_CALLER
+    (attempt,) = bench.authorize(Response(200)).of(Attempt)
+    assert proof(attempt)["nonce"] == "nonce-1"
+
+
+@pytest.mark.parametrize("status", [400, 401])
+def test_a_proof_that_was_refused_is_made_anew_once(status: int) -> None:
+    bench = Bench(dpop=True)
+    bound(bench)
+    refused = Response(status, [("WWW-Authenticate", 'DPoP error="invalid_dpop_proof"')])
+    replayed = bench.authorize(refused, refused)
+    assert names(replayed) == ["Attempt", "Discard", "Attempt"]
+    first, second = replayed.of(Attempt)
+    assert proof(first)["jti"] != proof(second)["jti"]
+
+
+def test_every_cure_is_open_again_to_a_new_token() -> None:
+    bench = Bench(dpop=True)
+    bound(bench)
+    invalid = unauthorized('DPoP error="invalid_token"')
+    replayed = bench.authorize(
+        nonce_asked_for(401),
+        invalid,
+        bench.token(token_type="DPoP"),
+        nonce_asked_for(401, "nonce-2"),
+        Response(200),
+    )
+    assert names(replayed) == ["Attempt", "Discard", "Attempt", "Discard", "Send", "Attempt", "Discard", "Attempt"]
+    last = replayed.of(Attempt)[-1]
+    assert last.headers["Authorization"] == "DPoP token-2"
+    assert proof(last)["nonce"] == "nonce-2"
+
+
+def test_a_bound_token_is_never_sent_as_bearer_nor_without_its_proof() -> None:
+    bench = Bench(dpop=True)
+    replayed = bench.authorize(bench.token(token_type="dpop"), Response(200))
+    (attempt,) = replayed.of(Attempt)
+    assert set(attempt.headers) == {"Authorization", "DPoP"}
+    assert attempt.headers["Authorization"].startswith("DPoP ")
+    headers = bench.replay(bench.app.headers("GET", API)).result()
+    assert set(headers) == {"Authorization", "DPoP"}
+
+
+# ── where tokens travel ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_another_origin_gets_no_token_and_none_is_fetched() -> None:
+    bench = Bench()
+    replayed = bench.authorize(unauthorized("Bearer"), url="https://evil.example/")
+    assert names(replayed) == ["Attempt"]
+    assert replayed.of(Attempt)[0].headers == {}
+
+
+def test_headers_for_another_origin_are_refused() -> None:
+    bench = Bench()
+    raised(bench.replay(bench.app.headers("GET", "https://evil.example/")), ConfigurationError)
+
+
+# ── replay itself ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_script_that_is_too_long_is_an_error() -> None:
+    bench = Bench()
+    with pytest.raises(LookupError, match="left over"):
+        bench.obtain(bench.token(), bench.token())
+
+
+def test_a_script_that_is_too_short_says_where_it_ended_and_closes_the_flow() -> None:
+    bench = Bench()
+    replayed = bench.obtain()
+    assert not replayed.finished
+    assert isinstance(replayed.effects[-1], Send)
+    with pytest.raises(LookupError, match="Send"):
+        replayed.result()
+    bench.obtain(bench.token()).result()  # the flight has landed
+
+
+def test_what_the_tests_above_use_is_all_there_is() -> None:
+    """A new effect needs a thought in ``replay``."""
+    import okta_m2m.effects as effects
+
+    known = {Attempt, Discard, Peek, Send, Sign, Sleep, Snapshot, Spawn, Wait}
+    stores = {effects.Load, effects.Save, effects.Claim, effects.Release}  # scripted like Send
+    found = {
+        one
+        for one in vars(effects).values()
+        if isinstance(one, type)
+        and issubclass(one, effects.Effect)
+        and one not in (effects.Effect, effects.StoreEffect)
+    }
+    assert found == known | stores

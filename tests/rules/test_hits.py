@@ -1,0 +1,337 @@
+"""A call that finds a fresh token takes no lock: what it sends at each instant at which that token is being changed.
+
+The change is stopped after each single assignment, and there a call is made through every way that a hit has; or the call
+is stopped before each single reading, of the app or of the clock, and there the change is made. What a whole call does is
+shown over sockets elsewhere; here each is asked only whether it would send something at once, and what.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+import httpx
+import pytest
+import requests
+from multidict import CIMultiDict
+from yarl import URL
+
+import okta_m2m.aiohttp
+import okta_m2m.httpx
+import okta_m2m.requests
+from okta_m2m import ConfigurationError, PrivateKey, ServiceApp, Token
+from okta_m2m._clients.requests_flows import Flows
+from okta_m2m._core.clocks import Clock
+from okta_m2m.effects import Flow, Request, Response
+from okta_m2m.runtimes import Threads, run
+
+ORG = "https://acme.okta.com"
+API = f"{ORG}/api/v1/users"
+
+
+class Watched(ServiceApp):
+    """An app of which each single change can be looked at, and each single reading waited for."""
+
+    __slots__ = ("looked", "read")
+    looked: Callable[[], None] | None
+    read: Callable[[], None] | None
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        if getattr(self, "looked", None) is not None and name not in ("looked", "read"):
+            looked, self.looked = self.looked, None
+            assert looked is not None
+            looked()
+            self.looked = looked
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("_authorization", "_bound", "_look_at", "_token") and getattr(self, "read", None) is not None:
+            read, self.read = self.read, None
+            read()
+            self.read = read
+        return super().__getattribute__(name)
+
+
+class World(Threads):
+    """An app, a token endpoint, a clock, and a runtime that keeps what is to run in the background."""
+
+    __slots__ = ("app", "life", "minted", "on_reading", "renewals", "time", "token_type")
+
+    def __init__(self, key: PrivateKey) -> None:
+        super().__init__(self._answered)
+        self.time = 1000.0
+        self.token_type = "Bearer"
+        self.life = 3600
+        self.minted: list[str] = []
+        self.renewals: list[tuple[Flow[Any], Callable[[], None]]] = []
+        self.on_reading: Callable[[], object] | None = None
+        self.app = Watched(
+            ORG, client_id="0oa1", key=key, scopes=["okta.users.read"], clock=Clock(self.now, lambda: 1_750_000_000.0)
+        )
+
+    def now(self) -> float:
+        hook, self.on_reading = self.on_reading, None
+        if hook is not None:
+            hook()
+        return self.time
+
+    def obtain(self, rejected: Token | None = None) -> Token:
+        return run(self.app.obtain(rejected), self)
+
+    def _answered(self, request: Request, timeout: float) -> Response:
+        self.minted.append(f"token-{len(self.minted)}")
+        answer = {"access_token": self.minted[-1], "token_type": self.token_type, "expires_in": self.life}
+        return Response(200, [], json.dumps(answer).encode())
+
+    def _spawn(self, flow: Flow[Any], ended: Callable[[], None]) -> None:
+        self.renewals.append((flow, ended))
+
+    def renew(self) -> None:
+        """Runs the renewal that was begun last."""
+        flow, ended = self.renewals.pop()
+        run(flow, self)
+        ended()
+
+
+@pytest.fixture
+def world(ec_key: PrivateKey) -> World:
+    return World(ec_key)
+
+
+def with_ready(app: ServiceApp) -> str | None:
+    ready = app.ready("GET", API)
+    return None if ready is None else ready.authorization
+
+
+def with_requests(app: ServiceApp) -> str | None:
+    request = requests.Request("GET", API).prepare()
+    okta_m2m.requests.OktaAuth(app)(request)
+    sent: str | None = request.headers.get("Authorization")
+    return sent
+
+
+def with_httpx(app: ServiceApp) -> str | None:
+    request = httpx.Request("GET", API)
+    okta_m2m.httpx.OktaAuth(app)._hit(request)
+    return request.headers.get("Authorization")
+
+
+def with_aiohttp(app: ServiceApp) -> str | None:
+    headers: CIMultiDict[str] = CIMultiDict()
+    request: Any = SimpleNamespace(url=URL(API), method="GET", headers=headers)
+
+    async def handler(_: object) -> Any:
+        return SimpleNamespace(status=200)
+
+    call: Any = okta_m2m.aiohttp.OktaAuth(app)(request, handler)
+    with pytest.raises(StopIteration):
+        call.send(None)
+    return headers.get("Authorization")
+
+
+@pytest.fixture(params=[with_ready, with_requests, with_httpx, with_aiohttp])
+def hit(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[ServiceApp], str | None]:
+    """What a call would send at once; ``None`` where it would take the long way, which is not gone here."""
+
+    async def considered(_: object, request: object, handler: aiohttp.ClientHandlerType) -> None:
+        pass
+
+    monkeypatch.setattr(Flows, "__call__", lambda _, request: request)
+    monkeypatch.setattr(okta_m2m.aiohttp.OktaAuth, "__call__", considered)
+    asked: Callable[[ServiceApp], str | None] = request.param
+    return asked
+
+
+Hit = Callable[[ServiceApp], str | None]
+
+
+def watched(world: World, hit: Hit, change: Callable[[], object]) -> list[str | None]:
+    """What was sent after each assignment of the change."""
+    sent: list[str | None] = []
+    world.app.looked = lambda: sent.append(hit(world.app))
+    try:
+        change()
+    finally:
+        world.app.looked = None
+    assert sent
+    return sent
+
+
+def test_while_the_first_token_is_put_into_use_nothing_else_is_sent(world: World, hit: Hit) -> None:
+    sent = watched(world, hit, world.obtain)
+    assert set(sent) == {None, "Bearer token-0"}
+    assert sent[-1] == hit(world.app) == "Bearer token-0"
+
+
+def test_an_expired_token_is_never_sent_while_it_is_replaced(world: World, hit: Hit) -> None:
+    world.obtain()
+    world.time += 3600
+    assert set(watched(world, hit, world.obtain)) == {None, "Bearer token-1"}
+
+
+def test_a_rejected_token_is_never_sent_once_it_is_taken_out_of_use(world: World, hit: Hit) -> None:
+    rejected = world.obtain()
+    sent = watched(world, hit, lambda: world.obtain(rejected))
+    assert set(sent[sent.index(None) :]) == {None, "Bearer token-1"}
+
+
+@pytest.mark.parametrize("reading", range(1, 5))
+def test_a_call_that_began_with_an_expired_token_does_not_send_it_if_another_is_obtained_meanwhile(
+    world: World, hit: Hit, reading: int
+) -> None:
+    world.obtain()
+    world.time += 3600
+    left = reading
+
+    def obtained() -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            world.obtain()
+
+    world.app.read = obtained
+    sent = hit(world.app)
+    world.app.read = None
+    assert sent in (None, "Bearer token-1")
+
+
+def test_a_call_that_reads_the_clock_while_another_token_is_obtained_sends_no_expired_one(
+    world: World, hit: Hit
+) -> None:
+    world.obtain()
+    world.time += 3600
+    world.on_reading = world.obtain
+    assert hit(world.app) in (None, "Bearer token-1")
+    assert world.minted == ["token-0", "token-1"]
+
+
+def test_while_a_renewal_is_under_way_the_token_is_sent_as_long_as_it_is_good(world: World, hit: Hit) -> None:
+    token = world.obtain()
+    world.time += 3300
+    assert world.obtain() is token
+    assert len(world.renewals) == 1
+    assert hit(world.app) == "Bearer token-0"
+    world.time = token.usable_until - 0.1
+    world.obtain()
+    assert hit(world.app) == "Bearer token-0"
+    world.time = token.usable_until
+    assert hit(world.app) is None
+    world.renew()
+    assert hit(world.app) == "Bearer token-1"
+
+
+@pytest.mark.parametrize("token_type", ["Bearer", "DPoP"])
+def test_a_token_whose_life_was_shortened_replaces_one_that_lives_longer(world: World, token_type: str) -> None:
+    world.token_type, world.life = token_type, 24 * 3600
+    first = world.obtain()
+    world.life = 3600
+    while world.time < first.usable_until:
+        world.time += 60
+        world.obtain()
+        while world.renewals:
+            world.renew()
+        assert world.app.ready("GET", API) is not None
+    # One before the renewal of the first is due, and then one for each three quarters of an hour.
+    assert 4 < len(world.minted) <= 1 + 0.28 * 24 / 0.72 + 1
+
+
+def test_where_a_bound_token_follows_a_plain_one_neither_is_sent_in_the_others_way(world: World, hit: Hit) -> None:
+    world.obtain()
+    world.time += 3600
+    world.token_type = "DPoP"
+    assert set(watched(world, hit, world.obtain)) <= {None, "DPoP token-1"}
+    world.time += 3600
+    world.token_type = "Bearer"
+    assert set(watched(world, hit, world.obtain)) == {None, "Bearer token-2"}
+
+
+def test_what_is_closed_sends_nothing(world: World, hit: Hit) -> None:
+    world.obtain()
+    sent = watched(world, hit, world.app.close)
+    assert sent[-1] is None
+    assert hit(world.app) is None
+
+
+@pytest.mark.parametrize("assignment", range(1, 10))
+def test_what_is_closed_by_a_signal_while_a_token_is_put_into_use_sends_nothing(
+    world: World, hit: Hit, assignment: int
+) -> None:
+    left = assignment
+
+    def closed() -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            world.app.close()
+
+    world.app.looked = closed
+    with suppress(ConfigurationError):
+        world.obtain()
+    world.app.looked = None
+    assert left <= 0, "there are as many assignments"
+    assert hit(world.app) is None
+    with pytest.raises(ConfigurationError, match="is closed"):
+        world.obtain()
+
+
+def test_what_is_closed_before_it_takes_the_mutex_fetches_nothing(world: World) -> None:
+    def at_the_second_reading() -> None:
+        world.on_reading = world.app.close
+
+    world.on_reading = at_the_second_reading
+    with pytest.raises(ConfigurationError, match="is closed"):
+        world.obtain()
+    assert world.minted == []
+
+
+def test_a_renewal_that_lands_after_the_end_puts_nothing_into_use(world: World, hit: Hit) -> None:
+    world.obtain()
+    world.time += 3300
+    world.obtain()
+    world.app.close()
+    world.renew()
+    assert world.minted == ["token-0", "token-1"]
+    assert hit(world.app) is None
+    assert world.app._token is None, "it keeps no secret that nobody uses"
+
+
+def test_a_clock_may_be_any_partial(ec_key: PrivateKey) -> None:
+    def read(offset: float, *, drift: float = 0.0) -> float:
+        return offset + drift
+
+    for now in (partial(read, 1000.0), partial(read, 1000.0, drift=5000.0), partial(read, offset=1000.0)):
+        app = ServiceApp(ORG, client_id="0oa1", key=ec_key, scopes=["okta.users.read"], clock=Clock(now))
+        app._take(Token("token-0", "Bearer", ("okta.users.read",), 3600.0, now()))
+        assert with_aiohttp(app) == "Bearer token-0"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        URL("http://acme.okta.com/api/v1/users"),
+        URL("https://acme.okta.com:8443/"),
+        URL("/api/v1/users"),
+        SimpleNamespace(),
+    ],
+    ids=["http", "port", "relative", "another yarl"],
+)
+def test_a_url_that_is_not_plainly_of_the_apps_origins_takes_aiohttps_long_way(
+    world: World, url: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.obtain()
+    asked: list[Any] = []
+
+    async def considered(_: object, request: Any, handler: aiohttp.ClientHandlerType) -> None:
+        asked.append((request.url, dict(request.headers)))
+
+    monkeypatch.setattr(okta_m2m.aiohttp.OktaAuth, "__call__", considered)
+    request: Any = SimpleNamespace(url=url, method="GET", headers=CIMultiDict())
+    call: Any = okta_m2m.aiohttp.OktaAuth(world.app)(request, None)
+    with pytest.raises(StopIteration):
+        call.send(None)
+    assert asked == [(url, {})]

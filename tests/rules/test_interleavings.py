@@ -1,0 +1,610 @@
+"""Many callers, in any order, some of them killed at any point: what the flows promise still holds.
+
+A simulated runtime steps the real flows on a simulated clock. Which flow takes the next step, how long everything
+takes, what the token endpoint answers, and who is killed where, all come from a seed: a failure names it, and
+``pytest "tests/rules/test_interleavings.py::...[seed]"`` shows the same again.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import json
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+
+from okta_m2m import OktaM2MError, ServiceApp, Token, TokenObtained, TokenUnreachable
+from okta_m2m._core.clocks import Clock
+from okta_m2m._core.service_app import OVERDUE
+from okta_m2m.effects import (
+    Attempt,
+    Discard,
+    Effect,
+    Flow,
+    Peek,
+    Response,
+    Send,
+    SendFailed,
+    Sign,
+    Sleep,
+    Snapshot,
+    Spawn,
+    Wait,
+)
+
+MAX_WAIT = 30.0
+SLACK = 0.5  # simulated seconds: signing takes a moment, and no deadline is set on it
+ORG = "https://acme.okta.com"
+API = f"{ORG}/api/v1/users"
+
+
+class Killed(BaseException):
+    """What a cancelled task or an interrupted thread throws into its flow."""
+
+
+class Stub:
+    """A signer that costs nothing; what it signs is of no interest here."""
+
+    alg = "ES256"
+    kid = "kid"
+    public_jwk: dict[str, str] = {"kty": "EC"}  # noqa: RUF012 (never changed)
+    in_memory = True
+
+    def sign(self, message: bytes, /) -> bytes:
+        return b"signature"
+
+
+@dataclass(eq=False)
+class Task:
+    """A flow under way, and what became of it."""
+
+    flow: Flow[Any]
+    began: float
+    name: str
+    obtaining: bool = False  # obtain(), which has a time limit as a whole
+    background: bool = False
+    must_not_wait: bool = False
+    pending: Effect[Any] | None = None
+    turn: int = 0  # counts the steps, so that a wake-up that comes too late is told from one that counts
+    queued: bool = False
+    ended: Callable[[], None] | None = None
+    done: bool = False
+    killed: bool = False
+    vanished: bool = False
+    finished: float = 0.0
+    result: Any = None
+    error: OktaM2MError | None = None
+    effects: list[str] = field(default_factory=list)
+    response: Response | None = None
+
+
+class World:
+    """The simulated runtime, token endpoint and resource server."""
+
+    def __init__(self, seed: int, **settings: Any) -> None:
+        self.random = random.Random(seed)
+        random.seed(seed)  # the flows' own jitter
+        self.time = 1000.0
+        self.epoch = 1_750_000_000.0
+        self.timers: list[tuple[float, int, Callable[[], None]]] = []
+        self.order = itertools.count()
+        self.runnable: list[tuple[Task, Any]] = []
+        self.tasks: list[Task] = []
+        self.leading: set[Task] = set()
+        self.most_leading = 0
+        self.sends: list[float] = []
+        self.minted: list[Token] = []
+        self.refused_values: set[str] = set()
+        self.rejected: set[str] = set()
+        self.delivered: list[str] = []
+        self.events: list[Any] = []
+        self.spawned = 0
+        # What happens, and how often; each scenario turns the knobs.
+        self.kill_rate = 0.0
+        self.vanish_rate = 0.0
+        self.unstarted_rate = 0.0
+        self.answer: Callable[[], Response | None] = self.good
+        self.lifetime: Callable[[], float] = lambda: 3600.0
+        self.delay: Callable[[], float] = lambda: self.random.uniform(0.05, 0.5)
+        self.audience_is_wrong = False
+        self.on_reading: Callable[[], None] = lambda: None
+        self.app = ServiceApp(
+            ORG,
+            client_id="0oa1",
+            key=Stub(),
+            scopes=["okta.users.read"],
+            max_wait=MAX_WAIT,
+            dpop=settings.pop("dpop", False),
+            on_event=self.events.append,
+            clock=Clock(now=self.now, wall=lambda: self.epoch + self.time),
+            **settings,
+        )
+
+    def now(self) -> float:
+        self.on_reading()
+        return self.time
+
+    # ── the servers ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def date(self) -> tuple[str, str]:
+        return "Date", formatdate(self.epoch + self.time, usegmt=True)
+
+    def good(self, token_type: str = "Bearer") -> Response:
+        value = f"token-{len(self.minted)}"
+        life = self.lifetime()
+        self.minted.append(Token(value, token_type, (), life, self.sends[-1]))
+        content = {"access_token": value, "token_type": token_type, "expires_in": life, "scope": "okta.users.read"}
+        return Response(200, [self.date()], json.dumps(content).encode())
+
+    def limited(self, seconds: float) -> Response:
+        reset = str(int(self.epoch + self.time + seconds))
+        headers = [self.date(), ("X-Rate-Limit-Limit", "100"), ("X-Rate-Limit-Reset", reset)]
+        return Response(429, headers, b'{"errorCode": "E0000047"}')
+
+    def unavailable(self) -> Response:
+        return Response(503, [self.date()], b"<html>Sorry</html>")
+
+    def refusal(self) -> Response:
+        content = {"error": "invalid_client", "error_description": "The client_assertion JWT kid is invalid."}
+        return Response(401, [self.date()], json.dumps(content).encode())
+
+    def moody(self) -> Response | None:
+        """Mostly a token; else anything that a token endpoint has ever answered."""
+        mood = self.random.random()
+        if mood < 0.55:
+            return self.good()
+        if mood < 0.65:
+            return None
+        if mood < 0.75:
+            return self.unavailable()
+        if mood < 0.85:
+            return self.limited(self.random.choice([0, 1, 3, 60]))
+        if mood < 0.92:
+            return Response(200, [self.date()], b'{"token_type": "Bea')
+        return self.refusal()
+
+    def resource(self, headers: dict[str, str]) -> Response:
+        value = headers.get("Authorization", "").partition(" ")[2]
+        if self.audience_is_wrong or value in self.refused_values or not value:
+            return Response(401, [("WWW-Authenticate", 'Bearer error="invalid_token"')])
+        return Response(200)
+
+    # ── flows ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def at(self, moment: float, action: Callable[[], None]) -> None:
+        heapq.heappush(self.timers, (moment, next(self.order), action))
+
+    def call(self, moment: float, kind: str = "obtain") -> None:
+        """Somebody wants a token, or makes a call with one, at that moment."""
+
+        def begin() -> None:
+            if kind == "obtain":
+                flow: Flow[Any] = self.app.obtain()
+            else:
+                flow = self.app.authorize("GET", API, replayable=True)
+            task = Task(flow, self.time, f"{kind}-{len(self.tasks)}", obtaining=kind == "obtain")
+            task.must_not_wait = self.has_good_token() and self.vanish_rate == 0
+            self.begin(task)
+
+        self.at(moment, begin)
+
+    def begin(self, task: Task) -> None:
+        self.tasks.append(task)
+        self.wake(task, None)
+
+    def has_good_token(self) -> bool:
+        """Whether somebody was given the newest token, nobody rejected it, and it still works."""
+        if not self.minted or not self.delivered:
+            return False
+        newest = self.minted[-1]
+        # Its life counts from a moment earlier than here: from before its request was signed.
+        usable = newest.usable(self.time + SLACK)
+        return newest.value in self.delivered and newest.value not in self.rejected and usable
+
+    def wake(self, task: Task, answer: Any) -> None:
+        if not task.done and not task.queued and not task.vanished:
+            task.queued = True
+            self.runnable.append((task, answer))
+
+    def wake_later(self, task: Task, seconds: float, answer: Callable[[], Any]) -> None:
+        turn = task.turn
+
+        def ring() -> None:
+            if task.turn == turn and not task.queued:
+                self.wake(task, answer())
+
+        self.at(self.time + max(0.0, seconds), ring)
+
+    def run(self) -> None:
+        """Until nobody has anything left to do."""
+        for _ in range(100_000):
+            if self.runnable:
+                task, answer = self.runnable.pop(self.random.randrange(len(self.runnable)))
+                self.step(task, answer)
+                self.maybe_kill()
+            elif self.timers:
+                moment, _, action = heapq.heappop(self.timers)
+                self.time = max(self.time, moment)
+                action()
+            else:
+                return
+        raise AssertionError("the flows never come to rest")
+
+    def step(self, task: Task, answer: Any) -> None:
+        task.queued = False
+        task.turn += 1
+        if task.killed:
+            return
+        try:
+            effect = task.flow.throw(answer) if isinstance(answer, BaseException) else task.flow.send(answer)
+        except StopIteration as stop:
+            self.finish(task, result=stop.value)
+        except OktaM2MError as error:
+            self.finish(task, error=error)
+        else:
+            task.pending = effect
+            task.effects.append(type(effect).__name__)
+            self.perform(task, effect)
+
+    def finish(self, task: Task, result: Any = None, error: OktaM2MError | None = None) -> None:
+        task.done, task.finished, task.result, task.error = True, self.time, result, error
+        self.leading.discard(task)
+        if isinstance(result, Token):
+            self.delivered.append(result.value)
+        task.flow.close()
+        if task.ended is not None:
+            task.ended()
+
+    def perform(self, task: Task, effect: Effect[Any]) -> None:
+        if isinstance(effect, Send | Sleep):
+            self.leading.add(task)
+            self.most_leading = max(self.most_leading, len(self.leading))
+        elif isinstance(effect, Attempt | Wait):
+            self.leading.discard(task)
+        match effect:
+            case Send(_, timeout):
+                self.sends.append(self.time)
+                seconds = self.delay()
+                if seconds >= timeout:
+                    self.wake_later(task, timeout, lambda: SendFailed("time-out"))
+                else:
+                    self.wake_later(task, seconds, lambda: self.answer() or SendFailed("connection reset"))
+            case Sign(signer, message):
+                signature = signer.sign(message)
+                self.wake_later(task, self.random.choice([0.0, 0.0, 0.01]), lambda: signature)
+            case Snapshot(signer):
+                self.wake(task, signer)
+            case Sleep(seconds):
+                self.wake_later(task, seconds, lambda: None)
+            case Wait(landing, timeout):
+                turn = task.turn
+
+                def landed(_: object) -> None:
+                    if task.turn == turn:
+                        self.wake(task, True)
+
+                self.wake_later(task, timeout, landing.done)
+                landing.add_done_callback(landed)
+            case Spawn(flow, ended):
+                self.spawn(flow, ended)
+                self.step(task, None)  # at once, as every runtime does
+            case Attempt(headers):
+                response = self.resource(dict(headers))
+                value = headers.get("Authorization", "").partition(" ")[2]
+                if response.status == 401:
+                    self.rejected.add(value)
+                else:
+                    self.delivered.append(value)
+                task.response = response
+                self.wake_later(task, self.random.uniform(0.0, 0.3), lambda: response)
+            case Peek():
+                self.wake(task, b"")
+            case Discard():
+                self.wake(task, None)
+            case _:
+                raise AssertionError(f"nobody performs {effect}")
+
+    def spawn(self, flow: Flow[Any], ended: Callable[[], None]) -> None:
+        self.spawned += 1
+        if self.random.random() < self.unstarted_rate:
+            flow.close()
+            ended()
+            return
+        task = Task(flow, self.time, f"renewal-{len(self.tasks)}", background=True, ended=ended)
+        self.tasks.append(task)
+        self.at(self.time + self.random.choice([0.0, 0.0, 0.1, 3.0]), lambda: self.wake(task, None))
+
+    # ── killing ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def maybe_kill(self) -> None:
+        if self.random.random() < self.kill_rate:
+            alive = [task for task in self.tasks if not task.done]
+            if alive:
+                self.kill(self.random.choice(alive), self.random.choice(["throw", "close"]))
+        if self.random.random() < self.vanish_rate:
+            alive = [task for task in self.tasks if not task.done and task in self.leading]
+            if alive:
+                self.kill(self.random.choice(alive), "vanish")
+
+    def kill(self, task: Task, how: str) -> None:
+        """``throw``: cancelled. ``close``: dropped. ``vanish``: its event loop never runs again."""
+        task.killed = task.done = True
+        task.turn += 1
+        self.runnable = [(other, answer) for other, answer in self.runnable if other is not task]
+        if how == "vanish":
+            task.vanished = True
+            return
+        self.leading.discard(task)
+        if how == "close":
+            task.flow.close()
+        else:
+            started = task.pending is not None
+            try:
+                task.flow.throw(Killed())
+            except Killed:
+                pass
+            else:
+                raise AssertionError(f"{task.name} asked for more when it was cancelled (started: {started})")
+        if task.ended is not None:
+            task.ended()
+
+    # ── what has to hold ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def check(self) -> None:
+        for task in self.tasks:
+            assert task.done, f"{task.name} never came to an end"
+            if task.killed:
+                continue
+            if task.obtaining:
+                assert isinstance(task.result, Token) or task.error is not None, task.name
+                assert task.finished - task.began <= MAX_WAIT + SLACK, f"{task.name} waited too long"
+            if task.must_not_wait:
+                waited = {"Wait", "Send", "Sleep", "Sign"} & set(
+                    task.effects[: task.effects.index("Attempt")] if "Attempt" in task.effects else task.effects
+                )
+                assert not waited, f"{task.name} waited although there was a good token: {task.effects}"
+        errors = [task.error for task in self.tasks if task.error is not None]
+        assert len({id(error) for error in errors}) == len(errors), "two callers were given one exception object"
+
+    def check_rest(self) -> None:
+        """After everything, with all well again, a caller leads or is served at once: no flight was left in the air."""
+        self.kill_rate = self.vanish_rate = self.unstarted_rate = 0.0
+        self.audience_is_wrong = False
+        self.refused_values.clear()
+        self.answer, self.lifetime, self.delay = self.good, lambda: 3600.0, lambda: 0.1
+        self.time += 120.0
+        self.call(self.time)
+        self.run()
+        last = next(task for task in reversed(self.tasks) if task.obtaining)
+        assert isinstance(last.result, Token), last.error
+        assert "Wait" not in last.effects
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_from_cold_any_order_makes_one_token_request(seed: int) -> None:
+    world = World(seed)
+    for _ in range(30):
+        world.call(world.time, world.random.choice(["obtain", "authorize"]))
+    world.run()
+    world.check()
+    assert len(world.sends) == 1
+    assert all(task.error is None for task in world.tasks)
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_whoever_is_killed_and_whatever_is_answered_everybody_else_ends_in_time(seed: int) -> None:
+    world = World(seed)
+    world.answer = world.moody
+    world.kill_rate = world.random.choice([0.0, 0.05, 0.2])
+    world.unstarted_rate = world.random.choice([0.0, 0.3, 1.0])
+    world.lifetime = lambda: world.random.choice([1.0, 10.0, 60.0, 3600.0])
+    world.delay = lambda: world.random.choice([0.01, 0.2, 2.0, 40.0])
+    for _ in range(world.random.randint(20, 60)):
+        world.call(world.time + world.random.choice([0.0, 0.1, 5.0, 30.0, 90.0]) * world.random.random(), "obtain")
+    for _ in range(10):
+        world.call(world.time + 90.0 * world.random.random(), "authorize")
+    world.run()
+    world.check()
+    assert world.most_leading <= 1, "two conversations with the token endpoint at a time"
+    world.check_rest()
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_leader_that_vanished_without_a_trace_strands_nobody(seed: int) -> None:
+    world = World(seed)
+    world.vanish_rate = 0.2
+    world.answer = lambda: world.good() if world.random.random() < 0.7 else world.unavailable()
+    world.lifetime = lambda: world.random.choice([10.0, 60.0, 3600.0])
+    for _ in range(40):
+        world.call(world.time + 200.0 * world.random.random(), "obtain")
+    world.run()
+    world.check()
+    vanished = [task for task in world.tasks if task.vanished]
+    assert world.most_leading <= 1 + len(vanished)
+    world.check_rest()
+    for task in vanished:
+        task.flow.close()  # its loop is collected in the end; that disturbs nobody either
+    world.call(world.time)
+    world.run()
+    assert world.tasks[-1].effects == []
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_vanished_leader_is_given_up_soon_after_its_deadline(seed: int) -> None:
+    world = World(seed)
+    world.delay = lambda: 1.0
+    world.call(world.time)
+    began = world.time
+    world.at(began + 0.5, lambda: world.kill(world.tasks[0], "vanish"))
+    joined = began + 5.0 + 24.0 * world.random.random()
+    for _ in range(20):
+        world.call(joined)
+    world.run()
+    world.check()
+    survivors = world.tasks[1:]
+    assert all(isinstance(task.result, Token) for task in survivors)
+    assert all(task.finished <= began + MAX_WAIT + OVERDUE + 1.0 + SLACK for task in survivors)
+    assert len(world.sends) == 2
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_renewal_makes_nobody_wait_however_it_ends(seed: int) -> None:
+    world = World(seed)
+    world.lifetime = lambda: 600.0
+    world.call(world.time)
+    world.run()
+    assert len(world.sends) == 1
+    world.unstarted_rate = world.random.choice([0.0, 0.5, 1.0])
+    world.kill_rate = world.random.choice([0.0, 0.1])
+    outcome = world.random.choice(["good", "moody", "down"])
+    world.answer = {"good": world.good, "moody": world.moody, "down": lambda: None}[outcome]
+    begin = world.time
+    for number in range(100):
+        world.call(begin + 500.0 + number * 0.6)  # from 83 % to 93 % of the token's life
+    world.run()
+    world.check()
+    callers = [task for task in world.tasks if not task.background and not task.killed]
+    assert all(isinstance(task.result, Token) for task in callers)
+    assert all(set(task.effects[:]) <= {"Spawn"} for task in callers[1:])
+    assert world.spawned >= 1
+    if outcome == "good" and world.kill_rate == 0 and world.unstarted_rate == 0:
+        assert (world.spawned, len(world.sends)) == (1, 2)
+        assert [event.background for event in world.events if isinstance(event, TokenObtained)] == [False, True]
+
+
+def test_a_renewal_that_never_started_is_taken_up_again() -> None:
+    world = World(0)
+    world.lifetime = lambda: 600.0
+    world.call(world.time)
+    world.run()
+    world.unstarted_rate = 1.0
+    world.call(world.time + 500.0)
+    world.run()
+    assert world.tasks[-1].effects == ["Spawn"]
+    world.unstarted_rate = 0.0
+    world.call(world.time + 1.0)
+    world.run()
+    assert len(world.sends) == 2
+    assert len(world.minted) == 2
+
+
+@pytest.mark.parametrize("how", ["close", "throw"])
+def test_a_flow_killed_at_the_moment_it_spawns_leaves_no_flight_behind(how: str) -> None:
+    world = World(0)
+    world.lifetime = lambda: 600.0
+    world.call(world.time)
+    world.run()
+    world.time += 500.0
+    flow = world.app.obtain()
+    assert isinstance(next(flow), Spawn)
+    if how == "close":
+        flow.close()
+    else:
+        with pytest.raises(Killed):
+            flow.throw(Killed())
+    world.time += 1.0
+    again = world.app.obtain()
+    assert isinstance(next(again), Spawn), "the renewal that was never begun still stands in the way of the next"
+    again.close()
+
+
+def test_a_renewal_that_cannot_be_spawned_costs_no_caller_its_good_token() -> None:
+    world = World(0)
+    world.lifetime = lambda: 600.0
+    world.call(world.time)
+    world.run()
+    world.time += 500.0
+    flow = world.app.obtain()
+    assert isinstance(next(flow), Spawn)
+    # As the generator would have it, a result comes as StopIteration.
+    with pytest.raises(StopIteration) as stop:
+        flow.throw(RuntimeError("Nursery is closed to new arrivals"))
+    assert stop.value.value.value == "token-0"
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_herd_of_rejections_renews_once(seed: int) -> None:
+    world = World(seed)
+    world.call(world.time)
+    world.run()
+    world.refused_values.add("token-0")
+    for _ in range(40):
+        world.call(world.time + 0.4 * world.random.random(), "authorize")
+    world.run()
+    world.check()
+    assert len(world.minted) == 2
+    callers = world.tasks[1:]
+    assert all(task.response is not None and task.response.status == 200 for task in callers)
+    assert all(task.effects.count("Attempt") <= 2 for task in callers)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_herd_of_rejections_outlives_the_death_of_its_leaders(seed: int) -> None:
+    world = World(seed)
+    world.call(world.time)
+    world.run()
+    world.refused_values.add("token-0")
+    world.kill_rate = 0.05
+    for _ in range(40):
+        world.call(world.time + 0.4 * world.random.random(), "authorize")
+    world.run()
+    world.check()
+    callers = [task for task in world.tasks[1:] if not task.killed]
+    assert all(task.response is not None and task.response.status == 200 for task in callers)
+    assert world.most_leading <= 1
+    world.check_rest()
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_wrong_audience_does_not_hammer_the_token_endpoint(seed: int) -> None:
+    world = World(seed)
+    world.audience_is_wrong = True
+    for number in range(400):
+        world.call(world.time + number * world.random.uniform(0.9, 1.1), "authorize")
+    world.run()
+    world.check()
+    gaps = [later - earlier for earlier, later in itertools.pairwise(world.sends)]
+    # The first rejection renews at once; from then on 5, 10, 20, 40, 60, 60 ... seconds at the least.
+    for gap, least in zip(gaps[1:], [5, 10, 20, 40, 60, 60, 60, 60], strict=False):
+        assert gap >= least - SLACK
+    assert 6 <= len(gaps) <= 10
+    callers = [task for task in world.tasks if not task.background]
+    assert all(task.response is not None and task.response.status == 401 for task in callers)
+    assert all(task.effects.count("Attempt") <= 2 for task in callers)
+
+
+def test_a_flow_that_ends_while_its_thread_is_inside_another_does_not_lock_up() -> None:
+    """The garbage collector, or a signal handler, may end an abandoned flow at any instruction of another one."""
+    world = World(0)
+    abandoned = world.app.obtain()
+    assert isinstance(next(abandoned), Sign)
+    world.time += MAX_WAIT + OVERDUE + 1.0  # given up by the next one, as if its loop had stopped
+    world.call(world.time)
+    world.run()
+    doomed = [abandoned]
+    world.on_reading = lambda: doomed.pop().close() if doomed else None
+    # A rejection reads the clock where the state is changed.
+    flow = world.app.obtain(rejected=world.tasks[-1].result)
+    worker = threading.Thread(target=lambda: world.begin(Task(flow, world.time, "last")) or world.run(), daemon=True)
+    worker.start()
+    worker.join(timeout=20)
+    assert not worker.is_alive(), "locked up"
+    assert not doomed
+    assert world.tasks[-1].result.value == "token-1"
+
+
+def test_followers_of_an_endless_leader_are_told_in_time() -> None:
+    world = World(0)
+    world.answer = lambda: None
+    world.call(world.time)
+    for number in range(20):
+        world.call(world.time + number)
+    world.run()
+    world.check()
+    assert all(isinstance(task.error, TokenUnreachable) for task in world.tasks)

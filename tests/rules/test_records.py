@@ -1,0 +1,92 @@
+"""Records are what frozen, slotted dataclasses are: same calls, same comparisons, same refusals."""
+
+from __future__ import annotations
+
+import os
+import sys
+from subprocess import run
+from typing import ClassVar
+
+import pytest
+
+from okta_m2m._core.records import Record
+
+
+class Point(Record):
+    unit: ClassVar[str] = "mm"
+    x: int
+    y: int = 0
+
+
+class Named(Point, hidden=("secret",)):
+    name: str = "origin"
+    secret: str = "hidden-value"
+
+
+class Deeper(Named):
+    depth: int = 1
+
+
+def test_fields_are_given_by_position_or_by_name_and_have_defaults() -> None:
+    assert (Point(1).x, Point(1).y) == (1, 0)
+    assert Point(1, y=2) == Point(x=1, y=2) == Point(1, 2)
+    assert Named(1, name="here").name == "here"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: Point(),
+        lambda: Point(1, 2, 3),
+        lambda: Point(1, x=1),
+        lambda: Point(1, 2, y=2),
+        lambda: Point(1, z=2),
+    ],
+    ids=["missing", "too many", "twice", "twice, all given", "unknown"],
+)
+def test_a_call_that_does_not_fit_is_refused(call: object) -> None:
+    with pytest.raises(TypeError, match="Point"):
+        call()  # type: ignore[operator]
+
+
+def test_equal_are_those_of_one_class_with_equal_fields() -> None:
+    assert Point(1, 2) == Point(1, 2)
+    assert Point(1, 2) != Point(2, 1)
+    assert Point(1) != Named(1)
+    assert {Point(1), Point(1), Point(2)} == {Point(1), Point(2)}
+
+
+def test_nothing_can_be_changed_or_added() -> None:
+    point = Point(1)
+    with pytest.raises(AttributeError, match="frozen"):
+        point.x = 2  # type: ignore[misc]
+    with pytest.raises(AttributeError, match="frozen"):
+        point.z = 2  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="frozen"):
+        del point.x
+    assert not hasattr(point, "__dict__")
+
+
+def test_what_is_hidden_is_not_shown_by_a_subclass_either() -> None:
+    assert repr(Point(1)) == "Point(x=1, y=0)"
+    assert repr(Deeper(1)) == "Deeper(x=1, y=0, name='origin', depth=1)"
+
+
+def test_a_pattern_takes_fields_by_position() -> None:
+    match Named(1, 2):
+        case Named(x, y, name):
+            assert (x, y, name) == (1, 2, "origin")
+        case _:
+            pytest.fail("no match")
+
+
+def test_importing_the_package_makes_no_dataclass() -> None:
+    """They are what an import would cost most; the events, which are some, are there when they are named."""
+    script = (
+        "import sys, okta_m2m; assert 'dataclasses' not in sys.modules and 'inspect' not in sys.modules; "
+        "from okta_m2m import TokenObtained; import dataclasses; assert dataclasses.is_dataclass(TokenObtained)"
+    )
+    # Not measured, as coverage imports both.
+    unmeasured = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    done = run([sys.executable, "-c", script], env=unmeasured, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,889 @@
+"""One app, one token: shared by any number of threads, event loops and processes, whatever becomes of any of them.
+
+Everything here speaks over real sockets. Where a caller has to be stopped in mid-request, the server holds its answer
+back until it was; nothing waits for time to pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import http.client
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import httpx
+import pytest
+import requests
+import trio
+import trio.testing
+
+import okta_m2m.aiohttp
+import okta_m2m.httpx
+import okta_m2m.requests
+from front import Exchange, Front
+from okta_m2m import InvalidClient, OktaM2MError, PrivateKey, RenewalFailed, ServiceApp, Token, TokenUnreachable
+from okta_m2m._core.clocks import Clock
+from okta_m2m.effects import Effect, Request, Response, SendFailed, Wait
+from okta_m2m.runtimes import Asyncio, Threads, Trio, arun, run
+from okta_m2m.testing import FakeOkta
+
+TOKEN_PATH = "/oauth2/v1/token"
+PATIENCE = 30
+"""Seconds after which a test hangs: an error instead of a test run that stands still."""
+
+
+# ── what the tests are made of ───────────────────────────────────────────────────────────────────────────────────────
+
+
+class Hands:
+    """A clock that can be put forward, and the org's with it."""
+
+    def __init__(self, okta: FakeOkta) -> None:
+        self._okta = okta
+        self._forward = 0.0
+        self.wall_forward = 0.0
+        self.on_reading: Callable[[], None] = lambda: None
+
+    @property
+    def forward(self) -> float:
+        return self._forward
+
+    @forward.setter
+    def forward(self, seconds: float) -> None:
+        self._forward = seconds
+        self._okta.skew(seconds=seconds)
+
+    @property
+    def clock(self) -> Clock:
+        return Clock(now=self._now, wall=lambda: time.time() + self.wall_forward)
+
+    def _now(self) -> float:
+        self.on_reading()
+        return time.monotonic() + self._forward
+
+
+class Gate:
+    """The token endpoint at the front: holds requests back until it is opened; those of ``lost`` are never answered."""
+
+    def __init__(self, front: Front) -> None:
+        self.requests = 0
+        self.lost: set[int] = set()
+        self.arrived: dict[int, threading.Event] = {}
+        self._opened = threading.Event()
+        self._ended = threading.Event()
+        self._mutex = threading.Lock()
+        front.pages[TOKEN_PATH] = self._page
+
+    def _page(self, exchange: Exchange) -> object:
+        with self._mutex:
+            self.requests += 1
+            number = self.requests
+        self.nth(number).set()
+        if number in self.lost:
+            return self._ended.wait(PATIENCE)
+        self._opened.wait(PATIENCE)
+        return False
+
+    def nth(self, number: int) -> threading.Event:
+        with self._mutex:
+            return self.arrived.setdefault(number, threading.Event())
+
+    def open(self) -> None:
+        self._opened.set()
+
+    def close(self) -> None:
+        self._opened.clear()
+
+    def end(self) -> None:
+        self._opened.set()
+        self._ended.set()
+
+
+@pytest.fixture
+def hands(okta: FakeOkta) -> Hands:
+    return Hands(okta)
+
+
+@pytest.fixture
+def gate(front: Front) -> Iterator[Gate]:
+    gate = Gate(front)
+    yield gate
+    gate.end()
+
+
+@pytest.fixture
+def gated(okta: FakeOkta, front: Front, gate: Gate, ec_key: PrivateKey, hands: Hands) -> Callable[..., ServiceApp]:
+    """``gated(**arguments)``: an app whose token requests meet the gate."""
+
+    def made(**arguments: Any) -> ServiceApp:
+        registered = okta.add_app(ec_key, ["okta.users.read"])
+        arguments = {"scopes": ["okta.users.read"], "clock": hands.clock, **arguments}
+        return ServiceApp(front.url, client_id=registered.client_id, key=ec_key, **arguments)
+
+    return made
+
+
+def send(request: Request, timeout: float) -> Response:
+    """A token request over a socket of its own."""
+    target = urlsplit(request.url)
+    connection = http.client.HTTPConnection(target.netloc, timeout=timeout)
+    try:
+        connection.request(request.method, target.path, request.body, dict(request.headers))
+        answer = connection.getresponse()
+        return Response(answer.status, answer.getheaders(), answer.read())
+    except OSError as error:
+        raise SendFailed(str(error)) from error
+    finally:
+        connection.close()
+
+
+def _wire(request: Request) -> bytes:
+    target = urlsplit(request.url)
+    fields = {**request.headers, "Host": target.netloc, "Content-Length": str(len(request.body))}
+    head = "".join(f"{name}: {value}\r\n" for name, value in {**fields, "Connection": "close"}.items())
+    return f"{request.method} {target.path} HTTP/1.1\r\n{head}\r\n".encode() + request.body
+
+
+def _read(data: bytes) -> Response:
+    if not data:
+        raise SendFailed("the connection was closed without an answer")
+    head, _, body = data.partition(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    fields = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines)]
+    return Response(int(status.split()[1]), fields, body)
+
+
+async def send_asyncio(request: Request, timeout: float) -> Response:
+    target = urlsplit(request.url)
+    reader, writer = await asyncio.open_connection(target.hostname, target.port)
+    try:
+        writer.write(_wire(request))
+        return _read(await reader.read())
+    finally:
+        writer.close()
+
+
+async def send_trio(request: Request, timeout: float) -> Response:
+    target = urlsplit(request.url)
+    async with await trio.open_tcp_stream(target.hostname or "", target.port or 0) as stream:
+        await stream.send_all(_wire(request))
+        return _read(b"".join([chunk async for chunk in stream]))
+
+
+class Noting(Threads):
+    """Threads, that say when one begins to wait for another's flight."""
+
+    def __init__(self, sender: Callable[[Request, float], Response] = send) -> None:
+        super().__init__(sender)
+        self.waiting = threading.Semaphore(0)
+
+    def perform(self, effect: Effect[Any]) -> Any:
+        if isinstance(effect, Wait):
+            self.waiting.release()
+        return super().perform(effect)
+
+    def await_waiting(self, number: int) -> None:
+        for _ in range(number):
+            assert self.waiting.acquire(timeout=PATIENCE), "nobody waits for the flight"
+
+
+def in_thread(function: Callable[[], Any]) -> Future[Any]:
+    """Runs it in a daemon thread; what it raises, ``BaseException`` included, is the future's."""
+    future: Future[Any] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return future
+
+
+def tokens(futures: list[Future[Token]]) -> set[str]:
+    return {future.result(PATIENCE).value for future in futures}
+
+
+def hurry_renewal(hands: Hands) -> None:
+    """To where a token of one hour has to be renewed, and still works."""
+    hands.forward += 3000.0
+
+
+# ── from cold ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_500_threads_from_cold_make_one_token_request(okta: FakeOkta, new_service: Callable[..., ServiceApp]) -> None:
+    auth = okta_m2m.requests.OktaAuth(new_service(okta))
+    start = threading.Barrier(500)
+
+    def call() -> Token:
+        start.wait(PATIENCE)
+        return auth.token()
+
+    got = tokens([in_thread(call) for _ in range(500)])
+    assert len(got) == 1
+    assert okta.token_requests == 1
+
+
+@pytest.mark.parametrize("module", [okta_m2m.aiohttp, okta_m2m.httpx])
+def test_5000_tasks_from_cold_make_one_token_request(
+    okta: FakeOkta, new_service: Callable[..., ServiceApp], module: Any
+) -> None:
+    auth = module.OktaAuth(new_service(okta))
+
+    async def main() -> set[str]:
+        return {token.value for token in await asyncio.gather(*(auth.atoken() for _ in range(5000)))}
+
+    assert len(asyncio.run(main())) == 1
+    assert okta.token_requests == 1
+
+
+def test_1000_trio_tasks_from_cold_make_one_token_request(
+    okta: FakeOkta, new_service: Callable[..., ServiceApp]
+) -> None:
+    auth = okta_m2m.httpx.OktaAuth(new_service(okta))
+    got: set[str] = set()
+
+    async def call() -> None:
+        got.add((await auth.atoken()).value)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(1000):
+                nursery.start_soon(call)
+
+    trio.run(main)
+    assert len(got) == 1
+    assert okta.token_requests == 1
+
+
+def test_300_aiohttp_calls_from_cold_make_one_token_request(
+    okta: FakeOkta, new_service: Callable[..., ServiceApp]
+) -> None:
+    app = new_service(okta)
+
+    async def main() -> set[int]:
+        async with aiohttp.ClientSession(middlewares=[okta_m2m.aiohttp.OktaAuth(app)]) as session:
+
+            async def call() -> int:
+                async with session.get(f"{okta.url}/api/v1/users") as response:
+                    return response.status
+
+            return set(await asyncio.gather(*(call() for _ in range(300))))
+
+    assert asyncio.run(main()) == {200}
+    assert okta.token_requests == 1
+
+
+def test_event_loops_in_threads_trio_and_plain_threads_share_one_token_request(
+    okta: FakeOkta, gate: Gate, gated: Callable[..., ServiceApp]
+) -> None:
+    app = gated()
+    start = threading.Barrier(4 + 4 + 2)
+
+    def asyncio_loop() -> set[str]:
+        auth = okta_m2m.httpx.OktaAuth(app)
+
+        async def main() -> set[str]:
+            return {token.value for token in await asyncio.gather(*(auth.atoken() for _ in range(50)))}
+
+        start.wait(PATIENCE)
+        return asyncio.run(main())
+
+    def trio_loop() -> set[str]:
+        auth = okta_m2m.httpx.OktaAuth(app)
+        got: set[str] = set()
+
+        async def call() -> None:
+            got.add((await auth.atoken()).value)
+
+        async def main() -> None:
+            async with trio.open_nursery() as nursery:
+                for _ in range(50):
+                    nursery.start_soon(call)
+
+        start.wait(PATIENCE)
+        trio.run(main)
+        return got
+
+    def thread() -> set[str]:
+        start.wait(PATIENCE)
+        return {okta_m2m.requests.OktaAuth(app).token().value}
+
+    futures = [in_thread(kind) for kind in [asyncio_loop] * 4 + [trio_loop] * 2 + [thread] * 4]
+    assert gate.nth(1).wait(PATIENCE)
+    gate.open()
+    got = set().union(*(future.result(PATIENCE) for future in futures))
+    assert len(got) == 1
+    assert (gate.requests, okta.token_requests) == (1, 1)
+
+
+def test_calls_of_every_client_at_once_share_one_token(okta: FakeOkta, new_service: Callable[..., ServiceApp]) -> None:
+    app = new_service(okta)
+    url = f"{okta.url}/api/v1/users"
+
+    def with_requests() -> set[int]:
+        with requests.Session() as session:
+            session.auth = okta_m2m.requests.OktaAuth(app)
+            return {session.get(url, timeout=PATIENCE).status_code for _ in range(5)}
+
+    def with_httpx() -> set[int]:
+        with httpx.Client(auth=okta_m2m.httpx.OktaAuth(app)) as client:
+            return {client.get(url).status_code for _ in range(5)}
+
+    def with_httpx_async(run_loop: Callable[..., Any]) -> set[int]:
+        async def main() -> set[int]:
+            async with httpx.AsyncClient(auth=okta_m2m.httpx.OktaAuth(app)) as client:
+                return {(await client.get(url)).status_code for _ in range(5)}
+
+        got: set[int] = run_loop(main) if run_loop is trio.run else asyncio.run(main())
+        return got
+
+    works = [with_requests, with_httpx, lambda: with_httpx_async(asyncio.run), lambda: with_httpx_async(trio.run)]
+    with ThreadPoolExecutor(8) as pool:
+        assert set().union(*pool.map(lambda work: work(), works * 2)) == {200}
+    assert okta.token_requests == 1
+
+
+# ── a leader that is cancelled, or dies ──────────────────────────────────────────────────────────────────────────────
+
+
+class Exit(SystemExit):
+    pass
+
+
+@pytest.mark.parametrize("death", [KeyboardInterrupt, Exit, GeneratorExit])
+def test_a_leading_thread_that_dies_leaves_the_lead_to_one_of_the_others(
+    gate: Gate, gated: Callable[..., ServiceApp], death: type[BaseException]
+) -> None:
+    app = gated()
+    dying = threading.Event()
+
+    def send_and_die(request: Request, timeout: float) -> Response:
+        gate.nth(0).set()
+        dying.wait(PATIENCE)
+        raise death
+
+    leader = in_thread(lambda: run(app.obtain(), Threads(send_and_die)))
+    assert gate.nth(0).wait(PATIENCE)
+    others = Noting()
+    followers = [in_thread(lambda: run(app.obtain(), others)) for _ in range(20)]
+    others.await_waiting(20)
+    gate.open()
+    dying.set()
+    assert isinstance(leader.exception(PATIENCE), death)
+    assert len(tokens(followers)) == 1
+    assert gate.requests == 1
+
+
+@pytest.mark.parametrize("how", ["cancel", "wait_for", "timeout"])
+def test_a_leading_task_that_is_cancelled_leaves_the_lead_to_one_of_the_others(
+    gate: Gate, gated: Callable[..., ServiceApp], how: str
+) -> None:
+    app = gated()
+    gate.lost = set() if how == "wait_for" else {1}
+
+    async def obtain() -> Token:
+        return await arun(app.obtain(), Asyncio(send_asyncio))
+
+    async def main() -> set[str]:
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+        arrived = asyncio.Event()
+        limits: list[asyncio.Timeout] = []
+
+        async def hang(request: Request, timeout: float) -> Response:
+            arrived.set()
+            if how != "wait_for":
+                return await send_asyncio(request, timeout)
+            await asyncio.Event().wait()
+            raise AssertionError("it was answered")
+
+        async def lead() -> None:
+            flow = arun(app.obtain(), Asyncio(hang))
+            try:
+                if how == "wait_for":
+                    await asyncio.wait_for(flow, timeout=0.2)  # its first step takes it to where it hangs
+                else:
+                    async with asyncio.timeout(None) as limit:
+                        limits.append(limit)
+                        await flow
+            except (TimeoutError, asyncio.CancelledError):
+                ended.set()
+
+        leader = asyncio.create_task(lead())
+        await arrived.wait()
+        if how != "wait_for":
+            assert await asyncio.to_thread(gate.nth(1).wait, PATIENCE)
+        followers = [asyncio.create_task(obtain()) for _ in range(50)]
+        await asyncio.sleep(0)
+        if how == "cancel":
+            leader.cancel()
+        elif how == "timeout":
+            limits[0].reschedule(loop.time())
+        await ended.wait()
+        gate.open()
+        return {token.value for token in await asyncio.wait_for(asyncio.gather(*followers), PATIENCE)}
+
+    assert len(asyncio.run(main())) == 1
+    assert gate.requests == (1 if how == "wait_for" else 2)
+
+
+def test_a_leading_trio_task_that_is_cancelled_leaves_the_lead_to_one_of_the_others(
+    gate: Gate, gated: Callable[..., ServiceApp]
+) -> None:
+    app = gated()
+    gate.lost = {1}
+    got: list[str] = []
+
+    async def follow() -> None:
+        got.append((await arun(app.obtain(), Trio(send_trio))).value)
+
+    async def main() -> None:
+        scope = trio.CancelScope()
+
+        async def lead() -> None:
+            with scope:
+                await arun(app.obtain(), Trio(send_trio))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lead)
+            await trio.to_thread.run_sync(gate.nth(1).wait, PATIENCE)
+            for _ in range(50):
+                nursery.start_soon(follow)
+            await trio.testing.wait_all_tasks_blocked()
+            scope.cancel()
+            gate.open()
+
+    trio.run(main)
+    assert len(got) == 50
+    assert len(set(got)) == 1
+    assert gate.requests == 2
+
+
+def test_a_cancelled_follower_cancels_nobody_else(gate: Gate, gated: Callable[..., ServiceApp]) -> None:
+    app = gated()
+
+    async def obtain() -> Token:
+        return await arun(app.obtain(), Asyncio(send_asyncio))
+
+    async def main() -> list[object]:
+        tasks = [asyncio.create_task(obtain()) for _ in range(20)]
+        await asyncio.to_thread(gate.nth(1).wait, PATIENCE)
+        for task in tasks[10:]:
+            task.cancel()
+        await asyncio.sleep(0)
+        gate.open()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    ended = asyncio.run(main())
+    assert all(isinstance(one, Token) for one in ended[:10])
+    assert all(isinstance(one, asyncio.CancelledError) for one in ended[10:])
+    assert gate.requests == 1
+
+
+def test_a_loop_that_is_never_run_again_while_its_task_leads_is_given_up(
+    gate: Gate, gated: Callable[..., ServiceApp], hands: Hands
+) -> None:
+    app = gated()
+    gate.lost = {1}
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(arun(app.obtain(), Asyncio(send_asyncio)))
+    loop.run_until_complete(asyncio.wait({loop.run_in_executor(None, gate.nth(1).wait, PATIENCE)}))
+    gate.open()
+    hands.forward += app.max_wait + 1.9  # the leader is overdue two seconds after its deadline
+    token = run(app.obtain(), Threads(send))
+    assert gate.requests == 2
+    # And should the loop run again, its cancelled leader disturbs nobody.
+    task.cancel()
+    loop.run_until_complete(asyncio.wait({task}))
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+    assert run(app.obtain(), Threads(send)) is token
+    assert gate.requests == 2
+
+
+@pytest.mark.parametrize("runtime", ["threads", "asyncio", "trio"])
+def test_who_waits_for_a_leader_that_hangs_is_told_when_the_time_is_over(
+    gate: Gate, gated: Callable[..., ServiceApp], runtime: str
+) -> None:
+    app = gated(max_wait=0.2)
+
+    def hang(request: Request, timeout: float) -> Response:
+        gate.nth(0).set()
+        gate.nth(-1).wait(PATIENCE)
+        raise SendFailed("at last")
+
+    leader = in_thread(lambda: run(app.obtain(), Threads(hang)))
+    assert gate.nth(0).wait(PATIENCE)
+
+    async def main(loop: Asyncio | Trio) -> Token:
+        return await arun(app.obtain(), loop)
+
+    follow: dict[str, Callable[[], Token]] = {
+        "threads": lambda: run(app.obtain(), Threads(send)),
+        "asyncio": lambda: asyncio.run(main(Asyncio(send_asyncio))),
+        "trio": lambda: trio.run(main, Trio(send_trio)),
+    }
+    with pytest.raises(TokenUnreachable, match="another caller"):
+        follow[runtime]()
+    gate.nth(-1).set()
+    assert isinstance(leader.exception(PATIENCE), TokenUnreachable)
+    assert gate.requests == 0
+
+
+# ── a leader that fails ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _everywhere(app: ServiceApp, gate: Gate) -> list[OktaM2MError]:
+    """A leader in a thread; followers in threads, an asyncio loop and a trio run; what each of them raised."""
+    noting = Noting()
+    ready = threading.Barrier(3)
+    leader = in_thread(lambda: run(app.obtain(), noting))
+    assert gate.nth(1).wait(PATIENCE)
+    followers = [in_thread(lambda: run(app.obtain(), noting)) for _ in range(5)]
+    noting.await_waiting(5)
+
+    def asyncio_loop() -> list[BaseException]:
+        async def main() -> list[Any]:
+            tasks = [asyncio.create_task(arun(app.obtain(), Asyncio(send_asyncio))) for _ in range(5)]
+            await asyncio.sleep(0)
+            ready.wait(PATIENCE)
+            return await asyncio.gather(*tasks, return_exceptions=True)
+
+        return asyncio.run(main())
+
+    def trio_loop() -> list[BaseException]:
+        raised: list[BaseException] = []
+
+        async def follow() -> None:
+            try:
+                await arun(app.obtain(), Trio(send_trio))
+            except OktaM2MError as error:
+                raised.append(error)
+
+        async def main() -> None:
+            async with trio.open_nursery() as nursery:
+                for _ in range(5):
+                    nursery.start_soon(follow)
+                await trio.testing.wait_all_tasks_blocked()
+                ready.wait(PATIENCE)
+
+        trio.run(main)
+        return raised
+
+    loops = [in_thread(asyncio_loop), in_thread(trio_loop)]
+    ready.wait(PATIENCE)
+    gate.open()
+    raised = [future.exception(PATIENCE) for future in (leader, *followers)]
+    raised += [error for loop in loops for error in loop.result(PATIENCE)]
+    assert len(raised) == 16
+    assert all(isinstance(error, OktaM2MError) for error in raised)
+    return raised  # type: ignore[return-value]  # as just asserted
+
+
+def test_one_refusal_is_raised_by_each_caller_as_an_exception_of_its_own(
+    okta: FakeOkta, gate: Gate, gated: Callable[..., ServiceApp]
+) -> None:
+    okta.next("client_assertion_invalid_kid")
+    raised = _everywhere(gated(), gate)
+    assert {type(error) for error in raised} == {InvalidClient}
+    assert len({id(error) for error in raised}) == 16
+    assert gate.requests == 1
+
+
+def test_an_unreachable_endpoint_is_told_to_each_caller_with_an_exception_of_its_own(
+    okta: FakeOkta, gate: Gate, gated: Callable[..., ServiceApp]
+) -> None:
+    okta.next(503, times=100)
+    raised = _everywhere(gated(max_wait=2.0), gate)
+    assert {type(error) for error in raised} == {TokenUnreachable}
+    assert len({id(error) for error in raised}) == 16
+
+
+# ── fork ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+
+
+def in_child(work: Callable[[], str]) -> str:
+    """Forks; gives what ``work`` gave in the child."""
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # that threads are there is just what is tested
+        child = os.fork()
+    if child == 0:
+        try:
+            os.close(reading)
+            with os.fdopen(writing, "w") as pipe:
+                pipe.write(work())
+        except BaseException as error:
+            with os.fdopen(os.dup(2), "w") as stderr:
+                stderr.write(f"in the child: {error!r}\n")
+        finally:
+            os._exit(0)
+    os.close(writing)
+    watchdog = threading.Timer(PATIENCE, os.kill, (child, 9))
+    watchdog.start()
+    try:
+        with os.fdopen(reading) as pipe:
+            return pipe.read()
+    finally:
+        os.waitpid(child, 0)
+        watchdog.cancel()
+
+
+@needs_fork
+def test_a_fork_in_mid_fetch_leaves_parent_and_child_working(gate: Gate, gated: Callable[..., ServiceApp]) -> None:
+    app = gated()
+    leader = in_thread(lambda: run(app.obtain(), Threads(send)))
+    assert gate.nth(1).wait(PATIENCE)
+    opener = in_thread(lambda: gate.nth(2).wait(PATIENCE) and gate.open())
+    childs = in_child(lambda: run(app.obtain(), Threads(send)).value)
+    opener.result(PATIENCE)
+    parents = leader.result(PATIENCE).value
+    assert childs
+    assert childs != parents
+    assert gate.requests == 2
+    assert run(app.obtain(), Threads(send)).value == parents
+
+
+@needs_fork
+def test_a_fork_while_another_thread_is_inside_leaves_the_child_working(
+    gate: Gate, gated: Callable[..., ServiceApp], hands: Hands
+) -> None:
+    gate.open()
+    app = gated()
+    token = run(app.obtain(), Threads(send))
+    inside, leave = threading.Event(), threading.Event()
+
+    def reject() -> Token:
+        # A rejection reads the clock while it changes the state that all threads share.
+        here = threading.get_ident()
+
+        def stay() -> None:
+            if threading.get_ident() == here and not inside.is_set():
+                inside.set()
+                leave.wait(PATIENCE)
+
+        hands.on_reading = stay
+        return run(app.obtain(rejected=token), Threads(send))
+
+    other = in_thread(reject)
+    assert inside.wait(PATIENCE)
+    try:
+        childs = in_child(lambda: run(app.obtain(), Threads(send)).value)
+    finally:
+        leave.set()
+    assert childs
+    assert other.result(PATIENCE).value != token.value
+
+
+@needs_fork
+def test_forked_workers_go_on_with_the_token_of_their_parent(gate: Gate, gated: Callable[..., ServiceApp]) -> None:
+    gate.open()
+    app = gated()
+    token = run(app.obtain(), Threads(send))
+    assert in_child(lambda: run(app.obtain(), Threads(send)).value) == token.value
+    assert gate.requests == 1
+
+
+@needs_fork
+def test_forked_workers_do_not_all_renew_when_their_parent_would_have(
+    gate: Gate, gated: Callable[..., ServiceApp], hands: Hands
+) -> None:
+    gate.open()
+    app = gated()
+    run(app.obtain(), Threads(send))
+    hands.forward = app._look_at - time.monotonic() + 0.01
+
+    def next_look() -> str:
+        run(app.obtain(), Threads(send))
+        return str(app._look_at)
+
+    looks = {float(in_child(next_look)) for _ in range(4)}
+    assert len(looks) > 1, "not all at one moment"
+    assert min(looks) > app._look_at
+    assert gate.requests == 1
+
+
+# ── renewal in the background ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _asyncio_run(app: ServiceApp, gate: Gate) -> Token:
+    async def main() -> Token:
+        token = await arun(app.obtain(), Asyncio(send_asyncio))
+        await asyncio.to_thread(gate.nth(2).wait, PATIENCE)
+        return token
+
+    return asyncio.run(main())
+
+
+def _trio_run(app: ServiceApp, gate: Gate) -> Token:
+    async def main() -> Token:
+        token = await arun(app.obtain(), Trio(send_trio))
+        await trio.to_thread.run_sync(gate.nth(2).wait, PATIENCE)
+        return token
+
+    return trio.run(main)
+
+
+@pytest.mark.parametrize("loop", [_asyncio_run, _trio_run])
+def test_a_loop_that_ends_in_mid_renewal_is_no_failure(
+    gate: Gate,
+    gated: Callable[..., ServiceApp],
+    hands: Hands,
+    caplog: pytest.LogCaptureFixture,
+    loop: Callable[[ServiceApp, Gate], Token],
+) -> None:
+    events: list[object] = []
+    app = gated(on_event=events.append)
+    gate.open()
+    first = run(app.obtain(), Threads(send))
+    gate.close()
+    gate.lost = {2}
+    hurry_renewal(hands)
+    assert loop(app, gate).value == first.value
+    gc.collect()
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert not any(isinstance(event, RenewalFailed) for event in events)
+    # The next caller takes the renewal up, and is not kept waiting.
+    gate.open()
+    hands.forward += 1.0
+    assert run(app.obtain(), Threads(send)).value == first.value
+    assert gate.nth(3).wait(PATIENCE)
+
+
+def test_a_renewal_that_was_spawned_and_never_started_still_lands(
+    gate: Gate, gated: Callable[..., ServiceApp], hands: Hands
+) -> None:
+    app = gated()
+    gate.open()
+    first = run(app.obtain(), Threads(send))
+    hurry_renewal(hands)
+
+    async def main() -> Token:
+        token = await arun(app.obtain(), Asyncio(send_asyncio))
+        (renewal,) = asyncio.all_tasks() - {asyncio.current_task()}
+        renewal.cancel()  # before its first step
+        return token
+
+    assert asyncio.run(main()).value == first.value
+    assert gate.requests == 1
+    hands.forward += 1.0
+    run(app.obtain(), Threads(send))
+    assert gate.nth(2).wait(PATIENCE)
+
+
+def test_where_no_thread_can_be_started_the_renewal_is_done_inline(
+    gate: Gate, gated: Callable[..., ServiceApp], hands: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = gated()
+    gate.open()
+    first = run(app.obtain(), Threads(send))
+    hurry_renewal(hands)
+
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    started = threading.Thread.start
+    # The server needs its threads: only renewals are refused one.
+    monkeypatch.setattr(
+        threading.Thread, "start", lambda thread: (start if "renewal" in thread.name else started)(thread)
+    )
+    assert run(app.obtain(), Threads(send)).value == first.value
+    assert gate.requests == 2
+    assert run(app.obtain(), Threads(send)).value != first.value
+
+
+PROGRAM = """
+import asyncio, atexit, json, sys, time
+from okta_m2m import PrivateKey, ServiceApp
+from okta_m2m._core.clocks import Clock
+import okta_m2m.httpx, okta_m2m.requests
+
+url, client_id, jwk, way = json.loads(sys.stdin.read())
+forward = [0.0]
+app = ServiceApp(url, client_id=client_id, key=PrivateKey.from_jwk(jwk), scopes=["okta.users.read"],
+                 clock=Clock(now=lambda: time.monotonic() + forward[0]))
+auth = okta_m2m.requests.OktaAuth(app)
+aauth = okta_m2m.httpx.OktaAuth(app)
+
+def copy():
+    forward[0] = 3000.0
+    print("same" if auth.token() == first else "another")
+
+if way == "atexit":
+    first = auth.token()
+    atexit.register(again)
+elif way == "cold atexit":
+    atexit.register(lambda: print("same" if auth.token() else ""))
+elif way == "closed loop":
+    loop = asyncio.new_event_loop()
+    first = loop.run_until_complete(aauth.atoken())
+    forward[0] = 3000.0
+    print("same" if loop.run_until_complete(aauth.atoken()) == first else "another")
+    loop.close()
+elif way == "daemon thread":
+    first = auth.token()
+    again()
+"""
+
+
+@pytest.mark.parametrize("way", ["atexit", "cold atexit", "closed loop", "daemon thread"])
+def test_the_end_of_the_interpreter_is_quiet(okta: FakeOkta, way: str) -> None:
+    registered = okta.add_app()
+    if way == "daemon thread":
+        okta.next(on="token")  # the first as usual; the renewal is still under way when the program ends
+        okta.next(delay=5.0)
+    if way == "atexit":
+        okta.next(on="token")  # the renewal takes its time, and the end of the program waits for it
+        okta.next(delay=1.0)
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PROGRAM],
+        input=json.dumps([okta.url, registered.client_id, registered.private_jwk, way]),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "same\n", "")
+    if way == "atexit":
+        assert okta.tokens_minted == 2, "nothing was torn off in mid-request"
+
+
+# ── time ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_wall_clock_that_steps_changes_nothing(gate: Gate, gated: Callable[..., ServiceApp], hands: Hands) -> None:
+    gate.open()
+    app = gated()
+    token = run(app.obtain(), Threads(send))
+    for step in (86_400.0, -86_400.0):
+        hands.wall_forward = step
+        assert run(app.obtain(), Threads(send)) is token
+    assert gate.requests == 1
+
+
+def test_a_machine_that_slept_does_not_wake_with_a_token_that_is_over(
+    gate: Gate, gated: Callable[..., ServiceApp], hands: Hands
+) -> None:
+    gate.open()
+    app = gated()
+    token = run(app.obtain(), Threads(send))
+    hands.forward += 4000.0
+    assert run(app.obtain(), Threads(send)).value != token.value
+    assert gate.requests == 2

@@ -1,0 +1,44 @@
+"""The layers of the package, lowest first: a module imports only from its own layer or a lower one.
+
+A name is a module below ``okta_m2m``; a folder's name stands for all that is in it.
+"""
+
+from __future__ import annotations
+
+LAYERS = [
+    # facts: plain data, and reading and writing it
+    {
+        "errors",
+        "events",
+        "keys",
+        "_core.challenges",
+        "_core.clocks",
+        "_core.flights",
+        "_core.key_files",
+        "_core.origins",
+        "_core.records",
+        "_core.tokens",
+    },
+    # vocabulary
+    {"effects"},
+    # conversations: with the token endpoint, and with a store that is shared
+    {"_core.proofs", "_core.token_endpoint", "_core.fleet", "stores"},
+    # policy
+    {"settings", "_core.service_app"},
+    # runtimes
+    {"runtimes"},
+    # adapters, one HTTP library each, and what they share
+    {"_clients", "requests", "httpx", "httpx2", "aiohttp", "niquests"},
+    # what a program's own code doesn't import at run time
+    {"admin", "httpie"},
+    # the command
+    {"cli"},
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+
+
+def place(module: str) -> str:
+    """The name in :data:`LAYERS` that stands for a module; the empty string if there is none."""
+    parts = module.split(".")
+    names = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((name for name in names if name in LEVEL), "")
