@@ -8,35 +8,33 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
-from types import MethodType
-from typing import Any, NoReturn, cast, final
+from typing import Any
 
 import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 from aiohttp.hdrs import AUTHORIZATION
 
+from ._clients.auth_object import AuthObject
+from ._clients.limits import DRAIN_TIMEOUT, MAX_ANSWER, MAX_DRAINED
 from ._core.origins import origin_of
 from ._core.service_app import ServiceApp
-from ._core.tokens import Token, not_picklable
-from .effects import Attempt, Discard, Flow, Peek, Request, Response, SendFailed
+from ._core.tokens import Token
+from .effects import Flow, Request, Response, SendFailed
 from .errors import ErrorMap, OktaM2MError, TokenUnreachable
-from .runtimes import Asyncio, AsyncSender, Done, aadvance, arun
+from .runtimes import Asyncio, AsyncSender, adrive, arun
 
 __all__ = ["OktaAuth"]
 
-MOST_READ = 1 << 20  # bytes of an answer of the token endpoint
-MOST_DRAINED = 1 << 16  # bytes of a rejected answer; beyond that a new connection is cheaper
-LONGEST_DRAIN = 1.0  # seconds for the same
-MOST_REDIRECTS = 1024  # calls that have met one, of which the last are known
+MAX_REDIRECTS = 1024
+"""Calls that have met a redirect, of which the last are remembered."""
 
 ERROR_MAP: ErrorMap = {OktaM2MError: aiohttp.ClientError, TokenUnreachable: aiohttp.ClientConnectionError}
 
 
-@final
-class OktaAuth:
+class OktaAuth(AuthObject):
     """A client middleware that gives every request of a session, or a single one, the app's token.
 
     - ``session``: whose connector, proxy and ``trust_env`` the token request uses; by default those of the session
@@ -45,87 +43,27 @@ class OktaAuth:
 
     A call raises the :class:`~okta_m2m.errors.OktaM2MError` that kept it from getting a token; it is an
     ``aiohttp.ClientError`` too, and an ``aiohttp.ClientConnectionError`` where the token endpoint was not reached.
-
-    What is made is a coroutine method, not an instance: it has ``app``, ``atoken`` and ``aheaders`` as attributes, and is
-    refused by ``pickle`` and ``copy.deepcopy`` with a :class:`TypeError`.
     """
 
-    app: ServiceApp
-    _session: aiohttp.ClientSession | None
-    _sender: AsyncSender | None
-    _redirects: dict[int, tuple[object, str | None]]
-    _end_hits: Callable[[], None]
+    __slots__ = ("_redirects", "_sender", "_session", "app")
 
-    def __new__(
-        cls, app: ServiceApp, *, session: aiohttp.ClientSession | None = None, send: AsyncSender | None = None
-    ) -> OktaAuth:
-        self = super().__new__(cls)
+    def __init__(
+        self, app: ServiceApp, *, session: aiohttp.ClientSession | None = None, send: AsyncSender | None = None
+    ) -> None:
         self.app = app
         self._session = session
         self._sender = send
-        # The last redirect that each call met, and the origin that it came from if that was sent our token. aiohttp does not
-        # tell a middleware that it is called for a hop; but all hops of a call share a timer, which no other call has. It is
-        # kept here so that no other is given its identity.
-        self._redirects = {}
-        app.revoke_through(arun=self._aend)
-        return self._as_method()
+        # The last redirect that each call met, and the origin that it came from if that was sent our token. aiohttp calls a
+        # middleware for each hop without saying so; but all hops of a call share a timer, which no other call has. It is
+        # kept here so that no other gets its identity.
+        self._redirects: dict[int, tuple[object, str | None]] | None = None
+        app.revoke_through(run_async=self._run)
 
-    def _as_method(self) -> OktaAuth:
-        """The hit, which all else is handed to. Python calls a method without leaving its own loop, and an object that
-        has a ``__call__`` for a quarter of what a constant header costs. It is copied and pickled as this object is: not.
-        """
-        app, now, considered, judged = self.app, self.app._now, self.__call__, self._judged
-        # Past the partial that the machine's own clock is.
-        read, clock = (now.func, now.args) if isinstance(now, partial) and not now.keywords else (now, ())
-        schemes: Mapping[str, str] = app.origins.schemes
-        netloc: str | None
-        netloc, scheme = next(iter(schemes.items()), (None, None))  # compared by itself: a dict's look-up costs more
-
-        def end_hits() -> None:
-            nonlocal netloc, schemes
-            netloc, schemes = None, {}
-
-        self._end_hits = end_hits
-
-        async def __call__(_: OktaAuth, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-            # What app.ready() does for a Bearer token, without its frame, and without writing out the URL, which alone
-            # costs more than all of this: scheme and authority are compared exactly instead, by slots of yarl's. Where a
-            # yarl has none of that name, and for an authority that is none of the app's, the long way is taken.
-            url = request.url
-            try:
-                if not (
-                    app._look_at > read(*clock)
-                    and (authorization := app._authorization) is not None
-                    and ((url._netloc == netloc and url._scheme == scheme) or url._scheme == schemes[url._netloc])
-                    # One look-up for both: is there a header of the caller's own, and if not, there is ours.
-                    and request.headers.setdefault(AUTHORIZATION, authorization) is authorization
-                ):
-                    authorization = None
-            except (AttributeError, KeyError):
-                authorization = None
-            if authorization is None:
-                return await considered(request, handler)
-            response = await handler(request)
-            if response.status < 300:
-                return response
-            return await judged(request, handler, Token.sent(authorization), response)
-
-        __call__.__qualname__ = "OktaAuth.__call__"
-        __call__.__dict__.update(app=app, atoken=self.atoken, aheaders=self.aheaders)
-        made: Any = MethodType(__call__, self)
-        return cast(OktaAuth, made)
-
-    def __init_subclass__(cls) -> None:
-        raise TypeError(  # its own __call__ would be passed by
-            "okta_m2m.aiohttp.OktaAuth cannot be inherited from. Put a middleware of your own before it: "
-            "middlewares=[mine, OktaAuth(app)]."
-        )
-
-    async def _aend(self, flow: Flow[None]) -> None:
+    async def _run(self, flow: Flow[None]) -> None:
         await arun(flow, self._runtime(None))
 
     def _runtime(self, session: aiohttp.ClientSession | None) -> Asyncio:
-        """The runtime for one call; a renewal that it leaves behind goes on with the same session's settings."""
+        """The runtime for one call; a fetch that it starts keeps the same session's settings."""
         return Asyncio(self._sender or partial(self._send, self._session or session), ERROR_MAP)
 
     async def atoken(self) -> Token:
@@ -137,87 +75,85 @@ class OktaAuth:
         return await arun(self.app.headers(method, url), self._runtime(None))
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        """Called by aiohttp for each request, and for each hop of one."""
+        # What app.ready() does for a Bearer token, without its frame and without writing out the URL, which alone costs more
+        # than all of this (benchmarks/hit_aiohttp.py): scheme and authority are compared exactly instead, by slots of
+        # yarl's. Where a yarl has none of that name, and for an authority that is not the app's, the long way is taken.
+        hit, url = self.app.token_state, request.url
+        try:
+            if not (
+                hit.fresh_until > hit.now()
+                and (authorization := hit.authorization) is not None
+                and self._redirects is None
+                and url._scheme == hit.origins.schemes[url._netloc]
+                # One look-up for both: is there a header of the caller's own, and if not, there is ours.
+                and request.headers.setdefault(AUTHORIZATION, authorization) is authorization
+            ):
+                authorization = None
+        except (AttributeError, KeyError):
+            authorization = None
+        if authorization is None:
+            return await self._call(request, handler)
+        response = await handler(request)
+        if response.status < 300:
+            return response
+        return await self._judge(request, handler, Token.sent(authorization), response)
+
+    async def _call(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """One request, or one hop of it: with our token where that belongs, and once more where that helps."""
         url, method = str(request.url), request.method
-        own = request.headers.get("Authorization")
-        if own is not None and self.app.leaves_alone(url, own):
-            return self._noted(request, await handler(request))
-        if self._led_astray(request):
-            return self._noted(request, await handler(request))
-        ready = self.app.ready(method, url)
-        if ready is not None:
-            token = ready.token
-            request.headers["Authorization"] = ready.authorization
-            if ready.proof is not None:
-                request.headers["DPoP"] = ready.proof
-        else:
-            flow = self.app.authorize(method, url, replayable=False)
-            step = await aadvance(flow, self._runtime(request.session))
-            flow.close()  # whether the body can be sent again shows only when it has been sent once
-            if not isinstance(step, Attempt) or step.token is None:
-                return self._noted(request, await handler(request))
-            token = step.token
-            request.headers.update(step.headers)
-        return await self._judged(request, handler, token, await handler(request))
+        own = request.headers.get(AUTHORIZATION)
+        if own is not None and self.app.is_callers_own(own):
+            self.app.report_kept(url)
+            return self._remember_redirect(request, await handler(request))
+        if self._came_from_other_origin(request):
+            return self._remember_redirect(request, await handler(request))
+        credentials = self.app.ready(method, url)
+        if credentials is None:
+            credentials = await arun(self.app.attach(method, url), self._runtime(request.session))
+            if credentials is None:
+                return self._remember_redirect(request, await handler(request))
+        request.headers.update(credentials.headers)
+        return await self._judge(request, handler, credentials.token, await handler(request))
 
-    async def _judged(
+    async def _judge(
         self, request: ClientRequest, handler: ClientHandlerType, token: Token, response: ClientResponse
     ) -> ClientResponse:
         if response.status == 401 or token.dpop_bound:
-            response = await self._answered(request, handler, token, response)
-        return self._noted(request, response)
+            call = _Call(request, handler, response)
+            # Whether the body can be sent again shows only when it has been sent once.
+            flow = self.app.judge(
+                token, _seen(response), method=request.method, url=str(request.url), replayable=_replayable(request)
+            )
+            await adrive(flow, self._runtime(request.session), call)
+            response = call.response
+        return self._remember_redirect(request, response)
 
     # ── redirects ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _noted(self, request: ClientRequest, response: ClientResponse) -> ClientResponse:
-        """Remembers a redirect: the call's next request may be the hop that it leads to."""
+    def _remember_redirect(self, request: ClientRequest, response: ClientResponse) -> ClientResponse:
+        """If the answer is a redirect, the call's next request may be the hop that it leads to."""
         if response.status in (301, 302, 303, 307, 308):
             trusted = origin_of(str(request.url)) if AUTHORIZATION in request.headers else None
             timer = getattr(request, "_timer", None)  # private, and no stand-in for a request has one
-            self._end_hits()  # each call has to be looked up among the redirects from now on
-            self._redirects.pop(id(timer), None)
-            self._redirects[id(timer)] = timer, trusted
-            if len(self._redirects) > MOST_REDIRECTS:
-                with suppress(KeyError, RuntimeError, StopIteration):  # another thread's loop was at it just now
-                    del self._redirects[next(iter(self._redirects))]
+            redirects = self._redirects
+            if redirects is None:
+                redirects = self._redirects = {}  # each call is looked up here from now on
+            redirects.pop(id(timer), None)
+            redirects[id(timer)] = timer, trusted
+            if len(redirects) > MAX_REDIRECTS:
+                with suppress(KeyError, RuntimeError, StopIteration):  # another thread's loop changed it just now
+                    del redirects[next(iter(redirects))]
         return response
 
-    def _led_astray(self, request: ClientRequest) -> bool:
+    def _came_from_other_origin(self, request: ClientRequest) -> bool:
         """Whether a redirect from another origin led here. Such a hop gets no token, wherever it leads and however often
-        it is tried: whoever runs that origin could have our calls made for him, with our token. requests and httpx never
-        bring one back either."""
-        met = self._redirects.get(id(getattr(request, "_timer", None)))
+        it is tried: that origin's owner could have our calls made for them, with our token. requests and httpx never
+        restore one either."""
+        met = (self._redirects or {}).get(id(getattr(request, "_timer", None)))
         return met is not None and (met[1] is None or met[1] != origin_of(str(request.url)))
 
-    # ── answers ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def _answered(
-        self, request: ClientRequest, handler: ClientHandlerType, token: Token, response: ClientResponse
-    ) -> ClientResponse:
-        runtime = self._runtime(request.session)
-        flow = self.app.authorize(
-            request.method, str(request.url), replayable=_replayable(request), answered=(token, _seen(response))
-        )
-        try:
-            step = await aadvance(flow, runtime)
-            while not isinstance(step, Done):
-                answer: object = None
-                match step:
-                    case Attempt(headers):
-                        request.headers.update(headers)
-                        # With the first answer, waiting for the server's 100 was given up.
-                        if request._continue is not None:
-                            request._continue = asyncio.get_running_loop().create_future()
-                        response = await handler(request)
-                        answer = _seen(response)
-                    case Peek(limit):
-                        answer = await _peek(response, limit)
-                    case Discard():
-                        await _discard(request, response)
-                step = await aadvance(flow, runtime, answer)
-        finally:
-            flow.close()
-        return response
+    # ── the token request ────────────────────────────────────────────────────────────────────────────────────────
 
     @staticmethod
     async def _send(
@@ -249,16 +185,37 @@ class OktaAuth:
                 body = bytearray()
                 async for chunk in response.content.iter_chunked(8192):
                     body += chunk
-                    if len(body) > MOST_READ:
+                    if len(body) > MAX_ANSWER:
                         raise SendFailed("the answer was too long")
                 return Response(response.status, response.headers.items(), bytes(body))
         except TimeoutError as error:
-            raise SendFailed("time-out") from error
+            raise SendFailed("timeout") from error
         except (aiohttp.ClientError, OSError) as error:
             raise SendFailed(f"{type(error).__name__}: {error}") from error
 
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        not_picklable("OktaAuth", "Give the other process's session one of its own.")
+
+class _Call:
+    """A call that was answered, and may be sent again."""
+
+    def __init__(self, request: ClientRequest, handler: ClientHandlerType, response: ClientResponse) -> None:
+        self.response = response
+        self._request = request
+        self._handler = handler
+
+    async def attempt(self, headers: Mapping[str, str]) -> Response:
+        request = self._request
+        request.headers.update(headers)
+        # With the first answer, waiting for the server's 100 was given up.
+        if request._continue is not None:
+            request._continue = asyncio.get_running_loop().create_future()
+        self.response = await self._handler(request)
+        return _seen(self.response)
+
+    async def peek(self, limit: int) -> bytes:
+        return await _peek(self.response, limit)
+
+    async def discard(self) -> None:
+        await _discard(self._request, self.response)
 
 
 async def _without_authorization(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
@@ -309,9 +266,9 @@ async def _peek(response: ClientResponse, limit: int) -> bytes:
 
 
 async def _discard(request: ClientRequest, response: ClientResponse) -> None:
-    left = MOST_DRAINED
+    left = MAX_DRAINED
     with suppress(aiohttp.ClientError, OSError, TimeoutError):
-        async with asyncio.timeout(LONGEST_DRAIN):
+        async with asyncio.timeout(DRAIN_TIMEOUT):
             while left > 0 and (chunk := await response.content.read(left)):
                 left -= len(chunk)
     response.release()  # back to the pool if all was read, else closed

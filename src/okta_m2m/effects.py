@@ -12,7 +12,8 @@ inside a flow ``response = yield from Send(request)`` reads, and type-checks, li
     Snapshot(signer)       runtime         the signer to use for one signature, re-read if need be
     Sleep(seconds)         runtime         None
     Wait(landing)          runtime         True if it landed in time
-    Spawn(flow, ended)     runtime         None, at once
+    Spawn(flow, ended,     runtime         at once: whether it was started
+      awaited)
     Load, Claim, Save,     runtime         what the store's method of that name answers; StoreFailed is thrown in if it
       Release                              fails or takes longer than ``timeout``
     Attempt(headers)       adapter         Response (body not read)
@@ -155,11 +156,17 @@ class Wait(Effect[bool]):
         put_timeout(self, timeout)
 
 
-class Spawn(Effect[None], hidden=("flow", "ended")):
-    """Run ``flow`` in the background. ``ended`` is called exactly once whatever becomes of it, even if it never began."""
+class Spawn(Effect[bool], hidden=("flow", "ended")):
+    """Run ``flow`` in the background; resumed with whether it was started, which nothing can be any more while the
+    interpreter shuts down. ``ended`` is called exactly once whatever becomes of a flow that was started.
+
+    ``awaited``: whether somebody waits for it. If so it runs in a copy of the starter's context, so that a tracer sees
+    whose it is; otherwise in a new one, as it is nobody's request.
+    """
 
     flow: Flow[Any]
     ended: Callable[[], None]
+    awaited: bool
 
 
 class StoreFailed(Exception):

@@ -67,8 +67,9 @@ class OktaM2MError(Exception):
         self.retry_after = retry_after
 
     def copy(self, *, retry_after: float | None = None) -> Self:
-        """The same failure as a new exception: one that many callers share is never one object in many tracebacks."""
-        return type(self)(
+        """The same failure as a new exception, with the same cause: one exception object that many callers raise would
+        collect all their tracebacks."""
+        made = type(self)(
             str(self),
             status=self.status,
             error=self.error,
@@ -76,6 +77,8 @@ class OktaM2MError(Exception):
             request_id=self.request_id,
             retry_after=self.retry_after if retry_after is None else retry_after,
         )
+        made.__cause__ = self.__cause__
+        return made
 
     _plain: ClassVar[type[OktaM2MError] | None] = None  # the class that as_library_error() combined with a library's
 

@@ -4,44 +4,41 @@ In a multiplexed session the answer is a promise, and its hook is called when it
 returns is then of no account, so the answer that the caller holds becomes the healed one; and a redirect takes a bound
 token no further, because nobody can be asked for the proof of the next hop.
 
-Invariant: no policy in here; what is done for a ``Session`` is done in ``_requests_flows.py``, for requests too.
+Invariant: no policy in here; what is done for a ``Session`` is done in ``_clients/requests_flows.py``, for requests too.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from datetime import timedelta
-from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 import niquests  # pyright: ignore[reportMissingImports]  # never beside urllib3, so not where this is checked
 from niquests.packages import urllib3  # pyright: ignore[reportMissingImports]  # the same
 
+from ._clients.auth_object import AuthObject
+from ._clients.limits import DRAIN_TIMEOUT, MAX_ANSWER, MAX_DRAINED
 from ._clients.requests_flows import (
-    MOST_DRAINED,
-    MOST_READ,
     Flows,
     Library,
     attach,
     fields_of,
     give_to_hop,
-    headers_of,
-    is_ours,
-    judged,
+    judge,
+    keeps_own,
     next_hop,
     prepare,
     without_ours,
 )
 from ._core.service_app import ServiceApp
-from ._core.tokens import Token, not_picklable
-from .effects import Attempt, Discard, Peek, Request, Response, SendFailed
-from .runtimes import Asyncio, AsyncSender, Done, aadvance, arun
+from ._core.tokens import Token
+from .effects import Flow, Request, Response, SendFailed
+from .runtimes import Asyncio, AsyncSender, adrive, arun
 
 __all__ = ["AsyncOktaAuth", "OktaAuth"]
-
-LONGEST_DRAIN = 1.0  # seconds for a rejected answer, on an event loop
 
 NOW = {"multiplexed": False}
 
@@ -63,14 +60,16 @@ class OktaAuth(Flows[niquests.PreparedRequest, niquests.Response, niquests.Sessi
         kept: niquests.PreparedRequest = _kept_from_hops(super().__call__(request))
         return kept
 
-    def _answered(self, response: niquests.Response, position: int | None = None, **settings: Any) -> niquests.Response:
+    def handle_response(
+        self, response: niquests.Response, position: int | None = None, **settings: Any
+    ) -> niquests.Response:
         _came_back(response.request)
-        answered = super()._answered(response, position, **{**settings, **NOW})
+        answered = super().handle_response(response, position, **{**settings, **NOW})
         given: niquests.Response = _given(response, answered, settings)
         return given
 
 
-class AsyncOktaAuth:
+class AsyncOktaAuth(AuthObject):
     """The same for an ``AsyncSession``; ``session`` is one too, and ``send`` awaitable."""
 
     _library = OktaAuth._library
@@ -80,61 +79,45 @@ class AsyncOktaAuth:
     ) -> None:
         self.app = app
         self._session = session
-        self._runtime = Asyncio(send or self._send, self._library.error_map)
-        app.revoke_through(arun=partial(arun, runtime=self._runtime))
+        self._sender = send
+        app.revoke_through(run_async=self._run)
+
+    def _runtime(self) -> Asyncio:
+        return Asyncio(self._sender or self._send, self._library.error_map)
+
+    async def _run(self, flow: Flow[None]) -> None:
+        await arun(flow, self._runtime())
 
     async def atoken(self) -> Token:
         """A usable token, for what is not a call of this client."""
-        return await arun(self.app.obtain(), self._runtime)
+        return await arun(self.app.obtain(), self._runtime())
 
     async def aheaders(self, method: str, url: str) -> dict[str, str]:
         """The headers for one call that this client does not make; with DPoP, for one attempt at it."""
-        return await arun(self.app.headers(method, url), self._runtime)
+        return await arun(self.app.headers(method, url), self._runtime())
 
     async def __call__(self, request: niquests.PreparedRequest) -> niquests.PreparedRequest:
-        if not is_ours(self.app, request):
+        """Called by the session with each request that it is about to send."""
+        if keeps_own(self.app, request):
             return request
         method, url = request.method or "", request.url or ""
-        ready = self.app.ready(method, url)
-        if ready is None:
-            flow = self.app.authorize(method, url, replayable=False)
-            step = await aadvance(flow, self._runtime)
-            flow.close()  # niquests sends the request itself; the answer is judged from its hook
-            if isinstance(step, Attempt) and step.token is not None:
-                attach(request, step.headers, self._answered)
-        else:
-            attach(request, headers_of(ready), self._answered)
+        credentials = self.app.ready(method, url) or await arun(self.app.attach(method, url), self._runtime())
+        if credentials is not None:
+            attach(request, credentials.headers, self.handle_response)
         kept: niquests.PreparedRequest = _kept_from_hops(request)
         return kept
 
-    async def _answered(
+    async def handle_response(
         self, response: niquests.AsyncResponse, position: int | None = None, **settings: Any
     ) -> niquests.AsyncResponse:
-        """The response hook: sees each answer, each 3xx among them before it is followed."""
-        request: Any = response.request
-        answered: Any = response
-        _came_back(request)
-        flow = judged(self.app, self._library, response, position)
+        """The response hook: called by the session with each answer, also with a 3xx before it is followed."""
+        _came_back(response.request)
+        flow = judge(self.app, self._library, response, position)
         if flow is None:
             return response
-        try:
-            step = await aadvance(flow, self._runtime)
-            while not isinstance(step, Done):
-                answer: object = None
-                match step:
-                    case Attempt(headers):
-                        prepare(request, headers, position)
-                        began = time.perf_counter()
-                        answered = await answered.connection.send(request, **{**settings, **NOW})
-                        answered.elapsed = timedelta(seconds=time.perf_counter() - began)
-                        answer = self._library.seen(answered)
-                    case Peek(limit):
-                        answer = await _peek(self._library, answered, limit)
-                    case Discard():
-                        await _discard(self._library, answered)
-                step = await aadvance(flow, self._runtime, answer)
-        finally:
-            flow.close()
+        call = _AsyncCall(self._library, response, position, {**settings, **NOW})
+        await adrive(flow, self._runtime(), call)
+        answered = call.response
         hop = next_hop(self.app, self._library, answered)
         if hop is not None:
             give_to_hop(answered.request, await self.aheaders(*hop))
@@ -147,7 +130,7 @@ class AsyncOktaAuth:
                 asyncio.timeout(timeout),
                 niquests.AsyncSession()
                 if self._session is None
-                else nullcontext(self._library.lent(self._session)) as session,
+                else nullcontext(self._library.copied_session(self._session)) as session,
             ):
                 # Prepared by hand: the session's own auth, headers, parameters and cookies are not for Okta.
                 prepared = niquests.Request(
@@ -159,18 +142,15 @@ class AsyncOktaAuth:
                     body = bytearray()
                     async for chunk in await response.iter_content(8192):
                         body += chunk
-                        if len(body) > MOST_READ:
+                        if len(body) > MAX_ANSWER:
                             raise SendFailed("the answer was too long")
                 finally:
                     await response.close()
                 return Response(response.status_code or 0, fields_of(response), bytes(body))
         except TimeoutError as error:
-            raise SendFailed("time-out") from error
+            raise SendFailed("timeout") from error
         except (niquests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise SendFailed(f"{type(error).__name__}: {error}") from error
-
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        not_picklable("AsyncOktaAuth", "Set session.auth anew in the other process.")
 
 
 def _kept_from_hops(request: Any) -> Any:
@@ -215,35 +195,52 @@ def _given(response: Any, answered: Any, settings: dict[str, Any]) -> Any:
     return response
 
 
-async def _peek(library: Library, response: Any, limit: int) -> bytes:
-    if response._content is not False:  # kept, by another hook or an adapter that made it by hand
-        return (await response.content or b"")[:limit]
-    if response.raw is None or response._content_consumed:
-        return b""
-    raw, head = response.raw, b""
-    read = raw.read
-    with suppress(*library.broken):
-        while len(head) < limit and (chunk := await read(limit - len(head), decode_content=True)):
-            head += chunk
+class _AsyncCall:
+    """A call that was answered: it is sent again from the response hook."""
 
-    async def whole(amt: int | None = None, **_options: Any) -> bytes:
-        """Gives out again what was read, before the rest; decoded, whoever reads it: it was begun in that way."""
-        nonlocal head
-        if amt is None or not head:
-            given, head = head, b""
-            return given + bytes(await read(amt, decode_content=True))
-        given = head if amt < 0 else head[:amt]
-        head = head[len(given) :]
-        return given
+    def __init__(self, library: Library, response: Any, position: int | None, settings: dict[str, Any]) -> None:
+        self.response = response
+        self._library = library
+        self._request = response.request
+        self._position = position
+        self._settings = settings
 
-    raw.read = whole
-    return head
+    async def attempt(self, headers: Mapping[str, str]) -> Response:
+        prepare(self._request, headers, self._position)
+        began = time.perf_counter()
+        self.response = await self.response.connection.send(self._request, **self._settings)
+        self.response.elapsed = timedelta(seconds=time.perf_counter() - began)
+        return self._library.seen(self.response)
 
+    async def peek(self, limit: int) -> bytes:
+        response = self.response
+        if response._content is not False:  # kept, by another hook or an adapter that made it by hand
+            return (await response.content or b"")[:limit]
+        if response.raw is None or response._content_consumed:
+            return b""
+        raw, head = response.raw, b""
+        read = raw.read
+        with suppress(*self._library.broken):
+            while len(head) < limit and (chunk := await read(limit - len(head), decode_content=True)):
+                head += chunk
 
-async def _discard(library: Library, response: Any) -> None:
-    left = MOST_DRAINED
-    with suppress(*library.broken, TimeoutError, AttributeError):
-        async with asyncio.timeout(LONGEST_DRAIN):
-            while left > 0 and (chunk := await response.raw.read(left, decode_content=False)):
-                left -= len(chunk)
-    await response.close()
+        async def whole(amt: int | None = None, **_options: Any) -> bytes:
+            """Returns again what was read, before the rest; decoded, whoever reads it: it was begun in that way."""
+            nonlocal head
+            if amt is None or not head:
+                given, head = head, b""
+                return given + bytes(await read(amt, decode_content=True))
+            given = head if amt < 0 else head[:amt]
+            head = head[len(given) :]
+            return given
+
+        raw.read = whole
+        return head
+
+    async def discard(self) -> None:
+        left = MAX_DRAINED
+        with suppress(*self._library.broken, TimeoutError, AttributeError):
+            async with asyncio.timeout(DRAIN_TIMEOUT):
+                while left > 0 and (chunk := await self.response.raw.read(left, decode_content=False)):
+                    left -= len(chunk)
+        await self.response.close()

@@ -5,7 +5,7 @@ Invariant: no policy in here, and little but the library's names: what is done i
 
 from __future__ import annotations
 
-from typing import Any, overload
+from typing import Any, cast
 
 import requests
 import urllib3
@@ -31,39 +31,23 @@ class OktaAuth(Flows[requests.PreparedRequest, requests.Response, requests.Sessi
 
     _library = Library(requests, urllib3, requests.sessions.SessionRedirectMixin())
 
-    def __init_subclass__(cls, **settings: Any) -> None:
-        super().__init_subclass__(**settings)
-        own: Any = cls.__call__
-        if own is not OktaAuth.__call__:  # a user's, which as any auth class's expects a request and nothing else
-
-            def called(self: OktaAuth, r: Any, **settings: Any) -> Any:
-                return self._answered(r, **settings) if hasattr(r, "status_code") else own(self, r)
-
-            cls.__call__ = called  # type: ignore[method-assign]  # calls the one that it takes the place of
-
-    # The object is its own response hook. A bound method would be one more object for a hit to read, where there are very
-    # many apps; and one that is bound on each call is a sixth of what a hit costs.
-    @overload
-    def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest: ...
-    @overload
-    def __call__(self, r: requests.Response, **settings: Any) -> requests.Response: ...
-    def __call__(self, r: Any, **settings: Any) -> Any:
-        # What app.ready() does for a Bearer token, without its frame, and past CaseInsensitiveDict's methods: a header
-        # that is not there is found out by an exception, which alone costs more than all of this. Whatever is not as
-        # requests makes a request (headers of another type, no URL; or an answer, which has no body) goes on below.
-        app = self.app
+    def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
+        # What app.ready() does for a Bearer token, without its frame and without CaseInsensitiveDict's methods, which find
+        # out by an exception that a header is missing: together twice what a hit costs (benchmarks/hit_requests.py).
+        # Whatever is not as requests makes a request (headers of another type, no URL) goes the long way.
+        hit, headers, url = self.app.token_state, cast(Any, r.headers), cast(str, r.url)
         try:
-            fields, now, body = r.headers._store, app._now, r.body
+            fields, body = headers._store, r.body
             if (
-                app._look_at > now()
-                and (authorization := app._authorization)
-                and r.url.startswith(app._prefixes)
+                hit.fresh_until > hit.now()
+                and (authorization := hit.authorization)
+                and url.startswith(hit.prefixes)
                 and "authorization" not in fields
                 and (body is None or isinstance(body, (bytes, str)))  # a tuple: a union is built on each call
             ):
-                r.hooks["response"].append(self)
+                r.hooks["response"].append(self.handle_response)
                 fields["authorization"] = ("Authorization", authorization)
                 return r
         except AttributeError:
             pass
-        return self._answered(r, **settings) if hasattr(r, "status_code") else super().__call__(r)
+        return super().__call__(r)

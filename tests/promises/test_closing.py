@@ -40,7 +40,7 @@ def test_the_token_is_revoked_through_the_client_that_the_app_was_given_to(
     client = connect(app)
     assert client.get(f"{okta.url}/api/v1/users").status == 200
     (token,) = okta.tokens()
-    on_a_loop = app._arun is not None  # where its adapter works on one
+    on_a_loop = app._run_async is not None  # where its adapter works on one
     asyncio.run(closed(app, on_a_loop))
     asyncio.run(closed(app, on_a_loop))
     assert (token.revoked, revocations(okta)) == (True, 1)
@@ -107,7 +107,8 @@ def test_whatever_a_send_of_the_callers_own_raises_the_end_is_no_error(
             raise error
 
         OktaAuth(app, send=send)
-    assert f"was not revoked: {type(error).__name__}" in caplog.text
+    assert "was not revoked: No answer from" in caplog.text
+    assert type(error).__name__ in caplog.text
 
 
 def test_an_app_that_only_threads_use_says_how_it_is_closed(

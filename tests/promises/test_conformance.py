@@ -1268,9 +1268,34 @@ def test_nothing_that_holds_a_secret_can_be_pickled(okta: FakeOkta, service: Ser
     client = connect(service())
     assert client.get(okta.url + USERS).status == 200
     for secret in (client.auth, client.app, client.token()):
-        for way in (pickle.dumps, copy.deepcopy):
-            with pytest.raises(TypeError, match=r"cannot be pickled .* secrets\. .+\.$"):
-                way(secret)
+        with pytest.raises(TypeError, match=r"cannot be pickled.* secrets\. .+\.$"):
+            pickle.dumps(secret)
+    for secret in (client.app, client.token()):
+        with pytest.raises(TypeError, match=r"cannot be pickled or deep-copied, .* secrets\. .+\.$"):
+            copy.deepcopy(secret)
+
+
+def test_an_auth_object_is_an_ordinary_object(okta: FakeOkta, service: Service, connect: Connect) -> None:
+    """It can be recognised, copied and inherited from, and says which app it serves."""
+    client = connect(service())
+    if client.name == "docs-urllib3":
+        pytest.skip("the page's adapter is the reader's own class")
+    auth = client.auth
+    assert copy.deepcopy({"auth": auth})["auth"] is auth
+    copied = copy.copy(auth)
+    assert copied is not auth
+    assert (type(copied), copied.app) == (type(auth), auth.app)
+    assert isinstance(auth, type(auth))
+    assert repr(auth) == f"{type(auth).__name__}({client.app!r})"
+
+    class Inherited(type(auth)):  # type: ignore[misc]  # whichever client's it is
+        pass
+
+    inherited = Inherited(client.app)
+    assert isinstance(inherited, type(auth))
+    for used in (copied, inherited):
+        client.use(used)
+        assert client.get(okta.url + USERS).status == 200
 
 
 @pytest.fixture(scope="session")

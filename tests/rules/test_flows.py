@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from base64 import urlsafe_b64decode
 from email.utils import formatdate
 from typing import Any
@@ -33,7 +34,7 @@ from okta_m2m import (
     UnexpectedAnswer,
 )
 from okta_m2m._core.clocks import Clock
-from okta_m2m._core.service_app import OVERDUE
+from okta_m2m._core.token_state import LANDING_GRACE, OVERDUE
 from okta_m2m.effects import (
     Attempt,
     Discard,
@@ -148,8 +149,12 @@ INVALID_CLIENT = (401, "invalid_client", "The client_assertion JWT kid is invali
 
 
 def names(replayed: Replayed[Any]) -> list[str]:
-    """What it asked for, signatures aside."""
-    return [type(effect).__name__ for effect in replayed.effects if not isinstance(effect, Sign)]
+    """What it asked for, without signatures, and without the start of a fetch that is replayed with it."""
+    return [
+        type(effect).__name__
+        for effect in replayed.effects
+        if not isinstance(effect, Sign) and not (isinstance(effect, Spawn) and effect.awaited)
+    ]
 
 
 def form(effect: Send) -> dict[str, str]:
@@ -791,95 +796,152 @@ def test_a_token_is_not_sent_in_its_last_seconds() -> None:
     assert names(bench.obtain(bench.token())) == ["Send"]
 
 
-# ── followers ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── a fetch belongs to nobody ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def leading(bench: Bench) -> Flow[Token]:
-    """A leader whose request is on its way."""
+class Waiting:
+    """A caller, and what it waits for."""
+
+    def __init__(self, bench: Bench, rejected: Token | None = None) -> None:
+        self.flow = bench.app.obtain(rejected)
+        effect = next(self.flow)
+        self.spawn: Spawn | None = None
+        if isinstance(effect, Spawn):
+            self.spawn = effect
+            effect = self.flow.send(True)
+        assert isinstance(effect, Wait)
+        self.wait = effect
+
+    def fetch(self) -> Flow[None]:
+        """The fetch that this caller began, up to where its request is on its way."""
+        assert self.spawn is not None, "it began no fetch"
+        flow = self.spawn.flow
+        effect = next(flow)
+        while not isinstance(effect, Send):
+            assert isinstance(effect, Sign)
+            effect = flow.send(effect.signer.sign(effect.message))
+        return flow
+
+    def token(self) -> Token:
+        """What it has when the fetch has landed."""
+        assert self.wait.landing.done()
+        with pytest.raises(StopIteration) as stop:
+            self.flow.send(True)
+        token: Token = stop.value.value
+        return token
+
+
+def end(fetch: Flow[None], answer: Any) -> None:
+    with pytest.raises(StopIteration):
+        fetch.send(answer)
+
+
+def test_everybody_who_waits_has_the_token_of_the_one_fetch() -> None:
+    bench = Bench()
+    first, second = Waiting(bench), Waiting(bench)
+    assert second.spawn is None
+    end(first.fetch(), bench.token())
+    assert first.token() is second.token()
+
+
+def test_everybody_who_waits_raises_a_failure_of_their_own() -> None:
+    bench = Bench()
+    first, second = Waiting(bench), Waiting(bench)
+    end(first.fetch(), bench.error(400, "invalid_scope"))
+    with pytest.raises(InvalidScope) as one:
+        first.flow.send(True)
+    with pytest.raises(InvalidScope) as other:
+        second.flow.send(True)
+    assert one.value is not other.value
+    assert str(one.value) == str(other.value)
+
+
+def test_a_caller_that_ends_ends_only_itself() -> None:
+    bench = Bench()
+    first, second = Waiting(bench), Waiting(bench)
+    fetch = first.fetch()
+    first.flow.close()
+    end(fetch, bench.token())
+    assert second.token().value == "token-1"
+
+
+def test_whoever_waits_for_a_fetch_that_was_abandoned_begins_another() -> None:
+    bench = Bench()
+    first, second = Waiting(bench), Waiting(bench)
+    fetch = first.fetch()
+    assert first.spawn is not None
+    fetch.close()
+    first.spawn.ended()
+    assert second.wait.landing.done()
+    assert isinstance(second.flow.send(True), Spawn)
+    assert isinstance(first.flow.send(True), Wait)
+
+
+def test_a_caller_that_comes_late_waits_for_a_fetch_no_longer_than_until_that_is_given_up() -> None:
+    bench = Bench(max_wait=10)
+    first = Waiting(bench)
+    bench.time += 9.0
+    late = Waiting(bench)
+    assert late.wait.timeout == pytest.approx(1.0 + OVERDUE)
+    bench.time += 1.0 + OVERDUE
+    another = late.flow.send(False)
+    assert isinstance(another, Spawn), "its event loop is gone, so a fetch is begun in its place"
+    assert first.wait.landing.done(), "whoever waits for the one given up is notified at once"
+
+
+def test_a_caller_whose_time_is_over_says_so() -> None:
+    bench = Bench(max_wait=10)
+    first = Waiting(bench)
+    bench.time += 6.0
+    second = Waiting(bench)
+    assert second.wait.timeout == pytest.approx(4.0 + OVERDUE)
+    assert first.wait.timeout == pytest.approx(10.0 + LANDING_GRACE)
+    bench.time += 4.0 + LANDING_GRACE
+    with pytest.raises(TokenUnreachable, match="within 10 seconds"):
+        first.flow.send(False)
+
+
+def test_nothing_is_left_in_the_air_by_a_caller_that_ends_as_it_begins_a_fetch() -> None:
+    bench = Bench()
     flow = bench.app.obtain()
-    effect = next(flow)
-    while not isinstance(effect, Send):
-        assert isinstance(effect, Sign)
-        effect = flow.send(effect.signer.sign(effect.message))
-    return flow
+    assert isinstance(next(flow), Spawn)
+    flow.close()
+    assert Waiting(bench).spawn is not None
 
 
-def finish(flow: Flow[Token], answer: Any) -> Token:
+def test_where_nothing_can_be_started_a_fetch_is_done_by_whoever_needs_it_and_a_renewal_by_nobody() -> None:
+    bench = Bench()
+    token = bench.obtain(bench.token()).result()
+    bench.time += 0.9 * token.expires_in
+    flow = bench.app.obtain()
+    spawn = next(flow)
+    assert isinstance(spawn, Spawn)
+    assert not spawn.awaited
     with pytest.raises(StopIteration) as stop:
-        flow.send(answer)
-    token: Token = stop.value.value
-    return token
+        flow.send(False)
+    assert stop.value.value is token
+    assert names(bench.obtain()) == [], "it is not tried again at once"
+    bench.time += 1.0
+    assert names(bench.obtain()) == ["Spawn"]
 
 
-def test_a_follower_takes_the_leaders_token() -> None:
+def test_an_exception_of_a_senders_own_reaches_everybody_who_waits_without_our_frames() -> None:
+    def broken_send() -> None:
+        secret = "what this package's frames hold"  # noqa: F841 (a local of the sender's own)
+        raise LookupError("no such proxy")
+
     bench = Bench()
-    leader = leading(bench)
-    follower = bench.app.obtain()
-    assert isinstance(next(follower), Wait)
-    token = finish(leader, bench.token())
-    assert finish(follower, True) is token
-
-
-def test_a_follower_raises_the_leaders_failure_as_its_own() -> None:
-    bench = Bench()
-    leader = leading(bench)
-    follower = bench.app.obtain()
-    next(follower)
-    with pytest.raises(InvalidScope) as leaders:
-        leader.send(bench.error(400, "invalid_scope"))
-    with pytest.raises(InvalidScope) as followers:
-        follower.send(True)
-    assert leaders.value is not followers.value
-    assert str(leaders.value) == str(followers.value)
-
-
-def test_a_follower_takes_over_from_a_leader_that_was_abandoned() -> None:
-    bench = Bench()
-    leader = leading(bench)
-    follower = bench.app.obtain()
-    next(follower)
-    leader.close()
-    assert isinstance(follower.send(True), Sign)
-    follower.close()
-
-
-def test_a_follower_waits_no_longer_than_it_may() -> None:
-    bench = Bench(max_wait=10)
-    leader = leading(bench)
-    bench.time += 9.0
-    follower = bench.app.obtain()
-    wait = next(follower)
-    assert isinstance(wait, Wait)
-    assert wait.timeout <= 3.0 + 1e-6  # until the leader is overdue, two seconds after its deadline
-    bench.time += 3.1
-    assert isinstance(follower.send(False), Sign)
-    follower.close()
-    leader.close()
-
-
-def test_those_who_wait_for_a_leader_that_is_given_up_are_told_at_once() -> None:
-    bench = Bench(max_wait=10)
-    leader = leading(bench)
-    bench.time += 9.0
-    wait = next(follower := bench.app.obtain())
-    assert isinstance(wait, Wait)
-    bench.time += 3.1
-    another = bench.app.obtain()
-    assert isinstance(next(another), Sign)
-    assert wait.landing.done()
-    for flow in (follower, another, leader):
-        flow.close()
-
-
-def test_a_follower_whose_time_is_over_says_so() -> None:
-    bench = Bench(max_wait=10)
-    leader = leading(bench)
-    follower = bench.app.obtain()
-    next(follower)
-    bench.time += 10.0
-    with pytest.raises(TokenUnreachable):
-        follower.send(False)
-    leader.close()
+    first, second = Waiting(bench), Waiting(bench)
+    try:
+        broken_send()
+    except LookupError as error:
+        with pytest.raises(StopIteration):
+            first.fetch().throw(error)
+    for waiting in (first, second):
+        with pytest.raises(LookupError, match="no such proxy") as raised:
+            waiting.flow.send(True)
+        files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(raised.value.__traceback__)]
+        assert not [file for file in files if file.endswith(("token_endpoint.py", "fetching.py", "proofs.py"))]
 
 
 # ── a 401 from a resource server ─────────────────────────────────────────────────────────────────────────────────────
@@ -1005,35 +1067,34 @@ def test_a_late_rejection_of_an_old_token_costs_no_renewal() -> None:
     bench = Bench()
     old = bench.obtain(bench.token()).result()
     bench.authorize(INVALID_TOKEN, bench.token(), Response(200)).result()
-    answered = bench.app.authorize("GET", API, replayable=True, answered=(old, INVALID_TOKEN))
-    replayed = bench.replay(answered, Response(200))
+    judging = bench.app.judge(old, INVALID_TOKEN, method="GET", url=API, replayable=True)
+    replayed = bench.replay(judging, Response(200))
     assert names(replayed) == ["Discard", "Attempt"]
     assert replayed.of(Attempt)[0].headers["Authorization"] == "Bearer token-2"
 
 
-def test_a_token_that_came_too_late_to_be_used_by_all_is_replaced_for_whoever_fetched_it() -> None:
+def test_a_token_that_came_too_late_takes_no_later_ones_place() -> None:
     bench = Bench(max_wait=10)
-    late = bench.app.authorize("GET", API, replayable=False)
-    assert isinstance(next(late), Sign)
-    assert isinstance(late.send(b"signature"), Send)
-    answer = bench.token()
+    first = Waiting(bench)
+    late, answer = first.fetch(), bench.token()
     bench.time += 10 + OVERDUE + 1  # given up by the others
     assert bench.obtain(bench.token()).result().value == "token-2"
-    attempt = late.send(answer)
-    assert isinstance(attempt, Attempt)
-    assert attempt.token is not None
-    assert attempt.token.value == "token-1"
-    late.close()
-    answered = bench.app.authorize("GET", API, replayable=True, answered=(attempt.token, INVALID_TOKEN))
-    replayed = bench.replay(answered, Response(200))
-    assert replayed.of(Attempt)[0].headers["Authorization"] == "Bearer token-2"
+    end(late, answer)
+    assert bench.obtain().result().value == "token-2"
 
 
 def test_no_answer_from_elsewhere_has_a_token_of_ours_sent_there() -> None:
     bench = Bench()
     token = bench.obtain(bench.token()).result()
-    answered = bench.app.authorize("GET", "https://evil.example/", replayable=True, answered=(token, INVALID_TOKEN))
-    assert names(bench.replay(answered)) == []
+    judging = bench.app.judge(token, INVALID_TOKEN, method="GET", url="https://evil.example/", replayable=True)
+    assert names(bench.replay(judging)) == []
+
+
+def test_an_answer_to_a_token_of_somebody_elses_is_not_judged() -> None:
+    bench = Bench()
+    bench.obtain(bench.token()).result()
+    judging = bench.app.judge(Token("theirs"), INVALID_TOKEN, method="GET", url=API, replayable=True)
+    assert names(bench.replay(judging)) == []
 
 
 def test_an_api_of_ones_own_whose_clock_is_wrong_tells_the_time_for_its_own_proof_only() -> None:
@@ -1099,16 +1160,14 @@ def test_after_a_quiet_time_the_spacing_begins_anew() -> None:
 def test_a_rejected_token_is_revoked_at_the_end_also_while_another_is_fetched() -> None:
     bench = Bench(revoke_on_close=True)
     token = bench.obtain(bench.token()).result()
-    leader = bench.app.obtain(rejected=token)
-    assert isinstance(next(leader), Sign)
-    assert isinstance(leader.send(b"signature"), Send)  # which is never answered
+    fetch = Waiting(bench, rejected=token).fetch()  # which is never answered
     ends: list[Replayed[None]] = []
     bench.app.revoke_through(run=lambda flow: ends.append(bench.replay(flow, False, Response(200))))
     bench.app.close()
-    leader.close()
-    (end,) = ends
-    assert names(end) == ["Wait", "Send"]
-    assert f"token={token.value}&".encode() in end.of(Send)[0].request.body
+    fetch.close()
+    (replayed,) = ends
+    assert names(replayed) == ["Wait", "Send"]
+    assert f"token={token.value}&".encode() in replayed.of(Send)[0].request.body
 
 
 def test_a_rejected_token_serves_on_if_no_other_can_be_had() -> None:

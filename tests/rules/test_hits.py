@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,7 +25,9 @@ import okta_m2m.httpx
 import okta_m2m.requests
 from okta_m2m import ConfigurationError, PrivateKey, ServiceApp, Token
 from okta_m2m._clients.requests_flows import Flows
+from okta_m2m._core import service_app
 from okta_m2m._core.clocks import Clock
+from okta_m2m._core.token_state import TokenState
 from okta_m2m.effects import Flow, Request, Response
 from okta_m2m.runtimes import Threads, run
 
@@ -34,8 +35,8 @@ ORG = "https://acme.okta.com"
 API = f"{ORG}/api/v1/users"
 
 
-class Watched(ServiceApp):
-    """An app of which each single change can be looked at, and each single reading waited for."""
+class Watched(TokenState):
+    """A state of which each single change can be looked at, and each single reading waited for."""
 
     __slots__ = ("looked", "read")
     looked: Callable[[], None] | None
@@ -50,7 +51,7 @@ class Watched(ServiceApp):
             self.looked = looked
 
     def __getattribute__(self, name: str) -> Any:
-        if name in ("_authorization", "_bound", "_look_at", "_token") and getattr(self, "read", None) is not None:
+        if name in ("authorization", "fresh_until", "token") and getattr(self, "read", None) is not None:
             read, self.read = self.read, None
             read()
             self.read = read
@@ -70,7 +71,7 @@ class World(Threads):
         self.minted: list[str] = []
         self.renewals: list[tuple[Flow[Any], Callable[[], None]]] = []
         self.on_reading: Callable[[], object] | None = None
-        self.app = Watched(
+        self.app = ServiceApp(
             ORG, client_id="0oa1", key=key, scopes=["okta.users.read"], clock=Clock(self.now, lambda: 1_750_000_000.0)
         )
 
@@ -88,8 +89,15 @@ class World(Threads):
         answer = {"access_token": self.minted[-1], "token_type": self.token_type, "expires_in": self.life}
         return Response(200, [], json.dumps(answer).encode())
 
-    def _spawn(self, flow: Flow[Any], ended: Callable[[], None]) -> None:
-        self.renewals.append((flow, ended))
+    @property
+    def state(self) -> Watched:
+        assert isinstance(self.app.token_state, Watched)
+        return self.app.token_state
+
+    def _spawn(self, flow: Flow[Any], ended: Callable[[], None], awaited: bool) -> bool:
+        if not awaited:
+            self.renewals.append((flow, ended))
+        return not awaited
 
     def renew(self) -> None:
         """Runs the renewal that was begun last."""
@@ -99,7 +107,8 @@ class World(Threads):
 
 
 @pytest.fixture
-def world(ec_key: PrivateKey) -> World:
+def world(ec_key: PrivateKey, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setattr(service_app, "TokenState", Watched)
     return World(ec_key)
 
 
@@ -117,7 +126,7 @@ def with_requests(app: ServiceApp) -> str | None:
 
 def with_httpx(app: ServiceApp) -> str | None:
     request = httpx.Request("GET", API)
-    okta_m2m.httpx.OktaAuth(app)._hit(request)
+    okta_m2m.httpx.OktaAuth(app)._attach_fresh(request)
     return request.headers.get("Authorization")
 
 
@@ -138,11 +147,11 @@ def with_aiohttp(app: ServiceApp) -> str | None:
 def hit(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[ServiceApp], str | None]:
     """What a call would send at once; ``None`` where it would take the long way, which is not gone here."""
 
-    async def considered(_: object, request: object, handler: aiohttp.ClientHandlerType) -> None:
+    async def slow_path(_: object, request: object, handler: aiohttp.ClientHandlerType) -> None:
         pass
 
     monkeypatch.setattr(Flows, "__call__", lambda _, request: request)
-    monkeypatch.setattr(okta_m2m.aiohttp.OktaAuth, "__call__", considered)
+    monkeypatch.setattr(okta_m2m.aiohttp.OktaAuth, "_call", slow_path)
     asked: Callable[[ServiceApp], str | None] = request.param
     return asked
 
@@ -153,11 +162,11 @@ Hit = Callable[[ServiceApp], str | None]
 def watched(world: World, hit: Hit, change: Callable[[], object]) -> list[str | None]:
     """What was sent after each assignment of the change."""
     sent: list[str | None] = []
-    world.app.looked = lambda: sent.append(hit(world.app))
+    world.state.looked = lambda: sent.append(hit(world.app))
     try:
         change()
     finally:
-        world.app.looked = None
+        world.state.looked = None
     assert sent
     return sent
 
@@ -194,9 +203,9 @@ def test_a_call_that_began_with_an_expired_token_does_not_send_it_if_another_is_
         if not left:
             world.obtain()
 
-    world.app.read = obtained
+    world.state.read = obtained
     sent = hit(world.app)
-    world.app.read = None
+    world.state.read = None
     assert sent in (None, "Bearer token-1")
 
 
@@ -269,10 +278,10 @@ def test_what_is_closed_by_a_signal_while_a_token_is_put_into_use_sends_nothing(
         if not left:
             world.app.close()
 
-    world.app.looked = closed
+    world.state.looked = closed
     with suppress(ConfigurationError):
         world.obtain()
-    world.app.looked = None
+    world.state.looked = None
     assert left <= 0, "there are as many assignments"
     assert hit(world.app) is None
     with pytest.raises(ConfigurationError, match="is closed"):
@@ -280,10 +289,7 @@ def test_what_is_closed_by_a_signal_while_a_token_is_put_into_use_sends_nothing(
 
 
 def test_what_is_closed_before_it_takes_the_mutex_fetches_nothing(world: World) -> None:
-    def at_the_second_reading() -> None:
-        world.on_reading = world.app.close
-
-    world.on_reading = at_the_second_reading
+    world.on_reading = world.app.close
     with pytest.raises(ConfigurationError, match="is closed"):
         world.obtain()
     assert world.minted == []
@@ -297,17 +303,7 @@ def test_a_renewal_that_lands_after_the_end_puts_nothing_into_use(world: World, 
     world.renew()
     assert world.minted == ["token-0", "token-1"]
     assert hit(world.app) is None
-    assert world.app._token is None, "it keeps no secret that nobody uses"
-
-
-def test_a_clock_may_be_any_partial(ec_key: PrivateKey) -> None:
-    def read(offset: float, *, drift: float = 0.0) -> float:
-        return offset + drift
-
-    for now in (partial(read, 1000.0), partial(read, 1000.0, drift=5000.0), partial(read, offset=1000.0)):
-        app = ServiceApp(ORG, client_id="0oa1", key=ec_key, scopes=["okta.users.read"], clock=Clock(now))
-        app._take(Token("token-0", "Bearer", ("okta.users.read",), 3600.0, now()))
-        assert with_aiohttp(app) == "Bearer token-0"
+    assert world.app.token_state.token is None, "it keeps no secret that nobody uses"
 
 
 @pytest.mark.parametrize(
@@ -326,10 +322,10 @@ def test_a_url_that_is_not_plainly_of_the_apps_origins_takes_aiohttps_long_way(
     world.obtain()
     asked: list[Any] = []
 
-    async def considered(_: object, request: Any, handler: aiohttp.ClientHandlerType) -> None:
+    async def slow_path(_: object, request: Any, handler: aiohttp.ClientHandlerType) -> None:
         asked.append((request.url, dict(request.headers)))
 
-    monkeypatch.setattr(okta_m2m.aiohttp.OktaAuth, "__call__", considered)
+    monkeypatch.setattr(okta_m2m.aiohttp.OktaAuth, "_call", slow_path)
     request: Any = SimpleNamespace(url=url, method="GET", headers=CIMultiDict())
     call: Any = okta_m2m.aiohttp.OktaAuth(world.app)(request, None)
     with pytest.raises(StopIteration):

@@ -21,7 +21,7 @@ import pytest
 
 from okta_m2m import OktaM2MError, ServiceApp, Token, TokenObtained, TokenUnreachable
 from okta_m2m._core.clocks import Clock
-from okta_m2m._core.service_app import OVERDUE
+from okta_m2m._core.token_state import LANDING_GRACE, OVERDUE
 from okta_m2m.effects import (
     Attempt,
     Discard,
@@ -39,7 +39,7 @@ from okta_m2m.effects import (
 )
 
 MAX_WAIT = 30.0
-SLACK = 0.5  # simulated seconds: signing takes a moment, and no deadline is set on it
+SLACK = LANDING_GRACE + 0.1  # simulated seconds: signing takes a moment, and no deadline is set on it
 ORG = "https://acme.okta.com"
 API = f"{ORG}/api/v1/users"
 
@@ -109,6 +109,7 @@ class World:
         self.kill_rate = 0.0
         self.vanish_rate = 0.0
         self.unstarted_rate = 0.0
+        self.refused_rate = 0.0
         self.answer: Callable[[], Response | None] = self.good
         self.lifetime: Callable[[], float] = lambda: 3600.0
         self.delay: Callable[[], float] = lambda: self.random.uniform(0.05, 0.5)
@@ -291,9 +292,8 @@ class World:
 
                 self.wake_later(task, timeout, landing.done)
                 landing.add_done_callback(landed)
-            case Spawn(flow, ended):
-                self.spawn(flow, ended)
-                self.step(task, None)  # at once, as every runtime does
+            case Spawn(flow, ended, awaited):
+                self.step(task, self.spawn(flow, ended, awaited))  # at once, as every runtime does
             case Attempt(headers):
                 response = self.resource(dict(headers))
                 value = headers.get("Authorization", "").partition(" ")[2]
@@ -310,15 +310,19 @@ class World:
             case _:
                 raise AssertionError(f"nobody performs {effect}")
 
-    def spawn(self, flow: Flow[Any], ended: Callable[[], None]) -> None:
+    def spawn(self, flow: Flow[Any], ended: Callable[[], None], awaited: bool) -> bool:
+        if self.random.random() < self.refused_rate:
+            return False
         self.spawned += 1
-        if self.random.random() < self.unstarted_rate:
+        if self.random.random() < self.unstarted_rate:  # cancelled before its first step
             flow.close()
             ended()
-            return
-        task = Task(flow, self.time, f"renewal-{len(self.tasks)}", background=True, ended=ended)
+            return True
+        task = Task(flow, self.time, f"fetch-{len(self.tasks)}", background=True, ended=ended)
         self.tasks.append(task)
-        self.at(self.time + self.random.choice([0.0, 0.0, 0.1, 3.0]), lambda: self.wake(task, None))
+        delay = 0.0 if awaited else self.random.choice([0.0, 0.0, 0.1, 3.0])
+        self.at(self.time + delay, lambda: self.wake(task, None))
+        return True
 
     # ── killing ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -373,8 +377,8 @@ class World:
         assert len({id(error) for error in errors}) == len(errors), "two callers were given one exception object"
 
     def check_rest(self) -> None:
-        """After everything, with all well again, a caller leads or is served at once: no flight was left in the air."""
-        self.kill_rate = self.vanish_rate = self.unstarted_rate = 0.0
+        """After everything, with all well again, a caller begins a fetch or is served at once: none was left in the air."""
+        self.kill_rate = self.vanish_rate = self.unstarted_rate = self.refused_rate = 0.0
         self.audience_is_wrong = False
         self.refused_values.clear()
         self.answer, self.lifetime, self.delay = self.good, lambda: 3600.0, lambda: 0.1
@@ -383,7 +387,7 @@ class World:
         self.run()
         last = next(task for task in reversed(self.tasks) if task.obtaining)
         assert isinstance(last.result, Token), last.error
-        assert "Wait" not in last.effects
+        assert last.effects in ([], ["Spawn"], ["Spawn", "Wait"])
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -402,7 +406,8 @@ def test_whoever_is_killed_and_whatever_is_answered_everybody_else_ends_in_time(
     world = World(seed)
     world.answer = world.moody
     world.kill_rate = world.random.choice([0.0, 0.05, 0.2])
-    world.unstarted_rate = world.random.choice([0.0, 0.3, 1.0])
+    world.unstarted_rate = world.random.choice([0.0, 0.3])
+    world.refused_rate = world.random.choice([0.0, 0.3, 1.0])
     world.lifetime = lambda: world.random.choice([1.0, 10.0, 60.0, 3600.0])
     world.delay = lambda: world.random.choice([0.01, 0.2, 2.0, 40.0])
     for _ in range(world.random.randint(20, 60)):
@@ -416,7 +421,7 @@ def test_whoever_is_killed_and_whatever_is_answered_everybody_else_ends_in_time(
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_a_leader_that_vanished_without_a_trace_strands_nobody(seed: int) -> None:
+def test_a_fetch_that_vanished_without_a_trace_strands_nobody(seed: int) -> None:
     world = World(seed)
     world.vanish_rate = 0.2
     world.answer = lambda: world.good() if world.random.random() < 0.7 else world.unavailable()
@@ -432,22 +437,23 @@ def test_a_leader_that_vanished_without_a_trace_strands_nobody(seed: int) -> Non
         task.flow.close()  # its loop is collected in the end; that disturbs nobody either
     world.call(world.time)
     world.run()
-    assert world.tasks[-1].effects == []
+    assert world.tasks[-1].effects == [], "served at once"
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_vanished_leader_is_given_up_soon_after_its_deadline(seed: int) -> None:
+def test_a_vanished_fetch_is_given_up_soon_after_its_deadline(seed: int) -> None:
     world = World(seed)
     world.delay = lambda: 1.0
     world.call(world.time)
     began = world.time
-    world.at(began + 0.5, lambda: world.kill(world.tasks[0], "vanish"))
+    world.at(began + 0.5, lambda: world.kill(world.tasks[1], "vanish"))
     joined = began + 5.0 + 24.0 * world.random.random()
     for _ in range(20):
         world.call(joined)
     world.run()
     world.check()
-    survivors = world.tasks[1:]
+    first, _, *survivors = (task for task in world.tasks if not task.background or task.vanished)
+    assert isinstance(first.error, TokenUnreachable), "it waited for as long as it may"
     assert all(isinstance(task.result, Token) for task in survivors)
     assert all(task.finished <= began + MAX_WAIT + OVERDUE + 1.0 + SLACK for task in survivors)
     assert len(world.sends) == 2
@@ -461,7 +467,9 @@ def test_a_renewal_makes_nobody_wait_however_it_ends(seed: int) -> None:
     world.run()
     assert len(world.sends) == 1
     world.unstarted_rate = world.random.choice([0.0, 0.5, 1.0])
+    world.refused_rate = world.random.choice([0.0, 0.0, 0.5])
     world.kill_rate = world.random.choice([0.0, 0.1])
+    world.spawned = 0
     outcome = world.random.choice(["good", "moody", "down"])
     world.answer = {"good": world.good, "moody": world.moody, "down": lambda: None}[outcome]
     begin = world.time
@@ -473,7 +481,7 @@ def test_a_renewal_makes_nobody_wait_however_it_ends(seed: int) -> None:
     assert all(isinstance(task.result, Token) for task in callers)
     assert all(set(task.effects[:]) <= {"Spawn"} for task in callers[1:])
     assert world.spawned >= 1
-    if outcome == "good" and world.kill_rate == 0 and world.unstarted_rate == 0:
+    if outcome == "good" and world.kill_rate == world.unstarted_rate == world.refused_rate == 0:
         assert (world.spawned, len(world.sends)) == (1, 2)
         assert [event.background for event in world.events if isinstance(event, TokenObtained)] == [False, True]
 
@@ -486,7 +494,7 @@ def test_a_renewal_that_never_started_is_taken_up_again() -> None:
     world.unstarted_rate = 1.0
     world.call(world.time + 500.0)
     world.run()
-    assert world.tasks[-1].effects == ["Spawn"]
+    assert world.tasks[-1].effects == ["Spawn"], "nobody waited for it"
     world.unstarted_rate = 0.0
     world.call(world.time + 1.0)
     world.run()
@@ -522,9 +530,8 @@ def test_a_renewal_that_cannot_be_spawned_costs_no_caller_its_good_token() -> No
     world.time += 500.0
     flow = world.app.obtain()
     assert isinstance(next(flow), Spawn)
-    # As the generator would have it, a result comes as StopIteration.
     with pytest.raises(StopIteration) as stop:
-        flow.throw(RuntimeError("Nursery is closed to new arrivals"))
+        flow.send(False)
     assert stop.value.value.value == "token-0"
 
 
@@ -539,13 +546,13 @@ def test_a_herd_of_rejections_renews_once(seed: int) -> None:
     world.run()
     world.check()
     assert len(world.minted) == 2
-    callers = world.tasks[1:]
+    callers = [task for task in world.tasks[1:] if not task.background]
     assert all(task.response is not None and task.response.status == 200 for task in callers)
     assert all(task.effects.count("Attempt") <= 2 for task in callers)
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_a_herd_of_rejections_outlives_the_death_of_its_leaders(seed: int) -> None:
+def test_a_herd_of_rejections_outlives_the_death_of_fetches_and_callers(seed: int) -> None:
     world = World(seed)
     world.call(world.time)
     world.run()
@@ -555,7 +562,7 @@ def test_a_herd_of_rejections_outlives_the_death_of_its_leaders(seed: int) -> No
         world.call(world.time + 0.4 * world.random.random(), "authorize")
     world.run()
     world.check()
-    callers = [task for task in world.tasks[1:] if not task.killed]
+    callers = [task for task in world.tasks[1:] if not task.killed and not task.background]
     assert all(task.response is not None and task.response.status == 200 for task in callers)
     assert world.most_leading <= 1
     world.check_rest()
@@ -582,7 +589,11 @@ def test_a_wrong_audience_does_not_hammer_the_token_endpoint(seed: int) -> None:
 def test_a_flow_that_ends_while_its_thread_is_inside_another_does_not_lock_up() -> None:
     """The garbage collector, or a signal handler, may end an abandoned flow at any instruction of another one."""
     world = World(0)
-    abandoned = world.app.obtain()
+    caller = world.app.obtain()
+    spawn = next(caller)
+    assert isinstance(spawn, Spawn)
+    caller.send(True)
+    abandoned = spawn.flow
     assert isinstance(next(abandoned), Sign)
     world.time += MAX_WAIT + OVERDUE + 1.0  # given up by the next one, as if its loop had stopped
     world.call(world.time)
@@ -590,16 +601,17 @@ def test_a_flow_that_ends_while_its_thread_is_inside_another_does_not_lock_up() 
     doomed = [abandoned]
     world.on_reading = lambda: doomed.pop().close() if doomed else None
     # A rejection reads the clock where the state is changed.
-    flow = world.app.obtain(rejected=world.tasks[-1].result)
-    worker = threading.Thread(target=lambda: world.begin(Task(flow, world.time, "last")) or world.run(), daemon=True)
+    flow = world.app.obtain(rejected=world.tasks[0].result)
+    last = Task(flow, world.time, "last")
+    worker = threading.Thread(target=lambda: world.begin(last) or world.run(), daemon=True)
     worker.start()
     worker.join(timeout=20)
     assert not worker.is_alive(), "locked up"
     assert not doomed
-    assert world.tasks[-1].result.value == "token-1"
+    assert last.result.value == "token-1"
 
 
-def test_followers_of_an_endless_leader_are_told_in_time() -> None:
+def test_whoever_waits_for_an_endless_fetch_is_notified_in_time() -> None:
     world = World(0)
     world.answer = lambda: None
     world.call(world.time)
@@ -607,4 +619,4 @@ def test_followers_of_an_endless_leader_are_told_in_time() -> None:
         world.call(world.time + number)
     world.run()
     world.check()
-    assert all(isinstance(task.error, TokenUnreachable) for task in world.tasks)
+    assert all(isinstance(task.error, TokenUnreachable) for task in world.tasks if not task.background)

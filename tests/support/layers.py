@@ -21,10 +21,20 @@ LAYERS = [
     },
     # vocabulary
     {"effects"},
-    # conversations: with the token endpoint, and with a store that is shared
-    {"_core.proofs", "_core.token_endpoint", "_core.fleet", "stores"},
-    # policy
-    {"settings", "_core.service_app"},
+    # what is said: to Okta and to APIs, and in their answers; and what is remembered
+    {
+        "_core.answers",
+        "_core.arguments",
+        "_core.bindings",
+        "_core.proofs",
+        "_core.reports",
+        "_core.token_state",
+        "_core.verdict",
+    },
+    # conversations: with Okta's endpoints, and with a store that processes share
+    {"_core.fleet", "_core.revocation", "_core.token_endpoint", "stores"},
+    # the service app
+    {"settings", "_core.fetching", "_core.service_app"},
     # runtimes
     {"runtimes"},
     # adapters, one HTTP library each, and what they share

@@ -26,7 +26,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from okta_m2m import OktaM2MError, PrivateKey, ServiceApp, events
+from okta_m2m import OktaM2MError, PrivateKey, events
+from okta_m2m._core.reports import Reports
 from okta_m2m.testing import FakeOkta
 
 WINDOW = 16
@@ -148,11 +149,9 @@ def _observe() -> None:
     )
     # The event itself, also where no one listens.
     _after(
-        ServiceApp,
-        "_tell",
-        lambda none, app, event, *facts: watch.show(
-            f"{getattr(events, event)(app.client_id, *facts)!r} {app!r}", event
-        ),
+        Reports,
+        "emit",
+        lambda none, reports, event, *facts: watch.show(f"{getattr(events, event)('0oa1', *facts)!r}", event),
     )
 
 

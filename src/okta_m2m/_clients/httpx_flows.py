@@ -16,17 +16,19 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Set
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Set
 from contextlib import nullcontext, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
 
 from .._core.origins import origin_of
 from .._core.service_app import ServiceApp
-from .._core.tokens import Token, not_picklable
+from .._core.tokens import Token
 from ..effects import Attempt, Discard, Flow, Peek, Request, Response, SendFailed
 from ..errors import ConfigurationError, ErrorMap, OktaM2MError, TokenUnreachable
 from ..runtimes import Asyncio, AsyncSender, Done, Sender, Threads, Trio, aadvance, advance, arun, run, running
+from .auth_object import AuthObject
+from .limits import DRAIN_TIMEOUT, MAX_ANSWER, MAX_DRAINED
 from .private_copy import private_copy
 
 if TYPE_CHECKING:
@@ -38,10 +40,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Flows", "Library"]
 
-MOST_READ = 1 << 20  # bytes of an answer of the token endpoint
-MOST_DRAINED = 1 << 16  # bytes of a rejected answer; beyond that a new connection is cheaper
-LONGEST_DRAIN = 1.0  # seconds, where they can be limited: on an event loop; else it is the caller's own timeout
-
 OURS = frozenset({b"authorization", b"dpop"})
 
 Rewind: TypeAlias = Callable[[], object] | None
@@ -50,7 +48,7 @@ ResponseT = TypeVar("ResponseT", "httpx.Response", "httpx2.Response")
 ClientT = TypeVar("ClientT", "httpx.Client | httpx.AsyncClient", "httpx2.Client | httpx2.AsyncClient")
 
 
-class Flows(Generic[RequestT, ResponseT, ClientT]):
+class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
     """What an auth class does, between the request and its answer; in its adapter it is the library's ``Auth`` too."""
 
     _library: ClassVar[Library]
@@ -65,19 +63,24 @@ class Flows(Generic[RequestT, ResponseT, ClientT]):
         self.app = app
         self._client: Any = client
         self._sender: Any = send  # which kind it is shows only when it is used
-        blocking: Any = send or self._send
-        self._threads = Threads(blocking, self._library.error_map)
-        app.revoke_through(run=partial(run, runtime=self._threads), arun=self._aend)
+        app.revoke_through(run=self._run, run_async=self._run_async)
 
-    async def _aend(self, flow: Flow[None]) -> None:
-        await arun(flow, self._loop())
+    # Made for each use, and not kept: a process may have very many of us.
+    def _threads(self) -> Threads:
+        return Threads(self._sender or self._send, self._library.error_map)
 
     def _loop(self) -> Asyncio | Trio:
         return running(self._sender or self._asend, self._library.error_map)
 
+    def _run(self, flow: Flow[None]) -> None:
+        run(flow, self._threads())
+
+    async def _run_async(self, flow: Flow[None]) -> None:
+        await arun(flow, self._loop())
+
     def token(self) -> Token:
         """A usable token, for what is not a call of this client."""
-        return run(self.app.obtain(), self._threads)
+        return run(self.app.obtain(), self._threads())
 
     async def atoken(self) -> Token:
         """The same on an event loop."""
@@ -85,28 +88,96 @@ class Flows(Generic[RequestT, ResponseT, ClientT]):
 
     def headers(self, method: str, url: str) -> dict[str, str]:
         """The headers for one call that this client does not make; with DPoP, for one attempt at it."""
-        return run(self.app.headers(method, url), self._threads)
+        return run(self.app.headers(method, url), self._threads())
 
     async def aheaders(self, method: str, url: str) -> dict[str, str]:
         """The same on an event loop."""
         return await arun(self.app.headers(method, url), self._loop())
 
-    def _hit(self, request: RequestT) -> bool:
+    # ── one call ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def sync_auth_flow(self, request: RequestT) -> Generator[RequestT, ResponseT, None]:
+        """Called by the library for each request: yields it to be sent, once or again."""
+        call = _Call(self.app, self._library, request)
+        try:
+            if self._attach_fresh(request):
+                call.response = yield request
+                if call.response.status_code != 401:
+                    return
+                call.remember_body()  # not too late: it is in memory
+                flow = call.judge()
+            else:
+                flow = call.make(self._trace)
+            runtime = self._threads()
+            step = advance(flow, runtime)
+            while not isinstance(step, Done):
+                answer: object = None
+                match step:
+                    case Attempt(headers):
+                        call.prepare(headers)
+                        call.response = yield call.request
+                        answer = _seen(call.response)
+                    case Peek(limit):
+                        answer = self._library.peek(call.response, limit)
+                    case Discard():
+                        self._library.discard(call.response)
+                step = advance(flow, runtime, answer)
+        except GeneratorExit:
+            pass  # what the client is handling shows only where this is no longer handled
+        else:
+            return
+        self._learn_unshown(request, sys.exception())
+        raise GeneratorExit
+
+    async def async_auth_flow(self, request: RequestT) -> AsyncGenerator[RequestT, ResponseT]:
+        """The same on an event loop."""
+        call = _Call(self.app, self._library, request)
+        try:
+            if self._attach_fresh(request):
+                call.response = yield request
+                if call.response.status_code != 401:
+                    return
+                call.remember_body()  # not too late: it is in memory
+                flow = call.judge()
+            else:
+                flow = call.make(self._atrace)
+            runtime = self._loop()
+            step = await aadvance(flow, runtime)
+            while not isinstance(step, Done):
+                answer: object = None
+                match step:
+                    case Attempt(headers):
+                        call.prepare(headers)
+                        call.response = yield call.request
+                        answer = _seen(call.response)
+                    case Peek(limit):
+                        answer = await self._library.apeek(call.response, limit)
+                    case Discard():
+                        await self._library.adiscard(call.response)
+                step = await aadvance(flow, runtime, answer)
+        except GeneratorExit:
+            pass  # what the client is handling shows only where this is no longer handled
+        else:
+            return
+        self._learn_unshown(request, sys.exception())
+        raise GeneratorExit
+
+    def _attach_fresh(self, request: RequestT) -> bool:
         """Sets the header of a fresh Bearer token, where that needs no flow.
 
-        What ``app.ready()`` does, without writing out the URL and past the methods of ``Headers``, of which each one
-        costs more than all of this. Scheme, host and port are compared exactly, without userinfo; where a version of
-        the library has other parts, ``False`` sends the call the long way, as for whatever is not plain.
+        What ``app.ready()`` does, without writing out the URL and without the methods of ``Headers``: each of these costs
+        more than all of this (benchmarks/hit_httpx.py). Scheme, host and port are compared exactly, without userinfo; where
+        a version of the library has other parts, ``False`` sends the call the long way, as for whatever is not plain.
         """
-        app = self.app
+        hit = self.app.token_state
         try:
-            now, url, fields = app._now, request.url._uri_reference, request.headers._list
+            url, fields = request.url._uri_reference, request.headers._list
             authority = url.host if url.port is None else f"{url.host}:{url.port}"
             if (
-                app._look_at <= now()
-                or not (authorization := app._authorization)
+                hit.fresh_until <= hit.now()
+                or not (authorization := hit.authorization)
                 or url.userinfo
-                or url.scheme != app.origins.schemes.get(authority)
+                or url.scheme != hit.origins.schemes.get(authority)
                 or type(request.stream) is not self._library.in_memory
             ):
                 return False
@@ -118,164 +189,30 @@ class Flows(Generic[RequestT, ResponseT, ClientT]):
         fields.append((b"Authorization", b"authorization", authorization.encode("ascii")))
         return True
 
-    def sync_auth_flow(self, request: RequestT) -> Generator[RequestT, ResponseT, None]:
-        try:
-            if self._hit(request):
-                response = yield request
-                if response.status_code != 401:
-                    return
-                rewind = self._library.rewinder(request)  # not too late: the body is in memory
-            else:
-                own = request.headers.get("Authorization")
-                url = str(request.url)
-                if own is not None and self.app.leaves_alone(url, own):
-                    yield request
-                    return
-                rewind = self._library.rewinder(request)
-                ready = self.app.ready(request.method, url)
-                if ready is None:
-                    flow = self.app.authorize(request.method, url, replayable=False)
-                    step = advance(flow, self._threads)
-                    flow.close()  # where a redirect led shows only in the answer
-                    if not isinstance(step, Attempt) or step.token is None:
-                        yield request
-                        return
-                    for name, value in step.headers.items():  # each on its own costs less than update()
-                        request.headers[name] = value
-                else:
-                    request.headers["Authorization"] = ready.authorization
-                    if ready.proof is not None:
-                        request.headers["DPoP"] = ready.proof
-                if "DPoP" in request.headers:
-                    request.extensions["trace"] = partial(self._trace, _Proofs(self.app, request))
-                response = yield request
-            sent = response.request.headers.get("Authorization")
-            if sent is None or (response.status_code != 401 and "DPoP" not in request.headers):
-                return
-            flow, request, rewind = self._answered(sent, response, request, rewind)
-            try:
-                step = advance(flow, self._threads)
-                while not isinstance(step, Done):
-                    answer: object = None
-                    match step:
-                        case Attempt(headers):
-                            _prepare(request, headers, rewind)
-                            response = yield request
-                            answer = _seen(response)
-                        case Peek(limit):
-                            answer = self._library.peek(response, limit)
-                        case Discard():
-                            self._library.discard(response)
-                    step = advance(flow, self._threads, answer)
-            finally:
-                flow.close()
-        except GeneratorExit:
-            pass  # what the client is handling shows only where this is no longer handled
-        else:
-            return
-        self._not_shown(request, sys.exception())
-        raise GeneratorExit
-
-    async def async_auth_flow(self, request: RequestT) -> AsyncGenerator[RequestT, ResponseT]:
-        try:
-            if self._hit(request):
-                response = yield request
-                if response.status_code != 401:
-                    return
-                rewind = self._library.rewinder(request)  # not too late: the body is in memory
-            else:
-                own = request.headers.get("Authorization")
-                url = str(request.url)
-                if own is not None and self.app.leaves_alone(url, own):
-                    yield request
-                    return
-                rewind = self._library.rewinder(request)
-                ready = self.app.ready(request.method, url)
-                if ready is None:
-                    flow = self.app.authorize(request.method, url, replayable=False)
-                    step = await aadvance(flow, self._loop())
-                    flow.close()  # where a redirect led shows only in the answer
-                    if not isinstance(step, Attempt) or step.token is None:
-                        yield request
-                        return
-                    for name, value in step.headers.items():  # each on its own costs less than update()
-                        request.headers[name] = value
-                else:
-                    request.headers["Authorization"] = ready.authorization
-                    if ready.proof is not None:
-                        request.headers["DPoP"] = ready.proof
-                if "DPoP" in request.headers:
-                    request.extensions["trace"] = partial(self._atrace, _Proofs(self.app, request))
-                response = yield request
-            sent = response.request.headers.get("Authorization")
-            if sent is None or (response.status_code != 401 and "DPoP" not in request.headers):
-                return
-            flow, request, rewind = self._answered(sent, response, request, rewind)
-            runtime = self._loop()
-            try:
-                step = await aadvance(flow, runtime)
-                while not isinstance(step, Done):
-                    answer: object = None
-                    match step:
-                        case Attempt(headers):
-                            _prepare(request, headers, rewind)
-                            response = yield request
-                            answer = _seen(response)
-                        case Peek(limit):
-                            answer = await self._library.apeek(response, limit)
-                        case Discard():
-                            await self._library.adiscard(response)
-                    step = await aadvance(flow, runtime, answer)
-            finally:
-                flow.close()
-        except GeneratorExit:
-            pass  # what the client is handling shows only where this is no longer handled
-        else:
-            return
-        self._not_shown(request, sys.exception())
-        raise GeneratorExit
-
-    def _answered(
-        self, sent: str, response: ResponseT, request: RequestT, rewind: Rewind
-    ) -> tuple[Flow[None], Any, Rewind]:
-        """The flow that judges an answer; and the request that it answers, which is the last hop's."""
-        hop: Any = response.request
-        if hop.stream is not request.stream:
-            rewind = self._library.rewinder(hop)
-        flow = self.app.authorize(
-            hop.method,
-            str(hop.url),
-            replayable=rewind is not None,
-            answered=(Token.sent(sent), _seen(response)),
-        )
-        return flow, hop, rewind
-
-    def _not_shown(self, request: RequestT, error: BaseException | None) -> None:
-        """Learns from an answer for which a response hook of the client's raised: that is shown to no auth flow, which is
-        closed instead while the client handles the ``error``. It cannot be answered, but the next call has a good token."""
-        if error is None:
-            return
+    def _learn_unshown(self, request: RequestT, error: BaseException | None) -> None:
+        """A response hook that raises hides the answer from the auth flow, which is closed while the client handles the
+        error. Learn from the answer here, so that the next call has a good token."""
         httpx = self._library.httpx
-        met: set[int] = set()
+        seen: set[int] = set()
         # Only what it was raised from: its context may be an earlier call's, which the caller is just handling.
-        while error is not None and not isinstance(error, httpx.HTTPStatusError) and id(error) not in met:
-            met.add(id(error))  # an exception may be its own cause
+        while error is not None and not isinstance(error, httpx.HTTPStatusError) and id(error) not in seen:
+            seen.add(id(error))  # an exception may be its own cause
             error = error.__cause__
         response: Any = getattr(error, "response", None)
         hop: Any = getattr(error, "_request", None) or getattr(
             response, "_request", None
-        )  # what was made by hand has none
+        )  # one made by hand has neither
         if hop is None or not isinstance(response, httpx.Response):
             return
         sent = hop.headers.get("Authorization")
         if sent is None or sent != request.headers.get("Authorization"):
             return
-        flow = self.app.authorize(
-            hop.method, str(hop.url), replayable=False, answered=(Token.sent(sent), _seen(response))
-        )
-        step = advance(flow, self._threads)  # blocks nothing: what is not sent again calls for no new token
+        # Blocks nothing: what is not sent again asks for no new token.
+        flow = self.app.judge(Token.sent(sent), _seen(response), method=hop.method, url=str(hop.url), replayable=False)
+        runtime = self._threads()
+        step = advance(flow, runtime)
         if isinstance(step, Peek) and (content := self._library.read_already(response)) is not None:
-            advance(flow, self._threads, content[: step.limit])
+            advance(flow, runtime, content[: step.limit])
         flow.close()
 
     # ── each hop, where it is sent ───────────────────────────────────────────────────────────────────────────────
@@ -283,7 +220,7 @@ class Flows(Generic[RequestT, ResponseT, ClientT]):
     def _trace(self, proofs: _Proofs, event: str, info: dict[str, Any]) -> None:
         flow = proofs.needed(event, info)
         if flow is not None:
-            proofs.put(info["request"], run(flow, self._threads))
+            proofs.put(info["request"], run(flow, self._threads()))
         if proofs.callers is not None:
             proofs.callers(event, info)
 
@@ -307,7 +244,7 @@ class Flows(Generic[RequestT, ResponseT, ClientT]):
         self._check_hooks()
         until = time.monotonic() + timeout
         try:
-            with library.Client() if self._client is None else nullcontext(self._lent()) as client:
+            with library.Client() if self._client is None else nullcontext(self._copied_client()) as client:
                 response = client.send(
                     self._library.request(request, timeout), auth=None, follow_redirects=False, stream=True
                 )
@@ -315,7 +252,7 @@ class Flows(Generic[RequestT, ResponseT, ClientT]):
                     body = bytearray()
                     for chunk in response.iter_bytes():
                         body += chunk
-                        if len(body) > MOST_READ or time.monotonic() > until:
+                        if len(body) > MAX_ANSWER or time.monotonic() > until:
                             raise SendFailed("the answer was too long, or too slow")
                 finally:
                     response.close()
@@ -338,7 +275,7 @@ class Flows(Generic[RequestT, ResponseT, ClientT]):
             with anyio.fail_after(timeout):
                 # A new client reads the CA bundle from disk, which is not for an event loop.
                 made = None if self._client is not None else await anyio.to_thread.run_sync(library.AsyncClient)
-                async with made or nullcontext(self._lent()) as client:
+                async with made or nullcontext(self._copied_client()) as client:
                     response = await client.send(
                         self._library.request(request, timeout), auth=None, follow_redirects=False, stream=True
                     )
@@ -346,19 +283,19 @@ class Flows(Generic[RequestT, ResponseT, ClientT]):
                         body = bytearray()
                         async for chunk in response.aiter_bytes():
                             body += chunk
-                            if len(body) > MOST_READ:
+                            if len(body) > MAX_ANSWER:
                                 raise SendFailed("the answer was too long")
                     finally:
                         await response.aclose()
                     return Response(response.status_code, response.headers.multi_items(), bytes(body))
         except TimeoutError as error:
-            raise SendFailed("time-out") from error
+            raise SendFailed("timeout") from error
         except (library.HTTPError, library.InvalidURL, OSError) as error:
             raise SendFailed(_why(error)) from error
 
-    def _lent(self) -> Any:
-        """The passed client without its cookies: those of the token endpoint are not for it, and may be to delete some of
-        its own."""
+    def _copied_client(self) -> Any:
+        """The client that was given, without its cookies: those of the token endpoint are not for it, and may be to delete
+        some of its own."""
         return private_copy(self._client, _cookies=self._library.httpx.Cookies())
 
     def _check_hooks(self) -> None:
@@ -370,8 +307,64 @@ class Flows(Generic[RequestT, ResponseT, ClientT]):
                 "none."
             )
 
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        not_picklable("OktaAuth", "Give the other process's client one of its own.")
+
+class _Call:
+    """One call of the caller's, from its request to the answer."""
+
+    def __init__(self, app: ServiceApp, library: Library, request: Any) -> None:
+        self.request = request
+        self.response: Any = None
+        self._app = app
+        self._library = library
+        self._rewind: Rewind = None
+
+    def make(self, trace: Callable[..., Any]) -> Flow[None]:
+        """The whole call. ``trace`` is called with each hop of a bound token's request, before it is written."""
+        app, request = self._app, self.request
+        url = str(request.url)
+        own = request.headers.get("Authorization")
+        if own is not None and app.is_callers_own(own):
+            app.report_kept(url)
+            yield from Attempt({})
+            return
+        self.remember_body()
+        credentials = app.ready(request.method, url) or (yield from app.attach(request.method, url))
+        if credentials is None:
+            yield from Attempt({})
+            return
+        if credentials.proof is not None:
+            request.extensions["trace"] = partial(trace, _Proofs(app, request))
+        yield from Attempt(credentials.headers, credentials.token)
+        yield from self.judge()
+
+    def judge(self) -> Flow[None]:
+        """What to do about the answer, which is the last hop's."""
+        hop = self.response.request
+        sent = hop.headers.get("Authorization")
+        if sent is None or (self.response.status_code != 401 and "DPoP" not in self.request.headers):
+            return
+        if hop.stream is not self.request.stream:
+            self.request = hop
+            self.remember_body()
+        self.request = hop
+        yield from self._app.judge(
+            Token.sent(sent),
+            _seen(self.response),
+            method=hop.method,
+            url=str(hop.url),
+            replayable=self._rewind is not None,
+        )
+
+    def remember_body(self) -> None:
+        """Where the request's body is now, before it is sent."""
+        self._rewind = self._library.rewinder(self.request)
+
+    def prepare(self, headers: Mapping[str, str]) -> None:
+        """The request as it is sent next: with these headers, and its body from where it began."""
+        for name, value in headers.items():  # each on its own costs less than update()
+            self.request.headers[name] = value
+        if self._rewind is not None:
+            self._rewind()
 
 
 def _why(error: BaseException) -> str:
@@ -443,7 +436,7 @@ class Library:
             stream = self._peeked(response.stream)
             head = b""
             with suppress(self.httpx.HTTPError):
-                head = stream.peek(MOST_DRAINED)
+                head = stream.peek(MAX_DRAINED)
             stream.close()
             response.stream = self.httpx.ByteStream(head)
 
@@ -453,8 +446,8 @@ class Library:
         if self.read_already(response) is None:
             stream = self._apeeked(response.stream)
             head = b""
-            with suppress(self.httpx.HTTPError), anyio.move_on_after(LONGEST_DRAIN):
-                head = await stream.peek(MOST_DRAINED)
+            with suppress(self.httpx.HTTPError), anyio.move_on_after(DRAIN_TIMEOUT):
+                head = await stream.peek(MAX_DRAINED)
             await stream.aclose()
             response.stream = self.httpx.ByteStream(head)
 
@@ -476,12 +469,6 @@ class Library:
 
 def _seen(response: AnyResponse) -> Response:
     return Response(response.status_code, response.headers.multi_items())
-
-
-def _prepare(request: AnyRequest, headers: Any, rewind: Rewind) -> None:
-    request.headers.update(headers)
-    if rewind is not None:
-        rewind()
 
 
 def _seekable(file: Any) -> bool:
@@ -565,9 +552,12 @@ class _Proofs:
         if proof is None:
             return None
         method, url = sending.method.decode("ascii"), _url_of(sending.url)
-        if authorization is None or self._app.leaves_alone(url, authorization):
-            # The client took our token off at another origin, or an event hook signs this call: our proof is left over.
-            if authorization is None or not authorization.lower().startswith("dpop "):
+        if authorization is None:  # the client took our token off at another origin: our proof is left over
+            _strip(sending, {b"dpop"})
+            return None
+        if self._app.is_callers_own(authorization):  # an event hook signs this call
+            self._app.report_kept(url)
+            if not authorization.lower().startswith("dpop "):
                 _strip(sending, {b"dpop"})
             return None
         if origin_of(url) != self._origin or not self._app.origins.allow(url):

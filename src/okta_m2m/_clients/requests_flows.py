@@ -16,15 +16,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from .._core.origins import origin_of
-from .._core.service_app import Ready, ServiceApp
-from .._core.tokens import Token, not_picklable
-from ..effects import Attempt, Discard, Flow, Peek, Request, Response, SendFailed
+from .._core.service_app import ServiceApp
+from .._core.tokens import Token
+from ..effects import Flow, Request, Response, SendFailed
 from ..errors import ErrorMap, OktaM2MError, TokenUnreachable
-from ..runtimes import Done, Sender, Threads, advance, run
+from ..runtimes import Sender, Threads, drive, run
+from .auth_object import AuthObject
+from .limits import MAX_ANSWER, MAX_DRAINED
 from .private_copy import private_copy
 
 if TYPE_CHECKING:
@@ -32,23 +34,17 @@ if TYPE_CHECKING:
     import requests
 
 __all__ = [
-    "MOST_DRAINED",
-    "MOST_READ",
     "Flows",
     "Library",
     "attach",
     "fields_of",
     "give_to_hop",
-    "headers_of",
-    "is_ours",
-    "judged",
+    "judge",
+    "keeps_own",
     "next_hop",
     "prepare",
     "without_ours",
 ]
-
-MOST_READ = 1 << 20  # bytes of an answer of the token endpoint
-MOST_DRAINED = 1 << 16  # bytes of a rejected answer; beyond that a new connection is cheaper
 
 _MADE_BY_REDIRECT = "_okta_m2m_hop"  # what a request is marked with
 
@@ -88,19 +84,20 @@ class Library:
 
     def discard(self, response: Any) -> None:
         with suppress(*self.broken, AttributeError, TypeError):  # none, or a file's: an adapter's that is not urllib3's
-            response.raw.read(MOST_DRAINED, decode_content=False)
+            response.raw.read(MAX_DRAINED, decode_content=False)
         with suppress(AttributeError):
             response.close()
 
-    def lent(self, session: Any) -> Any:
-        """The session without its cookies: those of the token endpoint are not for it, and may be to delete some of its own."""
+    def copied_session(self, session: Any) -> Any:
+        """The session without its cookies: those of the token endpoint are not for it, and may be to delete some of its
+        own."""
         return private_copy(session, cookies=self.requests.cookies.RequestsCookieJar())
 
     def send(self, session: Any, request: Request, timeout: float) -> Response:
         """Sends our own request, with the session's settings or, without one, with those of the environment."""
         until = time.monotonic() + timeout
         try:
-            with self.requests.Session() if session is None else nullcontext(self.lent(session)) as used:
+            with self.requests.Session() if session is None else nullcontext(self.copied_session(session)) as used:
                 # Prepared by hand: the session's own auth, headers, parameters and cookies are not for Okta.
                 prepared = self.requests.Request(
                     request.method, request.url, dict(request.headers), data=request.body
@@ -110,14 +107,14 @@ class Library:
                     body = bytearray()
                     for chunk in response.iter_content(8192):
                         body += chunk
-                        if len(body) > MOST_READ or time.monotonic() > until:
+                        if len(body) > MAX_ANSWER or time.monotonic() > until:
                             raise SendFailed("the answer was too long, or too slow")
                     return Response(response.status_code, fields_of(response), bytes(body))
         except (self.requests.RequestException, *self.broken) as error:
             raise SendFailed(f"{type(error).__name__}: {error}") from error
 
 
-class Flows(Generic[RequestT, ResponseT, SessionT]):
+class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
     """What an auth class does with a request, and with each answer."""
 
     __slots__ = ("_sender", "_session", "app")
@@ -128,81 +125,84 @@ class Flows(Generic[RequestT, ResponseT, SessionT]):
         self.app = app
         self._session: Any = session
         self._sender = send
-        app.revoke_through(run=self._end)
+        app.revoke_through(run=self._run)
 
-    # Made for each use, and not kept: a process may have very many of us, and few of them have anything to send.
-    @property
+    # Made for each use, and not kept: a process may have very many of us.
     def _threads(self) -> Threads:
         return Threads(self._sender or self._send, self._library.error_map)
 
-    def _end(self, flow: Flow[None]) -> None:
-        run(flow, self._threads)
+    def _run(self, flow: Flow[None]) -> None:
+        run(flow, self._threads())
 
     def token(self) -> Token:
         """A usable token, for what is not a call of this client."""
-        return run(self.app.obtain(), self._threads)
+        return run(self.app.obtain(), self._threads())
 
     def headers(self, method: str, url: str) -> dict[str, str]:
         """The headers for one call that this client does not make; with DPoP, for one attempt at it."""
-        return run(self.app.headers(method, url), self._threads)
+        return run(self.app.headers(method, url), self._threads())
 
     def __call__(self, request: RequestT) -> RequestT:
-        url, method = str(request.url or ""), str(request.method or "")
-        if not is_ours(self.app, request):
+        """Called by the library with each request that it is about to send."""
+        if keeps_own(self.app, request):
             return request
-        ready = self.app.ready(method, url)
-        if ready is None:
-            flow = self.app.authorize(method, url, replayable=False)
-            step = advance(flow, self._threads)
-            flow.close()  # the library sends the request itself; the answer is judged from its hook
-            if isinstance(step, Attempt) and step.token is not None:
-                attach(request, step.headers, self._answered)
-        else:
-            attach(request, headers_of(ready), self._answered)
+        url, method = str(request.url or ""), str(request.method or "")
+        credentials = self.app.ready(method, url) or run(self.app.attach(method, url), self._threads())
+        if credentials is not None:
+            attach(request, credentials.headers, self.handle_response)
         return request
 
-    def _answered(self, response: ResponseT, position: int | None = None, **settings: Any) -> ResponseT:
-        """The response hook: sees each answer, each 3xx among them before it is followed."""
-        flow = judged(self.app, self._library, response, position)
+    def handle_response(self, response: ResponseT, position: int | None = None, **settings: Any) -> ResponseT:
+        """The response hook: called by the library with each answer, also with a 3xx before it is followed.
+
+        ``position`` is where a file's body began; ``settings`` are those of the session's send.
+        """
+        flow = judge(self.app, self._library, response, position)
         if flow is None:
             return response
-        answered: Any = response
-        request: Any = response.request
-        try:
-            step = advance(flow, self._threads)
-            while not isinstance(step, Done):
-                answer: object = None
-                match step:
-                    case Attempt(headers):
-                        prepare(request, headers, position)
-                        began = time.perf_counter()
-                        # The request itself is sent again, not a copy: redirects that follow copy their headers from it.
-                        answered = answered.connection.send(request, **settings)
-                        answered.elapsed = timedelta(seconds=time.perf_counter() - began)
-                        answer = self._library.seen(answered)
-                    case Peek(limit):
-                        answer = self._library.peek(answered, limit)
-                    case Discard():
-                        self._library.discard(answered)
-                step = advance(flow, self._threads, answer)
-        finally:
-            flow.close()
-        hop = next_hop(self.app, self._library, answered)
+        call = _Call(self._library, response, position, settings)
+        drive(flow, self._threads(), call)
+        hop = next_hop(self.app, self._library, call.response)
         if hop is not None:
-            give_to_hop(answered.request, self.headers(*hop))
-        return answered  # type: ignore[no-any-return]  # the library's own class
+            give_to_hop(call.response.request, self.headers(*hop))
+        return call.response  # type: ignore[no-any-return]  # the library's own class
 
     def _send(self, request: Request, timeout: float) -> Response:
         return self._library.send(self._session, request, timeout)
 
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        not_picklable("OktaAuth", "Set session.auth anew in the other process.")
+
+class _Call:
+    """A call that was answered: it is sent again from the response hook."""
+
+    def __init__(self, library: Library, response: Any, position: int | None, settings: Mapping[str, Any]) -> None:
+        self.response = response
+        self._library = library
+        self._request = response.request
+        self._position = position
+        self._settings = settings
+
+    def attempt(self, headers: Mapping[str, str]) -> Response:
+        # The request itself is sent again, not a copy: redirects that follow copy their headers from it.
+        prepare(self._request, headers, self._position)
+        began = time.perf_counter()
+        self.response = self.response.connection.send(self._request, **self._settings)
+        self.response.elapsed = timedelta(seconds=time.perf_counter() - began)
+        return self._library.seen(self.response)
+
+    def peek(self, limit: int) -> bytes:
+        return self._library.peek(self.response, limit)
+
+    def discard(self) -> None:
+        self._library.discard(self.response)
 
 
-def is_ours(app: ServiceApp, request: Any) -> bool:
-    """Whether the caller has no ``Authorization`` of his own."""
+def keeps_own(app: ServiceApp, request: Any) -> bool:
+    """Whether a request has an ``Authorization`` header of the caller's own, which is then reported."""
     own = authorization_of(request)
-    return own is None or not app.leaves_alone(str(request.url), own)
+    if own is None or not app.is_callers_own(own):
+        return False
+    app.report_kept(str(request.url))
+    return True
 
 
 def authorization_of(request: Any) -> str | None:
@@ -226,11 +226,7 @@ def attach(request: Any, headers: Mapping[str, str], hook: Any) -> None:
     request.hooks["response"].append(hook)
 
 
-def headers_of(ready: Ready) -> dict[str, str]:
-    return {"Authorization": ready.authorization, **({} if ready.proof is None else {"DPoP": ready.proof})}
-
-
-def judged(app: ServiceApp, library: Library, response: Any, position: int | None) -> Flow[None] | None:
+def judge(app: ServiceApp, library: Library, response: Any, position: int | None) -> Flow[None] | None:
     """The flow that judges an answer, if it needs one."""
     request = response.request
     if request is None:  # an adapter that does not say what it answers
@@ -244,11 +240,12 @@ def judged(app: ServiceApp, library: Library, response: Any, position: int | Non
         return None
     body = request.body  # not what it was at first, after a redirect
     rewindable = body is None or isinstance(body, bytes | str) or (position is not None and hasattr(body, "seek"))
-    return app.authorize(
-        request.method or "",
-        request.url or "",
+    return app.judge(
+        token,
+        library.seen(response),
+        method=request.method or "",
+        url=request.url or "",
         replayable=rewindable and hasattr(response, "connection"),
-        answered=(token, library.seen(response)),
     )
 
 

@@ -22,6 +22,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 from uuid import uuid4
@@ -29,8 +30,8 @@ from uuid import uuid4
 from ..effects import Claim, Flow, Load, Release, Save, Sleep, Spawn, StoreEffect, StoreFailed, Wait
 from ..errors import ConfigurationError, OktaM2MError, quoted
 from ..keys import PrivateKey
+from .answers import LONGEST_LIFETIME
 from .clocks import Clock, OktaClock
-from .token_endpoint import LONGEST_LIFETIME
 from .tokens import Token
 
 if TYPE_CHECKING:
@@ -132,14 +133,14 @@ class Fleet:
         keys: Sequence[Signer],
         fetch: Callable[[], Flow[Shared]],
         *,
-        wanted: Callable[[Token], bool],
+        is_wanted: Callable[[Token], bool],
         deadline: float,
-        patient: bool,
+        is_patient: bool,
     ) -> Flow[Shared | None]:
         """A token from the store, or one that ``fetch`` gets while others wait for it.
 
-        ``wanted`` says whether a token found will do. With ``patient=False`` nobody else's fetch is waited for, and the
-        answer is then ``None``. What ``fetch`` raises is raised.
+        ``is_wanted`` says whether a token found will do. With ``is_patient=False`` nobody else's fetch is waited for, and
+        the answer is then ``None``. What ``fetch`` raises is raised.
         """
         places = self._places(keys)
         owner = str(uuid4())
@@ -148,13 +149,13 @@ class Fleet:
         pause = FIRST_LOOK
         try:
             while True:
-                found = yield from self._load(places, wanted)
+                found = yield from self._load(places, is_wanted)
                 if found is not None:
                     self._up()
                     return found
                 if (yield from self._ask(Claim(self.store, self._timeout, places[0].key, owner, LEASE))):
                     break
-                if not patient:
+                if not is_patient:
                     self._up()
                     return None
                 if self._clock.now() + pause >= last_look:
@@ -164,7 +165,7 @@ class Fleet:
         except StoreFailed as failed:
             self._failed(failed)
             return (yield from fetch())
-        return (yield from self._holding(places, owner, fetch, wanted, deadline))
+        return (yield from self._holding(places, owner, fetch, is_wanted, deadline))
 
     def look(self, keys: Sequence[Signer]) -> Flow[Shared | None]:
         """What lies in the store, whether or not it is good for anything; raises :class:`StoreFailed`."""
@@ -195,21 +196,18 @@ class Fleet:
         places: Sequence[_Place],
         owner: str,
         fetch: Callable[[], Flow[Shared]],
-        wanted: Callable[[Token], bool],
+        is_wanted: Callable[[Token], bool],
         deadline: float,
     ) -> Flow[Shared]:
         """With the claim in hand: fetches and saves. Whatever ends this, even a cancellation, gives the claim back."""
         ended, released = _landing(), _landing()
         keeper = self._keep(places[0].key, owner, ended, deadline)
         try:
-            try:
-                yield from Spawn(keeper, lambda: _land(released))
-            except Exception as error:  # noqa: BLE001 (whatever it is, the exchange can do without; the lease then ends)
-                logger.debug("okta-m2m: nobody could be found to extend the claim: %s", type(error).__name__)
-                _land(released)
+            if not (yield from Spawn(keeper, partial(_land, released), awaited=False)):
+                _land(released)  # the exchange can do without; the lease then ends
             try:
                 # A second look: the last holder may have saved between our look and our claim.
-                found = yield from self._load(places, wanted)
+                found = yield from self._load(places, is_wanted)
             except StoreFailed as failed:
                 self._failed(failed)
                 found = None
@@ -217,7 +215,7 @@ class Fleet:
                 self._up()
             else:
                 fetched = yield from fetch()
-                found = yield from self._saved(places[0], owner, fetched, wanted)
+                found = yield from self._saved(places[0], owner, fetched, is_wanted)
         except OktaM2MError:
             _land(ended)
             yield from Wait(released, self._timeout)
@@ -250,13 +248,13 @@ class Fleet:
         except StoreFailed as failed:
             self._failed(failed)
 
-    def _saved(self, place: _Place, owner: str, fetched: Shared, wanted: Callable[[Token], bool]) -> Flow[Shared]:
+    def _saved(self, place: _Place, owner: str, fetched: Shared, is_wanted: Callable[[Token], bool]) -> Flow[Shared]:
         """Saves what was fetched; if a better token is there meanwhile (the store lost our claim), answers that instead."""
         left = fetched[0].usable_until - self._clock.now()
         if left <= 0:
             return fetched
         try:
-            better = yield from self._load([place], wanted)
+            better = yield from self._load([place], is_wanted)
             if better is None:
                 sealed = place.seal.seal(place.key, self._written(fetched))
                 yield from self._ask(Save(self.store, self._timeout, place.key, sealed, left, owner))
@@ -266,12 +264,12 @@ class Fleet:
         self._up()
         return better or fetched
 
-    def _load(self, places: Sequence[_Place], wanted: Callable[[Token], bool]) -> Flow[Shared | None]:
+    def _load(self, places: Sequence[_Place], is_wanted: Callable[[Token], bool]) -> Flow[Shared | None]:
         for place in places:
             sealed = yield from self._ask(Load(self.store, self._timeout, place.key))
             opened = place.seal.open(place.key, sealed)
             found = None if opened is None else self._read(opened)
-            if found is not None and wanted(found.shared[0]):
+            if found is not None and is_wanted(found.shared[0]):
                 if found.nonce is not None:
                     self._nonces.learn(self._token_endpoint, found.nonce)
                 return found.shared

@@ -1,18 +1,20 @@
-"""Single flight: who is already fetching, so that everybody else can wait for that.
+"""A fetch under way, for which everybody who needs a token can wait.
 
-Boarding and landing are instant changes under a mutex that is held for microseconds, never across the network; only
-waiting for the landing is an effect. The landing is one ``concurrent.futures.Future``, which threads and any number
-of event loops can wait for. It is marked running first, because otherwise one cancelled waiter would cancel it for all.
+The landing is one ``concurrent.futures.Future``, which threads and any number of event loops can wait for. It is marked
+running first, because otherwise one cancelled waiter would cancel it for all.
 
-Invariant: every flight lands, exactly once, whatever becomes of its leader: with the token, with a failure (as data,
-from which each waiter makes an exception of its own), or with ``ABANDONED``, upon which a waiter takes over. A leader
-that vanished without a trace (its event loop stopped for good) is overdue at ``due``, and then given up.
+One mutex serves all the apps of a process, which may be very many: nobody holds it for longer than an instant, and never
+across the network. Landing happens outside it, because waiters' callbacks run there.
+
+Invariant: every flight lands, exactly once, whatever becomes of whoever fetches: with the token, with a failure (as data,
+from which each waiter makes its own exception), or with ``ABANDONED``, upon which a waiter starts another.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+from copy import copy
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 from weakref import WeakSet
 
@@ -23,112 +25,100 @@ from .tokens import Token
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["ABANDONED", "Failure", "Flight", "Flights", "Outcome", "fork_listeners"]
+__all__ = ["ABANDONED", "Failure", "Flight", "Outcome", "fork_listeners", "forks", "mutex"]
+
+
+_PACKAGE = __name__.partition(".")[0] + "."
 
 
 class _Abandoned(Record):
-    """Nobody fetches any more: whoever waits takes over."""
+    """Nobody fetches any more: a waiter starts again."""
 
 
 ABANDONED: Final = _Abandoned()
 
 
 class Failure(Record):
-    """A failed flight. ``error`` is a pattern: it is never raised itself, ``error.copy()`` is."""
+    """A failed fetch. ``error`` is a pattern: it is never raised itself, ``copy()`` is."""
 
-    error: OktaM2MError
+    error: Exception
+
+    def copy(self) -> Exception:
+        """The failure as an exception of the caller's own, with the same cause.
+
+        What a ``send`` of the caller's own raised keeps its traceback, without the frames of this package, which hold an
+        assertion. What is ours needs none.
+        """
+        error = self.error
+        if isinstance(error, OktaM2MError):
+            return error.copy()
+        try:
+            made = copy(error)
+        except Exception:  # noqa: BLE001 (one that cannot be copied)
+            made = error
+        made.__cause__ = error.__cause__
+        traceback = error.__traceback__
+        while traceback is not None and traceback.tb_frame.f_globals.get("__name__", "").startswith(_PACKAGE):
+            traceback = traceback.tb_next
+        return made.with_traceback(traceback)
 
 
 Outcome: TypeAlias = Token | Failure | _Abandoned
 
 
 class Flight:
-    """One fetch under way. ``due`` is the steady-clock reading after which its leader is given up; ``outcome`` is there when
-    it lands. It is not read from the landing, whose lock a thousand threads that wake at once would take once more each."""
+    """One fetch under way.
 
-    __slots__ = ("due", "landing", "outcome")
+    - ``deadline``: until when it may take, on the steady clock.
+    - ``due``: when it is given up, because its event loop is gone.
+    - ``renewal``: whether a token worked when it began, so that nobody waits for it.
+    - ``outcome``: there once it has landed. It is not read from the landing, whose lock a thousand threads that wake at
+      once would each take once more.
+    """
 
-    def __init__(self, due: float) -> None:
-        from concurrent.futures import Future  # who only imports this package does not pay for it
+    __slots__ = ("deadline", "due", "landing", "outcome", "renewal")
 
+    def __init__(self, deadline: float, due: float, renewal: bool) -> None:
+        from concurrent.futures import Future  # a third of what importing this package would cost
+
+        self.deadline = deadline
         self.due = due
+        self.renewal = renewal
         self.outcome: Outcome | None = None
         self.landing: Future[None] = Future()
         self.landing.set_running_or_notify_cancel()
 
 
-class _ToldOfForks(Protocol):
+class _ForkListener(Protocol):
     def __hash__(self) -> int: ...
     def after_fork(self) -> None: ...
-
-
-class Flights:
-    """The mutex over a service app's state, and the one flight that may be in the air.
-
-    There is one mutex for all the apps of a process, which may be very many: nobody holds it for longer than instants.
-    """
-
-    __slots__ = ("_current", "_process")
-
-    def __init__(self) -> None:
-        self._current: Flight | None = None
-        self._process = _forks
-
-    @property
-    def mutex(self) -> threading.RLock:
-        return _mutex
-
-    def current(self) -> Flight | None:
-        """The flight in the air. In a forked child there is none: its leader stayed behind in the parent."""
-        return self._current if self._process == _forks else None
-
-    def forked(self) -> bool:
-        """Whether this is the first look after a fork, in the child. The mutex is held by the caller."""
-        if self._process == _forks:
-            return False
-        self._current, self._process = None, _forks
-        return True
-
-    def board(self, now: float, due: float) -> tuple[Flight, bool]:
-        """Joins the flight in the air, or opens one; says whether the caller leads it. The mutex is held by the caller."""
-        self.forked()
-        flight = self._current
-        if flight is not None and now < flight.due:
-            return flight, False
-        if flight is not None:
-            # Overdue. Those who wait for it have the same clock, and look again by themselves.
-            flight.outcome = ABANDONED
-            flight.landing.set_result(None)
-        self._current = Flight(due)
-        return self._current, True
-
-    def land(self, flight: Flight, outcome: Outcome) -> None:
-        """Ends a flight; the second landing of one is no event. The mutex is not held: waiters' callbacks run in here."""
-        with self.mutex:
-            if self._current is flight:
-                self._current = None
-            if flight.outcome is not None:
-                return
-            flight.outcome = outcome
-        flight.landing.set_result(None)
 
 
 # Reentrant: the garbage collector or a signal handler may end an abandoned flow, whose flight then lands, in a thread that
 # holds it.
 _mutex = threading.RLock()
-fork_listeners: WeakSet[_ToldOfForks] = WeakSet()
-"""Whose ``after_fork`` is called at once in a forked child. Flights need no such thing: they look when they are used."""
+_forks = 0
+fork_listeners: WeakSet[_ForkListener] = WeakSet()
+"""Their ``after_fork`` is called in a forked child. Others compare :func:`forks` when they are next used."""
 
-_forks = 0  # how many lie between this process and the one that imported the package
+
+def mutex() -> threading.RLock:
+    """The mutex over what is remembered of every app; another after a fork."""
+    return _mutex
+
+
+def forks() -> int:
+    """How many forks lie between this process and the one that imported the package."""
+    return _forks
 
 
 def _after_fork() -> None:
-    """In the child: whoever held the mutex stayed behind in the parent."""
+    """In the child: the thread that held the mutex stayed behind in the parent."""
     global _mutex, _forks
     _mutex = threading.RLock()
     _forks += 1
-    for one in list(fork_listeners):
-        one.after_fork()
+    for listener in list(fork_listeners):
+        listener.after_fork()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork

@@ -15,6 +15,7 @@ from contextlib import suppress
 from functools import lru_cache
 from hashlib import sha256
 from random import SystemRandom
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -26,7 +27,28 @@ if TYPE_CHECKING:
     from ..keys import Signer
     from .tokens import Token
 
-__all__ = ["BACKDATED", "ClientAssertions", "DPoPProofs", "Nonces", "okta_htu", "rfc_htu"]
+__all__ = [
+    "ASSERTION_TYPE",
+    "BACKDATED",
+    "CLOCK_TOLERANCE",
+    "FORM_HEADERS",
+    "ClientAssertions",
+    "DPoPProofs",
+    "Nonces",
+    "okta_htu",
+    "rfc_htu",
+]
+
+ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+"""RFC 7523 section 2.2."""
+
+FORM_HEADERS: Mapping[str, str] = MappingProxyType(
+    {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
+)
+"""Of each request that carries an assertion."""
+
+CLOCK_TOLERANCE = 3.0
+"""Blame clock skew for a refusal only if ``Date`` moved our clock by more seconds than this; it has a resolution of 1 s."""
 
 BACKDATED = 5
 """Seconds that ``iat`` lies back. Okta refuses any ``iat`` in its future and documents no leeway; 5 seconds cover what

@@ -4,7 +4,7 @@ What an answer means, and what is done (Okta's documentation and recorded traffi
 
     answer                                             what is done
     -----------------------------------------------    ----------------------------------------------------------
-    200 with a token                                   it is taken
+    200 with a token                                   the token is returned
     400 use_dpop_nonce                                 once again with the nonce that the answer carries
     401 invalid_client, and Date moved our clock       once again on Okta's time (so for invalid_dpop_proof)
     401 "... token has already been used."             once again
@@ -12,8 +12,8 @@ What an answer means, and what is done (Okta's documentation and recorded traffi
                                                        beyond the deadline; a concurrency limit is backed off from
     5xx, 408, temporarily_unavailable, server_error    back-off, until the deadline
     401 "Error retrieving the client JWKSet ..."       back-off, until the deadline
-    no answer (time-out, reset, name look-up, TLS)     back-off, until the deadline
-    2xx that is no token answer                        back-off, at most twice: cut short, or a login page
+    no answer (timeout, reset, name look-up, TLS)      back-off, until the deadline
+    2xx without a token                                back-off, at most twice: cut short, or a login page
     401 invalid_client otherwise                       the next configured key; else a refusal
     any other                                          a refusal, at once
 
@@ -22,12 +22,10 @@ Invariant: a conversation ends by its deadline, and the endpoint is not asked be
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import random
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
 from ..effects import Flow, Request, Response, Send, SendFailed, Sleep
@@ -42,34 +40,27 @@ from ..errors import (
     quoted,
     refused,
 )
-from .clocks import NEVER, Clock, OktaClock, http_date
-from .proofs import ClientAssertions, DPoPProofs, Nonces
+from .answers import error_code, error_of, granted_token, json_object, lifetime, rate_limit_pause, request_id
+from .clocks import NEVER, Clock, OktaClock
+from .proofs import ASSERTION_TYPE, CLOCK_TOLERANCE, FORM_HEADERS, ClientAssertions, DPoPProofs, Nonces
 from .records import Record
 from .tokens import Token
 
 if TYPE_CHECKING:
     from ..keys import Signer
 
-__all__ = ["ASSUMED_LIFETIME", "Obtained", "TokenEndpoint", "back_off", "error_code", "rate_limit_pause"]
+__all__ = ["Obtained", "TokenEndpoint", "back_off"]
 
 logger = logging.getLogger("okta_m2m")
 
-ASSUMED_LIFETIME = 300.0
-"""Seconds a token is taken to live if its answer does not say: the shortest life that Okta lets anybody configure."""
+FIRST_PAUSE: Final = 0.25
+LONGEST_PAUSE: Final = 8.0
+"""Seconds between attempts: doubled from one failure to the next, and jittered, so that a fleet does not knock in step."""
 
-LONGEST_LIFETIME = 86_400.0
-"""Seconds: the longest life that Okta lets anybody configure (``accessTokenLifetimeMinutes``, 24 hours)."""
+MAX_UNREADABLE: Final = 2
+"""2xx answers without a token that are put up with in one conversation."""
 
-CLOCK_TOLERANCE = 3.0
-"""Seconds by which ``Date`` must move our clock for a refusal to be put down to it: more than its own coarseness."""
-
-FIRST_PAUSE = (
-    0.25  # seconds; doubled from one failure to the next, and jittered, so that a fleet does not knock in step
-)
-LONGEST_PAUSE = 8.0
-
-# The only two refusals that are told from their kin by text: Okta's answer holds neither its internal error code
-# (client_assertion_already_used, jwks_uri_error) nor any other fact that would do.
+# Okta gives no code for these two, so match the text.
 _ALREADY_USED = "The client_assertion token has already been used."
 _JWKS_URI_TROUBLE = "Error retrieving the client JWKSet from jwks_uri."
 
@@ -87,19 +78,19 @@ class Obtained(Record):
 
 class TokenEndpoint:
     """A token endpoint, as one client speaks with it, and what is remembered from one conversation to the next:
-    Okta's time, the nonces it gave, and until when it asked to be left alone."""
+    Okta's time, the nonces it gave, and until when it asked not to be called."""
 
     __slots__ = (
-        "_assertions",
-        "_client_id",
-        "_clock",
-        "_dpop_required",
-        "_max_wait",
-        "_nonces",
-        "_not_before",
-        "_require_all_scopes",
-        "_scopes",
+        "assertions",
+        "client_id",
+        "clock",
+        "dpop_required",
+        "first_nonces",
+        "not_before",
         "okta_clock",
+        "patience",
+        "require_all_scopes",
+        "scopes",
         "url",
     )
 
@@ -108,7 +99,7 @@ class TokenEndpoint:
         url: str,
         *,
         client_id: str,
-        scopes: Sequence[str],
+        scopes: tuple[str, ...],
         assertions: ClientAssertions,
         clock: Clock,
         max_wait: float,
@@ -116,23 +107,23 @@ class TokenEndpoint:
         require_all_scopes: bool,
     ) -> None:
         self.url = url
+        self.client_id = client_id
+        self.scopes = scopes
+        self.assertions = assertions
+        self.clock = clock
         self.okta_clock = OktaClock(clock)
-        self._assertions = assertions
-        self._client_id = client_id
-        self._clock = clock
-        self._dpop_required = dpop_required
-        self._max_wait = max_wait
-        self._nonces: Nonces | None = None
-        self._not_before = NEVER
-        self._require_all_scopes = require_all_scopes
-        self._scopes = tuple(scopes)
+        self.dpop_required = dpop_required
+        self.require_all_scopes = require_all_scopes
+        self.patience = max_wait / 2  # seconds for one attempt, so that one hung connection leaves time for another
+        self.not_before = NEVER
+        self.first_nonces: Nonces | None = None
 
     @property
     def nonces(self) -> Nonces:
-        """Made when the first is learnt or asked for: most apps have Bearer tokens, and a process may have very many apps."""
-        nonces = self._nonces
+        """Made when first needed: most apps have Bearer tokens, and a process may have very many apps."""
+        nonces = self.first_nonces
         if nonces is None:
-            nonces = self._nonces = Nonces()
+            nonces = self.first_nonces = Nonces()
         return nonces
 
     def exchange(
@@ -140,251 +131,229 @@ class TokenEndpoint:
         keys: Sequence[Signer],
         deadline: float,
         proofs: Callable[[], DPoPProofs] | None,
-        tell: Callable[..., None],
+        emit: Callable[..., None],
     ) -> Flow[Obtained]:
-        """Gets a token with the first of ``keys`` that the server takes, before ``deadline`` on the steady clock.
+        """Obtains a token with the first of ``keys`` that the server accepts, before ``deadline`` on the steady clock.
 
-        ``proofs`` makes the DPoP proofs to offer, if any; ``tell`` is told of events by their class's name.
+        ``proofs`` makes the DPoP proofs to offer, if any; ``emit`` is called with each event, by its class's name.
         Raises :class:`RateLimited`, :class:`TokenUnreachable`, :class:`UnexpectedAnswer`, or the
         :class:`TokenRefused` of the refusal.
         """
-        began, patience = self._clock.now(), self._max_wait / 2
-        attempts = failures = unreadable = key = 0
-        cured: set[str] = set()  # what was already answered once, so that no cure is tried for ever
-        refusal: TokenRefused | None = None
-        trouble: TokenError = TokenUnreachable("The token endpoint was not asked. Allow more time with max_wait.")
+        return _Conversation(self, keys, deadline, proofs, emit).run()
+
+
+class _Conversation:
+    """One run of attempts, and what it has seen so far."""
+
+    def __init__(
+        self,
+        endpoint: TokenEndpoint,
+        keys: Sequence[Signer],
+        deadline: float,
+        proofs: Callable[[], DPoPProofs] | None,
+        emit: Callable[..., None],
+    ) -> None:
+        self._endpoint = endpoint
+        self._keys = keys
+        self._deadline = deadline
+        self._proofs = proofs
+        self._emit = emit
+        self._now = endpoint.clock.now
+        self._attempts = 0
+        self._failures = 0
+        self._unreadable = 0
+        self._key = 0
+        self._cured: set[str] = set()  # what was already answered once, so that no cure is tried for ever
+        self._refusal: TokenRefused | None = None
+        self._trouble: TokenError = TokenUnreachable("The token endpoint was not asked. Allow more time with max_wait.")
+
+    def run(self) -> Flow[Obtained]:
+        endpoint, began = self._endpoint, self._now()
         while True:
-            yield from self._until_welcome(deadline)
-            sent_at = self._clock.now()
-            if sent_at >= deadline:
-                raise trouble
-            attempts += 1
+            yield from self._wait_until_welcome()
+            sent_at = self._now()
+            if sent_at >= self._deadline:
+                raise self._trouble
+            self._attempts += 1
             try:
-                response = yield from self._ask(keys[key], min(deadline - sent_at, patience), proofs)
+                response = yield from self._ask(min(self._deadline - sent_at, endpoint.patience))
             except (SendFailed, OSError) as failed:  # a send of the caller's own may let either out
-                if not failures or deadline - sent_at >= patience:
-                    trouble = self._unreachable(f"no answer ({quoted(failed)})", attempts)
+                if not self._failures or self._deadline - sent_at >= endpoint.patience:
+                    self._trouble = self._unreachable(f"no answer ({quoted(failed)})")
                 # Else the deadline cut this one short, and what went wrong before says more than that.
             else:
-                moved = self.okta_clock.learn(None if response.get("age") else response.get("date"))
-                nonce = response.get("dpop-nonce")
-                fresh_nonce = nonce is not None and self.nonces.learn(self.url, nonce)
-                answer = _document(response)
-                if response.status == 429:
-                    trouble = self._told_to_wait(response, failures, deadline)
-                elif 200 <= response.status < 300:
-                    token = self._token(answer, sent_at, proofs is not None, tell)
-                    if token is not None:
-                        return Obtained(token, attempts, self._clock.now() - began, key)
-                    trouble = self._unexpected(response)
-                    unreadable += 1
-                    if unreadable > 2:
-                        raise trouble
-                else:
-                    code, description = _error(answer)
-                    if _passes(response.status, code, description):
-                        trouble = self._unreachable(f"HTTP {response.status} {code or ''}".rstrip(), attempts, response)
-                    elif code is None:
-                        raise self._unexpected(response)
-                    elif (cure := _cure(code, description, fresh_nonce, moved)) and cure not in cured:
-                        cured.add(cure)
-                        continue
-                    else:
-                        said = refused(
-                            response.status,
-                            code,
-                            description,
-                            response.get("x-okta-request-id"),
-                            _hint(code, keys, proofs is not None),
-                        )
-                        if code != "invalid_client":
-                            raise said
-                        refusal = refusal or said
-                        if key + 1 == len(keys):
-                            raise refusal
-                        logger.warning("okta-m2m: %s Trying the next configured key.", said)
-                        key += 1
-                        cured.clear()
-                        continue
-            failures += 1
-            if self._clock.now() >= self._not_before:
-                pause = back_off(failures)
-                if self._clock.now() + pause >= deadline:
-                    raise trouble
+                token = self._read(response, sent_at)
+                if isinstance(token, Token):
+                    return Obtained(token, self._attempts, self._now() - began, self._key)
+                if token == "at once":
+                    continue
+            self._failures += 1
+            if self._now() >= endpoint.not_before:
+                pause = back_off(self._failures)
+                if self._now() + pause >= self._deadline:
+                    raise self._trouble
                 yield from Sleep(pause)
 
-    def _ask(self, key: Signer, timeout: float, proofs: Callable[[], DPoPProofs] | None) -> Flow[Response]:
-        now = self.okta_clock.now()
-        assertion = yield from self._assertions.assertion(key, now)
-        headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
-        if proofs is not None:
-            headers["DPoP"] = yield from proofs().proof("POST", self.url, now, self.nonces.get(self.url))
+    def _ask(self, timeout: float) -> Flow[Response]:
+        endpoint, now = self._endpoint, self._endpoint.okta_clock.now()
+        assertion = yield from endpoint.assertions.assertion(self._keys[self._key], now)
+        headers = dict(FORM_HEADERS)
+        if self._proofs is not None:
+            nonce = endpoint.nonces.get(endpoint.url)
+            headers["DPoP"] = yield from self._proofs().proof("POST", endpoint.url, now, nonce)
         form = {
             "grant_type": "client_credentials",
-            **({"scope": " ".join(self._scopes)} if self._scopes else {}),
-            "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+            **({"scope": " ".join(endpoint.scopes)} if endpoint.scopes else {}),
+            "client_assertion_type": ASSERTION_TYPE,
             "client_assertion": assertion,
         }
-        body = urlencode(form).encode("ascii")
-        return (yield from Send(Request("POST", self.url, headers, body), timeout))
+        return (yield from Send(Request("POST", endpoint.url, headers, urlencode(form).encode("ascii")), timeout))
 
-    # ── the time the endpoint named ──────────────────────────────────────────────────────────────────────────────
-
-    def _until_welcome(self, deadline: float) -> Flow[None]:
+    def _wait_until_welcome(self) -> Flow[None]:
         """Waits until the endpoint may be asked again, if that is before the deadline."""
-        pause = self._not_before - self._clock.now()
+        pause = self._endpoint.not_before - self._now()
         if pause <= 0:
             return
-        if self._clock.now() + pause >= deadline:
-            raise self._rate_limited(pause)
+        if self._now() + pause >= self._deadline:
+            raise _rate_limited(pause)
         yield from Sleep(pause)
-
-    def _told_to_wait(self, response: Response, failures: int, deadline: float) -> RateLimited:
-        """Notes from a 429 when the endpoint may be asked again; raises at once if that is beyond the deadline."""
-        pause = rate_limit_pause(response, self.okta_clock.now())
-        if pause is None:
-            return self._rate_limited(back_off(failures + 1), response)
-        self._not_before = self._clock.now() + pause
-        limited = self._rate_limited(pause, response)
-        if self._not_before >= deadline:
-            raise limited
-        return limited
-
-    @staticmethod
-    def _rate_limited(pause: float, response: Response | None = None) -> RateLimited:
-        request_id = None if response is None else response.get("x-okta-request-id")
-        return RateLimited(
-            f"Okta's token endpoint is rate limited, and asks for another {pause:.1f} seconds, which this call may not "
-            "wait. Try again then, fetch fewer tokens (one ServiceApp per process), or allow more time with max_wait.",
-            status=429,
-            error=None if response is None else _error(_document(response))[0],
-            request_id=None if request_id is None else quoted(request_id, 80),
-            retry_after=pause,
-        )
 
     # ── answers ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _unreachable(self, what: str, attempts: int, response: Response | None = None) -> TokenUnreachable:
-        request_id = None if response is None else response.get("x-okta-request-id")
+    def _read(self, response: Response, sent_at: float) -> Token | str | None:
+        """The token; ``"at once"`` where another attempt would differ; ``None`` after trouble that may pass."""
+        endpoint = self._endpoint
+        moved = endpoint.okta_clock.learn(None if response.get("age") else response.get("date"))
+        nonce = response.get("dpop-nonce")
+        has_new_nonce = nonce is not None and endpoint.nonces.learn(endpoint.url, nonce)
+        if response.status == 429:
+            self._trouble = self._read_rate_limit(response)
+            return None
+        if 200 <= response.status < 300:
+            token = self._read_token(response, sent_at)
+            if token is None:
+                self._trouble = self._unexpected(response)
+                self._unreadable += 1
+                if self._unreadable > MAX_UNREADABLE:
+                    raise self._trouble
+            return token
+        code, description = error_of(json_object(response.body))
+        if response.status >= 500 or response.status == 408 or code in _PASSING or description == _JWKS_URI_TROUBLE:
+            # The server's own trouble, and likely to pass. temporarily_unavailable is a 400 at Okta.
+            self._trouble = self._unreachable(f"HTTP {response.status} {code or ''}".rstrip(), response)
+            return None
+        if code is None:
+            raise self._unexpected(response)
+        cure = _cure(code, description, has_new_nonce, moved)
+        if cure is not None and cure not in self._cured:
+            self._cured.add(cure)
+        else:
+            self._next_key(
+                refused(response.status, code, description, response.get("x-okta-request-id"), self._hint(code))
+            )
+        return "at once"
+
+    def _next_key(self, refusal: TokenRefused) -> None:
+        """Goes on with the next configured key, if that may help; raises the refusal of the first otherwise."""
+        if refusal.error != "invalid_client":
+            raise refusal
+        self._refusal = self._refusal or refusal
+        if self._key + 1 == len(self._keys):
+            raise self._refusal
+        logger.warning("okta-m2m: %s Trying the next configured key.", refusal)
+        self._key += 1
+        self._cured.clear()
+
+    def _hint(self, code: str) -> str:
+        if code == "invalid_dpop_proof" and self._proofs is None:
+            return "No proof was sent, because dpop is False. "
+        if code == "invalid_client" and len(self._keys) > 1:
+            return f"None of the {len(self._keys)} configured keys was accepted; this is Okta's answer to the first. "
+        return ""
+
+    def _read_rate_limit(self, response: Response) -> RateLimited:
+        """Remembers from a 429 when the endpoint may be asked again; raises at once if that is beyond the deadline."""
+        pause = rate_limit_pause(response, self._endpoint.okta_clock.now())
+        if pause is None:
+            return _rate_limited(back_off(self._failures + 1), response)
+        self._endpoint.not_before = self._now() + pause
+        limited = _rate_limited(pause, response)
+        if self._endpoint.not_before >= self._deadline:
+            raise limited
+        return limited
+
+    def _read_token(self, response: Response, sent_at: float) -> Token | None:
+        """The token of a 2xx answer; ``None`` if it holds none."""
+        endpoint, answer = self._endpoint, json_object(response.body)
+        granted = granted_token(answer)
+        if granted is None:
+            return None
+        if granted.dpop_bound and self._proofs is None:
+            raise InvalidDPoPProof(
+                "Okta answered with a DPoP-bound token although no proof was sent, so it cannot be used. "
+                "Keep dpop at its default, True."
+            )
+        if not granted.dpop_bound and endpoint.dpop_required:
+            raise InvalidDPoPProof(
+                'Okta answered with a Bearer token, and dpop="required" does not accept one. Switch on "Require '
+                'Demonstrating Proof of Possession" for the app, or keep dpop at its default, True.'
+            )
+        scope = answer.get("scope")
+        # RFC 6749 section 5.1: an answer that does not name the scope granted what was asked for.
+        scopes = tuple(scope.split()) if isinstance(scope, str) else endpoint.scopes
+        if scopes == endpoint.scopes:
+            scopes = endpoint.scopes  # one object for all the tokens that have these scopes
+        self._compare_scopes(scopes)
+        token_type = "DPoP" if granted.dpop_bound else "Bearer"
+        return Token(granted.value, token_type, scopes, lifetime(answer.get("expires_in")), sent_at)
+
+    def _compare_scopes(self, granted: tuple[str, ...]) -> None:
+        missing = tuple(scope for scope in self._endpoint.scopes if scope not in granted)
+        if not missing:
+            return
+        names = quoted(" ".join(missing))
+        remedy = "Grant them to the app (Admin Console: Applications > the app > Okta API Scopes), or ask for fewer."
+        if self._endpoint.require_all_scopes:
+            raise ScopesMissing(
+                f"Okta did not grant these scopes, and gave no error: {names}. {remedy}",
+                status=200,
+                error="scopes_missing",
+            )
+        logger.warning(
+            "okta-m2m: Okta did not grant client %s these scopes: %s. %s", self._endpoint.client_id, names, remedy
+        )
+        self._emit("ScopesReduced", granted, missing)
+
+    def _unreachable(self, what: str, response: Response | None = None) -> TokenUnreachable:
+        attempts = f"{self._attempts} attempt{'s' if self._attempts > 1 else ''}"
         return TokenUnreachable(
-            f"No token from {self.url} within the time allowed: {what}, after {attempts} "
-            f"attempt{'s' if attempts > 1 else ''}. Check the network, proxy and TLS settings, and Okta's status page; "
-            "max_wait sets the time allowed.",
+            f"No token from {self._endpoint.url} within the time allowed: {what}, after {attempts}. Check the network, "
+            "proxy and TLS settings, and Okta's status page; max_wait sets the time allowed.",
             status=None if response is None else response.status,
-            error=None if response is None else _error(_document(response))[0],
-            request_id=None if request_id is None else quoted(request_id, 80),
+            error=None if response is None else error_code(response.body),
+            request_id=None if response is None else request_id(response),
         )
 
     def _unexpected(self, response: Response) -> UnexpectedAnswer:
-        kind = quoted(response.get("content-type") or "no content type", 60)
+        content_type = quoted(response.get("content-type") or "no content type", 60)
         if 300 <= response.status < 400:
             what = "a redirect, which is never followed with an assertion in hand"
         elif 200 <= response.status < 300:
             what = "an answer without a token"
         else:
             what = "an answer that is not from OAuth"
-        request_id = response.get("x-okta-request-id")
         return UnexpectedAnswer(
-            f"{self.url} gave {what} (HTTP {response.status}, {kind}). Check the org URL, and whether a proxy or a login "
-            "page stands between this machine and Okta.",
+            f"{self._endpoint.url} gave {what} (HTTP {response.status}, {content_type}). Check the org URL, and whether a "
+            "proxy or a login page stands between this machine and Okta.",
             status=response.status,
-            request_id=None if request_id is None else quoted(request_id, 80),
+            request_id=request_id(response),
         )
 
-    def _token(
-        self, answer: Mapping[str, Any], sent_at: float, proof_sent: bool, tell: Callable[..., None]
-    ) -> Token | None:
-        """The token of a 2xx answer; ``None`` if it holds none."""
-        value, kind = answer.get("access_token"), answer.get("token_type")
-        # Only what a header can hold (RFC 6750 section 2.1 b64token, taken widely): never a line break, never a space.
-        if not isinstance(value, str) or not value or not all("!" <= char <= "~" for char in value):
-            return None
-        bound = {"bearer": False, "dpop": True}.get(kind.lower() if isinstance(kind, str) else "")
-        if bound is None:
-            return None
-        if bound and not proof_sent:
-            raise InvalidDPoPProof(
-                "Okta answered with a DPoP-bound token although no proof was sent, so it cannot be used. "
-                "Leave dpop at its default, True."
-            )
-        if not bound and self._dpop_required:
-            raise InvalidDPoPProof(
-                'Okta answered with a Bearer token, and dpop="required" does not take one. Switch on "Require '
-                'Demonstrating Proof of Possession" for the app, or leave dpop at its default, True.'
-            )
-        scope = answer.get("scope")
-        # RFC 6749 section 5.1: an answer that does not name the scope granted what was asked for.
-        scopes = tuple(scope.split()) if isinstance(scope, str) else self._scopes
-        if scopes == self._scopes:
-            scopes = self._scopes  # kept once, for all who have this token's scopes
-        self._compare(scopes, tell)
-        return Token(value, "DPoP" if bound else "Bearer", scopes, self._lifetime(answer.get("expires_in")), sent_at)
 
-    def _compare(self, granted: tuple[str, ...], tell: Callable[..., None]) -> None:
-        missing = tuple(scope for scope in self._scopes if scope not in granted)
-        if not missing:
-            return
-        names = quoted(" ".join(missing))
-        remedy = "Grant them to the app (Admin Console: Applications > the app > Okta API Scopes), or ask for fewer."
-        if self._require_all_scopes:
-            raise ScopesMissing(
-                f"Okta left out these scopes without an error: {names}. {remedy}", status=200, error="scopes_missing"
-            )
-        logger.warning("okta-m2m: Okta left out these scopes of client %s: %s. %s", self._client_id, names, remedy)
-        tell("ScopesReduced", granted, missing)
-
-    @staticmethod
-    def _lifetime(told: object) -> float:
-        """``expires_in`` in seconds; text is taken where it is a number, and what makes no sense is bounded, aloud."""
-        seconds = math.nan
-        if isinstance(told, int | float | str) and not isinstance(told, bool):
-            try:
-                seconds = float(told)
-            except (ValueError, OverflowError):
-                seconds = math.nan
-        if 0 < seconds <= LONGEST_LIFETIME:
-            return seconds
-        assumed = LONGEST_LIFETIME if seconds > LONGEST_LIFETIME else ASSUMED_LIFETIME
-        logger.warning("okta-m2m: the token answer's expires_in is missing or makes no sense; taken as %d s", assumed)
-        return assumed
-
-
-def _hint(code: str, keys: Sequence[Signer], proof_sent: bool) -> str:
-    if code == "invalid_dpop_proof" and not proof_sent:
-        return "No proof was sent, because dpop is False. "
-    if code == "invalid_client" and len(keys) > 1:
-        return f"None of the {len(keys)} configured keys was accepted; this is what was said of the first. "
-    return ""
-
-
-def _document(response: Response) -> Mapping[str, Any]:
-    """The answer's JSON object; an empty one for HTML, for nothing, and for anything else."""
-    try:
-        document = json.loads(response.body)
-    except (ValueError, RecursionError):
-        return {}
-    return document if isinstance(document, dict) else {}
-
-
-def _error(answer: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """Code and description, from OAuth's shape (RFC 6749 section 5.2) or that of Okta's API (``errorCode``)."""
-    code = answer.get("error") or answer.get("errorCode")
-    description = answer.get("error_description") or answer.get("errorSummary")
-    return (
-        code if isinstance(code, str) else None,
-        description if isinstance(description, str) else None,
-    )
-
-
-def _passes(status: int, code: str | None, description: str | None) -> bool:
-    """Whether the trouble is the server's own and likely to pass. ``temporarily_unavailable`` is a 400 at Okta."""
-    return status >= 500 or status == 408 or code in _PASSING or description == _JWKS_URI_TROUBLE
-
-
-def _cure(code: str, description: str | None, fresh_nonce: bool, moved: float) -> str | None:
+def _cure(code: str, description: str | None, has_new_nonce: bool, moved: float) -> str | None:
     """What a new attempt would do differently; ``None`` where it would only say the same again."""
     if code == "use_dpop_nonce":
-        return "nonce" if fresh_nonce else None
+        return "nonce" if has_new_nonce else None
     if code in ("invalid_client", "invalid_dpop_proof") and abs(moved) > CLOCK_TOLERANCE:
         return "clock"
     if description == _ALREADY_USED:
@@ -392,33 +361,18 @@ def _cure(code: str, description: str | None, fresh_nonce: bool, moved: float) -
     return None
 
 
-def rate_limit_pause(response: Response, okta_now: float) -> float | None:
-    """Seconds that a 429 asks to wait; ``None`` where it does not say, or where its limit is one of concurrency.
-
-    Reset - ``Date`` + 1, both Okta's own, so that this machine's clock does not come into it (Okta: rate limits, best
-    practices; all of Okta's SDKs). Of several ``X-Rate-Limit-Reset`` the earliest counts. Okta sends no
-    ``Retry-After``, but what stands in front of it may.
-    """
-    date = http_date(response.get("date"))
-    now = okta_now if date is None else date
-    after = (response.get("retry-after") or "").strip()
-    if after.isdecimal() and len(after) < 10:
-        return float(after)
-    if (moment := http_date(after)) is not None:
-        return max(moment - now, 0.0) + 1
-    if any(limit.strip() == "0" for limit in response.all("x-rate-limit-limit")):
-        return None
-    resets = [text.strip() for value in response.all("x-rate-limit-reset") for text in value.split(",")]
-    moments = [int(text) for text in resets if text.isdecimal() and len(text) < 12]
-    return max(min(moments) - now, 0.0) + 1 if moments else None
+def _rate_limited(pause: float, response: Response | None = None) -> RateLimited:
+    return RateLimited(
+        f"Okta's token endpoint is rate limited, and asks for another {pause:.1f} seconds, which this call may not "
+        "wait. Try again then, fetch fewer tokens (one ServiceApp per process), or allow more time with max_wait.",
+        status=429,
+        error=None if response is None else error_code(response.body),
+        request_id=None if response is None else request_id(response),
+        retry_after=pause,
+    )
 
 
 def back_off(failures: int) -> float:
     """Seconds of pause after so many failures in a row: doubling, and anywhere in the upper half of that."""
     pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 16))
     return pause * random.uniform(0.5, 1.0)  # noqa: S311 (spreads load; nothing secret hangs on it)
-
-
-def error_code(body: bytes) -> str | None:
-    """The error code in the start of a JSON body, of either shape; ``None`` if there is none to be read."""
-    return _error(_document(Response(0, (), body)))[0]

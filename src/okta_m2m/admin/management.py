@@ -19,10 +19,11 @@ from urllib.parse import quote, urlsplit
 import requests
 from requests.auth import AuthBase
 
+from .._core.answers import rate_limit_pause
 from .._core.challenges import challenges
 from .._core.origins import origin_of
 from .._core.service_app import ServiceApp
-from .._core.token_endpoint import back_off, rate_limit_pause
+from .._core.token_endpoint import back_off
 from .._core.tokens import not_picklable
 from ..effects import Response
 from ..errors import ConfigurationError, OktaM2MError, quoted

@@ -67,12 +67,12 @@ def clear() -> None:
 
 def _fleet() -> tuple[ServiceApp, Fleet, Sequence[Signer]]:
     service_app = ServiceApp.from_env(store_timeout=TIMEOUT)
-    if service_app._fleet is None:
+    if service_app.fleet is None:
         raise ConfigurationError(
             "There is no store. Set OKTA_M2M_STORE to what the processes use: redis://host:6379/0, rediss://host:6379/0, "
             "unix:///path/of/redis.sock, file: or file:/path/of/directory."
         )
-    return service_app, service_app._fleet, service_app._keys
+    return service_app, service_app.fleet, service_app.keys
 
 
 def _asked(flow: Flow[T]) -> T:

@@ -1,4 +1,7 @@
-"""Performs effects on an asyncio event loop."""
+"""Performs effects on an asyncio event loop.
+
+Invariant: no policy in here, and the loop is never blocked: blocking signers, key files and stores work in threads.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,9 @@ from weakref import WeakKeyDictionary
 
 from ..effects import Effect, Flow, Response, Send, Sign, Sleep, Snapshot, Spawn, StoreEffect, StoreFailed, Wait
 from ..errors import ConfigurationError, ErrorMap
-from .driving import AsyncSender, _answered, _lost, arun
-from .threads import _in_thread, _too_slow
-from .waiting import _waiters
+from .driving import AsyncSender, arun, report_lost, response_of
+from .threads import call_store_in_thread, store_too_slow
+from .waiting import wait_on_loop
 
 if TYPE_CHECKING:
     import asyncio
@@ -23,9 +26,12 @@ _background: WeakKeyDictionary[asyncio.AbstractEventLoop, set[asyncio.Task[Any]]
 
 
 class Asyncio:
-    """Never blocks the loop: blocking signers and key files are worked in threads. Any loop, and several at once.
+    """For any asyncio loop, and several at once.
 
-    asyncio is imported where there is a loop already: who has only threads does not pay for it.
+    - ``send``: sends our own requests; awaitable.
+    - ``error_map``: for classes of our errors, the exceptions of the HTTP library that they are raised as too.
+
+    asyncio is imported where there is a loop already: a program that has only threads does not pay for it.
     """
 
     __slots__ = ("_send", "error_map")
@@ -35,33 +41,28 @@ class Asyncio:
         self.error_map: ErrorMap = error_map or {}
 
     async def perform(self, effect: Effect[Any]) -> Any:
+        """Performs one effect and returns its answer."""
+        match effect:
+            case Wait(landing, timeout):  # first, because very many tasks may wait for one token
+                return await wait_on_loop(landing, timeout)
+            case Send(request, timeout):
+                return await await_response(self._send(request, timeout))
         import asyncio
 
         match effect:
-            case Send(request, timeout):
-                return await _answered_on_loop(self._send(request, timeout))
             case Sign(signer, message):
-                return await _signed(signer, message, asyncio.to_thread)
+                return await sign_on_loop(signer, message, asyncio.to_thread)
             case Snapshot(signer):
                 return await asyncio.to_thread(signer.snapshot)  # type: ignore[attr-defined]  # only for those that have it
             case Sleep(seconds):
                 return await asyncio.sleep(seconds)
-            case Wait(landing, timeout):
-                if not landing.done():
-                    waiters = _waiters(landing)
-                    waiter = waiters.join(timeout)
-                    try:
-                        await waiter
-                    finally:
-                        waiters.leave(waiter)
-                return landing.done()
-            case Spawn(flow, ended):
-                return self._spawn(flow, ended)
+            case Spawn(flow, ended, awaited):
+                return self._spawn(flow, ended, awaited)
             case StoreEffect():
-                return await self._stored(effect)
+                return await self._ask_store(effect)
         raise TypeError(f"no runtime performs {type(effect).__name__}")
 
-    async def _stored(self, effect: StoreEffect[Any]) -> Any:
+    async def _ask_store(self, effect: StoreEffect[Any]) -> Any:
         import asyncio
         from inspect import isawaitable
 
@@ -70,56 +71,57 @@ class Asyncio:
                 if getattr(effect.store, "on_loop", False):
                     answer = effect.call()
                 else:
-                    working = _in_thread(effect)
-                    if not await self.perform(Wait(working, effect.timeout)):
-                        raise _too_slow(effect)
+                    working = call_store_in_thread(effect)
+                    if not await wait_on_loop(working, effect.timeout):
+                        raise store_too_slow(effect)
                     answer = working.result()
                 return await answer if isawaitable(answer) else answer
         except TimeoutError:
-            raise _too_slow(effect) from None
+            raise store_too_slow(effect) from None
         except StoreFailed:
             raise
         except Exception as error:
             raise StoreFailed(f"{type(error).__name__}: {error}") from error
 
-    def _spawn(self, flow: Flow[Any], ended: Callable[[], None]) -> None:
+    def _spawn(self, flow: Flow[Any], ended: Callable[[], None], awaited: bool) -> bool:
         import asyncio
-        from contextvars import Context
+        from contextvars import Context, copy_context
 
         loop = asyncio.get_running_loop()
         background = arun(flow, self)
         try:
-            # In a context of its own: a renewal is nobody's request, and keeps nobody's trace or cancel scope alive.
-            task = loop.create_task(background, name="okta-m2m renewal", context=Context())
+            task = loop.create_task(background, name="okta-m2m fetch", context=copy_context() if awaited else Context())
         except RuntimeError:  # the loop is closing
             background.close()
-            ended()
-            return
+            return False
         tasks = _background.setdefault(loop, set())
         tasks.add(task)  # the loop itself holds tasks only weakly
 
         def finished(task: asyncio.Task[Any]) -> None:
             tasks.discard(task)
-            flow.close()
+            flow.close()  # a task that was cancelled before it began has not closed it
             if not task.cancelled() and (error := task.exception()) is not None:
-                _lost(error)
+                report_lost(error)
             ended()
 
         task.add_done_callback(finished)
+        return True
 
 
-async def _answered_on_loop(answer: object) -> Response:
+async def await_response(answer: object) -> Response:
+    """The awaited answer of a ``send``, if it is one."""
     from inspect import isawaitable
 
     if isawaitable(answer):
-        return _answered(await answer)
+        return response_of(await answer)
     raise ConfigurationError(
         f"send= returned {type(answer).__name__} and nothing to await: it would block the event loop. "
         "Make it an async def, or use a blocking client."
     )
 
 
-async def _signed(signer: Signer, message: bytes, in_thread: Callable[..., Awaitable[Any]]) -> bytes:
+async def sign_on_loop(signer: Signer, message: bytes, in_thread: Callable[..., Awaitable[Any]]) -> bytes:
+    """A signature, made in a thread where the signer may block."""
     from inspect import iscoroutinefunction
 
     if getattr(signer, "in_memory", False) or iscoroutinefunction(signer.sign):

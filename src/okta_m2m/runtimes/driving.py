@@ -1,23 +1,38 @@
-"""Runs flows: steps them, has a runtime perform their effects, and hands the rest to the adapter.
+"""Runs flows: has a runtime perform their effects, and hands the three that concern the caller's own call to the adapter.
 
-``advance`` and ``aadvance`` step a flow, performing its effects, until it asks for something that only the adapter can
-do (``Attempt``, ``Peek``, ``Discard``), which they return; or until it is done. The adapter calls again with the
-answer. ``run`` and ``arun`` are for flows that ask for no such thing.
+There are three ways, each blocking and async. ``run`` is for a flow that makes no call of the caller's. ``drive`` is for
+an adapter that can send the call itself: it gives a :class:`Call`. ``advance`` is what both are made of: it resumes a
+flow with an answer and returns the next effect that is the adapter's, for an adapter that gives control back to its
+library in between, as ``httpx.Auth`` does.
 
-Invariant: no policy in here. And whatever ends a step, a flow that was abandoned has been closed.
+Invariant: no policy in here. A flow that ``run`` or ``drive`` leaves, for whatever reason, has been closed.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
 from .._core.records import Record
 from ..effects import Attempt, Discard, Effect, Flow, Peek, Request, Response
 from ..errors import ConfigurationError, ErrorMap, OktaM2MError
 
-__all__ = ["AsyncSender", "Done", "Sender", "aadvance", "advance", "arun", "run"]
+__all__ = [
+    "AsyncCall",
+    "AsyncRuntime",
+    "AsyncSender",
+    "Call",
+    "Done",
+    "Runtime",
+    "Sender",
+    "aadvance",
+    "adrive",
+    "advance",
+    "arun",
+    "drive",
+    "run",
+]
 
 logger = logging.getLogger("okta_m2m")
 
@@ -25,6 +40,7 @@ T = TypeVar("T")
 Sender = Callable[[Request, float], Response]
 """Sends our own request within so many seconds; raises :class:`~okta_m2m.effects.SendFailed` if no answer came."""
 AsyncSender = Callable[[Request, float], Awaitable[Response]]
+"""The same on an event loop."""
 
 
 class Done(Record, Generic[T]):
@@ -37,7 +53,8 @@ AdapterEffect = Attempt | Peek | Discard
 
 
 class Runtime(Protocol):
-    """What performs effects and may block its thread to do so; ``error_map`` are the exceptions its client's users catch."""
+    """What performs effects and may block its thread to do so. ``error_map``: the exceptions that its client's users
+    catch."""
 
     error_map: ErrorMap
 
@@ -52,8 +69,32 @@ class AsyncRuntime(Protocol):
     async def perform(self, effect: Effect[Any]) -> Any: ...
 
 
+class Call(Protocol):
+    """The caller's own call, as an adapter makes it."""
+
+    def attempt(self, headers: Mapping[str, str]) -> Response:
+        """Sets these headers, sends the request (again), and returns the answer without its body."""
+
+    def peek(self, limit: int) -> bytes:
+        """At most ``limit`` bytes from the start of the last answer's decoded body, which the caller can still read whole."""
+
+    def discard(self) -> None:
+        """Lets the last answer's connection go: the answer is not handed on."""
+
+
+class AsyncCall(Protocol):
+    """The same on an event loop."""
+
+    async def attempt(self, headers: Mapping[str, str]) -> Response: ...
+    async def peek(self, limit: int) -> bytes: ...
+    async def discard(self) -> None: ...
+
+
 def advance(flow: Flow[T], runtime: Runtime, answer: object = None) -> AdapterEffect | Done[T]:
-    """Resumes a flow with ``answer`` (``None`` to begin it), up to the adapter's next effect or the end."""
+    """Resumes a flow with ``answer`` (``None`` to begin it), up to the adapter's next effect or the end.
+
+    Raises what the flow raises, as the exception of the HTTP library too.
+    """
     try:
         effect = flow.send(answer)
         while not isinstance(effect, AdapterEffect):
@@ -88,8 +129,44 @@ async def aadvance(flow: Flow[T], runtime: AsyncRuntime, answer: object = None) 
         raise error.as_library_error(runtime.error_map).with_traceback(error.__traceback__) from error.__cause__
 
 
+def drive(flow: Flow[T], runtime: Runtime, call: Call) -> T:
+    """Runs a flow to its end. The effects that concern the caller's own call are performed by ``call``."""
+    try:
+        step = advance(flow, runtime)
+        while not isinstance(step, Done):
+            match step:
+                case Attempt(headers):
+                    step = advance(flow, runtime, call.attempt(headers))
+                case Peek(limit):
+                    step = advance(flow, runtime, call.peek(limit))
+                case Discard():
+                    call.discard()
+                    step = advance(flow, runtime)
+        return step.value
+    finally:
+        flow.close()
+
+
+async def adrive(flow: Flow[T], runtime: AsyncRuntime, call: AsyncCall) -> T:
+    """The same on an event loop."""
+    try:
+        step = await aadvance(flow, runtime)
+        while not isinstance(step, Done):
+            match step:
+                case Attempt(headers):
+                    step = await aadvance(flow, runtime, await call.attempt(headers))
+                case Peek(limit):
+                    step = await aadvance(flow, runtime, await call.peek(limit))
+                case Discard():
+                    await call.discard()
+                    step = await aadvance(flow, runtime)
+        return step.value
+    finally:
+        flow.close()
+
+
 def run(flow: Flow[T], runtime: Runtime) -> T:
-    """Runs a flow that has no call of its own to attempt."""
+    """Runs a flow that makes no call of the caller's own."""
     try:
         return _value(advance(flow, runtime))
     finally:
@@ -110,11 +187,13 @@ def _value(end: AdapterEffect | Done[T]) -> T:
     raise TypeError(f"a flow that is run on its own asked for {type(end).__name__}")
 
 
-def _lost(error: BaseException) -> None:
-    logger.warning("okta-m2m: a renewal ended with %s", type(error).__name__)
+def report_lost(error: BaseException) -> None:
+    """A background flow let an exception out, which nobody is there to catch."""
+    logger.warning("okta-m2m: a background task ended with %s", type(error).__name__)
 
 
-def _answered(answer: object) -> Response:
+def response_of(answer: object) -> Response:
+    """The answer of a ``send`` of the caller's own, if it is one."""
     if isinstance(answer, Response):
         return answer
     from inspect import isawaitable, iscoroutine
@@ -127,5 +206,5 @@ def _answered(answer: object) -> Response:
             "Give it a function that blocks, or use an async client."
         )
     raise ConfigurationError(
-        f"send= returned {type(answer).__name__}. Have it return an okta_m2m.effects.Response, made of the answer."
+        f"send= returned {type(answer).__name__}. Have it return an okta_m2m.effects.Response, made from the answer."
     )

@@ -1,17 +1,20 @@
-"""Performs effects with threads."""
+"""Performs effects with threads.
+
+Invariant: no policy in here. What may hang (a store) is done in a daemon thread of its own, so that it holds up neither
+the call nor the exit of the process.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
 from ..effects import Effect, Flow, Send, Sign, Sleep, Snapshot, Spawn, StoreEffect, StoreFailed, Wait
 from ..errors import ConfigurationError, ErrorMap
-from .driving import Sender, _answered, _lost, run
-from .waiting import _doors
+from .driving import Sender, report_lost, response_of, run
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -22,7 +25,11 @@ __all__ = ["Threads"]
 
 
 class Threads:
-    """Blocks the calling thread. Background flows run in daemon threads, or inline where none can be started."""
+    """Blocks the calling thread; background flows run in daemon threads.
+
+    - ``send``: sends our own requests.
+    - ``error_map``: for classes of our errors, the exceptions of the HTTP library that they are raised as too.
+    """
 
     __slots__ = ("_send", "error_map")
 
@@ -31,41 +38,50 @@ class Threads:
         self.error_map: ErrorMap = error_map or {}
 
     def perform(self, effect: Effect[Any]) -> Any:
+        """Performs one effect and returns its answer."""
         match effect:
             case Wait(landing, timeout):  # first, because very many threads may wait for one token
-                return _doors(landing).wait(timeout)
+                return _wait(landing, timeout)
             case Send(request, timeout):
-                return _answered(self._send(request, timeout))
+                return response_of(self._send(request, timeout))
             case Sign(signer, message):
-                return _signed_blocking(signer, message)
+                return _sign(signer, message)
             case Snapshot(signer):
                 return signer.snapshot()  # type: ignore[attr-defined]  # yielded only for signers that have it
             case Sleep(seconds):
                 return time.sleep(seconds)
-            case Spawn(flow, ended):
-                return self._spawn(flow, ended)
+            case Spawn(flow, ended, awaited):
+                return self._spawn(flow, ended, awaited)
             case StoreEffect():
-                return _stored_blocking(effect)
+                return _ask_store(effect)
         raise TypeError(f"no runtime performs {type(effect).__name__}")
 
-    def _spawn(self, flow: Flow[Any], ended: Callable[[], None]) -> None:
+    def _spawn(self, flow: Flow[Any], ended: Callable[[], None], awaited: bool) -> bool:
         def background() -> None:
             try:
                 run(flow, self)
-            except Exception as error:  # noqa: BLE001 (nobody is there to catch it; the flow has told its waiters)
-                _lost(error)
+            except Exception as error:  # noqa: BLE001 (nobody is there to catch it)
+                report_lost(error)
             finally:
                 ended()
 
-        # Past the main thread's end the interpreter shuts down: a daemon thread would be torn off in mid-request.
-        if threading.main_thread().is_alive():
-            with suppress(RuntimeError):  # no more threads
-                threading.Thread(target=background, name="okta-m2m renewal", daemon=True).start()
-                return
-        background()
+        context = copy_context() if awaited else Context()
+        try:
+            threading.Thread(target=context.run, args=(background,), name="okta-m2m fetch", daemon=True).start()
+        except RuntimeError:  # the interpreter is shutting down, or there can be no more threads
+            return False
+        return True
 
 
-def _signed_blocking(signer: Signer, message: bytes) -> bytes:
+def _wait(landing: Future[Any], timeout: float) -> bool:
+    try:
+        landing.exception(timeout)
+    except TimeoutError:
+        return landing.done()
+    return True
+
+
+def _sign(signer: Signer, message: bytes) -> bytes:
     signature = signer.sign(message)
     if isinstance(signature, bytes):
         return signature
@@ -79,12 +95,12 @@ def _signed_blocking(signer: Signer, message: bytes) -> bytes:
     )
 
 
-def _stored_blocking(effect: StoreEffect[Any]) -> Any:
-    working = _in_thread(effect)
+def _ask_store(effect: StoreEffect[Any]) -> Any:
+    working = call_store_in_thread(effect)
     try:
         answer = working.result(effect.timeout)
     except TimeoutError:
-        raise _too_slow(effect) from None
+        raise store_too_slow(effect) from None
     except StoreFailed:
         raise
     except Exception as error:
@@ -98,8 +114,8 @@ def _stored_blocking(effect: StoreEffect[Any]) -> Any:
     raise StoreFailed(f"{type(effect.store).__name__} answers with an awaitable, which a thread cannot wait for")
 
 
-def _in_thread(effect: StoreEffect[Any]) -> Future[Any]:
-    """Asks the store in a daemon thread of its own: a store that hangs can hold up neither the call nor the exit."""
+def call_store_in_thread(effect: StoreEffect[Any]) -> Future[Any]:
+    """Asks the store in a daemon thread of its own."""
     from concurrent.futures import Future
 
     working: Future[Any] = Future()
@@ -108,17 +124,17 @@ def _in_thread(effect: StoreEffect[Any]) -> Future[Any]:
     def work() -> None:
         try:
             answer = effect.call()
-        except BaseException as error:  # noqa: BLE001 (it is handed to whoever waits)
+        except BaseException as error:  # noqa: BLE001 (it is handed to the waiter)
             working.set_exception(error)
         else:
             working.set_result(answer)
 
     try:
         threading.Thread(target=work, name="okta-m2m store", daemon=True).start()
-    except RuntimeError as error:  # no more threads, or the interpreter is shutting down
+    except RuntimeError as error:  # the interpreter is shutting down, or there can be no more threads
         raise StoreFailed(f"no thread to ask it in: {error}") from error
     return working
 
 
-def _too_slow(effect: StoreEffect[Any]) -> StoreFailed:
+def store_too_slow(effect: StoreEffect[Any]) -> StoreFailed:
     return StoreFailed(f"no answer to {type(effect).__name__.lower()} within {effect.timeout:g} s")

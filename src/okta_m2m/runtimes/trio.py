@@ -1,4 +1,8 @@
-"""Performs effects in a trio run."""
+"""Performs effects in a trio run.
+
+Invariant: no policy in here, the run is never blocked, and nothing escapes a background flow, as out of a system task it
+would take the whole run down.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..effects import Effect, Flow, Send, Sign, Sleep, Snapshot, Spawn, StoreEffect, StoreFailed, Wait
 from ..errors import ErrorMap
-from .asyncio import _answered_on_loop, _signed
-from .driving import AsyncSender, _lost, arun
-from .threads import _in_thread, _too_slow
+from .asyncio import await_response, sign_on_loop
+from .driving import AsyncSender, arun, report_lost
+from .threads import call_store_in_thread, store_too_slow
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -21,7 +25,11 @@ logger = logging.getLogger("okta_m2m")
 
 
 class Trio:
-    """The same for trio. Background flows are system tasks that let nothing escape."""
+    """For trio runs, several at once too. Background flows are system tasks.
+
+    - ``send``: sends our own requests; awaitable.
+    - ``error_map``: for classes of our errors, the exceptions of the HTTP library that they are raised as too.
+    """
 
     __slots__ = ("_send", "error_map")
 
@@ -30,53 +38,58 @@ class Trio:
         self.error_map: ErrorMap = error_map or {}
 
     async def perform(self, effect: Effect[Any]) -> Any:
-        from contextvars import Context
-
+        """Performs one effect and returns its answer."""
         import trio
 
         match effect:
             case Send(request, timeout):
-                return await _answered_on_loop(self._send(request, timeout))
+                return await await_response(self._send(request, timeout))
             case Sign(signer, message):
-                return await _signed(signer, message, trio.to_thread.run_sync)
+                return await sign_on_loop(signer, message, trio.to_thread.run_sync)
             case Snapshot(signer):
                 return await trio.to_thread.run_sync(signer.snapshot)  # type: ignore[attr-defined]  # only those that have it
             case Sleep(seconds):
                 return await trio.sleep(seconds)
             case Wait(landing, timeout):
                 return await self._wait(landing, timeout)
-            case Spawn(flow, ended):
-                trio.lowlevel.spawn_system_task(
-                    self._in_background, flow, ended, name="okta-m2m renewal", context=Context()
-                )
-                return None
+            case Spawn(flow, ended, awaited):
+                return self._spawn(flow, ended, awaited)
             case StoreEffect():
-                return await self._stored(effect)
+                return await self._ask_store(effect)
         raise TypeError(f"no runtime performs {type(effect).__name__}")
+
+    def _spawn(self, flow: Flow[Any], ended: Callable[[], None], awaited: bool) -> bool:
+        from contextvars import Context, copy_context
+
+        import trio
+
+        context = copy_context() if awaited else Context()
+        trio.lowlevel.spawn_system_task(self._in_background, flow, ended, name="okta-m2m fetch", context=context)
+        return True
 
     async def _in_background(self, flow: Flow[Any], ended: Callable[[], None]) -> None:
         try:
             await arun(flow, self)
-        except Exception as error:  # noqa: BLE001 (out of a system task it would take the whole run down)
-            _lost(error)
+        except Exception as error:  # noqa: BLE001 (nobody is there to catch it)
+            report_lost(error)
         finally:
             ended()
 
-    async def _stored(self, effect: StoreEffect[Any]) -> Any:
+    async def _ask_store(self, effect: StoreEffect[Any]) -> Any:
         from inspect import isawaitable
 
         import trio
 
         try:
             with trio.fail_after(effect.timeout):
-                working = _in_thread(effect)
+                working = call_store_in_thread(effect)
                 await self._wait(working, effect.timeout)
                 if not working.done():
-                    raise _too_slow(effect)
+                    raise store_too_slow(effect)
                 answer = working.result()
                 return await answer if isawaitable(answer) else answer
         except trio.TooSlowError:
-            raise _too_slow(effect) from None
+            raise store_too_slow(effect) from None
         except StoreFailed:
             raise
         except Exception as error:
@@ -89,13 +102,13 @@ class Trio:
         landed = trio.Event()
         token = trio.lowlevel.current_trio_token()
 
-        def tell(_: object) -> None:
+        def notify(_: object) -> None:
             try:
                 token.run_sync_soon(landed.set)
             except trio.RunFinishedError:
                 logger.debug("okta-m2m: a trio run that waited for a token is over")
 
-        landing.add_done_callback(tell)
+        landing.add_done_callback(notify)
         with trio.move_on_after(seconds):
             await landed.wait()
         return landing.done()

@@ -1,7 +1,7 @@
 """Flows without any I/O: ``replay(flow, *answers)`` steps one with the answers of a script, and says what it asked for.
 
     replayed = replay(app.obtain(), Response(503), Response(200, (), b'{"access_token": ...}'))
-    assert [type(effect) for effect in replayed.effects] == [Sign, Send, Sleep, Sign, Send]
+    assert [type(effect) for effect in replayed.effects] == [Spawn, Sign, Send, Sleep, Sign, Send]
     assert replayed.result().token_type == "Bearer"
 
 Invariant: nothing is sent and no time passes; a flow that is left over has been closed.
@@ -41,9 +41,9 @@ class Replayed(Generic[T]):
             raise LookupError(f"the script ended where the flow asked for {self.effects[-1]!r}")
         return self.value  # type: ignore[return-value]  # None only where that is what it returned
 
-    def of(self, *error_map: type[Effect[Any]]) -> list[Any]:
-        """The effects of those error_map, in order."""
-        return [effect for effect in self.effects if isinstance(effect, error_map)]
+    def of(self, *kinds: type[Effect[Any]]) -> list[Any]:
+        """The effects of those kinds, in order."""
+        return [effect for effect in self.effects if isinstance(effect, kinds)]
 
 
 def replay(
@@ -57,7 +57,8 @@ def replay(
     Each answer is for one effect, in order: a value, an exception to be raised there, or a function that is called with
     the effect and gives either. What needs no script is answered without one: ``Sign`` by the signer, ``Snapshot`` by
     its ``snapshot``, ``Discard`` with nothing; ``Sleep`` by calling ``sleep`` with the seconds (put a simulated clock
-    forward there), ``Spawn`` by calling ``spawn`` (which may keep the flow, or replay it).
+    forward there). A ``Spawn`` that somebody waits for is answered with ``False``, so that the flow does it itself, and its
+    effects follow; for any other, ``spawn`` is called (which may keep the flow, or replay it).
 
     Raises ``LookupError`` if answers are left over.
     """
@@ -99,6 +100,8 @@ def _unscripted(effect: Effect[Any], sleep: Callable[[float], object], spawn: Ca
             return signer.snapshot()  # type: ignore[attr-defined]  # yielded only for signers that have it
         case Sleep(seconds):
             sleep(seconds)
-        case Spawn():
-            spawn(effect)
+        case Spawn(awaited=awaited):
+            if not awaited:
+                spawn(effect)
+            return not awaited
     return None

@@ -14,7 +14,7 @@ import okta_m2m.httpx
 import okta_m2m.httpx2
 import okta_m2m.requests
 from okta_m2m import Event, PrivateKey, RateLimited, ServiceApp, Signer, Token, TokenError
-from okta_m2m._core.service_app import Ready
+from okta_m2m._core.bindings import Credentials
 from okta_m2m.effects import Effect, Flow, Response, Send, Sign, Wait
 from okta_m2m.runtimes import Threads, arun, run
 
@@ -101,7 +101,7 @@ def app_request() -> Any: ...
 assert_type(app.obtain(), Flow[Token])
 assert_type(app.authorize("GET", "https://acme.okta.com/", replayable=True), Flow[None])
 assert_type(app.headers("GET", "https://acme.okta.com/"), Flow[dict[str, str]])
-assert_type(app.ready("GET", "https://acme.okta.com/"), Ready | None)
+assert_type(app.ready("GET", "https://acme.okta.com/"), Credentials | None)
 effect: Effect[bool] = Wait(app_request(), 1.0)
 assert_type(run(flow(), Threads(app_request())), int)
 

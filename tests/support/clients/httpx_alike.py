@@ -90,6 +90,9 @@ class BlockingHttpx(BlockingClient):
             begun(first := next(parts))
             return _answer(response, first + b"".join(parts))
 
+    def use(self, auth: Any) -> None:
+        self.client.auth = auth
+
     def close(self) -> None:
         self.client.close()
         if self.other is not None:
@@ -133,6 +136,9 @@ class AsyncHttpx(AsyncClient):
             parts = response.aiter_bytes()
             begun(first := await anext(parts))
             return _answer(response, first + b"".join([part async for part in parts]))
+
+    def use(self, auth: Any) -> None:
+        self.client.auth = auth
 
     async def _close(self) -> None:
         await self.client.aclose()

@@ -122,6 +122,10 @@ class Client(ABC):
     @abstractmethod
     def open(self) -> None: ...
 
+    def use(self, auth: Any) -> None:
+        """Makes the next calls with another auth object."""
+        raise NotImplementedError
+
     @abstractmethod
     def call(
         self,

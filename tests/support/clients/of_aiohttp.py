@@ -61,6 +61,9 @@ class AiohttpClient(AsyncClient):
     def _answer(response: aiohttp.ClientResponse, body: bytes) -> Answer:
         return Answer(response.status, list(response.headers.items()), body, str(response.url))
 
+    def use(self, auth: Any) -> None:
+        self.options = {"middlewares": [auth]}
+
     async def _close(self) -> None:
         await self.session.close()
         if self.other is not None:

@@ -72,6 +72,9 @@ class NiquestsClient(BlockingClient):
             begun(first := next(parts))
             return _answer(response, first + b"".join(parts))
 
+    def use(self, auth: Any) -> None:
+        self.session.auth = auth
+
     def close(self) -> None:
         self.session.close()
         if self.other is not None:
@@ -105,6 +108,9 @@ class AsyncNiquestsClient(AsyncClient):
             return _answer(response, first + b"".join([part async for part in parts]))
         finally:
             await response.close()
+
+    def use(self, auth: Any) -> None:
+        self.session.auth = auth
 
     async def _close(self) -> None:
         await self.session.close()

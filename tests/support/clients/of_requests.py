@@ -64,6 +64,9 @@ class RequestsClient(BlockingClient):
     def _answer(response: requests.Response, body: bytes) -> Answer:
         return Answer(response.status_code, list(response.headers.items()), body, response.url)
 
+    def use(self, auth: Any) -> None:
+        self.session.auth = auth
+
     def close(self) -> None:
         self.session.close()
         if self.other is not None:

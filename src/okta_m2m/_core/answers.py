@@ -1,0 +1,117 @@
+"""What an answer of Okta's says: its JSON, its error, its token, and when to ask again.
+
+Invariant: reading never fails. Whatever was not sent by an OAuth server reads as an answer that says nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from ..effects import Response
+from ..errors import quoted
+from .clocks import http_date
+
+__all__ = [
+    "ASSUMED_LIFETIME",
+    "LONGEST_LIFETIME",
+    "Granted",
+    "error_code",
+    "error_of",
+    "granted_token",
+    "json_object",
+    "lifetime",
+    "rate_limit_pause",
+    "request_id",
+]
+
+logger = logging.getLogger("okta_m2m")
+
+ASSUMED_LIFETIME: Final = 300.0
+"""Seconds that a token is taken to live if its answer does not say: the shortest life that Okta lets anybody configure."""
+
+LONGEST_LIFETIME: Final = 86_400.0
+"""Seconds: the longest life that Okta lets anybody configure (``accessTokenLifetimeMinutes``, 24 hours)."""
+
+
+class Granted(NamedTuple):
+    """What a successful answer holds: the token's value, and whether it is bound to a key."""
+
+    value: str
+    dpop_bound: bool
+
+
+def json_object(body: bytes) -> Mapping[str, Any]:
+    """The body's JSON object; an empty one for HTML, for nothing, and for anything else."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def error_of(answer: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Code and description, from OAuth's shape (RFC 6749 section 5.2) or that of Okta's API (``errorCode``)."""
+    code = answer.get("error") or answer.get("errorCode")
+    description = answer.get("error_description") or answer.get("errorSummary")
+    return code if isinstance(code, str) else None, description if isinstance(description, str) else None
+
+
+def error_code(body: bytes) -> str | None:
+    """The error code in the start of a JSON body, of either shape; ``None`` if it names none."""
+    return error_of(json_object(body))[0]
+
+
+def request_id(response: Response) -> str | None:
+    """Okta's name for the request, made safe to show."""
+    found = response.get("x-okta-request-id")
+    return None if found is None else quoted(found, 80)
+
+
+def granted_token(answer: Mapping[str, Any]) -> Granted | None:
+    """The token of a 2xx answer (RFC 6749 section 5.1); ``None`` if it holds none."""
+    value, token_type = answer.get("access_token"), answer.get("token_type")
+    # Only what a header can hold (RFC 6750 section 2.1 b64token, taken widely): never a line break, never a space.
+    if not isinstance(value, str) or not value or not all("!" <= char <= "~" for char in value):
+        return None
+    dpop_bound = {"bearer": False, "dpop": True}.get(token_type.lower() if isinstance(token_type, str) else "")
+    return None if dpop_bound is None else Granted(value, dpop_bound)
+
+
+def lifetime(expires_in: object) -> float:
+    """``expires_in`` in seconds. A string is accepted where it is a number; an invalid value is bounded, and logged."""
+    seconds = math.nan
+    if isinstance(expires_in, int | float | str) and not isinstance(expires_in, bool):
+        try:
+            seconds = float(expires_in)
+        except (ValueError, OverflowError):
+            seconds = math.nan
+    if 0 < seconds <= LONGEST_LIFETIME:
+        return seconds
+    assumed = LONGEST_LIFETIME if seconds > LONGEST_LIFETIME else ASSUMED_LIFETIME
+    logger.warning("okta-m2m: the token answer's expires_in is missing or invalid; assuming %d s", assumed)
+    return assumed
+
+
+def rate_limit_pause(response: Response, okta_now: float) -> float | None:
+    """Seconds that a 429 asks to wait; ``None`` where it does not say, or where its limit is one of concurrency.
+
+    Reset - ``Date`` + 1, both Okta's own, so that this machine's clock does not come into it (Okta: rate limits, best
+    practices; all of Okta's SDKs). Of several ``X-Rate-Limit-Reset`` the earliest counts. Okta sends no
+    ``Retry-After``, but what stands in front of it may.
+    """
+    date = http_date(response.get("date"))
+    now = okta_now if date is None else date
+    after = (response.get("retry-after") or "").strip()
+    if after.isdecimal() and len(after) < 10:
+        return float(after)
+    if (moment := http_date(after)) is not None:
+        return max(moment - now, 0.0) + 1
+    if any(limit.strip() == "0" for limit in response.all("x-rate-limit-limit")):
+        return None
+    resets = [value.strip() for header in response.all("x-rate-limit-reset") for value in header.split(",")]
+    moments = [int(value) for value in resets if value.isdecimal() and len(value) < 12]
+    return max(min(moments) - now, 0.0) + 1 if moments else None

@@ -1,0 +1,147 @@
+"""What a call sends: the token, and a DPoP proof where the token is bound to a key (RFC 9449).
+
+One app has one DPoP key, which is made when it is first needed; with a store it is the fleet's, and tokens that were
+bound to an earlier key keep theirs. Nonces of APIs are kept here; those of the token endpoint are kept there.
+
+Invariant: a bound token is never sent without a proof of the key that it is bound to, and each attempt has its own proof.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from ..effects import Flow
+from ..keys import PrivateKey
+from .flights import mutex
+from .origins import as_sent, origin_of
+from .proofs import DPoPProofs, Nonces, okta_htu, rfc_htu
+from .records import Record
+from .tokens import Token
+
+if TYPE_CHECKING:
+    from ..keys import Signer
+    from .clocks import OktaClock
+
+__all__ = ["Bindings", "Credentials"]
+
+MAX_BOUND: Final = 4
+"""Bound tokens whose proofs can still be made, for calls that began with an earlier token."""
+
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+class Credentials(Record, hidden=("proof",)):
+    """What a call sends (RFC 9110 section 11.4): a token, and a DPoP proof for this one attempt if the token is bound."""
+
+    token: Token
+    proof: str | None = None
+
+    @property
+    def authorization(self) -> str:
+        """The ``Authorization`` header's value."""
+        return self.token.authorization
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The header or two to set on the request."""
+        headers = {"Authorization": self.token.authorization}
+        if self.proof is not None:
+            headers["DPoP"] = self.proof
+        return headers
+
+
+class Bindings:
+    """The DPoP side of one app.
+
+    - ``key``: the DPoP key that the app was given; ``None`` to make one.
+    - ``org_origin``: where ``htu`` is written as Okta compares it.
+    - ``htu_origins``: for an origin that a reverse proxy rewrites, the origin that the server behind it sees.
+    """
+
+    __slots__ = ("_bound", "_given", "_htu_origins", "_nonces", "_okta_clock", "_org_origin", "_proofs")
+
+    def __init__(
+        self, key: Signer | None, org_origin: str, htu_origins: Mapping[str, str] | None, okta_clock: OktaClock
+    ) -> None:
+        self._given = key
+        self._org_origin = org_origin
+        self._htu_origins = htu_origins or _NOTHING
+        self._okta_clock = okta_clock
+        self._proofs: DPoPProofs | None = None
+        self._bound: Mapping[str, DPoPProofs] = _NOTHING  # by token value; replaced as a whole
+        self._nonces: Nonces | None = None
+
+    @property
+    def nonces(self) -> Nonces:
+        """Those of APIs. If two threads make them at once, what one has learnt is lost, and costs one more round."""
+        nonces = self._nonces
+        if nonces is None:
+            nonces = self._nonces = Nonces()
+        return nonces
+
+    # ── the key ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def proofs(self) -> DPoPProofs:
+        """The proofs of the app's one DPoP key."""
+        proofs = self._proofs
+        if proofs is None:
+            made = DPoPProofs(self._given or PrivateKey.generate("ES256"), self._htu)
+            with mutex():
+                proofs = self._proofs = self._proofs or made
+        return proofs
+
+    def adopt(self, key: PrivateKey) -> None:
+        """The fleet's DPoP key, made by whichever process was first: tokens are bound to it from now on."""
+        proofs = self._proofs
+        if proofs is None or dict(proofs.signer.public_jwk) != dict(key.public_jwk):
+            self._proofs = DPoPProofs(key, self._htu)
+
+    def key_to_share(self, token: Token) -> PrivateKey | None:
+        """The key that a token is bound to, if it was made here and other processes need it."""
+        signer = self._proofs.signer if self._proofs is not None and token.dpop_bound and self._given is None else None
+        return signer if isinstance(signer, PrivateKey) else None
+
+    def bind(self, token: Token) -> None:
+        """Remembers which key a new token is bound to, before the token is in use."""
+        if not token.dpop_bound:
+            return
+        proofs = self.proofs()
+        with mutex():
+            if token.value not in self._bound:
+                kept = list(self._bound.items())[1 - MAX_BOUND :]
+                self._bound = {**dict(kept), token.value: proofs}
+
+    # ── one attempt ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def credentials_now(self, method: str, url: str, token: Token) -> Credentials | None:
+        """What to send at once; ``None`` where the proof has to be asked for."""
+        if not token.dpop_bound:
+            return Credentials(token)
+        proofs = self._bound.get(token.value)
+        if proofs is None or not proofs.in_memory:
+            return None
+        url = as_sent(url)
+        return Credentials(token, proofs.proof_now(method, url, self._okta_clock.now(), self.nonces.get(url), token))
+
+    def credentials(
+        self, method: str, url: str, token: Token, nonce: str | None = None, server_time: float | None = None
+    ) -> Flow[Credentials]:
+        """What to send with one attempt.
+
+        ``nonce``: the one that the last answer asked for. ``server_time``: the ``Date`` of the API that rejected a proof's
+        ``iat``; its clock need not be Okta's.
+        """
+        if not token.dpop_bound:
+            return Credentials(token)
+        url = as_sent(url)
+        now, nonce = server_time or self._okta_clock.now(), nonce or self.nonces.get(url)
+        proofs = self._bound.get(token.value) or self.proofs()
+        return Credentials(token, (yield from proofs.proof(method, url, now, nonce, token)))
+
+    def _htu(self, url: str) -> str:
+        origin = origin_of(url)
+        htu = okta_htu(url) if origin == self._org_origin else rfc_htu(url)
+        seen = self._htu_origins.get(origin or "")
+        return htu if seen is None or origin is None else seen + htu[len(origin) :]

@@ -1,0 +1,170 @@
+"""Fetches a token for everybody: from the token endpoint, or from the store that processes share.
+
+A fetch belongs to nobody. Whoever finds that a token is needed starts it in the background, and then waits for it like
+everybody else; a renewal is the same fetch, for which nobody waits. So a caller that is cancelled, interrupted or out of
+time ends only itself, and no caller's frame ever holds an assertion.
+
+Invariant: a fetch that was begun lands its flight, however it ends.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ..effects import Flow, Spawn
+from ..errors import OktaM2MError, TokenRefused, quoted
+from .revocation import snapshot
+from .tokens import Token
+
+if TYPE_CHECKING:
+    from ..keys import PrivateKey, Signer
+    from .bindings import Bindings
+    from .fleet import Fleet
+    from .flights import Flight
+    from .reports import Reports
+    from .token_endpoint import TokenEndpoint
+    from .token_state import TokenState
+
+__all__ = ["Fetching"]
+
+logger = logging.getLogger("okta_m2m")
+
+
+class Fetching:
+    """How one app fetches its token.
+
+    - ``keys``: tried in turn, the one that was accepted last first.
+    - ``offers_dpop``: whether a DPoP proof goes with the token request.
+    - ``fleet``: the app's place in a shared store, if it has one.
+    """
+
+    __slots__ = ("_bindings", "_endpoint", "_first", "_fleet", "_keys", "_offers_dpop", "_reports", "_state")
+
+    def __init__(
+        self,
+        keys: tuple[Signer, ...],
+        *,
+        state: TokenState,
+        endpoint: TokenEndpoint,
+        bindings: Bindings,
+        reports: Reports,
+        offers_dpop: bool,
+        fleet: Fleet | None,
+    ) -> None:
+        self._keys = keys
+        self._first = 0
+        self._state = state
+        self._endpoint = endpoint
+        self._bindings = bindings
+        self._reports = reports
+        self._offers_dpop = offers_dpop
+        self._fleet = fleet
+
+    @property
+    def key(self) -> Signer:
+        """The key that Okta accepted last."""
+        return self._keys[self._first]
+
+    def start(self, flight: Flight, deadline: float) -> Flow[None]:
+        """Has the flight fetched in the background; ``deadline`` is the caller's own."""
+        fetch, started = self._fetch(flight), False
+        try:
+            started = yield from Spawn(fetch, partial(self._state.abandoned, flight), awaited=not flight.renewal)
+            if not started and not flight.renewal:
+                # The interpreter is shutting down, and nobody else can do it.
+                flight.deadline = min(flight.deadline, deadline)
+                yield from fetch
+        finally:
+            if not started:
+                self._state.abandoned(flight)
+
+    def _fetch(self, flight: Flight) -> Flow[None]:
+        state = self._state
+        if flight.outcome is not None:  # it started so late that it was given up
+            return
+        try:
+            token = yield from self._obtain(flight)
+        except Exception as error:  # noqa: BLE001 (each waiter raises its own)
+            pause = state.failed(flight, error, state.now())
+            if pause is not None:
+                self._report_failed_renewal(error, pause)
+        else:
+            if token is None:
+                state.postponed(flight, state.now())
+            else:
+                state.landed(flight, token)
+
+    def _obtain(self, flight: Flight) -> Flow[Token | None]:
+        """A token; ``None`` if another process is fetching one, which can be had from the store a little later."""
+        keys: list[Signer] = []
+        for signer in self._keys:
+            keys.append((yield from snapshot(signer)))
+        refusal = self._state.remembered_refusal(tuple(keys), self._state.now())
+        if refusal is not None:
+            raise refusal
+        if self._fleet is None:
+            token, _ = yield from self._exchange(keys, flight)
+            return token
+        shared = yield from self._fleet.obtain(
+            keys,
+            lambda: self._exchange(keys, flight),
+            is_wanted=lambda token: self._state.is_wanted(token, self._state.now()),
+            deadline=flight.deadline,
+            is_patient=not flight.renewal,
+        )
+        if shared is None:
+            return None
+        token, dpop_key = shared
+        if dpop_key is not None:
+            self._bindings.adopt(dpop_key)
+        self._take(token)
+        return token
+
+    def _exchange(self, keys: Sequence[Signer], flight: Flight) -> Flow[tuple[Token, PrivateKey | None]]:
+        """A token from the token endpoint, and the key it is bound to where that was made here."""
+        first = self._first
+        try:
+            obtained = yield from self._endpoint.exchange(
+                [*keys[first:], *keys[:first]],
+                flight.deadline,
+                self._bindings.proofs if self._offers_dpop else None,
+                self._reports.emit,
+            )
+        except TokenRefused as error:
+            self._state.refused(error, tuple(keys), self._state.now())
+            raise
+        token = obtained.token
+        # The key that was accepted goes first from now on; the others stay for when it is refused.
+        self._first = (first + obtained.key) % len(keys)
+        self._take(token)
+        logger.info(
+            "okta-m2m: %s token for client %s, %d s, scopes %s, after %d request(s)",
+            token.token_type,
+            self._endpoint.client_id,
+            token.expires_in,
+            quoted(" ".join(token.scopes)),
+            obtained.attempts,
+        )
+        self._reports.emit(
+            "TokenObtained",
+            token.token_type,
+            token.scopes,
+            token.expires_in,
+            obtained.attempts,
+            obtained.elapsed,
+            flight.renewal,
+        )
+        return token, self._bindings.key_to_share(token)
+
+    def _take(self, token: Token) -> None:
+        self._bindings.bind(token)  # first: a call that meets the token can make its proof
+        self._state.obtained(token)
+
+    def _report_failed_renewal(self, error: Exception, pause: float) -> None:
+        reason = str(error) if isinstance(error, OktaM2MError) else quoted(error)
+        logger.warning("okta-m2m: renewal failed; keeping the current token. Next try in %.1f s: %s", pause, reason)
+        code = error.error if isinstance(error, OktaM2MError) else None
+        self._reports.emit("RenewalFailed", code or type(error).__name__, reason, pause)

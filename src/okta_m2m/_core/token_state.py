@@ -1,0 +1,438 @@
+"""The token in use, and every change to it.
+
+Everything that is remembered about an app's one token lives here: the token, the fetch under way, remembered refusals,
+rejections by APIs, and which tokens were ours. Nothing in here does I/O, sleeps, or knows HTTP: callers say what
+happened, and ask what to do.
+
+Theory of operation
+-------------------
+
+What to do is answered by :meth:`TokenState.next_step`, from the first row that fits:
+
+    what is known                                       answer
+    ------------------------------------------------    ----------------------------------------------------------------
+    closed                                              Closed
+    a token, fresh (before ``fresh_until``)             Use
+    a token, usable; no fetch under way                 UseAndRenew: a fetch begins, and the token counts as fresh until
+                                                        that fetch is overdue
+    a token, usable; a fetch under way                  Use, as above
+    no usable token; Okta refused these keys lately     Refused
+    no usable token; a fetch under way                  Wait
+    no usable token                                     Fetch: a fetch begins
+
+What happens is reported by one method each. ``use`` is the token in use, ``suspect`` a rejected token that is kept aside:
+
+    method               when                                    change
+    -----------------    ------------------------------------    -------------------------------------------------------
+    next_step            somebody needs a token                  a fetch may begin (see above)
+    obtained             a token arrived                         it is in use, unless a later one is; suspect, refusal and
+                                                                 failures are forgotten
+    refused              Okta refused the keys                   remembered, for a growing time, for these keys
+    landed               a fetch ended with a token              who waits for it has that token
+    failed               a fetch ended with an error             who waits for it has that error; a suspect is back in use,
+                                                                 except after a refusal; a token in use stays fresh for a
+                                                                 growing pause
+    postponed            another process is fetching             who waits asks again; a token in use stays fresh a moment
+    abandoned            a fetch ended without an outcome        the same
+    rejected             an API rejected the token in use        it is the suspect, unless one was rejected just now
+    accepted             an API took a renewed token             the next rejection may be renewed at once
+    close                the app ends                            no token, and none from now on
+    after_fork           the token is the parent's to revoke     no token; a fetch may begin
+
+After any other fork the child notices at its next question that no fetch is under way in it, and draws a moment of renewal
+of its own.
+
+WARNING: the hit (:class:`Hit`) reads without the mutex. ``fresh_until`` is written last when a token is put into use and
+first when one is taken out of use, so that whoever reads it first never meets an older token than it was written for.
+``tests/rules/test_hits.py`` stops after each assignment and looks.
+
+Invariant: at most one fetch is under way, and nobody waits for a fetch while a token works.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from ..errors import OktaM2MError, RateLimited, TokenRefused
+from .clocks import NEVER
+from .flights import ABANDONED, Failure, Flight, Outcome, forks, mutex
+from .records import Record
+from .tokens import Token
+
+if TYPE_CHECKING:
+    from ..keys import Signer
+    from .origins import Origins
+
+__all__ = ["Closed", "Fetch", "Hit", "NextStep", "Refused", "TokenState", "Use", "UseAndRenew", "Wait"]
+
+RENEWAL_SHARE: Final = (0.72, 0.82)
+"""The part of a token's life after which it is renewed: anywhere in between, so that a fleet does not march in step."""
+
+RENEWAL_SHARE_SHARED: Final = (0.93, 0.95)
+"""The same where a token is shared. The first of many processes to find it due renews it for all, so the moment is close
+to the lower end, and where all of them can try, it takes less time to be sure that one succeeds. Of an hour 4 minutes are
+left, as with most SDKs, and a fleet asks at most 1.1 times for each life of a token."""
+
+OVERDUE: Final = 2.0
+"""Seconds after its deadline at which a fetch that has not ended is given up: its event loop is gone."""
+
+LANDING_GRACE: Final = 0.5
+"""Seconds that a caller waits beyond its own deadline for a fetch that ends by then, for its error says more than ours."""
+
+ABANDONED_PAUSE: Final = 0.25
+"""Seconds until a renewal that was cancelled is begun again by the next call; the token works meanwhile."""
+
+OTHERS_PAUSE: Final = 1.0
+"""Seconds until a renewal that another process has begun is looked for in the store."""
+
+LONGEST_PAUSE: Final = 60.0
+"""Seconds between renewals while they fail."""
+
+FIRST_REFUSAL: Final = 1.0
+LONGEST_REFUSAL: Final = 60.0
+"""Seconds for which a refusal is repeated without asking again: doubled from one to the next."""
+
+FIRST_SPACING: Final = 5.0
+LONGEST_SPACING: Final = 60.0
+"""Seconds between forced renewals while renewed tokens keep being rejected: a wrong audience is not cured by another."""
+
+MAX_FORMER: Final = 16
+"""Tokens that are recognised as ours when they are met again on a request; and as many that an API rejected."""
+
+
+class Use(Record):
+    """The token works."""
+
+    token: Token
+
+
+class UseAndRenew(Record):
+    """The token works, and whoever was answered this starts the fetch that replaces it."""
+
+    token: Token
+    flight: Flight
+
+
+class Fetch(Record):
+    """No token works. Whoever was answered this starts the fetch, and then waits for it like everybody else."""
+
+    flight: Flight
+    timeout: float
+
+
+class Wait(Record):
+    """No token works, and a fetch is under way: wait for it, for ``timeout`` seconds at most."""
+
+    flight: Flight
+    timeout: float
+
+
+class Refused(Record):
+    """Okta refused these keys lately, and is not asked again yet. ``error`` is a pattern: raise its ``copy()``."""
+
+    error: TokenRefused
+
+
+class Closed(Record):
+    """The app was closed."""
+
+
+NextStep: TypeAlias = Use | UseAndRenew | Fetch | Wait | Refused | Closed
+
+_CLOSED: Final = Closed()
+
+
+class Hit:
+    """What a call with a fresh token reads, and all that it reads. Adapters may read it without a call of ours between:
+
+        if hit.fresh_until > hit.now() and (authorization := hit.authorization) and url.startswith(hit.prefixes): ...
+
+    In that order: see the warning above.
+    """
+
+    __slots__ = ("authorization", "fresh_until", "now", "origins", "prefixes")
+
+    authorization: str | None
+    """The ``Authorization`` value of a fresh Bearer token; ``None`` for a bound token, which needs a proof for each call."""
+    fresh_until: float
+    """On the clock ``now``: until then the token in use is sent without asking :meth:`TokenState.next_step`."""
+    now: Callable[[], float]
+    """The steady clock, in seconds."""
+    prefixes: tuple[str, ...]
+    """What an allowed URL begins with, its origin's closing slash included."""
+    origins: Origins
+    """Where the token may travel."""
+
+
+class TokenState(Hit):
+    """The state of one app's token.
+
+    - ``keys``: the app's keys as they were given.
+    - ``max_wait``: seconds that a fetch may take.
+    - ``is_shared``: whether other processes use the same token.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_failures",
+        "_flight",
+        "_forced",
+        "_forced_not_before",
+        "_forks",
+        "_former",
+        "_is_shared",
+        "_keys",
+        "_max_wait",
+        "_refusal",
+        "_refusals",
+        "_rejects",
+        "_suspect",
+        "is_closed",
+        "token",
+    )
+
+    def __init__(
+        self,
+        now: Callable[[], float],
+        origins: Origins,
+        keys: tuple[Signer, ...],
+        *,
+        max_wait: float,
+        is_shared: bool,
+    ) -> None:
+        self.authorization: str | None = None
+        self.fresh_until = NEVER
+        self.now = now
+        self.origins = origins
+        self.prefixes = origins.prefixes
+        self.token: Token | None = None
+        self._flight: Flight | None = None
+        self._keys = keys
+        self._forks = forks()
+        self._former: tuple[bytes, ...] = ()
+        self._rejects: tuple[bytes, ...] = ()
+        self._suspect: Token | None = None
+        self._refusal: tuple[TokenRefused, float, tuple[Signer, ...]] | None = None
+        self._refusals = 0
+        self._failures = 0
+        self._forced = 0
+        self._forced_not_before = NEVER
+        self.is_closed = False
+        self._max_wait = max_wait
+        self._is_shared = is_shared
+
+    # ── questions ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def next_step(self, now: float, deadline: float) -> NextStep:
+        """What a caller that may wait until ``deadline`` does, by the first table above."""
+        with mutex():
+            if self.is_closed:
+                return _CLOSED
+            token, flight = self.token, self._current_flight(now)
+            if token is not None and token.usable(now):
+                if now < self.fresh_until:
+                    return Use(token)
+                begun = flight is None
+                if flight is None:
+                    flight = self._begin_flight(now, renewal=True)
+                self._use(token, flight.due)
+                return UseAndRenew(token, flight) if begun else Use(token)
+            if flight is not None:
+                return Wait(flight, _patience(flight, now, deadline))
+            refusal = self._refusal
+            # Keys that may change (a file's) are not compared here, but by the fetch, which reads them again.
+            if refusal is not None and now < refusal[1] and refusal[2] == self._keys:
+                return Refused(refusal[0].copy(retry_after=refusal[1] - now))
+            flight = self._begin_flight(now, renewal=False)
+            return Fetch(flight, _patience(flight, now, deadline))
+
+    def remembered_refusal(self, keys: tuple[Signer, ...], now: float) -> TokenRefused | None:
+        """Okta's refusal of exactly these keys, if it is too recent to ask again."""
+        refusal = self._refusal
+        if refusal is None or refusal[2] != keys or now >= refusal[1]:
+            return None
+        return refusal[0].copy(retry_after=refusal[1] - now)
+
+    def is_ours(self, token: Token) -> bool:
+        """Whether it was this app's, now or some renewals ago."""
+        used = self.token
+        return (used is not None and token.value == used.value) or _digest(token) in self._former
+
+    def is_wanted(self, token: Token, now: float) -> bool:
+        """Whether a token found in a store is worth having: alive, not one we saw rejected, later than ours."""
+        used = self.token
+        if not token.usable(now) or _digest(token) in self._rejects:
+            return False
+        if used is None or not used.usable(now):
+            return True
+        return token.value != used.value and token.sent_at > used.sent_at
+
+    # ── the fetch ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def obtained(self, token: Token) -> None:
+        """A new token: it is in use from now on, unless a later one is."""
+        with mutex():
+            self._refusal, self._refusals, self._failures, self._suspect = None, 0, 0, None
+            used = self.token
+            # Not the one that lives longer: where an admin has shortened the life of tokens, none would ever replace it.
+            later = used is None or token.sent_at > used.sent_at or not used.usable(self.now())
+            if later and not self.is_closed:
+                self._use(token)
+            else:
+                self._remember_former(token)  # whoever waits for it sends it
+
+    def refused(self, error: TokenRefused, keys: tuple[Signer, ...], now: float) -> None:
+        """Okta refused these keys: that is repeated for a while without asking."""
+        with mutex():
+            pause = min(LONGEST_REFUSAL, FIRST_REFUSAL * 2.0 ** min(self._refusals, 10))
+            self._refusals += 1
+            self._refusal = error.copy(), now + pause, keys
+
+    def landed(self, flight: Flight, token: Token) -> None:
+        """The fetch ended with this token, for everybody who waits for it."""
+        self._land(flight, token)
+
+    def failed(self, flight: Flight, error: Exception, now: float) -> float | None:
+        """The fetch failed. Answers with the pause before the next renewal in seconds, if a token works meanwhile."""
+        pause = None
+        with mutex():
+            suspect = self._suspect
+            if suspect is not None and self.token is None and not isinstance(error, TokenRefused):
+                # One wrongly configured API may have rejected it; for the others it is better than nothing.
+                self._suspect = None
+                self._use(suspect, self._forced_not_before)
+            if flight.renewal:
+                self._failures += 1
+                pause = min(LONGEST_PAUSE, 2.0 ** min(self._failures - 1, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 (load)
+                if isinstance(error, RateLimited) and error.retry_after is not None:
+                    pause = max(pause, error.retry_after)
+                self._stay_fresh_until(now + pause)
+        self._land(flight, Failure(error.copy() if isinstance(error, OktaM2MError) else error))
+        return pause
+
+    def postponed(self, flight: Flight, now: float) -> None:
+        """Another process is fetching: its token can be had from the store a little later."""
+        self._stay_fresh_until(now + OTHERS_PAUSE)
+        self._land(flight, ABANDONED)
+
+    def abandoned(self, flight: Flight) -> None:
+        """The fetch ended without an outcome: its task was cancelled, or it could not be started."""
+        if flight.outcome is None:
+            self._stay_fresh_until(self.now() + ABANDONED_PAUSE)
+            self._land(flight, ABANDONED)
+
+    # ── what APIs say of the token ───────────────────────────────────────────────────────────────────────────────
+
+    def rejected(self, token: Token, now: float) -> bool:
+        """An API rejected that token. Answers whether another is in use, or may be fetched now."""
+        with mutex():
+            used = self.token
+            if used is None or used.value != token.value:
+                return True
+            if now < self._forced_not_before:
+                return False
+            if now > self._forced_not_before + LONGEST_SPACING:
+                self._forced = 0
+            self._forced_not_before = now + min(LONGEST_SPACING, FIRST_SPACING * 2.0 ** min(self._forced, 10))
+            self._forced += 1
+            self._use_none()
+            self._suspect = used
+            self._rejects = (*self._rejects[1 - MAX_FORMER :], _digest(token))
+            return True
+
+    def accepted(self) -> None:
+        """An API took a renewed token: the next rejection has nothing to do with the last."""
+        with mutex():
+            self._forced = 0
+            self._forced_not_before = NEVER
+
+    # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def close(self) -> Token | None:
+        """No token from now on. Answers with the one that there was, in use or suspect, for revocation."""
+        with mutex():
+            last = self.token or self._suspect
+            self.is_closed, self._suspect = True, None
+            self._use_none()
+            return last
+
+    def after_fork(self) -> None:
+        """In a forked child of a process that will have the token revoked: it is the parent's."""
+        with mutex():
+            self._suspect = None
+            self._use_none()
+
+    # ── under the mutex ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def flight_under_way(self, now: float) -> Flight | None:
+        """The fetch under way, if there is one in this process."""
+        with mutex():
+            return self._current_flight(now)
+
+    def _current_flight(self, now: float) -> Flight | None:
+        if self._forks != forks():  # in a forked child: whoever fetches stayed behind in the parent
+            self._forks, self._flight = forks(), None
+            if self.token is not None:
+                self._use(self.token)  # a moment of its own, or all the children would renew at once
+        flight = self._flight
+        if flight is not None and now >= flight.due:
+            self._flight = None
+            flight.outcome = ABANDONED
+            flight.landing.set_result(None)
+        return self._flight
+
+    def _begin_flight(self, now: float, renewal: bool) -> Flight:
+        deadline = now + self._max_wait
+        self._flight = Flight(deadline, deadline + OVERDUE, renewal)
+        return self._flight
+
+    def _use(self, token: Token, fresh_until: float | None = None) -> None:
+        """Puts a token into use. Until ``fresh_until`` nobody looks again; by default that is its moment of renewal."""
+        former = self.token
+        if former is not None and token.value != former.value:
+            self._remember_former(former)
+        if fresh_until is None:
+            first, last = RENEWAL_SHARE_SHARED if self._is_shared else RENEWAL_SHARE
+            first = min(max(first, (self.now() - token.sent_at) / token.expires_in), last)
+            fresh_until = token.sent_at + random.uniform(first, last) * token.expires_in  # noqa: S311 (spreads load)
+        self.token = token
+        self.authorization = None if token.dpop_bound else token.authorization
+        # A signal handler may have closed the app just now: it may enter the mutex that its own thread holds.
+        self.fresh_until = NEVER if self.is_closed else min(fresh_until, token.usable_until)
+
+    def _use_none(self) -> None:
+        if self.token is not None:
+            self._remember_former(self.token)
+        self.fresh_until, self.authorization, self.token = NEVER, None, None
+
+    def _stay_fresh_until(self, moment: float) -> None:
+        with mutex():
+            if self.token is not None:
+                self._use(self.token, moment)
+
+    def _remember_former(self, token: Token) -> None:
+        self._former = (*self._former[1 - MAX_FORMER :], _digest(token))
+
+    def _land(self, flight: Flight, outcome: Outcome) -> None:
+        """A flight lands once. Not under the mutex: waiters' callbacks run in here."""
+        with mutex():
+            if self._flight is flight:
+                self._flight = None
+            if flight.outcome is not None:
+                return
+            flight.outcome = outcome
+        flight.landing.set_result(None)
+
+
+def _patience(flight: Flight, now: float, deadline: float) -> float:
+    """Seconds that a caller waits for a fetch: to its own deadline, or a moment longer if the fetch ends by then."""
+    until = deadline + LANDING_GRACE if flight.deadline <= deadline else deadline
+    return max(0.0, min(until, flight.due) - now)
+
+
+def _digest(token: Token) -> bytes:
+    """By which a token is recognised, without keeping it."""
+    return sha256(token.value.encode()).digest()

@@ -1,0 +1,66 @@
+"""What an API's answer says about the token that was sent with the call.
+
+RFC 6750 section 3.1 and RFC 9449 sections 7.1 and 9. Okta answers a bad proof with 400 instead of 401, and its management
+API may answer 401 with an ``errorCode`` and no challenge.
+
+    answer                                              cure
+    ------------------------------------------------    ------------------------------------------------------------
+    400 or 401 use_dpop_nonce, with a new nonce         nonce
+    400 or 401 invalid_dpop_proof                       proof
+    401 invalid_token, or a challenge without error     renew
+    401 without a challenge, elsewhere than the org     renew
+    401 without a challenge, at the org                 renew, if the body names E0000011 or no code
+    anything else                                       none
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, TypeAlias
+
+from ..effects import Flow, Peek, Response
+from ..errors import quoted
+from .answers import error_code
+from .challenges import challenges
+from .records import Record
+
+__all__ = ["Cure", "Verdict", "reach_verdict"]
+
+MAX_PEEK: Final = 4096
+"""Bytes of a 401's body by which it is judged."""
+
+INVALID_TOKEN: Final = "E0000011"
+"""Okta: "Invalid token provided". E0000015 (a feature is off) is a 401 too, which no new token cures."""
+
+Cure: TypeAlias = Literal["renew", "nonce", "proof"]
+"""What would make the same call succeed: a new token, a proof with the nonce asked for, a proof made again."""
+
+
+class Verdict(Record):
+    """``cure``: what would help; ``None`` for nothing that we could do. ``error``: the OAuth error that the API named."""
+
+    cure: Cure | None = None
+    error: str | None = None
+
+
+_NO_CURE: Final = Verdict()
+
+
+def reach_verdict(response: Response, *, dpop_bound: bool, has_new_nonce: bool, from_org: bool) -> Flow[Verdict]:
+    """Judges an answer by its status and challenges, and where those do not say enough, by the start of its body."""
+    if response.status not in (400, 401):
+        return _NO_CURE
+    found = challenges(response.all("www-authenticate"))
+    oauth = [challenge for challenge in found if challenge.scheme in ("bearer", "dpop")]
+    codes = [challenge.error for challenge in oauth if challenge.error]
+    error = next((quoted(challenge.error, 80) for challenge in found if challenge.error), None)
+    if dpop_bound and "use_dpop_nonce" in codes:
+        return Verdict("nonce" if has_new_nonce else None, error)
+    if dpop_bound and "invalid_dpop_proof" in codes:
+        return Verdict("proof", error)
+    if response.status != 401:
+        return _NO_CURE
+    if found:
+        return Verdict("renew" if "invalid_token" in codes or (oauth and not codes) else None, error)
+    if from_org and error_code((yield from Peek(MAX_PEEK))) not in (None, INVALID_TOKEN):
+        return _NO_CURE
+    return Verdict("renew")
