@@ -32,9 +32,9 @@ LAYERS = [
         "_core.verdict",
     },
     # conversations: with Okta's endpoints, and with a store that processes share
-    {"_core.fleet", "_core.revocation", "_core.token_endpoint", "stores"},
+    {"_core.fleet", "_core.token_endpoint", "stores"},
     # the service app
-    {"settings", "_core.fetching", "_core.service_app"},
+    {"settings", "_core.fetching", "_core.revocation", "_core.service_app"},
     # runtimes
     {"runtimes"},
     # adapters, one HTTP library each, and what they share

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from ..effects import Flow, Spawn
 from ..errors import OktaM2MError, TokenRefused, quoted
-from .revocation import snapshot
+from .proofs import snapshot
 from .tokens import Token
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import logging
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from functools import partial
@@ -31,14 +31,13 @@ from ..effects import Claim, Flow, Load, Release, Save, Sleep, Spawn, StoreEffec
 from ..errors import ConfigurationError, OktaM2MError, quoted
 from ..keys import PrivateKey
 from .answers import LONGEST_LIFETIME
-from .clocks import Clock, OktaClock
 from .tokens import Token
 
 if TYPE_CHECKING:
     from ..keys import Signer
     from ..stores import Store
     from ..stores.sealing import Seal
-    from .proofs import Nonces
+    from .token_endpoint import TokenEndpoint
 
 __all__ = ["LEASE", "Fleet", "Shared"]
 
@@ -78,8 +77,9 @@ class _Found(NamedTuple):
 class Fleet:
     """One service app's place in a store.
 
-    - ``identity``: what makes its tokens differ from others': endpoint, client, scopes, DPoP key.
-    - ``nonces``: the DPoP nonces of ``token_endpoint``, which are shared too.
+    - ``endpoint``: whose tokens these are; its DPoP nonces are shared too.
+    - ``keys``: the app's keys, which seal what is stored.
+    - ``dpop``: what the tokens are bound to: a key's thumbprint, or how the app uses DPoP.
     - ``seal_with``: secrets of at least 32 bytes, for where the private key cannot be read, or changes.
     - ``timeout``: seconds that one operation of the store may take.
     """
@@ -100,22 +100,26 @@ class Fleet:
         self,
         store: Store,
         *,
-        identity: Iterable[str],
-        token_endpoint: str,
-        nonces: Nonces,
+        endpoint: TokenEndpoint,
         keys: Sequence[Signer],
+        dpop: str,
         seal_with: Sequence[bytes],
         timeout: float,
-        clock: Clock,
-        okta_clock: OktaClock,
     ) -> None:
-        self.store = _checked_store(store)
-        self._token_endpoint = token_endpoint
-        self._nonces = nonces
-        self._identity = sha256(json.dumps(list(identity)).encode()).hexdigest()
-        self._timeout = _checked_timeout(timeout)
-        self._clock = clock
-        self._okta_clock = okta_clock
+        self.store = _check_store(store)
+        identity = [
+            endpoint.url,
+            endpoint.client_id,
+            *sorted(endpoint.scopes),
+            dpop,
+            *(["require_all_scopes"] if endpoint.require_all_scopes else []),
+        ]
+        self._identity = sha256(json.dumps(identity).encode()).hexdigest()
+        self._token_endpoint = endpoint.url
+        self._nonces = endpoint.nonces
+        self._timeout = _check_timeout(timeout)
+        self._clock = endpoint.clock
+        self._okta_clock = endpoint.okta_clock
         self._down = False
         # What seals is imported here, as a part of the program's start, so that the first call does not wait for it.
         from ..stores.sealing import Seal
@@ -349,7 +353,7 @@ class Fleet:
             logger.warning("okta-m2m: the token store %r works again", self.store)
 
 
-def _checked_store(store: Store) -> Store:
+def _check_store(store: Store) -> Store:
     if isinstance(store, str):
         # It may hold a password, so it isn't repeated here.
         raise ConfigurationError(
@@ -364,7 +368,7 @@ def _checked_store(store: Store) -> Store:
     return store
 
 
-def _checked_timeout(timeout: float) -> float:
+def _check_timeout(timeout: float) -> float:
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= 60:
         raise ConfigurationError(f"store_timeout is {timeout!r}. Give seconds, more than 0 and at most 60.")
     return float(timeout)

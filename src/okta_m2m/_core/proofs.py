@@ -19,8 +19,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from ..effects import Flow, Sign
+from ..effects import Flow, Sign, Snapshot
 from ..errors import ConfigurationError, OktaM2MError, SigningFailed, quoted
+from ..keys import PrivateKey
 from .origins import origin_of
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ __all__ = [
     "Nonces",
     "okta_htu",
     "rfc_htu",
+    "snapshot",
 ]
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -75,6 +77,13 @@ def _jti() -> str:
     string" (guide "Build a JWT for client authentication"), for which its own okta-auth-js takes hexadecimal digits. To put
     a UUID's dashes in takes a good part of what an assertion takes beyond its signature."""
     return _chance.randbytes(16).hex()
+
+
+def snapshot(key: Signer) -> Flow[Signer]:
+    """The version of a key to sign with. One that follows a file is read again; a key in memory is its own snapshot."""
+    if hasattr(key, "snapshot") and type(key) is not PrivateKey:
+        return (yield from Snapshot(key))
+    return key
 
 
 def _signed(signer: Signer, message: bytes) -> Flow[str]:

@@ -5,27 +5,28 @@ Invariant: each assertion is made for the very URL that it is sent to, and is se
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
-from ..effects import Flow, Request, Response, Send, SendFailed, Snapshot
-from ..errors import RateLimited, TokenUnreachable, quoted, refused
-from ..keys import PrivateKey
+from ..effects import Flow, Request, Response, Send, SendFailed, Wait
+from ..errors import OktaM2MError, RateLimited, TokenUnreachable, quoted, refused
 from .answers import error_of, json_object, request_id
-from .proofs import ASSERTION_TYPE, CLOCK_TOLERANCE, FORM_HEADERS, ClientAssertions
+from .proofs import ASSERTION_TYPE, CLOCK_TOLERANCE, FORM_HEADERS, ClientAssertions, snapshot
 
 if TYPE_CHECKING:
     from ..keys import Signer
     from .clocks import OktaClock
+    from .fetching import Fetching
+    from .token_state import TokenState
 
-__all__ = ["ask_about_token", "snapshot"]
+__all__ = ["RevocationOnClose", "ask_about_token"]
 
+logger = logging.getLogger("okta_m2m")
 
-def snapshot(key: Signer) -> Flow[Signer]:
-    """The version of a key to sign with. One that follows a file is read again; a key in memory is its own snapshot."""
-    if hasattr(key, "snapshot") and type(key) is not PrivateKey:
-        return (yield from Snapshot(key))
-    return key
+CLOSE_TIMEOUT: Final = 10.0
+"""Seconds for which closing waits for a token that is being fetched, and again for the answer to its revocation."""
 
 
 def ask_about_token(
@@ -75,3 +76,65 @@ def _ask(
         raise TokenUnreachable(
             f"No answer from {url} ({quoted(reason)}). Check the network, proxy and TLS settings, and Okta's status page."
         ) from None
+
+
+class RevocationOnClose:
+    """Has an app's last token revoked when the app closes, through an adapter that has the app.
+
+    - ``run``, ``run_async``: how the adapter that was given the app last runs a flow; ``None`` until there is one.
+    """
+
+    __slots__ = ("_assertions", "_client_id", "_fetching", "_okta_clock", "_state", "_url", "run", "run_async")
+
+    def __init__(
+        self,
+        token_endpoint: str,
+        client_id: str,
+        *,
+        state: TokenState,
+        fetching: Fetching,
+        okta_clock: OktaClock,
+        assertions: Callable[[str], ClientAssertions],
+    ) -> None:
+        self._url = token_endpoint.removesuffix("/token") + "/revoke"
+        self._client_id = client_id
+        self._state = state
+        self._fetching = fetching
+        self._okta_clock = okta_clock
+        self._assertions = assertions(self._url)
+        self.run: Callable[[Flow[None]], None] | None = None
+        self.run_async: Callable[[Flow[None]], Awaitable[None]] | None = None
+
+    def revoke(self) -> None:
+        """Closes the state and revokes the token. Raises nothing of its own: what went wrong is logged."""
+        if self.run is not None:
+            self.run(self._revoke())
+        else:
+            self._report_failure("no blocking adapter has the app; await aclose() instead")
+
+    async def arevoke(self) -> None:
+        """The same on an event loop."""
+        if self.run_async is not None:
+            await self.run_async(self._revoke())
+        else:
+            self._report_failure("no async adapter has the app; call close() instead")
+
+    def _revoke(self) -> Flow[None]:
+        """The token that is revoked is the one in use, or the one that is being fetched just now."""
+        state = self._state
+        flight = state.flight_under_way(state.now())
+        if flight is not None:
+            yield from Wait(flight.landing, max(0.0, min(flight.due - state.now(), CLOSE_TIMEOUT)))
+        token, key = state.close(), self._fetching.key
+        if token is None or not token.usable(state.now()):
+            return
+        try:
+            yield from ask_about_token(self._url, token.value, key, self._assertions, self._okta_clock, CLOSE_TIMEOUT)
+        except OktaM2MError as error:
+            self._report_failure(f"HTTP {error.status} {error.error or ''}".rstrip() if error.status else str(error))
+        else:
+            logger.info("okta-m2m: the token of client %s is revoked", self._client_id)
+
+    def _report_failure(self, why: str) -> None:
+        why = why.rstrip(".")
+        logger.warning("okta-m2m: the token of client %s was not revoked: %s. It ends by itself.", self._client_id, why)

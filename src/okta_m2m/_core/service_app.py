@@ -12,13 +12,13 @@ before the request is sent, and ``judge`` when its answer is there. What is deci
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from sys import intern
-from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 from ..effects import Attempt, Discard, Flow, Response, Wait
-from ..errors import ConfigurationError, OktaM2MError, TokenUnreachable
+from ..errors import ConfigurationError, TokenUnreachable
 from ..keys import thumbprint
 from . import arguments, token_state
 from .bindings import Bindings, Credentials
@@ -28,7 +28,7 @@ from .flights import Failure, fork_listeners
 from .origins import Origins, origin_of
 from .proofs import ClientAssertions
 from .reports import Reports
-from .revocation import ask_about_token
+from .revocation import RevocationOnClose
 from .token_endpoint import TokenEndpoint
 from .token_state import TokenState
 from .tokens import Token, not_picklable
@@ -41,11 +41,6 @@ if TYPE_CHECKING:
     from .fleet import Fleet
 
 __all__ = ["ServiceApp"]
-
-logger = logging.getLogger("okta_m2m")
-
-CLOSE_TIMEOUT: Final = 10.0
-"""Seconds for which closing waits for a token that is being fetched, and again for the answer to its revocation."""
 
 
 class ServiceApp:
@@ -87,8 +82,6 @@ class ServiceApp:
         "_fetching",
         "_reports",
         "_revocation",
-        "_run",
-        "_run_async",
         "client_id",
         "fleet",
         "keys",
@@ -136,14 +129,12 @@ class ServiceApp:
         self.keys = arguments.check_keys(key)
         dpop_key = arguments.check_dpop(dpop, self.keys)
         self._reports = Reports(self.client_id, arguments.check_observer(on_event))
-        assertions = ClientAssertions(
-            self.client_id, assertion_audience or endpoint_url, lifetime=assertion_lifetime, claims=assertion_claims
-        )
+        assertions = partial(ClientAssertions, self.client_id, lifetime=assertion_lifetime, claims=assertion_claims)
         self._endpoint = TokenEndpoint(
             endpoint_url,
             client_id=self.client_id,
             scopes=self.scopes,
-            assertions=assertions,
+            assertions=assertions(assertion_audience or endpoint_url),
             clock=arguments.check_clock(clock),
             max_wait=self.max_wait,
             dpop_required=dpop == "required",
@@ -155,11 +146,18 @@ class ServiceApp:
         self.token_state = TokenState(
             clock.now, self.origins, self.keys, max_wait=self.max_wait, is_shared=store is not None
         )
-        self.fleet: Fleet | None = (
-            None
-            if store is None
-            else _join_fleet(self._endpoint, self.keys, dpop, dpop_key, store, seal_with, store_timeout)
-        )
+        self.fleet: Fleet | None = None
+        if store is not None:
+            from .fleet import Fleet  # brings JOSE's encryption, several times the cost of all this package
+
+            self.fleet = Fleet(
+                store,
+                endpoint=self._endpoint,
+                keys=self.keys,
+                dpop=str(dpop) if dpop_key is None else thumbprint(dpop_key.public_jwk),
+                seal_with=seal_with,
+                timeout=store_timeout,
+            )
         self._fetching = Fetching(
             self.keys,
             state=self.token_state,
@@ -169,16 +167,19 @@ class ServiceApp:
             offers_dpop=dpop is not False,
             fleet=self.fleet,
         )
-        self._run: Callable[[Flow[None]], None] | None = None
-        self._run_async: Callable[[Flow[None]], Awaitable[None]] | None = None
-        self._revocation: ClientAssertions | None = None
+        self._revocation: RevocationOnClose | None = None
         if revoke_on_close:
             if store is not None:
                 raise ConfigurationError(
                     "revoke_on_close would revoke the token of every process that shares the store. Remove one of the two."
                 )
-            self._revocation = ClientAssertions(
-                self.client_id, self._revocation_endpoint, lifetime=assertion_lifetime, claims=assertion_claims
+            self._revocation = RevocationOnClose(
+                endpoint_url,
+                self.client_id,
+                state=self.token_state,
+                fetching=self._fetching,
+                okta_clock=self._endpoint.okta_clock,
+                assertions=assertions,
             )
             fork_listeners.add(self.token_state)
 
@@ -376,8 +377,8 @@ class ServiceApp:
     ) -> None:
         """Called by each adapter with a function that runs a flow; :meth:`close` revokes through the last one."""
         if self._revocation is not None:
-            self._run = run or self._run
-            self._run_async = run_async or self._run_async
+            self._revocation.run = run or self._revocation.run
+            self._revocation.run_async = run_async or self._revocation.run_async
 
     def close(self) -> None:
         """Ends the app: calls that need a token are refused from now on. A second call has no effect.
@@ -387,19 +388,13 @@ class ServiceApp:
         token ends by itself. ``with app:`` closes, too.
         """
         if self._revocation is not None and not self.token_state.is_closed:
-            if self._run is not None:
-                self._run(self._revoke())
-            else:
-                self._report_not_revoked("no blocking adapter has the app; await aclose() instead")
+            self._revocation.revoke()
         self.token_state.close()
 
     async def aclose(self) -> None:
         """The same on an event loop: ``async with app:``."""
         if self._revocation is not None and not self.token_state.is_closed:
-            if self._run_async is not None:
-                await self._run_async(self._revoke())
-            else:
-                self._report_not_revoked("no async adapter has the app; call close() instead")
+            await self._revocation.arevoke()
         self.token_state.close()
 
     def __enter__(self) -> Self:
@@ -414,72 +409,8 @@ class ServiceApp:
     async def __aexit__(self, *failure: object) -> None:
         await self.aclose()
 
-    @property
-    def _revocation_endpoint(self) -> str:
-        return self.token_endpoint.removesuffix("/token") + "/revoke"
-
-    def _revoke(self) -> Flow[None]:
-        """Closes, and has the token revoked: the one in use, or the one that is being fetched just now."""
-        state, assertions = self.token_state, self._revocation
-        flight = state.flight_under_way(state.now())
-        if flight is not None:
-            yield from Wait(flight.landing, max(0.0, min(flight.due - state.now(), CLOSE_TIMEOUT)))
-        token = state.close()
-        if assertions is None or token is None or not token.usable(state.now()):
-            return
-        try:
-            yield from ask_about_token(
-                self._revocation_endpoint,
-                token.value,
-                self._fetching.key,
-                assertions,
-                self._endpoint.okta_clock,
-                CLOSE_TIMEOUT,
-            )
-        except OktaM2MError as error:
-            self._report_not_revoked(
-                f"HTTP {error.status} {error.error or ''}".rstrip() if error.status else str(error)
-            )
-        else:
-            logger.info("okta-m2m: the token of client %s is revoked", self.client_id)
-
-    def _report_not_revoked(self, why: str) -> None:
-        logger.warning(
-            "okta-m2m: the token of client %s was not revoked: %s. It ends by itself.", self.client_id, why.rstrip(".")
-        )
-
     def __repr__(self) -> str:
         return f"ServiceApp({self.org_url!r}, client_id={self.client_id!r}, scopes={list(self.scopes)!r})"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         not_picklable("A service app", "Build it where it is used, from the same settings.")
-
-
-def _join_fleet(
-    endpoint: TokenEndpoint,
-    keys: tuple[Signer, ...],
-    dpop: bool | Literal["required"] | Signer,
-    dpop_key: Signer | None,
-    store: Store,
-    seal_with: Sequence[bytes],
-    timeout: float,
-) -> Fleet:
-    from .fleet import Fleet  # brings JOSE's encryption: 25 ms that an app without a store does not pay
-
-    return Fleet(
-        store,
-        identity=(
-            endpoint.url,
-            endpoint.client_id,
-            *sorted(endpoint.scopes),
-            str(dpop) if dpop_key is None else thumbprint(dpop_key.public_jwk),
-            *(["require_all_scopes"] if endpoint.require_all_scopes else []),
-        ),
-        token_endpoint=endpoint.url,
-        nonces=endpoint.nonces,
-        keys=keys,
-        seal_with=seal_with,
-        timeout=timeout,
-        clock=endpoint.clock,
-        okta_clock=endpoint.okta_clock,
-    )
