@@ -40,7 +40,7 @@ def test_the_token_is_revoked_through_the_client_that_the_app_was_given_to(
     client = connect(app)
     assert client.get(f"{okta.url}/api/v1/users").status == 200
     (token,) = okta.tokens()
-    on_a_loop = app._run_async is not None  # where its adapter works on one
+    on_a_loop = client_type.asynchronous
     asyncio.run(closed(app, on_a_loop))
     asyncio.run(closed(app, on_a_loop))
     assert (token.revoked, revocations(okta)) == (True, 1)
