@@ -1,7 +1,7 @@
 """``aiohttp.ClientSession(middlewares=[OktaAuth(app)])`` for aiohttp (3.12 and newer).
 
-Invariant: no policy in here. aiohttp runs a middleware anew on every hop of a redirect, so each hop is asked for by
-itself, and a hop from another origin for nothing. Of the caller's request nothing changes but ``Authorization`` and ``DPoP``.
+Invariant: no policy in here. aiohttp runs a middleware again for every hop of a redirect, so each hop is attached by itself,
+and a hop from another origin gets nothing. Of the caller's request nothing changes but ``Authorization`` and ``DPoP``.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class OktaAuth(AuthObject):
         """Called by aiohttp for each request, and for each hop of one."""
         # What app.ready() does for a Bearer token, without its frame and without writing out the URL, which alone costs more
         # than all of this (benchmarks/hit_aiohttp.py): scheme and authority are compared exactly instead, by slots of
-        # yarl's. Where a yarl has none of that name, and for an authority that is not the app's, the long way is taken.
+        # yarl's. Where a yarl has no such slot, and for an authority that is not the app's, the call goes the long way.
         hit, url = self.app.token_state, request.url
         try:
             if not (
@@ -123,7 +123,11 @@ class OktaAuth(AuthObject):
             call = _Call(request, handler, response)
             # Whether the body can be sent again shows only when it has been sent once.
             flow = self.app.judge(
-                token, _seen(response), method=request.method, url=str(request.url), replayable=_replayable(request)
+                token,
+                _answer_of(response),
+                method=request.method,
+                url=str(request.url),
+                replayable=_replayable(request),
             )
             await adrive(flow, self._runtime(request.session), call)
             response = call.response
@@ -209,7 +213,7 @@ class _Call:
         if request._continue is not None:
             request._continue = asyncio.get_running_loop().create_future()
         self.response = await self._handler(request)
-        return _seen(self.response)
+        return _answer_of(self.response)
 
     async def peek(self, limit: int) -> bytes:
         return await _peek(self.response, limit)
@@ -219,13 +223,12 @@ class _Call:
 
 
 async def _without_authorization(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-    """For the token request: aiohttp adds what a .netrc has for the host. The assertion is the sign-in, and Okta takes one
-    only."""
+    """For the token request: aiohttp adds credentials that a .netrc has for the host, but Okta accepts the assertion alone."""
     request.headers.popall(AUTHORIZATION, None)
     return await handler(request)
 
 
-def _seen(response: ClientResponse) -> Response:
+def _answer_of(response: ClientResponse) -> Response:
     return Response(response.status, response.headers.items())
 
 

@@ -1,9 +1,9 @@
 """What a flow may ask for.
 
-A *flow* is a generator. It yields *effects*, plain frozen data that say what is wanted, and is resumed with the
-answer, or with the exception that stands for it. A *runtime* (``okta_m2m.runtimes``) does what effects say; an
-*adapter* does the three that concern the caller's own request. ``Effect.__iter__`` is itself a one-step flow, so that
-inside a flow ``response = yield from Send(request)`` reads, and type-checks, like ``await``::
+A *flow* is a generator. It yields *effects*, plain frozen data that say what is wanted, and is resumed with the answer, or
+with an exception in its place. A *runtime* (``okta_m2m.runtimes``) performs effects; an *adapter* performs the three that
+concern the caller's own request. ``Effect.__iter__`` is itself a one-step flow, so that inside a flow
+``response = yield from Send(request)`` reads, and type-checks, like ``await``::
 
     flow yields            performed by    resumed with
     -------------------    ------------    ------------------------------------------------------
@@ -18,7 +18,7 @@ inside a flow ``response = yield from Send(request)`` reads, and type-checks, li
       Release                              fails or takes longer than ``timeout``
     Attempt(headers)       adapter         Response (body not read)
     Peek(limit)            adapter         first bytes of that response's body, which stays whole
-    Discard()              adapter         None, when that response has let go of its connection
+    Discard()              adapter         None, when that response has released its connection
 
 Invariant: no effect, request or response shows a header or a body in its ``repr``.
 """
@@ -99,7 +99,7 @@ class Response:
 
 
 class SendFailed(Exception):
-    """No answer came: name look-up, connection, TLS, time-out, reset. Thrown into a flow by ``Send``; retried there."""
+    """No answer came: name look-up, connection, TLS, timeout, reset. Thrown into a flow by ``Send``, which retries."""
 
 
 class Effect(Record, Generic[T_co]):
@@ -127,7 +127,7 @@ class Sign(Effect[bytes], hidden=("message",)):
     message: bytes
 
     def __init__(self, signer: Signer, message: bytes) -> None:
-        # Written out, because it is made for each signature, of which the Record's own way would be a tenth of the overhead.
+        # Written out: made for each signature, where Record's own way would be a tenth of the overhead.
         put_signer, put_message = self._setters
         put_signer(self, signer)
         put_message(self, message)
@@ -144,13 +144,13 @@ class Sleep(Effect[None]):
 
 
 class Wait(Effect[bool]):
-    """Until another's flight lands, or ``timeout`` seconds have passed. The future itself is never cancelled by it."""
+    """Waits until a fetch lands, or ``timeout`` seconds have passed. The future is never cancelled."""
 
     landing: Future[Any]
     timeout: float
 
     def __init__(self, landing: Future[Any], timeout: float) -> None:
-        # Written out, as Attempt's is, because each of very many callers that wait for one token makes both.
+        # Written out, as Attempt's is: each of very many callers that wait for one token makes both.
         put_landing, put_timeout = self._setters
         put_landing(self, landing)
         put_timeout(self, timeout)
@@ -170,7 +170,7 @@ class Spawn(Effect[bool], hidden=("flow", "ended")):
 
 
 class StoreFailed(Exception):
-    """A shared store did not do what was asked of it, or not in time. Thrown into a flow, and never out of one."""
+    """A shared store did not do what was asked of it, or not in time. Thrown into a flow, never out of one."""
 
 
 class StoreEffect(Effect[T_co]):
@@ -222,7 +222,7 @@ class Release(StoreEffect[None]):
 
 
 class Attempt(Effect[Response], hidden=("headers", "token")):
-    """The caller's own request, with these headers set upon it (none: as it is)."""
+    """Sends the caller's own request with these headers set (none: as it is)."""
 
     headers: Mapping[str, str]
     token: Token | None = None
@@ -234,10 +234,10 @@ class Attempt(Effect[Response], hidden=("headers", "token")):
 
 
 class Peek(Effect[bytes]):
-    """At most ``limit`` bytes from the start of the last response's decoded body, which its caller can still read whole."""
+    """At most ``limit`` bytes from the start of the last response's decoded body, which the caller can still read whole."""
 
     limit: int
 
 
 class Discard(Effect[None]):
-    """The last response will not be handed on: its connection goes back to the pool, or is closed."""
+    """The caller will not see the last response: its connection goes back to the pool, or is closed."""

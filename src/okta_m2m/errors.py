@@ -1,7 +1,7 @@
 """What can go wrong, one class each; every message ends with what to do about it.
 
-Invariant: nothing in here ever holds a token, an assertion, a proof or a key. Text that came from a server passes
-through :func:`quoted`, which cuts it short and blots out whatever looks like a JWT, before it reaches a message.
+Invariant: no error ever holds a token, an assertion, a proof or a key. A server's words pass through :func:`quoted`, which
+cuts them short and redacts whatever looks like a JWT, before they reach a message.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
 
 
 ErrorMap: TypeAlias = Mapping[type["OktaM2MError"], type[Exception]]
-"""For classes of errors here, the class of an HTTP library's exceptions that they are raised as too."""
+"""For classes of our errors, the exceptions of an HTTP library that they are raised as too."""
 
 
 class OktaM2MError(Exception):
@@ -45,8 +45,8 @@ class OktaM2MError(Exception):
     - ``status``: HTTP status of the answer that caused it.
     - ``error``: OAuth error code (RFC 6749 section 5.2) or Okta's ``errorCode`` (``E0000047``).
     - ``error_description``: the server's own words (``error_description`` or ``errorSummary``), cut short.
-    - ``request_id``: Okta's ``X-Okta-Request-Id``; name it when you write to Okta's support.
-    - ``retry_after``: seconds after which another try makes sense.
+    - ``request_id``: Okta's ``X-Okta-Request-Id``; quote it when you write to Okta's support.
+    - ``retry_after``: seconds after which another attempt may succeed.
     """
 
     def __init__(
@@ -83,9 +83,9 @@ class OktaM2MError(Exception):
     _plain: ClassVar[type[OktaM2MError] | None] = None  # the class that as_library_error() combined with a library's
 
     def as_library_error(self, error_map: ErrorMap) -> OktaM2MError:
-        """The same error, as one of the kind that an HTTP library's users catch: an instance of both classes.
+        """The same error, as an exception that the HTTP library's users catch: an instance of both classes.
 
-        ``error_map`` names the library's class for a class of ours; the nearest base that is named counts.
+        ``error_map`` gives the library's class for one of our classes; the nearest base that it names counts.
         """
         kind = next((error_map[base] for base in type(self).__mro__ if base in error_map), None)
         if kind is None or isinstance(self, kind):
@@ -110,7 +110,7 @@ _pairs: dict[tuple[type[OktaM2MError], type[Exception]], type[OktaM2MError]] = {
 
 def _both(ours: type[OktaM2MError], theirs: type[Exception]) -> type[OktaM2MError]:
     def __init__(self: OktaM2MError, message: str, **attributes: Any) -> None:
-        # One after the other: a built-in base of ours (ValueError) does not hand on to theirs.
+        # Both by name: a built-in base of our class (ValueError) does not call theirs.
         theirs.__init__(self, message)
         ours.__init__(self, message, **attributes)
 
@@ -129,11 +129,11 @@ class InvalidKey(ConfigurationError):
 
 
 class TokenError(OktaM2MError):
-    """No token could be had."""
+    """No token could be obtained."""
 
 
 class TokenRefused(TokenError):
-    """The authorization server said no, and asking again unchanged would not help. Base of the refusals by OAuth code."""
+    """The authorization server refused, and asking again unchanged would not help. Base of the refusals by OAuth code."""
 
 
 class InvalidClient(TokenRefused):
@@ -145,7 +145,7 @@ class InvalidScope(TokenRefused):
 
 
 class ConsentRequired(TokenRefused):
-    """``consent_required``: none of the scopes is granted to the app."""
+    """``consent_required``: the app has been granted no scope of those requested."""
 
 
 class UnauthorizedClient(TokenRefused):
@@ -153,7 +153,7 @@ class UnauthorizedClient(TokenRefused):
 
 
 class AccessDenied(TokenRefused):
-    """``access_denied``: an access policy or a network zone stood in the way."""
+    """``access_denied``: an access policy or a network zone forbids it."""
 
 
 class InvalidDPoPProof(TokenRefused):
@@ -161,7 +161,7 @@ class InvalidDPoPProof(TokenRefused):
 
 
 class ScopesMissing(TokenRefused):
-    """Okta granted fewer scopes than were asked for, and ``require_all_scopes`` is set."""
+    """Okta granted fewer scopes than requested, and ``require_all_scopes`` is set."""
 
 
 class RateLimited(TokenError):
@@ -173,11 +173,7 @@ class TokenUnreachable(TokenError):
 
 
 class SigningFailed(TokenError):
-    """A signer (KMS, HSM) gave no signature.
-
-    The signer's own exception is the ``__cause__`` for the call that had it sign; those that waited for that call's token
-    have its text in the message.
-    """
+    """A signer (KMS, HSM) gave no signature. The signer's own exception is the ``__cause__``."""
 
 
 class UnexpectedAnswer(TokenError):
@@ -201,15 +197,15 @@ _BY_CODE: dict[str, tuple[type[TokenRefused], str]] = {
     ),
     "client_credentials_self_scope_requested": (
         InvalidScope,
-        "Ask for the same scope without .self: a service app has no self.",
+        "Request the same scope without .self: a service app has no self.",
     ),
     "unauthorized_client": (
         UnauthorizedClient,
-        "Let the app use the client credentials grant, and check that it may use this authorization server.",
+        "Allow the client credentials grant for the app, and check that it may use this authorization server.",
     ),
     "unsupported_grant_type": (
         UnauthorizedClient,
-        "Let the app and the authorization server's access policy use the client credentials grant.",
+        "Allow the client credentials grant for the app and in the authorization server's access policy.",
     ),
     "access_denied": (
         AccessDenied,
@@ -217,11 +213,11 @@ _BY_CODE: dict[str, tuple[type[TokenRefused], str]] = {
     ),
     "invalid_dpop_proof": (
         InvalidDPoPProof,
-        "The app requires DPoP: leave dpop at its default, True, and check this machine's clock.",
+        "The app requires DPoP: keep dpop at its default, True, and check this machine's clock.",
     ),
     "use_dpop_nonce": (
         InvalidDPoPProof,
-        "The server asked for a nonce that it did not give, or did not take its own. Look for a proxy that drops the "
+        "The server asked for a nonce without giving one, or did not accept its own. Look for a proxy that drops the "
         "DPoP-Nonce header.",
     ),
     "invalid_request": (TokenRefused, "Look for a proxy that changes requests; otherwise this is for Okta's support."),
@@ -233,9 +229,7 @@ _BY_CODE: dict[str, tuple[type[TokenRefused], str]] = {
     "E0000022": (TokenRefused, "Check that the org URL is an Okta domain, and the id of the authorization server."),
 }
 
-_CLOCK_REMEDY = (
-    "Set this machine's clock (NTP); the answer's Date header, by which it is usually put right, did not help."
-)
+_CLOCK_REMEDY = "Set this machine's clock (NTP). The answer's Date header, which usually corrects it, did not help."
 
 # Okta tells these apart in the description only: the internal error code is not in the answer. The texts are those of
 # Okta's published error list, and nothing but the advice depends on them.
@@ -253,7 +247,7 @@ _BY_DESCRIPTION: dict[str, str] = {
         "that belongs to the kid."
     ),
     "The audience claim for client_assertion must be the endpoint invoked for the request.": (
-        "Use the org URL under which Okta itself is reached, not one by way of a proxy that rewrites the host, "
+        "Use the org URL under which Okta itself is reached, not that of a proxy that rewrites the host, "
         "or set assertion_audience to the token endpoint's URL as Okta sees it."
     ),
     "The issuer claim for client_assertion is not a valid client_id.": _CLIENT_ID,
@@ -268,7 +262,7 @@ _BY_DESCRIPTION: dict[str, str] = {
     "Client Credentials requests to the Org Authorization Server must use the private_key_jwt "
     "token_endpoint_auth_method.": "Set the app's client authentication to Public key / Private key.",
     "'htu' claim in the DPoP proof JWT is invalid.": (
-        "Okta sees another URL than this client. Name the origin that it sees in htu_origins."
+        "Okta sees a different URL than this client. Name the origin that Okta sees in htu_origins."
     ),
     "The request is made from outside the client's permitted network zones.": (
         "Call from an address inside the app's network zone, or widen the zone."
@@ -295,16 +289,16 @@ def refused(
     )
 
 
-# Patterns are text, here and elsewhere in what is imported with the package: ``re`` compiles them when they are first used,
-# and keeps them. Compiled at once they would be a third of what the import costs.
+# Patterns are strings, here and elsewhere in what is imported with the package: ``re`` compiles them when they are first
+# used, and keeps them. Compiled at import they would be a third of its cost.
 _JWT = r"[\w-]{16,}\.[\w-]{16,}(?:\.[\w-]*)*|eyJ[\w-]{5,}|[\w-]{40,}"
 _MARKUP = r"<[^>]{0,200}>"
-# What turns the direction of text around, or cannot be seen, would let a server's words pass for ours in a log.
+# Characters that reverse the direction of writing, or cannot be seen, would let a server's words pass for ours in a log.
 _UNPRINTABLE = r"(?:[^ -~\u00a0-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd]|[\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff])+|\s+"
 
 
-def quoted(text: object, limit: int = 300) -> str:
+def quoted(words: object, limit: int = 300) -> str:
     """A server's words, made safe to show: one line, no markup, no control characters, nothing that looks like a JWT."""
-    plain = re.sub(_MARKUP, " ", str(text)[: 40 * limit])
+    plain = re.sub(_MARKUP, " ", str(words)[: 40 * limit])
     plain = re.sub(_JWT, "[redacted]", re.sub(_UNPRINTABLE, " ", plain)).strip()
     return plain if len(plain) <= limit else plain[: limit - 3] + "..."

@@ -1,4 +1,4 @@
-"""What happens inside, told to ``ServiceApp(on_event=...)`` as frozen data.
+"""What happens inside, as frozen data that ``ServiceApp(on_event=...)`` is called with.
 
 Invariant: no event holds a token, an assertion, a proof or a key; an event's ``repr`` may go into any log.
 """
@@ -21,10 +21,10 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class TokenObtained:
-    """The token endpoint gave a token.
+    """The token endpoint issued a token.
 
     ``expires_in`` and ``elapsed`` (the whole conversation, retries included) are seconds; ``attempts`` counts requests;
-    ``background`` says that a usable token was there meanwhile, so that nobody waited.
+    ``background`` says that a token worked meanwhile, so that nobody waited.
     """
 
     client_id: str
@@ -38,7 +38,7 @@ class TokenObtained:
 
 @dataclass(frozen=True, slots=True)
 class RenewalFailed:
-    """A renewal failed while the token in use still works; the next try is in ``next_try_in`` seconds."""
+    """A renewal failed while the token in use still works; the next attempt is in ``next_try_in`` seconds."""
 
     client_id: str
     error: str
@@ -58,7 +58,7 @@ class TokenRejected:
 
 @dataclass(frozen=True, slots=True)
 class ScopesReduced:
-    """Okta granted less than was asked for, which it does without an error."""
+    """Okta granted fewer scopes than requested, which it does without an error."""
 
     client_id: str
     granted: tuple[str, ...]
@@ -67,7 +67,7 @@ class ScopesReduced:
 
 @dataclass(frozen=True, slots=True)
 class OriginPassedOver:
-    """A request to an origin that is not the token's went out without it; told once per origin."""
+    """A request to an origin that is not the token's was sent without it. Reported once per origin."""
 
     client_id: str
     origin: str
@@ -75,7 +75,7 @@ class OriginPassedOver:
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationKept:
-    """A request that brought its own ``Authorization`` header was left alone; told once per origin."""
+    """A request that brought its own ``Authorization`` header was sent as it is. Reported once per origin."""
 
     client_id: str
     origin: str

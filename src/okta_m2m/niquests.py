@@ -1,8 +1,8 @@
 """``session.auth = OktaAuth(app)`` for niquests, and ``AsyncOktaAuth`` for its ``AsyncSession``.
 
-In a multiplexed session the answer is a promise, and its hook is called when it has come, after redirects. What the hook
-returns is then of no account, so the answer that the caller holds becomes the healed one; and a redirect takes a bound
-token no further, because nobody can be asked for the proof of the next hop.
+In a multiplexed session the answer is a promise, and its hook is called after redirects. The session ignores what the hook
+returns, so the answer that the caller holds is changed into the healed one; and a redirect carries no bound token, because
+there is no moment at which to make the next hop's proof.
 
 Invariant: no policy in here; what is done for a ``Session`` is done in ``_clients/requests_flows.py``, for requests too.
 """
@@ -57,15 +57,15 @@ class OktaAuth(Flows[niquests.PreparedRequest, niquests.Response, niquests.Sessi
     _library = Library(niquests, urllib3, niquests.Session.__new__(niquests.Session), **NOW)
 
     def __call__(self, request: niquests.PreparedRequest) -> niquests.PreparedRequest:
-        kept: niquests.PreparedRequest = _kept_from_hops(super().__call__(request))
+        kept: niquests.PreparedRequest = _guard_copies(super().__call__(request))
         return kept
 
     def handle_response(
         self, response: niquests.Response, position: int | None = None, **settings: Any
     ) -> niquests.Response:
-        _came_back(response.request)
+        _mark_answered(response.request)
         answered = super().handle_response(response, position, **{**settings, **NOW})
-        given: niquests.Response = _given(response, answered, settings)
+        given: niquests.Response = _as_promised(response, answered, settings)
         return given
 
 
@@ -104,14 +104,14 @@ class AsyncOktaAuth(AuthObject):
         credentials = self.app.ready(method, url) or await arun(self.app.attach(method, url), self._runtime())
         if credentials is not None:
             attach(request, credentials.headers, self.handle_response)
-        kept: niquests.PreparedRequest = _kept_from_hops(request)
+        kept: niquests.PreparedRequest = _guard_copies(request)
         return kept
 
     async def handle_response(
         self, response: niquests.AsyncResponse, position: int | None = None, **settings: Any
     ) -> niquests.AsyncResponse:
         """The response hook: called by the session with each answer, also with a 3xx before it is followed."""
-        _came_back(response.request)
+        _mark_answered(response.request)
         flow = judge(self.app, self._library, response, position)
         if flow is None:
             return response
@@ -121,7 +121,7 @@ class AsyncOktaAuth(AuthObject):
         hop = next_hop(self.app, self._library, answered)
         if hop is not None:
             give_to_hop(answered.request, await self.aheaders(*hop))
-        given: niquests.AsyncResponse = _given(response, answered, settings)
+        given: niquests.AsyncResponse = _as_promised(response, answered, settings)
         return given
 
     async def _send(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 (the effect's own)
@@ -153,42 +153,43 @@ class AsyncOktaAuth(AuthObject):
             raise SendFailed(f"{type(error).__name__}: {error}") from error
 
 
-def _kept_from_hops(request: Any) -> Any:
+def _guard_copies(request: Any) -> Any:
+    """Keeps the proof of a request from the hops that it is redirected to."""
     if "DPoP" in request.headers:
         request.copy = _Copy(request)
     return request
 
 
-def _came_back(request: Any) -> None:
+def _mark_answered(request: Any) -> None:
     if isinstance(copy := vars(request or _Copy).get("copy"), _Copy):
-        copy.came_back()
+        copy.mark_answered()
 
 
 class _Copy:
-    """``copy`` of a request with a proof. A redirect is followed with a copy, in a multiplexed session before any hook of
-    ours is called: a proof is no good there. So while the request is under way its copies go without; those that the
-    caller makes of it before or after are whole."""
+    """Replaces ``copy`` of a request with a proof. niquests follows a redirect with a copy, in a multiplexed session before
+    any hook of ours is called, and our proof is wrong there. So copies made while the request is under way have neither
+    header; those that the caller makes before or after are whole."""
 
     def __init__(self, request: Any) -> None:
         self._request = request
         self._copied = False
-        self.came_back()
+        self.mark_answered()
 
-    def came_back(self) -> None:
-        self._at_rest = self._request.conn_info  # niquests sets another for each time that it is sent
+    def mark_answered(self) -> None:
+        self._at_rest = self._request.conn_info  # niquests sets another each time it is sent
         self.followed, self._copied = self._copied, False
         """Whether the redirect that came back, if it was one, has been followed already."""
 
     def __call__(self) -> Any:
         copied = type(self._request).copy(self._request)
         if self._request.conn_info is self._at_rest:
-            return _kept_from_hops(copied)
+            return _guard_copies(copied)
         self._copied = True
         return without_ours(copied)
 
 
-def _given(response: Any, answered: Any, settings: dict[str, Any]) -> Any:
-    """What the caller of a multiplexed session holds already is the object that the hook was given."""
+def _as_promised(response: Any, answered: Any, settings: dict[str, Any]) -> Any:
+    """The answer as an object that the caller has: in a multiplexed session that is the one the hook was called with."""
     if answered is response or not settings.get("multiplexed"):
         return answered
     vars(response).update(vars(answered))
@@ -210,7 +211,7 @@ class _AsyncCall:
         began = time.perf_counter()
         self.response = await self.response.connection.send(self._request, **self._settings)
         self.response.elapsed = timedelta(seconds=time.perf_counter() - began)
-        return self._library.seen(self.response)
+        return self._library.answer_of(self.response)
 
     async def peek(self, limit: int) -> bytes:
         response = self.response
@@ -225,7 +226,7 @@ class _AsyncCall:
                 head += chunk
 
         async def whole(amt: int | None = None, **_options: Any) -> bytes:
-            """Returns again what was read, before the rest; decoded, whoever reads it: it was begun in that way."""
+            """Returns again what was read, before the rest; decoded, as it was begun in that way."""
             nonlocal head
             if amt is None or not head:
                 given, head = head, b""

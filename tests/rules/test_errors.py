@@ -90,7 +90,7 @@ REFUSALS = [
     ("invalid_scope", None, InvalidScope, "only the scopes defined on it."),
     ("consent_required", None, ConsentRequired, "Okta API Scopes)."),
     ("unauthorized_client", None, UnauthorizedClient, "may use this authorization server."),
-    ("unsupported_grant_type", None, UnauthorizedClient, "client credentials grant."),
+    ("unsupported_grant_type", None, UnauthorizedClient, "access policy."),
     ("access_denied", None, AccessDenied, "network zones."),
     ("invalid_dpop_proof", None, InvalidDPoPProof, "check this machine's clock."),
     ("use_dpop_nonce", None, InvalidDPoPProof, "DPoP-Nonce header."),

@@ -3,9 +3,9 @@
 The adapters ``httpx.py`` and ``httpx2.py`` give their library to :class:`Library`, and their auth class is both
 :class:`Flows` and the library's own ``Auth``. The types in here are those of httpx; httpx2's have the same shape.
 
-Both follow redirects beneath the auth object, copy our headers to the next hop, and show the auth flow only the last
-answer. ``Authorization`` they drop at another origin by themselves, ``DPoP`` they do not; so with a bound token each
-hop is met where it is sent, in httpcore's ``trace`` extension, and gets a proof of its own or none.
+Both follow redirects inside the send, copy our headers to the next hop, and show the auth flow only the last answer. They
+drop ``Authorization`` at another origin, but not ``DPoP``; so with a bound token each hop is met where it is sent, in
+httpcore's ``trace`` extension, and gets a proof of its own or none.
 
 Invariant: no policy in here, and no import of either library. Of the caller's request nothing changes but
 ``Authorization`` and ``DPoP`` (and, with a bound token, ``extensions["trace"]``); its client is never used for the token
@@ -116,7 +116,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                     case Attempt(headers):
                         call.prepare(headers)
                         call.response = yield call.request
-                        answer = _seen(call.response)
+                        answer = _answer_of(call.response)
                     case Peek(limit):
                         answer = self._library.peek(call.response, limit)
                     case Discard():
@@ -149,7 +149,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                     case Attempt(headers):
                         call.prepare(headers)
                         call.response = yield call.request
-                        answer = _seen(call.response)
+                        answer = _answer_of(call.response)
                     case Peek(limit):
                         answer = await self._library.apeek(call.response, limit)
                     case Discard():
@@ -208,7 +208,9 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         if sent is None or sent != request.headers.get("Authorization"):
             return
         # Blocks nothing: what is not sent again asks for no new token.
-        flow = self.app.judge(Token.sent(sent), _seen(response), method=hop.method, url=str(hop.url), replayable=False)
+        flow = self.app.judge(
+            Token.sent(sent), _answer_of(response), method=hop.method, url=str(hop.url), replayable=False
+        )
         runtime = self._threads()
         step = advance(flow, runtime)
         if isinstance(step, Peek) and (content := self._library.read_already(response)) is not None:
@@ -349,7 +351,7 @@ class _Call:
         self.request = hop
         yield from self._app.judge(
             Token.sent(sent),
-            _seen(self.response),
+            _answer_of(self.response),
             method=hop.method,
             url=str(hop.url),
             replayable=self._rewind is not None,
@@ -416,7 +418,7 @@ class Library:
             return content[:limit]
         response.stream = peeked = self._peeked(response.stream)
         try:
-            return self._decoded(response, peeked.peek(limit)[:limit])
+            return self._decode(response, peeked.peek(limit)[:limit])
         except self.httpx.HTTPError:
             return b""
 
@@ -425,7 +427,7 @@ class Library:
             return content[:limit]
         response.stream = peeked = self._apeeked(response.stream)
         try:
-            return self._decoded(response, (await peeked.peek(limit))[:limit])
+            return self._decode(response, (await peeked.peek(limit))[:limit])
         except self.httpx.HTTPError:
             return b""
 
@@ -457,7 +459,7 @@ class Library:
         except self.httpx.ResponseNotRead:
             return None
 
-    def _decoded(self, response: AnyResponse, head: bytes) -> bytes:
+    def _decode(self, response: AnyResponse, head: bytes) -> bytes:
         """The start of a body, as far as it can be decoded."""
         encoding = response.headers.get("content-encoding", "identity")
         try:
@@ -467,7 +469,7 @@ class Library:
             return b""
 
 
-def _seen(response: AnyResponse) -> Response:
+def _answer_of(response: AnyResponse) -> Response:
     return Response(response.status_code, response.headers.multi_items())
 
 

@@ -46,7 +46,7 @@ __all__ = [
     "without_ours",
 ]
 
-_MADE_BY_REDIRECT = "_okta_m2m_hop"  # what a request is marked with
+_MADE_BY_REDIRECT = "_okta_m2m_hop"  # the attribute that marks such a request
 
 RequestT = TypeVar("RequestT", "requests.PreparedRequest", "niquests.PreparedRequest")
 ResponseT = TypeVar("ResponseT", "requests.Response", "niquests.Response")
@@ -59,14 +59,14 @@ class Library:
     def __init__(self, library: Any, urllib3: Any, redirects: Any, **at_once: Any) -> None:
         self.requests = library
         self.redirects = redirects
-        """What knows the library's rules of redirects."""
+        """The object that knows the library's rules of redirects."""
         self.at_once = at_once
-        """Options of a ``send`` that gives no promise of an answer, but the answer."""
+        """Options of a ``send`` that returns the answer itself, not a promise of it."""
         self.error_map: ErrorMap = {OktaM2MError: library.RequestException, TokenUnreachable: library.ConnectionError}
         self.broken: tuple[type[Exception], ...] = (urllib3.exceptions.HTTPError, OSError)
         """What a connection raises while a body is read from it."""
 
-    def seen(self, response: Any) -> Response:
+    def answer_of(self, response: Any) -> Response:
         return Response(response.status_code, fields_of(response))
 
     def peek(self, response: Any, limit: int) -> bytes:
@@ -187,7 +187,7 @@ class _Call:
         began = time.perf_counter()
         self.response = self.response.connection.send(self._request, **self._settings)
         self.response.elapsed = timedelta(seconds=time.perf_counter() - began)
-        return self._library.seen(self.response)
+        return self._library.answer_of(self.response)
 
     def peek(self, limit: int) -> bytes:
         return self._library.peek(self.response, limit)
@@ -229,10 +229,10 @@ def attach(request: Any, headers: Mapping[str, str], hook: Any) -> None:
 def judge(app: ServiceApp, library: Library, response: Any, position: int | None) -> Flow[None] | None:
     """The flow that judges an answer, if it needs one."""
     request = response.request
-    if request is None:  # an adapter that does not say what it answers
+    if request is None:  # a transport adapter that does not say what it answers
         return None
     sent = authorization_of(request)
-    if sent is None:  # a redirect to elsewhere took it off
+    if sent is None:  # removed by a redirect to another origin
         request.headers.pop("DPoP", None)
         return None
     token = Token.sent(sent)
@@ -242,7 +242,7 @@ def judge(app: ServiceApp, library: Library, response: Any, position: int | None
     rewindable = body is None or isinstance(body, bytes | str) or (position is not None and hasattr(body, "seek"))
     return app.judge(
         token,
-        library.seen(response),
+        library.answer_of(response),
         method=request.method or "",
         url=request.url or "",
         replayable=rewindable and hasattr(response, "connection"),
@@ -256,8 +256,10 @@ def prepare(request: Any, headers: Mapping[str, str], position: int | None) -> N
 
 
 def next_hop(app: ServiceApp, library: Library, response: Any) -> tuple[str, str] | None:
-    """If the answer is a redirect, our headers are copied to the next hop, and a proof has to be that hop's: method and URL
-    to which it is followed, by the library's own rules. To another origin nothing goes along."""
+    """Method and URL of the hop that a redirect leads to, by the library's own rules, if it needs a proof.
+
+    The library copies our headers to the next hop, where the proof has to be that hop's. To another origin no header goes.
+    """
     if not Token.sent(authorization_of(response.request) or "").dpop_bound:
         return None
     location = library.redirects.get_redirect_target(response)
@@ -275,14 +277,13 @@ def next_hop(app: ServiceApp, library: Library, response: Any) -> tuple[str, str
 
 
 def give_to_hop(request: Any, headers: Mapping[str, str]) -> None:
-    """The library makes the next hop of a copy of the request: that one is given these headers in the place of ours, and the
-    caller's own, which may be sent again, stays as it is."""
+    """The library follows a redirect by copying the request. Give that copy these headers; leave the caller's alone."""
     request.copy = _Hop(request, headers)
 
 
 class _Hop:
-    """``copy`` of a request: for once, if the request is the caller's, and for good, if a redirect made it. Such a one is
-    copied twice, as the libraries prepare for each answer to it that nobody follows it."""
+    """Replaces ``copy`` of a request: once, if the request is the caller's; for good, if a redirect made it, because the
+    libraries copy such a request twice (the second copy is ``Response.next``)."""
 
     def __init__(self, request: Any, headers: Mapping[str, str]) -> None:
         self._request, self._headers = request, headers
@@ -302,20 +303,22 @@ class _Hop:
 
 
 def without_ours(request: Any) -> Any:
+    """The request without our two headers."""
     request.headers.pop("Authorization", None)
     request.headers.pop("DPoP", None)
     return request
 
 
 def fields_of(response: Any) -> list[tuple[str, str]]:
+    """The headers, several of a name included where the raw response has them."""
     raw: Any = getattr(response.raw, "headers", None)
     fields = raw.items() if hasattr(raw, "getlist") else response.headers.items()
     return [(str(name), str(value)) for name, value in fields]
 
 
 class _Peeked(io.RawIOBase):
-    """A raw response whose beginning was read, and is given out again first. It is decoded already, whoever reads it:
-    a chunked body can only be read on in the way in which it was begun."""
+    """A raw response whose beginning was read, and is returned again first. It is always decoded, because a chunked body
+    can only be read to its end in the way in which it was begun."""
 
     def __init__(self, raw: Any, limit: int) -> None:
         self._raw = raw
@@ -336,7 +339,7 @@ class _Peeked(io.RawIOBase):
         self._head = self._head[len(data) :]
         return data
 
-    # The rest of what urllib3's have for a reader; io's own class makes lines of it.
+    # What else readers use of urllib3's; io's own class makes lines of it.
     read1 = read
 
     @property

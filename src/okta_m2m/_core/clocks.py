@@ -1,4 +1,4 @@
-"""Which time it is: here, and at Okta.
+"""The time: here, and at Okta.
 
 Invariant: nothing that decides whether a token is still good reads a clock that can step or that stops while the
 machine sleeps; the wall clock serves only as the first guess of Okta's time.
@@ -14,23 +14,23 @@ from functools import partial
 __all__ = ["NEVER", "SYSTEM_CLOCK", "Clock", "OktaClock", "http_date"]
 
 NEVER = float("-inf")
-"""A moment of the steady clock that is over; one object for all who wait for nothing."""
+"""A moment of the steady clock that has passed; one object, as very many apps refer to it."""
 
 
 def _steady() -> Callable[[], float]:
     # time.monotonic() stops in suspend on Linux (CLOCK_MONOTONIC) and on macOS (mach_absolute_time): a laptop that
-    # slept over lunch would take an expired token for a good one. On Windows it counts the time asleep.
+    # slept over lunch would take an expired token for a good one. On Windows it includes the time asleep.
     if sys.platform == "linux":
-        return partial(time.clock_gettime, time.CLOCK_BOOTTIME)  # no frame of Python's for it: it is read on each call
+        return partial(time.clock_gettime, time.CLOCK_BOOTTIME)  # called for each request: no Python frame
     if sys.platform == "darwin":
         return partial(time.clock_gettime, time.CLOCK_MONOTONIC)
     return time.monotonic
 
 
 class Clock:
-    """Two readings in seconds, the machine's own unless a simulation brings others.
+    """Two clocks in seconds, the machine's own unless a simulation gives others.
 
-    - ``now``: a clock that neither steps nor stops; only differences mean anything.
+    - ``now``: neither steps nor stops; only differences mean anything.
     - ``wall``: seconds since the epoch, as far as this machine knows.
     """
 
@@ -65,22 +65,22 @@ class OktaClock:
         return self._clock.wall() if ahead is None else self._clock.now() + ahead
 
     def learn(self, date: str | None) -> float:
-        """Takes over a ``Date`` header just received; answers by how many seconds that moved the clock (0 if unusable)."""
-        told = http_date(date)
-        if told is None:
+        """Adopts a ``Date`` header just received; returns by how many seconds that moved the clock (0 if unusable)."""
+        okta_now = http_date(date)
+        if okta_now is None:
             return 0.0
-        moved = told - self.now()
-        self._ahead = told - self._clock.now()
+        moved = okta_now - self.now()
+        self._ahead = okta_now - self._clock.now()
         return moved
 
 
-def http_date(text: str | None) -> float | None:
+def http_date(value: str | None) -> float | None:
     """Seconds since the epoch of an HTTP date (RFC 9110 section 5.6.7); ``None`` for anything else."""
-    if not text:
+    if not value:
         return None
-    from email.utils import parsedate_to_datetime  # it brings sockets along; only answers need it
+    from email.utils import parsedate_to_datetime  # imports sockets; only answers need it
 
     try:
-        return parsedate_to_datetime(text).timestamp()
+        return parsedate_to_datetime(value).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):
         return None

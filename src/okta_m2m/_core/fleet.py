@@ -6,12 +6,12 @@
       │ won
     load again, exchange (the claim is extended meanwhile), save (only while the claim is ours), release
 
-A claim is a lease: a holder that is killed costs the others at most :data:`LEASE` seconds. What is stored is sealed, and
-holds the token with its life on Okta's clock, and for a bound token the key, if that was made for the fleet, and the
-token endpoint's nonce.
+A claim is a lease: a holder that is killed costs the others at most :data:`LEASE` seconds. What is stored is sealed. It
+holds the token with its life on Okta's clock; for a bound token also the token endpoint's nonce, and the key if it was made
+for the fleet.
 
-Invariant: a shared store can save work; it can never stop us. Whatever goes wrong with it is told once, and the call
-goes on as if there were none.
+Invariant: a shared store can save work; it can never stop us. Whatever goes wrong with it is logged once, and the call
+continues as if there were none.
 """
 
 from __future__ import annotations
@@ -45,25 +45,26 @@ T = TypeVar("T")
 logger = logging.getLogger("okta_m2m")
 
 LEASE = 5.0
-"""Seconds of a claim. Its holder extends it every third of that, so only one that died, or was cut off, loses it."""
+"""Seconds of a claim. Its holder extends it every third of that, so only a holder that died or was cut off loses it."""
 
 FIRST_LOOK = 0.05
 LONGEST_LOOK = 0.5
 """Seconds between two looks into the store while another process fetches."""
 
 LAST_RESORT = 5.0
-"""Seconds that are left of a call's time, at most half of it, when it stops waiting for the others and fetches itself."""
+"""A process stops waiting for the others, and fetches itself, when so many seconds of its time are left; at most half of
+it."""
 
-GONE = 0.001
-"""Seconds for which an empty value is stored, to remove one: no store needs a method for that."""
+TOMBSTONE_TTL = 0.001
+"""Seconds for which an empty value is stored to remove another, so that a store needs no method for that."""
 
 
 Shared: TypeAlias = tuple[Token, "PrivateKey | None"]
-"""A token out of the store, or for it, and the key it is bound to where that was made for the fleet."""
+"""A token from the store, or for it, and the key it is bound to where that was made for the fleet."""
 
 
 class _Place(NamedTuple):
-    """Where a token may lie: the cache key, and what is sealed there."""
+    """Where a token may be stored: the cache key, and the seal of what is there."""
 
     key: str
     seal: Seal
@@ -75,12 +76,12 @@ class _Found(NamedTuple):
 
 
 class Fleet:
-    """One service app's place in a store.
+    """One service app's share of a store.
 
     - ``endpoint``: whose tokens these are; its DPoP nonces are shared too.
     - ``keys``: the app's keys, which seal what is stored.
     - ``dpop``: what the tokens are bound to: a key's thumbprint, or how the app uses DPoP.
-    - ``seal_with``: secrets of at least 32 bytes, for where the private key cannot be read, or changes.
+    - ``seal_with``: secrets of at least 32 bytes, for keys that cannot be read, or that change.
     - ``timeout``: seconds that one operation of the store may take.
     """
 
@@ -121,7 +122,7 @@ class Fleet:
         self._clock = endpoint.clock
         self._okta_clock = endpoint.okta_clock
         self._down = False
-        # What seals is imported here, as a part of the program's start, so that the first call does not wait for it.
+        # Imported here, as part of the program's start, so that the first call does not wait for it.
         from ..stores.sealing import Seal
 
         Seal(seal_with or [bytes(32)])  # refuses a secret that is too short, before there is anything to seal
@@ -155,39 +156,38 @@ class Fleet:
             while True:
                 found = yield from self._load(places, is_wanted)
                 if found is not None:
-                    self._up()
+                    self._report_up()
                     return found
                 if (yield from self._ask(Claim(self.store, self._timeout, places[0].key, owner, LEASE))):
                     break
                 if not is_patient:
-                    self._up()
+                    self._report_up()
                     return None
                 if self._clock.now() + pause >= last_look:
                     break  # whoever holds the claim does not come to an end: better two requests than no token
                 yield from Sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 (spreads load; nothing secret hangs on it)
                 pause = min(LONGEST_LOOK, pause * 1.5)
         except StoreFailed as failed:
-            self._failed(failed)
+            self._report_down(failed)
             return (yield from fetch())
-        return (yield from self._holding(places, owner, fetch, is_wanted, deadline))
+        return (yield from self._fetch_with_claim(places, owner, fetch, is_wanted, deadline))
 
     def look(self, keys: Sequence[Signer]) -> Flow[Shared | None]:
-        """What lies in the store, whether or not it is good for anything; raises :class:`StoreFailed`."""
+        """What is stored, usable or not. Raises :class:`StoreFailed`."""
         for place in self._places(keys):
             opened = place.seal.open(place.key, (yield from Load(self.store, self._timeout, place.key)))
-            found = None if opened is None else self._read(opened)
+            found = None if opened is None else self._parse(opened)
             if found is not None:
                 return found.shared
         return None
 
     def clear(self, keys: Sequence[Signer]) -> Flow[bool]:
-        """Puts nothing in the place of what lies there. ``False`` if another process is just fetching; raises
-        :class:`StoreFailed`."""
+        """Removes what is stored. ``False`` if another process is fetching just now. Raises :class:`StoreFailed`."""
         owner = str(uuid4())
         for place in self._places(keys):
             if not (yield from Claim(self.store, self._timeout, place.key, owner, LEASE)):
                 return False
-            yield from Save(self.store, self._timeout, place.key, b"", GONE, owner)
+            yield from Save(self.store, self._timeout, place.key, b"", TOMBSTONE_TTL, owner)
             yield from Release(self.store, self._timeout, place.key, owner)
         return True
 
@@ -195,7 +195,7 @@ class Fleet:
         """Seconds since the epoch at Okta of a reading of the steady clock."""
         return self._okta_clock.now() - (self._clock.now() - steady)
 
-    def _holding(
+    def _fetch_with_claim(
         self,
         places: Sequence[_Place],
         owner: str,
@@ -203,9 +203,9 @@ class Fleet:
         is_wanted: Callable[[Token], bool],
         deadline: float,
     ) -> Flow[Shared]:
-        """With the claim in hand: fetches and saves. Whatever ends this, even a cancellation, gives the claim back."""
+        """Fetches and saves. Whatever ends this, even a cancellation, gives the claim back."""
         ended, released = _landing(), _landing()
-        keeper = self._keep(places[0].key, owner, ended, deadline)
+        keeper = self._keep_claim(places[0].key, owner, ended, deadline)
         try:
             if not (yield from Spawn(keeper, partial(_land, released), awaited=False)):
                 _land(released)  # the exchange can do without; the lease then ends
@@ -213,13 +213,13 @@ class Fleet:
                 # A second look: the last holder may have saved between our look and our claim.
                 found = yield from self._load(places, is_wanted)
             except StoreFailed as failed:
-                self._failed(failed)
+                self._report_down(failed)
                 found = None
             if found is not None:
-                self._up()
+                self._report_up()
             else:
                 fetched = yield from fetch()
-                found = yield from self._saved(places[0], owner, fetched, is_wanted)
+                found = yield from self._save(places[0], owner, fetched, is_wanted)
         except OktaM2MError:
             _land(ended)
             yield from Wait(released, self._timeout)
@@ -229,10 +229,10 @@ class Fleet:
         yield from Wait(released, self._timeout)
         return found
 
-    def _keep(self, key: str, owner: str, ended: Future[None], deadline: float) -> Flow[None]:
+    def _keep_claim(self, key: str, owner: str, ended: Future[None], deadline: float) -> Flow[None]:
         """Extends the claim for as long as the exchange takes, and then gives it back.
 
-        Both are done here, one after the other: an extension on its way while another gave it back would renew it.
+        One flow does both, one after the other: an extension that overtakes the release would renew the claim.
         """
         extended = self._clock.now()
         while not (yield from Wait(ended, LEASE / 3)):
@@ -240,39 +240,39 @@ class Fleet:
             if asked >= deadline:
                 break
             if asked >= extended + LEASE:
-                return  # we were away for too long; to claim it anew would open the fence to an older token
+                return  # we were suspended for too long; claiming again could let an older token overwrite a newer one
             try:
                 if not (yield from Claim(self.store, self._timeout, key, owner, LEASE)):
                     return
                 extended = asked
             except StoreFailed as failed:
-                self._failed(failed)
+                self._report_down(failed)
         try:
             yield from Release(self.store, self._timeout, key, owner)
         except StoreFailed as failed:
-            self._failed(failed)
+            self._report_down(failed)
 
-    def _saved(self, place: _Place, owner: str, fetched: Shared, is_wanted: Callable[[Token], bool]) -> Flow[Shared]:
-        """Saves what was fetched; if a better token is there meanwhile (the store lost our claim), answers that instead."""
+    def _save(self, place: _Place, owner: str, fetched: Shared, is_wanted: Callable[[Token], bool]) -> Flow[Shared]:
+        """Saves what was fetched. If the store lost our claim and has a better token meanwhile, returns that instead."""
         left = fetched[0].usable_until - self._clock.now()
         if left <= 0:
             return fetched
         try:
             better = yield from self._load([place], is_wanted)
             if better is None:
-                sealed = place.seal.seal(place.key, self._written(fetched))
+                sealed = place.seal.seal(place.key, self._serialize(fetched))
                 yield from self._ask(Save(self.store, self._timeout, place.key, sealed, left, owner))
         except StoreFailed as failed:
-            self._failed(failed)
+            self._report_down(failed)
             return fetched
-        self._up()
+        self._report_up()
         return better or fetched
 
     def _load(self, places: Sequence[_Place], is_wanted: Callable[[Token], bool]) -> Flow[Shared | None]:
         for place in places:
             sealed = yield from self._ask(Load(self.store, self._timeout, place.key))
             opened = place.seal.open(place.key, sealed)
-            found = None if opened is None else self._read(opened)
+            found = None if opened is None else self._parse(opened)
             if found is not None and is_wanted(found.shared[0]):
                 if found.nonce is not None:
                     self._nonces.learn(self._token_endpoint, found.nonce)
@@ -280,8 +280,8 @@ class Fleet:
         return None
 
     def _ask(self, effect: StoreEffect[T]) -> Flow[T]:
-        """Asks the store, and once more if it fails out of the blue: a machine that is busy starting many processes may
-        leave one of them waiting for longer than an operation may take. All four may be repeated without harm."""
+        """Asks the store, and once more if it was working before: on a machine that is starting many processes, one of
+        them may wait longer than an operation may take. All four operations can be repeated without harm."""
         if not self._down:
             try:
                 return (yield from effect)
@@ -290,34 +290,34 @@ class Fleet:
         return (yield from effect)
 
     def _places(self, keys: Sequence[Signer]) -> list[_Place]:
-        """Where tokens may lie, ours first. The others are those of a fleet's other half while keys or secrets change."""
+        """Where tokens may be stored, ours first. While keys or secrets change, the fleet's other half uses the others."""
         from ..stores.sealing import Seal, sealing_secret
 
-        # In the configured order, whatever key Okta took last: the first names the place that the fleet shares.
+        # In the configured order, whichever key Okta accepted last: the first names the place that the fleet shares.
         secrets = [*self._seal_with, *(secret for key in keys if (secret := sealing_secret(key)) is not None)]
         seals = [Seal([secret]) for secret in dict.fromkeys(secrets)]
         return [_Place(f"{self._identity}:{seal.fingerprint}", seal) for seal in seals]
 
     # ── what is stored ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def _written(self, shared: Shared) -> bytes:
+    def _serialize(self, shared: Shared) -> bytes:
         token, key = shared
         document: dict[str, Any] = {
             "access_token": token.value,
             "token_type": token.token_type,
             "scope": " ".join(token.scopes),
             "expires_in": token.expires_in,
-            # On Okta's clock: the steady clocks of two machines have nothing in common, and their wall clocks little.
+            # On Okta's clock: the steady clocks of two machines have nothing in common, and their wall clocks may differ.
             "sent_at": self.okta_time_of(token.sent_at),
         }
         if key is not None:
             document["dpop_key"] = key.private_jwk()
         if token.dpop_bound:
-            # Otherwise each process that renews would first be sent back for one.
+            # Without it, each process that renews would first be refused for lack of one.
             document["dpop_nonce"] = self._nonces.get(self._token_endpoint)
         return json.dumps(document).encode()
 
-    def _read(self, opened: bytes) -> _Found | None:
+    def _parse(self, opened: bytes) -> _Found | None:
         try:
             document = json.loads(opened)
             value, token_type, scope = document["access_token"], document["token_type"], document["scope"]
@@ -337,17 +337,17 @@ class Fleet:
 
     # ── its troubles ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _failed(self, failed: StoreFailed) -> None:
+    def _report_down(self, failed: StoreFailed) -> None:
         if not self._down:
             self._down = True
             logger.warning(
-                "okta-m2m: the token store %r does not work, so this process gets its own tokens meanwhile: %s. "
+                "okta-m2m: the token store %r does not work, so this process fetches its own tokens meanwhile: %s. "
                 "Check the store; nothing else needs to be done.",
                 self.store,
                 quoted(failed),
             )
 
-    def _up(self) -> None:
+    def _report_up(self) -> None:
         if self._down:
             self._down = False
             logger.warning("okta-m2m: the token store %r works again", self.store)
@@ -357,13 +357,13 @@ def _check_store(store: Store) -> Store:
     if isinstance(store, str):
         # It may hold a password, so it isn't repeated here.
         raise ConfigurationError(
-            "store is text, not a store. Write store=store_from_url(...) (from okta_m2m.stores import store_from_url)."
+            "store must be a store, not a string. Write store=store_from_url(...) (from okta_m2m.stores import store_from_url)."
         )
     needed = ("load", "claim", "save", "release")
     if isinstance(store, type) or not all(callable(getattr(store, name, None)) for name in needed):
         raise ConfigurationError(
-            f"store is a {type(store).__name__}, not a store. Give a RedisStore, a FileStore, or what has the four methods of "
-            "okta_m2m.stores.Store."
+            f"store must be a store, not {type(store).__name__}. Give a RedisStore, a FileStore, or an object with the four "
+            "methods of okta_m2m.stores.Store."
         )
     return store
 
@@ -381,5 +381,5 @@ def _landing() -> Future[None]:
 
 
 def _land(landing: Future[None]) -> None:
-    with suppress(InvalidStateError):  # it has landed before
+    with suppress(InvalidStateError):  # it has landed already
         landing.set_result(None)

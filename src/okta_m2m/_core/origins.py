@@ -77,7 +77,7 @@ def origin_of(url: str) -> str | None:
 
 
 def as_sent(url: str) -> str:
-    """A URL with that percent-encoded which no client sends as it stands (white space, control characters, backslashes)."""
+    """The URL as clients send it: white space, control characters and backslashes percent-encoded."""
     return re.sub(_AMBIGUOUS, lambda found: f"%{ord(found.group()):02X}", url)
 
 
@@ -98,8 +98,8 @@ class Origins:
 
     def __new__(cls, origins: Iterable[str]) -> Origins:
         if isinstance(origins, str):
-            raise ConfigurationError(f"origins is a list of origins, not one string. Write origins=[{origins!r}].")
-        return _kept_once(frozenset(_checked(origin) for origin in origins))
+            raise ConfigurationError(f"origins must be a list, not a string. Write origins=[{origins!r}].")
+        return _kept_once(frozenset(_check_origin(origin) for origin in origins))
 
     def allow(self, url: str) -> bool:
         """Whether a request to ``url`` may carry the token."""
@@ -124,10 +124,10 @@ def _kept_once(allowed: frozenset[str]) -> Origins:
     return made
 
 
-def _checked(text: str) -> str:
+def _check_origin(text: str) -> str:
     example = 'Write it as "https://api.example.com", with a port if it is not 443.'
     if not isinstance(text, str):
-        raise ConfigurationError(f"An origin is text, not {type(text).__name__}. {example}")
+        raise ConfigurationError(f"An origin must be a string, not {type(text).__name__}. {example}")
     if "*" in text:
         raise ConfigurationError(f"The origin {text!r} has a wildcard, and a token is never sent by pattern. {example}")
     origin = origin_of(text)

@@ -86,7 +86,7 @@ def snapshot(key: Signer) -> Flow[Signer]:
     return key
 
 
-def _signed(signer: Signer, message: bytes) -> Flow[str]:
+def _sign(signer: Signer, message: bytes) -> Flow[str]:
     try:
         signature: bytes = yield Sign(signer, message)  # not "yield from", which makes a generator of its own
     except OktaM2MError:
@@ -96,10 +96,10 @@ def _signed(signer: Signer, message: bytes) -> Flow[str]:
             f"The signer {type(signer).__name__} failed with {type(error).__name__}: {quoted(error)}. Check the access to "
             "the key (network, permissions, quota of the KMS or HSM)."
         ) from error
-    return _joined(message, signature)
+    return _join(message, signature)
 
 
-def _joined(message: bytes, signature: bytes) -> str:
+def _join(message: bytes, signature: bytes) -> str:
     return (message + b"." + _base64url(signature)).decode("ascii")
 
 
@@ -109,9 +109,9 @@ def _header(alg: str, kid: str | None) -> bytes:
 
 @lru_cache(maxsize=256)  # and not in each instance: a process may speak for very many clients
 def _beginning(client_id: str, audience: str, alg: str, kid: str | None) -> tuple[bytes, str]:
-    """What all of a client's assertions begin with: encoded as far as it can be, and the text of what is left.
+    """What all of a client's assertions begin with: the part that can be encoded once, and the rest as a string.
 
-    Three bytes are four characters of base64, so what ends after a third one can be encoded without what follows.
+    Three bytes are four characters of base64, so whatever ends on a multiple of three can be encoded without what follows.
     """
     claims = json.dumps({"iss": client_id, "sub": client_id, "aud": audience}, separators=(",", ":"))[:-1] + ","
     whole = len(claims) // 3 * 3
@@ -123,7 +123,7 @@ class ClientAssertions:
 
     - ``audience``: the ``aud`` claim. Okta wants exactly the absolute URL invoked, as a plain string.
     - ``lifetime``: seconds from now to ``exp``, more than 0 and less than Okta's limit of one hour.
-    - ``claims``: claims that are added, or that replace ours; ``None`` takes one of ours away.
+    - ``claims``: claims to add, or to replace ours with; ``None`` removes one of ours.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` for a lifetime out of bounds or claims that are not JSON.
     """
@@ -135,23 +135,23 @@ class ClientAssertions:
     ) -> None:
         if isinstance(lifetime, bool) or not isinstance(lifetime, int | float) or not 0 < lifetime < MAX_LIFETIME:
             raise ConfigurationError(
-                f"The assertion lifetime is {lifetime!r} seconds, and Okta takes more than 0 and less than one hour. "
-                "Leave it at 300."
+                f"The assertion lifetime is {lifetime!r} seconds, but Okta accepts only more than 0 and less than one hour. "
+                "Keep the default, 300."
             )
         if not isinstance(audience, str) or not audience:
             raise ConfigurationError(
-                f"The assertion's audience is {audience!r}, and Okta takes the token endpoint's URL, as text. "
-                "Leave assertion_audience away, or give that URL."
+                f"The assertion's audience is {audience!r}, but Okta accepts only the token endpoint's URL, as a string. "
+                "Omit assertion_audience, or give that URL."
             )
         try:
             written = json.dumps([client_id, audience, {**(claims or {})}])
         except (TypeError, ValueError) as error:
             raise ConfigurationError(
-                f"The assertion claims cannot be written as JSON ({error}). Give text, numbers, lists and mappings."
+                f"The assertion claims cannot be written as JSON ({error}). Give strings, numbers, lists and mappings."
             ) from None
         self._client_id = client_id
         self._audience = audience
-        # Read back, so that what the caller does with a list or a mapping of his later changes nothing here.
+        # A copy: the caller may change a list or a mapping later.
         self._claims: dict[str, Any] | None = json.loads(written)[2] if claims else None
         self.lifetime = lifetime
 
@@ -162,10 +162,10 @@ class ClientAssertions:
         """
         iat, exp, jti = int(now) - BACKDATED, int(now + self.lifetime), _jti()
         if self._claims is None:
-            begun, text = _beginning(self._client_id, self._audience, signer.alg, signer.kid)
+            begun, rest = _beginning(self._client_id, self._audience, signer.alg, signer.kid)
             # Numbers and hexadecimal digits are JSON as they stand.
-            rest = f'{text}"iat":{iat},"exp":{exp},"jti":"{jti}"}}'
-            return _signed(signer, begun + _base64url(rest.encode()))
+            claims = f'{rest}"iat":{iat},"exp":{exp},"jti":"{jti}"}}'
+            return _sign(signer, begun + _base64url(claims.encode()))
         own = {
             "iss": self._client_id,
             "sub": self._client_id,
@@ -174,8 +174,8 @@ class ClientAssertions:
             "exp": exp,
             "jti": jti,
         }
-        claims = {name: value for name, value in {**own, **self._claims}.items() if value is not None}
-        return _signed(signer, _header(signer.alg, signer.kid) + _segment(claims))
+        chosen = {name: value for name, value in {**own, **self._claims}.items() if value is not None}
+        return _sign(signer, _header(signer.alg, signer.kid) + _segment(chosen))
 
 
 class DPoPProofs:
@@ -208,14 +208,14 @@ class DPoPProofs:
 
         Raises :class:`~okta_m2m.errors.SigningFailed` if the signer gives no signature.
         """
-        return _signed(self.signer, self.message(method, url, now, nonce, token))
+        return _sign(self.signer, self.message(method, url, now, nonce, token))
 
     def proof_now(self, method: str, url: str, now: float, nonce: str | None, token: Token) -> str:
         """The same without a flow, for a signer that is in memory."""
         message = self.message(method, url, now, nonce, token)
         signature = self.signer.sign(message)
         assert isinstance(signature, bytes)  # noqa: S101 (what in_memory promises; for the type checker)
-        return _joined(message, signature)
+        return _join(message, signature)
 
 
 _KEPT_BY_OKTA = {"%": "%25", " ": "%20", '"': "%22", "#": "%23"}
@@ -275,7 +275,7 @@ class Nonces:
     __slots__ = ("_known", "_most")
 
     def __init__(self, most: int = 128) -> None:
-        self._known: OrderedDict[str, str] | None = None  # made with the first, which most never see
+        self._known: OrderedDict[str, str] | None = None  # made for the first nonce, which most apps never see
         self._most = most
 
     def learn(self, url: str, nonce: str | None) -> bool:
@@ -285,10 +285,10 @@ class Nonces:
             return False
         # Each step is atomic by itself, and a lock could be held by another thread at the moment of a fork.
         known = self._known
-        if known is None:  # two threads that both make it lose one nonce, which costs one more round
+        if known is None:  # if two threads both make it, one nonce is lost, which costs one more round
             known = self._known = OrderedDict()
         known[origin] = nonce
-        self._used(known, origin)
+        self._mark_used(known, origin)
         if len(known) > self._most:
             with suppress(KeyError):
                 known.popitem(last=False)
@@ -302,12 +302,12 @@ class Nonces:
         origin = origin_of(url)
         nonce = None if origin is None else known.get(origin)
         if origin is not None and nonce is not None:
-            self._used(known, origin)
+            self._mark_used(known, origin)
         return nonce
 
     @staticmethod
-    def _used(known: OrderedDict[str, str], origin: str) -> None:
-        with suppress(KeyError):  # another thread pushed it out meanwhile
+    def _mark_used(known: OrderedDict[str, str], origin: str) -> None:
+        with suppress(KeyError):  # another thread removed it meanwhile
             known.move_to_end(origin)
 
 

@@ -1,7 +1,7 @@
-"""Plain frozen data: what ``@dataclass(frozen=True, slots=True)`` would make, without writing code at each start.
+"""Plain frozen data: what ``@dataclass(frozen=True, slots=True)`` would make, without compiling code at import.
 
-A dataclass is put together from text that is compiled when its module is imported. For the two dozen classes in here that
-was more than half of what importing this package cost, and it brought ``inspect`` along. These share their methods.
+A dataclass compiles source code when its module is imported. For the two dozen classes in this package that was more than
+half of the cost of importing it (``benchmarks/imports.py``). Records share their methods instead.
 
 Invariant: a field that is named in ``hidden`` is shown by no ``repr``, not by a subclass's either.
 """

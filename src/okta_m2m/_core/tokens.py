@@ -14,7 +14,7 @@ __all__ = ["Token", "not_picklable"]
 
 
 def not_picklable(what: str, remedy: str) -> NoReturn:
-    """Refuses ``pickle`` and ``deepcopy``: a secret in a job queue or a cache file is a secret lost."""
+    """Refuses ``pickle`` and ``deepcopy``: a secret that is pickled ends up in a job queue or a cache file."""
     raise TypeError(f"{what} cannot be pickled or deep-copied, because it holds secrets. {remedy}")
 
 
@@ -29,7 +29,7 @@ class Token(Record, hidden=("authorization",)):
       before the request makes our account of its life end before Okta's, never after.
     """
 
-    # The value is kept once, as it is sent: a process may have a token for each of very many identities.
+    # The value is kept once, as it is sent: a process may hold tokens of very many apps.
     authorization: str
     token_type: str
     scopes: tuple[str, ...]

@@ -60,7 +60,7 @@ class Threads:
         def background() -> None:
             try:
                 run(flow, self)
-            except Exception as error:  # noqa: BLE001 (nobody is there to catch it)
+            except BaseException as error:  # noqa: BLE001 (nobody is there to catch it)
                 report_lost(error)
             finally:
                 ended()
