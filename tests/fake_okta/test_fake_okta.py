@@ -6,14 +6,11 @@ import base64
 import hashlib
 import http.client
 import json
-import os
 import re
 import secrets
 import socket
 import ssl
 import struct
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -33,7 +30,7 @@ from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 from joserfc.registry import HeaderParameter
 
 from okta_m2m.testing import App, FakeOkta, Refusal
-from okta_m2m.testing.fake_okta.refusals import API_ERRORS, OAUTH_ERRORS
+from okta_m2m.testing.fake_okta._refusals import API_ERRORS, OAUTH_ERRORS
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 OKTA_SPEC = Path("/work/shared/okta-spec")
@@ -1402,38 +1399,6 @@ def test_an_app_is_granted_only_scopes_that_there_are(okta: FakeOkta) -> None:
     caller = Caller(okta, app, ECKey.import_key(app.private_jwk))
     assert caller.token_request(scope="okta.news.read").json["scope"] == "okta.news.read"
     caller.connection.close()
-
-
-@pytest.mark.parametrize(
-    ("absent", "name", "remedy"),
-    [
-        ("pytest_httpserver", "FakeOkta", "pytest-httpserver; install it with: pip install 'okta-m2m[testing]'"),
-        ("pytest", "StoreConformance", "pytest; install it with: pip install pytest"),
-        ("pytest", "SignerConformance", "pytest; install it with: pip install pytest"),
-    ],
-)
-def test_without_what_it_needs_the_error_names_the_remedy(absent: str, name: str, remedy: str) -> None:
-    script = f"import sys; sys.modules[{absent!r}] = None\nfrom okta_m2m.testing import {name}"
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert result.stderr.splitlines()[-1] == f"ModuleNotFoundError: okta_m2m.testing.{name} needs {remedy}"
-
-
-def test_the_plugin_gives_an_org_and_an_app_with_its_key(tmp_path: Path) -> None:
-    (tmp_path / "test_mine.py").write_text(
-        "def test_mine(fake_okta, okta_app):\n"
-        "    assert fake_okta.apps == {okta_app.client_id: okta_app}\n"
-        "    assert okta_app.private_jwk['d'] and 'd' not in okta_app.jwks['keys'][0]\n"
-        "    assert okta_app.scopes == ['okta.users.read', 'okta.groups.read']\n"
-    )
-    result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "okta_m2m.testing.pytest_plugin", "-p", "no:cacheprovider"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "1 passed" in result.stdout
 
 
 def test_scopes_reach_the_form_encoded_or_plus_signed(caller: Caller) -> None:

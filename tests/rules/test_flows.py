@@ -49,7 +49,7 @@ from okta_m2m.effects import (
     Spawn,
     Wait,
 )
-from okta_m2m.testing.replaying import Replayed, replay
+from okta_m2m.testing import Replayed, replay
 
 ORG = "https://acme.okta.com"
 API = f"{ORG}/api/v1/users"

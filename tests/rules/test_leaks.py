@@ -22,8 +22,7 @@ import okta_m2m.requests
 from leaks import watch
 from okta_m2m import OktaM2MError, PrivateKey, ServiceApp, Token
 from okta_m2m.effects import Attempt, Flow, Request, Response, Save, Send, Sign, Wait
-from okta_m2m.testing import FakeOkta
-from okta_m2m.testing.replaying import replay
+from okta_m2m.testing import FakeOkta, replay
 
 SUPPORT = Path(__file__).parents[1] / "support"
 

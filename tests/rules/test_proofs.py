@@ -14,7 +14,7 @@ from joserfc.jwk import ECKey, import_key
 from okta_m2m import ConfigurationError, PrivateKey, Token
 from okta_m2m._core.proofs import BACKDATED, ClientAssertions, DPoPProofs, Nonces, okta_htu, rfc_htu
 from okta_m2m.keys import thumbprint
-from okta_m2m.testing.replaying import replay
+from okta_m2m.testing import replay
 
 ENDPOINT = "https://acme.okta.com/oauth2/v1/token"
 NOW = 1_750_000_000.75

@@ -26,7 +26,7 @@ from okta_m2m import ConfigurationError
 from okta_m2m.stores import Store, store_from_url
 from okta_m2m.stores.file import FileStore
 from okta_m2m.stores.redis import RedisStore
-from okta_m2m.testing.store_conformance import StoreConformance
+from okta_m2m.testing import StoreConformance
 from services import (
     ESCAPED,
     PASSWORD,

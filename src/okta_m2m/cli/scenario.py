@@ -23,8 +23,8 @@ from .story import Answer, Call, Obtained, Rejection, Revocation, Story
 
 if TYPE_CHECKING:
     from .._core.service_app import ServiceApp
-    from ..testing.fake_okta.http_server import Answer as Answered
-    from ..testing.fake_okta.http_server import ReceivedRequest
+    from ..testing.fake_okta._http_server import Answer as Answered
+    from ..testing.fake_okta._http_server import ReceivedRequest
 
 __all__ = ["CLIENTS", "LIFETIME", "WHOLE", "play"]
 

@@ -1,7 +1,7 @@
-"""For tests of code that calls Okta machine to machine: an Okta org on a loopback port.
+"""Test support for code that calls Okta machine to machine: FakeOkta, pytest fixtures, conformance suites, simulation.
 
-Invariant: nothing here is needed in production; FakeOkta imports nothing of the code that it is meant to test; and
-importing this package costs nothing until a name is asked for: pytest loads its plugin at every start.
+Invariant: production code needs nothing from here. FakeOkta shares no code with the client that it tests. Importing this
+package loads no other module until a name is used, because pytest loads its plugin in every run.
 """
 
 from __future__ import annotations
@@ -10,16 +10,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .fake_okta.fake_okta import FakeOkta, Refusal
-    from .fake_okta.http_server import ReceivedRequest
-    from .fake_okta.org import App, AuthorizationServer, IssuedToken
-    from .replaying import Replayed, replay
-    from .signer_conformance import SignerConformance
-    from .store_conformance import StoreConformance
+    from .._core.clocks import Clock
+    from ._replaying import Replayed, replay
+    from ._signer_conformance import SignerConformance
+    from ._store_conformance import StoreConformance
+    from .fake_okta._fake_okta import FakeOkta, Refusal
+    from .fake_okta._http_server import ReceivedRequest
+    from .fake_okta._org import App, AuthorizationServer, IssuedToken
 
 __all__ = [
     "App",
     "AuthorizationServer",
+    "Clock",
     "FakeOkta",
     "IssuedToken",
     "ReceivedRequest",
@@ -30,22 +32,23 @@ __all__ = [
     "replay",
 ]
 
+#: The module that defines each name. It is imported when the name is first used.
 _HOMES = {
-    "App": "fake_okta",
-    "AuthorizationServer": "fake_okta",
-    "FakeOkta": "fake_okta",
-    "IssuedToken": "fake_okta",
-    "ReceivedRequest": "fake_okta",
-    "Refusal": "fake_okta",
-    "Replayed": "replaying",
-    "SignerConformance": "signer_conformance",
-    "StoreConformance": "store_conformance",
-    "replay": "replaying",
+    "App": ".fake_okta._org",
+    "AuthorizationServer": ".fake_okta._org",
+    "Clock": ".._core.clocks",
+    "FakeOkta": ".fake_okta._fake_okta",
+    "IssuedToken": ".fake_okta._org",
+    "ReceivedRequest": ".fake_okta._http_server",
+    "Refusal": ".fake_okta._fake_okta",
+    "Replayed": "._replaying",
+    "SignerConformance": "._signer_conformance",
+    "StoreConformance": "._store_conformance",
+    "replay": "._replaying",
 }
 
-
-#: What may be missing, and what to install for it.
-_NEEDED = {
+#: Packages that may be missing: what to name in the error, and what to install.
+_OPTIONAL = {
     "pytest_httpserver": ("pytest-httpserver", "'okta-m2m[testing]'"),
     "werkzeug": ("pytest-httpserver", "'okta-m2m[testing]'"),
     "pytest": ("pytest", "pytest"),
@@ -56,13 +59,13 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        module = import_module(f".{_HOMES[name]}", __name__)
-    except ModuleNotFoundError as missing:
-        needed, source = _NEEDED.get((missing.name or "").partition(".")[0], ("", ""))
-        if not needed:
+        module = import_module(_HOMES[name], __name__)
+    except ModuleNotFoundError as error:
+        missing, source = _OPTIONAL.get((error.name or "").partition(".")[0], ("", ""))
+        if not missing:
             raise
-        # Not chained: the remedy is the whole message.
+        # Without the cause: the remedy is the whole message.
         raise ModuleNotFoundError(
-            f"okta_m2m.testing.{name} needs {needed}; install it with: pip install {source}", name=missing.name
+            f"okta_m2m.testing.{name} needs {missing}. Install it with: pip install {source}", name=error.name
         ) from None
     return getattr(module, name)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["fake_okta", "okta_app"]
 
 # Its asserts are then as talkative as those of a test; the module is not loaded by this.
-pytest.register_assert_rewrite("okta_m2m.testing.signer_conformance")
+pytest.register_assert_rewrite("okta_m2m.testing._signer_conformance")
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import yaml
 from clients import CLIENTS, Client
 from okta_m2m import PrivateKey, ServiceApp, __version__
 from okta_m2m.testing import FakeOkta
-from okta_m2m.testing.fake_okta.refusals import API_ERRORS, OAUTH_ERRORS
+from okta_m2m.testing.fake_okta._refusals import API_ERRORS, OAUTH_ERRORS
 
 from .conftest import installed
 from .description import Description, Exchange

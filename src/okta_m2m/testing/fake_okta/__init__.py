@@ -1,10 +1,6 @@
-"""FakeOkta: an Okta org on a loopback port.
+"""FakeOkta: an Okta org on a loopback port. Import it from ``okta_m2m.testing``; nothing in this folder is public.
 
 Invariant: it shares no code with the client, so that an error in the one cannot hide an error in the other.
 """
 
-from .fake_okta import FakeOkta, Refusal
-from .http_server import ReceivedRequest
-from .org import App, AuthorizationServer, IssuedToken
-
-__all__ = ["App", "AuthorizationServer", "FakeOkta", "IssuedToken", "ReceivedRequest", "Refusal"]
+__all__: list[str] = []

@@ -12,10 +12,10 @@ import re
 from collections.abc import Callable
 from urllib.parse import unquote, urljoin, urlsplit
 
-from .http_server import ReceivedRequest
-from .jws import ALGORITHMS, NotAJws, ParsedJws, is_number, parse, thumbprint, verified
-from .org import Org
-from .refusals import Refused
+from ._http_server import ReceivedRequest
+from ._jws import ALGORITHMS, NotAJws, ParsedJws, is_number, parse, thumbprint, verified
+from ._org import Org
+from ._refusals import Refused
 
 __all__ = ["check_proof", "okta_htu", "presented_proof", "same_uri"]
 

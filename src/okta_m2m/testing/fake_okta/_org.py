@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 from joserfc import jws
 from joserfc.jwk import ECKey, RSAKey
 
-from .scopes import OKTA_SCOPES
+from ._scopes import OKTA_SCOPES
 
 __all__ = ["ApiToken", "App", "AuthorizationServer", "InForce", "IssuedToken", "Keys", "Nonces", "Org", "signing_key"]
 

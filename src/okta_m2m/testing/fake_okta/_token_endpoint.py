@@ -12,11 +12,11 @@ import urllib.request
 from typing import Any
 from urllib.parse import parse_qsl
 
-from .dpop import check_proof, presented_proof
-from .http_server import Answer, ReceivedRequest
-from .jws import ALGORITHMS, NotAJws, is_number, parse, verified
-from .org import ORG_ISSUER, App, AuthorizationServer, IssuedToken, Org
-from .refusals import ApiRefused, Refused
+from ._dpop import check_proof, presented_proof
+from ._http_server import Answer, ReceivedRequest
+from ._jws import ALGORITHMS, NotAJws, is_number, parse, verified
+from ._org import ORG_ISSUER, App, AuthorizationServer, IssuedToken, Org
+from ._refusals import ApiRefused, Refused
 
 __all__ = ["introspect", "json_answer", "revoke", "token"]
 

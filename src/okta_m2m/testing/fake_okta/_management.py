@@ -15,12 +15,12 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, quote, unquote, urlencode
 
-from .http_server import Answer, ReceivedRequest
-from .jws import thumbprint
-from .org import App, Org
-from .refusals import ApiRefused, Refused
-from .resources import Caller, permitted
-from .token_endpoint import json_answer
+from ._http_server import Answer, ReceivedRequest
+from ._jws import thumbprint
+from ._org import App, Org
+from ._refusals import ApiRefused, Refused
+from ._resources import Caller, permitted
+from ._token_endpoint import json_answer
 
 __all__ = ["apps", "clients"]
 

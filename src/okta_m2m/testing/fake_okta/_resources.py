@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import parse_qs, parse_qsl, unquote
 
-from .dpop import check_proof, presented_proof, same_uri
-from .http_server import Answer, ReceivedRequest
-from .jws import ALGORITHMS
-from .org import ORG_ISSUER, IssuedToken, Org
-from .refusals import ApiRefused, Refused
-from .token_endpoint import json_answer
+from ._dpop import check_proof, presented_proof, same_uri
+from ._http_server import Answer, ReceivedRequest
+from ._jws import ALGORITHMS
+from ._org import ORG_ISSUER, IssuedToken, Org
+from ._refusals import ApiRefused, Refused
+from ._token_endpoint import json_answer
 
 __all__ = ["Caller", "as_the_rfcs_say", "custom_resource", "management", "okta_challenge", "permitted", "redirect"]
 

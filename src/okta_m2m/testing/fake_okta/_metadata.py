@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .org import AuthorizationServer, Org, signing_key
+from ._org import AuthorizationServer, Org, signing_key
 
 __all__ = ["keys", "oauth_metadata", "oidc_metadata"]
 

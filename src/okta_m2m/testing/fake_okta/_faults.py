@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
-from .refusals import API_ERRORS, OAUTH_ERRORS, ApiRefused, Refused
+from ._refusals import API_ERRORS, OAUTH_ERRORS, ApiRefused, Refused
 
 __all__ = ["Fault", "Faults", "HeaderChanges", "refusal_named"]
 

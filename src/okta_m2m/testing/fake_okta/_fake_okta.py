@@ -21,12 +21,15 @@ from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
 from urllib.parse import parse_qsl
 
-from . import management, metadata, resources, token_endpoint
-from .faults import Fault, Faults, HeaderChanges, encoded, refusal_named
-from .http_server import Answer, OktaServer, ReceivedRequest
-from .jws import NotAJws, parse
-from .org import App, AuthorizationServer, Keys, Org, signing_key
-from .refusals import ApiRefused, Refused
+from . import _management as management
+from . import _metadata as metadata
+from . import _resources as resources
+from . import _token_endpoint as token_endpoint
+from ._faults import Fault, Faults, HeaderChanges, encoded, refusal_named
+from ._http_server import Answer, OktaServer, ReceivedRequest
+from ._jws import NotAJws, parse
+from ._org import App, AuthorizationServer, Keys, Org, signing_key
+from ._refusals import ApiRefused, Refused
 
 __all__ = ["FakeOkta", "Refusal"]
 

@@ -1,0 +1,68 @@
+"""The package ``okta_m2m.testing``: what it offers, what importing it costs, and its pytest plugin."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from okta_m2m import PrivateKey, ServiceApp
+from okta_m2m.testing import Clock, replay
+
+
+def test_importing_it_loads_no_module_of_it_until_a_name_is_used() -> None:
+    script = (
+        "import sys, okta_m2m.testing as testing\n"
+        "def loaded(): return {name for name in sys.modules if name.startswith('okta_m2m.testing.')}\n"
+        "assert not loaded(), loaded()\n"
+        "testing.replay\n"
+        "assert loaded() == {'okta_m2m.testing._replaying'}, loaded()\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_service_app_runs_on_a_simulated_clock() -> None:
+    app = ServiceApp(
+        "https://acme.okta.com",
+        client_id="0oa1b2c3",
+        key=PrivateKey.generate("ES256"),
+        scopes=["okta.users.read"],
+        max_wait=10,
+        clock=Clock(lambda: 1_000.0, lambda: 1_700_000_000.0),
+    )
+    assert not replay(app.obtain()).finished
+
+
+@pytest.mark.parametrize(
+    ("absent", "name", "remedy"),
+    [
+        ("pytest_httpserver", "FakeOkta", "pytest-httpserver. Install it with: pip install 'okta-m2m[testing]'"),
+        ("pytest", "StoreConformance", "pytest. Install it with: pip install pytest"),
+        ("pytest", "SignerConformance", "pytest. Install it with: pip install pytest"),
+    ],
+)
+def test_without_what_it_needs_the_error_names_the_remedy(absent: str, name: str, remedy: str) -> None:
+    script = f"import sys; sys.modules[{absent!r}] = None\nfrom okta_m2m.testing import {name}"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert result.stderr.splitlines()[-1] == f"ModuleNotFoundError: okta_m2m.testing.{name} needs {remedy}"
+
+
+def test_the_plugin_gives_an_org_and_an_app_with_its_key(tmp_path: Path) -> None:
+    (tmp_path / "test_mine.py").write_text(
+        "def test_mine(fake_okta, okta_app):\n"
+        "    assert fake_okta.apps == {okta_app.client_id: okta_app}\n"
+        "    assert okta_app.private_jwk['d'] and 'd' not in okta_app.jwks['keys'][0]\n"
+        "    assert okta_app.scopes == ['okta.users.read', 'okta.groups.read']\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "okta_m2m.testing.pytest_plugin", "-p", "no:cacheprovider"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "1 passed" in result.stdout
