@@ -19,7 +19,7 @@ from front import Front, front_of
 from okta_m2m import PrivateKey, ServiceApp
 from okta_m2m.testing import FakeOkta
 
-pytest_plugins = ["leaks", "conformance.table"]  # the first watches every test for secrets that are shown
+pytest_plugins = ["leaks", "conformance_table"]  # the first watches every test for secrets that are shown
 SCOPES = ("okta.users.read", "okta.users.manage", "okta.groups.read")
 
 

@@ -1,5 +1,7 @@
-"""FakeOkta's management API: what administers an org answers as Okta does. Driven with requests; nothing of the client
-that is tested elsewhere is used here, but for keys and for the token that shows an app to be alive."""
+"""FakeOkta's management API answers as Okta's does.
+
+Invariant: plain ``requests`` drives it. Of the client these tests use only keys, and the token that proves an app works.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +9,16 @@ import http.server
 import json
 import threading
 from collections.abc import Callable, Iterator
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
+from okta_documents import Documents
 from okta_m2m import PrivateKey, ServiceApp, TokenRefused
 from okta_m2m.requests import OktaAuth
 from okta_m2m.testing import FakeOkta
 
-SPEC = Path("/work/shared/okta-spec")
 KEYS = "/api/v1/apps/{}/credentials/jwks"
 
 
@@ -99,46 +99,6 @@ def causes(response: requests.Response) -> tuple[int, str, list[str]]:
     document = response.json()
     assert set(document) == {"errorCode", "errorSummary", "errorLink", "errorId", "errorCauses"}
     return response.status_code, document["errorCode"], [cause["errorSummary"] for cause in document["errorCauses"]]
-
-
-@cache
-def published(name: str) -> dict[str, Any]:
-    yaml = pytest.importorskip("yaml")
-    if not SPEC.is_dir():
-        pytest.skip("Okta's OpenAPI documents are not on this machine")
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    document: dict[str, Any] = yaml.load((SPEC / name).read_text(encoding="utf-8"), loader)
-    return document
-
-
-def translated(node: Any) -> Any:
-    """OpenAPI 3.0 as JSON Schema, in which ``nullable`` means nothing, and of ``oneOf`` the discriminator names the one."""
-    if isinstance(node, list):
-        return [translated(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    node = {name: translated(item) for name, item in node.items() if name not in ("example", "examples")}
-    mapping = node.get("discriminator", {}).get("mapping")
-    if "oneOf" in node:
-        node["anyOf"] = node.pop("oneOf")
-    if "anyOf" in node and mapping:
-        member = node["discriminator"]["propertyName"]
-        node["anyOf"] = [
-            {"allOf": [{"properties": {member: {"enum": [value]}}}, {"$ref": ref}]} for value, ref in mapping.items()
-        ]
-    if node.get("nullable"):
-        return {"anyOf": [{"type": "null"}, {name: item for name, item in node.items() if name != "nullable"}]}
-    return node
-
-
-def without_circles(schemas: dict[str, Any]) -> dict[str, Any]:
-    """A parent lists its children, and a child its parent: no validator comes to an end with that."""
-    for name, schema in schemas.items():
-        children = [child.get("$ref", "").rpartition("/")[2] for child in schema.get("anyOf", [])]
-        parent = {"$ref": f"#/components/schemas/{name}"}
-        if any(parent in schemas[child].get("allOf", []) for child in children if child in schemas):
-            del schema["anyOf"]
-    return schemas
 
 
 # ── making apps ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -576,63 +536,33 @@ def test_a_change_counts_elsewhere_only_after_it_has_settled(okta: FakeOkta, adm
 
 
 def test_oktas_own_documents_describe_what_is_answered(okta: FakeOkta, admin: Admin, rsa_key: PrivateKey) -> None:
-    jsonschema = pytest.importorskip("jsonschema")
-    mgmt, oauth = "management.yaml", "oauth.yaml"
+    documents = Documents()
     rsa, ec = public(rsa_key.with_kid("rsa")), new_jwk("ec")
 
-    def check(document: str, path: str, method: str, response: requests.Response, listed: str | None = None) -> None:
-        spec = published(document)
-        operation = spec["paths"][path][method.lower()]
-        sent = json.loads(response.request.body) if response.request.body else None
-        if sent is not None:
-            check_against(spec, operation["requestBody"]["content"]["application/json"]["schema"], sent)
-        found = operation["responses"][listed or str(response.status_code)]
-        while "$ref" in found:
-            found = resolved(spec, found["$ref"])
-        if response.content:
-            check_against(spec, found["content"]["application/json"]["schema"], response.json())
-
-    def resolved(spec: dict[str, Any], ref: str) -> Any:
-        found: Any = spec
-        for part in ref.removeprefix("#/").split("/"):
-            found = found[part]
-        return found
-
-    def check_against(spec: dict[str, Any], schema: dict[str, Any], value: object) -> None:
-        whole = {"components": {"schemas": schemas_of(spec["info"]["title"])}, **translated(schema)}
-        fault = jsonschema.exceptions.best_match(jsonschema.Draft4Validator(whole).iter_errors(value))
-        assert fault is None, [(leaf.message[:200], list(leaf.absolute_path)) for leaf in leaves(fault)]
-
-    def leaves(fault: Any) -> list[Any]:
-        return [leaf for inner in fault.context for leaf in leaves(inner)] if fault.context else [fault]
-
-    @cache
-    def schemas_of(title: str) -> dict[str, Any]:
-        spec = next(found for found in (published(mgmt), published(oauth)) if found["info"]["title"] == title)
-        return without_circles(translated(spec["components"]["schemas"]))
+    def check(path: str, method: str, response: requests.Response) -> None:
+        assert documents.check(response) == f"{method} {path}"
 
     made = admin("POST", "/api/v1/apps", app_body(rsa, ec))
-    check(mgmt, "/api/v1/apps", "POST", made)
+    check("/api/v1/apps", "POST", made)
     id = made.json()["id"]
-    check(mgmt, "/api/v1/apps", "GET", admin("GET", "/api/v1/apps"))
-    check(mgmt, "/api/v1/apps/{appId}", "GET", admin("GET", f"/api/v1/apps/{id}"))
-    check(mgmt, "/api/v1/apps/{appId}", "PUT", admin("PUT", f"/api/v1/apps/{id}", made.json()))
+    check("/api/v1/apps", "GET", admin("GET", "/api/v1/apps"))
+    check("/api/v1/apps/{appId}", "GET", admin("GET", f"/api/v1/apps/{id}"))
+    check("/api/v1/apps/{appId}", "PUT", admin("PUT", f"/api/v1/apps/{id}", made.json()))
     keys, one = "/api/v1/apps/{appId}/credentials/jwks", "/api/v1/apps/{appId}/credentials/jwks/{keyId}"
     added = admin("POST", KEYS.format(id), new_jwk("more"))
-    check(mgmt, keys, "POST", added)
+    check(keys, "POST", added)
     path = f"{KEYS.format(id)}/{added.json()['id']}"
-    check(mgmt, keys, "GET", admin("GET", KEYS.format(id)))
-    check(mgmt, keys, "POST", admin("POST", KEYS.format(id), new_jwk("more")))
-    check(mgmt, one, "GET", admin("GET", path))
-    check(mgmt, one, "DELETE", admin("DELETE", path))
+    check(keys, "GET", admin("GET", KEYS.format(id)))
+    check(keys, "POST", admin("POST", KEYS.format(id), new_jwk("more")))
+    check(one, "GET", admin("GET", path))
+    check(one, "DELETE", admin("DELETE", path))
     for turn in ("deactivate", "activate"):
-        check(mgmt, f"{one}/lifecycle/{turn}", "POST", admin("POST", f"{path}/lifecycle/{turn}"))
+        check(f"{one}/lifecycle/{turn}", "POST", admin("POST", f"{path}/lifecycle/{turn}"))
     grants = "/api/v1/apps/{appId}/grants"
     grant = {"issuer": okta.url, "scopeId": "okta.users.read"}
-    check(mgmt, grants, "POST", admin("POST", f"/api/v1/apps/{id}/grants", grant))
-    check(mgmt, grants, "GET", admin("GET", f"/api/v1/apps/{id}/grants"))
+    check(grants, "POST", admin("POST", f"/api/v1/apps/{id}/grants", grant))
+    check(grants, "GET", admin("GET", f"/api/v1/apps/{id}/grants"))
     check(
-        mgmt,
         grants,
         "POST",
         as_app(okta, "okta.appGrants.manage", roles=("APP_ADMIN",))("POST", f"/api/v1/apps/{id}/grants", grant),
@@ -643,14 +573,14 @@ def test_oktas_own_documents_describe_what_is_answered(okta: FakeOkta, admin: Ad
         {"type": "WORKFLOWS_ADMIN"},
         {"type": "CUSTOM", "role": "cr04cxy6yzSCtNciD0g7", "resource-set": "iam4cxy6z7hhaZCSk0g7"},
     ):
-        check(mgmt, roles, "POST", admin("POST", f"/oauth2/v1/clients/{id}/roles", role), "200")
-    check(mgmt, roles, "GET", admin("GET", f"/oauth2/v1/clients/{id}/roles"))
+        check(roles, "POST", admin("POST", f"/oauth2/v1/clients/{id}/roles", role))
+    check(roles, "GET", admin("GET", f"/oauth2/v1/clients/{id}/roles"))
     registered = admin("POST", "/oauth2/v1/clients", client_body(ec))
-    check(oauth, "/oauth2/v1/clients", "POST", registered)
-    check(oauth, "/oauth2/v1/clients", "POST", admin("POST", "/oauth2/v1/clients", client_body(rsa)))
-    check(oauth, "/oauth2/v1/clients", "GET", admin("GET", "/oauth2/v1/clients"))
+    check("/oauth2/v1/clients", "POST", registered)
+    check("/oauth2/v1/clients", "POST", admin("POST", "/oauth2/v1/clients", client_body(rsa)))
+    check("/oauth2/v1/clients", "GET", admin("GET", "/oauth2/v1/clients"))
     client = registered.json()["client_id"]
-    check(oauth, "/oauth2/v1/clients/{clientId}", "GET", admin("GET", f"/oauth2/v1/clients/{client}"))
+    check("/oauth2/v1/clients/{clientId}", "GET", admin("GET", f"/oauth2/v1/clients/{client}"))
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from functools import cache
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
@@ -29,11 +28,11 @@ from joserfc import jws, jwt
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 from joserfc.registry import HeaderParameter
 
+from okta_documents import load_document, okta_documents_folder
 from okta_m2m.testing import App, FakeOkta, Refusal
 from okta_m2m.testing.fake_okta._refusals import API_ERRORS, OAUTH_ERRORS
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-OKTA_SPEC = Path("/work/shared/okta-spec")
 ALL_ALGS = ["RS256", "RS384", "RS512", "ES256", "ES384", "ES512"]
 CURVES = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521"}
 
@@ -1342,14 +1341,13 @@ def test_the_address_is_unknown_before_the_start() -> None:
 
 
 def test_every_refusal_is_worded_as_okta_words_it() -> None:
-    if not OKTA_SPEC.exists():
-        pytest.skip("Okta's published error tables are not on this machine")
+    folder = okta_documents_folder()
 
     def rows(name: str) -> list[dict[str, Any]]:
-        document = json.loads((OKTA_SPEC / name).read_text())
+        document = json.loads((folder / name).read_text())
         return next(value for value in document.values() if isinstance(value, list))
 
-    # `en` is what Okta's dump has where the server fills in a value
+    # Okta's table has `en` where the server fills in a value.
     published = {
         row["internalErrorCode"]: (row["statusCode"], row["errorCode"], row["errorDescription"].replace("[en]", "[{}]"))
         for row in rows("okta-oauth2-error-codes.json")
@@ -1365,17 +1363,9 @@ def test_every_refusal_is_worded_as_okta_words_it() -> None:
 
 
 def test_the_scopes_are_those_that_okta_publishes(okta: FakeOkta) -> None:
-    yaml = pytest.importorskip("yaml")
-    if not OKTA_SPEC.exists():
-        pytest.skip("Okta's OpenAPI documents are not on this machine")
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-    def described(name: str) -> Any:
-        return yaml.load((OKTA_SPEC / name).read_text(encoding="utf-8"), loader)
-
-    listed = described("management.yaml")["components"]["securitySchemes"]["oauth2"]["flows"]["authorizationCode"]
-    # The other document has those that OpenID Connect defines, too.
-    schemes = described("oauth.yaml")["components"]["securitySchemes"]
+    listed = load_document("management.yaml")["components"]["securitySchemes"]["oauth2"]["flows"]["authorizationCode"]
+    # The other document also has the scopes of OpenID Connect.
+    schemes = load_document("oauth.yaml")["components"]["securitySchemes"]
     others = {
         scope
         for scheme in schemes.values()

@@ -1,22 +1,18 @@
-"""What is sent to the management API, and what is understood of its answers, is what Okta's own documents describe.
+"""Provisioning sends, and FakeOkta answers, what Okta's published documents describe.
 
-Invariant: a whole way from nothing to a rotated key is walked, through either endpoint, and every request and every answer
-on it is held against the OpenAPI document that Okta publishes for its path.
+Invariant: each test provisions an app from nothing to a rotated key. It checks every request and answer on the way against
+the OpenAPI document that Okta publishes for its path.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 import requests
-from test_fake_management import published, translated, without_circles
 
+from okta_documents import Documents
 from okta_m2m import PrivateKey, ServiceApp
 from okta_m2m._core.key_files import new_key, write_key
 from okta_m2m.admin.provisioning import (
@@ -39,71 +35,9 @@ from okta_m2m.admin.provisioning import (
 from okta_m2m.admin.rotation import Rotation
 from okta_m2m.testing import FakeOkta
 
-# The document names 200 for what Okta was recorded to answer with 201.
-LISTED_OTHERWISE = {("/oauth2/v1/clients/{clientId}/roles", "post", "201"): "200"}
-
-
-class Documents:
-    """Okta's OpenAPI documents."""
-
-    def __init__(self) -> None:
-        self._documents = [published("management.yaml"), published("oauth.yaml")]
-
-    def find(self, method: str, path: str) -> tuple[dict[str, Any], str]:
-        for document in self._documents:
-            # A path without a parameter is meant before one with.
-            for template in sorted(document["paths"], key=lambda one: one.count("{")):
-                pattern = re.sub(r"\\{[^/]+?\\}", "[^/]+", re.escape(template))
-                if re.fullmatch(pattern, path) and method.lower() in document["paths"][template]:
-                    return document, template
-        raise AssertionError(f"Okta's documents do not have {method} {path}")
-
-    def check(self, response: requests.Response) -> str:
-        method, path = str(response.request.method), urlsplit(str(response.request.url)).path
-        document, template = self.find(method, path)
-        operation = document["paths"][template][method.lower()]
-        if response.request.body:
-            body = operation["requestBody"]["content"]["application/json"]["schema"]
-            self._fits(document, body, json.loads(response.request.body), f"sent to {method} {template}")
-        status = str(response.status_code)
-        answer = operation["responses"][LISTED_OTHERWISE.get((template, method.lower(), status), status)]
-        while "$ref" in answer:
-            answer = _resolved(document, answer["$ref"])
-        if response.content and "application/json" in answer.get("content", {}):
-            schema = answer["content"]["application/json"]["schema"]
-            self._fits(document, schema, response.json(), f"answered by {method} {template}")
-        return f"{method} {template}"
-
-    def _fits(self, document: dict[str, Any], schema: dict[str, Any], value: object, what: str) -> None:
-        import jsonschema
-
-        whole = {"components": {"schemas": _schemas(self, document["info"]["title"])}, **translated(schema)}
-        fault = jsonschema.exceptions.best_match(jsonschema.Draft4Validator(whole).iter_errors(value))
-        assert fault is None, (what, [(leaf.message[:200], list(leaf.absolute_path)) for leaf in _leaves(fault)])
-
-    def titled(self, title: str) -> dict[str, Any]:
-        return next(document for document in self._documents if document["info"]["title"] == title)
-
-
-@cache
-def _schemas(documents: Documents, title: str) -> dict[str, Any]:
-    return without_circles(translated(documents.titled(title)["components"]["schemas"]))
-
-
-def _resolved(document: dict[str, Any], ref: str) -> Any:
-    found: Any = document
-    for part in ref.removeprefix("#/").split("/"):
-        found = found[part]
-    return found
-
-
-def _leaves(fault: Any) -> list[Any]:
-    return [leaf for inner in fault.context for leaf in _leaves(inner)] if fault.context else [fault]
-
 
 @pytest.fixture(scope="module")
 def documents() -> Documents:
-    pytest.importorskip("jsonschema")
     return Documents()
 
 

@@ -23,9 +23,9 @@ from filelock import FileLock
 from uv import find_uv_bin
 
 from clients import CLIENTS, Client
+from conformance_table import TABLES, Tables
+from okta_documents import okta_documents_folder
 from okta_m2m import PrivateKey, ServiceApp
-
-from .table import TABLES, Tables
 
 HERE = Path(__file__).parent
 
@@ -174,11 +174,8 @@ def other_python() -> Path:
 
 @pytest.fixture(scope="session")
 def okta_spec() -> Path:
-    """The folder with Okta's published documents: ``OKTA_SPEC``, or ``../shared/okta-spec`` beside this repository."""
-    folder = Path(os.environ.get("OKTA_SPEC") or HERE.parents[3] / "shared" / "okta-spec")
-    if not (folder / "oauth.yaml").exists():
-        pytest.skip("Okta's published descriptions are not on this machine; OKTA_SPEC=folder says where they are")
-    return folder
+    """The folder with Okta's published documents."""
+    return okta_documents_folder()
 
 
 @pytest.fixture(scope="session")

@@ -13,11 +13,11 @@ import httpx
 import pytest
 
 from clients import CLIENTS, Client
+from conformance_table import Tables
 from okta_m2m import InvalidClient, InvalidScope, PrivateKey, ServiceApp
 
 from .conftest import OidcProvider
 from .signing import ASSERTION_TYPE, assertion, proof
-from .table import Tables
 
 TAKES = "oidc-provider takes what we send"
 REFUSES = "oidc-provider refuses what is wrong"

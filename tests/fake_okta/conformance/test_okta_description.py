@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from clients import CLIENTS, Client
+from conformance_table import Tables
 from okta_m2m import PrivateKey, ServiceApp, __version__
 from okta_m2m.testing import FakeOkta
 from okta_m2m.testing.fake_okta._refusals import API_ERRORS, OAUTH_ERRORS
@@ -24,7 +25,6 @@ from okta_m2m.testing.fake_okta._refusals import API_ERRORS, OAUTH_ERRORS
 from .conftest import installed
 from .description import Description, Exchange
 from .signing import ASSERTION_TYPE, assertion, proof
-from .table import Tables
 
 SENT = "Okta's description of the requests that we send"
 ANSWERED = "Okta's description of the answers that FakeOkta gives"

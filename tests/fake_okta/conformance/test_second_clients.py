@@ -16,11 +16,11 @@ from typing import Any, TypeAlias
 import pytest
 import trustme
 
+from conformance_table import Tables
 from okta_m2m import PrivateKey, __version__
 from okta_m2m.testing import App, FakeOkta
 
 from .conftest import HERE
-from .table import Tables
 
 TABLE = "FakeOkta takes what other clients send"
 ASKED_FOR_A_NONCE = (400, "use_dpop_nonce", "/oauth2/v1/token")

@@ -3,8 +3,8 @@
 Invariant: rows and columns come from the tests that were collected, cells from tests that ran; a row that lacks a
 column is an error, not a blank.
 
-A pytest plugin, and not in ``conftest.py``: where pytest-xdist runs the tests, the process that looks at the tables in the
-end collects nothing, and so loads no ``conftest.py`` but the uppermost.
+It is a plugin, not part of ``conftest.py``: under pytest-xdist the process that checks the tables at the end collects
+nothing, so it loads only the topmost ``conftest.py``.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ import pytest
 
 __all__ = ["TABLES", "Cell", "Tables"]
 
-HERE = Path(__file__).parent
-DOCUMENT = HERE.parents[2] / "docs" / "conformance.md"
+ROOT = Path(__file__).parents[2]
+TESTS = ROOT / "tests" / "fake_okta" / "conformance"
+DOCUMENT = ROOT / "docs" / "conformance.md"
 WRITE = "OKTA_M2M_WRITE_CONFORMANCE"
 """The environment variable with which a complete run writes the document instead of comparing with it."""
 
@@ -30,7 +31,7 @@ PREFACE = f"""\
 
 What was proven against servers, clients and descriptions that are not this project's own. Each cell is a test in
 `tests/fake_okta/conformance` that passed; none is written by hand. A run fails if a cell is missing, or if rows, columns or cells
-differ from what stands here; `{WRITE}=1 pytest tests/fake_okta/conformance` writes it anew.
+differ from what stands here; `{WRITE}=1 pytest tests/fake_okta/conformance` rewrites it.
 """
 
 
@@ -110,7 +111,7 @@ class Tables:
             return []
         there = DOCUMENT.read_text(encoding="utf-8") if DOCUMENT.exists() else ""
         if _structure(text) != _structure(there):
-            return [f"docs/conformance.md is out of date: {WRITE}=1 pytest tests/fake_okta/conformance writes it anew"]
+            return [f"docs/conformance.md is out of date: {WRITE}=1 pytest tests/fake_okta/conformance rewrites it"]
         return []
 
 
@@ -177,7 +178,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(session.config, "workeroutput"):  # a worker of pytest-xdist, which has run a part of the tests
         session.config.workeroutput["tables"] = asdict(tables)
         return
-    files = {path.name for path in HERE.glob("test_*.py")}
+    files = {path.name for path in TESTS.glob("test_*.py")}
     selected = (
         options.keyword or options.markexpr or options.deselect or any("::" in arg for arg in session.config.args)
     )
