@@ -437,7 +437,7 @@ def test_kid_is_needed_as_soon_as_two_keys_are_active(callers: Callable[..., Cal
 def test_keys_that_okta_would_not_take(okta: FakeOkta, caller: Caller) -> None:
     caller.app.jwks = {"keys": [public(caller.key, use="enc")]}
     assert caller.token_request().refusal == okta_says("client_assertion_not_signed_with_signing_key")
-    with pytest.raises(ValueError, match=r"register the public one: jwks=key\.jwks\(\)"):
+    with pytest.raises(ValueError, match=r"Register the public key: jwks=key\.jwks\(\)"):
         okta.add_app({"keys": [rsa_key().as_dict(private=True)]})
     short = rsa.generate_private_key(65537, 1024).public_key().public_numbers()
     modulus = base64.urlsafe_b64encode(short.n.to_bytes(128)).rstrip(b"=").decode()

@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from okta_m2m import OktaM2MError, PrivateKey, events
 from okta_m2m._core.reports import Reports
 from okta_m2m.testing import FakeOkta
+from okta_m2m.testing.fake_okta._responder import Responder
 
 WINDOW = 16
 _RUN = re.compile(rf"[\w+/=.~-]{{{WINDOW},}}")
@@ -140,7 +141,7 @@ def _after(kind: type, name: str, note: Callable[..., None]) -> None:
 
 def _observe() -> None:
     _after(FakeOkta, "mint", lambda token, okta, *_: watch.secret(token.value, "an access token"))
-    _after(FakeOkta, "_answered", lambda answer, okta, request: _of_request(request))
+    _after(Responder, "answer", lambda answer, responder, request: _of_request(request))
     _after(PrivateKey, "__init__", lambda none, key, native: _of_key(native))
     _after(
         OktaM2MError,

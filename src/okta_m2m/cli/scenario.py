@@ -23,8 +23,7 @@ from .story import Answer, Call, Obtained, Rejection, Revocation, Story
 
 if TYPE_CHECKING:
     from .._core.service_app import ServiceApp
-    from ..testing.fake_okta._http_server import Answer as Answered
-    from ..testing.fake_okta._http_server import ReceivedRequest
+    from ..testing import ReceivedRequest
 
 __all__ = ["CLIENTS", "LIFETIME", "WHOLE", "play"]
 
@@ -56,14 +55,9 @@ def play(seconds: float, *, dpop: bool, watch: Callable[[Story], None]) -> Story
 
     story = Story(CLIENTS, seconds, LIFETIME, len(PAUSES) * len(CLIENTS), dpop)
 
-    class Org(FakeOkta):
-        """Notes what the token endpoint answers, and when."""
-
-        def _answered(self, request: ReceivedRequest) -> Answered | None:
-            answer = super()._answered(request)
-            if request.path.endswith("/v1/token") and answer is not None:
-                story.answers.append(Answer(story.now(), answer.status))
-            return answer
+    def note_token_answer(request: ReceivedRequest, status: int) -> None:
+        if request.path.endswith("/v1/token"):
+            story.answers.append(Answer(story.now(), status))
 
     def with_requests(app: ServiceApp, url: str, run: _Run) -> None:
         with requests.Session() as session:
@@ -105,7 +99,8 @@ def play(seconds: float, *, dpop: bool, watch: Callable[[Story], None]) -> Story
             await run.in_tasks("aiohttp", call)
 
     key = PrivateKey.generate("ES256")
-    with _quietly(), _directly(), Org(token_lifetime=LIFETIME, dpop="required" if dpop else "optional") as okta:
+    okta = FakeOkta(token_lifetime=LIFETIME, dpop="required" if dpop else "optional", on_answer=note_token_answer)
+    with _quietly(), _directly(), okta:
         okta.next(on="/api/v1/*", times=1_000_000, delay=API_TAKES)
         registered = okta.add_app(key, scopes=["okta.users.read"])
         plot = _Plot(story, okta)

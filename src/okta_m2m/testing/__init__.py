@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from ._replaying import Replayed, replay
     from ._signer_conformance import SignerConformance
     from ._store_conformance import StoreConformance
-    from .fake_okta._fake_okta import FakeOkta, Refusal
-    from .fake_okta._http_server import ReceivedRequest
-    from .fake_okta._org import App, AuthorizationServer, IssuedToken
+    from .fake_okta._app import App
+    from .fake_okta._fake_okta import FakeOkta
+    from .fake_okta._messages import ReceivedRequest
+    from .fake_okta._org import AuthorizationServer, IssuedToken
+    from .fake_okta._responder import Refusal
 
 __all__ = [
     "App",
@@ -34,13 +36,13 @@ __all__ = [
 
 #: The module that defines each name. It is imported when the name is first used.
 _HOMES = {
-    "App": ".fake_okta._org",
+    "App": ".fake_okta._app",
     "AuthorizationServer": ".fake_okta._org",
     "Clock": ".._core.clocks",
     "FakeOkta": ".fake_okta._fake_okta",
     "IssuedToken": ".fake_okta._org",
-    "ReceivedRequest": ".fake_okta._http_server",
-    "Refusal": ".fake_okta._fake_okta",
+    "ReceivedRequest": ".fake_okta._messages",
+    "Refusal": ".fake_okta._responder",
     "Replayed": "._replaying",
     "SignerConformance": "._signer_conformance",
     "StoreConformance": "._store_conformance",

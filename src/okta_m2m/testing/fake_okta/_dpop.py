@@ -1,6 +1,6 @@
-"""DPoP proofs as Okta checks them (RFC 9449; okta.com guide "Configure OAuth 2.0 Demonstrating Proof-of-Possession").
+"""DPoP proofs as Okta checks them (RFC 9449; Okta's guide "Configure OAuth 2.0 Demonstrating Proof-of-Possession").
 
-Invariant: a proof is used up by every request in which its signature held, whatever is answered, and it is good for one
+Invariant: a request uses up its proof once the proof's signature is verified, whatever the answer. A proof is valid for one
 method, one URL and, at a resource, one token.
 """
 
@@ -12,23 +12,22 @@ import re
 from collections.abc import Callable
 from urllib.parse import unquote, urljoin, urlsplit
 
-from ._http_server import ReceivedRequest
-from ._jws import ALGORITHMS, NotAJws, ParsedJws, is_number, parse, thumbprint, verified
+from ._jws import ALGORITHMS, PRIVATE_MEMBERS, NotAJws, ParsedJws, is_number, parse, thumbprint, verify
+from ._messages import ReceivedRequest
 from ._org import Org
 from ._refusals import Refused
 
-__all__ = ["check_proof", "okta_htu", "presented_proof", "same_uri"]
+__all__ = ["check_proof", "find_proof", "is_same_uri", "okta_htu"]
 
-_MAX_AGE = 300
-_PRIVATE = {"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
+_MAX_AGE = 300  # seconds
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
 
 
 def okta_htu(request: ReceivedRequest) -> str:
-    """The ``htu`` that Okta expects: the decoded path, in which only ``%``, space, ``"`` and ``#`` are encoded again.
+    """The ``htu`` that Okta expects: the decoded path with only ``%``, space, ``"`` and ``#`` encoded again.
 
-    So a path with ``%40`` needs ``@`` (okta-sdk-python issue 541; okta-sdk-java pull requests 1526 and 1528).
+    A path with ``%40`` therefore needs ``@`` (okta-sdk-python issue 541; okta-sdk-java pull requests 1526 and 1528).
     """
     path = unquote(request.path, errors="replace")
     for plain, encoded in (("%", "%25"), (" ", "%20"), ('"', "%22"), ("#", "%23")):
@@ -36,18 +35,19 @@ def okta_htu(request: ReceivedRequest) -> str:
     return request.base_url + path
 
 
-def _same_as_okta(htu: str, request: ReceivedRequest) -> bool:
+def _is_okta_htu(htu: str, request: ReceivedRequest) -> bool:
     scheme, separator, rest = htu.partition("://")
     host, slash, path = rest.partition("/")
     return f"{scheme.lower()}{separator}{host.lower()}{slash}{path}" == okta_htu(request)
 
 
-def same_uri(htu: str, request: ReceivedRequest) -> bool:
-    """RFC 9449 section 4.3: equal after syntax-based and scheme-based normalisation (RFC 3986 section 6.2)."""
-    return "?" not in htu and "#" not in htu and _normalised(htu) == _normalised(request.base_url + request.path)
+def is_same_uri(htu: str, request: ReceivedRequest) -> bool:
+    """Whether ``htu`` is the request's URL after syntax-based and scheme-based normalisation (RFC 9449 section 4.3)."""
+    return "?" not in htu and "#" not in htu and _normalise(htu) == _normalise(request.base_url + request.path)
 
 
-def _normalised(uri: str) -> str:
+def _normalise(uri: str) -> str:
+    """The URI normalised as in RFC 3986 section 6.2; empty if it is not one."""
     try:
         parts = urlsplit(uri)
         host, port = (parts.hostname or "").lower(), parts.port
@@ -56,19 +56,19 @@ def _normalised(uri: str) -> str:
     scheme = parts.scheme.lower()
     if port is not None and port != _DEFAULT_PORTS.get(scheme):
         host += f":{port}"
-    path = re.sub("%[0-9A-Fa-f]{2}", _triplet, parts.path)
+    path = re.sub("%[0-9A-Fa-f]{2}", _normalise_triplet, parts.path)
     if "/." in path and not path.startswith("//"):
-        path = urljoin("/", path)  # takes out the dot segments
+        path = urljoin("/", path)  # removes the dot segments
     return f"{scheme}://{host}{path or '/'}"
 
 
-def _triplet(found: re.Match[str]) -> str:
+def _normalise_triplet(found: re.Match[str]) -> str:
     char = chr(int(found.group()[1:], 16))
     return char if _UNRESERVED.fullmatch(char) else found.group().upper()
 
 
-def presented_proof(request: ReceivedRequest) -> str | None:
-    """The one proof of the request, ``None`` if there is none; two are refused."""
+def find_proof(request: ReceivedRequest) -> str | None:
+    """The proof of the request; ``None`` if there is none. Two are refused."""
     proofs = request.all("dpop")
     if len(proofs) > 1:
         raise Refused("invalid_dpop_proof_multiple_headers_not_allowed")
@@ -82,12 +82,13 @@ def check_proof(
     *,
     access_token: str | None = None,
     jkt: str | None = None,
-    nonce: Callable[[object], None] | None = None,
-    same: Callable[[str, ReceivedRequest], bool] = _same_as_okta,
+    check_nonce: Callable[[object], None],
+    is_htu: Callable[[str, ReceivedRequest], bool] = _is_okta_htu,
 ) -> str:
-    """Checks a proof; gives the thumbprint of its key.
+    """Checks a proof and returns the thumbprint of its key.
 
-    ``nonce`` judges the ``nonce`` claim; ``access_token`` and ``jkt`` are given at a resource; ``same`` compares ``htu``.
+    ``check_nonce`` is called with the ``nonce`` claim. A resource passes ``access_token``, and the ``jkt`` that it is bound to.
+    ``is_htu`` compares the ``htu`` claim with the request.
     """
     try:
         parsed = parse(proof)
@@ -102,7 +103,7 @@ def check_proof(
     if claims.get("htm") != request.method:
         raise Refused("invalid_dpop_proof_invalid_htm")
     htu = claims.get("htu")
-    if not isinstance(htu, str) or not same(htu, request):
+    if not isinstance(htu, str) or not is_htu(htu, request):
         raise Refused("invalid_dpop_proof_invalid_htu")
     _check_times(claims.get("iat"), claims.get("exp"), org.now())
     if not first_use:
@@ -113,8 +114,7 @@ def check_proof(
             raise Refused("dpop_proof_invalid_ath")
         if found != jkt:
             raise Refused("invalid_access_token_dpop_binding")
-    if nonce is not None:
-        nonce(claims.get("nonce"))
+    check_nonce(claims.get("nonce"))
     return found
 
 
@@ -124,10 +124,10 @@ def _proof_key(parsed: ParsedJws) -> str:
     if parsed.header.get("alg") not in ALGORITHMS:
         raise Refused("invalid_dpop_proof_invalid_signature_algorithm")
     jwk = parsed.header.get("jwk")
-    if not isinstance(jwk, dict) or _PRIVATE & jwk.keys():
+    if not isinstance(jwk, dict) or PRIVATE_MEMBERS & jwk.keys():
         raise Refused("invalid_dpop_proof")
     try:
-        if not verified(parsed, jwk):
+        if not verify(parsed, jwk):
             raise Refused("invalid_dpop_proof_invalid_signature")
         return thumbprint(jwk)
     except ValueError:

@@ -1,28 +1,30 @@
 """Scripted faults: what the next requests get instead of, or on top of, an ordinary answer.
 
-Invariant: a fault is used up by exactly as many matching requests as it was asked for, in the order of asking, however
-many threads ask at once.
+Invariant: exactly as many matching requests get a fault as it was scripted for, in order, however many threads ask at once.
 """
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
+from ._messages import Answer
 from ._refusals import API_ERRORS, OAUTH_ERRORS, ApiRefused, Refused
 
-__all__ = ["Fault", "Faults", "HeaderChanges", "refusal_named"]
+__all__ = ["HTML", "Fault", "Faults", "HeaderChanges", "change_headers", "change_token", "encode_body", "named_refusal"]
 
 HeaderChanges: TypeAlias = "Mapping[str, str | None] | Sequence[tuple[str, str]]"
+
+HTML = b"<!DOCTYPE html><html><head><title>Okta</title></head><body><h1>Something went wrong</h1></body></html>"
 
 
 @dataclass(slots=True)
 class Fault:
-    """One scripted fault; with none of status, refusal, drop and body set, the request is answered as usual."""
+    """One scripted fault. Without ``status``, ``refusal``, ``drop`` and ``body`` the request gets its ordinary answer."""
 
     on: str = "token"
     left: int = 1
@@ -39,7 +41,7 @@ class Fault:
     token: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
-    def answers(self) -> bool:
+    def replaces_answer(self) -> bool:
         return self.drop or self.status is not None or self.refusal is not None or self.body is not None
 
     def matches(self, path: str, is_token_request: bool) -> bool:
@@ -53,31 +55,32 @@ class Faults:
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
-        self._waiting: list[Fault] = []
+        self._queue: list[Fault] = []
 
     def add(self, fault: Fault) -> None:
         with self._mutex:
-            self._waiting.append(fault)
+            self._queue.append(fault)
 
     def clear(self) -> None:
         with self._mutex:
-            self._waiting.clear()
+            self._queue.clear()
 
     def take(self, path: str, is_token_request: bool) -> Fault | None:
-        if not self._waiting:
+        """The first fault for a request to ``path``, used once; ``None`` if there is none."""
+        if not self._queue:
             return None
         with self._mutex:
-            for fault in self._waiting:
+            for fault in self._queue:
                 if fault.matches(path, is_token_request):
                     fault.left -= 1
                     if fault.left <= 0:
-                        self._waiting.remove(fault)
+                        self._queue.remove(fault)
                     return fault
         return None
 
 
-def refusal_named(name: str, description: str | None, status: int | None) -> Refused | ApiRefused:
-    """A refusal by Okta's ``internalErrorCode``, by OAuth ``error`` or by ``errorCode`` of the API."""
+def named_refusal(name: str, description: str | None = None, status: int | None = None) -> Refused | ApiRefused:
+    """The refusal with this ``internalErrorCode``, OAuth ``error``, or ``errorCode`` of the management API."""
     if name in API_ERRORS:
         api = ApiRefused(name)
         api.status = status or api.status
@@ -85,7 +88,9 @@ def refusal_named(name: str, description: str | None, status: int | None) -> Ref
         return api
     code = name if name in OAUTH_ERRORS else next((c for c, row in OAUTH_ERRORS.items() if row[1] == name), None)
     if code is None and description is None:
-        raise ValueError(f"{name!r} is no error of Okta's that is known here; pass description= (and status=) with it")
+        raise ValueError(
+            f"{name!r} is not an error that Okta is known to send. To send it anyway, pass description= too."
+        )
     refused = Refused(code or "invalid_request")
     if code is None:
         refused.error, refused.status = name, 400
@@ -94,10 +99,32 @@ def refusal_named(name: str, description: str | None, status: int | None) -> Ref
     return refused
 
 
-def encoded(body: object) -> tuple[bytes, str]:
-    """A scripted body as bytes, with its content type."""
+def encode_body(body: object, *, html: bool, garbage: bool) -> tuple[bytes | None, str]:
+    """A scripted body as bytes, and its content type; ``None`` for an ordinary one."""
+    if html:
+        return HTML, "text/html; charset=utf-8"
+    if garbage:
+        return b'{"token_type": "Bear\xff', "application/json"
+    if body is None:
+        return None, "application/json"
     if isinstance(body, bytes):
         return body, "application/octet-stream"
     if isinstance(body, str):
         return body.encode(), "text/plain; charset=utf-8"
     return json.dumps(body).encode(), "application/json"
+
+
+def change_token(answer: Answer, changes: Mapping[str, Any]) -> None:
+    """Changes members of a token answer; ``None`` removes one."""
+    content = {**json.loads(answer.body), **changes}
+    removed = [name for name, value in changes.items() if value is None]
+    answer.body = json.dumps({name: value for name, value in content.items() if name not in removed}).encode()
+
+
+def change_headers(headers: list[tuple[str, str]], changes: HeaderChanges) -> list[tuple[str, str]]:
+    """``headers`` with those in ``changes`` added or replaced; ``None`` removes one."""
+    pairs: Iterable[tuple[str, str | None]] = changes.items() if isinstance(changes, Mapping) else changes
+    pairs = list(pairs)
+    replaced = {name.lower() for name, _ in pairs}
+    kept = [(name, value) for name, value in headers if name.lower() not in replaced]
+    return kept + [(name, value) for name, value in pairs if value is not None]

@@ -1,7 +1,6 @@
-"""HTTP/1.1 beneath the fake: one thread per connection, kept alive, and every request seen exactly as it was sent.
+"""The HTTP/1.1 server of FakeOkta: one thread per kept-alive connection; the handler sees each request exactly as sent.
 
-Invariant: a handler gets the request target and the header lines undecoded, in order and with duplicates, and the whole
-body; it answers with bytes that leave in one write, so that no delayed acknowledgement slows a kept-alive connection.
+Invariant: an answer leaves in one write, so that no delayed acknowledgement slows a kept-alive connection.
 """
 
 from __future__ import annotations
@@ -13,17 +12,17 @@ import struct
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.client import HTTPMessage
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 from pytest_httpserver import HTTPServer
 from werkzeug.serving import BaseWSGIServer, ThreadedWSGIServer, WSGIRequestHandler
 from werkzeug.wrappers import Request, Response
 
-__all__ = ["Answer", "Handler", "OktaServer", "ReceivedRequest"]
+from ._messages import Answer, ReceivedRequest
+
+__all__ = ["Handler", "OktaServer"]
 
 _MAX_LINE = 65536
 _MAX_HEADERS = 200
@@ -31,63 +30,9 @@ _RESET_ON_CLOSE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class ReceivedRequest:
-    """A request as it came off the wire. Its ``repr`` shows no header, query or body: those hold secrets."""
+_FAILED = Answer(500, [("Content-Type", "text/plain")], b"FakeOkta failed. It raises the cause when it stops.")
 
-    method: str
-    #: The request target, undecoded: ``/api/v1/users/a%40b?limit=1``.
-    target: str
-    #: Header lines in order, duplicates included, names spelt as sent.
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
-    #: ``http`` or ``https``.
-    scheme: str = "http"
-
-    @property
-    def path(self) -> str:
-        """The target without query, undecoded."""
-        target = self.target
-        if not target.startswith("/"):  # absolute form, as sent to a proxy
-            target = urlsplit(target).path or "/"
-        return target.partition("?")[0]
-
-    @property
-    def query(self) -> str:
-        """What follows the first ``?``, undecoded."""
-        return self.target.partition("?")[2]
-
-    @property
-    def base_url(self) -> str:
-        """Scheme and host as this server sees them, lower case: ``http://127.0.0.1:8080``."""
-        return f"{self.scheme}://{(self.header('host') or '').lower()}"
-
-    def all(self, name: str) -> list[str]:
-        """Every value of header ``name`` (any case), in order."""
-        name = name.lower()
-        return [value for key, value in self.headers if key.lower() == name]
-
-    def header(self, name: str) -> str | None:
-        """The first value of header ``name`` (any case)."""
-        return next(iter(self.all(name)), None)
-
-    def __repr__(self) -> str:
-        return f"<ReceivedRequest {self.method} {self.path}>"
-
-
-@dataclass(slots=True, repr=False)
-class Answer:
-    """What goes back; ``drop`` means: a connection reset instead of an answer."""
-
-    status: int
-    headers: list[tuple[str, str]] = field(default_factory=list)
-    body: bytes = b""
-    drop: bool = False
-
-
-_FAILED = Answer(500, [("Content-Type", "text/plain")], b"FakeOkta failed; it raises the cause when it stops")
-
-#: Gives ``None`` for what it does not know; that falls through to the handlers of pytest-httpserver.
+#: Answers a request. ``None`` passes it on to the handlers of pytest-httpserver.
 Handler = Callable[[ReceivedRequest], Answer | None]
 
 
@@ -96,15 +41,15 @@ class _BadRequest(Exception):
 
 
 class _ConnectionHandler(WSGIRequestHandler):
-    # werkzeug's own handler closes after every answer and folds duplicate headers; only its WSGI environment and its
-    # life cycle are used here.
+    # werkzeug's own handler closes the connection after every answer and folds duplicate headers. Use only its WSGI
+    # environment and its life cycle.
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
     def handle_one_request(self) -> None:
         self.close_connection = True
         try:
-            request = self._received()
+            request = self._read_request()
         except _BadRequest:
             self._send(Answer(400, [("Content-Type", "text/plain")], b"Bad Request"))
             return
@@ -115,7 +60,7 @@ class _ConnectionHandler(WSGIRequestHandler):
         if answer is None:
             try:
                 answer = self._from_wsgi(request)
-            except Exception:  # noqa: BLE001 - pytest-httpserver has kept it; stopping raises it
+            except Exception:  # noqa: BLE001 (pytest-httpserver keeps it and raises it when it stops)
                 answer = _FAILED
         if answer.drop:
             self.close_connection = True
@@ -123,14 +68,14 @@ class _ConnectionHandler(WSGIRequestHandler):
             return
         self._send(answer)
 
-    def _line(self) -> str:
+    def _read_line(self) -> str:
         line = self.rfile.readline(_MAX_LINE + 1)
         if len(line) > _MAX_LINE:
             raise _BadRequest
         return line.decode("latin-1").rstrip("\r\n")
 
-    def _received(self) -> ReceivedRequest | None:
-        self.requestline = self._line()
+    def _read_request(self) -> ReceivedRequest | None:
+        self.requestline = self._read_line()
         if not self.requestline:
             return None
         words = self.requestline.split(" ")
@@ -138,66 +83,65 @@ class _ConnectionHandler(WSGIRequestHandler):
             raise _BadRequest
         self.command, self.path, self.request_version = words
         headers: list[tuple[str, str]] = []
-        while line := self._line():
+        while line := self._read_line():
             name, colon, value = line.partition(":")
             if not colon or not name or name != name.strip() or len(headers) >= _MAX_HEADERS:
                 raise _BadRequest
             headers.append((name, value.strip(" \t")))
-        found = ReceivedRequest(
-            self.command, self.path, tuple(headers), b"", cast(_ConnectionServer, self.server).scheme
-        )
+        scheme = cast(_ConnectionServer, self.server).scheme
+        found = ReceivedRequest(self.command, self.path, tuple(headers), b"", scheme)
         if len(found.all("host")) != 1:
             raise _BadRequest
         if (found.header("expect") or "").lower() == "100-continue":
             self.connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-        body = self._body(found)
+        body = self._read_body(found)
         connection = (found.header("connection") or "").lower()
         self.close_connection = "close" in connection or self.request_version == "HTTP/1.0"
         return ReceivedRequest(found.method, found.target, found.headers, body, found.scheme)
 
-    def _body(self, request: ReceivedRequest) -> bytes:
+    def _read_body(self, request: ReceivedRequest) -> bytes:
         lengths = request.all("content-length")
         if request.all("transfer-encoding"):
             if lengths or (request.header("transfer-encoding") or "").lower() != "chunked":
                 raise _BadRequest
-            return self._chunks()
+            return self._read_chunks()
         if not lengths:
             return b""
         if len(lengths) > 1 or not lengths[0].isdigit():
             raise _BadRequest
-        return self._exactly(int(lengths[0]))
+        return self._read_exactly(int(lengths[0]))
 
-    def _exactly(self, length: int) -> bytes:
+    def _read_exactly(self, length: int) -> bytes:
         data = self.rfile.read(length)
         if len(data) < length:
-            raise ConnectionAbortedError("the client went away in the middle of its body")
+            raise ConnectionAbortedError("the client closed the connection in the middle of its body")
         return data
 
-    def _chunks(self) -> bytes:
+    def _read_chunks(self) -> bytes:
         parts: list[bytes] = []
         while True:
             try:
-                length = int(self._line().partition(";")[0], 16)
+                length = int(self._read_line().partition(";")[0], 16)
             except ValueError:
                 raise _BadRequest from None
             if length == 0:
-                while self._line():
+                while self._read_line():
                     pass
                 return b"".join(parts)
-            parts.append(self._exactly(length))
-            if self._line():
+            parts.append(self._read_exactly(length))
+            if self._read_line():
                 raise _BadRequest
 
     def _send(self, answer: Answer) -> None:
         lines = [f"HTTP/1.1 {answer.status} {_REASONS.get(answer.status, 'Unknown')}"]
         lines += [f"{name}: {value}" for name, value in answer.headers]
-        bodiless = answer.status in (204, 304) or answer.status < 200
-        if not bodiless:
+        without_body = answer.status in (204, 304) or answer.status < 200
+        if not without_body:
             lines.append(f"Content-Length: {len(answer.body)}")
         if self.close_connection:
             lines.append("Connection: close")
         head = "\r\n".join([*lines, "", ""]).encode("latin-1", "replace")
-        omit = bodiless or getattr(self, "command", None) == "HEAD"
+        omit = without_body or getattr(self, "command", None) == "HEAD"
         self.connection.sendall(head if omit else head + answer.body)
 
     def _from_wsgi(self, request: ReceivedRequest) -> Answer:
@@ -214,7 +158,7 @@ class _ConnectionHandler(WSGIRequestHandler):
 
 
 class _ConnectionServer(ThreadedWSGIServer):
-    # Enough for 1,000 callers that connect at once, where the system's own limit (somaxconn) allows it.
+    # Room for 1,000 callers that connect at once, where the system's limit (somaxconn) allows it.
     request_queue_size = 2048
     daemon_threads = True
 
@@ -224,15 +168,15 @@ class _ConnectionServer(ThreadedWSGIServer):
         port: int,
         app: Any,
         handle: Handler,
-        failed: Callable[[Exception], None],
+        report: Callable[[Exception], None],
         tls: ssl.SSLContext | None,
     ) -> None:
-        # Not handed to werkzeug: it would wrap the listening socket, and one slow handshake would hold up every caller.
+        # Do not give TLS to werkzeug: it wraps the listening socket, so one slow handshake would delay every caller.
         super().__init__(host, port, app, handler=_ConnectionHandler)
         self._tls = tls
         self.scheme = "http" if tls is None else "https"
         self._handle = handle
-        self._failed = failed
+        self._report = report
         self._mutex = threading.Lock()
         self._open: dict[socket.socket, threading.Thread] = {}
         self._reset: set[socket.socket] = set()
@@ -241,8 +185,8 @@ class _ConnectionServer(ThreadedWSGIServer):
     def answer(self, request: ReceivedRequest) -> Answer | None:
         try:
             return self._handle(request)
-        except Exception as error:  # noqa: BLE001 - kept, and raised when the server stops
-            self._failed(error)
+        except Exception as error:  # noqa: BLE001 (kept, and raised when the server stops)
+            self._report(error)
             return _FAILED
 
     def reset_on_close(self, connection: socket.socket) -> None:
@@ -262,9 +206,9 @@ class _ConnectionServer(ThreadedWSGIServer):
                 connection.do_handshake()
             self.finish_request(connection, client_address)
         except OSError:
-            pass  # the client went away, or would not shake hands: nobody is left to tell
-        except Exception as error:  # noqa: BLE001 - kept, and raised when the server stops
-            self._failed(error)
+            pass  # the client closed the connection or failed the handshake
+        except Exception as error:  # noqa: BLE001 (kept, and raised when the server stops)
+            self._report(error)
         finally:
             with self._mutex:
                 self._open.pop(connection, None)
@@ -279,16 +223,16 @@ class _ConnectionServer(ThreadedWSGIServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         error = sys.exc_info()[1]
         if isinstance(error, Exception) and not isinstance(error, OSError):
-            self._failed(error)
+            self._report(error)
 
     def close_connections(self) -> None:
-        """Ends every connection, idle ones included, and waits until their threads are done."""
+        """Closes every connection, idle ones included, and waits for their threads to end."""
         with self._mutex:
             self._closing = True
             threads = dict(self._open)
         for connection in threads:
             try:
-                # Of the plain socket: SSLSocket.shutdown drops the TLS state that another thread is reading from.
+                # Call the plain socket's method: SSLSocket.shutdown drops the TLS state that another thread reads from.
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)
             except OSError:
                 continue
@@ -297,13 +241,13 @@ class _ConnectionServer(ThreadedWSGIServer):
 
 
 class OktaServer(HTTPServer):
-    """A pytest-httpserver whose requests go to ``handle`` first; its own handlers serve what that does not know."""
+    """A pytest-httpserver that asks ``handle`` first. Its own handlers serve the requests that ``handle`` passes on."""
 
     def __init__(self, handle: Handler, not_found: Callable[[str], Answer], tls: ssl.SSLContext | None) -> None:
         super().__init__(host="127.0.0.1", port=0, ssl_context=tls, threaded=True)
         self._handle = handle
         self._not_found = not_found
-        self.wanted_port = 0  # any free one
+        self.wanted_port = 0  # 0: any free port
 
     def start(self) -> None:
         self.port = self.wanted_port
@@ -320,7 +264,7 @@ class OktaServer(HTTPServer):
         self.server_thread.start()
 
     def thread_target(self) -> None:
-        assert self.server is not None  # noqa: S101 - for the type checker; start() has just set it
+        assert self.server is not None  # noqa: S101 (for the type checker: start() has just set it)
         self.server.serve_forever(poll_interval=0.02)
 
     def stop(self) -> None:

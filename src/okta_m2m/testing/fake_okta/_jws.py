@@ -1,8 +1,8 @@
-"""Compact JWS, read with suspicion: this is the fake's own reading, and shares nothing with the code that signs.
+"""Strict parsing and verification of a compact JWS, independent of the code that signs.
 
-Invariant: what :func:`parse` gives back is well-formed to the letter (RFC 7515: base64url without padding, one JSON
-object each, no member twice, no ``crit``), and :func:`verified` says yes only for one of Okta's six algorithms with a
-public key of the matching type, curve and size.
+Invariant: :func:`parse` returns only what RFC 7515 allows (base64url without padding, one JSON object each, no member
+twice) and no ``crit``. :func:`verify` returns true only for one of Okta's six algorithms with a public key of the matching
+type, curve and size.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, JWKRegistry, RSAKey
 
-__all__ = ["ALGORITHMS", "NotAJws", "ParsedJws", "is_number", "parse", "thumbprint", "verified"]
+__all__ = ["ALGORITHMS", "PRIVATE_MEMBERS", "NotAJws", "ParsedJws", "is_number", "parse", "thumbprint", "verify"]
 
-#: Algorithms that Okta takes from a client's own keys -> the key type and curve that go with each.
+#: The algorithms that Okta accepts for a client's own keys -> the key type and curve of each.
 ALGORITHMS: dict[str, tuple[str, str | None]] = {
     "RS256": ("RSA", None),
     "RS384": ("RSA", None),
@@ -30,7 +30,9 @@ ALGORITHMS: dict[str, tuple[str, str | None]] = {
     "ES384": ("EC", "P-384"),
     "ES512": ("EC", "P-521"),
 }
-_PUBLIC = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x", "y")}
+#: JWK members that only a private or symmetric key has (RFC 7518 section 6).
+PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
+_PUBLIC_MEMBERS = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x", "y")}
 _MIN_RSA_BITS = 2048
 
 
@@ -40,7 +42,7 @@ class NotAJws(ValueError):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ParsedJws:
-    """A JWS that is well-formed; its signature has not been looked at."""
+    """A well-formed JWS whose signature was not checked."""
 
     header: dict[str, Any]
     claims: dict[str, Any]
@@ -48,19 +50,19 @@ class ParsedJws:
 
 
 def parse(text: str) -> ParsedJws:
-    """Takes a compact JWS apart; raises :class:`NotAJws`."""
+    """Parses a compact JWS. Raises :class:`NotAJws`."""
     parts = text.split(".")
     if len(parts) != 3 or not all(parts):
         raise NotAJws
-    header, claims = _json(parts[0]), _json(parts[1])
-    _decoded(parts[2])
+    header, claims = _parse_json(parts[0]), _parse_json(parts[1])
+    _decode(parts[2])
     if "crit" in header or "b64" in header:
         raise NotAJws
     return ParsedJws(header, claims, text)
 
 
-def verified(parsed: ParsedJws, jwk: Mapping[str, Any]) -> bool:
-    """Whether the signature is by the key ``jwk``; raises ``ValueError`` if ``jwk`` is no usable public key."""
+def verify(parsed: ParsedJws, jwk: Mapping[str, Any]) -> bool:
+    """Whether the key ``jwk`` made the signature. Raises ``ValueError`` if ``jwk`` is not a usable public key."""
     alg = parsed.header.get("alg")
     if alg not in ALGORITHMS:
         return False
@@ -68,43 +70,43 @@ def verified(parsed: ParsedJws, jwk: Mapping[str, Any]) -> bool:
     if jwk.get("kty") != kind or jwk.get("crv") != curve:
         return False
     try:
-        jws.deserialize_compact(parsed.text, _imported(_canonical(jwk)), registry=_REGISTRY)
+        jws.deserialize_compact(parsed.text, _import_key(_canonical(jwk)), registry=_REGISTRY)
     except JoseError:
         return False
     return True
 
 
 def thumbprint(jwk: Mapping[str, Any]) -> str:
-    """RFC 7638, SHA-256."""
+    """The thumbprint of a public key (RFC 7638, SHA-256). Raises ``ValueError`` for anything else."""
     return base64.urlsafe_b64encode(hashlib.sha256(_canonical(jwk).encode()).digest()).rstrip(b"=").decode()
 
 
 def is_number(value: object) -> TypeGuard[int]:
-    """Whether a claim is a whole number of seconds; ``true`` is not one, though Python says that it is 1."""
+    """Whether a claim is a whole number of seconds. ``true`` is not, although Python counts it as 1."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 class _Registry(jws.JWSRegistry):
-    # joserfc's limit of 512 bytes has no room for the RSA key in a proof's header.
+    # joserfc's default of 512 bytes is too short for a proof's header with an RSA key.
     max_header_length = 8192
 
 
-# RFC 7515 section 4: header parameters that are not understood must be ignored.
+# RFC 7515 section 4: ignore header parameters that are not understood.
 _REGISTRY = _Registry(algorithms=list(ALGORITHMS), strict_check_header=False)
 
 
 def _canonical(jwk: Mapping[str, Any]) -> str:
-    members = _PUBLIC.get(str(jwk.get("kty")))
+    members = _PUBLIC_MEMBERS.get(str(jwk.get("kty")))
     if members is None or not all(isinstance(jwk.get(name), str) for name in members):
         raise ValueError("not a public RSA or EC key")
     return json.dumps({name: jwk[name] for name in members}, separators=(",", ":"), sort_keys=True)
 
 
 @lru_cache(maxsize=1024)
-def _imported(canonical: str) -> RSAKey | ECKey:
+def _import_key(canonical: str) -> RSAKey | ECKey:
     jwk = json.loads(canonical)
-    # Before joserfc sees it, which warns about such a key in the server's thread.
-    if jwk["kty"] == "RSA" and int.from_bytes(_decoded(jwk["n"])).bit_length() < _MIN_RSA_BITS:
+    # Check before joserfc does: it would warn about such a key in the server's thread.
+    if jwk["kty"] == "RSA" and int.from_bytes(_decode(jwk["n"])).bit_length() < _MIN_RSA_BITS:
         raise ValueError("an RSA key of less than 2048 bits")
     try:
         key = JWKRegistry.import_key(jwk)
@@ -115,7 +117,7 @@ def _imported(canonical: str) -> RSAKey | ECKey:
     return key
 
 
-def _decoded(part: str) -> bytes:
+def _decode(part: str) -> bytes:
     try:
         raw = base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True)
     except ValueError:
@@ -125,9 +127,11 @@ def _decoded(part: str) -> bytes:
     return raw
 
 
-def _json(part: str) -> dict[str, Any]:
+def _parse_json(part: str) -> dict[str, Any]:
     try:
-        found = json.loads(_decoded(part).decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+        found = json.loads(
+            _decode(part).decode("utf-8"), object_pairs_hook=_reject_duplicates, parse_constant=_reject_constant
+        )
     except (ValueError, RecursionError):
         raise NotAJws from None
     if not isinstance(found, dict):
@@ -135,12 +139,12 @@ def _json(part: str) -> dict[str, Any]:
     return found
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise NotAJws
     return found
 
 
-def _no_constant(name: str) -> Any:
+def _reject_constant(name: str) -> Any:
     raise NotAJws

@@ -1,7 +1,7 @@
-"""Discovery documents and signing keys, with the members that Okta's have, no more and no fewer.
+"""Discovery documents and signing keys, with exactly the members that Okta's have.
 
-Invariant: the org's OAuth metadata has neither ``jwks_uri`` nor ``token_endpoint_auth_signing_alg_values_supported``,
-and its ``scopes_supported`` says nothing about what an app is granted: so it was recorded.
+Invariant: as recorded at Okta, the org's OAuth metadata has neither ``jwks_uri`` nor
+``token_endpoint_auth_signing_alg_values_supported``, and its ``scopes_supported`` does not depend on an app's grants.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _common(org: Org, server: AuthorizationServer | None) -> dict[str, Any]:
 
 
 def oauth_metadata(org: Org, server: AuthorizationServer | None) -> dict[str, Any]:
-    """``/.well-known/oauth-authorization-server``, RFC 8414."""
+    """``/.well-known/oauth-authorization-server`` (RFC 8414)."""
     found = _common(org, server)
     found["grant_types_supported"] = [
         *_PLAIN_GRANTS,
@@ -72,7 +72,7 @@ def oauth_metadata(org: Org, server: AuthorizationServer | None) -> dict[str, An
 
 
 def oidc_metadata(org: Org, server: AuthorizationServer | None) -> dict[str, Any]:
-    """``/.well-known/openid-configuration``; Okta's leaves ``client_credentials`` out of ``grant_types_supported``."""
+    """``/.well-known/openid-configuration``. Okta's omits ``client_credentials`` from ``grant_types_supported``."""
     found = _common(org, server)
     endpoints = str(found["token_endpoint"]).removesuffix("/token")
     found["userinfo_endpoint"] = f"{endpoints}/userinfo"

@@ -1,7 +1,7 @@
 """Okta's refusals, in Okta's own words.
 
-Invariant: status, code and text are those that Okta's servers answer with (release 2026.08.1 of the two tables that
-Okta publishes); ``{}`` stands where Okta fills in a value. Nothing else in this package words a refusal.
+Invariant: status, code and text are those of Okta's servers (release 2026.08.1 of the two tables that Okta publishes), with
+``{}`` where Okta fills in a value. Except for the causes of E0000001, every refusal of FakeOkta is worded here.
 """
 
 from __future__ import annotations
@@ -238,7 +238,7 @@ API_ERRORS: dict[str, tuple[int, str]] = {
 
 
 class Refused(Exception):
-    """A refusal in OAuth's shape; ``code`` is Okta's ``internalErrorCode``, a key of :data:`OAUTH_ERRORS`."""
+    """A refusal in OAuth's format. ``code`` is Okta's ``internalErrorCode``, a key of :data:`OAUTH_ERRORS`."""
 
     def __init__(self, code: str, filled: str = "", *, nonce: str | None = None, scope: str | None = None) -> None:
         status, error, description = OAUTH_ERRORS[code]
@@ -247,12 +247,12 @@ class Refused(Exception):
         self.status = status
         self.error = error
         self.description = description.format(filled)
-        self.nonce = nonce  # sent along as ``dpop-nonce``
-        self.scope = scope  # what a challenge says is needed
+        self.nonce = nonce  # sent as ``dpop-nonce``
+        self.scope = scope  # the scope that the challenge names
 
 
 class ApiRefused(Exception):
-    """A refusal in the management API's shape; ``code`` is a key of :data:`API_ERRORS`, ``causes`` its ``errorCauses``."""
+    """A refusal in the management API's format. ``code`` is a key of :data:`API_ERRORS`; ``causes`` are ``errorCauses``."""
 
     def __init__(self, code: str, filled: str = "", *causes: str) -> None:
         status, summary = API_ERRORS[code]

@@ -1,7 +1,7 @@
 """The scopes of Okta's own APIs.
 
-Invariant: these are the scopes in Okta's published OpenAPI documents (release 2026.06.3): those that the management API
-lists, and the ``okta.*`` ones of OAuth: for dynamic client registration, universal logout, and Okta Workflows.
+Invariant: these are the scopes in Okta's published OpenAPI documents (release 2026.06.3): those of the management API, and
+the ``okta.*`` scopes of the OAuth document (dynamic client registration, universal logout, Okta Workflows).
 """
 
 from __future__ import annotations

@@ -1,0 +1,165 @@
+"""Who calls an API, and whether the token and its DPoP proof are good.
+
+Invariant: nothing is answered before the token, its binding, its scopes and the caller's roles have been checked, in the
+order in which Okta checks them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+from urllib.parse import parse_qsl
+
+from ._dpop import check_proof, find_proof, is_same_uri
+from ._messages import ReceivedRequest
+from ._org import ORG_ISSUER, IssuedToken, Org
+from ._refusals import ApiRefused, Refused
+
+__all__ = ["READING", "Caller", "authorize", "check_custom_token", "check_okta_token", "identify"]
+
+READING = ("GET", "HEAD")
+_READ_ONLY_ROLES = {"READ_ONLY_ADMIN", "REPORT_ADMIN"}
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The caller of the management API: a user with an SSWS token, which needs no scopes, or a service app."""
+
+    id: str
+    kind: Literal["User", "Client"]
+    roles: tuple[str, ...]
+    #: The scopes of its token; ``None`` for an SSWS token, which has none and needs none.
+    scopes: tuple[str, ...] | None
+    #: Headers to send with every answer.
+    headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_super_admin(self) -> bool:
+        return "SUPER_ADMIN" in self.roles
+
+
+def authorize(org: Org, request: ReceivedRequest, *scopes: str) -> Caller:
+    """The caller, if it has one of ``scopes`` and an admin role; a write needs a role that is not read-only.
+
+    A challenge names the first scope.
+    """
+    caller = identify(org, request)
+    if caller.scopes is not None and not set(scopes) & set(caller.scopes):
+        raise Refused("access_token_insufficient_scopes", scope=scopes[0])
+    useful = caller.roles if request.method in READING else set(caller.roles) - _READ_ONLY_ROLES
+    if not useful:
+        raise ApiRefused("E0000006")
+    return caller
+
+
+def identify(org: Org, request: ReceivedRequest) -> Caller:
+    """The caller, whatever it may do. Refuses a token that is not good, and a path that is switched off."""
+    caller = _identify(org, request)
+    if any(request.path == path or request.path.startswith(f"{path}/") for path in org.features_off):
+        raise ApiRefused("E0000015")
+    return caller
+
+
+def _identify(org: Org, request: ReceivedRequest) -> Caller:
+    found = request.all("authorization")
+    if len(found) == 1 and found[0].startswith("SSWS "):
+        api_token = org.api_tokens.get(found[0][5:].strip(" "))
+        if api_token is None or not api_token.active:
+            raise ApiRefused("E0000011")
+        return Caller(api_token.user_id, "User", tuple(api_token.roles), None)
+    token = check_okta_token(org, request)
+    in_force = org.apps[token.client_id].in_force()
+    roles = in_force.roles if in_force is not None else ()
+    nonce = [("dpop-nonce", org.resource_nonces.current(org.now()))] if org.resource_nonce and token.jkt else []
+    return Caller(token.client_id, "Client", tuple(roles), token.scopes, tuple(nonce))
+
+
+def check_okta_token(org: Org, request: ReceivedRequest) -> IssuedToken:
+    """The good token of a request to Okta's own API."""
+    if any(name == "access_token" for name, _ in parse_qsl(request.query)):
+        raise Refused("access_token_in_query")
+    if not request.all("authorization"):
+        raise ApiRefused("E0000011")
+    scheme, value = _read_credentials(request)
+    if scheme not in ("Bearer", "DPoP"):
+        raise ApiRefused("E0000011")
+    token = _find_good_token(org, value)
+    if token.issuer != ORG_ISSUER:
+        raise Refused("access_token_invalid_audience")
+
+    proof = _find_bound_proof(request, token, scheme)
+    if proof is not None:
+        check_nonce = partial(_check_nonce, org, 401 if org.resource_nonce == 401 else 400)
+        check_proof(org, request, proof, access_token=token.value, jkt=token.jkt, check_nonce=check_nonce)
+    return token
+
+
+def check_custom_token(org: Org, request: ReceivedRequest, issuer: str, scope: str | None) -> IssuedToken:
+    """The good token of a request to an API that accepts tokens of the custom authorization server ``issuer``."""
+    if not request.all("authorization"):
+        raise Refused("access_token_missing")
+    scheme, value = _read_credentials(request)
+    if scheme not in ("Bearer", "DPoP"):
+        raise Refused("access_token_invalid")
+    token = _find_good_token(org, value)
+    if token.issuer != issuer:
+        raise Refused("access_token_invalid_issuer")
+
+    proof = _find_bound_proof(request, token, scheme)
+    if proof is not None:
+        check_proof(
+            org,
+            request,
+            proof,
+            access_token=token.value,
+            jkt=token.jkt,
+            check_nonce=partial(_check_nonce, org, 400),
+            is_htu=is_same_uri,
+        )
+    if scope is not None and scope not in token.scopes:
+        raise Refused("access_token_insufficient_scopes")
+    return token
+
+
+def _read_credentials(request: ReceivedRequest) -> tuple[str, str]:
+    found = request.all("authorization")
+    if len(found) > 1:
+        raise Refused("invalid_request")
+    scheme, _, value = found[0].partition(" ")
+    # RFC 9110 section 11.1: schemes are case-insensitive.
+    return {"bearer": "Bearer", "dpop": "DPoP"}.get(scheme.lower(), scheme), value.strip(" ")
+
+
+def _find_good_token(org: Org, value: str) -> IssuedToken:
+    token = org.token(value)
+    app = org.apps.get(token.client_id) if token else None
+    if token is None or app is None or app.status != "ACTIVE":
+        raise Refused("access_token_invalid")
+    if token.revoked:
+        raise Refused("access_token_revoked")
+    if not org.now() < token.expires_at:
+        raise Refused("token_expired")
+    return token
+
+
+def _check_nonce(org: Org, status: int, nonce: object) -> None:
+    now = org.now()
+    if org.resource_nonce and not org.resource_nonces.accepts(nonce, now):
+        refused = Refused("use_dpop_nonce", nonce=org.resource_nonces.current(now))
+        refused.status = status
+        raise refused
+
+
+def _find_bound_proof(request: ReceivedRequest, token: IssuedToken, scheme: str) -> str | None:
+    """The proof that a bound token needs; ``None`` for a token that is not bound."""
+    if token.jkt is None:
+        if scheme == "DPoP":
+            raise Refused("access_token_not_dpop_bound")
+        return None
+    proof = find_proof(request)
+    if proof is None:
+        raise Refused("dpop_proof_required_for_token")
+    if scheme != "DPoP":
+        raise Refused("dpop_authentication_scheme_required")
+    return proof

@@ -1,0 +1,190 @@
+"""``/api/v1/apps``: creating, finding, changing and deleting apps.
+
+Invariant: a PUT replaces an app as a whole, except its IDs, its status and what it was granted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import parse_qs, quote
+
+from .._access import Caller
+from .._app import App
+from .._messages import Answer, ReceivedRequest, json_answer
+from .._org import Org
+from .._records import new_id
+from .._refusals import ApiRefused
+from .keys import app_keys, key_document
+from .registration import changes_keys, read_settings, replace_app
+from .requests import (
+    FieldError,
+    check_key_changes,
+    check_may_manage_apps,
+    find_app,
+    invalid,
+    page_answer,
+    read_body,
+    read_flag,
+    read_object,
+    read_string,
+    report_as_api_error,
+    timestamp,
+)
+
+__all__ = ["create_app", "delete_app", "get_app", "list_apps", "put_app", "set_app_status"]
+
+_CLIENT_ID = re.compile(r"[A-Za-z0-9$\-_.+!*'(),]{6,100}")
+_NAME_FILTER = re.compile(r'\s*(id|status|name)\s+eq\s+"([^"]*)"\s*')
+_SECRET_WITH_KEY = "'client_secret' can't be used when 'token_endpoint_auth_method' is 'private_key_jwt'."
+
+
+def create_app(org: Org, request: ReceivedRequest, caller: Caller, _: Sequence[str]) -> Answer:
+    check_may_manage_apps(caller)
+    body = read_body(request)
+    activate = parse_qs(request.query).get("activate", ["true"])[0]
+    if activate not in ("true", "false"):
+        raise invalid("activate", "activate: The value must be true or false")
+    app = report_as_api_error(lambda: _read_app(org, body, None))
+    app.status = "ACTIVE" if activate == "true" else "INACTIVE"
+    app.change_follows(org.settling, created=True)
+    org.apps[app.client_id] = app
+    return json_answer(200, _app_document(org, app))
+
+
+def list_apps(org: Org, request: ReceivedRequest, caller: Caller, _: Sequence[str]) -> Answer:
+    query = parse_qs(request.query)
+    found: list[App] = list(org.apps.values())
+    if "q" in query:
+        start = query["q"][0].lower()
+        found = [app for app in found if app.label.lower().startswith(start) or "oidc_client".startswith(start)]
+    if "filter" in query:
+        asked = _NAME_FILTER.fullmatch(query["filter"][0])
+        if asked is None:
+            raise invalid("filter", "Invalid search criteria.")
+        name, value = asked.groups()
+        found = [
+            app for app in found if {"id": app.id, "status": app.status, "name": "oidc_client"}[str(name)] == value
+        ]
+    return page_answer(org, request, found, lambda app: app.id, lambda app: _app_document(org, app))
+
+
+def get_app(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
+    return json_answer(200, _app_document(org, find_app(org, ids[0])))
+
+
+def put_app(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
+    check_may_manage_apps(caller)
+    app = find_app(org, ids[0])
+    body = read_body(request)
+    changed = report_as_api_error(lambda: _read_app(org, body, app))
+    if changes_keys(app, changed):
+        check_key_changes(app, caller)
+    replace_app(org, app, changed)
+    return json_answer(200, _app_document(org, app))
+
+
+def delete_app(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
+    check_may_manage_apps(caller)
+    app = find_app(org, ids[0])
+    if app.status == "ACTIVE":
+        raise ApiRefused("E0000056")
+    del org.apps[app.client_id]
+    return Answer(204)
+
+
+def set_app_status(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
+    check_may_manage_apps(caller)
+    app = find_app(org, ids[0])
+    app.status = "ACTIVE" if ids[1] == "activate" else "INACTIVE"
+    org.records.mark_updated("app", app.id)
+    return json_answer(200, {})
+
+
+def _read_app(org: Org, body: Mapping[str, Any], present: App | None) -> App:
+    """The app that an object of the Apps API describes. ``present`` is the app that it replaces."""
+    label = read_string(body, "label")
+    if read_string(body, "name") != "oidc_client":
+        raise FieldError("name", "name: The field must be oidc_client. FakeOkta has no other kind of app.")
+    if read_string(body, "signOnMode") != "OPENID_CONNECT":
+        raise FieldError("signOnMode", "signOnMode: The field must be OPENID_CONNECT")
+    credentials = read_object(read_object(body, "credentials"), "oauthClient")
+    settings = read_object(read_object(body, "settings"), "oauthClient")
+    id = new_id("0oa")
+    client_id = present.client_id if present is not None else credentials.get("client_id") or id
+    if not isinstance(client_id, str) or not _CLIENT_ID.fullmatch(client_id) or client_id == "ALL_CLIENTS":
+        raise FieldError("client_id", "client_id: The field is not well-formed")
+    if present is None and client_id in org.apps:
+        raise FieldError("client_id", "client_id: An object with this field already exists in the current organization")
+    if present is not None and credentials.get("client_id", client_id) != client_id:
+        raise FieldError("client_id", "client_id: The field is immutable")
+    method = credentials.get("token_endpoint_auth_method", "client_secret_basic")
+    if method == "private_key_jwt" and credentials.get("client_secret"):
+        raise FieldError("client_secret", _SECRET_WITH_KEY)
+    app = read_settings(client_id, settings, method, present)
+    app.id = id
+    app.label = label
+    app.dpop_bound = read_flag(settings, "dpop_bound_access_tokens", False)
+    app.consent_method = str(settings.get("consent_method", "TRUSTED"))
+    return app
+
+
+def _app_document(org: Org, app: App) -> dict[str, Any]:
+    url = f"{org.url}/api/v1/apps/{quote(app.id)}"
+    record = org.records.find("app", app.id)
+    other_status = "deactivate" if app.status == "ACTIVE" else "activate"
+    return {
+        "id": app.id,
+        "name": "oidc_client",
+        "label": app.label,
+        "status": app.status,
+        "lastUpdated": timestamp(record.updated),
+        "created": timestamp(record.created),
+        "accessibility": {"selfService": False},
+        "visibility": {
+            "autoLaunch": False,
+            "autoSubmitToolbar": False,
+            "hide": {"iOS": True, "web": True},
+            "appLinks": {"oidc_client_link": True},
+        },
+        "features": [],
+        "signOnMode": "OPENID_CONNECT",
+        "credentials": {
+            "userNameTemplate": {"template": "${source.login}", "type": "BUILT_IN"},
+            "oauthClient": {
+                "autoKeyRotation": True,
+                "client_id": app.client_id,
+                "token_endpoint_auth_method": app.token_endpoint_auth_method,
+            },
+        },
+        "settings": {
+            "app": {},
+            "implicitAssignment": False,
+            "manualProvisioning": False,
+            "oauthClient": _client_settings(org, app),
+        },
+        "_links": {
+            other_status: {"href": f"{url}/lifecycle/{other_status}"},
+            "users": {"href": f"{url}/users"},
+            "groups": {"href": f"{url}/groups"},
+        },
+    }
+
+
+def _client_settings(org: Org, app: App) -> dict[str, Any]:
+    settings: dict[str, Any] = {
+        "response_types": app.response_types,
+        "grant_types": app.grant_types,
+        "application_type": app.application_type,
+        "consent_method": app.consent_method,
+        "issuer_mode": "DYNAMIC",
+        "idp_initiated_login": {"mode": "DISABLED", "default_scope": []},
+        "wildcard_redirect": "DISABLED",
+        "dpop_bound_access_tokens": app.dpop_bound,
+    }
+    if app.jwks_uri is not None:
+        settings["jwks_uri"] = app.jwks_uri
+    elif app.jwks["keys"]:
+        settings["jwks"] = {"keys": [key_document(org, app, jwk, links=False) for jwk in app_keys(org, app)]}
+    return settings

@@ -1,0 +1,115 @@
+"""``/oauth2/v1/clients``: dynamic client registration (RFC 7591, RFC 7592).
+
+Invariant: what is registered here is an app, and the Apps API knows it too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import parse_qs
+
+from .._access import Caller
+from .._app import App
+from .._messages import Answer, ReceivedRequest, json_answer
+from .._org import Org
+from .._records import new_id
+from .registration import changes_keys, read_settings, replace_app
+from .requests import (
+    FieldError,
+    check_key_changes,
+    check_may_manage_apps,
+    find_client,
+    page_answer,
+    read_body,
+    report_as_metadata_error,
+)
+
+__all__ = ["create_client", "delete_client", "get_client", "list_clients", "put_client"]
+
+
+def create_client(org: Org, request: ReceivedRequest, caller: Caller, _: Sequence[str]) -> Answer:
+    check_may_manage_apps(caller)
+    body = read_body(request)
+    app = report_as_metadata_error(lambda: _read_client(org, body, None))
+    app.change_follows(org.settling, created=True)
+    org.apps[app.client_id] = app
+    return json_answer(201, _client_document(org, app))
+
+
+def list_clients(org: Org, request: ReceivedRequest, caller: Caller, _: Sequence[str]) -> Answer:
+    start = parse_qs(request.query).get("q", [""])[0].lower()
+    found = [app for app in org.apps.values() if app.label.lower().startswith(start)]
+    return page_answer(org, request, found, lambda app: app.client_id, lambda app: _client_document(org, app))
+
+
+def get_client(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
+    return json_answer(200, _client_document(org, find_client(org, ids[0])))
+
+
+def put_client(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
+    check_may_manage_apps(caller)
+    app = find_client(org, ids[0])
+    body = read_body(request)
+    changed = report_as_metadata_error(lambda: _read_client(org, body, app))
+    if changes_keys(app, changed):
+        check_key_changes(app, caller)
+    changed.dpop_bound, changed.consent_method = app.dpop_bound, app.consent_method
+    replace_app(org, app, changed)
+    return json_answer(200, _client_document(org, app))
+
+
+def delete_client(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
+    check_may_manage_apps(caller)
+    del org.apps[find_client(org, ids[0]).client_id]
+    return Answer(204)
+
+
+def _read_client(org: Org, body: Mapping[str, Any], present: App | None) -> App:
+    """The app that client metadata (RFC 7591) describes. ``present`` is the app that it replaces."""
+    name = body.get("client_name")
+    if not isinstance(name, str) or not name.strip():
+        raise FieldError("client_name", "`client_name`: The field can't be left blank.")
+    if present is not None:
+        for member in ("client_secret_expires_at", "client_id_issued_at"):
+            if member in body:
+                raise FieldError(member, f"`{member}`: The field can't be set.")
+        for member in ("application_type", "grant_types", "redirect_uris", "response_types"):
+            if member not in body:
+                raise FieldError(member, f"`{member}`: The field can't be left blank.")
+        if body.get("client_id", present.client_id) != present.client_id:
+            raise FieldError("client_id", "`client_id`: The field is immutable.")
+    elif body.get("client_id") is not None or body.get("client_secret") is not None:
+        raise FieldError("client_id", "`client_id`: The field can't be set.")
+    client_id = new_id("0oa") if present is None else present.client_id
+    method = body.get("token_endpoint_auth_method", "client_secret_basic")
+    app = read_settings(client_id, body, method, present)
+    app.label = name
+    app.consent_method = "REQUIRED"
+    return app
+
+
+def _client_document(org: Org, app: App) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "client_id": app.client_id,
+        "client_id_issued_at": int(org.records.find("app", app.id).created),
+        "client_name": app.label,
+        "client_uri": None,
+        "logo_uri": None,
+        "redirect_uris": [],
+        "response_types": app.response_types,
+        "grant_types": app.grant_types,
+        "token_endpoint_auth_method": app.token_endpoint_auth_method,
+        "application_type": app.application_type,
+    }
+    if app.jwks_uri is not None:
+        document["jwks_uri"] = app.jwks_uri
+    elif app.jwks["keys"]:
+        shown = ("kty", "kid", "alg", "e", "n", "crv", "x", "y")
+        document["jwks"] = {
+            "keys": [
+                {**{name: jwk[name] for name in shown if name in jwk}, "use": jwk.get("use")}
+                for jwk in app.jwks["keys"]
+            ]
+        }
+    return document

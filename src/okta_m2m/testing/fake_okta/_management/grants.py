@@ -1,0 +1,92 @@
+"""``/api/v1/apps/{id}/grants``: the scopes that an app is granted.
+
+Invariant: a grant is a scope in :attr:`App.scopes`; a scope that was put there directly is a grant as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote
+
+from .._access import Caller
+from .._app import App
+from .._messages import Answer, ReceivedRequest, json_answer
+from .._org import Org
+from .._records import Record
+from .requests import check_super_admin, find_app, invalid, link, not_found, read_body, timestamp
+
+__all__ = ["add_grant", "delete_grant", "get_grant", "list_grants"]
+
+_UNKNOWN_ADMIN = ("User", "00u0000000000000000")
+
+
+def list_grants(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
+    app = find_app(org, ids[0])
+    return json_answer(200, [_document(org, app, scope) for scope in app.scopes])
+
+
+def add_grant(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
+    check_super_admin(caller)
+    app = find_app(org, ids[0])
+    body = read_body(request)
+    issuer, scope = body.get("issuer"), body.get("scopeId")
+    if not isinstance(scope, str) or scope not in org.scopes:
+        raise invalid("scopeId", f"'{scope}' is not a valid scope")
+    if issuer != org.url:
+        raise invalid("issuer", "'issuer' is invalid.")
+    if scope not in app.scopes:
+        app.change_follows(org.settling)
+        app.scopes = [*app.scopes, scope]
+        org.records.forget("grant", app.id, scope)
+        org.records.granted_by[app.id, scope] = (caller.kind, caller.id)
+    return json_answer(201, _document(org, app, scope))
+
+
+def get_grant(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
+    app = find_app(org, ids[0])
+    return json_answer(200, _document(org, app, _find_scope(org, app, ids[1])))
+
+
+def delete_grant(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
+    check_super_admin(caller)
+    app = find_app(org, ids[0])
+    revoked = _find_scope(org, app, ids[1])
+    app.change_follows(org.settling)
+    app.scopes = [scope for scope in app.scopes if scope != revoked]
+    org.records.forget("grant", app.id, revoked)
+    return Answer(204)
+
+
+def _record(org: Org, app: App, scope: str) -> Record:
+    return org.records.find("grant", app.id, scope, prefix="oag")
+
+
+def _find_scope(org: Org, app: App, id: str) -> str:
+    found = next((scope for scope in app.scopes if _record(org, app, scope).id == id), None)
+    if found is None:
+        raise not_found(id, "OAuth2ScopeConsentGrant")
+    return found
+
+
+def _document(org: Org, app: App, scope: str) -> dict[str, Any]:
+    record = _record(org, app, scope)
+    kind, admin = org.records.granted_by.get((app.id, scope), _UNKNOWN_ADMIN)
+    url = f"{org.url}/api/v1/apps/{quote(app.id)}"
+    return {
+        "id": record.id,
+        "status": "ACTIVE",
+        "created": timestamp(record.created),
+        "createdBy": {"id": admin, "type": kind},
+        "lastUpdated": timestamp(record.created),
+        "issuer": org.url,
+        "clientId": app.client_id,
+        "scopeId": scope,
+        "source": "ADMIN",
+        "_embedded": {"scope": {"id": scope}},
+        "_links": {
+            "app": {"href": url, "title": app.label},
+            "self": link(f"{url}/grants/{record.id}", "GET", "DELETE"),
+            "client": {"href": f"{org.url}/oauth2/v1/clients/{quote(app.client_id)}", "title": app.label},
+        },
+    }

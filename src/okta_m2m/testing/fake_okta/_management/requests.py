@@ -1,0 +1,216 @@
+"""What every request to the management API needs: bodies, fields, look-ups, permissions, pages.
+
+Invariant: a body is a JSON object, and every field of it is checked before it is used.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from urllib.parse import parse_qs, urlencode
+
+from .._access import Caller
+from .._app import App
+from .._messages import Answer, ReceivedRequest, json_answer
+from .._org import Org
+from .._refusals import ApiRefused, Refused
+
+__all__ = [
+    "CUSTOM_ROLE",
+    "FieldError",
+    "check_key_changes",
+    "check_may_manage_apps",
+    "check_super_admin",
+    "find_app",
+    "find_client",
+    "invalid",
+    "link",
+    "not_found",
+    "page_answer",
+    "read_body",
+    "read_flag",
+    "read_object",
+    "read_string",
+    "read_strings",
+    "report_as_api_error",
+    "report_as_metadata_error",
+    "timestamp",
+]
+
+T = TypeVar("T")
+
+#: How a custom role begins in :attr:`App.roles`.
+CUSTOM_ROLE = "CUSTOM/"
+_MAY_MANAGE_APPS = {"SUPER_ADMIN", "APP_ADMIN", "API_ACCESS_MANAGEMENT_ADMIN"}
+_DEFAULT_PAGE = 20
+_LARGEST_PAGE = 200
+
+
+class FieldError(Exception):
+    """What is wrong with a field. Each registration endpoint reports it in a format of its own."""
+
+    def __init__(self, field: str, cause: str) -> None:
+        super().__init__(field, cause)
+        self.field = field
+        self.cause = cause
+
+
+# ── permissions ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def check_may_manage_apps(caller: Caller) -> None:
+    """Refuses a caller without a role that manages apps. A custom role may."""
+    if not any(role in _MAY_MANAGE_APPS or role.startswith(CUSTOM_ROLE) for role in caller.roles):
+        raise ApiRefused("E0000006")
+
+
+def check_key_changes(app: App, caller: Caller) -> None:
+    """Once an app has scopes, only a Super Admin changes its keys (guide "Implement OAuth for Okta with a service app")."""
+    if app.scopes:
+        check_super_admin(caller)
+
+
+def check_super_admin(caller: Caller) -> None:
+    """Refuses a caller that is not a Super Admin."""
+    if not caller.is_super_admin:
+        raise ApiRefused("E0000006")
+
+
+# ── look-ups and refusals ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def find_app(org: Org, id: str) -> App:
+    """The app with this app ID."""
+    found = org.app_by_id(id)
+    if found is None:
+        raise not_found(id, "AppInstance")
+    return found
+
+
+def find_client(org: Org, client_id: str) -> App:
+    """The app with this client ID."""
+    if client_id not in org.apps:
+        raise not_found(client_id, "PublicClientApp")
+    return org.apps[client_id]
+
+
+def not_found(id: str, kind: str) -> ApiRefused:
+    """404 E0000007."""
+    return ApiRefused("E0000007", f"Resource not found: {id} ({kind})")
+
+
+def invalid(field: str, cause: str) -> ApiRefused:
+    """400 E0000001 with its cause."""
+    return ApiRefused("E0000001", field, cause)
+
+
+def report_as_api_error(read: Callable[[], T]) -> T:
+    """The result of ``read``; a field error becomes the management API's E0000001 with its cause."""
+    try:
+        return read()
+    except FieldError as error:
+        raise invalid(error.field, error.cause) from None
+
+
+def report_as_metadata_error(read: Callable[[], T]) -> T:
+    """The result of ``read``; a field error becomes the registration endpoint's error (RFC 7591 section 3.2.2)."""
+    try:
+        return read()
+    except FieldError as error:
+        refused = Refused("invalid_client_metadata")
+        refused.description = error.cause
+        raise refused from None
+
+
+# ── bodies ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def read_body(request: ReceivedRequest) -> dict[str, Any]:
+    """The JSON object in the body."""
+    if (request.header("content-type") or "").partition(";")[0].strip().lower() != "application/json":
+        raise ApiRefused("E0000021")
+    try:
+        body = json.loads(request.body)
+    except (ValueError, RecursionError):
+        raise ApiRefused("E0000003") from None
+    if not isinstance(body, dict):
+        raise ApiRefused("E0000003")
+    return body
+
+
+def read_string(body: Mapping[str, Any], name: str) -> str:
+    """A member that must be a string and not blank."""
+    value = body.get(name)
+    if not isinstance(value, str) or not value.strip():
+        raise FieldError(name, f"{name}: The field cannot be left blank")
+    return value
+
+
+def read_object(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A member that must be an object."""
+    value = body.get(name)
+    if not isinstance(value, Mapping):
+        raise FieldError(name, f"{name}: The field cannot be left blank")
+    return value
+
+
+def read_strings(body: Mapping[str, Any], name: str, default: list[str]) -> list[str]:
+    """A member that is a list of strings; ``default`` if it is missing or null."""
+    value = body.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise FieldError(name, f"{name}: The field must be an array of strings")
+    return list(value)
+
+
+def read_flag(body: Mapping[str, Any], name: str, default: bool) -> bool:
+    """A member that is true or false; ``default`` if it is missing."""
+    value = body.get(name, default)
+    if not isinstance(value, bool):
+        raise FieldError(name, f"{name}: The field must be true or false")
+    return value
+
+
+# ── answers ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def page_answer(
+    org: Org,
+    request: ReceivedRequest,
+    items: Sequence[T],
+    id_of: Callable[[T], str],
+    document: Callable[[T], dict[str, Any]],
+) -> Answer:
+    """One page of ``items`` with its ``Link`` headers. A cursor is valid while the item that it names exists."""
+    query = parse_qs(request.query)
+    try:
+        limit = int(query.get("limit", ["-1"])[0])
+    except ValueError:
+        limit = 0
+    limit = _DEFAULT_PAGE if limit == -1 else limit
+    if not 1 <= limit <= _LARGEST_PAGE:
+        raise invalid("limit", f"limit: The field must be between 1 and {_LARGEST_PAGE}")
+    after = query.get("after", [None])[0]
+    begin = 0 if after is None else next((i + 1 for i, item in enumerate(items) if id_of(item) == after), len(items))
+    page = items[begin : begin + limit]
+    answer = json_answer(200, [document(item) for item in page])
+    own = f"?{request.query}" if request.query else ""
+    answer.headers.append(("link", f'<{org.url}{request.path}{own}>; rel="self"'))
+    if begin + limit < len(items):
+        others = {name: values[0] for name, values in query.items() if name not in ("after", "limit")}
+        following = urlencode({"after": id_of(page[-1]), "limit": limit, **others})
+        answer.headers.append(("link", f'<{org.url}{request.path}?{following}>; rel="next"'))
+    return answer
+
+
+def link(href: str, *methods: str) -> dict[str, Any]:
+    """An entry of ``_links`` that names the methods it allows."""
+    return {"href": href, "hints": {"allow": list(methods)}}
+
+
+def timestamp(seconds: float) -> str:
+    """Seconds since the epoch as Okta writes a time."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")

@@ -1,0 +1,190 @@
+"""Answers every request to FakeOkta: records it, applies scripted faults, and completes the answer with Okta's headers.
+
+Invariant: a request that a scripted fault answers uses up its assertion and its proof as well, so that no test comes to rely
+on sending either twice.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+import threading
+from collections import deque
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import NamedTuple
+from urllib.parse import parse_qsl
+
+from ._challenges import api_error_answer
+from ._endpoints import Endpoint, find_endpoint
+from ._faults import HTML, Fault, Faults, change_headers, change_token, named_refusal
+from ._jws import NotAJws, parse
+from ._messages import Answer, ReceivedRequest
+from ._org import Org
+from ._refusals import ApiRefused, Refused
+
+__all__ = ["Refusal", "Responder"]
+
+_MAX_RECORDED = 20_000
+_RATE_LIMIT = 150
+#: The error that a scripted status carries if none is named with it. Any other status comes with a page of HTML.
+_USUAL_OAUTH_ERRORS = {
+    400: "invalid_request",
+    401: "invalid_client",
+    403: "access_denied",
+    404: "E0000007",
+    429: "E0000047",
+    500: "server_error",
+    503: "E0000010",
+}
+_USUAL_API_ERRORS = {
+    401: "access_token_invalid",
+    403: "access_token_insufficient_scopes",
+    404: "E0000007",
+    429: "E0000047",
+    500: "E0000009",
+    503: "E0000010",
+}
+
+
+class Refusal(NamedTuple):
+    """A request that FakeOkta refused on its merits. A scripted fault is not recorded as a refusal."""
+
+    #: The HTTP status of the answer.
+    status: int
+    #: The OAuth ``error``, or the ``errorCode`` of the management API.
+    error: str
+    #: The ``error_description``, or the ``errorSummary`` of the management API.
+    error_description: str
+    #: The path of the request.
+    path: str
+
+
+class Responder:
+    """The way of a request through an org. ``on_answer`` is called with each request and the status of its answer."""
+
+    def __init__(self, org: Org, on_answer: Callable[[ReceivedRequest, int], object] | None) -> None:
+        self.faults = Faults()
+        #: Set when the server stops: ends every delay.
+        self.stopping = threading.Event()
+        self.token_requests = 0
+        self.api_calls = 0
+        self._org = org
+        self._on_answer = on_answer
+        self._mutex = threading.Lock()
+        self._requests: deque[ReceivedRequest] = deque(maxlen=_MAX_RECORDED)
+        self._refusals: deque[Refusal] = deque(maxlen=_MAX_RECORDED)
+
+    def requests(self) -> list[ReceivedRequest]:
+        with self._mutex:
+            return list(self._requests)
+
+    def refusals(self) -> list[Refusal]:
+        with self._mutex:
+            return list(self._refusals)
+
+    def reset(self) -> None:
+        self.faults.clear()
+        with self._mutex:
+            self._requests.clear()
+            self._refusals.clear()
+            self.token_requests = self.api_calls = 0
+
+    def answer(self, request: ReceivedRequest) -> Answer | None:
+        """The answer; ``None`` for a path that leads nowhere."""
+        endpoint = find_endpoint(self._org, request.path)
+        with self._mutex:
+            self._requests.append(request)
+            self.token_requests += endpoint.is_token
+            self.api_calls += endpoint.is_api
+        if endpoint.is_token and self._org.token_delay:
+            self.stopping.wait(self._org.token_delay)
+        fault = self.faults.take(request.path, endpoint.is_token)
+        if fault is not None and fault.delay:
+            self.stopping.wait(fault.delay)
+        try:
+            if fault is not None and fault.replaces_answer:
+                _use_up_credentials(self._org, request)
+                answer = self._scripted_answer(endpoint, request, fault)
+            elif endpoint.answer is None:
+                return None
+            else:
+                answer = endpoint.answer(self._org, request)
+                if fault is not None and fault.token and endpoint.is_token:
+                    change_token(answer, fault.token)
+        except (Refused, ApiRefused) as refused:
+            self._record(refused, request.path)
+            answer = endpoint.refuse(request, refused)
+        self._complete(answer, fault)
+        if self._on_answer is not None:
+            self._on_answer(request, answer.status)
+        return answer
+
+    def not_found(self, path: str) -> Answer:
+        """The answer for a path for which there is no handler either."""
+        refused = ApiRefused("E0000007", f"Resource not found: {path} (Resource)")
+        self._record(refused, path)
+        answer = api_error_answer(refused)
+        self._complete(answer, None)
+        return answer
+
+    def _record(self, refused: Refused | ApiRefused, path: str) -> None:
+        with self._mutex:
+            self._refusals.append(Refusal(refused.status, refused.error, refused.description, path))
+
+    def _scripted_answer(self, endpoint: Endpoint, request: ReceivedRequest, fault: Fault) -> Answer:
+        if fault.drop:
+            return Answer(0, drop=True)
+        if fault.body is not None:
+            return Answer(fault.status or 200, [("Content-Type", fault.content_type)], fault.body)
+        if fault.refusal is not None:
+            refusal = fault.refusal
+            if isinstance(refusal, Refused) and refusal.error == "use_dpop_nonce":
+                pool = self._org.resource_nonces if endpoint.is_api else self._org.nonces
+                refusal.nonce = pool.current(self._org.now())
+            answer = endpoint.refuse(request, refusal)
+            answer.status = fault.status or answer.status
+            return answer
+        status = fault.status or 200
+        usual = (_USUAL_API_ERRORS if endpoint.is_api else _USUAL_OAUTH_ERRORS).get(status)
+        if usual is None:
+            return Answer(status, [("Content-Type", "text/html; charset=utf-8")], HTML if status >= 400 else b"")
+        answer = endpoint.refuse(request, named_refusal(usual))
+        if status == 429:
+            answer.headers += self._rate_limit(0 if fault.concurrency else _RATE_LIMIT, 0, fault.reset)
+        return answer
+
+    def _rate_limit(self, limit: int, remaining: int, reset: float) -> list[tuple[str, str]]:
+        return [
+            ("x-rate-limit-limit", str(limit)),
+            ("x-rate-limit-remaining", str(remaining)),
+            ("x-rate-limit-reset", str(math.floor(self._org.now()) + math.ceil(reset))),
+        ]
+
+    def _complete(self, answer: Answer, fault: Fault | None) -> None:
+        """Adds the headers that every answer of Okta's has, and the scripted ones."""
+        if answer.drop:
+            return
+        headers = [("Date", formatdate(self._org.now(), usegmt=True)), *answer.headers]
+        headers.append(("x-okta-request-id", secrets.token_hex(16)))
+        if not any(name == "x-rate-limit-limit" for name, _ in headers):
+            headers += self._rate_limit(_RATE_LIMIT, _RATE_LIMIT - 1, 60)
+        answer.headers = headers if fault is None else change_headers(headers, fault.headers)
+
+
+def _use_up_credentials(org: Org, request: ReceivedRequest) -> None:
+    for proof in request.all("dpop"):
+        _use_up(org, "proof", proof)
+    if request.body and (request.header("content-type") or "").startswith("application/x-www-form-urlencoded"):
+        for name, value in parse_qsl(request.body.decode("latin-1")):
+            if name == "client_assertion":
+                _use_up(org, "assertion", value)
+
+
+def _use_up(org: Org, kind: str, token: str) -> None:
+    try:
+        claims = parse(token).claims
+    except NotAJws:
+        return
+    if isinstance(claims.get("jti"), str):
+        org.first_use(f"assertion {claims.get('iss')}" if kind == "assertion" else kind, claims["jti"])
