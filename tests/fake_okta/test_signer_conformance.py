@@ -52,13 +52,13 @@ def der(message: bytes) -> bytes:
 
 
 SPOILT: dict[str, dict[str, Any]] = {
-    "test_its_algorithm_is_one_that_okta_takes_and_fits_its_key": {"alg": "PS256"},
-    "test_its_kid_is_text_or_none": {"kid": 7},
-    "test_its_public_jwk_is_complete_and_holds_nothing_private": {
+    "test_its_algorithm_is_accepted_by_okta_and_fits_its_key": {"alg": "PS256"},
+    "test_its_kid_is_a_string_or_none": {"kid": 7},
+    "test_its_public_jwk_is_complete_and_contains_no_private_member": {
         "public_jwk": {"kty": "EC", "crv": "P-256", "d": "AQ"}
     },
-    "test_its_signature_is_one_of_jws_and_verifies": {"sign": der},
-    "test_it_is_quick_to_answer_with_bytes_if_it_says_that_it_is_in_memory": {"in_memory": True},
+    "test_its_signature_has_the_format_of_jws_and_verifies": {"sign": der},
+    "test_a_signer_in_memory_returns_bytes_and_not_an_awaitable": {"in_memory": True},
     "test_a_snapshot_is_the_same_object_until_the_key_changes": {"snapshot": lambda: Remote()},
 }
 

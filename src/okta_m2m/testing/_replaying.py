@@ -1,10 +1,10 @@
-"""Flows without any I/O: ``replay(flow, *answers)`` steps one with the answers of a script, and says what it asked for.
+"""Runs a flow without any I/O: ``replay(flow, *answers)`` gives it scripted answers and returns the effects it yielded.
 
     replayed = replay(app.obtain(), Response(503), Response(200, (), b'{"access_token": ...}'))
     assert [type(effect) for effect in replayed.effects] == [Spawn, Sign, Send, Sleep, Sign, Send]
     assert replayed.result().token_type == "Bearer"
 
-Invariant: nothing is sent and no time passes; a flow that is left over has been closed.
+Invariant: nothing is sent, no time passes, and a flow that did not finish is closed.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Replayed(Generic[T]):
-    """What became of a flow.
+    """The outcome of :func:`replay`.
 
-    - ``effects``: everything it asked for, in order; of a flow that was not ``finished`` the last has no answer.
-    - ``value``: what it returned. ``error``: what it raised.
+    - ``effects``: the effects that the flow yielded, in order. If it did not finish, the last one has no answer.
+    - ``finished``: whether the flow returned or raised.
+    - ``value``: what it returned; ``None`` if it did not return.
+    - ``error``: what it raised; ``None`` if it did not raise.
     """
 
     effects: tuple[Effect[Any], ...]
@@ -34,15 +36,18 @@ class Replayed(Generic[T]):
     error: BaseException | None = None
 
     def result(self) -> T:
-        """What the flow returned; raises what it raised, and ``LookupError`` if the script ended before it did."""
+        """Returns what the flow returned, or raises what it raised.
+
+        Raises ``LookupError`` if the script ended before the flow did.
+        """
         if self.error is not None:
             raise self.error
         if not self.finished:
-            raise LookupError(f"the script ended where the flow asked for {self.effects[-1]!r}")
-        return self.value  # type: ignore[return-value]  # None only where that is what it returned
+            raise LookupError(f"The script ended before the flow did: it has no answer to {self.effects[-1]!r}.")
+        return self.value  # type: ignore[return-value]  # None only if the flow returned None
 
     def of(self, *kinds: type[Effect[Any]]) -> list[Any]:
-        """The effects of those kinds, in order."""
+        """The effects of these types, in order."""
         return [effect for effect in self.effects if isinstance(effect, kinds)]
 
 
@@ -52,13 +57,17 @@ def replay(
     sleep: Callable[[float], object] = lambda seconds: None,
     spawn: Callable[[Spawn], object] = lambda effect: None,
 ) -> Replayed[T]:
-    """Steps ``flow`` to its end, or to where ``answers`` end.
+    """Runs ``flow`` until it ends, or until an effect has no scripted answer.
 
-    Each answer is for one effect, in order: a value, an exception to be raised there, or a function that is called with
-    the effect and gives either. What needs no script is answered without one: ``Sign`` by the signer, ``Snapshot`` by
-    its ``snapshot``, ``Discard`` with nothing; ``Sleep`` by calling ``sleep`` with the seconds (put a simulated clock
-    forward there). A ``Spawn`` that somebody waits for is answered with ``False``, so that the flow does it itself, and its
-    effects follow; for any other, ``spawn`` is called (which may keep the flow, or replay it).
+    - ``flow``: the flow: ``app.obtain()``.
+    - ``answers``: one answer for each effect that needs one, in order: a value, an exception to raise in the flow, or a
+      function that is called with the effect and returns either.
+    - ``sleep``: called with the seconds of each ``Sleep``; does nothing by default. Advance a simulated clock in it.
+    - ``spawn``: called with each ``Spawn`` for which nobody waits; does nothing by default. It may keep the flow, or replay
+      it. A ``Spawn`` that somebody waits for is answered with ``False``, so that the flow does it itself.
+
+    These effects need no answer in the script: the signer answers ``Sign`` and ``Snapshot``, ``sleep`` performs ``Sleep``,
+    ``spawn`` performs ``Spawn``, and nothing happens for ``Discard``.
 
     Raises ``LookupError`` if answers are left over.
     """
@@ -69,7 +78,7 @@ def replay(
         while True:
             effects.append(effect)
             if isinstance(effect, Sign | Snapshot | Sleep | Spawn | Discard):
-                answer = _unscripted(effect, sleep, spawn)
+                answer = _perform(effect, sleep, spawn)
             elif script:
                 answer = script.pop(0)
                 if callable(answer):
@@ -80,24 +89,24 @@ def replay(
             effect = flow.throw(answer) if isinstance(answer, BaseException) else flow.send(answer)
     except StopIteration as stop:
         replayed: Replayed[T] = Replayed(tuple(effects), finished=True, value=stop.value)
-    except Exception as error:  # noqa: BLE001 (it is what the script is about)
+    except Exception as error:  # noqa: BLE001 (returned as the outcome)
         replayed = Replayed(tuple(effects), finished=True, error=error)
     if script:
         raise LookupError(
-            f"{len(script)} answers are left over: the flow asked for {[type(one).__name__ for one in effects]}"
+            f"{len(script)} answers are left over. The flow yielded only {[type(effect).__name__ for effect in effects]}."
         )
     return replayed
 
 
-def _unscripted(effect: Effect[Any], sleep: Callable[[float], object], spawn: Callable[[Spawn], object]) -> object:
+def _perform(effect: Effect[Any], sleep: Callable[[float], object], spawn: Callable[[Spawn], object]) -> object:
     match effect:
         case Sign(signer, message):
             try:
                 return signer.sign(message)
-            except Exception as error:  # noqa: BLE001 (the flow's to judge, as at run time)
+            except Exception as error:  # noqa: BLE001 (raised in the flow, as by a runtime)
                 return error
         case Snapshot(signer):
-            return signer.snapshot()  # type: ignore[attr-defined]  # yielded only for signers that have it
+            return signer.snapshot()  # type: ignore[attr-defined]  # yielded only for signers that have snapshot()
         case Sleep(seconds):
             sleep(seconds)
         case Spawn(awaited=awaited):

@@ -1,6 +1,6 @@
 """The pytest fixtures ``fake_okta`` and ``okta_app``.
 
-Invariant: loading this plugin loads nothing else; what a fixture needs is imported when the fixture is used.
+Invariant: loading this plugin imports nothing else. A fixture imports what it needs when it is used.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 __all__ = ["fake_okta", "okta_app"]
 
-# Its asserts are then as talkative as those of a test; the module is not loaded by this.
+# So that its asserts report values like those of a test. This does not import the module.
 pytest.register_assert_rewrite("okta_m2m.testing._signer_conformance")
 
 
 @pytest.fixture
 def fake_okta() -> Iterator[FakeOkta]:
-    """An Okta org of this test's own, on a free port; see :class:`okta_m2m.testing.FakeOkta`."""
-    from . import FakeOkta
+    """A new :class:`okta_m2m.testing.FakeOkta` for each test, running on a free port."""
+    from . import FakeOkta  # not at the top: pytest loads this plugin in every run
 
     with FakeOkta() as okta:
         yield okta
@@ -30,5 +30,5 @@ def fake_okta() -> Iterator[FakeOkta]:
 
 @pytest.fixture
 def okta_app(fake_okta: FakeOkta) -> App:
-    """A service app in ``fake_okta`` with ``okta.users.read`` and ``okta.groups.read``; sign with its ``private_jwk``."""
+    """A service app in ``fake_okta`` with the scopes ``okta.users.read`` and ``okta.groups.read`` and a ``private_jwk``."""
     return fake_okta.add_app(scopes=["okta.users.read", "okta.groups.read"])
