@@ -23,7 +23,7 @@ KEYS = "/api/v1/apps/{}/credentials/jwks"
 
 
 class Admin:
-    """Calls the org with one sign-in, and hands back what came."""
+    """Calls the org with one authorization header."""
 
     def __init__(self, okta: FakeOkta, authorization: str) -> None:
         self.okta = okta

@@ -1,4 +1,7 @@
-"""FakeOkta is as strict as Okta, in Okta's words. Driven over plain sockets; nothing of the client is used here."""
+"""FakeOkta is as strict as Okta, in Okta's words.
+
+Invariant: the tests talk to it over plain sockets, and use nothing of the client.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ def public(key: RSAKey | ECKey, **more: str) -> dict[str, Any]:
 
 
 def signed(header: Mapping[str, Any], claims: Mapping[str, Any], key: Any) -> str:
-    # Without joserfc's own checks: these tests sign what no library should.
+    # Disable joserfc's own checks: these tests sign what no library should.
     registry = jws.JWSRegistry(
         {"extra": HeaderParameter("unknown to Okta", "str")},
         algorithms=[*ALL_ALGS, "PS256", "HS256", "Ed25519", "none"],
@@ -76,7 +79,7 @@ class Reply:
 
     @property
     def refusal(self) -> tuple[int, str, str]:
-        """Status, code and text, from whichever of the three shapes it came in."""
+        """Status, code and text of the refusal, in any of its three formats."""
         if not self.body:
             challenge = self.header("www-authenticate") or ""
             error = re.search(r'error="([^"]*)"', challenge)
@@ -97,7 +100,7 @@ def okta_says(code: str, filled: str = "") -> tuple[int, str, str]:
 
 @dataclass
 class Caller:
-    """A client written out by hand: one kept-alive connection, one key, one DPoP key."""
+    """A plain client with one kept-alive connection, one key and one DPoP key."""
 
     okta: FakeOkta
     app: App
@@ -1085,7 +1088,7 @@ def test_a_protected_api_compares_htu_as_rfc_9449_says(okta: FakeOkta, callers: 
 def test_a_protected_api_takes_a_bound_token_with_scheme_and_proof_only(
     okta: FakeOkta, callers: Callable[..., Caller], scheme: str, with_proof: bool, code: str
 ) -> None:
-    """Okta's own API calls it 400 invalid_request; RFC 9449 section 7.2 has it an invalid token."""
+    """Okta's own API answers 400 invalid_request. RFC 9449 section 7.2 requires invalid_token."""
     caller = callers(path="/oauth2/default/v1/token", dpop_bound=True)
     url = okta.protect("/orders")
     token = caller.bound_token(scope="api:read")
@@ -1255,7 +1258,9 @@ def test_it_serves_https() -> None:
     authority.configure_trust(client)
     with FakeOkta(ssl_context=server) as okta:
         assert okta.url.startswith("https://127.0.0.1:")
-        silent = socket.create_connection(("127.0.0.1", okta.server.port))  # never shakes hands, and holds nobody up
+        silent = socket.create_connection(
+            ("127.0.0.1", okta.server.port)
+        )  # never begins the handshake, and must delay nobody
         app = okta.add_app(dpop_bound=True)
         assert app.private_jwk
         caller = Caller(okta, app, ECKey.import_key(app.private_jwk), tls=client)
@@ -1330,6 +1335,23 @@ def test_a_delay_holds_up_one_request_only_and_does_not_outlast_the_server() -> 
         waiting.result(60)
     slow.connection.close()
     quick.connection.close()
+
+
+def test_each_answer_is_reported_with_its_status() -> None:
+    reported: list[tuple[str, int]] = []
+    with FakeOkta(on_answer=lambda request, status: reported.append((request.path, status))) as okta:
+        app = okta.add_app()
+        assert app.private_jwk
+        caller = Caller(okta, app, ECKey.import_key(app.private_jwk))
+        okta.next(503)
+        assert caller.token_request().status == 503
+        assert caller.call(caller.token()).status == 200
+        okta.next(drop=True)
+        with pytest.raises((ConnectionError, http.client.HTTPException)):
+            caller.token_request()
+        caller.connection.close()
+    token = "/oauth2/v1/token"
+    assert reported == [(token, 503), (token, 200), ("/api/v1/users", 200), (token, 0)]
 
 
 def test_the_address_is_unknown_before_the_start() -> None:

@@ -1,4 +1,4 @@
-"""The suite for signers passes ours, and fails those that Okta would refuse."""
+"""SignerConformance passes our signers and fails those that Okta would refuse."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from okta_m2m.testing import SignerConformance
 
 
 class Remote:
-    """A signer across a network, as far as anybody can tell; each test spoils it in another way."""
+    """A signer that is awaited, like one across a network. ``spoilt`` replaces attributes of it."""
 
     def __init__(self, **spoilt: Any) -> None:
         self.key = PrivateKey.generate("ES256")
@@ -47,7 +47,7 @@ class TestAwaitable(SignerConformance):
 
 
 def der(message: bytes) -> bytes:
-    """What most KMSs return."""
+    """A signature in DER, as most KMSs return it."""
     return ec.generate_private_key(ec.SECP256R1()).sign(message, ec.ECDSA(hashes.SHA256()))
 
 
@@ -64,7 +64,7 @@ SPOILT: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("promise", SPOILT)
-@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # one that should have been bytes is not awaited
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # of a signer that should have returned bytes
 def test_a_signer_that_breaks_a_promise_is_told_so(promise: str) -> None:
     test: Callable[[Any], Awaitable[None] | None] = getattr(SignerConformance(), promise)
     test(Remote())

@@ -1,7 +1,7 @@
 """The tables of ``docs/conformance.md``: a row per promise, a column per client, a cell per test that passed.
 
-Invariant: rows and columns come from the tests that were collected, cells from tests that ran; a row that lacks a
-column is an error, not a blank.
+Invariant: rows and columns come from the tests that were collected, cells from tests that ran. A missing cell is an error,
+not a blank.
 
 It is a plugin, not part of ``conftest.py``: under pytest-xdist the process that checks the tables at the end collects
 nothing, so it loads only the topmost ``conftest.py``.
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 TESTS = ROOT / "tests" / "fake_okta" / "conformance"
 DOCUMENT = ROOT / "docs" / "conformance.md"
 WRITE = "OKTA_M2M_WRITE_CONFORMANCE"
-"""The environment variable with which a complete run writes the document instead of comparing with it."""
+"""With this environment variable a complete run writes the document instead of comparing with it."""
 
 PREFACE = f"""\
 # Conformance
@@ -46,16 +46,16 @@ class Cell:
 
 @dataclass
 class Tables:
-    """What was collected, what each test showed, and what could not run here."""
+    """The cells that were collected, their texts, and the tests that could not run here."""
 
     collected: dict[str, Cell] = field(default_factory=dict)  # by the test's node id, in order
     shown: dict[str, str] = field(default_factory=dict)
     skipped: set[str] = field(default_factory=set)
-    about: dict[str, str] = field(default_factory=dict)  # table -> what stood on the other side, with versions
+    about: dict[str, str] = field(default_factory=dict)  # table -> what the tests ran against, with versions
     versions: dict[str, str] = field(default_factory=dict)  # client -> name with version
 
     def add(self, others: dict[str, Any]) -> None:
-        """What another process gives as ``asdict`` of its tables."""
+        """Adds the tables of another process, in the form that ``asdict`` gives them."""
         self.collected |= {node: Cell(**cell) for node, cell in others["collected"].items()}
         self.skipped |= others["skipped"]
         for name in ("shown", "about", "versions"):
@@ -73,11 +73,11 @@ class Tables:
         return list(dict.fromkeys(cell.table for cell in self.collected.values()))
 
     def unavailable(self) -> set[str]:
-        """The tables whose other side is not on this machine."""
+        """The tables that could not run on this machine."""
         return {self.collected[node].table for node in self.skipped}
 
     def missing(self) -> list[str]:
-        """The cells without a test that passed, apart from those tables."""
+        """The cells without a test that passed, except in unavailable tables."""
         gaps: list[str] = []
         for name in self.names():
             if name in self.unavailable():
@@ -98,7 +98,7 @@ class Tables:
         return "\n".join(parts)
 
     def check(self, *, write: bool) -> list[str]:
-        """What is wrong after a complete run; writes the document if it is to."""
+        """The problems after a complete run. Writes the document instead of comparing if ``write``."""
         gaps = [f"missing cell: {gap}" for gap in self.missing()]
         if gaps:
             return gaps
@@ -116,7 +116,7 @@ class Tables:
 
 
 def _structure(text: str) -> list[str]:
-    """The document's lines with every version left out: a new version of a client is no reason to write it anew."""
+    """The document's lines without versions, since a new version of a client does not make it out of date."""
     return [re.sub(r"\d+\.\d[\w.]*", "*", line).rstrip() for line in text.splitlines()]
 
 
@@ -133,8 +133,8 @@ PROBLEMS = pytest.StashKey[list[str]]()
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "conforms(table, promise, client=None): the test fills this cell of docs/conformance.md; {names} in the promise "
-        "are parameters, and without a client it is the parameter of that name",
+        "conforms(table, promise, client=None): the test fills this cell of docs/conformance.md. {names} in the promise "
+        "are parameters of the test; client defaults to the parameter of that name.",
     )
     config.stash[TABLES] = Tables()
 
@@ -168,14 +168,14 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @pytest.hookimpl(optionalhook=True)  # pytest-xdist's
 def pytest_testnodedown(node: Any) -> None:
-    output = getattr(node, "workeroutput", None) or {}  # one that crashed left none
+    output = getattr(node, "workeroutput", None) or {}  # a worker that crashed has none
     if "tables" in output:
         node.config.stash[TABLES].add(output["tables"])
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     tables, options = session.config.stash[TABLES], session.config.option
-    if hasattr(session.config, "workeroutput"):  # a worker of pytest-xdist, which has run a part of the tests
+    if hasattr(session.config, "workeroutput"):  # a worker of pytest-xdist, which ran only some of the tests
         session.config.workeroutput["tables"] = asdict(tables)
         return
     files = {path.name for path in TESTS.glob("test_*.py")}

@@ -1,4 +1,4 @@
-"""Proof against servers, clients and descriptions that are not this project's own.
+"""Tests against servers, clients and documents of other projects.
 
-Invariant: what ``docs/conformance.md`` says is what a run of these tests saw; no cell of it is written by hand.
+Invariant: a run of these tests writes every cell of ``docs/conformance.md``; nobody writes one by hand.
 """

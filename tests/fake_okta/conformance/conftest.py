@@ -1,7 +1,7 @@
-"""What the conformance tests stand on: node with oidc-provider, a virtual environment with other people's clients,
-Okta's published descriptions, and the tables that the tests fill.
+"""Fixtures of the conformance tests: oidc-provider on node, a virtual environment with other clients, Okta's documents, and
+the tables that the tests fill.
 
-Invariant: nothing is skipped without its reason, and under ``CI`` nothing is skipped that this project can install.
+Invariant: every skip gives its reason, and under ``CI`` nothing is skipped that this project can install.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ HERE = Path(__file__).parent
 
 @pytest.fixture
 def cell(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """``cell("invalid_client")``: what stands in this test's cell, if it passes, instead of a tick."""
+    """``cell("invalid_client")`` sets the text of this test's cell, instead of a tick, if the test passes."""
     tables = request.config.stash[TABLES]
 
     def write(text: str) -> None:
@@ -51,7 +51,7 @@ def tables(pytestconfig: pytest.Config) -> Tables:
 
 @pytest.fixture
 def connect(client: str, tables: Tables) -> Iterator[Callable[[ServiceApp], Client]]:
-    """``connect(app)``: the HTTP client that is named by the parameter ``client``, with ``app`` as its auth."""
+    """``connect(app)`` returns the HTTP client that the parameter ``client`` names, with ``app`` as its auth."""
     tables.versions[client] = " ".join(f"{part} {_version(part)}".strip() for part in client.split("-"))
     opened: list[Client] = []
 
@@ -67,7 +67,7 @@ def connect(client: str, tables: Tables) -> Iterator[Callable[[ServiceApp], Clie
 def _version(distribution: str) -> str:
     try:
         return version(distribution)
-    except PackageNotFoundError:  # asyncio
+    except PackageNotFoundError:  # asyncio is not a distribution
         return ""
 
 
@@ -75,14 +75,14 @@ def _version(distribution: str) -> str:
 
 
 def unavailable(reason: str) -> None:
-    """Skips, or fails under ``CI``, where everything that can be installed has to be."""
+    """Skips the test. Under ``CI``, where everything must be installed, fails it."""
     if os.environ.get("CI"):
-        pytest.fail(f"{reason}, and CI is to have it", pytrace=False)
+        pytest.fail(f"{reason}, which CI must have", pytrace=False)
     pytest.skip(reason)
 
 
 def installed(name: str, recipe: bytes, install: Callable[[Path], None]) -> Path:
-    """A folder in the user's cache that ``install`` has filled, one process at a time; anew when ``recipe`` changes."""
+    """A folder in the user's cache that ``install`` filled in one process at a time; a new one for each ``recipe``."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "okta-m2m-tests"
     cache.mkdir(parents=True, exist_ok=True)
     folder = cache / f"{name}-{hashlib.sha256(recipe).hexdigest()[:12]}"
@@ -104,7 +104,7 @@ def run_or_unavailable(command: Sequence[str | Path], cwd: Path) -> None:
 
 @dataclass(frozen=True)
 class OidcProvider:
-    """The running pair: oidc-provider at ``issuer``, and the API that takes its tokens at ``audience``."""
+    """oidc-provider, running at ``issuer``, and an API that accepts its tokens, running at ``audience``."""
 
     issuer: str
     audience: str
@@ -121,7 +121,7 @@ class OidcProvider:
 
 @pytest.fixture(scope="session")
 def oidc_provider(tables: Tables) -> Iterator[OidcProvider]:
-    """oidc-provider and an API behind it, in a node process of their own."""
+    """oidc-provider and an API behind it, in one node process."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         unavailable("node and npm are not on this machine")
@@ -135,9 +135,9 @@ def oidc_provider(tables: Tables) -> Iterator[OidcProvider]:
         run_or_unavailable([npm, "install", *options], folder)
 
     folder = installed("node", package.read_bytes(), install)
-    # Beside its modules, which is where node looks for them.
+    # Beside its modules, because node looks for them there.
     copy = folder / f"server-{hashlib.sha256(program.read_bytes()).hexdigest()[:12]}.mjs"
-    partial = copy.with_suffix(f".{os.getpid()}")  # nobody else's node is to read half of it
+    partial = copy.with_suffix(f".{os.getpid()}")  # so that no other process reads an incomplete file
     shutil.copy(program, partial)
     partial.replace(copy)
     with (
@@ -156,7 +156,7 @@ def oidc_provider(tables: Tables) -> Iterator[OidcProvider]:
 
 @pytest.fixture(scope="session")
 def other_python() -> Path:
-    """The interpreter of a virtual environment with other people's clients, which don't go together with ours."""
+    """The interpreter of a virtual environment with other clients, whose requirements conflict with ours."""
     requirements = HERE / "second_clients.txt"
     recipe = requirements.read_bytes() + sys.version.encode()
 
@@ -180,5 +180,5 @@ def okta_spec() -> Path:
 
 @pytest.fixture(scope="session")
 def keys() -> dict[str, PrivateKey]:
-    """One key per algorithm, with a ``kid`` each."""
+    """A key with a ``kid`` for each algorithm."""
     return {alg: PrivateKey.generate(alg).with_kid(f"{alg}-key") for alg in ("RS256", "ES256")}

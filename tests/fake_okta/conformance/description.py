@@ -1,7 +1,7 @@
-"""Okta's published OpenAPI documents, and what a request or an answer on the wire has against them.
+"""Where a request or an answer contradicts Okta's published OpenAPI documents.
 
-Invariant: a request or an answer is looked up by method, path, status and media type, and validated whole; what the
-document does not know is a finding like any other.
+Invariant: method, path, status and media type select a schema, and the whole body is validated against it. What the
+document does not describe is a contradiction too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NAME = "urn:okta"
 
 @dataclass(frozen=True)
 class Exchange:
-    """A request and its answer as they were on the wire."""
+    """A request and its answer, as sent."""
 
     method: str
     path: str
@@ -35,7 +35,7 @@ class Exchange:
 
 
 class Description:
-    """One of the documents; ``version`` is what it says of itself."""
+    """One of the documents. ``version`` is its own version."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         self.document = document
@@ -49,7 +49,7 @@ class Description:
         }
 
     def of_request(self, exchange: Exchange) -> list[str]:
-        """What the document has against the request."""
+        """The contradictions between the document and the request."""
         found = self._operation(exchange)
         if found is None:
             return [f"{exchange.method} {exchange.path}: not described"]
@@ -68,7 +68,7 @@ class Description:
         ]
 
     def of_answer(self, exchange: Exchange) -> list[str]:
-        """What the document has against the answer."""
+        """The contradictions between the document and the answer."""
         found = self._operation(exchange)
         if found is None:
             return [f"{exchange.method} {exchange.path}: not described"]
@@ -92,7 +92,7 @@ class Description:
         return f"{exchange.method} {self._template(exchange.path)}"
 
     def _template(self, path: str) -> str | None:
-        """The template of a path; one without parameters before one that has some."""
+        """The template of a path. A template without parameters takes precedence over one with parameters."""
         fitting = [template for template, pattern in self._templates.items() if pattern.fullmatch(path)]
         return min(fitting, key=lambda template: template.count("{"), default=None)
 
@@ -131,8 +131,10 @@ class Description:
 
 
 def _end_circles(schemas: dict[str, Any]) -> None:
-    """A subtype is all of its base type, which is one of its subtypes, and so on without end: the base without its
-    subtypes is what the subtype means."""
+    """Ends the circle of a base type that is one of its subtypes, each of which is all of the base type.
+
+    A subtype means its base type without the list of subtypes.
+    """
     for name, schema in list(schemas.items()):
         ref = {"$ref": f"#/components/schemas/{name}"}
         for choice in schema.get("oneOf", []):
@@ -143,7 +145,7 @@ def _end_circles(schemas: dict[str, Any]) -> None:
 
 
 def _said(error: Any) -> str:
-    """What is wrong, without the value, which may be a token."""
+    """The validation error without the value, which may be a token."""
     if error.validator in ("required", "enum", "type", "format", "pattern"):
         return f"{error.validator} {error.validator_value!r}"
     return f"{error.validator}"

@@ -1,9 +1,9 @@
-"""Run as a program, in an environment of its own: somebody else's client gets a token and calls the API with it.
+"""A program, run in an environment of its own: another client gets a token and calls the API with it.
 
-Reads what to do from standard input as JSON, and writes what happened to standard output as JSON. Each client is used
-as its own documentation says; what a client does not offer is said by that client, never by us.
+It reads a task from standard input and writes the result to standard output, both as JSON. It uses each client as that
+client's documentation says. That a client lacks something is found out from the client itself.
 
-Invariant: nothing of this project is imported here.
+Invariant: it imports nothing of this project.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 
 class NotOffered(Exception):
-    """The client says by itself that it cannot do this."""
+    """The client itself reports that it does not support this."""
 
 
 def authlib(task: dict[str, Any]) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def okta(task: dict[str, Any]) -> dict[str, Any]:
             raise NotOffered("no EC key") from None
         if users is None:
             return {"refused": f"{type(error).__name__}: {error}"}
-        # What kind of token it has, the client tells nobody else.
+        # The client has no public way to ask which type of token it has.
         _, kind = client._request_executor._oauth.get_current_token()
         return {"token_type": kind, "scope": task["scope"], "status": response.status_code}
 

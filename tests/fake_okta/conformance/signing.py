@@ -1,6 +1,6 @@
-"""Client assertions and proofs as this project makes them, each with one part changed on request.
+"""Client assertions and proofs as this project makes them, with single claims changed.
 
-Invariant: what is not changed is made by the code that makes it in production.
+Invariant: production code makes everything that is not changed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
 def assertion(client_id: str, key: PrivateKey, audience: str, **claims: Any) -> str:
-    """A client assertion; ``claims`` replace or (with ``None``) remove ours."""
+    """A client assertion. ``claims`` replace ours; ``None`` removes one."""
     return _signed(ClientAssertions(client_id, audience, claims=claims).assertion(key, time.time()), key)
 
 
@@ -31,7 +31,7 @@ def proof(
     nonce: str | None = None,
     token: str | None = None,
 ) -> str:
-    """A DPoP proof; for a resource with ``token``."""
+    """A DPoP proof. With ``token`` it is a proof for a resource."""
     bound = None if token is None else Token(token, "DPoP")
     made = DPoPProofs(key, rfc_htu).proof(method, url, time.time() if now is None else now, nonce, bound)
     return _signed(made, key)
@@ -43,4 +43,4 @@ def _signed(flow: Flow[str], key: PrivateKey) -> str:
         flow.send(key.sign(effect.message))
     except StopIteration as stop:
         return str(stop.value)
-    raise AssertionError("one signature was to be enough")
+    raise AssertionError("the flow needed more than one signature")

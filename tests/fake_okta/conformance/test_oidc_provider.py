@@ -1,6 +1,6 @@
-"""A certified authorization server, oidc-provider, and an API checked by oauth4webapi take what this project sends.
+"""oidc-provider, a certified authorization server, and an API checked by oauth4webapi accept what this project sends.
 
-Invariant: nothing on the other side of the wire is ours, and each of its checks is shown to bite.
+Invariant: nothing on the other side is ours, and a test shows that each of its checks fails what is wrong.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ every_client = pytest.mark.parametrize("client", list(CLIENTS))
 
 
 class Registered:
-    """A client that was registered dynamically (RFC 7591), and what it asks the server about its tokens."""
+    """A client that was registered dynamically (RFC 7591), and its requests about its tokens."""
 
     def __init__(self, server: OidcProvider, key: PrivateKey, **metadata: Any) -> None:
         self.server = server
@@ -64,7 +64,7 @@ class Registered:
         )
 
     def post(self, endpoint: str, form: dict[str, str], dpop: str | None = None, **claims: Any) -> httpx.Response:
-        """A request to an endpoint that clients authenticate at, with a fresh assertion unless the form has one."""
+        """A request to an endpoint that needs client authentication; with a new assertion unless the form has one."""
         url = f"{self.server.issuer}/oauth2/default/v1/{endpoint}"
         content = {
             "client_assertion_type": ASSERTION_TYPE,
@@ -222,7 +222,7 @@ ELSEWHERE = "https://elsewhere.example/oauth2/default/v1/token"
 
 
 def told(answer: httpx.Response) -> str:
-    """The error's code, and which check it was."""
+    """The error code, and the check that failed."""
     assert answer.status_code in (400, 401), answer.text
     content = answer.json()
     because = content.get("because") or answer.headers.get("x-refused-because") or content["error_description"]
@@ -283,7 +283,7 @@ def test_an_assertion_of_another_key_is_refused(
 
 @pytest.fixture
 def nonce(register: Callable[..., Registered], server: OidcProvider) -> str:
-    """The nonce that the token endpoint wants now."""
+    """The nonce that the token endpoint demands now."""
     answer = register().post("token", FORM, proof(PrivateKey.generate("ES256"), "POST", server.token_endpoint))
     assert answer.json()["error"] == "use_dpop_nonce"
     return answer.headers["dpop-nonce"]

@@ -1,6 +1,6 @@
-"""Every request that this project sends, and every answer that FakeOkta gives, against Okta's published documents.
+"""Every request that this project sends and every answer that FakeOkta gives match Okta's published documents.
 
-Invariant: what the documents have against either is listed here with its reason; one finding more, or one fewer, fails.
+Invariant: each contradiction is listed here with its reason. One more, or one fewer, fails.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Cell: TypeAlias = Callable[[str], None]
 
 @pytest.fixture(scope="session")
 def described(okta_spec: Path, tables: Tables) -> dict[str, Description]:
-    """``oauth`` and ``management``, parsed once and kept: the second takes seconds."""
+    """The documents ``oauth`` and ``management``, parsed once, because the second takes seconds."""
 
     def parsed(name: str) -> Description:
         source = (okta_spec / f"{name}.yaml").read_bytes()
@@ -62,7 +62,7 @@ def described(okta_spec: Path, tables: Tables) -> dict[str, Description]:
 
 @dataclass
 class Wire:
-    """A client written out by hand, which keeps what went over the wire in both directions."""
+    """A plain client that records what is sent in both directions."""
 
     okta: FakeOkta
     key: PrivateKey
@@ -103,7 +103,7 @@ class Wire:
         return str(json.loads(self.token_request(scope=scope).answer_body)["access_token"])
 
     def administer(self, method: str, path: str, content: object = None) -> Exchange:
-        """A call with an admin's API token."""
+        """A call with an admin's SSWS token."""
         body = b"" if content is None else json.dumps(content).encode()
         kind = "application/json" if body else None
         return self.send(method, path, {"Authorization": f"SSWS {self.okta.ssws}"}, body, kind)
@@ -121,17 +121,17 @@ def wire(okta: FakeOkta, keys: dict[str, PrivateKey]) -> Wire:
 
 
 @pytest.fixture
-def judged(described: dict[str, Description], cell: Cell) -> Callable[..., None]:
-    """``judged("oauth", answers, known)``: the document has exactly the ``known`` against them, each with its reason."""
+def check_answers(described: dict[str, Description], cell: Cell) -> Callable[..., None]:
+    """``check_answers("oauth", answers, known)`` fails unless ``known`` are exactly the contradictions, each with its reason."""
 
-    def judge(name: str, answers: list[Exchange], known: dict[str, str] | None = None) -> None:
+    def check(name: str, answers: list[Exchange], known: dict[str, str] | None = None) -> None:
         known = known or {}
         assert answers
         assert {problem for answer in answers for problem in described[name].of_answer(answer)} == known.keys()
         if known:
             cell(f"✓, but for {len(known)} known contradiction{'s' * (len(known) > 1)}")
 
-    return judge
+    return check
 
 
 # ── what we send ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -180,7 +180,7 @@ def test_the_token_request_is_as_okta_describes_it(
 
 
 @pytest.mark.conforms(ANSWERED, "tokens", client="FakeOkta")
-def test_tokens_are_as_okta_describes_them(wire: Wire, judged: Callable[..., None]) -> None:
+def test_tokens_are_as_okta_describes_them(wire: Wire, check_answers: Callable[..., None]) -> None:
     answers = [wire.token_request(), wire.token_request(f"{CUSTOM}/token", scope="api:read")]
     wire.okta.apps[wire.client_id].dpop_bound = True
     wire.token_request(dpop=True)
@@ -189,7 +189,7 @@ def test_tokens_are_as_okta_describes_them(wire: Wire, judged: Callable[..., Non
     answers.append(wire.token_request(f"{CUSTOM}/token", scope="api:read", dpop=True, nonce=nonce))
     assert {answer.status for answer in answers} == {200}
     reason = "the schema says Bearer or N_A; DPoP was recorded at Okta"
-    judged(
+    check_answers(
         "oauth",
         answers,
         {f"POST {path} 200: token_type: enum ['Bearer', 'N_A']": reason for path in (f"{ORG}/token", f"{ANY}/token")},
@@ -197,14 +197,16 @@ def test_tokens_are_as_okta_describes_them(wire: Wire, judged: Callable[..., Non
 
 
 @pytest.mark.conforms(ANSWERED, "every refusal, at the token endpoint", client="FakeOkta")
-def test_refusals_of_the_token_endpoint_are_as_okta_describes_them(wire: Wire, judged: Callable[..., None]) -> None:
+def test_refusals_of_the_token_endpoint_are_as_okta_describes_them(
+    wire: Wire, check_answers: Callable[..., None]
+) -> None:
     answers = []
     for base in (ORG, CUSTOM):
         for code in [*OAUTH_ERRORS, *FROM_ANY_PATH, 429]:
             wire.okta.next(code)
             answers.append(wire.token_request(f"{base}/token"))
     assert all(answer.status >= 400 for answer in answers)
-    judged(
+    check_answers(
         "oauth",
         answers,
         {
@@ -216,7 +218,9 @@ def test_refusals_of_the_token_endpoint_are_as_okta_describes_them(wire: Wire, j
 
 
 @pytest.mark.conforms(ANSWERED, "introspection and revocation", client="FakeOkta")
-def test_introspection_and_revocation_are_as_okta_describes_them(wire: Wire, judged: Callable[..., None]) -> None:
+def test_introspection_and_revocation_are_as_okta_describes_them(
+    wire: Wire, check_answers: Callable[..., None]
+) -> None:
     token = wire.token()
     answers = []
     for base in (ORG, CUSTOM):
@@ -225,17 +229,17 @@ def test_introspection_and_revocation_are_as_okta_describes_them(wire: Wire, jud
             answers += [wire.post(path, {"token": token}), wire.post(path, {})]
             answers.append(wire.send("POST", path, body=b"token=x", kind="application/x-www-form-urlencoded"))
     assert {answer.status for answer in answers} == {200, 400, 401}
-    judged("oauth", answers)
+    check_answers("oauth", answers)
 
 
 @pytest.mark.conforms(ANSWERED, "discovery and keys", client="FakeOkta")
-def test_discovery_is_as_okta_describes_it(wire: Wire, judged: Callable[..., None]) -> None:
+def test_discovery_is_as_okta_describes_it(wire: Wire, check_answers: Callable[..., None]) -> None:
     metadata = ("/.well-known/openid-configuration", "/.well-known/oauth-authorization-server")
     paths = [f"{ORG}/keys", f"{CUSTOM}/keys", *metadata, *(f"/oauth2/default{path}" for path in metadata)]
     paths.append("/.well-known/oauth-authorization-server/oauth2/default")
     answers = [wire.send("GET", path) for path in paths]
     assert {answer.status for answer in answers} == {200}
-    judged(
+    check_answers(
         "oauth",
         answers,
         {
@@ -246,7 +250,7 @@ def test_discovery_is_as_okta_describes_it(wire: Wire, judged: Callable[..., Non
 
 
 @pytest.mark.conforms(ANSWERED, "users, groups and log events of the management API", client="FakeOkta")
-def test_the_management_api_is_as_okta_describes_it(wire: Wire, judged: Callable[..., None]) -> None:
+def test_the_management_api_is_as_okta_describes_it(wire: Wire, check_answers: Callable[..., None]) -> None:
     token = wire.token(" ".join(wire.okta.apps[wire.client_id].scopes))
     paths = ["/api/v1/users", "/api/v1/users/ada@example.com", "/api/v1/groups", "/api/v1/groups/1", "/api/v1/logs"]
     answers = [wire.get(path, token) for path in paths]
@@ -255,11 +259,13 @@ def test_the_management_api_is_as_okta_describes_it(wire: Wire, judged: Callable
     answers.append(wire.get("/api/v1/groups", token, "POST", b'{"profile":{"name":"Readers"}}'))
     answers += [wire.get(path, token, "DELETE") for path in ("/api/v1/users/1", "/api/v1/groups/1")]
     assert {answer.status for answer in answers} == {200, 204}
-    judged("management", answers)
+    check_answers("management", answers)
 
 
 @pytest.mark.conforms(ANSWERED, "every refusal, at the management API", client="FakeOkta")
-def test_refusals_of_the_management_api_are_as_okta_describes_them(wire: Wire, judged: Callable[..., None]) -> None:
+def test_refusals_of_the_management_api_are_as_okta_describes_them(
+    wire: Wire, check_answers: Callable[..., None]
+) -> None:
     token = wire.token()
     answers = []
     for code in [*OAUTH_ERRORS, *API_ERRORS, 429]:
@@ -269,7 +275,7 @@ def test_refusals_of_the_management_api_are_as_okta_describes_them(wire: Wire, j
     statuses = {
         f"GET /api/v1/users {status}: status not described": NOT_ONLY_HERE for status in (404, 405, 409, 500, 503)
     }
-    judged(
+    check_answers(
         "management",
         answers,
         {
@@ -283,7 +289,7 @@ def test_refusals_of_the_management_api_are_as_okta_describes_them(wire: Wire, j
 
 @pytest.mark.conforms(ANSWERED, "apps, their keys and grants", client="FakeOkta")
 def test_apps_keys_and_grants_are_as_okta_describes_them(
-    wire: Wire, judged: Callable[..., None], keys: dict[str, PrivateKey]
+    wire: Wire, check_answers: Callable[..., None], keys: dict[str, PrivateKey]
 ) -> None:
     created = wire.administer("POST", "/api/v1/apps", service_app(keys["ES256"]))
     app = json.loads(created.answer_body)
@@ -298,7 +304,7 @@ def test_apps_keys_and_grants_are_as_okta_describes_them(
         ("GET", path, None),
         ("GET", f"{path}/credentials/jwks", None),
         ("GET", key, None),
-        ("DELETE", key, None),  # refused: it is active
+        ("DELETE", key, None),  # refused, because the key is active
         ("POST", f"{key}/lifecycle/deactivate", None),
         ("POST", f"{key}/lifecycle/activate", None),
         ("POST", f"{key}/lifecycle/deactivate", None),
@@ -313,12 +319,12 @@ def test_apps_keys_and_grants_are_as_okta_describes_them(
     answers = [created, replaced, added, granted, *(wire.administer(*step) for step in steps)]
     assert [answer.status for answer in answers if answer.status >= 400] == [400, 404]
     ends = f"POST {path.replace(app['id'], '{appId}')}/lifecycle/deactivate 200: application/json not described"
-    judged("management", answers, {ends: "recorded: an empty JSON object, where the description has no body"})
+    check_answers("management", answers, {ends: "recorded: an empty JSON object, where the description has no body"})
 
 
 @pytest.mark.conforms(ANSWERED, "dynamically registered clients", client="FakeOkta")
 def test_registered_clients_are_as_okta_describes_them(
-    wire: Wire, judged: Callable[..., None], keys: dict[str, PrivateKey]
+    wire: Wire, check_answers: Callable[..., None], keys: dict[str, PrivateKey]
 ) -> None:
     metadata = client_metadata(keys["ES256"])
     created = wire.administer("POST", f"{ORG}/clients", metadata)
@@ -328,21 +334,21 @@ def test_registered_clients_are_as_okta_describes_them(
     answers.append(wire.administer("PUT", path, {**metadata, "redirect_uris": []}))
     answers.append(wire.administer("DELETE", path))
     assert [answer.status for answer in answers if answer.status >= 400] == [400]
-    judged("oauth", answers)
+    check_answers("oauth", answers)
 
 
 @pytest.mark.conforms(ANSWERED, "admin roles of clients", client="FakeOkta")
-def test_roles_of_clients_are_as_okta_describes_them(wire: Wire, judged: Callable[..., None]) -> None:
+def test_roles_of_clients_are_as_okta_describes_them(wire: Wire, check_answers: Callable[..., None]) -> None:
     path = f"{ORG}/clients/{wire.client_id}/roles"
     assigned = wire.administer("POST", path, {"type": "HELP_DESK_ADMIN"})
     role = f"{path}/{json.loads(assigned.answer_body)['id']}"
     answers = [assigned, wire.administer("GET", path), wire.administer("GET", role), wire.administer("DELETE", role)]
     created = f"POST {ORG}/clients/{{clientId}}/roles 201: status not described"
-    judged("management", answers, {created: "recorded: 201, where the description has 200"})
+    check_answers("management", answers, {created: "recorded: 201, where the description has 200"})
 
 
 def registered(key: PrivateKey) -> dict[str, Any]:
-    """The key as it is sent to be registered."""
+    """The key as it is sent for registration."""
     return {**key.jwks()["keys"][0], "status": "ACTIVE"}
 
 

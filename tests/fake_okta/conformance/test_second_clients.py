@@ -1,6 +1,6 @@
-"""Other people's clients get tokens from FakeOkta and call its API, over TLS, each in a process of its own.
+"""Other clients get tokens from FakeOkta and call its API over TLS, each in a process of its own.
 
-Invariant: FakeOkta is the same for them as for us; what a client does not offer is what that client says.
+Invariant: FakeOkta treats them like ours. That a client lacks something is found out from the client itself.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ every_client = pytest.mark.parametrize("client", ["authlib", "requests-oauth2cli
 
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, Path]:
-    """A server's TLS, and the file with the CA to trust for it."""
+    """The TLS context of a server, and a file with the CA that clients must trust."""
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
@@ -51,7 +51,7 @@ def org(authority: tuple[ssl.SSLContext, Path]) -> Iterator[FakeOkta]:
 def perform(
     client: str, org: FakeOkta, authority: tuple[ssl.SSLContext, Path], other_python: Path, tables: Tables
 ) -> Perform:
-    """``perform(app, key)``: the client in its own process gets a token and lists users."""
+    """``perform(app, key)`` has the client get a token and list users, in a process of its own."""
     tables.about[TABLE] = f"Server: FakeOkta of okta-m2m {__version__}, over TLS."
 
     def performed(app: App, key: PrivateKey, *, dpop: bool = False, revoke: bool = False) -> dict[str, Any]:
