@@ -8,7 +8,7 @@ from __future__ import annotations
 import http.server
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -581,9 +581,3 @@ def test_oktas_own_documents_describe_what_is_answered(okta: FakeOkta, admin: Ad
     check("/oauth2/v1/clients", "GET", admin("GET", "/oauth2/v1/clients"))
     client = registered.json()["client_id"]
     check("/oauth2/v1/clients/{clientId}", "GET", admin("GET", f"/oauth2/v1/clients/{client}"))
-
-
-@pytest.fixture
-def okta() -> Iterator[FakeOkta]:
-    with FakeOkta() as running:
-        yield running

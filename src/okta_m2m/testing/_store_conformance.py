@@ -259,7 +259,7 @@ class _Calls:
     def is_awaitable_in_a_loop(self, key: str) -> bool:
         """Whether every method returns an awaitable in a running loop."""
 
-        async def called() -> bool:
+        async def call_all() -> bool:
             answers = [
                 self.store.claim(key, "one", LONG),
                 self.store.save(key, b"value", LONG, "one"),
@@ -271,14 +271,14 @@ class _Calls:
                 await answer
             return len(awaitable) == len(answers)
 
-        return self._runner.run(called())
+        return self._runner.run(call_all())
 
     def _call(self, method: Callable[..., Any], *arguments: Any) -> Any:
-        async def called() -> Any:
+        async def call() -> Any:
             return await _resolve(method(*arguments))
 
         if self._in_event_loop:
-            return self._runner.run(called())
+            return self._runner.run(call())
         answer = method(*arguments)
         return self._runner.run(_resolve(answer)) if inspect.isawaitable(answer) else answer
 
