@@ -175,7 +175,7 @@ def test_a_page_with_a_class_of_tests_that_fail_fails(tmp_path: Path, monkeypatc
     page = tmp_path / "page.md"
     text = "```python\n{}\n```\n"
     run_page(page, text.format(_CLASS.format(signer="PrivateKey.generate('ES256')")), None)
-    with pytest.raises(AssertionError, match="TestMine::test_its_kid_is_text_or_none"):
+    with pytest.raises(AssertionError, match="TestMine::test_its_kid_is_a_string_or_none"):
         run_page(page, text.format(_CLASS.format(signer="None")), None)
     with pytest.raises(AssertionError, match="fixture 'unheard_of' not found"):
         run_page(page, text.format("def test_mine(unheard_of):\n    pass"), None)

@@ -5,7 +5,7 @@ Invariant: it serves one app, says which, can be copied, and cannot be pickled.
 
 from __future__ import annotations
 
-from typing import NoReturn, Self
+from typing import Any, NoReturn, Self
 
 from .._core.service_app import ServiceApp
 
@@ -24,10 +24,10 @@ class AuthObject:
 
     def __copy__(self) -> Self:
         made = object.__new__(type(self))
-        state = object.__getstate__(self)
-        parts = state if isinstance(state, tuple) else (state,)  # what is in __dict__, and what is in slots
-        for name, value in ((name, value) for part in parts if part for name, value in part.items()):
-            object.__setattr__(made, name, value)
+        state: Any = object.__getstate__(self)
+        for part in state if isinstance(state, tuple) else (state,):  # what is in __dict__, and what is in slots
+            for name, value in (part or {}).items():
+                object.__setattr__(made, name, value)
         return made
 
     def __deepcopy__(self, memo: object) -> Self:

@@ -74,9 +74,11 @@ class Call(Protocol):
 
     def attempt(self, headers: Mapping[str, str]) -> Response:
         """Sets these headers, sends the request (again), and returns the answer without its body."""
+        ...
 
     def peek(self, limit: int) -> bytes:
         """At most ``limit`` bytes from the start of the last answer's decoded body, which the caller can still read whole."""
+        ...
 
     def discard(self) -> None:
         """Lets the last answer's connection go: the answer is not handed on."""
