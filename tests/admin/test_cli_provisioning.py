@@ -26,7 +26,7 @@ import typer
 from test_cli import COMMAND, assert_one_line, environment, on_a_terminal, posix_only
 
 from okta_m2m import PrivateKey, ServiceApp
-from okta_m2m._core.key_files import new_key, write_key
+from okta_m2m.admin.key_files import new_key, write_key
 from okta_m2m.cli.exits import Exit
 from okta_m2m.requests import OktaAuth
 from okta_m2m.testing import App, FakeOkta

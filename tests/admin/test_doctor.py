@@ -13,8 +13,8 @@ import pytest
 import requests
 import trustme
 
-from okta_m2m._core.key_files import new_key, write_key
 from okta_m2m.admin.doctor import Check, Doctor, Kind, worst
+from okta_m2m.admin.key_files import new_key, write_key
 from okta_m2m.testing import App, FakeOkta
 
 ROWS = [

@@ -25,8 +25,8 @@ from okta_m2m import (
     TokenRefused,
     TokenUnreachable,
 )
-from okta_m2m._core.key_files import convert_key, key_text, new_key, write_key
 from okta_m2m.admin.introspection import client_assertion, endpoint_url, introspect_token, revoke_token
+from okta_m2m.admin.key_files import convert_key, key_text, new_key, write_key
 from okta_m2m.admin.provisioning import (
     ApiToken,
     GrantResult,
@@ -546,7 +546,7 @@ def test_a_key_file_is_read_back_and_is_its_owners_alone(
     if os.name == "posix":
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     before = path.read_bytes()
-    with pytest.raises(ConfigurationError, match="never written over"):
+    with pytest.raises(ConfigurationError, match="will not be overwritten"):
         write_key(path, key)
     assert path.read_bytes() == before
 

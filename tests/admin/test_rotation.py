@@ -19,7 +19,7 @@ import pytest
 import requests
 
 from okta_m2m import ConfigurationError, InvalidClient, PrivateKey, ServiceApp
-from okta_m2m._core.key_files import new_key, replace_file, write_key
+from okta_m2m.admin.key_files import new_key, replace_file, write_key
 from okta_m2m.admin.provisioning import (
     ApiToken,
     ManagementApi,

@@ -14,7 +14,7 @@ import requests
 
 from okta_documents import Documents
 from okta_m2m import PrivateKey, ServiceApp
-from okta_m2m._core.key_files import new_key, write_key
+from okta_m2m.admin.key_files import new_key, write_key
 from okta_m2m.admin.provisioning import (
     ApiToken,
     ManagementApi,

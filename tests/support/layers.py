@@ -14,7 +14,6 @@ LAYERS = [
         "_core.challenges",
         "_core.clocks",
         "_core.flights",
-        "_core.key_files",
         "_core.origins",
         "_core.records",
         "_core.tokens",

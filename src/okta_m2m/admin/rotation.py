@@ -33,12 +33,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from .._core.key_files import check_replaceable, key_text, new_key, read_jwk_file, replace_file, write_new_file
 from .._core.service_app import ServiceApp
 from ..errors import ConfigurationError, InvalidClient, InvalidKey, OktaM2MError, TokenError, quoted
 from ..keys import PrivateKey, Signer
 from ..requests import OktaAuth
 from ..settings import Settings
+from .key_files import check_replaceable, key_text, new_key, read_jwk_file, replace_file, write_new_file
 from .management import (
     InvalidRequest,
     ManagementApi,

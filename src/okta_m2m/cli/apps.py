@@ -269,7 +269,7 @@ def _public_document(path: Path) -> dict[str, Any]:
 
 def _check_room(api: ManagementApi, path: Path, name: str, via: Via) -> None:
     """Refuses, before anything is made, a settings file that is for another app, or that cannot be written."""
-    from .._core.key_files import check_replaceable
+    from ..admin.key_files import check_replaceable
     from ..admin.provisioning import NotFound, find_app
 
     real = Path(os.path.realpath(path))

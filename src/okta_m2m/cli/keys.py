@@ -54,7 +54,7 @@ def new(
     ] = None,
 ) -> None:
     """Make a key: the private half in a file of mode 0600, the public JWKS printed as Okta takes it."""
-    from .._core.key_files import new_key, write_key, write_new_file
+    from ..admin.key_files import new_key, write_key, write_new_file
 
     form: Literal["pem", "jwk"] = "pem" if pem or out.suffix == ".pem" else "jwk"
     secret = None
@@ -119,7 +119,7 @@ def convert(
     passphrase_file: PassphraseFile = None,
 ) -> None:
     """Write a key as a JWK file that has its kid, as rotation needs it."""
-    from .._core.key_files import write_key
+    from ..admin.key_files import write_key
 
     key = load_key(source, kid=kid, passphrase_file=passphrase_file)
     key = key.with_kid(key.kid or key.thumbprint())

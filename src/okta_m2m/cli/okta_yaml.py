@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .._core.key_files import replace_file, write_new_file
+from ..admin.key_files import replace_file, write_new_file
 from ..errors import ConfigurationError
 from ..settings import _parsed, _text_of
 

@@ -111,7 +111,7 @@ def own_kid(path: Path | None) -> str | None:
     file. Without a file, that of the configured key."""
     if path is None:
         return load_key(None).kid
-    from .._core.key_files import read_jwk_file
+    from ..admin.key_files import read_jwk_file
 
     try:
         kid = read_jwk_file(path).get("kid")

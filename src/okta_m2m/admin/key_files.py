@@ -1,0 +1,216 @@
+"""Makes key files that only their owner can read, and replaces them atomically.
+
+Invariant: a private key never lies in a file that others can read. Whoever reads a file while it is replaced sees the old
+content or the new content, never a mixture.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+from ..errors import ConfigurationError, InvalidKey
+from ..keys import PrivateKey
+
+__all__ = [
+    "check_replaceable",
+    "convert_key",
+    "key_text",
+    "new_key",
+    "read_jwk_file",
+    "replace_file",
+    "write_key",
+    "write_new_file",
+]
+
+
+def new_key(alg: str = "RS256", *, bits: int = 2048, kid: str | None = None) -> PrivateKey:
+    """A new key, whose ``kid`` is its RFC 7638 thumbprint unless another is given.
+
+    - ``alg``: RS256, RS384 or RS512 for RSA; ES256, ES384 or ES512 for EC.
+    - ``bits``: size of an RSA modulus, 2048 by default. Not used for EC.
+    - ``kid``: the key's id at Okta.
+
+    Raises :class:`~okta_m2m.errors.InvalidKey` for another ``alg`` or size.
+    """
+    key = PrivateKey.generate(alg, bits=bits)
+    return key.with_kid(kid or key.thumbprint())
+
+
+def key_text(key: PrivateKey, *, form: Literal["jwk", "pem"] = "jwk", password: str | bytes | None = None) -> bytes:
+    """The content of a key file.
+
+    - ``form``: ``"jwk"`` (the default) includes the ``kid``. ``"pem"`` is PKCS #8, which has no place for a ``kid``.
+    - ``password``: encrypts a PEM.
+
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for a JWK with a password.
+    """
+    if form == "jwk":
+        if password is not None:
+            raise ConfigurationError("A JWK file is not encrypted. Omit the password, or write a PEM.")
+        return json.dumps(key.private_jwk(), indent=2).encode() + b"\n"
+    from joserfc.jwk import ECKey, RSAKey
+
+    jwk: dict[str, str | list[str]] = {
+        name: value for name, value in key.private_jwk().items() if name not in ("alg", "kid")
+    }
+    secret = password.decode() if isinstance(password, bytes) else password
+    if jwk["kty"] == "RSA":
+        return RSAKey.import_key(jwk).as_pem(private=True, password=secret)
+    return ECKey.import_key(jwk).as_pem(private=True, password=secret)
+
+
+def write_key(
+    path: str | os.PathLike[str],
+    key: PrivateKey,
+    *,
+    form: Literal["jwk", "pem"] = "jwk",
+    password: str | bytes | None = None,
+) -> None:
+    """Creates a key file with mode 0600.
+
+    - ``path``: a file that does not exist yet.
+    - ``form``, ``password``: as for :func:`key_text`.
+
+    Raises :class:`~okta_m2m.errors.ConfigurationError` if ``path`` already exists or cannot be written.
+    """
+    write_new_file(path, key_text(key, form=form, password=password))
+
+
+def convert_key(
+    path: str | os.PathLike[str],
+    to: str | os.PathLike[str],
+    *,
+    kid: str | None = None,
+    password: str | bytes | None = None,
+) -> PrivateKey:
+    """Writes the key of a PEM or JWK file as a JWK file with a ``kid``, as rotation needs it. Returns the key.
+
+    - ``path``: the file to read.
+    - ``to``: the file to create.
+    - ``kid``: the id under which Okta lists the key; by default the file's own, or else the thumbprint.
+    - ``password``: of an encrypted PEM.
+
+    Raises :class:`~okta_m2m.errors.InvalidKey` for the file that is read, and
+    :class:`~okta_m2m.errors.ConfigurationError` for the one that is written.
+    """
+    key = PrivateKey.from_file(path, password=password, kid=kid).snapshot()
+    key = key.with_kid(key.kid or key.thumbprint())
+    write_key(to, key)
+    return key
+
+
+def read_jwk_file(path: Path) -> dict[str, object]:
+    """The JWK in a file.
+
+    Raises :class:`~okta_m2m.errors.InvalidKey` if the file holds anything else, or cannot be read.
+    """
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict) or "kty" not in document:
+        raise InvalidKey(f"{path} is not a JWK file. Convert it with: okta-m2m key convert")
+    return document
+
+
+def write_new_file(path: str | os.PathLike[str], content: bytes) -> None:
+    """Creates a file that only its owner can read (mode 0600). It is on disk when this returns.
+
+    Raises :class:`~okta_m2m.errors.ConfigurationError` if ``path`` already exists or cannot be written. No partly
+    written file remains.
+    """
+    path = Path(path)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+    except FileExistsError:
+        raise ConfigurationError(f"{path} already exists and will not be overwritten. Name another file.") from None
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be written ({error.strerror}). Check that its directory exists and that this user may write "
+            "to it."
+        ) from None
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise ConfigurationError(
+            f"{path} cannot be written whole ({error.strerror}) and was removed. Check the free space on the disk and "
+            "the quota."
+        ) from None
+    except BaseException:  # Ctrl-C must not leave part of a key
+        path.unlink(missing_ok=True)
+        raise
+    _sync_directory(path.parent)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Replaces a file's content atomically, and keeps its mode, owner and group. A new file gets mode 0600.
+
+    Only one writer may do this at a time.
+
+    Raises :class:`~okta_m2m.errors.ConfigurationError`, and leaves the file unchanged, if this user cannot give the new
+    file the owner and group of the old one: its readers could no longer open it.
+    """
+    about = path.stat() if path.exists() else None
+    temporary = _temporary_beside(path)
+    write_new_file(temporary, content)
+    try:
+        if about is not None and hasattr(os, "chown"):
+            _set_owner(temporary, path, about)
+            os.chmod(temporary, stat.S_IMODE(about.st_mode))
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_directory(path.parent)
+
+
+def check_replaceable(path: Path) -> None:
+    """Raises what :func:`replace_file` would raise about owner and group, before anything is changed."""
+    if not hasattr(os, "chown"):
+        return
+    about = path.stat()
+    temporary = _temporary_beside(path)
+    write_new_file(temporary, b"")  # only the file system knows who will own a file that is created there
+    try:
+        _set_owner(temporary, path, about)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _temporary_beside(path: Path) -> Path:
+    # The name is always the same, so that the next process removes what a killed one left behind.
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    return temporary
+
+
+def _set_owner(temporary: Path, path: Path, about: os.stat_result) -> None:
+    with suppress(PermissionError):  # usually the owner and group are right without it
+        os.chown(temporary, about.st_uid, about.st_gid)
+    actual = temporary.stat()
+    if (actual.st_uid, actual.st_gid) != (about.st_uid, about.st_gid):
+        raise ConfigurationError(
+            f"{path} belongs to uid {about.st_uid} and gid {about.st_gid}, and this user cannot create a file with that "
+            "owner and group. The processes that read it now could not read its replacement. Run this as the file's "
+            "owner and in its group, or as root."
+        )
+
+
+def _sync_directory(directory: Path) -> None:
+    if not hasattr(os, "O_DIRECTORY"):  # Windows cannot sync a directory, and need not
+        return
+    with suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
