@@ -34,8 +34,9 @@ from joserfc import jws
 from joserfc.errors import BadSignatureError
 from joserfc.jwk import ECKey, KeySet, RSAKey
 
+from okta_m2m._core.key_formats import MAX_KEY_SIZE
 from okta_m2m.errors import InvalidKey
-from okta_m2m.keys import LARGEST, PrivateKey, Signer, thumbprint
+from okta_m2m.keys import PrivateKey, Signer, thumbprint
 
 PASSWORD = "pass-Wort-ß-1234"  # made up for these tests
 ALGS = ("RS256", "RS384", "RS512", "ES256", "ES384", "ES512")
@@ -451,15 +452,15 @@ def test_importing_the_module_loads_no_crypto() -> None:
 @pytest.mark.parametrize(
     ("alg", "key", "remedy"),
     [
-        ("PS256", rsa_key, "Say one of RS256"),
-        ("EdDSA", ec_key, 'Say alg="ES256"'),
-        ("HS256", rsa_key, "Say one of RS256"),
-        ("none", rsa_key, "Say one of RS256"),
-        ("rs256", rsa_key, "Say one of RS256"),
-        ("ES256", rsa_key, "ES256 does not fit an RSA key. Say one of RS256"),
-        ("RS256", ec_key, 'RS256 does not fit an EC key on P-256. Say alg="ES256"'),
-        ("ES384", ec_key, 'ES384 does not fit an EC key on P-256. Say alg="ES256"'),
-        (256, ec_key, "not text"),
+        ("PS256", rsa_key, "Use one of RS256"),
+        ("EdDSA", ec_key, 'Use alg="ES256"'),
+        ("HS256", rsa_key, "Use one of RS256"),
+        ("none", rsa_key, "Use one of RS256"),
+        ("rs256", rsa_key, "Use one of RS256"),
+        ("ES256", rsa_key, "ES256 does not fit an RSA key. Use one of RS256"),
+        ("RS256", ec_key, 'RS256 does not fit an EC key on P-256. Use alg="ES256"'),
+        ("ES384", ec_key, 'ES384 does not fit an EC key on P-256. Use alg="ES256"'),
+        (256, ec_key, "not a string"),
     ],
 )
 def test_an_alg_that_okta_or_the_key_does_not_take_is_refused(alg: Any, key: Callable[[], Native], remedy: str) -> None:
@@ -471,7 +472,7 @@ def test_an_alg_that_okta_or_the_key_does_not_take_is_refused(alg: Any, key: Cal
 
 @pytest.mark.parametrize("alg", ["PS256", "EdDSA", "HS256", "RS1", "secret"])
 def test_generate_refuses_other_algorithms(alg: str) -> None:
-    assert "Okta takes RS256, RS384, RS512, ES256, ES384 and ES512" in refusal(PrivateKey.generate, alg)
+    assert "Okta accepts RS256, RS384, RS512, ES256, ES384 and ES512" in refusal(PrivateKey.generate, alg)
 
 
 def test_a_short_rsa_key_is_refused() -> None:
@@ -480,7 +481,7 @@ def test_a_short_rsa_key_is_refused() -> None:
     numbers = short.private_numbers()
     document = {"kty": "RSA", "n": b64(numbers.public_numbers.n), "e": "AQAB", "d": b64(numbers.d)}
     for make, given in ((PrivateKey.from_pem, pem(short)), (PrivateKey.from_jwk, document), (PrivateKey, short)):
-        assert "1024 bits, and Okta takes no fewer than 2048. Make a key with" in refusal(make, given)
+        assert "1024 bits, and Okta accepts no fewer than 2048. Make a key with" in refusal(make, given)
     assert "2048 to 16384" in refusal(PrivateKey.generate, "RS256", bits=1024)
 
 
@@ -492,11 +493,11 @@ def test_other_curves_are_refused(curve: type[ec.EllipticCurve]) -> None:
 
 def test_other_kinds_of_key_are_refused() -> None:
     ed = ed25519.Ed25519PrivateKey.generate()
-    assert "Okta takes RS256" in refusal(PrivateKey.from_pem, pem(ed))
-    assert "Okta takes RS256" in refusal(PrivateKey, ed)
+    assert "Okta accepts RS256" in refusal(PrivateKey.from_pem, pem(ed))
+    assert "Okta accepts RS256" in refusal(PrivateKey, ed)
     assert "EdDSA" in refusal(PrivateKey.from_jwk, {"kty": "OKP", "crv": "Ed25519", "x": "AA", "d": "AA"})
     assert "shared secret" in refusal(PrivateKey.from_jwk, {"kty": "oct", "k": "AAAA"})
-    assert "Okta takes RS256" in refusal(PrivateKey, "not a key")
+    assert "Okta accepts RS256" in refusal(PrivateKey, "not a key")
 
 
 def test_a_kind_of_key_that_nobody_knows_is_refused() -> None:
@@ -588,7 +589,7 @@ def test_a_wrong_or_missing_password_is_refused(form: PrivateFormat) -> None:
         None,
         7,
         ["-----BEGIN PRIVATE KEY-----"],
-        "A" * (LARGEST + 1),
+        "A" * (MAX_KEY_SIZE + 1),
     ],
     ids=repr,
 )
@@ -650,7 +651,7 @@ def test_der_is_refused_with_the_command_that_converts_it() -> None:
         None,
         7,
         ["kty"],
-        " " * (LARGEST + 1),
+        " " * (MAX_KEY_SIZE + 1),
     ],
     ids=lambda text: repr(text)[:40],
 )
@@ -726,7 +727,7 @@ def test_a_jwk_that_is_not_for_signing_is_refused(members: dict[str, Any], said:
 
 def test_a_jwks_that_leaves_a_choice_is_refused() -> None:
     two = {"keys": [jwk(ec_key(), kid="a"), jwk(rsa_key(), kid="b"), jwk(rsa_key())]}
-    assert "3 private keys: 'a', 'b', one without kid. Say which with kid=" in refusal(PrivateKey.from_jwk, two)
+    assert "3 private keys: 'a', 'b', one without kid. Choose one with kid=" in refusal(PrivateKey.from_jwk, two)
     assert "its private keys: 'a', 'b'" in refusal(PrivateKey.from_jwk, two, kid="c")
     twice = {"keys": [jwk(ec_key(), kid="a"), jwk(rsa_key(), kid="a")]}
     assert "2 keys with the kid 'a'" in refusal(PrivateKey.from_jwk, twice, kid="a")

@@ -14,6 +14,8 @@ LAYERS = [
         "_core.challenges",
         "_core.clocks",
         "_core.flights",
+        "_core.key_algorithms",
+        "_core.key_formats",
         "_core.origins",
         "_core.records",
         "_core.tokens",

@@ -1,0 +1,193 @@
+"""The algorithms that Okta accepts: which key fits which, and how each signs.
+
+Invariant: no error raised here holds key material. This module knows the keys of ``cryptography`` ("native" keys) and plain
+data; :mod:`okta_m2m.keys` wraps them. ``cryptography`` and joserfc are imported where they are used: importing them takes
+longer than importing the whole package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NoReturn
+
+from ..errors import InvalidKey, quoted
+from .records import Record
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurve, EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
+__all__ = [
+    "ACCEPTED_ALGS",
+    "CURVES",
+    "MAKE_A_KEY",
+    "MAX_RSA_BITS",
+    "MIN_RSA_BITS",
+    "Curve",
+    "KeyVersion",
+    "derivation_secret",
+    "generate_native",
+    "make_version",
+    "refuse_curve",
+    "refuse_size",
+    "thumbprint",
+]
+
+MIN_RSA_BITS = 2048
+"""Size of the smallest RSA modulus that Okta accepts in a public key."""
+
+MAX_RSA_BITS = 16384
+"""Size of the largest RSA modulus that OpenSSL calculates with."""
+
+ACCEPTED_ALGS = "Okta accepts RS256, RS384, RS512, ES256, ES384 and ES512"
+MAKE_A_KEY = "Make a key with PrivateKey.generate(), or with: openssl genrsa -out key.pem 2048"
+
+
+class Curve(Record):
+    """An elliptic curve: its name in a JWK, its name in ``cryptography``, its digest, and the octets of one number."""
+
+    crv: str
+    name: str
+    digest: str
+    octets: int
+
+    def native(self) -> EllipticCurve:
+        """The curve as ``cryptography`` has it."""
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        native: EllipticCurve = getattr(ec, self.name.upper())()
+        return native
+
+
+CURVES = {
+    "ES256": Curve("P-256", "secp256r1", "SHA256", 32),
+    "ES384": Curve("P-384", "secp384r1", "SHA384", 48),
+    "ES512": Curve("P-521", "secp521r1", "SHA512", 66),
+}
+_RSA_DIGESTS = {"RS256": "SHA256", "RS384": "SHA384", "RS512": "SHA512"}
+
+
+class KeyVersion(Record, hidden=("native", "sign")):
+    """One key and everything that is known of it. A file that changes replaces it as a whole."""
+
+    native: PrivateKeyTypes
+    alg: str
+    kid: str | None
+    public_jwk: Mapping[str, str]
+    thumbprint: str
+    sign: Callable[[bytes], bytes]
+
+
+def make_version(native: PrivateKeyTypes, kid: str | None, alg: str | None) -> KeyVersion:
+    """Checks type, size and curve of a key, and that ``alg`` fits it; without ``alg``, the key's usual one is used."""
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from joserfc.jwk import ECKey, RSAKey
+
+    if kid is not None and not isinstance(kid, str):
+        raise InvalidKey(f"The kid is of type {type(kid).__name__}, not a string. Give it as Okta shows it, in quotes.")
+    if isinstance(native, RSAPrivateKey):
+        if native.key_size < MIN_RSA_BITS:
+            refuse_size(native.key_size)
+        alg = _choose_alg(alg, list(_RSA_DIGESTS), "an RSA key")
+        sign = _rsa_signing(native, _RSA_DIGESTS[alg])
+        members = RSAKey.import_key(native.public_key()).as_dict()
+    elif isinstance(native, EllipticCurvePrivateKey):
+        only = next((name for name, curve in CURVES.items() if curve.name == native.curve.name), None)
+        if only is None:
+            refuse_curve(native.curve.name)
+        alg = _choose_alg(alg, [only], f"an EC key on {CURVES[only].crv}")
+        sign = _ec_signing(native, CURVES[alg])
+        members = ECKey.import_key(native.public_key()).as_dict()
+    else:
+        raise InvalidKey(f"A key of type {type(native).__name__} cannot sign for Okta. {ACCEPTED_ALGS}. {MAKE_A_KEY}")
+    public_jwk = MappingProxyType({"kty": str(members["kty"]), **{name: str(value) for name, value in members.items()}})
+    return KeyVersion(native, alg, kid or None, public_jwk, thumbprint(public_jwk), sign)
+
+
+def generate_native(alg: str, bits: int) -> PrivateKeyTypes:
+    """A new key for ``alg``; ``bits`` is the size of an RSA modulus."""
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+    if alg in CURVES:
+        return ec.generate_private_key(CURVES[alg].native())
+    _choose_alg(alg, list(_RSA_DIGESTS), "a key that is to be generated")
+    if not MIN_RSA_BITS <= bits <= MAX_RSA_BITS:
+        raise InvalidKey(f"RSA keys have {MIN_RSA_BITS} to {MAX_RSA_BITS} bits, not {bits}. Leave bits at 2048.")
+    return rsa.generate_private_key(public_exponent=65537, key_size=bits)
+
+
+def thumbprint(public_jwk: Mapping[str, str]) -> str:
+    """The RFC 7638 SHA-256 thumbprint of a public RSA or EC key, base64url.
+
+    - ``public_jwk``: the key. Members that are not part of the key itself, such as ``kid``, do not count.
+    """
+    from joserfc import jwk
+
+    members = ("e", "kty", "n") if public_jwk["kty"] == "RSA" else ("crv", "kty", "x", "y")
+    return jwk.thumbprint({member: public_jwk[member] for member in members})
+
+
+def derivation_secret(native: PrivateKeyTypes) -> bytes:
+    """The private part, in a form that does not depend on how the key was written down."""
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+    if isinstance(native, EllipticCurvePrivateKey):
+        curve = next(curve for curve in CURVES.values() if curve.name == native.curve.name)
+        return curve.crv.encode() + b"\0" + native.private_numbers().private_value.to_bytes(curve.octets, "big")
+    assert isinstance(native, RSAPrivateKey)  # noqa: S101 (make_version accepts no other type)
+    # The primes rather than d, which has two usual values (RFC 8017 section 3.2); sorted, because their order is arbitrary.
+    numbers = native.private_numbers()
+    octets = (native.key_size + 7) // 8
+    return b"RSA\0" + b"".join(prime.to_bytes(octets, "big") for prime in sorted((numbers.p, numbers.q)))
+
+
+def refuse_size(bits: int) -> NoReturn:
+    """Raises :class:`~okta_m2m.errors.InvalidKey` for an RSA key that is too short."""
+    raise InvalidKey(f"The RSA key has {bits} bits, and Okta accepts no fewer than {MIN_RSA_BITS}. {MAKE_A_KEY}")
+
+
+def refuse_curve(name: str) -> NoReturn:
+    """Raises :class:`~okta_m2m.errors.InvalidKey` for a curve that Okta does not accept."""
+    raise InvalidKey(
+        f"The EC curve is {quoted(name, 40)!r}, and Okta accepts P-256, P-384 and P-521. Make a key with "
+        "PrivateKey.generate(), or with: openssl ecparam -name prime256v1 -genkey -noout -out key.pem"
+    )
+
+
+def _choose_alg(alg: object, fitting: list[str], key: str) -> str:
+    if alg is None or alg == "":
+        return fitting[0]
+    if isinstance(alg, str) and alg in fitting:
+        return alg
+    remedy = f'Use alg="{fitting[0]}", or omit it.' if len(fitting) == 1 else f"Use one of {', '.join(fitting)}."
+    if not isinstance(alg, str):
+        raise InvalidKey(f"The alg is of type {type(alg).__name__}, not a string. {remedy}")
+    if alg in _RSA_DIGESTS or alg in CURVES:
+        raise InvalidKey(f"{alg} does not fit {key}. {remedy}")
+    raise InvalidKey(f"The alg {quoted(alg, 40)!r} is not supported. {ACCEPTED_ALGS}. {remedy}")
+
+
+def _rsa_signing(native: RSAPrivateKey, digest: str) -> Callable[[bytes], bytes]:
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+
+    padding, algorithm = PKCS1v15(), getattr(hashes, digest)()
+    return lambda message: native.sign(message, padding, algorithm)
+
+
+def _ec_signing(native: EllipticCurvePrivateKey, curve: Curve) -> Callable[[bytes], bytes]:
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
+    from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+    octets, algorithm = curve.octets, ECDSA(getattr(hashes, curve.digest)())
+
+    def sign(message: bytes) -> bytes:
+        r, s = decode_dss_signature(native.sign(message, algorithm))
+        return r.to_bytes(octets, "big") + s.to_bytes(octets, "big")
+
+    return sign
