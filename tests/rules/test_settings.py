@@ -453,14 +453,14 @@ def test_an_org_url_has_one_form(given: str, expected: str) -> None:
         ("${OKTA_URL}", "placeholder"),
         ("https://https://acme.okta.com", "twice"),
         ("ftp://acme.okta.com", "does not begin with https://"),
-        ("https://acme.okta.com\\@evil.example", "user name or password|every client"),
-        ("https://acme okta.com", "every client"),
-        ("https://acme.okta.com:port", "every client"),
-        ("https://", "every client"),
+        ("https://acme.okta.com\\@evil.example", "user name or password|same way"),
+        ("https://acme okta.com", "same way"),
+        ("https://acme.okta.com:port", "same way"),
+        ("https://", "same way"),
         ("", "empty"),
         ("not a host", "no scheme"),
-        (None, "not text"),
-        (b"https://acme.okta.com", "not text"),
+        (None, "not a string"),
+        (b"https://acme.okta.com", "not a string"),
     ],
 )
 def test_an_org_url_that_cannot_work_is_refused_with_the_remedy(given: Any, remedy: str) -> None:
@@ -521,14 +521,14 @@ def test_a_value_that_cannot_work_is_refused_by_name(world: World, name: str, va
 @pytest.mark.parametrize(
     ("line", "part"),
     [
-        ("clientId: 123", "a number, not text"),
-        ("kid: 0123", "a number, not text"),
-        ("orgUrl: true", "true or false, not text"),
-        ("clientId: [a]", "a list, not text"),
+        ("clientId: 123", "a number, not a string"),
+        ("kid: 0123", "a number, not a string"),
+        ("orgUrl: true", "true or false, not a string"),
+        ("clientId: [a]", "a list, not a string"),
         ("scopes: [1, a]", "a number where a scope belongs"),
         ("scopes: {okta.users.read: true}", "a mapping, not a list"),
         ("scopes: 7", "a number where a scope belongs"),
-        ("dpopEnabled: 7", "not text"),
+        ("dpopEnabled: 7", "not a string"),
     ],
 )
 def test_a_value_of_another_kind_in_a_file_is_to_be_quoted(world: World, line: str, part: str) -> None:
@@ -559,8 +559,8 @@ def test_everything_that_is_missing_is_said_at_once_with_every_place(world: Worl
         "okta.client.scopes",
         str(world.local),
         str(world.at_home),
-        "OKTA_CLIENT_ID is set, and is not read",
-        "OKTA_ORG_URL is set, and is not read",
+        "OKTA_CLIENT_ID is set, but is not read",
+        "OKTA_ORG_URL is set, but is not read",
     ):
         assert part in message
 
@@ -954,7 +954,7 @@ def test_a_file_of_another_shape_is_refused(world: World, text: str) -> None:
 def test_settings_at_the_wrong_depth_are_refused(world: World, text: str) -> None:
     world.write(world.local, text)
     message = world.refused(ENV)
-    assert f"{world.local} has settings, but not beneath" in message
+    assert f"{world.local} has settings, but not under" in message
 
 
 def test_a_line_of_a_key_where_a_name_belongs_is_not_shown(world: World, caplog: pytest.LogCaptureFixture) -> None:

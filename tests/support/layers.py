@@ -16,8 +16,11 @@ LAYERS = [
         "_core.flights",
         "_core.key_algorithms",
         "_core.key_formats",
+        "_core.okta_yaml",
+        "_core.org_url",
         "_core.origins",
         "_core.records",
+        "_core.setting_sources",
         "_core.tokens",
     },
     # vocabulary

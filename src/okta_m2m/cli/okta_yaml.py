@@ -16,7 +16,8 @@ from typing import Any
 
 from ..admin.key_files import replace_file, write_new_file
 from ..errors import ConfigurationError
-from ..settings import _parsed, _text_of
+from ..settings import parse_okta_yaml as _parsed
+from ..settings import read_okta_yaml as _text_of
 
 __all__ = ["change_scopes", "put", "setting_in"]
 

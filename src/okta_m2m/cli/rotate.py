@@ -18,7 +18,8 @@ from rich.text import Text
 
 from .._core.service_app import ServiceApp
 from ..keys import PrivateKey
-from ..settings import Settings, named, read_settings
+from ..settings import Settings, read_settings
+from ..settings import find_setting as named
 from .exits import Exit, complain, needs, reader_gone, unwritable
 from .secrets import KeyFile, configured_key_file, configured_path
 from .sign_in import AppName, As, MaxWait, TokenFile, configured_org, meant_app, signed_in

@@ -14,7 +14,8 @@ import typer
 
 from ..errors import ConfigurationError, InvalidKey
 from ..keys import PrivateKey
-from ..settings import Settings, named, read_settings
+from ..settings import Settings, read_settings
+from ..settings import find_setting as named
 from .terminal import stdin_is_terminal
 
 __all__ = [

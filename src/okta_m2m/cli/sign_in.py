@@ -15,7 +15,8 @@ import typer
 
 from .._core.service_app import ServiceApp
 from ..errors import ConfigurationError
-from ..settings import named, read_settings
+from ..settings import find_setting as named
+from ..settings import read_settings
 from .exits import needs
 from .secrets import asked, secret_file
 from .terminal import note, stdin_is_terminal

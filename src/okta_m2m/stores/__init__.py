@@ -10,7 +10,6 @@ import re
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from ..errors import ConfigurationError
 
@@ -93,4 +92,6 @@ def _directory(url: str) -> str | None:
             "The store's directory is not an absolute path on this machine. Use file:/path/of/directory, "
             "or file: for a directory of this user's."
         )
+    from urllib.request import url2pathname  # here, because it brings http.client and ssl along
+
     return url2pathname(path) or None

@@ -1,0 +1,140 @@
+"""Finds ``okta.yaml`` files, checks who can write them, and parses them.
+
+Invariant: a file that somebody else can write is never used, because its writer could send this app's assertions to
+another host. No error quotes a file's content, which may hold a private key, and neither does an exception in its context.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+from ..errors import ConfigurationError
+
+__all__ = ["okta_yaml_paths", "parse_okta_yaml", "read_okta_yaml"]
+
+logger = logging.getLogger("okta_m2m")
+
+MAX_FILE_SIZE = 256 * 1024
+"""Size of the largest file that is read, in bytes. An ``okta.yaml`` with an RSA key in it has about 4 KiB."""
+
+_READ_NO_FILE = "or read no file at all, with from_env(files=False)."
+
+
+def okta_yaml_paths(working_directory: Path, home: str | os.PathLike[str] | None) -> list[tuple[Path, bool]]:
+    """Where an ``okta.yaml`` may be, strongest first, and whether that is the working directory."""
+    paths = [(working_directory / name, True) for name in ("okta.yaml", ".okta.yaml")]
+    try:
+        home_directory = Path(os.path.abspath(home)) if home is not None else Path.home()
+    except RuntimeError:
+        return paths  # this user has no home directory, like a container's user without an entry in /etc/passwd
+    at_home = home_directory / ".okta" / "okta.yaml"
+    # A process that starts in ~/.okta has one file, not two. It is the user's own, not a stranger's that merely lies in
+    # the working directory.
+    return [(path, here) for path, here in paths if path != at_home] + [(at_home, False)]
+
+
+def read_okta_yaml(path: Path) -> str | None:
+    """The text of an ``okta.yaml``, or ``None`` if there is no such file.
+
+    - ``path``: the file. On POSIX it must belong to this user or to root, and nobody else may be able to write it.
+
+    Raises :class:`~okta_m2m.errors.ConfigurationError` if it cannot be used.
+    """
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except PermissionError:
+        # Services often run with a HOME that they may not enter (systemd's ProtectHome).
+        logger.debug("%s was skipped: this process may not enter its directory", path)
+        return None
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read ({error.strerror}). Remove it, {_READ_NO_FILE}") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise ConfigurationError(f"{path} is not a regular file. Remove it, {_READ_NO_FILE}")
+    try:
+        with open(path, "rb") as file:
+            _check_writers(path, os.fstat(file.fileno()))
+            content = file.read(MAX_FILE_SIZE + 1)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be read ({error.strerror}). Make it readable for this process, {_READ_NO_FILE}"
+        ) from None
+    if len(content) > MAX_FILE_SIZE:
+        raise ConfigurationError(f"{path} is larger than {MAX_FILE_SIZE // 1024} KiB. Remove it, {_READ_NO_FILE}")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        pass  # raised below, outside of this handler: that exception holds the bytes, which may include a key
+    raise ConfigurationError(f"{path} is not UTF-8 text. Save it as UTF-8.")
+
+
+def _check_writers(path: Path, status: os.stat_result) -> None:
+    if sys.platform == "win32":
+        return  # st_mode says nothing there about who can write
+    if status.st_mode & 0o022:
+        raise ConfigurationError(
+            f"Others can write {path}, so they could send this app's assertions to another host. Run: chmod go-w '{path}'"
+        )
+    if status.st_uid not in (os.geteuid(), 0):
+        raise ConfigurationError(
+            f"{path} belongs to another user (uid {status.st_uid}), who could send this app's assertions to another host. "
+            f"Run: chown {os.geteuid()} '{path}'"
+        )
+
+
+def parse_okta_yaml(path: Path, text: str) -> object:
+    """The document in the text of an ``okta.yaml``.
+
+    - ``path``: the file, to name it in errors.
+    - ``text``: plain YAML; no other tags than YAML's own, and no key twice in one mapping.
+
+    Raises :class:`~okta_m2m.errors.ConfigurationError`, with the line if there is one.
+    """
+    try:
+        import yaml
+    except ImportError:
+        raise ConfigurationError(
+            f"{path} exists, but PyYAML, which reads it, is not installed. Run: pip install 'okta-m2m[yaml]'. Or read no "
+            "file at all, with from_env(files=False)."
+        ) from None
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            seen = set()
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                    # PyYAML would use the last one silently, so that nobody sees which of two org URLs is used.
+                    raise _RepeatedKey(key.start_mark.line + 1)
+                seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+            return cast("dict[Any, Any]", super().construct_mapping(node, deep))
+
+    # PyYAML's messages quote the text, and its exceptions hold all of it. So only a line number leaves these handlers, and
+    # the error is raised outside of them.
+    problem = ""
+    try:
+        loader = Loader(text)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
+    except _RepeatedKey as repeated:
+        problem = f"{path} has the same key twice, the second time in line {repeated.line}. Remove one of them."
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
+        problem = f"{path}{line}: this is not plain YAML. Check the indentation, quotes, tabs and tags there."
+    except (ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError):
+        # An impossible date, a number with a wrong tag, ten thousand brackets: PyYAML lets Python's own errors through.
+        problem = f"{path} contains a value that YAML cannot read. Put strings in quotes."
+    raise ConfigurationError(problem)
+
+
+class _RepeatedKey(Exception):
+    def __init__(self, line: int) -> None:
+        self.line = line

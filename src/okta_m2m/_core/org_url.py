@@ -1,0 +1,108 @@
+"""An org's URL in its one right form, and the slips and placeholders that are found in its place.
+
+Invariant: what passes has a scheme, a host and perhaps a port, and nothing else. No error repeats what may be a password.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from ..errors import ConfigurationError
+from .origins import is_loopback, origin_of
+
+__all__ = ["check_org_url", "find_placeholder"]
+
+# Okta's own domains. Only there does "-admin" mean the admin console; a custom domain may well end in it.
+_OKTA_DOMAINS = (
+    ".okta.com",
+    ".oktapreview.com",
+    ".okta-emea.com",
+    ".okta-gov.com",
+    ".okta.mil",
+    ".okta-miltest.com",
+    ".trex-govcloud.com",
+)
+_PLACEHOLDER = r"\$?\{+[^{}]*\}+|<[^<>]*>|\$\([^()]*\)|%\w+%"
+_YOUR_DOMAIN = r"(?i)your-?_?okta-?_?domain"
+_CUSTOM_SERVER_PATH = r"oauth2/(?!v1(?:/|$))([A-Za-z0-9_-]+)(?:/|$)"
+_EXAMPLE = 'Write it as "https://acme.okta.com", with your org\'s host.'
+
+
+def find_placeholder(text: str) -> str | None:
+    """The first placeholder that a template or a page of documentation left in a value, such as ``{clientId}``."""
+    found = re.search(_PLACEHOLDER, text)
+    return None if found is None else found.group()
+
+
+def check_org_url(url: str) -> str:
+    """An org's URL in its one right form: ``https://acme.okta.com``, in lower case, with no slash and no default port.
+
+    The client assertion's ``aud`` is built on this URL, and Okta compares it character by character. So this refuses
+    whatever is not scheme, host and port, and what Okta's SDKs refuse: plain http, placeholders, the admin console's host
+    and ``.com.com`` (``config_validator.py`` of the Python SDK). Plain http is accepted for a loopback host only.
+
+    - ``url``: the URL as the user wrote it.
+
+    Raises :class:`~okta_m2m.errors.ConfigurationError`, with the URL that was probably meant if that can be told.
+    """
+    if not isinstance(url, str):
+        raise ConfigurationError(f"The org URL is of type {type(url).__name__}, not a string. {_EXAMPLE}")
+    text = url.strip()
+    if not text:
+        raise ConfigurationError(f"The org URL is empty. {_EXAMPLE}")
+    origin = _read_origin(text)
+    meant = _correct(text)
+    host = urlsplit(origin).hostname or ""
+    if urlsplit(meant).hostname != host:
+        what = "the host of the admin console" if "-admin." in host else 'a host that ends in ".com.com"'
+        raise ConfigurationError(f'The org URL "{origin}" has {what}. Write "{meant}".')
+    if origin.startswith("http://") and not is_loopback(host):
+        raise ConfigurationError(f'The org URL "{origin}" is plain http, which Okta does not accept. Write "{meant}".')
+    if "?" in text or "#" in text:
+        raise ConfigurationError(f'The org URL has a query or a fragment after its host. Write "{origin}".')
+    path = urlsplit(text).path.strip("/")
+    if path:
+        custom = re.match(_CUSTOM_SERVER_PATH, path)
+        server = f' and authorization_server="{custom.group(1)}" (OKTA_CLIENT_AUTHORIZATIONSERVER)' if custom else ""
+        raise ConfigurationError(f'The org URL has a path after its host. Write "{origin}"{server}.')
+    return origin
+
+
+def _read_origin(text: str) -> str:
+    """Scheme, host and port of a URL that has a scheme and that all clients read the same way."""
+    scheme, separator, rest = text.partition("://")
+    if "@" in re.split(r"[/?#\\]", rest if separator else text, maxsplit=1)[0]:
+        # What comes before an "@" may be a password, so this message does not repeat the URL.
+        raise ConfigurationError(f"The org URL has a user name or password before its host. {_EXAMPLE}")
+    your_domain = re.search(_YOUR_DOMAIN, text)
+    placeholder = find_placeholder(text) or (your_domain and your_domain.group())
+    if placeholder:
+        raise ConfigurationError(f"The org URL still contains the placeholder {placeholder!r}. {_EXAMPLE}")
+    if not separator:
+        if origin_of(f"https://{text}") is not None:
+            raise ConfigurationError(f'The org URL has no scheme. Write "{_correct(f"https://{text}")}".')
+        raise ConfigurationError(f"The org URL has no scheme. {_EXAMPLE}")
+    if "://" in rest:
+        raise ConfigurationError(f'The org URL contains "://" twice. {_EXAMPLE}')
+    if scheme.lower() not in ("https", "http"):
+        raise ConfigurationError(f"The org URL does not begin with https://. {_EXAMPLE}")
+    origin = origin_of(text)
+    if origin is None:
+        raise ConfigurationError(f"The org URL is not a URL that all HTTP clients read the same way. {_EXAMPLE}")
+    return origin
+
+
+def _correct(url: str) -> str:
+    """The org URL that was probably meant: https, without ``-admin`` at Okta's domains, and without ``.com.com``."""
+    parts = urlsplit(origin_of(url) or url)
+    host = parts.hostname or ""
+    correct_host = re.sub(r"(\.com){2,}$", ".com", host)
+    if correct_host.endswith(_OKTA_DOMAINS):
+        label, dot, domain = correct_host.partition(".")
+        correct_host = label.removesuffix("-admin") + dot + domain
+    scheme = "http" if parts.scheme == "http" and is_loopback(host) else "https"
+    netloc = parts.netloc.replace(host, correct_host, 1)
+    if parts.scheme != scheme:
+        netloc = netloc.removesuffix(f":{parts.port}")
+    return f"{scheme}://{netloc}"

@@ -1,0 +1,273 @@
+"""The places that may name a setting, and the names that Okta's SDKs give to settings.
+
+Invariant: a name that looks like a misspelled setting is refused, unless that setting is already decided. What Okta's SDKs
+know and this package does not use is ignored. Everything else is logged once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigurationError
+from .okta_yaml import parse_okta_yaml, read_okta_yaml
+
+__all__ = [
+    "ARGUMENTS",
+    "PREFIX",
+    "SPELLINGS",
+    "FoundSetting",
+    "Source",
+    "argument_source",
+    "client_section",
+    "describe_kind",
+    "environment_source",
+    "fold_name",
+    "is_blank",
+    "okta_yaml_source",
+]
+
+logger = logging.getLogger("okta_m2m")
+
+PREFIX = "OKTA_CLIENT_"
+
+# Each setting, and its names under okta.client. The environment variable is OKTA_CLIENT_ and the same in upper case. Where
+# SDKs differ, each one's spelling is accepted: oktaDomain is .NET's; kid Python's and Java's, privateKeyId Go's, keyId
+# Node's; jwk Go's. authorizationServer and privateKeyPassphrase are this package's own: no SDK has such a setting.
+SPELLINGS: Mapping[str, tuple[str, ...]] = {
+    "org_url": ("orgUrl", "oktaDomain"),
+    "client_id": ("clientId",),
+    "key": ("privateKey", "jwk"),
+    "kid": ("kid", "privateKeyId", "keyId"),
+    "passphrase": ("privateKeyPassphrase",),
+    "scopes": ("scopes",),
+    "authorization_server": ("authorizationServer",),
+    "dpop": ("dpopEnabled",),
+    "mode": ("authorizationMode",),
+}
+ARGUMENTS = ("org_url", "client_id", "key", "scopes", "authorization_server", "dpop")
+
+# What Okta's SDKs read and this package does not use. "id" and "secret" stand for OKTA_CLIENT_ID and OKTA_CLIENT_SECRET,
+# in which much other software keeps its sign-in app.
+_UNUSED = (
+    "token",
+    "id",
+    "secret",
+    "clientSecret",
+    "clientAssertion",
+    "encryptionType",
+    "connectionTimeout",
+    "requestTimeout",
+    "maxRetries",
+    "rateLimit",
+    "rateLimitEnable",
+    "rateLimitMaxRetries",
+    "rateLimitMaxBackoff",
+    "proxy",
+    "proxyHost",
+    "proxyPort",
+    "proxyUsername",
+    "proxyPassword",
+    "httpsProxy",
+    "cache",
+    "cacheEnabled",
+    "cacheDefaultTtl",
+    "cacheDefaultTti",
+    "userAgent",
+    "userAgentExtra",
+    "oauthTokenRenewalOffset",
+    "dpopKeyRotationInterval",
+    "disableHttpsCheck",
+)
+
+# Names that are not misspelled, but that somebody might try; each with the name that is meant. Both are folded.
+_MISNOMERS = {
+    "url": "orgurl",
+    "baseurl": "orgurl",
+    "domain": "orgurl",
+    "privatekeyfile": "privatekey",
+    "privatekeypath": "privatekey",
+    "privatekeypassword": "privatekeypassphrase",
+    "dpop": "dpopenabled",
+}
+
+
+def fold_name(name: str) -> str:
+    """A name without what does not count: OKTA_CLIENT_ORG_URL (Python's README) is OKTA_CLIENT_ORGURL (Go, Node, Java)."""
+    return name.replace("_", "").replace("-", "").lower()
+
+
+_SETTING_BY_SPELLING = {spelling: setting for setting, spellings in SPELLINGS.items() for spelling in spellings}
+_SETTING_BY_FOLDED_NAME = {fold_name(spelling): setting for spelling, setting in _SETTING_BY_SPELLING.items()}
+_UNUSED_FOLDED = frozenset(map(fold_name, _UNUSED))
+
+_logged_names: set[str] = set()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """One place that may name settings. ``base`` is the directory to which a relative path in it is relative."""
+
+    title: str
+    base: Path
+    is_file: bool = False
+    in_working_directory: bool = False
+    found: dict[str, FoundSetting] = field(default_factory=dict, repr=False)
+
+    def add(self, setting: str, name: str, value: object) -> None:
+        """Adds a value. Raises :class:`~okta_m2m.errors.ConfigurationError` if the setting has another value already."""
+        found = FoundSetting(value, name, self)
+        before = self.found.setdefault(setting, found)
+        if before.value != value:
+            raise ConfigurationError(
+                f"{before.where} and {found.where} are two spellings of one setting and have different values. "
+                "Remove one of them."
+            )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoundSetting:
+    """A setting as one place names it, unchecked.
+
+    - ``value``: what is written there.
+    - ``name``: how that place spells the setting.
+    """
+
+    value: object = field(repr=False)
+    name: str
+    source: Source = field(repr=False)
+
+    @property
+    def place(self) -> str:
+        """``"argument"``, ``"environment variable OKTA_CLIENT_ORGURL"``, or a file's path."""
+        return f"{self.source.title} {self.name}" if self.source.title.startswith("environment") else self.source.title
+
+    @property
+    def where(self) -> str:
+        """The place and the name: ``"okta.client.orgUrl in /home/me/okta.yaml"``."""
+        if self.source.is_file:
+            return f"okta.client.{self.name} in {self.source.title}"
+        return f"{self.source.title} {self.name}"
+
+    @property
+    def here(self) -> bool:
+        """Whether the place is a file in the working directory."""
+        return self.source.in_working_directory
+
+    @property
+    def is_argument(self) -> bool:
+        """Whether it was passed as an argument."""
+        return self.source.title == "argument"
+
+
+def argument_source(arguments: dict[str, Any], base: Path) -> Source:
+    """The settings among keyword arguments. It removes them from ``arguments``."""
+    source = Source("argument", base)
+    for name in ARGUMENTS:
+        value = arguments.pop(name, None)
+        if not is_blank(value):
+            source.add(name, name, value)
+    return source
+
+
+def environment_source(environ: Mapping[str, str], base: Path, decided: Iterable[str] = ()) -> Source:
+    """The settings in environment variables. ``decided``: settings whose variables may be another program's."""
+    source = Source("environment variable", base)
+    for name, value in environ.items():
+        if not name.startswith(PREFIX) or is_blank(value):
+            continue
+        setting = _SETTING_BY_FOLDED_NAME.get(fold_name(name[len(PREFIX) :]))
+        if setting is not None:
+            source.add(setting, name, value)
+        else:
+            _report_unknown(name, name[len(PREFIX) :], source, decided)
+    return source
+
+
+def okta_yaml_source(path: Path, in_working_directory: bool, decided: Iterable[str] = ()) -> Source | None:
+    """The settings in an ``okta.yaml``; ``None`` if there is no such file."""
+    section = client_section(path)
+    if section is None:
+        return None
+    source = Source(str(path), path.parent, is_file=True, in_working_directory=in_working_directory)
+    for name, value in section.items():
+        if is_blank(value):
+            continue
+        setting = _SETTING_BY_SPELLING.get(name)
+        if setting is not None:
+            source.add(setting, name, value)
+        else:
+            # In a file that lost its shape, a line of a key could stand where a name belongs.
+            shown = f"okta.client.{name}" if re.fullmatch(r"[\w.-]{1,40}", str(name)) else "A name under okta.client"
+            _report_unknown(f"{shown} in {path}", str(name), source, decided)
+    return source
+
+
+def client_section(path: Path) -> Mapping[Any, Any] | None:
+    """What an ``okta.yaml`` holds under ``okta: client:``; ``None`` if there is no such file."""
+    text = read_okta_yaml(path)
+    return None if text is None else _section(_section(parse_okta_yaml(path, text), "okta", path), "client", path)
+
+
+def _section(document: object, name: str, path: Path) -> Mapping[Any, Any]:
+    """The mapping called ``name`` in ``document``, empty if there is none. Settings beside it are refused."""
+    shape = 'Write "okta:", under it "client:", and under that lines like "orgUrl: https://acme.okta.com".'
+    if document is None:
+        return {}
+    if not isinstance(document, Mapping):
+        raise ConfigurationError(f"{path} holds {describe_kind(document)} where names and values belong. {shape}")
+    if name not in document:
+        for other in map(fold_name, map(str, document)):
+            is_setting = other in _SETTING_BY_FOLDED_NAME or other == "client"
+            if is_setting or difflib.SequenceMatcher(None, other, name).ratio() >= 0.8:
+                raise ConfigurationError(f'{path} has settings, but not under "{name}:". {shape}')
+    section = document.get(name)
+    if section is not None and not isinstance(section, Mapping):
+        raise ConfigurationError(f'In {path}, "{name}:" holds {describe_kind(section)}, not names and values. {shape}')
+    return section or {}
+
+
+def _report_unknown(shown: str, name: str, source: Source, decided: Iterable[str]) -> None:
+    folded = fold_name(name)
+    if folded in _UNUSED_FOLDED:
+        return
+    near = difflib.get_close_matches(folded, [*_SETTING_BY_FOLDED_NAME, *_UNUSED_FOLDED], n=1, cutoff=0.8)
+    match = _MISNOMERS.get(folded) or (near[0] if near else "")
+    setting = _SETTING_BY_FOLDED_NAME.get(match)
+    # Once an argument has decided a setting, a similar variable can only be another program's.
+    if setting is not None and setting not in decided:
+        spelling = next(s for s in SPELLINGS[setting] if fold_name(s) == match)
+        right = f"okta.client.{spelling}" if source.is_file else PREFIX + spelling.upper()
+        argument = f", or pass {setting}= if it belongs to another program" if setting in ARGUMENTS else ""
+        raise ConfigurationError(f"{shown} is not a setting. Did you mean {right}? Rename it{argument}.")
+    if shown not in _logged_names:
+        _logged_names.add(shown)
+        logger.warning(
+            "%s is not a setting of this package or of Okta's SDKs, and was ignored. Check its spelling.", shown
+        )
+
+
+def is_blank(value: object) -> bool:
+    """Whether a value counts as not given."""
+    return (
+        value is None
+        or (isinstance(value, str) and not value.strip())
+        or (isinstance(value, list | dict) and not value)
+    )
+
+
+def describe_kind(value: object) -> str:
+    """The kind of a value, in the words of somebody who writes YAML."""
+    return {
+        str: "a string",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+        list: "a list",
+        dict: "a mapping",
+    }.get(type(value), f"a {type(value).__name__}")
