@@ -24,7 +24,7 @@ from joserfc import jwe
 from joserfc.jwk import ECKey, OctKey, RSAKey
 
 from okta_m2m import ConfigurationError, PrivateKey, ServiceApp
-from okta_m2m.stores.sealing import LARGEST, Seal, sealing_secret
+from okta_m2m.stores.sealing import MAX_SEALED_SIZE, Seal, sealing_secret
 
 OLD, NEW, OTHER = b"o" * 32, b"n" * 32, b"x" * 32
 TOKEN = b'{"access_token": "not-a-real-token"}'
@@ -172,9 +172,9 @@ def test_garbage_is_a_miss_and_no_error(name: str) -> None:
 
 def test_what_is_huge_is_not_looked_at() -> None:
     seal = Seal([NEW])
-    for length in (49_100, LARGEST):
+    for length in (49_100, MAX_SEALED_SIZE):
         huge = seal.seal("key", b"x" * length)
-        assert len(huge) > LARGEST
+        assert len(huge) > MAX_SEALED_SIZE
         assert seal.open("key", huge) is None
     assert seal.open("key", b"a" * 100_000_000) is None
 
@@ -200,7 +200,7 @@ def test_a_zip_bomb_is_not_unpacked() -> None:
     deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
     packed = deflate.compress(bytes(20_000_000)) + deflate.flush()
     bomb = sealed_by_hand(NEW, "key", {"alg": "dir", "enc": "A256GCM", "zip": "DEF"}, packed)
-    assert len(bomb) < LARGEST
+    assert len(bomb) < MAX_SEALED_SIZE
     assert Seal([NEW]).open("key", bomb) is None
     packed = zlib.compress(TOKEN, wbits=-15)
     harmless = sealed_by_hand(NEW, "key", {"alg": "dir", "enc": "A256GCM", "zip": "DEF"}, packed)

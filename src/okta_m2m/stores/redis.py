@@ -1,10 +1,10 @@
-"""Sharing through Redis or Valkey, 6.2 and newer.
+"""Shares tokens through Redis or Valkey, 6.2 and newer.
 
-Invariant: each operation is one command to the server, atomic there, and may be repeated without harm; value and claim
-of a key lie in one Cluster slot; and no event loop is ever blocked, nor given another loop's connection.
+Invariant: each operation is one command to the server, atomic there, and may be repeated without harm. Value and claim of a
+key are in one Cluster slot. No event loop is ever blocked, or given another loop's connection.
 
-The scripts are sent in full with each ``EVAL``. They are shorter than a token, and so a server that was restarted,
-flushed or promoted has nothing to miss.
+The scripts are sent in full with each ``EVAL``. They are shorter than a token, and a server that was restarted, flushed or
+promoted then lacks nothing.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ __all__ = ["RedisStore"]
 
 T = TypeVar("T")
 
-LARGEST = 1 << 20
-"""Bytes above which what is stored under a key is not read: it would be none of ours, and could be half a gigabyte."""
+MAX_VALUE_SIZE = 1 << 20
+"""Size of the largest value that is read, in bytes. A larger one is not ours, and could be half a gigabyte."""
 
-# A claim of another type, or one without an end, is none of ours; left standing, it would keep everybody out for ever.
-# Any other error, such as a missing permission, must not be taken for that.
+# A claim of another type, or one without an expiry, is not ours. If it stayed, nobody could ever claim the key. Any other
+# error, such as a missing permission, is passed on.
 _CLAIM = """
 local held = redis.pcall('GET', KEYS[1])
 if type(held) == 'table' and not string.find(held.err, 'WRONGTYPE', 1, true) then return held end
@@ -57,19 +57,20 @@ return 0
 class RedisStore:
     """Tokens in Redis or Valkey, shared by every process that reaches it.
 
-    - ``redis``: where it is. One of
+    - ``redis``: one of
 
       - a URL (``redis://``, ``rediss://``, ``unix://``) as redis-py reads it: serves threads, asyncio and trio at once;
-      - a blocking client (``redis.Redis``, ``redis.RedisCluster``, of a Sentinel): serves them all, in worker threads
+      - a blocking client (``redis.Redis``, ``redis.RedisCluster``, a Sentinel's): serves them all, in worker threads
         where there is an event loop;
-      - a function that makes a client. Of ``redis.asyncio`` clients it makes one for each event loop;
+      - a function that makes a client. If it makes ``redis.asyncio`` clients, each event loop gets its own;
       - a client of ``redis.asyncio``: serves the event loop on which it is first used, and no other.
 
-    - ``prefix``: begins the names of all keys. What follows is a hash: no key tells whose token it is.
-    - ``timeout``: seconds for each connection, read and write of a client that is made from a URL; the URL's own
-      ``?socket_timeout=`` wins. A client of yours keeps its own time-outs and retries: give it short ones.
+    - ``prefix``: the beginning of all key names, ``okta-m2m`` by default. A hash follows, so no key name reveals whose token
+      it is.
+    - ``timeout``: seconds for each connection, read and write of a client that is made from a URL, 0.25 by default. The
+      URL's own ``?socket_timeout=`` overrides it. A client of yours keeps its own timeouts and retries; give it short ones.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError` for a URL or client that cannot serve; its methods raise redis-py's
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for a URL or client that cannot be used. Its methods raise redis-py's
     exceptions. In an event loop of asyncio they return awaitables, unless the client blocks (``on_loop``).
     """
 
@@ -88,119 +89,120 @@ class RedisStore:
                 "A RedisStore needs redis. Install it with: pip install 'okta-m2m[redis]'"
             ) from None
         if "{" in prefix or "}" in prefix:
-            raise ConfigurationError("The prefix holds a brace, which is Redis's mark of a Cluster slot. Leave it out.")
-        # Needed for each reading: the client may be one that decodes answers as text.
+            raise ConfigurationError("The prefix contains a brace, which marks a Cluster slot in Redis. Remove it.")
+        # Needed for each read, because a caller's client may decode answers as text.
         self._as_bytes = {NEVER_DECODE: True}
         self._response_error = ResponseError
         self._prefix = prefix
-        self._where: str
+        self._label: str
         self._blocking: Blocking | None = None
-        self._new: Callable[[], Async] | None = None
+        self._make_client: Callable[[], Async] | None = None
         self._clients: dict[asyncio.AbstractEventLoop, tuple[Async, weakref.finalize[..., Any]]] = {}
-        self._lent: Async | None = None
-        self._home: weakref.ref[asyncio.AbstractEventLoop] | None = None
+        self._callers_client: Async | None = None
+        self._home_loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
         if isinstance(redis, str):
-            self._where = _shown(redis)
-            self._blocking, self._new = _from_url(redis, timeout)
+            self._label = _safe_url(redis)
+            self._blocking, self._make_client = _from_url(redis, timeout)
         else:
             given: Any = redis
-            lent = hasattr(given, "execute_command") and not isinstance(given, type)
-            made: Any = given if lent else _made(given)
-            self._where = f"{type(made).__module__.rpartition('.')[0]}.{type(made).__name__}"  # its own repr shows more
-            if not inspect.iscoroutinefunction(made.execute_command):
-                self._blocking = made
-            elif lent:
-                self._lent = made
+            is_client = hasattr(given, "execute_command") and not isinstance(given, type)
+            client: Any = given if is_client else _call_factory(given)
+            # Not its repr, which may show a password.
+            self._label = f"{type(client).__module__.rpartition('.')[0]}.{type(client).__name__}"
+            if not inspect.iscoroutinefunction(client.execute_command):
+                self._blocking = client
+            elif is_client:
+                self._callers_client = client
             else:
-                # The one just made, to see its kind, has connected to nothing and is left to the garbage collector.
-                self._new = given
+                # This client was made only to see its kind. It has no connection yet, so nothing needs to close it.
+                self._make_client = given
 
     @property
     def on_loop(self) -> bool:
-        """Whether its methods, in an event loop of asyncio, return awaitables; otherwise they block."""
-        return self._new is not None or self._lent is not None
+        """Whether its methods return awaitables in an event loop of asyncio; otherwise they block."""
+        return self._make_client is not None or self._callers_client is not None
 
     def load(self, key: str) -> bytes | Awaitable[bytes | None] | None:
-        """The value under ``key``."""
-        return self._perform(_value, "GETRANGE", self._name(key, "value"), 0, LARGEST, **self._as_bytes)
+        """The value under ``key``; ``None`` if there is none."""
+        return self._perform(_read_value, "GETRANGE", self._name(key, "value"), 0, MAX_VALUE_SIZE, **self._as_bytes)
 
     def save(self, key: str, value: bytes, ttl: float, owner: str) -> bool | Awaitable[bool]:
         """Stores ``value`` for ``ttl`` seconds if the claim is the owner's."""
         claim, name = self._name(key, "claim"), self._name(key, "value")
-        return self._perform(_yes, "EVAL", _SAVE, 2, claim, name, owner, value, _milliseconds(ttl))
+        return self._perform(_read_flag, "EVAL", _SAVE, 2, claim, name, owner, value, _milliseconds(ttl))
 
     def claim(self, key: str, owner: str, ttl: float) -> bool | Awaitable[bool]:
         """Takes or extends the claim, unless another owner has it."""
-        return self._perform(_yes, "EVAL", _CLAIM, 1, self._name(key, "claim"), owner, _milliseconds(ttl))
+        return self._perform(_read_flag, "EVAL", _CLAIM, 1, self._name(key, "claim"), owner, _milliseconds(ttl))
 
     def release(self, key: str, owner: str) -> Awaitable[None] | None:
         """Ends the claim if it is the owner's."""
-        return self._perform(_nothing, "EVAL", _RELEASE, 1, self._name(key, "claim"), owner)
+        return self._perform(_ignore, "EVAL", _RELEASE, 1, self._name(key, "claim"), owner)
 
     def __repr__(self) -> str:
-        return f"RedisStore({self._where!r}, prefix={self._prefix!r})"
+        return f"RedisStore({self._label!r}, prefix={self._prefix!r})"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         not_picklable("A RedisStore", "Make one in each process.")
 
     def _name(self, key: str, record: str) -> str:
-        # A key may be any text, braces included, which would move the hash tag.
+        # The hash keeps braces in a key, which may be any string, from changing the Cluster slot.
         return f"{self._prefix}:{{{sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()}}}:{record}"
 
     def _perform(self, read: Callable[[Any], T], *command: Any, **options: Any) -> T | Awaitable[T]:
         loop = _running_loop()
         if loop is not None and self.on_loop:
-            return self._awaited(loop, read, command, options)
+            return self._perform_on_loop(loop, read, command, options)
         blocking: Any = self._blocking  # redis-py's execute_command has no types
         if blocking is None:
             raise ConfigurationError(
-                f"{self!r} has a client of redis.asyncio, which can be used in an event loop of asyncio only. "
-                "Give the store a URL, or a client of redis."
+                f"{self!r} has a client of redis.asyncio, which works in an event loop of asyncio only. "
+                "Give the store a URL, or a blocking client."
             )
         try:
             answer = blocking.execute_command(*command, **options)
         except self._response_error as error:
-            answer = _instead(error, read)
+            answer = _read_error(error, read)
         return read(answer)
 
-    async def _awaited(
+    async def _perform_on_loop(
         self,
         loop: asyncio.AbstractEventLoop,
         read: Callable[[Any], T],
         command: tuple[Any, ...],
         options: dict[str, Any],
     ) -> T:
-        client = await self._client(loop)
+        client = await self._client_of(loop)
         try:
             answer = await client.execute_command(*command, **options)
         except self._response_error as error:
-            answer = _instead(error, read)
+            answer = _read_error(error, read)
         return read(answer)
 
-    async def _client(self, loop: asyncio.AbstractEventLoop) -> Async:
-        if self._lent is not None:
-            if self._home is None:
-                self._home = weakref.ref(loop)
-            if self._home() is loop:
-                return self._lent
+    async def _client_of(self, loop: asyncio.AbstractEventLoop) -> Async:
+        if self._callers_client is not None:
+            if self._home_loop is None:
+                self._home_loop = weakref.ref(loop)
+            if self._home_loop() is loop:
+                return self._callers_client
             raise ConfigurationError(
                 f"{self!r} has a client of redis.asyncio that belongs to another event loop. Give the store a URL, or a "
-                "function that makes a client: it then has one for each event loop."
+                "function that makes a client, so that each event loop gets its own."
             )
-        assert self._new is not None  # noqa: S101 (on_loop was asked)
+        assert self._make_client is not None  # noqa: S101 (on_loop is true)
         known = self._clients.get(loop)
         if known is not None:
             return known[0]
         for other in list(self._clients):
             if other.is_closed():
-                # One that was closed without shutdown_asyncgens(). A client refers to its loop, so weak references to
-                # loops would never die, and the entry has to be taken out.
+                # It was closed without shutdown_asyncgens(). A client refers to its loop, so a weak reference to the loop
+                # would never die: remove the entry here.
                 self._clients.pop(other)[1].detach()
-        client = self._new()
+        client = self._make_client()
         lifetime = _lifetime(loop, client, weakref.ref(self))
-        held = weakref.finalize(self, _let_go, lifetime)
-        held.atexit = False
-        self._clients[loop] = client, held
+        finalizer = weakref.finalize(self, _drop, lifetime)
+        finalizer.atexit = False
+        self._clients[loop] = client, finalizer
         await anext(lifetime)
         return client
 
@@ -208,8 +210,8 @@ class RedisStore:
 async def _lifetime(
     loop: asyncio.AbstractEventLoop, client: Async, store: weakref.ref[RedisStore]
 ) -> AsyncGenerator[None, None]:
-    # A loop closes the asynchronous generators that were begun on it before it is closed itself, or when nobody refers to
-    # them any more (PEP 525). So the client is closed on its own loop without anybody having to ask for it.
+    # An event loop closes the asynchronous generators that were started on it, before it is closed itself or as soon as
+    # nobody refers to them (PEP 525). So the client is closed on its own loop, and nobody needs to call anything.
     try:
         yield
     finally:
@@ -220,8 +222,8 @@ async def _lifetime(
         await client.aclose()
 
 
-def _let_go(lifetime: AsyncGenerator[None, None]) -> None:
-    """When the store is gone: the last reference to ``lifetime`` goes with this call, and its loop closes it."""
+def _drop(lifetime: AsyncGenerator[None, None]) -> None:
+    """Called when the store is gone. The last reference to ``lifetime`` goes with this call, and its loop closes it."""
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
@@ -231,11 +233,11 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-def _made(factory: object) -> Any:
-    made = factory() if callable(factory) else None
-    if hasattr(made, "execute_command"):
-        return made
-    what = f"a function that makes a {type(made).__name__}" if callable(factory) else f"a {type(factory).__name__}"
+def _call_factory(factory: object) -> Any:
+    client = factory() if callable(factory) else None
+    if hasattr(client, "execute_command"):
+        return client
+    what = f"a function that makes a {type(client).__name__}" if callable(factory) else f"a {type(factory).__name__}"
     raise ConfigurationError(
         f"A RedisStore was given {what}. Give it a URL, a client of redis-py, or a function that makes one."
     )
@@ -248,77 +250,77 @@ def _from_url(url: str, timeout: float) -> tuple[Blocking, Callable[[], Async]]:
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
-    # Once more where the connection broke, as a pooled one does when the server was restarted. Never after a time-out:
-    # there is no time left then.
+    # One retry if the connection broke, as a pooled one does when the server was restarted. None after a timeout, because
+    # no time is left then.
     once = (redis.ConnectionError,)
     settings: dict[str, Any] = {
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
-        "retry_on_error": [*once],  # redis-py before 6 asks this too before it tries again
-        # A new connection's first command waits for nothing but AUTH: there is one budget for all of it, and at a cold
-        # start of many processes each further question to the server takes its time.
+        "retry_on_error": [*once],  # redis-py before 6 needs this too
+        # With protocol 2, a new connection sends nothing but AUTH before its first command. All of it shares one time
+        # limit, and when many processes start at once, each further round trip takes long.
         "protocol": 2,
-        **_anonymous(),
+        **_anonymous_options(),
     }
     if url.lower().startswith("rediss:"):
-        settings["ssl_check_hostname"] = True  # redis-py before 6 does not by itself
+        settings["ssl_check_hostname"] = True  # redis-py before 6 does not check it by default
 
-    def new() -> Async:
+    def make_client() -> Async:
         return redis.asyncio.Redis.from_url(url, retry=AsyncRetry(NoBackoff(), 1, once), **settings)
 
-    blocking, wrong = None, ""
+    blocking, trouble = None, ""
     try:
         blocking = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 1, once), **settings)
         pool = blocking.connection_pool
-        pool.connection_class(**pool.connection_kwargs)  # connects to nothing, but knows all options
+        pool.connection_class(**pool.connection_kwargs)  # does not connect, but checks all options
     except (ValueError, TypeError) as error:
-        wrong = type(error).__name__  # its text may hold half a password, so it is neither shown nor chained
-    if blocking is None or wrong:
+        trouble = type(error).__name__  # its text may hold half a password, so it is neither shown nor chained
+    if blocking is None or trouble:
         raise ConfigurationError(
-            f"The Redis URL cannot be read, or has an option that redis-py does not know ({wrong}). Write it as "
-            "redis://user:password@host:6379/0, with %-escapes in the password for what is neither letter nor digit."
+            f"The Redis URL cannot be read, or has an option that redis-py does not know ({trouble}). Write it as "
+            "redis://user:password@host:6379/0, and %-escape everything in the password except letters and digits."
         )
-    return blocking, new
+    return blocking, make_client
 
 
-def _anonymous() -> dict[str, None]:
-    """The options that keep redis-py from telling the server its own name and version, with two commands."""
+def _anonymous_options() -> dict[str, None]:
+    """The options that keep redis-py from sending its own name and version, which takes two more commands."""
     from redis.connection import AbstractConnection
 
     known = inspect.signature(AbstractConnection).parameters
     return dict.fromkeys(["driver_info"] if "driver_info" in known else ["lib_name", "lib_version"])
 
 
-def _shown(url: str) -> str:
+def _safe_url(url: str) -> str:
     """The URL without user, password and options."""
     try:
         parts = urlsplit(url)
         port = f":{parts.port}" if parts.port else ""
         return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
     except ValueError:
-        return "redis"  # it will be refused
+        return "redis"  # such a URL is refused later
 
 
 def _milliseconds(ttl: float) -> int:
     return max(1, round(ttl * 1000))
 
 
-def _instead(error: Exception, read: Callable[[Any], Any]) -> bytes:
-    """A value of another type is none of ours, and counts as none: the next save puts one of ours in its place."""
-    if read is _value and str(error).startswith("WRONGTYPE"):
+def _read_error(error: Exception, read: Callable[[Any], Any]) -> bytes:
+    """A value of another type is not ours and counts as missing. The next save replaces it."""
+    if read is _read_value and str(error).startswith("WRONGTYPE"):
         return b""
     raise error
 
 
-def _value(answer: bytes) -> bytes | None:
-    return answer if 0 < len(answer) <= LARGEST else None
+def _read_value(answer: bytes) -> bytes | None:
+    return answer if 0 < len(answer) <= MAX_VALUE_SIZE else None
 
 
-def _yes(answer: object) -> bool:
+def _read_flag(answer: object) -> bool:
     if answer not in (0, 1):
-        raise ValueError("that is no answer of a Redis server")
+        raise ValueError("not an answer of a Redis server")
     return answer == 1
 
 
-def _nothing(answer: object) -> None:
+def _ignore(answer: object) -> None:
     return None

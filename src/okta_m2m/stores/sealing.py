@@ -1,11 +1,11 @@
-"""The seal round everything that rests in a store: a JWE, which only the fleet's own secret opens.
+"""Seals everything that is stored in a store: as a JWE that only the fleet's own secret opens.
 
-Invariant: what does not open is a miss, never an error; and what was sealed for one cache key opens for no other. A seal
-is a compact JWE (RFC 7516) of ``dir`` and ``A256GCM``, whose key is HKDF-SHA256 (RFC 5869) of the secret with the cache
-key in its ``info``.
+Invariant: what does not open counts as missing, and is never an error. What was sealed for one cache key opens for no
+other. A seal is a compact JWE (RFC 7516) with ``dir`` and ``A256GCM``. Its key is HKDF-SHA256 (RFC 5869) of the secret, with
+the cache key in ``info``.
 
-This module imports all that it seals with, and is itself imported where an app is given a store: a fresh process's first
-call waits for no import, and who shares nothing does not pay for it.
+This module imports its cryptography at the top, and is itself imported as soon as an app gets a store. So a fresh process's
+first call waits for no import, and an app without a store does not pay for it.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from ..keys import PrivateKey
 if TYPE_CHECKING:
     from ..keys import Signer
 
-__all__ = ["LARGEST", "SHORTEST_SECRET", "Seal", "sealing_secret"]
+__all__ = ["MAX_SEALED_SIZE", "MIN_SECRET_SIZE", "Seal", "sealing_secret"]
 
-SHORTEST_SECRET = 32
-"""Bytes of a secret: as strong as the AES key that is made of it."""
+MIN_SECRET_SIZE = 32
+"""Size of the shortest secret, in bytes: that of the AES key that is derived from it."""
 
-LARGEST = 1 << 16
-"""Bytes of a sealed value above which it is not looked at. Okta's tokens have a few thousand."""
+MAX_SEALED_SIZE = 1 << 16
+"""Size of the largest sealed value that is opened, in bytes. Okta's tokens have a few thousand."""
 
 _ALGORITHMS = ("dir", "A256GCM")  # nothing else opens: no other alg, and no zip, which could be a bomb
 
@@ -39,39 +39,46 @@ _ALGORITHMS = ("dir", "A256GCM")  # nothing else opens: no other alg, and no zip
 class Seal:
     """Seals with the first of its secrets, and opens what any of them has sealed.
 
-    ``secrets``: at least one, each of at least 32 random bytes; :class:`~okta_m2m.errors.ConfigurationError` is raised
-    for what is not.
+    - ``secrets``: at least one, each of at least 32 random bytes, newest first.
+
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for anything else.
     """
 
     __slots__ = ("_secrets", "fingerprint")
 
     fingerprint: str
-    """16 hexadecimal digits that name the first secret and reveal nothing of it."""
+    """16 hexadecimal digits that identify the first secret and reveal nothing about it."""
 
     def __init__(self, secrets: Sequence[bytes]) -> None:
         if isinstance(secrets, str | bytes):
-            raise ConfigurationError("Sealing secrets are given as a list, newest first. Put brackets around the one.")
-        self._secrets = tuple(_checked(secret) for secret in secrets)
+            raise ConfigurationError(
+                "Sealing secrets must be a list, newest first. Put brackets around the one secret."
+            )
+        self._secrets = tuple(_check_secret(secret) for secret in secrets)
         if not self._secrets:
             raise ConfigurationError(
-                "There is no secret to seal shared tokens with: the key cannot be read (an HSM's or a KMS's). "
-                f"Give seal_with=[secret] with at least {SHORTEST_SECRET} random bytes, the same in every process."
+                "There is no secret to seal shared tokens with, because the key is not readable, as in an HSM or a KMS. "
+                f"Give seal_with=[secret] with at least {MIN_SECRET_SIZE} random bytes, the same in every process."
             )
-        self.fingerprint = _derived(self._secrets[0], b"okta-m2m/seal-fingerprint/1", 8).hex()
+        self.fingerprint = _derive(self._secrets[0], b"okta-m2m/seal-fingerprint/1", 8).hex()
 
     def seal(self, cache_key: str, plaintext: bytes) -> bytes:
-        """The sealed value, which opens under this cache key only."""
+        """The sealed value. It opens for this cache key only.
+
+        - ``cache_key``: any string.
+        - ``plaintext``: the value.
+        """
         header = {"alg": "dir", "enc": "A256GCM"}
         return jwe.encrypt_compact(header, plaintext, _key(self._secrets[0], cache_key), _ALGORITHMS).encode()
 
     def open(self, cache_key: str, sealed: bytes | None) -> bytes | None:
-        """The plaintext; ``None`` for whatever was not sealed with one of these secrets for this cache key."""
-        if sealed is None or len(sealed) > LARGEST:
+        """The plaintext; ``None`` for anything that was not sealed with one of these secrets for this cache key."""
+        if sealed is None or len(sealed) > MAX_SEALED_SIZE:
             return None
         for secret in self._secrets:
             try:
                 return jwe.decrypt_compact(sealed, _key(secret, cache_key), _ALGORITHMS).plaintext
-            except Exception:  # noqa: BLE001, S112 (anybody may have written those bytes: nothing in them may raise here)
+            except Exception:  # noqa: BLE001, S112 (anybody may have written those bytes, so nothing in them may raise here)
                 continue
         return None
 
@@ -83,27 +90,29 @@ class Seal:
 
 
 def sealing_secret(signer: Signer) -> bytes | None:
-    """The secret that a fleet has in common already: derived from the private key, where that can be read.
+    """A secret that the fleet already shares: one derived from the private key.
 
-    ``None`` for a signer whose key cannot (an HSM, a KMS). Of a key that follows a file it is the version last read.
+    - ``signer``: a key. If it follows a file, the version that was read last counts.
+
+    Returns ``None`` if the signer's key cannot be read, as in an HSM or a KMS.
     """
     return signer.derive(b"okta-m2m/sealing-secret/1", 32) if isinstance(signer, PrivateKey) else None
 
 
-def _checked(secret: object) -> bytes:
-    if isinstance(secret, bytes) and len(secret) >= SHORTEST_SECRET:
+def _check_secret(secret: object) -> bytes:
+    if isinstance(secret, bytes) and len(secret) >= MIN_SECRET_SIZE:
         return secret
     what = f"is of type {type(secret).__name__}" if not isinstance(secret, bytes) else f"has {len(secret)} bytes"
     raise ConfigurationError(
-        f"A sealing secret {what}; at least {SHORTEST_SECRET} random bytes are needed. Make one with: "
+        f"A sealing secret {what}, but needs at least {MIN_SECRET_SIZE} random bytes. Make one with: "
         'python -c "import secrets; print(secrets.token_hex(32))", and give it as bytes.fromhex(...).'
     )
 
 
 def _key(secret: bytes, cache_key: str) -> OctKey:
-    # "surrogatepass": a cache key is made of settings, and no text in those may raise here.
-    return OctKey.import_key(_derived(secret, b"okta-m2m/seal/1\0" + cache_key.encode("utf-8", "surrogatepass"), 32))
+    # "surrogatepass", because a cache key is made of settings, and no string in those may raise here.
+    return OctKey.import_key(_derive(secret, b"okta-m2m/seal/1\0" + cache_key.encode("utf-8", "surrogatepass"), 32))
 
 
-def _derived(secret: bytes, info: bytes, length: int) -> bytes:
+def _derive(secret: bytes, info: bytes, length: int) -> bytes:
     return HKDF(SHA256(), length, salt=None, info=info).derive(secret)
