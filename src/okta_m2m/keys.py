@@ -13,8 +13,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol
 
-from ._core.key_algorithms import MIN_RSA_BITS, derivation_secret, generate_native, make_version, thumbprint
-from ._core.key_formats import MAX_KEY_SIZE, clean_text, is_json, is_key_text, load_jwk, load_key, load_pem, parse_json
+from ._core.key_algorithms import (
+    MAX_KEY_SIZE,
+    MIN_RSA_BITS,
+    derivation_secret,
+    generate_native,
+    make_version,
+    thumbprint,
+)
 from ._core.tokens import not_picklable
 from .errors import InvalidKey
 
@@ -24,6 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["PrivateKey", "Signer", "thumbprint"]
 
 logger = logging.getLogger("okta_m2m")
+
+# The functions that read a key import _core.key_formats: it would be a tenth of what importing the package costs, and a
+# program whose key is in a KMS never needs it.
 
 
 class Signer(Protocol):
@@ -96,6 +105,8 @@ class PrivateKey:
 
         Raises :class:`~okta_m2m.errors.InvalidKey` for anything else.
         """
+        from ._core.key_formats import clean_text, load_pem
+
         return PrivateKey(load_pem(clean_text(pem), password), kid=kid, alg=alg)
 
     @classmethod
@@ -111,6 +122,8 @@ class PrivateKey:
 
         Raises :class:`~okta_m2m.errors.InvalidKey` for anything else.
         """
+        from ._core.key_formats import clean_text, load_jwk, parse_json
+
         native, own_kid, own_alg = load_jwk(jwk if isinstance(jwk, Mapping) else parse_json(clean_text(jwk)), kid)
         return PrivateKey(native, kid=kid or own_kid, alg=alg or own_alg)
 
@@ -153,6 +166,8 @@ class PrivateKey:
 
         Raises :class:`~okta_m2m.errors.InvalidKey` for anything else.
         """
+        from ._core.key_formats import clean_text, is_json
+
         plain = clean_text(text)
         if is_json(plain) or "-----BEGIN" in plain:
             return _parse_text(plain, password, kid, alg)
@@ -324,14 +339,18 @@ class _FileKey(PrivateKey):
         return key
 
 
-def _parse_text(text: str, password: str | bytes | None, kid: str | None, alg: str | None) -> PrivateKey:
-    native, own_kid, own_alg = load_key(text, password, kid)
+def _parse_text(content: str | bytes, password: str | bytes | None, kid: str | None, alg: str | None) -> PrivateKey:
+    from ._core.key_formats import clean_text, load_key
+
+    native, own_kid, own_alg = load_key(clean_text(content), password, kid)
     return PrivateKey(native, kid=kid or own_kid, alg=alg or own_alg)
 
 
 def _follow_file(
     path: str | os.PathLike[str], password: str | bytes | None, kid: str | None, alg: str | None
 ) -> PrivateKey:
+    from ._core.key_formats import is_key_text
+
     try:
         given = os.fsdecode(path)
     except TypeError:
@@ -342,7 +361,7 @@ def _follow_file(
         raise InvalidKey("This is the text of a key, not the path of its file. Read it with PrivateKey.from_text.")
 
     def parse(content: bytes) -> PrivateKey:
-        return _parse_text(clean_text(content), password, kid, alg)
+        return _parse_text(content, password, kid, alg)
 
     try:
         return _FileKey(_absolute(given), parse)

@@ -34,7 +34,7 @@ from joserfc import jws
 from joserfc.errors import BadSignatureError
 from joserfc.jwk import ECKey, KeySet, RSAKey
 
-from okta_m2m._core.key_formats import MAX_KEY_SIZE
+from okta_m2m._core.key_algorithms import MAX_KEY_SIZE
 from okta_m2m.errors import InvalidKey
 from okta_m2m.keys import PrivateKey, Signer, thumbprint
 

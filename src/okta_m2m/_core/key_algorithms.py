@@ -23,6 +23,7 @@ __all__ = [
     "ACCEPTED_ALGS",
     "CURVES",
     "MAKE_A_KEY",
+    "MAX_KEY_SIZE",
     "MAX_RSA_BITS",
     "MIN_RSA_BITS",
     "Curve",
@@ -34,6 +35,9 @@ __all__ = [
     "refuse_size",
     "thumbprint",
 ]
+
+MAX_KEY_SIZE = 1 << 20
+"""Size of the largest key file or text that is read, in bytes. A JWKS of 50 keys, Okta's limit, takes a fifth of that."""
 
 MIN_RSA_BITS = 2048
 """Size of the smallest RSA modulus that Okta accepts in a public key."""

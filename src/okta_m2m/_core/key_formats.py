@@ -17,17 +17,23 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import InvalidKey, quoted
-from .key_algorithms import ACCEPTED_ALGS, CURVES, MAKE_A_KEY, MAX_RSA_BITS, MIN_RSA_BITS, refuse_curve, refuse_size
+from .key_algorithms import (
+    ACCEPTED_ALGS,
+    CURVES,
+    MAKE_A_KEY,
+    MAX_KEY_SIZE,
+    MAX_RSA_BITS,
+    MIN_RSA_BITS,
+    refuse_curve,
+    refuse_size,
+)
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
-__all__ = ["MAX_KEY_SIZE", "clean_text", "is_json", "is_key_text", "load_jwk", "load_key", "load_pem", "parse_json"]
-
-MAX_KEY_SIZE = 1 << 20
-"""Size of the largest key file or text that is read, in bytes. A JWKS of 50 keys, Okta's limit, takes a fifth of that."""
+__all__ = ["clean_text", "is_json", "is_key_text", "load_jwk", "load_key", "load_pem", "parse_json"]
 
 
 # ── text ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

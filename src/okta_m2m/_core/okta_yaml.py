@@ -33,7 +33,7 @@ def okta_yaml_paths(working_directory: Path, home: str | os.PathLike[str] | None
     except RuntimeError:
         return paths  # this user has no home directory, like a container's user without an entry in /etc/passwd
     at_home = home_directory / ".okta" / "okta.yaml"
-    # A process that starts in ~/.okta has one file, not two. It is the user's own, not a stranger's that merely lies in
+    # A process that starts in ~/.okta has one file, not two. It is the user's own, not a stranger's that happens to be in
     # the working directory.
     return [(path, here) for path, here in paths if path != at_home] + [(at_home, False)]
 

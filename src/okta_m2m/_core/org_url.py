@@ -44,7 +44,7 @@ def check_org_url(url: str) -> str:
 
     - ``url``: the URL as the user wrote it.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError`, with the URL that was probably meant if that can be told.
+    Raises :class:`~okta_m2m.errors.ConfigurationError`, with the URL that was probably meant if it is clear.
     """
     if not isinstance(url, str):
         raise ConfigurationError(f"The org URL is of type {type(url).__name__}, not a string. {_EXAMPLE}")
