@@ -25,6 +25,7 @@ from .bindings import Bindings, Credentials
 from .clocks import SYSTEM_CLOCK, Clock, http_date
 from .fetching import Fetching
 from .flights import Failure, fork_listeners
+from .org_url import check_org_url
 from .origins import Origins, origin_of
 from .proofs import ClientAssertions
 from .reports import Reports
@@ -115,8 +116,6 @@ class ServiceApp:
         revoke_on_close: bool = False,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        from ..settings import check_org_url
-
         # Strings and tuples that many apps have alike are kept once: a process may speak for very many of them.
         self.org_url = intern(check_org_url(org_url))
         self.client_id = arguments.check_client_id(client_id)
