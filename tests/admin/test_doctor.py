@@ -13,7 +13,7 @@ import pytest
 import requests
 import trustme
 
-from okta_m2m.admin.doctor import Check, Doctor, Kind, worst
+from okta_m2m.admin.doctor import Check, Doctor, Kind, first_failure
 from okta_m2m.admin.key_files import new_key, write_key
 from okta_m2m.testing import App, FakeOkta
 
@@ -96,7 +96,7 @@ def test_where_all_is_well_no_row_complains(okta: FakeOkta, app: App, rows: Rows
     assert found["token"].detail.startswith("DPoP" if dpop else "Bearer")
     assert "environment variable OKTA_CLIENT_ORGURL" in found["configuration"].detail
     assert found["key"].detail.startswith("EC P-256, ES256, kid ")
-    assert worst(list(found.values())) is None
+    assert first_failure(list(found.values())) is None
 
 
 def test_offline_looks_at_what_needs_no_network(okta: FakeOkta, rows: Rows) -> None:
@@ -127,7 +127,7 @@ def test_a_setting_that_cannot_work_fails_its_own_row_and_skips_what_needs_it(
     assert said in found[row].detail + found[row].remedy
     assert found[row].kind is Kind.CONFIGURATION
     assert found["token"].state == "skipped"
-    assert worst(list(found.values())) == found[row]
+    assert first_failure(list(found.values())) == found[row]
 
 
 def test_several_bad_settings_each_have_their_row(environ: dict[str, str], rows: Rows) -> None:
@@ -226,7 +226,7 @@ def test_a_custom_authorization_server(environ: dict[str, str], okta: FakeOkta, 
     found = rows(call="/api/v1/users")
     assert f"issuer {okta.url}/oauth2/default" in found["discovery"].detail
     assert found["token"].state == "ok"
-    assert "may not travel" in found["API call"].detail
+    assert "may not be sent" in found["API call"].detail
     environ["OKTA_CLIENT_AUTHORIZATIONSERVER"] = "nothing"
     assert rows()["discovery"].state == "fail"
 
@@ -270,7 +270,7 @@ def test_scopes_that_okta_left_out(environ: dict[str, str], rows: Rows) -> None:
     environ["OKTA_CLIENT_SCOPES"] = "okta.users.read,okta.groups.read"
     found = rows()["scopes"]
     assert (found.state, found.kind) == ("fail", Kind.SCOPE)
-    assert found.detail == "granted: okta.users.read; left out: okta.groups.read"
+    assert found.detail == "granted: okta.users.read; not granted: okta.groups.read"
     assert "okta-m2m app grant okta.groups.read" in found.remedy
 
 

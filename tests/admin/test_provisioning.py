@@ -9,6 +9,8 @@ import os
 import pickle
 import re
 import stat
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,22 +27,22 @@ from okta_m2m import (
     TokenRefused,
     TokenUnreachable,
 )
-from okta_m2m.admin.introspection import client_assertion, endpoint_url, introspect_token, revoke_token
-from okta_m2m.admin.key_files import convert_key, key_text, new_key, write_key
-from okta_m2m.admin.provisioning import (
-    ApiToken,
-    GrantResult,
+from okta_m2m.admin.errors import (
     InvalidRequest,
-    ManagementApi,
     NameTaken,
     NotFound,
     NotSignedIn,
     OktaUnreachable,
-    Pause,
     PermissionMissing,
     ProvisioningError,
     RateLimitTooLong,
     ScopeMissing,
+)
+from okta_m2m.admin.introspection import client_assertion, endpoint_url, introspect_token, revoke_token
+from okta_m2m.admin.key_files import convert_key, key_text, new_key, write_key
+from okta_m2m.admin.management import ApiToken, ManagementApi, Pause
+from okta_m2m.admin.provisioning import (
+    GrantResult,
     Via,
     activate_app,
     activate_key,
@@ -148,7 +150,7 @@ def test_an_app_of_the_name_that_is_no_service_app_is_not_taken_for_one(
     okta: FakeOkta, api: ManagementApi, key: PrivateKey, via: Via
 ) -> None:
     okta.add_app(label="billing").application_type = "web"
-    with pytest.raises(NameTaken, match=r"is no service app .* of type web"):
+    with pytest.raises(NameTaken, match=r"is not a service app .*its type is web"):
         create_app(api, "billing", jwks=key.jwks(), via=via)
 
 
@@ -347,7 +349,11 @@ def test_what_was_granted_before_a_failure_stays_granted(okta: FakeOkta, api: Ma
 
 @pytest.mark.parametrize(
     ("scopes", "said"),
-    [("okta.users.read", "a list"), (["api:read"], "no scope of Okta's own"), (["okta.users.read.self"], "no self")],
+    [
+        ("okta.users.read", "a list"),
+        (["api:read"], "not a scope of Okta's own"),
+        (["okta.users.read.self"], "signs in no user"),
+    ],
 )
 def test_scopes_that_cannot_be_granted(api: ManagementApi, scopes: Any, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
@@ -367,7 +373,7 @@ def test_roles_standard_and_custom_are_assigned_once(okta: FakeOkta, api: Manage
     assert list_roles(api, app.client_id) == [first.role, custom.role]
     unassign_role(api, app.client_id, custom.role.id)
     assert okta.apps[app.client_id].roles == ["HELP_DESK_ADMIN"]
-    with pytest.raises(ConfigurationError, match="no standard role"):
+    with pytest.raises(ConfigurationError, match="not a standard role"):
         assign_role(api, app.client_id, "KING")
 
 
@@ -463,8 +469,8 @@ def test_reading_is_tried_again_and_writing_is_not(
     [
         ({"what": 302, "headers": {"Location": "https://acme-admin.okta.com/"}}, OktaUnreachable, "redirect"),
         ({"html": True}, ProvisioningError, "not JSON"),
-        ({"body": {"nonsense": 1}}, ProvisioningError, "no list of apps"),
-        ({"body": [{"signOnMode": "OPENID_CONNECT"}]}, ProvisioningError, "no app as its API"),
+        ({"body": {"nonsense": 1}}, ProvisioningError, "not a list of apps"),
+        ({"body": [{"signOnMode": "OPENID_CONNECT"}]}, ProvisioningError, "does not describe the app"),
         ({"headers": [("link", '<https://evil.example/api/v1/apps>; rel="next"')]}, ProvisioningError, "evil.example"),
         ({"what": "E0000015"}, PermissionMissing, "lacks a feature"),
     ],
@@ -487,7 +493,7 @@ def stranger() -> Iterator[FakeOkta]:
 
 def test_a_next_page_elsewhere_is_not_asked_for(okta: FakeOkta, api: ManagementApi, stranger: FakeOkta) -> None:
     okta.next(on="/api/v1/apps", headers=[("link", f'<{stranger.url}/api/v1/apps>; rel="next"')])
-    with pytest.raises(ProvisioningError, match="not where it can go on"):
+    with pytest.raises(ProvisioningError, match="another host or a page that was read before"):
         list(list_apps(api))
 
 
@@ -495,7 +501,7 @@ def test_pages_that_go_round_in_a_circle_end(okta: FakeOkta, api: ManagementApi)
     pages = [f'<{okta.url}/api/v1/apps?after={number % 2}>; rel="next"' for number in range(9)]
     for page in pages:
         okta.next(on="/api/v1/apps", headers=[("link", page)])
-    with pytest.raises(ProvisioningError, match="not where it can go on"):
+    with pytest.raises(ProvisioningError, match="another host or a page that was read before"):
         list(list_apps(api))
     assert len(okta.requests) == 3
 
@@ -518,7 +524,7 @@ def test_a_sign_in_that_cannot_work_is_refused_at_once(okta: FakeOkta, key: Priv
         ManagementApi(okta.url, secret)  # type: ignore[arg-type]  # that is what is tested
     assert secret not in str(caught.value)
     for value in ("", "  ", "two words", "line\nbreak"):
-        with pytest.raises(ConfigurationError, match="SSWS token is empty, or is no token"):
+        with pytest.raises(ConfigurationError, match="SSWS token is empty, or is not a token"):
             ApiToken(value)
     with pytest.raises(ConfigurationError, match="OKTA_CLIENT_TOKEN is not set"):
         ApiToken.from_env(environ={})
@@ -527,6 +533,12 @@ def test_a_sign_in_that_cannot_work_is_refused_at_once(okta: FakeOkta, key: Priv
     (tmp_path / "token").write_text(f"SSWS {okta.ssws}\n")
     with ManagementApi(okta.url, ApiToken.from_file(tmp_path / "token")) as api:
         assert list(list_apps(api)) == []
+
+
+def test_a_program_can_catch_the_errors_without_an_http_library() -> None:
+    program = "import okta_m2m.admin.errors, sys; print('requests' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout == "False\n"
 
 
 # ── key files ────────────────────────────────────────────────────────────────────────────────────────────────────────

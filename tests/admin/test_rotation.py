@@ -19,24 +19,18 @@ import pytest
 import requests
 
 from okta_m2m import ConfigurationError, InvalidClient, PrivateKey, ServiceApp
+from okta_m2m.admin.errors import NotFound, OktaUnreachable, RotationFailed, SuperAdminNeeded
 from okta_m2m.admin.key_files import new_key, replace_file, write_key
+from okta_m2m.admin.management import ApiToken, ManagementApi, Pause
 from okta_m2m.admin.provisioning import (
-    ApiToken,
-    ManagementApi,
-    NotFound,
-    OktaUnreachable,
-    Pause,
     deactivate_key,
     delete_key,
     list_keys,
 )
 from okta_m2m.admin.rotation import (
-    STEPS,
     Progress,
     Rotation,
-    RotationFailed,
     Step,
-    SuperAdminNeeded,
     rotatable_key_file,
 )
 from okta_m2m.requests import OktaAuth
@@ -44,6 +38,7 @@ from okta_m2m.settings import read_settings
 from okta_m2m.testing import App, FakeOkta
 
 SCOPES = ["okta.users.read"]
+STEPS = tuple(Step)
 
 
 @pytest.fixture
@@ -334,7 +329,7 @@ def test_a_plan_changes_nothing_and_says_what_is_to_come(
 ROTATE = """
 import os, signal, sys
 from okta_m2m import ServiceApp
-from okta_m2m.admin.provisioning import ApiToken, ManagementApi
+from okta_m2m.admin.management import ApiToken, ManagementApi
 from okta_m2m.admin.rotation import Rotation
 
 url, app_id, client_id, key_file, step, grace = sys.argv[1:]
@@ -379,7 +374,7 @@ def test_killed_after_a_step_and_run_again_it_ends_with_one_key_and_no_call_lost
 EVERYWHERE = """
 import json, os, signal, sys
 from okta_m2m import PrivateKey, ServiceApp
-from okta_m2m.admin.provisioning import ApiToken, ManagementApi
+from okta_m2m.admin.management import ApiToken, ManagementApi
 from okta_m2m.requests import OktaAuth
 from okta_m2m.admin.rotation import Rotation
 
@@ -463,7 +458,7 @@ def test_a_broken_off_rotation_is_taken_back(
         one_key(okta, app, key_file)
     with pytest.raises(KeyboardInterrupt):
         rotation(progress=interrupting(Step.DELETE)).run()
-    with pytest.raises(RotationFailed, match="no way back"):
+    with pytest.raises(RotationFailed, match="cannot be undone"):
         rotation().abandon()
     assert rotation().run().resumed
     one_key(okta, app, key_file)
@@ -553,7 +548,7 @@ def test_a_way_back_that_is_interrupted_leaves_both_keys_active_and_the_next_run
             replace_file(path, content)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("okta_m2m.admin.rotation.replace_file", interrupted)
+            patch.setattr("okta_m2m.admin._rotation_files.replace_file", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 rotation().abandon()
         assert [key["status"] for key in app.jwks["keys"]] == ["ACTIVE", "ACTIVE"], state
@@ -656,7 +651,7 @@ def test_two_rotations_of_one_key_do_not_meet(
 
     def another(progress: Progress) -> None:
         if (progress.step, progress.state) == (Step.WAIT, "begun"):
-            with pytest.raises(RotationFailed, match=r"Another rotation of .* is under way") as caught:
+            with pytest.raises(RotationFailed, match=r"Another rotation of .* is running") as caught:
                 rotation().run()
             refused.append(str(caught.value))
 
@@ -677,7 +672,7 @@ def test_a_journal_that_cannot_be_written_leaves_the_old_key_in_force(
         replace_file(path, content)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("okta_m2m.admin.rotation.replace_file", full)
+        patch.setattr("okta_m2m.admin._rotation_files.replace_file", full)
         with pytest.raises(RotationFailed, match=f"'{step}'. The old key '{old}' is in force.*No space left"):
             rotation().run()
     assert key_file.read_bytes() == before
@@ -721,12 +716,12 @@ def of_another(key_file: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (as_pem, "is no JWK file.*okta-m2m key convert"),
+        (as_pem, "is not a JWK file.*okta-m2m key convert"),
         (without_kid, "has no kid.*okta-m2m key convert"),
         (of_another, "lists no key of 'billing'"),
         (lambda path: path.unlink(), "cannot be read"),
         (lambda path: path.write_text("{"), "cannot be read"),
-        (lambda path: Path(f"{path}.new").write_text("?"), "is in the way"),
+        (lambda path: Path(f"{path}.new").write_text("?"), "already exists, and does not belong to a rotation"),
         (lambda path: Path(f"{path}.rotation").write_text("{"), "is damaged"),
         (lambda path: Path(f"{path}.rotation").write_bytes(b"\xff\xfe"), "is damaged"),
     ],
@@ -748,7 +743,7 @@ def test_a_key_file_that_cannot_be_rotated_is_left_alone(
         (lambda app: app.jwks["keys"][0].pop("kid"), "registered at Okta without a kid"),
         (lambda app: app.deactivate_key(app.jwks["keys"][0]["kid"]), "is inactive at Okta"),
         (lambda app: setattr(app, "jwks_uri", "https://billing.example/keys"), "Okta fetches the keys"),
-        (lambda app: setattr(app, "application_type", "web"), "no service app"),
+        (lambda app: setattr(app, "application_type", "web"), "is not a service app"),
         (
             lambda app: app.add_key([{**new_key("ES256").jwks()["keys"][0], "kid": str(n)} for n in range(49)]),
             "has 50 keys",
@@ -783,7 +778,7 @@ def test_a_journal_of_another_app_is_not_followed(
     with pytest.raises(KeyboardInterrupt):
         rotation(progress=interrupting(Step.MAKE)).run()
     other = okta.add_app(label="other")
-    with pytest.raises(RotationFailed, match=f"for the app {app.id} .* was broken off"):
+    with pytest.raises(RotationFailed, match=f"for the app {app.id} .* was interrupted"):
         rotation(app_id=other.id).run()
     assert rotation().abandon()
     with pytest.raises(NotFound):
@@ -802,7 +797,7 @@ def test_a_kid_that_is_set_apart_or_a_key_that_is_no_file_cannot_be_rotated(okta
     with pytest.raises(RotationFailed, match="OKTA_CLIENT_KID"):
         rotatable_key_file(apart)
     text = read_settings(environ={**environ, "OKTA_CLIENT_PRIVATEKEY": key_file.read_text()}, files=False)
-    with pytest.raises(RotationFailed, match="key is no file"):
+    with pytest.raises(RotationFailed, match="key is not in a file"):
         rotatable_key_file(text)
 
 

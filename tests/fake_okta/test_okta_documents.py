@@ -15,9 +15,8 @@ import requests
 from okta_documents import Documents
 from okta_m2m import PrivateKey, ServiceApp
 from okta_m2m.admin.key_files import new_key, write_key
+from okta_m2m.admin.management import ApiToken, ManagementApi
 from okta_m2m.admin.provisioning import (
-    ApiToken,
-    ManagementApi,
     Via,
     activate_app,
     assign_custom_role,

@@ -1,7 +1,7 @@
-"""A token's other two endpoints, and the assertion that opens them: revoke it, ask what it is, sign in by hand.
+"""Asks Okta what a token is, revokes one, and signs the client assertion that either takes.
 
-Invariant: an assertion's ``aud`` is exactly the URL that it is sent to (Okta: "The audience claim for client_assertion must
-be the endpoint invoked for the request"), and each is sent once.
+Invariant: the ``aud`` of an assertion is exactly the URL that it is sent to (Okta: "The audience claim for client_assertion
+must be the endpoint invoked for the request"), and each assertion is sent once.
 """
 
 from __future__ import annotations
@@ -10,55 +10,87 @@ import json
 import time
 from base64 import urlsafe_b64decode
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal, NoReturn
 
 import requests
 
+from .. import Token
 from .._core.clocks import SYSTEM_CLOCK, OktaClock
 from .._core.proofs import ClientAssertions
-from .._core.tokens import Token, not_picklable
+from .._core.tokens import not_picklable
 from ..effects import Request, Response
-from ..errors import ConfigurationError, RateLimited, TokenUnreachable, UnexpectedAnswer, quoted, refused
+from ..errors import ConfigurationError, OktaM2MError, RateLimited, TokenUnreachable, UnexpectedAnswer, quoted, refused
 from ..keys import Signer
 from ..runtimes import Threads, run
 from ..settings import check_org_url
+from ._answers import object_of
 
-__all__ = ["ClientAssertion", "Introspection", "client_assertion", "endpoint_url", "introspect_token", "revoke_token"]
+__all__ = [
+    "ClientAssertion",
+    "Endpoint",
+    "Introspection",
+    "client_assertion",
+    "endpoint_url",
+    "introspect_token",
+    "revoke_token",
+]
 
-_ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-_CLOCK_TOLERANCE = 3.0  # seconds by which Date must move our clock for a refusal to be put down to it
+ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+"""RFC 7523 section 2.2."""
+
+CLOCK_TOLERANCE: Final = 3.0
+"""Seconds. Blame clock skew only if ``Date`` moved our clock by more than this; ``Date`` has a resolution of 1 s."""
 
 Endpoint = Literal["token", "revoke", "introspect"]
+"""The endpoints that take a client assertion."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClientAssertion:
-    """A signed client assertion (RFC 7523 section 3): good once, until ``exp``, at ``aud``."""
+    """A signed client assertion (RFC 7523 section 3).
+
+    - ``value``: the JWT, as ``client_assertion`` of a form takes it. It is good once.
+    - ``header``: its header, decoded.
+    - ``claims``: its claims, decoded: ``aud`` says where it is good, and ``exp`` until when.
+    """
 
     value: str = field(repr=False)
     header: Mapping[str, Any]
     claims: Mapping[str, Any]
 
-    def __reduce_ex__(self, protocol: object) -> Any:
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
         not_picklable("A client assertion", "Make one where it is needed.")
 
 
 @dataclass(frozen=True, slots=True)
 class Introspection:
-    """What the authorization server says of a token (RFC 7662). ``members``: all that it said, ``active`` among them."""
+    """What an authorization server says of a token (RFC 7662 section 2.2).
+
+    - ``active``: whether the token is good now, at this server.
+    - ``members``: everything that the server said, ``active`` included.
+    """
 
     active: bool
     members: Mapping[str, Any]
 
     @property
     def scopes(self) -> tuple[str, ...]:
+        """The scopes of the token; none if the server does not say."""
         scope = self.members.get("scope")
         return tuple(scope.split()) if isinstance(scope, str) else ()
 
 
 def endpoint_url(org_url: str, endpoint: Endpoint, authorization_server: str | None = None) -> str:
-    """The URL of an endpoint of the org's own authorization server, or of a custom one."""
+    """The URL of an endpoint of an authorization server.
+
+    - ``org_url``: ``https://acme.okta.com``, or the org's custom domain.
+    - ``endpoint``: ``"token"``, ``"revoke"`` or ``"introspect"``.
+    - ``authorization_server``: the id of a custom authorization server. ``None``, the default, is the org's own.
+
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for an org URL that cannot work.
+    """
     server = "" if authorization_server is None else f"/{authorization_server}"
     return f"{check_org_url(org_url)}/oauth2{server}/v1/{endpoint}"
 
@@ -72,15 +104,22 @@ def client_assertion(
     claims: Mapping[str, Any] | None = None,
     now: float | None = None,
 ) -> ClientAssertion:
-    """A fresh assertion for the endpoint ``audience``, as :func:`endpoint_url` writes it.
+    """Signs a client assertion.
 
-    ``lifetime`` in seconds, under one hour; ``claims`` are added, ``None`` takes one away; ``now`` is Okta's time in seconds
-    since the epoch, by default this machine's. Raises :class:`~okta_m2m.errors.ConfigurationError`.
+    - ``client_id``: the app that signs in.
+    - ``key``: its private key.
+    - ``audience``: the URL that the assertion is for, as :func:`endpoint_url` gives it.
+    - ``lifetime``: seconds until it expires; less than 3600. Default 300.
+    - ``claims``: claims to add or to replace; ``None`` as a value omits one. None by default.
+    - ``now``: Okta's time, in seconds since the epoch. By default this machine's.
+
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for arguments that cannot work, and
+    :class:`~okta_m2m.errors.SigningFailed` if the key gives no signature.
     """
-    snapshot = getattr(key, "snapshot", None)
-    signer: Signer = snapshot() if snapshot is not None else key
+    snapshot = getattr(key, "snapshot", None)  # of a key that follows a file, the version to sign with
+    signer: Signer = key if snapshot is None else snapshot()
     assertions = ClientAssertions(client_id, audience, lifetime=lifetime, claims=claims)
-    value = run(assertions.assertion(signer, time.time() if now is None else now), Threads(_sends_nothing))
+    value = run(assertions.assertion(signer, time.time() if now is None else now), Threads(_refuse_to_send))
     header, payload = (json.loads(urlsafe_b64decode(part + "=" * (-len(part) % 4))) for part in value.split(".")[:2])
     return ClientAssertion(value, header, payload)
 
@@ -95,12 +134,22 @@ def revoke_token(
     session: requests.Session | None = None,
     timeout: float = 30.0,
 ) -> None:
-    """Revokes an access token of this client (RFC 7009). Okta says the same of a token that it does not know.
+    """Revokes an access token (RFC 7009). Okta's answer is the same for a token that it does not know (section 2.2).
 
-    Raises the :class:`~okta_m2m.errors.TokenError` that fits.
+    - ``org_url``: ``https://acme.okta.com``, or the org's custom domain.
+    - ``client_id``: the app that the token was issued to.
+    - ``key``: the private key of that app.
+    - ``token``: the token.
+    - ``authorization_server``: the id of the custom authorization server that issued the token. ``None``, the default, is
+      the org's own.
+    - ``session``: a session whose proxies, CA bundle and adapters are used. By default a new one, with those of the
+      environment.
+    - ``timeout``: seconds for Okta to accept a connection, and again between two pieces of an answer. Default 30.
+
+    Raises the :class:`~okta_m2m.errors.TokenError` that fits, and :class:`~okta_m2m.errors.ConfigurationError` for arguments
+    that cannot work.
     """
-    url = endpoint_url(org_url, "revoke", authorization_server)
-    _asked(url, client_id, key, token, session, timeout)
+    _post_token(endpoint_url(org_url, "revoke", authorization_server), client_id, key, token, session, timeout)
 
 
 def introspect_token(
@@ -113,80 +162,73 @@ def introspect_token(
     session: requests.Session | None = None,
     timeout: float = 30.0,
 ) -> Introspection:
-    """What the server that minted a token says of it; any other server calls it inactive (RFC 7662).
+    """Asks the authorization server that issued a token what it is (RFC 7662). Any other server calls it inactive.
 
-    Raises the :class:`~okta_m2m.errors.TokenError` that fits.
+    - ``org_url``: ``https://acme.okta.com``, or the org's custom domain.
+    - ``client_id``: the app that the token was issued to.
+    - ``key``: the private key of that app.
+    - ``token``: the token.
+    - ``authorization_server``: the id of the custom authorization server that issued the token. ``None``, the default, is
+      the org's own.
+    - ``session``: a session whose proxies, CA bundle and adapters are used. By default a new one, with those of the
+      environment.
+    - ``timeout``: seconds for Okta to accept a connection, and again between two pieces of an answer. Default 30.
+
+    Raises the :class:`~okta_m2m.errors.TokenError` that fits, and :class:`~okta_m2m.errors.ConfigurationError` for arguments
+    that cannot work.
     """
     url = endpoint_url(org_url, "introspect", authorization_server)
-    response = _asked(url, client_id, key, token, session, timeout)
-    document = _document(response)
+    response = _post_token(url, client_id, key, token, session, timeout)
+    document = object_of(response)
     if not isinstance(document.get("active"), bool):
         raise UnexpectedAnswer(
-            f"{url} answered without saying whether the token is active. Check the org URL, and for a proxy in "
-            "between.",
+            f"{url} did not say whether the token is active. Check the org URL, and for a proxy in between.",
             status=response.status_code,
         )
     return Introspection(document["active"], document)
 
 
-def _asked(
+def _post_token(
     url: str, client_id: str, key: Signer, token: Token | str, session: requests.Session | None, timeout: float
 ) -> requests.Response:
+    """The answer of an endpoint that takes a token, if it is 200; else raises what the answer means."""
     value = (token.value if isinstance(token, Token) else token).strip()
     if not value:
         raise ConfigurationError("The token is empty. Give the whole token.")
+    with requests.Session() if session is None else nullcontext(session) as used:
+        response = _send_by_oktas_clock(used, url, client_id, key, value, timeout)
+    if response.status_code != 200:
+        raise _refusal(url, response)
+    return response
+
+
+def _send_by_oktas_clock(
+    session: requests.Session, url: str, client_id: str, key: Signer, token: str, timeout: float
+) -> requests.Response:
+    """Sends a token with a client assertion, and once more if Okta refused the assertion while our clock was wrong."""
     clock = OktaClock(SYSTEM_CLOCK)
-    if session is None:
-        with requests.Session() as own:
-            return _answered(own, url, client_id, key, value, clock, timeout)
-    return _answered(session, url, client_id, key, value, clock, timeout)
-
-
-def _answered(
-    session: requests.Session, url: str, client_id: str, key: Signer, value: str, clock: OktaClock, timeout: float
-) -> requests.Response:
-    response = _sent(session, url, client_id, key, value, clock, timeout)
+    response = _send(session, url, client_id, key, token, clock.now(), timeout)
     moved = clock.learn(response.headers.get("Date"))
-    if response.status_code == 401 and abs(moved) > _CLOCK_TOLERANCE:
-        response = _sent(session, url, client_id, key, value, clock, timeout)
-    if response.status_code == 200:
-        return response
-    document = _document(response)
-    code = document.get("error") or document.get("errorCode")
-    said = document.get("error_description") or document.get("errorSummary")
-    request_id = response.headers.get("X-Okta-Request-Id")
-    if response.status_code == 429:
-        raise RateLimited(
-            f"{url} is rate limited. Try again in a minute.",
-            status=429,
-            error=quoted(code, 80) if code else None,
-            request_id=quoted(request_id, 80) if request_id else None,
-        )
-    if response.status_code >= 500 or code is None:
-        raise TokenUnreachable(
-            f"{url} answered HTTP {response.status_code} without a reason. Check the org URL, and Okta's status page.",
-            status=response.status_code,
-            request_id=quoted(request_id, 80) if request_id else None,
-        )
-    raise refused(response.status_code, str(code), str(said) if said else None, request_id)
+    if response.status_code == 401 and abs(moved) > CLOCK_TOLERANCE:
+        response = _send(session, url, client_id, key, token, clock.now(), timeout)
+    return response
 
 
-def _sent(
-    session: requests.Session, url: str, client_id: str, key: Signer, value: str, clock: OktaClock, timeout: float
+def _send(
+    session: requests.Session, url: str, client_id: str, key: Signer, token: str, now: float, timeout: float
 ) -> requests.Response:
-    assertion = client_assertion(client_id, key, url, now=clock.now())
     form = {
-        "token": value,
+        "token": token,
         "token_type_hint": "access_token",
-        "client_assertion_type": _ASSERTION_TYPE,
-        "client_assertion": assertion.value,
+        "client_assertion_type": ASSERTION_TYPE,
+        "client_assertion": client_assertion(client_id, key, url, now=now).value,
     }
     try:
-        # No auth of the session's own, nor of a .netrc: the assertion is the sign-in, and Okta takes one only.
         return session.post(
             url,
             data=form,
             headers={"Accept": "application/json"},
+            # No sign-in of the session's, nor of a .netrc: the assertion is the sign-in, and Okta takes only one.
             auth=lambda request: request,
             timeout=timeout,
             allow_redirects=False,
@@ -198,13 +240,28 @@ def _sent(
         ) from None
 
 
-def _document(response: requests.Response) -> dict[str, Any]:
-    try:
-        document = response.json()
-    except ValueError:
-        return {}
-    return document if isinstance(document, dict) else {}
+def _refusal(url: str, response: requests.Response) -> OktaM2MError:
+    """The error for an answer other than 200."""
+    document = object_of(response)
+    code = document.get("error") or document.get("errorCode")
+    description = document.get("error_description") or document.get("errorSummary")
+    request_id = response.headers.get("X-Okta-Request-Id")
+    shown_request_id = quoted(request_id, 80) if request_id else None
+    if response.status_code == 429:
+        return RateLimited(
+            f"{url} is rate limited. Try again in a minute.",
+            status=429,
+            error=quoted(code, 80) if code else None,
+            request_id=shown_request_id,
+        )
+    if response.status_code >= 500 or code is None:
+        return TokenUnreachable(
+            f"{url} answered HTTP {response.status_code} without a reason. Check the org URL, and Okta's status page.",
+            status=response.status_code,
+            request_id=shown_request_id,
+        )
+    return refused(response.status_code, str(code), str(description) if description else None, request_id)
 
 
-def _sends_nothing(request: Request, timeout: float) -> Response:
+def _refuse_to_send(request: Request, timeout: float) -> Response:
     raise AssertionError("signing sends nothing")

@@ -1,109 +1,77 @@
-"""Key rotation that loses no call: the new key is registered beside the old one, proved, put into the key file, proved
-again, and only then does the old one go.
+"""Replaces the key of a service app without losing a call. The new key is registered beside the old one, proved, put into the
+key file and proved again. Only then is the old one deleted.
 
-    step          what is done                                                     undone by
+    step          what it does                                                     what undoes it
     ----------    ------------------------------------------------------------     ------------------------------
-    make          a new key in a file beside the key file                          removing it
-    register      its public half at Okta, beside the old one                      deactivating, deleting it there
-    prove         a token is got with it                                           -
-    switch        the key file holds it, in one atomic step                        the old key, kept beside
-    wait          running processes read the file again; what is on its way ends   -
-    prove again   a token is got with what the key file holds                      -
-    deactivate    the old key counts no more at Okta                               activating it
-    confirm       a token is got once more                                         -
-    delete        the old key is gone, at Okta and here                            nothing
+    make          writes a new key beside the key file                             removing it
+    register      registers its public half at Okta, beside the old one            deactivating and deleting it there
+    prove         obtains a token with it                                          -
+    switch        puts it into the key file, in one atomic step                    the old key, which is kept beside
+    wait          lets running processes read the file again                       -
+    prove again   obtains a token with what the key file holds                     -
+    deactivate    deactivates the old key at Okta                                  activating it
+    confirm       obtains a token once more                                        -
+    delete        deletes the old key, at Okta and here                            nothing
 
-Each step may be done twice without harm, and a journal beside the key file says which one was done last. Whoever was
-killed in mid-rotation runs it again, and it goes on from there; before ``switch`` from the beginning, because the new key
-may be gone from Okta by then (taken back by half, or by somebody else), and only ``prove`` knows. A failure up to
-``confirm`` leaves the old key in force: after ``switch`` the key file gets it back.
+Each step may be done twice without harm, and a journal beside the key file says which one was done last. A rotation that was
+killed continues when it is run again; before ``switch`` it starts over with the same new key. A failure up to ``confirm``
+puts the old key in force again before it is raised.
 
-Invariant: at every moment the key that the key file holds is registered and active at Okta. The journal holds no secret.
+Invariant: at every moment the key in the key file is registered and active at Okta.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
-from enum import StrEnum
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from .._core.service_app import ServiceApp
-from ..errors import ConfigurationError, InvalidClient, InvalidKey, OktaM2MError, TokenError, quoted
+from .. import ServiceApp
+from ..errors import ConfigurationError, InvalidClient, OktaM2MError, TokenError
 from ..keys import PrivateKey, Signer
 from ..requests import OktaAuth
 from ..settings import Settings
-from .key_files import check_replaceable, key_text, new_key, read_jwk_file, replace_file, write_new_file
-from .management import (
+from ._app_keys import AppKey, activate_key, add_key, deactivate_key, delete_key, list_keys
+from ._apps import get_app
+from ._rotation_checks import check_app, check_key_file, check_registered_key
+from ._rotation_files import STEPS, Journal, RotationFiles, Step
+from .errors import (
     InvalidRequest,
-    ManagementApi,
     NotFound,
     NotSignedIn,
     PermissionMissing,
-    ProvisioningError,
+    RotationFailed,
     ScopeMissing,
-    public_id,
+    SuperAdminNeeded,
 )
-from .provisioning import AppKey, activate_key, add_key, deactivate_key, delete_key, get_app, list_keys
+from .management import ManagementApi
 
-__all__ = [
-    "Plan",
-    "Progress",
-    "Rotated",
-    "Rotation",
-    "RotationFailed",
-    "Step",
-    "SuperAdminNeeded",
-    "rotatable_key_file",
-]
+__all__ = ["Plan", "Progress", "Rotated", "Rotation", "Step", "rotatable_key_file"]
 
 GRACE: Final = 60.0
-"""Seconds between the switch and the second proof. A process reads the key file before each assertion and sends that at
-once, so a moment would do on one machine; a file that is shared or synchronised is seen later."""
+"""Seconds between the switch and the second proof, unless told otherwise. A process reads the key file before each assertion
+and sends that at once, so a moment is enough on one machine. A file that is shared or synchronized is seen later."""
 
 SETTLING: Final = 60.0
-"""Seconds for which a key that was just registered may be unknown to the token endpoint: Okta is eventually consistent."""
+"""Seconds for which the token endpoint may not know a key that was just registered, unless told otherwise: Okta is eventually
+consistent."""
 
-MOST_KEYS: Final = 50
-"""Okta's limit of keys per app."""
-
-
-class Step(StrEnum):
-    """The steps, in their order."""
-
-    MAKE = "make"
-    REGISTER = "register"
-    PROVE = "prove"
-    SWITCH = "switch"
-    WAIT = "wait"
-    PROVE_AGAIN = "prove again"
-    DEACTIVATE = "deactivate"
-    CONFIRM = "confirm"
-    DELETE = "delete"
-
-
-STEPS: Final = tuple(Step)
-
-# Refusals after which nothing new is at Okta, so that nothing here has to wait for another run.
 _NOTHING_DONE: Final = (PermissionMissing, ScopeMissing, NotSignedIn, NotFound, InvalidRequest, ConfigurationError)
-
-
-class RotationFailed(ProvisioningError):
-    """A rotation could not begin or go on; the message says which key is in force."""
-
-
-class SuperAdminNeeded(RotationFailed, PermissionMissing):
-    """Okta lets only a Super Admin change the keys of an app that has scopes granted."""
+"""Errors of a registration that Okta certainly did not make, so that no key is left there to remove."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A step that begins, or is done; ``resumed``: it was done by an earlier run that did not come to its end."""
+    """A step of a rotation.
+
+    - ``step``: which one.
+    - ``state``: ``begun``, ``done``, or ``resumed`` if an earlier run did it.
+    - ``detail``: what was done, in a few words; empty while the step has only begun.
+    """
 
     step: Step
     state: Literal["begun", "done", "resumed"]
@@ -112,7 +80,15 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a rotation would do. ``unfinished`` is the last step that an earlier run did; ``steps`` are those to come."""
+    """What a rotation would do.
+
+    - ``key_file``: the key file, as it was named.
+    - ``app_id``, ``app_name``: the app.
+    - ``old_kid``: the ``kid`` of the key to replace.
+    - ``new_kid``: the ``kid`` of the new key; ``None`` if it is not made yet.
+    - ``unfinished``: the last step of an interrupted rotation; ``None`` if there is none.
+    - ``steps``: the steps to come.
+    """
 
     key_file: Path
     app_id: str
@@ -125,38 +101,32 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Rotated:
-    """A rotation that came to its end; ``resumed``: with steps of an earlier run."""
+    """A rotation that is complete.
+
+    - ``old_kid``: the ``kid`` of the key that is gone.
+    - ``new_kid``: the ``kid`` of the key that is in force.
+    - ``resumed``: whether an earlier run, which was interrupted or failed, had begun it.
+    """
 
     old_kid: str
     new_kid: str
     resumed: bool
 
 
-@dataclass(slots=True)
-class _Journal:
-    org_url: str
-    app_id: str
-    old_kid: str
-    old_thumbprint: str
-    old_id: str
-    new_kid: str = ""
-    new_thumbprint: str = ""
-    new_id: str = ""
-    done: str = ""
-    switched_at: float = 0.0
-
-
 class Rotation:
-    """The rotation of the key in ``key_file`` for one app.
+    """The rotation of the key of one app.
 
-    - ``app_id``: the app's id at Okta.
-    - ``service``: builds the service app that signs with a given key, as the running processes do; a token that it gets
-      proves the key.
-    - ``alg``, ``bits``: of the new key; by default as the old one's.
-    - ``grace``: seconds to wait after the switch, see :data:`GRACE`. ``settling``: see :data:`SETTLING`.
-    - ``progress``: told of each step as it begins and ends.
-
-    Whoever signs in to ``api`` may be the same app: it follows its key file as the others do.
+    - ``api``: signed in as an account that may change the app's keys. It may be the app itself, which follows its key file
+      as every process does.
+    - ``app_id``: :attr:`okta_m2m.admin.provisioning.App.id`.
+    - ``key_file``: a JWK file with a ``kid``. Of a symlink the file that it leads to is replaced.
+    - ``service``: makes a :class:`~okta_m2m.ServiceApp` that signs with the given key, with the settings of the running
+      processes. A key is proved by a token that this app obtains.
+    - ``alg``: algorithm of the new key (``RS256``, ``ES256``, ...); by default that of the old one.
+    - ``bits``: size of a new RSA key in bits; by default that of the old one, and at least 2048.
+    - ``grace``: seconds to wait after the switch. Default 60.
+    - ``settling``: seconds for which the token endpoint may not know the new key yet. Default 60.
+    - ``progress``: called with a :class:`Progress` as each step begins and ends. By default nothing is.
     """
 
     def __init__(
@@ -174,445 +144,275 @@ class Rotation:
     ) -> None:
         self._api = api
         self._app_id = app_id
-        # Through a symlink the file itself is replaced: the link stays.
-        self._file = Path(os.path.realpath(key_file))
-        self._shown = Path(key_file)
+        self._files = RotationFiles(key_file)
         self._service = service
         self._alg = alg
         self._bits = bits
         self._grace = grace
         self._settling = settling
         self._progress = progress
-        self._journal_file = self._beside("rotation")
-        self._new_file = self._beside("new")
-        self._old_file = self._beside("old")
-
-    # ── what is offered ──────────────────────────────────────────────────────────────────────────────────────────
 
     def plan(self) -> Plan:
-        """What :meth:`run` would do now, after all checks that change nothing. Raises what it would raise first."""
-        journal = self._read_journal()
+        """What :meth:`run` would do now, after every check that changes nothing.
+
+        Raises what :meth:`run` would raise before its first step.
+        """
+        journal = self._files.read_journal(self._api.org_url, self._app_id)
         app = get_app(self._api, self._app_id)
+        shown = self._files.shown
         if journal is None:
-            old, _ = self._checked_start()
-            return Plan(self._shown, app.id, app.name, str(old.kid), None, None, STEPS)
-        done = Step(journal.done) if journal.done else None
-        return Plan(
-            self._shown,
-            app.id,
-            app.name,
-            journal.old_kid,
-            journal.new_kid or None,
-            done,
-            STEPS[_resumed(journal) :],
-        )
+            old, _ = self._check_start()
+            return Plan(shown, app.id, app.name, str(old.kid), None, None, STEPS)
+        steps = STEPS[journal.steps_to_skip :]
+        return Plan(shown, app.id, app.name, journal.old_kid, journal.new_kid or None, journal.last_step, steps)
 
     def run(self) -> Rotated:
-        """Rotates, or goes on with a rotation that was broken off.
+        """Rotates the key, or continues a rotation that was interrupted.
 
-        Raises :class:`RotationFailed` (:class:`SuperAdminNeeded` among them) or
-        :class:`~okta_m2m.errors.ConfigurationError` with the old key in force; whatever else is raised, an interruption
-        included, leaves a rotation that this method goes on with.
+        Raises :class:`~okta_m2m.admin.errors.RotationFailed` (also as :class:`~okta_m2m.admin.errors.SuperAdminNeeded`) or
+        :class:`~okta_m2m.errors.ConfigurationError`, whose message says which key is in force. After anything else, such
+        as :class:`KeyboardInterrupt`, this method continues the rotation.
         """
-        with self._alone():
-            journal = self._read_journal()
+        actions: dict[Step, Callable[[Journal], str]] = {
+            Step.MAKE: self._make,
+            Step.REGISTER: self._register,
+            Step.PROVE: self._prove,
+            Step.SWITCH: self._switch,
+            Step.WAIT: self._wait,
+            Step.PROVE_AGAIN: self._prove_again,
+            Step.DEACTIVATE: self._deactivate,
+            Step.CONFIRM: self._confirm,
+            Step.DELETE: self._delete,
+        }
+        with self._files.locked():
+            journal = self._files.read_journal(self._api.org_url, self._app_id)
             resumed = journal is not None
             if journal is None:
-                old, registered = self._checked_start()
-                journal = _Journal(self._api.org_url, self._app_id, str(old.kid), old.thumbprint(), registered.id)
-                self._write_journal(journal)
-            deeds: dict[Step, Callable[[_Journal], str]] = {
-                Step.MAKE: self._make,
-                Step.REGISTER: self._register,
-                Step.PROVE: self._prove,
-                Step.SWITCH: self._switch,
-                Step.WAIT: self._wait,
-                Step.PROVE_AGAIN: self._prove_again,
-                Step.DEACTIVATE: self._deactivate,
-                Step.CONFIRM: self._confirm,
-                Step.DELETE: self._delete,
-            }
-            first = _resumed(journal)
-            for step in STEPS[:first]:
-                self._tell(step, "resumed", "done by an earlier run")
-            for step in STEPS[first:]:
-                self._tell(step, "begun", "")
+                old, registered = self._check_start()
+                journal = Journal(self._api.org_url, self._app_id, str(old.kid), old.thumbprint(), registered.id)
+                self._files.write_journal(journal)
+            skipped = journal.steps_to_skip
+            for step in STEPS[:skipped]:
+                self._report(step, "resumed", "done by an earlier run")
+            for step in STEPS[skipped:]:
+                self._report(step, "begun", "")
                 try:
-                    detail = deeds[step](journal)
-                    self._write_journal(replace(journal, done=step))
+                    detail = actions[step](journal)
+                    self._files.write_journal(replace(journal, done=step))
                 except (OktaM2MError, OSError) as error:
-                    raise self._failure(step, journal, error) from error
+                    raise self._fail(step, journal, error) from error
                 journal.done = step
-                self._tell(step, "done", detail)
-            self._clear()
+                self._report(step, "done", detail)
+            self._files.clear()
             return Rotated(journal.old_kid, journal.new_kid, resumed)
 
     def abandon(self) -> bool:
-        """Takes a broken-off rotation back: the old key in force, the new one gone. Says whether there was one.
+        """Undoes an interrupted rotation: the old key is in force, and the new one is deleted.
 
-        Raises :class:`RotationFailed` where the old key is deleted already; then :meth:`run` ends the rotation.
+        Returns whether there was one. Raises :class:`~okta_m2m.admin.errors.RotationFailed` if the old key is already
+        deleted; :meth:`run` completes the rotation then.
         """
-        with self._alone():
-            journal = self._read_journal()
+        with self._files.locked():
+            journal = self._files.read_journal(self._api.org_url, self._app_id)
             if journal is None:
                 return False
-            if journal.done == Step.DELETE or not any(
+            if journal.has_done(Step.DELETE) or not any(
                 key.thumbprint == journal.old_thumbprint for key in list_keys(self._api, self._app_id)
             ):
                 raise RotationFailed(
-                    f"The old key {journal.old_kid!r} is deleted at Okta, so there is no way back. Run the rotation "
-                    "again: it has "
-                    "only to tidy up."
+                    f"The old key {journal.old_kid!r} is already deleted at Okta, so the rotation cannot be undone. Run it "
+                    "again; it has only to clean up."
                 )
-            switched = self._old_file.exists()
-            self._take_back(journal)
+            switched = self._files.old.exists()
+            self._put_old_key_in_force(journal)
             if switched:
                 self._api.pause(self._grace, "until every running process has read the old key again")
-            self._proved(PrivateKey.from_file(self._file).snapshot())
+            self._prove_key(self._files.key_in_use())
             for key in list_keys(self._api, self._app_id):
                 if journal.new_thumbprint and key.thumbprint == journal.new_thumbprint:
                     deactivate_key(self._api, self._app_id, key.id)
                     delete_key(self._api, self._app_id, key.id)
-            self._clear()
+            self._files.clear()
             return True
 
-    # ── before anything is changed ───────────────────────────────────────────────────────────────────────────────
-
-    def _checked_start(self) -> tuple[PrivateKey, AppKey]:
-        old = self._checked_file()
+    def _check_start(self) -> tuple[PrivateKey, AppKey]:
+        """The key in use, here and as Okta lists it, if a rotation may begin."""
+        old = check_key_file(self._files)
         app = get_app(self._api, self._app_id)
-        if app.jwks_uri is not None:
-            raise RotationFailed(
-                f"Okta fetches the keys of {app.name!r} from {quoted(app.jwks_uri, 200)}. Publish the new key there "
-                "beside the old "
-                "one, switch, and take the old one away."
-            )
-        if not app.usable:
-            raise RotationFailed(f"{app.name!r} is no service app that signs in with a key. Name the app of this key.")
-        keys = list_keys(self._api, self._app_id)
-        registered = next((key for key in keys if key.kid == old.kid), None)
-        if any(key.kid is None for key in keys):
-            raise RotationFailed(
-                f"A key of {app.name!r} is registered at Okta without a kid, and Okta takes no second one beside it. "
-                "Give it its kid "
-                "there first (Admin Console: Applications > the app > Public keys > edit)."
-            )
-        if registered is None or registered.thumbprint != old.thumbprint():
-            raise RotationFailed(
-                f"{self._shown} has the kid {public_id(old.kid)!r}, under which Okta lists "
-                f"{'another key' if registered else 'no key'} of {app.name!r}. Name the app that the key belongs to, "
-                "or "
-                "register it first: okta-m2m key add"
-            )
-        if not registered.active:
-            raise RotationFailed(
-                f"The key {public_id(old.kid)!r} is inactive at Okta. Activate it first: okta-m2m key activate"
-            )
-        if len(keys) >= MOST_KEYS:
-            raise RotationFailed(
-                f"The app has {len(keys)} keys, and Okta takes {MOST_KEYS}. Delete those that nobody uses: okta-m2m "
-                "key list"
-            )
+        check_app(app)
+        registered = check_registered_key(app, list_keys(self._api, self._app_id), old, self._files)
         try:
-            self._token(old)
+            self._obtain_token(old)
         except TokenError as error:
             raise RotationFailed(f"The key in use gets no token, so nothing was changed. {error}") from error
         return old, registered
 
-    def _checked_file(self) -> PrivateKey:
-        try:
-            key = PrivateKey.from_file(self._file).snapshot()
-        except InvalidKey as error:
-            raise RotationFailed(f"The key in use cannot be read. {error}") from None
-        try:
-            document = read_jwk_file(self._file)
-        except InvalidKey:
-            raise RotationFailed(
-                f"{self._shown} is no JWK file. A new key has a new kid, which only a JWK brings along; processes "
-                "that read a PEM "
-                "would sign without one, and Okta refuses that as soon as there are two keys. Convert it, and let "
-                "every process "
-                "use the new file: okta-m2m key convert"
-            ) from None
-        if not document.get("kid"):
-            raise RotationFailed(
-                f"The JWK in {self._shown} has no kid, so running processes sign without one, and Okta refuses that "
-                "as soon as there "
-                "are two keys. Write it into the file under the name that Okta lists, and restart what has read it "
-                "before: "
-                "okta-m2m key convert"
-            )
-        directory = self._file.parent
-        if not os.access(directory, os.W_OK) or not os.access(self._file, os.W_OK):
-            raise RotationFailed(
-                f"{directory} or the key file in it is read-only here (a mounted secret?). Rotate where the secret "
-                "is kept: with "
-                "a copy of the file, and then put what it holds into the secret before the grace time ends (--grace)."
-            )
-        check_replaceable(self._file)
-        for leftover in (self._new_file, self._old_file):
-            if leftover.exists():
-                raise RotationFailed(
-                    f"{leftover} is in the way, and belongs to no rotation that is known here. Look what key it is, "
-                    "and move it away."
-                )
-        return key
-
     # ── the steps ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _make(self, journal: _Journal) -> str:
-        if not self._new_file.exists():
-            old = PrivateKey.from_file(self._file)
-            alg = self._alg or old.alg
-            bits = self._bits or max(2048, _modulus_bits(old))
-            write_new_file(self._new_file, key_text(new_key(alg, bits=bits)))
-        try:
-            new = self._new_key()
-        except InvalidKey:
-            # Killed while it was written. Nobody has seen that key, so another may take its place.
-            self._new_file.unlink()
-            return self._make(journal)
+    def _make(self, journal: Journal) -> str:
+        new = self._files.make_new_key(self._alg, self._bits)
         journal.new_kid, journal.new_thumbprint = str(new.kid), new.thumbprint()
         return f"{new.alg}, kid {new.kid}"
 
-    def _register(self, journal: _Journal) -> str:
-        try:
-            registered = add_key(self._api, self._app_id, self._new_key().jwks()["keys"][0])
+    def _register(self, journal: Journal) -> str:
+        with _super_admin_needed():
+            registered = add_key(self._api, self._app_id, self._files.new_key().jwks()["keys"][0])
             journal.new_id = registered.id
-            if not registered.active:  # taken back by half
+            if not registered.active:  # an undo was interrupted
                 activate_key(self._api, self._app_id, registered.id)
-        except PermissionMissing as error:
-            raise _super_admin(error) from error
         return f"key id {journal.new_id}"
 
-    def _prove(self, journal: _Journal) -> str:
-        return self._proved(self._new_key())
+    def _prove(self, journal: Journal) -> str:
+        return self._prove_key(self._files.new_key())
 
-    def _switch(self, journal: _Journal) -> str:
-        if PrivateKey.from_file(self._file).thumbprint() != journal.new_thumbprint:
-            content = self._file.read_bytes()
-            if not self._old_file.exists():
-                write_new_file(self._old_file, content)
-            elif self._old_file.read_bytes() != content:
-                self._old_file.unlink()  # cut short when this was killed
-                write_new_file(self._old_file, content)
-            replace_file(self._file, self._new_file.read_bytes())
+    def _switch(self, journal: Journal) -> str:
+        self._files.switch(journal.new_thumbprint)
         journal.switched_at = time.time()
-        return f"{self._shown} holds the new key"
+        return f"{self._files.shown} holds the new key"
 
-    def _wait(self, journal: _Journal) -> str:
+    def _wait(self, journal: Journal) -> str:
+        # Never longer than the grace time, even if the wall clock was set back since the switch.
         left = min(self._grace, journal.switched_at + self._grace - time.time())
         if left > 0:
             self._api.pause(left, "until every running process has read the new key")
         return f"{self._grace:g} s since the switch"
 
-    def _prove_again(self, journal: _Journal) -> str:
-        return self._proved(self._current(journal))
+    def _prove_again(self, journal: Journal) -> str:
+        return self._prove_key_in_use(journal)
 
-    def _deactivate(self, journal: _Journal) -> str:
-        try:
-            with suppress(NotFound):
-                deactivate_key(self._api, self._app_id, journal.old_id)
-        except PermissionMissing as error:
-            raise _super_admin(error) from error
+    def _deactivate(self, journal: Journal) -> str:
+        with _super_admin_needed(), suppress(NotFound):
+            deactivate_key(self._api, self._app_id, journal.old_id)
         return f"kid {journal.old_kid}"
 
-    def _confirm(self, journal: _Journal) -> str:
-        return self._proved(self._current(journal))
+    def _confirm(self, journal: Journal) -> str:
+        return self._prove_key_in_use(journal)
 
-    def _delete(self, journal: _Journal) -> str:
+    def _delete(self, journal: Journal) -> str:
         with suppress(NotFound):
-            # Again, in case a failure's way back activated it and went no further. Okta deletes no active key.
+            # Again, because a failure may have activated it and gone no further. Okta deletes no active key.
             deactivate_key(self._api, self._app_id, journal.old_id)
             delete_key(self._api, self._app_id, journal.old_id)
         return f"kid {journal.old_kid}"
 
     # ── failure ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _failure(self, step: Step, journal: _Journal, error: Exception) -> RotationFailed:
-        """Puts the old key back in force, as far as it is not, and says so."""
-        kind = SuperAdminNeeded if isinstance(error, SuperAdminNeeded) else RotationFailed
+    def _fail(self, step: Step, journal: Journal, error: Exception) -> RotationFailed:
+        """Puts the old key in force again, if it is not, and gives the error that says so."""
         if step is Step.DELETE:
-            return kind(
-                f"The rotation is done but for deleting the old key {journal.old_kid!r}; the new key is in force. "
-                f"{error} Then run it again: it goes on from there."
+            return _failure(
+                f"The rotation is done except for deleting the old key {journal.old_kid!r}; the new key is in force. "
+                f"{error} Then run it again: only that step is left.",
+                error,
             )
         if step in (Step.MAKE, Step.REGISTER) and not journal.new_id and isinstance(error, _NOTHING_DONE):
-            self._clear()
+            self._files.clear()
         try:
-            self._take_back(journal)
+            self._put_old_key_in_force(journal)
         except (OktaM2MError, OSError) as other:
             in_force = (
-                "Both keys are registered, and the key file holds the new one; the way back failed too "
+                "Both keys are registered, and the key file holds the new one: putting the old one back failed too "
                 f"({type(other).__name__})."
             )
         else:
             in_force = f"The old key {journal.old_kid!r} is in force."
-        failed = kind(
-            f"The rotation failed at the step {step.value!r}. {in_force} {error} Then run it again, or take it back "
-            "with --abandon.",
-            status=getattr(error, "status", None),
-            error=getattr(error, "error", None),
-            error_description=getattr(error, "error_description", None),
-            request_id=getattr(error, "request_id", None),
+        return _failure(
+            f"The rotation failed at the step {step.value!r}. {in_force} {error} Then run it again, or undo it with "
+            "--abandon.",
+            error,
         )
-        failed.causes = getattr(error, "causes", ())
-        return failed
 
-    def _take_back(self, journal: _Journal) -> None:
-        # In this order: whoever is killed in between leaves both keys active, and a journal that claims no more than is so.
-        done = STEPS.index(Step(journal.done)) if journal.done else -1
-        if done + 1 >= STEPS.index(Step.DEACTIVATE):
+    def _put_old_key_in_force(self, journal: Journal) -> None:
+        # In this order, so that a kill at any moment leaves both keys active, and a journal that claims no more than is so.
+        if journal.is_next_or_done(Step.DEACTIVATE):
             activate_key(self._api, self._app_id, journal.old_id)
-        if done >= STEPS.index(Step.SWITCH):
-            self._write_journal(replace(journal, done=Step.PROVE))
+        if journal.has_done(Step.SWITCH):
+            self._files.write_journal(replace(journal, done=Step.PROVE))
             journal.done = Step.PROVE
-        if self._old_file.exists():
-            content = self._old_file.read_bytes()
-            with suppress(InvalidKey):
-                if PrivateKey.from_text(content.decode()).thumbprint() == journal.old_thumbprint and not (
-                    self._file.exists() and self._file.read_bytes() == content
-                ):
-                    replace_file(self._file, content)
+        self._files.put_old_key_back(journal.old_thumbprint)
 
     # ── what the steps share ─────────────────────────────────────────────────────────────────────────────────────
 
-    def _new_key(self) -> PrivateKey:
-        return PrivateKey.from_file(self._new_file).snapshot()
-
-    def _current(self, journal: _Journal) -> PrivateKey:
-        key = PrivateKey.from_file(self._file).snapshot()
+    def _prove_key_in_use(self, journal: Journal) -> str:
+        key = self._files.key_in_use()
         if key.thumbprint() != journal.new_thumbprint:
-            raise RotationFailed(f"{self._shown} does not hold the new key any more. Find out what else writes to it.")
-        return key
+            raise RotationFailed(
+                f"{self._files.shown} does not hold the new key any more. Find out what else writes to it."
+            )
+        return self._prove_key(key)
 
-    def _proved(self, key: PrivateKey) -> str:
-        """Gets a token with the key, patiently while Okta settles."""
-        began, tries = time.monotonic(), 0
+    def _prove_key(self, key: PrivateKey) -> str:
+        """Obtains a token with the key; retries while Okta may not know it yet."""
+        began, attempts = time.monotonic(), 0
         while True:
-            tries += 1
+            attempts += 1
             try:
-                self._token(key)
+                self._obtain_token(key)
             except InvalidClient as error:
-                pause = min(0.25 * 2.0**tries, 5.0)
+                pause = min(0.25 * 2.0**attempts, 5.0)
                 if time.monotonic() - began + pause > self._settling:
                     raise
                 self._api.pause(pause, f"until the token endpoint knows the key ({error.error})")
             else:
-                return "a token was got"
+                return "token obtained"
 
-    def _token(self, key: PrivateKey) -> None:
+    def _obtain_token(self, key: PrivateKey) -> None:
         OktaAuth(self._service(key)).token()
 
-    def _tell(self, step: Step, state: Literal["begun", "done", "resumed"], detail: str) -> None:
+    def _report(self, step: Step, state: Literal["begun", "done", "resumed"], detail: str) -> None:
         if self._progress is not None:
             self._progress(Progress(step, state, detail))
 
-    # ── files ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _beside(self, what: str) -> Path:
-        return self._file.with_name(f"{self._file.name}.{what}")
-
-    def _read_journal(self) -> _Journal | None:
-        try:
-            content = self._journal_file.read_bytes()
-        except FileNotFoundError:
-            return None
-        try:
-            journal = _Journal(**json.loads(content.decode()))
-            if journal.done:
-                Step(journal.done)
-        except (ValueError, TypeError):
-            raise RotationFailed(
-                f"{self._journal_file} is damaged. Look which keys Okta lists (okta-m2m key list) and which one "
-                f"{self._shown} holds, "
-                "and remove the file."
-            ) from None
-        if (journal.org_url, journal.app_id) != (self._api.org_url, self._app_id):
-            raise RotationFailed(
-                f"A rotation of {self._shown} for the app {quoted(journal.app_id, 60)} in "
-                f"{quoted(journal.org_url, 100)} was broken "
-                "off. Run that one again first."
-            )
-        return journal
-
-    def _write_journal(self, journal: _Journal) -> None:
-        replace_file(self._journal_file, json.dumps(asdict(journal), indent=2).encode() + b"\n")
-
-    def _clear(self) -> None:
-        # The journal last: as long as it is there, the next run ends what is left to do.
-        for file in (self._new_file, self._old_file, self._journal_file):
-            file.unlink(missing_ok=True)
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One rotation of a key file at a time; a process that is killed lets go of the lock."""
-        try:
-            from filelock import FileLock, Timeout
-        except ModuleNotFoundError:
-            raise ConfigurationError("Key rotation needs filelock. Install it: pip install 'okta-m2m[cli]'") from None
-        lock_file = self._beside("lock")
-        lock = FileLock(lock_file, timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise RotationFailed(f"Another rotation of {self._shown} is under way. Wait until it has ended.") from None
-        except OSError as error:
-            raise RotationFailed(
-                f"{lock_file} cannot be written ({error.strerror}), so the directory is read-only here (a mounted "
-                "secret?). Rotate "
-                "where the secret is kept."
-            ) from None
-        try:
-            yield
-        finally:
-            with suppress(OSError):
-                os.unlink(
-                    lock_file
-                )  # while it is held, so nobody else's is removed; Windows removes nothing that is open
-            lock.release()
-
-
-def _resumed(journal: _Journal) -> int:
-    """The place in ``STEPS`` of the step to go on with."""
-    done = STEPS.index(Step(journal.done)) if journal.done else -1
-    return done + 1 if done >= STEPS.index(Step.SWITCH) else 0
-
-
-def _super_admin(error: PermissionMissing) -> SuperAdminNeeded:
-    return SuperAdminNeeded(
-        "Only a Super Admin may change the keys of an app once Okta scopes are granted to it (Okta: Implement OAuth "
-        "for Okta with "
-        "a service app). Sign in with an SSWS token of a Super Admin, or as a service app with the role SUPER_ADMIN.",
-        status=error.status,
-        error=error.error,
-        error_description=error.error_description,
-        request_id=error.request_id,
+def _failure(message: str, error: Exception) -> RotationFailed:
+    """The error of a step, with what ``error`` knows of Okta's answer."""
+    kind = SuperAdminNeeded if isinstance(error, SuperAdminNeeded) else RotationFailed
+    failed = kind(
+        message,
+        status=getattr(error, "status", None),
+        error=getattr(error, "error", None),
+        error_description=getattr(error, "error_description", None),
+        request_id=getattr(error, "request_id", None),
     )
+    failed.causes = getattr(error, "causes", ())
+    return failed
 
 
-def _modulus_bits(key: PrivateKey) -> int:
-    modulus = key.public_jwk.get("n")
-    return 0 if modulus is None else len(modulus) * 6 // 256 * 256
+@contextmanager
+def _super_admin_needed() -> Iterator[None]:
+    """Turns a refusal for want of a role into one that names the role."""
+    try:
+        yield
+    except PermissionMissing as error:
+        raise SuperAdminNeeded(
+            "Only a Super Admin may change the keys of an app once Okta scopes are granted to it (Okta: Implement OAuth "
+            "for Okta with a service app). Sign in with an SSWS token of a Super Admin, or as a service app with the role "
+            "SUPER_ADMIN.",
+            status=error.status,
+            error=error.error,
+            error_description=error.error_description,
+            request_id=error.request_id,
+        ) from error
 
 
 def rotatable_key_file(settings: Settings) -> Path:
-    """The key file that a service app of these settings follows, if its key can be rotated there.
+    """The key file that a service app with these settings follows.
 
-    Raises :class:`RotationFailed` for a key whose ``kid`` is set apart from it, and for one that is no file: the text of an
-    environment variable, of ``okta.yaml``, or a signer of its own.
+    - ``settings``: as :func:`okta_m2m.settings.read_settings` gives them.
+
+    Raises :class:`~okta_m2m.admin.errors.RotationFailed` if the key cannot be rotated there: its ``kid`` is set apart from
+    it, or it is not in a file (the content of an environment variable or of ``okta.yaml``, or a signer of your own).
     """
     if "kid" in settings.sources:
         raise RotationFailed(
-            f"The kid is set apart from the key ({settings.sources['kid']}), so running processes would sign with "
-            "the new key under "
-            "the old kid. Put it into a JWK file (okta-m2m key convert), remove that setting, and restart them."
+            f"The kid is set apart from the key ({settings.sources['kid']}), so running processes would sign with the new "
+            "key under the old kid. Put the kid into a JWK file (okta-m2m key convert), remove that setting, and restart "
+            "the processes."
         )
-    path: Any = getattr(settings.key, "path", None)
+    path: Any = getattr(settings.key, "path", None)  # only a key that follows a file has one
     if path is None:
         raise RotationFailed(
-            f"The key is no file ({settings.sources.get('key', 'argument')}), so running processes cannot see a new "
-            "one. Put it into "
-            "a JWK file (okta-m2m key convert), set OKTA_CLIENT_PRIVATEKEY to its path, and restart them."
+            f"The key is not in a file ({settings.sources.get('key', 'argument')}), so running processes cannot see a new "
+            "one. Put it into a JWK file (okta-m2m key convert), set OKTA_CLIENT_PRIVATEKEY to its path, and restart them."
         )
     return Path(path)

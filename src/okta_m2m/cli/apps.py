@@ -106,7 +106,8 @@ def show(
     """Show an app: its keys, scopes and admin roles."""
     chosen = checked_via(via)
     with signed_in("okta-m2m app show", token_file, as_, max_wait) as api:
-        from ..admin.provisioning import PermissionMissing, ScopeMissing, list_grants, list_roles
+        from ..admin.errors import PermissionMissing, ScopeMissing
+        from ..admin.provisioning import list_grants, list_roles
 
         found = meant_app(api, name, chosen)
 
@@ -269,8 +270,9 @@ def _public_document(path: Path) -> dict[str, Any]:
 
 def _check_room(api: ManagementApi, path: Path, name: str, via: Via) -> None:
     """Refuses, before anything is made, a settings file that is for another app, or that cannot be written."""
+    from ..admin.errors import NotFound
     from ..admin.key_files import check_replaceable
-    from ..admin.provisioning import NotFound, find_app
+    from ..admin.provisioning import find_app
 
     real = Path(os.path.realpath(path))
     if not os.access(real.parent, os.W_OK):

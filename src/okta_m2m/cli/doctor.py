@@ -35,7 +35,7 @@ def doctor(
 ) -> None:
     """Look at each thing that stands between this machine and a working call, and say what to do about it."""
     with needs("cli", "okta-m2m doctor"):
-        from ..admin.doctor import Doctor, worst
+        from ..admin.doctor import Doctor, first_failure
     checks: list[Check] = []
     with _without_log():
         examined = Doctor(offline=offline, call=call, max_wait=max_wait).checks()
@@ -47,7 +47,7 @@ def doctor(
                 checks.append(check)
                 for line in _lines(output, check):
                     output.print(line, soft_wrap=True)
-    failed = worst(checks)
+    failed = first_failure(checks)
     code = Exit.OK if failed is None else _exit_for(failed.kind)
     if as_json:
         rows = [

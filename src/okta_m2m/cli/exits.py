@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from enum import IntEnum
 from typing import Final, TextIO
 
+from ..admin import errors
 from ..errors import (
     ConfigurationError,
     OktaM2MError,
@@ -77,24 +78,20 @@ def exit_for(error: OktaM2MError) -> Exit:
 
 
 def _provisioning_exit(error: OktaM2MError) -> Exit:
-    # Imported late: they need requests, which is there if one of them was raised.
-    from ..admin import management
-    from ..admin.rotation import RotationFailed
-
     exits: tuple[tuple[type[OktaM2MError], Exit], ...] = (
-        (management.NotSignedIn, Exit.NOT_SIGNED_IN),
-        (management.ScopeMissing, Exit.SCOPE_MISSING),
-        (management.PermissionMissing, Exit.ROLE_MISSING),
-        (management.RateLimitTooLong, Exit.RATE_LIMITED),
-        (management.OktaUnreachable, Exit.UNREACHABLE),
+        (errors.NotSignedIn, Exit.NOT_SIGNED_IN),
+        (errors.ScopeMissing, Exit.SCOPE_MISSING),
+        (errors.PermissionMissing, Exit.ROLE_MISSING),
+        (errors.RateLimitTooLong, Exit.RATE_LIMITED),
+        (errors.OktaUnreachable, Exit.UNREACHABLE),
     )
     for kind, code in exits:
         if isinstance(error, kind):
             return code
-    if isinstance(error, RotationFailed):
+    if isinstance(error, errors.RotationFailed):
         cause = error.__cause__
         return exit_for(cause) if isinstance(cause, OktaM2MError) else Exit.CONFIGURATION
-    return Exit.REFUSED if isinstance(error, management.ProvisioningError) else Exit.BUG
+    return Exit.REFUSED if isinstance(error, errors.ProvisioningError) else Exit.BUG
 
 
 class ExtraMissing(Exception):

@@ -1,0 +1,185 @@
+"""Reads an answer of Okta's management API: its JSON, or the error that fits.
+
+Invariant: nothing of a request is shown but its method, its path and its origin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+
+from .._core.challenges import challenges
+from .._core.origins import origin_of
+from ..errors import quoted
+from .errors import (
+    InvalidRequest,
+    NotFound,
+    NotSignedIn,
+    OktaUnreachable,
+    PermissionMissing,
+    ProvisioningError,
+    RateLimitTooLong,
+    ScopeMissing,
+)
+
+__all__ = ["items_of", "json_of", "no_answer", "not_as_described", "object_of", "refusal"]
+
+_PERMISSION = (
+    "Sign in with an account whose admin role allows it: Application Administrator for apps and their keys; Super "
+    "Administrator for grants and roles, and for the keys of an app that has scopes granted."
+)
+
+
+def json_of(response: requests.Response) -> Any:
+    """The JSON of an answer, ``None`` for an empty one."""
+    if not response.content:
+        return None
+    try:
+        return response.json()
+    except ValueError:
+        raise ProvisioningError(
+            f"{_path(response.url)} answered HTTP {response.status_code} with something that is not JSON. Check the "
+            "org URL, and whether a proxy or a login page stands between this machine and Okta.",
+            status=response.status_code,
+        ) from None
+
+
+def object_of(response: requests.Response) -> Mapping[str, Any]:
+    """The JSON object of an answer, empty for an answer that is anything else."""
+    try:
+        document = response.json()
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def items_of(document: Any, what: str) -> list[Mapping[str, Any]]:
+    """The items of a list. Okta's reference shows keys as an array and, in an example, in ``jwks.keys``: both are read."""
+    if isinstance(document, Mapping):
+        document = document.get("jwks", document)
+        document = document.get("keys", document) if isinstance(document, Mapping) else document
+    if not isinstance(document, list) or not all(isinstance(item, Mapping) for item in document):
+        raise ProvisioningError(
+            f"Okta's answer is not a list of {what}. Check the org URL, and for a proxy in between."
+        )
+    return document
+
+
+def not_as_described(what: str) -> ProvisioningError:
+    """The error for an answer that lacks what Okta's API reference promises."""
+    return ProvisioningError(
+        f"Okta's answer does not describe the {what} as its API reference does. Check for a proxy that changes answers."
+    )
+
+
+def no_answer(
+    method: str, url: str, error: requests.RequestException, attempts: int, repeatable: bool
+) -> OktaUnreachable:
+    """The error for a call that got no answer. ``repeatable``: whether it may be sent again unasked."""
+    reason = "no answer came"
+    if isinstance(error, requests.exceptions.SSLError):
+        reason = "TLS failed"
+    if isinstance(error, requests.exceptions.ProxyError):
+        reason = "the proxy failed"
+    if isinstance(error, requests.exceptions.Timeout):
+        reason = "it took too long"
+    unsure = "" if repeatable else "It is not known whether Okta did it; running the same again is safe. "
+    return OktaUnreachable(
+        f"{method} {_path(url)} at {origin_of(url)}: {reason} ({quoted(type(error).__name__, 60)}), after {attempts} "
+        f"attempt{'s' if attempts > 1 else ''}. {unsure}Check the org URL, the network, proxy and CA settings, and "
+        "Okta's status page."
+    )
+
+
+def refusal(
+    method: str, url: str, response: requests.Response, with_token: bool, *, retry_after: float | None = None
+) -> ProvisioningError:
+    """The error for an answer other than 2xx. ``with_token``: whether an SSWS token signs in.
+
+    The code and the reason stand in one of three shapes: of the management API, of dynamic registration (RFC 7591
+    section 3.2.2), and of the OAuth filter in front of both (``WWW-Authenticate``, RFC 6750 section 3).
+    """
+    status = response.status_code
+    document = object_of(response)
+    code, reason, scope = document.get("errorCode"), document.get("errorSummary"), ""
+    if code is None:
+        code, reason = document.get("error"), document.get("error_description")
+    if code is None:
+        for challenge in challenges([response.headers.get("WWW-Authenticate", "")]):
+            code, reason = challenge.error, challenge.parameters.get("error_description")
+            scope = challenge.parameters.get("scope", "")
+    causes = _causes(document)
+    kind, remedy = _kind_and_remedy(status, code, scope, with_token, retry_after)
+    request_id = response.headers.get("X-Okta-Request-Id")
+    words = "; ".join(causes) or (quoted(reason) if reason else "")
+    words = words if not words or words.endswith((".", "!", "?")) else f"{words}."
+    error = kind(
+        f"{method} {_path(url)} failed with {quoted(code, 80) if code else 'no code'}: "
+        f"{words or 'no reason given.'} "
+        f"[HTTP {status}{f', request id {quoted(request_id, 80)}' if request_id else ''}] {remedy}",
+        status=status,
+        error=quoted(code, 80) if code else None,
+        error_description=quoted(reason) if reason else None,
+        request_id=quoted(request_id, 80) if request_id else None,
+        retry_after=retry_after,
+    )
+    error.causes = causes
+    if isinstance(error, ScopeMissing):
+        error.scope = quoted(scope, 100)
+    return error
+
+
+def _kind_and_remedy(
+    status: int, code: str | None, scope: str, with_token: bool, retry_after: float | None
+) -> tuple[type[ProvisioningError], str]:
+    if status == 429:
+        return RateLimitTooLong, (
+            f"Try again in {retry_after or 60:.0f} seconds, or allow a longer wait (max_wait, --max-wait)."
+        )
+    if code == "E0000015":
+        return PermissionMissing, "The org lacks a feature that this needs. Ask Okta's support to switch it on."
+    if status == 401:
+        return NotSignedIn, (
+            "The SSWS token is wrong, was revoked, or expired (30 days without use). Make a new one (Admin Console: "
+            "Security > API > Tokens), and check that it is of this org."
+            if with_token
+            else "Okta does not accept the token of the service app that signs in. Check it with: okta-m2m doctor"
+        )
+    if code == "insufficient_scope":
+        return ScopeMissing, (
+            f"Grant {quoted(scope, 100) or 'the scope'} to the service app that signs in, and add it to the app's scopes."
+        )
+    if status == 403:
+        return PermissionMissing, _PERMISSION
+    if status == 404:
+        return NotFound, "Check the id and the org URL. List the apps with: okta-m2m app list"
+    if status == 409:
+        return InvalidRequest, "It already exists."
+    if status == 405:
+        return InvalidRequest, "This org does not know that operation. Check the org URL, and for a proxy in between."
+    if 300 <= status < 400:
+        return OktaUnreachable, (
+            "The answer is a redirect, and a sign-in does not follow redirects. Use the org URL under which Okta itself "
+            "is reached, without -admin."
+        )
+    if status >= 500:
+        return OktaUnreachable, "Try again, and look at Okta's status page."
+    if code in ("invalid_dpop_proof", "use_dpop_nonce"):
+        return NotSignedIn, "Check this machine's clock, and for a proxy that rewrites the host or drops headers."
+    return InvalidRequest, "Correct what the message names, and try again."
+
+
+def _causes(document: Mapping[str, Any]) -> tuple[str, ...]:
+    causes = document.get("errorCauses")
+    return tuple(
+        quoted(cause.get("errorSummary"))
+        for cause in (causes if isinstance(causes, list) else [])
+        if isinstance(cause, dict) and cause.get("errorSummary")
+    )
+
+
+def _path(url: str) -> str:
+    return quoted(urlsplit(url).path, 200)

@@ -1,0 +1,193 @@
+"""The public keys that are registered with an app: list, add, activate, deactivate, delete.
+
+Invariant: a private key is refused before anything is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..errors import ConfigurationError, quoted
+from ..keys import thumbprint
+from ._answers import items_of, not_as_described
+from ._ids import path_segment, shown_id
+from .errors import NotFound
+from .management import ManagementApi
+
+__all__ = [
+    "AppKey",
+    "activate_key",
+    "add_key",
+    "app_keys_from",
+    "deactivate_key",
+    "delete_key",
+    "find_key",
+    "list_keys",
+    "public_jwk",
+]
+
+_PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})  # RFC 7518 sections 6.2.2, 6.3.2 and 6.4.1
+
+
+@dataclass(frozen=True, slots=True)
+class AppKey:
+    """A public key that is registered with an app.
+
+    - ``id``: Okta's id for it (``pks...``), by which it is changed. Empty where the endpoint does not tell it.
+    - ``kid``: the ``kid`` of a client assertion that this key checks. ``None`` if the key was registered without one.
+    - ``status``: ``ACTIVE`` or ``INACTIVE``.
+    - ``alg``: the algorithm that it was registered for; ``None`` if it was registered for none.
+    - ``thumbprint``: RFC 7638, SHA-256.
+    - ``created``: when it was registered, as Okta writes it (ISO 8601). ``None`` where the endpoint does not tell it.
+    - ``public_jwk``: the members that make up the thumbprint (``kty``, ``crv``, ``x``, ``y``; or ``kty``, ``e``, ``n``).
+    """
+
+    id: str
+    kid: str | None
+    status: str
+    alg: str | None
+    thumbprint: str
+    created: str | None = None
+    public_jwk: Mapping[str, str] = field(repr=False, default_factory=dict)
+
+    @property
+    def active(self) -> bool:
+        """Whether Okta accepts what is signed with it."""
+        return self.status == "ACTIVE"
+
+
+def list_keys(api: ManagementApi, app_id: str) -> list[AppKey]:
+    """The public keys that are registered with an app, inactive ones included. Keys for encryption are left out.
+
+    - ``api``: the org, signed in to.
+    - ``app_id``: :attr:`App.id`.
+    """
+    return list(app_keys_from({"keys": items_of(api.call("GET", _path(app_id)), "keys")}))
+
+
+def add_key(api: ManagementApi, app_id: str, jwk: Mapping[str, Any]) -> AppKey:
+    """Registers a public key beside the others. If it is already registered, it is returned as it is.
+
+    - ``api``: the org, signed in to.
+    - ``app_id``: :attr:`App.id`.
+    - ``jwk``: the public key, as one of the keys of :meth:`okta_m2m.PrivateKey.jwks`.
+
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for a private key, and if another key has the same ``kid``.
+    """
+    wanted = public_jwk(jwk)
+    present = list_keys(api, app_id)
+    same = next((key for key in present if key.thumbprint == thumbprint(wanted)), None)
+    if same is not None and same.kid == wanted.get("kid"):
+        return same
+    if wanted.get("kid") is not None and any(key.kid == wanted["kid"] for key in present):
+        raise ConfigurationError(
+            f"The app has another key with the kid {shown_id(wanted['kid'])!r}. Give the new key a kid of its own, "
+            "such as its thumbprint."
+        )
+    return _key(api.call("POST", _path(app_id), {**wanted, "status": "ACTIVE"}))
+
+
+def find_key(api: ManagementApi, app_id: str, id_or_kid: str) -> AppKey:
+    """The key of an app that has this id, or else this ``kid``.
+
+    - ``api``: the org, signed in to.
+    - ``app_id``: :attr:`App.id`.
+    - ``id_or_kid``: :attr:`AppKey.id` (``pks...``) or :attr:`AppKey.kid`.
+
+    Raises :class:`~okta_m2m.admin.errors.NotFound`.
+    """
+    keys = list_keys(api, app_id)
+    found = next((key for key in keys if key.id == id_or_kid), None)
+    found = found or next((key for key in keys if key.kid == id_or_kid), None)
+    if found is None:
+        raise NotFound(
+            f"The app {quoted(app_id, 100)} has no key {shown_id(id_or_kid)!r}. List its keys with: okta-m2m key list",
+            status=404,
+        )
+    return found
+
+
+def activate_key(api: ManagementApi, app_id: str, id_or_kid: str) -> AppKey:
+    """Activates a key, so that Okta accepts what is signed with it. An active one is returned as it is.
+
+    - ``api``: the org, signed in to.
+    - ``app_id``: :attr:`App.id`.
+    - ``id_or_kid``: as for :func:`find_key`.
+    """
+    return _set_lifecycle(api, app_id, id_or_kid, "activate")
+
+
+def deactivate_key(api: ManagementApi, app_id: str, id_or_kid: str) -> AppKey:
+    """Deactivates a key. It stays registered, and can be activated again. An inactive one is returned as it is.
+
+    - ``api``: the org, signed in to.
+    - ``app_id``: :attr:`App.id`.
+    - ``id_or_kid``: as for :func:`find_key`.
+
+    Raises :class:`~okta_m2m.admin.errors.InvalidRequest` for the only active key, which Okta keeps active.
+    """
+    return _set_lifecycle(api, app_id, id_or_kid, "deactivate")
+
+
+def delete_key(api: ManagementApi, app_id: str, id_or_kid: str) -> None:
+    """Deletes a key for good.
+
+    - ``api``: the org, signed in to.
+    - ``app_id``: :attr:`App.id`.
+    - ``id_or_kid``: as for :func:`find_key`.
+
+    Raises :class:`~okta_m2m.admin.errors.InvalidRequest` for an active key, which Okta does not delete.
+    """
+    key = find_key(api, app_id, id_or_kid)
+    api.call("DELETE", f"{_path(app_id)}/{path_segment(key.id)}")
+
+
+def public_jwk(jwk: Mapping[str, Any]) -> dict[str, Any]:
+    """The JWK to register. A private one is refused: Okta would know that key from then on."""
+    if _PRIVATE_MEMBERS & jwk.keys():
+        raise ConfigurationError("The JWK to register is a private key. Register the public one: key.jwks().")
+    return {"use": "sig", **{name: value for name, value in jwk.items() if value is not None}}
+
+
+def app_keys_from(jwks: Any) -> tuple[AppKey, ...]:
+    """The signing keys of a JWKS in an answer of Okta's. Raises what :func:`not_as_described` gives."""
+    if jwks is None:
+        return ()
+    return tuple(_key(jwk) for jwk in jwks["keys"] if jwk.get("use") in (None, "sig"))
+
+
+def _set_lifecycle(
+    api: ManagementApi, app_id: str, id_or_kid: str, operation: Literal["activate", "deactivate"]
+) -> AppKey:
+    key = find_key(api, app_id, id_or_kid)
+    if key.active == (operation == "activate"):
+        return key
+    return _key(api.call("POST", f"{_path(app_id)}/{path_segment(key.id)}/lifecycle/{operation}"))
+
+
+def _path(app_id: str) -> str:
+    return f"/api/v1/apps/{path_segment(app_id)}/credentials/jwks"
+
+
+def _key(jwk: Any) -> AppKey:
+    try:
+        members = ("kty", "e", "n") if jwk["kty"] == "RSA" else ("kty", "crv", "x", "y")
+        # Okta's reference shows no crv, though its answers have one. Without it the length of x tells the curve.
+        found = {name: jwk.get(name) or _curve(jwk) for name in members}
+        return AppKey(
+            id=jwk.get("id") or "",
+            kid=jwk.get("kid"),
+            status=jwk.get("status") or "ACTIVE",
+            alg=jwk.get("alg"),
+            thumbprint=thumbprint(found),
+            created=jwk.get("created"),
+            public_jwk=found,
+        )
+    except (KeyError, TypeError, AttributeError):
+        raise not_as_described("key") from None
+
+
+def _curve(jwk: Mapping[str, Any]) -> str:
+    return {43: "P-256", 64: "P-384", 88: "P-521"}[len(jwk["x"])]

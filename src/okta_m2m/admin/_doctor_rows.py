@@ -1,0 +1,84 @@
+"""A row of the doctor's report, and how an error becomes one.
+
+Invariant: a row that failed, or that is doubtful, names a remedy; no other row does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Literal
+
+from ..errors import ConfigurationError, OktaM2MError, RateLimited, SigningFailed, TokenRefused
+
+__all__ = ["Check", "Kind", "State", "error_row", "fault_and_remedy", "unreachable_row"]
+
+State = Literal["ok", "warn", "fail", "skipped"]
+"""``ok`` is good, ``warn`` doubtful, ``fail`` bad, and ``skipped`` could not be looked at."""
+
+
+class Kind(StrEnum):
+    """The kind of trouble that a row is about. The command has an exit code for each."""
+
+    CONFIGURATION = "configuration"
+    UNREACHABLE = "unreachable"
+    CLOCK = "clock"
+    REFUSED = "refused"
+    SCOPE = "scope"
+    ROLE = "role"
+    RATE_LIMIT = "rate limit"
+    SIGNING = "signing"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One row.
+
+    - ``name``: what was looked at, in a word or two.
+    - ``state``: ``ok``, ``warn``, ``fail``, or ``skipped``.
+    - ``detail``: what was found.
+    - ``remedy``: what to do about it; empty where there is nothing to do.
+    - ``kind``: the kind of trouble that the row is about, whether it has it or not.
+    """
+
+    name: str
+    state: State
+    detail: str
+    remedy: str = ""
+    kind: Kind = Kind.CONFIGURATION
+
+
+_KINDS: Final[tuple[tuple[type[OktaM2MError], Kind], ...]] = (
+    (ConfigurationError, Kind.CONFIGURATION),
+    (TokenRefused, Kind.REFUSED),
+    (RateLimited, Kind.RATE_LIMIT),
+    (SigningFailed, Kind.SIGNING),
+)
+
+
+def error_row(name: str, error: OktaM2MError) -> Check:
+    """The row for an error. Every error that is not in ``_KINDS`` means that the endpoint gave no usable answer."""
+    kind = next((kind for family, kind in _KINDS if isinstance(error, family)), Kind.UNREACHABLE)
+    return Check(name, "fail", *fault_and_remedy(error), kind)
+
+
+def unreachable_row(name: str, detail: str, remedy: str) -> Check:
+    """The row for a server that gives no usable answer."""
+    return Check(name, "fail", detail, remedy, Kind.UNREACHABLE)
+
+
+def fault_and_remedy(error: OktaM2MError) -> tuple[str, str]:
+    """What is wrong and what to do, out of an error's message.
+
+    The message has both, and the error keeps them nowhere else. It is split behind ``[HTTP 400, request id ...]``, or else
+    behind the first sentence, or else behind the first colon.
+    """
+    text = " ".join(str(error).split())
+    head, bracket, rest = text.partition("] ")
+    if bracket and rest:
+        return head + "]", rest
+    head, stop, rest = text.partition(". ")
+    if stop and rest:
+        return f"{head}.", rest
+    head, colon, rest = text.partition(": ")
+    return (head, rest[:1].upper() + rest[1:]) if colon and rest else (text, "See the configuration page of the docs.")

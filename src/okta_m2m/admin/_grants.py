@@ -1,0 +1,144 @@
+"""The ``okta.*`` scopes that are granted to an app: list, grant, revoke.
+
+Invariant: one call a scope. What was done before a failure stays done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..errors import ConfigurationError, quoted
+from ._answers import items_of, not_as_described
+from ._ids import path_segment
+from .management import ManagementApi
+
+__all__ = ["Grant", "GrantResult", "grant_scopes", "list_grants", "revoke_scopes"]
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A scope of Okta's own API that is granted to an app.
+
+    - ``id``: Okta's id for the grant.
+    - ``scope``: the scope, such as ``okta.users.read``.
+    - ``status``: ``ACTIVE``, or ``REVOKED``.
+    """
+
+    id: str
+    scope: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class GrantResult:
+    """What became of one scope.
+
+    - ``scope``: the scope.
+    - ``outcome``: ``granted``, or ``present`` if it was granted before; ``revoked``, or ``absent`` if it was not granted.
+    """
+
+    scope: str
+    outcome: Literal["granted", "present", "revoked", "absent"]
+
+
+def list_grants(api: ManagementApi, app_id: str) -> list[Grant]:
+    """The scopes of Okta's own API that are granted to an app.
+
+    - ``api``: the org, signed in to.
+    - ``app_id``: :attr:`App.id`.
+    """
+    return [_grant(item) for item in items_of(api.call("GET", _path(app_id)), "grants")]
+
+
+def grant_scopes(
+    api: ManagementApi,
+    app_id: str,
+    scopes: Iterable[str],
+    *,
+    progress: Callable[[GrantResult], None] | None = None,
+) -> list[GrantResult]:
+    """Grants scopes to an app. Okta lets only a Super Admin do so.
+
+    - ``api``: the org, signed in to.
+    - ``app_id``: :attr:`App.id`.
+    - ``scopes``: scopes of Okta's own API (``okta.*``, ``ssf.*``). Those of a custom authorization server are given by its
+      access policies.
+    - ``progress``: called with each result as soon as it is known. By default nothing is.
+
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for a scope that cannot be granted, before anything is sent. What was
+    granted before a failure stays granted.
+    """
+    wanted = _check_scopes(scopes)
+    present = {grant.scope for grant in list_grants(api, app_id) if grant.status == "ACTIVE"}
+    results: list[GrantResult] = []
+    for scope in wanted:
+        if scope in present:
+            results.append(GrantResult(scope, "present"))
+        else:
+            api.call("POST", _path(app_id), {"issuer": api.org_url, "scopeId": scope})
+            results.append(GrantResult(scope, "granted"))
+        if progress is not None:
+            progress(results[-1])
+    return results
+
+
+def revoke_scopes(
+    api: ManagementApi,
+    app_id: str,
+    scopes: Iterable[str],
+    *,
+    progress: Callable[[GrantResult], None] | None = None,
+) -> list[GrantResult]:
+    """Revokes grants of an app. Tokens that were issued before keep their scopes until they expire.
+
+    - ``api``: the org, signed in to.
+    - ``app_id``: :attr:`App.id`.
+    - ``scopes``: as for :func:`grant_scopes`.
+    - ``progress``: called with each result as soon as it is known. By default nothing is.
+
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for a scope that cannot be granted, before anything is sent.
+    """
+    wanted = _check_scopes(scopes)
+    present = {grant.scope: grant.id for grant in list_grants(api, app_id)}
+    results: list[GrantResult] = []
+    for scope in wanted:
+        if scope in present:
+            api.call("DELETE", f"{_path(app_id)}/{path_segment(present[scope])}")
+            results.append(GrantResult(scope, "revoked"))
+        else:
+            results.append(GrantResult(scope, "absent"))
+        if progress is not None:
+            progress(results[-1])
+    return results
+
+
+def _check_scopes(scopes: Iterable[str]) -> list[str]:
+    """The scopes, each once, in their order."""
+    if isinstance(scopes, str):
+        raise ConfigurationError(f"scopes must be a list, not a string. Write scopes={scopes.split()!r}.")
+    wanted = list(dict.fromkeys(scopes))
+    for scope in wanted:
+        if not scope.startswith(("okta.", "ssf.")):
+            raise ConfigurationError(
+                f"{quoted(scope, 80)!r} is not a scope of Okta's own API, and an app is granted no others. Scopes of a "
+                "custom authorization server are given by its access policies."
+            )
+        if scope.endswith(".self"):
+            raise ConfigurationError(
+                f"{quoted(scope, 80)!r} is about the user who signs in, and a service app signs in no user. Ask for "
+                f"{scope.removesuffix('.self')!r}."
+            )
+    return wanted
+
+
+def _path(app_id: str) -> str:
+    return f"/api/v1/apps/{path_segment(app_id)}/grants"
+
+
+def _grant(item: Mapping[str, Any]) -> Grant:
+    try:
+        return Grant(item["id"], item["scopeId"], item.get("status") or "ACTIVE")
+    except (KeyError, TypeError):
+        raise not_as_described("grant") from None

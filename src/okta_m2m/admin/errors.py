@@ -1,0 +1,73 @@
+"""What can go wrong when an administrator's functions call Okta. Every message ends with a remedy.
+
+Invariant: no error holds a token or a key. Okta's words pass through :func:`okta_m2m.errors.quoted` first.
+"""
+
+from __future__ import annotations
+
+from ..errors import OktaM2MError
+
+__all__ = [
+    "InvalidRequest",
+    "NameTaken",
+    "NotFound",
+    "NotSignedIn",
+    "OktaUnreachable",
+    "PermissionMissing",
+    "ProvisioningError",
+    "RateLimitTooLong",
+    "RotationFailed",
+    "ScopeMissing",
+    "SuperAdminNeeded",
+]
+
+
+class ProvisioningError(OktaM2MError):
+    """Base of the family: the org could not be read or changed. Raised by itself for an answer that is not Okta's.
+
+    ``causes`` holds Okta's own reasons (``errorCauses``); it is empty where Okta gave none.
+    """
+
+    causes: tuple[str, ...] = ()
+
+
+class NotSignedIn(ProvisioningError):
+    """401: Okta did not accept the SSWS token, or the service app's token."""
+
+
+class ScopeMissing(ProvisioningError):
+    """403 ``insufficient_scope``: the token lacks a scope. ``scope`` is the one that Okta asks for."""
+
+    scope: str = ""
+
+
+class PermissionMissing(ProvisioningError):
+    """403 ``E0000006``: the account that signs in lacks the admin role; or ``E0000015``: the org lacks the feature."""
+
+
+class NotFound(ProvisioningError):
+    """404, or nothing has that name or id."""
+
+
+class InvalidRequest(ProvisioningError):
+    """400, 405 or 409: Okta rejected the request. ``causes`` say what was wrong with it."""
+
+
+class NameTaken(ProvisioningError):
+    """Several apps have that name, or the one that has it is not a service app with a key."""
+
+
+class RateLimitTooLong(ProvisioningError):
+    """429 with a longer wait than allowed. ``retry_after`` is that wait in seconds."""
+
+
+class OktaUnreachable(ProvisioningError):
+    """No usable answer: network, proxy, TLS, a redirect, or an error of the server."""
+
+
+class RotationFailed(ProvisioningError):
+    """A rotation could not start or continue. The message says which key is in force."""
+
+
+class SuperAdminNeeded(RotationFailed, PermissionMissing):
+    """Okta lets only a Super Admin change the keys of an app that has scopes granted."""
