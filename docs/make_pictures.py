@@ -1,13 +1,12 @@
-"""Runs the commands of ``docs/setup.md`` for real, and writes what they print into the page and into ``docs/images``.
+"""Runs the commands of ``docs/setup.md``, and writes their output into the page and into ``docs/images``.
 
     python docs/make_pictures.py
 
-A ``sh`` block that a ``text`` block follows is run; the text is what it printed. The first one starts the stand-in for
-Okta, ``okta-m2m demo --serve``, which all others call. A ``python`` block becomes the file that the next command runs.
-What differs from run to run (ports, ids, keys) is told apart from what does not by :func:`plain`; ``tests`` compare the
-page with a run of their own.
+A ``sh`` block that is followed by a ``text`` block is run, and the text is replaced by its output. The first one starts the
+stand-in for Okta, ``okta-m2m demo --serve``, which all others call. A ``python`` block becomes the file that the next command
+runs. A test compares the page with a run of its own; :func:`normalize` removes what differs between runs (ports, ids, keys).
 
-Invariant: nothing on the page was written by hand that a command is said to have printed.
+Invariant: no output on the page is written by hand.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ DOCS = Path(__file__).parent
 PAGE = DOCS / "setup.md"
 IMAGES = DOCS / "images"
 COLUMNS = 96
-FOLDER = "/home/ada/billing"  # what the page shows in place of the folder of the run
+FOLDER = "/home/ada/billing"  # what the page shows instead of the folder of the run
 
 FENCE = re.compile(
     r"^```python\n(?P<python>.*?)^```$|^```sh\n(?P<sh>[^`]*?)^```$\n\n^```text\n(?P<text>[^`]*?)^```$",
@@ -42,15 +41,15 @@ PICTURES = {"doctor": "doctor.svg", "key rotate": "key-rotate.svg"}
 
 @dataclass(frozen=True)
 class Shown:
-    """A command, what the page says that it prints, and what it printed."""
+    """A command, the output on the page, and the output of this run."""
 
     command: str
     on_page: str
     printed: str
 
 
-def plain(text: str) -> str:
-    """Without what differs from run to run: the first kid that is named is always ``<1>``."""
+def normalize(text: str) -> str:
+    """Replaces what differs between runs. The first kid in the text becomes ``<1>`` wherever it occurs."""
     text = re.sub(r"(localhost|127\.0\.0\.1):\d+", r"\1:PORT", text)
     text = re.sub(r"\bpks\w{17}", "KEY-ID", re.sub(r"\b0oa\w{17}", "CLIENT-ID", text))
     text = re.sub(r"\b00[\w-]{40}|\b00\.\.\.", "TOKEN", text)
@@ -60,15 +59,15 @@ def plain(text: str) -> str:
     return re.sub(r"(?<![\w-])[\w-]{43}(?![\w-])", lambda kid: found.setdefault(kid[0], f"<{len(found) + 1}>"), text)
 
 
-def shortened(text: str, folder: Path) -> str:
-    """What the page shows of an output: no secret, no number that goes on for lines, no path of this machine."""
+def shorten(text: str, folder: Path) -> str:
+    """What the page shows of an output: no secret, no long number, no path of this machine."""
     text = text.replace(str(folder), FOLDER)
     text = re.sub(r"\b00[\w-]{40}", "00...", text)
     return re.sub(r'"(n|x|y)": "([\w-]{12})[\w-]+"', r'"\1": "\2..."', text)
 
 
 def run_page(text: str) -> Iterator[Shown]:
-    """Runs the commands of a page, top to bottom, in one folder of their own."""
+    """Runs the commands of a page from top to bottom, in a folder of their own."""
     with tempfile.TemporaryDirectory() as name:
         folder, program = Path(name).resolve(), ""
         with _Session(folder) as session:
@@ -78,7 +77,7 @@ def run_page(text: str) -> Iterator[Shown]:
                     continue
                 (folder / "first_call.py").write_text(program, encoding="utf-8")
                 printed = "".join(session.run(line) for line in block["sh"].splitlines())
-                yield Shown(block["sh"].strip(), block["text"], shortened(printed, folder))
+                yield Shown(block["sh"].strip(), block["text"], shorten(printed, folder))
 
 
 class _Session:
@@ -87,12 +86,11 @@ class _Session:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._served: subprocess.Popen[str] | None = None
-        kept = {
+        inherited = {
             name: value for name, value in os.environ.items() if not re.match(r"OKTA_|.*_PROXY$|NO_COLOR", name, re.I)
         }
-        # The lines as a terminal shows them, but without what is drawn over.
         self.environment = {
-            **kept,
+            **inherited,
             "HOME": str(folder),
             "COLUMNS": str(COLUMNS),
             "PYTHONUNBUFFERED": "1",
@@ -114,7 +112,7 @@ class _Session:
         program = {"okta-m2m": [sys.executable, "-m", "okta_m2m.cli"], "python": [sys.executable]}[words[0]]
         command = [*program, *(word for word in words[1:] if word != "&")]
         if words[-1] == "&":
-            return self._begin(command)
+            return self._start_server(command)
         done = subprocess.run(  # noqa: S603 (commands of this project's own page)
             command,
             cwd=self._folder,
@@ -126,12 +124,12 @@ class _Session:
             timeout=120,
             check=False,
         )
-        # The first words of a command that fails would be taken for what it prints when all is well.
+        # The output of a failed command must not get into the page.
         if done.returncode != 0 and "# fails" not in line:
             raise RuntimeError(f"{line} ended with {done.returncode}: {done.stdout}")
         return done.stdout
 
-    def _begin(self, command: list[str]) -> str:
+    def _start_server(self, command: list[str]) -> str:
         self._served = subprocess.Popen(  # noqa: S603 (as above)
             command,
             cwd=self._folder,
@@ -145,18 +143,18 @@ class _Session:
         return "".join(self._served.stdout.readline() for _ in range(3))
 
 
-def picture(title: str, coloured: str) -> str:
-    """An SVG of what a command printed."""
+def draw(title: str, output: str) -> str:
+    """An SVG of a command and its output."""
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         console = Console(file=nowhere, record=True, width=COLUMNS, force_terminal=True, color_system="truecolor")
         console.print(Text(f"$ {title}", "bold"))
-        console.print(Text.from_ansi(coloured.rstrip("\n")))
+        console.print(Text.from_ansi(output.rstrip("\n")))
         return console.export_svg(title="okta-m2m", theme=MONOKAI, unique_id=title.replace(" ", "-"))
 
 
 @contextmanager
-def _coloured() -> Iterator[None]:
-    """Commands print in colour to a pipe, and draw nothing over."""
+def _forced_colours() -> Iterator[None]:
+    """Makes commands print in colour to a pipe, and redraw nothing."""
     before = {name: os.environ.get(name) for name in ("FORCE_COLOR", "TTY_INTERACTIVE")}
     os.environ.update(FORCE_COLOR="1", TTY_INTERACTIVE="0")
     try:
@@ -179,11 +177,11 @@ def main() -> None:
         encoding="utf-8",
     )
     IMAGES.mkdir(exist_ok=True)
-    with _coloured():
+    with _forced_colours():
         for run in run_page(text):
             for name, file in PICTURES.items():
                 if f"okta-m2m {name}" in run.command:
-                    (IMAGES / file).write_text(picture(run.command.splitlines()[0], run.printed), encoding="utf-8")
+                    (IMAGES / file).write_text(draw(run.command.splitlines()[0], run.printed), encoding="utf-8")
 
 
 if __name__ == "__main__":

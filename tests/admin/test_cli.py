@@ -1,4 +1,4 @@
-"""The command ``okta-m2m``: its output, its exit codes, and that it tells no secret and no traceback.
+"""The command ``okta-m2m``: its output, its exit codes, and that it prints no secret and no traceback.
 
 Invariant: what a user would run is run, in a process of its own, against a FakeOkta over a real socket.
 """
@@ -9,42 +9,36 @@ import io
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from rich.console import Console
 
+from command import (
+    COMMAND,
+    Run,
+    assert_one_line,
+    environment,
+    posix_only,
+    run_command,
+    run_on_terminal,
+    run_without_reader,
+)
 from okta_m2m import PrivateKey
+from okta_m2m.cli.demo.callers import CLIENTS
+from okta_m2m.cli.demo.picture import draw, summarize
+from okta_m2m.cli.demo.story import Answer, Call, Obtained, Rejection, Revocation, Story
 from okta_m2m.cli.exits import Exit
-from okta_m2m.cli.picture import drawing, summary
-from okta_m2m.cli.scenario import CLIENTS
-from okta_m2m.cli.story import Answer, Call, Obtained, Rejection, Revocation, Story
 from okta_m2m.cli.terminal import glyphs_for
 from okta_m2m.testing import FakeOkta
 
-posix_only = pytest.mark.skipif(
-    os.name != "posix", reason="pseudo-terminals, signals and closed pipes are POSIX's here"
-)
-
 ESCAPE = "\x1b"
-COMMAND = [sys.executable, "-m", "okta_m2m.cli"]
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
-NOT_INHERITED = re.compile(
-    r"OKTA_.*|.*_PROXY|(FORCE|NO)_COLOR|COLUMNS|LINES|TERM|TTY_.*|PYTHON(IOENCODING|UTF8|UNBUFFERED)", re.IGNORECASE
-)
-
-
-def environment(home: Path, **variables: str) -> dict[str, str]:
-    """This process's environment, without what would steer the command."""
-    kept = {name: value for name, value in os.environ.items() if not NOT_INHERITED.fullmatch(name)}
-    return {**kept, "HOME": str(home), "USERPROFILE": str(home), "PYTHONIOENCODING": "utf-8", **variables}
 
 
 @pytest.fixture
@@ -54,35 +48,9 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(home: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def run(home: Path) -> Run:
     """``run("token", "get", OKTA_CLIENT_ORGURL=..., stdout=a file)``; ``command=`` runs another program instead."""
-
-    def ran(
-        *arguments: str, stdout: Any = subprocess.PIPE, command: list[str] | None = None, **variables: str
-    ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*(command or COMMAND), *arguments],
-            cwd=home,
-            env=environment(home, **variables),
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            timeout=60,
-            check=False,
-        )
-
-    return ran
-
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def assert_one_line(stderr: str) -> None:
-    """The one clear line that every failure is."""
-    assert stderr.startswith("okta-m2m: ")
-    assert stderr.count("\n") == 1
-    assert "Traceback" not in stderr
+    return partial(run_command, home)
 
 
 # ── the command ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -172,20 +140,7 @@ def test_a_fault_of_its_own_shows_a_traceback_without_any_value(run: Run) -> Non
     "arguments", [("--version",), ("demo", "--seconds", "0.6"), ("demo", "--seconds", "0.6", "--json")]
 )
 def test_a_reader_that_goes_away_ends_it_without_a_word(home: Path, arguments: tuple[str, ...]) -> None:
-    reading, writing = os.pipe()
-    os.close(reading)
-    try:
-        done = subprocess.run(
-            [*COMMAND, *arguments],
-            env=environment(home),
-            stdout=writing,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-    finally:
-        os.close(writing)
+    done = run_without_reader(home, *arguments)
     assert (done.returncode, done.stderr) == (Exit.READER_GONE, "")
 
 
@@ -194,7 +149,7 @@ def test_a_reader_that_goes_away_ends_it_without_a_word(home: Path, arguments: t
 
 @pytest.fixture(scope="module", autouse=True)
 def whole_demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
-    """The demonstration in its full length, with DPoP. It plays while the other tests of this file run."""
+    """The demonstration at full length, with DPoP. It runs while the other tests of this file run."""
     home = tmp_path_factory.mktemp("home")
     arguments = [*COMMAND, "demo", "--dpop", "--json"]
     with subprocess.Popen(
@@ -207,17 +162,17 @@ def whole_demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.
 
 def test_the_demo_heals_a_revoked_token_and_no_call_fails(run: Run) -> None:
     done = run("demo", "--json", "--seconds", "1")
-    told = json.loads(done.stdout)
+    result = json.loads(done.stdout)
     assert (done.returncode, done.stderr) == (Exit.OK, "")
-    assert told["ok"] is True
-    assert told["failures"] == 0
-    assert told["failed_calls"] == []
-    assert set(told["clients"]) == set(CLIENTS)
-    assert all(client["calls"] > 0 for client in told["clients"].values())
-    assert told["healed_401s"] > 0
-    assert told["tokens"][0]["revoked_at"] is not None
-    assert told["tokens_minted"] == len(told["tokens"]) == told["renewals"] + 1 >= 2
-    assert told["bound_calls"] == 0
+    assert result["ok"] is True
+    assert result["failures"] == 0
+    assert result["failed_calls"] == []
+    assert set(result["clients"]) == set(CLIENTS)
+    assert all(client["calls"] > 0 for client in result["clients"].values())
+    assert result["healed_401s"] > 0
+    assert result["tokens"][0]["revoked_at"] is not None
+    assert result["tokens_minted"] == len(result["tokens"]) == result["renewals"] + 1 >= 2
+    assert result["bound_calls"] == 0
 
 
 def test_the_demo_is_a_plain_picture_where_it_is_no_terminal(run: Run) -> None:
@@ -261,17 +216,17 @@ def test_the_demo_ends_with_1_if_a_call_failed(run: Run, arguments: tuple[str, .
     done = run("demo", "--seconds", "0.5", *arguments, command=[sys.executable, "-c", without_roles])
     assert (done.returncode, done.stderr) == (Exit.FAILED, "")
     if arguments:
-        told = json.loads(done.stdout)
-        assert told["ok"] is False
-        assert told["failures"] == told["calls"] == len(told["failed_calls"]) > 0
-        assert {call["failure"] for call in told["failed_calls"]} == {"HTTP 403"}
+        result = json.loads(done.stdout)
+        assert result["ok"] is False
+        assert result["failures"] == result["calls"] == len(result["failed_calls"]) > 0
+        assert {call["failure"] for call in result["failed_calls"]} == {"HTTP 403"}
     else:
         assert "failed: aiohttp: HTTP 403" in done.stdout
 
 
 @posix_only
-def test_the_demo_moves_on_a_terminal(home: Path) -> None:
-    shown = on_a_terminal(home, "demo", "--seconds", "0.6")
+def test_the_demo_moves_run_on_terminal(home: Path) -> None:
+    shown = run_on_terminal(home, "demo", "--seconds", "0.6")
     assert shown.returncode == Exit.OK
     assert re.search(r"\x1b\[\d*A", shown.output)  # the cursor goes up: the picture is drawn over
     assert re.search(r"\x1b\[[\d;]*32m", shown.output)  # in colour
@@ -280,14 +235,14 @@ def test_the_demo_moves_on_a_terminal(home: Path) -> None:
 
 @posix_only
 def test_the_demo_is_colourless_where_colour_is_not_wanted(home: Path) -> None:
-    shown = on_a_terminal(home, "demo", "--seconds", "0.5", NO_COLOR="1")
+    shown = run_on_terminal(home, "demo", "--seconds", "0.5", NO_COLOR="1")
     assert shown.returncode == Exit.OK
     assert not re.search(r"\x1b\[(?:\d+;)*[34]\d(?:;\d+)*m", shown.output)
 
 
 @posix_only
 def test_the_demo_stands_still_on_a_dumb_terminal(home: Path) -> None:
-    shown = on_a_terminal(home, "demo", "--seconds", "0.5", TERM="dumb")
+    shown = run_on_terminal(home, "demo", "--seconds", "0.5", TERM="dumb")
     assert shown.returncode == Exit.OK
     assert ESCAPE not in shown.output
     assert shown.output.count("okta-m2m demo") == 1
@@ -295,44 +250,10 @@ def test_the_demo_stands_still_on_a_dumb_terminal(home: Path) -> None:
 
 @posix_only
 def test_ctrl_c_ends_the_demo_in_one_line(home: Path) -> None:
-    shown = on_a_terminal(home, "demo", "--seconds", "60", interrupted="token 1")
+    shown = run_on_terminal(home, "demo", "--seconds", "60", interrupted="token 1")
     assert shown.returncode == Exit.INTERRUPTED
     assert shown.output.endswith("okta-m2m: interrupted\r\n")
     assert "Traceback" not in shown.output
-
-
-def on_a_terminal(
-    home: Path, *arguments: str, interrupted: str = "", typed: str = "", **variables: str
-) -> SimpleNamespace:
-    """Runs the command on a pseudo-terminal of 100 columns; ``interrupted``: with SIGINT as soon as that is shown;
-    ``typed``: what is answered to its first prompt, Ctrl-D alone."""
-    import fcntl
-    import pty
-    import struct
-    import termios
-
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
-    env = environment(home, **{"TERM": "xterm-256color", **variables})
-    with subprocess.Popen(
-        [*COMMAND, *arguments], cwd=home, env=env, stdin=theirs, stdout=theirs, stderr=theirs
-    ) as process:
-        os.close(theirs)
-        output = b""
-        try:
-            while chunk := os.read(ours, 65536):
-                output += chunk
-                if typed and output.endswith(b": "):  # the space comes when nothing typed is thrown away any more
-                    os.write(ours, (typed if typed == "\x04" else f"{typed}\n").encode())
-                    typed = ""
-                if interrupted and interrupted.encode() in output:
-                    process.send_signal(signal.SIGINT)
-                    interrupted = ""
-        except OSError:
-            pass  # EIO is how Linux says that the other end is closed
-        finally:
-            os.close(ours)
-    return SimpleNamespace(returncode=process.returncode, output=output.decode("utf-8"))
 
 
 # ── the picture ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -340,7 +261,7 @@ def on_a_terminal(
 
 def eventful(seconds: float, *, dpop: bool) -> Story:
     """A story with everything in it: renewals, a revocation, faults, a failed call."""
-    story = Story(CLIENTS, seconds, 3.0, 12, dpop)
+    story = Story(tuple(CLIENTS), seconds, 3.0, 12, dpop)
     for number in range(1, int(seconds / 2.4) + 2):
         at = (number - 1) * 2.4
         story.obtained.append(Obtained(at, at + 0.1, "DPoP" if dpop else "Bearer", 3.0, number > 1))
@@ -362,8 +283,8 @@ def test_the_picture_fits_any_terminal(seconds: float, dpop: bool, encoding: str
     for width in (20, 30, 44, 60, 61, 62, 80, 120, 200):
         written = io.BytesIO()
         console = Console(file=io.TextIOWrapper(written, encoding=encoding), width=width, color_system=None)
-        console.print(drawing(story, glyphs_for(console), width))
-        console.print(summary(story, glyphs_for(console), width))
+        console.print(draw(story, glyphs_for(console), width))
+        console.print(summarize(story, glyphs_for(console), width))
         text = written.getvalue().decode(encoding)
         assert max(map(len, text.splitlines())) <= width
         assert "failed: aiohttp: HTTP 500" in " ".join(text.split())
@@ -371,13 +292,13 @@ def test_the_picture_fits_any_terminal(seconds: float, dpop: bool, encoding: str
 
 @pytest.mark.parametrize("until", [0.0, 0.05, 1.0, 2.65, 6.0])
 def test_the_picture_can_be_drawn_while_it_is_played(until: float) -> None:
-    story = Story(CLIENTS, 6.0, 3.0, 12, False)
+    story = Story(tuple(CLIENTS), 6.0, 3.0, 12, False)
     console = Console(file=io.StringIO(), width=80)
-    console.print(drawing(story, glyphs_for(console), 80, until))
+    console.print(draw(story, glyphs_for(console), 80, until))
     whole = eventful(6.0, dpop=False)
     story.obtained += [one for one in whole.obtained if one.at <= until]
     story.calls += [one for one in whole.calls if one.ended <= until]
-    console.print(drawing(story, glyphs_for(console), 80, until))
+    console.print(draw(story, glyphs_for(console), 80, until))
 
 
 # ── okta-m2m token get ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -409,7 +330,7 @@ def settings(okta: FakeOkta, key: PrivateKey, key_file: Path) -> dict[str, str]:
 
 
 def minted(okta: FakeOkta) -> str:
-    """The token that was handed out last."""
+    """The token that was issued last."""
     return okta.tokens()[-1].value
 
 
@@ -444,18 +365,18 @@ def test_token_get_gives_a_file_no_token_unasked(
 def test_token_get_shows_a_terminal_what_the_token_is_but_not_the_token(
     okta: FakeOkta, settings: dict[str, str], home: Path
 ) -> None:
-    shown = on_a_terminal(home, "token", "get", **settings)
+    shown = run_on_terminal(home, "token", "get", **settings)
     assert shown.returncode == Exit.OK
     assert "Bearer" in shown.output
     assert "okta.users.read" in shown.output
     assert minted(okta) not in shown.output
 
-    shown = on_a_terminal(home, "token", "get", "--show", **settings)
+    shown = run_on_terminal(home, "token", "get", "--show", **settings)
     assert "Bearer" in shown.output
     assert f"\r\n{minted(okta)}\r\n" in shown.output  # in one piece, for the mouse
 
 
-def test_token_get_describes_as_json_and_keeps_the_token_unless_told(
+def test_token_get_describes_as_json_and_keeps_the_token_unless_asked(
     run: Run, okta: FakeOkta, settings: dict[str, str]
 ) -> None:
     done = run("token", "get", "--json", **settings)
@@ -565,23 +486,23 @@ def test_token_get_says_in_one_line_what_is_wrong(
     assert key.private_jwk()["d"] not in done.stderr
 
 
-# ── and at last ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── at the end ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_whole_demo_with_dpop_survives_everything_and_binds_every_call(whole_demo: subprocess.Popen[str]) -> None:
     stdout, stderr = whole_demo.communicate(timeout=60)
-    told = json.loads(stdout)
+    result = json.loads(stdout)
     assert (whole_demo.returncode, stderr) == (Exit.OK, "")
-    assert told["ok"] is True
-    assert (told["failures"], told["failed_calls"]) == (0, [])
-    assert told["bound_calls"] == told["calls"] > 0
-    for client in told["clients"].values():
+    assert result["ok"] is True
+    assert (result["failures"], result["failed_calls"]) == (0, [])
+    assert result["bound_calls"] == result["calls"] > 0
+    for client in result["clients"].values():
         assert client["bound_calls"] == client["calls"] > 0
-    assert told["healed_401s"] > 0
-    assert told["tokens_minted"] == len(told["tokens"]) == told["renewals"] + 1
-    assert told["renewals_in_background"] > 0
-    assert {token["token_type"] for token in told["tokens"]} == {"DPoP"}
-    troubles = [status for token in told["tokens"] for status in token["token_endpoint_troubles"]]
-    assert {400, 503, 429} <= {int(status) for status in told["token_endpoint_answers"]}
-    assert troubles[0] == 400  # asks for a nonce, once; from then on the nonce is warm
+    assert result["healed_401s"] > 0
+    assert result["tokens_minted"] == len(result["tokens"]) == result["renewals"] + 1
+    assert result["renewals_in_background"] > 0
+    assert {token["token_type"] for token in result["tokens"]} == {"DPoP"}
+    troubles = [status for token in result["tokens"] for status in token["token_endpoint_troubles"]]
+    assert {400, 503, 429} <= {int(status) for status in result["token_endpoint_answers"]}
+    assert troubles[0] == 400  # asks for a nonce, once; each proof after that has one
     assert troubles.count(400) == 1

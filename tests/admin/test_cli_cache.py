@@ -14,7 +14,7 @@ import requests
 from typer.testing import CliRunner, Result
 
 from okta_m2m import PrivateKey, ServiceApp
-from okta_m2m.cli.app import app as command
+from okta_m2m.cli.commands import app as command
 from okta_m2m.cli.exits import Exit
 from okta_m2m.requests import OktaAuth
 from okta_m2m.testing import FakeOkta

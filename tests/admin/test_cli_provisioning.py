@@ -23,8 +23,17 @@ from typing import Any
 import pytest
 import requests
 import typer
-from test_cli import COMMAND, assert_one_line, environment, on_a_terminal, posix_only
 
+from command import (
+    COMMAND,
+    Run,
+    assert_one_line,
+    environment,
+    posix_only,
+    run_command,
+    run_on_terminal,
+    run_without_reader,
+)
 from okta_m2m import PrivateKey, ServiceApp
 from okta_m2m.admin.key_files import new_key, write_key
 from okta_m2m.cli.exits import Exit
@@ -35,7 +44,6 @@ BLOCK = (
     "okta-m2m key new && okta-m2m app create --name billing && okta-m2m app grant okta.users.read okta.groups.read && "
     "okta-m2m doctor && okta-m2m key rotate"
 )
-Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
@@ -52,21 +60,10 @@ def admin(okta: FakeOkta) -> dict[str, str]:
 
 @pytest.fixture
 def run(home: Path, admin: dict[str, str]) -> Run:
-    """``run("app", "list", stdin="text", NAME=value)``, signed in unless ``admin=False``."""
+    """``run("app", "list", stdin="text", NAME=value)``, signed in unless ``admin_signed_in=False``."""
 
-    def ran(
-        *arguments: str, stdin: str | None = None, admin_signed_in: bool = True, **variables: str
-    ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*COMMAND, *arguments],
-            cwd=home,
-            env=environment(home, **{**(admin if admin_signed_in else {}), **variables}),
-            capture_output=True,
-            encoding="utf-8",
-            timeout=90,
-            check=False,
-            **({"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}),
-        )
+    def ran(*arguments: str, admin_signed_in: bool = True, **options: str) -> subprocess.CompletedProcess[str]:
+        return run_command(home, *arguments, **{**(admin if admin_signed_in else {}), **options})
 
     return ran
 
@@ -161,7 +158,7 @@ def test_the_same_through_dynamic_registration(run: Run, okta: FakeOkta, home: P
 
 
 @posix_only
-def test_the_stand_in_listens_where_it_is_told_and_tidies_up(home: Path) -> None:
+def test_the_stand_in_listens_on_the_given_host_and_removes_its_settings(home: Path) -> None:
     with serving(home, "--host", "0.0.0.0") as (process, lines):
         url = lines[0].partition("=")[2]
         assert url.startswith("http://localhost:")
@@ -190,7 +187,9 @@ def test_the_setup_page_shows_what_its_commands_print() -> None:
     shown = list(made.run_page(made.PAGE.read_text("utf-8")))
     assert len(shown) == 8
     # One text for all of it, so that a kid has to be the same wherever the page names it.
-    assert made.plain("\n".join(one.on_page for one in shown)) == made.plain("\n".join(one.printed for one in shown))
+    assert made.normalize("\n".join(one.on_page for one in shown)) == made.normalize(
+        "\n".join(one.printed for one in shown)
+    )
     for picture in made.PICTURES.values():
         assert "</svg>" in (made.IMAGES / picture).read_text("utf-8")
 
@@ -329,7 +328,7 @@ def test_no_call_is_lost_while_the_command_rotates_the_key(run: Run, okta: FakeO
     try:
         ran = run("key", "rotate", "--grace", "2")
         minted = okta.tokens_minted
-        while okta.tokens_minted == minted and not failures:  # until a token was got after all was done
+        while okta.tokens_minted == minted and not failures:  # until a token is obtained after the rotation
             over.wait(0.01)
     finally:
         over.set()
@@ -355,9 +354,9 @@ def test_no_call_is_lost_while_the_command_rotates_the_key(run: Run, okta: FakeO
 
 def test_a_dry_run_changes_nothing(run: Run, okta: FakeOkta, billing: App, home: Path) -> None:
     before = (home / "key.json").read_bytes()
-    told = done(run("key", "rotate", "--dry-run"))
-    assert "Nothing was changed." in told
-    assert "deactivate" in told
+    result = done(run("key", "rotate", "--dry-run"))
+    assert "Nothing was changed." in result
+    assert "deactivate" in result
     assert (home / "key.json").read_bytes() == before
     assert {request.method for request in okta.requests if "/api/v1/apps" in request.path} == {"GET"}
     assert len(billing.jwks["keys"]) == 1
@@ -409,7 +408,7 @@ def test_the_default_key_file_is_rotated_where_no_setting_names_a_key(run: Run, 
     old = PrivateKey.from_file(home / "key.json").kid
     (home / "key.json").rename(home / "okta-m2m-key.json")
     ran = run("key", "rotate", "--grace", "0")
-    assert (f"{old} is gone" in done(ran), ran.stderr) == (True, "")
+    assert (f"{old} is deleted" in done(ran), ran.stderr) == (True, "")
 
 
 @posix_only
@@ -445,7 +444,7 @@ def test_ctrl_c_in_mid_rotation_says_where_it_stands_and_the_next_run_ends_it(
     assert "after the step 'switch'" in stderr
     assert "--abandon" in stderr
     assert PrivateKey.from_file(home / "key.json").kid != old
-    assert "it would go on" in done(run("key", "rotate", "--dry-run"))
+    assert "it would continue" in done(run("key", "rotate", "--dry-run"))
     done(run("key", "rotate", "--grace", "0"))
     assert one_key(billing, home) != old
 
@@ -466,21 +465,7 @@ def test_a_rotation_goes_on_although_nobody_reads_what_it_prints(
     billing: App, admin: dict[str, str], home: Path
 ) -> None:
     old = PrivateKey.from_file(home / "key.json").kid
-    reading, writing = os.pipe()
-    os.close(reading)
-    try:
-        ran = subprocess.run(
-            [*COMMAND, "key", "rotate", "--grace", "0"],
-            cwd=home,
-            env=environment(home, **admin),
-            stdout=writing,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=90,
-            check=False,
-        )
-    finally:
-        os.close(writing)
+    ran = run_without_reader(home, "key", "rotate", "--grace", "0", **admin)
     assert (ran.returncode, ran.stderr) == (Exit.READER_GONE, "")
     assert one_key(billing, home) != old
 
@@ -503,7 +488,7 @@ def test_an_app_of_that_name_is_shown_and_not_made_again(run: Run, okta: FakeOkt
     create = ("app", "create", "--name", "billing", "--key", "key.json")
     assert "billing (created)" in done(run(*create))
     before = (home / "okta.yaml").read_bytes()
-    assert "billing (is there already)" in done(run(*create))
+    assert "billing (already exists)" in done(run(*create))
     assert (home / "okta.yaml").read_bytes() == before
     assert len(okta.apps) == 1
 
@@ -516,8 +501,8 @@ def test_an_app_of_that_name_is_shown_and_not_made_again(run: Run, okta: FakeOkt
 
     kept = run("app", "create", "--name", "payroll", "--key", "other.json")
     assert kept.returncode == Exit.CONFIGURATION
-    assert "is for another app already" in kept.stderr
-    assert len(okta.apps) == 1, "it was refused before anything was made"
+    assert "settings of another app" in kept.stderr
+    assert len(okta.apps) == 1, "it was refused before anything was created"
 
 
 def service_gets_a_token(run: Run, **variables: str) -> None:
@@ -561,7 +546,7 @@ def test_a_pem_works_still_when_there_is_a_second_key(run: Run, okta: FakeOkta, 
     service_gets_a_token(run, **variables)
 
 
-def test_adding_a_key_says_where_its_kid_has_to_be_told(run: Run, billing: App, home: Path) -> None:
+def test_adding_a_key_says_where_its_kid_has_to_be_set(run: Run, billing: App, home: Path) -> None:
     write_key(home / "second.pem", new_key("ES256"), form="pem")
     write_key(home / "third.json", new_key("ES256"))
     for arguments in (("second.pem",), ("third.json", "--kid", "3")):
@@ -571,13 +556,13 @@ def test_adding_a_key_says_where_its_kid_has_to_be_told(run: Run, billing: App, 
     assert kid == "3"
 
 
-def test_settings_that_cannot_be_written_are_refused_before_anything_is_made(
+def test_settings_that_cannot_be_written_are_refused_before_anything_is_created(
     run: Run, okta: FakeOkta, home: Path, key_file: Path
 ) -> None:
     ran = run("app", "create", "--name", "billing", "--key", "key.json", "--write", "nowhere/okta.yaml")
     assert ran.returncode == Exit.CONFIGURATION
     assert_one_line(ran.stderr)
-    assert "nothing was made" in ran.stderr
+    assert "nothing was created" in ran.stderr
     assert okta.apps == {}
 
 
@@ -658,7 +643,7 @@ def test_it_signs_in_as_another_service_app(run: Run, okta: FakeOkta, home: Path
 def test_on_a_terminal_the_token_is_prompted_for_unseen_and_grants_have_a_progress_bar(
     okta: FakeOkta, billing: App, home: Path
 ) -> None:
-    shown = on_a_terminal(home, "app", "grant", "okta.groups.read", "okta.logs.read", typed=okta.ssws)
+    shown = run_on_terminal(home, "app", "grant", "okta.groups.read", "okta.logs.read", typed=okta.ssws)
     assert shown.returncode == Exit.OK, shown.output
     assert f"SSWS token for {okta.url}" in shown.output
     assert okta.ssws not in shown.output
@@ -677,10 +662,14 @@ def test_the_doctor_shows_a_row_for_everything_and_ends_well(run: Run, billing: 
     shown = done(run("doctor", "--call", "/api/v1/users?limit=1", admin_signed_in=False, COLUMNS="200"))
     assert re.findall(r"^[✓!✗·] (.{14})", shown, re.MULTILINE) == [f"{name:<14}" for name in ROWS]
     assert "✗" not in shown
-    told = json.loads(done(run("doctor", "--json", "--offline", admin_signed_in=False)))
-    assert (told["ok"], told["exit_code"]) == (True, 0)
-    assert [check["name"] for check in told["checks"]] == ROWS
-    assert [check["name"] for check in told["checks"] if check["state"] == "ok"] == ["configuration", "org URL", "key"]
+    result = json.loads(done(run("doctor", "--json", "--offline", admin_signed_in=False)))
+    assert (result["ok"], result["exit_code"]) == (True, 0)
+    assert [check["name"] for check in result["checks"]] == ROWS
+    assert [check["name"] for check in result["checks"] if check["state"] == "ok"] == [
+        "configuration",
+        "org URL",
+        "key",
+    ]
 
 
 FAULTS: list[tuple[str, Fault, Exit]] = [
@@ -740,10 +729,10 @@ def test_an_assertion_opens_the_token_endpoint_as_it_is_piped(run: Run, okta: Fa
         "client_assertion": done(ran),
     }
     assert requests.post(f"{okta.url}/oauth2/v1/token", data=form, timeout=10).json()["token_type"] == "Bearer"
-    told = json.loads(done(run("assertion", "--json", "--endpoint", "revoke", admin_signed_in=False)))
-    assert told["claims"]["aud"] == f"{okta.url}/oauth2/v1/revoke"
-    assert told["claims"]["iss"] == told["claims"]["sub"] == billing.client_id
-    assert told["header"]["kid"] == billing.jwks["keys"][0]["kid"]
+    result = json.loads(done(run("assertion", "--json", "--endpoint", "revoke", admin_signed_in=False)))
+    assert result["claims"]["aud"] == f"{okta.url}/oauth2/v1/revoke"
+    assert result["claims"]["iss"] == result["claims"]["sub"] == billing.client_id
+    assert result["header"]["kid"] == billing.jwks["keys"][0]["kid"]
 
 
 # ── what goes wrong ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -801,16 +790,16 @@ def test_what_goes_wrong_is_one_line_and_an_exit_code(
 
 
 @pytest.mark.parametrize("from_file", [False, True], ids=["variable", "--token-file"])
-def test_where_the_folder_says_which_org_gets_the_token_that_is_told(
+def test_where_the_folder_names_the_org_that_gets_the_token_a_line_says_so(
     run: Run, okta: FakeOkta, billing: App, admin: dict[str, str], home: Path, from_file: bool
 ) -> None:
     (home / "token").write_text(okta.ssws, encoding="utf-8")
     arguments = ("app", "list", *(["--token-file", "token"] if from_file else []))
     token = {} if from_file else {"OKTA_CLIENT_TOKEN": okta.ssws}
-    told = run(*arguments, admin_signed_in=False, **token)
-    assert "billing" in done(told)
-    assert re.fullmatch(rf"The SSWS token of .* goes to {okta.url}, which .*okta\.yaml names\.\n", told.stderr)
-    assert okta.ssws not in told.stderr
+    result = run(*arguments, admin_signed_in=False, **token)
+    assert "billing" in done(result)
+    assert re.fullmatch(rf"The SSWS token of .* goes to {okta.url}, which .*okta\.yaml names\.\n", result.stderr)
+    assert okta.ssws not in result.stderr
     token["OKTA_CLIENT_ORGURL"] = okta.url
     assert run(*arguments, admin_signed_in=False, **token).stderr == ""
 
@@ -820,16 +809,7 @@ def into_full(home: Path, *arguments: str, **variables: str) -> subprocess.Compl
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full")
     with open("/dev/full", "wb") as full:
-        return subprocess.run(
-            [*COMMAND, *arguments],
-            cwd=home,
-            env=environment(home, **variables),
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return run_command(home, *arguments, stdout=full, **variables)
 
 
 @pytest.mark.parametrize(
@@ -900,7 +880,7 @@ def test_a_prompt_that_is_left_ends_as_an_interruption(
     billing: App, home: Path, arguments: tuple[str, ...], left: dict[str, str]
 ) -> None:
     write_key(home / "locked.pem", new_key("ES256"), form="pem", password="correct horse")
-    shown = on_a_terminal(home, *arguments, **left)
+    shown = run_on_terminal(home, *arguments, **left)
     assert shown.returncode == Exit.INTERRUPTED
     assert shown.output.endswith("okta-m2m: interrupted\r\n")
 
@@ -914,26 +894,12 @@ def test_a_rate_limit_is_waited_for_and_the_wait_is_shown(run: Run, okta: FakeOk
 
 @posix_only
 def test_a_reader_that_goes_away_ends_a_list_without_a_word(billing: App, admin: dict[str, str], home: Path) -> None:
-    reading, writing = os.pipe()
-    os.close(reading)
-    try:
-        ran = subprocess.run(
-            [*COMMAND, "app", "list"],
-            cwd=home,
-            env=environment(home, **admin),
-            stdout=writing,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-    finally:
-        os.close(writing)
+    ran = run_without_reader(home, "app", "list", **admin)
     assert (ran.returncode, ran.stderr) == (Exit.READER_GONE, "")
 
 
 def test_no_option_takes_a_secret() -> None:
-    from okta_m2m.cli.app import app
+    from okta_m2m.cli.commands import app
 
     def options(command: Any) -> Iterator[Any]:
         yield from command.params

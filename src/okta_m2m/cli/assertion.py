@@ -1,4 +1,4 @@
-"""``okta-m2m assertion``: a signed client assertion for use with curl.
+"""``okta-m2m assertion``: a signed client assertion, for use with curl.
 
 Invariant: a pipe gets the assertion and nothing else.
 """
@@ -19,21 +19,21 @@ __all__ = ["assertion"]
 
 def assertion(
     endpoint: Annotated[
-        str, typer.Option(metavar="token|introspect|revoke", help="The endpoint that it is for: its aud.")
+        str, typer.Option(metavar="token|introspect|revoke", help="The endpoint that the assertion is for: its aud.")
     ] = "token",
-    lifetime: Annotated[float, typer.Option(min=1, max=3540, help="Seconds that it is good for, once.")] = 300.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it with header and claims, as JSON.")] = False,
+    lifetime: Annotated[float, typer.Option(min=1, max=3540, help="Seconds for which it can be used, once.")] = 300.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it with its header and claims, as JSON.")] = False,
 ) -> None:
-    """Sign a client assertion (RFC 7523) for the configured app, and print it; on a terminal, decoded beside it.
+    """Sign a client assertion (RFC 7523) for the configured app, and print it. A terminal gets its content as well.
 
     okta-m2m assertion | curl --data-urlencode client_assertion@- -d grant_type=client_credentials ...
     """
-    with needs("cli", "okta-m2m assertion"):
+    with needs("cli", "okta-m2m assertion"):  # imports requests
         from ..admin.introspection import client_assertion, endpoint_url
     if endpoint not in ("token", "introspect", "revoke"):
-        raise typer.BadParameter("it is token, introspect or revoke", param_hint="--endpoint")
+        raise typer.BadParameter("it must be token, introspect or revoke", param_hint="--endpoint")
     settings, key = app_settings()
-    url = endpoint_url(settings.org_url, endpoint, settings.authorization_server)  # type: ignore[arg-type]  # looked at above
+    url = endpoint_url(settings.org_url, endpoint, settings.authorization_server)  # type: ignore[arg-type]  # checked above
     made = client_assertion(settings.client_id, key, url, lifetime=lifetime)
     if as_json:
         document = {"client_assertion": made.value, "header": dict(made.header), "claims": dict(made.claims)}
@@ -43,4 +43,4 @@ def assertion(
         typer.echo()
         typer.echo(made.value)
     else:
-        typer.echo(made.value, nl=False)  # curl's --data-urlencode would send a line's end along
+        typer.echo(made.value, nl=False)  # curl --data-urlencode would send a newline as well

@@ -1,46 +1,44 @@
-"""``okta-m2m cache``: what the processes of the configured app share.
+"""``okta-m2m cache``: the token that the processes of the configured app share through a store.
 
-Invariant: a token is never printed, and nothing is asked of Okta.
+Invariant: a token is never printed, and no request is sent to Okta.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
-from .._core.fleet import Fleet, Shared
-from .._core.service_app import ServiceApp
-from ..effects import Flow, Request, StoreFailed
-from ..errors import ConfigurationError, TokenUnreachable, quoted
-from ..keys import Signer
-from ..runtimes import Threads, run
+from .. import ServiceApp
+from ..admin.shared_token import SharedToken, clear_shared_token, find_shared_token, store_of
+from ..effects import StoreFailed
+from ..errors import TokenUnreachable, quoted
 from .exits import Exit, complain
 from .terminal import Output
 
 __all__ = ["app"]
 
-T = TypeVar("T")
-
 app = typer.Typer(help="The token that processes share through a store.", no_args_is_help=True)
 
-TIMEOUT = 5.0  # seconds for each question to the store: there is a person waiting, and not a call
+TIMEOUT = 5.0  # seconds for each operation of the store; longer than for a call, because a person waits
 
 
 @app.command()
 def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print the description as one JSON document.")] = False,
 ) -> None:
-    """Say what is stored for the configured app, and until when; never the token.
+    """Show what is stored for the configured app, and until when. The token is not shown.
 
-    The store is the one that OKTA_M2M_STORE names.
+    OKTA_M2M_STORE names the store.
     """
-    service_app, fleet, keys = _fleet()
-    document = _document(service_app, fleet, _asked(fleet.look(keys)))
+    service_app = _configured_app()
+    with _working_store():
+        document = _document(service_app, find_shared_token(service_app))
     if as_json:
         typer.echo(json.dumps(document, indent=2))
         return
@@ -48,7 +46,7 @@ def show(
     for name, value in document.items():
         if value is not None:
             output.print(
-                Text(f"{name.replace('_', ' '):<16}", "bold").append(_shown(value), "not bold"), soft_wrap=True
+                Text(f"{name.replace('_', ' '):<16}", "bold").append(_format(value), "not bold"), soft_wrap=True
             )
 
 
@@ -56,61 +54,52 @@ def show(
 def clear() -> None:
     """Remove the configured app's token from the store.
 
-    Processes that have it go on using it until it is due. The next one that needs a token asks Okta.
+    Processes that have the token keep using it until it is due for renewal. The next process that needs one asks Okta.
     """
-    _, fleet, keys = _fleet()
-    if not _asked(fleet.clear(keys)):
-        complain("A process is fetching a token just now, so nothing was removed. Try again in some seconds.")
+    with _working_store():
+        removed = clear_shared_token(_configured_app())
+    if not removed:
+        complain("A process is fetching a token, so nothing was removed. Try again in a few seconds.")
         raise typer.Exit(Exit.FAILED)
-    typer.echo("Nothing is stored for this app any more.")
+    typer.echo("No token is stored for this app any more.")
 
 
-def _fleet() -> tuple[ServiceApp, Fleet, Sequence[Signer]]:
-    service_app = ServiceApp.from_env(store_timeout=TIMEOUT)
-    if service_app.fleet is None:
-        raise ConfigurationError(
-            "There is no store. Set OKTA_M2M_STORE to what the processes use: redis://host:6379/0, rediss://host:6379/0, "
-            "unix:///path/of/redis.sock, file: or file:/path/of/directory."
-        )
-    return service_app, service_app.fleet, service_app.keys
+def _configured_app() -> ServiceApp:
+    return ServiceApp.from_env(store_timeout=TIMEOUT)
 
 
-def _asked(flow: Flow[T]) -> T:
+@contextmanager
+def _working_store() -> Iterator[None]:
     try:
-        return run(flow, Threads(_sends_nothing))
+        yield
     except StoreFailed as failed:
         raise TokenUnreachable(
             f"The token store does not work: {quoted(failed)}. Check the store, and OKTA_M2M_STORE."
         ) from None
 
 
-def _sends_nothing(request: Request, timeout: float) -> NoReturn:
-    raise NotImplementedError("no flow in here asks Okta")
-
-
-def _document(service_app: ServiceApp, fleet: Fleet, shared: Shared | None) -> dict[str, Any]:
+def _document(service_app: ServiceApp, shared: SharedToken | None) -> dict[str, Any]:
     described: dict[str, Any] = {
-        "store": repr(fleet.store),
+        "store": repr(store_of(service_app)),
         "org_url": service_app.org_url,
         "client_id": service_app.client_id,
         "stored": shared is not None,
     }
     if shared is None:
         return described
-    token, dpop_key = shared
-    ends = datetime.fromtimestamp(round(fleet.okta_time_of(token.sent_at + token.expires_in)), UTC)
+    ends = datetime.fromtimestamp(round(shared.expires_at), UTC)
     left = (ends - datetime.now(UTC)).total_seconds()
     return {
         **described,
-        "token_type": token.token_type,
-        "scopes": list(token.scopes),
+        "token_type": shared.token_type,
+        "scopes": list(shared.scopes),
         "expires_at": ends.isoformat().replace("+00:00", "Z"),
         "expires_in": max(0, round(left)),
-        "dpop_key": None if dpop_key is None else dpop_key.thumbprint(),
+        "dpop_key": shared.dpop_key,
     }
 
 
-def _shown(value: Any) -> str:
+def _format(value: Any) -> str:
     if isinstance(value, bool):
-        return "yes" if value else "nothing, or nothing that this key opens"
+        return "yes" if value else "nothing, or nothing that this key can decrypt"
     return " ".join(value) if isinstance(value, list) else f"{value} s" if isinstance(value, int) else str(value)

@@ -1,6 +1,6 @@
-"""``okta-m2m doctor``: one row for each thing that stands between this machine and a working call.
+"""``okta-m2m doctor``: a row for each thing that a working call depends on.
 
-Invariant: the exit code is that of the first row that failed, which is the cause of those after it.
+Invariant: the exit code is that of the first row that failed, because that is the cause of those after it.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ def doctor(
         str | None, typer.Option(metavar="URL", help="An API call to try with GET, as a path: /api/v1/users?limit=1")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as one JSON document.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Only what needs no network.")] = False,
-    max_wait: Annotated[float, typer.Option(min=1, max=86_400, help="Seconds for the token request.")] = 20.0,
+    offline: Annotated[bool, typer.Option("--offline", help="Check only what needs no network.")] = False,
+    max_wait: Annotated[float, typer.Option(min=1, max=86_400, help="Seconds that the token request may take.")] = 20.0,
 ) -> None:
-    """Look at each thing that stands between this machine and a working call, and say what to do about it."""
-    with needs("cli", "okta-m2m doctor"):
+    """Check everything that a working call depends on, and say how to repair what is wrong."""
+    with needs("cli", "okta-m2m doctor"):  # imports requests
         from ..admin.doctor import Doctor, first_failure
     checks: list[Check] = []
-    with _without_log():
-        examined = Doctor(offline=offline, call=call, max_wait=max_wait).checks()
+    with _without_warnings():
+        results = Doctor(offline=offline, call=call, max_wait=max_wait).checks()
         if as_json:
-            checks = list(examined)
+            checks = list(results)
         else:
             output = Output()
-            for check in examined:
+            for check in results:
                 checks.append(check)
                 for line in _lines(output, check):
                     output.print(line, soft_wrap=True)
@@ -83,8 +83,8 @@ def _exit_for(kind: Kind) -> Exit:
 
 
 @contextmanager
-def _without_log() -> Iterator[None]:
-    """What the library would warn of has a row of its own here."""
+def _without_warnings() -> Iterator[None]:
+    """Silences the library's warnings: each of them has a row here."""
     logger = logging.getLogger("okta_m2m")
     before, logger.disabled = logger.disabled, True
     try:

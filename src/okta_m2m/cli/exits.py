@@ -1,6 +1,6 @@
-"""How the command ends: its exit codes, which failure gets which, and the one line that tells why.
+"""How the command ends: its exit codes, which failure gets which code, and the line on stderr that says why.
 
-Invariant: this is the only place that knows the numbers; ``docs/cli.md`` has the same table.
+Invariant: the numbers are defined here and nowhere else. ``docs/cli.md`` has the same table.
 """
 
 from __future__ import annotations
@@ -23,35 +23,45 @@ from ..errors import (
     TokenRefused,
 )
 
-__all__ = ["Exit", "ExtraMissing", "complain", "exit_for", "needs", "nobody_reads", "reader_gone", "say", "unwritable"]
+__all__ = [
+    "Exit",
+    "ExtraMissing",
+    "complain",
+    "discard_output",
+    "exit_for",
+    "is_closed_pipe",
+    "is_device_failure",
+    "needs",
+    "note",
+]
 
 
 class Exit(IntEnum):
-    """What the exit code says; a script may rely on it."""
+    """What the exit code says. Scripts may rely on it."""
 
-    OK = 0, "done"
+    OK = 0, "success"
     FAILED = (
         1,
         (
-            "the command ran to its end, and what it looked at is not in order: in `demo` a call failed, in `app create` an "
-            "app of that name is there without this key, in `token introspect` the token is not active, in `cache clear` a "
-            "process was fetching a token"
+            "the command finished, but something is not in order: in `demo` a call failed, in `app create` an app of that "
+            "name exists without this key, in `token introspect` the token is not active, in `cache clear` a process was "
+            "fetching a token"
         ),
     )
-    USAGE = 2, "an option or a command that does not exist, or a value that does not fit"
-    CONFIGURATION = 3, "a setting or a key is missing or cannot work, or a file or the output cannot be written"
-    REFUSED = 4, "Okta refused; asking again unchanged would not help"
-    RATE_LIMITED = 5, "Okta's rate limit asks for a longer wait than the command may wait; try again later"
-    UNREACHABLE = 6, "no usable answer in time: network, proxy, TLS, an error of the server"
-    SIGNING = 7, "the key's signer (a KMS, an HSM) gave no signature"
+    USAGE = 2, "an option or a command does not exist, or a value is not valid"
+    CONFIGURATION = 3, "a setting or a key is missing or not valid, or a file or the output cannot be written"
+    REFUSED = 4, "Okta refused; the same request would be refused again"
+    RATE_LIMITED = 5, "Okta's rate limit requires a longer wait than the command may wait; try again later"
+    UNREACHABLE = 6, "no usable answer in time: network, proxy, TLS, or an error of the server"
+    SIGNING = 7, "the key's signer (a KMS, an HSM) did not give a signature"
     EXTRA_MISSING = 8, "a package is not installed; the message has the `pip install` line"
-    SCOPE_MISSING = 9, "a scope is missing: at the app, or at whoever signs in"
-    ROLE_MISSING = 10, "an admin role is missing: at the app, or at whoever signs in"
-    NOT_SIGNED_IN = 11, "the SSWS token, or the service app that signs in, was not accepted"
-    CLOCK = 12, "this machine's clock is off by more than Okta bears; only from `doctor`"
-    BUG = 70, "a fault of this program; please report it"
+    SCOPE_MISSING = 9, "the app, or the account that signs in, lacks a scope"
+    ROLE_MISSING = 10, "the app, or the account that signs in, lacks an admin role"
+    NOT_SIGNED_IN = 11, "Okta did not accept the SSWS token, or the token of the service app that signs in"
+    CLOCK = 12, "this machine's clock is off by more than Okta tolerates; only from `doctor`"
+    BUG = 70, "a bug in this program; please report it"
     INTERRUPTED = 130, "Ctrl-C"
-    READER_GONE = 141, "whoever read the output went away (a closed pipe)"
+    READER_GONE = 141, "the program that reads the output has ended (a closed pipe)"
 
     meaning: str
 
@@ -95,12 +105,16 @@ def _provisioning_exit(error: OktaM2MError) -> Exit:
 
 
 class ExtraMissing(Exception):
-    """A package that an extra brings is not installed; the message has the line that installs it."""
+    """A package that an extra brings is not installed. The message has the line that installs it."""
 
 
 @contextmanager
 def needs(extra: str, what: str) -> Iterator[None]:
-    """Makes a failed import in the body say which extra has it. Raises :class:`ExtraMissing`."""
+    """Turns a failed import in the body into :class:`ExtraMissing`.
+
+    - ``extra``: the extra of this package that brings what is imported.
+    - ``what``: what needs it, as the first words of the message.
+    """
     try:
         yield
     except ModuleNotFoundError as missing:
@@ -113,32 +127,32 @@ def needs(extra: str, what: str) -> Iterator[None]:
 
 
 def complain(what: object) -> None:
-    """One line on stderr for a failure."""
-    say(f"okta-m2m: {' '.join(str(what).split())}")
+    """Writes one line on stderr that reports a failure."""
+    note(f"okta-m2m: {' '.join(str(what).split())}")
 
 
-def say(line: str) -> None:
-    """A line on stderr, if that takes one: where it does not, the exit code has to do."""
-    if sys.stderr is None:  # closed; print would take stdout for it
+def note(line: str) -> None:
+    """Writes a line on stderr. If that is not possible, nothing is written: only the exit code is left then."""
+    if sys.stderr is None:  # closed; print would write to stdout instead
         return
     try:
         print(line, file=sys.stderr, flush=True)
     except OSError:
-        nobody_reads(sys.stderr)
+        discard_output(sys.stderr)
 
 
-def reader_gone(error: OSError) -> bool:
-    """Whether a write failed because nobody reads any more. Windows says EINVAL, with no number of its own for it."""
+def is_closed_pipe(error: OSError) -> bool:
+    """Whether a write failed because nobody reads any more. Windows reports that as EINVAL."""
     return isinstance(error, BrokenPipeError) or (sys.platform == "win32" and error.errno == 22)
 
 
-def unwritable(error: OSError) -> bool:
-    """Whether what was written had no room or went to a device that failed: a redirection to a disk that is full."""
+def is_device_failure(error: OSError) -> bool:
+    """Whether a write failed because the disk or device is full or broken."""
     return error.errno in (errno.ENOSPC, errno.EIO, getattr(errno, "EDQUOT", None))
 
 
-def nobody_reads(stream: TextIO | None = None) -> None:
-    """Sends what is still in the buffer of a stream (stdout) nowhere, or Python would complain of it at exit."""
+def discard_output(stream: TextIO | None = None) -> None:
+    """Discards what is left in the buffer of a stream (by default stdout). Python would report it at exit otherwise."""
     with suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, (stream or sys.stdout).fileno())

@@ -1,6 +1,6 @@
-"""``okta-m2m key``: make keys, look at them, register them, and take them away again.
+"""``okta-m2m key``: make keys, show them, register them, and remove them again.
 
-Invariant: of a private key only its file gets the private part; what is printed is public.
+Invariant: the private part of a key goes into its file only. What is printed is public.
 """
 
 from __future__ import annotations
@@ -14,63 +14,69 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ..admin.key_files import new_key, write_key, write_new_file
 from ..errors import ConfigurationError
+from .exits import note
+from .options import DEFAULT_KEY, AppName, As, Json, Kid, MaxWait, PassphraseFile, TokenFile
 from .rotate import rotate
-from .secrets import DEFAULT_KEY, Kid, PassphraseFile, configured_key_file, load_key, own_kid, passphrase
-from .sign_in import AppName, As, MaxWait, TokenFile, meant_app, signed_in
-from .terminal import columns, note
+from .secrets import default_key_file, load_key, read_passphrase, signing_kid
+from .sign_in import management_api, target_app
+from .terminal import columns
 
 if TYPE_CHECKING:
     from ..admin.provisioning import AppKey
     from ..keys import PrivateKey
 
+# Modules of ..admin are imported inside functions: they import requests, which --help does not need.
+
 __all__ = ["app"]
 
 app = typer.Typer(help="Make a key, register it, rotate it.", no_args_is_help=True)
 
-KeyName = Annotated[str, typer.Argument(metavar="KID|ID", help="The key, by its kid or by Okta's id for it.")]
+KeyName = Annotated[str, typer.Argument(metavar="KID|ID", help="The key's kid, or Okta's id for it.")]
 File = Annotated[
     Path | None,
-    typer.Argument(metavar="[FILE]", help=f"The key file; otherwise the configured key, and then ./{DEFAULT_KEY}."),
+    typer.Argument(metavar="[FILE]", help=f"The key file; by default the configured one, or else ./{DEFAULT_KEY}."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 @app.command()
 def new(
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the private key goes; never over another file.")] = (
-        DEFAULT_KEY
-    ),
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="The file to write the private key to. It must not exist.")
+    ] = DEFAULT_KEY,
     alg: Annotated[str, typer.Option(help="RS256, RS384, RS512; ES256, ES384, ES512.")] = "RS256",
     bits: Annotated[int, typer.Option(help="Bits of an RSA key: 2048, 3072, 4096.")] = 2048,
-    kid: Annotated[str | None, typer.Option(help="The key's id; otherwise its RFC 7638 thumbprint.")] = None,
-    pem: Annotated[bool, typer.Option("--pem", help="Write PEM. It has no kid, so it cannot be rotated.")] = False,
+    kid: Annotated[str | None, typer.Option(help="The key's id; by default its RFC 7638 thumbprint.")] = None,
+    pem: Annotated[
+        bool, typer.Option("--pem", help="Write PEM. It has no kid, so the file cannot be rotated.")
+    ] = False,
     encrypt: Annotated[
-        bool, typer.Option("--encrypt", help="Encrypt the PEM; the passphrase is prompted for.")
+        bool, typer.Option("--encrypt", help="Encrypt the PEM, by default with a passphrase from a prompt.")
     ] = False,
     passphrase_file: PassphraseFile = None,
     jwks_out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the public JWKS there, too; never over another file.")
+        Path | None, typer.Option(metavar="FILE", help="Write the public JWKS to this file as well. It must not exist.")
     ] = None,
 ) -> None:
-    """Make a key: the private half in a file of mode 0600, the public JWKS printed as Okta takes it."""
-    from ..admin.key_files import new_key, write_key, write_new_file
-
+    """Make a key: write the private half to a file of mode 0600, and print the public JWKS as Okta expects it."""
     form: Literal["pem", "jwk"] = "pem" if pem or out.suffix == ".pem" else "jwk"
     secret = None
     if encrypt or passphrase_file is not None:
         if form == "jwk":
-            raise ConfigurationError("A JWK file is not encrypted. Add --pem, or leave --encrypt away.")
-        secret = passphrase(passphrase_file, new=True)
+            raise ConfigurationError(
+                "A JWK file cannot be encrypted. Add --pem, or omit --encrypt and --passphrase-file."
+            )
+        secret = read_passphrase(passphrase_file, new=True)
         if not secret:
             raise ConfigurationError(
                 "There is no passphrase. Put it into a file (--passphrase-file), or into OKTA_CLIENT_PRIVATEKEYPASSPHRASE."
             )
     if bits not in (2048, 3072, 4096):
-        raise ConfigurationError(f"RSA keys have 2048, 3072 or 4096 bits here, not {bits}. Leave --bits away for 2048.")
+        raise ConfigurationError(f"--bits must be 2048, 3072 or 4096, not {bits}. Omit it for 2048.")
     for path in (out, jwks_out):
         if path is not None and path.exists():
-            raise ConfigurationError(f"{path} is there already, and is not written over. Name another file.")
+            raise ConfigurationError(f"{path} already exists and will not be overwritten. Name another file.")
     key = new_key(alg, bits=bits, kid=kid)
     write_key(out, key, form=form, password=secret)
     document = json.dumps(key.jwks(), indent=2)
@@ -78,12 +84,12 @@ def new(
         write_new_file(jwks_out, document.encode() + b"\n")
     typer.echo(document)
     encrypted = ", encrypted" if secret else ""
-    note(f"The private key is in {out} ({form.upper()}{encrypted}, mode 0600). Above is its public half.")
+    note(f"The private key is in {out} ({form.upper()}{encrypted}, mode 0600). Its public half is printed above.")
 
 
 @app.command()
 def show(file: File = None, kid: Kid = None, passphrase_file: PassphraseFile = None, as_json: Json = False) -> None:
-    """Say what a key is: strength, algorithm, kid, thumbprint. Its private part is not shown."""
+    """Show a key: strength, algorithm, kid, thumbprint. The private part is not shown."""
     key = load_key(file, kid=kid, passphrase_file=passphrase_file)
     found = {
         "kty": key.public_jwk["kty"],
@@ -103,7 +109,7 @@ def show(file: File = None, kid: Kid = None, passphrase_file: PassphraseFile = N
 
 @app.command()
 def jwks(file: File = None, kid: Kid = None, passphrase_file: PassphraseFile = None) -> None:
-    """Print the public JWKS of a key, as Okta takes it."""
+    """Print the public JWKS of a key, as Okta expects it."""
     key = load_key(file, kid=kid, passphrase_file=passphrase_file)
     typer.echo(json.dumps(key.jwks(), indent=2))
 
@@ -114,18 +120,16 @@ def convert(
     target: Annotated[Path, typer.Argument(metavar="TO", help="The JWK file to write.")] = DEFAULT_KEY,
     kid: Annotated[
         str | None,
-        typer.Option(help="The kid under which Okta lists the key; otherwise the file's own, or the thumbprint."),
+        typer.Option(help="The kid under which Okta lists the key; by default the file's own, or the thumbprint."),
     ] = None,
     passphrase_file: PassphraseFile = None,
 ) -> None:
-    """Write a key as a JWK file that has its kid, as rotation needs it."""
-    from ..admin.key_files import write_key
-
+    """Write a key as a JWK file with its kid, as rotation needs it."""
     key = load_key(source, kid=kid, passphrase_file=passphrase_file)
     key = key.with_kid(key.kid or key.thumbprint())
     write_key(target, key)
     typer.echo(f"{target}: {key.alg}, kid {key.kid}")
-    note(f"Let every process use {target} (OKTA_CLIENT_PRIVATEKEY), and remove {source} when none uses it any more.")
+    note(f"Let every process use {target} (OKTA_CLIENT_PRIVATEKEY). Remove {source} when no process uses it any more.")
 
 
 @app.command()
@@ -138,18 +142,18 @@ def add(
     as_: As = None,
     max_wait: MaxWait = 120,
 ) -> None:
-    """Register a key's public half with the app, beside those that are there."""
+    """Register the public half of a key with the app. The keys already registered stay."""
     key = load_key(file, kid=kid, passphrase_file=passphrase_file)
-    with signed_in("okta-m2m key add", token_file, as_, max_wait) as api:
+    with management_api("okta-m2m key add", token_file, as_, max_wait) as api:
         from ..admin.provisioning import add_key
 
         key = key.with_kid(key.kid or key.thumbprint())
-        added = add_key(api, meant_app(api, app_name).id, key.jwks()["keys"][0])
+        added = add_key(api, target_app(api, app_name).id, key.jwks()["keys"][0])
     _print_key(added)
-    if added.kid is not None and added.kid != own_kid(file or configured_key_file()):
+    if added.kid is not None and added.kid != signing_kid(file or default_key_file()):
         note(
-            f"The key itself does not say that kid. Whoever signs with it sets OKTA_CLIENT_KID to {added.kid} (kid: in "
-            "okta.yaml), or uses a file that says it: okta-m2m key convert"
+            f"The key file does not have this kid. Set OKTA_CLIENT_KID to {added.kid} (kid: in okta.yaml) where the key is "
+            "used, or write a file that has it: okta-m2m key convert"
         )
 
 
@@ -161,11 +165,11 @@ def list_(
     max_wait: MaxWait = 120,
     as_json: Json = False,
 ) -> None:
-    """List the public keys that are registered with the app."""
-    with signed_in("okta-m2m key list", token_file, as_, max_wait) as api:
+    """List the keys that are registered with the app."""
+    with management_api("okta-m2m key list", token_file, as_, max_wait) as api:
         from ..admin.provisioning import list_keys
 
-        keys = list_keys(api, meant_app(api, app_name).id)
+        keys = list_keys(api, target_app(api, app_name).id)
     if as_json:
         typer.echo(json.dumps([asdict(key) for key in keys], indent=2))
         return
@@ -179,33 +183,33 @@ def list_(
 def activate(
     key: KeyName, app_name: AppName = None, token_file: TokenFile = None, as_: As = None, max_wait: MaxWait = 120
 ) -> None:
-    """Make a key count again."""
-    with signed_in("okta-m2m key activate", token_file, as_, max_wait) as api:
+    """Activate a key that was deactivated."""
+    with management_api("okta-m2m key activate", token_file, as_, max_wait) as api:
         from ..admin.provisioning import activate_key
 
-        _print_key(activate_key(api, meant_app(api, app_name).id, key))
+        _print_key(activate_key(api, target_app(api, app_name).id, key))
 
 
 @app.command()
 def deactivate(
     key: KeyName, app_name: AppName = None, token_file: TokenFile = None, as_: As = None, max_wait: MaxWait = 120
 ) -> None:
-    """Make a key count no more; it can be activated again."""
-    with signed_in("okta-m2m key deactivate", token_file, as_, max_wait) as api:
+    """Deactivate a key: Okta no longer accepts it. It can be activated again."""
+    with management_api("okta-m2m key deactivate", token_file, as_, max_wait) as api:
         from ..admin.provisioning import deactivate_key
 
-        _print_key(deactivate_key(api, meant_app(api, app_name).id, key))
+        _print_key(deactivate_key(api, target_app(api, app_name).id, key))
 
 
 @app.command()
 def delete(
     key: KeyName, app_name: AppName = None, token_file: TokenFile = None, as_: As = None, max_wait: MaxWait = 120
 ) -> None:
-    """Remove an inactive key for good."""
-    with signed_in("okta-m2m key delete", token_file, as_, max_wait) as api:
+    """Delete an inactive key."""
+    with management_api("okta-m2m key delete", token_file, as_, max_wait) as api:
         from ..admin.provisioning import delete_key
 
-        delete_key(api, meant_app(api, app_name).id, key)
+        delete_key(api, target_app(api, app_name).id, key)
     typer.echo(f"deleted  {key}")
 
 

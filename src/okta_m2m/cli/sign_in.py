@@ -1,7 +1,7 @@
-"""Who signs in to the management API, and which org and app are meant.
+"""Which account signs in to the management API, and which org and app are meant.
 
-Invariant: the SSWS token comes from a file, the environment, an ``okta.yaml`` or a prompt. It goes to the org of the
-settings in effect; where a file of the working directory names that org and something else the token, that is said.
+Invariant: the SSWS token comes from a file, the environment, an ``okta.yaml`` or a prompt, and goes to the configured org
+only. If a file in the working directory names that org, but not the token, a line on stderr names the org.
 """
 
 from __future__ import annotations
@@ -9,61 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import typer
-
-from .._core.service_app import ServiceApp
+from .. import ServiceApp
 from ..errors import ConfigurationError
-from ..settings import find_setting as named
-from ..settings import read_settings
-from .exits import needs
-from .secrets import asked, secret_file
-from .terminal import note, stdin_is_terminal
+from ..settings import find_setting, read_settings
+from .exits import needs, note
+from .secrets import prompt_for, read_secret
+from .terminal import stdin_is_terminal
 
 if TYPE_CHECKING:
     from ..admin.management import ApiToken, ManagementApi, Pause
     from ..admin.provisioning import App, Via
 
-__all__ = [
-    "AppName",
-    "As",
-    "MaxWait",
-    "TokenFile",
-    "ViaName",
-    "checked_via",
-    "client_settings",
-    "configured_org",
-    "meant_app",
-    "org_url",
-    "signed_in",
-]
-
-TokenFile = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="File with the SSWS token to sign in with (- is stdin); otherwise OKTA_CLIENT_TOKEN, okta.yaml, or a prompt.",
-    ),
-]
-As = Annotated[
-    str | None,
-    typer.Option(
-        "--as",
-        metavar="self|FOLDER",
-        help="Sign in as a service app instead: the configured one (self), or the one of the okta.yaml in a folder.",
-    ),
-]
-MaxWait = Annotated[float, typer.Option(min=1, max=86_400, help="Seconds that one call may wait for a rate limit.")]
-AppName = Annotated[
-    str | None,
-    typer.Option("--app", metavar="NAME|ID", help="The app, by its name or id; otherwise the configured client id."),
-]
-ViaName = Annotated[str, typer.Option(metavar="apps|clients", help="/api/v1/apps, or /oauth2/v1/clients.")]
+__all__ = ["configured_client", "configured_org", "management_api", "target_app"]
 
 
-class StandIn:
-    """Stands in for a key where only other settings are asked for."""
+class _PlaceholderKey:
+    """Takes the place of a key where only other settings are read."""
 
     alg = "ES256"
     kid = None
@@ -73,60 +36,73 @@ class StandIn:
         raise AssertionError("nothing is signed with it")
 
 
-_OTHERS: Final[dict[str, Any]] = {"client_id": "any", "scopes": ["okta.users.read"]}
-
-
-def org_url() -> str:
-    """The org of the settings in effect, whatever else they lack."""
-    # The place that names the org is looked at in signed_in: what is at stake there is the SSWS token, not a key.
-    return read_settings(org_url=configured_org(), key=StandIn(), **_OTHERS).org_url
+_PLACEHOLDERS: Final[dict[str, Any]] = {
+    "org_url": "https://any.okta.com",
+    "client_id": "any",
+    "key": _PlaceholderKey(),
+    "scopes": ["okta.users.read"],
+}
 
 
 def configured_org() -> Any:
-    """The org of the settings in effect as it stands there, unchecked."""
-    found = named("orgUrl", "oktaDomain")
+    """The configured org URL, unchecked."""
+    found = find_setting("orgUrl", "oktaDomain")
     return None if found is None else found.value
 
 
-def client_settings() -> tuple[str, Path | None]:
+def configured_client() -> tuple[str, Path | None]:
     """The configured client id, and the ``okta.yaml`` that names it, if one does."""
-    found = named("clientId")
-    if found is None:
+    if find_setting("clientId") is None:
         raise ConfigurationError(
-            "No app is named. Name it with --app, or set OKTA_CLIENT_CLIENTID; okta-m2m app create writes it to okta.yaml."
+            "No app is named. Name it with --app, or set OKTA_CLIENT_CLIENTID (okta-m2m app create writes it to okta.yaml)."
         )
-    settings = read_settings(org_url="https://any.okta.com", key=StandIn(), scopes=_OTHERS["scopes"])
+    settings = read_settings(**{**_PLACEHOLDERS, "client_id": None})
     path = Path(settings.sources["client_id"])
     return settings.client_id, path if path.is_file() else None
 
 
 @contextmanager
-def signed_in(what: str, token_file: Path | None, as_: str | None, max_wait: float) -> Iterator[ManagementApi]:
-    """The management API, for whoever the options name."""
+def management_api(what: str, token_file: Path | None, as_: str | None, max_wait: float) -> Iterator[ManagementApi]:
+    """The management API, with the account that the options name.
+
+    - ``what``: the command, for the message if a package is missing.
+    - ``token_file``, ``as_``, ``max_wait``: the options of the same names.
+    """
     with needs("cli", what):
         from ..admin.management import ManagementApi
-    who: ApiToken | ServiceApp
+    account: ApiToken | ServiceApp
     if as_ is None:
-        url = org_url()
-        who = _api_token(url, token_file)
+        url = _org_url()
+        account = _api_token(url, token_file)
     elif token_file is not None:
-        raise ConfigurationError("--as and --token-file are two ways to sign in. Give one of them.")
+        raise ConfigurationError("--as and --token-file exclude each other. Remove one of them.")
     else:
-        who = ServiceApp.from_env(max_wait=max_wait) if as_ == "self" else _app_of(Path(as_), max_wait)
-        url = who.org_url
-    with ManagementApi(url, who, max_wait=max_wait, on_pause=_say) as api:
+        account = ServiceApp.from_env(max_wait=max_wait) if as_ == "self" else _service_app_in(Path(as_), max_wait)
+        url = account.org_url
+    with ManagementApi(url, account, max_wait=max_wait, on_pause=_report_pause) as api:
         yield api
 
 
-def _say(pause: Pause) -> None:
+def target_app(api: ManagementApi, name: str | None, via: Via = "apps") -> App:
+    """The app that an option names, by default the configured one."""
+    from ..admin.provisioning import find_app
+
+    return find_app(api, configured_client()[0] if name is None else name, via=via)
+
+
+def _org_url() -> str:
+    """The configured org URL, whatever other settings are missing."""
+    # _api_token reports which place names the org: here the SSWS token is at stake, not a key.
+    return read_settings(**{**_PLACEHOLDERS, "org_url": configured_org()}).org_url
+
+
+def _report_pause(pause: Pause) -> None:
     note(f"waiting {pause.seconds:.0f} s: {pause.reason}" if pause.seconds >= 1 else f"waiting: {pause.reason}")
 
 
-def _app_of(folder: Path, max_wait: float) -> ServiceApp:
+def _service_app_in(folder: Path, max_wait: float) -> ServiceApp:
     if not any((folder / name).is_file() for name in ("okta.yaml", ".okta.yaml")):
-        raise ConfigurationError(
-            f"There is no okta.yaml in {folder}. Name the folder with that of the app that signs in."
-        )
+        raise ConfigurationError(f"{folder} has no okta.yaml. Name the folder of the service app that signs in.")
     settings = read_settings(environ={}, directory=folder, home=folder)
     return ServiceApp(**{**settings.arguments(), "max_wait": max_wait})
 
@@ -134,36 +110,20 @@ def _app_of(folder: Path, max_wait: float) -> ServiceApp:
 def _api_token(url: str, token_file: Path | None) -> ApiToken:
     from ..admin.management import ApiToken
 
-    org = named("orgUrl", "oktaDomain")
+    org = find_setting("orgUrl", "oktaDomain")
     if token_file is not None:
-        token = ApiToken(secret_file(token_file, "SSWS token"))
+        token = ApiToken(read_secret(token_file, "SSWS token"))
         if org is not None and org.here:
             note(f"The SSWS token of {token_file} goes to {url}, which {org.place} names.")
         return token
-    found = named("token")
+    found = find_setting("token")
     if found is not None:
         if org is not None and org.here and not found.here:
             note(f"The SSWS token of the {found.place} goes to {url}, which {org.place} names.")
         return ApiToken(str(found.value))
     if not stdin_is_terminal():
         raise ConfigurationError(
-            "There is nothing to sign in with. Set OKTA_CLIENT_TOKEN to an SSWS token (Admin Console: Security > API > "
-            "Tokens), name a file that holds one with --token-file, or sign in as a service app with --as."
+            "There is no SSWS token to sign in with. Set OKTA_CLIENT_TOKEN (Admin Console: Security > API > Tokens), name "
+            "a file that holds the token with --token-file, or sign in as a service app with --as."
         )
-    return ApiToken(asked(f"SSWS token for {url}"))
-
-
-def meant_app(api: ManagementApi, name: str | None, via: Via = "apps") -> App:
-    """The app that the option names, or else the configured one."""
-    from ..admin.provisioning import find_app
-
-    return find_app(api, client_settings()[0] if name is None else name, via=via)
-
-
-def checked_via(via: str) -> Via:
-    """The endpoint of ``--via``."""
-    if via == "clients":
-        return "clients"
-    if via == "apps":
-        return "apps"
-    raise typer.BadParameter("it is apps or clients", param_hint="--via")
+    return ApiToken(prompt_for(f"SSWS token for {url}"))

@@ -1,6 +1,6 @@
 """What stdout is, and what it can show.
 
-Invariant: nothing is written that its encoding cannot hold; colour and movement only go to a terminal that knows them.
+Invariant: no character is written that the encoding lacks. Only a terminal that can show colour and movement gets them.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
-from .exits import say
-
 __all__ = [
     "Glyphs",
     "Marks",
@@ -26,7 +24,6 @@ __all__ = [
     "glyphs_for",
     "hanging",
     "marks_for",
-    "note",
     "stdin_is_terminal",
     "stdout_is_pipe",
     "stdout_is_terminal",
@@ -34,7 +31,7 @@ __all__ = [
 
 
 class Output(Console):
-    """Stdout. A reader that went away is for the command to answer, not for rich to exit with a 1."""
+    """Stdout. The command itself handles a closed pipe; rich would exit with 1."""
 
     def __init__(self) -> None:
         super().__init__(highlight=False, markup=False, emoji=False)
@@ -43,13 +40,13 @@ class Output(Console):
         raise BrokenPipeError
 
     @property
-    def moves(self) -> bool:
-        """Whether something drawn can be drawn over."""
+    def can_redraw(self) -> bool:
+        """Whether what was drawn can be drawn over."""
         return self.is_terminal and self.is_interactive and not self.is_dumb_terminal
 
 
 def stdout_is_pipe() -> bool:
-    """Whether another program reads what is written: ``$(...)``, ``|``. A file is none, nor is ``/dev/null``."""
+    """Whether another program reads stdout: ``$(...)`` or ``|``. A file or ``/dev/null`` does not count."""
     try:
         mode = os.fstat(sys.stdout.fileno()).st_mode
     except (OSError, ValueError, AttributeError):
@@ -58,28 +55,23 @@ def stdout_is_pipe() -> bool:
 
 
 def stdout_is_terminal() -> bool:
-    """Whether a person reads what is written."""
+    """Whether a person reads stdout."""
     return sys.stdout is not None and sys.stdout.isatty()
 
 
 def stdin_is_terminal() -> bool:
-    """Whether there is a person to ask."""
+    """Whether there is a person who can answer a prompt."""
     return sys.stdin is not None and sys.stdin.isatty()
 
 
-def note(what: str) -> None:
-    """A line on stderr that is no failure: what was written where, what is waited for."""
-    say(what)
-
-
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of text in columns; the first row is the heading. No line ends with spaces."""
+    """Rows of strings, aligned in columns. The first row is the heading. No line ends with spaces."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def hanging(lead: Text, what: str, width: int, style: str = "") -> Iterator[Text]:
-    """``what`` wrapped beside its lead. A URL or a path stays whole."""
+    """The lines of ``what``, wrapped beside ``lead``. A URL or a path is not broken."""
     room = max(20, width - len(lead))
     lines = textwrap.wrap(what, room, break_long_words=False, break_on_hyphens=False) or [""]
     for text in lines:
@@ -89,7 +81,7 @@ def hanging(lead: Text, what: str, width: int, style: str = "") -> Iterator[Text
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What stands before a row that is good, doubtful, bad, or was not looked at."""
+    """The marks before a row that is good, doubtful, bad or not checked, and before a remedy."""
 
     ok: str
     warn: str
@@ -103,7 +95,7 @@ _PLAIN_MARKS: Final = Marks("+", "!", "x", "-", "->")
 
 
 def marks_for(console: Console) -> Marks:
-    """Marks that the terminal can show."""
+    """Marks that the console can show: ASCII where its encoding has no others."""
     if console.legacy_windows:
         return _PLAIN_MARKS
     try:
@@ -115,7 +107,7 @@ def marks_for(console: Console) -> Marks:
 
 @dataclass(frozen=True, slots=True)
 class Glyphs:
-    """The characters that pictures are made of."""
+    """The characters of which pictures consist."""
 
     levels: str
     used: str
@@ -131,7 +123,7 @@ _PLAIN: Final = Glyphs(".:-=+*#%", "#", ".", "x", "o", "X", "-")
 
 
 def glyphs_for(console: Console) -> Glyphs:
-    """Block characters where the encoding has them and the console draws them, else ASCII."""
+    """Characters that the console can show: blocks where its encoding has them, otherwise ASCII."""
     if console.legacy_windows:
         return _PLAIN
     try:

@@ -1,7 +1,7 @@
-"""``okta-m2m token``: a token of the configured app.
+"""``okta-m2m token``: obtain, describe, introspect or revoke a token of the configured app.
 
-Invariant: the token itself goes to a pipe, or to where ``--show`` sends it, and nowhere else. One that is to be looked at or
-revoked comes from stdin, a file or a prompt.
+Invariant: the token itself is written to a pipe, or where ``--show`` is given, and nowhere else. A token to introspect or
+revoke comes from stdin, a file or a prompt.
 """
 
 from __future__ import annotations
@@ -14,56 +14,53 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from .._core.service_app import ServiceApp
-from .._core.tokens import Token
+from .. import ServiceApp, Token
 from ..errors import ConfigurationError
 from .exits import Exit, complain, needs
-from .secrets import app_settings, asked, secret_file
+from .options import split_scopes
+from .secrets import app_settings, prompt_for, read_secret
 from .terminal import Output, stdin_is_terminal, stdout_is_pipe, stdout_is_terminal
+
+# Adapters and modules of ..admin are imported inside functions: they import requests, which --help does not need.
 
 __all__ = ["app"]
 
 app = typer.Typer(help="Tokens of the configured app.", no_args_is_help=True)
 
-_BOUND = (
-    "This token is bound by DPoP to a key that ends with this command, so no other program can use it. "
-    "In a program of yours, let OktaAuth make the calls."
+_BOUND_NOTE = (
+    "This token is bound by DPoP to a key that exists only while this command runs, so no other program can use it. "
+    "In your own program, use OktaAuth."
 )
-
-
-@app.callback()
-def _group() -> None:
-    """Keeps ``get`` a command by its own name, whether or not it has neighbours."""
 
 
 @app.command()
 def get(
     scope: Annotated[
         list[str] | None,
-        typer.Option(help="Ask for this scope instead of the configured ones; may be given several times."),
+        typer.Option(help="Request this scope instead of the configured ones; may be given several times."),
     ] = None,
     max_wait: Annotated[
         float, typer.Option(min=1, max=86_400, help="Seconds to wait for a token, a rate limit included.")
     ] = 30.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the description as one JSON document.")] = False,
-    show: Annotated[bool, typer.Option("--show", help="Print the token itself, too.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print the token itself as well.")] = False,
 ) -> None:
-    """Obtain a token for the configured app, and say what it is.
+    """Obtain a token for the configured app, and describe it.
 
-    The app is configured as Okta's SDKs have it: OKTA_CLIENT_* variables, ./okta.yaml, ~/.okta/okta.yaml.
+    The app is configured as for Okta's SDKs: OKTA_CLIENT_* variables, ./okta.yaml, ~/.okta/okta.yaml.
 
-    To a pipe goes the token alone: TOKEN=$(okta-m2m token get). Elsewhere the token is only shown with --show.
+    A pipe gets the token alone: TOKEN=$(okta-m2m token get). Elsewhere the token is only printed with --show.
     """
     with needs("cli", "okta-m2m token get"):
         from ..requests import OktaAuth
-    service_app = ServiceApp.from_env(scopes=_separated(scope or []), max_wait=max_wait)
+    service_app = ServiceApp.from_env(scopes=split_scopes(scope or []), max_wait=max_wait)
     token = OktaAuth(service_app).token()
     if as_json:
         typer.echo(json.dumps(_document(service_app, token, show), indent=2))
     elif stdout_is_pipe() or (show and not stdout_is_terminal()):
         typer.echo(token.value)
         if token.dpop_bound:
-            complain(_BOUND)
+            complain(_BOUND_NOTE)
     else:
         output = Output()
         for line in _description(service_app, token):
@@ -73,14 +70,14 @@ def get(
             output.print(token.value, soft_wrap=True)
 
 
-TokenFile = Annotated[
+AccessTokenFile = Annotated[
     Path | None,
-    typer.Option("--from", metavar="FILE", help="File with the token; otherwise stdin, or a prompt."),
+    typer.Option("--from", metavar="FILE", help="File with the token; by default stdin, or a prompt."),
 ]
 
 
 @app.command()
-def revoke(token_file: TokenFile = None) -> None:
+def revoke(token_file: AccessTokenFile = None) -> None:
     """Revoke an access token of the configured app: okta-m2m token revoke < token.txt"""
     with needs("cli", "okta-m2m token revoke"):
         from ..admin.introspection import revoke_token
@@ -89,49 +86,44 @@ def revoke(token_file: TokenFile = None) -> None:
         settings.org_url,
         settings.client_id,
         key,
-        _given(token_file),
+        _read_token(token_file),
         authorization_server=settings.authorization_server,
     )
-    typer.echo("The token is revoked, if it was one of this app's.")
+    typer.echo("The token is revoked, if it belonged to this app.")
 
 
 @app.command()
 def introspect(
-    token_file: TokenFile = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all that Okta says, as one JSON document.")] = False,
+    token_file: AccessTokenFile = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print Okta's whole answer as one JSON document.")] = False,
 ) -> None:
-    """Ask Okta what an access token is: okta-m2m token introspect < token.txt"""
+    """Ask Okta about an access token: okta-m2m token introspect < token.txt"""
     with needs("cli", "okta-m2m token introspect"):
         from ..admin.introspection import introspect_token
     settings, key = app_settings()
-    said = introspect_token(
+    found = introspect_token(
         settings.org_url,
         settings.client_id,
         key,
-        _given(token_file),
+        _read_token(token_file),
         authorization_server=settings.authorization_server,
     )
     if as_json:
-        typer.echo(json.dumps(dict(said.members), indent=2))
+        typer.echo(json.dumps(dict(found.members), indent=2))
     else:
         output = Output()
-        for name, value in said.members.items():
-            shown = value if isinstance(value, str) else json.dumps(value)
-            output.print(_line(name, shown), soft_wrap=True)
-    if not said.active:
+        for name, value in found.members.items():
+            text = value if isinstance(value, str) else json.dumps(value)
+            output.print(_line(name, text), soft_wrap=True)
+    if not found.active:
         raise typer.Exit(Exit.FAILED)
 
 
-def _given(file: Path | None) -> str:
-    token = asked("Token") if file is None and stdin_is_terminal() else secret_file(file or Path("-"), "token")
+def _read_token(file: Path | None) -> str:
+    token = prompt_for("Token") if file is None and stdin_is_terminal() else read_secret(file or Path("-"), "token")
     if not token.strip():
         raise ConfigurationError("The token is empty. Give it on stdin, in a file (--from), or at the prompt.")
     return token.strip()
-
-
-def _separated(scopes: list[str]) -> list[str]:
-    """``--scope "a b"`` and ``--scope a,b`` are two scopes, as in the settings."""
-    return [name for text in scopes for name in text.replace(",", " ").split()]
 
 
 def _document(app: ServiceApp, token: Token, show: bool) -> dict[str, Any]:
@@ -139,7 +131,7 @@ def _document(app: ServiceApp, token: Token, show: bool) -> dict[str, Any]:
         "token_type": token.token_type,
         "dpop_bound": token.dpop_bound,
         "scopes": list(token.scopes),
-        "scopes_not_granted": _not_granted(app, token),
+        "scopes_not_granted": _missing_scopes(app, token),
         "expires_in": token.expires_in,
         "org_url": app.org_url,
         "token_endpoint": app.token_endpoint,
@@ -151,7 +143,7 @@ def _document(app: ServiceApp, token: Token, show: bool) -> dict[str, Any]:
 
 
 def _description(app: ServiceApp, token: Token) -> Iterator[Text]:
-    missing = _not_granted(app, token)
+    missing = _missing_scopes(app, token)
     yield _line("type", token.token_type)
     yield _line("scopes", " ".join(token.scopes) or "none")
     if missing:
@@ -161,14 +153,14 @@ def _description(app: ServiceApp, token: Token) -> Iterator[Text]:
     yield _line("token endpoint", app.token_endpoint)
     yield _line("client id", app.client_id)
     if token.dpop_bound:
-        yield _line("note", _BOUND)
+        yield _line("note", _BOUND_NOTE)
 
 
 def _line(name: str, value: str, style: str = "not bold") -> Text:
     return Text(f"{name:<16}", "bold").append(value, style)
 
 
-def _not_granted(app: ServiceApp, token: Token) -> list[str]:
+def _missing_scopes(app: ServiceApp, token: Token) -> list[str]:
     return [name for name in app.scopes if name not in token.scopes]
 
 

@@ -1,6 +1,6 @@
 """What happened in a demonstration: facts with their times, and what they add up to.
 
-Invariant: facts are only ever added, by whichever thread saw them; every time is in seconds since the start.
+Invariant: facts are only added, by the thread that saw them. Every time is in seconds since the start.
 """
 
 from __future__ import annotations
@@ -9,13 +9,16 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-__all__ = ["Answer", "Call", "ClientTotals", "Obtained", "Rejection", "Revocation", "Story"]
+__all__ = ["FULL_LENGTH", "Answer", "Call", "ClientTotals", "Obtained", "Rejection", "Revocation", "Story"]
+
+FULL_LENGTH: Final = 6.0
+"""Seconds of a play in which everything happens: renewals, a revocation, and errors of the token endpoint."""
 
 
 class Call(NamedTuple):
-    """One call by a client. ``bound``: it was sent with a DPoP token and a proof. ``failure`` is ``None`` if all went well."""
+    """One call by a client. ``bound``: it was sent with a DPoP token and a proof. ``failure``: ``None`` if it succeeded."""
 
     client: str
     began: float
@@ -25,7 +28,7 @@ class Call(NamedTuple):
 
 
 class Obtained(NamedTuple):
-    """A token was obtained: its conversation with the token endpoint, and whether another token served meanwhile."""
+    """A token was obtained. ``began``: when it was first requested; ``background``: another token was still in use."""
 
     began: float
     at: float
@@ -42,21 +45,21 @@ class Answer(NamedTuple):
 
 
 class Revocation(NamedTuple):
-    """The token of that number, from 1, was revoked."""
+    """A token was revoked. ``token``: its number, from 1."""
 
     at: float
     token: int
 
 
 class Rejection(NamedTuple):
-    """A call got a 401; ``healed``: it was sent once more with another token."""
+    """A call got a 401. ``healed``: it was sent again with another token."""
 
     at: float
     healed: bool
 
 
 class ClientTotals(NamedTuple):
-    """What one client's calls add up to; times in seconds."""
+    """What one client's calls add up to. Times are in seconds."""
 
     calls: int
     failures: int
@@ -67,7 +70,15 @@ class ClientTotals(NamedTuple):
 
 @dataclass
 class Story:
-    """The facts, and the plan: so many ``seconds``, tokens of so many seconds' ``lifetime``, so many ``callers``."""
+    """The plan, and the facts.
+
+    - ``clients``: their names.
+    - ``seconds``: how long they make calls.
+    - ``lifetime``: how long a token lives, in seconds.
+    - ``callers``: how many there are in all clients together.
+    - ``dpop``: whether the org requires DPoP.
+    - ``minted``: how many tokens the org has issued.
+    """
 
     clients: Sequence[str]
     seconds: float
@@ -83,7 +94,7 @@ class Story:
     _start: float = field(default_factory=time.perf_counter)
 
     def begin(self) -> None:
-        """Time counts from now on."""
+        """Starts the clock."""
         self._start = time.perf_counter()
 
     def now(self) -> float:
@@ -94,11 +105,13 @@ class Story:
 
     @property
     def failures(self) -> list[Call]:
+        """Calls that failed."""
         return [call for call in self.calls if call.failure is not None]
 
     @property
     def ok(self) -> bool:
-        return not self.failures and all(self.of(client).calls for client in self.clients)
+        """Whether every client made calls, and none failed."""
+        return not self.failures and all(self.totals(client).calls for client in self.clients)
 
     @property
     def renewals(self) -> int:
@@ -107,18 +120,21 @@ class Story:
 
     @property
     def renewals_ahead(self) -> int:
-        """Renewals during which the token before still served."""
+        """Renewals during which the previous token was still in use."""
         return sum(obtained.background for obtained in self.obtained[1:])
 
     @property
     def healed(self) -> int:
+        """401s after which the call was sent again."""
         return sum(rejection.healed for rejection in self.rejections)
 
     @property
     def bound(self) -> int:
+        """Calls with a DPoP token and a proof."""
         return sum(call.bound for call in self.calls)
 
-    def of(self, client: str) -> ClientTotals:
+    def totals(self, client: str) -> ClientTotals:
+        """What the calls of one client add up to."""
         calls = [call for call in self.calls if call.client == client]
         took = [call.ended - call.began for call in calls]
         return ClientTotals(
@@ -130,19 +146,19 @@ class Story:
         )
 
     def slowest(self, since: float, until: float) -> float:
-        """Seconds that the slowest of the calls took that were under way then."""
+        """Seconds that the slowest of the calls took that were in progress at any moment between the two."""
         return max(
             (call.ended - call.began for call in self.calls if call.began <= until and call.ended >= since), default=0
         )
 
-    def troubles(self, obtained: Obtained) -> list[int]:
-        """Statuses other than 200 in the conversation that ended with that token, in order."""
+    def errors_before(self, obtained: Obtained) -> list[int]:
+        """The statuses other than 200 that the token endpoint answered before it gave that token, in order."""
         return [
             a.status for a in list(self.answers) if a.status != 200 and obtained.began - 0.01 <= a.at <= obtained.at
         ]
 
     def document(self) -> dict[str, Any]:
-        """Everything but the single calls, for scripts."""
+        """Everything except the single calls, as ``--json`` prints it."""
         answers = Counter(answer.status for answer in self.answers)
         return {
             "ok": self.ok,
@@ -164,7 +180,7 @@ class Story:
         }
 
     def _client(self, client: str) -> dict[str, Any]:
-        totals = self.of(client)
+        totals = self.totals(client)
         return {
             "calls": totals.calls,
             "failures": totals.failures,
@@ -183,6 +199,6 @@ class Story:
             "obtained_at": round(obtained.at, 3),
             "lifetime": obtained.lifetime,
             "in_background": obtained.background,
-            "token_endpoint_troubles": self.troubles(obtained),
+            "token_endpoint_troubles": self.errors_before(obtained),
             "revoked_at": None if revoked is None else round(revoked, 3),
         }

@@ -1,7 +1,7 @@
-"""The commands, and the one door through which all of them leave.
+"""The commands, and how each of their failures ends.
 
-Invariant: a failure that is an answer (an :class:`~okta_m2m.errors.OktaM2MError`, a missing extra, a closed pipe, a full
-disk, Ctrl-C) becomes one line on stderr at most, and an exit code; only a fault of this program gets past here.
+Invariant: an expected failure (an :class:`~okta_m2m.errors.OktaM2MError`, a missing package, a closed pipe, a full disk,
+Ctrl-C) becomes at most one line on stderr, and an exit code. Only a bug of this program leaves as an exception.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from .. import __version__
 from ..errors import OktaM2MError
 from . import apps, cache, keys, tokens
 from .assertion import assertion
-from .demo import demo
+from .demo.command import demo
 from .doctor import doctor
-from .exits import Exit, ExtraMissing, complain, exit_for, nobody_reads, reader_gone, unwritable
+from .exits import Exit, ExtraMissing, complain, discard_output, exit_for, is_closed_pipe, is_device_failure
 
 __all__ = ["app"]
 
 
 @contextmanager
-def _one_door() -> Iterator[None]:
+def _exit_codes() -> Iterator[None]:
+    """Turns an expected failure into its line on stderr and its exit code."""
     try:
         yield
     except OktaM2MError as error:
@@ -38,34 +39,40 @@ def _one_door() -> Iterator[None]:
         complain("interrupted")
         raise typer.Exit(Exit.INTERRUPTED) from None
     except OSError as error:
-        if error.filename is not None:  # a disk that is full, a folder that may not be written
-            complain(f"{error.filename}: {error.strerror}. Check that it is there, and that this user may use it.")
-            raise typer.Exit(Exit.CONFIGURATION) from None
-        if not (reader_gone(error) or unwritable(error)):
-            raise
-        nobody_reads()
-        if reader_gone(error):
-            raise typer.Exit(Exit.READER_GONE) from None
-        complain(f"The output cannot be written ({error.strerror}). Look for room on the disk, or send it elsewhere.")
-        raise typer.Exit(Exit.CONFIGURATION) from None
+        raise typer.Exit(_os_error_exit(error)) from None
+
+
+def _os_error_exit(error: OSError) -> Exit:
+    """The exit code of a failure to read or write; raises what is not one."""
+    if error.filename is not None:
+        complain(f"{error.filename}: {error.strerror}. Check that the file exists and that this user may access it.")
+        return Exit.CONFIGURATION
+    if is_closed_pipe(error):
+        discard_output()
+        return Exit.READER_GONE
+    if is_device_failure(error):
+        discard_output()
+        complain(f"The output cannot be written ({error.strerror}). Free some space, or write it somewhere else.")
+        return Exit.CONFIGURATION
+    raise error
 
 
 class _Commands(TyperGroup):
-    """typer's own group, with our exit codes in place of its own."""
+    """typer's own group, with our exit codes."""
 
     def make_context(self, *args: Any, **options: Any) -> Any:
-        with _one_door():  # --version writes from in here
+        with _exit_codes():  # --version is printed in here
             return super().make_context(*args, **options)
 
     def invoke(self, ctx: Any) -> Any:
-        with _one_door():
+        with _exit_codes():
             return super().invoke(ctx)
 
 
 app = typer.Typer(
     name="okta-m2m",
     cls=_Commands,
-    help="Okta access tokens for services: create the app and its key, find what is wrong, get a token, see how it works.",
+    help="Okta access tokens for services: create the app and its key, diagnose problems, get a token, watch a demo.",
     epilog=f"Exit codes: {', '.join(f'{code:d} {code.name.lower()}'.replace('_', ' ') for code in Exit)}.",
     no_args_is_help=True,
     add_completion=False,
@@ -81,7 +88,7 @@ app.add_typer(cache.app, name="cache")
 app.command("assertion")(assertion)
 
 
-def _version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"okta-m2m {__version__}")
         raise typer.Exit
@@ -90,7 +97,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     pass

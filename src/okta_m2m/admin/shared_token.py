@@ -1,0 +1,88 @@
+"""The token that processes share through a store: what is stored for an app, and how to remove it.
+
+Invariant: the token itself is never returned, and no request is sent to Okta.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NoReturn, TypeVar
+
+from .. import ServiceApp
+from .._core.fleet import Fleet
+from ..effects import Flow, Request
+from ..errors import ConfigurationError
+from ..runtimes import Threads, run
+from ..stores import Store
+
+__all__ = ["SharedToken", "clear_shared_token", "find_shared_token", "store_of"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class SharedToken:
+    """What is stored for an app.
+
+    - ``token_type``: ``"Bearer"`` or ``"DPoP"``.
+    - ``scopes``: what Okta granted.
+    - ``expires_at``: when its life ends, in seconds since the epoch on Okta's clock.
+    - ``dpop_key``: the thumbprint (RFC 7638) of the key that it is bound to, if that key was made for the fleet.
+    """
+
+    token_type: str
+    scopes: tuple[str, ...]
+    expires_at: float
+    dpop_key: str | None
+
+
+def store_of(app: ServiceApp) -> Store:
+    """The store that ``app`` shares its token through.
+
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for an app without a store.
+    """
+    return _fleet_of(app).store
+
+
+def find_shared_token(app: ServiceApp) -> SharedToken | None:
+    """What is stored for ``app``, usable or not; ``None`` if there is nothing, or nothing that its keys open.
+
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for an app without a store, and
+    :class:`~okta_m2m.effects.StoreFailed` if the store does not work.
+    """
+    fleet = _fleet_of(app)
+    shared = _run(fleet.look(app.keys))
+    if shared is None:
+        return None
+    token, dpop_key = shared
+    return SharedToken(
+        token.token_type,
+        token.scopes,
+        fleet.okta_time_of(token.sent_at + token.expires_in),
+        None if dpop_key is None else dpop_key.thumbprint(),
+    )
+
+
+def clear_shared_token(app: ServiceApp) -> bool:
+    """Removes what is stored for ``app``. ``False``, and nothing is removed, if a process is fetching a token just now.
+
+    Raises as :func:`find_shared_token` does.
+    """
+    return _run(_fleet_of(app).clear(app.keys))
+
+
+def _fleet_of(app: ServiceApp) -> Fleet:
+    if app.fleet is None:
+        raise ConfigurationError(
+            "No store is configured. Set OKTA_M2M_STORE to the store that the processes use: redis://host:6379/0, "
+            "rediss://host:6379/0, unix:///path/of/redis.sock, file: or file:/path/of/directory."
+        )
+    return app.fleet
+
+
+def _run(flow: Flow[T]) -> T:
+    return run(flow, Threads(_send_nothing))
+
+
+def _send_nothing(request: Request, timeout: float) -> NoReturn:
+    raise AssertionError("a look into the store sends no request to Okta")

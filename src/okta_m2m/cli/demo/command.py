@@ -1,0 +1,84 @@
+"""``okta-m2m demo``: watch one service app supply four clients with a token while things go wrong.
+
+Invariant: nothing leaves this machine, and no setting of this machine is read. ``--serve`` only runs the stand-in for Okta:
+see :mod:`~okta_m2m.cli.demo.serve`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import nullcontext
+from typing import Annotated
+
+import typer
+from rich.live import Live
+
+from ..exits import Exit, needs
+from ..terminal import Output, glyphs_for
+from .picture import draw, summarize
+from .story import FULL_LENGTH, Story
+
+__all__ = ["demo"]
+
+REDRAW_INTERVAL = 0.2  # seconds
+
+
+def demo(
+    seconds: Annotated[
+        float,
+        typer.Option(min=0.5, max=60, help=f"How long the clients make calls. Everything happens in {FULL_LENGTH:g}."),
+    ] = FULL_LENGTH,
+    dpop: Annotated[bool, typer.Option("--dpop", help="The org requires DPoP, with a nonce in each proof.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what happened as one JSON document.")] = False,
+    serve_only: Annotated[
+        bool,
+        typer.Option("--serve", help="Only serve the stand-in for Okta to other programs, until Ctrl-C."),
+    ] = False,
+    host: Annotated[
+        str, typer.Option(help="With --serve: the address to listen on; 0.0.0.0 in a container.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="With --serve: the port; 0 is any free port.")] = 0,
+) -> None:
+    """Watch the library at work on this machine: tokens that live 3 seconds, and no call that fails.
+
+    A stand-in for Okta runs on a loopback port. One service app serves requests, httpx (sync and async) and aiohttp at once.
+
+    Meanwhile the token is renewed, one token is revoked, and the token endpoint answers 503 and 429.
+    """
+    if serve_only:
+        with needs("all", "okta-m2m demo --serve"):  # imports pytest-httpserver
+            from .serve import serve
+        serve(host, port, dpop=dpop)
+        return
+    with needs("all", "okta-m2m demo"):  # imports every HTTP client
+        from .scenario import play
+    if as_json:
+        story = play(seconds, dpop=dpop, watch=lambda _: None)
+        typer.echo(json.dumps(story.document(), indent=2))
+    else:
+        screen = _Screen()
+        with screen.live or nullcontext():
+            story = play(seconds, dpop=dpop, watch=screen.refresh)
+        screen.print(story)
+    if not story.ok:
+        raise typer.Exit(Exit.FAILED)
+
+
+class _Screen:
+    """The picture of a story. On a terminal, it is redrawn while the story is played."""
+
+    def __init__(self) -> None:
+        self._output = Output()
+        self._glyphs = glyphs_for(self._output)
+        self._next_redraw = 0.0
+        self.live = Live(console=self._output, auto_refresh=False, transient=True) if self._output.can_redraw else None
+
+    def refresh(self, story: Story) -> None:
+        if self.live is not None and time.monotonic() >= self._next_redraw:
+            self.live.update(draw(story, self._glyphs, self._output.width, story.now()), refresh=True)
+            self._next_redraw = time.monotonic() + REDRAW_INTERVAL
+
+    def print(self, story: Story) -> None:
+        self._output.print(draw(story, self._glyphs, self._output.width))
+        self._output.print(summarize(story, self._glyphs, self._output.width))

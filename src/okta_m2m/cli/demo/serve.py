@@ -1,0 +1,92 @@
+"""``okta-m2m demo --serve``: serves the stand-in for Okta to other programs until it is stopped.
+
+Invariant: it listens on this machine only, unless ``--host`` says otherwise. It overwrites no ``okta.yaml``. The one that it
+writes is removed at the end, unless somebody has changed it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import typer
+
+from ...errors import ConfigurationError
+from ...testing import FakeOkta
+from ..exits import note
+
+__all__ = ["serve"]
+
+SETTINGS = Path("okta.yaml")
+EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 (compared with, not bound)
+
+
+class _ServedOkta(FakeOkta):
+    @property
+    def url(self) -> str:
+        # A server that listens on every address is called by this machine's name: a container publishes its port there.
+        return f"http://localhost:{self.server.port}" if self.server.host in EVERYWHERE else super().url
+
+
+def serve(host: str, port: int, *, dpop: bool) -> None:
+    """Serves until Ctrl-C or SIGTERM. Raises :class:`~okta_m2m.errors.ConfigurationError` if the port is not free."""
+    _check_free(host, port)
+    okta = _ServedOkta(dpop="required" if dpop else "optional")
+    okta.server.host, okta.server.wanted_port = host, port
+    over = threading.Event()
+    with suppress(ValueError, AttributeError):  # not the main thread, or no such signal
+        signal.signal(signal.SIGTERM, lambda *_: over.set())
+    with suppress(KeyboardInterrupt):
+        okta.start()
+        try:
+            _announce(okta)
+            while not over.wait(0.5):  # without a timeout, Ctrl-C has no effect on Windows
+                pass
+        finally:
+            _remove_settings(okta)
+            okta.stop()
+
+
+def _check_free(host: str, port: int) -> None:
+    # werkzeug would end the whole process instead of raising.
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise ConfigurationError(
+            f"Listening on {host}:{port} is not possible ({error.strerror}). Choose another --port or --host."
+        ) from None
+
+
+def _settings(okta: FakeOkta) -> str:
+    return f'okta:\n  client:\n    orgUrl: "{okta.url}"\n    token: "{okta.ssws}"\n'
+
+
+def _announce(okta: FakeOkta) -> None:
+    # The file is written first: a program that reads the printed lines may start at once.
+    written = _write_settings(_settings(okta))
+    typer.echo(f"export OKTA_CLIENT_ORGURL={okta.url}")
+    typer.echo(f"export OKTA_CLIENT_TOKEN={okta.ssws}")
+    if written:
+        note(f"./{SETTINGS} has the same settings, so commands in this folder need no variables. Stop with Ctrl-C.")
+    else:
+        note(f"./{SETTINGS} already exists and was not changed, so set these variables. Stop with Ctrl-C.")
+
+
+def _write_settings(text: str) -> bool:
+    with suppress(OSError):
+        descriptor = os.open(SETTINGS, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        return True
+    return False
+
+
+def _remove_settings(okta: FakeOkta) -> None:
+    with suppress(OSError, ValueError):
+        if SETTINGS.read_text(encoding="utf-8") == _settings(okta):
+            SETTINGS.unlink()

@@ -1,0 +1,159 @@
+"""``okta-m2m app grant``, ``app revoke-grant`` and ``app role``: what a service app may do.
+
+Invariant: the scopes in the app's own ``okta.yaml`` follow what is granted. A file that cannot be edited is reported.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from ..errors import ConfigurationError
+from .exits import note
+from .options import AppName, As, Json, MaxWait, TokenFile, split_scopes
+from .settings_file import change_scopes
+from .sign_in import configured_client, management_api, target_app
+from .terminal import Output, columns
+
+if TYPE_CHECKING:
+    from ..admin.provisioning import GrantResult, Role
+
+# Modules of ..admin are imported inside functions: they import requests, which --help does not need.
+
+__all__ = ["grant", "revoke_grant", "role_app", "role_name"]
+
+role_app = typer.Typer(help="Admin roles of the app. A call needs one, besides the scope.", no_args_is_help=True)
+
+Scopes = Annotated[list[str], typer.Argument(metavar="SCOPE...", help="Scopes of Okta's own API: okta.users.read.")]
+
+
+def grant(
+    scopes: Scopes, app_name: AppName = None, token_file: TokenFile = None, as_: As = None, max_wait: MaxWait = 120
+) -> None:
+    """Grant scopes to the app, and add them to its okta.yaml. It keeps the scopes that it has."""
+    with management_api("okta-m2m app grant", token_file, as_, max_wait) as api:
+        from ..admin.provisioning import grant_scopes
+
+        app = target_app(api, app_name)
+        wanted = split_scopes(scopes)
+        with _ProgressBar("granting", len(wanted)) as bar:
+            grant_scopes(api, app.id, wanted, progress=bar.advance)
+    _change_configured_scopes(app.client_id, add=wanted)
+
+
+def revoke_grant(
+    scopes: Scopes, app_name: AppName = None, token_file: TokenFile = None, as_: As = None, max_wait: MaxWait = 120
+) -> None:
+    """Revoke scopes of the app, and remove them from its okta.yaml. Tokens already issued keep theirs until they expire."""
+    with management_api("okta-m2m app revoke-grant", token_file, as_, max_wait) as api:
+        from ..admin.provisioning import revoke_scopes
+
+        app = target_app(api, app_name)
+        unwanted = split_scopes(scopes)
+        with _ProgressBar("revoking", len(unwanted)) as bar:
+            revoke_scopes(api, app.id, unwanted, progress=bar.advance)
+    _change_configured_scopes(app.client_id, remove=unwanted)
+
+
+@role_app.command("add")
+def add_role(
+    type_: Annotated[
+        str | None, typer.Argument(metavar="[TYPE]", help="A standard role: READ_ONLY_ADMIN, APP_ADMIN, ...")
+    ] = None,
+    custom: Annotated[str | None, typer.Option("--role", metavar="ID", help="A custom role (cr0...).")] = None,
+    resource_set: Annotated[
+        str | None, typer.Option(metavar="ID", help="The resource set of the custom role (iam...).")
+    ] = None,
+    app_name: AppName = None,
+    token_file: TokenFile = None,
+    as_: As = None,
+    max_wait: MaxWait = 120,
+) -> None:
+    """Assign an admin role to the app: a standard one, or a custom one with a resource set."""
+    if (type_ is None) == (custom is None) or (custom is None) != (resource_set is None):
+        raise typer.BadParameter("Give the type of a standard role, or --role together with --resource-set.")
+    with management_api("okta-m2m app role add", token_file, as_, max_wait) as api:
+        from ..admin.provisioning import assign_custom_role, assign_role
+
+        client_id = target_app(api, app_name).client_id
+        if type_ is not None:
+            result = assign_role(api, client_id, type_)
+        else:
+            result = assign_custom_role(api, client_id, str(custom), str(resource_set))
+    typer.echo(f"{'assigned' if result.assigned else 'present':<10}{role_name(result.role)}")
+
+
+@role_app.command("list")
+def list_roles_(
+    app_name: AppName = None,
+    token_file: TokenFile = None,
+    as_: As = None,
+    max_wait: MaxWait = 120,
+    as_json: Json = False,
+) -> None:
+    """List the admin roles of the app."""
+    with management_api("okta-m2m app role list", token_file, as_, max_wait) as api:
+        from ..admin.provisioning import list_roles
+
+        roles = list_roles(api, target_app(api, app_name).client_id)
+    if as_json:
+        typer.echo(json.dumps([asdict(role) for role in roles], indent=2))
+        return
+    rows = [["ID", "STATUS", "ROLE", "LABEL"]]
+    rows += [[role.id, role.status, role_name(role), role.label] for role in roles]
+    for line in columns(rows):
+        typer.echo(line)
+
+
+def role_name(role: Role) -> str:
+    """The type of a standard role; the ids of a custom role and its resource set."""
+    return f"{role.role}/{role.resource_set}" if role.type == "CUSTOM" else role.type
+
+
+def _change_configured_scopes(client_id: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> None:
+    """Changes the scopes in the ``okta.yaml`` that names this app, if one does."""
+    try:
+        configured, path = configured_client()
+    except ConfigurationError:
+        return
+    if configured != client_id or path is None:
+        return
+    try:
+        scopes = change_scopes(path, add=add, remove=remove)
+    except (ConfigurationError, OSError) as error:
+        note(f"The scopes in {path} were not changed: {error}")
+        return
+    if scopes is not None:
+        note(f"The scopes in {path} are now: {' '.join(scopes) or 'none'}.")
+
+
+class _ProgressBar:
+    """A line for each scope; on a terminal a progress bar as well."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self._output = Output()
+        self._drawn = self._output.can_redraw
+        self._progress = Progress(
+            TextColumn(title), BarColumn(), MofNCompleteColumn(), console=self._output, transient=True
+        )
+        self._task = self._progress.add_task(title, total=total)
+
+    def __enter__(self) -> _ProgressBar:
+        if self._drawn:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if self._drawn:
+            self._progress.stop()
+
+    def advance(self, result: GrantResult) -> None:
+        self._progress.advance(self._task)
+        if self._drawn:
+            self._progress.refresh()
+        self._output.print(f"{result.outcome:<10}{result.scope}", soft_wrap=True)

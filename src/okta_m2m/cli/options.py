@@ -1,0 +1,89 @@
+"""Options that several commands have, and what they mean.
+
+Invariant: no option takes a secret; it takes the file that holds one. Other users of a machine can read arguments.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from ..admin.provisioning import Via
+
+__all__ = [
+    "DEFAULT_KEY",
+    "AppName",
+    "As",
+    "Json",
+    "KeyFile",
+    "Kid",
+    "MaxWait",
+    "PassphraseFile",
+    "TokenFile",
+    "ViaName",
+    "parse_via",
+    "split_scopes",
+]
+
+DEFAULT_KEY: Final = Path("okta-m2m-key.json")
+"""The file that ``key new`` writes. A key is read from it where no setting names one."""
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+# ── the key ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--key", metavar="FILE", help=f"The key file; by default the configured one, or else ./{DEFAULT_KEY}."
+    ),
+]
+Kid = Annotated[str | None, typer.Option(help="The key's id; by default the one in its file.")]
+PassphraseFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="File with the passphrase of an encrypted PEM; by default OKTA_CLIENT_PRIVATEKEYPASSPHRASE, or a prompt.",
+    ),
+]
+
+# ── the account that signs in, and the app to change ─────────────────────────────────────────────────────────────────
+
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="File with the SSWS token to sign in with (- is stdin); by default OKTA_CLIENT_TOKEN, okta.yaml, or a prompt.",
+    ),
+]
+As = Annotated[
+    str | None,
+    typer.Option(
+        "--as",
+        metavar="self|FOLDER",
+        help="Sign in as a service app instead: the configured one (self), or the one of the okta.yaml in a folder.",
+    ),
+]
+MaxWait = Annotated[float, typer.Option(min=1, max=86_400, help="Seconds that each call may wait for a rate limit.")]
+AppName = Annotated[
+    str | None,
+    typer.Option("--app", metavar="NAME|ID", help="The app, by its name or id; by default the configured client id."),
+]
+ViaName = Annotated[str, typer.Option(metavar="apps|clients", help="Use /api/v1/apps, or /oauth2/v1/clients.")]
+
+
+def parse_via(via: str) -> Via:
+    """The endpoint that ``--via`` names."""
+    if via == "clients":
+        return "clients"
+    if via == "apps":
+        return "apps"
+    raise typer.BadParameter("it must be apps or clients", param_hint="--via")
+
+
+def split_scopes(values: list[str]) -> list[str]:
+    """The scopes in a repeated argument. ``"a b"`` and ``a,b`` are two scopes each, as in the settings."""
+    return [scope for value in values for scope in value.replace(",", " ").split()]

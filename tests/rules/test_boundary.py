@@ -1,0 +1,134 @@
+"""Adapters, ``admin`` and ``cli`` use public names only: nothing that begins with an underscore and is not their own.
+
+What counts is each attribute that is read or set, ``getattr`` with a constant name, and each name that is imported. Attributes
+of ``self``, of ``cls`` and of a class of the same module are a module's own. What a third-party library offers no public way
+to is listed here with the reason.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import okta_m2m
+
+PACKAGE = Path(okta_m2m.__file__).parent
+ROOMS = ("requests.py", "httpx.py", "httpx2.py", "aiohttp.py", "niquests.py", "httpie.py", "_clients", "admin", "cli")
+
+THIRD_PARTY = {
+    "_content": "requests, niquests: whether the body was read already; .content would read it",
+    "_content_consumed": "requests, niquests: whether the caller has taken the body as a stream",
+    "_continue": "aiohttp: the future of 'Expect: 100-continue', which a request that is sent again needs anew",
+    "_default_proxy": "aiohttp: the session's proxy, which the token request uses too",
+    "_default_proxy_auth": "aiohttp: its credentials",
+    "_list": "httpx: the header fields; the methods of Headers cost more than the whole hit",
+    "_loop": "aiohttp: the loop to which a session belongs; its connector works on no other",
+    "_netloc": "yarl: compares the authority without building the URL's string",
+    "_parts": "aiohttp: the parts of a multipart body, each of which may be one that cannot be sent again",
+    "_request": "httpx: the request of an error, whose property raises where there is none",
+    "_scheme": "yarl: compares the scheme without building the URL's string",
+    "_store": "requests: the fields of a CaseInsensitiveDict; its methods cost more than the whole hit",
+    "_stream": "httpx: the file of a request with content=file",
+    "_timer": "aiohttp: the one object that all redirect hops of a call share",
+    "_uri_reference": "httpx: the parts of a URL without building its string",
+    "_value": "aiohttp: the file of a payload, to see whether it can be rewound",
+    "_value_": "enum: the documented way to set a member's value in __new__",
+}
+
+OTHER_INSTANCES = {("_clients/requests_flows.py", "before._before")}
+"""Attributes of another instance of the module's own class."""
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not (name.startswith("__") and name.endswith("__"))
+
+
+def files() -> Iterator[Path]:
+    for room in ROOMS:
+        path = PACKAGE / room
+        yield from sorted(path.rglob("*.py")) if path.is_dir() else [path]
+
+
+def private_attributes(tree: ast.Module) -> Iterator[ast.Attribute]:
+    """Attributes with an underscore of objects that are not the module's own; ``getattr`` as if it were written plainly."""
+    own = {"self", "cls"} | {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) > 1:
+            name = node.args[1]
+            if (
+                node.func.id in ("getattr", "setattr", "hasattr", "delattr")
+                and isinstance(name, ast.Constant)
+                and isinstance(name.value, str)
+            ):
+                node = ast.Attribute(node.args[0], name.value)
+        if (
+            isinstance(node, ast.Attribute)
+            and is_private(node.attr)
+            and not (isinstance(node.value, ast.Name) and node.value.id in own)
+        ):
+            yield node
+
+
+def imported_names(path: Path, tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """What the module imports from this package: the module, and the name."""
+    package = ["okta_m2m", *path.relative_to(PACKAGE).parts[:-1]]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            origin = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*origin, *([node.module] if node.module else [])])
+            yield from ((module, alias.name) for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+
+
+def private_imports(path: Path, tree: ast.Module) -> Iterator[str]:
+    room = path.relative_to(PACKAGE).parts[0]
+    for module, name in imported_names(path, tree):
+        if not (module == "okta_m2m" or module.startswith("okta_m2m.")):
+            continue
+        if room == "cli" and any(map(is_private, module.split("."))):
+            yield module
+        elif is_private(name):
+            source = PACKAGE.joinpath(*module.split(".")[1:])
+            is_module = (source / name).is_dir() or (source / f"{name}.py").exists()
+            if room == "cli" or not is_module:
+                yield f"{module}.{name}"
+
+
+def crossings() -> set[tuple[str, str]]:
+    """Every place at which a file goes beyond what is public: the file, and what it uses."""
+    found = set()
+    for path in files():
+        file, tree = path.relative_to(PACKAGE).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
+        found |= {(file, ast.unparse(node)) for node in private_attributes(tree) if node.attr not in THIRD_PARTY}
+        found |= {(file, imported) for imported in private_imports(path, tree)}
+    return found - OTHER_INSTANCES
+
+
+def test_the_rooms_outside_the_core_use_public_names_only() -> None:
+    assert sorted(crossings()) == []
+
+
+def test_every_listed_attribute_of_a_library_is_used() -> None:
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in files()]
+    used = {node.attr for tree in trees for node in private_attributes(tree)}
+    assert sorted(THIRD_PARTY.keys() - used) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("app._now()", ["app._now"]),
+        ("self.app._now()", ["self.app._now"]),
+        ("getattr(key, '_path', None)", ["key._path"]),
+        ("setattr(key, '_path', None)", ["key._path"]),
+        ("app._fleet = None", ["app._fleet"]),
+        ("self._now(), cls._now(), app.now(), app.__dict__", []),
+        ("class Own: ...\nOwn._default", []),
+    ],
+)
+def test_the_check_finds_what_is_private(source: str, found: list[str]) -> None:
+    assert [ast.unparse(node) for node in private_attributes(ast.parse(source))] == found
