@@ -1,4 +1,4 @@
-"""A fleet of processes with one Redis: token requests of a cold start, and what a warm start costs over a plain GET."""
+"""A fleet of processes with one Redis: token requests of a cold start, and what a warm start costs beyond a plain GET."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from measure import QUICK, report
+from measure import ARGUMENTS, QUICK, report
 from peers import pem, service_app
 from server import Endpoint, serving
 
@@ -40,10 +40,12 @@ def redis() -> Iterator[str]:
         process.wait(10)
 
 
-def one(url: str, origin: str) -> dict[str, float]:
-    """In a process of the fleet: its first token, and beside it the first GET of a plain client, in milliseconds. Both are
-    all warmed up but for the connection: what sharing needs is imported when the app is given its store, which is part of
-    a program's start, like its imports. The key comes by standard input: all have the same."""
+def measure_process(url: str, origin: str) -> dict[str, float]:
+    """In a process of the fleet: milliseconds to its first token, and to the first answer of a plain Redis client.
+
+    Neither includes imports, which are part of a program's start; both include the connection. All processes have the same
+    key, which they read from standard input.
+    """
     import requests
     from redis import Redis
 
@@ -66,7 +68,7 @@ def one(url: str, origin: str) -> dict[str, float]:
     return {"get_ms": get * 1e3, "token_ms": took * 1e3}
 
 
-def _fleet(size: int, url: str, endpoint: Endpoint) -> list[dict[str, float]]:
+def _run_fleet(size: int, url: str, endpoint: Endpoint) -> list[dict[str, float]]:
     processes = [
         subprocess.Popen(
             [sys.executable, __file__, url, endpoint.origin],
@@ -88,28 +90,27 @@ def _fleet(size: int, url: str, endpoint: Endpoint) -> list[dict[str, float]]:
     return answers
 
 
-def measured() -> dict[str, Any]:
+def measure_fleets() -> dict[str, Any]:
     if shutil.which("redis-server") is None:
         return {"skipped": "redis-server is not installed"}
     result: dict[str, Any] = {"cold": {}}
     for size in SIZES[-1:] if QUICK else SIZES:
         with redis() as url, serving(0.05) as endpoint:
             began = time.perf_counter()
-            answers = _fleet(size, url, endpoint)
+            answers = _run_fleet(size, url, endpoint)
             result["cold"][size] = {
                 "requests": endpoint.count(),
                 "s": time.perf_counter() - began,
                 "slowest_ms": max(answer["token_ms"] for answer in answers),
             }
     with redis() as url, serving(0.05) as endpoint:
-        _fleet(1, url, endpoint)
-        warm = [_fleet(1, url, endpoint)[0] for _ in range(8 if QUICK else 20)]
-        # The least of each, as everywhere: the least of the differences would be that of the slowest GET.
+        _run_fleet(1, url, endpoint)
+        warm = [_run_fleet(1, url, endpoint)[0] for _ in range(8 if QUICK else 20)]
+        # The least of each, not the least of the differences, which would be that of the slowest GET.
         get, token = (min(answer[of] for answer in warm) for of in ("get_ms", "token_ms"))
         result["warm"] = {"get_ms": get, "token_ms": token, "over_ms": token - get, "requests": endpoint.count() - 1}
     return result
 
 
 if __name__ == "__main__":
-    arguments = [argument for argument in sys.argv[1:] if not argument.startswith("--")]
-    report(one(*arguments) if arguments else measured())
+    report(measure_process(*ARGUMENTS) if ARGUMENTS else measure_fleets())

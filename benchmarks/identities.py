@@ -1,175 +1,185 @@
-"""One process that speaks for many service apps: bytes per identity, and what a hit costs as they grow in number.
+"""One process with many service apps: bytes for each, and what a hit costs as their number grows.
 
-The floor is a dict of constant headers. Each call is for another identity, in an order that no cache foresees. Before
-anything is timed it is called as often as it will be, in another such order: a process that speaks for many identities
-finds in the processor's caches what its own calls have left there, and not what another library's have.
+    python benchmarks/identities.py requests | httpx | aiohttp
+
+The floor is a dict of constant headers, with an auth object for each that knows its key. Bytes are the growth of the
+process's resident memory. Each app has fetched its token: what the conversation leaves behind is counted too.
+
+Each call is for another identity, in random order. Before a round is timed, each entry makes as many calls in another random
+order, so that the processor's caches hold what its own calls have left there, and not what another library's have.
 """
 
 from __future__ import annotations
 
 import gc
 import random
+import resource
 import time
-import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
-from measure import QUICK, report
-from peers import SCOPE, pem
-from server import Endpoint
+from hits import CALLS, argument_for
+from measure import ARGUMENTS, QUICK, report, run_calls
+from memory_endpoint import ORIGIN, MemoryEndpoint
+from peers import FLOOR, OURS, SCOPE, pem
 
 SIZES = (1, 10, 100, 1_000, 10_000, 100_000)
-HERE = Endpoint("http://127.0.0.1:1", 0, 3600)  # nobody asks it: each identity has its token
+MAX_SIZES = {"Authlib": 10_000, "requests-oauth2client": 10_000}  # some 10 KB each: the rest of their curve is known
+CALLS_IN_ROUND = 20_000
+ROUNDS = 8 if QUICK else 40
+TOKEN_URL = f"{ORIGIN}/oauth2/v1/token"
+
+Make = Callable[[str, str], Any]
+"""Makes an auth object from a client id and an access token."""
 
 
-def _value(number: int) -> str:
-    return f"{'x' * 900}{number:08d}"
-
-
-def _floor() -> Callable[[int], Any]:
+def _make_floor(stack: str) -> Make:
+    import httpx
     from requests.auth import AuthBase
-
-    class Constant(AuthBase):
-        __slots__ = ("headers", "name")
-
-        def __init__(self, name: str, headers: dict[str, str]) -> None:
-            self.name, self.headers = name, headers
-
-        def __call__(self, request: Any) -> Any:
-            request.headers["Authorization"] = self.headers[self.name]
-            return request
 
     headers: dict[str, str] = {}
 
-    def make(number: int) -> Any:
-        name = f"client-{number:08d}"
-        headers[name] = f"Bearer {_value(number)}"
-        return Constant(name, headers)
+    class Constant:
+        __slots__ = ("client_id",)
+
+        def __init__(self, client_id: str) -> None:
+            self.client_id = client_id
+
+    class RequestsConstant(Constant, AuthBase):
+        __slots__ = ()
+
+        def __call__(self, request: Any) -> Any:
+            request.headers["Authorization"] = headers[self.client_id]
+            return request
+
+    class HttpxConstant(Constant, httpx.Auth):
+        __slots__ = ()
+
+        def auth_flow(self, request: httpx.Request) -> Any:
+            request.headers["Authorization"] = headers[self.client_id]
+            yield request
+
+    class AiohttpConstant(Constant):
+        __slots__ = ()
+
+        async def __call__(self, request: Any, handler: Any) -> Any:
+            request.headers["Authorization"] = headers[self.client_id]
+            return await handler(request)
+
+    classes = {"requests": RequestsConstant, "httpx": HttpxConstant, "aiohttp": AiohttpConstant}
+    constant: type[Constant] = classes[stack]
+
+    def make(client_id: str, token: str) -> Any:
+        headers[client_id] = f"Bearer {token}"
+        return constant(client_id)
 
     return make
 
 
-def _ours() -> Callable[[int], Any]:
-    import json
+def _make_ours(stack: str) -> Make:
+    from okta_m2m import PrivateKey
 
-    from okta_m2m import PrivateKey, ServiceApp
-    from okta_m2m.effects import Request, Response
-    from okta_m2m.requests import OktaAuth
+    key, endpoint = PrivateKey.from_pem(pem("ES256")), MemoryEndpoint()
 
-    key = PrivateKey.from_pem(pem("ES256"))
-    now = 0
-
-    def send(request: Request, timeout: float) -> Response:
-        answer = {"access_token": _value(now), "token_type": "Bearer", "expires_in": 3600, "scope": SCOPE}
-        date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime())
-        return Response(200, [("Date", date)], json.dumps(answer).encode())
-
-    def make(number: int) -> Any:
-        nonlocal now
-        now = number
-        app = ServiceApp(HERE.origin, client_id=f"client-{number:08d}", key=key, scopes=[SCOPE], dpop=False)
-        auth = OktaAuth(app, send=send)
-        auth.token()  # the whole conversation but for the network: what it leaves behind is counted too
-        return auth
+    def make(client_id: str, token: str) -> Any:
+        endpoint.value = token
+        return endpoint.make_auth(stack, key, client_id)
 
     return make
 
 
-def _authlib() -> Callable[[int], Any]:
+def _make_authlib() -> Make:
     from authlib.integrations.requests_client import OAuth2Session
 
-    def make(number: int) -> Any:
-        token = {"access_token": _value(number), "token_type": "Bearer", "expires_at": time.time() + 3600}
-        return OAuth2Session(
-            f"client-{number:08d}", "s", token_endpoint=HERE.token_url, scope=SCOPE, token=token
-        ).token_auth
+    def make(client_id: str, token: str) -> Any:
+        answer = {"access_token": token, "token_type": "Bearer", "expires_at": time.time() + 3600}
+        return OAuth2Session(client_id, "s", token_endpoint=TOKEN_URL, scope=SCOPE, token=answer).token_auth
 
     return make
 
 
-def _oauth2client() -> Callable[[int], Any]:
+def _make_oauth2client() -> Make:
     from jwskate import Jwk
     from requests_oauth2client import BearerToken, OAuth2Client, OAuth2ClientCredentialsAuth, PrivateKeyJwt
 
     key = Jwk.from_pem(pem("ES256")).with_kid_thumbprint()
 
-    def make(number: int) -> Any:
-        client = OAuth2Client(
-            HERE.token_url, auth=PrivateKeyJwt(f"client-{number:08d}", key, alg="ES256"), testing=True
-        )
-        return OAuth2ClientCredentialsAuth(
-            client, scope=SCOPE, token=BearerToken(_value(number), expires_in=3600, scope=SCOPE)
-        )
+    def make(client_id: str, token: str) -> Any:
+        client = OAuth2Client(TOKEN_URL, auth=PrivateKeyJwt(client_id, key, alg="ES256"))
+        return OAuth2ClientCredentialsAuth(client, scope=SCOPE, token=BearerToken(token, expires_in=3600, scope=SCOPE))
 
     return make
 
 
-MAKERS = {"floor": _floor, "okta-m2m": _ours, "requests-oauth2client": _oauth2client, "Authlib": _authlib}
-MOST = {"Authlib": 10_000}  # 10 KB and 0.1 ms each: the rest of its curve is known
+class Identities:
+    """The auth objects of one library, the memory that they take, and the time of a hit by their number."""
 
+    def __init__(self, name: str, stack: str, make: Make) -> None:
+        self.name, self._stack, self._make = name, stack, make
+        self.max_size = MAX_SIZES.get(name, SIZES[-1])
+        self.auths: list[Any] = []
+        self.us: dict[int, float] = {}
+        self._bytes = 0
+        # What is made once for the process is not an identity's.
+        self._first = [self._make_one(-number) for number in range(1, 301)]
 
-def _bytes(make: Callable[[int], Any], count: int) -> float:
-    # What is made once, or kept for the last few hundred in use, is not an identity's.
-    kept = [make(number) for number in range(-300, 0)]
-    gc.collect()
-    tracemalloc.start()
-    before = tracemalloc.get_traced_memory()[0]
-    kept += [make(number) for number in range(count)]
-    gc.collect()
-    after = tracemalloc.get_traced_memory()[0]
-    tracemalloc.stop()
-    return (after - before) / count
+    def _make_one(self, number: int) -> Any:
+        return argument_for(self._stack, self._make(f"client-{number:08d}", f"{'x' * 900}{number:08d}"))
 
-
-def measured() -> dict[str, Any]:
-    import requests
-
-    request = requests.Request("GET", HERE.origin + "/api/v1/users", headers={"Accept": "application/json"}).prepare()
-    headers, hooks = request.headers._store, request.hooks["response"]
-    made = {name: maker() for name, maker in MAKERS.items()}
-    auths: dict[str, list[Any]] = {name: [] for name in MAKERS}
-    taken: dict[str, dict[int, float]] = {name: {} for name in MAKERS}
-    calls = 20_000
-    for size in SIZES:
-        for name, make in made.items():
-            if size <= MOST.get(name, size):
-                auths[name] += [make(number) for number in range(len(auths[name]), size)]
-        chance = random.Random(1)
+    def grow(self, size: int) -> None:
+        before = _resident_bytes()
+        self.auths += [self._make_one(number) for number in range(len(self.auths), size)]
         gc.collect()
+        self._bytes += _resident_bytes() - before
+
+    @property
+    def bytes_each(self) -> float:
+        return self._bytes / len(self.auths)
+
+
+def _resident_bytes() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def _time_hits(stack: str, size: int, entries: list[Identities]) -> None:
+    bare, call, _ = CALLS[stack](ORIGIN, stack)
+    chance = random.Random(1)
+    least = dict.fromkeys(["", *(entry.name for entry in entries)], float("inf"))
+    for _ in range(ROUNDS):
+        orders = [[chance.randrange(size) for _ in range(CALLS_IN_ROUND)] for _ in ("not timed", "timed")]
+        for entry in entries:
+            for order in orders:
+                seconds = run_calls(call, (entry.auths[number] for number in order))
+            least[entry.name] = min(least[entry.name], seconds)
+        seconds = run_calls(bare, (entries[0].auths[number] for number in orders[1]))
+        least[""] = min(least[""], seconds)
+    for entry in entries:
+        entry.us[size] = (least[entry.name] - least[""]) / CALLS_IN_ROUND * 1e6
+
+
+def measure_stack(stack: str) -> dict[str, Any]:
+    makers = {FLOOR.name: _make_floor(stack), OURS.name: _make_ours(stack)}
+    if stack == "requests":
+        makers |= {"requests-oauth2client": _make_oauth2client(), "Authlib": _make_authlib()}
+    entries = [Identities(name, stack, make) for name, make in makers.items()]
+    for size in SIZES:
+        measured = [entry for entry in entries if size <= entry.max_size]
+        for entry in measured:
+            entry.grow(size)
         gc.freeze()
-        best: dict[str, float] = {}
-        for _ in range(20 if QUICK else 40):
-            orders = [[chance.randrange(size) for _ in range(calls)] for _ in ("not timed", "timed")]
-            for name in ("", *MAKERS):
-                if name and size > MOST.get(name, size):
-                    continue
-                among = auths[name or "floor"]
-                for order in orders:
-                    began = time.process_time()
-                    if name:
-                        for number in order:
-                            headers.pop("authorization", None)
-                            hooks.clear()
-                            among[number](request)
-                    else:
-                        for number in order:
-                            headers.pop("authorization", None)
-                            hooks.clear()
-                            among[number]
-                    taken_now = (time.process_time() - began) / calls * 1e6
-                best[name] = min(best.get(name, 1e9), taken_now)
-        for name in MAKERS:
-            if name in best:
-                taken[name][size] = best[name] - best[""]
+        _time_hits(stack, size, measured)
+    floor = entries[0]
     return {
-        name: {"us": taken[name], "x": {size: us / taken["floor"][size] for size, us in taken[name].items()}}
-        for name in MAKERS
+        entry.name: {
+            "us": entry.us,
+            "x": {size: us / floor.us[size] for size, us in entry.us.items()},
+            "bytes": entry.bytes_each,
+            "over": entry.bytes_each - floor.bytes_each,
+        }
+        for entry in entries
     }
 
 
 if __name__ == "__main__":
-    sizes = {name: _bytes(maker(), 2_000) for name, maker in MAKERS.items()}
-    result = measured()
-    for name, size in sizes.items():
-        result[name] |= {"bytes": size, "over": size - sizes["floor"]}
-    report(result)
+    report(measure_stack(ARGUMENTS[0]))

@@ -1,10 +1,11 @@
-"""Instructions that a hit takes, counted under callgrind: the same on every machine of one architecture, however busy.
+"""Counts the instructions of a hit under callgrind: the same on every machine of one architecture, however busy it is.
 
-    python benchmarks/instructions.py            compares with the baseline of this Python and architecture, if there is one:
+    python benchmarks/instructions.py            compares with the baseline of this Python and architecture, if there is one;
                                                  exit 1 if a hit takes over 5 % more
     python benchmarks/instructions.py --update   writes that baseline
 
-A count is the difference between a process that makes many hits and one that makes few, so that starting it falls out.
+A count is the difference between a process that makes many hits and one that makes few, so the start of the process is not in
+it.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 RISE = 1.05
 FEW, MANY = 200, 1_200
@@ -30,45 +32,33 @@ BASELINE = (
 )
 
 
-def hit(stack: str, times: int) -> None:
+class ConstantKey:
+    """A signer that computes nothing: a real signature takes a different number of instructions each time."""
+
+    alg, kid, in_memory = "ES256", "key-1", True
+    public_jwk: ClassVar[dict[str, str]] = {"kty": "EC", "crv": "P-256", "x": "x", "y": "y"}
+
+    def sign(self, message: bytes) -> bytes:
+        return bytes(64)
+
+
+def make_hits(stack: str, count: int) -> None:
     """Makes so many hits; run under callgrind."""
-    import hit_aiohttp
-    import hit_httpx
-    import hit_requests
-    import peers
-    from measure import run
-    from server import Endpoint
+    from hits import CALLS, argument_for
+    from measure import run_calls
+    from memory_endpoint import ORIGIN, MemoryEndpoint
 
-    from okta_m2m import Token
-
-    endpoint = Endpoint("https://acme.okta.com", 0, 3600)
-
-    class Key:  # never signs: making a real one takes another number of instructions each time
-        alg, kid, public_jwk = "ES256", None, {"kty": "EC"}
-
-        def sign(self, message: bytes) -> bytes:
-            raise AssertionError
-
-    def held(of: Endpoint, **_: Any) -> Any:
-        app = app_of(of, key=Key())
-        app._take(Token("x" * 900, "Bearer", (peers.SCOPE,), 3600.0, app._now()))
-        return app
-
-    app_of, peers.service_app = peers.service_app, held  # it has its token: nobody is asked
-    made = {
-        "requests": hit_requests.blocking,
-        "httpx": hit_httpx.blocking,
-        "httpx_async": hit_httpx.asynchronous,
-        "aiohttp": hit_aiohttp.asynchronous,
-    }
-    run(made[stack](peers.OURS, endpoint), times)
+    auth = argument_for(stack, MemoryEndpoint().make_auth(stack, ConstantKey()))
+    _, call, request = CALLS[stack](ORIGIN, stack.removesuffix("_async"))
+    run_calls(call, repeat(auth, count))
+    assert request.headers["Authorization"].startswith("Bearer ")
 
 
-def _counted(stack: str, times: int) -> int:
+def _count_process(stack: str, hits: int) -> int:
     done = subprocess.run(
         [
             *("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"),
-            *(sys.executable, "-X", "frozen_modules=on", __file__, stack, str(times)),
+            *(sys.executable, "-X", "frozen_modules=on", __file__, stack, str(hits)),
         ],
         capture_output=True,
         text=True,
@@ -81,9 +71,9 @@ def _counted(stack: str, times: int) -> int:
     return int(found[1])
 
 
-def measured() -> dict[str, int]:
+def count_instructions() -> dict[str, int]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        counts = {(stack, times): pool.submit(_counted, stack, times) for stack in STACKS for times in (FEW, MANY)}
+        counts = {(stack, hits): pool.submit(_count_process, stack, hits) for stack in STACKS for hits in (FEW, MANY)}
     return {stack: (counts[stack, MANY].result() - counts[stack, FEW].result()) // (MANY - FEW) for stack in STACKS}
 
 
@@ -95,31 +85,31 @@ def versions() -> dict[str, str]:
 
 def main() -> int:
     if shutil.which("valgrind") is None:
-        print("valgrind is not installed: nothing is compared.")
+        print("valgrind is not installed, so nothing was compared.")
         return 1 if os.environ.get("CI") else 0
     if "--update" in sys.argv:
         BASELINE.parent.mkdir(exist_ok=True)
-        BASELINE.write_text(json.dumps({"versions": versions(), "instructions": measured()}, indent=2) + "\n")
+        BASELINE.write_text(json.dumps({"versions": versions(), "instructions": count_instructions()}, indent=2) + "\n")
         print(BASELINE.read_text())
         return 0
     if not BASELINE.exists():
-        print(f"There is no baseline {BASELINE.name}: nothing is compared. --update writes one.")
+        print(f"Nothing was compared: {BASELINE.name} does not exist. Write it with --update.")
         return 0
     baseline = json.loads(BASELINE.read_text())
     worse = 0
-    for stack, count in measured().items():
+    for stack, count in count_instructions().items():
         before = baseline["instructions"][stack]
         worse += count > before * RISE
         print(
             f"{stack:12} {count:8} instructions a hit, {count / before - 1:+.1%}{'  TOO MANY' * (count > before * RISE)}"
         )
     if worse and baseline["versions"] != versions():
-        print(f"The baseline was taken with {baseline['versions']}, and this is {versions()}.")
+        print(f"The baseline was measured with {baseline['versions']}; this environment has {versions()}.")
     return 1 if worse else 0
 
 
 if __name__ == "__main__":
     if len(sys.argv) == 3 and sys.argv[1] in STACKS:
-        hit(sys.argv[1], int(sys.argv[2]))
+        make_hits(sys.argv[1], int(sys.argv[2]))
     else:
         sys.exit(main())

@@ -1,9 +1,7 @@
-"""How a time is taken: interleaved, in CPU time of this process, and the least of many rounds.
+"""How time is measured: interleaved, as CPU time of this process, and the least of many rounds.
 
-Invariant: all entries of a row are measured in the same process and in turns, each round in another order, so that what
-else the machine does meets them all alike. The least is taken because noise only ever adds. Where a difference is wanted
-that is a small part of what is measured, it is that of the lower quartiles: the least is one round's luck, which is as
-large as such a difference.
+Invariant: all entries of a row are measured in the same process and in turns. Each round has another order, so that other
+load on the machine affects all of them alike. The least counts, because noise only adds.
 """
 
 from __future__ import annotations
@@ -13,58 +11,78 @@ import gc
 import inspect
 import json
 import random
-import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import repeat
 from typing import Any
 
 QUICK = "--quick" in sys.argv
+ARGUMENTS = [argument for argument in sys.argv[1:] if not argument.startswith("--")]
 
+Call = Callable[[Any], Any]
+"""What is timed: a function or a coroutine function of one argument."""
 
 loop = asyncio.new_event_loop()
-"""Where coroutine functions are measured, and have been made ready."""
+"""Where coroutine functions are timed and whatever they need is prepared."""
 
 
-async def _awaited(call: Callable[[], Any], turns: range) -> None:
-    for _ in turns:
-        await call()
+async def _await_calls(call: Call, arguments: Iterable[Any]) -> None:
+    for argument in arguments:
+        await call(argument)
 
 
-def _called(call: Callable[[], object], turns: range) -> None:
-    for _ in turns:
-        call()
-
-
-def run(call: Callable[[], object], times: int) -> None:
+def run_calls(call: Call, arguments: Iterable[Any]) -> float:
+    """Calls ``call`` with each argument; returns the CPU seconds that took."""
+    began = time.process_time()
     if inspect.iscoroutinefunction(call):
-        loop.run_until_complete(_awaited(call, range(times)))
+        loop.run_until_complete(_await_calls(call, arguments))
     else:
-        _called(call, range(times))
+        for argument in arguments:
+            call(argument)
+    return time.process_time() - began
 
 
-def interleaved(
-    entries: Mapping[str, Callable[[], object]], *, calls: int, rounds: int
-) -> dict[str, tuple[float, float]]:
-    """Microseconds of CPU per call of each entry: (least, lower quartile) of the rounds."""
-    seconds: dict[str, list[float]] = {name: [] for name in entries}
-    for call in entries.values():
-        run(call, min(calls, 1000))  # what CPython 3.11+ specialises, it has specialised by then
+def interleave(entries: Mapping[str, tuple[Call, Any]], *, calls: int, rounds: int) -> dict[str, float]:
+    """The least of the rounds, for each entry: microseconds of CPU time for each call."""
+    least = dict.fromkeys(entries, float("inf"))
+    for call, argument in entries.values():
+        run_calls(call, repeat(argument, min(calls, 1000)))  # CPython 3.11+ has specialised the code by then
     gc.collect()
     gc.disable()
     try:
         for _ in range(rounds):
-            gc.collect()  # what the round before has left: some leave more than a machine has
-            for name, call in random.sample(list(entries.items()), len(entries)):
-                run(call, 1)  # fills the caches, which the one before has filled with its own
-                began = time.process_time()
-                run(call, calls)
-                seconds[name].append((time.process_time() - began) / calls)
+            gc.collect()  # some peers leave so much garbage that the machine would run out of memory
+            for name, (call, argument) in random.sample(list(entries.items()), len(entries)):
+                run_calls(call, [argument])  # the entry before has filled the processor's caches with its own data
+                least[name] = min(least[name], run_calls(call, repeat(argument, calls)) / calls)
     finally:
         gc.enable()
-    return {name: (min(taken) * 1e6, statistics.quantiles(taken)[0] * 1e6) for name, taken in seconds.items()}
+    return {name: seconds * 1e6 for name, seconds in least.items()}
 
 
 def report(result: Any) -> None:
-    """Hands a script's result to whoever called it: one line of JSON, the last of its output."""
+    """Prints a script's result for its caller: one line of JSON, the last of the output."""
     print(json.dumps(result), flush=True)
+
+
+def run_python(*arguments: object, seconds: float, stdin: str = "") -> Any:
+    """Runs Python with these arguments in a process of its own; returns what it reported.
+
+    Raises ``subprocess.TimeoutExpired`` after ``seconds``, and ``subprocess.CalledProcessError`` if it fails.
+    """
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments), *(["--quick"] if QUICK else [])],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def explain_failure(what: str, error: subprocess.SubprocessError) -> None:
+    """Prints why a process failed, with the end of its output, to standard error."""
+    print(f"{what}: {str(getattr(error, 'stderr', None) or error)[-300:]}", file=sys.stderr)

@@ -1,17 +1,17 @@
 """Who is compared: ourselves, each peer with what it can do, and the floor of each stack.
 
-A peer is an entry of ``PEERS``. What it offers for a stack is a function from the endpoint to the thing that is measured,
-which has got its token already, or which gets it at the first call where ``cold`` says so. Nobody is helped, and nobody
-is configured to be slow: each is used as its documentation says.
+A peer is an entry of ``PEERS``. For each stack that it supports it has a function that takes the endpoint and makes the
+auth object to measure, which obtains its token at its first call. Each library is used as its documentation says: none is
+helped, and none is configured to be slow.
 
-Invariant: nothing is imported here before it is asked for, so that each script pays, and measures, only what it uses.
+Invariant: this module imports no library that is compared. Each script imports, and measures, only what it uses.
 """
 
 from __future__ import annotations
 
-import datetime
 import time
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -24,7 +24,15 @@ SCOPE = "okta.users.read"
 
 @dataclass(frozen=True)
 class Peer:
-    """One library: how it proves who it is, what it has for each stack, and what its import is called."""
+    """One library.
+
+    - ``client_auth``: how it authenticates at the token endpoint.
+    - ``requests``, ``httpx``, ``httpx_async``, ``aiohttp``: make its auth object for that stack; ``None`` if it has none.
+    - ``imports``: the module that a user of that HTTP library imports.
+    - ``start``: code that makes its first auth object for requests from the private key in ``pem``, imports included.
+    - ``httpx_library``: the module whose requests its httpx auth takes.
+    - ``note``: what a reader of the table has to know.
+    """
 
     name: str
     client_auth: str
@@ -32,14 +40,19 @@ class Peer:
     httpx: Make | None = None
     httpx_async: Make | None = None
     aiohttp: Make | None = None
-    assertion: Callable[[bytes, str], Callable[[], object]] | None = None
     imports: dict[str, str] = field(default_factory=dict)
+    start: str = ""
+    httpx_library: str = "httpx"
     note: str = ""
+
+    def library_for(self, stack: str) -> str:
+        """The HTTP library whose requests its auth object for this stack takes."""
+        return self.httpx_library if stack.startswith("httpx") else stack
 
 
 @cache
 def pem(alg: str = "RS256") -> bytes:
-    """A private key of this run: parsing, not making, is what libraries differ in."""
+    """A private key as PEM, the same for the whole process."""
     from cryptography.hazmat.primitives.asymmetric import ec, rsa
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
@@ -120,32 +133,11 @@ def _ours_aiohttp(endpoint: Endpoint) -> Any:
     return OktaAuth(service_app(endpoint))
 
 
-def _ours_assertion(key: bytes, alg: str) -> Callable[[], object]:
-    from okta_m2m import PrivateKey
-    from okta_m2m._core.proofs import ClientAssertions
-    from okta_m2m.effects import Sign
-
-    signer = PrivateKey.from_pem(key, kid="key-1")
-    assertions = ClientAssertions("0oa1b2c3", "https://acme.okta.com/oauth2/v1/token")
-
-    def make() -> object:
-        flow = assertions.assertion(signer, time.time())
-        effect = flow.send(None)
-        assert isinstance(effect, Sign)
-        try:
-            flow.send(effect.signer.sign(effect.message))  # type: ignore[arg-type]
-        except StopIteration as done:
-            return done.value
-        raise AssertionError
-
-    return make
-
-
 # ── Authlib ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _expired() -> dict[str, Any]:
-    """Authlib renews a token, and does not get the first by itself: it starts with one that is over."""
+def _expired_token() -> dict[str, Any]:
+    """Authlib fetches a token only to renew one, so it starts with one that has expired."""
     return {"access_token": "none", "token_type": "Bearer", "expires_at": 1}
 
 
@@ -160,40 +152,54 @@ def _authlib_requests(endpoint: Endpoint) -> Any:
         token_endpoint=endpoint.token_url,
         grant_type="client_credentials",
         scope=SCOPE,
-        token=_expired(),
+        token=_expired_token(),
         leeway=0 if endpoint.lifetime < 120 else 60,
     )
     return session.token_auth
 
 
-def _authlib_httpx(endpoint: Endpoint) -> Any:
-    from authlib.integrations.httpx_client import OAuth2Client
+class _AuthlibFlow:
+    """What Authlib's clients do before each request, without the request."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def sync_auth_flow(self, request: Any) -> Any:
+        self._client.ensure_active_token(self._client.token)
+        return self._client.token_auth.sync_auth_flow(request)
+
+    async def async_auth_flow(self, request: Any) -> Any:
+        await self._client.ensure_active_token(self._client.token)
+        async with aclosing(self._client.token_auth.async_auth_flow(request)) as flow:
+            yield await anext(flow)
+
+
+def _authlib_flow(client_class: Any, endpoint: Endpoint) -> Any:
     from authlib.oauth2.rfc7523 import PrivateKeyJWT
 
-    return OAuth2Client(
-        "0oa1b2c3",
-        pem(),
-        token_endpoint_auth_method=PrivateKeyJWT(endpoint.token_url),
-        token_endpoint=endpoint.token_url,
-        grant_type="client_credentials",
-        scope=SCOPE,
-        token=_expired(),
+    return _AuthlibFlow(
+        client_class(
+            "0oa1b2c3",
+            pem(),
+            token_endpoint_auth_method=PrivateKeyJWT(endpoint.token_url),
+            token_endpoint=endpoint.token_url,
+            grant_type="client_credentials",
+            scope=SCOPE,
+            token=_expired_token(),
+        )
     )
+
+
+def _authlib_httpx(endpoint: Endpoint) -> Any:
+    from authlib.integrations.httpx_client import OAuth2Client
+
+    return _authlib_flow(OAuth2Client, endpoint)
 
 
 def _authlib_httpx_async(endpoint: Endpoint) -> Any:
     from authlib.integrations.httpx_client import AsyncOAuth2Client
-    from authlib.oauth2.rfc7523 import PrivateKeyJWT
 
-    return AsyncOAuth2Client(
-        "0oa1b2c3",
-        pem(),
-        token_endpoint_auth_method=PrivateKeyJWT(endpoint.token_url),
-        token_endpoint=endpoint.token_url,
-        grant_type="client_credentials",
-        scope=SCOPE,
-        token=_expired(),
-    )
+    return _authlib_flow(AsyncOAuth2Client, endpoint)
 
 
 # ── requests-oauth2client, requests-auth, httpx-auth ─────────────────────────────────────────────────────────────────
@@ -206,7 +212,7 @@ def _oauth2client_requests(endpoint: Endpoint) -> Any:
     client = OAuth2Client(
         endpoint.token_url,
         auth=PrivateKeyJwt("0oa1b2c3", Jwk.from_pem(pem()).with_kid_thumbprint(), alg="RS256"),
-        testing=True,  # it speaks plain http only then
+        testing=True,  # otherwise it refuses plain http
     )
     return OAuth2ClientCredentialsAuth(client, scope=SCOPE, leeway=0 if endpoint.lifetime < 120 else 20)
 
@@ -266,21 +272,7 @@ def _google_aiohttp(endpoint: Endpoint) -> Any:
     return middleware
 
 
-def _google_assertion(key: bytes, alg: str) -> Callable[[], object]:
-    from google.auth import crypt, jwt
-
-    kind = crypt.RSASigner if alg == "RS256" else crypt.ES256Signer
-    signer = kind.from_string(key, "key-1")
-
-    def make() -> object:
-        now = int(time.time())
-        claims = {"iss": "0oa1b2c3", "sub": "0oa1b2c3", "aud": "https://acme.okta.com/oauth2/v1/token"}
-        return jwt.encode(signer, {**claims, "iat": now, "exp": now + 300, "jti": str(now)})
-
-    return make
-
-
-# ── azure-identity, msal, okta, joserfc ──────────────────────────────────────────────────────────────────────────────
+# ── azure-identity, okta ──────────────────────────────────────────────────────────────────────────────
 
 
 def _azure_aiohttp(endpoint: Endpoint) -> Any:
@@ -321,7 +313,7 @@ def _okta_aiohttp(endpoint: Endpoint) -> Any:
         "oauthTokenRenewalOffset": 5,
     }
     oauth = OAuth(None, {"client": client})
-    # Its executor takes no plain http; how it looks after a token that it has is what is measured.
+    # Its executor refuses plain http, so it starts with a token. Measured is how it hands that token out.
     oauth._access_token, oauth._access_token_expiry_time = "x" * 900, int(time.time()) + 3600
 
     async def middleware(request: Any, handler: Any) -> Any:
@@ -333,28 +325,35 @@ def _okta_aiohttp(endpoint: Endpoint) -> Any:
     return middleware
 
 
-def _okta_assertion(key: bytes, alg: str) -> Callable[[], object]:
-    from okta.jwt import JWT
+# ── the start of a program: from the imports to the first auth object ────────────────────────────────────────────────
 
-    text = key.decode()
-    return lambda: JWT.create_token("https://acme.okta.com", "0oa1b2c3", text, "key-1")
+OURS_START = """
+from okta_m2m import PrivateKey, ServiceApp
+from okta_m2m.requests import OktaAuth
+app = ServiceApp("https://acme.okta.com", client_id="0oa1b2c3", key=PrivateKey.from_pem(pem), scopes=["okta.users.read"])
+auth = OktaAuth(app)
+"""
+AUTHLIB_START = """
+from authlib.integrations.requests_client import OAuth2Session
+from authlib.oauth2.rfc7523 import PrivateKeyJWT
+url = "https://acme.okta.com/oauth2/v1/token"
+session = OAuth2Session("0oa1b2c3", pem, token_endpoint_auth_method=PrivateKeyJWT(url), token_endpoint=url)
+auth = session.token_auth
+"""
+OAUTH2CLIENT_START = """
+from jwskate import Jwk
+from requests_oauth2client import OAuth2Client, OAuth2ClientCredentialsAuth, PrivateKeyJwt
+key = PrivateKeyJwt("0oa1b2c3", Jwk.from_pem(pem).with_kid_thumbprint(), alg="RS256")
+auth = OAuth2ClientCredentialsAuth(OAuth2Client("https://acme.okta.com/oauth2/v1/token", auth=key), scope="okta.users.read")
+"""
+GOOGLE_START = """
+from google.auth.transport.requests import Request
+from google.oauth2 import service_account
+info = {"client_email": "a@b.c", "token_uri": "https://acme.okta.com/", "private_key": pem, "private_key_id": "key-1"}
+auth = service_account.Credentials.from_service_account_info(info, scopes=["okta.users.read"]), Request()
+"""
 
-
-def _joserfc_assertion(key: bytes, alg: str) -> Callable[[], object]:
-    from joserfc import jwt
-    from joserfc.jwk import ECKey, RSAKey
-
-    imported: Any = (RSAKey if alg == "RS256" else ECKey).import_key(key)
-
-    def make() -> object:
-        now = int(time.time())
-        claims = {"iss": "0oa1b2c3", "sub": "0oa1b2c3", "aud": "https://acme.okta.com/oauth2/v1/token"}
-        return jwt.encode(
-            {"alg": alg, "kid": "key-1"}, {**claims, "iat": now, "exp": now + 300, "jti": str(now)}, imported
-        )
-
-    return make
-
+# ── who is compared ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 OURS = Peer(
     "okta-m2m",
@@ -363,8 +362,8 @@ OURS = Peer(
     httpx=_ours_httpx,
     httpx_async=_ours_httpx,
     aiohttp=_ours_aiohttp,
-    assertion=_ours_assertion,
     imports={"requests": "okta_m2m.requests", "httpx": "okta_m2m.httpx", "aiohttp": "okta_m2m.aiohttp"},
+    start=OURS_START,
 )
 FLOOR = Peer("floor", "a constant header", _floor_requests, _floor_httpx, _floor_httpx, _floor_aiohttp)
 PEERS = (
@@ -375,13 +374,16 @@ PEERS = (
         httpx=_authlib_httpx,
         httpx_async=_authlib_httpx_async,
         imports={"requests": "authlib.integrations.requests_client"},
-        note="gets its first token only as a renewal, and has httpx2 for httpx",
+        start=AUTHLIB_START,
+        httpx_library="httpx2",
+        note="fetches its first token only as a renewal; works with httpx2 instead of httpx",
     ),
     Peer(
         "requests-oauth2client",
         "private_key_jwt",
         requests=_oauth2client_requests,
         imports={"requests": "requests_oauth2client"},
+        start=OAUTH2CLIENT_START,
     ),
     Peer(
         "requests-auth",
@@ -403,32 +405,32 @@ PEERS = (
         "JWT bearer grant",
         requests=_google_requests,
         aiohttp=_google_aiohttp,
-        assertion=_google_assertion,
         imports={"requests": "google.oauth2.service_account"},
-        note="has RFC 7523's grant, not its client authentication; its non-blocking renewal is switched on",
+        start=GOOGLE_START,
+        note="has the grant of RFC 7523, not its client authentication; its non-blocking renewal is switched on",
     ),
     Peer(
         "azure-identity",
         "client assertion, Entra only",
         aiohttp=_azure_aiohttp,
         imports={"aiohttp": "azure.identity.aio"},
-        note="speaks with Entra only; its bearer token policy is measured, round a token that it has",
+        note="works with Entra only; measured is its bearer token policy, with a token that it has already",
     ),
     Peer(
-        "msal", "client assertion, Entra only", imports={"requests": "msal"}, note="speaks with Entra only; its import"
+        "msal",
+        "client assertion, Entra only",
+        imports={"requests": "msal"},
+        note="works with Entra only; measured is its import",
     ),
     Peer(
         "okta",
         "private_key_jwt",
         aiohttp=_okta_aiohttp,
-        assertion=_okta_assertion,
         imports={"aiohttp": "okta.client"},
-        note="its own client only; how it looks after a token that it has, its assertion and its import are measured",
+        note="works with its own client only; measured are its import, and how it hands out a token that it has already",
     ),
-    Peer("joserfc", "-", assertion=_joserfc_assertion, note="jwt.encode; it is a dependency of ours"),
 )
 
 
-def expiry_in(seconds: float) -> datetime.datetime:
-    """A naive UTC time, as google-auth keeps it."""
-    return datetime.datetime.now(datetime.UTC).replace(tzinfo=None) + datetime.timedelta(seconds=seconds)
+def find_peer(name: str) -> Peer:
+    return next(peer for peer in (FLOOR, OURS, *PEERS) if peer.name == name)

@@ -1,7 +1,6 @@
-"""A token endpoint and an API behind one port, in a process of its own: so quick that what is measured is the client.
+"""A token endpoint behind one port, in a process of its own: so fast that what is measured is the client.
 
-Invariant: what it does is fixed when it starts; ``GET /count`` says how many token requests came in, and ``GET /expired``
-how many API calls brought a token that was over.
+Invariant: its behavior is fixed when it starts. ``GET /count`` answers how many token requests came in.
 """
 
 from __future__ import annotations
@@ -31,16 +30,8 @@ class Endpoint:
 
     def count(self) -> int:
         """Token requests so far."""
-        return _asked(f"{self.origin}/count")
-
-    def expired(self) -> int:
-        """API calls so far that brought a token whose life was over."""
-        return _asked(f"{self.origin}/expired")
-
-
-def _asked(url: str) -> int:
-    with urlopen(url, timeout=10) as answer:
-        return int(answer.read())
+        with urlopen(f"{self.origin}/count", timeout=10) as answer:
+            return int(answer.read())
 
 
 @contextmanager
@@ -57,7 +48,7 @@ def serving(delay: float = 0.0, lifetime: int = 3600) -> Iterator[Endpoint]:
 
 
 class _Connection(asyncio.Protocol):
-    tokens = expired = 0
+    tokens = 0
     delay = 0.0
     lifetime = 3600
 
@@ -77,26 +68,22 @@ class _Connection(asyncio.Protocol):
             if len(rest) < length:
                 return
             self.read = rest[length:]
-            self._answer(lines[0].split(b" ")[1], fields.get(b"authorization", b""))
+            self._answer(lines[0].split(b" ")[1])
 
-    def _answer(self, path: bytes, authorization: bytes) -> None:
+    def _answer(self, path: bytes) -> None:
         kind = type(self)
         if path.endswith(b"/token"):
             kind.tokens += 1
             number = kind.tokens
-            asyncio.get_running_loop().call_later(kind.delay, self._token, number)
+            asyncio.get_running_loop().call_later(kind.delay, self._write_token, number)
         elif path == b"/count":
             self._write(str(kind.tokens).encode())
-        elif path == b"/expired":
-            self._write(str(kind.expired).encode())
         else:
-            ends = authorization.rpartition(b"~")[2]
-            kind.expired += bool(ends) and time.time() > float(ends)
             self._write(b"{}")
 
-    def _token(self, number: int) -> None:
+    def _write_token(self, number: int) -> None:
         lifetime = type(self).lifetime
-        # As long as an access token of Okta's, and with its end in it, so that the API can tell one that is over.
+        # As long as an access token of Okta's. It says when its life ends, so that a caller can tell whether it has expired.
         value = f"{'x' * 900}{number}~{time.time() + lifetime:.3f}"
         self._write(json.dumps({"access_token": value, "token_type": "Bearer", "expires_in": lifetime}).encode())
 

@@ -1,71 +1,45 @@
-"""A cold stampede of threads.
-
-The floor is the same number of threads, of which one asks the endpoint with requests, and the others wait for its answer.
-That one makes a raw signature first, as whoever asks with private_key_jwt has to: signing lets the others run, so that it
-stands in their queue once more.
-"""
+"""A cold stampede of threads, with requests."""
 
 from __future__ import annotations
 
 import threading
 import time
-from typing import Any
+from collections.abc import Callable
 
 from measure import QUICK
-from peers import Peer, pem
+from peers import Peer
 from server import Endpoint
-from stampede import row
+from stampede import report_row
 
 COUNTS = (1_000,) if QUICK else (1, 10, 100, 1_000)
-PROCESSES = 12
+PROCESSES = 6 if QUICK else 12
 
 
-def at_once(call: Any, count: int) -> dict[str, float]:
-    """Seconds from the start signal to the last thread's end, and CPU."""
+def release_threads(call: Callable[[], object], count: int) -> dict[str, float]:
+    """Seconds from the start signal to the last thread's end, and CPU seconds."""
     ready, start = threading.Barrier(count + 1), threading.Event()
-    failed: list[str] = []
+    failures: list[str] = []
 
-    def one() -> None:
+    def run_one() -> None:
         ready.wait()
         start.wait()
         try:
             call()
         except Exception as error:
-            failed.append(type(error).__name__)
+            failures.append(type(error).__name__)
 
-    running = [threading.Thread(target=one, daemon=True) for _ in range(count)]
-    for thread in running:
+    threads = [threading.Thread(target=run_one, daemon=True) for _ in range(count)]
+    for thread in threads:
         thread.start()
     ready.wait()
     began, cpu = time.perf_counter(), time.process_time()
     start.set()
-    for thread in running:
+    for thread in threads:
         thread.join()
-    return {"s": time.perf_counter() - began, "cpu": time.process_time() - cpu, "failed": len(failed)}
+    return {"s": time.perf_counter() - began, "cpu": time.process_time() - cpu, "failed": len(failures)}
 
 
-def _floor_threads(endpoint: Endpoint) -> Any:
-    import concurrent.futures
-
-    import requests
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import padding
-
-    key: Any = serialization.load_pem_private_key(pem(), None)
-    landing: concurrent.futures.Future[str] = concurrent.futures.Future()
-    first = threading.Lock()
-
-    def call() -> None:
-        request = requests.Request("GET", endpoint.origin + "/api/v1/users").prepare()
-        if first.acquire(blocking=False):
-            key.sign(b"x" * 300, padding.PKCS1v15(), hashes.SHA256())
-            landing.set_result(requests.post(endpoint.token_url, data=b"x", timeout=60).json()["access_token"])
-        request.headers["Authorization"] = f"Bearer {landing.result()}"
-
-    return call
-
-
-def _of_requests(peer: Peer, endpoint: Endpoint) -> Any:
+def stampede(peer: Peer, count: int, endpoint: Endpoint) -> dict[str, float]:
     import requests
 
     auth = peer.requests(endpoint)  # type: ignore[misc]
@@ -74,24 +48,9 @@ def _of_requests(peer: Peer, endpoint: Endpoint) -> Any:
         request = requests.Request("GET", endpoint.origin + "/api/v1/users").prepare()
         assert auth(request).headers["Authorization"].startswith("Bearer xxx")
 
-    return call
-
-
-def stampedes(
-    peer: Peer | None, count: int, endpoint: Endpoint, before: Endpoint, times: int
-) -> list[dict[str, float]]:
     threading.stack_size(256 * 1024)
-
-    def caller(of: Endpoint) -> Any:
-        return _floor_threads(of) if peer is None else _of_requests(peer, of)
-
-    caller(before)()
-    taken = []
-    for _ in range(times):
-        call, warm = caller(endpoint), endpoint.count()
-        taken.append({**at_once(call, count), "requests": endpoint.count() - warm})
-    return taken
+    return release_threads(call, count)
 
 
 if __name__ == "__main__":
-    row(__file__, "requests", COUNTS, PROCESSES, stampedes)
+    report_row(__file__, "requests", COUNTS, PROCESSES, stampede)
