@@ -37,7 +37,12 @@ class Endpoint:
 @contextmanager
 def serving(delay: float = 0.0, lifetime: int = 3600) -> Iterator[Endpoint]:
     """The server, running; stopped at the end of the block."""
-    process = subprocess.Popen([sys.executable, __file__, str(delay), str(lifetime)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, __file__, str(delay), str(lifetime)],
+        stdin=subprocess.PIPE,  # closes when this process is killed, and then the server ends
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert process.stdout is not None
         port = int(process.stdout.readline())
@@ -95,9 +100,12 @@ class _Connection(asyncio.Protocol):
 
 async def _serve() -> None:
     _Connection.delay, _Connection.lifetime = float(sys.argv[1]), int(sys.argv[2])
-    server = await asyncio.get_running_loop().create_server(_Connection, "127.0.0.1", 0, backlog=4096)
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(sys.stdin, ended.set)
+    server = await loop.create_server(_Connection, "127.0.0.1", 0, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
+    await ended.wait()
 
 
 if __name__ == "__main__":
