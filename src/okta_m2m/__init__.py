@@ -3,6 +3,9 @@
     from okta_m2m import PrivateKey, ServiceApp
     from okta_m2m.requests import OktaAuth
 
+Here are the names that most programs need. The other errors are in :mod:`okta_m2m.errors`, the events in
+:mod:`okta_m2m.events`.
+
 Invariant: importing this package imports no HTTP client and no cryptography.
 """
 
@@ -11,74 +14,42 @@ import typing
 from ._core.service_app import ServiceApp
 from ._core.tokens import Token
 from .errors import (
-    AccessDenied,
     ConfigurationError,
-    ConsentRequired,
-    InvalidClient,
-    InvalidDPoPProof,
     InvalidKey,
-    InvalidScope,
     OktaM2MError,
     RateLimited,
-    ScopesMissing,
-    SigningFailed,
     TokenError,
     TokenRefused,
     TokenUnreachable,
-    UnauthorizedClient,
-    UnexpectedAnswer,
 )
 from .keys import PrivateKey, Signer
 
 if typing.TYPE_CHECKING:
-    from .events import (
-        AuthorizationKept,
-        Event,
-        OriginPassedOver,
-        RenewalFailed,
-        ScopesReduced,
-        TokenObtained,
-        TokenRejected,
-    )
+    from .events import Event
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "AccessDenied",
-    "AuthorizationKept",
     "ConfigurationError",
-    "ConsentRequired",
     "Event",
-    "InvalidClient",
-    "InvalidDPoPProof",
     "InvalidKey",
-    "InvalidScope",
     "OktaM2MError",
-    "OriginPassedOver",
     "PrivateKey",
     "RateLimited",
-    "RenewalFailed",
-    "ScopesMissing",
-    "ScopesReduced",
     "ServiceApp",
     "Signer",
-    "SigningFailed",
     "Token",
     "TokenError",
-    "TokenObtained",
     "TokenRefused",
-    "TokenRejected",
     "TokenUnreachable",
-    "UnauthorizedClient",
-    "UnexpectedAnswer",
     "__version__",
 ]
 
 
 def __getattr__(name: str) -> object:
-    # The events are dataclasses, which take longer to be made than all the rest: they are loaded when one is named or told.
-    if name in __all__:
-        from . import events
+    if name == "Event":
+        # Events are dataclasses, which take longer to define than everything else here: load them on first use.
+        from .events import Event
 
-        return getattr(events, name)
+        return Event
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,8 +18,9 @@ import requests
 import okta_m2m.aiohttp
 import okta_m2m.httpx
 import okta_m2m.requests
-from okta_m2m import AuthorizationKept, PrivateKey, ServiceApp
+from okta_m2m import PrivateKey, ServiceApp
 from okta_m2m._core.clocks import Clock
+from okta_m2m.events import AuthorizationKept
 from okta_m2m.stores.file import FileStore
 from okta_m2m.testing import FakeOkta, ReceivedRequest
 

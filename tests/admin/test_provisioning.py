@@ -18,15 +18,7 @@ from typing import Any
 import pytest
 import requests
 
-from okta_m2m import (
-    ConfigurationError,
-    InvalidClient,
-    InvalidKey,
-    PrivateKey,
-    ServiceApp,
-    TokenRefused,
-    TokenUnreachable,
-)
+from okta_m2m import ConfigurationError, InvalidKey, PrivateKey, ServiceApp, TokenRefused, TokenUnreachable
 from okta_m2m.admin.errors import (
     InvalidRequest,
     NameTaken,
@@ -67,6 +59,7 @@ from okta_m2m.admin.provisioning import (
     set_dpop,
     unassign_role,
 )
+from okta_m2m.errors import InvalidClient
 from okta_m2m.requests import OktaAuth
 from okta_m2m.settings import read_settings
 from okta_m2m.testing import FakeOkta

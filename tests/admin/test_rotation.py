@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import requests
 
-from okta_m2m import ConfigurationError, InvalidClient, PrivateKey, ServiceApp
+from okta_m2m import ConfigurationError, PrivateKey, ServiceApp
 from okta_m2m.admin.errors import NotFound, OktaUnreachable, RotationFailed, SuperAdminNeeded
 from okta_m2m.admin.key_files import new_key, replace_file, write_key
 from okta_m2m.admin.management import ApiToken, ManagementApi, Pause
@@ -33,6 +33,7 @@ from okta_m2m.admin.rotation import (
     Step,
     rotatable_key_file,
 )
+from okta_m2m.errors import InvalidClient
 from okta_m2m.requests import OktaAuth
 from okta_m2m.settings import read_settings
 from okta_m2m.testing import App, FakeOkta

@@ -35,7 +35,8 @@ from clients.of_httpx import HttpxClient
 from clients.of_httpx2 import Httpx2Client
 from clients.of_requests import RequestsClient
 from clients.of_urllib3 import ADAPTER
-from okta_m2m import ConfigurationError, ServiceApp, TokenRejected
+from okta_m2m import ConfigurationError, ServiceApp
+from okta_m2m.events import TokenRejected
 from okta_m2m.testing import FakeOkta
 
 

@@ -28,31 +28,35 @@ import trustme
 from clients import CLIENTS, MULTIPART_NAME, Answer, AsyncClient, Body, Client, Outcome
 from front import Exchange, Front
 from okta_m2m import (
-    AccessDenied,
-    AuthorizationKept,
     ConfigurationError,
-    ConsentRequired,
     Event,
-    InvalidClient,
-    InvalidDPoPProof,
-    InvalidScope,
     OktaM2MError,
-    OriginPassedOver,
     PrivateKey,
     RateLimited,
-    RenewalFailed,
-    ScopesMissing,
-    ScopesReduced,
     ServiceApp,
-    TokenObtained,
     TokenRefused,
-    TokenRejected,
     TokenUnreachable,
-    UnauthorizedClient,
-    UnexpectedAnswer,
 )
 from okta_m2m._core.clocks import Clock
 from okta_m2m.effects import Request, Response, SendFailed
+from okta_m2m.errors import (
+    AccessDenied,
+    ConsentRequired,
+    InvalidClient,
+    InvalidDPoPProof,
+    InvalidScope,
+    ScopesMissing,
+    UnauthorizedClient,
+    UnexpectedAnswer,
+)
+from okta_m2m.events import (
+    AuthorizationKept,
+    OriginPassedOver,
+    RenewalFailed,
+    ScopesReduced,
+    TokenObtained,
+    TokenRejected,
+)
 from okta_m2m.testing import FakeOkta, ReceivedRequest
 from services import eventually
 

@@ -11,7 +11,8 @@ import pytest
 
 import okta_m2m.aiohttp
 import okta_m2m.httpx
-from okta_m2m import AuthorizationKept, PrivateKey, ServiceApp
+from okta_m2m import PrivateKey, ServiceApp
+from okta_m2m.events import AuthorizationKept
 from okta_m2m.testing import FakeOkta
 
 USERS = "/api/v1/users"

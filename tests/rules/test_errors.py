@@ -11,18 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import okta_m2m
-from okta_m2m import (
+from okta_m2m import OktaM2MError, RateLimited, TokenRefused
+from okta_m2m.errors import (
     AccessDenied,
     ConsentRequired,
     InvalidClient,
     InvalidDPoPProof,
     InvalidScope,
-    OktaM2MError,
-    RateLimited,
-    TokenRefused,
     UnauthorizedClient,
+    quoted,
+    refused,
 )
-from okta_m2m.errors import quoted, refused
 
 ALL = [
     value

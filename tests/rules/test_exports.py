@@ -12,7 +12,7 @@ import types
 import pytest
 
 import okta_m2m
-from okta_m2m import events
+from okta_m2m import errors, events
 
 PUBLIC = ["okta_m2m"] + [
     module.name
@@ -39,17 +39,18 @@ def test_the_front_offers_all_that_it_has() -> None:
         for name, value in vars(okta_m2m).items()
         if not name.startswith("_") and not isinstance(value, types.ModuleType)
     }
-    # The events are loaded when one is named, which some other test may have done.
-    assert found | {"__version__", *events.__all__} == set(okta_m2m.__all__)
-    assert okta_m2m.TokenObtained is events.TokenObtained
+    assert found | {"__version__", "Event"} == set(okta_m2m.__all__)
+    assert len(okta_m2m.__all__) == 12 + 1
+    assert okta_m2m.Event is events.Event  # loaded when it is named
     with pytest.raises(AttributeError, match="no attribute 'TokenLost'"):
         okta_m2m.TokenLost  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_every_error_can_be_caught_as_one() -> None:
-    errors = [value for value in vars(okta_m2m).values() if isinstance(value, type) and issubclass(value, Exception)]
-    assert len(errors) > 10
-    assert all(issubclass(error, okta_m2m.OktaM2MError) for error in errors)
+    offered = [getattr(errors, name) for name in errors.__all__]
+    classes = [value for value in offered if isinstance(value, type) and issubclass(value, Exception)]
+    assert len(classes) > 10
+    assert all(issubclass(error, okta_m2m.OktaM2MError) for error in classes)
 
 
 def loaded_by(statement: str) -> set[str]:

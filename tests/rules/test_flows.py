@@ -11,28 +11,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from okta_m2m import (
-    AccessDenied,
-    ConfigurationError,
-    ConsentRequired,
-    InvalidClient,
-    InvalidDPoPProof,
-    InvalidScope,
-    OktaM2MError,
-    RateLimited,
-    RenewalFailed,
-    ScopesMissing,
-    ScopesReduced,
-    ServiceApp,
-    SigningFailed,
-    Token,
-    TokenObtained,
-    TokenRefused,
-    TokenRejected,
-    TokenUnreachable,
-    UnauthorizedClient,
-    UnexpectedAnswer,
-)
+from okta_m2m import ConfigurationError, OktaM2MError, RateLimited, ServiceApp, Token, TokenRefused, TokenUnreachable
 from okta_m2m._core.clocks import Clock
 from okta_m2m._core.token_state import LANDING_GRACE, OVERDUE
 from okta_m2m.effects import (
@@ -49,6 +28,18 @@ from okta_m2m.effects import (
     Spawn,
     Wait,
 )
+from okta_m2m.errors import (
+    AccessDenied,
+    ConsentRequired,
+    InvalidClient,
+    InvalidDPoPProof,
+    InvalidScope,
+    ScopesMissing,
+    SigningFailed,
+    UnauthorizedClient,
+    UnexpectedAnswer,
+)
+from okta_m2m.events import RenewalFailed, ScopesReduced, TokenObtained, TokenRejected
 from okta_m2m.testing import Replayed, replay
 
 ORG = "https://acme.okta.com"

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from okta_m2m import OktaM2MError, ServiceApp, Token, TokenObtained, TokenUnreachable
+from okta_m2m import OktaM2MError, ServiceApp, Token, TokenUnreachable
 from okta_m2m._core.clocks import Clock
 from okta_m2m._core.token_state import LANDING_GRACE, OVERDUE
 from okta_m2m.effects import (
@@ -37,6 +37,7 @@ from okta_m2m.effects import (
     Spawn,
     Wait,
 )
+from okta_m2m.events import TokenObtained
 
 MAX_WAIT = 30.0
 SLACK = LANDING_GRACE + 0.1  # simulated seconds: signing takes a moment, and no deadline is set on it

@@ -34,9 +34,11 @@ import okta_m2m.aiohttp
 import okta_m2m.httpx
 import okta_m2m.requests
 from front import Exchange, Front
-from okta_m2m import InvalidClient, OktaM2MError, PrivateKey, RenewalFailed, ServiceApp, Token, TokenUnreachable
+from okta_m2m import OktaM2MError, PrivateKey, ServiceApp, Token, TokenUnreachable
 from okta_m2m._core.clocks import Clock
 from okta_m2m.effects import Effect, Request, Response, SendFailed, Wait
+from okta_m2m.errors import InvalidClient
+from okta_m2m.events import RenewalFailed
 from okta_m2m.runtimes import Asyncio, Threads, Trio, arun, run
 from okta_m2m.testing import FakeOkta
 

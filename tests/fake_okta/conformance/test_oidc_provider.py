@@ -14,7 +14,8 @@ import pytest
 
 from clients import CLIENTS, Client
 from conformance_table import Tables
-from okta_m2m import InvalidClient, InvalidScope, PrivateKey, ServiceApp
+from okta_m2m import PrivateKey, ServiceApp
+from okta_m2m.errors import InvalidClient, InvalidScope
 
 from .conftest import OidcProvider
 from .signing import ASSERTION_TYPE, assertion, proof

@@ -6,7 +6,7 @@ import pytest
 import requests
 from user_report import Directory, main
 
-from okta_m2m import ConsentRequired
+from okta_m2m.errors import ConsentRequired
 from okta_m2m.testing import App, FakeOkta
 
 
