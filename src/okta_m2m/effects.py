@@ -111,6 +111,7 @@ class Effect(Record, Generic[T_co]):
 
 
 Flow: TypeAlias = Generator[Effect[Any], Any, T]
+"""A generator that yields effects, is resumed with their answers, and returns a ``T``."""
 
 
 class Send(Effect[Response]):
@@ -140,6 +141,8 @@ class Snapshot(Effect["Signer"]):
 
 
 class Sleep(Effect[None]):
+    """A pause of so many seconds."""
+
     seconds: float
 
 
@@ -184,6 +187,8 @@ class StoreEffect(Effect[T_co]):
 
 
 class Load(StoreEffect[bytes | None]):
+    """The value under ``key``; ``None`` if there is none."""
+
     key: str
 
     def call(self) -> bytes | Awaitable[bytes | None] | None:
@@ -214,6 +219,8 @@ class Save(StoreEffect[bool], hidden=("value",)):
 
 
 class Release(StoreEffect[None]):
+    """Gives up the owner's claim; another's is left alone."""
+
     key: str
     owner: str
 

@@ -82,3 +82,4 @@ class AuthorizationKept:
 
 
 Event: TypeAlias = TokenObtained | RenewalFailed | TokenRejected | ScopesReduced | OriginPassedOver | AuthorizationKept
+"""Any of them."""

@@ -257,7 +257,17 @@ def test_the_picture_of_the_house_is_the_source_tree() -> None:
     source = ROOT / "src" / "okta_m2m"
     modules = [path.name for path in source.glob("*.py")]
     packages = [f"{path.parent.name}/" for path in source.glob("*/__init__.py")]
-    assert sorted(listed) == sorted(modules + packages)
+    assert_same(listed, modules + packages)
+    core = re.search(r"^  _core/.*\n((?:    .*\n)+)", picture[1], re.MULTILINE)
+    assert core is not None
+    inside = re.findall(r"^    ([\w.]+\.py)(?= )", core[1], re.MULTILINE)
+    assert_same(inside, [path.name for path in (source / "_core").glob("*.py") if path.name != "__init__.py"])
+
+
+def assert_same(listed: list[str], there: list[str]) -> None:
+    assert len(set(listed)) == len(listed)
+    lacking, too_many = sorted(set(there) - set(listed)), sorted(set(listed) - set(there))
+    assert (lacking, too_many) == ([], []), "what the picture in docs/design.md lacks, and what it has too many"
 
 
 def test_every_error_and_every_event_has_its_place_in_the_docs() -> None:
