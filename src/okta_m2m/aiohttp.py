@@ -77,7 +77,7 @@ class OktaAuth(AuthObject):
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Called by aiohttp for each request, and for each hop of one."""
         # What app.ready() does for a Bearer token, without its frame and without writing out the URL, which alone costs more
-        # than all of this (benchmarks/hit_aiohttp.py): scheme and authority are compared exactly instead, by slots of
+        # than all of this (benchmarks/hits.py): scheme and authority are compared exactly instead, by slots of
         # yarl's. Where a yarl has no such slot, and for an authority that is not the app's, the call goes the long way.
         hit, url = self.app.token_state, request.url
         try:

@@ -33,7 +33,7 @@ class OktaAuth(Flows[requests.PreparedRequest, requests.Response, requests.Sessi
 
     def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
         # What app.ready() does for a Bearer token, without its frame and without CaseInsensitiveDict's methods, which find
-        # out by an exception that a header is missing: together twice what a hit costs (benchmarks/hit_requests.py).
+        # out by an exception that a header is missing: together twice what a hit costs (benchmarks/hits.py).
         # Whatever is not as requests makes a request (headers of another type, no URL) goes the long way.
         hit, headers, url = self.app.token_state, cast(Any, r.headers), cast(str, r.url)
         try:

@@ -166,7 +166,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         """Sets the header of a fresh Bearer token, where that needs no flow.
 
         What ``app.ready()`` does, without writing out the URL and without the methods of ``Headers``: each of these costs
-        more than all of this (benchmarks/hit_httpx.py). Scheme, host and port are compared exactly, without userinfo; where
+        more than all of this (benchmarks/hits.py). Scheme, host and port are compared exactly, without userinfo; where
         a version of the library has other parts, ``False`` sends the call the long way, as for whatever is not plain.
         """
         hit = self.app.token_state
