@@ -1,6 +1,6 @@
 """``session.auth = OktaAuth(app)`` for requests.
 
-Invariant: no policy in here, and little but the library's names: what is done is done in ``_requests_flows.py``.
+Invariant: no policy in here, and little but the library's names: what is done is done in ``_clients/requests_flows.py``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from requests.auth import AuthBase
 from ._clients.requests_flows import Flows, Library
 
 __all__ = ["OktaAuth"]
+
+LIBRARY = Library(requests, urllib3, requests.sessions.SessionRedirectMixin())
 
 
 class OktaAuth(Flows[requests.PreparedRequest, requests.Response, requests.Session], AuthBase):
@@ -29,7 +31,7 @@ class OktaAuth(Flows[requests.PreparedRequest, requests.Response, requests.Sessi
 
     __slots__ = ()
 
-    _library = Library(requests, urllib3, requests.sessions.SessionRedirectMixin())
+    _library = LIBRARY
 
     def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
         # What app.ready() does for a Bearer token, without its frame and without CaseInsensitiveDict's methods, which find

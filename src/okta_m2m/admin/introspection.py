@@ -10,22 +10,24 @@ import json
 import time
 from base64 import urlsafe_b64decode
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, NoReturn
+from functools import partial
+from typing import Any, Literal, NoReturn
 
 import requests
 
 from .. import Token
+from .._core.answers import json_object
 from .._core.clocks import SYSTEM_CLOCK, OktaClock
 from .._core.proofs import ClientAssertions
+from .._core.revocation import ask_about_token
 from .._core.tokens import not_picklable
 from ..effects import Request, Response
-from ..errors import ConfigurationError, OktaM2MError, RateLimited, TokenUnreachable, UnexpectedAnswer, quoted, refused
+from ..errors import ConfigurationError, UnexpectedAnswer
 from ..keys import Signer
+from ..requests import LIBRARY
 from ..runtimes import Threads, run
 from ..settings import check_org_url
-from ._answers import object_of
 
 __all__ = [
     "ClientAssertion",
@@ -36,12 +38,6 @@ __all__ = [
     "introspect_token",
     "revoke_token",
 ]
-
-ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-"""RFC 7523 section 2.2."""
-
-CLOCK_TOLERANCE: Final = 3.0
-"""Seconds. Blame clock skew only if ``Date`` moved our clock by more than this; ``Date`` has a resolution of 1 s."""
 
 Endpoint = Literal["token", "revoke", "introspect"]
 """The endpoints that take a client assertion."""
@@ -149,7 +145,7 @@ def revoke_token(
     Raises the :class:`~okta_m2m.errors.TokenError` that fits, and :class:`~okta_m2m.errors.ConfigurationError` for arguments
     that cannot work.
     """
-    _post_token(endpoint_url(org_url, "revoke", authorization_server), client_id, key, token, session, timeout)
+    _ask_about_token(endpoint_url(org_url, "revoke", authorization_server), client_id, key, token, session, timeout)
 
 
 def introspect_token(
@@ -178,89 +174,24 @@ def introspect_token(
     that cannot work.
     """
     url = endpoint_url(org_url, "introspect", authorization_server)
-    response = _post_token(url, client_id, key, token, session, timeout)
-    document = object_of(response)
+    response = _ask_about_token(url, client_id, key, token, session, timeout)
+    document = json_object(response.body)
     if not isinstance(document.get("active"), bool):
         raise UnexpectedAnswer(
             f"{url} did not say whether the token is active. Check the org URL, and for a proxy in between.",
-            status=response.status_code,
+            status=response.status,
         )
     return Introspection(document["active"], document)
 
 
-def _post_token(
+def _ask_about_token(
     url: str, client_id: str, key: Signer, token: Token | str, session: requests.Session | None, timeout: float
-) -> requests.Response:
-    """The answer of an endpoint that takes a token, if it is 200; else raises what the answer means."""
+) -> Response:
     value = (token.value if isinstance(token, Token) else token).strip()
     if not value:
         raise ConfigurationError("The token is empty. Give the whole token.")
-    with requests.Session() if session is None else nullcontext(session) as used:
-        response = _send_by_oktas_clock(used, url, client_id, key, value, timeout)
-    if response.status_code != 200:
-        raise _refusal(url, response)
-    return response
-
-
-def _send_by_oktas_clock(
-    session: requests.Session, url: str, client_id: str, key: Signer, token: str, timeout: float
-) -> requests.Response:
-    """Sends a token with a client assertion, and once more if Okta refused the assertion while our clock was wrong."""
-    clock = OktaClock(SYSTEM_CLOCK)
-    response = _send(session, url, client_id, key, token, clock.now(), timeout)
-    moved = clock.learn(response.headers.get("Date"))
-    if response.status_code == 401 and abs(moved) > CLOCK_TOLERANCE:
-        response = _send(session, url, client_id, key, token, clock.now(), timeout)
-    return response
-
-
-def _send(
-    session: requests.Session, url: str, client_id: str, key: Signer, token: str, now: float, timeout: float
-) -> requests.Response:
-    form = {
-        "token": token,
-        "token_type_hint": "access_token",
-        "client_assertion_type": ASSERTION_TYPE,
-        "client_assertion": client_assertion(client_id, key, url, now=now).value,
-    }
-    try:
-        return session.post(
-            url,
-            data=form,
-            headers={"Accept": "application/json"},
-            # No sign-in of the session's, nor of a .netrc: the assertion is the sign-in, and Okta takes only one.
-            auth=lambda request: request,
-            timeout=timeout,
-            allow_redirects=False,
-        )
-    except requests.RequestException as error:
-        raise TokenUnreachable(
-            f"No answer from {url} ({type(error).__name__}). Check the network, proxy and TLS settings, and Okta's "
-            "status page."
-        ) from None
-
-
-def _refusal(url: str, response: requests.Response) -> OktaM2MError:
-    """The error for an answer other than 200."""
-    document = object_of(response)
-    code = document.get("error") or document.get("errorCode")
-    description = document.get("error_description") or document.get("errorSummary")
-    request_id = response.headers.get("X-Okta-Request-Id")
-    shown_request_id = quoted(request_id, 80) if request_id else None
-    if response.status_code == 429:
-        return RateLimited(
-            f"{url} is rate limited. Try again in a minute.",
-            status=429,
-            error=quoted(code, 80) if code else None,
-            request_id=shown_request_id,
-        )
-    if response.status_code >= 500 or code is None:
-        return TokenUnreachable(
-            f"{url} answered HTTP {response.status_code} without a reason. Check the org URL, and Okta's status page.",
-            status=response.status_code,
-            request_id=shown_request_id,
-        )
-    return refused(response.status_code, str(code), str(description) if description else None, request_id)
+    asking = ask_about_token(url, value, key, ClientAssertions(client_id, url), OktaClock(SYSTEM_CLOCK), timeout)
+    return run(asking, Threads(partial(LIBRARY.send, session)))
 
 
 def _refuse_to_send(request: Request, timeout: float) -> Response:
