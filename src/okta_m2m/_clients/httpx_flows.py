@@ -98,16 +98,20 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
 
     def sync_auth_flow(self, request: RequestT) -> Generator[RequestT, ResponseT, None]:
         """Called by the library for each request: yields it to be sent, once or again."""
-        call = _Call(self.app, self._library, request)
         try:
-            if self._attach_fresh(request):
-                call.response = yield request
-                if call.response.status_code != 401:
+            plain = self._is_plain(request)
+            if plain and not self._attach_fresh(request):
+                run(self.app.obtain(), self._threads())  # before anything else is made for each of a herd of callers
+                plain = self._attach_fresh(request)
+            if plain:
+                response = yield request
+                if response.status_code != 401:
                     return
-                call.remember_body()  # not too late: it is in memory
+                call = _Call(self.app, self._library, request, response)
                 flow = call.judge()
             else:
-                flow = call.make(self._trace)
+                call = _Call(self.app, self._library, request)
+                flow = call.make(self)
             runtime = self._threads()
             step = advance(flow, runtime)
             while not isinstance(step, Done):
@@ -131,16 +135,22 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
 
     async def async_auth_flow(self, request: RequestT) -> AsyncGenerator[RequestT, ResponseT]:
         """The same on an event loop."""
-        call = _Call(self.app, self._library, request)
         try:
-            if self._attach_fresh(request):
-                call.response = yield request
-                if call.response.status_code != 401:
+            plain = self._is_plain(request)
+            if plain and not self._attach_fresh(request):
+                await arun(
+                    self.app.obtain(), self._loop()
+                )  # before anything else is made for each of a herd of callers
+                plain = self._attach_fresh(request)
+            if plain:
+                response = yield request
+                if response.status_code != 401:
                     return
-                call.remember_body()  # not too late: it is in memory
+                call = _Call(self.app, self._library, request, response)
                 flow = call.judge()
             else:
-                flow = call.make(self._atrace)
+                call = _Call(self.app, self._library, request)
+                flow = call.make(self, on_loop=True)
             runtime = self._loop()
             step = await aadvance(flow, runtime)
             while not isinstance(step, Done):
@@ -162,31 +172,35 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         self._learn_unshown(request, sys.exception())
         raise GeneratorExit
 
-    def _attach_fresh(self, request: RequestT) -> bool:
-        """Sets the header of a fresh Bearer token, where that needs no flow.
+    def _is_plain(self, request: RequestT) -> bool:
+        """Whether a request surely goes where the token may travel, without credentials of its own, its body in memory.
 
-        What ``app.ready()`` does, without writing out the URL and without the methods of ``Headers``: each of these costs
-        more than all of this (benchmarks/hits.py). Scheme, host and port are compared exactly, without userinfo; where
-        a version of the library has other parts, ``False`` sends the call the long way, as for whatever is not plain.
+        Scheme, host and port are compared exactly, without userinfo, and without writing out the URL or calling the methods
+        of ``Headers``: each of these costs more than all of this (benchmarks/hits.py). Where a version of the library has
+        other parts, the answer is no, and the call goes the long way.
         """
-        hit = self.app.token_state
         try:
-            url, fields = request.url._uri_reference, request.headers._list
+            url = request.url._uri_reference
             authority = url.host if url.port is None else f"{url.host}:{url.port}"
             if (
-                hit.fresh_until <= hit.now()
-                or not (authorization := hit.authorization)
-                or url.userinfo
-                or url.scheme != hit.origins.schemes.get(authority)
+                url.userinfo
+                or url.scheme != self.app.token_state.origins.schemes.get(authority)
                 or type(request.stream) is not self._library.in_memory
             ):
                 return False
+            for field in request.headers._list:
+                if field[1] in OURS:
+                    return False
         except AttributeError:
             return False
-        for field in fields:
-            if field[1] in OURS:
-                return False
-        fields.append((b"Authorization", b"authorization", authorization.encode("ascii")))
+        return True
+
+    def _attach_fresh(self, request: RequestT) -> bool:
+        """Sets the header of a fresh Bearer token on a plain request; ``False`` if there is none."""
+        hit = self.app.token_state
+        if hit.fresh_until <= hit.now() or not (authorization := hit.authorization):
+            return False
+        request.headers._list.append((b"Authorization", b"authorization", authorization.encode("ascii")))
         return True
 
     def _learn_unshown(self, request: RequestT, error: BaseException | None) -> None:
@@ -219,14 +233,16 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
 
     # ── each hop, where it is sent ───────────────────────────────────────────────────────────────────────────────
 
-    def _trace(self, proofs: _Proofs, event: str, info: dict[str, Any]) -> None:
+    def trace(self, proofs: _Proofs, event: str, info: dict[str, Any]) -> None:
+        """Called by httpcore with each step of a request that has a bound token."""
         flow = proofs.needed(event, info)
         if flow is not None:
             proofs.put(info["request"], run(flow, self._threads()))
         if proofs.callers is not None:
             proofs.callers(event, info)
 
-    async def _atrace(self, proofs: _Proofs, event: str, info: dict[str, Any]) -> None:
+    async def atrace(self, proofs: _Proofs, event: str, info: dict[str, Any]) -> None:
+        """The same on an event loop."""
         flow = proofs.needed(event, info)
         if flow is not None:
             proofs.put(info["request"], await arun(flow, self._loop()))
@@ -313,28 +329,28 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
 class _Call:
     """One call of the caller's, from its request to the answer."""
 
-    def __init__(self, app: ServiceApp, library: Library, request: Any) -> None:
+    def __init__(self, app: ServiceApp, library: Library, request: Any, response: Any = None) -> None:
         self.request = request
-        self.response: Any = None
+        self.response = response
         self._app = app
         self._library = library
-        self._rewind: Rewind = None
+        self._rewind: Rewind = library.rewinder(request)  # an answered request's body is in memory
 
-    def make(self, trace: Callable[..., Any]) -> Flow[None]:
-        """The whole call. ``trace`` is called with each hop of a bound token's request, before it is written."""
+    def make(self, auth: Flows[Any, Any, Any], *, on_loop: bool = False) -> Flow[None]:
+        """The whole call of that auth object's."""
         app, request = self._app, self.request
         url = str(request.url)
-        own = request.headers.get("Authorization")
+        own = _authorization_of(request)
         if own is not None and app.is_callers_own(own):
             app.report_kept(url)
             yield from Attempt({})
             return
-        self.remember_body()
         credentials = app.ready(request.method, url) or (yield from app.attach(request.method, url))
         if credentials is None:
             yield from Attempt({})
             return
         if credentials.proof is not None:
+            trace = auth.atrace if on_loop else auth.trace
             request.extensions["trace"] = partial(trace, _Proofs(app, request))
         yield from Attempt(credentials.headers, credentials.token)
         yield from self.judge()
@@ -346,8 +362,7 @@ class _Call:
         if sent is None or (self.response.status_code != 401 and "DPoP" not in self.request.headers):
             return
         if hop.stream is not self.request.stream:
-            self.request = hop
-            self.remember_body()
+            self._rewind = self._library.rewinder(hop)
         self.request = hop
         yield from self._app.judge(
             Token.sent(sent),
@@ -356,10 +371,6 @@ class _Call:
             url=str(hop.url),
             replayable=self._rewind is not None,
         )
-
-    def remember_body(self) -> None:
-        """Where the request's body is now, before it is sent."""
-        self._rewind = self._library.rewinder(self.request)
 
     def prepare(self, headers: Mapping[str, str]) -> None:
         """The request as it is sent next: with these headers, and its body from where it began."""
@@ -402,11 +413,11 @@ class Library:
         """What takes the body back to where it is now, before the first send; ``None`` if nothing does."""
         stream = request.stream
         if isinstance(stream, self.httpx.ByteStream):
-            return lambda: None
+            return _stay
         fields = getattr(stream, "fields", None)
         if isinstance(fields, list):  # multipart, which rewinds its files by itself, where it can
             files = [field.file for field in fields if hasattr(field, "file")]
-            return (lambda: None) if all(isinstance(file, str | bytes) or _seekable(file) for file in files) else None
+            return _stay if all(isinstance(file, str | bytes) or _seekable(file) for file in files) else None
         file: Any = getattr(stream, "_stream", None)  # content=file: it is wrapped, and there is no public way to it
         if not _seekable(file):
             return None
@@ -471,6 +482,16 @@ class Library:
 
 def _answer_of(response: AnyResponse) -> Response:
     return Response(response.status_code, response.headers.multi_items())
+
+
+def _stay() -> None:
+    """Rewinds a body that is in memory, or rewinds itself."""
+
+
+def _authorization_of(request: AnyRequest) -> str | None:
+    """The header's value. ``Headers.get`` decodes all headers first, which each of a herd of callers would pay."""
+    values = [value.decode("latin-1") for name, value in request.headers.raw if name.lower() == b"authorization"]
+    return ", ".join(values) if values else None
 
 
 def _seekable(file: Any) -> bool:

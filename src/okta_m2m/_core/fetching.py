@@ -72,8 +72,8 @@ class Fetching:
         """Has the flight fetched in the background; ``deadline`` is the caller's own."""
         fetch, started = self._fetch(flight), False
         try:
-            started = yield from Spawn(fetch, partial(self._state.abandoned, flight), awaited=not flight.renewal)
-            if not started and not flight.renewal:
+            started = yield from Spawn(fetch, partial(self._state.abandoned, flight), awaited=not flight.is_renewal)
+            if not started and not flight.is_renewal:
                 # The interpreter is shutting down, and nobody else can do it.
                 flight.deadline = min(flight.deadline, deadline)
                 yield from fetch
@@ -113,7 +113,7 @@ class Fetching:
             lambda: self._exchange(keys, flight),
             is_wanted=lambda token: self._state.is_wanted(token, self._state.now()),
             deadline=flight.deadline,
-            is_patient=not flight.renewal,
+            is_patient=not flight.is_renewal,
         )
         if shared is None:
             return None
@@ -155,7 +155,7 @@ class Fetching:
             token.expires_in,
             obtained.attempts,
             obtained.elapsed,
-            flight.renewal,
+            flight.is_renewal,
         )
         return token, self._bindings.key_to_share(token)
 

@@ -20,7 +20,7 @@ import json
 import logging
 import random
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import InvalidStateError
 from contextlib import suppress
 from functools import partial
 from hashlib import sha256
@@ -31,9 +31,12 @@ from ..effects import Claim, Flow, Load, Release, Save, Sleep, Spawn, StoreEffec
 from ..errors import ConfigurationError, OktaM2MError, quoted
 from ..keys import PrivateKey
 from .answers import LONGEST_LIFETIME
+from .flights import new_landing
 from .tokens import Token
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from ..keys import Signer
     from ..stores import Store
     from ..stores.sealing import Seal
@@ -204,7 +207,7 @@ class Fleet:
         deadline: float,
     ) -> Flow[Shared]:
         """Fetches and saves. Whatever ends this, even a cancellation, gives the claim back."""
-        ended, released = _landing(), _landing()
+        ended, released = new_landing(), new_landing()
         keeper = self._keep_claim(places[0].key, owner, ended, deadline)
         try:
             if not (yield from Spawn(keeper, partial(_land, released), awaited=False)):
@@ -372,12 +375,6 @@ def _check_timeout(timeout: float) -> float:
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= 60:
         raise ConfigurationError(f"store_timeout is {timeout!r}. Give seconds, more than 0 and at most 60.")
     return float(timeout)
-
-
-def _landing() -> Future[None]:
-    landing: Future[None] = Future()
-    landing.set_running_or_notify_cancel()  # or a waiter that is cancelled would cancel it
-    return landing
 
 
 def _land(landing: Future[None]) -> None:

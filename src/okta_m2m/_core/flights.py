@@ -25,7 +25,7 @@ from .tokens import Token
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["ABANDONED", "Failure", "Flight", "Outcome", "fork_listeners", "forks", "mutex"]
+__all__ = ["ABANDONED", "Failure", "Flight", "Outcome", "fork_listeners", "forks", "mutex", "new_landing"]
 
 
 _PACKAGE = __name__.partition(".")[0] + "."
@@ -66,27 +66,37 @@ class Failure(Record):
 Outcome: TypeAlias = Token | Failure | _Abandoned
 
 
+def new_landing() -> Future[None]:
+    """A future that everybody may wait for and nobody can cancel."""
+    from concurrent.futures import Future  # a third of what importing this package would cost
+
+    landing: Future[None] = Future()
+    landing.set_running_or_notify_cancel()
+    return landing
+
+
 class Flight:
     """One fetch under way.
 
     - ``deadline``: until when it may take, on the steady clock.
     - ``due``: when it is given up, because its event loop is gone.
-    - ``renewal``: whether a token worked when it began, so that nobody waits for it.
+    - ``renews``: the token that worked when it began, so that nobody waits for it; ``None`` if none did.
     - ``outcome``: there once it has landed. It is not read from the landing, whose lock a thousand threads that wake at
       once would each take once more.
     """
 
-    __slots__ = ("deadline", "due", "landing", "outcome", "renewal")
+    __slots__ = ("deadline", "due", "landing", "outcome", "renews")
 
-    def __init__(self, deadline: float, due: float, renewal: bool) -> None:
-        from concurrent.futures import Future  # a third of what importing this package would cost
-
+    def __init__(self, deadline: float, due: float, renews: Token | None) -> None:
         self.deadline = deadline
         self.due = due
-        self.renewal = renewal
+        self.renews = renews
         self.outcome: Outcome | None = None
-        self.landing: Future[None] = Future()
-        self.landing.set_running_or_notify_cancel()
+        self.landing = new_landing()
+
+    @property
+    def is_renewal(self) -> bool:
+        return self.renews is not None
 
 
 class _ForkListener(Protocol):

@@ -266,7 +266,7 @@ class ServiceApp:
                     yield from self._fetching.start(flight, deadline)
                     return token
                 case token_state.Wait(flight, timeout):
-                    yield from Wait(flight.landing, timeout)
+                    yield Wait(flight.landing, timeout)  # not "yield from", which makes a generator for each of a herd
                 case token_state.Fetch(flight, timeout):
                     yield from self._fetching.start(flight, deadline)
                     if flight.outcome is None:

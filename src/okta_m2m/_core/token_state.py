@@ -16,8 +16,8 @@ What to do is answered by :meth:`TokenState.next_step`, from the first row that 
     a token, usable; no fetch under way                 UseAndRenew: a fetch begins, and the token counts as fresh until
                                                         that fetch is overdue
     a token, usable; a fetch under way                  Use, as above
-    no usable token; Okta refused these keys lately     Refused
     no usable token; a fetch under way                  Wait
+    no usable token; Okta refused these keys lately     Refused
     no usable token                                     Fetch: a fetch begins
 
 What happens is reported by one method each. ``use`` is the token in use, ``suspect`` a rejected token that is kept aside:
@@ -228,16 +228,17 @@ class TokenState(Hit):
 
     def next_step(self, now: float, deadline: float) -> NextStep:
         """What a caller that may wait until ``deadline`` does, by the first table above."""
+        self._give_up_overdue(now)
         with mutex():
             if self.is_closed:
                 return _CLOSED
-            token, flight = self.token, self._current_flight(now)
+            token, flight = self.token, self._current_flight()
             if token is not None and token.usable(now):
                 if now < self.fresh_until:
                     return Use(token)
                 begun = flight is None
                 if flight is None:
-                    flight = self._begin_flight(now, renewal=True)
+                    flight = self._begin_flight(now, renews=token)
                 self._use(token, flight.due)
                 return UseAndRenew(token, flight) if begun else Use(token)
             if flight is not None:
@@ -246,7 +247,7 @@ class TokenState(Hit):
             # Keys that may change (a file's) are not compared here, but by the fetch, which reads them again.
             if refusal is not None and now < refusal[1] and refusal[2] == self._keys:
                 return Refused(refusal[0].copy(retry_after=refusal[1] - now))
-            flight = self._begin_flight(now, renewal=False)
+            flight = self._begin_flight(now, renews=None)
             return Fetch(flight, _patience(flight, now, deadline))
 
     def remembered_refusal(self, keys: tuple[Signer, ...], now: float) -> TokenRefused | None:
@@ -296,7 +297,7 @@ class TokenState(Hit):
         self._land(flight, token)
 
     def failed(self, flight: Flight, error: Exception, now: float) -> float | None:
-        """The fetch failed. Answers with the pause before the next renewal in seconds, if a token works meanwhile."""
+        """The fetch failed. Returns the pause in seconds before the next renewal, if the token that it was to replace works."""
         pause = None
         with mutex():
             suspect = self._suspect
@@ -304,24 +305,24 @@ class TokenState(Hit):
                 # One wrongly configured API may have rejected it; for the others it is better than nothing.
                 self._suspect = None
                 self._use(suspect, self._forced_not_before)
-            if flight.renewal:
+            if self._renews_token_in_use(flight):
                 self._failures += 1
                 pause = min(LONGEST_PAUSE, 2.0 ** min(self._failures - 1, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 (load)
                 if isinstance(error, RateLimited) and error.retry_after is not None:
                     pause = max(pause, error.retry_after)
-                self._stay_fresh_until(now + pause)
+                self._stay_fresh_until(now + pause, flight)
         self._land(flight, Failure(error.copy() if isinstance(error, OktaM2MError) else error))
         return pause
 
     def postponed(self, flight: Flight, now: float) -> None:
         """Another process is fetching: its token can be had from the store a little later."""
-        self._stay_fresh_until(now + OTHERS_PAUSE)
+        self._stay_fresh_until(now + OTHERS_PAUSE, flight)
         self._land(flight, ABANDONED)
 
     def abandoned(self, flight: Flight) -> None:
         """The fetch ended without an outcome: its task was cancelled, or it could not be started."""
         if flight.outcome is None:
-            self._stay_fresh_until(self.now() + ABANDONED_PAUSE)
+            self._stay_fresh_until(self.now() + ABANDONED_PAUSE, flight)
             self._land(flight, ABANDONED)
 
     # ── what APIs say of the token ───────────────────────────────────────────────────────────────────────────────
@@ -369,24 +370,25 @@ class TokenState(Hit):
 
     def flight_under_way(self, now: float) -> Flight | None:
         """The fetch under way, if there is one in this process."""
+        self._give_up_overdue(now)
         with mutex():
-            return self._current_flight(now)
+            return self._current_flight()
 
-    def _current_flight(self, now: float) -> Flight | None:
-        if self._forks != forks():  # in a forked child: whoever fetches stayed behind in the parent
+    def _current_flight(self) -> Flight | None:
+        if self._forks != forks():  # in a forked child: the thread that fetches stayed behind in the parent
             self._forks, self._flight = forks(), None
             if self.token is not None:
                 self._use(self.token)  # a moment of its own, or all the children would renew at once
-        flight = self._flight
-        if flight is not None and now >= flight.due:
-            self._flight = None
-            flight.outcome = ABANDONED
-            flight.landing.set_result(None)
         return self._flight
 
-    def _begin_flight(self, now: float, renewal: bool) -> Flight:
+    def _give_up_overdue(self, now: float) -> None:
+        flight = self._flight
+        if flight is not None and now >= flight.due and self._forks == forks():
+            self._land(flight, ABANDONED)
+
+    def _begin_flight(self, now: float, renews: Token | None) -> Flight:
         deadline = now + self._max_wait
-        self._flight = Flight(deadline, deadline + OVERDUE, renewal)
+        self._flight = Flight(deadline, deadline + OVERDUE, renews)
         return self._flight
 
     def _use(self, token: Token, fresh_until: float | None = None) -> None:
@@ -408,9 +410,14 @@ class TokenState(Hit):
             self._remember_former(self.token)
         self.fresh_until, self.authorization, self.token = NEVER, None, None
 
-    def _stay_fresh_until(self, moment: float) -> None:
+    def _renews_token_in_use(self, flight: Flight) -> bool:
+        """Whether the token that a flight was to replace is still in use and works."""
+        return self.token is not None and self.token is flight.renews and self.token.usable(self.now())
+
+    def _stay_fresh_until(self, moment: float, flight: Flight) -> None:
+        """Begins no other renewal until then, in place of the flight that ended."""
         with mutex():
-            if self.token is not None:
+            if self.token is not None and self._renews_token_in_use(flight):
                 self._use(self.token, moment)
 
     def _remember_former(self, token: Token) -> None:

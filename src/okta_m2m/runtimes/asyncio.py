@@ -40,16 +40,17 @@ class Asyncio:
         self._send = send
         self.error_map: ErrorMap = error_map or {}
 
-    async def perform(self, effect: Effect[Any]) -> Any:
-        """Performs one effect and returns its answer."""
-        match effect:
-            case Wait(landing, timeout):  # first, because very many tasks may wait for one token
-                return await wait_on_loop(landing, timeout)
-            case Send(request, timeout):
-                return await await_response(self._send(request, timeout))
+    def perform(self, effect: Effect[Any]) -> Awaitable[Any]:
+        """Performs one effect; awaited, it gives the answer."""
+        # Very many tasks may wait for one token: each of them with a coroutine less.
+        return wait_on_loop(effect.landing, effect.timeout) if isinstance(effect, Wait) else self._perform(effect)
+
+    async def _perform(self, effect: Effect[Any]) -> Any:
         import asyncio
 
         match effect:
+            case Send(request, timeout):
+                return await await_response(self._send(request, timeout))
             case Sign(signer, message):
                 return await sign_on_loop(signer, message, asyncio.to_thread)
             case Snapshot(signer):
