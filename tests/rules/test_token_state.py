@@ -1,0 +1,534 @@
+"""Every change to the token in use: the two tables of ``_core/token_state.py``, row by row.
+
+Invariant: a row of the tables without a test fails, and so does a public method of :class:`TokenState` without a row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import pytest
+
+from okta_m2m import RateLimited, Token, TokenRefused, TokenUnreachable
+from okta_m2m._core import token_state
+from okta_m2m._core.clocks import NEVER
+from okta_m2m._core.flights import ABANDONED, Failure, Flight, forks
+from okta_m2m._core.origins import Origins
+from okta_m2m._core.token_state import (
+    LANDING_GRACE,
+    MAX_FORMER,
+    OVERDUE,
+    Closed,
+    Fetch,
+    NextStep,
+    Refused,
+    TokenState,
+    Use,
+    UseAndRenew,
+    Wait,
+)
+
+MAX_WAIT = 30.0
+KEYS: Any = ("key",)  # they are only compared here
+OTHER_KEYS: Any = ("another key",)
+STRANGER = Token("not-ours")
+SPACINGS = (5.0, 10.0, 20.0, 40.0, 60.0)
+QUESTIONS = {"flight_under_way", "is_ours", "is_wanted", "remembered_refusal"}
+
+
+def read_table(columns: int) -> list[list[str]]:
+    """The rows of the table in the module's docstring that has so many columns."""
+    table = re.search(rf"^( {{4}}-+(?: +-+){{{columns - 1}}})\n((?: {{4}}.*\n)+)", token_state.__doc__ or "", re.M)
+    assert table is not None
+    starts = [ruler.start() for ruler in re.finditer("-+", table[1])]
+    rows: list[list[str]] = []
+    for line in table[2].splitlines():
+        cells = [line[start:end].strip() for start, end in pairwise([*starts, None])]
+        if cells[0]:
+            rows.append(cells)
+        else:
+            rows[-1] = [f"{begun} {cell}".strip() for begun, cell in zip(rows[-1], cells, strict=True)]
+    return rows
+
+
+ANSWERS = {known: answer.split()[0].strip(",:") for known, answer in read_table(2)}
+CLAUSES = [(method, clause) for method, _, change in read_table(3) for clause in change.split("; ")]
+
+
+class World:
+    """A token state, and the clock it reads."""
+
+    def __init__(self, made: type[TokenState] = TokenState, *, is_shared: bool = False) -> None:
+        self.time = 1000.0
+        self.minted = 0
+        origins = Origins(["https://acme.okta.com"])
+        self.state = made(lambda: self.time, origins, KEYS, max_wait=MAX_WAIT, is_shared=is_shared)
+
+    def mint(self, life: float = 3600.0, token_type: str = "Bearer", sent_at: float | None = None) -> Token:
+        self.minted += 1
+        return Token(f"token-{self.minted}", token_type, (), life, self.time if sent_at is None else sent_at)
+
+    def obtain(self, **about: Any) -> Token:
+        token = self.mint(**about)
+        self.state.obtained(token)
+        return token
+
+    def ask(self, wait: float = MAX_WAIT) -> NextStep:
+        return self.state.next_step(self.time, self.time + wait)
+
+    def begin(self) -> Flight:
+        step = self.ask()
+        assert isinstance(step, Fetch | UseAndRenew)
+        return step.flight
+
+    def begin_renewal(self, **about: Any) -> tuple[Token, Flight]:
+        token = self.obtain(**about)
+        self.time = self.state.fresh_until
+        return token, self.begin()
+
+    def refuse(self, keys: Any = KEYS) -> None:
+        self.state.refused(TokenRefused("No."), keys, self.time)
+
+    def fail(self, flight: Flight, error: Exception | None = None) -> float | None:
+        return self.state.failed(flight, error or TokenUnreachable("No answer."), self.time)
+
+    def reject(self, token: Token) -> bool:
+        return self.state.rejected(token, self.time)
+
+    def is_refusal_remembered(self, keys: Any = KEYS) -> bool:
+        return self.state.remembered_refusal(keys, self.time) is not None
+
+    def wait(self, seconds: float) -> None:
+        self.time += seconds
+
+
+# ── the first table ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+Known = Callable[[World], object]
+KNOWN: dict[str, list[Known]] = {
+    "closed": [
+        lambda w: w.state.close(),
+        lambda w: (w.obtain(), w.state.close()),
+        lambda w: (w.begin(), w.state.close()),
+        lambda w: (w.refuse(), w.state.close()),
+        lambda w: (w.state.close(), w.obtain()),
+    ],
+    "a token, fresh (before ``fresh_until``)": [
+        lambda w: w.obtain(),
+        lambda w: (w.begin(), w.obtain()),
+        lambda w: (w.obtain(), w.refuse()),
+        lambda w: w.begin_renewal(),
+    ],
+    "a token, usable; no fetch under way": [
+        lambda w: (w.obtain(), w.wait(w.state.fresh_until - w.time)),
+        lambda w: (w.obtain(), w.refuse(), w.wait(0.82 * 3600)),
+        lambda w: (w.begin_renewal(), w.wait(MAX_WAIT + OVERDUE)),
+    ],
+    "a token, usable; a fetch under way": [lambda w: (w.begin(), w.obtain(life=20), w.wait(17))],
+    "no usable token; Okta refused these keys lately": [
+        lambda w: w.refuse(),
+        lambda w: (w.obtain(life=1), w.refuse(), w.wait(0.95)),
+    ],
+    "no usable token; a fetch under way": [
+        lambda w: w.begin(),
+        lambda w: (w.obtain(life=20), w.wait(17), w.begin(), w.wait(2)),
+        lambda w: (w.begin(), w.wait(MAX_WAIT + OVERDUE - 0.01)),
+    ],
+    "no usable token": [
+        lambda w: None,
+        lambda w: (w.obtain(), w.wait(3595)),
+        lambda w: (w.refuse(), w.wait(1)),
+        lambda w: w.refuse(OTHER_KEYS),
+        lambda w: (w.begin(), w.wait(MAX_WAIT + OVERDUE)),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("known", "way"), [(known, way) for known in ANSWERS for way in range(len(KNOWN.get(known, [None])))]
+)
+def test_what_to_do_is_answered_from_the_first_row_that_fits(known: str, way: int) -> None:
+    """Whatever led to what a row knows, its answer is given."""
+    world = World()
+    KNOWN[known][way](world)
+    before = world.state.flight_under_way(world.time)
+    step = world.ask()
+    assert type(step).__name__ == ANSWERS[known]
+    check_consequences(world, step, before)
+
+
+def check_consequences(world: World, step: NextStep, before: Flight | None) -> None:
+    """What holds of every answer; ``before`` is the flight that was under way when it was asked for."""
+    state, now = world.state, world.time
+    under_way = state.flight_under_way(now)
+    match step:
+        case Use(token):
+            assert token is state.token
+            assert now < state.fresh_until
+            assert under_way is before
+        case UseAndRenew(token, flight):
+            assert token is state.token
+            assert state.fresh_until == min(flight.due, token.usable_until)
+        case Refused(error):
+            assert error.retry_after is not None
+            assert 0 < error.retry_after <= 60
+        case Wait(flight, _):
+            assert flight is before
+    if isinstance(step, Fetch | UseAndRenew):
+        assert before is None
+        assert under_way is step.flight
+        assert (step.flight.deadline, step.flight.due) == (now + MAX_WAIT, now + MAX_WAIT + OVERDUE)
+        assert step.flight.renewal is isinstance(step, UseAndRenew)
+
+
+@pytest.mark.parametrize(
+    ("wait", "after", "timeout"),
+    [
+        (MAX_WAIT, 0, MAX_WAIT + LANDING_GRACE),
+        (MAX_WAIT, 1, MAX_WAIT + LANDING_GRACE),
+        (MAX_WAIT, 10, MAX_WAIT + OVERDUE - 10),
+        (MAX_WAIT - 0.25, 0, MAX_WAIT - 0.25),
+        (-5, 0, 0),
+    ],
+)
+def test_a_caller_waits_to_its_own_deadline_and_a_moment_longer_for_a_fetch_that_ends_by_then(
+    wait: float, after: float, timeout: float
+) -> None:
+    """No wait outlasts its caller's deadline by more than a moment, nor the fetch."""
+    world = World()
+    world.begin()
+    world.wait(after)
+    step = world.ask(wait)
+    assert isinstance(step, Wait)
+    assert step.timeout == pytest.approx(timeout)
+
+
+# ── the second table ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+CHANGES: dict[tuple[str, str], Callable[[], None]] = {}
+
+
+def change(method: str, clause: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
+    """Makes a function the check of one clause of the second table."""
+
+    def register(check: Callable[[], None]) -> Callable[[], None]:
+        CHANGES[method, clause] = check
+        return check
+
+    return register
+
+
+@change("next_step", "a fetch may begin (see above)")
+def check_beginning() -> None:
+    world = World()
+    flight = world.begin()
+    assert world.state.flight_under_way(world.time) is flight
+    assert not flight.landing.done()
+    assert isinstance(world.ask(), Wait)
+
+
+@change("obtained", "it is in use, unless a later one is")
+def check_obtaining() -> None:
+    world = World()
+    first = world.obtain()
+    assert (world.state.token, world.state.authorization) == (first, f"Bearer {first.value}")
+    assert 0.72 <= (world.state.fresh_until - first.sent_at) / 3600 <= 0.82
+    late, same_time = world.mint(sent_at=first.sent_at - 1, life=99999), world.mint(life=99999)
+    for token in (late, same_time):
+        world.state.obtained(token)
+        assert world.state.token is first
+        assert world.state.is_ours(token), "those who wait for it send it"
+    world.wait(1)
+    second = world.obtain(life=100, token_type="DPoP")
+    assert (world.state.token, world.state.authorization) == (second, None)
+    assert world.state.is_ours(first)
+    world.wait(95)
+    world.state.obtained(late)
+    assert world.state.token is late, "the later one has expired"
+
+
+@change("obtained", "suspect, refusal and failures are forgotten")
+def check_forgetting() -> None:
+    world = World()
+    for _ in range(3):
+        world.fail(world.begin_renewal()[1])
+        world.refuse()
+    world.reject(world.obtain())
+    token, flight = world.begin_renewal()
+    assert not world.is_refusal_remembered()
+    assert (world.fail(flight) or 9) <= 1, "the first failure of this token"
+    world.refuse()
+    world.wait(1)
+    assert not world.is_refusal_remembered(), "the first refusal since"
+    assert world.state.close() is token
+
+
+@change("refused", "remembered, for a growing time, for these keys")
+def check_refusing() -> None:
+    world = World()
+    for pause in (1, 2, 4, 8, 16, 32, 60, 60):
+        world.refuse()
+        world.wait(pause - 0.25)
+        step, refusal = world.ask(), world.state.remembered_refusal(KEYS, world.time)
+        assert isinstance(step, Refused)
+        assert refusal is not None
+        assert step.error.retry_after == refusal.retry_after == 0.25
+        assert not world.is_refusal_remembered(OTHER_KEYS)
+        world.wait(0.25)
+        assert not world.is_refusal_remembered()
+
+
+@change("landed", "who waits for it has that token")
+def check_landing() -> None:
+    world = World()
+    flight, token = world.begin(), world.obtain()
+    world.state.landed(flight, token)
+    world.state.abandoned(flight)
+    world.state.landed(flight, STRANGER)
+    world.fail(flight)
+    assert flight.outcome is token
+    assert flight.landing.done()
+    assert world.state.flight_under_way(world.time) is None
+
+
+@change("failed", "who waits for it has that error")
+def check_failing() -> None:
+    world = World()
+    for error in (TokenUnreachable("No answer."), ValueError("Not ours.")):
+        flight = world.begin()
+        assert world.fail(flight, error) is None, "nothing is renewed"
+        assert isinstance(flight.outcome, Failure)
+        assert repr(flight.outcome.error) == repr(error)
+        assert (flight.outcome.error is error) is isinstance(error, ValueError), "ours is kept as a copy"
+        assert flight.landing.done()
+        assert world.state.flight_under_way(world.time) is None
+
+
+@change("failed", "a suspect is back in use, except after a refusal")
+def check_suspect_returning() -> None:
+    for error in (TokenUnreachable("No."), RateLimited("No.", retry_after=9.0), ValueError("No.")):
+        world = World()
+        token = world.obtain()
+        world.reject(token)
+        world.fail(world.begin(), TokenRefused("No."))
+        assert world.state.token is None
+        world.fail(world.begin(), error)
+        assert world.state.token is token
+        assert world.state.fresh_until == world.time + SPACINGS[0], "the next forced renewal is not tried before"
+
+
+@change("failed", "a token in use stays fresh for a growing pause")
+def check_pausing() -> None:
+    world = World()
+    token, flight = world.begin_renewal(life=86400)
+    for longest in (1, 2, 4, 8, 16, 32, 60, 60):
+        pause = world.fail(flight)
+        assert pause is not None
+        assert longest / 2 <= pause <= longest
+        assert world.state.fresh_until == world.time + pause
+        world.time = world.state.fresh_until
+        flight = world.begin()
+    assert world.fail(flight, RateLimited("Later.", retry_after=120.0)) == 120
+    assert world.state.fresh_until == world.time + 120
+    world.wait(120)
+    assert (world.fail(world.begin(), RateLimited("Later.", retry_after=3.0)) or 0) >= 30
+    world.time = token.usable_until - 5
+    world.fail(world.begin())
+    assert world.state.fresh_until == token.usable_until
+
+
+def check_asking_again(end: Callable[[World, Flight], None]) -> None:
+    world = World()
+    flight = world.begin()
+    end(world, flight)
+    assert flight.outcome is ABANDONED
+    assert flight.landing.done()
+    assert isinstance(world.ask(), Fetch)
+
+
+def check_staying_fresh(end: Callable[[World, Flight], None], moment: float) -> None:
+    world = World()
+    _, flight = world.begin_renewal()
+    end(world, flight)
+    assert world.state.fresh_until == world.time + moment
+    world.time = world.state.fresh_until
+    assert isinstance(world.ask(), UseAndRenew)
+
+
+@change("postponed", "who waits asks again")
+def check_postponing() -> None:
+    check_asking_again(lambda world, flight: world.state.postponed(flight, world.time))
+
+
+@change("postponed", "a token in use stays fresh a moment")
+def check_freshness_when_postponed() -> None:
+    check_staying_fresh(lambda world, flight: world.state.postponed(flight, world.time), 1.0)
+
+
+@change("abandoned", "the same")
+def check_abandoning() -> None:
+    check_asking_again(lambda world, flight: world.state.abandoned(flight))
+    check_staying_fresh(lambda world, flight: world.state.abandoned(flight), 0.25)
+    world = World()
+    flight = world.begin()
+    token = world.obtain()
+    world.state.landed(flight, token)
+    fresh_until = world.state.fresh_until
+    world.state.abandoned(flight)
+    assert world.state.fresh_until == fresh_until, "it had an outcome"
+
+
+@change("rejected", "it is the suspect, unless one was rejected just now")
+def check_rejecting() -> None:
+    world = World()
+    for spacing in (*SPACINGS, 60.0):
+        token = world.obtain()
+        assert world.reject(token)
+        assert (world.state.token, world.state.authorization) == (None, None)
+        assert not world.state.is_wanted(token, world.time), "it is in the store still"
+        assert world.reject(token), "it is not in use any more"
+        following = world.obtain()
+        world.wait(spacing - 0.25)
+        assert not world.reject(following)
+        assert world.reject(STRANGER)
+        assert world.state.token is following
+        world.wait(0.25)
+    world.wait(60)
+    assert world.reject(world.obtain())
+    world.wait(59.75)
+    last = world.obtain()
+    assert not world.reject(last), "60 s after its spacing is not quiet enough"
+    world.wait(60.5)
+    assert world.reject(last)
+    world.wait(5)
+    assert world.reject(world.obtain())
+    flight = world.begin()
+    assert world.state.close() is not None, "a suspect can be revoked"
+    assert world.state.close() is None
+    world.fail(flight)
+    assert world.state.token is None
+
+
+@change("accepted", "the next rejection may be renewed at once")
+def check_accepting() -> None:
+    world = World()
+    world.reject(world.obtain())
+    world.state.accepted()
+    assert world.reject(world.obtain())
+    world.wait(5)
+    assert world.reject(world.obtain()), "the spacing grows anew"
+
+
+@change("close", "no token, and none from now on")
+def check_closing() -> None:
+    world = World()
+    token, flight = world.begin_renewal()
+    assert world.state.close() is token
+    world.state.landed(flight, world.obtain())
+    assert (world.state.token, world.state.authorization, world.state.fresh_until) == (None, None, NEVER)
+    assert isinstance(world.ask(), Closed)
+    assert world.state.is_ours(token)
+    assert world.state.close() is None
+
+
+@change("after_fork", "no token")
+@change("after_fork", "a fetch may begin")
+def check_forking() -> None:
+    for rejected in (False, True):
+        world = World()
+        token = world.obtain()
+        if rejected:
+            world.reject(token)
+        world.state.after_fork()
+        assert (world.state.token, world.state.authorization, world.state.fresh_until) == (None, None, NEVER)
+        assert world.state.is_ours(token)
+        world.fail(world.begin())
+        assert world.state.token is None, "nor is a suspect of the parent's back in use"
+
+
+@pytest.mark.parametrize(("method", "clause"), CLAUSES, ids=[f"{method}: {clause}" for method, clause in CLAUSES])
+def test_what_happens_changes_what_the_table_says(method: str, clause: str) -> None:
+    """Each clause of the second table is true."""
+    CHANGES[method, clause]()
+
+
+def test_every_row_has_a_test_and_every_change_a_row() -> None:
+    """The tables, their tests and the methods of the state are the same list."""
+    public = {name for name, member in vars(TokenState).items() if callable(member) and not name.startswith("_")}
+    assert list(KNOWN) == list(ANSWERS)
+    assert set(CHANGES) == set(CLAUSES)
+    assert {method for method, _ in CLAUSES} == public - QUESTIONS
+    assert public >= QUESTIONS
+
+
+def test_an_overdue_fetch_is_given_up_at_the_next_question() -> None:
+    """Nobody waits for a fetch whose event loop is gone, and what it brings later changes no outcome."""
+    world = World()
+    flight = world.begin()
+    world.time = flight.due
+    assert isinstance(world.ask(), Fetch)
+    world.state.landed(flight, world.obtain())
+    assert flight.outcome is ABANDONED
+    assert flight.landing.done()
+
+
+def test_a_forked_child_fetches_for_itself_and_draws_a_moment_of_renewal_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No child waits for its parent's fetch, and no two children renew at the same moment."""
+    world, moments = World(), set[float]()
+    world.obtain()
+    world.begin_renewal()
+    for child in range(1, 9):
+        monkeypatch.setattr(token_state, "forks", lambda child=child: forks() + child)
+        assert world.state.flight_under_way(world.time) is None
+        moments.add(world.state.fresh_until)
+    assert len(moments) == 8
+
+
+def test_a_shared_token_is_renewed_late_in_its_life() -> None:
+    """The share of its life after which a token is renewed is another where processes share it."""
+    world = World(is_shared=True)
+    token = world.obtain()
+    assert 0.93 <= (world.state.fresh_until - token.sent_at) / 3600 <= 0.95
+
+
+def test_so_many_former_tokens_are_ours_and_no_more() -> None:
+    """What is remembered of former tokens, and of rejected ones, does not grow without bound."""
+    world, tokens = World(), list[Token]()
+    for _ in range(MAX_FORMER + 2):
+        world.wait(1)
+        tokens.append(world.obtain())
+        world.state.accepted()
+        world.reject(tokens[-1])
+    assert [world.state.is_ours(token) for token in tokens] == [False] * 2 + [True] * MAX_FORMER
+    assert [world.state.is_wanted(token, world.time) for token in tokens] == [True] * 2 + [False] * MAX_FORMER
+
+
+class Recorder(TokenState):
+    """Lists what is assigned to what a hit reads, in order."""
+
+    __slots__ = ()
+    writes: ClassVar[list[str]] = []
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        if name in ("authorization", "fresh_until", "token"):
+            self.writes.append(name)
+
+
+@pytest.mark.parametrize("end", ["close", "after_fork", "rejected"])
+def test_fresh_until_is_written_last_for_a_token_and_first_for_none(end: str) -> None:
+    """A hit, which reads it first and without the mutex, meets no older token than it was written for."""
+    world = World(Recorder)
+    Recorder.writes.clear()
+    token = world.obtain()
+    assert sorted(Recorder.writes) == ["authorization", "fresh_until", "token"]
+    assert Recorder.writes[-1] == "fresh_until"
+    Recorder.writes.clear()
+    getattr(world.state, end)(*[token, world.time] if end == "rejected" else [])
+    assert sorted(Recorder.writes) == ["authorization", "fresh_until", "token"]
+    assert Recorder.writes[0] == "fresh_until"
