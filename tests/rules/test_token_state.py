@@ -257,8 +257,11 @@ def check_forgetting() -> None:
         world.fail(world.begin_renewal()[1])
         world.refuse()
     world.reject(world.obtain())
-    token, flight = world.begin_renewal()
+    world.refuse()
+    world.obtain()
     assert not world.is_refusal_remembered()
+    world.wait(1)
+    token, flight = world.begin_renewal()
     assert (world.fail(flight) or 9) <= 1, "the first failure of this token"
     world.refuse()
     world.wait(1)
@@ -324,13 +327,16 @@ def check_suspect_returning() -> None:
 def check_pausing() -> None:
     world = World()
     token, flight = world.begin_renewal(life=86400)
+    shares = set[float]()
     for longest in (1, 2, 4, 8, 16, 32, 60, 60):
         pause = world.fail(flight)
         assert pause is not None
         assert longest / 2 <= pause <= longest
+        shares.add(pause / longest)
         assert world.state.fresh_until == world.time + pause
         world.time = world.state.fresh_until
         flight = world.begin()
+    assert len(shares) == 8, "a fleet does not march in step"
     assert world.fail(flight, RateLimited("Later.", retry_after=120.0)) == 120
     assert world.state.fresh_until == world.time + 120
     world.wait(120)
@@ -469,8 +475,9 @@ def test_an_overdue_fetch_is_given_up_at_the_next_question() -> None:
     world = World()
     flight = world.begin()
     world.time = flight.due
-    assert isinstance(world.ask(), Fetch)
+    following = world.begin()
     world.state.landed(flight, world.obtain())
+    assert world.state.flight_under_way(world.time) is following
     assert flight.outcome is ABANDONED
     assert flight.landing.done()
 
@@ -494,6 +501,27 @@ def test_a_shared_token_is_renewed_late_in_its_life() -> None:
     world = World(is_shared=True)
     token = world.obtain()
     assert 0.93 <= (world.state.fresh_until - token.sent_at) / 3600 <= 0.95
+
+
+def test_a_token_from_a_store_is_renewed_in_what_is_left_of_its_life() -> None:
+    """A process that meets a token late in its life does not renew it at once."""
+    world = World()
+    token = world.mint(sent_at=world.time - 0.8 * 3600)
+    world.state.obtained(token)
+    assert world.time < world.state.fresh_until <= token.sent_at + 0.82 * 3600
+
+
+def test_a_token_from_a_store_is_wanted_if_it_works_and_is_later_than_ours() -> None:
+    """A store's token is not put into use in the place of one that is as good."""
+    world = World()
+    dead, older, same_time = world.mint(sent_at=0, life=999), world.mint(sent_at=900), world.mint()
+    assert [world.state.is_wanted(token, world.time) for token in (dead, older)] == [False, True]
+    ours = world.obtain(life=60)
+    later = world.mint(sent_at=world.time + 1)
+    tokens = (older, ours, same_time, later)
+    assert [world.state.is_wanted(token, world.time) for token in tokens] == [False, False, False, True]
+    world.wait(57)
+    assert world.state.is_wanted(older, world.time), "ours has expired"
 
 
 def test_so_many_former_tokens_are_ours_and_no_more() -> None:
