@@ -25,12 +25,12 @@ SCOPES = ("okta.users.read", "okta.users.manage", "okta.groups.read")
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist's own, which starts so many workers
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """The whole suite is run by several processes, unless ``-n`` says otherwise. A part of it is run by this one: to start
-    others, each of which collects all tests, takes longer than most parts."""
+    """The whole suite, or all of a mark in it, is run by several processes, unless ``-n`` says otherwise. A part of it is run
+    by this one: to start others, each of which collects all tests, takes longer than most parts."""
     options = config.option
     if not config.pluginmanager.hasplugin("xdist") or hasattr(config, "workerinput"):
         return
-    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not (options.keyword or options.markexpr)
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not options.keyword
     if whole and options.numprocesses is None:
         options.numprocesses = "auto"
     if options.numprocesses and options.dist == "no":
@@ -41,6 +41,16 @@ def pytest_configure(config: pytest.Config) -> None:
     # Whoever starts the tests in the background of a script has them, and all they start, ignore Ctrl-C: some of them press it.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out the matrix, unless ``-m`` or the name of a test (``path::test``) asks for it."""
+    if config.option.markexpr or any("::" in argument for argument in config.args):
+        return
+    kept = [item for item in items if item.get_closest_marker("matrix") is None]
+    if len(kept) < len(items):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("matrix") is not None])
+        items[:] = kept
 
 
 @pytest.hookimpl(optionalhook=True)  # pytest-xdist's, for ``-n auto``
@@ -139,6 +149,8 @@ def service(okta: FakeOkta, new_service: Callable[..., ServiceApp], binding: str
 
 def pytest_report_header() -> str:
     elsewhere = (
-        "" if "niquests" in CLIENTS else "; niquests and niquests-async, in an environment of their own: .ci/niquests"
+        ""
+        if "niquests" in CLIENTS
+        else "; niquests and niquests-async, in an environment of their own: .ci/niquests_environment"
     )
     return f"HTTP clients: {', '.join(CLIENTS)}{elsewhere}"

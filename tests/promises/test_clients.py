@@ -23,7 +23,6 @@ import stamina
 import tenacity
 import trio
 import urllib3
-from test_conformance import CONTENT, TOKEN, USERS, Service, credentials, redirect, sent_to, sha
 
 import okta_m2m.aiohttp
 import okta_m2m.httpx
@@ -38,6 +37,7 @@ from clients.of_urllib3 import ADAPTER
 from okta_m2m import ConfigurationError, ServiceApp
 from okta_m2m.events import TokenRejected
 from okta_m2m.testing import FakeOkta
+from promises import CONTENT, TOKEN, USERS, Service, credentials, redirect, sent_to, sha
 
 
 def test_retries_of_urllib3_beneath_requests_are_healed(okta: FakeOkta, new_service: Service, binding: str) -> None:

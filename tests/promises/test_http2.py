@@ -63,7 +63,7 @@ def test_many_calls_on_one_connection_of_httpx_survive_a_revoked_token(
 def test_a_multiplexed_session_of_niquests_is_healed_in_mid_flight(
     front: Http2, new_service: NewService, binding: str
 ) -> None:
-    niquests: Any = pytest.importorskip("niquests", reason="has an environment of its own: .ci/niquests")
+    niquests: Any = pytest.importorskip("niquests", reason="has an environment of its own: .ci/niquests_environment")
     from okta_m2m.niquests import OktaAuth
 
     app = new_service(front.okta, dpop_bound=binding == "dpop", org_url=front.url)
@@ -86,7 +86,7 @@ def test_a_multiplexed_session_of_niquests_is_healed_in_mid_flight(
 def test_a_multiplexed_async_session_of_niquests_is_healed_in_mid_flight(
     front: Http2, new_service: NewService, binding: str
 ) -> None:
-    niquests: Any = pytest.importorskip("niquests", reason="has an environment of its own: .ci/niquests")
+    niquests: Any = pytest.importorskip("niquests", reason="has an environment of its own: .ci/niquests_environment")
     from okta_m2m.niquests import AsyncOktaAuth
 
     app = new_service(front.okta, dpop_bound=binding == "dpop", org_url=front.url)
@@ -112,7 +112,7 @@ def test_a_multiplexed_async_session_of_niquests_is_healed_in_mid_flight(
 def test_a_redirect_in_a_multiplexed_session_takes_no_credentials_elsewhere(
     front: Http2, new_service: NewService, binding: str, authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    niquests: Any = pytest.importorskip("niquests", reason="has an environment of its own: .ci/niquests")
+    niquests: Any = pytest.importorskip("niquests", reason="has an environment of its own: .ci/niquests_environment")
     from okta_m2m.niquests import OktaAuth
 
     app = new_service(front.okta, dpop_bound=binding == "dpop", org_url=front.url)

@@ -13,6 +13,7 @@ import pytest
 
 from okta_m2m import PrivateKey, ServiceApp
 from okta_m2m.testing import FakeOkta
+from promises import either_binding
 
 pytest.importorskip("httpie", reason="comes with the extra httpie")
 
@@ -59,6 +60,7 @@ def test_a_call_carries_a_token(okta: FakeOkta, http: Http, binding: str) -> Non
     assert (arrived.header("authorization") or "").startswith("DPoP " if binding == "dpop" else "Bearer ")
 
 
+@either_binding
 def test_a_redirect_is_followed_and_a_401_is_healed(okta: FakeOkta, http: Http) -> None:
     okta.next(401, on=USERS)
     to = f"to=={okta.url}{USERS}"
@@ -71,6 +73,7 @@ def test_a_redirect_is_followed_and_a_401_is_healed(okta: FakeOkta, http: Http) 
     assert json.loads(posted.stdout)["received"]["length"] == len(b'{"name": "Ada"}')
 
 
+@either_binding
 def test_what_is_wrong_is_said_in_one_line(okta: FakeOkta, http: Http) -> None:
     refused = http("GET", okta.url + USERS, OKTA_CLIENT_CLIENTID="0oaNobody")
     assert refused.returncode != 0
@@ -82,6 +85,7 @@ def test_what_is_wrong_is_said_in_one_line(okta: FakeOkta, http: Http) -> None:
         assert "Traceback" not in ran.stderr
 
 
+@either_binding
 def test_no_token_is_kept_in_a_session_of_httpie(okta: FakeOkta, http: Http, tmp_path: Path) -> None:
     for _ in range(2):
         assert http("--check-status", "--session=mine", "GET", okta.url + USERS).returncode == 0

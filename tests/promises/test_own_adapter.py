@@ -11,11 +11,11 @@ from urllib.parse import urlencode
 
 import pytest
 import urllib3
-from test_conformance import CONTENT, USERS, Service, sha
 
 from clients.of_urllib3 import OktaPool
 from okta_m2m import ServiceApp
 from okta_m2m.testing import FakeOkta
+from promises import CONTENT, USERS, Service, sha
 from services import answering
 
 

@@ -1,7 +1,7 @@
 """Promises about what requests and niquests have in common: header values of bytes, adapters of one's own, prepared requests.
 
-Each test is made with the one of the two that is there: niquests has an environment of its own (``.ci/niquests``), in which
-requests is not.
+Each test is made with the one of the two that is there: niquests has an environment of its own
+(``.ci/niquests_environment``), in which requests is not.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ adapters: Any = importlib.import_module(f"{NAME}.adapters")
 okta_auth: Any = importlib.import_module(f"okta_m2m.{NAME}").OktaAuth
 
 USERS = "/api/v1/users"
-niquests_alone = pytest.mark.skipif(NAME != "niquests", reason="has an environment of its own: .ci/niquests")
+niquests_alone = pytest.mark.skipif(
+    NAME != "niquests", reason="has an environment of its own: .ci/niquests_environment"
+)
 NewService = Callable[..., ServiceApp]
 
 

@@ -1,7 +1,7 @@
 """The HTTP clients that okta-m2m serves, each behind one blocking interface, so that one test body serves all.
 
-niquests replaces urllib3 in the whole environment, so it has one of its own (``.ci/niquests``), in which there is no other
-client; hence :data:`CLIENTS` are those whose library is there.
+niquests replaces urllib3 in the whole environment, so it has one of its own (``.ci/niquests_environment``), in which there is no
+other client; hence :data:`CLIENTS` are those whose library is there.
 
 Invariant: a client is used as its own documentation says; nothing of the client or of okta-m2m is replaced.
 """
