@@ -242,7 +242,7 @@ def main() -> None:
             inside = new_environment(found[version], home / "venv", wanted)
             run([inside, "-W", "error", "-c", GIVEN + CHECKS[extra]], home, **given)
             if extra != "all":
-                run([inside, ROOT / ".ci" / "alone.py", extra or "none"], home)
+                run([inside, ROOT / ".ci" / "extras_alone.py", extra or "none"], home)
             shutil.rmtree(home)
             return f"Python {version}, {extra or 'no extra'}"
 

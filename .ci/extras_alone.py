@@ -1,4 +1,4 @@
-"""What has to work in an environment that has one extra and no other (``python alone.py EXTRA``, or ``none``).
+"""What has to work in an environment that has one extra and no other (``python extras_alone.py EXTRA``, or ``none``).
 
 Invariant: an extra brings what it needs, and none of the libraries that another extra is for.
 """
