@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from command_server import command_with
+
 COMMAND = [sys.executable, "-m", "okta_m2m.cli"]
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -43,7 +45,7 @@ def run_command(
 ) -> subprocess.CompletedProcess[str]:
     """Runs the command in ``home``. ``stdout``: a file instead of a pipe; ``command``: another program instead."""
     return subprocess.run(
-        [*(command or COMMAND), *arguments],
+        [*(command or command_with(variables)), *arguments],
         cwd=home,
         env=environment(home, **variables),
         stdout=stdout,
