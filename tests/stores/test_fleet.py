@@ -36,6 +36,7 @@ from okta_m2m.stores.file import FileStore
 from okta_m2m.stores.redis import RedisStore
 from okta_m2m.testing import FakeOkta
 from processes import Fleet, three_hosts
+from promises import either_binding
 from services import RedisServer, answering, eventually, free_port, stalling
 
 USERS = "/api/v1/users"
@@ -150,6 +151,7 @@ def test_32_processes_of_8_threads_from_cold_make_one_token_request(
 
 
 @needs_fork
+@either_binding
 def test_processes_on_three_hosts_from_cold_make_one_token_request(
     okta: FakeOkta, server: RedisServer, new_fleet: Callable[..., Fleet], conversation: int
 ) -> None:
@@ -175,6 +177,7 @@ def another_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[st
 
 
 @needs_fork
+@either_binding
 def test_so_do_processes_on_every_other_store(
     okta: FakeOkta, another_store: str, new_fleet: Callable[..., Fleet], conversation: int
 ) -> None:
@@ -202,6 +205,7 @@ print(json.dumps([request.headers["Authorization"], sorted(set(sys.modules) - be
 """
 
 
+@either_binding
 def test_a_fresh_process_that_finds_the_token_imports_no_cryptography_for_it(
     okta: FakeOkta, client_id: str, ec_key: PrivateKey, member: Callable[..., Member], tmp_path: Path, conversation: int
 ) -> None:
@@ -232,6 +236,7 @@ def test_who_only_imports_what_shares_imports_no_cryptography() -> None:
 
 
 @needs_fork
+@either_binding
 def test_when_the_holder_is_killed_in_mid_exchange_one_of_the_others_takes_over(
     okta: FakeOkta, own_server: RedisServer, admin: redis.Redis, new_fleet: Callable[..., Fleet], conversation: int
 ) -> None:
@@ -285,6 +290,7 @@ def test_a_slow_exchange_keeps_its_claim_for_as_long_as_it_takes(
     assert okta.token_requests == conversation
 
 
+@either_binding
 def test_of_two_savers_the_older_token_is_never_left_behind(
     okta: FakeOkta, own_server: RedisServer, admin: redis.Redis, member: Callable[..., Member]
 ) -> None:
@@ -358,6 +364,7 @@ TROUBLES = {"down": down, "stalled": RedisServer.stopped, "full": full, "without
 
 
 @pytest.mark.parametrize("trouble", list(TROUBLES))
+@either_binding
 def test_a_store_in_trouble_costs_a_warning_and_no_call_and_heals_by_itself(
     okta: FakeOkta,
     own_server: RedisServer,
@@ -409,6 +416,7 @@ def a_list(admin: redis.Redis, key: bytes) -> None:
 @pytest.mark.parametrize(
     "plant", [a_list, lambda admin, key: admin.set(key, b"\x00\xffnonsense")], ids=["wrong type", "garbage"]
 )
+@either_binding
 def test_garbage_under_our_keys_is_healed_without_a_word(
     okta: FakeOkta,
     own_server: RedisServer,
@@ -430,6 +438,7 @@ def test_garbage_under_our_keys_is_healed_without_a_word(
 
 
 @pytest.mark.parametrize("damage", ["truncated", "emptied", "a lock left behind"])
+@either_binding
 def test_a_damaged_directory_is_healed_without_a_word(
     okta: FakeOkta, tmp_path: Path, member: Callable[..., Member], damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -447,6 +456,7 @@ def test_a_damaged_directory_is_healed_without_a_word(
 
 
 @needs_fork
+@either_binding
 def test_redis_may_be_stopped_restarted_and_flushed_under_load_and_no_call_fails(
     okta: FakeOkta, own_server: RedisServer, new_fleet: Callable[..., Fleet], tmp_path: Path
 ) -> None:
@@ -788,6 +798,7 @@ def environ(okta: FakeOkta, client_id: str, ec_key: PrivateKey) -> dict[str, str
 
 
 @pytest.mark.parametrize("scheme", ["redis", "unix", "file"])
+@either_binding
 def test_the_environment_names_the_store(
     okta: FakeOkta, own_server: RedisServer, tmp_path: Path, environ: dict[str, str], scheme: str
 ) -> None:
