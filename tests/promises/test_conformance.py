@@ -1172,7 +1172,7 @@ def test_dpop_switched_off_says_how_to_reach_an_app_that_requires_it(
     okta: FakeOkta, new_service: Service, connect: Connect
 ) -> None:
     client = connect(new_service(okta, dpop_bound=True, dpop=False))
-    with pytest.raises(InvalidDPoPProof, match="leave dpop at its default"):
+    with pytest.raises(InvalidDPoPProof, match="keep dpop at its default"):
         client.get(okta.url + USERS)
     assert okta.token_requests == 1
 

@@ -128,14 +128,15 @@ KNOWN: dict[str, list[Known]] = {
         lambda w: (w.begin_renewal(), w.wait(MAX_WAIT + OVERDUE)),
     ],
     "a token, usable; a fetch under way": [lambda w: (w.begin(), w.obtain(life=20), w.wait(17))],
-    "no usable token; Okta refused these keys lately": [
-        lambda w: w.refuse(),
-        lambda w: (w.obtain(life=1), w.refuse(), w.wait(0.95)),
-    ],
     "no usable token; a fetch under way": [
         lambda w: w.begin(),
         lambda w: (w.obtain(life=20), w.wait(17), w.begin(), w.wait(2)),
         lambda w: (w.begin(), w.wait(MAX_WAIT + OVERDUE - 0.01)),
+        lambda w: (w.begin(), w.refuse()),
+    ],
+    "no usable token; Okta refused these keys lately": [
+        lambda w: w.refuse(),
+        lambda w: (w.obtain(life=1), w.refuse(), w.wait(0.95)),
     ],
     "no usable token": [
         lambda w: None,
@@ -181,7 +182,7 @@ def check_consequences(world: World, step: NextStep, before: Flight | None) -> N
         assert before is None
         assert under_way is step.flight
         assert (step.flight.deadline, step.flight.due) == (now + MAX_WAIT, now + MAX_WAIT + OVERDUE)
-        assert step.flight.renewal is isinstance(step, UseAndRenew)
+        assert step.flight.is_renewal is isinstance(step, UseAndRenew)
 
 
 @pytest.mark.parametrize(

@@ -89,12 +89,12 @@ class AnyOrder(RuleBasedStateMachine):
             self.former.append(self.token)
         self.token, self.fresh = None, (NEVER, NEVER)
 
+    def is_to_replace_the_token(self, flight: Flight) -> bool:
+        return self.token is not None and self.token is flight.renews and self.is_usable()
+
     def stay_fresh(self, flight: Flight, shortest: float, longest: float) -> None:
-        if self.token is None:
-            return
-        # A later token than the flight was to replace keeps its own moment, or has this one.
-        is_replaced = self.token.sent_at >= flight.deadline - MAX_WAIT or flight is not self.flight
-        self.fresh = (self.now + shortest, max(self.now + longest, self.fresh[1] if is_replaced else NEVER))
+        if self.is_to_replace_the_token(flight):  # a later token keeps its own moment
+            self.fresh = (self.now + shortest, self.now + longest)
 
     def land(self, flight: Flight, outcome: Outcome | type[Exception]) -> None:
         if self.flight is flight:
@@ -121,9 +121,8 @@ class AnyOrder(RuleBasedStateMachine):
             "a token, fresh (before ``fresh_until``)": usable and self.now < self.fresh[1],
             "a token, usable; no fetch under way": usable and not flies,
             "a token, usable; a fetch under way": usable and flies,
-            # A fetch under way comes first: it may end well.
-            "no usable token; Okta refused these keys lately": not usable and refused and not flies,
             "no usable token; a fetch under way": not usable and flies,
+            "no usable token; Okta refused these keys lately": not usable and refused,
             "no usable token": not usable,
         }
 
@@ -221,12 +220,12 @@ class AnyOrder(RuleBasedStateMachine):
             self.put(self.suspect, (self.spacing_ends, self.spacing_ends))
             self.suspect = None
         pause = self.world.fail(flight, error)
-        if flight.renewal:
+        if self.is_to_replace_the_token(flight):
             self.failures += 1
             longest = min(60.0, 2.0 ** (self.failures - 1))
             least = getattr(error, "retry_after", None) or 0.0
             self.stay_fresh(flight, max(longest / 2, least), max(longest, least))
-            assert pause is not None or not self.is_usable()
+            assert pause is not None
         else:
             assert pause is None
         self.land(flight, type(error))
