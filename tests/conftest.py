@@ -55,9 +55,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)  # pytest-xdist's, for ``-n auto``
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are processors, as the tests mostly wait. Not more: where processes starve, the product's own
-    time-outs pass, such as that of a store. And not more than pays, since each begins with collecting all tests."""
-    return min((os.cpu_count() or 1) + 1, 8)
+    """Two more than there are processors, as the tests mostly wait. Not more: where processes starve, the product's own
+    timeouts pass, such as that of a store. And not more than pays, since each begins with collecting all tests."""
+    return min((os.cpu_count() or 1) + 2, 8)
 
 
 @pytest.fixture
