@@ -5,7 +5,7 @@ Invariant: no policy in here, and little but the library's names: what is done i
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import requests
 import urllib3
@@ -35,19 +35,20 @@ class OktaAuth(Flows[requests.PreparedRequest, requests.Response, requests.Sessi
 
     def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
         # What app.ready() does for a Bearer token, without its frame and without CaseInsensitiveDict's methods, which find
-        # out by an exception that a header is missing: together twice what a hit costs (benchmarks/hits.py).
-        # Whatever is not as requests makes a request (headers of another type, no URL) goes the long way.
-        hit, headers, url = self.app.token_state, cast(Any, r.headers), cast(str, r.url)
+        # out by an exception that a header is missing: together twice what a hit costs (benchmarks/hits.py). Whatever is
+        # not as requests makes a request (headers of another type, no URL) goes the long way.
+        hit = self._hit
+        request: Any = r
         try:
-            fields, body = headers._store, r.body
+            fields, body = request.headers._store, request.body
             if (
                 hit.fresh_until > hit.now()
                 and (authorization := hit.authorization)
-                and url.startswith(hit.prefixes)
+                and request.url.startswith(hit.prefixes)
                 and "authorization" not in fields
                 and (body is None or isinstance(body, (bytes, str)))  # a tuple: a union is built on each call
             ):
-                r.hooks["response"].append(self.handle_response)
+                request.hooks["response"].append(self._hook)
                 fields["authorization"] = ("Authorization", authorization)
                 return r
         except AttributeError:

@@ -29,14 +29,13 @@ LAYERS = [
     {
         "_core.answers",
         "_core.arguments",
-        "_core.bindings",
         "_core.proofs",
         "_core.reports",
         "_core.token_state",
         "_core.verdict",
     },
     # conversations: with Okta's endpoints, and with a store that processes share
-    {"_core.fleet", "_core.token_endpoint", "stores"},
+    {"_core.bindings", "_core.fleet", "_core.token_endpoint", "stores"},
     # the service app
     {"settings", "_core.fetching", "_core.revocation", "_core.service_app"},
     # runtimes

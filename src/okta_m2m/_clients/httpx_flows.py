@@ -101,7 +101,8 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         try:
             plain = self._is_plain(request)
             if plain and not self._attach_fresh(request):
-                run(self.app.obtain(), self._threads())  # before anything else is made for each of a herd of callers
+                # Before anything else is made for each of a herd of callers.
+                advance(self.app.obtain(), self._threads())
                 plain = self._attach_fresh(request)
             if plain:
                 response = yield request
@@ -138,9 +139,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         try:
             plain = self._is_plain(request)
             if plain and not self._attach_fresh(request):
-                await arun(
-                    self.app.obtain(), self._loop()
-                )  # before anything else is made for each of a herd of callers
+                await aadvance(self.app.obtain(), self._loop())  # as above
                 plain = self._attach_fresh(request)
             if plain:
                 response = yield request

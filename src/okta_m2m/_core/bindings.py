@@ -22,7 +22,7 @@ from .tokens import Token
 
 if TYPE_CHECKING:
     from ..keys import Signer
-    from .clocks import OktaClock
+    from .token_endpoint import TokenEndpoint
 
 __all__ = ["Bindings", "Credentials"]
 
@@ -55,20 +55,20 @@ class Credentials(Record, hidden=("proof",)):
 class Bindings:
     """The DPoP side of one app.
 
+    - ``endpoint``: the app's token endpoint. At its origin ``htu`` is written as Okta compares it, and its clock is Okta's.
     - ``key``: the DPoP key that the app was given; ``None`` to make one.
-    - ``org_origin``: where ``htu`` is written as Okta compares it.
     - ``htu_origins``: for an origin that a reverse proxy rewrites, the origin that the server behind it sees.
     """
 
     __slots__ = ("_bound", "_given", "_htu_origins", "_nonces", "_okta_clock", "_org_origin", "_proofs")
 
     def __init__(
-        self, key: Signer | None, org_origin: str, htu_origins: Mapping[str, str] | None, okta_clock: OktaClock
+        self, endpoint: TokenEndpoint, key: Signer | None = None, htu_origins: Mapping[str, str] = _NOTHING
     ) -> None:
         self._given = key
-        self._org_origin = org_origin
-        self._htu_origins = htu_origins or _NOTHING
-        self._okta_clock = okta_clock
+        self._org_origin = origin_of(endpoint.url)
+        self._htu_origins = htu_origins
+        self._okta_clock = endpoint.okta_clock
         self._proofs: DPoPProofs | None = None
         self._bound: Mapping[str, DPoPProofs] = _NOTHING  # by token value; replaced as a whole
         self._nonces: Nonces | None = None
@@ -98,15 +98,13 @@ class Bindings:
         if proofs is None or dict(proofs.signer.public_jwk) != dict(key.public_jwk):
             self._proofs = DPoPProofs(key, self._htu)
 
-    def key_to_share(self, token: Token) -> PrivateKey | None:
-        """The key that a token is bound to, if it was made here and other processes need it."""
-        signer = self._proofs.signer if self._proofs is not None and token.dpop_bound and self._given is None else None
+    def key_to_share(self) -> PrivateKey | None:
+        """The DPoP key, if it was made here and other processes need it."""
+        signer = self._proofs.signer if self._proofs is not None and self._given is None else None
         return signer if isinstance(signer, PrivateKey) else None
 
     def bind(self, token: Token) -> None:
         """Remembers which key a new token is bound to, before the token is in use."""
-        if not token.dpop_bound:
-            return
         proofs = self.proofs()
         with mutex():
             if token.value not in self._bound:
@@ -116,9 +114,7 @@ class Bindings:
     # ── one attempt ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def credentials_now(self, method: str, url: str, token: Token) -> Credentials | None:
-        """What to send at once; ``None`` where the proof has to be asked for."""
-        if not token.dpop_bound:
-            return Credentials(token)
+        """What to send at once with a bound token; ``None`` where the proof has to be asked for."""
         proofs = self._bound.get(token.value)
         if proofs is None or not proofs.in_memory:
             return None
@@ -128,13 +124,11 @@ class Bindings:
     def credentials(
         self, method: str, url: str, token: Token, nonce: str | None = None, server_time: float | None = None
     ) -> Flow[Credentials]:
-        """What to send with one attempt.
+        """What to send with one attempt and a bound token.
 
         ``nonce``: the one that the last answer asked for. ``server_time``: the ``Date`` of the API that rejected a proof's
         ``iat``; its clock need not be Okta's.
         """
-        if not token.dpop_bound:
-            return Credentials(token)
         url = as_sent(url)
         now, nonce = server_time or self._okta_clock.now(), nonce or self.nonces.get(url)
         proofs = self._bound.get(token.value) or self.proofs()

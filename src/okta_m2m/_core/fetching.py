@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 
 from ..effects import Flow, Spawn
 from ..errors import OktaM2MError, TokenRefused, quoted
+from .bindings import Bindings
+from .flights import mutex
 from .proofs import snapshot
 from .tokens import Token
 
 if TYPE_CHECKING:
     from ..keys import PrivateKey, Signer
-    from .bindings import Bindings
     from .fleet import Fleet
     from .flights import Flight
     from .reports import Reports
@@ -38,10 +39,12 @@ class Fetching:
 
     - ``keys``: tried in turn, the one that was accepted last first.
     - ``offers_dpop``: whether a DPoP proof goes with the token request.
-    - ``fleet``: the app's place in a shared store, if it has one.
+    - ``bindings``: made when first needed, unless something was given for them: most apps have Bearer tokens, and a process
+      may have very many apps.
+    - ``fleet``: the app's share of a store, if it has one.
     """
 
-    __slots__ = ("_bindings", "_endpoint", "_first", "_fleet", "_keys", "_offers_dpop", "_reports", "_state")
+    __slots__ = ("_endpoint", "_first", "_given_bindings", "_offers_dpop", "_reports", "_state", "fleet", "keys")
 
     def __init__(
         self,
@@ -49,24 +52,32 @@ class Fetching:
         *,
         state: TokenState,
         endpoint: TokenEndpoint,
-        bindings: Bindings,
+        bindings: Bindings | None,
         reports: Reports,
         offers_dpop: bool,
         fleet: Fleet | None,
     ) -> None:
-        self._keys = keys
+        self.keys = keys
         self._first = 0
         self._state = state
         self._endpoint = endpoint
-        self._bindings = bindings
+        self._given_bindings = bindings
         self._reports = reports
         self._offers_dpop = offers_dpop
-        self._fleet = fleet
+        self.fleet = fleet
+
+    @property
+    def bindings(self) -> Bindings:
+        bindings = self._given_bindings
+        if bindings is None:
+            with mutex():
+                bindings = self._given_bindings = self._given_bindings or Bindings(self._endpoint)
+        return bindings
 
     @property
     def key(self) -> Signer:
         """The key that Okta accepted last."""
-        return self._keys[self._first]
+        return self.keys[self._first]
 
     def start(self, flight: Flight, deadline: float) -> Flow[None]:
         """Has the flight fetched in the background; ``deadline`` is the caller's own."""
@@ -100,15 +111,15 @@ class Fetching:
     def _obtain(self, flight: Flight) -> Flow[Token | None]:
         """A token; ``None`` if another process is fetching one, which can be had from the store a little later."""
         keys: list[Signer] = []
-        for signer in self._keys:
+        for signer in self.keys:
             keys.append((yield from snapshot(signer)))
         refusal = self._state.remembered_refusal(tuple(keys), self._state.now())
         if refusal is not None:
             raise refusal
-        if self._fleet is None:
+        if self.fleet is None:
             token, _ = yield from self._exchange(keys, flight)
             return token
-        shared = yield from self._fleet.obtain(
+        shared = yield from self.fleet.obtain(
             keys,
             lambda: self._exchange(keys, flight),
             is_wanted=lambda token: self._state.is_wanted(token, self._state.now()),
@@ -119,7 +130,7 @@ class Fetching:
             return None
         token, dpop_key = shared
         if dpop_key is not None:
-            self._bindings.adopt(dpop_key)
+            self.bindings.adopt(dpop_key)
         self._take(token)
         return token
 
@@ -130,7 +141,7 @@ class Fetching:
             obtained = yield from self._endpoint.exchange(
                 [*keys[first:], *keys[:first]],
                 flight.deadline,
-                self._bindings.proofs if self._offers_dpop else None,
+                self.bindings.proofs if self._offers_dpop else None,
                 self._reports.emit,
             )
         except TokenRefused as error:
@@ -157,10 +168,11 @@ class Fetching:
             obtained.elapsed,
             flight.is_renewal,
         )
-        return token, self._bindings.key_to_share(token)
+        return token, self.bindings.key_to_share() if token.dpop_bound else None
 
     def _take(self, token: Token) -> None:
-        self._bindings.bind(token)  # first: a call that meets the token can make its proof
+        if token.dpop_bound:
+            self.bindings.bind(token)  # first: a call that meets the token can make its proof
         self._state.obtained(token)
 
     def _report_failed_renewal(self, error: Exception, pause: float) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 from ..effects import Flow, Request, Response, Send, SendFailed, Wait
 from ..errors import OktaM2MError, RateLimited, TokenUnreachable, quoted, refused
 from .answers import error_of, json_object, request_id
+from .flights import fork_listeners
 from .proofs import ASSERTION_TYPE, CLOCK_TOLERANCE, FORM_HEADERS, ClientAssertions, snapshot
 
 if TYPE_CHECKING:
@@ -84,7 +85,17 @@ class RevocationOnClose:
     - ``run``, ``run_async``: how the adapter that was given the app last runs a flow; ``None`` until there is one.
     """
 
-    __slots__ = ("_assertions", "_client_id", "_fetching", "_okta_clock", "_state", "_url", "run", "run_async")
+    __slots__ = (
+        "__weakref__",
+        "_assertions",
+        "_client_id",
+        "_fetching",
+        "_okta_clock",
+        "_state",
+        "_url",
+        "run",
+        "run_async",
+    )
 
     def __init__(
         self,
@@ -104,6 +115,11 @@ class RevocationOnClose:
         self._assertions = assertions(self._url)
         self.run: Callable[[Flow[None]], None] | None = None
         self.run_async: Callable[[Flow[None]], Awaitable[None]] | None = None
+        fork_listeners.add(self)
+
+    def after_fork(self) -> None:
+        """In a forked child the token is the parent's, which will have it revoked."""
+        self._state.after_fork()
 
     def revoke(self) -> None:
         """Closes the state and revokes the token. Raises nothing of its own: what went wrong is logged."""

@@ -24,7 +24,7 @@ from . import arguments, token_state
 from .bindings import Bindings, Credentials
 from .clocks import SYSTEM_CLOCK, Clock, http_date
 from .fetching import Fetching
-from .flights import Failure, fork_listeners
+from .flights import Failure
 from .org_url import check_org_url
 from .origins import Origins, origin_of
 from .proofs import ClientAssertions
@@ -78,18 +78,11 @@ class ServiceApp:
 
     __slots__ = (
         "__weakref__",
-        "_bindings",
         "_endpoint",
         "_fetching",
         "_reports",
         "_revocation",
-        "client_id",
-        "fleet",
-        "keys",
-        "max_wait",
         "org_url",
-        "origins",
-        "scopes",
         "token_state",
     )
 
@@ -118,53 +111,51 @@ class ServiceApp:
     ) -> None:
         # Strings and tuples that many apps have alike are kept once: a process may speak for very many of them.
         self.org_url = intern(check_org_url(org_url))
-        self.client_id = arguments.check_client_id(client_id)
-        self.scopes = arguments.check_scopes(scopes, authorization_server)
-        self.max_wait = arguments.check_max_wait(max_wait)
+        client_id = arguments.check_client_id(client_id)
+        checked_scopes = arguments.check_scopes(scopes, authorization_server)
+        max_wait = arguments.check_max_wait(max_wait)
         endpoint_url = intern(self.org_url + arguments.token_path(authorization_server))
         # A token from the org's own server may always travel to the org.
         own_origin = [self.org_url] if authorization_server is None else []
-        self.origins = Origins([*own_origin, *arguments.check_list(origins, "origins")])
-        self.keys = arguments.check_keys(key)
-        dpop_key = arguments.check_dpop(dpop, self.keys)
-        self._reports = Reports(self.client_id, arguments.check_observer(on_event))
-        assertions = partial(ClientAssertions, self.client_id, lifetime=assertion_lifetime, claims=assertion_claims)
+        allowed = Origins([*own_origin, *arguments.check_list(origins, "origins")])
+        keys = arguments.check_keys(key)
+        dpop_key = arguments.check_dpop(dpop, keys)
+        self._reports = Reports(client_id, arguments.check_observer(on_event))
+        assertions = partial(ClientAssertions, client_id, lifetime=assertion_lifetime, claims=assertion_claims)
         self._endpoint = TokenEndpoint(
             endpoint_url,
-            client_id=self.client_id,
-            scopes=self.scopes,
+            client_id=client_id,
+            scopes=checked_scopes,
             assertions=assertions(assertion_audience or endpoint_url),
             clock=arguments.check_clock(clock),
-            max_wait=self.max_wait,
+            max_wait=max_wait,
             dpop_required=dpop == "required",
             require_all_scopes=require_all_scopes,
         )
-        htu_origins = None if htu_origins is None else arguments.check_htu_origins(htu_origins)
-        org_origin = intern(origin_of(self.org_url) or "")
-        self._bindings = Bindings(dpop_key, org_origin, htu_origins, self._endpoint.okta_clock)
-        self.token_state = TokenState(
-            clock.now, self.origins, self.keys, max_wait=self.max_wait, is_shared=store is not None
-        )
-        self.fleet: Fleet | None = None
+        bindings = None
+        if dpop_key is not None or htu_origins is not None:
+            bindings = Bindings(self._endpoint, dpop_key, arguments.check_htu_origins(htu_origins or {}))
+        self.token_state = TokenState(clock.now, allowed, keys, max_wait=max_wait, is_shared=store is not None)
+        fleet: Fleet | None = None
         if store is not None:
             from .fleet import Fleet  # brings JOSE's encryption, several times the cost of all this package
 
-            self.fleet = Fleet(
+            fleet = Fleet(
                 store,
                 endpoint=self._endpoint,
-                keys=self.keys,
+                keys=keys,
                 dpop=str(dpop) if dpop_key is None else thumbprint(dpop_key.public_jwk),
                 seal_with=seal_with,
                 timeout=store_timeout,
             )
         self._fetching = Fetching(
-            self.keys,
+            keys,
             state=self.token_state,
             endpoint=self._endpoint,
-            bindings=self._bindings,
+            bindings=bindings,
             reports=self._reports,
             offers_dpop=dpop is not False,
-            fleet=self.fleet,
+            fleet=fleet,
         )
         self._revocation: RevocationOnClose | None = None
         if revoke_on_close:
@@ -174,13 +165,12 @@ class ServiceApp:
                 )
             self._revocation = RevocationOnClose(
                 endpoint_url,
-                self.client_id,
+                client_id,
                 state=self.token_state,
                 fetching=self._fetching,
                 okta_clock=self._endpoint.okta_clock,
                 assertions=assertions,
             )
-            fork_listeners.add(self.token_state)
 
     @classmethod
     def from_env(
@@ -206,10 +196,42 @@ class ServiceApp:
             own["store"] = named_store(environ)
         return cls(**own)
 
+    # Each is kept where it is used, and once: a process may have very many apps.
+
+    @property
+    def client_id(self) -> str:
+        """The app's client id."""
+        return self._endpoint.client_id
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """The scopes that are requested."""
+        return self._endpoint.scopes
+
     @property
     def token_endpoint(self) -> str:
         """The URL of the token endpoint."""
         return self._endpoint.url
+
+    @property
+    def max_wait(self) -> float:
+        """Seconds that a call may wait for a token."""
+        return self.token_state.max_wait
+
+    @property
+    def origins(self) -> Origins:
+        """Where the token may travel."""
+        return self.token_state.origins
+
+    @property
+    def keys(self) -> tuple[Signer, ...]:
+        """The private keys, as they were given."""
+        return self._fetching.keys
+
+    @property
+    def fleet(self) -> Fleet | None:
+        """The app's share of a store; ``None`` without a store."""
+        return self._fetching.fleet
 
     # ── before a call ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -222,8 +244,9 @@ class ServiceApp:
         if state.fresh_until <= state.now() or not url.startswith(state.prefixes):
             return None
         token = state.token
-        # It may have been taken out of use just now.
-        return None if token is None else self._bindings.credentials_now(method, url, token)
+        if token is None:  # taken out of use just now
+            return None
+        return self._fetching.bindings.credentials_now(method, url, token) if token.dpop_bound else Credentials(token)
 
     def attach(self, method: str, url: str) -> Flow[Credentials | None]:
         """What to send with a call, waiting for a token if need be; ``None`` if it may not travel to that URL, which is
@@ -232,7 +255,7 @@ class ServiceApp:
             self._reports.origin_passed_over(url)
             return None
         token = yield from self.obtain()
-        return (yield from self._bindings.credentials(method, url, token))
+        return (yield from self._credentials(method, url, token))
 
     def headers(self, method: str, url: str) -> Flow[dict[str, str]]:
         """The header or two for a call that no adapter makes (gRPC, a WebSocket, another SDK).
@@ -245,7 +268,7 @@ class ServiceApp:
                 "If that is the API it is meant for, name it in origins=[...]."
             )
         token = yield from self.obtain()
-        return (yield from self._bindings.credentials(method, url, token)).headers
+        return (yield from self._credentials(method, url, token)).headers
 
     def obtain(self, rejected: Token | None = None) -> Flow[Token]:
         """A usable token: the one in use, or a new one, waiting at most ``max_wait`` seconds.
@@ -303,13 +326,13 @@ class ServiceApp:
         have led there, with credentials from elsewhere. A new token is tried at most once, and for each token a new nonce
         once and a new proof once. The last response attempted is the caller's.
         """
-        state, bindings = self.token_state, self._bindings
+        state = self.token_state
         if not state.is_ours(sent) or not self.origins.allow(url):
             return
         token, renewed, cured = sent, False, set[str]()
         from_org = origin_of(url) == origin_of(self.org_url)
         while True:
-            has_new_nonce = token.dpop_bound and bindings.nonces.learn(url, response.get("dpop-nonce"))
+            has_new_nonce = token.dpop_bound and self._fetching.bindings.nonces.learn(url, response.get("dpop-nonce"))
             verdict = yield from reach_verdict(
                 response, dpop_bound=token.dpop_bound, has_new_nonce=has_new_nonce, from_org=from_org
             )
@@ -336,7 +359,7 @@ class ServiceApp:
                     return
                 cured.add(verdict.cure)
                 yield from Discard()
-            credentials = yield from bindings.credentials(method, url, token, nonce, server_time)
+            credentials = yield from self._credentials(method, url, token, nonce, server_time)
             response = yield from Attempt(credentials.headers, token)
 
     def authorize(self, method: str, url: str, *, replayable: bool) -> Flow[None]:
@@ -358,6 +381,13 @@ class ServiceApp:
     def report_kept(self, url: str) -> None:
         """Reports that a request was sent with the caller's own ``Authorization`` header."""
         self._reports.authorization_kept(url)
+
+    def _credentials(
+        self, method: str, url: str, token: Token, nonce: str | None = None, server_time: float | None = None
+    ) -> Flow[Credentials]:
+        if not token.dpop_bound:
+            return Credentials(token)
+        return (yield from self._fetching.bindings.credentials(method, url, token, nonce, server_time))
 
     def _learn_time(self, response: Response, from_org: bool) -> float | None:
         """The server's time, by which its next proof is made. An answer from a cache has an old ``Date``."""

@@ -86,9 +86,9 @@ class TokenEndpoint:
         "clock",
         "dpop_required",
         "first_nonces",
+        "max_wait",
         "not_before",
         "okta_clock",
-        "patience",
         "require_all_scopes",
         "scopes",
         "url",
@@ -114,9 +114,14 @@ class TokenEndpoint:
         self.okta_clock = OktaClock(clock)
         self.dpop_required = dpop_required
         self.require_all_scopes = require_all_scopes
-        self.patience = max_wait / 2  # seconds for one attempt, so that one hung connection leaves time for another
+        self.max_wait = max_wait
         self.not_before = NEVER
         self.first_nonces: Nonces | None = None
+
+    @property
+    def patience(self) -> float:
+        """Seconds for one attempt, so that one hung connection leaves time for another."""
+        return self.max_wait / 2
 
     @property
     def nonces(self) -> Nonces:

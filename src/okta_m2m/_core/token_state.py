@@ -129,6 +129,12 @@ class Wait(Record):
     flight: Flight
     timeout: float
 
+    def __init__(self, flight: Flight, timeout: float) -> None:
+        # Written out, as the effect of that name is: each of very many callers that wait for one token makes both.
+        put_flight, put_timeout = self._setters
+        put_flight(self, flight)
+        put_timeout(self, timeout)
+
 
 class Refused(Record):
     """Okta refused these keys lately, and is not asked again yet. ``error`` is a pattern: raise its ``copy()``."""
@@ -176,7 +182,6 @@ class TokenState(Hit):
     """
 
     __slots__ = (
-        "__weakref__",
         "_failures",
         "_flight",
         "_forced",
@@ -185,12 +190,12 @@ class TokenState(Hit):
         "_former",
         "_is_shared",
         "_keys",
-        "_max_wait",
         "_refusal",
         "_refusals",
         "_rejects",
         "_suspect",
         "is_closed",
+        "max_wait",
         "token",
     )
 
@@ -221,7 +226,7 @@ class TokenState(Hit):
         self._forced = 0
         self._forced_not_before = NEVER
         self.is_closed = False
-        self._max_wait = max_wait
+        self.max_wait = max_wait
         self._is_shared = is_shared
 
     # ── questions ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -232,7 +237,9 @@ class TokenState(Hit):
         with mutex():
             if self.is_closed:
                 return _CLOSED
-            token, flight = self.token, self._current_flight()
+            if self._forks != forks():
+                self._notice_fork()
+            token, flight = self.token, self._flight
             if token is not None and token.usable(now):
                 if now < self.fresh_until:
                     return Use(token)
@@ -372,14 +379,15 @@ class TokenState(Hit):
         """The fetch under way, if there is one in this process."""
         self._give_up_overdue(now)
         with mutex():
-            return self._current_flight()
+            if self._forks != forks():
+                self._notice_fork()
+            return self._flight
 
-    def _current_flight(self) -> Flight | None:
-        if self._forks != forks():  # in a forked child: the thread that fetches stayed behind in the parent
-            self._forks, self._flight = forks(), None
-            if self.token is not None:
-                self._use(self.token)  # a moment of its own, or all the children would renew at once
-        return self._flight
+    def _notice_fork(self) -> None:
+        """In a forked child: the thread that fetches stayed behind in the parent."""
+        self._forks, self._flight = forks(), None
+        if self.token is not None:
+            self._use(self.token)  # a moment of its own, or all the children would renew at once
 
     def _give_up_overdue(self, now: float) -> None:
         flight = self._flight
@@ -387,7 +395,7 @@ class TokenState(Hit):
             self._land(flight, ABANDONED)
 
     def _begin_flight(self, now: float, renews: Token | None) -> Flight:
-        deadline = now + self._max_wait
+        deadline = now + self.max_wait
         self._flight = Flight(deadline, deadline + OVERDUE, renews)
         return self._flight
 
