@@ -208,7 +208,8 @@ class DPoPProofs:
 
         Raises :class:`~okta_m2m.errors.SigningFailed` if the signer gives no signature.
         """
-        return _sign(self.signer, self.message(method, url, now, nonce, token))
+        message = self.message(method, url, now, nonce, token)
+        return _sign(self.signer, message)
 
     def proof_now(self, method: str, url: str, now: float, nonce: str | None, token: Token) -> str:
         """The same without a flow, for a signer that is in memory."""

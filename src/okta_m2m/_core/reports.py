@@ -9,8 +9,6 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from .origins import origin_of
-
 if TYPE_CHECKING:
     from ..events import Event
 
@@ -44,19 +42,20 @@ class Reports:
         except Exception as error:  # noqa: BLE001 (an observer's fault is not the call's)
             logger.warning("okta-m2m: on_event raised %s for %s", type(error).__name__, event)
 
-    def origin_passed_over(self, url: str) -> None:
-        """A call to an origin that is not allowed went out without a token."""
-        self._report_once("OriginPassedOver", url, "not an allowed origin", "Name it in origins=[...] if it should be.")
-
-    def authorization_kept(self, url: str) -> None:
-        """A request had its own ``Authorization`` header, and was sent as it is."""
+    def origin_passed_over(self, origin: str | None) -> None:
+        """A call to an origin that is not allowed went out without a token; ``None`` for an ambiguous URL."""
         self._report_once(
-            "AuthorizationKept", url, "a request with its own Authorization header", "It was sent as it is."
+            "OriginPassedOver", origin, "not an allowed origin", "Name it in origins=[...] if it should be."
         )
 
-    def token_rejected(self, url: str, code: str | None, renewing: bool) -> None:
+    def authorization_kept(self, origin: str | None) -> None:
+        """A request had its own ``Authorization`` header, and was sent as it is."""
+        self._report_once(
+            "AuthorizationKept", origin, "a request with its own Authorization header", "It was sent as it is."
+        )
+
+    def token_rejected(self, origin: str, code: str | None, renewing: bool) -> None:
         """An API answered 401 to the token; ``code`` is the OAuth error that it named."""
-        origin = origin_of(url) or ""
         logger.warning(
             "okta-m2m: %s rejected the token (401 %s); %s",
             origin,
@@ -65,8 +64,8 @@ class Reports:
         )
         self.emit("TokenRejected", origin, code, renewing)
 
-    def _report_once(self, event: str, url: str, what: str, remedy: str) -> None:
-        origin = origin_of(url) or "a URL that can be read in two ways"
+    def _report_once(self, event: str, origin: str | None, what: str, remedy: str) -> None:
+        origin = origin or "a URL that can be read in two ways"
         if (event, origin) in self._reported or len(self._reported) >= MAX_ORIGINS_REPORTED:
             return
         self._reported |= {(event, origin)}

@@ -252,7 +252,7 @@ class ServiceApp:
         """What to send with a call, waiting for a token if need be; ``None`` if it may not travel to that URL, which is
         reported. Raises a :class:`~okta_m2m.errors.TokenError` of the caller's own."""
         if not self.origins.allow(url):
-            self._reports.origin_passed_over(url)
+            self._reports.origin_passed_over(origin_of(url))
             return None
         token = yield from self.obtain()
         return (yield from self._credentials(method, url, token))
@@ -330,7 +330,8 @@ class ServiceApp:
         if not state.is_ours(sent) or not self.origins.allow(url):
             return
         token, renewed, cured = sent, False, set[str]()
-        from_org = origin_of(url) == origin_of(self.org_url)
+        origin = origin_of(url)
+        from_org = origin == origin_of(self.org_url)
         while True:
             has_new_nonce = token.dpop_bound and self._fetching.bindings.nonces.learn(url, response.get("dpop-nonce"))
             verdict = yield from reach_verdict(
@@ -343,7 +344,7 @@ class ServiceApp:
                 return
             if verdict.cure == "renew":
                 again = state.rejected(token, state.now()) and not renewed and replayable
-                self._reports.token_rejected(url, verdict.error, again)
+                self._reports.token_rejected(origin or "", verdict.error, again)
                 if not again:
                     return
                 yield from Discard()
@@ -380,7 +381,7 @@ class ServiceApp:
 
     def report_kept(self, url: str) -> None:
         """Reports that a request was sent with the caller's own ``Authorization`` header."""
-        self._reports.authorization_kept(url)
+        self._reports.authorization_kept(origin_of(url))
 
     def _credentials(
         self, method: str, url: str, token: Token, nonce: str | None = None, server_time: float | None = None
