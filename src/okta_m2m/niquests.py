@@ -167,7 +167,7 @@ def _mark_answered(request: Any) -> None:
 
 class _Copy:
     """Replaces ``copy`` of a request with a proof. niquests follows a redirect with a copy, in a multiplexed session before
-    any hook of ours is called, and our proof is wrong there. So copies made while the request is under way have neither
+    our hook is called, and our proof is wrong there. So copies made while the request is under way have neither
     header; those that the caller makes before or after are whole."""
 
     def __init__(self, request: Any) -> None:

@@ -1,6 +1,6 @@
 """Fetches a token for everybody: from the token endpoint, or from the store that processes share.
 
-A fetch belongs to nobody. Whoever finds that a token is needed starts it in the background, and then waits for it like
+A fetch belongs to nobody. The caller that finds that a token is needed starts it in the background, and then waits for it like
 everybody else; a renewal is the same fetch, for which nobody waits. So a caller that is cancelled, interrupted or out of
 time ends only itself, and no caller's frame ever holds an assertion.
 
@@ -109,7 +109,7 @@ class Fetching:
                 state.landed(flight, token)
 
     def _obtain(self, flight: Flight) -> Flow[Token | None]:
-        """A token; ``None`` if another process is fetching one, which can be had from the store a little later."""
+        """A token; ``None`` if another process is fetching one, which the store will have a little later."""
         keys: list[Signer] = []
         for signer in self.keys:
             keys.append((yield from snapshot(signer)))

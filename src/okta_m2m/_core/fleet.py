@@ -167,7 +167,7 @@ class Fleet:
                     self._report_up()
                     return None
                 if self._clock.now() + pause >= last_look:
-                    break  # whoever holds the claim does not come to an end: better two requests than no token
+                    break  # the claim's holder does not finish: better two requests than no token
                 yield from Sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 (spreads load; nothing secret hangs on it)
                 pause = min(LONGEST_LOOK, pause * 1.5)
         except StoreFailed as failed:

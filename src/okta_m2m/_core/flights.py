@@ -6,7 +6,7 @@ running first, because otherwise one cancelled waiter would cancel it for all.
 One mutex serves all the apps of a process, which may be very many: nobody holds it for longer than an instant, and never
 across the network. Landing happens outside it, because waiters' callbacks run there.
 
-Invariant: every flight lands, exactly once, whatever becomes of whoever fetches: with the token, with a failure (as data,
+Invariant: every flight lands, exactly once, whatever becomes of the fetch: with the token, with a failure (as data,
 from which each waiter makes its own exception), or with ``ABANDONED``, upon which a waiter starts another.
 """
 

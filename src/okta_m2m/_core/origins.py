@@ -92,7 +92,7 @@ class Origins:
 
     allowed: frozenset[str]
     prefixes: tuple[str, ...]
-    """What a URL of theirs begins with."""
+    """What an allowed URL begins with."""
     schemes: dict[str, str]
     """The scheme of each authority that is allowed with one only, for a URL that is taken apart already."""
 

@@ -1,6 +1,6 @@
 """One conversation with the token endpoint (RFC 6749 section 4.4, RFC 7523 section 2.2, RFC 9449 section 5).
 
-What an answer means, and what is done (Okta's documentation and recorded traffic; every attempt signs anew):
+What an answer means, and what is done (Okta's documentation and recorded traffic; every attempt signs again):
 
     answer                                             what is done
     -----------------------------------------------    ----------------------------------------------------------
@@ -259,7 +259,7 @@ class _Conversation:
         return "at once"
 
     def _next_key(self, refusal: TokenRefused) -> None:
-        """Goes on with the next configured key, if that may help; raises the refusal of the first otherwise."""
+        """Continues with the next configured key, if that may help; raises the refusal of the first otherwise."""
         if refusal.error != "invalid_client":
             raise refusal
         self._refusal = self._refusal or refusal

@@ -43,7 +43,7 @@ After any other fork the child notices at its next question that no fetch is und
 of its own.
 
 WARNING: the hit (:class:`Hit`) reads without the mutex. ``fresh_until`` is written last when a token is put into use and
-first when one is taken out of use, so that whoever reads it first never meets an older token than it was written for.
+first when one is taken out of use, so that a reader of it never meets an older token than it was written for.
 ``tests/rules/test_hits.py`` stops after each assignment and looks.
 
 Invariant: at most one fetch is under way, and nobody waits for a fetch while a token works.
@@ -110,14 +110,14 @@ class Use(Record):
 
 
 class UseAndRenew(Record):
-    """The token works, and whoever was answered this starts the fetch that replaces it."""
+    """The token works, and the caller that gets this answer starts the fetch that replaces it."""
 
     token: Token
     flight: Flight
 
 
 class Fetch(Record):
-    """No token works. Whoever was answered this starts the fetch, and then waits for it like everybody else."""
+    """No token works. The caller that gets this answer starts the fetch, and then waits for it like everybody else."""
 
     flight: Flight
     timeout: float
@@ -152,7 +152,7 @@ _CLOSED: Final = Closed()
 
 
 class Hit:
-    """What a call with a fresh token reads, and all that it reads. Adapters may read it without a call of ours between:
+    """What a call with a fresh token reads, and all that it reads. Adapters may read it directly:
 
         if hit.fresh_until > hit.now() and (authorization := hit.authorization) and url.startswith(hit.prefixes): ...
 
@@ -290,7 +290,7 @@ class TokenState(Hit):
             if later and not self.is_closed:
                 self._use(token)
             else:
-                self._remember_former(token)  # whoever waits for it sends it
+                self._remember_former(token)  # those who wait for it send it
 
     def refused(self, error: TokenRefused, keys: tuple[Signer, ...], now: float) -> None:
         """Okta refused these keys: that is repeated for a while without asking."""
@@ -322,7 +322,7 @@ class TokenState(Hit):
         return pause
 
     def postponed(self, flight: Flight, now: float) -> None:
-        """Another process is fetching: its token can be had from the store a little later."""
+        """Another process is fetching: the store will have its token a little later."""
         self._stay_fresh_until(now + OTHERS_PAUSE, flight)
         self._land(flight, ABANDONED)
 

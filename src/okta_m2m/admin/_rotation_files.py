@@ -114,7 +114,7 @@ class RotationFiles:
         return PrivateKey.from_file(self.new).snapshot()
 
     def make_new_key(self, alg: str | None, bits: int | None) -> PrivateKey:
-        """Writes a new key beside the key file, of the old one's algorithm and size unless told otherwise."""
+        """Writes a new key beside the key file, by default of the old one's algorithm and size."""
         if self.new.exists():
             try:
                 return self.new_key()

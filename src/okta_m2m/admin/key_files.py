@@ -1,6 +1,6 @@
 """Makes key files that only their owner can read, and replaces them atomically.
 
-Invariant: a private key is never in a file that others can read. Whoever reads a file while it is replaced sees the old
+Invariant: a private key is never in a file that others can read. A reader of a file that is being replaced sees the old
 content or the new content, never a mixture.
 """
 

@@ -53,11 +53,11 @@ from .management import ManagementApi
 __all__ = ["Plan", "Progress", "Rotated", "Rotation", "Step", "rotatable_key_file"]
 
 GRACE: Final = 60.0
-"""Seconds between the switch and the second proof, unless told otherwise. A process reads the key file before each assertion
+"""Default seconds between the switch and the second proof. A process reads the key file before each assertion
 and sends that at once, so a moment is enough on one machine. A file that is shared or synchronized is seen later."""
 
 SETTLING: Final = 60.0
-"""Seconds for which the token endpoint may not know a key that was just registered, unless told otherwise: Okta is eventually
+"""Default seconds for which the token endpoint may not know a key that was just registered: Okta is eventually
 consistent."""
 
 _NOTHING_DONE: Final = (PermissionMissing, ScopeMissing, NotSignedIn, NotFound, InvalidRequest, ConfigurationError)

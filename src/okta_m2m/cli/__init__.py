@@ -31,7 +31,7 @@ def main() -> NoReturn:
         sys.exit(Exit.EXTRA_MISSING)
     except KeyboardInterrupt:
         sys.exit(Exit.INTERRUPTED)
-    except Exception:  # noqa: BLE001 (a bug of ours: Python's own traceback shows no values)
+    except Exception:  # noqa: BLE001 (our bug: Python's own traceback shows no values)
         traceback.print_exc()
         sys.exit(Exit.BUG)
     sys.exit(Exit.OK)

@@ -144,7 +144,7 @@ def app_settings() -> tuple[Settings, Any]:
 def _is_encrypted(path: Path) -> bool:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            return False  # reading a FIFO might never end; whoever loads the key reports what is wrong
+            return False  # reading a FIFO might never end; loading the key reports what is wrong
         with path.open("rb") as file:
             return b"ENCRYPTED" in file.read(500)
     except OSError:
