@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from ._core.arguments import SCOPE
 from ._core.okta_yaml import okta_yaml_paths, parse_okta_yaml, read_okta_yaml
 from ._core.org_url import check_org_url, find_placeholder
 from ._core.setting_sources import (
@@ -64,7 +65,6 @@ _TITLES = {"org_url": "org URL", "client_id": "client id", "key": "private key",
 
 _UNPRINTABLE_OR_SPACE = r"[\x00-\x20\x7f]"
 _UNPRINTABLE = r"[\x00-\x1f\x7f]"
-_SCOPE = r"[\x21\x23-\x5b\x5d-\x7e]+"  # RFC 6749 section 3.3
 _KEY_SUFFIXES = (".pem", ".key", ".json", ".jwk", ".jwks", ".p8", ".pk8", ".der")
 
 
@@ -307,7 +307,7 @@ def _scopes(found: FoundSetting) -> tuple[str, ...]:
             )
         scopes.update(dict.fromkeys(filter(None, re.split(r"[\s,]+", item))))
     for scope in scopes:
-        if not re.fullmatch(_SCOPE, scope) or scope[0] in "[(" or scope[-1] in ")]":
+        if not re.fullmatch(SCOPE, scope) or scope[0] in "[(" or scope[-1] in ")]":
             raise ConfigurationError(
                 f"{found.where} contains characters that no scope has. Write plain names with commas or spaces between "
                 "them: okta.users.read, okta.groups.read"

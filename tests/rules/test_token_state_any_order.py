@@ -19,7 +19,8 @@ from okta_m2m import RateLimited, Token, TokenRefused, TokenUnreachable
 from okta_m2m._core import token_state
 from okta_m2m._core.clocks import NEVER
 from okta_m2m._core.flights import ABANDONED, Failure, Flight, Outcome
-from okta_m2m._core.token_state import LANDING_GRACE, MAX_FORMER, Fetch, Refused, UseAndRenew, Wait
+from okta_m2m._core.next_step import Fetch, Refused, UseAndRenew, Wait
+from okta_m2m._core.token_state import LANDING_GRACE, MAX_FORMER
 
 MOMENTS = st.sampled_from(
     [0.25, 1.0, 5.0, 5.0, 20.0, 60.0, 700.0, "renewal", "end", "due", "refusal", "spacing", "quiet"]

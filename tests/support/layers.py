@@ -14,6 +14,7 @@ LAYERS = [
         "_core.challenges",
         "_core.clocks",
         "_core.flights",
+        "_core.next_step",
         "_core.key_algorithms",
         "_core.key_formats",
         "_core.okta_yaml",

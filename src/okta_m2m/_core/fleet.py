@@ -30,6 +30,7 @@ from uuid import uuid4
 from ..effects import Claim, Flow, Load, Release, Save, Sleep, Spawn, StoreEffect, StoreFailed, Wait
 from ..errors import ConfigurationError, OktaM2MError, quoted
 from ..keys import PrivateKey
+from ..stores.sealing import Seal, sealing_secret
 from .answers import LONGEST_LIFETIME
 from .flights import new_landing
 from .tokens import Token
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
     from ..keys import Signer
     from ..stores import Store
-    from ..stores.sealing import Seal
     from .token_endpoint import TokenEndpoint
 
 __all__ = ["LEASE", "Fleet", "Shared"]
@@ -125,9 +125,6 @@ class Fleet:
         self._clock = endpoint.clock
         self._okta_clock = endpoint.okta_clock
         self._down = False
-        # Imported here, as part of the program's start, so that the first call does not wait for it.
-        from ..stores.sealing import Seal
-
         Seal(seal_with or [bytes(32)])  # refuses a secret that is too short, before there is anything to seal
         self._seal_with = tuple(seal_with)
         if not self._seal_with and not any(isinstance(key, PrivateKey) for key in keys):
@@ -294,8 +291,6 @@ class Fleet:
 
     def _places(self, keys: Sequence[Signer]) -> list[_Place]:
         """Where tokens may be stored, ours first. While keys or secrets change, the fleet's other half uses the others."""
-        from ..stores.sealing import Seal, sealing_secret
-
         # In the configured order, whichever key Okta accepted last: the first names the place that the fleet shares.
         secrets = [*self._seal_with, *(secret for key in keys if (secret := sealing_secret(key)) is not None)]
         seals = [Seal([secret]) for secret in dict.fromkeys(secrets)]

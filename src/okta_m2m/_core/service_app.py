@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 from ..effects import Attempt, Discard, Flow, Response, Wait
 from ..errors import ConfigurationError, TokenUnreachable
 from ..keys import thumbprint
-from . import arguments, token_state
+from . import arguments, next_step
 from .bindings import Bindings, Credentials
 from .clocks import SYSTEM_CLOCK, Clock, http_date
 from .fetching import Fetching
@@ -283,20 +283,20 @@ class ServiceApp:
             state.rejected(rejected, now)
         while True:
             match state.next_step(now, deadline):
-                case token_state.Use(token):
+                case next_step.Use(token):
                     return token
-                case token_state.UseAndRenew(token, flight):
+                case next_step.UseAndRenew(token, flight):
                     yield from self._fetching.start(flight, deadline)
                     return token
-                case token_state.Wait(flight, timeout):
+                case next_step.Wait(flight, timeout):
                     yield Wait(flight.landing, timeout)  # not "yield from", which makes a generator for each of a herd
-                case token_state.Fetch(flight, timeout):
+                case next_step.Fetch(flight, timeout):
                     yield from self._fetching.start(flight, deadline)
                     if flight.outcome is None:
                         yield from Wait(flight.landing, timeout)
-                case token_state.Refused(error):
+                case next_step.Refused(error):
                     raise error
-                case token_state.Closed():
+                case next_step.Closed():
                     raise ConfigurationError(
                         f"The service app {self.client_id} is closed. Make another ServiceApp, or close this one later."
                     )

@@ -54,19 +54,19 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from ..errors import OktaM2MError, RateLimited, TokenRefused
 from .clocks import NEVER
 from .flights import ABANDONED, Failure, Flight, Outcome, forks, mutex
-from .records import Record
+from .next_step import CLOSED, Fetch, NextStep, Refused, Use, UseAndRenew, Wait
 from .tokens import Token
 
 if TYPE_CHECKING:
     from ..keys import Signer
     from .origins import Origins
 
-__all__ = ["Closed", "Fetch", "Hit", "NextStep", "Refused", "TokenState", "Use", "UseAndRenew", "Wait"]
+__all__ = ["Hit", "TokenState"]
 
 RENEWAL_SHARE: Final = (0.72, 0.82)
 """The part of a token's life after which it is renewed: anywhere in between, so that a fleet does not march in step."""
@@ -101,54 +101,6 @@ LONGEST_SPACING: Final = 60.0
 
 MAX_FORMER: Final = 16
 """Tokens that are recognised as ours when they are met again on a request; and as many that an API rejected."""
-
-
-class Use(Record):
-    """The token works."""
-
-    token: Token
-
-
-class UseAndRenew(Record):
-    """The token works, and the caller that gets this answer starts the fetch that replaces it."""
-
-    token: Token
-    flight: Flight
-
-
-class Fetch(Record):
-    """No token works. The caller that gets this answer starts the fetch, and then waits for it like everybody else."""
-
-    flight: Flight
-    timeout: float
-
-
-class Wait(Record):
-    """No token works, and a fetch is under way: wait for it, for ``timeout`` seconds at most."""
-
-    flight: Flight
-    timeout: float
-
-    def __init__(self, flight: Flight, timeout: float) -> None:
-        # Written out, as the effect of that name is: each of very many callers that wait for one token makes both.
-        put_flight, put_timeout = self._setters
-        put_flight(self, flight)
-        put_timeout(self, timeout)
-
-
-class Refused(Record):
-    """Okta refused these keys lately, and is not asked again yet. ``error`` is a pattern: raise its ``copy()``."""
-
-    error: TokenRefused
-
-
-class Closed(Record):
-    """The app was closed."""
-
-
-NextStep: TypeAlias = Use | UseAndRenew | Fetch | Wait | Refused | Closed
-
-_CLOSED: Final = Closed()
 
 
 class Hit:
@@ -236,7 +188,7 @@ class TokenState(Hit):
         self._give_up_overdue(now)
         with mutex():
             if self.is_closed:
-                return _CLOSED
+                return CLOSED
             if self._forks != forks():
                 self._notice_fork()
             token, flight = self.token, self._flight
