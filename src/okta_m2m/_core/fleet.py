@@ -30,7 +30,6 @@ from uuid import uuid4
 from ..effects import Claim, Flow, Load, Release, Save, Sleep, Spawn, StoreEffect, StoreFailed, Wait
 from ..errors import ConfigurationError, OktaM2MError, quoted
 from ..keys import PrivateKey
-from ..stores.sealing import Seal, sealing_secret
 from .answers import LONGEST_LIFETIME
 from .flights import new_landing
 from .tokens import Token
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
 
     from ..keys import Signer
     from ..stores import Store
+    from ..stores.sealing import Seal
     from .token_endpoint import TokenEndpoint
 
 __all__ = ["LEASE", "Fleet", "Shared"]
@@ -125,6 +125,10 @@ class Fleet:
         self._clock = endpoint.clock
         self._okta_clock = endpoint.okta_clock
         self._down = False
+        from ..stores.sealing import (
+            Seal,  # with the first app that has a store, which loads cryptography for its key as well
+        )
+
         Seal(seal_with or [bytes(32)])  # refuses a secret that is too short, before there is anything to seal
         self._seal_with = tuple(seal_with)
         if not self._seal_with and not any(isinstance(key, PrivateKey) for key in keys):
@@ -291,6 +295,8 @@ class Fleet:
 
     def _places(self, keys: Sequence[Signer]) -> list[_Place]:
         """Where tokens may be stored, ours first. While keys or secrets change, the fleet's other half uses the others."""
+        from ..stores.sealing import Seal, sealing_secret
+
         # In the configured order, whichever key Okta accepted last: the first names the place that the fleet shares.
         secrets = [*self._seal_with, *(secret for key in keys if (secret := sealing_secret(key)) is not None)]
         seals = [Seal([secret]) for secret in dict.fromkeys(secrets)]
