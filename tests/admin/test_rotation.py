@@ -385,7 +385,7 @@ left = None
 
 def audit(event, arguments):
     global left
-    if left is None:
+    if left is None or not arguments:
         return
     # What changes something: a file opened for writing, renamed or removed; a call that is no reading and no token request.
     path = str(arguments[0])

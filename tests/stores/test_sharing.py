@@ -509,33 +509,30 @@ def test_a_fetch_sees_its_starters_context_and_a_renewal_nobodys(
         seen.append(trace.get())
         return send(request, timeout)
 
-    async def asend_traced(request: Request, timeout: float) -> Response:
+    async def send_traced_on_loop(request: Request, timeout: float) -> Response:
         seen.append(trace.get())
         return await asyncio.to_thread(send, request, timeout)
 
-    async def atrio_traced(request: Request, timeout: float) -> Response:
+    async def send_traced_on_trio(request: Request, timeout: float) -> Response:
         seen.append(trace.get())
         return await trio.to_thread.run_sync(send, request, timeout)
 
     async def on_asyncio(app: ServiceApp) -> None:
-        await arun(app.obtain(), Asyncio(asend_traced))
+        first = await arun(app.obtain(), Asyncio(send_traced_on_loop))
         hurry_renewal(hands)
-        await arun(app.obtain(), Asyncio(asend_traced))
-        while len(seen) < 2:
+        while await arun(app.obtain(), Asyncio(send_traced_on_loop)) is first:
             await asyncio.sleep(0.01)
 
     async def on_trio(app: ServiceApp) -> None:
-        await arun(app.obtain(), Trio(atrio_traced))
+        first = await arun(app.obtain(), Trio(send_traced_on_trio))
         hurry_renewal(hands)
-        await arun(app.obtain(), Trio(atrio_traced))
-        while len(seen) < 2:
+        while await arun(app.obtain(), Trio(send_traced_on_trio)) is first:
             await trio.sleep(0.01)
 
     def in_threads(app: ServiceApp) -> None:
-        run(app.obtain(), Threads(send_traced))
+        first = run(app.obtain(), Threads(send_traced))
         hurry_renewal(hands)
-        run(app.obtain(), Threads(send_traced))
-        while len(seen) < 2:
+        while run(app.obtain(), Threads(send_traced)) is first:
             time.sleep(0.01)
 
     gate.open()
@@ -544,7 +541,8 @@ def test_a_fetch_sees_its_starters_context_and_a_renewal_nobodys(
         seen.clear()
         hands.forward = 0.0
         go(gated())
-        assert seen == ["the request's", "none"]
+        assert seen[0] == "the request's"
+        assert set(seen[1:]) == {"none"}
 
 
 def test_a_cancelled_follower_cancels_nobody_else(gate: Gate, gated: Callable[..., ServiceApp]) -> None:
