@@ -98,11 +98,13 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
 
     def sync_auth_flow(self, request: RequestT) -> Generator[RequestT, ResponseT, None]:
         """Called by the library for each request: yields it to be sent, once or again."""
+        hit = self.app.token_state
         try:
             plain = self._is_plain(request)
             if plain and not self._attach_fresh(request):
-                # Before anything else is made for each of a herd of callers.
-                advance(self.app.obtain(), self._threads())
+                if hit.fresh_until <= hit.now():
+                    # Before anything else is made for each of a herd of callers.
+                    advance(self.app.obtain(), self._threads())
                 plain = self._attach_fresh(request)
             if plain:
                 response = yield request
@@ -136,10 +138,12 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
 
     async def async_auth_flow(self, request: RequestT) -> AsyncGenerator[RequestT, ResponseT]:
         """The same on an event loop."""
+        hit = self.app.token_state
         try:
             plain = self._is_plain(request)
             if plain and not self._attach_fresh(request):
-                await aadvance(self.app.obtain(), self._loop())  # as above
+                if hit.fresh_until <= hit.now():
+                    await aadvance(self.app.obtain(), self._loop())  # as above
                 plain = self._attach_fresh(request)
             if plain:
                 response = yield request

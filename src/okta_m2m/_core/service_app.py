@@ -51,27 +51,29 @@ class ServiceApp:
 
     - ``org_url``: ``https://acme.okta.com``, or the org's custom domain.
     - ``client_id``: the app's client id.
-    - ``key``: the private key whose public half is registered with the app; or several, of which one that is refused
+    - ``key``: the private key whose public half is registered with the app. Or several, tried in turn: one that Okta refuses
       gives way to the next.
-    - ``scopes``: what to ask for (``okta.users.read``). A custom authorization server may have defaults.
-    - ``authorization_server``: ``None`` for the org's own, which alone gives ``okta.*`` scopes; ``"default"`` or an id
-      for a custom one.
-    - ``origins``: where the token may travel, besides the org itself when the org's own server gave it.
-    - ``dpop``: ``True`` offers a DPoP proof and takes what the app is set to; ``"required"`` refuses a Bearer token;
-      ``False`` offers none; a signer is the key to bind tokens to (never the client's own).
-    - ``store``: where processes share the token (:mod:`okta_m2m.stores`); what rests there is sealed with the private
-      key, or with the first of the ``seal_with`` secrets (32 bytes or more each), and opened by any of them.
-      ``store_timeout`` is the seconds that one operation of it may take.
-    - ``require_all_scopes``: whether a token with fewer scopes than asked for is an error instead of a warning.
-    - ``max_wait``: seconds that a call may wait for a token, rate limits included.
-    - ``on_event``: called with each :data:`~okta_m2m.events.Event`, from whatever thread it happens in. What it raises
-      is logged and has no effect.
-    - ``assertion_lifetime`` (seconds), ``assertion_claims``, ``assertion_audience``: the client assertion's ``exp``,
-      further claims, and ``aud`` where it is not the token endpoint's URL.
+    - ``scopes``: the scopes to request, such as ``okta.users.read``. None by default, which only a custom authorization
+      server accepts.
+    - ``authorization_server``: ``"default"`` or the id of a custom one. ``None``, the default, is the org's own, which alone
+      grants ``okta.*`` scopes.
+    - ``origins``: where the token may travel, besides the org itself if the org's own server issues it. None by default.
+    - ``dpop``: ``True``, the default, offers a DPoP proof and accepts what the app is set to; ``"required"`` refuses a Bearer
+      token; ``False`` offers none. A signer is the key to bind tokens to; never the client's own.
+    - ``store``: where processes share the token (:mod:`okta_m2m.stores`). ``None`` by default.
+    - ``seal_with``: secrets of 32 bytes or more for what is stored: the first seals, any opens. By default the private key
+      seals.
+    - ``store_timeout``: seconds that one operation of the store may take. Default 0.25.
+    - ``require_all_scopes``: whether a token with fewer scopes than requested is an error. By default it is a warning.
+    - ``max_wait``: seconds that a call may wait for a token, rate limits included. Default 30.
+    - ``on_event``: called with each :data:`~okta_m2m.events.Event`, in whatever thread it happens. What it raises is logged
+      and has no effect.
+    - ``assertion_lifetime``: seconds until a client assertion expires, less than 3600. Default 300.
+    - ``assertion_claims``: claims to add to the assertion, or to replace; ``None`` as a value omits one.
+    - ``assertion_audience``: the assertion's ``aud``, where it is not the token endpoint's URL.
     - ``htu_origins``: for each origin that a reverse proxy rewrites, the origin that the server behind it sees.
-    - ``revoke_on_close``: whether :meth:`close` has Okta revoke the token. Not together with a ``store``: the token is
-      others' too.
-    - ``clock``: for simulations.
+    - ``revoke_on_close``: whether :meth:`close` revokes the token. Not together with a ``store``, whose token others use too.
+    - ``clock``: another clock, for simulations.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` for a setting that cannot work.
     """
@@ -188,7 +190,7 @@ class ServiceApp:
         argument is one of :class:`ServiceApp`'s own. Raises :class:`~okta_m2m.errors.ConfigurationError` naming the
         setting and its source.
         """
-        from ..settings import named_store, read_settings
+        from ..settings import named_store, read_settings  # half as much again to import, only for who reads settings
 
         settings = read_settings(files=files, environ=environ, **arguments)
         own = settings.arguments()
