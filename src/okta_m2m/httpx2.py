@@ -1,6 +1,7 @@
 """``httpx2.Client(auth=OktaAuth(app))`` for httpx2, and ``AsyncClient`` under asyncio and trio.
 
-Invariant: no policy in here, and nothing but the library's names: what is done is done in ``_clients/httpx_flows.py``, for httpx too.
+Invariant: no policy in here, and nothing but the library's names. What is done is done in ``_clients/httpx_flows.py``, for
+httpx too.
 """
 
 from __future__ import annotations
