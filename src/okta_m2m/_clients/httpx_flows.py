@@ -26,7 +26,8 @@ from .._core.service_app import ServiceApp
 from .._core.tokens import Token
 from ..effects import Attempt, Discard, Flow, Peek, Request, Response, SendFailed
 from ..errors import ConfigurationError, ErrorMap, OktaM2MError, TokenUnreachable
-from ..runtimes import Asyncio, AsyncSender, Done, Sender, Threads, Trio, aadvance, advance, arun, run, running
+from ..runtimes import AsyncSender, Done, Sender, Threads, aadvance, advance, arun, run
+from ..runtimes.loops import Asyncio, Trio, running
 from .auth_object import AuthObject
 from .limits import DRAIN_TIMEOUT, MAX_ANSWER, MAX_DRAINED
 from .private_copy import private_copy

@@ -5,8 +5,8 @@ A flow yields effects (:mod:`okta_m2m.effects`). A runtime performs them, ``run`
 
 from __future__ import annotations
 
-from ..errors import ErrorMap
-from .asyncio import Asyncio
+from typing import TYPE_CHECKING
+
 from .driving import (
     AsyncCall,
     AsyncRuntime,
@@ -23,7 +23,9 @@ from .driving import (
     run,
 )
 from .threads import Threads
-from .trio import Trio
+
+if TYPE_CHECKING:
+    from .loops import Asyncio, Trio, running
 
 __all__ = [
     "AsyncCall",
@@ -46,12 +48,10 @@ __all__ = [
 ]
 
 
-def running(send: AsyncSender, error_map: ErrorMap | None = None) -> Asyncio | Trio:
-    """The runtime of the event loop that is running here."""
-    import asyncio  # only where there is a loop already
+def __getattr__(name: str) -> object:
+    # A program that has only threads loads none of these: a tenth of an import beside requests (benchmarks/imports.py).
+    if name in ("Asyncio", "Trio", "running"):
+        from . import loops
 
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return Trio(send, error_map)
-    return Asyncio(send, error_map)
+        return getattr(loops, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -34,10 +34,10 @@ async def wait_on_loop(landing: Future[Any], timeout: float) -> bool:  # noqa: A
         waiters = _waiters_of(landing)
         waiter = waiters.join(timeout)
         try:
-            await waiter
+            return await waiter
         finally:
             waiters.leave(waiter)
-    return landing.done()
+    return True
 
 
 class _Waiters:
@@ -48,19 +48,19 @@ class _Waiters:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._until: dict[asyncio.Future[None], float] = {}  # by the loop's clock, in the order in which they came
+        self._until: dict[asyncio.Future[bool], float] = {}  # by the loop's clock, in the order in which they came
         self._timer: asyncio.TimerHandle | None = None
         self._armed = math.inf  # when the timer goes off
 
-    def join(self, seconds: float) -> asyncio.Future[None]:
-        """A future that is done when it landed, or ``seconds`` have passed. After awaiting it, call ``leave``."""
-        waiter: asyncio.Future[None] = self._loop.create_future()
+    def join(self, seconds: float) -> asyncio.Future[bool]:
+        """A future of whether it landed, done when it did or ``seconds`` have passed. After awaiting it, call ``leave``."""
+        waiter: asyncio.Future[bool] = self._loop.create_future()
         self._until[waiter] = until = self._loop.time() + seconds
         if until < self._armed:
             self._arm(until)
         return waiter
 
-    def leave(self, waiter: asyncio.Future[None]) -> None:
+    def leave(self, waiter: asyncio.Future[bool]) -> None:
         self._until.pop(waiter, None)
 
     def notify(self, _: object) -> None:
@@ -73,7 +73,7 @@ class _Waiters:
     def _landed(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._wake(list(self._until))
+        self._wake(list(self._until), has_landed=True)
 
     def _arm(self, at: float) -> None:
         if self._timer is not None:
@@ -89,14 +89,14 @@ class _Waiters:
         if self._until:
             # Each look is at all of them, so look once a tick.
             self._arm(max(min(self._until.values()), now + TICK))
-        self._wake(over)
+        self._wake(over, has_landed=False)
 
-    def _wake(self, waiters: list[asyncio.Future[None]]) -> None:
+    def _wake(self, waiters: list[asyncio.Future[bool]], has_landed: bool) -> None:
         for waiter in waiters[:AT_ONCE]:
             if not waiter.done():  # its task may have been cancelled
-                waiter.set_result(None)
+                waiter.set_result(has_landed)
         if len(waiters) > AT_ONCE:
-            self._loop.call_soon(self._wake, waiters[AT_ONCE:])
+            self._loop.call_soon(self._wake, waiters[AT_ONCE:], has_landed)
 
 
 _waiting: WeakKeyDictionary[Future[Any], dict[asyncio.AbstractEventLoop, _Waiters]] = WeakKeyDictionary()
