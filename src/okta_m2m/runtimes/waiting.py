@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import math
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     import asyncio
@@ -99,17 +98,12 @@ class _Waiters:
             self._loop.call_soon(self._wake, waiters[AT_ONCE:], has_landed)
 
 
-_waiting: WeakKeyDictionary[Future[Any], dict[asyncio.AbstractEventLoop, _Waiters]] = WeakKeyDictionary()
-
-
 def _waiters_of(landing: Future[Any]) -> _Waiters:
-    """The waiters on the running loop."""
+    """The waiters on the running loop; the landing keeps them, so that they end with it."""
     import asyncio
 
     loop = asyncio.get_running_loop()
-    of_loops = _waiting.get(landing)
-    if of_loops is None:
-        of_loops = _waiting.setdefault(landing, {})  # another loop's thread may have been faster
+    of_loops: dict[asyncio.AbstractEventLoop, _Waiters] = vars(landing).setdefault("okta_m2m_waiters", {})
     waiters = of_loops.get(loop)
     if waiters is None:
         waiters = of_loops[loop] = _Waiters(loop)
