@@ -38,7 +38,7 @@ THIRD_PARTY = {
     "_value_": "enum: the documented way to set a member's value in __new__",
 }
 
-OTHER_INSTANCES = {("_clients/requests_flows.py", "before._before"), ("_clients/requests_flows.py", "made._hook")}
+OTHER_INSTANCES = {("_clients/requests_flows.py", "before._before")}
 """Attributes of another instance of the module's own class."""
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from .._core.origins import origin_of
@@ -137,11 +137,6 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
 
     def _run(self, flow: Flow[None]) -> None:
         run(flow, self._threads())
-
-    def __copy__(self) -> Self:
-        made = super().__copy__()
-        made._hook = made.handle_response
-        return made
 
     def token(self) -> Token:
         """A usable token, for what is not a call of this client."""
