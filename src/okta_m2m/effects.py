@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
 from ._core.records import Record
 
@@ -56,10 +56,14 @@ __all__ = [
     "Sleep",
     "Snapshot",
     "Spawn",
+    "Stage",
     "StoreEffect",
     "StoreFailed",
     "Wait",
 ]
+
+Stage: TypeAlias = Literal["name", "tcp", "tls", "proxy", "http"]
+"""What kept an answer from coming: the look-up of the name, the connection, TLS, a proxy, or what came after these."""
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -99,7 +103,19 @@ class Response:
 
 
 class SendFailed(Exception):
-    """No answer came: name look-up, connection, TLS, timeout, reset. Thrown into a flow by ``Send``, which retries."""
+    """No answer came. Thrown into a flow by ``Send``, which retries.
+
+    - ``reason``: what happened, in plain words.
+    - ``stage``: what failed: ``"name"`` (its look-up), ``"tcp"``, ``"tls"``, ``"proxy"`` or ``"http"``; ``None`` where that
+      is not known.
+    - ``permanent``: whether the next attempt would end in the same way: a certificate that is not trusted, a missing CA
+      bundle.
+    """
+
+    def __init__(self, reason: str = "", *, stage: Stage | None = None, permanent: bool = False) -> None:
+        super().__init__(reason)
+        self.stage = stage
+        self.permanent = permanent
 
 
 class Effect(Record, Generic[T_co]):
