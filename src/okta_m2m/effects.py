@@ -12,7 +12,7 @@ concern the caller's own request. ``Effect.__iter__`` is itself a one-step flow,
     Snapshot(signer)       runtime         the signer to use for one signature, re-read if need be
     Sleep(seconds)         runtime         None
     Wait(landing)          runtime         True if it landed in time
-    Spawn(flow, ended,     runtime         at once: whether it was started
+    Spawn(flow, ended,     runtime         at once: whether it was started, or a function that says whether it still runs
       awaited)
     Load, Claim, Save,     runtime         what the store's method of that name answers; StoreFailed is thrown in if it
       Release                              fails or takes longer than ``timeout``
@@ -175,9 +175,12 @@ class Wait(Effect[bool]):
         put_timeout(self, timeout)
 
 
-class Spawn(Effect[bool], hidden=("flow", "ended")):
-    """Run ``flow`` in the background; resumed with whether it was started, which nothing can be any more while the
-    interpreter shuts down. ``ended`` is called exactly once whatever becomes of a flow that was started.
+class Spawn(Effect["bool | Callable[[], bool]"], hidden=("flow", "ended")):
+    """Run ``flow`` in the background. ``ended`` is called exactly once whatever becomes of a flow that was started.
+
+    Resumed with ``False`` if nothing can be started any more, as while the interpreter shuts down. Otherwise with a function
+    that says, in any thread, whether the thread or the event loop that runs it is still there; or with ``True`` by a runtime
+    that cannot tell.
 
     ``awaited``: whether somebody waits for it. If so it runs in a copy of the starter's context, so that a tracer sees
     whose it is; otherwise in a new one, as it is nobody's request.

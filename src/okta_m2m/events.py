@@ -48,12 +48,16 @@ class RenewalFailed:
 
 @dataclass(frozen=True, slots=True)
 class TokenRejected:
-    """A resource server answered 401 to a token that should have been good. ``renewing`` says whether a new one is fetched."""
+    """A resource server answered 401 to a token that should have been good: once for each token, however many calls had it.
+
+    ``renewing`` says whether a new one was requested; ``calls`` is the number of calls that were answered so until then.
+    """
 
     client_id: str
     origin: str
     error: str | None
     renewing: bool
+    calls: int
 
 
 @dataclass(frozen=True, slots=True)

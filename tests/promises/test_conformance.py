@@ -424,7 +424,8 @@ def test_401_for_ever_does_not_hammer_the_token_endpoint(okta: FakeOkta, service
 def test_a_pool_of_one_connection_neither_deadlocks_nor_leaks(
     okta: FakeOkta, service: Service, connect: Connect
 ) -> None:
-    client = connect(service(), pool_of_one=True)
+    hours = Hours(okta)
+    client = connect(service(clock=hours.clock()), pool_of_one=True)
     assert client.get(okta.url + USERS).status == 200
     for _ in range(3):
         okta.next(401, on=USERS)
@@ -432,6 +433,7 @@ def test_a_pool_of_one_connection_neither_deadlocks_nor_leaks(
     okta.features_off.add("/api/v1/groups")
     for _ in range(3):
         assert client.get(okta.url + "/api/v1/groups").status == 401
+    hours.later(300)  # after which renewals may be forced again
     okta.revoke_all()
     assert client.post(okta.url + USERS, Body(data=CONTENT)).received == sha(CONTENT)
     okta.revoke_all()
@@ -530,9 +532,11 @@ def test_a_rejected_then_streamed_answer_stays_streamed(
 
 @either_binding
 def test_a_401_leaves_no_connection_pinned(okta: FakeOkta, front: Front, service: Service, connect: Connect) -> None:
-    client = connect(service(org_url=front.url))
+    hours = Hours(okta)
+    client = connect(service(org_url=front.url, clock=hours.clock()))
     okta.features_off.add("/api/v1/groups")
     for _ in range(5):
+        hours.later(300)  # after which renewals may be forced again
         okta.next(401, on=USERS)
         assert client.get(front.url + USERS).status == 200
         assert client.get(front.url + "/api/v1/groups").status == 401

@@ -442,21 +442,21 @@ def test_a_fetch_that_vanished_without_a_trace_strands_nobody(seed: int) -> None
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_vanished_fetch_is_given_up_soon_after_its_deadline(seed: int) -> None:
+def test_a_vanished_fetch_is_given_up_soon_after_it_should_have_gone_on(seed: int) -> None:
     world = World(seed)
     world.delay = lambda: 1.0
     world.call(world.time)
     began = world.time
     world.at(began + 0.5, lambda: world.kill(world.tasks[1], "vanish"))
-    joined = began + 5.0 + 24.0 * world.random.random()
+    joined = began + 5.0 * world.random.random()
     for _ in range(20):
         world.call(joined)
     world.run()
     world.check()
-    first, _, *survivors = (task for task in world.tasks if not task.background or task.vanished)
-    assert isinstance(first.error, TokenUnreachable), "it waited for as long as it may"
-    assert all(isinstance(task.result, Token) for task in survivors)
-    assert all(task.finished <= began + MAX_WAIT + OVERDUE + 1.0 + SLACK for task in survivors)
+    callers = [task for task in world.tasks if not task.background]
+    assert all(isinstance(task.result, Token) for task in callers)
+    # Its request had 5 seconds, and the one made in its place took one.
+    assert all(task.finished <= began + 5.0 + MAX_WAIT / 3 + 1.0 + SLACK for task in callers)
     assert len(world.sends) == 2
 
 
@@ -481,7 +481,7 @@ def test_a_renewal_makes_nobody_wait_however_it_ends(seed: int) -> None:
     callers = [task for task in world.tasks if not task.background and not task.killed]
     assert all(isinstance(task.result, Token) for task in callers)
     assert all(set(task.effects[:]) <= {"Spawn"} for task in callers[1:])
-    assert world.spawned >= 1
+    assert world.spawned >= 1 or world.refused_rate
     if outcome == "good" and world.kill_rate == world.unstarted_rate == world.refused_rate == 0:
         assert (world.spawned, len(world.sends)) == (1, 2)
         assert [event.background for event in world.events if isinstance(event, TokenObtained)] == [False, True]
@@ -577,11 +577,8 @@ def test_a_wrong_audience_does_not_hammer_the_token_endpoint(seed: int) -> None:
         world.call(world.time + number * world.random.uniform(0.9, 1.1), "authorize")
     world.run()
     world.check()
-    gaps = [later - earlier for earlier, later in itertools.pairwise(world.sends)]
-    # The first rejection renews at once; from then on 5, 10, 20, 40, 60, 60 ... seconds at the least.
-    for gap, least in zip(gaps[1:], [5, 10, 20, 40, 60, 60, 60, 60], strict=False):
-        assert gap >= least - SLACK
-    assert 6 <= len(gaps) <= 10
+    # The first token, two in its place, and one more every other minute.
+    assert [sum(moment < world.sends[0] + minutes * 60 for moment in world.sends) for minutes in (1, 6)] == [3, 5]
     callers = [task for task in world.tasks if not task.background]
     assert all(task.response is not None and task.response.status == 401 for task in callers)
     assert all(task.effects.count("Attempt") <= 2 for task in callers)

@@ -6,6 +6,7 @@ Invariant: a row of the tables without a test fails, and so does a public method
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -18,14 +19,14 @@ from okta_m2m._core.clocks import NEVER
 from okta_m2m._core.flights import ABANDONED, Failure, Flight, forks
 from okta_m2m._core.next_step import Closed, Fetch, NextStep, Refused, Use, UseAndRenew, Wait
 from okta_m2m._core.origins import Origins
-from okta_m2m._core.token_state import LANDING_GRACE, MAX_FORMER, OVERDUE, TokenState
+from okta_m2m._core.token_state import LANDING_GRACE, MAX_FORMER, OVERDUE, Postponed, Rejection, TokenState
 
 MAX_WAIT = 30.0
 KEYS: Any = ("key",)  # they are only compared here
 OTHER_KEYS: Any = ("another key",)
+LATENESS = MAX_WAIT / 3
 STRANGER = Token("not-ours")
-SPACINGS = (5.0, 10.0, 20.0, 40.0, 60.0)
-QUESTIONS = {"flight_under_way", "is_ours", "is_wanted", "remembered_refusal"}
+QUESTIONS = {"flight_under_way", "is_due_for_all", "is_ours", "is_wanted", "remembered_refusal"}
 
 
 def read_table(columns: int) -> list[list[str]]:
@@ -50,11 +51,11 @@ CLAUSES = [(method, clause) for method, _, change in read_table(3) for clause in
 class World:
     """A token state, and the clock it reads."""
 
-    def __init__(self, made: type[TokenState] = TokenState, *, is_shared: bool = False) -> None:
+    def __init__(self, made: type[TokenState] = TokenState) -> None:
         self.time = 1000.0
         self.minted = 0
         origins = Origins(["https://acme.okta.com"])
-        self.state = made(lambda: self.time, origins, KEYS, max_wait=MAX_WAIT, is_shared=is_shared)
+        self.state = made(lambda: self.time, origins, KEYS, max_wait=MAX_WAIT)
 
     def mint(self, life: float = 3600.0, token_type: str = "Bearer", sent_at: float | None = None) -> Token:
         self.minted += 1
@@ -66,7 +67,10 @@ class World:
         return token
 
     def ask(self, wait: float = MAX_WAIT) -> NextStep:
-        return self.state.next_step(self.time, self.time + wait)
+        step = self.state.next_step(self.time, self.time + wait)
+        if isinstance(step, Fetch | UseAndRenew):
+            step.flight.is_running = lambda: True  # as who has this answer does
+        return step
 
     def begin(self) -> Flight:
         step = self.ask()
@@ -84,7 +88,7 @@ class World:
     def fail(self, flight: Flight, error: Exception | None = None) -> float | None:
         return self.state.failed(flight, error or TokenUnreachable("No answer."), self.time)
 
-    def reject(self, token: Token) -> bool:
+    def reject(self, token: Token) -> Rejection:
         return self.state.rejected(token, self.time)
 
     def is_refusal_remembered(self, keys: Any = KEYS) -> bool:
@@ -116,11 +120,13 @@ KNOWN: dict[str, list[Known]] = {
         lambda w: (w.obtain(), w.refuse(), w.wait(0.82 * 3600)),
         lambda w: (w.begin_renewal(), w.wait(MAX_WAIT + OVERDUE)),
     ],
-    "a token, usable; a fetch under way": [lambda w: (w.begin(), w.obtain(life=20), w.wait(17))],
+    "a token, usable; a fetch under way": [
+        lambda w: (w.begin(), w.obtain(life=20), w.wait(17)),
+    ],
     "no usable token; a fetch under way": [
         lambda w: w.begin(),
         lambda w: (w.obtain(life=20), w.wait(17), w.begin(), w.wait(2)),
-        lambda w: (w.begin(), w.wait(MAX_WAIT + OVERDUE - 0.01)),
+        lambda w: (w.begin(), w.wait(LATENESS - 0.01)),
         lambda w: (w.begin(), w.refuse()),
     ],
     "no usable token; Okta refused these keys lately": [
@@ -132,7 +138,7 @@ KNOWN: dict[str, list[Known]] = {
         lambda w: (w.obtain(), w.wait(3595)),
         lambda w: (w.refuse(), w.wait(1)),
         lambda w: w.refuse(OTHER_KEYS),
-        lambda w: (w.begin(), w.wait(MAX_WAIT + OVERDUE)),
+        lambda w: (w.begin(), w.wait(LATENESS)),
     ],
 }
 
@@ -171,6 +177,7 @@ def check_consequences(world: World, step: NextStep, before: Flight | None) -> N
         assert before is None
         assert under_way is step.flight
         assert (step.flight.deadline, step.flight.due) == (now + MAX_WAIT, now + MAX_WAIT + OVERDUE)
+        assert step.flight.expected == now + LATENESS
         assert step.flight.is_renewal is isinstance(step, UseAndRenew)
 
 
@@ -179,8 +186,9 @@ def check_consequences(world: World, step: NextStep, before: Flight | None) -> N
     [
         (MAX_WAIT, 0, MAX_WAIT + LANDING_GRACE),
         (MAX_WAIT, 1, MAX_WAIT + LANDING_GRACE),
-        (MAX_WAIT, 10, MAX_WAIT + OVERDUE - 10),
+        (80, 10, 70 - 10),
         (MAX_WAIT - 0.25, 0, MAX_WAIT - 0.25),
+        (80, 0, 70),
         (-5, 0, 0),
     ],
 )
@@ -189,7 +197,7 @@ def test_a_caller_waits_to_its_own_deadline_and_a_moment_longer_for_a_fetch_that
 ) -> None:
     """No wait outlasts its caller's deadline by more than a moment, nor the fetch."""
     world = World()
-    world.begin()
+    world.begin().expected = world.time + 70
     world.wait(after)
     step = world.ask(wait)
     assert isinstance(step, Wait)
@@ -310,7 +318,16 @@ def check_suspect_returning() -> None:
         assert world.state.token is None
         world.fail(world.begin(), error)
         assert world.state.token is token
-        assert world.state.fresh_until == world.time + SPACINGS[0], "the next forced renewal is not tried before"
+        assert world.time + 0.5 <= world.state.fresh_until <= world.time + 1
+
+
+@change("failed", "the forced renewal counts as none")
+def check_budget_returning() -> None:
+    world = World()
+    token = world.obtain()
+    for _ in range(10):
+        assert world.reject(token) is Rejection.RENEW
+        world.fail(world.begin())
 
 
 @change("failed", "a token in use stays fresh for a growing pause")
@@ -345,29 +362,49 @@ def check_asking_again(end: Callable[[World, Flight], None]) -> None:
     assert isinstance(world.ask(), Fetch)
 
 
-def check_staying_fresh(end: Callable[[World, Flight], None], moment: float) -> None:
+def check_staying_fresh(end: Callable[[World, Flight], None], shortest: float, longest: float) -> None:
     world = World()
     _, flight = world.begin_renewal()
     end(world, flight)
-    assert world.state.fresh_until == world.time + moment
+    assert shortest <= world.state.fresh_until - world.time <= longest
     world.time = world.state.fresh_until
     assert isinstance(world.ask(), UseAndRenew)
 
 
 @change("postponed", "who waits asks again")
 def check_postponing() -> None:
-    check_asking_again(lambda world, flight: world.state.postponed(flight, world.time))
+    check_asking_again(lambda world, flight: world.state.postponed(flight, Postponed.OTHERS, world.time))
 
 
-@change("postponed", "a token in use stays fresh a moment")
+@change("postponed", "a token in use stays fresh until then")
 def check_freshness_when_postponed() -> None:
-    check_staying_fresh(lambda world, flight: world.state.postponed(flight, world.time), 1.0)
+    check_staying_fresh(lambda world, flight: world.state.postponed(flight, Postponed.OTHERS, world.time), 1.0, 1.0)
+    for why, first, last in ((Postponed.NOT_DUE, 0.93, 0.95), (Postponed.STORE_DOWN, 0.72, 0.98)):
+        moments = set[float]()
+        for _ in range(20):
+            world = World()
+            token, flight = world.begin_renewal()
+            world.state.postponed(flight, why, world.time)
+            moments.add((world.state.fresh_until - token.sent_at) / 3600)
+        assert first <= min(moments) < max(moments) <= last
+        assert len(moments) == 20, "a fleet does not march in step"
 
 
-@change("abandoned", "the same")
+@change("abandoned", "who waits asks again")
 def check_abandoning() -> None:
     check_asking_again(lambda world, flight: world.state.abandoned(flight))
-    check_staying_fresh(lambda world, flight: world.state.abandoned(flight), 0.25)
+
+
+@change("abandoned", "a token in use stays fresh for a growing pause")
+def check_freshness_when_abandoned() -> None:
+    check_staying_fresh(lambda world, flight: world.state.abandoned(flight), 0.75, 1.0)
+    world = World()
+    _, flight = world.begin_renewal(life=86400)
+    for longest in (1, 4, 16, 60, 60):
+        world.state.abandoned(flight)
+        assert 0.75 * longest <= world.state.fresh_until - world.time <= longest
+        world.time = world.state.fresh_until
+        flight = world.begin()
     world = World()
     flight = world.begin()
     token = world.obtain()
@@ -377,30 +414,44 @@ def check_abandoning() -> None:
     assert world.state.fresh_until == fresh_until, "it had an outcome"
 
 
-@change("rejected", "it is the suspect, unless one was rejected just now")
+def accept(world: World) -> Token:
+    """Another token, which an API takes."""
+    token = world.obtain()
+    world.state.accepted()
+    world.wait(0.01)
+    return token
+
+
+@change("rejected", "it is the suspect, if a forced renewal is left")
 def check_rejecting() -> None:
     world = World()
-    for spacing in (*SPACINGS, 60.0):
+    for _ in range(3):
         token = world.obtain()
-        assert world.reject(token)
+        assert world.reject(token) is Rejection.RENEW
         assert (world.state.token, world.state.authorization) == (None, None)
         assert not world.state.is_wanted(token, world.time), "it is in the store still"
-        assert world.reject(token), "it is not in use any more"
-        following = world.obtain()
-        world.wait(spacing - 0.25)
-        assert not world.reject(following)
-        assert world.reject(STRANGER)
-        assert world.state.token is following
-        world.wait(0.25)
-    world.wait(60)
-    assert world.reject(world.obtain())
-    world.wait(59.75)
+        assert world.reject(token) is Rejection.RENEWED, "it is not in use any more"
+        assert world.state.rejecting_calls == 2
+        accept(world)
     last = world.obtain()
-    assert not world.reject(last), "60 s after its spacing is not quiet enough"
-    world.wait(60.5)
-    assert world.reject(last)
-    world.wait(5)
-    assert world.reject(world.obtain())
+    for _ in range(3):
+        assert world.reject(last) is Rejection.KEPT
+        assert world.state.rejecting_calls == 1
+        assert world.reject(last) is Rejection.KEPT_AGAIN
+        assert world.reject(STRANGER) is Rejection.RENEWED
+        assert world.state.token is last
+        world.wait(59)
+        assert world.reject(last) is Rejection.KEPT_AGAIN
+        world.wait(1.1)
+        assert world.reject(last) is Rejection.RENEW
+        last = accept(world)
+    world.wait(3600)
+    for _ in range(3):
+        assert world.reject(world.obtain()) is Rejection.RENEW
+        accept(world)
+    assert world.reject(world.obtain()) is Rejection.KEPT, "it does not grow beyond three"
+    world.wait(60)
+    assert world.reject(world.obtain()) is Rejection.RENEW
     flight = world.begin()
     assert world.state.close() is not None, "a suspect can be revoked"
     assert world.state.close() is None
@@ -408,14 +459,16 @@ def check_rejecting() -> None:
     assert world.state.token is None
 
 
-@change("accepted", "the next rejection may be renewed at once")
+@change("accepted", "its rejection would be one like any other")
 def check_accepting() -> None:
-    world = World()
-    world.reject(world.obtain())
-    world.state.accepted()
-    assert world.reject(world.obtain())
-    world.wait(5)
-    assert world.reject(world.obtain()), "the spacing grows anew"
+    for is_accepted, renewals in ((False, 2), (True, 3)):
+        world, answers = World(), list[Rejection]()
+        for _ in range(4):
+            answers.append(world.reject(world.obtain()))
+            if is_accepted:
+                accept(world)
+            world.wait(0.01)
+        assert answers.count(Rejection.RENEW) == renewals, "a token that nobody accepted costs two"
 
 
 @change("close", "no token, and none from now on")
@@ -464,8 +517,9 @@ def test_an_overdue_fetch_is_given_up_at_the_next_question() -> None:
     """Nobody waits for a fetch whose event loop is gone, and what it brings later changes no outcome."""
     world = World()
     flight = world.begin()
-    world.time = flight.due
+    world.time = flight.expected
     following = world.begin()
+    assert following is not flight
     world.state.landed(flight, world.obtain())
     assert world.state.flight_under_way(world.time) is following
     assert flight.outcome is ABANDONED
@@ -486,11 +540,32 @@ def test_a_forked_child_fetches_for_itself_and_draws_a_moment_of_renewal_of_its_
     assert len(moments) == 8
 
 
-def test_a_shared_token_is_renewed_late_in_its_life() -> None:
-    """The share of its life after which a token is renewed is another where processes share it."""
-    world = World(is_shared=True)
+def test_a_fetch_whose_thread_or_loop_is_gone_is_given_up_at_once() -> None:
+    """Nobody waits for a thread that has ended or a loop that is closed."""
+    world = World()
+    flight = world.begin()
+    flight.is_running = lambda: False
+    assert isinstance(world.ask(), Fetch)
+    assert flight.outcome is ABANDONED
+
+
+def test_a_fetch_that_nobody_started_is_given_up_by_the_thread_that_began_it() -> None:
+    """An exception out of a signal handler may come between beginning a fetch and starting it."""
+    world = World()
+    begun = [world.state.next_step(world.time, world.time + MAX_WAIT)]
+    other = threading.Thread(target=lambda: begun.append(world.state.next_step(world.time, world.time + MAX_WAIT)))
+    other.start()
+    other.join()
+    begun.append(world.ask())
+    assert [type(step) for step in begun] == [Fetch, Wait, Fetch]
+
+
+def test_a_shared_token_is_due_for_all_late_in_its_life() -> None:
+    """Before that, a process only looks whether the store is in order."""
+    world = World()
     token = world.obtain()
-    assert 0.93 <= (world.state.fresh_until - token.sent_at) / 3600 <= 0.95
+    assert not world.state.is_due_for_all(token, token.sent_at + 0.92 * 3600)
+    assert world.state.is_due_for_all(token, token.sent_at + 0.931 * 3600)
 
 
 def test_a_token_from_a_store_is_renewed_in_what_is_left_of_its_life() -> None:
@@ -518,7 +593,7 @@ def test_so_many_former_tokens_are_ours_and_no_more() -> None:
     """What is remembered of former tokens, and of rejected ones, does not grow without bound."""
     world, tokens = World(), list[Token]()
     for _ in range(MAX_FORMER + 2):
-        world.wait(1)
+        world.wait(60)
         tokens.append(world.obtain())
         world.state.accepted()
         world.reject(tokens[-1])

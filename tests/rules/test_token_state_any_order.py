@@ -13,18 +13,16 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from test_token_state import ANSWERS, KEYS, MAX_WAIT, OTHER_KEYS, SPACINGS, STRANGER, World, check_consequences
+from test_token_state import ANSWERS, KEYS, MAX_WAIT, OTHER_KEYS, STRANGER, World, check_consequences
 
 from okta_m2m import RateLimited, Token, TokenRefused, TokenUnreachable
 from okta_m2m._core import token_state
 from okta_m2m._core.clocks import NEVER
 from okta_m2m._core.flights import ABANDONED, Failure, Flight, Outcome
 from okta_m2m._core.next_step import Fetch, Refused, UseAndRenew, Wait
-from okta_m2m._core.token_state import LANDING_GRACE, MAX_FORMER
+from okta_m2m._core.token_state import LANDING_GRACE, MAX_FORMER, Postponed, Rejection
 
-MOMENTS = st.sampled_from(
-    [0.25, 1.0, 5.0, 5.0, 20.0, 60.0, 700.0, "renewal", "end", "due", "refusal", "spacing", "quiet"]
-)
+MOMENTS = st.sampled_from([0.25, 1.0, 5.0, 5.0, 20.0, 60.0, 60.0, 120.0, 700.0, "renewal", "end", "due", "refusal"])
 RECENT = st.sampled_from([-1, -1, -1, -2, -3])
 ERRORS: list[Callable[[], Exception]] = [
     lambda: TokenUnreachable("No answer."),
@@ -55,7 +53,10 @@ class AnyOrder(RuleBasedStateMachine):
         self.landings: list[Flight] = []
         self.refusal: tuple[float, Any] = (NEVER, None)  # until when, and of which keys
         self.refusals = self.failures = 0
-        self.forced: list[float] = []  # when renewals were forced since an API took a token, or was quiet
+        self.budget, self.budget_at = 3.0, NEVER  # forced renewals that are left
+        self.last_cost = 0.0
+        self.is_unproven = False
+        self.is_running = True
         self.tokens: list[Token] = []
         self.former: list[Token] = []
         self.rejects: list[Token] = []
@@ -71,8 +72,10 @@ class AnyOrder(RuleBasedStateMachine):
         return self.world.time
 
     @property
-    def spacing_ends(self) -> float:
-        return self.forced[-1] + SPACINGS[min(len(self.forced), len(SPACINGS)) - 1] if self.forced else NEVER
+    def flight_ends(self) -> float:
+        """When the flight under way is given up."""
+        assert self.flight is not None
+        return self.flight.due if self.is_usable() else self.flight.expected
 
     def is_usable(self) -> bool:
         return self.token is not None and self.token.usable(self.now)
@@ -111,8 +114,17 @@ class AnyOrder(RuleBasedStateMachine):
             self.forks_seen, self.flight = self.forks, None
             if self.token is not None:
                 self.put(self.token)
-        if self.flight is not None and self.now >= self.flight.due:
+        elif self.flight is not None and self.now >= self.flight_ends - 0.001:
             self.land(self.flight, ABANDONED)
+        elif self.flight is not None and not self.is_running:
+            self.abandon(self.flight)
+
+    def abandon(self, flight: Flight) -> None:
+        if self.outcomes[flight] is None and self.is_to_replace_the_token(flight):
+            self.failures += 1
+            longest = min(60.0, 4.0 ** (self.failures - 1))
+            self.stay_fresh(flight, 0.75 * longest, longest)
+        self.land(flight, ABANDONED)
 
     def facts(self) -> dict[str, bool]:
         usable, flies = self.is_usable(), self.flight is not None
@@ -136,14 +148,15 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(until=st.sampled_from([0.0, "renewal"]) | MOMENTS, wait=st.sampled_from([-1.0, 0.0, 10.0, MAX_WAIT, 60.0]))
     def next_step(self, until: float | str, wait: float) -> None:
         self.time_passes(until)
-        if not self.is_closed:
-            self.notice()
+        self.state.flight_under_way(self.now)
+        self.notice()
+        self.the_state_is_as_the_model_says()
         facts, before = self.facts(), self.flight
         known = next(known for known in ANSWERS if facts[known])
         step = self.world.ask(wait)
         assert type(step).__name__ == ANSWERS[known]
         if isinstance(step, Fetch | UseAndRenew):
-            self.flight = step.flight
+            self.flight, self.is_running = step.flight, True
             assert self.outcomes.setdefault(step.flight, None) is None
             step.flight.landing.add_done_callback(partial(self.note_landing, step.flight))
         if self.token is not None and known.startswith("a token, usable") and self.flight is not None:
@@ -151,7 +164,7 @@ class AnyOrder(RuleBasedStateMachine):
         if isinstance(step, Fetch | Wait):
             assert step.flight is self.flight
             grace = LANDING_GRACE if step.flight.deadline <= self.now + wait else 0
-            assert step.timeout == pytest.approx(max(0, min(wait + grace, step.flight.due - self.now)))
+            assert step.timeout == pytest.approx(max(0, min(wait + grace, step.flight.expected - self.now)))
         if isinstance(step, Refused):
             assert step.error.retry_after == self.refusal[0] - self.now
         if not self.is_closed:
@@ -178,6 +191,7 @@ class AnyOrder(RuleBasedStateMachine):
     )
     def obtained(self, which: int, share: float, life: float, token_type: str, lands: bool) -> None:
         flight = self.flight_at(which)
+        self.is_unproven = self.suspect is not None
         begun = flight.deadline - MAX_WAIT
         token = self.world.obtain(life=life, token_type=token_type, sent_at=begun + share * (self.now - begun))
         self.tokens.append(token)
@@ -195,6 +209,14 @@ class AnyOrder(RuleBasedStateMachine):
         flights = list(self.outcomes)
         return flights[max(which, -len(flights))]
 
+    @precondition(lambda self: self.flight)
+    @rule()
+    def what_fetches_ends(self) -> None:
+        """Its thread, or the loop that it ran on, without a word."""
+        assert self.flight is not None
+        self.flight.is_running = lambda: False
+        self.is_running = False
+
     @rule(
         which=RECENT, end=st.sampled_from(["postponed", "abandoned", *ERRORS]), keys=st.sampled_from([KEYS, OTHER_KEYS])
     )
@@ -203,23 +225,26 @@ class AnyOrder(RuleBasedStateMachine):
         if callable(end):
             self.failed(flight, end(), keys)
         elif end == "postponed":
-            self.state.postponed(flight, self.now)
+            self.state.postponed(flight, Postponed.OTHERS, self.now)
             self.stay_fresh(flight, 1.0, 1.0)
             self.land(flight, ABANDONED)
         else:
             self.state.abandoned(flight)
-            if self.outcomes[flight] is None:
-                self.stay_fresh(flight, 0.25, 0.25)
-                self.land(flight, ABANDONED)
+            self.abandon(flight)
 
     def failed(self, flight: Flight, error: Exception, keys: Any) -> None:
         if isinstance(error, TokenRefused):
             self.world.refuse(keys)
             self.refusal = self.now + min(60.0, 2.0**self.refusals), keys
             self.refusals += 1
-        elif self.suspect is not None and self.token is None:
-            self.put(self.suspect, (self.spacing_ends, self.spacing_ends))
-            self.suspect = None
+        if self.suspect is not None and self.token is None:
+            self.budget += self.last_cost
+            self.last_cost = 0
+            if not isinstance(error, TokenRefused):
+                self.failures += 1
+                longest = min(60.0, 2.0 ** (self.failures - 1))
+                self.put(self.suspect, (self.now + longest / 2, self.now + longest))
+                self.suspect = None
         pause = self.world.fail(flight, error)
         if self.is_to_replace_the_token(flight):
             self.failures += 1
@@ -231,29 +256,37 @@ class AnyOrder(RuleBasedStateMachine):
             assert pause is None
         self.land(flight, type(error))
 
-    @rule(which=st.sampled_from(["in use", "in use", "former", "stranger"]), follows=st.booleans())
-    def rejected(self, which: str, follows: bool) -> None:
+    @rule(
+        which=st.sampled_from(["in use", "in use", "former", "stranger"]),
+        follows=st.booleans(),
+        may_renew=st.booleans(),
+    )
+    def rejected(self, which: str, follows: bool, may_renew: bool) -> None:
         token = {"in use": self.token, "former": self.former[-1] if self.former else None}.get(which) or STRANGER
-        renews = self.world.reject(token)
+        answer = self.state.rejected(token, self.now, may_renew=may_renew)
         if token != self.token:
-            assert renews
+            assert answer is Rejection.RENEWED
             return
-        assert renews is (self.now >= self.spacing_ends)
-        if renews:
-            if self.now > self.spacing_ends + 60:
-                self.forced = []
-            self.forced.append(self.now)
+        cost = 2.0 if self.is_unproven else 1.0
+        self.budget = min(3.0, self.budget + (self.now - self.budget_at) / 60)
+        self.budget_at = self.now
+        is_news = token not in self.rejects[-MAX_FORMER:]
+        if is_news:
             self.rejects.append(token)
+        if self.budget < cost or not may_renew:
+            assert answer is (Rejection.KEPT if is_news else Rejection.KEPT_AGAIN)
+        else:
+            assert answer is Rejection.RENEW
+            self.budget, self.last_cost = self.budget - cost, cost
             self.take_out()
             self.suspect = token
             if follows:
                 self.obtained(-1, 1.0, 3600.0, "Bearer", lands=True)
 
-    @precondition(lambda self: self.forced)
     @rule()
     def accepted(self) -> None:
         self.state.accepted()
-        self.forced = []
+        self.is_unproven = False
 
     @precondition(lambda self: len(self.outcomes) > 2)
     @rule()
@@ -275,10 +308,8 @@ class AnyOrder(RuleBasedStateMachine):
         moments = {
             "renewal": self.fresh[1],
             "end": self.token.usable_until if self.token else NEVER,
-            "due": self.flight.due if self.flight else NEVER,
+            "due": self.flight_ends if self.flight else NEVER,
             "refusal": self.refusal[0],
-            "spacing": self.spacing_ends,
-            "quiet": self.spacing_ends + 60,
         }
         self.world.time = max(self.now, self.now + until if isinstance(until, float) else moments[until])
 

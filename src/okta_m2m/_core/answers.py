@@ -26,6 +26,7 @@ __all__ = [
     "lifetime",
     "rate_limit_pause",
     "request_id",
+    "retry_after",
 ]
 
 logger = logging.getLogger("okta_m2m")
@@ -103,15 +104,22 @@ def rate_limit_pause(response: Response, okta_now: float) -> float | None:
     practices; all of Okta's SDKs). Of several ``X-Rate-Limit-Reset`` the earliest counts. Okta sends no
     ``Retry-After``, but what stands in front of it may.
     """
+    after = retry_after(response, okta_now)
+    if after is not None:
+        return after
     date = http_date(response.get("date"))
     now = okta_now if date is None else date
-    after = (response.get("retry-after") or "").strip()
-    if after.isdecimal() and len(after) < 10:
-        return float(after)
-    if (moment := http_date(after)) is not None:
-        return max(moment - now, 0.0) + 1
     if any(limit.strip() == "0" for limit in response.all("x-rate-limit-limit")):
         return None
     resets = [value.strip() for header in response.all("x-rate-limit-reset") for value in header.split(",")]
     moments = [int(value) for value in resets if value.isdecimal() and len(value) < 12]
     return max(min(moments) - now, 0.0) + 1 if moments else None
+
+
+def retry_after(response: Response, okta_now: float) -> float | None:
+    """Seconds that ``Retry-After`` asks to wait (RFC 9110 section 10.2.3); ``None`` where it does not say."""
+    after = (response.get("retry-after") or "").strip()
+    if after.isdecimal() and len(after) < 10:
+        return float(after)
+    moment, date = http_date(after), http_date(response.get("date"))
+    return None if moment is None else max(moment - (okta_now if date is None else date), 0.0) + 1

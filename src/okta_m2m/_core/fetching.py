@@ -10,15 +10,16 @@ Invariant: a fetch that was begun lands its flight, however it ends.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..effects import Flow, Spawn
+from ..effects import Effect, Flow, Sleep, Spawn
 from ..errors import OktaM2MError, TokenRefused, quoted
 from .bindings import Bindings
 from .flights import mutex
 from .proofs import snapshot
+from .token_state import Postponed
 from .tokens import Token
 
 if TYPE_CHECKING:
@@ -32,6 +33,15 @@ if TYPE_CHECKING:
 __all__ = ["Fetching"]
 
 logger = logging.getLogger("okta_m2m")
+
+T = TypeVar("T")
+
+
+def _time_of(effect: Effect[Any], at_most: float) -> float:
+    """Seconds that an effect may take."""
+    if isinstance(effect, Sleep):
+        return effect.seconds
+    return float(getattr(effect, "timeout", max(0.0, at_most)))
 
 
 class Fetching:
@@ -83,7 +93,8 @@ class Fetching:
         """Has the flight fetched in the background; ``deadline`` is the caller's own."""
         fetch, started = self._fetch(flight), False
         try:
-            started = yield from Spawn(fetch, partial(self._state.abandoned, flight), awaited=not flight.is_renewal)
+            answer = yield from Spawn(fetch, partial(self._state.abandoned, flight), awaited=not flight.is_renewal)
+            started, flight.is_running = bool(answer), answer if callable(answer) else lambda: True
             if not started and not flight.is_renewal:
                 # The interpreter is shutting down, and nobody else can do it.
                 flight.deadline = min(flight.deadline, deadline)
@@ -97,19 +108,39 @@ class Fetching:
         if flight.outcome is not None:  # it started so late that it was given up
             return
         try:
-            token = yield from self._obtain(flight)
+            obtained = yield from self._watch(flight, self._obtain(flight))
         except Exception as error:  # noqa: BLE001 (each waiter raises its own)
             pause = state.failed(flight, error, state.now())
             if pause is not None:
                 self._report_failed_renewal(error, pause)
         else:
-            if token is None:
-                state.postponed(flight, state.now())
+            if isinstance(obtained, Postponed):
+                state.postponed(flight, obtained, state.now())
             else:
-                state.landed(flight, token)
+                state.landed(flight, obtained)
 
-    def _obtain(self, flight: Flight) -> Flow[Token | None]:
-        """A token; ``None`` if another process is fetching one, which the store will have a little later."""
+    def _watch(self, flight: Flight, flow: Flow[T]) -> Flow[T]:
+        """Runs the fetch, and notes with each of its effects when it should go on: a loop that stands still is told by that."""
+        resume: Callable[[], Effect[Any]] = partial(next, flow)
+        try:
+            while True:
+                effect = resume()
+                now = self._state.now()
+                flight.expected = now + _time_of(effect, flight.deadline - now) + self._state.lateness
+                try:
+                    resume = partial(flow.send, (yield effect))
+                except GeneratorExit:
+                    raise
+                except BaseException as failure:  # noqa: BLE001 (it belongs to the fetch, cancellation included)
+                    resume = partial(flow.throw, failure)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        finally:
+            flow.close()
+
+    def _obtain(self, flight: Flight) -> Flow[Token | Postponed]:
+        """A token, or why its renewal is left for later."""
         keys: list[Signer] = []
         for signer in self.keys:
             keys.append((yield from snapshot(signer)))
@@ -124,10 +155,11 @@ class Fetching:
             lambda: self._exchange(keys, flight),
             is_wanted=lambda token: self._state.is_wanted(token, self._state.now()),
             deadline=flight.deadline,
-            is_patient=not flight.is_renewal,
+            renews=flight.renews,
+            is_due=flight.renews is None or self._state.is_due_for_all(flight.renews, self._state.now()),
         )
-        if shared is None:
-            return None
+        if isinstance(shared, Postponed):
+            return shared
         token, dpop_key = shared
         if dpop_key is not None:
             self.bindings.adopt(dpop_key)

@@ -1,7 +1,7 @@
 """A token that many processes share through a store: one fetches, the others read.
 
     load ──found──▶ use it
-      │ nothing
+      │ nothing                                        (a renewal that is not due yet was only to see that the store works)
     claim ──lost──▶ wait a moment, load again          (a renewal does not wait: the token in use still works)
       │ won
     load again, exchange (the claim is extended meanwhile), save (only while the claim is ours), release
@@ -32,6 +32,7 @@ from ..errors import ConfigurationError, OktaM2MError, quoted
 from ..keys import PrivateKey
 from .answers import LONGEST_LIFETIME
 from .flights import new_landing
+from .token_state import Postponed
 from .tokens import Token
 
 if TYPE_CHECKING:
@@ -144,16 +145,18 @@ class Fleet:
         *,
         is_wanted: Callable[[Token], bool],
         deadline: float,
-        is_patient: bool,
-    ) -> Flow[Shared | None]:
+        renews: Token | None,
+        is_due: bool,
+    ) -> Flow[Shared | Postponed]:
         """A token from the store, or one that ``fetch`` gets while others wait for it.
 
-        ``is_wanted`` says whether a token found will do. With ``is_patient=False`` nobody else's fetch is waited for, and
-        the answer is then ``None``. What ``fetch`` raises is raised.
+        ``is_wanted`` says whether a token found will do. ``renews`` is the token that works, if one does: then nobody else's
+        fetch is waited for, nothing is fetched before it is due, and a store that has just failed leaves time to all the
+        processes that need a token of their own now. What ``fetch`` raises is raised.
         """
         places = self._places(keys)
         owner = str(uuid4())
-        now = self._clock.now()
+        now, was_down = self._clock.now(), self._down
         last_look = deadline - min(LAST_RESORT, (deadline - now) / 2)
         pause = FIRST_LOOK
         try:
@@ -162,17 +165,22 @@ class Fleet:
                 if found is not None:
                     self._report_up()
                     return found
+                if not is_due:
+                    self._report_up()
+                    return Postponed.NOT_DUE
                 if (yield from self._ask(Claim(self.store, self._timeout, places[0].key, owner, LEASE))):
                     break
-                if not is_patient:
+                if renews is not None:
                     self._report_up()
-                    return None
+                    return Postponed.OTHERS
                 if self._clock.now() + pause >= last_look:
                     break  # the claim's holder does not finish: better two requests than no token
                 yield from Sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 (spreads load; nothing secret hangs on it)
                 pause = min(LONGEST_LOOK, pause * 1.5)
         except StoreFailed as failed:
             self._report_down(failed)
+            if renews is not None and not was_down:
+                return Postponed.STORE_DOWN
             return (yield from fetch())
         return (yield from self._fetch_with_claim(places, owner, fetch, is_wanted, deadline))
 
@@ -239,18 +247,27 @@ class Fleet:
         One flow does both, one after the other: an extension that overtakes the release would renew the claim.
         """
         extended = self._clock.now()
-        while not (yield from Wait(ended, LEASE / 3)):
-            asked = self._clock.now()
-            if asked >= deadline:
-                break
-            if asked >= extended + LEASE:
-                return  # we were suspended for too long; claiming again could let an older token overwrite a newer one
-            try:
-                if not (yield from Claim(self.store, self._timeout, key, owner, LEASE)):
-                    return
-                extended = asked
-            except StoreFailed as failed:
-                self._report_down(failed)
+        try:
+            while not (yield from Wait(ended, LEASE / 3)):
+                asked = self._clock.now()
+                if asked >= deadline:
+                    break
+                if asked >= extended + LEASE:
+                    return  # we were suspended for too long; claiming again could let an older token overwrite a newer one
+                try:
+                    if not (yield from Claim(self.store, self._timeout, key, owner, LEASE)):
+                        return
+                    extended = asked
+                except StoreFailed as failed:
+                    self._report_down(failed)
+        except GeneratorExit:
+            raise
+        except BaseException:  # its event loop ends, which waits for what has been cancelled
+            yield from self._release(key, owner)
+            raise
+        yield from self._release(key, owner)
+
+    def _release(self, key: str, owner: str) -> Flow[None]:
         try:
             yield from Release(self.store, self._timeout, key, owner)
         except StoreFailed as failed:

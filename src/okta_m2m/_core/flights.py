@@ -7,7 +7,8 @@ One mutex serves all the apps of a process, which may be very many: nobody holds
 across the network. Landing happens outside it, because waiters' callbacks run there.
 
 Invariant: every flight lands, exactly once, whatever becomes of the fetch: with the token, with a failure (as data,
-from which each waiter makes its own exception), or with ``ABANDONED``, upon which a waiter starts another.
+from which each waiter makes its own exception), or with ``ABANDONED``, upon which a waiter starts another. A flight that is
+lost, because what fetched is gone or stands still, is landed by the next who asks for a token.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from .records import Record
 from .tokens import Token
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from concurrent.futures import Future
 
 __all__ = ["ABANDONED", "Failure", "Flight", "Outcome", "fork_listeners", "forks", "mutex", "new_landing"]
@@ -36,6 +38,9 @@ class _Abandoned(Record):
 
 
 ABANDONED: Final = _Abandoned()
+
+INSTANT: Final = 0.001
+"""Seconds that are no time: what is left of a wait may be less than a clock can tell."""
 
 
 class Failure(Record):
@@ -79,24 +84,39 @@ class Flight:
     """One fetch under way.
 
     - ``deadline``: until when it may take, on the steady clock.
-    - ``due``: when it is given up, because its event loop is gone.
+    - ``expected``: by when the fetch should have gone on. After that whoever needs a token gives it up: its event loop
+      stands still.
+    - ``due``: when it is given up in any case.
     - ``renews``: the token that worked when it began, so that nobody waits for it; ``None`` if none did.
+    - ``is_running``: says whether the thread or loop that fetches is still there; ``None`` until there is one.
     - ``outcome``: there once it has landed. It is not read from the landing, whose lock a thousand threads that wake at
       once would each take once more.
     """
 
-    __slots__ = ("deadline", "due", "landing", "outcome", "renews")
+    __slots__ = ("_starter", "deadline", "due", "expected", "is_running", "landing", "outcome", "renews")
 
-    def __init__(self, deadline: float, due: float, renews: Token | None) -> None:
+    def __init__(self, deadline: float, due: float, expected: float, renews: Token | None) -> None:
         self.deadline = deadline
         self.due = due
+        self.expected = expected
         self.renews = renews
+        self.is_running: Callable[[], bool] | None = None
         self.outcome: Outcome | None = None
         self.landing = new_landing()
+        self._starter = threading.get_ident()
 
     @property
     def is_renewal(self) -> bool:
         return self.renews is not None
+
+    def is_overdue(self, now: float, is_needed: bool) -> bool:
+        """Whether it takes too long. A renewal whose token works has time until it is due."""
+        return now + INSTANT >= (self.expected if is_needed else self.due)
+
+    def is_lost(self) -> bool:
+        """Whether nobody fetches any more. So it is if its own thread asks again and has not started it: an exception out of
+        a signal handler came between."""
+        return self._starter == threading.get_ident() if self.is_running is None else not self.is_running()
 
 
 class _ForkListener(Protocol):

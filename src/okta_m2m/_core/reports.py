@@ -54,15 +54,16 @@ class Reports:
             "AuthorizationKept", origin, "a request with its own Authorization header", "It was sent as it is."
         )
 
-    def token_rejected(self, origin: str, code: str | None, renewing: bool) -> None:
-        """An API answered 401 to the token; ``code`` is the OAuth error that it named."""
+    def token_rejected(self, origin: str, code: str | None, renewing: bool, calls: int) -> None:
+        """An API answered 401 to the token in so many calls; ``code`` is the OAuth error that it named."""
         logger.warning(
-            "okta-m2m: %s rejected the token (401 %s); %s",
+            "okta-m2m: %s rejected the token (401 %s) in %d call(s); %s",
             origin,
             code or "without a reason",
+            calls,
             "renewing it and trying once more" if renewing else "the caller gets the answer",
         )
-        self.emit("TokenRejected", origin, code, renewing)
+        self.emit("TokenRejected", origin, code, renewing, calls)
 
     def _report_once(self, event: str, origin: str | None, what: str, remedy: str) -> None:
         origin = origin or "a URL that can be read in two ways"

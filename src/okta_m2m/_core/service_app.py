@@ -18,7 +18,7 @@ from sys import intern
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 from ..effects import Attempt, Discard, Flow, Response, Wait
-from ..errors import ConfigurationError, TokenUnreachable
+from ..errors import ConfigurationError, RateLimited, TokenUnreachable
 from ..keys import thumbprint
 from . import arguments, next_step
 from .bindings import Bindings, Credentials
@@ -31,7 +31,7 @@ from .proofs import ClientAssertions
 from .reports import Reports
 from .revocation import RevocationOnClose
 from .token_endpoint import TokenEndpoint
-from .token_state import TokenState
+from .token_state import Rejection, TokenState
 from .tokens import Token, not_picklable
 from .verdict import reach_verdict
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ..keys import Signer
     from ..stores import Store
     from .fleet import Fleet
+    from .flights import Flight
 
 __all__ = ["ServiceApp"]
 
@@ -137,7 +138,7 @@ class ServiceApp:
         bindings = None
         if dpop_key is not None or htu_origins is not None:
             bindings = Bindings(self._endpoint, dpop_key, arguments.check_htu_origins(htu_origins or {}))
-        self.token_state = TokenState(clock.now, allowed, keys, max_wait=max_wait, is_shared=store is not None)
+        self.token_state = TokenState(clock.now, allowed, keys, max_wait=max_wait)
         fleet: Fleet | None = None
         if store is not None:
             from .fleet import Fleet  # brings JOSE's encryption, several times the cost of all this package
@@ -305,14 +306,20 @@ class ServiceApp:
             outcome = flight.outcome
             if isinstance(outcome, Token) and (rejected is None or outcome.value != rejected.value):
                 return outcome
-            if isinstance(outcome, Failure):
-                raise outcome.copy()
             now = state.now()
+            if isinstance(outcome, Failure) and not self._has_longer(deadline, flight, outcome.error, now):
+                raise outcome.copy()
             if now >= deadline:
                 raise TokenUnreachable(
                     f"No token within {self.max_wait:g} seconds: the token request is still under way. "
                     "Check the network to Okta, or allow more time with max_wait."
                 )
+
+    def _has_longer(self, deadline: float, flight: Flight, error: Exception, now: float) -> bool:
+        """Whether a caller has time for another attempt: the fetch had less, and failed for lack of it."""
+        if isinstance(error, RateLimited):
+            return now < self._endpoint.not_before < deadline
+        return isinstance(error, TokenUnreachable) and flight.deadline <= now < deadline
 
     # ── after a call ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -345,13 +352,19 @@ class ServiceApp:
                     state.accepted()
                 return
             if verdict.cure == "renew":
-                again = state.rejected(token, state.now()) and not renewed and replayable
-                self._reports.token_rejected(origin or "", verdict.error, again)
+                rejection = state.rejected(token, state.now(), may_renew=not renewed)
+                again = rejection in (Rejection.RENEW, Rejection.RENEWED) and not renewed and replayable
+                try:
+                    if again:
+                        yield from Discard()
+                        token = yield from self.obtain()
+                        renewed, cured = True, set()
+                finally:
+                    # Once for all the calls that had this token, and after all of them.
+                    if rejection in (Rejection.RENEW, Rejection.KEPT):
+                        self._reports.token_rejected(origin or "", verdict.error, again, state.rejecting_calls)
                 if not again:
                     return
-                yield from Discard()
-                token = yield from self.obtain()
-                renewed, cured = True, set()
             else:
                 if verdict.cure == "proof":
                     server_time = self._learn_time(response, from_org)

@@ -8,14 +8,21 @@ What an answer means, and what is done (Okta's documentation and recorded traffi
     400 use_dpop_nonce                                 once again with the nonce that the answer carries
     401 invalid_client, and Date moved our clock       once again on Okta's time (so for invalid_dpop_proof)
     401 "... token has already been used."             once again
-    429                                                waits for X-Rate-Limit-Reset - Date + 1 s; RateLimited if that is
-                                                       beyond the deadline; a concurrency limit is backed off from
+    400 use_dpop_nonce, with yet another nonce         back-off, until the deadline
+    429                                                waits for X-Rate-Limit-Reset - Date + 1 s, and up to 30 s more;
+                                                       RateLimited if that is beyond the deadline; a concurrency limit is
+                                                       backed off from
+    5xx with Retry-After                               waits for that, in the same way
     5xx, 408, temporarily_unavailable, server_error    back-off, until the deadline
     401 "Error retrieving the client JWKSet ..."       back-off, until the deadline
-    no answer (timeout, reset, name look-up, TLS)      back-off, until the deadline
-    2xx without a token                                back-off, at most twice: cut short, or a login page
+    no answer (timeout, reset, name look-up)           back-off, until the deadline
+    no answer, and none to come (untrusted TLS)        TokenUnreachable, at once
+    2xx without a token                                back-off, a few times: cut short, or a login page
     401 invalid_client otherwise                       the next configured key; else a refusal
     any other                                          a refusal, at once
+
+An endpoint that fails is asked at most about 20 times a minute by one process, whatever ``max_wait`` is: failures are
+remembered from one conversation to the next, until it answers.
 
 Invariant: a conversation ends by its deadline, and the endpoint is not asked before the time that it named itself.
 """
@@ -40,7 +47,16 @@ from ..errors import (
     quoted,
     refused,
 )
-from .answers import error_code, error_of, granted_token, json_object, lifetime, rate_limit_pause, request_id
+from .answers import (
+    error_code,
+    error_of,
+    granted_token,
+    json_object,
+    lifetime,
+    rate_limit_pause,
+    request_id,
+    retry_after,
+)
 from .clocks import NEVER, Clock, OktaClock
 from .proofs import ASSERTION_TYPE, CLOCK_TOLERANCE, FORM_HEADERS, ClientAssertions, DPoPProofs, Nonces
 from .records import Record
@@ -54,10 +70,26 @@ __all__ = ["Obtained", "TokenEndpoint", "back_off"]
 logger = logging.getLogger("okta_m2m")
 
 FIRST_PAUSE: Final = 0.25
-LONGEST_PAUSE: Final = 8.0
-"""Seconds between attempts: doubled from one failure to the next, and jittered, so that a fleet does not knock in step."""
+LONGEST_PAUSE: Final = 4.5
+JITTER: Final = 0.85
+"""Seconds between attempts: doubled from one failure to the next, and less by a part drawn anew each time, so that a fleet
+does not knock in step. Twenty requests in the first minute, fifteen in each other, and an endpoint that is back is noticed
+within five seconds."""
 
-MAX_UNREADABLE: Final = 2
+PATIENCE: Final = 5.0
+IMPATIENCE: Final = 1.5
+"""Seconds for the first attempt, and what each that had no answer makes of them: one hung connection costs seconds, and an
+endpoint that is slow still serves."""
+
+SHORTEST_SPREAD: Final = 5.0
+LONGEST_SPREAD: Final = 30.0
+"""Seconds over which processes that were told the same time ask again: as many as they were told to wait, within these
+bounds, and as far as their callers can wait."""
+
+LONGEST_BELIEVED: Final = 300.0
+"""Seconds: a time further away that an endpoint names is not believed. Okta's limits are per minute."""
+
+MAX_UNREADABLE: Final = 5
 """2xx answers without a token that are put up with in one conversation."""
 
 # Okta gives no code for these two, so match the text.
@@ -85,12 +117,16 @@ class TokenEndpoint:
         "client_id",
         "clock",
         "dpop_required",
+        "failures",
         "first_nonces",
         "max_wait",
+        "named",
         "not_before",
         "okta_clock",
         "require_all_scopes",
         "scopes",
+        "trouble",
+        "trouble_lasts",
         "url",
     )
 
@@ -115,13 +151,26 @@ class TokenEndpoint:
         self.dpop_required = dpop_required
         self.require_all_scopes = require_all_scopes
         self.max_wait = max_wait
-        self.not_before = NEVER
+        self.named = self.not_before = NEVER
+        self.failures = 0
+        self.trouble: TokenError | None = None
+        self.trouble_lasts = False
         self.first_nonces: Nonces | None = None
 
-    @property
-    def patience(self) -> float:
-        """Seconds for one attempt, so that one hung connection leaves time for another."""
-        return self.max_wait / 2
+    def patience(self, unanswered: int) -> float:
+        """Seconds for one attempt, after so many that had no answer."""
+        return min(PATIENCE * IMPATIENCE**unanswered, self.max_wait / 2)
+
+    def failed(self, trouble: TokenError, *, lasting: bool = False) -> TokenError:
+        """Remembers what is wrong, and leaves it alone for a while. ``lasting``: nobody need wait for it to pass."""
+        self.failures += 1
+        self.trouble, self.trouble_lasts = trouble.copy(), lasting
+        self.not_before = max(self.not_before, self.clock.now() + back_off(self.failures))
+        return trouble
+
+    def answered(self) -> None:
+        """It works: nothing is held against it."""
+        self.failures, self.trouble, self.trouble_lasts = 0, None, False
 
     @property
     def nonces(self) -> Nonces:
@@ -165,12 +214,14 @@ class _Conversation:
         self._emit = emit
         self._now = endpoint.clock.now
         self._attempts = 0
-        self._failures = 0
+        self._unanswered = 0
         self._unreadable = 0
         self._key = 0
         self._cured: set[str] = set()  # what was already answered once, so that no cure is tried for ever
         self._refusal: TokenRefused | None = None
-        self._trouble: TokenError = TokenUnreachable("The token endpoint was not asked. Allow more time with max_wait.")
+        self._trouble: TokenError = endpoint.trouble or TokenUnreachable(
+            "The token endpoint was not asked. Allow more time with max_wait."
+        )
 
     def run(self) -> Flow[Obtained]:
         endpoint, began = self._endpoint, self._now()
@@ -180,24 +231,24 @@ class _Conversation:
             if sent_at >= self._deadline:
                 raise self._trouble
             self._attempts += 1
+            patience = endpoint.patience(self._unanswered)
             try:
-                response = yield from self._ask(min(self._deadline - sent_at, endpoint.patience))
+                response = yield from self._ask(min(self._deadline - sent_at, patience))
             except (SendFailed, OSError) as failed:  # a send of the caller's own may let either out
-                if not self._failures or self._deadline - sent_at >= endpoint.patience:
+                if self._attempts == 1 or self._deadline - sent_at >= patience:
                     self._trouble = self._unreachable(f"no answer ({quoted(failed)})")
                 # Else the deadline cut this one short, and what went wrong before says more than that.
+                self._unanswered += 1
+                if isinstance(failed, SendFailed) and failed.permanent:
+                    raise endpoint.failed(self._trouble, lasting=True) from None
             else:
                 token = self._read(response, sent_at)
                 if isinstance(token, Token):
+                    endpoint.answered()
                     return Obtained(token, self._attempts, self._now() - began, self._key)
                 if token == "at once":
                     continue
-            self._failures += 1
-            if self._now() >= endpoint.not_before:
-                pause = back_off(self._failures)
-                if self._now() + pause >= self._deadline:
-                    raise self._trouble
-                yield from Sleep(pause)
+            endpoint.failed(self._trouble)
 
     def _ask(self, timeout: float) -> Flow[Response]:
         endpoint, now = self._endpoint, self._endpoint.okta_clock.now()
@@ -215,13 +266,22 @@ class _Conversation:
         return (yield from Send(Request("POST", endpoint.url, headers, urlencode(form).encode("ascii")), timeout))
 
     def _wait_until_welcome(self) -> Flow[None]:
-        """Waits until the endpoint may be asked again, if that is before the deadline."""
-        pause = self._endpoint.not_before - self._now()
-        if pause <= 0:
+        """Waits until the endpoint may be asked again. Raises what is in the way if that does not pass, or if it is beyond
+        the deadline: at once if the endpoint named a time, which the caller can be told."""
+        now, moment = self._now(), self._endpoint.not_before
+        if now >= moment:
             return
-        if self._now() + pause >= self._deadline:
-            raise _rate_limited(pause)
-        yield from Sleep(pause)
+        if self._endpoint.trouble_lasts:
+            raise self._trouble.copy()
+        if moment < self._deadline:
+            yield from Sleep(moment - now)
+            return
+        if self._trouble.retry_after is not None:
+            named = self._endpoint.named
+            raise self._trouble.copy(retry_after=(named if named > now else moment) - now)
+        if now < self._deadline:
+            yield from Sleep(self._deadline - now)
+        raise self._trouble.copy()
 
     # ── answers ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -232,7 +292,10 @@ class _Conversation:
         nonce = response.get("dpop-nonce")
         has_new_nonce = nonce is not None and endpoint.nonces.learn(endpoint.url, nonce)
         if response.status == 429:
-            self._trouble = self._read_rate_limit(response)
+            pause = rate_limit_pause(response, endpoint.okta_clock.now())
+            if pause is not None:
+                self._leave_alone(pause)
+            self._trouble = _rate_limited(back_off(endpoint.failures + 1) if pause is None else pause, response)
             return None
         if 200 <= response.status < 300:
             token = self._read_token(response, sent_at)
@@ -240,19 +303,26 @@ class _Conversation:
                 self._trouble = self._unexpected(response)
                 self._unreadable += 1
                 if self._unreadable > MAX_UNREADABLE:
-                    raise self._trouble
+                    raise endpoint.failed(self._trouble, lasting=True)
             return token
         code, description = error_of(json_object(response.body))
         if response.status >= 500 or response.status == 408 or code in _PASSING or description == _JWKS_URI_TROUBLE:
             # The server's own trouble, and likely to pass. temporarily_unavailable is a 400 at Okta.
-            self._trouble = self._unreachable(f"HTTP {response.status} {code or ''}".rstrip(), response)
+            pause = retry_after(response, endpoint.okta_clock.now())
+            if pause is not None:
+                self._leave_alone(pause)
+            self._trouble = self._unreachable(f"HTTP {response.status} {code or ''}".rstrip(), response, pause)
             return None
         if code is None:
-            raise self._unexpected(response)
+            raise endpoint.failed(self._unexpected(response), lasting=True)
         cure = _cure(code, description, has_new_nonce, moved)
         if cure is not None and cure not in self._cured:
             self._cured.add(cure)
+        elif cure == "nonce":  # its nonces change faster than we can use one, or its servers do not agree
+            self._trouble = self._unreachable(f"HTTP {response.status} {code}, again and again", response)
+            return None
         else:
+            endpoint.answered()
             self._next_key(
                 refused(response.status, code, description, response.get("x-okta-request-id"), self._hint(code))
             )
@@ -276,16 +346,14 @@ class _Conversation:
             return f"None of the {len(self._keys)} configured keys was accepted; this is Okta's answer to the first. "
         return ""
 
-    def _read_rate_limit(self, response: Response) -> RateLimited:
-        """Remembers from a 429 when the endpoint may be asked again; raises at once if that is beyond the deadline."""
-        pause = rate_limit_pause(response, self._endpoint.okta_clock.now())
-        if pause is None:
-            return _rate_limited(back_off(self._failures + 1), response)
-        self._endpoint.not_before = self._now() + pause
-        limited = _rate_limited(pause, response)
-        if self._endpoint.not_before >= self._deadline:
-            raise limited
-        return limited
+    def _leave_alone(self, seconds: float) -> None:
+        """The endpoint asked for that. Others were told the same time: each adds a time of its own, as far as it can wait."""
+        seconds = min(seconds, LONGEST_BELIEVED)
+        named, spread = self._now() + seconds, min(LONGEST_SPREAD, max(SHORTEST_SPREAD, seconds))
+        if named < self._deadline:
+            spread = min(spread, max(0.0, self._deadline - named - 1))
+        self._endpoint.named = named
+        self._endpoint.not_before = named + random.uniform(0, spread)  # noqa: S311 (spreads load)
 
     def _read_token(self, response: Response, sent_at: float) -> Token | None:
         """The token of a 2xx answer; ``None`` if it holds none."""
@@ -329,7 +397,9 @@ class _Conversation:
         )
         self._emit("ScopesReduced", granted, missing)
 
-    def _unreachable(self, what: str, response: Response | None = None) -> TokenUnreachable:
+    def _unreachable(
+        self, what: str, response: Response | None = None, retry_after: float | None = None
+    ) -> TokenUnreachable:
         attempts = f"{self._attempts} attempt{'s' if self._attempts > 1 else ''}"
         return TokenUnreachable(
             f"No token from {self._endpoint.url} within the time allowed: {what}, after {attempts}. Check the network, "
@@ -337,6 +407,7 @@ class _Conversation:
             status=None if response is None else response.status,
             error=None if response is None else error_code(response.body),
             request_id=None if response is None else request_id(response),
+            retry_after=retry_after,
         )
 
     def _unexpected(self, response: Response) -> UnexpectedAnswer:
@@ -378,6 +449,6 @@ def _rate_limited(pause: float, response: Response | None = None) -> RateLimited
 
 
 def back_off(failures: int) -> float:
-    """Seconds of pause after so many failures in a row: doubling, and anywhere in the upper half of that."""
+    """Seconds of pause after so many failures in a row: doubling, and a little less than that."""
     pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 16))
-    return pause * random.uniform(0.5, 1.0)  # noqa: S311 (spreads load; nothing secret hangs on it)
+    return pause * random.uniform(JITTER, 1.0)  # noqa: S311 (spreads load; nothing secret hangs on it)

@@ -30,12 +30,13 @@ What happens is reported by one method each. ``use`` is the token in use, ``susp
     refused              Okta refused the keys                   remembered, for a growing time, for these keys
     landed               a fetch ended with a token              who waits for it has that token
     failed               a fetch ended with an error             who waits for it has that error; a suspect is back in use,
-                                                                 except after a refusal; a token in use stays fresh for a
+                                                                 except after a refusal; the forced renewal counts as none;
+                                                                 a token in use stays fresh for a growing pause
+    postponed            a renewal is left for later             who waits asks again; a token in use stays fresh until then
+    abandoned            a fetch ended without an outcome        who waits asks again; a token in use stays fresh for a
                                                                  growing pause
-    postponed            another process is fetching             who waits asks again; a token in use stays fresh a moment
-    abandoned            a fetch ended without an outcome        the same
-    rejected             an API rejected the token in use        it is the suspect, unless one was rejected just now
-    accepted             an API took a renewed token             the next rejection may be renewed at once
+    rejected             an API rejected the token in use        it is the suspect, if a forced renewal is left
+    accepted             an API took a renewed token             its rejection would be one like any other
     close                the app ends                            no token, and none from now on
     after_fork           the token is the parent's to revoke     no token; a fetch may begin
 
@@ -46,6 +47,9 @@ WARNING: the hit (:class:`Hit`) reads without the mutex. ``fresh_until`` is writ
 first when one is taken out of use, so that a reader of it never meets an older token than it was written for.
 ``tests/rules/test_hits.py`` stops after each assignment and looks.
 
+Forced renewals, of tokens that an API rejected, draw on a budget: :data:`FORCED_AT_ONCE`, and one more each
+:data:`FORCED_EVERY` seconds. So an API that rejects every token, or every other, costs a bounded number of token requests.
+
 Invariant: at most one fetch is under way, and nobody waits for a fetch while a token works.
 """
 
@@ -53,6 +57,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from enum import Enum
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
@@ -66,7 +71,7 @@ if TYPE_CHECKING:
     from ..keys import Signer
     from .origins import Origins
 
-__all__ = ["Hit", "TokenState"]
+__all__ = ["Hit", "Postponed", "Rejection", "TokenState"]
 
 RENEWAL_SHARE: Final = (0.72, 0.82)
 """The part of a token's life after which it is renewed: anywhere in between, so that a fleet does not march in step."""
@@ -74,16 +79,19 @@ RENEWAL_SHARE: Final = (0.72, 0.82)
 RENEWAL_SHARE_SHARED: Final = (0.93, 0.95)
 """The same where a token is shared. The first of many processes to find it due renews it for all, so the moment is close
 to the lower end, and where all of them can try, it takes less time to be sure that one succeeds. Of an hour 4 minutes are
-left, as with most SDKs, and a fleet asks at most 1.1 times for each life of a token."""
+left, as with most SDKs, and a fleet asks at most 1.1 times for each life of a token. At the earlier moment each process only
+looks whether the store is in order, for without it every process needs a token of its own, and some time for that."""
 
 OVERDUE: Final = 2.0
-"""Seconds after its deadline at which a fetch that has not ended is given up: its event loop is gone."""
+"""Seconds by which a fetch may be late. Then it is given up: its event loop stands still, or is gone."""
 
 LANDING_GRACE: Final = 0.5
 """Seconds that a caller waits beyond its own deadline for a fetch that ends by then, for its error says more than ours."""
 
-ABANDONED_PAUSE: Final = 0.25
-"""Seconds until a renewal that was cancelled is begun again by the next call; the token works meanwhile."""
+FAILED_GROWTH: Final = 2.0
+ABANDONED_GROWTH: Final = 4.0
+"""How the pause of a second until a renewal is begun again grows, if it failed and if it was cancelled. A program that has a
+new event loop for each job may cancel every one; a token that ends is fetched at once."""
 
 OTHERS_PAUSE: Final = 1.0
 """Seconds until a renewal that another process has begun is looked for in the store."""
@@ -91,16 +99,37 @@ OTHERS_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 60.0
 """Seconds between renewals while they fail."""
 
+LATEST_SHARE: Final = 0.98
+"""The part of a token's life by which a process has renewed it that found the store out of order."""
+
 FIRST_REFUSAL: Final = 1.0
 LONGEST_REFUSAL: Final = 60.0
 """Seconds for which a refusal is repeated without asking again: doubled from one to the next."""
 
-FIRST_SPACING: Final = 5.0
-LONGEST_SPACING: Final = 60.0
-"""Seconds between forced renewals while renewed tokens keep being rejected: a wrong audience is not cured by another."""
+FORCED_AT_ONCE: Final = 3.0
+FORCED_EVERY: Final = 60.0
+"""Forced renewals that are made at once, and the seconds after which there is another. A renewed token that no API is known
+to have accepted costs two when it is rejected: a wrong audience is not cured by another token."""
 
 MAX_FORMER: Final = 16
 """Tokens that are recognised as ours when they are met again on a request; and as many that an API rejected."""
+
+
+class Postponed(Enum):
+    """Why a token that works is not renewed now."""
+
+    OTHERS = "another process is renewing it"
+    NOT_DUE = "the store is in order, and it is not due yet"
+    STORE_DOWN = "the store has just been found out of order"
+
+
+class Rejection(Enum):
+    """What a call does whose token an API rejected."""
+
+    RENEW = "it takes a new one; it is the first to report this token"
+    RENEWED = "it takes the one in use, or the one that is being fetched"
+    KEPT = "it keeps its answer, for no forced renewal is left; it is the first to report this token"
+    KEPT_AGAIN = "it keeps its answer"
 
 
 class Hit:
@@ -130,24 +159,25 @@ class TokenState(Hit):
 
     - ``keys``: the app's keys as they were given.
     - ``max_wait``: seconds that a fetch may take.
-    - ``is_shared``: whether other processes use the same token.
     """
 
     __slots__ = (
+        "_budget",
+        "_budget_at",
         "_failures",
         "_flight",
-        "_forced",
-        "_forced_not_before",
+        "_forced_cost",
         "_forks",
         "_former",
-        "_is_shared",
         "_keys",
         "_refusal",
         "_refusals",
         "_rejects",
         "_suspect",
+        "_unproven",
         "is_closed",
         "max_wait",
+        "rejecting_calls",
         "token",
     )
 
@@ -158,7 +188,6 @@ class TokenState(Hit):
         keys: tuple[Signer, ...],
         *,
         max_wait: float,
-        is_shared: bool,
     ) -> None:
         self.authorization: str | None = None
         self.fresh_until = NEVER
@@ -175,17 +204,18 @@ class TokenState(Hit):
         self._refusal: tuple[TokenRefused, float, tuple[Signer, ...]] | None = None
         self._refusals = 0
         self._failures = 0
-        self._forced = 0
-        self._forced_not_before = NEVER
+        self._budget, self._budget_at = FORCED_AT_ONCE, NEVER
+        self._forced_cost = 0
+        self._unproven = False
+        self.rejecting_calls = 0
         self.is_closed = False
         self.max_wait = max_wait
-        self._is_shared = is_shared
 
     # ── questions ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def next_step(self, now: float, deadline: float) -> NextStep:
         """What a caller that may wait until ``deadline`` does, by the first table above."""
-        self._give_up_overdue(now)
+        self._give_up_lost(now)
         with mutex():
             if self.is_closed:
                 return CLOSED
@@ -230,11 +260,23 @@ class TokenState(Hit):
             return True
         return token.value != used.value and token.sent_at > used.sent_at
 
+    @property
+    def lateness(self) -> float:
+        """Seconds by which a fetch may be late in what it does next, before whoever needs a token gives it up: enough for a
+        loop that is busy, and so few that they have time for another."""
+        return max(OVERDUE, self.max_wait / 3)
+
+    @staticmethod
+    def is_due_for_all(token: Token, now: float) -> bool:
+        """Whether it is time to renew a token that processes share. Before that, only a process without its store does."""
+        return now >= token.sent_at + RENEWAL_SHARE_SHARED[0] * token.expires_in
+
     # ── the fetch ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def obtained(self, token: Token) -> None:
         """A new token: it is in use from now on, unless a later one is."""
         with mutex():
+            self._unproven = self._suspect is not None
             self._refusal, self._refusals, self._failures, self._suspect = None, 0, 0, None
             used = self.token
             # Not the one that lives longer: where an admin has shortened the life of tokens, none would ever replace it.
@@ -260,54 +302,71 @@ class TokenState(Hit):
         pause = None
         with mutex():
             suspect = self._suspect
-            if suspect is not None and self.token is None and not isinstance(error, TokenRefused):
-                # One wrongly configured API may have rejected it; for the others it is better than nothing.
-                self._suspect = None
-                self._use(suspect, self._forced_not_before)
+            if suspect is not None and self.token is None:
+                self._budget += self._forced_cost  # no token was renewed
+                self._forced_cost = 0
+                if not isinstance(error, TokenRefused):
+                    # One wrongly configured API may have rejected it; for the others it is better than nothing.
+                    self._suspect = None
+                    self._use(suspect, now + self._next_pause(FAILED_GROWTH))
             if self._renews_token_in_use(flight):
-                self._failures += 1
-                pause = min(LONGEST_PAUSE, 2.0 ** min(self._failures - 1, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 (load)
+                pause = self._next_pause(FAILED_GROWTH)
                 if isinstance(error, RateLimited) and error.retry_after is not None:
                     pause = max(pause, error.retry_after)
                 self._stay_fresh_until(now + pause, flight)
         self._land(flight, Failure(error.copy() if isinstance(error, OktaM2MError) else error))
         return pause
 
-    def postponed(self, flight: Flight, now: float) -> None:
-        """Another process is fetching: the store will have its token a little later."""
-        self._stay_fresh_until(now + OTHERS_PAUSE, flight)
+    def postponed(self, flight: Flight, why: Postponed, now: float) -> None:
+        """A token that works is renewed later."""
+        token = flight.renews
+        if why is Postponed.OTHERS or token is None:
+            moment = now + OTHERS_PAUSE
+        else:
+            first, last = RENEWAL_SHARE_SHARED if why is Postponed.NOT_DUE else (0.0, LATEST_SHARE)
+            moment = self._moment_of(token, first, last)
+        self._stay_fresh_until(moment, flight)
         self._land(flight, ABANDONED)
 
     def abandoned(self, flight: Flight) -> None:
         """The fetch ended without an outcome: its task was cancelled, or it could not be started."""
-        if flight.outcome is None:
-            self._stay_fresh_until(self.now() + ABANDONED_PAUSE, flight)
-            self._land(flight, ABANDONED)
+        with mutex():
+            if flight.outcome is None and self._renews_token_in_use(flight):
+                self._stay_fresh_until(self.now() + self._next_pause(ABANDONED_GROWTH), flight)
+        self._land(flight, ABANDONED)
 
     # ── what APIs say of the token ───────────────────────────────────────────────────────────────────────────────
 
-    def rejected(self, token: Token, now: float) -> bool:
-        """An API rejected that token. Answers whether another is in use, or may be fetched now."""
+    def rejected(self, token: Token, now: float, *, may_renew: bool = True) -> Rejection:
+        """An API rejected that token: what the call that had it does. ``rejecting_calls`` counts the calls that had it.
+
+        ``may_renew=False`` for a token that has itself been renewed in the same call.
+        """
         with mutex():
-            used = self.token
+            used, digest = self.token, _digest(token)
             if used is None or used.value != token.value:
-                return True
-            if now < self._forced_not_before:
-                return False
-            if now > self._forced_not_before + LONGEST_SPACING:
-                self._forced = 0
-            self._forced_not_before = now + min(LONGEST_SPACING, FIRST_SPACING * 2.0 ** min(self._forced, 10))
-            self._forced += 1
+                if digest in self._rejects[-1:]:
+                    self.rejecting_calls += 1
+                return Rejection.RENEWED
+            cost = 2 if self._unproven else 1
+            self._budget = min(FORCED_AT_ONCE, self._budget + (now - self._budget_at) / FORCED_EVERY)
+            self._budget_at = now
+            if self._budget < cost or not may_renew:
+                is_news = digest not in self._rejects
+                self._remember_reject(digest)
+                self.rejecting_calls = 1
+                return Rejection.KEPT if is_news else Rejection.KEPT_AGAIN
+            self._budget -= cost
+            self._forced_cost = cost
+            self.rejecting_calls = 1
             self._use_none()
             self._suspect = used
-            self._rejects = (*self._rejects[1 - MAX_FORMER :], _digest(token))
-            return True
+            self._remember_reject(digest)
+            return Rejection.RENEW
 
     def accepted(self) -> None:
-        """An API took a renewed token: the next rejection has nothing to do with the last."""
-        with mutex():
-            self._forced = 0
-            self._forced_not_before = NEVER
+        """An API took a renewed token."""
+        self._unproven = False
 
     # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -329,7 +388,7 @@ class TokenState(Hit):
 
     def flight_under_way(self, now: float) -> Flight | None:
         """The fetch under way, if there is one in this process."""
-        self._give_up_overdue(now)
+        self._give_up_lost(now)
         with mutex():
             if self._forks != forks():
                 self._notice_fork()
@@ -341,14 +400,18 @@ class TokenState(Hit):
         if self.token is not None:
             self._use(self.token)  # a moment of its own, or all the children would renew at once
 
-    def _give_up_overdue(self, now: float) -> None:
-        flight = self._flight
-        if flight is not None and now >= flight.due and self._forks == forks():
+    def _give_up_lost(self, now: float) -> None:
+        flight, token = self._flight, self.token
+        if flight is None or self._forks != forks():
+            return
+        if flight.is_overdue(now, is_needed=token is None or not token.usable(now)):
             self._land(flight, ABANDONED)
+        elif flight.is_lost():
+            self.abandoned(flight)
 
     def _begin_flight(self, now: float, renews: Token | None) -> Flight:
         deadline = now + self.max_wait
-        self._flight = Flight(deadline, deadline + OVERDUE, renews)
+        self._flight = Flight(deadline, deadline + OVERDUE, now + self.lateness, renews)
         return self._flight
 
     def _use(self, token: Token, fresh_until: float | None = None) -> None:
@@ -357,13 +420,22 @@ class TokenState(Hit):
         if former is not None and token.value != former.value:
             self._remember_former(former)
         if fresh_until is None:
-            first, last = RENEWAL_SHARE_SHARED if self._is_shared else RENEWAL_SHARE
-            first = min(max(first, (self.now() - token.sent_at) / token.expires_in), last)
-            fresh_until = token.sent_at + random.uniform(first, last) * token.expires_in  # noqa: S311 (spreads load)
+            fresh_until = self._moment_of(token, *RENEWAL_SHARE)
         self.token = token
         self.authorization = None if token.dpop_bound else token.authorization
         # A signal handler may have closed the app just now: it may enter the mutex that its own thread holds.
         self.fresh_until = NEVER if self.is_closed else min(fresh_until, token.usable_until)
+
+    def _moment_of(self, token: Token, first: float, last: float) -> float:
+        """A moment of this process's own, after so much of the token's life, and not before now."""
+        first = min(max(first, (self.now() - token.sent_at) / token.expires_in), last)
+        return token.sent_at + random.uniform(first, last) * token.expires_in  # noqa: S311 (spreads load)
+
+    def _next_pause(self, growth: float) -> float:
+        """Seconds until a renewal is begun again, after one more that came to nothing."""
+        self._failures += 1
+        longest = min(LONGEST_PAUSE, growth ** min(self._failures - 1, 10))
+        return longest * random.uniform(0.75, 1.0)  # noqa: S311 (spreads load)
 
     def _use_none(self) -> None:
         if self.token is not None:
@@ -379,6 +451,10 @@ class TokenState(Hit):
         with mutex():
             if self.token is not None and self._renews_token_in_use(flight):
                 self._use(self.token, moment)
+
+    def _remember_reject(self, digest: bytes) -> None:
+        if digest not in self._rejects:
+            self._rejects = (*self._rejects[1 - MAX_FORMER :], digest)
 
     def _remember_former(self, token: Token) -> None:
         self._former = (*self._former[1 - MAX_FORMER :], _digest(token))
@@ -397,7 +473,7 @@ class TokenState(Hit):
 def _patience(flight: Flight, now: float, deadline: float) -> float:
     """Seconds that a caller waits for a fetch: to its own deadline, or a moment longer if the fetch ends by then."""
     until = deadline + LANDING_GRACE if flight.deadline <= deadline else deadline
-    return max(0.0, min(until, flight.due) - now)
+    return max(0.0, min(until, flight.expected) - now)
 
 
 def _digest(token: Token) -> bytes:

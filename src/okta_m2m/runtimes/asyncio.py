@@ -84,7 +84,7 @@ class Asyncio:
         except Exception as error:
             raise StoreFailed(f"{type(error).__name__}: {error}") from error
 
-    def _spawn(self, flow: Flow[Any], ended: Callable[[], None], awaited: bool) -> bool:
+    def _spawn(self, flow: Flow[Any], ended: Callable[[], None], awaited: bool) -> Callable[[], bool] | bool:
         import asyncio
         from contextvars import Context, copy_context
 
@@ -106,7 +106,7 @@ class Asyncio:
             ended()
 
         task.add_done_callback(finished)
-        return True
+        return lambda: not loop.is_closed()
 
 
 async def await_response(answer: object) -> Response:

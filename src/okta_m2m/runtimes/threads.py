@@ -56,7 +56,7 @@ class Threads:
                 return _ask_store(effect)
         raise TypeError(f"no runtime performs {type(effect).__name__}")
 
-    def _spawn(self, flow: Flow[Any], ended: Callable[[], None], awaited: bool) -> bool:
+    def _spawn(self, flow: Flow[Any], ended: Callable[[], None], awaited: bool) -> Callable[[], bool] | bool:
         def background() -> None:
             try:
                 run(flow, self)
@@ -66,11 +66,12 @@ class Threads:
                 ended()
 
         context = copy_context() if awaited else Context()
+        thread = threading.Thread(target=context.run, args=(background,), name="okta-m2m fetch", daemon=True)
         try:
-            threading.Thread(target=context.run, args=(background,), name="okta-m2m fetch", daemon=True).start()
+            thread.start()
         except RuntimeError:  # the interpreter is shutting down, or there can be no more threads
             return False
-        return True
+        return thread.is_alive
 
 
 def _wait(landing: Future[Any], timeout: float) -> bool:

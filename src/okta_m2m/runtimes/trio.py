@@ -59,6 +59,7 @@ class Trio:
         raise TypeError(f"no runtime performs {type(effect).__name__}")
 
     def _spawn(self, flow: Flow[Any], ended: Callable[[], None], awaited: bool) -> bool:
+        # A run does not end before its system tasks have, so there is nothing to ask later.
         from contextvars import Context, copy_context
 
         import trio
