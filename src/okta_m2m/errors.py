@@ -28,6 +28,7 @@ __all__ = [
     "TokenUnreachable",
     "UnauthorizedClient",
     "UnexpectedAnswer",
+    "WrongType",
     "quoted",
     "refused",
 ]
@@ -40,8 +41,13 @@ ErrorMap: TypeAlias = Mapping[type["OktaM2MError"], type[Exception]]
 class OktaM2MError(Exception):
     """Base of every error that this package raises on its own account.
 
-    Attributes, each ``None`` where it is not known:
+    Its message says what happened and then what to do. ``problem`` and ``remedy`` are the two parts.
 
+    - ``problem``: what happened.
+
+    Attributes that are each ``None`` where they are not known:
+
+    - ``remedy``: what to do about it.
     - ``status``: HTTP status of the answer that caused it.
     - ``error``: OAuth error code (RFC 6749 section 5.2) or Okta's ``errorCode`` (``E0000047``).
     - ``error_description``: the server's own words (``error_description`` or ``errorSummary``), cut short.
@@ -51,15 +57,18 @@ class OktaM2MError(Exception):
 
     def __init__(
         self,
-        message: str,
+        problem: str,
         *,
+        remedy: str | None = None,
         status: int | None = None,
         error: str | None = None,
         error_description: str | None = None,
         request_id: str | None = None,
         retry_after: float | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(f"{problem} {remedy}" if remedy else problem)
+        self.problem = problem
+        self.remedy = remedy
         self.status = status
         self.error = error
         self.error_description = error_description
@@ -69,14 +78,10 @@ class OktaM2MError(Exception):
     def copy(self, *, retry_after: float | None = None) -> Self:
         """The same failure as a new exception, with the same cause: one exception object that many callers raise would
         collect all their tracebacks."""
-        made = type(self)(
-            str(self),
-            status=self.status,
-            error=self.error,
-            error_description=self.error_description,
-            request_id=self.request_id,
-            retry_after=self.retry_after if retry_after is None else retry_after,
-        )
+        made = type(self)(str(self))
+        made.__dict__.update(self.__dict__)
+        if retry_after is not None:
+            made.retry_after = retry_after
         made.__cause__ = self.__cause__
         return made
 
@@ -122,6 +127,10 @@ def _both(ours: type[OktaM2MError], theirs: type[Exception]) -> type[OktaM2MErro
 
 class ConfigurationError(OktaM2MError, ValueError):
     """A setting that cannot work: found before anything was sent."""
+
+
+class WrongType(ConfigurationError, TypeError):
+    """An object of another kind than the one that belongs in its place, such as the app where its auth object belongs."""
 
 
 class InvalidKey(ConfigurationError):
@@ -273,7 +282,7 @@ _BY_DESCRIPTION: dict[str, str] = {
 def refused(
     status: int | None, code: str | None, description: str | None, request_id: str | None, note: str = ""
 ) -> TokenRefused:
-    """The refusal for an OAuth error code or Okta ``errorCode``, with its remedy at the end of the message."""
+    """The refusal for an OAuth error code or Okta ``errorCode``, with its remedy. ``note`` is what else is known about it."""
     kind, remedy = _BY_CODE.get(
         code or "", (TokenRefused, "Look the code up in Okta's documentation, or name the request id to its support.")
     )
@@ -281,7 +290,8 @@ def refused(
     said = f": {quoted(description)}" if description else "."
     where = f" [HTTP {status}" + (f", request id {quoted(request_id, 80)}]" if request_id else "]")
     return kind(
-        f"Okta refused the token request with {quoted(code, 80) if code else 'no code'}{said}{where} {note}{remedy}",
+        f"Okta refused the token request with {quoted(code, 80) if code else 'no code'}{said}{where} {note}".rstrip(),
+        remedy=remedy,
         status=status,
         error=quoted(code, 80) if code else None,
         error_description=quoted(description) if description else None,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import okta_m2m
+import okta_m2m.errors
 from okta_m2m import OktaM2MError, RateLimited, TokenRefused
 from okta_m2m.errors import (
     AccessDenied,
@@ -23,12 +23,9 @@ from okta_m2m.errors import (
     refused,
 )
 
-ALL = [
-    value
-    for value in vars(okta_m2m).values()
-    if isinstance(value, type) and issubclass(value, OktaM2MError)
-]  # fmt: skip
+ALL = [value for value in vars(okta_m2m.errors).values() if isinstance(value, type) and issubclass(value, OktaM2MError)]
 ATTRIBUTES = {
+    "remedy": "What to do.",
     "status": 429,
     "error": "E0000047",
     "error_description": "API call exceeded rate limit",
@@ -39,17 +36,19 @@ ATTRIBUTES = {
 
 @pytest.mark.parametrize("kind", ALL)
 def test_every_error_carries_what_is_known(kind: type[OktaM2MError]) -> None:
-    error = kind("What happened. What to do.", **ATTRIBUTES)  # type: ignore[arg-type]  # each of its own type
+    error = kind("What happened.", **ATTRIBUTES)  # type: ignore[arg-type]  # each of its own type
     assert {name: getattr(error, name) for name in ATTRIBUTES} == ATTRIBUTES
     assert str(error) == "What happened. What to do."
+    assert error.problem == "What happened."
     plain = kind("What happened.")
+    assert str(plain) == plain.problem == "What happened."
     assert all(getattr(plain, name) is None for name in ATTRIBUTES)
 
 
 @pytest.mark.parametrize("kind", ALL)
 @pytest.mark.parametrize("way", ["pickle", "copy", "deepcopy"])
 def test_every_error_crosses_to_another_process_whole(kind: type[OktaM2MError], way: str) -> None:
-    error = kind("What happened. What to do.", **ATTRIBUTES)  # type: ignore[arg-type]  # each of its own type
+    error = kind("What happened.", **ATTRIBUTES)  # type: ignore[arg-type]  # each of its own type
     if way == "pickle":
         for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
             copied = pickle.loads(pickle.dumps(error, protocol))
@@ -57,12 +56,25 @@ def test_every_error_crosses_to_another_process_whole(kind: type[OktaM2MError], 
         copied = getattr(copy, way)(error)
     assert type(copied) is kind
     assert str(copied) == str(error)
-    assert {name: getattr(copied, name) for name in ATTRIBUTES} == ATTRIBUTES
+    assert vars(copied) == vars(error)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_an_error_of_a_library_too_is_the_same_error(kind: type[OktaM2MError]) -> None:
+    error = kind("What happened.", **ATTRIBUTES)  # type: ignore[arg-type]  # each of its own type
+    both = error.as_library_error({OktaM2MError: ConnectionError})
+    assert isinstance(both, kind)
+    assert isinstance(both, ConnectionError)
+    for one in (both, both.copy()):
+        assert type(one) is type(both)
+        assert str(one) == str(error)
+        assert vars(one) == vars(error)
+    assert vars(pickle.loads(pickle.dumps(both))) == vars(error)
 
 
 @pytest.mark.parametrize("kind", ALL)
 def test_the_same_failure_again_is_another_object(kind: type[OktaM2MError]) -> None:
-    error = kind("What happened. What to do.", **ATTRIBUTES)  # type: ignore[arg-type]  # each of its own type
+    error = kind("What happened.", **ATTRIBUTES)  # type: ignore[arg-type]  # each of its own type
     again = error.copy()
     assert again is not error
     assert type(again) is kind
@@ -105,9 +117,10 @@ def test_a_refusal_ends_with_its_remedy(
 ) -> None:
     error = refused(401, code, description, "req-1")
     assert type(error) is kind
-    assert str(error).endswith(remedy)
-    assert "HTTP 401" in str(error)
-    assert "req-1" in str(error)
+    assert str(error) == f"{error.problem} {error.remedy}"
+    assert str(error.remedy).endswith(remedy)
+    assert "HTTP 401" in error.problem
+    assert "req-1" in error.problem
     assert (error.status, error.error, error.error_description, error.request_id) == (401, code, description, "req-1")
 
 
