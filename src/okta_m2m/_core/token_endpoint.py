@@ -220,7 +220,7 @@ class _Conversation:
         self._cured: set[str] = set()  # what was already answered once, so that no cure is tried for ever
         self._refusal: TokenRefused | None = None
         self._trouble: TokenError = endpoint.trouble or TokenUnreachable(
-            "The token endpoint was not asked. Allow more time with max_wait."
+            "The token endpoint was not asked.", remedy="Allow more time with max_wait."
         )
 
     def run(self) -> Flow[Obtained]:
@@ -363,13 +363,13 @@ class _Conversation:
             return None
         if granted.dpop_bound and self._proofs is None:
             raise InvalidDPoPProof(
-                "Okta answered with a DPoP-bound token although no proof was sent, so it cannot be used. "
-                "Keep dpop at its default, True."
+                "Okta answered with a DPoP-bound token although no proof was sent, so it cannot be used.",
+                remedy="Keep dpop at its default, True.",
             )
         if not granted.dpop_bound and endpoint.dpop_required:
             raise InvalidDPoPProof(
-                'Okta answered with a Bearer token, and dpop="required" does not accept one. Switch on "Require '
-                'Demonstrating Proof of Possession" for the app, or keep dpop at its default, True.'
+                'Okta answered with a Bearer token, and dpop="required" does not accept one.',
+                remedy='Switch on "Require Demonstrating Proof of Possession" for the app, or keep dpop at its default, True.',
             )
         scope = answer.get("scope")
         # RFC 6749 section 5.1: an answer that does not name the scope granted what was asked for.
@@ -388,7 +388,8 @@ class _Conversation:
         remedy = "Grant them to the app (Admin Console: Applications > the app > Okta API Scopes), or ask for fewer."
         if self._endpoint.require_all_scopes:
             raise ScopesMissing(
-                f"Okta did not grant these scopes, and gave no error: {names}. {remedy}",
+                f"Okta did not grant these scopes, and gave no error: {names}.",
+                remedy=remedy,
                 status=200,
                 error="scopes_missing",
             )
@@ -402,8 +403,10 @@ class _Conversation:
     ) -> TokenUnreachable:
         attempts = f"{self._attempts} attempt{'s' if self._attempts > 1 else ''}"
         return TokenUnreachable(
-            f"No token from {self._endpoint.url} within the time allowed: {what}, after {attempts}. Check the network, "
-            "proxy and TLS settings, and Okta's status page; max_wait sets the time allowed.",
+            f"No token from {self._endpoint.url} within the time allowed: {what}, after {attempts}.",
+            remedy=(
+                "Check the network, proxy and TLS settings, and Okta's status page; max_wait sets the time allowed."
+            ),
             status=None if response is None else response.status,
             error=None if response is None else error_code(response.body),
             request_id=None if response is None else request_id(response),
@@ -419,8 +422,8 @@ class _Conversation:
         else:
             what = "an answer that is not from OAuth"
         return UnexpectedAnswer(
-            f"{self._endpoint.url} gave {what} (HTTP {response.status}, {content_type}). Check the org URL, and whether a "
-            "proxy or a login page stands between this machine and Okta.",
+            f"{self._endpoint.url} gave {what} (HTTP {response.status}, {content_type}).",
+            remedy="Check the org URL, and whether a proxy or a login page stands between this machine and Okta.",
             status=response.status,
             request_id=request_id(response),
         )
@@ -440,7 +443,8 @@ def _cure(code: str, description: str | None, has_new_nonce: bool, moved: float)
 def _rate_limited(pause: float, response: Response | None = None) -> RateLimited:
     return RateLimited(
         f"Okta's token endpoint is rate limited, and asks for another {pause:.1f} seconds, which this call may not "
-        "wait. Try again then, fetch fewer tokens (one ServiceApp per process), or allow more time with max_wait.",
+        "wait.",
+        remedy="Try again then, fetch fewer tokens (one ServiceApp per process), or allow more time with max_wait.",
         status=429,
         error=None if response is None else error_code(response.body),
         request_id=None if response is None else request_id(response),
