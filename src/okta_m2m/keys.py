@@ -173,8 +173,11 @@ class PrivateKey:
             return _parse_text(plain, password, kid, alg)
         if not os.path.exists(_absolute(plain)):
             raise InvalidKey(
-                "It is neither PEM text, nor JWK text, nor the path of a file that exists. Give the whole text of the "
-                "key, from -----BEGIN to the end, or the file's absolute path, or its path from the working directory."
+                "It is neither PEM text, nor JWK text, nor the path of a file that exists.",
+                remedy=(
+                    "Give the whole text of the key, from -----BEGIN to the end, or the file's absolute path, "
+                    "or its path from the working directory."
+                ),
             )
         return _follow_file(plain, password, kid, alg)
 
@@ -198,11 +201,13 @@ class PrivateKey:
         """
         text = environ.get(name, "")
         if not text.strip():
-            raise InvalidKey(f"{name} is not set. Set it to the key's PEM or JWK text, or to the path of its file.")
+            raise InvalidKey(
+                f"{name} is not set.", remedy="Set it to the key's PEM or JWK text, or to the path of its file."
+            )
         try:
             return cls.from_text(text, password=password, kid=kid, alg=alg)
         except InvalidKey as error:
-            raise InvalidKey(f"{name}: {error}") from None
+            raise InvalidKey(f"{name}: {error.problem}", remedy=error.remedy) from None
 
     @classmethod
     def generate(cls, alg: str = "ES256", *, kid: str | None = None, bits: int = MIN_RSA_BITS) -> PrivateKey:
@@ -355,10 +360,12 @@ def _follow_file(
         given = os.fsdecode(path)
     except TypeError:
         raise InvalidKey(
-            f"The path of a key file is of type {type(path).__name__}. Give a str or a pathlib.Path."
+            f"The path of a key file is of type {type(path).__name__}.", remedy="Give a str or a pathlib.Path."
         ) from None
     if is_key_text(given) and not os.path.exists(_absolute(given)):
-        raise InvalidKey("This is the text of a key, not the path of its file. Read it with PrivateKey.from_text.")
+        raise InvalidKey(
+            "This is the text of a key, not the path of its file.", remedy="Read it with PrivateKey.from_text."
+        )
 
     def parse(content: bytes) -> PrivateKey:
         return _parse_text(content, password, kid, alg)
@@ -366,7 +373,7 @@ def _follow_file(
     try:
         return _FileKey(_absolute(given), parse)
     except InvalidKey as error:
-        raise InvalidKey(f"{given}: {error}") from None
+        raise InvalidKey(f"{given}: {error.problem}", remedy=error.remedy) from None
 
 
 def _absolute(path: str) -> str:
@@ -386,14 +393,17 @@ def _read_file(path: str) -> bytes:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise InvalidKey(
-            f"The file cannot be read ({reason}). Check the path, and that this process may read it."
+            f"The file cannot be read ({reason}).", remedy="Check the path, and that this process may read it."
         ) from None
     if stat.S_ISDIR(about.st_mode):
-        raise InvalidKey("This is a directory. Give the path of the key file in it.")
+        raise InvalidKey("This is a directory.", remedy="Give the path of the key file in it.")
     if not regular:
-        raise InvalidKey("This is not a regular file. Read it yourself, and pass its content to PrivateKey.from_text.")
+        raise InvalidKey(
+            "This is not a regular file.", remedy="Read it yourself, and pass its content to PrivateKey.from_text."
+        )
     if about.st_size > MAX_KEY_SIZE:
         raise InvalidKey(
-            f"The file has more than {MAX_KEY_SIZE} bytes, so it is not a key. Give a file that holds only the key."
+            f"The file has more than {MAX_KEY_SIZE} bytes, so it is not a key.",
+            remedy="Give a file that holds only the key.",
         )
     return content

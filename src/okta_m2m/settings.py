@@ -205,7 +205,7 @@ def named_store(environ: Mapping[str, str] | None = None) -> Store | None:
     try:
         return store_from_url(url)
     except ConfigurationError as error:
-        raise ConfigurationError(f"environment variable OKTA_M2M_STORE: {error}") from None
+        raise ConfigurationError(f"environment variable OKTA_M2M_STORE: {error.problem}", remedy=error.remedy) from None
 
 
 def _working_directory(directory: str | os.PathLike[str] | None) -> Path:
@@ -219,18 +219,22 @@ def _missing_settings(
     found: Mapping[str, FoundSetting | None], environ: Mapping[str, str], paths: Sequence[Path]
 ) -> ConfigurationError:
     """Everything that is missing, and every place where it may be set."""
-    lines = []
+    titles, lines = [], []
     for setting in ("org_url", "client_id", "key", "scopes"):
         if found[setting] is not None or (setting == "scopes" and found["authorization_server"] is not None):
             continue
         spelling = SPELLINGS[setting][0]
-        line = f"No {_TITLES[setting]}: pass {setting}=, set {PREFIX}{spelling.upper()}"
+        titles.append(f"no {_TITLES[setting]}")
+        line = f"For the {_TITLES[setting]}, pass {setting}=, set {PREFIX}{spelling.upper()}"
         if paths:
             line += f", or write okta.client.{spelling}"
         similar = next((name for name in _SIMILAR_VARIABLES[setting] if environ.get(name)), None)
         lines.append(line + (f" ({similar} is set, but is not read)." if similar else "."))
-    where = f" The file is {paths[0]} or {paths[-1]}." if paths else ""
-    return ConfigurationError(f"{' '.join(lines)}{where}")
+    if paths:
+        lines.append(f"The file is {paths[0]} or {paths[-1]}.")
+    *others, last = titles
+    problem = f"There is {', '.join(others)} and {last}." if others else f"There is {last}."
+    return ConfigurationError(problem, remedy=" ".join(lines))
 
 
 def _check_mode(mode: FoundSetting | None, key: FoundSetting | None, sources: Sequence[Source]) -> None:
@@ -246,10 +250,14 @@ def _check_mode(mode: FoundSetting | None, key: FoundSetting | None, sources: Se
     )
     if word in ("ssws", "bearer"):
         kind = "an API token of a user (SSWS)" if word == "ssws" else "a ready-made access token (Bearer)"
-        raise ConfigurationError(f"{mode.where} asks for {kind}, but this package signs with a private key. {remedy}")
+        raise ConfigurationError(
+            f"{mode.where} asks for {kind}, but this package signs with a private key.", remedy=remedy
+        )
     if word == "jwt":
-        raise ConfigurationError(f"{mode.where} asks for a ready-made assertion (JWT), which works only once. {remedy}")
-    raise ConfigurationError(f"{mode.where} is not a mode that Okta's SDKs know. {remedy}")
+        raise ConfigurationError(
+            f"{mode.where} asks for a ready-made assertion (JWT), which works only once.", remedy=remedy
+        )
+    raise ConfigurationError(f"{mode.where} is not a mode that Okta's SDKs know.", remedy=remedy)
 
 
 # ── values ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -258,12 +266,12 @@ def _check_mode(mode: FoundSetting | None, key: FoundSetting | None, sources: Se
 def _string(found: FoundSetting) -> str:
     if not isinstance(found.value, str):
         raise ConfigurationError(
-            f"{found.where} is {describe_kind(found.value)}, not a string. Put the value in quotes."
+            f"{found.where} is {describe_kind(found.value)}, not a string.", remedy="Put the value in quotes."
         )
     text = found.value.strip()
     if text[0] in "\"'" and text[-1] == text[0]:
         # Docker makes this of NAME="value" in an --env-file.
-        raise ConfigurationError(f"{found.where} has quotation marks as part of its value. Remove them.")
+        raise ConfigurationError(f"{found.where} has quotation marks as part of its value.", remedy="Remove them.")
     return text
 
 
@@ -271,9 +279,11 @@ def _word(found: FoundSetting, unfit: str = _UNPRINTABLE_OR_SPACE) -> str:
     text = _string(found)
     placeholder = find_placeholder(text)
     if placeholder:
-        raise ConfigurationError(f"{found.where} is still the placeholder {placeholder!r}. Write the value instead.")
+        raise ConfigurationError(
+            f"{found.where} is still the placeholder {placeholder!r}.", remedy="Write the value instead."
+        )
     if re.search(unfit, text):
-        raise ConfigurationError(f"{found.where} contains white space or control characters. Remove them.")
+        raise ConfigurationError(f"{found.where} contains white space or control characters.", remedy="Remove them.")
     return text
 
 
@@ -285,32 +295,34 @@ def _org_url(found: FoundSetting) -> str:
 
 
 def _with_place(found: FoundSetting, error: ConfigurationError) -> ConfigurationError:
-    return error if found.where in str(error) else type(error)(f"{found.where}: {error}")
+    return error if found.where in str(error) else type(error)(f"{found.where}: {error.problem}", remedy=error.remedy)
 
 
 def _scopes(found: FoundSetting) -> tuple[str, ...]:
     """In order, each once. In a string, commas (Python, Go) and white space (Node) both separate them."""
     value = _string(found) if isinstance(found.value, str) else found.value
     if isinstance(value, Mapping):
-        raise ConfigurationError(f"{found.where} is a mapping, not a list. Write it as [okta.users.read, ...].")
+        raise ConfigurationError(
+            f"{found.where} is a mapping, not a list.", remedy="Write it as [okta.users.read, ...]."
+        )
     items = [value] if isinstance(value, str) else list(value) if isinstance(value, Iterable) else [value]
     scopes: dict[str, None] = {}
     for item in items:
         if not isinstance(item, str):
             raise ConfigurationError(
-                f"{found.where} has {describe_kind(item)} where a scope belongs. Put each scope in quotes."
+                f"{found.where} has {describe_kind(item)} where a scope belongs.", remedy="Put each scope in quotes."
             )
         placeholder = find_placeholder(item)
         if placeholder:
             raise ConfigurationError(
-                f"{found.where} still contains the placeholder {placeholder!r}. Write scopes instead."
+                f"{found.where} still contains the placeholder {placeholder!r}.", remedy="Write scopes instead."
             )
         scopes.update(dict.fromkeys(filter(None, re.split(r"[\s,]+", item))))
     for scope in scopes:
         if not re.fullmatch(SCOPE, scope) or scope[0] in "[(" or scope[-1] in ")]":
             raise ConfigurationError(
-                f"{found.where} contains characters that no scope has. Write plain names with commas or spaces between "
-                "them: okta.users.read, okta.groups.read"
+                f"{found.where} contains characters that no scope has.",
+                remedy="Write plain names with commas or spaces between them: okta.users.read, okta.groups.read",
             )
     return tuple(scopes)
 
@@ -326,7 +338,7 @@ def _dpop(found: FoundSetting) -> bool | Literal["required"] | Signer:
         return True
     if word in ("false", "0", "no", "off"):
         return False
-    raise ConfigurationError(f'{found.where} must be true, false or "required". Write one of them.')
+    raise ConfigurationError(f'{found.where} must be true, false or "required".', remedy="Write one of them.")
 
 
 # ── the private key ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -356,7 +368,7 @@ def _signer(
     if passphrase is not None:
         if not isinstance(passphrase.value, str):
             raise ConfigurationError(
-                f"{passphrase.where} is {describe_kind(passphrase.value)}, not a string. Put it in quotes."
+                f"{passphrase.where} is {describe_kind(passphrase.value)}, not a string.", remedy="Put it in quotes."
             )
         password = passphrase.value
     try:
@@ -378,17 +390,19 @@ def _key_path(found: FoundSetting, text: str) -> Path:
     # environment is relative to the working directory, as in every shell.
     if len(text) < 100 and find_placeholder(text) == text:
         raise ConfigurationError(
-            f"{found.where} is still the placeholder {text!r}. Write the key, or its path, instead."
+            f"{found.where} is still the placeholder {text!r}.", remedy="Write the key, or its path, instead."
         )
     path = os.path.join(found.source.base, os.path.expanduser(text))
     if os.path.isfile(path):
         return Path(path)
     if len(text) <= 260 and text.lower().endswith(_KEY_SUFFIXES):
-        raise ConfigurationError(f"The key file {path} does not exist. Correct the path, or write the key itself.")
+        raise ConfigurationError(
+            f"The key file {path} does not exist.", remedy="Correct the path, or write the key itself."
+        )
     # The value could be a key that lost its first line, so it is not shown.
     raise ConfigurationError(
-        "The value is not a key, and not the path of a file that exists. Write PEM text (-----BEGIN ...), a JWK ({...}) or "
-        "the path of the key file."
+        "The value is not a key, and not the path of a file that exists.",
+        remedy="Write PEM text (-----BEGIN ...), a JWK ({...}) or the path of the key file.",
     )
 
 

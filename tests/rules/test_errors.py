@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import pickle
 import string
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 import okta_m2m.errors
 from okta_m2m import OktaM2MError, RateLimited, TokenRefused
+from okta_m2m.admin import errors as admin_errors
 from okta_m2m.errors import (
     AccessDenied,
     ConsentRequired,
@@ -23,6 +26,7 @@ from okta_m2m.errors import (
     refused,
 )
 
+SOURCE = Path(okta_m2m.__file__).parent
 ALL = [value for value in vars(okta_m2m.errors).values() if isinstance(value, type) and issubclass(value, OktaM2MError)]
 ATTRIBUTES = {
     "remedy": "What to do.",
@@ -207,3 +211,19 @@ def test_no_long_secret_survives_quoting(secret: str, around: str) -> None:
 @pytest.mark.parametrize("text", ["<" * 100_000, "a." * 100_000, "\x00" * 100_000, "eyJ" * 100_000, " " * 100_000])
 def test_a_flood_is_quoted_in_no_time(text: str) -> None:
     assert len(quoted(text)) <= 300
+
+
+KINDS = {kind.__name__ for kind in [*ALL, *vars(admin_errors).values()] if isinstance(kind, type)}
+
+
+def test_every_error_is_raised_with_its_remedy() -> None:
+    """So that whoever shows problem and remedy apart has both."""
+    without = [
+        f"{path.relative_to(SOURCE)}:{node.lineno}"
+        for path in SOURCE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and (node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")) in KINDS
+        and "remedy" not in {keyword.arg for keyword in node.keywords}
+    ]
+    assert not without

@@ -991,7 +991,7 @@ def test_a_working_directory_that_was_deleted_holds_no_file() -> None:
         "except s.ConfigurationError as error: print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "No org URL" in done.stdout
+    assert "no org URL" in done.stdout
 
 
 # ── the service app ──────────────────────────────────────────────────────────────────────────────────────────────────

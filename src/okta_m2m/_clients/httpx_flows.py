@@ -259,9 +259,9 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         library = self._library.httpx
         if isinstance(self._client, library.AsyncClient):
             raise ConfigurationError(
-                f"OktaAuth was given an {library.__name__}.AsyncClient for its token requests, and is used where nothing "
-                "can be awaited. "
-                f"Give it an {library.__name__}.Client there, or none."
+                f"OktaAuth was given an {library.__name__}.AsyncClient for its token requests, and is used where "
+                "nothing can be awaited.",
+                remedy=f"Give it an {library.__name__}.Client there, or none.",
             )
         self._check_hooks()
         until = time.monotonic() + timeout
@@ -289,8 +289,9 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         library = self._library.httpx
         if isinstance(self._client, library.Client):
             raise ConfigurationError(
-                f"OktaAuth was given an {library.__name__}.Client for its token requests, which would block the event loop. "
-                f"Give it an {library.__name__}.AsyncClient there, or none."
+                f"OktaAuth was given an {library.__name__}.Client for its token requests, which would block the "
+                "event loop.",
+                remedy=f"Give it an {library.__name__}.AsyncClient there, or none.",
             )
         self._check_hooks()
         try:
@@ -324,9 +325,9 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         """A response hook that raises would hide Okta's answer, and any is shown the token."""
         if self._client is not None and self._client.event_hooks["response"]:
             raise ConfigurationError(
-                "OktaAuth was given a client with response event hooks for its token requests, which would be run on Okta's "
-                "answers to them, and may raise before these are understood. Give it a client of its own, without hooks, or "
-                "none."
+                "OktaAuth was given a client with response event hooks for its token requests, which would be run "
+                "on Okta's answers to them, and may raise before these are understood.",
+                remedy="Give it a client of its own, without hooks, or none.",
             )
 
 

@@ -41,16 +41,19 @@ _SERVER_ID = r"[A-Za-z0-9._~-]+"
 
 def check_list(values: Iterable[str], name: str) -> list[str]:
     if isinstance(values, str):
-        raise ConfigurationError(f"{name} must be a list, not a string. Write {name}={values.split()!r}.")
+        raise ConfigurationError(f"{name} must be a list, not a string.", remedy=f"Write {name}={values.split()!r}.")
     if not isinstance(values, Iterable):
-        raise ConfigurationError(f"{name} must be a list, not {type(values).__name__}. Give a list, or omit it.")
+        raise ConfigurationError(
+            f"{name} must be a list, not {type(values).__name__}.", remedy="Give a list, or omit it."
+        )
     return list(values)
 
 
 def check_observer(on_event: Callable[[Event], None] | None) -> Callable[[Event], None] | None:
     if on_event is not None and not callable(on_event):
         raise ConfigurationError(
-            f"on_event must be a function, not {type(on_event).__name__}. Give a function that is called with each event."
+            f"on_event must be a function, not {type(on_event).__name__}.",
+            remedy="Give a function that is called with each event.",
         )
     return on_event
 
@@ -58,7 +61,8 @@ def check_observer(on_event: Callable[[Event], None] | None) -> Callable[[Event]
 def check_clock(clock: Clock) -> Clock:
     if not (callable(getattr(clock, "now", None)) and callable(getattr(clock, "wall", None))):
         raise ConfigurationError(
-            f"clock must be a Clock, not {type(clock).__name__}. Import Clock from okta_m2m.testing, or omit clock."
+            f"clock must be a Clock, not {type(clock).__name__}.",
+            remedy="Import Clock from okta_m2m.testing, or omit clock.",
         )
     return clock
 
@@ -66,11 +70,13 @@ def check_clock(clock: Clock) -> Clock:
 def check_client_id(client_id: str) -> str:
     if not isinstance(client_id, str) or not client_id or not all("!" <= char <= "~" for char in client_id):
         raise ConfigurationError(
-            "The client id is empty, not a string, or contains spaces. Copy it from the app (Admin Console: "
-            "Applications > the app > Client ID)."
+            "The client id is empty, not a string, or contains spaces.",
+            remedy="Copy it from the app (Admin Console: Applications > the app > Client ID).",
         )
     if "{" in client_id:
-        raise ConfigurationError(f"The client id is a placeholder: {client_id!r}. Replace it with the app's own.")
+        raise ConfigurationError(
+            f"The client id is a placeholder: {client_id!r}.", remedy="Replace it with the app's own."
+        )
     return client_id
 
 
@@ -78,11 +84,11 @@ def check_scopes(scopes: Iterable[str], authorization_server: str | None) -> tup
     checked = tuple(dict.fromkeys(check_list(scopes, "scopes")))
     for scope in checked:
         if not isinstance(scope, str) or not re.fullmatch(SCOPE, scope):
-            raise ConfigurationError(f"{scope!r} is not one scope. Give a list with one scope per item.")
+            raise ConfigurationError(f"{scope!r} is not one scope.", remedy="Give a list with one scope per item.")
     if not checked and authorization_server is None:
         raise ConfigurationError(
-            "No scopes were given, and the org authorization server has no defaults. "
-            'Name the scopes, for example scopes=["okta.users.read"].'
+            "No scopes were given, and the org authorization server has no defaults.",
+            remedy='Name the scopes, for example scopes=["okta.users.read"].',
         )
     return _kept_once(checked)
 
@@ -98,28 +104,28 @@ def token_path(authorization_server: str | None) -> str:
         return "/oauth2/v1/token"
     if not isinstance(authorization_server, str) or not re.fullmatch(_SERVER_ID, authorization_server):
         raise ConfigurationError(
-            'authorization_server must be an id ("default", "aus1a2b3c"), not a URL. Give the part of the issuer after '
-            "/oauth2/."
+            'authorization_server must be an id ("default", "aus1a2b3c"), not a URL.',
+            remedy="Give the part of the issuer after /oauth2/.",
         )
     return f"/oauth2/{authorization_server}/v1/token"
 
 
 def check_max_wait(max_wait: float) -> float:
     if isinstance(max_wait, bool) or not isinstance(max_wait, int | float) or not 0 < max_wait <= 86_400:
-        raise ConfigurationError(f"max_wait is {max_wait!r}. Give seconds, more than 0 and at most a day.")
+        raise ConfigurationError(f"max_wait is {max_wait!r}.", remedy="Give seconds, more than 0 and at most a day.")
     return float(max_wait)
 
 
 def check_keys(key: Signer | Sequence[Signer]) -> tuple[Signer, ...]:
     keys: tuple[Any, ...] = tuple(key) if isinstance(key, list | tuple) else (key,)
     if not keys:
-        raise ConfigurationError("key is an empty list. Give at least one key.")
+        raise ConfigurationError("key is an empty list.", remedy="Give at least one key.")
     for one in keys:
         if not (hasattr(one, "sign") and hasattr(one, "alg")):
             # Its value may be the key's text, so only its type is named.
             raise ConfigurationError(
-                f"key must be a signer, not {type(one).__name__}. "
-                'Use PrivateKey.from_file("key.pem"), PrivateKey.from_pem(text) or PrivateKey.from_jwk(jwk).'
+                f"key must be a signer, not {type(one).__name__}.",
+                remedy=('Use PrivateKey.from_file("key.pem"), PrivateKey.from_pem(text) or PrivateKey.from_jwk(jwk).'),
             )
     return keys
 
@@ -129,10 +135,13 @@ def check_dpop(dpop: bool | Literal["required"] | Signer, keys: tuple[Signer, ..
     if isinstance(dpop, bool) or dpop == "required":
         return None
     if isinstance(dpop, str) or not (hasattr(dpop, "sign") and hasattr(dpop, "public_jwk")):
-        raise ConfigurationError(f'dpop is a {type(dpop).__name__}. Give True, False, "required", or a signer.')
+        raise ConfigurationError(
+            f"dpop is a {type(dpop).__name__}.", remedy='Give True, False, "required", or a signer.'
+        )
     if any(dict(dpop.public_jwk) == dict(key.public_jwk) for key in keys):
         raise ConfigurationError(
-            "The DPoP key is the client's own key, which Okta's guide forbids. Keep dpop=True, or give another key."
+            "The DPoP key is the client's own key, which Okta's guide forbids.",
+            remedy="Keep dpop=True, or give another key.",
         )
     # One version for good: tokens are bound to it, and a key file that changes must not change it under them.
     return dpop.snapshot() if isinstance(dpop, PrivateKey) else dpop
@@ -144,7 +153,8 @@ def check_htu_origins(origins: Mapping[str, str]) -> dict[str, str]:
         one, other = (origin_of(text) if isinstance(text, str) else None for text in (ours, theirs))
         if one is None or other is None:
             raise ConfigurationError(
-                'htu_origins maps origins to origins. Write {"https://proxy.example": "https://acme.okta.com"}.'
+                "htu_origins maps origins to origins.",
+                remedy='Write {"https://proxy.example": "https://acme.okta.com"}.',
             )
         checked[one] = other
     return checked

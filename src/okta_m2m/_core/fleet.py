@@ -134,8 +134,8 @@ class Fleet:
         self._seal_with = tuple(seal_with)
         if not self._seal_with and not any(isinstance(key, PrivateKey) for key in keys):
             raise ConfigurationError(
-                "A store needs something to seal its tokens with, and this signer's key cannot be read. "
-                "Give seal_with=[secret], 32 random bytes or more, the same in every process."
+                "A store needs something to seal its tokens with, and this signer's key cannot be read.",
+                remedy="Give seal_with=[secret], 32 random bytes or more, the same in every process.",
             )
 
     def obtain(
@@ -378,20 +378,21 @@ def _check_store(store: Store) -> Store:
     if isinstance(store, str):
         # It may hold a password, so it isn't repeated here.
         raise ConfigurationError(
-            "store must be a store, not a string. Write store=store_from_url(...) (from okta_m2m.stores import store_from_url)."
+            "store must be a store, not a string.",
+            remedy="Write store=store_from_url(...) (from okta_m2m.stores import store_from_url).",
         )
     needed = ("load", "claim", "save", "release")
     if isinstance(store, type) or not all(callable(getattr(store, name, None)) for name in needed):
         raise ConfigurationError(
-            f"store must be a store, not {type(store).__name__}. Give a RedisStore, a FileStore, or an object with the four "
-            "methods of okta_m2m.stores.Store."
+            f"store must be a store, not {type(store).__name__}.",
+            remedy="Give a RedisStore, a FileStore, or an object with the four methods of okta_m2m.stores.Store.",
         )
     return store
 
 
 def _check_timeout(timeout: float) -> float:
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= 60:
-        raise ConfigurationError(f"store_timeout is {timeout!r}. Give seconds, more than 0 and at most 60.")
+        raise ConfigurationError(f"store_timeout is {timeout!r}.", remedy="Give seconds, more than 0 and at most 60.")
     return float(timeout)
 
 

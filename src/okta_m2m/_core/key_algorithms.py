@@ -91,7 +91,9 @@ def make_version(native: PrivateKeyTypes, kid: str | None, alg: str | None) -> K
     from joserfc.jwk import ECKey, RSAKey
 
     if kid is not None and not isinstance(kid, str):
-        raise InvalidKey(f"The kid is of type {type(kid).__name__}, not a string. Give it as Okta shows it, in quotes.")
+        raise InvalidKey(
+            f"The kid is of type {type(kid).__name__}, not a string.", remedy="Give it as Okta shows it, in quotes."
+        )
     if isinstance(native, RSAPrivateKey):
         if native.key_size < MIN_RSA_BITS:
             refuse_size(native.key_size)
@@ -106,7 +108,9 @@ def make_version(native: PrivateKeyTypes, kid: str | None, alg: str | None) -> K
         sign = _ec_signing(native, CURVES[alg])
         members = ECKey.import_key(native.public_key()).as_dict()
     else:
-        raise InvalidKey(f"A key of type {type(native).__name__} cannot sign for Okta. {ACCEPTED_ALGS}. {MAKE_A_KEY}")
+        raise InvalidKey(
+            f"A key of type {type(native).__name__} cannot sign for Okta. {ACCEPTED_ALGS}.", remedy=MAKE_A_KEY
+        )
     public_jwk = MappingProxyType({"kty": str(members["kty"]), **{name: str(value) for name, value in members.items()}})
     return KeyVersion(native, alg, kid or None, public_jwk, thumbprint(public_jwk), sign)
 
@@ -119,7 +123,9 @@ def generate_native(alg: str, bits: int) -> PrivateKeyTypes:
         return ec.generate_private_key(CURVES[alg].native())
     _choose_alg(alg, list(_RSA_DIGESTS), "a key that is to be generated")
     if not MIN_RSA_BITS <= bits <= MAX_RSA_BITS:
-        raise InvalidKey(f"RSA keys have {MIN_RSA_BITS} to {MAX_RSA_BITS} bits, not {bits}. Leave bits at 2048.")
+        raise InvalidKey(
+            f"RSA keys have {MIN_RSA_BITS} to {MAX_RSA_BITS} bits, not {bits}.", remedy="Leave bits at 2048."
+        )
     return rsa.generate_private_key(public_exponent=65537, key_size=bits)
 
 
@@ -151,14 +157,17 @@ def derivation_secret(native: PrivateKeyTypes) -> bytes:
 
 def refuse_size(bits: int) -> NoReturn:
     """Raises :class:`~okta_m2m.errors.InvalidKey` for an RSA key that is too short."""
-    raise InvalidKey(f"The RSA key has {bits} bits, and Okta accepts no fewer than {MIN_RSA_BITS}. {MAKE_A_KEY}")
+    raise InvalidKey(f"The RSA key has {bits} bits, and Okta accepts no fewer than {MIN_RSA_BITS}.", remedy=MAKE_A_KEY)
 
 
 def refuse_curve(name: str) -> NoReturn:
     """Raises :class:`~okta_m2m.errors.InvalidKey` for a curve that Okta does not accept."""
     raise InvalidKey(
-        f"The EC curve is {quoted(name, 40)!r}, and Okta accepts P-256, P-384 and P-521. Make a key with "
-        "PrivateKey.generate(), or with: openssl ecparam -name prime256v1 -genkey -noout -out key.pem"
+        f"The EC curve is {quoted(name, 40)!r}, and Okta accepts P-256, P-384 and P-521.",
+        remedy=(
+            "Make a key with PrivateKey.generate(), or with: openssl ecparam -name prime256v1 -genkey -noout "
+            "-out key.pem"
+        ),
     )
 
 
@@ -169,10 +178,10 @@ def _choose_alg(alg: object, fitting: list[str], key: str) -> str:
         return alg
     remedy = f'Use alg="{fitting[0]}", or omit it.' if len(fitting) == 1 else f"Use one of {', '.join(fitting)}."
     if not isinstance(alg, str):
-        raise InvalidKey(f"The alg is of type {type(alg).__name__}, not a string. {remedy}")
+        raise InvalidKey(f"The alg is of type {type(alg).__name__}, not a string.", remedy=remedy)
     if alg in _RSA_DIGESTS or alg in CURVES:
-        raise InvalidKey(f"{alg} does not fit {key}. {remedy}")
-    raise InvalidKey(f"The alg {quoted(alg, 40)!r} is not supported. {ACCEPTED_ALGS}. {remedy}")
+        raise InvalidKey(f"{alg} does not fit {key}.", remedy=remedy)
+    raise InvalidKey(f"The alg {quoted(alg, 40)!r} is not supported. {ACCEPTED_ALGS}.", remedy=remedy)
 
 
 def _rsa_signing(native: RSAPrivateKey, digest: str) -> Callable[[bytes], bytes]:

@@ -43,19 +43,20 @@ def clean_text(content: object) -> str:
     """The text of a key, without what editors, shells and YAML put around it."""
     if not isinstance(content, str | bytes):
         raise InvalidKey(
-            f"A key must be a string or bytes, not of type {type(content).__name__}. Give its PEM or JWK text."
+            f"A key must be a string or bytes, not of type {type(content).__name__}.",
+            remedy="Give its PEM or JWK text.",
         )
     if len(content) > MAX_KEY_SIZE:
-        raise InvalidKey(f"It is larger than {MAX_KEY_SIZE} bytes, so it is not a key. Give only the key.")
+        raise InvalidKey(f"It is larger than {MAX_KEY_SIZE} bytes, so it is not a key.", remedy="Give only the key.")
     text = content if isinstance(content, str) else _decode(content)
     if text is None:
         raise InvalidKey(
-            "It is binary, not text: DER, PKCS #12, or not a key at all. Convert DER with: "
-            "openssl pkey -inform DER -in key.der -out key.pem"
+            "It is binary, not text: DER, PKCS #12, or not a key at all.",
+            remedy="Convert DER with: openssl pkey -inform DER -in key.der -out key.pem",
         )
     text = text.strip("\ufeff\0\"' \t\r\n\v\f")
     if not text:
-        raise InvalidKey("It is empty. Give the key's PEM or JWK text.")
+        raise InvalidKey("It is empty.", remedy="Give the key's PEM or JWK text.")
     return text
 
 
@@ -85,12 +86,12 @@ def is_json(text: str) -> bool:
 def parse_json(text: str) -> object:
     """The JSON document in JWK or JWKS text."""
     if "-----BEGIN" in text and not is_json(text):
-        raise InvalidKey("It is PEM text, not a JWK. Read it with PrivateKey.from_pem.")
+        raise InvalidKey("It is PEM text, not a JWK.", remedy="Read it with PrivateKey.from_pem.")
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         pass  # raised below, outside of this handler: a JSONDecodeError in the context would hold the whole text
-    raise InvalidKey("It is not JSON, or it is cut off. Give the whole text of the JWK, from { to }.")
+    raise InvalidKey("It is not JSON, or it is cut off.", remedy="Give the whole text of the JWK, from { to }.")
 
 
 def load_key(
@@ -116,7 +117,8 @@ def load_pem(text: str, password: str | bytes | None) -> PrivateKeyTypes:
     label, body = _find_private_block(text)
     if label == "OPENSSH PRIVATE KEY":
         raise InvalidKey(
-            "The key is in OpenSSH's own format. Convert a copy of it in place with: ssh-keygen -p -m PEM -f copy-of-key"
+            "The key is in OpenSSH's own format.",
+            remedy="Convert a copy of it in place with: ssh-keygen -p -m PEM -f copy-of-key",
         )
     lines = [line.strip() for line in body.splitlines()]
     headers = [line for line in lines if ":" in line]  # Proc-Type and DEK-Info of an encrypted key (RFC 1421)
@@ -124,8 +126,8 @@ def load_pem(text: str, password: str | bytes | None) -> PrivateKeyTypes:
     encrypted = bool(headers) or label == "ENCRYPTED PRIVATE KEY"
     if encrypted and not password:
         raise InvalidKey(
-            "The key is encrypted, and there is no password. Give it as password=, or for the configured key as "
-            "OKTA_CLIENT_PRIVATEKEYPASSPHRASE."
+            "The key is encrypted, and there is no password.",
+            remedy="Give it as password=, or for the configured key as OKTA_CLIENT_PRIVATEKEYPASSPHRASE.",
         )
     # "replace", because an encoding error would hold the password or the key.
     secret = password.encode("utf-8", "replace") if isinstance(password, str) else password
@@ -134,18 +136,18 @@ def load_pem(text: str, password: str | bytes | None) -> PrivateKeyTypes:
         return load_pem_private_key(pem.encode("ascii", "replace"), secret if encrypted else None)
     except UnsupportedAlgorithm:
         raise InvalidKey(
-            "The key's type, curve or encryption is not supported. Convert the key with: "
-            "openssl pkcs8 -topk8 -in key.pem -out new.pem"
+            "The key's type, curve or encryption is not supported.",
+            remedy="Convert the key with: openssl pkcs8 -topk8 -in key.pem -out new.pem",
         ) from None
     except (ValueError, TypeError):
         if encrypted:
             raise InvalidKey(
-                "The key cannot be decrypted: wrong password, or a damaged key. Try the password with: "
-                "openssl pkey -in key.pem -noout"
+                "The key cannot be decrypted: wrong password, or a damaged key.",
+                remedy="Try the password with: openssl pkey -in key.pem -noout",
             ) from None
         raise InvalidKey(
-            "The key in the PEM block is damaged or cut off, or its parts do not belong together. Check it with: "
-            "openssl pkey -in key.pem -noout -check"
+            "The key in the PEM block is damaged or cut off, or its parts do not belong together.",
+            remedy="Check it with: openssl pkey -in key.pem -noout -check",
         ) from None
 
 
@@ -156,21 +158,25 @@ def _find_private_block(text: str) -> tuple[str, str]:
     if len(private) == 1:
         return private[0]
     if private:
-        raise InvalidKey(f"The PEM text holds {len(private)} private keys. Keep only the one that Okta knows.")
+        raise InvalidKey(
+            f"The PEM text holds {len(private)} private keys.", remedy="Keep only the one that Okta knows."
+        )
     labels = {label for label, _ in blocks}
     if any("CERTIFICATE" in label for label in labels):
         raise InvalidKey(
-            "The PEM text holds a certificate and no private key. Give the private key of that certificate."
+            "The PEM text holds a certificate and no private key.", remedy="Give the private key of that certificate."
         )
     if any("PUBLIC KEY" in label for label in labels) or text.startswith(("ssh-", "ecdsa-")):
-        raise InvalidKey("This is a public key, which cannot sign. Give the private key; the public key goes to Okta.")
+        raise InvalidKey(
+            "This is a public key, which cannot sign.", remedy="Give the private key; the public key goes to Okta."
+        )
     if is_json(text):
-        raise InvalidKey("It is JSON, not PEM text. Read it with PrivateKey.from_jwk.")
+        raise InvalidKey("It is JSON, not PEM text.", remedy="Read it with PrivateKey.from_jwk.")
     if "-----BEGIN" in text:
         raise InvalidKey(
-            "The PEM text is cut off, or holds no key. Give all of it, from -----BEGIN to -----END ... -----."
+            "The PEM text is cut off, or holds no key.", remedy="Give all of it, from -----BEGIN to -----END ... -----."
         )
-    raise InvalidKey("It is not a key: neither PEM nor JWK. Give text that begins with -----BEGIN or with {.")
+    raise InvalidKey("It is not a key: neither PEM nor JWK.", remedy="Give text that begins with -----BEGIN or with {.")
 
 
 # ── JWK and JWKS ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -183,7 +189,7 @@ def load_jwk(document: object, kid: str | None) -> tuple[PrivateKeyTypes, str | 
     """
     if not isinstance(document, Mapping):
         raise InvalidKey(
-            'It is JSON, but not a JWK. A JWK is an object with the member "kty". Give the private key\'s JWK.'
+            'It is JSON, but not a JWK. A JWK is an object with the member "kty".', remedy="Give the private key's JWK."
         )
     jwk = _pick(document["keys"], kid or None) if "keys" in document else document
     kty = _string(jwk, "kty")
@@ -191,22 +197,23 @@ def load_jwk(document: object, kid: str | None) -> tuple[PrivateKeyTypes, str | 
     operations = jwk.get("key_ops")
     if kty in ("OKP", "AKP"):
         name = quoted(_string(jwk, "crv") or kty, 20)
-        raise InvalidKey(f"The JWK is an {name} key. {ACCEPTED_ALGS}, but not EdDSA. {MAKE_A_KEY}")
+        raise InvalidKey(f"The JWK is an {name} key. {ACCEPTED_ALGS}, but not EdDSA.", remedy=MAKE_A_KEY)
     if kty == "oct":
-        raise InvalidKey(f'The JWK is a shared secret ("kty": "oct"), not a private key. {MAKE_A_KEY}')
+        raise InvalidKey('The JWK is a shared secret ("kty": "oct"), not a private key.', remedy=MAKE_A_KEY)
     if kty not in ("RSA", "EC"):
-        raise InvalidKey('The JWK\'s "kty" must be "RSA" or "EC". Give the whole JWK of the private key.')
+        raise InvalidKey('The JWK\'s "kty" must be "RSA" or "EC".', remedy="Give the whole JWK of the private key.")
     if "d" not in jwk:
         raise InvalidKey(
-            'This JWK is a public key (it has no "d"), which cannot sign. Give the private key; the public key goes to '
-            "Okta."
+            'This JWK is a public key (it has no "d"), which cannot sign.',
+            remedy="Give the private key; the public key goes to Okta.",
         )
     if use not in (None, "sig"):
         raise InvalidKey(
-            f'The JWK\'s "use" is {quoted(use, 20)!r}, so the key is not for signing. Give one with "use": "sig".'
+            f'The JWK\'s "use" is {quoted(use, 20)!r}, so the key is not for signing.',
+            remedy='Give one with "use": "sig".',
         )
     if operations is not None and not (isinstance(operations, list | tuple) and "sign" in operations):
-        raise InvalidKey('The JWK\'s "key_ops" do not include "sign". Give a key that is made for signing.')
+        raise InvalidKey('The JWK\'s "key_ops" do not include "sign".', remedy="Give a key that is made for signing.")
     own_kid, own_alg = _string(jwk, "kid"), _string(jwk, "alg")
     return (_load_rsa(jwk) if kty == "RSA" else _load_ec(jwk)), own_kid, own_alg
 
@@ -214,7 +221,9 @@ def load_jwk(document: object, kid: str | None) -> tuple[PrivateKeyTypes, str | 
 def _pick(keys: object, kid: str | None) -> Mapping[str, object]:
     """The key of a JWKS that has this ``kid``, or the only private key for signing."""
     if not isinstance(keys, list | tuple):
-        raise InvalidKey('The JWKS\'s "keys" must be a list (RFC 7517 section 5). Give {"keys": [...]}, or one JWK.')
+        raise InvalidKey(
+            'The JWKS\'s "keys" must be a list (RFC 7517 section 5).', remedy='Give {"keys": [...]}, or one JWK.'
+        )
     entries = [entry for entry in keys if isinstance(entry, Mapping)]
     private = [entry for entry in entries if "d" in entry and entry.get("use") != "enc"]
     if kid is None:
@@ -228,15 +237,18 @@ def _pick(keys: object, kid: str | None) -> Mapping[str, object]:
     if len(candidates) == 1:
         return candidates[0]
     if kid is not None and candidates:
-        raise InvalidKey(f"The JWKS has {len(candidates)} keys with the kid {quoted(kid, 100)!r}. Keep only one.")
+        raise InvalidKey(
+            f"The JWKS has {len(candidates)} keys with the kid {quoted(kid, 100)!r}.", remedy="Keep only one."
+        )
     kids = _list_kids(entry.get("kid") for entry in private)
     if kid is not None:
         raise InvalidKey(
-            f"The JWKS has no key with the kid {quoted(kid, 100)!r}; its private keys: {kids}. Name one of those."
+            f"The JWKS has no key with the kid {quoted(kid, 100)!r}; its private keys: {kids}.",
+            remedy="Name one of those.",
         )
     if not private:
-        raise InvalidKey("The JWKS holds no private key. Give the set that holds the private key.")
-    raise InvalidKey(f"The JWKS holds {len(private)} private keys: {kids}. Choose one with kid=.")
+        raise InvalidKey("The JWKS holds no private key.", remedy="Give the set that holds the private key.")
+    raise InvalidKey(f"The JWKS holds {len(private)} private keys: {kids}.", remedy="Choose one with kid=.")
 
 
 def _list_kids(kids: Iterable[object]) -> str:
@@ -248,7 +260,8 @@ def _string(jwk: Mapping[str, object], name: str) -> str | None:
     if value is None or isinstance(value, str):
         return value
     raise InvalidKey(
-        f'The JWK\'s "{name}" is of type {type(value).__name__}, not a string (RFC 7517 section 4). Put it in quotes.'
+        f'The JWK\'s "{name}" is of type {type(value).__name__}, not a string (RFC 7517 section 4).',
+        remedy="Put it in quotes.",
     )
 
 
@@ -256,14 +269,18 @@ def _number(jwk: Mapping[str, object], name: str) -> int:
     """A Base64urlUInt (RFC 7518 section 2). Leading zero octets, which some libraries write, do not change it."""
     text = jwk.get(name)
     if not isinstance(text, str):
-        raise InvalidKey(f'The JWK\'s "{name}" is missing or not a string. Give the whole JWK of the private key.')
+        raise InvalidKey(
+            f'The JWK\'s "{name}" is missing or not a string.', remedy="Give the whole JWK of the private key."
+        )
     if not re.fullmatch(r"[A-Za-z0-9_-]+", text) or len(text) % 4 == 1:
         raise InvalidKey(
-            f'The JWK\'s "{name}" is not base64url, which has no "=", "+", "/" or white space (RFC 7515 section 2). '
-            "Export the key as a JWK again."
+            f'The JWK\'s "{name}" is not base64url, which has no "=", "+", "/" or white space (RFC 7515 section 2).',
+            remedy="Export the key as a JWK again.",
         )
     if len(text) > MAX_RSA_BITS // 6 + 8:
-        raise InvalidKey(f'The JWK\'s "{name}" has more than {MAX_RSA_BITS} bits. Use a key of 2048 to 4096 bits.')
+        raise InvalidKey(
+            f'The JWK\'s "{name}" has more than {MAX_RSA_BITS} bits.', remedy="Use a key of 2048 to 4096 bits."
+        )
     return int.from_bytes(urlsafe_b64decode(text + "=" * (-len(text) % 4)), "big")
 
 
@@ -309,5 +326,6 @@ def _load_ec(jwk: Mapping[str, object]) -> EllipticCurvePrivateKey:
 
 def _refuse_parts() -> NoReturn:
     raise InvalidKey(
-        "The JWK's private and public numbers do not belong together, or are damaged. Export the key as a JWK again."
+        "The JWK's private and public numbers do not belong together, or are damaged.",
+        remedy="Export the key as a JWK again.",
     ) from None

@@ -54,24 +54,28 @@ def read_okta_yaml(path: Path) -> str | None:
         logger.debug("%s was skipped: this process may not enter its directory", path)
         return None
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read ({error.strerror}). Remove it, {_READ_NO_FILE}") from None
+        raise ConfigurationError(
+            f"{path} cannot be read ({error.strerror}).", remedy=f"Remove it, {_READ_NO_FILE}"
+        ) from None
     if not stat.S_ISREG(status.st_mode):
-        raise ConfigurationError(f"{path} is not a regular file. Remove it, {_READ_NO_FILE}")
+        raise ConfigurationError(f"{path} is not a regular file.", remedy=f"Remove it, {_READ_NO_FILE}")
     try:
         with open(path, "rb") as file:
             _check_writers(path, os.fstat(file.fileno()))
             content = file.read(MAX_FILE_SIZE + 1)
     except OSError as error:
         raise ConfigurationError(
-            f"{path} cannot be read ({error.strerror}). Make it readable for this process, {_READ_NO_FILE}"
+            f"{path} cannot be read ({error.strerror}).", remedy=f"Make it readable for this process, {_READ_NO_FILE}"
         ) from None
     if len(content) > MAX_FILE_SIZE:
-        raise ConfigurationError(f"{path} is larger than {MAX_FILE_SIZE // 1024} KiB. Remove it, {_READ_NO_FILE}")
+        raise ConfigurationError(
+            f"{path} is larger than {MAX_FILE_SIZE // 1024} KiB.", remedy=f"Remove it, {_READ_NO_FILE}"
+        )
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         pass  # raised below, outside of this handler: that exception holds the bytes, which may include a key
-    raise ConfigurationError(f"{path} is not UTF-8 text. Save it as UTF-8.")
+    raise ConfigurationError(f"{path} is not UTF-8 text.", remedy="Save it as UTF-8.")
 
 
 def _check_writers(path: Path, status: os.stat_result) -> None:
@@ -79,12 +83,14 @@ def _check_writers(path: Path, status: os.stat_result) -> None:
         return  # st_mode says nothing there about who can write
     if status.st_mode & 0o022:
         raise ConfigurationError(
-            f"Others can write {path}, so they could send this app's assertions to another host. Run: chmod go-w '{path}'"
+            f"Others can write {path}, so they could send this app's assertions to another host.",
+            remedy=f"Run: chmod go-w '{path}'",
         )
     if status.st_uid not in (os.geteuid(), 0):
         raise ConfigurationError(
-            f"{path} belongs to another user (uid {status.st_uid}), who could send this app's assertions to another host. "
-            f"Run: chown {os.geteuid()} '{path}'"
+            f"{path} belongs to another user (uid {status.st_uid}), who could send this app's assertions to another "
+            "host.",
+            remedy=f"Run: chown {os.geteuid()} '{path}'",
         )
 
 
@@ -100,8 +106,8 @@ def parse_okta_yaml(path: Path, text: str) -> object:
         import yaml
     except ImportError:
         raise ConfigurationError(
-            f"{path} exists, but PyYAML, which reads it, is not installed. Run: pip install 'okta-m2m[yaml]'. Or read no "
-            "file at all, with from_env(files=False)."
+            f"{path} exists, but PyYAML, which reads it, is not installed.",
+            remedy="Run: pip install 'okta-m2m[yaml]'. Or read no file at all, with from_env(files=False).",
         ) from None
 
     class Loader(yaml.SafeLoader):
@@ -116,7 +122,7 @@ def parse_okta_yaml(path: Path, text: str) -> object:
 
     # PyYAML's messages quote the text, and its exceptions hold all of it. So only a line number leaves these handlers, and
     # the error is raised outside of them.
-    problem = ""
+    problem, remedy = "", ""
     try:
         loader = Loader(text)
         try:
@@ -124,15 +130,18 @@ def parse_okta_yaml(path: Path, text: str) -> object:
         finally:
             loader.dispose()
     except _RepeatedKey as repeated:
-        problem = f"{path} has the same key twice, the second time in line {repeated.line}. Remove one of them."
+        problem = f"{path} has the same key twice, the second time in line {repeated.line}."
+        remedy = "Remove one of them."
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
-        problem = f"{path}{line}: this is not plain YAML. Check the indentation, quotes, tabs and tags there."
+        problem = f"{path}{line}: this is not plain YAML."
+        remedy = "Check the indentation, quotes, tabs and tags there."
     except (ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError):
         # An impossible date, a number with a wrong tag, ten thousand brackets: PyYAML lets Python's own errors through.
-        problem = f"{path} contains a value that YAML cannot read. Put strings in quotes."
-    raise ConfigurationError(problem)
+        problem = f"{path} contains a value that YAML cannot read."
+        remedy = "Put strings in quotes."
+    raise ConfigurationError(problem, remedy=remedy)
 
 
 class _RepeatedKey(Exception):

@@ -47,25 +47,27 @@ def check_org_url(url: str) -> str:
     Raises :class:`~okta_m2m.errors.ConfigurationError`, with the URL that was probably meant if it is clear.
     """
     if not isinstance(url, str):
-        raise ConfigurationError(f"The org URL is of type {type(url).__name__}, not a string. {_EXAMPLE}")
+        raise ConfigurationError(f"The org URL is of type {type(url).__name__}, not a string.", remedy=_EXAMPLE)
     text = url.strip()
     if not text:
-        raise ConfigurationError(f"The org URL is empty. {_EXAMPLE}")
+        raise ConfigurationError("The org URL is empty.", remedy=_EXAMPLE)
     origin = _read_origin(text)
     meant = _correct(text)
     host = urlsplit(origin).hostname or ""
     if urlsplit(meant).hostname != host:
         what = "the host of the admin console" if "-admin." in host else 'a host that ends in ".com.com"'
-        raise ConfigurationError(f'The org URL "{origin}" has {what}. Write "{meant}".')
+        raise ConfigurationError(f'The org URL "{origin}" has {what}.', remedy=f'Write "{meant}".')
     if origin.startswith("http://") and not is_loopback(host):
-        raise ConfigurationError(f'The org URL "{origin}" is plain http, which Okta does not accept. Write "{meant}".')
+        raise ConfigurationError(
+            f'The org URL "{origin}" is plain http, which Okta does not accept.', remedy=f'Write "{meant}".'
+        )
     if "?" in text or "#" in text:
-        raise ConfigurationError(f'The org URL has a query or a fragment after its host. Write "{origin}".')
+        raise ConfigurationError("The org URL has a query or a fragment after its host.", remedy=f'Write "{origin}".')
     path = urlsplit(text).path.strip("/")
     if path:
         custom = re.match(_CUSTOM_SERVER_PATH, path)
         server = f' and authorization_server="{custom.group(1)}" (OKTA_CLIENT_AUTHORIZATIONSERVER)' if custom else ""
-        raise ConfigurationError(f'The org URL has a path after its host. Write "{origin}"{server}.')
+        raise ConfigurationError("The org URL has a path after its host.", remedy=f'Write "{origin}"{server}.')
     return origin
 
 
@@ -74,22 +76,22 @@ def _read_origin(text: str) -> str:
     scheme, separator, rest = text.partition("://")
     if "@" in re.split(r"[/?#\\]", rest if separator else text, maxsplit=1)[0]:
         # What comes before an "@" may be a password, so this message does not repeat the URL.
-        raise ConfigurationError(f"The org URL has a user name or password before its host. {_EXAMPLE}")
+        raise ConfigurationError("The org URL has a user name or password before its host.", remedy=_EXAMPLE)
     your_domain = re.search(_YOUR_DOMAIN, text)
     placeholder = find_placeholder(text) or (your_domain and your_domain.group())
     if placeholder:
-        raise ConfigurationError(f"The org URL still contains the placeholder {placeholder!r}. {_EXAMPLE}")
+        raise ConfigurationError(f"The org URL still contains the placeholder {placeholder!r}.", remedy=_EXAMPLE)
     if not separator:
         if origin_of(f"https://{text}") is not None:
-            raise ConfigurationError(f'The org URL has no scheme. Write "{_correct(f"https://{text}")}".')
-        raise ConfigurationError(f"The org URL has no scheme. {_EXAMPLE}")
+            raise ConfigurationError("The org URL has no scheme.", remedy=f'Write "{_correct(f"https://{text}")}".')
+        raise ConfigurationError("The org URL has no scheme.", remedy=_EXAMPLE)
     if "://" in rest:
-        raise ConfigurationError(f'The org URL contains "://" twice. {_EXAMPLE}')
+        raise ConfigurationError('The org URL contains "://" twice.', remedy=_EXAMPLE)
     if scheme.lower() not in ("https", "http"):
-        raise ConfigurationError(f"The org URL does not begin with https://. {_EXAMPLE}")
+        raise ConfigurationError("The org URL does not begin with https://.", remedy=_EXAMPLE)
     origin = origin_of(text)
     if origin is None:
-        raise ConfigurationError(f"The org URL is not a URL that all HTTP clients read the same way. {_EXAMPLE}")
+        raise ConfigurationError("The org URL is not a URL that all HTTP clients read the same way.", remedy=_EXAMPLE)
     return origin
 
 

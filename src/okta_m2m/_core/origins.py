@@ -98,7 +98,7 @@ class Origins:
 
     def __new__(cls, origins: Iterable[str]) -> Origins:
         if isinstance(origins, str):
-            raise ConfigurationError(f"origins must be a list, not a string. Write origins=[{origins!r}].")
+            raise ConfigurationError("origins must be a list, not a string.", remedy=f"Write origins=[{origins!r}].")
         return _kept_once(frozenset(_check_origin(origin) for origin in origins))
 
     def allow(self, url: str) -> bool:
@@ -127,22 +127,25 @@ def _kept_once(allowed: frozenset[str]) -> Origins:
 def _check_origin(text: str) -> str:
     example = 'Write it as "https://api.example.com", with a port if it is not 443.'
     if not isinstance(text, str):
-        raise ConfigurationError(f"An origin must be a string, not {type(text).__name__}. {example}")
+        raise ConfigurationError(f"An origin must be a string, not {type(text).__name__}.", remedy=example)
     if "*" in text:
-        raise ConfigurationError(f"The origin {text!r} has a wildcard, and a token is never sent by pattern. {example}")
+        raise ConfigurationError(
+            f"The origin {text!r} has a wildcard, and a token is never sent by pattern.", remedy=example
+        )
     origin = origin_of(text)
     parts = _split(text)
     if origin is None or parts is None:
         # The text may hold a password ("https://user:secret@host"), so it isn't repeated here.
         raise ConfigurationError(
-            f"One of the origins is not an origin (scheme, host, port, and nothing else). {example}"
+            "One of the origins is not an origin (scheme, host, port, and nothing else).", remedy=example
         )
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ConfigurationError(
-            f"The origin {origin!r} was given with a path, and tokens are kept per origin. {example}"
+            f"The origin {origin!r} was given with a path, and tokens are kept per origin.", remedy=example
         )
     if origin.startswith("http://") and not is_loopback(parts.hostname or ""):
         raise ConfigurationError(
-            f"The origin {origin!r} is plain http, where anybody on the way could read the token. Use https:// there."
+            f"The origin {origin!r} is plain http, where anybody on the way could read the token.",
+            remedy="Use https:// there.",
         )
     return origin

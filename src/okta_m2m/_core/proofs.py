@@ -93,8 +93,8 @@ def _sign(signer: Signer, message: bytes) -> Flow[str]:
         raise
     except Exception as error:
         raise SigningFailed(
-            f"The signer {type(signer).__name__} failed with {type(error).__name__}: {quoted(error)}. Check the access to "
-            "the key (network, permissions, quota of the KMS or HSM)."
+            f"The signer {type(signer).__name__} failed with {type(error).__name__}: {quoted(error)}.",
+            remedy="Check the access to the key (network, permissions, quota of the KMS or HSM).",
         ) from error
     return _join(message, signature)
 
@@ -135,19 +135,22 @@ class ClientAssertions:
     ) -> None:
         if isinstance(lifetime, bool) or not isinstance(lifetime, int | float) or not 0 < lifetime < MAX_LIFETIME:
             raise ConfigurationError(
-                f"The assertion lifetime is {lifetime!r} seconds, but Okta accepts only more than 0 and less than one hour. "
-                "Keep the default, 300."
+                f"The assertion lifetime is {lifetime!r} seconds, but Okta accepts only more than 0 and less than "
+                "one hour.",
+                remedy="Keep the default, 300.",
             )
         if not isinstance(audience, str) or not audience:
             raise ConfigurationError(
-                f"The assertion's audience is {audience!r}, but Okta accepts only the token endpoint's URL, as a string. "
-                "Omit assertion_audience, or give that URL."
+                f"The assertion's audience is {audience!r}, but Okta accepts only the token endpoint's URL, as a "
+                "string.",
+                remedy="Omit assertion_audience, or give that URL.",
             )
         try:
             written = json.dumps([client_id, audience, {**(claims or {})}])
         except (TypeError, ValueError) as error:
             raise ConfigurationError(
-                f"The assertion claims cannot be written as JSON ({error}). Give strings, numbers, lists and mappings."
+                f"The assertion claims cannot be written as JSON ({error}).",
+                remedy="Give strings, numbers, lists and mappings.",
             ) from None
         self._client_id = client_id
         self._audience = audience

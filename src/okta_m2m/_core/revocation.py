@@ -47,14 +47,16 @@ def ask_about_token(
     code, description = error_of(json_object(response.body))
     if response.status == 429:
         raise RateLimited(
-            f"{url} is rate limited. Try again in a minute.",
+            f"{url} is rate limited.",
+            remedy="Try again in a minute.",
             status=429,
             error=quoted(code, 80) if code else None,
             request_id=request_id(response),
         )
     if response.status >= 500 or code is None:
         raise TokenUnreachable(
-            f"{url} answered HTTP {response.status} without a reason. Check the org URL, and Okta's status page.",
+            f"{url} answered HTTP {response.status} without a reason.",
+            remedy="Check the org URL, and Okta's status page.",
             status=response.status,
             request_id=request_id(response),
         )
@@ -75,7 +77,8 @@ def _ask(
     except (SendFailed, OSError) as failed:  # the latter from a send of the caller's own
         reason = failed if isinstance(failed, SendFailed) else f"{type(failed).__name__}: {failed}"
         raise TokenUnreachable(
-            f"No answer from {url} ({quoted(reason)}). Check the network, proxy and TLS settings, and Okta's status page."
+            f"No answer from {url} ({quoted(reason)}).",
+            remedy="Check the network, proxy and TLS settings, and Okta's status page.",
         ) from None
 
 

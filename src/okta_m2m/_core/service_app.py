@@ -164,7 +164,8 @@ class ServiceApp:
         if revoke_on_close:
             if store is not None:
                 raise ConfigurationError(
-                    "revoke_on_close would revoke the token of every process that shares the store. Remove one of the two."
+                    "revoke_on_close would revoke the token of every process that shares the store.",
+                    remedy="Remove one of the two.",
                 )
             self._revocation = RevocationOnClose(
                 endpoint_url,
@@ -267,8 +268,8 @@ class ServiceApp:
         """
         if not self.origins.allow(url):
             raise ConfigurationError(
-                f"The token of client {self.client_id} may not travel to {origin_of(url) or 'that URL'}. "
-                "If that is the API it is meant for, name it in origins=[...]."
+                f"The token of client {self.client_id} may not travel to {origin_of(url) or 'that URL'}.",
+                remedy="If that is the API it is meant for, name it in origins=[...].",
             )
         token = yield from self.obtain()
         return (yield from self._credentials(method, url, token)).headers
@@ -301,7 +302,8 @@ class ServiceApp:
                     raise error
                 case next_step.Closed():
                     raise ConfigurationError(
-                        f"The service app {self.client_id} is closed. Make another ServiceApp, or close this one later."
+                        f"The service app {self.client_id} is closed.",
+                        remedy="Make another ServiceApp, or close this one later.",
                     )
             outcome = flight.outcome
             if isinstance(outcome, Token) and (rejected is None or outcome.value != rejected.value):
@@ -311,8 +313,8 @@ class ServiceApp:
                 raise outcome.copy()
             if now >= deadline:
                 raise TokenUnreachable(
-                    f"No token within {self.max_wait:g} seconds: the token request is still under way. "
-                    "Check the network to Okta, or allow more time with max_wait."
+                    f"No token within {self.max_wait:g} seconds: the token request is still under way.",
+                    remedy="Check the network to Okta, or allow more time with max_wait.",
                 )
 
     def _has_longer(self, deadline: float, flight: Flight, error: Exception, now: float) -> bool:

@@ -125,8 +125,8 @@ class Source:
         before = self.found.setdefault(setting, found)
         if before.value != value:
             raise ConfigurationError(
-                f"{before.where} and {found.where} are two spellings of one setting and have different values. "
-                "Remove one of them."
+                f"{before.where} and {found.where} are two spellings of one setting and have different values.",
+                remedy="Remove one of them.",
             )
 
 
@@ -220,15 +220,17 @@ def _section(document: object, name: str, path: Path) -> Mapping[Any, Any]:
     if document is None:
         return {}
     if not isinstance(document, Mapping):
-        raise ConfigurationError(f"{path} holds {describe_kind(document)} where names and values belong. {shape}")
+        raise ConfigurationError(f"{path} holds {describe_kind(document)} where names and values belong.", remedy=shape)
     if name not in document:
         for other in map(fold_name, map(str, document)):
             is_setting = other in _SETTING_BY_FOLDED_NAME or other == "client"
             if is_setting or difflib.SequenceMatcher(None, other, name).ratio() >= 0.8:
-                raise ConfigurationError(f'{path} has settings, but not under "{name}:". {shape}')
+                raise ConfigurationError(f'{path} has settings, but not under "{name}:".', remedy=shape)
     section = document.get(name)
     if section is not None and not isinstance(section, Mapping):
-        raise ConfigurationError(f'In {path}, "{name}:" holds {describe_kind(section)}, not names and values. {shape}')
+        raise ConfigurationError(
+            f'In {path}, "{name}:" holds {describe_kind(section)}, not names and values.', remedy=shape
+        )
     return section or {}
 
 
@@ -244,7 +246,7 @@ def _report_unknown(shown: str, name: str, source: Source, decided: Iterable[str
         spelling = next(s for s in SPELLINGS[setting] if fold_name(s) == match)
         right = f"okta.client.{spelling}" if source.is_file else PREFIX + spelling.upper()
         argument = f", or pass {setting}= if it belongs to another program" if setting in ARGUMENTS else ""
-        raise ConfigurationError(f"{shown} is not a setting. Did you mean {right}? Rename it{argument}.")
+        raise ConfigurationError(f"{shown} is not a setting.", remedy=f"Did you mean {right}? Rename it{argument}.")
     if shown not in _logged_names:
         _logged_names.add(shown)
         logger.warning(

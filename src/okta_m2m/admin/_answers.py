@@ -41,8 +41,8 @@ def json_of(response: requests.Response) -> Any:
         return response.json()
     except ValueError:
         raise ProvisioningError(
-            f"{_path(response.url)} answered HTTP {response.status_code} with something that is not JSON. Check the "
-            "org URL, and whether a proxy or a login page stands between this machine and Okta.",
+            f"{_path(response.url)} answered HTTP {response.status_code} with something that is not JSON.",
+            remedy="Check the org URL, and whether a proxy or a login page stands between this machine and Okta.",
             status=response.status_code,
         ) from None
 
@@ -63,7 +63,7 @@ def items_of(document: Any, what: str) -> list[Mapping[str, Any]]:
         document = document.get("keys", document) if isinstance(document, Mapping) else document
     if not isinstance(document, list) or not all(isinstance(item, Mapping) for item in document):
         raise ProvisioningError(
-            f"Okta's answer is not a list of {what}. Check the org URL, and for a proxy in between."
+            f"Okta's answer is not a list of {what}.", remedy="Check the org URL, and for a proxy in between."
         )
     return document
 
@@ -71,7 +71,8 @@ def items_of(document: Any, what: str) -> list[Mapping[str, Any]]:
 def not_as_described(what: str) -> ProvisioningError:
     """The error for an answer that lacks what Okta's API reference promises."""
     return ProvisioningError(
-        f"Okta's answer does not describe the {what} as its API reference does. Check for a proxy that changes answers."
+        f"Okta's answer does not describe the {what} as its API reference does.",
+        remedy="Check for a proxy that changes answers.",
     )
 
 
@@ -88,9 +89,9 @@ def no_answer(
         reason = "it took too long"
     unsure = "" if repeatable else "It is not known whether Okta did it; running the same again is safe. "
     return OktaUnreachable(
-        f"{method} {_path(url)} at {origin_of(url)}: {reason} ({quoted(type(error).__name__, 60)}), after {attempts} "
-        f"attempt{'s' if attempts > 1 else ''}. {unsure}Check the org URL, the network, proxy and CA settings, and "
-        "Okta's status page."
+        f"{method} {_path(url)} at {origin_of(url)}: {reason} ({quoted(type(error).__name__, 60)}), after "
+        f"{attempts} attempt{'s' if attempts > 1 else ''}.",
+        remedy=f"{unsure}Check the org URL, the network, proxy and CA settings, and Okta's status page.",
     )
 
 
@@ -119,7 +120,8 @@ def refusal(
     error = kind(
         f"{method} {_path(url)} failed with {quoted(code, 80) if code else 'no code'}: "
         f"{words or 'no reason given.'} "
-        f"[HTTP {status}{f', request id {quoted(request_id, 80)}' if request_id else ''}] {remedy}",
+        f"[HTTP {status}{f', request id {quoted(request_id, 80)}' if request_id else ''}]",
+        remedy=remedy,
         status=status,
         error=quoted(code, 80) if code else None,
         error_description=quoted(reason) if reason else None,

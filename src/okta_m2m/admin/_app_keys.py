@@ -83,8 +83,8 @@ def add_key(api: ManagementApi, app_id: str, jwk: Mapping[str, Any]) -> AppKey:
         return same
     if wanted.get("kid") is not None and any(key.kid == wanted["kid"] for key in present):
         raise ConfigurationError(
-            f"The app has another key with the kid {shown_id(wanted['kid'])!r}. Give the new key a kid of its own, "
-            "such as its thumbprint."
+            f"The app has another key with the kid {shown_id(wanted['kid'])!r}.",
+            remedy="Give the new key a kid of its own, such as its thumbprint.",
         )
     return _key(api.call("POST", _path(app_id), {**wanted, "status": "ACTIVE"}))
 
@@ -103,7 +103,8 @@ def find_key(api: ManagementApi, app_id: str, id_or_kid: str) -> AppKey:
     found = found or next((key for key in keys if key.kid == id_or_kid), None)
     if found is None:
         raise NotFound(
-            f"The app {quoted(app_id, 100)} has no key {shown_id(id_or_kid)!r}. List its keys with: okta-m2m key list",
+            f"The app {quoted(app_id, 100)} has no key {shown_id(id_or_kid)!r}.",
+            remedy="List its keys with: okta-m2m key list",
             status=404,
         )
     return found
@@ -147,7 +148,7 @@ def delete_key(api: ManagementApi, app_id: str, id_or_kid: str) -> None:
 def public_jwk(jwk: Mapping[str, Any]) -> dict[str, Any]:
     """The JWK to register. A private one is refused: Okta would know that key from then on."""
     if _PRIVATE_MEMBERS & jwk.keys():
-        raise ConfigurationError("The JWK to register is a private key. Register the public one: key.jwks().")
+        raise ConfigurationError("The JWK to register is a private key.", remedy="Register the public one: key.jwks().")
     return {"use": "sig", **{name: value for name, value in jwk.items() if value is not None}}
 
 

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from ..errors import ConfigurationError, OktaM2MError, RateLimited, SigningFailed, TokenRefused
 
-__all__ = ["Check", "Kind", "State", "error_row", "fault_and_remedy", "unreachable_row"]
+__all__ = ["Check", "Kind", "State", "error_row", "unreachable_row"]
 
 State = Literal["ok", "warn", "fail", "skipped"]
 """``ok`` is good, ``warn`` doubtful, ``fail`` bad, and ``skipped`` could not be looked at."""
@@ -59,26 +59,9 @@ _KINDS: Final[tuple[tuple[type[OktaM2MError], Kind], ...]] = (
 def error_row(name: str, error: OktaM2MError) -> Check:
     """The row for an error. Every error that is not in ``_KINDS`` means that the endpoint gave no usable answer."""
     kind = next((kind for family, kind in _KINDS if isinstance(error, family)), Kind.UNREACHABLE)
-    return Check(name, "fail", *fault_and_remedy(error), kind)
+    return Check(name, "fail", error.problem, error.remedy or "", kind)
 
 
 def unreachable_row(name: str, detail: str, remedy: str) -> Check:
     """The row for a server that gives no usable answer."""
     return Check(name, "fail", detail, remedy, Kind.UNREACHABLE)
-
-
-def fault_and_remedy(error: OktaM2MError) -> tuple[str, str]:
-    """What is wrong and what to do, out of an error's message.
-
-    The message has both, and the error keeps them nowhere else. It is split behind ``[HTTP 400, request id ...]``, or else
-    behind the first sentence, or else behind the first colon.
-    """
-    text = " ".join(str(error).split())
-    head, bracket, rest = text.partition("] ")
-    if bracket and rest:
-        return head + "]", rest
-    head, stop, rest = text.partition(". ")
-    if stop and rest:
-        return f"{head}.", rest
-    head, colon, rest = text.partition(": ")
-    return (head, rest[:1].upper() + rest[1:]) if colon and rest else (text, "See the configuration page of the docs.")

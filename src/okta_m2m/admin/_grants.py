@@ -117,18 +117,18 @@ def revoke_scopes(
 def _check_scopes(scopes: Iterable[str]) -> list[str]:
     """The scopes, each once, in their order."""
     if isinstance(scopes, str):
-        raise ConfigurationError(f"scopes must be a list, not a string. Write scopes={scopes.split()!r}.")
+        raise ConfigurationError("scopes must be a list, not a string.", remedy=f"Write scopes={scopes.split()!r}.")
     wanted = list(dict.fromkeys(scopes))
     for scope in wanted:
         if not scope.startswith(("okta.", "ssf.")):
             raise ConfigurationError(
-                f"{quoted(scope, 80)!r} is not a scope of Okta's own API, and an app is granted no others. Scopes of a "
-                "custom authorization server are given by its access policies."
+                f"{quoted(scope, 80)!r} is not a scope of Okta's own API, and an app is granted no others.",
+                remedy="Scopes of a custom authorization server are given by its access policies.",
             )
         if scope.endswith(".self"):
             raise ConfigurationError(
-                f"{quoted(scope, 80)!r} is about the user who signs in, and a service app signs in no user. Ask for "
-                f"{scope.removesuffix('.self')!r}."
+                f"{quoted(scope, 80)!r} is about the user who signs in, and a service app signs in no user.",
+                remedy=f"Ask for {scope.removesuffix('.self')!r}.",
             )
     return wanted
 

@@ -84,8 +84,11 @@ def assign_role(api: ManagementApi, client_id: str, type: str) -> RoleResult:
     """
     if type not in STANDARD_ROLES:
         raise ConfigurationError(
-            f"{quoted(type, 60)!r} is not a standard role. It must be one of {', '.join(STANDARD_ROLES)}. A custom role is "
-            "assigned by its id and that of a resource set."
+            f"{quoted(type, 60)!r} is not a standard role.",
+            remedy=(
+                f"It must be one of {', '.join(STANDARD_ROLES)}. A custom role is assigned by its id and that "
+                "of a resource set."
+            ),
         )
     existing = next((role for role in list_roles(api, client_id) if role.type == type), None)
     if existing is not None:

@@ -29,33 +29,39 @@ def check_key_file(files: RotationFiles) -> PrivateKey:
     try:
         key = files.key_in_use()
     except InvalidKey as error:
-        raise RotationFailed(f"The key in use cannot be read. {error}") from None
+        raise RotationFailed(f"The key in use cannot be read. {error.problem}", remedy=error.remedy) from None
     try:
         document = read_jwk_file(files.key)
     except InvalidKey:
         raise RotationFailed(
-            f"{files.shown} is not a JWK file. A new key has a new kid, and only a JWK holds it; a process that reads a PEM "
-            "would sign without one, and Okta refuses that while the app has two keys. Convert the file, and let every "
-            "process use the new one: okta-m2m key convert"
+            f"{files.shown} is not a JWK file. A new key has a new kid, and only a JWK holds it; a process that "
+            "reads a PEM would sign without one, and Okta refuses that while the app has two keys.",
+            remedy="Convert the file, and let every process use the new one: okta-m2m key convert",
         ) from None
     if not document.get("kid"):
         raise RotationFailed(
-            f"The JWK in {files.shown} has no kid, so running processes sign without one, and Okta refuses that while the "
-            "app has two keys. Write the kid that Okta lists into the file, and restart the processes that read it: "
-            "okta-m2m key convert"
+            f"The JWK in {files.shown} has no kid, so running processes sign without one, and Okta refuses that "
+            "while the app has two keys.",
+            remedy=(
+                "Write the kid that Okta lists into the file, and restart the processes that read it: okta-m2m "
+                "key convert"
+            ),
         )
     directory = files.key.parent
     if not os.access(directory, os.W_OK) or not os.access(files.key, os.W_OK):
         raise RotationFailed(
-            f"{directory} or the key file in it is read-only here (a mounted secret?). Rotate a copy of the file where the "
-            "secret is kept, and update the secret from it before the grace time ends (--grace)."
+            f"{directory} or the key file in it is read-only here (a mounted secret?).",
+            remedy=(
+                "Rotate a copy of the file where the secret is kept, and update the secret from it before the "
+                "grace time ends (--grace)."
+            ),
         )
     check_replaceable(files.key)
     for leftover in (files.new, files.old):
         if leftover.exists():
             raise RotationFailed(
-                f"{leftover} already exists, and does not belong to a rotation that is known here. Find out which key it "
-                "holds, and move it away."
+                f"{leftover} already exists, and does not belong to a rotation that is known here.",
+                remedy="Find out which key it holds, and move it away.",
             )
     return key
 
@@ -64,12 +70,14 @@ def check_app(app: App) -> None:
     """Refuses an app whose keys are not registered with it. Raises :class:`~okta_m2m.admin.errors.RotationFailed`."""
     if app.jwks_uri is not None:
         raise RotationFailed(
-            f"Okta fetches the keys of {app.name!r} from {quoted(app.jwks_uri, 200)}. Publish the new key there beside the "
-            "old one, switch the service to it, and then remove the old one."
+            f"Okta fetches the keys of {app.name!r} from {quoted(app.jwks_uri, 200)}.",
+            remedy=(
+                "Publish the new key there beside the old one, switch the service to it, and then remove the old one."
+            ),
         )
     if not app.usable:
         raise RotationFailed(
-            f"{app.name!r} is not a service app that signs in with a key. Name the app that the key is for."
+            f"{app.name!r} is not a service app that signs in with a key.", remedy="Name the app that the key is for."
         )
 
 
@@ -80,22 +88,23 @@ def check_registered_key(app: App, keys: Sequence[AppKey], key: PrivateKey, file
     """
     if any(registered.kid is None for registered in keys):
         raise RotationFailed(
-            f"A key of {app.name!r} is registered at Okta without a kid, and Okta accepts no second key beside it. Give it its "
-            "kid there first (Admin Console: Applications > the app > Public keys > edit)."
+            f"A key of {app.name!r} is registered at Okta without a kid, and Okta accepts no second key beside it.",
+            remedy="Give it its kid there first (Admin Console: Applications > the app > Public keys > edit).",
         )
     same = next((registered for registered in keys if registered.kid == key.kid), None)
     if same is None or same.thumbprint != key.thumbprint():
         raise RotationFailed(
-            f"{files.shown} has the kid {shown_id(key.kid)!r}, for which Okta lists {'another key' if same else 'no key'} "
-            f"of {app.name!r}. Name the app that the key belongs to, or register the key first: okta-m2m key add"
+            f"{files.shown} has the kid {shown_id(key.kid)!r}, for which Okta lists "
+            f"{'another key' if same else 'no key'} of {app.name!r}.",
+            remedy="Name the app that the key belongs to, or register the key first: okta-m2m key add",
         )
     if not same.active:
         raise RotationFailed(
-            f"The key {shown_id(key.kid)!r} is inactive at Okta. Activate it first: okta-m2m key activate"
+            f"The key {shown_id(key.kid)!r} is inactive at Okta.", remedy="Activate it first: okta-m2m key activate"
         )
     if len(keys) >= MAX_KEYS:
         raise RotationFailed(
-            f"The app has {len(keys)} keys, and Okta accepts at most {MAX_KEYS}. Delete the keys that nothing uses: "
-            "okta-m2m key list"
+            f"The app has {len(keys)} keys, and Okta accepts at most {MAX_KEYS}.",
+            remedy="Delete the keys that nothing uses: okta-m2m key list",
         )
     return same

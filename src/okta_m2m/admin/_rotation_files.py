@@ -162,13 +162,17 @@ class RotationFiles:
             _ = journal.last_step
         except (ValueError, TypeError):
             raise RotationFailed(
-                f"{self._journal} is damaged. Check which keys Okta lists (okta-m2m key list) and which one {self.shown} "
-                "holds, then remove the file."
+                f"{self._journal} is damaged.",
+                remedy=(
+                    f"Check which keys Okta lists (okta-m2m key list) and which one {self.shown} holds, then "
+                    "remove the file."
+                ),
             ) from None
         if (journal.org_url, journal.app_id) != (org_url, app_id):
             raise RotationFailed(
-                f"A rotation of {self.shown} for the app {quoted(journal.app_id, 60)} in {quoted(journal.org_url, 100)} "
-                "was interrupted. Run that one again first."
+                f"A rotation of {self.shown} for the app {quoted(journal.app_id, 60)} in "
+                f"{quoted(journal.org_url, 100)} was interrupted.",
+                remedy="Run that one again first.",
             )
         return journal
 
@@ -190,16 +194,21 @@ class RotationFiles:
         try:
             from filelock import FileLock, Timeout
         except ModuleNotFoundError:
-            raise ConfigurationError("Key rotation needs filelock. Install it: pip install 'okta-m2m[cli]'") from None
+            raise ConfigurationError(
+                "Key rotation needs filelock.", remedy="Install it: pip install 'okta-m2m[cli]'"
+            ) from None
         lock = FileLock(self._lock, timeout=0)
         try:
             lock.acquire()
         except Timeout:
-            raise RotationFailed(f"Another rotation of {self.shown} is running. Wait until it has ended.") from None
+            raise RotationFailed(
+                f"Another rotation of {self.shown} is running.", remedy="Wait until it has ended."
+            ) from None
         except OSError as error:
             raise RotationFailed(
                 f"{self._lock} cannot be written ({error.strerror}), so the directory is read-only here (a mounted "
-                "secret?). Rotate where the secret is kept."
+                "secret?).",
+                remedy="Rotate where the secret is kept.",
             ) from None
         try:
             yield

@@ -178,7 +178,8 @@ def introspect_token(
     document = json_object(response.body)
     if not isinstance(document.get("active"), bool):
         raise UnexpectedAnswer(
-            f"{url} did not say whether the token is active. Check the org URL, and for a proxy in between.",
+            f"{url} did not say whether the token is active.",
+            remedy="Check the org URL, and for a proxy in between.",
             status=response.status,
         )
     return Introspection(document["active"], document)
@@ -189,7 +190,7 @@ def _ask_about_token(
 ) -> Response:
     value = (token.value if isinstance(token, Token) else token).strip()
     if not value:
-        raise ConfigurationError("The token is empty. Give the whole token.")
+        raise ConfigurationError("The token is empty.", remedy="Give the whole token.")
     asking = ask_about_token(url, value, key, ClientAssertions(client_id, url), OktaClock(SYSTEM_CLOCK), timeout)
     return run(asking, Threads(partial(LIBRARY.send, session)))
 

@@ -51,7 +51,7 @@ def key_text(key: PrivateKey, *, form: Literal["jwk", "pem"] = "jwk", password: 
     """
     if form == "jwk":
         if password is not None:
-            raise ConfigurationError("A JWK file is not encrypted. Omit the password, or write a PEM.")
+            raise ConfigurationError("A JWK file is not encrypted.", remedy="Omit the password, or write a PEM.")
         return json.dumps(key.private_jwk(), indent=2).encode() + b"\n"
     from joserfc.jwk import ECKey, RSAKey
 
@@ -114,7 +114,7 @@ def read_jwk_file(path: Path) -> dict[str, object]:
     except (OSError, ValueError, RecursionError):
         document = None
     if not isinstance(document, dict) or "kty" not in document:
-        raise InvalidKey(f"{path} is not a JWK file. Convert it with: okta-m2m key convert")
+        raise InvalidKey(f"{path} is not a JWK file.", remedy="Convert it with: okta-m2m key convert")
     return document
 
 
@@ -128,11 +128,13 @@ def write_new_file(path: str | os.PathLike[str], content: bytes) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
     except FileExistsError:
-        raise ConfigurationError(f"{path} already exists and will not be overwritten. Name another file.") from None
+        raise ConfigurationError(
+            f"{path} already exists and will not be overwritten.", remedy="Name another file."
+        ) from None
     except OSError as error:
         raise ConfigurationError(
-            f"{path} cannot be written ({error.strerror}). Check that its directory exists and that this user may write "
-            "to it."
+            f"{path} cannot be written ({error.strerror}).",
+            remedy="Check that its directory exists and that this user may write to it.",
         ) from None
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -142,8 +144,8 @@ def write_new_file(path: str | os.PathLike[str], content: bytes) -> None:
     except OSError as error:
         path.unlink(missing_ok=True)
         raise ConfigurationError(
-            f"{path} cannot be written whole ({error.strerror}) and was removed. Check the free space on the disk and "
-            "the quota."
+            f"{path} cannot be written whole ({error.strerror}) and was removed.",
+            remedy="Check the free space on the disk and the quota.",
         ) from None
     except BaseException:  # Ctrl-C must not leave part of a key
         path.unlink(missing_ok=True)
@@ -199,9 +201,9 @@ def _set_owner(temporary: Path, path: Path, about: os.stat_result) -> None:
     actual = temporary.stat()
     if (actual.st_uid, actual.st_gid) != (about.st_uid, about.st_gid):
         raise ConfigurationError(
-            f"{path} belongs to uid {about.st_uid} and gid {about.st_gid}, and this user cannot create a file with that "
-            "owner and group. The processes that read it now could not read its replacement. Run this as the file's "
-            "owner and in its group, or as root."
+            f"{path} belongs to uid {about.st_uid} and gid {about.st_gid}, and this user cannot create a file with "
+            "that owner and group. The processes that read it now could not read its replacement.",
+            remedy="Run this as the file's owner and in its group, or as root.",
         )
 
 

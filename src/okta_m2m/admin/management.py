@@ -54,8 +54,8 @@ class ApiToken(AuthBase):
         text = value.strip().removeprefix("SSWS ").strip() if isinstance(value, str) else ""
         if not text or not text.isascii() or _UNFIT_FOR_A_HEADER & set(text):
             raise ConfigurationError(
-                "The SSWS token is empty, or is not a token. Make one (Admin Console: Security > API > Tokens), and give "
-                "the whole of it on one line."
+                "The SSWS token is empty, or is not a token.",
+                remedy="Make one (Admin Console: Security > API > Tokens), and give the whole of it on one line.",
             )
         self._value = text
 
@@ -70,7 +70,7 @@ class ApiToken(AuthBase):
         """
         if not environ.get(name, "").strip():
             raise ConfigurationError(
-                f"{name} is not set. Set it to an SSWS token (Admin Console: Security > API > Tokens)."
+                f"{name} is not set.", remedy="Set it to an SSWS token (Admin Console: Security > API > Tokens)."
             )
         return cls(environ[name])
 
@@ -87,8 +87,8 @@ class ApiToken(AuthBase):
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "it is not text"
             raise ConfigurationError(
-                f"The file with the SSWS token, {os.fspath(path)}, cannot be read ({reason}). Check the path, and that "
-                "this process may read it."
+                f"The file with the SSWS token, {os.fspath(path)}, cannot be read ({reason}).",
+                remedy="Check the path, and that this process may read it.",
             ) from None
         return cls(text)
 
@@ -177,9 +177,11 @@ class ManagementApi:
             url, query = response.links.get("next", {}).get("url"), None
             if url is not None and (origin_of(url) != self._origin or url in seen):
                 raise ProvisioningError(
-                    f"The next page of Okta's list is at {quoted(url, 200)}, which is another host or a page that was "
-                    "read before. Use the org URL under which Okta itself is reached, not one of a proxy that rewrites "
-                    "the host."
+                    f"The next page of Okta's list is at {quoted(url, 200)}, which is another host or a page that "
+                    "was read before.",
+                    remedy=(
+                        "Use the org URL under which Okta itself is reached, not one of a proxy that rewrites the host."
+                    ),
                 )
 
     def pause(self, seconds: float, reason: str) -> None:
@@ -255,12 +257,13 @@ def _auth(org_url: str, sign_in: ApiToken | ServiceApp) -> AuthBase:
     if not isinstance(sign_in, ServiceApp):
         # The value may be the token itself, so only its type is named.
         raise ConfigurationError(
-            f"sign_in must be an ApiToken or a ServiceApp, not a {type(sign_in).__name__}. Make an ApiToken with "
-            "ApiToken.from_env() or ApiToken.from_file(path)."
+            f"sign_in must be an ApiToken or a ServiceApp, not a {type(sign_in).__name__}.",
+            remedy="Make an ApiToken with ApiToken.from_env() or ApiToken.from_file(path).",
         )
     if not sign_in.origins.allow(org_url) or sign_in.token_endpoint != f"{org_url}/oauth2/v1/token":
         raise ConfigurationError(
-            f"The service app that signs in does not get its tokens from the org's own authorization server at {org_url}, "
-            "and the management API accepts no others. Build it with this org_url and without authorization_server."
+            "The service app that signs in does not get its tokens from the org's own authorization server at "
+            f"{org_url}, and the management API accepts no others.",
+            remedy="Build it with this org_url and without authorization_server.",
         )
     return OktaAuth(sign_in)

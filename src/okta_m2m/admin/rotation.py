@@ -220,8 +220,8 @@ class Rotation:
                 key.thumbprint == journal.old_thumbprint for key in list_keys(self._api, self._app_id)
             ):
                 raise RotationFailed(
-                    f"The old key {journal.old_kid!r} is already deleted at Okta, so the rotation cannot be undone. Run it "
-                    "again; it has only to clean up."
+                    f"The old key {journal.old_kid!r} is already deleted at Okta, so the rotation cannot be undone.",
+                    remedy="Run it again; it has only to clean up.",
                 )
             switched = self._files.old.exists()
             self._put_old_key_in_force(journal)
@@ -244,7 +244,9 @@ class Rotation:
         try:
             self._obtain_token(old)
         except TokenError as error:
-            raise RotationFailed(f"The key in use gets no token, so nothing was changed. {error}") from error
+            raise RotationFailed(
+                f"The key in use gets no token, so nothing was changed. {error.problem}", remedy=error.remedy
+            ) from error
         return old, registered
 
     # ── the steps ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -301,9 +303,9 @@ class Rotation:
         """Puts the old key in force again, if it is not, and gives the error that says so."""
         if step is Step.DELETE:
             return _failure(
-                f"The rotation is done except for deleting the old key {journal.old_kid!r}; the new key is in force. "
-                f"{error} Then run it again: only that step is left.",
+                f"The rotation is done except for deleting the old key {journal.old_kid!r}; the new key is in force.",
                 error,
+                "Then run it again: only that step is left.",
             )
         if step in (Step.MAKE, Step.REGISTER) and not journal.new_id and isinstance(error, _NOTHING_DONE):
             self._files.clear()
@@ -317,9 +319,9 @@ class Rotation:
         else:
             in_force = f"The old key {journal.old_kid!r} is in force."
         return _failure(
-            f"The rotation failed at the step {step.value!r}. {in_force} {error} Then run it again, or undo it with "
-            "--abandon.",
+            f"The rotation failed at the step {step.value!r}. {in_force}",
             error,
+            "Then run it again, or undo it with --abandon.",
         )
 
     def _put_old_key_in_force(self, journal: Journal) -> None:
@@ -337,7 +339,7 @@ class Rotation:
         key = self._files.key_in_use()
         if key.thumbprint() != journal.new_thumbprint:
             raise RotationFailed(
-                f"{self._files.shown} does not hold the new key any more. Find out what else writes to it."
+                f"{self._files.shown} does not hold the new key any more.", remedy="Find out what else writes to it."
             )
         return self._prove_key(key)
 
@@ -364,11 +366,12 @@ class Rotation:
             self._progress(Progress(step, state, detail))
 
 
-def _failure(message: str, error: Exception) -> RotationFailed:
-    """The error of a step, with what ``error`` knows of Okta's answer."""
+def _failure(happened: str, error: Exception, then: str) -> RotationFailed:
+    """The error of a step, with what ``error`` knows: its problem and its remedy, and Okta's answer."""
     kind = SuperAdminNeeded if isinstance(error, SuperAdminNeeded) else RotationFailed
     failed = kind(
-        message,
+        f"{happened} {getattr(error, 'problem', error)}",
+        remedy=" ".join(part for part in (getattr(error, "remedy", None), then) if part),
         status=getattr(error, "status", None),
         error=getattr(error, "error", None),
         error_description=getattr(error, "error_description", None),
@@ -385,9 +388,9 @@ def _super_admin_needed() -> Iterator[None]:
         yield
     except PermissionMissing as error:
         raise SuperAdminNeeded(
-            "Only a Super Admin may change the keys of an app once Okta scopes are granted to it (Okta: Implement OAuth "
-            "for Okta with a service app). Sign in with an SSWS token of a Super Admin, or as a service app with the role "
-            "SUPER_ADMIN.",
+            "Only a Super Admin may change the keys of an app once Okta scopes are granted to it (Okta: Implement "
+            "OAuth for Okta with a service app).",
+            remedy="Sign in with an SSWS token of a Super Admin, or as a service app with the role SUPER_ADMIN.",
             status=error.status,
             error=error.error,
             error_description=error.error_description,
@@ -405,14 +408,20 @@ def rotatable_key_file(settings: Settings) -> Path:
     """
     if "kid" in settings.sources:
         raise RotationFailed(
-            f"The kid is set apart from the key ({settings.sources['kid']}), so running processes would sign with the new "
-            "key under the old kid. Put the kid into a JWK file (okta-m2m key convert), remove that setting, and restart "
-            "the processes."
+            f"The kid is set apart from the key ({settings.sources['kid']}), so running processes would sign with "
+            "the new key under the old kid.",
+            remedy=(
+                "Put the kid into a JWK file (okta-m2m key convert), remove that setting, and restart the processes."
+            ),
         )
     path: Any = getattr(settings.key, "path", None)  # only a key that follows a file has one
     if path is None:
         raise RotationFailed(
-            f"The key is not in a file ({settings.sources.get('key', 'argument')}), so running processes cannot see a new "
-            "one. Put it into a JWK file (okta-m2m key convert), set OKTA_CLIENT_PRIVATEKEY to its path, and restart them."
+            f"The key is not in a file ({settings.sources.get('key', 'argument')}), so running processes cannot see "
+            "a new one.",
+            remedy=(
+                "Put it into a JWK file (okta-m2m key convert), set OKTA_CLIENT_PRIVATEKEY to its path, and "
+                "restart them."
+            ),
         )
     return Path(path)

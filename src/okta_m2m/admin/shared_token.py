@@ -74,8 +74,11 @@ def clear_shared_token(app: ServiceApp) -> bool:
 def _fleet_of(app: ServiceApp) -> Fleet:
     if app.fleet is None:
         raise ConfigurationError(
-            "No store is configured. Set OKTA_M2M_STORE to the store that the processes use: redis://host:6379/0, "
-            "rediss://host:6379/0, unix:///path/of/redis.sock, file: or file:/path/of/directory."
+            "No store is configured.",
+            remedy=(
+                "Set OKTA_M2M_STORE to the store that the processes use: redis://host:6379/0, "
+                "rediss://host:6379/0, unix:///path/of/redis.sock, file: or file:/path/of/directory."
+            ),
         )
     return app.fleet
 

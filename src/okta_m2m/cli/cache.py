@@ -74,7 +74,7 @@ def _working_store() -> Iterator[None]:
         yield
     except StoreFailed as failed:
         raise TokenUnreachable(
-            f"The token store does not work: {quoted(failed)}. Check the store, and OKTA_M2M_STORE."
+            f"The token store does not work: {quoted(failed)}.", remedy="Check the store, and OKTA_M2M_STORE."
         ) from None
 
 

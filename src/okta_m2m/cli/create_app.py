@@ -104,7 +104,7 @@ def _load_keys(
     key_file: Path | None, kid: str | None, passphrase_file: Path | None, jwks: Path | None, jwks_uri: str | None
 ) -> _Keys:
     if sum(given is not None for given in (key_file, jwks, jwks_uri)) > 1:
-        raise ConfigurationError("--key, --jwks and --jwks-uri exclude each other. Give one of them.")
+        raise ConfigurationError("--key, --jwks and --jwks-uri exclude each other.", remedy="Give one of them.")
     if jwks_uri is not None:
         return _Keys(None, None, None)
     if jwks is not None:
@@ -119,12 +119,12 @@ def _read_jwks(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_bytes())
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read ({error.strerror}). Check the path.") from None
+        raise ConfigurationError(f"{path} cannot be read ({error.strerror}).", remedy="Check the path.") from None
     except (ValueError, RecursionError):
         document = None
     keys = document.get("keys", [document]) if isinstance(document, dict) else None
     if not isinstance(keys, list) or not all(isinstance(jwk, dict) and "kty" in jwk for jwk in keys):
-        raise ConfigurationError(f"{path} is not a JWKS. Write one with: okta-m2m key jwks FILE")
+        raise ConfigurationError(f"{path} is not a JWKS.", remedy="Write one with: okta-m2m key jwks FILE")
     return {"keys": keys}
 
 
@@ -135,8 +135,10 @@ def _check_settings_file(api: ManagementApi, path: Path, name: str, via: Via) ->
     real = Path(os.path.realpath(path))
     if not os.access(real.parent, os.W_OK):
         raise ConfigurationError(
-            f"{path} cannot be written, so nothing was created. Check that its folder exists and that you may write to it, "
-            "or print export lines instead (--env)."
+            f"{path} cannot be written, so nothing was created.",
+            remedy=(
+                "Check that its folder exists and that you may write to it, or print export lines instead (--env)."
+            ),
         )
     if real.exists():
         check_replaceable(real)
@@ -149,8 +151,8 @@ def _check_settings_file(api: ManagementApi, path: Path, name: str, via: Via) ->
     except NotFound:
         pass
     raise ConfigurationError(
-        f"{path} has the settings of another app ({present}), so nothing was created. Write another file (--write "
-        "FOLDER/okta.yaml), or print export lines instead (--env)."
+        f"{path} has the settings of another app ({present}), so nothing was created.",
+        remedy="Write another file (--write FOLDER/okta.yaml), or print export lines instead (--env).",
     )
 
 

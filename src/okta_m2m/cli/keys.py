@@ -65,18 +65,19 @@ def new(
     if encrypt or passphrase_file is not None:
         if form == "jwk":
             raise ConfigurationError(
-                "A JWK file cannot be encrypted. Add --pem, or omit --encrypt and --passphrase-file."
+                "A JWK file cannot be encrypted.", remedy="Add --pem, or omit --encrypt and --passphrase-file."
             )
         secret = read_passphrase(passphrase_file, new=True)
         if not secret:
             raise ConfigurationError(
-                "There is no passphrase. Put it into a file (--passphrase-file), or into OKTA_CLIENT_PRIVATEKEYPASSPHRASE."
+                "There is no passphrase.",
+                remedy="Put it into a file (--passphrase-file), or into OKTA_CLIENT_PRIVATEKEYPASSPHRASE.",
             )
     if bits not in (2048, 3072, 4096):
-        raise ConfigurationError(f"--bits must be 2048, 3072 or 4096, not {bits}. Omit it for 2048.")
+        raise ConfigurationError(f"--bits must be 2048, 3072 or 4096, not {bits}.", remedy="Omit it for 2048.")
     for path in (out, jwks_out):
         if path is not None and path.exists():
-            raise ConfigurationError(f"{path} already exists and will not be overwritten. Name another file.")
+            raise ConfigurationError(f"{path} already exists and will not be overwritten.", remedy="Name another file.")
     key = new_key(alg, bits=bits, kid=kid)
     write_key(out, key, form=form, password=secret)
     document = json.dumps(key.jwks(), indent=2)

@@ -45,7 +45,9 @@ def read_secret(path: Path, what: str) -> str:
     try:
         if place == "stdin":
             if sys.stdin is None:
-                raise ConfigurationError(f"The {what} cannot be read from stdin, which is closed. Name a file instead.")
+                raise ConfigurationError(
+                    f"The {what} cannot be read from stdin, which is closed.", remedy="Name a file instead."
+                )
             text = sys.stdin.read(MAX_SECRET)
             text.encode()  # in the C locale, Python accepts bytes that are not text
         else:
@@ -54,7 +56,8 @@ def read_secret(path: Path, what: str) -> str:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise ConfigurationError(
-            f"The {what} cannot be read from {place} ({reason}). Check its content, and that this user may read it."
+            f"The {what} cannot be read from {place} ({reason}).",
+            remedy="Check its content, and that this user may read it.",
         ) from None
     return text.rstrip("\r\n")
 
@@ -115,8 +118,8 @@ def load_key(path: Path | None, *, kid: str | None = None, passphrase_file: Path
     password = read_passphrase(passphrase_file) if passphrase_file is not None or encrypted else None
     if encrypted and not password:
         raise ConfigurationError(
-            f"{path} is encrypted, and there is no passphrase. Put it into a file (--passphrase-file), or into "
-            "OKTA_CLIENT_PRIVATEKEYPASSPHRASE."
+            f"{path} is encrypted, and there is no passphrase.",
+            remedy="Put it into a file (--passphrase-file), or into OKTA_CLIENT_PRIVATEKEYPASSPHRASE.",
         )
     return PrivateKey.from_file(path, password=password, kid=kid).snapshot()
 
@@ -124,12 +127,12 @@ def load_key(path: Path | None, *, kid: str | None = None, passphrase_file: Path
 def _load_configured_key(kid: str | None) -> PrivateKey:
     if find_setting("privateKey", "jwk") is None:
         raise ConfigurationError(
-            f"There is no key: no setting names one, and ./{DEFAULT_KEY} does not exist. Name the key's file, or make a "
-            "key with: okta-m2m key new"
+            f"There is no key: no setting names one, and ./{DEFAULT_KEY} does not exist.",
+            remedy="Name the key's file, or make a key with: okta-m2m key new",
         )
     found = read_settings(org_url="https://any.okta.com", client_id="any", scopes=["okta.users.read"]).key
     if not isinstance(found, PrivateKey):
-        raise ConfigurationError("The configured key cannot be read as a private key. Name the key's file.")
+        raise ConfigurationError("The configured key cannot be read as a private key.", remedy="Name the key's file.")
     key = found.snapshot()
     return key if kid is None else key.with_kid(kid)
 

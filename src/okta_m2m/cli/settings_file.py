@@ -44,7 +44,8 @@ def write_settings(path: Path, values: Mapping[str, object]) -> None:
     if edited is None or not _parses_as(path, edited, wanted):
         lines = [f"{name}: {json.dumps(value)}" for name, value in changed.items()]
         raise ConfigurationError(
-            f"The layout of {path} does not allow a safe edit. Write these lines under okta.client: {'; '.join(lines)}"
+            f"The layout of {path} does not allow a safe edit.",
+            remedy=f"Write these lines under okta.client: {'; '.join(lines)}",
         )
     replace_file(Path(os.path.realpath(path)), edited.encode())  # a symlink stays one
 

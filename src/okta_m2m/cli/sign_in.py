@@ -54,7 +54,8 @@ def configured_client() -> tuple[str, Path | None]:
     """The configured client id, and the ``okta.yaml`` that names it, if one does."""
     if find_setting("clientId") is None:
         raise ConfigurationError(
-            "No app is named. Name it with --app, or set OKTA_CLIENT_CLIENTID (okta-m2m app create writes it to okta.yaml)."
+            "No app is named.",
+            remedy="Name it with --app, or set OKTA_CLIENT_CLIENTID (okta-m2m app create writes it to okta.yaml).",
         )
     settings = read_settings(**{**_PLACEHOLDERS, "client_id": None})
     path = Path(settings.sources["client_id"])
@@ -75,7 +76,7 @@ def management_api(what: str, token_file: Path | None, as_: str | None, max_wait
         url = _org_url()
         account = _api_token(url, token_file)
     elif token_file is not None:
-        raise ConfigurationError("--as and --token-file exclude each other. Remove one of them.")
+        raise ConfigurationError("--as and --token-file exclude each other.", remedy="Remove one of them.")
     else:
         account = ServiceApp.from_env(max_wait=max_wait) if as_ == "self" else _service_app_in(Path(as_), max_wait)
         url = account.org_url
@@ -102,7 +103,9 @@ def _report_pause(pause: Pause) -> None:
 
 def _service_app_in(folder: Path, max_wait: float) -> ServiceApp:
     if not any((folder / name).is_file() for name in ("okta.yaml", ".okta.yaml")):
-        raise ConfigurationError(f"{folder} has no okta.yaml. Name the folder of the service app that signs in.")
+        raise ConfigurationError(
+            f"{folder} has no okta.yaml.", remedy="Name the folder of the service app that signs in."
+        )
     settings = read_settings(environ={}, directory=folder, home=folder)
     return ServiceApp(**{**settings.arguments(), "max_wait": max_wait})
 
@@ -123,7 +126,10 @@ def _api_token(url: str, token_file: Path | None) -> ApiToken:
         return ApiToken(str(found.value))
     if not stdin_is_terminal():
         raise ConfigurationError(
-            "There is no SSWS token to sign in with. Set OKTA_CLIENT_TOKEN (Admin Console: Security > API > Tokens), name "
-            "a file that holds the token with --token-file, or sign in as a service app with --as."
+            "There is no SSWS token to sign in with.",
+            remedy=(
+                "Set OKTA_CLIENT_TOKEN (Admin Console: Security > API > Tokens), name a file that holds the "
+                "token with --token-file, or sign in as a service app with --as."
+            ),
         )
     return ApiToken(prompt_for(f"SSWS token for {url}"))

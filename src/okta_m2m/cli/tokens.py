@@ -122,7 +122,9 @@ def introspect(
 def _read_token(file: Path | None) -> str:
     token = prompt_for("Token") if file is None and stdin_is_terminal() else read_secret(file or Path("-"), "token")
     if not token.strip():
-        raise ConfigurationError("The token is empty. Give it on stdin, in a file (--from), or at the prompt.")
+        raise ConfigurationError(
+            "The token is empty.", remedy="Give it on stdin, in a file (--from), or at the prompt."
+        )
     return token.strip()
 
 

@@ -116,8 +116,8 @@ async def await_response(answer: object) -> Response:
     if isawaitable(answer):
         return response_of(await answer)
     raise ConfigurationError(
-        f"send= returned {type(answer).__name__} and nothing to await: it would block the event loop. "
-        "Make it an async def, or use a blocking client."
+        f"send= returned {type(answer).__name__} and nothing to await: it would block the event loop.",
+        remedy="Make it an async def, or use a blocking client.",
     )
 
 

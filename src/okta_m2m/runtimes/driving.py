@@ -205,9 +205,10 @@ def response_of(answer: object) -> Response:
         answer.close()
     if isawaitable(answer):
         raise ConfigurationError(
-            "send= returned an awaitable, which a thread cannot wait for. "
-            "Give it a function that blocks, or use an async client."
+            "send= returned an awaitable, which a thread cannot wait for.",
+            remedy="Give it a function that blocks, or use an async client.",
         )
     raise ConfigurationError(
-        f"send= returned {type(answer).__name__}. Have it return an okta_m2m.effects.Response, made from the answer."
+        f"send= returned {type(answer).__name__}.",
+        remedy="Have it return an okta_m2m.effects.Response, made from the answer.",
     )

@@ -91,8 +91,8 @@ def _sign(signer: Signer, message: bytes) -> bytes:
     if iscoroutine(signature):
         signature.close()
     raise ConfigurationError(
-        f"{type(signer).__name__}.sign returns an awaitable, which a thread cannot wait for. "
-        "Use an async client with this signer, or give it a sign that blocks."
+        f"{type(signer).__name__}.sign returns an awaitable, which a thread cannot wait for.",
+        remedy="Use an async client with this signer, or give it a sign that blocks.",
     )
 
 

@@ -80,8 +80,10 @@ def store_from_url(url: str) -> RedisStore | FileStore:
         return FileStore(_directory_of(url))
     beginning = f" It begins with {scheme}://." if "://" in url and scheme else ""
     raise ConfigurationError(
-        f"The store's URL is of no known kind.{beginning} Use redis://host:6379/0, rediss://host:6379/0, "
-        "unix:///path/of/redis.sock, file: or file:/path/of/directory."
+        f"The store's URL is of no known kind.{beginning}",
+        remedy=(
+            "Use redis://host:6379/0, rediss://host:6379/0, unix:///path/of/redis.sock, file: or file:/path/of/directory."
+        ),
     )
 
 
@@ -93,8 +95,8 @@ def _directory_of(url: str) -> str | None:
         host, path = parts.netloc, parts.path
     if host not in ("", "localhost") or not (path == "" or path.startswith(("/", "~"))):
         raise ConfigurationError(
-            "The store's directory is not an absolute path on this machine. Use file:/path/of/directory, "
-            "or file: for this user's cache directory."
+            "The store's directory is not an absolute path on this machine.",
+            remedy="Use file:/path/of/directory, or file: for this user's cache directory.",
         )
     from urllib.request import url2pathname  # here, because it brings http.client and ssl along
 

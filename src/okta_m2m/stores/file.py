@@ -60,7 +60,7 @@ class FileStore:
             import platformdirs
         except ModuleNotFoundError:
             raise ConfigurationError(
-                "A FileStore needs filelock and platformdirs. Install them with: pip install 'okta-m2m[file]'"
+                "A FileStore needs filelock and platformdirs.", remedy="Install them with: pip install 'okta-m2m[file]'"
             ) from None
         self._file_lock = filelock.FileLock
         chosen = platformdirs.user_cache_path("okta-m2m") if directory is None else Path(directory).expanduser()
@@ -126,19 +126,23 @@ class FileStore:
             if not self._directory.is_symlink():
                 return False
             raise ConfigurationError(
-                f"The store's directory {self._directory} is a symlink that leads nowhere. Remove it, or name another directory."
+                f"The store's directory {self._directory} is a symlink that leads nowhere.",
+                remedy="Remove it, or name another directory.",
             ) from None
         if not stat.S_ISDIR(about.st_mode):
-            raise ConfigurationError(f"The store's directory {self._directory} is not a directory. Name a directory.")
+            raise ConfigurationError(
+                f"The store's directory {self._directory} is not a directory.", remedy="Name a directory."
+            )
         if sys.platform != "win32":
             if about.st_uid != os.geteuid():
                 raise ConfigurationError(
-                    f"The store's directory {self._directory} belongs to another user. Name one that belongs to this user."
+                    f"The store's directory {self._directory} belongs to another user.",
+                    remedy="Name one that belongs to this user.",
                 )
             if about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                 raise ConfigurationError(
-                    f"Others can write to the store's directory {self._directory}. Run: chmod 700 '{self._directory}'. Or "
-                    "name another directory."
+                    f"Others can write to the store's directory {self._directory}.",
+                    remedy=f"Run: chmod 700 '{self._directory}'. Or name another directory.",
                 )
         return True
 

@@ -86,10 +86,12 @@ class RedisStore:
             from redis.client import NEVER_DECODE
         except ModuleNotFoundError:
             raise ConfigurationError(
-                "A RedisStore needs redis. Install it with: pip install 'okta-m2m[redis]'"
+                "A RedisStore needs redis.", remedy="Install it with: pip install 'okta-m2m[redis]'"
             ) from None
         if "{" in prefix or "}" in prefix:
-            raise ConfigurationError("The prefix contains a brace, which marks a Cluster slot in Redis. Remove it.")
+            raise ConfigurationError(
+                "The prefix contains a brace, which marks a Cluster slot in Redis.", remedy="Remove it."
+            )
         # Needed for each read, because a caller's client may decode answers as text.
         self._as_bytes = {NEVER_DECODE: True}
         self._response_error = ResponseError
@@ -156,8 +158,8 @@ class RedisStore:
         blocking: Any = self._blocking  # redis-py's execute_command has no types
         if blocking is None:
             raise ConfigurationError(
-                f"{self!r} has a client of redis.asyncio, which works in an event loop of asyncio only. "
-                "Give the store a URL, or a blocking client."
+                f"{self!r} has a client of redis.asyncio, which works in an event loop of asyncio only.",
+                remedy="Give the store a URL, or a blocking client.",
             )
         try:
             answer = blocking.execute_command(*command, **options)
@@ -186,8 +188,10 @@ class RedisStore:
             if self._home_loop() is loop:
                 return self._callers_client
             raise ConfigurationError(
-                f"{self!r} has a client of redis.asyncio that belongs to another event loop. Give the store a URL, or a "
-                "function that makes a client, so that each event loop gets its own."
+                f"{self!r} has a client of redis.asyncio that belongs to another event loop.",
+                remedy=(
+                    "Give the store a URL, or a function that makes a client, so that each event loop gets its own."
+                ),
             )
         assert self._make_client is not None  # noqa: S101 (on_loop is true)
         known = self._clients.get(loop)
@@ -239,7 +243,7 @@ def _call_factory(factory: object) -> Any:
         return client
     what = f"a function that makes a {type(client).__name__}" if callable(factory) else f"a {type(factory).__name__}"
     raise ConfigurationError(
-        f"A RedisStore was given {what}. Give it a URL, a client of redis-py, or a function that makes one."
+        f"A RedisStore was given {what}.", remedy="Give it a URL, a client of redis-py, or a function that makes one."
     )
 
 
@@ -277,8 +281,11 @@ def _from_url(url: str, timeout: float) -> tuple[Blocking, Callable[[], Async]]:
         trouble = type(error).__name__  # its text may hold half a password, so it is neither shown nor chained
     if blocking is None or trouble:
         raise ConfigurationError(
-            f"The Redis URL cannot be read, or has an option that redis-py does not know ({trouble}). Write it as "
-            "redis://user:password@host:6379/0, and %-escape everything in the password except letters and digits."
+            f"The Redis URL cannot be read, or has an option that redis-py does not know ({trouble}).",
+            remedy=(
+                "Write it as redis://user:password@host:6379/0, and %-escape everything in the password except "
+                "letters and digits."
+            ),
         )
     return blocking, make_client
 

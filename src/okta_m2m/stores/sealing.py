@@ -52,13 +52,16 @@ class Seal:
     def __init__(self, secrets: Sequence[bytes]) -> None:
         if isinstance(secrets, str | bytes):
             raise ConfigurationError(
-                "Sealing secrets must be a list, newest first. Put brackets around the one secret."
+                "Sealing secrets must be a list, newest first.", remedy="Put brackets around the one secret."
             )
         self._secrets = tuple(_check_secret(secret) for secret in secrets)
         if not self._secrets:
             raise ConfigurationError(
-                "There is no secret to seal shared tokens with, because the key is not readable, as in an HSM or a KMS. "
-                f"Give seal_with=[secret] with at least {MIN_SECRET_SIZE} random bytes, the same in every process."
+                "There is no secret to seal shared tokens with, because the key is not readable, as in an HSM or a "
+                "KMS.",
+                remedy=(
+                    f"Give seal_with=[secret] with at least {MIN_SECRET_SIZE} random bytes, the same in every process."
+                ),
             )
         self.fingerprint = _derive(self._secrets[0], b"okta-m2m/seal-fingerprint/1", 8).hex()
 
@@ -104,8 +107,11 @@ def _check_secret(secret: object) -> bytes:
         return secret
     what = f"is of type {type(secret).__name__}" if not isinstance(secret, bytes) else f"has {len(secret)} bytes"
     raise ConfigurationError(
-        f"A sealing secret {what}, but needs at least {MIN_SECRET_SIZE} random bytes. Make one with: "
-        'python -c "import secrets; print(secrets.token_hex(32))", and give it as bytes.fromhex(...).'
+        f"A sealing secret {what}, but needs at least {MIN_SECRET_SIZE} random bytes.",
+        remedy=(
+            'Make one with: python -c "import secrets; print(secrets.token_hex(32))", and give it as '
+            "bytes.fromhex(...)."
+        ),
     )
 
 

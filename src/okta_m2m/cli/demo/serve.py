@@ -58,7 +58,8 @@ def _check_free(host: str, port: int) -> None:
         socket.create_server((host, port), family=family).close()
     except OSError as error:
         raise ConfigurationError(
-            f"Listening on {host}:{port} is not possible ({error.strerror}). Choose another --port or --host."
+            f"Listening on {host}:{port} is not possible ({error.strerror}).",
+            remedy="Choose another --port or --host.",
         ) from None
 
 
