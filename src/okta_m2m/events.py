@@ -10,10 +10,16 @@ from typing import TypeAlias
 
 __all__ = [
     "AuthorizationKept",
+    "ClockCorrected",
     "Event",
+    "KeyChanged",
+    "KeyPassedOver",
     "OriginPassedOver",
     "RenewalFailed",
     "ScopesReduced",
+    "StoreDown",
+    "StoreUp",
+    "TokenFailed",
     "TokenObtained",
     "TokenRejected",
 ]
@@ -31,6 +37,21 @@ class TokenObtained:
     token_type: str
     scopes: tuple[str, ...]
     expires_in: float
+    attempts: int
+    elapsed: float
+    background: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TokenFailed:
+    """A fetch brought no token: once for each fetch, however many callers waited for it and raise the error.
+
+    ``error`` is its OAuth code, or the name of its class; ``attempts`` counts the requests; ``elapsed`` is in seconds.
+    ``background`` says that a token worked meanwhile: then nobody got the error, and :class:`RenewalFailed` follows.
+    """
+
+    client_id: str
+    error: str
     attempts: int
     elapsed: float
     background: bool
@@ -70,6 +91,49 @@ class ScopesReduced:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyPassedOver:
+    """Okta refused a key with that error, and the next configured one is tried. Register it, or take it out."""
+
+    client_id: str
+    kid: str | None
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyChanged:
+    """The app signs with another key than before: its file, or wherever its signer has it, was changed."""
+
+    client_id: str
+    kid: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClockCorrected:
+    """Okta's time was found to be so many seconds ahead of (negative: behind) what was taken for it, and is used from now
+    on. Set the machine's clock (NTP)."""
+
+    client_id: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoreDown:
+    """The shared store does not work, so the process fetches tokens of its own. Check the store."""
+
+    client_id: str
+    store: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreUp:
+    """The shared store works again."""
+
+    client_id: str
+    store: str
+
+
+@dataclass(frozen=True, slots=True)
 class OriginPassedOver:
     """A request to an origin that is not the token's was sent without it. Reported once per origin."""
 
@@ -85,5 +149,18 @@ class AuthorizationKept:
     origin: str
 
 
-Event: TypeAlias = TokenObtained | RenewalFailed | TokenRejected | ScopesReduced | OriginPassedOver | AuthorizationKept
+Event: TypeAlias = (
+    TokenObtained
+    | TokenFailed
+    | RenewalFailed
+    | TokenRejected
+    | ScopesReduced
+    | KeyPassedOver
+    | KeyChanged
+    | ClockCorrected
+    | StoreDown
+    | StoreUp
+    | OriginPassedOver
+    | AuthorizationKept
+)
 """Any of them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import traceback
 from base64 import urlsafe_b64decode
 from email.utils import formatdate
@@ -42,7 +43,16 @@ from okta_m2m.errors import (
     UnauthorizedClient,
     UnexpectedAnswer,
 )
-from okta_m2m.events import RenewalFailed, ScopesReduced, TokenObtained, TokenRejected
+from okta_m2m.events import (
+    ClockCorrected,
+    KeyChanged,
+    KeyPassedOver,
+    RenewalFailed,
+    ScopesReduced,
+    TokenFailed,
+    TokenObtained,
+    TokenRejected,
+)
 from okta_m2m.testing import Replayed, replay
 
 ORG = "https://acme.okta.com"
@@ -399,8 +409,8 @@ def test_a_rate_limit_beyond_the_deadline_is_told_at_once_and_remembered() -> No
     again = bench.obtain()  # nobody asks meanwhile
     assert names(again) == []
     assert raised(again, RateLimited).retry_after == pytest.approx(error.retry_after - 10)
-    bench.time += 35.0
-    assert names(bench.obtain(bench.token())) == ["Sleep", "Send"]
+    bench.time += 60.0
+    bench.obtain(bench.token()).result()
 
 
 def test_a_limit_of_concurrency_is_backed_off_from() -> None:
@@ -1542,3 +1552,101 @@ def test_what_the_tests_above_use_is_all_there_is() -> None:
         and one not in (effects.Effect, effects.StoreEffect)
     }
     assert found == known | stores
+
+
+# ── what an alert can be built on ────────────────────────────────────────────────────────────────────────────────────
+
+
+def reported(bench: Bench, kind: type[Any]) -> list[Any]:
+    return [event for event in bench.events if isinstance(event, kind)]
+
+
+def lines(caplog: pytest.LogCaptureFixture, event: str | None) -> list[logging.LogRecord]:
+    """The lines of the one logger that say that something happened."""
+    assert {record.name for record in caplog.records} <= {"okta_m2m"}
+    assert not any("okta-m2m:" in record.getMessage() for record in caplog.records)
+    return [record for record in caplog.records if vars(record).get("okta_m2m.event") == event]
+
+
+def test_a_fetch_that_failed_is_told_once_however_many_waited_for_it(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench()
+    waiting = [Waiting(bench) for _ in range(50)]
+    end(waiting[0].fetch(), bench.error(400, "invalid_scope", x_okta_request_id="req-1"))
+    for one in waiting:
+        with pytest.raises(InvalidScope):
+            one.flow.send(True)
+    (event,) = reported(bench, TokenFailed)
+    assert (event.error, event.attempts, event.background) == ("invalid_scope", 1, False)
+    (line,) = lines(caplog, "TokenFailed")
+    assert line.levelname == "WARNING"
+    fields = vars(line)
+    assert (fields["okta_m2m.client_id"], fields["error.code"], fields["okta.request_id"]) == (
+        "0oa1",
+        "invalid_scope",
+        "req-1",
+    )
+
+
+def test_what_is_repeated_without_asking_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench()
+    untrusted = SendFailed("the certificate is not trusted", stage="tls", permanent=True)
+    raised(bench.obtain(untrusted), TokenUnreachable)
+    for _ in range(20):
+        raised(bench.obtain(), TokenUnreachable)
+    assert len(reported(bench, TokenFailed)) == len(lines(caplog, "TokenFailed")) == 1
+
+
+def test_a_renewal_that_failed_is_told_as_one_and_the_warning_is_when_it_is_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench = Bench()
+    due(bench)
+    caplog.set_level(logging.INFO, "okta_m2m")
+    renewed(bench, bench.error(400, "invalid_scope"))
+    (event,) = reported(bench, TokenFailed)
+    assert event.background
+    assert [line.levelname for line in lines(caplog, "TokenFailed")] == ["INFO"]
+    assert [line.levelname for line in lines(caplog, "RenewalFailed")] == ["WARNING"]
+
+
+def test_each_retry_is_a_line_that_says_what_failed_and_the_error_says_all(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "okta_m2m")
+    bench = Bench(max_wait=5)
+    failed = SendFailed("the name acme.okta.com could not be resolved", stage="name")
+    error = raised(replay_until_it_ends(bench, lambda effect: failed), TokenUnreachable)
+    retries = [record for record in caplog.records if "next try in" in record.getMessage()]
+    assert len(retries) == len(bench.slept) - 1  # after the last one there is no time for another
+    assert all(record.levelname == "INFO" and "could not be resolved" in record.getMessage() for record in retries)
+    assert "its name was not resolved (the name acme.okta.com could not be resolved), after 4 attempts" in str(error)
+    assert error.remedy.startswith("Check the org URL for a typo")
+    assert str(error).endswith('Run "okta-m2m doctor" for a diagnosis.')
+
+
+def test_a_key_that_gave_way_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench(key=[Stub("kid-1"), Stub("kid-2")])
+    bench.obtain(bench.error(*INVALID_CLIENT), bench.token()).result()
+    (event,) = reported(bench, KeyPassedOver)
+    assert (event.kid, event.error) == ("kid-1", "invalid_client")
+    assert len(lines(caplog, "KeyPassedOver")) == 1
+
+
+def test_a_key_that_changed_is_told() -> None:
+    followed = Followed()
+    bench = Bench(key=followed)
+    bench.obtain(bench.token()).result()
+    assert reported(bench, KeyChanged) == []
+    followed.version = Stub("kid-2")
+    for _ in range(2):
+        bench.time += 4000.0
+        bench.obtain(bench.token()).result()
+    assert [event.kid for event in reported(bench, KeyChanged)] == ["kid-2"]
+
+
+def test_a_clock_that_was_corrected_is_told() -> None:
+    bench = Bench()
+    bench.okta_ahead = 90.0
+    for _ in range(2):
+        bench.obtain(bench.token()).result()
+        bench.time += 4000.0
+    (event,) = reported(bench, ClockCorrected)
+    assert event.seconds == pytest.approx(90, abs=1)

@@ -289,7 +289,7 @@ def test_a_loop_that_is_closed_before_it_lands_is_passed_over(
     asyncio.run(give_up())
     assert asyncio.run(stay())
     assert [record.getMessage() for record in caplog.records if record.name == "okta_m2m"] == [
-        "okta-m2m: an event loop that waited for a token is gone"
+        "an event loop that waited for a token is gone"
     ]
 
 

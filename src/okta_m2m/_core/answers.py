@@ -93,7 +93,7 @@ def lifetime(expires_in: object) -> float:
     if 0 < seconds <= LONGEST_LIFETIME:
         return seconds
     assumed = LONGEST_LIFETIME if seconds > LONGEST_LIFETIME else ASSUMED_LIFETIME
-    logger.warning("okta-m2m: the token answer's expires_in is missing or invalid; assuming %d s", assumed)
+    logger.warning("the token answer's expires_in is missing or invalid; assuming %d s", assumed)
     return assumed
 
 

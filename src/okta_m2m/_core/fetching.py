@@ -9,13 +9,12 @@ Invariant: a fetch that was begun lands its flight, however it ends.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..effects import Effect, Flow, Sleep, Spawn
-from ..errors import OktaM2MError, TokenRefused, quoted
+from ..errors import TokenRefused
 from .bindings import Bindings
 from .flights import mutex
 from .proofs import snapshot
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from .token_state import TokenState
 
 __all__ = ["Fetching"]
-
-logger = logging.getLogger("okta_m2m")
 
 T = TypeVar("T")
 
@@ -54,7 +51,17 @@ class Fetching:
     - ``fleet``: the app's share of a store, if it has one.
     """
 
-    __slots__ = ("_endpoint", "_first", "_given_bindings", "_offers_dpop", "_reports", "_state", "fleet", "keys")
+    __slots__ = (
+        "_endpoint",
+        "_first",
+        "_given_bindings",
+        "_offers_dpop",
+        "_reports",
+        "_state",
+        "_versions",
+        "fleet",
+        "keys",
+    )
 
     def __init__(
         self,
@@ -68,6 +75,7 @@ class Fetching:
         fleet: Fleet | None,
     ) -> None:
         self.keys = keys
+        self._versions: tuple[Signer, ...] = ()  # of keys that may change, as they were at the last fetch
         self._first = 0
         self._state = state
         self._endpoint = endpoint
@@ -107,12 +115,16 @@ class Fetching:
         state = self._state
         if flight.outcome is not None:  # it started so late that it was given up
             return
+        began, self._endpoint.attempts = state.now(), 0
         try:
             obtained = yield from self._watch(flight, self._obtain(flight))
         except Exception as error:  # noqa: BLE001 (each waiter raises its own)
-            pause = state.failed(flight, error, state.now())
+            now = state.now()
+            pause = state.failed(flight, error, now)
+            if self._endpoint.attempts:  # else it repeats what was reported
+                self._reports.token_failed(error, self._endpoint.attempts, now - began, flight.is_renewal)
             if pause is not None:
-                self._report_failed_renewal(error, pause)
+                self._reports.renewal_failed(error, pause)
         else:
             if isinstance(obtained, Postponed):
                 state.postponed(flight, obtained, state.now())
@@ -144,6 +156,7 @@ class Fetching:
         keys: list[Signer] = []
         for signer in self.keys:
             keys.append((yield from snapshot(signer)))
+        self._notice_change(tuple(keys))
         refusal = self._state.remembered_refusal(tuple(keys), self._state.now())
         if refusal is not None:
             raise refusal
@@ -166,6 +179,14 @@ class Fetching:
         self._take(token)
         return token
 
+    def _notice_change(self, keys: tuple[Signer, ...]) -> None:
+        """Reports a key that is another than at the last fetch. Those that cannot change are the ones that were given."""
+        if keys != self.keys:
+            before, self._versions = self._versions, keys
+            for former, key in zip(before, keys, strict=False):
+                if former != key:
+                    self._reports.key_changed(key.kid)
+
     def _exchange(self, keys: Sequence[Signer], flight: Flight) -> Flow[tuple[Token, PrivateKey | None]]:
         """A token from the token endpoint, and the key it is bound to where that was made here."""
         first = self._first
@@ -174,7 +195,7 @@ class Fetching:
                 [*keys[first:], *keys[:first]],
                 flight.deadline,
                 self.bindings.proofs if self._offers_dpop else None,
-                self._reports.emit,
+                self._reports,
             )
         except TokenRefused as error:
             self._state.refused(error, tuple(keys), self._state.now())
@@ -183,32 +204,10 @@ class Fetching:
         # The key that was accepted goes first from now on; the others stay for when it is refused.
         self._first = (first + obtained.key) % len(keys)
         self._take(token)
-        logger.info(
-            "okta-m2m: %s token for client %s, %d s, scopes %s, after %d request(s)",
-            token.token_type,
-            self._endpoint.client_id,
-            token.expires_in,
-            quoted(" ".join(token.scopes)),
-            obtained.attempts,
-        )
-        self._reports.emit(
-            "TokenObtained",
-            token.token_type,
-            token.scopes,
-            token.expires_in,
-            obtained.attempts,
-            obtained.elapsed,
-            flight.is_renewal,
-        )
+        self._reports.token_obtained(token, obtained.attempts, obtained.elapsed, flight.is_renewal)
         return token, self.bindings.key_to_share() if token.dpop_bound else None
 
     def _take(self, token: Token) -> None:
         if token.dpop_bound:
             self.bindings.bind(token)  # first: a call that meets the token can make its proof
         self._state.obtained(token)
-
-    def _report_failed_renewal(self, error: Exception, pause: float) -> None:
-        reason = str(error) if isinstance(error, OktaM2MError) else quoted(error)
-        logger.warning("okta-m2m: renewal failed; keeping the current token. Next try in %.1f s: %s", pause, reason)
-        code = error.error if isinstance(error, OktaM2MError) else None
-        self._reports.emit("RenewalFailed", code or type(error).__name__, reason, pause)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ..keys import Signer
     from ..stores import Store
     from ..stores.sealing import Seal
+    from .reports import Reports
     from .token_endpoint import TokenEndpoint
 
 __all__ = ["LEASE", "Fleet", "Shared"]
@@ -95,6 +96,7 @@ class Fleet:
         "_identity",
         "_nonces",
         "_okta_clock",
+        "_reports",
         "_seal_with",
         "_timeout",
         "_token_endpoint",
@@ -110,8 +112,10 @@ class Fleet:
         dpop: str,
         seal_with: Sequence[bytes],
         timeout: float,
+        reports: Reports,
     ) -> None:
         self.store = _check_store(store)
+        self._reports = reports
         identity = [
             endpoint.url,
             endpoint.client_id,
@@ -307,7 +311,7 @@ class Fleet:
             try:
                 return (yield from effect)
             except StoreFailed as failed:
-                logger.debug("okta-m2m: asking the token store once more: %s", quoted(failed))
+                logger.debug("asking the token store once more: %s", quoted(failed))
         return (yield from effect)
 
     def _places(self, keys: Sequence[Signer]) -> list[_Place]:
@@ -361,17 +365,12 @@ class Fleet:
     def _report_down(self, failed: StoreFailed) -> None:
         if not self._down:
             self._down = True
-            logger.warning(
-                "okta-m2m: the token store %r does not work, so this process fetches its own tokens meanwhile: %s. "
-                "Check the store; nothing else needs to be done.",
-                self.store,
-                quoted(failed),
-            )
+            self._reports.store_down(self.store, failed)
 
     def _report_up(self) -> None:
         if self._down:
             self._down = False
-            logger.warning("okta-m2m: the token store %r works again", self.store)
+            self._reports.store_up(self.store)
 
 
 def _check_store(store: Store) -> Store:

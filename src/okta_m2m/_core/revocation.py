@@ -152,8 +152,8 @@ class RevocationOnClose:
         except OktaM2MError as error:
             self._report_failure(f"HTTP {error.status} {error.error or ''}".rstrip() if error.status else str(error))
         else:
-            logger.info("okta-m2m: the token of client %s is revoked", self._client_id)
+            logger.info("the token of client %s is revoked", self._client_id)
 
     def _report_failure(self, why: str) -> None:
         why = why.rstrip(".")
-        logger.warning("okta-m2m: the token of client %s was not revoked: %s. It ends by itself.", self._client_id, why)
+        logger.warning("the token of client %s was not revoked: %s. It ends by itself.", self._client_id, why)

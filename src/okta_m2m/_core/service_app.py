@@ -150,6 +150,7 @@ class ServiceApp:
                 dpop=str(dpop) if dpop_key is None else thumbprint(dpop_key.public_jwk),
                 seal_with=seal_with,
                 timeout=store_timeout,
+                reports=self._reports,
             )
         self._fetching = Fetching(
             keys,

@@ -29,13 +29,12 @@ Invariant: a conversation ends by its deadline, and the endpoint is not asked be
 
 from __future__ import annotations
 
-import logging
 import random
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
-from ..effects import Flow, Request, Response, Send, SendFailed, Sleep
+from ..effects import Flow, Request, Response, Send, SendFailed, Sleep, Stage
 from ..errors import (
     InvalidDPoPProof,
     RateLimited,
@@ -64,10 +63,9 @@ from .tokens import Token
 
 if TYPE_CHECKING:
     from ..keys import Signer
+    from .reports import Reports
 
 __all__ = ["Obtained", "TokenEndpoint", "back_off"]
-
-logger = logging.getLogger("okta_m2m")
 
 FIRST_PAUSE: Final = 0.25
 LONGEST_PAUSE: Final = 4.5
@@ -96,6 +94,21 @@ MAX_UNREADABLE: Final = 5
 _ALREADY_USED = "The client_assertion token has already been used."
 _JWKS_URI_TROUBLE = "Error retrieving the client JWKSet from jwks_uri."
 
+_STAGES: Final[Mapping[Stage | None, str]] = {
+    "name": "its name was not resolved",
+    "tcp": "no connection",
+    "tls": "no TLS connection",
+    "proxy": "the proxy gave no connection",
+    "http": "no answer",
+}
+_REMEDIES: Final[Mapping[Stage | None, str]] = {
+    "name": "Check the org URL for a typo, and this machine's DNS.",
+    "tcp": "Check that the network and its firewalls let this machine reach that host, and whether it needs a proxy.",
+    "tls": "Check the CA bundle that this client uses, and whether a proxy on the way decrypts TLS with its own certificate.",
+    "proxy": "Check the proxy's address and password (HTTPS_PROXY), and that it lets this machine reach that host.",
+    "http": "Check the network and its proxies, and Okta's status page; max_wait sets the time allowed.",
+}
+
 _PASSING = frozenset({"temporarily_unavailable", "server_error"})
 
 
@@ -114,6 +127,7 @@ class TokenEndpoint:
 
     __slots__ = (
         "assertions",
+        "attempts",
         "client_id",
         "clock",
         "dpop_required",
@@ -152,6 +166,7 @@ class TokenEndpoint:
         self.require_all_scopes = require_all_scopes
         self.max_wait = max_wait
         self.named = self.not_before = NEVER
+        self.attempts = 0
         self.failures = 0
         self.trouble: TokenError | None = None
         self.trouble_lasts = False
@@ -185,15 +200,15 @@ class TokenEndpoint:
         keys: Sequence[Signer],
         deadline: float,
         proofs: Callable[[], DPoPProofs] | None,
-        emit: Callable[..., None],
+        reports: Reports,
     ) -> Flow[Obtained]:
         """Obtains a token with the first of ``keys`` that the server accepts, before ``deadline`` on the steady clock.
 
-        ``proofs`` makes the DPoP proofs to offer, if any; ``emit`` is called with each event, by its class's name.
+        ``proofs`` makes the DPoP proofs to offer, if any.
         Raises :class:`RateLimited`, :class:`TokenUnreachable`, :class:`UnexpectedAnswer`, or the
         :class:`TokenRefused` of the refusal.
         """
-        return _Conversation(self, keys, deadline, proofs, emit).run()
+        return _Conversation(self, keys, deadline, proofs, reports).run()
 
 
 class _Conversation:
@@ -205,14 +220,15 @@ class _Conversation:
         keys: Sequence[Signer],
         deadline: float,
         proofs: Callable[[], DPoPProofs] | None,
-        emit: Callable[..., None],
+        reports: Reports,
     ) -> None:
         self._endpoint = endpoint
         self._keys = keys
         self._deadline = deadline
         self._proofs = proofs
-        self._emit = emit
+        self._reports = reports
         self._now = endpoint.clock.now
+        self._began = self._now()
         self._attempts = 0
         self._unanswered = 0
         self._unreadable = 0
@@ -224,20 +240,21 @@ class _Conversation:
         )
 
     def run(self) -> Flow[Obtained]:
-        endpoint, began = self._endpoint, self._now()
+        endpoint = self._endpoint
         while True:
             yield from self._wait_until_welcome()
             sent_at = self._now()
             if sent_at >= self._deadline:
                 raise self._trouble
             self._attempts += 1
+            endpoint.attempts = self._attempts
             patience = endpoint.patience(self._unanswered)
             try:
                 response = yield from self._ask(min(self._deadline - sent_at, patience))
             except (SendFailed, OSError) as failed:  # a send of the caller's own may let either out
+                # If the deadline cut this one short, what went wrong before says more than that.
                 if self._attempts == 1 or self._deadline - sent_at >= patience:
-                    self._trouble = self._unreachable(f"no answer ({quoted(failed)})")
-                # Else the deadline cut this one short, and what went wrong before says more than that.
+                    self._trouble = self._unanswered_because(failed)
                 self._unanswered += 1
                 if isinstance(failed, SendFailed) and failed.permanent:
                     raise endpoint.failed(self._trouble, lasting=True) from None
@@ -245,10 +262,12 @@ class _Conversation:
                 token = self._read(response, sent_at)
                 if isinstance(token, Token):
                     endpoint.answered()
-                    return Obtained(token, self._attempts, self._now() - began, self._key)
+                    return Obtained(token, self._attempts, self._now() - self._began, self._key)
                 if token == "at once":
                     continue
             endpoint.failed(self._trouble)
+            if endpoint.not_before < self._deadline:
+                self._reports.retrying(self._trouble, self._attempts, endpoint.not_before - self._now())
 
     def _ask(self, timeout: float) -> Flow[Response]:
         endpoint, now = self._endpoint, self._endpoint.okta_clock.now()
@@ -289,6 +308,8 @@ class _Conversation:
         """The token; ``"at once"`` where another attempt would differ; ``None`` after trouble that may pass."""
         endpoint = self._endpoint
         moved = endpoint.okta_clock.learn(None if response.get("age") else response.get("date"))
+        if abs(moved) > CLOCK_TOLERANCE:
+            self._reports.clock_corrected(moved)
         nonce = response.get("dpop-nonce")
         has_new_nonce = nonce is not None and endpoint.nonces.learn(endpoint.url, nonce)
         if response.status == 429:
@@ -311,7 +332,7 @@ class _Conversation:
             pause = retry_after(response, endpoint.okta_clock.now())
             if pause is not None:
                 self._leave_alone(pause)
-            self._trouble = self._unreachable(f"HTTP {response.status} {code or ''}".rstrip(), response, pause)
+            self._trouble = self._in_trouble(response, f" {code or ''}".rstrip(), pause)
             return None
         if code is None:
             raise endpoint.failed(self._unexpected(response), lasting=True)
@@ -319,7 +340,7 @@ class _Conversation:
         if cure is not None and cure not in self._cured:
             self._cured.add(cure)
         elif cure == "nonce":  # its nonces change faster than we can use one, or its servers do not agree
-            self._trouble = self._unreachable(f"HTTP {response.status} {code}, again and again", response)
+            self._trouble = self._in_trouble(response, f" {code}, again and again")
             return None
         else:
             endpoint.answered()
@@ -335,7 +356,7 @@ class _Conversation:
         self._refusal = self._refusal or refusal
         if self._key + 1 == len(self._keys):
             raise self._refusal
-        logger.warning("okta-m2m: %s Trying the next configured key.", refusal)
+        self._reports.key_passed_over(self._keys[self._key].kid, refusal)
         self._key += 1
         self._cured.clear()
 
@@ -393,24 +414,29 @@ class _Conversation:
                 status=200,
                 error="scopes_missing",
             )
-        logger.warning(
-            "okta-m2m: Okta did not grant client %s these scopes: %s. %s", self._endpoint.client_id, names, remedy
-        )
-        self._emit("ScopesReduced", granted, missing)
+        self._reports.scopes_reduced(granted, missing, remedy)
 
-    def _unreachable(
-        self, what: str, response: Response | None = None, retry_after: float | None = None
-    ) -> TokenUnreachable:
+    def _unanswered_because(self, failed: Exception) -> TokenUnreachable:
+        stage = failed.stage if isinstance(failed, SendFailed) else None
+        what = _STAGES.get(stage, "no answer")
+        return self._unreachable(f"{what} ({quoted(failed)})", _REMEDIES.get(stage, _REMEDIES["http"]))
+
+    def _in_trouble(self, response: Response, what: str, retry_after: float | None = None) -> TokenUnreachable:
+        return self._unreachable(
+            f"it answered HTTP {response.status}{what}",
+            "Look at Okta's status page, and for a proxy between this machine and Okta.",
+            status=response.status,
+            error=error_code(response.body),
+            request_id=request_id(response),
+            retry_after=retry_after,
+        )
+
+    def _unreachable(self, what: str, remedy: str, **details: Any) -> TokenUnreachable:
         attempts = f"{self._attempts} attempt{'s' if self._attempts > 1 else ''}"
         return TokenUnreachable(
-            f"No token from {self._endpoint.url} within the time allowed: {what}, after {attempts}.",
-            remedy=(
-                "Check the network, proxy and TLS settings, and Okta's status page; max_wait sets the time allowed."
-            ),
-            status=None if response is None else response.status,
-            error=None if response is None else error_code(response.body),
-            request_id=None if response is None else request_id(response),
-            retry_after=retry_after,
+            f"No token from {self._endpoint.url}: {what}, after {attempts}.",
+            remedy=f'{remedy} Run "okta-m2m doctor" for a diagnosis.',
+            **details,
         )
 
     def _unexpected(self, response: Response) -> UnexpectedAnswer:

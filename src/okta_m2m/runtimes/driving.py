@@ -192,7 +192,7 @@ def _value(end: AdapterEffect | Done[T]) -> T:
 
 def report_lost(error: BaseException) -> None:
     """A background flow let an exception out, which nobody is there to catch."""
-    logger.warning("okta-m2m: a background task ended with %s", type(error).__name__)
+    logger.warning("a background task ended with %s", type(error).__name__)
 
 
 def response_of(answer: object) -> Response:

@@ -107,7 +107,7 @@ class Trio:
             try:
                 token.run_sync_soon(landed.set)
             except trio.RunFinishedError:
-                logger.debug("okta-m2m: a trio run that waited for a token is over")
+                logger.debug("a trio run that waited for a token is over")
 
         landing.add_done_callback(notify)
         with trio.move_on_after(seconds):

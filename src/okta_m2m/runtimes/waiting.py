@@ -67,7 +67,7 @@ class _Waiters:
         try:
             self._loop.call_soon_threadsafe(self._landed)
         except RuntimeError:
-            logger.debug("okta-m2m: an event loop that waited for a token is gone")
+            logger.debug("an event loop that waited for a token is gone")
 
     def _landed(self) -> None:
         if self._timer is not None:
