@@ -114,7 +114,7 @@ class SendFailed(Exception):
 
     def __init__(self, reason: str = "", *, stage: Stage | None = None, permanent: bool = False) -> None:
         super().__init__(reason)
-        self.stage = stage
+        self.stage: Stage | None = stage
         self.permanent = permanent
 
 
