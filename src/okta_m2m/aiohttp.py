@@ -11,13 +11,9 @@ import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, Never, NoReturn
 
-import aiohttp
-from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
-from aiohttp.hdrs import AUTHORIZATION
-
-from ._clients.auth_object import AuthObject
+from ._clients.auth_object import AuthObject, missing_library
 from ._clients.limits import DRAIN_TIMEOUT, MAX_ANSWER, MAX_DRAINED
 from ._core.origins import origin_of
 from ._core.service_app import ServiceApp
@@ -25,6 +21,13 @@ from ._core.tokens import Token
 from .effects import Flow, Request, Response, SendFailed
 from .errors import ErrorMap, OktaM2MError, TokenUnreachable
 from .runtimes import Asyncio, AsyncSender, adrive, arun
+
+try:
+    import aiohttp
+    from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
+    from aiohttp.hdrs import AUTHORIZATION
+except ModuleNotFoundError as missing:
+    raise missing_library("aiohttp", missing) from None
 
 __all__ = ["OktaAuth"]
 
@@ -47,9 +50,16 @@ class OktaAuth(AuthObject):
 
     __slots__ = ("_redirects", "_sender", "_session", "app")
 
+    _for = "aiohttp"
+
     def __init__(
-        self, app: ServiceApp, *, session: aiohttp.ClientSession | None = None, send: AsyncSender | None = None
+        self,
+        app: ServiceApp,
+        *misplaced: Never,
+        session: aiohttp.ClientSession | None = None,
+        send: AsyncSender | None = None,
     ) -> None:
+        self._check(app, misplaced, send, session, "session", aiohttp.ClientSession)
         self.app = app
         self._session = session
         self._sender = send
@@ -73,6 +83,12 @@ class OktaAuth(AuthObject):
     async def aheaders(self, method: str, url: str) -> dict[str, str]:
         """The headers for one call that aiohttp does not make; with DPoP, for one attempt at it."""
         return await arun(self.app.headers(method, url), self._runtime(None))
+
+    def token(self) -> NoReturn:
+        raise self._awaits("token", "atoken()")
+
+    def headers(self, method: str, url: str) -> NoReturn:
+        raise self._awaits("headers", "aheaders(method, url)")
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Called by aiohttp for each request, and for each hop of one."""

@@ -6,9 +6,13 @@ httpx2 too.
 
 from __future__ import annotations
 
-import httpx
-
+from ._clients.auth_object import missing_library
 from ._clients.httpx_flows import Flows, Library
+
+try:
+    import httpx
+except ModuleNotFoundError as missing:
+    raise missing_library("httpx", missing) from None
 
 __all__ = ["OktaAuth"]
 
@@ -25,4 +29,5 @@ class OktaAuth(Flows[httpx.Request, httpx.Response, "httpx.Client | httpx.AsyncC
     ``httpx.HTTPError`` too, and an ``httpx.TransportError`` where the token endpoint was not reached.
     """
 
+    _for = "httpx"
     _library = Library(httpx)

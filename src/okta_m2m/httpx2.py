@@ -6,9 +6,13 @@ httpx too.
 
 from __future__ import annotations
 
-import httpx2
-
+from ._clients.auth_object import missing_library
 from ._clients.httpx_flows import Flows, Library
+
+try:
+    import httpx2
+except ModuleNotFoundError as missing:
+    raise missing_library("httpx2", missing) from None
 
 __all__ = ["OktaAuth"]
 
@@ -25,4 +29,5 @@ class OktaAuth(Flows[httpx2.Request, httpx2.Response, "httpx2.Client | httpx2.As
     ``httpx2.HTTPError`` too, and an ``httpx2.TransportError`` where the token endpoint was not reached.
     """
 
+    _for = "httpx2"
     _library = Library(httpx2)

@@ -14,12 +14,9 @@ import time
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, Never, NoReturn
 
-import niquests  # pyright: ignore[reportMissingImports]  # never beside urllib3, so not where this is checked
-from niquests.packages import urllib3  # pyright: ignore[reportMissingImports]  # the same
-
-from ._clients.auth_object import AuthObject
+from ._clients.auth_object import AuthObject, missing_library
 from ._clients.limits import DRAIN_TIMEOUT, MAX_ANSWER, MAX_DRAINED
 from ._clients.requests_flows import (
     Flows,
@@ -33,10 +30,17 @@ from ._clients.requests_flows import (
     prepare,
     without_ours,
 )
+from ._core.arguments import attached_wrongly
 from ._core.service_app import ServiceApp
 from ._core.tokens import Token
 from .effects import Flow, Request, Response, SendFailed
 from .runtimes import Asyncio, AsyncSender, adrive, arun
+
+try:
+    import niquests  # pyright: ignore[reportMissingImports]  # never beside urllib3, so not where this is checked
+    from niquests.packages import urllib3  # pyright: ignore[reportMissingImports]  # the same
+except ModuleNotFoundError as missing:
+    raise missing_library("niquests", missing) from None
 
 __all__ = ["AsyncOktaAuth", "OktaAuth"]
 
@@ -54,15 +58,18 @@ class OktaAuth(Flows[niquests.PreparedRequest, niquests.Response, niquests.Sessi
     ``niquests.RequestException`` too, and a ``niquests.ConnectionError`` where the token endpoint was not reached.
     """
 
+    _for = "niquests"
     _library = Library(niquests, urllib3, niquests.Session.__new__(niquests.Session), **NOW)
 
-    def __call__(self, request: niquests.PreparedRequest) -> niquests.PreparedRequest:
+    def __call__(self, request: niquests.PreparedRequest, handler: object = None) -> niquests.PreparedRequest:
         kept: niquests.PreparedRequest = _guard_copies(super().__call__(request))
         return kept
 
     def handle_response(
         self, response: niquests.Response, position: int | None = None, **settings: Any
     ) -> niquests.Response:
+        if isinstance(response, niquests.AsyncResponse):
+            raise attached_wrongly("an OktaAuth that blocks for an AsyncSession", None, "niquests")
         _mark_answered(response.request)
         answered = super().handle_response(response, position, **{**settings, **NOW})
         given: niquests.Response = _as_promised(response, answered, settings)
@@ -72,11 +79,17 @@ class OktaAuth(Flows[niquests.PreparedRequest, niquests.Response, niquests.Sessi
 class AsyncOktaAuth(AuthObject):
     """The same for an ``AsyncSession``; ``session`` is one too, and ``send`` awaitable."""
 
+    _for = "niquests"
     _library = OktaAuth._library
 
     def __init__(
-        self, app: ServiceApp, *, session: niquests.AsyncSession | None = None, send: AsyncSender | None = None
+        self,
+        app: ServiceApp,
+        *misplaced: Never,
+        session: niquests.AsyncSession | None = None,
+        send: AsyncSender | None = None,
     ) -> None:
+        self._check(app, misplaced, send, session, "session", niquests.AsyncSession)
         self.app = app
         self._session = session
         self._sender = send
@@ -95,6 +108,12 @@ class AsyncOktaAuth(AuthObject):
     async def aheaders(self, method: str, url: str) -> dict[str, str]:
         """The headers for one call that this client does not make; with DPoP, for one attempt at it."""
         return await arun(self.app.headers(method, url), self._runtime())
+
+    def token(self) -> NoReturn:
+        raise self._awaits("token", "atoken()")
+
+    def headers(self, method: str, url: str) -> NoReturn:
+        raise self._awaits("headers", "aheaders(method, url)")
 
     async def __call__(self, request: niquests.PreparedRequest) -> niquests.PreparedRequest:
         """Called by the session with each request that it is about to send."""

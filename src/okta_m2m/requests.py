@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import requests
-import urllib3
-from requests.auth import AuthBase
-
+from ._clients.auth_object import missing_library
 from ._clients.requests_flows import Flows, Library
+
+try:
+    import requests
+    import urllib3
+    from requests.auth import AuthBase
+except ModuleNotFoundError as missing:
+    raise missing_library("requests", missing) from None
 
 __all__ = ["OktaAuth"]
 
@@ -31,9 +35,11 @@ class OktaAuth(Flows[requests.PreparedRequest, requests.Response, requests.Sessi
 
     __slots__ = ()
 
+    _for = "requests"
     _library = LIBRARY
 
-    def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
+    def __call__(self, r: requests.PreparedRequest, handler: object = None) -> requests.PreparedRequest:
+        # ``handler`` is what aiohttp adds, whose middleware this is not: it is only there to say so below.
         # What app.ready() does for a Bearer token, without its frame and without CaseInsensitiveDict's methods, which find
         # out by an exception that a header is missing: together twice what a hit costs (benchmarks/hits.py). Whatever is
         # not as requests makes a request (headers of another type, no URL) goes the long way.

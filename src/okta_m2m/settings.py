@@ -225,9 +225,9 @@ def _missing_settings(
             continue
         spelling = SPELLINGS[setting][0]
         titles.append(f"no {_TITLES[setting]}")
-        line = f"For the {_TITLES[setting]}, pass {setting}=, set {PREFIX}{spelling.upper()}"
-        if paths:
-            line += f", or write okta.client.{spelling}"
+        variable = f"{PREFIX}{spelling.upper()}"
+        line = f"For the {_TITLES[setting]}, pass {setting}="
+        line += f", set {variable}, or write okta.client.{spelling}" if paths else f" or set {variable}"
         similar = next((name for name in _SIMILAR_VARIABLES[setting] if environ.get(name)), None)
         lines.append(line + (f" ({similar} is set, but is not read)." if similar else "."))
     if paths:

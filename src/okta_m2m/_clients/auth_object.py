@@ -1,15 +1,20 @@
 """What every OktaAuth is, whichever client it is for.
 
-Invariant: it serves one app, says which, can be copied, and cannot be pickled.
+Invariant: it serves one app, says which, can be copied, and cannot be pickled. Attached wrongly, it says how to attach it: when
+it is made, or where an HTTP library uses it as what it is not. Nothing of this is paid for by a call.
 """
 
 from __future__ import annotations
 
-from typing import Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
+from .._core.arguments import ATTACH, attached_wrongly, kind_of
 from .._core.service_app import ServiceApp
+from ..errors import WrongType
 
-__all__ = ["AuthObject"]
+__all__ = ["AuthObject", "missing_library"]
+
+_APP = 'app = ServiceApp("https://acme.okta.com", client_id="0oa1b2c3", key=key, scopes=["okta.users.read"])'
 
 
 class AuthObject:
@@ -18,6 +23,69 @@ class AuthObject:
     __slots__ = ()
 
     app: ServiceApp
+
+    _for: ClassVar[str]
+    """The library that it is for, as its module here is named."""
+
+    def _check(
+        self, app: object, misplaced: tuple[object, ...], send: object, own: object, option: str, *kinds: type[Any]
+    ) -> None:
+        """Checks what it is made with: the app, and ``own``, the client or session of the library that is its ``option``."""
+        if not isinstance(app, ServiceApp):
+            raise self._wrong_app(app)
+        if misplaced:
+            raise WrongType(
+                f"{self._name()} takes one argument without a name, the app.",
+                remedy=f"Name the others: OktaAuth(app, {option}=..., send=...)",
+            )
+        if own is not None and not isinstance(own, kinds):
+            wanted = " or ".join(f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in kinds)
+            raise WrongType(
+                f"{self._name()} was given {kind_of(own)} as {option}.",
+                remedy=f"Give it a {wanted}, or omit it: OktaAuth(app)",
+            )
+        if send is not None and not callable(send):
+            raise WrongType(
+                f"{self._name()} was given {kind_of(send)} as send.",
+                remedy="Give it a function that sends the token request, or omit it: OktaAuth(app)",
+            )
+
+    def _wrong_app(self, app: object) -> WrongType:
+        if type(app).__name__.endswith("Request"):
+            return attached_wrongly(f"the class {self._name()} instead of an object", app)
+        return WrongType(
+            f"{self._name()} was given {kind_of(app)} where the service app belongs.",
+            remedy=f"Write: {ATTACH[self._for]}, where {_APP}",
+        )
+
+    def _name(self) -> str:
+        return f"okta_m2m.{self._for}.{type(self).__qualname__}"
+
+    def _misused(self, request: object) -> WrongType:
+        return attached_wrongly(f"an object of {self._name()}", request)
+
+    def _blocks(self, asked: str, instead: str) -> WrongType:
+        """The error for an awaitable method of a client that blocks."""
+        return WrongType(f"{self._name()} blocks, and has no {asked}().", remedy=f"Write: auth.{instead}")
+
+    def _awaits(self, asked: str, instead: str) -> WrongType:
+        """The error for a blocking method of a client that does not block."""
+        return WrongType(f"{self._name()} never blocks, and has no {asked}().", remedy=f"Write: await auth.{instead}")
+
+    if not TYPE_CHECKING:  # a type checker knows what it is not
+
+        def __call__(self, request: object = None, handler: object = None) -> NoReturn:
+            """Called by another library than its own."""
+            raise self._misused(request)
+
+        def __iter__(self) -> NoReturn:
+            """It is no list of middlewares, and no headers."""
+            raise WrongType(f"{self._name()} is neither a list nor a mapping.", remedy=f"Write: {ATTACH[self._for]}")
+
+        __len__ = items = __iter__
+
+        def __bool__(self) -> bool:
+            return True
 
     def __repr__(self) -> str:
         return f"{type(self).__qualname__}({self.app!r})"
@@ -38,3 +106,11 @@ class AuthObject:
             f"{type(self).__name__} cannot be pickled, because it holds secrets. Make one in the other process, from the same "
             "settings."
         )
+
+
+def missing_library(client: str, missing: ModuleNotFoundError) -> ModuleNotFoundError:
+    """The error for a client's module that is imported without its library."""
+    return ModuleNotFoundError(
+        f"okta_m2m.{client} needs {missing.name}, which is not installed. Install it: pip install 'okta-m2m[{client}]'",
+        name=missing.name,
+    )

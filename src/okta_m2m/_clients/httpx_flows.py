@@ -19,7 +19,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Set
 from contextlib import nullcontext, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Never, TypeAlias, TypeVar
 
 from .._core.origins import origin_of
 from .._core.service_app import ServiceApp
@@ -57,10 +57,12 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
     def __init__(
         self,
         app: ServiceApp,
-        *,
+        *misplaced: Never,
         client: ClientT | None = None,
         send: Sender | AsyncSender | None = None,
     ) -> None:
+        library = self._library.httpx
+        self._check(app, misplaced, send, client, "client", library.Client, library.AsyncClient)
         self.app = app
         self._client: Any = client
         self._sender: Any = send  # which kind it is shows only when it is used

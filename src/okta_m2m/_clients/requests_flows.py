@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Never, NoReturn, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from .._core.origins import origin_of
@@ -122,7 +122,10 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
 
     _library: ClassVar[Library]
 
-    def __init__(self, app: ServiceApp, *, session: SessionT | None = None, send: Sender | None = None) -> None:
+    def __init__(
+        self, app: ServiceApp, *misplaced: Never, session: SessionT | None = None, send: Sender | None = None
+    ) -> None:
+        self._check(app, misplaced, send, session, "session", self._library.requests.Session)
         self.app = app
         # What a hit looks at. A method that is bound for each call is a tenth of what a hit costs (benchmarks/hits.py).
         self._hit: Hit = app.token_state
@@ -146,8 +149,15 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
         """The headers for one call that this client does not make; with DPoP, for one attempt at it."""
         return run(self.app.headers(method, url), self._threads())
 
+    def atoken(self) -> NoReturn:
+        raise self._blocks("atoken", "token()")
+
+    def aheaders(self, method: str, url: str) -> NoReturn:
+        raise self._blocks("aheaders", "headers(method, url)")
+
     def __call__(self, request: RequestT) -> RequestT:
         """Called by the library with each request that it is about to send."""
+        self._check_request(request)
         if keeps_own(self.app, request):
             return request
         url, method = str(request.url or ""), str(request.method or "")
@@ -155,6 +165,11 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
         if credentials is not None:
             attach(request, credentials.headers, self._hook)
         return request
+
+    def _check_request(self, request: object) -> None:
+        """Another library may call us with its own request."""
+        if not isinstance(request, self._library.requests.PreparedRequest):
+            raise self._misused(request)
 
     def handle_response(self, response: ResponseT, position: int | None = None, **settings: Any) -> ResponseT:
         """The response hook: called by the library with each answer, also with a 3xx before it is followed.

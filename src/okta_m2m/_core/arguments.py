@@ -1,4 +1,5 @@
-"""Checks of what ServiceApp is given: each returns what to keep, or raises ConfigurationError with the remedy.
+"""Checks of what ServiceApp is given, and of where it is given to a client: each returns what to keep, or raises
+ConfigurationError with the remedy.
 
 Invariant: no message repeats what may be a secret, such as the text of a key that was given in the wrong place.
 """
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, WrongType
 from ..keys import PrivateKey
 from .clocks import Clock
 from .origins import origin_of
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from ..keys import Signer
 
 __all__ = [
+    "ATTACH",
     "SCOPE",
+    "attached_wrongly",
     "check_client_id",
     "check_clock",
     "check_dpop",
@@ -30,8 +33,20 @@ __all__ = [
     "check_max_wait",
     "check_observer",
     "check_scopes",
+    "kind_of",
     "token_path",
 ]
+
+ATTACH = {
+    "requests": "session.auth = okta_m2m.requests.OktaAuth(app)",
+    "httpx": "httpx.Client(auth=okta_m2m.httpx.OktaAuth(app))",
+    "httpx2": "httpx2.Client(auth=okta_m2m.httpx2.OktaAuth(app))",
+    "aiohttp": "aiohttp.ClientSession(middlewares=[okta_m2m.aiohttp.OktaAuth(app)])",
+    "niquests": (
+        "session.auth = okta_m2m.niquests.OktaAuth(app), or for an AsyncSession okta_m2m.niquests.AsyncOktaAuth(app)"
+    ),
+}
+"""For each HTTP library, the line that gives a client the app's token."""
 
 SCOPE = r"[\x21\x23-\x5b\x5d-\x7e]+"
 """One scope (RFC 6749 section 3.3)."""
@@ -121,11 +136,10 @@ def check_keys(key: Signer | Sequence[Signer]) -> tuple[Signer, ...]:
     if not keys:
         raise ConfigurationError("key is an empty list.", remedy="Give at least one key.")
     for one in keys:
-        if not (hasattr(one, "sign") and hasattr(one, "alg")):
-            # Its value may be the key's text, so only its type is named.
+        if isinstance(one, type) or not (hasattr(one, "sign") and hasattr(one, "alg")):
             raise ConfigurationError(
-                f"key must be a signer, not {type(one).__name__}.",
-                remedy=('Use PrivateKey.from_file("key.pem"), PrivateKey.from_pem(text) or PrivateKey.from_jwk(jwk).'),
+                f"key must be a signer, not {kind_of(one)}.",
+                remedy='Use PrivateKey.from_file("key.pem"), PrivateKey.from_pem(text) or PrivateKey.from_jwk(jwk).',
             )
     return keys
 
@@ -158,3 +172,20 @@ def check_htu_origins(origins: Mapping[str, str]) -> dict[str, str]:
             )
         checked[one] = other
     return checked
+
+
+def kind_of(given: object) -> str:
+    """Its type in words. Its value is not named: it may be a secret."""
+    return f"the class {given.__qualname__}" if isinstance(given, type) else f"an object of type {type(given).__name__}"
+
+
+def attached_wrongly(given: str, request: object, library: str = "") -> WrongType:
+    """The error for what an HTTP library was given where it takes its own auth object.
+
+    - ``given``: what it was given.
+    - ``request``: what it called that with, which shows the library; otherwise ``library`` names it.
+    """
+    library = library or type(request).__module__.partition(".")[0]
+    if library in ATTACH:
+        return WrongType(f"{library} was given {given}.", remedy=f"Write: {ATTACH[library]}")
+    return WrongType(f"A client was given {given}.", remedy=f"Write it as for requests: {ATTACH['requests']}")

@@ -462,3 +462,16 @@ class ServiceApp:
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         not_picklable("A service app", "Build it where it is used, from the same settings.")
+
+    if not TYPE_CHECKING:  # a type checker knows that it is no auth object
+
+        def __call__(self, request: object = None, handler: object = None) -> NoReturn:
+            """Called by an HTTP client that was given the app itself."""
+            raise arguments.attached_wrongly("the service app instead of its OktaAuth", request)
+
+        def __len__(self) -> NoReturn:
+            """Called by aiohttp on what it was given as its list of middlewares."""
+            raise arguments.attached_wrongly("the service app instead of a list with its OktaAuth", None, "aiohttp")
+
+        def __bool__(self) -> bool:
+            return True

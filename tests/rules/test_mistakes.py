@@ -1,0 +1,43 @@
+"""Whoever makes a mistake is told what to do instead: by the last sentence of what it raises or prints."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from mistakes import CLIENTS, MISTAKES, outcome
+from okta_m2m import ConfigurationError, OktaM2MError
+from okta_m2m.errors import WrongType
+
+REMEDY = (
+    r"(?:Write|Give|Name|Use|Install|Set|Make|Keep|Remove|Replace|Read|Check|Copy|Convert|Omit|Run|Add|Choose|Put|For the|"
+    r"Did you mean|Try|Move|Grant|Ask|Sign in|Correct|Export|Convert|See)\b"
+)
+
+
+@pytest.mark.parametrize("mistake", [pytest.param(made, id=name) for name, made in MISTAKES])
+def test_a_mistake_is_answered_with_a_remedy(mistake: Callable[[], object]) -> None:
+    said = outcome(mistake)
+    if isinstance(said, OktaM2MError):
+        assert isinstance(said, ConfigurationError)
+        assert said.remedy
+        assert str(said) == f"{said.problem} {said.remedy}"
+        remedy = said.remedy
+    else:
+        assert isinstance(said, str | ImportError), said
+        remedy = str(said).partition(". ")[2]
+    assert re.match(REMEDY, remedy), said
+    assert "\n" not in str(said)
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [pytest.param(made, id=name) for name, made in MISTAKES if name.partition(":")[0].partition(",")[0] in CLIENTS],
+)
+def test_an_auth_object_attached_wrongly_is_a_wrong_type(mistake: Callable[[], object]) -> None:
+    """So that it is caught as the TypeError that it is."""
+    said = outcome(mistake)
+    assert isinstance(said, WrongType)
+    assert isinstance(said, TypeError)
