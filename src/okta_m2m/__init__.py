@@ -7,6 +7,8 @@ Here are the names that most programs need. The other errors are in :mod:`okta_m
 :mod:`okta_m2m.events`.
 
 Invariant: importing this package imports no HTTP client and no cryptography.
+
+PYTEST_DONT_REWRITE: pytest would warn in every run in which this was imported before our plug-in was found.
 """
 
 import typing

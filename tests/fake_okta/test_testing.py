@@ -50,15 +50,21 @@ def test_without_what_it_needs_the_error_names_the_remedy(absent: str, name: str
     assert result.stderr.splitlines()[-1] == f"ModuleNotFoundError: okta_m2m.testing.{name} needs {remedy}"
 
 
-def test_the_plugin_gives_an_org_and_an_app_with_its_key(tmp_path: Path) -> None:
+def test_the_plugin_gives_an_org_and_an_app_of_it(tmp_path: Path) -> None:
+    # What pytest does for every installed package with a plug-in, here after the package was imported.
+    (tmp_path / "conftest.py").write_text("import pytest, okta_m2m\npytest.register_assert_rewrite('okta_m2m')\n")
     (tmp_path / "test_mine.py").write_text(
+        "import requests\n"
+        "from okta_m2m import ServiceApp\n"
+        "from okta_m2m.requests import OktaAuth\n"
         "def test_mine(fake_okta, okta_app):\n"
-        "    assert fake_okta.apps == {okta_app.client_id: okta_app}\n"
-        "    assert okta_app.private_jwk['d'] and 'd' not in okta_app.jwks['keys'][0]\n"
-        "    assert okta_app.scopes == ['okta.users.read', 'okta.groups.read']\n"
+        "    assert isinstance(okta_app, ServiceApp)\n"
+        "    assert list(fake_okta.apps) == [okta_app.client_id]\n"
+        "    assert okta_app.scopes == ('okta.users.read', 'okta.groups.read')\n"
+        "    assert requests.get(fake_okta.url + '/api/v1/users', auth=OktaAuth(okta_app)).ok\n"
     )
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "okta_m2m.testing.pytest_plugin", "-p", "no:cacheprovider"],
+        [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "pytest_okta_m2m", "-p", "no:cacheprovider"],
         cwd=tmp_path,
         env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,

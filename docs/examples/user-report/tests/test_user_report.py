@@ -6,8 +6,9 @@ import pytest
 import requests
 from user_report import Directory, main
 
+from okta_m2m import ServiceApp
 from okta_m2m.errors import ConsentRequired
-from okta_m2m.testing import App, FakeOkta
+from okta_m2m.testing import FakeOkta
 
 
 def test_addresses_are_read_with_one_token(fake_okta: FakeOkta, directory: Directory) -> None:
@@ -29,15 +30,17 @@ def test_okta_may_be_down_for_a_moment(fake_okta: FakeOkta, directory: Directory
 
 
 def test_an_app_that_requires_dpop_needs_no_other_code(
-    fake_okta: FakeOkta, okta_app: App, directory: Directory
+    fake_okta: FakeOkta, okta_app: ServiceApp, directory: Directory
 ) -> None:
-    okta_app.dpop_bound = True
+    fake_okta.apps[okta_app.client_id].dpop_bound = True
     assert directory.emails() == ["ada@example.com"]
     assert [token.token_type for token in fake_okta.tokens()] == ["DPoP"]
 
 
-def test_a_scope_that_nobody_granted_comes_with_the_remedy(okta_app: App, directory: Directory) -> None:
-    okta_app.scopes = []
+def test_a_scope_that_nobody_granted_comes_with_the_remedy(
+    fake_okta: FakeOkta, okta_app: ServiceApp, directory: Directory
+) -> None:
+    fake_okta.apps[okta_app.client_id].scopes = []
     with pytest.raises(ConsentRequired, match="Grant the scopes"):
         directory.emails()
 
@@ -48,12 +51,13 @@ def test_reading_is_not_writing(directory: Directory) -> None:
 
 
 def test_the_command_takes_its_settings_from_the_environment(
-    fake_okta: FakeOkta, okta_app: App, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    fake_okta: FakeOkta, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    registered = fake_okta.add_app(scopes=["okta.users.read"])  # with a key of its own
     monkeypatch.setenv("OKTA_CLIENT_ORGURL", fake_okta.url)
     monkeypatch.setenv("OKTA_CLIENT_AUTHORIZATIONMODE", "PrivateKey")
-    monkeypatch.setenv("OKTA_CLIENT_CLIENTID", okta_app.client_id)
+    monkeypatch.setenv("OKTA_CLIENT_CLIENTID", registered.client_id)
     monkeypatch.setenv("OKTA_CLIENT_SCOPES", "okta.users.read")
-    monkeypatch.setenv("OKTA_CLIENT_PRIVATEKEY", json.dumps(okta_app.private_jwk))
+    monkeypatch.setenv("OKTA_CLIENT_PRIVATEKEY", json.dumps(registered.private_jwk))
     main()
     assert capsys.readouterr().out == "ada@example.com\n"
