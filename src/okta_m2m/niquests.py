@@ -139,7 +139,7 @@ class AsyncOktaAuth(AuthObject):
         answered = call.response
         hop = next_hop(self.app, self._library, answered)
         if hop is not None:
-            give_to_hop(answered.request, await self.aheaders(*hop))
+            give_to_hop(answered.request, await self.aheaders(*hop), hop[1])
         given: niquests.AsyncResponse = _as_promised(response, answered, settings)
         return given
 

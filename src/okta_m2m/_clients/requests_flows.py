@@ -17,7 +17,7 @@ from contextlib import nullcontext, suppress
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Never, NoReturn, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urldefrag, urljoin, urlsplit
 
 from .._core.origins import origin_of
 from .._core.service_app import ServiceApp
@@ -183,7 +183,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
         drive(flow, self._threads(), call)
         hop = next_hop(self.app, self._library, call.response)
         if hop is not None:
-            give_to_hop(call.response.request, self.headers(*hop))
+            give_to_hop(call.response.request, self.headers(*hop), hop[1])
         return call.response  # type: ignore[no-any-return]  # the library's own class
 
     def _send(self, request: Request, timeout: float) -> Response:
@@ -285,8 +285,7 @@ def next_hop(app: ServiceApp, library: Library, response: Any) -> tuple[str, str
     if not location or getattr(vars(response.request).get("copy"), "followed", False):  # of niquests.py
         return None
     url = urljoin(response.url, library.requests.utils.requote_uri(location))
-    if not urlsplit(url).netloc:
-        url = response.url
+    url = urldefrag(url if urlsplit(url).netloc else response.url).url
     if origin_of(url) != origin_of(response.request.url or "") or not app.origins.allow(url):
         give_to_hop(response.request, {})
         return None
@@ -295,17 +294,18 @@ def next_hop(app: ServiceApp, library: Library, response: Any) -> tuple[str, str
     return hop.method or "", url
 
 
-def give_to_hop(request: Any, headers: Mapping[str, str]) -> None:
-    """The library follows a redirect by copying the request. Give that copy these headers; leave the caller's alone."""
-    request.copy = _Hop(request, headers)
+def give_to_hop(request: Any, headers: Mapping[str, str], url: str = "") -> None:
+    """The library follows a redirect by copying the request. Give that copy these headers, which are for ``url`` and no
+    other; leave the caller's alone."""
+    request.copy = _Hop(request, headers, url)
 
 
 class _Hop:
     """Replaces ``copy`` of a request: once, if the request is the caller's; for good, if a redirect made it, because the
     libraries copy such a request twice (the second copy is ``Response.next``)."""
 
-    def __init__(self, request: Any, headers: Mapping[str, str]) -> None:
-        self._request, self._headers = request, headers
+    def __init__(self, request: Any, headers: Mapping[str, str], url: str) -> None:
+        self._request, self._headers, self._url = request, headers, url
         before = vars(request).get("copy")
         self._before: Any = before._before if isinstance(before, _Hop) else before
 
@@ -318,7 +318,18 @@ class _Hop:
         hop = without_ours(type(request).copy(request))
         hop.headers.update(self._headers)
         setattr(hop, _MADE_BY_REDIRECT, True)
+        if self._headers:
+            hop.prepare_cookies = partial(self._led, hop)
         return hop
+
+    def _led(self, hop: Any, cookies: Any) -> None:
+        """The library calls ``prepare_cookies`` of the copy when it has set the URL that it goes to. A ``Location`` can be
+        read in two ways (``////host``, a tab in the scheme): what it reads in another way than :func:`next_hop` gets neither
+        header."""
+        del hop.prepare_cookies
+        hop.prepare_cookies(cookies)
+        if urldefrag(hop.url).url != self._url:
+            without_ours(hop)
 
 
 def without_ours(request: Any) -> Any:
