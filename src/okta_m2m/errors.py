@@ -101,7 +101,12 @@ class OktaM2MError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions cross process boundaries (multiprocessing, Celery); keyword attributes would be lost.
-        return (_rebuilt, (self._plain or type(self), str(self), dict(self.__dict__)))
+        attributes = {name: value for name, value in self.__dict__.items() if name not in _OF_LIBRARIES}
+        return (_rebuilt, (self._plain or type(self), str(self), attributes))
+
+
+_OF_LIBRARIES = ("request", "_request", "response")
+"""Attributes of an HTTP library's errors. The caller's request is not for another process, and often cannot be pickled."""
 
 
 def _rebuilt(cls: type[OktaM2MError], message: str, attributes: dict[str, object]) -> OktaM2MError:

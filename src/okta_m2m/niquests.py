@@ -16,7 +16,7 @@ from contextlib import nullcontext, suppress
 from datetime import timedelta
 from typing import Any, Never, NoReturn
 
-from ._clients.auth_object import AuthObject, missing_library
+from ._clients.auth_object import AuthObject, add_request, missing_library
 from ._clients.limits import DRAIN_TIMEOUT, MAX_ANSWER, MAX_DRAINED
 from ._clients.requests_flows import (
     Flows,
@@ -34,6 +34,7 @@ from ._core.arguments import attached_wrongly
 from ._core.service_app import ServiceApp
 from ._core.tokens import Token
 from .effects import Flow, Request, Response, SendFailed
+from .errors import OktaM2MError
 from .runtimes import Asyncio, AsyncSender, adrive, arun
 
 try:
@@ -120,7 +121,11 @@ class AsyncOktaAuth(AuthObject):
         if keeps_own(self.app, request):
             return request
         method, url = request.method or "", request.url or ""
-        credentials = self.app.ready(method, url) or await arun(self.app.attach(method, url), self._runtime())
+        try:
+            credentials = self.app.ready(method, url) or await arun(self.app.attach(method, url), self._runtime())
+        except OktaM2MError as error:
+            add_request(error, request)
+            raise
         if credentials is not None:
             attach(request, credentials.headers, self.handle_response)
         kept: niquests.PreparedRequest = _guard_copies(request)
@@ -135,11 +140,15 @@ class AsyncOktaAuth(AuthObject):
         if flow is None:
             return response
         call = _AsyncCall(self._library, response, position, {**settings, **NOW})
-        await adrive(flow, self._runtime(), call)
-        answered = call.response
-        hop = next_hop(self.app, self._library, answered)
-        if hop is not None:
-            give_to_hop(answered.request, await self.aheaders(*hop), hop[1])
+        try:
+            await adrive(flow, self._runtime(), call)
+            answered = call.response
+            hop = next_hop(self.app, self._library, answered)
+            if hop is not None:
+                give_to_hop(answered.request, await self.aheaders(*hop), hop[1])
+        except OktaM2MError as error:
+            add_request(error, call.response.request)
+            raise
         given: niquests.AsyncResponse = _as_promised(response, answered, settings)
         return given
 

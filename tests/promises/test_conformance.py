@@ -927,6 +927,28 @@ def test_a_token_endpoint_that_redirects_is_not_followed(
     assert okta.token_requests == 1
 
 
+def test_an_error_says_whose_call_it_ended_as_the_librarys_own_do(
+    okta: FakeOkta, service: Service, connect: Connect
+) -> None:
+    client = connect(service(clock=Clock(lambda: 0.0)))
+    okta.next("access_denied")
+    with pytest.raises(AccessDenied) as at_once:
+        client.get(okta.url + USERS)
+    okta.clear_faults()
+    client = connect(service())
+    assert client.get(okta.url + USERS).status == 200
+    okta.revoke_all()
+    okta.next("access_denied")
+    with pytest.raises(AccessDenied) as after_401:
+        client.get(okta.url + USERS)
+    for error in (at_once.value, after_401.value):
+        if hasattr(client.refused, "request") or "request" in vars(client.refused("made by hand")):
+            assert str(error.request.url) == okta.url + USERS
+        else:
+            assert not hasattr(error, "request")
+        assert str(pickle.loads(pickle.dumps(error))) == str(error), "it crosses to another process without the request"
+
+
 @either_binding
 def test_a_token_endpoint_that_is_not_there_is_unreachable(okta: FakeOkta, service: Service, connect: Connect) -> None:
     app = service(max_wait=0.3)

@@ -12,7 +12,7 @@ from .._core.arguments import ATTACH, attached_wrongly, kind_of
 from .._core.service_app import ServiceApp
 from ..errors import WrongType
 
-__all__ = ["AuthObject", "missing_library"]
+__all__ = ["AuthObject", "add_request", "missing_library"]
 
 _APP = 'app = ServiceApp("https://acme.okta.com", client_id="0oa1b2c3", key=key, scopes=["okta.users.read"])'
 
@@ -106,6 +106,11 @@ class AuthObject:
             f"{type(self).__name__} cannot be pickled, because it holds secrets. Make one in the other process, from the same "
             "settings."
         )
+
+
+def add_request(error: Any, request: object) -> None:
+    """Says whose call an error ended, as the library's own errors do."""
+    error.request = request
 
 
 def missing_library(client: str, missing: ModuleNotFoundError) -> ModuleNotFoundError:

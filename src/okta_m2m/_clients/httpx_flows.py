@@ -28,7 +28,7 @@ from ..effects import Attempt, Discard, Flow, Peek, Request, Response, SendFaile
 from ..errors import ConfigurationError, ErrorMap, OktaM2MError, TokenUnreachable
 from ..runtimes import AsyncSender, Done, Sender, Threads, aadvance, advance, arun, run
 from ..runtimes.loops import Asyncio, Trio, running
-from .auth_object import AuthObject
+from .auth_object import AuthObject, add_request
 from .limits import DRAIN_TIMEOUT, MAX_ANSWER, MAX_DRAINED
 from .private_copy import private_copy
 
@@ -134,6 +134,9 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                 step = advance(flow, runtime, answer)
         except GeneratorExit:
             pass  # what the client is handling shows only where this is no longer handled
+        except OktaM2MError as error:
+            add_request(error, request)
+            raise
         else:
             return
         self._learn_unshown(request, sys.exception())
@@ -173,6 +176,9 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                 step = await aadvance(flow, runtime, answer)
         except GeneratorExit:
             pass  # what the client is handling shows only where this is no longer handled
+        except OktaM2MError as error:
+            add_request(error, request)
+            raise
         else:
             return
         self._learn_unshown(request, sys.exception())
@@ -243,7 +249,11 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         """Called by httpcore with each step of a request that has a bound token."""
         flow = proofs.needed(event, info)
         if flow is not None:
-            proofs.put(info["request"], run(flow, self._threads()))
+            try:
+                proofs.put(info["request"], run(flow, self._threads()))
+            except OktaM2MError as error:
+                add_request(error, proofs.request)
+                raise
         if proofs.callers is not None:
             proofs.callers(event, info)
 
@@ -251,7 +261,11 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         """The same on an event loop."""
         flow = proofs.needed(event, info)
         if flow is not None:
-            proofs.put(info["request"], await arun(flow, self._loop()))
+            try:
+                proofs.put(info["request"], await arun(flow, self._loop()))
+            except OktaM2MError as error:
+                add_request(error, proofs.request)
+                raise
         if proofs.callers is not None:
             await proofs.callers(event, info)
 
@@ -564,7 +578,7 @@ class _Proofs:
 
     def __init__(self, app: ServiceApp, request: AnyRequest) -> None:
         self._app = app
-        self._request = request
+        self.request = request
         self._origin = origin_of(str(request.url))
         self._used: str | None = None  # the last proof sent
         trace: Any = request.extensions.get("trace")
@@ -593,8 +607,8 @@ class _Proofs:
         if origin_of(url) != self._origin or not self._app.origins.allow(url):
             _strip(sending, OURS)
             return None
-        known = (self._request.method, str(self._request.url))
-        if (method, url) == known and proof != self._used and proof == self._request.headers.get("DPoP"):
+        known = (self.request.method, str(self.request.url))
+        if (method, url) == known and proof != self._used and proof == self.request.headers.get("DPoP"):
             self._used = proof
             return None
         return self._app.headers(method, url)

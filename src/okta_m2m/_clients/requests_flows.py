@@ -26,7 +26,7 @@ from .._core.tokens import Token
 from ..effects import Flow, Request, Response, SendFailed
 from ..errors import ErrorMap, OktaM2MError, TokenUnreachable
 from ..runtimes import Sender, Threads, drive, run
-from .auth_object import AuthObject
+from .auth_object import AuthObject, add_request
 from .limits import MAX_ANSWER, MAX_DRAINED
 from .private_copy import private_copy
 
@@ -161,7 +161,11 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
         if keeps_own(self.app, request):
             return request
         url, method = str(request.url or ""), str(request.method or "")
-        credentials = self.app.ready(method, url) or run(self.app.attach(method, url), self._threads())
+        try:
+            credentials = self.app.ready(method, url) or run(self.app.attach(method, url), self._threads())
+        except OktaM2MError as error:
+            add_request(error, request)
+            raise
         if credentials is not None:
             attach(request, credentials.headers, self._hook)
         return request
@@ -180,10 +184,14 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
         if flow is None:
             return response
         call = _Call(self._library, response, position, settings)
-        drive(flow, self._threads(), call)
-        hop = next_hop(self.app, self._library, call.response)
-        if hop is not None:
-            give_to_hop(call.response.request, self.headers(*hop), hop[1])
+        try:
+            drive(flow, self._threads(), call)
+            hop = next_hop(self.app, self._library, call.response)
+            if hop is not None:
+                give_to_hop(call.response.request, self.headers(*hop), hop[1])
+        except OktaM2MError as error:
+            add_request(error, call.response.request)
+            raise
         return call.response  # type: ignore[no-any-return]  # the library's own class
 
     def _send(self, request: Request, timeout: float) -> Response:
