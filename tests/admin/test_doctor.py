@@ -130,6 +130,15 @@ def test_a_setting_that_cannot_work_fails_its_own_row_and_skips_what_needs_it(
     assert first_failure(list(found.values())) == found[row]
 
 
+def test_a_remedy_is_the_errors_own_however_many_sentences_the_problem_takes(
+    environ: dict[str, str], rows: Rows
+) -> None:
+    environ["OKTA_CLIENT_PRIVATEKEY"] = '{"kty": "OKP", "crv": "Ed25519", "d": "AQ", "x": "AQ"}'
+    key = rows()["key"]
+    assert key.detail.endswith("but not EdDSA.")
+    assert key.remedy.startswith("Make a key with")
+
+
 def test_several_bad_settings_each_have_their_row(environ: dict[str, str], rows: Rows) -> None:
     environ |= {"OKTA_CLIENT_ORGURL": "acme", "OKTA_CLIENT_PRIVATEKEY": "x", "OKTA_CLIENT_SCOPES": ""}
     assert [name for name, state in states(rows()).items() if state == "fail"] == ["configuration", "org URL", "key"]
