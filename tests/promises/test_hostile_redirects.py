@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from clients import Client
 from okta_m2m import ServiceApp
 from okta_m2m.testing import FakeOkta
-from promises import USERS, credentials, redirect
+from promises import USERS, credentials, either_binding, redirect
 
 SCHEMES = ["", "http:", "HTTP:", "ht\ttp:", "http\t:", " http:", "\thttp:", "http:http:", "https:", "x:"]
 SLASHES = [
@@ -61,6 +61,7 @@ AUTHORITIES = [
 LOCATIONS = st.tuples(*(st.sampled_from(parts) for parts in (SCHEMES, SLASHES, AUTHORITIES))).map("".join)
 
 
+@either_binding
 @given(locations=st.lists(LOCATIONS, min_size=1, max_size=20), status=st.sampled_from([302, 307]))
 @example(locations=["////{evil}", "ht\ttp://{evil}"], status=302)
 @settings(
