@@ -19,8 +19,9 @@ import pytest
 import requests
 
 from okta_m2m import ConfigurationError, PrivateKey, ServiceApp
+from okta_m2m.admin._safe_files import FileVersion, OpenDirectory
 from okta_m2m.admin.errors import NotFound, OktaUnreachable, RotationFailed, SuperAdminNeeded
-from okta_m2m.admin.key_files import new_key, replace_file, write_key
+from okta_m2m.admin.key_files import new_key, write_key
 from okta_m2m.admin.management import ApiToken, ManagementApi, Pause
 from okta_m2m.admin.provisioning import (
     deactivate_key,
@@ -266,7 +267,7 @@ def test_whoever_cannot_keep_the_files_owner_is_refused_before_anything_is_made(
         raise PermissionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "chown", refused)
+        patch.setattr(os, "fchown", refused)
         for attempt in (rotation().run, rotation().plan):
             with pytest.raises(ConfigurationError, match=r"Run this as the file's owner.*or as root"):
                 attempt()
@@ -281,7 +282,7 @@ def test_an_owner_that_cannot_be_kept_after_all_leaves_the_old_key_in_force(
     okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     foreign_group(key_file)
-    before, old, allowed, asked = key_file.read_bytes(), PrivateKey.from_file(key_file).kid, os.chown, 0
+    before, old, allowed, asked = key_file.read_bytes(), PrivateKey.from_file(key_file).kid, os.fchown, 0
 
     def refused(*arguments: Any) -> None:
         nonlocal asked
@@ -291,7 +292,7 @@ def test_an_owner_that_cannot_be_kept_after_all_leaves_the_old_key_in_force(
         allowed(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "chown", refused)
+        patch.setattr(os, "fchown", refused)
         with pytest.raises(RotationFailed, match=f"failed at the step 'switch'. The old key '{old}' is in force"):
             rotation().run()
     assert key_file.read_bytes() == before
@@ -390,7 +391,7 @@ def audit(event, arguments):
     # What changes something: a file opened for writing, renamed or removed; a call that is no reading and no token request.
     path = str(arguments[0])
     if event == "open":
-        counts = path.startswith(directory) and bool(arguments[2] & (os.O_WRONLY | os.O_RDWR))
+        counts = os.path.basename(path).lstrip(".").startswith("key.json") and bool(arguments[2] & (os.O_WRONLY | os.O_RDWR))
     elif event in ("os.rename", "os.remove"):
         counts = event == "os.rename" or not path.endswith(".tmp")
     else:
@@ -538,18 +539,21 @@ def test_taking_back_waits_for_running_processes_and_proves_the_old_key_before_t
 def test_a_way_back_that_is_interrupted_leaves_both_keys_active_and_the_next_run_ends_it(
     okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
 ) -> None:
+    replace = OpenDirectory.replace
     for state in ("with the journal", "with the key file"):
         with pytest.raises(KeyboardInterrupt):
             rotation(progress=interrupting(Step.CONFIRM)).run()
         put = "key.json.rotation" if state == "with the journal" else "key.json"
 
-        def interrupted(path: Path, content: bytes, put: str = put) -> None:
-            if path.name == put:
+        def interrupted(
+            directory: OpenDirectory, name: str, content: bytes, was: FileVersion | None = None, put: str = put
+        ) -> None:
+            if name == put:
                 raise KeyboardInterrupt
-            replace_file(path, content)
+            replace(directory, name, content, was=was)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("okta_m2m.admin._rotation_files.replace_file", interrupted)
+            patch.setattr(OpenDirectory, "replace", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 rotation().abandon()
         assert [key["status"] for key in app.jwks["keys"]] == ["ACTIVE", "ACTIVE"], state
@@ -667,13 +671,15 @@ def test_a_journal_that_cannot_be_written_leaves_the_old_key_in_force(
 ) -> None:
     before, old = key_file.read_bytes(), PrivateKey.from_file(key_file).kid
 
-    def full(path: Path, content: bytes) -> None:
-        if path.name == "key.json.rotation" and json.loads(content)["done"] == step:
-            raise ConfigurationError(f"{path} cannot be written whole (No space left on device).")
-        replace_file(path, content)
+    replace = OpenDirectory.replace
+
+    def full(directory: OpenDirectory, name: str, content: bytes, was: FileVersion | None = None) -> None:
+        if name == "key.json.rotation" and json.loads(content)["done"] == step:
+            raise ConfigurationError(f"{name} cannot be written whole (No space left on device).")
+        replace(directory, name, content, was=was)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("okta_m2m.admin._rotation_files.replace_file", full)
+        patch.setattr(OpenDirectory, "replace", full)
         with pytest.raises(RotationFailed, match=f"'{step}'. The old key '{old}' is in force.*No space left"):
             rotation().run()
     assert key_file.read_bytes() == before

@@ -16,7 +16,7 @@ from ._apps import App
 from ._ids import shown_id
 from ._rotation_files import RotationFiles
 from .errors import RotationFailed
-from .key_files import check_replaceable, read_jwk_file
+from .key_files import read_jwk_file
 
 __all__ = ["check_app", "check_key_file", "check_registered_key"]
 
@@ -47,7 +47,7 @@ def check_key_file(files: RotationFiles) -> PrivateKey:
                 "key convert"
             ),
         )
-    directory = files.key.parent
+    directory = files.directory
     if not os.access(directory, os.W_OK) or not os.access(files.key, os.W_OK):
         raise RotationFailed(
             f"{directory} or the key file in it is read-only here (a mounted secret?).",
@@ -56,13 +56,12 @@ def check_key_file(files: RotationFiles) -> PrivateKey:
                 "grace time ends (--grace)."
             ),
         )
-    check_replaceable(files.key)
-    for leftover in (files.new, files.old):
-        if leftover.exists():
-            raise RotationFailed(
-                f"{leftover} already exists, and does not belong to a rotation that is known here.",
-                remedy="Find out which key it holds, and move it away.",
-            )
+    files.check_key()
+    for leftover in files.leftovers():
+        raise RotationFailed(
+            f"{leftover} already exists, and does not belong to a rotation that is known here. Find out which key it "
+            "holds, and move it away."
+        )
     return key
 
 

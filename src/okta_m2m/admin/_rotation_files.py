@@ -17,8 +17,9 @@ from typing import Final
 
 from ..errors import ConfigurationError, InvalidKey, quoted
 from ..keys import PrivateKey
+from ._safe_files import FileVersion, OpenDirectory, open_parent
 from .errors import RotationFailed
-from .key_files import key_text, new_key, replace_file, write_new_file
+from .key_files import key_text, new_key
 
 __all__ = ["STEPS", "Journal", "RotationFiles", "Step"]
 
@@ -87,64 +88,126 @@ class Journal:
 
 
 class RotationFiles:
-    """The files of the rotation of one key file.
+    """The files of the rotation of one key file. All but ``shown`` is used within :meth:`opened` or :meth:`locked`.
 
-    - ``key_file``: as the caller named it.
+    The directory may be another user's (:mod:`okta_m2m.admin._safe_files`): the new and the old key and the journal are
+    read only if this user wrote them.
+
+    - ``key_file``: as the caller named it. Of a symlink the file that it leads to is replaced, and the link stays.
     """
 
     def __init__(self, key_file: str | os.PathLike[str]) -> None:
         self.shown = Path(key_file)
-        self.key = Path(os.path.realpath(key_file))  # of a symlink the file is replaced, and the link stays
-        self.new = self._beside("new")
-        self.old = self._beside("old")
-        self._journal = self._beside("rotation")
-        self._lock = self._beside("lock")
+        self._open: OpenDirectory | None = None
+        self._key = ""
 
-    def _beside(self, what: str) -> Path:
-        return self.key.with_name(f"{self.key.name}.{what}")
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Holds the directory of the key file open, so that all of this happens in one directory."""
+        directory, self._key = open_parent(self.shown)
+        with directory:
+            self._open = directory
+            try:
+                yield
+            finally:
+                self._open = None
+
+    @property
+    def directory(self) -> Path:
+        """The directory of the key file."""
+        return self._directory.path
+
+    @property
+    def key(self) -> Path:
+        """The key file itself."""
+        return self.directory / self._key
+
+    @property
+    def _directory(self) -> OpenDirectory:
+        assert self._open is not None, "used outside of opened()"  # noqa: S101
+        return self._open
+
+    def _beside(self, what: str) -> str:
+        return f"{self._key}.{what}"
 
     # ── the keys ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def key_in_use(self) -> PrivateKey:
         """What the key file holds now."""
-        return PrivateKey.from_file(self.key).snapshot()
+        return self._read_key(self._key)[0]
 
     def new_key(self) -> PrivateKey:
         """The new key, from the file beside the key file."""
-        return PrivateKey.from_file(self.new).snapshot()
+        return self._read_key(self._beside("new"), ours=True)[0]
+
+    def check_key(self) -> None:
+        """Raises if the key file could not be replaced in :meth:`switch`."""
+        self._directory.check_replaceable(self._key)
+
+    def leftovers(self) -> list[Path]:
+        """The new or the old key of a rotation that is not known here."""
+        names = (self._beside("new"), self._beside("old"))
+        return [self.directory / name for name in names if self._directory.exists(name)]
 
     def make_new_key(self, alg: str | None, bits: int | None) -> PrivateKey:
         """Writes a new key beside the key file, by default of the old one's algorithm and size."""
-        if self.new.exists():
+        new = self._beside("new")
+        if self._directory.exists(new):
             try:
                 return self.new_key()
             except InvalidKey:
-                self.new.unlink()  # cut short when the process was killed: nobody has seen that key
+                self._directory.remove(new)  # cut short when the process was killed: nobody has seen that key
         old = self.key_in_use()
         made = new_key(alg or old.alg, bits=bits or max(2048, _modulus_bits(old)))
-        write_new_file(self.new, key_text(made))
+        self._directory.create(new, key_text(made))
         return self.new_key()
 
     def switch(self, new_thumbprint: str) -> None:
         """Puts the new key into the key file, in one atomic step, and keeps the old one beside it."""
-        if self.key_in_use().thumbprint() == new_thumbprint:
+        in_use, content, version = self._read_key(self._key)
+        if in_use.thumbprint() == new_thumbprint:
             return
-        content = self.key.read_bytes()
-        if self.old.exists() and self.old.read_bytes() != content:
-            self.old.unlink()  # cut short when the process was killed
-        if not self.old.exists():
-            write_new_file(self.old, content)
-        replace_file(self.key, self.new.read_bytes())
+        old = self._beside("old")
+        if self._directory.exists(old) and self._directory.read(old, ours=True).data != content:
+            self._directory.remove(old)  # cut short when the process was killed
+        if not self._directory.exists(old):
+            self._directory.create(old, content)
+        new, new_content, _ = self._read_key(self._beside("new"), ours=True)
+        if new.thumbprint() != new_thumbprint:
+            raise RotationFailed(
+                f"{self.shown}.new does not hold the new key any more. Find out what else writes to it."
+            )
+        self._directory.replace(self._key, new_content, was=version)
 
     def put_old_key_back(self, old_thumbprint: str) -> None:
         """Puts the old key into the key file again, if the switch took it out."""
-        if not self.old.exists():
-            return
-        content = self.old.read_bytes()
-        with suppress(InvalidKey):  # cut short when the process was killed: then the key file still holds the old key
-            kept = PrivateKey.from_text(content.decode()).thumbprint() == old_thumbprint
-            if kept and not (self.key.exists() and self.key.read_bytes() == content):
-                replace_file(self.key, content)
+        with suppress(InvalidKey):  # missing or cut short: then the key file still holds the old key
+            old, content, _ = self._read_key(self._beside("old"), ours=True)
+            if old.thumbprint() == old_thumbprint and not self._holds(content):
+                self._directory.replace(self._key, content)
+
+    def old_key_is_kept(self) -> bool:
+        """Whether the old key is beside the key file, so that the switch was made or begun."""
+        return self._directory.exists(self._beside("old"))
+
+    def _holds(self, content: bytes) -> bool:
+        return self._directory.exists(self._key) and self._directory.read(self._key).data == content
+
+    def _read_key(self, name: str, *, ours: bool = False) -> tuple[PrivateKey, bytes, FileVersion]:
+        path = self.directory / name
+        try:
+            read = self._directory.read(name, ours=ours)
+        except OSError as error:
+            raise InvalidKey(
+                f"{path}: The file cannot be read ({error.strerror}). Check the path, and that this process may read it."
+            ) from None
+        try:
+            # Never PrivateKey.from_text: it would follow a path in the file.
+            is_pem = b"-----BEGIN" in read.data
+            key = PrivateKey.from_pem(read.data) if is_pem else PrivateKey.from_jwk(read.data)
+        except InvalidKey as error:
+            raise InvalidKey(f"{path}: {error}") from None
+        return key, read.data, read.version
 
     # ── the journal ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -153,20 +216,22 @@ class RotationFiles:
 
         Raises :class:`~okta_m2m.admin.errors.RotationFailed` if it is damaged, or is about another app.
         """
+        name = self._beside("rotation")
         try:
-            content = self._journal.read_bytes()
+            content = self._directory.read(name, ours=True).data
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise RotationFailed(
+                f"{self.directory / name} cannot be read ({error.strerror}). Run this as the user that began the rotation."
+            ) from None
         try:
             journal = Journal(**json.loads(content.decode()))
             _ = journal.last_step
         except (ValueError, TypeError):
             raise RotationFailed(
-                f"{self._journal} is damaged.",
-                remedy=(
-                    f"Check which keys Okta lists (okta-m2m key list) and which one {self.shown} holds, then "
-                    "remove the file."
-                ),
+                f"{self.directory / name} is damaged. Check which keys Okta lists (okta-m2m key list) and which one "
+                f"{self.shown} holds, then remove the file."
             ) from None
         if (journal.org_url, journal.app_id) != (org_url, app_id):
             raise RotationFailed(
@@ -178,13 +243,14 @@ class RotationFiles:
 
     def write_journal(self, journal: Journal) -> None:
         """Writes the journal, in one atomic step."""
-        replace_file(self._journal, json.dumps(asdict(journal), indent=2).encode() + b"\n")
+        content = json.dumps(asdict(journal), indent=2).encode() + b"\n"
+        self._directory.replace(self._beside("rotation"), content)
 
     def clear(self) -> None:
         """Removes all but the key file."""
         # The journal last: as long as it exists, the next run cleans up what is left.
-        for file in (self.new, self.old, self._journal):
-            file.unlink(missing_ok=True)
+        for what in ("new", "old", "rotation"):
+            self._directory.remove(self._beside(what))
 
     # ── the lock ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -194,29 +260,28 @@ class RotationFiles:
         try:
             from filelock import FileLock, Timeout
         except ModuleNotFoundError:
-            raise ConfigurationError(
-                "Key rotation needs filelock.", remedy="Install it: pip install 'okta-m2m[cli]'"
-            ) from None
-        lock = FileLock(self._lock, timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise RotationFailed(
-                f"Another rotation of {self.shown} is running.", remedy="Wait until it has ended."
-            ) from None
-        except OSError as error:
-            raise RotationFailed(
-                f"{self._lock} cannot be written ({error.strerror}), so the directory is read-only here (a mounted "
-                "secret?).",
-                remedy="Rotate where the secret is kept.",
-            ) from None
-        try:
-            yield
-        finally:
-            # While it is held, so that no other process's lock is removed. Windows removes no file that is open.
-            with suppress(OSError):
-                self._lock.unlink()
-            lock.release()
+            raise ConfigurationError("Key rotation needs filelock. Install it: pip install 'okta-m2m[cli]'") from None
+        with self.opened():
+            name = self._beside("lock")
+            # filelock opens it by path. From 4.2.1 on it follows no symlink there and truncates nothing, so a planted file
+            # comes to no harm.
+            lock = FileLock(self.directory / name, timeout=0, mode=0o600)
+            try:
+                lock.acquire()
+            except Timeout:
+                raise RotationFailed(f"Another rotation of {self.shown} is running. Wait until it has ended.") from None
+            except OSError as error:
+                raise RotationFailed(
+                    f"{self.directory / name} cannot be locked ({error.strerror}). Either the directory is read-only here "
+                    "(a mounted secret?): rotate where the secret is kept. Or something else has that name: remove it."
+                ) from None
+            try:
+                yield
+            finally:
+                # While it is held, so that no other process's lock is removed. Windows removes no file that is open.
+                with suppress(OSError):
+                    self._directory.remove(name)
+                lock.release()
 
 
 def _modulus_bits(key: PrivateKey) -> int:

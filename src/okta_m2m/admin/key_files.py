@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import json
 import os
-import stat
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 from ..errors import ConfigurationError, InvalidKey
 from ..keys import PrivateKey
+from ._safe_files import FileContent, FileVersion, open_parent
 
 __all__ = [
+    "FileContent",
+    "FileVersion",
     "check_replaceable",
     "convert_key",
     "key_text",
     "new_key",
+    "read_file",
     "read_jwk_file",
     "replace_file",
     "write_key",
@@ -121,98 +123,43 @@ def read_jwk_file(path: Path) -> dict[str, object]:
 def write_new_file(path: str | os.PathLike[str], content: bytes) -> None:
     """Creates a file that only its owner can read (mode 0600). It is on disk when this returns.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError` if ``path`` already exists or cannot be written. No partly
-    written file remains.
+    Raises :class:`~okta_m2m.errors.ConfigurationError` if ``path`` already exists, be it as a symlink, or cannot be
+    written. No partly written file remains.
     """
-    path = Path(path)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
-    except FileExistsError:
-        raise ConfigurationError(
-            f"{path} already exists and will not be overwritten.", remedy="Name another file."
-        ) from None
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path} cannot be written ({error.strerror}).",
-            remedy="Check that its directory exists and that this user may write to it.",
-        ) from None
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        raise ConfigurationError(
-            f"{path} cannot be written whole ({error.strerror}) and was removed.",
-            remedy="Check the free space on the disk and the quota.",
-        ) from None
-    except BaseException:  # Ctrl-C must not leave part of a key
-        path.unlink(missing_ok=True)
-        raise
-    _sync_directory(path.parent)
+    directory, name = open_parent(path, follow=False)
+    with directory:
+        directory.create(name, content)
 
 
-def replace_file(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes, *, was: FileVersion | None = None) -> None:
     """Replaces a file's content atomically, and keeps its mode, owner and group. A new file gets mode 0600.
 
-    Only one writer may do this at a time.
+    Only one writer may do this at a time. Of a symlink the file that it leads to is replaced.
+
+    - ``was``: the version that :func:`read_file` returned. A file that was changed since then is not overwritten.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError`, and leaves the file unchanged, if this user cannot give the new
-    file the owner and group of the old one: its readers could no longer open it.
+    file the owner and group of the old one (its readers could no longer open it), if somebody else changes the file
+    meanwhile, or if ``path`` is a symlink that another user made.
     """
-    about = path.stat() if path.exists() else None
-    temporary = _temporary_beside(path)
-    write_new_file(temporary, content)
-    try:
-        if about is not None and hasattr(os, "chown"):
-            _set_owner(temporary, path, about)
-            os.chmod(temporary, stat.S_IMODE(about.st_mode))
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_directory(path.parent)
+    directory, name = open_parent(path)
+    with directory:
+        directory.replace(name, content, was=was)
+
+
+def read_file(path: Path) -> FileContent:
+    """The content of a regular file, with the version that :func:`replace_file` compares.
+
+    Raises ``FileNotFoundError`` if there is none, and :class:`~okta_m2m.errors.ConfigurationError` if it is not a regular
+    file, or if ``path`` is a symlink that another user made.
+    """
+    directory, name = open_parent(path)
+    with directory:
+        return directory.read(name)
 
 
 def check_replaceable(path: Path) -> None:
     """Raises what :func:`replace_file` would raise about owner and group, before anything is changed."""
-    if not hasattr(os, "chown"):
-        return
-    about = path.stat()
-    temporary = _temporary_beside(path)
-    write_new_file(temporary, b"")  # only the file system knows who will own a file that is created there
-    try:
-        _set_owner(temporary, path, about)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _temporary_beside(path: Path) -> Path:
-    # The name is always the same, so that the next process removes what a killed one left behind.
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.unlink(missing_ok=True)
-    return temporary
-
-
-def _set_owner(temporary: Path, path: Path, about: os.stat_result) -> None:
-    with suppress(PermissionError):  # usually the owner and group are right without it
-        os.chown(temporary, about.st_uid, about.st_gid)
-    actual = temporary.stat()
-    if (actual.st_uid, actual.st_gid) != (about.st_uid, about.st_gid):
-        raise ConfigurationError(
-            f"{path} belongs to uid {about.st_uid} and gid {about.st_gid}, and this user cannot create a file with "
-            "that owner and group. The processes that read it now could not read its replacement.",
-            remedy="Run this as the file's owner and in its group, or as root.",
-        )
-
-
-def _sync_directory(directory: Path) -> None:
-    if not hasattr(os, "O_DIRECTORY"):  # Windows cannot sync a directory, and need not
-        return
-    with suppress(OSError):
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    directory, name = open_parent(path)
+    with directory:
+        directory.check_replaceable(name)

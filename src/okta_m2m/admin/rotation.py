@@ -157,6 +157,10 @@ class Rotation:
 
         Raises what :meth:`run` would raise before its first step.
         """
+        with self._files.opened():
+            return self._plan()
+
+    def _plan(self) -> Plan:
         journal = self._files.read_journal(self._api.org_url, self._app_id)
         app = get_app(self._api, self._app_id)
         shown = self._files.shown
@@ -223,7 +227,7 @@ class Rotation:
                     f"The old key {journal.old_kid!r} is already deleted at Okta, so the rotation cannot be undone.",
                     remedy="Run it again; it has only to clean up.",
                 )
-            switched = self._files.old.exists()
+            switched = self._files.old_key_is_kept()
             self._put_old_key_in_force(journal)
             if switched:
                 self._api.pause(self._grace, "until every running process has read the old key again")

@@ -141,7 +141,7 @@ def _check_settings_file(api: ManagementApi, path: Path, name: str, via: Via) ->
             ),
         )
     if real.exists():
-        check_replaceable(real)
+        check_replaceable(path)
     present = read_setting(path, "clientId")
     if present is None:
         return

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -47,7 +46,7 @@ def write_settings(path: Path, values: Mapping[str, object]) -> None:
             f"The layout of {path} does not allow a safe edit.",
             remedy=f"Write these lines under okta.client: {'; '.join(lines)}",
         )
-    replace_file(Path(os.path.realpath(path)), edited.encode())  # a symlink stays one
+    replace_file(path, edited.encode())  # a symlink stays one
 
 
 def read_setting(path: Path, name: str) -> str | None:

@@ -1,0 +1,368 @@
+"""Makes, reads and replaces files in a directory that another user may be able to write.
+
+An administrator runs this as root on a directory that belongs to a service. So the service's user may put anything under
+any name there, at any moment, to have root read, write or give away a file of the attacker's choice.
+
+    attack                                               what stops it
+    -------------------------------------------------    -----------------------------------------------------------------
+    the directory is exchanged between two steps         it is opened once; every name is relative to that descriptor
+    a symlink is planted under a name that we read       O_NOFOLLOW; only a regular file is read, a FIFO never waited for
+    a symlink is planted under a name that we make       O_EXCL with O_NOFOLLOW, and a random name for what is temporary
+    a file of the attacker's is planted as ours          what only we write is read only if it is ours (``ours=True``)
+    the temporary file is exchanged before chown         owner and mode are set by descriptor, never by path
+    the temporary file is exchanged before the rename    the name must lead to the descriptor's file, before and after
+    the target is exchanged or edited meanwhile          it must be the file that was there at the beginning
+    the target is a symlink of the attacker's            a symlink is followed only if this user or root made it
+
+A rename and a removal never follow a symlink. The worst that is left is a failed run, or a name in the attacker's own
+directory that leads to the attacker's own file.
+
+Windows has neither ``dir_fd`` nor ``O_NOFOLLOW``. There, names are joined to the resolved path, symlinks are looked for
+before a file is opened, and a file that is open cannot be renamed or removed. Owners and modes are not compared.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import stat
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, NamedTuple
+
+from ..errors import ConfigurationError
+
+__all__ = ["MAX_FILE_SIZE", "FileContent", "FileVersion", "OpenDirectory", "open_parent"]
+
+MAX_FILE_SIZE: Final = 1 << 20
+"""Size of the largest file that is read, in bytes. A key file or an ``okta.yaml`` has a few thousand."""
+
+_MAX_LINKS: Final = 40  # as many as Linux follows
+_HAS_DIR_FD: Final = os.open in os.supports_dir_fd and hasattr(os, "O_DIRECTORY")
+_COMMON: Final = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+_READ: Final = os.O_RDONLY | _COMMON | getattr(os, "O_NONBLOCK", 0)  # opening a FIFO must not block
+_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _COMMON
+
+_SHARING_PAUSES: tuple[float, ...] = (0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.4) if sys.platform == "win32" else ()
+"""Seconds before each new attempt to replace a file that another program has open. Only Windows refuses that."""
+
+
+class FileVersion(NamedTuple):
+    """Which file it was, and in which state."""
+
+    device: int
+    inode: int
+    size: int
+    modified: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileContent:
+    """What was read, and from which version of the file.
+
+    - ``data``: the bytes.
+    - ``version``: for :meth:`OpenDirectory.replace`.
+    """
+
+    data: bytes = field(repr=False)
+    version: FileVersion
+
+
+class OpenDirectory:
+    """A directory, held open. Use it with ``with``.
+
+    - ``path``: a directory without symlinks in its path, as :func:`open_parent` resolves it.
+
+    Raises ``OSError`` if it cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+        if _HAS_DIR_FD:
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _COMMON)
+
+    def __enter__(self) -> OpenDirectory:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def exists(self, name: str) -> bool:
+        """Whether there is anything under this name, be it a symlink that leads nowhere."""
+        return self._look(name) is not None
+
+    def read(self, name: str, *, ours: bool = False) -> FileContent:
+        """A regular file.
+
+        - ``ours``: refuses a file that another user owns, can write, or has linked under a second name.
+
+        Raises ``FileNotFoundError`` if there is none, another ``OSError`` if it cannot be read, and
+        :class:`~okta_m2m.errors.ConfigurationError` for a file that is not to be trusted.
+        """
+        path = self.path / name
+        if sys.platform == "win32" and path.is_symlink():
+            raise _not_regular(path)
+        try:
+            descriptor = self._open(name, _READ)
+        except OSError:
+            about = self._look(name)
+            if about is not None and not stat.S_ISREG(about.st_mode):
+                raise _not_regular(path) from None
+            raise
+        try:
+            about = os.fstat(descriptor)
+            if not stat.S_ISREG(about.st_mode):
+                raise _not_regular(path)
+            if ours:
+                _check_ours(path, about)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                data = file.read(MAX_FILE_SIZE + 1)
+            if len(data) > MAX_FILE_SIZE:
+                raise ConfigurationError(
+                    f"{path} is larger than {MAX_FILE_SIZE >> 10} KiB. Find out who made it, and remove it."
+                )
+            return FileContent(data, _version(about))
+        finally:
+            os.close(descriptor)
+
+    def create(self, name: str, content: bytes) -> None:
+        """Makes a file that only its owner can read (mode 0600). It is on disk when this returns.
+
+        Raises :class:`~okta_m2m.errors.ConfigurationError` if the name is taken or the file cannot be written. No partly
+        written file remains.
+        """
+        descriptor = self._create(name)
+        try:
+            self._write(descriptor, name, content)
+            os.fsync(descriptor)
+        except BaseException:  # Ctrl-C must not leave part of a key
+            os.close(descriptor)
+            self.remove(name)
+            raise
+        os.close(descriptor)
+        self._sync()
+
+    def replace(self, name: str, content: bytes, *, was: FileVersion | None = None) -> None:
+        """Replaces a file's content atomically, and keeps its mode, owner and group. A new file gets mode 0600.
+
+        Only one writer may do this at a time: what an earlier one left behind when it was killed is removed.
+
+        - ``was``: the version that was read. Another is not overwritten.
+
+        Raises :class:`~okta_m2m.errors.ConfigurationError`, and leaves the file unchanged.
+        """
+        before = self._regular(name)
+        if was is not None and (before is None or _version(before) != was):
+            raise _changed(self.path / name)
+        temporary = self._temporary(name, before)
+        descriptor: int | None = self._create(temporary, shown=name)
+        assert descriptor is not None  # noqa: S101 (for type checkers)
+        try:
+            self._write(descriptor, name, content)
+            if before is not None:
+                _keep_owner(descriptor, self.path / name, before)
+                if sys.platform != "win32":
+                    os.fchmod(descriptor, stat.S_IMODE(before.st_mode) & 0o777)
+            os.fsync(descriptor)
+            if sys.platform != "win32" and not _is_same(self._look(temporary), os.fstat(descriptor)):
+                raise _changed(self.path / temporary)
+            now = self._regular(name)
+            if (now and _version(now)) != (before and _version(before)):
+                raise _changed(self.path / name)
+            if sys.platform == "win32":  # which renames no open file
+                os.close(descriptor)
+                descriptor = None
+            self._rename(temporary, name)
+            if descriptor is not None and not _is_same(self._look(name), os.fstat(descriptor)):
+                raise _changed(self.path / name)  # exchanged at the last moment: what is there now is not ours
+        except BaseException:
+            self.remove(temporary)
+            raise
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+        self._sync()
+
+    def check_replaceable(self, name: str) -> None:
+        """Raises what :meth:`replace` would raise about owner and group, before anything is changed."""
+        before = self._regular(name)
+        if before is None:
+            return
+        temporary = self._temporary(name, before)
+        descriptor = self._create(temporary, shown=name)  # only the file system knows who will own a file made there
+        try:
+            _keep_owner(descriptor, self.path / name, before)
+        finally:
+            os.close(descriptor)
+            self.remove(temporary)
+
+    def remove(self, name: str) -> None:
+        """Removes a name, if it is there. Of a symlink it removes the link."""
+        with suppress(FileNotFoundError):
+            os.unlink(self._name(name), **self._at("dir_fd"))
+
+    # ── one system call each ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _name(self, name: str) -> str:
+        return name if self._descriptor is not None else str(self.path / name)
+
+    def _at(self, *parameters: str) -> dict[str, Any]:
+        return dict.fromkeys(parameters, self._descriptor) if self._descriptor is not None else {}
+
+    def _open(self, name: str, flags: int) -> int:
+        return os.open(self._name(name), flags, 0o600, **self._at("dir_fd"))
+
+    def _look(self, name: str) -> os.stat_result | None:
+        try:
+            return os.lstat(self._name(name), **self._at("dir_fd"))
+        except FileNotFoundError:
+            return None
+
+    def _regular(self, name: str) -> os.stat_result | None:
+        about = self._look(name)
+        if about is not None and not stat.S_ISREG(about.st_mode):
+            raise _not_regular(self.path / name)
+        return about
+
+    def _create(self, name: str, shown: str | None = None) -> int:
+        path = self.path / (shown or name)
+        try:
+            return self._open(name, _CREATE)
+        except FileExistsError:
+            raise ConfigurationError(f"{path} already exists and will not be overwritten. Name another file.") from None
+        except OSError as error:
+            raise _not_writable(path, error) from None
+
+    def _write(self, descriptor: int, name: str, content: bytes) -> None:
+        try:
+            with os.fdopen(descriptor, "wb", closefd=False) as file:
+                file.write(content)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{self.path / name} cannot be written whole ({error.strerror}), so nothing was changed. Check the free "
+                "space on the disk and the quota."
+            ) from None
+
+    def _rename(self, temporary: str, name: str) -> None:
+        for pause in (*_SHARING_PAUSES, None):
+            try:
+                os.replace(self._name(temporary), self._name(name), **self._at("src_dir_fd", "dst_dir_fd"))
+            except PermissionError as error:
+                if pause is None:
+                    raise _not_writable(self.path / name, error) from None
+                time.sleep(pause)
+            else:
+                return
+
+    def _temporary(self, name: str, target: os.stat_result | None) -> str:
+        """A random name beside ``name``. Removes what was left under such names by writers that were killed."""
+        form = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{16}}\.tmp")
+        for other in os.listdir(self.path if self._descriptor is None else self._descriptor):
+            about = self._look(other) if form.fullmatch(other) else None
+            if about is not None and stat.S_ISREG(about.st_mode) and _is_leftover(about, target):
+                self.remove(other)
+        return f".{name}.{secrets.token_hex(8)}.tmp"
+
+    def _sync(self) -> None:
+        if self._descriptor is not None:  # Windows cannot sync a directory, and need not
+            with suppress(OSError):
+                os.fsync(self._descriptor)
+
+
+def open_parent(path: str | os.PathLike[str], *, follow: bool = True) -> tuple[OpenDirectory, str]:
+    """The directory of a file, and the file's name in it. Of a symlink these are those of the file that it leads to.
+
+    - ``follow``: ``False`` for a file that is to be made, for which a symlink is a name that is taken.
+
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for a symlink that another user made, and for a directory that
+    cannot be opened.
+    """
+    shown = Path(path)
+    resolved = Path(os.path.abspath(path))
+    for _ in range(_MAX_LINKS if follow else 0):
+        try:
+            about = os.lstat(resolved)
+            if not stat.S_ISLNK(about.st_mode):
+                break
+            if sys.platform != "win32" and about.st_uid not in (os.geteuid(), 0):
+                raise ConfigurationError(
+                    f"{shown} is a symlink that another user (uid {about.st_uid}) made. Name the file that it leads to."
+                )
+            resolved = Path(os.path.normpath(resolved.parent.resolve() / os.readlink(resolved)))
+        except OSError:
+            break  # the name is free, or the directory reports what is wrong
+    else:
+        if follow:
+            raise ConfigurationError(f"{shown} is a symlink that leads to itself. Name a file.")
+    try:
+        return OpenDirectory(resolved.parent.resolve()), resolved.name
+    except OSError as error:
+        raise _not_writable(shown, error) from None
+
+
+def _version(about: os.stat_result) -> FileVersion:
+    return FileVersion(about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns)
+
+
+def _is_same(about: os.stat_result | None, other: os.stat_result) -> bool:
+    return about is not None and (about.st_dev, about.st_ino) == (other.st_dev, other.st_ino)
+
+
+def _is_leftover(about: os.stat_result, target: os.stat_result | None) -> bool:
+    """Whether a file belongs to this user, or already got the owner of the file that it was to replace."""
+    return sys.platform == "win32" or about.st_uid in (os.geteuid(), *([] if target is None else [target.st_uid]))
+
+
+def _check_ours(path: Path, about: os.stat_result) -> None:
+    if sys.platform == "win32":
+        return
+    if about.st_uid != os.geteuid():
+        raise ConfigurationError(
+            f"{path} belongs to another user (uid {about.st_uid}), so it is not trusted. Run this as that user, or find out "
+            "who made the file and remove it."
+        )
+    if about.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or about.st_nlink != 1:
+        raise ConfigurationError(
+            f"Others can write {path}, or it has a second name, so it is not trusted. Find out who made it, and remove it."
+        )
+
+
+def _keep_owner(descriptor: int, path: Path, wanted: os.stat_result) -> None:
+    """Gives the open file the owner and group of ``path``, or raises."""
+    if sys.platform == "win32":
+        return
+    with suppress(PermissionError):  # usually the owner and group are right without it
+        os.fchown(descriptor, wanted.st_uid, wanted.st_gid)
+    actual = os.fstat(descriptor)
+    if (actual.st_uid, actual.st_gid) != (wanted.st_uid, wanted.st_gid):
+        raise ConfigurationError(
+            f"{path} belongs to uid {wanted.st_uid} and gid {wanted.st_gid}, and this user cannot create a file with that "
+            "owner and group. The processes that read it now could not read its replacement. Run this as the file's "
+            "owner and in its group, or as root."
+        )
+
+
+def _not_regular(path: Path) -> ConfigurationError:
+    return ConfigurationError(f"{path} is a symlink, or not a regular file. Find out who made it, and remove it.")
+
+
+def _changed(path: Path) -> ConfigurationError:
+    return ConfigurationError(
+        f"{path} was changed meanwhile by somebody else. Find out what else writes to it, and run this again."
+    )
+
+
+def _not_writable(path: Path, error: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        f"{path} cannot be written ({error.strerror}). Check that its directory exists and that this user may write to it."
+    )

@@ -1,0 +1,392 @@
+"""What root writes in a directory that an attacker can write: nothing of root's is read, changed or given away.
+
+The attacker acts at every system call that names a file: an audit hook, which CPython runs before each of them, plants
+symlinks and exchanges files there. The victim is a file outside of the directory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from test_rotation import api, app, interrupting, key_file, okta, one_key, rotation  # noqa: F401 (fixtures)
+
+from okta_m2m import ConfigurationError, OktaM2MError, PrivateKey
+from okta_m2m.admin import _safe_files
+from okta_m2m.admin.errors import RotationFailed
+from okta_m2m.admin.key_files import (
+    check_replaceable,
+    new_key,
+    read_file,
+    replace_file,
+    write_key,
+    write_new_file,
+)
+from okta_m2m.admin.management import ManagementApi
+from okta_m2m.admin.rotation import Rotation, Step
+from okta_m2m.testing import App, FakeOkta
+
+posix_only = pytest.mark.skipif(os.name != "posix", reason="owners, modes and symlinks as POSIX has them")
+root_only = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root to be two users")
+
+STRANGER = 12345
+STEPS = ("open", "os.chown", "os.chmod", "os.rename", "os.remove", "os.listdir")
+
+attack: Callable[[str], None] | None = None
+
+
+def _hook(event: str, arguments: tuple[object, ...]) -> None:
+    global attack
+    if attack is not None and event in STEPS:
+        acting, attack = attack, None  # what the attacker does is no step
+        try:
+            acting(event)
+        finally:
+            attack = acting
+
+
+sys.addaudithook(_hook)  # for good: a hook cannot be removed, so it does nothing while `attack` is None
+
+
+@contextmanager
+def attacking(act: Callable[[str], None]) -> Iterator[None]:
+    global attack
+    attack = act
+    try:
+        yield
+    finally:
+        attack = None
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Path:
+    path = tmp_path / "shadow"
+    path.write_text("root's own")
+    path.chmod(0o600)
+    return path
+
+
+def facts(path: Path) -> tuple[str, int, int, int]:
+    about = path.stat()
+    return path.read_text(), about.st_uid, about.st_gid, stat.S_IMODE(about.st_mode)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The attacker's directory, with a file that belongs to them."""
+    path = tmp_path / "service"
+    path.mkdir()
+    target = path / "key.json"
+    target.write_text("old")
+    target.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(path, STRANGER, STRANGER)
+        os.chown(target, STRANGER, STRANGER)
+    return path
+
+
+def exchange(folder: Path, victim: Path, *, spare: str = "key.json") -> None:
+    """Puts a symlink to the victim in the place of whatever is in the directory."""
+    for entry in list(folder.iterdir()):
+        if entry.name != spare:
+            entry.unlink()
+            entry.symlink_to(victim)
+
+
+@posix_only
+@pytest.mark.parametrize(
+    "write", [lambda path: replace_file(path, b"new"), check_replaceable], ids=["replace", "check"]
+)
+@pytest.mark.parametrize("spare", ["key.json", ""], ids=["temporary", "target"])
+def test_a_file_that_is_exchanged_at_any_step_costs_the_victim_nothing(
+    folder: Path, victim: Path, write: Callable[[Path], None], spare: str
+) -> None:
+    before, target = facts(victim), folder / "key.json"
+
+    def steps_with_attack_at(moment: int | None) -> int:
+        for entry in folder.iterdir():
+            entry.unlink()
+        target.write_text("old")
+        if os.geteuid() == 0:
+            os.chown(target, STRANGER, STRANGER)
+        steps = 0
+
+        def act(event: str) -> None:
+            nonlocal steps
+            if steps == moment:
+                exchange(folder, victim, spare=spare)
+            steps += 1
+
+        with attacking(act), suppress(ConfigurationError):
+            write(target)
+        return steps
+
+    steps = steps_with_attack_at(None)
+    assert steps > 3
+    for moment in range(steps):
+        steps_with_attack_at(moment)
+        assert facts(victim) == before, f"attacked at step {moment}"
+
+
+@posix_only
+def test_no_name_that_an_attacker_can_guess_is_opened(folder: Path, victim: Path) -> None:
+    before = facts(victim)
+    for name in (".key.json.tmp", "key.json.tmp", ".key.json.new.tmp"):
+        (folder / name).symlink_to(victim)
+    replace_file(folder / "key.json", b"new")
+    assert (folder / "key.json").read_bytes() == b"new"
+    assert facts(victim) == before
+    assert (folder / ".key.json.tmp").is_symlink()
+
+
+@posix_only
+@pytest.mark.parametrize("leads", ["to a file", "nowhere"])
+def test_a_new_file_is_not_made_through_a_symlink(folder: Path, victim: Path, leads: str) -> None:
+    before = facts(victim)
+    elsewhere = victim if leads == "to a file" else victim.with_name("absent")
+    (folder / "new.json").symlink_to(elsewhere)
+    with pytest.raises(ConfigurationError, match=r"new.json already exists and will not be overwritten"):
+        write_new_file(folder / "new.json", b"secret")
+    assert facts(victim) == before
+    assert not victim.with_name("absent").exists()
+
+
+@posix_only
+@root_only
+@pytest.mark.parametrize("write", [lambda path: replace_file(path, b"new"), check_replaceable, read_file])
+def test_a_symlink_that_another_user_made_is_not_followed(
+    folder: Path, victim: Path, write: Callable[[Path], object]
+) -> None:
+    before = facts(victim)
+    (folder / "okta.yaml").symlink_to(victim)
+    os.chown(folder / "okta.yaml", STRANGER, STRANGER, follow_symlinks=False)
+    with pytest.raises(
+        ConfigurationError, match=r"is a symlink that another user .* made. Name the file that it leads to"
+    ):
+        write(folder / "okta.yaml")
+    assert facts(victim) == before
+
+
+@posix_only
+def test_a_symlink_of_ones_own_stays_and_the_file_it_leads_to_is_replaced(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "middle").symlink_to("service/key.json")
+    (tmp_path / "link").symlink_to(tmp_path / "middle")
+    replace_file(tmp_path / "link", b"new")
+    assert (folder / "key.json").read_bytes() == b"new"
+    assert (tmp_path / "link").is_symlink()
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(ConfigurationError, match="leads to itself"):
+        replace_file(tmp_path / "loop", b"new")
+
+
+@posix_only
+def test_a_directory_that_is_exchanged_is_not_entered(folder: Path, tmp_path: Path) -> None:
+    etc = tmp_path / "etc"
+    etc.mkdir()
+    (etc / "key.json").write_text("root's own")
+
+    def act(event: str) -> None:
+        if not folder.is_symlink() and event != "open":  # the directory was opened
+            folder.rename(tmp_path / "moved")
+            folder.symlink_to(etc)
+
+    with attacking(act):
+        replace_file(folder / "key.json", b"new")
+    assert (etc / "key.json").read_text() == "root's own"
+    assert [path.name for path in etc.iterdir()] == ["key.json"]
+    assert (tmp_path / "moved" / "key.json").read_bytes() == b"new"
+
+
+@posix_only
+def test_a_fifo_is_not_waited_for(folder: Path) -> None:
+    os.mkfifo(folder / "pipe")
+    for use in (read_file, lambda path: replace_file(path, b"new"), check_replaceable):
+        with pytest.raises(ConfigurationError, match="not a regular file"):
+            use(folder / "pipe")
+
+
+def test_a_version_that_was_not_read_is_not_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "okta.yaml"
+    path.write_text("okta: {}")
+    read = read_file(path)
+    assert read.data == b"okta: {}"
+    replace_file(path, b"ours", was=read.version)
+    with pytest.raises(ConfigurationError, match="changed meanwhile"):
+        replace_file(path, b"ours again", was=read.version)
+    assert path.read_bytes() == b"ours"
+    path.unlink()
+    with pytest.raises(ConfigurationError, match="changed meanwhile"):
+        replace_file(path, b"ours again", was=read.version)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "key.json"
+    left, others = (
+        tmp_path / f".key.json.{'0' * 16}.tmp",
+        [".key.json.tmp", ".key.json.zz.tmp", f".other.{'0' * 16}.tmp"],
+    )
+    for name in (left.name, *others):
+        (tmp_path / name).write_text("half a key")
+    replace_file(path, b"new")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted(["key.json", *others])
+
+
+def test_a_file_that_another_program_has_open_on_windows_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, refused, replace = tmp_path / "key.json", 0, os.replace
+    path.write_text("old")
+
+    def sharing_violation(*names: object, **options: object) -> None:
+        nonlocal refused
+        refused += 1
+        if refused <= allowed:
+            raise PermissionError(13, "The process cannot access the file")
+        replace(*names, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(_safe_files, "_SHARING_PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(os, "replace", sharing_violation)
+    allowed = 2
+    replace_file(path, b"new")
+    assert path.read_bytes() == b"new"
+    refused, allowed = 0, 3
+    with pytest.raises(ConfigurationError, match="cannot be written"):
+        replace_file(path, b"newer")
+    assert path.read_bytes() == b"new"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["key.json"]
+
+
+# ── a rotation ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@posix_only
+@pytest.mark.parametrize("what", ["new", "old", "rotation", "lock"])
+def test_a_symlink_under_any_name_of_a_rotation_costs_the_victim_nothing(
+    app: App,  # noqa: F811
+    key_file: Path,  # noqa: F811
+    rotation: Callable[..., Rotation],  # noqa: F811
+    victim: Path,
+    what: str,
+) -> None:
+    before, key = facts(victim), key_file.read_bytes()
+    planted = key_file.with_name(f"key.json.{what}")
+    planted.symlink_to(victim)
+    for attempt in (rotation().run, rotation().abandon):
+        with suppress(OktaM2MError):
+            attempt()
+    assert facts(victim) == before
+    assert key_file.read_bytes() == key
+    if what == "lock":
+        with pytest.raises(RotationFailed, match="something else has that name: remove it"):
+            rotation().run()
+
+
+@posix_only
+def test_a_hard_link_under_the_locks_name_is_not_truncated(
+    okta: FakeOkta,  # noqa: F811
+    app: App,  # noqa: F811
+    key_file: Path,  # noqa: F811
+    rotation: Callable[..., Rotation],  # noqa: F811
+    victim: Path,
+) -> None:
+    before = facts(victim)
+    os.link(victim, key_file.with_name("key.json.lock"))
+    with suppress(OktaM2MError):
+        rotation().run()
+    assert facts(victim) == before
+
+
+@posix_only
+@root_only
+@pytest.mark.parametrize("what", ["new", "rotation"])
+def test_a_key_or_a_journal_of_another_user_is_not_used(
+    okta: FakeOkta,  # noqa: F811
+    app: App,  # noqa: F811
+    api: ManagementApi,  # noqa: F811
+    key_file: Path,  # noqa: F811
+    rotation: Callable[..., Rotation],  # noqa: F811
+    what: str,
+) -> None:
+    """The attacker waits for an interruption, and then has root register a key of theirs, or delete one of the app's."""
+    with pytest.raises(KeyboardInterrupt):
+        rotation(progress=interrupting(Step.MAKE)).run()
+    planted = key_file.with_name(f"key.json.{what}")
+    if what == "new":
+        planted.unlink()
+        write_key(planted, new_key("ES256"))
+        theirs = PrivateKey.from_file(planted).kid
+    else:
+        planted.write_text(json.dumps({**json.loads(planted.read_text()), "old_id": "pks-another"}))
+        theirs = "pks-another"
+    os.chown(planted, STRANGER, STRANGER)
+    with pytest.raises(OktaM2MError, match=r"belongs to another user \(uid 12345\), so it is not trusted"):
+        rotation().run()
+    assert theirs not in [key["kid"] for key in app.jwks["keys"]]
+
+
+@posix_only
+@root_only
+def test_root_rotates_the_key_of_a_service_in_the_services_own_directory(
+    okta: FakeOkta,  # noqa: F811
+    app: App,  # noqa: F811
+    key_file: Path,  # noqa: F811
+    rotation: Callable[..., Rotation],  # noqa: F811
+) -> None:
+    os.chown(key_file.parent, STRANGER, STRANGER)
+    os.chown(key_file, STRANGER, STRANGER)
+    rotation().run()
+    assert (key_file.stat().st_uid, stat.S_IMODE(key_file.stat().st_mode)) == (STRANGER, 0o600)
+    assert [path.name for path in key_file.parent.iterdir()] == ["key.json"]
+    one_key(okta, app, key_file)
+
+
+ATTACKER = """
+import os, sys, time
+os.setgid(12345); os.setuid(12345)
+folder, victim = sys.argv[1:]
+os.chdir(folder)
+print("ready", flush=True)
+tried = set()
+while os.path.exists("go"):
+    for name in os.listdir("."):
+        if name.endswith(".tmp") or name in ("key.json.new", "key.json.old"):
+            try:
+                os.unlink(name)
+                os.symlink(victim, name)
+            except OSError:
+                pass
+"""
+
+
+@posix_only
+@root_only
+def test_a_second_user_who_races_with_root_wins_nothing(folder: Path, victim: Path, tmp_path: Path) -> None:
+    for path in (tmp_path, *tmp_path.parents):
+        if path.stat().st_mode & stat.S_IXOTH == 0:
+            path.chmod(path.stat().st_mode | stat.S_IXOTH)  # pytest's own directories are for root alone
+        if path.parent == Path("/tmp"):
+            break
+    before, target = facts(victim), folder / "key.json"
+    (folder / "go").touch()
+    with subprocess.Popen([sys.executable, "-c", ATTACKER, folder, victim], stdout=subprocess.PIPE) as attacker:
+        assert attacker.stdout is not None
+        try:
+            assert attacker.stdout.readline() == b"ready\n"
+            for _ in range(200):
+                with suppress(ConfigurationError, OSError):
+                    replace_file(target, os.urandom(8))
+                    assert not target.is_symlink()
+                with suppress(FileNotFoundError):
+                    assert target.stat().st_uid in (STRANGER, 0)
+        finally:
+            (folder / "go").unlink()
+    assert attacker.returncode == 0
+    assert facts(victim) == before
