@@ -168,6 +168,7 @@ def find_setting(
     environ: Mapping[str, str] | None = None,
     directory: str | os.PathLike[str] | None = None,
     home: str | os.PathLike[str] | None = None,
+    here: bool = True,
 ) -> FoundSetting | None:
     """One value as the strongest place names it, unchecked; ``None`` if no place does.
 
@@ -176,6 +177,7 @@ def find_setting(
 
     - ``spellings``: the setting's names in Okta's SDKs, such as ``"orgUrl", "oktaDomain"``.
     - ``environ``, ``directory``, ``home``: as for :func:`read_settings`.
+    - ``here``: ``False`` skips the working directory's files, whose writer may be a stranger. Default true.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` for an ``okta.yaml`` that cannot be used.
     """
@@ -184,10 +186,12 @@ def find_setting(
     for name, value in (os.environ if environ is None else environ).items():
         if name.startswith(PREFIX) and fold_name(name[len(PREFIX) :]) in folded and not is_blank(value):
             return FoundSetting(value, name, Source("environment variable", working_directory))
-    for path, here in okta_yaml_paths(working_directory, home):
+    for path, is_here in okta_yaml_paths(working_directory, home):
+        if is_here and not here:
+            continue
         for name, value in (client_section(path) or {}).items():
             if name in spellings and not is_blank(value):
-                source = Source(str(path), path.parent, is_file=True, in_working_directory=here)
+                source = Source(str(path), path.parent, is_file=True, in_working_directory=is_here)
                 return FoundSetting(value, name, source)
     return None
 

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -122,12 +123,12 @@ def test_without_a_package_it_prints_the_line_that_installs_it(
 
 def test_a_fault_of_its_own_shows_a_traceback_without_any_value(run: Run) -> None:
     faulty = (
-        "from okta_m2m import ServiceApp\n"
-        "def from_env(**settings):\n"
+        "from okta_m2m.cli import main, trust\n"
+        "def faulty(**settings):\n"
         "    key = ''.join(['a', 'secret', 'value'])\n"
         "    raise RuntimeError('a fault')\n"
-        "ServiceApp.from_env = from_env\n"
-        "from okta_m2m.cli import main; main()\n"
+        "trust.read_settings = faulty\n"
+        "main()\n"
     )
     done = run("token", "get", command=[sys.executable, "-c", faulty])
     assert done.returncode == Exit.BUG
@@ -420,7 +421,7 @@ def test_token_get_reads_okta_yaml(run: Run, okta: FakeOkta, settings: dict[str,
     client = {
         "orgUrl": okta.url,
         "clientId": settings["OKTA_CLIENT_CLIENTID"],
-        "privateKey": settings["OKTA_CLIENT_PRIVATEKEY"],
+        "privateKey": shutil.copy(settings["OKTA_CLIENT_PRIVATEKEY"], home),
         "scopes": ["okta.users.read"],
     }
     (home / "okta.yaml").write_text(json.dumps({"okta": {"client": client}}), encoding="utf-8")

@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 
 from .exits import needs
-from .secrets import app_settings
 from .terminal import stdout_is_terminal
+from .trust import app_settings
 
 __all__ = ["assertion"]
 

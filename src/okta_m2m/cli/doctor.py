@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
+from ..errors import OktaM2MError
 from .exits import Exit, needs
 from .terminal import Output, hanging, marks_for
+from .trust import OrgNotTrusted, trusted_settings
 
 if TYPE_CHECKING:
     from ..admin.doctor import Check, Kind
@@ -38,6 +40,8 @@ def doctor(
         from ..admin.doctor import Doctor, first_failure
     checks: list[Check] = []
     with _without_warnings():
+        if not offline:
+            _check_trust()
         results = Doctor(offline=offline, call=call, max_wait=max_wait).checks()
         if as_json:
             checks = list(results)
@@ -56,6 +60,16 @@ def doctor(
         typer.echo(json.dumps({"ok": failed is None, "exit_code": int(code), "checks": rows}, indent=2))
     if failed is not None:
         raise typer.Exit(code)
+
+
+def _check_trust() -> None:
+    """Refuses to sign for an org that is not to be trusted. Whatever else is wrong with the settings has its row."""
+    try:
+        trusted_settings()
+    except OrgNotTrusted:
+        raise
+    except OktaM2MError:
+        pass
 
 
 def _lines(output: Output, check: Check) -> Iterator[Text]:

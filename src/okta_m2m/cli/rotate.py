@@ -18,12 +18,13 @@ from rich.text import Text
 
 from .. import ServiceApp
 from ..keys import PrivateKey
-from ..settings import Settings, find_setting, read_settings
+from ..settings import Settings, find_setting
 from .exits import Exit, complain, is_closed_pipe, is_device_failure, needs
 from .options import AppName, As, KeyFile, MaxWait, TokenFile
 from .secrets import configured_key_file, default_key_file
-from .sign_in import configured_org, management_api, target_app
+from .sign_in import management_api, target_app
 from .terminal import Output, marks_for
+from .trust import trusted_settings
 
 if TYPE_CHECKING:
     from ..admin.rotation import Progress, Rotated, Rotation, Step
@@ -96,16 +97,12 @@ def _find_settings(file: Path | None) -> tuple[Settings, Path]:
 
     configured = find_setting("privateKey", "jwk")
     if file is None or (configured is not None and _is_same_file(file, configured_key_file())):
-        settings = read_settings()
+        settings = trusted_settings()
         found = rotatable_key_file(settings)
         return settings, file or found
-    key = PrivateKey.from_file(file)
-    # A key from elsewhere that signs for the org of this folder deserves a warning. A key in this folder does not.
-    here = Path(os.path.realpath(file)).is_relative_to(os.path.realpath(Path.cwd()))
-    org_url = configured_org() if here else None
     if configured is not None:  # a kid in the settings belongs to the key in the settings
-        return read_settings(org_url=org_url, key=key), file
-    settings = read_settings(org_url=org_url, environ={**os.environ, "OKTA_CLIENT_PRIVATEKEY": str(file)})
+        return trusted_settings(key=PrivateKey.from_file(file)), file
+    settings = trusted_settings(environ={**os.environ, "OKTA_CLIENT_PRIVATEKEY": str(file)})
     rotatable_key_file(settings)
     return settings, file
 

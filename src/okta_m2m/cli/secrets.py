@@ -8,19 +8,18 @@ from __future__ import annotations
 import stat
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import typer
 
 from ..admin.key_files import read_jwk_file
 from ..errors import ConfigurationError, InvalidKey
 from ..keys import PrivateKey
-from ..settings import Settings, find_setting, read_settings
+from ..settings import find_setting, read_settings
 from .options import DEFAULT_KEY
 from .terminal import stdin_is_terminal
 
 __all__ = [
-    "app_settings",
     "configured_key_file",
     "default_key_file",
     "load_key",
@@ -135,13 +134,6 @@ def _load_configured_key(kid: str | None) -> PrivateKey:
         raise ConfigurationError("The configured key cannot be read as a private key.", remedy="Name the key's file.")
     key = found.snapshot()
     return key if kid is None else key.with_kid(kid)
-
-
-def app_settings() -> tuple[Settings, Any]:
-    """The settings of the configured app, for commands that need no scopes, and its key: the preferred one of several."""
-    settings = read_settings(scopes=["okta.users.read"])
-    key = settings.key
-    return settings, key[0] if isinstance(key, list | tuple) else key
 
 
 def _is_encrypted(path: Path) -> bool:

@@ -1,7 +1,7 @@
 """Which account signs in to the management API, and which org and app are meant.
 
 Invariant: the SSWS token comes from a file, the environment, an ``okta.yaml`` or a prompt, and goes to the configured org
-only. If a file in the working directory names that org, but not the token, a line on stderr names the org.
+only. An org that only the working directory names gets no token from elsewhere (:mod:`okta_m2m.cli.trust`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ..settings import find_setting, read_settings
 from .exits import needs, note
 from .secrets import prompt_for, read_secret
 from .terminal import stdin_is_terminal
+from .trust import check_org, configured_app, is_inside, trusted_settings
 
 if TYPE_CHECKING:
     from ..admin.management import ApiToken, ManagementApi, Pause
@@ -78,7 +79,7 @@ def management_api(what: str, token_file: Path | None, as_: str | None, max_wait
     elif token_file is not None:
         raise ConfigurationError("--as and --token-file exclude each other.", remedy="Remove one of them.")
     else:
-        account = ServiceApp.from_env(max_wait=max_wait) if as_ == "self" else _service_app_in(Path(as_), max_wait)
+        account = configured_app(max_wait=max_wait) if as_ == "self" else _service_app_in(Path(as_), max_wait)
         url = account.org_url
     with ManagementApi(url, account, max_wait=max_wait, on_pause=_report_pause) as api:
         yield api
@@ -93,7 +94,7 @@ def target_app(api: ManagementApi, name: str | None, via: Via = "apps") -> App:
 
 def _org_url() -> str:
     """The configured org URL, whatever other settings are missing."""
-    # _api_token reports which place names the org: here the SSWS token is at stake, not a key.
+    # As an argument, because no key is at stake here. _api_token looks at which place names the org.
     return read_settings(**{**_PLACEHOLDERS, "org_url": configured_org()}).org_url
 
 
@@ -103,26 +104,22 @@ def _report_pause(pause: Pause) -> None:
 
 def _service_app_in(folder: Path, max_wait: float) -> ServiceApp:
     if not any((folder / name).is_file() for name in ("okta.yaml", ".okta.yaml")):
-        raise ConfigurationError(
-            f"{folder} has no okta.yaml.", remedy="Name the folder of the service app that signs in."
-        )
-    settings = read_settings(environ={}, directory=folder, home=folder)
-    return ServiceApp(**{**settings.arguments(), "max_wait": max_wait})
+        raise ConfigurationError(f"{folder} has no okta.yaml. Name the folder of the service app that signs in.")
+    return ServiceApp(**trusted_settings(folder=folder, environ={}, max_wait=max_wait).arguments())
 
 
 def _api_token(url: str, token_file: Path | None) -> ApiToken:
     from ..admin.management import ApiToken
 
-    org = find_setting("orgUrl", "oktaDomain")
     if token_file is not None:
         token = ApiToken(read_secret(token_file, "SSWS token"))
-        if org is not None and org.here:
-            note(f"The SSWS token of {token_file} goes to {url}, which {org.place} names.")
+        if str(token_file) == "-" or not is_inside(token_file, Path()):
+            check_org(url, f"the SSWS token of {'stdin' if str(token_file) == '-' else token_file}")
         return token
     found = find_setting("token")
     if found is not None:
-        if org is not None and org.here and not found.here:
-            note(f"The SSWS token of the {found.place} goes to {url}, which {org.place} names.")
+        if not found.here:
+            check_org(url, f"the SSWS token of the {found.place}")
         return ApiToken(str(found.value))
     if not stdin_is_terminal():
         raise ConfigurationError(

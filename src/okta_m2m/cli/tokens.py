@@ -18,8 +18,9 @@ from .. import ServiceApp, Token
 from ..errors import ConfigurationError
 from .exits import Exit, complain, needs
 from .options import split_scopes
-from .secrets import app_settings, prompt_for, read_secret
+from .secrets import prompt_for, read_secret
 from .terminal import Output, stdin_is_terminal, stdout_is_pipe, stdout_is_terminal
+from .trust import app_settings, check_token, configured_app, is_inside
 
 # Adapters and modules of ..admin are imported inside functions: they import requests, which --help does not need.
 
@@ -53,7 +54,7 @@ def get(
     """
     with needs("cli", "okta-m2m token get"):
         from ..requests import OktaAuth
-    service_app = ServiceApp.from_env(scopes=split_scopes(scope or []), max_wait=max_wait)
+    service_app = configured_app(scopes=split_scopes(scope or []), max_wait=max_wait)
     token = OktaAuth(service_app).token()
     if as_json:
         typer.echo(json.dumps(_document(service_app, token, show), indent=2))
@@ -86,7 +87,7 @@ def revoke(token_file: AccessTokenFile = None) -> None:
         settings.org_url,
         settings.client_id,
         key,
-        _read_token(token_file),
+        _read_token(token_file, settings.org_url),
         authorization_server=settings.authorization_server,
     )
     typer.echo("The token is revoked, if it belonged to this app.")
@@ -105,7 +106,7 @@ def introspect(
         settings.org_url,
         settings.client_id,
         key,
-        _read_token(token_file),
+        _read_token(token_file, settings.org_url),
         authorization_server=settings.authorization_server,
     )
     if as_json:
@@ -119,8 +120,17 @@ def introspect(
         raise typer.Exit(Exit.FAILED)
 
 
-def _read_token(file: Path | None) -> str:
-    token = prompt_for("Token") if file is None and stdin_is_terminal() else read_secret(file or Path("-"), "token")
+def _read_token(file: Path | None, org_url: str) -> str:
+    """The token to send to the org. One that is not the org's own, and not in this folder, needs an org to trust."""
+    if file is None and stdin_is_terminal():
+        return _check_not_empty(prompt_for(f"Token to send to {org_url}"))
+    token = _check_not_empty(read_secret(file or Path("-"), "token"))
+    if file is None or str(file) == "-" or not is_inside(file, Path()):
+        check_token(org_url, token, "stdin" if file is None or str(file) == "-" else str(file))
+    return token
+
+
+def _check_not_empty(token: str) -> str:
     if not token.strip():
         raise ConfigurationError(
             "The token is empty.", remedy="Give it on stdin, in a file (--from), or at the prompt."

@@ -1,0 +1,271 @@
+"""A cloned folder brings an ``okta.yaml`` that names the attacker's host. The command is run in that folder, and the host
+records what reaches it: no credential from outside of the folder.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from command import Run, assert_one_line, posix_only, run_command, run_on_terminal
+from okta_m2m import PrivateKey
+from okta_m2m.admin.key_files import new_key, write_key
+from okta_m2m.cli.exits import Exit
+from okta_m2m.testing import FakeOkta
+
+SSWS = "00S3cretOfTheUser-neverLeavesTheMachine"
+TOKEN = "s3cretAccessTokenOfAnotherOrg"
+
+
+@dataclass
+class Evil:
+    """The attacker's host. ``received``: all that reached it."""
+
+    url: str
+    received: list[str]
+
+
+@pytest.fixture
+def evil() -> Iterator[Evil]:
+    received: list[str] = []
+
+    class Recorder(BaseHTTPRequestHandler):
+        def record(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode("latin-1")
+            received.append(f"{self.requestline}\n{self.headers}\n{body}")
+            answer = b"[]"
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        do_GET = do_POST = do_PUT = do_DELETE = record
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Recorder) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield Evil(f"http://127.0.0.1:{server.server_address[1]}", received)
+        server.shutdown()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    path = tmp_path / "home"
+    (path / ".okta").mkdir(parents=True)
+    return path
+
+
+@pytest.fixture
+def clone(home: Path) -> Path:
+    """The cloned folder, in which the command runs."""
+    path = home / "clone"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def key(home: Path) -> Path:
+    """The user's own key, outside of the cloned folder."""
+    path = home / ".okta" / "key.json"
+    write_key(path, new_key("ES256"))
+    return path
+
+
+@pytest.fixture
+def run(home: Path, clone: Path) -> Run:
+    def ran(*arguments: str, **options: Any) -> Any:
+        return run_command(clone, *arguments, **{"HOME": str(home), "USERPROFILE": str(home), **options})
+
+    return ran
+
+
+def write_yaml(path: Path, **settings: object) -> None:
+    lines = [f"    {name}: {json.dumps(value)}" for name, value in settings.items()]
+    path.write_text("okta:\n  client:\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    path.chmod(0o600)
+
+
+def assert_refused(ran: Any, evil: Evil, *secrets: str) -> None:
+    assert ran.returncode == Exit.CONFIGURATION, ran.stdout + ran.stderr
+    assert_one_line(ran.stderr)
+    assert "okta.yaml names the org http://127.0.0.1" in ran.stderr
+    assert "set OKTA_CLIENT_ORGURL=" in ran.stderr
+    assert evil.received == []
+    assert not [secret for secret in secrets if secret in ran.stderr + ran.stdout]
+
+
+MANAGEMENT = [
+    ("app", "list"),
+    ("app", "show", "billing"),
+    ("app", "grant", "okta.users.read"),
+    ("app", "revoke-grant", "okta.users.read"),
+    ("app", "role", "list", "--app", "billing"),
+    ("app", "role", "add", "APP_ADMIN", "--app", "billing"),
+    ("app", "create", "--name", "billing", "--jwks-uri", "https://acme.example/jwks"),
+    ("key", "list", "--app", "billing"),
+    ("key", "add", "inside.json", "--app", "billing"),
+    ("key", "activate", "kid", "--app", "billing"),
+    ("key", "deactivate", "kid", "--app", "billing"),
+    ("key", "delete", "kid", "--app", "billing"),
+    ("key", "rotate", "--key", "inside.json"),
+]
+
+
+@pytest.mark.parametrize("arguments", MANAGEMENT, ids=" ".join)
+@pytest.mark.parametrize("name", ["okta.yaml", ".okta.yaml"])
+def test_the_users_ssws_token_does_not_go_to_the_folders_org(
+    run: Run, clone: Path, evil: Evil, arguments: tuple[str, ...], name: str
+) -> None:
+    write_yaml(clone / name, orgUrl=evil.url, clientId="0oa1", scopes=["okta.users.read"])
+    write_key(clone / "inside.json", new_key("ES256"))
+    assert_refused(run(*arguments, OKTA_CLIENT_TOKEN=SSWS), evil, SSWS)
+
+
+@pytest.mark.parametrize("place", ["environment", "home", "--token-file", "stdin", "linked --token-file"])
+def test_wherever_the_ssws_token_comes_from(
+    run: Run, home: Path, clone: Path, evil: Evil, tmp_path: Path, place: str
+) -> None:
+    write_yaml(clone / "okta.yaml", orgUrl=evil.url)
+    (tmp_path / "token").write_text(SSWS, encoding="utf-8")
+    (tmp_path / "token").chmod(0o600)
+    arguments, options = ["app", "list"], {}
+    if place == "environment":
+        options["OKTA_CLIENT_TOKEN"] = SSWS
+    elif place == "home":
+        write_yaml(home / ".okta" / "okta.yaml", token=SSWS)
+    elif place == "stdin":
+        arguments += ["--token-file", "-"]
+        options["stdin"] = SSWS
+    elif place == "linked --token-file":
+        try:
+            (clone / "token").symlink_to(tmp_path / "token")
+        except OSError as error:
+            pytest.skip(f"no symlinks here: {error}")
+        arguments += ["--token-file", "token"]
+    else:
+        arguments += ["--token-file", str(tmp_path / "token")]
+    assert_refused(run(*arguments, **options), evil, SSWS)
+
+
+SIGNING = [("token", "get"), ("doctor",), ("doctor", "--json"), ("assertion",), ("app", "list", "--as", "self")]
+SIGNING += [("token", "introspect"), ("token", "revoke"), ("app", "list", "--as", "."), ("key", "rotate")]
+
+
+@pytest.mark.parametrize("arguments", SIGNING, ids=" ".join)
+@pytest.mark.parametrize("place", ["environment", "home", "path", "link"])
+def test_the_users_own_key_does_not_sign_for_the_folders_org(
+    run: Run, home: Path, clone: Path, key: Path, evil: Evil, arguments: tuple[str, ...], place: str
+) -> None:
+    settings: dict[str, object] = {"orgUrl": evil.url, "clientId": "0oa1", "scopes": ["okta.users.read"]}
+    options: dict[str, str] = {}
+    if place == "environment":
+        options["OKTA_CLIENT_PRIVATEKEY"] = str(key)
+    elif place == "home":
+        write_yaml(home / ".okta" / "okta.yaml", privateKey="key.json")
+    elif place == "path":
+        settings["privateKey"] = str(key)  # a stranger can guess where the user keeps a key
+    else:
+        settings["privateKey"] = "key.json"
+        try:
+            (clone / "key.json").symlink_to(key)
+        except OSError as error:
+            pytest.skip(f"no symlinks here: {error}")
+    if arguments[-1] == "." and place in ("environment", "home"):
+        pytest.skip("--as FOLDER takes nothing from there")
+    write_yaml(clone / "okta.yaml", **settings)
+    assert_refused(run(*arguments, **options), evil)
+
+
+@pytest.mark.parametrize("what", ["introspect", "revoke"])
+@pytest.mark.parametrize("place", ["stdin", "file"])
+def test_a_token_of_another_org_does_not_go_to_the_folders_org(
+    run: Run, clone: Path, evil: Evil, tmp_path: Path, what: str, place: str
+) -> None:
+    write_key(clone / "inside.json", new_key("ES256"))
+    write_yaml(clone / "okta.yaml", orgUrl=evil.url, clientId="0oa1", privateKey="inside.json")
+    claims = base64.urlsafe_b64encode(json.dumps({"iss": "https://acme.okta.com"}).encode()).decode().rstrip("=")
+    for token in (TOKEN, f"e30.{claims}.{TOKEN}"):
+        (tmp_path / "token").write_text(token, encoding="utf-8")
+        arguments = ["--from", str(tmp_path / "token")] if place == "file" else []
+        stdin = token if place == "stdin" else None
+        assert_refused(run("token", what, *arguments, stdin=stdin), evil, TOKEN)
+
+
+def test_what_the_folder_brings_itself_works(run: Run, clone: Path, okta: FakeOkta) -> None:
+    write_key(clone / "inside.json", new_key("ES256"))
+    app = okta.add_app(PrivateKey.from_file(clone / "inside.json"), ["okta.users.read"])
+    settings = {"clientId": app.client_id, "privateKey": "inside.json", "scopes": ["okta.users.read"]}
+    write_yaml(clone / "okta.yaml", orgUrl=okta.url, token=okta.ssws, **settings)
+    token = run("token", "get").stdout
+    for arguments in [("app", "list"), ("doctor",), ("assertion",), ("key", "rotate", "--grace", "0")]:
+        ran = run(*arguments)
+        assert ran.returncode == Exit.OK, ran.stderr
+        assert "names the org" not in ran.stderr
+    ran = run("token", "introspect", stdin=token)  # the issuer's own
+    assert ran.returncode == Exit.OK, ran.stderr
+    (clone / "token").write_text("opaque", encoding="utf-8")
+    assert run("token", "introspect", "--from", "token").returncode == Exit.FAILED
+    (clone / "ssws").write_text(okta.ssws, encoding="utf-8")
+    (clone / "ssws").chmod(0o600)
+    assert run("app", "list", "--token-file", "ssws").returncode == Exit.OK
+
+
+@pytest.mark.parametrize("place", ["environment", "home"])
+def test_an_org_that_the_user_names_as_well_gets_what_it_needs(
+    run: Run, home: Path, clone: Path, key: Path, okta: FakeOkta, place: str
+) -> None:
+    app = okta.add_app(PrivateKey.from_file(key), ["okta.users.read"])
+    options = {"OKTA_CLIENT_TOKEN": okta.ssws, "OKTA_CLIENT_PRIVATEKEY": str(key)}
+    if place == "environment":
+        options["OKTA_CLIENT_ORGURL"] = okta.url
+    else:
+        write_yaml(home / ".okta" / "okta.yaml", orgUrl=f"{okta.url}/")
+    write_yaml(clone / "okta.yaml", orgUrl=okta.url, clientId=app.client_id, scopes=["okta.users.read"])
+    for arguments in [("app", "list"), ("token", "get"), ("doctor",)]:
+        ran = run(*arguments, **options)
+        assert ran.returncode == Exit.OK, ran.stderr
+        assert ran.stderr == ""
+
+
+@posix_only
+@pytest.mark.parametrize("answer", ["y", "n"])
+@pytest.mark.parametrize("arguments", [("app", "list"), ("token", "get")], ids=" ".join)
+def test_on_a_terminal_the_user_is_asked_and_sees_the_host(
+    home: Path, clone: Path, key: Path, evil: Evil, arguments: tuple[str, ...], answer: str
+) -> None:
+    write_yaml(clone / "okta.yaml", orgUrl=evil.url, clientId="0oa1", scopes=["okta.users.read"])
+    shown = run_on_terminal(
+        clone,
+        *arguments,
+        *(["--max-wait", "1"] if arguments[0] == "token" else []),
+        typed=answer,
+        HOME=str(home),
+        OKTA_CLIENT_TOKEN=SSWS,
+        OKTA_CLIENT_PRIVATEKEY=str(key),
+        COLUMNS="300",
+    )
+    assert evil.url in shown.output.partition("[y/N]")[0]
+    assert bool(evil.received) == (answer == "y")
+    if answer == "n":
+        assert shown.returncode == Exit.CONFIGURATION
+    assert SSWS not in shown.output
+
+
+def test_what_sends_nothing_to_the_org_does_not_ask(run: Run, clone: Path, key: Path, evil: Evil, home: Path) -> None:
+    write_yaml(clone / "okta.yaml", orgUrl=evil.url, clientId="0oa1", scopes=["okta.users.read"])
+    options = {"OKTA_CLIENT_PRIVATEKEY": str(key), "OKTA_M2M_STORE": f"file:{home / 'store'}"}
+    for arguments in [("cache", "show"), ("cache", "clear"), ("doctor", "--offline"), ("key", "show")]:
+        ran = run(*arguments, **options)
+        assert ran.returncode == Exit.OK, ran.stderr
+    assert evil.received == []
