@@ -269,3 +269,15 @@ def test_what_sends_nothing_to_the_org_does_not_ask(run: Run, clone: Path, key: 
         ran = run(*arguments, **options)
         assert ran.returncode == Exit.OK, ran.stderr
     assert evil.received == []
+
+
+@posix_only
+def test_a_secret_that_every_user_can_read_is_reported(run: Run, clone: Path, okta: FakeOkta) -> None:
+    write_yaml(clone / "okta.yaml", orgUrl=okta.url)
+    (clone / "ssws").write_text(okta.ssws, encoding="utf-8")
+    for mode, said in [(0o644, True), (0o604, True), (0o640, False), (0o600, False)]:
+        (clone / "ssws").chmod(mode)
+        ran = run("app", "list", "--token-file", "ssws")
+        assert ran.returncode == Exit.OK, ran.stderr
+        expected = "Every user of this machine can read the SSWS token in ssws. Run: chmod 600 'ssws'\n"
+        assert ran.stderr == (expected if said else "")

@@ -702,6 +702,32 @@ def test_a_store_that_answers_with_awaitables_is_done_without_in_threads(
     assert "Awaitable answers with an awaitable, which a thread cannot wait for" in told
 
 
+class Answering:
+    """A store that answers everything with the same value."""
+
+    def __init__(self, answer: object) -> None:
+        self._answer = answer
+
+    def load(self, *arguments: object) -> Any:
+        return self._answer
+
+    save = claim = release = load
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize(
+    "answer", [7, 0.5, True, "text", ["list"], {"key": 1}, object()], ids=lambda a: type(a).__name__
+)
+def test_a_store_that_answers_with_no_bytes_costs_a_warning_and_no_call(
+    okta: FakeOkta, member: Callable[..., Member], runtime: str, answer: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = member(Answering(answer)).app
+    assert RUNTIMES[runtime](app)
+    assert okta.tokens_minted == 1
+    (told,) = warnings(caplog)
+    assert f"load answered with a value of type {type(answer).__name__}, not with bytes" in told
+
+
 # ── keys that change, and keys that cannot be read ───────────────────────────────────────────────────────────────────
 
 

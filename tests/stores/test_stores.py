@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import logging
 import os
 import pickle
@@ -22,11 +23,11 @@ import pytest
 import redis
 import redis.asyncio
 
-from okta_m2m import ConfigurationError
+from okta_m2m import ConfigurationError, PrivateKey
 from okta_m2m.stores import Store, store_from_url
 from okta_m2m.stores.file import FileStore
 from okta_m2m.stores.redis import RedisStore
-from okta_m2m.testing import StoreConformance
+from okta_m2m.testing import FakeOkta, StoreConformance
 from services import (
     ESCAPED,
     PASSWORD,
@@ -642,6 +643,27 @@ def test_nothing_shows_the_password(server: RedisServer, caplog: pytest.LogCaptu
     assert repr(RedisStore(url)) == "RedisStore('rediss://redis.example:6380/3', prefix='okta-m2m')"
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:6379/hunter2@host:6379/0",
+        "redis://hunter2:6379/x@host:6379/0",
+        "redis://h:6379?hunter2@host/0",
+        "redis://h:6379#hunter2@host/0",
+        "unix://user:p/hunter2@/run/redis.sock",
+        "unix:///run/redis.sock?password=hunter2",
+        "redis://user:%68unter2@host/0?password=hunter2@x",
+    ],
+)
+def test_no_part_of_a_password_is_shown_of_a_url_that_is_not_escaped(url: str) -> None:
+    try:
+        shown = repr(RedisStore(url))
+    except ConfigurationError as refused:
+        shown = repr(refused)
+    assert "hunter2" not in shown
+    assert "6379" not in shown
+
+
 def test_it_cannot_be_pickled() -> None:
     with pytest.raises(TypeError, match="in each process"):
         pickle.dumps(RedisStore("redis://:secret@localhost"))
@@ -684,7 +706,7 @@ def test_a_package_that_is_missing_is_named_with_the_extra(package: str, store: 
     program = """
         import sys
         sys.modules[sys.argv[1]] = None
-        from okta_m2m import ConfigurationError
+        from okta_m2m import ConfigurationError, PrivateKey
         from okta_m2m.stores import store_from_url
         try:
             store_from_url(sys.argv[2])
@@ -816,14 +838,125 @@ def test_a_directory_of_another_user_is_refused(directory: Path) -> None:
         FileStore(other)
 
 
-@posix
-def test_what_is_no_directory_is_refused(tmp_path: Path) -> None:
+def home_that_may_not_be_entered(tmp_path: Path) -> Path:
+    if os.geteuid() == 0:
+        tmp_path.chmod(0o711)
+    (tmp_path / "home").mkdir(mode=0)
+    return tmp_path / "home" / "tokens"
+
+
+def below_a_file(tmp_path: Path) -> Path:
     (tmp_path / "file").write_text("")
-    (tmp_path / "nowhere").symlink_to(tmp_path / "missing")
-    with pytest.raises(ConfigurationError, match="Name a directory"):
-        FileStore(tmp_path / "file")
-    with pytest.raises(ConfigurationError, match="leads nowhere"):
-        FileStore(tmp_path / "nowhere")
+    return tmp_path / "file" / "deeper" / "tokens"
+
+
+def a_file(tmp_path: Path) -> Path:
+    (tmp_path / "file").write_text("")
+    return tmp_path / "file"
+
+
+def a_symlink_to_nowhere(tmp_path: Path) -> Path:
+    (tmp_path / "link").symlink_to(tmp_path / "missing")
+    return tmp_path / "link"
+
+
+def too_long(tmp_path: Path) -> Path:
+    return tmp_path / ("x" * 300)
+
+
+UNUSABLE = [
+    (home_that_may_not_be_entered, "the default"),
+    (home_that_may_not_be_entered, "the variable"),
+    (below_a_file, "the default"),
+    (below_a_file, "the argument"),
+    (a_file, "the variable"),
+    (a_symlink_to_nowhere, "the argument"),
+    (too_long, "the argument"),
+]
+
+SERVICE = """
+import logging, os, sys, tempfile
+url, client_id, key, directory, given, user = sys.argv[1:]
+import requests
+from okta_m2m import PrivateKey, ServiceApp
+from okta_m2m.requests import OktaAuth
+from okta_m2m.stores.file import FileStore
+
+logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+arguments = dict(org_url=url, client_id=client_id, key=PrivateKey.from_jwk(key), scopes=["okta.users.read"])
+
+def call(app):
+    with requests.Session() as session:
+        session.auth = OktaAuth(app)
+        return [session.get(url + "/api/v1/users").status_code for _ in range(2)]
+
+if user:
+    with tempfile.TemporaryDirectory() as good:
+        # Imports what that user may not be able to read.
+        call(ServiceApp.from_env(files=False, environ={"OKTA_M2M_STORE": "file:" + good}, **arguments))
+    os.setgroups([]); os.setgid(int(user)); os.setuid(int(user))
+if given == "the variable":
+    app = ServiceApp.from_env(files=False, environ={"OKTA_M2M_STORE": "file:" + directory}, **arguments)
+elif given == "the default":
+    app = ServiceApp(**arguments, store=FileStore())
+else:
+    app = ServiceApp(**arguments, store=FileStore(directory))
+print(*call(app))
+"""
+
+
+@posix
+@pytest.mark.parametrize(("place", "given"), UNUSABLE)
+def test_a_service_starts_although_its_directory_cannot_be_used(
+    okta: FakeOkta, tmp_path: Path, place: Callable[[Path], Path], given: str
+) -> None:
+    directory = place(tmp_path)
+    root = os.geteuid() == 0
+    if root:  # whom modes do not stop
+        for parent in tmp_path.parents[:3]:
+            parent.chmod(parent.stat().st_mode | stat.S_IXOTH)
+    key = PrivateKey.generate("ES256", kid="1")
+    app = okta.add_app(key, ["okta.users.read"])
+    arguments = [okta.url, app.client_id, json.dumps(key.private_jwk()), str(directory), given, "65534" if root else ""]
+    ran = subprocess.run(
+        [sys.executable, "-c", SERVICE, *arguments],
+        env={**os.environ, "HOME": str(directory), "XDG_CACHE_HOME": str(directory)},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ran.returncode, ran.stdout) == (0, "200 200\n"), ran.stderr
+    (warning,) = ran.stderr.splitlines()
+    assert "WARNING" in warning
+    assert "fetches its own tokens meanwhile" in warning
+    assert str(directory)[:100] in warning
+    assert okta.tokens_minted == (2 if root else 1)
+
+
+@posix
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        (below_a_file, "is below a file. Name another directory"),
+        (a_file, "is not a directory. Name another directory"),
+        (a_symlink_to_nowhere, "leads nowhere. Remove it, or name another directory"),
+    ],
+)
+def test_a_directory_that_cannot_be_used_is_an_oserror_at_each_use(
+    tmp_path: Path, place: Callable[[Path], Path], says: str
+) -> None:
+    store = FileStore(place(tmp_path))
+    asks: list[Callable[[], Any]] = [
+        lambda: store.load("key"),
+        lambda: store.claim("key", "one", LONG),
+        lambda: store.save("key", b"v", LONG, "one"),
+        lambda: store.release("key", "one"),
+    ]
+    for ask in asks:
+        with pytest.raises(OSError, match=says):
+            ask()
 
 
 @posix
@@ -938,18 +1071,41 @@ def test_what_has_expired_is_removed_by_the_next_save(files: FileStore, director
         assert files.save(f"old {number}", b"value", LONG, "one")
     for path in directory.glob("*.*"):
         written_by_a_clock_that_was_ahead(path, -2 * LONG)
-    killed = directory / "tmpabc.tmp"
+    record = next(directory.glob("*.value")).name
+    killed = directory / f"{record}.abcd_123.tmp"
     killed.write_bytes(b"half a rec")
     os.utime(killed, (0, 0))
-    (directory / "notes.txt").write_text("not ours")
-    being_written = directory / "tmpdef.tmp"
+    being_written = directory / f"{record}.efgh_456.tmp"
     being_written.write_bytes(b"half a rec")
     saved(files, "new")
-    left = {path.suffix for path in directory.iterdir()}
-    assert left == {"", ".value", ".claim", ".txt", ".tmp"}
     assert len(list(directory.glob("*.value"))) == len(list(directory.glob("*.claim"))) == 1
     assert being_written.exists()
     assert not killed.exists()
+
+
+def test_other_peoples_files_in_the_directory_stay(files: FileStore, directory: Path) -> None:
+    directory.mkdir(mode=0o700)
+    digest = "0" * 64
+    names = ["notes.txt", "tmpabcdefgh.tmp", "upload.tmp", "my.value", "my.claim", f"{digest}.value.bak"]
+    names += [f"{digest}.value.tmp", f"x{digest}.value", f"{digest[1:]}.claim", f"{digest.replace('0', 'F')}.value"]
+    for name in names:
+        (directory / name).write_text("somebody else's")
+        os.utime(directory / name, (0, 0))
+    (directory / f"{digest}.claim").mkdir()
+    kept = {*names, f"{digest}.claim"}
+    if os.name == "posix":
+        (directory / f"{'1' * 64}.value").symlink_to("notes.txt")
+        os.mkfifo(directory / f"{'2' * 64}.value")
+        kept |= {f"{'1' * 64}.value", f"{'2' * 64}.value"}
+        if os.geteuid() == 0:
+            (directory / f"{'3' * 64}.value").write_text("another user's")
+            os.chown(directory / f"{'3' * 64}.value", 12345, 12345)
+            kept.add(f"{'3' * 64}.value")
+    (directory / f"{'4' * 64}.value").write_text("ours, and damaged")
+    saved(files, "new")
+    left = {path.name for path in directory.iterdir()}
+    assert kept <= left
+    assert f"{'4' * 64}.value" not in left
 
 
 def test_a_lock_that_is_held_for_too_long_is_an_error_in_time_and_reading_goes_on(

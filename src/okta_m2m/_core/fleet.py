@@ -191,7 +191,7 @@ class Fleet:
     def look(self, keys: Sequence[Signer]) -> Flow[Shared | None]:
         """What is stored, usable or not. Raises :class:`StoreFailed`."""
         for place in self._places(keys):
-            opened = place.seal.open(place.key, (yield from Load(self.store, self._timeout, place.key)))
+            opened = _open(place, (yield from Load(self.store, self._timeout, place.key)))
             found = None if opened is None else self._parse(opened)
             if found is not None:
                 return found.shared
@@ -296,7 +296,7 @@ class Fleet:
     def _load(self, places: Sequence[_Place], is_wanted: Callable[[Token], bool]) -> Flow[Shared | None]:
         for place in places:
             sealed = yield from self._ask(Load(self.store, self._timeout, place.key))
-            opened = place.seal.open(place.key, sealed)
+            opened = _open(place, sealed)
             found = None if opened is None else self._parse(opened)
             if found is not None and is_wanted(found.shared[0]):
                 if found.nonce is not None:
@@ -393,6 +393,12 @@ def _check_timeout(timeout: float) -> float:
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= 60:
         raise ConfigurationError(f"store_timeout is {timeout!r}.", remedy="Give seconds, more than 0 and at most 60.")
     return float(timeout)
+
+
+def _open(place: _Place, sealed: object) -> bytes | None:
+    if sealed is None or isinstance(sealed, bytes):
+        return place.seal.open(place.key, sealed)
+    raise StoreFailed(f"load answered with a value of type {type(sealed).__name__}, not with bytes")
 
 
 def _land(landing: Future[None]) -> None:

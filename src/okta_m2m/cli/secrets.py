@@ -5,6 +5,7 @@ Invariant: no secret is ever an argument, because other users of a machine can r
 
 from __future__ import annotations
 
+import os
 import stat
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from ..admin.key_files import read_jwk_file
 from ..errors import ConfigurationError, InvalidKey
 from ..keys import PrivateKey
 from ..settings import find_setting, read_settings
+from .exits import note
 from .options import DEFAULT_KEY
 from .terminal import stdin_is_terminal
 
@@ -51,7 +53,10 @@ def read_secret(path: Path, what: str) -> str:
             text.encode()  # in the C locale, Python accepts bytes that are not text
         else:
             with path.open(encoding="utf-8") as file:
+                about = os.fstat(file.fileno())
                 text = file.read(MAX_SECRET)
+            if os.name == "posix" and stat.S_ISREG(about.st_mode) and about.st_mode & stat.S_IROTH:
+                note(f"Every user of this machine can read the {what} in {path}. Run: chmod 600 '{path}'")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise ConfigurationError(

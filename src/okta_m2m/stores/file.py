@@ -13,7 +13,9 @@ token may be fetched twice, but nothing worse happens. Several hosts share bette
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import stat
 import sys
 import tempfile
@@ -34,6 +36,7 @@ _CLOCK_SKEW = 5.0  # seconds: for small corrections of the clock, and for hosts 
 _LEFTOVER_AGE = 3600.0  # seconds: the process that wrote so old a temporary file was killed
 _POLL_INTERVAL = 0.005  # seconds between two attempts to get the lock, which is held for less than a millisecond
 _MAGIC = b"okta-m2m/1"
+_OWN_NAME = re.compile(r"[0-9a-f]{64}\.(?:value|claim)(?P<temporary>\.[a-z0-9_]{8}\.tmp)?")
 _FLAGS = (
     os.O_RDONLY
     | getattr(os, "O_CLOEXEC", 0)
@@ -51,7 +54,9 @@ class FileStore:
     - ``timeout``: seconds to wait for the lock, 0.25 by default. Others hold it for less than a millisecond at a time.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError`, at once and at each use, for a directory that belongs to somebody
-    else or that others can write. Its methods raise ``OSError`` for whatever the file system refuses.
+    else or that others can write. Its methods raise ``OSError`` for whatever the file system refuses: a home directory that
+    may not be entered (systemd's ``ProtectHome=``), a file where the directory should be. That is no reason for a service
+    not to start, so the constructor does not raise it: the service app logs it and works without a store.
     """
 
     def __init__(self, directory: str | os.PathLike[str] | None = None, *, timeout: float = 0.25) -> None:
@@ -63,10 +68,13 @@ class FileStore:
                 "A FileStore needs filelock and platformdirs.", remedy="Install them with: pip install 'okta-m2m[file]'"
             ) from None
         self._file_lock = filelock.FileLock
-        chosen = platformdirs.user_cache_path("okta-m2m") if directory is None else Path(directory).expanduser()
-        self._directory = chosen.absolute()  # the working directory may change
+        chosen = platformdirs.user_cache_path("okta-m2m") if directory is None else Path(directory)
+        self._directory = Path(os.path.expanduser(chosen))
+        with suppress(OSError):  # the working directory may change; if it was deleted, the path cannot work anyway
+            self._directory = self._directory.absolute()
         self._timeout = timeout
-        self._has_directory()  # refuses an unsafe one at once
+        with suppress(OSError):
+            self._has_directory()  # refuses an unsafe one at once
 
     def load(self, key: str) -> bytes | None:
         """The value under ``key`` if there is a living one; an expired one is removed."""
@@ -125,14 +133,15 @@ class FileStore:
         except FileNotFoundError:
             if not self._directory.is_symlink():
                 return False
-            raise ConfigurationError(
-                f"The store's directory {self._directory} is a symlink that leads nowhere.",
-                remedy="Remove it, or name another directory.",
-            ) from None
+            raise self._unusable(errno.ENOENT, "is a symlink that leads nowhere. Remove it, or name") from None
+        except PermissionError:
+            raise self._unusable(errno.EACCES, "is in one that this user may not enter. Name") from None
+        except NotADirectoryError:
+            raise self._unusable(errno.ENOTDIR, "is below a file. Name") from None
+        except ValueError:
+            raise self._unusable(errno.EINVAL, "is not a path. Name") from None
         if not stat.S_ISDIR(about.st_mode):
-            raise ConfigurationError(
-                f"The store's directory {self._directory} is not a directory.", remedy="Name a directory."
-            )
+            raise self._unusable(errno.ENOTDIR, "is not a directory. Name")
         if sys.platform != "win32":
             if about.st_uid != os.geteuid():
                 raise ConfigurationError(
@@ -146,6 +155,12 @@ class FileStore:
                 )
         return True
 
+    def _unusable(self, code: int, why: str) -> OSError:
+        return OSError(
+            code,
+            f"The store's directory {self._directory} {why} another directory with FileStore(path) or OKTA_M2M_STORE=file:/path",
+        )
+
     @contextmanager
     def _lock(self, timeout: float | None = None) -> Iterator[None]:
         # A new lock object each time: the operating system then separates threads as it does processes. It also releases
@@ -157,7 +172,7 @@ class FileStore:
             yield
 
     def _write(self, path: Path, content: bytes, ttl: float) -> None:
-        handle, temporary = tempfile.mkstemp(dir=self._directory, suffix=".tmp")  # with mode 0600
+        handle, temporary = tempfile.mkstemp(".tmp", f"{path.name}.", self._directory)  # with mode 0600
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(b"%s %r %r %d\n" % (_MAGIC, time.time(), float(ttl), len(content)) + content)
@@ -177,12 +192,21 @@ class FileStore:
         """Removes what has expired under other keys. There are few files, and saves are rare: one per token."""
         with suppress(OSError):
             for path in list(self._directory.iterdir()):
-                if path.suffix in (".value", ".claim"):
+                form = _OWN_NAME.fullmatch(path.name)
+                if form is None or not _is_own_file(path):
+                    continue  # the directory may hold more than this store
+                if form["temporary"] is None:
                     dead = _read_living(path) is None
                 else:
-                    dead = path.suffix == ".tmp" and abs(time.time() - path.lstat().st_mtime) > _LEFTOVER_AGE
+                    dead = abs(time.time() - path.lstat().st_mtime) > _LEFTOVER_AGE
                 if dead:
                     path.unlink(missing_ok=True)
+
+
+def _is_own_file(path: Path) -> bool:
+    """Whether it is a regular file of this user."""
+    about = path.lstat()
+    return stat.S_ISREG(about.st_mode) and (sys.platform == "win32" or about.st_uid == os.geteuid())
 
 
 def _read_living(path: Path) -> bytes | None:

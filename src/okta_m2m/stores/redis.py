@@ -302,6 +302,8 @@ def _safe_url(url: str) -> str:
     """The URL without user, password and options."""
     try:
         parts = urlsplit(url)
+        if "@" in parts.path + parts.query + parts.fragment:
+            return parts.scheme  # a password with an unescaped / ? or # ends somewhere in there
         port = f":{parts.port}" if parts.port else ""
         return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
     except ValueError:
