@@ -5,7 +5,6 @@ Invariant: what already exists is shown and not changed. Nothing is created twic
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Annotated
@@ -16,6 +15,7 @@ from ..admin.errors import PermissionMissing, ScopeMissing
 from .create_app import create, describe_app
 from .grants import grant, revoke_grant, role_app, role_name
 from .options import As, Json, MaxWait, TokenFile, ViaName, parse_via
+from .printing import echo, echo_json
 from .sign_in import management_api, target_app
 from .terminal import columns
 
@@ -52,12 +52,12 @@ def show(
         scopes = list_if_allowed(lambda: (one.scope for one in list_grants(api, found.id)))
         roles = list_if_allowed(lambda: (role_name(one) for one in list_roles(api, found.client_id)))
     if as_json:
-        typer.echo(json.dumps({**asdict(found), "scopes": scopes, "roles": roles}, indent=2))
+        echo_json({**asdict(found), "scopes": scopes, "roles": roles})
         return
     for line in describe_app(found):
-        typer.echo(line)
+        echo(line)
     for title, values in (("scopes", scopes), ("roles", roles)):
-        typer.echo(f"{title:<12}{'not permitted to see' if values is None else ' '.join(values) or 'none'}")
+        echo(f"{title:<12}{'not permitted to see' if values is None else ' '.join(values) or 'none'}")
 
 
 @app.command("list")
@@ -75,12 +75,12 @@ def list_(
 
         found = list(list_apps(api, via=endpoint))
     if as_json:
-        typer.echo(json.dumps([asdict(one) for one in found], indent=2))
+        echo_json([asdict(one) for one in found])
         return
     rows = [["CLIENT ID", "STATUS", "KEYS", "NAME"]]
     rows += [[one.client_id, one.status, one.jwks_uri or str(len(one.keys)), one.name] for one in found]
     for line in columns(rows):
-        typer.echo(line)
+        echo(line)
 
 
 app.command()(grant)

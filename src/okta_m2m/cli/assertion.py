@@ -5,12 +5,12 @@ Invariant: a pipe gets the assertion and nothing else.
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
 from .exits import needs
+from .printing import echo, echo_json
 from .terminal import stdout_is_terminal
 from .trust import app_settings
 
@@ -37,10 +37,10 @@ def assertion(
     made = client_assertion(settings.client_id, key, url, lifetime=lifetime)
     if as_json:
         document = {"client_assertion": made.value, "header": dict(made.header), "claims": dict(made.claims)}
-        typer.echo(json.dumps(document, indent=2))
+        echo_json(document)
     elif stdout_is_terminal():
-        typer.echo(json.dumps({"header": dict(made.header), "claims": dict(made.claims)}, indent=2))
-        typer.echo()
-        typer.echo(made.value)
+        echo_json({"header": dict(made.header), "claims": dict(made.claims)})
+        echo()
+        echo(made.value)
     else:
-        typer.echo(made.value, nl=False)  # curl --data-urlencode would send a newline as well
+        echo(made.value, newline=False)  # curl --data-urlencode would send a newline as well

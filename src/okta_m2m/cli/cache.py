@@ -5,7 +5,6 @@ Invariant: a token is never printed, and no request is sent to Okta.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from ..admin.shared_token import SharedToken, clear_shared_token, find_shared_to
 from ..effects import StoreFailed
 from ..errors import TokenUnreachable, quoted
 from .exits import Exit, complain
+from .printing import echo, echo_json
 from .terminal import Output
 
 __all__ = ["app"]
@@ -40,7 +40,7 @@ def show(
     with _working_store():
         document = _document(service_app, find_shared_token(service_app))
     if as_json:
-        typer.echo(json.dumps(document, indent=2))
+        echo_json(document)
         return
     output = Output()
     for name, value in document.items():
@@ -61,7 +61,7 @@ def clear() -> None:
     if not removed:
         complain("A process is fetching a token, so nothing was removed. Try again in a few seconds.")
         raise typer.Exit(Exit.FAILED)
-    typer.echo("No token is stored for this app any more.")
+    echo("No token is stored for this app any more.")
 
 
 def _configured_app() -> ServiceApp:

@@ -20,6 +20,7 @@ from .assertion import assertion
 from .demo.command import demo
 from .doctor import doctor
 from .exits import Exit, ExtraMissing, complain, discard_output, exit_for, is_closed_pipe, is_device_failure
+from .printing import echo
 
 __all__ = ["app"]
 
@@ -90,7 +91,7 @@ app.command("assertion")(assertion)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"okta-m2m {__version__}")
+        echo(f"okta-m2m {__version__}")
         raise typer.Exit
 
 

@@ -18,6 +18,7 @@ from ..admin.key_files import check_replaceable
 from ..errors import ConfigurationError
 from .exits import Exit, complain, note
 from .options import As, KeyFile, Kid, MaxWait, PassphraseFile, TokenFile, ViaName, parse_via
+from .printing import echo
 from .secrets import configured_key_file, default_key_file, load_key, signing_kid
 from .settings_file import read_setting, write_settings
 from .sign_in import management_api
@@ -158,8 +159,8 @@ def _check_settings_file(api: ManagementApi, path: Path, name: str, via: Via) ->
 
 def _report(created: Created, *, on_stderr: bool) -> None:
     """Shows the app. Fails if it lacks a key: then its settings would not work."""
-    lines = describe_app(created.app, "created" if created.created else "already exists")
-    (note if on_stderr else typer.echo)("\n".join(lines))
+    for line in describe_app(created.app, "created" if created.created else "already exists"):
+        (note if on_stderr else echo)(line)
     if created.keys_missing:
         complain(
             f"The app does not have the key {', '.join(created.keys_missing)}. Register it with: okta-m2m key add --app "
@@ -174,9 +175,9 @@ def _print_environment(org_url: str, app: App, keys: _Keys) -> None:
     path = "PATH-OF-THE-KEY" if keys.file is None else str(keys.file)
     for line in environment_lines(org_url, app.client_id, path, []):
         if not line.startswith("export OKTA_CLIENT_SCOPES="):
-            typer.echo(line)
+            echo(line)
     for kid in _separate_kid(None, keys, app).values():
-        typer.echo(f"export OKTA_CLIENT_KID={shlex.quote(kid)}")
+        echo(f"export OKTA_CLIENT_KID={shlex.quote(kid)}")
 
 
 def _write_settings_file(path: Path, org_url: str, app: App, keys: _Keys) -> None:

@@ -5,7 +5,6 @@ Invariant: the exit code is that of the first row that failed, because that is t
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from rich.text import Text
 
 from ..errors import OktaM2MError
 from .exits import Exit, needs
+from .printing import echo_json
 from .terminal import Output, hanging, marks_for
 from .trust import OrgNotTrusted, trusted_settings
 
@@ -57,7 +57,7 @@ def doctor(
         rows = [
             {"name": c.name, "state": c.state, "detail": c.detail, "remedy": c.remedy, "kind": c.kind} for c in checks
         ]
-        typer.echo(json.dumps({"ok": failed is None, "exit_code": int(code), "checks": rows}, indent=2))
+        echo_json({"ok": failed is None, "exit_code": int(code), "checks": rows})
     if failed is not None:
         raise typer.Exit(code)
 

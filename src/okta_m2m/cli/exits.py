@@ -6,12 +6,11 @@ Invariant: the numbers are defined here and nowhere else. ``docs/cli.md`` has th
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from enum import IntEnum
-from typing import Final, TextIO
+from typing import Final
 
 from ..admin import errors
 from ..errors import (
@@ -22,6 +21,7 @@ from ..errors import (
     TokenError,
     TokenRefused,
 )
+from .printing import discard_output, note
 
 __all__ = [
     "Exit",
@@ -131,16 +131,6 @@ def complain(what: object) -> None:
     note(f"okta-m2m: {' '.join(str(what).split())}")
 
 
-def note(line: str) -> None:
-    """Writes a line on stderr. If that is not possible, nothing is written: only the exit code is left then."""
-    if sys.stderr is None:  # closed; print would write to stdout instead
-        return
-    try:
-        print(line, file=sys.stderr, flush=True)
-    except OSError:
-        discard_output(sys.stderr)
-
-
 def is_closed_pipe(error: OSError) -> bool:
     """Whether a write failed because nobody reads any more. Windows reports that as EINVAL."""
     return isinstance(error, BrokenPipeError) or (sys.platform == "win32" and error.errno == 22)
@@ -149,11 +139,3 @@ def is_closed_pipe(error: OSError) -> bool:
 def is_device_failure(error: OSError) -> bool:
     """Whether a write failed because the disk or device is full or broken."""
     return error.errno in (errno.ENOSPC, errno.EIO, getattr(errno, "EDQUOT", None))
-
-
-def discard_output(stream: TextIO | None = None) -> None:
-    """Discards what is left in the buffer of a stream (by default stdout). Python would report it at exit otherwise."""
-    with suppress(OSError, ValueError, AttributeError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, (stream or sys.stdout).fileno())
-        os.close(nowhere)

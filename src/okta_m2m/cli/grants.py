@@ -5,7 +5,6 @@ Invariant: the scopes in the app's own ``okta.yaml`` follow what is granted. A f
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from ..errors import ConfigurationError
 from .exits import note
 from .options import AppName, As, Json, MaxWait, TokenFile, split_scopes
+from .printing import echo, echo_json
 from .settings_file import change_scopes
 from .sign_in import configured_client, management_api, target_app
 from .terminal import Output, columns
@@ -85,7 +85,7 @@ def add_role(
             result = assign_role(api, client_id, type_)
         else:
             result = assign_custom_role(api, client_id, str(custom), str(resource_set))
-    typer.echo(f"{'assigned' if result.assigned else 'present':<10}{role_name(result.role)}")
+    echo(f"{'assigned' if result.assigned else 'present':<10}{role_name(result.role)}")
 
 
 @role_app.command("list")
@@ -102,12 +102,12 @@ def list_roles_(
 
         roles = list_roles(api, target_app(api, app_name).client_id)
     if as_json:
-        typer.echo(json.dumps([asdict(role) for role in roles], indent=2))
+        echo_json([asdict(role) for role in roles])
         return
     rows = [["ID", "STATUS", "ROLE", "LABEL"]]
     rows += [[role.id, role.status, role_name(role), role.label] for role in roles]
     for line in columns(rows):
-        typer.echo(line)
+        echo(line)
 
 
 def role_name(role: Role) -> str:

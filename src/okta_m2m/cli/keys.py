@@ -18,6 +18,7 @@ from ..admin.key_files import new_key, write_key, write_new_file
 from ..errors import ConfigurationError
 from .exits import note
 from .options import DEFAULT_KEY, AppName, As, Json, Kid, MaxWait, PassphraseFile, TokenFile
+from .printing import echo, echo_json
 from .rotate import rotate
 from .secrets import default_key_file, load_key, read_passphrase, signing_kid
 from .sign_in import management_api, target_app
@@ -80,10 +81,9 @@ def new(
             raise ConfigurationError(f"{path} already exists and will not be overwritten.", remedy="Name another file.")
     key = new_key(alg, bits=bits, kid=kid)
     write_key(out, key, form=form, password=secret)
-    document = json.dumps(key.jwks(), indent=2)
     if jwks_out is not None:
-        write_new_file(jwks_out, document.encode() + b"\n")
-    typer.echo(document)
+        write_new_file(jwks_out, json.dumps(key.jwks(), indent=2).encode() + b"\n")
+    echo_json(key.jwks())
     encrypted = ", encrypted" if secret else ""
     note(f"The private key is in {out} ({form.upper()}{encrypted}, mode 0600). Its public half is printed above.")
 
@@ -102,17 +102,17 @@ def show(file: File = None, kid: Kid = None, passphrase_file: PassphraseFile = N
     if file is not None and os.name == "posix":
         found["mode"] = f"{stat.S_IMODE(file.stat().st_mode):04o}"
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        echo_json(found)
         return
     for name, value in found.items():
-        typer.echo(f"{name:<12}{'none' if value is None else value}")
+        echo(f"{name:<12}{'none' if value is None else value}")
 
 
 @app.command()
 def jwks(file: File = None, kid: Kid = None, passphrase_file: PassphraseFile = None) -> None:
     """Print the public JWKS of a key, as Okta expects it."""
     key = load_key(file, kid=kid, passphrase_file=passphrase_file)
-    typer.echo(json.dumps(key.jwks(), indent=2))
+    echo_json(key.jwks())
 
 
 @app.command()
@@ -129,7 +129,7 @@ def convert(
     key = load_key(source, kid=kid, passphrase_file=passphrase_file)
     key = key.with_kid(key.kid or key.thumbprint())
     write_key(target, key)
-    typer.echo(f"{target}: {key.alg}, kid {key.kid}")
+    echo(f"{target}: {key.alg}, kid {key.kid}")
     note(f"Let every process use {target} (OKTA_CLIENT_PRIVATEKEY). Remove {source} when no process uses it any more.")
 
 
@@ -172,12 +172,12 @@ def list_(
 
         keys = list_keys(api, target_app(api, app_name).id)
     if as_json:
-        typer.echo(json.dumps([asdict(key) for key in keys], indent=2))
+        echo_json([asdict(key) for key in keys])
         return
     rows = [["ID", "STATUS", "ALG", "CREATED", "KID"]]
     rows += [[key.id, key.status, key.alg or "-", (key.created or "-")[:10], key.kid or "-"] for key in keys]
     for line in columns(rows):
-        typer.echo(line)
+        echo(line)
 
 
 @app.command()
@@ -211,14 +211,14 @@ def delete(
         from ..admin.provisioning import delete_key
 
         delete_key(api, target_app(api, app_name).id, key)
-    typer.echo(f"deleted  {key}")
+    echo(f"deleted  {key}")
 
 
 app.command()(rotate)
 
 
 def _print_key(key: AppKey) -> None:
-    typer.echo(f"{key.status.lower()}  {key.id}  {key.alg or '-'}  kid {key.kid}")
+    echo(f"{key.status.lower()}  {key.id}  {key.alg or '-'}  kid {key.kid}")
 
 
 def _strength(key: PrivateKey) -> str:

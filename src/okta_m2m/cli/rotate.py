@@ -21,6 +21,7 @@ from ..keys import PrivateKey
 from ..settings import Settings, find_setting
 from .exits import Exit, complain, is_closed_pipe, is_device_failure, needs
 from .options import AppName, As, KeyFile, MaxWait, TokenFile
+from .printing import echo
 from .secrets import configured_key_file, default_key_file
 from .sign_in import management_api, target_app
 from .terminal import Output, marks_for
@@ -113,18 +114,18 @@ def _is_same_file(file: Path, other: Path | None) -> bool:
 
 def _print_plan(rotation: Rotation) -> None:
     plan = rotation.plan()
-    typer.echo(f"{plan.app_name} ({plan.app_id}), {plan.key_file}, kid {plan.old_kid}")
+    echo(f"{plan.app_name} ({plan.app_id}), {plan.key_file}, kid {plan.old_kid}")
     if plan.unfinished is not None:
-        typer.echo(f"a rotation was interrupted after: {plan.unfinished}; it would continue with kid {plan.new_kid}")
-    typer.echo(f"next steps: {', '.join(plan.steps)}")
-    typer.echo("Nothing was changed.")
+        echo(f"a rotation was interrupted after: {plan.unfinished}; it would continue with kid {plan.new_kid}")
+    echo(f"next steps: {', '.join(plan.steps)}")
+    echo("Nothing was changed.")
 
 
 def _abandon(rotation: Rotation) -> None:
     if rotation.abandon():
-        typer.echo("The rotation was undone: the old key is in force, and the new key is deleted.")
+        echo("The rotation was undone: the old key is in force, and the new key is deleted.")
     else:
-        typer.echo("There was no rotation to undo.")
+        echo("There was no rotation to undo.")
 
 
 def _run_rotation(rotation: Rotation, view: _View) -> None:

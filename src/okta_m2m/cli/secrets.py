@@ -19,6 +19,7 @@ from ..keys import PrivateKey
 from ..settings import find_setting, read_settings
 from .exits import note
 from .options import DEFAULT_KEY
+from .printing import clean
 from .terminal import stdin_is_terminal
 
 __all__ = [
@@ -36,7 +37,7 @@ MAX_SECRET: Final = 100_000  # characters of a file that holds a secret
 
 def prompt_for(what: str, *, twice: bool = False) -> str:
     """Asks for a secret on the terminal, and does not show what is typed."""
-    answer: str = typer.prompt(what, hide_input=True, confirmation_prompt=twice, err=True)
+    answer: str = typer.prompt(clean(what), hide_input=True, confirmation_prompt=twice, err=True)
     return answer
 
 

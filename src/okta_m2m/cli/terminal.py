@@ -11,10 +11,13 @@ import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
+
+from .printing import clean
 
 __all__ = [
     "Glyphs",
@@ -31,10 +34,27 @@ __all__ = [
 
 
 class Output(Console):
-    """Stdout. The command itself handles a closed pipe; rich would exit with 1."""
+    """Stdout. The command itself handles a closed pipe; rich would exit with 1.
+
+    What is printed is cleaned (:mod:`okta_m2m.cli.printing`): each line that is given as such, and whatever else is drawn
+    but for rich's own control codes and line ends.
+    """
 
     def __init__(self) -> None:
         super().__init__(highlight=False, markup=False, emoji=False)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As :meth:`rich.console.Console.print`; a string or a ``Text`` is one line."""
+        super().print(*map(_clean_line, objects), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """As :meth:`rich.console.Console.render`."""
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable():
+                yield segment
+            else:
+                text = "\n".join(map(clean, segment.text.split("\n")))
+                yield Segment(text, segment.style)
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
@@ -43,6 +63,15 @@ class Output(Console):
     def can_redraw(self) -> bool:
         """Whether what was drawn can be drawn over."""
         return self.is_terminal and self.is_interactive and not self.is_dumb_terminal
+
+
+def _clean_line(shown: Any) -> Any:
+    if isinstance(shown, str):
+        return clean(shown)
+    if isinstance(shown, Text):
+        shown = shown.copy()
+        shown.plain = clean(shown.plain)
+    return shown
 
 
 def stdout_is_pipe() -> bool:

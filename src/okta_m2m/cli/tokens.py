@@ -18,6 +18,7 @@ from .. import ServiceApp, Token
 from ..errors import ConfigurationError
 from .exits import Exit, complain, needs
 from .options import split_scopes
+from .printing import echo, echo_json
 from .secrets import prompt_for, read_secret
 from .terminal import Output, stdin_is_terminal, stdout_is_pipe, stdout_is_terminal
 from .trust import app_settings, check_token, configured_app, is_inside
@@ -57,9 +58,9 @@ def get(
     service_app = configured_app(scopes=split_scopes(scope or []), max_wait=max_wait)
     token = OktaAuth(service_app).token()
     if as_json:
-        typer.echo(json.dumps(_document(service_app, token, show), indent=2))
+        echo_json(_document(service_app, token, show))
     elif stdout_is_pipe() or (show and not stdout_is_terminal()):
-        typer.echo(token.value)
+        echo(token.value)
         if token.dpop_bound:
             complain(_BOUND_NOTE)
     else:
@@ -90,7 +91,7 @@ def revoke(token_file: AccessTokenFile = None) -> None:
         _read_token(token_file, settings.org_url),
         authorization_server=settings.authorization_server,
     )
-    typer.echo("The token is revoked, if it belonged to this app.")
+    echo("The token is revoked, if it belonged to this app.")
 
 
 @app.command()
@@ -110,7 +111,7 @@ def introspect(
         authorization_server=settings.authorization_server,
     )
     if as_json:
-        typer.echo(json.dumps(dict(found.members), indent=2))
+        echo_json(dict(found.members))
     else:
         output = Output()
         for name, value in found.members.items():

@@ -20,6 +20,7 @@ import typer
 from .. import ServiceApp
 from ..errors import ConfigurationError
 from ..settings import FoundSetting, Settings, check_org_url, find_setting, named_store, read_settings
+from .printing import clean
 from .terminal import stdin_is_terminal
 
 __all__ = [
@@ -50,7 +51,8 @@ def check_org(url: str, credential: str) -> None:
         return
     found = find_setting(*_ORG)
     place = "The working directory" if found is None else found.place
-    if stdin_is_terminal() and typer.confirm(f"Only {place} names the org {url}. Send it {credential}?", err=True):
+    question = f"Only {place} names the org {url}. Send it {credential}?"
+    if stdin_is_terminal() and typer.confirm(clean(question), err=True):
         return
     raise OrgNotTrusted(
         f"Only {place} names the org {url}, so it does not get {credential}. If that is your org, set "

@@ -6,7 +6,6 @@ see :mod:`~okta_m2m.cli.demo.serve`.
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import nullcontext
 from typing import Annotated
@@ -15,6 +14,7 @@ import typer
 from rich.live import Live
 
 from ..exits import Exit, needs
+from ..printing import echo_json
 from ..terminal import Output, glyphs_for
 from .picture import draw, summarize
 from .story import FULL_LENGTH, Story
@@ -55,7 +55,7 @@ def demo(
         from .scenario import play
     if as_json:
         story = play(seconds, dpop=dpop, watch=lambda _: None)
-        typer.echo(json.dumps(story.document(), indent=2))
+        echo_json(story.document())
     else:
         screen = _Screen()
         with screen.live or nullcontext():

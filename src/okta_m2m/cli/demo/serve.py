@@ -13,11 +13,10 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-import typer
-
 from ...errors import ConfigurationError
 from ...testing import FakeOkta
 from ..exits import note
+from ..printing import echo
 
 __all__ = ["serve"]
 
@@ -70,8 +69,8 @@ def _settings(okta: FakeOkta) -> str:
 def _announce(okta: FakeOkta) -> None:
     # The file is written first: a program that reads the printed lines may start at once.
     written = _write_settings(_settings(okta))
-    typer.echo(f"export OKTA_CLIENT_ORGURL={okta.url}")
-    typer.echo(f"export OKTA_CLIENT_TOKEN={okta.ssws}")
+    echo(f"export OKTA_CLIENT_ORGURL={okta.url}")
+    echo(f"export OKTA_CLIENT_TOKEN={okta.ssws}")
     if written:
         note(f"./{SETTINGS} has the same settings, so commands in this folder need no variables. Stop with Ctrl-C.")
     else:

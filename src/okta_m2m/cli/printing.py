@@ -1,0 +1,79 @@
+"""The one place from which the command prints, and what it prints is clean.
+
+Invariant: names and ids that somebody else chose (the label of an app, a path in a cloned folder, a server's words) cannot
+move the cursor, change the terminal's title or colours, begin a line of their own, or reverse the direction of what
+follows. Each such character becomes ``U+FFFD``. JSON escapes them instead. A test holds that no other module prints.
+
+This module imports only the standard library, so that a missing package can be reported.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import unicodedata
+from contextlib import suppress
+from typing import Final, TextIO
+
+__all__ = ["LogHandler", "clean", "discard_output", "echo", "echo_json", "note"]
+
+_REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
+_JOINERS: Final = "\u200c\u200d"  # they shape Persian, Indic scripts and emoji, and do nothing else
+
+
+def clean(text: str) -> str:
+    """One line that a terminal shows as it stands. It is as long as ``text``, so that styles and columns stay in place.
+
+    Control characters (C0 with line feed and tab, DEL, C1), bidirectional and other invisible formatting, line and paragraph
+    separators, lone surrogates and unassigned characters are replaced.
+    """
+    return text if text.isascii() and text.isprintable() else "".join(map(_clean_character, text))
+
+
+def echo(line: str = "", *, newline: bool = True) -> None:
+    """Writes a line to stdout."""
+    print(clean(line), end="\n" if newline else "", flush=True)
+
+
+def echo_json(document: object) -> None:
+    """Writes a JSON document to stdout."""
+    # Python escapes all but DEL, which is ASCII.
+    print(json.dumps(document, indent=2).replace("\x7f", "\\u007f"), flush=True)
+
+
+def note(line: str) -> None:
+    """Writes a line to stderr. If that is not possible, nothing is written: only the exit code is left then."""
+    if sys.stderr is None:  # closed; print would write to stdout instead
+        return
+    try:
+        print(clean(line), file=sys.stderr, flush=True)
+    except OSError:
+        discard_output(sys.stderr)
+
+
+class LogHandler(logging.Handler):
+    """Writes warnings to stderr, as Python does where no logging is configured, but clean."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes one record."""
+        for line in self.format(record).splitlines():
+            note(line)
+
+
+def discard_output(stream: TextIO | None = None) -> None:
+    """Discards what is left in the buffer of a stream (by default stdout). Python would report it at exit otherwise."""
+    with suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, (stream or sys.stdout).fileno())
+        os.close(nowhere)
+
+
+def _clean_character(character: str) -> str:
+    if character.isprintable() or character in _JOINERS or unicodedata.category(character) == "Zs":
+        return character
+    return _REPLACEMENT

@@ -1,0 +1,256 @@
+"""Whatever Okta, a file or a path holds: the terminal gets no control character of it, and no line of its own.
+
+A server in front of the org puts hostile characters into every string of every answer. Each subcommand is run against it,
+piped and on a terminal, and the raw bytes are looked at.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+import okta_m2m.cli
+from command import posix_only, run_command, run_on_terminal
+from front import Exchange, Front, front_of
+from okta_m2m import PrivateKey
+from okta_m2m.admin.key_files import new_key, write_key
+from okta_m2m.cli.printing import clean
+from okta_m2m.testing import App, FakeOkta
+
+EVIL = "\x1b]0;evil\x07\x1b[31m\x9b2J\u202eevil\u2066\u2028\r\nevil: a line of its own\x7f\x00\x08\t\u200b"
+SGR = re.compile(r"\x1b\[[0-9;]*m")  # rich's own colours
+MOVES = re.compile(r"\x1b\[[0-9;?]*[A-HJKhl]")  # and its progress bar
+
+# What the command needs as it is: it looks things up by these, and sends them back.
+KEPT = {
+    "client_id",
+    "clientId",
+    "id",
+    "kid",
+    "kty",
+    "n",
+    "e",
+    "x",
+    "y",
+    "crv",
+    "use",
+    "access_token",
+    "token_type",
+    "scope",
+}
+KEPT |= {
+    "application_type",
+    "token_endpoint_auth_method",
+    "signOnMode",
+    "grant_types",
+    "response_types",
+    "keys",
+    "type",
+}
+KEPT |= {"issuer", "token_endpoint", "grant_types_supported", "resource-set", "role", "rel", "href", "scopeId"}
+
+
+def poisoned(document: Any, name: str = "") -> Any:
+    """The document with the hostile characters at the end of every string that the command shows."""
+    if isinstance(document, dict):
+        return {key: poisoned(value, key) for key, value in document.items()}
+    if isinstance(document, list):
+        return [poisoned(item, name) for item in document]
+    return document + EVIL if isinstance(document, str) and name not in KEPT else document
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+class EveryPage(dict[str, Any]):
+    """Passes each request on to the org, and poisons its answer."""
+
+    def __init__(self, okta: FakeOkta) -> None:
+        self.okta = okta
+        self.answer: tuple[int, Any] | None = None
+        """What is answered instead by everything but the token endpoint."""
+
+    def get(self, path: str, default: object = None) -> Any:
+        return self._answer
+
+    def _answer(self, exchange: Exchange) -> None:
+        if self.answer is not None and not exchange.path.endswith("/v1/token"):
+            status, document = self.answer
+            exchange.answer(status, json.dumps(document).encode(), content_type="application/json")
+            return
+        headers = dict(exchange.headers.items())
+        asked = requests.request(
+            exchange.method, self.okta.url + exchange.path, headers=headers, data=exchange.body, timeout=20
+        )
+        is_json = "json" in asked.headers.get("Content-Type", "")
+        body = json.dumps(poisoned(asked.json())).encode() if is_json and asked.content else asked.content
+        passed = ("content-type", "date", "dpop-nonce", "link", "x-okta-request-id")
+        exchange.answer(asked.status_code, body, **{k: v for k, v in asked.headers.items() if k.lower() in passed})
+
+
+@pytest.fixture
+def pages(okta: FakeOkta) -> EveryPage:
+    return EveryPage(okta)
+
+
+@pytest.fixture
+def hostile(okta: FakeOkta, pages: EveryPage) -> Iterator[Front]:
+    """The server in front of the org."""
+    with front_of(okta.server.port) as front:
+        front.pages = pages
+        yield front
+
+
+def is_hostile(character: str) -> bool:
+    return character != "\n" and unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def assert_clean(printed: str) -> None:
+    assert [hex(ord(character)) for character in printed if is_hostile(character)] == []
+    assert not re.search(r"^\W*evil: a line of its own", printed, re.MULTILINE)
+
+
+@pytest.fixture
+def settings(okta: FakeOkta, hostile: Front, home: Path) -> dict[str, str]:
+    """Of an app whose label and kid are hostile, too."""
+    write_key(home / "key.json", new_key("ES256", kid=f"kid{EVIL}"))
+    write_key(home / "plain.json", new_key("ES256"))
+    app: App = okta.add_app(PrivateKey.from_file(home / "key.json"), ["okta.users.read"], label=f"billing{EVIL}")
+    okta.add_app(PrivateKey.from_file(home / "plain.json"), ["okta.users.read"], label="plain")
+    return {
+        "OKTA_CLIENT_ORGURL": hostile.url,
+        "OKTA_CLIENT_TOKEN": okta.ssws,
+        "OKTA_CLIENT_CLIENTID": app.client_id,
+        "OKTA_CLIENT_PRIVATEKEY": "key.json",
+        "OKTA_CLIENT_SCOPES": "okta.users.read",
+    }
+
+
+COMMANDS = [
+    "app list",
+    "app list --json",
+    "app list --via clients",
+    "app show",
+    "app show --json",
+    "app create --name billing --env",
+    "app create --name new --jwks-uri https://acme.example/jwks --write new.yaml",
+    "app grant okta.groups.read okta.nothing.read",
+    "app revoke-grant okta.groups.read",
+    "app role add READ_ONLY_ADMIN",
+    "app role list",
+    "app role list --json",
+    "key show key.json",
+    "key show key.json --json",
+    "key jwks key.json",
+    "key convert key.json other.json",
+    "key add plain.json --kid other",
+    "key list",
+    "key list --json",
+    "key activate nothing",
+    "key deactivate nothing",
+    "key delete nothing",
+    "key rotate --dry-run",
+    "key rotate --grace 0",
+    "key rotate --abandon",
+    "doctor --call /api/v1/users",
+    "doctor --json --call /api/v1/users",
+    "token get",
+    "token get --show",
+    "token get --json",
+    "token introspect --from token.txt",
+    "token introspect --json --from token.txt",
+    "token revoke --from token.txt",
+    "cache show",
+    "cache show --json",
+    "assertion --json",
+]
+REFUSAL = {
+    "errorCode": f"E0000001{EVIL}",
+    "errorSummary": f"no{EVIL}",
+    "errorCauses": [{"errorSummary": f"never{EVIL}"}],
+    "error": f"invalid{EVIL}",
+    "error_description": f"no{EVIL}",
+}
+
+
+@pytest.mark.parametrize("refused", [False, True], ids=["answered", "refused"])
+def test_no_command_prints_what_would_move_the_terminal(
+    home: Path, settings: dict[str, str], pages: EveryPage, refused: bool
+) -> None:
+    (home / "token.txt").write_text("token", encoding="utf-8")
+    (home / "token.txt").chmod(0o600)
+    settings |= {"OKTA_M2M_STORE": f"file:{home / 'store'}", "COLUMNS": "200"}
+    shown_anything_evil = 0
+    for command in COMMANDS:
+        pages.answer = (400, REFUSAL) if refused else None
+        ran = run_command(
+            home, *command.split(), *(["--max-wait", "2"] if command.startswith("token get") else []), **settings
+        )
+        assert ran.returncode != 70, ran.stderr
+        assert_clean(ran.stdout)
+        assert_clean(ran.stderr)
+        shown_anything_evil += "evil" in ran.stdout + ran.stderr
+    assert shown_anything_evil >= (8 if not refused else 5)
+
+
+@posix_only
+@pytest.mark.parametrize(
+    "command", ["app list", "app grant okta.groups.read", "doctor", "key rotate --grace 0", "token get"]
+)
+def test_nor_does_one_on_a_terminal(home: Path, settings: dict[str, str], command: str) -> None:
+    shown = run_on_terminal(home, *command.split(), **settings)
+    assert_clean(MOVES.sub("", SGR.sub("", shown.output)).replace("\r", ""))
+
+
+def test_json_still_holds_the_name_as_it_is(home: Path, settings: dict[str, str], okta: FakeOkta) -> None:
+    settings["OKTA_CLIENT_ORGURL"] = okta.url
+    listed = json.loads(run_command(home, "app", "list", "--json", **settings).stdout)
+    assert f"billing{EVIL}" in [app["name"] for app in listed]
+
+
+@posix_only
+def test_a_path_with_control_characters_is_shown_clean(tmp_path: Path, okta: FakeOkta) -> None:
+    folder = tmp_path / f"clone{EVIL.replace(chr(0), '')}"
+    folder.mkdir()
+    (folder / "okta.yaml").write_text(f"okta:\n  client:\n    orgUrl: {okta.url}\n", encoding="utf-8")
+    ran = run_command(folder, "app", "list", HOME=str(tmp_path), OKTA_CLIENT_TOKEN=okta.ssws)
+    assert "names the org" in ran.stderr
+    assert_clean(ran.stderr)
+    shown = run_on_terminal(folder, "app", "list", HOME=str(tmp_path), OKTA_CLIENT_TOKEN=okta.ssws, typed="n")
+    assert_clean(shown.output.replace("\r", ""))
+
+
+def test_a_clean_text_keeps_its_length_and_its_letters() -> None:
+    for kept in ("", "plain", "Błażej Ł", "日本語", "👩\u200d💻", "a\u00a0b"):
+        assert clean(kept) == kept
+    for number in [*range(0x300), *range(0x2000, 0x2070), 0x2028, 0x2029, 0xFEFF, 0xD800, 0xE0001]:
+        cleaned = clean(f"a{chr(number)}b")
+        assert len(cleaned) == 3
+        assert not is_hostile(cleaned[1]) or cleaned[1] in "\u200c\u200d"
+        assert "\n" not in cleaned
+
+
+def test_no_other_module_of_the_command_prints() -> None:
+    folder = Path(okta_m2m.cli.__file__).parent
+    for path in folder.rglob("*.py"):
+        if path.name == "printing.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            called = ast.unparse(node.func)
+            assert called not in ("print", "typer.echo", "typer.secho", "click.echo"), f"{path}:{node.lineno}"
+            assert not re.fullmatch(r"sys\.std(out|err)\.write", called), f"{path}:{node.lineno}"
+            if called in ("typer.prompt", "typer.confirm"):
+                assert ast.unparse(node.args[0]).startswith("clean("), f"{path}:{node.lineno}"
+            assert called != "Console" or path.name == "terminal.py", f"{path}:{node.lineno}"
