@@ -197,6 +197,7 @@ def test_a_token_of_another_org_does_not_go_to_the_folders_org(
     claims = base64.urlsafe_b64encode(json.dumps({"iss": "https://acme.okta.com"}).encode()).decode().rstrip("=")
     for token in (TOKEN, f"e30.{claims}.{TOKEN}"):
         (tmp_path / "token").write_text(token, encoding="utf-8")
+        (tmp_path / "token").chmod(0o600)
         arguments = ["--from", str(tmp_path / "token")] if place == "file" else []
         stdin = token if place == "stdin" else None
         assert_refused(run("token", what, *arguments, stdin=stdin), evil, TOKEN)
