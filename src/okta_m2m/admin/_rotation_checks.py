@@ -59,8 +59,8 @@ def check_key_file(files: RotationFiles) -> PrivateKey:
     files.check_key()
     for leftover in files.leftovers():
         raise RotationFailed(
-            f"{leftover} already exists, and does not belong to a rotation that is known here. Find out which key it "
-            "holds, and move it away."
+            f"{leftover} already exists, and does not belong to a rotation that is known here.",
+            remedy="Find out which key it holds, and move it away.",
         )
     return key
 

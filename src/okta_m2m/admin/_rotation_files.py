@@ -175,7 +175,7 @@ class RotationFiles:
         new, new_content, _ = self._read_key(self._beside("new"), ours=True)
         if new.thumbprint() != new_thumbprint:
             raise RotationFailed(
-                f"{self.shown}.new does not hold the new key any more. Find out what else writes to it."
+                f"{self.shown}.new does not hold the new key any more.", remedy="Find out what else writes to it."
             )
         self._directory.replace(self._key, new_content, was=version)
 
@@ -199,14 +199,15 @@ class RotationFiles:
             read = self._directory.read(name, ours=ours)
         except OSError as error:
             raise InvalidKey(
-                f"{path}: The file cannot be read ({error.strerror}). Check the path, and that this process may read it."
+                f"{path}: The file cannot be read ({error.strerror}).",
+                remedy="Check the path, and that this process may read it.",
             ) from None
         try:
             # Never PrivateKey.from_text: it would follow a path in the file.
             is_pem = b"-----BEGIN" in read.data
             key = PrivateKey.from_pem(read.data) if is_pem else PrivateKey.from_jwk(read.data)
         except InvalidKey as error:
-            raise InvalidKey(f"{path}: {error}") from None
+            raise InvalidKey(f"{path}: {error.problem}", remedy=error.remedy) from None
         return key, read.data, read.version
 
     # ── the journal ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -223,15 +224,19 @@ class RotationFiles:
             return None
         except OSError as error:
             raise RotationFailed(
-                f"{self.directory / name} cannot be read ({error.strerror}). Run this as the user that began the rotation."
+                f"{self.directory / name} cannot be read ({error.strerror}).",
+                remedy="Run this as the user that began the rotation.",
             ) from None
         try:
             journal = Journal(**json.loads(content.decode()))
             _ = journal.last_step
         except (ValueError, TypeError):
             raise RotationFailed(
-                f"{self.directory / name} is damaged. Check which keys Okta lists (okta-m2m key list) and which one "
-                f"{self.shown} holds, then remove the file."
+                f"{self.directory / name} is damaged.",
+                remedy=(
+                    f"Check which keys Okta lists (okta-m2m key list) and which one {self.shown} holds, then "
+                    "remove the file."
+                ),
             ) from None
         if (journal.org_url, journal.app_id) != (org_url, app_id):
             raise RotationFailed(
@@ -260,7 +265,9 @@ class RotationFiles:
         try:
             from filelock import FileLock, Timeout
         except ModuleNotFoundError:
-            raise ConfigurationError("Key rotation needs filelock. Install it: pip install 'okta-m2m[cli]'") from None
+            raise ConfigurationError(
+                "Key rotation needs filelock.", remedy="Install it: pip install 'okta-m2m[cli]'"
+            ) from None
         with self.opened():
             name = self._beside("lock")
             # filelock opens it by path. From 4.2.1 on it follows no symlink there and truncates nothing, so a planted file
@@ -269,11 +276,16 @@ class RotationFiles:
             try:
                 lock.acquire()
             except Timeout:
-                raise RotationFailed(f"Another rotation of {self.shown} is running. Wait until it has ended.") from None
+                raise RotationFailed(
+                    f"Another rotation of {self.shown} is running.", remedy="Wait until it has ended."
+                ) from None
             except OSError as error:
                 raise RotationFailed(
-                    f"{self.directory / name} cannot be locked ({error.strerror}). Either the directory is read-only here "
-                    "(a mounted secret?): rotate where the secret is kept. Or something else has that name: remove it."
+                    f"{self.directory / name} cannot be locked ({error.strerror}).",
+                    remedy=(
+                        "Either the directory is read-only here (a mounted secret?): rotate where the secret "
+                        "is kept. Or something else has that name: remove it."
+                    ),
                 ) from None
             try:
                 yield

@@ -129,7 +129,7 @@ class OpenDirectory:
                 data = file.read(MAX_FILE_SIZE + 1)
             if len(data) > MAX_FILE_SIZE:
                 raise ConfigurationError(
-                    f"{path} is larger than {MAX_FILE_SIZE >> 10} KiB. Find out who made it, and remove it."
+                    f"{path} is larger than {MAX_FILE_SIZE >> 10} KiB.", remedy="Find out who made it, and remove it."
                 )
             return FileContent(data, _version(about))
         finally:
@@ -239,7 +239,9 @@ class OpenDirectory:
         try:
             return self._open(name, _CREATE)
         except FileExistsError:
-            raise ConfigurationError(f"{path} already exists and will not be overwritten. Name another file.") from None
+            raise ConfigurationError(
+                f"{path} already exists and will not be overwritten.", remedy="Name another file."
+            ) from None
         except OSError as error:
             raise _not_writable(path, error) from None
 
@@ -249,8 +251,8 @@ class OpenDirectory:
                 file.write(content)
         except OSError as error:
             raise ConfigurationError(
-                f"{self.path / name} cannot be written whole ({error.strerror}), so nothing was changed. Check the free "
-                "space on the disk and the quota."
+                f"{self.path / name} cannot be written whole ({error.strerror}), so nothing was changed.",
+                remedy="Check the free space on the disk and the quota.",
             ) from None
 
     def _rename(self, temporary: str, name: str) -> None:
@@ -296,14 +298,15 @@ def open_parent(path: str | os.PathLike[str], *, follow: bool = True) -> tuple[O
                 break
             if sys.platform != "win32" and about.st_uid not in (os.geteuid(), 0):
                 raise ConfigurationError(
-                    f"{shown} is a symlink that another user (uid {about.st_uid}) made. Name the file that it leads to."
+                    f"{shown} is a symlink that another user (uid {about.st_uid}) made.",
+                    remedy="Name the file that it leads to.",
                 )
             resolved = Path(os.path.normpath(resolved.parent.resolve() / os.readlink(resolved)))
         except OSError:
             break  # the name is free, or the directory reports what is wrong
     else:
         if follow:
-            raise ConfigurationError(f"{shown} is a symlink that leads to itself. Name a file.")
+            raise ConfigurationError(f"{shown} is a symlink that leads to itself.", remedy="Name a file.")
     try:
         return OpenDirectory(resolved.parent.resolve()), resolved.name
     except OSError as error:
@@ -328,12 +331,13 @@ def _check_ours(path: Path, about: os.stat_result) -> None:
         return
     if about.st_uid != os.geteuid():
         raise ConfigurationError(
-            f"{path} belongs to another user (uid {about.st_uid}), so it is not trusted. Run this as that user, or find out "
-            "who made the file and remove it."
+            f"{path} belongs to another user (uid {about.st_uid}), so it is not trusted.",
+            remedy="Run this as that user, or find out who made the file and remove it.",
         )
     if about.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or about.st_nlink != 1:
         raise ConfigurationError(
-            f"Others can write {path}, or it has a second name, so it is not trusted. Find out who made it, and remove it."
+            f"Others can write {path}, or it has a second name, so it is not trusted.",
+            remedy="Find out who made it, and remove it.",
         )
 
 
@@ -346,23 +350,26 @@ def _keep_owner(descriptor: int, path: Path, wanted: os.stat_result) -> None:
     actual = os.fstat(descriptor)
     if (actual.st_uid, actual.st_gid) != (wanted.st_uid, wanted.st_gid):
         raise ConfigurationError(
-            f"{path} belongs to uid {wanted.st_uid} and gid {wanted.st_gid}, and this user cannot create a file with that "
-            "owner and group. The processes that read it now could not read its replacement. Run this as the file's "
-            "owner and in its group, or as root."
+            f"{path} belongs to uid {wanted.st_uid} and gid {wanted.st_gid}, and this user cannot create a file "
+            "with that owner and group. The processes that read it now could not read its replacement.",
+            remedy="Run this as the file's owner and in its group, or as root.",
         )
 
 
 def _not_regular(path: Path) -> ConfigurationError:
-    return ConfigurationError(f"{path} is a symlink, or not a regular file. Find out who made it, and remove it.")
+    return ConfigurationError(
+        f"{path} is a symlink, or not a regular file.", remedy="Find out who made it, and remove it."
+    )
 
 
 def _changed(path: Path) -> ConfigurationError:
     return ConfigurationError(
-        f"{path} was changed meanwhile by somebody else. Find out what else writes to it, and run this again."
+        f"{path} was changed meanwhile by somebody else.", remedy="Find out what else writes to it, and run this again."
     )
 
 
 def _not_writable(path: Path, error: OSError) -> ConfigurationError:
     return ConfigurationError(
-        f"{path} cannot be written ({error.strerror}). Check that its directory exists and that this user may write to it."
+        f"{path} cannot be written ({error.strerror}).",
+        remedy="Check that its directory exists and that this user may write to it.",
     )

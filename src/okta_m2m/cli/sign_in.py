@@ -104,7 +104,9 @@ def _report_pause(pause: Pause) -> None:
 
 def _service_app_in(folder: Path, max_wait: float) -> ServiceApp:
     if not any((folder / name).is_file() for name in ("okta.yaml", ".okta.yaml")):
-        raise ConfigurationError(f"{folder} has no okta.yaml. Name the folder of the service app that signs in.")
+        raise ConfigurationError(
+            f"{folder} has no okta.yaml.", remedy="Name the folder of the service app that signs in."
+        )
     return ServiceApp(**trusted_settings(folder=folder, environ={}, max_wait=max_wait).arguments())
 
 
