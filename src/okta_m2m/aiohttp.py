@@ -14,7 +14,9 @@ from functools import partial
 from typing import Any, Never, NoReturn
 
 from ._clients.auth_object import AuthObject, missing_library
-from ._clients.limits import DRAIN_TIMEOUT, MAX_ANSWER, MAX_DRAINED
+from ._clients.failures import send_failed
+from ._clients.limits import DRAIN_TIMEOUT, MAX_ANSWER, MAX_DRAINED, check_encoding, connect_timeout, read_timeout
+from ._clients.proxies import is_direct_only, report_proxy_of_call
 from ._core.origins import origin_of
 from ._core.service_app import ServiceApp
 from ._core.tokens import Token
@@ -101,6 +103,7 @@ class OktaAuth(AuthObject):
                 hit.fresh_until > hit.now()
                 and (authorization := hit.authorization) is not None
                 and self._redirects is None
+                and request.proxy is None
                 and url._scheme == hit.origins.schemes[url._netloc]
                 # One look-up for both: is there a header of the caller's own, and if not, there is ours.
                 and request.headers.setdefault(AUTHORIZATION, authorization) is authorization
@@ -123,6 +126,9 @@ class OktaAuth(AuthObject):
             self.app.report_kept(url)
             return self._remember_redirect(request, await handler(request))
         if self._came_from_other_origin(request):
+            return self._remember_redirect(request, await handler(request))
+        if request.proxy is not None and is_direct_only(url) and self.app.origins.allow(url):
+            report_proxy_of_call(url)
             return self._remember_redirect(request, await handler(request))
         credentials = self.app.ready(method, url)
         if credentials is None:
@@ -190,28 +196,31 @@ class OktaAuth(AuthObject):
                 "proxy": like._default_proxy,
                 "proxy_auth": like._default_proxy_auth,
             }
+        if is_direct_only(request.url):
+            options |= {"trust_env": False, "proxy": None, "proxy_auth": None}
+        timeouts = aiohttp.ClientTimeout(sock_connect=connect_timeout(timeout), sock_read=read_timeout(timeout))
         try:
             async with (
                 aiohttp.ClientSession(
                     cookie_jar=aiohttp.DummyCookieJar(),
-                    timeout=aiohttp.ClientTimeout(total=timeout),
+                    timeout=timeouts,
                     middlewares=[_without_authorization],
+                    auto_decompress=False,
                     **options,
                 ) as session,
                 session.request(
                     request.method, request.url, headers=request.headers, data=request.body, allow_redirects=False
                 ) as response,
             ):
+                check_encoding(response.headers.get("content-encoding", "").split(","))
                 body = bytearray()
                 async for chunk in response.content.iter_chunked(8192):
                     body += chunk
                     if len(body) > MAX_ANSWER:
-                        raise SendFailed("the answer was too long")
+                        raise SendFailed("the answer was too long", stage="http")
                 return Response(response.status, response.headers.items(), bytes(body))
-        except TimeoutError as error:
-            raise SendFailed("timeout") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise SendFailed(f"{type(error).__name__}: {error}") from error
+            raise send_failed(error, request.url) from error
 
 
 class _Call:

@@ -8,8 +8,8 @@ concern the caller's own request. ``Effect.__iter__`` is itself a one-step flow,
     flow yields            performed by    resumed with
     -------------------    ------------    ------------------------------------------------------
     Send(request)          runtime         Response; SendFailed is thrown in if none came
-    Sign(signer, message)  runtime         bytes
-    Snapshot(signer)       runtime         the signer to use for one signature, re-read if need be
+    Sign(signer, message)  runtime         bytes; TimeoutError is thrown in after ``timeout`` seconds
+    Snapshot(signer)       runtime         the signer to use for one signature, re-read if need be; the same
     Sleep(seconds)         runtime         None
     Wait(landing)          runtime         True if it landed in time
     Spawn(flow, ended,     runtime         at once: whether it was started, or a function that says whether it still runs
@@ -131,29 +131,34 @@ Flow: TypeAlias = Generator[Effect[Any], Any, T]
 
 
 class Send(Effect[Response]):
-    """Our own request: redirects not followed, at most 1 MiB read, ``timeout`` seconds for all of it."""
+    """Our own request: redirects not followed, at most 1 MiB read, ``timeout`` seconds for all of it. The runtime ends it then,
+    whatever the HTTP library does."""
 
     request: Request
     timeout: float
 
 
 class Sign(Effect[bytes], hidden=("message",)):
-    """The signature of ``message``: an effect, because the key may be across a network."""
+    """The signature of ``message``, within ``timeout`` seconds: an effect, because the key may be across a network."""
 
     signer: Signer
     message: bytes
+    timeout: float
 
-    def __init__(self, signer: Signer, message: bytes) -> None:
+    def __init__(self, signer: Signer, message: bytes, timeout: float) -> None:
         # Written out: made for each signature, where Record's own way would be a tenth of the overhead.
-        put_signer, put_message = self._setters
+        put_signer, put_message, put_timeout = self._setters
         put_signer(self, signer)
         put_message(self, message)
+        put_timeout(self, timeout)
 
 
 class Snapshot(Effect["Signer"]):
-    """One immutable version of the signer; a key file that changed is re-read here, off any event loop."""
+    """One immutable version of the signer, within ``timeout`` seconds; a key file that changed is re-read here, off any
+    event loop."""
 
     signer: Signer
+    timeout: float
 
 
 class Sleep(Effect[None]):

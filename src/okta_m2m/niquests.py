@@ -17,7 +17,17 @@ from datetime import timedelta
 from typing import Any, Never, NoReturn
 
 from ._clients.auth_object import AuthObject, add_request, missing_library
-from ._clients.limits import DRAIN_TIMEOUT, MAX_ANSWER, MAX_DRAINED
+from ._clients.failures import send_failed
+from ._clients.limits import (
+    DRAIN_TIMEOUT,
+    MAX_ANSWER,
+    MAX_DRAINED,
+    check_encoding,
+    connect_timeout,
+    is_inflatable,
+    read_timeout,
+)
+from ._clients.proxies import is_direct_only, warn_of_environments_proxy
 from ._clients.requests_flows import (
     Flows,
     Library,
@@ -95,6 +105,7 @@ class AsyncOktaAuth(AuthObject):
         self._session = session
         self._sender = send
         app.revoke_through(run_async=self._run)
+        warn_of_environments_proxy(app)
 
     def _runtime(self) -> Asyncio:
         return Asyncio(self._sender or self._send, self._library.error_map)
@@ -155,30 +166,31 @@ class AsyncOktaAuth(AuthObject):
     async def _send(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 (the effect's own)
         try:
             async with (
-                asyncio.timeout(timeout),
                 niquests.AsyncSession()
                 if self._session is None
-                else nullcontext(self._library.copied_session(self._session)) as session,
+                else nullcontext(self._library.copied_session(self._session)) as session
             ):
                 # Prepared by hand: the session's own auth, headers, parameters and cookies are not for Okta.
                 prepared = niquests.Request(
                     request.method, request.url, dict(request.headers), data=request.body
                 ).prepare()
                 settings = {**session.merge_environment_settings(request.url, {}, True, None, None), **NOW}
-                response = await session.send(prepared, timeout=timeout, allow_redirects=False, **settings)
+                if is_direct_only(request.url):
+                    settings["proxies"] = {}
+                timeouts = connect_timeout(timeout), read_timeout(timeout)
+                response = await session.send(prepared, timeout=timeouts, allow_redirects=False, **settings)
                 try:
+                    check_encoding((response.headers.get("content-encoding") or "").split(","))
                     body = bytearray()
-                    async for chunk in await response.iter_content(8192):
+                    while chunk := await response.raw.read(8192, decode_content=False):
                         body += chunk
                         if len(body) > MAX_ANSWER:
-                            raise SendFailed("the answer was too long")
+                            raise SendFailed("the answer was too long", stage="http")
                 finally:
                     await response.close()
                 return Response(response.status_code or 0, fields_of(response), bytes(body))
-        except TimeoutError as error:
-            raise SendFailed("timeout") from error
         except (niquests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise SendFailed(f"{type(error).__name__}: {error}") from error
+            raise send_failed(error, request.url) from error
 
 
 def _guard_copies(request: Any) -> Any:
@@ -246,6 +258,8 @@ class _AsyncCall:
         if response._content is not False:  # kept, by another hook or an adapter that made it by hand
             return (await response.content or b"")[:limit]
         if response.raw is None or response._content_consumed:
+            return b""
+        if not is_inflatable(response.headers.get("content-encoding")):
             return b""
         raw, head = response.raw, b""
         read = raw.read

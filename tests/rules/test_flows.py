@@ -210,6 +210,7 @@ def test_the_request_is_what_okta_documents() -> None:
     assert (send.request.method, send.request.url) == ("POST", f"{ORG}/oauth2/v1/token")
     assert dict(send.request.headers) == {
         "Accept": "application/json",
+        "Accept-Encoding": "identity",
         "Content-Type": "application/x-www-form-urlencoded",
     }
     sent = form(send)

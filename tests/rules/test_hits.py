@@ -132,7 +132,7 @@ def with_httpx(app: ServiceApp) -> str | None:
 
 def with_aiohttp(app: ServiceApp) -> str | None:
     headers: CIMultiDict[str] = CIMultiDict()
-    request: Any = SimpleNamespace(url=URL(API), method="GET", headers=headers)
+    request: Any = SimpleNamespace(url=URL(API), method="GET", headers=headers, proxy=None)
 
     async def handler(_: object) -> Any:
         return SimpleNamespace(status=200)
@@ -326,7 +326,7 @@ def test_a_url_that_is_not_plainly_of_the_apps_origins_takes_aiohttps_long_way(
         asked.append((request.url, dict(request.headers)))
 
     monkeypatch.setattr(okta_m2m.aiohttp.OktaAuth, "_call", slow_path)
-    request: Any = SimpleNamespace(url=url, method="GET", headers=CIMultiDict())
+    request: Any = SimpleNamespace(url=url, method="GET", headers=CIMultiDict(), proxy=None)
     call: Any = okta_m2m.aiohttp.OktaAuth(world.app)(request, None)
     with pytest.raises(StopIteration):
         call.send(None)

@@ -183,7 +183,7 @@ def iter_of_one() -> Flow[Token]:
         Request("POST", "https://acme.okta.com/oauth2/v1/token", {"DPoP": VALUE}, VALUE.encode()),
         Response(200, [("X-Token", VALUE)], VALUE.encode()),
         Send(Request("POST", "https://acme.okta.com/", {"DPoP": VALUE}, VALUE.encode()), 1.0),
-        Sign(None, VALUE.encode()),  # type: ignore[arg-type]  # only its repr matters
+        Sign(None, VALUE.encode(), 1.0),  # type: ignore[arg-type]  # only its repr matters
         Attempt({"Authorization": VALUE}, Token(VALUE)),
         Save(None, 1.0, "key", VALUE.encode(), 1.0, "owner"),  # type: ignore[arg-type]  # only its repr matters
         replay(iter_of_one(), Token(VALUE)),

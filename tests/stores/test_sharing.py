@@ -609,7 +609,7 @@ def test_who_waits_for_a_leader_that_hangs_is_told_when_the_time_is_over(
         "asyncio": lambda: asyncio.run(main(Asyncio(send_asyncio))),
         "trio": lambda: trio.run(main, Trio(send_trio)),
     }
-    with pytest.raises(TokenUnreachable, match="still under way"):
+    with pytest.raises(TokenUnreachable):
         follow[runtime]()
     gate.nth(-1).set()
     assert isinstance(leader.exception(PATIENCE), TokenUnreachable)

@@ -27,10 +27,12 @@ from .._core.tokens import Token
 from ..effects import Attempt, Discard, Flow, Peek, Request, Response, SendFailed
 from ..errors import ConfigurationError, ErrorMap, OktaM2MError, TokenUnreachable
 from ..runtimes import AsyncSender, Done, Sender, Threads, aadvance, advance, arun, run
-from ..runtimes.loops import Asyncio, Trio, running
+from ..runtimes.loops import Asyncio, Trio, call_in_thread, running
 from .auth_object import AuthObject, add_request
-from .limits import DRAIN_TIMEOUT, MAX_ANSWER, MAX_DRAINED
+from .failures import send_failed
+from .limits import DRAIN_TIMEOUT, MAX_ANSWER, MAX_DRAINED, check_encoding, connect_timeout, inflate, read_timeout
 from .private_copy import private_copy
+from .proxies import is_direct_only, warn_of_environments_proxy
 
 if TYPE_CHECKING:
     import httpx
@@ -67,6 +69,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         self._client: Any = client
         self._sender: Any = send  # which kind it is shows only when it is used
         app.revoke_through(run=self._run, run_async=self._run_async)
+        warn_of_environments_proxy(app)
 
     # Made for each use, and not kept: a process may have very many of us.
     def _threads(self) -> Threads:
@@ -280,28 +283,32 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                 remedy=f"Give it an {library.__name__}.Client there, or none.",
             )
         self._check_hooks()
-        until = time.monotonic() + timeout
+        until, by_proxy = time.monotonic() + timeout, False
         try:
-            with library.Client() if self._client is None else nullcontext(self._copied_client()) as client:
+            lent = self._lent_client(request.url)
+            with (
+                library.Client(trust_env=not is_direct_only(request.url))
+                if lent is None
+                else nullcontext(lent) as client
+            ):
+                by_proxy = self._library.uses_proxy(client, request.url)
                 response = client.send(
                     self._library.request(request, timeout), auth=None, follow_redirects=False, stream=True
                 )
                 try:
+                    check_encoding(response.headers.get_list("content-encoding", split_commas=True))
                     body = bytearray()
-                    for chunk in response.iter_bytes():
+                    for chunk in response.iter_raw():
                         body += chunk
                         if len(body) > MAX_ANSWER or time.monotonic() > until:
-                            raise SendFailed("the answer was too long, or too slow")
+                            raise SendFailed("the answer was too long, or too slow", stage="http")
                 finally:
                     response.close()
                 return Response(response.status_code, response.headers.multi_items(), bytes(body))
-        except (library.HTTPError, library.InvalidURL, OSError) as error:
-            raise SendFailed(_why(error)) from error
+        except (library.HTTPError, library.InvalidURL, OSError, ImportError, ValueError) as error:
+            raise send_failed(error, request.url, by_proxy=by_proxy) from error
 
     async def _asend(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 (the effect's own)
-        import anyio  # like asyncio, only where there is a loop already
-        import anyio.to_thread
-
         library = self._library.httpx
         if isinstance(self._client, library.Client):
             raise ConfigurationError(
@@ -310,31 +317,34 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                 remedy=f"Give it an {library.__name__}.AsyncClient there, or none.",
             )
         self._check_hooks()
+        by_proxy = False
         try:
-            with anyio.fail_after(timeout):
-                # A new client reads the CA bundle from disk, which is not for an event loop.
-                made = None if self._client is not None else await anyio.to_thread.run_sync(library.AsyncClient)
-                async with made or nullcontext(self._copied_client()) as client:
-                    response = await client.send(
-                        self._library.request(request, timeout), auth=None, follow_redirects=False, stream=True
-                    )
-                    try:
-                        body = bytearray()
-                        async for chunk in response.aiter_bytes():
-                            body += chunk
-                            if len(body) > MAX_ANSWER:
-                                raise SendFailed("the answer was too long")
-                    finally:
-                        await response.aclose()
-                    return Response(response.status_code, response.headers.multi_items(), bytes(body))
-        except TimeoutError as error:
-            raise SendFailed("timeout") from error
-        except (library.HTTPError, library.InvalidURL, OSError) as error:
-            raise SendFailed(_why(error)) from error
+            lent = self._lent_client(request.url)
+            # A new client reads the CA bundle from disk, which is not for an event loop.
+            new = partial(library.AsyncClient, trust_env=not is_direct_only(request.url))
+            async with nullcontext(lent) if lent is not None else await call_in_thread(new, timeout) as client:
+                by_proxy = self._library.uses_proxy(client, request.url)
+                response = await client.send(
+                    self._library.request(request, timeout), auth=None, follow_redirects=False, stream=True
+                )
+                try:
+                    check_encoding(response.headers.get_list("content-encoding", split_commas=True))
+                    body = bytearray()
+                    async for chunk in response.aiter_raw():
+                        body += chunk
+                        if len(body) > MAX_ANSWER:
+                            raise SendFailed("the answer was too long", stage="http")
+                finally:
+                    await response.aclose()
+                return Response(response.status_code, response.headers.multi_items(), bytes(body))
+        except (library.HTTPError, library.InvalidURL, OSError, ImportError, ValueError) as error:
+            raise send_failed(error, request.url, by_proxy=by_proxy) from error
 
-    def _copied_client(self) -> Any:
+    def _lent_client(self, url: str) -> Any:
         """The client that was given, without its cookies: those of the token endpoint are not for it, and may be to delete
-        some of its own."""
+        some of its own. ``None`` if none was given, or if it would take a proxy to what is to be reached directly."""
+        if self._client is None or (is_direct_only(url) and self._library.uses_proxy(self._client, url)):
+            return None
         return private_copy(self._client, _cookies=self._library.httpx.Cookies())
 
     def _check_hooks(self) -> None:
@@ -401,14 +411,6 @@ class _Call:
             self._rewind()
 
 
-def _why(error: BaseException) -> str:
-    """Under trio httpx's own errors are without words; those of TLS, say, are in what caused them."""
-    reason: BaseException | None = error
-    while reason is not None and not str(reason):
-        reason = reason.__cause__ or reason.__context__
-    return type(error).__name__ + (f": {reason}" if reason is not None else "")
-
-
 class Library:
     """httpx or httpx2: what is made of its classes, and read with them."""
 
@@ -427,8 +429,18 @@ class Library:
             request.url,
             headers=dict(request.headers),
             content=request.body,
-            extensions={"timeout": self.httpx.Timeout(seconds).as_dict()},
+            extensions={
+                "timeout": self.httpx.Timeout(read_timeout(seconds), connect=connect_timeout(seconds)).as_dict()
+            },
         )
+
+    def uses_proxy(self, client: Any, url: str) -> bool:
+        """Whether a client reaches that URL by way of a proxy, as far as its transport is the library's own."""
+        try:
+            transport = client._transport_for_url(self.httpx.URL(url))
+        except AttributeError:  # a stand-in for a client
+            return False
+        return "Proxy" in type(getattr(transport, "_pool", None)).__name__
 
     def rewinder(self, request: AnyRequest) -> Rewind:
         """What takes the body back to where it is now, before the first send; ``None`` if nothing does."""
@@ -450,7 +462,7 @@ class Library:
             return content[:limit]
         response.stream = peeked = self._peeked(response.stream)
         try:
-            return self._decode(response, peeked.peek(limit)[:limit])
+            return inflate(peeked.peek(limit), response.headers.get("content-encoding"), limit)
         except self.httpx.HTTPError:
             return b""
 
@@ -459,7 +471,7 @@ class Library:
             return content[:limit]
         response.stream = peeked = self._apeeked(response.stream)
         try:
-            return self._decode(response, (await peeked.peek(limit))[:limit])
+            return inflate(await peeked.peek(limit), response.headers.get("content-encoding"), limit)
         except self.httpx.HTTPError:
             return b""
 
@@ -472,7 +484,7 @@ class Library:
             with suppress(self.httpx.HTTPError):
                 head = stream.peek(MAX_DRAINED)
             stream.close()
-            response.stream = self.httpx.ByteStream(head)
+            response.stream = self.httpx.ByteStream(_kept(response, head))
 
     async def adiscard(self, response: AnyResponse) -> None:
         import anyio
@@ -483,7 +495,7 @@ class Library:
             with suppress(self.httpx.HTTPError), anyio.move_on_after(DRAIN_TIMEOUT):
                 head = await stream.peek(MAX_DRAINED)
             await stream.aclose()
-            response.stream = self.httpx.ByteStream(head)
+            response.stream = self.httpx.ByteStream(_kept(response, head))
 
     def read_already(self, response: AnyResponse) -> bytes | None:
         try:
@@ -491,18 +503,14 @@ class Library:
         except self.httpx.ResponseNotRead:
             return None
 
-    def _decode(self, response: AnyResponse, head: bytes) -> bytes:
-        """The start of a body, as far as it can be decoded."""
-        encoding = response.headers.get("content-encoding", "identity")
-        try:
-            decoded: bytes = self.httpx.Response(200, headers={"content-encoding": encoding}, content=head).content
-            return decoded
-        except self.httpx.DecodingError:
-            return b""
-
 
 def _answer_of(response: AnyResponse) -> Response:
     return Response(response.status_code, response.headers.multi_items())
+
+
+def _kept(response: AnyResponse, head: bytes) -> bytes:
+    """What the client may read of a response that was let go: of one that is compressed nothing, as it decompresses that."""
+    return b"" if response.headers.get("content-encoding") else head
 
 
 def _stay() -> None:

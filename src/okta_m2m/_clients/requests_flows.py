@@ -27,8 +27,10 @@ from ..effects import Flow, Request, Response, SendFailed
 from ..errors import ErrorMap, OktaM2MError, TokenUnreachable
 from ..runtimes import Sender, Threads, drive, run
 from .auth_object import AuthObject, add_request
-from .limits import MAX_ANSWER, MAX_DRAINED
+from .failures import send_failed
+from .limits import MAX_ANSWER, MAX_DRAINED, check_encoding, connect_timeout, is_inflatable, read_timeout
 from .private_copy import private_copy
+from .proxies import is_direct_only, warn_of_environments_proxy
 
 if TYPE_CHECKING:
     import niquests  # pyright: ignore[reportMissingImports]  # never beside urllib3, so not where this is checked
@@ -77,6 +79,8 @@ class Library:
             return (response.content or b"")[:limit]
         if response.raw is None or getattr(response, "_content_consumed", False):
             return b""
+        if not is_inflatable(response.headers.get("content-encoding")):
+            return b""
         response.raw = peeked = _Peeked(response.raw, limit)
         try:
             return peeked.peek(limit)
@@ -104,15 +108,21 @@ class Library:
                     request.method, request.url, dict(request.headers), data=request.body
                 ).prepare()
                 settings = {**used.merge_environment_settings(request.url, {}, True, None, None), **self.at_once}
-                with used.send(prepared, timeout=timeout, allow_redirects=False, **settings) as response:
+                if is_direct_only(request.url):
+                    settings["proxies"] = {}
+                timeouts = connect_timeout(timeout), read_timeout(timeout)
+                with used.send(prepared, timeout=timeouts, allow_redirects=False, **settings) as response:
+                    check_encoding(response.headers.get("content-encoding", "").split(","))
                     body = bytearray()
-                    for chunk in response.iter_content(8192):
+                    stream = getattr(response.raw, "stream", None)  # an adapter of the caller's own may have none
+                    chunks = response.iter_content(8192) if stream is None else stream(8192, decode_content=False)
+                    for chunk in chunks:
                         body += chunk
                         if len(body) > MAX_ANSWER or time.monotonic() > until:
-                            raise SendFailed("the answer was too long, or too slow")
+                            raise SendFailed("the answer was too long, or too slow", stage="http")
                     return Response(response.status_code, fields_of(response), bytes(body))
         except (self.requests.RequestException, *self.broken) as error:
-            raise SendFailed(f"{type(error).__name__}: {error}") from error
+            raise send_failed(error, request.url) from error
 
 
 class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
@@ -133,6 +143,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
         self._session: Any = session
         self._sender = send
         app.revoke_through(run=self._run)
+        warn_of_environments_proxy(app)
 
     # Made for each use, and not kept: a process may have very many of us.
     def _threads(self) -> Threads:

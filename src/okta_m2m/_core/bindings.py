@@ -60,7 +60,7 @@ class Bindings:
     - ``htu_origins``: for an origin that a reverse proxy rewrites, the origin that the server behind it sees.
     """
 
-    __slots__ = ("_bound", "_given", "_htu_origins", "_nonces", "_okta_clock", "_org_origin", "_proofs")
+    __slots__ = ("_bound", "_given", "_htu_origins", "_max_wait", "_nonces", "_okta_clock", "_org_origin", "_proofs")
 
     def __init__(
         self, endpoint: TokenEndpoint, key: Signer | None = None, htu_origins: Mapping[str, str] = _NOTHING
@@ -69,6 +69,7 @@ class Bindings:
         self._org_origin = origin_of(endpoint.url)
         self._htu_origins = htu_origins
         self._okta_clock = endpoint.okta_clock
+        self._max_wait = endpoint.max_wait
         self._proofs: DPoPProofs | None = None
         self._bound: Mapping[str, DPoPProofs] = _NOTHING  # by token value; replaced as a whole
         self._nonces: Nonces | None = None
@@ -132,7 +133,7 @@ class Bindings:
         url = as_sent(url)
         now, nonce = server_time or self._okta_clock.now(), nonce or self.nonces.get(url)
         proofs = self._bound.get(token.value) or self.proofs()
-        return Credentials(token, (yield from proofs.proof(method, url, now, nonce, token)))
+        return Credentials(token, (yield from proofs.proof(method, url, now, nonce, token, self._max_wait)))
 
     def _htu(self, url: str) -> str:
         origin = origin_of(url)

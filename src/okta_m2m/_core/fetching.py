@@ -155,7 +155,7 @@ class Fetching:
         """A token, or why its renewal is left for later."""
         keys: list[Signer] = []
         for signer in self.keys:
-            keys.append((yield from snapshot(signer)))
+            keys.append((yield from snapshot(signer, flight.deadline - self._state.now())))
         self._notice_change(tuple(keys))
         refusal = self._state.remembered_refusal(tuple(keys), self._state.now())
         if refusal is not None:

@@ -33,6 +33,7 @@ __all__ = [
     "BACKDATED",
     "CLOCK_TOLERANCE",
     "FORM_HEADERS",
+    "SIGNING_TIMEOUT",
     "ClientAssertions",
     "DPoPProofs",
     "Nonces",
@@ -45,9 +46,13 @@ ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 """RFC 7523 section 2.2."""
 
 FORM_HEADERS: Mapping[str, str] = MappingProxyType(
-    {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
+    {
+        "Accept": "application/json",
+        "Accept-Encoding": "identity",
+        "Content-Type": "application/x-www-form-urlencoded",
+    }
 )
-"""Of each request that carries an assertion."""
+"""Of each request that carries an assertion. Its answer is small, and is not decompressed."""
 
 CLOCK_TOLERANCE = 3.0
 """Blame clock skew for a refusal only if ``Date`` moved our clock by more seconds than this; it has a resolution of 1 s."""
@@ -55,6 +60,9 @@ CLOCK_TOLERANCE = 3.0
 BACKDATED = 5
 """Seconds that ``iat`` lies back. Okta refuses any ``iat`` in its future and documents no leeway; 5 seconds cover what
 the ``Date`` header cannot tell, and are far from the 5 minutes after which a proof is too old."""
+
+SIGNING_TIMEOUT = 30.0
+"""Seconds for a signature that no call waits for, whose own ``max_wait`` would bound it."""
 
 MAX_LIFETIME = 3600
 """Okta refuses an ``exp`` more than one hour ahead (guide "Build a JWT for client authentication")."""
@@ -79,16 +87,26 @@ def _jti() -> str:
     return _chance.randbytes(16).hex()
 
 
-def snapshot(key: Signer) -> Flow[Signer]:
-    """The version of a key to sign with. One that follows a file is read again; a key in memory is its own snapshot."""
-    if hasattr(key, "snapshot") and type(key) is not PrivateKey:
-        return (yield from Snapshot(key))
-    return key
+def snapshot(key: Signer, timeout: float) -> Flow[Signer]:
+    """The version of a key to sign with, within ``timeout`` seconds. One that follows a file is read again; a key in memory is
+    its own snapshot.
 
-
-def _sign(signer: Signer, message: bytes) -> Flow[str]:
+    Raises :class:`~okta_m2m.errors.SigningFailed` if the file is on a drive that does not answer.
+    """
+    if not hasattr(key, "snapshot") or type(key) is PrivateKey:
+        return key
     try:
-        signature: bytes = yield Sign(signer, message)  # not "yield from", which makes a generator of its own
+        return (yield from Snapshot(key, max(0.0, timeout)))
+    except TimeoutError as error:
+        raise SigningFailed(
+            f"The key {type(key).__name__} was not read: {quoted(error)}.",
+            remedy="Check the drive that its file is on.",
+        ) from error
+
+
+def _sign(signer: Signer, message: bytes, timeout: float) -> Flow[str]:
+    try:
+        signature: bytes = yield Sign(signer, message, timeout)  # not "yield from", which makes a generator of its own
     except OktaM2MError:
         raise
     except Exception as error:
@@ -158,8 +176,9 @@ class ClientAssertions:
         self._claims: dict[str, Any] | None = json.loads(written)[2] if claims else None
         self.lifetime = lifetime
 
-    def assertion(self, signer: Signer, now: float) -> Flow[str]:
-        """A fresh assertion; ``now`` is Okta's time. Resumed with the signature, so the key may live anywhere.
+    def assertion(self, signer: Signer, now: float, timeout: float = SIGNING_TIMEOUT) -> Flow[str]:
+        """A fresh assertion; ``now`` is Okta's time, ``timeout`` what the signature may take. Resumed with the signature, so
+        the key may live anywhere.
 
         Raises :class:`~okta_m2m.errors.SigningFailed` if the signer gives none.
         """
@@ -168,7 +187,7 @@ class ClientAssertions:
             begun, rest = _beginning(self._client_id, self._audience, signer.alg, signer.kid)
             # Numbers and hexadecimal digits are JSON as they stand.
             claims = f'{rest}"iat":{iat},"exp":{exp},"jti":"{jti}"}}'
-            return _sign(signer, begun + _base64url(claims.encode()))
+            return _sign(signer, begun + _base64url(claims.encode()), timeout)
         own = {
             "iss": self._client_id,
             "sub": self._client_id,
@@ -178,7 +197,7 @@ class ClientAssertions:
             "jti": jti,
         }
         chosen = {name: value for name, value in {**own, **self._claims}.items() if value is not None}
-        return _sign(signer, _header(signer.alg, signer.kid) + _segment(chosen))
+        return _sign(signer, _header(signer.alg, signer.kid) + _segment(chosen), timeout)
 
 
 class DPoPProofs:
@@ -206,13 +225,22 @@ class DPoPProofs:
             claims["ath"] = _base64url(sha256(token.value.encode("ascii")).digest()).decode("ascii")
         return self._header + _segment(claims)
 
-    def proof(self, method: str, url: str, now: float, nonce: str | None, token: Token | None = None) -> Flow[str]:
-        """A fresh proof for one attempt; ``now`` is Okta's time. With a ``token`` it is for a resource, and has ``ath``.
+    def proof(
+        self,
+        method: str,
+        url: str,
+        now: float,
+        nonce: str | None,
+        token: Token | None = None,
+        timeout: float = SIGNING_TIMEOUT,
+    ) -> Flow[str]:
+        """A fresh proof for one attempt; ``now`` is Okta's time, ``timeout`` what the signature may take. With a ``token`` it
+        is for a resource, and has ``ath``.
 
         Raises :class:`~okta_m2m.errors.SigningFailed` if the signer gives no signature.
         """
         message = self.message(method, url, now, nonce, token)
-        return _sign(self.signer, message)
+        return _sign(self.signer, message, timeout)
 
     def proof_now(self, method: str, url: str, now: float, nonce: str | None, token: Token) -> str:
         """The same without a flow, for a signer that is in memory."""

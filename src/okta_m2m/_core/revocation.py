@@ -38,7 +38,7 @@ def ask_about_token(
 
     Raises the :class:`~okta_m2m.errors.TokenError` for any answer but 200.
     """
-    key = yield from snapshot(key)
+    key = yield from snapshot(key, timeout)
     response = yield from _ask(url, value, key, assertions, okta_clock, timeout)
     if response.status == 401 and abs(okta_clock.learn(response.get("date"))) > CLOCK_TOLERANCE:
         response = yield from _ask(url, value, key, assertions, okta_clock, timeout)
@@ -70,7 +70,7 @@ def _ask(
         "token": value,
         "token_type_hint": "access_token",
         "client_assertion_type": ASSERTION_TYPE,
-        "client_assertion": (yield from assertions.assertion(key, okta_clock.now())),
+        "client_assertion": (yield from assertions.assertion(key, okta_clock.now(), timeout)),
     }
     try:
         return (yield from Send(Request("POST", url, FORM_HEADERS, urlencode(form).encode("ascii")), timeout))

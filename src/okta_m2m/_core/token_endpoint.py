@@ -250,7 +250,7 @@ class _Conversation:
             endpoint.attempts = self._attempts
             patience = endpoint.patience(self._unanswered)
             try:
-                response = yield from self._ask(min(self._deadline - sent_at, patience))
+                response = yield from self._ask(patience)
             except (SendFailed, OSError) as failed:  # a send of the caller's own may let either out
                 # If the deadline cut this one short, what went wrong before says more than that.
                 if self._attempts == 1 or self._deadline - sent_at >= patience:
@@ -269,20 +269,27 @@ class _Conversation:
             if endpoint.not_before < self._deadline:
                 self._reports.retrying(self._trouble, self._attempts, endpoint.not_before - self._now())
 
-    def _ask(self, timeout: float) -> Flow[Response]:
+    def _ask(self, patience: float) -> Flow[Response]:
         endpoint, now = self._endpoint, self._endpoint.okta_clock.now()
-        assertion = yield from endpoint.assertions.assertion(self._keys[self._key], now)
+        # A signer may take all the time there is: a KMS that is slow is not a connection that hangs.
+        assertion = yield from endpoint.assertions.assertion(self._keys[self._key], now, self._time_left())
         headers = dict(FORM_HEADERS)
         if self._proofs is not None:
             nonce = endpoint.nonces.get(endpoint.url)
-            headers["DPoP"] = yield from self._proofs().proof("POST", endpoint.url, now, nonce)
+            headers["DPoP"] = yield from self._proofs().proof(
+                "POST", endpoint.url, now, nonce, timeout=self._time_left()
+            )
         form = {
             "grant_type": "client_credentials",
             **({"scope": " ".join(endpoint.scopes)} if endpoint.scopes else {}),
             "client_assertion_type": ASSERTION_TYPE,
             "client_assertion": assertion,
         }
+        timeout = min(self._time_left(), patience)
         return (yield from Send(Request("POST", endpoint.url, headers, urlencode(form).encode("ascii")), timeout))
+
+    def _time_left(self) -> float:
+        return max(0.0, self._deadline - self._now())
 
     def _wait_until_welcome(self) -> Flow[None]:
         """Waits until the endpoint may be asked again. Raises what is in the way if that does not pass, or if it is beyond

@@ -6,21 +6,40 @@ Invariant: no policy in here, and the loop is never blocked: blocking signers, k
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from ..effects import Effect, Flow, Response, Send, Sign, Sleep, Snapshot, Spawn, StoreEffect, StoreFailed, Wait
+from ..effects import (
+    Effect,
+    Flow,
+    Response,
+    Send,
+    SendFailed,
+    Sign,
+    Sleep,
+    Snapshot,
+    Spawn,
+    StoreEffect,
+    StoreFailed,
+    Wait,
+)
 from ..errors import ConfigurationError, ErrorMap
+from . import workers
 from .driving import AsyncSender, arun, report_lost, response_of
 from .threads import call_store_in_thread, store_too_slow
 from .waiting import wait_on_loop
 
 if TYPE_CHECKING:
     import asyncio
+    from concurrent.futures import Future
 
     from ..keys import Signer
 
 __all__ = ["Asyncio"]
+
+T = TypeVar("T")
+Waiter = Callable[["Future[Any]", float], Awaitable[bool]]
+"""Waits on the running loop until a future is done, or so many seconds have passed; returns whether it is done."""
 
 _background: WeakKeyDictionary[asyncio.AbstractEventLoop, set[asyncio.Task[Any]]] = WeakKeyDictionary()
 
@@ -50,11 +69,11 @@ class Asyncio:
 
         match effect:
             case Send(request, timeout):
-                return await await_response(self._send(request, timeout))
-            case Sign(signer, message):
-                return await sign_on_loop(signer, message, asyncio.to_thread)
-            case Snapshot(signer):
-                return await asyncio.to_thread(signer.snapshot)  # type: ignore[attr-defined]  # only for those that have it
+                return await self._within(timeout, "answer", await_response(self._send(request, timeout)), SendFailed)
+            case Sign(timeout=timeout):
+                return await self._within(timeout, "signature", sign_on_loop(effect, wait_on_loop))
+            case Snapshot(timeout=timeout):
+                return await self._within(timeout, "key", snapshot_on_loop(effect, wait_on_loop))
             case Sleep(seconds):
                 return await asyncio.sleep(seconds)
             case Spawn(flow, ended, awaited):
@@ -62,6 +81,24 @@ class Asyncio:
             case StoreEffect():
                 return await self._ask_store(effect)
         raise TypeError(f"no runtime performs {type(effect).__name__}")
+
+    @staticmethod
+    async def _within(
+        timeout: float,  # noqa: ASYNC109 (the effect's own)
+        what: str,
+        answer: Awaitable[T],
+        failure: type[Exception] = TimeoutError,
+    ) -> T:
+        import asyncio
+
+        limit = asyncio.timeout(timeout)
+        try:
+            async with limit:
+                return await answer
+        except TimeoutError:
+            if not limit.expired():
+                raise
+        raise failure(workers.too_slow(what, timeout))
 
     async def _ask_store(self, effect: StoreEffect[Any]) -> Any:
         import asyncio
@@ -121,12 +158,38 @@ async def await_response(answer: object) -> Response:
     )
 
 
-async def sign_on_loop(signer: Signer, message: bytes, in_thread: Callable[..., Awaitable[Any]]) -> bytes:
+async def sign_on_loop(effect: Sign, wait: Waiter) -> bytes:
     """A signature, made in a thread where the signer may block."""
     from inspect import iscoroutinefunction
 
+    signer, message = effect.signer, effect.message
     if getattr(signer, "in_memory", False) or iscoroutinefunction(signer.sign):
         signature = signer.sign(message)
     else:
-        signature = await in_thread(signer.sign, message)  # it may be across a network
+        signature = await call_in_thread(lambda: signer.sign(message), effect.timeout, "signature", wait, signer)
     return signature if isinstance(signature, bytes) else await signature
+
+
+async def snapshot_on_loop(effect: Snapshot, wait: Waiter) -> Signer:
+    signer: Any = effect.signer  # only those that have snapshot() are asked for one
+    snapshot: Signer = await call_in_thread(signer.snapshot, effect.timeout, "key", wait, signer)
+    return snapshot
+
+
+async def call_in_thread(
+    work: Callable[[], T],
+    timeout: float,  # noqa: ASYNC109 (it is the thread that is bounded)
+    what: str,
+    wait: Waiter,
+    whose: object,
+) -> T:
+    """What ``work`` returns, in a daemon thread of its own, or when it is its turn."""
+    working = workers.start_in_turn(work, what, whose)
+    if working is None:
+        return work()
+    try:
+        if not await wait(working, timeout):
+            raise TimeoutError(workers.too_slow(what, timeout))
+        return working.result()
+    finally:
+        working.cancel()  # if its turn has not come

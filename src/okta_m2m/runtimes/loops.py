@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from ..errors import ErrorMap
+from . import asyncio as on_asyncio
 from .asyncio import Asyncio
 from .driving import AsyncSender
-from .trio import Trio
+from .trio import Trio, wait_in_run
+from .waiting import wait_on_loop
 
-__all__ = ["Asyncio", "Trio", "running"]
+__all__ = ["Asyncio", "Trio", "call_in_thread", "running"]
+
+T = TypeVar("T")
 
 
 def running(send: AsyncSender, error_map: ErrorMap | None = None) -> Asyncio | Trio:
@@ -16,10 +23,21 @@ def running(send: AsyncSender, error_map: ErrorMap | None = None) -> Asyncio | T
     - ``send``: sends our own requests; awaitable.
     - ``error_map``: for classes of our errors, the exceptions of the HTTP library that they are raised as too.
     """
+    return Asyncio(send, error_map) if _is_asyncio() else Trio(send, error_map)
+
+
+async def call_in_thread(work: Callable[[], T], timeout: float) -> T:  # noqa: ASYNC109 (it is the thread that is bounded)
+    """What ``work`` returns, in a daemon thread of its own, which does not hold up the end of the loop."""
+    return await on_asyncio.call_in_thread(
+        work, timeout, "client", wait_on_loop if _is_asyncio() else wait_in_run, work
+    )
+
+
+def _is_asyncio() -> bool:
     import asyncio  # only where there is a loop already
 
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return Trio(send, error_map)
-    return Asyncio(send, error_map)
+        return False
+    return True

@@ -1,7 +1,7 @@
 """Performs effects with threads.
 
-Invariant: no policy in here. What may hang (a store) is done in a daemon thread of its own, so that it holds up neither
-the call nor the exit of the process.
+Invariant: no policy in here. What may hang (a token request, a signer, a store) is done in a daemon thread of its own, so
+that it holds up neither the call nor the exit of the process.
 """
 
 from __future__ import annotations
@@ -10,10 +10,24 @@ import threading
 import time
 from collections.abc import Callable
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..effects import Effect, Flow, Send, Sign, Sleep, Snapshot, Spawn, StoreEffect, StoreFailed, Wait
+from ..effects import (
+    Effect,
+    Flow,
+    Send,
+    SendFailed,
+    Sign,
+    Sleep,
+    Snapshot,
+    Spawn,
+    StoreEffect,
+    StoreFailed,
+    Wait,
+)
 from ..errors import ConfigurationError, ErrorMap
+from . import workers
 from .driving import Sender, report_lost, response_of, run
 
 if TYPE_CHECKING:
@@ -22,6 +36,8 @@ if TYPE_CHECKING:
     from ..keys import Signer
 
 __all__ = ["Threads"]
+
+T = TypeVar("T")
 
 
 class Threads:
@@ -43,11 +59,11 @@ class Threads:
             case Wait(landing, timeout):  # first, because very many threads may wait for one token
                 return _wait(landing, timeout)
             case Send(request, timeout):
-                return response_of(self._send(request, timeout))
-            case Sign(signer, message):
-                return _sign(signer, message)
-            case Snapshot(signer):
-                return signer.snapshot()  # type: ignore[attr-defined]  # yielded only for signers that have it
+                return response_of(_send(partial(self._send, request, timeout), timeout))
+            case Sign(signer, message, timeout):
+                return _sign(signer, message, timeout)
+            case Snapshot(signer, timeout):
+                return _within(signer.snapshot, timeout, "key", signer)  # type: ignore[attr-defined]  # only for those that have it
             case Sleep(seconds):
                 return time.sleep(seconds)
             case Spawn(flow, ended, awaited):
@@ -75,15 +91,49 @@ class Threads:
 
 
 def _wait(landing: Future[Any], timeout: float) -> bool:
+    # Not landing.exception(timeout): out of that, an exception of a signal handler's comes as a RuntimeError of its lock's.
+    if not landing.done():
+        landed = threading.Lock()
+        landed.acquire()
+        landing.add_done_callback(lambda _: landed.release())
+        landed.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
+    return landing.done()
+
+
+def _send(send: Callable[[], T], timeout: float) -> T:
+    attempt = workers.Interruptible(send)
+    working = workers.start(attempt, "send")
+    if working is None:
+        return send()
     try:
-        landing.exception(timeout)
-    except TimeoutError:
-        return landing.done()
-    return True
+        if _wait(working, timeout):
+            return working.result()
+    finally:
+        if not working.done():
+            # By then the library has given up by itself, unless the server drips: it tries one address after another.
+            attempt.interrupt_after(2 * timeout)
+        del working  # an exception's traceback would keep it, and it keeps the exception
+    raise SendFailed(workers.too_slow("answer", timeout))
 
 
-def _sign(signer: Signer, message: bytes) -> bytes:
-    signature = signer.sign(message)
+def _within(work: Callable[[], T], timeout: float, what: str, signer: Signer) -> T:
+    working = workers.start_in_turn(work, what, signer)
+    if working is None:
+        return work()
+    try:
+        if _wait(working, timeout):
+            return working.result()
+    finally:
+        working.cancel()  # if its turn has not come
+        del working  # as above
+    raise TimeoutError(workers.too_slow(what, timeout))
+
+
+def _sign(signer: Signer, message: bytes, timeout: float) -> bytes:
+    if getattr(signer, "in_memory", False):
+        signature = signer.sign(message)
+    else:
+        signature = _within(lambda: signer.sign(message), timeout, "signature", signer)
     if isinstance(signature, bytes):
         return signature
     from inspect import iscoroutine
@@ -117,25 +167,11 @@ def _ask_store(effect: StoreEffect[Any]) -> Any:
 
 def call_store_in_thread(effect: StoreEffect[Any]) -> Future[Any]:
     """Asks the store in a daemon thread of its own."""
-    from concurrent.futures import Future
-
-    working: Future[Any] = Future()
-    working.set_running_or_notify_cancel()
-
-    def work() -> None:
-        try:
-            answer = effect.call()
-        except BaseException as error:  # noqa: BLE001 (it is handed to the waiter)
-            working.set_exception(error)
-        else:
-            working.set_result(answer)
-
-    try:
-        threading.Thread(target=work, name="okta-m2m store", daemon=True).start()
-    except RuntimeError as error:  # the interpreter is shutting down, or there can be no more threads
-        raise StoreFailed(f"no thread to ask it in: {error}") from error
+    working = workers.start(effect.call, "store")
+    if working is None:
+        raise StoreFailed("no thread to ask it in")
     return working
 
 
 def store_too_slow(effect: StoreEffect[Any]) -> StoreFailed:
-    return StoreFailed(f"no answer to {type(effect).__name__.lower()} within {effect.timeout:g} s")
+    return StoreFailed(workers.too_slow(f"answer to {type(effect).__name__.lower()}", effect.timeout))

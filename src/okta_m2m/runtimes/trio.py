@@ -7,21 +7,24 @@ would take the whole run down.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..effects import Effect, Flow, Send, Sign, Sleep, Snapshot, Spawn, StoreEffect, StoreFailed, Wait
+from ..effects import Effect, Flow, Send, SendFailed, Sign, Sleep, Snapshot, Spawn, StoreEffect, StoreFailed, Wait
 from ..errors import ErrorMap
-from .asyncio import await_response, sign_on_loop
+from . import workers
+from .asyncio import await_response, sign_on_loop, snapshot_on_loop
 from .driving import AsyncSender, arun, report_lost
 from .threads import call_store_in_thread, store_too_slow
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["Trio"]
+__all__ = ["Trio", "wait_in_run"]
 
 logger = logging.getLogger("okta_m2m")
+
+T = TypeVar("T")
 
 
 class Trio:
@@ -43,15 +46,15 @@ class Trio:
 
         match effect:
             case Send(request, timeout):
-                return await await_response(self._send(request, timeout))
-            case Sign(signer, message):
-                return await sign_on_loop(signer, message, trio.to_thread.run_sync)
-            case Snapshot(signer):
-                return await trio.to_thread.run_sync(signer.snapshot)  # type: ignore[attr-defined]  # only those that have it
+                return await self._within(timeout, "answer", await_response(self._send(request, timeout)), SendFailed)
+            case Sign(timeout=timeout):
+                return await self._within(timeout, "signature", sign_on_loop(effect, wait_in_run))
+            case Snapshot(timeout=timeout):
+                return await self._within(timeout, "key", snapshot_on_loop(effect, wait_in_run))
             case Sleep(seconds):
                 return await trio.sleep(seconds)
             case Wait(landing, timeout):
-                return await self._wait(landing, timeout)
+                return await wait_in_run(landing, timeout)
             case Spawn(flow, ended, awaited):
                 return self._spawn(flow, ended, awaited)
             case StoreEffect():
@@ -76,6 +79,19 @@ class Trio:
         finally:
             ended()
 
+    @staticmethod
+    async def _within(
+        timeout: float,  # noqa: ASYNC109 (the effect's own)
+        what: str,
+        answer: Awaitable[T],
+        failure: type[Exception] = TimeoutError,
+    ) -> T:
+        import trio
+
+        with trio.move_on_after(timeout):
+            return await answer
+        raise failure(workers.too_slow(what, timeout))
+
     async def _ask_store(self, effect: StoreEffect[Any]) -> Any:
         from inspect import isawaitable
 
@@ -84,7 +100,7 @@ class Trio:
         try:
             with trio.fail_after(effect.timeout):
                 working = call_store_in_thread(effect)
-                await self._wait(working, effect.timeout)
+                await wait_in_run(working, effect.timeout)
                 if not working.done():
                     raise store_too_slow(effect)
                 answer = working.result()
@@ -96,20 +112,21 @@ class Trio:
         except Exception as error:
             raise StoreFailed(f"{type(error).__name__}: {error}") from error
 
-    @staticmethod
-    async def _wait(landing: Future[Any], seconds: float) -> bool:
-        import trio
 
-        landed = trio.Event()
-        token = trio.lowlevel.current_trio_token()
+async def wait_in_run(landing: Future[Any], seconds: float) -> bool:
+    """Waits until it landed, or so many seconds have passed; returns whether it landed."""
+    import trio
 
-        def notify(_: object) -> None:
-            try:
-                token.run_sync_soon(landed.set)
-            except trio.RunFinishedError:
-                logger.debug("a trio run that waited for a token is over")
+    landed = trio.Event()
+    token = trio.lowlevel.current_trio_token()
 
-        landing.add_done_callback(notify)
-        with trio.move_on_after(seconds):
-            await landed.wait()
-        return landing.done()
+    def notify(_: object) -> None:
+        try:
+            token.run_sync_soon(landed.set)
+        except trio.RunFinishedError:
+            logger.debug("a trio run that waited for a token is over")
+
+    landing.add_done_callback(notify)
+    with trio.move_on_after(seconds):
+        await landed.wait()
+    return landing.done()

@@ -88,7 +88,7 @@ async def main() -> None:
 def flow() -> Flow[int]:
     response = yield from Send(app_request(), 1.0)
     assert_type(response, Response)
-    signature = yield from Sign(key, b"message")
+    signature = yield from Sign(key, b"message", 1.0)
     assert_type(signature, bytes)
     token = yield from app.obtain()
     assert_type(token, Token)

@@ -26,7 +26,7 @@ def _session(kind: type[Any], client: Any, **options: Any) -> Any:
     session = kind(pool_connections=4, pool_maxsize=1 if client.pool_of_one else 64, **options)
     session.verify = True if client.trusted is None else str(client.trusted)
     if client.proxy is not None:
-        session.proxies = {"http": client.proxy}
+        session.proxies = {"http": client.proxy, "https": client.proxy}
     return session
 
 

@@ -29,7 +29,7 @@ class RequestsClient(BlockingClient):
         session = requests.Session()
         session.verify = True if self.trusted is None else str(self.trusted)
         if self.proxy is not None:
-            session.proxies = {"http": self.proxy}
+            session.proxies = {"http": self.proxy, "https": self.proxy}
         size = 1 if self.pool_of_one else 64
         for scheme in ("http://", "https://"):
             session.mount(

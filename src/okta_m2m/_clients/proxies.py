@@ -1,0 +1,53 @@
+"""Keeps tokens and assertions for a plain-http loopback origin from a proxy, which would read them in clear.
+
+Our own requests never take one there. For the caller's calls only aiohttp says whether one is used; for the other libraries
+a warning says what to do, if it is the environment that names the proxy.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+from typing import Final
+from urllib.parse import urlsplit
+
+from .._core.origins import is_loopback, origin_of
+from .._core.service_app import ServiceApp
+
+__all__ = ["is_direct_only", "report_proxy_of_call", "warn_of_environments_proxy"]
+
+logger = logging.getLogger("okta_m2m")
+
+REMEDY: Final = "Set NO_PROXY to its host, or use https there."
+
+
+def is_direct_only(url: str) -> bool:
+    """Whether a URL is plain http on this machine."""
+    if not url.startswith("http://"):
+        return False
+    return is_loopback(urlsplit(url).hostname or "")
+
+
+def report_proxy_of_call(url: str) -> None:
+    """Reports, once for an origin, that a call got no token because it goes by way of a proxy."""
+    _report(origin_of(url))
+
+
+@lru_cache(maxsize=128)
+def _report(origin: str | None) -> None:
+    logger.warning("no token for %s: the call goes by way of a proxy, which could read it. %s", origin, REMEDY)
+
+
+def warn_of_environments_proxy(app: ServiceApp) -> None:
+    """Warns if the environment names a proxy for a plain-http origin of an app, whose client does not say what it uses."""
+    for prefix in app.origins.prefixes:
+        if is_direct_only(prefix):
+            from urllib.request import getproxies, proxy_bypass  # only for what is on this machine
+
+            proxies = getproxies()
+            if (proxies.get("http") or proxies.get("all")) and not proxy_bypass(urlsplit(prefix).netloc):
+                logger.warning(
+                    "the environment names a proxy for %s, which could read the token of each call there. %s",
+                    prefix.rstrip("/"),
+                    REMEDY,
+                )
