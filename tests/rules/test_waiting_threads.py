@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from okta_m2m._core.flights import new_landing
 from okta_m2m.effects import Wait
 from okta_m2m.runtimes import Threads
 
@@ -42,11 +43,12 @@ def send(request: object, timeout: float) -> Any:
 runtime = Threads(send)
 
 
-@pytest.fixture
-def landing() -> Iterator[Future[Any]]:
-    """As that of a flight: nobody can cancel it. However a test ends, nobody waits on."""
-    future: Future[Any] = Future()
-    future.set_running_or_notify_cancel()
+@pytest.fixture(params=["a flight's", "another"])
+def landing(request: pytest.FixtureRequest) -> Iterator[Future[Any]]:
+    """Nobody can cancel it. However a test ends, nobody waits on."""
+    future: Future[Any] = new_landing() if request.param == "a flight's" else Future()
+    if request.param == "another":
+        future.set_running_or_notify_cancel()
     yield future
     if not future.done():
         future.set_result("token")

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import threading
 from copy import copy
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 from weakref import WeakSet
 
 from ..errors import OktaM2MError
@@ -27,7 +27,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-__all__ = ["ABANDONED", "Failure", "Flight", "Outcome", "fork_listeners", "forks", "mutex", "new_landing"]
+__all__ = [
+    "ABANDONED",
+    "Failure",
+    "Flight",
+    "Outcome",
+    "fork_listeners",
+    "forks",
+    "mutex",
+    "new_landing",
+    "wait_in_thread",
+]
 
 
 _PACKAGE = __name__.partition(".")[0] + "."
@@ -72,12 +82,58 @@ Outcome: TypeAlias = Token | Failure | _Abandoned
 
 
 def new_landing() -> Future[None]:
-    """A future that everybody may wait for and nobody can cancel."""
+    """A future that everybody may wait for and nobody can cancel.
+
+    Threads wait with :func:`wait_in_thread`.
+    """
     from concurrent.futures import Future  # a third of what importing this package would cost
 
     landing: Future[None] = Future()
     landing.set_running_or_notify_cancel()
+    waiting = vars(landing)["okta_m2m_threads"] = _WaitingThreads()
+    landing.add_done_callback(waiting.wake)
     return landing
+
+
+def wait_in_thread(landing: Future[Any], timeout: float) -> bool:
+    """Waits until it landed, or ``timeout`` seconds have passed; returns whether it landed."""
+    waiting: _WaitingThreads | None = vars(landing).get("okta_m2m_threads")
+    if waiting is not None:
+        return waiting.wait(timeout)
+    try:
+        landing.exception(timeout)
+    except TimeoutError:
+        return landing.done()
+    return True
+
+
+class _WaitingThreads:
+    """The threads that wait for one landing. Each waits for a lock of its own.
+
+    A future's own way of waiting is written in Python around a lock, and a signal handler may raise in the middle of that:
+    its exception is lost, or the lock is never given back, and everybody waits for ever.
+    """
+
+    __slots__ = ("_has_landed", "_locks")
+
+    def __init__(self) -> None:
+        self._locks: list[threading.Lock] = []
+        self._has_landed = False
+
+    def wait(self, timeout: float) -> bool:
+        lock = threading.Lock()
+        lock.acquire()
+        self._locks.append(lock)
+        # After that: whoever lands sets this first.
+        if not self._has_landed:
+            lock.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX))
+        return self._has_landed
+
+    def wake(self, _: object) -> None:
+        self._has_landed = True
+        for lock in self._locks:
+            lock.release()
+        self._locks.clear()
 
 
 class Flight:

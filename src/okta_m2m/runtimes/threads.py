@@ -13,6 +13,7 @@ from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .._core.flights import wait_in_thread
 from ..effects import (
     Effect,
     Flow,
@@ -57,7 +58,7 @@ class Threads:
         """Performs one effect and returns its answer."""
         match effect:
             case Wait(landing, timeout):  # first, because very many threads may wait for one token
-                return _wait(landing, timeout)
+                return wait_in_thread(landing, timeout)
             case Send(request, timeout):
                 return response_of(_send(partial(self._send, request, timeout), timeout))
             case Sign(signer, message, timeout):
@@ -85,19 +86,11 @@ class Threads:
         thread = threading.Thread(target=context.run, args=(background,), name="okta-m2m fetch", daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # the interpreter is shutting down, or there can be no more threads
-            return False
+        except RuntimeError as error:
+            if error.__context__ is not None:  # a signal handler raised while the thread's own lock was held
+                raise error.__context__ from None
+            return False  # the interpreter is shutting down, or there can be no more threads
         return thread.is_alive
-
-
-def _wait(landing: Future[Any], timeout: float) -> bool:
-    # Not landing.exception(timeout): out of that, an exception of a signal handler's comes as a RuntimeError of its lock's.
-    if not landing.done():
-        landed = threading.Lock()
-        landed.acquire()
-        landing.add_done_callback(lambda _: landed.release())
-        landed.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
-    return landing.done()
 
 
 def _send(send: Callable[[], T], timeout: float) -> T:
@@ -106,7 +99,7 @@ def _send(send: Callable[[], T], timeout: float) -> T:
     if working is None:
         return send()
     try:
-        if _wait(working, timeout):
+        if wait_in_thread(working, timeout):
             return working.result()
     finally:
         if not working.done():
@@ -121,7 +114,7 @@ def _within(work: Callable[[], T], timeout: float, what: str, signer: Signer) ->
     if working is None:
         return work()
     try:
-        if _wait(working, timeout):
+        if wait_in_thread(working, timeout):
             return working.result()
     finally:
         working.cancel()  # if its turn has not come
