@@ -19,7 +19,8 @@ from front import Front, front_of
 from okta_m2m import PrivateKey, ServiceApp
 from okta_m2m.testing import FakeOkta
 
-pytest_plugins = ["leaks", "conformance_table"]  # the first watches every test for secrets that are shown
+# The first watches every test for secrets that are shown.
+pytest_plugins = ["leaks", "conformance_table", "figures"]
 SCOPES = ("okta.users.read", "okta.users.manage", "okta.groups.read")
 
 
@@ -44,13 +45,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out the matrix, unless ``-m`` or the name of a test (``path::test``) asks for it."""
-    if config.option.markexpr or any("::" in argument for argument in config.args):
-        return
-    kept = [item for item in items if item.get_closest_marker("matrix") is None]
-    if len(kept) < len(items):
-        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("matrix") is not None])
-        items[:] = kept
+    """Leaves out the matrix, unless ``-m`` or the name of a test (``path::test``) asks for it; and endurance, unless its
+    folder or its mark is named."""
+    left_out = set()
+    if not config.option.markexpr and not any("::" in argument for argument in config.args):
+        left_out.add("matrix")
+    if "endurance" not in config.option.markexpr and not any("endurance" in argument for argument in config.args):
+        left_out.add("endurance")
+    dropped = [item for item in items if any(item.get_closest_marker(mark) for mark in left_out)]
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = [item for item in items if item not in set(dropped)]
 
 
 @pytest.hookimpl(optionalhook=True)  # pytest-xdist's, for ``-n auto``

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from test_interleavings import ORG, Stub, Task, World
 
+from herd import SimulatedStore
 from okta_m2m import ServiceApp, Token
 from okta_m2m._core.clocks import Clock
 from okta_m2m._core.fleet import LEASE
@@ -31,39 +32,6 @@ NONCE = "a-nonce"
 
 LIVES = DURATION / LIFETIME
 """Lives of a token that pass in that time."""
-
-
-class SimulatedStore:
-    """What a store promises, on the simulated clock."""
-
-    def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
-        self._values: dict[str, tuple[bytes, float]] = {}
-        self._claims: dict[str, tuple[str, float]] = {}
-
-    def _owner(self, key: str) -> str | None:
-        owner, ends = self._claims.get(key, ("", 0.0))
-        return owner if self._now() < ends else None
-
-    def load(self, key: str) -> bytes | None:
-        value, ends = self._values.get(key, (b"", 0.0))
-        return value if self._now() < ends else None
-
-    def claim(self, key: str, owner: str, ttl: float) -> bool:
-        if self._owner(key) not in (None, owner):
-            return False
-        self._claims[key] = owner, self._now() + ttl
-        return True
-
-    def save(self, key: str, value: bytes, ttl: float, owner: str) -> bool:
-        if self._owner(key) != owner:
-            return False
-        self._values[key] = value, self._now() + ttl
-        return True
-
-    def release(self, key: str, owner: str) -> None:
-        if self._owner(key) == owner:
-            del self._claims[key]
 
 
 class Worker:

@@ -139,7 +139,14 @@ class Client(ABC):
         """One call; raises what the client raises."""
 
     @abstractmethod
-    def keep_calling(self, callers: int, until: Callable[[int], bool], method: str, url: str) -> list[Outcome]:
+    def keep_calling(
+        self,
+        callers: int,
+        until: Callable[[int], bool],
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> list[Outcome]:
         """So many callers at once, each calling again and again until ``until(its number)``; at least once each."""
 
     @abstractmethod
@@ -172,7 +179,14 @@ class Client(ABC):
 
 
 class BlockingClient(Client):
-    def keep_calling(self, callers: int, until: Callable[[int], bool], method: str, url: str) -> list[Outcome]:
+    def keep_calling(
+        self,
+        callers: int,
+        until: Callable[[int], bool],
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> list[Outcome]:
         outcomes: list[Outcome] = []
         together = threading.Barrier(callers)
 
@@ -180,7 +194,7 @@ class BlockingClient(Client):
             together.wait(PATIENCE)
             while True:
                 try:
-                    outcomes.append(self.call(method, url))
+                    outcomes.append(self.call(method, url, headers=headers))
                 except Exception as error:
                     outcomes.append(error)
                 if until(number):
@@ -303,13 +317,20 @@ class AsyncClient(Client):
     ) -> Answer:
         return self.run(self._call, method, url, body, headers, follow)
 
-    def keep_calling(self, callers: int, until: Callable[[int], bool], method: str, url: str) -> list[Outcome]:
+    def keep_calling(
+        self,
+        callers: int,
+        until: Callable[[int], bool],
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> list[Outcome]:
         outcomes: list[Outcome] = []
 
         async def caller(number: int) -> None:
             while True:
                 try:
-                    outcomes.append(await self._call(method, url, NOTHING, None, True))
+                    outcomes.append(await self._call(method, url, NOTHING, headers, True))
                 except Exception as error:
                     outcomes.append(error)
                 if until(number):
