@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
+import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -61,33 +63,98 @@ the same Python and architecture in `benchmarks/baselines/`.
 """
 
 
+OURS_COLOUR, OTHERS_COLOUR = "#2f81f7", "#8b949e"
+# Replaced in the file by the colour of text, which follows the reader's light or dark.
+TEXT = "#010203"
+STYLE = """<style>
+   svg { color: #1f2328; background: #ffffff }
+   @media (prefers-color-scheme: dark) { svg { color: #e6edf3; background: #131416 } }
+  </style>"""
+
+
+def with_unit(value: float, unit: str) -> str:
+    """A round value as a reader would write it: ``0.2 µs``, ``50 ms``, ``2 s``."""
+    if unit == "ms" and value >= 1000:
+        value, unit = value / 1000, "s"
+    return f"{value:,g} {unit}".rstrip()
+
+
+def round_ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 of each power of ten from ``low`` to ``high``; the powers alone where that would be many."""
+    powers = [10.0**power for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
+    factors = (1, 2, 5) if high / low < 150 else (1,)
+    return [factor * power for power in powers for factor in factors if low <= factor * power <= high]
+
+
+def apart(positions: list[float], gap: float) -> list[float]:
+    """The same positions, in ascending order, moved up where two are closer than ``gap``."""
+    moved: list[float] = []
+    for position in positions:
+        moved.append(max(position, moved[-1] + gap) if moved else position)
+    return moved
+
+
 def draw_plots(found: dict[str, Any]) -> list[tuple[str, str]]:
-    """One SVG for each way to grow: (file, title)."""
+    """One SVG for each way to grow: (file, title). Ours has one colour in all of them, and each line has its name at its end."""
     import matplotlib as mpl
 
     mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "okta-m2m"  # the same numbers give the same file
+    mpl.rcParams.update(
+        {"svg.hashsalt": "okta-m2m", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 11}
+    )
     from matplotlib import pyplot
 
     folder = DOCS / "performance"
     folder.mkdir(exist_ok=True)
     drawn: list[tuple[str, str]] = []
 
-    def draw(file: str, title: str, across: str, up: str, curves: dict[str, dict[str, float]]) -> None:
-        figure, axes = pyplot.subplots(figsize=(7, 4))
-        for name, curve in curves.items():
-            points = sorted((int(size), value) for size, value in curve.items())
-            axes.plot(*zip(*points, strict=True), marker="o", label=name, linewidth=2.5 if name == OURS.name else 1)
-        axes.set(xscale="log", yscale="log", xlabel=across, ylabel=up, title=title)
-        axes.grid(visible=True, which="major", alpha=0.3)
-        axes.legend()
-        figure.savefig(folder / file, metadata={"Date": None}, bbox_inches="tight")
+    def draw(file: str, title: str, across: str, up: str, unit: str, curves: dict[str, dict[str, float]]) -> None:
+        figure, axes = pyplot.subplots(figsize=(7.6, 4.2))
+        points = {name: sorted((int(size), value) for size, value in curve.items()) for name, curve in curves.items()}
+        for name, line in points.items():
+            ours = name == OURS.name
+            axes.plot(
+                *zip(*line, strict=True),
+                marker="o",
+                markersize=5 if ours else 3,
+                color=OURS_COLOUR if ours else OTHERS_COLOUR,
+                linestyle=":" if name == FLOOR.name else "-",
+                linewidth=2.8 if ours else 1.3,
+                zorder=3 if ours else 2,
+            )
+        sizes = sorted({size for line in points.values() for size, _ in line})
+        values = [value for line in points.values() for _, value in line]
+        low, high = min(values) / 1.25, max(values) * 1.25
+        axes.set(xscale="log", yscale="log", xlim=(sizes[0] / 1.2, sizes[-1] * 1.2), ylim=(low, high))
+        axes.set_xlabel(across, color=TEXT)
+        axes.set_title(f"{title}\n", loc="left", color=TEXT, fontsize=14, fontweight="bold")
+        axes.text(0, 1.02, up, transform=axes.transAxes, color=TEXT)
+        ticks = round_ticks(low, high)
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes], color=TEXT)
+        axes.set_yticks(ticks, [with_unit(tick, unit) for tick in ticks], color=TEXT)
+        axes.minorticks_off()
+        axes.tick_params(color=OTHERS_COLOUR, length=0)
+        axes.grid(visible=True, axis="y", color=OTHERS_COLOUR, alpha=0.3)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.spines["bottom"].set_color(OTHERS_COLOUR)
+        # Each name stands at the height of its line's end, in the margin; names that would overlap move up.
+        ends = sorted((math.log(line[-1][1] / low) / math.log(high / low), name) for name, line in points.items())
+        for height, (_, name) in zip(apart([end for end, _ in ends], 0.06), ends, strict=True):
+            ours = name == OURS.name
+            words = "no auth at all" if name == FLOOR.name else name
+            colour, weight = (OURS_COLOUR, "bold") if ours else (TEXT, "normal")
+            axes.text(1.015, height, words, transform=axes.transAxes, va="center", color=colour, fontweight=weight)
+        figure.savefig(folder / file, metadata={"Date": None}, bbox_inches="tight", transparent=True)
         pyplot.close(figure)
+        text = (folder / file).read_text("utf-8").replace(TEXT, "currentColor")
+        text = re.sub(r"(<svg [^>]*>)", rf"\1\n  {STYLE}", text, count=1)
+        (folder / file).write_text("\n".join(line.rstrip() for line in text.splitlines()) + "\n", "utf-8")
         drawn.append((f"performance/{file}", title))
 
     if entries := found.get("identities.py requests"):
         curves = {name: entry["us"] for name, entry in entries.items()}
-        draw("identities.svg", "A hit, by apps in the process", "apps", "µs", curves)
+        up = "CPU time of one call, with a fresh token"
+        draw("identities.svg", "Cost of adding the header", "service apps in the process", up, "µs", curves)
     for kind in ("threads", "tasks"):
         if entries := found.get(f"stampede_{kind}.py"):
             curves = {
@@ -95,11 +162,12 @@ def draw_plots(found: dict[str, Any]) -> list[tuple[str, str]]:
                 for name, sizes in entries.items()
                 if sizes
             }
-            draw(f"{kind}.svg", f"No token yet, by {kind}", kind, "ms until the last has its token", curves)
+            title = f"Many {kind} start at once, no token yet"
+            draw(f"{kind}.svg", title, kind, "time until the last one has its token", "ms", curves)
     if (entries := found.get("fleet.py")) and "cold" in entries:
         curves = {OURS.name: {size: entry["slowest_ms"] for size, entry in entries["cold"].items()}}
-        up = "ms until the slowest has its token"
-        draw("processes.svg", "No token yet and one Redis, by processes", "processes", up, curves)
+        title = "Many processes start at once and share a token"
+        draw("processes.svg", title, "processes", "time until the last one has its token", "ms", curves)
     return drawn
 
 

@@ -1,12 +1,13 @@
-"""Runs the commands of ``docs/setup.md``, and writes their output into the page and into ``docs/images``.
+"""Runs the commands of ``docs/setup.md`` and ``docs/rotation.md``, and writes their output into the pages and ``docs/images``.
 
     python docs/make_pictures.py
 
-A ``sh`` block that is followed by a ``text`` block is run, and the text is replaced by its output. The first one starts the
-stand-in for Okta, ``okta-m2m demo --serve``, which all others call. A ``python`` block becomes the file that the next command
-runs. A test compares the page with a run of its own; :func:`normalize` removes what differs between runs (ports, ids, keys).
+A ``sh`` block that is followed by a ``text`` block is run, and the text is replaced by its output. The second page continues
+in the folder of the first. ``okta-m2m demo --serve`` runs in the background; all other commands call it. A ``python`` block
+becomes the file that the next command runs. A test compares the pages with a run of its own; :func:`normalize` removes what
+differs between runs (ports, ids, keys).
 
-Invariant: no output on the page is written by hand.
+Invariant: no output on these pages is written by hand.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
 DOCS = Path(__file__).parent
-PAGE = DOCS / "setup.md"
+PAGES = (DOCS / "setup.md", DOCS / "rotation.md")
 IMAGES = DOCS / "images"
-COLUMNS = 96
+COLUMNS = 100
 FOLDER = "/home/ada/billing"  # what the page shows instead of the folder of the run
 
 FENCE = re.compile(
@@ -66,8 +67,9 @@ def shorten(text: str, folder: Path) -> str:
     return re.sub(r'"(n|x|y)": "([\w-]{12})[\w-]+"', r'"\1": "\2..."', text)
 
 
-def run_page(text: str) -> Iterator[Shown]:
-    """Runs the commands of a page from top to bottom, in a folder of their own."""
+def run_pages() -> Iterator[Shown]:
+    """Runs the commands of the pages from top to bottom, in a folder of their own."""
+    text = "\n".join(page.read_text("utf-8") for page in PAGES)
     with tempfile.TemporaryDirectory() as name:
         folder, program = Path(name).resolve(), ""
         with _Session(folder) as session:
@@ -110,8 +112,8 @@ class _Session:
         if not words:
             return ""
         program = {"okta-m2m": [sys.executable, "-m", "okta_m2m.cli"], "python": [sys.executable]}[words[0]]
-        command = [*program, *(word for word in words[1:] if word != "&")]
-        if words[-1] == "&":
+        command = [*program, *words[1:]]
+        if "--serve" in words:
             return self._start_server(command)
         done = subprocess.run(  # noqa: S603 (commands of this project's own page)
             command,
@@ -144,12 +146,13 @@ class _Session:
 
 
 def draw(title: str, output: str) -> str:
-    """An SVG of a command and its output."""
+    """An SVG of a command and its output. It refers to nothing outside itself: the reader's own monospace font is used."""
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         console = Console(file=nowhere, record=True, width=COLUMNS, force_terminal=True, color_system="truecolor")
         console.print(Text(f"$ {title}", "bold"))
         console.print(Text.from_ansi(output.rstrip("\n")))
-        return console.export_svg(title="okta-m2m", theme=MONOKAI, unique_id=title.replace(" ", "-"))
+        svg = console.export_svg(title="okta-m2m", theme=MONOKAI, unique_id=re.sub(r"\W+", "-", title).strip("-"))
+        return re.sub(r"\s*@font-face \{.*?\}", "", svg, flags=re.DOTALL)
 
 
 @contextmanager
@@ -165,20 +168,18 @@ def _forced_colours() -> Iterator[None]:
 
 
 def main() -> None:
-    text = PAGE.read_text("utf-8")
-    shown = iter(list(run_page(text)))
-    PAGE.write_text(
-        FENCE.sub(
+    shown = iter(list(run_pages()))
+    for page in PAGES:
+        text = FENCE.sub(
             lambda block: (
                 block[0] if block["sh"] is None else f"```sh\n{block['sh']}```\n\n```text\n{next(shown).printed}```"
             ),
-            text,
-        ),
-        encoding="utf-8",
-    )
+            page.read_text("utf-8"),
+        )
+        page.write_text(text, encoding="utf-8")
     IMAGES.mkdir(exist_ok=True)
     with _forced_colours():
-        for run in run_page(text):
+        for run in run_pages():
             for name, file in PICTURES.items():
                 if f"okta-m2m {name}" in run.command:
                     (IMAGES / file).write_text(draw(run.command.splitlines()[0], run.printed), encoding="utf-8")

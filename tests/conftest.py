@@ -10,6 +10,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,17 +46,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out the matrix, unless ``-m`` or the name of a test (``path::test``) asks for it; and endurance, unless its
+    """Omits what ``.ci/run`` adds, unless ``-m`` or the name of a test (``path::test``) asks for it: the matrix; the site and
+    the recipes, which have extras of their own and also run if ``tests/docs`` is named; and endurance, which runs only if its
     folder or its mark is named."""
-    left_out = set()
-    if not config.option.markexpr and not any("::" in argument for argument in config.args):
-        left_out.add("matrix")
-    if "endurance" not in config.option.markexpr and not any("endurance" in argument for argument in config.args):
-        left_out.add("endurance")
-    dropped = [item for item in items if any(item.get_closest_marker(mark) for mark in left_out)]
-    if dropped:
-        config.hook.pytest_deselected(items=dropped)
-        items[:] = [item for item in items if item not in set(dropped)]
+    named = [Path(argument).as_posix() for argument in config.args]
+    omitted = set() if any("endurance" in one for one in [*named, config.option.markexpr]) else {"endurance"}
+    if not config.option.markexpr and not any("::" in one for one in named):
+        omitted |= {"matrix"} if any("tests/docs" in one for one in named) else {"matrix", "site", "recipe"}
+    kept, deselected = [], []
+    for item in items:
+        (deselected if omitted & {mark.name for mark in item.iter_markers()} else kept).append(item)
+    if deselected:
+        config.hook.pytest_deselected(items=deselected)
+        items[:] = kept
 
 
 @pytest.hookimpl(optionalhook=True)  # pytest-xdist's, for ``-n auto``

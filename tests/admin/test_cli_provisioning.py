@@ -176,7 +176,7 @@ def test_the_stand_in_listens_on_the_given_host_and_removes_its_settings(home: P
     assert (home / "okta.yaml").read_text("utf-8") == "# mine\n"
 
 
-def test_the_setup_page_shows_what_its_commands_print() -> None:
+def test_the_setup_and_rotation_pages_show_what_their_commands_print() -> None:
     path = Path(__file__).parents[2] / "docs" / "make_pictures.py"
     specification = importlib.util.spec_from_file_location("make_pictures", path)
     assert specification is not None
@@ -184,9 +184,9 @@ def test_the_setup_page_shows_what_its_commands_print() -> None:
     made = importlib.util.module_from_spec(specification)
     sys.modules["make_pictures"] = made  # dataclasses look their module up
     specification.loader.exec_module(made)
-    shown = list(made.run_page(made.PAGE.read_text("utf-8")))
+    shown = list(made.run_pages())
     assert len(shown) == 8
-    # One text for all of it, so that a kid has to be the same wherever the page names it.
+    # One text for all of it, so that a kid has to be the same wherever the pages name it.
     assert made.normalize("\n".join(one.on_page for one in shown)) == made.normalize(
         "\n".join(one.printed for one in shown)
     )

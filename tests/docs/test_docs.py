@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from xml.etree import ElementTree
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -40,7 +41,8 @@ FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 ON_FAKE_OKTA = "<!-- test: FakeOkta -->"
-LANGUAGES = {"python", "sh", "text", "yaml", "json", "toml", "ini"}  # of these, python is run
+LANGUAGES = {"python", "sh", "text", "yaml", "json", "toml", "ini", "dockerfile"}  # of these, python is run
+DIRECTIVE = re.compile(r"\{(toctree|include|literalinclude)\}( .*)?")  # what the site adds to a page
 
 ORG = "https://acme.okta.com"
 API = "https://api.acme.example"
@@ -207,7 +209,8 @@ def test_a_page_has_no_block_that_is_passed_over_by_a_slip(page: Path) -> None:
     text = page.read_text("utf-8")
     fences = [match for match in FENCE.finditer(text) if match["hidden"] is None]
     assert text.count("```") == 2 * len(fences), "a fence is not closed, or does not stand on a line of its own"
-    assert {match["language"] for match in fences} <= LANGUAGES
+    languages = {match["language"] for match in fences}
+    assert {one for one in languages if not DIRECTIVE.fullmatch(one)} <= LANGUAGES
     well_formed = re.findall(r"^<!-- test(?:\n|: FakeOkta -->$)", text, re.MULTILINE)
     assert text.count("<!-- test") == len(well_formed), "a comment that is a test stands alone on its line"
 
@@ -245,8 +248,43 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
     assert set(LINKED) <= reached
 
 
+NO_READING_ON = {"index.md", "api.md", "changelog.md", "performance.md", "conformance.md"}
+"""Lists of links, and pages that a program writes."""
+
+
+def test_a_page_ends_with_where_to_go_next() -> None:
+    pages = [page for page in PAGES if page.is_relative_to(ROOT / "docs") and page.name not in NO_READING_ON]
+    assert len(pages) > 25
+    ends = {page: page.read_text("utf-8").rstrip().rpartition("\n\n")[2] for page in pages}
+    assert [page.name for page, end in ends.items() if not re.search(r"\]\([\w./-]+\.md", end)] == []
+
+
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) < 120
+
+
+def test_the_figures_in_the_readme_are_those_that_were_measured() -> None:
+    measured = (ROOT / "docs" / "performance.md").read_text("utf-8")
+    readme = (ROOT / "README.md").read_text("utf-8")
+    figures = {
+        "Token requests of 1,000 threads": (
+            r"^\| 1,000 threads at once",
+            ["{} request,", "Authlib {} requests", "client {} requests"],
+        ),
+        "Renewals add": (r"^\| renewals under load", ["| {},", "Authlib {},", "client {},"]),
+        "Import beyond": (r"^\| import, beside requests", [None, "Authlib {},", "client {} "]),
+    }
+    for row, (source, patterns) in figures.items():
+        line = re.search(rf"{source}.*$", measured, re.MULTILINE)
+        shown = re.search(rf"^\| {row}.*$", readme, re.MULTILINE)
+        assert line is not None, source
+        assert shown is not None, row
+        cells = [cell.strip() for cell in shown[0].strip("|").split("|")][1:]
+        for pattern, cell in zip(patterns, cells, strict=False):
+            assert pattern is None or pattern.format(cell) in line[0], f"{row}: {cell}"
+    ours = re.search(r"^\| import, beside requests .*\| ([\d.]+) ms \|", measured, re.MULTILINE)
+    assert ours is not None
+    assert f"| {float(ours[1]):.0f} ms |" in readme
 
 
 def test_the_picture_of_the_house_is_the_source_tree() -> None:
@@ -276,3 +314,26 @@ def test_every_error_and_every_event_has_its_place_in_the_docs() -> None:
     names = [name for name, value in offered.items() if isinstance(value, type) or name == "Event"]
     assert len(names) > 20
     assert [name for name in names if f"`{name}`" not in text] == []
+
+
+def test_every_error_has_an_anchor_of_its_own() -> None:
+    """So that a log, a runbook or a colleague can point at it."""
+    headings = anchors((ROOT / "docs" / "errors.md").read_text("utf-8"))
+    classes = [
+        name
+        for name in errors.__all__
+        if isinstance(value := getattr(errors, name), type) and issubclass(value, errors.OktaM2MError)
+    ]
+    assert len(classes) > 12
+    bases = {"OktaM2MError", "TokenError"}  # never raised themselves
+    assert [name for name in classes if name not in bases and name.lower() not in headings] == []
+
+
+SVGS = sorted((ROOT / "docs").rglob("*.svg"))
+
+
+@pytest.mark.parametrize("picture", SVGS, ids=lambda path: path.name)
+def test_a_picture_is_well_formed_and_needs_nothing_from_elsewhere(picture: Path) -> None:
+    text = picture.read_text("utf-8")
+    ElementTree.fromstring(text)
+    assert not re.findall(r"""(?:href|src)\s*[=:]\s*["'(]*https?://|url\(["']?https?://""", text)

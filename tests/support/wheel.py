@@ -30,7 +30,7 @@ from okta_m2m.testing import FakeOkta
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "docs" / "examples"
 OLDEST, NEWEST = 11, 14
-NOT_FOR_USERS = {"dev", "endurance"}
+NOT_FOR_USERS = {"docs", "recipes", "endurance", "dev"}
 
 GIVEN = """
 import os

@@ -1,0 +1,5 @@
+"""Settings for gunicorn. The service app is created before the workers are forked; each worker keeps it."""
+
+workers = 2
+threads = 4
+preload_app = True

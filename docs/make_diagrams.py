@@ -1,0 +1,124 @@
+"""Draws the diagrams of ``docs/images``: ``python docs/make_diagrams.py``.
+
+Each is one SVG that follows the reader's light or dark, and refers to nothing outside itself.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+
+IMAGES = Path(__file__).parent / "images"
+
+HEAD = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" aria-label="{title}">
+  <style>
+    svg {{ color: #1f2328; background: #ffffff; font: 14px sans-serif }}
+    text {{ fill: currentColor }} .mid {{ text-anchor: middle }} .end {{ text-anchor: end }} .bold {{ font-weight: bold }}
+    .ours {{ stroke: #2f81f7; fill: #2f81f7 }} .line {{ stroke: #8b949e; fill: none }} .soft {{ fill: #2f81f7; opacity: 0.25 }}
+    .box {{ fill: none; stroke: #8b949e }} .arrow {{ stroke: currentColor; fill: none }} .tip {{ fill: currentColor }}
+    @media (prefers-color-scheme: dark) {{ svg {{ color: #e6edf3; background: #131416 }} }}
+  </style>
+  <marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" orient="auto">
+    <path class="tip" d="M0 0 8 4 0 8z"/>
+  </marker>
+"""
+
+Message = tuple[int, int, str]
+"""From which lane to which, and the words. From a lane to itself is a note."""
+
+
+def text(x: float, y: float, words: str, kind: str = "") -> str:
+    return f'  <text x="{x:g}" y="{y:g}" class="{kind}">{escape(words)}</text>\n'
+
+
+def sequence(title: str, lanes: list[str], messages: list[Message]) -> str:
+    """Who says what to whom, from top to bottom."""
+    step, apart, margin = 36, 200, 90
+    width, height = margin * 2 + apart * (len(lanes) - 1), 80 + step * len(messages)
+    at = [margin + apart * lane for lane in range(len(lanes))]
+    drawn = HEAD.format(width=width, height=height, title=escape(title))
+    for x, name in zip(at, lanes, strict=True):
+        drawn += f'  <rect class="box" x="{x - 78}" y="12" width="156" height="30" rx="6"/>\n' + text(
+            x, 32, name, "mid bold"
+        )
+        drawn += f'  <path class="line" stroke-dasharray="3 4" d="M{x} 42V{height - 8}"/>\n'
+    for number, (source, target, words) in enumerate(messages):
+        y = 76 + step * number
+        if source == target:
+            drawn += text(at[source] + 8, y, words)
+            continue
+        direction = 1 if target > source else -1
+        start, end = at[source] + 3 * direction, at[target] - 3 * direction
+        drawn += f'  <path class="arrow" marker-end="url(#tip)" d="M{start} {y}H{end}"/>\n'
+        drawn += text(min(at[source], at[target]) + 10, y - 6, words)
+    return drawn + "</svg>\n"
+
+
+def token_life() -> str:
+    """One token, from its issue to its end."""
+    left, right, y = 60, 760, 96
+
+    def at(share: float) -> float:
+        return left + (right - left) * share
+
+    drawn = HEAD.format(width=820, height=190, title="The life of a token")
+    drawn += f'  <rect class="soft" x="{at(0.72):g}" y="{y - 22}" width="{at(0.82) - at(0.72):g}" height="44"/>\n'
+    drawn += f'  <rect class="soft" x="{at(0.93):g}" y="{y - 22}" width="{at(0.95) - at(0.93):g}" height="44"/>\n'
+    drawn += f'  <path class="ours" stroke-width="4" d="M{left} {y}H{right}"/>\n'
+    for share, above in ((0, "issued"), (1, "expires")):
+        drawn += f'  <path class="ours" stroke-width="4" d="M{at(share):g} {y - 14}V{y + 14}"/>\n' + text(
+            at(share), y - 32, above, "mid"
+        )
+    drawn += text(at(0.36), y - 12, "every call uses it", "mid")
+    drawn += text(at(0.77), y - 32, "renewal: 72 to 82 %", "mid bold")
+    drawn += text(at(0.94), y - 54, "with a store: 93 to 95 %", "mid")
+    drawn += f'  <path class="line" d="M{at(0.94):g} {y - 48}V{y - 24}"/>\n'
+    drawn += f'  <path class="arrow" marker-end="url(#tip)" d="M{at(0.77):g} {y + 38}H{right}"/>\n'
+    drawn += text(at(0.76), y + 43, "if the renewal fails, it is tried again, with growing pauses", "end")
+    drawn += (
+        text(at(0), y + 76, "An hour's token: 0 min")
+        + text(at(0.77), y + 76, "43 to 49 min", "mid")
+        + text(right, y + 76, "60 min", "mid")
+    )
+    return drawn + "</svg>\n"
+
+
+ONE_CALL = sequence(
+    "One call whose token is rejected",
+    ["your code", "okta-m2m", "token endpoint", "API"],
+    [
+        (0, 1, "GET /users"),
+        (1, 2, "signed assertion"),
+        (2, 1, "access token, 1 hour"),
+        (1, 3, "GET /users with the token"),
+        (3, 1, "401: revoked"),
+        (1, 2, "signed assertion"),
+        (2, 1, "new access token"),
+        (1, 3, "GET /users with the new token"),
+        (3, 1, "200"),
+        (1, 0, "200"),
+    ],
+)
+FLEET = sequence(
+    "Two processes that share a token",
+    ["process A", "store", "process B", "Okta"],
+    [
+        (0, 1, "load: nothing"),
+        (0, 1, "claim, 5 s: yours"),
+        (2, 1, "claim: A has it"),
+        (0, 3, "token request; the claim is extended meanwhile"),
+        (3, 0, "access token"),
+        (0, 1, "save, sealed; release"),
+        (2, 1, "load again: the token"),
+        (2, 2, "no request to Okta"),
+    ],
+)
+
+
+def main() -> None:
+    for name, drawn in (("token-life", token_life()), ("one-call", ONE_CALL), ("fleet", FLEET)):
+        (IMAGES / f"{name}.svg").write_text(drawn, "utf-8")
+
+
+if __name__ == "__main__":
+    main()
