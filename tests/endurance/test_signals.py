@@ -109,4 +109,5 @@ def test_a_handler_that_raises_ends_only_its_own_call(note: Note, seconds: Secon
     # is then given up at once, so nobody waits for it.
     forgotten = done.stderr.count("del _limbo[self]")
     note("signals: threads that Python forgot at their start", forgotten, "")
-    assert done.stderr.count("Traceback") == forgotten, done.stderr
+    # Beside that, an exception inside of a finaliser or a weak reference's callback is ignored by Python, and told.
+    assert "Exception in thread" not in done.stderr, done.stderr

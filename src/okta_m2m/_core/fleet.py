@@ -56,9 +56,9 @@ FIRST_LOOK = 0.05
 LONGEST_LOOK = 0.5
 """Seconds between two looks into the store while another process fetches."""
 
-LAST_RESORT = 5.0
+LAST_RESORT = (5.0, 10.0)
 """A process stops waiting for the others, and fetches itself, when so many seconds of its time are left; at most half of
-it."""
+it. Not all at the same moment."""
 
 TOMBSTONE_TTL = 0.001
 """Seconds for which an empty value is stored to remove another, so that a store needs no method for that."""
@@ -161,7 +161,7 @@ class Fleet:
         places = self._places(keys)
         owner = str(uuid4())
         now, was_down = self._clock.now(), self._down
-        last_look = deadline - min(LAST_RESORT, (deadline - now) / 2)
+        last_look = deadline - min(random.uniform(*LAST_RESORT), (deadline - now) / 2)  # noqa: S311 (spreads load)
         pause = FIRST_LOOK
         try:
             while True:

@@ -79,8 +79,8 @@ RENEWAL_SHARE: Final = (0.72, 0.82)
 RENEWAL_SHARE_SHARED: Final = (0.93, 0.95)
 """The same where a token is shared. The first of many processes to find it due renews it for all, so the moment is close
 to the lower end, and where all of them can try, it takes less time to be sure that one succeeds. Of an hour 4 minutes are
-left, as with most SDKs, and a fleet asks at most 1.1 times for each life of a token. At the earlier moment each process only
-looks whether the store is in order, for without it every process needs a token of its own, and some time for that."""
+left, as with most SDKs, and a fleet asks at most 1.1 times for each life of a token. From the earlier moment on each process
+only looks whether the store is in order, for without it every process needs a token of its own, and some time for that."""
 
 OVERDUE: Final = 2.0
 """Seconds by which a fetch may be late. Then it is given up: its event loop stands still, or is gone."""
@@ -98,6 +98,9 @@ OTHERS_PAUSE: Final = 1.0
 
 LONGEST_PAUSE: Final = 60.0
 """Seconds between renewals while they fail."""
+
+LOOK_SHARE: Final = 0.05
+"""The part of a token's life between two such looks."""
 
 LATEST_SHARE: Final = 0.98
 """The part of a token's life by which a process has renewed it that found the store out of order."""
@@ -319,12 +322,13 @@ class TokenState(Hit):
 
     def postponed(self, flight: Flight, why: Postponed, now: float) -> None:
         """A token that works is renewed later."""
-        token = flight.renews
-        if why is Postponed.OTHERS or token is None:
-            moment = now + OTHERS_PAUSE
-        else:
-            first, last = RENEWAL_SHARE_SHARED if why is Postponed.NOT_DUE else (0.0, LATEST_SHARE)
-            moment = self._moment_of(token, first, last)
+        token, moment = flight.renews, now + OTHERS_PAUSE
+        if token is not None and why is Postponed.STORE_DOWN:
+            moment = self._moment_of(token, 0.0, LATEST_SHARE)
+        elif token is not None and why is Postponed.NOT_DUE:
+            moment = now + LOOK_SHARE * token.expires_in
+            if self.is_due_for_all(token, moment):
+                moment = self._moment_of(token, *RENEWAL_SHARE_SHARED)
         self._stay_fresh_until(moment, flight)
         self._land(flight, ABANDONED)
 
