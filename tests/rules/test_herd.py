@@ -1,6 +1,7 @@
 """What a herd of processes does to a token endpoint with a rate limit, and what becomes of their calls.
 
-Small herds run always, those of the full size with ``-m matrix``; ``-s`` shows the figures of each, which
+Small herds run always, those of the full size with ``-m matrix``, and those that take many minutes with ``-m endurance``;
+``-s`` shows the figures of each, which
 ``docs/operations.md`` publishes.
 """
 
@@ -21,7 +22,7 @@ HOUR = 3600.0
 
 SMALL = [pytest.param(60, LIMIT * 60 // 1000, id="small")]
 FULL = [pytest.param(1000, LIMIT, id="full", marks=[pytest.mark.matrix, pytest.mark.timeout(900)])]
-LARGE = [pytest.param(3000, LIMIT, id="large", marks=[pytest.mark.matrix, pytest.mark.timeout(1800)])]
+LARGE = [pytest.param(3000, LIMIT, id="large", marks=[pytest.mark.endurance, pytest.mark.timeout(1800)])]
 
 
 @pytest.fixture(autouse=True)
@@ -129,7 +130,7 @@ def test_the_first_success_ends_all_caution(max_wait: float, trouble: str) -> No
 
 
 SMALL_OUTAGE = (30, 10, 600.0)
-FULL_OUTAGE = [pytest.mark.matrix, pytest.mark.timeout(1800)]
+FULL_OUTAGE = [pytest.mark.endurance, pytest.mark.timeout(1800)]
 
 
 @pytest.mark.parametrize(

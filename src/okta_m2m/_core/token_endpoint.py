@@ -253,7 +253,7 @@ class _Conversation:
                 response = yield from self._ask(patience)
             except (SendFailed, OSError) as failed:  # a send of the caller's own may let either out
                 # If the deadline cut this one short, what went wrong before says more than that.
-                if self._attempts == 1 or self._deadline - sent_at >= patience:
+                if endpoint.trouble is None or self._deadline - sent_at >= patience:
                     self._trouble = self._unanswered_because(failed)
                 self._unanswered += 1
                 if isinstance(failed, SendFailed) and failed.permanent:
