@@ -121,6 +121,11 @@ class SendFailed(Exception):
 class Effect(Record, Generic[T_co]):
     """Base of the effects; ``T_co`` is the type of the answer."""
 
+    if not TYPE_CHECKING:  # typing's own way takes a tenth of a millisecond of each import (benchmarks/imports.py)
+
+        def __class_getitem__(cls, answer: object) -> type[Effect]:
+            return cls
+
     def __iter__(self) -> Generator[Effect[T_co], Any, T_co]:
         answer: T_co = yield self
         return answer

@@ -20,7 +20,7 @@ from okta_m2m._core import token_state
 from okta_m2m._core.clocks import NEVER
 from okta_m2m._core.flights import ABANDONED, Failure, Flight, Outcome
 from okta_m2m._core.next_step import Fetch, Refused, UseAndRenew, Wait
-from okta_m2m._core.token_state import LANDING_GRACE, MAX_FORMER, Postponed, Rejection
+from okta_m2m._core.token_state import LANDING_GRACE, MAX_FORMER
 
 MOMENTS = st.sampled_from([0.25, 1.0, 5.0, 5.0, 20.0, 60.0, 60.0, 120.0, 700.0, "renewal", "end", "due", "refusal"])
 RECENT = st.sampled_from([-1, -1, -1, -2, -3])
@@ -225,7 +225,7 @@ class AnyOrder(RuleBasedStateMachine):
         if callable(end):
             self.failed(flight, end(), keys)
         elif end == "postponed":
-            self.state.postponed(flight, Postponed.OTHERS, self.now)
+            self.state.postponed(flight, "others are renewing it", self.now)
             self.stay_fresh(flight, 1.0, 1.0)
             self.land(flight, ABANDONED)
         else:
@@ -265,7 +265,7 @@ class AnyOrder(RuleBasedStateMachine):
         token = {"in use": self.token, "former": self.former[-1] if self.former else None}.get(which) or STRANGER
         answer = self.state.rejected(token, self.now, may_renew=may_renew)
         if token != self.token:
-            assert answer is Rejection.RENEWED
+            assert answer == "renewed"
             return
         cost = 2.0 if self.is_unproven else 1.0
         self.budget = min(3.0, self.budget + (self.now - self.budget_at) / 60)
@@ -274,9 +274,9 @@ class AnyOrder(RuleBasedStateMachine):
         if is_news:
             self.rejects.append(token)
         if self.budget < cost or not may_renew:
-            assert answer is (Rejection.KEPT if is_news else Rejection.KEPT_AGAIN)
+            assert answer == ("kept" if is_news else "kept again")
         else:
-            assert answer is Rejection.RENEW
+            assert answer == "renew"
             self.budget, self.last_cost = self.budget - cost, cost
             self.take_out()
             self.suspect = token

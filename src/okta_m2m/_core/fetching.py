@@ -126,7 +126,7 @@ class Fetching:
             if pause is not None:
                 self._reports.renewal_failed(error, pause)
         else:
-            if isinstance(obtained, Postponed):
+            if isinstance(obtained, str):
                 state.postponed(flight, obtained, state.now())
             else:
                 state.landed(flight, obtained)
@@ -171,7 +171,7 @@ class Fetching:
             renews=flight.renews,
             is_due=flight.renews is None or self._state.is_due_for_all(flight.renews, self._state.now()),
         )
-        if isinstance(shared, Postponed):
+        if isinstance(shared, str):
             return shared
         token, dpop_key = shared
         if dpop_key is not None:

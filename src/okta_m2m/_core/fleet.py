@@ -171,12 +171,12 @@ class Fleet:
                     return found
                 if not is_due:
                     self._report_up()
-                    return Postponed.NOT_DUE
+                    return "not due yet"
                 if (yield from self._ask(Claim(self.store, self._timeout, places[0].key, owner, LEASE))):
                     break
                 if renews is not None:
                     self._report_up()
-                    return Postponed.OTHERS
+                    return "others are renewing it"
                 if self._clock.now() + pause >= last_look:
                     break  # the claim's holder does not finish: better two requests than no token
                 yield from Sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 (spreads load; nothing secret hangs on it)
@@ -184,7 +184,7 @@ class Fleet:
         except StoreFailed as failed:
             self._report_down(failed)
             if renews is not None and not was_down:
-                return Postponed.STORE_DOWN
+                return "store has just failed"
             return (yield from fetch())
         return (yield from self._fetch_with_claim(places, owner, fetch, is_wanted, deadline))
 

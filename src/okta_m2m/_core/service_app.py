@@ -31,7 +31,7 @@ from .proofs import ClientAssertions
 from .reports import Reports
 from .revocation import RevocationOnClose
 from .token_endpoint import TokenEndpoint
-from .token_state import Rejection, TokenState
+from .token_state import TokenState
 from .tokens import Token, not_picklable
 from .verdict import reach_verdict
 
@@ -356,7 +356,7 @@ class ServiceApp:
                 return
             if verdict.cure == "renew":
                 rejection = state.rejected(token, state.now(), may_renew=not renewed)
-                again = rejection in (Rejection.RENEW, Rejection.RENEWED) and not renewed and replayable
+                again = rejection in ("renew", "renewed") and not renewed and replayable
                 try:
                     if again:
                         yield from Discard()
@@ -364,7 +364,7 @@ class ServiceApp:
                         renewed, cured = True, set()
                 finally:
                     # Once for all the calls that had this token, and after all of them.
-                    if rejection in (Rejection.RENEW, Rejection.KEPT):
+                    if rejection in ("renew", "kept"):
                         self._reports.token_rejected(origin or "", verdict.error, again, state.rejecting_calls)
                 if not again:
                     return

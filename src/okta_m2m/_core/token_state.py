@@ -57,9 +57,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from enum import Enum
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from ..errors import OktaM2MError, RateLimited, TokenRefused
 from .clocks import NEVER
@@ -118,21 +117,17 @@ MAX_FORMER: Final = 16
 """Tokens that are recognised as ours when they are met again on a request; and as many that an API rejected."""
 
 
-class Postponed(Enum):
-    """Why a token that works is not renewed now."""
+Postponed: TypeAlias = Literal["others are renewing it", "not due yet", "store has just failed"]
+"""Why a token that works is not renewed now. Until it is due, a process only looks whether the store works."""
 
-    OTHERS = "another process is renewing it"
-    NOT_DUE = "the store is in order, and it is not due yet"
-    STORE_DOWN = "the store has just been found out of order"
+Rejection: TypeAlias = Literal["renew", "renewed", "kept", "kept again"]
+"""What a call does whose token an API rejected.
 
-
-class Rejection(Enum):
-    """What a call does whose token an API rejected."""
-
-    RENEW = "it takes a new one; it is the first to report this token"
-    RENEWED = "it takes the one in use, or the one that is being fetched"
-    KEPT = "it keeps its answer, for no forced renewal is left; it is the first to report this token"
-    KEPT_AGAIN = "it keeps its answer"
+- ``renew``: it takes a new token; it is the first to report this one.
+- ``renewed``: it takes the token in use, or the one that is being fetched.
+- ``kept``: it keeps its answer, as no forced renewal is left; it is the first to report this token.
+- ``kept again``: it keeps its answer.
+"""
 
 
 class Hit:
@@ -323,9 +318,9 @@ class TokenState(Hit):
     def postponed(self, flight: Flight, why: Postponed, now: float) -> None:
         """A token that works is renewed later."""
         token, moment = flight.renews, now + OTHERS_PAUSE
-        if token is not None and why is Postponed.STORE_DOWN:
+        if token is not None and why == "store has just failed":
             moment = self._moment_of(token, 0.0, LATEST_SHARE)
-        elif token is not None and why is Postponed.NOT_DUE:
+        elif token is not None and why == "not due yet":
             moment = now + LOOK_SHARE * token.expires_in
             if self.is_due_for_all(token, moment):
                 moment = self._moment_of(token, *RENEWAL_SHARE_SHARED)
@@ -351,7 +346,7 @@ class TokenState(Hit):
             if used is None or used.value != token.value:
                 if digest in self._rejects[-1:]:
                     self.rejecting_calls += 1
-                return Rejection.RENEWED
+                return "renewed"
             cost = 2 if self._unproven else 1
             self._budget = min(FORCED_AT_ONCE, self._budget + (now - self._budget_at) / FORCED_EVERY)
             self._budget_at = now
@@ -359,14 +354,14 @@ class TokenState(Hit):
                 is_news = digest not in self._rejects
                 self._remember_reject(digest)
                 self.rejecting_calls = 1
-                return Rejection.KEPT if is_news else Rejection.KEPT_AGAIN
+                return "kept" if is_news else "kept again"
             self._budget -= cost
             self._forced_cost = cost
             self.rejecting_calls = 1
             self._use_none()
             self._suspect = used
             self._remember_reject(digest)
-            return Rejection.RENEW
+            return "renew"
 
     def accepted(self) -> None:
         """An API took a renewed token."""
