@@ -29,7 +29,8 @@ import secrets
 import stat
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -143,8 +144,9 @@ class OpenDirectory:
         """
         descriptor = self._create(name)
         try:
-            self._write(descriptor, name, content)
-            os.fsync(descriptor)
+            with self._writing(name):
+                _write(descriptor, content)
+                os.fsync(descriptor)
         except BaseException:  # Ctrl-C must not leave part of a key
             os.close(descriptor)
             self.remove(name)
@@ -168,12 +170,14 @@ class OpenDirectory:
         descriptor: int | None = self._create(temporary, shown=name)
         assert descriptor is not None  # noqa: S101 (for type checkers)
         try:
-            self._write(descriptor, name, content)
+            with self._writing(name):
+                _write(descriptor, content)
             if before is not None:
                 _keep_owner(descriptor, self.path / name, before)
                 if sys.platform != "win32":
                     os.fchmod(descriptor, stat.S_IMODE(before.st_mode) & 0o777)
-            os.fsync(descriptor)
+            with self._writing(name):
+                os.fsync(descriptor)
             if sys.platform != "win32" and not _is_same(self._look(temporary), os.fstat(descriptor)):
                 raise _changed(self.path / temporary)
             now = self._regular(name)
@@ -245,10 +249,11 @@ class OpenDirectory:
         except OSError as error:
             raise _not_writable(path, error) from None
 
-    def _write(self, descriptor: int, name: str, content: bytes) -> None:
+    @contextmanager
+    def _writing(self, name: str) -> Iterator[None]:
+        """A full disk may show only when the file is synced."""
         try:
-            with os.fdopen(descriptor, "wb", closefd=False) as file:
-                file.write(content)
+            yield
         except OSError as error:
             raise ConfigurationError(
                 f"{self.path / name} cannot be written whole ({error.strerror}), so nothing was changed.",
@@ -311,6 +316,11 @@ def open_parent(path: str | os.PathLike[str], *, follow: bool = True) -> tuple[O
         return OpenDirectory(resolved.parent.resolve()), resolved.name
     except OSError as error:
         raise _not_writable(shown, error) from None
+
+
+def _write(descriptor: int, content: bytes) -> None:
+    with os.fdopen(descriptor, "wb", closefd=False) as file:
+        file.write(content)
 
 
 def _version(about: os.stat_result) -> FileVersion:
