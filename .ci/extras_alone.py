@@ -21,11 +21,11 @@ BRINGS = {
     "niquests": {"niquests"},
     "aiohttp": {"aiohttp"},
     "trio": {"httpx", "trio"},
-    "yaml": {"yaml"},
+    "yaml": {"ruamel"},
     "file": {"filelock"},
     "redis": {"redis"},
-    "httpie": {"httpie", "requests", "yaml"},
-    "cli": {"filelock", "requests", "typer", "yaml"},
+    "httpie": {"httpie", "requests", "ruamel"},
+    "cli": {"filelock", "requests", "ruamel", "typer"},
     "testing": {"pytest_httpserver"},
 }
 ADAPTERS = {"requests", "httpx", "httpx2", "aiohttp", "niquests"}

@@ -79,6 +79,8 @@ class EveryPage(dict[str, Any]):
         self.okta = okta
         self.answer: tuple[int, Any] | None = None
         """What is answered instead by everything but the token endpoint."""
+        self.content: bytes | None = None
+        """The same, as plain text."""
 
     def get(self, path: str, default: object = None) -> Any:
         return self._answer
@@ -87,6 +89,9 @@ class EveryPage(dict[str, Any]):
         if self.answer is not None and not exchange.path.endswith("/v1/token"):
             status, document = self.answer
             exchange.answer(status, json.dumps(document).encode(), content_type="application/json")
+            return
+        if self.content is not None and not exchange.path.endswith("/v1/token"):
+            exchange.answer(200, self.content, content_type="text/plain; charset=utf-8")
             return
         headers = dict(exchange.headers.items())
         asked = requests.request(
@@ -149,6 +154,9 @@ COMMANDS = [
     "app role add READ_ONLY_ADMIN",
     "app role list",
     "app role list --json",
+    "app role remove READ_ONLY_ADMIN",
+    "app edit --dpop",
+    "app edit --no-dpop --json",
     "key show key.json",
     "key show key.json --json",
     "key jwks key.json",
@@ -173,6 +181,17 @@ COMMANDS = [
     "cache show",
     "cache show --json",
     "assertion --json",
+    "api GET /api/v1/users --json",
+    "api GET /api/v1/users --paginate",
+    "api GET /api/v1/nothing --json",
+    "headers GET /api/v1/users --json",
+    "--debug api GET /api/v1/users?evil=\x1b[31m --json",
+    "cache clear",
+    "app deactivate",
+    "app deactivate --yes",
+    "app activate",
+    "app delete plain --yes",
+    "app delete plain",
 ]
 REFUSAL = {
     "errorCode": f"E0000001{EVIL}",
@@ -199,17 +218,40 @@ def test_no_command_prints_what_would_move_the_terminal(
         assert ran.returncode != 70, ran.stderr
         assert_clean(ran.stdout)
         assert_clean(ran.stderr)
+        assert "Traceback" not in ran.stderr, (command, ran.stderr)
         shown_anything_evil += "evil" in ran.stdout + ran.stderr
     assert shown_anything_evil >= (8 if not refused else 5)
 
 
+ON_TERMINAL = [
+    "app list",
+    "app grant okta.groups.read",
+    "doctor",
+    "doctor --verbose",
+    "key rotate --grace 0",
+    "token get",
+]
+ON_TERMINAL += ["app deactivate", "api GET /api/v1/users", "headers GET /api/v1/users --show", "--debug app show"]
+
+
 @posix_only
-@pytest.mark.parametrize(
-    "command", ["app list", "app grant okta.groups.read", "doctor", "key rotate --grace 0", "token get"]
-)
+@pytest.mark.parametrize("command", ON_TERMINAL)
 def test_nor_does_one_on_a_terminal(home: Path, settings: dict[str, str], command: str) -> None:
-    shown = run_on_terminal(home, *command.split(), **settings)
+    shown = run_on_terminal(home, *command.split(), typed="n" if command == "app deactivate" else "", **settings)
     assert_clean(MOVES.sub("", SGR.sub("", shown.output)).replace("\r", ""))
+
+
+@posix_only
+def test_what_an_api_answers_goes_to_a_file_as_it_is_and_to_a_terminal_clean(
+    home: Path, settings: dict[str, str], hostile: Front, pages: EveryPage
+) -> None:
+    pages.content = EVIL.encode()
+    with (home / "report").open("wb") as file:
+        run_command(home, "api", "GET", "/api/v1/report", stdout=file, **settings)
+    assert (home / "report").read_bytes() == EVIL.encode()
+    shown = run_on_terminal(home, "api", "GET", "/api/v1/report", **settings)
+    assert "\N{REPLACEMENT CHARACTER}[31m" in shown.output
+    assert not [character for character in shown.output if is_hostile(character) and character != "\r"]
 
 
 def test_json_still_holds_the_name_as_it_is(home: Path, settings: dict[str, str], okta: FakeOkta) -> None:
@@ -250,7 +292,7 @@ def test_no_other_module_of_the_command_prints() -> None:
                 continue
             called = ast.unparse(node.func)
             assert called not in ("print", "typer.echo", "typer.secho", "click.echo"), f"{path}:{node.lineno}"
-            assert not re.fullmatch(r"sys\.std(out|err)\.write", called), f"{path}:{node.lineno}"
+            assert not re.fullmatch(r"sys\.std(out|err)(\.buffer)?\.write", called), f"{path}:{node.lineno}"
             if called in ("typer.prompt", "typer.confirm"):
                 assert ast.unparse(node.args[0]).startswith("clean("), f"{path}:{node.lineno}"
             assert called != "Console" or path.name == "terminal.py", f"{path}:{node.lineno}"

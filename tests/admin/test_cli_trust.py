@@ -112,6 +112,11 @@ MANAGEMENT = [
     ("app", "revoke-grant", "okta.users.read"),
     ("app", "role", "list", "--app", "billing"),
     ("app", "role", "add", "APP_ADMIN", "--app", "billing"),
+    ("app", "role", "remove", "APP_ADMIN", "--app", "billing"),
+    ("app", "edit", "billing", "--dpop"),
+    ("app", "activate", "billing"),
+    ("app", "deactivate", "billing", "--yes"),
+    ("app", "delete", "billing", "--yes"),
     ("app", "create", "--name", "billing", "--jwks-uri", "https://acme.example/jwks"),
     ("key", "list", "--app", "billing"),
     ("key", "add", "inside.json", "--app", "billing"),
@@ -160,6 +165,7 @@ def test_wherever_the_ssws_token_comes_from(
 
 SIGNING = [("token", "get"), ("doctor",), ("doctor", "--json"), ("assertion",), ("app", "list", "--as", "self")]
 SIGNING += [("token", "introspect"), ("token", "revoke"), ("app", "list", "--as", "."), ("key", "rotate")]
+SIGNING += [("api", "GET", "/api/v1/users"), ("headers", "GET", "/api/v1/users"), ("doctor", "--client", "httpx")]
 
 
 @pytest.mark.parametrize("arguments", SIGNING, ids=" ".join)
@@ -209,7 +215,15 @@ def test_what_the_folder_brings_itself_works(run: Run, clone: Path, okta: FakeOk
     settings = {"clientId": app.client_id, "privateKey": "inside.json", "scopes": ["okta.users.read"]}
     write_yaml(clone / "okta.yaml", orgUrl=okta.url, token=okta.ssws, **settings)
     token = run("token", "get").stdout
-    for arguments in [("app", "list"), ("doctor",), ("assertion",), ("key", "rotate", "--grace", "0")]:
+    call = ("GET", "/api/v1/users")
+    for arguments in [
+        ("app", "list"),
+        ("doctor",),
+        ("assertion",),
+        ("api", *call),
+        ("headers", *call),
+        ("key", "rotate", "--grace", "0"),
+    ]:
         ran = run(*arguments)
         assert ran.returncode == Exit.OK, ran.stderr
         assert "names the org" not in ran.stderr
@@ -222,26 +236,29 @@ def test_what_the_folder_brings_itself_works(run: Run, clone: Path, okta: FakeOk
     assert run("app", "list", "--token-file", "ssws").returncode == Exit.OK
 
 
-@pytest.mark.parametrize("place", ["environment", "home"])
+@pytest.mark.parametrize("place", ["environment", "home", "--org"])
 def test_an_org_that_the_user_names_as_well_gets_what_it_needs(
     run: Run, home: Path, clone: Path, key: Path, okta: FakeOkta, place: str
 ) -> None:
     app = okta.add_app(PrivateKey.from_file(key), ["okta.users.read"])
     options = {"OKTA_CLIENT_TOKEN": okta.ssws, "OKTA_CLIENT_PRIVATEKEY": str(key)}
+    before = ["--org", okta.url] if place == "--org" else []
     if place == "environment":
         options["OKTA_CLIENT_ORGURL"] = okta.url
-    else:
+    elif place == "home":
         write_yaml(home / ".okta" / "okta.yaml", orgUrl=f"{okta.url}/")
     write_yaml(clone / "okta.yaml", orgUrl=okta.url, clientId=app.client_id, scopes=["okta.users.read"])
-    for arguments in [("app", "list"), ("token", "get"), ("doctor",)]:
-        ran = run(*arguments, **options)
+    for arguments in [("app", "list"), ("token", "get"), ("doctor",), ("api", "GET", "/api/v1/users")]:
+        ran = run(*before, *arguments, **options)
         assert ran.returncode == Exit.OK, ran.stderr
         assert ran.stderr == ""
 
 
 @posix_only
 @pytest.mark.parametrize("answer", ["y", "n"])
-@pytest.mark.parametrize("arguments", [("app", "list"), ("token", "get")], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [("app", "list"), ("token", "get"), ("api", "GET", "/api/v1/users")], ids=" ".join
+)
 def test_on_a_terminal_the_user_is_asked_and_sees_the_host(
     home: Path, clone: Path, key: Path, evil: Evil, arguments: tuple[str, ...], answer: str
 ) -> None:
@@ -249,7 +266,7 @@ def test_on_a_terminal_the_user_is_asked_and_sees_the_host(
     shown = run_on_terminal(
         clone,
         *arguments,
-        *(["--max-wait", "1"] if arguments[0] == "token" else []),
+        *(["--max-wait", "1"] if arguments[0] != "app" else []),
         typed=answer,
         HOME=str(home),
         OKTA_CLIENT_TOKEN=SSWS,

@@ -13,6 +13,7 @@ import pytest
 import requests
 import trustme
 
+from okta_m2m import ConfigurationError
 from okta_m2m.admin.doctor import Check, Doctor, Kind, first_failure
 from okta_m2m.admin.key_files import new_key, write_key
 from okta_m2m.testing import App, FakeOkta
@@ -23,6 +24,7 @@ ROWS = [
     "key",
     "name look-up",
     "proxy",
+    "TCP",
     "TLS",
     "discovery",
     "clock",
@@ -41,7 +43,15 @@ def okta() -> Iterator[FakeOkta]:
 
 @pytest.fixture(autouse=True)
 def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+    for name in (
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "NO_PROXY",
+        "REQUESTS_CA_BUNDLE",
+        "CURL_CA_BUNDLE",
+        "SSL_CERT_FILE",
+    ):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
 
@@ -94,7 +104,8 @@ def test_where_all_is_well_no_row_complains(okta: FakeOkta, app: App, rows: Rows
     assert {name for name, state in states(found).items() if state != "ok"} == {"TLS"}
     assert found["TLS"].detail == "plain http on this machine"
     assert found["token"].detail.startswith("DPoP" if dpop else "Bearer")
-    assert "environment variable OKTA_CLIENT_ORGURL" in found["configuration"].detail
+    assert found["configuration"].detail.endswith("OKTA_CLIENT_SCOPES from the environment")
+    assert found["configuration"].detail.count("environment") == 1
     assert found["key"].detail.startswith("EC P-256, ES256, kid ")
     assert first_failure(list(found.values())) is None
 
@@ -171,8 +182,7 @@ def test_a_name_that_has_no_address(environ: dict[str, str], rows: Rows) -> None
     environ["OKTA_CLIENT_ORGURL"] = "https://acme.invalid"
     found = rows()
     assert (found["name look-up"].state, found["name look-up"].kind) == ("fail", Kind.UNREACHABLE)
-    assert found["TLS"].state == "fail"
-    assert (found["discovery"].state, found["clock"].state) == ("skipped", "skipped")
+    assert {found[name].state for name in ("proxy", "TCP", "TLS", "discovery", "clock", "token")} == {"skipped"}
 
 
 def test_a_proxy_that_lets_nothing_through(
@@ -191,7 +201,88 @@ def test_a_proxy_that_lets_nothing_through(
 def test_nobody_listening(okta: FakeOkta, rows: Rows) -> None:
     okta.stop()
     found = rows()
-    assert (found["TLS"].state, "no connection" in found["TLS"].detail) == ("fail", True)
+    assert (found["TCP"].state, found["TCP"].kind) == ("fail", Kind.UNREACHABLE)
+    assert found["TCP"].detail.endswith("cannot be reached: the connection is refused")
+    assert {found[name].state for name in ("TLS", "discovery", "clock", "token")} == {"skipped"}
+
+
+@pytest.fixture
+def private_ca(tmp_path: Path, environ: dict[str, str]) -> Iterator[Path]:
+    """The CA of an org whose certificate no public CA has signed."""
+    ca = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("127.0.0.1").configure_cert(context)
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    with FakeOkta(ssl_context=context) as secure:
+        environ["OKTA_CLIENT_ORGURL"] = secure.url
+        yield tmp_path / "ca.pem"
+
+
+CA_VARIABLES = {
+    "requests": "REQUESTS_CA_BUNDLE",
+    "niquests": "REQUESTS_CA_BUNDLE",
+    "httpx": "SSL_CERT_FILE",
+    "httpx2": "SSL_CERT_FILE",
+    "aiohttp": "SSL_CERT_FILE",
+}
+
+
+@pytest.mark.parametrize(("client", "variable"), CA_VARIABLES.items())
+def test_the_ca_bundle_of_the_chosen_client_is_checked(
+    private_ca: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch, client: Any, variable: str
+) -> None:
+    found = rows(client=client)["TLS"]
+    assert (found.state, variable in found.remedy) == ("fail", True)
+    other = "SSL_CERT_FILE" if variable == "REQUESTS_CA_BUNDLE" else "REQUESTS_CA_BUNDLE"
+    monkeypatch.setenv(other, str(private_ca))
+    found = rows(client=client)["TLS"]
+    assert (found.state, f"{other} is set, but {client} does not read it" in found.remedy) == ("fail", True)
+    monkeypatch.setenv(variable, str(private_ca))
+    found = rows(client=client)
+    assert (found["TLS"].state, found["discovery"].state) == ("ok", "ok")
+    # The app is not registered there, so that the token request gets through and is refused.
+    assert (found["token"].state, found["token"].kind) == ("fail", Kind.REFUSED)
+
+
+@pytest.mark.parametrize("client", ["requests", "httpx"])
+def test_a_ca_bundle_that_is_missing_or_no_bundle_has_its_row(
+    private_ca: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, client: Any
+) -> None:
+    variable = CA_VARIABLES[client]
+    monkeypatch.setenv(variable, str(tmp_path / "nowhere.pem"))
+    found = rows(client=client)["TLS"]
+    assert (found.state, found.detail) == ("fail", f"{variable}={tmp_path / 'nowhere.pem'} does not exist")
+    (tmp_path / "empty.pem").write_text("no certificate")
+    monkeypatch.setenv(variable, str(tmp_path / "empty.pem"))
+    found = rows(client=client)["TLS"]
+    assert (found.state, variable in found.remedy) == ("fail", True)
+
+
+def test_a_proxy_counts_only_for_a_client_that_reads_it(
+    environ: dict[str, str], rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{closed.getsockname()[1]}")
+        monkeypatch.setenv("NO_PROXY", "")
+        found = rows(client="httpx")
+        assert (found["proxy"].state, "the connection is refused" in found["proxy"].detail) == ("fail", True)
+        assert rows(client="aiohttp")["token"].state == "ok"
+
+
+def test_a_client_that_is_not_known_is_refused(environ: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError, match="aiohttp"):
+        Doctor(client="curl")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("call", "remedy"), [("users", "--call /api/v1/users"), ("https:///api/v1/users", ""), ("", "--call /api/v1/")]
+)
+def test_a_call_that_is_neither_path_nor_url_is_said(okta: FakeOkta, rows: Rows, call: str, remedy: str) -> None:
+    found = rows(call=call)["API call"]
+    assert (found.state, found.kind) == ("fail", Kind.CONFIGURATION)
+    assert "neither a path nor a URL" in found.detail
+    assert remedy in found.remedy
 
 
 def test_a_certificate_that_is_not_trusted(environ: dict[str, str], rows: Rows, tmp_path: Path) -> None:

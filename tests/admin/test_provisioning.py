@@ -11,6 +11,7 @@ import re
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from okta_m2m import ConfigurationError, InvalidKey, PrivateKey, ServiceApp, Tok
 from okta_m2m.admin.errors import (
     InvalidRequest,
     NameTaken,
+    NotConfirmed,
     NotFound,
     NotSignedIn,
     OktaUnreachable,
@@ -34,6 +36,7 @@ from okta_m2m.admin.introspection import client_assertion, endpoint_url, introsp
 from okta_m2m.admin.key_files import convert_key, key_text, new_key, write_key
 from okta_m2m.admin.management import ApiToken, ManagementApi, Pause
 from okta_m2m.admin.provisioning import (
+    Difference,
     GrantResult,
     Via,
     activate_app,
@@ -450,7 +453,8 @@ def test_reading_is_tried_again_and_writing_is_not(
         grant_scopes(
             api, app.id, ["okta.users.read", "okta.groups.read"], progress=lambda result: stumble(result.scope)
         )
-    assert [request.method for request in okta.requests if request.path.endswith("/grants")] == ["GET", "POST", "POST"]
+    methods = [request.method for request in okta.requests if request.path.endswith("/grants")]
+    assert methods == ["GET", "POST", "GET", "POST"]  # the second GET reads the first grant back
     okta.next(500, on="/api/v1/apps", times=9)
     with pytest.raises(OktaUnreachable, match="status page") as caught:
         list(list_apps(api))
@@ -463,7 +467,6 @@ def test_reading_is_tried_again_and_writing_is_not(
         ({"what": 302, "headers": {"Location": "https://acme-admin.okta.com/"}}, OktaUnreachable, "redirect"),
         ({"html": True}, ProvisioningError, "not JSON"),
         ({"body": {"nonsense": 1}}, ProvisioningError, "not a list of apps"),
-        ({"body": [{"signOnMode": "OPENID_CONNECT"}]}, ProvisioningError, "does not describe the app"),
         ({"headers": [("link", '<https://evil.example/api/v1/apps>; rel="next"')]}, ProvisioningError, "evil.example"),
         ({"what": "E0000015"}, PermissionMissing, "lacks a feature"),
     ],
@@ -504,6 +507,15 @@ def test_an_org_that_is_not_there(okta: FakeOkta) -> None:
     with (
         ManagementApi(okta.url, ApiToken("00token"), sleep=lambda seconds: None) as api,
         pytest.raises(OktaUnreachable, match="Check the org URL, the network"),
+    ):
+        list(list_apps(api))
+
+
+def test_a_ca_bundle_that_is_missing_is_a_setting_to_correct(key: PrivateKey, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
+    with (
+        ManagementApi("https://acme.okta.com", ApiToken("00token")) as api,
+        pytest.raises(ConfigurationError, match="REQUESTS_CA_BUNDLE"),
     ):
         list(list_apps(api))
 
@@ -672,3 +684,113 @@ def test_introspection_says_what_went_wrong(okta: FakeOkta, key: PrivateKey) -> 
     okta.next("E0000007", on="/oauth2/v1/introspect")
     with pytest.raises(TokenRefused):
         introspect_token(okta.url, app.client_id, key, "unknown")
+
+
+# ── what an existing app has otherwise, and what others have in the org ──────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("via", VIAS)
+def test_an_existing_app_is_compared_with_every_setting_that_was_asked_for(
+    okta: FakeOkta, api: ManagementApi, key: PrivateKey, via: Via
+) -> None:
+    first = create_app(api, "billing", jwks=key.jwks(), via=via)
+    assert first.differences == ()
+    again = create_app(api, "billing", jwks=key.jwks(), via=via, dpop=True)
+    assert again.differences == (Difference("dpop", True, False),)
+    okta.apps[first.app.client_id].dpop_bound = True
+    assert create_app(api, "billing", jwks=key.jwks(), via=via, dpop=True).differences == ()
+    okta.apps[first.app.client_id].status = "INACTIVE"
+    idle = create_app(api, "billing", jwks=key.jwks(), via=via)
+    assert idle.differences == (Difference("status", "ACTIVE", "INACTIVE"),)
+    uri = create_app(api, "billing", jwks_uri="https://keys.example/jwks.json", via=via)
+    assert Difference("jwks_uri", "https://keys.example/jwks.json", None) in uri.differences
+    if via == "apps":
+        named = create_app(api, "billing", jwks=key.jwks(), client_id="billing-client")
+        assert Difference("client_id", "billing-client", first.app.client_id) in named.differences
+    assert len(okta.apps) == 1
+
+
+def test_where_dpop_could_not_be_required_the_error_says_that_the_app_exists(
+    okta: FakeOkta, api: ManagementApi, key: PrivateKey
+) -> None:
+    okta.next("E0000006", on="/api/v1/apps/0oa*")
+    with pytest.raises(
+        NotConfirmed, match=r"'billing' was created .*does not require DPoP yet.*app edit 0oa\w+ --dpop"
+    ):
+        create_app(api, "billing", jwks=key.jwks(), via="clients", dpop=True)
+    again = create_app(api, "billing", jwks=key.jwks(), via="clients", dpop=True)
+    assert [difference.setting for difference in again.differences] == ["dpop"]
+
+
+ODD_APPS = [
+    {"id": "0oa1", "label": "billing", "status": "ACTIVE", "signOnMode": "OPENID_CONNECT"},
+    {
+        "id": "0oa2",
+        "label": "billing",
+        "status": "ACTIVE",
+        "signOnMode": "OPENID_CONNECT",
+        "credentials": {"oauthClient": {}},
+        "settings": {"oauthClient": {"application_type": "service"}},
+    },
+    {"id": "0oa3", "label": "billing", "status": "ACTIVE", "signOnMode": "OPENID_CONNECT", "settings": None},
+    {"signOnMode": "SAML_2_0"},
+]
+
+
+def test_odd_apps_of_somebody_elses_are_skipped(okta: FakeOkta, api: ManagementApi, key: PrivateKey) -> None:
+    other = okta.add_app(label="of a vendor")
+    other.jwks["keys"].append({"kty": "OKP", "crv": "Ed25519", "x": "A" * 43, "kid": "odd"})
+    listed = requests.get(f"{okta.url}/api/v1/apps", headers={"Authorization": f"SSWS {okta.ssws}"}, timeout=10).json()
+    okta.next(on="/api/v1/apps", body=[*ODD_APPS, *listed])
+    (found,) = list_apps(api)
+    assert [(one.kid == "odd", bool(one.thumbprint)) for one in found.keys] == [(False, True), (True, False)]
+    okta.next(on="/api/v1/apps", body=[*ODD_APPS, *listed])
+    made = create_app(api, "billing", jwks=key.jwks())
+    assert made.created
+    assert [one.kid for one in list_keys(api, other.id)][-1] == "odd"
+
+
+@pytest.mark.parametrize("via", VIAS)
+def test_three_that_create_the_same_app_at_once_make_one(
+    okta: FakeOkta, sign_in: Callable[..., ManagementApi], key: PrivateKey, via: Via
+) -> None:
+    together = threading.Barrier(3)
+
+    class AtOnce(ManagementApi):
+        def call(self, method: str, path: str, body: object = None, **options: Any) -> Any:
+            if method == "POST" and path in ("/api/v1/apps", "/oauth2/v1/clients"):
+                together.wait(20)  # each has looked for the name, and found nothing
+            return super().call(method, path, body, **options)
+
+    made: list[Any] = []
+
+    def create() -> None:
+        with AtOnce(okta.url, ApiToken(okta.ssws)) as api:
+            made.append(create_app(api, "billing", jwks=key.jwks(), via=via))
+
+    threads = [threading.Thread(target=create) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (app,) = okta.apps.values()
+    assert [result.app.client_id for result in made] == [app.client_id] * 3
+    assert sorted(result.created for result in made) == [False, False, True]
+    assert all(result.keys_missing == () for result in made)
+
+
+def test_an_app_of_the_name_that_was_finished_meanwhile_stays(okta: FakeOkta, key: PrivateKey) -> None:
+    """Another process has created its app and ended, without seeing ours."""
+    with ManagementApi(okta.url, ApiToken(okta.ssws), sleep=lambda seconds: None) as api:
+
+        class Overtaken(ManagementApi):
+            def call(self, method: str, path: str, body: object = None, **options: Any) -> Any:
+                answer = super().call(method, path, body, **options)
+                if method == "POST" and path == "/api/v1/apps":
+                    okta.add_app(key, label="billing", client_id="0oaz" + "z" * 16)
+                return answer
+
+        with Overtaken(okta.url, ApiToken(okta.ssws), sleep=lambda seconds: None) as overtaken:
+            made = create_app(overtaken, "billing", jwks=key.jwks())
+        assert not made.created
+        assert [app.id for app in list_apps(api)] == [made.app.id] == ["0oaz" + "z" * 16]

@@ -323,7 +323,11 @@ def test_a_plan_changes_nothing_and_says_what_is_to_come(
     )
     assert key_file.read_bytes() == before
     assert one_key(okta, app, key_file) == plan.old_kid
-    assert all(request.method == "GET" for request in okta.requests if request.path.startswith("/api/"))
+    # To activate an active key changes nothing, and tells whether the account may.
+    changes = [
+        request.path for request in okta.requests if request.path.startswith("/api/") and request.method != "GET"
+    ]
+    assert [path.rpartition("/")[2] for path in changes] == ["activate"]
 
 
 # ── killed ───────────────────────────────────────────────────────────────────────────────────────────────────────────

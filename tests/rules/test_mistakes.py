@@ -1,4 +1,4 @@
-"""Whoever makes a mistake is told what to do instead: by the last sentence of what it raises or prints."""
+"""Whoever makes a mistake is told what to do instead: by the remedy of what it raises, or by a sentence of what it prints."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from okta_m2m import ConfigurationError, OktaM2MError
 from okta_m2m.errors import WrongType
 
 REMEDY = (
-    r"(?:Write|Give|Name|Use|Install|Set|Make|Keep|Remove|Replace|Read|Check|Copy|Convert|Omit|Run|Add|Choose|Put|For the|"
-    r"Did you mean|Try|Move|Grant|Ask|Sign in|Correct|Export|Convert|See)\b"
+    r"(?:Write|Give|Name|Use|Install|Set|Make|Keep|Remove|Replace|Read|Check|Copy|Convert|Begin|Omit|Run|Add|Choose|Put|For the|"
+    r"Did you mean|Try|Move|Grant|Ask|Sign in|If that is your org|Correct|Export|See)\b"
 )
 
 
@@ -27,7 +27,8 @@ def test_a_mistake_is_answered_with_a_remedy(mistake: Callable[[], object]) -> N
         remedy = said.remedy
     else:
         assert isinstance(said, str | ImportError), said
-        remedy = str(said).partition(". ")[2]
+        remedy = re.sub(rf"^.*?[.?] (?={REMEDY})", "", str(said))
+        assert remedy != str(said), said
     assert re.match(REMEDY, remedy), said
     assert "\n" not in str(said)
 

@@ -808,7 +808,7 @@ def unprivileged() -> Iterator[None]:
 @pytest.fixture
 def open_world() -> Iterator[World]:
     """Like ``world``, in a directory that other users may enter."""
-    import yaml  # noqa: F401 -- loaded while its files can surely be read
+    import ruamel.yaml  # noqa: F401 -- loaded while its files can surely be read
 
     root = Path(tempfile.mkdtemp())
     try:
@@ -913,7 +913,7 @@ def test_a_file_that_is_not_plain_yaml_is_refused_by_line_and_not_quoted(world: 
     assert str(world.local) in str(caught.value)
     assert line in str(caught.value)
     assert "SECRET" not in str(caught.value)
-    # PyYAML's exceptions hold the text they failed on.
+    # The YAML library's exceptions hold the text they failed on.
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
 
@@ -964,10 +964,10 @@ def test_a_line_of_a_key_where_a_name_belongs_is_not_shown(world: World, caplog:
     assert SECRET_LINES[0] not in caplog.text
 
 
-def test_without_pyyaml_a_file_that_is_there_is_an_error_with_the_pip_line(
+def test_without_ruamel_yaml_a_file_that_is_there_is_an_error_with_the_pip_line(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "yaml", None)
+    monkeypatch.setitem(sys.modules, "ruamel.yaml", None)
     assert world.read(ENV).client_id == "0oa1"  # nothing to read, nothing to miss
     world.write(world.local, okta_yaml())
     message = world.refused(ENV)
@@ -977,7 +977,7 @@ def test_without_pyyaml_a_file_that_is_there_is_an_error_with_the_pip_line(
 
 
 def test_importing_the_module_loads_neither_yaml_nor_cryptography() -> None:
-    code = "import okta_m2m.settings, sys; print(sorted({'yaml', 'cryptography', 'joserfc'} & set(sys.modules)))"
+    code = "import okta_m2m.settings, sys; print(sorted({'ruamel', 'cryptography', 'joserfc'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -25,7 +25,7 @@ _READ_AT_START = re.compile(r"PYTHON|LC_|LANG|COVERAGE")
 _SERVER = """
 import contextlib, gc, io, json, os, runpy, select, signal, socket, sys
 import okta_m2m.admin.rotation, okta_m2m.cli.commands, okta_m2m.requests, okta_m2m.testing
-import joserfc.jwk, joserfc.jws, yaml, rich.table, rich.console
+import joserfc.jwk, joserfc.jws, ruamel.yaml, rich.table, rich.console
 
 def run(connection):
     plan, streams, _, _ = socket.recv_fds(connection, 1 << 20, 3)

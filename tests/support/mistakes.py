@@ -218,7 +218,7 @@ LIBRARY: list[Mistake] = [
 ]
 """Those that are made in Python."""
 
-COMMAND: list[Mistake] = []
+COMMAND: list[Mistake] = importlib.import_module("command_mistakes").COMMAND if _is_here("typer") else []
 """Those that are made with the command ``okta-m2m``."""
 
 MISTAKES: list[Mistake] = [*LIBRARY, *COMMAND]

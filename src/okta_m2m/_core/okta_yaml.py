@@ -11,7 +11,6 @@ import os
 import stat
 import sys
 from pathlib import Path
-from typing import Any, cast
 
 from ..errors import ConfigurationError
 
@@ -103,47 +102,31 @@ def parse_okta_yaml(path: Path, text: str) -> object:
     Raises :class:`~okta_m2m.errors.ConfigurationError`, with the line if there is one.
     """
     try:
-        import yaml
+        from ruamel.yaml import YAML
+        from ruamel.yaml.constructor import DuplicateKeyError
+        from ruamel.yaml.error import YAMLError
     except ImportError:
         raise ConfigurationError(
-            f"{path} exists, but PyYAML, which reads it, is not installed.",
+            f"{path} exists, but ruamel.yaml, which reads it, is not installed.",
             remedy="Run: pip install 'okta-m2m[yaml]'. Or read no file at all, with from_env(files=False).",
         ) from None
 
-    class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            seen = set()
-            for key, _ in node.value:
-                if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                    # PyYAML would use the last one silently, so that nobody sees which of two org URLs is used.
-                    raise _RepeatedKey(key.start_mark.line + 1)
-                seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
-            return cast("dict[Any, Any]", super().construct_mapping(node, deep))
-
-    # PyYAML's messages quote the text, and its exceptions hold all of it. So only a line number leaves these handlers, and
-    # the error is raised outside of them.
+    # The library's messages quote the text, and its exceptions hold all of it. So only a line number leaves these handlers,
+    # and the error is raised outside of them.
     problem, remedy = "", ""
     try:
-        loader = Loader(text)
-        try:
-            return loader.get_single_data()
-        finally:
-            loader.dispose()
-    except _RepeatedKey as repeated:
-        problem = f"{path} has the same key twice, the second time in line {repeated.line}."
-        remedy = "Remove one of them."
-    except yaml.YAMLError as error:
+        return YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
-        problem = f"{path}{line}: this is not plain YAML."
-        remedy = "Check the indentation, quotes, tabs and tags there."
+        if isinstance(error, DuplicateKeyError):
+            # Otherwise nobody would see which of two org URLs is used.
+            where = "" if mark is None else f", the second time in line {mark.line + 1}"
+            problem, remedy = f"{path} has the same key twice{where}.", "Remove one of them."
+        else:
+            line = f", line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
+            problem = f"{path}{line}: this is not plain YAML."
+            remedy = "Check the indentation, quotes, tabs and tags there."
     except (ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError):
-        # An impossible date, a number with a wrong tag, ten thousand brackets: PyYAML lets Python's own errors through.
-        problem = f"{path} contains a value that YAML cannot read."
-        remedy = "Put strings in quotes."
+        # An impossible date, a number with a wrong tag, ten thousand brackets: Python's own errors come through.
+        problem, remedy = f"{path} contains a value that YAML cannot read.", "Put strings in quotes."
     raise ConfigurationError(problem, remedy=remedy)
-
-
-class _RepeatedKey(Exception):
-    def __init__(self, line: int) -> None:
-        self.line = line

@@ -25,7 +25,7 @@ from .errors import (
     ScopeMissing,
 )
 
-__all__ = ["items_of", "json_of", "no_answer", "not_as_described", "object_of", "refusal"]
+__all__ = ["NotAsDescribed", "items_of", "json_of", "no_answer", "not_as_described", "object_of", "refusal"]
 
 _PERMISSION = (
     "Sign in with an account whose admin role allows it: Application Administrator for apps and their keys; Super "
@@ -68,9 +68,13 @@ def items_of(document: Any, what: str) -> list[Mapping[str, Any]]:
     return document
 
 
-def not_as_described(what: str) -> ProvisioningError:
-    """The error for an answer that lacks what Okta's API reference promises."""
-    return ProvisioningError(
+class NotAsDescribed(ProvisioningError):
+    """An answer that lacks what Okta's API reference promises."""
+
+
+def not_as_described(what: str) -> NotAsDescribed:
+    """The error for such an answer."""
+    return NotAsDescribed(
         f"Okta's answer does not describe the {what} as its API reference does.",
         remedy="Check for a proxy that changes answers.",
     )

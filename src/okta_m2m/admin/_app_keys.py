@@ -6,6 +6,7 @@ Invariant: a private key is refused before anything is sent.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from ..errors import ConfigurationError, quoted
 from ..keys import thumbprint
 from ._answers import items_of, not_as_described
 from ._ids import path_segment, shown_id
+from ._read_back import read_back
 from .errors import NotFound
 from .management import ManagementApi
 
@@ -24,6 +26,7 @@ __all__ = [
     "deactivate_key",
     "delete_key",
     "find_key",
+    "lifecycle_path",
     "list_keys",
     "public_jwk",
 ]
@@ -39,7 +42,7 @@ class AppKey:
     - ``kid``: the ``kid`` of a client assertion that this key checks. ``None`` if the key was registered without one.
     - ``status``: ``ACTIVE`` or ``INACTIVE``.
     - ``alg``: the algorithm that it was registered for; ``None`` if it was registered for none.
-    - ``thumbprint``: RFC 7638, SHA-256.
+    - ``thumbprint``: RFC 7638, SHA-256. Empty for a key that is neither RSA nor EC.
     - ``created``: when it was registered, as Okta writes it (ISO 8601). ``None`` where the endpoint does not tell it.
     - ``public_jwk``: the members that make up the thumbprint (``kty``, ``crv``, ``x``, ``y``; or ``kty``, ``e``, ``n``).
     """
@@ -86,7 +89,13 @@ def add_key(api: ManagementApi, app_id: str, jwk: Mapping[str, Any]) -> AppKey:
             f"The app has another key with the kid {shown_id(wanted['kid'])!r}.",
             remedy="Give the new key a kid of its own, such as its thumbprint.",
         )
-    return _key(api.call("POST", _path(app_id), {**wanted, "status": "ACTIVE"}))
+    made = _key(api.call("POST", _path(app_id), {**wanted, "status": "ACTIVE"}))
+
+    def look() -> AppKey | None:
+        listed = list_keys(api, app_id)
+        return next((key for key in listed if (key.kid, key.thumbprint) == (made.kid, made.thumbprint)), None)
+
+    return read_back(api, look, f"the key {shown_id(made.kid)!r} is registered")
 
 
 def find_key(api: ManagementApi, app_id: str, id_or_kid: str) -> AppKey:
@@ -142,7 +151,13 @@ def delete_key(api: ManagementApi, app_id: str, id_or_kid: str) -> None:
     Raises :class:`~okta_m2m.admin.errors.InvalidRequest` for an active key, which Okta does not delete.
     """
     key = find_key(api, app_id, id_or_kid)
-    api.call("DELETE", f"{_path(app_id)}/{path_segment(key.id)}")
+    with suppress(NotFound):  # whether it is gone, the list tells
+        api.call("DELETE", f"{_path(app_id)}/{path_segment(key.id)}")
+    read_back(
+        api,
+        lambda: True if _with_id(api, app_id, key.id) is None else None,
+        f"the key {shown_id(key.kid or key.id)!r} is deleted",
+    )
 
 
 def public_jwk(jwk: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,9 +178,26 @@ def _set_lifecycle(
     api: ManagementApi, app_id: str, id_or_kid: str, operation: Literal["activate", "deactivate"]
 ) -> AppKey:
     key = find_key(api, app_id, id_or_kid)
-    if key.active == (operation == "activate"):
+    wanted = operation == "activate"
+    if key.active == wanted:
         return key
-    return _key(api.call("POST", f"{_path(app_id)}/{path_segment(key.id)}/lifecycle/{operation}"))
+    with suppress(NotFound):  # whether it is gone, the list tells
+        api.call("POST", lifecycle_path(app_id, key.id, operation))
+
+    def look() -> AppKey | None:
+        found = find_key(api, app_id, key.id)
+        return found if found.active == wanted else None
+
+    return read_back(api, look, f"the key {shown_id(key.kid or key.id)!r} is {'active' if wanted else 'inactive'}")
+
+
+def _with_id(api: ManagementApi, app_id: str, id: str) -> AppKey | None:
+    return next((key for key in list_keys(api, app_id) if key.id == id), None)
+
+
+def lifecycle_path(app_id: str, key_id: str, operation: Literal["activate", "deactivate"]) -> str:
+    """Where a key is activated or deactivated."""
+    return f"{_path(app_id)}/{path_segment(key_id)}/lifecycle/{operation}"
 
 
 def _path(app_id: str) -> str:
@@ -174,7 +206,7 @@ def _path(app_id: str) -> str:
 
 def _key(jwk: Any) -> AppKey:
     try:
-        members = ("kty", "e", "n") if jwk["kty"] == "RSA" else ("kty", "crv", "x", "y")
+        members = {"RSA": ("kty", "e", "n"), "EC": ("kty", "crv", "x", "y")}.get(jwk["kty"], ())
         # Okta's reference shows no crv, though its answers have one. Without it the length of x tells the curve.
         found = {name: jwk.get(name) or _curve(jwk) for name in members}
         return AppKey(
@@ -182,7 +214,7 @@ def _key(jwk: Any) -> AppKey:
             kid=jwk.get("kid"),
             status=jwk.get("status") or "ACTIVE",
             alg=jwk.get("alg"),
-            thumbprint=thumbprint(found),
+            thumbprint=thumbprint(found) if found else "",
             created=jwk.get("created"),
             public_jwk=found,
         )

@@ -6,20 +6,24 @@ Invariant: creating an app twice makes one app, and an existing app is not chang
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
-from ..errors import ConfigurationError, quoted
+from ..errors import ConfigurationError, OktaM2MError, quoted
 from ..keys import thumbprint
-from ._answers import not_as_described
+from ._answers import NotAsDescribed, not_as_described
 from ._app_keys import AppKey, app_keys_from, public_jwk
-from ._ids import path_segment
-from .errors import NameTaken, NotFound
+from ._ids import path_segment, shown_id
+from ._read_back import read_back
+from .errors import NameTaken, NotConfirmed, NotFound, PermissionMissing, ScopeMissing
 from .management import ManagementApi
 
 __all__ = [
     "App",
     "Created",
+    "Difference",
     "Via",
     "activate_app",
     "create_app",
@@ -39,6 +43,11 @@ PAGE_SIZE: Final = "100"
 """Items per page, as the query parameter ``limit`` of either endpoint."""
 
 
+SETTLING: Final = 6.0
+"""Seconds after which every process that creates an app of this name has decided: longer than all looks of
+:func:`read_back` take."""
+
+
 @dataclass(frozen=True, slots=True)
 class App:
     """A service app, as Okta describes it.
@@ -53,6 +62,7 @@ class App:
     - ``keys``: the public signing keys that are registered with it.
     - ``jwks_uri``: the URL from which Okta fetches its keys instead; ``None`` if they are registered.
     - ``dpop``: whether it requires DPoP; ``None`` if the endpoint that it was read from does not tell.
+    - ``created``: when it was created (ISO 8601); ``None`` if the endpoint does not tell.
     """
 
     id: str
@@ -65,6 +75,7 @@ class App:
     keys: tuple[AppKey, ...]
     jwks_uri: str | None
     dpop: bool | None
+    created: str | None = None
 
     @property
     def usable(self) -> bool:
@@ -77,17 +88,34 @@ class App:
 
 
 @dataclass(frozen=True, slots=True)
+class Difference:
+    """A setting that was asked for, and that the app has otherwise.
+
+    - ``setting``: ``dpop``, ``jwks_uri``, ``client_id`` or ``status``.
+    - ``wanted``: what was asked for.
+    - ``found``: what the app has; ``None`` if it has none, or if the account may not see it.
+    """
+
+    setting: Literal["dpop", "jwks_uri", "client_id", "status"]
+    wanted: str | bool
+    found: str | bool | None
+
+
+@dataclass(frozen=True, slots=True)
 class Created:
     """What :func:`create_app` did.
 
     - ``app``: the app, new or existing.
     - ``created``: whether it is new.
-    - ``keys_missing``: those of the given keys that an existing app does not have active, by ``kid`` or thumbprint.
+    - ``keys_missing``: those of the given keys that the app does not have active, by ``kid`` or thumbprint.
+    - ``differences``: the other settings that were asked for and that the app has otherwise. An app that is inactive
+      differs in its ``status``.
     """
 
     app: App
     created: bool
     keys_missing: tuple[str, ...] = ()
+    differences: tuple[Difference, ...] = ()
 
 
 def create_app(
@@ -114,9 +142,11 @@ def create_app(
     - ``client_id``: a client id of your choice, only through ``"apps"``. By default Okta chooses it.
     - ``twin``: creates another app even if one has that name. Default false.
 
-    An existing app is not changed. Raises :class:`~okta_m2m.admin.errors.NameTaken` if it is not a service app with a key,
-    or if several have the name, and :class:`~okta_m2m.errors.ConfigurationError` for arguments that cannot work, before
-    anything is sent.
+    An existing app is not changed; the result says in which settings it differs from what was asked for. Of several
+    processes that create the same app at once, one creates it and the others find it.
+
+    Raises :class:`~okta_m2m.admin.errors.NameTaken` if the app of that name is not a service app with a key, or if several
+    have the name, and :class:`~okta_m2m.errors.ConfigurationError` for arguments that cannot work, before anything is sent.
     """
     keys = _keys_to_register(jwks, jwks_uri)
     if not isinstance(name, str) or not name.strip():
@@ -125,18 +155,110 @@ def create_app(
         raise ConfigurationError(
             "Dynamic registration chooses the client id itself.", remedy="Omit client_id, or use via='apps'."
         )
+    asked = _Asked(keys, jwks_uri, dpop, client_id)
     if not twin:
         existing = _find_service_app(api, name, via)
         if existing is not None:
-            return Created(existing, False, _missing_keys(existing, keys))
+            return asked.compare(_complete(api, existing), created=False)
     if via == "apps":
         body = _app_body(name, keys, jwks_uri, dpop, client_id)
         app = _app(api.call("POST", "/api/v1/apps", body, query={"activate": "true"}))
     else:
         app = _client(api.call("POST", "/oauth2/v1/clients", _registration_body(name, keys, jwks_uri)))
-        if dpop:
-            app = set_dpop(api, app.id, True)
-    return Created(app, True)
+    if not twin:
+        first = _one_of_the_name(api, app, via)
+        if first.id != app.id:
+            return asked.compare(_complete(api, first), created=False)
+    if via == "clients" and dpop:
+        app = _require_dpop(api, app)
+    elif via == "apps":
+        app = get_app(api, app.id)  # as Okta has it, which counts
+    return asked.compare(app, created=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the caller of :func:`create_app` asked for."""
+
+    keys: Sequence[Mapping[str, Any]]
+    jwks_uri: str | None
+    dpop: bool
+    client_id: str | None
+
+    def compare(self, app: App, *, created: bool) -> Created:
+        """The result, with every setting that the app has otherwise."""
+        wanted: list[Difference] = []
+        if self.dpop and app.dpop is not True:
+            wanted.append(Difference("dpop", True, app.dpop))
+        if self.jwks_uri is not None and app.jwks_uri != self.jwks_uri:
+            wanted.append(Difference("jwks_uri", self.jwks_uri, app.jwks_uri))
+        if self.client_id is not None and app.client_id != self.client_id:
+            wanted.append(Difference("client_id", self.client_id, app.client_id))
+        if app.status != "ACTIVE":
+            wanted.append(Difference("status", "ACTIVE", app.status))
+        return Created(app, created, _missing_keys(app, self.keys), tuple(wanted))
+
+
+def _complete(api: ManagementApi, app: App) -> App:
+    """The app with its status, and whether it requires DPoP, which dynamic registration does not tell."""
+    if app.dpop is not None:
+        return app
+    try:
+        return get_app(api, app.id)
+    except (ScopeMissing, PermissionMissing, NotFound):
+        return app
+
+
+def _require_dpop(api: ManagementApi, app: App) -> App:
+    try:
+        return set_dpop(api, app.id, True)
+    except OktaM2MError as error:
+        raise NotConfirmed(
+            f"The app {quoted(app.name, 100)!r} was created ({app.id}), but it does not require DPoP yet. {error.problem}",
+            remedy=f"{error.remedy or ''} Then run: okta-m2m app edit {app.id} --dpop".strip(),
+            status=error.status,
+            error=error.error,
+            error_description=error.error_description,
+            request_id=error.request_id,
+        ) from error
+
+
+def _one_of_the_name(api: ManagementApi, mine: App, via: Via) -> App:
+    """Which app stays, if other processes have created one of this name at the same time. All others are deleted.
+
+    Everybody prefers the oldest, so whoever sees an older one deletes their own. If a younger one stays for a while, its
+    creator has ended without seeing ours; then that one stays.
+    """
+
+    def others() -> list[App]:
+        return [app for app in _all_apps(api, via, {"q": mine.name}) if app.name == mine.name and app.id != mine.id]
+
+    def preferred() -> App | None:
+        found = others()
+        oldest = min([mine, *found], key=_age)
+        return oldest if oldest.id != mine.id or not found else None
+
+    try:
+        first = read_back(api, preferred, "only one app has this name")
+    except NotConfirmed:
+        first = min(others(), key=_age, default=mine)
+    if first.id == mine.id:
+        return mine
+    _delete(api, mine.id, via)
+    # The creator of that one may yet delete it, in favour of one of the same second whose creator has ended.
+    api.pause(SETTLING, "until only one app has this name")
+    return min(others(), key=_age, default=first)
+
+
+def _age(app: App) -> tuple[str, str]:
+    return app.created or "", app.id
+
+
+def _delete(api: ManagementApi, id: str, via: Via) -> None:
+    if via == "apps":
+        delete_app(api, id)
+    else:
+        api.call("DELETE", f"/oauth2/v1/clients/{path_segment(id)}")
 
 
 def list_apps(api: ManagementApi, *, via: Via = "apps", every: bool = False) -> Iterator[App]:
@@ -207,7 +329,13 @@ def set_dpop(api: ManagementApi, app_id: str, required: bool) -> App:
     if settings.get("dpop_bound_access_tokens", False) == required:
         return _app(document)
     settings["dpop_bound_access_tokens"] = required
-    return _app(api.call("PUT", path, document))  # the Apps API takes only a whole app
+    api.call("PUT", path, document)  # the Apps API takes only a whole app
+
+    def look() -> App | None:
+        app = get_app(api, app_id)
+        return app if app.dpop is required else None
+
+    return read_back(api, look, f"the app {shown_id(app_id)!r} {'requires' if required else 'does not require'} DPoP")
 
 
 def activate_app(api: ManagementApi, app_id: str) -> None:
@@ -216,7 +344,7 @@ def activate_app(api: ManagementApi, app_id: str) -> None:
     - ``api``: the org, signed in to.
     - ``app_id``: :attr:`App.id`.
     """
-    api.call("POST", f"/api/v1/apps/{path_segment(app_id)}/lifecycle/activate")
+    _set_status(api, app_id, "activate", "ACTIVE")
 
 
 def deactivate_app(api: ManagementApi, app_id: str) -> None:
@@ -225,7 +353,7 @@ def deactivate_app(api: ManagementApi, app_id: str) -> None:
     - ``api``: the org, signed in to.
     - ``app_id``: :attr:`App.id`.
     """
-    api.call("POST", f"/api/v1/apps/{path_segment(app_id)}/lifecycle/deactivate")
+    _set_status(api, app_id, "deactivate", "INACTIVE")
 
 
 def delete_app(api: ManagementApi, app_id: str) -> None:
@@ -235,17 +363,40 @@ def delete_app(api: ManagementApi, app_id: str) -> None:
     - ``app_id``: :attr:`App.id`.
     """
     deactivate_app(api, app_id)
-    api.call("DELETE", f"/api/v1/apps/{path_segment(app_id)}")
+    path = f"/api/v1/apps/{path_segment(app_id)}"
+    with suppress(NotFound):  # whether it is gone, the list tells
+        api.call("DELETE", path)
+
+    def look() -> Literal[True] | None:
+        try:
+            api.call("GET", path)
+        except NotFound:
+            return True
+        return None
+
+    read_back(api, look, f"the app {shown_id(app_id)!r} is deleted")
+
+
+def _set_status(api: ManagementApi, app_id: str, operation: str, status: str) -> None:
+    api.call("POST", f"/api/v1/apps/{path_segment(app_id)}/lifecycle/{operation}")
+    read_back(
+        api,
+        lambda: True if get_app(api, app_id).status == status else None,
+        f"the app {shown_id(app_id)!r} is {status.lower()}",
+    )
 
 
 def _all_apps(api: ManagementApi, via: Via, query: Mapping[str, str]) -> Iterator[App]:
+    """The OAuth apps. One that lacks what every service app has is somebody else's, and is skipped."""
     if via == "clients":
         for item in api.pages("/oauth2/v1/clients", {"limit": PAGE_SIZE, **query}):
-            yield _client(item)
+            with suppress(NotAsDescribed):
+                yield _client(item)
         return
     for item in api.pages("/api/v1/apps", {"limit": PAGE_SIZE, **query}):
         if item.get("signOnMode") == "OPENID_CONNECT":
-            yield _app(item)
+            with suppress(NotAsDescribed):
+                yield _app(item)
 
 
 def _find_service_app(api: ManagementApi, name: str, via: Via) -> App | None:
@@ -347,6 +498,7 @@ def _app(document: Any) -> App:
             keys=app_keys_from(settings.get("jwks")),
             jwks_uri=settings.get("jwks_uri"),
             dpop=bool(settings.get("dpop_bound_access_tokens", False)),
+            created=document.get("created"),
         )
     except (KeyError, TypeError, AttributeError):
         raise not_as_described("app") from None
@@ -366,6 +518,13 @@ def _client(document: Any) -> App:
             keys=app_keys_from(document.get("jwks")),
             jwks_uri=document.get("jwks_uri"),
             dpop=None,
+            created=_iso_time(document.get("client_id_issued_at")),
         )
     except (KeyError, TypeError, AttributeError):
         raise not_as_described("client") from None
+
+
+def _iso_time(seconds: Any) -> str | None:
+    if not isinstance(seconds, int):
+        return None
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")

@@ -14,10 +14,15 @@ from ._doctor_rows import Check, Kind
 __all__ = ["check_answer"]
 
 
-def check_answer(name: str, path: str, response: requests.Response) -> Check:
-    """The row ``name`` for the answer to a GET of ``path`` with a token."""
+def check_answer(name: str, method: str, path: str, response: requests.Response) -> Check:
+    """What an API's answer says about the token that was sent.
+
+    - ``name``: the name of the row.
+    - ``method``, ``path``: of the call.
+    - ``response``: the answer.
+    """
     status = response.status_code
-    detail = f"GET {quoted(path, 100)}: HTTP {status}"
+    detail = f"{method} {quoted(path, 100)}: HTTP {status}"
     if 200 <= status < 300:
         return Check(name, "ok", detail, "", Kind.ROLE)
     values = [response.headers.get("WWW-Authenticate", "")]

@@ -1,4 +1,4 @@
-"""The doctor's rows about the way to Okta: name, proxy, TLS, the authorization server's metadata, and its clock.
+"""The doctor's rows about the way to Okta: name, proxy, TCP, TLS, the authorization server's metadata, and its clock.
 
 Invariant: nothing is signed in, and a proxy is shown without its password.
 """
@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 import requests
-from requests.utils import get_environ_proxies, select_proxy
+from requests.utils import select_proxy
 
 from .. import ServiceApp
 from .._core.clocks import http_date
 from ..errors import quoted
+from ._doctor_clients import CaBundle
 from ._doctor_rows import Check, Kind, unreachable_row
 
-__all__ = ["CONNECTION_ROWS", "check_clock", "check_connection", "check_name"]
+__all__ = ["CONNECTION_ROWS", "Connection", "check_clock"]
 
-CONNECTION_ROWS: Final = ("proxy", "TLS", "discovery")
-"""The names of the rows of :func:`check_connection`."""
+CONNECTION_ROWS: Final = ("name look-up", "proxy", "TCP", "TLS", "discovery")
+"""The names of the rows of :meth:`Connection.checks`."""
 
 CLOCK_WARNING: Final = 5.0
 """Seconds by which this machine's clock may differ from Okta's unnoticed."""
@@ -29,64 +32,131 @@ CLOCK_WARNING: Final = 5.0
 CLOCK_FAILURE: Final = 300.0
 """Seconds beyond which other software that signs in from here fails: the age at which Okta refuses a DPoP proof."""
 
-
-def check_name(org_url: str) -> Check:
-    """Whether the org's host has an address here."""
-    name = "name look-up"
-    proxy = _proxy(org_url)
-    if proxy is not None:
-        return Check(name, "skipped", f"left to the proxy {proxy}", "", Kind.UNREACHABLE)
-    parts = urlsplit(org_url)
-    host = parts.hostname or ""
-    try:
-        found = socket.getaddrinfo(host, parts.port or 443, type=socket.SOCK_STREAM)
-    except OSError as error:
-        return unreachable_row(
-            name,
-            f"{host} cannot be resolved here ({quoted(error.strerror or error, 100)})",
-            "Check the spelling of the org URL, and this machine's DNS. Behind a proxy, set HTTPS_PROXY.",
-        )
-    return Check(name, "ok", f"{host} is {found[0][4][0]}", "", Kind.UNREACHABLE)
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 
 
-def check_connection(
-    session: requests.Session, app: ServiceApp, timeout: float
-) -> tuple[list[Check], requests.Response | None]:
-    """Asks for the authorization server's metadata (RFC 8414).
+class Connection:
+    """The way from here to an app's org.
 
-    Gives a row for each of :data:`CONNECTION_ROWS` up to the one that failed, and the answer, if one came.
+    - ``session``: the session whose proxies, CA bundle and adapters are used.
+    - ``bundle``: the CA bundle that the client reads.
+    - ``app``: says which org, and which authorization server.
+    - ``timeout``: seconds for each answer.
     """
-    proxy = _proxy(app.org_url)
-    proxy_row = Check("proxy", "ok", proxy or "none", "", Kind.UNREACHABLE)
-    # The issuer is a custom authorization server or the org itself, and its metadata is below it.
-    issuer = app.token_endpoint.removesuffix("/v1/token").removesuffix("/oauth2")
-    url = f"{issuer}/.well-known/oauth-authorization-server"
-    host = urlsplit(url).hostname
+
+    def __init__(self, session: requests.Session, bundle: CaBundle, app: ServiceApp, timeout: float) -> None:
+        self.metadata: requests.Response | None = None
+        self._session = session
+        self._bundle = bundle
+        self._app = app
+        self._timeout = timeout
+        settings = session.merge_environment_settings(app.org_url, {}, None, None, None)
+        self._proxy = select_proxy(app.org_url, settings["proxies"])
+
+    def checks(self) -> Iterator[Check]:
+        """A row for each of :data:`CONNECTION_ROWS`, up to the one that fails. Then ``metadata`` is the answer, if one came."""
+        shown = _without_password(self._proxy) if self._proxy else ""
+        for check in (self._check_name, self._check_proxy, self._check_tcp):
+            row = check(shown)
+            yield row
+            if row.state == "fail":
+                return
+        yield from self._check_answer()
+
+    def _check_name(self, proxy: str) -> Check:
+        name = "name look-up"
+        if proxy:
+            return Check(name, "skipped", f"left to the proxy {proxy}", "", Kind.UNREACHABLE)
+        parts = urlsplit(self._app.org_url)
+        host = parts.hostname or ""
+        try:
+            found = socket.getaddrinfo(host, parts.port or 443, type=socket.SOCK_STREAM)
+        except OSError as error:
+            return unreachable_row(
+                name,
+                f"{host} cannot be resolved here ({quoted(error.strerror or error, 100)})",
+                "Check the spelling of the org URL, and this machine's DNS. Behind a proxy, set HTTPS_PROXY.",
+            )
+        return Check(name, "ok", f"{host} is {found[0][4][0]}", "", Kind.UNREACHABLE)
+
+    def _check_proxy(self, proxy: str) -> Check:
+        name = "proxy"
+        if not proxy:
+            return Check(name, "ok", "none", "", Kind.UNREACHABLE)
+        problem = _connect(str(self._proxy), self._timeout)
+        if problem:
+            remedy = "Check HTTPS_PROXY and NO_PROXY, and that the proxy runs."
+            return unreachable_row(name, f"{proxy} cannot be reached: {problem}", remedy)
+        return Check(name, "ok", proxy, "", Kind.UNREACHABLE)
+
+    def _check_tcp(self, proxy: str) -> Check:
+        name = "TCP"
+        if proxy:
+            return Check(name, "skipped", f"left to the proxy {proxy}", "", Kind.UNREACHABLE)
+        parts = urlsplit(self._app.org_url)
+        where = f"{parts.hostname}:{parts.port or _DEFAULT_PORTS[parts.scheme]}"
+        problem = _connect(self._app.org_url, self._timeout)
+        if problem:
+            return unreachable_row(
+                name,
+                f"{where} cannot be reached: {problem}",
+                "Check the org URL and its port, and the network and firewall between this machine and Okta. Behind a proxy, "
+                "set HTTPS_PROXY.",
+            )
+        return Check(name, "ok", f"{where} accepts connections", "", Kind.UNREACHABLE)
+
+    def _check_answer(self) -> Iterator[Check]:
+        # The issuer is a custom authorization server or the org itself, and its metadata is below it.
+        issuer = self._app.token_endpoint.removesuffix("/v1/token").removesuffix("/oauth2")
+        url = f"{issuer}/.well-known/oauth-authorization-server"
+        host = urlsplit(url).hostname
+        encrypted = url.startswith("https://")
+        if encrypted and not Path(self._bundle.path).exists():
+            yield unreachable_row("TLS", f"{self._bundle} does not exist", "Correct the path, or remove that setting.")
+            return
+        try:
+            # An auth that does nothing keeps out the sign-in of a .netrc.
+            response = self._session.get(
+                url, timeout=self._timeout, allow_redirects=False, auth=lambda request: request
+            )
+        except requests.exceptions.ProxyError:
+            yield unreachable_row(
+                "TLS", "the proxy does not let the request through", "Check HTTPS_PROXY and NO_PROXY, and the proxy."
+            )
+        except requests.exceptions.SSLError as error:
+            detail = f"the certificate of {host} is not trusted ({quoted(_root_cause(error), 160)})"
+            yield unreachable_row("TLS", f"{detail}; trusted is {self._bundle}", self._bundle.remedy)
+        except requests.RequestException as error:
+            yield unreachable_row(
+                "TLS" if encrypted and not isinstance(error, requests.ReadTimeout) else "discovery",
+                f"{urlsplit(url).netloc} gives no answer ({type(error).__name__})",
+                "Check the network, firewall and proxy between this machine and Okta, and Okta's status page.",
+            )
+        except OSError as error:  # requests' own error for a CA bundle that cannot be read
+            yield unreachable_row("TLS", f"{self._bundle} cannot be read ({type(error).__name__})", self._bundle.remedy)
+        else:
+            self.metadata = response
+            if encrypted:
+                yield Check("TLS", "ok", f"the certificate of {host} is trusted", "", Kind.UNREACHABLE)
+            else:
+                yield Check("TLS", "skipped", "plain http on this machine", "", Kind.UNREACHABLE)
+            yield _check_metadata(self._app, response)
+
+
+def _connect(url: str, timeout: float) -> str:
+    """Why no TCP connection to a URL's host comes about; empty if one does."""
+    parts = urlsplit(url if "://" in url else f"http://{url}")
     try:
-        # An auth that does nothing keeps out the sign-in of a .netrc.
-        response = session.get(url, timeout=timeout, allow_redirects=False, auth=lambda request: request)
-    except requests.exceptions.ProxyError:
-        detail, remedy = f"{proxy} does not let the request through", "Check HTTPS_PROXY and NO_PROXY, and the proxy."
-        return [unreachable_row("proxy", detail, remedy)], None
-    except requests.exceptions.SSLError as error:
-        tls = unreachable_row(
-            "TLS",
-            f"the certificate of {host} is not trusted ({quoted(_root_cause(error), 160)})",
-            "If your proxy inspects TLS, name its CA in REQUESTS_CA_BUNDLE. Otherwise this server is not Okta.",
-        )
-        return [proxy_row, tls], None
-    except requests.RequestException as error:
-        tls = unreachable_row(
-            "TLS",
-            f"no connection to {urlsplit(url).netloc} ({type(error).__name__})",
-            "Check the network, firewall and proxy between this machine and Okta.",
-        )
-        return [proxy_row, tls], None
-    if app.org_url.startswith("http://"):
-        tls = Check("TLS", "skipped", "plain http on this machine", "", Kind.UNREACHABLE)
-    else:
-        tls = Check("TLS", "ok", f"the certificate of {host} is trusted", "", Kind.UNREACHABLE)
-    return [proxy_row, tls, _check_metadata(app, response)], response
+        socket.create_connection(
+            (parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme, 80)), timeout
+        ).close()
+    except ConnectionRefusedError:
+        return "the connection is refused"
+    except TimeoutError:
+        return f"no answer within {timeout:g} s"
+    except OSError as error:
+        return quoted(error.strerror or error, 100)
+    return ""
 
 
 def _check_metadata(app: ServiceApp, response: requests.Response) -> Check:
@@ -123,7 +193,7 @@ def check_clock(response: requests.Response) -> Check:
     # Date is cut to whole seconds; half a second is the best guess at what was cut off.
     ahead = time.time() - okta_time - 0.5
     if abs(ahead) <= CLOCK_WARNING:
-        return Check(name, "ok", "matches Okta's", "", Kind.CLOCK)
+        return Check(name, "ok", "the clock matches Okta's", "", Kind.CLOCK)
     return Check(
         name,
         "fail" if abs(ahead) > CLOCK_FAILURE else "warn",
@@ -133,11 +203,7 @@ def check_clock(response: requests.Response) -> Check:
     )
 
 
-def _proxy(url: str) -> str | None:
-    """The proxy that the environment names for a URL, without the password that it may hold."""
-    proxy = select_proxy(url, get_environ_proxies(url))
-    if not proxy:
-        return None
+def _without_password(proxy: str) -> str:
     parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     port = f":{parts.port}" if parts.port else ""
     return f"{parts.scheme}://{parts.hostname}{port}"

@@ -1,17 +1,21 @@
 """The ``okta.*`` scopes that are granted to an app: list, grant, revoke.
 
-Invariant: one call a scope. What was done before a failure stays done.
+Invariant: one change a scope, read back before it is reported. What was done before a failure stays done.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..errors import ConfigurationError, quoted
 from ._answers import items_of, not_as_described
 from ._ids import path_segment
+from ._read_back import read_back
+from ._scopes import KNOWN_SCOPES, similar_scope
+from .errors import InvalidRequest, NotFound
 from .management import ManagementApi
 
 __all__ = ["Grant", "GrantResult", "grant_scopes", "list_grants", "revoke_scopes"]
@@ -71,13 +75,14 @@ def grant_scopes(
     granted before a failure stays granted.
     """
     wanted = _check_scopes(scopes)
-    present = {grant.scope for grant in list_grants(api, app_id) if grant.status == "ACTIVE"}
+    present = _granted(api, app_id)
     results: list[GrantResult] = []
     for scope in wanted:
         if scope in present:
             results.append(GrantResult(scope, "present"))
         else:
-            api.call("POST", _path(app_id), {"issuer": api.org_url, "scopeId": scope})
+            _grant_scope(api, app_id, scope)
+            _confirm(api, app_id, scope, granted=True)
             results.append(GrantResult(scope, "granted"))
         if progress is not None:
             progress(results[-1])
@@ -105,7 +110,10 @@ def revoke_scopes(
     results: list[GrantResult] = []
     for scope in wanted:
         if scope in present:
-            api.call("DELETE", f"{_path(app_id)}/{path_segment(present[scope])}")
+            grant = f"{_path(app_id)}/{path_segment(present[scope])}"
+            with suppress(NotFound):  # whether it is gone, the list tells
+                api.call("DELETE", grant)
+            _confirm(api, app_id, scope, granted=False)
             results.append(GrantResult(scope, "revoked"))
         else:
             results.append(GrantResult(scope, "absent"))
@@ -121,9 +129,12 @@ def _check_scopes(scopes: Iterable[str]) -> list[str]:
     wanted = list(dict.fromkeys(scopes))
     for scope in wanted:
         if not scope.startswith(("okta.", "ssf.")):
+            near = similar_scope(f"okta.{scope}") or similar_scope(scope)
+            near = f"okta.{scope}" if f"okta.{scope}" in KNOWN_SCOPES else near
             raise ConfigurationError(
                 f"{quoted(scope, 80)!r} is not a scope of Okta's own API, and an app is granted no others.",
-                remedy="Scopes of a custom authorization server are given by its access policies.",
+                remedy=(f"Did you mean {near!r}? " if near else "")
+                + "Scopes of a custom authorization server are given by its access policies.",
             )
         if scope.endswith(".self"):
             raise ConfigurationError(
@@ -131,6 +142,35 @@ def _check_scopes(scopes: Iterable[str]) -> list[str]:
                 remedy=f"Ask for {scope.removesuffix('.self')!r}.",
             )
     return wanted
+
+
+def _grant_scope(api: ManagementApi, app_id: str, scope: str) -> None:
+    try:
+        api.call("POST", _path(app_id), {"issuer": api.org_url, "scopeId": scope})
+    except InvalidRequest as error:
+        near = similar_scope(scope)
+        if near is None:
+            raise
+        raise InvalidRequest(
+            f"Okta does not grant {quoted(scope, 80)!r}.",
+            remedy=f"Did you mean {near!r}?",
+            status=error.status,
+            error=error.error,
+            error_description=error.error_description,
+            request_id=error.request_id,
+        ) from error
+
+
+def _granted(api: ManagementApi, app_id: str) -> set[str]:
+    return {grant.scope for grant in list_grants(api, app_id) if grant.status == "ACTIVE"}
+
+
+def _confirm(api: ManagementApi, app_id: str, scope: str, *, granted: bool) -> None:
+    read_back(
+        api,
+        lambda: True if (scope in _granted(api, app_id)) is granted else None,
+        f"{quoted(scope, 80)} is {'granted' if granted else 'revoked'}",
+    )
 
 
 def _path(app_id: str) -> str:

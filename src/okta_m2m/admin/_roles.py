@@ -5,15 +5,29 @@ Invariant: a role that is already assigned is returned, and not assigned twice.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, Final
 
 from ..errors import ConfigurationError, quoted
 from ._answers import items_of, not_as_described
-from ._ids import path_segment
+from ._ids import path_segment, shown_id
+from ._read_back import read_back
+from .errors import NotFound
 from .management import ManagementApi
 
-__all__ = ["STANDARD_ROLES", "Role", "RoleResult", "assign_custom_role", "assign_role", "list_roles", "unassign_role"]
+__all__ = [
+    "STANDARD_ROLES",
+    "Role",
+    "RoleResult",
+    "assign_custom_role",
+    "assign_role",
+    "find_role",
+    "list_roles",
+    "unassign_role",
+]
 
 STANDARD_ROLES: Final = (
     "ACCESS_CERTIFICATIONS_ADMIN",
@@ -78,22 +92,15 @@ def assign_role(api: ManagementApi, client_id: str, type: str) -> RoleResult:
 
     - ``api``: the org, signed in to.
     - ``client_id``: :attr:`App.client_id`.
-    - ``type``: one of :data:`STANDARD_ROLES`.
+    - ``type``: one of :data:`STANDARD_ROLES`, in upper or lower case.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` for any other type.
     """
-    if type not in STANDARD_ROLES:
-        raise ConfigurationError(
-            f"{quoted(type, 60)!r} is not a standard role.",
-            remedy=(
-                f"It must be one of {', '.join(STANDARD_ROLES)}. A custom role is assigned by its id and that "
-                "of a resource set."
-            ),
-        )
+    type = _standard_role(type)
     existing = next((role for role in list_roles(api, client_id) if role.type == type), None)
     if existing is not None:
         return RoleResult(existing, False)
-    return RoleResult(_role(api.call("POST", _path(client_id), {"type": type})), True)
+    return _assign(api, client_id, {"type": type})
 
 
 def assign_custom_role(api: ManagementApi, client_id: str, role: str, resource_set: str) -> RoleResult:
@@ -107,8 +114,28 @@ def assign_custom_role(api: ManagementApi, client_id: str, role: str, resource_s
     for existing in list_roles(api, client_id):
         if existing.type == "CUSTOM" and (existing.role, existing.resource_set) == (role, resource_set):
             return RoleResult(existing, False)
-    body = {"type": "CUSTOM", "role": role, "resource-set": resource_set}
-    return RoleResult(_role(api.call("POST", _path(client_id), body)), True)
+    return _assign(api, client_id, {"type": "CUSTOM", "role": role, "resource-set": resource_set})
+
+
+def find_role(api: ManagementApi, client_id: str, type_or_id: str) -> Role:
+    """The role of an app that has this type, or else this id.
+
+    - ``api``: the org, signed in to.
+    - ``client_id``: :attr:`App.client_id`.
+    - ``type_or_id``: :attr:`Role.type` of a standard role, in upper or lower case, or :attr:`Role.id`.
+
+    Raises :class:`~okta_m2m.admin.errors.NotFound`.
+    """
+    roles = list_roles(api, client_id)
+    found = next((role for role in roles if role.id == type_or_id), None)
+    found = found or next((role for role in roles if role.type != "CUSTOM" and role.type == _folded(type_or_id)), None)
+    if found is None:
+        raise NotFound(
+            f"The app has no role {shown_id(type_or_id)!r}.",
+            remedy="List its roles with: okta-m2m app role list",
+            status=404,
+        )
+    return found
 
 
 def unassign_role(api: ManagementApi, client_id: str, assignment_id: str) -> None:
@@ -117,8 +144,48 @@ def unassign_role(api: ManagementApi, client_id: str, assignment_id: str) -> Non
     - ``api``: the org, signed in to.
     - ``client_id``: :attr:`App.client_id`.
     - ``assignment_id``: :attr:`Role.id`.
+
+    Raises :class:`~okta_m2m.admin.errors.NotFound` if the app has no such assignment.
     """
-    api.call("DELETE", f"{_path(client_id)}/{path_segment(assignment_id)}")
+    if _with_id(api, client_id, assignment_id) is None:
+        raise NotFound(
+            f"The app has no role assignment {shown_id(assignment_id)!r}.",
+            remedy="List them with: okta-m2m app role list",
+            status=404,
+        )
+    with suppress(NotFound):  # whether it is gone, the list tells
+        api.call("DELETE", f"{_path(client_id)}/{path_segment(assignment_id)}")
+    read_back(
+        api,
+        lambda: True if _with_id(api, client_id, assignment_id) is None else None,
+        f"the role {shown_id(assignment_id)!r} is unassigned",
+    )
+
+
+def _assign(api: ManagementApi, client_id: str, body: Mapping[str, str]) -> RoleResult:
+    made = _role(api.call("POST", _path(client_id), body))
+    listed = read_back(api, lambda: _with_id(api, client_id, made.id), f"the role {quoted(made.label, 80)} is assigned")
+    return RoleResult(listed, True)
+
+
+def _with_id(api: ManagementApi, client_id: str, assignment_id: str) -> Role | None:
+    return next((role for role in list_roles(api, client_id) if role.id == assignment_id), None)
+
+
+def _folded(type: str) -> str:
+    return type.strip().upper().replace("-", "_").replace(" ", "_")
+
+
+def _standard_role(type: str) -> str:
+    folded = _folded(type)
+    if folded in STANDARD_ROLES:
+        return folded
+    near = get_close_matches(folded, STANDARD_ROLES, n=1)
+    remedy = f"Did you mean {near[0]}?" if near else f"It must be one of {', '.join(STANDARD_ROLES)}."
+    raise ConfigurationError(
+        f"{quoted(type, 60)!r} is not a standard role.",
+        remedy=f"{remedy} A custom role is assigned by its id and that of a resource set.",
+    )
 
 
 def _path(client_id: str) -> str:

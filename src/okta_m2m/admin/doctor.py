@@ -23,11 +23,12 @@ from ..keys import Signer
 from ..requests import OktaAuth
 from ..settings import Settings, read_settings
 from ._doctor_call import check_answer
-from ._doctor_connection import CONNECTION_ROWS, check_clock, check_connection, check_name
+from ._doctor_clients import Client, check_client, client_bundle, client_session
+from ._doctor_connection import CONNECTION_ROWS, Connection, check_clock
 from ._doctor_rows import Check, Kind, State, error_row, unreachable_row
 from ._ids import shown_id
 
-__all__ = ["Check", "Doctor", "Kind", "State", "first_failure"]
+__all__ = ["Check", "Client", "Doctor", "Kind", "State", "check_answer", "check_client", "first_failure"]
 
 LOW_RATE_LIMIT: Final = 0.1
 """Part of a rate limit below which the rest is worth a warning."""
@@ -51,8 +52,12 @@ class Doctor:
     - ``call``: an API call to try with GET: a path of the org (``/api/v1/users?limit=1``), or a URL. None by default.
     - ``max_wait``: seconds that the token request may take. Default 20.
     - ``timeout``: seconds for each other answer. Default 10.
+    - ``client``: the HTTP client whose CA bundle and proxy are checked. Default ``"requests"``. Clients differ in what they
+      read from the environment; the client itself need not be installed.
     - ``session``: makes the sessions whose proxies, CA bundle and adapters are used. By default a new
       ``requests.Session``, with those of the environment.
+
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for another ``client``.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class Doctor:
         call: str | None = None,
         max_wait: float = 20.0,
         timeout: float = 10.0,
+        client: Client = "requests",
         session: Callable[[], requests.Session] = requests.Session,
     ) -> None:
         self._files = files
@@ -74,6 +80,7 @@ class Doctor:
         self._call = call
         self._max_wait = max_wait
         self._timeout = timeout
+        self._client: Client = check_client(client)
         self._new_session = session
         self._settings: Settings | None = None
         self._app: ServiceApp | None = None
@@ -86,11 +93,9 @@ class Doctor:
         yield self._check_configuration()
         yield self._check_org_url()
         yield self._check_key()
-        with self._new_session() as session:
-            yield self._check_name()
-            yield from self._check_connection(session)
-            yield self._check_clock()
-        with _WatchedSession(self._new_session()) as watched:
+        yield from self._check_connection()
+        yield self._check_clock()
+        with _WatchedSession(self._session()) as watched:
             yield self._check_token_request(watched)
             yield self._check_scopes()
             yield self._check_rate_limit(watched)
@@ -115,7 +120,11 @@ class Doctor:
         self._settings = settings
         places: dict[str, list[str]] = {}
         for setting, place in settings.sources.items():
-            places.setdefault(place, []).append(setting)
+            kind, _, variable = place.rpartition(" ")
+            environment = kind == "environment variable"
+            places.setdefault("the environment" if environment else place, []).append(
+                variable if environment else setting
+            )
         return Check(name, "ok", "; ".join(f"{', '.join(found)} from {place}" for place, found in places.items()))
 
     def _check_org_url(self) -> Check:
@@ -155,16 +164,19 @@ class Doctor:
     def _skipped_row(self, name: str, kind: Kind = Kind.UNREACHABLE) -> Check:
         return Check(name, "skipped", "offline" if self._offline else "needs what failed above", "", kind)
 
-    def _check_name(self) -> Check:
-        if self._offline or self._app is None:
-            return self._skipped_row("name look-up")
-        return check_name(self._app.org_url)
+    def _session(self) -> requests.Session:
+        url = _PLACEHOLDER_ORG if self._app is None else self._app.org_url
+        return client_session(self._client, self._new_session, url)
 
-    def _check_connection(self, session: requests.Session) -> Iterator[Check]:
+    def _check_connection(self) -> Iterator[Check]:
         found: list[Check] = []
         if not self._offline and self._app is not None:
-            found, self._metadata = check_connection(session, self._app, self._timeout)
-        yield from found
+            with self._session() as session:
+                connection = Connection(session, client_bundle(self._client), self._app, self._timeout)
+                for check in connection.checks():
+                    found.append(check)
+                    yield check
+                self._metadata = connection.metadata
         for name in CONNECTION_ROWS[len(found) :]:
             yield self._skipped_row(name)
 
@@ -223,6 +235,14 @@ class Doctor:
         if app is None or self._token is None:
             return self._skipped_row(name, Kind.ROLE)
         url = app.org_url + self._call if self._call.startswith("/") else self._call
+        if urlsplit(url).hostname is None:
+            return Check(
+                name,
+                "fail",
+                f"{quoted(self._call, 100)!r} is neither a path nor a URL",
+                f"Begin with a slash: --call /api/v1/{quoted(self._call.lstrip('/'), 60)}",
+                Kind.CONFIGURATION,
+            )
         if not app.origins.allow(url):
             return Check(
                 name,
@@ -239,7 +259,7 @@ class Doctor:
             )
         except OktaM2MError as error:
             return error_row(name, error)
-        return check_answer(name, urlsplit(url).path, response)
+        return check_answer(name, "GET", urlsplit(url).path, response)
 
 
 class _WatchedSession:

@@ -10,6 +10,7 @@ from ..errors import OktaM2MError
 __all__ = [
     "InvalidRequest",
     "NameTaken",
+    "NotConfirmed",
     "NotFound",
     "NotSignedIn",
     "OktaUnreachable",
@@ -55,6 +56,10 @@ class InvalidRequest(ProvisioningError):
 
 class NameTaken(ProvisioningError):
     """Several apps have that name, or the one that has it is not a service app with a key."""
+
+
+class NotConfirmed(ProvisioningError):
+    """Okta was asked for a change, and does not show that it was made."""
 
 
 class RateLimitTooLong(ProvisioningError):

@@ -221,6 +221,11 @@ class ManagementApi:
                     raise no_answer(method, url, error, failures, repeatable) from None
                 self.pause(back_off(failures), "no answer from Okta")
                 continue
+            except OSError:  # requests' own error for a CA bundle that it cannot read
+                raise ConfigurationError(
+                    "The CA bundle cannot be read.",
+                    remedy="Correct the path in REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE, or that of the session.",
+                ) from None
             if response.status_code == 429:  # nothing was done, so any call may be sent again
                 pause = rate_limit_pause(Response(429, response.headers.items()), time.time())
                 failures += pause is None

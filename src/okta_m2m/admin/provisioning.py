@@ -19,6 +19,7 @@ from ._app_keys import AppKey, activate_key, add_key, deactivate_key, delete_key
 from ._apps import (
     App,
     Created,
+    Difference,
     Via,
     activate_app,
     create_app,
@@ -30,7 +31,16 @@ from ._apps import (
     set_dpop,
 )
 from ._grants import Grant, GrantResult, grant_scopes, list_grants, revoke_scopes
-from ._roles import STANDARD_ROLES, Role, RoleResult, assign_custom_role, assign_role, list_roles, unassign_role
+from ._roles import (
+    STANDARD_ROLES,
+    Role,
+    RoleResult,
+    assign_custom_role,
+    assign_role,
+    find_role,
+    list_roles,
+    unassign_role,
+)
 from ._settings_text import environment_lines, okta_yaml
 
 __all__ = [
@@ -38,6 +48,7 @@ __all__ = [
     "App",
     "AppKey",
     "Created",
+    "Difference",
     "Grant",
     "GrantResult",
     "Role",
@@ -56,6 +67,7 @@ __all__ = [
     "environment_lines",
     "find_app",
     "find_key",
+    "find_role",
     "get_app",
     "grant_scopes",
     "list_apps",

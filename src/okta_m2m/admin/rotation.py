@@ -35,7 +35,7 @@ from ..errors import ConfigurationError, InvalidClient, OktaM2MError, TokenError
 from ..keys import PrivateKey, Signer
 from ..requests import OktaAuth
 from ..settings import Settings
-from ._app_keys import AppKey, activate_key, add_key, deactivate_key, delete_key, list_keys
+from ._app_keys import AppKey, activate_key, add_key, deactivate_key, delete_key, lifecycle_path, list_keys
 from ._apps import get_app
 from ._rotation_checks import check_app, check_key_file, check_registered_key
 from ._rotation_files import STEPS, Journal, RotationFiles, Step
@@ -152,8 +152,15 @@ class Rotation:
         self._settling = settling
         self._progress = progress
 
+    @property
+    def begun(self) -> bool:
+        """Whether a rotation of this key file has begun and not ended, so that it can be continued or undone."""
+        with self._files.opened():
+            return self._files.read_journal(self._api.org_url, self._app_id) is not None
+
     def plan(self) -> Plan:
-        """What :meth:`run` would do now, after every check that changes nothing.
+        """What :meth:`run` would do now, after every check that changes nothing: also whether the account that signs in may
+        change the app's keys.
 
         Raises what :meth:`run` would raise before its first step.
         """
@@ -165,7 +172,8 @@ class Rotation:
         app = get_app(self._api, self._app_id)
         shown = self._files.shown
         if journal is None:
-            old, _ = self._check_start()
+            old, registered = self._check_start()
+            self._check_permission(registered)
             return Plan(shown, app.id, app.name, str(old.kid), None, None, STEPS)
         steps = STEPS[journal.steps_to_skip :]
         return Plan(shown, app.id, app.name, journal.old_kid, journal.new_kid or None, journal.last_step, steps)
@@ -253,6 +261,11 @@ class Rotation:
             ) from error
         return old, registered
 
+    def _check_permission(self, registered: AppKey) -> None:
+        """Whether the account may change the app's keys: asks to activate a key that is active, which changes nothing."""
+        with _super_admin_needed(), suppress(InvalidRequest):
+            self._api.call("POST", lifecycle_path(self._app_id, registered.id, "activate"))
+
     # ── the steps ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _make(self, journal: Journal) -> str:
@@ -287,15 +300,17 @@ class Rotation:
         return self._prove_key_in_use(journal)
 
     def _deactivate(self, journal: Journal) -> str:
-        with _super_admin_needed(), suppress(NotFound):
-            deactivate_key(self._api, self._app_id, journal.old_id)
+        if self._listed_key(journal.old_id) is not None:
+            with _super_admin_needed():
+                deactivate_key(self._api, self._app_id, journal.old_id)
         return f"kid {journal.old_kid}"
 
     def _confirm(self, journal: Journal) -> str:
         return self._prove_key_in_use(journal)
 
     def _delete(self, journal: Journal) -> str:
-        with suppress(NotFound):
+        # Only the list tells whether the key is there: a 404 to a change does not.
+        if self._listed_key(journal.old_id) is not None:
             # Again, because a failure may have activated it and gone no further. Okta deletes no active key.
             deactivate_key(self._api, self._app_id, journal.old_id)
             delete_key(self._api, self._app_id, journal.old_id)
@@ -311,7 +326,8 @@ class Rotation:
                 error,
                 "Then run it again: only that step is left.",
             )
-        if step in (Step.MAKE, Step.REGISTER) and not journal.new_id and isinstance(error, _NOTHING_DONE):
+        nothing_left = step in (Step.MAKE, Step.REGISTER) and not journal.new_id and isinstance(error, _NOTHING_DONE)
+        if nothing_left:
             self._files.clear()
         try:
             self._put_old_key_in_force(journal)
@@ -325,7 +341,7 @@ class Rotation:
         return _failure(
             f"The rotation failed at the step {step.value!r}. {in_force}",
             error,
-            "Then run it again, or undo it with --abandon.",
+            "Then run it again." if nothing_left else "Then run it again, or undo it with --abandon.",
         )
 
     def _put_old_key_in_force(self, journal: Journal) -> None:
@@ -338,6 +354,10 @@ class Rotation:
         self._files.put_old_key_back(journal.old_thumbprint)
 
     # ── what the steps share ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _listed_key(self, id: str) -> AppKey | None:
+        """The key as Okta lists it; ``None`` if the app does not have it any more."""
+        return next((key for key in list_keys(self._api, self._app_id) if key.id == id), None)
 
     def _prove_key_in_use(self, journal: Journal) -> str:
         key = self._files.key_in_use()

@@ -1,35 +1,43 @@
-"""``okta-m2m app``: create a service app, grant it scopes, assign it admin roles, and show all of these.
+"""``okta-m2m app``: create a service app, grant it scopes, assign it admin roles, change and delete it, and show all of these.
 
-Invariant: what already exists is shown and not changed. Nothing is created twice unless that is asked for.
+Invariant: what already exists is shown and not changed. Nothing is created twice unless that is asked for, and nothing is
+deleted without a yes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..admin.errors import PermissionMissing, ScopeMissing
 from .create_app import create, describe_app
 from .grants import grant, revoke_grant, role_app, role_name
-from .options import As, Json, MaxWait, TokenFile, ViaName, parse_via
+from .groups import command_group
+from .options import As, Json, MaxWait, TokenFile, ViaName, Yes, parse_via
 from .printing import echo, echo_json
+from .secrets import confirm
 from .sign_in import management_api, target_app
 from .terminal import columns
+
+if TYPE_CHECKING:
+    from ..admin.provisioning import App
 
 # Modules of ..admin are imported inside functions: they import requests, which --help does not need.
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Create a service app, grant it scopes, assign it admin roles.", no_args_is_help=True)
+app = command_group("Create a service app, grant it scopes, assign it admin roles, delete it.")
 app.command()(create)
+
+Named = Annotated[str | None, typer.Argument(metavar="[NAME|ID]", help="By default the configured app.")]
 
 
 @app.command()
 def show(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME|ID]", help="By default the configured app.")] = None,
+    name: Named = None,
     via: ViaName = "apps",
     token_file: TokenFile = None,
     as_: As = None,
@@ -54,8 +62,7 @@ def show(
     if as_json:
         echo_json({**asdict(found), "scopes": scopes, "roles": roles})
         return
-    for line in describe_app(found):
-        echo(line)
+    _show(found, as_json=False)
     for title, values in (("scopes", scopes), ("roles", roles)):
         echo(f"{title:<12}{'not permitted to see' if values is None else ' '.join(values) or 'none'}")
 
@@ -80,6 +87,88 @@ def list_(
     rows = [["CLIENT ID", "STATUS", "KEYS", "NAME"]]
     rows += [[one.client_id, one.status, one.jwks_uri or str(len(one.keys)), one.name] for one in found]
     for line in columns(rows):
+        echo(line)
+
+
+@app.command()
+def edit(
+    name: Named = None,
+    dpop: Annotated[bool | None, typer.Option("--dpop/--no-dpop", help="Whether the app requires DPoP.")] = None,
+    token_file: TokenFile = None,
+    as_: As = None,
+    max_wait: MaxWait = 120,
+    as_json: Json = False,
+) -> None:
+    """Change whether an app requires DPoP. Services that use OktaAuth notice by themselves."""
+    if dpop is None:
+        raise typer.BadParameter("There is nothing to change. Give --dpop or --no-dpop.")
+    with management_api("okta-m2m app edit", token_file, as_, max_wait) as api:
+        from ..admin.provisioning import set_dpop
+
+        _show(set_dpop(api, target_app(api, name).id, dpop), as_json)
+
+
+@app.command()
+def activate(
+    name: Named = None, token_file: TokenFile = None, as_: As = None, max_wait: MaxWait = 120, as_json: Json = False
+) -> None:
+    """Let an app get tokens again."""
+    with management_api("okta-m2m app activate", token_file, as_, max_wait) as api:
+        from ..admin.provisioning import activate_app, get_app
+
+        found = target_app(api, name)
+        if found.status != "ACTIVE":
+            activate_app(api, found.id)
+        _show(get_app(api, found.id), as_json)
+
+
+@app.command()
+def deactivate(
+    name: Named = None,
+    yes: Yes = False,
+    token_file: TokenFile = None,
+    as_: As = None,
+    max_wait: MaxWait = 120,
+    as_json: Json = False,
+) -> None:
+    """Keep an app from getting tokens, until it is activated again."""
+    with management_api("okta-m2m app deactivate", token_file, as_, max_wait) as api:
+        from ..admin.provisioning import deactivate_app, get_app
+
+        found = target_app(api, name)
+        if found.status == "ACTIVE":
+            confirm(f"Deactivate {found.name} ({found.id})? Its services get no more tokens.", yes)
+            deactivate_app(api, found.id)
+        _show(get_app(api, found.id), as_json)
+
+
+@app.command()
+def delete(
+    name: Annotated[str, typer.Argument(metavar="NAME|ID", help="The app, by its name or id.")],
+    yes: Yes = False,
+    token_file: TokenFile = None,
+    as_: As = None,
+    max_wait: MaxWait = 120,
+    as_json: Json = False,
+) -> None:
+    """Delete an app for good. Its keys, grants and roles go with it; its key file and okta.yaml stay."""
+    with management_api("okta-m2m app delete", token_file, as_, max_wait) as api:
+        from ..admin.provisioning import delete_app
+
+        found = target_app(api, name)
+        confirm(f"Delete {found.name} ({found.id}) for good?", yes)
+        delete_app(api, found.id)
+    if as_json:
+        echo_json({**asdict(found), "status": "DELETED"})
+    else:
+        echo(f"deleted  {found.name}  {found.id}")
+
+
+def _show(found: App, as_json: bool) -> None:
+    if as_json:
+        echo_json(asdict(found))
+        return
+    for line in describe_app(found):
         echo(line)
 
 

@@ -21,7 +21,9 @@ def assertion(
     endpoint: Annotated[
         str, typer.Option(metavar="token|introspect|revoke", help="The endpoint that the assertion is for: its aud.")
     ] = "token",
-    lifetime: Annotated[float, typer.Option(min=1, max=3540, help="Seconds for which it can be used, once.")] = 300.0,
+    lifetime: Annotated[
+        float, typer.Option(metavar="SECONDS", min=1, max=3540, help="How long it can be used, once.")
+    ] = 300.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print it with its header and claims, as JSON.")] = False,
 ) -> None:
     """Sign a client assertion (RFC 7523) for the configured app, and print it. A terminal gets its content as well.
@@ -31,7 +33,9 @@ def assertion(
     with needs("cli", "okta-m2m assertion"):  # imports requests
         from ..admin.introspection import client_assertion, endpoint_url
     if endpoint not in ("token", "introspect", "revoke"):
-        raise typer.BadParameter("it must be token, introspect or revoke", param_hint="--endpoint")
+        raise typer.BadParameter(
+            f"{endpoint!r} is not an endpoint. Give token, introspect or revoke.", param_hint="--endpoint"
+        )
     settings, key = app_settings()
     url = endpoint_url(settings.org_url, endpoint, settings.authorization_server)  # type: ignore[arg-type]  # checked above
     made = client_assertion(settings.client_id, key, url, lifetime=lifetime)

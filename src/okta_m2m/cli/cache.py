@@ -18,12 +18,14 @@ from ..admin.shared_token import SharedToken, clear_shared_token, find_shared_to
 from ..effects import StoreFailed
 from ..errors import TokenUnreachable, quoted
 from .exits import Exit, complain
+from .groups import command_group
+from .options import Json
 from .printing import echo, echo_json
 from .terminal import Output
 
 __all__ = ["app"]
 
-app = typer.Typer(help="The token that processes share through a store.", no_args_is_help=True)
+app = command_group("The token that processes share through a store.")
 
 TIMEOUT = 5.0  # seconds for each operation of the store; longer than for a call, because a person waits
 
@@ -51,17 +53,20 @@ def show(
 
 
 @app.command()
-def clear() -> None:
+def clear(as_json: Json = False) -> None:
     """Remove the configured app's token from the store.
 
     Processes that have the token keep using it until it is due for renewal. The next process that needs one asks Okta.
     """
     with _working_store():
         removed = clear_shared_token(_configured_app())
+    if as_json:
+        echo_json({"cleared": removed})
     if not removed:
         complain("A process is fetching a token, so nothing was removed. Try again in a few seconds.")
         raise typer.Exit(Exit.FAILED)
-    echo("No token is stored for this app any more.")
+    if not as_json:
+        echo("No token is stored for this app any more.")
 
 
 def _configured_app() -> ServiceApp:

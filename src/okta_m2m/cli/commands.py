@@ -11,18 +11,23 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import OktaM2MError
 from . import apps, cache, keys, tokens
 from .assertion import assertion
+from .call import api, headers
+from .debug import report_requests, report_warnings
 from .demo.command import demo
 from .doctor import doctor
 from .exits import Exit, ExtraMissing, complain, discard_output, exit_for, is_closed_pipe, is_device_failure
+from .groups import Group, command_group
 from .printing import echo
+from .profiles import choose_org
 
 __all__ = ["app"]
+
+_ORDER = ("key", "app", "doctor", "api", "headers", "token", "assertion", "cache", "demo")
 
 
 @contextmanager
@@ -58,8 +63,11 @@ def _os_error_exit(error: OSError) -> Exit:
     raise error
 
 
-class _Commands(TyperGroup):
-    """typer's own group, with our exit codes."""
+class _Commands(Group):
+    """The whole command, with our exit codes. The commands stand in the order in which people need them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [name for name in _ORDER if name in self.commands]
 
     def make_context(self, *args: Any, **options: Any) -> Any:
         with _exit_codes():  # --version is printed in here
@@ -70,23 +78,21 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
 
 
-app = typer.Typer(
-    name="okta-m2m",
+app = command_group(
+    "Okta access tokens for services: create the app and its key, diagnose problems, call an API.",
     cls=_Commands,
-    help="Okta access tokens for services: create the app and its key, diagnose problems, get a token, watch a demo.",
+    name="okta-m2m",
     epilog=f"Exit codes: {', '.join(f'{code:d} {code.name.lower()}'.replace('_', ' ') for code in Exit)}.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    pretty_exceptions_show_locals=False,
 )
-app.command("demo")(demo)
 app.add_typer(keys.app, name="key")
 app.add_typer(apps.app, name="app")
 app.command("doctor")(doctor)
+app.command("api")(api)
+app.command("headers")(headers)
 app.add_typer(tokens.app, name="token")
-app.add_typer(cache.app, name="cache")
 app.command("assertion")(assertion)
+app.add_typer(cache.app, name="cache")
+app.command("demo")(demo)
 
 
 def _print_version(wanted: bool) -> None:
@@ -100,5 +106,15 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    org: Annotated[
+        str | None,
+        typer.Option(metavar="URL|PROFILE", help="The org, or a profile in ~/.okta/okta.yaml: okta.profiles.PROFILE."),
+    ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Report each request on stderr, without secrets.")] = False,
 ) -> None:
-    pass
+    if debug:
+        report_requests()
+    else:
+        report_warnings()
+    if org is not None:
+        choose_org(org)

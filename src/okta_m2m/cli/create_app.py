@@ -6,21 +6,20 @@ Invariant: before anything is created, it is certain that the settings can be wr
 from __future__ import annotations
 
 import json
-import os
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from ..admin.errors import NotFound
-from ..admin.key_files import check_replaceable
+from ..admin.errors import NotFound, PermissionMissing, ScopeMissing
 from ..errors import ConfigurationError
 from .exits import Exit, complain, note
-from .options import As, KeyFile, Kid, MaxWait, PassphraseFile, TokenFile, ViaName, parse_via
-from .printing import echo
+from .options import As, Json, KeyFile, Kid, MaxWait, PassphraseFile, TokenFile, ViaName, parse_via
+from .printing import echo, echo_json
 from .secrets import configured_key_file, default_key_file, load_key, signing_kid
-from .settings_file import read_setting, write_settings
+from .settings_file import check_settings_file, read_setting, write_settings
 from .sign_in import management_api
 
 if TYPE_CHECKING:
@@ -31,6 +30,9 @@ if TYPE_CHECKING:
 # Modules of ..admin are imported inside functions: they import requests, which --help does not need.
 
 __all__ = ["create", "describe_app"]
+
+
+_WRITTEN = ("orgUrl", "authorizationMode", "clientId", "privateKey", "kid")
 
 
 class _Keys(NamedTuple):
@@ -44,7 +46,9 @@ class _Keys(NamedTuple):
 
 
 def create(
-    name: Annotated[str, typer.Option(help="The app's name. An app that already has it is shown instead.")],
+    name: Annotated[
+        str, typer.Option(metavar="NAME", help="The app's name. An app that already has it is shown instead.")
+    ],
     via: ViaName = "apps",
     key_file: KeyFile = None,
     kid: Kid = None,
@@ -56,7 +60,9 @@ def create(
         str | None, typer.Option(metavar="URL", help="Let Okta fetch the public keys from this URL.")
     ] = None,
     dpop: Annotated[bool, typer.Option("--dpop", help="Make the app require DPoP.")] = False,
-    client_id: Annotated[str | None, typer.Option(help="A client id of your choice; only with --via apps.")] = None,
+    client_id: Annotated[
+        str | None, typer.Option(metavar="ID", help="A client id of your choice; only with --via apps.")
+    ] = None,
     twin: Annotated[bool, typer.Option("--twin", help="Create a second app of the same name.")] = False,
     write: Annotated[Path, typer.Option(metavar="FILE", help="The file to write the app's settings to.")] = Path(
         "okta.yaml"
@@ -67,6 +73,7 @@ def create(
     token_file: TokenFile = None,
     as_: As = None,
     max_wait: MaxWait = 120,
+    as_json: Json = False,
 ) -> None:
     """Create a service app that signs in with a key, and write its settings to okta.yaml."""
     endpoint = parse_via(via)
@@ -79,11 +86,25 @@ def create(
         created = create_app(
             api, name, jwks=keys.jwks, jwks_uri=jwks_uri, via=endpoint, dpop=dpop, client_id=client_id, twin=twin
         )
-        _report(created, on_stderr=env)
-        if env:
-            _print_environment(api.org_url, created.app, keys)
-        else:
+        scopes = _granted_scopes(api, created.app)
+        variables = _variables(api.org_url, created.app, keys, scopes)
+    if as_json:
+        echo_json(
+            {
+                **asdict(created),
+                "settings_file": None if env or created.keys_missing else str(write),
+                "environment": variables,
+            }
+        )
+    else:
+        for line in describe_app(created.app, "created" if created.created else "already exists"):
+            (note if env else echo)(line)
+    if not created.keys_missing:  # otherwise its settings would not work
+        if not env:
             _write_settings_file(write, api.org_url, created.app, keys)
+        elif not as_json:
+            _print_variables(variables)
+    _exit_if_different(created)
 
 
 def describe_app(app: App, outcome: str | None = None) -> list[str]:
@@ -133,16 +154,12 @@ def _check_settings_file(api: ManagementApi, path: Path, name: str, via: Via) ->
     """Refuses a settings file that is for another app, or that cannot be written."""
     from ..admin.provisioning import find_app
 
-    real = Path(os.path.realpath(path))
-    if not os.access(real.parent, os.W_OK):
+    try:
+        check_settings_file(path, _WRITTEN)
+    except ConfigurationError as error:
         raise ConfigurationError(
-            f"{path} cannot be written, so nothing was created.",
-            remedy=(
-                "Check that its folder exists and that you may write to it, or print export lines instead (--env)."
-            ),
-        )
-    if real.exists():
-        check_replaceable(path)
+            f"Nothing was created. {error.problem}", remedy=f"{error.remedy} Or print export lines instead (--env)."
+        ) from None
     present = read_setting(path, "clientId")
     if present is None:
         return
@@ -157,27 +174,58 @@ def _check_settings_file(api: ManagementApi, path: Path, name: str, via: Via) ->
     )
 
 
-def _report(created: Created, *, on_stderr: bool) -> None:
-    """Shows the app. Fails if it lacks a key: then its settings would not work."""
-    for line in describe_app(created.app, "created" if created.created else "already exists"):
-        (note if on_stderr else echo)(line)
+def _exit_if_different(created: Created) -> None:
+    """Ends the command with 1 if the app is not as it was asked for, and says how to make it so."""
+    app = created.app
+    remedies = {
+        "dpop": f"It does not require DPoP. Make it so with: okta-m2m app edit {app.id} --dpop",
+        "status": f"It is {app.status}, so it gets no tokens. Activate it with: okta-m2m app activate {app.id}",
+        "jwks_uri": "Okta fetches its keys from another URL, or has them registered. Change that in the Admin Console "
+        "(Applications > the app > Public keys), or create another app of that name with --twin",
+        "client_id": f"Its client id is {app.client_id}, and cannot be changed. Create another app of that name with --twin",
+    }
+    problems = [remedies[difference.setting] for difference in created.differences]
     if created.keys_missing:
-        complain(
-            f"The app does not have the key {', '.join(created.keys_missing)}. Register it with: okta-m2m key add --app "
-            f"{created.app.id}; or create another app of that name with --twin"
+        problems.append(
+            f"It does not have the key {', '.join(created.keys_missing)}. Register it with: okta-m2m key add --app {app.id}; "
+            "or create another app of that name with --twin"
         )
+    if problems:
+        how = "was created, but not as asked for" if created.created else "already exists, otherwise than asked for"
+        complain(f"The app {how}. {'. '.join(problems)}")
         raise typer.Exit(Exit.FAILED)
 
 
-def _print_environment(org_url: str, app: App, keys: _Keys) -> None:
-    from ..admin.provisioning import environment_lines
+def _granted_scopes(api: ManagementApi, app: App) -> list[str]:
+    """The scopes of an app, as far as the account that signs in may see them."""
+    from ..admin.provisioning import list_grants
 
-    path = "PATH-OF-THE-KEY" if keys.file is None else str(keys.file)
-    for line in environment_lines(org_url, app.client_id, path, []):
-        if not line.startswith("export OKTA_CLIENT_SCOPES="):
-            echo(line)
+    try:
+        return [grant.scope for grant in list_grants(api, app.id) if grant.status == "ACTIVE"]
+    except (PermissionMissing, ScopeMissing):
+        return []
+
+
+def _variables(org_url: str, app: App, keys: _Keys, scopes: list[str]) -> dict[str, str]:
+    """The settings as environment variables. Without scopes, the variable for them is missing."""
+    variables = {
+        "OKTA_CLIENT_ORGURL": org_url,
+        "OKTA_CLIENT_AUTHORIZATIONMODE": "PrivateKey",
+        "OKTA_CLIENT_CLIENTID": app.client_id,
+        "OKTA_CLIENT_PRIVATEKEY": "PATH-OF-THE-KEY" if keys.file is None else str(keys.file),
+    }
+    if scopes:
+        variables["OKTA_CLIENT_SCOPES"] = ",".join(scopes)
     for kid in _separate_kid(None, keys, app).values():
-        echo(f"export OKTA_CLIENT_KID={shlex.quote(kid)}")
+        variables["OKTA_CLIENT_KID"] = kid
+    return variables
+
+
+def _print_variables(variables: dict[str, str]) -> None:
+    for name, value in variables.items():
+        echo(f"export {name}={shlex.quote(value)}")
+    if "OKTA_CLIENT_SCOPES" not in variables:
+        note("The app has no scopes yet. Grant some with okta-m2m app grant, and set OKTA_CLIENT_SCOPES to them.")
 
 
 def _write_settings_file(path: Path, org_url: str, app: App, keys: _Keys) -> None:

@@ -5,16 +5,16 @@ Invariant: the exit code is that of the first row that failed, because that is t
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
 from ..errors import OktaM2MError
+from .debug import without_log
 from .exits import Exit, needs
+from .options import Json
 from .printing import echo_json
 from .terminal import Output, hanging, marks_for
 from .trust import OrgNotTrusted, trusted_settings
@@ -22,37 +22,54 @@ from .trust import OrgNotTrusted, trusted_settings
 if TYPE_CHECKING:
     from ..admin.doctor import Check, Kind
 
-__all__ = ["doctor"]
+__all__ = ["doctor", "exit_for_kind"]
 
 LEAD = 16  # columns for a row's name
+
+PARTS = {
+    "settings": ("configuration", "org URL", "key"),
+    "connection": ("name look-up", "proxy", "TCP", "TLS", "discovery", "clock"),
+    "token": ("token", "scopes", "rate limit"),
+    "API call": ("API call",),
+}
+"""The rows that are shown as one line if all of them are good."""
+
+SHORT = ("org URL", "key", "proxy", "discovery", "clock", "token", "scopes", "API call")
+"""The rows of which that line has the details."""
 
 
 def doctor(
     call: Annotated[
         str | None, typer.Option(metavar="URL", help="An API call to try with GET, as a path: /api/v1/users?limit=1")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as one JSON document.")] = False,
+    client: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Check the CA bundle and proxy of this client: requests, httpx, httpx2, aiohttp or niquests.",
+        ),
+    ] = "requests",
+    as_json: Json = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every row, also where all is well.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Check only what needs no network.")] = False,
-    max_wait: Annotated[float, typer.Option(min=1, max=86_400, help="Seconds that the token request may take.")] = 20.0,
+    max_wait: Annotated[
+        float, typer.Option(metavar="SECONDS", min=1, max=86_400, help="How long the token request may take.")
+    ] = 20.0,
 ) -> None:
     """Check everything that a working call depends on, and say how to repair what is wrong."""
     with needs("cli", "okta-m2m doctor"):  # imports requests
-        from ..admin.doctor import Doctor, first_failure
+        from ..admin.doctor import Doctor, check_client, first_failure
     checks: list[Check] = []
-    with _without_warnings():
+    with without_log():
         if not offline:
             _check_trust()
-        results = Doctor(offline=offline, call=call, max_wait=max_wait).checks()
+        results = Doctor(offline=offline, call=call, client=check_client(client), max_wait=max_wait).checks()
         if as_json:
             checks = list(results)
         else:
-            output = Output()
-            for check in results:
-                checks.append(check)
-                for line in _lines(output, check):
-                    output.print(line, soft_wrap=True)
+            _print_rows(results, checks, verbose=verbose)
     failed = first_failure(checks)
-    code = Exit.OK if failed is None else _exit_for(failed.kind)
+    code = Exit.OK if failed is None else exit_for_kind(failed.kind)
     if as_json:
         rows = [
             {"name": c.name, "state": c.state, "detail": c.detail, "remedy": c.remedy, "kind": c.kind} for c in checks
@@ -72,16 +89,52 @@ def _check_trust() -> None:
         pass
 
 
-def _lines(output: Output, check: Check) -> Iterator[Text]:
+def _print_rows(results: Iterable[Check], checks: list[Check], *, verbose: bool) -> None:
+    """Prints the rows as they come: each, or each part of which all is well as one line. Adds them to ``checks``."""
+    output = Output()
+    left_out: dict[str, list[str]] = {}
+
+    def show(lines: Iterable[Text]) -> None:
+        for line in lines:
+            output.print(line, soft_wrap=True)
+
+    part: list[Check] = []
+    for check in results:
+        checks.append(check)
+        part.append(check)
+        if verbose:
+            show(_lines(output, check.state, check.name, check.detail, check.remedy))
+            continue
+        title = next(title for title, names in PARTS.items() if check.name in names)
+        if check.name != PARTS[title][-1]:
+            continue
+        good = [row for row in part if row.state == "ok"]
+        if good and all(row.state in ("ok", "skipped") for row in part):
+            details = [row.detail for row in good if row.name in SHORT and row.detail != "none"]
+            show(_lines(output, "ok", title, "; ".join(details)))
+            part = []
+            continue
+        for row in part:
+            if row.state == "skipped":
+                left_out.setdefault(row.detail, []).append(row.name)
+            else:
+                show(_lines(output, row.state, row.name, row.detail, row.remedy))
+        part = []
+    for reason, names in left_out.items():
+        show(_lines(output, "skipped", "not checked", f"{', '.join(names)}: {reason}"))
+
+
+def _lines(output: Output, state: str, name: str, detail: str, remedy: str = "") -> Iterator[Text]:
     marks = marks_for(output)
-    style = {"ok": "green", "warn": "yellow", "fail": "bold red", "skipped": "dim"}[check.state]
-    lead = Text(f"{getattr(marks, check.state)} ", style).append(f"{check.name:<{LEAD - 2}}", "bold")
-    yield from hanging(lead, check.detail, output.width, "dim" if check.state == "skipped" else "")
-    if check.remedy:
-        yield from hanging(Text(f"{' ' * LEAD}{marks.remedy} ", style), check.remedy, output.width)
+    style = {"ok": "green", "warn": "yellow", "fail": "bold red", "skipped": "dim"}[state]
+    lead = Text(f"{getattr(marks, state)} ", style).append(f"{name:<{LEAD - 2}}", "bold")
+    yield from hanging(lead, detail, output.width, "dim" if state == "skipped" else "")
+    if remedy:
+        yield from hanging(Text(f"{' ' * LEAD}{marks.remedy} ", style), remedy, output.width)
 
 
-def _exit_for(kind: Kind) -> Exit:
+def exit_for_kind(kind: Kind) -> Exit:
+    """The exit code for a kind of trouble."""
     from ..admin.doctor import Kind
 
     return {
@@ -94,14 +147,3 @@ def _exit_for(kind: Kind) -> Exit:
         Kind.RATE_LIMIT: Exit.RATE_LIMITED,
         Kind.SIGNING: Exit.SIGNING,
     }[kind]
-
-
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Silences the library's warnings: each of them has a row here."""
-    logger = logging.getLogger("okta_m2m")
-    before, logger.disabled = logger.disabled, True
-    try:
-        yield
-    finally:
-        logger.disabled = before

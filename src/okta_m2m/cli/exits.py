@@ -44,8 +44,8 @@ class Exit(IntEnum):
         1,
         (
             "the command finished, but something is not in order: in `demo` a call failed, in `app create` an app of that "
-            "name exists without this key, in `token introspect` the token is not active, in `cache clear` a process was "
-            "fetching a token"
+            "name exists otherwise than it was asked for, in `token introspect` the token is not active, in `cache clear` a "
+            "process was fetching a token; or Okta does not show a change that it was asked for"
         ),
     )
     USAGE = 2, "an option or a command does not exist, or a value is not valid"
@@ -98,9 +98,11 @@ def _provisioning_exit(error: OktaM2MError) -> Exit:
     for kind, code in exits:
         if isinstance(error, kind):
             return code
-    if isinstance(error, errors.RotationFailed):
+    if isinstance(error, errors.RotationFailed | errors.NotConfirmed):
         cause = error.__cause__
-        return exit_for(cause) if isinstance(cause, OktaM2MError) else Exit.CONFIGURATION
+        if isinstance(cause, OktaM2MError):
+            return exit_for(cause)
+        return Exit.FAILED if isinstance(error, errors.NotConfirmed) else Exit.CONFIGURATION
     return Exit.REFUSED if isinstance(error, errors.ProvisioningError) else Exit.BUG
 
 

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from ..errors import ConfigurationError
 from .exits import note
+from .groups import command_group
 from .options import AppName, As, Json, MaxWait, TokenFile, split_scopes
 from .printing import echo, echo_json
 from .settings_file import change_scopes
@@ -27,13 +28,18 @@ if TYPE_CHECKING:
 
 __all__ = ["grant", "revoke_grant", "role_app", "role_name"]
 
-role_app = typer.Typer(help="Admin roles of the app. A call needs one, besides the scope.", no_args_is_help=True)
+role_app = command_group("Admin roles of the app. A call needs one, besides the scope.")
 
 Scopes = Annotated[list[str], typer.Argument(metavar="SCOPE...", help="Scopes of Okta's own API: okta.users.read.")]
 
 
 def grant(
-    scopes: Scopes, app_name: AppName = None, token_file: TokenFile = None, as_: As = None, max_wait: MaxWait = 120
+    scopes: Scopes,
+    app_name: AppName = None,
+    token_file: TokenFile = None,
+    as_: As = None,
+    max_wait: MaxWait = 120,
+    as_json: Json = False,
 ) -> None:
     """Grant scopes to the app, and add them to its okta.yaml. It keeps the scopes that it has."""
     with management_api("okta-m2m app grant", token_file, as_, max_wait) as api:
@@ -41,13 +47,20 @@ def grant(
 
         app = target_app(api, app_name)
         wanted = split_scopes(scopes)
-        with _ProgressBar("granting", len(wanted)) as bar:
-            grant_scopes(api, app.id, wanted, progress=bar.advance)
+        with _ProgressBar("granting", len(wanted), quiet=as_json) as bar:
+            results = grant_scopes(api, app.id, wanted, progress=bar.advance)
     _change_configured_scopes(app.client_id, add=wanted)
+    if as_json:
+        echo_json([asdict(result) for result in results])
 
 
 def revoke_grant(
-    scopes: Scopes, app_name: AppName = None, token_file: TokenFile = None, as_: As = None, max_wait: MaxWait = 120
+    scopes: Scopes,
+    app_name: AppName = None,
+    token_file: TokenFile = None,
+    as_: As = None,
+    max_wait: MaxWait = 120,
+    as_json: Json = False,
 ) -> None:
     """Revoke scopes of the app, and remove them from its okta.yaml. Tokens already issued keep theirs until they expire."""
     with management_api("okta-m2m app revoke-grant", token_file, as_, max_wait) as api:
@@ -55,15 +68,18 @@ def revoke_grant(
 
         app = target_app(api, app_name)
         unwanted = split_scopes(scopes)
-        with _ProgressBar("revoking", len(unwanted)) as bar:
-            revoke_scopes(api, app.id, unwanted, progress=bar.advance)
+        with _ProgressBar("revoking", len(unwanted), quiet=as_json) as bar:
+            results = revoke_scopes(api, app.id, unwanted, progress=bar.advance)
     _change_configured_scopes(app.client_id, remove=unwanted)
+    if as_json:
+        echo_json([asdict(result) for result in results])
 
 
 @role_app.command("add")
 def add_role(
     type_: Annotated[
-        str | None, typer.Argument(metavar="[TYPE]", help="A standard role: READ_ONLY_ADMIN, APP_ADMIN, ...")
+        str | None,
+        typer.Argument(metavar="[TYPE]", help="A standard role, in any case: READ_ONLY_ADMIN, APP_ADMIN, ..."),
     ] = None,
     custom: Annotated[str | None, typer.Option("--role", metavar="ID", help="A custom role (cr0...).")] = None,
     resource_set: Annotated[
@@ -73,10 +89,13 @@ def add_role(
     token_file: TokenFile = None,
     as_: As = None,
     max_wait: MaxWait = 120,
+    as_json: Json = False,
 ) -> None:
     """Assign an admin role to the app: a standard one, or a custom one with a resource set."""
     if (type_ is None) == (custom is None) or (custom is None) != (resource_set is None):
-        raise typer.BadParameter("Give the type of a standard role, or --role together with --resource-set.")
+        raise typer.BadParameter(
+            "No role is named. Give the type of a standard role, or --role together with --resource-set."
+        )
     with management_api("okta-m2m app role add", token_file, as_, max_wait) as api:
         from ..admin.provisioning import assign_custom_role, assign_role
 
@@ -85,7 +104,32 @@ def add_role(
             result = assign_role(api, client_id, type_)
         else:
             result = assign_custom_role(api, client_id, str(custom), str(resource_set))
-    echo(f"{'assigned' if result.assigned else 'present':<10}{role_name(result.role)}")
+    if as_json:
+        echo_json(asdict(result))
+    else:
+        echo(f"{'assigned' if result.assigned else 'present':<10}{role_name(result.role)}")
+
+
+@role_app.command("remove")
+def remove_role(
+    role: Annotated[str, typer.Argument(metavar="TYPE|ID", help="A standard role, or the id that role list shows.")],
+    app_name: AppName = None,
+    token_file: TokenFile = None,
+    as_: As = None,
+    max_wait: MaxWait = 120,
+    as_json: Json = False,
+) -> None:
+    """Take an admin role from the app."""
+    with management_api("okta-m2m app role remove", token_file, as_, max_wait) as api:
+        from ..admin.provisioning import find_role, unassign_role
+
+        client_id = target_app(api, app_name).client_id
+        found = find_role(api, client_id, role)
+        unassign_role(api, client_id, found.id)
+    if as_json:
+        echo_json(asdict(found))
+    else:
+        echo(f"removed   {role_name(found)}")
 
 
 @role_app.command("list")
@@ -121,7 +165,11 @@ def _change_configured_scopes(client_id: str, *, add: Iterable[str] = (), remove
         configured, path = configured_client()
     except ConfigurationError:
         return
-    if configured != client_id or path is None:
+    if configured != client_id:
+        return
+    if path is None:
+        changes = [f"add {scope}" for scope in add] + [f"remove {scope}" for scope in remove]
+        note(f"The app is configured by variables. Change OKTA_CLIENT_SCOPES: {', '.join(changes)}.")
         return
     try:
         scopes = change_scopes(path, add=add, remove=remove)
@@ -135,9 +183,10 @@ def _change_configured_scopes(client_id: str, *, add: Iterable[str] = (), remove
 class _ProgressBar:
     """A line for each scope; on a terminal a progress bar as well."""
 
-    def __init__(self, title: str, total: int) -> None:
+    def __init__(self, title: str, total: int, *, quiet: bool) -> None:
         self._output = Output()
-        self._drawn = self._output.can_redraw
+        self._quiet = quiet
+        self._drawn = self._output.can_redraw and not quiet
         self._progress = Progress(
             TextColumn(title), BarColumn(), MofNCompleteColumn(), console=self._output, transient=True
         )
@@ -156,4 +205,5 @@ class _ProgressBar:
         self._progress.advance(self._task)
         if self._drawn:
             self._progress.refresh()
-        self._output.print(f"{result.outcome:<10}{result.scope}", soft_wrap=True)
+        if not self._quiet:
+            self._output.print(f"{result.outcome:<10}{result.scope}", soft_wrap=True)

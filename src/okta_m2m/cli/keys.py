@@ -17,6 +17,7 @@ import typer
 from ..admin.key_files import new_key, write_key, write_new_file
 from ..errors import ConfigurationError
 from .exits import note
+from .groups import command_group
 from .options import DEFAULT_KEY, AppName, As, Json, Kid, MaxWait, PassphraseFile, TokenFile
 from .printing import echo, echo_json
 from .rotate import rotate
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Make a key, register it, rotate it.", no_args_is_help=True)
+app = command_group("Make a key, register it, rotate it.")
 
 KeyName = Annotated[str, typer.Argument(metavar="KID|ID", help="The key's kid, or Okta's id for it.")]
 File = Annotated[
@@ -46,11 +47,15 @@ def new(
     out: Annotated[
         Path, typer.Option(metavar="FILE", help="The file to write the private key to. It must not exist.")
     ] = DEFAULT_KEY,
-    alg: Annotated[str, typer.Option(help="RS256, RS384, RS512; ES256, ES384, ES512.")] = "RS256",
-    bits: Annotated[int, typer.Option(help="Bits of an RSA key: 2048, 3072, 4096.")] = 2048,
-    kid: Annotated[str | None, typer.Option(help="The key's id; by default its RFC 7638 thumbprint.")] = None,
+    alg: Annotated[str, typer.Option(metavar="ALG", help="RS256, RS384, RS512; ES256, ES384, ES512.")] = "RS256",
+    bits: Annotated[
+        int | None, typer.Option(metavar="BITS", help="Bits of an RSA key: 2048 (by default), 3072, 4096.")
+    ] = None,
+    kid: Annotated[
+        str | None, typer.Option(metavar="KID", help="The key's id; by default its RFC 7638 thumbprint.")
+    ] = None,
     pem: Annotated[
-        bool, typer.Option("--pem", help="Write PEM. It has no kid, so the file cannot be rotated.")
+        bool, typer.Option("--pem", help="Write PEM. It has no kid: before a rotation, convert it with key convert.")
     ] = False,
     encrypt: Annotated[
         bool, typer.Option("--encrypt", help="Encrypt the PEM, by default with a passphrase from a prompt.")
@@ -59,8 +64,9 @@ def new(
     jwks_out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the public JWKS to this file as well. It must not exist.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
-    """Make a key: write the private half to a file of mode 0600, and print the public JWKS as Okta expects it."""
+    """Make a key: write the private half to a file that only you can read, and print the public JWKS as Okta expects it."""
     form: Literal["pem", "jwk"] = "pem" if pem or out.suffix == ".pem" else "jwk"
     secret = None
     if encrypt or passphrase_file is not None:
@@ -74,31 +80,34 @@ def new(
                 "There is no passphrase.",
                 remedy="Put it into a file (--passphrase-file), or into OKTA_CLIENT_PRIVATEKEYPASSPHRASE.",
             )
-    if bits not in (2048, 3072, 4096):
+    if bits is not None and alg.startswith("ES"):
+        raise ConfigurationError(f"--bits is for RSA keys, and {alg} has a size of its own.", remedy="Omit --bits.")
+    if bits not in (None, 2048, 3072, 4096):
         raise ConfigurationError(f"--bits must be 2048, 3072 or 4096, not {bits}.", remedy="Omit it for 2048.")
+    if str(out) == "-":
+        raise ConfigurationError(
+            "The private key is written to a file only, not to stdout.", remedy="Name a file with --out."
+        )
     for path in (out, jwks_out):
         if path is not None and path.exists():
             raise ConfigurationError(f"{path} already exists and will not be overwritten.", remedy="Name another file.")
-    key = new_key(alg, bits=bits, kid=kid)
+    key = new_key(alg, bits=bits or 2048, kid=kid)
     write_key(out, key, form=form, password=secret)
     if jwks_out is not None:
         write_new_file(jwks_out, json.dumps(key.jwks(), indent=2).encode() + b"\n")
+    if as_json:
+        echo_json({"file": str(out), "form": form, "encrypted": bool(secret), **_describe(key), "jwks": key.jwks()})
+        return
     echo_json(key.jwks())
-    encrypted = ", encrypted" if secret else ""
-    note(f"The private key is in {out} ({form.upper()}{encrypted}, mode 0600). Its public half is printed above.")
+    details = [form.upper(), *(["encrypted"] if secret else []), *(["mode 0600"] if os.name == "posix" else [])]
+    note(f"The private key is in {out} ({', '.join(details)}). Its public half is printed above.")
 
 
 @app.command()
 def show(file: File = None, kid: Kid = None, passphrase_file: PassphraseFile = None, as_json: Json = False) -> None:
     """Show a key: strength, algorithm, kid, thumbprint. The private part is not shown."""
     key = load_key(file, kid=kid, passphrase_file=passphrase_file)
-    found = {
-        "kty": key.public_jwk["kty"],
-        "strength": _strength(key),
-        "alg": key.alg,
-        "kid": key.kid,
-        "thumbprint": key.thumbprint(),
-    }
+    found = _describe(key)
     if file is not None and os.name == "posix":
         found["mode"] = f"{stat.S_IMODE(file.stat().st_mode):04o}"
     if as_json:
@@ -109,10 +118,11 @@ def show(file: File = None, kid: Kid = None, passphrase_file: PassphraseFile = N
 
 
 @app.command()
-def jwks(file: File = None, kid: Kid = None, passphrase_file: PassphraseFile = None) -> None:
-    """Print the public JWKS of a key, as Okta expects it."""
+def jwks(file: File = None, kid: Kid = None, passphrase_file: PassphraseFile = None, as_json: Json = False) -> None:
+    """Print the public JWKS of a key, as Okta expects it. Without a kid of its own, its kid is the thumbprint."""
     key = load_key(file, kid=kid, passphrase_file=passphrase_file)
-    echo_json(key.jwks())
+    # As app create and key add register it.
+    echo_json(key.with_kid(key.kid or key.thumbprint()).jwks())
 
 
 @app.command()
@@ -124,12 +134,16 @@ def convert(
         typer.Option(help="The kid under which Okta lists the key; by default the file's own, or the thumbprint."),
     ] = None,
     passphrase_file: PassphraseFile = None,
+    as_json: Json = False,
 ) -> None:
     """Write a key as a JWK file with its kid, as rotation needs it."""
     key = load_key(source, kid=kid, passphrase_file=passphrase_file)
     key = key.with_kid(key.kid or key.thumbprint())
     write_key(target, key)
-    echo(f"{target}: {key.alg}, kid {key.kid}")
+    if as_json:
+        echo_json({"file": str(target), **_describe(key)})
+    else:
+        echo(f"{target}: {key.alg}, kid {key.kid}")
     note(f"Let every process use {target} (OKTA_CLIENT_PRIVATEKEY). Remove {source} when no process uses it any more.")
 
 
@@ -142,6 +156,7 @@ def add(
     token_file: TokenFile = None,
     as_: As = None,
     max_wait: MaxWait = 120,
+    as_json: Json = False,
 ) -> None:
     """Register the public half of a key with the app. The keys already registered stay."""
     key = load_key(file, kid=kid, passphrase_file=passphrase_file)
@@ -150,7 +165,7 @@ def add(
 
         key = key.with_kid(key.kid or key.thumbprint())
         added = add_key(api, target_app(api, app_name).id, key.jwks()["keys"][0])
-    _print_key(added)
+    _print_key(added, as_json)
     if added.kid is not None and added.kid != signing_kid(file or default_key_file()):
         note(
             f"The key file does not have this kid. Set OKTA_CLIENT_KID to {added.kid} (kid: in okta.yaml) where the key is "
@@ -182,43 +197,76 @@ def list_(
 
 @app.command()
 def activate(
-    key: KeyName, app_name: AppName = None, token_file: TokenFile = None, as_: As = None, max_wait: MaxWait = 120
+    key: KeyName,
+    app_name: AppName = None,
+    token_file: TokenFile = None,
+    as_: As = None,
+    max_wait: MaxWait = 120,
+    as_json: Json = False,
 ) -> None:
     """Activate a key that was deactivated."""
     with management_api("okta-m2m key activate", token_file, as_, max_wait) as api:
         from ..admin.provisioning import activate_key
 
-        _print_key(activate_key(api, target_app(api, app_name).id, key))
+        _print_key(activate_key(api, target_app(api, app_name).id, key), as_json)
 
 
 @app.command()
 def deactivate(
-    key: KeyName, app_name: AppName = None, token_file: TokenFile = None, as_: As = None, max_wait: MaxWait = 120
+    key: KeyName,
+    app_name: AppName = None,
+    token_file: TokenFile = None,
+    as_: As = None,
+    max_wait: MaxWait = 120,
+    as_json: Json = False,
 ) -> None:
     """Deactivate a key: Okta no longer accepts it. It can be activated again."""
     with management_api("okta-m2m key deactivate", token_file, as_, max_wait) as api:
         from ..admin.provisioning import deactivate_key
 
-        _print_key(deactivate_key(api, target_app(api, app_name).id, key))
+        _print_key(deactivate_key(api, target_app(api, app_name).id, key), as_json)
 
 
 @app.command()
 def delete(
-    key: KeyName, app_name: AppName = None, token_file: TokenFile = None, as_: As = None, max_wait: MaxWait = 120
+    key: KeyName,
+    app_name: AppName = None,
+    token_file: TokenFile = None,
+    as_: As = None,
+    max_wait: MaxWait = 120,
+    as_json: Json = False,
 ) -> None:
     """Delete an inactive key."""
     with management_api("okta-m2m key delete", token_file, as_, max_wait) as api:
-        from ..admin.provisioning import delete_key
+        from ..admin.provisioning import delete_key, find_key
 
-        delete_key(api, target_app(api, app_name).id, key)
-    echo(f"deleted  {key}")
+        app_id = target_app(api, app_name).id
+        found = find_key(api, app_id, key)
+        delete_key(api, app_id, found.id)
+    if as_json:
+        echo_json({**asdict(found), "status": "DELETED"})
+    else:
+        echo(f"deleted  {key}")
 
 
 app.command()(rotate)
 
 
-def _print_key(key: AppKey) -> None:
+def _print_key(key: AppKey, as_json: bool) -> None:
+    if as_json:
+        echo_json(asdict(key))
+        return
     echo(f"{key.status.lower()}  {key.id}  {key.alg or '-'}  kid {key.kid}")
+
+
+def _describe(key: PrivateKey) -> dict[str, str | None]:
+    return {
+        "kty": key.public_jwk["kty"],
+        "strength": _strength(key),
+        "alg": key.alg,
+        "kid": key.kid,
+        "thumbprint": key.thumbprint(),
+    }
 
 
 def _strength(key: PrivateKey) -> str:

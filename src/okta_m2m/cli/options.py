@@ -24,6 +24,7 @@ __all__ = [
     "PassphraseFile",
     "TokenFile",
     "ViaName",
+    "Yes",
     "parse_via",
     "split_scopes",
 ]
@@ -41,7 +42,7 @@ KeyFile = Annotated[
         "--key", metavar="FILE", help=f"The key file; by default the configured one, or else ./{DEFAULT_KEY}."
     ),
 ]
-Kid = Annotated[str | None, typer.Option(help="The key's id; by default the one in its file.")]
+Kid = Annotated[str | None, typer.Option(metavar="KID", help="The key's id; by default the one in its file.")]
 PassphraseFile = Annotated[
     Path | None,
     typer.Option(
@@ -67,11 +68,14 @@ As = Annotated[
         help="Sign in as a service app instead: the configured one (self), or the one of the okta.yaml in a folder.",
     ),
 ]
-MaxWait = Annotated[float, typer.Option(min=1, max=86_400, help="Seconds that each call may wait for a rate limit.")]
+MaxWait = Annotated[
+    float, typer.Option(metavar="SECONDS", min=1, max=86_400, help="How long each call may wait for a rate limit.")
+]
 AppName = Annotated[
     str | None,
     typer.Option("--app", metavar="NAME|ID", help="The app, by its name or id; by default the configured client id."),
 ]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 ViaName = Annotated[str, typer.Option(metavar="apps|clients", help="Use /api/v1/apps, or /oauth2/v1/clients.")]
 
 
@@ -81,7 +85,7 @@ def parse_via(via: str) -> Via:
         return "clients"
     if via == "apps":
         return "apps"
-    raise typer.BadParameter("it must be apps or clients", param_hint="--via")
+    raise typer.BadParameter(f"{via!r} is not an endpoint. Give apps or clients.", param_hint="--via")
 
 
 def split_scopes(values: list[str]) -> list[str]:

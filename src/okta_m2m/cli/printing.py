@@ -17,7 +17,7 @@ import unicodedata
 from contextlib import suppress
 from typing import Final, TextIO
 
-__all__ = ["LogHandler", "clean", "discard_output", "echo", "echo_json", "note"]
+__all__ = ["LogHandler", "clean", "discard_output", "echo", "echo_bytes", "echo_json", "note"]
 
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 _JOINERS: Final = "\u200c\u200d"  # they shape Persian, Indic scripts and emoji, and do nothing else
@@ -43,6 +43,12 @@ def echo_json(document: object) -> None:
     print(json.dumps(document, indent=2).replace("\x7f", "\\u007f"), flush=True)
 
 
+def echo_bytes(content: bytes) -> None:
+    """Writes bytes as they are to stdout, which is no terminal."""
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()
+
+
 def note(line: str) -> None:
     """Writes a line to stderr. If that is not possible, nothing is written: only the exit code is left then."""
     if sys.stderr is None:  # closed; print would write to stdout instead
@@ -54,10 +60,10 @@ def note(line: str) -> None:
 
 
 class LogHandler(logging.Handler):
-    """Writes warnings to stderr, as Python does where no logging is configured, but clean."""
+    """Writes what is logged to stderr, by default warnings, as Python does where no logging is configured, but clean."""
 
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
+    def __init__(self, level: int = logging.WARNING) -> None:
+        super().__init__(level)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes one record."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -20,8 +21,8 @@ from .. import ServiceApp
 from ..keys import PrivateKey
 from ..settings import Settings, find_setting
 from .exits import Exit, complain, is_closed_pipe, is_device_failure, needs
-from .options import AppName, As, KeyFile, MaxWait, TokenFile
-from .printing import echo
+from .options import AppName, As, Json, KeyFile, MaxWait, TokenFile
+from .printing import echo, echo_json
 from .secrets import configured_key_file, default_key_file
 from .sign_in import management_api, target_app
 from .terminal import Output, marks_for
@@ -40,13 +41,15 @@ LEAD = 16  # columns for mark and step
 def rotate(
     app_name: AppName = None,
     key_file: KeyFile = None,
-    alg: Annotated[str | None, typer.Option(help="Algorithm of the new key; by default that of the old key.")] = None,
+    alg: Annotated[
+        str | None, typer.Option(metavar="ALG", help="Algorithm of the new key; by default that of the old key.")
+    ] = None,
     bits: Annotated[
-        int | None, typer.Option(help="Bits of a new RSA key; by default as many as the old key has.")
+        int | None, typer.Option(metavar="BITS", help="Bits of a new RSA key; by default as many as the old key has.")
     ] = None,
     grace: Annotated[
         float,
-        typer.Option(min=0, max=86_400, help="Seconds that running processes have to read the new key."),
+        typer.Option(metavar="SECONDS", min=0, max=86_400, help="How long running processes have to read the new key."),
     ] = 60.0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, list the steps, change nothing.")
@@ -57,6 +60,7 @@ def rotate(
     token_file: TokenFile = None,
     as_: As = None,
     max_wait: MaxWait = 120,
+    as_json: Json = False,
 ) -> None:
     """Replace the key without losing a call: make, register, prove, switch, wait, prove, delete the old key.
 
@@ -69,7 +73,7 @@ def rotate(
     def make_app(key: Any) -> ServiceApp:
         return ServiceApp(**{**settings.arguments(), "key": key})
 
-    view = _View()
+    view = _View(quiet=as_json)
     with management_api("okta-m2m key rotate", token_file, as_, max_wait) as api:
         rotation = Rotation(
             api,
@@ -82,9 +86,9 @@ def rotate(
             progress=view.show,
         )
         if dry_run:
-            _print_plan(rotation)
+            _print_plan(rotation, as_json)
         elif abandon:
-            _abandon(rotation)
+            _abandon(rotation, as_json)
         else:
             _run_rotation(rotation, view)
 
@@ -112,8 +116,11 @@ def _is_same_file(file: Path, other: Path | None) -> bool:
     return other is not None and os.path.realpath(file) == os.path.realpath(other)
 
 
-def _print_plan(rotation: Rotation) -> None:
+def _print_plan(rotation: Rotation, as_json: bool) -> None:
     plan = rotation.plan()
+    if as_json:
+        echo_json({**asdict(plan), "key_file": str(plan.key_file)})
+        return
     echo(f"{plan.app_name} ({plan.app_id}), {plan.key_file}, kid {plan.old_kid}")
     if plan.unfinished is not None:
         echo(f"a rotation was interrupted after: {plan.unfinished}; it would continue with kid {plan.new_kid}")
@@ -121,8 +128,11 @@ def _print_plan(rotation: Rotation) -> None:
     echo("Nothing was changed.")
 
 
-def _abandon(rotation: Rotation) -> None:
-    if rotation.abandon():
+def _abandon(rotation: Rotation, as_json: bool) -> None:
+    undone = rotation.abandon()
+    if as_json:
+        echo_json({"undone": undone})
+    elif undone:
         echo("The rotation was undone: the old key is in force, and the new key is deleted.")
     else:
         echo("There was no rotation to undo.")
@@ -133,23 +143,26 @@ def _run_rotation(rotation: Rotation, view: _View) -> None:
         with view:
             rotated = rotation.run()
     except KeyboardInterrupt:
-        _exit_interrupted(view)
+        _exit_interrupted(rotation, view)
     view.end(rotated)
 
 
-def _exit_interrupted(view: _View) -> NoReturn:
+def _exit_interrupted(rotation: Rotation, view: _View) -> NoReturn:
     after = f"after the step {view.last.value!r}" if view.last is not None else "before its first step was done"
-    complain(
-        f"interrupted {after}. The key in the key file is in force, and no call is lost. Continue with: okta-m2m key "
-        "rotate; or undo it with: okta-m2m key rotate --abandon"
-    )
+    if rotation.begun:
+        remedy = "Continue with: okta-m2m key rotate; or undo it with: okta-m2m key rotate --abandon"
+    else:
+        remedy = "Begin again with: okta-m2m key rotate"
+    complain(f"interrupted {after}. The key in the key file is in force, and no call is lost. {remedy}")
     raise typer.Exit(Exit.INTERRUPTED)
 
 
 class _View:
-    """A line for each step that is done; on a terminal also the step in progress."""
+    """A line for each step that is done; on a terminal also the step in progress. ``quiet``: one JSON document at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._steps: list[dict[str, str]] = []
         self.last: Step | None = None
         self._output = Output()
         self._marks = marks_for(self._output)
@@ -157,7 +170,7 @@ class _View:
         self._failure: OSError | None = None
 
     def __enter__(self) -> None:
-        if self._output.can_redraw:
+        if self._output.can_redraw and not self._quiet:
             self._live = Live(console=self._output, auto_refresh=False, transient=True)
             self._live.start()
 
@@ -169,9 +182,15 @@ class _View:
     def show(self, progress: Progress) -> None:
         if progress.state != "begun":
             self.last = progress.step
+            self._steps.append({"step": progress.step, "state": progress.state, "detail": progress.detail})
+        if self._quiet:
+            return
         self._print(self._lines(progress), in_progress=progress.state == "begun")
 
     def end(self, rotated: Rotated) -> None:
+        if self._quiet:
+            echo_json({**asdict(rotated), "steps": self._steps})
+            return
         text = f"{rotated.new_kid} is in force; {rotated.old_kid} is deleted."
         self._print([Text(), Text(text, "bold")], in_progress=False)
         if self._failure is not None:

@@ -24,6 +24,7 @@ from .terminal import stdin_is_terminal
 
 __all__ = [
     "configured_key_file",
+    "confirm",
     "default_key_file",
     "load_key",
     "prompt_for",
@@ -39,6 +40,15 @@ def prompt_for(what: str, *, twice: bool = False) -> str:
     """Asks for a secret on the terminal, and does not show what is typed."""
     answer: str = typer.prompt(clean(what), hide_input=True, confirmation_prompt=twice, err=True)
     return answer
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Asks whether something that cannot be undone at once is to be done, unless ``yes`` says so. Ends the command if not."""
+    if yes:
+        return
+    if not stdin_is_terminal():
+        raise ConfigurationError(f"{question} There is no terminal to ask on.", remedy="Add --yes.")
+    typer.confirm(clean(question), abort=True, err=True)
 
 
 def read_secret(path: Path, what: str) -> str:

@@ -1,25 +1,30 @@
 """The ``okta.yaml`` that commands write and edit.
 
-Invariant: everything else in the file stays as it is, comments included. If that is not certain, the file is not changed, and
-the error has the lines to write.
+Invariant: everything else in the file stays as it is, comments and layout included. A file in which that is not certain is not
+changed, and the error has the lines to write. :func:`check_settings_file` finds that out before anything is done at Okta.
 """
 
 from __future__ import annotations
 
-import copy
+import io
 import json
+import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import SequenceMatcher
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from ..admin.key_files import replace_file, write_new_file
+from ..admin.key_files import FileVersion, check_replaceable, read_file, replace_file, write_new_file
 from ..errors import ConfigurationError
 from ..settings import parse_okta_yaml, read_okta_yaml
 
-__all__ = ["change_scopes", "read_setting", "write_settings"]
+# ruamel.yaml is imported inside functions: most commands do not need it.
 
-_CLIENT_LINE = re.compile(r"^( +)client:[ \t]*$", re.MULTILINE)
+__all__ = ["change_scopes", "check_settings_file", "read_setting", "write_settings"]
+
+_LAYOUTS: Final = ((2, 4, 2), (2, 2, 0), (4, 6, 4), (4, 4, 2), (4, 2, 0))
+"""How far people indent: mappings, the items of lists, and the dash within those."""
 
 
 def write_settings(path: Path, values: Mapping[str, object]) -> None:
@@ -27,26 +32,31 @@ def write_settings(path: Path, values: Mapping[str, object]) -> None:
 
     Raises :class:`~okta_m2m.errors.ConfigurationError`, with the lines to write, if the file cannot be edited safely.
     """
-    text = read_okta_yaml(path)
-    if text is None:
-        lines = ["okta:", "  client:", *(f"    {name}: {json.dumps(value)}" for name, value in values.items())]
-        write_new_file(path, ("\n".join(lines) + "\n").encode())
+    found = _read(path)
+    if found is None:
+        write_new_file(path, _new_section(values).encode())
         return
-    document = parse_okta_yaml(path, text)
-    client = _client(document)
-    changed = {name: value for name, value in values.items() if client.get(name) != value}
-    if not changed:
-        return
-    edited = _edit(path, text, changed, present=client)
-    wanted = copy.deepcopy(document)
-    _client(wanted).update(changed)
-    if edited is None or not _parses_as(path, edited, wanted):
-        lines = [f"{name}: {json.dumps(value)}" for name, value in changed.items()]
+    text, version = found
+    edited = _edit(path, text, values)
+    if edited is not None:
+        replace_file(path, edited.encode(), was=version)  # a symlink stays one
+
+
+def check_settings_file(path: Path, names: Iterable[str]) -> None:
+    """Raises what :func:`write_settings` would raise for these names, and changes nothing."""
+    real = Path(os.path.realpath(path))
+    if path.is_symlink() and not real.exists():
         raise ConfigurationError(
-            f"The layout of {path} does not allow a safe edit.",
-            remedy=f"Write these lines under okta.client: {'; '.join(lines)}",
+            f"{path} is a link to {real}, which does not exist.", remedy="Create that file, or remove the link."
         )
-    replace_file(path, edited.encode())  # a symlink stays one
+    if not os.access(real.parent, os.W_OK):
+        raise ConfigurationError(
+            f"{path} cannot be written.", remedy="Check that its folder exists and that you may write to it."
+        )
+    found = _read(path)
+    if found is not None:
+        check_replaceable(path)
+        _edit(path, found[0], dict.fromkeys(names, "..."))
 
 
 def read_setting(path: Path, name: str) -> str | None:
@@ -71,52 +81,176 @@ def change_scopes(path: Path, *, add: Iterable[str] = (), remove: Iterable[str] 
     return after
 
 
-def _edit(path: Path, text: str, changed: Mapping[str, object], *, present: Mapping[Any, Any]) -> str | None:
-    """The text with changed lines replaced and new ones inserted; ``None`` if there is no line ``client:``.
-
-    This only guesses at the file's structure. The caller parses the result and compares.
-    """
-    text = text if text.endswith("\n") else text + "\n"
-    section = _CLIENT_LINE.search(text)
-    if section is None:
-        return None
-    following = re.search(r"^( +)\S", text[section.end() + 1 :], re.MULTILINE)
-    indent = following[1] if following and len(following[1]) > len(section[1]) else section[1] + "  "
-    added = ""
-    for name, value in changed.items():
-        line = f"{indent}{name}: {json.dumps(value)}"
-        before = re.search(rf"^ +{re.escape(name)}:.*$", text, re.MULTILINE) if name in present else None
-        if before is None:
-            added += f"\n{line}"
-        else:
-            text = text[: before.start()] + line + _comment_of(path, before[0]) + text[before.end() :]
-    return text[: section.end()] + added + text[section.end() :]
-
-
-def _comment_of(path: Path, line: str) -> str:
-    """The comment at the end of a line, with the spaces before it."""
-    for found in re.finditer(r"[ \t]+#.*$", line):
-        try:
-            if parse_okta_yaml(path, line[: found.start()]) == parse_okta_yaml(path, line):
-                return found[0]
-        except ConfigurationError:
-            pass  # this "#" is inside quotes
-    return ""
-
-
-def _parses_as(path: Path, text: str, document: object) -> bool:
+def _read(path: Path) -> tuple[str, FileVersion] | None:
+    """The text, and the version that it has at least. ``None`` if there is no file."""
     try:
-        return parse_okta_yaml(path, text) == document
+        version = read_file(path).version
+    except FileNotFoundError:
+        return None
+    text = read_okta_yaml(path)  # refuses what no command would read, such as a file that others can write
+    return None if text is None else (text, version)
+
+
+def _new_section(values: Mapping[str, object]) -> str:
+    lines = ["okta:", "  client:", *(f"    {name}: {json.dumps(value)}" for name, value in values.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _client(document: Any) -> Mapping[Any, Any]:
+    """The settings under ``okta.client``; empty if there are none."""
+    for name in ("okta", "client"):
+        document = document.get(name) if isinstance(document, Mapping) else None
+    return document if isinstance(document, Mapping) else {}
+
+
+def _edit(path: Path, text: str, values: Mapping[str, object]) -> str | None:
+    """The text with these settings; ``None`` if it has them already. Raises if that cannot be done without other changes."""
+    document = parse_okta_yaml(path, text)
+    changed = {name: value for name, value in values.items() if _client(document).get(name) != value}
+    if not changed:
+        return None
+    windows = "\r\n" in text
+    lines = text.replace("\r\n", "\n")
+    lines += "" if lines.endswith("\n") or not lines else "\n"
+    edited = lines + _new_section(changed) if document is None else _round_trip(lines, changed)
+    if edited is None or not _is_faithful(path, lines, edited, document, changed):
+        shown = "; ".join(f"{name}: {json.dumps(value)}" for name, value in changed.items())
+        raise ConfigurationError(
+            f"The layout of {path} does not allow a safe edit.",
+            remedy=f"Write these lines under okta.client yourself: {shown}.",
+        )
+    return edited.replace("\n", "\r\n") if windows else edited
+
+
+def _round_trip(text: str, changed: Mapping[str, object]) -> str | None:
+    """The text with changed settings. Lines that are not concerned stay as they are, even if ruamel.yaml would indent them
+    otherwise; ``None`` if its lines are not those of the text."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    best: tuple[int, list[str], list[str]] | None = None
+    for mapping, sequence, offset in _LAYOUTS:
+        yaml = YAML()
+        yaml.preserve_quotes = True
+        yaml.width = 1_000_000  # breaks no line
+        yaml.explicit_start = text.startswith("---")
+        yaml.indent(mapping=mapping, sequence=sequence, offset=offset)
+        try:
+            document = yaml.load(text)
+            before = _dump(yaml, document)
+            if not _change(document, changed):
+                return None
+            after = _dump(yaml, document)
+        except YAMLError:
+            return None
+        same = sum(one == other for one, other in zip(before, text.splitlines(), strict=False))
+        if len(before) == len(text.splitlines()) and (best is None or same > best[0]):
+            best = same, before, after
+    if best is None:
+        return None
+    _, before, after = best
+    original, result = text.splitlines(), list[str]()
+    for kind, first, last, start, end in SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        result += original[first:last] if kind == "equal" else after[start:end]
+    return "\n".join(result) + "\n"
+
+
+def _dump(yaml: Any, document: Any) -> list[str]:
+    stream = io.StringIO()
+    yaml.dump(document, stream)
+    return stream.getvalue().splitlines()
+
+
+def _change(document: Any, changed: Mapping[str, object]) -> bool:
+    """Changes the settings in a document of ruamel.yaml; false if it has something else where they belong."""
+    from ruamel.yaml.comments import CommentedMap, CommentedSeq
+    from ruamel.yaml.scalarstring import DoubleQuotedScalarString
+
+    section = document
+    for name in ("okta", "client"):
+        if not isinstance(section, CommentedMap):
+            return False
+        if section.get(name) is None:
+            section[name] = CommentedMap()
+        section = section[name]
+    if not isinstance(section, CommentedMap):
+        return False
+    below = _lift_comment_below(section)
+    for name, value in changed.items():
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            if isinstance(section.get(name), CommentedSeq):
+                _change_items(section[name], value)
+            else:
+                section[name] = CommentedSeq(map(DoubleQuotedScalarString, value))
+                section[name].fa.set_flow_style()
+        else:
+            section[name] = DoubleQuotedScalarString(str(value))
+    _put_comment_below(section, below)
+    return True
+
+
+def _change_items(items: Any, wanted: Sequence[str]) -> None:
+    """Makes a list of ruamel.yaml one of these strings. Those that stay keep their comments."""
+    from ruamel.yaml.scalarstring import DoubleQuotedScalarString
+
+    for position in reversed(range(len(items))):
+        if items[position] not in wanted:
+            del items[position]
+    items.extend(DoubleQuotedScalarString(value) for value in wanted if value not in items)
+
+
+def _last_entry(collection: Any) -> tuple[Any, Any, int]:
+    """The collection with the last entry in a section, its name there, and where ruamel.yaml keeps the comment behind it."""
+    name, slot = (list(collection)[-1], 2) if isinstance(collection, Mapping) else (len(collection) - 1, 0)
+    value = collection[name]
+    if hasattr(value, "fa") and len(value) and not value.fa.flow_style():
+        return _last_entry(value)
+    return collection, name, slot
+
+
+def _lift_comment_below(section: Any) -> str:
+    """Takes away what follows the last entry of a section, which ruamel.yaml holds for a comment about that entry."""
+    if not section:
+        return ""
+    collection, name, slot = _last_entry(section)
+    tokens = collection.ca.items.get(name)
+    if tokens is None or tokens[slot] is None:
+        return ""
+    same_line, _, below = tokens[slot].value.partition("\n")
+    tokens[slot].value = same_line + "\n"
+    if not same_line:
+        del collection.ca.items[name]
+    return str(below)
+
+
+def _put_comment_below(section: Any, below: str) -> None:
+    from ruamel.yaml.error import CommentMark
+    from ruamel.yaml.tokens import CommentToken
+
+    if not below:
+        return
+    collection, name, slot = _last_entry(section)
+    tokens = collection.ca.items.setdefault(name, [None] * 4)
+    same_line = "" if tokens[slot] is None else tokens[slot].value.rstrip("\n")
+    tokens[slot] = CommentToken(f"{same_line}\n{below}", CommentMark(0), None)
+
+
+def _is_faithful(path: Path, before: str, after: str, document: Any, changed: Mapping[str, object]) -> bool:
+    """Whether the new text means what it should, and has every comment that stands on a line of its own."""
+    wanted = _copy(document) or {}
+    wanted["okta"] = wanted.get("okta") or {}
+    wanted["okta"]["client"] = {**(wanted["okta"].get("client") or {}), **changed}
+    comments = [
+        [line.strip() for line in text.splitlines() if line.lstrip().startswith("#")] for text in (before, after)
+    ]
+    try:
+        return comments[0] == comments[1] and bool(parse_okta_yaml(path, after) == wanted)
     except ConfigurationError:
         return False
 
 
-def _client(document: Any) -> dict[Any, Any]:
-    """The settings under ``okta.client``. An empty section becomes a mapping in place."""
-    if not isinstance(document, dict) or not isinstance(document.get("okta"), dict):
-        return {}
-    section = document["okta"]
-    if section.get("client") is None:
-        section["client"] = {}
-    client = section["client"]
-    return client if isinstance(client, dict) else {}
+def _copy(document: Any) -> Any:
+    """A copy in which nothing is shared: what an alias stands for is copied as often as it occurs."""
+    if isinstance(document, dict):
+        return {name: _copy(value) for name, value in document.items()}
+    return [_copy(value) for value in document] if isinstance(document, list) else document

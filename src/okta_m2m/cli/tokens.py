@@ -17,7 +17,8 @@ from rich.text import Text
 from .. import ServiceApp, Token
 from ..errors import ConfigurationError
 from .exits import Exit, complain, needs
-from .options import split_scopes
+from .groups import command_group
+from .options import Json, split_scopes
 from .printing import echo, echo_json
 from .secrets import prompt_for, read_secret
 from .terminal import Output, stdin_is_terminal, stdout_is_pipe, stdout_is_terminal
@@ -27,11 +28,11 @@ from .trust import app_settings, check_token, configured_app, is_inside
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Tokens of the configured app.", no_args_is_help=True)
+app = command_group("Tokens of the configured app.")
 
 _BOUND_NOTE = (
-    "This token is bound by DPoP to a key that exists only while this command runs, so no other program can use it. "
-    "In your own program, use OktaAuth."
+    "This token is bound by DPoP: each call with it needs a proof by a key that exists only while this command runs. Make the "
+    "call with okta-m2m api, get its headers with okta-m2m headers, or use OktaAuth in your own program."
 )
 
 
@@ -39,10 +40,13 @@ _BOUND_NOTE = (
 def get(
     scope: Annotated[
         list[str] | None,
-        typer.Option(help="Request this scope instead of the configured ones; may be given several times."),
+        typer.Option(
+            metavar="SCOPE", help="Request this scope instead of the configured ones; may be given several times."
+        ),
     ] = None,
     max_wait: Annotated[
-        float, typer.Option(min=1, max=86_400, help="Seconds to wait for a token, a rate limit included.")
+        float,
+        typer.Option(metavar="SECONDS", min=1, max=86_400, help="How long to wait for a token, a rate limit included."),
     ] = 30.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the description as one JSON document.")] = False,
     show: Annotated[bool, typer.Option("--show", help="Print the token itself as well.")] = False,
@@ -79,7 +83,7 @@ AccessTokenFile = Annotated[
 
 
 @app.command()
-def revoke(token_file: AccessTokenFile = None) -> None:
+def revoke(token_file: AccessTokenFile = None, as_json: Json = False) -> None:
     """Revoke an access token of the configured app: okta-m2m token revoke < token.txt"""
     with needs("cli", "okta-m2m token revoke"):
         from ..admin.introspection import revoke_token
@@ -91,7 +95,10 @@ def revoke(token_file: AccessTokenFile = None) -> None:
         _read_token(token_file, settings.org_url),
         authorization_server=settings.authorization_server,
     )
-    echo("The token is revoked, if it belonged to this app.")
+    if as_json:
+        echo_json({"revoked": True})
+    else:
+        echo("The token is revoked, if it belonged to this app.")
 
 
 @app.command()

@@ -55,8 +55,8 @@ def check_org(url: str, credential: str) -> None:
     if stdin_is_terminal() and typer.confirm(clean(question), err=True):
         return
     raise OrgNotTrusted(
-        f"Only {place} names the org {url}, so it does not get {credential}. If that is your org, set "
-        f"OKTA_CLIENT_ORGURL={url}, or write orgUrl to ~/.okta/okta.yaml."
+        f"Only {place} names the org {url}, so it does not get {credential}.",
+        remedy=f"If that is your org, give --org {url}, set OKTA_CLIENT_ORGURL={url}, or write orgUrl to ~/.okta/okta.yaml.",
     )
 
 

@@ -27,7 +27,12 @@ REDRAW_INTERVAL = 0.2  # seconds
 def demo(
     seconds: Annotated[
         float,
-        typer.Option(min=0.5, max=60, help=f"How long the clients make calls. Everything happens in {FULL_LENGTH:g}."),
+        typer.Option(
+            metavar="SECONDS",
+            min=0.5,
+            max=60,
+            help=f"How long the clients make calls. Everything happens in {FULL_LENGTH:g}.",
+        ),
     ] = FULL_LENGTH,
     dpop: Annotated[bool, typer.Option("--dpop", help="The org requires DPoP, with a nonce in each proof.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what happened as one JSON document.")] = False,
@@ -36,9 +41,11 @@ def demo(
         typer.Option("--serve", help="Only serve the stand-in for Okta to other programs, until Ctrl-C."),
     ] = False,
     host: Annotated[
-        str, typer.Option(help="With --serve: the address to listen on; 0.0.0.0 in a container.")
+        str, typer.Option(metavar="ADDRESS", help="With --serve: the address to listen on; 0.0.0.0 in a container.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="With --serve: the port; 0 is any free port.")] = 0,
+    port: Annotated[
+        int, typer.Option(metavar="PORT", min=0, max=65535, help="With --serve: the port; 0 is any free port.")
+    ] = 0,
 ) -> None:
     """Watch the library at work on this machine: tokens that live 3 seconds, and no call that fails.
 

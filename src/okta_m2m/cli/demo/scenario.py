@@ -5,7 +5,6 @@ Invariant: what goes wrong is chosen by what has happened, not by the clock, so 
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from typing import Final
 from ... import PrivateKey, ServiceApp
 from ...events import Event, TokenObtained, TokenRejected
 from ...testing import FakeOkta, ReceivedRequest
+from ..debug import without_log
 from .callers import CALLERS, CLIENTS, TIMEOUT, Callers
 from .story import FULL_LENGTH, Answer, Obtained, Rejection, Revocation, Story
 
@@ -41,7 +41,7 @@ def play(seconds: float, *, dpop: bool, watch: Callable[[Story], None]) -> Story
 
     key = PrivateKey.generate("ES256")
     okta = FakeOkta(token_lifetime=LIFETIME, dpop="required" if dpop else "optional", on_answer=record_answer)
-    with _without_log(), _without_proxy(), okta:
+    with without_log(), _without_proxy(), okta:
         okta.next(on="/api/v1/*", times=1_000_000, delay=API_DELAY)
         registered = okta.add_app(key, scopes=["okta.users.read"])
         plot = _Plot(story, okta)
@@ -110,20 +110,6 @@ class _Plot:
             self._revoke_at = None
             self._okta.revoke(tokens[-1].value)
             self._story.revocations.append(Revocation(self._story.now(), len(tokens)))
-
-
-@contextmanager
-def _without_log() -> Iterator[None]:
-    """Keeps the library's warnings off the screen. The picture shows all that they say."""
-    logger, handler = logging.getLogger("okta_m2m"), logging.NullHandler()
-    propagates = logger.propagate
-    logger.addHandler(handler)
-    logger.propagate = False
-    try:
-        yield
-    finally:
-        logger.propagate = propagates
-        logger.removeHandler(handler)
 
 
 @contextmanager

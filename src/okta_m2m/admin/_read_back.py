@@ -1,0 +1,42 @@
+"""Asks Okta whether a change was made. What Okta lists counts, not what it answered to the request for the change.
+
+Invariant: nothing is reported as done that Okta does not show. Okta is eventually consistent, so it is asked a few times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from .errors import NotConfirmed
+from .management import ManagementApi
+
+__all__ = ["read_back"]
+
+T = TypeVar("T")
+
+PAUSES: Final = (0.25, 0.5, 1.0, 2.0)
+"""Seconds between one look and the next."""
+
+
+def read_back(api: ManagementApi, look: Callable[[], T | None], change: str) -> T:
+    """What ``look`` finds: it gives ``None`` as long as Okta does not show the change.
+
+    - ``api``: the org, signed in to.
+    - ``look``: reads from Okta.
+    - ``change``: what must have happened, as the end of "Okta does not show that ".
+
+    Raises :class:`~okta_m2m.admin.errors.NotConfirmed` if Okta still does not show it.
+    """
+    for pause in PAUSES:
+        found = look()
+        if found is not None:
+            return found
+        api.pause(pause, "until Okta shows the change")
+    found = look()
+    if found is None:
+        raise NotConfirmed(
+            f"Okta does not show that {change}, although it was asked for that.",
+            remedy="Look at the app in the Admin Console, and run the same again; it is safe.",
+        )
+    return found

@@ -1,0 +1,276 @@
+"""``okta-m2m api`` and ``okta-m2m headers``: a call with the configured app's token, and the headers for one.
+
+Invariant: the token is sent to allowed origins only, and is printed only to a pipe or with ``--show``. What an API answers
+cannot control a terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .. import ServiceApp
+from ..errors import ConfigurationError, quoted
+from .doctor import exit_for_kind
+from .exits import complain, needs
+from .options import split_scopes
+from .printing import echo, echo_bytes, echo_json
+from .terminal import stdout_is_pipe, stdout_is_terminal
+from .trust import configured_app
+
+if TYPE_CHECKING:
+    import requests
+
+# Adapters and modules of ..admin are imported inside functions: they import requests, which --help does not need.
+
+__all__ = ["api", "headers"]
+
+Method = Annotated[str, typer.Argument(metavar="METHOD", help="GET, POST, PUT, PATCH or DELETE.")]
+Target = Annotated[str, typer.Argument(metavar="PATH|URL", help="A path of the org, or the URL of an allowed origin.")]
+Scopes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--scope",
+        metavar="SCOPE",
+        help="Request this scope instead of the configured ones; may be given several times.",
+    ),
+]
+MaxWait = Annotated[
+    float,
+    typer.Option(metavar="SECONDS", min=1, max=86_400, help="How long to wait for a token, a rate limit included."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print status, headers and body as one JSON document.")]
+
+_FIELD = re.compile(r"(?P<name>[^=\[\]]+)(?P<below>(?:\[[^\]]+\])*)=(?P<value>.*)", re.DOTALL)
+
+
+def api(
+    method: Method,
+    target: Target,
+    fields: Annotated[
+        list[str] | None,
+        typer.Option("--field", "-f", metavar="NAME=VALUE", help="A string of the JSON body (of the query, with GET)."),
+    ] = None,
+    typed: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--typed-field",
+            "-F",
+            metavar="NAME=VALUE",
+            help="The same, but true, false, null and numbers are not strings.",
+        ),
+    ] = None,
+    body_file: Annotated[
+        Path | None, typer.Option("--input", metavar="FILE", help="File with the body; - is stdin.")
+    ] = None,
+    more_headers: Annotated[
+        list[str] | None, typer.Option("--header", "-H", metavar="NAME: VALUE", help="A header to send.")
+    ] = None,
+    paginate: Annotated[bool, typer.Option("--paginate", help="Fetch all pages of a list, and print one.")] = False,
+    scope: Scopes = None,
+    max_wait: MaxWait = 30.0,
+    as_json: AsJson = False,
+) -> None:
+    """Call an API with the configured app's token: okta-m2m api GET /api/v1/users
+
+    With -f 'profile[firstName]=Ada', the body has a name inside another one.
+    """
+    with needs("cli", "okta-m2m api"):
+        import requests
+
+        from ..requests import OktaAuth
+    service_app, url = _app_and_url(target, scope, max_wait)
+    method = method.upper()
+    given = _document(fields or [], typed or [])
+    if body_file is not None and given:
+        raise ConfigurationError("--input and --field exclude each other.", remedy="Give one of them.")
+    request: dict[str, Any] = {"headers": _parse_headers(more_headers or [])}
+    if body_file is not None:
+        request["data"] = _read_body(body_file)
+        request["headers"].setdefault("Content-Type", "application/json")
+    elif given and method in ("GET", "HEAD", "DELETE"):
+        request["params"] = given
+    elif given:
+        request["json"] = given
+    with requests.Session() as session:
+        session.auth = OktaAuth(service_app)
+
+        def call(url: str, **options: Any) -> requests.Response:
+            try:
+                return session.request(method, url, timeout=max_wait, allow_redirects=False, **options)
+            except requests.RequestException as error:
+                raise _no_answer(method, url, error) from None
+
+        response = call(url, **request)
+        items = _items(response) if paginate else None
+        seen = {url}
+        while items is not None and (following := response.links.get("next", {}).get("url")):
+            if following in seen or not service_app.origins.allow(following):
+                raise ConfigurationError(
+                    "The next page is at another host, or was read before.",
+                    remedy="Use the org URL under which Okta is reached.",
+                )
+            seen.add(following)
+            response = call(following, headers=request["headers"])
+            more = _items(response)
+            if more is None:
+                break
+            items += more
+        else:
+            if items is not None:
+                _print(response, items, as_json)
+                return
+    _print(response, None, as_json)
+    _exit_unless_good(method, response)
+
+
+def headers(
+    method: Method,
+    target: Target,
+    scope: Scopes = None,
+    max_wait: MaxWait = 30.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the headers as one JSON document.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print them although stdout is not a pipe.")] = False,
+) -> None:
+    """Print the headers for one call: okta-m2m headers GET /api/v1/users | curl -H @- URL
+
+    They are Authorization, and DPoP if the token is bound. A DPoP proof is good for this method and URL, once, for a minute.
+    """
+    with needs("cli", "okta-m2m headers"):
+        import requests
+
+        from ..requests import OktaAuth
+    if not (show or stdout_is_pipe()):
+        raise ConfigurationError("The headers hold a token.", remedy="Read them through a pipe, or add --show.")
+    service_app, url = _app_and_url(target, scope, max_wait)
+    prepared = requests.Request(method.upper(), url, auth=OktaAuth(service_app)).prepare()
+    found = {name: str(prepared.headers[name]) for name in ("Authorization", "DPoP") if name in prepared.headers}
+    if as_json:
+        echo_json(found)
+        return
+    for name, value in found.items():
+        echo(f"{name}: {value}")
+
+
+def _app_and_url(target: str, scope: list[str] | None, max_wait: float) -> tuple[ServiceApp, str]:
+    """The configured app, and the URL, to which its token may be sent."""
+    service_app = configured_app(scopes=split_scopes(scope or []), max_wait=max_wait)
+    url = service_app.org_url + target if target.startswith("/") else target
+    if "://" not in url:
+        raise ConfigurationError(
+            f"{quoted(target, 100)!r} is neither a path nor a URL.",
+            remedy=f"Begin with a slash: /api/v1/{quoted(target, 60)}",
+        )
+    if not service_app.origins.allow(url):
+        raise ConfigurationError(
+            "The token may not be sent to that host.",
+            remedy=(
+                "Give a path of the org; an API behind a custom authorization server is called from code, with "
+                "origins=[...]."
+            ),
+        )
+    return service_app, url
+
+
+def _document(strings: list[str], typed: list[str]) -> dict[str, Any]:
+    """The JSON object that ``-f`` and ``-F`` describe."""
+    document: dict[str, Any] = {}
+    for text, is_typed in [*((one, False) for one in strings), *((one, True) for one in typed)]:
+        parts = _FIELD.fullmatch(text)
+        if parts is None:
+            raise typer.BadParameter(f"{quoted(text, 60)!r} has no value. Write NAME=VALUE.", param_hint="--field")
+        place = document
+        *path, last = [parts["name"], *re.findall(r"\[([^\]]+)\]", parts["below"])]
+        for name in path:
+            place = place.setdefault(name, {})
+            if not isinstance(place, dict):
+                raise typer.BadParameter(
+                    f"{name} has a value and names below it. Remove one of them.", param_hint="--field"
+                )
+        place[last] = _typed(parts["value"]) if is_typed else parts["value"]
+    return document
+
+
+def _typed(text: str) -> Any:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if value is None or isinstance(value, bool | int | float) else text
+
+
+def _parse_headers(lines: list[str]) -> dict[str, str]:
+    found = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon:
+            raise typer.BadParameter(f"{quoted(line, 60)!r} has no colon. Write NAME: VALUE.", param_hint="--header")
+        found[name.strip()] = value.strip()
+    return found
+
+
+def _read_body(path: Path) -> bytes:
+    if str(path) == "-":
+        if sys.stdin is None:
+            raise ConfigurationError(
+                "The body cannot be read from stdin, which is closed.", remedy="Name a file instead."
+            )
+        return sys.stdin.buffer.read()
+    return path.read_bytes()
+
+
+def _items(response: requests.Response) -> list[Any] | None:
+    """The items of a page; ``None`` for an answer that is none."""
+    if response.status_code != 200:
+        return None
+    try:
+        document = response.json()
+    except ValueError:
+        return None
+    return document if isinstance(document, list) else None
+
+
+def _print(response: requests.Response, items: list[Any] | None, as_json: bool) -> None:
+    """Prints an answer: as it came to a pipe or a file, and so that it cannot control a terminal."""
+    try:
+        document = response.json() if items is None else items
+    except ValueError:
+        document = None
+    if as_json:
+        body = response.text if document is None and response.content else document
+        echo_json({"status": response.status_code, "headers": dict(response.headers), "body": body})
+    elif items is not None or (document is not None and stdout_is_terminal()):
+        echo_json(document)
+    elif stdout_is_terminal():
+        for line in response.text.expandtabs().splitlines():
+            echo(line)
+    elif response.content:
+        echo_bytes(response.content)
+
+
+def _exit_unless_good(method: str, response: requests.Response) -> None:
+    from ..admin.doctor import check_answer
+
+    if 200 <= response.status_code < 300:
+        return
+    row = check_answer("API call", method, str(response.request.path_url).partition("?")[0], response)
+    complain(f"{row.detail}. {row.remedy}")
+    raise typer.Exit(exit_for_kind(row.kind))
+
+
+def _no_answer(method: str, url: str, error: requests.RequestException) -> Exception:
+    """The error of a call that got no answer; one of this package stays as it is."""
+    from ..admin.errors import OktaUnreachable
+    from ..errors import OktaM2MError
+
+    if isinstance(error, OktaM2MError):
+        return error
+    return OktaUnreachable(
+        f"{method} {quoted(url.partition('?')[0], 200)} gave no answer ({type(error).__name__}).",
+        remedy="Find out why with: okta-m2m doctor",
+    )

@@ -1,0 +1,57 @@
+"""What the library logs, on stderr: warnings, and with ``okta-m2m --debug`` each request that is sent.
+
+Invariant: no header, no body and no query is shown, so neither is a secret. A failure that ends the command is said once.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .printing import LogHandler
+
+__all__ = ["report_requests", "report_warnings", "without_log"]
+
+_LOGGERS = ("okta_m2m", "urllib3.connectionpool")  # the second names method, path and status of each request
+
+
+class _WithoutQuery(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return re.sub(r"\?[^\s\"']*", "?...", super().format(record))
+
+
+def report_requests() -> None:
+    """Reports requests, and what the library logs, on stderr from now on."""
+    handler = LogHandler(logging.DEBUG)
+    handler.setFormatter(_WithoutQuery("debug: %(message)s"))
+    for name in _LOGGERS:
+        logger = logging.getLogger(name)
+        logger.addHandler(handler)
+        logger.setLevel(logging.DEBUG)
+        logger.propagate = False
+
+
+def report_warnings() -> None:
+    """Reports the library's warnings in lines like those of the command itself."""
+    logger = logging.getLogger("okta_m2m")
+    if logger.handlers:
+        return
+    handler = LogHandler()
+    handler.setFormatter(logging.Formatter("okta-m2m: %(message)s"))
+    # The fetch that failed is what the command itself reports.
+    handler.addFilter(lambda record: getattr(record, "okta_m2m.event", "") != "TokenFailed")
+    logger.addHandler(handler)
+    logger.propagate = False
+
+
+@contextmanager
+def without_log() -> Iterator[None]:
+    """Keeps what the library logs off the screen, for a command that shows all of it in its own way."""
+    logger = logging.getLogger("okta_m2m")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before

@@ -1,0 +1,78 @@
+"""``okta-m2m --org``: which org a command is about, by its URL or by the name of a profile.
+
+Invariant: profiles are read from the home directory only. A folder that somebody else has made cannot add one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final
+
+from ..errors import ConfigurationError, quoted
+from ..settings import check_org_url, parse_okta_yaml, read_okta_yaml
+
+__all__ = ["choose_org"]
+
+_PREFIX: Final = "OKTA_CLIENT_"
+
+
+def choose_org(name: str) -> None:
+    """Makes an org the configured one for this process.
+
+    - ``name``: its URL; or a profile, whose settings take the place of all variables ``OKTA_CLIENT_*``.
+
+    Raises :class:`~okta_m2m.errors.ConfigurationError` if there is no such profile.
+    """
+    if "://" in name or "." in name:
+        _remove_variables("orgurl", "oktadomain")
+        os.environ[f"{_PREFIX}ORGURL"] = check_org_url(name)
+        return
+    path = Path.home() / ".okta" / "okta.yaml"
+    profiles = _profiles(path)
+    settings = profiles.get(name)
+    if not isinstance(settings, Mapping):
+        near = get_close_matches(name, map(str, profiles), n=1)
+        known = (
+            f"Did you mean {near[0]!r}?"
+            if near
+            else f"Give one of {', '.join(map(str, profiles))}."
+            if profiles
+            else "Write one, or give the org's URL."
+        )
+        raise ConfigurationError(
+            f"There is no profile {quoted(name, 60)!r} under okta.profiles in {path}.", remedy=known
+        )
+    _remove_variables()
+    for setting, value in settings.items():
+        os.environ[f"{_PREFIX}{str(setting).upper()}"] = _as_variable(str(setting), value, path.parent)
+
+
+def _profiles(path: Path) -> Mapping[Any, Any]:
+    text = read_okta_yaml(path)
+    found: Any = None if text is None else parse_okta_yaml(path, text)
+    for section in ("okta", "profiles"):
+        found = found.get(section) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def _remove_variables(*folded: str) -> None:
+    """Removes the variables ``OKTA_CLIENT_*``: those of the given names, in any spelling, or all of them."""
+    for name in list(os.environ):
+        if name.startswith(_PREFIX) and (not folded or name[len(_PREFIX) :].replace("_", "").lower() in folded):
+            del os.environ[name]
+
+
+def _as_variable(setting: str, value: Any, folder: Path) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    text = "" if value is None else str(value)
+    # A path in a file is relative to that file, as everywhere.
+    if setting in ("privateKey", "jwk") and len(text) < 1000 and "\n" not in text:
+        path = folder / Path(text).expanduser()
+        return str(path) if path.is_file() else text
+    return text

@@ -1,0 +1,372 @@
+"""The command by its ecosystem's conventions: JSON everywhere, help that leads, calls to APIs, and a way back from each slip."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from command import Run, assert_one_line, posix_only, run_command, run_on_terminal
+from okta_m2m import PrivateKey
+from okta_m2m.admin._scopes import KNOWN_SCOPES
+from okta_m2m.admin.key_files import new_key, write_key
+from okta_m2m.cli.commands import app as command
+from okta_m2m.cli.exits import Exit
+from okta_m2m.testing import App, FakeOkta
+
+DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
+SCOPES = ["okta.users.read", "okta.apps.read"]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+@pytest.fixture
+def billing(okta: FakeOkta, home: Path) -> App:
+    """A working service app, for which there is an okta.yaml, which also has the SSWS token of a Super Admin."""
+    write_key(home / "key.json", new_key("ES256"))
+    app = okta.add_app(PrivateKey.from_file(home / "key.json"), SCOPES, label="billing")
+    client = {
+        "orgUrl": okta.url,
+        "token": okta.ssws,
+        "clientId": app.client_id,
+        "privateKey": "key.json",
+        "scopes": SCOPES,
+    }
+    lines = [f"    {name}: {json.dumps(value)}" for name, value in client.items()]
+    (home / "okta.yaml").write_text("okta:\n  client:\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    (home / "okta.yaml").chmod(0o600)
+    return app
+
+
+@pytest.fixture
+def run(home: Path) -> Run:
+    def ran(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        return run_command(home, *arguments, **options)
+
+    return ran
+
+
+def done(ran: subprocess.CompletedProcess[str]) -> str:
+    assert ran.returncode == Exit.OK, ran.stderr
+    return ran.stdout
+
+
+# ── help ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def leaves(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, found in group.commands.items():
+        if hasattr(found, "commands"):
+            yield from leaves(found, (*path, name))
+        else:
+            yield (*path, name), found
+
+
+ROOT = get_command(command)
+LEAVES = dict(leaves(ROOT))
+
+
+def test_every_command_that_shows_or_changes_something_has_json() -> None:
+    without = [" ".join(path) for path, found in LEAVES.items() if not any("--json" in p.opts for p in found.params)]
+    assert without == []
+
+
+@pytest.mark.parametrize("width", ["60", "80", "120"])
+def test_no_name_is_cut_short_however_narrow_the_terminal_is(width: str) -> None:
+    groups: set[tuple[str, ...]] = {(), *(path[:-1] for path in LEAVES)}
+    for path in [*groups, *LEAVES]:
+        result = CliRunner().invoke(command, [*path, "-h"], terminal_width=int(width))
+        assert result.exit_code == 0, (path, result.output)
+        assert "…" not in result.output
+        assert not re.search(r"[a-z]\.\.\.(\s|$)", result.output), result.output
+        assert max(map(len, result.output.splitlines())) <= int(width), (path, result.output)
+        assert not re.search(r"<\w+>", result.output), result.output
+        if path in LEAVES:
+            for parameter in LEAVES[path].params:
+                for option in parameter.opts if parameter.param_type_name == "option" else ():
+                    assert option in result.output
+        else:
+            below = {one[len(path)] for one in LEAVES if one[: len(path)] == path}
+            assert all(re.search(rf"^  {name}\b", result.output, re.MULTILINE) for name in below), result.output
+
+
+def test_help_has_the_commands_first_and_the_demo_last() -> None:
+    shown = CliRunner().invoke(command, ["--help"]).output
+    assert shown.index("Commands:") < shown.index("Options:")
+    names = re.findall(r"^  ([a-z]+) ", shown.partition("Commands:")[2].partition("Options:")[0], re.MULTILINE)
+    assert names == ["key", "app", "doctor", "api", "headers", "token", "assertion", "cache", "demo"]
+    assert set(names) == {path[0] for path in LEAVES}
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_offered_for_each_shell(run: Run, shell: str) -> None:
+    ran = run(_OKTA_M2M_COMPLETE=f"source_{shell}", _TYPER_COMPLETE_ARGS="okta-m2m ", command=installed())
+    assert "okta-m2m" in ran.stdout + ran.stderr
+    words = {"_TYPER_COMPLETE_ARGS": "okta-m2m app d", "COMP_WORDS": "okta-m2m app d", "COMP_CWORD": "2"}
+    action = {"_TYPER_COMPLETE_FISH_ACTION": "get-args"} if shell == "fish" else {}
+    ran = run(**{"_OKTA_M2M_COMPLETE": f"complete_{shell}", **words, **action}, command=installed())
+    assert "deactivate" in ran.stdout
+    assert "delete" in ran.stdout
+
+
+def installed() -> list[str]:
+    import sys
+    import sysconfig
+
+    script = Path(sysconfig.get_path("scripts")) / ("okta-m2m.exe" if sys.platform == "win32" else "okta-m2m")
+    if not script.exists():
+        pytest.skip("the package is on the path, but not installed: there is no script")
+    return [str(script)]
+
+
+# ── JSON ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def documented() -> dict[str, list[str]]:
+    """Each command of the table in docs/cli.md, and the members of its document."""
+    table = DOCS.read_text("utf-8").partition("## JSON")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`[^|]*`) \| ([^|]*) \|$", table, re.MULTILINE)
+    return {
+        name: re.findall(r"`(\w+)`", members) for names, members in rows for name in re.findall(r"`([^`]*)`", names)
+    }
+
+
+def test_each_document_has_the_members_that_the_docs_list_and_stdout_has_nothing_else(
+    run: Run, okta: FakeOkta, billing: App, home: Path
+) -> None:
+    listed = documented()
+    shown: dict[str, list[str]] = {}
+
+    def look(name: str, *arguments: str, code: int = 0, **options: Any) -> Any:
+        ran = run(*name.split(), *arguments, "--json", **options)
+        assert ran.returncode == code, (name, ran.stderr)
+        document = json.loads(ran.stdout)
+        item = document[0] if isinstance(document, list) and document else document
+        shown[name] = list(item)
+        return document
+
+    look("key new", "--out", "new.json", "--alg", "ES256")
+    look("key show", "new.json")
+    look("key jwks", "new.json")
+    look("key convert", "new.json", "copy.json")
+    kid = look("key add", "new.json")["kid"]
+    look("key list")
+    look("key deactivate", kid)
+    look("key activate", kid)
+    run("key", "deactivate", kid)
+    assert look("key delete", kid)["status"] == "DELETED"
+    assert look("key rotate", "--dry-run")["unfinished"] is None
+    shown["key rotate --dry-run"] = shown.pop("key rotate")
+    assert look("key rotate", "--abandon") == {"undone": False}
+    shown["key rotate --abandon"] = shown.pop("key rotate")
+    assert len(look("key rotate", "--grace", "0")["steps"]) == 9
+    assert look("app create", "--name", "billing", "--key", "key.json", code=0)["created"] is False
+    look("app show")
+    look("app list")
+    look("app grant", "okta.groups.read")
+    look("app revoke-grant", "okta.groups.read")
+    assert look("app role add", "help_desk_admin")["assigned"] is True
+    look("app role list")
+    look("app role remove", "help-desk-admin")
+    assert look("app edit", "--dpop")["dpop"] is True
+    assert look("app edit", "--no-dpop")["dpop"] is False
+    look("token get")
+    token = run("token", "get").stdout
+    look("token introspect", stdin=token)
+    look("token revoke", stdin=token)
+    look("api", "GET", "/api/v1/users")
+    look("headers", "GET", "/api/v1/users")
+    look("assertion")
+    look("doctor")
+    look("cache show", OKTA_M2M_STORE=f"file:{home / 'store'}")
+    look("cache clear", OKTA_M2M_STORE=f"file:{home / 'store'}")
+    assert look("app deactivate", "--yes")["status"] == "INACTIVE"
+    assert look("app activate")["status"] == "ACTIVE"
+    assert look("app delete", "billing", "--yes")["status"] == "DELETED"
+    assert okta.apps == {}
+    shown.pop("token introspect")  # Okta's own answer
+    for name, members in shown.items():
+        assert listed.get(name) == members or {*members} <= {*listed.get(name, [])}, (name, members, listed.get(name))
+    assert set(shown) == set(listed) - {"demo"}
+
+
+# ── calls ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("dpop", [False, True], ids=["bearer", "dpop"])
+def test_api_makes_a_signed_in_call(run: Run, okta: FakeOkta, billing: App, dpop: bool) -> None:
+    billing.dpop_bound = dpop
+    billing.scopes.append("okta.users.manage")
+    billing.roles = ["SUPER_ADMIN"]
+    assert json.loads(done(run("api", "get", "/api/v1/users")))
+    for number in range(3):
+        okta.add_app(label=f"other {number}")
+    every = json.loads(done(run("api", "GET", "/api/v1/apps?limit=1", "--paginate")))
+    assert len(every) == 4
+    assert [app["label"] for app in json.loads(done(run("api", "GET", "/api/v1/apps", "-f", "q=other 1")))] == [
+        "other 1"
+    ]
+    sent = run(
+        "api", "POST", "/api/v1/users", "-f", "profile[login]=ada@example.com", "-F", "profile[age]=7", "--json",
+        "--scope", "okta.users.manage",
+    )  # fmt: skip
+    (request,) = [request for request in okta.requests if request.method == "POST" and request.path == "/api/v1/users"]
+    assert json.loads(request.body) == {"profile": {"login": "ada@example.com", "age": 7}}
+    assert json.loads(sent.stdout)["status"] in (200, 201)
+    run("api", "POST", "/api/v1/users", "--input", "-", stdin='{"a": 1}')
+    assert okta.requests[-1].body == b'{"a": 1}'
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("GET", "/api/v1/groups"), Exit.SCOPE_MISSING, "okta-m2m app grant okta.groups.read"),
+        (("GET", "/api/v1/nothing"), Exit.CONFIGURATION, ""),
+        (("GET", "users"), Exit.CONFIGURATION, "Begin with a slash: /api/v1/users"),
+        (("GET", "https://evil.example/"), Exit.CONFIGURATION, "may not be sent"),
+        (("POST", "/api/v1/users", "-f", "a"), Exit.USAGE, "Write NAME=VALUE"),
+        (("POST", "/api/v1/users", "-f", "a=1", "--input", "x"), Exit.CONFIGURATION, "exclude each other"),
+    ],
+)
+def test_api_says_what_went_wrong(
+    run: Run, okta: FakeOkta, billing: App, arguments: tuple[str, ...], code: Exit, said: str
+) -> None:
+    ran = run("api", *arguments)
+    assert ran.returncode == code, ran.stderr
+    assert said in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize("dpop", [False, True], ids=["bearer", "dpop"])
+def test_headers_open_one_call(run: Run, okta: FakeOkta, billing: App, dpop: bool) -> None:
+    billing.dpop_bound = dpop
+    lines = done(run("headers", "GET", "/api/v1/users")).splitlines()
+    found = dict(line.split(": ", 1) for line in lines)
+    assert set(found) == ({"Authorization", "DPoP"} if dpop else {"Authorization"})
+    assert requests.get(f"{okta.url}/api/v1/users", headers=found, timeout=10).status_code == 200
+    bound = run("token", "get")
+    assert ("needs a proof" in bound.stderr) is dpop
+
+
+@posix_only
+def test_headers_are_not_shown_to_a_terminal_unasked(home: Path, billing: App) -> None:
+    shown = run_on_terminal(home, "headers", "GET", "/api/v1/users")
+    assert shown.returncode == Exit.CONFIGURATION
+    assert "Bearer" not in shown.output
+
+
+def test_debug_reports_requests_without_secrets(run: Run, okta: FakeOkta, billing: App) -> None:
+    ran = run("--debug", "api", "GET", "/api/v1/users?limit=1")
+    assert json.loads(ran.stdout)
+    assert '"POST /oauth2/v1/token' in ran.stderr
+    assert '"GET /api/v1/users?...' in ran.stderr
+    assert "eyJ" not in ran.stderr
+    assert okta.ssws not in ran.stderr
+
+
+# ── slips ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("apps", "list"), Exit.USAGE, "Did you mean 'app'?"),
+        (("app", "creat"), Exit.USAGE, "Did you mean 'create'?"),
+        (("app", "grant", "okta.user.read"), Exit.REFUSED, "Did you mean 'okta.users.read'?"),
+        (("app", "grant", "users.read"), Exit.CONFIGURATION, "Did you mean 'okta.users.read'?"),
+        (("app", "role", "add", "read_only"), Exit.CONFIGURATION, "Did you mean READ_ONLY_ADMIN?"),
+        (("app", "role", "remove", "SUPER_ADMIN"), Exit.REFUSED, "okta-m2m app role list"),
+        (("app", "delete", "billing"), Exit.CONFIGURATION, "Add --yes"),
+        (("app", "deactivate"), Exit.CONFIGURATION, "Add --yes"),
+        (("app", "edit"), Exit.USAGE, "--no-dpop"),
+        (("key", "new", "--alg", "ES256", "--bits", "4096", "--out", "x.json"), Exit.CONFIGURATION, "Omit --bits"),
+        (("key", "new", "--alg", "EdDSA", "--out", "x.json"), Exit.CONFIGURATION, "ES256"),
+        (("key", "new", "--out", "-"), Exit.CONFIGURATION, "Name a file with --out"),
+        (("doctor", "--client", "curl"), Exit.CONFIGURATION, "aiohttp"),
+        (("--org", "staging", "token", "get"), Exit.CONFIGURATION, "no profile 'staging'"),
+    ],
+)
+def test_each_slip_names_the_way_back(
+    run: Run, okta: FakeOkta, billing: App, home: Path, arguments: tuple[str, ...], code: Exit, said: str
+) -> None:
+    ran = run(*arguments)
+    assert ran.returncode == code, ran.stderr
+    assert said in " ".join(ran.stderr.split()), ran.stderr
+    assert ran.stdout == ""
+    assert billing.status == "ACTIVE"
+    assert not (home / "x.json").exists()
+    if code is not Exit.USAGE:
+        assert_one_line(ran.stderr)
+
+
+def test_known_scopes_are_those_of_the_stand_in(okta: FakeOkta) -> None:
+    assert set(okta.scopes) == KNOWN_SCOPES
+
+
+def test_a_profile_takes_the_place_of_all_variables(run: Run, okta: FakeOkta, billing: App, home: Path) -> None:
+    (home / "okta.yaml").unlink()
+    (home / ".okta").mkdir()
+    (home / "key.json").rename(home / ".okta" / "key.json")
+    profile = {"orgUrl": okta.url, "clientId": billing.client_id, "privateKey": "key.json", "scopes": SCOPES}
+    (home / ".okta" / "okta.yaml").write_text(
+        json.dumps({"okta": {"profiles": {"staging": profile}}}), encoding="utf-8"
+    )
+    (home / ".okta" / "okta.yaml").chmod(0o600)
+    variables = {"OKTA_CLIENT_ORGURL": "https://other.okta.com", "OKTA_CLIENT_KID": "other"}
+    assert json.loads(done(run("--org", "staging", "api", "GET", "/api/v1/users", **variables)))
+    ran = run("--org", "stagin", "token", "get")
+    assert "Did you mean 'staging'?" in ran.stderr
+    ran = run("--org", okta.url, "token", "get", OKTA_CLIENT_OKTADOMAIN="https://other.okta.com")
+    assert "client id" in ran.stderr
+    assert "org URL" not in ran.stderr
+
+
+def test_an_existing_app_that_differs_is_said_and_exits_with_1(run: Run, billing: App, home: Path) -> None:
+    create = ("app", "create", "--name", "billing", "--key", "key.json", "--dpop")
+    ran = run(*create)
+    assert ran.returncode == Exit.FAILED
+    assert_one_line(ran.stderr.replace("The settings are in okta.yaml.\n", ""))
+    assert f"okta-m2m app edit {billing.id} --dpop" in ran.stderr
+    done(run("app", "edit", billing.id, "--dpop"))
+    done(run(*create))
+    billing.status = "INACTIVE"
+    ran = run(*create)
+    assert ran.returncode == Exit.FAILED
+    assert f"okta-m2m app activate {billing.id}" in ran.stderr
+
+
+def test_the_settings_for_a_shell_name_the_scopes(run: Run, billing: App) -> None:
+    printed = done(run("app", "create", "--name", "billing", "--key", "key.json", "--env"))
+    assert f"export OKTA_CLIENT_SCOPES={','.join(SCOPES)}\n" in printed
+    billing.scopes = []
+    ran = run("app", "create", "--name", "billing", "--key", "key.json", "--env")
+    assert "OKTA_CLIENT_SCOPES" in ran.stderr
+    assert "SCOPES" not in ran.stdout
+
+
+def test_the_jwks_of_a_pem_has_the_kid_under_which_it_is_registered(run: Run, billing: App, home: Path) -> None:
+    key = new_key("ES256")
+    write_key(home / "service.pem", key, form="pem")
+    (shown,) = json.loads(done(run("key", "jwks", "service.pem")))["keys"]
+    assert shown["kid"] == key.thumbprint() == json.loads(done(run("key", "add", "service.pem", "--json")))["kid"]
+
+
+def test_a_dry_run_says_that_the_account_may_not(run: Run, okta: FakeOkta, billing: App, home: Path) -> None:
+    account = {"OKTA_CLIENT_ORGURL": okta.url, "OKTA_CLIENT_TOKEN": okta.add_api_token("APP_ADMIN")}
+    ran = run("key", "rotate", "--dry-run", **account)
+    assert ran.returncode == Exit.ROLE_MISSING
+    assert "Super Admin" in ran.stderr
+    ran = run("key", "rotate", "--grace", "0", **account)
+    assert ran.returncode == Exit.ROLE_MISSING
+    assert "--abandon" not in ran.stderr, "nothing is left to undo"
