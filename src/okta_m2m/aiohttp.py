@@ -15,8 +15,17 @@ from typing import Any, Never, NoReturn
 
 from ._clients.auth_object import AuthObject, missing_library
 from ._clients.failures import send_failed
-from ._clients.limits import DRAIN_TIMEOUT, MAX_ANSWER, MAX_DRAINED, check_encoding, connect_timeout, read_timeout
+from ._clients.limits import (
+    DRAIN_TIMEOUT,
+    MAX_ANSWER,
+    MAX_DRAINED,
+    AnswerBody,
+    check_encoding,
+    connect_timeout,
+    read_timeout,
+)
 from ._clients.proxies import is_direct_only, report_proxy_of_call
+from ._core.crash_reports import Hidden
 from ._core.origins import origin_of
 from ._core.service_app import ServiceApp
 from ._core.tokens import Token
@@ -97,9 +106,9 @@ class OktaAuth(AuthObject):
         # What app.ready() does for a Bearer token, without its frame and without writing out the URL, which alone costs more
         # than all of this (benchmarks/hits.py): scheme and authority are compared exactly instead, by slots of
         # yarl's. Where a yarl has no such slot, and for an authority that is not the app's, the call goes the long way.
-        hit, url = self.app.token_state, request.url
+        hit, url, attached = self.app.token_state, request.url, False
         try:
-            if not (
+            if (
                 hit.fresh_until > hit.now()
                 and (authorization := hit.authorization) is not None
                 and self._redirects is None
@@ -108,21 +117,21 @@ class OktaAuth(AuthObject):
                 # One look-up for both: is there a header of the caller's own, and if not, there is ours.
                 and request.headers.setdefault(AUTHORIZATION, authorization) is authorization
             ):
-                authorization = None
+                attached = True
+            authorization = None  # no frame that waits for an answer shows the token
         except (AttributeError, KeyError):
             authorization = None
-        if authorization is None:
+        if not attached:
             return await self._call(request, handler)
         response = await handler(request)
         if response.status < 300:
             return response
-        return await self._judge(request, handler, Token.sent(authorization), response)
+        return await self._judge(request, handler, Token.sent(request.headers.get(AUTHORIZATION, "")), response)
 
     async def _call(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """One request, or one hop of it: with our token where that belongs, and once more where that helps."""
         url, method = str(request.url), request.method
-        own = request.headers.get(AUTHORIZATION)
-        if own is not None and self.app.is_callers_own(own):
+        if AUTHORIZATION in request.headers and self.app.is_callers_own(request.headers[AUTHORIZATION]):
             self.app.report_kept(url)
             return self._remember_redirect(request, await handler(request))
         if self._came_from_other_origin(request):
@@ -187,17 +196,17 @@ class OktaAuth(AuthObject):
         request: Request,
         timeout: float,  # noqa: ASYNC109 (the effect's own)
     ) -> Response:
-        options: dict[str, Any] = {"trust_env": True}
+        options: Hidden[dict[str, Any]] = Hidden({"trust_env": True})  # which may hold a proxy's password
         if like is not None and not like.closed and like._loop is asyncio.get_running_loop():
-            options = {
-                "connector": like.connector,
-                "connector_owner": False,
-                "trust_env": like.trust_env,
-                "proxy": like._default_proxy,
-                "proxy_auth": like._default_proxy_auth,
-            }
+            options.value.update(
+                connector=like.connector,
+                connector_owner=False,
+                trust_env=like.trust_env,
+                proxy=like._default_proxy,
+                proxy_auth=like._default_proxy_auth,
+            )
         if is_direct_only(request.url):
-            options |= {"trust_env": False, "proxy": None, "proxy_auth": None}
+            options.value.update(trust_env=False, proxy=None, proxy_auth=None)
         timeouts = aiohttp.ClientTimeout(sock_connect=connect_timeout(timeout), sock_read=read_timeout(timeout))
         try:
             async with (
@@ -206,19 +215,20 @@ class OktaAuth(AuthObject):
                     timeout=timeouts,
                     middlewares=[_without_authorization],
                     auto_decompress=False,
-                    **options,
+                    **options.value,
                 ) as session,
                 session.request(
                     request.method, request.url, headers=request.headers, data=request.body, allow_redirects=False
                 ) as response,
             ):
                 check_encoding(response.headers.get("content-encoding", "").split(","))
-                body = bytearray()
+                body = AnswerBody()
                 async for chunk in response.content.iter_chunked(8192):
-                    body += chunk
+                    body.extend(chunk)
+                    del chunk  # no frame that waits for more shows what came
                     if len(body) > MAX_ANSWER:
                         raise SendFailed("the answer was too long", stage="http")
-                return Response(response.status, response.headers.items(), bytes(body))
+                return Response(response.status, response.headers.items(), body.whole())
         except (aiohttp.ClientError, OSError) as error:
             raise send_failed(error, request.url) from error
 
@@ -234,6 +244,7 @@ class _Call:
     async def attempt(self, headers: Mapping[str, str]) -> Response:
         request = self._request
         request.headers.update(headers)
+        del headers  # no frame that waits for an answer shows the token
         # With the first answer, waiting for the server's 100 was given up.
         if request._continue is not None:
             request._continue = asyncio.get_running_loop().create_future()

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol
 
+from ._core.crash_reports import without_locals
 from ._core.key_algorithms import (
     MAX_KEY_SIZE,
     MIN_RSA_BITS,
@@ -88,6 +89,7 @@ class PrivateKey:
         self._version = make_version(native, kid, alg)
 
     @classmethod
+    @without_locals
     def from_pem(
         cls,
         pem: str | bytes,
@@ -110,6 +112,7 @@ class PrivateKey:
         return PrivateKey(load_pem(clean_text(pem), password), kid=kid, alg=alg)
 
     @classmethod
+    @without_locals
     def from_jwk(
         cls, jwk: Mapping[str, object] | str | bytes, *, kid: str | None = None, alg: str | None = None
     ) -> PrivateKey:
@@ -128,6 +131,7 @@ class PrivateKey:
         return PrivateKey(native, kid=kid or own_kid, alg=alg or own_alg)
 
     @classmethod
+    @without_locals
     def from_file(
         cls,
         path: str | os.PathLike[str],
@@ -151,6 +155,7 @@ class PrivateKey:
         return _follow_file(path, password, kid, alg)
 
     @classmethod
+    @without_locals
     def from_text(
         cls,
         text: str,
@@ -182,6 +187,7 @@ class PrivateKey:
         return _follow_file(plain, password, kid, alg)
 
     @classmethod
+    @without_locals
     def from_env(
         cls,
         name: str = "OKTA_CLIENT_PRIVATEKEY",
@@ -290,7 +296,9 @@ class PrivateKey:
         return PrivateKey(version.native, kid=kid, alg=version.alg)
 
     def __repr__(self) -> str:
-        version = self._version
+        version = getattr(self, "_version", None)
+        if version is None:  # half made, in a report of why it could not be made
+            return "PrivateKey(not made)"
         return f"PrivateKey(alg={version.alg!r}, kid={version.kid!r}, thumbprint={version.thumbprint!r})"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
@@ -320,6 +328,7 @@ class _FileKey(PrivateKey):
         self._version = key._version
         self._last = (digest, key, trouble)
 
+    @without_locals
     def snapshot(self) -> PrivateKey:
         # Compare the content, not the times: then a coarse mtime, a swapped symlink or a copied time stamp cannot hide a
         # new key. One small read per assertion costs nothing beside the token request that follows.

@@ -22,6 +22,7 @@ from ._clients.limits import (
     DRAIN_TIMEOUT,
     MAX_ANSWER,
     MAX_DRAINED,
+    AnswerBody,
     check_encoding,
     connect_timeout,
     is_inflatable,
@@ -41,6 +42,7 @@ from ._clients.requests_flows import (
     without_ours,
 )
 from ._core.arguments import attached_wrongly
+from ._core.crash_reports import Hidden
 from ._core.service_app import ServiceApp
 from ._core.tokens import Token
 from .effects import Flow, Request, Response, SendFailed
@@ -174,21 +176,24 @@ class AsyncOktaAuth(AuthObject):
                 prepared = niquests.Request(
                     request.method, request.url, dict(request.headers), data=request.body
                 ).prepare()
-                settings = {**session.merge_environment_settings(request.url, {}, True, None, None), **NOW}
+                settings = Hidden(  # which may hold a proxy's password
+                    {**session.merge_environment_settings(request.url, {}, True, None, None), **NOW}
+                )
                 if is_direct_only(request.url):
-                    settings["proxies"] = {}
+                    settings.value["proxies"] = {}
                 timeouts = connect_timeout(timeout), read_timeout(timeout)
-                response = await session.send(prepared, timeout=timeouts, allow_redirects=False, **settings)
+                response = await session.send(prepared, timeout=timeouts, allow_redirects=False, **settings.value)
                 try:
                     check_encoding((response.headers.get("content-encoding") or "").split(","))
-                    body = bytearray()
+                    body = AnswerBody()
                     while chunk := await response.raw.read(8192, decode_content=False):
-                        body += chunk
+                        body.extend(chunk)
+                        del chunk  # no frame that waits for more shows what came
                         if len(body) > MAX_ANSWER:
                             raise SendFailed("the answer was too long", stage="http")
                 finally:
                     await response.close()
-                return Response(response.status_code or 0, fields_of(response), bytes(body))
+                return Response(response.status_code or 0, fields_of(response), body.whole())
         except (niquests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise send_failed(error, request.url) from error
 
@@ -248,6 +253,7 @@ class _AsyncCall:
 
     async def attempt(self, headers: Mapping[str, str]) -> Response:
         prepare(self._request, headers, self._position)
+        del headers  # no frame that waits for an answer shows the token
         began = time.perf_counter()
         self.response = await self.response.connection.send(self._request, **self._settings)
         self.response.elapsed = timedelta(seconds=time.perf_counter() - began)

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ._core.arguments import SCOPE
+from ._core.crash_reports import without_locals
 from ._core.okta_yaml import okta_yaml_paths, parse_okta_yaml, read_okta_yaml
 from ._core.org_url import check_org_url, find_placeholder
 from ._core.setting_sources import (
@@ -106,6 +107,7 @@ class Settings:
         return {**self.others, **arguments}
 
 
+@without_locals
 def read_settings(
     *,
     files: bool = True,
@@ -163,6 +165,7 @@ def read_settings(
     )
 
 
+@without_locals
 def find_setting(
     *spellings: str,
     environ: Mapping[str, str] | None = None,
@@ -196,6 +199,7 @@ def find_setting(
     return None
 
 
+@without_locals
 def named_store(environ: Mapping[str, str] | None = None) -> Store | None:
     """The shared store that ``OKTA_M2M_STORE`` names; ``None`` if it is not set.
 

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "okta_m2m"
 DESIGN = (ROOT / "docs" / "design.md").read_text("utf-8")
 DECISIONS = (ROOT / "docs" / "decisions.md").read_text("utf-8")
+THREATS = (ROOT / "docs" / "threats.md").read_text("utf-8")
 
 
 def rows(title: str) -> list[list[str]]:
@@ -112,3 +113,9 @@ def test_the_words_are_explained_by_what_exists() -> None:
     for (example,) in words.values():
         owner, _, name = example.partition(".")
         assert hasattr(known[owner], name), example
+
+
+def test_every_row_of_the_threat_model_names_a_test_that_exists() -> None:
+    rows = re.findall(r"^\|.*\| (`[^|]*\.py[^|]*) \|$", THREATS, re.MULTILINE)
+    assert len(rows) > 15
+    assert [test for row in rows for test in code(row) if is_missing(f"tests/{test}")] == []

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from base64 import b64encode, urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterator
@@ -473,6 +474,43 @@ def test_an_alg_that_okta_or_the_key_does_not_take_is_refused(alg: Any, key: Cal
 @pytest.mark.parametrize("alg", ["PS256", "EdDSA", "HS256", "RS1", "secret"])
 def test_generate_refuses_other_algorithms(alg: str) -> None:
     assert "Okta accepts RS256, RS384, RS512, ES256, ES384 and ES512" in refusal(PrivateKey.generate, alg)
+
+
+def jwk_without_primes(n: int, d: int, e: int = 65537) -> dict[str, str]:
+    return {"kty": "RSA", "n": b64(n), "e": b64(e), "d": b64(d)}
+
+
+def prime(bits: int) -> int:
+    return rsa.generate_private_key(65537, 2 * bits).private_numbers().p
+
+
+def test_numbers_without_primes_are_refused_at_once() -> None:
+    """cryptography would look for them 500 times: over a minute for 4096 bits. Here it takes two calculations."""
+    one = prime(2048)
+    for n, order in ((one, one - 1), (one**2, one * (one - 1)), (prime(1024) ** 3, 0)):
+        d = pow(65537, -1, order) if order else 65537
+        began = time.process_time()
+        assert "do not belong together" in refusal(PrivateKey.from_jwk, jwk_without_primes(n, d))
+        assert time.process_time() - began < 5
+    whole = rsa.generate_private_key(65537, 2048).private_numbers()
+    n, d = whole.public_numbers.n, whole.d
+    for bad in (
+        jwk_without_primes(n, d + 2),
+        jwk_without_primes(n, d, n),
+        jwk_without_primes(n, (1 << 16_000) + 1),
+        {**jwk_without_primes(n, d), "p": b64((1 << 16_000) + 1), "q": b64((1 << 16_000) + 3)},
+    ):
+        began = time.process_time()
+        assert "do not belong together" in refusal(PrivateKey.from_jwk, bad)
+        assert time.process_time() - began < 5
+    large = jwk_without_primes((1 << 8191) + 1, 65537)
+    assert 'has no primes ("p" and "q")' in refusal(PrivateKey.from_jwk, large)
+
+
+def test_a_text_of_backslashes_is_refused_at_once() -> None:
+    began = time.process_time()
+    assert "cut off" in refusal(PrivateKey.from_pem, "-----BEGIN PRIVATE KEY-----" + "\\" * 1_000_000)
+    assert time.process_time() - began < 5
 
 
 def test_a_short_rsa_key_is_refused() -> None:

@@ -139,6 +139,10 @@ def test_an_allowed_origin_is_told(url: str) -> None:
         "https://[::1%25eth0]/x",
         "https://[0:0:0:0:0:0:0:1]/x",
         "https://[v1.x]/x",
+        # longer than a name can be
+        f"https://{'a' * 64}.okta.com/x",
+        f"https://{'.'.join(['a' * 63] * 4)}/x",
+        f"https://{'.'.join(['ü' * 20] * 13)}/x",
     ],
 )
 def test_anything_else_is_not_allowed(url: str) -> None:
@@ -184,6 +188,14 @@ def test_a_name_that_two_versions_of_idna_read_differently_is_in_doubt(url: str)
     """Python's own codec goes to ``strasse.example``; requests, httpx and aiohttp may go to another host, or to none."""
     assert not Origins(["https://strasse.example"]).allow(url)
     assert not Origins(["https://xn--strae-oqa.example"]).allow(url)
+
+
+def test_a_name_is_as_long_as_a_name_can_be() -> None:
+    longest = ".".join(["a" * 63] * 3 + ["b" * 61])
+    assert len(longest) == 253
+    assert origin_of(f"https://{longest}/x") == f"https://{longest}"
+    assert origin_of(f"https://{longest}c/x") is None
+    assert origin_of(f"https://{'a' * 64}/x") is None
 
 
 def test_a_name_beyond_ascii_is_known_by_its_idna_form() -> None:
@@ -240,6 +252,13 @@ def test_what_is_no_origin_is_refused_with_the_remedy(text: object, reason: str)
     with pytest.raises(ConfigurationError, match=reason) as raised:
         Origins([text])  # type: ignore[list-item]  # what is wrong is what is tested
     assert "hidden" not in str(raised.value)
+
+
+def test_an_authority_that_is_allowed_with_two_schemes_is_compared_as_a_whole() -> None:
+    both = Origins(["https://acme.okta.com", "http://127.0.0.1:8080", "https://127.0.0.1:8080"])
+    assert both.schemes == {"acme.okta.com": "https"}
+    assert both.allow("http://127.0.0.1:8080/x")
+    assert both.allow("https://127.0.0.1:8080/x")
 
 
 def test_one_text_is_not_taken_for_a_list() -> None:

@@ -19,7 +19,7 @@ from okta_m2m._core.clocks import NEVER
 from okta_m2m._core.flights import ABANDONED, Failure, Flight, forks
 from okta_m2m._core.next_step import Closed, Fetch, NextStep, Refused, Use, UseAndRenew, Wait
 from okta_m2m._core.origins import Origins
-from okta_m2m._core.token_state import LANDING_GRACE, MAX_FORMER, OVERDUE, Rejection, TokenState
+from okta_m2m._core.token_state import FORCED_AT_ONCE, LANDING_GRACE, MAX_FORMER, OVERDUE, Rejection, TokenState
 
 MAX_WAIT = 30.0
 KEYS: Any = ("key",)  # they are only compared here
@@ -552,6 +552,14 @@ def test_a_forked_child_fetches_for_itself_and_draws_a_moment_of_renewal_of_its_
     assert len(moments) == 8
 
 
+def test_a_forked_child_does_not_wait_for_its_parents_first_fetch(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    world.begin()
+    assert isinstance(world.ask(), Wait)
+    monkeypatch.setattr(token_state, "forks", lambda: forks() + 1)
+    assert isinstance(world.ask(), Fetch)
+
+
 def test_a_fetch_whose_thread_or_loop_is_gone_is_given_up_at_once() -> None:
     """Nobody waits for a thread that has ended or a loop that is closed."""
     world = World()
@@ -599,6 +607,14 @@ def test_a_token_from_a_store_is_wanted_if_it_works_and_is_later_than_ours() -> 
     assert [world.state.is_wanted(token, world.time) for token in tokens] == [False, False, False, True]
     world.wait(57)
     assert world.state.is_wanted(older, world.time), "ours has expired"
+
+
+def test_the_budget_of_forced_renewals_is_spent_whole_and_no_further() -> None:
+    world = World()
+    for outcome in ["renew"] * int(FORCED_AT_ONCE) + ["kept", "kept again"]:
+        token = world.state.token or world.obtain()
+        world.state.accepted()
+        assert world.state.rejected(token, world.time) is outcome
 
 
 def test_so_many_former_tokens_are_ours_and_no_more() -> None:

@@ -13,6 +13,7 @@ LAYERS = [
         "keys",
         "_core.challenges",
         "_core.clocks",
+        "_core.crash_reports",
         "_core.flights",
         "_core.next_step",
         "_core.key_algorithms",

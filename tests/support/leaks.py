@@ -65,10 +65,15 @@ class Watch:
             pieces = dict(self._pieces)
         found = []
         for text, where in shown.items():
-            leaked = sorted({pieces[piece] for piece in _windows(text) if piece in pieces})
+            leaked = self.secrets_in(text)
             if leaked:
                 found.append(f"{' and '.join(leaked)} shown by {where}: {self._blotted(text, pieces)}")
         return found
+
+    def secrets_in(self, text: str) -> list[str]:
+        """What a text holds of the secrets, by their names."""
+        with self._mutex:
+            return sorted({self._pieces[piece] for piece in _windows(text) if piece in self._pieces})
 
     @staticmethod
     def _blotted(text: str, pieces: dict[str, str]) -> str:

@@ -21,6 +21,7 @@ from contextlib import nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Never, TypeAlias, TypeVar
 
+from .._core.crash_reports import Hidden
 from .._core.origins import origin_of
 from .._core.service_app import ServiceApp
 from .._core.tokens import Token
@@ -30,7 +31,16 @@ from ..runtimes import AsyncSender, Done, Sender, Threads, aadvance, advance, ar
 from ..runtimes.loops import Asyncio, Trio, call_in_thread, running
 from .auth_object import AuthObject, add_request
 from .failures import send_failed
-from .limits import DRAIN_TIMEOUT, MAX_ANSWER, MAX_DRAINED, check_encoding, connect_timeout, inflate, read_timeout
+from .limits import (
+    DRAIN_TIMEOUT,
+    MAX_ANSWER,
+    MAX_DRAINED,
+    AnswerBody,
+    check_encoding,
+    connect_timeout,
+    inflate,
+    read_timeout,
+)
 from .private_copy import private_copy
 from .proxies import is_direct_only, warn_of_environments_proxy
 
@@ -126,8 +136,8 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
             while not isinstance(step, Done):
                 answer: object = None
                 match step:
-                    case Attempt(headers):
-                        call.prepare(headers)
+                    case Attempt():
+                        call.prepare(step.headers)
                         call.response = yield call.request
                         answer = _answer_of(call.response)
                     case Peek(limit):
@@ -168,8 +178,8 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
             while not isinstance(step, Done):
                 answer: object = None
                 match step:
-                    case Attempt(headers):
-                        call.prepare(headers)
+                    case Attempt():
+                        call.prepare(step.headers)
                         call.response = yield call.request
                         answer = _answer_of(call.response)
                     case Peek(limit):
@@ -233,13 +243,11 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         )  # one made by hand has neither
         if hop is None or not isinstance(response, httpx.Response):
             return
-        sent = hop.headers.get("Authorization")
-        if sent is None or sent != request.headers.get("Authorization"):
+        token = _token_of(hop)
+        if token is None or token != _token_of(request):
             return
         # Blocks nothing: what is not sent again asks for no new token.
-        flow = self.app.judge(
-            Token.sent(sent), _answer_of(response), method=hop.method, url=str(hop.url), replayable=False
-        )
+        flow = self.app.judge(token, _answer_of(response), method=hop.method, url=str(hop.url), replayable=False)
         runtime = self._threads()
         step = advance(flow, runtime)
         if isinstance(step, Peek) and (content := self._library.read_already(response)) is not None:
@@ -297,14 +305,15 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                 )
                 try:
                     check_encoding(response.headers.get_list("content-encoding", split_commas=True))
-                    body = bytearray()
+                    body = AnswerBody()
                     for chunk in response.iter_raw():
-                        body += chunk
+                        body.extend(chunk)
+                        del chunk  # no frame that waits for more shows what came
                         if len(body) > MAX_ANSWER or time.monotonic() > until:
                             raise SendFailed("the answer was too long, or too slow", stage="http")
                 finally:
                     response.close()
-                return Response(response.status_code, response.headers.multi_items(), bytes(body))
+                return Response(response.status_code, response.headers.multi_items(), body.whole())
         except (library.HTTPError, library.InvalidURL, OSError, ImportError, ValueError) as error:
             raise send_failed(error, request.url, by_proxy=by_proxy) from error
 
@@ -329,14 +338,15 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                 )
                 try:
                     check_encoding(response.headers.get_list("content-encoding", split_commas=True))
-                    body = bytearray()
+                    body = AnswerBody()
                     async for chunk in response.aiter_raw():
-                        body += chunk
+                        body.extend(chunk)
+                        del chunk  # no frame that waits for more shows what came
                         if len(body) > MAX_ANSWER:
                             raise SendFailed("the answer was too long", stage="http")
                 finally:
                     await response.aclose()
-                return Response(response.status_code, response.headers.multi_items(), bytes(body))
+                return Response(response.status_code, response.headers.multi_items(), body.whole())
         except (library.HTTPError, library.InvalidURL, OSError, ImportError, ValueError) as error:
             raise send_failed(error, request.url, by_proxy=by_proxy) from error
 
@@ -371,8 +381,8 @@ class _Call:
         """The whole call of that auth object's."""
         app, request = self._app, self.request
         url = str(request.url)
-        own = _authorization_of(request)
-        if own is not None and app.is_callers_own(own):
+        own = _token_of(request)
+        if own is not None and app.is_callers_own(own.authorization):
             app.report_kept(url)
             yield from Attempt({})
             return
@@ -389,14 +399,14 @@ class _Call:
     def judge(self) -> Flow[None]:
         """What to do about the answer, which is the last hop's."""
         hop = self.response.request
-        sent = hop.headers.get("Authorization")
-        if sent is None or (self.response.status_code != 401 and "DPoP" not in self.request.headers):
+        token = _token_of(hop)
+        if token is None or (self.response.status_code != 401 and "DPoP" not in self.request.headers):
             return
         if hop.stream is not self.request.stream:
             self._rewind = self._library.rewinder(hop)
         self.request = hop
         yield from self._app.judge(
-            Token.sent(sent),
+            token,
             _answer_of(self.response),
             method=hop.method,
             url=str(hop.url),
@@ -517,10 +527,11 @@ def _stay() -> None:
     """Rewinds a body that is in memory, or rewinds itself."""
 
 
-def _authorization_of(request: AnyRequest) -> str | None:
-    """The header's value. ``Headers.get`` decodes all headers first, which each of a herd of callers would pay."""
+def _token_of(request: AnyRequest) -> Token | None:
+    """The ``Authorization`` header, as what hides it. ``Headers.get`` decodes all headers first, which each of a herd of
+    callers would pay."""
     values = [value.decode("latin-1") for name, value in request.headers.raw if name.lower() == b"authorization"]
-    return ", ".join(values) if values else None
+    return Token.sent(", ".join(values)) if values else None
 
 
 def _seekable(file: Any) -> bool:
@@ -599,25 +610,28 @@ class _Proofs:
         if not event.endswith("send_request_headers.started"):
             return None
         sending = info["request"]
-        sent = {name.lower(): value.decode("latin-1") for name, value in sending.headers if name.lower() in OURS}
-        proof, authorization = sent.get(b"dpop"), sent.get(b"authorization")
-        if proof is None:
+        sent = Hidden(
+            {name.lower(): value.decode("latin-1") for name, value in sending.headers if name.lower() in OURS}
+        )
+        if b"dpop" not in sent.value:
             return None
         method, url = sending.method.decode("ascii"), _url_of(sending.url)
-        if authorization is None:  # the client took our token off at another origin: our proof is left over
+        if (
+            b"authorization" not in sent.value
+        ):  # the client took our token off at another origin: our proof is left over
             _strip(sending, {b"dpop"})
             return None
-        if self._app.is_callers_own(authorization):  # an event hook signs this call
+        if self._app.is_callers_own(sent.value[b"authorization"]):  # an event hook signs this call
             self._app.report_kept(url)
-            if not authorization.lower().startswith("dpop "):
+            if not sent.value[b"authorization"].lower().startswith("dpop "):
                 _strip(sending, {b"dpop"})
             return None
         if origin_of(url) != self._origin or not self._app.origins.allow(url):
             _strip(sending, OURS)
             return None
         known = (self.request.method, str(self.request.url))
-        if (method, url) == known and proof != self._used and proof == self.request.headers.get("DPoP"):
-            self._used = proof
+        if (method, url) == known and self._used != sent.value[b"dpop"] == self.request.headers.get("DPoP"):
+            self._used = sent.value[b"dpop"]
             return None
         return self._app.headers(method, url)
 

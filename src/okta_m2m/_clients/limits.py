@@ -12,6 +12,7 @@ __all__ = [
     "DRAIN_TIMEOUT",
     "MAX_ANSWER",
     "MAX_DRAINED",
+    "AnswerBody",
     "check_encoding",
     "connect_timeout",
     "inflate",
@@ -27,6 +28,25 @@ MAX_DRAINED: Final = 1 << 16
 
 DRAIN_TIMEOUT: Final = 1.0
 """Seconds for the same on an event loop; elsewhere the caller's own timeout counts."""
+
+
+class AnswerBody:
+    """What has come of an answer to a request of ours. It may hold a token, so it shows only how much there is."""
+
+    __slots__ = ("_bytes", "extend")
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+        self.extend = self._bytes.extend
+
+    def __len__(self) -> int:
+        return len(self._bytes)
+
+    def whole(self) -> bytes:
+        return bytes(self._bytes)
+
+    def __repr__(self) -> str:
+        return f"AnswerBody({len(self)} bytes)"
 
 
 def connect_timeout(timeout: float) -> float:

@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Never, NoReturn, TypeVar
 from urllib.parse import urldefrag, urljoin, urlsplit
 
+from .._core.crash_reports import Hidden
 from .._core.origins import origin_of
 from .._core.service_app import ServiceApp
 from .._core.token_state import Hit
@@ -28,7 +29,7 @@ from ..errors import ErrorMap, OktaM2MError, TokenUnreachable
 from ..runtimes import Sender, Threads, drive, run
 from .auth_object import AuthObject, add_request
 from .failures import send_failed
-from .limits import MAX_ANSWER, MAX_DRAINED, check_encoding, connect_timeout, is_inflatable, read_timeout
+from .limits import MAX_ANSWER, MAX_DRAINED, AnswerBody, check_encoding, connect_timeout, is_inflatable, read_timeout
 from .private_copy import private_copy
 from .proxies import is_direct_only, warn_of_environments_proxy
 
@@ -107,20 +108,23 @@ class Library:
                 prepared = self.requests.Request(
                     request.method, request.url, dict(request.headers), data=request.body
                 ).prepare()
-                settings = {**used.merge_environment_settings(request.url, {}, True, None, None), **self.at_once}
+                settings = Hidden(  # which may hold a proxy's password
+                    {**used.merge_environment_settings(request.url, {}, True, None, None), **self.at_once}
+                )
                 if is_direct_only(request.url):
-                    settings["proxies"] = {}
+                    settings.value["proxies"] = {}
                 timeouts = connect_timeout(timeout), read_timeout(timeout)
-                with used.send(prepared, timeout=timeouts, allow_redirects=False, **settings) as response:
+                with used.send(prepared, timeout=timeouts, allow_redirects=False, **settings.value) as response:
                     check_encoding(response.headers.get("content-encoding", "").split(","))
-                    body = bytearray()
+                    body = AnswerBody()
                     stream = getattr(response.raw, "stream", None)  # an adapter of the caller's own may have none
                     chunks = response.iter_content(8192) if stream is None else stream(8192, decode_content=False)
                     for chunk in chunks:
-                        body += chunk
+                        body.extend(chunk)
+                        del chunk  # no frame that waits for more shows what came
                         if len(body) > MAX_ANSWER or time.monotonic() > until:
                             raise SendFailed("the answer was too long, or too slow", stage="http")
-                    return Response(response.status_code, fields_of(response), bytes(body))
+                    return Response(response.status_code, fields_of(response), body.whole())
         except (self.requests.RequestException, *self.broken) as error:
             raise send_failed(error, request.url) from error
 
@@ -222,6 +226,7 @@ class _Call:
     def attempt(self, headers: Mapping[str, str]) -> Response:
         # The request itself is sent again, not a copy: redirects that follow copy their headers from it.
         prepare(self._request, headers, self._position)
+        del headers  # no frame that waits for an answer shows the token
         began = time.perf_counter()
         self.response = self.response.connection.send(self._request, **self._settings)
         self.response.elapsed = timedelta(seconds=time.perf_counter() - began)
@@ -236,17 +241,19 @@ class _Call:
 
 def keeps_own(app: ServiceApp, request: Any) -> bool:
     """Whether a request has an ``Authorization`` header of the caller's own, which is then reported."""
-    own = authorization_of(request)
-    if own is None or not app.is_callers_own(own):
+    own = token_of(request)
+    if own is None or not app.is_callers_own(own.authorization):
         return False
     app.report_kept(str(request.url))
     return True
 
 
-def authorization_of(request: Any) -> str | None:
-    """The header's value, which may be bytes with both libraries."""
+def token_of(request: Any) -> Token | None:
+    """The ``Authorization`` header, as what hides it. It may be bytes with both libraries."""
     value: str | bytes | None = request.headers.get("Authorization")
-    return value.decode("latin-1") if isinstance(value, bytes) else value
+    if value is None:
+        return None
+    return Token.sent(value.decode("latin-1") if isinstance(value, bytes) else value)
 
 
 def attach(request: Any, headers: Mapping[str, str], hook: Any) -> None:
@@ -269,11 +276,10 @@ def judge(app: ServiceApp, library: Library, response: Any, position: int | None
     request = response.request
     if request is None:  # a transport adapter that does not say what it answers
         return None
-    sent = authorization_of(request)
-    if sent is None:  # removed by a redirect to another origin
+    token = token_of(request)
+    if token is None:  # removed by a redirect to another origin
         request.headers.pop("DPoP", None)
         return None
-    token = Token.sent(sent)
     if response.status_code != 401 and not token.dpop_bound:
         return None
     body = request.body  # not what it was at first, after a redirect
@@ -298,7 +304,8 @@ def next_hop(app: ServiceApp, library: Library, response: Any) -> tuple[str, str
 
     The library copies our headers to the next hop, where the proof has to be that hop's. To another origin no header goes.
     """
-    if not Token.sent(authorization_of(response.request) or "").dpop_bound:
+    token = token_of(response.request)
+    if token is None or not token.dpop_bound:
         return None
     location = library.redirects.get_redirect_target(response)
     if not location or getattr(vars(response.request).get("copy"), "followed", False):  # of niquests.py

@@ -9,15 +9,17 @@ import json
 import logging
 import math
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from ..effects import Response
 from ..errors import quoted
 from .clocks import http_date
+from .records import Record
 
 __all__ = [
     "ASSUMED_LIFETIME",
     "LONGEST_LIFETIME",
+    "SHORTEST_LIFETIME",
     "Granted",
     "error_code",
     "error_of",
@@ -34,11 +36,14 @@ logger = logging.getLogger("okta_m2m")
 ASSUMED_LIFETIME: Final = 300.0
 """Seconds that a token is taken to live if its answer does not say: the shortest life that Okta lets anybody configure."""
 
+SHORTEST_LIFETIME: Final = 1.0
+"""Seconds: a shorter life than any token has, and one to divide by."""
+
 LONGEST_LIFETIME: Final = 86_400.0
 """Seconds: the longest life that Okta lets anybody configure (``accessTokenLifetimeMinutes``, 24 hours)."""
 
 
-class Granted(NamedTuple):
+class Granted(Record, hidden=("value",)):
     """What a successful answer holds: the token's value, and whether it is bound to a key."""
 
     value: str
@@ -90,9 +95,9 @@ def lifetime(expires_in: object) -> float:
             seconds = float(expires_in)
         except (ValueError, OverflowError):
             seconds = math.nan
-    if 0 < seconds <= LONGEST_LIFETIME:
+    if SHORTEST_LIFETIME <= seconds <= LONGEST_LIFETIME:
         return seconds
-    assumed = LONGEST_LIFETIME if seconds > LONGEST_LIFETIME else ASSUMED_LIFETIME
+    assumed = min(max(seconds, SHORTEST_LIFETIME), LONGEST_LIFETIME) if seconds > 0 else ASSUMED_LIFETIME
     logger.warning("the token answer's expires_in is missing or invalid; assuming %d s", assumed)
     return assumed
 

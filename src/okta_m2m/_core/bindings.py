@@ -71,7 +71,7 @@ class Bindings:
         self._okta_clock = endpoint.okta_clock
         self._max_wait = endpoint.max_wait
         self._proofs: DPoPProofs | None = None
-        self._bound: Mapping[str, DPoPProofs] = _NOTHING  # by token value; replaced as a whole
+        self._bound: Mapping[bytes, DPoPProofs] = MappingProxyType({})  # by the token's digest; replaced as a whole
         self._nonces: Nonces | None = None
 
     @property
@@ -106,21 +106,22 @@ class Bindings:
 
     def bind(self, token: Token) -> None:
         """Remembers which key a new token is bound to, before the token is in use."""
-        proofs = self.proofs()
+        proofs, digest = self.proofs(), token.digest
         with mutex():
-            if token.value not in self._bound:
+            if digest not in self._bound:
                 kept = list(self._bound.items())[1 - MAX_BOUND :]
-                self._bound = {**dict(kept), token.value: proofs}
+                self._bound = {**dict(kept), digest: proofs}
 
     # ── one attempt ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def credentials_now(self, method: str, url: str, token: Token) -> Credentials | None:
         """What to send at once with a bound token; ``None`` where the proof has to be asked for."""
-        proofs = self._bound.get(token.value)
+        digest = token.digest
+        proofs = self._bound.get(digest)
         if proofs is None or not proofs.in_memory:
             return None
         url = as_sent(url)
-        return Credentials(token, proofs.proof_now(method, url, self._okta_clock.now(), self.nonces.get(url), token))
+        return Credentials(token, proofs.proof_now(method, url, self._okta_clock.now(), self.nonces.get(url), digest))
 
     def credentials(
         self, method: str, url: str, token: Token, nonce: str | None = None, server_time: float | None = None
@@ -130,10 +131,10 @@ class Bindings:
         ``nonce``: the one that the last answer asked for. ``server_time``: the ``Date`` of the API that rejected a proof's
         ``iat``; its clock need not be Okta's.
         """
-        url = as_sent(url)
+        url, digest = as_sent(url), token.digest
         now, nonce = server_time or self._okta_clock.now(), nonce or self.nonces.get(url)
-        proofs = self._bound.get(token.value) or self.proofs()
-        return Credentials(token, (yield from proofs.proof(method, url, now, nonce, token, self._max_wait)))
+        proofs = self._bound.get(digest) or self.proofs()
+        return Credentials(token, (yield from proofs.proof(method, url, now, nonce, digest, self._max_wait)))
 
     def _htu(self, url: str) -> str:
         origin = origin_of(url)

@@ -78,9 +78,12 @@ def http_date(value: str | None) -> float | None:
     """Seconds since the epoch of an HTTP date (RFC 9110 section 5.6.7); ``None`` for anything else."""
     if not value:
         return None
+    from datetime import UTC
     from email.utils import parsedate_to_datetime  # imports sockets; only answers need it
 
     try:
-        return parsedate_to_datetime(value).timestamp()
+        moment = parsedate_to_datetime(value)
+        # Without a zone, or with "-0000", it is UTC all the same: an HTTP date has no other (RFC 9110 section 5.6.7).
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):
         return None

@@ -24,13 +24,14 @@ from concurrent.futures import InvalidStateError
 from contextlib import suppress
 from functools import partial
 from hashlib import sha256
+from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 from uuid import uuid4
 
 from ..effects import Claim, Flow, Load, Release, Save, Sleep, Spawn, StoreEffect, StoreFailed, Wait
 from ..errors import ConfigurationError, OktaM2MError, quoted
 from ..keys import PrivateKey
-from .answers import LONGEST_LIFETIME
+from .answers import LONGEST_LIFETIME, SHORTEST_LIFETIME, granted_token, json_object
 from .flights import new_landing
 from .token_state import Postponed
 from .tokens import Token
@@ -191,8 +192,7 @@ class Fleet:
     def look(self, keys: Sequence[Signer]) -> Flow[Shared | None]:
         """What is stored, usable or not. Raises :class:`StoreFailed`."""
         for place in self._places(keys):
-            opened = _open(place, (yield from Load(self.store, self._timeout, place.key)))
-            found = None if opened is None else self._parse(opened)
+            found = self._open(place, (yield from Load(self.store, self._timeout, place.key)))
             if found is not None:
                 return found.shared
         return None
@@ -295,9 +295,7 @@ class Fleet:
 
     def _load(self, places: Sequence[_Place], is_wanted: Callable[[Token], bool]) -> Flow[Shared | None]:
         for place in places:
-            sealed = yield from self._ask(Load(self.store, self._timeout, place.key))
-            opened = _open(place, sealed)
-            found = None if opened is None else self._parse(opened)
+            found = self._open(place, (yield from self._ask(Load(self.store, self._timeout, place.key))))
             if found is not None and is_wanted(found.shared[0]):
                 if found.nonce is not None:
                     self._nonces.learn(self._token_endpoint, found.nonce)
@@ -342,22 +340,25 @@ class Fleet:
             document["dpop_nonce"] = self._nonces.get(self._token_endpoint)
         return json.dumps(document).encode()
 
-    def _parse(self, opened: bytes) -> _Found | None:
+    def _open(self, place: _Place, sealed: object) -> _Found | None:
+        """What is stored there; ``None`` if that is nothing, or nothing that the place's seal opens."""
+        opened = _unseal(place, sealed)
+        if opened is None:
+            return None
+        document = json_object(opened)
+        granted, scope, nonce = granted_token(document), document.get("scope"), document.get("dpop_nonce")
         try:
-            document = json.loads(opened)
-            value, token_type, scope = document["access_token"], document["token_type"], document["scope"]
             expires_in, sent_at = float(document["expires_in"]), float(document["sent_at"])
-            if (
-                not all(isinstance(text, str) for text in (value, token_type, scope))
-                or not 0 < expires_in <= LONGEST_LIFETIME
-            ):
-                return None
             key = PrivateKey.from_jwk(document["dpop_key"]) if "dpop_key" in document else None
-            nonce = document.get("dpop_nonce")
-        except (ValueError, TypeError, KeyError, RecursionError):  # InvalidKey is a ValueError
+        except (ValueError, TypeError, KeyError, OverflowError):  # InvalidKey is a ValueError
+            return None
+        if granted is None or not isinstance(scope, str):
+            return None
+        if not SHORTEST_LIFETIME <= expires_in <= LONGEST_LIFETIME or not isfinite(sent_at):
             return None
         age = max(0.0, self._okta_clock.now() - sent_at)
-        token = Token(value, token_type, tuple(scope.split()), expires_in, self._clock.now() - age)
+        token_type = "DPoP" if granted.dpop_bound else "Bearer"
+        token = Token(granted.value, token_type, tuple(scope.split()), expires_in, self._clock.now() - age)
         return _Found((token, key), nonce if isinstance(nonce, str) else None)
 
     # ── its troubles ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -395,7 +396,7 @@ def _check_timeout(timeout: float) -> float:
     return float(timeout)
 
 
-def _open(place: _Place, sealed: object) -> bytes | None:
+def _unseal(place: _Place, sealed: object) -> bytes | None:
     if sealed is None or isinstance(sealed, bytes):
         return place.seal.open(place.key, sealed)
     raise StoreFailed(f"load answered with a value of type {type(sealed).__name__}, not with bytes")

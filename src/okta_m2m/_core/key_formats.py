@@ -14,6 +14,7 @@ import json
 import re
 from base64 import urlsafe_b64decode
 from collections.abc import Iterable, Mapping
+from math import gcd
 from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import InvalidKey, quoted
@@ -106,7 +107,7 @@ def load_key(
 # ── PEM ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _BLOCK = r"-----BEGIN ([A-Z0-9 ]{1,40})-----((?:[^-]|-(?!----))*)-----END \1-----"
-_WRITTEN_LINE_BREAK = r"(?:\\+[rn])+"
+_WRITTEN_LINE_BREAK = r"(?<!\\)(?:\\+[rn])+"  # from the first backslash only: a long run of them is looked at once
 
 
 def load_pem(text: str, password: str | bytes | None) -> PrivateKeyTypes:
@@ -178,6 +179,9 @@ def _find_private_block(text: str) -> tuple[str, str]:
         )
     raise InvalidKey("It is not a key: neither PEM nor JWK.", remedy="Give text that begins with -----BEGIN or with {.")
 
+
+MAX_BITS_WITHOUT_PRIMES = 4096
+"""Size of the largest RSA modulus whose primes are looked for if a JWK omits them: for 16384 bits that takes half a minute."""
 
 # ── JWK and JWKS ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -291,8 +295,13 @@ def _load_rsa(jwk: Mapping[str, object]) -> RSAPrivateKey:
     primes = (_number(jwk, "p"), _number(jwk, "q")) if "p" in jwk and "q" in jwk else None
     if n.bit_length() < MIN_RSA_BITS:
         refuse_size(n.bit_length())
+    if primes is None and n.bit_length() > MAX_BITS_WITHOUT_PRIMES:
+        raise InvalidKey(
+            f'The JWK of an RSA key of {n.bit_length()} bits has no primes ("p" and "q").',
+            remedy="Export the key as a JWK with all its members.",
+        )
     try:
-        p, q = primes or rsa.rsa_recover_prime_factors(n, e, d)
+        p, q = primes or _recover_primes(n, e, d)
         return rsa.RSAPrivateNumbers(
             p=p,
             q=q,
@@ -304,6 +313,18 @@ def _load_rsa(jwk: Mapping[str, object]) -> RSAPrivateKey:
         ).private_key()
     except (ValueError, ArithmeticError):
         _refuse_parts()
+
+
+def _recover_primes(n: int, e: int, d: int) -> tuple[int, int]:
+    """The primes of a JWK that omits them. cryptography tries to find them 500 times, which for numbers that have none takes
+    minutes; so see first, by one calculation each, that ``e`` and ``d`` fit ``n``, and that ``n`` is no power of a prime."""
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    # If n is a power of a prime p, then a**n - a is a multiple of p for every a (Cohen, A Course in Computational Algebraic
+    # Number Theory, section 1.7.2).
+    if pow(2, e * d - 1, n) != 1 or gcd(pow(2, n, n) - 2, n) != 1:
+        _refuse_parts()
+    return rsa.rsa_recover_prime_factors(n, e, d)
 
 
 def _load_ec(jwk: Mapping[str, object]) -> EllipticCurvePrivateKey:

@@ -23,7 +23,7 @@ _OKTA_DOMAINS = (
     ".okta-miltest.com",
     ".trex-govcloud.com",
 )
-_PLACEHOLDER = r"\$?\{+[^{}]*\}+|<[^<>]*>|\$\([^()]*\)|%\w+%"
+_PLACEHOLDER = r"(?:\$|(?<!\{))\{+[^{}]*\}+|<[^<>]*>|\$\([^()]*\)|%\w+%"
 _YOUR_DOMAIN = r"(?i)your-?_?okta-?_?domain"
 _CUSTOM_SERVER_PATH = r"oauth2/(?!v1(?:/|$))([A-Za-z0-9_-]+)(?:/|$)"
 _EXAMPLE = 'Write it as "https://acme.okta.com", with your org\'s host.'
@@ -80,7 +80,9 @@ def _read_origin(text: str) -> str:
     your_domain = re.search(_YOUR_DOMAIN, text)
     placeholder = find_placeholder(text) or (your_domain and your_domain.group())
     if placeholder:
-        raise ConfigurationError(f"The org URL still contains the placeholder {placeholder!r}.", remedy=_EXAMPLE)
+        # After an "@" further on it may be part of a password with a slash in it.
+        what = "a placeholder" if "@" in text else f"the placeholder {placeholder!r}"
+        raise ConfigurationError(f"The org URL still contains {what}.", remedy=_EXAMPLE)
     if not separator:
         if origin_of(f"https://{text}") is not None:
             raise ConfigurationError("The org URL has no scheme.", remedy=f'Write "{_correct(f"https://{text}")}".')

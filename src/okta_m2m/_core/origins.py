@@ -16,7 +16,11 @@ from ..errors import ConfigurationError
 __all__ = ["Origins", "as_sent", "is_loopback", "origin_of"]
 
 _AMBIGUOUS = r"[\x00-\x20\x7f\\]"
-_HOST = r"(?:[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*|\[[0-9a-f:.]+\]"
+MAX_HOST = 253
+"""Characters of the longest host name (RFC 1035 section 2.3.4), a label of which has at most 63."""
+
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_HOST = rf"(?=.{{1,{MAX_HOST}}}\Z){_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\]"
 _NETLOC = r"(?:\[[^\[\]@]*\]|[^\[\]:@]*)(?::[0-9]*)?"  # no userinfo, and nothing after a bracket but a port
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 _SECURE = {
@@ -57,6 +61,8 @@ def origin_of(url: str) -> str | None:
         return None
     scheme = _SECURE.get(parts.scheme)
     host = (parts.hostname or "").lower()
+    if len(host) > MAX_HOST:
+        return None
     if not host.isascii():
         try:
             encoded = host.encode("idna")
@@ -104,12 +110,6 @@ class Origins:
     def allow(self, url: str) -> bool:
         """Whether a request to ``url`` may carry the token."""
         return url.startswith(self.prefixes) or origin_of(url) in self.allowed
-
-    @staticmethod
-    def is_same(url: str, other: str) -> bool:
-        """Whether two URLs have one origin; ``False`` where that is in any doubt."""
-        origin = origin_of(url)
-        return origin is not None and origin == origin_of(other)
 
 
 @lru_cache(maxsize=256)  # for all the apps of an org: a process may speak for very many of them

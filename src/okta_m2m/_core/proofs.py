@@ -13,7 +13,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import lru_cache
-from hashlib import sha256
 from random import SystemRandom
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,6 @@ from .origins import origin_of
 
 if TYPE_CHECKING:
     from ..keys import Signer
-    from .tokens import Token
 
 __all__ = [
     "ASSERTION_TYPE",
@@ -104,17 +102,17 @@ def snapshot(key: Signer, timeout: float) -> Flow[Signer]:
         ) from error
 
 
-def _sign(signer: Signer, message: bytes, timeout: float) -> Flow[str]:
+def _sign(effect: Sign) -> Flow[str]:
     try:
-        signature: bytes = yield Sign(signer, message, timeout)  # not "yield from", which makes a generator of its own
+        signature: bytes = yield effect  # not "yield from", which makes a generator of its own
     except OktaM2MError:
         raise
     except Exception as error:
         raise SigningFailed(
-            f"The signer {type(signer).__name__} failed with {type(error).__name__}: {quoted(error)}.",
+            f"The signer {type(effect.signer).__name__} failed with {type(error).__name__}: {quoted(error)}.",
             remedy="Check the access to the key (network, permissions, quota of the KMS or HSM).",
         ) from error
-    return _join(message, signature)
+    return _join(effect.message, signature)
 
 
 def _join(message: bytes, signature: bytes) -> str:
@@ -187,7 +185,7 @@ class ClientAssertions:
             begun, rest = _beginning(self._client_id, self._audience, signer.alg, signer.kid)
             # Numbers and hexadecimal digits are JSON as they stand.
             claims = f'{rest}"iat":{iat},"exp":{exp},"jti":"{jti}"}}'
-            return _sign(signer, begun + _base64url(claims.encode()), timeout)
+            return _sign(Sign(signer, begun + _base64url(claims.encode()), timeout))
         own = {
             "iss": self._client_id,
             "sub": self._client_id,
@@ -197,7 +195,7 @@ class ClientAssertions:
             "jti": jti,
         }
         chosen = {name: value for name, value in {**own, **self._claims}.items() if value is not None}
-        return _sign(signer, _header(signer.alg, signer.kid) + _segment(chosen), timeout)
+        return _sign(Sign(signer, _header(signer.alg, signer.kid) + _segment(chosen), timeout))
 
 
 class DPoPProofs:
@@ -211,7 +209,7 @@ class DPoPProofs:
         self.in_memory: bool = getattr(signer, "in_memory", False)
         self._header = _segment({"typ": "dpop+jwt", "alg": signer.alg, "jwk": dict(signer.public_jwk)}) + b"."
 
-    def message(self, method: str, url: str, now: float, nonce: str | None, token: Token | None) -> bytes:
+    def message(self, method: str, url: str, now: float, nonce: str | None, digest: bytes | None) -> bytes:
         """What is signed: ``htm``, ``htu``, ``iat``, a fresh ``jti``, and ``nonce`` and ``ath`` where there are any."""
         claims: dict[str, Any] = {
             "htm": method.upper(),
@@ -221,8 +219,8 @@ class DPoPProofs:
         }
         if nonce is not None:
             claims["nonce"] = nonce
-        if token is not None:
-            claims["ath"] = _base64url(sha256(token.value.encode("ascii")).digest()).decode("ascii")
+        if digest is not None:
+            claims["ath"] = _base64url(digest).decode("ascii")
         return self._header + _segment(claims)
 
     def proof(
@@ -231,20 +229,19 @@ class DPoPProofs:
         url: str,
         now: float,
         nonce: str | None,
-        token: Token | None = None,
+        digest: bytes | None = None,
         timeout: float = SIGNING_TIMEOUT,
     ) -> Flow[str]:
-        """A fresh proof for one attempt; ``now`` is Okta's time, ``timeout`` what the signature may take. With a ``token`` it
-        is for a resource, and has ``ath``.
+        """A fresh proof for one attempt; ``now`` is Okta's time, ``timeout`` what the signature may take. With the
+        ``digest`` of a token it is for a resource, and has ``ath``.
 
         Raises :class:`~okta_m2m.errors.SigningFailed` if the signer gives no signature.
         """
-        message = self.message(method, url, now, nonce, token)
-        return _sign(self.signer, message, timeout)
+        return _sign(Sign(self.signer, self.message(method, url, now, nonce, digest), timeout))
 
-    def proof_now(self, method: str, url: str, now: float, nonce: str | None, token: Token) -> str:
+    def proof_now(self, method: str, url: str, now: float, nonce: str | None, digest: bytes) -> str:
         """The same without a flow, for a signer that is in memory."""
-        message = self.message(method, url, now, nonce, token)
+        message = self.message(method, url, now, nonce, digest)
         signature = self.signer.sign(message)
         assert isinstance(signature, bytes)  # noqa: S101 (what in_memory promises; for the type checker)
         return _join(message, signature)

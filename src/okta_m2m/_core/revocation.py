@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 from ..effects import Flow, Request, Response, Send, SendFailed, Wait
 from ..errors import OktaM2MError, RateLimited, TokenUnreachable, quoted, refused
 from .answers import error_of, json_object, request_id
+from .crash_reports import Hidden
 from .flights import fork_listeners
 from .proofs import ASSERTION_TYPE, CLOCK_TOLERANCE, FORM_HEADERS, ClientAssertions, snapshot
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from .clocks import OktaClock
     from .fetching import Fetching
     from .token_state import TokenState
+    from .tokens import Token
 
 __all__ = ["RevocationOnClose", "ask_about_token"]
 
@@ -31,7 +33,7 @@ CLOSE_TIMEOUT: Final = 10.0
 
 
 def ask_about_token(
-    url: str, value: str, key: Signer, assertions: ClientAssertions, okta_clock: OktaClock, timeout: float
+    url: str, token: Token, key: Signer, assertions: ClientAssertions, okta_clock: OktaClock, timeout: float
 ) -> Flow[Response]:
     """The answer of the revocation or introspection endpoint ``url`` about a token; a second attempt on Okta's time, if
     the first was refused because of the clock.
@@ -39,9 +41,9 @@ def ask_about_token(
     Raises the :class:`~okta_m2m.errors.TokenError` for any answer but 200.
     """
     key = yield from snapshot(key, timeout)
-    response = yield from _ask(url, value, key, assertions, okta_clock, timeout)
+    response = yield from _ask(url, token, key, assertions, okta_clock, timeout)
     if response.status == 401 and abs(okta_clock.learn(response.get("date"))) > CLOCK_TOLERANCE:
-        response = yield from _ask(url, value, key, assertions, okta_clock, timeout)
+        response = yield from _ask(url, token, key, assertions, okta_clock, timeout)
     if response.status == 200:
         return response
     code, description = error_of(json_object(response.body))
@@ -64,22 +66,27 @@ def ask_about_token(
 
 
 def _ask(
-    url: str, value: str, key: Signer, assertions: ClientAssertions, okta_clock: OktaClock, timeout: float
+    url: str, token: Token, key: Signer, assertions: ClientAssertions, okta_clock: OktaClock, timeout: float
 ) -> Flow[Response]:
-    form = {
-        "token": value,
-        "token_type_hint": "access_token",
-        "client_assertion_type": ASSERTION_TYPE,
-        "client_assertion": (yield from assertions.assertion(key, okta_clock.now(), timeout)),
-    }
+    assertion = Hidden((yield from assertions.assertion(key, okta_clock.now(), timeout)))
     try:
-        return (yield from Send(Request("POST", url, FORM_HEADERS, urlencode(form).encode("ascii")), timeout))
+        return (yield from Send(_request(url, token, assertion), timeout))
     except (SendFailed, OSError) as failed:  # the latter from a send of the caller's own
         reason = failed if isinstance(failed, SendFailed) else f"{type(failed).__name__}: {failed}"
         raise TokenUnreachable(
             f"No answer from {url} ({quoted(reason)}).",
             remedy="Check the network, proxy and TLS settings, and Okta's status page.",
         ) from None
+
+
+def _request(url: str, token: Token, assertion: Hidden[str]) -> Request:
+    form = {
+        "token": token.value,
+        "token_type_hint": "access_token",
+        "client_assertion_type": ASSERTION_TYPE,
+        "client_assertion": assertion.value,
+    }
+    return Request("POST", url, FORM_HEADERS, urlencode(form).encode("ascii"))
 
 
 class RevocationOnClose:
@@ -148,7 +155,7 @@ class RevocationOnClose:
         if token is None or not token.usable(state.now()):
             return
         try:
-            yield from ask_about_token(self._url, token.value, key, self._assertions, self._okta_clock, CLOSE_TIMEOUT)
+            yield from ask_about_token(self._url, token, key, self._assertions, self._okta_clock, CLOSE_TIMEOUT)
         except OktaM2MError as error:
             self._report_failure(f"HTTP {error.status} {error.error or ''}".rstrip() if error.status else str(error))
         else:

@@ -23,6 +23,7 @@ from ..keys import thumbprint
 from . import arguments, next_step
 from .bindings import Bindings, Credentials
 from .clocks import SYSTEM_CLOCK, Clock, http_date
+from .crash_reports import without_locals
 from .fetching import Fetching
 from .flights import Failure
 from .org_url import check_org_url
@@ -89,6 +90,7 @@ class ServiceApp:
         "token_state",
     )
 
+    @without_locals
     def __init__(
         self,
         org_url: str,
@@ -178,6 +180,7 @@ class ServiceApp:
             )
 
     @classmethod
+    @without_locals
     def from_env(
         cls,
         *,

@@ -57,6 +57,7 @@ from .answers import (
     retry_after,
 )
 from .clocks import NEVER, Clock, OktaClock
+from .crash_reports import Hidden
 from .proofs import ASSERTION_TYPE, CLOCK_TOLERANCE, FORM_HEADERS, ClientAssertions, DPoPProofs, Nonces
 from .records import Record
 from .tokens import Token
@@ -272,21 +273,25 @@ class _Conversation:
     def _ask(self, patience: float) -> Flow[Response]:
         endpoint, now = self._endpoint, self._endpoint.okta_clock.now()
         # A signer may take all the time there is: a KMS that is slow is not a connection that hangs.
-        assertion = yield from endpoint.assertions.assertion(self._keys[self._key], now, self._time_left())
-        headers = dict(FORM_HEADERS)
+        assertion = Hidden((yield from endpoint.assertions.assertion(self._keys[self._key], now, self._time_left())))
+        proof: Hidden[str] | None = None
         if self._proofs is not None:
             nonce = endpoint.nonces.get(endpoint.url)
-            headers["DPoP"] = yield from self._proofs().proof(
-                "POST", endpoint.url, now, nonce, timeout=self._time_left()
+            proof = Hidden(
+                (yield from self._proofs().proof("POST", endpoint.url, now, nonce, timeout=self._time_left()))
             )
+        return (yield from Send(self._request(assertion, proof), min(self._time_left(), patience)))
+
+    def _request(self, assertion: Hidden[str], proof: Hidden[str] | None) -> Request:
+        endpoint = self._endpoint
         form = {
             "grant_type": "client_credentials",
             **({"scope": " ".join(endpoint.scopes)} if endpoint.scopes else {}),
             "client_assertion_type": ASSERTION_TYPE,
-            "client_assertion": assertion,
+            "client_assertion": assertion.value,
         }
-        timeout = min(self._time_left(), patience)
-        return (yield from Send(Request("POST", endpoint.url, headers, urlencode(form).encode("ascii")), timeout))
+        headers = FORM_HEADERS if proof is None else {**FORM_HEADERS, "DPoP": proof.value}
+        return Request("POST", endpoint.url, headers, urlencode(form).encode("ascii"))
 
     def _time_left(self) -> float:
         return max(0.0, self._deadline - self._now())
@@ -385,8 +390,8 @@ class _Conversation:
 
     def _read_token(self, response: Response, sent_at: float) -> Token | None:
         """The token of a 2xx answer; ``None`` if it holds none."""
-        endpoint, answer = self._endpoint, json_object(response.body)
-        granted = granted_token(answer)
+        endpoint, answer = self._endpoint, Hidden(json_object(response.body))
+        granted = granted_token(answer.value)
         if granted is None:
             return None
         if granted.dpop_bound and self._proofs is None:
@@ -399,14 +404,14 @@ class _Conversation:
                 'Okta answered with a Bearer token, and dpop="required" does not accept one.',
                 remedy='Switch on "Require Demonstrating Proof of Possession" for the app, or keep dpop at its default, True.',
             )
-        scope = answer.get("scope")
+        scope = answer.value.get("scope")
         # RFC 6749 section 5.1: an answer that does not name the scope granted what was asked for.
         scopes = tuple(scope.split()) if isinstance(scope, str) else endpoint.scopes
         if scopes == endpoint.scopes:
             scopes = endpoint.scopes  # one object for all the tokens that have these scopes
         self._compare_scopes(scopes)
         token_type = "DPoP" if granted.dpop_bound else "Bearer"
-        return Token(granted.value, token_type, scopes, lifetime(answer.get("expires_in")), sent_at)
+        return Token(granted.value, token_type, scopes, lifetime(answer.value.get("expires_in")), sent_at)
 
     def _compare_scopes(self, granted: tuple[str, ...]) -> None:
         missing = tuple(scope for scope in self._endpoint.scopes if scope not in granted)

@@ -57,7 +57,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from hashlib import sha256
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from ..errors import OktaM2MError, RateLimited, TokenRefused
@@ -247,12 +246,12 @@ class TokenState(Hit):
     def is_ours(self, token: Token) -> bool:
         """Whether it was this app's, now or some renewals ago."""
         used = self.token
-        return (used is not None and token.value == used.value) or _digest(token) in self._former
+        return (used is not None and token.value == used.value) or token.digest in self._former
 
     def is_wanted(self, token: Token, now: float) -> bool:
         """Whether a token found in a store is worth having: alive, not one we saw rejected, later than ours."""
         used = self.token
-        if not token.usable(now) or _digest(token) in self._rejects:
+        if not token.usable(now) or token.digest in self._rejects:
             return False
         if used is None or not used.usable(now):
             return True
@@ -342,7 +341,7 @@ class TokenState(Hit):
         ``may_renew=False`` for a token that has itself been renewed in the same call.
         """
         with mutex():
-            used, digest = self.token, _digest(token)
+            used, digest = self.token, token.digest
             if used is None or used.value != token.value:
                 if digest in self._rejects[-1:]:
                     self.rejecting_calls += 1
@@ -456,7 +455,7 @@ class TokenState(Hit):
             self._rejects = (*self._rejects[1 - MAX_FORMER :], digest)
 
     def _remember_former(self, token: Token) -> None:
-        self._former = (*self._former[1 - MAX_FORMER :], _digest(token))
+        self._former = (*self._former[1 - MAX_FORMER :], token.digest)
 
     def _land(self, flight: Flight, outcome: Outcome) -> None:
         """A flight lands once. Not under the mutex: waiters' callbacks run in here."""
@@ -473,8 +472,3 @@ def _patience(flight: Flight, now: float, deadline: float) -> float:
     """Seconds that a caller waits for a fetch: to its own deadline, or a moment longer if the fetch ends by then."""
     until = deadline + LANDING_GRACE if flight.deadline <= deadline else deadline
     return max(0.0, min(until, flight.expected) - now)
-
-
-def _digest(token: Token) -> bytes:
-    """By which a token is recognised, without keeping it."""
-    return sha256(token.value.encode()).digest()

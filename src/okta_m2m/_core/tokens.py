@@ -6,6 +6,7 @@ Invariant: the value is shown by nothing but ``value`` and ``authorization``: no
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import NoReturn
 
 from .records import Record
@@ -55,6 +56,12 @@ class Token(Record, hidden=("authorization",)):
     def value(self) -> str:
         """The token itself."""
         return self.authorization[len(self.token_type) + 1 :]
+
+    @property
+    def digest(self) -> bytes:
+        """The SHA-256 of the value, by which a token is recognised without being kept. A proof's ``ath`` is the same (RFC
+        9449 section 4.2)."""
+        return sha256(self.value.encode()).digest()
 
     @classmethod
     def sent(cls, authorization: str) -> Token:

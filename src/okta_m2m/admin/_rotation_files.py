@@ -15,6 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from .._core.crash_reports import without_locals
 from ..errors import ConfigurationError, InvalidKey, quoted
 from ..keys import PrivateKey
 from ._safe_files import FileVersion, OpenDirectory, open_parent
@@ -162,6 +163,7 @@ class RotationFiles:
         self._directory.create(new, key_text(made))
         return self.new_key()
 
+    @without_locals
     def switch(self, new_thumbprint: str) -> None:
         """Puts the new key into the key file, in one atomic step, and keeps the old one beside it."""
         in_use, content, version = self._read_key(self._key)
@@ -179,6 +181,7 @@ class RotationFiles:
             )
         self._directory.replace(self._key, new_content, was=version)
 
+    @without_locals
     def put_old_key_back(self, old_thumbprint: str) -> None:
         """Puts the old key into the key file again, if the switch took it out."""
         with suppress(InvalidKey):  # missing or cut short: then the key file still holds the old key

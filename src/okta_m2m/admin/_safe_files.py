@@ -36,6 +36,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple
 
+from .._core.crash_reports import without_locals
 from ..errors import ConfigurationError
 
 __all__ = ["MAX_FILE_SIZE", "FileContent", "FileVersion", "OpenDirectory", "open_parent"]
@@ -102,6 +103,7 @@ class OpenDirectory:
         """Whether there is anything under this name, be it a symlink that leads nowhere."""
         return self._look(name) is not None
 
+    @without_locals
     def read(self, name: str, *, ours: bool = False) -> FileContent:
         """A regular file.
 
@@ -136,6 +138,7 @@ class OpenDirectory:
         finally:
             os.close(descriptor)
 
+    @without_locals
     def create(self, name: str, content: bytes) -> None:
         """Makes a file that only its owner can read (mode 0600). It is on disk when this returns.
 
@@ -154,6 +157,7 @@ class OpenDirectory:
         os.close(descriptor)
         self._sync()
 
+    @without_locals
     def replace(self, name: str, content: bytes, *, was: FileVersion | None = None) -> None:
         """Replaces a file's content atomically, and keeps its mode, owner and group. A new file gets mode 0600.
 

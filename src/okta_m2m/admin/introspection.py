@@ -19,6 +19,7 @@ import requests
 from .. import Token
 from .._core.answers import json_object
 from .._core.clocks import SYSTEM_CLOCK, OktaClock
+from .._core.crash_reports import without_locals
 from .._core.proofs import ClientAssertions
 from .._core.revocation import ask_about_token
 from .._core.tokens import not_picklable
@@ -91,6 +92,7 @@ def endpoint_url(org_url: str, endpoint: Endpoint, authorization_server: str | N
     return f"{check_org_url(org_url)}/oauth2{server}/v1/{endpoint}"
 
 
+@without_locals
 def client_assertion(
     client_id: str,
     key: Signer,
@@ -120,6 +122,7 @@ def client_assertion(
     return ClientAssertion(value, header, payload)
 
 
+@without_locals
 def revoke_token(
     org_url: str,
     client_id: str,
@@ -148,6 +151,7 @@ def revoke_token(
     _ask_about_token(endpoint_url(org_url, "revoke", authorization_server), client_id, key, token, session, timeout)
 
 
+@without_locals
 def introspect_token(
     org_url: str,
     client_id: str,
@@ -188,10 +192,10 @@ def introspect_token(
 def _ask_about_token(
     url: str, client_id: str, key: Signer, token: Token | str, session: requests.Session | None, timeout: float
 ) -> Response:
-    value = (token.value if isinstance(token, Token) else token).strip()
-    if not value:
+    asked = Token((token.value if isinstance(token, Token) else token).strip())
+    if not asked.value:
         raise ConfigurationError("The token is empty.", remedy="Give the whole token.")
-    asking = ask_about_token(url, value, key, ClientAssertions(client_id, url), OktaClock(SYSTEM_CLOCK), timeout)
+    asking = ask_about_token(url, asked, key, ClientAssertions(client_id, url), OktaClock(SYSTEM_CLOCK), timeout)
     return run(asking, Threads(partial(LIBRARY.send, session)))
 
 

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
+from .._core.crash_reports import without_locals
 from ..errors import ConfigurationError, InvalidKey
 from ..keys import PrivateKey
 from ._safe_files import FileContent, FileVersion, open_parent
@@ -43,6 +44,7 @@ def new_key(alg: str = "RS256", *, bits: int = 2048, kid: str | None = None) -> 
     return key.with_kid(kid or key.thumbprint())
 
 
+@without_locals
 def key_text(key: PrivateKey, *, form: Literal["jwk", "pem"] = "jwk", password: str | bytes | None = None) -> bytes:
     """The content of a key file.
 
@@ -66,6 +68,7 @@ def key_text(key: PrivateKey, *, form: Literal["jwk", "pem"] = "jwk", password: 
     return ECKey.import_key(jwk).as_pem(private=True, password=secret)
 
 
+@without_locals
 def write_key(
     path: str | os.PathLike[str],
     key: PrivateKey,
@@ -83,6 +86,7 @@ def write_key(
     write_new_file(path, key_text(key, form=form, password=password))
 
 
+@without_locals
 def convert_key(
     path: str | os.PathLike[str],
     to: str | os.PathLike[str],
@@ -106,6 +110,7 @@ def convert_key(
     return key
 
 
+@without_locals
 def read_jwk_file(path: Path) -> dict[str, object]:
     """The JWK in a file.
 
@@ -120,6 +125,7 @@ def read_jwk_file(path: Path) -> dict[str, object]:
     return document
 
 
+@without_locals
 def write_new_file(path: str | os.PathLike[str], content: bytes) -> None:
     """Creates a file that only its owner can read (mode 0600). It is on disk when this returns.
 
@@ -131,6 +137,7 @@ def write_new_file(path: str | os.PathLike[str], content: bytes) -> None:
         directory.create(name, content)
 
 
+@without_locals
 def replace_file(path: Path, content: bytes, *, was: FileVersion | None = None) -> None:
     """Replaces a file's content atomically, and keeps its mode, owner and group. A new file gets mode 0600.
 

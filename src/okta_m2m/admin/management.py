@@ -19,6 +19,7 @@ from requests.auth import AuthBase
 
 from .. import ServiceApp
 from .._core.answers import rate_limit_pause
+from .._core.crash_reports import without_locals
 from .._core.origins import origin_of
 from .._core.token_endpoint import back_off
 from .._core.tokens import not_picklable
@@ -50,6 +51,7 @@ class ApiToken(AuthBase):
 
     __slots__ = ("_value",)
 
+    @without_locals
     def __init__(self, value: str) -> None:
         text = value.strip().removeprefix("SSWS ").strip() if isinstance(value, str) else ""
         if not text or not text.isascii() or _UNFIT_FOR_A_HEADER & set(text):
@@ -60,6 +62,7 @@ class ApiToken(AuthBase):
         self._value = text
 
     @classmethod
+    @without_locals
     def from_env(cls, name: str = "OKTA_CLIENT_TOKEN", environ: Mapping[str, str] = os.environ) -> ApiToken:
         """From an environment variable.
 
@@ -75,6 +78,7 @@ class ApiToken(AuthBase):
         return cls(environ[name])
 
     @classmethod
+    @without_locals
     def from_file(cls, path: str | os.PathLike[str]) -> ApiToken:
         """From a file that holds the token and nothing else.
 
@@ -130,6 +134,7 @@ class ManagementApi:
     app that gets no token.
     """
 
+    @without_locals
     def __init__(
         self,
         org_url: str,

@@ -129,6 +129,11 @@ def load_key(path: Path | None, *, kid: str | None = None, passphrase_file: Path
     path = path or default_key_file()
     if path is None:
         return _load_configured_key(kid)
+    # Not in a variable here, where a crash report of what from_file raises would show it.
+    return PrivateKey.from_file(path, password=_passphrase_of(path, passphrase_file), kid=kid).snapshot()
+
+
+def _passphrase_of(path: Path, passphrase_file: Path | None) -> str | None:
     encrypted = _is_encrypted(path)
     password = read_passphrase(passphrase_file) if passphrase_file is not None or encrypted else None
     if encrypted and not password:
@@ -136,7 +141,7 @@ def load_key(path: Path | None, *, kid: str | None = None, passphrase_file: Path
             f"{path} is encrypted, and there is no passphrase.",
             remedy="Put it into a file (--passphrase-file), or into OKTA_CLIENT_PRIVATEKEYPASSPHRASE.",
         )
-    return PrivateKey.from_file(path, password=password, kid=kid).snapshot()
+    return password
 
 
 def _load_configured_key(kid: str | None) -> PrivateKey:

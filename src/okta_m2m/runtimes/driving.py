@@ -43,8 +43,8 @@ AsyncSender = Callable[[Request, float], Awaitable[Response]]
 """The same on an event loop."""
 
 
-class Done(Record, Generic[T]):
-    """A flow's end, and what it returned."""
+class Done(Record, Generic[T], hidden=("value",)):
+    """A flow's end, and what it returned, which may be headers with a token."""
 
     value: T
 
@@ -138,8 +138,8 @@ def drive(flow: Flow[T], runtime: Runtime, call: Call) -> T:
         step = advance(flow, runtime)
         while not isinstance(step, Done):
             match step:
-                case Attempt(headers):
-                    step = advance(flow, runtime, call.attempt(headers))
+                case Attempt():
+                    step = advance(flow, runtime, call.attempt(step.headers))
                 case Peek(limit):
                     step = advance(flow, runtime, call.peek(limit))
                 case Discard():
@@ -156,8 +156,8 @@ async def adrive(flow: Flow[T], runtime: AsyncRuntime, call: AsyncCall) -> T:
         step = await aadvance(flow, runtime)
         while not isinstance(step, Done):
             match step:
-                case Attempt(headers):
-                    step = await aadvance(flow, runtime, await call.attempt(headers))
+                case Attempt():
+                    step = await aadvance(flow, runtime, await call.attempt(step.headers))
                 case Peek(limit):
                     step = await aadvance(flow, runtime, await call.peek(limit))
                 case Discard():

@@ -11,6 +11,7 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
+from .._core.crash_reports import without_locals
 from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Store(Protocol):
 _SCHEME = r"([A-Za-z][A-Za-z0-9+.-]{0,20}):"
 
 
+@without_locals
 def store_from_url(url: str) -> RedisStore | FileStore:
     """The store that a setting such as ``OKTA_M2M_STORE`` names.
 

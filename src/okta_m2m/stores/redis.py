@@ -17,6 +17,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
+from .._core.crash_reports import without_locals
 from .._core.tokens import not_picklable
 from ..errors import ConfigurationError
 
@@ -74,6 +75,7 @@ class RedisStore:
     exceptions. In an event loop of asyncio they return awaitables, unless the client blocks (``on_loop``).
     """
 
+    @without_locals
     def __init__(
         self,
         redis: str | Blocking | Async | Callable[[], Blocking | Async],

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from joserfc import jwe
 from joserfc.jwk import OctKey
 
+from .._core.crash_reports import without_locals
 from .._core.tokens import not_picklable
 from ..errors import ConfigurationError
 from ..keys import PrivateKey
@@ -49,6 +50,7 @@ class Seal:
     fingerprint: str
     """16 hexadecimal digits that identify the first secret and reveal nothing about it."""
 
+    @without_locals
     def __init__(self, secrets: Sequence[bytes]) -> None:
         if isinstance(secrets, str | bytes):
             raise ConfigurationError(

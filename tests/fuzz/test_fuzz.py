@@ -1,0 +1,69 @@
+"""Each target of ``targets.py`` under Hypothesis, and how its time grows with the length of its input."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from targets import TARGETS, Target
+
+SHORT, LONG = 2_000, 16_000
+"""Lengths of inputs that are compared: a time that grows with the length is eight times as long, one that grows with its
+square 64 times."""
+
+
+def inputs(target: Target) -> st.SearchStrategy[bytes]:
+    """Made of the target's pieces, of good inputs with a part replaced, and of anything."""
+    pieces = st.lists(st.sampled_from(target.pieces) | st.text(max_size=3), max_size=25).map("".join)
+
+    @st.composite
+    def damaged(draw: st.DrawFn) -> str:
+        whole = draw(st.sampled_from(target.whole))
+        begin = draw(st.integers(0, len(whole)))
+        end = draw(st.integers(begin, min(len(whole), begin + 20)))
+        return whole[:begin] + draw(pieces) + whole[end:]
+
+    return st.one_of(pieces.map(_bytes), damaged().map(_bytes), st.binary(max_size=200))
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_target_keeps_its_promises(name: str) -> None:
+    target = TARGETS[name]
+
+    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(inputs(target))
+    @example(b"")
+    def check(data: bytes) -> None:
+        target.check(data)
+
+    check()
+    for whole in target.whole:
+        target.check(whole.encode())
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_long_input_takes_time_by_its_length(name: str) -> None:
+    """Not by the square of it, whatever it is made of. Only what takes long at all is compared."""
+    target = TARGETS[name]
+    slow = []
+    for piece in target.pieces:
+        for before in ("", *target.whole[:1]):
+            short, long = (_bytes(before + piece * (length // len(piece))) for length in (SHORT, LONG))
+            took = _seconds(target, long)
+            if took > 0.1 and (took := min(took, _seconds(target, long))) > 24 * (
+                before_that := _seconds(target, short)
+            ):
+                slow.append(f"{before[:20]!r} and {piece!r}, again and again: {before_that:.3f} s, {took:.3f} s")
+    assert not slow, "\n".join(slow)
+
+
+def _seconds(target: Target, data: bytes) -> float:
+    began = time.process_time()
+    target.check(data)
+    return time.process_time() - began

@@ -1,0 +1,269 @@
+"""No local variable of a frame of ours shows a secret where an exception can leave the frame: crash reporters capture those.
+
+Each test provokes an exception as a program meets it, and looks at it with what reporters use (tests/support/crash_reports.py).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from base64 import b64encode
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+
+from crash_reports import check_report, frames_of
+from okta_m2m import ConfigurationError, InvalidKey, OktaM2MError, PrivateKey, ServiceApp
+from okta_m2m._core.crash_reports import Hidden, without_locals
+from okta_m2m.admin.introspection import introspect_token, revoke_token
+from okta_m2m.admin.key_files import convert_key, key_text, replace_file, write_key, write_new_file
+from okta_m2m.admin.management import ApiToken, ManagementApi
+from okta_m2m.cli.secrets import load_key
+from okta_m2m.settings import find_setting, named_store, read_settings
+from okta_m2m.stores import store_from_url
+from okta_m2m.stores.redis import RedisStore
+from okta_m2m.stores.sealing import Seal
+
+PASSPHRASE = "correct horse battery staple"
+SSWS = "00Abcdefghijklmnopqrstuvwxyz0123456789_-AB"
+SECRET = b"a sealing secret of thirty-two bytes"
+ORG = "https://acme.okta.com"
+APP = {"client_id": "0oa1b2c3", "scopes": ["okta.users.read"]}
+
+
+# ── keys ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def texts() -> dict[str, str]:
+    """One key in all its forms, and in forms that are not good."""
+    key = PrivateKey.generate("RS256", kid="kid-1")
+    jwk, pem = key.private_jwk(), key_text(key, form="pem").decode()
+    encrypted = key._version.native.private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(PASSPHRASE.encode())
+    )
+    return {
+        "jwk": json.dumps(jwk),
+        "jwk of another kind": json.dumps({**jwk, "kty": "oct"}),
+        "jwk with a damaged number": json.dumps({**jwk, "p": jwk["q"]}),
+        "jwk with a number that is none": json.dumps({**jwk, "dq": "!", "d": jwk["d"] + "!"}),
+        "jwks without the kid": json.dumps({"keys": [jwk, {**jwk, "kid": "kid-3"}]}),
+        "json cut off": json.dumps(jwk)[:-1],
+        "pem": pem,
+        "pem cut off": pem[: len(pem) // 2],
+        "pem damaged": pem.replace(pem.splitlines()[5], pem.splitlines()[6]),
+        "pem twice": pem * 2,
+        "pem without its first line": pem.partition("\n")[2],
+        "encrypted": encrypted.decode(),
+    }
+
+
+def secrets_of(text: str) -> list[str]:
+    """Some lines from the middle of a PEM, and the private numbers of a JWK."""
+    lines = [line for line in text.splitlines() if len(line) == 64]
+    document = json.loads(text) if text.startswith("{") and text.endswith("}") else {}
+    entries = document.get("keys", [document])
+    return [*lines[3:], *(entry[name][:40] for entry in entries for name in ("d", "p", "q") if name in entry)]
+
+
+READERS: dict[str, Callable[[str], object]] = {
+    "from_pem": lambda text: PrivateKey.from_pem(text, password="wrong " + PASSPHRASE, kid="kid-2"),
+    "from_jwk": lambda text: PrivateKey.from_jwk(text, kid="kid-2"),
+    "from_jwk of a mapping": lambda text: PrivateKey.from_jwk(json.loads(text), kid="kid-2", alg="ES256"),
+    "from_text": lambda text: PrivateKey.from_text(text, password="wrong " + PASSPHRASE, kid="kid-2", alg="ES256"),
+    "from_file by text": lambda text: PrivateKey.from_file(text, password="wrong " + PASSPHRASE),
+    "from_env": lambda text: PrivateKey.from_env(
+        "KEY", environ={"KEY": text}, password="wrong " + PASSPHRASE, kid="kid-2", alg="ES256"
+    ),
+    "read_settings": lambda text: read_settings(
+        files=False,
+        environ={
+            "OKTA_CLIENT_PRIVATEKEY": text,
+            "OKTA_CLIENT_PRIVATEKEYPASSPHRASE": "wrong " + PASSPHRASE,
+            "OKTA_CLIENT_CLIENTID": "0oa1b2c3",
+            "OKTA_CLIENT_ORGURL": ORG,
+            "OKTA_CLIENT_SCOPES": "okta users read ]",
+        },
+    ),
+    "ServiceApp.from_env": lambda text: ServiceApp.from_env(
+        files=False,
+        environ={
+            "OKTA_CLIENT_PRIVATEKEY": text,
+            "OKTA_CLIENT_PRIVATEKEYPASSPHRASE": "wrong " + PASSPHRASE,
+            "OKTA_CLIENT_CLIENTID": "0oa1b2c3",
+            "OKTA_CLIENT_ORGURL": ORG,
+            "OKTA_CLIENT_SCOPES": "okta.users.read",
+            "OKTA_M2M_STORE": "redis://user:" + PASSPHRASE + "@host:port",
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_key_that_cannot_be_read_is_in_no_report(reader: str, texts: dict[str, str]) -> None:
+    refused = 0
+    for text in texts.values():
+        try:
+            READERS[reader](text)
+        except Exception as error:
+            refused += 1
+            check_report(error, *secrets_of(text), PASSPHRASE)
+    assert refused >= 5
+
+
+@pytest.mark.parametrize("kind", ["jwk of another kind", "pem damaged", "encrypted", "json cut off"])
+def test_a_key_file_that_cannot_be_read_is_in_no_report(kind: str, texts: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_text(texts[kind])
+    with pytest.raises(InvalidKey) as caught:
+        PrivateKey.from_file(path, password="wrong " + PASSPHRASE)
+    check_report(caught.value, *secrets_of(texts[kind]), PASSPHRASE)
+    os.environ["OKTA_CLIENT_PRIVATEKEY"] = texts[kind]
+    try:
+        with pytest.raises(InvalidKey) as caught:
+            PrivateKey.from_env(password="wrong " + PASSPHRASE)
+    finally:
+        del os.environ["OKTA_CLIENT_PRIVATEKEY"]
+    check_report(caught.value, *secrets_of(texts[kind]), PASSPHRASE)
+
+
+def test_a_key_of_which_the_report_shows_the_object_shows_no_number(texts: dict[str, str]) -> None:
+    key = PrivateKey.from_pem(texts["pem"])
+    with pytest.raises(InvalidKey) as caught:
+        PrivateKey(key._version.native, alg="ES256")
+    check_report(caught.value)
+    assert repr(PrivateKey.__new__(PrivateKey)) == "PrivateKey(not made)"
+
+
+def test_the_wrapper_says_where_something_was_raised(texts: dict[str, str]) -> None:
+    with pytest.raises(InvalidKey) as caught:
+        PrivateKey.from_pem(texts["pem damaged"])
+    assert any("load_pem" in place for place, _ in frames_of(caught.value))
+
+
+# ── settings, secrets and tokens that are given ──────────────────────────────────────────────────────────────────────
+
+GIVEN: dict[str, Callable[[], object]] = {
+    "ServiceApp with a secret": lambda: ServiceApp("http://acme.okta.com", key=KEY, seal_with=[SECRET], **APP),
+    "ServiceApp with another's key": lambda: ServiceApp(ORG, key=json.dumps(KEY.private_jwk()), **APP),  # type: ignore[arg-type]
+    "Seal": lambda: Seal([SECRET, SECRET[:8]]),
+    "Seal of one": lambda: Seal(SECRET),  # type: ignore[arg-type]
+    "store_from_url": lambda: store_from_url(f"rediss://user:{PASSPHRASE}@host:port/0"),
+    "store_from_url of no kind": lambda: store_from_url(f"memcached://user:{PASSPHRASE}@host"),
+    "RedisStore": lambda: RedisStore(f"redis://user:{PASSPHRASE}@host/0", prefix="{"),
+    "named_store": lambda: named_store({"OKTA_M2M_STORE": f"memcached://user:{PASSPHRASE}@host"}),
+    "ApiToken": lambda: ApiToken(SSWS + "\n" + SSWS),
+    "ApiToken.from_env": lambda: ApiToken.from_env(environ={"OKTA_CLIENT_TOKEN": SSWS + " " + SSWS}),
+    "ManagementApi": lambda: ManagementApi(ORG, SSWS),  # type: ignore[arg-type]
+    "read_settings without a key": lambda: read_settings(
+        files=False, environ={"OKTA_CLIENT_PRIVATEKEYPASSPHRASE": PASSPHRASE, "OKTA_CLIENT_TOKEN": SSWS}
+    ),
+    "introspect_token": lambda: introspect_token("http://127.0.0.1:1", "0oa1b2c3", KEY, SSWS),
+    "revoke_token": lambda: revoke_token("acme.okta.com", "0oa1b2c3", KEY, SSWS),
+}
+KEY = PrivateKey.generate("ES256")
+
+
+@pytest.mark.parametrize("what", GIVEN)
+def test_what_is_given_and_refused_is_in_no_report(what: str) -> None:
+    with pytest.raises((OktaM2MError, ValueError)) as caught:
+        GIVEN[what]()
+    check_report(caught.value, PASSPHRASE, SSWS, SECRET.decode(), KEY.private_jwk()["d"])
+
+
+def test_an_okta_yaml_that_is_refused_is_in_no_report(tmp_path: Path, texts: dict[str, str]) -> None:
+    pem = texts["pem"].replace("\n", "\n      ")
+    client = (
+        f"okta:\n  client:\n    token: {SSWS}\n    privateKeyPassphrase: {PASSPHRASE}\n    privateKey: |\n      {pem}\n"
+    )
+    for end in ("  - broken", "    orgUrl: http://acme.okta.com\n    clientId: 0oa1\n    scopes: [okta.users.read]\n"):
+        (tmp_path / "okta.yaml").write_text(client + end)
+        (tmp_path / "okta.yaml").chmod(0o600)
+        with pytest.raises(ConfigurationError) as caught:
+            read_settings(directory=tmp_path, home=tmp_path, environ={})
+        check_report(caught.value, SSWS, PASSPHRASE, *secrets_of(texts["pem"]))
+    (tmp_path / "okta.yaml").write_text(client + "  - broken")
+    with pytest.raises(ConfigurationError) as caught:
+        find_setting("token", directory=tmp_path, home=tmp_path, environ={"OKTA_PRIVATEKEY": SSWS})
+    check_report(caught.value, SSWS, PASSPHRASE, *secrets_of(texts["pem"]))
+
+
+def test_a_key_file_that_cannot_be_written_is_in_no_report(tmp_path: Path, texts: dict[str, str]) -> None:
+    key = PrivateKey.from_pem(texts["pem"])
+    path = tmp_path / "key.pem"
+    path.write_text(texts["encrypted"])
+    given: list[Callable[[], object]] = [
+        lambda: write_key(path, key, form="pem", password=PASSPHRASE),
+        lambda: write_key(tmp_path / "no" / "key.jwk", key),
+        lambda: key_text(key, password=PASSPHRASE),
+        lambda: write_new_file(path, texts["pem"].encode()),
+        lambda: replace_file(tmp_path / "no" / "key.pem", texts["pem"].encode()),
+        lambda: convert_key(path, tmp_path / "key.jwk", password="wrong " + PASSPHRASE),
+    ]
+    for write in given:
+        with pytest.raises(ConfigurationError) as caught:
+            write()
+        check_report(caught.value, PASSPHRASE, *secrets_of(texts["pem"]))
+
+
+def test_a_passphrase_of_the_command_is_in_no_report(tmp_path: Path, texts: dict[str, str]) -> None:
+    (tmp_path / "key.pem").write_text(texts["encrypted"])
+    (tmp_path / "passphrase").write_text("wrong " + PASSPHRASE)
+    (tmp_path / "passphrase").chmod(0o600)
+    with pytest.raises(InvalidKey) as caught:
+        load_key(tmp_path / "key.pem", passphrase_file=tmp_path / "passphrase")
+    check_report(caught.value, PASSPHRASE, *secrets_of(texts["encrypted"]))
+
+
+def test_a_file_with_an_ssws_token_is_in_no_report(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(f"{SSWS} {SSWS}")
+    with pytest.raises(ConfigurationError) as caught:
+        ApiToken.from_file(tmp_path / "token")
+    check_report(caught.value, SSWS)
+
+
+# ── the tools themselves ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_is_hidden_is_shown_by_no_repr() -> None:
+    assert repr(Hidden({"Authorization": SSWS})) == "Hidden()"
+
+
+def test_a_report_that_shows_a_secret_is_found() -> None:
+    """The look itself bites: a frame of ours that holds a secret in a list of a dict."""
+    namespace: dict[str, Any] = {"secret": {"a": [SSWS]}}
+    code = compile(
+        "def leak(held):\n    raise ValueError('oh')\n", str(Path(frames_of.__globals__["PACKAGE"], "x.py")), "exec"
+    )
+    exec(code, namespace)
+    with pytest.raises(ValueError, match="oh") as caught:
+        namespace["leak"](namespace["secret"])
+    with pytest.raises(AssertionError, match="secret number 0"):
+        check_report(caught.value, SSWS)
+
+
+def test_without_locals_leaves_alone_what_the_caller_was_handling() -> None:
+    @without_locals
+    def refuse(secret: str) -> None:
+        raise ValueError
+
+    def failing() -> None:
+        here = "the caller's own"
+        raise KeyError(here)
+
+    caught = []
+    try:
+        failing()
+    except KeyError:
+        with pytest.raises(ValueError) as refused:
+            refuse(b64encode(SECRET).decode())
+        caught.append(refused.value.__context__)
+    (context,) = caught
+    assert isinstance(context, KeyError)
+    tb = context.__traceback__
+    assert tb is not None
+    assert tb.tb_next is not None
+    assert tb.tb_next.tb_frame.f_locals["here"] == "the caller's own"
