@@ -376,7 +376,7 @@ PEERS = (
         imports={"requests": "authlib.integrations.requests_client"},
         start=AUTHLIB_START,
         httpx_library="httpx2",
-        note="fetches its first token only as a renewal; works with httpx2 instead of httpx",
+        note="fetches its first token only as a renewal; supports httpx2 instead of httpx",
     ),
     Peer(
         "requests-oauth2client",
@@ -414,20 +414,20 @@ PEERS = (
         "client assertion, Entra only",
         aiohttp=_azure_aiohttp,
         imports={"aiohttp": "azure.identity.aio"},
-        note="works with Entra only; measured is its bearer token policy, with a token that it has already",
+        note="works with Entra only; we measured its bearer token policy, with a token that it already has",
     ),
     Peer(
         "msal",
         "client assertion, Entra only",
         imports={"requests": "msal"},
-        note="works with Entra only; measured is its import",
+        note="works with Entra only; we measured its import",
     ),
     Peer(
         "okta",
         "private_key_jwt",
         aiohttp=_okta_aiohttp,
         imports={"aiohttp": "okta.client"},
-        note="works with its own client only; measured are its import, and how it hands out a token that it has already",
+        note="works with its own client only; we measured its import, and how it returns a token that it already has",
     ),
 )
 

@@ -19,23 +19,23 @@ MEASURED_WITH = ("requests", "httpx", "httpx2", "aiohttp", "joserfc", "cryptogra
 
 PAGE = """# Performance
 
-Written by `benchmarks/run.py` from what it measured; do not edit.
+`benchmarks/run.py` wrote this page from its measurements. Do not edit it.
 
 Measured with {python} on {system}, {cores} cores: {versions}.
 
-"x" is the ratio to the floor, which is what the same work costs without an auth library:
+"x" is the ratio to the floor. The floor is the cost of the same work without an auth library:
 
 - **A call**: a constant header, set by an auth object of the same HTTP library. With DPoP, two constant headers and one raw
-  signature. CPU time; the least of many interleaved rounds.
-- **Many callers at once**: the token endpoint's delay ({delay} ms), plus the time in which as many callers, started and
-  released in the same way, set a constant header. Wall time. A stall is the longest time in which the event loop ran nothing
-  else.
-- **Renewals**: the same loop with a constant header. Wall time, in the auth object alone.
+  signature. CPU time, the minimum of many interleaved rounds.
+- **Many callers at once**: the token endpoint's delay ({delay} ms), plus the time that the same number of callers, started and
+  released in the same way, take to set a constant header. Wall time. A stall is the longest time in which the event loop ran
+  nothing else.
+- **Renewals**: the same loop with a constant header. Wall time, in the auth object only.
 - **Memory**: a dict of constant headers, with an auth object for each. Growth of the process's resident memory, for apps
   that have fetched their token.
-- **Imports**: milliseconds of CPU time beyond the HTTP library, which is imported before. "With a loaded key" does not count
-  the import of cryptography and joserfc, nor the parsing of the key. The start of a program counts everything; its floor is
-  cryptography, imported and parsing the same key.
+- **Imports**: milliseconds of CPU time beyond the HTTP library, which is imported first. "With a loaded key" does not include
+  the import of cryptography and joserfc, or the parsing of the key. The start of a program includes everything. Its floor is
+  to import cryptography and parse the same key with it.
 
 {table}
 
@@ -56,7 +56,7 @@ python3 -m venv .bench && .bench/bin/pip install -e '.[all]' -r benchmarks/requi
 .bench/bin/python benchmarks/run.py --quick
 ```
 
-Each script measures its rows alone, for example `.bench/bin/python benchmarks/hits.py requests --quick`.
+You can also run one script to measure only its rows, for example `.bench/bin/python benchmarks/hits.py requests --quick`.
 
 `python benchmarks/instructions.py` counts the instructions of a hit under callgrind and compares them with the baseline of
 the same Python and architecture in `benchmarks/baselines/`.

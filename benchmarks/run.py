@@ -242,7 +242,9 @@ def table(rows: list[Row]) -> str:
         f"| {row.what} | {row.floor} | {row.peers} | {row.ours} | {row.must} | {words[row.reached]} |" for row in rows
     ]
     others = ", ".join(f"{name} ({client_auth})" for name, client_auth in OTHER_CLIENT_AUTH.items())
-    return "\n".join([*lines, "", f"† has no private_key_jwt for Okta; measured with what it has instead: {others}."])
+    return "\n".join(
+        [*lines, "", f"† has no private_key_jwt for Okta; measured with what it offers instead: {others}."]
+    )
 
 
 def main() -> int:

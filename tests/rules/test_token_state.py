@@ -614,7 +614,7 @@ def test_the_budget_of_forced_renewals_is_spent_whole_and_no_further() -> None:
     for outcome in ["renew"] * int(FORCED_AT_ONCE) + ["kept", "kept again"]:
         token = world.state.token or world.obtain()
         world.state.accepted()
-        assert world.state.rejected(token, world.time) is outcome
+        assert world.state.rejected(token, world.time) == outcome
 
 
 def test_so_many_former_tokens_are_ours_and_no_more() -> None:

@@ -29,9 +29,9 @@ WRITE = "OKTA_M2M_WRITE_CONFORMANCE"
 PREFACE = f"""\
 # Conformance
 
-What was proven against servers, clients and descriptions that are not this project's own. Each cell is a test in
-`tests/fake_okta/conformance` that passed; none is written by hand. A run fails if a cell is missing, or if rows, columns or cells
-differ from what stands here; `{WRITE}=1 pytest tests/fake_okta/conformance` rewrites it.
+This page lists what was tested against servers, clients and descriptions from other projects. Each cell is a test in
+`tests/fake_okta/conformance` that passed. None is written by hand. A run fails if a cell is missing, or if rows, columns or cells
+differ from this page. `{WRITE}=1 pytest tests/fake_okta/conformance` rewrites the page.
 """
 
 

@@ -1,4 +1,4 @@
-"""Code of your own: sign a JWT, fetch a token, keep it until it expires."""
+"""Your own code: sign a JWT, fetch a token, keep it until it expires."""
 
 import time
 import uuid

@@ -1,4 +1,4 @@
-"""For Airflow: the auth that an HttpHook or HttpOperator is given."""
+"""For Airflow: the auth for an HttpHook or HttpOperator."""
 
 from functools import cache
 from typing import Any
@@ -9,7 +9,7 @@ from okta_m2m.requests import OktaAuth
 
 @cache
 def okta_app() -> ServiceApp:
-    """One for each worker process. A DAG file is parsed often, and must create nothing."""
+    """One for each worker process. A DAG file is parsed often, so it must not create one."""
     return ServiceApp.from_env()
 
 

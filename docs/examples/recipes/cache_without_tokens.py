@@ -1,4 +1,4 @@
-"""HTTP caches that keep no token, and answer no app with what another app was shown."""
+"""HTTP caches that store no token, and give no app another app's response."""
 
 import os
 from dataclasses import replace
@@ -20,7 +20,7 @@ SECRET = ("authorization", "dpop")
 
 
 def cache_file(app: ServiceApp, library: str) -> Path:
-    """A file of this app's own, in a directory that only the user can enter."""
+    """This app's own file, in a directory that only the user can enter."""
     folder = Path("http-cache")
     folder.mkdir(mode=0o700, exist_ok=True)
     os.chmod(folder, 0o700)

@@ -13,7 +13,7 @@ celery = Celery("reports", broker="redis://localhost/0")
 
 @cache
 def okta_app() -> ServiceApp:
-    """One for each worker process, created with the first task. It is never an argument: it cannot be pickled."""
+    """One for each worker process, created by the first task. Never pass it to a task: it cannot be pickled."""
     return ServiceApp.from_env()
 
 

@@ -13,7 +13,7 @@ from okta_m2m.requests import OktaAuth
 
 @cache
 def okta_app() -> ServiceApp:
-    """Created at the first call, so that management commands such as ``migrate`` need no key."""
+    """Created at the first call, so management commands such as ``migrate`` need no key."""
     return ServiceApp.from_env(max_wait=5, **getattr(settings, "OKTA_M2M", {}))
 
 

@@ -1,4 +1,4 @@
-"""An AWS Lambda function that calls Okta. The service app outlives the invocation, and so does its token."""
+"""An AWS Lambda function that calls Okta. The service app and its token outlast the invocation."""
 
 from functools import cache
 from typing import Any

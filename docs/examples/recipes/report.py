@@ -1,4 +1,4 @@
-"""A job that prints how many users the org shows it. The recipes for systemd, Kubernetes, Docker and CI run this file."""
+"""A job that prints how many users of the org it sees. The recipes for systemd, Kubernetes, Docker and CI run this file."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from okta_m2m.requests import OktaAuth
 
 
 def service_app() -> ServiceApp:
-    """The settings of the environment, with the key of a mounted secret if there is one."""
+    """The settings of the environment, with the key from a mounted secret if there is one."""
     secret = os.environ.get("CREDENTIALS_DIRECTORY") or os.environ.get("OKTA_KEY_DIRECTORY")
     if secret is None:
         return ServiceApp.from_env()

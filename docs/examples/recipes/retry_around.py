@@ -1,4 +1,4 @@
-"""Retries of your own calls, with stamina, tenacity and urllib3. Tokens are retried by okta-m2m itself."""
+"""Retries of your own calls, with stamina, tenacity and urllib3. okta-m2m itself retries token requests."""
 
 import requests
 import stamina
@@ -15,7 +15,7 @@ session.auth = OktaAuth(app)
 
 
 def may_pass(error: Exception) -> bool:
-    """A lost connection, a timeout, or an answer that says "later". No refusal by Okta is any of these."""
+    """A lost connection, a timeout, or a response that says "later". A refusal by Okta is none of these."""
     if isinstance(error, requests.HTTPError):
         return error.response.status_code in (429, 502, 503, 504)
     return isinstance(error, requests.ConnectionError | requests.Timeout)

@@ -1,6 +1,6 @@
-"""The private key from a secret manager: a function for each that returns a key for ``ServiceApp(key=...)``.
+"""Reads the private key from a secret manager. There is one function for each manager, for ``ServiceApp(key=...)``.
 
-Each is given the client of the manager's own library. The secret is the JWK (or PEM) as ``okta-m2m key new`` writes it.
+Pass the client of the manager's own library. The secret is the JWK (or PEM), as ``okta-m2m key new`` writes it.
 """
 
 import logging
@@ -38,7 +38,7 @@ def from_vault(client: Any, path: str) -> PrivateKey:
 
 
 class FollowedKey:
-    """A key that is read from its manager again once in a while, so that a rotation needs no restart."""
+    """A key that is read again from its manager from time to time, so a rotation needs no restart."""
 
     def __init__(
         self, read: Callable[[], PrivateKey], every: float = 300, clock: Callable[[], float] = time.monotonic
@@ -63,7 +63,7 @@ class FollowedKey:
         return self._key.sign(message)
 
     def snapshot(self) -> PrivateKey:
-        """Called before each client assertion, never on an event loop. The same version has to be the same object."""
+        """Called before each client assertion, never on an event loop. The same version must be the same object."""
         if self._clock() - self._read_at >= self._every:
             self._read_at = self._clock()
             try:

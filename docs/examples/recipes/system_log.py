@@ -1,4 +1,4 @@
-"""Reads Okta's System Log, and continues where it stopped, also after a restart."""
+"""Reads Okta's System Log, and continues where it stopped, even after a restart."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +13,8 @@ from okta_m2m.requests import OktaAuth
 def new_events(app: ServiceApp, session: requests.Session, bookmark: Path, since: str) -> Iterator[dict[str, Any]]:
     """Every event since the last call. Call it again after a pause, such as 30 seconds.
 
-    Okta's answer to a request without ``until`` has a ``next`` link even if there are no more events: that link is where to
-    continue. It is stored only after its events were handed out, so a crash repeats events and loses none.
+    Okta's response to a request without ``until`` has a ``next`` link even if there are no more events. Continue with that
+    link. It is stored only after the events were returned, so a crash repeats events and loses none.
     """
     url = bookmark.read_text("utf-8") if bookmark.exists() else f"{app.org_url}/api/v1/logs?since={since}&limit=1000"
     while True:

@@ -88,7 +88,7 @@ class Registered:
 def server(oidc_provider: OidcProvider, tables: Tables) -> OidcProvider:
     at = f"oidc-provider {oidc_provider.version} on node {oidc_provider.node}"
     api = f"oauth4webapi {oidc_provider.oauth4webapi} for JWT access tokens, jose {oidc_provider.jose} for opaque ones"
-    said = "One part of a request is changed, and a cell says what it was refused with; unchanged, it was taken."
+    said = "One part of a request is changed, and each cell shows the error. The unchanged request was accepted."
     tables.about[TAKES] = f"Server: {at}; an API behind it that checks tokens and proofs with {api}."
     tables.about[REFUSES] = f"Server: {at}. {said}"
     tables.about[API_REFUSES] = f"Server: an API that checks with {api}. {said}"
