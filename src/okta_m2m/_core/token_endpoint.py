@@ -107,7 +107,7 @@ _REMEDIES: Final[Mapping[Stage | None, str]] = {
     "tcp": "Check that the network and its firewalls let this machine reach that host, and whether it needs a proxy.",
     "tls": "Check the CA bundle that this client uses, and whether a proxy on the way decrypts TLS with its own certificate.",
     "proxy": "Check the proxy's address and password (HTTPS_PROXY), and that it lets this machine reach that host.",
-    "http": "Check the network and its proxies, and Okta's status page; max_wait sets the time allowed.",
+    "http": "Check the network and its proxies, and Okta's status page.",
 }
 
 _PASSING = frozenset({"temporarily_unavailable", "server_error"})
@@ -447,7 +447,7 @@ class _Conversation:
         attempts = f"{self._attempts} attempt{'s' if self._attempts > 1 else ''}"
         return TokenUnreachable(
             f"No token from {self._endpoint.url}: {what}, after {attempts}.",
-            remedy=f'{remedy} Run "okta-m2m doctor" for a diagnosis.',
+            remedy=f'{remedy} max_wait sets the time allowed. Run "okta-m2m doctor" for a diagnosis.',
             **details,
         )
 
