@@ -86,7 +86,9 @@ async def asend_of_the_callers(request: Request, timeout: float) -> Response:
     return await anyio.to_thread.run_sync(send_of_the_callers, request, timeout, abandon_on_cancel=True)
 
 
-@pytest.fixture(params=["default", "same", "other", "send"])
+@pytest.fixture(
+    params=["default", *(pytest.param(sent, marks=pytest.mark.matrix) for sent in ("same", "other", "send"))]
+)
 def sent_with(request: pytest.FixtureRequest, client_type: type[Client]) -> dict[str, Any]:
     """What sends token requests, as options of a client."""
     if request.param == "send":

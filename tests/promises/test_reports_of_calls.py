@@ -134,7 +134,6 @@ def test_an_answer_of_the_token_endpoint_that_breaks_off(
     def half(exchange: Exchange) -> None:
         exchange.begin(200, content_type="application/json")
         exchange.chunk(f'{{"token_type": "Bearer", "expires_in": 3600, "access_token": "{secret}'.encode())
-        exchange.write(b"no length")
         exchange._handler.close_connection = True
 
     front.pages[TOKEN] = half

@@ -6,9 +6,10 @@ Invariant: production code makes everything that is not changed.
 from __future__ import annotations
 
 import time
+from hashlib import sha256
 from typing import Any
 
-from okta_m2m import PrivateKey, Token
+from okta_m2m import PrivateKey
 from okta_m2m._core.proofs import ClientAssertions, DPoPProofs, rfc_htu
 from okta_m2m.effects import Flow
 
@@ -32,7 +33,7 @@ def proof(
     token: str | None = None,
 ) -> str:
     """A DPoP proof. With ``token`` it is a proof for a resource."""
-    bound = None if token is None else Token(token, "DPoP")
+    bound = None if token is None else sha256(token.encode()).digest()
     made = DPoPProofs(key, rfc_htu).proof(method, url, time.time() if now is None else now, nonce, bound)
     return _signed(made, key)
 
