@@ -213,7 +213,7 @@ def built(folder: Path) -> tuple[Path, list[str]]:
         (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
         extras = BytesParser().parsebytes(archive.read(metadata)).get_all("Provides-Extra", [])
     assert "okta_m2m/py.typed" in names
-    strays = [name for name in names if not re.match(r"okta_m2m(-[^/]*\.dist-info)?/", name)]
+    strays = [name for name in names if not re.match(r"okta_m2m(-[^/]*\.dist-info)?/|pytest_okta_m2m\.py$", name)]
     assert not strays, f"the wheel holds more than the package: {strays}"
     return wheel, extras
 
