@@ -6,8 +6,10 @@ slow to make.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -66,6 +68,20 @@ def pytest_xdist_auto_num_workers() -> int:
     """Two more than there are processors, as the tests mostly wait. Not more: where processes starve, the product's own
     timeouts pass, such as that of a store. And not more than pays, since each begins with collecting all tests."""
     return min((os.cpu_count() or 1) + 2, 8)
+
+
+@pytest.fixture(autouse=True)
+def _lines_of_this_test_only() -> Iterator[None]:
+    """Drops what the fetches of earlier tests log: those for which nobody waits any more may fail much later."""
+    earlier = [thread for thread in threading.enumerate() if thread.name.startswith("okta-m2m")]
+
+    def is_own(record: logging.LogRecord) -> bool:
+        return not any(thread.ident == record.thread and thread.is_alive() for thread in earlier)
+
+    logger = logging.getLogger("okta_m2m")
+    logger.addFilter(is_own)
+    yield
+    logger.removeFilter(is_own)
 
 
 @pytest.fixture
