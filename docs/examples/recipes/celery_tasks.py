@@ -1,6 +1,7 @@
 """Celery tasks that call Okta. Run a worker with ``celery -A celery_tasks worker``."""
 
 from functools import cache
+from threading import Lock
 
 import requests
 from celery import Celery
@@ -11,9 +12,17 @@ from okta_m2m.requests import OktaAuth
 celery = Celery("reports", broker="redis://localhost/0")
 
 
-@cache
+first_task = Lock()
+
+
 def okta_app() -> ServiceApp:
     """One for each worker process, created by the first task. Never pass it to a task: it cannot be pickled."""
+    with first_task:  # a pool of threads starts several tasks at once
+        return make_app()
+
+
+@cache
+def make_app() -> ServiceApp:
     return ServiceApp.from_env()
 
 
