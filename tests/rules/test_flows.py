@@ -1006,6 +1006,21 @@ def test_who_has_more_time_than_the_fetch_that_failed_waits_for_another() -> Non
     assert isinstance(late.flow.send(True), Spawn)
 
 
+@pytest.mark.parametrize("status", [429, 503])
+def test_who_can_wait_for_the_time_that_the_endpoint_named_does_though_the_fetch_could_not(status: int) -> None:
+    bench = Bench(max_wait=10)
+    first = Waiting(bench)
+    fetch = first.fetch()
+    bench.time += 4.0
+    late = Waiting(bench)
+    bench.time += 0.5
+    end(fetch, bench.answer(status, b"", retry_after="6"))
+    with pytest.raises((RateLimited, TokenUnreachable)):
+        first.flow.send(True)
+    bench.app._endpoint.not_before = bench.time + 8.0  # whatever time of its own was added
+    assert isinstance(late.flow.send(True), Spawn)
+
+
 def test_a_call_never_fails_for_a_pause_that_is_longer_than_what_it_can_still_wait() -> None:
     for _ in range(20):
         bench = Bench(max_wait=10)

@@ -15,7 +15,7 @@ session.auth = OktaAuth(app)
 
 
 def may_pass(error: Exception) -> bool:
-    """A lost connection, a timeout, or a response that says "later". A refusal by Okta is none of these."""
+    """A lost connection, a timeout, or a response that says "later". Not a refusal by Okta."""
     if isinstance(error, requests.HTTPError):
         return error.response.status_code in (429, 502, 503, 504)
     return isinstance(error, requests.ConnectionError | requests.Timeout)

@@ -31,7 +31,7 @@ DRAIN_TIMEOUT: Final = 1.0
 
 
 class AnswerBody:
-    """What has come of an answer to a request of ours. It may hold a token, so it shows only how much there is."""
+    """The part of an answer to our own request that has arrived. It may hold a token, so its repr shows only its size."""
 
     __slots__ = ("_bytes", "extend")
 
@@ -62,8 +62,8 @@ def read_timeout(timeout: float) -> float:
 
 
 def check_encoding(content_encodings: Iterable[str]) -> None:
-    """Refuses the answer to a request of ours that is compressed. We ask for ``identity``; and of a few bytes that are
-    compressed twice a gigabyte can be made."""
+    """Refuses a compressed answer to our own request. We ask for ``identity``, and a few bytes that are compressed twice can
+    grow to a gigabyte."""
     for coding in content_encodings:
         if coding.strip().lower() not in ("", "identity"):
             raise SendFailed("the answer is compressed, although it was asked for as it is", stage="http")

@@ -323,9 +323,11 @@ class ServiceApp:
 
     def _has_longer(self, deadline: float, flight: Flight, error: Exception, now: float) -> bool:
         """Whether a caller has time for another attempt: the fetch had less, and failed for lack of it."""
-        if isinstance(error, RateLimited):
+        if not isinstance(error, RateLimited | TokenUnreachable):
+            return False
+        if error.retry_after is not None:  # the endpoint named a time, which was too late for the fetch
             return now < self._endpoint.not_before < deadline
-        return isinstance(error, TokenUnreachable) and flight.deadline <= now < deadline
+        return flight.deadline <= now < deadline
 
     # ── after a call ─────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -246,7 +246,7 @@ class _Conversation:
             yield from self._wait_until_welcome()
             sent_at = self._now()
             if sent_at >= self._deadline:
-                raise self._trouble
+                raise self._trouble.copy()
             self._attempts += 1
             endpoint.attempts = self._attempts
             patience = endpoint.patience(self._unanswered)
