@@ -1,4 +1,4 @@
-"""``max_wait`` is kept, whatever hangs: each attempt ends in time for another one, and leaves nothing behind."""
+"""``max_wait`` is kept, whatever hangs: each attempt ends in time for another one."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Dripping:
         head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
         exchange.write(head + (b"X-Slow: " if self._part == "headers" else b"Content-Length: 100000\r\n\r\n"))
         try:
-            while not self._ended.wait(0.05):
+            while not self._ended.wait(0.01):
                 exchange.write(b"x" if self._part == "headers" else b" ")
         except OSError:
             self.hung_up += 1
@@ -110,7 +110,9 @@ def test_an_answer_that_comes_byte_by_byte_is_given_up_and_asked_for_again(
     client = connect(new_service(okta, org_url=front.url, max_wait=4), **sent_with)
     assert client.get(front.url + USERS).status == 200
     assert okta.tokens_minted == 1
-    if "send" not in sent_with or not client.asynchronous:  # a thread that a send= starts is its own
+    # A thread that waits for headers is left to the server, and the example in the docs reads a body in one piece.
+    ended_by_us = client.asynchronous or (part == "body" and client.name != "docs-urllib3")
+    if ended_by_us and "send" not in sent_with:  # what a send= leaves is its own
         eventually(lambda: page.hung_up == 1, "the connection is closed")
         eventually(lambda: not threads_of_sends(), "the thread has ended")
 
@@ -124,7 +126,8 @@ def test_answers_that_all_come_byte_by_byte_end_the_call_in_time(
     with pytest.raises(TokenUnreachable):
         client.get(front.url + USERS)
     assert time.monotonic() - began < PROMPT
-    eventually(lambda: not front.open and not threads_of_sends(), "nothing is left behind")
+    ended.set()
+    eventually(lambda: not front.open and not threads_of_sends(), "nothing is left behind, once the server has hung up")
 
 
 # ── the name, and its addresses ──────────────────────────────────────────────────────────────────────────────────────

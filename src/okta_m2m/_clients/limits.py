@@ -12,6 +12,7 @@ __all__ = [
     "DRAIN_TIMEOUT",
     "MAX_ANSWER",
     "MAX_DRAINED",
+    "PIECE",
     "AnswerBody",
     "check_encoding",
     "connect_timeout",
@@ -22,6 +23,10 @@ __all__ = [
 
 MAX_ANSWER: Final = 1 << 20
 """Bytes of an answer of the token endpoint."""
+
+PIECE: Final = 256
+"""Bytes of it that are read at a time: urllib3 waits until it has so many, and only between two reads is it seen that the
+attempt's time is over."""
 
 MAX_DRAINED: Final = 1 << 16
 """Bytes of a rejected answer that are read so that its connection can be used again; beyond that a new one is cheaper."""

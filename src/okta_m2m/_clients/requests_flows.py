@@ -29,7 +29,16 @@ from ..errors import ErrorMap, OktaM2MError, TokenUnreachable
 from ..runtimes import Sender, Threads, drive, run
 from .auth_object import AuthObject, add_request
 from .failures import send_failed
-from .limits import MAX_ANSWER, MAX_DRAINED, AnswerBody, check_encoding, connect_timeout, is_inflatable, read_timeout
+from .limits import (
+    MAX_ANSWER,
+    MAX_DRAINED,
+    PIECE,
+    AnswerBody,
+    check_encoding,
+    connect_timeout,
+    is_inflatable,
+    read_timeout,
+)
 from .private_copy import private_copy
 from .proxies import is_direct_only, warn_of_environments_proxy
 
@@ -118,7 +127,7 @@ class Library:
                     check_encoding(response.headers.get("content-encoding", "").split(","))
                     body = AnswerBody()
                     stream = getattr(response.raw, "stream", None)  # an adapter of the caller's own may have none
-                    chunks = response.iter_content(8192) if stream is None else stream(8192, decode_content=False)
+                    chunks = response.iter_content(PIECE) if stream is None else stream(PIECE, decode_content=False)
                     for chunk in chunks:
                         body.extend(chunk)
                         del chunk  # no frame that waits for more shows what came

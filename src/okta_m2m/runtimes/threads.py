@@ -94,17 +94,13 @@ class Threads:
 
 
 def _send(send: Callable[[], T], timeout: float) -> T:
-    attempt = workers.Interruptible(send)
-    working = workers.start(attempt, "send")
+    working = workers.start(send, "send")
     if working is None:
         return send()
     try:
         if wait_in_thread(working, timeout):
             return working.result()
     finally:
-        if not working.done():
-            # By then the library has given up by itself, unless the server drips: it tries one address after another.
-            attempt.interrupt_after(2 * timeout)
         del working  # an exception's traceback would keep it, and it keeps the exception
     raise SendFailed(workers.too_slow("answer", timeout))
 

@@ -8,17 +8,16 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from .._core.flights import forks, mutex
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["Interruptible", "start", "start_in_turn", "too_slow"]
+__all__ = ["start", "start_in_turn", "too_slow"]
 
 MOST_AT_ONCE: Final = 128
 """Threads that one signer has at a time: of ten thousand tasks, each may need a proof at the same moment."""
@@ -107,46 +106,3 @@ _lines: dict[tuple[int, int], _Line] = {}
 
 def too_slow(what: str, timeout: float) -> str:
     return f"no {what} within {timeout:.3g} s"
-
-
-class Interruptible(Generic[T]):
-    """A blocking call that another thread can interrupt.
-
-    A library's timeout begins again with each byte, so an attempt at a server that drips its headers would never end, and
-    there is no common way to the socket of all libraries (and of a caller's own ``send``). So an exception is raised in the
-    attempt's thread, as Ctrl-C raises one in the main thread: with the next byte the attempt ends, and closes its connection.
-    Elsewhere than in CPython it goes on until the server ends it.
-    """
-
-    __slots__ = ("_call", "_mutex", "_thread")
-
-    def __init__(self, call: Callable[[], T]) -> None:
-        self._call = call
-        self._mutex = threading.Lock()
-        self._thread: int | None = None
-
-    def __call__(self) -> T:
-        self._thread = threading.get_ident()
-        try:
-            return self._call()
-        finally:
-            with self._mutex:  # after this nothing is raised in this thread
-                self._thread = None
-
-    def interrupt_after(self, seconds: float) -> None:
-        """Ends the call, if it is still under way then."""
-        timer = threading.Timer(seconds, self._interrupt)
-        timer.name, timer.daemon = "okta-m2m interrupt", True
-        with suppress(RuntimeError):  # the interpreter is shutting down, which ends it too
-            timer.start()
-
-    def _interrupt(self) -> None:
-        with self._mutex, suppress(ImportError, AttributeError):
-            if self._thread is not None:
-                import ctypes  # only for what hangs
-
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(_Interrupted))
-
-
-class _Interrupted(BaseException):
-    """Not an ``Exception``: a library takes that for a failure of its own, and may try again."""
