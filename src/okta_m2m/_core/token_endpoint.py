@@ -95,13 +95,6 @@ MAX_UNREADABLE: Final = 5
 _ALREADY_USED = "The client_assertion token has already been used."
 _JWKS_URI_TROUBLE = "Error retrieving the client JWKSet from jwks_uri."
 
-_STAGES: Final[Mapping[Stage | None, str]] = {
-    "name": "its name was not resolved",
-    "tcp": "no connection",
-    "tls": "no TLS connection",
-    "proxy": "the proxy gave no connection",
-    "http": "no answer",
-}
 _REMEDIES: Final[Mapping[Stage | None, str]] = {
     "name": "Check the org URL for a typo, and this machine's DNS.",
     "tcp": "Check that the network and its firewalls let this machine reach that host, and whether it needs a proxy.",
@@ -430,8 +423,7 @@ class _Conversation:
 
     def _unanswered_because(self, failed: Exception) -> TokenUnreachable:
         stage = failed.stage if isinstance(failed, SendFailed) else None
-        what = _STAGES.get(stage, "no answer")
-        return self._unreachable(f"{what} ({quoted(failed)})", _REMEDIES.get(stage, _REMEDIES["http"]))
+        return self._unreachable(quoted(failed) or "no answer", _REMEDIES.get(stage, _REMEDIES["http"]))
 
     def _in_trouble(self, response: Response, what: str, retry_after: float | None = None) -> TokenUnreachable:
         return self._unreachable(
