@@ -45,7 +45,7 @@ def test_a_target_keeps_its_promises(name: str) -> None:
 
     try:
         check()
-    except Exception as error:  # with a lone surrogate in its text, no worker could report it
+    except Exception as error:  # pytest-xdist cannot pass on a lone surrogate
         text = "".join(traceback.format_exception(error)).encode("ascii", "backslashreplace").decode()
         pytest.fail(text, pytrace=False)
     for whole in target.whole:

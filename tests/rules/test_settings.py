@@ -393,6 +393,16 @@ def test_a_name_that_resembles_nothing_is_mentioned_once(world: World, caplog: p
     assert any(f"okta.client.zebraStripes in {world.local}" in text for text in warnings)
 
 
+def test_a_name_is_mentioned_in_one_line_that_every_log_can_take(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A variable's name may hold any byte."""
+    world.read({**ENV, "OKTA_CLIENT_\udca4\n\x1b[31mWARNING forged": "x"})
+    (record,) = [record for record in caplog.records if record.name == "okta_m2m"]
+    assert record.getMessage().encode().isascii()
+    assert record.getMessage().isprintable()
+
+
 def test_variables_with_other_prefixes_are_none_of_ours(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.read({**ENV, "OKTA_M2M_STORE": "x", "OKTA_IDX_CLIENTID": "x", "OKTA_CLIENTID": "x", "okta_client_kidd": "x"})
     assert not caplog.records

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, quoted
 from .okta_yaml import parse_okta_yaml, read_okta_yaml
 
 __all__ = [
@@ -234,7 +234,8 @@ def _section(document: object, name: str, path: Path) -> Mapping[Any, Any]:
     return section or {}
 
 
-def _report_unknown(shown: str, name: str, source: Source, decided: Iterable[str]) -> None:
+def _report_unknown(place: str, name: str, source: Source, decided: Iterable[str]) -> None:
+    shown = quoted(place)
     folded = fold_name(name)
     if folded in _UNUSED_FOLDED:
         return
