@@ -27,9 +27,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
-from ._core.records import Record
+from ._core.records import Generic, Record
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -120,11 +120,6 @@ class SendFailed(Exception):
 
 class Effect(Record, Generic[T_co]):
     """Base of the effects; ``T_co`` is the type of the answer."""
-
-    if not TYPE_CHECKING:  # typing's own way takes a tenth of a millisecond of each import (benchmarks/imports.py)
-
-        def __class_getitem__(cls, answer: object) -> type[Effect]:
-            return cls
 
     def __iter__(self) -> Generator[Effect[T_co], Any, T_co]:
         answer: T_co = yield self

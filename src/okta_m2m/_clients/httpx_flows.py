@@ -19,18 +19,17 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Set
 from contextlib import nullcontext, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Never, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Never, TypeAlias, TypeVar
 
 from .._core.crash_reports import Hidden
 from .._core.origins import origin_of
+from .._core.records import Generic
 from .._core.service_app import ServiceApp
 from .._core.tokens import Token
 from ..effects import Attempt, Discard, Flow, Peek, Request, Response, SendFailed
 from ..errors import ConfigurationError, ErrorMap, OktaM2MError, TokenUnreachable
 from ..runtimes import AsyncSender, Done, Sender, Threads, aadvance, advance, arun, run
-from ..runtimes.loops import Asyncio, Trio, call_in_thread, running
 from .auth_object import AuthObject, add_request
-from .failures import send_failed
 from .limits import (
     DRAIN_TIMEOUT,
     MAX_ANSWER,
@@ -41,12 +40,13 @@ from .limits import (
     inflate,
     read_timeout,
 )
-from .private_copy import private_copy
 from .proxies import is_direct_only, warn_of_environments_proxy
 
 if TYPE_CHECKING:
     import httpx
     import httpx2
+
+    from ..runtimes.loops import Asyncio, Trio
 
     AnyRequest: TypeAlias = httpx.Request | httpx2.Request
     AnyResponse: TypeAlias = httpx.Response | httpx2.Response
@@ -86,6 +86,10 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         return Threads(self._sender or self._send, self._library.error_map)
 
     def _loop(self) -> Asyncio | Trio:
+        # Only an async client needs them, and only token requests what is imported below. Together they are a seventh of our
+        # import (benchmarks/imports.py).
+        from ..runtimes.loops import running
+
         return running(self._sender or self._asend, self._library.error_map)
 
     def _run(self, flow: Flow[None]) -> None:
@@ -290,6 +294,8 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                 "nothing can be awaited.",
                 remedy=f"Give it an {library.__name__}.Client there, or none.",
             )
+        from .failures import send_failed
+
         self._check_hooks()
         until, by_proxy = time.monotonic() + timeout, False
         try:
@@ -325,6 +331,9 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                 "event loop.",
                 remedy=f"Give it an {library.__name__}.AsyncClient there, or none.",
             )
+        from ..runtimes.loops import call_in_thread
+        from .failures import send_failed
+
         self._check_hooks()
         by_proxy = False
         try:
@@ -355,6 +364,8 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         some of its own. ``None`` if none was given, or if it would take a proxy to what is to be reached directly."""
         if self._client is None or (is_direct_only(url) and self._library.uses_proxy(self._client, url)):
             return None
+        from .private_copy import private_copy
+
         return private_copy(self._client, _cookies=self._library.httpx.Cookies())
 
     def _check_hooks(self) -> None:

@@ -16,11 +16,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Never, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Never, NoReturn, TypeVar
 from urllib.parse import urldefrag, urljoin, urlsplit
 
 from .._core.crash_reports import Hidden
 from .._core.origins import origin_of
+from .._core.records import Generic
 from .._core.service_app import ServiceApp
 from .._core.token_state import Hit
 from .._core.tokens import Token
@@ -28,7 +29,6 @@ from ..effects import Flow, Request, Response, SendFailed
 from ..errors import ErrorMap, OktaM2MError, TokenUnreachable
 from ..runtimes import Sender, Threads, drive, run
 from .auth_object import AuthObject, add_request
-from .failures import send_failed
 from .limits import (
     MAX_ANSWER,
     MAX_DRAINED,
@@ -39,7 +39,6 @@ from .limits import (
     is_inflatable,
     read_timeout,
 )
-from .private_copy import private_copy
 from .proxies import is_direct_only, warn_of_environments_proxy
 
 if TYPE_CHECKING:
@@ -106,10 +105,15 @@ class Library:
     def copied_session(self, session: Any) -> Any:
         """The session without its cookies: those of the token endpoint are not for it, and may be to delete some of its
         own."""
+        from .private_copy import private_copy
+
         return private_copy(session, cookies=self.requests.cookies.RequestsCookieJar())
 
     def send(self, session: Any, request: Request, timeout: float) -> Response:
         """Sends our own request, with the session's settings or, without one, with those of the environment."""
+        # Only a token request needs it, and its import is a fiftieth of ours (benchmarks/imports.py).
+        from .failures import send_failed
+
         until = time.monotonic() + timeout
         try:
             with self.requests.Session() if session is None else nullcontext(self.copied_session(session)) as used:

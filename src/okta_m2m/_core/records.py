@@ -9,9 +9,23 @@ Invariant: a field that is named in ``hidden`` is shown by no ``repr``, not by a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, NoReturn, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, dataclass_transform
 
-__all__ = ["Record"]
+__all__ = ["Generic", "Record"]
+
+
+if TYPE_CHECKING:
+    from typing import Generic
+else:
+
+    class Generic:
+        """In the place of ``typing.Generic`` while a program runs: a class with a subscript is that class. What typing makes
+        of subscripts was a tenth of the cost of an import (``benchmarks/imports.py``)."""
+
+        __slots__ = ()
+
+        def __class_getitem__(cls, types: object) -> type:
+            return cls
 
 
 class _RecordType(type):

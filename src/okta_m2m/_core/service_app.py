@@ -30,7 +30,6 @@ from .org_url import check_org_url
 from .origins import Origins, origin_of
 from .proofs import ClientAssertions
 from .reports import Reports
-from .revocation import RevocationOnClose
 from .token_endpoint import TokenEndpoint
 from .token_state import TokenState
 from .tokens import Token, not_picklable
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from ..stores import Store
     from .fleet import Fleet
     from .flights import Flight
+    from .revocation import RevocationOnClose
 
 __all__ = ["ServiceApp"]
 
@@ -170,6 +170,8 @@ class ServiceApp:
                     "revoke_on_close would revoke the token of every process that shares the store.",
                     remedy="Remove one of the two.",
                 )
+            from .revocation import RevocationOnClose  # its import is a fiftieth of ours (benchmarks/imports.py)
+
             self._revocation = RevocationOnClose(
                 endpoint_url,
                 client_id,

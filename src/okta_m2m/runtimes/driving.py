@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from .._core.records import Record
+from .._core.records import Generic, Record
 from ..effects import Attempt, Discard, Effect, Flow, Peek, Request, Response
 from ..errors import ConfigurationError, ErrorMap, OktaM2MError
 

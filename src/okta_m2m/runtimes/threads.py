@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -81,6 +80,8 @@ class Threads:
                 report_lost(error)
             finally:
                 ended()
+
+        from contextvars import Context, copy_context  # only a token request needs it (benchmarks/imports.py)
 
         context = copy_context() if awaited else Context()
         thread = threading.Thread(target=context.run, args=(background,), name="okta-m2m fetch", daemon=True)

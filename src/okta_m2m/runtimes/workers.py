@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -55,6 +54,7 @@ def start_in_turn(work: Callable[[], T], purpose: str, whose: object) -> Future[
 
 def _job(work: Callable[[], T]) -> tuple[Callable[[], None], Future[T]]:
     from concurrent.futures import Future
+    from contextvars import copy_context
 
     working: Future[T] = Future()
 
