@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from targets import TARGETS, Target
 
-SHORT, LONG = 2_000, 16_000
+SHORT, LONG = 1_000, 8_000
 """Lengths of inputs that are compared: a time that grows with the length is eight times as long, one that grows with its
 square 64 times."""
 

@@ -259,6 +259,7 @@ def file_at_offset(tmp_path: Path) -> BinaryIO:
 
 
 @pytest.mark.parametrize("warm", [True, False], ids=["warm", "cold"])
+@either_binding
 def test_bytes_arrive_whole_after_a_401(okta: FakeOkta, service: Service, connect: Connect, warm: bool) -> None:
     client = connect(service())
     if warm:
@@ -273,6 +274,7 @@ def test_bytes_arrive_whole_after_a_401(okta: FakeOkta, service: Service, connec
 
 
 @pytest.mark.parametrize("warm", [True, False], ids=["warm", "cold"])
+@either_binding
 def test_a_file_arrives_whole_from_where_it_stood_or_the_caller_gets_the_401(
     okta: FakeOkta, service: Service, connect: Connect, tmp_path: Path, warm: bool
 ) -> None:
@@ -339,6 +341,7 @@ def test_a_401_that_no_new_token_cures_goes_to_the_caller(
 
 
 @pytest.mark.parametrize("status", [400, 403, 503, *in_matrix(404, 429, 500)])
+@either_binding
 def test_any_other_status_is_the_callers_affair(
     okta: FakeOkta, service: Service, connect: Connect, status: int
 ) -> None:
@@ -591,6 +594,7 @@ def test_a_file_is_never_held_whole(okta: FakeOkta, service: Service, connect: C
 
 
 @pytest.mark.parametrize(("method", "status"), [("GET", 302), ("POST", 307), *in_matrix(*REDIRECTS_ALIKE)])
+@either_binding
 def test_a_redirect_to_another_origin_carries_no_credentials(
     okta: FakeOkta, elsewhere: FakeOkta, service: Service, connect: Connect, status: int, method: str
 ) -> None:
@@ -620,6 +624,7 @@ def test_nothing_is_carried_on_by_a_chain_that_leads_out_and_back(
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Basic eDp5"}], ids=["plain", "credentials of his own"])
+@either_binding
 def test_a_stranger_that_redirects_to_an_allowed_origin_does_not_get_his_call_made_with_the_token(
     okta: FakeOkta, elsewhere: FakeOkta, service: Service, connect: Connect, headers: dict[str, str]
 ) -> None:
@@ -635,6 +640,7 @@ def test_a_stranger_that_redirects_to_an_allowed_origin_does_not_get_his_call_ma
 
 
 @pytest.mark.parametrize(("method", "status"), [("GET", 302), ("POST", 307), *in_matrix(*REDIRECTS_ALIKE)])
+@either_binding
 def test_redirects_within_the_origin_are_followed_with_the_token_and_a_proof_of_their_own(
     okta: FakeOkta, service: Service, connect: Connect, status: int, method: str
 ) -> None:
@@ -661,6 +667,7 @@ def test_a_relative_redirect_is_followed_with_the_token(okta: FakeOkta, service:
 
 
 @pytest.mark.parametrize("status", [302, 307])
+@either_binding
 def test_a_token_revoked_behind_a_redirect_is_healed(
     okta: FakeOkta, service: Service, connect: Connect, status: int
 ) -> None:
@@ -765,6 +772,7 @@ PATHS = [
 
 
 @pytest.mark.parametrize("at", ["org", "api"])
+@either_binding
 def test_every_path_is_accepted(okta: FakeOkta, front: Front, service: Service, connect: Connect, at: str) -> None:
     if at == "org":
         base, client = okta.url + USERS, connect(service())
@@ -785,12 +793,12 @@ def test_every_path_is_accepted(okta: FakeOkta, front: Front, service: Service, 
 @pytest.mark.parametrize(
     "fault",
     [
-        {"what": 429, "reset": 0},
         {"what": 503},
         {"drop": True},
         {"html": True},
         {"what": "client_assertion_already_used"},
         *in_matrix(  # to a client these are the same: tests/rules/test_flows.py says what is made of each
+            {"what": 429, "reset": 0},
             {"what": 429, "concurrency": True},
             {"what": 500},
             {"what": 502},

@@ -19,7 +19,7 @@ from front import Exchange, Front
 from okta_m2m import ServiceApp
 from okta_m2m.effects import Request, SendFailed
 from okta_m2m.testing import FakeOkta
-from promises import TOKEN, USERS, Connect, Service
+from promises import TOKEN, USERS, Connect, Service, either_binding
 
 OWN = "Bearer the-callers-own-token-0123456789"
 
@@ -46,6 +46,7 @@ def check(error: BaseException, *, frames: bool = True) -> None:
 # ── a call that has its token ────────────────────────────────────────────────────────────────────────────────────────
 
 
+@either_binding
 def test_a_connection_that_breaks(okta: FakeOkta, service: Service, connect: Connect) -> None:
     client = connect(service())
     assert client.get(okta.url + USERS).status == 200
@@ -53,12 +54,14 @@ def test_a_connection_that_breaks(okta: FakeOkta, service: Service, connect: Con
     check(failing(lambda: client.get(okta.url + USERS)), frames=False)
 
 
+@either_binding
 def test_a_connection_that_breaks_on_the_first_call(okta: FakeOkta, service: Service, connect: Connect) -> None:
     client = connect(service())
     okta.next(on=USERS, drop=True, times=9)
     check(failing(lambda: client.get(okta.url + USERS)), frames=False)
 
 
+@either_binding
 def test_a_connection_that_breaks_when_the_call_is_sent_again(
     okta: FakeOkta, service: Service, connect: Connect
 ) -> None:
@@ -69,6 +72,7 @@ def test_a_connection_that_breaks_when_the_call_is_sent_again(
     check(failing(lambda: client.get(okta.url + USERS)), frames=False)
 
 
+@either_binding
 def test_a_renewal_that_is_refused_after_a_401(okta: FakeOkta, service: Service, connect: Connect) -> None:
     client = connect(service())
     assert client.get(okta.url + USERS).status == 200
@@ -77,12 +81,14 @@ def test_a_renewal_that_is_refused_after_a_401(okta: FakeOkta, service: Service,
     check(failing(lambda: client.get(okta.url + USERS)))
 
 
+@either_binding
 def test_a_call_with_credentials_of_its_own_that_breaks(okta: FakeOkta, service: Service, connect: Connect) -> None:
     client = connect(service())
     okta.next(on=USERS, drop=True, times=9)
     check(failing(lambda: client.get(okta.url + USERS, headers={"Authorization": OWN})), frames=False)
 
 
+@either_binding
 def test_a_redirect_that_leads_into_the_void(okta: FakeOkta, service: Service, connect: Connect) -> None:
     client = connect(service())
     okta.next(on=USERS, status=302, headers={"Location": f"{okta.url}/api/v1/groups"})
@@ -101,6 +107,7 @@ TROUBLES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
+@either_binding
 def test_a_token_that_is_not_obtained(trouble: str, okta: FakeOkta, service: Service, connect: Connect) -> None:
     client = connect(service(max_wait=0.6))
     okta.next(**TROUBLES[trouble])
@@ -111,6 +118,7 @@ def test_a_token_that_is_not_obtained(trouble: str, okta: FakeOkta, service: Ser
     check(failing(lambda: client.headers("GET", "https://evil.example/")))
 
 
+@either_binding
 def test_a_send_of_the_callers_own_that_raises(
     okta: FakeOkta, service: Service, connect: Connect, client_type: type[Client]
 ) -> None:
@@ -188,6 +196,7 @@ def interrupted(client: Client, call: Callable[[], object]) -> BaseException:
 
 @needs_signals
 @pytest.mark.parametrize("on", [TOKEN, USERS])
+@either_binding
 def test_a_call_that_is_interrupted(on: str, okta: FakeOkta, service: Service, connect: Connect) -> None:
     """While it waits for its token, and while it waits for its answer."""
     client = connect(service())
@@ -196,6 +205,7 @@ def test_a_call_that_is_interrupted(on: str, okta: FakeOkta, service: Service, c
 
 
 @needs_signals
+@either_binding
 def test_a_call_that_is_interrupted_when_it_is_sent_again(okta: FakeOkta, service: Service, connect: Connect) -> None:
     client = connect(service())
     assert client.get(okta.url + USERS).status == 200
@@ -205,6 +215,7 @@ def test_a_call_that_is_interrupted_when_it_is_sent_again(okta: FakeOkta, servic
 
 
 @needs_signals
+@either_binding
 def test_a_call_that_is_interrupted_while_a_rejected_token_is_renewed(
     okta: FakeOkta, service: Service, connect: Connect
 ) -> None:
@@ -242,6 +253,7 @@ def raise_for_status(app: ServiceApp, url: str, client_type: type[Client]) -> Ca
     return None
 
 
+@either_binding
 def test_a_response_hook_that_raises(okta: FakeOkta, service: Service, client_type: type[Client]) -> None:
     call = raise_for_status(service(), okta.url + USERS, client_type)
     if call is None:

@@ -28,6 +28,7 @@ from okta_m2m.stores import Store, store_from_url
 from okta_m2m.stores.file import FileStore
 from okta_m2m.stores.redis import RedisStore
 from okta_m2m.testing import FakeOkta, StoreConformance
+from promises import in_matrix
 from services import (
     ESCAPED,
     PASSWORD,
@@ -867,11 +868,13 @@ def too_long(tmp_path: Path) -> Path:
 UNUSABLE = [
     (home_that_may_not_be_entered, "the default"),
     (home_that_may_not_be_entered, "the variable"),
-    (below_a_file, "the default"),
     (below_a_file, "the argument"),
-    (a_file, "the variable"),
-    (a_symlink_to_nowhere, "the argument"),
-    (too_long, "the argument"),
+    *in_matrix(
+        (below_a_file, "the default"),
+        (a_file, "the variable"),
+        (a_symlink_to_nowhere, "the argument"),
+        (too_long, "the argument"),
+    ),
 ]
 
 SERVICE = """
