@@ -176,6 +176,35 @@ def test_the_stand_in_listens_on_the_given_host_and_removes_its_settings(home: P
     assert (home / "okta.yaml").read_text("utf-8") == "# mine\n"
 
 
+@posix_only
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_settings_that_were_added_to_those_of_the_stand_in_are_kept_but_not_in_the_way(
+    home: Path, stop: signal.Signals
+) -> None:
+    settings, old = home / "okta.yaml", home / "okta.yaml.stand-in"
+    with serving(home) as (process, _):
+        with settings.open("a", encoding="utf-8") as file:
+            file.write('    clientId: "0oa1b2c3"\n')
+        added = settings.read_text("utf-8")
+        process.send_signal(stop)
+        assert process.wait(30) == Exit.OK
+        assert process.stderr is not None
+        assert process.stderr.read().endswith(
+            "./okta.yaml was for this stand-in only, and is now ./okta.yaml.stand-in.\n"
+        )
+    assert not settings.exists()
+    assert old.read_text("utf-8") == added
+
+
+@posix_only
+def test_settings_that_name_another_org_by_now_stay(home: Path) -> None:
+    with serving(home) as (process, _):
+        (home / "okta.yaml").write_text("okta: {client: {orgUrl: 'https://acme.okta.com'}}\n", encoding="utf-8")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == Exit.OK
+    assert [path.name for path in home.glob("okta.yaml*")] == ["okta.yaml"]
+
+
 def test_the_setup_and_rotation_pages_show_what_their_commands_print() -> None:
     path = Path(__file__).parents[2] / "docs" / "make_pictures.py"
     specification = importlib.util.spec_from_file_location("make_pictures", path)
