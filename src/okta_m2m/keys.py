@@ -85,6 +85,7 @@ class PrivateKey:
 
     in_memory: ClassVar[bool] = True
 
+    @without_locals
     def __init__(self, native: PrivateKeyTypes, *, kid: str | None = None, alg: str | None = None) -> None:
         self._version = make_version(native, kid, alg)
 

@@ -27,7 +27,7 @@ from .._core.tokens import Token
 from ..effects import Flow, Request, Response, SendFailed
 from ..errors import ErrorMap, OktaM2MError, TokenUnreachable
 from ..runtimes import Sender, Threads, drive, run
-from .auth_object import AuthObject, add_request
+from .auth_object import AuthObject, add_request, needs_app
 from .failures import send_failed
 from .limits import (
     MAX_ANSWER,
@@ -145,6 +145,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
 
     _library: ClassVar[Library]
 
+    @needs_app
     def __init__(
         self, app: ServiceApp, *misplaced: Never, session: SessionT | None = None, send: Sender | None = None
     ) -> None:
