@@ -7,7 +7,6 @@ longer than importing the whole package.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NoReturn
@@ -108,7 +107,7 @@ def make_version(native: PrivateKeyTypes, kid: str | None, alg: str | None) -> K
         alg = _choose_alg(alg, [only], f"an EC key on {CURVES[only].crv}")
         sign = _ec_signing(native, CURVES[alg])
         members = ECKey.import_key(native.public_key()).as_dict()
-    elif isinstance(native, str | bytes | os.PathLike):
+    elif isinstance(native, str | bytes) or hasattr(native, "__fspath__"):
         raise InvalidKey(
             f"PrivateKey(...) takes a private key of cryptography, not an object of type {type(native).__name__}.",
             remedy='Use PrivateKey.from_file("key.pem"), PrivateKey.from_pem(text) or PrivateKey.from_jwk(jwk).',
