@@ -198,6 +198,41 @@ def test_a_pem_on_one_line_is_read(between: str) -> None:
     assert same(PrivateKey.from_pem(pem(rsa_key()).replace("\n", between)), rsa_key())
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "kid: mine\n{pem}",
+        "\ufeff  kid:mine  \r\n{pem}",
+        "subject: CN=billing\nkid: mine\nissued: 2026\n\n{pem}",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\nkid: mine\n{pem}",
+        "{pem}\nkid: mine\n",
+        "kid: mine\\n{pem}",
+        "kid: mine {pem}",
+        "kid: mine{pem}",
+    ],
+)
+@pytest.mark.parametrize("locked", [False, True])
+def test_the_kid_of_a_pem_is_in_a_line_of_its_own(tmp_path: Path, text: str, locked: bool) -> None:
+    key = ec_key()
+    whole = text.format(pem=encrypted(key) if locked else pem(key))
+    path = tmp_path / "key.pem"
+    path.write_text(whole, encoding="utf-8")
+    password = PASSWORD if locked else None
+    for read in (
+        PrivateKey.from_pem(whole, password=password),
+        PrivateKey.from_text(whole, password=password),
+        PrivateKey.from_file(path, password=password),
+        PrivateKey.from_env(password=password, environ={"OKTA_CLIENT_PRIVATEKEY": whole}),
+    ):
+        assert (read.kid, read.thumbprint()) == ("mine", PrivateKey(key).thumbprint())
+    assert PrivateKey.from_pem(whole, password=password, kid="other").kid == "other"
+
+
+@pytest.mark.parametrize("above", ["", "kid:\n", "kid\n", "akid: mine\n", "Key kid: mine\n", "localKeyID: 01\n"])
+def test_without_such_a_line_a_pem_has_no_kid(above: str) -> None:
+    assert PrivateKey.from_pem(above + pem(ec_key())).kid is None
+
+
 def test_a_file_that_powershell_wrote_is_read(tmp_path: Path) -> None:
     path = tmp_path / "key.pem"
     path.write_bytes(pem(ec_key()).encode("utf-16"))
