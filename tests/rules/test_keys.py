@@ -228,6 +228,15 @@ def test_the_kid_of_a_pem_is_in_a_line_of_its_own(tmp_path: Path, text: str, loc
     assert PrivateKey.from_pem(whole, password=password, kid="other").kid == "other"
 
 
+def test_a_running_process_sees_the_kid_that_is_written_above_its_key(tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    path.write_text(pem(ec_key()), encoding="utf-8")
+    followed = PrivateKey.from_file(path)
+    assert followed.snapshot().kid is None
+    path.write_text(f"kid: mine\n{pem(ec_key())}", encoding="utf-8")
+    assert followed.snapshot().kid == "mine"
+
+
 @pytest.mark.parametrize("above", ["", "kid:\n", "kid\n", "akid: mine\n", "Key kid: mine\n", "localKeyID: 01\n"])
 def test_without_such_a_line_a_pem_has_no_kid(above: str) -> None:
     assert PrivateKey.from_pem(above + pem(ec_key())).kid is None
