@@ -131,7 +131,8 @@ def _attached(client: str) -> Iterator[Mistake]:
         yield "aiohttp: middlewares=app", lambda: call(client, middlewares=app())
         yield "aiohttp: middlewares=OktaAuth(app)", lambda: call(client, middlewares=auth(client))
     yield f"{client}: headers=OktaAuth(app)", lambda: call(client, headers=auth(client))
-    yield f"{client}: headers=app", lambda: call(client, headers=app())
+    if client != "niquests":  # which calls app.keys, a tuple, before anything of the app can be asked
+        yield f"{client}: headers=app", lambda: call(client, headers=app())
 
 
 def _made(client: str, kind: str = "OktaAuth") -> Iterator[Mistake]:
