@@ -27,6 +27,7 @@ BRINGS = {
     "httpie": {"httpie", "requests", "ruamel"},
     "cli": {"filelock", "requests", "ruamel", "typer"},
     "testing": {"pytest_httpserver"},
+    "demo": {"aiohttp", "filelock", "httpx", "pytest_httpserver", "requests", "ruamel", "typer"},
 }
 ADAPTERS = {"requests", "httpx", "httpx2", "aiohttp", "niquests"}
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, Never, NoReturn
 
-from ._clients.auth_object import AuthObject, missing_library
+from ._clients.auth_object import AuthObject, missing_library, needs_app
 from ._clients.failures import send_failed
 from ._clients.limits import (
     DRAIN_TIMEOUT,
@@ -63,6 +63,7 @@ class OktaAuth(AuthObject):
 
     _for = "aiohttp"
 
+    @needs_app
     def __init__(
         self,
         app: ServiceApp,
@@ -101,8 +102,16 @@ class OktaAuth(AuthObject):
     def headers(self, method: str, url: str) -> NoReturn:
         raise self._awaits("headers", "aheaders(method, url)")
 
-    async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+    def __call__(
+        self, request: ClientRequest, handler: ClientHandlerType | None = None
+    ) -> Coroutine[Any, Any, ClientResponse]:
         """Called by aiohttp for each request, and for each hop of one."""
+        # Not async itself: other libraries call their auth objects with one argument, and do not await. Costs 20 ns.
+        if handler is None:
+            raise self._misused(request)
+        return self._attach(request, handler)
+
+    async def _attach(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         # What app.ready() does for a Bearer token, without its frame and without writing out the URL, which alone costs more
         # than all of this (benchmarks/hits.py): scheme and authority are compared exactly instead, by slots of
         # yarl's. Where a yarl has no such slot, and for an authority that is not the app's, the call goes the long way.

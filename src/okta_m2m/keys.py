@@ -85,6 +85,7 @@ class PrivateKey:
 
     in_memory: ClassVar[bool] = True
 
+    @without_locals
     def __init__(self, native: PrivateKeyTypes, *, kid: str | None = None, alg: str | None = None) -> None:
         self._version = make_version(native, kid, alg)
 
@@ -103,13 +104,15 @@ class PrivateKey:
         - ``pem``: the text. What surrounds the key does not matter (a certificate, EC parameters, quotes), nor how its
           lines are broken: by a literal ``\\n``, by spaces, or not at all.
         - ``password``: of an encrypted key; ignored if the key is not encrypted.
-        - ``kid``, ``alg``: as for :class:`PrivateKey`.
+        - ``kid``: overrides the one that the text has in a line ``kid: ...`` above the key.
+        - ``alg``: as for :class:`PrivateKey`.
 
         Raises :class:`~okta_m2m.errors.InvalidKey` for anything else.
         """
-        from ._core.key_formats import clean_text, load_pem
+        from ._core.key_formats import clean_text, kid_of_pem, load_pem
 
-        return PrivateKey(load_pem(clean_text(pem), password), kid=kid, alg=alg)
+        text = clean_text(pem)
+        return PrivateKey(load_pem(text, password), kid=kid or kid_of_pem(text), alg=alg)
 
     @classmethod
     @without_locals
@@ -148,7 +151,7 @@ class PrivateKey:
 
         - ``path``: the file. Its content decides how it is read, not its name. ``~`` is the home directory.
         - ``password``, ``kid``, ``alg``: as for :meth:`from_pem` and :meth:`from_jwk`. They apply to each reading, so omit
-          ``kid`` if each new JWK brings its own.
+          ``kid`` if each new key brings its own.
 
         Raises :class:`~okta_m2m.errors.InvalidKey` if there is no good key in the file at first.
         """

@@ -176,6 +176,35 @@ def test_the_stand_in_listens_on_the_given_host_and_removes_its_settings(home: P
     assert (home / "okta.yaml").read_text("utf-8") == "# mine\n"
 
 
+@posix_only
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_settings_that_were_added_to_those_of_the_stand_in_are_kept_but_not_in_the_way(
+    home: Path, stop: signal.Signals
+) -> None:
+    settings, old = home / "okta.yaml", home / "okta.yaml.stand-in"
+    with serving(home) as (process, _):
+        with settings.open("a", encoding="utf-8") as file:
+            file.write('    clientId: "0oa1b2c3"\n')
+        added = settings.read_text("utf-8")
+        process.send_signal(stop)
+        assert process.wait(30) == Exit.OK
+        assert process.stderr is not None
+        assert process.stderr.read().endswith(
+            "./okta.yaml was for this stand-in only, and is now ./okta.yaml.stand-in.\n"
+        )
+    assert not settings.exists()
+    assert old.read_text("utf-8") == added
+
+
+@posix_only
+def test_settings_that_name_another_org_by_now_stay(home: Path) -> None:
+    with serving(home) as (process, _):
+        (home / "okta.yaml").write_text("okta: {client: {orgUrl: 'https://acme.okta.com'}}\n", encoding="utf-8")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == Exit.OK
+    assert [path.name for path in home.glob("okta.yaml*")] == ["okta.yaml"]
+
+
 def test_the_setup_and_rotation_pages_show_what_their_commands_print() -> None:
     path = Path(__file__).parents[2] / "docs" / "make_pictures.py"
     specification = importlib.util.spec_from_file_location("make_pictures", path)
@@ -226,7 +255,7 @@ def test_an_encrypted_pem_is_shown_registered_and_converted(run: Run, okta: Fake
     assert closed.returncode == Exit.CONFIGURATION
     assert_one_line(closed.stderr)
     shown = json.loads(done(run("key", "show", "key.pem", "--json", *secret)))
-    assert (shown["kid"], shown["strength"], shown["alg"]) == (None, "P-256", "ES256")
+    assert (shown["kid"], shown["strength"], shown["alg"]) == (shown["thumbprint"], "P-256", "ES256")
     done(run("app", "create", "--name", "billing", "--key", "key.pem", *secret))
     (app,) = okta.apps.values()
     assert app.jwks["keys"][0]["kid"] == shown["thumbprint"]
@@ -536,10 +565,67 @@ def test_a_kid_of_an_earlier_key_gives_way_to_the_key_files_own(run: Run, home: 
     service_gets_a_token(run)
 
 
+@pytest.mark.parametrize("configured", [True, False], ids=["configured", "--key"])
+def test_an_encrypted_pem_is_rotated_with_its_passphrase(
+    run: Run, okta: FakeOkta, home: Path, configured: bool
+) -> None:
+    secret = ("--passphrase-file", "passphrase")
+    (home / "passphrase").write_text("correct horse\n", encoding="utf-8")
+    done(run("key", "new", "--alg", "ES256", "--out", "key.pem", "--encrypt", *secret))
+    done(run("app", "create", "--name", "billing", "--key", "key.pem", *secret))
+    done(run("app", "grant", "okta.users.read"))
+    (app,) = okta.apps.values()
+    settings = (home / "okta.yaml").read_text("utf-8")
+    assert "kid:" not in settings
+    if configured:
+        settings += '    privateKeyPassphrase: "correct horse"\n'
+    else:
+        settings = "".join(line for line in settings.splitlines(True) if "privateKey:" not in line)
+    (home / "okta.yaml").write_text(settings, encoding="utf-8")
+    arguments = () if configured else ("--key", "key.pem", *secret)
+    (old,) = app.jwks["keys"]
+    if not configured:
+        refused = run("key", "rotate", "--key", "key.pem", "--grace", "0")
+        assert refused.returncode == Exit.CONFIGURATION
+        assert_one_line(refused.stderr)
+        assert "is encrypted, and there is no passphrase" in refused.stderr
+    assert done(run("key", "rotate", "--grace", "0", *arguments)).endswith(f"{old['kid']} is deleted.\n")
+    (new,) = app.jwks["keys"]
+    key = PrivateKey.from_file(home / "key.pem", password="correct horse")
+    assert (key.kid, key.thumbprint()) == (new["kid"], new["kid"])
+    assert new["kid"] != old["kid"]
+    assert "BEGIN ENCRYPTED PRIVATE KEY" in (home / "key.pem").read_text("utf-8")
+    assert sorted(path.name for path in home.iterdir()) == ["key.pem", "okta.yaml", "passphrase"]
+
+
+def test_a_pem_without_a_kid_is_rotated_when_it_has_got_the_line_that_the_command_names(
+    run: Run, okta: FakeOkta, home: Path
+) -> None:
+    path = home / "key.pem"
+    write_key(path, new_key("ES256").with_kid(None), form="pem")
+    done(run("app", "create", "--name", "billing", "--key", "key.pem"))
+    done(run("app", "grant", "okta.users.read"))
+    apart = run("key", "rotate", "--grace", "0")
+    assert "The kid is set apart from the key" in apart.stderr
+    settings = home / "okta.yaml"
+    lines = settings.read_text("utf-8").splitlines(True)
+    settings.write_text("".join(line for line in lines if "kid:" not in line), encoding="utf-8")
+    refused = run("key", "rotate", "--grace", "0")
+    assert refused.returncode == Exit.CONFIGURATION
+    assert_one_line(refused.stderr)
+    line = re.search(r"this line at the top of the file: (kid: \S+)", refused.stderr)
+    assert line is not None
+    path.write_text(f"{line[1]}\n{path.read_text('utf-8')}", encoding="utf-8")
+    done(run("key", "rotate", "--grace", "0"))
+    (app,) = okta.apps.values()
+    (registered,) = app.jwks["keys"]
+    assert registered["kid"] == PrivateKey.from_file(path).kid
+    service_gets_a_token(run)
+
+
 @pytest.mark.parametrize("env", [False, True], ids=["okta.yaml", "--env"])
 def test_a_pem_works_still_when_there_is_a_second_key(run: Run, okta: FakeOkta, home: Path, env: bool) -> None:
-    key = new_key("ES256")
-    write_key(home / "service.pem", key, form="pem")
+    write_key(home / "service.pem", new_key("ES256").with_kid(None), form="pem")  # as openssl writes it
     printed = done(run("app", "create", "--name", "billing", "--key", "service.pem", *(["--env"] if env else [])))
     lines = [line for line in printed.splitlines() if line.startswith("export ")]
     variables = dict(shlex.split(line)[1].split("=", 1) for line in lines)
@@ -550,7 +636,7 @@ def test_a_pem_works_still_when_there_is_a_second_key(run: Run, okta: FakeOkta, 
 
 
 def test_adding_a_key_says_where_its_kid_has_to_be_set(run: Run, billing: App, home: Path) -> None:
-    write_key(home / "second.pem", new_key("ES256"), form="pem")
+    write_key(home / "second.pem", new_key("ES256").with_kid(None), form="pem")
     write_key(home / "third.json", new_key("ES256"))
     for arguments in (("second.pem",), ("third.json", "--kid", "3")):
         ran = run("key", "add", *arguments)
@@ -792,7 +878,7 @@ TROUBLES: list[tuple[tuple[str, ...], Fault, Exit, str]] = [
         "no answer",
     ),
     (("app", "list"), lambda okta, app, env: okta.next(404, html=True, on="/api/v1/apps"), Exit.REFUSED, "org URL"),
-    (("key", "rotate"), lambda okta, app, env: env.update(OKTA_CLIENT_KID="1"), Exit.CONFIGURATION, "key convert"),
+    (("key", "rotate"), lambda okta, app, env: env.update(OKTA_CLIENT_KID="1"), Exit.CONFIGURATION, "a line kid: ..."),
     (("key", "rotate"), lambda okta, app, env: setattr(app, "jwks", new_key("ES256")), Exit.CONFIGURATION, "key add"),
     (("demo", "--serve", "--host", "192.0.2.1"), lambda okta, app, env: None, Exit.CONFIGURATION, "--host"),
 ]

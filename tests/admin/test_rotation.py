@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -84,11 +85,13 @@ def rotation(okta: FakeOkta, api: ManagementApi, app: App, key_file: Path) -> Ca
 
 
 @contextmanager
-def callers(okta: FakeOkta, app: App, key_file: Path, threads: int) -> Iterator[list[str]]:
+def callers(okta: FakeOkta, app: App, key: Path | ServiceApp, threads: int) -> Iterator[list[str]]:
     """Threads that call without a pause, as one running service does; gives the list of what failed."""
-    service = ServiceApp(
-        okta.url, client_id=app.client_id, key=PrivateKey.from_file(key_file), scopes=SCOPES, max_wait=20
-    )
+    if isinstance(key, ServiceApp):
+        service = key
+    else:
+        followed = PrivateKey.from_file(key)
+        service = ServiceApp(okta.url, client_id=app.client_id, key=followed, scopes=SCOPES, max_wait=20)
     failures: list[str] = []
     made = [0] * threads
     over = threading.Event()
@@ -209,6 +212,110 @@ def test_the_new_key_is_of_the_old_ones_kind_unless_another_is_asked_for(
     assert (key.alg, len(key.public_jwk["n"])) == ("RS256", len(rsa_key.public_jwk["n"]))
     rotation(alg="ES384").run()
     assert PrivateKey.from_file(key_file).alg == "ES384"
+
+
+# ── a PEM ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+PASSWORD = "correct horse"
+
+
+def as_pem(key_file: Path, password: str | None) -> PrivateKey:
+    """Makes the key file a PEM."""
+    key = PrivateKey.from_file(key_file).snapshot()
+    key_file.unlink()
+    write_key(key_file, key, form="pem", password=password)
+    return PrivateKey.from_file(key_file, password=password)
+
+
+@pytest.mark.parametrize("password", [None, PASSWORD], ids=["plain", "encrypted"])
+def test_a_pem_stays_a_pem_that_a_running_service_reads(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], password: str | None
+) -> None:
+    followed = as_pem(key_file, password)
+    old = followed.snapshot()
+    key_file.chmod(0o640)
+    okta.token_lifetime = 3
+    service = ServiceApp(okta.url, client_id=app.client_id, key=followed, scopes=SCOPES, max_wait=20)
+    with callers(okta, app, service, 3) as failures:
+        rotated = rotation(password=password, grace=4.0, settling=20).run()
+    assert failures == []
+    assert okta.refusals == []
+    content = key_file.read_text()
+    assert content.startswith(
+        f"kid: {rotated.new_kid}\n-----BEGIN {'ENCRYPTED ' if password else ''}PRIVATE KEY-----\n"
+    )
+    new = PrivateKey.from_file(key_file, password=password)
+    assert followed.snapshot().thumbprint() == new.thumbprint() != old.thumbprint()
+    (registered,) = app.jwks["keys"]
+    assert (registered["kid"], registered["status"]) == (new.kid, "ACTIVE")
+    assert os.listdir(key_file.parent) == [key_file.name]
+    if os.name == "posix":
+        assert stat.S_IMODE(key_file.stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_an_interrupted_rotation_of_an_encrypted_pem_continues_or_is_undone(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], step: Step
+) -> None:
+    old = as_pem(key_file, PASSWORD).snapshot()
+    before = key_file.read_bytes()
+
+    def interrupted() -> Rotation:
+        with pytest.raises(KeyboardInterrupt):
+            rotation(password=PASSWORD, progress=interrupting(step)).run()
+        beside = [path for path in key_file.parent.iterdir() if path.suffix in (".new", ".old")]
+        assert all(b"BEGIN ENCRYPTED PRIVATE KEY" in path.read_bytes() for path in beside)
+        key = PrivateKey.from_file(key_file, password=PASSWORD)
+        assert key.kid in [one["kid"] for one in app.jwks["keys"] if one["status"] == "ACTIVE"]
+        return rotation(password=PASSWORD)
+
+    if step is not Step.DELETE:
+        assert interrupted().abandon()
+        assert key_file.read_bytes() == before
+        assert [one["kid"] for one in app.jwks["keys"]] == [old.kid]
+    assert interrupted().run().resumed
+    (registered,) = app.jwks["keys"]
+    assert registered["kid"] == PrivateKey.from_file(key_file, password=PASSWORD).kid != old.kid
+    assert os.listdir(key_file.parent) == [key_file.name]
+
+
+def test_a_pem_is_rotated_to_what_it_can_say_and_to_nothing_else(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
+) -> None:
+    old = as_pem(key_file, PASSWORD).snapshot()
+    before = key_file.read_bytes()
+    with pytest.raises(RotationFailed, match="cannot be decrypted"):
+        rotation(password="wrong").run()
+    with pytest.raises(RotationFailed, match="encrypted, and there is no password"):
+        rotation().run()
+    with pytest.raises(RotationFailed, match="cannot say that its key signs with RS512"):
+        rotation(password=PASSWORD, alg="RS512").run()
+    assert key_file.read_bytes() == before
+    assert [one["kid"] for one in app.jwks["keys"]] == [old.kid]
+    assert os.listdir(key_file.parent) == [key_file.name]
+    rotation(password=PASSWORD.encode(), alg="RS256").run()
+    assert PrivateKey.from_file(key_file, password=PASSWORD).alg == "RS256"
+
+
+def test_openssl_reads_a_pem_with_its_kid(key_file: Path) -> None:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("there is no openssl")
+    as_pem(key_file, PASSWORD)
+    command = [openssl, "pkey", "-in", str(key_file), "-passin", f"pass:{PASSWORD}", "-noout"]
+    assert subprocess.run(command, check=True, capture_output=True).stderr == b""
+
+
+@pytest.mark.parametrize("kid", ["two\nlines", " spaces around ", "-----BEGIN", "written\\nbreak", ""])
+def test_a_kid_that_no_line_can_hold_is_not_written_to_a_pem(tmp_path: Path, kid: str) -> None:
+    key = new_key("ES256").with_kid(kid)
+    if key.kid is None:
+        write_key(tmp_path / "key.pem", key, form="pem")
+        assert PrivateKey.from_file(tmp_path / "key.pem").kid is None
+        return
+    with pytest.raises(ConfigurationError, match="Write a JWK"):
+        write_key(tmp_path / "key.pem", key, form="pem")
+    assert not (tmp_path / "key.pem").exists()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes and symlinks as POSIX has them")
@@ -707,10 +814,20 @@ def test_somebody_else_writing_to_the_key_file_is_noticed(
 # ── it does not begin ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def as_pem(key_file: Path) -> None:
+def as_pem_without_kid(key_file: Path) -> None:
     key = PrivateKey.from_file(key_file).snapshot()
     key_file.unlink()
-    write_key(key_file, key, form="pem")
+    write_key(key_file, key.with_kid(None), form="pem")
+
+
+def as_pem_with_certificate(key_file: Path) -> None:
+    as_pem(key_file, None)
+    with key_file.open("a") as file:
+        file.write("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+
+
+def as_jwks(key_file: Path) -> None:
+    key_file.write_text(json.dumps({"keys": [json.loads(key_file.read_text())]}))
 
 
 def without_kid(key_file: Path) -> None:
@@ -727,8 +844,10 @@ def of_another(key_file: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (as_pem, "is not a JWK file.*okta-m2m key convert"),
-        (without_kid, "has no kid.*okta-m2m key convert"),
+        (as_pem_without_kid, "has no kid.*Write this line at the top of the file: kid: "),
+        (without_kid, 'has no kid.*Write this into the JWK: "kid": '),
+        (as_pem_with_certificate, "also holds a certificate.*Move it to another file"),
+        (as_jwks, "holds a JWKS.*okta-m2m key convert"),
         (of_another, "lists no key of 'billing'"),
         (lambda path: path.unlink(), "cannot be read"),
         (lambda path: path.write_text("{"), "cannot be read"),

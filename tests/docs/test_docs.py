@@ -215,6 +215,18 @@ def test_a_page_has_no_block_that_is_passed_over_by_a_slip(page: Path) -> None:
     assert text.count("<!-- test") == len(well_formed), "a comment that is a test stands alone on its line"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_line_for_a_shell_has_no_comment_behind_it(page: Path) -> None:
+    """zsh, the shell of macOS, takes a ``#`` that is typed or pasted for an argument."""
+    lines = [
+        line
+        for match in FENCE.finditer(page.read_text("utf-8"))
+        if match["language"] == "sh"
+        for line in match["code"].splitlines()
+    ]
+    assert [line for line in lines if re.search(r"(^|\s)#", line)] == []
+
+
 def anchors(text: str) -> set[str]:
     """The ids that GitHub gives to the headings of a page."""
     titles = re.findall(r"^#+ +(.+?) *$", FENCE.sub("", text), re.MULTILINE)

@@ -198,6 +198,50 @@ def test_a_pem_on_one_line_is_read(between: str) -> None:
     assert same(PrivateKey.from_pem(pem(rsa_key()).replace("\n", between)), rsa_key())
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "kid: mine\n{pem}",
+        "\ufeff  kid:mine  \r\n{pem}",
+        "subject: CN=billing\nkid: mine\nissued: 2026\n\n{pem}",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\nkid: mine\n{pem}",
+        "{pem}\nkid: mine\n",
+        "kid: mine\\n{pem}",
+        "kid: mine {pem}",
+        "kid: mine{pem}",
+    ],
+)
+@pytest.mark.parametrize("locked", [False, True])
+def test_the_kid_of_a_pem_is_in_a_line_of_its_own(tmp_path: Path, text: str, locked: bool) -> None:
+    key = ec_key()
+    whole = text.format(pem=encrypted(key) if locked else pem(key))
+    path = tmp_path / "key.pem"
+    path.write_text(whole, encoding="utf-8")
+    password = PASSWORD if locked else None
+    for read in (
+        PrivateKey.from_pem(whole, password=password),
+        PrivateKey.from_text(whole, password=password),
+        PrivateKey.from_file(path, password=password),
+        PrivateKey.from_env(password=password, environ={"OKTA_CLIENT_PRIVATEKEY": whole}),
+    ):
+        assert (read.kid, read.thumbprint()) == ("mine", PrivateKey(key).thumbprint())
+    assert PrivateKey.from_pem(whole, password=password, kid="other").kid == "other"
+
+
+def test_a_running_process_sees_the_kid_that_is_written_above_its_key(tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    path.write_text(pem(ec_key()), encoding="utf-8")
+    followed = PrivateKey.from_file(path)
+    assert followed.snapshot().kid is None
+    path.write_text(f"kid: mine\n{pem(ec_key())}", encoding="utf-8")
+    assert followed.snapshot().kid == "mine"
+
+
+@pytest.mark.parametrize("above", ["", "kid:\n", "kid\n", "akid: mine\n", "Key kid: mine\n", "localKeyID: 01\n"])
+def test_without_such_a_line_a_pem_has_no_kid(above: str) -> None:
+    assert PrivateKey.from_pem(above + pem(ec_key())).kid is None
+
+
 def test_a_file_that_powershell_wrote_is_read(tmp_path: Path) -> None:
     path = tmp_path / "key.pem"
     path.write_bytes(pem(ec_key()).encode("utf-16"))
@@ -535,7 +579,7 @@ def test_other_kinds_of_key_are_refused() -> None:
     assert "Okta accepts RS256" in refusal(PrivateKey, ed)
     assert "EdDSA" in refusal(PrivateKey.from_jwk, {"kty": "OKP", "crv": "Ed25519", "x": "AA", "d": "AA"})
     assert "shared secret" in refusal(PrivateKey.from_jwk, {"kty": "oct", "k": "AAAA"})
-    assert "Okta accepts RS256" in refusal(PrivateKey, "not a key")
+    assert "PrivateKey.from_file" in refusal(PrivateKey, "not a key")
 
 
 def test_a_kind_of_key_that_nobody_knows_is_refused() -> None:

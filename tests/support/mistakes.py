@@ -116,9 +116,8 @@ def _import_from_package() -> object:
 def _attached(client: str) -> Iterator[Mistake]:
     """What is no auth object of the client, given to it as one."""
     wrong: dict[str, Callable[[], Any]] = {"app": app, "OktaAuth": lambda: ours(client).OktaAuth}
-    # Not beside niquests, in whose environment there is no other. An OktaAuth of aiohttp is called with two arguments, so
-    # Python itself says what is wrong elsewhere.
-    for other in ("requests", "httpx", "httpx2") if client != "niquests" else ():
+    # Not beside niquests, in whose environment there is no other.
+    for other in ("requests", "httpx", "httpx2", "aiohttp") if client != "niquests" else ():
         if other != client:
             wrong[f"okta_m2m.{other}.OktaAuth(app)"] = partial(auth, other)
     for shown, made in wrong.items():
@@ -132,6 +131,8 @@ def _attached(client: str) -> Iterator[Mistake]:
         yield "aiohttp: middlewares=app", lambda: call(client, middlewares=app())
         yield "aiohttp: middlewares=OktaAuth(app)", lambda: call(client, middlewares=auth(client))
     yield f"{client}: headers=OktaAuth(app)", lambda: call(client, headers=auth(client))
+    if client != "niquests":  # which calls app.keys, a tuple, before anything of the app can be asked
+        yield f"{client}: headers=app", lambda: call(client, headers=app())
 
 
 def _made(client: str, kind: str = "OktaAuth") -> Iterator[Mistake]:
@@ -141,6 +142,7 @@ def _made(client: str, kind: str = "OktaAuth") -> Iterator[Mistake]:
         return getattr(ours(client), kind)(*given, **options)
 
     name = f"{client}: {kind}"
+    yield f"{name}()", make
     yield f'{name}("https://acme.okta.com")', lambda: make(ORG)
     yield f"{name}(key)", lambda: make(KEY)
     yield f"{name}((app,))", lambda: make((app(),))
@@ -201,6 +203,8 @@ LIBRARY: list[Mistake] = [
     ("the app with an assertion of an hour", lambda: app(assertion_lifetime=3600)),
     ("a store of an unknown kind", lambda: store_from_url("memcached://localhost")),
     ("the settings of an empty environment", lambda: ServiceApp.from_env(files=False, environ={})),
+    ("a key of a path, given to the class", lambda: PrivateKey(Path("key.pem"))),  # type: ignore[arg-type]  # the mistake
+    ("a key of text, given to the class", lambda: PrivateKey("-----BEGIN PRIVATE KEY-----")),  # type: ignore[arg-type]
     ("a key of nothing", lambda: PrivateKey.from_pem("")),
     ("a key of a path", lambda: PrivateKey.from_pem("/etc/okta/key.pem")),
     ("a key of no file", lambda: PrivateKey.from_file("no-such-file.pem")),

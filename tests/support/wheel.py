@@ -142,6 +142,11 @@ from okta_m2m.testing import FakeOkta
 with FakeOkta() as okta:
     assert okta.add_app().private_jwk
 """,
+    "demo": """
+import subprocess, sysconfig
+command = os.path.join(sysconfig.get_path("scripts"), "okta-m2m")
+subprocess.run([command, "demo", "--seconds=1"], check=True, capture_output=True)
+""",
     "all": """
 import importlib, pkgutil, okta_m2m
 for module in pkgutil.walk_packages(okta_m2m.__path__, "okta_m2m."):

@@ -1,18 +1,19 @@
 """What every OktaAuth is, whichever client it is for.
 
 Invariant: it serves one app, says which, can be copied, and cannot be pickled. Attached wrongly, it says how to attach it: when
-it is made, or where an HTTP library uses it as what it is not. Nothing of this is paid for by a call.
+it is made, or where an HTTP library uses it as what it is not. No call pays for this, except for 20 ns in aiohttp.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeVar
 
 from .._core.arguments import ATTACH, attached_wrongly, kind_of
 from .._core.service_app import ServiceApp
 from ..errors import WrongType
 
-__all__ = ["AuthObject", "add_request", "missing_library"]
+__all__ = ["AuthObject", "add_request", "missing_library", "needs_app"]
 
 _APP = 'app = ServiceApp("https://acme.okta.com", client_id="0oa1b2c3", key=key, scopes=["okta.users.read"])'
 
@@ -31,6 +32,10 @@ class AuthObject:
         self, app: object, misplaced: tuple[object, ...], send: object, own: object, option: str, *kinds: type[Any]
     ) -> None:
         """Checks what it is made with: the app, and ``own``, the client or session of the library that is its ``option``."""
+        if app is ...:
+            raise WrongType(
+                f"{self._name()} was made without a service app.", remedy=f"Write: {ATTACH[self._for]}, where {_APP}"
+            )
         if not isinstance(app, ServiceApp):
             raise self._wrong_app(app)
         if misplaced:
@@ -106,6 +111,16 @@ class AuthObject:
             f"{type(self).__name__} cannot be pickled, because it holds secrets. Make one in the other process, from the same "
             "settings."
         )
+
+
+InitT = TypeVar("InitT", bound=Callable[..., None])
+
+
+def needs_app(init: InitT) -> InitT:
+    """Lets an ``__init__`` be called without the app, to say what to write. For a type checker, the app stays required."""
+    function: Any = init
+    function.__defaults__ = (...,)
+    return init
 
 
 def add_request(error: Any, request: object) -> None:

@@ -107,6 +107,11 @@ def make_version(native: PrivateKeyTypes, kid: str | None, alg: str | None) -> K
         alg = _choose_alg(alg, [only], f"an EC key on {CURVES[only].crv}")
         sign = _ec_signing(native, CURVES[alg])
         members = ECKey.import_key(native.public_key()).as_dict()
+    elif isinstance(native, str | bytes) or hasattr(native, "__fspath__"):
+        raise InvalidKey(
+            f"PrivateKey(...) takes a private key of cryptography, not an object of type {type(native).__name__}.",
+            remedy='Use PrivateKey.from_file("key.pem"), PrivateKey.from_pem(text) or PrivateKey.from_jwk(jwk).',
+        )
     else:
         raise InvalidKey(
             f"A key of type {type(native).__name__} cannot sign for Okta. {ACCEPTED_ALGS}.", remedy=MAKE_A_KEY

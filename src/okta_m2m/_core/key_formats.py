@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
-__all__ = ["clean_text", "is_json", "is_key_text", "load_jwk", "load_key", "load_pem", "parse_json"]
+__all__ = ["clean_text", "is_json", "is_key_text", "kid_of_pem", "load_jwk", "load_key", "load_pem", "parse_json"]
 
 
 # ── text ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -101,7 +101,7 @@ def load_key(
     """The key in PEM, JWK or JWKS text, and the ``kid`` and ``alg`` that the text names."""
     if is_json(text):
         return load_jwk(parse_json(text), kid)
-    return load_pem(text, password), None, None
+    return load_pem(text, password), kid_of_pem(text), None
 
 
 # ── PEM ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -150,6 +150,15 @@ def load_pem(text: str, password: str | bytes | None) -> PrivateKeyTypes:
             "The key in the PEM block is damaged or cut off, or its parts do not belong together.",
             remedy="Check it with: openssl pkey -in key.pem -noout -check",
         ) from None
+
+
+def kid_of_pem(text: str) -> str | None:
+    """The ``kid`` in a line ``kid: ...`` above the key. Other parsers ignore what stands there (RFC 7468 section 2)."""
+    for line in re.sub(_WRITTEN_LINE_BREAK, "\n", text).splitlines():
+        name, _, kid = line.partition("-----BEGIN")[0].partition(":")
+        if name.strip() == "kid":
+            return kid.strip() or None
+    return None
 
 
 def _find_private_block(text: str) -> tuple[str, str]:

@@ -480,5 +480,11 @@ class ServiceApp:
             """Called by aiohttp on what it was given as its list of middlewares."""
             raise arguments.attached_wrongly("the service app instead of a list with its OktaAuth", None, "aiohttp")
 
+        def __iter__(self) -> NoReturn:
+            """Called by a client that was given the app as its headers."""
+            raise arguments.attached_wrongly("the service app instead of its OktaAuth", None)
+
+        items = __iter__
+
         def __bool__(self) -> bool:
             return True

@@ -30,23 +30,20 @@ def check_key_file(files: RotationFiles) -> PrivateKey:
         key = files.key_in_use()
     except InvalidKey as error:
         raise RotationFailed(f"The key in use cannot be read. {error.problem}", remedy=error.remedy) from None
-    try:
-        document = read_jwk_file(files.key)
-    except InvalidKey:
-        raise RotationFailed(
-            f"{files.shown} is not a JWK file. A new key has a new kid, and only a JWK holds it; a process that "
-            "reads a PEM would sign without one, and Okta refuses that while the app has two keys.",
-            remedy="Convert the file, and let every process use the new one: okta-m2m key convert",
-        ) from None
-    if not document.get("kid"):
-        raise RotationFailed(
-            f"The JWK in {files.shown} has no kid, so running processes sign without one, and Okta refuses that "
-            "while the app has two keys.",
-            remedy=(
-                "Write the kid that Okta lists into the file, and restart the processes that read it: okta-m2m "
-                "key convert"
-            ),
-        )
+    if files.is_pem():
+        if beside := files.beside_key():
+            raise RotationFailed(
+                f"{files.shown} also holds a {beside}, and a rotation replaces the whole file.",
+                remedy="Move it to another file.",
+            )
+    else:
+        try:
+            read_jwk_file(files.key)
+        except InvalidKey:
+            raise RotationFailed(
+                f"{files.shown} holds a JWKS, and a rotation replaces a file with one key.",
+                remedy="Convert the file, and let every process use the new one: okta-m2m key convert",
+            ) from None
     directory = files.directory
     if not os.access(directory, os.W_OK) or not os.access(files.key, os.W_OK):
         raise RotationFailed(
@@ -90,6 +87,8 @@ def check_registered_key(app: App, keys: Sequence[AppKey], key: PrivateKey, file
             f"A key of {app.name!r} is registered at Okta without a kid, and Okta accepts no second key beside it.",
             remedy="Give it its kid there first (Admin Console: Applications > the app > Public keys > edit).",
         )
+    if key.kid is None:
+        raise _kid_missing(app, keys, key, files)
     same = next((registered for registered in keys if registered.kid == key.kid), None)
     if same is None or same.thumbprint != key.thumbprint():
         raise RotationFailed(
@@ -107,3 +106,21 @@ def check_registered_key(app: App, keys: Sequence[AppKey], key: PrivateKey, file
             remedy="Delete the keys that nothing uses: okta-m2m key list",
         )
     return same
+
+
+def _kid_missing(app: App, keys: Sequence[AppKey], key: PrivateKey, files: RotationFiles) -> RotationFailed:
+    """The error for a key file without a ``kid``, with the line to write."""
+    same = next((registered for registered in keys if registered.thumbprint == key.thumbprint()), None)
+    if same is None:
+        return RotationFailed(
+            f"{files.shown} holds a key that Okta does not list for {app.name!r}.",
+            remedy="Name the app that the key belongs to, or register the key first: okta-m2m key add",
+        )
+    if files.is_pem():
+        write = f"Write this line at the top of the file: kid: {shown_id(same.kid)}"
+    else:
+        write = f'Write this into the JWK: "kid": "{shown_id(same.kid)}"'
+    return RotationFailed(
+        f"{files.shown} has no kid, so running processes sign without one, and Okta refuses that while the app has two keys.",
+        remedy=f"{write} (running processes read the file again; restart only those that name a kid themselves)",
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -15,7 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from .._core.crash_reports import without_locals
+from .._core.crash_reports import Hidden, without_locals
 from ..errors import ConfigurationError, InvalidKey, quoted
 from ..keys import PrivateKey
 from ._safe_files import FileVersion, OpenDirectory, open_parent
@@ -95,10 +96,12 @@ class RotationFiles:
     read only if this user wrote them.
 
     - ``key_file``: as the caller named it. Of a symlink the file that it leads to is replaced, and the link stays.
+    - ``password``: of an encrypted PEM.
     """
 
-    def __init__(self, key_file: str | os.PathLike[str]) -> None:
+    def __init__(self, key_file: str | os.PathLike[str], password: str | bytes | None) -> None:
         self.shown = Path(key_file)
+        self._password = Hidden(password)
         self._open: OpenDirectory | None = None
         self._key = ""
 
@@ -141,6 +144,16 @@ class RotationFiles:
         """The new key, from the file beside the key file."""
         return self._read_key(self._beside("new"), ours=True)[0]
 
+    def is_pem(self) -> bool:
+        """Whether the key file is a PEM."""
+        return _is_pem(self._directory.read(self._key).data)
+
+    def beside_key(self) -> str | None:
+        """What a PEM holds beside the key, such as a certificate; ``None`` if nothing."""
+        labels = re.findall(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----", self._directory.read(self._key).data)
+        others = [label for label in labels if label != b"EC PARAMETERS" and not label.endswith(b"PRIVATE KEY")]
+        return others[0].decode().lower() if others else None
+
     def check_key(self) -> None:
         """Raises if the key file could not be replaced in :meth:`switch`."""
         self._directory.check_replaceable(self._key)
@@ -150,17 +163,27 @@ class RotationFiles:
         names = (self._beside("new"), self._beside("old"))
         return [self.directory / name for name in names if self._directory.exists(name)]
 
+    @without_locals
     def make_new_key(self, alg: str | None, bits: int | None) -> PrivateKey:
-        """Writes a new key beside the key file, by default of the old one's algorithm and size."""
+        """Writes a new key beside the key file: in the form of the old one, and by default of its algorithm and size."""
         new = self._beside("new")
         if self._directory.exists(new):
             try:
                 return self.new_key()
             except InvalidKey:
                 self._directory.remove(new)  # cut short when the process was killed: nobody has seen that key
-        old = self.key_in_use()
+        old, content, _ = self._read_key(self._key)
         made = new_key(alg or old.alg, bits=bits or max(2048, _modulus_bits(old)))
-        self._directory.create(new, key_text(made))
+        if not _is_pem(content):
+            text = key_text(made)
+        elif made.alg in ("RS384", "RS512"):
+            raise ConfigurationError(
+                f"A PEM cannot say that its key signs with {made.alg}.",
+                remedy="Omit --alg, or convert the file to a JWK.",
+            )
+        else:
+            text = key_text(made, form="pem", password=self._password.value if _is_encrypted(content) else None)
+        self._directory.create(new, text)
         return self.new_key()
 
     @without_locals
@@ -207,8 +230,10 @@ class RotationFiles:
             ) from None
         try:
             # Never PrivateKey.from_text: it would follow a path in the file.
-            is_pem = b"-----BEGIN" in read.data
-            key = PrivateKey.from_pem(read.data) if is_pem else PrivateKey.from_jwk(read.data)
+            if _is_pem(read.data):
+                key = PrivateKey.from_pem(read.data, password=self._password.value)
+            else:
+                key = PrivateKey.from_jwk(read.data)
         except InvalidKey as error:
             raise InvalidKey(f"{path}: {error.problem}", remedy=error.remedy) from None
         return key, read.data, read.version
@@ -297,6 +322,14 @@ class RotationFiles:
                 with suppress(OSError):
                     self._directory.remove(name)
                 lock.release()
+
+
+def _is_pem(content: bytes) -> bool:
+    return b"-----BEGIN" in content
+
+
+def _is_encrypted(pem: bytes) -> bool:
+    return b"BEGIN ENCRYPTED PRIVATE KEY" in pem or b"Proc-Type: 4,ENCRYPTED" in pem
 
 
 def _modulus_bits(key: PrivateKey) -> int:

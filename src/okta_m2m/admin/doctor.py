@@ -155,7 +155,7 @@ class Doctor:
                 detail += f"; other users can read {path} (mode {mode:04o})"
                 return Check(name, "warn", detail, f"Leave it to its owner: chmod 600 {path}")
         if key.kid is None:
-            remedy = "It works while the app has only one key. With a kid it can be rotated: okta-m2m key convert"
+            remedy = "It works while the app has only one key. A rotation needs the kid in the file: okta-m2m key rotate says how"
             return Check(name, "warn", detail, remedy)
         return Check(name, "ok", detail)
 

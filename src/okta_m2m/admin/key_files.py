@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from .._core.crash_reports import without_locals
+from .._core.key_formats import clean_text, kid_of_pem
 from ..errors import ConfigurationError, InvalidKey
 from ..keys import PrivateKey
 from ._safe_files import FileContent, FileVersion, open_parent
@@ -25,6 +26,7 @@ __all__ = [
     "new_key",
     "read_file",
     "read_jwk_file",
+    "read_kid",
     "replace_file",
     "write_key",
     "write_new_file",
@@ -48,10 +50,10 @@ def new_key(alg: str = "RS256", *, bits: int = 2048, kid: str | None = None) -> 
 def key_text(key: PrivateKey, *, form: Literal["jwk", "pem"] = "jwk", password: str | bytes | None = None) -> bytes:
     """The content of a key file.
 
-    - ``form``: ``"jwk"`` (the default) includes the ``kid``. ``"pem"`` is PKCS #8, which has no place for a ``kid``.
+    - ``form``: ``"jwk"`` (the default) or ``"pem"``, which is PKCS #8 with the ``kid`` in a line above it.
     - ``password``: encrypts a PEM.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError` for a JWK with a password.
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for a JWK with a password, and for a ``kid`` that does not fit in a line.
     """
     if form == "jwk":
         if password is not None:
@@ -59,13 +61,16 @@ def key_text(key: PrivateKey, *, form: Literal["jwk", "pem"] = "jwk", password: 
         return json.dumps(key.private_jwk(), indent=2).encode() + b"\n"
     from joserfc.jwk import ECKey, RSAKey
 
+    head = "" if key.kid is None else f"kid: {key.kid}\n"
+    if kid_of_pem(head) != key.kid:
+        raise ConfigurationError("A PEM cannot hold this kid, which does not fit in one line.", remedy="Write a JWK.")
     jwk: dict[str, str | list[str]] = {
         name: value for name, value in key.private_jwk().items() if name not in ("alg", "kid")
     }
     secret = password.decode() if isinstance(password, bytes) else password
-    if jwk["kty"] == "RSA":
-        return RSAKey.import_key(jwk).as_pem(private=True, password=secret)
-    return ECKey.import_key(jwk).as_pem(private=True, password=secret)
+    kind: Any = RSAKey if jwk["kty"] == "RSA" else ECKey
+    pem: bytes = kind.import_key(jwk).as_pem(private=True, password=secret)
+    return head.encode() + pem
 
 
 @without_locals
@@ -94,7 +99,7 @@ def convert_key(
     kid: str | None = None,
     password: str | bytes | None = None,
 ) -> PrivateKey:
-    """Writes the key of a PEM or JWK file as a JWK file with a ``kid``, as rotation needs it. Returns the key.
+    """Writes the key of a PEM or JWK file as a JWK file with a ``kid``. Returns the key.
 
     - ``path``: the file to read.
     - ``to``: the file to create.
@@ -108,6 +113,19 @@ def convert_key(
     key = key.with_kid(key.kid or key.thumbprint())
     write_key(to, key)
     return key
+
+
+@without_locals
+def read_kid(path: Path) -> str | None:
+    """The ``kid`` that a JWK or PEM file names, without decrypting it; ``None`` if it names none, or cannot be read."""
+    try:
+        content = path.read_bytes()
+        if b"-----BEGIN" in content:
+            return kid_of_pem(clean_text(content))
+        kid = read_jwk_file(path).get("kid")
+    except (OSError, InvalidKey):
+        return None
+    return kid if isinstance(kid, str) else None
 
 
 @without_locals

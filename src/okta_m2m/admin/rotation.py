@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from .. import ServiceApp
+from .._core.crash_reports import without_locals
 from ..errors import ConfigurationError, InvalidClient, OktaM2MError, TokenError
 from ..keys import PrivateKey, Signer
 from ..requests import OktaAuth
@@ -119,9 +120,11 @@ class Rotation:
     - ``api``: signed in as an account that may change the app's keys. It may be the app itself, which follows its key file
       as every process does.
     - ``app_id``: :attr:`okta_m2m.admin.provisioning.App.id`.
-    - ``key_file``: a JWK file with a ``kid``. Of a symlink the file that it leads to is replaced.
+    - ``key_file``: a JWK or PEM file with a ``kid``; a PEM has it in a line ``kid: ...`` above the key. The new key is written
+      in the same form. Of a symlink the file that it leads to is replaced.
     - ``service``: makes a :class:`~okta_m2m.ServiceApp` that signs with the given key, with the settings of the running
       processes. A key is proved by a token that this app obtains.
+    - ``password``: of an encrypted PEM. The new key is encrypted with it too.
     - ``alg``: algorithm of the new key (``RS256``, ``ES256``, ...); by default that of the old one.
     - ``bits``: size of a new RSA key in bits; by default that of the old one, and at least 2048.
     - ``grace``: seconds to wait after the switch. Default 60.
@@ -129,6 +132,7 @@ class Rotation:
     - ``progress``: called with a :class:`Progress` as each step begins and ends. By default nothing is.
     """
 
+    @without_locals
     def __init__(
         self,
         api: ManagementApi,
@@ -136,6 +140,7 @@ class Rotation:
         key_file: str | os.PathLike[str],
         *,
         service: Callable[[Signer], ServiceApp],
+        password: str | bytes | None = None,
         alg: str | None = None,
         bits: int | None = None,
         grace: float = GRACE,
@@ -144,7 +149,7 @@ class Rotation:
     ) -> None:
         self._api = api
         self._app_id = app_id
-        self._files = RotationFiles(key_file)
+        self._files = RotationFiles(key_file, password)
         self._service = service
         self._alg = alg
         self._bits = bits
@@ -435,7 +440,8 @@ def rotatable_key_file(settings: Settings) -> Path:
             f"The kid is set apart from the key ({settings.sources['kid']}), so running processes would sign with "
             "the new key under the old kid.",
             remedy=(
-                "Put the kid into a JWK file (okta-m2m key convert), remove that setting, and restart the processes."
+                "Write the kid into the key file (in a PEM, as a line kid: ... above the key), remove that setting, and "
+                "restart the processes."
             ),
         )
     path: Any = getattr(settings.key, "path", None)  # only a key that follows a file has one
@@ -444,7 +450,7 @@ def rotatable_key_file(settings: Settings) -> Path:
             f"The key is not in a file ({settings.sources.get('key', 'argument')}), so running processes cannot see "
             "a new one.",
             remedy=(
-                "Put it into a JWK file (okta-m2m key convert), set OKTA_CLIENT_PRIVATEKEY to its path, and "
+                "Put it into a key file with its kid (okta-m2m key convert), set OKTA_CLIENT_PRIVATEKEY to its path, and "
                 "restart them."
             ),
         )

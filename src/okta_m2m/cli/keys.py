@@ -54,9 +54,7 @@ def new(
     kid: Annotated[
         str | None, typer.Option(metavar="KID", help="The key's id; by default its RFC 7638 thumbprint.")
     ] = None,
-    pem: Annotated[
-        bool, typer.Option("--pem", help="Write PEM. It has no kid: before a rotation, convert it with key convert.")
-    ] = False,
+    pem: Annotated[bool, typer.Option("--pem", help="Write PEM, with the kid in a line above it.")] = False,
     encrypt: Annotated[
         bool, typer.Option("--encrypt", help="Encrypt the PEM, by default with a passphrase from a prompt.")
     ] = False,
@@ -136,7 +134,7 @@ def convert(
     passphrase_file: PassphraseFile = None,
     as_json: Json = False,
 ) -> None:
-    """Write a key as a JWK file with its kid, as rotation needs it."""
+    """Write a key as a JWK file with its kid."""
     key = load_key(source, kid=kid, passphrase_file=passphrase_file)
     key = key.with_kid(key.kid or key.thumbprint())
     write_key(target, key)

@@ -7,8 +7,10 @@ continues from there.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -21,9 +23,9 @@ from .. import ServiceApp
 from ..keys import PrivateKey
 from ..settings import Settings, find_setting
 from .exits import Exit, complain, is_closed_pipe, is_device_failure, needs
-from .options import AppName, As, Json, KeyFile, MaxWait, TokenFile
+from .options import AppName, As, Json, KeyFile, MaxWait, PassphraseFile, TokenFile
 from .printing import echo, echo_json
-from .secrets import configured_key_file, default_key_file
+from .secrets import configured_key_file, default_key_file, passphrase_of
 from .sign_in import management_api, target_app
 from .terminal import Output, marks_for
 from .trust import trusted_settings
@@ -41,6 +43,7 @@ LEAD = 16  # columns for mark and step
 def rotate(
     app_name: AppName = None,
     key_file: KeyFile = None,
+    passphrase_file: PassphraseFile = None,
     alg: Annotated[
         str | None, typer.Option(metavar="ALG", help="Algorithm of the new key; by default that of the old key.")
     ] = None,
@@ -68,7 +71,7 @@ def rotate(
     """
     with needs("cli", "okta-m2m key rotate"):
         from ..admin.rotation import Rotation
-    settings, file = _find_settings(key_file or default_key_file())
+    settings, file, passphrase = _find_settings(key_file or default_key_file(), passphrase_file)
 
     def make_app(key: Any) -> ServiceApp:
         return ServiceApp(**{**settings.arguments(), "key": key})
@@ -80,6 +83,7 @@ def rotate(
             target_app(api, app_name or settings.client_id).id,
             file,
             service=make_app,
+            password=passphrase(),
             alg=alg,
             bits=bits,
             grace=grace,
@@ -93,23 +97,32 @@ def rotate(
             _run_rotation(rotation, view)
 
 
-def _find_settings(file: Path | None) -> tuple[Settings, Path]:
-    """The settings with which running processes use the key file, and the file: by default the configured one.
+def _find_settings(file: Path | None, passphrase_file: Path | None) -> tuple[Settings, Path, Callable[[], str | None]]:
+    """The settings with which running processes use the key file, the file (by default the configured one), and its passphrase.
 
     Refuses a file whose ``kid`` those processes do not use.
     """
     from ..admin.rotation import rotatable_key_file
 
-    configured = find_setting("privateKey", "jwk")
-    if file is None or (configured is not None and _is_same_file(file, configured_key_file())):
-        settings = trusted_settings()
-        found = rotatable_key_file(settings)
-        return settings, file or found
-    if configured is not None:  # a kid in the settings belongs to the key in the settings
-        return trusted_settings(key=PrivateKey.from_file(file)), file
-    settings = trusted_settings(environ={**os.environ, "OKTA_CLIENT_PRIVATEKEY": str(file)})
-    rotatable_key_file(settings)
-    return settings, file
+    configured = configured_key_file()
+    is_configured = file is None or _is_same_file(file, configured)
+    path = file or configured
+
+    @cache
+    def passphrase() -> str | None:  # a function, so that no crash report shows it as a variable
+        return None if path is None else passphrase_of(path, passphrase_file, configured=is_configured)
+
+    if file is not None and not is_configured and find_setting("privateKey", "jwk") is not None:
+        # A kid in the settings belongs to the key in the settings.
+        return trusted_settings(key=PrivateKey.from_file(file, password=passphrase())), file, passphrase
+    variables = {} if is_configured else {"OKTA_CLIENT_PRIVATEKEY": str(file)}
+    settings = trusted_settings(environ={**os.environ, **variables, **_as_variable(passphrase())})
+    found = rotatable_key_file(settings)
+    return settings, file or found, passphrase
+
+
+def _as_variable(passphrase: str | None) -> dict[str, str]:
+    return {} if passphrase is None else {"OKTA_CLIENT_PRIVATEKEYPASSPHRASE": passphrase}
 
 
 def _is_same_file(file: Path, other: Path | None) -> bool:

@@ -13,8 +13,8 @@ from typing import Final
 
 import typer
 
-from ..admin.key_files import read_jwk_file
-from ..errors import ConfigurationError, InvalidKey
+from ..admin.key_files import read_kid
+from ..errors import ConfigurationError
 from ..keys import PrivateKey
 from ..settings import find_setting, read_settings
 from .exits import note
@@ -27,6 +27,7 @@ __all__ = [
     "confirm",
     "default_key_file",
     "load_key",
+    "passphrase_of",
     "prompt_for",
     "read_passphrase",
     "read_secret",
@@ -77,17 +78,18 @@ def read_secret(path: Path, what: str) -> str:
     return text.rstrip("\r\n")
 
 
-def read_passphrase(file: Path | None, *, new: bool = False) -> str | None:
+def read_passphrase(file: Path | None, *, new: bool = False, configured: bool = False) -> str | None:
     """The passphrase of an encrypted PEM; ``None`` if there is none and no terminal to ask on.
 
     - ``file``: where to read it; by default the environment, or a prompt.
     - ``new``: the passphrase of a new key, which a prompt asks for twice.
+    - ``configured``: that of the configured key, which may be in an ``okta.yaml`` too.
     """
     if file is not None:
         return read_secret(file, "passphrase")
     found = find_setting("privateKeyPassphrase")
     # A passphrase in an okta.yaml belongs to the key that the file names.
-    if found is not None and found.place.startswith("environment"):
+    if found is not None and (configured or found.place.startswith("environment")):
         return str(found.value)
     return prompt_for("Passphrase of the key", twice=new) if stdin_is_terminal() else None
 
@@ -111,17 +113,13 @@ def configured_key_file() -> Path | None:
 
 
 def signing_kid(path: Path | None) -> str | None:
-    """The ``kid`` that a program signs with if no setting gives another: the one in the JWK file.
+    """The ``kid`` that a program signs with if no setting gives another: the one in the key file.
 
-    Without a file, that of the configured key. A PEM has none.
+    Without a file, that of the configured key.
     """
     if path is None:
         return load_key(None).kid
-    try:
-        kid = read_jwk_file(path).get("kid")
-    except InvalidKey:
-        return None
-    return kid if isinstance(kid, str) else None
+    return read_kid(path)
 
 
 def load_key(path: Path | None, *, kid: str | None = None, passphrase_file: Path | None = None) -> PrivateKey:
@@ -130,12 +128,17 @@ def load_key(path: Path | None, *, kid: str | None = None, passphrase_file: Path
     if path is None:
         return _load_configured_key(kid)
     # Not in a variable here, where a crash report of what from_file raises would show it.
-    return PrivateKey.from_file(path, password=_passphrase_of(path, passphrase_file), kid=kid).snapshot()
+    return PrivateKey.from_file(path, password=passphrase_of(path, passphrase_file), kid=kid).snapshot()
 
 
-def _passphrase_of(path: Path, passphrase_file: Path | None) -> str | None:
+def passphrase_of(path: Path, passphrase_file: Path | None, *, configured: bool = False) -> str | None:
+    """The passphrase of a key file; ``None`` if it is not encrypted and no file with one is named.
+
+    ``configured``: whether it is the configured key's.
+    """
     encrypted = _is_encrypted(path)
-    password = read_passphrase(passphrase_file) if passphrase_file is not None or encrypted else None
+    wanted = passphrase_file is not None or encrypted
+    password = read_passphrase(passphrase_file, configured=configured) if wanted else None
     if encrypted and not password:
         raise ConfigurationError(
             f"{path} is encrypted, and there is no passphrase.",

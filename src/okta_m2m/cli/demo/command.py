@@ -54,11 +54,11 @@ def demo(
     Meanwhile the token is renewed, one token is revoked, and the token endpoint answers 503 and 429.
     """
     if serve_only:
-        with needs("all", "okta-m2m demo --serve"):  # imports pytest-httpserver
+        with needs("demo", "okta-m2m demo --serve"):  # imports pytest-httpserver
             from .serve import serve
         serve(host, port, dpop=dpop)
         return
-    with needs("all", "okta-m2m demo"):  # imports every HTTP client
+    with needs("demo", "okta-m2m demo"):  # imports the clients that it shows
         from .scenario import play
     if as_json:
         story = play(seconds, dpop=dpop, watch=lambda _: None)

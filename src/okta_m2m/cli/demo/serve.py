@@ -1,7 +1,7 @@
 """``okta-m2m demo --serve``: serves the stand-in for Okta to other programs until it is stopped.
 
-Invariant: it listens on this machine only, unless ``--host`` says otherwise. It overwrites no ``okta.yaml``. The one that it
-writes is removed at the end, unless somebody has changed it.
+Invariant: it listens on this machine only, unless ``--host`` says otherwise. It overwrites no ``okta.yaml``. At the end, the one
+that it wrote is out of the way, and nothing that was added to it is lost.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from ..printing import echo
 __all__ = ["serve"]
 
 SETTINGS = Path("okta.yaml")
+OLD_SETTINGS = Path("okta.yaml.stand-in")
+STOPPING = ("SIGTERM", "SIGHUP")  # SIGHUP: the terminal was closed
 EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 (compared with, not bound)
 
 
@@ -32,21 +34,25 @@ class _ServedOkta(FakeOkta):
 
 
 def serve(host: str, port: int, *, dpop: bool) -> None:
-    """Serves until Ctrl-C or SIGTERM. Raises :class:`~okta_m2m.errors.ConfigurationError` if the port is not free."""
+    """Serves until Ctrl-C, SIGTERM or SIGHUP. Raises :class:`~okta_m2m.errors.ConfigurationError` if the port is not free."""
     _check_free(host, port)
     okta = _ServedOkta(dpop="required" if dpop else "optional")
     okta.server.host, okta.server.wanted_port = host, port
     over = threading.Event()
-    with suppress(ValueError, AttributeError):  # not the main thread, or no such signal
-        signal.signal(signal.SIGTERM, lambda *_: over.set())
+    for name in STOPPING:
+        with suppress(ValueError, AttributeError):  # not the main thread, or no such signal
+            signal.signal(getattr(signal, name), lambda *_: over.set())
     with suppress(KeyboardInterrupt):
         okta.start()
+        # Written before the lines are printed: a program that reads them may start at once.
+        written = _write_settings(_settings(okta))
         try:
-            _announce(okta)
+            _announce(okta, written)
             while not over.wait(0.5):  # without a timeout, Ctrl-C has no effect on Windows
                 pass
         finally:
-            _remove_settings(okta)
+            if written:
+                _remove_settings(okta)
             okta.stop()
 
 
@@ -66,9 +72,7 @@ def _settings(okta: FakeOkta) -> str:
     return f'okta:\n  client:\n    orgUrl: "{okta.url}"\n    token: "{okta.ssws}"\n'
 
 
-def _announce(okta: FakeOkta) -> None:
-    # The file is written first: a program that reads the printed lines may start at once.
-    written = _write_settings(_settings(okta))
+def _announce(okta: FakeOkta, written: bool) -> None:
     echo(f"export OKTA_CLIENT_ORGURL={okta.url}")
     echo(f"export OKTA_CLIENT_TOKEN={okta.ssws}")
     if written:
@@ -87,6 +91,11 @@ def _write_settings(text: str) -> bool:
 
 
 def _remove_settings(okta: FakeOkta) -> None:
+    """Removes the settings, or renames them if anything was added. Those that name another org by now stay."""
     with suppress(OSError, ValueError):
-        if SETTINGS.read_text(encoding="utf-8") == _settings(okta):
+        text = SETTINGS.read_text(encoding="utf-8")
+        if text == _settings(okta):
             SETTINGS.unlink()
+        elif okta.url in text and okta.ssws in text:
+            SETTINGS.replace(OLD_SETTINGS)
+            note(f"./{SETTINGS} was for this stand-in only, and is now ./{OLD_SETTINGS}.")
