@@ -49,14 +49,15 @@ ERROR_MAP: ErrorMap = {OktaM2MError: aiohttp.ClientError, TokenUnreachable: aioh
 
 
 class OktaAuth(AuthObject):
-    """A client middleware that gives every request of a session, or a single one, the app's token.
+    """A client middleware that adds the app's token to every request of a session, or to one request.
 
-    - ``session``: whose connector, proxy and ``trust_env`` the token request uses; by default those of the session
-      that makes the call, and for :meth:`atoken` those of the environment.
-    - ``send``: sends the token request instead.
+    - ``app``: the :class:`~okta_m2m.ServiceApp`.
+    - ``session``: the token request uses its connector, proxy and ``trust_env``. Default ``None``: those of the session that
+      makes the call; for :meth:`atoken` and :meth:`aheaders`, those of the environment.
+    - ``send``: sends the token request instead (:data:`okta_m2m.runtimes.AsyncSender`). Default ``None``.
 
-    A call raises the :class:`~okta_m2m.errors.OktaM2MError` that kept it from getting a token; it is an
-    ``aiohttp.ClientError`` too, and an ``aiohttp.ClientConnectionError`` where the token endpoint was not reached.
+    If a call cannot get a token, it raises an :class:`~okta_m2m.errors.OktaM2MError`. This is also an
+    ``aiohttp.ClientError``, and an ``aiohttp.ClientConnectionError`` if the token endpoint was not reached.
     """
 
     __slots__ = ("_redirects", "_sender", "_session", "app")
@@ -88,17 +89,24 @@ class OktaAuth(AuthObject):
         return Asyncio(self._sender or partial(self._send, self._session or session), ERROR_MAP)
 
     async def atoken(self) -> Token:
-        """A usable token, for what is not a call of aiohttp."""
+        """A usable token, for calls that aiohttp does not make. Waits at most the app's ``max_wait`` seconds."""
         return await arun(self.app.obtain(), self._runtime(None))
 
     async def aheaders(self, method: str, url: str) -> dict[str, str]:
-        """The headers for one call that aiohttp does not make; with DPoP, for one attempt at it."""
+        """The headers for one call that aiohttp does not make. With DPoP, they are valid for one attempt.
+
+        - ``method``, ``url``: of the call.
+
+        Raises :class:`~okta_m2m.errors.ConfigurationError` if the token must not be sent to that URL.
+        """
         return await arun(self.app.headers(method, url), self._runtime(None))
 
     def token(self) -> NoReturn:
+        """Raises an error: aiohttp is async, so use :meth:`atoken`."""
         raise self._awaits("token", "atoken()")
 
     def headers(self, method: str, url: str) -> NoReturn:
+        """Raises an error, whatever ``method`` and ``url`` are: aiohttp is async, so use :meth:`aheaders`."""
         raise self._awaits("headers", "aheaders(method, url)")
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
@@ -227,7 +235,7 @@ class OktaAuth(AuthObject):
                     body.extend(chunk)
                     del chunk  # no frame that waits for more shows what came
                     if len(body) > MAX_ANSWER:
-                        raise SendFailed("the answer was too long", stage="http")
+                        raise SendFailed("the response was too large", stage="http")
                 return Response(response.status, response.headers.items(), body.whole())
         except (aiohttp.ClientError, OSError) as error:
             raise send_failed(error, request.url) from error

@@ -180,7 +180,7 @@ class PrivateKey:
             raise InvalidKey(
                 "It is neither PEM text, nor JWK text, nor the path of a file that exists.",
                 remedy=(
-                    "Give the whole text of the key, from -----BEGIN to the end, or the file's absolute path, "
+                    "Pass the whole text of the key, from -----BEGIN to the end, or the file's absolute path, "
                     "or its path from the working directory."
                 ),
             )
@@ -304,7 +304,7 @@ class PrivateKey:
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         not_picklable(
             "A private key",
-            "Load it where it is needed, with PrivateKey.from_file or PrivateKey.from_env in each process.",
+            "Load it in each process, with PrivateKey.from_file or PrivateKey.from_env.",
         )
 
 
@@ -369,7 +369,7 @@ def _follow_file(
         given = os.fsdecode(path)
     except TypeError:
         raise InvalidKey(
-            f"The path of a key file is of type {type(path).__name__}.", remedy="Give a str or a pathlib.Path."
+            f"The path of a key file is of type {type(path).__name__}.", remedy="Pass a str or a pathlib.Path."
         ) from None
     if is_key_text(given) and not os.path.exists(_absolute(given)):
         raise InvalidKey(
@@ -405,7 +405,7 @@ def _read_file(path: str) -> bytes:
             f"The file cannot be read ({reason}).", remedy="Check the path, and that this process may read it."
         ) from None
     if stat.S_ISDIR(about.st_mode):
-        raise InvalidKey("This is a directory.", remedy="Give the path of the key file in it.")
+        raise InvalidKey("This is a directory.", remedy="Pass the path of the key file in it.")
     if not regular:
         raise InvalidKey(
             "This is not a regular file.", remedy="Read it yourself, and pass its content to PrivateKey.from_text."
@@ -413,6 +413,6 @@ def _read_file(path: str) -> bytes:
     if about.st_size > MAX_KEY_SIZE:
         raise InvalidKey(
             f"The file has more than {MAX_KEY_SIZE} bytes, so it is not a key.",
-            remedy="Give a file that holds only the key.",
+            remedy="Use a file that contains only the key.",
         )
     return content

@@ -61,14 +61,15 @@ NOW = {"multiplexed": False}
 
 
 class OktaAuth(Flows[niquests.PreparedRequest, niquests.Response, niquests.Session]):
-    """Gives every request of a session, or a single one, the app's token: ``niquests.get(url, auth=OktaAuth(app))``.
+    """Adds the app's token to every request of a session, or to one request: ``niquests.get(url, auth=OktaAuth(app))``.
 
-    - ``session``: whose proxies, CA, client certificate and adapters the token request uses; by default a short-lived
-      session with those of the environment.
-    - ``send``: sends the token request instead.
+    - ``app``: the :class:`~okta_m2m.ServiceApp`.
+    - ``session``: the token request uses its proxies, CA, client certificate and adapters. Default ``None``: a short-lived
+      session with the settings of the environment.
+    - ``send``: sends the token request instead (:data:`okta_m2m.runtimes.Sender`). Default ``None``.
 
-    A call raises the :class:`~okta_m2m.errors.OktaM2MError` that kept it from getting a token; it is a
-    ``niquests.RequestException`` too, and a ``niquests.ConnectionError`` where the token endpoint was not reached.
+    If a call cannot get a token, it raises an :class:`~okta_m2m.errors.OktaM2MError`. This is also a
+    ``niquests.RequestException``, and a ``niquests.ConnectionError`` if the token endpoint was not reached.
     """
 
     _for = "niquests"
@@ -81,6 +82,12 @@ class OktaAuth(Flows[niquests.PreparedRequest, niquests.Response, niquests.Sessi
     def handle_response(
         self, response: niquests.Response, position: int | None = None, **settings: Any
     ) -> niquests.Response:
+        """The response hook. The session calls it with each response, also with a 3xx before it is followed.
+
+        - ``response``: the response.
+        - ``position``: where the body began, if it is a file. Default ``None``.
+        - ``settings``: those of the session's ``send``.
+        """
         if isinstance(response, niquests.AsyncResponse):
             raise attached_wrongly("an OktaAuth that blocks for an AsyncSession", None, "niquests")
         _mark_answered(response.request)
@@ -90,7 +97,15 @@ class OktaAuth(Flows[niquests.PreparedRequest, niquests.Response, niquests.Sessi
 
 
 class AsyncOktaAuth(AuthObject):
-    """The same for an ``AsyncSession``; ``session`` is one too, and ``send`` awaitable."""
+    """Adds the app's token to every request of an ``AsyncSession``.
+
+    - ``app``: the :class:`~okta_m2m.ServiceApp`.
+    - ``session``: an ``AsyncSession``. The token request uses its proxies, CA, client certificate and adapters. Default
+      ``None``: a short-lived session with the settings of the environment.
+    - ``send``: sends the token request instead (:data:`okta_m2m.runtimes.AsyncSender`). Default ``None``.
+
+    A call raises the same errors as with :class:`OktaAuth`.
+    """
 
     _for = "niquests"
     _library = OktaAuth._library
@@ -116,21 +131,28 @@ class AsyncOktaAuth(AuthObject):
         await arun(flow, self._runtime())
 
     async def atoken(self) -> Token:
-        """A usable token, for what is not a call of this client."""
+        """A usable token, for calls that this client does not make. Waits at most the app's ``max_wait`` seconds."""
         return await arun(self.app.obtain(), self._runtime())
 
     async def aheaders(self, method: str, url: str) -> dict[str, str]:
-        """The headers for one call that this client does not make; with DPoP, for one attempt at it."""
+        """The headers for one call that this client does not make. With DPoP, they are valid for one attempt.
+
+        - ``method``, ``url``: of the call.
+
+        Raises :class:`~okta_m2m.errors.ConfigurationError` if the token must not be sent to that URL.
+        """
         return await arun(self.app.headers(method, url), self._runtime())
 
     def token(self) -> NoReturn:
+        """Raises an error: this class is async, so use :meth:`atoken`."""
         raise self._awaits("token", "atoken()")
 
     def headers(self, method: str, url: str) -> NoReturn:
+        """Raises an error, whatever ``method`` and ``url`` are: this class is async, so use :meth:`aheaders`."""
         raise self._awaits("headers", "aheaders(method, url)")
 
     async def __call__(self, request: niquests.PreparedRequest) -> niquests.PreparedRequest:
-        """Called by the session with each request that it is about to send."""
+        """Called by the session with each request before it is sent."""
         if keeps_own(self.app, request):
             return request
         method, url = request.method or "", request.url or ""
@@ -147,7 +169,12 @@ class AsyncOktaAuth(AuthObject):
     async def handle_response(
         self, response: niquests.AsyncResponse, position: int | None = None, **settings: Any
     ) -> niquests.AsyncResponse:
-        """The response hook: called by the session with each answer, also with a 3xx before it is followed."""
+        """The response hook. The session calls it with each response, also with a 3xx before it is followed.
+
+        - ``response``: the response.
+        - ``position``: where the body began, if it is a file. Default ``None``.
+        - ``settings``: those of the session's ``send``.
+        """
         _mark_answered(response.request)
         flow = judge(self.app, self._library, response, position)
         if flow is None:
@@ -190,7 +217,7 @@ class AsyncOktaAuth(AuthObject):
                         body.extend(chunk)
                         del chunk  # no frame that waits for more shows what came
                         if len(body) > MAX_ANSWER:
-                            raise SendFailed("the answer was too long", stage="http")
+                            raise SendFailed("the response was too large", stage="http")
                 finally:
                     await response.close()
                 return Response(response.status_code or 0, fields_of(response), body.whole())

@@ -23,14 +23,15 @@ LIBRARY = Library(requests, urllib3, requests.sessions.SessionRedirectMixin())
 
 
 class OktaAuth(Flows[requests.PreparedRequest, requests.Response, requests.Session], AuthBase):
-    """Gives every request of a session, or a single one, the app's token: ``requests.get(url, auth=OktaAuth(app))``.
+    """Adds the app's token to every request of a session, or to one request: ``requests.get(url, auth=OktaAuth(app))``.
 
-    - ``session``: whose proxies, CA, client certificate and adapters the token request uses; by default a short-lived
-      session with those of the environment.
-    - ``send``: sends the token request instead.
+    - ``app``: the :class:`~okta_m2m.ServiceApp`.
+    - ``session``: the token request uses its proxies, CA, client certificate and adapters. Default ``None``: a short-lived
+      session with the settings of the environment.
+    - ``send``: sends the token request instead (:data:`okta_m2m.runtimes.Sender`). Default ``None``.
 
-    A call raises the :class:`~okta_m2m.errors.OktaM2MError` that kept it from getting a token; it is a
-    ``requests.RequestException`` too, and a ``requests.ConnectionError`` where the token endpoint was not reached.
+    If a call cannot get a token, it raises an :class:`~okta_m2m.errors.OktaM2MError`. This is also a
+    ``requests.RequestException``, and a ``requests.ConnectionError`` if the token endpoint was not reached.
     """
 
     __slots__ = ()

@@ -254,7 +254,7 @@ def _check_mode(mode: FoundSetting | None, key: FoundSetting | None, sources: Se
         return
     remedy = (
         "Write PrivateKey, and set clientId, privateKey and scopes of an API service app. If another program needs that "
-        "mode, leave it there, and set all of these in a stronger place."
+        "mode, leave it there, and set all of these where they have priority."
     )
     if word in ("ssws", "bearer"):
         kind = "an API token of a user (SSWS)" if word == "ssws" else "a ready-made access token (Bearer)"
@@ -426,7 +426,7 @@ def _warn_of_strange_org(
         return
     logger.warning(
         "The org URL comes from %s in the working directory, but the private key comes from elsewhere (%s). If that file "
-        "is not yours, your key signs for a host that somebody else chose. Set OKTA_CLIENT_ORGURL, or read no file at all, "
+        "is not yours, your key signs for a host that someone else chose. Set OKTA_CLIENT_ORGURL, or read no file at all, "
         "with from_env(files=False).",
         org_url.place,
         key.place if key_path is None else f"{key_path}, named by {key.place}",

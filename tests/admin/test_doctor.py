@@ -124,7 +124,7 @@ def test_offline_looks_at_what_needs_no_network(okta: FakeOkta, rows: Rows) -> N
         ("SCOPES", "", "configuration", "scopes"),
         ("CLIENTID", "{clientId}", "configuration", "placeholder"),
         ("ORGURL", "", "org URL", "org URL"),
-        ("ORGURL", "https://acme-admin.okta.com", "org URL", "admin console"),
+        ("ORGURL", "https://acme-admin.okta.com", "org URL", "Admin Console"),
         ("PRIVATEKEY", "", "key", "private key"),
         ("PRIVATEKEY", "/nowhere/key.pem", "key", "nowhere"),
     ],

@@ -679,7 +679,7 @@ def test_a_journal_that_cannot_be_written_leaves_the_old_key_in_force(
 
     def full(directory: OpenDirectory, name: str, content: bytes, was: FileVersion | None = None) -> None:
         if name == "key.json.rotation" and json.loads(content)["done"] == step:
-            raise ConfigurationError(f"{name} cannot be written whole (No space left on device).")
+            raise ConfigurationError(f"{name} cannot be written completely (No space left on device).")
         replace(directory, name, content, was=was)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -301,7 +301,7 @@ def test_a_client_of_redis_asyncio_is_refused_without_a_loop(lent: bool) -> None
     client = redis.asyncio.Redis()
     store = RedisStore(client if lent else lambda: redis.asyncio.Redis())
     assert store.on_loop
-    with pytest.raises(ConfigurationError, match=r"event loop of asyncio only.*Give the store a URL"):
+    with pytest.raises(ConfigurationError, match=r"only in an asyncio event loop.*Give the store a URL"):
         store.load("key")
 
 
@@ -834,7 +834,7 @@ def test_a_directory_of_another_user_is_refused(directory: Path) -> None:
         other = directory
     else:
         other = Path("/etc")
-    with pytest.raises(ConfigurationError, match=r"another user\. Name one"):
+    with pytest.raises(ConfigurationError, match=r"another user\. Choose one"):
         FileStore(other)
 
 
@@ -931,7 +931,7 @@ def test_a_service_starts_although_its_directory_cannot_be_used(
     assert (ran.returncode, ran.stdout) == (0, "200 200\n"), ran.stderr
     (warning,) = ran.stderr.splitlines()
     assert "WARNING" in warning
-    assert "fetches its own tokens meanwhile" in warning
+    assert "fetches its own tokens until it does" in warning
     assert str(directory)[:100] in warning
     assert okta.tokens_minted == (2 if root else 1)
 
@@ -940,9 +940,9 @@ def test_a_service_starts_although_its_directory_cannot_be_used(
 @pytest.mark.parametrize(
     ("place", "says"),
     [
-        (below_a_file, "is below a file. Name another directory"),
-        (a_file, "is not a directory. Name another directory"),
-        (a_symlink_to_nowhere, "leads nowhere. Remove it, or name another directory"),
+        (below_a_file, "is below a file. Choose another directory"),
+        (a_file, "is not a directory. Choose another directory"),
+        (a_symlink_to_nowhere, "is a broken symlink. Remove it, or choose another directory"),
     ],
 )
 def test_a_directory_that_cannot_be_used_is_an_oserror_at_each_use(

@@ -35,8 +35,8 @@ class AuthObject:
             raise self._wrong_app(app)
         if misplaced:
             raise WrongType(
-                f"{self._name()} takes one argument without a name, the app.",
-                remedy=f"Name the others: OktaAuth(app, {option}=..., send=...)",
+                f"{self._name()} takes one positional argument, the app.",
+                remedy=f"Pass the others by name: OktaAuth(app, {option}=..., send=...)",
             )
         if own is not None and not isinstance(own, kinds):
             wanted = " or ".join(f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in kinds)
@@ -54,7 +54,7 @@ class AuthObject:
         if type(app).__name__.endswith("Request"):
             return attached_wrongly(f"the class {self._name()} instead of an object", app)
         return WrongType(
-            f"{self._name()} was given {kind_of(app)} where the service app belongs.",
+            f"{self._name()} needs a service app, but was given {kind_of(app)}.",
             remedy=f"Write: {ATTACH[self._for]}, where {_APP}",
         )
 
@@ -62,15 +62,19 @@ class AuthObject:
         return f"okta_m2m.{self._for}.{type(self).__qualname__}"
 
     def _misused(self, request: object) -> WrongType:
-        return attached_wrongly(f"an object of {self._name()}", request)
+        return attached_wrongly(f"an instance of {self._name()}", request)
 
     def _blocks(self, asked: str, instead: str) -> WrongType:
         """The error for an awaitable method of a client that blocks."""
-        return WrongType(f"{self._name()} blocks, and has no {asked}().", remedy=f"Write: auth.{instead}")
+        return WrongType(
+            f"{self._name()} is for blocking clients, and has no {asked}().", remedy=f"Write: auth.{instead}"
+        )
 
     def _awaits(self, asked: str, instead: str) -> WrongType:
         """The error for a blocking method of a client that does not block."""
-        return WrongType(f"{self._name()} never blocks, and has no {asked}().", remedy=f"Write: await auth.{instead}")
+        return WrongType(
+            f"{self._name()} is for async clients, and has no {asked}().", remedy=f"Write: await auth.{instead}"
+        )
 
     if not TYPE_CHECKING:  # a type checker knows what it is not
 
@@ -103,7 +107,7 @@ class AuthObject:
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError(
-            f"{type(self).__name__} cannot be pickled, because it holds secrets. Make one in the other process, from the same "
+            f"{type(self).__name__} cannot be pickled, because it holds secrets. Create one in the other process, from the same "
             "settings."
         )
 

@@ -145,19 +145,19 @@ def _no_connection(chain: list[BaseException], names: set[str], host: str, by_pr
         if isinstance(link, OSError) and link.errno in UNREACHABLE:
             return SendFailed(f"{host} cannot be reached: {link.strerror}", stage=stage)
     if names & CONNECT_TIMEOUT or (names & CONNECTING and "TimeoutError" in names):
-        return SendFailed(f"no connection to {host} in time", stage=stage)
+        return SendFailed(f"connecting to {host} timed out", stage=stage)
     return None
 
 
 def _no_answer(chain: list[BaseException], names: set[str]) -> SendFailed | None:
     if names & POOL_TIMEOUT:
-        return SendFailed("no connection of the client was free in time")
+        return SendFailed("the client's connection pool had no free connection in time")
     if any("Timeout" in name for name in names):
-        return SendFailed("no answer in time", stage="http")
+        return SendFailed("the response timed out", stage="http")
     if "RemoteDisconnected" not in names and any(isinstance(link, ConnectionError) for link in chain):
         return SendFailed("the connection was reset", stage="http")
     if names & BROKEN_OFF:
-        return SendFailed("the connection was closed before the whole answer had come", stage="http")
+        return SendFailed("the connection was closed before the response was complete", stage="http")
     return None
 
 

@@ -62,7 +62,7 @@ ClientT = TypeVar("ClientT", "httpx.Client | httpx.AsyncClient", "httpx2.Client 
 
 
 class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
-    """What an auth class does, between the request and its answer; in its adapter it is the library's ``Auth`` too."""
+    """What an auth class does, between the request and its response. In its adapter it is also the library's ``Auth``."""
 
     _library: ClassVar[Library]
 
@@ -95,25 +95,30 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         await arun(flow, self._loop())
 
     def token(self) -> Token:
-        """A usable token, for what is not a call of this client."""
+        """A usable token, for calls that this client does not make. Waits at most the app's ``max_wait`` seconds."""
         return run(self.app.obtain(), self._threads())
 
     async def atoken(self) -> Token:
-        """The same on an event loop."""
+        """:meth:`token` on an event loop."""
         return await arun(self.app.obtain(), self._loop())
 
     def headers(self, method: str, url: str) -> dict[str, str]:
-        """The headers for one call that this client does not make; with DPoP, for one attempt at it."""
+        """The headers for one call that this client does not make. With DPoP, they are valid for one attempt.
+
+        - ``method``, ``url``: of the call.
+
+        Raises :class:`~okta_m2m.errors.ConfigurationError` if the token must not be sent to that URL.
+        """
         return run(self.app.headers(method, url), self._threads())
 
     async def aheaders(self, method: str, url: str) -> dict[str, str]:
-        """The same on an event loop."""
+        """:meth:`headers` on an event loop: the same ``method`` and ``url``."""
         return await arun(self.app.headers(method, url), self._loop())
 
     # ── one call ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def sync_auth_flow(self, request: RequestT) -> Generator[RequestT, ResponseT, None]:
-        """Called by the library for each request: yields it to be sent, once or again."""
+        """Called by the library for each ``request``. Yields it each time it must be sent."""
         hit = self.app.token_state
         try:
             plain = self._is_plain(request)
@@ -156,7 +161,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         raise GeneratorExit
 
     async def async_auth_flow(self, request: RequestT) -> AsyncGenerator[RequestT, ResponseT]:
-        """The same on an event loop."""
+        """:meth:`sync_auth_flow` on an event loop, with the same ``request``."""
         hit = self.app.token_state
         try:
             plain = self._is_plain(request)
@@ -257,7 +262,11 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
     # ── each hop, where it is sent ───────────────────────────────────────────────────────────────────────────────
 
     def trace(self, proofs: _Proofs, event: str, info: dict[str, Any]) -> None:
-        """Called by httpcore with each step of a request that has a bound token."""
+        """Called by httpcore with each step of a request that has a bound token.
+
+        - ``proofs``: makes the request's proofs.
+        - ``event``, ``info``: the step, as httpcore names and describes it.
+        """
         flow = proofs.needed(event, info)
         if flow is not None:
             try:
@@ -269,7 +278,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
             proofs.callers(event, info)
 
     async def atrace(self, proofs: _Proofs, event: str, info: dict[str, Any]) -> None:
-        """The same on an event loop."""
+        """:meth:`trace` on an event loop, with the same ``proofs``, ``event`` and ``info``."""
         flow = proofs.needed(event, info)
         if flow is not None:
             try:
@@ -286,9 +295,9 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         library = self._library.httpx
         if isinstance(self._client, library.AsyncClient):
             raise ConfigurationError(
-                f"OktaAuth was given an {library.__name__}.AsyncClient for its token requests, and is used where "
-                "nothing can be awaited.",
-                remedy=f"Give it an {library.__name__}.Client there, or none.",
+                f"OktaAuth was given an {library.__name__}.AsyncClient for its token requests, but "
+                "is used by a blocking client.",
+                remedy=f"Give it an {library.__name__}.Client, or omit it.",
             )
         self._check_hooks()
         until, by_proxy = time.monotonic() + timeout, False
@@ -310,7 +319,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                         body.extend(chunk)
                         del chunk  # no frame that waits for more shows what came
                         if len(body) > MAX_ANSWER or time.monotonic() > until:
-                            raise SendFailed("the answer was too long, or too slow", stage="http")
+                            raise SendFailed("the response was too large or too slow", stage="http")
                 finally:
                     response.close()
                 return Response(response.status_code, response.headers.multi_items(), body.whole())
@@ -323,7 +332,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
             raise ConfigurationError(
                 f"OktaAuth was given an {library.__name__}.Client for its token requests, which would block the "
                 "event loop.",
-                remedy=f"Give it an {library.__name__}.AsyncClient there, or none.",
+                remedy=f"Give it an {library.__name__}.AsyncClient, or omit it.",
             )
         self._check_hooks()
         by_proxy = False
@@ -343,7 +352,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                         body.extend(chunk)
                         del chunk  # no frame that waits for more shows what came
                         if len(body) > MAX_ANSWER:
-                            raise SendFailed("the answer was too long", stage="http")
+                            raise SendFailed("the response was too large", stage="http")
                 finally:
                     await response.aclose()
                 return Response(response.status_code, response.headers.multi_items(), body.whole())
@@ -361,9 +370,9 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         """A response hook that raises would hide Okta's answer, and any is shown the token."""
         if self._client is not None and self._client.event_hooks["response"]:
             raise ConfigurationError(
-                "OktaAuth was given a client with response event hooks for its token requests, which would be run "
-                "on Okta's answers to them, and may raise before these are understood.",
-                remedy="Give it a client of its own, without hooks, or none.",
+                "OktaAuth was given a client with response event hooks for its token requests. They would run before "
+                "OktaAuth reads Okta's response, and could raise.",
+                remedy="Give it a client without hooks, or omit it.",
             )
 
 

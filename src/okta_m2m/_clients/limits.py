@@ -71,7 +71,7 @@ def check_encoding(content_encodings: Iterable[str]) -> None:
     grow to a gigabyte."""
     for coding in content_encodings:
         if coding.strip().lower() not in ("", "identity"):
-            raise SendFailed("the answer is compressed, although it was asked for as it is", stage="http")
+            raise SendFailed("the response is compressed, although the request asked for no compression", stage="http")
 
 
 def is_inflatable(content_encoding: str | None) -> bool:

@@ -18,7 +18,7 @@ __all__ = ["is_direct_only", "report_proxy_of_call", "warn_of_environments_proxy
 
 logger = logging.getLogger("okta_m2m")
 
-REMEDY: Final = "Set NO_PROXY to its host, or use https there."
+REMEDY: Final = "Add its host to NO_PROXY, or use https."
 
 
 def is_direct_only(url: str) -> bool:
@@ -35,7 +35,7 @@ def report_proxy_of_call(url: str) -> None:
 
 @lru_cache(maxsize=128)
 def _report(origin: str | None) -> None:
-    logger.warning("no token for %s: the call goes by way of a proxy, which could read it. %s", origin, REMEDY)
+    logger.warning("no token sent to %s: the call goes through a proxy, which could read it. %s", origin, REMEDY)
 
 
 def warn_of_environments_proxy(app: ServiceApp) -> None:
@@ -47,7 +47,7 @@ def warn_of_environments_proxy(app: ServiceApp) -> None:
             proxies = getproxies()
             if (proxies.get("http") or proxies.get("all")) and not proxy_bypass(urlsplit(prefix).netloc):
                 logger.warning(
-                    "the environment names a proxy for %s, which could read the token of each call there. %s",
+                    "the environment sets a proxy for %s, which could read the token of each call. %s",
                     prefix.rstrip("/"),
                     REMEDY,
                 )

@@ -132,7 +132,7 @@ class Library:
                         body.extend(chunk)
                         del chunk  # no frame that waits for more shows what came
                         if len(body) > MAX_ANSWER or time.monotonic() > until:
-                            raise SendFailed("the answer was too long, or too slow", stage="http")
+                            raise SendFailed("the response was too large or too slow", stage="http")
                     return Response(response.status_code, fields_of(response), body.whole())
         except (self.requests.RequestException, *self.broken) as error:
             raise send_failed(error, request.url) from error
@@ -166,21 +166,28 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
         run(flow, self._threads())
 
     def token(self) -> Token:
-        """A usable token, for what is not a call of this client."""
+        """A usable token, for calls that this client does not make. Waits at most the app's ``max_wait`` seconds."""
         return run(self.app.obtain(), self._threads())
 
     def headers(self, method: str, url: str) -> dict[str, str]:
-        """The headers for one call that this client does not make; with DPoP, for one attempt at it."""
+        """The headers for one call that this client does not make. With DPoP, they are valid for one attempt.
+
+        - ``method``, ``url``: of the call.
+
+        Raises :class:`~okta_m2m.errors.ConfigurationError` if the token must not be sent to that URL.
+        """
         return run(self.app.headers(method, url), self._threads())
 
     def atoken(self) -> NoReturn:
+        """Raises an error: this client is blocking, so use :meth:`token`."""
         raise self._blocks("atoken", "token()")
 
     def aheaders(self, method: str, url: str) -> NoReturn:
+        """Raises an error, whatever ``method`` and ``url`` are: this client is blocking, so use :meth:`headers`."""
         raise self._blocks("aheaders", "headers(method, url)")
 
     def __call__(self, request: RequestT) -> RequestT:
-        """Called by the library with each request that it is about to send."""
+        """Called by the library with each request before it is sent."""
         self._check_request(request)
         if keeps_own(self.app, request):
             return request
@@ -200,9 +207,11 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
             raise self._misused(request)
 
     def handle_response(self, response: ResponseT, position: int | None = None, **settings: Any) -> ResponseT:
-        """The response hook: called by the library with each answer, also with a 3xx before it is followed.
+        """The response hook. The library calls it with each response, also with a 3xx before it is followed.
 
-        ``position`` is where a file's body began; ``settings`` are those of the session's send.
+        - ``response``: the response.
+        - ``position``: where the body began, if it is a file. Default ``None``.
+        - ``settings``: those of the session's ``send``.
         """
         flow = judge(self.app, self._library, response, position)
         if flow is None:

@@ -98,7 +98,7 @@ def lifetime(expires_in: object) -> float:
     if SHORTEST_LIFETIME <= seconds <= LONGEST_LIFETIME:
         return seconds
     assumed = min(max(seconds, SHORTEST_LIFETIME), LONGEST_LIFETIME) if seconds > 0 else ASSUMED_LIFETIME
-    logger.warning("the token answer's expires_in is missing or invalid; assuming %d s", assumed)
+    logger.warning("expires_in is missing from the token response or invalid; assuming %d s", assumed)
     return assumed
 
 

@@ -139,8 +139,8 @@ class Fleet:
         self._seal_with = tuple(seal_with)
         if not self._seal_with and not any(isinstance(key, PrivateKey) for key in keys):
             raise ConfigurationError(
-                "A store needs something to seal its tokens with, and this signer's key cannot be read.",
-                remedy="Give seal_with=[secret], 32 random bytes or more, the same in every process.",
+                "A shared store needs a secret to encrypt tokens with, and this signer's key cannot be read to make one.",
+                remedy="Pass seal_with=[secret], at least 32 random bytes, the same in every process.",
             )
 
     def obtain(
@@ -309,7 +309,7 @@ class Fleet:
             try:
                 return (yield from effect)
             except StoreFailed as failed:
-                logger.debug("asking the token store once more: %s", quoted(failed))
+                logger.debug("retrying the token store: %s", quoted(failed))
         return (yield from effect)
 
     def _places(self, keys: Sequence[Signer]) -> list[_Place]:
@@ -385,21 +385,23 @@ def _check_store(store: Store) -> Store:
     if isinstance(store, type) or not all(callable(getattr(store, name, None)) for name in needed):
         raise ConfigurationError(
             f"store must be a store, not {type(store).__name__}.",
-            remedy="Give a RedisStore, a FileStore, or an object with the four methods of okta_m2m.stores.Store.",
+            remedy="Pass a RedisStore, a FileStore, or an object with the four methods of okta_m2m.stores.Store.",
         )
     return store
 
 
 def _check_timeout(timeout: float) -> float:
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= 60:
-        raise ConfigurationError(f"store_timeout is {timeout!r}.", remedy="Give seconds, more than 0 and at most 60.")
+        raise ConfigurationError(
+            f"store_timeout cannot be {timeout!r}.", remedy="Use a number of seconds, more than 0 and at most 60."
+        )
     return float(timeout)
 
 
 def _unseal(place: _Place, sealed: object) -> bytes | None:
     if sealed is None or isinstance(sealed, bytes):
         return place.seal.open(place.key, sealed)
-    raise StoreFailed(f"load answered with a value of type {type(sealed).__name__}, not with bytes")
+    raise StoreFailed(f"load returned a value of type {type(sealed).__name__}, not bytes")
 
 
 def _land(landing: Future[None]) -> None:

@@ -92,7 +92,7 @@ def make_version(native: PrivateKeyTypes, kid: str | None, alg: str | None) -> K
 
     if kid is not None and not isinstance(kid, str):
         raise InvalidKey(
-            f"The kid is of type {type(kid).__name__}, not a string.", remedy="Give it as Okta shows it, in quotes."
+            f"The kid is of type {type(kid).__name__}, not a string.", remedy="Write it as Okta shows it, in quotes."
         )
     if isinstance(native, RSAPrivateKey):
         if native.key_size < MIN_RSA_BITS:
@@ -124,7 +124,7 @@ def generate_native(alg: str, bits: int) -> PrivateKeyTypes:
     _choose_alg(alg, list(_RSA_DIGESTS), "a key that is to be generated")
     if not MIN_RSA_BITS <= bits <= MAX_RSA_BITS:
         raise InvalidKey(
-            f"RSA keys have {MIN_RSA_BITS} to {MAX_RSA_BITS} bits, not {bits}.", remedy="Leave bits at 2048."
+            f"RSA keys have {MIN_RSA_BITS} to {MAX_RSA_BITS} bits, not {bits}.", remedy="Use the default, 2048."
         )
     return rsa.generate_private_key(public_exponent=65537, key_size=bits)
 
@@ -157,13 +157,13 @@ def derivation_secret(native: PrivateKeyTypes) -> bytes:
 
 def refuse_size(bits: int) -> NoReturn:
     """Raises :class:`~okta_m2m.errors.InvalidKey` for an RSA key that is too short."""
-    raise InvalidKey(f"The RSA key has {bits} bits, and Okta accepts no fewer than {MIN_RSA_BITS}.", remedy=MAKE_A_KEY)
+    raise InvalidKey(f"The RSA key has {bits} bits, but Okta requires at least {MIN_RSA_BITS}.", remedy=MAKE_A_KEY)
 
 
 def refuse_curve(name: str) -> NoReturn:
     """Raises :class:`~okta_m2m.errors.InvalidKey` for a curve that Okta does not accept."""
     raise InvalidKey(
-        f"The EC curve is {quoted(name, 40)!r}, and Okta accepts P-256, P-384 and P-521.",
+        f"The EC curve is {quoted(name, 40)!r}, but Okta accepts only P-256, P-384 and P-521.",
         remedy=(
             "Make a key with PrivateKey.generate(), or with: openssl ecparam -name prime256v1 -genkey -noout "
             "-out key.pem"

@@ -50,7 +50,7 @@ def read_okta_yaml(path: Path) -> str | None:
         return None
     except PermissionError:
         # Services often run with a HOME that they may not enter (systemd's ProtectHome).
-        logger.debug("%s was skipped: this process may not enter its directory", path)
+        logger.debug("%s was skipped: this process has no permission to enter its directory", path)
         return None
     except OSError as error:
         raise ConfigurationError(
@@ -120,12 +120,12 @@ def parse_okta_yaml(path: Path, text: str) -> object:
         mark = getattr(error, "problem_mark", None)
         if isinstance(error, DuplicateKeyError):
             # Otherwise nobody would see which of two org URLs is used.
-            where = "" if mark is None else f", the second time in line {mark.line + 1}"
+            where = "" if mark is None else f", the second time on line {mark.line + 1}"
             problem, remedy = f"{path} has the same key twice{where}.", "Remove one of them."
         else:
             line = f", line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
             problem = f"{path}{line}: this is not plain YAML."
-            remedy = "Check the indentation, quotes, tabs and tags there."
+            remedy = "Check its indentation, quotes, tabs and tags."
     except (ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError):
         # An impossible date, a number with a wrong tag, ten thousand brackets: Python's own errors come through.
         problem, remedy = f"{path} contains a value that YAML cannot read.", "Put strings in quotes."

@@ -55,7 +55,7 @@ def check_org_url(url: str) -> str:
     meant = _correct(text)
     host = urlsplit(origin).hostname or ""
     if urlsplit(meant).hostname != host:
-        what = "the host of the admin console" if "-admin." in host else 'a host that ends in ".com.com"'
+        what = "the host of the Admin Console" if "-admin." in host else 'a host that ends in ".com.com"'
         raise ConfigurationError(f'The org URL "{origin}" has {what}.', remedy=f'Write "{meant}".')
     if origin.startswith("http://") and not is_loopback(host):
         raise ConfigurationError(

@@ -136,22 +136,23 @@ def _check_origin(text: str) -> str:
         raise ConfigurationError(f"An origin must be a string, not {type(text).__name__}.", remedy=example)
     if "*" in text:
         raise ConfigurationError(
-            f"The origin {text!r} has a wildcard, and a token is never sent by pattern.", remedy=example
+            f"The origin {text!r} has a wildcard, but tokens are sent only to exact origins.", remedy=example
         )
     origin = origin_of(text)
     parts = _split(text)
     if origin is None or parts is None:
         # The text may hold a password ("https://user:secret@host"), so it isn't repeated here.
         raise ConfigurationError(
-            "One of the origins is not an origin (scheme, host, port, and nothing else).", remedy=example
+            "One of the origins is not valid: an origin is a scheme, a host and a port, and nothing else.",
+            remedy=example,
         )
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ConfigurationError(
-            f"The origin {origin!r} was given with a path, and tokens are kept per origin.", remedy=example
+            f"The origin {origin!r} was given with a path, but an origin has none.", remedy=example
         )
     if origin.startswith("http://") and not is_loopback(parts.hostname or ""):
         raise ConfigurationError(
-            f"The origin {origin!r} is plain http, where anybody on the way could read the token.",
-            remedy="Use https:// there.",
+            f"The origin {origin!r} is plain http, where anyone on the network could read the token.",
+            remedy="Use https:// instead.",
         )
     return origin

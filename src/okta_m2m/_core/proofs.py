@@ -110,7 +110,7 @@ def _sign(effect: Sign) -> Flow[str]:
     except Exception as error:
         raise SigningFailed(
             f"The signer {type(effect.signer).__name__} failed with {type(error).__name__}: {quoted(error)}.",
-            remedy="Check the access to the key (network, permissions, quota of the KMS or HSM).",
+            remedy="Check access to the key: network, permissions, and the quota of the KMS or HSM.",
         ) from error
     return _join(effect.message, signature)
 
@@ -159,14 +159,14 @@ class ClientAssertions:
             raise ConfigurationError(
                 f"The assertion's audience is {audience!r}, but Okta accepts only the token endpoint's URL, as a "
                 "string.",
-                remedy="Omit assertion_audience, or give that URL.",
+                remedy="Omit assertion_audience, or set it to that URL.",
             )
         try:
             written = json.dumps([client_id, audience, {**(claims or {})}])
         except (TypeError, ValueError) as error:
             raise ConfigurationError(
                 f"The assertion claims cannot be written as JSON ({error}).",
-                remedy="Give strings, numbers, lists and mappings.",
+                remedy="Use only strings, numbers, lists and mappings.",
             ) from None
         self._client_id = client_id
         self._audience = audience

@@ -43,14 +43,14 @@ class Reports:
         """The token endpoint issued a token, after so many requests and seconds."""
         self._report(
             logging.INFO,
-            "%s token for client %s, %d s, scopes %s, after %d request(s)",
+            "obtained a %s token for client %s: valid for %d s, scopes %s, after %d request(s)",
             (token.token_type, self.client_id, token.expires_in, quoted(" ".join(token.scopes)), attempts),
             "TokenObtained",
             (token.token_type, token.scopes, token.expires_in, attempts, elapsed, background),
         )
 
     def token_failed(self, error: Exception, attempts: int, elapsed: float, background: bool) -> None:
-        """A fetch brought no token, after so many requests and seconds."""
+        """A fetch returned no token, after so many requests and seconds."""
         self._report(
             logging.INFO if background else logging.WARNING,  # the warning of a renewal says when it is tried again
             "no token for client %s, after %d request(s) in %.1f s: %s",
@@ -103,7 +103,7 @@ class Reports:
                 origin,
                 code or "without a reason",
                 calls,
-                "renewing it and trying once more" if renewing else "the caller gets the answer",
+                "renewing it and retrying once" if renewing else "the caller gets the response",
             ),
             "TokenRejected",
             (origin, code, renewing, calls),
@@ -125,14 +125,14 @@ class Reports:
     def key_changed(self, kid: str | None) -> None:
         """A key that is read from a file, or from wherever its signer has it, is another than before."""
         self._report(
-            logging.INFO, "client %s signs with another key, kid %s", (self.client_id, kid), "KeyChanged", (kid,)
+            logging.INFO, "client %s now signs with another key, kid %s", (self.client_id, kid), "KeyChanged", (kid,)
         )
 
     def clock_corrected(self, seconds: float) -> None:
         """Okta's time is so many seconds ahead of what was taken for it."""
         self._report(
             logging.WARNING,
-            "Okta's time is %.0f s %s this machine's, and is used in its place. Check this machine's clock (NTP).",
+            "Okta's time is %.0f s %s this machine's; using Okta's time. Set this machine's clock (NTP).",
             (abs(seconds), "ahead of" if seconds > 0 else "behind"),
             "ClockCorrected",
             (seconds,),
@@ -145,8 +145,8 @@ class Reports:
         shown = quoted(reason)
         self._report(
             logging.WARNING,
-            "the token store %r does not work, so this process fetches its own tokens meanwhile: %s. Check the store; "
-            "nothing else needs to be done.",
+            "the token store %r does not work, so this process fetches its own tokens until it does: %s. Check the "
+            "store. No restart is needed.",
             (store, shown),
             "StoreDown",
             (repr(store), shown),
@@ -161,17 +161,17 @@ class Reports:
     def origin_passed_over(self, origin: str | None) -> None:
         """A call to an origin that is not allowed went out without a token; ``None`` for an ambiguous URL."""
         self._report_once(
-            "OriginPassedOver", origin, "not an allowed origin", "Name it in origins=[...] if it should be."
+            "OriginPassedOver", origin, "not an allowed origin", "Add it to origins=[...] if it should be."
         )
 
     def authorization_kept(self, origin: str | None) -> None:
-        """A request had its own ``Authorization`` header, and was sent as it is."""
+        """A request had its own ``Authorization`` header, and was sent unchanged."""
         self._report_once(
-            "AuthorizationKept", origin, "a request with its own Authorization header", "It was sent as it is."
+            "AuthorizationKept", origin, "a request with its own Authorization header", "It was sent unchanged."
         )
 
     def _report_once(self, event: str, origin: str | None, what: str, remedy: str) -> None:
-        origin = origin or "a URL that can be read in two ways"
+        origin = origin or "an ambiguous URL"
         if (event, origin) in self._reported or len(self._reported) >= MAX_ORIGINS_REPORTED:
             return
         self._reported |= {(event, origin)}

@@ -136,14 +136,14 @@ class RevocationOnClose:
         if self.run is not None:
             self.run(self._revoke())
         else:
-            self._report_failure("no blocking adapter has the app; await aclose() instead")
+            self._report_failure("no blocking client uses the app; await aclose() instead")
 
     async def arevoke(self) -> None:
         """The same on an event loop."""
         if self.run_async is not None:
             await self.run_async(self._revoke())
         else:
-            self._report_failure("no async adapter has the app; call close() instead")
+            self._report_failure("no async client uses the app; call close() instead")
 
     def _revoke(self) -> Flow[None]:
         """The token that is revoked is the one in use, or the one that is being fetched just now."""
@@ -159,8 +159,8 @@ class RevocationOnClose:
         except OktaM2MError as error:
             self._report_failure(f"HTTP {error.status} {error.error or ''}".rstrip() if error.status else str(error))
         else:
-            logger.info("the token of client %s is revoked", self._client_id)
+            logger.info("revoked the token of client %s", self._client_id)
 
     def _report_failure(self, why: str) -> None:
         why = why.rstrip(".")
-        logger.warning("the token of client %s was not revoked: %s. It ends by itself.", self._client_id, why)
+        logger.warning("the token of client %s was not revoked: %s. It will expire by itself.", self._client_id, why)

@@ -136,6 +136,7 @@ class FoundSetting:
 
     - ``value``: what is written there.
     - ``name``: how that place spells the setting.
+    - ``source``: the place.
     """
 
     value: object = field(repr=False)
@@ -220,7 +221,7 @@ def _section(document: object, name: str, path: Path) -> Mapping[Any, Any]:
     if document is None:
         return {}
     if not isinstance(document, Mapping):
-        raise ConfigurationError(f"{path} holds {describe_kind(document)} where names and values belong.", remedy=shape)
+        raise ConfigurationError(f"{path} contains {describe_kind(document)} instead of settings.", remedy=shape)
     if name not in document:
         for other in map(fold_name, map(str, document)):
             is_setting = other in _SETTING_BY_FOLDED_NAME or other == "client"
@@ -229,7 +230,7 @@ def _section(document: object, name: str, path: Path) -> Mapping[Any, Any]:
     section = document.get(name)
     if section is not None and not isinstance(section, Mapping):
         raise ConfigurationError(
-            f'In {path}, "{name}:" holds {describe_kind(section)}, not names and values.', remedy=shape
+            f'In {path}, "{name}:" contains {describe_kind(section)} instead of settings.', remedy=shape
         )
     return section or {}
 

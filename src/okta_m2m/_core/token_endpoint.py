@@ -96,18 +96,18 @@ _ALREADY_USED = "The client_assertion token has already been used."
 _JWKS_URI_TROUBLE = "Error retrieving the client JWKSet from jwks_uri."
 
 _STAGES: Final[Mapping[Stage | None, str]] = {
-    "name": "its name was not resolved",
+    "name": "its host name could not be resolved",
     "tcp": "no connection",
     "tls": "no TLS connection",
-    "proxy": "the proxy gave no connection",
-    "http": "no answer",
+    "proxy": "the proxy did not connect",
+    "http": "no response",
 }
 _REMEDIES: Final[Mapping[Stage | None, str]] = {
     "name": "Check the org URL for a typo, and this machine's DNS.",
-    "tcp": "Check that the network and its firewalls let this machine reach that host, and whether it needs a proxy.",
+    "tcp": "Check that the network and firewalls let this machine reach that host, and whether it needs a proxy.",
     "tls": "Check the CA bundle that this client uses, and whether a proxy on the way decrypts TLS with its own certificate.",
-    "proxy": "Check the proxy's address and password (HTTPS_PROXY), and that it lets this machine reach that host.",
-    "http": "Check the network and its proxies, and Okta's status page.",
+    "proxy": "Check the proxy's address and password (HTTPS_PROXY), and that it allows connections to that host.",
+    "http": "Check the network, its proxies, and Okta's status page.",
 }
 
 _PASSING = frozenset({"temporarily_unavailable", "server_error"})
@@ -237,7 +237,7 @@ class _Conversation:
         self._cured: set[str] = set()  # what was already answered once, so that no cure is tried for ever
         self._refusal: TokenRefused | None = None
         self._trouble: TokenError = endpoint.trouble or TokenUnreachable(
-            "The token endpoint was not asked.", remedy="Allow more time with max_wait."
+            "No request was sent to the token endpoint.", remedy="Raise max_wait."
         )
 
     def run(self) -> Flow[Obtained]:
@@ -352,7 +352,7 @@ class _Conversation:
         if cure is not None and cure not in self._cured:
             self._cured.add(cure)
         elif cure == "nonce":  # its nonces change faster than we can use one, or its servers do not agree
-            self._trouble = self._in_trouble(response, f" {code}, again and again")
+            self._trouble = self._in_trouble(response, f" {code}, repeatedly")
             return None
         else:
             endpoint.answered()
@@ -376,7 +376,7 @@ class _Conversation:
         if code == "invalid_dpop_proof" and self._proofs is None:
             return "No proof was sent, because dpop is False. "
         if code == "invalid_client" and len(self._keys) > 1:
-            return f"None of the {len(self._keys)} configured keys was accepted; this is Okta's answer to the first. "
+            return f"None of the {len(self._keys)} configured keys was accepted; this is Okta's response to the first. "
         return ""
 
     def _leave_alone(self, seconds: float) -> None:
@@ -402,7 +402,7 @@ class _Conversation:
         if not granted.dpop_bound and endpoint.dpop_required:
             raise InvalidDPoPProof(
                 'Okta answered with a Bearer token, and dpop="required" does not accept one.',
-                remedy='Switch on "Require Demonstrating Proof of Possession" for the app, or keep dpop at its default, True.',
+                remedy='Turn on "Require Demonstrating Proof of Possession" for the app, or keep dpop at its default, True.',
             )
         scope = answer.value.get("scope")
         # RFC 6749 section 5.1: an answer that does not name the scope granted what was asked for.
@@ -418,10 +418,10 @@ class _Conversation:
         if not missing:
             return
         names = quoted(" ".join(missing))
-        remedy = "Grant them to the app (Admin Console: Applications > the app > Okta API Scopes), or ask for fewer."
+        remedy = "Grant them to the app (Admin Console: Applications > the app > Okta API Scopes), or request fewer."
         if self._endpoint.require_all_scopes:
             raise ScopesMissing(
-                f"Okta did not grant these scopes, and gave no error: {names}.",
+                f"Okta did not grant these scopes, and returned no error: {names}.",
                 remedy=remedy,
                 status=200,
                 error="scopes_missing",
@@ -447,21 +447,21 @@ class _Conversation:
         attempts = f"{self._attempts} attempt{'s' if self._attempts > 1 else ''}"
         return TokenUnreachable(
             f"No token from {self._endpoint.url}: {what}, after {attempts}.",
-            remedy=f'{remedy} max_wait sets the time allowed. Run "okta-m2m doctor" for a diagnosis.',
+            remedy=f"{remedy} To allow more time, raise max_wait. To find the cause, run: okta-m2m doctor",
             **details,
         )
 
     def _unexpected(self, response: Response) -> UnexpectedAnswer:
         content_type = quoted(response.get("content-type") or "no content type", 60)
         if 300 <= response.status < 400:
-            what = "a redirect, which is never followed with an assertion in hand"
+            what = "a redirect, which a token request never follows"
         elif 200 <= response.status < 300:
-            what = "an answer without a token"
+            what = "a response without a token"
         else:
-            what = "an answer that is not from OAuth"
+            what = "a response that is not from an OAuth server"
         return UnexpectedAnswer(
             f"{self._endpoint.url} gave {what} (HTTP {response.status}, {content_type}).",
-            remedy="Check the org URL, and whether a proxy or a login page stands between this machine and Okta.",
+            remedy="Check the org URL, and whether there is a proxy or a login page between this machine and Okta.",
             status=response.status,
             request_id=request_id(response),
         )
@@ -480,9 +480,8 @@ def _cure(code: str, description: str | None, has_new_nonce: bool, moved: float)
 
 def _rate_limited(pause: float, response: Response | None = None) -> RateLimited:
     return RateLimited(
-        f"Okta's token endpoint is rate limited, and asks for another {pause:.1f} seconds, which this call may not "
-        "wait.",
-        remedy="Try again then, fetch fewer tokens (one ServiceApp per process), or allow more time with max_wait.",
+        f"Okta's token endpoint is rate limited for another {pause:.1f} seconds, which is longer than this call can wait.",
+        remedy="Try again after that, fetch fewer tokens (one ServiceApp per process), or raise max_wait.",
         status=429,
         error=None if response is None else error_code(response.body),
         request_id=None if response is None else request_id(response),

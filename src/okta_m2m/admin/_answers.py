@@ -41,8 +41,8 @@ def json_of(response: requests.Response) -> Any:
         return response.json()
     except ValueError:
         raise ProvisioningError(
-            f"{_path(response.url)} answered HTTP {response.status_code} with something that is not JSON.",
-            remedy="Check the org URL, and whether a proxy or a login page stands between this machine and Okta.",
+            f"{_path(response.url)} answered HTTP {response.status_code} with a body that is not JSON.",
+            remedy="Check the org URL, and whether there is a proxy or a login page between this machine and Okta.",
             status=response.status_code,
         ) from None
 
@@ -63,7 +63,8 @@ def items_of(document: Any, what: str) -> list[Mapping[str, Any]]:
         document = document.get("keys", document) if isinstance(document, Mapping) else document
     if not isinstance(document, list) or not all(isinstance(item, Mapping) for item in document):
         raise ProvisioningError(
-            f"Okta's answer is not a list of {what}.", remedy="Check the org URL, and for a proxy in between."
+            f"Okta's response is not a list of {what}.",
+            remedy="Check the org URL, and whether a proxy changes the response.",
         )
     return document
 
@@ -75,8 +76,8 @@ class NotAsDescribed(ProvisioningError):
 def not_as_described(what: str) -> NotAsDescribed:
     """The error for such an answer."""
     return NotAsDescribed(
-        f"Okta's answer does not describe the {what} as its API reference does.",
-        remedy="Check for a proxy that changes answers.",
+        f"Okta's response does not describe the {what} as its API reference does.",
+        remedy="Check whether a proxy changes the response.",
     )
 
 
@@ -84,14 +85,14 @@ def no_answer(
     method: str, url: str, error: requests.RequestException, attempts: int, repeatable: bool
 ) -> OktaUnreachable:
     """The error for a call that got no answer. ``repeatable``: whether it may be sent again unasked."""
-    reason = "no answer came"
+    reason = "no response"
     if isinstance(error, requests.exceptions.SSLError):
         reason = "TLS failed"
     if isinstance(error, requests.exceptions.ProxyError):
         reason = "the proxy failed"
     if isinstance(error, requests.exceptions.Timeout):
-        reason = "it took too long"
-    unsure = "" if repeatable else "It is not known whether Okta did it; running the same again is safe. "
+        reason = "it timed out"
+    unsure = "" if repeatable else "Okta may have made the change; it is safe to try again. "
     return OktaUnreachable(
         f"{method} {_path(url)} at {origin_of(url)}: {reason} ({quoted(type(error).__name__, 60)}), after "
         f"{attempts} attempt{'s' if attempts > 1 else ''}.",
@@ -146,11 +147,11 @@ def _kind_and_remedy(
             f"Try again in {retry_after or 60:.0f} seconds, or allow a longer wait (max_wait, --max-wait)."
         )
     if code == "E0000015":
-        return PermissionMissing, "The org lacks a feature that this needs. Ask Okta's support to switch it on."
+        return PermissionMissing, "The org lacks a feature that this needs. Ask Okta's support to turn it on."
     if status == 401:
         return NotSignedIn, (
-            "The SSWS token is wrong, was revoked, or expired (30 days without use). Make a new one (Admin Console: "
-            "Security > API > Tokens), and check that it is of this org."
+            "The SSWS token is wrong, was revoked, or expired (30 days without use). Create a new one (Admin Console: "
+            "Security > API > Tokens), and check that it belongs to this org."
             if with_token
             else "Okta does not accept the token of the service app that signs in. Check it with: okta-m2m doctor"
         )
@@ -165,16 +166,19 @@ def _kind_and_remedy(
     if status == 409:
         return InvalidRequest, "It already exists."
     if status == 405:
-        return InvalidRequest, "This org does not know that operation. Check the org URL, and for a proxy in between."
+        return (
+            InvalidRequest,
+            "This org does not support that operation. Check the org URL, and whether there is a proxy in between.",
+        )
     if 300 <= status < 400:
         return OktaUnreachable, (
-            "The answer is a redirect, and a sign-in does not follow redirects. Use the org URL under which Okta itself "
-            "is reached, without -admin."
+            "The response is a redirect, which is not followed with credentials. Use Okta's own URL for the org, "
+            "without -admin."
         )
     if status >= 500:
         return OktaUnreachable, "Try again, and look at Okta's status page."
     if code in ("invalid_dpop_proof", "use_dpop_nonce"):
-        return NotSignedIn, "Check this machine's clock, and for a proxy that rewrites the host or drops headers."
+        return NotSignedIn, "Check this machine's clock, and whether a proxy rewrites the host or drops headers."
     return InvalidRequest, "Correct what the message names, and try again."
 
 

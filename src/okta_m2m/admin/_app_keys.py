@@ -87,7 +87,7 @@ def add_key(api: ManagementApi, app_id: str, jwk: Mapping[str, Any]) -> AppKey:
     if wanted.get("kid") is not None and any(key.kid == wanted["kid"] for key in present):
         raise ConfigurationError(
             f"The app has another key with the kid {shown_id(wanted['kid'])!r}.",
-            remedy="Give the new key a kid of its own, such as its thumbprint.",
+            remedy="Give the new key another kid, such as its thumbprint.",
         )
     made = _key(api.call("POST", _path(app_id), {**wanted, "status": "ACTIVE"}))
 

@@ -150,7 +150,7 @@ def create_app(
     """
     keys = _keys_to_register(jwks, jwks_uri)
     if not isinstance(name, str) or not name.strip():
-        raise ConfigurationError("The app has no name.", remedy="Give it one by which you will recognize it.")
+        raise ConfigurationError("The app has no name.", remedy="Give it a name that you will recognize.")
     if client_id is not None and via == "clients":
         raise ConfigurationError(
             "Dynamic registration chooses the client id itself.", remedy="Omit client_id, or use via='apps'."
@@ -310,7 +310,7 @@ def find_app(api: ManagementApi, name_or_id: str, *, via: Via = "apps") -> App:
     if not found:
         raise NotFound(
             f"There is no app {quoted(name_or_id, 100)!r} in {api.org_url} that the account may see.",
-            remedy="Give the exact name, with its upper and lower case. List the apps with: okta-m2m app list",
+            remedy="Use the exact name, including upper and lower case. List the apps with: okta-m2m app list",
             status=404,
         )
     return found[0]
@@ -409,7 +409,7 @@ def _find_service_app(api: ManagementApi, name: str, via: Via) -> App | None:
             f"The app {quoted(name, 100)!r} ({app.id}) already exists, and is not a service app that signs in with "
             f"a key (its type is {quoted(app.application_type, 40)}, its authentication "
             f"{quoted(app.auth_method, 40)}).",
-            remedy="Choose another name, or ask for a second app of the same name (twin=True, --twin).",
+            remedy="Choose another name, or create a second app with the same name (twin=True, --twin).",
         )
     return found[0] if found else None
 
@@ -417,26 +417,27 @@ def _find_service_app(api: ManagementApi, name: str, via: Via) -> App | None:
 def _several(name: str, found: Sequence[App]) -> NameTaken:
     return NameTaken(
         f"{len(found)} apps have the name {quoted(name, 100)!r}: {', '.join(app.id for app in found[:10])}.",
-        remedy="Give the id of the one that you mean.",
+        remedy="Use the id of the one that you mean.",
     )
 
 
 def _keys_to_register(jwks: Mapping[str, Any] | None, jwks_uri: str | None) -> list[dict[str, Any]]:
     if (jwks is None) == (jwks_uri is None):
         raise ConfigurationError(
-            "A service app needs its public keys.", remedy="Give either jwks (key.jwks()) or jwks_uri."
+            "A service app needs its public keys.", remedy="Pass either jwks (key.jwks()) or jwks_uri."
         )
     if jwks is None:
         if not str(jwks_uri).startswith("https://"):
             raise ConfigurationError(
-                "The jwks_uri does not begin with https://.", remedy="Give the URL from which Okta fetches the keys."
+                "The jwks_uri does not begin with https://.",
+                remedy="Use an https:// URL from which Okta can fetch the keys.",
             )
         return []
     keys = [public_jwk(jwk) for jwk in jwks.get("keys", [jwks])]
     if not keys:
-        raise ConfigurationError("The JWKS holds no key.", remedy="Give the one of the service's key: key.jwks().")
+        raise ConfigurationError("The JWKS contains no key.", remedy="Pass the service's public key: key.jwks().")
     if len(keys) > 1 and not all(jwk.get("kid") for jwk in keys):
-        raise ConfigurationError("With more than one key, each needs a kid of its own.", remedy="Give every key a kid.")
+        raise ConfigurationError("With more than one key, each needs a different kid.", remedy="Give every key a kid.")
     return keys
 
 

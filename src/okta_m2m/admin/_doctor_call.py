@@ -52,7 +52,7 @@ def _reason(status: int, code: Any, *, challenged: bool) -> tuple[str, str, Kind
             Kind.ROLE,
         )
     if code == "E0000015":
-        return ": the org lacks the feature", "Ask Okta's support to switch it on.", Kind.REFUSED
+        return ": the org lacks the feature", "Ask Okta's support to turn it on.", Kind.REFUSED
     if status == 404:
         return "", "Check the path: nothing is there.", Kind.CONFIGURATION
     if status == 429:

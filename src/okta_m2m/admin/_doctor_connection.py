@@ -66,7 +66,7 @@ class Connection:
     def _check_name(self, proxy: str) -> Check:
         name = "name look-up"
         if proxy:
-            return Check(name, "skipped", f"left to the proxy {proxy}", "", Kind.UNREACHABLE)
+            return Check(name, "skipped", f"done by the proxy {proxy}", "", Kind.UNREACHABLE)
         parts = urlsplit(self._app.org_url)
         host = parts.hostname or ""
         try:
@@ -85,14 +85,14 @@ class Connection:
             return Check(name, "ok", "none", "", Kind.UNREACHABLE)
         problem = _connect(str(self._proxy), self._timeout)
         if problem:
-            remedy = "Check HTTPS_PROXY and NO_PROXY, and that the proxy runs."
+            remedy = "Check HTTPS_PROXY and NO_PROXY, and that the proxy is running."
             return unreachable_row(name, f"{proxy} cannot be reached: {problem}", remedy)
         return Check(name, "ok", proxy, "", Kind.UNREACHABLE)
 
     def _check_tcp(self, proxy: str) -> Check:
         name = "TCP"
         if proxy:
-            return Check(name, "skipped", f"left to the proxy {proxy}", "", Kind.UNREACHABLE)
+            return Check(name, "skipped", f"done by the proxy {proxy}", "", Kind.UNREACHABLE)
         parts = urlsplit(self._app.org_url)
         where = f"{parts.hostname}:{parts.port or _DEFAULT_PORTS[parts.scheme]}"
         problem = _connect(self._app.org_url, self._timeout)
@@ -121,15 +121,15 @@ class Connection:
             )
         except requests.exceptions.ProxyError:
             yield unreachable_row(
-                "TLS", "the proxy does not let the request through", "Check HTTPS_PROXY and NO_PROXY, and the proxy."
+                "TLS", "the proxy rejects the request", "Check HTTPS_PROXY and NO_PROXY, and the proxy."
             )
         except requests.exceptions.SSLError as error:
             detail = f"the certificate of {host} is not trusted ({quoted(_root_cause(error), 160)})"
-            yield unreachable_row("TLS", f"{detail}; trusted is {self._bundle}", self._bundle.remedy)
+            yield unreachable_row("TLS", f"{detail}; the trusted CAs come from {self._bundle}", self._bundle.remedy)
         except requests.RequestException as error:
             yield unreachable_row(
                 "TLS" if encrypted and not isinstance(error, requests.ReadTimeout) else "discovery",
-                f"{urlsplit(url).netloc} gives no answer ({type(error).__name__})",
+                f"{urlsplit(url).netloc} does not respond ({type(error).__name__})",
                 "Check the network, firewall and proxy between this machine and Okta, and Okta's status page.",
             )
         except OSError as error:  # requests' own error for a CA bundle that cannot be read
@@ -189,7 +189,7 @@ def check_clock(response: requests.Response) -> Check:
     name = "clock"
     okta_time = http_date(response.headers.get("Date"))
     if okta_time is None:
-        return Check(name, "skipped", "Okta's answer has no Date", "", Kind.CLOCK)
+        return Check(name, "skipped", "Okta's response has no Date", "", Kind.CLOCK)
     # Date is cut to whole seconds; half a second is the best guess at what was cut off.
     ahead = time.time() - okta_time - 0.5
     if abs(ahead) <= CLOCK_WARNING:

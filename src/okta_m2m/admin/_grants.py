@@ -132,14 +132,14 @@ def _check_scopes(scopes: Iterable[str]) -> list[str]:
             near = similar_scope(f"okta.{scope}") or similar_scope(scope)
             near = f"okta.{scope}" if f"okta.{scope}" in KNOWN_SCOPES else near
             raise ConfigurationError(
-                f"{quoted(scope, 80)!r} is not a scope of Okta's own API, and an app is granted no others.",
+                f"{quoted(scope, 80)!r} is not a scope of Okta's own API, and only those can be granted to an app.",
                 remedy=(f"Did you mean {near!r}? " if near else "")
                 + "Scopes of a custom authorization server are given by its access policies.",
             )
         if scope.endswith(".self"):
             raise ConfigurationError(
-                f"{quoted(scope, 80)!r} is about the user who signs in, and a service app signs in no user.",
-                remedy=f"Ask for {scope.removesuffix('.self')!r}.",
+                f"{quoted(scope, 80)!r} is about the user who is signed in, and a service app has no user.",
+                remedy=f"Use {scope.removesuffix('.self')!r}.",
             )
     return wanted
 

@@ -36,7 +36,7 @@ def read_back(api: ManagementApi, look: Callable[[], T | None], change: str) -> 
     found = look()
     if found is None:
         raise NotConfirmed(
-            f"Okta does not show that {change}, although it was asked for that.",
-            remedy="Look at the app in the Admin Console, and run the same again; it is safe.",
+            f"Okta does not show that {change}, although it accepted the request.",
+            remedy="Look at the app in the Admin Console. Then run the same command again, which is safe.",
         )
     return found

@@ -55,7 +55,12 @@ _SHARING_PAUSES: tuple[float, ...] = (0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.4) if
 
 
 class FileVersion(NamedTuple):
-    """Which file it was, and in which state."""
+    """Which file it was, and in which state.
+
+    - ``device``, ``inode``: which file it was.
+    - ``size``: its size in bytes.
+    - ``modified``: its modification time in nanoseconds.
+    """
 
     device: int
     inode: int
@@ -132,7 +137,8 @@ class OpenDirectory:
                 data = file.read(MAX_FILE_SIZE + 1)
             if len(data) > MAX_FILE_SIZE:
                 raise ConfigurationError(
-                    f"{path} is larger than {MAX_FILE_SIZE >> 10} KiB.", remedy="Find out who made it, and remove it."
+                    f"{path} is larger than {MAX_FILE_SIZE >> 10} KiB.",
+                    remedy="Find out who created it, and remove it.",
                 )
             return FileContent(data, _version(about))
         finally:
@@ -248,7 +254,7 @@ class OpenDirectory:
             return self._open(name, _CREATE)
         except FileExistsError:
             raise ConfigurationError(
-                f"{path} already exists and will not be overwritten.", remedy="Name another file."
+                f"{path} already exists and will not be overwritten.", remedy="Choose another file."
             ) from None
         except OSError as error:
             raise _not_writable(path, error) from None
@@ -260,7 +266,7 @@ class OpenDirectory:
             yield
         except OSError as error:
             raise ConfigurationError(
-                f"{self.path / name} cannot be written whole ({error.strerror}), so nothing was changed.",
+                f"{self.path / name} cannot be written completely ({error.strerror}), so nothing was changed.",
                 remedy="Check the free space on the disk and the quota.",
             ) from None
 
@@ -307,8 +313,8 @@ def open_parent(path: str | os.PathLike[str], *, follow: bool = True) -> tuple[O
                 break
             if sys.platform != "win32" and about.st_uid not in (os.geteuid(), 0):
                 raise ConfigurationError(
-                    f"{shown} is a symlink that another user (uid {about.st_uid}) made.",
-                    remedy="Name the file that it leads to.",
+                    f"{shown} is a symlink that another user (uid {about.st_uid}) created.",
+                    remedy="Use the path of the file that it leads to.",
                 )
             resolved = Path(os.path.normpath(resolved.parent.resolve() / os.readlink(resolved)))
         except OSError:
@@ -346,12 +352,12 @@ def _check_ours(path: Path, about: os.stat_result) -> None:
     if about.st_uid != os.geteuid():
         raise ConfigurationError(
             f"{path} belongs to another user (uid {about.st_uid}), so it is not trusted.",
-            remedy="Run this as that user, or find out who made the file and remove it.",
+            remedy="Run this as that user, or find out who created the file and remove it.",
         )
     if about.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or about.st_nlink != 1:
         raise ConfigurationError(
-            f"Others can write {path}, or it has a second name, so it is not trusted.",
-            remedy="Find out who made it, and remove it.",
+            f"Others can write {path}, or it has a second hard link, so it is not trusted.",
+            remedy="Find out who created it, and remove it.",
         )
 
 
@@ -372,13 +378,14 @@ def _keep_owner(descriptor: int, path: Path, wanted: os.stat_result) -> None:
 
 def _not_regular(path: Path) -> ConfigurationError:
     return ConfigurationError(
-        f"{path} is a symlink, or not a regular file.", remedy="Find out who made it, and remove it."
+        f"{path} is a symlink, or not a regular file.", remedy="Find out who created it, and remove it."
     )
 
 
 def _changed(path: Path) -> ConfigurationError:
     return ConfigurationError(
-        f"{path} was changed meanwhile by somebody else.", remedy="Find out what else writes to it, and run this again."
+        f"{path} was changed by another process in the meantime.",
+        remedy="Find out what else writes to it, and run this again.",
     )
 
 

@@ -162,7 +162,7 @@ class Doctor:
     # ── the way to Okta ──────────────────────────────────────────────────────────────────────────────────────────
 
     def _skipped_row(self, name: str, kind: Kind = Kind.UNREACHABLE) -> Check:
-        return Check(name, "skipped", "offline" if self._offline else "needs what failed above", "", kind)
+        return Check(name, "skipped", "offline" if self._offline else "not possible after the failure above", "", kind)
 
     def _session(self) -> requests.Session:
         url = _PLACEHOLDER_ORG if self._app is None else self._app.org_url
@@ -217,13 +217,13 @@ class Doctor:
             return self._skipped_row(name, Kind.RATE_LIMIT)
         limit, left = _number(headers.get("x-rate-limit-limit")), _number(headers.get("x-rate-limit-remaining"))
         if limit is None or left is None:
-            return Check(name, "skipped", "Okta's answer does not say", "", Kind.RATE_LIMIT)
+            return Check(name, "skipped", "Okta's response does not say", "", Kind.RATE_LIMIT)
         state: State = "ok"
         if left < LOW_RATE_LIMIT * limit:
             state = "warn"
         if self._rate_limited or left <= 0:
             state = "fail"
-        remedy = "Fetch fewer tokens: one ServiceApp per process, and a store where there are many processes."
+        remedy = "Fetch fewer tokens: one ServiceApp per process, and a shared store for many processes."
         detail = f"{left} of {limit} token requests a minute are left"
         return Check(name, state, detail, "" if state == "ok" else remedy, Kind.RATE_LIMIT)
 
@@ -255,7 +255,7 @@ class Doctor:
             response = watched.session.get(url, auth=OktaAuth(app), timeout=self._timeout, allow_redirects=False)
         except requests.RequestException as error:
             return unreachable_row(
-                name, f"no answer ({type(error).__name__})", "Check the URL, the network and the proxy."
+                name, f"no response ({type(error).__name__})", "Check the URL, the network and the proxy."
             )
         except OktaM2MError as error:
             return error_row(name, error)

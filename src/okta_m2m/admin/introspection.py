@@ -58,7 +58,7 @@ class ClientAssertion:
     claims: Mapping[str, Any]
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        not_picklable("A client assertion", "Make one where it is needed.")
+        not_picklable("A client assertion", "Create one where it is needed.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,7 @@ def introspect_token(
     if not isinstance(document.get("active"), bool):
         raise UnexpectedAnswer(
             f"{url} did not say whether the token is active.",
-            remedy="Check the org URL, and for a proxy in between.",
+            remedy="Check the org URL, and whether a proxy changes the response.",
             status=response.status,
         )
     return Introspection(document["active"], document)
@@ -194,7 +194,7 @@ def _ask_about_token(
 ) -> Response:
     asked = Token((token.value if isinstance(token, Token) else token).strip())
     if not asked.value:
-        raise ConfigurationError("The token is empty.", remedy="Give the whole token.")
+        raise ConfigurationError("The token is empty.", remedy="Pass the complete token.")
     asking = ask_about_token(url, asked, key, ClientAssertions(client_id, url), OktaClock(SYSTEM_CLOCK), timeout)
     return run(asking, Threads(partial(LIBRARY.send, session)))
 

@@ -57,7 +57,7 @@ class ApiToken(AuthBase):
         if not text or not text.isascii() or _UNFIT_FOR_A_HEADER & set(text):
             raise ConfigurationError(
                 "The SSWS token is empty, or is not a token.",
-                remedy="Make one (Admin Console: Security > API > Tokens), and give the whole of it on one line.",
+                remedy="Create one (Admin Console: Security > API > Tokens), and use all of it, on one line.",
             )
         self._value = text
 
@@ -182,11 +182,8 @@ class ManagementApi:
             url, query = response.links.get("next", {}).get("url"), None
             if url is not None and (origin_of(url) != self._origin or url in seen):
                 raise ProvisioningError(
-                    f"The next page of Okta's list is at {quoted(url, 200)}, which is another host or a page that "
-                    "was read before.",
-                    remedy=(
-                        "Use the org URL under which Okta itself is reached, not one of a proxy that rewrites the host."
-                    ),
+                    f"The next page of Okta's list is at {quoted(url, 200)}, which is on another host or was already read.",
+                    remedy="Use Okta's own URL for the org, not that of a proxy that rewrites the host.",
                 )
 
     def pause(self, seconds: float, reason: str) -> None:
@@ -224,7 +221,7 @@ class ManagementApi:
                 failures += 1
                 if not repeatable or failures >= MAX_ATTEMPTS or isinstance(error, requests.exceptions.InvalidURL):
                     raise no_answer(method, url, error, failures, repeatable) from None
-                self.pause(back_off(failures), "no answer from Okta")
+                self.pause(back_off(failures), "no response from Okta")
                 continue
             except OSError:  # requests' own error for a CA bundle that it cannot read
                 raise ConfigurationError(
@@ -268,12 +265,12 @@ def _auth(org_url: str, sign_in: ApiToken | ServiceApp) -> AuthBase:
         # The value may be the token itself, so only its type is named.
         raise ConfigurationError(
             f"sign_in must be an ApiToken or a ServiceApp, not a {type(sign_in).__name__}.",
-            remedy="Make an ApiToken with ApiToken.from_env() or ApiToken.from_file(path).",
+            remedy="Create an ApiToken with ApiToken.from_env() or ApiToken.from_file(path).",
         )
     if not sign_in.origins.allow(org_url) or sign_in.token_endpoint != f"{org_url}/oauth2/v1/token":
         raise ConfigurationError(
-            "The service app that signs in does not get its tokens from the org's own authorization server at "
-            f"{org_url}, and the management API accepts no others.",
-            remedy="Build it with this org_url and without authorization_server.",
+            "The service app that signs in gets its tokens from another authorization server. The management API accepts "
+            f"only those of the org authorization server at {org_url}.",
+            remedy="Create it with this org_url and without authorization_server.",
         )
     return OktaAuth(sign_in)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = command_group("Create a service app, grant it scopes, assign it admin roles, delete it.")
+app = command_group("Create and delete service apps; grant scopes and assign admin roles.")
 app.command()(create)
 
 Named = Annotated[str | None, typer.Argument(metavar="[NAME|ID]", help="By default the configured app.")]
@@ -101,7 +101,7 @@ def edit(
 ) -> None:
     """Change whether an app requires DPoP. Services that use OktaAuth notice by themselves."""
     if dpop is None:
-        raise typer.BadParameter("There is nothing to change. Give --dpop or --no-dpop.")
+        raise typer.BadParameter("There is nothing to change. Use --dpop or --no-dpop.")
     with management_api("okta-m2m app edit", token_file, as_, max_wait) as api:
         from ..admin.provisioning import set_dpop
 
@@ -137,7 +137,7 @@ def deactivate(
 
         found = target_app(api, name)
         if found.status == "ACTIVE":
-            confirm(f"Deactivate {found.name} ({found.id})? Its services get no more tokens.", yes)
+            confirm(f"Deactivate {found.name} ({found.id})? Its services will get no new tokens.", yes)
             deactivate_app(api, found.id)
         _show(get_app(api, found.id), as_json)
 
@@ -156,7 +156,7 @@ def delete(
         from ..admin.provisioning import delete_app
 
         found = target_app(api, name)
-        confirm(f"Delete {found.name} ({found.id}) for good?", yes)
+        confirm(f"Delete {found.name} ({found.id}) permanently?", yes)
         delete_app(api, found.id)
     if as_json:
         echo_json({**asdict(found), "status": "DELETED"})

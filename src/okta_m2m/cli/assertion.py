@@ -19,10 +19,14 @@ __all__ = ["assertion"]
 
 def assertion(
     endpoint: Annotated[
-        str, typer.Option(metavar="token|introspect|revoke", help="The endpoint that the assertion is for: its aud.")
+        str,
+        typer.Option(metavar="token|introspect|revoke", help="The endpoint that the assertion is for (its aud claim)."),
     ] = "token",
     lifetime: Annotated[
-        float, typer.Option(metavar="SECONDS", min=1, max=3540, help="How long it can be used, once.")
+        float,
+        typer.Option(
+            metavar="SECONDS", min=1, max=3540, help="How long the assertion is valid. It can be used only once."
+        ),
     ] = 300.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print it with its header and claims, as JSON.")] = False,
 ) -> None:
@@ -34,7 +38,7 @@ def assertion(
         from ..admin.introspection import client_assertion, endpoint_url
     if endpoint not in ("token", "introspect", "revoke"):
         raise typer.BadParameter(
-            f"{endpoint!r} is not an endpoint. Give token, introspect or revoke.", param_hint="--endpoint"
+            f"{endpoint!r} is not an endpoint. Use token, introspect or revoke.", param_hint="--endpoint"
         )
     settings, key = app_settings()
     url = endpoint_url(settings.org_url, endpoint, settings.authorization_server)  # type: ignore[arg-type]  # checked above

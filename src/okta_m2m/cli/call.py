@@ -54,7 +54,9 @@ def api(
     target: Target,
     fields: Annotated[
         list[str] | None,
-        typer.Option("--field", "-f", metavar="NAME=VALUE", help="A string of the JSON body (of the query, with GET)."),
+        typer.Option(
+            "--field", "-f", metavar="NAME=VALUE", help="A string field of the JSON body, or of the query with GET."
+        ),
     ] = None,
     typed: Annotated[
         list[str] | None,
@@ -62,7 +64,7 @@ def api(
             "--typed-field",
             "-F",
             metavar="NAME=VALUE",
-            help="The same, but true, false, null and numbers are not strings.",
+            help="The same, but true, false, null and numbers keep their JSON type.",
         ),
     ] = None,
     body_file: Annotated[
@@ -78,7 +80,7 @@ def api(
 ) -> None:
     """Call an API with the configured app's token: okta-m2m api GET /api/v1/users
 
-    With -f 'profile[firstName]=Ada', the body has a name inside another one.
+    Use -f 'profile[firstName]=Ada' for a field in a nested object.
     """
     with needs("cli", "okta-m2m api"):
         import requests
@@ -88,7 +90,7 @@ def api(
     method = method.upper()
     given = _document(fields or [], typed or [])
     if body_file is not None and given:
-        raise ConfigurationError("--input and --field exclude each other.", remedy="Give one of them.")
+        raise ConfigurationError("--input and --field cannot be used together.", remedy="Use one of them.")
     request: dict[str, Any] = {"headers": _parse_headers(more_headers or [])}
     if body_file is not None:
         request["data"] = _read_body(body_file)
@@ -112,8 +114,8 @@ def api(
         while items is not None and (following := response.links.get("next", {}).get("url")):
             if following in seen or not service_app.origins.allow(following):
                 raise ConfigurationError(
-                    "The next page is at another host, or was read before.",
-                    remedy="Use the org URL under which Okta is reached.",
+                    "The next page is on another host, or was already read.",
+                    remedy="Use Okta's own URL for the org.",
                 )
             seen.add(following)
             response = call(following, headers=request["headers"])
@@ -135,7 +137,7 @@ def headers(
     scope: Scopes = None,
     max_wait: MaxWait = 30.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the headers as one JSON document.")] = False,
-    show: Annotated[bool, typer.Option("--show", help="Print them although stdout is not a pipe.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print them even if stdout is not a pipe.")] = False,
 ) -> None:
     """Print the headers for one call: okta-m2m headers GET /api/v1/users | curl -H @- URL
 
@@ -190,7 +192,7 @@ def _document(strings: list[str], typed: list[str]) -> dict[str, Any]:
             place = place.setdefault(name, {})
             if not isinstance(place, dict):
                 raise typer.BadParameter(
-                    f"{name} has a value and names below it. Remove one of them.", param_hint="--field"
+                    f"{name} has both a value and nested fields. Remove one of the two.", param_hint="--field"
                 )
         place[last] = _typed(parts["value"]) if is_typed else parts["value"]
     return document
@@ -218,7 +220,7 @@ def _read_body(path: Path) -> bytes:
     if str(path) == "-":
         if sys.stdin is None:
             raise ConfigurationError(
-                "The body cannot be read from stdin, which is closed.", remedy="Name a file instead."
+                "The body cannot be read from stdin, which is closed.", remedy="Use a file instead."
             )
         return sys.stdin.buffer.read()
     return path.read_bytes()
@@ -271,6 +273,6 @@ def _no_answer(method: str, url: str, error: requests.RequestException) -> Excep
     if isinstance(error, OktaM2MError):
         return error
     return OktaUnreachable(
-        f"{method} {quoted(url.partition('?')[0], 200)} gave no answer ({type(error).__name__}).",
+        f"{method} {quoted(url.partition('?')[0], 200)} got no response ({type(error).__name__}).",
         remedy="Find out why with: okta-m2m doctor",
     )

@@ -110,7 +110,7 @@ def _options(
         str | None,
         typer.Option(metavar="URL|PROFILE", help="The org, or a profile in ~/.okta/okta.yaml: okta.profiles.PROFILE."),
     ] = None,
-    debug: Annotated[bool, typer.Option("--debug", help="Report each request on stderr, without secrets.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Log each request to stderr, without secrets.")] = False,
 ) -> None:
     if debug:
         report_requests()

@@ -47,7 +47,7 @@ class _Keys(NamedTuple):
 
 def create(
     name: Annotated[
-        str, typer.Option(metavar="NAME", help="The app's name. An app that already has it is shown instead.")
+        str, typer.Option(metavar="NAME", help="The app's name. If an app already has this name, it is shown instead.")
     ],
     via: ViaName = "apps",
     key_file: KeyFile = None,
@@ -126,7 +126,7 @@ def _load_keys(
     key_file: Path | None, kid: str | None, passphrase_file: Path | None, jwks: Path | None, jwks_uri: str | None
 ) -> _Keys:
     if sum(given is not None for given in (key_file, jwks, jwks_uri)) > 1:
-        raise ConfigurationError("--key, --jwks and --jwks-uri exclude each other.", remedy="Give one of them.")
+        raise ConfigurationError("--key, --jwks and --jwks-uri cannot be used together.", remedy="Use one of them.")
     if jwks_uri is not None:
         return _Keys(None, None, None)
     if jwks is not None:
@@ -178,9 +178,9 @@ def _exit_if_different(created: Created) -> None:
     """Ends the command with 1 if the app is not as it was asked for, and says how to make it so."""
     app = created.app
     remedies = {
-        "dpop": f"It does not require DPoP. Make it so with: okta-m2m app edit {app.id} --dpop",
+        "dpop": f"It does not require DPoP. Turn it on with: okta-m2m app edit {app.id} --dpop",
         "status": f"It is {app.status}, so it gets no tokens. Activate it with: okta-m2m app activate {app.id}",
-        "jwks_uri": "Okta fetches its keys from another URL, or has them registered. Change that in the Admin Console "
+        "jwks_uri": "Its keys are registered at Okta, or are fetched from another URL. Change that in the Admin Console "
         "(Applications > the app > Public keys), or create another app of that name with --twin",
         "client_id": f"Its client id is {app.client_id}, and cannot be changed. Create another app of that name with --twin",
     }
@@ -191,8 +191,8 @@ def _exit_if_different(created: Created) -> None:
             "or create another app of that name with --twin"
         )
     if problems:
-        how = "was created, but not as asked for" if created.created else "already exists, otherwise than asked for"
-        complain(f"The app {how}. {'. '.join(problems)}")
+        how = "was created" if created.created else "already exists"
+        complain(f"The app {how}, but differs from what was requested. {'. '.join(problems)}")
         raise typer.Exit(Exit.FAILED)
 
 

@@ -50,7 +50,9 @@ def doctor(
         ),
     ] = "requests",
     as_json: Json = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every row, also where all is well.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show every row, including the checks that passed.")
+    ] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Check only what needs no network.")] = False,
     max_wait: Annotated[
         float, typer.Option(metavar="SECONDS", min=1, max=86_400, help="How long the token request may take.")

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = command_group("Make a key, register it, rotate it.")
+app = command_group("Create, register and rotate keys.")
 
 KeyName = Annotated[str, typer.Argument(metavar="KID|ID", help="The key's kid, or Okta's id for it.")]
 File = Annotated[
@@ -77,20 +77,22 @@ def new(
         secret = read_passphrase(passphrase_file, new=True)
         if not secret:
             raise ConfigurationError(
-                "There is no passphrase.",
-                remedy="Put it into a file (--passphrase-file), or into OKTA_CLIENT_PRIVATEKEYPASSPHRASE.",
+                "No passphrase was given.",
+                remedy="Put it in a file (--passphrase-file), or set OKTA_CLIENT_PRIVATEKEYPASSPHRASE.",
             )
     if bits is not None and alg.startswith("ES"):
-        raise ConfigurationError(f"--bits is for RSA keys, and {alg} has a size of its own.", remedy="Omit --bits.")
+        raise ConfigurationError(f"--bits is only for RSA keys. {alg} has a fixed size.", remedy="Omit --bits.")
     if bits not in (None, 2048, 3072, 4096):
         raise ConfigurationError(f"--bits must be 2048, 3072 or 4096, not {bits}.", remedy="Omit it for 2048.")
     if str(out) == "-":
         raise ConfigurationError(
-            "The private key is written to a file only, not to stdout.", remedy="Name a file with --out."
+            "The private key is written only to a file, never to stdout.", remedy="Set the file with --out."
         )
     for path in (out, jwks_out):
         if path is not None and path.exists():
-            raise ConfigurationError(f"{path} already exists and will not be overwritten.", remedy="Name another file.")
+            raise ConfigurationError(
+                f"{path} already exists and will not be overwritten.", remedy="Choose another file."
+            )
     key = new_key(alg, bits=bits or 2048, kid=kid)
     write_key(out, key, form=form, password=secret)
     if jwks_out is not None:

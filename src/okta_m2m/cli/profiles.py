@@ -38,9 +38,9 @@ def choose_org(name: str) -> None:
         known = (
             f"Did you mean {near[0]!r}?"
             if near
-            else f"Give one of {', '.join(map(str, profiles))}."
+            else f"Use one of {', '.join(map(str, profiles))}."
             if profiles
-            else "Write one, or give the org's URL."
+            else "Add one, or use the org's URL."
         )
         raise ConfigurationError(
             f"There is no profile {quoted(name, 60)!r} under okta.profiles in {path}.", remedy=known

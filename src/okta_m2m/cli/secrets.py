@@ -47,7 +47,7 @@ def confirm(question: str, yes: bool) -> None:
     if yes:
         return
     if not stdin_is_terminal():
-        raise ConfigurationError(f"{question} There is no terminal to ask on.", remedy="Add --yes.")
+        raise ConfigurationError(f"{question} There is no terminal to ask this on.", remedy="Add --yes.")
     typer.confirm(clean(question), abort=True, err=True)
 
 
@@ -58,7 +58,7 @@ def read_secret(path: Path, what: str) -> str:
         if place == "stdin":
             if sys.stdin is None:
                 raise ConfigurationError(
-                    f"The {what} cannot be read from stdin, which is closed.", remedy="Name a file instead."
+                    f"The {what} cannot be read from stdin, which is closed.", remedy="Use a file instead."
                 )
             text = sys.stdin.read(MAX_SECRET)
             text.encode()  # in the C locale, Python accepts bytes that are not text
@@ -138,8 +138,8 @@ def _passphrase_of(path: Path, passphrase_file: Path | None) -> str | None:
     password = read_passphrase(passphrase_file) if passphrase_file is not None or encrypted else None
     if encrypted and not password:
         raise ConfigurationError(
-            f"{path} is encrypted, and there is no passphrase.",
-            remedy="Put it into a file (--passphrase-file), or into OKTA_CLIENT_PRIVATEKEYPASSPHRASE.",
+            f"{path} is encrypted, and no passphrase was given.",
+            remedy="Put it in a file (--passphrase-file), or set OKTA_CLIENT_PRIVATEKEYPASSPHRASE.",
         )
     return password
 

@@ -77,7 +77,7 @@ def management_api(what: str, token_file: Path | None, as_: str | None, max_wait
         url = _org_url()
         account = _api_token(url, token_file)
     elif token_file is not None:
-        raise ConfigurationError("--as and --token-file exclude each other.", remedy="Remove one of them.")
+        raise ConfigurationError("--as and --token-file cannot be used together.", remedy="Remove one of them.")
     else:
         account = configured_app(max_wait=max_wait) if as_ == "self" else _service_app_in(Path(as_), max_wait)
         url = account.org_url

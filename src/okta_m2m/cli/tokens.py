@@ -49,7 +49,7 @@ def get(
         typer.Option(metavar="SECONDS", min=1, max=86_400, help="How long to wait for a token, a rate limit included."),
     ] = 30.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the description as one JSON document.")] = False,
-    show: Annotated[bool, typer.Option("--show", help="Print the token itself as well.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Also print the token itself.")] = False,
 ) -> None:
     """Obtain a token for the configured app, and describe it.
 

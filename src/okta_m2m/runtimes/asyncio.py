@@ -48,7 +48,8 @@ class Asyncio:
     """For any asyncio loop, and several at once.
 
     - ``send``: sends our own requests; awaitable.
-    - ``error_map``: for classes of our errors, the exceptions of the HTTP library that they are raised as too.
+    - ``error_map``: for classes of our errors, the exceptions of the HTTP library. Each error is raised as both. Default
+      ``None``.
 
     asyncio is imported where there is a loop already: a program that has only threads does not pay for it.
     """
@@ -60,7 +61,7 @@ class Asyncio:
         self.error_map: ErrorMap = error_map or {}
 
     def perform(self, effect: Effect[Any]) -> Awaitable[Any]:
-        """Performs one effect; awaited, it gives the answer."""
+        """Performs one ``effect``; awaited, it returns the result."""
         # Very many tasks may wait for one token: each of them with a coroutine less.
         return wait_on_loop(effect.landing, effect.timeout) if isinstance(effect, Wait) else self._perform(effect)
 
@@ -153,7 +154,7 @@ async def await_response(answer: object) -> Response:
     if isawaitable(answer):
         return response_of(await answer)
     raise ConfigurationError(
-        f"send= returned {type(answer).__name__} and nothing to await: it would block the event loop.",
+        f"send= returned {type(answer).__name__}, which cannot be awaited: it would block the event loop.",
         remedy="Make it an async def, or use a blocking client.",
     )
 

@@ -44,8 +44,9 @@ T = TypeVar("T")
 class Threads:
     """Blocks the calling thread; background flows run in daemon threads.
 
-    - ``send``: sends our own requests.
-    - ``error_map``: for classes of our errors, the exceptions of the HTTP library that they are raised as too.
+    - ``send``: sends our own requests; blocks.
+    - ``error_map``: for classes of our errors, the exceptions of the HTTP library. Each error is raised as both. Default
+      ``None``.
     """
 
     __slots__ = ("_send", "error_map")
@@ -55,7 +56,7 @@ class Threads:
         self.error_map: ErrorMap = error_map or {}
 
     def perform(self, effect: Effect[Any]) -> Any:
-        """Performs one effect and returns its answer."""
+        """Performs one ``effect`` and returns its result."""
         match effect:
             case Wait(landing, timeout):  # first, because very many threads may wait for one token
                 return wait_in_thread(landing, timeout)
@@ -131,7 +132,7 @@ def _sign(signer: Signer, message: bytes, timeout: float) -> bytes:
         signature.close()
     raise ConfigurationError(
         f"{type(signer).__name__}.sign returns an awaitable, which a thread cannot wait for.",
-        remedy="Use an async client with this signer, or give it a sign that blocks.",
+        remedy="Use an async client with this signer, or make its sign a blocking function.",
     )
 
 
@@ -151,14 +152,14 @@ def _ask_store(effect: StoreEffect[Any]) -> Any:
         return answer
     if iscoroutine(answer):
         answer.close()
-    raise StoreFailed(f"{type(effect.store).__name__} answers with an awaitable, which a thread cannot wait for")
+    raise StoreFailed(f"{type(effect.store).__name__} returned an awaitable, which a thread cannot wait for")
 
 
 def call_store_in_thread(effect: StoreEffect[Any]) -> Future[Any]:
     """Asks the store in a daemon thread of its own."""
     working = workers.start(effect.call, "store")
     if working is None:
-        raise StoreFailed("no thread to ask it in")
+        raise StoreFailed("no thread could be started for it")
     return working
 
 

@@ -31,7 +31,8 @@ class Trio:
     """For trio runs, several at once too. Background flows are system tasks.
 
     - ``send``: sends our own requests; awaitable.
-    - ``error_map``: for classes of our errors, the exceptions of the HTTP library that they are raised as too.
+    - ``error_map``: for classes of our errors, the exceptions of the HTTP library. Each error is raised as both. Default
+      ``None``.
     """
 
     __slots__ = ("_send", "error_map")
@@ -41,7 +42,7 @@ class Trio:
         self.error_map: ErrorMap = error_map or {}
 
     async def perform(self, effect: Effect[Any]) -> Any:
-        """Performs one effect and returns its answer."""
+        """Performs one ``effect`` and returns its result."""
         import trio
 
         match effect:

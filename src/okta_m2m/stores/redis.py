@@ -66,10 +66,14 @@ class RedisStore:
       - a function that makes a client. If it makes ``redis.asyncio`` clients, each event loop gets its own;
       - a client of ``redis.asyncio``: serves the event loop on which it is first used, and no other.
 
-    - ``prefix``: the beginning of all key names, ``okta-m2m`` by default. A hash follows, so no key name reveals whose token
-      it is.
-    - ``timeout``: seconds for each connection, read and write of a client that is made from a URL, 0.25 by default. The
-      URL's own ``?socket_timeout=`` overrides it. A client of yours keeps its own timeouts and retries; give it short ones.
+    - ``prefix``: the beginning of all key names. A hash follows, so no key name reveals whose token it is. Default
+      ``okta-m2m``.
+    - ``timeout``: seconds for each connection, read and write of a client that is made from a URL. The URL's own
+      ``?socket_timeout=`` overrides it. A client that you pass keeps its own timeouts and retries, which should be short.
+      Default 0.25.
+
+    The parameters of its methods are those of :class:`~okta_m2m.stores.Store`: ``key``, ``value``, ``owner``, and ``ttl`` in
+    seconds.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` for a URL or client that cannot be used. Its methods raise redis-py's
     exceptions. In an event loop of asyncio they return awaitables, unless the client blocks (``on_loop``).
@@ -147,7 +151,7 @@ class RedisStore:
         return f"RedisStore({self._label!r}, prefix={self._prefix!r})"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        not_picklable("A RedisStore", "Make one in each process.")
+        not_picklable("A RedisStore", "Create one in each process.")
 
     def _name(self, key: str, record: str) -> str:
         # The hash keeps braces in a key, which may be any string, from changing the Cluster slot.
@@ -160,7 +164,7 @@ class RedisStore:
         blocking: Any = self._blocking  # redis-py's execute_command has no types
         if blocking is None:
             raise ConfigurationError(
-                f"{self!r} has a client of redis.asyncio, which works in an event loop of asyncio only.",
+                f"{self!r} has a client of redis.asyncio, which works only in an asyncio event loop.",
                 remedy="Give the store a URL, or a blocking client.",
             )
         try:
@@ -329,7 +333,7 @@ def _read_value(answer: bytes) -> bytes | None:
 
 def _read_flag(answer: object) -> bool:
     if answer not in (0, 1):
-        raise ValueError("not an answer of a Redis server")
+        raise ValueError("not a response from a Redis server")
     return answer == 1
 
 

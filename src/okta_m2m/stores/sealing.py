@@ -54,15 +54,15 @@ class Seal:
     def __init__(self, secrets: Sequence[bytes]) -> None:
         if isinstance(secrets, str | bytes):
             raise ConfigurationError(
-                "Sealing secrets must be a list, newest first.", remedy="Put brackets around the one secret."
+                "Sealing secrets must be a list, newest first.",
+                remedy="Put brackets around the secret: seal_with=[secret].",
             )
         self._secrets = tuple(_check_secret(secret) for secret in secrets)
         if not self._secrets:
             raise ConfigurationError(
-                "There is no secret to seal shared tokens with, because the key is not readable, as in an HSM or a "
-                "KMS.",
+                "There is no secret to encrypt shared tokens with: the private key cannot be read, as in an HSM or a KMS.",
                 remedy=(
-                    f"Give seal_with=[secret] with at least {MIN_SECRET_SIZE} random bytes, the same in every process."
+                    f"Pass seal_with=[secret] with at least {MIN_SECRET_SIZE} random bytes, the same in every process."
                 ),
             )
         self.fingerprint = _derive(self._secrets[0], b"okta-m2m/seal-fingerprint/1", 8).hex()
@@ -91,7 +91,7 @@ class Seal:
         return f"Seal(fingerprint={self.fingerprint!r})"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        not_picklable("A seal", "Make one in each process.")
+        not_picklable("A seal", "Create one in each process.")
 
 
 def sealing_secret(signer: Signer) -> bytes | None:

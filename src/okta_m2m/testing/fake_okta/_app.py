@@ -52,13 +52,14 @@ class App:
     - ``client_id``: its client ID, ``0oa...``.
     - ``id``: its app ID. It equals ``client_id`` unless the app was created with a client ID of its own choice.
     - ``label``: its name.
+    - ``keys``: anything that :meth:`FakeOkta.add_app` takes as its keys.
     - ``jwks``: ``{"keys": [...]}`` with its public keys. A key with ``"status": "INACTIVE"`` does not count. Assign
       anything that :meth:`FakeOkta.add_app` takes.
     - ``jwks_uri``: a URL from which to fetch its keys, instead of ``jwks``; ``None`` by default.
     - ``scopes``: the ``okta.*`` scopes granted to it. Like Okta, the org's server silently omits the others from a token.
     - ``dpop_bound``: whether "Require DPoP" is on; ``False`` by default.
     - ``roles``: its admin roles; ``["READ_ONLY_ADMIN"]`` by default. A custom role is ``CUSTOM/{role}/{resource set}``.
-      Without a role, the management API answers 403 E0000006; with only read-only roles, it does so to a write.
+      Without a role, the management API returns 403 E0000006; with only read-only roles, it does so to a write.
     - ``status``: ``"ACTIVE"`` (default) or ``"INACTIVE"``.
     - ``application_type``, ``token_endpoint_auth_method``, ``grant_types``, ``response_types``, ``consent_method``: as in
       Okta's Apps API.

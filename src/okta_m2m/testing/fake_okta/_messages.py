@@ -15,17 +15,19 @@ __all__ = ["Answer", "ReceivedRequest", "json_answer"]
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ReceivedRequest:
-    """A request as FakeOkta received it. Its ``repr`` omits headers, query and body, because they hold secrets."""
+    """A request as FakeOkta received it. Its ``repr`` omits headers, query and body, because they contain secrets.
 
-    #: The method, as sent.
+    - ``method``: the method, as sent.
+    - ``target``: the request target, undecoded: ``/api/v1/users/a%40b?limit=1``.
+    - ``headers``: the header lines in order, with duplicates; names are spelled as sent.
+    - ``body``: the body without transfer encoding; empty if there was none.
+    - ``scheme``: ``http`` (default) or ``https``.
+    """
+
     method: str
-    #: The request target, undecoded: ``/api/v1/users/a%40b?limit=1``.
     target: str
-    #: The header lines in order, with duplicates; names are spelt as sent.
     headers: tuple[tuple[str, str], ...]
-    #: The body without transfer encoding; empty if there was none.
     body: bytes
-    #: ``http`` or ``https``.
     scheme: str = "http"
 
     @property

@@ -66,19 +66,29 @@ class AuthorizationServer:
 
 @dataclass(slots=True)
 class IssuedToken:
-    """An access token that FakeOkta issued. Times are seconds since the epoch on the org's clock."""
+    """An access token that FakeOkta issued. Times are seconds since the epoch on the org's clock.
+
+    - ``value``: the token itself.
+    - ``token_type``: ``"Bearer"`` or ``"DPoP"``.
+    - ``client_id``: the client id of its app.
+    - ``scopes``: its scopes.
+    - ``issuer``: the id of the custom authorization server; ``""`` for the org authorization server.
+    - ``audience``: its ``aud``.
+    - ``jti``: its id.
+    - ``issued_at``, ``expires_at``: when it was issued and when it expires, in seconds.
+    - ``jkt``: RFC 7638 thumbprint of the DPoP key that it is bound to. Default ``None``, for a Bearer token.
+    - ``revoked``: whether it was revoked. Default ``False``.
+    """
 
     value: str = field(repr=False)
     token_type: Literal["Bearer", "DPoP"]
     client_id: str
     scopes: tuple[str, ...]
-    #: ID of the custom authorization server; ``""`` for the org's own server.
     issuer: str
     audience: str
     jti: str
     issued_at: float
     expires_at: float
-    #: RFC 7638 thumbprint of the DPoP key that it is bound to; ``None`` for a Bearer token.
     jkt: str | None = None
     revoked: bool = False
 

@@ -48,15 +48,17 @@ _USUAL_API_ERRORS = {
 
 
 class Refusal(NamedTuple):
-    """A request that FakeOkta refused on its merits. A scripted fault is not recorded as a refusal."""
+    """A request that FakeOkta refused because it was wrong. A scripted fault is not recorded as a refusal.
 
-    #: The HTTP status of the answer.
+    - ``status``: the HTTP status of the response.
+    - ``error``: the OAuth ``error``, or the ``errorCode`` of the management API.
+    - ``error_description``: the ``error_description``, or the ``errorSummary`` of the management API.
+    - ``path``: the path of the request.
+    """
+
     status: int
-    #: The OAuth ``error``, or the ``errorCode`` of the management API.
     error: str
-    #: The ``error_description``, or the ``errorSummary`` of the management API.
     error_description: str
-    #: The path of the request.
     path: str
 
 
