@@ -171,7 +171,8 @@ class Org:
             return list(self._tokens.values())
 
     def mint(self, app: App, server: AuthorizationServer | None, scopes: Sequence[str], jkt: str | None) -> IssuedToken:
-        """Issues an access token. ``server`` is ``None`` for the org's own server; ``jkt`` binds the token to a DPoP key."""
+        """Issues an access token to ``app`` with these ``scopes``. ``server`` is ``None`` for the org authorization server;
+        ``jkt`` binds the token to a DPoP key."""
         lifetime = self.token_lifetime if server is None or server.token_lifetime is None else server.token_lifetime
         now = self.now()
         token = IssuedToken(
