@@ -133,7 +133,7 @@ class SendFailed(Exception):
 class Effect(Record, Generic[T_co]):
     """Base class of the effects; ``T_co`` is the type of the result."""
 
-    if not TYPE_CHECKING:  # typing's own way takes a tenth of a millisecond of each import (benchmarks/imports.py)
+    if not TYPE_CHECKING:  # typing's own way costs a tenth of a millisecond at each import (benchmarks/imports.py)
 
         def __class_getitem__(cls, answer: object) -> type[Effect]:
             return cls
@@ -171,7 +171,7 @@ class Sign(Effect[bytes], hidden=("message",)):
     timeout: float
 
     def __init__(self, signer: Signer, message: bytes, timeout: float) -> None:
-        # Written out: made for each signature, where Record's own way would be a tenth of the overhead.
+        # Written out, because it is created for each signature, and Record's own way would be a tenth of the overhead.
         put_signer, put_message, put_timeout = self._setters
         put_signer(self, signer)
         put_message(self, message)
@@ -206,7 +206,7 @@ class Wait(Effect[bool]):
     timeout: float
 
     def __init__(self, landing: Future[Any], timeout: float) -> None:
-        # Written out, as Attempt's is: each of very many callers that wait for one token makes both.
+        # Written out, like that of Attempt, because each of very many callers that wait for one token creates both.
         put_landing, put_timeout = self._setters
         put_landing(self, landing)
         put_timeout(self, timeout)

@@ -1,7 +1,7 @@
 """What can go wrong, one class each; every message ends with what to do about it.
 
-Invariant: no error ever holds a token, an assertion, a proof or a key. A server's words pass through :func:`quoted`, which
-cuts them short and redacts whatever looks like a JWT, before they reach a message.
+Invariant: no error ever holds a token, an assertion, a proof or a key. A server's words pass through :func:`quoted`,
+which cuts them short and redacts whatever looks like a JWT, before they reach a message.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ class OktaM2MError(Exception):
         self.retry_after = retry_after
 
     def copy(self, *, retry_after: float | None = None) -> Self:
-        """The same failure as a new exception, with the same cause. If many callers raised one exception object, it would
-        collect all their tracebacks.
+        """The same failure as a new exception, with the same cause. If many callers raised one exception object, it
+        would collect all their tracebacks.
 
         - ``retry_after``: seconds, replaces that of the original. Default ``None``: the same.
         """
@@ -103,13 +103,14 @@ class OktaM2MError(Exception):
         return made
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Exceptions cross process boundaries (multiprocessing, Celery); keyword attributes would be lost.
+        # Exceptions cross process boundaries (multiprocessing, Celery), where keyword attributes would be lost.
         attributes = {name: value for name, value in self.__dict__.items() if name not in _OF_LIBRARIES}
         return (_rebuilt, (self._plain or type(self), str(self), attributes))
 
 
 _OF_LIBRARIES = ("request", "_request", "response")
-"""Attributes of an HTTP library's errors. The caller's request is not for another process, and often cannot be pickled."""
+"""Attributes of an HTTP library's errors. The caller's request is of no use in another process, and often cannot be
+pickled."""
 
 
 def _rebuilt(cls: type[OktaM2MError], message: str, attributes: dict[str, object]) -> OktaM2MError:
@@ -123,7 +124,7 @@ _pairs: dict[tuple[type[OktaM2MError], type[Exception]], type[OktaM2MError]] = {
 
 def _both(ours: type[OktaM2MError], theirs: type[Exception]) -> type[OktaM2MError]:
     def __init__(self: OktaM2MError, message: str, **attributes: Any) -> None:
-        # Both by name: a built-in base of our class (ValueError) does not call theirs.
+        # Call both explicitly: a built-in base of our class (ValueError) does not call theirs.
         theirs.__init__(self, message)
         ours.__init__(self, message, **attributes)
 
@@ -150,8 +151,8 @@ class TokenError(OktaM2MError):
 
 
 class TokenRefused(TokenError):
-    """The authorization server refused, and repeating the same request would not help. Base class of the refusals by OAuth
-    code."""
+    """The authorization server refused, and repeating the same request would not help. Base class of the refusals by
+    OAuth code."""
 
 
 class InvalidClient(TokenRefused):
@@ -159,7 +160,8 @@ class InvalidClient(TokenRefused):
 
 
 class InvalidScope(TokenRefused):
-    """``invalid_scope``: a scope that does not exist at this authorization server, or that a service app may not request."""
+    """``invalid_scope``: a scope that does not exist at this authorization server, or that a service app may not
+    request."""
 
 
 class ConsentRequired(TokenRefused):
@@ -252,8 +254,8 @@ _BY_CODE: dict[str, tuple[type[TokenRefused], str]] = {
 
 _CLOCK_REMEDY = "Set this machine's clock (NTP). The response's Date header, which usually corrects it, did not help."
 
-# Okta tells these apart in the description only: the internal error code is not in the answer. The texts are those of
-# Okta's published error list, and nothing but the advice depends on them.
+# Okta distinguishes these only in the description: its internal error code is not in the response. The texts are from
+# Okta's published error list. Only the advice depends on them.
 _CLIENT_ID = (
     "Check the client id (Admin Console: Applications > the app > Client ID), and that the org URL belongs to that org."
 )
@@ -319,11 +321,11 @@ def refused(
     )
 
 
-# Patterns are strings, here and elsewhere in what is imported with the package: ``re`` compiles them when they are first
-# used, and keeps them. Compiled at import they would be a third of its cost.
+# Patterns are strings, here and elsewhere in what is imported with the package: ``re`` compiles them when they are
+# first used, and keeps them. Compiled at import, they would be a third of its cost.
 _JWT = r"[\w-]{16,}\.[\w-]{16,}(?:\.[\w-]*)*|eyJ[\w-]{5,}|[\w-]{40,}"
 _MARKUP = r"<[^>]{0,200}>"
-# Characters that reverse the direction of writing, or cannot be seen, would let a server's words pass for ours in a log.
+# Characters that reverse the text direction, or are invisible, could make a server's text look like ours in a log.
 _UNPRINTABLE = r"(?:[^ -~\u00a0-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd]|[\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff])+|\s+"
 
 

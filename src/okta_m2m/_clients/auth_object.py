@@ -1,7 +1,8 @@
-"""What every OktaAuth is, whichever client it is for.
+"""What all OktaAuth classes have in common.
 
-Invariant: it serves one app, says which, can be copied, and cannot be pickled. Attached wrongly, it says how to attach it: when
-it is made, or where an HTTP library uses it as what it is not. Nothing of this is paid for by a call.
+Invariant: it serves one app, shows which in its ``repr``, can be copied, and cannot be pickled. If it is attached
+wrongly, it says how to attach it: when it is created, or when an HTTP library uses it as something else. None of this
+costs a call anything.
 """
 
 from __future__ import annotations
@@ -18,19 +19,19 @@ _APP = 'app = ServiceApp("https://acme.okta.com", client_id="0oa1b2c3", key=key,
 
 
 class AuthObject:
-    """Base of the auth classes. ``app``: the service app whose token they attach."""
+    """Base class of the auth classes. ``app``: the service app whose token they attach."""
 
     __slots__ = ()
 
     app: ServiceApp
 
     _for: ClassVar[str]
-    """The library that it is for, as its module here is named."""
+    """The library that it is for: the name of its module in this package."""
 
     def _check(
         self, app: object, misplaced: tuple[object, ...], send: object, own: object, option: str, *kinds: type[Any]
     ) -> None:
-        """Checks what it is made with: the app, and ``own``, the client or session of the library that is its ``option``."""
+        """Checks its arguments: the app, and ``own``, the client or session that was passed as ``option``."""
         if not isinstance(app, ServiceApp):
             raise self._wrong_app(app)
         if misplaced:
@@ -76,14 +77,14 @@ class AuthObject:
             f"{self._name()} is for async clients, and has no {asked}().", remedy=f"Write: await auth.{instead}"
         )
 
-    if not TYPE_CHECKING:  # a type checker knows what it is not
+    if not TYPE_CHECKING:  # a type checker knows this without help
 
         def __call__(self, request: object = None, handler: object = None) -> NoReturn:
-            """Called by another library than its own."""
+            """Called by a library that it is not for."""
             raise self._misused(request)
 
         def __iter__(self) -> NoReturn:
-            """It is no list of middlewares, and no headers."""
+            """It is not a list of middlewares, and not a mapping of headers."""
             raise WrongType(f"{self._name()} is neither a list nor a mapping.", remedy=f"Write: {ATTACH[self._for]}")
 
         __len__ = items = __iter__
@@ -97,13 +98,13 @@ class AuthObject:
     def __copy__(self) -> Self:
         made = object.__new__(type(self))
         state: Any = object.__getstate__(self)
-        for part in state if isinstance(state, tuple) else (state,):  # what is in __dict__, and what is in slots
+        for part in state if isinstance(state, tuple) else (state,):  # the contents of __dict__, and those of slots
             for name, value in (part or {}).items():
                 object.__setattr__(made, name, value)
         return made
 
     def __deepcopy__(self, memo: object) -> Self:
-        return self  # a source of tokens is not data
+        return self  # it is a source of tokens, not data
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError(
@@ -113,12 +114,12 @@ class AuthObject:
 
 
 def add_request(error: Any, request: object) -> None:
-    """Says whose call an error ended, as the library's own errors do."""
+    """Adds the request that failed to an error, as the library's own errors have it."""
     error.request = request
 
 
 def missing_library(client: str, missing: ModuleNotFoundError) -> ModuleNotFoundError:
-    """The error for a client's module that is imported without its library."""
+    """The error if a client's module is imported without its library."""
     return ModuleNotFoundError(
         f"okta_m2m.{client} needs {missing.name}, which is not installed. Install it: pip install 'okta-m2m[{client}]'",
         name=missing.name,

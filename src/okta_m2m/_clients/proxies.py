@@ -1,7 +1,7 @@
-"""Keeps tokens and assertions for a plain-http loopback origin from a proxy, which would read them in clear.
+"""Keeps tokens and assertions for a plain-http loopback origin away from a proxy, which could read them.
 
-Our own requests never take one there. For the caller's calls only aiohttp says whether one is used; for the other libraries
-a warning says what to do, if it is the environment that names the proxy.
+Our own requests never use one there. For the caller's calls, only aiohttp says whether a proxy is used. For the other
+libraries, a warning says what to do if the environment sets a proxy.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def is_direct_only(url: str) -> bool:
 
 
 def report_proxy_of_call(url: str) -> None:
-    """Reports, once for an origin, that a call got no token because it goes by way of a proxy."""
+    """Reports, once per origin, that a call got no token because it goes through a proxy."""
     _report(origin_of(url))
 
 
@@ -39,10 +39,11 @@ def _report(origin: str | None) -> None:
 
 
 def warn_of_environments_proxy(app: ServiceApp) -> None:
-    """Warns if the environment names a proxy for a plain-http origin of an app, whose client does not say what it uses."""
+    """Warns if the environment sets a proxy for a plain-http origin of an app, because the client does not say what it
+    uses."""
     for prefix in app.origins.prefixes:
         if is_direct_only(prefix):
-            from urllib.request import getproxies, proxy_bypass  # only for what is on this machine
+            from urllib.request import getproxies, proxy_bypass  # only for URLs on this machine
 
             proxies = getproxies()
             if (proxies.get("http") or proxies.get("all")) and not proxy_bypass(urlsplit(prefix).netloc):

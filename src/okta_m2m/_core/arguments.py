@@ -1,7 +1,7 @@
-"""Checks of what ServiceApp is given, and of where it is given to a client: each returns what to keep, or raises
-ConfigurationError with the remedy.
+"""Checks the arguments of ServiceApp, and how it is attached to a client. Each check returns the value to keep, or
+raises ConfigurationError with the remedy.
 
-Invariant: no message repeats what may be a secret, such as the text of a key that was given in the wrong place.
+Invariant: no message shows what may be a secret, such as the text of a key that was passed as the wrong argument.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def check_scopes(scopes: Iterable[str], authorization_server: str | None) -> tup
     return _kept_once(checked)
 
 
-@lru_cache(maxsize=256)  # for all the apps that ask for the same: a process may speak for very many of them
+@lru_cache(maxsize=256)  # shared by all apps with the same scopes: a process may have very many apps
 def _kept_once(scopes: tuple[str, ...]) -> tuple[str, ...]:
     return scopes
 
@@ -147,7 +147,7 @@ def check_keys(key: Signer | Sequence[Signer]) -> tuple[Signer, ...]:
 
 
 def check_dpop(dpop: bool | Literal["required"] | Signer, keys: tuple[Signer, ...]) -> Signer | None:
-    """The DPoP key that was given, if any."""
+    """The DPoP key that was passed, if any."""
     if isinstance(dpop, bool) or dpop == "required":
         return None
     if isinstance(dpop, str) or not (hasattr(dpop, "sign") and hasattr(dpop, "public_jwk")):
@@ -160,7 +160,7 @@ def check_dpop(dpop: bool | Literal["required"] | Signer, keys: tuple[Signer, ..
             "The DPoP key is the client's own key, which Okta's guide forbids.",
             remedy="Keep dpop=True, or use another key.",
         )
-    # One version for good: tokens are bound to it, and a key file that changes must not change it under them.
+    # Keep this version: tokens are bound to it, so a changed key file must not change it.
     return dpop.snapshot() if isinstance(dpop, PrivateKey) else dpop
 
 
@@ -178,15 +178,15 @@ def check_htu_origins(origins: Mapping[str, str]) -> dict[str, str]:
 
 
 def kind_of(given: object) -> str:
-    """Its type in words. Its value is not named: it may be a secret."""
+    """Its type in words. Its value is not shown, because it may be a secret."""
     return f"the class {given.__qualname__}" if isinstance(given, type) else f"an object of type {type(given).__name__}"
 
 
 def attached_wrongly(given: str, request: object, library: str = "") -> WrongType:
-    """The error for what an HTTP library was given where it takes its own auth object.
+    """The error for an object that was passed to an HTTP library in place of its auth object.
 
-    - ``given``: what it was given.
-    - ``request``: what it called that with, which shows the library; otherwise ``library`` names it.
+    - ``given``: what was passed.
+    - ``request``: what the library called it with, which identifies the library; otherwise ``library`` names it.
     """
     library = library or type(request).__module__.partition(".")[0]
     if library in ATTACH:

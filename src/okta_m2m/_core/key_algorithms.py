@@ -1,4 +1,4 @@
-"""The algorithms that Okta accepts: which key fits which, and how each signs.
+"""The algorithms that Okta accepts: which key fits which algorithm, and how each signs.
 
 Invariant: no error raised here holds key material. This module knows the keys of ``cryptography`` ("native" keys) and plain
 data; :mod:`okta_m2m.keys` wraps them. ``cryptography`` and joserfc are imported where they are used: importing them takes
@@ -43,7 +43,7 @@ MIN_RSA_BITS = 2048
 """Size of the smallest RSA modulus that Okta accepts in a public key."""
 
 MAX_RSA_BITS = 16384
-"""Size of the largest RSA modulus that OpenSSL calculates with."""
+"""Size of the largest RSA modulus that OpenSSL supports."""
 
 ACCEPTED_ALGS = "Okta accepts RS256, RS384, RS512, ES256, ES384 and ES512"
 MAKE_A_KEY = "Make a key with PrivateKey.generate(), or with: openssl genrsa -out key.pem 2048"
@@ -74,7 +74,7 @@ _RSA_DIGESTS = {"RS256": "SHA256", "RS384": "SHA384", "RS512": "SHA512"}
 
 
 class KeyVersion(Record, hidden=("native", "sign")):
-    """One key and everything that is known of it. A file that changes replaces it as a whole."""
+    """One key and everything that is known about it. If its file changes, it is replaced as a whole."""
 
     native: PrivateKeyTypes
     alg: str
@@ -85,7 +85,8 @@ class KeyVersion(Record, hidden=("native", "sign")):
 
 
 def make_version(native: PrivateKeyTypes, kid: str | None, alg: str | None) -> KeyVersion:
-    """Checks type, size and curve of a key, and that ``alg`` fits it; without ``alg``, the key's usual one is used."""
+    """Checks a key's type, size and curve, and that ``alg`` fits it. Without ``alg``, the default for the key is
+    used."""
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
     from joserfc.jwk import ECKey, RSAKey

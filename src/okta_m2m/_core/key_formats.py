@@ -1,10 +1,10 @@
 """Reads private keys from PEM, JWK and JWKS text.
 
-Invariant: no error raised here holds key material or a password, and neither does an exception in its context. This module
-knows the keys of ``cryptography`` ("native" keys) and plain data; :mod:`okta_m2m.keys` wraps them.
+Invariant: no error raised here holds key material or a passphrase, and neither does an exception in its context. This
+module knows the keys of ``cryptography`` ("native" keys) and plain data; :mod:`okta_m2m.keys` wraps them.
 
-The numbers of a JWK are decoded here, so that an error can name the faulty member; ``cryptography`` checks that they belong
-together. It is imported where it is used: importing it takes longer than importing the whole package.
+The numbers of a JWK are decoded here, so that an error can name the faulty member; ``cryptography`` checks that they
+match. It is imported where it is used: importing it takes longer than importing the whole package.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = ["clean_text", "is_json", "is_key_text", "load_jwk", "load_key", "load
 
 
 def clean_text(content: object) -> str:
-    """The text of a key, without what editors, shells and YAML put around it."""
+    """The text of a key, without what editors, shells and YAML add around it."""
     if not isinstance(content, str | bytes):
         raise InvalidKey(
             f"A key must be a string or bytes, not of type {type(content).__name__}.",
@@ -67,7 +67,7 @@ def _decode(content: bytes) -> str | None:
     try:
         return content.decode("utf-16" if utf16 else "utf-8-sig")
     except UnicodeDecodeError:
-        # The caller raises outside of this handler: a UnicodeDecodeError in the context would hold the content.
+        # The caller raises outside this handler: a UnicodeDecodeError in the context would hold the content.
         return None
 
 
@@ -91,7 +91,7 @@ def parse_json(text: str) -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        pass  # raised below, outside of this handler: a JSONDecodeError in the context would hold the whole text
+        pass  # raised below, outside this handler: a JSONDecodeError in the context would hold the whole text
     raise InvalidKey("It is not JSON, or it is truncated.", remedy="Pass the complete JWK, from { to }.")
 
 
@@ -107,11 +107,14 @@ def load_key(
 # ── PEM ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _BLOCK = r"-----BEGIN ([A-Z0-9 ]{1,40})-----((?:[^-]|-(?!----))*)-----END \1-----"
-_WRITTEN_LINE_BREAK = r"(?<!\\)(?:\\+[rn])+"  # from the first backslash only: a long run of them is looked at once
+_WRITTEN_LINE_BREAK = (
+    r"(?<!\\)(?:\\+[rn])+"  # only from the first backslash, so that a long run of them is scanned once
+)
 
 
 def load_pem(text: str, password: str | bytes | None) -> PrivateKeyTypes:
-    """The private key in PEM text, however its lines are broken. The password matters only if the key is encrypted."""
+    """The private key in PEM text, no matter how its lines are broken. The passphrase is used only if the key is
+    encrypted."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -130,7 +133,7 @@ def load_pem(text: str, password: str | bytes | None) -> PrivateKeyTypes:
             "The key is encrypted, and no passphrase was given.",
             remedy="Pass it as password=. For the configured key, set OKTA_CLIENT_PRIVATEKEYPASSPHRASE.",
         )
-    # "replace", because an encoding error would hold the password or the key.
+    # "replace", because an encoding error would hold the passphrase or the key.
     secret = password.encode("utf-8", "replace") if isinstance(password, str) else password
     pem = "\n".join([f"-----BEGIN {label}-----", *headers, "", "".join(base64.split()), f"-----END {label}-----", ""])
     try:
@@ -153,7 +156,7 @@ def load_pem(text: str, password: str | bytes | None) -> PrivateKeyTypes:
 
 
 def _find_private_block(text: str) -> tuple[str, str]:
-    """Label and body of the one block that holds a private key; certificates and parameters beside it do not matter."""
+    """Label and body of the only block with a private key. Certificates and parameters in the same text are ignored."""
     blocks = [(block[1], block[2]) for block in re.finditer(_BLOCK, re.sub(_WRITTEN_LINE_BREAK, "\n", text))]
     private = [block for block in blocks if block[0].endswith("PRIVATE KEY")]
     if len(private) == 1:
@@ -183,7 +186,8 @@ def _find_private_block(text: str) -> tuple[str, str]:
 
 
 MAX_BITS_WITHOUT_PRIMES = 4096
-"""Size of the largest RSA modulus whose primes are looked for if a JWK omits them: for 16384 bits that takes half a minute."""
+"""Size of the largest RSA modulus whose primes are calculated if a JWK omits them: for 16384 bits, that takes half a
+minute."""
 
 # ── JWK and JWKS ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -191,7 +195,7 @@ MAX_BITS_WITHOUT_PRIMES = 4096
 def load_jwk(document: object, kid: str | None) -> tuple[PrivateKeyTypes, str | None, str | None]:
     """The key in a JWK (RFC 7517 section 4) or a JWKS (section 5), and the JWK's own ``kid`` and ``alg``.
 
-    ``kid`` picks a key of a JWKS.
+    ``kid`` selects a key of a JWKS.
     """
     if not isinstance(document, Mapping):
         raise InvalidKey(
@@ -239,7 +243,7 @@ def _pick(keys: object, kid: str | None) -> Mapping[str, object]:
         # A set may hold both halves of a pair under one kid.
         candidates = [entry for entry in matching if entry in private] or matching
         if not matching and len(private) == 1 and private[0].get("kid") is None:
-            candidates = private  # as with a JWK alone, the caller names its kid
+            candidates = private  # as with a single JWK, the caller sets its kid
     if len(candidates) == 1:
         return candidates[0]
     if kid is not None and candidates:
@@ -318,8 +322,9 @@ def _load_rsa(jwk: Mapping[str, object]) -> RSAPrivateKey:
 
 
 def _recover_primes(n: int, e: int, d: int) -> tuple[int, int]:
-    """The primes of a JWK that omits them. cryptography tries to find them 500 times, which for numbers that have none takes
-    minutes; so see first, by one calculation each, that ``e`` and ``d`` fit ``n``, and that ``n`` is no power of a prime."""
+    """The primes of a JWK that omits them. cryptography tries 500 times to find them, which takes minutes if there are
+    none. So check first, with one calculation each, that ``e`` and ``d`` fit ``n``, and that ``n`` is not a power of a
+    prime."""
     from cryptography.hazmat.primitives.asymmetric import rsa
 
     # If n is a power of a prime p, then a**n - a is a multiple of p for every a (Cohen, A Course in Computational Algebraic

@@ -120,13 +120,13 @@ class ServiceApp:
         revoke_on_close: bool = False,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        # Strings and tuples that many apps have alike are kept once: a process may speak for very many of them.
+        # Strings and tuples that many apps share are kept once: a process may have very many apps.
         self.org_url = intern(check_org_url(org_url))
         client_id = arguments.check_client_id(client_id)
         checked_scopes = arguments.check_scopes(scopes, authorization_server)
         max_wait = arguments.check_max_wait(max_wait)
         endpoint_url = intern(self.org_url + arguments.token_path(authorization_server))
-        # A token from the org's own server may always travel to the org.
+        # A token from the org authorization server may always be sent to the org.
         own_origin = [self.org_url] if authorization_server is None else []
         allowed = Origins([*own_origin, *arguments.check_list(origins, "origins")])
         keys = arguments.check_keys(key)
@@ -204,7 +204,10 @@ class ServiceApp:
 
         Raises :class:`~okta_m2m.errors.ConfigurationError`, which names the setting and where it comes from.
         """
-        from ..settings import named_store, read_settings  # half as much again to import, only for who reads settings
+        from ..settings import (
+            named_store,
+            read_settings,
+        )  # adds half as much to the import time, so only if settings are read
 
         settings = read_settings(files=files, environ=environ, **arguments)
         own = settings.arguments()
@@ -212,7 +215,7 @@ class ServiceApp:
             own["store"] = named_store(environ)
         return cls(**own)
 
-    # Each is kept where it is used, and once: a process may have very many apps.
+    # Each value is kept once, where it is used: a process may have very many apps.
 
     @property
     def client_id(self) -> str:
@@ -221,7 +224,7 @@ class ServiceApp:
 
     @property
     def scopes(self) -> tuple[str, ...]:
-        """The scopes that are requested."""
+        """The requested scopes."""
         return self._endpoint.scopes
 
     @property
@@ -236,17 +239,17 @@ class ServiceApp:
 
     @property
     def origins(self) -> Origins:
-        """Where the token may travel."""
+        """Where the token may be sent."""
         return self.token_state.origins
 
     @property
     def keys(self) -> tuple[Signer, ...]:
-        """The private keys, as they were given."""
+        """The private keys, as they were passed."""
         return self._fetching.keys
 
     @property
     def fleet(self) -> Fleet | None:
-        """The app's share of a store; ``None`` without a store."""
+        """The app's side of a shared store; ``None`` without a store."""
         return self._fetching.fleet
 
     # ── before a call ────────────────────────────────────────────────────────────────────────────────────────────
@@ -263,7 +266,7 @@ class ServiceApp:
         if state.fresh_until <= state.now() or not url.startswith(state.prefixes):
             return None
         token = state.token
-        if token is None:  # taken out of use just now
+        if token is None:  # another thread just took it out of use
             return None
         return self._fetching.bindings.credentials_now(method, url, token) if token.dpop_bound else Credentials(token)
 
@@ -343,10 +346,10 @@ class ServiceApp:
                 )
 
     def _has_longer(self, deadline: float, flight: Flight, error: Exception, now: float) -> bool:
-        """Whether a caller has time for another attempt: the fetch had less, and failed for lack of it."""
+        """Whether a caller has time for another attempt: the fetch had less time, and failed because of that."""
         if not isinstance(error, RateLimited | TokenUnreachable):
             return False
-        if error.retry_after is not None:  # the endpoint named a time, which was too late for the fetch
+        if error.retry_after is not None:  # the endpoint asked to wait longer than the fetch could
             return now < self._endpoint.not_before < deadline
         return flight.deadline <= now < deadline
 
@@ -389,7 +392,7 @@ class ServiceApp:
                         token = yield from self.obtain()
                         renewed, cured = True, set()
                 finally:
-                    # Once for all the calls that had this token, and after all of them.
+                    # Once for all calls that used this token, and after all of them.
                     if rejection in ("renew", "kept"):
                         self._reports.token_rejected(origin or "", verdict.error, again, state.rejecting_calls)
                 if not again:
@@ -398,7 +401,8 @@ class ServiceApp:
                 if verdict.cure == "proof":
                     server_time = self._learn_time(response, from_org)
                 else:
-                    # The answer's own, not the last one learnt: that may be from an answer to an earlier call.
+                    # This response's nonce, not the last one learned, which may be from the response to an earlier
+                    # call.
                     nonce = response.get("dpop-nonce")
                 if verdict.cure in cured or not replayable:
                     return
@@ -445,14 +449,14 @@ class ServiceApp:
         return (yield from self._fetching.bindings.credentials(method, url, token, nonce, server_time))
 
     def _learn_time(self, response: Response, from_org: bool) -> float | None:
-        """The server's time, by which its next proof is made. An answer from a cache has an old ``Date``."""
+        """The server's time, for its next proof. A response from a cache has an old ``Date``."""
         date = None if response.get("age") else response.get("date")
         if date is not None and from_org:
-            # A process that has its token from a store may not have heard Okta's time yet.
+            # A process that got its token from a store may not know Okta's time yet.
             self._endpoint.okta_clock.learn(date)
         return http_date(date)
 
-    # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── closing ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def revoke_through(
         self,
@@ -503,7 +507,7 @@ class ServiceApp:
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         not_picklable("A service app", "Create it where it is used, from the same settings.")
 
-    if not TYPE_CHECKING:  # a type checker knows that it is no auth object
+    if not TYPE_CHECKING:  # a type checker knows that it is not an auth object
 
         def __call__(self, request: object = None, handler: object = None) -> NoReturn:
             """Called by an HTTP client that was given the app itself."""

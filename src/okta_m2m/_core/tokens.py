@@ -31,7 +31,7 @@ class Token(Record, hidden=("authorization",)):
       from there, the lifetime ends before Okta's, never after. Default 0.
     """
 
-    # The value is kept once, as it is sent: a process may hold tokens of very many apps.
+    # The value is kept once, as it is sent: a process may have tokens of very many apps.
     authorization: str
     token_type: str
     scopes: tuple[str, ...]

@@ -1,6 +1,6 @@
-"""Reads an answer of Okta's management API: its JSON, or the error that fits.
+"""Reads a response of Okta's management API: its JSON, or the error.
 
-Invariant: nothing of a request is shown but its method, its path and its origin.
+Invariant: of a request, only its method, path and origin are shown.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PERMISSION = (
 
 
 def json_of(response: requests.Response) -> Any:
-    """The JSON of an answer, ``None`` for an empty one."""
+    """The JSON of a response, ``None`` for an empty one."""
     if not response.content:
         return None
     try:
@@ -48,7 +48,7 @@ def json_of(response: requests.Response) -> Any:
 
 
 def object_of(response: requests.Response) -> Mapping[str, Any]:
-    """The JSON object of an answer, empty for an answer that is anything else."""
+    """The JSON object of a response, empty for a response that is anything else."""
     try:
         document = response.json()
     except ValueError:
@@ -57,7 +57,8 @@ def object_of(response: requests.Response) -> Mapping[str, Any]:
 
 
 def items_of(document: Any, what: str) -> list[Mapping[str, Any]]:
-    """The items of a list. Okta's reference shows keys as an array and, in an example, in ``jwks.keys``: both are read."""
+    """The items of a list. Okta's reference shows keys as an array and, in an example, in ``jwks.keys``: both are
+    read."""
     if isinstance(document, Mapping):
         document = document.get("jwks", document)
         document = document.get("keys", document) if isinstance(document, Mapping) else document
@@ -70,11 +71,11 @@ def items_of(document: Any, what: str) -> list[Mapping[str, Any]]:
 
 
 class NotAsDescribed(ProvisioningError):
-    """An answer that lacks what Okta's API reference promises."""
+    """A response that lacks what Okta's API reference promises."""
 
 
 def not_as_described(what: str) -> NotAsDescribed:
-    """The error for such an answer."""
+    """The error for such a response."""
     return NotAsDescribed(
         f"Okta's response does not describe the {what} as its API reference does.",
         remedy="Check whether a proxy changes the response.",
@@ -84,7 +85,7 @@ def not_as_described(what: str) -> NotAsDescribed:
 def no_answer(
     method: str, url: str, error: requests.RequestException, attempts: int, repeatable: bool
 ) -> OktaUnreachable:
-    """The error for a call that got no answer. ``repeatable``: whether it may be sent again unasked."""
+    """The error for a call that got no response. ``repeatable``: whether it may be retried automatically."""
     reason = "no response"
     if isinstance(error, requests.exceptions.SSLError):
         reason = "TLS failed"
@@ -103,10 +104,10 @@ def no_answer(
 def refusal(
     method: str, url: str, response: requests.Response, with_token: bool, *, retry_after: float | None = None
 ) -> ProvisioningError:
-    """The error for an answer other than 2xx. ``with_token``: whether an SSWS token signs in.
+    """The error for a response other than 2xx. ``with_token``: whether an SSWS token signs in.
 
-    The code and the reason stand in one of three shapes: of the management API, of dynamic registration (RFC 7591
-    section 3.2.2), and of the OAuth filter in front of both (``WWW-Authenticate``, RFC 6750 section 3).
+    The code and the reason have one of three formats: that of the management API, that of dynamic registration (RFC
+    7591 section 3.2.2), and that of the OAuth filter in front of both (``WWW-Authenticate``, RFC 6750 section 3).
     """
     status = response.status_code
     document = object_of(response)

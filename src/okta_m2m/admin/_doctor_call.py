@@ -1,4 +1,4 @@
-"""The doctor's row about an API call that was answered. It tells a missing scope from a missing admin role."""
+"""The doctor's row about an API call. It distinguishes a missing scope from a missing admin role."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["check_answer"]
 
 
 def check_answer(name: str, method: str, path: str, response: requests.Response) -> Check:
-    """What an API's answer says about the token that was sent.
+    """What an API's response says about the token that was sent.
 
     - ``name``: the name of the row.
     - ``method``, ``path``: of the call.
-    - ``response``: the answer.
+    - ``response``: the response.
     """
     status = response.status_code
     detail = f"{method} {quoted(path, 100)}: HTTP {status}"
@@ -44,7 +44,7 @@ def check_answer(name: str, method: str, path: str, response: requests.Response)
 
 
 def _reason(status: int, code: Any, *, challenged: bool) -> tuple[str, str, Kind]:
-    """What a refusal means, what to do about it, and of what kind it is."""
+    """What a refusal means, what to do about it, and its kind."""
     if code == "E0000006" or (status == 403 and not challenged):
         return (
             ": the scope is granted, but an admin role is missing",

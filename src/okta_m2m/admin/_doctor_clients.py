@@ -1,7 +1,7 @@
-"""What an HTTP client takes from its environment: the doctor checks the way to Okta as the chosen client would go it.
+"""What an HTTP client takes from its environment: the doctor checks the connection to Okta as the chosen client would
+make it.
 
-Invariant: what is checked is what that client does by default. A program that passes a CA bundle or a proxy of its own in code
-is not seen here.
+Invariant: this checks what the client does by default, not a CA bundle or a proxy that a program passes in code.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""The doctor's rows about the way to Okta: name, proxy, TCP, TLS, the authorization server's metadata, and its clock.
+"""The doctor's rows about the connection to Okta: name, proxy, TCP, TLS, the authorization server's metadata, and its
+clock.
 
-Invariant: nothing is signed in, and a proxy is shown without its password.
+Invariant: nothing signs in, and a proxy is shown without its password.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ CONNECTION_ROWS: Final = ("name look-up", "proxy", "TCP", "TLS", "discovery")
 """The names of the rows of :meth:`Connection.checks`."""
 
 CLOCK_WARNING: Final = 5.0
-"""Seconds by which this machine's clock may differ from Okta's unnoticed."""
+"""Seconds by which this machine's clock may differ from Okta's without a warning."""
 
 CLOCK_FAILURE: Final = 300.0
 """Seconds beyond which other software that signs in from here fails: the age at which Okta refuses a DPoP proof."""
@@ -36,12 +37,12 @@ _DEFAULT_PORTS: Final = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 10
 
 
 class Connection:
-    """The way from here to an app's org.
+    """The connection from this machine to an app's org.
 
     - ``session``: the session whose proxies, CA bundle and adapters are used.
     - ``bundle``: the CA bundle that the client reads.
-    - ``app``: says which org, and which authorization server.
-    - ``timeout``: seconds for each answer.
+    - ``app``: the app, with its org and authorization server.
+    - ``timeout``: seconds for each response.
     """
 
     def __init__(self, session: requests.Session, bundle: CaBundle, app: ServiceApp, timeout: float) -> None:
@@ -54,7 +55,8 @@ class Connection:
         self._proxy = select_proxy(app.org_url, settings["proxies"])
 
     def checks(self) -> Iterator[Check]:
-        """A row for each of :data:`CONNECTION_ROWS`, up to the one that fails. Then ``metadata`` is the answer, if one came."""
+        """A row for each of :data:`CONNECTION_ROWS`, up to the one that fails. Then ``metadata`` is the response, if
+        there was one."""
         shown = _without_password(self._proxy) if self._proxy else ""
         for check in (self._check_name, self._check_proxy, self._check_tcp):
             row = check(shown)
@@ -144,7 +146,7 @@ class Connection:
 
 
 def _connect(url: str, timeout: float) -> str:
-    """Why no TCP connection to a URL's host comes about; empty if one does."""
+    """Why there is no TCP connection to a URL's host; empty if there is one."""
     parts = urlsplit(url if "://" in url else f"http://{url}")
     try:
         socket.create_connection(
@@ -185,7 +187,7 @@ def _check_metadata(app: ServiceApp, response: requests.Response) -> Check:
 
 
 def check_clock(response: requests.Response) -> Check:
-    """Compares this machine's clock with the ``Date`` of an answer that was just received."""
+    """Compares this machine's clock with the ``Date`` of a response that was just received."""
     name = "clock"
     okta_time = http_date(response.headers.get("Date"))
     if okta_time is None:

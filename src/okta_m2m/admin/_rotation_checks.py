@@ -1,6 +1,6 @@
-"""What must hold before a rotation changes anything: of the key file, and of the app at Okta.
+"""Checks of the key file and of the app at Okta, before a rotation changes anything.
 
-Invariant: each check only looks, and its message says how to make it hold.
+Invariant: a check changes nothing, and its message says what to do.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def check_app(app: App) -> None:
 
 
 def check_registered_key(app: App, keys: Sequence[AppKey], key: PrivateKey, files: RotationFiles) -> AppKey:
-    """The key in use as Okta lists it, if the app can have a second one beside it.
+    """The key in use as Okta lists it, if the app can have a second one.
 
     Raises :class:`~okta_m2m.admin.errors.RotationFailed`.
     """

@@ -1,5 +1,5 @@
-"""Replaces the key of a service app without losing a call. The new key is registered beside the old one, proved, put into the
-key file and proved again. Only then is the old one deleted.
+"""Replaces the key of a service app without losing a call. The new key is registered beside the old one, proved, put
+into the key file and proved again. Only then is the old one deleted.
 
     step          what it does                                                     what undoes it
     ----------    ------------------------------------------------------------     ------------------------------
@@ -13,9 +13,9 @@ key file and proved again. Only then is the old one deleted.
     confirm       obtains a token once more                                        -
     delete        deletes the old key, at Okta and here                            nothing
 
-Each step may be done twice without harm, and a journal beside the key file says which one was done last. A rotation that was
-killed continues when it is run again; before ``switch`` it starts over with the same new key. A failure up to ``confirm``
-puts the old key in force again before it is raised.
+Each step may be done twice without harm, and a journal beside the key file says which one was done last. A rotation
+that was killed continues when it is run again; before ``switch`` it starts over with the same new key. A failure up to
+``confirm`` puts the old key in force again before it is raised.
 
 Invariant: at every moment the key in the key file is registered and active at Okta.
 """
@@ -116,8 +116,8 @@ class Rotated:
 class Rotation:
     """The rotation of the key of one app.
 
-    - ``api``: signed in as an account that may change the app's keys. It may be the app itself, which follows its key file
-      as every process does.
+    - ``api``: signed in as an account that may change the app's keys. It may be the app itself, which follows its key
+      file as every process does.
     - ``app_id``: :attr:`okta_m2m.admin.provisioning.App.id`.
     - ``key_file``: a JWK file with a ``kid``. Of a symlink the file that it leads to is replaced.
     - ``service``: makes a :class:`~okta_m2m.ServiceApp` that signs with the given key, with the settings of the running
@@ -159,8 +159,8 @@ class Rotation:
             return self._files.read_journal(self._api.org_url, self._app_id) is not None
 
     def plan(self) -> Plan:
-        """What :meth:`run` would do now, after every check that changes nothing: also whether the account that signs in may
-        change the app's keys.
+        """What :meth:`run` would do now, after every check that changes nothing: also whether the account that signs in
+        may change the app's keys.
 
         Raises what :meth:`run` would raise before its first step.
         """
@@ -181,9 +181,9 @@ class Rotation:
     def run(self) -> Rotated:
         """Rotates the key, or continues a rotation that was interrupted.
 
-        Raises :class:`~okta_m2m.admin.errors.RotationFailed` (also as :class:`~okta_m2m.admin.errors.SuperAdminNeeded`) or
-        :class:`~okta_m2m.errors.ConfigurationError`, whose message says which key is in force. After anything else, such
-        as :class:`KeyboardInterrupt`, this method continues the rotation.
+        Raises :class:`~okta_m2m.admin.errors.RotationFailed` (also as :class:`~okta_m2m.admin.errors.SuperAdminNeeded`)
+        or :class:`~okta_m2m.errors.ConfigurationError`, whose message says which key is in force. After anything else,
+        such as :class:`KeyboardInterrupt`, this method continues the rotation.
         """
         actions: dict[Step, Callable[[Journal], str]] = {
             Step.MAKE: self._make,
@@ -262,7 +262,8 @@ class Rotation:
         return old, registered
 
     def _check_permission(self, registered: AppKey) -> None:
-        """Whether the account may change the app's keys: asks to activate a key that is active, which changes nothing."""
+        """Whether the account may change the app's keys: asks to activate a key that is active, which changes
+        nothing."""
         with _super_admin_needed(), suppress(InvalidRequest):
             self._api.call("POST", lifecycle_path(self._app_id, registered.id, "activate"))
 
@@ -345,7 +346,8 @@ class Rotation:
         )
 
     def _put_old_key_in_force(self, journal: Journal) -> None:
-        # In this order, so that a kill at any moment leaves both keys active, and a journal that claims no more than is so.
+        # In this order, so that a kill at any moment leaves both keys active, and a journal that claims no more than is
+        # so.
         if journal.is_next_or_done(Step.DEACTIVATE):
             activate_key(self._api, self._app_id, journal.old_id)
         if journal.has_done(Step.SWITCH):
@@ -391,7 +393,7 @@ class Rotation:
 
 
 def _failure(happened: str, error: Exception, then: str) -> RotationFailed:
-    """The error of a step, with what ``error`` knows: its problem and its remedy, and Okta's answer."""
+    """The error of a step, with what ``error`` knows: its problem and its remedy, and Okta's response."""
     kind = SuperAdminNeeded if isinstance(error, SuperAdminNeeded) else RotationFailed
     failed = kind(
         f"{happened} {getattr(error, 'problem', error)}",
@@ -427,8 +429,9 @@ def rotatable_key_file(settings: Settings) -> Path:
 
     - ``settings``: as :func:`okta_m2m.settings.read_settings` gives them.
 
-    Raises :class:`~okta_m2m.admin.errors.RotationFailed` if the key cannot be rotated there: its ``kid`` is set apart from
-    it, or it is not in a file (the content of an environment variable or of ``okta.yaml``, or a signer of your own).
+    Raises :class:`~okta_m2m.admin.errors.RotationFailed` if the key cannot be rotated there: its ``kid`` is set apart
+    from it, or it is not in a file (the content of an environment variable or of ``okta.yaml``, or a signer of your
+    own).
     """
     if "kid" in settings.sources:
         raise RotationFailed(

@@ -1,7 +1,7 @@
-"""``okta-m2m app``: create a service app, grant it scopes, assign it admin roles, change and delete it, and show all of these.
+"""``okta-m2m app``: create, change, show and delete service apps, grant scopes, and assign admin roles.
 
-Invariant: what already exists is shown and not changed. Nothing is created twice unless that is asked for, and nothing is
-deleted without a yes.
+Invariant: what already exists is shown, not changed. Nothing is created twice unless requested, and nothing is deleted
+without confirmation.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def edit(
     max_wait: MaxWait = 120,
     as_json: Json = False,
 ) -> None:
-    """Change whether an app requires DPoP. Services that use OktaAuth notice by themselves."""
+    """Change whether an app requires DPoP. Services that use OktaAuth adapt automatically."""
     if dpop is None:
         raise typer.BadParameter("There is nothing to change. Use --dpop or --no-dpop.")
     with management_api("okta-m2m app edit", token_file, as_, max_wait) as api:
@@ -131,7 +131,7 @@ def deactivate(
     max_wait: MaxWait = 120,
     as_json: Json = False,
 ) -> None:
-    """Keep an app from getting tokens, until it is activated again."""
+    """Prevent an app from getting tokens until it is activated again."""
     with management_api("okta-m2m app deactivate", token_file, as_, max_wait) as api:
         from ..admin.provisioning import deactivate_app, get_app
 
@@ -151,7 +151,7 @@ def delete(
     max_wait: MaxWait = 120,
     as_json: Json = False,
 ) -> None:
-    """Delete an app for good. Its keys, grants and roles go with it; its key file and okta.yaml stay."""
+    """Delete an app permanently, with its keys, grants and roles. Its key file and okta.yaml stay."""
     with management_api("okta-m2m app delete", token_file, as_, max_wait) as api:
         from ..admin.provisioning import delete_app
 

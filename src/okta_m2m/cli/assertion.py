@@ -1,6 +1,6 @@
 """``okta-m2m assertion``: a signed client assertion, for use with curl.
 
-Invariant: a pipe gets the assertion and nothing else.
+Invariant: a pipe gets only the assertion.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def assertion(
     ] = 300.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print it with its header and claims, as JSON.")] = False,
 ) -> None:
-    """Sign a client assertion (RFC 7523) for the configured app, and print it. A terminal gets its content as well.
+    """Sign a client assertion (RFC 7523) for the configured app, and print it. On a terminal, also print its content.
 
     okta-m2m assertion | curl --data-urlencode client_assertion@- -d grant_type=client_credentials ...
     """

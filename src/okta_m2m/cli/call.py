@@ -1,7 +1,7 @@
 """``okta-m2m api`` and ``okta-m2m headers``: a call with the configured app's token, and the headers for one.
 
-Invariant: the token is sent to allowed origins only, and is printed only to a pipe or with ``--show``. What an API answers
-cannot control a terminal.
+Invariant: the token is sent only to allowed origins, and is printed only to a pipe or with ``--show``. An API's
+response cannot control a terminal.
 """
 
 from __future__ import annotations
@@ -141,7 +141,8 @@ def headers(
 ) -> None:
     """Print the headers for one call: okta-m2m headers GET /api/v1/users | curl -H @- URL
 
-    They are Authorization, and DPoP if the token is bound. A DPoP proof is good for this method and URL, once, for a minute.
+    They are Authorization, and DPoP if the token is bound. A DPoP proof is valid for this method and URL, once, for a
+    minute.
     """
     with needs("cli", "okta-m2m headers"):
         import requests
@@ -227,7 +228,7 @@ def _read_body(path: Path) -> bytes:
 
 
 def _items(response: requests.Response) -> list[Any] | None:
-    """The items of a page; ``None`` for an answer that is none."""
+    """The items of a page; ``None`` if the response is not a page."""
     if response.status_code != 200:
         return None
     try:
@@ -238,7 +239,7 @@ def _items(response: requests.Response) -> list[Any] | None:
 
 
 def _print(response: requests.Response, items: list[Any] | None, as_json: bool) -> None:
-    """Prints an answer: as it came to a pipe or a file, and so that it cannot control a terminal."""
+    """Prints a response: unchanged to a pipe or a file, and so that it cannot control a terminal."""
     try:
         document = response.json() if items is None else items
     except ValueError:
@@ -266,7 +267,7 @@ def _exit_unless_good(method: str, response: requests.Response) -> None:
 
 
 def _no_answer(method: str, url: str, error: requests.RequestException) -> Exception:
-    """The error of a call that got no answer; one of this package stays as it is."""
+    """The error for a call that got no response. An error of this package is not changed."""
     from ..admin.errors import OktaUnreachable
     from ..errors import OktaM2MError
 

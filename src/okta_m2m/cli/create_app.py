@@ -1,6 +1,7 @@
 """``okta-m2m app create``: create a service app that signs in with a key, and write its settings.
 
-Invariant: before anything is created, it is certain that the settings can be written and that they overwrite no other app's.
+Invariant: before anything is created, it is certain that the settings can be written and do not overwrite those of
+another app.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ class _Keys(NamedTuple):
 
     private: PrivateKey | None
     file: Path | None
-    """Where the private key is; ``None`` where that is not known."""
+    """Where the private key is; ``None`` if not known."""
     jwks: dict[str, Any] | None
-    """What to register; ``None`` where Okta fetches it."""
+    """What to register; ``None`` if Okta fetches it."""
 
 
 def create(
@@ -175,7 +176,7 @@ def _check_settings_file(api: ManagementApi, path: Path, name: str, via: Via) ->
 
 
 def _exit_if_different(created: Created) -> None:
-    """Ends the command with 1 if the app is not as it was asked for, and says how to make it so."""
+    """Ends the command with 1 if the app differs from what was requested, and says how to correct that."""
     app = created.app
     remedies = {
         "dpop": f"It does not require DPoP. Turn it on with: okta-m2m app edit {app.id} --dpop",
@@ -197,7 +198,7 @@ def _exit_if_different(created: Created) -> None:
 
 
 def _granted_scopes(api: ManagementApi, app: App) -> list[str]:
-    """The scopes of an app, as far as the account that signs in may see them."""
+    """The scopes of an app, if the account that signs in may see them."""
     from ..admin.provisioning import list_grants
 
     try:
@@ -250,6 +251,6 @@ def _separate_kid(settings_file: Path | None, keys: _Keys, app: App) -> dict[str
 
 
 def _relative_to(settings_file: Path, key_file: Path) -> str:
-    """The key's path as the settings file names it: relative, if the key is in the same folder or below."""
+    """The key's path for the settings file: relative, if the key is in the same folder or below."""
     folder, path = settings_file.absolute().parent, key_file.absolute()
     return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)

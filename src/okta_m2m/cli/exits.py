@@ -82,7 +82,7 @@ _EXITS: Final[tuple[tuple[type[OktaM2MError], Exit], ...]] = (
 
 
 def exit_for(error: OktaM2MError) -> Exit:
-    """The exit code of a failure."""
+    """The exit code for a failure."""
     code = next((code for kind, code in _EXITS if isinstance(error, kind)), None)
     return _provisioning_exit(error) if code is None else code
 
@@ -107,14 +107,14 @@ def _provisioning_exit(error: OktaM2MError) -> Exit:
 
 
 class ExtraMissing(Exception):
-    """A package that an extra brings is not installed. The message has the line that installs it."""
+    """A package of an extra is not installed. The message has the line that installs it."""
 
 
 @contextmanager
 def needs(extra: str, what: str) -> Iterator[None]:
     """Turns a failed import in the body into :class:`ExtraMissing`.
 
-    - ``extra``: the extra of this package that brings what is imported.
+    - ``extra``: the extra of this package that installs it.
     - ``what``: what needs it, as the first words of the message.
     """
     try:
@@ -134,7 +134,7 @@ def complain(what: object) -> None:
 
 
 def is_closed_pipe(error: OSError) -> bool:
-    """Whether a write failed because nobody reads any more. Windows reports that as EINVAL."""
+    """Whether a write failed because the reader has ended. Windows reports that as EINVAL."""
     return isinstance(error, BrokenPipeError) or (sys.platform == "win32" and error.errno == 22)
 
 

@@ -1,6 +1,6 @@
-"""``okta-m2m key``: make keys, show them, register them, and remove them again.
+"""``okta-m2m key``: create, show, register and remove keys.
 
-Invariant: the private part of a key goes into its file only. What is printed is public.
+Invariant: the private part of a key is written only to its file. Only the public part is printed.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def new(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a key: write the private half to a file that only you can read, and print the public JWKS as Okta expects it."""
+    """Create a key: write the private half to a file that only you can read, and print the public JWKS for Okta."""
     form: Literal["pem", "jwk"] = "pem" if pem or out.suffix == ".pem" else "jwk"
     secret = None
     if encrypt or passphrase_file is not None:
@@ -121,7 +121,7 @@ def show(file: File = None, kid: Kid = None, passphrase_file: PassphraseFile = N
 
 @app.command()
 def jwks(file: File = None, kid: Kid = None, passphrase_file: PassphraseFile = None, as_json: Json = False) -> None:
-    """Print the public JWKS of a key, as Okta expects it. Without a kid of its own, its kid is the thumbprint."""
+    """Print the public JWKS of a key, for Okta. If the key has no kid, its thumbprint is used."""
     key = load_key(file, kid=kid, passphrase_file=passphrase_file)
     # As app create and key add register it.
     echo_json(key.with_kid(key.kid or key.thumbprint()).jwks())
@@ -138,7 +138,7 @@ def convert(
     passphrase_file: PassphraseFile = None,
     as_json: Json = False,
 ) -> None:
-    """Write a key as a JWK file with its kid, as rotation needs it."""
+    """Write a key as a JWK file with a kid, which rotation needs."""
     key = load_key(source, kid=kid, passphrase_file=passphrase_file)
     key = key.with_kid(key.kid or key.thumbprint())
     write_key(target, key)
@@ -160,7 +160,7 @@ def add(
     max_wait: MaxWait = 120,
     as_json: Json = False,
 ) -> None:
-    """Register the public half of a key with the app. The keys already registered stay."""
+    """Register the public half of a key with the app. Registered keys stay."""
     key = load_key(file, kid=kid, passphrase_file=passphrase_file)
     with management_api("okta-m2m key add", token_file, as_, max_wait) as api:
         from ..admin.provisioning import add_key

@@ -1,6 +1,6 @@
 """Options that several commands have, and what they mean.
 
-Invariant: no option takes a secret; it takes the file that holds one. Other users of a machine can read arguments.
+Invariant: no option takes a secret; it takes the file that holds one. Other users of the machine can read arguments.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 DEFAULT_KEY: Final = Path("okta-m2m-key.json")
-"""The file that ``key new`` writes. A key is read from it where no setting names one."""
+"""The file that ``key new`` writes. A key is read from it if no setting names one."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 

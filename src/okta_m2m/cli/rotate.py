@@ -1,7 +1,7 @@
 """``okta-m2m key rotate``: shows each step as it is done, and how to continue after an interruption.
 
-Invariant: a rotation continues if its output cannot be written or nobody reads it. Ctrl-C interrupts it, and the next run
-continues from there.
+Invariant: a rotation continues even if its output cannot be written. Ctrl-C interrupts it, and the next run continues
+from there.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def rotate(
 ) -> None:
     """Replace the key without losing a call: make, register, prove, switch, wait, prove, delete the old key.
 
-    If it is interrupted, run it again: it continues from there. On any failure the old key stays in force.
+    If it is interrupted, run it again to continue. After a failure, the old key stays in force.
     """
     with needs("cli", "okta-m2m key rotate"):
         from ..admin.rotation import Rotation

@@ -43,7 +43,7 @@ def prompt_for(what: str, *, twice: bool = False) -> str:
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Asks whether something that cannot be undone at once is to be done, unless ``yes`` says so. Ends the command if not."""
+    """Asks for confirmation, unless ``yes`` is set. Ends the command if the answer is no."""
     if yes:
         return
     if not stdin_is_terminal():
@@ -52,7 +52,7 @@ def confirm(question: str, yes: bool) -> None:
 
 
 def read_secret(path: Path, what: str) -> str:
-    """The one line of a file that holds a secret; ``-`` is stdin. ``what`` names it in messages."""
+    """The single line of a file with a secret; ``-`` is stdin. ``what`` names it in messages."""
     place = "stdin" if str(path) == "-" else str(path)
     try:
         if place == "stdin":
@@ -98,7 +98,7 @@ def default_key_file() -> Path | None:
 
 
 def configured_key_file() -> Path | None:
-    """The existing file that the setting of the key names; ``None`` if it names none or holds the key itself."""
+    """The existing file that the setting of the key names; ``None`` if it names none or contains the key itself."""
     found = find_setting("privateKey", "jwk")
     if found is None or not isinstance(found.value, str):
         return None
@@ -111,7 +111,7 @@ def configured_key_file() -> Path | None:
 
 
 def signing_kid(path: Path | None) -> str | None:
-    """The ``kid`` that a program signs with if no setting gives another: the one in the JWK file.
+    """The ``kid`` that a program signs with if no setting has another: the one in the JWK file.
 
     Without a file, that of the configured key. A PEM has none.
     """

@@ -1,7 +1,7 @@
 """``okta-m2m token``: obtain, describe, introspect or revoke a token of the configured app.
 
-Invariant: the token itself is written to a pipe, or where ``--show`` is given, and nowhere else. A token to introspect or
-revoke comes from stdin, a file or a prompt.
+Invariant: the token itself is written only to a pipe, or with ``--show``. A token to introspect or revoke comes from
+stdin, a file or a prompt.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def get(
 
     The app is configured as for Okta's SDKs: OKTA_CLIENT_* variables, ./okta.yaml, ~/.okta/okta.yaml.
 
-    A pipe gets the token alone: TOKEN=$(okta-m2m token get). Elsewhere the token is only printed with --show.
+    A pipe gets the token alone: TOKEN=$(okta-m2m token get). Otherwise the token is printed only with --show.
     """
     with needs("cli", "okta-m2m token get"):
         from ..requests import OktaAuth
@@ -129,7 +129,8 @@ def introspect(
 
 
 def _read_token(file: Path | None, org_url: str) -> str:
-    """The token to send to the org. One that is not the org's own, and not in this folder, needs an org to trust."""
+    """The token to send to the org. One that the org did not issue, and that is not in this folder, needs a trusted
+    org."""
     if file is None and stdin_is_terminal():
         return _check_not_empty(prompt_for(f"Token to send to {org_url}"))
     token = _check_not_empty(read_secret(file or Path("-"), "token"))

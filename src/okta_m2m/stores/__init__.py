@@ -1,7 +1,7 @@
-"""Where processes share tokens: what a store is, and the store that a setting names.
+"""Where processes share tokens: the protocol of a store, and the store that a setting names.
 
-Invariant: a store sees only sealed bytes (:mod:`okta_m2m.stores.sealing`), and holds nothing that must not be lost.
-Importing this package imports no engine.
+Invariant: a store sees only sealed bytes (:mod:`okta_m2m.stores.sealing`), and may lose them at any time. Importing
+this package does not import Redis or file locks.
 """
 
 from __future__ import annotations
@@ -101,6 +101,6 @@ def _directory_of(url: str) -> str | None:
             "The store's directory is not an absolute path on this machine.",
             remedy="Use file:/path/of/directory, or file: for this user's cache directory.",
         )
-    from urllib.request import url2pathname  # here, because it brings http.client and ssl along
+    from urllib.request import url2pathname  # here, because it imports http.client and ssl
 
     return url2pathname(path) or None

@@ -1,11 +1,11 @@
-"""Shares tokens on one host through a directory: for cron jobs and command lines.
+"""Shares tokens on one host through a directory, for cron jobs and command lines.
 
-Invariant: every write happens under one lock and replaces a whole file. So a reader needs no lock, and sees the old record
-or the new one. A record that is not whole, or not alive, counts as missing.
+Invariant: every write happens under one lock and replaces a whole file. So a reader needs no lock, and sees the old
+record or the new one. A record that is incomplete or expired counts as missing.
 
-A record is one line and then the content. The line says when it was written (seconds since the epoch), for how many seconds
-it is valid, and how many bytes follow. A record from the future counts as missing, so that none lives longer after the
-clock was set back.
+A record is one line and then the content. The line says when it was written (seconds since the epoch), for how many
+seconds it is valid, and how many bytes follow. A record from the future counts as missing, so that no record lives
+longer because the clock was set back.
 
 On NFS the lock works only if the server and all clients support it, and the clocks of all hosts must agree. Otherwise a
 token may be fetched twice, but nothing worse happens. Several hosts share better through Redis.
@@ -77,7 +77,7 @@ class FileStore:
             self._directory = self._directory.absolute()
         self._timeout = timeout
         with suppress(OSError):
-            self._has_directory()  # refuses an unsafe one at once
+            self._has_directory()  # refuses an unsafe directory at once
 
     def load(self, key: str) -> bytes | None:
         """The value under ``key``, if it has not expired. An expired value is removed."""
@@ -104,7 +104,7 @@ class FileStore:
         """Takes or extends the claim, unless another owner has it."""
         if not self._has_directory():
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._has_directory()  # somebody else may have been faster, and theirs may be unsafe
+            self._has_directory()  # another process may have created it first, and unsafely
         with self._lock():
             path = self._path(key, "claim")
             if _read_living(path) not in (None, owner.encode()):
@@ -129,9 +129,9 @@ class FileStore:
         return _read_living(self._path(key, "claim")) == owner.encode()
 
     def _has_directory(self) -> bool:
-        """Whether the directory exists. Checked at each use, because a cleaner of temporary files may remove it."""
+        """Whether the directory exists. Checked at each use, because a cleanup of temporary files may remove it."""
         try:
-            # Follows a symlink: what matters is who owns the directory to which it leads.
+            # Follows a symlink: what matters is who owns the directory that it leads to.
             about = os.stat(self._directory)
         except FileNotFoundError:
             if not self._directory.is_symlink():
@@ -192,7 +192,7 @@ class FileStore:
                 path.unlink()
 
     def _sweep(self) -> None:
-        """Removes what has expired under other keys. There are few files, and saves are rare: one per token."""
+        """Removes expired records of other keys. There are few files, and saves are rare: one per token."""
         with suppress(OSError):
             for path in list(self._directory.iterdir()):
                 form = _OWN_NAME.fullmatch(path.name)
@@ -213,7 +213,7 @@ def _is_own_file(path: Path) -> bool:
 
 
 def _read_living(path: Path) -> bytes | None:
-    """The content of a record that is whole and neither expired nor from the future."""
+    """The content of a record that is complete, not expired and not from the future."""
     content = _read_regular_file(path)
     head, _, body = (content or b"").partition(b"\n")
     try:
@@ -238,6 +238,6 @@ def _read_regular_file(path: Path) -> bytes | None:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return None
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(MAX_RECORD_SIZE)  # a longer record is cut off, and so counts as not whole
+            return file.read(MAX_RECORD_SIZE)  # a longer record is cut off, and so counts as incomplete
     finally:
         os.close(descriptor)

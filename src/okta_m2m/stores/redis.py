@@ -1,10 +1,10 @@
 """Shares tokens through Redis or Valkey, 6.2 and newer.
 
-Invariant: each operation is one command to the server, atomic there, and may be repeated without harm. Value and claim of a
-key are in one Cluster slot. No event loop is ever blocked, or given another loop's connection.
+Invariant: each operation is one atomic command, and can be repeated safely. Value and claim of a key are in one Cluster
+slot. No event loop is ever blocked, or uses another loop's connection.
 
-The scripts are sent in full with each ``EVAL``. They are shorter than a token, and a server that was restarted, flushed or
-promoted then lacks nothing.
+The scripts are sent in full with each ``EVAL``. They are shorter than a token, and this still works after a server was
+restarted, flushed or promoted.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["RedisStore"]
 T = TypeVar("T")
 
 MAX_VALUE_SIZE = 1 << 20
-"""Size of the largest value that is read, in bytes. A larger one is not ours, and could be half a gigabyte."""
+"""Size of the largest value that is read, in bytes. A larger value is not ours, and could be half a gigabyte."""
 
 # A claim of another type, or one without an expiry, is not ours. If it stayed, nobody could ever claim the key. Any other
 # error, such as a missing permission, is passed on.
@@ -56,13 +56,13 @@ return 0
 
 
 class RedisStore:
-    """Tokens in Redis or Valkey, shared by every process that reaches it.
+    """Keeps tokens in Redis or Valkey, for all processes that can connect to it.
 
     - ``redis``: one of
 
       - a URL (``redis://``, ``rediss://``, ``unix://``) as redis-py reads it: serves threads, asyncio and trio at once;
-      - a blocking client (``redis.Redis``, ``redis.RedisCluster``, a Sentinel's): serves them all, in worker threads
-        where there is an event loop;
+      - a blocking client (``redis.Redis``, ``redis.RedisCluster``, a Sentinel's): serves them all, on event loops in
+        worker threads;
       - a function that makes a client. If it makes ``redis.asyncio`` clients, each event loop gets its own;
       - a client of ``redis.asyncio``: serves the event loop on which it is first used, and no other.
 
@@ -122,7 +122,7 @@ class RedisStore:
             elif is_client:
                 self._callers_client = client
             else:
-                # This client was made only to see its kind. It has no connection yet, so nothing needs to close it.
+                # This client was created only to see its type. It has no connection yet, so it need not be closed.
                 self._make_client = given
 
     @property

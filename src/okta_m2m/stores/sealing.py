@@ -34,7 +34,10 @@ MIN_SECRET_SIZE = 32
 MAX_SEALED_SIZE = 1 << 16
 """Size of the largest sealed value that is opened, in bytes. Okta's tokens have a few thousand."""
 
-_ALGORITHMS = ("dir", "A256GCM")  # nothing else opens: no other alg, and no zip, which could be a bomb
+_ALGORITHMS = (
+    "dir",
+    "A256GCM",
+)  # nothing else is accepted: no other alg, and no zip, which could be a decompression bomb
 
 
 class Seal:
@@ -83,7 +86,7 @@ class Seal:
         for secret in self._secrets:
             try:
                 return jwe.decrypt_compact(sealed, _key(secret, cache_key), _ALGORITHMS).plaintext
-            except Exception:  # noqa: BLE001, S112 (anybody may have written those bytes, so nothing in them may raise here)
+            except Exception:  # noqa: BLE001, S112 (anyone may have written these bytes, so nothing in them may raise here)
                 continue
         return None
 

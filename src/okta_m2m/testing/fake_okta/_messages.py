@@ -1,4 +1,4 @@
-"""A request as FakeOkta received it, and the answer to it.
+"""A request as FakeOkta received it, and the response to it.
 
 Invariant: a request keeps its target and header lines undecoded, in order and with duplicates, and its whole body.
 """
@@ -72,6 +72,6 @@ class Answer:
 
 
 def json_answer(status: int, content: Any, *headers: tuple[str, str]) -> Answer:
-    """An answer with a JSON body that must not be cached, and further ``headers``."""
+    """A response with a JSON body that must not be cached, and further ``headers``."""
     fixed = [("Content-Type", "application/json"), ("Cache-Control", "no-cache, no-store"), ("Pragma", "no-cache")]
     return Answer(status, [*fixed, *headers], json.dumps(content).encode())

@@ -1,7 +1,7 @@
-"""What an org holds: apps, authorization servers, tokens, nonces, and a clock of its own.
+"""The contents of an org: apps, authorization servers, tokens, nonces, and its own clock.
 
-Invariant: the entry made when a token was issued decides whether it is good, on the org's clock; the token itself is never
-read. An identifier that may be used once is remembered for as long as the org lives.
+Invariant: the record from when a token was issued decides whether it is valid, on the org's clock; the token itself is
+never read. An identifier that may be used once is remembered for as long as the org lives.
 """
 
 from __future__ import annotations
