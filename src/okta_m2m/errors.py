@@ -75,6 +75,12 @@ class OktaM2MError(Exception):
         self.request_id = request_id
         self.retry_after = retry_after
 
+    @property
+    def help(self) -> str:
+        """Where the documentation describes this error: a page and an anchor, such as ``errors.md#invalidclient``."""
+        kind = next(base for base in type(self).__mro__ if base.__module__ in _DOCUMENTED)
+        return f"errors.md#{kind.__name__.lower()}"
+
     def copy(self, *, retry_after: float | None = None) -> Self:
         """The same failure as a new exception, with the same cause. If many callers raised one exception object, it
         would collect all their tracebacks.
@@ -107,6 +113,9 @@ class OktaM2MError(Exception):
         attributes = {name: value for name, value in self.__dict__.items() if name not in _OF_LIBRARIES}
         return (_rebuilt, (self._plain or type(self), str(self), attributes))
 
+
+_DOCUMENTED = ("okta_m2m.errors", "okta_m2m.admin.errors")
+"""The modules whose classes are described on the page of errors. Others, such as a program's own, are subclasses of these."""
 
 _OF_LIBRARIES = ("request", "_request", "response")
 """Attributes of an HTTP library's errors. The caller's request is of no use in another process, and often cannot be
