@@ -732,7 +732,7 @@ def of_another(key_file: Path) -> None:
         (of_another, "lists no key of 'billing'"),
         (lambda path: path.unlink(), "cannot be read"),
         (lambda path: path.write_text("{"), "cannot be read"),
-        (lambda path: Path(f"{path}.new").write_text("?"), "already exists, and does not belong to a rotation"),
+        (lambda path: Path(f"{path}.new").write_text("?"), "already exists, and does not belong to a known rotation"),
         (lambda path: Path(f"{path}.rotation").write_text("{"), "is damaged"),
         (lambda path: Path(f"{path}.rotation").write_bytes(b"\xff\xfe"), "is damaged"),
     ],

@@ -519,14 +519,14 @@ def test_a_short_rsa_key_is_refused() -> None:
     numbers = short.private_numbers()
     document = {"kty": "RSA", "n": b64(numbers.public_numbers.n), "e": "AQAB", "d": b64(numbers.d)}
     for make, given in ((PrivateKey.from_pem, pem(short)), (PrivateKey.from_jwk, document), (PrivateKey, short)):
-        assert "1024 bits, but Okta requires at least 2048. Make a key with" in refusal(make, given)
+        assert "1024 bits, but Okta requires at least 2048. Create a key with" in refusal(make, given)
     assert "2048 to 16384" in refusal(PrivateKey.generate, "RS256", bits=1024)
 
 
 @pytest.mark.parametrize("curve", [ec.SECP256K1, ec.BrainpoolP256R1])
 def test_other_curves_are_refused(curve: type[ec.EllipticCurve]) -> None:
-    assert "P-256, P-384 and P-521. Make a key" in refusal(PrivateKey.from_pem, pem(ec_key(curve)))
-    assert "P-256, P-384 and P-521. Make a key" in refusal(PrivateKey.from_jwk, {**jwk(ec_key()), "crv": curve.name})
+    assert "P-256, P-384 and P-521. Create a key" in refusal(PrivateKey.from_pem, pem(ec_key(curve)))
+    assert "P-256, P-384 and P-521. Create a key" in refusal(PrivateKey.from_jwk, {**jwk(ec_key()), "crv": curve.name})
 
 
 def test_other_kinds_of_key_are_refused() -> None:

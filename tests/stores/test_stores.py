@@ -291,7 +291,7 @@ def test_a_client_of_redis_asyncio_is_refused_on_another_loop(own_server: RedisS
     asyncio.run(use_and_close())
     for _ in range(2):
         with pytest.raises(
-            ConfigurationError, match=r"redis\.asyncio that belongs to another event loop.*Give the store"
+            ConfigurationError, match=r"redis\.asyncio that belongs to another event loop.*Create the store"
         ):
             loaded(store, "asyncio")
 
@@ -301,7 +301,7 @@ def test_a_client_of_redis_asyncio_is_refused_without_a_loop(lent: bool) -> None
     client = redis.asyncio.Redis()
     store = RedisStore(client if lent else lambda: redis.asyncio.Redis())
     assert store.on_loop
-    with pytest.raises(ConfigurationError, match=r"only in an asyncio event loop.*Give the store a URL"):
+    with pytest.raises(ConfigurationError, match=r"only in an asyncio event loop.*Create the store with a URL"):
         store.load("key")
 
 
@@ -695,7 +695,7 @@ def test_a_url_that_cannot_be_read_is_refused_without_being_shown(url: str) -> N
     ("given", "says"), [(None, "a NoneType"), (7, "a int"), (lambda: 7, "makes a int"), (b"redis://h", "a bytes")]
 )
 def test_what_is_neither_url_nor_client_nor_function_is_refused(given: Any, says: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"{says}.*Give it a URL"):
+    with pytest.raises(ConfigurationError, match=f"{says}.*Pass a URL"):
         RedisStore(given)
 
 

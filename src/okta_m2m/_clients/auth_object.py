@@ -43,12 +43,12 @@ class AuthObject:
             wanted = " or ".join(f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in kinds)
             raise WrongType(
                 f"{self._name()} was given {kind_of(own)} as {option}.",
-                remedy=f"Give it a {wanted}, or omit it: OktaAuth(app)",
+                remedy=f"Pass a {wanted}, or omit it: OktaAuth(app)",
             )
         if send is not None and not callable(send):
             raise WrongType(
                 f"{self._name()} was given {kind_of(send)} as send.",
-                remedy="Give it a function that sends the token request, or omit it: OktaAuth(app)",
+                remedy="Pass a function that sends the token request, or omit it: OktaAuth(app)",
             )
 
     def _wrong_app(self, app: object) -> WrongType:

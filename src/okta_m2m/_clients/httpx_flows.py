@@ -299,7 +299,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
             raise ConfigurationError(
                 f"OktaAuth was given an {library.__name__}.AsyncClient for its token requests, but "
                 "is used by a blocking client.",
-                remedy=f"Give it an {library.__name__}.Client, or omit it.",
+                remedy=f"Pass an {library.__name__}.Client, or omit it.",
             )
         self._check_hooks()
         until, by_proxy = time.monotonic() + timeout, False
@@ -334,7 +334,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
             raise ConfigurationError(
                 f"OktaAuth was given an {library.__name__}.Client for its token requests, which would block the "
                 "event loop.",
-                remedy=f"Give it an {library.__name__}.AsyncClient, or omit it.",
+                remedy=f"Pass an {library.__name__}.AsyncClient, or omit it.",
             )
         self._check_hooks()
         by_proxy = False
@@ -375,7 +375,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
             raise ConfigurationError(
                 "OktaAuth was given a client with response event hooks for its token requests. They would run before "
                 "OktaAuth reads Okta's response, and could raise.",
-                remedy="Give it a client without hooks, or omit it.",
+                remedy="Pass a client without hooks, or omit it.",
             )
 
 

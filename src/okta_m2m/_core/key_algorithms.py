@@ -46,7 +46,7 @@ MAX_RSA_BITS = 16384
 """Size of the largest RSA modulus that OpenSSL supports."""
 
 ACCEPTED_ALGS = "Okta accepts RS256, RS384, RS512, ES256, ES384 and ES512"
-MAKE_A_KEY = "Make a key with PrivateKey.generate(), or with: openssl genrsa -out key.pem 2048"
+MAKE_A_KEY = "Create a key with PrivateKey.generate(), or with: openssl genrsa -out key.pem 2048"
 
 
 class Curve(Record):
@@ -166,7 +166,7 @@ def refuse_curve(name: str) -> NoReturn:
     raise InvalidKey(
         f"The EC curve is {quoted(name, 40)!r}, but Okta accepts only P-256, P-384 and P-521.",
         remedy=(
-            "Make a key with PrivateKey.generate(), or with: openssl ecparam -name prime256v1 -genkey -noout "
+            "Create a key with PrivateKey.generate(), or with: openssl ecparam -name prime256v1 -genkey -noout "
             "-out key.pem"
         ),
     )

@@ -460,7 +460,7 @@ class _Conversation:
         else:
             what = "a response that is not from an OAuth server"
         return UnexpectedAnswer(
-            f"{self._endpoint.url} gave {what} (HTTP {response.status}, {content_type}).",
+            f"{self._endpoint.url} returned {what} (HTTP {response.status}, {content_type}).",
             remedy="Check the org URL, and whether there is a proxy or a login page between this machine and Okta.",
             status=response.status,
             request_id=request_id(response),

@@ -59,8 +59,8 @@ def check_key_file(files: RotationFiles) -> PrivateKey:
     files.check_key()
     for leftover in files.leftovers():
         raise RotationFailed(
-            f"{leftover} already exists, and does not belong to a rotation that is known here.",
-            remedy="Find out which key it holds, and move it away.",
+            f"{leftover} already exists, and does not belong to a known rotation.",
+            remedy="Find out which key it contains, and move it elsewhere.",
         )
     return key
 
@@ -88,7 +88,7 @@ def check_registered_key(app: App, keys: Sequence[AppKey], key: PrivateKey, file
     if any(registered.kid is None for registered in keys):
         raise RotationFailed(
             f"A key of {app.name!r} is registered at Okta without a kid, and Okta accepts no second key beside it.",
-            remedy="Give it its kid there first (Admin Console: Applications > the app > Public keys > edit).",
+            remedy="Set its kid there first (Admin Console: Applications > the app > Public keys > edit).",
         )
     same = next((registered for registered in keys if registered.kid == key.kid), None)
     if same is None or same.thumbprint != key.thumbprint():
@@ -104,6 +104,6 @@ def check_registered_key(app: App, keys: Sequence[AppKey], key: PrivateKey, file
     if len(keys) >= MAX_KEYS:
         raise RotationFailed(
             f"The app has {len(keys)} keys, and Okta accepts at most {MAX_KEYS}.",
-            remedy="Delete the keys that nothing uses: okta-m2m key list",
+            remedy="Delete the keys that are not used: okta-m2m key list",
         )
     return same

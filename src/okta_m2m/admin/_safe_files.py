@@ -323,7 +323,7 @@ def open_parent(path: str | os.PathLike[str], *, follow: bool = True) -> tuple[O
             break  # the name does not exist, or the directory reports what is wrong
     else:
         if follow:
-            raise ConfigurationError(f"{shown} is a symlink that leads to itself.", remedy="Name a file.")
+            raise ConfigurationError(f"{shown} is a symlink that leads to itself.", remedy="Choose a file.")
     try:
         return OpenDirectory(resolved.parent.resolve()), resolved.name
     except OSError as error:

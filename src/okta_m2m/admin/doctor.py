@@ -249,7 +249,7 @@ class Doctor:
                 name,
                 "fail",
                 f"the token may not be sent to {quoted(urlsplit(url).netloc, 100)}",
-                "Give a path of the org, or add that API's origin to origins.",
+                "Use a path of the org, or add that API's origin to origins.",
                 Kind.CONFIGURATION,
             )
         try:

@@ -334,7 +334,7 @@ class Rotation:
             self._put_old_key_in_force(journal)
         except (OktaM2MError, OSError) as other:
             in_force = (
-                "Both keys are registered, and the key file holds the new one: putting the old one back failed too "
+                "Both keys are registered, and the key file contains the new one: restoring the old one also failed "
                 f"({type(other).__name__})."
             )
         else:

@@ -37,12 +37,12 @@ Scopes = Annotated[
     typer.Option(
         "--scope",
         metavar="SCOPE",
-        help="Request this scope instead of the configured ones; may be given several times.",
+        help="Request this scope instead of the configured ones; can be repeated.",
     ),
 ]
 MaxWait = Annotated[
     float,
-    typer.Option(metavar="SECONDS", min=1, max=86_400, help="How long to wait for a token, a rate limit included."),
+    typer.Option(metavar="SECONDS", min=1, max=86_400, help="How long to wait for a token, including rate limits."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print status, headers and body as one JSON document.")]
 
@@ -73,7 +73,7 @@ def api(
     more_headers: Annotated[
         list[str] | None, typer.Option("--header", "-H", metavar="NAME: VALUE", help="A header to send.")
     ] = None,
-    paginate: Annotated[bool, typer.Option("--paginate", help="Fetch all pages of a list, and print one.")] = False,
+    paginate: Annotated[bool, typer.Option("--paginate", help="Fetch all pages, and print them as one list.")] = False,
     scope: Scopes = None,
     max_wait: MaxWait = 30.0,
     as_json: AsJson = False,
@@ -173,7 +173,7 @@ def _app_and_url(target: str, scope: list[str] | None, max_wait: float) -> tuple
         raise ConfigurationError(
             "The token may not be sent to that host.",
             remedy=(
-                "Give a path of the org; an API behind a custom authorization server is called from code, with "
+                "Use a path of the org. An API behind a custom authorization server is called from code, with "
                 "origins=[...]."
             ),
         )

@@ -64,7 +64,7 @@ def create(
     client_id: Annotated[
         str | None, typer.Option(metavar="ID", help="A client id of your choice; only with --via apps.")
     ] = None,
-    twin: Annotated[bool, typer.Option("--twin", help="Create a second app of the same name.")] = False,
+    twin: Annotated[bool, typer.Option("--twin", help="Create a second app with the same name.")] = False,
     write: Annotated[Path, typer.Option(metavar="FILE", help="The file to write the app's settings to.")] = Path(
         "okta.yaml"
     ),
@@ -182,14 +182,14 @@ def _exit_if_different(created: Created) -> None:
         "dpop": f"It does not require DPoP. Turn it on with: okta-m2m app edit {app.id} --dpop",
         "status": f"It is {app.status}, so it gets no tokens. Activate it with: okta-m2m app activate {app.id}",
         "jwks_uri": "Its keys are registered at Okta, or are fetched from another URL. Change that in the Admin Console "
-        "(Applications > the app > Public keys), or create another app of that name with --twin",
-        "client_id": f"Its client id is {app.client_id}, and cannot be changed. Create another app of that name with --twin",
+        "(Applications > the app > Public keys), or create another app with that name, with --twin",
+        "client_id": f"Its client id is {app.client_id}, and cannot be changed. Create another app with that name, with --twin",
     }
     problems = [remedies[difference.setting] for difference in created.differences]
     if created.keys_missing:
         problems.append(
             f"It does not have the key {', '.join(created.keys_missing)}. Register it with: okta-m2m key add --app {app.id}; "
-            "or create another app of that name with --twin"
+            "or create another app with that name, with --twin"
         )
     if problems:
         how = "was created" if created.created else "already exists"

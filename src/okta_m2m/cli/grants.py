@@ -96,7 +96,7 @@ def add_role(
     """Assign an admin role to the app: a standard one, or a custom one with a resource set."""
     if (type_ is None) == (custom is None) or (custom is None) != (resource_set is None):
         raise typer.BadParameter(
-            "No role is named. Give the type of a standard role, or --role together with --resource-set."
+            "No role was given. Use the type of a standard role, or --role together with --resource-set."
         )
     with management_api("okta-m2m app role add", token_file, as_, max_wait) as api:
         from ..admin.provisioning import assign_custom_role, assign_role

@@ -62,7 +62,7 @@ def new(
     ] = False,
     passphrase_file: PassphraseFile = None,
     jwks_out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the public JWKS to this file as well. It must not exist.")
+        Path | None, typer.Option(metavar="FILE", help="Also write the public JWKS to this file. It must not exist.")
     ] = None,
     as_json: Json = False,
 ) -> None:

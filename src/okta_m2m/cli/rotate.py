@@ -45,11 +45,13 @@ def rotate(
         str | None, typer.Option(metavar="ALG", help="Algorithm of the new key; by default that of the old key.")
     ] = None,
     bits: Annotated[
-        int | None, typer.Option(metavar="BITS", help="Bits of a new RSA key; by default as many as the old key has.")
+        int | None, typer.Option(metavar="BITS", help="Bits of a new RSA key; by default the size of the old key.")
     ] = None,
     grace: Annotated[
         float,
-        typer.Option(metavar="SECONDS", min=0, max=86_400, help="How long running processes have to read the new key."),
+        typer.Option(
+            metavar="SECONDS", min=0, max=86_400, help="How long to wait for running processes to read the new key."
+        ),
     ] = 60.0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, list the steps, change nothing.")

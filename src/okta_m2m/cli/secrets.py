@@ -148,11 +148,11 @@ def _load_configured_key(kid: str | None) -> PrivateKey:
     if find_setting("privateKey", "jwk") is None:
         raise ConfigurationError(
             f"There is no key: no setting names one, and ./{DEFAULT_KEY} does not exist.",
-            remedy="Name the key's file, or make a key with: okta-m2m key new",
+            remedy="Set the key's file, or create a key with: okta-m2m key new",
         )
     found = read_settings(org_url="https://any.okta.com", client_id="any", scopes=["okta.users.read"]).key
     if not isinstance(found, PrivateKey):
-        raise ConfigurationError("The configured key cannot be read as a private key.", remedy="Name the key's file.")
+        raise ConfigurationError("The configured key cannot be read as a private key.", remedy="Set the key's file.")
     key = found.snapshot()
     return key if kid is None else key.with_kid(kid)
 

@@ -105,7 +105,7 @@ def _report_pause(pause: Pause) -> None:
 def _service_app_in(folder: Path, max_wait: float) -> ServiceApp:
     if not any((folder / name).is_file() for name in ("okta.yaml", ".okta.yaml")):
         raise ConfigurationError(
-            f"{folder} has no okta.yaml.", remedy="Name the folder of the service app that signs in."
+            f"{folder} has no okta.yaml.", remedy="Use the folder of the service app that signs in."
         )
     return ServiceApp(**trusted_settings(folder=folder, environ={}, max_wait=max_wait).arguments())
 

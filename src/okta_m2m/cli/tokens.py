@@ -40,13 +40,11 @@ _BOUND_NOTE = (
 def get(
     scope: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="SCOPE", help="Request this scope instead of the configured ones; may be given several times."
-        ),
+        typer.Option(metavar="SCOPE", help="Request this scope instead of the configured ones; can be repeated."),
     ] = None,
     max_wait: Annotated[
         float,
-        typer.Option(metavar="SECONDS", min=1, max=86_400, help="How long to wait for a token, a rate limit included."),
+        typer.Option(metavar="SECONDS", min=1, max=86_400, help="How long to wait for a token, including rate limits."),
     ] = 30.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the description as one JSON document.")] = False,
     show: Annotated[bool, typer.Option("--show", help="Also print the token itself.")] = False,
@@ -142,7 +140,7 @@ def _read_token(file: Path | None, org_url: str) -> str:
 def _check_not_empty(token: str) -> str:
     if not token.strip():
         raise ConfigurationError(
-            "The token is empty.", remedy="Give it on stdin, in a file (--from), or at the prompt."
+            "The token is empty.", remedy="Pass it on stdin, in a file (--from), or at the prompt."
         )
     return token.strip()
 

@@ -241,7 +241,7 @@ def response_of(answer: object) -> Response:
     if isawaitable(answer):
         raise ConfigurationError(
             "send= returned an awaitable, which a thread cannot wait for.",
-            remedy="Give it a function that blocks, or use an async client.",
+            remedy="Pass a blocking function, or use an async client.",
         )
     raise ConfigurationError(
         f"send= returned {type(answer).__name__}.",

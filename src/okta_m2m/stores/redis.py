@@ -165,7 +165,7 @@ class RedisStore:
         if blocking is None:
             raise ConfigurationError(
                 f"{self!r} has a client of redis.asyncio, which works only in an asyncio event loop.",
-                remedy="Give the store a URL, or a blocking client.",
+                remedy="Create the store with a URL, or with a blocking client.",
             )
         try:
             answer = blocking.execute_command(*command, **options)
@@ -196,7 +196,7 @@ class RedisStore:
             raise ConfigurationError(
                 f"{self!r} has a client of redis.asyncio that belongs to another event loop.",
                 remedy=(
-                    "Give the store a URL, or a function that makes a client, so that each event loop gets its own."
+                    "Create the store with a URL, or with a function that makes a client, so that each event loop gets its own."
                 ),
             )
         assert self._make_client is not None  # noqa: S101 (on_loop is true)
@@ -249,7 +249,7 @@ def _call_factory(factory: object) -> Any:
         return client
     what = f"a function that makes a {type(client).__name__}" if callable(factory) else f"a {type(factory).__name__}"
     raise ConfigurationError(
-        f"A RedisStore was given {what}.", remedy="Give it a URL, a client of redis-py, or a function that makes one."
+        f"A RedisStore was given {what}.", remedy="Pass a URL, a client of redis-py, or a function that makes one."
     )
 
 
