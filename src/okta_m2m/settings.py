@@ -78,7 +78,7 @@ class Settings:
     - ``client_id``: the service app's client id.
     - ``key``: the signer of the client assertions, or several, the preferred one first.
     - ``scopes``: the scopes to request. Empty only with an ``authorization_server``.
-    - ``authorization_server``: the id of a custom authorization server; ``None`` for the org's own.
+    - ``authorization_server``: the id of a custom authorization server; ``None`` for the org's.
     - ``dpop``: as for ``ServiceApp``; ``None`` if it is not set.
     - ``sources``: the place of each setting: ``"argument"``, ``"environment variable OKTA_CLIENT_ORGURL"``, or a file's
       path.

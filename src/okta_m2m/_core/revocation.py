@@ -57,7 +57,7 @@ def ask_about_token(
         )
     if response.status >= 500 or code is None:
         raise TokenUnreachable(
-            f"{url} answered HTTP {response.status} without a reason.",
+            f"{url} returned HTTP {response.status} without a reason.",
             remedy="Check the org URL, and Okta's status page.",
             status=response.status,
             request_id=request_id(response),
@@ -74,7 +74,7 @@ def _ask(
     except (SendFailed, OSError) as failed:  # the latter from the caller's own send
         reason = failed if isinstance(failed, SendFailed) else f"{type(failed).__name__}: {failed}"
         raise TokenUnreachable(
-            f"No answer from {url} ({quoted(reason)}).",
+            f"No response from {url} ({quoted(reason)}).",
             remedy="Check the network, proxy and TLS settings, and Okta's status page.",
         ) from None
 

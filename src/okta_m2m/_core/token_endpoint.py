@@ -396,12 +396,12 @@ class _Conversation:
             return None
         if granted.dpop_bound and self._proofs is None:
             raise InvalidDPoPProof(
-                "Okta answered with a DPoP-bound token although no proof was sent, so it cannot be used.",
+                "Okta returned a DPoP-bound token although no proof was sent, so it cannot be used.",
                 remedy="Keep dpop at its default, True.",
             )
         if not granted.dpop_bound and endpoint.dpop_required:
             raise InvalidDPoPProof(
-                'Okta answered with a Bearer token, and dpop="required" does not accept one.',
+                'Okta returned a Bearer token, and dpop="required" does not accept one.',
                 remedy='Turn on "Require Demonstrating Proof of Possession" for the app, or keep dpop at its default, True.',
             )
         scope = answer.value.get("scope")
@@ -430,13 +430,13 @@ class _Conversation:
 
     def _unanswered_because(self, failed: Exception) -> TokenUnreachable:
         stage = failed.stage if isinstance(failed, SendFailed) else None
-        what = _STAGES.get(stage, "no answer")
+        what = _STAGES.get(stage, "no response")
         return self._unreachable(f"{what} ({quoted(failed)})", _REMEDIES.get(stage, _REMEDIES["http"]))
 
     def _in_trouble(self, response: Response, what: str, retry_after: float | None = None) -> TokenUnreachable:
         return self._unreachable(
-            f"it answered HTTP {response.status}{what}",
-            "Look at Okta's status page, and for a proxy between this machine and Okta.",
+            f"it returned HTTP {response.status}{what}",
+            "Check Okta's status page, and whether there is a proxy between this machine and Okta.",
             status=response.status,
             error=error_code(response.body),
             request_id=request_id(response),

@@ -41,7 +41,7 @@ def json_of(response: requests.Response) -> Any:
         return response.json()
     except ValueError:
         raise ProvisioningError(
-            f"{_path(response.url)} answered HTTP {response.status_code} with a body that is not JSON.",
+            f"{_path(response.url)} returned HTTP {response.status_code} with a body that is not JSON.",
             remedy="Check the org URL, and whether there is a proxy or a login page between this machine and Okta.",
             status=response.status_code,
         ) from None

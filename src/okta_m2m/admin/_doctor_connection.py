@@ -155,7 +155,7 @@ def _connect(url: str, timeout: float) -> str:
     except ConnectionRefusedError:
         return "the connection is refused"
     except TimeoutError:
-        return f"no answer within {timeout:g} s"
+        return f"no response within {timeout:g} s"
     except OSError as error:
         return quoted(error.strerror or error, 100)
     return ""

@@ -52,11 +52,11 @@ def key_text(key: PrivateKey, *, form: Literal["jwk", "pem"] = "jwk", password: 
     - ``form``: ``"jwk"`` (the default) includes the ``kid``. ``"pem"`` is PKCS #8, which has no place for a ``kid``.
     - ``password``: the passphrase that encrypts a PEM. Default ``None``, not encrypted.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError` for a JWK with a password.
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for a JWK with a passphrase.
     """
     if form == "jwk":
         if password is not None:
-            raise ConfigurationError("A JWK file is not encrypted.", remedy="Omit the password, or write a PEM.")
+            raise ConfigurationError("A JWK file is not encrypted.", remedy="Omit the passphrase, or write a PEM.")
         return json.dumps(key.private_jwk(), indent=2).encode() + b"\n"
     from joserfc.jwk import ECKey, RSAKey
 

@@ -102,7 +102,7 @@ def revoke(token_file: AccessTokenFile = None, as_json: Json = False) -> None:
 @app.command()
 def introspect(
     token_file: AccessTokenFile = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print Okta's whole answer as one JSON document.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print Okta's whole response as one JSON document.")] = False,
 ) -> None:
     """Ask Okta about an access token: okta-m2m token introspect < token.txt"""
     with needs("cli", "okta-m2m token introspect"):

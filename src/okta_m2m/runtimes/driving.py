@@ -245,5 +245,5 @@ def response_of(answer: object) -> Response:
         )
     raise ConfigurationError(
         f"send= returned {type(answer).__name__}.",
-        remedy="Have it return an okta_m2m.effects.Response, made from the answer.",
+        remedy="Have it return an okta_m2m.effects.Response.",
     )

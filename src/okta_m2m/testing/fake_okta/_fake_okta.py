@@ -44,7 +44,7 @@ class FakeOkta(OrgControls):
     - ``features_off``: a set of paths below ``/api/v1`` that return 401 E0000015; empty by default.
     - ``settling``: seconds for which a change made through the management API is not visible to other endpoints, since
       Okta's changes take a while; 0 by default.
-    - ``scopes``: the set of scopes of the org's own server, as Okta publishes them. Add one that is newer.
+    - ``scopes``: the set of scopes of the org authorization server, as Okta publishes them. Add one that is newer.
     - ``apps``, ``authorization_servers``: dictionaries by client ID and by ID. The server ``default`` exists from the
       start, with the scopes ``api:read`` and ``api:write``.
     - ``ssws``: the SSWS token of a Super Admin, for the management API. :meth:`add_api_token` creates others.

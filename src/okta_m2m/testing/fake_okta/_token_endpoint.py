@@ -1,4 +1,4 @@
-"""The endpoints token, introspect and revoke, of the org's own server and of custom servers.
+"""The endpoints token, introspect and revoke of the org authorization server and of custom ones.
 
 Invariant: a token is issued only after every check has passed.
 """
