@@ -124,7 +124,7 @@ class OktaAuth(AuthObject):
                 and self._redirects is None
                 and request.proxy is None
                 and url._scheme == hit.origins.schemes[url._netloc]
-                # One look-up for both: is there a header of the caller's own, and if not, there is ours.
+                # One look-up for both: if the caller has no such header, ours is now set.
                 and request.headers.setdefault(AUTHORIZATION, authorization) is authorization
             ):
                 attached = True

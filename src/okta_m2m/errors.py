@@ -1,7 +1,7 @@
 """What can go wrong, one class each; every message ends with what to do about it.
 
 Invariant: no error ever holds a token, an assertion, a proof or a key. A server's words pass through :func:`quoted`,
-which cuts them short and redacts whatever looks like a JWT, before they reach a message.
+which shortens them and redacts anything that looks like a JWT, before they reach a message.
 """
 
 from __future__ import annotations

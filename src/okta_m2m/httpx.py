@@ -1,7 +1,6 @@
 """``httpx.Client(auth=OktaAuth(app))`` for httpx, and ``AsyncClient`` under asyncio and trio.
 
-Invariant: no policy here, and nothing but the library's names. What is done is done in ``_clients/httpx_flows.py``, for
-httpx2 too.
+Invariant: no policy here, only the library's names. The code is in ``_clients/httpx_flows.py``, for httpx2 too.
 """
 
 from __future__ import annotations

@@ -237,7 +237,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
 
     def _learn_unshown(self, request: RequestT, error: BaseException | None) -> None:
         """A response hook that raises hides the response from the auth flow, which is closed while the client handles
-        the error. Learn from the response here, so that the next call has a good token."""
+        the error. Learn from the response here, so that the next call has a valid token."""
         httpx = self._library.httpx
         seen: set[int] = set()
         # Only its causes: its context may belong to an earlier call that the caller is handling.

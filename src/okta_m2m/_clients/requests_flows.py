@@ -348,7 +348,7 @@ def give_to_hop(request: Any, headers: Mapping[str, str], url: str = "") -> None
 
 
 class _Hop:
-    """Replaces ``copy`` of a request: once, if the request is the caller's; for good, if a redirect made it, because
+    """Replaces ``copy`` of a request: once, if the request is the caller's; permanently, if a redirect made it, because
     the libraries copy such a request twice (the second copy is ``Response.next``)."""
 
     def __init__(self, request: Any, headers: Mapping[str, str], url: str) -> None:

@@ -321,7 +321,9 @@ class ServiceApp:
                     yield from self._fetching.start(flight, deadline)
                     return token
                 case next_step.Wait(flight, timeout):
-                    yield Wait(flight.landing, timeout)  # not "yield from", which makes a generator for each of a herd
+                    yield Wait(
+                        flight.landing, timeout
+                    )  # not "yield from", which makes a generator for each of many callers
                 case next_step.Fetch(flight, timeout):
                     yield from self._fetching.start(flight, deadline)
                     if flight.outcome is None:

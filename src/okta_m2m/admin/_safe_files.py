@@ -284,7 +284,7 @@ class OpenDirectory:
                 return
 
     def _temporary(self, name: str, target: os.stat_result | None) -> str:
-        """A random name beside ``name``. Removes files that killed writers left under such names."""
+        """A random name for a file next to ``name``. Removes files that killed writers left under such names."""
         form = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{16}}\.tmp")
         for other in os.listdir(self.path if self._descriptor is None else self._descriptor):
             about = self._look(other) if form.fullmatch(other) else None

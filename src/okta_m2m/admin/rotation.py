@@ -53,8 +53,8 @@ from .management import ManagementApi
 __all__ = ["Plan", "Progress", "Rotated", "Rotation", "Step", "rotatable_key_file"]
 
 GRACE: Final = 60.0
-"""Default seconds between the switch and the second proof. A process reads the key file before each assertion
-and sends that at once, so a moment is enough on one machine. A file that is shared or synchronized is seen later."""
+"""Default seconds between the switch and the second proof. A process reads the key file before each assertion and sends
+that at once, so a moment is enough on one machine. A change to a shared or synchronized file is seen later."""
 
 SETTLING: Final = 60.0
 """Default seconds for which the token endpoint may not know a key that was just registered: Okta is eventually
@@ -119,7 +119,7 @@ class Rotation:
     - ``api``: signed in as an account that may change the app's keys. It may be the app itself, which follows its key
       file as every process does.
     - ``app_id``: :attr:`okta_m2m.admin.provisioning.App.id`.
-    - ``key_file``: a JWK file with a ``kid``. Of a symlink the file that it leads to is replaced.
+    - ``key_file``: a JWK file with a ``kid``. For a symlink, the file that it leads to is replaced.
     - ``service``: makes a :class:`~okta_m2m.ServiceApp` that signs with the given key, with the settings of the running
       processes. A key is proved by a token that this app obtains.
     - ``alg``: algorithm of the new key (``RS256``, ``ES256``, ...); by default that of the old one.
@@ -310,7 +310,7 @@ class Rotation:
         return self._prove_key_in_use(journal)
 
     def _delete(self, journal: Journal) -> str:
-        # Only the list tells whether the key is there: a 404 to a change does not.
+        # Only the list shows whether the key is there: a 404 to a change does not.
         if self._listed_key(journal.old_id) is not None:
             # Again, because a failure may have activated it and gone no further. Okta deletes no active key.
             deactivate_key(self._api, self._app_id, journal.old_id)
@@ -320,7 +320,7 @@ class Rotation:
     # ── failure ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _fail(self, step: Step, journal: Journal, error: Exception) -> RotationFailed:
-        """Puts the old key in force again, if it is not, and gives the error that says so."""
+        """Restores the old key, if necessary, and returns the error that says so."""
         if step is Step.DELETE:
             return _failure(
                 f"The rotation is done except for deleting the old key {journal.old_kid!r}; the new key is in force.",
@@ -409,7 +409,7 @@ def _failure(happened: str, error: Exception, then: str) -> RotationFailed:
 
 @contextmanager
 def _super_admin_needed() -> Iterator[None]:
-    """Turns a refusal for want of a role into one that names the role."""
+    """Turns a refusal because of a missing role into one that names the role."""
     try:
         yield
     except PermissionMissing as error:
@@ -427,7 +427,7 @@ def _super_admin_needed() -> Iterator[None]:
 def rotatable_key_file(settings: Settings) -> Path:
     """The key file that a service app with these settings follows.
 
-    - ``settings``: as :func:`okta_m2m.settings.read_settings` gives them.
+    - ``settings``: as :func:`okta_m2m.settings.read_settings` returns them.
 
     Raises :class:`~okta_m2m.admin.errors.RotationFailed` if the key cannot be rotated there: its ``kid`` is set apart
     from it, or it is not in a file (the content of an environment variable or of ``okta.yaml``, or a signer of your

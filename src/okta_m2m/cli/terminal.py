@@ -36,8 +36,8 @@ __all__ = [
 class Output(Console):
     """Stdout. The command itself handles a closed pipe; rich would exit with 1.
 
-    What is printed is cleaned (:mod:`okta_m2m.cli.printing`): each line, and everything else that is drawn except
-    rich's own control codes and line ends.
+    All output is cleaned (:mod:`okta_m2m.cli.printing`): each line, and everything else that is drawn except rich's own
+    control codes and line ends.
     """
 
     def __init__(self) -> None:

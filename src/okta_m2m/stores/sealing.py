@@ -1,8 +1,8 @@
 """Seals everything that is stored in a store: as a JWE that only the fleet's own secret opens.
 
-Invariant: what does not open counts as missing, and is never an error. What was sealed for one cache key opens for no
-other. A seal is a compact JWE (RFC 7516) with ``dir`` and ``A256GCM``. Its key is HKDF-SHA256 (RFC 5869) of the secret, with
-the cache key in ``info``.
+Invariant: an entry that cannot be opened counts as missing, and is never an error. What was sealed for one cache key
+opens for no other. A seal is a compact JWE (RFC 7516) with ``dir`` and ``A256GCM``. Its key is HKDF-SHA256 (RFC 5869)
+of the secret, with the cache key in ``info``.
 
 This module imports its cryptography at the top, and is itself imported as soon as an app gets a store. So a fresh process's
 first call waits for no import, and an app without a store does not pay for it.
