@@ -54,8 +54,8 @@ def __getattr__(name: str) -> object:
         from .events import Event
 
         return Event
-    if name == "OktaAuth":  # not AttributeError, whose words an import does not show
-        raise ImportError("Each HTTP client has an OktaAuth of its own. Write: from okta_m2m.requests import OktaAuth")
+    if name == "OktaAuth":  # not AttributeError, whose message an import does not show
+        raise ImportError("Each HTTP client has its own OktaAuth. Write: from okta_m2m.requests import OktaAuth")
     if name in ("aiohttp", "httpx", "httpx2", "niquests", "requests"):
         raise AttributeError(f"okta_m2m.{name} is not imported yet. Write: import okta_m2m.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

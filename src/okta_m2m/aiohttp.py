@@ -1,7 +1,8 @@
 """``aiohttp.ClientSession(middlewares=[OktaAuth(app)])`` for aiohttp (3.12 and newer).
 
-Invariant: no policy in here. aiohttp runs a middleware again for every hop of a redirect, so each hop is attached by itself,
-and a hop from another origin gets nothing. Of the caller's request nothing changes but ``Authorization`` and ``DPoP``.
+Invariant: no policy here. aiohttp runs a middleware again for every hop of a redirect, so each hop is handled
+separately, and a hop from another origin gets nothing. Nothing in the caller's request changes except ``Authorization``
+and ``DPoP``.
 """
 
 from __future__ import annotations
@@ -43,20 +44,21 @@ except ModuleNotFoundError as missing:
 __all__ = ["OktaAuth"]
 
 MAX_REDIRECTS = 1024
-"""Calls that have met a redirect, of which the last are remembered."""
+"""How many redirected calls are remembered."""
 
 ERROR_MAP: ErrorMap = {OktaM2MError: aiohttp.ClientError, TokenUnreachable: aiohttp.ClientConnectionError}
 
 
 class OktaAuth(AuthObject):
-    """A client middleware that gives every request of a session, or a single one, the app's token.
+    """A client middleware that adds the app's token to every request of a session, or to one request.
 
-    - ``session``: whose connector, proxy and ``trust_env`` the token request uses; by default those of the session
-      that makes the call, and for :meth:`atoken` those of the environment.
-    - ``send``: sends the token request instead.
+    - ``app``: the :class:`~okta_m2m.ServiceApp`.
+    - ``session``: the token request uses its connector, proxy and ``trust_env``. Default ``None``: those of the session
+      that makes the call; for :meth:`atoken` and :meth:`aheaders`, those of the environment.
+    - ``send``: sends the token request instead (:data:`okta_m2m.runtimes.AsyncSender`). Default ``None``.
 
-    A call raises the :class:`~okta_m2m.errors.OktaM2MError` that kept it from getting a token; it is an
-    ``aiohttp.ClientError`` too, and an ``aiohttp.ClientConnectionError`` where the token endpoint was not reached.
+    If a call cannot get a token, it raises an :class:`~okta_m2m.errors.OktaM2MError`. This is also an
+    ``aiohttp.ClientError``, and an ``aiohttp.ClientConnectionError`` if the token endpoint was not reached.
     """
 
     __slots__ = ("_redirects", "_sender", "_session", "app")
@@ -75,9 +77,9 @@ class OktaAuth(AuthObject):
         self.app = app
         self._session = session
         self._sender = send
-        # The last redirect that each call met, and the origin that it came from if that was sent our token. aiohttp calls a
-        # middleware for each hop without saying so; but all hops of a call share a timer, which no other call has. It is
-        # kept here so that no other gets its identity.
+        # The last redirect that each call met, and the origin that it came from if that was sent our token. aiohttp
+        # calls a middleware for each hop without saying so; but all hops of a call share a timer, which no other call
+        # has. It is kept here, so that no other object gets its identity.
         self._redirects: dict[int, tuple[object, str | None]] | None = None
         app.revoke_through(run_async=self._run)
 
@@ -85,36 +87,43 @@ class OktaAuth(AuthObject):
         await arun(flow, self._runtime(None))
 
     def _runtime(self, session: aiohttp.ClientSession | None) -> Asyncio:
-        """The runtime for one call; a fetch that it starts keeps the same session's settings."""
+        """The runtime for one call. A fetch that it starts uses the same session's settings."""
         return Asyncio(self._sender or partial(self._send, self._session or session), ERROR_MAP)
 
     async def atoken(self) -> Token:
-        """A usable token, for what is not a call of aiohttp."""
+        """A usable token, for calls that aiohttp does not make. Waits at most the app's ``max_wait`` seconds."""
         return await arun(self.app.obtain(), self._runtime(None))
 
     async def aheaders(self, method: str, url: str) -> dict[str, str]:
-        """The headers for one call that aiohttp does not make; with DPoP, for one attempt at it."""
+        """The headers for one call that aiohttp does not make. With DPoP, they are valid for one attempt.
+
+        - ``method``, ``url``: of the call.
+
+        Raises :class:`~okta_m2m.errors.ConfigurationError` if the token must not be sent to that URL.
+        """
         return await arun(self.app.headers(method, url), self._runtime(None))
 
     def token(self) -> NoReturn:
+        """Raises an error: aiohttp is async, so use :meth:`atoken`."""
         raise self._awaits("token", "atoken()")
 
     def headers(self, method: str, url: str) -> NoReturn:
+        """Raises an error, whatever ``method`` and ``url`` are: aiohttp is async, so use :meth:`aheaders`."""
         raise self._awaits("headers", "aheaders(method, url)")
 
     def __call__(
         self, request: ClientRequest, handler: ClientHandlerType | None = None
     ) -> Coroutine[Any, Any, ClientResponse]:
-        """Called by aiohttp for each request, and for each hop of one."""
+        """Called by aiohttp for each request, and for each hop of a redirect."""
         # Not async itself: other libraries call their auth objects with one argument, and do not await. Costs 20 ns.
         if handler is None:
             raise self._misused(request)
         return self._attach(request, handler)
 
     async def _attach(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-        # What app.ready() does for a Bearer token, without its frame and without writing out the URL, which alone costs more
+        # What app.ready() does for a Bearer token, without its frame and without formatting the URL, which alone costs more
         # than all of this (benchmarks/hits.py): scheme and authority are compared exactly instead, by slots of
-        # yarl's. Where a yarl has no such slot, and for an authority that is not the app's, the call goes the long way.
+        # yarl's. Where a yarl has no such slot, and for an authority that is not the app's, the call takes the slow path.
         hit, url, attached = self.app.token_state, request.url, False
         try:
             if (
@@ -123,11 +132,11 @@ class OktaAuth(AuthObject):
                 and self._redirects is None
                 and request.proxy is None
                 and url._scheme == hit.origins.schemes[url._netloc]
-                # One look-up for both: is there a header of the caller's own, and if not, there is ours.
+                # One look-up for both: if the caller has no such header, ours is now set.
                 and request.headers.setdefault(AUTHORIZATION, authorization) is authorization
             ):
                 attached = True
-            authorization = None  # no frame that waits for an answer shows the token
+            authorization = None  # no frame that waits for a response shows the token
         except (AttributeError, KeyError):
             authorization = None
         if not attached:
@@ -138,7 +147,7 @@ class OktaAuth(AuthObject):
         return await self._judge(request, handler, Token.sent(request.headers.get(AUTHORIZATION, "")), response)
 
     async def _call(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-        """One request, or one hop of it: with our token where that belongs, and once more where that helps."""
+        """One request, or one hop of it: with our token if the origin is allowed, and sent again if that helps."""
         url, method = str(request.url), request.method
         if AUTHORIZATION in request.headers and self.app.is_callers_own(request.headers[AUTHORIZATION]):
             self.app.report_kept(url)
@@ -161,7 +170,7 @@ class OktaAuth(AuthObject):
     ) -> ClientResponse:
         if response.status == 401 or token.dpop_bound:
             call = _Call(request, handler, response)
-            # Whether the body can be sent again shows only when it has been sent once.
+            # Whether the body can be sent again is known only after it was sent once.
             flow = self.app.judge(
                 token,
                 _answer_of(response),
@@ -176,24 +185,23 @@ class OktaAuth(AuthObject):
     # ── redirects ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _remember_redirect(self, request: ClientRequest, response: ClientResponse) -> ClientResponse:
-        """If the answer is a redirect, the call's next request may be the hop that it leads to."""
+        """If the response is a redirect, the call's next request may be the hop that it leads to."""
         if response.status in (301, 302, 303, 307, 308):
             trusted = origin_of(str(request.url)) if AUTHORIZATION in request.headers else None
-            timer = getattr(request, "_timer", None)  # private, and no stand-in for a request has one
+            timer = getattr(request, "_timer", None)  # private, and a test double of a request has none
             redirects = self._redirects
             if redirects is None:
-                redirects = self._redirects = {}  # each call is looked up here from now on
+                redirects = self._redirects = {}  # from now on, each call is looked up here
             redirects.pop(id(timer), None)
             redirects[id(timer)] = timer, trusted
             if len(redirects) > MAX_REDIRECTS:
-                with suppress(KeyError, RuntimeError, StopIteration):  # another thread's loop changed it just now
+                with suppress(KeyError, RuntimeError, StopIteration):  # another thread's loop just changed it
                     del redirects[next(iter(redirects))]
         return response
 
     def _came_from_other_origin(self, request: ClientRequest) -> bool:
-        """Whether a redirect from another origin led here. Such a hop gets no token, wherever it leads and however often
-        it is tried: that origin's owner could have our calls made for them, with our token. requests and httpx never
-        restore one either."""
+        """Whether a redirect from another origin led here. Such a hop gets no token, wherever it leads: otherwise that
+        origin's owner could make calls with our token. requests and httpx never restore a token either."""
         met = (self._redirects or {}).get(id(getattr(request, "_timer", None)))
         return met is not None and (met[1] is None or met[1] != origin_of(str(request.url)))
 
@@ -234,16 +242,16 @@ class OktaAuth(AuthObject):
                 body = AnswerBody()
                 async for chunk in response.content.iter_chunked(8192):
                     body.extend(chunk)
-                    del chunk  # no frame that waits for more shows what came
+                    del chunk  # no frame that waits for more data shows what was read
                     if len(body) > MAX_ANSWER:
-                        raise SendFailed("the answer was too long", stage="http")
+                        raise SendFailed("the response was too large", stage="http")
                 return Response(response.status, response.headers.items(), body.whole())
         except (aiohttp.ClientError, OSError) as error:
             raise send_failed(error, request.url) from error
 
 
 class _Call:
-    """A call that was answered, and may be sent again."""
+    """A call that has a response, and may be sent again."""
 
     def __init__(self, request: ClientRequest, handler: ClientHandlerType, response: ClientResponse) -> None:
         self.response = response
@@ -253,8 +261,8 @@ class _Call:
     async def attempt(self, headers: Mapping[str, str]) -> Response:
         request = self._request
         request.headers.update(headers)
-        del headers  # no frame that waits for an answer shows the token
-        # With the first answer, waiting for the server's 100 was given up.
+        del headers  # no frame that waits for a response shows the token
+        # After the first response, there is no more waiting for the server's 100.
         if request._continue is not None:
             request._continue = asyncio.get_running_loop().create_future()
         self.response = await self._handler(request)
@@ -268,7 +276,7 @@ class _Call:
 
 
 async def _without_authorization(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-    """For the token request: aiohttp adds credentials that a .netrc has for the host, but Okta accepts the assertion alone."""
+    """For the token request: aiohttp adds credentials for the host from .netrc, but Okta accepts only the assertion."""
     request.headers.popall(AUTHORIZATION, None)
     return await handler(request)
 
@@ -278,7 +286,7 @@ def _answer_of(response: ClientResponse) -> Response:
 
 
 def _replayable(request: ClientRequest) -> bool:
-    """Asked after the first send. Bytes and files rewind themselves to where they began; a stream is used up."""
+    """Called after the first send. Bytes and files rewind themselves; a stream is used up."""
     body = request.body
     if not isinstance(body, aiohttp.payload.Payload):
         return not body
@@ -307,7 +315,7 @@ async def _peek(response: ClientResponse, limit: int) -> bytes:
             head += chunk
     if head:
         with warnings.catch_warnings():
-            # Deprecated since 2018 without a successor: nothing else puts bytes back in front of a stream.
+            # Deprecated since 2018 without a successor: nothing else can put bytes back at the start of a stream.
             warnings.simplefilter("ignore", DeprecationWarning)
             content.unread_data(head)
     return head
@@ -319,7 +327,7 @@ async def _discard(request: ClientRequest, response: ClientResponse) -> None:
         async with asyncio.timeout(DRAIN_TIMEOUT):
             while left > 0 and (chunk := await response.content.read(left)):
                 left -= len(chunk)
-    response.release()  # back to the pool if all was read, else closed
+    response.release()  # returned to the pool if all was read, otherwise closed
     settled = getattr(request, "close", None)
     if settled is not None:
-        await settled()  # an early 401: whatever still writes the body has to be done with it before it is rewound
+        await settled()  # an early 401: the writer must finish with the body before it is rewound

@@ -1,20 +1,20 @@
 """What a flow may ask for.
 
-A *flow* is a generator. It yields *effects*, plain frozen data that say what is wanted, and is resumed with the answer, or
-with an exception in its place. A *runtime* (``okta_m2m.runtimes``) performs effects; an *adapter* performs the three that
+A *flow* is a generator. It yields *effects*, plain frozen data that say what is wanted, and is resumed with the result, or
+with an exception instead. A *runtime* (``okta_m2m.runtimes``) performs effects; an *adapter* performs the three that
 concern the caller's own request. ``Effect.__iter__`` is itself a one-step flow, so that inside a flow
 ``response = yield from Send(request)`` reads, and type-checks, like ``await``::
 
     flow yields            performed by    resumed with
     -------------------    ------------    ------------------------------------------------------
-    Send(request)          runtime         Response; SendFailed is thrown in if none came
+    Send(request)          runtime         Response; SendFailed is thrown in if there is none
     Sign(signer, message)  runtime         bytes; TimeoutError is thrown in after ``timeout`` seconds
     Snapshot(signer)       runtime         the signer to use for one signature, re-read if need be; the same
     Sleep(seconds)         runtime         None
     Wait(landing)          runtime         True if it landed in time
     Spawn(flow, ended,     runtime         at once: whether it was started, or a function that says whether it still runs
       awaited)
-    Load, Claim, Save,     runtime         what the store's method of that name answers; StoreFailed is thrown in if it
+    Load, Claim, Save,     runtime         what the store's method of that name returns; StoreFailed is thrown in if it
       Release                              fails or takes longer than ``timeout``
     Attempt(headers)       adapter         Response (body not read)
     Peek(limit)            adapter         first bytes of that response's body, which stays whole
@@ -63,14 +63,20 @@ __all__ = [
 ]
 
 Stage: TypeAlias = Literal["name", "tcp", "tls", "proxy", "http"]
-"""What kept an answer from coming: the look-up of the name, the connection, TLS, a proxy, or what came after these."""
+"""What failed: the name look-up, the connection, TLS, a proxy, or what comes after these."""
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
 class Request(Record, hidden=("headers", "body")):
-    """A request of our own, to the token endpoint."""
+    """A request of our own, to the token endpoint.
+
+    - ``method``: ``POST``, for example.
+    - ``url``: its URL.
+    - ``headers``: the only headers to send. Default none.
+    - ``body``: Default empty.
+    """
 
     method: str
     url: str
@@ -79,7 +85,13 @@ class Request(Record, hidden=("headers", "body")):
 
 
 class Response:
-    """An answer: its status, its headers (any case, several of a name), and its body where it was read."""
+    """A response.
+
+    - ``status``: its HTTP status.
+    - ``headers``: its header lines, as pairs of name and value. Names may be in any case and occur several times. Default
+      none.
+    - ``body``: its body, if it was read. Default empty.
+    """
 
     __slots__ = ("_headers", "body", "status")
 
@@ -89,12 +101,12 @@ class Response:
         self._headers = [(name.lower(), value) for name, value in headers]
 
     def all(self, name: str) -> list[str]:
-        """Every value of that header, in order."""
+        """Every value of the header ``name`` (in any case), in order."""
         name = name.lower()
         return [value for key, value in self._headers if key == name]
 
     def get(self, name: str) -> str | None:
-        """The first value of that header."""
+        """The first value of the header ``name`` (in any case); ``None`` if there is none."""
         name = name.lower()
         return next((value for key, value in self._headers if key == name), None)
 
@@ -103,13 +115,13 @@ class Response:
 
 
 class SendFailed(Exception):
-    """No answer came. Thrown into a flow by ``Send``, which retries.
+    """There was no response. ``Send`` throws it into the flow, which retries.
 
-    - ``reason``: what happened, in plain words.
-    - ``stage``: what failed: ``"name"`` (its look-up), ``"tcp"``, ``"tls"``, ``"proxy"`` or ``"http"``; ``None`` where that
-      is not known.
-    - ``permanent``: whether the next attempt would end in the same way: a certificate that is not trusted, a missing CA
-      bundle.
+    - ``reason``: what happened, in plain words. Default empty.
+    - ``stage``: what failed: ``"name"`` (its look-up), ``"tcp"``, ``"tls"``, ``"proxy"`` or ``"http"``. Default ``None``,
+      not known.
+    - ``permanent``: whether the next attempt would fail in the same way: a certificate that is not trusted, a missing CA
+      bundle. Default ``False``.
     """
 
     def __init__(self, reason: str = "", *, stage: Stage | None = None, permanent: bool = False) -> None:
@@ -119,7 +131,7 @@ class SendFailed(Exception):
 
 
 class Effect(Record, Generic[T_co]):
-    """Base of the effects; ``T_co`` is the type of the answer."""
+    """Base class of the effects; ``T_co`` is the type of the result."""
 
     def __iter__(self) -> Generator[Effect[T_co], Any, T_co]:
         answer: T_co = yield self
@@ -127,26 +139,34 @@ class Effect(Record, Generic[T_co]):
 
 
 Flow: TypeAlias = Generator[Effect[Any], Any, T]
-"""A generator that yields effects, is resumed with their answers, and returns a ``T``."""
+"""A generator that yields effects, is resumed with their results, and returns a ``T``."""
 
 
 class Send(Effect[Response]):
-    """Our own request: redirects not followed, at most 1 MiB read, ``timeout`` seconds for all of it. The runtime ends it then,
-    whatever the HTTP library does."""
+    """Sends our own request. Redirects are not followed, and at most 1 MiB is read.
+
+    - ``request``: what to send.
+    - ``timeout``: seconds for all of it. After that the runtime ends it, whatever the HTTP library does.
+    """
 
     request: Request
     timeout: float
 
 
 class Sign(Effect[bytes], hidden=("message",)):
-    """The signature of ``message``, within ``timeout`` seconds: an effect, because the key may be across a network."""
+    """Signs. It is an effect, because the key may be across a network.
+
+    - ``signer``: the key.
+    - ``message``: the bytes to sign.
+    - ``timeout``: seconds to wait.
+    """
 
     signer: Signer
     message: bytes
     timeout: float
 
     def __init__(self, signer: Signer, message: bytes, timeout: float) -> None:
-        # Written out: made for each signature, where Record's own way would be a tenth of the overhead.
+        # Written out, because it is created for each signature, and Record's own way would be a tenth of the overhead.
         put_signer, put_message, put_timeout = self._setters
         put_signer(self, signer)
         put_message(self, message)
@@ -154,41 +174,50 @@ class Sign(Effect[bytes], hidden=("message",)):
 
 
 class Snapshot(Effect["Signer"]):
-    """One immutable version of the signer, within ``timeout`` seconds; a key file that changed is re-read here, off any
-    event loop."""
+    """Gets one immutable version of a signer. This reads a changed key file again, never on an event loop.
+
+    - ``signer``: the key.
+    - ``timeout``: seconds to wait.
+    """
 
     signer: Signer
     timeout: float
 
 
 class Sleep(Effect[None]):
-    """A pause of so many seconds."""
+    """Pauses for ``seconds``."""
 
     seconds: float
 
 
 class Wait(Effect[bool]):
-    """Waits until a fetch lands, or ``timeout`` seconds have passed. The future is never cancelled."""
+    """Waits until a fetch ends. The future is never cancelled.
+
+    - ``landing``: done when the fetch has ended.
+    - ``timeout``: seconds to wait.
+    """
 
     landing: Future[Any]
     timeout: float
 
     def __init__(self, landing: Future[Any], timeout: float) -> None:
-        # Written out, as Attempt's is: each of very many callers that wait for one token makes both.
+        # Written out, like that of Attempt, because each of very many callers that wait for one token creates both.
         put_landing, put_timeout = self._setters
         put_landing(self, landing)
         put_timeout(self, timeout)
 
 
 class Spawn(Effect["bool | Callable[[], bool]"], hidden=("flow", "ended")):
-    """Run ``flow`` in the background. ``ended`` is called exactly once whatever becomes of a flow that was started.
+    """Runs a flow in the background.
 
-    Resumed with ``False`` if nothing can be started any more, as while the interpreter shuts down. Otherwise with a function
-    that says, in any thread, whether the thread or the event loop that runs it is still there; or with ``True`` by a runtime
-    that cannot tell.
+    Resumed with ``False`` if nothing can be started any more, for example while the interpreter shuts down. Otherwise
+    resumed with a function that says, in any thread, whether the thread or event loop that runs the flow still exists; or
+    with ``True`` by a runtime that cannot tell.
 
-    ``awaited``: whether somebody waits for it. If so it runs in a copy of the starter's context, so that a tracer sees
-    whose it is; otherwise in a new one, as it is nobody's request.
+    - ``flow``: what to run.
+    - ``ended``: called exactly once when a started flow has ended, no matter how.
+    - ``awaited``: whether a call waits for it. If so, it runs in a copy of the starter's context, so that a tracer sees which
+      call it belongs to. Otherwise it runs in a new context.
     """
 
     flow: Flow[Any]
@@ -197,21 +226,26 @@ class Spawn(Effect["bool | Callable[[], bool]"], hidden=("flow", "ended")):
 
 
 class StoreFailed(Exception):
-    """A shared store did not do what was asked of it, or not in time. Thrown into a flow, never out of one."""
+    """A shared store failed, or took too long. Thrown into a flow, never out of one."""
 
 
 class StoreEffect(Effect[T_co]):
-    """Base of the four that ask a shared store: ``call`` does it; ``timeout`` seconds is all it may take."""
+    """Base class of the four effects that use a shared store.
+
+    - ``store``: the store.
+    - ``timeout``: seconds that it may take.
+    """
 
     store: Store
     timeout: float
 
     def call(self) -> T_co | Awaitable[T_co]:
+        """Calls the store."""
         raise NotImplementedError
 
 
 class Load(StoreEffect[bytes | None]):
-    """The value under ``key``; ``None`` if there is none."""
+    """Loads the value under ``key``; ``None`` if there is none."""
 
     key: str
 
@@ -220,7 +254,12 @@ class Load(StoreEffect[bytes | None]):
 
 
 class Claim(StoreEffect[bool]):
-    """A lease of ``ttl`` seconds; again by the same owner, it is extended."""
+    """Takes or extends a claim.
+
+    - ``key``: which one.
+    - ``owner``: who claims it.
+    - ``ttl``: seconds until the claim ends by itself.
+    """
 
     key: str
     owner: str
@@ -231,7 +270,13 @@ class Claim(StoreEffect[bool]):
 
 
 class Save(StoreEffect[bool], hidden=("value",)):
-    """Stored only while the claim is the owner's."""
+    """Stores a value, but only while the claim is the owner's.
+
+    - ``key``: where to store it.
+    - ``value``: the bytes to store.
+    - ``ttl``: seconds until the value expires.
+    - ``owner``: who has the claim.
+    """
 
     key: str
     value: bytes
@@ -243,7 +288,11 @@ class Save(StoreEffect[bool], hidden=("value",)):
 
 
 class Release(StoreEffect[None]):
-    """Gives up the owner's claim; another's is left alone."""
+    """Gives up a claim, if it is the owner's.
+
+    - ``key``: which one.
+    - ``owner``: who gives it up.
+    """
 
     key: str
     owner: str
@@ -253,7 +302,11 @@ class Release(StoreEffect[None]):
 
 
 class Attempt(Effect[Response], hidden=("headers", "token")):
-    """Sends the caller's own request with these headers set (none: as it is)."""
+    """Sends the caller's own request.
+
+    - ``headers``: the headers to set on it; if empty, it is sent unchanged.
+    - ``token``: the token in these headers. Default ``None``.
+    """
 
     headers: Mapping[str, str]
     token: Token | None = None
@@ -265,10 +318,10 @@ class Attempt(Effect[Response], hidden=("headers", "token")):
 
 
 class Peek(Effect[bytes]):
-    """At most ``limit`` bytes from the start of the last response's decoded body, which the caller can still read whole."""
+    """Reads at most ``limit`` bytes from the start of the last response's decoded body. The caller can still read all of it."""
 
     limit: int
 
 
 class Discard(Effect[None]):
-    """The caller will not see the last response: its connection goes back to the pool, or is closed."""
+    """Discards the last response, which the caller will not see. Its connection goes back to the pool, or is closed."""

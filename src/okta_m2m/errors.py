@@ -1,7 +1,7 @@
 """What can go wrong, one class each; every message ends with what to do about it.
 
-Invariant: no error ever holds a token, an assertion, a proof or a key. A server's words pass through :func:`quoted`, which
-cuts them short and redacts whatever looks like a JWT, before they reach a message.
+Invariant: no error ever holds a token, an assertion, a proof or a key. A server's words pass through :func:`quoted`,
+which shortens them and redacts anything that looks like a JWT, before they reach a message.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ ErrorMap: TypeAlias = Mapping[type["OktaM2MError"], type[Exception]]
 
 
 class OktaM2MError(Exception):
-    """Base of every error that this package raises on its own account.
+    """Base class of every error that this package raises.
 
     Its message says what happened and then what to do. ``problem`` and ``remedy`` are the two parts.
 
     - ``problem``: what happened.
 
-    Attributes that are each ``None`` where they are not known:
+    Each other attribute is ``None`` if it is not known, which is the default:
 
     - ``remedy``: what to do about it.
-    - ``status``: HTTP status of the answer that caused it.
+    - ``status``: HTTP status of the response that caused it.
     - ``error``: OAuth error code (RFC 6749 section 5.2) or Okta's ``errorCode`` (``E0000047``).
-    - ``error_description``: the server's own words (``error_description`` or ``errorSummary``), cut short.
+    - ``error_description``: the server's own description (``error_description`` or ``errorSummary``), shortened.
     - ``request_id``: Okta's ``X-Okta-Request-Id``; quote it when you write to Okta's support.
     - ``retry_after``: seconds after which another attempt may succeed.
     """
@@ -75,9 +75,18 @@ class OktaM2MError(Exception):
         self.request_id = request_id
         self.retry_after = retry_after
 
+    @property
+    def help(self) -> str:
+        """Where the documentation describes this error: a page and an anchor, such as ``errors.md#invalidclient``."""
+        kind = next(base for base in type(self).__mro__ if base.__module__ in _DOCUMENTED)
+        return f"errors.md#{kind.__name__.lower()}"
+
     def copy(self, *, retry_after: float | None = None) -> Self:
-        """The same failure as a new exception, with the same cause: one exception object that many callers raise would
-        collect all their tracebacks."""
+        """The same failure as a new exception, with the same cause. If many callers raised one exception object, it
+        would collect all their tracebacks.
+
+        - ``retry_after``: seconds, replaces that of the original. Default ``None``: the same.
+        """
         made = type(self)(str(self))
         made.__dict__.update(self.__dict__)
         if retry_after is not None:
@@ -88,9 +97,9 @@ class OktaM2MError(Exception):
     _plain: ClassVar[type[OktaM2MError] | None] = None  # the class that as_library_error() combined with a library's
 
     def as_library_error(self, error_map: ErrorMap) -> OktaM2MError:
-        """The same error, as an exception that the HTTP library's users catch: an instance of both classes.
+        """The same error, as an exception that users of the HTTP library catch: an instance of both classes.
 
-        ``error_map`` gives the library's class for one of our classes; the nearest base that it names counts.
+        - ``error_map``: the library's class for each of our classes. The nearest base class in it counts.
         """
         kind = next((error_map[base] for base in type(self).__mro__ if base in error_map), None)
         if kind is None or isinstance(self, kind):
@@ -100,13 +109,17 @@ class OktaM2MError(Exception):
         return made
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Exceptions cross process boundaries (multiprocessing, Celery); keyword attributes would be lost.
+        # Exceptions cross process boundaries (multiprocessing, Celery), where keyword attributes would be lost.
         attributes = {name: value for name, value in self.__dict__.items() if name not in _OF_LIBRARIES}
         return (_rebuilt, (self._plain or type(self), str(self), attributes))
 
 
+_DOCUMENTED = ("okta_m2m.errors", "okta_m2m.admin.errors")
+"""The modules whose classes are described on the page of errors. Others, such as a program's own, are subclasses of these."""
+
 _OF_LIBRARIES = ("request", "_request", "response")
-"""Attributes of an HTTP library's errors. The caller's request is not for another process, and often cannot be pickled."""
+"""Attributes of an HTTP library's errors. The caller's request is of no use in another process, and often cannot be
+pickled."""
 
 
 def _rebuilt(cls: type[OktaM2MError], message: str, attributes: dict[str, object]) -> OktaM2MError:
@@ -120,7 +133,7 @@ _pairs: dict[tuple[type[OktaM2MError], type[Exception]], type[OktaM2MError]] = {
 
 def _both(ours: type[OktaM2MError], theirs: type[Exception]) -> type[OktaM2MError]:
     def __init__(self: OktaM2MError, message: str, **attributes: Any) -> None:
-        # Both by name: a built-in base of our class (ValueError) does not call theirs.
+        # Call both explicitly: a built-in base of our class (ValueError) does not call theirs.
         theirs.__init__(self, message)
         ours.__init__(self, message, **attributes)
 
@@ -131,15 +144,15 @@ def _both(ours: type[OktaM2MError], theirs: type[Exception]) -> type[OktaM2MErro
 
 
 class ConfigurationError(OktaM2MError, ValueError):
-    """A setting that cannot work: found before anything was sent."""
+    """A setting that cannot work. It is found before anything is sent."""
 
 
 class WrongType(ConfigurationError, TypeError):
-    """An object of another kind than the one that belongs in its place, such as the app where its auth object belongs."""
+    """An object of the wrong type, such as the app instead of its ``OktaAuth``."""
 
 
 class InvalidKey(ConfigurationError):
-    """A key that cannot be read, or that Okta would not take."""
+    """A key that cannot be read, or that Okta would not accept."""
 
 
 class TokenError(OktaM2MError):
@@ -147,7 +160,8 @@ class TokenError(OktaM2MError):
 
 
 class TokenRefused(TokenError):
-    """The authorization server refused, and asking again unchanged would not help. Base of the refusals by OAuth code."""
+    """The authorization server refused, and repeating the same request would not help. Base class of the refusals by
+    OAuth code."""
 
 
 class InvalidClient(TokenRefused):
@@ -155,19 +169,20 @@ class InvalidClient(TokenRefused):
 
 
 class InvalidScope(TokenRefused):
-    """``invalid_scope``: a scope that does not exist there, or that this grant may not ask for."""
+    """``invalid_scope``: a scope that does not exist at this authorization server, or that a service app may not
+    request."""
 
 
 class ConsentRequired(TokenRefused):
-    """``consent_required``: the app has been granted no scope of those requested."""
+    """``consent_required``: none of the requested scopes is granted to the app."""
 
 
 class UnauthorizedClient(TokenRefused):
-    """``unauthorized_client`` or ``unsupported_grant_type``: the app may not use client credentials there."""
+    """``unauthorized_client`` or ``unsupported_grant_type``: the app may not use the client credentials grant."""
 
 
 class AccessDenied(TokenRefused):
-    """``access_denied``: an access policy or a network zone forbids it."""
+    """``access_denied``: an access policy or a network zone denied the request."""
 
 
 class InvalidDPoPProof(TokenRefused):
@@ -179,19 +194,19 @@ class ScopesMissing(TokenRefused):
 
 
 class RateLimited(TokenError):
-    """429, with a longer wait than ``max_wait`` allows; ``retry_after`` says how long in seconds."""
+    """429, with a longer wait than ``max_wait`` allows; ``retry_after`` says how long, in seconds."""
 
 
 class TokenUnreachable(TokenError):
-    """The token endpoint gave no usable answer in time: network, TLS, 5xx."""
+    """The token endpoint returned no usable response in time: network, TLS, 5xx."""
 
 
 class SigningFailed(TokenError):
-    """A signer (KMS, HSM) gave no signature. The signer's own exception is the ``__cause__``."""
+    """A signer (KMS, HSM) returned no signature. The signer's own exception is the ``__cause__``."""
 
 
 class UnexpectedAnswer(TokenError):
-    """The token endpoint's answer was not an OAuth answer: a redirect, a login page, JSON without a token."""
+    """The token endpoint's response was not an OAuth response: a redirect, a login page, JSON without a token."""
 
 
 _BY_CODE: dict[str, tuple[type[TokenRefused], str]] = {
@@ -231,10 +246,13 @@ _BY_CODE: dict[str, tuple[type[TokenRefused], str]] = {
     ),
     "use_dpop_nonce": (
         InvalidDPoPProof,
-        "The server asked for a nonce without giving one, or did not accept its own. Look for a proxy that drops the "
-        "DPoP-Nonce header.",
+        "The server asked for a nonce without sending one, or did not accept the one that it sent. Look for a proxy that "
+        "drops the DPoP-Nonce header.",
     ),
-    "invalid_request": (TokenRefused, "Look for a proxy that changes requests; otherwise this is for Okta's support."),
+    "invalid_request": (
+        TokenRefused,
+        "Look for a proxy that changes requests. If there is none, contact Okta's support.",
+    ),
     "E0000007": (TokenRefused, "Check the org URL, and the id of the custom authorization server if there is one."),
     "E0000015": (
         TokenRefused,
@@ -243,25 +261,25 @@ _BY_CODE: dict[str, tuple[type[TokenRefused], str]] = {
     "E0000022": (TokenRefused, "Check that the org URL is an Okta domain, and the id of the authorization server."),
 }
 
-_CLOCK_REMEDY = "Set this machine's clock (NTP). The answer's Date header, which usually corrects it, did not help."
+_CLOCK_REMEDY = "Set this machine's clock (NTP). The response's Date header, which usually corrects it, did not help."
 
-# Okta tells these apart in the description only: the internal error code is not in the answer. The texts are those of
-# Okta's published error list, and nothing but the advice depends on them.
+# Okta distinguishes these only in the description: its internal error code is not in the response. The texts are from
+# Okta's published error list. Only the advice depends on them.
 _CLIENT_ID = (
-    "Check the client id (Admin Console: Applications > the app > Client ID), and that the org URL is that of its org."
+    "Check the client id (Admin Console: Applications > the app > Client ID), and that the org URL belongs to that org."
 )
 _REGISTER = "Register the public key with the app (Admin Console: Applications > the app > Public keys)."
 _BY_DESCRIPTION: dict[str, str] = {
     "The client_assertion JWT kid is invalid.": (
-        "Give the key the kid under which Okta lists its public half (kid=..., or OKTA_CLIENT_KID); "
-        "with more than one key registered a kid is required."
+        "Use the kid under which Okta lists the key's public half (kid=..., or OKTA_CLIENT_KID); "
+        "with more than one registered key, a kid is required."
     ),
     "The client_assertion signature is invalid.": (
-        "The kid is known to Okta, but for another key. Register this key's public half, or use the private key "
+        "Okta knows this kid, but for another key. Register this key's public half, or use the private key "
         "that belongs to the kid."
     ),
     "The audience claim for client_assertion must be the endpoint invoked for the request.": (
-        "Use the org URL under which Okta itself is reached, not that of a proxy that rewrites the host, "
+        "Use Okta's own URL for the org, not that of a proxy that rewrites the host, "
         "or set assertion_audience to the token endpoint's URL as Okta sees it."
     ),
     "The issuer claim for client_assertion is not a valid client_id.": _CLIENT_ID,
@@ -276,7 +294,7 @@ _BY_DESCRIPTION: dict[str, str] = {
     "Client Credentials requests to the Org Authorization Server must use the private_key_jwt "
     "token_endpoint_auth_method.": "Set the app's client authentication to Public key / Private key.",
     "'htu' claim in the DPoP proof JWT is invalid.": (
-        "Okta sees a different URL than this client. Name the origin that Okta sees in htu_origins."
+        "Okta sees a different URL than this client. Set the origin that Okta sees in htu_origins."
     ),
     "The request is made from outside the client's permitted network zones.": (
         "Call from an address inside the app's network zone, or widen the zone."
@@ -287,9 +305,17 @@ _BY_DESCRIPTION: dict[str, str] = {
 def refused(
     status: int | None, code: str | None, description: str | None, request_id: str | None, note: str = ""
 ) -> TokenRefused:
-    """The refusal for an OAuth error code or Okta ``errorCode``, with its remedy. ``note`` is what else is known about it."""
+    """The refusal for an OAuth error code or Okta ``errorCode``, with its remedy.
+
+    - ``status``: HTTP status of the response; ``None`` if there was none.
+    - ``code``: the OAuth error code, or Okta's ``errorCode``.
+    - ``description``: the server's own description.
+    - ``request_id``: Okta's ``X-Okta-Request-Id``.
+    - ``note``: what else is known about it. Default: nothing.
+    """
     kind, remedy = _BY_CODE.get(
-        code or "", (TokenRefused, "Look the code up in Okta's documentation, or name the request id to its support.")
+        code or "",
+        (TokenRefused, "Look up the code in Okta's documentation, or give the request id to Okta's support."),
     )
     remedy = _BY_DESCRIPTION.get(description or "", remedy)
     said = f": {quoted(description)}" if description else "."
@@ -304,16 +330,20 @@ def refused(
     )
 
 
-# Patterns are strings, here and elsewhere in what is imported with the package: ``re`` compiles them when they are first
-# used, and keeps them. Compiled at import they would be a third of its cost.
+# Patterns are strings, here and elsewhere in what is imported with the package: ``re`` compiles them when they are
+# first used, and keeps them. Compiled at import, they would be a third of its cost.
 _JWT = r"[\w-]{16,}\.[\w-]{16,}(?:\.[\w-]*)*|eyJ[\w-]{5,}|[\w-]{40,}"
 _MARKUP = r"<[^>]{0,200}>"
-# Characters that reverse the direction of writing, or cannot be seen, would let a server's words pass for ours in a log.
+# Characters that reverse the text direction, or are invisible, could make a server's text look like ours in a log.
 _UNPRINTABLE = r"(?:[^ -~\u00a0-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd]|[\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff])+|\s+"
 
 
 def quoted(words: object, limit: int = 300) -> str:
-    """A server's words, made safe to show: one line, no markup, no control characters, nothing that looks like a JWT."""
+    """A server's text, made safe to show: one line, no markup, no control characters, nothing that looks like a JWT.
+
+    - ``words``: the text, or an exception.
+    - ``limit``: the longest result, in characters. Default 300.
+    """
     plain = re.sub(_MARKUP, " ", str(words)[: 40 * limit])
     plain = re.sub(_JWT, "[redacted]", re.sub(_UNPRINTABLE, " ", plain)).strip()
     return plain if len(plain) <= limit else plain[: limit - 3] + "..."

@@ -1,6 +1,8 @@
-"""What happens inside, as frozen data that ``ServiceApp(on_event=...)`` is called with.
+"""What happens inside, as frozen data. ``ServiceApp(on_event=...)`` is called with each event.
 
-Invariant: no event holds a token, an assertion, a proof or a key; an event's ``repr`` may go into any log.
+Every event has a ``client_id``: the client id of its service app.
+
+Invariant: no event holds a token, an assertion, a proof or a key, so its ``repr`` is safe to log.
 """
 
 from __future__ import annotations
@@ -29,8 +31,13 @@ __all__ = [
 class TokenObtained:
     """The token endpoint issued a token.
 
-    ``expires_in`` and ``elapsed`` (the whole conversation, retries included) are seconds; ``attempts`` counts requests;
-    ``background`` says that a token worked meanwhile, so that nobody waited.
+    - ``client_id``: the app's client id.
+    - ``token_type``: ``"Bearer"`` or ``"DPoP"``.
+    - ``scopes``: the granted scopes.
+    - ``expires_in``: its lifetime in seconds.
+    - ``attempts``: how many token requests were sent.
+    - ``elapsed``: seconds that the fetch took, including retries.
+    - ``background``: whether a token was still valid meanwhile, so that no call waited.
     """
 
     client_id: str
@@ -44,10 +51,14 @@ class TokenObtained:
 
 @dataclass(frozen=True, slots=True)
 class TokenFailed:
-    """A fetch brought no token: once for each fetch, however many callers waited for it and raise the error.
+    """A fetch returned no token. Reported once for each fetch, no matter how many callers raise its error.
 
-    ``error`` is its OAuth code, or the name of its class; ``attempts`` counts the requests; ``elapsed`` is in seconds.
-    ``background`` says that a token worked meanwhile: then nobody got the error, and :class:`RenewalFailed` follows.
+    - ``client_id``: the app's client id.
+    - ``error``: the OAuth error code, or the name of the error's class.
+    - ``attempts``: how many token requests were sent.
+    - ``elapsed``: seconds that the fetch took, including retries.
+    - ``background``: whether a token was still valid meanwhile. If so, no call got the error, and :class:`RenewalFailed`
+      follows.
     """
 
     client_id: str
@@ -59,7 +70,13 @@ class TokenFailed:
 
 @dataclass(frozen=True, slots=True)
 class RenewalFailed:
-    """A renewal failed while the token in use still works; the next attempt is in ``next_try_in`` seconds."""
+    """A renewal failed, while the current token still works.
+
+    - ``client_id``: the app's client id.
+    - ``error``: the OAuth error code, or the name of the error's class.
+    - ``reason``: the error's message.
+    - ``next_try_in``: seconds until the next attempt.
+    """
 
     client_id: str
     error: str
@@ -69,9 +86,14 @@ class RenewalFailed:
 
 @dataclass(frozen=True, slots=True)
 class TokenRejected:
-    """A resource server answered 401 to a token that should have been good: once for each token, however many calls had it.
+    """An API returned 401 for a token that should have been valid. Reported once for each token, no matter how many calls
+    used it.
 
-    ``renewing`` says whether a new one was requested; ``calls`` is the number of calls that were answered so until then.
+    - ``client_id``: the app's client id.
+    - ``origin``: the API's origin.
+    - ``error``: the error code in ``WWW-Authenticate``; ``None`` if there is none.
+    - ``renewing``: whether a new token was requested.
+    - ``calls``: how many calls got the 401 so far.
     """
 
     client_id: str
@@ -83,7 +105,12 @@ class TokenRejected:
 
 @dataclass(frozen=True, slots=True)
 class ScopesReduced:
-    """Okta granted fewer scopes than requested, which it does without an error."""
+    """Okta granted fewer scopes than requested. Okta returns no error for this.
+
+    - ``client_id``: the app's client id.
+    - ``granted``: the granted scopes.
+    - ``missing``: the requested scopes that were not granted.
+    """
 
     client_id: str
     granted: tuple[str, ...]
@@ -92,7 +119,12 @@ class ScopesReduced:
 
 @dataclass(frozen=True, slots=True)
 class KeyPassedOver:
-    """Okta refused a key with that error, and the next configured one is tried. Register it, or take it out."""
+    """Okta refused a key, so the next configured key is used. Register the refused key, or remove it.
+
+    - ``client_id``: the app's client id.
+    - ``kid``: the refused key's ``kid``; ``None`` if it has none.
+    - ``error``: the OAuth error code.
+    """
 
     client_id: str
     kid: str | None
@@ -101,7 +133,11 @@ class KeyPassedOver:
 
 @dataclass(frozen=True, slots=True)
 class KeyChanged:
-    """The app signs with another key than before: its file, or wherever its signer has it, was changed."""
+    """The app now signs with another key, because its key file changed or its signer has a new key.
+
+    - ``client_id``: the app's client id.
+    - ``kid``: the new key's ``kid``; ``None`` if it has none.
+    """
 
     client_id: str
     kid: str | None
@@ -109,8 +145,11 @@ class KeyChanged:
 
 @dataclass(frozen=True, slots=True)
 class ClockCorrected:
-    """Okta's time was found to be so many seconds ahead of (negative: behind) what was taken for it, and is used from now
-    on. Set the machine's clock (NTP)."""
+    """Okta's time differs from this machine's, and is used from now on. Set the machine's clock (NTP).
+
+    - ``client_id``: the app's client id.
+    - ``seconds``: how far Okta's time is ahead of the time that was used before; negative if it is behind.
+    """
 
     client_id: str
     seconds: float
@@ -118,7 +157,12 @@ class ClockCorrected:
 
 @dataclass(frozen=True, slots=True)
 class StoreDown:
-    """The shared store does not work, so the process fetches tokens of its own. Check the store."""
+    """The shared store does not work, so the process fetches its own tokens. Check the store.
+
+    - ``client_id``: the app's client id.
+    - ``store``: the store's ``repr``.
+    - ``reason``: what happened.
+    """
 
     client_id: str
     store: str
@@ -127,7 +171,11 @@ class StoreDown:
 
 @dataclass(frozen=True, slots=True)
 class StoreUp:
-    """The shared store works again."""
+    """The shared store works again.
+
+    - ``client_id``: the app's client id.
+    - ``store``: the store's ``repr``.
+    """
 
     client_id: str
     store: str
@@ -135,7 +183,11 @@ class StoreUp:
 
 @dataclass(frozen=True, slots=True)
 class OriginPassedOver:
-    """A request to an origin that is not the token's was sent without it. Reported once per origin."""
+    """A request was sent without a token, because its origin is not one of the app's. Reported once per origin.
+
+    - ``client_id``: the app's client id.
+    - ``origin``: the request's origin.
+    """
 
     client_id: str
     origin: str
@@ -143,7 +195,11 @@ class OriginPassedOver:
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationKept:
-    """A request that brought its own ``Authorization`` header was sent as it is. Reported once per origin."""
+    """A request had its own ``Authorization`` header, which was kept. Reported once per origin.
+
+    - ``client_id``: the app's client id.
+    - ``origin``: the request's origin.
+    """
 
     client_id: str
     origin: str
@@ -163,4 +219,4 @@ Event: TypeAlias = (
     | OriginPassedOver
     | AuthorizationKept
 )
-"""Any of them."""
+"""Any of these events."""

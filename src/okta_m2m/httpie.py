@@ -1,6 +1,6 @@
 """The auth plugin of HTTPie: ``https --auth-type=okta-m2m GET acme.okta.com/api/v1/users``.
 
-Invariant: settings are read when the request is prepared, not before, so that HTTPie tells what is wrong with them.
+Invariant: settings are read when the request is prepared, so that HTTPie reports what is wrong with them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["OktaM2MPlugin"]
 
 
 class OktaM2MPlugin(AuthPlugin):  # type: ignore[misc]  # HTTPie has no types
-    """The token of the service app that ``ServiceApp.from_env()`` describes: ``OKTA_CLIENT_*`` and ``okta.yaml``."""
+    """Adds the token of the service app from ``ServiceApp.from_env()``: ``OKTA_CLIENT_*`` and ``okta.yaml``."""
 
     name = "Okta, machine to machine"
     description = "Settings from OKTA_CLIENT_* and okta.yaml; DPoP where the app requires it"
@@ -25,6 +25,7 @@ class OktaM2MPlugin(AuthPlugin):  # type: ignore[misc]  # HTTPie has no types
     auth_parse = False
 
     def get_auth(self, username: str | None = None, password: str | None = None) -> AuthBase:
+        """Called by HTTPie for each command. ``username`` and ``password`` are ignored: the settings have everything."""
         return _FromEnvironment()
 
 

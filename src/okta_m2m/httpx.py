@@ -1,7 +1,6 @@
 """``httpx.Client(auth=OktaAuth(app))`` for httpx, and ``AsyncClient`` under asyncio and trio.
 
-Invariant: no policy in here, and nothing but the library's names. What is done is done in ``_clients/httpx_flows.py``, for
-httpx2 too.
+Invariant: no policy here, only the library's names. The code is in ``_clients/httpx_flows.py``, for httpx2 too.
 """
 
 from __future__ import annotations
@@ -18,15 +17,17 @@ __all__ = ["OktaAuth"]
 
 
 class OktaAuth(Flows[httpx.Request, httpx.Response, "httpx.Client | httpx.AsyncClient"], httpx.Auth):
-    """Gives every request of a client, or a single one, the app's token: ``httpx.get(url, auth=OktaAuth(app))``.
+    """Adds the app's token to every request of a client, or to one request: ``httpx.get(url, auth=OktaAuth(app))``.
 
-    - ``client``: whose proxies, CA, client certificate and transports the token request uses, a ``Client`` or an
-      ``AsyncClient`` like the one that makes the calls, without response event hooks; by default a short-lived one with
-      those of the environment.
-    - ``send``: sends the token request instead; awaitable for an ``AsyncClient``.
+    - ``app``: the :class:`~okta_m2m.ServiceApp`.
+    - ``client``: the token request uses its proxies, CA, client certificate and transports. A ``Client`` or an
+      ``AsyncClient``, like the one that makes the calls, without response event hooks. Default ``None``: a short-lived
+      client with the settings of the environment.
+    - ``send``: sends the token request instead (:data:`okta_m2m.runtimes.Sender`; for an ``AsyncClient``,
+      :data:`okta_m2m.runtimes.AsyncSender`). Default ``None``.
 
-    A call raises the :class:`~okta_m2m.errors.OktaM2MError` that kept it from getting a token; it is an
-    ``httpx.HTTPError`` too, and an ``httpx.TransportError`` where the token endpoint was not reached.
+    If a call cannot get a token, it raises an :class:`~okta_m2m.errors.OktaM2MError`. This is also an
+    ``httpx.HTTPError``, and an ``httpx.TransportError`` if the token endpoint was not reached.
     """
 
     _for = "httpx"

@@ -1,7 +1,7 @@
 """Keys that sign: what a signer is, and the private key that is read from PEM, from a JWK or from a file.
 
 Invariant: a private key is parsed once. No ``repr``, log record, exception or ``pickle`` shows its private part or a
-password. A missing ``kid`` is never invented.
+passphrase. A missing ``kid`` is never made up.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ __all__ = ["PrivateKey", "Signer", "thumbprint"]
 
 logger = logging.getLogger("okta_m2m")
 
-# The functions that read a key import _core.key_formats: it would be a tenth of what importing the package costs, and a
+# The functions that read a key import _core.key_formats: it would be a tenth of the package's import time, and a
 # program whose key is in a KMS never needs it.
 
 
 class Signer(Protocol):
-    """A key that may live anywhere: in memory, in a file, in a KMS, in an HSM.
+    """A key in any place: in memory, in a file, in a KMS, in an HSM.
 
     - ``alg``: the JWS algorithm. Okta accepts RS256, RS384, RS512, ES256, ES384 and ES512.
     - ``kid``: the key's id at Okta, or ``None``. An app with more than one key needs it.
@@ -46,7 +46,7 @@ class Signer(Protocol):
     Two more members are optional:
 
     - ``in_memory = True`` promises that ``sign`` is quick and returns bytes. Without it, a plain ``sign`` is assumed to
-      block, and runs in a worker thread wherever there is an event loop.
+      block, and runs in a worker thread.
     - ``snapshot()`` returns the signer for one assertion: one immutable version of key, ``kid`` and ``alg``. It may read
       a file, so it is never called on an event loop. The same version must be the same object.
     """
@@ -61,10 +61,10 @@ class Signer(Protocol):
     def sign(self, message: bytes, /) -> bytes | Awaitable[bytes]:
         """The JWS signature of ``message``.
 
-        For RS*, that is PKCS #1 v1.5 (RFC 7518 section 3.3). For ES*, it is the numbers r and s one after the other at
-        fixed length (section 3.4), not the DER that most KMSs return.
+        For RS*, that is PKCS #1 v1.5 (RFC 7518 section 3.3). For ES*, it is the numbers r and s, one after the other,
+        with fixed length (section 3.4), not the DER that most KMSs return.
 
-        It may return an awaitable. Such a signer cannot be used under threads.
+        It may return an awaitable. Such a signer cannot be used by blocking clients.
         """
         ...
 
@@ -103,7 +103,7 @@ class PrivateKey:
 
         - ``pem``: the text. What surrounds the key does not matter (a certificate, EC parameters, quotes), nor how its
           lines are broken: by a literal ``\\n``, by spaces, or not at all.
-        - ``password``: of an encrypted key; ignored if the key is not encrypted.
+        - ``password``: the passphrase of an encrypted key; ignored if the key is not encrypted. Default ``None``.
         - ``kid``: overrides the one that the text has in a line ``kid: ...`` above the key.
         - ``alg``: as for :class:`PrivateKey`.
 
@@ -143,17 +143,17 @@ class PrivateKey:
         kid: str | None = None,
         alg: str | None = None,
     ) -> PrivateKey:
-        """Reads a file that holds PEM, a JWK or a JWKS, and follows it.
+        """Reads a file with PEM, a JWK or a JWKS, and follows it.
 
-        Before each client assertion the file is read again, never on an event loop, and a new key in it is used from then
-        on. While the file cannot be read or holds no good key, the last good key stays in use, with one warning on the
-        logger ``okta_m2m``.
+        The file is read again before each client assertion, never on an event loop. A new key in it is used from then
+        on. While the file cannot be read or has no valid key, the last valid key stays in use, with one warning from
+        the logger ``okta_m2m``.
 
         - ``path``: the file. Its content decides how it is read, not its name. ``~`` is the home directory.
-        - ``password``, ``kid``, ``alg``: as for :meth:`from_pem` and :meth:`from_jwk`. They apply to each reading, so omit
-          ``kid`` if each new key brings its own.
+        - ``password``, ``kid``, ``alg``: as for :meth:`from_pem` and :meth:`from_jwk`. They apply each time the file is
+          read, so omit ``kid`` if each new key has its own.
 
-        Raises :class:`~okta_m2m.errors.InvalidKey` if there is no good key in the file at first.
+        Raises :class:`~okta_m2m.errors.InvalidKey` if the file has no valid key at first.
         """
         return _follow_file(path, password, kid, alg)
 
@@ -167,9 +167,9 @@ class PrivateKey:
         kid: str | None = None,
         alg: str | None = None,
     ) -> PrivateKey:
-        """Reads what a setting may hold: PEM text, JWK or JWKS text, or the path of a file.
+        """Reads the value of a setting: PEM text, JWK or JWKS text, or the path of a file.
 
-        - ``text``: the key or the path. No error repeats it, because a path may be a key that lost its first line.
+        - ``text``: the key or the path. No error shows it, because a path may be a key that lost its first line.
         - ``password``, ``kid``, ``alg``: as for :meth:`from_file`, which reads and follows the file.
 
         Raises :class:`~okta_m2m.errors.InvalidKey` for anything else.
@@ -183,7 +183,7 @@ class PrivateKey:
             raise InvalidKey(
                 "It is neither PEM text, nor JWK text, nor the path of a file that exists.",
                 remedy=(
-                    "Give the whole text of the key, from -----BEGIN to the end, or the file's absolute path, "
+                    "Pass the whole text of the key, from -----BEGIN to the end, or the file's absolute path, "
                     "or its path from the working directory."
                 ),
             )
@@ -202,11 +202,11 @@ class PrivateKey:
     ) -> PrivateKey:
         """Reads an environment variable.
 
-        - ``name``: the variable. It holds what :meth:`from_text` accepts.
+        - ``name``: the variable. Its value is anything that :meth:`from_text` accepts.
         - ``password``, ``kid``, ``alg``: as for :meth:`from_file`.
-        - ``environ``: used instead of the process's environment.
+        - ``environ``: the environment variables. Default ``os.environ``.
 
-        Raises :class:`~okta_m2m.errors.InvalidKey` if the variable is not set or holds anything else.
+        Raises :class:`~okta_m2m.errors.InvalidKey` if the variable is not set, or its value is anything else.
         """
         text = environ.get(name, "")
         if not text.strip():
@@ -220,11 +220,11 @@ class PrivateKey:
 
     @classmethod
     def generate(cls, alg: str = "ES256", *, kid: str | None = None, bits: int = MIN_RSA_BITS) -> PrivateKey:
-        """Makes a new key, which exists only in memory.
+        """Creates a new key, which exists only in memory.
 
         - ``alg``: RS256, RS384, RS512, ES256 (the default), ES384 or ES512.
         - ``kid``: the key's id at Okta.
-        - ``bits``: size of an RSA modulus, 2048 by default. Not used for EC.
+        - ``bits``: size of an RSA key; not used for EC. Default 2048.
 
         Raises :class:`~okta_m2m.errors.InvalidKey` for another ``alg`` or size.
         """
@@ -257,7 +257,7 @@ class PrivateKey:
     def derive(self, info: bytes, length: int) -> bytes:
         """A secret that only holders of this private key can derive (HKDF-SHA256, RFC 5869).
 
-        Every form of one key (PEM, JWK, with or without the RSA primes) derives the same secret.
+        All forms of one key (PEM, JWK, with or without the RSA primes) derive the same secret.
 
         - ``info``: what the secret is for. Secrets for different purposes reveal nothing about each other or the key.
         - ``length``: in bytes.
@@ -284,7 +284,7 @@ class PrivateKey:
         }
 
     def private_jwk(self) -> dict[str, str]:
-        """The whole key as a JWK, private members included. Only a key file that you guard should hold it."""
+        """The whole key as a JWK, including its private members. Write it only to a protected key file."""
         from joserfc.jwk import ECKey, RSAKey
 
         version = self._version
@@ -300,19 +300,19 @@ class PrivateKey:
 
     def __repr__(self) -> str:
         version = getattr(self, "_version", None)
-        if version is None:  # half made, in a report of why it could not be made
+        if version is None:  # incomplete, in a report of why it could not be created
             return "PrivateKey(not made)"
         return f"PrivateKey(alg={version.alg!r}, kid={version.kid!r}, thumbprint={version.thumbprint!r})"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         not_picklable(
             "A private key",
-            "Load it where it is needed, with PrivateKey.from_file or PrivateKey.from_env in each process.",
+            "Load it in each process, with PrivateKey.from_file or PrivateKey.from_env.",
         )
 
 
 class _FileKey(PrivateKey):
-    """Behaves as the last good version of a file. Only ``snapshot`` reads the file."""
+    """Behaves like the last valid version of a file. Only ``snapshot`` reads the file."""
 
     __slots__ = ("_last", "_parse", "_path")
 
@@ -333,10 +333,10 @@ class _FileKey(PrivateKey):
 
     @without_locals
     def snapshot(self) -> PrivateKey:
-        # Compare the content, not the times: then a coarse mtime, a swapped symlink or a copied time stamp cannot hide a
-        # new key. One small read per assertion costs nothing beside the token request that follows.
-        # No lock: a fork during the read would leave it locked in the child. If two threads see a new key, both parse it,
-        # and the later result is kept.
+        # Compare the content, not the times: a coarse mtime, a swapped symlink or a copied timestamp cannot hide a new
+        # key. One small read per assertion costs little compared with the token request that follows. No lock: a fork
+        # during the read would leave it locked in the child. If two threads see a new key, both parse it, and the later
+        # result is kept.
         digest, key, trouble = self._last
         try:
             content = _read_file(self._path)
@@ -372,7 +372,7 @@ def _follow_file(
         given = os.fsdecode(path)
     except TypeError:
         raise InvalidKey(
-            f"The path of a key file is of type {type(path).__name__}.", remedy="Give a str or a pathlib.Path."
+            f"The path of a key file is of type {type(path).__name__}.", remedy="Pass a str or a pathlib.Path."
         ) from None
     if is_key_text(given) and not os.path.exists(_absolute(given)):
         raise InvalidKey(
@@ -389,7 +389,8 @@ def _follow_file(
 
 
 def _absolute(path: str) -> str:
-    # The working directory may have changed when the file is read again. Symlinks stay, because they may be swapped.
+    # The working directory may change before the file is read again. Symlinks are not resolved, because they may be
+    # swapped.
     return os.path.abspath(os.path.expanduser(path))
 
 
@@ -408,7 +409,7 @@ def _read_file(path: str) -> bytes:
             f"The file cannot be read ({reason}).", remedy="Check the path, and that this process may read it."
         ) from None
     if stat.S_ISDIR(about.st_mode):
-        raise InvalidKey("This is a directory.", remedy="Give the path of the key file in it.")
+        raise InvalidKey("This is a directory.", remedy="Pass the path of the key file in it.")
     if not regular:
         raise InvalidKey(
             "This is not a regular file.", remedy="Read it yourself, and pass its content to PrivateKey.from_text."
@@ -416,6 +417,6 @@ def _read_file(path: str) -> bytes:
     if about.st_size > MAX_KEY_SIZE:
         raise InvalidKey(
             f"The file has more than {MAX_KEY_SIZE} bytes, so it is not a key.",
-            remedy="Give a file that holds only the key.",
+            remedy="Use a file that contains only the key.",
         )
     return content

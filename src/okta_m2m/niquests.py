@@ -1,10 +1,10 @@
 """``session.auth = OktaAuth(app)`` for niquests, and ``AsyncOktaAuth`` for its ``AsyncSession``.
 
-In a multiplexed session the answer is a promise, and its hook is called after redirects. The session ignores what the hook
-returns, so the answer that the caller holds is changed into the healed one; and a redirect carries no bound token, because
-there is no moment at which to make the next hop's proof.
+In a multiplexed session the response is a promise, and its hook is called after redirects. The session ignores what the
+hook returns, so the response object that the caller has is changed into the new one. A redirect carries no bound token,
+because there is no opportunity to make a proof for the next hop.
 
-Invariant: no policy in here; what is done for a ``Session`` is done in ``_clients/requests_flows.py``, for requests too.
+Invariant: no policy here; the code for a ``Session`` is in ``_clients/requests_flows.py``, which requests uses too.
 """
 
 from __future__ import annotations
@@ -61,14 +61,15 @@ NOW = {"multiplexed": False}
 
 
 class OktaAuth(Flows[niquests.PreparedRequest, niquests.Response, niquests.Session]):
-    """Gives every request of a session, or a single one, the app's token: ``niquests.get(url, auth=OktaAuth(app))``.
+    """Adds the app's token to every request of a session, or to one request: ``niquests.get(url, auth=OktaAuth(app))``.
 
-    - ``session``: whose proxies, CA, client certificate and adapters the token request uses; by default a short-lived
-      session with those of the environment.
-    - ``send``: sends the token request instead.
+    - ``app``: the :class:`~okta_m2m.ServiceApp`.
+    - ``session``: the token request uses its proxies, CA, client certificate and adapters. Default ``None``: a
+      short-lived session with the settings of the environment.
+    - ``send``: sends the token request instead (:data:`okta_m2m.runtimes.Sender`). Default ``None``.
 
-    A call raises the :class:`~okta_m2m.errors.OktaM2MError` that kept it from getting a token; it is a
-    ``niquests.RequestException`` too, and a ``niquests.ConnectionError`` where the token endpoint was not reached.
+    If a call cannot get a token, it raises an :class:`~okta_m2m.errors.OktaM2MError`. This is also a
+    ``niquests.RequestException``, and a ``niquests.ConnectionError`` if the token endpoint was not reached.
     """
 
     _for = "niquests"
@@ -81,6 +82,12 @@ class OktaAuth(Flows[niquests.PreparedRequest, niquests.Response, niquests.Sessi
     def handle_response(
         self, response: niquests.Response, position: int | None = None, **settings: Any
     ) -> niquests.Response:
+        """The response hook. The session calls it with each response, also with a 3xx before it is followed.
+
+        - ``response``: the response.
+        - ``position``: where the body began, if it is a file. Default ``None``.
+        - ``settings``: those of the session's ``send``.
+        """
         if isinstance(response, niquests.AsyncResponse):
             raise attached_wrongly("an OktaAuth that blocks for an AsyncSession", None, "niquests")
         _mark_answered(response.request)
@@ -90,7 +97,15 @@ class OktaAuth(Flows[niquests.PreparedRequest, niquests.Response, niquests.Sessi
 
 
 class AsyncOktaAuth(AuthObject):
-    """The same for an ``AsyncSession``; ``session`` is one too, and ``send`` awaitable."""
+    """Adds the app's token to every request of an ``AsyncSession``.
+
+    - ``app``: the :class:`~okta_m2m.ServiceApp`.
+    - ``session``: an ``AsyncSession``. The token request uses its proxies, CA, client certificate and adapters. Default
+      ``None``: a short-lived session with the settings of the environment.
+    - ``send``: sends the token request instead (:data:`okta_m2m.runtimes.AsyncSender`). Default ``None``.
+
+    A call raises the same errors as with :class:`OktaAuth`.
+    """
 
     _for = "niquests"
     _library = OktaAuth._library
@@ -117,21 +132,28 @@ class AsyncOktaAuth(AuthObject):
         await arun(flow, self._runtime())
 
     async def atoken(self) -> Token:
-        """A usable token, for what is not a call of this client."""
+        """A usable token, for calls that this client does not make. Waits at most the app's ``max_wait`` seconds."""
         return await arun(self.app.obtain(), self._runtime())
 
     async def aheaders(self, method: str, url: str) -> dict[str, str]:
-        """The headers for one call that this client does not make; with DPoP, for one attempt at it."""
+        """The headers for one call that this client does not make. With DPoP, they are valid for one attempt.
+
+        - ``method``, ``url``: of the call.
+
+        Raises :class:`~okta_m2m.errors.ConfigurationError` if the token must not be sent to that URL.
+        """
         return await arun(self.app.headers(method, url), self._runtime())
 
     def token(self) -> NoReturn:
+        """Raises an error: this class is async, so use :meth:`atoken`."""
         raise self._awaits("token", "atoken()")
 
     def headers(self, method: str, url: str) -> NoReturn:
+        """Raises an error, whatever ``method`` and ``url`` are: this class is async, so use :meth:`aheaders`."""
         raise self._awaits("headers", "aheaders(method, url)")
 
     async def __call__(self, request: niquests.PreparedRequest) -> niquests.PreparedRequest:
-        """Called by the session with each request that it is about to send."""
+        """Called by the session with each request before it is sent."""
         if keeps_own(self.app, request):
             return request
         method, url = request.method or "", request.url or ""
@@ -148,7 +170,12 @@ class AsyncOktaAuth(AuthObject):
     async def handle_response(
         self, response: niquests.AsyncResponse, position: int | None = None, **settings: Any
     ) -> niquests.AsyncResponse:
-        """The response hook: called by the session with each answer, also with a 3xx before it is followed."""
+        """The response hook. The session calls it with each response, also with a 3xx before it is followed.
+
+        - ``response``: the response.
+        - ``position``: where the body began, if it is a file. Default ``None``.
+        - ``settings``: those of the session's ``send``.
+        """
         _mark_answered(response.request)
         flow = judge(self.app, self._library, response, position)
         if flow is None:
@@ -173,7 +200,7 @@ class AsyncOktaAuth(AuthObject):
                 if self._session is None
                 else nullcontext(self._library.copied_session(self._session)) as session
             ):
-                # Prepared by hand: the session's own auth, headers, parameters and cookies are not for Okta.
+                # Prepared by hand, because the session's auth, headers, parameters and cookies are not for Okta.
                 prepared = niquests.Request(
                     request.method, request.url, dict(request.headers), data=request.body
                 ).prepare()
@@ -189,9 +216,9 @@ class AsyncOktaAuth(AuthObject):
                     body = AnswerBody()
                     while chunk := await response.raw.read(8192, decode_content=False):
                         body.extend(chunk)
-                        del chunk  # no frame that waits for more shows what came
+                        del chunk  # no frame that waits for more data shows what was read
                         if len(body) > MAX_ANSWER:
-                            raise SendFailed("the answer was too long", stage="http")
+                            raise SendFailed("the response was too large", stage="http")
                 finally:
                     await response.close()
                 return Response(response.status_code or 0, fields_of(response), body.whole())
@@ -200,7 +227,7 @@ class AsyncOktaAuth(AuthObject):
 
 
 def _guard_copies(request: Any) -> Any:
-    """Keeps the proof of a request from the hops that it is redirected to."""
+    """Keeps the proof of a request out of the hops that follow."""
     if "DPoP" in request.headers:
         request.copy = _Copy(request)
     return request
@@ -212,9 +239,9 @@ def _mark_answered(request: Any) -> None:
 
 
 class _Copy:
-    """Replaces ``copy`` of a request with a proof. niquests follows a redirect with a copy, in a multiplexed session before
-    our hook is called, and our proof is wrong there. So copies made while the request is under way have neither
-    header; those that the caller makes before or after are whole."""
+    """Replaces ``copy`` of a request with a proof. niquests follows a redirect with a copy, in a multiplexed session
+    before our hook is called, and our proof is wrong there. So copies that are made while the request is in progress
+    have neither header; copies that the caller makes before or after have both."""
 
     def __init__(self, request: Any) -> None:
         self._request = request
@@ -222,9 +249,9 @@ class _Copy:
         self.mark_answered()
 
     def mark_answered(self) -> None:
-        self._at_rest = self._request.conn_info  # niquests sets another each time it is sent
+        self._at_rest = self._request.conn_info  # niquests sets another on each send
         self.followed, self._copied = self._copied, False
-        """Whether the redirect that came back, if it was one, has been followed already."""
+        """Whether the response, if it is a redirect, was already followed."""
 
     def __call__(self) -> Any:
         copied = type(self._request).copy(self._request)
@@ -235,7 +262,7 @@ class _Copy:
 
 
 def _as_promised(response: Any, answered: Any, settings: dict[str, Any]) -> Any:
-    """The answer as an object that the caller has: in a multiplexed session that is the one the hook was called with."""
+    """The response object that the caller has: in a multiplexed session, the one that the hook was called with."""
     if answered is response or not settings.get("multiplexed"):
         return answered
     vars(response).update(vars(answered))
@@ -243,7 +270,7 @@ def _as_promised(response: Any, answered: Any, settings: dict[str, Any]) -> Any:
 
 
 class _AsyncCall:
-    """A call that was answered: it is sent again from the response hook."""
+    """A call that has a response. It is sent again from the response hook."""
 
     def __init__(self, library: Library, response: Any, position: int | None, settings: dict[str, Any]) -> None:
         self.response = response
@@ -254,7 +281,7 @@ class _AsyncCall:
 
     async def attempt(self, headers: Mapping[str, str]) -> Response:
         prepare(self._request, headers, self._position)
-        del headers  # no frame that waits for an answer shows the token
+        del headers  # no frame that waits for a response shows the token
         began = time.perf_counter()
         self.response = await self.response.connection.send(self._request, **self._settings)
         self.response.elapsed = timedelta(seconds=time.perf_counter() - began)
@@ -262,7 +289,9 @@ class _AsyncCall:
 
     async def peek(self, limit: int) -> bytes:
         response = self.response
-        if response._content is not False:  # kept, by another hook or an adapter that made it by hand
+        if (
+            response._content is not False
+        ):  # already read, by another hook or by an adapter that built the response by hand
             return (await response.content or b"")[:limit]
         if response.raw is None or response._content_consumed:
             return b""
@@ -275,7 +304,7 @@ class _AsyncCall:
                 head += chunk
 
         async def whole(amt: int | None = None, **_options: Any) -> bytes:
-            """Returns again what was read, before the rest; decoded, as it was begun in that way."""
+            """Returns again what was already read, then the rest; decoded, because reading began that way."""
             nonlocal head
             if amt is None or not head:
                 given, head = head, b""

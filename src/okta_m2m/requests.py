@@ -1,6 +1,6 @@
 """``session.auth = OktaAuth(app)`` for requests.
 
-Invariant: no policy in here, and little but the library's names: what is done is done in ``_clients/requests_flows.py``.
+Invariant: no policy here, and little but the library's names: what is done is done in ``_clients/requests_flows.py``.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ LIBRARY = Library(requests, urllib3, requests.sessions.SessionRedirectMixin())
 
 
 class OktaAuth(Flows[requests.PreparedRequest, requests.Response, requests.Session], AuthBase):
-    """Gives every request of a session, or a single one, the app's token: ``requests.get(url, auth=OktaAuth(app))``.
+    """Adds the app's token to every request of a session, or to one request: ``requests.get(url, auth=OktaAuth(app))``.
 
-    - ``session``: whose proxies, CA, client certificate and adapters the token request uses; by default a short-lived
-      session with those of the environment.
-    - ``send``: sends the token request instead.
+    - ``app``: the :class:`~okta_m2m.ServiceApp`.
+    - ``session``: the token request uses its proxies, CA, client certificate and adapters. Default ``None``: a short-lived
+      session with the settings of the environment.
+    - ``send``: sends the token request instead (:data:`okta_m2m.runtimes.Sender`). Default ``None``.
 
-    A call raises the :class:`~okta_m2m.errors.OktaM2MError` that kept it from getting a token; it is a
-    ``requests.RequestException`` too, and a ``requests.ConnectionError`` where the token endpoint was not reached.
+    If a call cannot get a token, it raises an :class:`~okta_m2m.errors.OktaM2MError`. This is also a
+    ``requests.RequestException``, and a ``requests.ConnectionError`` if the token endpoint was not reached.
     """
 
     __slots__ = ()
@@ -39,10 +40,11 @@ class OktaAuth(Flows[requests.PreparedRequest, requests.Response, requests.Sessi
     _library = LIBRARY
 
     def __call__(self, r: requests.PreparedRequest, handler: object = None) -> requests.PreparedRequest:
-        # ``handler`` is what aiohttp adds, whose middleware this is not: it is only there to say so below.
-        # What app.ready() does for a Bearer token, without its frame and without CaseInsensitiveDict's methods, which find
-        # out by an exception that a header is missing: together twice what a hit costs (benchmarks/hits.py). Whatever is
-        # not as requests makes a request (headers of another type, no URL) goes the long way.
+        # aiohttp would pass ``handler``. It exists so that the error below can say that this is not aiohttp's
+        # middleware. What app.ready() does for a Bearer token, without its frame and without CaseInsensitiveDict's
+        # methods, which raise and catch an exception for a missing header: together twice the cost of a hit
+        # (benchmarks/hits.py). A request that requests did not build (headers of another type, no URL) takes the slow
+        # path.
         hit = self._hit
         request: Any = r
         try:
@@ -52,7 +54,9 @@ class OktaAuth(Flows[requests.PreparedRequest, requests.Response, requests.Sessi
                 and (authorization := hit.authorization)
                 and request.url.startswith(hit.prefixes)
                 and "authorization" not in fields
-                and (body is None or isinstance(body, (bytes, str)))  # a tuple: a union is built on each call
+                and (
+                    body is None or isinstance(body, (bytes, str))
+                )  # a tuple, because a union would be built on each call
             ):
                 request.hooks["response"].append(self._hook)
                 fields["authorization"] = ("Authorization", authorization)

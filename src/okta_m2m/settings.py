@@ -1,7 +1,7 @@
 """Settings from arguments, the environment and ``okta.yaml``, under the names that Okta's own SDKs read.
 
-Invariant: each setting comes whole from the strongest place that names it. A value that cannot work is refused together with
-the place it came from. No message, log record or ``repr`` shows the text of a private key or of a passphrase.
+Invariant: each setting comes from the place with the highest priority that has it. An error about a value names its
+place. No message, log record or ``repr`` shows a private key or a passphrase.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ logger = logging.getLogger("okta_m2m")
 
 _DECIDED_WITH_THE_KEY = frozenset({"kid", "passphrase", "mode"})
 
-# Variables that other software reads for the same thing. The error for a missing setting mentions the one that is set.
+# Variables that other software reads for the same setting. The error for a missing setting mentions them if they are
+# set.
 _SIMILAR_VARIABLES: Mapping[str, tuple[str, ...]] = {
     "org_url": ("OKTA_ORG_URL", "OKTA_DOMAIN", "OKTA_ORG_NAME"),
     "client_id": ("OKTA_CLIENT_ID", "OKTA_API_CLIENT_ID"),
@@ -71,14 +72,14 @@ _KEY_SUFFIXES = (".pem", ".key", ".json", ".jwk", ".jwks", ".p8", ".pk8", ".der"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a service app needs to know, and where each piece came from.
+    """The settings of a service app, and where each came from.
 
     - ``org_url``: ``https://`` and the org's host, as :func:`check_org_url` returns it.
     - ``client_id``: the service app's client id.
     - ``key``: the signer of the client assertions, or several, the preferred one first.
-    - ``scopes``: what to ask for. Empty only with an ``authorization_server``.
-    - ``authorization_server``: the id of a custom authorization server; ``None`` for the org's own.
-    - ``dpop``: as for ``ServiceApp``; ``None`` if no place names it.
+    - ``scopes``: the scopes to request. Empty only with an ``authorization_server``.
+    - ``authorization_server``: the id of a custom authorization server; ``None`` for the org's.
+    - ``dpop``: as for ``ServiceApp``; ``None`` if it is not set.
     - ``sources``: the place of each setting: ``"argument"``, ``"environment variable OKTA_CLIENT_ORGURL"``, or a file's
       path.
     - ``others``: arguments that are not settings, unchanged.
@@ -94,7 +95,7 @@ class Settings:
     others: Mapping[str, Any] = field(repr=False, default_factory=dict)
 
     def arguments(self) -> dict[str, Any]:
-        """The keyword arguments for ``ServiceApp``, without those that no place names."""
+        """The keyword arguments for ``ServiceApp``, without those that are not set."""
         arguments: dict[str, Any] = {
             "org_url": self.org_url,
             "client_id": self.client_id,
@@ -116,16 +117,17 @@ def read_settings(
     home: str | os.PathLike[str] | None = None,
     **arguments: Any,
 ) -> Settings:
-    """The settings of a service app, each from the strongest place that names it.
+    """The settings of a service app, each from the place with the highest priority.
 
-    The order is that of Okta's SDKs: arguments, the environment (``OKTA_CLIENT_*``), ``okta.yaml`` and ``.okta.yaml`` in the
-    working directory, ``.okta/okta.yaml`` in the home directory. An empty string, an empty list, ``null`` and an argument
-    of ``None`` count as not given.
+    The order is that of Okta's SDKs: arguments, the environment (``OKTA_CLIENT_*``), ``okta.yaml`` and ``.okta.yaml``
+    in the working directory, ``.okta/okta.yaml`` in the home directory. An empty string, an empty list, ``null`` and an
+    argument of ``None`` count as not set.
 
-    - ``files``: whether to read ``okta.yaml``; yes by default. A private key that is given as a path is always read.
-    - ``environ``, ``directory``, ``home``: used instead of the process's environment, working directory and home directory.
-    - ``arguments``: ``org_url``, ``client_id``, ``key``, ``scopes``, ``authorization_server`` and ``dpop`` are settings.
-      All others come back in ``Settings.others``.
+    - ``files``: whether to read ``okta.yaml``. Default ``True``. A private key file is always read.
+    - ``environ``, ``directory``, ``home``: used instead of the process's environment, working directory and home
+      directory. Default ``None``.
+    - ``arguments``: ``org_url``, ``client_id``, ``key``, ``scopes``, ``authorization_server`` and ``dpop`` are
+      settings. All others are returned in ``Settings.others``.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` for what is missing, contradictory or cannot work, and
     :class:`~okta_m2m.errors.InvalidKey` for the key.
@@ -144,7 +146,8 @@ def read_settings(
     _check_mode(found["mode"], found["key"], sources)
     org_url, client_id, key = found["org_url"], found["client_id"], found["key"]
     scopes, server, dpop = found["scopes"], found["authorization_server"], found["dpop"]
-    # At a custom authorization server the app may have default scopes. The org's own grants only what is asked for.
+    # At a custom authorization server the app may have default scopes. The org authorization server grants only what is
+    # requested.
     if org_url is None or client_id is None or key is None or (scopes is None and server is None):
         raise _missing_settings(found, environ, [path for path, _ in paths])
 
@@ -173,14 +176,14 @@ def find_setting(
     home: str | os.PathLike[str] | None = None,
     here: bool = True,
 ) -> FoundSetting | None:
-    """One value as the strongest place names it, unchecked; ``None`` if no place does.
+    """One value from the place with the highest priority, unchecked; ``None`` if it is not set.
 
-    It looks in the environment, and then in each ``okta.yaml``. It also finds what a service app does not use, such as
-    ``token``.
+    It looks in the environment, and then in each ``okta.yaml``. It also finds settings that a service app does not use,
+    such as ``token``.
 
     - ``spellings``: the setting's names in Okta's SDKs, such as ``"orgUrl", "oktaDomain"``.
     - ``environ``, ``directory``, ``home``: as for :func:`read_settings`.
-    - ``here``: ``False`` skips the working directory's files, whose writer may be a stranger. Default true.
+    - ``here``: ``False`` skips the working directory's files, which a stranger may have written. Default ``True``.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` for an ``okta.yaml`` that cannot be used.
     """
@@ -203,9 +206,9 @@ def find_setting(
 def named_store(environ: Mapping[str, str] | None = None) -> Store | None:
     """The shared store that ``OKTA_M2M_STORE`` names; ``None`` if it is not set.
 
-    - ``environ``: used instead of the process's environment.
+    - ``environ``: variables to use instead of ``os.environ``. Default ``None``.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError`, which does not show the URL, because it may hold a password.
+    Raises :class:`~okta_m2m.errors.ConfigurationError`, which does not show the URL, because it may contain a password.
     """
     url = (os.environ if environ is None else environ).get("OKTA_M2M_STORE", "").strip()
     if not url:
@@ -220,13 +223,13 @@ def _working_directory(directory: str | os.PathLike[str] | None) -> Path:
     try:
         return Path(os.path.abspath(directory or os.curdir))
     except FileNotFoundError:
-        return Path(os.curdir)  # deleted under a running process, as an old release is: no file is found there
+        return Path(os.curdir)  # deleted while the process runs, like an old release: there is no file
 
 
 def _missing_settings(
     found: Mapping[str, FoundSetting | None], environ: Mapping[str, str], paths: Sequence[Path]
 ) -> ConfigurationError:
-    """Everything that is missing, and every place where it may be set."""
+    """The error that names everything that is missing, and where to set it."""
     titles, lines = [], []
     for setting in ("org_url", "client_id", "key", "scopes"):
         if found[setting] is not None or (setting == "scopes" and found["authorization_server"] is not None):
@@ -246,7 +249,8 @@ def _missing_settings(
 
 
 def _check_mode(mode: FoundSetting | None, key: FoundSetting | None, sources: Sequence[Source]) -> None:
-    """Only private_key_jwt is supported. A mode from a weaker place than the key belongs to another key."""
+    """Only private_key_jwt is supported. A mode from a place with lower priority than the key belongs to another
+    key."""
     if mode is None or (key is not None and sources.index(key.source) < sources.index(mode.source)):
         return
     word = fold_name(_string(mode))
@@ -254,7 +258,7 @@ def _check_mode(mode: FoundSetting | None, key: FoundSetting | None, sources: Se
         return
     remedy = (
         "Write PrivateKey, and set clientId, privateKey and scopes of an API service app. If another program needs that "
-        "mode, leave it there, and set all of these in a stronger place."
+        "mode, leave it there, and set all of these where they have priority."
     )
     if word in ("ssws", "bearer"):
         kind = "an API token of a user (SSWS)" if word == "ssws" else "a ready-made access token (Bearer)"
@@ -278,7 +282,7 @@ def _string(found: FoundSetting) -> str:
         )
     text = found.value.strip()
     if text[0] in "\"'" and text[-1] == text[0]:
-        # Docker makes this of NAME="value" in an --env-file.
+        # Docker keeps the quotes of NAME="value" in an --env-file.
         raise ConfigurationError(f"{found.where} has quotation marks as part of its value.", remedy="Remove them.")
     return text
 
@@ -355,10 +359,10 @@ def _dpop(found: FoundSetting) -> bool | Literal["required"] | Signer:
 def _find_beside_key(key: FoundSetting, sources: Sequence[Source], setting: str) -> FoundSetting | None:
     """The ``kid`` or passphrase that belongs to the key.
 
-    One from a weaker place than the key counts only if no other place has a key, to which it would belong.
+    One from a place with lower priority than the key counts only if no other place has a key that it could belong to.
     """
     if key.is_argument:
-        return None  # a signer that is passed in knows its own
+        return None  # a signer that is passed has its own
     rank = sources.index(key.source)
     reach = sources if sum("key" in source.found for source in sources) == 1 else sources[: rank + 1]
     return next((source.found[setting] for source in reach if setting in source.found), None)
@@ -417,7 +421,7 @@ def _key_path(found: FoundSetting, text: str) -> Path:
 def _warn_of_strange_org(
     org_url: FoundSetting, key: FoundSetting, key_path: Path | None, working_directory: Path
 ) -> None:
-    """A stranger's folder that holds an ``okta.yaml`` could have the user's own key sign for another host."""
+    """An ``okta.yaml`` in a stranger's folder could make the user's own key sign for another host."""
     if not org_url.here:
         return
     if key.here and (
@@ -426,7 +430,7 @@ def _warn_of_strange_org(
         return
     logger.warning(
         "The org URL comes from %s in the working directory, but the private key comes from elsewhere (%s). If that file "
-        "is not yours, your key signs for a host that somebody else chose. Set OKTA_CLIENT_ORGURL, or read no file at all, "
+        "is not yours, your key signs for a host that someone else chose. Set OKTA_CLIENT_ORGURL, or read no file at all, "
         "with from_env(files=False).",
         org_url.place,
         key.place if key_path is None else f"{key_path}, named by {key.place}",

@@ -236,7 +236,7 @@ def test_api_makes_a_signed_in_call(run: Run, okta: FakeOkta, billing: App, dpop
         (("GET", "users"), Exit.CONFIGURATION, "Begin with a slash: /api/v1/users"),
         (("GET", "https://evil.example/"), Exit.CONFIGURATION, "may not be sent"),
         (("POST", "/api/v1/users", "-f", "a"), Exit.USAGE, "Write NAME=VALUE"),
-        (("POST", "/api/v1/users", "-f", "a=1", "--input", "x"), Exit.CONFIGURATION, "exclude each other"),
+        (("POST", "/api/v1/users", "-f", "a=1", "--input", "x"), Exit.CONFIGURATION, "cannot be used together"),
     ],
 )
 def test_api_says_what_went_wrong(
@@ -292,7 +292,7 @@ def test_debug_reports_requests_without_secrets(run: Run, okta: FakeOkta, billin
         (("app", "edit"), Exit.USAGE, "--no-dpop"),
         (("key", "new", "--alg", "ES256", "--bits", "4096", "--out", "x.json"), Exit.CONFIGURATION, "Omit --bits"),
         (("key", "new", "--alg", "EdDSA", "--out", "x.json"), Exit.CONFIGURATION, "ES256"),
-        (("key", "new", "--out", "-"), Exit.CONFIGURATION, "Name a file with --out"),
+        (("key", "new", "--out", "-"), Exit.CONFIGURATION, "Set the file with --out"),
         (("doctor", "--client", "curl"), Exit.CONFIGURATION, "aiohttp"),
         (("--org", "staging", "token", "get"), Exit.CONFIGURATION, "no profile 'staging'"),
     ],

@@ -810,7 +810,7 @@ def test_each_row_of_the_doctor_is_shown_to_fail_with_a_remedy_and_an_exit_code(
     ran = run("doctor", "--max-wait", "1", "--call", "/api/v1/users", admin_signed_in=False, COLUMNS="300", **variables)
     assert ran.returncode == code, ran.stdout
     assert re.search(rf"^✗ {row} .*\n +→ \S", ran.stdout, re.MULTILINE), ran.stdout
-    assert ran.stdout.count("needs what failed above") <= 1
+    assert ran.stdout.count("not possible after the failure above") <= 1
     assert ran.stderr == ""
 
 
@@ -875,7 +875,7 @@ TROUBLES: list[tuple[tuple[str, ...], Fault, Exit, str]] = [
         ("app", "list"),
         lambda okta, app, env: env.update(OKTA_CLIENT_ORGURL="http://127.0.0.1:9"),
         Exit.UNREACHABLE,
-        "no answer",
+        "no response",
     ),
     (("app", "list"), lambda okta, app, env: okta.next(404, html=True, on="/api/v1/apps"), Exit.REFUSED, "org URL"),
     (("key", "rotate"), lambda okta, app, env: env.update(OKTA_CLIENT_KID="1"), Exit.CONFIGURATION, "a line kid: ..."),

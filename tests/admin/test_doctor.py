@@ -124,7 +124,7 @@ def test_offline_looks_at_what_needs_no_network(okta: FakeOkta, rows: Rows) -> N
         ("SCOPES", "", "configuration", "scopes"),
         ("CLIENTID", "{clientId}", "configuration", "placeholder"),
         ("ORGURL", "", "org URL", "org URL"),
-        ("ORGURL", "https://acme-admin.okta.com", "org URL", "admin console"),
+        ("ORGURL", "https://acme-admin.okta.com", "org URL", "Admin Console"),
         ("PRIVATEKEY", "", "key", "private key"),
         ("PRIVATEKEY", "/nowhere/key.pem", "key", "nowhere"),
     ],
@@ -147,7 +147,7 @@ def test_a_remedy_is_the_errors_own_however_many_sentences_the_problem_takes(
     environ["OKTA_CLIENT_PRIVATEKEY"] = '{"kty": "OKP", "crv": "Ed25519", "d": "AQ", "x": "AQ"}'
     key = rows()["key"]
     assert key.detail.endswith("but not EdDSA.")
-    assert key.remedy.startswith("Make a key with")
+    assert key.remedy.startswith("Create a key with")
 
 
 def test_several_bad_settings_each_have_their_row(environ: dict[str, str], rows: Rows) -> None:

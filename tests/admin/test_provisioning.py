@@ -180,9 +180,9 @@ def test_rsa_keys_and_a_jwks_uri_and_a_client_id_of_ones_own(
     [
         ({}, "either jwks"),
         ({"jwks_uri": "http://a.example/keys"}, "https://"),
-        ({"jwks": {"keys": []}}, "holds no key"),
+        ({"jwks": {"keys": []}}, "contains no key"),
         ({"jwks": "private"}, "is a private key"),
-        ({"jwks": "two without kid"}, "each needs a kid"),
+        ({"jwks": "two without kid"}, "each needs a different kid"),
         ({"jwks": "public", "client_id": "x" * 10, "via": "clients"}, "chooses the client id itself"),
     ],
 )
@@ -348,7 +348,7 @@ def test_what_was_granted_before_a_failure_stays_granted(okta: FakeOkta, api: Ma
     [
         ("okta.users.read", "a list"),
         (["api:read"], "not a scope of Okta's own"),
-        (["okta.users.read.self"], "signs in no user"),
+        (["okta.users.read.self"], "a service app has no user"),
     ],
 )
 def test_scopes_that_cannot_be_granted(api: ManagementApi, scopes: Any, said: str) -> None:
@@ -449,7 +449,7 @@ def test_reading_is_tried_again_and_writing_is_not(
         okta.next(on="/api/v1/apps/*/grants", drop=True)
 
     app = create_app(api, "billing", jwks=key.jwks()).app
-    with pytest.raises(OktaUnreachable, match="running the same again is safe"):
+    with pytest.raises(OktaUnreachable, match="it is safe to try again"):
         grant_scopes(
             api, app.id, ["okta.users.read", "okta.groups.read"], progress=lambda result: stumble(result.scope)
         )
@@ -489,7 +489,7 @@ def stranger() -> Iterator[FakeOkta]:
 
 def test_a_next_page_elsewhere_is_not_asked_for(okta: FakeOkta, api: ManagementApi, stranger: FakeOkta) -> None:
     okta.next(on="/api/v1/apps", headers=[("link", f'<{stranger.url}/api/v1/apps>; rel="next"')])
-    with pytest.raises(ProvisioningError, match="another host or a page that was read before"):
+    with pytest.raises(ProvisioningError, match="on another host or was already read"):
         list(list_apps(api))
 
 
@@ -497,7 +497,7 @@ def test_pages_that_go_round_in_a_circle_end(okta: FakeOkta, api: ManagementApi)
     pages = [f'<{okta.url}/api/v1/apps?after={number % 2}>; rel="next"' for number in range(9)]
     for page in pages:
         okta.next(on="/api/v1/apps", headers=[("link", page)])
-    with pytest.raises(ProvisioningError, match="another host or a page that was read before"):
+    with pytest.raises(ProvisioningError, match="on another host or was already read"):
         list(list_apps(api))
     assert len(okta.requests) == 3
 
@@ -522,7 +522,7 @@ def test_a_ca_bundle_that_is_missing_is_a_setting_to_correct(key: PrivateKey, mo
 
 def test_a_sign_in_that_cannot_work_is_refused_at_once(okta: FakeOkta, key: PrivateKey, tmp_path: Path) -> None:
     custom = ServiceApp(okta.url, client_id="x", key=key, authorization_server="default")
-    with pytest.raises(ConfigurationError, match="org's own authorization server"):
+    with pytest.raises(ConfigurationError, match="another authorization server"):
         ManagementApi(okta.url, custom)
     secret = "00verysecret"
     with pytest.raises(ConfigurationError) as caught:
@@ -597,7 +597,7 @@ def test_a_key_that_cannot_be_written_whole_is_not_there(
         with pytest.raises(raised) as caught:
             write_key(tmp_path / "key.json", key)
     if raised is ConfigurationError:
-        assert re.search(r"key\.json cannot be written whole \(No space left on device\)", str(caught.value))
+        assert re.search(r"key\.json cannot be written completely \(No space left on device\)", str(caught.value))
     assert os.listdir(tmp_path) == []
 
 

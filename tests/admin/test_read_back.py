@@ -149,7 +149,7 @@ def test_a_change_that_okta_accepts_and_does_not_show_is_not_reported_as_done(
     make, _, answer = change
     with Unheeded(okta.url, ApiToken(okta.ssws), sleep=lambda seconds: None) as api:
         api.answer = answer["body"]
-        with pytest.raises(NotConfirmed, match=r"Okta does not show that .*run the same again"):
+        with pytest.raises(NotConfirmed, match=r"Okta does not show that .*run the same command again"):
             make(okta, api, app)
 
 

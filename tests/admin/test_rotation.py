@@ -786,7 +786,7 @@ def test_a_journal_that_cannot_be_written_leaves_the_old_key_in_force(
 
     def full(directory: OpenDirectory, name: str, content: bytes, was: FileVersion | None = None) -> None:
         if name == "key.json.rotation" and json.loads(content)["done"] == step:
-            raise ConfigurationError(f"{name} cannot be written whole (No space left on device).")
+            raise ConfigurationError(f"{name} cannot be written completely (No space left on device).")
         replace(directory, name, content, was=was)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -851,7 +851,7 @@ def of_another(key_file: Path) -> None:
         (of_another, "lists no key of 'billing'"),
         (lambda path: path.unlink(), "cannot be read"),
         (lambda path: path.write_text("{"), "cannot be read"),
-        (lambda path: Path(f"{path}.new").write_text("?"), "already exists, and does not belong to a rotation"),
+        (lambda path: Path(f"{path}.new").write_text("?"), "already exists, and does not belong to a known rotation"),
         (lambda path: Path(f"{path}.rotation").write_text("{"), "is damaged"),
         (lambda path: Path(f"{path}.rotation").write_bytes(b"\xff\xfe"), "is damaged"),
     ],

@@ -168,7 +168,8 @@ def test_a_symlink_that_another_user_made_is_not_followed(
     (folder / "okta.yaml").symlink_to(victim)
     os.chown(folder / "okta.yaml", STRANGER, STRANGER, follow_symlinks=False)
     with pytest.raises(
-        ConfigurationError, match=r"is a symlink that another user .* made. Name the file that it leads to"
+        ConfigurationError,
+        match=r"is a symlink that another user .* created. Use the path of the file that it leads to",
     ):
         write(folder / "okta.yaml")
     assert facts(victim) == before
@@ -218,11 +219,11 @@ def test_a_version_that_was_not_read_is_not_overwritten(tmp_path: Path) -> None:
     read = read_file(path)
     assert read.data == b"okta: {}"
     replace_file(path, b"ours", was=read.version)
-    with pytest.raises(ConfigurationError, match="changed meanwhile"):
+    with pytest.raises(ConfigurationError, match="changed by another process"):
         replace_file(path, b"ours again", was=read.version)
     assert path.read_bytes() == b"ours"
     path.unlink()
-    with pytest.raises(ConfigurationError, match="changed meanwhile"):
+    with pytest.raises(ConfigurationError, match="changed by another process"):
         replace_file(path, b"ours again", was=read.version)
     assert not list(tmp_path.iterdir())
 

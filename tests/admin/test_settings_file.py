@@ -142,7 +142,7 @@ def test_a_file_that_is_changed_meanwhile_is_not_overwritten(tmp_path: Path) -> 
             path.write_text("okta: {client: {clientId: another}}\n", encoding="utf-8")
             return super().items()
 
-    with pytest.raises(ConfigurationError, match="was changed meanwhile"):
+    with pytest.raises(ConfigurationError, match="was changed by another process"):
         write_settings(path, Slow(VALUES))
     assert path.read_text("utf-8") == "okta: {client: {clientId: another}}\n"
 

@@ -1,20 +1,27 @@
-"""docs/api.md lists every public name, and nothing else; each name on it has a docstring."""
+"""docs/api.md lists every public name, and nothing else. Each has a docstring, which names its parameters and their defaults."""
 
 from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 import okta_m2m
+from okta_m2m._clients.auth_object import AuthObject
+from okta_m2m._core.records import Record
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text("utf-8")
 
@@ -108,6 +115,84 @@ def has_docstring(module: ModuleType, name: str) -> bool:
     # Of an alias or a constant it is the string that follows it, where it is made.
     homes = {module.__name__, *sources_of(module, name)}
     return any(name in documented_assignments(home) for home in homes)
+
+
+@dataclass(frozen=True)
+class Documented:
+    """A public class or function, its parameters, and the docstrings that may name them."""
+
+    name: str
+    parameters: dict[str, inspect.Parameter | None]
+    docs: str
+
+    def item_of(self, parameter: str) -> str:
+        """What is said of a parameter: the item or the paragraph that names it."""
+        items = re.split(r"\n *\n|\n *(?=- ``)", self.docs)
+        return next((item for item in items if re.search(rf"``{parameter}``", item)), "")
+
+
+def public_callables() -> Iterator[Documented]:
+    for module, names in listed().items():
+        if module.startswith("okta_m2m.niquests") and importlib.util.find_spec("niquests") is None:
+            continue
+        owner = imported(module)
+        for name in names:
+            value = getattr(owner, name)
+            if inspect.isfunction(value):
+                yield Documented(f"{module}.{name}", parameters_of(value), inspect.getdoc(value) or "")
+            if not isinstance(value, type) or issubclass(value, Enum):
+                continue
+            bases = [inspect.getdoc(base) or "" for base in value.__mro__ if base.__module__.startswith("okta_m2m")]
+            own = "\n\n".join(bases)
+            if not getattr(value, "_is_protocol", False) and value.__init__ is not Exception.__init__:
+                yield Documented(f"{module}.{name}", parameters_of(value), own)
+            for method_name, method in inspect.getmembers(value, inspect.isroutine):
+                function = getattr(method, "__func__", method)
+                in_reference = method_name in vars(value) or issubclass(value, AuthObject)
+                if not method_name.startswith(("_", "test_")) and in_reference and is_ours(function):
+                    docs = f"{inspect.getdoc(method) or ''}\n\n{own}"
+                    yield Documented(f"{module}.{name}.{method_name}", parameters_of(function), docs)
+
+
+def is_ours(value: object) -> bool:
+    return inspect.isfunction(value) and value.__module__.startswith("okta_m2m")
+
+
+def parameters_of(value: Any) -> dict[str, inspect.Parameter | None]:
+    if isinstance(value, type) and issubclass(value, Record) and value.__init__ is Record.__init__:
+        return dict.fromkeys(value._fields)
+    return {
+        name: parameter
+        for name, parameter in inspect.signature(value).parameters.items()
+        if name not in {"self", "cls", "misplaced"} and not name.startswith("_")
+    }
+
+
+def test_a_docstring_names_every_parameter() -> None:
+    """The tooltip of an editor and the reference show nothing else about it."""
+    documented = list(public_callables())
+    assert len(documented) > 150
+    lacking = {
+        one.name: missing
+        for one in documented
+        if (missing := [name for name in one.parameters if not one.item_of(name)])
+    }
+    assert lacking == {}
+
+
+def test_a_docstring_names_the_default_of_every_number_and_the_unit_of_every_time() -> None:
+    lacking = []
+    for one in public_callables():
+        for name, parameter in one.parameters.items():
+            if parameter is None:
+                continue
+            item = one.item_of(name)
+            is_number = isinstance(parameter.default, int | float) and not isinstance(parameter.default, bool)
+            if is_number and "default" not in item.lower():
+                lacking.append(f"{one.name}: the default of {name}")
+            if str(parameter.annotation).startswith("float") and "second" not in item:
+                lacking.append(f"{one.name}: the unit of {name}")
+    assert lacking == []
 
 
 def sources_of(module: ModuleType, name: str) -> set[str]:

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from okta_m2m import PrivateKey, errors, events
+from okta_m2m.admin import errors as admin_errors
 from okta_m2m.errors import InvalidClient
 from okta_m2m.testing import FakeOkta
 
@@ -228,9 +229,12 @@ def test_a_line_for_a_shell_has_no_comment_behind_it(page: Path) -> None:
 
 
 def anchors(text: str) -> set[str]:
-    """The ids that GitHub gives to the headings of a page."""
-    titles = re.findall(r"^#+ +(.+?) *$", FENCE.sub("", text), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+    """The ids that GitHub gives to the headings of a page, and those that the page itself sets."""
+    prose = FENCE.sub("", text)
+    titles = re.findall(r"^#+ +(.+?) *$", prose, re.MULTILINE)
+    own = re.findall(r'<a id="([^"]+)"></a>', prose)
+    assert len(set(own)) == len(own)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}.union(own)
 
 
 @pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(ROOT)))
@@ -330,15 +334,30 @@ def test_every_error_and_every_event_has_its_place_in_the_docs() -> None:
 
 def test_every_error_has_an_anchor_of_its_own() -> None:
     """So that a log, a runbook or a colleague can point at it."""
-    headings = anchors((ROOT / "docs" / "errors.md").read_text("utf-8"))
-    classes = [
-        name
-        for name in errors.__all__
-        if isinstance(value := getattr(errors, name), type) and issubclass(value, errors.OktaM2MError)
-    ]
-    assert len(classes) > 12
-    bases = {"OktaM2MError", "TokenError"}  # never raised themselves
-    assert [name for name in classes if name not in bases and name.lower() not in headings] == []
+    offered = [getattr(module, name) for module in (errors, admin_errors) for name in module.__all__]
+    classes = [value for value in offered if isinstance(value, type) and issubclass(value, errors.OktaM2MError)]
+    assert len(classes) > 25
+    assert [kind.__name__ for kind in classes if not leads_somewhere(kind("What happened.").help)] == []
+
+
+def test_an_error_of_a_subclass_leads_to_the_class_that_the_docs_describe() -> None:
+    class Mine(InvalidClient):
+        pass
+
+    both = Mine("What happened.").as_library_error({errors.OktaM2MError: LookupError})
+    assert isinstance(both, LookupError)
+    assert Mine("What happened.").help == both.help == "errors.md#invalidclient"
+
+
+def test_every_code_with_a_remedy_of_its_own_has_an_anchor() -> None:
+    codes = list(errors._BY_CODE)
+    assert len(codes) > 10
+    assert [code for code in codes if not leads_somewhere(f"errors.md#{code.lower()}")] == []
+
+
+def leads_somewhere(target: str) -> bool:
+    page, _, anchor = target.partition("#")
+    return anchor in anchors((ROOT / "docs" / page).read_text("utf-8"))
 
 
 SVGS = sorted((ROOT / "docs").rglob("*.svg"))

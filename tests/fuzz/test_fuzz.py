@@ -64,7 +64,7 @@ def test_a_long_input_takes_time_by_its_length(name: str) -> None:
             if took > 0.1 and (took := min(took, _seconds(target, long))) > 24 * (
                 before_that := _seconds(target, short)
             ):
-                slow.append(f"{before[:20]!r} and {piece!r}, again and again: {before_that:.3f} s, {took:.3f} s")
+                slow.append(f"{before[:20]!r} and {piece!r}, repeatedly: {before_that:.3f} s, {took:.3f} s")
     assert not slow, "\n".join(slow)
 
 

@@ -107,7 +107,7 @@ def test_whatever_a_send_of_the_callers_own_raises_the_end_is_no_error(
             raise error
 
         OktaAuth(app, send=send)
-    assert "was not revoked: No answer from" in caplog.text
+    assert "was not revoked: No response from" in caplog.text
     assert type(error).__name__ in caplog.text
 
 

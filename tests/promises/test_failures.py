@@ -181,7 +181,7 @@ def test_a_connection_that_ends_without_an_answer(fail: Failing) -> None:
         failed = fail(f"http://127.0.0.1:{port}/oauth2/v1/token")
     assert data(failed) == ("http", False)
     assert str(failed) in (
-        "the connection was closed before the whole answer had come",
+        "the connection was closed before the response was complete",
         "the connection was reset",
     )
 
@@ -190,7 +190,7 @@ def test_an_answer_that_does_not_come(fail: Failing, front: Front) -> None:
     front.pages[TOKEN] = lambda exchange: exchange._handler.rfile.read(1)
     failed = fail(front.url + TOKEN)
     assert data(failed) == ("http", False)
-    assert str(failed) == "no answer in time"
+    assert str(failed) == "the response timed out"
 
 
 def test_an_answer_that_ends_early(fail: Failing, front: Front) -> None:
@@ -201,7 +201,7 @@ def test_an_answer_that_ends_early(fail: Failing, front: Front) -> None:
     front.pages[TOKEN] = page
     failed = fail(front.url + TOKEN)
     assert data(failed) == ("http", False)
-    assert str(failed) == "the connection was closed before the whole answer had come"
+    assert str(failed) == "the connection was closed before the response was complete"
 
 
 def test_a_scheme_that_no_client_knows(fail: Failing) -> None:

@@ -66,7 +66,7 @@ def test_a_redirect_is_followed_and_a_401_is_healed(okta: FakeOkta, http: Http) 
     to = f"to=={okta.url}{USERS}"
     ran = http("--check-status", "--follow", "--body", "GET", f"{okta.url}/redirect", to, "status==307")
     assert ran.returncode == 0
-    assert "renewing it and trying once more" in ran.stderr
+    assert "renewing it and retrying once" in ran.stderr
     assert okta.tokens_minted == 2
     posted = http("--check-status", "--body", "POST", okta.url + USERS, "name=Ada")
     assert posted.returncode == 0

@@ -110,8 +110,8 @@ REFUSALS = [
     ("invalid_dpop_proof", None, InvalidDPoPProof, "check this machine's clock."),
     ("use_dpop_nonce", None, InvalidDPoPProof, "DPoP-Nonce header."),
     ("E0000015", None, TokenRefused, "API Access Management)."),
-    ("something_new", None, TokenRefused, "request id to its support."),
-    (None, None, TokenRefused, "request id to its support."),
+    ("something_new", None, TokenRefused, "request id to Okta's support."),
+    (None, None, TokenRefused, "request id to Okta's support."),
 ]
 
 

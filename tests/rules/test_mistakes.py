@@ -12,8 +12,8 @@ from okta_m2m import ConfigurationError, OktaM2MError
 from okta_m2m.errors import WrongType
 
 REMEDY = (
-    r"(?:Write|Give|Name|Use|Install|Set|Make|Keep|Remove|Replace|Read|Check|Copy|Convert|Begin|Omit|Run|Add|Choose|Put|For the|"
-    r"Did you mean|Try|Move|Grant|Ask|Sign in|If that is your org|Correct|Export|See)\b"
+    r"(?:Write|Give|Pass|Name|Use|Install|Set|Make|Create|Keep|Remove|Replace|Read|Check|Copy|Convert|Begin|Omit|Run|Add|"
+    r"Choose|Put|For the|Did you mean|Try|Move|Grant|Ask|Sign in|If that is your org|Correct|Export|See)\b"
 )
 
 

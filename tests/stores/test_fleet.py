@@ -699,7 +699,7 @@ def test_a_store_that_answers_with_awaitables_is_done_without_in_threads(
 ) -> None:
     member(Awaitable(FileStore(tmp_path / "tokens"))).call()
     (told,) = warnings(caplog)
-    assert "Awaitable answers with an awaitable, which a thread cannot wait for" in told
+    assert "Awaitable returned an awaitable, which a thread cannot wait for" in told
 
 
 class Answering:
@@ -725,7 +725,7 @@ def test_a_store_that_answers_with_no_bytes_costs_a_warning_and_no_call(
     assert RUNTIMES[runtime](app)
     assert okta.tokens_minted == 1
     (told,) = warnings(caplog)
-    assert f"load answered with a value of type {type(answer).__name__}, not with bytes" in told
+    assert f"load returned a value of type {type(answer).__name__}, not bytes" in told
 
 
 # ── keys that change, and keys that cannot be read ───────────────────────────────────────────────────────────────────

@@ -359,7 +359,10 @@ class Nothing:
         ({"store": Nothing}, "RedisStore"),
         ({"store": Nothing(), "seal_with": bytes(32)}, "brackets"),
         ({"store": Nothing(), "seal_with": "x" * 32}, "brackets"),
-        *[({"store": Nothing(), "store_timeout": wrong}, "Give seconds") for wrong in (0, -1, "1", None, True, 61)],
+        *[
+            ({"store": Nothing(), "store_timeout": wrong}, "Use a number of seconds")
+            for wrong in (0, -1, "1", None, True, 61)
+        ],
     ],
 )
 def test_what_cannot_be_a_store_is_refused_at_once(arguments: dict[str, Any], remedy: str) -> None:

@@ -292,7 +292,7 @@ def test_a_client_of_redis_asyncio_is_refused_on_another_loop(own_server: RedisS
     asyncio.run(use_and_close())
     for _ in range(2):
         with pytest.raises(
-            ConfigurationError, match=r"redis\.asyncio that belongs to another event loop.*Give the store"
+            ConfigurationError, match=r"redis\.asyncio that belongs to another event loop.*Create the store"
         ):
             loaded(store, "asyncio")
 
@@ -302,7 +302,7 @@ def test_a_client_of_redis_asyncio_is_refused_without_a_loop(lent: bool) -> None
     client = redis.asyncio.Redis()
     store = RedisStore(client if lent else lambda: redis.asyncio.Redis())
     assert store.on_loop
-    with pytest.raises(ConfigurationError, match=r"event loop of asyncio only.*Give the store a URL"):
+    with pytest.raises(ConfigurationError, match=r"only in an asyncio event loop.*Create the store with a URL"):
         store.load("key")
 
 
@@ -696,7 +696,7 @@ def test_a_url_that_cannot_be_read_is_refused_without_being_shown(url: str) -> N
     ("given", "says"), [(None, "a NoneType"), (7, "a int"), (lambda: 7, "makes a int"), (b"redis://h", "a bytes")]
 )
 def test_what_is_neither_url_nor_client_nor_function_is_refused(given: Any, says: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"{says}.*Give it a URL"):
+    with pytest.raises(ConfigurationError, match=f"{says}.*Pass a URL"):
         RedisStore(given)
 
 
@@ -835,7 +835,7 @@ def test_a_directory_of_another_user_is_refused(directory: Path) -> None:
         other = directory
     else:
         other = Path("/etc")
-    with pytest.raises(ConfigurationError, match=r"another user\. Name one"):
+    with pytest.raises(ConfigurationError, match=r"another user\. Choose one"):
         FileStore(other)
 
 
@@ -934,7 +934,7 @@ def test_a_service_starts_although_its_directory_cannot_be_used(
     assert (ran.returncode, ran.stdout) == (0, "200 200\n"), ran.stderr
     (warning,) = ran.stderr.splitlines()
     assert "WARNING" in warning
-    assert "fetches its own tokens meanwhile" in warning
+    assert "fetches its own tokens until it does" in warning
     assert str(directory)[:100] in warning
     assert okta.tokens_minted == (2 if root else 1)
 
@@ -943,9 +943,9 @@ def test_a_service_starts_although_its_directory_cannot_be_used(
 @pytest.mark.parametrize(
     ("place", "says"),
     [
-        (below_a_file, "is below a file. Name another directory"),
-        (a_file, "is not a directory. Name another directory"),
-        (a_symlink_to_nowhere, "leads nowhere. Remove it, or name another directory"),
+        (below_a_file, "is below a file. Choose another directory"),
+        (a_file, "is not a directory. Choose another directory"),
+        (a_symlink_to_nowhere, "is a broken symlink. Remove it, or choose another directory"),
     ],
 )
 def test_a_directory_that_cannot_be_used_is_an_oserror_at_each_use(

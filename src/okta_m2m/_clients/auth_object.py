@@ -1,7 +1,8 @@
-"""What every OktaAuth is, whichever client it is for.
+"""What all OktaAuth classes have in common.
 
-Invariant: it serves one app, says which, can be copied, and cannot be pickled. Attached wrongly, it says how to attach it: when
-it is made, or where an HTTP library uses it as what it is not. No call pays for this, except for 20 ns in aiohttp.
+Invariant: it serves one app, shows which in its ``repr``, can be copied, and cannot be pickled. If it is attached
+wrongly, it says how to attach it: when it is created, or when an HTTP library uses it as something else. None of this
+costs a call anything, except for 20 ns in aiohttp.
 """
 
 from __future__ import annotations
@@ -19,47 +20,47 @@ _APP = 'app = ServiceApp("https://acme.okta.com", client_id="0oa1b2c3", key=key,
 
 
 class AuthObject:
-    """Base of the auth classes. ``app``: the service app whose token they attach."""
+    """Base class of the auth classes. ``app``: the service app whose token they attach."""
 
     __slots__ = ()
 
     app: ServiceApp
 
     _for: ClassVar[str]
-    """The library that it is for, as its module here is named."""
+    """The library that it is for: the name of its module in this package."""
 
     def _check(
         self, app: object, misplaced: tuple[object, ...], send: object, own: object, option: str, *kinds: type[Any]
     ) -> None:
-        """Checks what it is made with: the app, and ``own``, the client or session of the library that is its ``option``."""
+        """Checks its arguments: the app, and ``own``, the client or session that was passed as ``option``."""
         if app is ...:
             raise WrongType(
-                f"{self._name()} was made without a service app.", remedy=f"Write: {ATTACH[self._for]}, where {_APP}"
+                f"{self._name()} was created without a service app.", remedy=f"Write: {ATTACH[self._for]}, where {_APP}"
             )
         if not isinstance(app, ServiceApp):
             raise self._wrong_app(app)
         if misplaced:
             raise WrongType(
-                f"{self._name()} takes one argument without a name, the app.",
-                remedy=f"Name the others: OktaAuth(app, {option}=..., send=...)",
+                f"{self._name()} takes one positional argument, the app.",
+                remedy=f"Pass the others by name: OktaAuth(app, {option}=..., send=...)",
             )
         if own is not None and not isinstance(own, kinds):
             wanted = " or ".join(f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in kinds)
             raise WrongType(
                 f"{self._name()} was given {kind_of(own)} as {option}.",
-                remedy=f"Give it a {wanted}, or omit it: OktaAuth(app)",
+                remedy=f"Pass a {wanted}, or omit it: OktaAuth(app)",
             )
         if send is not None and not callable(send):
             raise WrongType(
                 f"{self._name()} was given {kind_of(send)} as send.",
-                remedy="Give it a function that sends the token request, or omit it: OktaAuth(app)",
+                remedy="Pass a function that sends the token request, or omit it: OktaAuth(app)",
             )
 
     def _wrong_app(self, app: object) -> WrongType:
         if type(app).__name__.endswith("Request"):
             return attached_wrongly(f"the class {self._name()} instead of an object", app)
         return WrongType(
-            f"{self._name()} was given {kind_of(app)} where the service app belongs.",
+            f"{self._name()} needs a service app, but was given {kind_of(app)}.",
             remedy=f"Write: {ATTACH[self._for]}, where {_APP}",
         )
 
@@ -67,24 +68,28 @@ class AuthObject:
         return f"okta_m2m.{self._for}.{type(self).__qualname__}"
 
     def _misused(self, request: object) -> WrongType:
-        return attached_wrongly(f"an object of {self._name()}", request)
+        return attached_wrongly(f"an instance of {self._name()}", request)
 
     def _blocks(self, asked: str, instead: str) -> WrongType:
         """The error for an awaitable method of a client that blocks."""
-        return WrongType(f"{self._name()} blocks, and has no {asked}().", remedy=f"Write: auth.{instead}")
+        return WrongType(
+            f"{self._name()} is for blocking clients, and has no {asked}().", remedy=f"Write: auth.{instead}"
+        )
 
     def _awaits(self, asked: str, instead: str) -> WrongType:
         """The error for a blocking method of a client that does not block."""
-        return WrongType(f"{self._name()} never blocks, and has no {asked}().", remedy=f"Write: await auth.{instead}")
+        return WrongType(
+            f"{self._name()} is for async clients, and has no {asked}().", remedy=f"Write: await auth.{instead}"
+        )
 
-    if not TYPE_CHECKING:  # a type checker knows what it is not
+    if not TYPE_CHECKING:  # a type checker knows this without help
 
         def __call__(self, request: object = None, handler: object = None) -> NoReturn:
-            """Called by another library than its own."""
+            """Called by a library that it is not for."""
             raise self._misused(request)
 
         def __iter__(self) -> NoReturn:
-            """It is no list of middlewares, and no headers."""
+            """It is not a list of middlewares, and not a mapping of headers."""
             raise WrongType(f"{self._name()} is neither a list nor a mapping.", remedy=f"Write: {ATTACH[self._for]}")
 
         __len__ = items = __iter__
@@ -98,17 +103,17 @@ class AuthObject:
     def __copy__(self) -> Self:
         made = object.__new__(type(self))
         state: Any = object.__getstate__(self)
-        for part in state if isinstance(state, tuple) else (state,):  # what is in __dict__, and what is in slots
+        for part in state if isinstance(state, tuple) else (state,):  # the contents of __dict__, and those of slots
             for name, value in (part or {}).items():
                 object.__setattr__(made, name, value)
         return made
 
     def __deepcopy__(self, memo: object) -> Self:
-        return self  # a source of tokens is not data
+        return self  # it is a source of tokens, not data
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError(
-            f"{type(self).__name__} cannot be pickled, because it holds secrets. Make one in the other process, from the same "
+            f"{type(self).__name__} cannot be pickled, because it holds secrets. Create one in the other process, from the same "
             "settings."
         )
 
@@ -124,12 +129,12 @@ def needs_app(init: InitT) -> InitT:
 
 
 def add_request(error: Any, request: object) -> None:
-    """Says whose call an error ended, as the library's own errors do."""
+    """Adds the request that failed to an error, as the library's own errors have it."""
     error.request = request
 
 
 def missing_library(client: str, missing: ModuleNotFoundError) -> ModuleNotFoundError:
-    """The error for a client's module that is imported without its library."""
+    """The error if a client's module is imported without its library."""
     return ModuleNotFoundError(
         f"okta_m2m.{client} needs {missing.name}, which is not installed. Install it: pip install 'okta-m2m[{client}]'",
         name=missing.name,

@@ -1,8 +1,8 @@
-"""What kept an answer from coming, whichever HTTP library says so: the stage that failed, and the reason in plain words.
+"""Why there was no response, whichever HTTP library reports it: the stage that failed, and the reason in plain words.
 
-The libraries wrap what the operating system or TLS said, some of them three times. It stands at the end of the chain of
-exceptions, so one function serves them all: it goes by the standard library's classes, and where a library has its own
-(a proxy, a timeout, a scheme) by the name of the class, which they share.
+The libraries wrap the error of the operating system or of TLS, some of them three times. It is at the end of the chain
+of exceptions, so one function works for all libraries. It uses the standard library's classes; if a library has its own
+class (for a proxy, a timeout, a scheme), it uses the class's name, which the libraries share.
 
 Invariant: a reason never shows the password in a proxy's URL.
 """
@@ -52,8 +52,8 @@ UNREADABLE: Final = (FileNotFoundError, PermissionError, IsADirectoryError, NotA
 
 
 def send_failed(error: BaseException, url: str, *, by_proxy: bool = False) -> SendFailed:
-    """The failure of our own request to ``url``. ``by_proxy``: whether it went by way of a proxy, where the caller knows; it
-    need not, where the library's errors say so."""
+    """The failure of our own request to ``url``. ``by_proxy``: whether it went through a proxy. The caller need not
+    know if the library's errors say so."""
     chain = list(_chain(error))
     names = {kind.__name__ for link in chain for kind in type(link).__mro__}
     by_proxy = by_proxy or any("Proxy" in name for name in names)
@@ -69,7 +69,7 @@ def send_failed(error: BaseException, url: str, *, by_proxy: bool = False) -> Se
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An exception, and what it was raised from: a library's own first, what it stands for last."""
+    """An exception and its causes: the library's own exception first, the original one last."""
     seen: set[int] = set()
     waiting = [error]
     while waiting:
@@ -77,19 +77,19 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         if link is None or id(link) in seen:
             continue
         seen.add(id(link))
-        if not isinstance(link, BaseExceptionGroup):  # of several addresses, each of which failed
+        if not isinstance(link, BaseExceptionGroup):  # for several addresses that all failed
             yield link
         waiting += getattr(link, "exceptions", ())
         waiting.append(
             link.__cause__ or link.__context__
-        )  # httpcore hides it ("from None") where it raises an error again
+        )  # httpcore hides it ("from None") when it raises an error again
 
 
 def _tls(chain: list[BaseException], names: set[str]) -> SendFailed | None:
     for link in chain:
         if isinstance(link, ssl.SSLError) and not hasattr(
             link, "reason"
-        ):  # aiohttp's own, which is raised from another
+        ):  # aiohttp's own exception, which has another as its cause
             continue
         if isinstance(link, ssl.SSLCertVerificationError):
             why = link.verify_message
@@ -106,7 +106,7 @@ def _tls(chain: list[BaseException], names: set[str]) -> SendFailed | None:
         if isinstance(link, UNREADABLE) and not names & CONNECTING:
             why = f"{link.filename}: {link.strerror}" if link.filename else link.strerror or str(link)
             return SendFailed(f"the CA bundle or client certificate cannot be read: {why}", stage="tls", permanent=True)
-    if type(chain[0]) is OSError and chain[0].errno is None:  # requests, of a path that it did not find
+    if type(chain[0]) is OSError and chain[0].errno is None:  # requests, for a path that does not exist
         return SendFailed(_clean(chain[0]), stage="tls", permanent=True)
     return None
 
@@ -145,19 +145,19 @@ def _no_connection(chain: list[BaseException], names: set[str], host: str, by_pr
         if isinstance(link, OSError) and link.errno in UNREACHABLE:
             return SendFailed(f"{host} cannot be reached: {link.strerror}", stage=stage)
     if names & CONNECT_TIMEOUT or (names & CONNECTING and "TimeoutError" in names):
-        return SendFailed(f"no connection to {host} in time", stage=stage)
+        return SendFailed(f"connecting to {host} timed out", stage=stage)
     return None
 
 
 def _no_answer(chain: list[BaseException], names: set[str]) -> SendFailed | None:
     if names & POOL_TIMEOUT:
-        return SendFailed("no connection of the client was free in time")
+        return SendFailed("the client's connection pool had no free connection in time")
     if any("Timeout" in name for name in names):
-        return SendFailed("no answer in time", stage="http")
+        return SendFailed("the response timed out", stage="http")
     if "RemoteDisconnected" not in names and any(isinstance(link, ConnectionError) for link in chain):
         return SendFailed("the connection was reset", stage="http")
     if names & BROKEN_OFF:
-        return SendFailed("the connection was closed before the whole answer had come", stage="http")
+        return SendFailed("the connection was closed before the response was complete", stage="http")
     return None
 
 

@@ -1,15 +1,15 @@
-"""What httpx and httpx2 share, which is everything but their classes: the two libraries have one interface.
+"""What httpx and httpx2 share, which is everything except their classes: the two libraries have one interface.
 
 The adapters ``httpx.py`` and ``httpx2.py`` give their library to :class:`Library`, and their auth class is both
-:class:`Flows` and the library's own ``Auth``. The types in here are those of httpx; httpx2's have the same shape.
+:class:`Flows` and the library's own ``Auth``. The types here are those of httpx; those of httpx2 have the same shape.
 
-Both follow redirects inside the send, copy our headers to the next hop, and show the auth flow only the last answer. They
-drop ``Authorization`` at another origin, but not ``DPoP``; so with a bound token each hop is met where it is sent, in
-httpcore's ``trace`` extension, and gets a proof of its own or none.
+Both follow redirects inside the send, copy our headers to the next hop, and show the auth flow only the last response.
+They drop ``Authorization`` at another origin, but not ``DPoP``. So with a bound token, httpcore's ``trace`` extension
+catches each hop before it is sent, and gives it its own proof or none.
 
-Invariant: no policy in here, and no import of either library. Of the caller's request nothing changes but
-``Authorization`` and ``DPoP`` (and, with a bound token, ``extensions["trace"]``); its client is never used for the token
-request unless it was passed for that.
+Invariant: no policy here, and no import of either library. Nothing in the caller's request changes except
+``Authorization`` and ``DPoP`` (and, with a bound token, ``extensions["trace"]``); its client is used for the token
+request only if it was passed for that.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ ClientT = TypeVar("ClientT", "httpx.Client | httpx.AsyncClient", "httpx2.Client 
 
 
 class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
-    """What an auth class does, between the request and its answer; in its adapter it is the library's ``Auth`` too."""
+    """What an auth class does, between the request and its response. In its adapter it is also the library's
+    ``Auth``."""
 
     _library: ClassVar[Library]
 
@@ -78,11 +79,11 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         self._check(app, misplaced, send, client, "client", library.Client, library.AsyncClient)
         self.app = app
         self._client: Any = client
-        self._sender: Any = send  # which kind it is shows only when it is used
+        self._sender: Any = send  # whether it is async is known only when it is used
         app.revoke_through(run=self._run, run_async=self._run_async)
         warn_of_environments_proxy(app)
 
-    # Made for each use, and not kept: a process may have very many of us.
+    # Created for each use and not kept: a process may have very many of these objects.
     def _threads(self) -> Threads:
         return Threads(self._sender or self._send, self._library.error_map)
 
@@ -100,31 +101,36 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         await arun(flow, self._loop())
 
     def token(self) -> Token:
-        """A usable token, for what is not a call of this client."""
+        """A usable token, for calls that this client does not make. Waits at most the app's ``max_wait`` seconds."""
         return run(self.app.obtain(), self._threads())
 
     async def atoken(self) -> Token:
-        """The same on an event loop."""
+        """:meth:`token` on an event loop."""
         return await arun(self.app.obtain(), self._loop())
 
     def headers(self, method: str, url: str) -> dict[str, str]:
-        """The headers for one call that this client does not make; with DPoP, for one attempt at it."""
+        """The headers for one call that this client does not make. With DPoP, they are valid for one attempt.
+
+        - ``method``, ``url``: of the call.
+
+        Raises :class:`~okta_m2m.errors.ConfigurationError` if the token must not be sent to that URL.
+        """
         return run(self.app.headers(method, url), self._threads())
 
     async def aheaders(self, method: str, url: str) -> dict[str, str]:
-        """The same on an event loop."""
+        """:meth:`headers` on an event loop: the same ``method`` and ``url``."""
         return await arun(self.app.headers(method, url), self._loop())
 
     # ── one call ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def sync_auth_flow(self, request: RequestT) -> Generator[RequestT, ResponseT, None]:
-        """Called by the library for each request: yields it to be sent, once or again."""
+        """Called by the library for each ``request``. Yields it each time it must be sent."""
         hit = self.app.token_state
         try:
             plain = self._is_plain(request)
             if plain and not self._attach_fresh(request):
                 if hit.fresh_until <= hit.now():
-                    # Before anything else is made for each of a herd of callers.
+                    # Before creating anything else for each of many callers.
                     advance(self.app.obtain(), self._threads())
                 plain = self._attach_fresh(request)
             if plain:
@@ -151,7 +157,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                         self._library.discard(call.response)
                 step = advance(flow, runtime, answer)
         except GeneratorExit:
-            pass  # what the client is handling shows only where this is no longer handled
+            pass  # the exception that the client is handling is visible only outside this handler
         except OktaM2MError as error:
             add_request(error, request)
             raise
@@ -161,7 +167,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         raise GeneratorExit
 
     async def async_auth_flow(self, request: RequestT) -> AsyncGenerator[RequestT, ResponseT]:
-        """The same on an event loop."""
+        """:meth:`sync_auth_flow` on an event loop, with the same ``request``."""
         hit = self.app.token_state
         try:
             plain = self._is_plain(request)
@@ -193,7 +199,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                         await self._library.adiscard(call.response)
                 step = await aadvance(flow, runtime, answer)
         except GeneratorExit:
-            pass  # what the client is handling shows only where this is no longer handled
+            pass  # the exception that the client is handling is visible only outside this handler
         except OktaM2MError as error:
             add_request(error, request)
             raise
@@ -203,11 +209,12 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         raise GeneratorExit
 
     def _is_plain(self, request: RequestT) -> bool:
-        """Whether a request surely goes where the token may travel, without credentials of its own, its body in memory.
+        """Whether a request certainly goes to an allowed origin, has no credentials of its own, and has its body in
+        memory.
 
-        Scheme, host and port are compared exactly, without userinfo, and without writing out the URL or calling the methods
-        of ``Headers``: each of these costs more than all of this (benchmarks/hits.py). Where a version of the library has
-        other parts, the answer is no, and the call goes the long way.
+        Scheme, host and port are compared exactly, without userinfo, and without formatting the URL or calling methods
+        of ``Headers``: each of these costs more than this whole check (benchmarks/hits.py). If a version of the library
+        has other internals, the result is ``False``, and the call takes the slow path.
         """
         try:
             url = request.url._uri_reference
@@ -234,24 +241,24 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         return True
 
     def _learn_unshown(self, request: RequestT, error: BaseException | None) -> None:
-        """A response hook that raises hides the answer from the auth flow, which is closed while the client handles the
-        error. Learn from the answer here, so that the next call has a good token."""
+        """A response hook that raises hides the response from the auth flow, which is closed while the client handles
+        the error. Learn from the response here, so that the next call has a valid token."""
         httpx = self._library.httpx
         seen: set[int] = set()
-        # Only what it was raised from: its context may be an earlier call's, which the caller is just handling.
+        # Only its causes: its context may belong to an earlier call that the caller is handling.
         while error is not None and not isinstance(error, httpx.HTTPStatusError) and id(error) not in seen:
             seen.add(id(error))  # an exception may be its own cause
             error = error.__cause__
         response: Any = getattr(error, "response", None)
         hop: Any = getattr(error, "_request", None) or getattr(
             response, "_request", None
-        )  # one made by hand has neither
+        )  # a request that was built by hand has neither
         if hop is None or not isinstance(response, httpx.Response):
             return
         token = _token_of(hop)
         if token is None or token != _token_of(request):
             return
-        # Blocks nothing: what is not sent again asks for no new token.
+        # This does not block: a request that is not sent again needs no new token.
         flow = self.app.judge(token, _answer_of(response), method=hop.method, url=str(hop.url), replayable=False)
         runtime = self._threads()
         step = advance(flow, runtime)
@@ -259,10 +266,14 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
             advance(flow, runtime, content[: step.limit])
         flow.close()
 
-    # ── each hop, where it is sent ───────────────────────────────────────────────────────────────────────────────
+    # ── each hop, before it is sent ───────────────────────────────────────────────────────────────────────────────
 
     def trace(self, proofs: _Proofs, event: str, info: dict[str, Any]) -> None:
-        """Called by httpcore with each step of a request that has a bound token."""
+        """Called by httpcore with each step of a request that has a bound token.
+
+        - ``proofs``: makes the request's proofs.
+        - ``event``, ``info``: the step, as httpcore names and describes it.
+        """
         flow = proofs.needed(event, info)
         if flow is not None:
             try:
@@ -274,7 +285,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
             proofs.callers(event, info)
 
     async def atrace(self, proofs: _Proofs, event: str, info: dict[str, Any]) -> None:
-        """The same on an event loop."""
+        """:meth:`trace` on an event loop, with the same ``proofs``, ``event`` and ``info``."""
         flow = proofs.needed(event, info)
         if flow is not None:
             try:
@@ -291,9 +302,9 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         library = self._library.httpx
         if isinstance(self._client, library.AsyncClient):
             raise ConfigurationError(
-                f"OktaAuth was given an {library.__name__}.AsyncClient for its token requests, and is used where "
-                "nothing can be awaited.",
-                remedy=f"Give it an {library.__name__}.Client there, or none.",
+                f"OktaAuth was given an {library.__name__}.AsyncClient for its token requests, but "
+                "is used by a blocking client.",
+                remedy=f"Pass an {library.__name__}.Client, or omit it.",
             )
         from .failures import send_failed
 
@@ -315,9 +326,9 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                     body = AnswerBody()
                     for chunk in response.iter_raw():
                         body.extend(chunk)
-                        del chunk  # no frame that waits for more shows what came
+                        del chunk  # no frame that waits for more data shows what was read
                         if len(body) > MAX_ANSWER or time.monotonic() > until:
-                            raise SendFailed("the answer was too long, or too slow", stage="http")
+                            raise SendFailed("the response was too large or too slow", stage="http")
                 finally:
                     response.close()
                 return Response(response.status_code, response.headers.multi_items(), body.whole())
@@ -330,7 +341,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
             raise ConfigurationError(
                 f"OktaAuth was given an {library.__name__}.Client for its token requests, which would block the "
                 "event loop.",
-                remedy=f"Give it an {library.__name__}.AsyncClient there, or none.",
+                remedy=f"Pass an {library.__name__}.AsyncClient, or omit it.",
             )
         from ..runtimes.loops import call_in_thread
         from .failures import send_failed
@@ -339,7 +350,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         by_proxy = False
         try:
             lent = self._lent_client(request.url)
-            # A new client reads the CA bundle from disk, which is not for an event loop.
+            # A new client reads the CA bundle from disk, which must not happen on an event loop.
             new = partial(library.AsyncClient, trust_env=not is_direct_only(request.url))
             async with nullcontext(lent) if lent is not None else await call_in_thread(new, timeout) as client:
                 by_proxy = self._library.uses_proxy(client, request.url)
@@ -351,9 +362,9 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                     body = AnswerBody()
                     async for chunk in response.aiter_raw():
                         body.extend(chunk)
-                        del chunk  # no frame that waits for more shows what came
+                        del chunk  # no frame that waits for more data shows what was read
                         if len(body) > MAX_ANSWER:
-                            raise SendFailed("the answer was too long", stage="http")
+                            raise SendFailed("the response was too large", stage="http")
                 finally:
                     await response.aclose()
                 return Response(response.status_code, response.headers.multi_items(), body.whole())
@@ -361,8 +372,9 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
             raise send_failed(error, request.url, by_proxy=by_proxy) from error
 
     def _lent_client(self, url: str) -> Any:
-        """The client that was given, without its cookies: those of the token endpoint are not for it, and may be to delete
-        some of its own. ``None`` if none was given, or if it would take a proxy to what is to be reached directly."""
+        """The client that was passed, without its cookies: it must not get cookies from the token endpoint, which may
+        also delete some of its own. ``None`` if none was passed, or if it would use a proxy for a URL that must be
+        reached directly."""
         if self._client is None or (is_direct_only(url) and self._library.uses_proxy(self._client, url)):
             return None
         from .private_copy import private_copy
@@ -370,27 +382,27 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         return private_copy(self._client, _cookies=self._library.httpx.Cookies())
 
     def _check_hooks(self) -> None:
-        """A response hook that raises would hide Okta's answer, and any is shown the token."""
+        """A response hook that raises would hide Okta's response, and every hook sees the token."""
         if self._client is not None and self._client.event_hooks["response"]:
             raise ConfigurationError(
-                "OktaAuth was given a client with response event hooks for its token requests, which would be run "
-                "on Okta's answers to them, and may raise before these are understood.",
-                remedy="Give it a client of its own, without hooks, or none.",
+                "OktaAuth was given a client with response event hooks for its token requests. They would run before "
+                "OktaAuth reads Okta's response, and could raise.",
+                remedy="Pass a client without hooks, or omit it.",
             )
 
 
 class _Call:
-    """One call of the caller's, from its request to the answer."""
+    """One call of the caller, from the request to the response."""
 
     def __init__(self, app: ServiceApp, library: Library, request: Any, response: Any = None) -> None:
         self.request = request
         self.response = response
         self._app = app
         self._library = library
-        self._rewind: Rewind = library.rewinder(request)  # an answered request's body is in memory
+        self._rewind: Rewind = library.rewinder(request)  # the body of a request that has a response is in memory
 
     def make(self, auth: Flows[Any, Any, Any], *, on_loop: bool = False) -> Flow[None]:
-        """The whole call of that auth object's."""
+        """The whole call, for that auth object."""
         app, request = self._app, self.request
         url = str(request.url)
         own = _token_of(request)
@@ -409,7 +421,7 @@ class _Call:
         yield from self.judge()
 
     def judge(self) -> Flow[None]:
-        """What to do about the answer, which is the last hop's."""
+        """What to do about the response, which is the last hop's."""
         hop = self.response.request
         token = _token_of(hop)
         if token is None or (self.response.status_code != 401 and "DPoP" not in self.request.headers):
@@ -426,26 +438,26 @@ class _Call:
         )
 
     def prepare(self, headers: Mapping[str, str]) -> None:
-        """The request as it is sent next: with these headers, and its body from where it began."""
-        for name, value in headers.items():  # each on its own costs less than update()
+        """The request as it is sent next: with these headers, and with its body from the start."""
+        for name, value in headers.items():  # two assignments cost less than update()
             self.request.headers[name] = value
         if self._rewind is not None:
             self._rewind()
 
 
 class Library:
-    """httpx or httpx2: what is made of its classes, and read with them."""
+    """httpx or httpx2: what is created and read with its classes."""
 
     def __init__(self, library: Any) -> None:
         self.httpx = library
         self.in_memory: Any = library.ByteStream
         self.error_map: ErrorMap = {OktaM2MError: library.HTTPError, TokenUnreachable: library.TransportError}
-        # Each library takes for a body only what is of its own class.
+        # Each library accepts only its own class as a body.
         self._peeked: Any = type("Peeked", (_Peeked, library.SyncByteStream), {})
         self._apeeked: Any = type("Peeked", (_APeeked, library.AsyncByteStream), {})
 
     def request(self, request: Request, seconds: float) -> Any:
-        """Made by hand, not by the client: its headers, cookies, parameters and auth are not for Okta."""
+        """Built by hand, not by the client, whose headers, cookies, parameters and auth are not for Okta."""
         return self.httpx.Request(
             request.method,
             request.url,
@@ -457,23 +469,26 @@ class Library:
         )
 
     def uses_proxy(self, client: Any, url: str) -> bool:
-        """Whether a client reaches that URL by way of a proxy, as far as its transport is the library's own."""
+        """Whether a client reaches that URL through a proxy, if its transport is the library's own."""
         try:
             transport = client._transport_for_url(self.httpx.URL(url))
-        except AttributeError:  # a stand-in for a client
+        except AttributeError:  # a test double of a client
             return False
         return "Proxy" in type(getattr(transport, "_pool", None)).__name__
 
     def rewinder(self, request: AnyRequest) -> Rewind:
-        """What takes the body back to where it is now, before the first send; ``None`` if nothing does."""
+        """A function that rewinds the body to its position now, before the first send; ``None`` if that is not
+        possible."""
         stream = request.stream
         if isinstance(stream, self.httpx.ByteStream):
             return _stay
         fields = getattr(stream, "fields", None)
-        if isinstance(fields, list):  # multipart, which rewinds its files by itself, where it can
+        if isinstance(fields, list):  # multipart, which rewinds its files by itself if it can
             files = [field.file for field in fields if hasattr(field, "file")]
             return _stay if all(isinstance(file, str | bytes) or _seekable(file) for file in files) else None
-        file: Any = getattr(stream, "_stream", None)  # content=file: it is wrapped, and there is no public way to it
+        file: Any = getattr(
+            stream, "_stream", None
+        )  # content=file: it is wrapped, and there is no public way to reach it
         if not _seekable(file):
             return None
         begin = file.tell()
@@ -498,8 +513,7 @@ class Library:
             return b""
 
     def discard(self, response: AnyResponse) -> None:
-        """Reads what is left, if that is little, and lets go of the connection; the client reads the response once more
-        later."""
+        """Reads the rest if it is short, and releases the connection. The client reads the response again later."""
         if self.read_already(response) is None:
             stream = self._peeked(response.stream)
             head = b""
@@ -531,17 +545,18 @@ def _answer_of(response: AnyResponse) -> Response:
 
 
 def _kept(response: AnyResponse, head: bytes) -> bytes:
-    """What the client may read of a response that was let go: of one that is compressed nothing, as it decompresses that."""
+    """What the client may read of a discarded response: nothing if it is compressed, because the client would
+    decompress it."""
     return b"" if response.headers.get("content-encoding") else head
 
 
 def _stay() -> None:
-    """Rewinds a body that is in memory, or rewinds itself."""
+    """For a body that is in memory or rewinds itself: does nothing."""
 
 
 def _token_of(request: AnyRequest) -> Token | None:
-    """The ``Authorization`` header, as what hides it. ``Headers.get`` decodes all headers first, which each of a herd of
-    callers would pay."""
+    """The ``Authorization`` header, wrapped so that no ``repr`` shows it. ``Headers.get`` decodes all headers first,
+    which many callers at once would pay for."""
     values = [value.decode("latin-1") for name, value in request.headers.raw if name.lower() == b"authorization"]
     return Token.sent(", ".join(values)) if values else None
 
@@ -550,14 +565,14 @@ def _seekable(file: Any) -> bool:
     from inspect import iscoroutinefunction  # only a file's body needs it
 
     try:
-        # The stream of an async file is its own, and used up once it is read: it is not for us to seek in.
+        # The stream of an async file cannot be rewound by us, and is used up once it is read.
         return not iscoroutinefunction(file.tell) and bool(file.seekable()) and file.tell() >= 0
     except (AttributeError, OSError, ValueError):
         return False
 
 
 class _Peeked:
-    """A body whose beginning was read, and is given out again first."""
+    """A body whose beginning was already read, and is returned again first."""
 
     def __init__(self, stream: httpx.SyncByteStream) -> None:
         self._stream = stream
@@ -613,12 +628,12 @@ class _Proofs:
         self._origin = origin_of(str(request.url))
         self._used: str | None = None  # the last proof sent
         trace: Any = request.extensions.get("trace")
-        # On a request that is sent again it is ours already, around the caller's own.
+        # If the request is sent again, our trace is already there, around the caller's.
         bound = trace.args[:1] if isinstance(trace, partial) else ()
         self.callers: Any = bound[0].callers if bound and isinstance(bound[0], _Proofs) else trace
 
     def needed(self, event: str, info: dict[str, Any]) -> Flow[dict[str, str]] | None:
-        """Looks at a request that is about to be written; says how to get headers for it if those it has won't do."""
+        """Checks a request before it is written. Returns a flow for new headers if its own are not valid."""
         if not event.endswith("send_request_headers.started"):
             return None
         sending = info["request"]
@@ -628,9 +643,7 @@ class _Proofs:
         if b"dpop" not in sent.value:
             return None
         method, url = sending.method.decode("ascii"), _url_of(sending.url)
-        if (
-            b"authorization" not in sent.value
-        ):  # the client took our token off at another origin: our proof is left over
+        if b"authorization" not in sent.value:  # the client removed our token at another origin, but not our proof
             _strip(sending, {b"dpop"})
             return None
         if self._app.is_callers_own(sent.value[b"authorization"]):  # an event hook signs this call
@@ -658,7 +671,7 @@ def _strip(sending: Any, names: Set[bytes]) -> None:
 
 
 def _url_of(url: Any) -> str:
-    """The URL of a request as httpcore has it; by way of a forwarding proxy the target is absolute."""
+    """The URL of a request as httpcore has it. Through a forwarding proxy, the target is absolute."""
     target: str = url.target.decode("ascii")
     if target.startswith(("http://", "https://")):
         return target

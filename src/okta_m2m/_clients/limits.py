@@ -1,4 +1,4 @@
-"""How much of an answer is read, and for how long: the same for every client."""
+"""How much of a response is read, and for how long. The same for every client."""
 
 from __future__ import annotations
 
@@ -22,21 +22,23 @@ __all__ = [
 ]
 
 MAX_ANSWER: Final = 1 << 20
-"""Bytes of an answer of the token endpoint."""
+"""The most bytes that are read of a response from the token endpoint."""
 
 PIECE: Final = 256
-"""Bytes of it that are read at a time: urllib3 waits until it has so many, and only between two reads is it seen that the
-attempt's time is over."""
+"""The bytes that are read at a time. urllib3 waits until it has that many, and only between two reads can we notice
+that the attempt's time is over."""
 
 MAX_DRAINED: Final = 1 << 16
-"""Bytes of a rejected answer that are read so that its connection can be used again; beyond that a new one is cheaper."""
+"""The most bytes of a rejected response that are read to keep its connection. Beyond that, a new connection is
+cheaper."""
 
 DRAIN_TIMEOUT: Final = 1.0
-"""Seconds for the same on an event loop; elsewhere the caller's own timeout counts."""
+"""Seconds for the same on an event loop; otherwise the caller's own timeout applies."""
 
 
 class AnswerBody:
-    """The part of an answer to our own request that has arrived. It may hold a token, so its repr shows only its size."""
+    """The part of a response to our own request that has arrived. It may hold a token, so its repr shows only its
+    size."""
 
     __slots__ = ("_bytes", "extend")
 
@@ -55,38 +57,41 @@ class AnswerBody:
 
 
 def connect_timeout(timeout: float) -> float:
-    """Seconds for one address of a name, of those for a whole attempt: blocking libraries try one after another, each for so
-    long, and behind two dead ones there may be one that answers."""
+    """Seconds for one address of a host, out of those for the whole attempt: blocking libraries try the addresses one
+    after another, and after two dead ones there may be one that works."""
     return timeout / 3
 
 
 def read_timeout(timeout: float) -> float:
-    """Seconds that the library waits for the answer: a little less than the attempt's, because the library can say what it was
-    waiting for."""
+    """Seconds that the library waits for the response: a little less than the whole attempt, because the library can
+    say what it was waiting for."""
     return timeout * 0.9
 
 
 def check_encoding(content_encodings: Iterable[str]) -> None:
-    """Refuses a compressed answer to our own request. We ask for ``identity``, and a few bytes that are compressed twice can
-    grow to a gigabyte."""
+    """Refuses a compressed response to our own request. We request ``identity``, and a few bytes that are compressed
+    twice can expand to a gigabyte."""
     for coding in content_encodings:
         if coding.strip().lower() not in ("", "identity"):
-            raise SendFailed("the answer is compressed, although it was asked for as it is", stage="http")
+            raise SendFailed("the response is compressed, although the request asked for no compression", stage="http")
 
 
 def is_inflatable(content_encoding: str | None) -> bool:
-    """Whether the start of a body can be decoded without making much of it: of one that is compressed twice, or by Brotli,
-    a few bytes may stand for a gigabyte."""
+    """Whether the start of a body can be decoded within a bound: a few bytes that are compressed twice, or with Brotli,
+    may expand to a gigabyte."""
     return (content_encoding or "").strip().lower() in ("", "identity", "gzip", "x-gzip", "deflate")
 
 
 def inflate(head: bytes, content_encoding: str | None, limit: int) -> bytes:
-    """At most ``limit`` bytes of what the start of a body stands for; nothing where that cannot be bounded."""
+    """At most ``limit`` bytes of the decoded start of a body; nothing if that cannot be bounded."""
     if not is_inflatable(content_encoding):
         return b""
     if (content_encoding or "").strip().lower() in ("", "identity"):
         return head[:limit]
-    for window in (zlib.MAX_WBITS | 32, -zlib.MAX_WBITS):  # with a header of gzip or zlib; and without, as some send it
+    for window in (
+        zlib.MAX_WBITS | 32,
+        -zlib.MAX_WBITS,
+    ):  # with a gzip or zlib header, or without one, as some servers send it
         try:
             return zlib.decompressobj(window).decompress(head, limit)
         except zlib.error:

@@ -1,7 +1,7 @@
-"""Keeps tokens and assertions for a plain-http loopback origin from a proxy, which would read them in clear.
+"""Keeps tokens and assertions for a plain-http loopback origin away from a proxy, which could read them.
 
-Our own requests never take one there. For the caller's calls only aiohttp says whether one is used; for the other libraries
-a warning says what to do, if it is the environment that names the proxy.
+Our own requests never use one there. For the caller's calls, only aiohttp says whether a proxy is used. For the other
+libraries, a warning says what to do if the environment sets a proxy.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["is_direct_only", "report_proxy_of_call", "warn_of_environments_proxy
 
 logger = logging.getLogger("okta_m2m")
 
-REMEDY: Final = "Set NO_PROXY to its host, or use https there."
+REMEDY: Final = "Add its host to NO_PROXY, or use https."
 
 
 def is_direct_only(url: str) -> bool:
@@ -29,25 +29,26 @@ def is_direct_only(url: str) -> bool:
 
 
 def report_proxy_of_call(url: str) -> None:
-    """Reports, once for an origin, that a call got no token because it goes by way of a proxy."""
+    """Reports, once per origin, that a call got no token because it goes through a proxy."""
     _report(origin_of(url))
 
 
 @lru_cache(maxsize=128)
 def _report(origin: str | None) -> None:
-    logger.warning("no token for %s: the call goes by way of a proxy, which could read it. %s", origin, REMEDY)
+    logger.warning("no token sent to %s: the call goes through a proxy, which could read it. %s", origin, REMEDY)
 
 
 def warn_of_environments_proxy(app: ServiceApp) -> None:
-    """Warns if the environment names a proxy for a plain-http origin of an app, whose client does not say what it uses."""
+    """Warns if the environment sets a proxy for a plain-http origin of an app, because the client does not say what it
+    uses."""
     for prefix in app.origins.prefixes:
         if is_direct_only(prefix):
-            from urllib.request import getproxies, proxy_bypass  # only for what is on this machine
+            from urllib.request import getproxies, proxy_bypass  # only for URLs on this machine
 
             proxies = getproxies()
             if (proxies.get("http") or proxies.get("all")) and not proxy_bypass(urlsplit(prefix).netloc):
                 logger.warning(
-                    "the environment names a proxy for %s, which could read the token of each call there. %s",
+                    "the environment sets a proxy for %s, which could read the token of each call. %s",
                     prefix.rstrip("/"),
                     REMEDY,
                 )

@@ -1,11 +1,11 @@
-"""What requests and niquests share, which is everything but their classes: niquests began as a copy of requests.
+"""What requests and niquests share, which is everything except their classes: niquests began as a copy of requests.
 
-The adapters ``requests.py`` and ``niquests.py`` give their library to :class:`Library`. Both libraries call the auth object
-with the request that they are about to send, and its response hook with each answer.
+The adapters ``requests.py`` and ``niquests.py`` give their library to :class:`Library`. Both libraries call the auth
+object with each request before it is sent, and its response hook with each response.
 
-Invariant: no policy in here, and no import of either library. Of the caller's request nothing changes but
-``Authorization`` and ``DPoP``; its session is never used for the token request unless it was passed for that, and keeps
-its cookies even then.
+Invariant: no policy here, and no import of either library. Nothing in the caller's request changes except
+``Authorization`` and ``DPoP``; its session is used for the token request only if it was passed for that, and keeps its
+cookies even then.
 """
 
 from __future__ import annotations
@@ -66,17 +66,17 @@ SessionT = TypeVar("SessionT", "requests.Session", "niquests.Session")
 
 
 class Library:
-    """requests or niquests: what is made of its classes, and read with them."""
+    """requests or niquests: what is created and read with its classes."""
 
     def __init__(self, library: Any, urllib3: Any, redirects: Any, **at_once: Any) -> None:
         self.requests = library
         self.redirects = redirects
-        """The object that knows the library's rules of redirects."""
+        """The object that knows the library's redirect rules."""
         self.at_once = at_once
-        """Options of a ``send`` that returns the answer itself, not a promise of it."""
+        """Options for ``send`` to return the response itself, not a promise."""
         self.error_map: ErrorMap = {OktaM2MError: library.RequestException, TokenUnreachable: library.ConnectionError}
         self.broken: tuple[type[Exception], ...] = (urllib3.exceptions.HTTPError, OSError)
-        """What a connection raises while a body is read from it."""
+        """The exceptions that a connection raises while a body is read."""
 
     def answer_of(self, response: Any) -> Response:
         return Response(response.status_code, fields_of(response))
@@ -84,7 +84,7 @@ class Library:
     def peek(self, response: Any, limit: int) -> bytes:
         if (
             getattr(response, "_content", False) is not False
-        ):  # kept, by another hook or an adapter that made it by hand
+        ):  # already read, by another hook or by an adapter that built the response by hand
             return (response.content or b"")[:limit]
         if response.raw is None or getattr(response, "_content_consumed", False):
             return b""
@@ -97,14 +97,16 @@ class Library:
             return b""
 
     def discard(self, response: Any) -> None:
-        with suppress(*self.broken, AttributeError, TypeError):  # none, or a file's: an adapter's that is not urllib3's
+        with suppress(
+            *self.broken, AttributeError, TypeError
+        ):  # none, or a file: from an adapter that does not use urllib3
             response.raw.read(MAX_DRAINED, decode_content=False)
         with suppress(AttributeError):
             response.close()
 
     def copied_session(self, session: Any) -> Any:
-        """The session without its cookies: those of the token endpoint are not for it, and may be to delete some of its
-        own."""
+        """The session without its cookies: it must not get cookies from the token endpoint, which may also delete some
+        of its own."""
         from .private_copy import private_copy
 
         return private_copy(session, cookies=self.requests.cookies.RequestsCookieJar())
@@ -117,7 +119,7 @@ class Library:
         until = time.monotonic() + timeout
         try:
             with self.requests.Session() if session is None else nullcontext(self.copied_session(session)) as used:
-                # Prepared by hand: the session's own auth, headers, parameters and cookies are not for Okta.
+                # Prepared by hand, because the session's auth, headers, parameters and cookies are not for Okta.
                 prepared = self.requests.Request(
                     request.method, request.url, dict(request.headers), data=request.body
                 ).prepare()
@@ -130,20 +132,20 @@ class Library:
                 with used.send(prepared, timeout=timeouts, allow_redirects=False, **settings.value) as response:
                     check_encoding(response.headers.get("content-encoding", "").split(","))
                     body = AnswerBody()
-                    stream = getattr(response.raw, "stream", None)  # an adapter of the caller's own may have none
+                    stream = getattr(response.raw, "stream", None)  # the caller's own adapter may have none
                     chunks = response.iter_content(PIECE) if stream is None else stream(PIECE, decode_content=False)
                     for chunk in chunks:
                         body.extend(chunk)
-                        del chunk  # no frame that waits for more shows what came
+                        del chunk  # no frame that waits for more data shows what was read
                         if len(body) > MAX_ANSWER or time.monotonic() > until:
-                            raise SendFailed("the answer was too long, or too slow", stage="http")
+                            raise SendFailed("the response was too large or too slow", stage="http")
                     return Response(response.status_code, fields_of(response), body.whole())
         except (self.requests.RequestException, *self.broken) as error:
             raise send_failed(error, request.url) from error
 
 
 class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
-    """What an auth class does with a request, and with each answer."""
+    """What an auth class does with a request, and with each response."""
 
     __slots__ = ("_hit", "_hook", "_sender", "_session", "app")
 
@@ -155,7 +157,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
     ) -> None:
         self._check(app, misplaced, send, session, "session", self._library.requests.Session)
         self.app = app
-        # What a hit looks at. A method that is bound for each call is a tenth of what a hit costs (benchmarks/hits.py).
+        # What a hit reads. Binding a method on each call would be a tenth of the cost of a hit (benchmarks/hits.py).
         self._hit: Hit = app.token_state
         self._hook: Any = self.handle_response
         self._session: Any = session
@@ -163,7 +165,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
         app.revoke_through(run=self._run)
         warn_of_environments_proxy(app)
 
-    # Made for each use, and not kept: a process may have very many of us.
+    # Created for each use and not kept: a process may have very many of these objects.
     def _threads(self) -> Threads:
         return Threads(self._sender or self._send, self._library.error_map)
 
@@ -171,21 +173,28 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
         run(flow, self._threads())
 
     def token(self) -> Token:
-        """A usable token, for what is not a call of this client."""
+        """A usable token, for calls that this client does not make. Waits at most the app's ``max_wait`` seconds."""
         return run(self.app.obtain(), self._threads())
 
     def headers(self, method: str, url: str) -> dict[str, str]:
-        """The headers for one call that this client does not make; with DPoP, for one attempt at it."""
+        """The headers for one call that this client does not make. With DPoP, they are valid for one attempt.
+
+        - ``method``, ``url``: of the call.
+
+        Raises :class:`~okta_m2m.errors.ConfigurationError` if the token must not be sent to that URL.
+        """
         return run(self.app.headers(method, url), self._threads())
 
     def atoken(self) -> NoReturn:
+        """Raises an error: this client is blocking, so use :meth:`token`."""
         raise self._blocks("atoken", "token()")
 
     def aheaders(self, method: str, url: str) -> NoReturn:
+        """Raises an error, whatever ``method`` and ``url`` are: this client is blocking, so use :meth:`headers`."""
         raise self._blocks("aheaders", "headers(method, url)")
 
     def __call__(self, request: RequestT) -> RequestT:
-        """Called by the library with each request that it is about to send."""
+        """Called by the library with each request before it is sent."""
         self._check_request(request)
         if keeps_own(self.app, request):
             return request
@@ -200,14 +209,16 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
         return request
 
     def _check_request(self, request: object) -> None:
-        """Another library may call us with its own request."""
+        """A library that this object is not for may call it with its own request."""
         if not isinstance(request, self._library.requests.PreparedRequest):
             raise self._misused(request)
 
     def handle_response(self, response: ResponseT, position: int | None = None, **settings: Any) -> ResponseT:
-        """The response hook: called by the library with each answer, also with a 3xx before it is followed.
+        """The response hook. The library calls it with each response, also with a 3xx before it is followed.
 
-        ``position`` is where a file's body began; ``settings`` are those of the session's send.
+        - ``response``: the response.
+        - ``position``: where the body began, if it is a file. Default ``None``.
+        - ``settings``: those of the session's ``send``.
         """
         flow = judge(self.app, self._library, response, position)
         if flow is None:
@@ -228,7 +239,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
 
 
 class _Call:
-    """A call that was answered: it is sent again from the response hook."""
+    """A call that has a response. It is sent again from the response hook."""
 
     def __init__(self, library: Library, response: Any, position: int | None, settings: Mapping[str, Any]) -> None:
         self.response = response
@@ -240,7 +251,7 @@ class _Call:
     def attempt(self, headers: Mapping[str, str]) -> Response:
         # The request itself is sent again, not a copy: redirects that follow copy their headers from it.
         prepare(self._request, headers, self._position)
-        del headers  # no frame that waits for an answer shows the token
+        del headers  # no frame that waits for a response shows the token
         began = time.perf_counter()
         self.response = self.response.connection.send(self._request, **self._settings)
         self.response.elapsed = timedelta(seconds=time.perf_counter() - began)
@@ -254,7 +265,7 @@ class _Call:
 
 
 def keeps_own(app: ServiceApp, request: Any) -> bool:
-    """Whether a request has an ``Authorization`` header of the caller's own, which is then reported."""
+    """Whether a request has the caller's own ``Authorization`` header; if so, reports it."""
     own = token_of(request)
     if own is None or not app.is_callers_own(own.authorization):
         return False
@@ -263,7 +274,7 @@ def keeps_own(app: ServiceApp, request: Any) -> bool:
 
 
 def token_of(request: Any) -> Token | None:
-    """The ``Authorization`` header, as what hides it. It may be bytes with both libraries."""
+    """The ``Authorization`` header, wrapped so that no ``repr`` shows it. It may be bytes with both libraries."""
     value: str | bytes | None = request.headers.get("Authorization")
     if value is None:
         return None
@@ -271,24 +282,25 @@ def token_of(request: Any) -> Token | None:
 
 
 def attach(request: Any, headers: Mapping[str, str], hook: Any) -> None:
-    """The headers, and the hook with the place where a file's body begins, so that it can be sent again from there."""
-    for name, value in headers.items():  # each by itself: update() first finds out what kind of thing it was given
+    """Adds the headers, and the hook with the position where a file's body begins, so that it can be sent again from
+    there."""
+    for name, value in headers.items():  # one by one: update() first checks the type of its argument
         request.headers[name] = value
     body = request.body
     if body is not None and not isinstance(body, bytes | str):
         from inspect import iscoroutinefunction  # only a file's body needs it
 
         with suppress(AttributeError, OSError, ValueError):
-            seekable = getattr(body, "seekable", None)  # not everybody who writes tell and seek has it
+            seekable = getattr(body, "seekable", None)  # not every class with tell and seek has it
             if not iscoroutinefunction(body.tell) and callable(body.seek) and (seekable is None or seekable()):
                 hook = partial(hook, position=body.tell())
     request.hooks["response"].append(hook)
 
 
 def judge(app: ServiceApp, library: Library, response: Any, position: int | None) -> Flow[None] | None:
-    """The flow that judges an answer, if it needs one."""
+    """The flow that judges a response, if it needs one."""
     request = response.request
-    if request is None:  # a transport adapter that does not say what it answers
+    if request is None:  # from a transport adapter that does not set it
         return None
     token = token_of(request)
     if token is None:  # removed by a redirect to another origin
@@ -296,7 +308,7 @@ def judge(app: ServiceApp, library: Library, response: Any, position: int | None
         return None
     if response.status_code != 401 and not token.dpop_bound:
         return None
-    body = request.body  # not what it was at first, after a redirect
+    body = request.body  # after a redirect, not the original request
     rewindable = body is None or isinstance(body, bytes | str) or (position is not None and hasattr(body, "seek"))
     return app.judge(
         token,
@@ -314,9 +326,9 @@ def prepare(request: Any, headers: Mapping[str, str], position: int | None) -> N
 
 
 def next_hop(app: ServiceApp, library: Library, response: Any) -> tuple[str, str] | None:
-    """Method and URL of the hop that a redirect leads to, by the library's own rules, if it needs a proof.
+    """Method and URL of the next hop of a redirect, by the library's own rules, if it needs a proof.
 
-    The library copies our headers to the next hop, where the proof has to be that hop's. To another origin no header goes.
+    The library copies our headers to the next hop, which needs its own proof. Another origin gets neither header.
     """
     token = token_of(response.request)
     if token is None or not token.dpop_bound:
@@ -341,8 +353,8 @@ def give_to_hop(request: Any, headers: Mapping[str, str], url: str = "") -> None
 
 
 class _Hop:
-    """Replaces ``copy`` of a request: once, if the request is the caller's; for good, if a redirect made it, because the
-    libraries copy such a request twice (the second copy is ``Response.next``)."""
+    """Replaces ``copy`` of a request: once, if the request is the caller's; permanently, if a redirect made it, because
+    the libraries copy such a request twice (the second copy is ``Response.next``)."""
 
     def __init__(self, request: Any, headers: Mapping[str, str], url: str) -> None:
         self._request, self._headers, self._url = request, headers, url
@@ -363,9 +375,9 @@ class _Hop:
         return hop
 
     def _led(self, hop: Any, cookies: Any) -> None:
-        """The library calls ``prepare_cookies`` of the copy when it has set the URL that it goes to. A ``Location`` can be
-        read in two ways (``////host``, a tab in the scheme): what it reads in another way than :func:`next_hop` gets neither
-        header."""
+        """The library calls ``prepare_cookies`` of the copy when it has set the URL that it goes to. A ``Location`` can
+        be ambiguous (``////host``, a tab in the scheme): if the library reads it differently from :func:`next_hop`, the
+        hop gets neither header."""
         del hop.prepare_cookies
         hop.prepare_cookies(cookies)
         if urldefrag(hop.url).url != self._url:
@@ -380,19 +392,19 @@ def without_ours(request: Any) -> Any:
 
 
 def fields_of(response: Any) -> list[tuple[str, str]]:
-    """The headers, several of a name included where the raw response has them."""
+    """The header lines, including duplicates if the raw response has them."""
     raw: Any = getattr(response.raw, "headers", None)
     fields = raw.items() if hasattr(raw, "getlist") else response.headers.items()
     return [(str(name), str(value)) for name, value in fields]
 
 
 class _Peeked(io.RawIOBase):
-    """A raw response whose beginning was read, and is returned again first. It is always decoded, because a chunked body
-    can only be read to its end in the way in which it was begun."""
+    """A raw response whose beginning was already read, and is returned again first. It is always decoded, because a
+    chunked body must be read to its end in the same way."""
 
     def __init__(self, raw: Any, limit: int) -> None:
         self._raw = raw
-        # An adapter of the caller's own may have put a plain file there.
+        # The caller's own adapter may have put a plain file there.
         stream = getattr(raw, "stream", None)
         self._rest: Iterator[bytes] = (
             iter(partial(raw.read, limit), b"") if stream is None else stream(limit, decode_content=True)
@@ -409,7 +421,7 @@ class _Peeked(io.RawIOBase):
         self._head = self._head[len(data) :]
         return data
 
-    # What else readers use of urllib3's; io's own class makes lines of it.
+    # The other parts of urllib3's interface that readers use; io's base class splits it into lines.
     read1 = read
 
     @property

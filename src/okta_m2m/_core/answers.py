@@ -1,6 +1,6 @@
-"""What an answer of Okta's says: its JSON, its error, its token, and when to ask again.
+"""What Okta's response says: its JSON, its error, its token, and when to ask again.
 
-Invariant: reading never fails. Whatever was not sent by an OAuth server reads as an answer that says nothing.
+Invariant: reading never fails. A response that is not from an OAuth server is read as an empty one.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ __all__ = [
 logger = logging.getLogger("okta_m2m")
 
 ASSUMED_LIFETIME: Final = 300.0
-"""Seconds that a token is taken to live if its answer does not say: the shortest life that Okta lets anybody configure."""
+"""The assumed lifetime in seconds if the response has none: the shortest that can be configured at Okta."""
 
 SHORTEST_LIFETIME: Final = 1.0
-"""Seconds: a shorter life than any token has, and one to divide by."""
+"""Seconds. Shorter than any token's lifetime, and not zero, because it is a divisor."""
 
 LONGEST_LIFETIME: Final = 86_400.0
-"""Seconds: the longest life that Okta lets anybody configure (``accessTokenLifetimeMinutes``, 24 hours)."""
+"""Seconds. The longest lifetime that can be configured at Okta (``accessTokenLifetimeMinutes``, 24 hours)."""
 
 
 class Granted(Record, hidden=("value",)):
-    """What a successful answer holds: the token's value, and whether it is bound to a key."""
+    """What a successful response contains: the token's value, and whether it is bound to a key."""
 
     value: str
     dpop_bound: bool
 
 
 def json_object(body: bytes) -> Mapping[str, Any]:
-    """The body's JSON object; an empty one for HTML, for nothing, and for anything else."""
+    """The body's JSON object; empty for HTML, an empty body, and anything else."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
@@ -67,7 +67,7 @@ def error_of(answer: Mapping[str, Any]) -> tuple[str | None, str | None]:
 
 
 def error_code(body: bytes) -> str | None:
-    """The error code in the start of a JSON body, of either shape; ``None`` if it names none."""
+    """The error code in the start of a JSON body, of either shape; ``None`` if it has none."""
     return error_of(json_object(body))[0]
 
 
@@ -78,7 +78,7 @@ def request_id(response: Response) -> str | None:
 
 
 def granted_token(answer: Mapping[str, Any]) -> Granted | None:
-    """The token of a 2xx answer (RFC 6749 section 5.1); ``None`` if it holds none."""
+    """The token of a 2xx response (RFC 6749 section 5.1); ``None`` if it has none."""
     value, token_type = answer.get("access_token"), answer.get("token_type")
     # Only what a header can hold (RFC 6750 section 2.1 b64token, taken widely): never a line break, never a space.
     if not isinstance(value, str) or not value or not all("!" <= char <= "~" for char in value):
@@ -98,16 +98,16 @@ def lifetime(expires_in: object) -> float:
     if SHORTEST_LIFETIME <= seconds <= LONGEST_LIFETIME:
         return seconds
     assumed = min(max(seconds, SHORTEST_LIFETIME), LONGEST_LIFETIME) if seconds > 0 else ASSUMED_LIFETIME
-    logger.warning("the token answer's expires_in is missing or invalid; assuming %d s", assumed)
+    logger.warning("expires_in is missing from the token response or invalid; assuming %d s", assumed)
     return assumed
 
 
 def rate_limit_pause(response: Response, okta_now: float) -> float | None:
-    """Seconds that a 429 asks to wait; ``None`` where it does not say, or where its limit is one of concurrency.
+    """Seconds to wait after a 429; ``None`` if it does not say, or if it is a concurrency limit.
 
-    Reset - ``Date`` + 1, both Okta's own, so that this machine's clock does not come into it (Okta: rate limits, best
-    practices; all of Okta's SDKs). Of several ``X-Rate-Limit-Reset`` the earliest counts. Okta sends no
-    ``Retry-After``, but what stands in front of it may.
+    Reset - ``Date`` + 1, both from Okta, so this machine's clock does not matter (Okta: rate limits, best practices;
+    all of Okta's SDKs). Of several ``X-Rate-Limit-Reset`` headers, the earliest counts. Okta sends no ``Retry-After``,
+    but a proxy in front of it may.
     """
     after = retry_after(response, okta_now)
     if after is not None:
@@ -122,7 +122,7 @@ def rate_limit_pause(response: Response, okta_now: float) -> float | None:
 
 
 def retry_after(response: Response, okta_now: float) -> float | None:
-    """Seconds that ``Retry-After`` asks to wait (RFC 9110 section 10.2.3); ``None`` where it does not say."""
+    """Seconds to wait, from ``Retry-After`` (RFC 9110 section 10.2.3); ``None`` without one."""
     after = (response.get("retry-after") or "").strip()
     if after.isdecimal() and len(after) < 10:
         return float(after)

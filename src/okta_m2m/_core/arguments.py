@@ -1,7 +1,7 @@
-"""Checks of what ServiceApp is given, and of where it is given to a client: each returns what to keep, or raises
-ConfigurationError with the remedy.
+"""Checks the arguments of ServiceApp, and how it is attached to a client. Each check returns the value to keep, or
+raises ConfigurationError with the remedy.
 
-Invariant: no message repeats what may be a secret, such as the text of a key that was given in the wrong place.
+Invariant: no message shows what may be a secret, such as the text of a key that was passed as the wrong argument.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def check_list(values: Iterable[str], name: str) -> list[str]:
         raise ConfigurationError(f"{name} must be a list, not a string.", remedy=f"Write {name}={values.split()!r}.")
     if not isinstance(values, Iterable):
         raise ConfigurationError(
-            f"{name} must be a list, not {type(values).__name__}.", remedy="Give a list, or omit it."
+            f"{name} must be a list, not {type(values).__name__}.", remedy="Pass a list, or omit it."
         )
     return list(values)
 
@@ -68,7 +68,7 @@ def check_observer(on_event: Callable[[Event], None] | None) -> Callable[[Event]
     if on_event is not None and not callable(on_event):
         raise ConfigurationError(
             f"on_event must be a function, not {type(on_event).__name__}.",
-            remedy="Give a function that is called with each event.",
+            remedy="Pass a function to call with each event.",
         )
     return on_event
 
@@ -90,7 +90,7 @@ def check_client_id(client_id: str) -> str:
         )
     if "{" in client_id:
         raise ConfigurationError(
-            f"The client id is a placeholder: {client_id!r}.", remedy="Replace it with the app's own."
+            f"The client id is a placeholder: {client_id!r}.", remedy="Replace it with the app's client id."
         )
     return client_id
 
@@ -99,16 +99,16 @@ def check_scopes(scopes: Iterable[str], authorization_server: str | None) -> tup
     checked = tuple(dict.fromkeys(check_list(scopes, "scopes")))
     for scope in checked:
         if not isinstance(scope, str) or not re.fullmatch(SCOPE, scope):
-            raise ConfigurationError(f"{scope!r} is not one scope.", remedy="Give a list with one scope per item.")
+            raise ConfigurationError(f"{scope!r} is not a single scope.", remedy="Pass a list with one scope per item.")
     if not checked and authorization_server is None:
         raise ConfigurationError(
             "No scopes were given, and the org authorization server has no defaults.",
-            remedy='Name the scopes, for example scopes=["okta.users.read"].',
+            remedy='Set the scopes, for example scopes=["okta.users.read"].',
         )
     return _kept_once(checked)
 
 
-@lru_cache(maxsize=256)  # for all the apps that ask for the same: a process may speak for very many of them
+@lru_cache(maxsize=256)  # shared by all apps with the same scopes: a process may have very many apps
 def _kept_once(scopes: tuple[str, ...]) -> tuple[str, ...]:
     return scopes
 
@@ -120,21 +120,23 @@ def token_path(authorization_server: str | None) -> str:
     if not isinstance(authorization_server, str) or not re.fullmatch(_SERVER_ID, authorization_server):
         raise ConfigurationError(
             'authorization_server must be an id ("default", "aus1a2b3c"), not a URL.',
-            remedy="Give the part of the issuer after /oauth2/.",
+            remedy="Use the part of the issuer after /oauth2/.",
         )
     return f"/oauth2/{authorization_server}/v1/token"
 
 
 def check_max_wait(max_wait: float) -> float:
     if isinstance(max_wait, bool) or not isinstance(max_wait, int | float) or not 0 < max_wait <= 86_400:
-        raise ConfigurationError(f"max_wait is {max_wait!r}.", remedy="Give seconds, more than 0 and at most a day.")
+        raise ConfigurationError(
+            f"max_wait cannot be {max_wait!r}.", remedy="Use a number of seconds, more than 0 and at most a day."
+        )
     return float(max_wait)
 
 
 def check_keys(key: Signer | Sequence[Signer]) -> tuple[Signer, ...]:
     keys: tuple[Any, ...] = tuple(key) if isinstance(key, list | tuple) else (key,)
     if not keys:
-        raise ConfigurationError("key is an empty list.", remedy="Give at least one key.")
+        raise ConfigurationError("key is an empty list.", remedy="Pass at least one key.")
     for one in keys:
         if isinstance(one, type) or not (hasattr(one, "sign") and hasattr(one, "alg")):
             raise ConfigurationError(
@@ -145,19 +147,20 @@ def check_keys(key: Signer | Sequence[Signer]) -> tuple[Signer, ...]:
 
 
 def check_dpop(dpop: bool | Literal["required"] | Signer, keys: tuple[Signer, ...]) -> Signer | None:
-    """The DPoP key that was given, if any."""
+    """The DPoP key that was passed, if any."""
     if isinstance(dpop, bool) or dpop == "required":
         return None
     if isinstance(dpop, str) or not (hasattr(dpop, "sign") and hasattr(dpop, "public_jwk")):
         raise ConfigurationError(
-            f"dpop is a {type(dpop).__name__}.", remedy='Give True, False, "required", or a signer.'
+            f'dpop must be True, False, "required" or a signer, not {kind_of(dpop)}.',
+            remedy="Omit it for the default, True.",
         )
     if any(dict(dpop.public_jwk) == dict(key.public_jwk) for key in keys):
         raise ConfigurationError(
             "The DPoP key is the client's own key, which Okta's guide forbids.",
-            remedy="Keep dpop=True, or give another key.",
+            remedy="Keep dpop=True, or use another key.",
         )
-    # One version for good: tokens are bound to it, and a key file that changes must not change it under them.
+    # Keep this version: tokens are bound to it, so a changed key file must not change it.
     return dpop.snapshot() if isinstance(dpop, PrivateKey) else dpop
 
 
@@ -167,7 +170,7 @@ def check_htu_origins(origins: Mapping[str, str]) -> dict[str, str]:
         one, other = (origin_of(text) if isinstance(text, str) else None for text in (ours, theirs))
         if one is None or other is None:
             raise ConfigurationError(
-                "htu_origins maps origins to origins.",
+                "htu_origins must map origins to origins.",
                 remedy='Write {"https://proxy.example": "https://acme.okta.com"}.',
             )
         checked[one] = other
@@ -175,15 +178,15 @@ def check_htu_origins(origins: Mapping[str, str]) -> dict[str, str]:
 
 
 def kind_of(given: object) -> str:
-    """Its type in words. Its value is not named: it may be a secret."""
+    """Its type in words. Its value is not shown, because it may be a secret."""
     return f"the class {given.__qualname__}" if isinstance(given, type) else f"an object of type {type(given).__name__}"
 
 
 def attached_wrongly(given: str, request: object, library: str = "") -> WrongType:
-    """The error for what an HTTP library was given where it takes its own auth object.
+    """The error for an object that was passed to an HTTP library in place of its auth object.
 
-    - ``given``: what it was given.
-    - ``request``: what it called that with, which shows the library; otherwise ``library`` names it.
+    - ``given``: what was passed.
+    - ``request``: what the library called it with, which identifies the library; otherwise ``library`` names it.
     """
     library = library or type(request).__module__.partition(".")[0]
     if library in ATTACH:

@@ -1,9 +1,11 @@
-"""What a call sends: the token, and a DPoP proof where the token is bound to a key (RFC 9449).
+"""What a call sends: the token, and a DPoP proof if the token is bound to a key (RFC 9449).
 
-One app has one DPoP key, which is made when it is first needed; with a store it is the fleet's, and tokens that were
-bound to an earlier key keep theirs. Nonces of APIs are kept here; those of the token endpoint are kept there.
+One app has one DPoP key, which is made when it is first needed. With a store, it is the fleet's, and tokens that are
+bound to an earlier key keep that key. Nonces of APIs are kept here; those of the token endpoint are kept with the
+endpoint.
 
-Invariant: a bound token is never sent without a proof of the key that it is bound to, and each attempt has its own proof.
+Invariant: a bound token is never sent without a proof of the key that it is bound to, and each attempt has its own
+proof.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class Credentials(Record, hidden=("proof",)):
-    """What a call sends (RFC 9110 section 11.4): a token, and a DPoP proof for this one attempt if the token is bound."""
+    """What a call sends (RFC 9110 section 11.4): a token, and a DPoP proof for this one attempt if the token is
+    bound."""
 
     token: Token
     proof: str | None = None
@@ -45,7 +48,7 @@ class Credentials(Record, hidden=("proof",)):
 
     @property
     def headers(self) -> dict[str, str]:
-        """The header or two to set on the request."""
+        """The headers to set on the request."""
         headers = {"Authorization": self.token.authorization}
         if self.proof is not None:
             headers["DPoP"] = self.proof
@@ -55,7 +58,8 @@ class Credentials(Record, hidden=("proof",)):
 class Bindings:
     """The DPoP side of one app.
 
-    - ``endpoint``: the app's token endpoint. At its origin ``htu`` is written as Okta compares it, and its clock is Okta's.
+    - ``endpoint``: the app's token endpoint. At its origin ``htu`` is written as Okta compares it, and its clock is
+      Okta's.
     - ``key``: the DPoP key that the app was given; ``None`` to make one.
     - ``htu_origins``: for an origin that a reverse proxy rewrites, the origin that the server behind it sees.
     """
@@ -76,7 +80,8 @@ class Bindings:
 
     @property
     def nonces(self) -> Nonces:
-        """Those of APIs. If two threads make them at once, what one has learnt is lost, and costs one more round."""
+        """The nonces of APIs. If two threads create this at once, the nonces of one are lost, which costs one more
+        round trip."""
         nonces = self._nonces
         if nonces is None:
             nonces = self._nonces = Nonces()
@@ -94,7 +99,7 @@ class Bindings:
         return proofs
 
     def adopt(self, key: PrivateKey) -> None:
-        """The fleet's DPoP key, made by whichever process was first: tokens are bound to it from now on."""
+        """Adopts the fleet's DPoP key, which the first process made. Tokens are bound to it from now on."""
         proofs = self._proofs
         if proofs is None or dict(proofs.signer.public_jwk) != dict(key.public_jwk):
             self._proofs = DPoPProofs(key, self._htu)
@@ -105,7 +110,7 @@ class Bindings:
         return signer if isinstance(signer, PrivateKey) else None
 
     def bind(self, token: Token) -> None:
-        """Remembers which key a new token is bound to, before the token is in use."""
+        """Remembers which key a new token is bound to, before the token is used."""
         proofs, digest = self.proofs(), token.digest
         with mutex():
             if digest not in self._bound:
@@ -115,7 +120,8 @@ class Bindings:
     # ── one attempt ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def credentials_now(self, method: str, url: str, token: Token) -> Credentials | None:
-        """What to send at once with a bound token; ``None`` where the proof has to be asked for."""
+        """What to send with a bound token, if no effect is needed; ``None`` if the signer must be asked for the
+        proof."""
         digest = token.digest
         proofs = self._bound.get(digest)
         if proofs is None or not proofs.in_memory:
@@ -128,7 +134,7 @@ class Bindings:
     ) -> Flow[Credentials]:
         """What to send with one attempt and a bound token.
 
-        ``nonce``: the one that the last answer asked for. ``server_time``: the ``Date`` of the API that rejected a proof's
+        ``nonce``: the nonce in the last response. ``server_time``: the ``Date`` of the API that rejected a proof's
         ``iat``; its clock need not be Okta's.
         """
         url, digest = as_sent(url), token.digest

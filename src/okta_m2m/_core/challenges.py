@@ -1,6 +1,6 @@
 """What a resource server says in ``WWW-Authenticate`` (RFC 9110 section 11.6.1, RFC 6750 section 3, RFC 9449 section 7.1).
 
-Invariant: reading never fails; what is not a challenge is left out.
+Invariant: reading never fails; anything that is not a challenge is skipped.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Challenge(Record):
 
     @property
     def error(self) -> str | None:
-        """The OAuth error code, if it names one."""
+        """The OAuth error code, if it has one."""
         return self.parameters.get("error")
 
 
@@ -37,7 +37,7 @@ def challenges(values: Iterable[str]) -> list[Challenge]:
     a_scheme, a_parameter, a_token68 = re.compile(_SCHEME), re.compile(_PARAMETER), re.compile(_TOKEN68)
     for value in values:
         position = 0
-        value = value[:16_384]  # a header is no place for more, and regular expressions are no place for a flood
+        value = value[:16_384]  # longer headers are not read: a regular expression must not run on unbounded input
         while scheme := a_scheme.match(value, position):
             position = scheme.end()
             parameters: dict[str, str] = {}

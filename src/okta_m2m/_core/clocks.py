@@ -1,7 +1,7 @@
 """The time: here, and at Okta.
 
-Invariant: nothing that decides whether a token is still good reads a clock that can step or that stops while the
-machine sleeps; the wall clock serves only as the first guess of Okta's time.
+Invariant: whether a token is still valid is never decided by a clock that can step, or that stops while the machine
+sleeps. The wall clock is only the first guess of Okta's time.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from functools import partial
 __all__ = ["NEVER", "SYSTEM_CLOCK", "Clock", "OktaClock", "http_date"]
 
 NEVER = float("-inf")
-"""A moment of the steady clock that has passed; one object, as very many apps refer to it."""
+"""A moment of the steady clock in the past. It is one object, because very many apps refer to it."""
 
 
 def _steady() -> Callable[[], float]:
-    # time.monotonic() stops in suspend on Linux (CLOCK_MONOTONIC) and on macOS (mach_absolute_time): a laptop that
-    # slept over lunch would take an expired token for a good one. On Windows it includes the time asleep.
+    # time.monotonic() stops in suspend on Linux (CLOCK_MONOTONIC) and on macOS (mach_absolute_time): a laptop that was
+    # asleep would use an expired token. On Windows, it includes the time asleep.
     if sys.platform == "linux":
-        return partial(time.clock_gettime, time.CLOCK_BOOTTIME)  # called for each request: no Python frame
+        return partial(time.clock_gettime, time.CLOCK_BOOTTIME)  # called for each request, so without a Python frame
     if sys.platform == "darwin":
         return partial(time.clock_gettime, time.CLOCK_MONOTONIC)
     return time.monotonic
 
 
 class Clock:
-    """Two clocks in seconds, the machine's own unless a simulation gives others.
+    """Two clocks in seconds: the machine's own, unless a simulation passes others.
 
-    - ``now``: neither steps nor stops; only differences mean anything.
+    - ``now``: a steady clock, which neither steps nor stops; only differences are meaningful.
     - ``wall``: seconds since the epoch, as far as this machine knows.
     """
 
@@ -45,11 +45,11 @@ SYSTEM_CLOCK = Clock()
 
 
 class OktaClock:
-    """Okta's time in seconds since the epoch, as learnt from the ``Date`` header of the token endpoint's answers, and of the
-    org's where it refuses a DPoP proof.
+    """Okta's time in seconds since the epoch, learned from the ``Date`` header of the token endpoint's responses, and
+    of the org's if it refuses a DPoP proof.
 
-    Once learnt it is carried on by the steady clock, so a wall clock that is wrong, or that is put right later, does
-    not matter. ``Date`` is cut to whole seconds and is some milliseconds old when read, so this runs up to about a
+    Once learned, it advances with the steady clock, so it does not matter if the wall clock is wrong or is corrected
+    later. ``Date`` is truncated to whole seconds and some milliseconds old when read, so this clock is up to about a
     second late and never early: an ``iat`` taken from it is not in Okta's future, which Okta refuses without leeway.
     """
 
@@ -60,12 +60,13 @@ class OktaClock:
         self._ahead: float | None = None  # of the steady clock, in seconds
 
     def now(self) -> float:
-        """Seconds since the epoch at Okta; this machine's wall clock until an answer has been seen."""
+        """Seconds since the epoch at Okta; this machine's wall clock until there was a response."""
         ahead = self._ahead
         return self._clock.wall() if ahead is None else self._clock.now() + ahead
 
     def learn(self, date: str | None) -> float:
-        """Adopts a ``Date`` header just received; returns by how many seconds that moved the clock (0 if unusable)."""
+        """Adopts a ``Date`` header that was just received. Returns by how many seconds that moved the clock (0 if it is
+        not usable)."""
         okta_now = http_date(date)
         if okta_now is None:
             return 0.0
@@ -79,11 +80,11 @@ def http_date(value: str | None) -> float | None:
     if not value:
         return None
     from datetime import UTC
-    from email.utils import parsedate_to_datetime  # imports sockets; only answers need it
+    from email.utils import parsedate_to_datetime  # imports sockets; needed only for responses
 
     try:
         moment = parsedate_to_datetime(value)
-        # Without a zone, or with "-0000", it is UTC all the same: an HTTP date has no other (RFC 9110 section 5.6.7).
+        # Without a zone, or with "-0000", it is still UTC: an HTTP date has no other zone (RFC 9110 section 5.6.7).
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):
         return None

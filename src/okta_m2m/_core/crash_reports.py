@@ -1,9 +1,9 @@
 """Keeps secrets out of crash reports, which show the local variables of every frame that an exception passed through.
 
-Two tools. :class:`Hidden` is for a secret that is held while something may fail. :func:`without_locals` is for a function
-that is given a secret, or that reads one.
+Two tools. :class:`Hidden` is for a secret that is in a variable while something may fail. :func:`without_locals` is for
+a function that takes or reads a secret.
 
-Invariant: no local variable of a frame of ours shows a secret where an exception can leave that frame.
+Invariant: if an exception can leave one of our frames, no local variable of that frame shows a secret.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ T = TypeVar("T")
 
 
 class Hidden(Record, Generic[T], hidden=("value",)):
-    """A value that no ``repr`` shows. Reporters show a dict or a list item by item, so their own ``repr`` would not do."""
+    """A value that no ``repr`` shows. Reporters show a dict or a list item by item, so a ``repr`` of their own would
+    not help."""
 
     value: T
 
 
 def without_locals(function: Callable[P, T]) -> Callable[P, T]:
-    """Decorator: what the function raises keeps its traceback, but no frame in it keeps its local variables.
+    """Decorator: an exception from the function keeps its traceback, but the frames in it lose their local variables.
 
-    That includes the frames of what the function calls, such as a JSON parser's, and its own arguments.
+    That includes the frames of functions that it calls, such as a JSON parser, and its own arguments.
     """
 
     @wraps(function)
@@ -43,17 +44,17 @@ def without_locals(function: Callable[P, T]) -> Callable[P, T]:
             clear_locals(failure)
             raise failure
         finally:
-            del failure  # it would keep itself alive
+            del failure  # a reference cycle would keep it alive
 
     return call
 
 
 def clear_locals(error: BaseException) -> None:
-    """Clears the local variables of all frames that have ended, in the tracebacks of an exception and of what led to it."""
+    """Clears the local variables of all frames that have ended, in the tracebacks of an exception and of its causes."""
     import sys
     from traceback import clear_frames
 
-    handled = sys.exception()  # what the caller was handling already, with frames of the caller's own
+    handled = sys.exception()  # the exception that the caller is already handling, with the caller's own frames
     seen = {id(handled)}
     waiting: list[BaseException | None] = [error]
     while waiting:

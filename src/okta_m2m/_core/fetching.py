@@ -1,10 +1,10 @@
-"""Fetches a token for everybody: from the token endpoint, or from the store that processes share.
+"""Fetches a token for all callers, from the token endpoint or from the store that processes share.
 
-A fetch belongs to nobody. The caller that finds that a token is needed starts it in the background, and then waits for it like
-everybody else; a renewal is the same fetch, for which nobody waits. So a caller that is cancelled, interrupted or out of
-time ends only itself, and no caller's frame ever holds an assertion.
+No caller owns a fetch. The first caller that needs a token starts the fetch in the background, and then waits for it
+like all others. A renewal is the same, but no caller waits. So a caller that is cancelled, interrupted or out of time
+ends only itself, and no caller's frame ever holds an assertion.
 
-Invariant: a fetch that was begun lands its flight, however it ends.
+Invariant: once started, a fetch always lands its flight, no matter how it ends.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ def _time_of(effect: Effect[Any], at_most: float) -> float:
 class Fetching:
     """How one app fetches its token.
 
-    - ``keys``: tried in turn, the one that was accepted last first.
-    - ``offers_dpop``: whether a DPoP proof goes with the token request.
-    - ``bindings``: made when first needed, unless something was given for them: most apps have Bearer tokens, and a process
-      may have very many apps.
-    - ``fleet``: the app's share of a store, if it has one.
+    - ``keys``: tried in turn, beginning with the one that was accepted last.
+    - ``offers_dpop``: whether the token request has a DPoP proof.
+    - ``bindings``: ``None`` to make them when they are first needed: most apps have Bearer tokens, and a process may
+      have very many apps.
+    - ``fleet``: the app's side of a shared store, if it has one.
     """
 
     __slots__ = (
@@ -75,7 +75,7 @@ class Fetching:
         fleet: Fleet | None,
     ) -> None:
         self.keys = keys
-        self._versions: tuple[Signer, ...] = ()  # of keys that may change, as they were at the last fetch
+        self._versions: tuple[Signer, ...] = ()  # the version of each changeable key at the last fetch
         self._first = 0
         self._state = state
         self._endpoint = endpoint
@@ -98,13 +98,13 @@ class Fetching:
         return self.keys[self._first]
 
     def start(self, flight: Flight, deadline: float) -> Flow[None]:
-        """Has the flight fetched in the background; ``deadline`` is the caller's own."""
+        """Starts the fetch of a flight in the background. ``deadline`` is the caller's own."""
         fetch, started = self._fetch(flight), False
         try:
             answer = yield from Spawn(fetch, partial(self._state.abandoned, flight), awaited=not flight.is_renewal)
             started, flight.is_running = bool(answer), answer if callable(answer) else lambda: True
             if not started and not flight.is_renewal:
-                # The interpreter is shutting down, and nobody else can do it.
+                # The interpreter is shutting down, so it cannot run in the background.
                 flight.deadline = min(flight.deadline, deadline)
                 yield from fetch
         finally:
@@ -113,7 +113,7 @@ class Fetching:
 
     def _fetch(self, flight: Flight) -> Flow[None]:
         state = self._state
-        if flight.outcome is not None:  # it started so late that it was given up
+        if flight.outcome is not None:  # it started so late that it was abandoned
             return
         began, self._endpoint.attempts = state.now(), 0
         try:
@@ -121,7 +121,7 @@ class Fetching:
         except Exception as error:  # noqa: BLE001 (each waiter raises its own)
             now = state.now()
             pause = state.failed(flight, error, now)
-            if self._endpoint.attempts:  # else it repeats what was reported
+            if self._endpoint.attempts:  # otherwise it repeats what was already reported
                 self._reports.token_failed(error, self._endpoint.attempts, now - began, flight.is_renewal)
             if pause is not None:
                 self._reports.renewal_failed(error, pause)
@@ -132,7 +132,8 @@ class Fetching:
                 state.landed(flight, obtained)
 
     def _watch(self, flight: Flight, flow: Flow[T]) -> Flow[T]:
-        """Runs the fetch, and notes with each of its effects when it should go on: a loop that stands still is told by that."""
+        """Runs the fetch, and notes at each effect by when it should continue. This reveals an event loop that no
+        longer runs."""
         resume: Callable[[], Effect[Any]] = partial(next, flow)
         try:
             while True:
@@ -143,7 +144,7 @@ class Fetching:
                     resume = partial(flow.send, (yield effect))
                 except GeneratorExit:
                     raise
-                except BaseException as failure:  # noqa: BLE001 (it belongs to the fetch, cancellation included)
+                except BaseException as failure:  # noqa: BLE001 (passed into the fetch, even a cancellation)
                     resume = partial(flow.throw, failure)
         except StopIteration as stop:
             result: T = stop.value
@@ -152,7 +153,7 @@ class Fetching:
             flow.close()
 
     def _obtain(self, flight: Flight) -> Flow[Token | Postponed]:
-        """A token, or why its renewal is left for later."""
+        """A token, or why its renewal is postponed."""
         keys: list[Signer] = []
         for signer in self.keys:
             keys.append((yield from snapshot(signer, flight.deadline - self._state.now())))
@@ -180,7 +181,8 @@ class Fetching:
         return token
 
     def _notice_change(self, keys: tuple[Signer, ...]) -> None:
-        """Reports a key that is another than at the last fetch. Those that cannot change are the ones that were given."""
+        """Reports a key that differs from that of the last fetch. Keys that cannot change are the ones that were
+        passed."""
         if keys != self.keys:
             before, self._versions = self._versions, keys
             for former, key in zip(before, keys, strict=False):
@@ -188,7 +190,7 @@ class Fetching:
                     self._reports.key_changed(key.kid)
 
     def _exchange(self, keys: Sequence[Signer], flight: Flight) -> Flow[tuple[Token, PrivateKey | None]]:
-        """A token from the token endpoint, and the key it is bound to where that was made here."""
+        """A token from the token endpoint, and the key that it is bound to, if that key was made here."""
         first = self._first
         try:
             obtained = yield from self._endpoint.exchange(
@@ -201,7 +203,7 @@ class Fetching:
             self._state.refused(error, tuple(keys), self._state.now())
             raise
         token = obtained.token
-        # The key that was accepted goes first from now on; the others stay for when it is refused.
+        # From now on, the accepted key comes first. The others stay, in case it is refused.
         self._first = (first + obtained.key) % len(keys)
         self._take(token)
         self._reports.token_obtained(token, obtained.attempts, obtained.elapsed, flight.is_renewal)
@@ -209,5 +211,5 @@ class Fetching:
 
     def _take(self, token: Token) -> None:
         if token.dpop_bound:
-            self.bindings.bind(token)  # first: a call that meets the token can make its proof
+            self.bindings.bind(token)  # first, so that a call that finds the token can make its proof
         self._state.obtained(token)

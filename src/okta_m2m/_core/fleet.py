@@ -1,17 +1,17 @@
 """A token that many processes share through a store: one fetches, the others read.
 
     load ──found──▶ use it
-      │ nothing                                        (a renewal that is not due yet was only to see that the store works)
-    claim ──lost──▶ wait a moment, load again          (a renewal does not wait: the token in use still works)
+      │ nothing                                        (a renewal that is not due yet only checks that the store works)
+    claim ──lost──▶ wait a moment, load again          (a renewal does not wait: the current token still works)
       │ won
     load again, exchange (the claim is extended meanwhile), save (only while the claim is ours), release
 
-A claim is a lease: a holder that is killed costs the others at most :data:`LEASE` seconds. What is stored is sealed. It
-holds the token with its life on Okta's clock; for a bound token also the token endpoint's nonce, and the key if it was made
-for the fleet.
+A claim is a lease: if its holder is killed, the others wait at most :data:`LEASE` seconds. What is stored is encrypted
+("sealed"). It has the token and its expiry on Okta's clock; for a bound token, also the token endpoint's nonce, and the
+key if it was made for the fleet.
 
-Invariant: a shared store can save work; it can never stop us. Whatever goes wrong with it is logged once, and the call
-continues as if there were none.
+Invariant: a shared store can save work, but can never stop a call. If it fails, that is logged once, and the call
+continues as if there were no store.
 """
 
 from __future__ import annotations
@@ -51,26 +51,27 @@ T = TypeVar("T")
 logger = logging.getLogger("okta_m2m")
 
 LEASE = 5.0
-"""Seconds of a claim. Its holder extends it every third of that, so only a holder that died or was cut off loses it."""
+"""The seconds that a claim lasts. Its holder extends it after each third, so only a holder that died or was
+disconnected loses it."""
 
 FIRST_LOOK = 0.05
 LONGEST_LOOK = 0.5
-"""Seconds between two looks into the store while another process fetches."""
+"""The longest pause in seconds between two reads of the store while another process fetches."""
 
 LAST_RESORT = (5.0, 10.0)
-"""A process stops waiting for the others, and fetches itself, when so many seconds of its time are left; at most half of
-it. Not all at the same moment."""
+"""A process stops waiting for the others and fetches its own token when this many seconds of its time are left, at most
+half of it. The moment is random, so that not all do so at once."""
 
 TOMBSTONE_TTL = 0.001
-"""Seconds for which an empty value is stored to remove another, so that a store needs no method for that."""
+"""To remove a value, an empty one is stored for this many seconds, so a store needs no method to remove one."""
 
 
 Shared: TypeAlias = tuple[Token, "PrivateKey | None"]
-"""A token from the store, or for it, and the key it is bound to where that was made for the fleet."""
+"""A token from the store, or for it, and the key that it is bound to, if that key was made for the fleet."""
 
 
 class _Place(NamedTuple):
-    """Where a token may be stored: the cache key, and the seal of what is there."""
+    """Where a token may be stored: the cache key, and the seal that opens it."""
 
     key: str
     seal: Seal
@@ -82,10 +83,10 @@ class _Found(NamedTuple):
 
 
 class Fleet:
-    """One service app's share of a store.
+    """One service app's side of a shared store.
 
     - ``endpoint``: whose tokens these are; its DPoP nonces are shared too.
-    - ``keys``: the app's keys, which seal what is stored.
+    - ``keys``: the app's keys, from which the secrets for sealing are made.
     - ``dpop``: what the tokens are bound to: a key's thumbprint, or how the app uses DPoP.
     - ``seal_with``: secrets of at least 32 bytes, for keys that cannot be read, or that change.
     - ``timeout``: seconds that one operation of the store may take.
@@ -132,15 +133,15 @@ class Fleet:
         self._okta_clock = endpoint.okta_clock
         self._down = False
         from ..stores.sealing import (
-            Seal,  # with the first app that has a store, which loads cryptography for its key as well
+            Seal,  # imported with the first app that has a store; its key needs cryptography anyway
         )
 
-        Seal(seal_with or [bytes(32)])  # refuses a secret that is too short, before there is anything to seal
+        Seal(seal_with or [bytes(32)])  # refuses a secret that is too short, before anything is stored
         self._seal_with = tuple(seal_with)
         if not self._seal_with and not any(isinstance(key, PrivateKey) for key in keys):
             raise ConfigurationError(
-                "A store needs something to seal its tokens with, and this signer's key cannot be read.",
-                remedy="Give seal_with=[secret], 32 random bytes or more, the same in every process.",
+                "A shared store needs a secret to encrypt tokens with, and this signer's key cannot be read to make one.",
+                remedy="Pass seal_with=[secret], at least 32 random bytes, the same in every process.",
             )
 
     def obtain(
@@ -153,11 +154,11 @@ class Fleet:
         renews: Token | None,
         is_due: bool,
     ) -> Flow[Shared | Postponed]:
-        """A token from the store, or one that ``fetch`` gets while others wait for it.
+        """A token from the store, or one that ``fetch`` obtains while others wait for it.
 
-        ``is_wanted`` says whether a token found will do. ``renews`` is the token that works, if one does: then nobody else's
-        fetch is waited for, nothing is fetched before it is due, and a store that has just failed leaves time to all the
-        processes that need a token of their own now. What ``fetch`` raises is raised.
+        ``is_wanted`` says whether a stored token is acceptable. ``renews`` is the current token, if it still works.
+        Then this does not wait for another process's fetch, fetches nothing before it is due, and after a failure of
+        the store gives time to all processes that now need their own token. Raises what ``fetch`` raises.
         """
         places = self._places(keys)
         owner = str(uuid4())
@@ -179,8 +180,8 @@ class Fleet:
                     self._report_up()
                     return "others are renewing it"
                 if self._clock.now() + pause >= last_look:
-                    break  # the claim's holder does not finish: better two requests than no token
-                yield from Sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 (spreads load; nothing secret hangs on it)
+                    break  # the claim's holder does not finish: two requests are better than no token
+                yield from Sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 (spreads load; it is not a secret)
                 pause = min(LONGEST_LOOK, pause * 1.5)
         except StoreFailed as failed:
             self._report_down(failed)
@@ -198,7 +199,8 @@ class Fleet:
         return None
 
     def clear(self, keys: Sequence[Signer]) -> Flow[bool]:
-        """Removes what is stored. ``False`` if another process is fetching just now. Raises :class:`StoreFailed`."""
+        """Removes what is stored. ``False`` if another process is fetching at the moment. Raises
+        :class:`StoreFailed`."""
         owner = str(uuid4())
         for place in self._places(keys):
             if not (yield from Claim(self.store, self._timeout, place.key, owner, LEASE)):
@@ -219,14 +221,14 @@ class Fleet:
         is_wanted: Callable[[Token], bool],
         deadline: float,
     ) -> Flow[Shared]:
-        """Fetches and saves. Whatever ends this, even a cancellation, gives the claim back."""
+        """Fetches and saves. The claim is always released, even after a cancellation."""
         ended, released = new_landing(), new_landing()
         keeper = self._keep_claim(places[0].key, owner, ended, deadline)
         try:
             if not (yield from Spawn(keeper, partial(_land, released), awaited=False)):
-                _land(released)  # the exchange can do without; the lease then ends
+                _land(released)  # the exchange does not need it; the lease then expires
             try:
-                # A second look: the last holder may have saved between our look and our claim.
+                # Read again: the last holder may have saved between our read and our claim.
                 found = yield from self._load(places, is_wanted)
             except StoreFailed as failed:
                 self._report_down(failed)
@@ -246,9 +248,9 @@ class Fleet:
         return found
 
     def _keep_claim(self, key: str, owner: str, ended: Future[None], deadline: float) -> Flow[None]:
-        """Extends the claim for as long as the exchange takes, and then gives it back.
+        """Extends the claim for as long as the exchange takes, and then releases it.
 
-        One flow does both, one after the other: an extension that overtakes the release would renew the claim.
+        One flow does both, in this order: an extension after the release would renew the claim.
         """
         extended = self._clock.now()
         try:
@@ -266,7 +268,7 @@ class Fleet:
                     self._report_down(failed)
         except GeneratorExit:
             raise
-        except BaseException:  # its event loop ends, which waits for what has been cancelled
+        except BaseException:  # its event loop is ending, and waits for cancelled tasks
             yield from self._release(key, owner)
             raise
         yield from self._release(key, owner)
@@ -278,7 +280,8 @@ class Fleet:
             self._report_down(failed)
 
     def _save(self, place: _Place, owner: str, fetched: Shared, is_wanted: Callable[[Token], bool]) -> Flow[Shared]:
-        """Saves what was fetched. If the store lost our claim and has a better token meanwhile, returns that instead."""
+        """Saves the fetched token. If the store lost our claim and has a better token by now, returns that one
+        instead."""
         left = fetched[0].usable_until - self._clock.now()
         if left <= 0:
             return fetched
@@ -303,20 +306,22 @@ class Fleet:
         return None
 
     def _ask(self, effect: StoreEffect[T]) -> Flow[T]:
-        """Asks the store, and once more if it was working before: on a machine that is starting many processes, one of
-        them may wait longer than an operation may take. All four operations can be repeated without harm."""
+        """Calls the store, and retries once if it worked before: on a machine that starts many processes, an operation
+        may take longer than allowed. All four operations can be repeated safely."""
         if not self._down:
             try:
                 return (yield from effect)
             except StoreFailed as failed:
-                logger.debug("asking the token store once more: %s", quoted(failed))
+                logger.debug("retrying the token store: %s", quoted(failed))
         return (yield from effect)
 
     def _places(self, keys: Sequence[Signer]) -> list[_Place]:
-        """Where tokens may be stored, ours first. While keys or secrets change, the fleet's other half uses the others."""
+        """Where tokens may be stored, ours first. While keys or secrets are being changed, other processes of the fleet
+        still use the others."""
         from ..stores.sealing import Seal, sealing_secret
 
-        # In the configured order, whichever key Okta accepted last: the first names the place that the fleet shares.
+        # In the configured order, no matter which key Okta accepted last: the first key determines the place that the
+        # fleet shares.
         secrets = [*self._seal_with, *(secret for key in keys if (secret := sealing_secret(key)) is not None)]
         seals = [Seal([secret]) for secret in dict.fromkeys(secrets)]
         return [_Place(f"{self._identity}:{seal.fingerprint}", seal) for seal in seals]
@@ -341,7 +346,7 @@ class Fleet:
         return json.dumps(document).encode()
 
     def _open(self, place: _Place, sealed: object) -> _Found | None:
-        """What is stored there; ``None`` if that is nothing, or nothing that the place's seal opens."""
+        """What is stored there; ``None`` if there is nothing, or nothing that this seal can open."""
         opened = _unseal(place, sealed)
         if opened is None:
             return None
@@ -361,7 +366,7 @@ class Fleet:
         token = Token(granted.value, token_type, tuple(scope.split()), expires_in, self._clock.now() - age)
         return _Found((token, key), nonce if isinstance(nonce, str) else None)
 
-    # ── its troubles ─────────────────────────────────────────────────────────────────────────────────────────────
+    # ── failures ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def _report_down(self, failed: StoreFailed) -> None:
         if not self._down:
@@ -376,7 +381,7 @@ class Fleet:
 
 def _check_store(store: Store) -> Store:
     if isinstance(store, str):
-        # It may hold a password, so it isn't repeated here.
+        # It may hold a password, so it is not shown here.
         raise ConfigurationError(
             "store must be a store, not a string.",
             remedy="Write store=store_from_url(...) (from okta_m2m.stores import store_from_url).",
@@ -385,21 +390,23 @@ def _check_store(store: Store) -> Store:
     if isinstance(store, type) or not all(callable(getattr(store, name, None)) for name in needed):
         raise ConfigurationError(
             f"store must be a store, not {type(store).__name__}.",
-            remedy="Give a RedisStore, a FileStore, or an object with the four methods of okta_m2m.stores.Store.",
+            remedy="Pass a RedisStore, a FileStore, or an object with the four methods of okta_m2m.stores.Store.",
         )
     return store
 
 
 def _check_timeout(timeout: float) -> float:
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= 60:
-        raise ConfigurationError(f"store_timeout is {timeout!r}.", remedy="Give seconds, more than 0 and at most 60.")
+        raise ConfigurationError(
+            f"store_timeout cannot be {timeout!r}.", remedy="Use a number of seconds, more than 0 and at most 60."
+        )
     return float(timeout)
 
 
 def _unseal(place: _Place, sealed: object) -> bytes | None:
     if sealed is None or isinstance(sealed, bytes):
         return place.seal.open(place.key, sealed)
-    raise StoreFailed(f"load answered with a value of type {type(sealed).__name__}, not with bytes")
+    raise StoreFailed(f"load returned a value of type {type(sealed).__name__}, not bytes")
 
 
 def _land(landing: Future[None]) -> None:

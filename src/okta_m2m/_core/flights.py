@@ -1,14 +1,14 @@
-"""A fetch under way, for which everybody who needs a token can wait.
+"""A fetch in progress, which every caller that needs a token can wait for.
 
 The landing is one ``concurrent.futures.Future``, which threads and any number of event loops can wait for. It is marked
 running first, because otherwise one cancelled waiter would cancel it for all.
 
-One mutex serves all the apps of a process, which may be very many: nobody holds it for longer than an instant, and never
-across the network. Landing happens outside it, because waiters' callbacks run there.
+One mutex serves all apps of a process, of which there may be very many. It is held only for an instant, and never
+during I/O. Landing happens outside it, because waiters' callbacks run there.
 
-Invariant: every flight lands, exactly once, whatever becomes of the fetch: with the token, with a failure (as data,
-from which each waiter makes its own exception), or with ``ABANDONED``, upon which a waiter starts another. A flight that is
-lost, because what fetched is gone or stands still, is landed by the next who asks for a token.
+Invariant: every flight lands exactly once, no matter how the fetch ends: with the token, with a failure (as data, from
+which each waiter makes its own exception), or with ``ABANDONED``, after which a waiter starts another. If its thread or
+event loop ended or hangs, the next caller that needs a token lands it.
 """
 
 from __future__ import annotations
@@ -44,32 +44,32 @@ _PACKAGE = __name__.partition(".")[0] + "."
 
 
 class _Abandoned(Record):
-    """Nobody fetches any more: a waiter starts again."""
+    """The fetch was abandoned: a waiter starts another."""
 
 
 ABANDONED: Final = _Abandoned()
 
 INSTANT: Final = 0.001
-"""Seconds that are no time: what is left of a wait may be less than a clock can tell."""
+"""A time too short to wait, in seconds: what is left of a wait may be less than a clock's resolution."""
 
 
 class Failure(Record):
-    """A failed fetch. ``error`` is a pattern: it is never raised itself, ``copy()`` is."""
+    """A failed fetch. ``error`` is never raised itself, only its ``copy()``."""
 
     error: Exception
 
     def copy(self) -> Exception:
-        """The failure as an exception of the caller's own, with the same cause.
+        """The failure as a new exception for one caller, with the same cause.
 
-        What a ``send`` of the caller's own raised keeps its traceback, without the frames of this package, which hold an
-        assertion. What is ours needs none.
+        An exception from the caller's own ``send`` keeps its traceback, without the frames of this package, which hold
+        an assertion. Our own errors need no traceback.
         """
         error = self.error
         if isinstance(error, OktaM2MError):
             return error.copy()
         try:
             made = copy(error)
-        except Exception:  # noqa: BLE001 (one that cannot be copied)
+        except Exception:  # noqa: BLE001 (an exception that cannot be copied)
             made = error
         made.__cause__ = error.__cause__
         traceback = error.__traceback__
@@ -82,7 +82,7 @@ Outcome: TypeAlias = Token | Failure | _Abandoned
 
 
 def new_landing() -> Future[None]:
-    """A future that everybody may wait for and nobody can cancel.
+    """A future that any caller can wait for, and none can cancel.
 
     Threads wait with :func:`wait_in_thread`.
     """
@@ -96,7 +96,7 @@ def new_landing() -> Future[None]:
 
 
 def wait_in_thread(landing: Future[Any], timeout: float) -> bool:
-    """Waits until it landed, or ``timeout`` seconds have passed; returns whether it landed."""
+    """Waits until it lands, or until ``timeout`` seconds have passed. Returns whether it landed."""
     waiting: _WaitingThreads | None = vars(landing).get("okta_m2m_threads")
     if waiting is not None:
         return waiting.wait(timeout)
@@ -108,10 +108,10 @@ def wait_in_thread(landing: Future[Any], timeout: float) -> bool:
 
 
 class _WaitingThreads:
-    """The threads that wait for one landing. Each waits for a lock of its own.
+    """The threads that wait for one landing. Each waits for its own lock.
 
-    A future's own way of waiting is written in Python around a lock, and a signal handler may raise in the middle of that:
-    its exception is lost, or the lock is never given back, and everybody waits for ever.
+    A future's own way of waiting is Python code around a lock. A signal handler may raise in the middle of it: then its
+    exception is lost, or the lock is never released, and all callers wait forever.
     """
 
     __slots__ = ("_has_landed", "_locks")
@@ -124,7 +124,7 @@ class _WaitingThreads:
         lock = threading.Lock()
         lock.acquire()
         self._locks.append(lock)
-        # After that: whoever lands sets this first.
+        # After that, because landing sets it first.
         if not self._has_landed:
             lock.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX))
         return self._has_landed
@@ -137,16 +137,17 @@ class _WaitingThreads:
 
 
 class Flight:
-    """One fetch under way.
+    """One fetch in progress.
 
-    - ``deadline``: until when it may take, on the steady clock.
-    - ``expected``: by when the fetch should have gone on. After that whoever needs a token gives it up: its event loop
-      stands still.
-    - ``due``: when it is given up in any case.
-    - ``renews``: the token that worked when it began, so that nobody waits for it; ``None`` if none did.
-    - ``is_running``: says whether the thread or loop that fetches is still there; ``None`` until there is one.
-    - ``outcome``: there once it has landed. It is not read from the landing, whose lock a thousand threads that wake at
-      once would each take once more.
+    - ``deadline``: by when it must end, on the steady clock.
+    - ``expected``: by when the fetch should have continued. After that, a caller that needs a token abandons it,
+      because its event loop hangs.
+    - ``due``: when it is abandoned in any case.
+    - ``renews``: the token that still worked when it began, so no caller waits for the fetch; ``None`` if there was
+      none.
+    - ``is_running``: says whether the thread or loop that fetches still exists; ``None`` until there is one.
+    - ``outcome``: set once it has landed. It is not read from the landing, because a thousand threads that wake at once
+      would each take its lock again.
     """
 
     __slots__ = ("_starter", "deadline", "due", "expected", "is_running", "landing", "outcome", "renews")
@@ -166,12 +167,12 @@ class Flight:
         return self.renews is not None
 
     def is_overdue(self, now: float, is_needed: bool) -> bool:
-        """Whether it takes too long. A renewal whose token works has time until it is due."""
+        """Whether it takes too long. A renewal has time until it is due, because its token still works."""
         return now + INSTANT >= (self.expected if is_needed else self.due)
 
     def is_lost(self) -> bool:
-        """Whether nobody fetches any more. So it is if its own thread asks again and has not started it: an exception out of
-        a signal handler came between."""
+        """Whether the fetch no longer runs. That is also true if its own thread asks again before it started the fetch:
+        an exception from a signal handler interrupted it."""
         return self._starter == threading.get_ident() if self.is_running is None else not self.is_running()
 
 
@@ -185,16 +186,16 @@ class _ForkListener(Protocol):
 _mutex = threading.RLock()
 _forks = 0
 fork_listeners: WeakSet[_ForkListener] = WeakSet()
-"""Their ``after_fork`` is called in a forked child. Others compare :func:`forks` when they are next used."""
+"""Objects whose ``after_fork`` is called in a forked child. Others compare :func:`forks` when they are next used."""
 
 
 def mutex() -> threading.RLock:
-    """The mutex over what is remembered of every app; another after a fork."""
+    """The mutex that guards the state of every app; a new one after a fork."""
     return _mutex
 
 
 def forks() -> int:
-    """How many forks lie between this process and the one that imported the package."""
+    """The number of forks between the process that imported the package and this one."""
     return _forks
 
 

@@ -1,4 +1,4 @@
-"""The algorithms that Okta accepts: which key fits which, and how each signs.
+"""The algorithms that Okta accepts: which key fits which algorithm, and how each signs.
 
 Invariant: no error raised here holds key material. This module knows the keys of ``cryptography`` ("native" keys) and plain
 data; :mod:`okta_m2m.keys` wraps them. ``cryptography`` and joserfc are imported where they are used: importing them takes
@@ -43,10 +43,10 @@ MIN_RSA_BITS = 2048
 """Size of the smallest RSA modulus that Okta accepts in a public key."""
 
 MAX_RSA_BITS = 16384
-"""Size of the largest RSA modulus that OpenSSL calculates with."""
+"""Size of the largest RSA modulus that OpenSSL supports."""
 
 ACCEPTED_ALGS = "Okta accepts RS256, RS384, RS512, ES256, ES384 and ES512"
-MAKE_A_KEY = "Make a key with PrivateKey.generate(), or with: openssl genrsa -out key.pem 2048"
+MAKE_A_KEY = "Create a key with PrivateKey.generate(), or with: openssl genrsa -out key.pem 2048"
 
 
 class Curve(Record):
@@ -74,7 +74,7 @@ _RSA_DIGESTS = {"RS256": "SHA256", "RS384": "SHA384", "RS512": "SHA512"}
 
 
 class KeyVersion(Record, hidden=("native", "sign")):
-    """One key and everything that is known of it. A file that changes replaces it as a whole."""
+    """One key and everything that is known about it. If its file changes, it is replaced as a whole."""
 
     native: PrivateKeyTypes
     alg: str
@@ -85,14 +85,15 @@ class KeyVersion(Record, hidden=("native", "sign")):
 
 
 def make_version(native: PrivateKeyTypes, kid: str | None, alg: str | None) -> KeyVersion:
-    """Checks type, size and curve of a key, and that ``alg`` fits it; without ``alg``, the key's usual one is used."""
+    """Checks a key's type, size and curve, and that ``alg`` fits it. Without ``alg``, the default for the key is
+    used."""
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
     from joserfc.jwk import ECKey, RSAKey
 
     if kid is not None and not isinstance(kid, str):
         raise InvalidKey(
-            f"The kid is of type {type(kid).__name__}, not a string.", remedy="Give it as Okta shows it, in quotes."
+            f"The kid is of type {type(kid).__name__}, not a string.", remedy="Write it as Okta shows it, in quotes."
         )
     if isinstance(native, RSAPrivateKey):
         if native.key_size < MIN_RSA_BITS:
@@ -129,7 +130,7 @@ def generate_native(alg: str, bits: int) -> PrivateKeyTypes:
     _choose_alg(alg, list(_RSA_DIGESTS), "a key that is to be generated")
     if not MIN_RSA_BITS <= bits <= MAX_RSA_BITS:
         raise InvalidKey(
-            f"RSA keys have {MIN_RSA_BITS} to {MAX_RSA_BITS} bits, not {bits}.", remedy="Leave bits at 2048."
+            f"RSA keys have {MIN_RSA_BITS} to {MAX_RSA_BITS} bits, not {bits}.", remedy="Use the default, 2048."
         )
     return rsa.generate_private_key(public_exponent=65537, key_size=bits)
 
@@ -162,15 +163,15 @@ def derivation_secret(native: PrivateKeyTypes) -> bytes:
 
 def refuse_size(bits: int) -> NoReturn:
     """Raises :class:`~okta_m2m.errors.InvalidKey` for an RSA key that is too short."""
-    raise InvalidKey(f"The RSA key has {bits} bits, and Okta accepts no fewer than {MIN_RSA_BITS}.", remedy=MAKE_A_KEY)
+    raise InvalidKey(f"The RSA key has {bits} bits, but Okta requires at least {MIN_RSA_BITS}.", remedy=MAKE_A_KEY)
 
 
 def refuse_curve(name: str) -> NoReturn:
     """Raises :class:`~okta_m2m.errors.InvalidKey` for a curve that Okta does not accept."""
     raise InvalidKey(
-        f"The EC curve is {quoted(name, 40)!r}, and Okta accepts P-256, P-384 and P-521.",
+        f"The EC curve is {quoted(name, 40)!r}, but Okta accepts only P-256, P-384 and P-521.",
         remedy=(
-            "Make a key with PrivateKey.generate(), or with: openssl ecparam -name prime256v1 -genkey -noout "
+            "Create a key with PrivateKey.generate(), or with: openssl ecparam -name prime256v1 -genkey -noout "
             "-out key.pem"
         ),
     )

@@ -1,10 +1,10 @@
 """Reads private keys from PEM, JWK and JWKS text.
 
-Invariant: no error raised here holds key material or a password, and neither does an exception in its context. This module
-knows the keys of ``cryptography`` ("native" keys) and plain data; :mod:`okta_m2m.keys` wraps them.
+Invariant: no error raised here holds key material or a passphrase, and neither does an exception in its context. This
+module knows the keys of ``cryptography`` ("native" keys) and plain data; :mod:`okta_m2m.keys` wraps them.
 
-The numbers of a JWK are decoded here, so that an error can name the faulty member; ``cryptography`` checks that they belong
-together. It is imported where it is used: importing it takes longer than importing the whole package.
+The numbers of a JWK are decoded here, so that an error can name the faulty member; ``cryptography`` checks that they
+match. It is imported where it is used: importing it takes longer than importing the whole package.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ __all__ = ["clean_text", "is_json", "is_key_text", "kid_of_pem", "load_jwk", "lo
 
 
 def clean_text(content: object) -> str:
-    """The text of a key, without what editors, shells and YAML put around it."""
+    """The text of a key, without what editors, shells and YAML add around it."""
     if not isinstance(content, str | bytes):
         raise InvalidKey(
             f"A key must be a string or bytes, not of type {type(content).__name__}.",
-            remedy="Give its PEM or JWK text.",
+            remedy="Pass its PEM or JWK text.",
         )
     if len(content) > MAX_KEY_SIZE:
-        raise InvalidKey(f"It is larger than {MAX_KEY_SIZE} bytes, so it is not a key.", remedy="Give only the key.")
+        raise InvalidKey(f"It is larger than {MAX_KEY_SIZE} bytes, so it is not a key.", remedy="Pass only the key.")
     text = content if isinstance(content, str) else _decode(content)
     if text is None:
         raise InvalidKey(
@@ -57,7 +57,7 @@ def clean_text(content: object) -> str:
         )
     text = text.strip("\ufeff\0\"' \t\r\n\v\f")
     if not text:
-        raise InvalidKey("It is empty.", remedy="Give the key's PEM or JWK text.")
+        raise InvalidKey("It is empty.", remedy="Pass the key's PEM or JWK text.")
     return text
 
 
@@ -67,7 +67,7 @@ def _decode(content: bytes) -> str | None:
     try:
         return content.decode("utf-16" if utf16 else "utf-8-sig")
     except UnicodeDecodeError:
-        # The caller raises outside of this handler: a UnicodeDecodeError in the context would hold the content.
+        # The caller raises outside this handler: a UnicodeDecodeError in the context would hold the content.
         return None
 
 
@@ -91,8 +91,8 @@ def parse_json(text: str) -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        pass  # raised below, outside of this handler: a JSONDecodeError in the context would hold the whole text
-    raise InvalidKey("It is not JSON, or it is cut off.", remedy="Give the whole text of the JWK, from { to }.")
+        pass  # raised below, outside this handler: a JSONDecodeError in the context would hold the whole text
+    raise InvalidKey("It is not JSON, or it is truncated.", remedy="Pass the complete JWK, from { to }.")
 
 
 def load_key(
@@ -107,19 +107,22 @@ def load_key(
 # ── PEM ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _BLOCK = r"-----BEGIN ([A-Z0-9 ]{1,40})-----((?:[^-]|-(?!----))*)-----END \1-----"
-_WRITTEN_LINE_BREAK = r"(?<!\\)(?:\\+[rn])+"  # from the first backslash only: a long run of them is looked at once
+_WRITTEN_LINE_BREAK = (
+    r"(?<!\\)(?:\\+[rn])+"  # only from the first backslash, so that a long run of them is scanned once
+)
 
 
 def load_pem(text: str, password: str | bytes | None) -> PrivateKeyTypes:
-    """The private key in PEM text, however its lines are broken. The password matters only if the key is encrypted."""
+    """The private key in PEM text, no matter how its lines are broken. The passphrase is used only if the key is
+    encrypted."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     label, body = _find_private_block(text)
     if label == "OPENSSH PRIVATE KEY":
         raise InvalidKey(
-            "The key is in OpenSSH's own format.",
-            remedy="Convert a copy of it in place with: ssh-keygen -p -m PEM -f copy-of-key",
+            "The key is in the OpenSSH format.",
+            remedy="Convert a copy with: ssh-keygen -p -m PEM -f copy-of-key",
         )
     lines = [line.strip() for line in body.splitlines()]
     headers = [line for line in lines if ":" in line]  # Proc-Type and DEK-Info of an encrypted key (RFC 1421)
@@ -127,10 +130,10 @@ def load_pem(text: str, password: str | bytes | None) -> PrivateKeyTypes:
     encrypted = bool(headers) or label == "ENCRYPTED PRIVATE KEY"
     if encrypted and not password:
         raise InvalidKey(
-            "The key is encrypted, and there is no password.",
-            remedy="Give it as password=, or for the configured key as OKTA_CLIENT_PRIVATEKEYPASSPHRASE.",
+            "The key is encrypted, and no passphrase was given.",
+            remedy="Pass it as password=. For the configured key, set OKTA_CLIENT_PRIVATEKEYPASSPHRASE.",
         )
-    # "replace", because an encoding error would hold the password or the key.
+    # "replace", because an encoding error would hold the passphrase or the key.
     secret = password.encode("utf-8", "replace") if isinstance(password, str) else password
     pem = "\n".join([f"-----BEGIN {label}-----", *headers, "", "".join(base64.split()), f"-----END {label}-----", ""])
     try:
@@ -143,11 +146,11 @@ def load_pem(text: str, password: str | bytes | None) -> PrivateKeyTypes:
     except (ValueError, TypeError):
         if encrypted:
             raise InvalidKey(
-                "The key cannot be decrypted: wrong password, or a damaged key.",
-                remedy="Try the password with: openssl pkey -in key.pem -noout",
+                "The key cannot be decrypted: the passphrase is wrong, or the key is damaged.",
+                remedy="Test the passphrase with: openssl pkey -in key.pem -noout",
             ) from None
         raise InvalidKey(
-            "The key in the PEM block is damaged or cut off, or its parts do not belong together.",
+            "The key in the PEM block is damaged or truncated, or its parts do not match.",
             remedy="Check it with: openssl pkey -in key.pem -noout -check",
         ) from None
 
@@ -162,35 +165,38 @@ def kid_of_pem(text: str) -> str | None:
 
 
 def _find_private_block(text: str) -> tuple[str, str]:
-    """Label and body of the one block that holds a private key; certificates and parameters beside it do not matter."""
+    """Label and body of the only block with a private key. Certificates and parameters in the same text are ignored."""
     blocks = [(block[1], block[2]) for block in re.finditer(_BLOCK, re.sub(_WRITTEN_LINE_BREAK, "\n", text))]
     private = [block for block in blocks if block[0].endswith("PRIVATE KEY")]
     if len(private) == 1:
         return private[0]
     if private:
         raise InvalidKey(
-            f"The PEM text holds {len(private)} private keys.", remedy="Keep only the one that Okta knows."
+            f"The PEM text contains {len(private)} private keys.",
+            remedy="Keep only the one that is registered at Okta.",
         )
     labels = {label for label, _ in blocks}
     if any("CERTIFICATE" in label for label in labels):
         raise InvalidKey(
-            "The PEM text holds a certificate and no private key.", remedy="Give the private key of that certificate."
+            "The PEM text contains a certificate but no private key.", remedy="Use the private key of that certificate."
         )
     if any("PUBLIC KEY" in label for label in labels) or text.startswith(("ssh-", "ecdsa-")):
         raise InvalidKey(
-            "This is a public key, which cannot sign.", remedy="Give the private key; the public key goes to Okta."
+            "This is a public key, which cannot sign.", remedy="Use the private key. The public key is for Okta."
         )
     if is_json(text):
         raise InvalidKey("It is JSON, not PEM text.", remedy="Read it with PrivateKey.from_jwk.")
     if "-----BEGIN" in text:
         raise InvalidKey(
-            "The PEM text is cut off, or holds no key.", remedy="Give all of it, from -----BEGIN to -----END ... -----."
+            "The PEM text is truncated, or contains no key.",
+            remedy="Pass all of it, from -----BEGIN to -----END ... -----.",
         )
-    raise InvalidKey("It is not a key: neither PEM nor JWK.", remedy="Give text that begins with -----BEGIN or with {.")
+    raise InvalidKey("It is not a key: neither PEM nor JWK.", remedy="Pass text that begins with -----BEGIN or with {.")
 
 
 MAX_BITS_WITHOUT_PRIMES = 4096
-"""Size of the largest RSA modulus whose primes are looked for if a JWK omits them: for 16384 bits that takes half a minute."""
+"""Size of the largest RSA modulus whose primes are calculated if a JWK omits them: for 16384 bits, that takes half a
+minute."""
 
 # ── JWK and JWKS ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -198,11 +204,11 @@ MAX_BITS_WITHOUT_PRIMES = 4096
 def load_jwk(document: object, kid: str | None) -> tuple[PrivateKeyTypes, str | None, str | None]:
     """The key in a JWK (RFC 7517 section 4) or a JWKS (section 5), and the JWK's own ``kid`` and ``alg``.
 
-    ``kid`` picks a key of a JWKS.
+    ``kid`` selects a key of a JWKS.
     """
     if not isinstance(document, Mapping):
         raise InvalidKey(
-            'It is JSON, but not a JWK. A JWK is an object with the member "kty".', remedy="Give the private key's JWK."
+            'It is JSON, but not a JWK. A JWK is an object with the member "kty".', remedy="Pass the private key's JWK."
         )
     jwk = _pick(document["keys"], kid or None) if "keys" in document else document
     kty = _string(jwk, "kty")
@@ -214,19 +220,19 @@ def load_jwk(document: object, kid: str | None) -> tuple[PrivateKeyTypes, str | 
     if kty == "oct":
         raise InvalidKey('The JWK is a shared secret ("kty": "oct"), not a private key.', remedy=MAKE_A_KEY)
     if kty not in ("RSA", "EC"):
-        raise InvalidKey('The JWK\'s "kty" must be "RSA" or "EC".', remedy="Give the whole JWK of the private key.")
+        raise InvalidKey('The JWK\'s "kty" must be "RSA" or "EC".', remedy="Pass the complete JWK of the private key.")
     if "d" not in jwk:
         raise InvalidKey(
             'This JWK is a public key (it has no "d"), which cannot sign.',
-            remedy="Give the private key; the public key goes to Okta.",
+            remedy="Use the private key. The public key is for Okta.",
         )
     if use not in (None, "sig"):
         raise InvalidKey(
             f'The JWK\'s "use" is {quoted(use, 20)!r}, so the key is not for signing.',
-            remedy='Give one with "use": "sig".',
+            remedy='Use a key with "use": "sig".',
         )
     if operations is not None and not (isinstance(operations, list | tuple) and "sign" in operations):
-        raise InvalidKey('The JWK\'s "key_ops" do not include "sign".', remedy="Give a key that is made for signing.")
+        raise InvalidKey('The JWK\'s "key_ops" do not include "sign".', remedy="Use a key that is made for signing.")
     own_kid, own_alg = _string(jwk, "kid"), _string(jwk, "alg")
     return (_load_rsa(jwk) if kty == "RSA" else _load_ec(jwk)), own_kid, own_alg
 
@@ -235,7 +241,7 @@ def _pick(keys: object, kid: str | None) -> Mapping[str, object]:
     """The key of a JWKS that has this ``kid``, or the only private key for signing."""
     if not isinstance(keys, list | tuple):
         raise InvalidKey(
-            'The JWKS\'s "keys" must be a list (RFC 7517 section 5).', remedy='Give {"keys": [...]}, or one JWK.'
+            'The JWKS\'s "keys" must be a list (RFC 7517 section 5).', remedy='Pass {"keys": [...]}, or one JWK.'
         )
     entries = [entry for entry in keys if isinstance(entry, Mapping)]
     private = [entry for entry in entries if "d" in entry and entry.get("use") != "enc"]
@@ -246,7 +252,7 @@ def _pick(keys: object, kid: str | None) -> Mapping[str, object]:
         # A set may hold both halves of a pair under one kid.
         candidates = [entry for entry in matching if entry in private] or matching
         if not matching and len(private) == 1 and private[0].get("kid") is None:
-            candidates = private  # as with a JWK alone, the caller names its kid
+            candidates = private  # as with a single JWK, the caller sets its kid
     if len(candidates) == 1:
         return candidates[0]
     if kid is not None and candidates:
@@ -257,15 +263,15 @@ def _pick(keys: object, kid: str | None) -> Mapping[str, object]:
     if kid is not None:
         raise InvalidKey(
             f"The JWKS has no key with the kid {quoted(kid, 100)!r}; its private keys: {kids}.",
-            remedy="Name one of those.",
+            remedy="Use one of those.",
         )
     if not private:
-        raise InvalidKey("The JWKS holds no private key.", remedy="Give the set that holds the private key.")
-    raise InvalidKey(f"The JWKS holds {len(private)} private keys: {kids}.", remedy="Choose one with kid=.")
+        raise InvalidKey("The JWKS contains no private key.", remedy="Pass the set that contains the private key.")
+    raise InvalidKey(f"The JWKS contains {len(private)} private keys: {kids}.", remedy="Choose one with kid=.")
 
 
 def _list_kids(kids: Iterable[object]) -> str:
-    return ", ".join(repr(quoted(kid, 100)) if isinstance(kid, str) else "one without kid" for kid in kids) or "none"
+    return ", ".join(repr(quoted(kid, 100)) if isinstance(kid, str) else "one without a kid" for kid in kids) or "none"
 
 
 def _string(jwk: Mapping[str, object], name: str) -> str | None:
@@ -283,7 +289,7 @@ def _number(jwk: Mapping[str, object], name: str) -> int:
     text = jwk.get(name)
     if not isinstance(text, str):
         raise InvalidKey(
-            f'The JWK\'s "{name}" is missing or not a string.', remedy="Give the whole JWK of the private key."
+            f'The JWK\'s "{name}" is missing or not a string.', remedy="Pass the complete JWK of the private key."
         )
     if not re.fullmatch(r"[A-Za-z0-9_-]+", text) or len(text) % 4 == 1:
         raise InvalidKey(
@@ -325,8 +331,9 @@ def _load_rsa(jwk: Mapping[str, object]) -> RSAPrivateKey:
 
 
 def _recover_primes(n: int, e: int, d: int) -> tuple[int, int]:
-    """The primes of a JWK that omits them. cryptography tries to find them 500 times, which for numbers that have none takes
-    minutes; so see first, by one calculation each, that ``e`` and ``d`` fit ``n``, and that ``n`` is no power of a prime."""
+    """The primes of a JWK that omits them. cryptography tries 500 times to find them, which takes minutes if there are
+    none. So check first, with one calculation each, that ``e`` and ``d`` fit ``n``, and that ``n`` is not a power of a
+    prime."""
     from cryptography.hazmat.primitives.asymmetric import rsa
 
     # If n is a power of a prime p, then a**n - a is a multiple of p for every a (Cohen, A Course in Computational Algebraic
@@ -356,6 +363,6 @@ def _load_ec(jwk: Mapping[str, object]) -> EllipticCurvePrivateKey:
 
 def _refuse_parts() -> NoReturn:
     raise InvalidKey(
-        "The JWK's private and public numbers do not belong together, or are damaged.",
+        "The JWK's private and public parts do not match, or are damaged.",
         remedy="Export the key as a JWK again.",
     ) from None

@@ -1,4 +1,4 @@
-"""What a caller that needs a token does: the answers of ``TokenState.next_step()``."""
+"""What a caller that needs a token does next: the results of ``TokenState.next_step()``."""
 
 from __future__ import annotations
 
@@ -19,34 +19,35 @@ class Use(Record):
 
 
 class UseAndRenew(Record):
-    """The token works, and the caller that gets this answer starts the fetch that replaces it."""
+    """The token works, and this caller starts the fetch that replaces it."""
 
     token: Token
     flight: Flight
 
 
 class Fetch(Record):
-    """No token works. The caller that gets this answer starts the fetch, and then waits for it like everybody else."""
+    """No token works. This caller starts the fetch, and then waits for it like all others."""
 
     flight: Flight
     timeout: float
 
 
 class Wait(Record):
-    """No token works, and a fetch is under way: wait for it, for ``timeout`` seconds at most."""
+    """No token works, and a fetch is in progress: wait for it, at most ``timeout`` seconds."""
 
     flight: Flight
     timeout: float
 
     def __init__(self, flight: Flight, timeout: float) -> None:
-        # Written out, as the effect of that name is: each of very many callers that wait for one token makes both.
+        # Written out, like the effect of that name, because each of very many callers that wait for one token creates
+        # both.
         put_flight, put_timeout = self._setters
         put_flight(self, flight)
         put_timeout(self, timeout)
 
 
 class Refused(Record):
-    """Okta refused these keys lately, and is not asked again yet. ``error`` is a pattern: raise its ``copy()``."""
+    """Okta refused these keys recently, and is not asked again yet. Raise a ``copy()`` of ``error``."""
 
     error: TokenRefused
 

@@ -1,7 +1,8 @@
 """Finds ``okta.yaml`` files, checks who can write them, and parses them.
 
-Invariant: a file that somebody else can write is never used, because its writer could send this app's assertions to
-another host. No error quotes a file's content, which may hold a private key, and neither does an exception in its context.
+Invariant: a file that someone else can write to is never used, because its writer could send this app's assertions to
+another host. No error quotes a file's content, which may hold a private key, and neither does an exception in its
+context.
 """
 
 from __future__ import annotations
@@ -25,22 +26,22 @@ _READ_NO_FILE = "or read no file at all, with from_env(files=False)."
 
 
 def okta_yaml_paths(working_directory: Path, home: str | os.PathLike[str] | None) -> list[tuple[Path, bool]]:
-    """Where an ``okta.yaml`` may be, strongest first, and whether that is the working directory."""
+    """Where an ``okta.yaml`` may be, highest priority first, and whether that is in the working directory."""
     paths = [(working_directory / name, True) for name in ("okta.yaml", ".okta.yaml")]
     try:
         home_directory = Path(os.path.abspath(home)) if home is not None else Path.home()
     except RuntimeError:
         return paths  # this user has no home directory, like a container's user without an entry in /etc/passwd
     at_home = home_directory / ".okta" / "okta.yaml"
-    # A process that starts in ~/.okta has one file, not two. It is the user's own, not a stranger's that happens to be in
-    # the working directory.
+    # A process that starts in ~/.okta has one file, not two. It belongs to the user, and is not a stranger's file that
+    # happens to be in the working directory.
     return [(path, here) for path, here in paths if path != at_home] + [(at_home, False)]
 
 
 def read_okta_yaml(path: Path) -> str | None:
     """The text of an ``okta.yaml``, or ``None`` if there is no such file.
 
-    - ``path``: the file. On POSIX it must belong to this user or to root, and nobody else may be able to write it.
+    - ``path``: the file. On POSIX it must belong to this user or to root, and no one else may have write access.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` if it cannot be used.
     """
@@ -49,8 +50,8 @@ def read_okta_yaml(path: Path) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError:
-        # Services often run with a HOME that they may not enter (systemd's ProtectHome).
-        logger.debug("%s was skipped: this process may not enter its directory", path)
+        # Services often run with a HOME that they cannot enter (systemd's ProtectHome).
+        logger.debug("%s was skipped: this process has no permission to enter its directory", path)
         return None
     except OSError as error:
         raise ConfigurationError(
@@ -73,13 +74,13 @@ def read_okta_yaml(path: Path) -> str | None:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        pass  # raised below, outside of this handler: that exception holds the bytes, which may include a key
+        pass  # raised below, outside this handler: that exception holds the bytes, which may include a key
     raise ConfigurationError(f"{path} is not UTF-8 text.", remedy="Save it as UTF-8.")
 
 
 def _check_writers(path: Path, status: os.stat_result) -> None:
     if sys.platform == "win32":
-        return  # st_mode says nothing there about who can write
+        return  # st_mode does not say there who can write
     if status.st_mode & 0o022:
         raise ConfigurationError(
             f"Others can write {path}, so they could send this app's assertions to another host.",
@@ -119,13 +120,13 @@ def parse_okta_yaml(path: Path, text: str) -> object:
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         if isinstance(error, DuplicateKeyError):
-            # Otherwise nobody would see which of two org URLs is used.
-            where = "" if mark is None else f", the second time in line {mark.line + 1}"
+            # Otherwise it would be unclear which of two org URLs is used.
+            where = "" if mark is None else f", the second time on line {mark.line + 1}"
             problem, remedy = f"{path} has the same key twice{where}.", "Remove one of them."
         else:
             line = f", line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
             problem = f"{path}{line}: this is not plain YAML."
-            remedy = "Check the indentation, quotes, tabs and tags there."
+            remedy = "Check its indentation, quotes, tabs and tags."
     except (ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError):
         # An impossible date, a number with a wrong tag, ten thousand brackets: Python's own errors come through.
         problem, remedy = f"{path} contains a value that YAML cannot read.", "Put strings in quotes."

@@ -1,6 +1,7 @@
-"""An org's URL in its one right form, and the slips and placeholders that are found in its place.
+"""An org's URL in its canonical form, and the common mistakes and placeholders.
 
-Invariant: what passes has a scheme, a host and perhaps a port, and nothing else. No error repeats what may be a password.
+Invariant: an accepted URL has a scheme, a host and perhaps a port, and nothing else. No error shows what may be a
+password.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from .origins import is_loopback, origin_of
 
 __all__ = ["check_org_url", "find_placeholder"]
 
-# Okta's own domains. Only there does "-admin" mean the admin console; a custom domain may well end in it.
+# Okta's own domains. Only there does "-admin" mean the Admin Console; a custom domain may end with it.
 _OKTA_DOMAINS = (
     ".okta.com",
     ".oktapreview.com",
@@ -30,17 +31,17 @@ _EXAMPLE = 'Write it as "https://acme.okta.com", with your org\'s host.'
 
 
 def find_placeholder(text: str) -> str | None:
-    """The first placeholder that a template or a page of documentation left in a value, such as ``{clientId}``."""
+    """The first placeholder from a template or a documentation page in a value, such as ``{clientId}``."""
     found = re.search(_PLACEHOLDER, text)
     return None if found is None else found.group()
 
 
 def check_org_url(url: str) -> str:
-    """An org's URL in its one right form: ``https://acme.okta.com``, in lower case, with no slash and no default port.
+    """An org's URL in its canonical form: ``https://acme.okta.com``, in lower case, with no slash and no default port.
 
-    The client assertion's ``aud`` is built on this URL, and Okta compares it character by character. So this refuses
-    whatever is not scheme, host and port, and what Okta's SDKs refuse: plain http, placeholders, the admin console's host
-    and ``.com.com`` (``config_validator.py`` of the Python SDK). Plain http is accepted for a loopback host only.
+    The client assertion's ``aud`` is made from this URL, and Okta compares it character by character. So this refuses
+    anything but scheme, host and port, and what Okta's SDKs refuse: plain http, placeholders, the Admin Console's host
+    and ``.com.com`` (``config_validator.py`` of the Python SDK). Plain http is accepted only for a loopback host.
 
     - ``url``: the URL as the user wrote it.
 
@@ -55,7 +56,7 @@ def check_org_url(url: str) -> str:
     meant = _correct(text)
     host = urlsplit(origin).hostname or ""
     if urlsplit(meant).hostname != host:
-        what = "the host of the admin console" if "-admin." in host else 'a host that ends in ".com.com"'
+        what = "the host of the Admin Console" if "-admin." in host else 'a host that ends in ".com.com"'
         raise ConfigurationError(f'The org URL "{origin}" has {what}.', remedy=f'Write "{meant}".')
     if origin.startswith("http://") and not is_loopback(host):
         raise ConfigurationError(

@@ -1,7 +1,7 @@
-"""Where a token may travel: an allow-list of origins (RFC 6454), compared exactly.
+"""Where a token may be sent: an allow-list of origins (RFC 6454), compared exactly.
 
-Invariant: an answer of "yes" means that any client, however it reads the URL, connects to that scheme, host and port.
-What could be read in two ways (userinfo, or a backslash, white space or a control character before the path) is a "no".
+Invariant: an origin is allowed only if every client that reads the URL connects to that scheme, host and port. An
+ambiguous URL (userinfo; or a backslash, white space or a control character before the path) is not allowed.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _SECURE = {
     "wss": "https",
     "http": "http",
     "ws": "http",
-}  # a WebSocket's hand-shake is an HTTP request
+}  # a WebSocket handshake is an HTTP request
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine by name or number, which is where plain http may be spoken."""
+    """Whether a host is this machine, by name or address. Only there is plain http allowed."""
     if host == "localhost":
         return True
     import ipaddress  # only a loopback address needs it
@@ -55,7 +55,7 @@ def _split(url: str) -> SplitResult | None:
 
 
 def origin_of(url: str) -> str | None:
-    """``scheme://host[:port]`` in lower case, the default port left out; ``None`` where that is in any doubt."""
+    """``scheme://host[:port]`` in lower case, without the default port; ``None`` if the URL is ambiguous."""
     parts = _split(url)
     if parts is None or not re.fullmatch(_NETLOC, parts.netloc):
         return None
@@ -67,7 +67,7 @@ def origin_of(url: str) -> str | None:
         try:
             encoded = host.encode("idna")
             if encoded.decode("idna") != host:
-                # IDNA 2003 and 2008 would go to different hosts ("straße"), or something invisible was left out.
+                # IDNA 2003 and 2008 give different hosts ("straße"), or drop invisible characters.
                 return None
             host = encoded.decode("ascii")
         except UnicodeError:
@@ -90,8 +90,8 @@ def as_sent(url: str) -> str:
 class Origins:
     """The origins that a token may be sent to.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError` for one that is no origin, is not https (loopback aside), or
-    has a wildcard: a token that reaches a host nobody meant is a token lost.
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for a value that is not an origin, is not https (except for
+    loopback), or has a wildcard, which could send the token to an unintended host.
     """
 
     __slots__ = ("allowed", "prefixes", "schemes")
@@ -100,7 +100,7 @@ class Origins:
     prefixes: tuple[str, ...]
     """What an allowed URL begins with."""
     schemes: dict[str, str]
-    """The scheme of each authority that is allowed with one only, for a URL that is taken apart already."""
+    """The scheme of each authority that is allowed with only one scheme, for a URL that is already parsed."""
 
     def __new__(cls, origins: Iterable[str]) -> Origins:
         if isinstance(origins, str):
@@ -113,12 +113,12 @@ class Origins:
 
     @staticmethod
     def is_same(url: str, other: str) -> bool:
-        """Whether two URLs have one origin; ``False`` where that is in any doubt."""
+        """Whether two URLs have the same origin; ``False`` if either is ambiguous."""
         origin = origin_of(url)
         return origin is not None and origin == origin_of(other)
 
 
-@lru_cache(maxsize=256)  # for all the apps of an org: a process may speak for very many of them
+@lru_cache(maxsize=256)  # shared by all apps of an org: a process may have very many apps
 def _kept_once(allowed: frozenset[str]) -> Origins:
     made = object.__new__(Origins)
     parts = [origin.partition("://") for origin in sorted(allowed)]
@@ -136,22 +136,23 @@ def _check_origin(text: str) -> str:
         raise ConfigurationError(f"An origin must be a string, not {type(text).__name__}.", remedy=example)
     if "*" in text:
         raise ConfigurationError(
-            f"The origin {text!r} has a wildcard, and a token is never sent by pattern.", remedy=example
+            f"The origin {text!r} has a wildcard, but tokens are sent only to exact origins.", remedy=example
         )
     origin = origin_of(text)
     parts = _split(text)
     if origin is None or parts is None:
-        # The text may hold a password ("https://user:secret@host"), so it isn't repeated here.
+        # The text may hold a password ("https://user:secret@host"), so it is not shown here.
         raise ConfigurationError(
-            "One of the origins is not an origin (scheme, host, port, and nothing else).", remedy=example
+            "One of the origins is not valid: an origin is a scheme, a host and a port, and nothing else.",
+            remedy=example,
         )
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ConfigurationError(
-            f"The origin {origin!r} was given with a path, and tokens are kept per origin.", remedy=example
+            f"The origin {origin!r} was given with a path, but an origin has none.", remedy=example
         )
     if origin.startswith("http://") and not is_loopback(parts.hostname or ""):
         raise ConfigurationError(
-            f"The origin {origin!r} is plain http, where anybody on the way could read the token.",
-            remedy="Use https:// there.",
+            f"The origin {origin!r} is plain http, where anyone on the network could read the token.",
+            remedy="Use https:// instead.",
         )
     return origin

@@ -50,24 +50,25 @@ FORM_HEADERS: Mapping[str, str] = MappingProxyType(
         "Content-Type": "application/x-www-form-urlencoded",
     }
 )
-"""Of each request that carries an assertion. Its answer is small, and is not decompressed."""
+"""The headers of each request with an assertion. Its response is small, and is not decompressed."""
 
 CLOCK_TOLERANCE = 3.0
 """Blame clock skew for a refusal only if ``Date`` moved our clock by more seconds than this; it has a resolution of 1 s."""
 
 BACKDATED = 5
-"""Seconds that ``iat`` lies back. Okta refuses any ``iat`` in its future and documents no leeway; 5 seconds cover what
-the ``Date`` header cannot tell, and are far from the 5 minutes after which a proof is too old."""
+"""Seconds by which ``iat`` is backdated. Okta refuses any ``iat`` in its future and documents no leeway. 5 seconds
+cover the resolution of the ``Date`` header, and are far from the 5 minutes after which a proof is too old."""
 
 SIGNING_TIMEOUT = 30.0
-"""Seconds for a signature that no call waits for, whose own ``max_wait`` would bound it."""
+"""Seconds for a signature that no call waits for, so that no ``max_wait`` limits it."""
 
 MAX_LIFETIME = 3600
 """Okta refuses an ``exp`` more than one hour ahead (guide "Build a JWT for client authentication")."""
 
 
 def _base64url(data: bytes) -> bytes:
-    """RFC 7515 section 2, without padding. ``base64`` translates by a table, which takes longer than to replace both."""
+    """RFC 7515 section 2, without padding. ``base64`` translates with a table, which takes longer than two
+    replacements."""
     return b2a_base64(data, newline=False).replace(b"+", b"-").replace(b"/", b"_").rstrip(b"=")
 
 
@@ -79,17 +80,17 @@ _chance = SystemRandom()
 
 
 def _jti() -> str:
-    """128 random bits, in hexadecimal. RFC 9449 section 4.2 wants 96 or a UUID, and to Okta a ``jti`` is "a case-sensitive
-    string" (guide "Build a JWT for client authentication"), for which its own okta-auth-js takes hexadecimal digits. To put
-    a UUID's dashes in takes a good part of what an assertion takes beyond its signature."""
+    """128 random bits, in hexadecimal. RFC 9449 section 4.2 requires 96 bits or a UUID, and to Okta a ``jti`` is "a
+    case-sensitive string" (guide "Build a JWT for client authentication"), for which Okta's own okta-auth-js uses
+    hexadecimal digits. Adding a UUID's dashes would be a large part of an assertion's cost beyond its signature."""
     return _chance.randbytes(16).hex()
 
 
 def snapshot(key: Signer, timeout: float) -> Flow[Signer]:
-    """The version of a key to sign with, within ``timeout`` seconds. One that follows a file is read again; a key in memory is
-    its own snapshot.
+    """The version of a key to sign with, within ``timeout`` seconds. A key that follows a file is read again; a key in
+    memory is its own snapshot.
 
-    Raises :class:`~okta_m2m.errors.SigningFailed` if the file is on a drive that does not answer.
+    Raises :class:`~okta_m2m.errors.SigningFailed` if the file is on a drive that does not respond.
     """
     if not hasattr(key, "snapshot") or type(key) is PrivateKey:
         return key
@@ -104,13 +105,13 @@ def snapshot(key: Signer, timeout: float) -> Flow[Signer]:
 
 def _sign(effect: Sign) -> Flow[str]:
     try:
-        signature: bytes = yield effect  # not "yield from", which makes a generator of its own
+        signature: bytes = yield effect  # not "yield from", which creates another generator
     except OktaM2MError:
         raise
     except Exception as error:
         raise SigningFailed(
             f"The signer {type(effect.signer).__name__} failed with {type(error).__name__}: {quoted(error)}.",
-            remedy="Check the access to the key (network, permissions, quota of the KMS or HSM).",
+            remedy="Check access to the key: network, permissions, and the quota of the KMS or HSM.",
         ) from error
     return _join(effect.message, signature)
 
@@ -123,11 +124,12 @@ def _header(alg: str, kid: str | None) -> bytes:
     return _segment({"alg": alg} if kid is None else {"alg": alg, "kid": kid}) + b"."
 
 
-@lru_cache(maxsize=256)  # and not in each instance: a process may speak for very many clients
+@lru_cache(maxsize=256)  # and not in each instance: a process may have very many clients
 def _beginning(client_id: str, audience: str, alg: str, kid: str | None) -> tuple[bytes, str]:
-    """What all of a client's assertions begin with: the part that can be encoded once, and the rest as a string.
+    """The common beginning of a client's assertions: the part that can be encoded once, and the rest as a string.
 
-    Three bytes are four characters of base64, so whatever ends on a multiple of three can be encoded without what follows.
+    Three bytes are four characters of base64, so a part whose length is a multiple of three can be encoded without the
+    rest.
     """
     claims = json.dumps({"iss": client_id, "sub": client_id, "aud": audience}, separators=(",", ":"))[:-1] + ","
     whole = len(claims) // 3 * 3
@@ -137,11 +139,11 @@ def _beginning(client_id: str, audience: str, alg: str, kid: str | None) -> tupl
 class ClientAssertions:
     """Makes client assertions for one client at one endpoint.
 
-    - ``audience``: the ``aud`` claim. Okta wants exactly the absolute URL invoked, as a plain string.
+    - ``audience``: the ``aud`` claim. Okta requires exactly the absolute URL of the request, as a plain string.
     - ``lifetime``: seconds from now to ``exp``, more than 0 and less than Okta's limit of one hour.
     - ``claims``: claims to add, or to replace ours with; ``None`` removes one of ours.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError` for a lifetime out of bounds or claims that are not JSON.
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for an invalid lifetime, or claims that are not JSON.
     """
 
     __slots__ = ("_audience", "_claims", "_client_id", "lifetime")
@@ -159,31 +161,31 @@ class ClientAssertions:
             raise ConfigurationError(
                 f"The assertion's audience is {audience!r}, but Okta accepts only the token endpoint's URL, as a "
                 "string.",
-                remedy="Omit assertion_audience, or give that URL.",
+                remedy="Omit assertion_audience, or set it to that URL.",
             )
         try:
             written = json.dumps([client_id, audience, {**(claims or {})}])
         except (TypeError, ValueError) as error:
             raise ConfigurationError(
                 f"The assertion claims cannot be written as JSON ({error}).",
-                remedy="Give strings, numbers, lists and mappings.",
+                remedy="Use only strings, numbers, lists and mappings.",
             ) from None
         self._client_id = client_id
         self._audience = audience
-        # A copy: the caller may change a list or a mapping later.
+        # A copy, because the caller may change a list or a mapping later.
         self._claims: dict[str, Any] | None = json.loads(written)[2] if claims else None
         self.lifetime = lifetime
 
     def assertion(self, signer: Signer, now: float, timeout: float = SIGNING_TIMEOUT) -> Flow[str]:
-        """A fresh assertion; ``now`` is Okta's time, ``timeout`` what the signature may take. Resumed with the signature, so
-        the key may live anywhere.
+        """A fresh assertion; ``now`` is Okta's time; ``timeout`` limits the signature, in seconds. Resumed with the
+        signature, so the key may be anywhere.
 
-        Raises :class:`~okta_m2m.errors.SigningFailed` if the signer gives none.
+        Raises :class:`~okta_m2m.errors.SigningFailed` if the signer returns none.
         """
         iat, exp, jti = int(now) - BACKDATED, int(now + self.lifetime), _jti()
         if self._claims is None:
             begun, rest = _beginning(self._client_id, self._audience, signer.alg, signer.kid)
-            # Numbers and hexadecimal digits are JSON as they stand.
+            # Numbers and hexadecimal digits are valid JSON without escaping.
             claims = f'{rest}"iat":{iat},"exp":{exp},"jti":"{jti}"}}'
             return _sign(Sign(signer, begun + _base64url(claims.encode()), timeout))
         own = {
@@ -210,7 +212,7 @@ class DPoPProofs:
         self._header = _segment({"typ": "dpop+jwt", "alg": signer.alg, "jwk": dict(signer.public_jwk)}) + b"."
 
     def message(self, method: str, url: str, now: float, nonce: str | None, digest: bytes | None) -> bytes:
-        """What is signed: ``htm``, ``htu``, ``iat``, a fresh ``jti``, and ``nonce`` and ``ath`` where there are any."""
+        """What is signed: ``htm``, ``htu``, ``iat``, a fresh ``jti``, and ``nonce`` and ``ath`` if there are any."""
         claims: dict[str, Any] = {
             "htm": method.upper(),
             "htu": self.htu(url),
@@ -232,15 +234,15 @@ class DPoPProofs:
         digest: bytes | None = None,
         timeout: float = SIGNING_TIMEOUT,
     ) -> Flow[str]:
-        """A fresh proof for one attempt; ``now`` is Okta's time, ``timeout`` what the signature may take. With the
-        ``digest`` of a token it is for a resource, and has ``ath``.
+        """A fresh proof for one attempt; ``now`` is Okta's time; ``timeout`` limits the signature, in seconds. With the
+        ``digest`` of a token, it is for a resource and has ``ath``.
 
-        Raises :class:`~okta_m2m.errors.SigningFailed` if the signer gives no signature.
+        Raises :class:`~okta_m2m.errors.SigningFailed` if the signer returns no signature.
         """
         return _sign(Sign(self.signer, self.message(method, url, now, nonce, digest), timeout))
 
     def proof_now(self, method: str, url: str, now: float, nonce: str | None, digest: bytes) -> str:
-        """The same without a flow, for a signer that is in memory."""
+        """:meth:`proof` without a flow, for a signer that is in memory."""
         message = self.message(method, url, now, nonce, digest)
         signature = self.signer.sign(message)
         assert isinstance(signature, bytes)  # noqa: S101 (what in_memory promises; for the type checker)
@@ -255,9 +257,9 @@ _ESCAPE = r"%([0-9A-Fa-f]{2})"
 def okta_htu(url: str) -> str:
     """``htu`` as Okta compares it at its own origin: the decoded path, with only ``%``, space, ``"`` and ``#`` encoded again.
 
-    Okta compares with the decoded request URI, and answers a proof that says ``/api/v1/users/a%40b`` with 400
-    "'htu' claim in the DPoP proof JWT is invalid." (okta-sdk-python#541, okta-sdk-nodejs#521; the encoding is that of
-    okta-sdk-java, pull requests 1526 and 1528). No query and no fragment (RFC 9449 section 4.2).
+    Okta compares with the decoded request URI, and rejects a proof with ``/api/v1/users/a%40b`` with 400 "'htu' claim
+    in the DPoP proof JWT is invalid." (okta-sdk-python#541, okta-sdk-nodejs#521; the encoding is that of okta-sdk-java,
+    pull requests 1526 and 1528). No query and no fragment (RFC 9449 section 4.2).
     """
     path = unquote_to_bytes(urlsplit(url).path).decode("utf-8", "replace")
     for plain, encoded in _KEPT_BY_OKTA.items():
@@ -266,8 +268,8 @@ def okta_htu(url: str) -> str:
 
 
 def rfc_htu(url: str) -> str:
-    """``htu`` as RFC 9449 section 4.3 has servers compare it: the URL as sent, without query and fragment, normalised
-    by syntax and scheme (RFC 3986 sections 6.2.2 and 6.2.3): ``%40`` stays, ``%7e`` becomes ``~``."""
+    """``htu`` as servers compare it (RFC 9449 section 4.3): the URL as sent, without query and fragment, normalised by
+    syntax and scheme (RFC 3986 sections 6.2.2 and 6.2.3): ``%40`` stays, ``%7e`` becomes ``~``."""
 
     def normal(escape: re.Match[str]) -> str:
         byte = int(escape.group(1), 16)
@@ -295,26 +297,27 @@ def _without_dots(path: str) -> str:
 
 
 class Nonces:
-    """The DPoP nonces that servers gave, the newest per origin (RFC 9449 sections 8 and 9), least recently used out first.
+    """The newest DPoP nonce from each origin (RFC 9449 sections 8 and 9). The least recently used is dropped first.
 
-    One instance per kind of server: what an authorization server gave is not for a resource server, also where both
-    have one origin.
+    One instance per kind of server: a nonce from an authorization server is not for a resource server, even if both
+    have the same origin.
     """
 
     __slots__ = ("_known", "_most")
 
     def __init__(self, most: int = 128) -> None:
-        self._known: OrderedDict[str, str] | None = None  # made for the first nonce, which most apps never see
+        self._known: OrderedDict[str, str] | None = None  # created for the first nonce, which most apps never get
         self._most = most
 
     def learn(self, url: str, nonce: str | None) -> bool:
-        """Keeps a ``DPoP-Nonce`` header's value; says whether it was one (RFC 9449 section 8.1: ``1*NQCHAR``)."""
+        """Keeps the value of a ``DPoP-Nonce`` header; returns whether it was valid (RFC 9449 section 8.1:
+        ``1*NQCHAR``)."""
         origin = origin_of(url)
         if nonce is None or origin is None or not re.fullmatch(_NONCE, nonce):
             return False
-        # Each step is atomic by itself, and a lock could be held by another thread at the moment of a fork.
+        # Each step is atomic. A lock could be held by another thread at the moment of a fork.
         known = self._known
-        if known is None:  # if two threads both make it, one nonce is lost, which costs one more round
+        if known is None:  # if two threads create it at once, one nonce is lost, which costs one more round trip
             known = self._known = OrderedDict()
         known[origin] = nonce
         self._mark_used(known, origin)
@@ -324,7 +327,7 @@ class Nonces:
         return True
 
     def get(self, url: str) -> str | None:
-        """The nonce to put into the next proof for that URL's origin."""
+        """The nonce for the next proof for that URL's origin."""
         known = self._known
         if known is None:
             return None

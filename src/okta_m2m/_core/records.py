@@ -3,7 +3,7 @@
 A dataclass compiles source code when its module is imported. For the two dozen classes in this package that was more than
 half of the cost of importing it (``benchmarks/imports.py``). Records share their methods instead.
 
-Invariant: a field that is named in ``hidden`` is shown by no ``repr``, not by a subclass's either.
+Invariant: no ``repr`` shows a field that is named in ``hidden``, not even that of a subclass.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ else:
 
 
 class _RecordType(type):
-    """Makes a class's annotations its fields, which have to be slots before the class is there."""
+    """Turns a class's annotations into its fields. They must be slots before the class is created."""
 
     _fields: tuple[str, ...]
 
@@ -50,7 +50,8 @@ class _RecordType(type):
 
 @dataclass_transform(frozen_default=True)
 class Record(metaclass=_RecordType):
-    """Base of a class whose annotations are its fields: given by position or by name, never changed, compared by value.
+    """Base of a class whose annotations are its fields: passed by position or by name, never changed, compared by
+    value.
 
     Two are equal if they are of the same class and all their fields are. Pattern matching takes fields by position.
     """

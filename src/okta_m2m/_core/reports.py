@@ -1,9 +1,9 @@
-"""What happens inside an app, for its log and its observer: one line of the log and one event each.
+"""What happens inside an app, for its log and its observer: one log line and one event each.
 
-A line has fields of its own, for whoever reads the log by machine: ``okta_m2m.event``, the class of the event,
-``okta_m2m.client_id``, and ``error.code`` and ``okta.request_id`` where there are any.
+A log record has extra fields, for log processors: ``okta_m2m.event``, the class of the event, ``okta_m2m.client_id``,
+and ``error.code`` and ``okta.request_id`` where there are any.
 
-Invariant: an observer's fault is never the call's, and there is never a line for each call.
+Invariant: an error in an observer never fails a call, and there is never a log line for each call.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ _NOTHING: Final[frozenset[tuple[str, str]]] = frozenset()  # one for all apps: a
 
 
 class Reports:
-    """One app's events. ``on_event`` is called with each :data:`~okta_m2m.events.Event`, in whatever thread it happens."""
+    """One app's events. ``on_event`` is called with each :data:`~okta_m2m.events.Event`, in the thread where it
+    happens."""
 
     __slots__ = ("_on_event", "_reported", "client_id")
 
@@ -40,19 +41,19 @@ class Reports:
     # ── the token ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def token_obtained(self, token: Token, attempts: int, elapsed: float, background: bool) -> None:
-        """The token endpoint issued a token, after so many requests and seconds."""
+        """The token endpoint issued a token, after ``attempts`` requests and ``elapsed`` seconds."""
         self._report(
             logging.INFO,
-            "%s token for client %s, %d s, scopes %s, after %d request(s)",
+            "obtained a %s token for client %s: valid for %d s, scopes %s, after %d request(s)",
             (token.token_type, self.client_id, token.expires_in, quoted(" ".join(token.scopes)), attempts),
             "TokenObtained",
             (token.token_type, token.scopes, token.expires_in, attempts, elapsed, background),
         )
 
     def token_failed(self, error: Exception, attempts: int, elapsed: float, background: bool) -> None:
-        """A fetch brought no token, after so many requests and seconds."""
+        """A fetch returned no token, after ``attempts`` requests and ``elapsed`` seconds."""
         self._report(
-            logging.INFO if background else logging.WARNING,  # the warning of a renewal says when it is tried again
+            logging.INFO if background else logging.WARNING,  # the warning about a renewal says when it is tried again
             "no token for client %s, after %d request(s) in %.1f s: %s",
             (self.client_id, attempts, elapsed, _reason(error)),
             "TokenFailed",
@@ -73,7 +74,7 @@ class Reports:
         )
 
     def retrying(self, trouble: OktaM2MError, attempts: int, pause: float) -> None:
-        """An attempt at the token endpoint failed, and there will be another. A line only."""
+        """An attempt at the token endpoint failed, and there will be another. Logged only."""
         message = "no token for client %s yet, after %d request(s); next try in %.1f s: %s"
         logger.info(
             message,
@@ -95,7 +96,7 @@ class Reports:
         )
 
     def token_rejected(self, origin: str, code: str | None, renewing: bool, calls: int) -> None:
-        """An API answered 401 to the token in so many calls; ``code`` is the OAuth error that it named."""
+        """An API returned 401 for the token in ``calls`` calls; ``code`` is its OAuth error."""
         self._report(
             logging.WARNING,
             "%s rejected the token (401 %s) in %d call(s); %s",
@@ -103,7 +104,7 @@ class Reports:
                 origin,
                 code or "without a reason",
                 calls,
-                "renewing it and trying once more" if renewing else "the caller gets the answer",
+                "renewing it and retrying once" if renewing else "the caller gets the response",
             ),
             "TokenRejected",
             (origin, code, renewing, calls),
@@ -112,7 +113,7 @@ class Reports:
     # ── keys and clocks ──────────────────────────────────────────────────────────────────────────────────────────
 
     def key_passed_over(self, kid: str | None, refusal: TokenRefused) -> None:
-        """Okta refused a key, and the next configured one is tried."""
+        """Okta refused a key, so the next configured key is used."""
         self._report(
             logging.WARNING,
             "%s Trying the next configured key.",
@@ -123,16 +124,16 @@ class Reports:
         )
 
     def key_changed(self, kid: str | None) -> None:
-        """A key that is read from a file, or from wherever its signer has it, is another than before."""
+        """A key that is read from a file, or that a signer provides, differs from the one before."""
         self._report(
-            logging.INFO, "client %s signs with another key, kid %s", (self.client_id, kid), "KeyChanged", (kid,)
+            logging.INFO, "client %s now signs with another key, kid %s", (self.client_id, kid), "KeyChanged", (kid,)
         )
 
     def clock_corrected(self, seconds: float) -> None:
-        """Okta's time is so many seconds ahead of what was taken for it."""
+        """Okta's time is ``seconds`` ahead of the time that was used before."""
         self._report(
             logging.WARNING,
-            "Okta's time is %.0f s %s this machine's, and is used in its place. Check this machine's clock (NTP).",
+            "Okta's time is %.0f s %s this machine's; using Okta's time. Set this machine's clock (NTP).",
             (abs(seconds), "ahead of" if seconds > 0 else "behind"),
             "ClockCorrected",
             (seconds,),
@@ -141,12 +142,12 @@ class Reports:
     # ── the store ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def store_down(self, store: object, reason: object) -> None:
-        """The store does not work, so the process fetches tokens of its own."""
+        """The store does not work, so the process fetches its own tokens."""
         shown = quoted(reason)
         self._report(
             logging.WARNING,
-            "the token store %r does not work, so this process fetches its own tokens meanwhile: %s. Check the store; "
-            "nothing else needs to be done.",
+            "the token store %r does not work, so this process fetches its own tokens until it does: %s. Check the "
+            "store. No restart is needed.",
             (store, shown),
             "StoreDown",
             (repr(store), shown),
@@ -161,17 +162,17 @@ class Reports:
     def origin_passed_over(self, origin: str | None) -> None:
         """A call to an origin that is not allowed went out without a token; ``None`` for an ambiguous URL."""
         self._report_once(
-            "OriginPassedOver", origin, "not an allowed origin", "Name it in origins=[...] if it should be."
+            "OriginPassedOver", origin, "not an allowed origin", "Add it to origins=[...] if it should be."
         )
 
     def authorization_kept(self, origin: str | None) -> None:
-        """A request had its own ``Authorization`` header, and was sent as it is."""
+        """A request had its own ``Authorization`` header, and was sent unchanged."""
         self._report_once(
-            "AuthorizationKept", origin, "a request with its own Authorization header", "It was sent as it is."
+            "AuthorizationKept", origin, "a request with its own Authorization header", "It was sent unchanged."
         )
 
     def _report_once(self, event: str, origin: str | None, what: str, remedy: str) -> None:
-        origin = origin or "a URL that can be read in two ways"
+        origin = origin or "an ambiguous URL"
         if (event, origin) in self._reported or len(self._reported) >= MAX_ORIGINS_REPORTED:
             return
         self._reported |= {(event, origin)}
@@ -188,7 +189,7 @@ class Reports:
         facts: tuple[object, ...],
         error: Exception | None = None,
     ) -> None:
-        """A line of the log, and an event."""
+        """A log line and an event."""
         extra = {"okta_m2m.event": event, "okta_m2m.client_id": self.client_id, **_fields(error)}
         logger.log(level, message, *arguments, extra=extra)
         self.emit(event, *facts)
@@ -197,11 +198,11 @@ class Reports:
         """An event, by the name of its class."""
         if self._on_event is None:
             return
-        from .. import events  # dataclasses, which double the time to import this package: only for who observes
+        from .. import events  # dataclasses, which double the time to import this package: only if there is an observer
 
         try:
             self._on_event(getattr(events, event)(self.client_id, *facts))
-        except Exception as fault:  # noqa: BLE001 (an observer's fault is not the call's)
+        except Exception as fault:  # noqa: BLE001 (an error in an observer must not fail the call)
             logger.warning("on_event raised %s for %s", type(fault).__name__, event)
 
 
@@ -210,7 +211,7 @@ def _reason(error: Exception) -> str:
 
 
 def _code(error: Exception) -> str:
-    """The code of an OAuth error, or the class of another."""
+    """The code of an OAuth error, or the class name of any other error."""
     return (error.error if isinstance(error, OktaM2MError) else None) or type(error).__name__
 
 

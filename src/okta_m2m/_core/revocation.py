@@ -1,6 +1,6 @@
-"""Revokes a token (RFC 7009): the one way, for an app that closes and for an administrator.
+"""Revokes a token (RFC 7009), for an app that is closed and for an administrator.
 
-Invariant: each assertion is made for the very URL that it is sent to, and is sent once.
+Invariant: each assertion is made for exactly the URL that it is sent to, and is sent once.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ __all__ = ["RevocationOnClose", "ask_about_token"]
 logger = logging.getLogger("okta_m2m")
 
 CLOSE_TIMEOUT: Final = 10.0
-"""Seconds for which closing waits for a token that is being fetched, and again for the answer to its revocation."""
+"""Seconds for which closing waits for a token that is being fetched, and again for the response to its revocation."""
 
 
 def ask_about_token(
     url: str, token: Token, key: Signer, assertions: ClientAssertions, okta_clock: OktaClock, timeout: float
 ) -> Flow[Response]:
-    """The answer of the revocation or introspection endpoint ``url`` about a token; a second attempt on Okta's time, if
-    the first was refused because of the clock.
+    """The response of the revocation or introspection endpoint ``url`` about a token. If the first attempt was refused
+    because of the clock, a second uses Okta's time.
 
-    Raises the :class:`~okta_m2m.errors.TokenError` for any answer but 200.
+    Raises the :class:`~okta_m2m.errors.TokenError` for any response other than 200.
     """
     key = yield from snapshot(key, timeout)
     response = yield from _ask(url, token, key, assertions, okta_clock, timeout)
@@ -57,7 +57,7 @@ def ask_about_token(
         )
     if response.status >= 500 or code is None:
         raise TokenUnreachable(
-            f"{url} answered HTTP {response.status} without a reason.",
+            f"{url} returned HTTP {response.status} without a reason.",
             remedy="Check the org URL, and Okta's status page.",
             status=response.status,
             request_id=request_id(response),
@@ -71,10 +71,10 @@ def _ask(
     assertion = Hidden((yield from assertions.assertion(key, okta_clock.now(), timeout)))
     try:
         return (yield from Send(_request(url, token, assertion), timeout))
-    except (SendFailed, OSError) as failed:  # the latter from a send of the caller's own
+    except (SendFailed, OSError) as failed:  # the latter from the caller's own send
         reason = failed if isinstance(failed, SendFailed) else f"{type(failed).__name__}: {failed}"
         raise TokenUnreachable(
-            f"No answer from {url} ({quoted(reason)}).",
+            f"No response from {url} ({quoted(reason)}).",
             remedy="Check the network, proxy and TLS settings, and Okta's status page.",
         ) from None
 
@@ -90,9 +90,9 @@ def _request(url: str, token: Token, assertion: Hidden[str]) -> Request:
 
 
 class RevocationOnClose:
-    """Has an app's last token revoked when the app closes, through an adapter that has the app.
+    """Revokes an app's last token when the app is closed, through an adapter that uses the app.
 
-    - ``run``, ``run_async``: how the adapter that was given the app last runs a flow; ``None`` until there is one.
+    - ``run``, ``run_async``: how the last adapter of the app runs a flow; ``None`` until there is one.
     """
 
     __slots__ = (
@@ -128,25 +128,25 @@ class RevocationOnClose:
         fork_listeners.add(self)
 
     def after_fork(self) -> None:
-        """In a forked child the token is the parent's, which will have it revoked."""
+        """In a forked child, the token belongs to the parent, which will revoke it."""
         self._state.after_fork()
 
     def revoke(self) -> None:
-        """Closes the state and revokes the token. Raises nothing of its own: what went wrong is logged."""
+        """Closes the state and revokes the token. It raises nothing: failures are logged."""
         if self.run is not None:
             self.run(self._revoke())
         else:
-            self._report_failure("no blocking adapter has the app; await aclose() instead")
+            self._report_failure("no blocking client uses the app; await aclose() instead")
 
     async def arevoke(self) -> None:
         """The same on an event loop."""
         if self.run_async is not None:
             await self.run_async(self._revoke())
         else:
-            self._report_failure("no async adapter has the app; call close() instead")
+            self._report_failure("no async client uses the app; call close() instead")
 
     def _revoke(self) -> Flow[None]:
-        """The token that is revoked is the one in use, or the one that is being fetched just now."""
+        """Revokes the current token, or the one that is being fetched."""
         state = self._state
         flight = state.flight_under_way(state.now())
         if flight is not None:
@@ -159,8 +159,8 @@ class RevocationOnClose:
         except OktaM2MError as error:
             self._report_failure(f"HTTP {error.status} {error.error or ''}".rstrip() if error.status else str(error))
         else:
-            logger.info("the token of client %s is revoked", self._client_id)
+            logger.info("revoked the token of client %s", self._client_id)
 
     def _report_failure(self, why: str) -> None:
         why = why.rstrip(".")
-        logger.warning("the token of client %s was not revoked: %s. It ends by itself.", self._client_id, why)
+        logger.warning("the token of client %s was not revoked: %s. It will expire by itself.", self._client_id, why)

@@ -1,12 +1,12 @@
 """The service app: one client of one authorization server, and its token.
 
 A call that finds a fresh token asks :meth:`ServiceApp.ready` and starts no flow. Any other call is two flows, ``attach``
-before the request is sent, and ``judge`` when its answer is there. What is decided, and where:
+before the request is sent, and ``judge`` when its response is there. What is decided, and where:
 
     when to fetch, whom to wait for, what to remember    token_state.py
     how a token is fetched                               fetching.py, token_endpoint.py, fleet.py
     what a call sends                                    bindings.py
-    what an answer means                                 verdict.py
+    what a response means                                verdict.py
     where a token may travel                             origins.py
 """
 
@@ -47,35 +47,41 @@ __all__ = ["ServiceApp"]
 
 
 class ServiceApp:
-    """An Okta OAuth service app, and the access token it has just now.
+    """An Okta OAuth service app, and its current access token.
 
-    One instance may serve any number of threads, event loops and clients at once.
+    Any number of threads, event loops and clients can share one instance.
 
     - ``org_url``: ``https://acme.okta.com``, or the org's custom domain.
     - ``client_id``: the app's client id.
-    - ``key``: the private key whose public half is registered with the app. Or several, tried in turn: one that Okta refuses
-      gives way to the next.
-    - ``scopes``: the scopes to request, such as ``okta.users.read``. None by default, which only a custom authorization
-      server accepts.
-    - ``authorization_server``: ``"default"`` or the id of a custom one. ``None``, the default, is the org's own, which alone
-      grants ``okta.*`` scopes.
-    - ``origins``: where the token may travel, besides the org itself if the org's own server issues it. None by default.
-    - ``dpop``: ``True``, the default, offers a DPoP proof and accepts what the app is set to; ``"required"`` refuses a Bearer
-      token; ``False`` offers none. A signer is the key to bind tokens to; never the client's own.
-    - ``store``: where processes share the token (:mod:`okta_m2m.stores`). ``None`` by default.
-    - ``seal_with``: secrets of 32 bytes or more for what is stored: the first seals, any opens. By default the private key
-      seals.
-    - ``store_timeout``: seconds that one operation of the store may take. Default 0.25.
-    - ``require_all_scopes``: whether a token with fewer scopes than requested is an error. By default it is a warning.
-    - ``max_wait``: seconds that a call may wait for a token, rate limits included. Default 30.
-    - ``on_event``: called with each :data:`~okta_m2m.events.Event`, in whatever thread it happens. What it raises is logged
-      and has no effect.
+    - ``key``: the private key whose public half is registered with the app, or a list of keys. If Okta refuses one, the
+      next is used.
+    - ``scopes``: the scopes to request, such as ``okta.users.read``. Default none, which only a custom authorization server
+      accepts.
+    - ``authorization_server``: ``"default"`` or the id of a custom authorization server. Default ``None``, the org
+      authorization server. Only that one grants ``okta.*`` scopes.
+    - ``origins``: origins that the token may be sent to. The org itself is always included if the org authorization server
+      issues the token. Default none.
+    - ``dpop``: ``True``, the default, sends a DPoP proof and accepts both token types; ``"required"`` refuses a Bearer
+      token; ``False`` sends no proof. To choose the key that tokens are bound to, pass a signer; it must not be the client's
+      own key.
+    - ``store``: where processes share the token (:mod:`okta_m2m.stores`). Default ``None``.
+    - ``seal_with``: secrets of at least 32 bytes that encrypt what is stored. The first encrypts, any of them decrypts.
+      Default: a secret made from the private key.
+    - ``store_timeout``: seconds that one store operation may take, at most 60. Default 0.25.
+    - ``require_all_scopes``: whether a token with fewer scopes than requested is an error. Default ``False``: it is a
+      warning.
+    - ``max_wait``: seconds that a call may wait for a token, including rate limits; at most a day. Default 30.
+    - ``on_event``: called with each :data:`~okta_m2m.events.Event`, in the thread where it happens. An exception that it
+      raises is logged and has no other effect. Default ``None``.
     - ``assertion_lifetime``: seconds until a client assertion expires, less than 3600. Default 300.
-    - ``assertion_claims``: claims to add to the assertion, or to replace; ``None`` as a value omits one.
-    - ``assertion_audience``: the assertion's ``aud``, where it is not the token endpoint's URL.
-    - ``htu_origins``: for each origin that a reverse proxy rewrites, the origin that the server behind it sees.
-    - ``revoke_on_close``: whether :meth:`close` revokes the token. Not together with a ``store``, whose token others use too.
-    - ``clock``: another clock, for simulations.
+    - ``assertion_claims``: claims to add to the assertion, or to replace; the value ``None`` removes a claim. Default
+      ``None``.
+    - ``assertion_audience``: the assertion's ``aud``. Default ``None``, the token endpoint's URL.
+    - ``htu_origins``: for each origin that a reverse proxy rewrites, the origin that the server behind it sees. Default
+      ``None``.
+    - ``revoke_on_close``: whether :meth:`close` revokes the token. Cannot be combined with ``store``, because other processes
+      use that token. Default ``False``.
+    - ``clock``: another clock, for simulations. Default: the system's clocks.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` for a setting that cannot work.
     """
@@ -114,13 +120,13 @@ class ServiceApp:
         revoke_on_close: bool = False,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        # Strings and tuples that many apps have alike are kept once: a process may speak for very many of them.
+        # Strings and tuples that many apps share are kept once: a process may have very many apps.
         self.org_url = intern(check_org_url(org_url))
         client_id = arguments.check_client_id(client_id)
         checked_scopes = arguments.check_scopes(scopes, authorization_server)
         max_wait = arguments.check_max_wait(max_wait)
         endpoint_url = intern(self.org_url + arguments.token_path(authorization_server))
-        # A token from the org's own server may always travel to the org.
+        # A token from the org authorization server may always be sent to the org.
         own_origin = [self.org_url] if authorization_server is None else []
         allowed = Origins([*own_origin, *arguments.check_list(origins, "origins")])
         keys = arguments.check_keys(key)
@@ -168,7 +174,7 @@ class ServiceApp:
             if store is not None:
                 raise ConfigurationError(
                     "revoke_on_close would revoke the token of every process that shares the store.",
-                    remedy="Remove one of the two.",
+                    remedy="Remove revoke_on_close or store.",
                 )
             from .revocation import RevocationOnClose  # its import is a fiftieth of ours (benchmarks/imports.py)
 
@@ -190,15 +196,20 @@ class ServiceApp:
         environ: Mapping[str, str] | None = None,
         **arguments: Any,
     ) -> ServiceApp:
-        """The service app of the settings that Okta's own SDKs read: argument > environment (``OKTA_CLIENT_*``) >
-        ``./okta.yaml`` > ``~/.okta/okta.yaml``, setting by setting.
+        """The service app for the settings that Okta's own SDKs read. Each setting comes from the first place that has it:
+        the arguments, the environment (``OKTA_CLIENT_*``), ``./okta.yaml``, ``~/.okta/okta.yaml``.
 
-        ``OKTA_M2M_STORE`` names the store where processes share the token (:func:`~okta_m2m.stores.store_from_url`),
-        unless ``store`` is given. ``files=False`` reads no file; ``environ`` stands in for ``os.environ``. Every other
-        argument is one of :class:`ServiceApp`'s own. Raises :class:`~okta_m2m.errors.ConfigurationError` naming the
-        setting and its source.
+        - ``files``: whether to read ``okta.yaml``. Default ``True``.
+        - ``environ``: variables to use instead of ``os.environ``. Default ``None``.
+        - ``arguments``: any argument of :class:`ServiceApp`. Without ``store``, ``OKTA_M2M_STORE`` names the store where
+          processes share the token (:func:`~okta_m2m.stores.store_from_url`).
+
+        Raises :class:`~okta_m2m.errors.ConfigurationError`, which names the setting and where it comes from.
         """
-        from ..settings import named_store, read_settings  # half as much again to import, only for who reads settings
+        from ..settings import (
+            named_store,
+            read_settings,
+        )  # adds half as much to the import time, so only if settings are read
 
         settings = read_settings(files=files, environ=environ, **arguments)
         own = settings.arguments()
@@ -206,7 +217,7 @@ class ServiceApp:
             own["store"] = named_store(environ)
         return cls(**own)
 
-    # Each is kept where it is used, and once: a process may have very many apps.
+    # Each value is kept once, where it is used: a process may have very many apps.
 
     @property
     def client_id(self) -> str:
@@ -215,7 +226,7 @@ class ServiceApp:
 
     @property
     def scopes(self) -> tuple[str, ...]:
-        """The scopes that are requested."""
+        """The requested scopes."""
         return self._endpoint.scopes
 
     @property
@@ -230,37 +241,45 @@ class ServiceApp:
 
     @property
     def origins(self) -> Origins:
-        """Where the token may travel."""
+        """Where the token may be sent."""
         return self.token_state.origins
 
     @property
     def keys(self) -> tuple[Signer, ...]:
-        """The private keys, as they were given."""
+        """The private keys, as they were passed."""
         return self._fetching.keys
 
     @property
     def fleet(self) -> Fleet | None:
-        """The app's share of a store; ``None`` without a store."""
+        """The app's side of a shared store; ``None`` without a store."""
         return self._fetching.fleet
 
     # ── before a call ────────────────────────────────────────────────────────────────────────────────────────────
 
     def ready(self, method: str, url: str) -> Credentials | None:
-        """What to send with a call if that needs no flow: a fresh token, and an origin that is plainly allowed.
+        """What to send with a call, if no flow is needed: the token is fresh, and the URL begins with an allowed origin.
+        Otherwise ``None``: use :meth:`attach`.
 
-        One clock read and one comparison of prefixes; for a bound token also a signature, where the key is in memory.
+        - ``method``, ``url``: of the request that will be sent.
+
+        Costs one clock read and one comparison of prefixes; for a bound token, also a signature with a key in memory.
         """
         state = self.token_state
         if state.fresh_until <= state.now() or not url.startswith(state.prefixes):
             return None
         token = state.token
-        if token is None:  # taken out of use just now
+        if token is None:  # another thread just took it out of use
             return None
         return self._fetching.bindings.credentials_now(method, url, token) if token.dpop_bound else Credentials(token)
 
     def attach(self, method: str, url: str) -> Flow[Credentials | None]:
-        """What to send with a call, waiting for a token if need be; ``None`` if it may not travel to that URL, which is
-        reported. Raises a :class:`~okta_m2m.errors.TokenError` of the caller's own."""
+        """What to send with a call. Waits for a token if necessary. Returns ``None`` if the token must not be sent to that
+        URL, and reports that.
+
+        - ``method``, ``url``: of the request that will be sent.
+
+        Raises a :class:`~okta_m2m.errors.TokenError`; each caller gets its own exception.
+        """
         if not self.origins.allow(url):
             self._reports.origin_passed_over(origin_of(url))
             return None
@@ -268,23 +287,28 @@ class ServiceApp:
         return (yield from self._credentials(method, url, token))
 
     def headers(self, method: str, url: str) -> Flow[dict[str, str]]:
-        """The header or two for a call that no adapter makes (gRPC, a WebSocket, another SDK).
+        """The headers for a call that no adapter makes (gRPC, a WebSocket, another SDK).
 
-        Raises :class:`~okta_m2m.errors.ConfigurationError` if the token may not travel to that URL.
+        - ``method``, ``url``: of the call.
+
+        Raises :class:`~okta_m2m.errors.ConfigurationError` if the token must not be sent to that URL, and a
+        :class:`~okta_m2m.errors.TokenError` if there is no token.
         """
         if not self.origins.allow(url):
             raise ConfigurationError(
-                f"The token of client {self.client_id} may not travel to {origin_of(url) or 'that URL'}.",
-                remedy="If that is the API it is meant for, name it in origins=[...].",
+                f"The token of client {self.client_id} must not be sent to {origin_of(url) or 'that URL'}.",
+                remedy="If that is the API it is meant for, add it to origins=[...].",
             )
         token = yield from self.obtain()
         return (yield from self._credentials(method, url, token)).headers
 
     def obtain(self, rejected: Token | None = None) -> Flow[Token]:
-        """A usable token: the one in use, or a new one, waiting at most ``max_wait`` seconds.
+        """A usable token: the current one, or a new one. Waits at most ``max_wait`` seconds.
 
-        ``rejected`` is a token that a server rejected: it is not returned again, within the limits set on forced
-        renewals. Raises a :class:`~okta_m2m.errors.TokenError` of the caller's own.
+        - ``rejected``: a token that a server rejected, and that should be replaced. The number of such renewals is limited.
+          Default ``None``.
+
+        Raises a :class:`~okta_m2m.errors.TokenError`; each caller gets its own exception.
         """
         state = self.token_state
         now = state.now()
@@ -299,7 +323,9 @@ class ServiceApp:
                     yield from self._fetching.start(flight, deadline)
                     return token
                 case next_step.Wait(flight, timeout):
-                    yield Wait(flight.landing, timeout)  # not "yield from", which makes a generator for each of a herd
+                    yield Wait(
+                        flight.landing, timeout
+                    )  # not "yield from", which makes a generator for each of many callers
                 case next_step.Fetch(flight, timeout):
                     yield from self._fetching.start(flight, deadline)
                     if flight.outcome is None:
@@ -309,7 +335,7 @@ class ServiceApp:
                 case next_step.Closed():
                     raise ConfigurationError(
                         f"The service app {self.client_id} is closed.",
-                        remedy="Make another ServiceApp, or close this one later.",
+                        remedy="Create another ServiceApp, or close this one later.",
                     )
             outcome = flight.outcome
             if isinstance(outcome, Token) and (rejected is None or outcome.value != rejected.value):
@@ -320,30 +346,30 @@ class ServiceApp:
             if now >= deadline:
                 raise TokenUnreachable(
                     f"No token within {self.max_wait:g} seconds: the token request is still under way.",
-                    remedy="Check the network to Okta, or allow more time with max_wait.",
+                    remedy="Check the network to Okta, or raise max_wait.",
                 )
 
     def _has_longer(self, deadline: float, flight: Flight, error: Exception, now: float) -> bool:
-        """Whether a caller has time for another attempt: the fetch had less, and failed for lack of it."""
+        """Whether a caller has time for another attempt: the fetch had less time, and failed because of that."""
         if not isinstance(error, RateLimited | TokenUnreachable):
             return False
-        if error.retry_after is not None:  # the endpoint named a time, which was too late for the fetch
+        if error.retry_after is not None:  # the endpoint asked to wait longer than the fetch could
             return now < self._endpoint.not_before < deadline
         return flight.deadline <= now < deadline
 
     # ── after a call ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def judge(self, sent: Token, response: Response, *, method: str, url: str, replayable: bool) -> Flow[None]:
-        """Judges the answer to a call that was sent with a token, and attempts it again where that helps.
+        """Judges the response to a call that was sent with a token, and attempts the call again if that helps.
 
-        - ``sent``: the token of the ``Authorization`` header that was answered.
-        - ``response``: the answer.
-        - ``method``, ``url``: of the request that was answered, which is the last hop's after redirects.
-        - ``replayable``: whether the body can be sent again from where it began.
+        - ``sent``: the token in the ``Authorization`` header of the request.
+        - ``response``: its response.
+        - ``method``, ``url``: of the request; after redirects, those of the last hop.
+        - ``replayable``: whether the whole body can be sent again.
 
-        Nothing is done about a token that is not ours, nor about an answer from where ours may not travel: a redirect may
-        have led there, with credentials from elsewhere. A new token is tried at most once, and for each token a new nonce
-        once and a new proof once. The last response attempted is the caller's.
+        Does nothing about a token that is not ours, or about a response from an origin that ours must not be sent to: a
+        redirect may have led there, with other credentials. A new token is tried at most once; for each token, a new nonce
+        and a new proof are each tried once. The caller gets the response to the last attempt.
         """
         state = self.token_state
         if not state.is_ours(sent) or not self.origins.allow(url):
@@ -370,7 +396,7 @@ class ServiceApp:
                         token = yield from self.obtain()
                         renewed, cured = True, set()
                 finally:
-                    # Once for all the calls that had this token, and after all of them.
+                    # Once for all calls that used this token, and after all of them.
                     if rejection in ("renew", "kept"):
                         self._reports.token_rejected(origin or "", verdict.error, again, state.rejecting_calls)
                 if not again:
@@ -379,7 +405,8 @@ class ServiceApp:
                 if verdict.cure == "proof":
                     server_time = self._learn_time(response, from_org)
                 else:
-                    # The answer's own, not the last one learnt: that may be from an answer to an earlier call.
+                    # This response's nonce, not the last one learned, which may be from the response to an earlier
+                    # call.
                     nonce = response.get("dpop-nonce")
                 if verdict.cure in cured or not replayable:
                     return
@@ -389,7 +416,11 @@ class ServiceApp:
             response = yield from Attempt(credentials.headers, token)
 
     def authorize(self, method: str, url: str, *, replayable: bool) -> Flow[None]:
-        """One call with a good token, for adapters that can send it from within a flow: attach, attempt, judge."""
+        """One call with a valid token, for adapters that can send it from within a flow: attach, attempt, judge.
+
+        - ``method``, ``url``: of the request.
+        - ``replayable``: whether the whole body can be sent again.
+        """
         credentials = yield from self.attach(method, url)
         if credentials is None:
             yield from Attempt({})
@@ -398,14 +429,20 @@ class ServiceApp:
         yield from self.judge(credentials.token, response, method=method, url=url, replayable=replayable)
 
     def is_callers_own(self, authorization: str) -> bool:
-        """Whether an ``Authorization`` header that a request brings along is the caller's own, and so is kept.
+        """Whether the ``Authorization`` header of a request was set by the caller, and must be kept.
 
-        One that we set is not: a request that is sent again (by a retrying middleware, say) gets a new one.
+        - ``authorization``: the header's value.
+
+        If we set it before, the answer is ``False``: a request that is sent again, by a retrying middleware for example, gets
+        a new one.
         """
         return not self.token_state.is_ours(Token.sent(authorization))
 
     def report_kept(self, url: str) -> None:
-        """Reports that a request was sent with the caller's own ``Authorization`` header."""
+        """Reports that a request was sent with the caller's own ``Authorization`` header.
+
+        - ``url``: of that request.
+        """
         self._reports.authorization_kept(origin_of(url))
 
     def _credentials(
@@ -416,38 +453,42 @@ class ServiceApp:
         return (yield from self._fetching.bindings.credentials(method, url, token, nonce, server_time))
 
     def _learn_time(self, response: Response, from_org: bool) -> float | None:
-        """The server's time, by which its next proof is made. An answer from a cache has an old ``Date``."""
+        """The server's time, for its next proof. A response from a cache has an old ``Date``."""
         date = None if response.get("age") else response.get("date")
         if date is not None and from_org:
-            # A process that has its token from a store may not have heard Okta's time yet.
+            # A process that got its token from a store may not know Okta's time yet.
             self._endpoint.okta_clock.learn(date)
         return http_date(date)
 
-    # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── closing ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def revoke_through(
         self,
         run: Callable[[Flow[None]], None] | None = None,
         run_async: Callable[[Flow[None]], Awaitable[None]] | None = None,
     ) -> None:
-        """Called by each adapter with a function that runs a flow; :meth:`close` revokes through the last one."""
+        """Called by each adapter with functions that run a flow; :meth:`close` revokes through the last one.
+
+        - ``run``: runs a flow and blocks. Default ``None``: the adapter has none.
+        - ``run_async``: runs a flow on an event loop. Default ``None``: the adapter has none.
+        """
         if self._revocation is not None:
             self._revocation.run = run or self._revocation.run
             self._revocation.run_async = run_async or self._revocation.run_async
 
     def close(self) -> None:
-        """Ends the app: calls that need a token are refused from now on. A second call has no effect.
+        """Closes the app. From then on, calls that need a token raise an error. Closing it twice has no effect.
 
-        With ``revoke_on_close`` the token is revoked at Okta (RFC 7009), through the adapter that the app was given to
-        last. Calls that are under way with it may then get a 401. If it cannot be revoked, that is logged as a warning; the
-        token ends by itself. ``with app:`` closes, too.
+        With ``revoke_on_close``, it revokes the token at Okta (RFC 7009), through the adapter that was created last with this
+        app. Calls in progress may then get a 401. If the token cannot be revoked, that is logged as a warning, and the token
+        expires by itself. ``with app:`` also closes the app.
         """
         if self._revocation is not None and not self.token_state.is_closed:
             self._revocation.revoke()
         self.token_state.close()
 
     async def aclose(self) -> None:
-        """The same on an event loop: ``async with app:``."""
+        """The same as :meth:`close`, on an event loop. ``async with app:`` also closes the app."""
         if self._revocation is not None and not self.token_state.is_closed:
             await self._revocation.arevoke()
         self.token_state.close()
@@ -468,9 +509,9 @@ class ServiceApp:
         return f"ServiceApp({self.org_url!r}, client_id={self.client_id!r}, scopes={list(self.scopes)!r})"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        not_picklable("A service app", "Build it where it is used, from the same settings.")
+        not_picklable("A service app", "Create it where it is used, from the same settings.")
 
-    if not TYPE_CHECKING:  # a type checker knows that it is no auth object
+    if not TYPE_CHECKING:  # a type checker knows that it is not an auth object
 
         def __call__(self, request: object = None, handler: object = None) -> NoReturn:
             """Called by an HTTP client that was given the app itself."""

@@ -1,7 +1,7 @@
-"""The places that may name a setting, and the names that Okta's SDKs give to settings.
+"""The places where a setting may be, and its names in Okta's SDKs.
 
-Invariant: a name that looks like a misspelled setting is refused, unless that setting is already decided. What Okta's SDKs
-know and this package does not use is ignored. Everything else is logged once.
+Invariant: a name that looks like a misspelled setting is refused, unless that setting already has a value. Settings of
+Okta's SDKs that this package does not use are ignored. Everything else is logged once.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ SPELLINGS: Mapping[str, tuple[str, ...]] = {
 }
 ARGUMENTS = ("org_url", "client_id", "key", "scopes", "authorization_server", "dpop")
 
-# What Okta's SDKs read and this package does not use. "id" and "secret" stand for OKTA_CLIENT_ID and OKTA_CLIENT_SECRET,
-# in which much other software keeps its sign-in app.
+# Settings that Okta's SDKs read and this package does not use. "id" and "secret" stand for OKTA_CLIENT_ID and
+# OKTA_CLIENT_SECRET, which much other software uses for its sign-in app.
 _UNUSED = (
     "token",
     "id",
@@ -85,7 +85,7 @@ _UNUSED = (
     "disableHttpsCheck",
 )
 
-# Names that are not misspelled, but that somebody might try; each with the name that is meant. Both are folded.
+# Names that are not misspelled, but that someone might try, each with the intended name. Both are folded.
 _MISNOMERS = {
     "url": "orgurl",
     "baseurl": "orgurl",
@@ -98,7 +98,8 @@ _MISNOMERS = {
 
 
 def fold_name(name: str) -> str:
-    """A name without what does not count: OKTA_CLIENT_ORG_URL (Python's README) is OKTA_CLIENT_ORGURL (Go, Node, Java)."""
+    """A name without case and separators: OKTA_CLIENT_ORG_URL (Python's README) is OKTA_CLIENT_ORGURL (Go, Node,
+    Java)."""
     return name.replace("_", "").replace("-", "").lower()
 
 
@@ -111,7 +112,7 @@ _logged_names: set[str] = set()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Source:
-    """One place that may name settings. ``base`` is the directory to which a relative path in it is relative."""
+    """One place where settings may be. Relative paths in it are relative to ``base``."""
 
     title: str
     base: Path
@@ -120,7 +121,8 @@ class Source:
     found: dict[str, FoundSetting] = field(default_factory=dict, repr=False)
 
     def add(self, setting: str, name: str, value: object) -> None:
-        """Adds a value. Raises :class:`~okta_m2m.errors.ConfigurationError` if the setting has another value already."""
+        """Adds a value. Raises :class:`~okta_m2m.errors.ConfigurationError` if the setting already has another
+        value."""
         found = FoundSetting(value, name, self)
         before = self.found.setdefault(setting, found)
         if before.value != value:
@@ -132,10 +134,11 @@ class Source:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FoundSetting:
-    """A setting as one place names it, unchecked.
+    """A setting as one place has it, unchecked.
 
     - ``value``: what is written there.
     - ``name``: how that place spells the setting.
+    - ``source``: the place.
     """
 
     value: object = field(repr=False)
@@ -202,14 +205,14 @@ def okta_yaml_source(path: Path, in_working_directory: bool, decided: Iterable[s
         if setting is not None:
             source.add(setting, name, value)
         else:
-            # In a file that lost its shape, a line of a key could stand where a name belongs.
+            # In a damaged file, a line of a key could be in the place of a name.
             shown = f"okta.client.{name}" if re.fullmatch(r"[\w.-]{1,40}", str(name)) else "A name under okta.client"
             _report_unknown(f"{shown} in {path}", str(name), source, decided)
     return source
 
 
 def client_section(path: Path) -> Mapping[Any, Any] | None:
-    """What an ``okta.yaml`` holds under ``okta: client:``; ``None`` if there is no such file."""
+    """What an ``okta.yaml`` has under ``okta: client:``; ``None`` if there is no such file."""
     text = read_okta_yaml(path)
     return None if text is None else _section(_section(parse_okta_yaml(path, text), "okta", path), "client", path)
 
@@ -220,7 +223,7 @@ def _section(document: object, name: str, path: Path) -> Mapping[Any, Any]:
     if document is None:
         return {}
     if not isinstance(document, Mapping):
-        raise ConfigurationError(f"{path} holds {describe_kind(document)} where names and values belong.", remedy=shape)
+        raise ConfigurationError(f"{path} contains {describe_kind(document)} instead of settings.", remedy=shape)
     if name not in document:
         for other in map(fold_name, map(str, document)):
             is_setting = other in _SETTING_BY_FOLDED_NAME or other == "client"
@@ -229,7 +232,7 @@ def _section(document: object, name: str, path: Path) -> Mapping[Any, Any]:
     section = document.get(name)
     if section is not None and not isinstance(section, Mapping):
         raise ConfigurationError(
-            f'In {path}, "{name}:" holds {describe_kind(section)}, not names and values.', remedy=shape
+            f'In {path}, "{name}:" contains {describe_kind(section)} instead of settings.', remedy=shape
         )
     return section or {}
 
@@ -242,7 +245,7 @@ def _report_unknown(place: str, name: str, source: Source, decided: Iterable[str
     near = difflib.get_close_matches(folded, [*_SETTING_BY_FOLDED_NAME, *_UNUSED_FOLDED], n=1, cutoff=0.8)
     match = _MISNOMERS.get(folded) or (near[0] if near else "")
     setting = _SETTING_BY_FOLDED_NAME.get(match)
-    # Once an argument has decided a setting, a similar variable can only be another program's.
+    # If an argument sets a value, a similar variable can only belong to another program.
     if setting is not None and setting not in decided:
         spelling = next(s for s in SPELLINGS[setting] if fold_name(s) == match)
         right = f"okta.client.{spelling}" if source.is_file else PREFIX + spelling.upper()
@@ -265,7 +268,7 @@ def is_blank(value: object) -> bool:
 
 
 def describe_kind(value: object) -> str:
-    """The kind of a value, in the words of somebody who writes YAML."""
+    """The kind of a value, in YAML terms."""
     return {
         str: "a string",
         bool: "true or false",

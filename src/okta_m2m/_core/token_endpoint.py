@@ -1,11 +1,11 @@
 """One conversation with the token endpoint (RFC 6749 section 4.4, RFC 7523 section 2.2, RFC 9449 section 5).
 
-What an answer means, and what is done (Okta's documentation and recorded traffic; every attempt signs again):
+What a response means, and what is done (Okta's documentation and recorded traffic; every attempt signs again):
 
-    answer                                             what is done
+    response                                           what is done
     -----------------------------------------------    ----------------------------------------------------------
     200 with a token                                   the token is returned
-    400 use_dpop_nonce                                 once again with the nonce that the answer carries
+    400 use_dpop_nonce                                 once again with the nonce that the response carries
     401 invalid_client, and Date moved our clock       once again on Okta's time (so for invalid_dpop_proof)
     401 "... token has already been used."             once again
     400 use_dpop_nonce, with yet another nonce         back-off, until the deadline
@@ -15,16 +15,16 @@ What an answer means, and what is done (Okta's documentation and recorded traffi
     5xx with Retry-After                               waits for that, in the same way
     5xx, 408, temporarily_unavailable, server_error    back-off, until the deadline
     401 "Error retrieving the client JWKSet ..."       back-off, until the deadline
-    no answer (timeout, reset, name look-up)           back-off, until the deadline
-    no answer, and none to come (untrusted TLS)        TokenUnreachable, at once
+    no response (timeout, reset, name look-up)         back-off, until the deadline
+    no response, and none to come (untrusted TLS)      TokenUnreachable, at once
     2xx without a token                                back-off, a few times: cut short, or a login page
     401 invalid_client otherwise                       the next configured key; else a refusal
     any other                                          a refusal, at once
 
-An endpoint that fails is asked at most about 20 times a minute by one process, whatever ``max_wait`` is: failures are
-remembered from one conversation to the next, until it answers.
+One process sends at most about 20 requests a minute to an endpoint that fails, whatever ``max_wait`` is: failures are
+remembered from one conversation to the next, until it responds.
 
-Invariant: a conversation ends by its deadline, and the endpoint is not asked before the time that it named itself.
+Invariant: a conversation ends by its deadline, and no request is sent before the time that the endpoint asked for.
 """
 
 from __future__ import annotations
@@ -71,25 +71,25 @@ __all__ = ["Obtained", "TokenEndpoint", "back_off"]
 FIRST_PAUSE: Final = 0.25
 LONGEST_PAUSE: Final = 4.5
 JITTER: Final = 0.85
-"""Seconds between attempts: doubled from one failure to the next, and less by a part drawn anew each time, so that a fleet
-does not knock in step. Twenty requests in the first minute, fifteen in each other, and an endpoint that is back is noticed
-within five seconds."""
+"""Seconds between attempts: doubled after each failure, minus a random part, so that the processes of a fleet do not
+retry at the same moment. That is twenty requests in the first minute and fifteen in each later one; when the endpoint
+works again, that is noticed within five seconds."""
 
 PATIENCE: Final = 5.0
 IMPATIENCE: Final = 1.5
-"""Seconds for the first attempt, and what each that had no answer makes of them: one hung connection costs seconds, and an
-endpoint that is slow still serves."""
+"""Seconds for the first attempt, and the factor for each attempt after one without a response: one hung connection
+costs only seconds, and a slow endpoint still works."""
 
 SHORTEST_SPREAD: Final = 5.0
 LONGEST_SPREAD: Final = 30.0
-"""Seconds over which processes that were told the same time ask again: as many as they were told to wait, within these
-bounds, and as far as their callers can wait."""
+"""Seconds over which processes that were given the same time to wait spread their next request: as long as that wait,
+within these bounds, and no longer than their callers can wait."""
 
 LONGEST_BELIEVED: Final = 300.0
-"""Seconds: a time further away that an endpoint names is not believed. Okta's limits are per minute."""
+"""Seconds. A longer wait that an endpoint asks for is not believed, because Okta's limits are per minute."""
 
 MAX_UNREADABLE: Final = 5
-"""2xx answers without a token that are put up with in one conversation."""
+"""How many 2xx responses without a token are tolerated in one conversation."""
 
 # Okta gives no code for these two, so match the text.
 _ALREADY_USED = "The client_assertion token has already been used."
@@ -97,17 +97,17 @@ _JWKS_URI_TROUBLE = "Error retrieving the client JWKSet from jwks_uri."
 
 _REMEDIES: Final[Mapping[Stage | None, str]] = {
     "name": "Check the org URL for a typo, and this machine's DNS.",
-    "tcp": "Check that the network and its firewalls let this machine reach that host, and whether it needs a proxy.",
+    "tcp": "Check that the network and firewalls let this machine reach that host, and whether it needs a proxy.",
     "tls": "Check the CA bundle that this client uses, and whether a proxy on the way decrypts TLS with its own certificate.",
-    "proxy": "Check the proxy's address and password (HTTPS_PROXY), and that it lets this machine reach that host.",
-    "http": "Check the network and its proxies, and Okta's status page.",
+    "proxy": "Check the proxy's address and password (HTTPS_PROXY), and that it allows connections to that host.",
+    "http": "Check the network, its proxies, and Okta's status page.",
 }
 
 _PASSING = frozenset({"temporarily_unavailable", "server_error"})
 
 
 class Obtained(Record):
-    """What a conversation ended with: the token, after so many requests and seconds, with the key of that index."""
+    """The result of a conversation: the token, the number of requests, the seconds, and the index of the key."""
 
     token: Token
     attempts: int
@@ -116,8 +116,8 @@ class Obtained(Record):
 
 
 class TokenEndpoint:
-    """A token endpoint, as one client speaks with it, and what is remembered from one conversation to the next:
-    Okta's time, the nonces it gave, and until when it asked not to be called."""
+    """A token endpoint as one client uses it, and what is remembered from one conversation to the next: Okta's time,
+    its nonces, and until when it asked not to be called."""
 
     __slots__ = (
         "assertions",
@@ -167,23 +167,23 @@ class TokenEndpoint:
         self.first_nonces: Nonces | None = None
 
     def patience(self, unanswered: int) -> float:
-        """Seconds for one attempt, after so many that had no answer."""
+        """Seconds for one attempt, after ``unanswered`` attempts without a response."""
         return min(PATIENCE * IMPATIENCE**unanswered, self.max_wait / 2)
 
     def failed(self, trouble: TokenError, *, lasting: bool = False) -> TokenError:
-        """Remembers what is wrong, and leaves it alone for a while. ``lasting``: nobody need wait for it to pass."""
+        """Remembers the failure, and sends no request for a while. ``lasting``: waiting would not help."""
         self.failures += 1
         self.trouble, self.trouble_lasts = trouble.copy(), lasting
         self.not_before = max(self.not_before, self.clock.now() + back_off(self.failures))
         return trouble
 
     def answered(self) -> None:
-        """It works: nothing is held against it."""
+        """The endpoint works: forgets earlier failures."""
         self.failures, self.trouble, self.trouble_lasts = 0, None, False
 
     @property
     def nonces(self) -> Nonces:
-        """Made when first needed: most apps have Bearer tokens, and a process may have very many apps."""
+        """Created when first needed: most apps have Bearer tokens, and a process may have very many apps."""
         nonces = self.first_nonces
         if nonces is None:
             nonces = self.first_nonces = Nonces()
@@ -198,15 +198,14 @@ class TokenEndpoint:
     ) -> Flow[Obtained]:
         """Obtains a token with the first of ``keys`` that the server accepts, before ``deadline`` on the steady clock.
 
-        ``proofs`` makes the DPoP proofs to offer, if any.
-        Raises :class:`RateLimited`, :class:`TokenUnreachable`, :class:`UnexpectedAnswer`, or the
-        :class:`TokenRefused` of the refusal.
+        ``proofs`` makes the DPoP proofs to send, if any. Raises :class:`RateLimited`, :class:`TokenUnreachable`,
+        :class:`UnexpectedAnswer`, or the :class:`TokenRefused` of the refusal.
         """
         return _Conversation(self, keys, deadline, proofs, reports).run()
 
 
 class _Conversation:
-    """One run of attempts, and what it has seen so far."""
+    """One series of attempts, and its state."""
 
     def __init__(
         self,
@@ -227,10 +226,10 @@ class _Conversation:
         self._unanswered = 0
         self._unreadable = 0
         self._key = 0
-        self._cured: set[str] = set()  # what was already answered once, so that no cure is tried for ever
+        self._cured: set[str] = set()  # the cures that were already tried, so that none is repeated forever
         self._refusal: TokenRefused | None = None
         self._trouble: TokenError = endpoint.trouble or TokenUnreachable(
-            "The token endpoint was not asked.", remedy="Allow more time with max_wait."
+            "No request was sent to the token endpoint.", remedy="Raise max_wait."
         )
 
     def run(self) -> Flow[Obtained]:
@@ -245,8 +244,8 @@ class _Conversation:
             patience = endpoint.patience(self._unanswered)
             try:
                 response = yield from self._ask(patience)
-            except (SendFailed, OSError) as failed:  # a send of the caller's own may let either out
-                # If the deadline cut this one short, what went wrong before says more than that.
+            except (SendFailed, OSError) as failed:  # the caller's own send may raise either
+                # If the deadline ended this attempt early, the failure before it is more informative.
                 if endpoint.trouble is None or self._deadline - sent_at >= patience:
                     self._trouble = self._unanswered_because(failed)
                 self._unanswered += 1
@@ -265,7 +264,7 @@ class _Conversation:
 
     def _ask(self, patience: float) -> Flow[Response]:
         endpoint, now = self._endpoint, self._endpoint.okta_clock.now()
-        # A signer may take all the time there is: a KMS that is slow is not a connection that hangs.
+        # A signer may use all the time that is left: a slow KMS is not a hung connection.
         assertion = Hidden((yield from endpoint.assertions.assertion(self._keys[self._key], now, self._time_left())))
         proof: Hidden[str] | None = None
         if self._proofs is not None:
@@ -290,8 +289,8 @@ class _Conversation:
         return max(0.0, self._deadline - self._now())
 
     def _wait_until_welcome(self) -> Flow[None]:
-        """Waits until the endpoint may be asked again. Raises what is in the way if that does not pass, or if it is beyond
-        the deadline: at once if the endpoint named a time, which the caller can be told."""
+        """Waits until a request may be sent again. Raises the last failure if it is lasting, or if the wait would end
+        after the deadline: at once if the endpoint named a time, which the error then has."""
         now, moment = self._now(), self._endpoint.not_before
         if now >= moment:
             return
@@ -307,10 +306,10 @@ class _Conversation:
             yield from Sleep(self._deadline - now)
         raise self._trouble.copy()
 
-    # ── answers ──────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── responses ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _read(self, response: Response, sent_at: float) -> Token | str | None:
-        """The token; ``"at once"`` where another attempt would differ; ``None`` after trouble that may pass."""
+        """The token; ``"at once"`` if another attempt would differ; ``None`` after a failure that may be temporary."""
         endpoint = self._endpoint
         moved = endpoint.okta_clock.learn(None if response.get("age") else response.get("date"))
         if abs(moved) > CLOCK_TOLERANCE:
@@ -333,7 +332,7 @@ class _Conversation:
             return token
         code, description = error_of(json_object(response.body))
         if response.status >= 500 or response.status == 408 or code in _PASSING or description == _JWKS_URI_TROUBLE:
-            # The server's own trouble, and likely to pass. temporarily_unavailable is a 400 at Okta.
+            # A server error, probably temporary. temporarily_unavailable is a 400 at Okta.
             pause = retry_after(response, endpoint.okta_clock.now())
             if pause is not None:
                 self._leave_alone(pause)
@@ -344,8 +343,8 @@ class _Conversation:
         cure = _cure(code, description, has_new_nonce, moved)
         if cure is not None and cure not in self._cured:
             self._cured.add(cure)
-        elif cure == "nonce":  # its nonces change faster than we can use one, or its servers do not agree
-            self._trouble = self._in_trouble(response, f" {code}, again and again")
+        elif cure == "nonce":  # its nonces change faster than we can use one, or its servers disagree
+            self._trouble = self._in_trouble(response, f" {code}, repeatedly")
             return None
         else:
             endpoint.answered()
@@ -369,11 +368,12 @@ class _Conversation:
         if code == "invalid_dpop_proof" and self._proofs is None:
             return "No proof was sent, because dpop is False. "
         if code == "invalid_client" and len(self._keys) > 1:
-            return f"None of the {len(self._keys)} configured keys was accepted; this is Okta's answer to the first. "
+            return f"None of the {len(self._keys)} configured keys was accepted; this is Okta's response to the first. "
         return ""
 
     def _leave_alone(self, seconds: float) -> None:
-        """The endpoint asked for that. Others were told the same time: each adds a time of its own, as far as it can wait."""
+        """Sends no request for a time that the endpoint asked for. Other processes got the same time, so each adds a
+        random time, if it can wait that long."""
         seconds = min(seconds, LONGEST_BELIEVED)
         named, spread = self._now() + seconds, min(LONGEST_SPREAD, max(SHORTEST_SPREAD, seconds))
         if named < self._deadline:
@@ -382,23 +382,23 @@ class _Conversation:
         self._endpoint.not_before = named + random.uniform(0, spread)  # noqa: S311 (spreads load)
 
     def _read_token(self, response: Response, sent_at: float) -> Token | None:
-        """The token of a 2xx answer; ``None`` if it holds none."""
+        """The token of a 2xx response; ``None`` if it has none."""
         endpoint, answer = self._endpoint, Hidden(json_object(response.body))
         granted = granted_token(answer.value)
         if granted is None:
             return None
         if granted.dpop_bound and self._proofs is None:
             raise InvalidDPoPProof(
-                "Okta answered with a DPoP-bound token although no proof was sent, so it cannot be used.",
+                "Okta returned a DPoP-bound token although no proof was sent, so it cannot be used.",
                 remedy="Keep dpop at its default, True.",
             )
         if not granted.dpop_bound and endpoint.dpop_required:
             raise InvalidDPoPProof(
-                'Okta answered with a Bearer token, and dpop="required" does not accept one.',
-                remedy='Switch on "Require Demonstrating Proof of Possession" for the app, or keep dpop at its default, True.',
+                'Okta returned a Bearer token, and dpop="required" does not accept one.',
+                remedy='Turn on "Require Demonstrating Proof of Possession" for the app, or keep dpop at its default, True.',
             )
         scope = answer.value.get("scope")
-        # RFC 6749 section 5.1: an answer that does not name the scope granted what was asked for.
+        # RFC 6749 section 5.1: a response that does not name the scope granted what was requested.
         scopes = tuple(scope.split()) if isinstance(scope, str) else endpoint.scopes
         if scopes == endpoint.scopes:
             scopes = endpoint.scopes  # one object for all the tokens that have these scopes
@@ -411,10 +411,10 @@ class _Conversation:
         if not missing:
             return
         names = quoted(" ".join(missing))
-        remedy = "Grant them to the app (Admin Console: Applications > the app > Okta API Scopes), or ask for fewer."
+        remedy = "Grant them to the app (Admin Console: Applications > the app > Okta API Scopes), or request fewer."
         if self._endpoint.require_all_scopes:
             raise ScopesMissing(
-                f"Okta did not grant these scopes, and gave no error: {names}.",
+                f"Okta did not grant these scopes, and returned no error: {names}.",
                 remedy=remedy,
                 status=200,
                 error="scopes_missing",
@@ -423,12 +423,12 @@ class _Conversation:
 
     def _unanswered_because(self, failed: Exception) -> TokenUnreachable:
         stage = failed.stage if isinstance(failed, SendFailed) else None
-        return self._unreachable(quoted(failed) or "no answer", _REMEDIES.get(stage, _REMEDIES["http"]))
+        return self._unreachable(quoted(failed) or "no response", _REMEDIES.get(stage, _REMEDIES["http"]))
 
     def _in_trouble(self, response: Response, what: str, retry_after: float | None = None) -> TokenUnreachable:
         return self._unreachable(
-            f"it answered HTTP {response.status}{what}",
-            "Look at Okta's status page, and for a proxy between this machine and Okta.",
+            f"it returned HTTP {response.status}{what}",
+            "Check Okta's status page, and whether there is a proxy between this machine and Okta.",
             status=response.status,
             error=error_code(response.body),
             request_id=request_id(response),
@@ -439,28 +439,28 @@ class _Conversation:
         attempts = f"{self._attempts} attempt{'s' if self._attempts > 1 else ''}"
         return TokenUnreachable(
             f"No token from {self._endpoint.url}: {what}, after {attempts}.",
-            remedy=f'{remedy} max_wait sets the time allowed. Run "okta-m2m doctor" for a diagnosis.',
+            remedy=f"{remedy} To allow more time, raise max_wait. To find the cause, run: okta-m2m doctor",
             **details,
         )
 
     def _unexpected(self, response: Response) -> UnexpectedAnswer:
         content_type = quoted(response.get("content-type") or "no content type", 60)
         if 300 <= response.status < 400:
-            what = "a redirect, which is never followed with an assertion in hand"
+            what = "a redirect, which a token request never follows"
         elif 200 <= response.status < 300:
-            what = "an answer without a token"
+            what = "a response without a token"
         else:
-            what = "an answer that is not from OAuth"
+            what = "a response that is not from an OAuth server"
         return UnexpectedAnswer(
-            f"{self._endpoint.url} gave {what} (HTTP {response.status}, {content_type}).",
-            remedy="Check the org URL, and whether a proxy or a login page stands between this machine and Okta.",
+            f"{self._endpoint.url} returned {what} (HTTP {response.status}, {content_type}).",
+            remedy="Check the org URL, and whether there is a proxy or a login page between this machine and Okta.",
             status=response.status,
             request_id=request_id(response),
         )
 
 
 def _cure(code: str, description: str | None, has_new_nonce: bool, moved: float) -> str | None:
-    """What a new attempt would do differently; ``None`` where it would only say the same again."""
+    """What a new attempt would do differently; ``None`` if it would be the same."""
     if code == "use_dpop_nonce":
         return "nonce" if has_new_nonce else None
     if code in ("invalid_client", "invalid_dpop_proof") and abs(moved) > CLOCK_TOLERANCE:
@@ -472,9 +472,8 @@ def _cure(code: str, description: str | None, has_new_nonce: bool, moved: float)
 
 def _rate_limited(pause: float, response: Response | None = None) -> RateLimited:
     return RateLimited(
-        f"Okta's token endpoint is rate limited, and asks for another {pause:.1f} seconds, which this call may not "
-        "wait.",
-        remedy="Try again then, fetch fewer tokens (one ServiceApp per process), or allow more time with max_wait.",
+        f"Okta's token endpoint is rate limited for another {pause:.1f} seconds, which is longer than this call can wait.",
+        remedy="Try again after that, fetch fewer tokens (one ServiceApp per process), or raise max_wait.",
         status=429,
         error=None if response is None else error_code(response.body),
         request_id=None if response is None else request_id(response),
@@ -483,6 +482,6 @@ def _rate_limited(pause: float, response: Response | None = None) -> RateLimited
 
 
 def back_off(failures: int) -> float:
-    """Seconds of pause after so many failures in a row: doubling, and a little less than that."""
+    """Seconds to pause after ``failures`` failures in a row: doubled each time, minus a random part."""
     pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 16))
-    return pause * random.uniform(JITTER, 1.0)  # noqa: S311 (spreads load; nothing secret hangs on it)
+    return pause * random.uniform(JITTER, 1.0)  # noqa: S311 (spreads load; it is not a secret)

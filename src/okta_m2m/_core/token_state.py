@@ -1,13 +1,12 @@
-"""The token in use, and every change to it.
+"""The current token, and every change to it.
 
-Everything that is remembered about an app's one token lives here: the token, the fetch under way, remembered refusals,
-rejections by APIs, and which tokens were ours. Nothing in here does I/O, sleeps, or knows HTTP: callers say what
-happened, and ask what to do.
+All state about an app's token is here: the token, the fetch in progress, remembered refusals, rejections by APIs, and
+which tokens were ours. Nothing here does I/O, sleeps, or knows HTTP: callers report what happened, and ask what to do.
 
 Theory of operation
 -------------------
 
-What to do is answered by :meth:`TokenState.next_step`, from the first row that fits:
+:meth:`TokenState.next_step` says what to do, by the first row that fits:
 
     what is known                                       answer
     ------------------------------------------------    ----------------------------------------------------------------
@@ -20,7 +19,7 @@ What to do is answered by :meth:`TokenState.next_step`, from the first row that 
     no usable token; Okta refused these keys lately     Refused
     no usable token                                     Fetch: a fetch begins
 
-What happens is reported by one method each. ``use`` is the token in use, ``suspect`` a rejected token that is kept aside:
+One method reports each event. The token "in use" is the current one; the "suspect" is a rejected token kept for later:
 
     method               when                                    change
     -----------------    ------------------------------------    -------------------------------------------------------
@@ -40,17 +39,17 @@ What happens is reported by one method each. ``use`` is the token in use, ``susp
     close                the app ends                            no token, and none from now on
     after_fork           the token is the parent's to revoke     no token; a fetch may begin
 
-After any other fork the child notices at its next question that no fetch is under way in it, and draws a moment of renewal
-of its own.
+After any other fork, the child notices at its next call that it has no fetch in progress, and chooses its own moment of
+renewal.
 
 WARNING: the hit (:class:`Hit`) reads without the mutex. ``fresh_until`` is written last when a token is put into use and
-first when one is taken out of use, so that a reader of it never meets an older token than it was written for.
-``tests/rules/test_hits.py`` stops after each assignment and looks.
+first when one is taken out of use, so that a reader never sees an older token than the one it was written for.
+``tests/rules/test_hits.py`` stops after each assignment and checks.
 
 Forced renewals, of tokens that an API rejected, draw on a budget: :data:`FORCED_AT_ONCE`, and one more each
 :data:`FORCED_EVERY` seconds. So an API that rejects every token, or every other, costs a bounded number of token requests.
 
-Invariant: at most one fetch is under way, and nobody waits for a fetch while a token works.
+Invariant: at most one fetch is in progress, and no caller waits for a fetch while a token works.
 """
 
 from __future__ import annotations
@@ -72,65 +71,68 @@ if TYPE_CHECKING:
 __all__ = ["Hit", "Postponed", "Rejection", "TokenState"]
 
 RENEWAL_SHARE: Final = (0.72, 0.82)
-"""The part of a token's life after which it is renewed: anywhere in between, so that a fleet does not march in step."""
+"""The share of a token's lifetime after which it is renewed: a random moment in this range, so that a fleet does not
+renew at once."""
 
 RENEWAL_SHARE_SHARED: Final = (0.93, 0.95)
-"""The same where a token is shared. The first of many processes to find it due renews it for all, so the moment is close
-to the lower end, and where all of them can try, it takes less time to be sure that one succeeds. Of an hour 4 minutes are
-left, as with most SDKs, and a fleet asks at most 1.1 times for each life of a token. From the earlier moment on each process
-only looks whether the store is in order, for without it every process needs a token of its own, and some time for that."""
+"""The same for a shared token. The first of many processes that finds it due renews it for all, so the moment is close
+to the lower end; and because all of them can try, less time is needed. Of an hour, 4 minutes are left, as with most
+SDKs, and a fleet sends at most 1.1 requests for each lifetime of a token. From the earlier moment on, each process only
+checks whether the store works: without it, every process needs its own token, and some time for that."""
 
 OVERDUE: Final = 2.0
-"""Seconds by which a fetch may be late. Then it is given up: its event loop stands still, or is gone."""
+"""Seconds by which a fetch may be late. After that it is abandoned, because its event loop hangs or has ended."""
 
 LANDING_GRACE: Final = 0.5
-"""Seconds that a caller waits beyond its own deadline for a fetch that ends by then, for its error says more than ours."""
+"""Seconds that a caller waits beyond its own deadline for a fetch that ends by then, because the fetch's error is more
+informative."""
 
 FAILED_GROWTH: Final = 2.0
 ABANDONED_GROWTH: Final = 4.0
-"""How the pause of a second until a renewal is begun again grows, if it failed and if it was cancelled. A program that has a
-new event loop for each job may cancel every one; a token that ends is fetched at once."""
+"""The growth of the pause (at first a second) before the next renewal, after a failed and after a cancelled one. A
+program with a new event loop for each job may cancel every renewal; when the token has expired, a fetch starts at
+once."""
 
 OTHERS_PAUSE: Final = 1.0
-"""Seconds until a renewal that another process has begun is looked for in the store."""
+"""Seconds until the store is read again for a renewal that another process has begun."""
 
 LONGEST_PAUSE: Final = 60.0
 """Seconds between renewals while they fail."""
 
 LOOK_SHARE: Final = 0.05
-"""The part of a token's life between two such looks."""
+"""The share of a token's lifetime between two such reads."""
 
 LATEST_SHARE: Final = 0.98
-"""The part of a token's life by which a process has renewed it that found the store out of order."""
+"""The share of a token's lifetime by which a process without a working store has renewed it."""
 
 FIRST_REFUSAL: Final = 1.0
 LONGEST_REFUSAL: Final = 60.0
-"""Seconds for which a refusal is repeated without asking again: doubled from one to the next."""
+"""The longest time in seconds for which a refusal is repeated without a new request; doubled each time."""
 
 FORCED_AT_ONCE: Final = 3.0
 FORCED_EVERY: Final = 60.0
-"""Forced renewals that are made at once, and the seconds after which there is another. A renewed token that no API is known
-to have accepted costs two when it is rejected: a wrong audience is not cured by another token."""
+"""The number of forced renewals that may be made at once, and the seconds until one more is allowed. If a renewed token
+is rejected that no API has accepted, that costs two: another token does not cure a wrong audience."""
 
 MAX_FORMER: Final = 16
-"""Tokens that are recognised as ours when they are met again on a request; and as many that an API rejected."""
+"""How many earlier tokens are recognized as ours on a request, and how many rejected tokens are remembered."""
 
 
 Postponed: TypeAlias = Literal["others are renewing it", "not due yet", "store has just failed"]
-"""Why a token that works is not renewed now. Until it is due, a process only looks whether the store works."""
+"""Why a working token is not renewed now. Until it is due, a process only checks whether the store works."""
 
 Rejection: TypeAlias = Literal["renew", "renewed", "kept", "kept again"]
-"""What a call does whose token an API rejected.
+"""What a call does if an API rejected its token.
 
-- ``renew``: it takes a new token; it is the first to report this one.
-- ``renewed``: it takes the token in use, or the one that is being fetched.
-- ``kept``: it keeps its answer, as no forced renewal is left; it is the first to report this token.
-- ``kept again``: it keeps its answer.
+- ``renew``: it gets a new token; it is the first to report this one.
+- ``renewed``: it gets the current token, or the one that is being fetched.
+- ``kept``: its response goes to the caller, because no forced renewal is left; it is the first to report this token.
+- ``kept again``: its response goes to the caller.
 """
 
 
 class Hit:
-    """What a call with a fresh token reads, and all that it reads. Adapters may read it directly:
+    """All that a call with a fresh token reads. Adapters may read it directly:
 
         if hit.fresh_until > hit.now() and (authorization := hit.authorization) and url.startswith(hit.prefixes): ...
 
@@ -142,19 +144,19 @@ class Hit:
     authorization: str | None
     """The ``Authorization`` value of a fresh Bearer token; ``None`` for a bound token, which needs a proof for each call."""
     fresh_until: float
-    """On the clock ``now``: until then the token in use is sent without asking :meth:`TokenState.next_step`."""
+    """On the clock ``now``: until then, the current token is sent without calling :meth:`TokenState.next_step`."""
     now: Callable[[], float]
     """The steady clock, in seconds."""
     prefixes: tuple[str, ...]
-    """What an allowed URL begins with, its origin's closing slash included."""
+    """What an allowed URL begins with: its origin and a slash."""
     origins: Origins
-    """Where the token may travel."""
+    """Where the token may be sent."""
 
 
 class TokenState(Hit):
     """The state of one app's token.
 
-    - ``keys``: the app's keys as they were given.
+    - ``keys``: the app's keys, as they were passed.
     - ``max_wait``: seconds that a fetch may take.
     """
 
@@ -230,26 +232,26 @@ class TokenState(Hit):
             if flight is not None:
                 return Wait(flight, _patience(flight, now, deadline))
             refusal = self._refusal
-            # Keys that may change (a file's) are not compared here, but by the fetch, which reads them again.
+            # Keys that may change (from a file) are not compared here, but by the fetch, which reads them again.
             if refusal is not None and now < refusal[1] and refusal[2] == self._keys:
                 return Refused(refusal[0].copy(retry_after=refusal[1] - now))
             flight = self._begin_flight(now, renews=None)
             return Fetch(flight, _patience(flight, now, deadline))
 
     def remembered_refusal(self, keys: tuple[Signer, ...], now: float) -> TokenRefused | None:
-        """Okta's refusal of exactly these keys, if it is too recent to ask again."""
+        """Okta's refusal of exactly these keys, if it is too recent for a new request."""
         refusal = self._refusal
         if refusal is None or refusal[2] != keys or now >= refusal[1]:
             return None
         return refusal[0].copy(retry_after=refusal[1] - now)
 
     def is_ours(self, token: Token) -> bool:
-        """Whether it was this app's, now or some renewals ago."""
+        """Whether it is this app's token, or was some renewals ago."""
         used = self.token
         return (used is not None and token.value == used.value) or token.digest in self._former
 
     def is_wanted(self, token: Token, now: float) -> bool:
-        """Whether a token found in a store is worth having: alive, not one we saw rejected, later than ours."""
+        """Whether a token from a store is acceptable: not expired, not rejected, and later than ours."""
         used = self.token
         if not token.usable(now) or token.digest in self._rejects:
             return False
@@ -259,43 +261,46 @@ class TokenState(Hit):
 
     @property
     def lateness(self) -> float:
-        """Seconds by which a fetch may be late in what it does next, before whoever needs a token gives it up: enough for a
-        loop that is busy, and so few that they have time for another."""
+        """Seconds by which a fetch may be late with its next step, before a caller abandons it: enough for a busy event
+        loop, and few enough that the caller has time for another fetch."""
         return max(OVERDUE, self.max_wait / 3)
 
     @staticmethod
     def is_due_for_all(token: Token, now: float) -> bool:
-        """Whether it is time to renew a token that processes share. Before that, only a process without its store does."""
+        """Whether it is time to renew a token that processes share. Before that, only a process without a working store
+        does so."""
         return now >= token.sent_at + RENEWAL_SHARE_SHARED[0] * token.expires_in
 
     # ── the fetch ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def obtained(self, token: Token) -> None:
-        """A new token: it is in use from now on, unless a later one is."""
+        """A new token: it is the current one from now on, unless a later one is in use."""
         with mutex():
             self._unproven = self._suspect is not None
             self._refusal, self._refusals, self._failures, self._suspect = None, 0, 0, None
             used = self.token
-            # Not the one that lives longer: where an admin has shortened the life of tokens, none would ever replace it.
+            # Not the one that expires later: if an admin has shortened the lifetime of tokens, no new one would ever
+            # replace it.
             later = used is None or token.sent_at > used.sent_at or not used.usable(self.now())
             if later and not self.is_closed:
                 self._use(token)
             else:
-                self._remember_former(token)  # those who wait for it send it
+                self._remember_former(token)  # its waiters send it
 
     def refused(self, error: TokenRefused, keys: tuple[Signer, ...], now: float) -> None:
-        """Okta refused these keys: that is repeated for a while without asking."""
+        """Okta refused these keys: the refusal is repeated for a while without a new request."""
         with mutex():
             pause = min(LONGEST_REFUSAL, FIRST_REFUSAL * 2.0 ** min(self._refusals, 10))
             self._refusals += 1
             self._refusal = error.copy(), now + pause, keys
 
     def landed(self, flight: Flight, token: Token) -> None:
-        """The fetch ended with this token, for everybody who waits for it."""
+        """The fetch ended with this token, for all who wait for it."""
         self._land(flight, token)
 
     def failed(self, flight: Flight, error: Exception, now: float) -> float | None:
-        """The fetch failed. Returns the pause in seconds before the next renewal, if the token that it was to replace works."""
+        """The fetch failed. Returns the pause in seconds before the next renewal, if the token that it should replace
+        still works."""
         pause = None
         with mutex():
             suspect = self._suspect
@@ -303,7 +308,7 @@ class TokenState(Hit):
                 self._budget += self._forced_cost  # no token was renewed
                 self._forced_cost = 0
                 if not isinstance(error, TokenRefused):
-                    # One wrongly configured API may have rejected it; for the others it is better than nothing.
+                    # Perhaps one misconfigured API rejected it. For the others, it is better than nothing.
                     self._suspect = None
                     self._use(suspect, now + self._next_pause(FAILED_GROWTH))
             if self._renews_token_in_use(flight):
@@ -315,7 +320,7 @@ class TokenState(Hit):
         return pause
 
     def postponed(self, flight: Flight, why: Postponed, now: float) -> None:
-        """A token that works is renewed later."""
+        """A working token will be renewed later."""
         token, moment = flight.renews, now + OTHERS_PAUSE
         if token is not None and why == "store has just failed":
             moment = self._moment_of(token, 0.0, LATEST_SHARE)
@@ -333,12 +338,12 @@ class TokenState(Hit):
                 self._stay_fresh_until(self.now() + self._next_pause(ABANDONED_GROWTH), flight)
         self._land(flight, ABANDONED)
 
-    # ── what APIs say of the token ───────────────────────────────────────────────────────────────────────────────
+    # ── what APIs say about the token ───────────────────────────────────────────────────────────────────────────────
 
     def rejected(self, token: Token, now: float, *, may_renew: bool = True) -> Rejection:
-        """An API rejected that token: what the call that had it does. ``rejecting_calls`` counts the calls that had it.
+        """An API rejected that token. Returns what its call does. ``rejecting_calls`` counts the calls with that token.
 
-        ``may_renew=False`` for a token that has itself been renewed in the same call.
+        ``may_renew=False`` for a token that was already renewed in the same call.
         """
         with mutex():
             used, digest = self.token, token.digest
@@ -363,13 +368,13 @@ class TokenState(Hit):
             return "renew"
 
     def accepted(self) -> None:
-        """An API took a renewed token."""
+        """An API accepted a renewed token."""
         self._unproven = False
 
-    # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── closing ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def close(self) -> Token | None:
-        """No token from now on. Answers with the one that there was, in use or suspect, for revocation."""
+        """From now on there is no token. Returns the one that there was, in use or suspect, for revocation."""
         with mutex():
             last = self.token or self._suspect
             self.is_closed, self._suspect = True, None
@@ -377,7 +382,7 @@ class TokenState(Hit):
             return last
 
     def after_fork(self) -> None:
-        """In a forked child of a process that will have the token revoked: it is the parent's."""
+        """In a forked child, if the parent will revoke the token: the token belongs to the parent."""
         with mutex():
             self._suspect = None
             self._use_none()
@@ -385,7 +390,7 @@ class TokenState(Hit):
     # ── under the mutex ──────────────────────────────────────────────────────────────────────────────────────────
 
     def flight_under_way(self, now: float) -> Flight | None:
-        """The fetch under way, if there is one in this process."""
+        """The fetch in progress, if there is one in this process."""
         self._give_up_lost(now)
         with mutex():
             if self._forks != forks():
@@ -393,10 +398,10 @@ class TokenState(Hit):
             return self._flight
 
     def _notice_fork(self) -> None:
-        """In a forked child: the thread that fetches stayed behind in the parent."""
+        """In a forked child: the thread that fetches exists only in the parent."""
         self._forks, self._flight = forks(), None
         if self.token is not None:
-            self._use(self.token)  # a moment of its own, or all the children would renew at once
+            self._use(self.token)  # its own random moment, or all children would renew at once
 
     def _give_up_lost(self, now: float) -> None:
         flight, token = self._flight, self.token
@@ -413,7 +418,8 @@ class TokenState(Hit):
         return self._flight
 
     def _use(self, token: Token, fresh_until: float | None = None) -> None:
-        """Puts a token into use. Until ``fresh_until`` nobody looks again; by default that is its moment of renewal."""
+        """Makes a token the current one. Until ``fresh_until`` it is used without further checks; by default that is
+        its moment of renewal."""
         former = self.token
         if former is not None and token.value != former.value:
             self._remember_former(former)
@@ -421,16 +427,16 @@ class TokenState(Hit):
             fresh_until = self._moment_of(token, *RENEWAL_SHARE)
         self.token = token
         self.authorization = None if token.dpop_bound else token.authorization
-        # A signal handler may have closed the app just now: it may enter the mutex that its own thread holds.
+        # A signal handler may have closed the app in the meantime: it can enter the mutex that its own thread holds.
         self.fresh_until = NEVER if self.is_closed else min(fresh_until, token.usable_until)
 
     def _moment_of(self, token: Token, first: float, last: float) -> float:
-        """A moment of this process's own, after so much of the token's life, and not before now."""
+        """A random moment of this process, after such a share of the token's lifetime, and not in the past."""
         first = min(max(first, (self.now() - token.sent_at) / token.expires_in), last)
         return token.sent_at + random.uniform(first, last) * token.expires_in  # noqa: S311 (spreads load)
 
     def _next_pause(self, growth: float) -> float:
-        """Seconds until a renewal is begun again, after one more that came to nothing."""
+        """Seconds until the next renewal, after one more that failed."""
         self._failures += 1
         longest = min(LONGEST_PAUSE, growth ** min(self._failures - 1, 10))
         return longest * random.uniform(0.75, 1.0)  # noqa: S311 (spreads load)
@@ -441,11 +447,11 @@ class TokenState(Hit):
         self.fresh_until, self.authorization, self.token = NEVER, None, None
 
     def _renews_token_in_use(self, flight: Flight) -> bool:
-        """Whether the token that a flight was to replace is still in use and works."""
+        """Whether the token that a flight should replace is still the current one and works."""
         return self.token is not None and self.token is flight.renews and self.token.usable(self.now())
 
     def _stay_fresh_until(self, moment: float, flight: Flight) -> None:
-        """Begins no other renewal until then, in place of the flight that ended."""
+        """Starts no other renewal until then; the flight has ended."""
         with mutex():
             if self.token is not None and self._renews_token_in_use(flight):
                 self._use(self.token, moment)
@@ -458,7 +464,7 @@ class TokenState(Hit):
         self._former = (*self._former[1 - MAX_FORMER :], token.digest)
 
     def _land(self, flight: Flight, outcome: Outcome) -> None:
-        """A flight lands once. Not under the mutex: waiters' callbacks run in here."""
+        """A flight lands once. Not under the mutex, because waiters' callbacks run here."""
         with mutex():
             if self._flight is flight:
                 self._flight = None
@@ -469,6 +475,6 @@ class TokenState(Hit):
 
 
 def _patience(flight: Flight, now: float, deadline: float) -> float:
-    """Seconds that a caller waits for a fetch: to its own deadline, or a moment longer if the fetch ends by then."""
+    """Seconds that a caller waits for a fetch: until its own deadline, or a moment longer if the fetch ends by then."""
     until = deadline + LANDING_GRACE if flight.deadline <= deadline else deadline
     return max(0.0, min(until, flight.expected) - now)

@@ -1,4 +1,4 @@
-"""An access token, and how long it is good for.
+"""An access token, and how long it is valid.
 
 Invariant: the value is shown by nothing but ``value`` and ``authorization``: not by ``repr``, ``str``, ``format``,
 ``pickle`` or ``copy``.
@@ -22,15 +22,16 @@ def not_picklable(what: str, remedy: str) -> NoReturn:
 class Token(Record, hidden=("authorization",)):
     """An access token.
 
-    - ``value``: the token itself; opaque (Okta: "treat as opaque, format may change").
-    - ``token_type``: ``"Bearer"``, or ``"DPoP"`` for one that is bound to a key (RFC 9449 section 5).
-    - ``scopes``: what was granted, which may be less than what was asked for.
-    - ``expires_in``: seconds of life, counted from ``sent_at``.
-    - ``sent_at``: when its token request was sent, on the steady clock of :mod:`okta_m2m._core.clocks`. Counting from
-      before the request makes our account of its life end before Okta's, never after.
+    - ``value``: the token itself. It is opaque (Okta: "treat as opaque, format may change").
+    - ``token_type``: ``"Bearer"``, or ``"DPoP"`` for a token that is bound to a key (RFC 9449 section 5). Default
+      ``"Bearer"``.
+    - ``scopes``: the granted scopes, which may be fewer than requested. Default none.
+    - ``expires_in``: its lifetime in seconds, counted from ``sent_at``. Default 0.
+    - ``sent_at``: when its token request was sent, in seconds on the steady clock of :mod:`okta_m2m._core.clocks`. Counted
+      from there, the lifetime ends before Okta's, never after. Default 0.
     """
 
-    # The value is kept once, as it is sent: a process may hold tokens of very many apps.
+    # The value is kept once, as it is sent: a process may have tokens of very many apps.
     authorization: str
     token_type: str
     scopes: tuple[str, ...]
@@ -65,7 +66,10 @@ class Token(Record, hidden=("authorization",)):
 
     @classmethod
     def sent(cls, authorization: str) -> Token:
-        """The token of an ``Authorization`` header that was sent; its scopes and its life are not in there."""
+        """The token in an ``Authorization`` header, without its scopes and lifetime.
+
+        - ``authorization``: the header's value.
+        """
         token_type, _, value = authorization.partition(" ")
         return cls(value, token_type)
 
@@ -76,19 +80,20 @@ class Token(Record, hidden=("authorization",)):
 
     @property
     def usable_until(self) -> float:
-        """Steady-clock reading up to which it is sent: its end, less 5 % or 5 seconds for the way to the server."""
+        """The reading of the steady clock, in seconds, until which it is sent: 5 % or 5 seconds before it expires, whichever is
+        less, to leave time for the request."""
         return self.sent_at + self.expires_in - min(5.0, 0.05 * self.expires_in)
 
     def usable(self, now: float) -> bool:
-        """Whether a call that leaves ``now`` still arrives with a living token."""
+        """Whether a call that is sent ``now`` (seconds on the steady clock) still arrives before the token expires."""
         return now < self.usable_until
 
     def expired(self, now: float) -> bool:
-        """Whether its life is over."""
+        """Whether it has expired by ``now`` (seconds on the steady clock)."""
         return now >= self.sent_at + self.expires_in
 
     def __str__(self) -> str:
         return repr(self)
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        not_picklable("A token", "Ask the service app for one where it is needed.")
+        not_picklable("A token", "Get one from the service app where it is needed.")

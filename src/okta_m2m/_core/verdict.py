@@ -1,9 +1,9 @@
-"""What an API's answer says about the token that was sent with the call.
+"""What an API's response says about the token that was sent with the call.
 
-RFC 6750 section 3.1 and RFC 9449 sections 7.1 and 9. Okta answers a bad proof with 400 instead of 401, and its management
-API may answer 401 with an ``errorCode`` and no challenge.
+RFC 6750 section 3.1 and RFC 9449 sections 7.1 and 9. Okta rejects a bad proof with 400 instead of 401, and its
+management API may return 401 with an ``errorCode`` and no challenge.
 
-    answer                                              cure
+    response                                            cure
     ------------------------------------------------    ------------------------------------------------------------
     400 or 401 use_dpop_nonce, with a new nonce         nonce
     400 or 401 invalid_dpop_proof                       proof
@@ -26,17 +26,17 @@ from .records import Record
 __all__ = ["Cure", "Verdict", "reach_verdict"]
 
 MAX_PEEK: Final = 4096
-"""Bytes of a 401's body by which it is judged."""
+"""How many bytes of a 401's body are read to judge it."""
 
 INVALID_TOKEN: Final = "E0000011"
 """Okta: "Invalid token provided". E0000015 (a feature is off) is a 401 too, which no new token cures."""
 
 Cure: TypeAlias = Literal["renew", "nonce", "proof"]
-"""What would make the same call succeed: a new token, a proof with the nonce asked for, a proof made again."""
+"""What would make the same call succeed: a new token, a proof with the requested nonce, or a new proof."""
 
 
 class Verdict(Record):
-    """``cure``: what would help; ``None`` for nothing that we could do. ``error``: the OAuth error that the API named."""
+    """``cure``: what would help; ``None`` if nothing would. ``error``: the API's OAuth error."""
 
     cure: Cure | None = None
     error: str | None = None
@@ -46,7 +46,7 @@ _NO_CURE: Final = Verdict()
 
 
 def reach_verdict(response: Response, *, dpop_bound: bool, has_new_nonce: bool, from_org: bool) -> Flow[Verdict]:
-    """Judges an answer by its status and challenges, and where those do not say enough, by the start of its body."""
+    """Judges a response by its status and challenges, and if those are not enough, by the start of its body."""
     if response.status not in (400, 401):
         return _NO_CURE
     found = challenges(response.all("www-authenticate"))

@@ -1,6 +1,6 @@
-"""Reads an answer of Okta's management API: its JSON, or the error that fits.
+"""Reads a response of Okta's management API: its JSON, or the error.
 
-Invariant: nothing of a request is shown but its method, its path and its origin.
+Invariant: of a request, only its method, path and origin are shown.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ _PERMISSION = (
 
 
 def json_of(response: requests.Response) -> Any:
-    """The JSON of an answer, ``None`` for an empty one."""
+    """The JSON of a response, ``None`` for an empty one."""
     if not response.content:
         return None
     try:
         return response.json()
     except ValueError:
         raise ProvisioningError(
-            f"{_path(response.url)} answered HTTP {response.status_code} with something that is not JSON.",
-            remedy="Check the org URL, and whether a proxy or a login page stands between this machine and Okta.",
+            f"{_path(response.url)} returned HTTP {response.status_code} with a body that is not JSON.",
+            remedy="Check the org URL, and whether there is a proxy or a login page between this machine and Okta.",
             status=response.status_code,
         ) from None
 
 
 def object_of(response: requests.Response) -> Mapping[str, Any]:
-    """The JSON object of an answer, empty for an answer that is anything else."""
+    """The JSON object of a response, empty for a response that is anything else."""
     try:
         document = response.json()
     except ValueError:
@@ -57,41 +57,43 @@ def object_of(response: requests.Response) -> Mapping[str, Any]:
 
 
 def items_of(document: Any, what: str) -> list[Mapping[str, Any]]:
-    """The items of a list. Okta's reference shows keys as an array and, in an example, in ``jwks.keys``: both are read."""
+    """The items of a list. Okta's reference shows keys as an array and, in an example, in ``jwks.keys``: both are
+    read."""
     if isinstance(document, Mapping):
         document = document.get("jwks", document)
         document = document.get("keys", document) if isinstance(document, Mapping) else document
     if not isinstance(document, list) or not all(isinstance(item, Mapping) for item in document):
         raise ProvisioningError(
-            f"Okta's answer is not a list of {what}.", remedy="Check the org URL, and for a proxy in between."
+            f"Okta's response is not a list of {what}.",
+            remedy="Check the org URL, and whether a proxy changes the response.",
         )
     return document
 
 
 class NotAsDescribed(ProvisioningError):
-    """An answer that lacks what Okta's API reference promises."""
+    """A response that lacks what Okta's API reference promises."""
 
 
 def not_as_described(what: str) -> NotAsDescribed:
-    """The error for such an answer."""
+    """The error for such a response."""
     return NotAsDescribed(
-        f"Okta's answer does not describe the {what} as its API reference does.",
-        remedy="Check for a proxy that changes answers.",
+        f"Okta's response does not describe the {what} as its API reference does.",
+        remedy="Check whether a proxy changes the response.",
     )
 
 
 def no_answer(
     method: str, url: str, error: requests.RequestException, attempts: int, repeatable: bool
 ) -> OktaUnreachable:
-    """The error for a call that got no answer. ``repeatable``: whether it may be sent again unasked."""
-    reason = "no answer came"
+    """The error for a call that got no response. ``repeatable``: whether it may be retried automatically."""
+    reason = "no response"
     if isinstance(error, requests.exceptions.SSLError):
         reason = "TLS failed"
     if isinstance(error, requests.exceptions.ProxyError):
         reason = "the proxy failed"
     if isinstance(error, requests.exceptions.Timeout):
-        reason = "it took too long"
-    unsure = "" if repeatable else "It is not known whether Okta did it; running the same again is safe. "
+        reason = "it timed out"
+    unsure = "" if repeatable else "Okta may have made the change; it is safe to try again. "
     return OktaUnreachable(
         f"{method} {_path(url)} at {origin_of(url)}: {reason} ({quoted(type(error).__name__, 60)}), after "
         f"{attempts} attempt{'s' if attempts > 1 else ''}.",
@@ -102,10 +104,10 @@ def no_answer(
 def refusal(
     method: str, url: str, response: requests.Response, with_token: bool, *, retry_after: float | None = None
 ) -> ProvisioningError:
-    """The error for an answer other than 2xx. ``with_token``: whether an SSWS token signs in.
+    """The error for a response other than 2xx. ``with_token``: whether an SSWS token signs in.
 
-    The code and the reason stand in one of three shapes: of the management API, of dynamic registration (RFC 7591
-    section 3.2.2), and of the OAuth filter in front of both (``WWW-Authenticate``, RFC 6750 section 3).
+    The code and the reason have one of three formats: that of the management API, that of dynamic registration (RFC
+    7591 section 3.2.2), and that of the OAuth filter in front of both (``WWW-Authenticate``, RFC 6750 section 3).
     """
     status = response.status_code
     document = object_of(response)
@@ -146,11 +148,11 @@ def _kind_and_remedy(
             f"Try again in {retry_after or 60:.0f} seconds, or allow a longer wait (max_wait, --max-wait)."
         )
     if code == "E0000015":
-        return PermissionMissing, "The org lacks a feature that this needs. Ask Okta's support to switch it on."
+        return PermissionMissing, "The org lacks a feature that this needs. Ask Okta's support to turn it on."
     if status == 401:
         return NotSignedIn, (
-            "The SSWS token is wrong, was revoked, or expired (30 days without use). Make a new one (Admin Console: "
-            "Security > API > Tokens), and check that it is of this org."
+            "The SSWS token is wrong, was revoked, or expired (30 days without use). Create a new one (Admin Console: "
+            "Security > API > Tokens), and check that it belongs to this org."
             if with_token
             else "Okta does not accept the token of the service app that signs in. Check it with: okta-m2m doctor"
         )
@@ -165,16 +167,19 @@ def _kind_and_remedy(
     if status == 409:
         return InvalidRequest, "It already exists."
     if status == 405:
-        return InvalidRequest, "This org does not know that operation. Check the org URL, and for a proxy in between."
+        return (
+            InvalidRequest,
+            "This org does not support that operation. Check the org URL, and whether there is a proxy in between.",
+        )
     if 300 <= status < 400:
         return OktaUnreachable, (
-            "The answer is a redirect, and a sign-in does not follow redirects. Use the org URL under which Okta itself "
-            "is reached, without -admin."
+            "The response is a redirect, which is not followed with credentials. Use Okta's own URL for the org, "
+            "without -admin."
         )
     if status >= 500:
         return OktaUnreachable, "Try again, and look at Okta's status page."
     if code in ("invalid_dpop_proof", "use_dpop_nonce"):
-        return NotSignedIn, "Check this machine's clock, and for a proxy that rewrites the host or drops headers."
+        return NotSignedIn, "Check this machine's clock, and whether a proxy rewrites the host or drops headers."
     return InvalidRequest, "Correct what the message names, and try again."
 
 

@@ -38,13 +38,16 @@ _PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})  # R
 class AppKey:
     """A public key that is registered with an app.
 
-    - ``id``: Okta's id for it (``pks...``), by which it is changed. Empty where the endpoint does not tell it.
-    - ``kid``: the ``kid`` of a client assertion that this key checks. ``None`` if the key was registered without one.
+    - ``id``: Okta's id for it (``pks...``), which the functions to change it take. Empty if the endpoint does not
+      return it.
+    - ``kid``: the ``kid`` of the client assertions that this key verifies. ``None`` if the key was registered without
+      one.
     - ``status``: ``ACTIVE`` or ``INACTIVE``.
     - ``alg``: the algorithm that it was registered for; ``None`` if it was registered for none.
     - ``thumbprint``: RFC 7638, SHA-256. Empty for a key that is neither RSA nor EC.
-    - ``created``: when it was registered, as Okta writes it (ISO 8601). ``None`` where the endpoint does not tell it.
-    - ``public_jwk``: the members that make up the thumbprint (``kty``, ``crv``, ``x``, ``y``; or ``kty``, ``e``, ``n``).
+    - ``created``: when it was registered, as Okta writes it (ISO 8601). ``None`` if the endpoint does not return it.
+    - ``public_jwk``: the members that make up the thumbprint (``kty``, ``crv``, ``x``, ``y``; or ``kty``, ``e``,
+      ``n``).
     """
 
     id: str
@@ -62,7 +65,7 @@ class AppKey:
 
 
 def list_keys(api: ManagementApi, app_id: str) -> list[AppKey]:
-    """The public keys that are registered with an app, inactive ones included. Keys for encryption are left out.
+    """The public keys that are registered with an app, inactive ones included. Keys for encryption are omitted.
 
     - ``api``: the org, signed in to.
     - ``app_id``: :attr:`App.id`.
@@ -71,7 +74,7 @@ def list_keys(api: ManagementApi, app_id: str) -> list[AppKey]:
 
 
 def add_key(api: ManagementApi, app_id: str, jwk: Mapping[str, Any]) -> AppKey:
-    """Registers a public key beside the others. If it is already registered, it is returned as it is.
+    """Registers another public key. If it is already registered, it is returned unchanged.
 
     - ``api``: the org, signed in to.
     - ``app_id``: :attr:`App.id`.
@@ -87,7 +90,7 @@ def add_key(api: ManagementApi, app_id: str, jwk: Mapping[str, Any]) -> AppKey:
     if wanted.get("kid") is not None and any(key.kid == wanted["kid"] for key in present):
         raise ConfigurationError(
             f"The app has another key with the kid {shown_id(wanted['kid'])!r}.",
-            remedy="Give the new key a kid of its own, such as its thumbprint.",
+            remedy="Give the new key another kid, such as its thumbprint.",
         )
     made = _key(api.call("POST", _path(app_id), {**wanted, "status": "ACTIVE"}))
 
@@ -120,7 +123,7 @@ def find_key(api: ManagementApi, app_id: str, id_or_kid: str) -> AppKey:
 
 
 def activate_key(api: ManagementApi, app_id: str, id_or_kid: str) -> AppKey:
-    """Activates a key, so that Okta accepts what is signed with it. An active one is returned as it is.
+    """Activates a key, so that Okta accepts what is signed with it. An active key is returned unchanged.
 
     - ``api``: the org, signed in to.
     - ``app_id``: :attr:`App.id`.
@@ -130,7 +133,7 @@ def activate_key(api: ManagementApi, app_id: str, id_or_kid: str) -> AppKey:
 
 
 def deactivate_key(api: ManagementApi, app_id: str, id_or_kid: str) -> AppKey:
-    """Deactivates a key. It stays registered, and can be activated again. An inactive one is returned as it is.
+    """Deactivates a key. It stays registered, and can be activated again. An inactive key is returned unchanged.
 
     - ``api``: the org, signed in to.
     - ``app_id``: :attr:`App.id`.
@@ -142,7 +145,7 @@ def deactivate_key(api: ManagementApi, app_id: str, id_or_kid: str) -> AppKey:
 
 
 def delete_key(api: ManagementApi, app_id: str, id_or_kid: str) -> None:
-    """Deletes a key for good.
+    """Deletes a key permanently.
 
     - ``api``: the org, signed in to.
     - ``app_id``: :attr:`App.id`.
@@ -151,7 +154,7 @@ def delete_key(api: ManagementApi, app_id: str, id_or_kid: str) -> None:
     Raises :class:`~okta_m2m.admin.errors.InvalidRequest` for an active key, which Okta does not delete.
     """
     key = find_key(api, app_id, id_or_kid)
-    with suppress(NotFound):  # whether it is gone, the list tells
+    with suppress(NotFound):  # the list shows whether it is gone
         api.call("DELETE", f"{_path(app_id)}/{path_segment(key.id)}")
     read_back(
         api,
@@ -161,14 +164,14 @@ def delete_key(api: ManagementApi, app_id: str, id_or_kid: str) -> None:
 
 
 def public_jwk(jwk: Mapping[str, Any]) -> dict[str, Any]:
-    """The JWK to register. A private one is refused: Okta would know that key from then on."""
+    """The JWK to register. A private JWK is refused, because Okta would then know that key."""
     if _PRIVATE_MEMBERS & jwk.keys():
         raise ConfigurationError("The JWK to register is a private key.", remedy="Register the public one: key.jwks().")
     return {"use": "sig", **{name: value for name, value in jwk.items() if value is not None}}
 
 
 def app_keys_from(jwks: Any) -> tuple[AppKey, ...]:
-    """The signing keys of a JWKS in an answer of Okta's. Raises what :func:`not_as_described` gives."""
+    """The signing keys of a JWKS in Okta's response. Raises the error of :func:`not_as_described`."""
     if jwks is None:
         return ()
     return tuple(_key(jwk) for jwk in jwks["keys"] if jwk.get("use") in (None, "sig"))
@@ -181,7 +184,7 @@ def _set_lifecycle(
     wanted = operation == "activate"
     if key.active == wanted:
         return key
-    with suppress(NotFound):  # whether it is gone, the list tells
+    with suppress(NotFound):  # the list shows whether it is gone
         api.call("POST", lifecycle_path(app_id, key.id, operation))
 
     def look() -> AppKey | None:

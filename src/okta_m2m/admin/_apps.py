@@ -1,6 +1,6 @@
 """Service apps: create, find, change, delete, through the Apps API or through dynamic registration.
 
-Invariant: creating an app twice makes one app, and an existing app is not changed by it.
+Invariant: creating an app twice creates one app, and does not change an existing app.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ Via = Literal["apps", "clients"]
 (``/oauth2/v1/clients``)."""
 
 PAGE_SIZE: Final = "100"
-"""Items per page, as the query parameter ``limit`` of either endpoint."""
+"""Items per page: the query parameter ``limit`` of both endpoints."""
 
 
 SETTLING: Final = 6.0
-"""Seconds after which every process that creates an app of this name has decided: longer than all looks of
-:func:`read_back` take."""
+"""Seconds after which every process that creates an app with this name has decided: longer than :func:`read_back`
+takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,8 @@ class App:
     """A service app, as Okta describes it.
 
     - ``id``: Okta's id for the app; the functions here take it as ``app_id``.
-    - ``client_id``: what a service signs in with. The same as ``id``, unless the app was created with a client id of choice.
+    - ``client_id``: what a service signs in with. The same as ``id``, unless the app was created with a chosen client
+      id.
     - ``name``: the label in the Admin Console.
     - ``status``: ``ACTIVE`` or ``INACTIVE``.
     - ``application_type``: ``service`` for a service app.
@@ -61,8 +62,8 @@ class App:
     - ``grant_types``: ``client_credentials`` for a service app.
     - ``keys``: the public signing keys that are registered with it.
     - ``jwks_uri``: the URL from which Okta fetches its keys instead; ``None`` if they are registered.
-    - ``dpop``: whether it requires DPoP; ``None`` if the endpoint that it was read from does not tell.
-    - ``created``: when it was created (ISO 8601); ``None`` if the endpoint does not tell.
+    - ``dpop``: whether it requires DPoP; ``None`` if the endpoint does not return it.
+    - ``created``: when it was created (ISO 8601); ``None`` if the endpoint does not return it.
     """
 
     id: str
@@ -79,7 +80,7 @@ class App:
 
     @property
     def usable(self) -> bool:
-        """Whether it is an app that gets tokens with a key of its own."""
+        """Whether it is an app that gets tokens with its own key."""
         return (
             self.application_type == "service"
             and self.auth_method == "private_key_jwt"
@@ -89,10 +90,10 @@ class App:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A setting that was asked for, and that the app has otherwise.
+    """A setting of the app that differs from what was requested.
 
     - ``setting``: ``dpop``, ``jwks_uri``, ``client_id`` or ``status``.
-    - ``wanted``: what was asked for.
+    - ``wanted``: what was requested.
     - ``found``: what the app has; ``None`` if it has none, or if the account may not see it.
     """
 
@@ -107,9 +108,9 @@ class Created:
 
     - ``app``: the app, new or existing.
     - ``created``: whether it is new.
-    - ``keys_missing``: those of the given keys that the app does not have active, by ``kid`` or thumbprint.
-    - ``differences``: the other settings that were asked for and that the app has otherwise. An app that is inactive
-      differs in its ``status``.
+    - ``keys_missing``: the requested keys that are not active in the app, by ``kid`` or thumbprint.
+    - ``differences``: the other settings of the app that differ from what was requested. An inactive app differs in its
+      ``status``.
     """
 
     app: App
@@ -129,28 +130,29 @@ def create_app(
     client_id: str | None = None,
     twin: bool = False,
 ) -> Created:
-    """Creates a service app (``private_key_jwt``, ``client_credentials``), or finds the one of that name.
+    """Creates a service app (``private_key_jwt``, ``client_credentials``), or finds the one with that name.
 
     - ``api``: the org, signed in to.
     - ``name``: the label in the Admin Console.
-    - ``jwks``: the public keys to register, as :meth:`okta_m2m.PrivateKey.jwks` gives them.
-    - ``jwks_uri``: in place of ``jwks``, the ``https://`` URL from which Okta fetches the keys.
+    - ``jwks``: the public keys to register, as :meth:`okta_m2m.PrivateKey.jwks` returns them.
+    - ``jwks_uri``: instead of ``jwks``, the ``https://`` URL from which Okta fetches the keys.
     - ``via``: ``"apps"``, the default, creates it through ``/api/v1/apps``; ``"clients"`` through dynamic registration at
       ``/oauth2/v1/clients``.
-    - ``dpop``: whether the app requires DPoP. Default false. Registration cannot say so; there it is set afterwards
-      through ``/api/v1/apps``.
+    - ``dpop``: whether the app requires DPoP. Default ``False``. Dynamic registration cannot set it, so it is set
+      afterwards through ``/api/v1/apps``.
     - ``client_id``: a client id of your choice, only through ``"apps"``. By default Okta chooses it.
-    - ``twin``: creates another app even if one has that name. Default false.
+    - ``twin``: creates another app even if one has that name. Default ``False``.
 
-    An existing app is not changed; the result says in which settings it differs from what was asked for. Of several
+    An existing app is not changed; the result says which of its settings differ from what was requested. Of several
     processes that create the same app at once, one creates it and the others find it.
 
-    Raises :class:`~okta_m2m.admin.errors.NameTaken` if the app of that name is not a service app with a key, or if several
-    have the name, and :class:`~okta_m2m.errors.ConfigurationError` for arguments that cannot work, before anything is sent.
+    Raises :class:`~okta_m2m.admin.errors.NameTaken` if the app with that name is not a service app with a key, or if
+    several have the name, and :class:`~okta_m2m.errors.ConfigurationError` for arguments that cannot work, before
+    anything is sent.
     """
     keys = _keys_to_register(jwks, jwks_uri)
     if not isinstance(name, str) or not name.strip():
-        raise ConfigurationError("The app has no name.", remedy="Give it one by which you will recognize it.")
+        raise ConfigurationError("The app has no name.", remedy="Give it a name that you will recognize.")
     if client_id is not None and via == "clients":
         raise ConfigurationError(
             "Dynamic registration chooses the client id itself.", remedy="Omit client_id, or use via='apps'."
@@ -172,13 +174,13 @@ def create_app(
     if via == "clients" and dpop:
         app = _require_dpop(api, app)
     elif via == "apps":
-        app = get_app(api, app.id)  # as Okta has it, which counts
+        app = get_app(api, app.id)  # as Okta stores it, which is what counts
     return asked.compare(app, created=True)
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What the caller of :func:`create_app` asked for."""
+    """What the caller of :func:`create_app` requested."""
 
     keys: Sequence[Mapping[str, Any]]
     jwks_uri: str | None
@@ -186,7 +188,7 @@ class _Asked:
     client_id: str | None
 
     def compare(self, app: App, *, created: bool) -> Created:
-        """The result, with every setting that the app has otherwise."""
+        """The result, with every setting that differs."""
         wanted: list[Difference] = []
         if self.dpop and app.dpop is not True:
             wanted.append(Difference("dpop", True, app.dpop))
@@ -200,7 +202,7 @@ class _Asked:
 
 
 def _complete(api: ManagementApi, app: App) -> App:
-    """The app with its status, and whether it requires DPoP, which dynamic registration does not tell."""
+    """The app with its status, and whether it requires DPoP, which dynamic registration does not return."""
     if app.dpop is not None:
         return app
     try:
@@ -224,10 +226,10 @@ def _require_dpop(api: ManagementApi, app: App) -> App:
 
 
 def _one_of_the_name(api: ManagementApi, mine: App, via: Via) -> App:
-    """Which app stays, if other processes have created one of this name at the same time. All others are deleted.
+    """Which app remains, if other processes created one with this name at the same time. All others are deleted.
 
-    Everybody prefers the oldest, so whoever sees an older one deletes their own. If a younger one stays for a while, its
-    creator has ended without seeing ours; then that one stays.
+    The oldest wins, so a process that sees an older app deletes its own. If a younger one remains for a while, its
+    creator has ended without seeing ours; then that one remains.
     """
 
     def others() -> list[App]:
@@ -266,7 +268,7 @@ def list_apps(api: ManagementApi, *, via: Via = "apps", every: bool = False) -> 
 
     - ``api``: the org, signed in to.
     - ``via``: ``"apps"``, the default, or ``"clients"``; see :func:`create_app`.
-    - ``every``: includes the org's other OAuth apps. Default false.
+    - ``every``: includes the org's other OAuth apps. Default ``False``.
     """
     for app in _all_apps(api, via, {}):
         if every or app.application_type == "service":
@@ -291,7 +293,7 @@ def find_app(api: ManagementApi, name_or_id: str, *, via: Via = "apps") -> App:
     """The app with a name, an id or a client id.
 
     - ``api``: the org, signed in to.
-    - ``name_or_id``: the whole name, in its own upper and lower case; or an id (``0oa...``); or a client id.
+    - ``name_or_id``: the exact name, including upper and lower case; or an id (``0oa...``); or a client id.
     - ``via``: ``"apps"``, the default, or ``"clients"``; see :func:`create_app`.
 
     Raises :class:`~okta_m2m.admin.errors.NotFound`, and :class:`~okta_m2m.admin.errors.NameTaken` if several apps have the
@@ -310,14 +312,14 @@ def find_app(api: ManagementApi, name_or_id: str, *, via: Via = "apps") -> App:
     if not found:
         raise NotFound(
             f"There is no app {quoted(name_or_id, 100)!r} in {api.org_url} that the account may see.",
-            remedy="Give the exact name, with its upper and lower case. List the apps with: okta-m2m app list",
+            remedy="Use the exact name, including upper and lower case. List the apps with: okta-m2m app list",
             status=404,
         )
     return found[0]
 
 
 def set_dpop(api: ManagementApi, app_id: str, required: bool) -> App:
-    """Switches "Require Demonstrating Proof of Possession" on or off. Nothing is sent if it already is so.
+    """Turns "Require Demonstrating Proof of Possession" on or off. Sends nothing if it already is.
 
     - ``api``: the org, signed in to.
     - ``app_id``: :attr:`App.id`.
@@ -329,7 +331,7 @@ def set_dpop(api: ManagementApi, app_id: str, required: bool) -> App:
     if settings.get("dpop_bound_access_tokens", False) == required:
         return _app(document)
     settings["dpop_bound_access_tokens"] = required
-    api.call("PUT", path, document)  # the Apps API takes only a whole app
+    api.call("PUT", path, document)  # the Apps API replaces the whole app
 
     def look() -> App | None:
         app = get_app(api, app_id)
@@ -348,7 +350,7 @@ def activate_app(api: ManagementApi, app_id: str) -> None:
 
 
 def deactivate_app(api: ManagementApi, app_id: str) -> None:
-    """Keeps an app from getting tokens, until it is activated again.
+    """Prevents an app from getting tokens until it is activated again.
 
     - ``api``: the org, signed in to.
     - ``app_id``: :attr:`App.id`.
@@ -357,14 +359,14 @@ def deactivate_app(api: ManagementApi, app_id: str) -> None:
 
 
 def delete_app(api: ManagementApi, app_id: str) -> None:
-    """Deletes an app for good. It is deactivated first, because Okta deletes no active app (``E0000056``).
+    """Deletes an app permanently. It is deactivated first, because Okta does not delete an active app (``E0000056``).
 
     - ``api``: the org, signed in to.
     - ``app_id``: :attr:`App.id`.
     """
     deactivate_app(api, app_id)
     path = f"/api/v1/apps/{path_segment(app_id)}"
-    with suppress(NotFound):  # whether it is gone, the list tells
+    with suppress(NotFound):  # the list shows whether it is gone
         api.call("DELETE", path)
 
     def look() -> Literal[True] | None:
@@ -387,7 +389,7 @@ def _set_status(api: ManagementApi, app_id: str, operation: str, status: str) ->
 
 
 def _all_apps(api: ManagementApi, via: Via, query: Mapping[str, str]) -> Iterator[App]:
-    """The OAuth apps. One that lacks what every service app has is somebody else's, and is skipped."""
+    """The OAuth apps. An app without the properties of a service app is skipped."""
     if via == "clients":
         for item in api.pages("/oauth2/v1/clients", {"limit": PAGE_SIZE, **query}):
             with suppress(NotAsDescribed):
@@ -409,7 +411,7 @@ def _find_service_app(api: ManagementApi, name: str, via: Via) -> App | None:
             f"The app {quoted(name, 100)!r} ({app.id}) already exists, and is not a service app that signs in with "
             f"a key (its type is {quoted(app.application_type, 40)}, its authentication "
             f"{quoted(app.auth_method, 40)}).",
-            remedy="Choose another name, or ask for a second app of the same name (twin=True, --twin).",
+            remedy="Choose another name, or create a second app with the same name (twin=True, --twin).",
         )
     return found[0] if found else None
 
@@ -417,26 +419,27 @@ def _find_service_app(api: ManagementApi, name: str, via: Via) -> App | None:
 def _several(name: str, found: Sequence[App]) -> NameTaken:
     return NameTaken(
         f"{len(found)} apps have the name {quoted(name, 100)!r}: {', '.join(app.id for app in found[:10])}.",
-        remedy="Give the id of the one that you mean.",
+        remedy="Use the id of the one that you mean.",
     )
 
 
 def _keys_to_register(jwks: Mapping[str, Any] | None, jwks_uri: str | None) -> list[dict[str, Any]]:
     if (jwks is None) == (jwks_uri is None):
         raise ConfigurationError(
-            "A service app needs its public keys.", remedy="Give either jwks (key.jwks()) or jwks_uri."
+            "A service app needs its public keys.", remedy="Pass either jwks (key.jwks()) or jwks_uri."
         )
     if jwks is None:
         if not str(jwks_uri).startswith("https://"):
             raise ConfigurationError(
-                "The jwks_uri does not begin with https://.", remedy="Give the URL from which Okta fetches the keys."
+                "The jwks_uri does not begin with https://.",
+                remedy="Use an https:// URL from which Okta can fetch the keys.",
             )
         return []
     keys = [public_jwk(jwk) for jwk in jwks.get("keys", [jwks])]
     if not keys:
-        raise ConfigurationError("The JWKS holds no key.", remedy="Give the one of the service's key: key.jwks().")
+        raise ConfigurationError("The JWKS contains no key.", remedy="Pass the service's public key: key.jwks().")
     if len(keys) > 1 and not all(jwk.get("kid") for jwk in keys):
-        raise ConfigurationError("With more than one key, each needs a kid of its own.", remedy="Give every key a kid.")
+        raise ConfigurationError("With more than one key, each needs a different kid.", remedy="Give every key a kid.")
     return keys
 
 

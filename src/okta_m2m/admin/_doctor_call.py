@@ -1,4 +1,4 @@
-"""The doctor's row about an API call that was answered. It tells a missing scope from a missing admin role."""
+"""The doctor's row about an API call. It distinguishes a missing scope from a missing admin role."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["check_answer"]
 
 
 def check_answer(name: str, method: str, path: str, response: requests.Response) -> Check:
-    """What an API's answer says about the token that was sent.
+    """What an API's response says about the token that was sent.
 
     - ``name``: the name of the row.
     - ``method``, ``path``: of the call.
-    - ``response``: the answer.
+    - ``response``: the response.
     """
     status = response.status_code
     detail = f"{method} {quoted(path, 100)}: HTTP {status}"
@@ -44,7 +44,7 @@ def check_answer(name: str, method: str, path: str, response: requests.Response)
 
 
 def _reason(status: int, code: Any, *, challenged: bool) -> tuple[str, str, Kind]:
-    """What a refusal means, what to do about it, and of what kind it is."""
+    """What a refusal means, what to do about it, and its kind."""
     if code == "E0000006" or (status == 403 and not challenged):
         return (
             ": the scope is granted, but an admin role is missing",
@@ -52,9 +52,9 @@ def _reason(status: int, code: Any, *, challenged: bool) -> tuple[str, str, Kind
             Kind.ROLE,
         )
     if code == "E0000015":
-        return ": the org lacks the feature", "Ask Okta's support to switch it on.", Kind.REFUSED
+        return ": the org lacks the feature", "Ask Okta's support to turn it on.", Kind.REFUSED
     if status == 404:
-        return "", "Check the path: nothing is there.", Kind.CONFIGURATION
+        return "", "Check the path: the API has nothing there.", Kind.CONFIGURATION
     if status == 429:
         return "", "The API's rate limit is used up. Try again in a minute.", Kind.RATE_LIMIT
     if status >= 500:

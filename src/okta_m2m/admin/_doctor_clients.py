@@ -1,7 +1,7 @@
-"""What an HTTP client takes from its environment: the doctor checks the way to Okta as the chosen client would go it.
+"""What an HTTP client takes from its environment: the doctor checks the connection to Okta as the chosen client would
+make it.
 
-Invariant: what is checked is what that client does by default. A program that passes a CA bundle or a proxy of its own in code
-is not seen here.
+Invariant: this checks what the client does by default, not a CA bundle or a proxy that a program passes in code.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ class CaBundle:
         unread = next(
             (name for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE") if name not in reads and os.environ.get(name)), ""
         )
-        remedy = f"If your proxy inspects TLS, name its CA in {reads[0]}. Otherwise this server is not Okta."
+        remedy = (
+            f"If your proxy inspects TLS, set {reads[0]} to its CA bundle. If it does not, this server is not Okta."
+        )
         return remedy + (f" {unread} is set, but {self.client} does not read it." if unread else "")
 
     def __str__(self) -> str:
@@ -61,12 +63,15 @@ class CaBundle:
 
 
 def check_client(name: str) -> Client:
-    """The client of that name. Raises :class:`~okta_m2m.errors.ConfigurationError` for any other."""
+    """The client of that name.
+
+    - ``name``: such as ``"requests"``.
+
+    Raises :class:`~okta_m2m.errors.ConfigurationError` if there is no such client.
+    """
     clients: dict[str, Client] = {client: client for client in get_args(Client)}
     if name not in clients:
-        raise ConfigurationError(
-            f"{name!r} is not a client that is known here.", remedy=f"Give one of {', '.join(clients)}."
-        )
+        raise ConfigurationError(f"{name!r} is not a supported client.", remedy=f"Use one of {', '.join(clients)}.")
     return clients[name]
 
 

@@ -1,6 +1,7 @@
-"""The doctor's rows about the way to Okta: name, proxy, TCP, TLS, the authorization server's metadata, and its clock.
+"""The doctor's rows about the connection to Okta: name, proxy, TCP, TLS, the authorization server's metadata, and its
+clock.
 
-Invariant: nothing is signed in, and a proxy is shown without its password.
+Invariant: nothing signs in, and a proxy is shown without its password.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ CONNECTION_ROWS: Final = ("name look-up", "proxy", "TCP", "TLS", "discovery")
 """The names of the rows of :meth:`Connection.checks`."""
 
 CLOCK_WARNING: Final = 5.0
-"""Seconds by which this machine's clock may differ from Okta's unnoticed."""
+"""Seconds by which this machine's clock may differ from Okta's without a warning."""
 
 CLOCK_FAILURE: Final = 300.0
 """Seconds beyond which other software that signs in from here fails: the age at which Okta refuses a DPoP proof."""
@@ -36,12 +37,12 @@ _DEFAULT_PORTS: Final = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 10
 
 
 class Connection:
-    """The way from here to an app's org.
+    """The connection from this machine to an app's org.
 
     - ``session``: the session whose proxies, CA bundle and adapters are used.
     - ``bundle``: the CA bundle that the client reads.
-    - ``app``: says which org, and which authorization server.
-    - ``timeout``: seconds for each answer.
+    - ``app``: the app, with its org and authorization server.
+    - ``timeout``: seconds for each response.
     """
 
     def __init__(self, session: requests.Session, bundle: CaBundle, app: ServiceApp, timeout: float) -> None:
@@ -54,7 +55,8 @@ class Connection:
         self._proxy = select_proxy(app.org_url, settings["proxies"])
 
     def checks(self) -> Iterator[Check]:
-        """A row for each of :data:`CONNECTION_ROWS`, up to the one that fails. Then ``metadata`` is the answer, if one came."""
+        """A row for each of :data:`CONNECTION_ROWS`, up to the one that fails. Then ``metadata`` is the response, if
+        there was one."""
         shown = _without_password(self._proxy) if self._proxy else ""
         for check in (self._check_name, self._check_proxy, self._check_tcp):
             row = check(shown)
@@ -66,7 +68,7 @@ class Connection:
     def _check_name(self, proxy: str) -> Check:
         name = "name look-up"
         if proxy:
-            return Check(name, "skipped", f"left to the proxy {proxy}", "", Kind.UNREACHABLE)
+            return Check(name, "skipped", f"done by the proxy {proxy}", "", Kind.UNREACHABLE)
         parts = urlsplit(self._app.org_url)
         host = parts.hostname or ""
         try:
@@ -85,14 +87,14 @@ class Connection:
             return Check(name, "ok", "none", "", Kind.UNREACHABLE)
         problem = _connect(str(self._proxy), self._timeout)
         if problem:
-            remedy = "Check HTTPS_PROXY and NO_PROXY, and that the proxy runs."
+            remedy = "Check HTTPS_PROXY and NO_PROXY, and that the proxy is running."
             return unreachable_row(name, f"{proxy} cannot be reached: {problem}", remedy)
         return Check(name, "ok", proxy, "", Kind.UNREACHABLE)
 
     def _check_tcp(self, proxy: str) -> Check:
         name = "TCP"
         if proxy:
-            return Check(name, "skipped", f"left to the proxy {proxy}", "", Kind.UNREACHABLE)
+            return Check(name, "skipped", f"done by the proxy {proxy}", "", Kind.UNREACHABLE)
         parts = urlsplit(self._app.org_url)
         where = f"{parts.hostname}:{parts.port or _DEFAULT_PORTS[parts.scheme]}"
         problem = _connect(self._app.org_url, self._timeout)
@@ -121,15 +123,15 @@ class Connection:
             )
         except requests.exceptions.ProxyError:
             yield unreachable_row(
-                "TLS", "the proxy does not let the request through", "Check HTTPS_PROXY and NO_PROXY, and the proxy."
+                "TLS", "the proxy rejects the request", "Check HTTPS_PROXY and NO_PROXY, and the proxy."
             )
         except requests.exceptions.SSLError as error:
             detail = f"the certificate of {host} is not trusted ({quoted(_root_cause(error), 160)})"
-            yield unreachable_row("TLS", f"{detail}; trusted is {self._bundle}", self._bundle.remedy)
+            yield unreachable_row("TLS", f"{detail}; the trusted CAs come from {self._bundle}", self._bundle.remedy)
         except requests.RequestException as error:
             yield unreachable_row(
                 "TLS" if encrypted and not isinstance(error, requests.ReadTimeout) else "discovery",
-                f"{urlsplit(url).netloc} gives no answer ({type(error).__name__})",
+                f"{urlsplit(url).netloc} does not respond ({type(error).__name__})",
                 "Check the network, firewall and proxy between this machine and Okta, and Okta's status page.",
             )
         except OSError as error:  # requests' own error for a CA bundle that cannot be read
@@ -144,7 +146,7 @@ class Connection:
 
 
 def _connect(url: str, timeout: float) -> str:
-    """Why no TCP connection to a URL's host comes about; empty if one does."""
+    """Why there is no TCP connection to a URL's host; empty if there is one."""
     parts = urlsplit(url if "://" in url else f"http://{url}")
     try:
         socket.create_connection(
@@ -153,7 +155,7 @@ def _connect(url: str, timeout: float) -> str:
     except ConnectionRefusedError:
         return "the connection is refused"
     except TimeoutError:
-        return f"no answer within {timeout:g} s"
+        return f"no response within {timeout:g} s"
     except OSError as error:
         return quoted(error.strerror or error, 100)
     return ""
@@ -185,11 +187,11 @@ def _check_metadata(app: ServiceApp, response: requests.Response) -> Check:
 
 
 def check_clock(response: requests.Response) -> Check:
-    """Compares this machine's clock with the ``Date`` of an answer that was just received."""
+    """Compares this machine's clock with the ``Date`` of a response that was just received."""
     name = "clock"
     okta_time = http_date(response.headers.get("Date"))
     if okta_time is None:
-        return Check(name, "skipped", "Okta's answer has no Date", "", Kind.CLOCK)
+        return Check(name, "skipped", "Okta's response has no Date", "", Kind.CLOCK)
     # Date is cut to whole seconds; half a second is the best guess at what was cut off.
     ahead = time.time() - okta_time - 0.5
     if abs(ahead) <= CLOCK_WARNING:

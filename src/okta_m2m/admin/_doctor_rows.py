@@ -1,6 +1,6 @@
 """A row of the doctor's report, and how an error becomes one.
 
-Invariant: a row that failed, or that is doubtful, names a remedy; no other row does.
+Invariant: every row that failed or warns has a remedy; no other row does.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from ..errors import ConfigurationError, OktaM2MError, RateLimited, SigningFaile
 __all__ = ["Check", "Kind", "State", "error_row", "unreachable_row"]
 
 State = Literal["ok", "warn", "fail", "skipped"]
-"""``ok`` is good, ``warn`` doubtful, ``fail`` bad, and ``skipped`` could not be looked at."""
+"""``ok``: passed. ``warn``: a warning. ``fail``: failed. ``skipped``: could not be checked."""
 
 
 class Kind(StrEnum):
-    """The kind of trouble that a row is about. The command has an exit code for each."""
+    """The kind of problem that a row is about. The command has an exit code for each."""
 
     CONFIGURATION = "configuration"
     UNREACHABLE = "unreachable"
@@ -34,11 +34,11 @@ class Kind(StrEnum):
 class Check:
     """One row.
 
-    - ``name``: what was looked at, in a word or two.
+    - ``name``: what was checked, in a word or two.
     - ``state``: ``ok``, ``warn``, ``fail``, or ``skipped``.
     - ``detail``: what was found.
-    - ``remedy``: what to do about it; empty where there is nothing to do.
-    - ``kind``: the kind of trouble that the row is about, whether it has it or not.
+    - ``remedy``: what to do about it; empty if there is nothing to do.
+    - ``kind``: the kind of problem that the row is about, whatever its state.
     """
 
     name: str
@@ -57,11 +57,12 @@ _KINDS: Final[tuple[tuple[type[OktaM2MError], Kind], ...]] = (
 
 
 def error_row(name: str, error: OktaM2MError) -> Check:
-    """The row for an error. Every error that is not in ``_KINDS`` means that the endpoint gave no usable answer."""
+    """The row for an error. Every error that is not in ``_KINDS`` means that the endpoint returned no usable
+    response."""
     kind = next((kind for family, kind in _KINDS if isinstance(error, family)), Kind.UNREACHABLE)
     return Check(name, "fail", error.problem, error.remedy or "", kind)
 
 
 def unreachable_row(name: str, detail: str, remedy: str) -> Check:
-    """The row for a server that gives no usable answer."""
+    """The row for a server that returns no usable response."""
     return Check(name, "fail", detail, remedy, Kind.UNREACHABLE)

@@ -1,6 +1,6 @@
 """The ``okta.*`` scopes that are granted to an app: list, grant, revoke.
 
-Invariant: one change a scope, read back before it is reported. What was done before a failure stays done.
+Invariant: one change per scope, read back before it is reported. What was done before a failure stays done.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class GrantResult:
-    """What became of one scope.
+    """The result for one scope.
 
     - ``scope``: the scope.
     - ``outcome``: ``granted``, or ``present`` if it was granted before; ``revoked``, or ``absent`` if it was not granted.
@@ -67,9 +67,9 @@ def grant_scopes(
 
     - ``api``: the org, signed in to.
     - ``app_id``: :attr:`App.id`.
-    - ``scopes``: scopes of Okta's own API (``okta.*``, ``ssf.*``). Those of a custom authorization server are given by its
-      access policies.
-    - ``progress``: called with each result as soon as it is known. By default nothing is.
+    - ``scopes``: scopes of Okta's own API (``okta.*``, ``ssf.*``). Scopes of a custom authorization server are granted
+      by its access policies.
+    - ``progress``: called with each result as soon as it is known. Default ``None``.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` for a scope that cannot be granted, before anything is sent. What was
     granted before a failure stays granted.
@@ -101,7 +101,7 @@ def revoke_scopes(
     - ``api``: the org, signed in to.
     - ``app_id``: :attr:`App.id`.
     - ``scopes``: as for :func:`grant_scopes`.
-    - ``progress``: called with each result as soon as it is known. By default nothing is.
+    - ``progress``: called with each result as soon as it is known. Default ``None``.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` for a scope that cannot be granted, before anything is sent.
     """
@@ -111,7 +111,7 @@ def revoke_scopes(
     for scope in wanted:
         if scope in present:
             grant = f"{_path(app_id)}/{path_segment(present[scope])}"
-            with suppress(NotFound):  # whether it is gone, the list tells
+            with suppress(NotFound):  # the list shows whether it is gone
                 api.call("DELETE", grant)
             _confirm(api, app_id, scope, granted=False)
             results.append(GrantResult(scope, "revoked"))
@@ -132,14 +132,14 @@ def _check_scopes(scopes: Iterable[str]) -> list[str]:
             near = similar_scope(f"okta.{scope}") or similar_scope(scope)
             near = f"okta.{scope}" if f"okta.{scope}" in KNOWN_SCOPES else near
             raise ConfigurationError(
-                f"{quoted(scope, 80)!r} is not a scope of Okta's own API, and an app is granted no others.",
+                f"{quoted(scope, 80)!r} is not a scope of Okta's own API, and only those can be granted to an app.",
                 remedy=(f"Did you mean {near!r}? " if near else "")
                 + "Scopes of a custom authorization server are given by its access policies.",
             )
         if scope.endswith(".self"):
             raise ConfigurationError(
-                f"{quoted(scope, 80)!r} is about the user who signs in, and a service app signs in no user.",
-                remedy=f"Ask for {scope.removesuffix('.self')!r}.",
+                f"{quoted(scope, 80)!r} is about the user who is signed in, and a service app has no user.",
+                remedy=f"Use {scope.removesuffix('.self')!r}.",
             )
     return wanted
 

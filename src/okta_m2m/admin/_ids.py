@@ -1,4 +1,4 @@
-"""How an id or a ``kid`` is written into a path and into a message."""
+"""How an id or a ``kid`` is written in a path and in a message."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ __all__ = ["path_segment", "shown_id"]
 
 
 def path_segment(id: str) -> str:
-    """An id as one segment of a path, so that a slash in it leads nowhere else."""
+    """An id as one segment of a path, with slashes escaped."""
     return quote(id, safe="")
 
 
 def shown_id(id: object) -> str:
-    """A ``kid`` or an id on one line, cut short. ``quoted`` does not do here: it takes a thumbprint for a secret."""
+    """A ``kid`` or an id on one line, shortened. ``quoted`` cannot be used here, because it would hide a thumbprint as
+    a secret."""
     text = "".join(char if char.isprintable() else " " for char in str(id))
     return text if len(text) <= 100 else text[:97] + "..."

@@ -1,6 +1,6 @@
-"""Asks Okta whether a change was made. What Okta lists counts, not what it answered to the request for the change.
+"""Asks Okta whether a change was made. What Okta lists counts, not its response to the change.
 
-Invariant: nothing is reported as done that Okta does not show. Okta is eventually consistent, so it is asked a few times.
+Invariant: only what Okta shows is reported as done. Okta is eventually consistent, so this reads several times.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ __all__ = ["read_back"]
 T = TypeVar("T")
 
 PAUSES: Final = (0.25, 0.5, 1.0, 2.0)
-"""Seconds between one look and the next."""
+"""Seconds between reads."""
 
 
 def read_back(api: ManagementApi, look: Callable[[], T | None], change: str) -> T:
-    """What ``look`` finds: it gives ``None`` as long as Okta does not show the change.
+    """What ``look`` returns, which is ``None`` as long as Okta does not show the change.
 
     - ``api``: the org, signed in to.
     - ``look``: reads from Okta.
@@ -36,7 +36,7 @@ def read_back(api: ManagementApi, look: Callable[[], T | None], change: str) -> 
     found = look()
     if found is None:
         raise NotConfirmed(
-            f"Okta does not show that {change}, although it was asked for that.",
-            remedy="Look at the app in the Admin Console, and run the same again; it is safe.",
+            f"Okta does not show that {change}, although it accepted the request.",
+            remedy="Look at the app in the Admin Console. Then run the same command again, which is safe.",
         )
     return found

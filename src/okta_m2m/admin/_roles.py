@@ -1,6 +1,6 @@
 """The admin roles that are assigned to an app: list, assign, unassign. A call needs a role as well as a scope.
 
-Invariant: a role that is already assigned is returned, and not assigned twice.
+Invariant: a role that is already assigned is returned, not assigned twice.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class RoleResult:
-    """What became of a role.
+    """The result for a role.
 
     - ``role``: the assignment, new or existing.
     - ``assigned``: whether it is new.
@@ -139,7 +139,7 @@ def find_role(api: ManagementApi, client_id: str, type_or_id: str) -> Role:
 
 
 def unassign_role(api: ManagementApi, client_id: str, assignment_id: str) -> None:
-    """Takes a role from an app.
+    """Unassigns a role of an app.
 
     - ``api``: the org, signed in to.
     - ``client_id``: :attr:`App.client_id`.
@@ -153,7 +153,7 @@ def unassign_role(api: ManagementApi, client_id: str, assignment_id: str) -> Non
             remedy="List them with: okta-m2m app role list",
             status=404,
         )
-    with suppress(NotFound):  # whether it is gone, the list tells
+    with suppress(NotFound):  # the list shows whether it is gone
         api.call("DELETE", f"{_path(client_id)}/{path_segment(assignment_id)}")
     read_back(
         api,

@@ -1,6 +1,6 @@
-"""What must hold before a rotation changes anything: of the key file, and of the app at Okta.
+"""Checks of the key file and of the app at Okta, before a rotation changes anything.
 
-Invariant: each check only looks, and its message says how to make it hold.
+Invariant: a check changes nothing, and its message says what to do.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def check_key_file(files: RotationFiles) -> PrivateKey:
     files.check_key()
     for leftover in files.leftovers():
         raise RotationFailed(
-            f"{leftover} already exists, and does not belong to a rotation that is known here.",
-            remedy="Find out which key it holds, and move it away.",
+            f"{leftover} already exists, and does not belong to a known rotation.",
+            remedy="Find out which key it contains, and move it elsewhere.",
         )
     return key
 
@@ -78,14 +78,14 @@ def check_app(app: App) -> None:
 
 
 def check_registered_key(app: App, keys: Sequence[AppKey], key: PrivateKey, files: RotationFiles) -> AppKey:
-    """The key in use as Okta lists it, if the app can have a second one beside it.
+    """The key in use as Okta lists it, if the app can have a second one.
 
     Raises :class:`~okta_m2m.admin.errors.RotationFailed`.
     """
     if any(registered.kid is None for registered in keys):
         raise RotationFailed(
             f"A key of {app.name!r} is registered at Okta without a kid, and Okta accepts no second key beside it.",
-            remedy="Give it its kid there first (Admin Console: Applications > the app > Public keys > edit).",
+            remedy="Set its kid there first (Admin Console: Applications > the app > Public keys > edit).",
         )
     if key.kid is None:
         raise _kid_missing(app, keys, key, files)
@@ -103,7 +103,7 @@ def check_registered_key(app: App, keys: Sequence[AppKey], key: PrivateKey, file
     if len(keys) >= MAX_KEYS:
         raise RotationFailed(
             f"The app has {len(keys)} keys, and Okta accepts at most {MAX_KEYS}.",
-            remedy="Delete the keys that nothing uses: okta-m2m key list",
+            remedy="Delete the keys that are not used: okta-m2m key list",
         )
     return same
 

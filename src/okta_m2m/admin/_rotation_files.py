@@ -1,7 +1,7 @@
 """The files of a rotation: the key file, the new and the old key beside it, the journal, and the lock.
 
-Invariant: the key file always holds a whole key, the old one or the new one. The journal holds no secret. Whatever moment
-the process is killed at, the next run can tell from these files what was done.
+Invariant: the key file always holds a whole key, the old one or the new one. The journal holds no secret. If the
+process is killed at any moment, the next run can see in these files what was done.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Journal:
     def steps_to_skip(self) -> int:
         """How many steps the next run need not repeat.
 
-        Before the switch that is none. The new key may be gone from Okta by then, because somebody removed it or an undo
+        Before the switch that is none. The new key may be gone from Okta by then, because someone removed it or an undo
         was interrupted, and only the step ``prove`` finds out.
         """
         if self.last_step is None or not self.has_done(Step.SWITCH):
@@ -95,8 +95,8 @@ class RotationFiles:
     The directory may be another user's (:mod:`okta_m2m.admin._safe_files`): the new and the old key and the journal are
     read only if this user wrote them.
 
-    - ``key_file``: as the caller named it. Of a symlink the file that it leads to is replaced, and the link stays.
-    - ``password``: of an encrypted PEM.
+    - ``key_file``: as the caller named it. For a symlink, the file that it leads to is replaced, and the link stays.
+    - ``password``: the passphrase of an encrypted PEM.
     """
 
     def __init__(self, key_file: str | os.PathLike[str], password: str | bytes | None) -> None:
@@ -171,7 +171,7 @@ class RotationFiles:
             try:
                 return self.new_key()
             except InvalidKey:
-                self._directory.remove(new)  # cut short when the process was killed: nobody has seen that key
+                self._directory.remove(new)  # truncated when the process was killed: no one has used that key
         old, content, _ = self._read_key(self._key)
         made = new_key(alg or old.alg, bits=bits or max(2048, _modulus_bits(old)))
         if not _is_pem(content):
@@ -194,7 +194,7 @@ class RotationFiles:
             return
         old = self._beside("old")
         if self._directory.exists(old) and self._directory.read(old, ours=True).data != content:
-            self._directory.remove(old)  # cut short when the process was killed
+            self._directory.remove(old)  # truncated when the process was killed
         if not self._directory.exists(old):
             self._directory.create(old, content)
         new, new_content, _ = self._read_key(self._beside("new"), ours=True)
@@ -207,7 +207,7 @@ class RotationFiles:
     @without_locals
     def put_old_key_back(self, old_thumbprint: str) -> None:
         """Puts the old key into the key file again, if the switch took it out."""
-        with suppress(InvalidKey):  # missing or cut short: then the key file still holds the old key
+        with suppress(InvalidKey):  # missing or truncated: then the key file still holds the old key
             old, content, _ = self._read_key(self._beside("old"), ours=True)
             if old.thumbprint() == old_thumbprint and not self._holds(content):
                 self._directory.replace(self._key, content)

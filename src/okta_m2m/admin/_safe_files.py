@@ -1,7 +1,7 @@
-"""Makes, reads and replaces files in a directory that another user may be able to write.
+"""Creates, reads and replaces files in a directory that another user may be able to write to.
 
-An administrator runs this as root on a directory that belongs to a service. So the service's user may put anything under
-any name there, at any moment, to have root read, write or give away a file of the attacker's choice.
+An administrator runs this as root on a directory that belongs to a service. So the service's user may create anything
+there at any moment, to make root read, write or give away a file of the attacker's choice.
 
     attack                                               what stops it
     -------------------------------------------------    -----------------------------------------------------------------
@@ -51,11 +51,16 @@ _READ: Final = os.O_RDONLY | _COMMON | getattr(os, "O_NONBLOCK", 0)  # opening a
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _COMMON
 
 _SHARING_PAUSES: tuple[float, ...] = (0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.4) if sys.platform == "win32" else ()
-"""Seconds before each new attempt to replace a file that another program has open. Only Windows refuses that."""
+"""Seconds before each new attempt to replace a file that another program has open. Only Windows refuses this."""
 
 
 class FileVersion(NamedTuple):
-    """Which file it was, and in which state."""
+    """Which file it was, and in which state.
+
+    - ``device``, ``inode``: which file it was.
+    - ``size``: its size in bytes.
+    - ``modified``: its modification time in nanoseconds.
+    """
 
     device: int
     inode: int
@@ -100,17 +105,17 @@ class OpenDirectory:
             os.close(descriptor)
 
     def exists(self, name: str) -> bool:
-        """Whether there is anything under this name, be it a symlink that leads nowhere."""
+        """Whether this name exists, even as a broken symlink."""
         return self._look(name) is not None
 
     @without_locals
     def read(self, name: str, *, ours: bool = False) -> FileContent:
         """A regular file.
 
-        - ``ours``: refuses a file that another user owns, can write, or has linked under a second name.
+        - ``ours``: refuses a file that another user owns, can write to, or has hard-linked.
 
         Raises ``FileNotFoundError`` if there is none, another ``OSError`` if it cannot be read, and
-        :class:`~okta_m2m.errors.ConfigurationError` for a file that is not to be trusted.
+        :class:`~okta_m2m.errors.ConfigurationError` for a file that must not be trusted.
         """
         path = self.path / name
         if sys.platform == "win32" and path.is_symlink():
@@ -132,7 +137,8 @@ class OpenDirectory:
                 data = file.read(MAX_FILE_SIZE + 1)
             if len(data) > MAX_FILE_SIZE:
                 raise ConfigurationError(
-                    f"{path} is larger than {MAX_FILE_SIZE >> 10} KiB.", remedy="Find out who made it, and remove it."
+                    f"{path} is larger than {MAX_FILE_SIZE >> 10} KiB.",
+                    remedy="Find out who created it, and remove it.",
                 )
             return FileContent(data, _version(about))
         finally:
@@ -140,9 +146,9 @@ class OpenDirectory:
 
     @without_locals
     def create(self, name: str, content: bytes) -> None:
-        """Makes a file that only its owner can read (mode 0600). It is on disk when this returns.
+        """Creates a file that only its owner can read (mode 0600). It is on disk when this returns.
 
-        Raises :class:`~okta_m2m.errors.ConfigurationError` if the name is taken or the file cannot be written. No partly
+        Raises :class:`~okta_m2m.errors.ConfigurationError` if the name exists or the file cannot be written. No partly
         written file remains.
         """
         descriptor = self._create(name)
@@ -161,9 +167,9 @@ class OpenDirectory:
     def replace(self, name: str, content: bytes, *, was: FileVersion | None = None) -> None:
         """Replaces a file's content atomically, and keeps its mode, owner and group. A new file gets mode 0600.
 
-        Only one writer may do this at a time: what an earlier one left behind when it was killed is removed.
+        Only one writer may do this at a time: what a killed writer left behind is removed.
 
-        - ``was``: the version that was read. Another is not overwritten.
+        - ``was``: the version that was read. No other version is overwritten.
 
         Raises :class:`~okta_m2m.errors.ConfigurationError`, and leaves the file unchanged.
         """
@@ -192,7 +198,7 @@ class OpenDirectory:
                 descriptor = None
             self._rename(temporary, name)
             if descriptor is not None and not _is_same(self._look(name), os.fstat(descriptor)):
-                raise _changed(self.path / name)  # exchanged at the last moment: what is there now is not ours
+                raise _changed(self.path / name)  # replaced at the last moment: what is there now is not ours
         except BaseException:
             self.remove(temporary)
             raise
@@ -207,7 +213,9 @@ class OpenDirectory:
         if before is None:
             return
         temporary = self._temporary(name, before)
-        descriptor = self._create(temporary, shown=name)  # only the file system knows who will own a file made there
+        descriptor = self._create(
+            temporary, shown=name
+        )  # only the file system knows who will own a file that is created there
         try:
             _keep_owner(descriptor, self.path / name, before)
         finally:
@@ -215,7 +223,7 @@ class OpenDirectory:
             self.remove(temporary)
 
     def remove(self, name: str) -> None:
-        """Removes a name, if it is there. Of a symlink it removes the link."""
+        """Removes a name, if it exists. For a symlink, it removes the link."""
         with suppress(FileNotFoundError):
             os.unlink(self._name(name), **self._at("dir_fd"))
 
@@ -248,7 +256,7 @@ class OpenDirectory:
             return self._open(name, _CREATE)
         except FileExistsError:
             raise ConfigurationError(
-                f"{path} already exists and will not be overwritten.", remedy="Name another file."
+                f"{path} already exists and will not be overwritten.", remedy="Choose another file."
             ) from None
         except OSError as error:
             raise _not_writable(path, error) from None
@@ -260,7 +268,7 @@ class OpenDirectory:
             yield
         except OSError as error:
             raise ConfigurationError(
-                f"{self.path / name} cannot be written whole ({error.strerror}), so nothing was changed.",
+                f"{self.path / name} cannot be written completely ({error.strerror}), so nothing was changed.",
                 remedy="Check the free space on the disk and the quota.",
             ) from None
 
@@ -276,7 +284,7 @@ class OpenDirectory:
                 return
 
     def _temporary(self, name: str, target: os.stat_result | None) -> str:
-        """A random name beside ``name``. Removes what was left under such names by writers that were killed."""
+        """A random name for a file next to ``name``. Removes files that killed writers left under such names."""
         form = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{16}}\.tmp")
         for other in os.listdir(self.path if self._descriptor is None else self._descriptor):
             about = self._look(other) if form.fullmatch(other) else None
@@ -291,12 +299,12 @@ class OpenDirectory:
 
 
 def open_parent(path: str | os.PathLike[str], *, follow: bool = True) -> tuple[OpenDirectory, str]:
-    """The directory of a file, and the file's name in it. Of a symlink these are those of the file that it leads to.
+    """The directory of a file, and the file's name in it. For a symlink, those of the file that it leads to.
 
-    - ``follow``: ``False`` for a file that is to be made, for which a symlink is a name that is taken.
+    - ``follow``: ``False`` for a file to create, for which a symlink counts as an existing file.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError` for a symlink that another user made, and for a directory that
-    cannot be opened.
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for a symlink that another user created, and for a directory
+    that cannot be opened.
     """
     shown = Path(path)
     resolved = Path(os.path.abspath(path))
@@ -307,15 +315,15 @@ def open_parent(path: str | os.PathLike[str], *, follow: bool = True) -> tuple[O
                 break
             if sys.platform != "win32" and about.st_uid not in (os.geteuid(), 0):
                 raise ConfigurationError(
-                    f"{shown} is a symlink that another user (uid {about.st_uid}) made.",
-                    remedy="Name the file that it leads to.",
+                    f"{shown} is a symlink that another user (uid {about.st_uid}) created.",
+                    remedy="Use the path of the file that it leads to.",
                 )
             resolved = Path(os.path.normpath(resolved.parent.resolve() / os.readlink(resolved)))
         except OSError:
-            break  # the name is free, or the directory reports what is wrong
+            break  # the name does not exist, or the directory reports what is wrong
     else:
         if follow:
-            raise ConfigurationError(f"{shown} is a symlink that leads to itself.", remedy="Name a file.")
+            raise ConfigurationError(f"{shown} is a symlink that leads to itself.", remedy="Choose a file.")
     try:
         return OpenDirectory(resolved.parent.resolve()), resolved.name
     except OSError as error:
@@ -336,7 +344,7 @@ def _is_same(about: os.stat_result | None, other: os.stat_result) -> bool:
 
 
 def _is_leftover(about: os.stat_result, target: os.stat_result | None) -> bool:
-    """Whether a file belongs to this user, or already got the owner of the file that it was to replace."""
+    """Whether a file belongs to this user, or already got the owner of the file that it should replace."""
     return sys.platform == "win32" or about.st_uid in (os.geteuid(), *([] if target is None else [target.st_uid]))
 
 
@@ -346,12 +354,12 @@ def _check_ours(path: Path, about: os.stat_result) -> None:
     if about.st_uid != os.geteuid():
         raise ConfigurationError(
             f"{path} belongs to another user (uid {about.st_uid}), so it is not trusted.",
-            remedy="Run this as that user, or find out who made the file and remove it.",
+            remedy="Run this as that user, or find out who created the file and remove it.",
         )
     if about.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or about.st_nlink != 1:
         raise ConfigurationError(
-            f"Others can write {path}, or it has a second name, so it is not trusted.",
-            remedy="Find out who made it, and remove it.",
+            f"Others can write {path}, or it has a second hard link, so it is not trusted.",
+            remedy="Find out who created it, and remove it.",
         )
 
 
@@ -372,13 +380,14 @@ def _keep_owner(descriptor: int, path: Path, wanted: os.stat_result) -> None:
 
 def _not_regular(path: Path) -> ConfigurationError:
     return ConfigurationError(
-        f"{path} is a symlink, or not a regular file.", remedy="Find out who made it, and remove it."
+        f"{path} is a symlink, or not a regular file.", remedy="Find out who created it, and remove it."
     )
 
 
 def _changed(path: Path) -> ConfigurationError:
     return ConfigurationError(
-        f"{path} was changed meanwhile by somebody else.", remedy="Find out what else writes to it, and run this again."
+        f"{path} was changed by another process in the meantime.",
+        remedy="Find out what else writes to it, and run this again.",
     )
 
 

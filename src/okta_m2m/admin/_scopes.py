@@ -1,7 +1,7 @@
 """The scopes of Okta's own APIs, to recognize a misspelled one.
 
-Invariant: an unknown scope is not refused for that, because Okta adds scopes. These are those of Okta's published OpenAPI
-documents (release 2026.06.3).
+Invariant: an unknown scope is not refused, because Okta adds scopes. The known scopes are those of Okta's published
+OpenAPI documents (release 2026.06.3).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ KNOWN_SCOPES: Final = frozenset(
 
 
 def similar_scope(scope: str) -> str | None:
-    """The known scope that is most like this one; ``None`` if it is known itself, or like none."""
+    """The most similar known scope; ``None`` if this scope is known, or if none is similar."""
     if scope in KNOWN_SCOPES:
         return None
     by_folded = {name.lower(): name for name in KNOWN_SCOPES}

@@ -1,6 +1,6 @@
-"""The settings of an app as text: what a service needs to know, for a shell or for ``okta.yaml``.
+"""The settings of an app as text, for a shell or for ``okta.yaml``.
 
-Invariant: a key is named by its path. It is never copied into the text.
+Invariant: a key appears only as its path, never as its content.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def environment_lines(org_url: str, client_id: str, key_file: str, scopes: Itera
     - ``org_url``: ``https://acme.okta.com``.
     - ``client_id``: :attr:`App.client_id`.
     - ``key_file``: the path of the private key.
-    - ``scopes``: the scopes to ask for. With none, the variable for them is left empty.
+    - ``scopes``: the scopes to request. With none, their variable is empty.
     """
     values = {
         "OKTA_CLIENT_ORGURL": org_url,
@@ -36,7 +36,7 @@ def okta_yaml(org_url: str, client_id: str, key_file: str, scopes: Iterable[str]
     - ``org_url``: ``https://acme.okta.com``.
     - ``client_id``: :attr:`App.client_id`.
     - ``key_file``: the path of the private key, relative to the file or absolute.
-    - ``scopes``: the scopes to ask for.
+    - ``scopes``: the scopes to request.
     """
     values: dict[str, object] = {
         "orgUrl": org_url,

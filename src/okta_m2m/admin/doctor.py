@@ -1,10 +1,10 @@
-"""Finds out what stands between this machine and a working call, row by row.
+"""Finds out why a call does not work, row by row.
 
-Each row is a :class:`Check`. A row that depends on one that failed is ``skipped`` and names no remedy: the first row that
-failed has it. One token is fetched; nothing else is changed anywhere.
+Each row is a :class:`Check`. A row that depends on a failed row is ``skipped`` and has no remedy: the first row that
+failed has it. One token is fetched; nothing is changed.
 
-Invariant: no row holds a token, an assertion, a key, or the password of a proxy. A row that could not be looked at is never
-reported as good.
+Invariant: no row holds a token, an assertion, a key, or the password of a proxy. A row that could not be checked is
+never reported as passed.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from ._ids import shown_id
 __all__ = ["Check", "Client", "Doctor", "Kind", "State", "check_answer", "check_client", "first_failure"]
 
 LOW_RATE_LIMIT: Final = 0.1
-"""Part of a rate limit below which the rest is worth a warning."""
+"""The share of a rate limit below which the rest causes a warning."""
 
 
 def first_failure(checks: Iterable[Check]) -> Check | None:
-    """The first row that failed, which is the cause of those after it; ``None`` if none did.
+    """The first row that failed, which causes the later failures; ``None`` if none failed.
 
     - ``checks``: the rows, in the order of :meth:`Doctor.checks`.
     """
@@ -43,21 +43,21 @@ def first_failure(checks: Iterable[Check]) -> Check | None:
 
 
 class Doctor:
-    """Examines the service app of the settings in effect.
+    """Checks the service app of the current settings.
 
-    - ``files``: whether ``okta.yaml`` is read. Default true.
-    - ``environ``: stands in for the environment of this process.
-    - ``arguments``: settings that win over both; see :func:`okta_m2m.settings.read_settings`. None by default.
-    - ``offline``: looks only at what needs no network. Default false.
-    - ``call``: an API call to try with GET: a path of the org (``/api/v1/users?limit=1``), or a URL. None by default.
+    - ``files``: whether to read ``okta.yaml``. Default ``True``.
+    - ``environ``: variables to use instead of ``os.environ``. Default ``None``.
+    - ``arguments``: settings that override both; see :func:`okta_m2m.settings.read_settings`. Default none.
+    - ``offline``: checks only what needs no network. Default ``False``.
+    - ``call``: an API call to try with GET: a path of the org (``/api/v1/users?limit=1``), or a URL. Default ``None``.
     - ``max_wait``: seconds that the token request may take. Default 20.
-    - ``timeout``: seconds for each other answer. Default 10.
-    - ``client``: the HTTP client whose CA bundle and proxy are checked. Default ``"requests"``. Clients differ in what they
-      read from the environment; the client itself need not be installed.
-    - ``session``: makes the sessions whose proxies, CA bundle and adapters are used. By default a new
-      ``requests.Session``, with those of the environment.
+    - ``timeout``: seconds for each other response. Default 10.
+    - ``client``: the HTTP client whose CA bundle and proxy are checked. Default ``"requests"``. Clients differ in what
+      they read from the environment; the client itself need not be installed.
+    - ``session``: creates the sessions whose proxies, CA bundle and adapters are used. Default ``requests.Session``,
+      with the settings of the environment.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError` for another ``client``.
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for any other ``client``.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Doctor:
         self._rate_limited = False
 
     def checks(self) -> Iterator[Check]:
-        """The rows, each as soon as it is known. Raises nothing: what goes wrong is in the rows."""
+        """The rows, each as soon as it is known. Raises nothing: the rows report all failures."""
         yield self._check_configuration()
         yield self._check_org_url()
         yield self._check_key()
@@ -104,7 +104,7 @@ class Doctor:
     # ── without a network ────────────────────────────────────────────────────────────────────────────────────────
 
     def _read_settings(self, **placeholders: Any) -> Settings:
-        """The settings, with placeholders for what has a row of its own."""
+        """The settings, with placeholders for those that have their own row."""
         return read_settings(files=self._files, environ=self._environ, **{**self._arguments, **placeholders})
 
     def _check_configuration(self) -> Check:
@@ -140,7 +140,8 @@ class Doctor:
         try:
             settings = self._read_settings(client_id="doctor", org_url=_PLACEHOLDER_ORG, scopes=["okta.users.read"])
             if self._settings is not None:
-                # Only with a key that can be read: what the service app refuses beyond the settings belongs in this row.
+                # Only with a key that can be read: what the service app refuses beyond the settings belongs in this
+                # row.
                 self._app = ServiceApp(**{**self._settings.arguments(), "max_wait": self._max_wait})
         except ConfigurationError as error:
             return error_row(name, error)
@@ -162,7 +163,7 @@ class Doctor:
     # ── the way to Okta ──────────────────────────────────────────────────────────────────────────────────────────
 
     def _skipped_row(self, name: str, kind: Kind = Kind.UNREACHABLE) -> Check:
-        return Check(name, "skipped", "offline" if self._offline else "needs what failed above", "", kind)
+        return Check(name, "skipped", "offline" if self._offline else "not possible after the failure above", "", kind)
 
     def _session(self) -> requests.Session:
         url = _PLACEHOLDER_ORG if self._app is None else self._app.org_url
@@ -217,13 +218,13 @@ class Doctor:
             return self._skipped_row(name, Kind.RATE_LIMIT)
         limit, left = _number(headers.get("x-rate-limit-limit")), _number(headers.get("x-rate-limit-remaining"))
         if limit is None or left is None:
-            return Check(name, "skipped", "Okta's answer does not say", "", Kind.RATE_LIMIT)
+            return Check(name, "skipped", "Okta's response does not say", "", Kind.RATE_LIMIT)
         state: State = "ok"
         if left < LOW_RATE_LIMIT * limit:
             state = "warn"
         if self._rate_limited or left <= 0:
             state = "fail"
-        remedy = "Fetch fewer tokens: one ServiceApp per process, and a store where there are many processes."
+        remedy = "Fetch fewer tokens: one ServiceApp per process, and a shared store for many processes."
         detail = f"{left} of {limit} token requests a minute are left"
         return Check(name, state, detail, "" if state == "ok" else remedy, Kind.RATE_LIMIT)
 
@@ -248,14 +249,14 @@ class Doctor:
                 name,
                 "fail",
                 f"the token may not be sent to {quoted(urlsplit(url).netloc, 100)}",
-                "Give a path of the org, or add that API's origin to origins.",
+                "Use a path of the org, or add that API's origin to origins.",
                 Kind.CONFIGURATION,
             )
         try:
             response = watched.session.get(url, auth=OktaAuth(app), timeout=self._timeout, allow_redirects=False)
         except requests.RequestException as error:
             return unreachable_row(
-                name, f"no answer ({type(error).__name__})", "Check the URL, the network and the proxy."
+                name, f"no response ({type(error).__name__})", "Check the URL, the network and the proxy."
             )
         except OktaM2MError as error:
             return error_row(name, error)
@@ -263,7 +264,7 @@ class Doctor:
 
 
 class _WatchedSession:
-    """A session that remembers the headers of the token endpoint's last answer, which tell its rate limit."""
+    """A session that remembers the headers of the token endpoint's last response, which tell its rate limit."""
 
     def __init__(self, session: requests.Session) -> None:
         self.session = session
@@ -289,7 +290,7 @@ _PLACEHOLDER_ORG: Final = "https://doctor.okta.com"
 
 
 class _PlaceholderSigner:
-    """Stands in for a key while the other settings are looked at."""
+    """Takes the place of a key while the other settings are checked."""
 
     alg = "ES256"
     kid = None

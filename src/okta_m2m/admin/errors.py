@@ -24,9 +24,9 @@ __all__ = [
 
 
 class ProvisioningError(OktaM2MError):
-    """Base of the family: the org could not be read or changed. Raised by itself for an answer that is not Okta's.
+    """Base class: the org could not be read or changed. Raised directly for a response that is not from Okta.
 
-    ``causes`` holds Okta's own reasons (``errorCauses``); it is empty where Okta gave none.
+    ``causes`` holds Okta's own reasons (``errorCauses``); it is empty if Okta returned none.
     """
 
     causes: tuple[str, ...] = ()
@@ -55,19 +55,19 @@ class InvalidRequest(ProvisioningError):
 
 
 class NameTaken(ProvisioningError):
-    """Several apps have that name, or the one that has it is not a service app with a key."""
+    """Several apps have that name, or the app with that name is not a service app with a key."""
 
 
 class NotConfirmed(ProvisioningError):
-    """Okta was asked for a change, and does not show that it was made."""
+    """Okta does not show that a requested change was made."""
 
 
 class RateLimitTooLong(ProvisioningError):
-    """429 with a longer wait than allowed. ``retry_after`` is that wait in seconds."""
+    """429, with a longer wait than ``max_wait`` allows. ``retry_after`` is that wait, in seconds."""
 
 
 class OktaUnreachable(ProvisioningError):
-    """No usable answer: network, proxy, TLS, a redirect, or an error of the server."""
+    """No usable response: network, proxy, TLS, a redirect, or a server error."""
 
 
 class RotationFailed(ProvisioningError):

@@ -1,7 +1,7 @@
-"""Asks Okta what a token is, revokes one, and signs the client assertion that either takes.
+"""Introspects and revokes tokens, and signs the client assertion that both need.
 
-Invariant: the ``aud`` of an assertion is exactly the URL that it is sent to (Okta: "The audience claim for client_assertion
-must be the endpoint invoked for the request"), and each assertion is sent once.
+Invariant: the ``aud`` of an assertion is exactly the URL that it is sent to (Okta: "The audience claim for
+client_assertion must be the endpoint invoked for the request"), and each assertion is sent once.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ Endpoint = Literal["token", "revoke", "introspect"]
 class ClientAssertion:
     """A signed client assertion (RFC 7523 section 3).
 
-    - ``value``: the JWT, as ``client_assertion`` of a form takes it. It is good once.
+    - ``value``: the JWT, for the form parameter ``client_assertion``. It can be used once.
     - ``header``: its header, decoded.
-    - ``claims``: its claims, decoded: ``aud`` says where it is good, and ``exp`` until when.
+    - ``claims``: its claims, decoded: ``aud`` says where it is valid, and ``exp`` until when.
     """
 
     value: str = field(repr=False)
@@ -58,15 +58,15 @@ class ClientAssertion:
     claims: Mapping[str, Any]
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        not_picklable("A client assertion", "Make one where it is needed.")
+        not_picklable("A client assertion", "Create one where it is needed.")
 
 
 @dataclass(frozen=True, slots=True)
 class Introspection:
-    """What an authorization server says of a token (RFC 7662 section 2.2).
+    """What an authorization server says about a token (RFC 7662 section 2.2).
 
-    - ``active``: whether the token is good now, at this server.
-    - ``members``: everything that the server said, ``active`` included.
+    - ``active``: whether the token is valid now, at this server.
+    - ``members``: everything that the server returned, including ``active``.
     """
 
     active: bool
@@ -84,7 +84,7 @@ def endpoint_url(org_url: str, endpoint: Endpoint, authorization_server: str | N
 
     - ``org_url``: ``https://acme.okta.com``, or the org's custom domain.
     - ``endpoint``: ``"token"``, ``"revoke"`` or ``"introspect"``.
-    - ``authorization_server``: the id of a custom authorization server. ``None``, the default, is the org's own.
+    - ``authorization_server``: the id of a custom authorization server. Default ``None``, the org authorization server.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` for an org URL that cannot work.
     """
@@ -106,13 +106,13 @@ def client_assertion(
 
     - ``client_id``: the app that signs in.
     - ``key``: its private key.
-    - ``audience``: the URL that the assertion is for, as :func:`endpoint_url` gives it.
+    - ``audience``: the URL that the assertion is for, as :func:`endpoint_url` returns it.
     - ``lifetime``: seconds until it expires; less than 3600. Default 300.
-    - ``claims``: claims to add or to replace; ``None`` as a value omits one. None by default.
-    - ``now``: Okta's time, in seconds since the epoch. By default this machine's.
+    - ``claims``: claims to add or to replace; the value ``None`` removes one. Default ``None``.
+    - ``now``: Okta's time, in seconds since the epoch. Default ``None``, this machine's time.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` for arguments that cannot work, and
-    :class:`~okta_m2m.errors.SigningFailed` if the key gives no signature.
+    :class:`~okta_m2m.errors.SigningFailed` if the key returns no signature.
     """
     snapshot = getattr(key, "snapshot", None)  # of a key that follows a file, the version to sign with
     signer: Signer = key if snapshot is None else snapshot()
@@ -133,20 +133,20 @@ def revoke_token(
     session: requests.Session | None = None,
     timeout: float = 30.0,
 ) -> None:
-    """Revokes an access token (RFC 7009). Okta's answer is the same for a token that it does not know (section 2.2).
+    """Revokes an access token (RFC 7009). Okta's response is the same for a token that it does not know (section 2.2).
 
     - ``org_url``: ``https://acme.okta.com``, or the org's custom domain.
     - ``client_id``: the app that the token was issued to.
     - ``key``: the private key of that app.
     - ``token``: the token.
-    - ``authorization_server``: the id of the custom authorization server that issued the token. ``None``, the default, is
-      the org's own.
-    - ``session``: a session whose proxies, CA bundle and adapters are used. By default a new one, with those of the
-      environment.
-    - ``timeout``: seconds for Okta to accept a connection, and again between two pieces of an answer. Default 30.
+    - ``authorization_server``: the id of the custom authorization server that issued the token. Default ``None``, the
+      org authorization server.
+    - ``session``: a session whose proxies, CA bundle and adapters are used. Default ``None``: a new one, with the
+      settings of the environment.
+    - ``timeout``: seconds for Okta to accept a connection, and again between two parts of a response. Default 30.
 
-    Raises the :class:`~okta_m2m.errors.TokenError` that fits, and :class:`~okta_m2m.errors.ConfigurationError` for arguments
-    that cannot work.
+    Raises a :class:`~okta_m2m.errors.TokenError`, and :class:`~okta_m2m.errors.ConfigurationError` for arguments that
+    cannot work.
     """
     _ask_about_token(endpoint_url(org_url, "revoke", authorization_server), client_id, key, token, session, timeout)
 
@@ -162,20 +162,20 @@ def introspect_token(
     session: requests.Session | None = None,
     timeout: float = 30.0,
 ) -> Introspection:
-    """Asks the authorization server that issued a token what it is (RFC 7662). Any other server calls it inactive.
+    """Asks the authorization server that issued a token about it (RFC 7662). Any other server says that it is inactive.
 
     - ``org_url``: ``https://acme.okta.com``, or the org's custom domain.
     - ``client_id``: the app that the token was issued to.
     - ``key``: the private key of that app.
     - ``token``: the token.
-    - ``authorization_server``: the id of the custom authorization server that issued the token. ``None``, the default, is
-      the org's own.
-    - ``session``: a session whose proxies, CA bundle and adapters are used. By default a new one, with those of the
-      environment.
-    - ``timeout``: seconds for Okta to accept a connection, and again between two pieces of an answer. Default 30.
+    - ``authorization_server``: the id of the custom authorization server that issued the token. Default ``None``, the
+      org authorization server.
+    - ``session``: a session whose proxies, CA bundle and adapters are used. Default ``None``: a new one, with the
+      settings of the environment.
+    - ``timeout``: seconds for Okta to accept a connection, and again between two parts of a response. Default 30.
 
-    Raises the :class:`~okta_m2m.errors.TokenError` that fits, and :class:`~okta_m2m.errors.ConfigurationError` for arguments
-    that cannot work.
+    Raises a :class:`~okta_m2m.errors.TokenError`, and :class:`~okta_m2m.errors.ConfigurationError` for arguments that
+    cannot work.
     """
     url = endpoint_url(org_url, "introspect", authorization_server)
     response = _ask_about_token(url, client_id, key, token, session, timeout)
@@ -183,7 +183,7 @@ def introspect_token(
     if not isinstance(document.get("active"), bool):
         raise UnexpectedAnswer(
             f"{url} did not say whether the token is active.",
-            remedy="Check the org URL, and for a proxy in between.",
+            remedy="Check the org URL, and whether a proxy changes the response.",
             status=response.status,
         )
     return Introspection(document["active"], document)
@@ -194,7 +194,7 @@ def _ask_about_token(
 ) -> Response:
     asked = Token((token.value if isinstance(token, Token) else token).strip())
     if not asked.value:
-        raise ConfigurationError("The token is empty.", remedy="Give the whole token.")
+        raise ConfigurationError("The token is empty.", remedy="Pass the complete token.")
     asking = ask_about_token(url, asked, key, ClientAssertions(client_id, url), OktaClock(SYSTEM_CLOCK), timeout)
     return run(asking, Threads(partial(LIBRARY.send, session)))
 

@@ -1,4 +1,4 @@
-"""Makes key files that only their owner can read, and replaces them atomically.
+"""Creates key files that only their owner can read, and replaces them atomically.
 
 Invariant: a private key is never in a file that others can read. A reader of a file that is being replaced sees the old
 content or the new content, never a mixture.
@@ -34,11 +34,11 @@ __all__ = [
 
 
 def new_key(alg: str = "RS256", *, bits: int = 2048, kid: str | None = None) -> PrivateKey:
-    """A new key, whose ``kid`` is its RFC 7638 thumbprint unless another is given.
+    """A new key.
 
-    - ``alg``: RS256, RS384 or RS512 for RSA; ES256, ES384 or ES512 for EC.
-    - ``bits``: size of an RSA modulus, 2048 by default. Not used for EC.
-    - ``kid``: the key's id at Okta.
+    - ``alg``: RS256, RS384 or RS512 for RSA; ES256, ES384 or ES512 for EC. Default RS256.
+    - ``bits``: size of an RSA key; not used for EC. Default 2048.
+    - ``kid``: the key's id at Okta. Default ``None``, its RFC 7638 thumbprint.
 
     Raises :class:`~okta_m2m.errors.InvalidKey` for another ``alg`` or size.
     """
@@ -50,14 +50,16 @@ def new_key(alg: str = "RS256", *, bits: int = 2048, kid: str | None = None) -> 
 def key_text(key: PrivateKey, *, form: Literal["jwk", "pem"] = "jwk", password: str | bytes | None = None) -> bytes:
     """The content of a key file.
 
+    - ``key``: the private key.
     - ``form``: ``"jwk"`` (the default) or ``"pem"``, which is PKCS #8 with the ``kid`` in a line above it.
-    - ``password``: encrypts a PEM.
+    - ``password``: the passphrase that encrypts a PEM. Default ``None``, not encrypted.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError` for a JWK with a password, and for a ``kid`` that does not fit in a line.
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for a JWK with a passphrase, and for a ``kid`` that does not fit in a
+    line.
     """
     if form == "jwk":
         if password is not None:
-            raise ConfigurationError("A JWK file is not encrypted.", remedy="Omit the password, or write a PEM.")
+            raise ConfigurationError("A JWK file is not encrypted.", remedy="Omit the passphrase, or write a PEM.")
         return json.dumps(key.private_jwk(), indent=2).encode() + b"\n"
     from joserfc.jwk import ECKey, RSAKey
 
@@ -84,7 +86,7 @@ def write_key(
     """Creates a key file with mode 0600.
 
     - ``path``: a file that does not exist yet.
-    - ``form``, ``password``: as for :func:`key_text`.
+    - ``key``, ``form``, ``password``: as for :func:`key_text`.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` if ``path`` already exists or cannot be written.
     """
@@ -103,8 +105,8 @@ def convert_key(
 
     - ``path``: the file to read.
     - ``to``: the file to create.
-    - ``kid``: the id under which Okta lists the key; by default the file's own, or else the thumbprint.
-    - ``password``: of an encrypted PEM.
+    - ``kid``: the id under which Okta lists the key. Default ``None``: the one in the file, or else the thumbprint.
+    - ``password``: the passphrase of an encrypted PEM. Default ``None``.
 
     Raises :class:`~okta_m2m.errors.InvalidKey` for the file that is read, and
     :class:`~okta_m2m.errors.ConfigurationError` for the one that is written.
@@ -132,7 +134,9 @@ def read_kid(path: Path) -> str | None:
 def read_jwk_file(path: Path) -> dict[str, object]:
     """The JWK in a file.
 
-    Raises :class:`~okta_m2m.errors.InvalidKey` if the file holds anything else, or cannot be read.
+    - ``path``: the file.
+
+    Raises :class:`~okta_m2m.errors.InvalidKey` if the file contains anything else, or cannot be read.
     """
     try:
         document = json.loads(path.read_bytes())
@@ -147,7 +151,10 @@ def read_jwk_file(path: Path) -> dict[str, object]:
 def write_new_file(path: str | os.PathLike[str], content: bytes) -> None:
     """Creates a file that only its owner can read (mode 0600). It is on disk when this returns.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError` if ``path`` already exists, be it as a symlink, or cannot be
+    - ``path``: a file that does not exist yet.
+    - ``content``: the bytes to write.
+
+    Raises :class:`~okta_m2m.errors.ConfigurationError` if ``path`` already exists, even as a symlink, or cannot be
     written. No partly written file remains.
     """
     directory, name = open_parent(path, follow=False)
@@ -159,13 +166,16 @@ def write_new_file(path: str | os.PathLike[str], content: bytes) -> None:
 def replace_file(path: Path, content: bytes, *, was: FileVersion | None = None) -> None:
     """Replaces a file's content atomically, and keeps its mode, owner and group. A new file gets mode 0600.
 
-    Only one writer may do this at a time. Of a symlink the file that it leads to is replaced.
+    Only one writer may do this at a time. For a symlink, the file that it leads to is replaced.
 
-    - ``was``: the version that :func:`read_file` returned. A file that was changed since then is not overwritten.
+    - ``path``: the file.
+    - ``content``: its new content.
+    - ``was``: the version that :func:`read_file` returned. A file that changed since then is not overwritten. Default
+      ``None``: not compared.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError`, and leaves the file unchanged, if this user cannot give the new
-    file the owner and group of the old one (its readers could no longer open it), if somebody else changes the file
-    meanwhile, or if ``path`` is a symlink that another user made.
+    file the owner and group of the old one (its readers could no longer open it), if another process changes the file in
+    the meantime, or if ``path`` is a symlink that another user created.
     """
     directory, name = open_parent(path)
     with directory:
@@ -175,8 +185,10 @@ def replace_file(path: Path, content: bytes, *, was: FileVersion | None = None) 
 def read_file(path: Path) -> FileContent:
     """The content of a regular file, with the version that :func:`replace_file` compares.
 
-    Raises ``FileNotFoundError`` if there is none, and :class:`~okta_m2m.errors.ConfigurationError` if it is not a regular
-    file, or if ``path`` is a symlink that another user made.
+    - ``path``: the file.
+
+    Raises ``FileNotFoundError`` if it does not exist, and :class:`~okta_m2m.errors.ConfigurationError` if it is not a
+    regular file, or if ``path`` is a symlink that another user created.
     """
     directory, name = open_parent(path)
     with directory:
@@ -184,7 +196,10 @@ def read_file(path: Path) -> FileContent:
 
 
 def check_replaceable(path: Path) -> None:
-    """Raises what :func:`replace_file` would raise about owner and group, before anything is changed."""
+    """Raises what :func:`replace_file` would raise about owner and group, before anything is changed.
+
+    - ``path``: the file.
+    """
     directory, name = open_parent(path)
     with directory:
         directory.check_replaceable(name)

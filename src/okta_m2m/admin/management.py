@@ -1,7 +1,7 @@
-"""Calls to Okta's management API: it signs in, waits for rate limits, and reads lists page by page.
+"""Calls to Okta's management API: signs in, waits for rate limits, and reads lists page by page.
 
-Invariant: the sign-in goes to the org's own origin and nowhere else. No ``repr``, error or log shows an SSWS token. A call
-that may have changed something is sent again only after a 429, which says that nothing was done.
+Invariant: the sign-in goes to the org's own origin and nowhere else. No ``repr``, error or log shows an SSWS token. A
+call that may have changed something is sent again only after a 429, which says that nothing was done.
 """
 
 from __future__ import annotations
@@ -33,20 +33,21 @@ from .errors import ProvisioningError
 __all__ = ["ApiToken", "ManagementApi", "Pause"]
 
 MAX_ATTEMPTS: Final = 4
-"""How often a call is sent while the network or the server fails, if sending it again changes nothing."""
+"""How often a call is tried if the network or the server fails, and if it is safe to repeat."""
 
 LONGEST_TOKEN_FILE: Final = 10_000
-"""Characters that are looked at in a file with an SSWS token. A token is far shorter; a log named by mistake is not."""
+"""Characters that are read of a file with an SSWS token. A token is much shorter; a log file that was named by mistake
+is not."""
 
 _UNFIT_FOR_A_HEADER = frozenset(chr(code) for code in [*range(0x21), 0x7F])
 
 
 class ApiToken(AuthBase):
-    """An SSWS token. It has the admin rights of the account that made it, and expires after 30 days without use.
+    """An SSWS token. It has the admin rights of the account that created it, and expires after 30 days without use.
 
     - ``value``: the token, with or without ``SSWS`` before it.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError` if that cannot be a token. Okta: "API token management".
+    Raises :class:`~okta_m2m.errors.ConfigurationError` if it cannot be a token. Source: Okta, "API token management".
     """
 
     __slots__ = ("_value",)
@@ -57,19 +58,19 @@ class ApiToken(AuthBase):
         if not text or not text.isascii() or _UNFIT_FOR_A_HEADER & set(text):
             raise ConfigurationError(
                 "The SSWS token is empty, or is not a token.",
-                remedy="Make one (Admin Console: Security > API > Tokens), and give the whole of it on one line.",
+                remedy="Create one (Admin Console: Security > API > Tokens), and use all of it, on one line.",
             )
         self._value = text
 
     @classmethod
     @without_locals
     def from_env(cls, name: str = "OKTA_CLIENT_TOKEN", environ: Mapping[str, str] = os.environ) -> ApiToken:
-        """From an environment variable.
+        """Reads the token from an environment variable.
 
-        - ``name``: the variable; by default the one that Okta's own SDKs read.
-        - ``environ``: stands in for the environment of this process.
+        - ``name``: the variable. Default: the one that Okta's own SDKs read.
+        - ``environ``: the environment variables. Default ``os.environ``.
 
-        Raises :class:`~okta_m2m.errors.ConfigurationError` if it is not set, or holds something else.
+        Raises :class:`~okta_m2m.errors.ConfigurationError` if it is not set, or is not a token.
         """
         if not environ.get(name, "").strip():
             raise ConfigurationError(
@@ -80,11 +81,11 @@ class ApiToken(AuthBase):
     @classmethod
     @without_locals
     def from_file(cls, path: str | os.PathLike[str]) -> ApiToken:
-        """From a file that holds the token and nothing else.
+        """Reads the token from a file that contains nothing else.
 
         - ``path``: the file. White space around the token does not matter.
 
-        Raises :class:`~okta_m2m.errors.ConfigurationError` if it cannot be read, or holds something else.
+        Raises :class:`~okta_m2m.errors.ConfigurationError` if it cannot be read, or is not a token.
         """
         try:
             text = Path(path).read_text(encoding="utf-8")[:LONGEST_TOKEN_FILE]
@@ -97,7 +98,7 @@ class ApiToken(AuthBase):
         return cls(text)
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        """Signs a request, as ``requests`` asks of its auth objects."""
+        """Signs a request, as an auth object of ``requests``."""
         request.headers["Authorization"] = f"SSWS {self._value}"
         return request
 
@@ -110,7 +111,7 @@ class ApiToken(AuthBase):
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A wait that is about to begin: ``seconds`` long, for this ``reason``."""
+    """A wait that is about to begin, of ``seconds``, for this ``reason``."""
 
     seconds: float
     reason: str
@@ -120,18 +121,18 @@ class ManagementApi:
     """The management API of an org, signed in to as one account.
 
     - ``org_url``: ``https://acme.okta.com``, or the org's custom domain.
-    - ``sign_in``: an :class:`ApiToken`; or a :class:`~okta_m2m.ServiceApp` that has an admin role and the scopes for the
-      task (``okta.apps.manage``, ``okta.appGrants.manage``, ``okta.clients.manage``, ``okta.roles.manage``).
+    - ``sign_in``: an :class:`ApiToken`; or a :class:`~okta_m2m.ServiceApp` that has an admin role and the scopes for
+      the task (``okta.apps.manage``, ``okta.appGrants.manage``, ``okta.clients.manage``, ``okta.roles.manage``).
     - ``max_wait``: the total time in seconds that one call may wait for a rate limit. Default 120.
-    - ``timeout``: seconds for Okta to accept a connection, and again between two pieces of an answer. Default 30.
-    - ``session``: a session whose proxies, CA bundle and adapters are used. By default a new one, with those of the
-      environment.
-    - ``on_pause``: called with a :class:`Pause` before each wait. By default nothing is.
-    - ``sleep``: called with the seconds to wait; by default :func:`time.sleep`.
+    - ``timeout``: seconds for Okta to accept a connection, and again between two parts of a response. Default 30.
+    - ``session``: a session whose proxies, CA bundle and adapters are used. Default ``None``: a new one, with the
+      settings of the environment.
+    - ``on_pause``: called with a :class:`Pause` before each wait. Default ``None``.
+    - ``sleep``: called with the seconds to wait. Default :func:`time.sleep`.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError` if ``org_url`` or ``sign_in`` cannot work. The methods raise the
-    :class:`~okta_m2m.admin.errors.ProvisioningError` that fits, and the :class:`~okta_m2m.errors.TokenError` of a service
-    app that gets no token.
+    Raises :class:`~okta_m2m.errors.ConfigurationError` if ``org_url`` or ``sign_in`` cannot work. The methods raise a
+    :class:`~okta_m2m.admin.errors.ProvisioningError`, or a :class:`~okta_m2m.errors.TokenError` if a service app signs
+    in and gets no token.
     """
 
     @without_locals
@@ -158,12 +159,12 @@ class ManagementApi:
         self._sleep = sleep
 
     def call(self, method: str, path: str, body: object = None, *, query: Mapping[str, str] | None = None) -> Any:
-        """Makes one call, and gives the JSON of the answer: ``None`` for an empty one.
+        """Makes one call, and returns the JSON of the response; ``None`` if it is empty.
 
         - ``method``: the HTTP method, in upper case.
         - ``path``: the path below the org URL: ``/api/v1/apps``.
         - ``body``: sent as JSON. ``None``, the default, sends no body.
-        - ``query``: parameters of the query, not yet encoded. None by default.
+        - ``query``: parameters of the query, not encoded. Default ``None``.
         """
         return json_of(self._request(method, self.org_url + path, body, query))
 
@@ -171,7 +172,7 @@ class ManagementApi:
         """Every item of a list. Each page is fetched when it is reached (``Link: rel="next"``, RFC 8288).
 
         - ``path``: the path of the list, below the org URL.
-        - ``query``: parameters for the first page. Okta's own link has them for the others.
+        - ``query``: parameters for the first page; Okta's links have them for the others. Default ``None``.
         """
         url: str | None = self.org_url + path
         seen: set[str] = set()
@@ -182,18 +183,15 @@ class ManagementApi:
             url, query = response.links.get("next", {}).get("url"), None
             if url is not None and (origin_of(url) != self._origin or url in seen):
                 raise ProvisioningError(
-                    f"The next page of Okta's list is at {quoted(url, 200)}, which is another host or a page that "
-                    "was read before.",
-                    remedy=(
-                        "Use the org URL under which Okta itself is reached, not one of a proxy that rewrites the host."
-                    ),
+                    f"The next page of Okta's list is at {quoted(url, 200)}, which is on another host or was already read.",
+                    remedy="Use Okta's own URL for the org, not that of a proxy that rewrites the host.",
                 )
 
     def pause(self, seconds: float, reason: str) -> None:
         """Reports a wait, and waits.
 
-        - ``seconds``: how long.
-        - ``reason``: what for, as the end of a sentence that begins with "waiting for 3 s: ".
+        - ``seconds``: how long to wait.
+        - ``reason``: why, as the end of a sentence that begins with "waiting for 3 s: ".
         """
         if self._on_pause is not None:
             self._on_pause(Pause(seconds, reason))
@@ -214,7 +212,7 @@ class ManagementApi:
         return f"ManagementApi({self.org_url!r}, {'SSWS token' if self._with_token else 'service app'})"
 
     def _request(self, method: str, url: str, body: object, query: Mapping[str, str] | None) -> requests.Response:
-        """The answer of a call that succeeded; waits for rate limits, and retries what may be retried."""
+        """The response of a call that succeeded; waits for rate limits, and retries if that is safe."""
         waited, failures = 0.0, 0
         repeatable = method in ("GET", "HEAD", "PUT", "DELETE")
         while True:
@@ -224,7 +222,7 @@ class ManagementApi:
                 failures += 1
                 if not repeatable or failures >= MAX_ATTEMPTS or isinstance(error, requests.exceptions.InvalidURL):
                     raise no_answer(method, url, error, failures, repeatable) from None
-                self.pause(back_off(failures), "no answer from Okta")
+                self.pause(back_off(failures), "no response from Okta")
                 continue
             except OSError:  # requests' own error for a CA bundle that it cannot read
                 raise ConfigurationError(
@@ -268,12 +266,12 @@ def _auth(org_url: str, sign_in: ApiToken | ServiceApp) -> AuthBase:
         # The value may be the token itself, so only its type is named.
         raise ConfigurationError(
             f"sign_in must be an ApiToken or a ServiceApp, not a {type(sign_in).__name__}.",
-            remedy="Make an ApiToken with ApiToken.from_env() or ApiToken.from_file(path).",
+            remedy="Create an ApiToken with ApiToken.from_env() or ApiToken.from_file(path).",
         )
     if not sign_in.origins.allow(org_url) or sign_in.token_endpoint != f"{org_url}/oauth2/v1/token":
         raise ConfigurationError(
-            "The service app that signs in does not get its tokens from the org's own authorization server at "
-            f"{org_url}, and the management API accepts no others.",
-            remedy="Build it with this org_url and without authorization_server.",
+            "The service app that signs in gets its tokens from another authorization server. The management API accepts "
+            f"only those of the org authorization server at {org_url}.",
+            remedy="Create it with this org_url and without authorization_server.",
         )
     return OktaAuth(sign_in)

@@ -7,10 +7,11 @@ Every function takes a :class:`~okta_m2m.admin.management.ManagementApi`, which 
         grant_scopes(api, created.app.id, ["okta.users.read"])
         assign_role(api, created.app.client_id, "READ_ONLY_ADMIN")
 
-Each may raise a :class:`~okta_m2m.admin.errors.ProvisioningError`, and a service app that signs in a
+Each may raise a :class:`~okta_m2m.admin.errors.ProvisioningError`, or, if a service app signs in, a
 :class:`~okta_m2m.errors.TokenError`.
 
-Invariant: each function may be run again. What already exists is left as it is, and reported apart from what was done.
+Invariant: each function may be run again. What already exists is not changed, and is reported separately from what was
+done.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Replaces the key of a service app without losing a call. The new key is registered beside the old one, proved, put into the
-key file and proved again. Only then is the old one deleted.
+"""Replaces the key of a service app without losing a call. The new key is registered beside the old one, proved, put
+into the key file and proved again. Only then is the old one deleted.
 
     step          what it does                                                     what undoes it
     ----------    ------------------------------------------------------------     ------------------------------
@@ -13,9 +13,9 @@ key file and proved again. Only then is the old one deleted.
     confirm       obtains a token once more                                        -
     delete        deletes the old key, at Okta and here                            nothing
 
-Each step may be done twice without harm, and a journal beside the key file says which one was done last. A rotation that was
-killed continues when it is run again; before ``switch`` it starts over with the same new key. A failure up to ``confirm``
-puts the old key in force again before it is raised.
+Each step may be done twice without harm, and a journal beside the key file says which one was done last. A rotation
+that was killed continues when it is run again; before ``switch`` it starts over with the same new key. A failure up to
+``confirm`` puts the old key in force again before it is raised.
 
 Invariant: at every moment the key in the key file is registered and active at Okta.
 """
@@ -54,8 +54,8 @@ from .management import ManagementApi
 __all__ = ["Plan", "Progress", "Rotated", "Rotation", "Step", "rotatable_key_file"]
 
 GRACE: Final = 60.0
-"""Default seconds between the switch and the second proof. A process reads the key file before each assertion
-and sends that at once, so a moment is enough on one machine. A file that is shared or synchronized is seen later."""
+"""Default seconds between the switch and the second proof. A process reads the key file before each assertion and sends
+that at once, so a moment is enough on one machine. A change to a shared or synchronized file is seen later."""
 
 SETTLING: Final = 60.0
 """Default seconds for which the token endpoint may not know a key that was just registered: Okta is eventually
@@ -117,11 +117,11 @@ class Rotated:
 class Rotation:
     """The rotation of the key of one app.
 
-    - ``api``: signed in as an account that may change the app's keys. It may be the app itself, which follows its key file
-      as every process does.
+    - ``api``: signed in as an account that may change the app's keys. It may be the app itself, which follows its key
+      file as every process does.
     - ``app_id``: :attr:`okta_m2m.admin.provisioning.App.id`.
     - ``key_file``: a JWK or PEM file with a ``kid``; a PEM has it in a line ``kid: ...`` above the key. The new key is written
-      in the same form. Of a symlink the file that it leads to is replaced.
+      in the same form. For a symlink, the file that it leads to is replaced.
     - ``service``: makes a :class:`~okta_m2m.ServiceApp` that signs with the given key, with the settings of the running
       processes. A key is proved by a token that this app obtains.
     - ``password``: of an encrypted PEM. The new key is encrypted with it too.
@@ -164,8 +164,8 @@ class Rotation:
             return self._files.read_journal(self._api.org_url, self._app_id) is not None
 
     def plan(self) -> Plan:
-        """What :meth:`run` would do now, after every check that changes nothing: also whether the account that signs in may
-        change the app's keys.
+        """What :meth:`run` would do now, after every check that changes nothing: also whether the account that signs in
+        may change the app's keys.
 
         Raises what :meth:`run` would raise before its first step.
         """
@@ -186,9 +186,9 @@ class Rotation:
     def run(self) -> Rotated:
         """Rotates the key, or continues a rotation that was interrupted.
 
-        Raises :class:`~okta_m2m.admin.errors.RotationFailed` (also as :class:`~okta_m2m.admin.errors.SuperAdminNeeded`) or
-        :class:`~okta_m2m.errors.ConfigurationError`, whose message says which key is in force. After anything else, such
-        as :class:`KeyboardInterrupt`, this method continues the rotation.
+        Raises :class:`~okta_m2m.admin.errors.RotationFailed` (also as :class:`~okta_m2m.admin.errors.SuperAdminNeeded`)
+        or :class:`~okta_m2m.errors.ConfigurationError`, whose message says which key is in force. After anything else,
+        such as :class:`KeyboardInterrupt`, this method continues the rotation.
         """
         actions: dict[Step, Callable[[Journal], str]] = {
             Step.MAKE: self._make,
@@ -267,7 +267,8 @@ class Rotation:
         return old, registered
 
     def _check_permission(self, registered: AppKey) -> None:
-        """Whether the account may change the app's keys: asks to activate a key that is active, which changes nothing."""
+        """Whether the account may change the app's keys: asks to activate a key that is active, which changes
+        nothing."""
         with _super_admin_needed(), suppress(InvalidRequest):
             self._api.call("POST", lifecycle_path(self._app_id, registered.id, "activate"))
 
@@ -314,7 +315,7 @@ class Rotation:
         return self._prove_key_in_use(journal)
 
     def _delete(self, journal: Journal) -> str:
-        # Only the list tells whether the key is there: a 404 to a change does not.
+        # Only the list shows whether the key is there: a 404 to a change does not.
         if self._listed_key(journal.old_id) is not None:
             # Again, because a failure may have activated it and gone no further. Okta deletes no active key.
             deactivate_key(self._api, self._app_id, journal.old_id)
@@ -324,7 +325,7 @@ class Rotation:
     # ── failure ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _fail(self, step: Step, journal: Journal, error: Exception) -> RotationFailed:
-        """Puts the old key in force again, if it is not, and gives the error that says so."""
+        """Restores the old key, if necessary, and returns the error that says so."""
         if step is Step.DELETE:
             return _failure(
                 f"The rotation is done except for deleting the old key {journal.old_kid!r}; the new key is in force.",
@@ -338,7 +339,7 @@ class Rotation:
             self._put_old_key_in_force(journal)
         except (OktaM2MError, OSError) as other:
             in_force = (
-                "Both keys are registered, and the key file holds the new one: putting the old one back failed too "
+                "Both keys are registered, and the key file contains the new one: restoring the old one also failed "
                 f"({type(other).__name__})."
             )
         else:
@@ -350,7 +351,8 @@ class Rotation:
         )
 
     def _put_old_key_in_force(self, journal: Journal) -> None:
-        # In this order, so that a kill at any moment leaves both keys active, and a journal that claims no more than is so.
+        # In this order, so that a kill at any moment leaves both keys active, and a journal that claims no more than is
+        # so.
         if journal.is_next_or_done(Step.DEACTIVATE):
             activate_key(self._api, self._app_id, journal.old_id)
         if journal.has_done(Step.SWITCH):
@@ -396,7 +398,7 @@ class Rotation:
 
 
 def _failure(happened: str, error: Exception, then: str) -> RotationFailed:
-    """The error of a step, with what ``error`` knows: its problem and its remedy, and Okta's answer."""
+    """The error of a step, with what ``error`` knows: its problem and its remedy, and Okta's response."""
     kind = SuperAdminNeeded if isinstance(error, SuperAdminNeeded) else RotationFailed
     failed = kind(
         f"{happened} {getattr(error, 'problem', error)}",
@@ -412,7 +414,7 @@ def _failure(happened: str, error: Exception, then: str) -> RotationFailed:
 
 @contextmanager
 def _super_admin_needed() -> Iterator[None]:
-    """Turns a refusal for want of a role into one that names the role."""
+    """Turns a refusal because of a missing role into one that names the role."""
     try:
         yield
     except PermissionMissing as error:
@@ -430,10 +432,11 @@ def _super_admin_needed() -> Iterator[None]:
 def rotatable_key_file(settings: Settings) -> Path:
     """The key file that a service app with these settings follows.
 
-    - ``settings``: as :func:`okta_m2m.settings.read_settings` gives them.
+    - ``settings``: as :func:`okta_m2m.settings.read_settings` returns them.
 
-    Raises :class:`~okta_m2m.admin.errors.RotationFailed` if the key cannot be rotated there: its ``kid`` is set apart from
-    it, or it is not in a file (the content of an environment variable or of ``okta.yaml``, or a signer of your own).
+    Raises :class:`~okta_m2m.admin.errors.RotationFailed` if the key cannot be rotated there: its ``kid`` is set apart
+    from it, or it is not in a file (the content of an environment variable or of ``okta.yaml``, or a signer of your
+    own).
     """
     if "kid" in settings.sources:
         raise RotationFailed(

@@ -1,4 +1,4 @@
-"""The token that processes share through a store: what is stored for an app, and how to remove it.
+"""The token that processes share through a store: shows and removes what is stored for an app.
 
 Invariant: the token itself is never returned, and no request is sent to Okta.
 """
@@ -25,8 +25,8 @@ class SharedToken:
     """What is stored for an app.
 
     - ``token_type``: ``"Bearer"`` or ``"DPoP"``.
-    - ``scopes``: what Okta granted.
-    - ``expires_at``: when its life ends, in seconds since the epoch on Okta's clock.
+    - ``scopes``: the granted scopes.
+    - ``expires_at``: when it expires, in seconds since the epoch on Okta's clock.
     - ``dpop_key``: the thumbprint (RFC 7638) of the key that it is bound to, if that key was made for the fleet.
     """
 
@@ -45,7 +45,7 @@ def store_of(app: ServiceApp) -> Store:
 
 
 def find_shared_token(app: ServiceApp) -> SharedToken | None:
-    """What is stored for ``app``, usable or not; ``None`` if there is nothing, or nothing that its keys open.
+    """What is stored for ``app``, usable or not; ``None`` if there is nothing, or nothing that its keys can open.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` for an app without a store, and
     :class:`~okta_m2m.effects.StoreFailed` if the store does not work.
@@ -64,7 +64,8 @@ def find_shared_token(app: ServiceApp) -> SharedToken | None:
 
 
 def clear_shared_token(app: ServiceApp) -> bool:
-    """Removes what is stored for ``app``. ``False``, and nothing is removed, if a process is fetching a token just now.
+    """Removes what is stored for ``app``. Removes nothing and returns ``False`` if a process is fetching a token at the
+    moment.
 
     Raises as :func:`find_shared_token` does.
     """

@@ -1,7 +1,7 @@
-"""``okta-m2m app``: create a service app, grant it scopes, assign it admin roles, change and delete it, and show all of these.
+"""``okta-m2m app``: create, change, show and delete service apps, grant scopes, and assign admin roles.
 
-Invariant: what already exists is shown and not changed. Nothing is created twice unless that is asked for, and nothing is
-deleted without a yes.
+Invariant: what already exists is shown, not changed. Nothing is created twice unless requested, and nothing is deleted
+without confirmation.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = command_group("Create a service app, grant it scopes, assign it admin roles, delete it.")
+app = command_group("Create and delete service apps; grant scopes and assign admin roles.")
 app.command()(create)
 
 Named = Annotated[str | None, typer.Argument(metavar="[NAME|ID]", help="By default the configured app.")]
@@ -99,9 +99,9 @@ def edit(
     max_wait: MaxWait = 120,
     as_json: Json = False,
 ) -> None:
-    """Change whether an app requires DPoP. Services that use OktaAuth notice by themselves."""
+    """Change whether an app requires DPoP. Services that use OktaAuth adapt automatically."""
     if dpop is None:
-        raise typer.BadParameter("There is nothing to change. Give --dpop or --no-dpop.")
+        raise typer.BadParameter("There is nothing to change. Use --dpop or --no-dpop.")
     with management_api("okta-m2m app edit", token_file, as_, max_wait) as api:
         from ..admin.provisioning import set_dpop
 
@@ -131,13 +131,13 @@ def deactivate(
     max_wait: MaxWait = 120,
     as_json: Json = False,
 ) -> None:
-    """Keep an app from getting tokens, until it is activated again."""
+    """Prevent an app from getting tokens until it is activated again."""
     with management_api("okta-m2m app deactivate", token_file, as_, max_wait) as api:
         from ..admin.provisioning import deactivate_app, get_app
 
         found = target_app(api, name)
         if found.status == "ACTIVE":
-            confirm(f"Deactivate {found.name} ({found.id})? Its services get no more tokens.", yes)
+            confirm(f"Deactivate {found.name} ({found.id})? Its services will get no new tokens.", yes)
             deactivate_app(api, found.id)
         _show(get_app(api, found.id), as_json)
 
@@ -151,12 +151,12 @@ def delete(
     max_wait: MaxWait = 120,
     as_json: Json = False,
 ) -> None:
-    """Delete an app for good. Its keys, grants and roles go with it; its key file and okta.yaml stay."""
+    """Delete an app permanently, with its keys, grants and roles. Its key file and okta.yaml stay."""
     with management_api("okta-m2m app delete", token_file, as_, max_wait) as api:
         from ..admin.provisioning import delete_app
 
         found = target_app(api, name)
-        confirm(f"Delete {found.name} ({found.id}) for good?", yes)
+        confirm(f"Delete {found.name} ({found.id}) permanently?", yes)
         delete_app(api, found.id)
     if as_json:
         echo_json({**asdict(found), "status": "DELETED"})

@@ -1,6 +1,6 @@
 """``okta-m2m assertion``: a signed client assertion, for use with curl.
 
-Invariant: a pipe gets the assertion and nothing else.
+Invariant: a pipe gets only the assertion.
 """
 
 from __future__ import annotations
@@ -19,14 +19,18 @@ __all__ = ["assertion"]
 
 def assertion(
     endpoint: Annotated[
-        str, typer.Option(metavar="token|introspect|revoke", help="The endpoint that the assertion is for: its aud.")
+        str,
+        typer.Option(metavar="token|introspect|revoke", help="The endpoint that the assertion is for (its aud claim)."),
     ] = "token",
     lifetime: Annotated[
-        float, typer.Option(metavar="SECONDS", min=1, max=3540, help="How long it can be used, once.")
+        float,
+        typer.Option(
+            metavar="SECONDS", min=1, max=3540, help="How long the assertion is valid. It can be used only once."
+        ),
     ] = 300.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print it with its header and claims, as JSON.")] = False,
 ) -> None:
-    """Sign a client assertion (RFC 7523) for the configured app, and print it. A terminal gets its content as well.
+    """Sign a client assertion (RFC 7523) for the configured app, and print it. On a terminal, also print its content.
 
     okta-m2m assertion | curl --data-urlencode client_assertion@- -d grant_type=client_credentials ...
     """
@@ -34,7 +38,7 @@ def assertion(
         from ..admin.introspection import client_assertion, endpoint_url
     if endpoint not in ("token", "introspect", "revoke"):
         raise typer.BadParameter(
-            f"{endpoint!r} is not an endpoint. Give token, introspect or revoke.", param_hint="--endpoint"
+            f"{endpoint!r} is not an endpoint. Use token, introspect or revoke.", param_hint="--endpoint"
         )
     settings, key = app_settings()
     url = endpoint_url(settings.org_url, endpoint, settings.authorization_server)  # type: ignore[arg-type]  # checked above

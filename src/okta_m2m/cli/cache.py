@@ -27,7 +27,7 @@ __all__ = ["app"]
 
 app = command_group("The token that processes share through a store.")
 
-TIMEOUT = 5.0  # seconds for each operation of the store; longer than for a call, because a person waits
+TIMEOUT = 5.0  # seconds for each operation of the store; longer than for a call, because a person is waiting
 
 
 @app.command()
@@ -56,7 +56,8 @@ def show(
 def clear(as_json: Json = False) -> None:
     """Remove the configured app's token from the store.
 
-    Processes that have the token keep using it until it is due for renewal. The next process that needs one asks Okta.
+    Processes that have the token keep using it until they renew it. The next process that needs a token requests one
+    from Okta.
     """
     with _working_store():
         removed = clear_shared_token(_configured_app())

@@ -1,7 +1,7 @@
 """``okta-m2m api`` and ``okta-m2m headers``: a call with the configured app's token, and the headers for one.
 
-Invariant: the token is sent to allowed origins only, and is printed only to a pipe or with ``--show``. What an API answers
-cannot control a terminal.
+Invariant: the token is sent only to allowed origins, and is printed only to a pipe or with ``--show``. An API's
+response cannot control a terminal.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ Scopes = Annotated[
     typer.Option(
         "--scope",
         metavar="SCOPE",
-        help="Request this scope instead of the configured ones; may be given several times.",
+        help="Request this scope instead of the configured ones; can be repeated.",
     ),
 ]
 MaxWait = Annotated[
     float,
-    typer.Option(metavar="SECONDS", min=1, max=86_400, help="How long to wait for a token, a rate limit included."),
+    typer.Option(metavar="SECONDS", min=1, max=86_400, help="How long to wait for a token, including rate limits."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print status, headers and body as one JSON document.")]
 
@@ -54,7 +54,9 @@ def api(
     target: Target,
     fields: Annotated[
         list[str] | None,
-        typer.Option("--field", "-f", metavar="NAME=VALUE", help="A string of the JSON body (of the query, with GET)."),
+        typer.Option(
+            "--field", "-f", metavar="NAME=VALUE", help="A string field of the JSON body, or of the query with GET."
+        ),
     ] = None,
     typed: Annotated[
         list[str] | None,
@@ -62,7 +64,7 @@ def api(
             "--typed-field",
             "-F",
             metavar="NAME=VALUE",
-            help="The same, but true, false, null and numbers are not strings.",
+            help="The same, but true, false, null and numbers keep their JSON type.",
         ),
     ] = None,
     body_file: Annotated[
@@ -71,14 +73,14 @@ def api(
     more_headers: Annotated[
         list[str] | None, typer.Option("--header", "-H", metavar="NAME: VALUE", help="A header to send.")
     ] = None,
-    paginate: Annotated[bool, typer.Option("--paginate", help="Fetch all pages of a list, and print one.")] = False,
+    paginate: Annotated[bool, typer.Option("--paginate", help="Fetch all pages, and print them as one list.")] = False,
     scope: Scopes = None,
     max_wait: MaxWait = 30.0,
     as_json: AsJson = False,
 ) -> None:
     """Call an API with the configured app's token: okta-m2m api GET /api/v1/users
 
-    With -f 'profile[firstName]=Ada', the body has a name inside another one.
+    Use -f 'profile[firstName]=Ada' for a field in a nested object.
     """
     with needs("cli", "okta-m2m api"):
         import requests
@@ -88,7 +90,7 @@ def api(
     method = method.upper()
     given = _document(fields or [], typed or [])
     if body_file is not None and given:
-        raise ConfigurationError("--input and --field exclude each other.", remedy="Give one of them.")
+        raise ConfigurationError("--input and --field cannot be used together.", remedy="Use one of them.")
     request: dict[str, Any] = {"headers": _parse_headers(more_headers or [])}
     if body_file is not None:
         request["data"] = _read_body(body_file)
@@ -112,8 +114,8 @@ def api(
         while items is not None and (following := response.links.get("next", {}).get("url")):
             if following in seen or not service_app.origins.allow(following):
                 raise ConfigurationError(
-                    "The next page is at another host, or was read before.",
-                    remedy="Use the org URL under which Okta is reached.",
+                    "The next page is on another host, or was already read.",
+                    remedy="Use Okta's own URL for the org.",
                 )
             seen.add(following)
             response = call(following, headers=request["headers"])
@@ -135,11 +137,12 @@ def headers(
     scope: Scopes = None,
     max_wait: MaxWait = 30.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the headers as one JSON document.")] = False,
-    show: Annotated[bool, typer.Option("--show", help="Print them although stdout is not a pipe.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print them even if stdout is not a pipe.")] = False,
 ) -> None:
     """Print the headers for one call: okta-m2m headers GET /api/v1/users | curl -H @- URL
 
-    They are Authorization, and DPoP if the token is bound. A DPoP proof is good for this method and URL, once, for a minute.
+    They are Authorization, and DPoP if the token is bound. A DPoP proof is valid for this method and URL, once, for a
+    minute.
     """
     with needs("cli", "okta-m2m headers"):
         import requests
@@ -170,7 +173,7 @@ def _app_and_url(target: str, scope: list[str] | None, max_wait: float) -> tuple
         raise ConfigurationError(
             "The token may not be sent to that host.",
             remedy=(
-                "Give a path of the org; an API behind a custom authorization server is called from code, with "
+                "Use a path of the org. An API behind a custom authorization server is called from code, with "
                 "origins=[...]."
             ),
         )
@@ -190,7 +193,7 @@ def _document(strings: list[str], typed: list[str]) -> dict[str, Any]:
             place = place.setdefault(name, {})
             if not isinstance(place, dict):
                 raise typer.BadParameter(
-                    f"{name} has a value and names below it. Remove one of them.", param_hint="--field"
+                    f"{name} has both a value and nested fields. Remove one of the two.", param_hint="--field"
                 )
         place[last] = _typed(parts["value"]) if is_typed else parts["value"]
     return document
@@ -218,14 +221,14 @@ def _read_body(path: Path) -> bytes:
     if str(path) == "-":
         if sys.stdin is None:
             raise ConfigurationError(
-                "The body cannot be read from stdin, which is closed.", remedy="Name a file instead."
+                "The body cannot be read from stdin, which is closed.", remedy="Use a file instead."
             )
         return sys.stdin.buffer.read()
     return path.read_bytes()
 
 
 def _items(response: requests.Response) -> list[Any] | None:
-    """The items of a page; ``None`` for an answer that is none."""
+    """The items of a page; ``None`` if the response is not a page."""
     if response.status_code != 200:
         return None
     try:
@@ -236,7 +239,7 @@ def _items(response: requests.Response) -> list[Any] | None:
 
 
 def _print(response: requests.Response, items: list[Any] | None, as_json: bool) -> None:
-    """Prints an answer: as it came to a pipe or a file, and so that it cannot control a terminal."""
+    """Prints a response: unchanged to a pipe or a file, and so that it cannot control a terminal."""
     try:
         document = response.json() if items is None else items
     except ValueError:
@@ -264,13 +267,13 @@ def _exit_unless_good(method: str, response: requests.Response) -> None:
 
 
 def _no_answer(method: str, url: str, error: requests.RequestException) -> Exception:
-    """The error of a call that got no answer; one of this package stays as it is."""
+    """The error for a call that got no response. An error of this package is not changed."""
     from ..admin.errors import OktaUnreachable
     from ..errors import OktaM2MError
 
     if isinstance(error, OktaM2MError):
         return error
     return OktaUnreachable(
-        f"{method} {quoted(url.partition('?')[0], 200)} gave no answer ({type(error).__name__}).",
+        f"{method} {quoted(url.partition('?')[0], 200)} got no response ({type(error).__name__}).",
         remedy="Find out why with: okta-m2m doctor",
     )

@@ -1,7 +1,7 @@
-"""The commands, and how each of their failures ends.
+"""The commands, and how their failures are reported.
 
-Invariant: an expected failure (an :class:`~okta_m2m.errors.OktaM2MError`, a missing package, a closed pipe, a full disk,
-Ctrl-C) becomes at most one line on stderr, and an exit code. Only a bug of this program leaves as an exception.
+Invariant: an expected failure (an :class:`~okta_m2m.errors.OktaM2MError`, a missing package, a closed pipe, a full
+disk, Ctrl-C) becomes at most one line on stderr, and an exit code. Only a bug in this program leaves as an exception.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _os_error_exit(error: OSError) -> Exit:
 
 
 class _Commands(Group):
-    """The whole command, with our exit codes. The commands stand in the order in which people need them."""
+    """The whole command, with our exit codes. The commands are in the order in which people need them."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [name for name in _ORDER if name in self.commands]
@@ -110,7 +110,7 @@ def _options(
         str | None,
         typer.Option(metavar="URL|PROFILE", help="The org, or a profile in ~/.okta/okta.yaml: okta.profiles.PROFILE."),
     ] = None,
-    debug: Annotated[bool, typer.Option("--debug", help="Report each request on stderr, without secrets.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Log each request to stderr, without secrets.")] = False,
 ) -> None:
     if debug:
         report_requests()

@@ -1,6 +1,7 @@
 """``okta-m2m app create``: create a service app that signs in with a key, and write its settings.
 
-Invariant: before anything is created, it is certain that the settings can be written and that they overwrite no other app's.
+Invariant: before anything is created, it is certain that the settings can be written and do not overwrite those of
+another app.
 """
 
 from __future__ import annotations
@@ -40,14 +41,14 @@ class _Keys(NamedTuple):
 
     private: PrivateKey | None
     file: Path | None
-    """Where the private key is; ``None`` where that is not known."""
+    """Where the private key is; ``None`` if not known."""
     jwks: dict[str, Any] | None
-    """What to register; ``None`` where Okta fetches it."""
+    """What to register; ``None`` if Okta fetches it."""
 
 
 def create(
     name: Annotated[
-        str, typer.Option(metavar="NAME", help="The app's name. An app that already has it is shown instead.")
+        str, typer.Option(metavar="NAME", help="The app's name. If an app already has this name, it is shown instead.")
     ],
     via: ViaName = "apps",
     key_file: KeyFile = None,
@@ -63,7 +64,7 @@ def create(
     client_id: Annotated[
         str | None, typer.Option(metavar="ID", help="A client id of your choice; only with --via apps.")
     ] = None,
-    twin: Annotated[bool, typer.Option("--twin", help="Create a second app of the same name.")] = False,
+    twin: Annotated[bool, typer.Option("--twin", help="Create a second app with the same name.")] = False,
     write: Annotated[Path, typer.Option(metavar="FILE", help="The file to write the app's settings to.")] = Path(
         "okta.yaml"
     ),
@@ -126,7 +127,7 @@ def _load_keys(
     key_file: Path | None, kid: str | None, passphrase_file: Path | None, jwks: Path | None, jwks_uri: str | None
 ) -> _Keys:
     if sum(given is not None for given in (key_file, jwks, jwks_uri)) > 1:
-        raise ConfigurationError("--key, --jwks and --jwks-uri exclude each other.", remedy="Give one of them.")
+        raise ConfigurationError("--key, --jwks and --jwks-uri cannot be used together.", remedy="Use one of them.")
     if jwks_uri is not None:
         return _Keys(None, None, None)
     if jwks is not None:
@@ -178,29 +179,29 @@ def _check_settings_file(api: ManagementApi, path: Path, name: str, via: Via) ->
 
 
 def _exit_if_different(created: Created) -> None:
-    """Ends the command with 1 if the app is not as it was asked for, and says how to make it so."""
+    """Ends the command with 1 if the app differs from what was requested, and says how to correct that."""
     app = created.app
     remedies = {
-        "dpop": f"It does not require DPoP. Make it so with: okta-m2m app edit {app.id} --dpop",
+        "dpop": f"It does not require DPoP. Turn it on with: okta-m2m app edit {app.id} --dpop",
         "status": f"It is {app.status}, so it gets no tokens. Activate it with: okta-m2m app activate {app.id}",
-        "jwks_uri": "Okta fetches its keys from another URL, or has them registered. Change that in the Admin Console "
-        "(Applications > the app > Public keys), or create another app of that name with --twin",
-        "client_id": f"Its client id is {app.client_id}, and cannot be changed. Create another app of that name with --twin",
+        "jwks_uri": "Its keys are registered at Okta, or are fetched from another URL. Change that in the Admin Console "
+        "(Applications > the app > Public keys), or create another app with that name, with --twin",
+        "client_id": f"Its client id is {app.client_id}, and cannot be changed. Create another app with that name, with --twin",
     }
     problems = [remedies[difference.setting] for difference in created.differences]
     if created.keys_missing:
         problems.append(
             f"It does not have the key {', '.join(created.keys_missing)}. Register it with: okta-m2m key add --app {app.id}; "
-            "or create another app of that name with --twin"
+            "or create another app with that name, with --twin"
         )
     if problems:
-        how = "was created, but not as asked for" if created.created else "already exists, otherwise than asked for"
-        complain(f"The app {how}. {'. '.join(problems)}")
+        how = "was created" if created.created else "already exists"
+        complain(f"The app {how}, but differs from what was requested. {'. '.join(problems)}")
         raise typer.Exit(Exit.FAILED)
 
 
 def _granted_scopes(api: ManagementApi, app: App) -> list[str]:
-    """The scopes of an app, as far as the account that signs in may see them."""
+    """The scopes of an app, if the account that signs in may see them."""
     from ..admin.provisioning import list_grants
 
     try:
@@ -253,6 +254,6 @@ def _separate_kid(settings_file: Path | None, keys: _Keys, app: App) -> dict[str
 
 
 def _relative_to(settings_file: Path, key_file: Path) -> str:
-    """The key's path as the settings file names it: relative, if the key is in the same folder or below."""
+    """The key's path for the settings file: relative, if the key is in the same folder or below."""
     folder, path = settings_file.absolute().parent, key_file.absolute()
     return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)

@@ -1,6 +1,6 @@
 """What the library logs, on stderr: warnings, and with ``okta-m2m --debug`` each request that is sent.
 
-Invariant: no header, no body and no query is shown, so neither is a secret. A failure that ends the command is said once.
+Invariant: no header, no body and no query is shown, so no secret is. A failure that ends the command is reported once.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def report_warnings() -> None:
         return
     handler = LogHandler()
     handler.setFormatter(logging.Formatter("okta-m2m: %(message)s"))
-    # The fetch that failed is what the command itself reports.
+    # The command itself reports the failed fetch.
     handler.addFilter(lambda record: getattr(record, "okta_m2m.event", "") != "TokenFailed")
     logger.addHandler(handler)
     logger.propagate = False
@@ -48,7 +48,7 @@ def report_warnings() -> None:
 
 @contextmanager
 def without_log() -> Iterator[None]:
-    """Keeps what the library logs off the screen, for a command that shows all of it in its own way."""
+    """Hides the library's log, for a command that shows all of it in its own way."""
     logger = logging.getLogger("okta_m2m")
     before, logger.disabled = logger.disabled, True
     try:

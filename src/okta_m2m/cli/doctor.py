@@ -1,6 +1,6 @@
 """``okta-m2m doctor``: a row for each thing that a working call depends on.
 
-Invariant: the exit code is that of the first row that failed, because that is the cause of those after it.
+Invariant: the exit code is that of the first row that failed, because it causes the later failures.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PARTS = {
     "token": ("token", "scopes", "rate limit"),
     "API call": ("API call",),
 }
-"""The rows that are shown as one line if all of them are good."""
+"""The rows that are shown as one line if all of them passed."""
 
 SHORT = ("org URL", "key", "proxy", "discovery", "clock", "token", "scopes", "API call")
 """The rows of which that line has the details."""
@@ -50,13 +50,15 @@ def doctor(
         ),
     ] = "requests",
     as_json: Json = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every row, also where all is well.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show every row, including the checks that passed.")
+    ] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Check only what needs no network.")] = False,
     max_wait: Annotated[
         float, typer.Option(metavar="SECONDS", min=1, max=86_400, help="How long the token request may take.")
     ] = 20.0,
 ) -> None:
-    """Check everything that a working call depends on, and say how to repair what is wrong."""
+    """Check everything that a working call depends on, and say how to fix problems."""
     with needs("cli", "okta-m2m doctor"):  # imports requests
         from ..admin.doctor import Doctor, check_client, first_failure
     checks: list[Check] = []
@@ -80,7 +82,7 @@ def doctor(
 
 
 def _check_trust() -> None:
-    """Refuses to sign for an org that is not to be trusted. Whatever else is wrong with the settings has its row."""
+    """Refuses to sign for an org that must not be trusted. All other problems with the settings have their row."""
     try:
         trusted_settings()
     except OrgNotTrusted:
@@ -90,7 +92,7 @@ def _check_trust() -> None:
 
 
 def _print_rows(results: Iterable[Check], checks: list[Check], *, verbose: bool) -> None:
-    """Prints the rows as they come: each, or each part of which all is well as one line. Adds them to ``checks``."""
+    """Prints the rows as they arrive; a group of rows that all passed takes one line. Adds them to ``checks``."""
     output = Output()
     left_out: dict[str, list[str]] = {}
 
@@ -134,7 +136,7 @@ def _lines(output: Output, state: str, name: str, detail: str, remedy: str = "")
 
 
 def exit_for_kind(kind: Kind) -> Exit:
-    """The exit code for a kind of trouble."""
+    """The exit code for a kind of problem."""
     from ..admin.doctor import Kind
 
     return {

@@ -43,17 +43,17 @@ class Exit(IntEnum):
     FAILED = (
         1,
         (
-            "the command finished, but something is not in order: in `demo` a call failed, in `app create` an app of that "
-            "name exists otherwise than it was asked for, in `token introspect` the token is not active, in `cache clear` a "
-            "process was fetching a token; or Okta does not show a change that it was asked for"
+            "the command finished, but found a problem: in `demo`, a call failed; in `app create`, an app with that name "
+            "exists, but differs from what was requested; in `token introspect`, the token is not active; in `cache clear`, "
+            "a process was fetching a token; or Okta does not show a requested change"
         ),
     )
     USAGE = 2, "an option or a command does not exist, or a value is not valid"
     CONFIGURATION = 3, "a setting or a key is missing or not valid, or a file or the output cannot be written"
     REFUSED = 4, "Okta refused; the same request would be refused again"
-    RATE_LIMITED = 5, "Okta's rate limit requires a longer wait than the command may wait; try again later"
-    UNREACHABLE = 6, "no usable answer in time: network, proxy, TLS, or an error of the server"
-    SIGNING = 7, "the key's signer (a KMS, an HSM) did not give a signature"
+    RATE_LIMITED = 5, "Okta's rate limit requires a longer wait than `--max-wait` allows; try again later"
+    UNREACHABLE = 6, "no usable response in time: network, proxy, TLS, or a server error"
+    SIGNING = 7, "the key's signer (a KMS, an HSM) returned no signature"
     EXTRA_MISSING = 8, "a package is not installed; the message has the `pip install` line"
     SCOPE_MISSING = 9, "the app, or the account that signs in, lacks a scope"
     ROLE_MISSING = 10, "the app, or the account that signs in, lacks an admin role"
@@ -61,7 +61,7 @@ class Exit(IntEnum):
     CLOCK = 12, "this machine's clock is off by more than Okta tolerates; only from `doctor`"
     BUG = 70, "a bug in this program; please report it"
     INTERRUPTED = 130, "Ctrl-C"
-    READER_GONE = 141, "the program that reads the output has ended (a closed pipe)"
+    READER_GONE = 141, "the program that reads the output ended (closed pipe)"
 
     meaning: str
 
@@ -82,7 +82,7 @@ _EXITS: Final[tuple[tuple[type[OktaM2MError], Exit], ...]] = (
 
 
 def exit_for(error: OktaM2MError) -> Exit:
-    """The exit code of a failure."""
+    """The exit code for a failure."""
     code = next((code for kind, code in _EXITS if isinstance(error, kind)), None)
     return _provisioning_exit(error) if code is None else code
 
@@ -107,14 +107,14 @@ def _provisioning_exit(error: OktaM2MError) -> Exit:
 
 
 class ExtraMissing(Exception):
-    """A package that an extra brings is not installed. The message has the line that installs it."""
+    """A package of an extra is not installed. The message has the line that installs it."""
 
 
 @contextmanager
 def needs(extra: str, what: str) -> Iterator[None]:
     """Turns a failed import in the body into :class:`ExtraMissing`.
 
-    - ``extra``: the extra of this package that brings what is imported.
+    - ``extra``: the extra of this package that installs it.
     - ``what``: what needs it, as the first words of the message.
     """
     try:
@@ -134,7 +134,7 @@ def complain(what: object) -> None:
 
 
 def is_closed_pipe(error: OSError) -> bool:
-    """Whether a write failed because nobody reads any more. Windows reports that as EINVAL."""
+    """Whether a write failed because the reader has ended. Windows reports that as EINVAL."""
     return isinstance(error, BrokenPipeError) or (sys.platform == "win32" and error.errno == 22)
 
 

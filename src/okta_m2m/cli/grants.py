@@ -1,6 +1,7 @@
 """``okta-m2m app grant``, ``app revoke-grant`` and ``app role``: what a service app may do.
 
-Invariant: the scopes in the app's own ``okta.yaml`` follow what is granted. A file that cannot be edited is reported.
+Invariant: the scopes in the app's own ``okta.yaml`` are updated with the grants. A file that cannot be edited is
+reported.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def revoke_grant(
     max_wait: MaxWait = 120,
     as_json: Json = False,
 ) -> None:
-    """Revoke scopes of the app, and remove them from its okta.yaml. Tokens already issued keep theirs until they expire."""
+    """Revoke scopes of the app, and remove them from its okta.yaml. Tokens that were already issued keep them until
+    they expire."""
     with management_api("okta-m2m app revoke-grant", token_file, as_, max_wait) as api:
         from ..admin.provisioning import revoke_scopes
 
@@ -94,7 +96,7 @@ def add_role(
     """Assign an admin role to the app: a standard one, or a custom one with a resource set."""
     if (type_ is None) == (custom is None) or (custom is None) != (resource_set is None):
         raise typer.BadParameter(
-            "No role is named. Give the type of a standard role, or --role together with --resource-set."
+            "No role was given. Use the type of a standard role, or --role together with --resource-set."
         )
     with management_api("okta-m2m app role add", token_file, as_, max_wait) as api:
         from ..admin.provisioning import assign_custom_role, assign_role
@@ -119,7 +121,7 @@ def remove_role(
     max_wait: MaxWait = 120,
     as_json: Json = False,
 ) -> None:
-    """Take an admin role from the app."""
+    """Unassign an admin role of the app."""
     with management_api("okta-m2m app role remove", token_file, as_, max_wait) as api:
         from ..admin.provisioning import find_role, unassign_role
 

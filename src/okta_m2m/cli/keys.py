@@ -1,6 +1,6 @@
-"""``okta-m2m key``: make keys, show them, register them, and remove them again.
+"""``okta-m2m key``: create, show, register and remove keys.
 
-Invariant: the private part of a key goes into its file only. What is printed is public.
+Invariant: the private part of a key is written only to its file. Only the public part is printed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = command_group("Make a key, register it, rotate it.")
+app = command_group("Create, register and rotate keys.")
 
 KeyName = Annotated[str, typer.Argument(metavar="KID|ID", help="The key's kid, or Okta's id for it.")]
 File = Annotated[
@@ -60,11 +60,11 @@ def new(
     ] = False,
     passphrase_file: PassphraseFile = None,
     jwks_out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the public JWKS to this file as well. It must not exist.")
+        Path | None, typer.Option(metavar="FILE", help="Also write the public JWKS to this file. It must not exist.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a key: write the private half to a file that only you can read, and print the public JWKS as Okta expects it."""
+    """Create a key: write the private half to a file that only you can read, and print the public JWKS for Okta."""
     form: Literal["pem", "jwk"] = "pem" if pem or out.suffix == ".pem" else "jwk"
     secret = None
     if encrypt or passphrase_file is not None:
@@ -75,20 +75,22 @@ def new(
         secret = read_passphrase(passphrase_file, new=True)
         if not secret:
             raise ConfigurationError(
-                "There is no passphrase.",
-                remedy="Put it into a file (--passphrase-file), or into OKTA_CLIENT_PRIVATEKEYPASSPHRASE.",
+                "No passphrase was given.",
+                remedy="Put it in a file (--passphrase-file), or set OKTA_CLIENT_PRIVATEKEYPASSPHRASE.",
             )
     if bits is not None and alg.startswith("ES"):
-        raise ConfigurationError(f"--bits is for RSA keys, and {alg} has a size of its own.", remedy="Omit --bits.")
+        raise ConfigurationError(f"--bits is only for RSA keys. {alg} has a fixed size.", remedy="Omit --bits.")
     if bits not in (None, 2048, 3072, 4096):
         raise ConfigurationError(f"--bits must be 2048, 3072 or 4096, not {bits}.", remedy="Omit it for 2048.")
     if str(out) == "-":
         raise ConfigurationError(
-            "The private key is written to a file only, not to stdout.", remedy="Name a file with --out."
+            "The private key is written only to a file, never to stdout.", remedy="Set the file with --out."
         )
     for path in (out, jwks_out):
         if path is not None and path.exists():
-            raise ConfigurationError(f"{path} already exists and will not be overwritten.", remedy="Name another file.")
+            raise ConfigurationError(
+                f"{path} already exists and will not be overwritten.", remedy="Choose another file."
+            )
     key = new_key(alg, bits=bits or 2048, kid=kid)
     write_key(out, key, form=form, password=secret)
     if jwks_out is not None:
@@ -117,7 +119,7 @@ def show(file: File = None, kid: Kid = None, passphrase_file: PassphraseFile = N
 
 @app.command()
 def jwks(file: File = None, kid: Kid = None, passphrase_file: PassphraseFile = None, as_json: Json = False) -> None:
-    """Print the public JWKS of a key, as Okta expects it. Without a kid of its own, its kid is the thumbprint."""
+    """Print the public JWKS of a key, for Okta. If the key has no kid, its thumbprint is used."""
     key = load_key(file, kid=kid, passphrase_file=passphrase_file)
     # As app create and key add register it.
     echo_json(key.with_kid(key.kid or key.thumbprint()).jwks())
@@ -156,7 +158,7 @@ def add(
     max_wait: MaxWait = 120,
     as_json: Json = False,
 ) -> None:
-    """Register the public half of a key with the app. The keys already registered stay."""
+    """Register the public half of a key with the app. Registered keys stay."""
     key = load_key(file, kid=kid, passphrase_file=passphrase_file)
     with management_api("okta-m2m key add", token_file, as_, max_wait) as api:
         from ..admin.provisioning import add_key

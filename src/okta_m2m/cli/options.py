@@ -1,6 +1,6 @@
 """Options that several commands have, and what they mean.
 
-Invariant: no option takes a secret; it takes the file that holds one. Other users of a machine can read arguments.
+Invariant: no option takes a secret; it takes the file that holds one. Other users of the machine can read arguments.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 DEFAULT_KEY: Final = Path("okta-m2m-key.json")
-"""The file that ``key new`` writes. A key is read from it where no setting names one."""
+"""The file that ``key new`` writes. A key is read from it if no setting names one."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
@@ -69,13 +69,14 @@ As = Annotated[
     ),
 ]
 MaxWait = Annotated[
-    float, typer.Option(metavar="SECONDS", min=1, max=86_400, help="How long each call may wait for a rate limit.")
+    float,
+    typer.Option(metavar="SECONDS", min=1, max=86_400, help="The longest time that each call waits for a rate limit."),
 ]
 AppName = Annotated[
     str | None,
     typer.Option("--app", metavar="NAME|ID", help="The app, by its name or id; by default the configured client id."),
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 ViaName = Annotated[str, typer.Option(metavar="apps|clients", help="Use /api/v1/apps, or /oauth2/v1/clients.")]
 
 
@@ -85,7 +86,7 @@ def parse_via(via: str) -> Via:
         return "clients"
     if via == "apps":
         return "apps"
-    raise typer.BadParameter(f"{via!r} is not an endpoint. Give apps or clients.", param_hint="--via")
+    raise typer.BadParameter(f"{via!r} is not an endpoint. Use apps or clients.", param_hint="--via")
 
 
 def split_scopes(values: list[str]) -> list[str]:

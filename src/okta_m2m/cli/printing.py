@@ -1,8 +1,8 @@
-"""The one place from which the command prints, and what it prints is clean.
+"""The only place that prints, and what it prints is clean.
 
-Invariant: names and ids that somebody else chose (the label of an app, a path in a cloned folder, a server's words) cannot
-move the cursor, change the terminal's title or colours, begin a line of their own, or reverse the direction of what
-follows. Each such character becomes ``U+FFFD``. JSON escapes them instead. A test holds that no other module prints.
+Invariant: names and ids that someone else chose (the label of an app, a path in a cloned folder, a server's words)
+cannot move the cursor, change the terminal's title or colours, start a new line, or reverse the direction of the text.
+Each such character becomes ``U+FFFD``. JSON escapes them instead. A test checks that no other module prints.
 
 This module imports only the standard library, so that a missing package can be reported.
 """
@@ -24,7 +24,7 @@ _JOINERS: Final = "\u200c\u200d"  # they shape Persian, Indic scripts and emoji,
 
 
 def clean(text: str) -> str:
-    """One line that a terminal shows as it stands. It is as long as ``text``, so that styles and columns stay in place.
+    """One line that a terminal shows literally. It is as long as ``text``, so that styles and columns stay in place.
 
     Control characters (C0 with line feed and tab, DEL, C1), bidirectional and other invisible formatting, line and paragraph
     separators, lone surrogates and unassigned characters are replaced.
@@ -44,13 +44,13 @@ def echo_json(document: object) -> None:
 
 
 def echo_bytes(content: bytes) -> None:
-    """Writes bytes as they are to stdout, which is no terminal."""
+    """Writes bytes unchanged to stdout, which is not a terminal."""
     sys.stdout.buffer.write(content)
     sys.stdout.buffer.flush()
 
 
 def note(line: str) -> None:
-    """Writes a line to stderr. If that is not possible, nothing is written: only the exit code is left then."""
+    """Writes a line to stderr. If that is not possible, nothing is written, and only the exit code remains."""
     if sys.stderr is None:  # closed; print would write to stdout instead
         return
     try:
@@ -60,7 +60,8 @@ def note(line: str) -> None:
 
 
 class LogHandler(logging.Handler):
-    """Writes what is logged to stderr, by default warnings, as Python does where no logging is configured, but clean."""
+    """Writes what is logged to stderr, by default warnings, as Python does without a logging configuration, but
+    clean."""
 
     def __init__(self, level: int = logging.WARNING) -> None:
         super().__init__(level)

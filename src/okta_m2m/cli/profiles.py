@@ -1,6 +1,6 @@
 """``okta-m2m --org``: which org a command is about, by its URL or by the name of a profile.
 
-Invariant: profiles are read from the home directory only. A folder that somebody else has made cannot add one.
+Invariant: profiles are read only from the home directory. A folder that someone else created cannot add one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PREFIX: Final = "OKTA_CLIENT_"
 def choose_org(name: str) -> None:
     """Makes an org the configured one for this process.
 
-    - ``name``: its URL; or a profile, whose settings take the place of all variables ``OKTA_CLIENT_*``.
+    - ``name``: its URL; or a profile, whose settings replace all ``OKTA_CLIENT_*`` variables.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` if there is no such profile.
     """
@@ -38,9 +38,9 @@ def choose_org(name: str) -> None:
         known = (
             f"Did you mean {near[0]!r}?"
             if near
-            else f"Give one of {', '.join(map(str, profiles))}."
+            else f"Use one of {', '.join(map(str, profiles))}."
             if profiles
-            else "Write one, or give the org's URL."
+            else "Add one, or use the org's URL."
         )
         raise ConfigurationError(
             f"There is no profile {quoted(name, 60)!r} under okta.profiles in {path}.", remedy=known

@@ -1,7 +1,7 @@
 """``okta-m2m key rotate``: shows each step as it is done, and how to continue after an interruption.
 
-Invariant: a rotation continues if its output cannot be written or nobody reads it. Ctrl-C interrupts it, and the next run
-continues from there.
+Invariant: a rotation continues even if its output cannot be written. Ctrl-C interrupts it, and the next run continues
+from there.
 """
 
 from __future__ import annotations
@@ -48,11 +48,13 @@ def rotate(
         str | None, typer.Option(metavar="ALG", help="Algorithm of the new key; by default that of the old key.")
     ] = None,
     bits: Annotated[
-        int | None, typer.Option(metavar="BITS", help="Bits of a new RSA key; by default as many as the old key has.")
+        int | None, typer.Option(metavar="BITS", help="Bits of a new RSA key; by default the size of the old key.")
     ] = None,
     grace: Annotated[
         float,
-        typer.Option(metavar="SECONDS", min=0, max=86_400, help="How long running processes have to read the new key."),
+        typer.Option(
+            metavar="SECONDS", min=0, max=86_400, help="How long to wait for running processes to read the new key."
+        ),
     ] = 60.0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, list the steps, change nothing.")
@@ -67,7 +69,7 @@ def rotate(
 ) -> None:
     """Replace the key without losing a call: make, register, prove, switch, wait, prove, delete the old key.
 
-    If it is interrupted, run it again: it continues from there. On any failure the old key stays in force.
+    If it is interrupted, run it again to continue. After a failure, the old key stays in force.
     """
     with needs("cli", "okta-m2m key rotate"):
         from ..admin.rotation import Rotation

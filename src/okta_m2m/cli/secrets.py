@@ -44,22 +44,22 @@ def prompt_for(what: str, *, twice: bool = False) -> str:
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Asks whether something that cannot be undone at once is to be done, unless ``yes`` says so. Ends the command if not."""
+    """Asks for confirmation, unless ``yes`` is set. Ends the command if the answer is no."""
     if yes:
         return
     if not stdin_is_terminal():
-        raise ConfigurationError(f"{question} There is no terminal to ask on.", remedy="Add --yes.")
+        raise ConfigurationError(f"{question} There is no terminal to ask this on.", remedy="Add --yes.")
     typer.confirm(clean(question), abort=True, err=True)
 
 
 def read_secret(path: Path, what: str) -> str:
-    """The one line of a file that holds a secret; ``-`` is stdin. ``what`` names it in messages."""
+    """The single line of a file with a secret; ``-`` is stdin. ``what`` names it in messages."""
     place = "stdin" if str(path) == "-" else str(path)
     try:
         if place == "stdin":
             if sys.stdin is None:
                 raise ConfigurationError(
-                    f"The {what} cannot be read from stdin, which is closed.", remedy="Name a file instead."
+                    f"The {what} cannot be read from stdin, which is closed.", remedy="Use a file instead."
                 )
             text = sys.stdin.read(MAX_SECRET)
             text.encode()  # in the C locale, Python accepts bytes that are not text
@@ -100,7 +100,7 @@ def default_key_file() -> Path | None:
 
 
 def configured_key_file() -> Path | None:
-    """The existing file that the setting of the key names; ``None`` if it names none or holds the key itself."""
+    """The existing file that the setting of the key names; ``None`` if it names none or contains the key itself."""
     found = find_setting("privateKey", "jwk")
     if found is None or not isinstance(found.value, str):
         return None
@@ -113,7 +113,7 @@ def configured_key_file() -> Path | None:
 
 
 def signing_kid(path: Path | None) -> str | None:
-    """The ``kid`` that a program signs with if no setting gives another: the one in the key file.
+    """The ``kid`` that a program signs with if no setting has another: the one in the key file.
 
     Without a file, that of the configured key.
     """
@@ -141,8 +141,8 @@ def passphrase_of(path: Path, passphrase_file: Path | None, *, configured: bool 
     password = read_passphrase(passphrase_file, configured=configured) if wanted else None
     if encrypted and not password:
         raise ConfigurationError(
-            f"{path} is encrypted, and there is no passphrase.",
-            remedy="Put it into a file (--passphrase-file), or into OKTA_CLIENT_PRIVATEKEYPASSPHRASE.",
+            f"{path} is encrypted, and no passphrase was given.",
+            remedy="Put it in a file (--passphrase-file), or set OKTA_CLIENT_PRIVATEKEYPASSPHRASE.",
         )
     return password
 
@@ -151,11 +151,11 @@ def _load_configured_key(kid: str | None) -> PrivateKey:
     if find_setting("privateKey", "jwk") is None:
         raise ConfigurationError(
             f"There is no key: no setting names one, and ./{DEFAULT_KEY} does not exist.",
-            remedy="Name the key's file, or make a key with: okta-m2m key new",
+            remedy="Set the key's file, or create a key with: okta-m2m key new",
         )
     found = read_settings(org_url="https://any.okta.com", client_id="any", scopes=["okta.users.read"]).key
     if not isinstance(found, PrivateKey):
-        raise ConfigurationError("The configured key cannot be read as a private key.", remedy="Name the key's file.")
+        raise ConfigurationError("The configured key cannot be read as a private key.", remedy="Set the key's file.")
     key = found.snapshot()
     return key if kid is None else key.with_kid(kid)
 

@@ -1,7 +1,8 @@
 """The ``okta.yaml`` that commands write and edit.
 
-Invariant: everything else in the file stays as it is, comments and layout included. A file in which that is not certain is not
-changed, and the error has the lines to write. :func:`check_settings_file` finds that out before anything is done at Okta.
+Invariant: everything else in the file stays unchanged, including comments and layout. If that is not certain, the file
+is not changed, and the error has the lines to write. :func:`check_settings_file` checks this before anything is done at
+Okta.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from ..settings import parse_okta_yaml, read_okta_yaml
 __all__ = ["change_scopes", "check_settings_file", "read_setting", "write_settings"]
 
 _LAYOUTS: Final = ((2, 4, 2), (2, 2, 0), (4, 6, 4), (4, 4, 2), (4, 2, 0))
-"""How far people indent: mappings, the items of lists, and the dash within those."""
+"""Common indentations: of mappings, of the items of lists, and of the dash within those."""
 
 
 def write_settings(path: Path, values: Mapping[str, object]) -> None:
@@ -82,7 +83,7 @@ def change_scopes(path: Path, *, add: Iterable[str] = (), remove: Iterable[str] 
 
 
 def _read(path: Path) -> tuple[str, FileVersion] | None:
-    """The text, and the version that it has at least. ``None`` if there is no file."""
+    """The text, and the oldest version that it can be. ``None`` if there is no file."""
     try:
         version = read_file(path).version
     except FileNotFoundError:
@@ -123,8 +124,8 @@ def _edit(path: Path, text: str, values: Mapping[str, object]) -> str | None:
 
 
 def _round_trip(text: str, changed: Mapping[str, object]) -> str | None:
-    """The text with changed settings. Lines that are not concerned stay as they are, even if ruamel.yaml would indent them
-    otherwise; ``None`` if its lines are not those of the text."""
+    """The text with changed settings. Other lines stay unchanged, even if ruamel.yaml would indent them otherwise;
+    ``None`` if its lines are not those of the text."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
@@ -209,7 +210,7 @@ def _last_entry(collection: Any) -> tuple[Any, Any, int]:
 
 
 def _lift_comment_below(section: Any) -> str:
-    """Takes away what follows the last entry of a section, which ruamel.yaml holds for a comment about that entry."""
+    """Removes what follows the last entry of a section, which ruamel.yaml treats as a comment about that entry."""
     if not section:
         return ""
     collection, name, slot = _last_entry(section)
@@ -236,7 +237,7 @@ def _put_comment_below(section: Any, below: str) -> None:
 
 
 def _is_faithful(path: Path, before: str, after: str, document: Any, changed: Mapping[str, object]) -> bool:
-    """Whether the new text means what it should, and has every comment that stands on a line of its own."""
+    """Whether the new text means what it should, and has every comment that is on its own line."""
     wanted = _copy(document) or {}
     wanted["okta"] = wanted.get("okta") or {}
     wanted["okta"]["client"] = {**(wanted["okta"].get("client") or {}), **changed}
@@ -250,7 +251,7 @@ def _is_faithful(path: Path, before: str, after: str, document: Any, changed: Ma
 
 
 def _copy(document: Any) -> Any:
-    """A copy in which nothing is shared: what an alias stands for is copied as often as it occurs."""
+    """A copy in which nothing is shared: the target of an alias is copied each time."""
     if isinstance(document, dict):
         return {name: _copy(value) for name, value in document.items()}
     return [_copy(value) for value in document] if isinstance(document, list) else document

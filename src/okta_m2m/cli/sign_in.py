@@ -1,7 +1,7 @@
 """Which account signs in to the management API, and which org and app are meant.
 
-Invariant: the SSWS token comes from a file, the environment, an ``okta.yaml`` or a prompt, and goes to the configured org
-only. An org that only the working directory names gets no token from elsewhere (:mod:`okta_m2m.cli.trust`).
+Invariant: the SSWS token comes from a file, the environment, an ``okta.yaml`` or a prompt, and is sent only to the
+configured org. An org that only the working directory names gets no token from elsewhere (:mod:`okta_m2m.cli.trust`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["configured_client", "configured_org", "management_api", "target_app"
 
 
 class _PlaceholderKey:
-    """Takes the place of a key where only other settings are read."""
+    """Takes the place of a key if only other settings are read."""
 
     alg = "ES256"
     kid = None
@@ -77,7 +77,7 @@ def management_api(what: str, token_file: Path | None, as_: str | None, max_wait
         url = _org_url()
         account = _api_token(url, token_file)
     elif token_file is not None:
-        raise ConfigurationError("--as and --token-file exclude each other.", remedy="Remove one of them.")
+        raise ConfigurationError("--as and --token-file cannot be used together.", remedy="Remove one of them.")
     else:
         account = configured_app(max_wait=max_wait) if as_ == "self" else _service_app_in(Path(as_), max_wait)
         url = account.org_url
@@ -93,7 +93,7 @@ def target_app(api: ManagementApi, name: str | None, via: Via = "apps") -> App:
 
 
 def _org_url() -> str:
-    """The configured org URL, whatever other settings are missing."""
+    """The configured org URL, even if other settings are missing."""
     # As an argument, because no key is at stake here. _api_token looks at which place names the org.
     return read_settings(**{**_PLACEHOLDERS, "org_url": configured_org()}).org_url
 
@@ -105,7 +105,7 @@ def _report_pause(pause: Pause) -> None:
 def _service_app_in(folder: Path, max_wait: float) -> ServiceApp:
     if not any((folder / name).is_file() for name in ("okta.yaml", ".okta.yaml")):
         raise ConfigurationError(
-            f"{folder} has no okta.yaml.", remedy="Name the folder of the service app that signs in."
+            f"{folder} has no okta.yaml.", remedy="Use the folder of the service app that signs in."
         )
     return ServiceApp(**trusted_settings(folder=folder, environ={}, max_wait=max_wait).arguments())
 

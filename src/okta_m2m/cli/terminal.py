@@ -1,6 +1,6 @@
 """What stdout is, and what it can show.
 
-Invariant: no character is written that the encoding lacks. Only a terminal that can show colour and movement gets them.
+Invariant: no character is written that the encoding lacks. Only a terminal that supports colour and movement gets them.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ __all__ = [
 class Output(Console):
     """Stdout. The command itself handles a closed pipe; rich would exit with 1.
 
-    What is printed is cleaned (:mod:`okta_m2m.cli.printing`): each line that is given as such, and whatever else is drawn
-    but for rich's own control codes and line ends.
+    All output is cleaned (:mod:`okta_m2m.cli.printing`): each line, and everything else that is drawn except rich's own
+    control codes and line ends.
     """
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class Output(Console):
 
     @property
     def can_redraw(self) -> bool:
-        """Whether what was drawn can be drawn over."""
+        """Whether the output can be redrawn."""
         return self.is_terminal and self.is_interactive and not self.is_dumb_terminal
 
 
@@ -110,7 +110,7 @@ def hanging(lead: Text, what: str, width: int, style: str = "") -> Iterator[Text
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """The marks before a row that is good, doubtful, bad or not checked, and before a remedy."""
+    """The marks before a row that passed, warns, failed or was not checked, and before a remedy."""
 
     ok: str
     warn: str
@@ -124,7 +124,7 @@ _PLAIN_MARKS: Final = Marks("+", "!", "x", "-", "->")
 
 
 def marks_for(console: Console) -> Marks:
-    """Marks that the console can show: ASCII where its encoding has no others."""
+    """Marks that the console can show: ASCII if its encoding has no others."""
     if console.legacy_windows:
         return _PLAIN_MARKS
     try:
@@ -136,7 +136,7 @@ def marks_for(console: Console) -> Marks:
 
 @dataclass(frozen=True, slots=True)
 class Glyphs:
-    """The characters of which pictures consist."""
+    """The characters for pictures."""
 
     levels: str
     used: str
@@ -152,7 +152,7 @@ _PLAIN: Final = Glyphs(".:-=+*#%", "#", ".", "x", "o", "X", "-")
 
 
 def glyphs_for(console: Console) -> Glyphs:
-    """Characters that the console can show: blocks where its encoding has them, otherwise ASCII."""
+    """Characters that the console can show: blocks if its encoding has them, otherwise ASCII."""
     if console.legacy_windows:
         return _PLAIN
     try:

@@ -1,7 +1,7 @@
 """``okta-m2m token``: obtain, describe, introspect or revoke a token of the configured app.
 
-Invariant: the token itself is written to a pipe, or where ``--show`` is given, and nowhere else. A token to introspect or
-revoke comes from stdin, a file or a prompt.
+Invariant: the token itself is written only to a pipe, or with ``--show``. A token to introspect or revoke comes from
+stdin, a file or a prompt.
 """
 
 from __future__ import annotations
@@ -40,22 +40,20 @@ _BOUND_NOTE = (
 def get(
     scope: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="SCOPE", help="Request this scope instead of the configured ones; may be given several times."
-        ),
+        typer.Option(metavar="SCOPE", help="Request this scope instead of the configured ones; can be repeated."),
     ] = None,
     max_wait: Annotated[
         float,
-        typer.Option(metavar="SECONDS", min=1, max=86_400, help="How long to wait for a token, a rate limit included."),
+        typer.Option(metavar="SECONDS", min=1, max=86_400, help="How long to wait for a token, including rate limits."),
     ] = 30.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the description as one JSON document.")] = False,
-    show: Annotated[bool, typer.Option("--show", help="Print the token itself as well.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Also print the token itself.")] = False,
 ) -> None:
     """Obtain a token for the configured app, and describe it.
 
     The app is configured as for Okta's SDKs: OKTA_CLIENT_* variables, ./okta.yaml, ~/.okta/okta.yaml.
 
-    A pipe gets the token alone: TOKEN=$(okta-m2m token get). Elsewhere the token is only printed with --show.
+    A pipe gets the token alone: TOKEN=$(okta-m2m token get). Otherwise the token is printed only with --show.
     """
     with needs("cli", "okta-m2m token get"):
         from ..requests import OktaAuth
@@ -104,7 +102,7 @@ def revoke(token_file: AccessTokenFile = None, as_json: Json = False) -> None:
 @app.command()
 def introspect(
     token_file: AccessTokenFile = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print Okta's whole answer as one JSON document.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print Okta's whole response as one JSON document.")] = False,
 ) -> None:
     """Ask Okta about an access token: okta-m2m token introspect < token.txt"""
     with needs("cli", "okta-m2m token introspect"):
@@ -129,7 +127,8 @@ def introspect(
 
 
 def _read_token(file: Path | None, org_url: str) -> str:
-    """The token to send to the org. One that is not the org's own, and not in this folder, needs an org to trust."""
+    """The token to send to the org. One that the org did not issue, and that is not in this folder, needs a trusted
+    org."""
     if file is None and stdin_is_terminal():
         return _check_not_empty(prompt_for(f"Token to send to {org_url}"))
     token = _check_not_empty(read_secret(file or Path("-"), "token"))
@@ -141,7 +140,7 @@ def _read_token(file: Path | None, org_url: str) -> str:
 def _check_not_empty(token: str) -> str:
     if not token.strip():
         raise ConfigurationError(
-            "The token is empty.", remedy="Give it on stdin, in a file (--from), or at the prompt."
+            "The token is empty.", remedy="Pass it on stdin, in a file (--from), or at the prompt."
         )
     return token.strip()
 

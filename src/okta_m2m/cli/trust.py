@@ -1,8 +1,8 @@
 """Which org gets a credential.
 
-Invariant: an org that only a file in the working directory names gets no credential from anywhere else: no SSWS token, no
-assertion signed with a key from outside of the folder, no token to introspect. Whoever wrote that file (a cloned repository,
-an unpacked archive) chose the host. On a terminal the command asks first, and shows the host.
+Invariant: an org that only a file in the working directory names gets no credential from anywhere else: no SSWS token,
+no assertion signed with a key from outside the folder, no token to introspect. The author of that file (a cloned
+repository, an unpacked archive) chose the host. On a terminal the command asks first, and shows the host.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def check_org(url: str, credential: str) -> None:
     """Refuses an org that only the working directory names. On a terminal the user decides.
 
     - ``url``: the org's URL.
-    - ``credential``: what it would get, from outside of the working directory; completes "would get".
+    - ``credential``: what it would get, from outside the working directory; completes "would get".
     """
     named_elsewhere = find_setting(*_ORG, here=False), find_setting(*_ORG, here=False, environ={})
     if url in map(_url_of, named_elsewhere):  # by the environment, or by the user's own ~/.okta/okta.yaml
@@ -61,7 +61,7 @@ def check_org(url: str, credential: str) -> None:
 
 
 def check_token(url: str, token: str, place: str) -> None:
-    """As :func:`check_org`, for a token that somebody gave. Its own issuer may get it without a question."""
+    """As :func:`check_org`, for a token from the user. Its own issuer gets it without a question."""
     if _issuer(token) != urlsplit(url)[:2]:
         check_org(url, f"the token of {place}")
 
@@ -72,11 +72,11 @@ def trusted_settings(
     """The settings of the configured app, whose key may sign for the org that they name.
 
     - ``folder``: reads the ``okta.yaml`` there, instead of those of the working directory and the home directory.
-    - ``environ``: used instead of the process's environment.
+    - ``environ``: variables to use instead of ``os.environ``. Default ``None``.
     - ``arguments``: as for :func:`okta_m2m.settings.read_settings`.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError` as that does, and for a key from outside of the folder whose
-    ``okta.yaml`` is all that names the org.
+    Raises :class:`~okta_m2m.errors.ConfigurationError` as that does, and for a key from outside the folder if only that
+    folder's ``okta.yaml`` names the org.
     """
     places: dict[str, Any] = {"environ": environ, "directory": folder, "home": folder}
     found = find_setting(*_ORG, **places)
@@ -125,7 +125,8 @@ def _url_of(found: FoundSetting | None) -> str | None:
 
 
 def _issuer(token: str) -> tuple[str, str] | None:
-    """Scheme and host of the ``iss`` of a JWT, unverified: only the issuer's own token names it to its owner's harm."""
+    """Scheme and host of the ``iss`` of a JWT, not verified: a forged ``iss`` could only send its author's own token to
+    the wrong host."""
     try:
         payload = token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))

@@ -1,6 +1,7 @@
-"""Performs effects: with threads, asyncio or trio. For adapters of your own; those of this package use the same.
+"""Performs effects with threads, asyncio or trio. The adapters of this package use it, and so can yours.
 
-A flow yields effects (:mod:`okta_m2m.effects`). A runtime performs them, ``run`` and ``drive`` run a flow through a runtime.
+A flow yields effects (:mod:`okta_m2m.effects`). A runtime performs them; ``run`` and ``drive`` run a flow with a
+runtime.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    # A program that has only threads loads none of these: a tenth of an import beside requests (benchmarks/imports.py).
+    # A program with only threads loads none of these: a tenth of the import time beside requests
+    # (benchmarks/imports.py).
     if name in ("Asyncio", "Trio", "running"):
         from . import loops
 

@@ -1,6 +1,6 @@
 """Performs effects on an asyncio event loop.
 
-Invariant: no policy in here, and the loop is never blocked: blocking signers, key files and stores work in threads.
+Invariant: no policy here, and the loop is never blocked: blocking signers, key files and stores work in threads.
 """
 
 from __future__ import annotations
@@ -39,18 +39,20 @@ __all__ = ["Asyncio"]
 
 T = TypeVar("T")
 Waiter = Callable[["Future[Any]", float], Awaitable[bool]]
-"""Waits on the running loop until a future is done, or so many seconds have passed; returns whether it is done."""
+"""Waits on the running loop until a future is done, or until that many seconds have passed. Returns whether it is
+done."""
 
 _background: WeakKeyDictionary[asyncio.AbstractEventLoop, set[asyncio.Task[Any]]] = WeakKeyDictionary()
 
 
 class Asyncio:
-    """For any asyncio loop, and several at once.
+    """For asyncio, with any number of event loops at once.
 
     - ``send``: sends our own requests; awaitable.
-    - ``error_map``: for classes of our errors, the exceptions of the HTTP library that they are raised as too.
+    - ``error_map``: for classes of our errors, the exceptions of the HTTP library. Each error is raised as both.
+      Default ``None``.
 
-    asyncio is imported where there is a loop already: a program that has only threads does not pay for it.
+    asyncio is imported only when a loop is running, so a program with only threads does not import it.
     """
 
     __slots__ = ("_send", "error_map")
@@ -60,8 +62,8 @@ class Asyncio:
         self.error_map: ErrorMap = error_map or {}
 
     def perform(self, effect: Effect[Any]) -> Awaitable[Any]:
-        """Performs one effect; awaited, it gives the answer."""
-        # Very many tasks may wait for one token: each of them with a coroutine less.
+        """Performs one ``effect``; awaited, it returns the result."""
+        # Very many tasks may wait for one token: this saves each of them a coroutine.
         return wait_on_loop(effect.landing, effect.timeout) if isinstance(effect, Wait) else self._perform(effect)
 
     async def _perform(self, effect: Effect[Any]) -> Any:
@@ -133,11 +135,11 @@ class Asyncio:
             background.close()
             return False
         tasks = _background.setdefault(loop, set())
-        tasks.add(task)  # the loop itself holds tasks only weakly
+        tasks.add(task)  # the loop itself has only weak references to tasks
 
         def finished(task: asyncio.Task[Any]) -> None:
             tasks.discard(task)
-            flow.close()  # a task that was cancelled before it began has not closed it
+            flow.close()  # a task that was cancelled before it began did not close it
             if not task.cancelled() and (error := task.exception()) is not None:
                 report_lost(error)
             ended()
@@ -147,19 +149,19 @@ class Asyncio:
 
 
 async def await_response(answer: object) -> Response:
-    """The awaited answer of a ``send``, if it is one."""
+    """Awaits the response of a ``send``."""
     from inspect import isawaitable
 
     if isawaitable(answer):
         return response_of(await answer)
     raise ConfigurationError(
-        f"send= returned {type(answer).__name__} and nothing to await: it would block the event loop.",
+        f"send= returned {type(answer).__name__}, which cannot be awaited: it would block the event loop.",
         remedy="Make it an async def, or use a blocking client.",
     )
 
 
 async def sign_on_loop(effect: Sign, wait: Waiter) -> bytes:
-    """A signature, made in a thread where the signer may block."""
+    """A signature; made in a thread if the signer may block."""
     from inspect import iscoroutinefunction
 
     signer, message = effect.signer, effect.message
@@ -171,19 +173,19 @@ async def sign_on_loop(effect: Sign, wait: Waiter) -> bytes:
 
 
 async def snapshot_on_loop(effect: Snapshot, wait: Waiter) -> Signer:
-    signer: Any = effect.signer  # only those that have snapshot() are asked for one
+    signer: Any = effect.signer  # yielded only for signers that have snapshot()
     snapshot: Signer = await call_in_thread(signer.snapshot, effect.timeout, "key", wait, signer)
     return snapshot
 
 
 async def call_in_thread(
     work: Callable[[], T],
-    timeout: float,  # noqa: ASYNC109 (it is the thread that is bounded)
+    timeout: float,  # noqa: ASYNC109 (the thread is limited)
     what: str,
     wait: Waiter,
     whose: object,
 ) -> T:
-    """What ``work`` returns, in a daemon thread of its own, or when it is its turn."""
+    """What ``work`` returns, run in its own daemon thread or in turn."""
     working = workers.start_in_turn(work, what, whose)
     if working is None:
         return work()
@@ -192,4 +194,4 @@ async def call_in_thread(
             raise TimeoutError(workers.too_slow(what, timeout))
         return working.result()
     finally:
-        working.cancel()  # if its turn has not come
+        working.cancel()  # if it has not started

@@ -1,4 +1,4 @@
-"""The runtimes for event loops, and which of them the running loop needs."""
+"""The runtimes for event loops, and which one the running loop needs."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ def running(send: AsyncSender, error_map: ErrorMap | None = None) -> Asyncio | T
     """The runtime of the event loop that is running here.
 
     - ``send``: sends our own requests; awaitable.
-    - ``error_map``: for classes of our errors, the exceptions of the HTTP library that they are raised as too.
+    - ``error_map``: for classes of our errors, the exceptions of the HTTP library. Each error is raised as both. Default
+      ``None``.
     """
     return Asyncio(send, error_map) if _is_asyncio() else Trio(send, error_map)
 
 
-async def call_in_thread(work: Callable[[], T], timeout: float) -> T:  # noqa: ASYNC109 (it is the thread that is bounded)
-    """What ``work`` returns, in a daemon thread of its own, which does not hold up the end of the loop."""
+async def call_in_thread(work: Callable[[], T], timeout: float) -> T:  # noqa: ASYNC109 (the thread is limited)
+    """What ``work`` returns, run in its own daemon thread, which does not delay the end of the loop."""
     return await on_asyncio.call_in_thread(
         work, timeout, "client", wait_on_loop if _is_asyncio() else wait_in_run, work
     )
 
 
 def _is_asyncio() -> bool:
-    import asyncio  # only where there is a loop already
+    import asyncio  # only if there is a loop
 
     try:
         asyncio.get_running_loop()

@@ -1,7 +1,7 @@
 """Performs effects with threads.
 
-Invariant: no policy in here. What may hang (a token request, a signer, a store) is done in a daemon thread of its own, so
-that it holds up neither the call nor the exit of the process.
+Invariant: no policy here. Work that may hang (a token request, a signer, a store) runs in its own daemon thread, so
+that it delays neither the call nor the exit of the process.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ T = TypeVar("T")
 class Threads:
     """Blocks the calling thread; background flows run in daemon threads.
 
-    - ``send``: sends our own requests.
-    - ``error_map``: for classes of our errors, the exceptions of the HTTP library that they are raised as too.
+    - ``send``: sends our own requests; blocks.
+    - ``error_map``: for classes of our errors, the exceptions of the HTTP library. Each error is raised as both. Default
+      ``None``.
     """
 
     __slots__ = ("_send", "error_map")
@@ -54,7 +55,7 @@ class Threads:
         self.error_map: ErrorMap = error_map or {}
 
     def perform(self, effect: Effect[Any]) -> Any:
-        """Performs one effect and returns its answer."""
+        """Performs one ``effect`` and returns its result."""
         match effect:
             case Wait(landing, timeout):  # first, because very many threads may wait for one token
                 return wait_in_thread(landing, timeout)
@@ -63,7 +64,7 @@ class Threads:
             case Sign(signer, message, timeout):
                 return _sign(signer, message, timeout)
             case Snapshot(signer, timeout):
-                return _within(signer.snapshot, timeout, "key", signer)  # type: ignore[attr-defined]  # only for those that have it
+                return _within(signer.snapshot, timeout, "key", signer)  # type: ignore[attr-defined]  # yielded only for signers that have it
             case Sleep(seconds):
                 return time.sleep(seconds)
             case Spawn(flow, ended, awaited):
@@ -76,7 +77,7 @@ class Threads:
         def background() -> None:
             try:
                 run(flow, self)
-            except BaseException as error:  # noqa: BLE001 (nobody is there to catch it)
+            except BaseException as error:  # noqa: BLE001 (no caller can catch it)
                 report_lost(error)
             finally:
                 ended()
@@ -102,7 +103,7 @@ def _send(send: Callable[[], T], timeout: float) -> T:
         if wait_in_thread(working, timeout):
             return working.result()
     finally:
-        del working  # an exception's traceback would keep it, and it keeps the exception
+        del working  # an exception's traceback would refer to it, and it refers to the exception: a cycle
     raise SendFailed(workers.too_slow("answer", timeout))
 
 
@@ -114,7 +115,7 @@ def _within(work: Callable[[], T], timeout: float, what: str, signer: Signer) ->
         if wait_in_thread(working, timeout):
             return working.result()
     finally:
-        working.cancel()  # if its turn has not come
+        working.cancel()  # if it has not started
         del working  # as above
     raise TimeoutError(workers.too_slow(what, timeout))
 
@@ -132,7 +133,7 @@ def _sign(signer: Signer, message: bytes, timeout: float) -> bytes:
         signature.close()
     raise ConfigurationError(
         f"{type(signer).__name__}.sign returns an awaitable, which a thread cannot wait for.",
-        remedy="Use an async client with this signer, or give it a sign that blocks.",
+        remedy="Use an async client with this signer, or make its sign a blocking function.",
     )
 
 
@@ -152,14 +153,14 @@ def _ask_store(effect: StoreEffect[Any]) -> Any:
         return answer
     if iscoroutine(answer):
         answer.close()
-    raise StoreFailed(f"{type(effect.store).__name__} answers with an awaitable, which a thread cannot wait for")
+    raise StoreFailed(f"{type(effect.store).__name__} returned an awaitable, which a thread cannot wait for")
 
 
 def call_store_in_thread(effect: StoreEffect[Any]) -> Future[Any]:
-    """Asks the store in a daemon thread of its own."""
+    """Calls the store in its own daemon thread."""
     working = workers.start(effect.call, "store")
     if working is None:
-        raise StoreFailed("no thread to ask it in")
+        raise StoreFailed("no thread could be started for it")
     return working
 
 

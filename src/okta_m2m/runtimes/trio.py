@@ -1,7 +1,7 @@
 """Performs effects in a trio run.
 
-Invariant: no policy in here, the run is never blocked, and nothing escapes a background flow, as out of a system task it
-would take the whole run down.
+Invariant: no policy here, the run is never blocked, and no exception leaves a background flow, because in a system task
+it would end the whole run.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ T = TypeVar("T")
 
 
 class Trio:
-    """For trio runs, several at once too. Background flows are system tasks.
+    """For trio, with any number of runs at once. Background flows are system tasks.
 
     - ``send``: sends our own requests; awaitable.
-    - ``error_map``: for classes of our errors, the exceptions of the HTTP library that they are raised as too.
+    - ``error_map``: for classes of our errors, the exceptions of the HTTP library. Each error is raised as both. Default
+      ``None``.
     """
 
     __slots__ = ("_send", "error_map")
@@ -41,7 +42,7 @@ class Trio:
         self.error_map: ErrorMap = error_map or {}
 
     async def perform(self, effect: Effect[Any]) -> Any:
-        """Performs one effect and returns its answer."""
+        """Performs one ``effect`` and returns its result."""
         import trio
 
         match effect:
@@ -62,7 +63,7 @@ class Trio:
         raise TypeError(f"no runtime performs {type(effect).__name__}")
 
     def _spawn(self, flow: Flow[Any], ended: Callable[[], None], awaited: bool) -> bool:
-        # A run does not end before its system tasks have, so there is nothing to ask later.
+        # A run does not end before its system tasks, so the answer never changes.
         from contextvars import Context, copy_context
 
         import trio
@@ -74,7 +75,7 @@ class Trio:
     async def _in_background(self, flow: Flow[Any], ended: Callable[[], None]) -> None:
         try:
             await arun(flow, self)
-        except Exception as error:  # noqa: BLE001 (nobody is there to catch it)
+        except Exception as error:  # noqa: BLE001 (no caller can catch it)
             report_lost(error)
         finally:
             ended()
@@ -114,7 +115,7 @@ class Trio:
 
 
 async def wait_in_run(landing: Future[Any], seconds: float) -> bool:
-    """Waits until it landed, or so many seconds have passed; returns whether it landed."""
+    """Waits until it lands, or until that many seconds have passed. Returns whether it landed."""
     import trio
 
     landed = trio.Event()

@@ -1,9 +1,9 @@
-"""Waiting on an asyncio loop for what lands in another thread or on another loop, by very many tasks at once.
+"""Very many tasks wait on an asyncio loop for a fetch that ends in another thread or on another loop.
 
-All tasks of a loop that wait for one landing share a callback and a timer, and are woken in slices: with a timer each, ten
-thousand of them kept the loop from everything else (measured by ``benchmarks/stampede_tasks.py``).
+All tasks of a loop that wait for one landing share a callback and a timer, and are woken in batches: with one timer
+each, ten thousand tasks blocked the loop (measured by ``benchmarks/stampede_tasks.py``).
 
-Invariant: the landing is never cancelled, and a waiter that is cancelled concerns nobody else.
+Invariant: the landing is never cancelled, and a cancelled waiter does not affect the others.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ __all__ = ["wait_on_loop"]
 logger = logging.getLogger("okta_m2m")
 
 AT_ONCE: Final = 500
-"""Waiters that are woken in one turn of the loop, so that a herd of thousands leaves it time for other things."""
+"""How many waiters are woken in one iteration of the loop, so that thousands of them leave it time for other work."""
 
 TICK: Final = 0.01
-"""Seconds between two looks for waiters whose time is over: of many, some wait so much longer."""
+"""Seconds between checks for waiters whose time is over. If there are many, some wait that much longer."""
 
 
 async def wait_on_loop(landing: Future[Any], timeout: float) -> bool:  # noqa: ASYNC109 (the effect's own)
-    """Waits until it landed, or ``timeout`` seconds have passed; returns whether it landed."""
+    """Waits until it lands, or until ``timeout`` seconds have passed. Returns whether it landed."""
     if not landing.done():
         waiters = _waiters_of(landing)
         waiter = waiters.join(timeout)
@@ -40,19 +40,20 @@ async def wait_on_loop(landing: Future[Any], timeout: float) -> bool:  # noqa: A
 
 
 class _Waiters:
-    """The tasks of one loop that wait for one landing. Each has its own future. All but ``notify`` is called in the loop's
-    thread."""
+    """The tasks of one loop that wait for one landing. Each has its own future. All methods except ``notify`` are
+    called in the loop's thread."""
 
     __slots__ = ("_armed", "_loop", "_timer", "_until")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._until: dict[asyncio.Future[bool], float] = {}  # by the loop's clock, in the order in which they came
+        self._until: dict[asyncio.Future[bool], float] = {}  # on the loop's clock, in order of arrival
         self._timer: asyncio.TimerHandle | None = None
-        self._armed = math.inf  # when the timer goes off
+        self._armed = math.inf  # when the timer fires
 
     def join(self, seconds: float) -> asyncio.Future[bool]:
-        """A future of whether it landed, done when it did or ``seconds`` have passed. After awaiting it, call ``leave``."""
+        """A future that says whether it landed, done when it landed or ``seconds`` have passed. After awaiting it, call
+        ``leave``."""
         waiter: asyncio.Future[bool] = self._loop.create_future()
         self._until[waiter] = until = self._loop.time() + seconds
         if until < self._armed:
@@ -63,7 +64,7 @@ class _Waiters:
         self._until.pop(waiter, None)
 
     def notify(self, _: object) -> None:
-        """It landed, in whatever thread."""
+        """Called when it landed, in any thread."""
         try:
             self._loop.call_soon_threadsafe(self._landed)
         except RuntimeError:
@@ -80,13 +81,13 @@ class _Waiters:
         self._timer, self._armed = self._loop.call_at(at, self._time_over), at
 
     def _time_over(self) -> None:
-        now = max(self._armed, self._loop.time())  # a timer may go off early, by its clock's resolution
+        now = max(self._armed, self._loop.time())  # a timer may fire early, by its clock's resolution
         over = [waiter for waiter, until in self._until.items() if until <= now]
         for waiter in over:
             self.leave(waiter)
         self._timer, self._armed = None, math.inf
         if self._until:
-            # Each look is at all of them, so look once a tick.
+            # Each check looks at all of them, so check once per tick.
             self._arm(max(min(self._until.values()), now + TICK))
         self._wake(over, has_landed=False)
 
@@ -99,7 +100,7 @@ class _Waiters:
 
 
 def _waiters_of(landing: Future[Any]) -> _Waiters:
-    """The waiters on the running loop; the landing keeps them, so that they end with it."""
+    """The waiters on the running loop. The landing refers to them, so that they are freed with it."""
     import asyncio
 
     loop = asyncio.get_running_loop()

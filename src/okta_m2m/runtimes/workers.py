@@ -1,6 +1,8 @@
-"""Work that may hang, in a daemon thread of its own: so it holds up neither a call, nor an event loop's end, nor the process's.
+"""Runs work that may hang in its own daemon thread, so that it delays neither a call, nor the end of an event loop or
+of the process.
 
-The threads of ``asyncio.to_thread`` and of an executor do: a loop and the interpreter wait for them when they end.
+The threads of ``asyncio.to_thread`` and of an executor would do so: a loop and the interpreter wait for them at their
+end.
 """
 
 from __future__ import annotations
@@ -19,22 +21,23 @@ if TYPE_CHECKING:
 __all__ = ["start", "start_in_turn", "too_slow"]
 
 MOST_AT_ONCE: Final = 128
-"""Threads that one signer has at a time: of ten thousand tasks, each may need a proof at the same moment."""
+"""The most threads for one signer at a time: ten thousand tasks may each need a proof at the same moment."""
 
 T = TypeVar("T")
 
 
 def start(work: Callable[[], T], purpose: str) -> Future[T] | None:
-    """Starts ``work``. ``None`` if no thread can be started any more, as while the interpreter shuts down: do it inline."""
+    """Starts ``work``. ``None`` if no thread can be started any more, for example while the interpreter shuts down:
+    then do it inline."""
     job, working = _job(work)
     return working if _start_thread(job, purpose) else None
 
 
 def start_in_turn(work: Callable[[], T], purpose: str, whose: object) -> Future[T] | None:
-    """The same for what very many may want of one object: a few at a time, the others when it is their turn. Cancel the
-    future of what is not wanted any more."""
+    """The same for one object that very many callers may use: a few at a time, the others in turn. Cancel the future of
+    work that is no longer needed."""
     job, working = _job(work)
-    key = forks(), id(whose)  # the work keeps that object, and in a forked child there are none of these threads
+    key = forks(), id(whose)  # the work refers to that object, and a forked child has none of these threads
     with mutex():
         line = _lines.setdefault(key, _Line())
         if line.threads >= MOST_AT_ONCE:
@@ -63,12 +66,12 @@ def _job(work: Callable[[], T]) -> tuple[Callable[[], None], Future[T]]:
             return
         try:
             answer = work()
-        except BaseException as error:  # noqa: BLE001 (it is handed to the waiter)
+        except BaseException as error:  # noqa: BLE001 (it is passed to the waiter)
             working.set_exception(error)
         else:
             working.set_result(answer)
 
-    return partial(copy_context().run, run), working  # the work is the starter's, for a tracer too
+    return partial(copy_context().run, run), working  # for a tracer, the work belongs to the starter
 
 
 def _start_thread(job: Callable[[], None], purpose: str) -> bool:
@@ -80,7 +83,7 @@ def _start_thread(job: Callable[[], None], purpose: str) -> bool:
 
 
 class _Line:
-    """Who waits for a signer, and how many threads are at it."""
+    """The callers that wait for a signer, and the number of its threads."""
 
     __slots__ = ("threads", "waiting")
 
@@ -89,7 +92,7 @@ class _Line:
         self.waiting: deque[Callable[[], None]] = deque()
 
     def work_off(self, key: tuple[int, int]) -> None:
-        """Does what is waiting, until there is nothing: then one thread less is at it."""
+        """Does all waiting work, then ends this thread."""
         while True:
             with mutex():
                 if not self.waiting:

@@ -1,7 +1,7 @@
-"""Where processes share tokens: what a store is, and the store that a setting names.
+"""Where processes share tokens: the protocol of a store, and the store that a setting names.
 
-Invariant: a store sees only sealed bytes (:mod:`okta_m2m.stores.sealing`), and holds nothing that must not be lost.
-Importing this package imports no engine.
+Invariant: a store sees only sealed bytes (:mod:`okta_m2m.stores.sealing`), and may lose them at any time. Importing
+this package does not import Redis or file locks.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ __all__ = ["Store", "store_from_url"]
 class Store(Protocol):
     """Bytes in, bytes out. Each method may return an awaitable.
 
-    For each key a store keeps two independent records: a *value*, and a *claim*. A claim is a lease: it belongs to one
-    owner, and ends by itself. If a method raises, whatever it raises, or takes too long, the caller continues without the
+    For each key, a store keeps two independent records: a *value* and a *claim*. A claim is a lease: it belongs to one
+    owner, and expires by itself. If a method raises any exception, or takes too long, the caller continues without the
     store. ``okta_m2m.testing.StoreConformance`` tests whether a store keeps these promises.
 
     - ``key``: any string.
     - ``value``: the bytes to store.
-    - ``ttl``: in seconds; may be a fraction.
+    - ``ttl``: seconds until the record expires; may be a fraction.
     - ``owner``: any string that identifies one process's attempt.
 
     One more member is optional. ``on_loop = True`` promises that inside a running asyncio loop the methods return
-    awaitables and never block. Without it, the store is called in a worker thread wherever there is an event loop.
+    awaitables and never block. Without it, calls from an event loop run in a worker thread.
     """
 
     def load(self, key: str, /) -> bytes | Awaitable[bytes | None] | None:
@@ -50,7 +50,7 @@ class Store(Protocol):
         ...
 
     def claim(self, key: str, owner: str, ttl: float, /) -> bool | Awaitable[bool]:
-        """Takes the claim for ``ttl`` seconds if it is free or already the owner's. Returns whether it is the owner's now."""
+        """Takes the claim for ``ttl`` seconds, if it is free or already the owner's. Returns whether the owner has it now."""
         ...
 
     def release(self, key: str, owner: str, /) -> Awaitable[None] | None:
@@ -68,7 +68,8 @@ def store_from_url(url: str) -> RedisStore | FileStore:
     - ``url``: ``redis://``, ``rediss://`` (TLS) or ``unix://`` as redis-py reads them; ``file:`` for this user's cache
       directory, or ``file:/path`` for another directory (RFC 8089).
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError` for any other. It never shows the URL, which may hold a password.
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for any other URL. The error never shows the URL, which may contain a
+    password.
     """
     found = re.match(_SCHEME, url)
     scheme = found[1].lower() if found else ""
@@ -82,7 +83,7 @@ def store_from_url(url: str) -> RedisStore | FileStore:
         return FileStore(_directory_of(url))
     beginning = f" It begins with {scheme}://." if "://" in url and scheme else ""
     raise ConfigurationError(
-        f"The store's URL is of no known kind.{beginning}",
+        f"The scheme of the store's URL is not supported.{beginning}",
         remedy=(
             "Use redis://host:6379/0, rediss://host:6379/0, unix:///path/of/redis.sock, file: or file:/path/of/directory."
         ),
@@ -100,6 +101,6 @@ def _directory_of(url: str) -> str | None:
             "The store's directory is not an absolute path on this machine.",
             remedy="Use file:/path/of/directory, or file: for this user's cache directory.",
         )
-    from urllib.request import url2pathname  # here, because it brings http.client and ssl along
+    from urllib.request import url2pathname  # here, because it imports http.client and ssl
 
     return url2pathname(path) or None

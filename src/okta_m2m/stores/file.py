@@ -1,11 +1,11 @@
-"""Shares tokens on one host through a directory: for cron jobs and command lines.
+"""Shares tokens on one host through a directory, for cron jobs and command lines.
 
-Invariant: every write happens under one lock and replaces a whole file. So a reader needs no lock, and sees the old record
-or the new one. A record that is not whole, or not alive, counts as missing.
+Invariant: every write happens under one lock and replaces a whole file. So a reader needs no lock, and sees the old
+record or the new one. A record that is incomplete or expired counts as missing.
 
-A record is one line and then the content. The line says when it was written (seconds since the epoch), for how many seconds
-it is valid, and how many bytes follow. A record from the future counts as missing, so that none lives longer after the
-clock was set back.
+A record is one line and then the content. The line says when it was written (seconds since the epoch), for how many
+seconds it is valid, and how many bytes follow. A record from the future counts as missing, so that no record lives
+longer because the clock was set back.
 
 On NFS the lock works only if the server and all clients support it, and the clocks of all hosts must agree. Otherwise a
 token may be fetched twice, but nothing worse happens. Several hosts share better through Redis.
@@ -47,16 +47,19 @@ _FLAGS = (
 
 
 class FileStore:
-    """Tokens in files that only this user can read, in a directory that only this user can write.
+    """Keeps tokens in files that only this user can read, in a directory that only this user can write to.
 
     - ``directory``: created with mode 0700 when it is first needed. By default it is this user's cache directory
       (``~/.cache/okta-m2m``, ``~/Library/Caches/okta-m2m``, ``%LOCALAPPDATA%\\okta-m2m\\Cache``).
-    - ``timeout``: seconds to wait for the lock, 0.25 by default. Others hold it for less than a millisecond at a time.
+    - ``timeout``: seconds to wait for the lock, which others hold for less than a millisecond at a time. Default 0.25.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError`, at once and at each use, for a directory that belongs to somebody
-    else or that others can write. Its methods raise ``OSError`` for whatever the file system refuses: a home directory that
-    may not be entered (systemd's ``ProtectHome=``), a file where the directory should be. That is no reason for a service
-    not to start, so the constructor does not raise it: the service app logs it and works without a store.
+    The parameters of its methods are those of :class:`~okta_m2m.stores.Store`: ``key``, ``value``, ``owner``, and ``ttl`` in
+    seconds.
+
+    Raises :class:`~okta_m2m.errors.ConfigurationError`, at once and at each use, for a directory that belongs to someone
+    else or that others can write to. Its methods raise ``OSError`` if the file system refuses: a home directory that may not
+    be entered (systemd's ``ProtectHome=``), or a file in place of the directory. The constructor does not raise that, so the
+    service starts: the service app logs it and works without a store.
     """
 
     def __init__(self, directory: str | os.PathLike[str] | None = None, *, timeout: float = 0.25) -> None:
@@ -74,10 +77,10 @@ class FileStore:
             self._directory = self._directory.absolute()
         self._timeout = timeout
         with suppress(OSError):
-            self._has_directory()  # refuses an unsafe one at once
+            self._has_directory()  # refuses an unsafe directory at once
 
     def load(self, key: str) -> bytes | None:
-        """The value under ``key`` if there is a living one; an expired one is removed."""
+        """The value under ``key``, if it has not expired. An expired value is removed."""
         path = self._path(key, "value")
         if not self._has_directory():
             return None
@@ -87,7 +90,7 @@ class FileStore:
         return value
 
     def save(self, key: str, value: bytes, ttl: float, owner: str) -> bool:
-        """Stores ``value`` if the claim is the owner's. Also removes what has expired under other keys."""
+        """Stores ``value`` if the claim is the owner's. Also removes expired records of other keys."""
         if not self._has_directory():
             return False
         with self._lock():
@@ -98,10 +101,10 @@ class FileStore:
             return True
 
     def claim(self, key: str, owner: str, ttl: float) -> bool:
-        """Takes or extends the claim, unless another owner has a living one."""
+        """Takes or extends the claim, unless another owner has it."""
         if not self._has_directory():
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._has_directory()  # somebody else may have been faster, and theirs may be unsafe
+            self._has_directory()  # another process may have created it first, and unsafely
         with self._lock():
             path = self._path(key, "claim")
             if _read_living(path) not in (None, owner.encode()):
@@ -126,32 +129,32 @@ class FileStore:
         return _read_living(self._path(key, "claim")) == owner.encode()
 
     def _has_directory(self) -> bool:
-        """Whether the directory exists. Checked at each use, because a cleaner of temporary files may remove it."""
+        """Whether the directory exists. Checked at each use, because a cleanup of temporary files may remove it."""
         try:
-            # Follows a symlink: what matters is who owns the directory to which it leads.
+            # Follows a symlink: what matters is who owns the directory that it leads to.
             about = os.stat(self._directory)
         except FileNotFoundError:
             if not self._directory.is_symlink():
                 return False
-            raise self._unusable(errno.ENOENT, "is a symlink that leads nowhere. Remove it, or name") from None
+            raise self._unusable(errno.ENOENT, "is a broken symlink. Remove it, or choose") from None
         except PermissionError:
-            raise self._unusable(errno.EACCES, "is in one that this user may not enter. Name") from None
+            raise self._unusable(errno.EACCES, "is in a directory that this user may not enter. Choose") from None
         except NotADirectoryError:
-            raise self._unusable(errno.ENOTDIR, "is below a file. Name") from None
+            raise self._unusable(errno.ENOTDIR, "is below a file. Choose") from None
         except ValueError:
-            raise self._unusable(errno.EINVAL, "is not a path. Name") from None
+            raise self._unusable(errno.EINVAL, "is not a path. Choose") from None
         if not stat.S_ISDIR(about.st_mode):
-            raise self._unusable(errno.ENOTDIR, "is not a directory. Name")
+            raise self._unusable(errno.ENOTDIR, "is not a directory. Choose")
         if sys.platform != "win32":
             if about.st_uid != os.geteuid():
                 raise ConfigurationError(
                     f"The store's directory {self._directory} belongs to another user.",
-                    remedy="Name one that belongs to this user.",
+                    remedy="Choose one that belongs to this user.",
                 )
             if about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                 raise ConfigurationError(
                     f"Others can write to the store's directory {self._directory}.",
-                    remedy=f"Run: chmod 700 '{self._directory}'. Or name another directory.",
+                    remedy=f"Run: chmod 700 '{self._directory}'. Or choose another directory.",
                 )
         return True
 
@@ -189,7 +192,7 @@ class FileStore:
                 path.unlink()
 
     def _sweep(self) -> None:
-        """Removes what has expired under other keys. There are few files, and saves are rare: one per token."""
+        """Removes expired records of other keys. There are few files, and saves are rare: one per token."""
         with suppress(OSError):
             for path in list(self._directory.iterdir()):
                 form = _OWN_NAME.fullmatch(path.name)
@@ -210,7 +213,7 @@ def _is_own_file(path: Path) -> bool:
 
 
 def _read_living(path: Path) -> bytes | None:
-    """The content of a record that is whole and neither expired nor from the future."""
+    """The content of a record that is complete, not expired and not from the future."""
     content = _read_regular_file(path)
     head, _, body = (content or b"").partition(b"\n")
     try:
@@ -235,6 +238,6 @@ def _read_regular_file(path: Path) -> bytes | None:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return None
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(MAX_RECORD_SIZE)  # a longer record is cut off, and so counts as not whole
+            return file.read(MAX_RECORD_SIZE)  # a longer record is cut off, and so counts as incomplete
     finally:
         os.close(descriptor)

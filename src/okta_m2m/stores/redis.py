@@ -1,10 +1,10 @@
 """Shares tokens through Redis or Valkey, 6.2 and newer.
 
-Invariant: each operation is one command to the server, atomic there, and may be repeated without harm. Value and claim of a
-key are in one Cluster slot. No event loop is ever blocked, or given another loop's connection.
+Invariant: each operation is one atomic command, and can be repeated safely. Value and claim of a key are in one Cluster
+slot. No event loop is ever blocked, or uses another loop's connection.
 
-The scripts are sent in full with each ``EVAL``. They are shorter than a token, and a server that was restarted, flushed or
-promoted then lacks nothing.
+The scripts are sent in full with each ``EVAL``. They are shorter than a token, and this still works after a server was
+restarted, flushed or promoted.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["RedisStore"]
 T = TypeVar("T")
 
 MAX_VALUE_SIZE = 1 << 20
-"""Size of the largest value that is read, in bytes. A larger one is not ours, and could be half a gigabyte."""
+"""Size of the largest value that is read, in bytes. A larger value is not ours, and could be half a gigabyte."""
 
 # A claim of another type, or one without an expiry, is not ours. If it stayed, nobody could ever claim the key. Any other
 # error, such as a missing permission, is passed on.
@@ -56,20 +56,24 @@ return 0
 
 
 class RedisStore:
-    """Tokens in Redis or Valkey, shared by every process that reaches it.
+    """Keeps tokens in Redis or Valkey, for all processes that can connect to it.
 
     - ``redis``: one of
 
       - a URL (``redis://``, ``rediss://``, ``unix://``) as redis-py reads it: serves threads, asyncio and trio at once;
-      - a blocking client (``redis.Redis``, ``redis.RedisCluster``, a Sentinel's): serves them all, in worker threads
-        where there is an event loop;
+      - a blocking client (``redis.Redis``, ``redis.RedisCluster``, a Sentinel's): serves them all, on event loops in
+        worker threads;
       - a function that makes a client. If it makes ``redis.asyncio`` clients, each event loop gets its own;
       - a client of ``redis.asyncio``: serves the event loop on which it is first used, and no other.
 
-    - ``prefix``: the beginning of all key names, ``okta-m2m`` by default. A hash follows, so no key name reveals whose token
-      it is.
-    - ``timeout``: seconds for each connection, read and write of a client that is made from a URL, 0.25 by default. The
-      URL's own ``?socket_timeout=`` overrides it. A client of yours keeps its own timeouts and retries; give it short ones.
+    - ``prefix``: the beginning of all key names. A hash follows, so no key name reveals whose token it is. Default
+      ``okta-m2m``.
+    - ``timeout``: seconds for each connection, read and write of a client that is made from a URL. The URL's own
+      ``?socket_timeout=`` overrides it. A client that you pass keeps its own timeouts and retries, which should be short.
+      Default 0.25.
+
+    The parameters of its methods are those of :class:`~okta_m2m.stores.Store`: ``key``, ``value``, ``owner``, and ``ttl`` in
+    seconds.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` for a URL or client that cannot be used. Its methods raise redis-py's
     exceptions. In an event loop of asyncio they return awaitables, unless the client blocks (``on_loop``).
@@ -118,7 +122,7 @@ class RedisStore:
             elif is_client:
                 self._callers_client = client
             else:
-                # This client was made only to see its kind. It has no connection yet, so nothing needs to close it.
+                # This client was created only to see its type. It has no connection yet, so it need not be closed.
                 self._make_client = given
 
     @property
@@ -147,7 +151,7 @@ class RedisStore:
         return f"RedisStore({self._label!r}, prefix={self._prefix!r})"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        not_picklable("A RedisStore", "Make one in each process.")
+        not_picklable("A RedisStore", "Create one in each process.")
 
     def _name(self, key: str, record: str) -> str:
         # The hash keeps braces in a key, which may be any string, from changing the Cluster slot.
@@ -160,8 +164,8 @@ class RedisStore:
         blocking: Any = self._blocking  # redis-py's execute_command has no types
         if blocking is None:
             raise ConfigurationError(
-                f"{self!r} has a client of redis.asyncio, which works in an event loop of asyncio only.",
-                remedy="Give the store a URL, or a blocking client.",
+                f"{self!r} has a client of redis.asyncio, which works only in an asyncio event loop.",
+                remedy="Create the store with a URL, or with a blocking client.",
             )
         try:
             answer = blocking.execute_command(*command, **options)
@@ -192,7 +196,7 @@ class RedisStore:
             raise ConfigurationError(
                 f"{self!r} has a client of redis.asyncio that belongs to another event loop.",
                 remedy=(
-                    "Give the store a URL, or a function that makes a client, so that each event loop gets its own."
+                    "Create the store with a URL, or with a function that makes a client, so that each event loop gets its own."
                 ),
             )
         assert self._make_client is not None  # noqa: S101 (on_loop is true)
@@ -245,7 +249,7 @@ def _call_factory(factory: object) -> Any:
         return client
     what = f"a function that makes a {type(client).__name__}" if callable(factory) else f"a {type(factory).__name__}"
     raise ConfigurationError(
-        f"A RedisStore was given {what}.", remedy="Give it a URL, a client of redis-py, or a function that makes one."
+        f"A RedisStore was given {what}.", remedy="Pass a URL, a client of redis-py, or a function that makes one."
     )
 
 
@@ -329,7 +333,7 @@ def _read_value(answer: bytes) -> bytes | None:
 
 def _read_flag(answer: object) -> bool:
     if answer not in (0, 1):
-        raise ValueError("not an answer of a Redis server")
+        raise ValueError("not a response from a Redis server")
     return answer == 1
 
 

@@ -1,8 +1,8 @@
 """Seals everything that is stored in a store: as a JWE that only the fleet's own secret opens.
 
-Invariant: what does not open counts as missing, and is never an error. What was sealed for one cache key opens for no
-other. A seal is a compact JWE (RFC 7516) with ``dir`` and ``A256GCM``. Its key is HKDF-SHA256 (RFC 5869) of the secret, with
-the cache key in ``info``.
+Invariant: an entry that cannot be opened counts as missing, and is never an error. What was sealed for one cache key
+opens for no other. A seal is a compact JWE (RFC 7516) with ``dir`` and ``A256GCM``. Its key is HKDF-SHA256 (RFC 5869)
+of the secret, with the cache key in ``info``.
 
 This module imports its cryptography at the top, and is itself imported as soon as an app gets a store. So a fresh process's
 first call waits for no import, and an app without a store does not pay for it.
@@ -34,7 +34,10 @@ MIN_SECRET_SIZE = 32
 MAX_SEALED_SIZE = 1 << 16
 """Size of the largest sealed value that is opened, in bytes. Okta's tokens have a few thousand."""
 
-_ALGORITHMS = ("dir", "A256GCM")  # nothing else opens: no other alg, and no zip, which could be a bomb
+_ALGORITHMS = (
+    "dir",
+    "A256GCM",
+)  # nothing else is accepted: no other alg, and no zip, which could be a decompression bomb
 
 
 class Seal:
@@ -54,15 +57,15 @@ class Seal:
     def __init__(self, secrets: Sequence[bytes]) -> None:
         if isinstance(secrets, str | bytes):
             raise ConfigurationError(
-                "Sealing secrets must be a list, newest first.", remedy="Put brackets around the one secret."
+                "Sealing secrets must be a list, newest first.",
+                remedy="Put brackets around the secret: seal_with=[secret].",
             )
         self._secrets = tuple(_check_secret(secret) for secret in secrets)
         if not self._secrets:
             raise ConfigurationError(
-                "There is no secret to seal shared tokens with, because the key is not readable, as in an HSM or a "
-                "KMS.",
+                "There is no secret to encrypt shared tokens with: the private key cannot be read, as in an HSM or a KMS.",
                 remedy=(
-                    f"Give seal_with=[secret] with at least {MIN_SECRET_SIZE} random bytes, the same in every process."
+                    f"Pass seal_with=[secret] with at least {MIN_SECRET_SIZE} random bytes, the same in every process."
                 ),
             )
         self.fingerprint = _derive(self._secrets[0], b"okta-m2m/seal-fingerprint/1", 8).hex()
@@ -83,7 +86,7 @@ class Seal:
         for secret in self._secrets:
             try:
                 return jwe.decrypt_compact(sealed, _key(secret, cache_key), _ALGORITHMS).plaintext
-            except Exception:  # noqa: BLE001, S112 (anybody may have written those bytes, so nothing in them may raise here)
+            except Exception:  # noqa: BLE001, S112 (anyone may have written these bytes, so nothing in them may raise here)
                 continue
         return None
 
@@ -91,7 +94,7 @@ class Seal:
         return f"Seal(fingerprint={self.fingerprint!r})"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        not_picklable("A seal", "Make one in each process.")
+        not_picklable("A seal", "Create one in each process.")
 
 
 def sealing_secret(signer: Signer) -> bytes | None:
@@ -111,7 +114,7 @@ def _check_secret(secret: object) -> bytes:
     raise ConfigurationError(
         f"A sealing secret {what}, but needs at least {MIN_SECRET_SIZE} random bytes.",
         remedy=(
-            'Make one with: python -c "import secrets; print(secrets.token_hex(32))", and give it as '
+            'Create one with: python -c "import secrets; print(secrets.token_hex(32))", and give it as '
             "bytes.fromhex(...)."
         ),
     )

@@ -47,7 +47,10 @@ class Replayed(Generic[T]):
         return self.value  # type: ignore[return-value]  # None only if the flow returned None
 
     def of(self, *kinds: type[Effect[Any]]) -> list[Any]:
-        """The effects of these types, in order."""
+        """The effects of these types, in order.
+
+        - ``kinds``: the types.
+        """
         return [effect for effect in self.effects if isinstance(effect, kinds)]
 
 

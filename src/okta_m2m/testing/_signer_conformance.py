@@ -1,4 +1,4 @@
-"""A test suite for signers of your own, such as a KMS, an HSM or an agent.
+"""A test suite for your own signers, such as a KMS, an HSM or an agent.
 
     class TestMySigner(SignerConformance):
         @pytest.fixture

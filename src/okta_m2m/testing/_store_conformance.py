@@ -1,12 +1,12 @@
-"""A test suite for stores of your own.
+"""A test suite for your own stores.
 
     class TestMyStore(StoreConformance):
         @pytest.fixture
         def store(self):
             return MyStore("localhost")
 
-Invariant: every test uses new keys, so the store may be shared and need not be empty. No test depends on how long anything
-takes, only on leases and values ending at last.
+Invariant: every test uses new keys, so the store may be shared and need not be empty. No test depends on how long
+anything takes, only on leases and values that expire eventually.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class StoreConformance:
     """Each test is one promise of :class:`okta_m2m.stores.Store`. Subclass it and define a fixture ``store``.
 
     - ``in_event_loop``: ``True`` calls the store inside a running asyncio loop, one loop per test, for a store that has
-      ``on_loop``. ``False`` (default) calls its methods outside a loop, and awaits in a loop what they return if need be.
+      ``on_loop``. ``False`` (default) calls its methods outside a loop, and awaits what they return in a loop, if
+      necessary.
     - The fixture ``runner`` is the :class:`asyncio.Runner` of that loop, for a store that must be closed in it.
     """
 
@@ -236,7 +237,7 @@ class _Calls:
         _require(self.save(key, value, ttl, "one"), "save by the owner of the claim must return True")
 
     def crowd_claims(self, key: str) -> list[bool]:
-        """The answers to a crowd of owners that claim at the same time, in threads or, if the store is async, in tasks."""
+        """The results of many owners that claim at the same time, in threads or, if the store is async, in tasks."""
         probe = None if self._in_event_loop else self.store.load(key)
         if self._in_event_loop or inspect.isawaitable(probe):
 

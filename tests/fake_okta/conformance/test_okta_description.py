@@ -27,7 +27,7 @@ from .description import Description, Exchange
 from .signing import ASSERTION_TYPE, assertion, proof
 
 SENT = "Okta's description of the requests that we send"
-ANSWERED = "Okta's description of the answers that FakeOkta gives"
+ANSWERED = "Okta's description of the responses that FakeOkta gives"
 ORG = "/oauth2/v1"
 CUSTOM = "/oauth2/default/v1"
 ANY = "/oauth2/{authorizationServerId}/v1"

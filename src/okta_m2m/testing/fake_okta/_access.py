@@ -1,7 +1,6 @@
-"""Who calls an API, and whether the token and its DPoP proof are good.
+"""Who calls an API, and whether the token and its DPoP proof are valid.
 
-Invariant: nothing is answered before the token, its binding, its scopes and the caller's roles have been checked, in the
-order in which Okta checks them.
+Invariant: every response follows a check of the token, its binding, its scopes and the caller's roles, in Okta's order.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ class Caller:
     roles: tuple[str, ...]
     #: The scopes of its token; ``None`` for an SSWS token, which has none and needs none.
     scopes: tuple[str, ...] | None
-    #: Headers to send with every answer.
+    #: Headers to send with every response.
     headers: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -54,7 +53,7 @@ def authorize(org: Org, request: ReceivedRequest, *scopes: str) -> Caller:
 
 
 def identify(org: Org, request: ReceivedRequest) -> Caller:
-    """The caller, whatever it may do. Refuses a token that is not good, and a path that is switched off."""
+    """The caller, whatever it may do. Refuses an invalid token, and a path whose feature is off."""
     caller = _identify(org, request)
     if any(request.path == path or request.path.startswith(f"{path}/") for path in org.features_off):
         raise ApiRefused("E0000015")
@@ -76,7 +75,7 @@ def _identify(org: Org, request: ReceivedRequest) -> Caller:
 
 
 def check_okta_token(org: Org, request: ReceivedRequest) -> IssuedToken:
-    """The good token of a request to Okta's own API."""
+    """The valid token of a request to Okta's own API."""
     if any(name == "access_token" for name, _ in parse_qsl(request.query)):
         raise Refused("access_token_in_query")
     if not request.all("authorization"):
@@ -96,7 +95,7 @@ def check_okta_token(org: Org, request: ReceivedRequest) -> IssuedToken:
 
 
 def check_custom_token(org: Org, request: ReceivedRequest, issuer: str, scope: str | None) -> IssuedToken:
-    """The good token of a request to an API that accepts tokens of the custom authorization server ``issuer``."""
+    """The valid token of a request to an API that accepts tokens of the custom authorization server ``issuer``."""
     if not request.all("authorization"):
         raise Refused("access_token_missing")
     scheme, value = _read_credentials(request)

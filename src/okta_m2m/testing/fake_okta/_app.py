@@ -1,6 +1,6 @@
 """A service app as the org holds it: its keys, scopes, roles and settings.
 
-Invariant: an app holds public keys only. Its one private key, made by ``add_app`` on request, stands apart from them.
+Invariant: an app has only public keys. If ``add_app`` created a private key, it is kept separately.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def public_jwks(keys: Keys) -> dict[str, list[dict[str, Any]]]:
 
 
 class InForce(NamedTuple):
-    """What the org's servers know of an app. It lags behind the app while :attr:`Org.settling` is set."""
+    """What the org's servers know about an app. It lags behind the app while :attr:`Org.settling` is set."""
 
     active_keys: list[dict[str, Any]]
     scopes: list[str]
@@ -50,19 +50,20 @@ class App:
     """A service app registered with FakeOkta. Every attribute may be changed while FakeOkta runs.
 
     - ``client_id``: its client ID, ``0oa...``.
-    - ``id``: its app ID. It equals ``client_id`` unless the app was created with a client ID of its own choice.
+    - ``id``: its app ID. It equals ``client_id`` unless the app was created with a chosen client ID.
     - ``label``: its name.
+    - ``keys``: anything that :meth:`FakeOkta.add_app` takes as its keys.
     - ``jwks``: ``{"keys": [...]}`` with its public keys. A key with ``"status": "INACTIVE"`` does not count. Assign
       anything that :meth:`FakeOkta.add_app` takes.
     - ``jwks_uri``: a URL from which to fetch its keys, instead of ``jwks``; ``None`` by default.
     - ``scopes``: the ``okta.*`` scopes granted to it. Like Okta, the org's server silently omits the others from a token.
     - ``dpop_bound``: whether "Require DPoP" is on; ``False`` by default.
     - ``roles``: its admin roles; ``["READ_ONLY_ADMIN"]`` by default. A custom role is ``CUSTOM/{role}/{resource set}``.
-      Without a role, the management API answers 403 E0000006; with only read-only roles, it does so to a write.
+      Without a role, the management API returns 403 E0000006; with only read-only roles, it does so to a write.
     - ``status``: ``"ACTIVE"`` (default) or ``"INACTIVE"``.
     - ``application_type``, ``token_endpoint_auth_method``, ``grant_types``, ``response_types``, ``consent_method``: as in
       Okta's Apps API.
-    - ``private_jwk``: the private key that ``add_app`` made because it was given none; otherwise ``None``.
+    - ``private_jwk``: the private key that ``add_app`` made because none was passed; otherwise ``None``.
     """
 
     def __init__(self, client_id: str, keys: Keys, scopes: Iterable[str]) -> None:
@@ -96,7 +97,7 @@ class App:
         return [jwk for jwk in self._jwks["keys"] if jwk.get("status", "ACTIVE") == "ACTIVE"]
 
     def add_key(self, keys: Keys) -> None:
-        """Registers more keys beside the present ones, as in a rotation.
+        """Registers more keys, as in a rotation.
 
         - ``keys``: public keys, as :meth:`FakeOkta.add_app` takes them.
 
@@ -113,7 +114,7 @@ class App:
             jwk["status"] = "INACTIVE"
 
     def in_force(self) -> InForce | None:
-        """What the org's servers know of the app now; ``None`` while they do not know the app yet."""
+        """What the org's servers know about the app now; ``None`` while they do not know the app yet."""
         now = time.monotonic()
         for until, earlier in list(self._earlier):
             if now < until:

@@ -1,6 +1,6 @@
 """Client authentication with a signed assertion (RFC 7523), as Okta's endpoints check it.
 
-Invariant: a request uses up its assertion once the assertion's signature is verified, whatever the answer.
+Invariant: a request uses up its assertion once the assertion's signature is verified, even if it then fails.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def authenticate(
 ) -> App:
     """The app that the client assertion in ``form`` authenticates.
 
-    ``client_credentials_at_org`` says that this is a token request to the org's own server, which accepts no other method.
+    ``client_credentials_at_org`` says that this is a token request to the org's own server, which accepts no other
+    method.
     """
     kinds = ["authorization"] if request.all("authorization") else []
     kinds += [name for name in ("client_secret", "client_assertion") if name in form]

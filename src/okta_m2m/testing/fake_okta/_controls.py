@@ -1,4 +1,4 @@
-"""What a test puts into an org and changes in it while it runs.
+"""What a test adds to an org, and changes while it runs.
 
 Invariant: a change takes effect with the next request, for tokens issued before as well.
 """
@@ -20,7 +20,7 @@ __all__ = ["OrgControls"]
 
 
 class OrgControls(Org):
-    """An org with the methods by which a test changes it."""
+    """An org, with the methods that a test uses to change it."""
 
     def add_app(
         self,
@@ -105,7 +105,8 @@ class OrgControls(Org):
     def protect(self, path: str, *, server: str = "default", scope: str | None = None) -> str:
         """Makes ``path``, and everything below it, an API of your own. Returns its URL.
 
-        It answers 200 with a description of the request, and compares ``htu`` as RFC 9449 says, not as Okta's own API does.
+        It returns 200 with a description of the request, and compares ``htu`` as RFC 9449 says, not as Okta's own API
+        does.
 
         - ``path``: the path, undecoded: ``"/orders"``.
         - ``server``: the ID of the custom authorization server whose tokens it accepts; ``"default"`` by default.
@@ -130,7 +131,7 @@ class OrgControls(Org):
         """Sets the org's clock ahead of this machine's clock, or behind it if negative.
 
         ``Date``, the checks of assertions and proofs, and the lives of all tokens follow it. A second call replaces the
-        first; ``skew()`` sets the clock right.
+        first; ``skew()`` without arguments corrects the clock.
 
         - ``minutes``, ``seconds``: how far ahead; their sum counts. Both are 0 by default.
         """

@@ -1,7 +1,7 @@
 """DPoP proofs as Okta checks them (RFC 9449; Okta's guide "Configure OAuth 2.0 Demonstrating Proof-of-Possession").
 
-Invariant: a request uses up its proof once the proof's signature is verified, whatever the answer. A proof is valid for one
-method, one URL and, at a resource, one token.
+Invariant: a request uses up its proof once the proof's signature is verified, even if it then fails. A proof is valid
+for one method, one URL and, at a resource, one token.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ def check_proof(
 ) -> str:
     """Checks a proof and returns the thumbprint of its key.
 
-    ``check_nonce`` is called with the ``nonce`` claim. A resource passes ``access_token``, and the ``jkt`` that it is bound to.
-    ``is_htu`` compares the ``htu`` claim with the request.
+    ``check_nonce`` is called with the ``nonce`` claim. A resource passes ``access_token``, and the ``jkt`` that it is
+    bound to. ``is_htu`` compares the ``htu`` claim with the request.
     """
     try:
         parsed = parse(proof)

@@ -45,7 +45,7 @@ class Endpoint:
     protected: tuple[str, str | None] | None = None
 
     def refuse(self, request: ReceivedRequest, refused: Refused | ApiRefused) -> Answer:
-        """The answer that carries the refusal."""
+        """The response that carries the refusal."""
         if self.protected is not None and isinstance(refused, Refused):
             refused = apply_rfcs(request, refused, self.protected[1])
         return refusal_answer(request, refused, is_api=self.is_api)

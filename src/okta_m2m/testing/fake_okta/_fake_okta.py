@@ -1,6 +1,6 @@
 """An Okta org on a loopback port: :class:`FakeOkta`, for tests of code that calls Okta machine to machine.
 
-Invariant: it is as strict as Okta, in Okta's words, wherever Okta's behaviour is known. Where it is not known, it is strict.
+Invariant: if Okta's behaviour is known, it is exactly as strict and uses the same messages. If not, it is strict.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ class FakeOkta(OrgControls):
 
     Parameters:
 
-    - ``token_lifetime``: seconds that access tokens live, 3600 by default; fractions of a second count. ``expires_in`` is
-      rounded down to whole seconds, but is at least 1.
+    - ``token_lifetime``: seconds that access tokens live, 3600 by default; fractions of a second count. ``expires_in``
+      is rounded down to whole seconds, but is at least 1.
     - ``ssl_context``: a server's TLS context; serves at ``https://`` instead. ``None`` by default.
     - ``dpop``: ``"required"`` makes every app DPoP-bound, as some orgs do. With ``"optional"`` (default) each app's
       ``dpop_bound`` decides.
-    - ``on_answer``: called with each request and the HTTP status of its answer (0 for a connection that was reset), in the
-      thread of the connection, so from several threads at once. Requests to ``server``'s own pages are not reported.
+    - ``on_answer``: called with each request and the HTTP status of its response (0 for a connection that was reset),
+      in the thread of the connection, so from several threads at once. Requests to ``server``'s own pages are not
+      reported.
 
     Attributes that may be changed at any time:
 
@@ -40,19 +41,19 @@ class FakeOkta(OrgControls):
     - ``require_dpop_nonce``: whether the token endpoint demands a nonce in proofs; ``True`` by default.
     - ``resource_nonce``: whether the API demands one as well; ``False`` by default. ``True`` or ``400`` demands it with
       status 400, as Okta does, and ``401`` with status 401.
-    - ``features_off``: a set of paths below ``/api/v1`` that answer 401 E0000015; empty by default.
+    - ``features_off``: a set of paths below ``/api/v1`` that return 401 E0000015; empty by default.
     - ``settling``: seconds for which a change made through the management API is not visible to other endpoints, since
       Okta's changes take a while; 0 by default.
-    - ``scopes``: the set of scopes of the org's own server, as Okta publishes them. Add one that is newer.
+    - ``scopes``: the set of scopes of the org authorization server, as Okta publishes them. Add one that is newer.
     - ``apps``, ``authorization_servers``: dictionaries by client ID and by ID. The server ``default`` exists from the
       start, with the scopes ``api:read`` and ``api:write``.
     - ``ssws``: the SSWS token of a Super Admin, for the management API. :meth:`add_api_token` creates others.
-    - ``api_tokens``: a dictionary of all SSWS tokens by value. Set ``active`` of one to ``False`` to end it.
-    - ``server``: the pytest-httpserver underneath. Its ``expect_request(...)`` adds pages of your own.
+    - ``api_tokens``: a dictionary of all SSWS tokens by value. To end one, set its ``active`` to ``False``.
+    - ``server``: the underlying pytest-httpserver. Its ``expect_request(...)`` adds your own pages.
 
-    Unlike at Okta, every user and group name exists; a write is answered with the length and SHA-256 of its body as
-    ``received``; ``/redirect?to=URL&status=302`` redirects; and :meth:`protect` adds APIs. A request that gets a scripted
-    fault uses up its assertion and its proof, so that no test comes to rely on sending either twice.
+    Unlike at Okta, every user and group name exists; a write returns the length and SHA-256 of its body as
+    ``received``; ``/redirect?to=URL&status=302`` redirects; and :meth:`protect` adds APIs. A request that gets a
+    scripted fault uses up its assertion and its proof, so that no test depends on sending either twice.
     """
 
     def __init__(
@@ -79,7 +80,8 @@ class FakeOkta(OrgControls):
         return self
 
     def stop(self) -> None:
-        """Closes every connection and stops the server. Raises what failed inside FakeOkta or in a handler of yours."""
+        """Closes every connection and stops the server. Raises errors from FakeOkta itself or from your own
+        handlers."""
         self._responder.stopping.set()
         if self.server.is_running():
             self.server.stop()
@@ -115,17 +117,17 @@ class FakeOkta(OrgControls):
 
     @property
     def token_requests(self) -> int:
-        """How many requests were sent to token endpoints, whatever the answer."""
+        """How many requests were sent to token endpoints, including failed ones."""
         return self._responder.token_requests
 
     @property
     def api_calls(self) -> int:
-        """How many requests were sent to anything that a token opens, whatever the answer."""
+        """How many requests were sent to paths that need a token, including failed ones."""
         return self._responder.api_calls
 
     @property
     def refusals(self) -> list[Refusal]:
-        """The requests that were refused on their merits, oldest first; at most the last 20,000."""
+        """The requests that were refused because they were wrong, oldest first; at most the last 20,000."""
         return self._responder.refusals()
 
     @property
@@ -163,23 +165,24 @@ class FakeOkta(OrgControls):
         """Scripts what the next request gets. Further calls queue up behind the first.
 
         - ``what``: an int is short for ``status``, a string for ``error``.
-        - ``on``: which requests: ``"token"`` (default) for any token endpoint, or an undecoded path in which ``*`` stands
-          for anything: ``"/api/v1/*"``.
+        - ``on``: which requests: ``"token"`` (default) for any token endpoint, or an undecoded path in which ``*``
+          stands for anything: ``"/api/v1/*"``.
         - ``times``: how many requests get it; 1 by default.
-        - ``status``: the HTTP status of the answer. Without ``error`` or a body it comes with Okta's usual error for it.
+        - ``status``: the HTTP status of the response. Without ``error`` or a body it comes with Okta's usual error for
+          it.
         - ``error``: an OAuth ``error``, or Okta's ``internalErrorCode`` (``"jwks_uri_error"``) or ``errorCode``
           (``"E0000015"``).
         - ``description``: the text of the error, instead of Okta's.
         - ``reset``: for a 429: ``x-rate-limit-reset``, in seconds from now; 1 by default.
         - ``concurrency``: for a 429: makes it a concurrency limit, whose ``x-rate-limit-limit`` is 0.
-        - ``html``: answers with a page of HTML instead of JSON.
-        - ``garbage``: answers with JSON that ends in the middle.
-        - ``drop``: resets the connection instead of answering.
-        - ``delay``: seconds to wait before the answer, whether ordinary or scripted; 0 by default.
+        - ``html``: returns a page of HTML instead of JSON.
+        - ``garbage``: returns truncated JSON.
+        - ``drop``: resets the connection, without a response.
+        - ``delay``: seconds to wait before the response, whether ordinary or scripted; 0 by default.
         - ``body``: the body: bytes, a string, or anything else that becomes JSON.
-        - ``headers``: headers to add or replace in the answer. ``None`` removes one: ``{"Date": None}``. A list of pairs can
-          repeat one.
-        - ``token``: members to change in an ordinary token answer. ``None`` removes one: ``{"expires_in": None}``.
+        - ``headers``: headers to add or replace in the response. ``None`` removes one: ``{"Date": None}``. A list of
+          pairs can repeat one.
+        - ``token``: members to change in an ordinary token response. ``None`` removes one: ``{"expires_in": None}``.
 
         Raises ``ValueError`` for an error that Okta does not have, unless it has a ``description``.
         """
@@ -203,5 +206,5 @@ class FakeOkta(OrgControls):
         self._responder.faults.add(fault)
 
     def clear_faults(self) -> None:
-        """Drops what :meth:`next` has scripted."""
+        """Removes all faults that :meth:`next` scripted."""
         self._responder.faults.clear()

@@ -1,6 +1,7 @@
-"""Scripted faults: what the next requests get instead of, or on top of, an ordinary answer.
+"""Scripted faults: what the next requests get instead of, or on top of, an ordinary response.
 
-Invariant: exactly as many matching requests get a fault as it was scripted for, in order, however many threads ask at once.
+Invariant: exactly as many matching requests get a fault as it was scripted for, in order, no matter how many threads
+send requests at once.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ HTML = b"<!DOCTYPE html><html><head><title>Okta</title></head><body><h1>Somethin
 
 @dataclass(slots=True)
 class Fault:
-    """One scripted fault. Without ``status``, ``refusal``, ``drop`` and ``body`` the request gets its ordinary answer."""
+    """One scripted fault. Without ``status``, ``refusal``, ``drop`` and ``body`` the request gets its ordinary
+    response."""
 
     on: str = "token"
     left: int = 1
@@ -115,7 +117,7 @@ def encode_body(body: object, *, html: bool, garbage: bool) -> tuple[bytes | Non
 
 
 def change_token(answer: Answer, changes: Mapping[str, Any]) -> None:
-    """Changes members of a token answer; ``None`` removes one."""
+    """Changes members of a token response; ``None`` removes one."""
     content = {**json.loads(answer.body), **changes}
     removed = [name for name, value in changes.items() if value is None]
     answer.body = json.dumps({name: value for name, value in content.items() if name not in removed}).encode()

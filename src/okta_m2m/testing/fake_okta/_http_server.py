@@ -1,6 +1,6 @@
 """The HTTP/1.1 server of FakeOkta: one thread per kept-alive connection; the handler sees each request exactly as sent.
 
-Invariant: an answer leaves in one write, so that no delayed acknowledgement slows a kept-alive connection.
+Invariant: a response leaves in one write, so that no delayed acknowledgement slows a kept-alive connection.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class _BadRequest(Exception):
 
 
 class _ConnectionHandler(WSGIRequestHandler):
-    # werkzeug's own handler closes the connection after every answer and folds duplicate headers. Use only its WSGI
+    # werkzeug's own handler closes the connection after every response and folds duplicate headers. Use only its WSGI
     # environment and its life cycle.
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -158,7 +158,7 @@ class _ConnectionHandler(WSGIRequestHandler):
 
 
 class _ConnectionServer(ThreadedWSGIServer):
-    # Room for 1,000 callers that connect at once, where the system's limit (somaxconn) allows it.
+    # Room for 1,000 callers that connect at once, if the system's limit (somaxconn) allows it.
     request_queue_size = 2048
     daemon_threads = True
 

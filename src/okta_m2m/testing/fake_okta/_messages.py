@@ -1,4 +1,4 @@
-"""A request as FakeOkta received it, and the answer to it.
+"""A request as FakeOkta received it, and the response to it.
 
 Invariant: a request keeps its target and header lines undecoded, in order and with duplicates, and its whole body.
 """
@@ -15,17 +15,19 @@ __all__ = ["Answer", "ReceivedRequest", "json_answer"]
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ReceivedRequest:
-    """A request as FakeOkta received it. Its ``repr`` omits headers, query and body, because they hold secrets."""
+    """A request as FakeOkta received it. Its ``repr`` omits headers, query and body, because they contain secrets.
 
-    #: The method, as sent.
+    - ``method``: the method, as sent.
+    - ``target``: the request target, undecoded: ``/api/v1/users/a%40b?limit=1``.
+    - ``headers``: the header lines in order, with duplicates; names are spelled as sent.
+    - ``body``: the body without transfer encoding; empty if there was none.
+    - ``scheme``: ``http`` (default) or ``https``.
+    """
+
     method: str
-    #: The request target, undecoded: ``/api/v1/users/a%40b?limit=1``.
     target: str
-    #: The header lines in order, with duplicates; names are spelt as sent.
     headers: tuple[tuple[str, str], ...]
-    #: The body without transfer encoding; empty if there was none.
     body: bytes
-    #: ``http`` or ``https``.
     scheme: str = "http"
 
     @property
@@ -70,6 +72,6 @@ class Answer:
 
 
 def json_answer(status: int, content: Any, *headers: tuple[str, str]) -> Answer:
-    """An answer with a JSON body that must not be cached, and further ``headers``."""
+    """A response with a JSON body that must not be cached, and further ``headers``."""
     fixed = [("Content-Type", "application/json"), ("Cache-Control", "no-cache, no-store"), ("Pragma", "no-cache")]
     return Answer(status, [*fixed, *headers], json.dumps(content).encode())

@@ -1,7 +1,7 @@
-"""What an org holds: apps, authorization servers, tokens, nonces, and a clock of its own.
+"""The contents of an org: apps, authorization servers, tokens, nonces, and its own clock.
 
-Invariant: the entry made when a token was issued decides whether it is good, on the org's clock; the token itself is never
-read. An identifier that may be used once is remembered for as long as the org lives.
+Invariant: the record from when a token was issued decides whether it is valid, on the org's clock; the token itself is
+never read. An identifier that may be used once is remembered for as long as the org lives.
 """
 
 from __future__ import annotations
@@ -66,19 +66,29 @@ class AuthorizationServer:
 
 @dataclass(slots=True)
 class IssuedToken:
-    """An access token that FakeOkta issued. Times are seconds since the epoch on the org's clock."""
+    """An access token that FakeOkta issued. Times are seconds since the epoch on the org's clock.
+
+    - ``value``: the token itself.
+    - ``token_type``: ``"Bearer"`` or ``"DPoP"``.
+    - ``client_id``: the client id of its app.
+    - ``scopes``: its scopes.
+    - ``issuer``: the id of the custom authorization server; ``""`` for the org authorization server.
+    - ``audience``: its ``aud``.
+    - ``jti``: its id.
+    - ``issued_at``, ``expires_at``: when it was issued and when it expires, in seconds.
+    - ``jkt``: RFC 7638 thumbprint of the DPoP key that it is bound to. Default ``None``, for a Bearer token.
+    - ``revoked``: whether it was revoked. Default ``False``.
+    """
 
     value: str = field(repr=False)
     token_type: Literal["Bearer", "DPoP"]
     client_id: str
     scopes: tuple[str, ...]
-    #: ID of the custom authorization server; ``""`` for the org's own server.
     issuer: str
     audience: str
     jti: str
     issued_at: float
     expires_at: float
-    #: RFC 7638 thumbprint of the DPoP key that it is bound to; ``None`` for a Bearer token.
     jkt: str | None = None
     revoked: bool = False
 
@@ -161,7 +171,8 @@ class Org:
             return list(self._tokens.values())
 
     def mint(self, app: App, server: AuthorizationServer | None, scopes: Sequence[str], jkt: str | None) -> IssuedToken:
-        """Issues an access token. ``server`` is ``None`` for the org's own server; ``jkt`` binds the token to a DPoP key."""
+        """Issues an access token to ``app`` with these ``scopes``. ``server`` is ``None`` for the org authorization server;
+        ``jkt`` binds the token to a DPoP key."""
         lifetime = self.token_lifetime if server is None or server.token_lifetime is None else server.token_lifetime
         now = self.now()
         token = IssuedToken(

@@ -1,7 +1,7 @@
-"""IDs and times that Okta's answers have and that the org's own objects do not carry.
+"""IDs and times that Okta's responses have and that the org's own objects do not carry.
 
-Invariant: what was not recorded by the management API gets its ID and its time of creation when it is first looked at, and
-keeps them until it is forgotten.
+Invariant: what was not recorded by the management API gets its ID and its time of creation when it is first looked at,
+and keeps them until it is forgotten.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class Record(NamedTuple):
 
 
 class Records:
-    """What the management API remembers of apps, keys, grants and roles. ``key`` is a kind followed by what identifies it."""
+    """What the management API remembers about apps, keys, grants and roles. ``key`` is a kind followed by what
+    identifies it."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now

@@ -1,4 +1,4 @@
-"""What a token opens: users, groups and log events, and APIs behind a custom authorization server.
+"""What a token gives access to: users, groups and log events, and APIs behind a custom authorization server.
 
 Invariant: every name exists, and a write reports the length and the hash of the body that arrived.
 """

@@ -1,7 +1,8 @@
-"""Answers every request to FakeOkta: records it, applies scripted faults, and completes the answer with Okta's headers.
+"""Answers every request to FakeOkta: records it, applies scripted faults, and completes the response with Okta's
+headers.
 
-Invariant: a request that a scripted fault answers uses up its assertion and its proof as well, so that no test comes to rely
-on sending either twice.
+Invariant: a request that a scripted fault answers uses up its assertion and its proof as well, so that no test comes to
+rely on sending either twice.
 """
 
 from __future__ import annotations
@@ -48,20 +49,22 @@ _USUAL_API_ERRORS = {
 
 
 class Refusal(NamedTuple):
-    """A request that FakeOkta refused on its merits. A scripted fault is not recorded as a refusal."""
+    """A request that FakeOkta refused because it was wrong. A scripted fault is not recorded as a refusal.
 
-    #: The HTTP status of the answer.
+    - ``status``: the HTTP status of the response.
+    - ``error``: the OAuth ``error``, or the ``errorCode`` of the management API.
+    - ``error_description``: the ``error_description``, or the ``errorSummary`` of the management API.
+    - ``path``: the path of the request.
+    """
+
     status: int
-    #: The OAuth ``error``, or the ``errorCode`` of the management API.
     error: str
-    #: The ``error_description``, or the ``errorSummary`` of the management API.
     error_description: str
-    #: The path of the request.
     path: str
 
 
 class Responder:
-    """The way of a request through an org. ``on_answer`` is called with each request and the status of its answer."""
+    """The way of a request through an org. ``on_answer`` is called with each request and the status of its response."""
 
     def __init__(self, org: Org, on_answer: Callable[[ReceivedRequest, int], object] | None) -> None:
         self.faults = Faults()
@@ -91,7 +94,7 @@ class Responder:
             self.token_requests = self.api_calls = 0
 
     def answer(self, request: ReceivedRequest) -> Answer | None:
-        """The answer; ``None`` for a path that leads nowhere."""
+        """The response; ``None`` for a path that leads nowhere."""
         endpoint = find_endpoint(self._org, request.path)
         with self._mutex:
             self._requests.append(request)
@@ -121,7 +124,7 @@ class Responder:
         return answer
 
     def not_found(self, path: str) -> Answer:
-        """The answer for a path for which there is no handler either."""
+        """The response for a path for which there is no handler either."""
         refused = ApiRefused("E0000007", f"Resource not found: {path} (Resource)")
         self._record(refused, path)
         answer = api_error_answer(refused)
@@ -162,7 +165,7 @@ class Responder:
         ]
 
     def _complete(self, answer: Answer, fault: Fault | None) -> None:
-        """Adds the headers that every answer of Okta's has, and the scripted ones."""
+        """Adds the headers that every response of Okta's has, and the scripted ones."""
         if answer.drop:
             return
         headers = [("Date", formatdate(self._org.now(), usegmt=True)), *answer.headers]

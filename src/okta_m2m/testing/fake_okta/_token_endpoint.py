@@ -1,4 +1,4 @@
-"""The endpoints token, introspect and revoke, of the org's own server and of custom servers.
+"""The endpoints token, introspect and revoke of the org authorization server and of custom ones.
 
 Invariant: a token is issued only after every check has passed.
 """
@@ -85,7 +85,7 @@ def answer_introspect(org: Org, request: ReceivedRequest, server: AuthorizationS
 
 
 def answer_revoke(org: Org, request: ReceivedRequest, server: AuthorizationServer | None) -> Answer:
-    """RFC 7009. A client revokes only its own tokens; the answer for another client's token is the same."""
+    """RFC 7009. A client revokes only its own tokens; the response for another client's token is the same."""
     form = read_form(request)
     app = authenticate(org, request, form)
     value = form.get("token")
