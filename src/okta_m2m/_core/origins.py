@@ -111,12 +111,6 @@ class Origins:
         """Whether a request to ``url`` may carry the token."""
         return url.startswith(self.prefixes) or origin_of(url) in self.allowed
 
-    @staticmethod
-    def is_same(url: str, other: str) -> bool:
-        """Whether two URLs have one origin; ``False`` where that is in any doubt."""
-        origin = origin_of(url)
-        return origin is not None and origin == origin_of(other)
-
 
 @lru_cache(maxsize=256)  # for all the apps of an org: a process may speak for very many of them
 def _kept_once(allowed: frozenset[str]) -> Origins:
