@@ -228,6 +228,12 @@ def test_api_makes_a_signed_in_call(run: Run, okta: FakeOkta, billing: App, dpop
     assert okta.requests[-1].body == b'{"a": 1}'
 
 
+def test_no_proxy_is_given_the_token_for_an_org_on_this_machine(run: Run, billing: App) -> None:
+    nowhere = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"), "http://127.0.0.1:9")
+    ran = run("api", "GET", "/api/v1/users", **nowhere, NO_PROXY="", no_proxy="")
+    assert (ran.returncode, json.loads(ran.stdout)) == (0, json.loads(done(run("api", "GET", "/api/v1/users"))))
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import requests
 
+from front import front_of
 from okta_m2m import ConfigurationError, InvalidKey, PrivateKey, ServiceApp, TokenRefused, TokenUnreachable
 from okta_m2m.admin.errors import (
     InvalidRequest,
@@ -102,6 +103,28 @@ def api(sign_in: Callable[..., ManagementApi]) -> ManagementApi:
 
 def service(okta: FakeOkta, client_id: str, key: PrivateKey, *scopes: str) -> ServiceApp:
     return ServiceApp(okta.url, client_id=client_id, key=key, scopes=scopes or ("okta.users.read",), max_wait=5)
+
+
+# ── to a plain-http org on this machine ──────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("where", ["environment", "session"])
+def test_no_proxy_is_given_the_sign_in_to_an_org_on_this_machine(
+    okta: FakeOkta, sign_in: Callable[..., ManagementApi], where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with front_of(okta.server.port) as front, requests.Session() as session:
+        if where == "environment":
+            for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+                monkeypatch.setenv(name, front.url)
+        else:
+            session.proxies = {"http": front.url, "http://127.0.0.1": front.url}
+        proxied = session.get(f"{okta.url}/api/v1/apps", timeout=10)
+        assert (proxied.status_code, len(front.proxied)) == (401, 1)
+        assert list(list_apps(sign_in(session=session))) == []
+        assert list(list_apps(sign_in())) == []
+        assert len(front.proxied) == 1
 
 
 # ── from nothing to a call ───────────────────────────────────────────────────────────────────────────────────────────

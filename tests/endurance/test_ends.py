@@ -23,7 +23,7 @@ from figures import Note
 from front import Front
 from okta_m2m import PrivateKey
 from okta_m2m.testing import FakeOkta
-from wheel import new_environment, pythons
+from wheel import build, new_environment, pythons
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and forks of POSIX")
 
@@ -57,8 +57,9 @@ def python(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     newest = list(pythons().values())[-1]
     if newest == Path(sys.executable):
         pytest.skip("this is the newest Python of this machine")
+    wheel = build(ROOT, tmp_path_factory.mktemp("dist"))
     folder = tmp_path_factory.mktemp("newest") / "venv"
-    return new_environment(newest, folder, f"{ROOT}[requests,httpx,aiohttp,trio,file]")
+    return new_environment(newest, folder, {"okta-m2m[requests,httpx,aiohttp,trio,file]": wheel})
 
 
 @pytest.fixture(scope="module")

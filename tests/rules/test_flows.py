@@ -1178,6 +1178,15 @@ def test_a_challenge_says_whether_a_new_token_would_help(challenges: list[str], 
         assert second.headers["Authorization"] == "Bearer token-2"
 
 
+@pytest.mark.parametrize("url", [API, f"{ELSEWHERE}/orders"])
+@pytest.mark.parametrize("challenges", [[], ["Bearer"], ['Bearer error="invalid_token"']])
+def test_an_answer_of_400_is_no_reason_for_a_new_token(challenges: list[str], url: str) -> None:
+    bench = Bench(origins=[ELSEWHERE])
+    bench.obtain(bench.token()).result()
+    answer = Response(400, [("WWW-Authenticate", challenge) for challenge in challenges])
+    assert names(bench.authorize(answer, url=url)) == GOES_TO_THE_CALLER
+
+
 @pytest.mark.parametrize(
     ("body", "renews"),
     [

@@ -190,6 +190,22 @@ def test_a_name_that_two_versions_of_idna_read_differently_is_in_doubt(url: str)
     assert not Origins(["https://xn--strae-oqa.example"]).allow(url)
 
 
+def test_a_name_with_a_sign_that_idna_replaces_is_in_doubt() -> None:
+    """Also where the letter that replaces it comes after it in Unicode: the sign for micro, and the Greek letter."""
+    assert origin_of("https://\u00b5.example/x") is None
+    assert origin_of("https://\u03bc.example/x") == "https://xn--xxa.example"
+
+
+@pytest.mark.parametrize("host", ["ü..example", f"{'ü' * 64}.example"])
+def test_a_name_that_idna_refuses_is_in_doubt(host: str) -> None:
+    assert origin_of(f"https://{host}/x") is None
+
+
+def test_a_port_is_one_that_can_be_connected_to() -> None:
+    assert origin_of("https://acme.okta.com:1/x") == "https://acme.okta.com:1"
+    assert origin_of("https://acme.okta.com:0/x") is None
+
+
 def test_a_name_is_as_long_as_a_name_can_be() -> None:
     longest = ".".join(["a" * 63] * 3 + ["b" * 61])
     assert len(longest) == 253
@@ -215,6 +231,7 @@ def test_a_name_beyond_ascii_is_known_by_its_idna_form() -> None:
         ("https://api.example.com:8443", "https://api.example.com:8443"),
         ("http://localhost:8080", "http://localhost:8080"),
         ("http://127.0.0.2", "http://127.0.0.2"),
+        ("http://127.0.0.2:80", "http://127.0.0.2"),
         ("http://[::1]:8080", "http://[::1]:8080"),
         ("https://my_service", "https://my_service"),
     ],

@@ -1,14 +1,16 @@
-"""``python tests/support/wheel.py``: the wheel and the sdist build, install and work, with each extra alone and with none.
+"""``python tests/support/wheel.py [FOLDER]``: the wheel and the sdist build, install and work, with each extra alone and
+with none. They are left in the folder, with a list of the wheel's files.
 
 The wheel is made from the sdist, and installed in a new virtual environment per Python on this machine (3.11 and newer)
 and per extra. In each, what that extra is for is done against FakeOkta: a token, and a call with it. The sample project
 in ``docs/examples`` is installed beside the wheel like any outside package, and its own tests are run.
 
-Invariant: nothing in those environments comes from this source tree.
+Invariant: nothing in those environments comes from this source tree. What comes from elsewhere is pinned with hashes.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -17,7 +19,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from email.parser import BytesParser
 from pathlib import Path
@@ -29,6 +31,7 @@ from okta_m2m.testing import FakeOkta
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "docs" / "examples"
+PINS = ROOT / ".ci" / "pins"
 OLDEST, NEWEST = 11, 14
 NOT_FOR_USERS = {"docs", "recipes", "endurance", "dev"}
 
@@ -200,27 +203,54 @@ def pythons() -> dict[str, Path]:
     return found
 
 
-def new_environment(python: Path, folder: Path, *requirements: str | Path) -> Path:
-    """The interpreter of a new virtual environment with those requirements."""
+def new_environment(python: Path, folder: Path, wheels: Mapping[str, Path]) -> Path:
+    """The interpreter of a new virtual environment with these wheels, by requirement: the name, with or without an extra."""
     inside = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     run([find_uv_bin(), "venv", "--quiet", "--python", python, folder], folder.parent)
-    run([find_uv_bin(), "pip", "install", "--quiet", "--python", inside, *requirements], folder.parent)
+    requirements = folder / "wheels.txt"
+    requirements.write_text("".join(map(pinned_wheel, wheels, wheels.values())), "utf-8")
+    pins = [argument for name in ("dev", "niquests") for argument in ("--constraint", PINS / f"{name}.txt")]
+    install = [
+        find_uv_bin(),
+        "pip",
+        "install",
+        "--quiet",
+        "--python",
+        inside,
+        "--require-hashes",
+        "--only-binary",
+        ":all:",
+    ]
+    run([*install, *pins, "-r", requirements], folder.parent)
     return inside
 
 
-def built(folder: Path) -> tuple[Path, list[str]]:
-    """The wheel, made from the sdist, and its extras."""
-    run([find_uv_bin(), "build", "--quiet", "--python", sys.executable, "--out-dir", folder, ROOT], folder)
+def pinned_wheel(requirement: str, wheel: Path) -> str:
+    """The line of a requirements file."""
+    return f"{requirement} @ {wheel.as_uri()} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n"
+
+
+def build(source: Path, folder: Path) -> Path:
+    """The wheel of a project, made from its sdist. Both are then in the folder."""
+    pins = ["--require-hashes", "--build-constraint", PINS / "build.txt"]
+    run([find_uv_bin(), "build", "--quiet", "--python", sys.executable, *pins, "--out-dir", folder, source], folder)
     (wheel,) = folder.glob("*.whl")
     assert len(list(folder.glob("*.tar.gz"))) == 1
+    return wheel
+
+
+def extras_of(wheel: Path) -> list[str]:
+    """The extras of our wheel. Writes beside it what it holds: each file with its hash and its size."""
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
         extras = BytesParser().parsebytes(archive.read(metadata)).get_all("Provides-Extra", [])
+        record = archive.read(metadata.replace("METADATA", "RECORD"))
     assert "okta_m2m/py.typed" in names
     strays = [name for name in names if not re.match(r"okta_m2m(-[^/]*\.dist-info)?/|pytest_okta_m2m\.py$", name)]
     assert not strays, f"the wheel holds more than the package: {strays}"
-    return wheel, extras
+    wheel.with_name("wheel-files.csv").write_bytes(record)
+    return extras
 
 
 def main() -> None:
@@ -229,9 +259,10 @@ def main() -> None:
     key = PrivateKey.generate("ES256")
     with tempfile.TemporaryDirectory() as name, FakeOkta() as okta, ThreadPoolExecutor(os.cpu_count()) as pool:
         folder = Path(name).resolve()
-        (folder / "dist").mkdir()
-        wheel, extras = built(folder / "dist")
-        extras = ["", *(extra for extra in extras if extra not in NOT_FOR_USERS)]
+        artefacts = Path(*sys.argv[1:]).resolve() if sys.argv[1:] else folder / "dist"
+        artefacts.mkdir(parents=True)
+        wheel = build(ROOT, artefacts)
+        extras = ["", *(extra for extra in extras_of(wheel) if extra not in NOT_FOR_USERS)]
         unknown = set(extras) - CHECKS.keys()
         assert not unknown, f"say in CHECKS what {unknown} is for"
         given = {
@@ -243,8 +274,7 @@ def main() -> None:
         def check(version: str, extra: str) -> str:
             home = folder / f"{version}-{extra or 'none'}"
             home.mkdir()
-            wanted = f"{wheel}[{extra}]" if extra else str(wheel)
-            inside = new_environment(found[version], home / "venv", wanted)
+            inside = new_environment(found[version], home / "venv", {f"okta-m2m[{extra}]": wheel})
             run([inside, "-W", "error", "-c", GIVEN + CHECKS[extra]], home, **given)
             if extra != "all":
                 run([inside, ROOT / ".ci" / "extras_alone.py", extra or "none"], home)
@@ -254,7 +284,9 @@ def main() -> None:
         def sample(version: str, source: Path) -> str:
             home = folder / f"{version}-{source.name}"
             shutil.copytree(source, home, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-            inside = new_environment(found[version], home / "venv", f"{wheel}[testing]", f"{home}[test]")
+            (home / "dist").mkdir()
+            wheels = {"okta-m2m[testing]": wheel, f"{source.name}[test]": build(home, home / "dist")}
+            inside = new_environment(found[version], home / "venv", wheels)
             run([inside, "-m", "pytest", "-q", "-p", "no:cacheprovider"], home)
             return f"Python {version}, {source.name}"
 

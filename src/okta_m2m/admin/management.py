@@ -1,7 +1,8 @@
 """Calls to Okta's management API: signs in, waits for rate limits, and reads lists page by page.
 
-Invariant: the sign-in goes to the org's own origin and nowhere else. No ``repr``, error or log shows an SSWS token. A
-call that may have changed something is sent again only after a 429, which says that nothing was done.
+Invariant: the sign-in goes to the org's own origin and nowhere else, and through no proxy to plain http on this machine. No
+``repr``, error or log shows an SSWS token. A call that may have changed something is sent again only after a 429, which says
+that nothing was done.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import requests
 from requests.auth import AuthBase
 
 from .. import ServiceApp
+from .._clients.private_copy import private_copy
+from .._clients.proxies import is_direct_only
 from .._core.answers import rate_limit_pause
 from .._core.crash_reports import without_locals
 from .._core.origins import origin_of
@@ -126,7 +129,7 @@ class ManagementApi:
     - ``max_wait``: the total time in seconds that one call may wait for a rate limit. Default 120.
     - ``timeout``: seconds for Okta to accept a connection, and again between two parts of a response. Default 30.
     - ``session``: a session whose proxies, CA bundle and adapters are used. Default ``None``: a new one, with the
-      settings of the environment.
+      settings of the environment. Plain http on this machine is reached without a proxy.
     - ``on_pause``: called with a :class:`Pause` before each wait. Default ``None``.
     - ``sleep``: called with the seconds to wait. Default :func:`time.sleep`.
 
@@ -155,6 +158,8 @@ class ManagementApi:
         self._timeout = timeout
         self._owned = session is None
         self._session = session or requests.Session()
+        if is_direct_only(self.org_url):
+            self._session = private_copy(self._session, proxies={}, trust_env=False)
         self._on_pause = on_pause
         self._sleep = sleep
 

@@ -11,6 +11,7 @@ import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -101,6 +102,8 @@ def api(
         request["json"] = given
     with requests.Session() as session:
         session.auth = OktaAuth(service_app)
+        # Plain http, which is only allowed on this machine, takes no proxy of the environment: it could read the token.
+        session.trust_env = urlsplit(url).scheme != "http"
 
         def call(url: str, **options: Any) -> requests.Response:
             try:

@@ -126,15 +126,15 @@ def oidc_provider(tables: Tables) -> Iterator[OidcProvider]:
     if node is None or npm is None:
         unavailable("node and npm are not on this machine")
         return
-    package = HERE / "node" / "package.json"
+    packages = [HERE / "node" / name for name in ("package.json", "package-lock.json")]
     program = HERE / "node" / "server.mjs"
 
     def install(folder: Path) -> None:
-        shutil.copy(package, folder)
-        options = ["--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]
-        run_or_unavailable([npm, "install", *options], folder)
+        for package in packages:
+            shutil.copy(package, folder)
+        run_or_unavailable([npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"], folder)
 
-    folder = installed("node", package.read_bytes(), install)
+    folder = installed("node", b"".join(package.read_bytes() for package in packages), install)
     # Beside its modules, because node looks for them there.
     copy = folder / f"server-{hashlib.sha256(program.read_bytes()).hexdigest()[:12]}.mjs"
     partial = copy.with_suffix(f".{os.getpid()}")  # so that no other process reads an incomplete file
@@ -162,9 +162,8 @@ def other_python() -> Path:
 
     def install(folder: Path) -> None:
         run_or_unavailable([find_uv_bin(), "venv", "--python", sys.executable, folder / "venv"], folder)
-        run_or_unavailable(
-            [find_uv_bin(), "pip", "install", "--python", interpreter(folder), "-r", requirements], folder
-        )
+        pinned = ["--require-hashes", "--only-binary", ":all:", "-r", requirements]
+        run_or_unavailable([find_uv_bin(), "pip", "install", "--python", interpreter(folder), *pinned], folder)
 
     def interpreter(folder: Path) -> Path:
         return folder / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
