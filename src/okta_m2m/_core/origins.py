@@ -113,7 +113,7 @@ class Origins:
 
     @staticmethod
     def is_same(url: str, other: str) -> bool:
-        """Whether two URLs have the same origin; ``False`` if either is ambiguous. For adapters (``docs/clients/your-own.md``)."""
+        """Whether two URLs have the same origin; ``False`` if either is ambiguous. For adapters of your own."""
         origin = origin_of(url)
         return origin is not None and origin == origin_of(other)
 
