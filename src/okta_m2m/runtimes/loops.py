@@ -21,8 +21,8 @@ def running(send: AsyncSender, error_map: ErrorMap | None = None) -> Asyncio | T
     """The runtime of the event loop that is running here.
 
     - ``send``: sends our own requests; awaitable.
-    - ``error_map``: for classes of our errors, the exceptions of the HTTP library. Each error is raised as both. Default
-      ``None``.
+    - ``error_map``: for classes of our errors, the exceptions of the HTTP library. Each error is raised as both.
+      Default ``None``.
     """
     return Asyncio(send, error_map) if _is_asyncio() else Trio(send, error_map)
 

@@ -44,8 +44,8 @@ class Threads:
     """Blocks the calling thread; background flows run in daemon threads.
 
     - ``send``: sends our own requests; blocks.
-    - ``error_map``: for classes of our errors, the exceptions of the HTTP library. Each error is raised as both. Default
-      ``None``.
+    - ``error_map``: for classes of our errors, the exceptions of the HTTP library. Each error is raised as both.
+      Default ``None``.
     """
 
     __slots__ = ("_send", "error_map")
@@ -64,7 +64,7 @@ class Threads:
             case Sign(signer, message, timeout):
                 return _sign(signer, message, timeout)
             case Snapshot(signer, timeout):
-                return _within(signer.snapshot, timeout, "key", signer)  # type: ignore[attr-defined]  # yielded only for signers that have it
+                return _within(signer.snapshot, timeout, "key", signer)  # type: ignore[attr-defined]  # it has one
             case Sleep(seconds):
                 return time.sleep(seconds)
             case Spawn(flow, ended, awaited):
