@@ -327,7 +327,8 @@ def test_a_url_that_is_not_plainly_of_the_apps_origins_takes_aiohttps_long_way(
 
     monkeypatch.setattr(okta_m2m.aiohttp.OktaAuth, "_call", slow_path)
     request: Any = SimpleNamespace(url=url, method="GET", headers=CIMultiDict(), proxy=None)
-    call: Any = okta_m2m.aiohttp.OktaAuth(world.app)(request, None)
+    handler: Any = object()
+    call: Any = okta_m2m.aiohttp.OktaAuth(world.app)(request, handler)
     with pytest.raises(StopIteration):
         call.send(None)
     assert asked == [(url, {})]

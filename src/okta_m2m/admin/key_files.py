@@ -119,7 +119,10 @@ def convert_key(
 
 @without_locals
 def read_kid(path: Path) -> str | None:
-    """The ``kid`` that a JWK or PEM file names, without decrypting it; ``None`` if it names none, or cannot be read."""
+    """The ``kid`` in a JWK or PEM file, without decrypting it; ``None`` if there is none, or the file cannot be read.
+
+    - ``path``: the file.
+    """
     try:
         content = path.read_bytes()
         if b"-----BEGIN" in content:
