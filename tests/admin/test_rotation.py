@@ -286,7 +286,7 @@ def test_a_pem_is_rotated_to_what_it_can_say_and_to_nothing_else(
     before = key_file.read_bytes()
     with pytest.raises(RotationFailed, match="cannot be decrypted"):
         rotation(password="wrong").run()
-    with pytest.raises(RotationFailed, match="encrypted, and there is no password"):
+    with pytest.raises(RotationFailed, match="encrypted, and no passphrase was given"):
         rotation().run()
     with pytest.raises(RotationFailed, match="cannot say that its key signs with RS512"):
         rotation(password=PASSWORD, alg="RS512").run()
