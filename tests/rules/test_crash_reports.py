@@ -18,9 +18,12 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from crash_reports import check_report, frames_of
 from okta_m2m import ConfigurationError, InvalidKey, OktaM2MError, PrivateKey, ServiceApp
 from okta_m2m._core.crash_reports import Hidden, without_locals
+from okta_m2m.admin.errors import RotationFailed
 from okta_m2m.admin.introspection import introspect_token, revoke_token
 from okta_m2m.admin.key_files import convert_key, key_text, replace_file, write_key, write_new_file
 from okta_m2m.admin.management import ApiToken, ManagementApi
+from okta_m2m.admin.rotation import Rotation
+from okta_m2m.cli.rotate import rotate
 from okta_m2m.cli.secrets import load_key
 from okta_m2m.settings import find_setting, named_store, read_settings
 from okta_m2m.stores import store_from_url
@@ -216,6 +219,29 @@ def test_a_passphrase_of_the_command_is_in_no_report(tmp_path: Path, texts: dict
     with pytest.raises(InvalidKey) as caught:
         load_key(tmp_path / "key.pem", passphrase_file=tmp_path / "passphrase")
     check_report(caught.value, PASSPHRASE, *secrets_of(texts["encrypted"]))
+
+
+def test_the_passphrase_of_a_key_to_rotate_is_in_no_report(
+    tmp_path: Path, texts: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "key.pem"
+    path.write_text(texts["encrypted"])
+    with ManagementApi("https://acme.okta.com", ApiToken("another")) as api:
+        rotation = Rotation(
+            api, "0oa1", path, service=lambda key: ServiceApp(ORG, key=key, **APP), password=f"no {PASSPHRASE}"
+        )
+        with pytest.raises(RotationFailed, match="cannot be decrypted") as caught:
+            rotation.run()
+    check_report(caught.value, PASSPHRASE, *secrets_of(texts["encrypted"]))
+    (tmp_path / "passphrase").write_text("wrong " + PASSPHRASE)
+    (tmp_path / "passphrase").chmod(0o600)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OKTA_CLIENT_ORGURL", "https://acme.okta.com")
+    monkeypatch.setenv("OKTA_CLIENT_CLIENTID", "0oa1b2c3")
+    monkeypatch.setenv("OKTA_CLIENT_SCOPES", "okta.users.read")
+    with pytest.raises(InvalidKey) as refused:
+        rotate(key_file=path, passphrase_file=tmp_path / "passphrase")
+    check_report(refused.value, PASSPHRASE, *secrets_of(texts["encrypted"]))
 
 
 def test_a_file_with_an_ssws_token_is_in_no_report(tmp_path: Path) -> None:

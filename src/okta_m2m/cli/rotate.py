@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -114,17 +114,20 @@ def _find_settings(file: Path | None, passphrase_file: Path | None) -> tuple[Set
     def passphrase() -> str | None:  # a function, so that no crash report shows it as a variable
         return None if path is None else passphrase_of(path, passphrase_file, configured=is_configured)
 
-    if file is not None and not is_configured and find_setting("privateKey", "jwk") is not None:
-        # A kid in the settings belongs to the key in the settings.
-        return trusted_settings(key=PrivateKey.from_file(file, password=passphrase())), file, passphrase
-    variables = {} if is_configured else {"OKTA_CLIENT_PRIVATEKEY": str(file)}
-    settings = trusted_settings(environ={**os.environ, **variables, **_as_variable(passphrase())})
+    if path is not None and passphrase() is not None:
+        # The key as an argument: as a variable among others, the passphrase would be in a crash report.
+        settings = trusted_settings(key=PrivateKey.from_file(path, password=passphrase()))
+        kid = find_setting("kid", "privateKeyId", "keyId")
+        if kid is not None and (is_configured or find_setting("privateKey", "jwk") is None):
+            settings = replace(settings, sources={**settings.sources, "kid": kid.place})
+    elif file is None or is_configured:
+        settings = trusted_settings()
+    elif find_setting("privateKey", "jwk") is not None:  # a kid in the settings belongs to the key in the settings
+        settings = trusted_settings(key=PrivateKey.from_file(file))
+    else:
+        settings = trusted_settings(environ={**os.environ, "OKTA_CLIENT_PRIVATEKEY": str(file)})
     found = rotatable_key_file(settings)
     return settings, file or found, passphrase
-
-
-def _as_variable(passphrase: str | None) -> dict[str, str]:
-    return {} if passphrase is None else {"OKTA_CLIENT_PRIVATEKEYPASSPHRASE": passphrase}
 
 
 def _is_same_file(file: Path, other: Path | None) -> bool:
