@@ -234,6 +234,12 @@ def test_a_secret_that_is_too_weak_or_none_is_refused_with_the_remedy(secrets: A
     assert "kkkk" not in str(refused.value)
 
 
+@pytest.mark.parametrize("size", [32, 33, 64])
+def test_a_secret_of_at_least_32_bytes_seals_and_opens(size: int) -> None:
+    seal = Seal([b"s" * size])
+    assert seal.open("key", seal.seal("key", b"value")) == b"value"
+
+
 def test_the_fingerprint_names_the_first_secret_and_nothing_else() -> None:
     assert Seal([NEW]).fingerprint == Seal([NEW, OLD]).fingerprint
     assert Seal([NEW]).fingerprint != Seal([OLD, NEW]).fingerprint
