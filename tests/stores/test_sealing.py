@@ -293,6 +293,12 @@ def both_d(key: rsa.RSAPrivateKey) -> list[str]:
     return [encoded(d.to_bytes(256, "big")).decode() for d in both]
 
 
+def test_the_secret_of_a_key_is_the_same_in_every_version_of_the_package() -> None:
+    """During an upgrade, old and new processes share a store."""
+    key = PrivateKey.generate("ES256")
+    assert sealing_secret(key) == key.derive(b"okta-m2m/sealing-secret/1", 32)
+
+
 def test_each_key_brings_a_secret_of_its_own() -> None:
     keys = [native(alg) for alg in ("RS256", "ES256", "ES384", "ES512")] + [ec.generate_private_key(ec.SECP256R1())]
     assert len({sealing_secret(PrivateKey(key)) for key in keys}) == len(keys)
