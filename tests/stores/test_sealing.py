@@ -234,6 +234,12 @@ def test_a_secret_that_is_too_weak_or_none_is_refused_with_the_remedy(secrets: A
     assert "kkkk" not in str(refused.value)
 
 
+@pytest.mark.parametrize("size", [32, 33, 64])
+def test_a_secret_of_at_least_32_bytes_seals_and_opens(size: int) -> None:
+    seal = Seal([b"s" * size])
+    assert seal.open("key", seal.seal("key", b"value")) == b"value"
+
+
 def test_the_fingerprint_names_the_first_secret_and_nothing_else() -> None:
     assert Seal([NEW]).fingerprint == Seal([NEW, OLD]).fingerprint
     assert Seal([NEW]).fingerprint != Seal([OLD, NEW]).fingerprint
@@ -285,6 +291,12 @@ def both_d(key: rsa.RSAPrivateKey) -> list[str]:
     p, q = numbers.p - 1, numbers.q - 1
     both = [pow(numbers.public_numbers.e, -1, modulus) for modulus in (math.lcm(p, q), p * q)]
     return [encoded(d.to_bytes(256, "big")).decode() for d in both]
+
+
+def test_the_secret_of_a_key_is_the_same_in_every_version_of_the_package() -> None:
+    """During an upgrade, old and new processes share a store."""
+    key = PrivateKey.generate("ES256")
+    assert sealing_secret(key) == key.derive(b"okta-m2m/sealing-secret/1", 32)
 
 
 def test_each_key_brings_a_secret_of_its_own() -> None:
