@@ -134,6 +134,8 @@ class Asyncio:
         except RuntimeError:  # the loop is closing
             background.close()
             return False
+        # Whoever closes the loop under it loses nothing: the next call starts another fetch. asyncio.gather does the same.
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
         tasks = _background.setdefault(loop, set())
         tasks.add(task)  # the loop itself has only weak references to tasks
 
