@@ -39,6 +39,7 @@ from okta_m2m.admin.key_files import new_key, write_key
 from okta_m2m.cli.exits import Exit
 from okta_m2m.requests import OktaAuth
 from okta_m2m.testing import App, FakeOkta
+from promises import in_matrix
 
 BLOCK = (
     "okta-m2m key new && okta-m2m app create --name billing && okta-m2m app grant okta.users.read okta.groups.read && "
@@ -940,7 +941,7 @@ def test_a_name_that_the_encoding_cannot_hold_is_shown_all_the_same(run: Run, ok
         ("</dev/binary", ("app", "list", "--token-file", "-"), Exit.CONFIGURATION),
     ],
 )
-@pytest.mark.parametrize("locale", [{}, {"LC_ALL": "C", "PYTHONIOENCODING": ""}], ids=["utf-8", "C"])
+@pytest.mark.parametrize("locale", [*in_matrix({}), {"LC_ALL": "C", "PYTHONIOENCODING": ""}], ids=["utf-8", "C"])
 def test_closed_and_binary_streams_are_answered(
     billing: App,
     admin: dict[str, str],

@@ -20,6 +20,7 @@ from okta_m2m import PrivateKey
 from okta_m2m.admin.key_files import new_key, write_key
 from okta_m2m.cli.exits import Exit
 from okta_m2m.testing import FakeOkta
+from promises import in_matrix
 
 SSWS = "00S3cretOfTheUser-neverLeavesTheMachine"
 TOKEN = "s3cretAccessTokenOfAnotherOrg"
@@ -128,7 +129,7 @@ MANAGEMENT = [
 
 
 @pytest.mark.parametrize("arguments", MANAGEMENT, ids=" ".join)
-@pytest.mark.parametrize("name", ["okta.yaml", ".okta.yaml"])
+@pytest.mark.parametrize("name", ["okta.yaml", *in_matrix(".okta.yaml")])
 def test_the_users_ssws_token_does_not_go_to_the_folders_org(
     run: Run, clone: Path, evil: Evil, arguments: tuple[str, ...], name: str
 ) -> None:
@@ -169,7 +170,7 @@ SIGNING += [("api", "GET", "/api/v1/users"), ("headers", "GET", "/api/v1/users")
 
 
 @pytest.mark.parametrize("arguments", SIGNING, ids=" ".join)
-@pytest.mark.parametrize("place", ["environment", "home", "path", "link"])
+@pytest.mark.parametrize("place", ["environment", "home", *in_matrix("path", "link")])
 def test_the_users_own_key_does_not_sign_for_the_folders_org(
     run: Run, home: Path, clone: Path, key: Path, evil: Evil, arguments: tuple[str, ...], place: str
 ) -> None:

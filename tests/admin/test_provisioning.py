@@ -67,6 +67,7 @@ from okta_m2m.errors import InvalidClient
 from okta_m2m.requests import OktaAuth
 from okta_m2m.settings import read_settings
 from okta_m2m.testing import FakeOkta
+from promises import in_matrix
 
 VIAS: list[Via] = ["apps", "clients"]
 
@@ -773,7 +774,7 @@ def test_odd_apps_of_somebody_elses_are_skipped(okta: FakeOkta, api: ManagementA
     assert [one.kid for one in list_keys(api, other.id)][-1] == "odd"
 
 
-@pytest.mark.parametrize("via", VIAS)
+@pytest.mark.parametrize("via", [VIAS[0], *in_matrix(*VIAS[1:])])
 def test_three_that_create_the_same_app_at_once_make_one(
     okta: FakeOkta, sign_in: Callable[..., ManagementApi], key: PrivateKey, via: Via
 ) -> None:

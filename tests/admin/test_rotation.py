@@ -39,6 +39,7 @@ from okta_m2m.errors import InvalidClient
 from okta_m2m.requests import OktaAuth
 from okta_m2m.settings import read_settings
 from okta_m2m.testing import App, FakeOkta
+from promises import in_matrix
 
 SCOPES = ["okta.users.read"]
 STEPS = tuple(Step)
@@ -227,7 +228,7 @@ def as_pem(key_file: Path, password: str | None) -> PrivateKey:
     return PrivateKey.from_file(key_file, password=password)
 
 
-@pytest.mark.parametrize("password", [None, PASSWORD], ids=["plain", "encrypted"])
+@pytest.mark.parametrize("password", [PASSWORD, *in_matrix(None)], ids=["encrypted", "plain"])
 def test_a_pem_stays_a_pem_that_a_running_service_reads(
     okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], password: str | None
 ) -> None:

@@ -25,7 +25,7 @@ from okta_m2m.effects import Flow, Request, Response, SendFailed, Sign
 from okta_m2m.errors import SigningFailed
 from okta_m2m.runtimes import Asyncio, Threads, Trio, arun, run, running
 from okta_m2m.testing import FakeOkta
-from promises import TOKEN, USERS, Connect, Service
+from promises import TOKEN, USERS, Connect, Service, in_matrix
 from services import eventually
 
 PROMPT = 6
@@ -96,7 +96,7 @@ def sent_with(request: pytest.FixtureRequest, client_type: type[Client]) -> dict
     return {"token_client": None if request.param == "default" else request.param}
 
 
-@pytest.mark.parametrize("part", ["headers", "body"])
+@pytest.mark.parametrize("part", ["headers", *in_matrix("body")])
 def test_an_answer_that_comes_byte_by_byte_is_given_up_and_asked_for_again(
     okta: FakeOkta,
     front: Front,

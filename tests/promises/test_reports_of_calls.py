@@ -19,7 +19,7 @@ from front import Exchange, Front
 from okta_m2m import ServiceApp
 from okta_m2m.effects import Request, SendFailed
 from okta_m2m.testing import FakeOkta
-from promises import TOKEN, USERS, Connect, Service, either_binding
+from promises import TOKEN, USERS, Connect, Service, either_binding, in_matrix
 
 OWN = "Bearer the-callers-own-token-0123456789"
 
@@ -106,7 +106,7 @@ TROUBLES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("trouble", TROUBLES)
+@pytest.mark.parametrize("trouble", ["refused", "a page", *in_matrix("reset", "too slow")])
 @either_binding
 def test_a_token_that_is_not_obtained(trouble: str, okta: FakeOkta, service: Service, connect: Connect) -> None:
     client = connect(service(max_wait=0.6))
