@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Never, NoReturn
 
-from ._clients.auth_object import AuthObject, missing_library, needs_app
+from ._clients.auth_object import AuthObject, missing_library
 from ._clients.failures import send_failed
 from ._clients.limits import (
     DRAIN_TIMEOUT,
@@ -65,7 +65,6 @@ class OktaAuth(AuthObject):
 
     _for = "aiohttp"
 
-    @needs_app
     def __init__(
         self,
         app: ServiceApp,

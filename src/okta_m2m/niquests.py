@@ -16,7 +16,7 @@ from contextlib import nullcontext, suppress
 from datetime import timedelta
 from typing import Any, Never, NoReturn
 
-from ._clients.auth_object import AuthObject, add_request, missing_library, needs_app
+from ._clients.auth_object import AuthObject, add_request, missing_library
 from ._clients.failures import send_failed
 from ._clients.limits import (
     DRAIN_TIMEOUT,
@@ -110,7 +110,6 @@ class AsyncOktaAuth(AuthObject):
     _for = "niquests"
     _library = OktaAuth._library
 
-    @needs_app
     def __init__(
         self,
         app: ServiceApp,

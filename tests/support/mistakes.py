@@ -142,7 +142,6 @@ def _made(client: str, kind: str = "OktaAuth") -> Iterator[Mistake]:
         return getattr(ours(client), kind)(*given, **options)
 
     name = f"{client}: {kind}"
-    yield f"{name}()", make
     yield f'{name}("https://acme.okta.com")', lambda: make(ORG)
     yield f"{name}(key)", lambda: make(KEY)
     yield f"{name}((app,))", lambda: make((app(),))

@@ -7,14 +7,13 @@ costs a call anything, except for 20 ns in aiohttp.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 from .._core.arguments import ATTACH, attached_wrongly, kind_of
 from .._core.service_app import ServiceApp
 from ..errors import WrongType
 
-__all__ = ["AuthObject", "add_request", "missing_library", "needs_app"]
+__all__ = ["AuthObject", "add_request", "missing_library"]
 
 _APP = 'app = ServiceApp("https://acme.okta.com", client_id="0oa1b2c3", key=key, scopes=["okta.users.read"])'
 
@@ -33,10 +32,6 @@ class AuthObject:
         self, app: object, misplaced: tuple[object, ...], send: object, own: object, option: str, *kinds: type[Any]
     ) -> None:
         """Checks its arguments: the app, and ``own``, the client or session that was passed as ``option``."""
-        if app is ...:
-            raise WrongType(
-                f"{self._name()} was created without a service app.", remedy=f"Write: {ATTACH[self._for]}, where {_APP}"
-            )
         if not isinstance(app, ServiceApp):
             raise self._wrong_app(app)
         if misplaced:
@@ -116,16 +111,6 @@ class AuthObject:
             f"{type(self).__name__} cannot be pickled, because it holds secrets. Create one in the other process, from the same "
             "settings."
         )
-
-
-InitT = TypeVar("InitT", bound=Callable[..., None])
-
-
-def needs_app(init: InitT) -> InitT:
-    """Lets an ``__init__`` be called without the app, to say what to write. For a type checker, the app stays required."""
-    function: Any = init
-    function.__defaults__ = (...,)
-    return init
 
 
 def add_request(error: Any, request: object) -> None:

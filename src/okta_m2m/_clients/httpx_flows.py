@@ -29,7 +29,7 @@ from .._core.tokens import Token
 from ..effects import Attempt, Discard, Flow, Peek, Request, Response, SendFailed
 from ..errors import ConfigurationError, ErrorMap, OktaM2MError, TokenUnreachable
 from ..runtimes import AsyncSender, Done, Sender, Threads, aadvance, advance, arun, run
-from .auth_object import AuthObject, add_request, needs_app
+from .auth_object import AuthObject, add_request
 from .limits import (
     DRAIN_TIMEOUT,
     MAX_ANSWER,
@@ -67,7 +67,6 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
 
     _library: ClassVar[Library]
 
-    @needs_app
     def __init__(
         self,
         app: ServiceApp,

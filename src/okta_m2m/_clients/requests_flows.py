@@ -28,7 +28,7 @@ from .._core.tokens import Token
 from ..effects import Flow, Request, Response, SendFailed
 from ..errors import ErrorMap, OktaM2MError, TokenUnreachable
 from ..runtimes import Sender, Threads, drive, run
-from .auth_object import AuthObject, add_request, needs_app
+from .auth_object import AuthObject, add_request
 from .limits import (
     MAX_ANSWER,
     MAX_DRAINED,
@@ -151,7 +151,6 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
 
     _library: ClassVar[Library]
 
-    @needs_app
     def __init__(
         self, app: ServiceApp, *misplaced: Never, session: SessionT | None = None, send: Sender | None = None
     ) -> None:
