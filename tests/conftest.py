@@ -53,7 +53,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     folder or its mark is named."""
     named = [Path(argument).as_posix() for argument in config.args]
     omitted = set() if any("endurance" in one for one in [*named, config.option.markexpr]) else {"endurance"}
-    if not config.option.markexpr and not any("::" in one for one in named):
+    if not config.option.markexpr and not any("::" in one or "endurance" in one for one in named):
         omitted |= {"matrix"} if any("tests/docs" in one for one in named) else {"matrix", "site", "recipe"}
     kept, deselected = [], []
     for item in items:
@@ -135,7 +135,11 @@ def front(okta: FakeOkta) -> Iterator[Front]:
         yield running
 
 
-@pytest.fixture(params=list(CLIENTS))
+ALIKE = {"httpx2", "httpx2-trio"}
+"""Clients that run the same code as their httpx namesakes, as httpx2-asyncio does."""
+
+
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.matrix) if name in ALIKE else name for name in CLIENTS])
 def client_type(request: pytest.FixtureRequest) -> type[Client]:
     """Each of the HTTP clients in turn."""
     return CLIENTS[request.param]

@@ -168,6 +168,7 @@ def test_nobody_waits_for_a_renewal(okta: FakeOkta, front: Front, service: Servi
     assert [event.background for event in events.of(TokenObtained)] == [False, True]
 
 
+@either_binding
 def test_a_renewal_that_fails_is_told_and_the_token_goes_on(okta: FakeOkta, service: Service, connect: Connect) -> None:
     hours, events = Hours(okta), Events()
     client = connect(service(clock=hours.clock(), on_event=events))
@@ -233,6 +234,7 @@ def test_one_app_serves_clients_of_different_kinds_with_one_token(
     assert okta.tokens_minted == 2
 
 
+@either_binding
 def test_token_and_headers_serve_calls_that_the_client_does_not_make(
     okta: FakeOkta, service: Service, connect: Connect, binding: str
 ) -> None:
@@ -353,6 +355,7 @@ def test_any_other_status_is_the_callers_affair(
     assert okta.tokens_minted == 1
 
 
+@either_binding
 def test_at_the_org_a_401_without_a_challenge_is_judged_by_its_body(
     okta: FakeOkta, service: Service, connect: Connect
 ) -> None:
@@ -512,6 +515,7 @@ def test_an_answer_that_is_streamed_stays_streamed(
     assert firsts == [b"first "]
 
 
+@either_binding
 def test_a_rejected_then_streamed_answer_stays_streamed(
     okta: FakeOkta, front: Front, service: Service, connect: Connect
 ) -> None:
@@ -608,6 +612,7 @@ def test_a_redirect_to_another_origin_carries_no_credentials(
     assert okta.tokens_minted == 1
 
 
+@either_binding
 def test_nothing_is_carried_on_by_a_chain_that_leads_out_and_back(
     okta: FakeOkta, elsewhere: FakeOkta, service: Service, connect: Connect
 ) -> None:
@@ -681,6 +686,7 @@ def test_a_token_revoked_behind_a_redirect_is_healed(
     assert okta.tokens_minted == 2
 
 
+@either_binding
 def test_a_redirect_that_is_not_followed_reaches_the_caller(okta: FakeOkta, service: Service, connect: Connect) -> None:
     client = connect(service())
     answer = client.get(redirect(okta, okta.url + USERS), follow=False)
@@ -689,6 +695,7 @@ def test_a_redirect_that_is_not_followed_reaches_the_caller(okta: FakeOkta, serv
     assert client.get(okta.url + USERS).status == 200
 
 
+@either_binding
 def test_an_origin_that_is_not_allowed_gets_no_token_and_is_told_once(
     okta: FakeOkta, elsewhere: FakeOkta, service: Service, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -703,6 +710,7 @@ def test_an_origin_that_is_not_allowed_gets_no_token_and_is_told_once(
     assert okta.token_requests == 0
 
 
+@either_binding
 def test_a_callers_own_authorization_is_left_alone_and_told_once(
     okta: FakeOkta, service: Service, connect: Connect
 ) -> None:
@@ -715,6 +723,7 @@ def test_a_callers_own_authorization_is_left_alone_and_told_once(
     assert okta.token_requests == 0
 
 
+@either_binding
 def test_a_url_with_userinfo_gets_no_token(
     okta: FakeOkta, elsewhere: FakeOkta, service: Service, connect: Connect
 ) -> None:
@@ -728,6 +737,7 @@ def test_a_url_with_userinfo_gets_no_token(
     )
 
 
+@either_binding
 def test_an_upper_case_host_is_the_same_origin(
     okta: FakeOkta, new_service: Service, connect: Connect, binding: str
 ) -> None:
@@ -935,6 +945,7 @@ def test_a_token_endpoint_that_redirects_is_not_followed(
     assert okta.token_requests == 1
 
 
+@either_binding
 def test_an_error_says_whose_call_it_ended_as_the_librarys_own_do(
     okta: FakeOkta, service: Service, connect: Connect
 ) -> None:
@@ -1100,6 +1111,7 @@ class Failing(Blocking):
 
 
 @pytest.mark.parametrize("purpose", ["key", "dpop"])
+@either_binding
 def test_a_blocking_signer_never_runs_on_an_event_loop(
     okta: FakeOkta, service: Service, connect: Connect, purpose: str, binding: str
 ) -> None:
@@ -1254,6 +1266,7 @@ def test_the_token_request_may_use_a_client_of_the_callers(
             assert request.all("authorization") == []
 
 
+@either_binding
 def test_the_token_request_is_not_shown_to_the_clients_hooks(
     okta: FakeOkta, service: Service, connect: Connect
 ) -> None:
@@ -1306,6 +1319,7 @@ def test_of_the_callers_request_only_two_headers_change(
     assert token_request.all("x-mine") == token_request.all("cookie") == []
 
 
+@either_binding
 def test_nothing_that_holds_a_secret_can_be_pickled(okta: FakeOkta, service: Service, connect: Connect) -> None:
     client = connect(service())
     assert client.get(okta.url + USERS).status == 200
@@ -1317,6 +1331,7 @@ def test_nothing_that_holds_a_secret_can_be_pickled(okta: FakeOkta, service: Ser
             copy.deepcopy(secret)
 
 
+@either_binding
 def test_an_auth_object_is_an_ordinary_object(okta: FakeOkta, service: Service, connect: Connect) -> None:
     """It can be recognised, copied and inherited from, and says which app it serves."""
     client = connect(service())
@@ -1385,6 +1400,7 @@ def test_a_certificate_that_nobody_vouches_for_is_told_and_nothing_is_sent(
         assert okta.requests == []
 
 
+@either_binding
 def test_calls_by_way_of_a_proxy_carry_the_token_and_a_proof(
     okta: FakeOkta, front: Front, service: Service, connect: Connect
 ) -> None:
@@ -1444,6 +1460,7 @@ def test_a_client_that_ends_in_mid_renewal_is_no_failure_for_others(
     assert okta.tokens_minted <= 3
 
 
+@either_binding
 def test_a_redirect_from_elsewhere_gets_no_token_there(
     okta: FakeOkta, elsewhere: FakeOkta, service: Service, connect: Connect
 ) -> None:
