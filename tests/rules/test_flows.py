@@ -1647,7 +1647,7 @@ def test_each_retry_is_a_line_that_says_what_failed_and_the_error_says_all(caplo
     assert all(record.levelname == "INFO" and "could not be resolved" in record.getMessage() for record in retries)
     assert "/token: the name acme.okta.com could not be resolved, after 4 attempts" in str(error)
     assert error.remedy.startswith("Check the org URL for a typo")
-    assert str(error).endswith("To find the cause, run: okta-m2m doctor")
+    assert str(error).endswith('Run "okta-m2m doctor" for a diagnosis.')
 
 
 def test_a_key_that_gave_way_is_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -439,7 +439,7 @@ class _Conversation:
         attempts = f"{self._attempts} attempt{'s' if self._attempts > 1 else ''}"
         return TokenUnreachable(
             f"No token from {self._endpoint.url}: {what}, after {attempts}.",
-            remedy=f"{remedy} To allow more time, raise max_wait. To find the cause, run: okta-m2m doctor",
+            remedy=f'{remedy} To allow more time, raise max_wait. Run "okta-m2m doctor" for a diagnosis.',
             **details,
         )
 
