@@ -320,7 +320,7 @@ class _Conversation:
             pause = rate_limit_pause(response, endpoint.okta_clock.now())
             if pause is not None:
                 self._leave_alone(pause)
-            self._trouble = _rate_limited(back_off(endpoint.failures + 1) if pause is None else pause, response)
+            self._trouble = _rate_limited(response, pause, back_off(endpoint.failures + 1))
             return None
         if 200 <= response.status < 300:
             token = self._read_token(response, sent_at)
@@ -470,14 +470,15 @@ def _cure(code: str, description: str | None, has_new_nonce: bool, moved: float)
     return None
 
 
-def _rate_limited(pause: float, response: Response | None = None) -> RateLimited:
+def _rate_limited(response: Response, pause: float | None, own_pause: float) -> RateLimited:
+    asked = "" if pause is None else f", and asked to wait {pause:.1f} seconds"
     return RateLimited(
-        f"Okta's token endpoint is rate limited for another {pause:.1f} seconds, which is longer than this call can wait.",
+        f"Okta's token endpoint is rate limited{asked}.",
         remedy="Try again after that, fetch fewer tokens (one ServiceApp per process), or raise max_wait.",
         status=429,
-        error=None if response is None else error_code(response.body),
-        request_id=None if response is None else request_id(response),
-        retry_after=pause,
+        error=error_code(response.body),
+        request_id=request_id(response),
+        retry_after=own_pause if pause is None else pause,
     )
 
 
