@@ -1,6 +1,6 @@
 """What root writes in a directory that an attacker can write: nothing of root's is read, changed or given away.
 
-The attacker acts at every system call that names a file: an audit hook, which CPython runs before each of them, plants
+The attacker acts at every system call that names a file: a profile function, which CPython runs before each of them, plants
 symlinks and exchanges files there. The victim is a file outside of the directory.
 """
 
@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_rotation import api, app, interrupting, key_file, okta, one_key, rotation  # noqa: F401 (fixtures)
@@ -37,32 +38,26 @@ posix_only = pytest.mark.skipif(os.name != "posix", reason="owners, modes and sy
 root_only = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root to be two users")
 
 STRANGER = 12345
-STEPS = ("open", "os.chown", "os.chmod", "os.rename", "os.remove", "os.listdir")
-
-attack: Callable[[str], None] | None = None
-
-
-def _hook(event: str, arguments: tuple[object, ...]) -> None:
-    global attack
-    if attack is not None and event in STEPS:
-        acting, attack = attack, None  # what the attacker does is no step
-        try:
-            acting(event)
-        finally:
-            attack = acting
-
-
-sys.addaudithook(_hook)  # for good: a hook cannot be removed, so it does nothing while `attack` is None
+STEPS = {"open", "chown", "fchown", "chmod", "fchmod", "rename", "replace", "unlink", "remove", "listdir", "scandir"}
 
 
 @contextmanager
 def attacking(act: Callable[[str], None]) -> Iterator[None]:
-    global attack
-    attack = act
+    """``act(step)`` is called before each of these functions of the operating system, in this thread."""
+
+    def before(_frame: object, event: str, function: Any) -> None:
+        if event == "c_call" and function.__module__ in ("posix", "_io") and function.__name__ in STEPS:
+            sys.setprofile(None)  # what the attacker does is no step
+            try:
+                act(function.__name__)
+            finally:
+                sys.setprofile(before)
+
+    sys.setprofile(before)
     try:
         yield
     finally:
-        attack = None
+        sys.setprofile(None)
 
 
 @pytest.fixture
@@ -118,7 +113,7 @@ def test_a_file_that_is_exchanged_at_any_step_costs_the_victim_nothing(
             os.chown(target, STRANGER, STRANGER)
         steps = 0
 
-        def act(event: str) -> None:
+        def act(step: str) -> None:
             nonlocal steps
             if steps == moment:
                 exchange(folder, victim, spare=spare)
@@ -193,8 +188,8 @@ def test_a_directory_that_is_exchanged_is_not_entered(folder: Path, tmp_path: Pa
     etc.mkdir()
     (etc / "key.json").write_text("root's own")
 
-    def act(event: str) -> None:
-        if not folder.is_symlink() and event != "open":  # the directory was opened
+    def act(step: str) -> None:
+        if not folder.is_symlink() and step != "open":  # the directory was opened
             folder.rename(tmp_path / "moved")
             folder.symlink_to(etc)
 
