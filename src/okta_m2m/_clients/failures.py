@@ -80,23 +80,20 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         if not isinstance(link, BaseExceptionGroup):  # for several addresses that all failed
             yield link
         waiting += getattr(link, "exceptions", ())
-        waiting.append(
-            link.__cause__ or link.__context__
-        )  # httpcore hides it ("from None") when it raises an error again
+        # Also a context that is hidden ("from None"), as httpcore hides it when it raises an error again.
+        waiting.append(link.__cause__ or link.__context__)
 
 
 def _tls(chain: list[BaseException], names: set[str]) -> SendFailed | None:
     for link in chain:
-        if isinstance(link, ssl.SSLError) and not hasattr(
-            link, "reason"
-        ):  # aiohttp's own exception, which has another as its cause
+        # aiohttp's own exception, which has another as its cause
+        if isinstance(link, ssl.SSLError) and not hasattr(link, "reason"):
             continue
         if isinstance(link, ssl.SSLCertVerificationError):
             why = link.verify_message
             return SendFailed(f"the certificate is not trusted: {why.rstrip('.')}", stage="tls", permanent=True)
-        if (
-            isinstance(link, ValueError) and type(link).__name__ == "CertificateError"
-        ):  # urllib3's own comparison of names
+        # urllib3's own comparison of names
+        if isinstance(link, ValueError) and type(link).__name__ == "CertificateError":
             return SendFailed(f"the certificate is not trusted: {_clean(link)}", stage="tls", permanent=True)
         if isinstance(link, ssl.SSLError):
             why = (link.reason or str(link)).replace("_", " ").lower()

@@ -113,7 +113,7 @@ class Library:
 
     def send(self, session: Any, request: Request, timeout: float) -> Response:
         """Sends our own request, with the session's settings or, without one, with those of the environment."""
-        # Only a token request needs it, and its import is a fiftieth of ours (benchmarks/imports.py).
+        # Imported with the first token request, which saves 2 % of the import (benchmarks/imports.py).
         from .failures import send_failed
 
         until = time.monotonic() + timeout
