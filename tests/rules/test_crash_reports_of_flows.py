@@ -16,6 +16,7 @@ import pytest
 from crash_reports import check_report, frames_of
 from okta_m2m import OktaM2MError, PrivateKey, ServiceApp, Token
 from okta_m2m._core.clocks import SYSTEM_CLOCK, OktaClock
+from okta_m2m._core.conversation import Conversation
 from okta_m2m._core.proofs import ClientAssertions
 from okta_m2m._core.revocation import ask_about_token
 from okta_m2m.effects import Effect, Flow, Response, Spawn, StoreFailed
@@ -155,14 +156,15 @@ def test_what_the_token_endpoint_causes_shows_nothing(kind: str, okta: FakeOkta,
     # The exception as it is inside of the fetch, where it still has all its frames.
     okta.clear_faults()
     okta.next(**REFUSALS[kind]["script"])
-    inner = app._endpoint.exchange(
+    inner = Conversation(
+        app._endpoint,
         app.keys,
         app._endpoint.clock.now() + 1,
         app._fetching.bindings.proofs if kind.startswith("a B") else None,
         app._reports,
     )
     with pytest.raises(OktaM2MError) as caught:
-        run(inner, Interrupting(0))
+        run(inner.run(), Interrupting(0))
     check_report(caught.value)
 
 

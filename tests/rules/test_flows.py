@@ -1132,7 +1132,7 @@ def test_an_exception_of_a_senders_own_reaches_everybody_who_waits_without_our_f
         with pytest.raises(LookupError, match="no such proxy") as raised:
             waiting.flow.send(True)
         files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(raised.value.__traceback__)]
-        assert not [file for file in files if file.endswith(("token_endpoint.py", "fetching.py", "proofs.py"))]
+        assert not [file for file in files if file.endswith(("conversation.py", "fetching.py", "proofs.py"))]
 
 
 # ── a 401 from a resource server ─────────────────────────────────────────────────────────────────────────────────────

@@ -37,7 +37,7 @@ LAYERS = [
         "_core.verdict",
     },
     # conversations: with Okta's endpoints, and with a store that processes share
-    {"_core.bindings", "_core.fleet", "_core.token_endpoint", "stores"},
+    {"_core.bindings", "_core.conversation", "_core.fleet", "_core.token_endpoint", "stores"},
     # the service app
     {"settings", "_core.fetching", "_core.revocation", "_core.service_app"},
     # runtimes

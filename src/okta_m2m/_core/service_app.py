@@ -4,7 +4,7 @@ A call that finds a fresh token asks :meth:`ServiceApp.ready` and starts no flow
 before the request is sent, and ``judge`` when its response is there. What is decided, and where:
 
     when to fetch, whom to wait for, what to remember    token_state.py
-    how a token is fetched                               fetching.py, token_endpoint.py, fleet.py
+    how a token is fetched                               fetching.py, conversation.py, fleet.py
     what a call sends                                    bindings.py
     what a response means                                verdict.py
     where a token may travel                             origins.py
@@ -33,7 +33,6 @@ from .reports import Reports
 from .token_endpoint import TokenEndpoint
 from .token_state import TokenState
 from .tokens import Token, not_picklable
-from .verdict import reach_verdict
 
 if TYPE_CHECKING:
     from ..events import Event
@@ -369,6 +368,8 @@ class ServiceApp:
         redirect may have led there, with other credentials. A new token is tried at most once; for each token, a new nonce
         and a new proof are each tried once. The caller gets the response to the last attempt.
         """
+        from .verdict import reach_verdict  # saves 3 % of the import (benchmarks/imports.py)
+
         state = self.token_state
         if not state.is_ours(sent) or not self.origins.allow(url):
             return

@@ -1,0 +1,385 @@
+"""One conversation with the token endpoint (RFC 6749 section 4.4, RFC 7523 section 2.2, RFC 9449 section 5).
+
+What a response means, and what is done (Okta's documentation and recorded traffic; every attempt signs again):
+
+    response                                           what is done
+    -----------------------------------------------    ----------------------------------------------------------
+    200 with a token                                   the token is returned
+    400 use_dpop_nonce                                 once again with the nonce that the response carries
+    401 invalid_client, and Date moved our clock       once again on Okta's time (so for invalid_dpop_proof)
+    401 "... token has already been used."             once again
+    400 use_dpop_nonce, with yet another nonce         back-off, until the deadline
+    429                                                waits for X-Rate-Limit-Reset - Date + 1 s, and up to 30 s more;
+                                                       RateLimited if that is beyond the deadline; a concurrency limit is
+                                                       backed off from
+    5xx with Retry-After                               waits for that, in the same way
+    5xx, 408, temporarily_unavailable, server_error    back-off, until the deadline
+    401 "Error retrieving the client JWKSet ..."       back-off, until the deadline
+    no response (timeout, reset, name look-up)         back-off, until the deadline
+    no response, and none to come (untrusted TLS)      TokenUnreachable, at once
+    2xx without a token                                back-off, a few times: cut short, or a login page
+    401 invalid_client otherwise                       the next configured key; else a refusal
+    any other                                          a refusal, at once
+
+Invariant: a conversation ends by its deadline, and no request is sent before the time that the endpoint asked for.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
+
+from ..effects import Flow, Request, Response, Send, SendFailed, Sleep, Stage
+from ..errors import (
+    InvalidDPoPProof,
+    RateLimited,
+    ScopesMissing,
+    TokenError,
+    TokenRefused,
+    TokenUnreachable,
+    UnexpectedAnswer,
+    quoted,
+    refused,
+)
+from .answers import (
+    error_code,
+    error_of,
+    granted_token,
+    json_object,
+    lifetime,
+    rate_limit_pause,
+    request_id,
+    retry_after,
+)
+from .crash_reports import Hidden
+from .proofs import ASSERTION_TYPE, CLOCK_TOLERANCE, FORM_HEADERS, DPoPProofs
+from .records import Record
+from .token_endpoint import TokenEndpoint, back_off
+from .tokens import Token
+
+if TYPE_CHECKING:
+    from ..keys import Signer
+    from .reports import Reports
+
+__all__ = ["Conversation", "Obtained"]
+
+SHORTEST_SPREAD: Final = 5.0
+LONGEST_SPREAD: Final = 30.0
+"""Seconds over which processes that were given the same time to wait spread their next request: as long as that wait,
+within these bounds, and no longer than their callers can wait."""
+
+LONGEST_BELIEVED: Final = 300.0
+"""Seconds. A longer wait that an endpoint asks for is not believed, because Okta's limits are per minute."""
+
+MAX_UNREADABLE: Final = 5
+"""How many 2xx responses without a token are tolerated in one conversation."""
+
+# Okta gives no code for these two, so match the text.
+_ALREADY_USED = "The client_assertion token has already been used."
+_JWKS_URI_TROUBLE = "Error retrieving the client JWKSet from jwks_uri."
+
+_REMEDIES: Final[Mapping[Stage | None, str]] = {
+    "name": "Check the org URL for a typo, and this machine's DNS.",
+    "tcp": "Check that the network and firewalls let this machine reach that host, and whether it needs a proxy.",
+    "tls": "Check the CA bundle that this client uses, and whether a proxy on the way decrypts TLS with its own certificate.",
+    "proxy": "Check the proxy's address and password (HTTPS_PROXY), and that it allows connections to that host.",
+    "http": "Check the network, its proxies, and Okta's status page.",
+}
+
+_PASSING = frozenset({"temporarily_unavailable", "server_error"})
+
+
+class Obtained(Record):
+    """The result of a conversation: the token, the number of requests, the seconds, and the index of the key."""
+
+    token: Token
+    attempts: int
+    elapsed: float
+    key: int
+
+
+class Conversation:
+    """One series of attempts, and its state.
+
+    - ``keys``: the first that the server accepts is used.
+    - ``deadline``: on the steady clock.
+    - ``proofs``: makes the DPoP proofs to send, if any.
+    """
+
+    def __init__(
+        self,
+        endpoint: TokenEndpoint,
+        keys: Sequence[Signer],
+        deadline: float,
+        proofs: Callable[[], DPoPProofs] | None,
+        reports: Reports,
+    ) -> None:
+        self._endpoint = endpoint
+        self._keys = keys
+        self._deadline = deadline
+        self._proofs = proofs
+        self._reports = reports
+        self._now = endpoint.clock.now
+        self._began = self._now()
+        self._attempts = 0
+        self._unanswered = 0
+        self._unreadable = 0
+        self._key = 0
+        self._cured: set[str] = set()  # the cures that were already tried, so that none is repeated forever
+        self._refusal: TokenRefused | None = None
+        self._trouble: TokenError = endpoint.trouble or TokenUnreachable(
+            "No request was sent to the token endpoint.", remedy="Raise max_wait."
+        )
+
+    def run(self) -> Flow[Obtained]:
+        """Obtains a token. Raises :class:`RateLimited`, :class:`TokenUnreachable`, :class:`UnexpectedAnswer`, or the
+        :class:`TokenRefused` of the refusal."""
+        endpoint = self._endpoint
+        while True:
+            yield from self._wait_until_welcome()
+            sent_at = self._now()
+            if sent_at >= self._deadline:
+                raise self._trouble.copy()
+            self._attempts += 1
+            endpoint.attempts = self._attempts
+            patience = endpoint.patience(self._unanswered)
+            try:
+                response = yield from self._ask(patience)
+            except (SendFailed, OSError) as failed:  # the caller's own send may raise either
+                # If the deadline ended this attempt early, the failure before it is more informative.
+                if endpoint.trouble is None or self._deadline - sent_at >= patience:
+                    self._trouble = self._unanswered_because(failed)
+                self._unanswered += 1
+                if isinstance(failed, SendFailed) and failed.permanent:
+                    raise endpoint.failed(self._trouble, lasting=True) from None
+            else:
+                token = self._read(response, sent_at)
+                if isinstance(token, Token):
+                    endpoint.answered()
+                    return Obtained(token, self._attempts, self._now() - self._began, self._key)
+                if token == "at once":
+                    continue
+            endpoint.failed(self._trouble)
+            if endpoint.not_before < self._deadline:
+                self._reports.retrying(self._trouble, self._attempts, endpoint.not_before - self._now())
+
+    def _ask(self, patience: float) -> Flow[Response]:
+        endpoint, now = self._endpoint, self._endpoint.okta_clock.now()
+        # A signer may use all the time that is left: a slow KMS is not a hung connection.
+        assertion = Hidden((yield from endpoint.assertions.assertion(self._keys[self._key], now, self._time_left())))
+        proof: Hidden[str] | None = None
+        if self._proofs is not None:
+            nonce = endpoint.nonces.get(endpoint.url)
+            proof = Hidden(
+                (yield from self._proofs().proof("POST", endpoint.url, now, nonce, timeout=self._time_left()))
+            )
+        return (yield from Send(self._request(assertion, proof), min(self._time_left(), patience)))
+
+    def _request(self, assertion: Hidden[str], proof: Hidden[str] | None) -> Request:
+        endpoint = self._endpoint
+        form = {
+            "grant_type": "client_credentials",
+            **({"scope": " ".join(endpoint.scopes)} if endpoint.scopes else {}),
+            "client_assertion_type": ASSERTION_TYPE,
+            "client_assertion": assertion.value,
+        }
+        headers = FORM_HEADERS if proof is None else {**FORM_HEADERS, "DPoP": proof.value}
+        return Request("POST", endpoint.url, headers, urlencode(form).encode("ascii"))
+
+    def _time_left(self) -> float:
+        return max(0.0, self._deadline - self._now())
+
+    def _wait_until_welcome(self) -> Flow[None]:
+        """Waits until a request may be sent again. Raises the last failure if it is lasting, or if the wait would end
+        after the deadline: at once if the endpoint named a time, which the error then has."""
+        now, moment = self._now(), self._endpoint.not_before
+        if now >= moment:
+            return
+        if self._endpoint.trouble_lasts:
+            raise self._trouble.copy()
+        if moment < self._deadline:
+            yield from Sleep(moment - now)
+            return
+        if self._trouble.retry_after is not None:
+            named = self._endpoint.named
+            raise self._trouble.copy(retry_after=(named if named > now else moment) - now)
+        if now < self._deadline:
+            yield from Sleep(self._deadline - now)
+        raise self._trouble.copy()
+
+    # ── responses ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _read(self, response: Response, sent_at: float) -> Token | str | None:
+        """The token; ``"at once"`` if another attempt would differ; ``None`` after a failure that may be temporary."""
+        endpoint = self._endpoint
+        moved = endpoint.okta_clock.learn(None if response.get("age") else response.get("date"))
+        if abs(moved) > CLOCK_TOLERANCE:
+            self._reports.clock_corrected(moved)
+        nonce = response.get("dpop-nonce")
+        has_new_nonce = nonce is not None and endpoint.nonces.learn(endpoint.url, nonce)
+        if response.status == 429:
+            pause = rate_limit_pause(response, endpoint.okta_clock.now())
+            if pause is not None:
+                self._leave_alone(pause)
+            self._trouble = _rate_limited(response, pause, back_off(endpoint.failures + 1))
+            return None
+        if 200 <= response.status < 300:
+            token = self._read_token(response, sent_at)
+            if token is None:
+                self._trouble = self._unexpected(response)
+                self._unreadable += 1
+                if self._unreadable > MAX_UNREADABLE:
+                    raise endpoint.failed(self._trouble, lasting=True)
+            return token
+        code, description = error_of(json_object(response.body))
+        if response.status >= 500 or response.status == 408 or code in _PASSING or description == _JWKS_URI_TROUBLE:
+            # A server error, probably temporary. temporarily_unavailable is a 400 at Okta.
+            pause = retry_after(response, endpoint.okta_clock.now())
+            if pause is not None:
+                self._leave_alone(pause)
+            self._trouble = self._in_trouble(response, f" {code or ''}".rstrip(), pause)
+            return None
+        if code is None:
+            raise endpoint.failed(self._unexpected(response), lasting=True)
+        cure = _cure(code, description, has_new_nonce, moved)
+        if cure is not None and cure not in self._cured:
+            self._cured.add(cure)
+        elif cure == "nonce":  # its nonces change faster than we can use one, or its servers disagree
+            self._trouble = self._in_trouble(response, f" {code}, repeatedly")
+            return None
+        else:
+            endpoint.answered()
+            self._next_key(
+                refused(response.status, code, description, response.get("x-okta-request-id"), self._hint(code))
+            )
+        return "at once"
+
+    def _next_key(self, refusal: TokenRefused) -> None:
+        """Continues with the next configured key, if that may help; raises the refusal of the first otherwise."""
+        if refusal.error != "invalid_client":
+            raise refusal
+        self._refusal = self._refusal or refusal
+        if self._key + 1 == len(self._keys):
+            raise self._refusal
+        self._reports.key_passed_over(self._keys[self._key].kid, refusal)
+        self._key += 1
+        self._cured.clear()
+
+    def _hint(self, code: str) -> str:
+        if code == "invalid_dpop_proof" and self._proofs is None:
+            return "No proof was sent, because dpop is False. "
+        if code == "invalid_client" and len(self._keys) > 1:
+            return f"None of the {len(self._keys)} configured keys was accepted; this is Okta's response to the first. "
+        return ""
+
+    def _leave_alone(self, seconds: float) -> None:
+        """Sends no request for a time that the endpoint asked for. Other processes got the same time, so each adds a
+        random time, if it can wait that long."""
+        seconds = min(seconds, LONGEST_BELIEVED)
+        named, spread = self._now() + seconds, min(LONGEST_SPREAD, max(SHORTEST_SPREAD, seconds))
+        if named < self._deadline:
+            spread = min(spread, max(0.0, self._deadline - named - 1))
+        self._endpoint.named = named
+        self._endpoint.not_before = named + random.uniform(0, spread)  # noqa: S311 (spreads load)
+
+    def _read_token(self, response: Response, sent_at: float) -> Token | None:
+        """The token of a 2xx response; ``None`` if it has none."""
+        endpoint, answer = self._endpoint, Hidden(json_object(response.body))
+        granted = granted_token(answer.value)
+        if granted is None:
+            return None
+        if granted.dpop_bound and self._proofs is None:
+            raise InvalidDPoPProof(
+                "Okta returned a DPoP-bound token although no proof was sent, so it cannot be used.",
+                remedy="Keep dpop at its default, True.",
+            )
+        if not granted.dpop_bound and endpoint.dpop_required:
+            raise InvalidDPoPProof(
+                'Okta returned a Bearer token, and dpop="required" does not accept one.',
+                remedy='Turn on "Require Demonstrating Proof of Possession" for the app, or keep dpop at its default, True.',
+            )
+        scope = answer.value.get("scope")
+        # RFC 6749 section 5.1: a response that does not name the scope granted what was requested.
+        scopes = tuple(scope.split()) if isinstance(scope, str) else endpoint.scopes
+        if scopes == endpoint.scopes:
+            scopes = endpoint.scopes  # one object for all the tokens that have these scopes
+        self._compare_scopes(scopes)
+        token_type = "DPoP" if granted.dpop_bound else "Bearer"
+        return Token(granted.value, token_type, scopes, lifetime(answer.value.get("expires_in")), sent_at)
+
+    def _compare_scopes(self, granted: tuple[str, ...]) -> None:
+        missing = tuple(scope for scope in self._endpoint.scopes if scope not in granted)
+        if not missing:
+            return
+        names = quoted(" ".join(missing))
+        remedy = "Grant them to the app (Admin Console: Applications > the app > Okta API Scopes), or request fewer."
+        if self._endpoint.require_all_scopes:
+            raise ScopesMissing(
+                f"Okta did not grant these scopes, and returned no error: {names}.",
+                remedy=remedy,
+                status=200,
+                error="scopes_missing",
+            )
+        self._reports.scopes_reduced(granted, missing, remedy)
+
+    def _unanswered_because(self, failed: Exception) -> TokenUnreachable:
+        stage = failed.stage if isinstance(failed, SendFailed) else None
+        return self._unreachable(quoted(failed) or "no response", _REMEDIES.get(stage, _REMEDIES["http"]))
+
+    def _in_trouble(self, response: Response, what: str, retry_after: float | None = None) -> TokenUnreachable:
+        return self._unreachable(
+            f"it returned HTTP {response.status}{what}",
+            "Check Okta's status page, and whether there is a proxy between this machine and Okta.",
+            status=response.status,
+            error=error_code(response.body),
+            request_id=request_id(response),
+            retry_after=retry_after,
+        )
+
+    def _unreachable(self, what: str, remedy: str, **details: Any) -> TokenUnreachable:
+        attempts = f"{self._attempts} attempt{'s' if self._attempts > 1 else ''}"
+        return TokenUnreachable(
+            f"No token from {self._endpoint.url}: {what}, after {attempts}.",
+            remedy=f'{remedy} To allow more time, raise max_wait. Run "okta-m2m doctor" for a diagnosis.',
+            **details,
+        )
+
+    def _unexpected(self, response: Response) -> UnexpectedAnswer:
+        content_type = quoted(response.get("content-type") or "no content type", 60)
+        if 300 <= response.status < 400:
+            what = "a redirect, which a token request never follows"
+        elif 200 <= response.status < 300:
+            what = "a response without a token"
+        else:
+            what = "a response that is not from an OAuth server"
+        return UnexpectedAnswer(
+            f"{self._endpoint.url} returned {what} (HTTP {response.status}, {content_type}).",
+            remedy="Check the org URL, and whether there is a proxy or a login page between this machine and Okta.",
+            status=response.status,
+            request_id=request_id(response),
+        )
+
+
+def _cure(code: str, description: str | None, has_new_nonce: bool, moved: float) -> str | None:
+    """What a new attempt would do differently; ``None`` if it would be the same."""
+    if code == "use_dpop_nonce":
+        return "nonce" if has_new_nonce else None
+    if code in ("invalid_client", "invalid_dpop_proof") and abs(moved) > CLOCK_TOLERANCE:
+        return "clock"
+    if description == _ALREADY_USED:
+        return "used"
+    return None
+
+
+def _rate_limited(response: Response, pause: float | None, own_pause: float) -> RateLimited:
+    asked = "" if pause is None else f", and asked to wait {pause:.1f} seconds"
+    return RateLimited(
+        f"Okta's token endpoint is rate limited{asked}.",
+        remedy="Try again after that, fetch fewer tokens (one ServiceApp per process), or raise max_wait.",
+        status=429,
+        error=error_code(response.body),
+        request_id=request_id(response),
+        retry_after=own_pause if pause is None else pause,
+    )
