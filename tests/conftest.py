@@ -31,6 +31,8 @@ SCOPES = ("okta.users.read", "okta.users.manage", "okta.groups.read")
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """The whole suite, or all of a mark in it, is run by several processes, unless ``-n`` says otherwise. A part of it is run
     by this one: to start others, each of which collects all tests, takes longer than most parts."""
+    # Containers set it to keep images small. Here, hundreds of processes would each compile the package again.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     options = config.option
     if not config.pluginmanager.hasplugin("xdist") or hasattr(config, "workerinput"):
         return

@@ -1,7 +1,7 @@
 """A program, run in an environment of its own: another client gets a token and calls the API with it.
 
-It reads a task from standard input and writes the result to standard output, both as JSON. It uses each client as that
-client's documentation says. That a client lacks something is found out from the client itself.
+For each line of standard input, a task, it writes one to standard output, the result; both are JSON. It uses each client as
+that client's documentation says. That a client lacks something is found out from the client itself.
 
 Invariant: it imports nothing of this project.
 """
@@ -112,13 +112,14 @@ def okta(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    task = json.load(sys.stdin)
     clients = {"authlib": authlib, "requests-oauth2client": requests_oauth2client, "okta": okta}
-    try:
-        done = clients[task["client"]](task)
-    except NotOffered as no:
-        done = {"not_offered": str(no)}
-    json.dump({"version": version(task["client"]), **done}, sys.stdout)
+    for line in sys.stdin:
+        task = json.loads(line)
+        try:
+            done = clients[task["client"]](task)
+        except NotOffered as no:
+            done = {"not_offered": str(no)}
+        print(json.dumps({"version": version(task["client"]), **done}), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Other clients get tokens from FakeOkta and call its API over TLS, each in a process of its own.
+"""Other clients get tokens from FakeOkta and call its API over TLS, in a process of their own.
 
 Invariant: FakeOkta treats them like ours. That a client lacks something is found out from the client itself.
 """
@@ -9,6 +9,7 @@ import json
 import os
 import ssl
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -47,11 +48,39 @@ def org(authority: tuple[ssl.SSLContext, Path]) -> Iterator[FakeOkta]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def answer_of(authority: tuple[ssl.SSLContext, Path], other_python: Path) -> Iterator[Callable[[dict[str, Any]], Any]]:
+    """Passes a task to ``second_client.py``. Its process is started once, because to import one of the clients takes seconds."""
+    trust = {name: str(authority[1]) for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")}
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(
+            [other_python, HERE / "second_client.py"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, **trust, "PYTHONPATH": ""},
+        ) as process,
+    ):
+        tasks, results = process.stdin, process.stdout
+        assert tasks is not None
+        assert results is not None
+
+        def answer_of(task: dict[str, Any]) -> Any:
+            print(json.dumps(task), file=tasks, flush=True)
+            line = results.readline()
+            errors.seek(0)
+            assert line, errors.read()
+            return json.loads(line)
+
+        yield answer_of
+        tasks.close()
+
+
 @pytest.fixture
-def perform(
-    client: str, org: FakeOkta, authority: tuple[ssl.SSLContext, Path], other_python: Path, tables: Tables
-) -> Perform:
-    """``perform(app, key)`` has the client get a token and list users, in a process of its own."""
+def perform(client: str, org: FakeOkta, answer_of: Callable[[dict[str, Any]], Any], tables: Tables) -> Perform:
+    """``perform(app, key)`` has the client get a token and list users."""
     tables.about[TABLE] = f"Server: FakeOkta of okta-m2m {__version__}, over TLS."
 
     def performed(app: App, key: PrivateKey, *, dpop: bool = False, revoke: bool = False) -> dict[str, Any]:
@@ -65,18 +94,7 @@ def perform(
             "dpop": dpop,
             "revoke": revoke,
         }
-        trust = {name: str(authority[1]) for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")}
-        ended = subprocess.run(
-            [other_python, HERE / "second_client.py"],
-            input=json.dumps(task),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=90,
-            env={**os.environ, **trust, "PYTHONPATH": ""},
-        )
-        assert ended.returncode == 0, ended.stderr
-        done: dict[str, Any] = json.loads(ended.stdout)
+        done: dict[str, Any] = answer_of(task)
         tables.versions[client] = f"{client} {done.pop('version')}"
         return done
 
