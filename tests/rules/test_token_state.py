@@ -17,9 +17,10 @@ from okta_m2m import RateLimited, Token, TokenRefused, TokenUnreachable
 from okta_m2m._core import token_state
 from okta_m2m._core.clocks import NEVER
 from okta_m2m._core.flights import ABANDONED, Failure, Flight, forks
+from okta_m2m._core.forced_renewals import FORCED_AT_ONCE
 from okta_m2m._core.next_step import Closed, Fetch, NextStep, Refused, Use, UseAndRenew, Wait
 from okta_m2m._core.origins import Origins
-from okta_m2m._core.token_state import FORCED_AT_ONCE, LANDING_GRACE, MAX_FORMER, OVERDUE, Rejection, TokenState
+from okta_m2m._core.token_state import LANDING_GRACE, MAX_FORMER, OVERDUE, Rejection, TokenState
 
 MAX_WAIT = 30.0
 KEYS: Any = ("key",)  # they are only compared here

@@ -19,6 +19,7 @@ from okta_m2m import RateLimited, Token, TokenRefused, TokenUnreachable
 from okta_m2m._core import token_state
 from okta_m2m._core.clocks import NEVER
 from okta_m2m._core.flights import ABANDONED, Failure, Flight, Outcome
+from okta_m2m._core.forced_renewals import MAX_REJECTED
 from okta_m2m._core.next_step import Fetch, Refused, UseAndRenew, Wait
 from okta_m2m._core.token_state import LANDING_GRACE, MAX_FORMER
 
@@ -174,7 +175,7 @@ class AnyOrder(RuleBasedStateMachine):
     def ask(self, which: int, keys: Any) -> None:
         token = self.tokens[which] if len(self.tokens) >= -which else STRANGER
         is_later = self.token is None or not self.is_usable() or token.sent_at > self.token.sent_at
-        is_new = token not in (self.token if self.is_usable() else None, *self.rejects[-MAX_FORMER:])
+        is_new = token not in (self.token if self.is_usable() else None, *self.rejects[-MAX_REJECTED:])
         before = self.state.token, self.state.fresh_until
         assert self.state.is_wanted(token, self.now) is (token.usable(self.now) and is_new and is_later)
         assert self.world.is_refusal_remembered(keys) is (self.now < self.refusal[0] and self.refusal[1] == keys)
@@ -270,7 +271,7 @@ class AnyOrder(RuleBasedStateMachine):
         cost = 2.0 if self.is_unproven else 1.0
         self.budget = min(3.0, self.budget + (self.now - self.budget_at) / 60)
         self.budget_at = self.now
-        is_news = token not in self.rejects[-MAX_FORMER:]
+        is_news = token not in self.rejects[-MAX_REJECTED:]
         if is_news:
             self.rejects.append(token)
         if self.budget < cost or not may_renew:

@@ -15,6 +15,7 @@ LAYERS = [
         "_core.clocks",
         "_core.crash_reports",
         "_core.flights",
+        "_core.forced_renewals",
         "_core.next_step",
         "_core.key_algorithms",
         "_core.key_formats",

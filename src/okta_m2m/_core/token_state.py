@@ -46,8 +46,7 @@ WARNING: the hit (:class:`Hit`) reads without the mutex. ``fresh_until`` is writ
 first when one is taken out of use, so that a reader never sees an older token than the one it was written for.
 ``tests/rules/test_hits.py`` stops after each assignment and checks.
 
-Forced renewals, of tokens that an API rejected, draw on a budget: :data:`FORCED_AT_ONCE`, and one more each
-:data:`FORCED_EVERY` seconds. So an API that rejects every token, or every other, costs a bounded number of token requests.
+``forced_renewals.py`` limits the renewals of tokens that an API rejected.
 
 Invariant: at most one fetch is in progress, and no caller waits for a fetch while a token works.
 """
@@ -61,6 +60,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from ..errors import OktaM2MError, RateLimited, TokenRefused
 from .clocks import NEVER
 from .flights import ABANDONED, Failure, Flight, Outcome, forks, mutex
+from .forced_renewals import ForcedRenewals
 from .next_step import CLOSED, Fetch, NextStep, Refused, Use, UseAndRenew, Wait
 from .tokens import Token
 
@@ -109,13 +109,8 @@ FIRST_REFUSAL: Final = 1.0
 LONGEST_REFUSAL: Final = 60.0
 """The longest time in seconds for which a refusal is repeated without a new request; doubled each time."""
 
-FORCED_AT_ONCE: Final = 3.0
-FORCED_EVERY: Final = 60.0
-"""The number of forced renewals that may be made at once, and the seconds until one more is allowed. If a renewed token
-is rejected that no API has accepted, that costs two: another token does not cure a wrong audience."""
-
 MAX_FORMER: Final = 16
-"""How many earlier tokens are recognized as ours on a request, and how many rejected tokens are remembered."""
+"""How many earlier tokens are recognized as ours on a request."""
 
 
 Postponed: TypeAlias = Literal["others are renewing it", "not due yet", "store has just failed"]
@@ -161,22 +156,17 @@ class TokenState(Hit):
     """
 
     __slots__ = (
-        "_budget",
-        "_budget_at",
         "_failures",
         "_flight",
-        "_forced_cost",
+        "_forced",
         "_forks",
         "_former",
         "_keys",
         "_refusal",
         "_refusals",
-        "_rejects",
         "_suspect",
-        "_unproven",
         "is_closed",
         "max_wait",
-        "rejecting_calls",
         "token",
     )
 
@@ -198,15 +188,11 @@ class TokenState(Hit):
         self._keys = keys
         self._forks = forks()
         self._former: tuple[bytes, ...] = ()
-        self._rejects: tuple[bytes, ...] = ()
         self._suspect: Token | None = None
         self._refusal: tuple[TokenRefused, float, tuple[Signer, ...]] | None = None
         self._refusals = 0
         self._failures = 0
-        self._budget, self._budget_at = FORCED_AT_ONCE, NEVER
-        self._forced_cost = 0
-        self._unproven = False
-        self.rejecting_calls = 0
+        self._forced: ForcedRenewals | None = None
         self.is_closed = False
         self.max_wait = max_wait
 
@@ -253,7 +239,7 @@ class TokenState(Hit):
     def is_wanted(self, token: Token, now: float) -> bool:
         """Whether a token from a store is acceptable: not expired, not rejected, and later than ours."""
         used = self.token
-        if not token.usable(now) or token.digest in self._rejects:
+        if not token.usable(now) or (self._forced is not None and self._forced.knows(token.digest)):
             return False
         if used is None or not used.usable(now):
             return True
@@ -276,7 +262,8 @@ class TokenState(Hit):
     def obtained(self, token: Token) -> None:
         """A new token: it is the current one from now on, unless a later one is in use."""
         with mutex():
-            self._unproven = self._suspect is not None
+            if self._forced is not None:
+                self._forced.is_unproven = self._suspect is not None
             self._refusal, self._refusals, self._failures, self._suspect = None, 0, 0, None
             used = self.token
             # Not the one that expires later: if an admin has shortened the lifetime of tokens, no new one would ever
@@ -304,9 +291,8 @@ class TokenState(Hit):
         pause = None
         with mutex():
             suspect = self._suspect
-            if suspect is not None and self.token is None:
-                self._budget += self._forced_cost  # no token was renewed
-                self._forced_cost = 0
+            if suspect is not None and self._forced is not None and self.token is None:
+                self._forced.give_back()  # no token was renewed
                 if not isinstance(error, TokenRefused):
                     # Perhaps one misconfigured API rejected it. For the others, it is better than nothing.
                     self._suspect = None
@@ -346,30 +332,29 @@ class TokenState(Hit):
         ``may_renew=False`` for a token that was already renewed in the same call.
         """
         with mutex():
+            forced = self._forced
+            if forced is None:
+                forced = self._forced = ForcedRenewals()
             used, digest = self.token, token.digest
             if used is None or used.value != token.value:
-                if digest in self._rejects[-1:]:
-                    self.rejecting_calls += 1
+                forced.note_again(digest)
                 return "renewed"
-            cost = 2 if self._unproven else 1
-            self._budget = min(FORCED_AT_ONCE, self._budget + (now - self._budget_at) / FORCED_EVERY)
-            self._budget_at = now
-            if self._budget < cost or not may_renew:
-                is_news = digest not in self._rejects
-                self._remember_reject(digest)
-                self.rejecting_calls = 1
-                return "kept" if is_news else "kept again"
-            self._budget -= cost
-            self._forced_cost = cost
-            self.rejecting_calls = 1
+            if not may_renew or not forced.draw(now):
+                return "kept" if forced.note(digest) else "kept again"
             self._use_none()
             self._suspect = used
-            self._remember_reject(digest)
+            forced.note(digest)
             return "renew"
+
+    @property
+    def rejecting_calls(self) -> int:
+        """How many calls reported the token that was rejected last."""
+        return 0 if self._forced is None else self._forced.calls
 
     def accepted(self) -> None:
         """An API accepted a renewed token."""
-        self._unproven = False
+        if self._forced is not None:
+            self._forced.is_unproven = False
 
     # ── closing ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -455,10 +440,6 @@ class TokenState(Hit):
         with mutex():
             if self.token is not None and self._renews_token_in_use(flight):
                 self._use(self.token, moment)
-
-    def _remember_reject(self, digest: bytes) -> None:
-        if digest not in self._rejects:
-            self._rejects = (*self._rejects[1 - MAX_FORMER :], digest)
 
     def _remember_former(self, token: Token) -> None:
         self._former = (*self._former[1 - MAX_FORMER :], token.digest)

@@ -1,0 +1,71 @@
+"""The renewals that APIs force: which tokens they rejected, and how many renewals that may cost.
+
+Forced renewals draw on a budget: :data:`FORCED_AT_ONCE`, and one more each :data:`FORCED_EVERY` seconds. So an API that
+rejects every token, or every other, costs a bounded number of token requests.
+
+Invariant: only ``TokenState`` uses this, under the mutex.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .clocks import NEVER
+
+__all__ = ["ForcedRenewals"]
+
+FORCED_AT_ONCE: Final = 3.0
+FORCED_EVERY: Final = 60.0
+"""The number of forced renewals that may be made at once, and the seconds until one more is allowed. If a renewed token
+is rejected that no API has accepted, that costs two: another token does not cure a wrong audience."""
+
+MAX_REJECTED: Final = 16
+"""How many rejected tokens are remembered."""
+
+
+class ForcedRenewals:
+    """Those of one app. Created with its first rejected token: most apps have none."""
+
+    __slots__ = ("_at", "_budget", "_cost", "_digests", "calls", "is_unproven")
+
+    def __init__(self) -> None:
+        self._budget, self._at = FORCED_AT_ONCE, NEVER
+        self._cost = 0
+        self._digests: tuple[bytes, ...] = ()
+        self.calls = 0
+        """How many calls reported the token that was rejected last."""
+        self.is_unproven = False
+        """Whether the current token replaces a rejected one, and no API has accepted it."""
+
+    def draw(self, now: float) -> bool:
+        """Pays for one forced renewal; ``False`` if the budget is too small."""
+        cost = 2 if self.is_unproven else 1
+        self._budget = min(FORCED_AT_ONCE, self._budget + (now - self._at) / FORCED_EVERY)
+        self._at = now
+        if self._budget < cost:
+            return False
+        self._budget -= cost
+        self._cost = cost
+        return True
+
+    def give_back(self) -> None:
+        """The renewal that was paid for last failed."""
+        self._budget += self._cost
+        self._cost = 0
+
+    def knows(self, digest: bytes) -> bool:
+        """Whether that token was rejected."""
+        return digest in self._digests
+
+    def note(self, digest: bytes) -> bool:
+        """A call reports that token, which a call before it did not. Returns whether nobody has reported it before."""
+        self.calls = 1
+        if digest in self._digests:
+            return False
+        self._digests = (*self._digests[1 - MAX_REJECTED :], digest)
+        return True
+
+    def note_again(self, digest: bytes) -> None:
+        """Another call reports that token, which has been replaced."""
+        if digest in self._digests[-1:]:
+            self.calls += 1
