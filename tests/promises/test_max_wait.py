@@ -423,4 +423,27 @@ def test_where_no_thread_can_be_started_any_more_a_token_is_obtained_in_line(
 
     app = ServiceApp("https://acme.okta.com", client_id="0oa1", key=Told(), scopes=["okta.users.read"])
     monkeypatch.setattr(threading.Thread, "start", start)
-    assert obtain(app.obtain()).value == "t"
+    try:
+        raise LookupError("what the caller is just handling is no reason to fail")
+    except LookupError:
+        assert obtain(app.obtain()).value == "t"
+
+
+class Interrupted(Exception):
+    """What a signal handler raises."""
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, KeyError])
+def test_where_python_fails_over_an_interruption_the_caller_gets_the_interruption(
+    kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(_: threading.Thread) -> None:
+        try:
+            raise Interrupted
+        finally:
+            raise kind("the lock was not acquired, or the thread was running")
+
+    app = ServiceApp("https://acme.okta.com", client_id="0oa1", key=Told(), scopes=["okta.users.read"])
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(Interrupted):
+        run(app.obtain(), Threads(_token))
