@@ -837,6 +837,21 @@ def test_a_renewal_that_is_rate_limited_waits_for_as_long_as_it_was_told() -> No
     assert names(bench.obtain()) == []
 
 
+def test_a_renewal_adds_a_time_of_its_own_that_a_caller_could_not_wait_for() -> None:
+    postponed = 0
+    for _ in range(50):
+        bench = Bench()
+        due(bench)
+        spawn = bench.spawned.pop()
+        answers = iter([bench.limited(reset=25), bench.token()])
+        renewal = replay_until_it_ends(bench, lambda _, answers=answers: next(answers), spawn.flow)
+        spawn.ended()
+        postponed += any(isinstance(event, RenewalFailed) for event in bench.events)
+        assert renewal.error is None
+        assert bench.obtain().result().value in ("token-1", "token-2")
+    assert postponed > 25
+
+
 def test_a_renewal_never_turns_into_an_error_while_the_token_works() -> None:
     bench = Bench()
     due(bench)

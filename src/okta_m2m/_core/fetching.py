@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..effects import Effect, Flow, Sleep, Spawn
 from ..errors import TokenRefused
 from .bindings import Bindings
+from .clocks import NEVER
 from .flights import mutex
 from .proofs import snapshot
 from .token_state import Postponed
@@ -198,6 +199,7 @@ class Fetching:
                 flight.deadline,
                 self.bindings.proofs if self._offers_dpop else None,
                 self._reports,
+                works_until=NEVER if flight.renews is None else flight.renews.usable_until,
             )
         except TokenRefused as error:
             self._state.refused(error, tuple(keys), self._state.now())

@@ -195,13 +195,16 @@ class TokenEndpoint:
         deadline: float,
         proofs: Callable[[], DPoPProofs] | None,
         reports: Reports,
+        *,
+        works_until: float = NEVER,
     ) -> Flow[Obtained]:
         """Obtains a token with the first of ``keys`` that the server accepts, before ``deadline`` on the steady clock.
 
-        ``proofs`` makes the DPoP proofs to send, if any. Raises :class:`RateLimited`, :class:`TokenUnreachable`,
-        :class:`UnexpectedAnswer`, or the :class:`TokenRefused` of the refusal.
+        ``proofs`` makes the DPoP proofs to send, if any. Until ``works_until``, a renewal has time: the current token
+        works. Raises :class:`RateLimited`, :class:`TokenUnreachable`, :class:`UnexpectedAnswer`, or the
+        :class:`TokenRefused` of the refusal.
         """
-        return _Conversation(self, keys, deadline, proofs, reports).run()
+        return _Conversation(self, keys, deadline, proofs, reports, max(deadline, works_until)).run()
 
 
 class _Conversation:
@@ -214,8 +217,10 @@ class _Conversation:
         deadline: float,
         proofs: Callable[[], DPoPProofs] | None,
         reports: Reports,
+        needed_by: float,
     ) -> None:
         self._endpoint = endpoint
+        self._needed_by = needed_by
         self._keys = keys
         self._deadline = deadline
         self._proofs = proofs
@@ -373,11 +378,11 @@ class _Conversation:
 
     def _leave_alone(self, seconds: float) -> None:
         """Sends no request for a time that the endpoint asked for. Other processes got the same time, so each adds a
-        random time, if it can wait that long."""
+        random time, as far as nobody has to wait longer than possible for it."""
         seconds = min(seconds, LONGEST_BELIEVED)
         named, spread = self._now() + seconds, min(LONGEST_SPREAD, max(SHORTEST_SPREAD, seconds))
-        if named < self._deadline:
-            spread = min(spread, max(0.0, self._deadline - named - 1))
+        if named < self._needed_by:
+            spread = min(spread, max(0.0, self._needed_by - named - 1))
         self._endpoint.named = named
         self._endpoint.not_before = named + random.uniform(0, spread)  # noqa: S311 (spreads load)
 
