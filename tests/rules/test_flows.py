@@ -1642,6 +1642,29 @@ def test_what_is_repeated_without_asking_is_told_once(caplog: pytest.LogCaptureF
     assert len(reported(bench, TokenFailed)) == len(lines(caplog, "TokenFailed")) == 1
 
 
+class Unreadable(Followed):
+    """A signer whose key cannot be read."""
+
+    def snapshot(self) -> Stub:
+        raise OSError("the vault is sealed")
+
+
+@pytest.mark.parametrize(
+    "signer", [lambda: Stub(error=OSError("the KMS is away")), Unreadable], ids=["sign", "snapshot"]
+)
+def test_a_signer_that_fails_each_call_is_told_once_a_minute(signer: Any, caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench(key=signer())
+    for count in (1, 2):
+        for _ in range(20):
+            failed = bench.obtain()
+            raised(failed, SigningFailed)
+            assert failed.of(Send) == []
+        events = reported(bench, TokenFailed)
+        assert [(event.error, event.attempts) for event in events] == [("SigningFailed", 0)] * count
+        assert len(lines(caplog, "TokenFailed")) == count
+        bench.time += 60.0
+
+
 def test_a_renewal_that_failed_is_told_as_one_and_the_warning_is_when_it_is_tried_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

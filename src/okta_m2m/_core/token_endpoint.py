@@ -245,7 +245,6 @@ class _Conversation:
             if sent_at >= self._deadline:
                 raise self._trouble.copy()
             self._attempts += 1
-            endpoint.attempts = self._attempts
             patience = endpoint.patience(self._unanswered)
             try:
                 response = yield from self._ask(patience)
@@ -277,6 +276,7 @@ class _Conversation:
             proof = Hidden(
                 (yield from self._proofs().proof("POST", endpoint.url, now, nonce, timeout=self._time_left()))
             )
+        endpoint.attempts = self._attempts
         return (yield from Send(self._request(assertion, proof), min(self._time_left(), patience)))
 
     def _request(self, assertion: Hidden[str], proof: Hidden[str] | None) -> Request:
