@@ -881,6 +881,15 @@ def test_a_token_is_not_sent_in_its_last_seconds() -> None:
 # ── a fetch belongs to nobody ────────────────────────────────────────────────────────────────────────────────────────
 
 
+def to_its_request(fetch: Flow[None]) -> Flow[None]:
+    """The fetch, up to where its request is on its way."""
+    effect = next(fetch)
+    while not isinstance(effect, Send):
+        assert isinstance(effect, Sign)
+        effect = fetch.send(effect.signer.sign(effect.message))
+    return fetch
+
+
 class Waiting:
     """A caller, and what it waits for."""
 
@@ -897,12 +906,7 @@ class Waiting:
     def fetch(self) -> Flow[None]:
         """The fetch that this caller began, up to where its request is on its way."""
         assert self.spawn is not None, "it began no fetch"
-        flow = self.spawn.flow
-        effect = next(flow)
-        while not isinstance(effect, Send):
-            assert isinstance(effect, Sign)
-            effect = flow.send(effect.signer.sign(effect.message))
-        return flow
+        return to_its_request(self.spawn.flow)
 
     def token(self) -> Token:
         """What it has when the fetch has landed."""
@@ -1365,6 +1369,37 @@ def test_a_second_revocation_heals_though_nobody_told_that_the_first_new_token_w
     assert names(bench.authorize(bench.token(), Response(200))) == ["Send", "Attempt"]
     bench.time += 5.0
     assert names(bench.authorize(INVALID_TOKEN, bench.token(), Response(200))) == RENEWS
+
+
+def test_a_token_that_was_on_its_way_at_the_rejection_may_be_rejected_too() -> None:
+    """All tokens are revoked while a renewal is under way: its own as well."""
+    bench = Bench()
+    due(bench)
+    token = bench.app.token_state.token
+    assert token is not None
+    renewal = bench.spawned.pop().flow
+    requested = to_its_request(renewal)
+    bench.time += 0.5
+    judging = bench.app.judge(token, INVALID_TOKEN, method="GET", url=API, replayable=True)
+    assert isinstance(next(judging), Discard)
+    assert isinstance(judging.send(None), Wait)
+    end(requested, bench.token())
+    attempt = judging.send(True)
+    assert isinstance(attempt, Attempt)
+    assert attempt.headers == {"Authorization": "Bearer token-2"}
+    assert isinstance(judging.send(INVALID_TOKEN), Discard)
+    spawn = judging.send(None)
+    assert isinstance(spawn, Spawn)
+    assert isinstance(judging.send(True), Wait)
+    bench.replay(spawn.flow, bench.token())
+    attempt = judging.send(True)
+    assert isinstance(attempt, Attempt)
+    assert attempt.headers == {"Authorization": "Bearer token-3"}
+    with pytest.raises(StopIteration):
+        judging.send(Response(200))
+    # It cost one of the budget, so two more revocations heal.
+    for _ in range(2):
+        assert names(bench.authorize(INVALID_TOKEN, bench.token(), Response(200))) == RENEWS
 
 
 def test_a_renewal_that_failed_is_not_one_whose_token_was_rejected() -> None:

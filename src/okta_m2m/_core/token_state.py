@@ -171,6 +171,7 @@ class TokenState(Hit):
         "_keys",
         "_refusal",
         "_refusals",
+        "_rejected_at",
         "_rejects",
         "_suspect",
         "_unproven",
@@ -206,6 +207,7 @@ class TokenState(Hit):
         self._budget, self._budget_at = FORCED_AT_ONCE, NEVER
         self._forced_cost = 0
         self._unproven = False
+        self._rejected_at = NEVER
         self.rejecting_calls = 0
         self.is_closed = False
         self.max_wait = max_wait
@@ -277,6 +279,9 @@ class TokenState(Hit):
         """A new token: it is the current one from now on, unless a later one is in use."""
         with mutex():
             self._unproven = self._suspect is not None
+            if self._unproven and token.sent_at < self._rejected_at:
+                # It was on its way before the rejection: it is no renewal of the rejected token, and may be revoked too.
+                self._unproven, self._budget = False, self._budget + self._forced_cost
             self._refusal, self._refusals, self._failures, self._suspect = None, 0, 0, None
             used = self.token
             # Not the one that expires later: if an admin has shortened the lifetime of tokens, no new one would ever
@@ -361,6 +366,7 @@ class TokenState(Hit):
                 return "kept" if is_news else "kept again"
             self._budget -= cost
             self._forced_cost = cost
+            self._rejected_at = now
             self.rejecting_calls = 1
             self._use_none()
             self._suspect = used
