@@ -51,7 +51,8 @@ class TokenObtained:
 
 @dataclass(frozen=True, slots=True)
 class TokenFailed:
-    """A fetch returned no token. Reported once for each fetch, no matter how many callers raise its error.
+    """A fetch returned no token. Reported once for each fetch, no matter how many callers raise its error; and once a minute
+    if a signer fails each time.
 
     - ``client_id``: the app's client id.
     - ``error``: the OAuth error code, or the name of the error's class.

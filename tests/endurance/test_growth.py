@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what a process 
 
 SCRIPT = Path(__file__).parents[1] / "support" / "growth.py"
 KINDS = ["hits", "renewals", "apps", "loops", "forks", "requests sockets", "aiohttp sockets"]
-SHARE = 0.1
+SHARE = 0.05
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -36,7 +36,6 @@ def test_nothing_grows(kind: str, okta: FakeOkta, ec_key: PrivateKey, note: Note
     rounds = grown.pop("rounds")
     figures = ", ".join(f"{what} {count:+}" for what, count in grown.items())
     note(f"growth: {rounds} x {kind}", figures, "kilobytes < 2048, objects < 100, else 0")
-    assert rounds > 20
     assert grown["files"] == grown["threads"] == grown["garbage"] == 0
     assert grown["objects"] < 100
     assert grown["kilobytes"] < 2048

@@ -20,6 +20,7 @@ import pytest
 
 from clients import Client
 from front import Exchange, Front
+from herd import SECRET, SimulatedStore
 from okta_m2m import OktaM2MError, PrivateKey, ServiceApp, TokenUnreachable
 from okta_m2m.effects import Flow, Request, Response, SendFailed, Sign
 from okta_m2m.errors import SigningFailed
@@ -423,4 +424,50 @@ def test_where_no_thread_can_be_started_any_more_a_token_is_obtained_in_line(
 
     app = ServiceApp("https://acme.okta.com", client_id="0oa1", key=Told(), scopes=["okta.users.read"])
     monkeypatch.setattr(threading.Thread, "start", start)
-    assert obtain(app.obtain()).value == "t"
+    try:
+        raise LookupError("what the caller is just handling is no reason to fail")
+    except LookupError:
+        assert obtain(app.obtain()).value == "t"
+
+
+def test_the_keeper_of_a_claim_that_cannot_be_started_holds_up_no_fetch(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SimulatedStore(time.monotonic)
+    app = ServiceApp(
+        "https://acme.okta.com",
+        client_id="0oa1",
+        key=Told(),
+        scopes=["okta.users.read"],
+        max_wait=4,
+        store=store,
+        seal_with=[SECRET],
+    )
+    started = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        if "fetch" in thread.name:
+            raise RuntimeError("can't create new thread at interpreter shutdown")
+        started(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert run(app.obtain(), Threads(_token)).value == "t"
+    assert store.is_claimed(), "the lease ends it"
+
+
+class Interrupted(Exception):
+    """What a signal handler raises."""
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, KeyError])
+def test_where_python_fails_over_an_interruption_the_caller_gets_the_interruption(
+    kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(_: threading.Thread) -> None:
+        try:
+            raise Interrupted
+        finally:
+            raise kind("the lock was not acquired, or the thread was running")
+
+    app = ServiceApp("https://acme.okta.com", client_id="0oa1", key=Told(), scopes=["okta.users.read"])
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(Interrupted):
+        run(app.obtain(), Threads(_token))

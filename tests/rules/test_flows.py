@@ -837,6 +837,21 @@ def test_a_renewal_that_is_rate_limited_waits_for_as_long_as_it_was_told() -> No
     assert names(bench.obtain()) == []
 
 
+def test_a_renewal_adds_a_time_of_its_own_that_a_caller_could_not_wait_for() -> None:
+    postponed = 0
+    for _ in range(50):
+        bench = Bench()
+        due(bench)
+        spawn = bench.spawned.pop()
+        answers = iter([bench.limited(reset=25), bench.token()])
+        renewal = replay_until_it_ends(bench, lambda _, answers=answers: next(answers), spawn.flow)
+        spawn.ended()
+        postponed += any(isinstance(event, RenewalFailed) for event in bench.events)
+        assert renewal.error is None
+        assert bench.obtain().result().value in ("token-1", "token-2")
+    assert postponed > 25
+
+
 def test_a_renewal_never_turns_into_an_error_while_the_token_works() -> None:
     bench = Bench()
     due(bench)
@@ -866,6 +881,15 @@ def test_a_token_is_not_sent_in_its_last_seconds() -> None:
 # ── a fetch belongs to nobody ────────────────────────────────────────────────────────────────────────────────────────
 
 
+def to_its_request(fetch: Flow[None]) -> Flow[None]:
+    """The fetch, up to where its request is on its way."""
+    effect = next(fetch)
+    while not isinstance(effect, Send):
+        assert isinstance(effect, Sign)
+        effect = fetch.send(effect.signer.sign(effect.message))
+    return fetch
+
+
 class Waiting:
     """A caller, and what it waits for."""
 
@@ -882,12 +906,7 @@ class Waiting:
     def fetch(self) -> Flow[None]:
         """The fetch that this caller began, up to where its request is on its way."""
         assert self.spawn is not None, "it began no fetch"
-        flow = self.spawn.flow
-        effect = next(flow)
-        while not isinstance(effect, Send):
-            assert isinstance(effect, Sign)
-            effect = flow.send(effect.signer.sign(effect.message))
-        return flow
+        return to_its_request(self.spawn.flow)
 
     def token(self) -> Token:
         """What it has when the fetch has landed."""
@@ -1352,6 +1371,37 @@ def test_a_second_revocation_heals_though_nobody_told_that_the_first_new_token_w
     assert names(bench.authorize(INVALID_TOKEN, bench.token(), Response(200))) == RENEWS
 
 
+def test_a_token_that_was_on_its_way_at_the_rejection_may_be_rejected_too() -> None:
+    """All tokens are revoked while a renewal is under way: its own as well."""
+    bench = Bench()
+    due(bench)
+    token = bench.app.token_state.token
+    assert token is not None
+    renewal = bench.spawned.pop().flow
+    requested = to_its_request(renewal)
+    bench.time += 0.5
+    judging = bench.app.judge(token, INVALID_TOKEN, method="GET", url=API, replayable=True)
+    assert isinstance(next(judging), Discard)
+    assert isinstance(judging.send(None), Wait)
+    end(requested, bench.token())
+    attempt = judging.send(True)
+    assert isinstance(attempt, Attempt)
+    assert attempt.headers == {"Authorization": "Bearer token-2"}
+    assert isinstance(judging.send(INVALID_TOKEN), Discard)
+    spawn = judging.send(None)
+    assert isinstance(spawn, Spawn)
+    assert isinstance(judging.send(True), Wait)
+    bench.replay(spawn.flow, bench.token())
+    attempt = judging.send(True)
+    assert isinstance(attempt, Attempt)
+    assert attempt.headers == {"Authorization": "Bearer token-3"}
+    with pytest.raises(StopIteration):
+        judging.send(Response(200))
+    # It cost one of the budget, so two more revocations heal.
+    for _ in range(2):
+        assert names(bench.authorize(INVALID_TOKEN, bench.token(), Response(200))) == RENEWS
+
+
 def test_a_renewal_that_failed_is_not_one_whose_token_was_rejected() -> None:
     bench = Bench(max_wait=1)
     bench.obtain(bench.token()).result()
@@ -1625,6 +1675,29 @@ def test_what_is_repeated_without_asking_is_told_once(caplog: pytest.LogCaptureF
     for _ in range(20):
         raised(bench.obtain(), TokenUnreachable)
     assert len(reported(bench, TokenFailed)) == len(lines(caplog, "TokenFailed")) == 1
+
+
+class Unreadable(Followed):
+    """A signer whose key cannot be read."""
+
+    def snapshot(self) -> Stub:
+        raise OSError("the vault is sealed")
+
+
+@pytest.mark.parametrize(
+    "signer", [lambda: Stub(error=OSError("the KMS is away")), Unreadable], ids=["sign", "snapshot"]
+)
+def test_a_signer_that_fails_each_call_is_told_once_a_minute(signer: Any, caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench(key=signer())
+    for count in (1, 2):
+        for _ in range(20):
+            failed = bench.obtain()
+            raised(failed, SigningFailed)
+            assert failed.of(Send) == []
+        events = reported(bench, TokenFailed)
+        assert [(event.error, event.attempts) for event in events] == [("SigningFailed", 0)] * count
+        assert len(lines(caplog, "TokenFailed")) == count
+        bench.time += 60.0
 
 
 def test_a_renewal_that_failed_is_told_as_one_and_the_warning_is_when_it_is_tried_again(

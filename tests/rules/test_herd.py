@@ -178,28 +178,34 @@ def _store_fails(processes: int, limit: int, share: float, down: float) -> Figur
     return shown(f"store down from {share:.0%} of the token's life on", herd.run(0.5 * HOUR))
 
 
-@pytest.mark.parametrize(
-    ("processes", "limit"),
-    [pytest.param(60, 9, id="small"), pytest.param(1000, LIMIT, id="full", marks=pytest.mark.matrix)],
-)
+FULL_AT = [
+    pytest.param(1000, LIMIT, share, id=f"full-{share:.0%}", marks=[pytest.mark.matrix, pytest.mark.timeout(900)])
+    for share in (0.7, 0.8)
+]
+
+
+@pytest.mark.parametrize(("processes", "limit", "share"), [pytest.param(60, 9, 0.7, id="small"), *FULL_AT])
 @pytest.mark.parametrize("down", [0.001, 10.0], ids=["refuses", "hangs"])
-def test_a_herd_whose_store_is_down_does_as_one_without(processes: int, limit: int, down: float) -> None:
+def test_a_herd_whose_store_is_down_does_as_one_without(processes: int, limit: int, share: float, down: float) -> None:
     alone = Herd(processes, limit=limit, start=HOUR)
     alone.run(2 * HOUR)
     usual = shown("without a store", alone.run(0.5 * HOUR))
-    figures = _store_fails(processes, limit, 0.7, down)
+    figures = _store_fails(processes, limit, share, down)
     assert figures.failed == 0
     assert figures.peak <= max(2 * usual.peak, 4)
 
 
 @pytest.mark.parametrize(
-    ("processes", "limit"),
+    ("processes", "limit", "share"),
     [
-        # So many a minute suffice for so many, in the four minutes that the token still lives when the fleet notices.
-        pytest.param(60, 18, id="small"),
-        pytest.param(500, LIMIT, id="full", marks=pytest.mark.matrix),
+        # So many a minute suffice for so many, in the time that the token still lives when the fleet notices.
+        pytest.param(60, 18, 0.92, id="small"),
+        pytest.param(600, LIMIT, 0.92, id="full", marks=pytest.mark.matrix),
+        pytest.param(1000, LIMIT, 0.85, id="full-85%", marks=pytest.mark.matrix),
     ],
 )
 @pytest.mark.parametrize("down", [0.001, 10.0], ids=["refuses", "hangs"])
-def test_a_store_that_fails_at_the_moment_of_renewal_fails_no_call(processes: int, limit: int, down: float) -> None:
-    assert _store_fails(processes, limit, 0.92, down).failed == 0
+def test_a_store_that_fails_shortly_before_the_renewal_fails_no_call(
+    processes: int, limit: int, share: float, down: float
+) -> None:
+    assert _store_fails(processes, limit, share, down).failed == 0

@@ -69,6 +69,9 @@ class SimulatedStore:
         owner, ends = self._claims.get(key, ("", 0.0))
         return owner if self._now() < ends else None
 
+    def is_claimed(self) -> bool:
+        return any(self._owner(key) is not None for key in self._claims)
+
     def load(self, key: str) -> bytes | None:
         value, ends = self._values.get(key, (b"", 0.0))
         return value if self._now() < ends else None

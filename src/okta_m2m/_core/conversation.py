@@ -53,6 +53,7 @@ from .answers import (
     request_id,
     retry_after,
 )
+from .clocks import NEVER
 from .crash_reports import Hidden
 from .proofs import ASSERTION_TYPE, CLOCK_TOLERANCE, FORM_HEADERS, DPoPProofs
 from .records import Record
@@ -106,6 +107,7 @@ class Conversation:
     - ``keys``: the first that the server accepts is used.
     - ``deadline``: on the steady clock.
     - ``proofs``: makes the DPoP proofs to send, if any.
+    - ``works_until``: when the token that is renewed stops working. Until then, a renewal has time.
     """
 
     def __init__(
@@ -115,10 +117,13 @@ class Conversation:
         deadline: float,
         proofs: Callable[[], DPoPProofs] | None,
         reports: Reports,
+        *,
+        works_until: float = NEVER,
     ) -> None:
         self._endpoint = endpoint
         self._keys = keys
         self._deadline = deadline
+        self._needed_by = max(deadline, works_until)
         self._proofs = proofs
         self._reports = reports
         self._now = endpoint.clock.now
@@ -143,7 +148,6 @@ class Conversation:
             if sent_at >= self._deadline:
                 raise self._trouble.copy()
             self._attempts += 1
-            endpoint.attempts = self._attempts
             patience = endpoint.patience(self._unanswered)
             try:
                 response = yield from self._ask(patience)
@@ -175,6 +179,7 @@ class Conversation:
             proof = Hidden(
                 (yield from self._proofs().proof("POST", endpoint.url, now, nonce, timeout=self._time_left()))
             )
+        endpoint.attempts = self._attempts
         return (yield from Send(self._request(assertion, proof), min(self._time_left(), patience)))
 
     def _request(self, assertion: Hidden[str], proof: Hidden[str] | None) -> Request:
@@ -276,11 +281,11 @@ class Conversation:
 
     def _leave_alone(self, seconds: float) -> None:
         """Sends no request for a time that the endpoint asked for. Other processes got the same time, so each adds a
-        random time, if it can wait that long."""
+        random time, if it can wait that long: a renewal can wait as long as the current token works."""
         seconds = min(seconds, LONGEST_BELIEVED)
         named, spread = self._now() + seconds, min(LONGEST_SPREAD, max(SHORTEST_SPREAD, seconds))
-        if named < self._deadline:
-            spread = min(spread, max(0.0, self._deadline - named - 1))
+        if named < self._needed_by:
+            spread = min(spread, max(0.0, self._needed_by - named - 1))
         self._endpoint.named = named
         self._endpoint.not_before = named + random.uniform(0, spread)  # noqa: S311 (spreads load)
 

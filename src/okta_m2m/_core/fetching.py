@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ..effects import Effect, Flow, Sleep, Spawn
-from ..errors import TokenRefused
+from ..errors import SigningFailed, TokenRefused
 from .bindings import Bindings
+from .clocks import NEVER
 from .flights import mutex
 from .proofs import snapshot
 from .token_state import Postponed
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 __all__ = ["Fetching"]
 
 T = TypeVar("T")
+
+SIGNER_QUIET: Final = 60.0
+"""Seconds for which the next failure of the signer is not reported."""
 
 
 def _time_of(effect: Effect[Any], at_most: float) -> float:
@@ -56,6 +60,7 @@ class Fetching:
         "_first",
         "_given_bindings",
         "_offers_dpop",
+        "_quiet_until",
         "_reports",
         "_state",
         "_versions",
@@ -77,6 +82,7 @@ class Fetching:
         self.keys = keys
         self._versions: tuple[Signer, ...] = ()  # the version of each changeable key at the last fetch
         self._first = 0
+        self._quiet_until = NEVER
         self._state = state
         self._endpoint = endpoint
         self._given_bindings = bindings
@@ -121,7 +127,7 @@ class Fetching:
         except Exception as error:  # noqa: BLE001 (each waiter raises its own)
             now = state.now()
             pause = state.failed(flight, error, now)
-            if self._endpoint.attempts:  # otherwise it repeats what was already reported
+            if self._is_news(error, now):
                 self._reports.token_failed(error, self._endpoint.attempts, now - began, flight.is_renewal)
             if pause is not None:
                 self._reports.renewal_failed(error, pause)
@@ -130,6 +136,16 @@ class Fetching:
                 state.postponed(flight, obtained, state.now())
             else:
                 state.landed(flight, obtained)
+
+    def _is_news(self, error: Exception, now: float) -> bool:
+        """Whether to report a failed fetch. If nothing was sent, it repeats what was reported, unless the signer failed. That
+        is reported once a minute: every call may fail with it."""
+        if self._endpoint.attempts or not isinstance(error, SigningFailed):
+            return self._endpoint.attempts > 0
+        if now < self._quiet_until:
+            return False
+        self._quiet_until = now + SIGNER_QUIET
+        return True
 
     def _watch(self, flight: Flight, flow: Flow[T]) -> Flow[T]:
         """Runs the fetch, and notes at each effect by when it should continue. This reveals an event loop that no
@@ -201,6 +217,7 @@ class Fetching:
             flight.deadline,
             self.bindings.proofs if self._offers_dpop else None,
             self._reports,
+            works_until=NEVER if flight.renews is None else flight.renews.usable_until,
         )
         try:
             obtained = yield from conversation.run()
@@ -211,6 +228,7 @@ class Fetching:
         # From now on, the accepted key comes first. The others stay, in case it is refused.
         self._first = (first + obtained.key) % len(keys)
         self._take(token)
+        self._quiet_until = NEVER
         self._reports.token_obtained(token, obtained.attempts, obtained.elapsed, flight.is_renewal)
         return token, self.bindings.key_to_share() if token.dpop_bound else None
 

@@ -174,7 +174,7 @@ class Fleet:
                 if not is_due:
                     self._report_up()
                     return "not due yet"
-                if (yield from self._ask(Claim(self.store, self._timeout, places[0].key, owner, LEASE))):
+                if (yield from self._claim(places[0].key, owner)):
                     break
                 if renews is not None:
                     self._report_up()
@@ -213,6 +213,15 @@ class Fleet:
         """Seconds since the epoch at Okta of a reading of the steady clock."""
         return self._okta_clock.now() - (self._clock.now() - steady)
 
+    def _claim(self, key: str, owner: str) -> Flow[bool]:
+        try:
+            return (yield from self._ask(Claim(self.store, self._timeout, key, owner, LEASE)))
+        except (GeneratorExit, StoreFailed):
+            raise
+        except BaseException:  # its event loop is ending, but the store may have got this claim
+            yield from self._release(key, owner)
+            raise
+
     def _fetch_with_claim(
         self,
         places: Sequence[_Place],
@@ -241,6 +250,11 @@ class Fleet:
         except OktaM2MError:
             _land(ended)
             yield from Wait(released, self._timeout)
+            raise
+        except GeneratorExit:
+            raise
+        except BaseException:  # its event loop is ending, perhaps before the keeper's first step
+            yield from self._release(places[0].key, owner)
             raise
         finally:
             _land(ended)

@@ -8,9 +8,12 @@ Invariant: only ``TokenState`` uses this, under the mutex.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from .clocks import NEVER
+
+if TYPE_CHECKING:
+    from .tokens import Token
 
 __all__ = ["ForcedRenewals"]
 
@@ -26,11 +29,11 @@ MAX_REJECTED: Final = 16
 class ForcedRenewals:
     """Those of one app. Created with its first rejected token: most apps have none."""
 
-    __slots__ = ("_at", "_budget", "_cost", "_digests", "calls", "is_unproven")
+    __slots__ = ("_at", "_budget", "_cost", "_digests", "_paid_at", "calls", "is_unproven")
 
     def __init__(self) -> None:
         self._budget, self._at = FORCED_AT_ONCE, NEVER
-        self._cost = 0
+        self._cost, self._paid_at = 0, NEVER
         self._digests: tuple[bytes, ...] = ()
         self.calls = 0
         """How many calls reported the token that was rejected last."""
@@ -45,13 +48,19 @@ class ForcedRenewals:
         if self._budget < cost:
             return False
         self._budget -= cost
-        self._cost = cost
+        self._cost, self._paid_at = cost, now
         return True
 
     def give_back(self) -> None:
-        """The renewal that was paid for last failed."""
+        """The renewal that was paid for last did not take place."""
         self._budget += self._cost
         self._cost = 0
+
+    def replaced_by(self, token: Token) -> None:
+        """That token takes the place of the rejected one."""
+        self.is_unproven = token.sent_at >= self._paid_at
+        if not self.is_unproven:  # it was on its way already, and may have been revoked with the other
+            self.give_back()
 
     def knows(self, digest: bytes) -> bool:
         """Whether that token was rejected."""

@@ -90,7 +90,7 @@ def snapshot(key: Signer, timeout: float) -> Flow[Signer]:
     """The version of a key to sign with, within ``timeout`` seconds. A key that follows a file is read again; a key in
     memory is its own snapshot.
 
-    Raises :class:`~okta_m2m.errors.SigningFailed` if the file is on a drive that does not respond.
+    Raises :class:`~okta_m2m.errors.SigningFailed` if that fails, or if the file is on a drive that does not respond.
     """
     if not hasattr(key, "snapshot") or type(key) is PrivateKey:
         return key
@@ -101,6 +101,10 @@ def snapshot(key: Signer, timeout: float) -> Flow[Signer]:
             f"The key {type(key).__name__} was not read: {quoted(error)}.",
             remedy="Check the drive that its file is on.",
         ) from error
+    except OktaM2MError:
+        raise
+    except Exception as error:
+        raise _signer_failed(key, error) from error
 
 
 def _sign(effect: Sign) -> Flow[str]:
@@ -109,11 +113,15 @@ def _sign(effect: Sign) -> Flow[str]:
     except OktaM2MError:
         raise
     except Exception as error:
-        raise SigningFailed(
-            f"The signer {type(effect.signer).__name__} failed with {type(error).__name__}: {quoted(error)}.",
-            remedy="Check access to the key: network, permissions, and the quota of the KMS or HSM.",
-        ) from error
+        raise _signer_failed(effect.signer, error) from error
     return _join(effect.message, signature)
+
+
+def _signer_failed(signer: Signer, error: Exception) -> SigningFailed:
+    return SigningFailed(
+        f"The signer {type(signer).__name__} failed with {type(error).__name__}: {quoted(error)}.",
+        remedy="Check access to the key: network, permissions, and the quota of the KMS or HSM.",
+    )
 
 
 def _join(message: bytes, signature: bytes) -> str:

@@ -365,15 +365,16 @@ class ServiceApp:
         - ``replayable``: whether the whole body can be sent again.
 
         Does nothing about a token that is not ours, or about a response from an origin that ours must not be sent to: a
-        redirect may have led there, with other credentials. A new token is tried at most once; for each token, a new nonce
-        and a new proof are each tried once. The caller gets the response to the last attempt.
+        redirect may have led there, with other credentials. A token that was requested after the rejection is tried at most
+        once, and so is one that was already on its way; for each token, a new nonce and a new proof are each tried once. The
+        caller gets the response to the last attempt.
         """
         from .verdict import reach_verdict  # saves 3 % of the import (benchmarks/imports.py)
 
         state = self.token_state
         if not state.is_ours(sent) or not self.origins.allow(url):
             return
-        token, renewed, cured = sent, False, set[str]()
+        token, renewed, older_tried, cured = sent, False, False, set[str]()
         origin = origin_of(url)
         from_org = origin == origin_of(self.org_url)
         while True:
@@ -387,13 +388,16 @@ class ServiceApp:
                     state.accepted()
                 return
             if verdict.cure == "renew":
-                rejection = state.rejected(token, state.now(), may_renew=not renewed)
+                now = state.now()
+                rejection = state.rejected(token, now, may_renew=not renewed)
                 again = rejection in ("renew", "renewed") and not renewed and replayable
                 try:
                     if again:
                         yield from Discard()
                         token = yield from self.obtain()
-                        renewed, cured = True, set()
+                        # One that was requested before may have been revoked together with the one that was rejected.
+                        renewed, cured = older_tried or token.sent_at >= now, set()
+                        older_tried = True
                 finally:
                     # Once for all calls that used this token, and after all of them.
                     if rejection in ("renew", "kept"):

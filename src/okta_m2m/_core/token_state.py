@@ -263,7 +263,9 @@ class TokenState(Hit):
         """A new token: it is the current one from now on, unless a later one is in use."""
         with mutex():
             if self._forced is not None:
-                self._forced.is_unproven = self._suspect is not None
+                self._forced.is_unproven = False
+                if self._suspect is not None:
+                    self._forced.replaced_by(token)
             self._refusal, self._refusals, self._failures, self._suspect = None, 0, 0, None
             used = self.token
             # Not the one that expires later: if an admin has shortened the lifetime of tokens, no new one would ever

@@ -107,13 +107,19 @@ class Asyncio:
         from inspect import isawaitable
 
         try:
-            async with asyncio.timeout(effect.timeout):
+            async with asyncio.timeout(effect.timeout) as limit:
                 if getattr(effect.store, "on_loop", False):
                     answer = effect.call()
                 else:
                     working = call_store_in_thread(effect)
-                    if not await wait_on_loop(working, effect.timeout):
-                        raise store_too_slow(effect)
+                    try:
+                        if not await wait_on_loop(working, effect.timeout):
+                            raise store_too_slow(effect)
+                    except asyncio.CancelledError:
+                        # The thread works on, and the claim that it may get has to be released after that.
+                        if not limit.expired():
+                            await wait_on_loop(working, effect.timeout)
+                        raise
                     answer = working.result()
                 return await answer if isawaitable(answer) else answer
         except TimeoutError:

@@ -6,7 +6,6 @@ that it delays neither the call nor the exit of the process.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -85,14 +84,8 @@ class Threads:
         from contextvars import Context, copy_context  # only a token request needs it (benchmarks/imports.py)
 
         context = copy_context() if awaited else Context()
-        thread = threading.Thread(target=context.run, args=(background,), name="okta-m2m fetch", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError as error:
-            if error.__context__ is not None:  # a signal handler raised while the thread's own lock was held
-                raise error.__context__ from None
-            return False  # the interpreter is shutting down, or there can be no more threads
-        return thread.is_alive
+        thread = workers.start_thread(partial(context.run, background), "fetch")
+        return False if thread is None else thread.is_alive
 
 
 def _send(send: Callable[[], T], timeout: float) -> T:

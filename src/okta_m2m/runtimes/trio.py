@@ -99,9 +99,16 @@ class Trio:
         import trio
 
         try:
-            with trio.fail_after(effect.timeout):
+            with trio.fail_after(effect.timeout) as limit:
                 working = call_store_in_thread(effect)
-                await wait_in_run(working, effect.timeout)
+                try:
+                    await wait_in_run(working, effect.timeout)
+                except trio.Cancelled:
+                    # The thread works on, and the claim that it may get has to be released after that.
+                    if not limit.cancel_called:
+                        with trio.CancelScope(shield=True):
+                            await wait_in_run(working, effect.timeout)
+                    raise
                 if not working.done():
                     raise store_too_slow(effect)
                 answer = working.result()

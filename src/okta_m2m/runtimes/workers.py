@@ -7,6 +7,7 @@ end.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from .._core.flights import forks, mutex
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["start", "start_in_turn", "too_slow"]
+__all__ = ["start", "start_in_turn", "start_thread", "too_slow"]
 
 MOST_AT_ONCE: Final = 128
 """The most threads for one signer at a time: ten thousand tasks may each need a proof at the same moment."""
@@ -30,7 +31,7 @@ def start(work: Callable[[], T], purpose: str) -> Future[T] | None:
     """Starts ``work``. ``None`` if no thread can be started any more, for example while the interpreter shuts down:
     then do it inline."""
     job, working = _job(work)
-    return working if _start_thread(job, purpose) else None
+    return None if start_thread(job, purpose) is None else working
 
 
 def start_in_turn(work: Callable[[], T], purpose: str, whose: object) -> Future[T] | None:
@@ -49,10 +50,10 @@ def start_in_turn(work: Callable[[], T], purpose: str, whose: object) -> Future[
         job()
         line.work_off(key)
 
-    if _start_thread(jobs, purpose):
-        return working
-    line.work_off(key)
-    return None
+    if start_thread(jobs, purpose) is None:
+        line.work_off(key)
+        return None
+    return working
 
 
 def _job(work: Callable[[], T]) -> tuple[Callable[[], None], Future[T]]:
@@ -74,12 +75,19 @@ def _job(work: Callable[[], T]) -> tuple[Callable[[], None], Future[T]]:
     return partial(copy_context().run, run), working  # for a tracer, the work belongs to the starter
 
 
-def _start_thread(job: Callable[[], None], purpose: str) -> bool:
+def start_thread(job: Callable[[], object], purpose: str) -> threading.Thread | None:
+    """A daemon thread that does it. ``None`` if no thread can be started any more."""
+    handled, thread = sys.exception(), threading.Thread(target=job, name=f"okta-m2m {purpose}", daemon=True)
     try:
-        threading.Thread(target=job, name=f"okta-m2m {purpose}", daemon=True).start()
-    except RuntimeError:
-        return False
-    return True
+        thread.start()
+    except (RuntimeError, KeyError) as error:
+        # If a signal handler raises in there, Python may fail over it with one of these: it had no lock to release, or the
+        # thread to forget was running already.
+        interruption = error.__context__
+        if interruption is not None and interruption is not handled:
+            raise interruption from None
+        return None
+    return thread
 
 
 class _Line:

@@ -104,12 +104,9 @@ def replay(
 def _perform(effect: Effect[Any], sleep: Callable[[float], object], spawn: Callable[[Spawn], object]) -> object:
     match effect:
         case Sign(signer, message):
-            try:
-                return signer.sign(message)
-            except Exception as error:  # noqa: BLE001 (raised in the flow, as by a runtime)
-                return error
+            return _signers(lambda: signer.sign(message))
         case Snapshot(signer):
-            return signer.snapshot()  # type: ignore[attr-defined]  # yielded only for signers that have snapshot()
+            return _signers(signer.snapshot)  # type: ignore[attr-defined]  # yielded only for signers that have snapshot()
         case Sleep(seconds):
             sleep(seconds)
         case Spawn(awaited=awaited):
@@ -117,3 +114,10 @@ def _perform(effect: Effect[Any], sleep: Callable[[float], object], spawn: Calla
                 spawn(effect)
             return not awaited
     return None
+
+
+def _signers(answer: Callable[[], object]) -> object:
+    try:
+        return answer()
+    except Exception as error:  # noqa: BLE001 (raised in the flow, as by a runtime)
+        return error

@@ -26,7 +26,7 @@ import anyio.from_thread
 
 from okta_m2m import ServiceApp, Token
 
-PATIENCE = 25
+PATIENCE = 50
 """Seconds after which a call hangs: an error instead of a test run that stands still."""
 
 MULTIPART_NAME = "upload"
