@@ -631,7 +631,7 @@ def test_so_many_former_tokens_are_ours_and_no_more() -> None:
 
 def named(value: str, sent_at: float = 1000.0) -> Token:
     """A token whose value is another object each time, as one that was read from a header or a store."""
-    return Token("".join(list(value)), "Bearer", (), 3600.0, sent_at)
+    return Token("".join(["token ", value]), "Bearer", (), 3600.0, sent_at)
 
 
 @pytest.mark.parametrize("value", ["a", "z"])
