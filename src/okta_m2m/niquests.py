@@ -122,7 +122,8 @@ class AsyncOktaAuth(AuthObject):
         self._session = session
         self._sender = send
         app.revoke_through(run_async=self._run)
-        warn_of_environments_proxy(app)
+        if session is None or session.trust_env:
+            warn_of_environments_proxy(app)
 
     def _runtime(self) -> Asyncio:
         return Asyncio(self._sender or self._send, self._library.error_map)

@@ -232,6 +232,8 @@ def test_no_proxy_is_given_the_token_for_an_org_on_this_machine(run: Run, billin
     nowhere = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"), "http://127.0.0.1:9")
     ran = run("api", "GET", "/api/v1/users", **nowhere, NO_PROXY="", no_proxy="")
     assert (ran.returncode, json.loads(ran.stdout)) == (0, json.loads(done(run("api", "GET", "/api/v1/users"))))
+    assert ran.stderr == ""  # its own call takes no proxy
+    assert "NO_PROXY" in run("headers", "GET", "/api/v1/users", **nowhere, NO_PROXY="", no_proxy="").stderr
 
 
 @pytest.mark.parametrize(

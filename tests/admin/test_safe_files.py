@@ -183,21 +183,41 @@ def test_a_symlink_of_ones_own_stays_and_the_file_it_leads_to_is_replaced(folder
 
 
 @posix_only
-def test_a_directory_that_is_exchanged_is_not_entered(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("moment", ["as it is opened", "later"])
+def test_a_directory_that_is_exchanged_is_not_entered(folder: Path, tmp_path: Path, moment: str) -> None:
     etc = tmp_path / "etc"
     etc.mkdir()
     (etc / "key.json").write_text("root's own")
 
     def act(step: str) -> None:
-        if not folder.is_symlink() and step != "open":  # the directory was opened
+        if not folder.is_symlink() and (moment == "as it is opened" or step != "open"):
             folder.rename(tmp_path / "moved")
             folder.symlink_to(etc)
 
     with attacking(act):
-        replace_file(folder / "key.json", b"new")
+        if moment == "later":
+            replace_file(folder / "key.json", b"new")
+        else:
+            with pytest.raises(ConfigurationError, match="cannot be written"):
+                replace_file(folder / "key.json", b"new")
     assert (etc / "key.json").read_text() == "root's own"
     assert [path.name for path in etc.iterdir()] == ["key.json"]
-    assert (tmp_path / "moved" / "key.json").read_bytes() == b"new"
+    assert (tmp_path / "moved" / "key.json").read_bytes() == (b"new" if moment == "later" else b"old")
+
+
+@posix_only
+def test_a_file_that_is_exchanged_for_a_symlink_before_it_is_opened_is_not_read(folder: Path, victim: Path) -> None:
+    """The attacker would learn what root can read: a message or a registered key can show it."""
+    exchanged = 0
+
+    def act(step: str) -> None:
+        nonlocal exchanged
+        exchanged += 1
+        exchange(folder, victim, spare="")
+
+    with attacking(act), pytest.raises(ConfigurationError, match="is a symlink, or not a regular file"):
+        read_file(folder / "key.json")
+    assert exchanged
 
 
 @posix_only

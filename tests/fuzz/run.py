@@ -1,20 +1,25 @@
 """Fuzzes the targets of ``targets.py`` for as long as wanted::
 
     python tests/fuzz/run.py keys --seconds 60
-    python tests/fuzz/run.py all --seconds 60        each for so long
+    python tests/fuzz/run.py all --seconds 60        each for so long; as many at once as there are processors
+    python tests/fuzz/run.py keys --input aGVsbG8=   one input, in base64
 
 With atheris, which follows what code an input reaches, if it is installed; it has wheels for some versions of Python on
-Linux. Without it with Hypothesis. An input that breaks a promise ends the run with exit code 1 and is printed.
+Linux. Without it with Hypothesis. An input that breaks a promise, or takes too long, is printed with the command that tries
+it again, and the exit code is 1.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import logging
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,7 +29,9 @@ sys.path[:0] = [str(Path(__file__).parent)]
 def main() -> int:
     logging.getLogger("okta_m2m").setLevel(logging.CRITICAL)  # a line for each odd input would be all that is seen
     if sys.argv[1:2] == ["--inner"]:  # the process that is instrumented: before anything else is imported
-        _under_atheris(sys.argv[2], int(sys.argv[3]))
+        how, name, seconds, folder = sys.argv[2:]
+        fuzz = _under_atheris if how == "atheris" else _under_hypothesis
+        fuzz(name, int(seconds), Path(folder))
         return 0
     from targets import TARGETS
 
@@ -32,31 +39,47 @@ def main() -> int:
     parser.add_argument("target", choices=["all", *TARGETS])
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--with", dest="how", choices=["atheris", "hypothesis"])
+    parser.add_argument("--input", type=base64.b64decode, metavar="BASE64")
     options = parser.parse_args()
+    names = list(TARGETS) if options.target == "all" else [options.target]
+    if options.input is not None:
+        for name in names:
+            TARGETS[name].check(options.input)
+        return 0
     how = options.how or ("atheris" if find_spec("atheris") is not None else "hypothesis")
     if how == "hypothesis" and options.how is None:
-        print("atheris is not installed, or has no wheel for this Python: Hypothesis is used instead.")
-    failed = []
-    for name in list(TARGETS) if options.target == "all" else [options.target]:
-        began = time.monotonic()
-        if how == "hypothesis":
-            passed, tried = _under_hypothesis(name, options.seconds)
-        else:
-            command = [sys.executable, __file__, "--inner", name, str(options.seconds)]
-            done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-            passed = done.returncode == 0
-            tried = next((line for line in reversed(done.stderr.splitlines()) if line.startswith("Done ")), "")
-            if not passed:
-                print(done.stdout[-3000:], done.stderr[-6000:])
-        print(f"{name:24}{'ok' if passed else 'FAILED':8}{how}, {time.monotonic() - began:.0f} s  {tried}", flush=True)
+        print("atheris is not installed, or has no wheel for this Python: Hypothesis is used instead.", flush=True)
+    with ThreadPoolExecutor(os.cpu_count()) as processes:
+        passed = list(processes.map(lambda name: _fuzz(how, name, options.seconds), names))
+    return 0 if all(passed) else 1
+
+
+def _fuzz(how: str, name: str, seconds: int) -> bool:
+    """Runs one target in a process of its own, and prints what came of it."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        found, summary = folder / "found", folder / "summary"
+        found.mkdir()
+        command = [sys.executable, __file__, "--inner", how, name, str(seconds), scratch]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        passed = done.returncode == 0
+        tried = summary.read_text() if summary.exists() else _last_line(done.stderr, "Done ")
+        report = [f"{name:24}{'ok' if passed else 'FAILED':8}{how}, {time.monotonic() - began:.0f} s  {tried}"]
         if not passed:
-            failed.append(name)
-    return 1 if failed else 0
+            report[:0] = [done.stdout[-3000:], done.stderr[-6000:]]
+            for data in (path.read_bytes() for path in sorted(found.iterdir())):
+                encoded = base64.b64encode(data).decode()
+                report += [f"input: {data!r}", f"again: python tests/fuzz/run.py {name} --input {encoded}"]
+    print("\n".join(report), flush=True)
+    return passed
 
 
-def _under_hypothesis(name: str, seconds: int) -> tuple[bool, str]:
-    import traceback
+def _last_line(text: str, start: str) -> str:
+    return next((line for line in reversed(text.splitlines()) if line.startswith(start)), "")
 
+
+def _under_hypothesis(name: str, seconds: int, folder: Path) -> None:
     from hypothesis import HealthCheck, Phase, given, settings
     from targets import TARGETS
     from test_fuzz import inputs
@@ -69,34 +92,33 @@ def _under_hypothesis(name: str, seconds: int) -> tuple[bool, str]:
     def check(data: bytes) -> None:
         nonlocal tried
         tried += 1
-        TARGETS[name].check(data)
+        try:
+            TARGETS[name].check(data)
+        except Exception:
+            # The last that fails is the shortest.
+            (folder / "found" / "input").write_bytes(data)
+            raise
 
     while time.monotonic() < until:
-        try:
-            check()
-        except Exception:
-            traceback.print_exc()
-            return False, f"{tried} inputs"
-    return True, f"{tried} inputs"
+        check()
+    (folder / "summary").write_text(f"Done {tried} runs")
 
 
-def _under_atheris(name: str, seconds: int) -> None:
+def _under_atheris(name: str, seconds: int, folder: Path) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["okta_m2m", "urllib.parse", "email", "yaml", "json"]):
         from targets import TARGETS
     target = TARGETS[name]
-    with tempfile.TemporaryDirectory() as folder:
-        corpus, words = Path(folder, "corpus"), Path(folder, "words")
-        corpus.mkdir()
-        for number, whole in enumerate(target.whole):
-            (corpus / str(number)).write_text(whole)
-        words.write_text("".join(f'"{_escaped(piece)}"\n' for piece in target.pieces))
-        limits = [f"-max_total_time={seconds}", "-max_len=4096", "-timeout=10", "-rss_limit_mb=4096", "-verbosity=1"]
-        atheris.Setup(
-            [sys.argv[0], *limits, f"-dict={words}", f"-artifact_prefix={folder}/", str(corpus)], target.check
-        )
-        atheris.Fuzz()
+    corpus, dictionary = folder / "corpus", folder / "dictionary"
+    corpus.mkdir()
+    for number, whole in enumerate(target.whole):
+        (corpus / str(number)).write_text(whole)
+    dictionary.write_text("".join(f'"{_escaped(piece)}"\n' for piece in target.pieces))
+    limits = [f"-max_total_time={seconds}", "-max_len=4096", "-timeout=10", "-rss_limit_mb=4096", "-verbosity=1"]
+    files = [f"-dict={dictionary}", f"-artifact_prefix={folder / 'found'}/", str(corpus)]
+    atheris.Setup([sys.argv[0], *limits, *files], target.check)
+    atheris.Fuzz()
 
 
 def _escaped(piece: str) -> str:

@@ -16,7 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
 from crash_reports import check_report, frames_of
-from okta_m2m import ConfigurationError, InvalidKey, OktaM2MError, PrivateKey, ServiceApp
+from okta_m2m import ConfigurationError, InvalidKey, OktaM2MError, PrivateKey, ServiceApp, Token
 from okta_m2m._core.crash_reports import Hidden, without_locals
 from okta_m2m.admin.errors import RotationFailed
 from okta_m2m.admin.introspection import introspect_token, revoke_token
@@ -25,8 +25,12 @@ from okta_m2m.admin.management import ApiToken, ManagementApi
 from okta_m2m.admin.rotation import Rotation
 from okta_m2m.cli.rotate import rotate
 from okta_m2m.cli.secrets import load_key
+from okta_m2m.effects import Send
+from okta_m2m.errors import WrongType
+from okta_m2m.requests import OktaAuth
 from okta_m2m.settings import find_setting, named_store, read_settings
 from okta_m2m.stores import store_from_url
+from okta_m2m.stores.file import FileStore
 from okta_m2m.stores.redis import RedisStore
 from okta_m2m.stores.sealing import Seal
 
@@ -139,6 +143,22 @@ def test_a_key_of_which_the_report_shows_the_object_shows_no_number(texts: dict[
         PrivateKey(key._version.native, alg="ES256")
     check_report(caught.value)
     assert repr(PrivateKey.__new__(PrivateKey)) == "PrivateKey(not made)"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [OktaAuth, ServiceApp, Token, Send, FileStore, RedisStore, Seal, ManagementApi],
+    ids=lambda kind: kind.__name__,
+)
+def test_an_object_that_was_not_made_can_be_in_a_report(kind: type[Any]) -> None:
+    """Its ``__init__`` raised, or was interrupted. Python 3.11 gives up a whole report if one ``repr`` raises."""
+    assert repr(kind.__new__(kind)).startswith(kind.__name__)
+
+
+def test_an_auth_object_without_an_app_is_in_a_report() -> None:
+    with pytest.raises(WrongType) as refused:
+        OktaAuth("no app")  # type: ignore[arg-type]
+    assert frames_of(refused.value)
 
 
 def test_the_wrapper_says_where_something_was_raised(texts: dict[str, str]) -> None:

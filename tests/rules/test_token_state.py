@@ -630,6 +630,122 @@ def test_so_many_former_tokens_are_ours_and_no_more() -> None:
     assert [world.state.is_wanted(token, world.time) for token in tokens] == [True] * 2 + [False] * MAX_FORMER
 
 
+def named(value: str, sent_at: float = 1000.0) -> Token:
+    """A token whose value is another object each time, as one that was read from a header or a store."""
+    return Token("".join(["token ", value]), "Bearer", (), 3600.0, sent_at)
+
+
+@pytest.mark.parametrize("value", ["a", "z"])
+def test_tokens_are_told_apart_by_their_values_and_not_by_their_order(value: str) -> None:
+    world = World()
+    world.state.obtained(named(value, 990))
+    world.state.obtained(named("m"))
+    assert world.state.is_ours(named("m"))
+    assert world.state.is_ours(named(value)), "a former one"
+    assert not world.state.is_ours(named(f"{value} of another app"))
+    assert world.state.is_wanted(named(value, 1001), world.time)
+    assert not world.state.is_wanted(named("m", 1001), world.time), "it is in use already"
+    assert world.reject(named(value)) == "renewed"
+    assert world.state.token == named("m")
+
+
+def test_a_token_that_is_used_again_pushes_no_former_one_out() -> None:
+    world = World()
+    world.state.obtained(named("former"))
+    for moment in range(MAX_FORMER + 1):
+        world.state.obtained(named("used", 1001.0 + moment))
+    assert world.state.is_ours(named("former"))
+
+
+def test_only_a_call_with_the_token_that_was_rejected_last_is_counted() -> None:
+    world = World()
+    first, second = world.obtain(), None
+    assert world.reject(first) == "renew"
+    world.wait(1)
+    second = world.obtain()
+    assert world.reject(second) == "renew", "the second costs two, and two are left"
+    assert (world.reject(first), world.state.rejecting_calls) == ("renewed", 1)
+    assert (world.reject(second), world.state.rejecting_calls) == ("renewed", 2)
+
+
+@pytest.mark.parametrize("keys", [("a",), ("z",)])
+def test_a_refusal_holds_for_equal_keys_until_its_time_is_over_and_longer_for_none(keys: Any) -> None:
+    world = World()
+    world.refuse(keys)
+    assert isinstance(world.ask(), Fetch)
+    assert not world.is_refusal_remembered()
+    assert world.is_refusal_remembered((*keys,))
+    world = World()
+    world.refuse((*KEYS,))
+    assert isinstance(world.ask(), Refused)
+    world.wait(token_state.FIRST_REFUSAL + 0.1)
+    assert not world.is_refusal_remembered()
+    assert isinstance(world.ask(), Fetch)
+
+
+def test_a_renewal_that_is_put_off_for_the_store_comes_before_the_end_of_the_life(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    token, flight = world.begin_renewal()
+    monkeypatch.setattr(token_state.random, "uniform", lambda first, last: last)
+    world.state.postponed(flight, "store has just failed", world.time)
+    assert world.state.fresh_until == pytest.approx(token.sent_at + 0.98 * 3600)
+
+
+def test_a_renewal_that_ended_changes_nothing_about_a_token_that_came_meanwhile() -> None:
+    world = World()
+    _, flight = world.begin_renewal()
+    world.wait(1)
+    world.obtain()
+    before = world.state.fresh_until
+    world.state.postponed(flight, "others are renewing it", world.time)
+    assert world.state.fresh_until == before
+
+
+def test_a_renewal_that_was_put_off_is_not_put_off_again_when_its_task_ends() -> None:
+    world = World()
+    _, flight = world.begin_renewal()
+    world.state.postponed(flight, "not due yet", world.time)
+    before = world.state.fresh_until
+    world.wait(0.1)
+    world.state.abandoned(flight)
+    assert world.state.fresh_until == before
+
+
+@pytest.mark.parametrize("error", [RateLimited("Too many."), ValueError("a bug")])
+def test_a_renewal_that_fails_without_a_time_to_wait_is_begun_again_after_a_pause(error: Exception) -> None:
+    world = World()
+    _, flight = world.begin_renewal()
+    pause = world.fail(flight, error)
+    assert pause is not None
+    assert 0 < pause <= 1
+
+
+def test_a_refused_renewal_gives_back_what_it_cost_once() -> None:
+    world = World()
+
+    def reject_another() -> Rejection:
+        world.wait(0.001)
+        token = world.obtain()
+        world.state.accepted()
+        return world.reject(token)
+
+    assert [reject_another() for _ in range(int(FORCED_AT_ONCE))] == ["renew"] * int(FORCED_AT_ONCE)
+    for _ in range(3):
+        world.fail(world.begin(), TokenRefused("No."))
+    assert [reject_another() for _ in range(2)] == ["renew", "kept"]
+
+
+def test_a_forked_child_leaves_the_flight_of_its_parent_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    flight = world.begin()
+    monkeypatch.setattr(token_state, "forks", lambda: forks() + 1)
+    world.wait(MAX_WAIT + OVERDUE + 1)
+    assert isinstance(world.ask(), Fetch)
+    assert flight.outcome is None
+
+
 class Recorder(TokenState):
     """Lists what is assigned to what a hit reads, in order."""
 

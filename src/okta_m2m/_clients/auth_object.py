@@ -93,7 +93,8 @@ class AuthObject:
             return True
 
     def __repr__(self) -> str:
-        return f"{type(self).__qualname__}({self.app!r})"
+        # Incomplete in a report of why it could not be created.
+        return f"{type(self).__qualname__}({getattr(self, 'app', 'not made')!r})"
 
     def __copy__(self) -> Self:
         made = object.__new__(type(self))

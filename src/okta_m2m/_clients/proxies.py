@@ -40,7 +40,7 @@ def _report(origin: str | None) -> None:
 
 def warn_of_environments_proxy(app: ServiceApp) -> None:
     """Warns if the environment sets a proxy for a plain-http origin of an app, because the client does not say what it
-    uses."""
+    uses. Not for a client that takes nothing from the environment."""
     for prefix in app.origins.prefixes:
         if is_direct_only(prefix):
             from urllib.request import getproxies, proxy_bypass  # only for URLs on this machine

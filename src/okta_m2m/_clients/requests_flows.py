@@ -164,7 +164,8 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
         self._session: Any = session
         self._sender = send
         app.revoke_through(run=self._run)
-        warn_of_environments_proxy(app)
+        if self._session is None or self._session.trust_env:
+            warn_of_environments_proxy(app)
 
     # Created for each use and not kept: a process may have very many of these objects.
     def _threads(self) -> Threads:

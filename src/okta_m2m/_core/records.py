@@ -95,5 +95,6 @@ class Record(metaclass=_RecordType):
         return hash((type(self), self._values()))
 
     def __repr__(self) -> str:
-        shown = (f"{name}={getattr(self, name)!r}" for name in self._fields if name not in self._hidden)
+        # A crash report may show one that is incomplete, because its creation was interrupted.
+        shown = (f"{name}={getattr(self, name, None)!r}" for name in self._fields if name not in self._hidden)
         return f"{type(self).__name__}({', '.join(shown)})"

@@ -509,6 +509,8 @@ class ServiceApp:
         await self.aclose()
 
     def __repr__(self) -> str:
+        if not all(hasattr(self, name) for name in ("org_url", "client_id", "scopes")):
+            return "ServiceApp(not made)"  # in a report of why it could not be created
         return f"ServiceApp({self.org_url!r}, client_id={self.client_id!r}, scopes={list(self.scopes)!r})"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:

@@ -214,6 +214,8 @@ class ManagementApi:
         self.close()
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_with_token"):
+            return "ManagementApi(not made)"  # in a report of why it could not be created
         return f"ManagementApi({self.org_url!r}, {'SSWS token' if self._with_token else 'service app'})"
 
     def _request(self, method: str, url: str, body: object, query: Mapping[str, str] | None) -> requests.Response:

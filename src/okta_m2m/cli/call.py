@@ -101,9 +101,9 @@ def api(
     elif given:
         request["json"] = given
     with requests.Session() as session:
-        session.auth = OktaAuth(service_app)
         # Plain http, which is only allowed on this machine, takes no proxy of the environment: it could read the token.
         session.trust_env = urlsplit(url).scheme != "http"
+        session.auth = OktaAuth(service_app, session=session)
 
         def call(url: str, **options: Any) -> requests.Response:
             try:

@@ -120,7 +120,7 @@ class FileStore:
                     self._path(key, "claim").unlink(missing_ok=True)
 
     def __repr__(self) -> str:
-        return f"FileStore({str(self._directory)!r})"
+        return f"FileStore({str(getattr(self, '_directory', 'not made'))!r})"
 
     def _path(self, key: str, record: str) -> Path:
         return self._directory / f"{sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()}.{record}"

@@ -148,7 +148,7 @@ class RedisStore:
         return self._perform(_ignore, "EVAL", _RELEASE, 1, self._name(key, "claim"), owner)
 
     def __repr__(self) -> str:
-        return f"RedisStore({self._label!r}, prefix={self._prefix!r})"
+        return f"RedisStore({getattr(self, '_label', 'not made')!r}, prefix={getattr(self, '_prefix', '')!r})"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         not_picklable("A RedisStore", "Create one in each process.")

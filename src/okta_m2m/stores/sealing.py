@@ -91,7 +91,7 @@ class Seal:
         return None
 
     def __repr__(self) -> str:
-        return f"Seal(fingerprint={self.fingerprint!r})"
+        return f"Seal(fingerprint={getattr(self, 'fingerprint', 'not made')!r})"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         not_picklable("A seal", "Create one in each process.")
