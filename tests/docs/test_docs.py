@@ -283,12 +283,12 @@ def test_the_figures_in_the_readme_are_those_that_were_measured() -> None:
     measured = (ROOT / "docs" / "performance.md").read_text("utf-8")
     readme = (ROOT / "README.md").read_text("utf-8")
     figures = {
-        "Token requests of 1,000 threads": (
+        "Token requests made by 1,000 threads": (
             r"^\| 1,000 threads at once",
             ["{} request,", "Authlib {} requests", "client {} requests"],
         ),
-        "Renewals add": (r"^\| renewals under load", ["| {},", "Authlib {},", "client {},"]),
-        "Import beyond": (r"^\| import, beside requests", [None, "Authlib {},", "client {} "]),
+        "Time that renewals add": (r"^\| renewals under load", ["| {},", "Authlib {},", "client {},"]),
+        "Import time": (r"^\| import, beside requests", [None, "Authlib {},", "client {} "]),
     }
     for row, (source, patterns) in figures.items():
         line = re.search(rf"{source}.*$", measured, re.MULTILINE)
