@@ -19,7 +19,8 @@ MEASURED_WITH = ("requests", "httpx", "httpx2", "aiohttp", "joserfc", "cryptogra
 
 PAGE = """# Performance
 
-`benchmarks/run.py` wrote this page from its measurements. Do not edit it.
+This page shows what okta-m2m costs, compared with other libraries. `benchmarks/run.py` generates it from its measurements: do not
+edit it by hand.
 
 Measured with {python} on {system}, {cores} cores: {versions}.
 
@@ -28,18 +29,18 @@ Measured with {python} on {system}, {cores} cores: {versions}.
 - **A call**: a constant header, set by an auth object of the same HTTP library. With DPoP, two constant headers and one raw
   signature. CPU time, the minimum of many interleaved rounds.
 - **Many callers at once**: the token endpoint's delay ({delay} ms), plus the time that the same number of callers, started and
-  released in the same way, take to set a constant header. Wall time. A stall is the longest time in which the event loop ran
+  released in the same way, need to set a constant header. Wall time. A stall is the longest time in which the event loop ran
   nothing else.
 - **Renewals**: the same loop with a constant header. Wall time, in the auth object only.
 - **Memory**: a dict of constant headers, with an auth object for each. Growth of the process's resident memory, for apps
   that have fetched their token.
 - **Imports**: milliseconds of CPU time beyond the HTTP library, which is imported first. "With a loaded key" does not include
-  the import of cryptography and joserfc, or the parsing of the key. The start of a program includes everything. Its floor is
-  to import cryptography and parse the same key with it.
+  the import of cryptography and joserfc, or the parsing of the key. The start of a program includes everything. Its floor
+  is the time to import cryptography and to parse the same key with it.
 
 {table}
 
-## Who is compared
+## The compared libraries
 
 {peers}
 
