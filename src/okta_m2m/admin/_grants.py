@@ -96,7 +96,7 @@ def revoke_scopes(
     *,
     progress: Callable[[GrantResult], None] | None = None,
 ) -> list[GrantResult]:
-    """Revokes grants of an app. Tokens that were issued before keep their scopes until they expire.
+    """Revokes grants of an app. Tokens that were already issued keep their scopes until they expire.
 
     - ``api``: the org, signed in to.
     - ``app_id``: :attr:`App.id`.

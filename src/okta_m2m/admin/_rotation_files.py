@@ -178,7 +178,7 @@ class RotationFiles:
             text = key_text(made)
         elif made.alg in ("RS384", "RS512"):
             raise ConfigurationError(
-                f"A PEM cannot say that its key signs with {made.alg}.",
+                f"A PEM cannot specify that its key signs with {made.alg}.",
                 remedy="Omit --alg, or convert the file to a JWK.",
             )
         else:
@@ -200,7 +200,7 @@ class RotationFiles:
         new, new_content, _ = self._read_key(self._beside("new"), ours=True)
         if new.thumbprint() != new_thumbprint:
             raise RotationFailed(
-                f"{self.shown}.new does not hold the new key any more.", remedy="Find out what else writes to it."
+                f"{self.shown}.new no longer contains the new key.", remedy="Find out what else writes to it."
             )
         self._directory.replace(self._key, new_content, was=version)
 
@@ -262,7 +262,7 @@ class RotationFiles:
             raise RotationFailed(
                 f"{self.directory / name} is damaged.",
                 remedy=(
-                    f"Check which keys Okta lists (okta-m2m key list) and which one {self.shown} holds, then "
+                    f"Check which keys Okta lists (okta-m2m key list) and which one {self.shown} contains, then "
                     "remove the file."
                 ),
             ) from None
@@ -270,7 +270,7 @@ class RotationFiles:
             raise RotationFailed(
                 f"A rotation of {self.shown} for the app {quoted(journal.app_id, 60)} in "
                 f"{quoted(journal.org_url, 100)} was interrupted.",
-                remedy="Run that one again first.",
+                remedy="Run that rotation again first.",
             )
         return journal
 

@@ -154,9 +154,12 @@ class Doctor:
             mode = stat.S_IMODE(os.stat(path).st_mode)
             if mode & 0o077:
                 detail += f"; other users can read {path} (mode {mode:04o})"
-                return Check(name, "warn", detail, f"Leave it to its owner: chmod 600 {path}")
+                return Check(name, "warn", detail, f"Let only its owner read it: chmod 600 {path}")
         if key.kid is None:
-            remedy = "It works while the app has only one key. A rotation needs the kid in the file: okta-m2m key rotate says how"
+            remedy = (
+                "It works while the app has only one key. "
+                "A rotation needs the kid in the file: okta-m2m key rotate explains how"
+            )
             return Check(name, "warn", detail, remedy)
         return Check(name, "ok", detail)
 

@@ -64,7 +64,7 @@ def _os_error_exit(error: OSError) -> Exit:
 
 
 class _Commands(Group):
-    """The whole command, with our exit codes. The commands are in the order in which people need them."""
+    """The whole command, with our exit codes. The commands are listed in the order in which people need them."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [name for name in _ORDER if name in self.commands]

@@ -166,7 +166,7 @@ def _run_rotation(rotation: Rotation, view: _View) -> None:
 
 
 def _exit_interrupted(rotation: Rotation, view: _View) -> NoReturn:
-    after = f"after the step {view.last.value!r}" if view.last is not None else "before its first step was done"
+    after = f"after the step {view.last.value!r}" if view.last is not None else "before its first step"
     if rotation.begun:
         remedy = "Continue with: okta-m2m key rotate; or undo it with: okta-m2m key rotate --abandon"
     else:

@@ -74,7 +74,7 @@ class Story:
 
     - ``clients``: their names.
     - ``seconds``: how long they make calls.
-    - ``lifetime``: how long a token lives, in seconds.
+    - ``lifetime``: a token's lifetime in seconds.
     - ``callers``: how many there are in all clients together.
     - ``dpop``: whether the org requires DPoP.
     - ``minted``: how many tokens the org has issued.
