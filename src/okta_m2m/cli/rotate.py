@@ -209,8 +209,8 @@ class _View:
         if self._quiet:
             echo_json({**asdict(rotated), "steps": self._steps})
             return
-        text = f"{rotated.new_kid} is in force; {rotated.old_kid} is deleted."
-        self._print([Text(), Text(text, "bold")], in_progress=False)
+        lines = (f"{rotated.new_kid} is in force.", f"{rotated.old_kid} is deleted.")
+        self._print([Text(), *(Text(line, "bold") for line in lines)], in_progress=False)
         if self._failure is not None:
             raise self._failure
 
