@@ -1,7 +1,7 @@
 """The service app: one client of one authorization server, and its token.
 
 A call that finds a fresh token asks :meth:`ServiceApp.ready` and starts no flow. Any other call is two flows, ``attach``
-before the request is sent, and ``judge`` when its response is there. What is decided, and where:
+before the request is sent, and ``judge`` when the response has arrived. What is decided, and where:
 
     when to fetch, whom to wait for, what to remember    token_state.py
     how a token is fetched                               fetching.py, token_endpoint.py, fleet.py
@@ -516,7 +516,7 @@ class ServiceApp:
             raise arguments.attached_wrongly("the service app instead of its OktaAuth", request)
 
         def __len__(self) -> NoReturn:
-            """Called by aiohttp on what it was given as its list of middlewares."""
+            """Called by aiohttp if it was given the app as its list of middlewares."""
             raise arguments.attached_wrongly("the service app instead of a list with its OktaAuth", None, "aiohttp")
 
         def __iter__(self) -> NoReturn:

@@ -1,6 +1,6 @@
 """The ``okta.*`` scopes that are granted to an app: list, grant, revoke.
 
-Invariant: one change per scope, read back before it is reported. What was done before a failure stays done.
+Invariant: one change per scope, read back before it is reported. Changes made before a failure remain.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def check_key_file(files: RotationFiles) -> PrivateKey:
         except InvalidKey:
             raise RotationFailed(
                 f"{files.shown} contains a JWKS, and a rotation replaces a file with one key.",
-                remedy="Convert the file, and let every process use the new one: okta-m2m key convert",
+                remedy="Convert the file, and make every process use the new one: okta-m2m key convert",
             ) from None
     directory = files.directory
     if not os.access(directory, os.W_OK) or not os.access(files.key, os.W_OK):

@@ -267,7 +267,7 @@ class Doctor:
 
 
 class _WatchedSession:
-    """A session that remembers the headers of the token endpoint's last response, which tell its rate limit."""
+    """A session that remembers the headers of the token endpoint's last response, which contain its rate limit."""
 
     def __init__(self, session: requests.Session) -> None:
         self.session = session

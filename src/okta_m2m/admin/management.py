@@ -60,7 +60,7 @@ class ApiToken(AuthBase):
         text = value.strip().removeprefix("SSWS ").strip() if isinstance(value, str) else ""
         if not text or not text.isascii() or _UNFIT_FOR_A_HEADER & set(text):
             raise ConfigurationError(
-                "The SSWS token is empty, or is not a token.",
+                "The SSWS token is empty or invalid.",
                 remedy="Create one (Admin Console: Security > API > Tokens), and use all of it, on one line.",
             )
         self._value = text

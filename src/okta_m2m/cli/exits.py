@@ -107,7 +107,7 @@ def _provisioning_exit(error: OktaM2MError) -> Exit:
 
 
 class ExtraMissing(Exception):
-    """A package of an extra is not installed. The message has the line that installs it."""
+    """A package of an extra is not installed. The message contains the command that installs it."""
 
 
 @contextmanager

@@ -30,7 +30,7 @@ ORG_ISSUER = ""
 
 @lru_cache(maxsize=1)
 def signing_key() -> RSAKey:
-    """The key that signs access tokens: one per process, because an RSA key is slow to make."""
+    """The key that signs access tokens: one per process, because an RSA key is slow to generate."""
     return RSAKey.generate_key(2048, {"kid": secrets.token_urlsafe(32), "use": "sig", "alg": "RS256"}, private=True)
 
 
