@@ -120,7 +120,7 @@ class ServiceApp:
         revoke_on_close: bool = False,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        # Strings and tuples that many apps share are kept once: a process may have very many apps.
+        # Strings and tuples that many apps share are kept once: a process may have a great many apps.
         self.org_url = intern(check_org_url(org_url))
         client_id = arguments.check_client_id(client_id)
         checked_scopes = arguments.check_scopes(scopes, authorization_server)
@@ -215,7 +215,7 @@ class ServiceApp:
             own["store"] = named_store(environ)
         return cls(**own)
 
-    # Each value is kept once, where it is used: a process may have very many apps.
+    # Each value is kept once, where it is used: a process may have a great many apps.
 
     @property
     def client_id(self) -> str:

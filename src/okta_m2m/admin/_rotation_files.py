@@ -141,7 +141,7 @@ class RotationFiles:
         return self._read_key(self._key)[0]
 
     def new_key(self) -> PrivateKey:
-        """The new key, from the file beside the key file."""
+        """The new key, from the file next to the key file."""
         return self._read_key(self._beside("new"), ours=True)[0]
 
     def is_pem(self) -> bool:
@@ -165,7 +165,7 @@ class RotationFiles:
 
     @without_locals
     def make_new_key(self, alg: str | None, bits: int | None) -> PrivateKey:
-        """Writes a new key beside the key file: in the form of the old one, and by default of its algorithm and size."""
+        """Writes a new key next to the key file: in the form of the old one, and by default of its algorithm and size."""
         new = self._beside("new")
         if self._directory.exists(new):
             try:
@@ -213,7 +213,7 @@ class RotationFiles:
                 self._directory.replace(self._key, content)
 
     def old_key_is_kept(self) -> bool:
-        """Whether the old key is beside the key file, so that the switch was made or begun."""
+        """Whether the old key is next to the key file, so that the switch was made or begun."""
         return self._directory.exists(self._beside("old"))
 
     def _holds(self, content: bytes) -> bool:

@@ -1,9 +1,9 @@
-"""Replaces the key of a service app without losing a call. The new key is registered beside the old one, proved, put
-into the key file and proved again. Only then is the old one deleted.
+"""Replaces the key of a service app without losing a call. The new key is registered beside the old one, tested, put
+into the key file and tested again. Only then is the old one deleted.
 
     step          what it does                                                     what undoes it
     ----------    ------------------------------------------------------------     ------------------------------
-    make          writes a new key beside the key file                             removing it
+    make          writes a new key next to the key file                             removing it
     register      registers its public half at Okta, beside the old one            deactivating and deleting it there
     prove         obtains a token with it                                          -
     switch        puts it into the key file, in one atomic step                    the old key, which is kept beside
@@ -13,7 +13,7 @@ into the key file and proved again. Only then is the old one deleted.
     confirm       obtains a token once more                                        -
     delete        deletes the old key, at Okta and here                            nothing
 
-Each step may be done twice without harm, and a journal beside the key file says which one was done last. A rotation
+Each step may be done twice without harm, and a journal next to the key file says which one was done last. A rotation
 that was killed continues when it is run again; before ``switch`` it starts over with the same new key. A failure up to
 ``confirm`` puts the old key in force again before it is raised.
 
