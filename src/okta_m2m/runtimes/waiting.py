@@ -24,7 +24,7 @@ AT_ONCE: Final = 500
 """How many waiters are woken in one iteration of the loop, so that thousands of them leave it time for other work."""
 
 TICK: Final = 0.01
-"""Seconds between checks for waiters whose time is over. If there are many, some wait that much longer."""
+"""Seconds between checks for waiters whose time is up. If there are many, some wait that much longer."""
 
 
 async def wait_on_loop(landing: Future[Any], timeout: float) -> bool:  # noqa: ASYNC109 (the effect's own)

@@ -40,7 +40,9 @@ def _describe_renewal(story: Story, number: int, before: Obtained, token: Obtain
         how, waited = "renewed in the background", f"No call waited: {slowest}"
     else:
         how, waited = "renewed while callers waited", slowest.capitalize()
-    return f"{spent} % of token {number - 1}'s lifetime is over: {how}{_despite(story, token)}. This is token {number}. {waited}."
+    return (
+        f"At {spent} % of its lifetime, token {number - 1} is {how}{_despite(story, token)}: token {number}. {waited}."
+    )
 
 
 def _describe_revocation(story: Story, revocation: Revocation, token: Obtained) -> str:
