@@ -512,7 +512,7 @@ class ServiceApp:
     if not TYPE_CHECKING:  # a type checker knows that it is not an auth object
 
         def __call__(self, request: object = None, handler: object = None) -> NoReturn:
-            """Called by an HTTP client that was given the app itself."""
+            """Called by an HTTP client if it was given the app itself."""
             raise arguments.attached_wrongly("the service app instead of its OktaAuth", request)
 
         def __len__(self) -> NoReturn:
@@ -520,7 +520,7 @@ class ServiceApp:
             raise arguments.attached_wrongly("the service app instead of a list with its OktaAuth", None, "aiohttp")
 
         def __iter__(self) -> NoReturn:
-            """Called by a client that was given the app as its headers."""
+            """Called by a client if it was given the app as its headers."""
             raise arguments.attached_wrongly("the service app instead of its OktaAuth", None)
 
         items = __iter__

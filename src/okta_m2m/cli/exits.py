@@ -37,7 +37,7 @@ __all__ = [
 
 
 class Exit(IntEnum):
-    """What the exit code says. Scripts may rely on it."""
+    """What the exit code means. Scripts may rely on it."""
 
     OK = 0, "success"
     FAILED = (

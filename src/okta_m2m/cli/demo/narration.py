@@ -57,7 +57,7 @@ def _describe_revocation(story: Story, revocation: Revocation, token: Obtained) 
 
 
 def _despite(story: Story, token: Obtained) -> str:
-    """What the token endpoint answered before it gave the token."""
+    """The errors that the token endpoint returned before the token."""
     errors = story.errors_before(token)
     if not errors:
         return ""

@@ -1,6 +1,6 @@
-"""The picture of a demonstration: the lives of its tokens, the token endpoint's answers, and every client's calls.
+"""The picture of a demonstration: the lifetimes of its tokens, the token endpoint's responses, and every client's calls.
 
-Invariant: it shows what the story holds and adds nothing. No line is wider than the terminal, whatever its width.
+Invariant: it shows what is in the story, and adds nothing. No line is wider than the terminal, whatever its width.
 """
 
 from __future__ import annotations
