@@ -19,7 +19,8 @@ MEASURED_WITH = ("requests", "httpx", "httpx2", "aiohttp", "joserfc", "cryptogra
 
 PAGE = """# Performance
 
-`benchmarks/run.py` wrote this page from its measurements. Do not edit it.
+This page shows what okta-m2m costs, compared with other libraries. `benchmarks/run.py` generates it from its measurements: do not
+edit it by hand.
 
 Measured with {python} on {system}, {cores} cores: {versions}.
 
@@ -28,18 +29,18 @@ Measured with {python} on {system}, {cores} cores: {versions}.
 - **A call**: a constant header, set by an auth object of the same HTTP library. With DPoP, two constant headers and one raw
   signature. CPU time, the minimum of many interleaved rounds.
 - **Many callers at once**: the token endpoint's delay ({delay} ms), plus the time that the same number of callers, started and
-  released in the same way, take to set a constant header. Wall time. A stall is the longest time in which the event loop ran
+  released in the same way, need to set a constant header. Wall time. A stall is the longest time in which the event loop ran
   nothing else.
 - **Renewals**: the same loop with a constant header. Wall time, in the auth object only.
 - **Memory**: a dict of constant headers, with an auth object for each. Growth of the process's resident memory, for apps
   that have fetched their token.
 - **Imports**: milliseconds of CPU time beyond the HTTP library, which is imported first. "With a loaded key" does not include
-  the import of cryptography and joserfc, or the parsing of the key. The start of a program includes everything. Its floor is
-  to import cryptography and parse the same key with it.
+  the import of cryptography and joserfc, or the parsing of the key. The start of a program includes everything. Its floor
+  is the time to import cryptography and to parse the same key with it.
 
 {table}
 
-## Who is compared
+## The compared libraries
 
 {peers}
 
@@ -64,6 +65,7 @@ the same Python and architecture in `benchmarks/baselines/`.
 
 
 OURS_COLOUR, OTHERS_COLOUR = "#2f81f7", "#8b949e"
+LEADER = {"arrowstyle": "-", "color": OTHERS_COLOUR, "alpha": 0.5, "linewidth": 0.8, "shrinkB": 5}
 # Replaced in the file by the colour of text, which follows the reader's light or dark.
 TEXT = "#010203"
 STYLE = """<style>
@@ -137,13 +139,24 @@ def draw_plots(found: dict[str, Any]) -> list[tuple[str, str]]:
         axes.grid(visible=True, axis="y", color=OTHERS_COLOUR, alpha=0.3)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.spines["bottom"].set_color(OTHERS_COLOUR)
-        # Each name stands at the height of its line's end, in the margin; names that would overlap move up.
+        # Each name is in the margin, at the height of its line's end; names that would overlap move up. A thin line leads
+        # to the end of a line that is shorter than the others.
         ends = sorted((math.log(line[-1][1] / low) / math.log(high / low), name) for name, line in points.items())
         for height, (_, name) in zip(apart([end for end, _ in ends], 0.06), ends, strict=True):
             ours = name == OURS.name
             words = "no auth at all" if name == FLOOR.name else name
             colour, weight = (OURS_COLOUR, "bold") if ours else (TEXT, "normal")
-            axes.text(1.015, height, words, transform=axes.transAxes, va="center", color=colour, fontweight=weight)
+            end = points[name][-1]
+            axes.annotate(
+                words,
+                end,
+                (1.015, height),
+                textcoords="axes fraction",
+                va="center",
+                color=colour,
+                fontweight=weight,
+                arrowprops=LEADER if end[0] < sizes[-1] else None,
+            )
         figure.savefig(folder / file, metadata={"Date": None}, bbox_inches="tight", transparent=True)
         pyplot.close(figure)
         text = (folder / file).read_text("utf-8").replace(TEXT, "currentColor")

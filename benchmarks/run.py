@@ -1,9 +1,9 @@
-"""Measures every row and prints the table: what must be reached, and whether it is.
+"""Measures every row and prints the table: each target, and whether it is met.
 
     python benchmarks/run.py --quick     under six minutes on a machine that does nothing else
     python benchmarks/run.py             also writes docs/performance.md with its plots
 
-Exit 1 if a row misses what it must reach. Each row has a script, which runs in a process of its own and within its time
+Exit 1 if a row misses its target. Each row has a script, which runs in a process of its own and within its time
 limit; ``python benchmarks/SCRIPT.py --quick`` measures it alone.
 """
 
@@ -237,7 +237,7 @@ def run_script(script: Script) -> dict[str, Any] | None:
 
 def table(rows: list[Row]) -> str:
     words = {True: "yes", False: "**missed**", None: "not measured"}
-    lines = ["| what | floor | peers | okta-m2m | must reach | reached |", "| --- | --- | --- | --- | --- | --- |"]
+    lines = ["| what | floor | peers | okta-m2m | target | met |", "| --- | --- | --- | --- | --- | --- |"]
     lines += [
         f"| {row.what} | {row.floor} | {row.peers} | {row.ours} | {row.must} | {words[row.reached]} |" for row in rows
     ]

@@ -13,10 +13,12 @@ IMAGES = Path(__file__).parent / "images"
 HEAD = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" aria-label="{title}">
   <style>
     svg {{ color: #1f2328; background: #ffffff; font: 14px sans-serif }}
-    text {{ fill: currentColor }} .mid {{ text-anchor: middle }} .end {{ text-anchor: end }} .bold {{ font-weight: bold }}
+    text {{ fill: currentColor; paint-order: stroke; stroke: #ffffff; stroke-width: 5px; stroke-linejoin: round }}
+    .mid {{ text-anchor: middle }} .end {{ text-anchor: end }} .bold {{ font-weight: bold }}
     .ours {{ stroke: #2f81f7; fill: #2f81f7 }} .line {{ stroke: #8b949e; fill: none }} .soft {{ fill: #2f81f7; opacity: 0.25 }}
-    .box {{ fill: none; stroke: #8b949e }} .arrow {{ stroke: currentColor; fill: none }} .tip {{ fill: currentColor }}
-    @media (prefers-color-scheme: dark) {{ svg {{ color: #e6edf3; background: #131416 }} }}
+    .box {{ fill: none; stroke: #8b949e }} .our.box {{ stroke: #2f81f7; stroke-width: 2 }}
+    .arrow {{ stroke: currentColor; fill: none }} .tip {{ fill: currentColor }}
+    @media (prefers-color-scheme: dark) {{ svg {{ color: #e6edf3; background: #131416 }} text {{ stroke: #131416 }} }}
   </style>
   <marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" orient="auto">
     <path class="tip" d="M0 0 8 4 0 8z"/>
@@ -24,7 +26,7 @@ HEAD = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"
 """
 
 Message = tuple[int, int, str]
-"""From which lane to which, and the words. From a lane to itself is a note."""
+"""From which lane to which, and the words. A message from a lane to itself is a note."""
 
 
 def text(x: float, y: float, words: str, kind: str = "") -> str:
@@ -32,13 +34,14 @@ def text(x: float, y: float, words: str, kind: str = "") -> str:
 
 
 def sequence(title: str, lanes: list[str], messages: list[Message]) -> str:
-    """Who says what to whom, from top to bottom."""
+    """Who sends what to whom, from top to bottom."""
     step, apart, margin = 36, 200, 90
     width, height = margin * 2 + apart * (len(lanes) - 1), 80 + step * len(messages)
     at = [margin + apart * lane for lane in range(len(lanes))]
     drawn = HEAD.format(width=width, height=height, title=escape(title))
     for x, name in zip(at, lanes, strict=True):
-        drawn += f'  <rect class="box" x="{x - 78}" y="12" width="156" height="30" rx="6"/>\n' + text(
+        kind = "our box" if name == "okta-m2m" else "box"
+        drawn += f'  <rect class="{kind}" x="{x - 78}" y="12" width="156" height="30" rx="6"/>\n' + text(
             x, 32, name, "mid bold"
         )
         drawn += f'  <path class="line" stroke-dasharray="3 4" d="M{x} 42V{height - 8}"/>\n'
@@ -50,7 +53,7 @@ def sequence(title: str, lanes: list[str], messages: list[Message]) -> str:
         direction = 1 if target > source else -1
         start, end = at[source] + 3 * direction, at[target] - 3 * direction
         drawn += f'  <path class="arrow" marker-end="url(#tip)" d="M{start} {y}H{end}"/>\n'
-        drawn += text(min(at[source], at[target]) + 10, y - 6, words)
+        drawn += text(min(at[source], at[target]) + 14, y - 7, words)
     return drawn + "</svg>\n"
 
 
@@ -74,9 +77,9 @@ def token_life() -> str:
     drawn += text(at(0.94), y - 54, "with a store: 93 to 95 %", "mid")
     drawn += f'  <path class="line" d="M{at(0.94):g} {y - 48}V{y - 24}"/>\n'
     drawn += f'  <path class="arrow" marker-end="url(#tip)" d="M{at(0.77):g} {y + 38}H{right}"/>\n'
-    drawn += text(at(0.76), y + 43, "if the renewal fails, it is tried again, with growing pauses", "end")
+    drawn += text(at(0.76), y + 43, "a renewal that fails is retried, with growing pauses", "end")
     drawn += (
-        text(at(0), y + 76, "An hour's token: 0 min")
+        text(at(0), y + 76, "with a one-hour token: 0 min")
         + text(at(0.77), y + 76, "43 to 49 min", "mid")
         + text(right, y + 76, "60 min", "mid")
     )
@@ -104,11 +107,11 @@ FLEET = sequence(
     ["process A", "store", "process B", "Okta"],
     [
         (0, 1, "load: nothing"),
-        (0, 1, "claim, 5 s: yours"),
-        (2, 1, "claim: A has it"),
-        (0, 3, "token request; the claim is extended meanwhile"),
+        (0, 1, "claim, 5 s: granted"),
+        (2, 1, "claim: A already has it"),
+        (0, 3, "token request; A extends the claim while it runs"),
         (3, 0, "access token"),
-        (0, 1, "save, sealed; release"),
+        (0, 1, "save (sealed); release"),
         (2, 1, "load again: the token"),
         (2, 2, "no request to Okta"),
     ],

@@ -1,9 +1,9 @@
-"""What a flow may ask for.
+"""What a flow can request.
 
-A *flow* is a generator. It yields *effects*, plain frozen data that say what is wanted, and is resumed with the result, or
-with an exception instead. A *runtime* (``okta_m2m.runtimes``) performs effects; an *adapter* performs the three that
-concern the caller's own request. ``Effect.__iter__`` is itself a one-step flow, so that inside a flow
-``response = yield from Send(request)`` reads, and type-checks, like ``await``::
+A *flow* is a generator. It yields *effects*, plain frozen data that describe the requested action, and is resumed
+with the result, or with an exception instead. A *runtime* (``okta_m2m.runtimes``) performs effects; an *adapter*
+performs the three that concern the caller's own request. ``Effect.__iter__`` is itself a one-step flow, so that
+inside a flow ``response = yield from Send(request)`` reads, and type-checks, like ``await``::
 
     flow yields            performed by    resumed with
     -------------------    ------------    ------------------------------------------------------
@@ -88,7 +88,7 @@ class Response:
     """A response.
 
     - ``status``: its HTTP status.
-    - ``headers``: its header lines, as pairs of name and value. Names may be in any case and occur several times. Default
+    - ``headers``: its header lines, as pairs of name and value. Names may be in any case, and may repeat. Default
       none.
     - ``body``: its body, if it was read. Default empty.
     """

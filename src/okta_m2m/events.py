@@ -37,7 +37,7 @@ class TokenObtained:
     - ``expires_in``: its lifetime in seconds.
     - ``attempts``: how many token requests were sent.
     - ``elapsed``: seconds that the fetch took, including retries.
-    - ``background``: whether a token was still valid meanwhile, so that no call waited.
+    - ``background``: whether a token was still valid during that time, so that no call waited.
     """
 
     client_id: str
@@ -58,7 +58,7 @@ class TokenFailed:
     - ``error``: the OAuth error code, or the name of the error's class.
     - ``attempts``: how many token requests were sent.
     - ``elapsed``: seconds that the fetch took, including retries.
-    - ``background``: whether a token was still valid meanwhile. If so, no call got the error, and :class:`RenewalFailed`
+    - ``background``: whether a token was still valid during that time. If so, no call got the error, and :class:`RenewalFailed`
       follows.
     """
 

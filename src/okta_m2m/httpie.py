@@ -19,7 +19,7 @@ class OktaM2MPlugin(AuthPlugin):  # type: ignore[misc]  # HTTPie has no types
     """Adds the token of the service app from ``ServiceApp.from_env()``: ``OKTA_CLIENT_*`` and ``okta.yaml``."""
 
     name = "Okta, machine to machine"
-    description = "Settings from OKTA_CLIENT_* and okta.yaml; DPoP where the app requires it"
+    description = "Settings from OKTA_CLIENT_* and okta.yaml; DPoP if the app requires it"
     auth_type = "okta-m2m"
     auth_require = False
     auth_parse = False

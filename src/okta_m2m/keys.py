@@ -37,7 +37,7 @@ logger = logging.getLogger("okta_m2m")
 
 
 class Signer(Protocol):
-    """A key in any place: in memory, in a file, in a KMS, in an HSM.
+    """A key, wherever it is: in memory, in a file, in a KMS or in an HSM.
 
     - ``alg``: the JWS algorithm. Okta accepts RS256, RS384, RS512, ES256, ES384 and ES512.
     - ``kid``: the key's id at Okta, or ``None``. An app with more than one key needs it.

@@ -304,7 +304,7 @@ class _AsyncCall:
                 head += chunk
 
         async def whole(amt: int | None = None, **_options: Any) -> bytes:
-            """Returns again what was already read, then the rest; decoded, because reading began that way."""
+            """Returns what was already read, and then the rest. It is decoded, because the first read was."""
             nonlocal head
             if amt is None or not head:
                 given, head = head, b""

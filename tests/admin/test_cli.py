@@ -351,7 +351,7 @@ def test_token_get_gives_a_file_no_token_unasked(
     assert [re.split(r" {2,}", line) for line in written.splitlines()] == [
         ["type", "Bearer"],
         ["scopes", "okta.users.read"],
-        ["lives", "3600 s (1 h)"],
+        ["lifetime", "3600 s (1 h)"],
         ["org", okta.url],
         ["token endpoint", f"{okta.url}/oauth2/v1/token"],
         ["client id", settings["OKTA_CLIENT_CLIENTID"]],

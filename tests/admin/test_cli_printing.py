@@ -298,3 +298,16 @@ def test_no_other_module_of_the_command_prints() -> None:
             if called in ("typer.prompt", "typer.confirm"):
                 assert ast.unparse(node.args[0]).startswith("clean("), f"{path}:{node.lineno}"
             assert called != "Console" or path.name == "terminal.py", f"{path}:{node.lineno}"
+
+
+def test_a_row_that_is_wrapped_is_in_one_style() -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    from okta_m2m.cli.terminal import hanging
+
+    lines = list(hanging(Text("! ", "yellow").append("clock", "bold"), "word " * 20, 40))
+    segments = [segment for line in lines for segment in line.render(Console())]
+    assert len(lines) > 1
+    assert {str(segment.style or "none") for segment in segments if "word" in segment.text} == {"none"}
+    assert "yellow" in {str(segment.style) for segment in segments if "!" in segment.text}

@@ -409,7 +409,7 @@ def test_a_named_key_file_is_not_rotated_where_the_kid_is_set_apart(
         ran = run("key", "rotate", "--key", "key.json", *arguments)
         assert ran.returncode == Exit.CONFIGURATION
         assert_one_line(ran.stderr)
-        assert "kid is set apart" in ran.stderr
+        assert "kid is set separately" in ran.stderr
     assert [key["kid"] for key in billing.jwks["keys"]] == [kid] == [PrivateKey.from_file(home / "key.json").kid]
 
 
@@ -591,7 +591,7 @@ def test_an_encrypted_pem_is_rotated_with_its_passphrase(
         assert_one_line(refused.stderr)
         assert "is encrypted, and no passphrase was given" in refused.stderr
     apart = run("key", "rotate", "--grace", "0", *arguments, OKTA_CLIENT_KID="1")
-    assert "The kid is set apart from the key (environment variable OKTA_CLIENT_KID)" in apart.stderr
+    assert "The kid is set separately from the key (environment variable OKTA_CLIENT_KID)" in apart.stderr
     assert done(run("key", "rotate", "--grace", "0", *arguments)).endswith(f"{old['kid']} is deleted.\n")
     (new,) = app.jwks["keys"]
     key = PrivateKey.from_file(home / "key.pem", password="correct horse")
@@ -609,7 +609,7 @@ def test_a_pem_without_a_kid_is_rotated_when_it_has_got_the_line_that_the_comman
     done(run("app", "create", "--name", "billing", "--key", "key.pem"))
     done(run("app", "grant", "okta.users.read"))
     apart = run("key", "rotate", "--grace", "0")
-    assert "The kid is set apart from the key" in apart.stderr
+    assert "The kid is set separately from the key" in apart.stderr
     settings = home / "okta.yaml"
     lines = settings.read_text("utf-8").splitlines(True)
     settings.write_text("".join(line for line in lines if "kid:" not in line), encoding="utf-8")

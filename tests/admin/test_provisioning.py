@@ -553,7 +553,7 @@ def test_a_sign_in_that_cannot_work_is_refused_at_once(okta: FakeOkta, key: Priv
         ManagementApi(okta.url, secret)  # type: ignore[arg-type]  # that is what is tested
     assert secret not in str(caught.value)
     for value in ("", "  ", "two words", "line\nbreak"):
-        with pytest.raises(ConfigurationError, match="SSWS token is empty, or is not a token"):
+        with pytest.raises(ConfigurationError, match="SSWS token is empty or invalid"):
             ApiToken(value)
     with pytest.raises(ConfigurationError, match="OKTA_CLIENT_TOKEN is not set"):
         ApiToken.from_env(environ={})

@@ -289,7 +289,7 @@ def test_a_pem_is_rotated_to_what_it_can_say_and_to_nothing_else(
         rotation(password="wrong").run()
     with pytest.raises(RotationFailed, match="encrypted, and no passphrase was given"):
         rotation().run()
-    with pytest.raises(RotationFailed, match="cannot say that its key signs with RS512"):
+    with pytest.raises(RotationFailed, match="cannot specify that its key signs with RS512"):
         rotation(password=PASSWORD, alg="RS512").run()
     assert key_file.read_bytes() == before
     assert [one["kid"] for one in app.jwks["keys"]] == [old.kid]
@@ -808,7 +808,7 @@ def test_somebody_else_writing_to_the_key_file_is_noticed(
             key_file.unlink()
             write_key(key_file, new_key("ES256"))
 
-    with pytest.raises(RotationFailed, match="does not hold the new key any more"):
+    with pytest.raises(RotationFailed, match="no longer contains the new key"):
         rotation(progress=meddle).run()
 
 
@@ -846,9 +846,9 @@ def of_another(key_file: Path) -> None:
     ("change", "said"),
     [
         (as_pem_without_kid, "has no kid.*Write this line at the top of the file: kid: "),
-        (without_kid, 'has no kid.*Write this into the JWK: "kid": '),
-        (as_pem_with_certificate, "also holds a certificate.*Move it to another file"),
-        (as_jwks, "holds a JWKS.*okta-m2m key convert"),
+        (without_kid, 'has no kid.*Add this to the JWK: "kid": '),
+        (as_pem_with_certificate, "also contains a certificate.*Move it to another file"),
+        (as_jwks, "contains a JWKS.*okta-m2m key convert"),
         (of_another, "lists no key of 'billing'"),
         (lambda path: path.unlink(), "cannot be read"),
         (lambda path: path.write_text("{"), "cannot be read"),
@@ -879,7 +879,7 @@ def test_a_key_file_that_cannot_be_rotated_is_left_alone(
             lambda app: app.add_key([{**new_key("ES256").jwks()["keys"][0], "kid": str(n)} for n in range(49)]),
             "has 50 keys",
         ),
-        (lambda app: app.scopes.clear(), "key in use gets no token"),
+        (lambda app: app.scopes.clear(), "key in use cannot obtain a token"),
     ],
 )
 def test_an_app_whose_keys_cannot_be_rotated_is_left_alone(

@@ -107,7 +107,7 @@ def test_the_state_table_is_the_one_in_the_code() -> None:
 
 
 def test_the_words_are_explained_by_what_exists() -> None:
-    words = {word: code(example) for word, _, example in rows("Words")}
+    words = {word: code(example) for word, _, example in rows("Terms")}
     assert set(words) == {"flow", "effect", "runtime", "adapter"}
     known = {"ServiceApp": ServiceApp, "effects": effects, "runtimes": runtimes, "requests": requests}
     for (example,) in words.values():

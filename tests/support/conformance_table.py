@@ -29,7 +29,7 @@ WRITE = "OKTA_M2M_WRITE_CONFORMANCE"
 PREFACE = f"""\
 # Conformance
 
-This page lists what was tested against servers, clients and descriptions from other projects. Each cell is a test in
+This page lists what was tested against other projects' servers, clients and API descriptions. Each cell is a test in
 `tests/fake_okta/conformance` that passed. None is written by hand. A run fails if a cell is missing, or if rows, columns or cells
 differ from this page. `{WRITE}=1 pytest tests/fake_okta/conformance` rewrites the page.
 """

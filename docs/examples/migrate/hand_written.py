@@ -19,8 +19,9 @@ class Tokens:
     def get(self) -> str:
         if time.time() > self.expires - 60:
             now = int(time.time())
-            claims = {"iss": self.client_id, "sub": self.client_id, "aud": self.url, "jti": str(uuid.uuid4())}
-            assertion = jwt.encode({"alg": "RS256"}, {**claims, "iat": now, "exp": now + 300}, self.key)
+            claims = {"iss": self.client_id, "sub": self.client_id, "aud": self.url}
+            claims |= {"iat": now, "exp": now + 300, "jti": str(uuid.uuid4())}
+            assertion = jwt.encode({"alg": "RS256"}, claims, self.key)
             form = {
                 "grant_type": "client_credentials",
                 "scope": self.scopes,
@@ -29,7 +30,8 @@ class Tokens:
             }
             answer = requests.post(self.url, data=form, timeout=30)
             answer.raise_for_status()
-            self.token, self.expires = answer.json()["access_token"], time.time() + answer.json()["expires_in"]
+            body = answer.json()
+            self.token, self.expires = body["access_token"], time.time() + body["expires_in"]
         return self.token
 
 

@@ -30,4 +30,7 @@ def before(org: str, client_id: str, pem: bytes) -> list:
 def after(org: str, client_id: str, pem: bytes) -> list:
     app = ServiceApp(org, client_id=client_id, key=PrivateKey.from_pem(pem), scopes=["okta.users.read"])
     with httpx.Client(auth=OktaAuth(app)) as client:
-        return [user["profile"]["login"] for user in client.get(f"{org}/api/v1/users").raise_for_status().json()]
+        return [
+            user["profile"]["login"]
+            for user in client.get(f"{org}/api/v1/users").raise_for_status().json()
+        ]

@@ -14,6 +14,8 @@ def okta_app() -> ServiceApp:
 
 
 def okta_auth(*login_and_password: Any) -> OktaAuth:
-    """``HttpHook(method="GET", http_conn_id="okta", auth_type=okta_auth)``. The hook passes the connection's login and
-    password, if it has any; they are not used."""
+    """For ``HttpHook(method="GET", http_conn_id="okta", auth_type=okta_auth)``.
+
+    The hook passes the connection's login and password, if it has any. They are not used.
+    """
     return OktaAuth(okta_app())

@@ -28,15 +28,21 @@ def cache_file(app: ServiceApp, library: str) -> Path:
 
 
 def requests_session(app: ServiceApp) -> requests_cache.CachedSession:
-    session = requests_cache.CachedSession(str(cache_file(app, "requests")), backend="sqlite", expire_after=60)
+    session = requests_cache.CachedSession(
+        str(cache_file(app, "requests")), backend="sqlite", expire_after=60
+    )
     session.auth = okta_m2m.requests.OktaAuth(app)
     return session
 
 
 class HishelWithoutTokens(hishel.SqliteStorage):
-    def create_entry(self, request: hishel.Request, response: hishel.Response, key: str, **limits: Any) -> hishel.Entry:
+    def create_entry(
+        self, request: hishel.Request, response: hishel.Response, key: str, **limits: Any
+    ) -> hishel.Entry:
         kept = {name: value for name, value in request.headers.items() if name.lower() not in SECRET}
-        return super().create_entry(replace(request, headers=hishel.Headers(kept)), response, key, **limits)
+        return super().create_entry(
+            replace(request, headers=hishel.Headers(kept)), response, key, **limits
+        )
 
 
 def httpx_client(app: ServiceApp) -> hishel.httpx.CacheClient:
@@ -45,11 +51,15 @@ def httpx_client(app: ServiceApp) -> hishel.httpx.CacheClient:
 
 
 class AiohttpWithoutTokens(SQLiteBackend):
-    async def save_response(self, response: Any, cache_key: str | None = None, expires: Any = None) -> None:
+    async def save_response(
+        self, response: Any, cache_key: str | None = None, expires: Any = None
+    ) -> None:
         kept = await CachedResponse.from_client_response(response, expires)
         for one in (kept, *kept.history):
             one.request_raw_headers = tuple(
-                (name, value) for name, value in one.request_raw_headers if name.decode().lower() not in SECRET
+                (name, value)
+                for name, value in one.request_raw_headers
+                if name.decode().lower() not in SECRET
             )
         await self.responses.write(cache_key or self.create_key(response.method, response.url), kept)
 

@@ -16,7 +16,7 @@ first_task = Lock()
 
 
 def okta_app() -> ServiceApp:
-    """One for each worker process, created by the first task. Never pass it to a task: it cannot be pickled."""
+    """One for each worker process, created by the first task. It cannot be passed to a task."""
     with first_task:  # a pool of threads starts several tasks at once
         return make_app()
 
@@ -26,7 +26,9 @@ def make_app() -> ServiceApp:
     return ServiceApp.from_env()
 
 
-@celery.task(autoretry_for=(TokenUnreachable, requests.ConnectionError), retry_backoff=True, max_retries=5)
+@celery.task(
+    autoretry_for=(TokenUnreachable, requests.ConnectionError), retry_backoff=True, max_retries=5
+)
 def login_of(user_id: str) -> str:
     app = okta_app()
     try:

@@ -1,4 +1,7 @@
-"""A Flask service that reads users from Okta. Run it with ``gunicorn -c gunicorn.conf.py 'flask_app:create_app()'``."""
+"""A Flask service that reads users from Okta.
+
+Run it with ``gunicorn -c gunicorn.conf.py 'flask_app:create_app()'``.
+"""
 
 from __future__ import annotations
 

@@ -7,5 +7,7 @@ from okta_m2m.httpx import OktaAuth
 
 
 def authorized(client_class: Any, app: ServiceApp, base_url: str) -> Any:
-    """``client_class`` is the generated ``Client``, not ``AuthenticatedClient``, which has a fixed token."""
-    return client_class(base_url=base_url, httpx_args={"auth": OktaAuth(app)}, raise_on_unexpected_status=True)
+    """``client_class`` is the generated ``Client``. ``AuthenticatedClient`` has a fixed token."""
+    return client_class(
+        base_url=base_url, httpx_args={"auth": OktaAuth(app)}, raise_on_unexpected_status=True
+    )

@@ -10,7 +10,9 @@ class OktaCallCredentials(grpc.AuthMetadataPlugin):
     def __init__(self, app: ServiceApp) -> None:
         self._auth = OktaAuth(app)
 
-    def __call__(self, context: grpc.AuthMetadataContext, callback: grpc.AuthMetadataPluginCallback) -> None:
+    def __call__(
+        self, context: grpc.AuthMetadataContext, callback: grpc.AuthMetadataPluginCallback
+    ) -> None:
         try:
             headers = self._auth.headers("POST", f"{context.service_url}/{context.method_name}")
         except OktaM2MError as error:
@@ -19,7 +21,9 @@ class OktaCallCredentials(grpc.AuthMetadataPlugin):
             callback(tuple((name.lower(), value) for name, value in headers.items()), None)
 
 
-def channel(app: ServiceApp, target: str, transport: grpc.ChannelCredentials | None = None) -> grpc.Channel:
+def channel(
+    app: ServiceApp, target: str, transport: grpc.ChannelCredentials | None = None
+) -> grpc.Channel:
     """gRPC sends call credentials only over TLS."""
     call = grpc.metadata_call_credentials(OktaCallCredentials(app))
     return grpc.secure_channel(

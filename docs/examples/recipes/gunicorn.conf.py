@@ -1,4 +1,4 @@
-"""Settings for gunicorn. The service app is created before the workers are forked; each worker keeps it."""
+"""Settings for gunicorn. The service app is created before the workers are forked. Each keeps it."""
 
 workers = 2
 threads = 4

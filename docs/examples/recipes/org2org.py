@@ -22,7 +22,9 @@ def copy_groups(source: ServiceApp, target: ServiceApp) -> int:
             page.raise_for_status()
             for group in page.json():
                 created = writing.post(
-                    f"{target.org_url}/api/v1/groups", json={"profile": {"name": group["profile"]["name"]}}, timeout=30
+                    f"{target.org_url}/api/v1/groups",
+                    json={"profile": {"name": group["profile"]["name"]}},
+                    timeout=30,
                 )
                 created.raise_for_status()
                 copied += 1

@@ -1,4 +1,4 @@
-"""A job that prints how many users of the org it sees. The recipes for systemd, Kubernetes, Docker and CI run this file."""
+"""A job that prints how many users of the org it sees. The recipes for deployment run this file."""
 
 import os
 from pathlib import Path

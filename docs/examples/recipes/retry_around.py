@@ -1,4 +1,4 @@
-"""Retries of your own calls, with stamina, tenacity and urllib3. okta-m2m itself retries token requests."""
+"""Retries your own calls, with stamina, tenacity and urllib3. okta-m2m itself retries token requests."""
 
 import requests
 import stamina
@@ -41,9 +41,11 @@ def with_tenacity(login: str) -> dict:
 
 
 def with_urllib3() -> requests.Session:
-    """Retries below the auth object: they send the same headers again. Keep ``total`` at 1 if the app requires DPoP."""
+    """Retries below the auth object, which send the same headers again. With DPoP, keep total=1."""
     retrying = requests.Session()
     retrying.auth = OktaAuth(app)
-    policy = Retry(total=1, status_forcelist=[502, 503, 504], allowed_methods=["GET"], backoff_factor=0.2)
+    policy = Retry(
+        total=1, status_forcelist=[502, 503, 504], allowed_methods=["GET"], backoff_factor=0.2
+    )
     retrying.mount(app.org_url, HTTPAdapter(max_retries=policy))
     return retrying

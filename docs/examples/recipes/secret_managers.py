@@ -1,6 +1,6 @@
-"""Reads the private key from a secret manager. There is one function for each manager, for ``ServiceApp(key=...)``.
+"""Reads the private key from a secret manager: one function for each, for ``ServiceApp(key=...)``.
 
-Pass the client of the manager's own library. The secret is the JWK (or PEM), as ``okta-m2m key new`` writes it.
+Pass the client of the manager's library. The secret is the JWK or PEM that ``okta-m2m key new`` writes.
 """
 
 import logging
@@ -23,7 +23,7 @@ def from_aws(client: Any, secret_id: str) -> PrivateKey:
 
 
 def from_google(client: Any, name: str) -> PrivateKey:
-    """``client = secretmanager.SecretManagerServiceClient()``, ``name = "projects/P/secrets/S/versions/latest"``."""
+    """``SecretManagerServiceClient()``, and a name like ``"projects/P/secrets/S/versions/latest"``."""
     return parsed(client.access_secret_version(name=name).payload.data.decode())
 
 
@@ -41,7 +41,10 @@ class FollowedKey:
     """A key that is read again from its manager from time to time, so a rotation needs no restart."""
 
     def __init__(
-        self, read: Callable[[], PrivateKey], every: float = 300, clock: Callable[[], float] = time.monotonic
+        self,
+        read: Callable[[], PrivateKey],
+        every: float = 300,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._read, self._every, self._clock = read, every, clock
         self._key: PrivateKey = read()
@@ -63,13 +66,15 @@ class FollowedKey:
         return self._key.sign(message)
 
     def snapshot(self) -> PrivateKey:
-        """Called before each client assertion, never on an event loop. The same version must be the same object."""
+        """Called before each assertion, never on an event loop. The same key must be the same object."""
         if self._clock() - self._read_at >= self._every:
             self._read_at = self._clock()
             try:
                 found = self._read()
             except Exception as error:  # noqa: BLE001  # each manager raises its own
-                logger.warning("The key cannot be read again (%s). Keeping the current key.", type(error).__name__)
+                logger.warning(
+                    "The key cannot be read again (%s). Keeping the current key.", type(error).__name__
+                )
             else:
                 if (found.kid, found.thumbprint()) != (self._key.kid, self._key.thumbprint()):
                     self._key = found

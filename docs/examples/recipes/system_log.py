@@ -10,13 +10,20 @@ from okta_m2m import ServiceApp
 from okta_m2m.requests import OktaAuth
 
 
-def new_events(app: ServiceApp, session: requests.Session, bookmark: Path, since: str) -> Iterator[dict[str, Any]]:
+def new_events(
+    app: ServiceApp, session: requests.Session, bookmark: Path, since: str
+) -> Iterator[dict[str, Any]]:
     """Every event since the last call. Call it again after a pause, such as 30 seconds.
 
-    Okta's response to a request without ``until`` has a ``next`` link even if there are no more events. Continue with that
-    link. It is stored only after the events were returned, so a crash repeats events and loses none.
+    Okta's response to a request without ``until`` has a ``next`` link even if there are no more events.
+    Continue with that link. It is stored only after the events were returned, so a crash repeats events
+    and loses none.
     """
-    url = bookmark.read_text("utf-8") if bookmark.exists() else f"{app.org_url}/api/v1/logs?since={since}&limit=1000"
+    url = (
+        bookmark.read_text("utf-8")
+        if bookmark.exists()
+        else f"{app.org_url}/api/v1/logs?since={since}&limit=1000"
+    )
     while True:
         response = session.get(url, timeout=60)
         response.raise_for_status()

@@ -34,12 +34,15 @@ class Directory:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self._session.close()
 
 
 def main() -> None:
-    """The command ``user-report``; its settings are those of Okta's own SDKs (``OKTA_CLIENT_ORGURL`` and so on)."""
+    """The command ``user-report``. It reads the settings of Okta's own SDKs (``OKTA_CLIENT_...``)."""
     with Directory(ServiceApp.from_env()) as directory:
         print("\n".join(directory.emails()))

@@ -422,7 +422,7 @@ class _Call:
         yield from self.judge()
 
     def judge(self) -> Flow[None]:
-        """What to do about the response, which is the last hop's."""
+        """What to do about the response of the last hop."""
         hop = self.response.request
         token = _token_of(hop)
         if token is None or (self.response.status_code != 401 and "DPoP" not in self.request.headers):
@@ -573,7 +573,7 @@ def _seekable(file: Any) -> bool:
 
 
 class _Peeked:
-    """A body whose beginning was already read, and is returned again first."""
+    """A body whose beginning was already read. It returns that beginning first."""
 
     def __init__(self, stream: httpx.SyncByteStream) -> None:
         self._stream = stream

@@ -26,7 +26,7 @@ MAX_ANSWER: Final = 1 << 20
 
 PIECE: Final = 256
 """The bytes that are read at a time. urllib3 waits until it has that many, and only between two reads can we notice
-that the attempt's time is over."""
+that the attempt's time is up."""
 
 MAX_DRAINED: Final = 1 << 16
 """The most bytes of a rejected response that are read to keep its connection. Beyond that, a new connection is

@@ -403,7 +403,7 @@ def fields_of(response: Any) -> list[tuple[str, str]]:
 
 
 class _Peeked(io.RawIOBase):
-    """A raw response whose beginning was already read, and is returned again first. It is always decoded, because a
+    """A raw response whose beginning was already read. It returns that beginning first. It is always decoded, because a
     chunked body must be read to its end in the same way."""
 
     def __init__(self, raw: Any, limit: int) -> None:

@@ -1,6 +1,6 @@
-"""What Okta's response says: its JSON, its error, its token, and when to ask again.
+"""Reads Okta's responses: the JSON, the error, the token, and when to try again.
 
-Invariant: reading never fails. A response that is not from an OAuth server is read as an empty one.
+Invariant: parsing never fails. A response that is not from an OAuth server counts as empty.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The service app: one client of one authorization server, and its token.
 
 A call that finds a fresh token asks :meth:`ServiceApp.ready` and starts no flow. Any other call is two flows, ``attach``
-before the request is sent, and ``judge`` when its response is there. What is decided, and where:
+before the request is sent, and ``judge`` when the response has arrived. What is decided, and where:
 
     when to fetch, whom to wait for, what to remember    token_state.py
     how a token is fetched                               fetching.py, conversation.py, fleet.py
@@ -119,7 +119,7 @@ class ServiceApp:
         revoke_on_close: bool = False,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        # Strings and tuples that many apps share are kept once: a process may have very many apps.
+        # Strings and tuples that many apps share are kept once: a process may have a great many apps.
         self.org_url = intern(check_org_url(org_url))
         client_id = arguments.check_client_id(client_id)
         checked_scopes = arguments.check_scopes(scopes, authorization_server)
@@ -214,7 +214,7 @@ class ServiceApp:
             own["store"] = named_store(environ)
         return cls(**own)
 
-    # Each value is kept once, where it is used: a process may have very many apps.
+    # Each value is kept once, where it is used: a process may have a great many apps.
 
     @property
     def client_id(self) -> str:
@@ -519,15 +519,15 @@ class ServiceApp:
     if not TYPE_CHECKING:  # a type checker knows that it is not an auth object
 
         def __call__(self, request: object = None, handler: object = None) -> NoReturn:
-            """Called by an HTTP client that was given the app itself."""
+            """Called by an HTTP client if it was given the app itself."""
             raise arguments.attached_wrongly("the service app instead of its OktaAuth", request)
 
         def __len__(self) -> NoReturn:
-            """Called by aiohttp on what it was given as its list of middlewares."""
+            """Called by aiohttp if it was given the app as its list of middlewares."""
             raise arguments.attached_wrongly("the service app instead of a list with its OktaAuth", None, "aiohttp")
 
         def __iter__(self) -> NoReturn:
-            """Called by a client that was given the app as its headers."""
+            """Called by a client if it was given the app as its headers."""
             raise arguments.attached_wrongly("the service app instead of its OktaAuth", None)
 
         items = __iter__

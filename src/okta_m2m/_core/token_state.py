@@ -361,7 +361,7 @@ class TokenState(Hit):
     # ── closing ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def close(self) -> Token | None:
-        """From now on there is no token. Returns the one that there was, in use or suspect, for revocation."""
+        """Closes the state: there is no token from now on. Returns the last one, in use or suspect, for revocation."""
         with mutex():
             last = self.token or self._suspect
             self.is_closed, self._suspect = True, None

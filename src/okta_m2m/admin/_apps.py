@@ -264,7 +264,7 @@ def _delete(api: ManagementApi, id: str, via: Via) -> None:
 
 
 def list_apps(api: ManagementApi, *, via: Via = "apps", every: bool = False) -> Iterator[App]:
-    """The org's service apps. Each page is fetched when it is reached.
+    """The org's service apps. Each page is fetched when iteration reaches it.
 
     - ``api``: the org, signed in to.
     - ``via``: ``"apps"``, the default, or ``"clients"``; see :func:`create_app`.

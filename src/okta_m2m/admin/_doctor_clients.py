@@ -1,4 +1,4 @@
-"""What an HTTP client takes from its environment: the doctor checks the connection to Okta as the chosen client would
+"""What an HTTP client reads from its environment: the doctor checks the connection to Okta as the chosen client would
 make it.
 
 Invariant: this checks what the client does by default, not a CA bundle or a proxy that a program passes in code.

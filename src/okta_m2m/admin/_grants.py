@@ -1,6 +1,6 @@
 """The ``okta.*`` scopes that are granted to an app: list, grant, revoke.
 
-Invariant: one change per scope, read back before it is reported. What was done before a failure stays done.
+Invariant: one change per scope, read back before it is reported. Changes made before a failure remain.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def revoke_scopes(
     *,
     progress: Callable[[GrantResult], None] | None = None,
 ) -> list[GrantResult]:
-    """Revokes grants of an app. Tokens that were issued before keep their scopes until they expire.
+    """Revokes grants of an app. Tokens that were already issued keep their scopes until they expire.
 
     - ``api``: the org, signed in to.
     - ``app_id``: :attr:`App.id`.

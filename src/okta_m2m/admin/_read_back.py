@@ -1,4 +1,4 @@
-"""Asks Okta whether a change was made. What Okta lists counts, not its response to the change.
+"""Asks Okta whether a change was made. The state that Okta then lists counts, not its response to the change.
 
 Invariant: only what Okta shows is reported as done. Okta is eventually consistent, so this reads several times.
 """

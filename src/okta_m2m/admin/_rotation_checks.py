@@ -33,7 +33,7 @@ def check_key_file(files: RotationFiles) -> PrivateKey:
     if files.is_pem():
         if beside := files.beside_key():
             raise RotationFailed(
-                f"{files.shown} also holds a {beside}, and a rotation replaces the whole file.",
+                f"{files.shown} also contains a {beside}, and a rotation replaces the whole file.",
                 remedy="Move it to another file.",
             )
     else:
@@ -41,8 +41,8 @@ def check_key_file(files: RotationFiles) -> PrivateKey:
             read_jwk_file(files.key)
         except InvalidKey:
             raise RotationFailed(
-                f"{files.shown} holds a JWKS, and a rotation replaces a file with one key.",
-                remedy="Convert the file, and let every process use the new one: okta-m2m key convert",
+                f"{files.shown} contains a JWKS, and a rotation replaces a file with one key.",
+                remedy="Convert the file, and make every process use the new one: okta-m2m key convert",
             ) from None
     directory = files.directory
     if not os.access(directory, os.W_OK) or not os.access(files.key, os.W_OK):
@@ -113,13 +113,13 @@ def _kid_missing(app: App, keys: Sequence[AppKey], key: PrivateKey, files: Rotat
     same = next((registered for registered in keys if registered.thumbprint == key.thumbprint()), None)
     if same is None:
         return RotationFailed(
-            f"{files.shown} holds a key that Okta does not list for {app.name!r}.",
+            f"{files.shown} contains a key that Okta does not list for {app.name!r}.",
             remedy="Name the app that the key belongs to, or register the key first: okta-m2m key add",
         )
     if files.is_pem():
         write = f"Write this line at the top of the file: kid: {shown_id(same.kid)}"
     else:
-        write = f'Write this into the JWK: "kid": "{shown_id(same.kid)}"'
+        write = f'Add this to the JWK: "kid": "{shown_id(same.kid)}"'
     return RotationFailed(
         f"{files.shown} has no kid, so running processes sign without one, and Okta refuses that while the app has two keys.",
         remedy=f"{write} (running processes read the file again; restart only those that name a kid themselves)",

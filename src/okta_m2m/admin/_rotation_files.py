@@ -141,7 +141,7 @@ class RotationFiles:
         return self._read_key(self._key)[0]
 
     def new_key(self) -> PrivateKey:
-        """The new key, from the file beside the key file."""
+        """The new key, from the file next to the key file."""
         return self._read_key(self._beside("new"), ours=True)[0]
 
     def is_pem(self) -> bool:
@@ -165,7 +165,7 @@ class RotationFiles:
 
     @without_locals
     def make_new_key(self, alg: str | None, bits: int | None) -> PrivateKey:
-        """Writes a new key beside the key file: in the form of the old one, and by default of its algorithm and size."""
+        """Writes a new key next to the key file: in the form of the old one, and by default of its algorithm and size."""
         new = self._beside("new")
         if self._directory.exists(new):
             try:
@@ -178,7 +178,7 @@ class RotationFiles:
             text = key_text(made)
         elif made.alg in ("RS384", "RS512"):
             raise ConfigurationError(
-                f"A PEM cannot say that its key signs with {made.alg}.",
+                f"A PEM cannot specify that its key signs with {made.alg}.",
                 remedy="Omit --alg, or convert the file to a JWK.",
             )
         else:
@@ -200,7 +200,7 @@ class RotationFiles:
         new, new_content, _ = self._read_key(self._beside("new"), ours=True)
         if new.thumbprint() != new_thumbprint:
             raise RotationFailed(
-                f"{self.shown}.new does not hold the new key any more.", remedy="Find out what else writes to it."
+                f"{self.shown}.new no longer contains the new key.", remedy="Find out what else writes to it."
             )
         self._directory.replace(self._key, new_content, was=version)
 
@@ -213,7 +213,7 @@ class RotationFiles:
                 self._directory.replace(self._key, content)
 
     def old_key_is_kept(self) -> bool:
-        """Whether the old key is beside the key file, so that the switch was made or begun."""
+        """Whether the old key is next to the key file, so that the switch was made or begun."""
         return self._directory.exists(self._beside("old"))
 
     def _holds(self, content: bytes) -> bool:
@@ -262,7 +262,7 @@ class RotationFiles:
             raise RotationFailed(
                 f"{self.directory / name} is damaged.",
                 remedy=(
-                    f"Check which keys Okta lists (okta-m2m key list) and which one {self.shown} holds, then "
+                    f"Check which keys Okta lists (okta-m2m key list) and which one {self.shown} contains, then "
                     "remove the file."
                 ),
             ) from None
@@ -270,7 +270,7 @@ class RotationFiles:
             raise RotationFailed(
                 f"A rotation of {self.shown} for the app {quoted(journal.app_id, 60)} in "
                 f"{quoted(journal.org_url, 100)} was interrupted.",
-                remedy="Run that one again first.",
+                remedy="Run that rotation again first.",
             )
         return journal
 

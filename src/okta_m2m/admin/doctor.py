@@ -154,9 +154,12 @@ class Doctor:
             mode = stat.S_IMODE(os.stat(path).st_mode)
             if mode & 0o077:
                 detail += f"; other users can read {path} (mode {mode:04o})"
-                return Check(name, "warn", detail, f"Leave it to its owner: chmod 600 {path}")
+                return Check(name, "warn", detail, f"Let only its owner read it: chmod 600 {path}")
         if key.kid is None:
-            remedy = "It works while the app has only one key. A rotation needs the kid in the file: okta-m2m key rotate says how"
+            remedy = (
+                "It works while the app has only one key. "
+                "A rotation needs the kid in the file: okta-m2m key rotate explains how"
+            )
             return Check(name, "warn", detail, remedy)
         return Check(name, "ok", detail)
 
@@ -264,7 +267,7 @@ class Doctor:
 
 
 class _WatchedSession:
-    """A session that remembers the headers of the token endpoint's last response, which tell its rate limit."""
+    """A session that remembers the headers of the token endpoint's last response, which contain its rate limit."""
 
     def __init__(self, session: requests.Session) -> None:
         self.session = session

@@ -47,7 +47,7 @@ class PermissionMissing(ProvisioningError):
 
 
 class NotFound(ProvisioningError):
-    """404, or nothing has that name or id."""
+    """404, or there is no object with that name or id."""
 
 
 class InvalidRequest(ProvisioningError):

@@ -65,7 +65,9 @@ def key_text(key: PrivateKey, *, form: Literal["jwk", "pem"] = "jwk", password: 
 
     head = "" if key.kid is None else f"kid: {key.kid}\n"
     if kid_of_pem(head) != key.kid:
-        raise ConfigurationError("A PEM cannot hold this kid, which does not fit in one line.", remedy="Write a JWK.")
+        raise ConfigurationError(
+            "This kid does not fit in one line, so a PEM cannot contain it.", remedy="Write a JWK."
+        )
     jwk: dict[str, str | list[str]] = {
         name: value for name, value in key.private_jwk().items() if name not in ("alg", "kid")
     }

@@ -60,7 +60,7 @@ class ApiToken(AuthBase):
         text = value.strip().removeprefix("SSWS ").strip() if isinstance(value, str) else ""
         if not text or not text.isascii() or _UNFIT_FOR_A_HEADER & set(text):
             raise ConfigurationError(
-                "The SSWS token is empty, or is not a token.",
+                "The SSWS token is empty or invalid.",
                 remedy="Create one (Admin Console: Security > API > Tokens), and use all of it, on one line.",
             )
         self._value = text
@@ -121,7 +121,7 @@ class Pause:
 
 
 class ManagementApi:
-    """The management API of an org, signed in to as one account.
+    """The management API of an org, signed in to with one account.
 
     - ``org_url``: ``https://acme.okta.com``, or the org's custom domain.
     - ``sign_in``: an :class:`ApiToken`; or a :class:`~okta_m2m.ServiceApp` that has an admin role and the scopes for

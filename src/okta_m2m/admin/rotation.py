@@ -1,9 +1,9 @@
-"""Replaces the key of a service app without losing a call. The new key is registered beside the old one, proved, put
-into the key file and proved again. Only then is the old one deleted.
+"""Replaces the key of a service app without losing a call. The new key is registered beside the old one, tested, put
+into the key file and tested again. Only then is the old one deleted.
 
     step          what it does                                                     what undoes it
     ----------    ------------------------------------------------------------     ------------------------------
-    make          writes a new key beside the key file                             removing it
+    make          writes a new key next to the key file                             removing it
     register      registers its public half at Okta, beside the old one            deactivating and deleting it there
     prove         obtains a token with it                                          -
     switch        puts it into the key file, in one atomic step                    the old key, which is kept beside
@@ -13,7 +13,7 @@ into the key file and proved again. Only then is the old one deleted.
     confirm       obtains a token once more                                        -
     delete        deletes the old key, at Okta and here                            nothing
 
-Each step may be done twice without harm, and a journal beside the key file says which one was done last. A rotation
+Each step may be done twice without harm, and a journal next to the key file says which one was done last. A rotation
 that was killed continues when it is run again; before ``switch`` it starts over with the same new key. A failure up to
 ``confirm`` puts the old key in force again before it is raised.
 
@@ -129,7 +129,7 @@ class Rotation:
     - ``bits``: size of a new RSA key in bits; by default that of the old one, and at least 2048.
     - ``grace``: seconds to wait after the switch. Default 60.
     - ``settling``: seconds for which the token endpoint may not know the new key yet. Default 60.
-    - ``progress``: called with a :class:`Progress` as each step begins and ends. By default nothing is.
+    - ``progress``: called with a :class:`Progress` as each step begins and ends. Default: not called.
     """
 
     @without_locals
@@ -238,7 +238,7 @@ class Rotation:
             ):
                 raise RotationFailed(
                     f"The old key {journal.old_kid!r} is already deleted at Okta, so the rotation cannot be undone.",
-                    remedy="Run it again; it has only to clean up.",
+                    remedy="Run it again; it only has to clean up.",
                 )
             switched = self._files.old_key_is_kept()
             self._put_old_key_in_force(journal)
@@ -262,7 +262,7 @@ class Rotation:
             self._obtain_token(old)
         except TokenError as error:
             raise RotationFailed(
-                f"The key in use gets no token, so nothing was changed. {error.problem}", remedy=error.remedy
+                f"The key in use cannot obtain a token, so nothing was changed. {error.problem}", remedy=error.remedy
             ) from error
         return old, registered
 
@@ -293,7 +293,7 @@ class Rotation:
     def _switch(self, journal: Journal) -> str:
         self._files.switch(journal.new_thumbprint)
         journal.switched_at = time.time()
-        return f"{self._files.shown} holds the new key"
+        return f"{self._files.shown} contains the new key"
 
     def _wait(self, journal: Journal) -> str:
         # Never longer than the grace time, even if the wall clock was set back since the switch.
@@ -370,7 +370,7 @@ class Rotation:
         key = self._files.key_in_use()
         if key.thumbprint() != journal.new_thumbprint:
             raise RotationFailed(
-                f"{self._files.shown} does not hold the new key any more.", remedy="Find out what else writes to it."
+                f"{self._files.shown} no longer contains the new key.", remedy="Find out what else writes to it."
             )
         return self._prove_key(key)
 
@@ -434,13 +434,13 @@ def rotatable_key_file(settings: Settings) -> Path:
 
     - ``settings``: as :func:`okta_m2m.settings.read_settings` returns them.
 
-    Raises :class:`~okta_m2m.admin.errors.RotationFailed` if the key cannot be rotated there: its ``kid`` is set apart
+    Raises :class:`~okta_m2m.admin.errors.RotationFailed` if the key cannot be rotated there: its ``kid`` is set separately
     from it, or it is not in a file (the content of an environment variable or of ``okta.yaml``, or a signer of your
     own).
     """
     if "kid" in settings.sources:
         raise RotationFailed(
-            f"The kid is set apart from the key ({settings.sources['kid']}), so running processes would sign with "
+            f"The kid is set separately from the key ({settings.sources['kid']}), so running processes would sign with "
             "the new key under the old kid.",
             remedy=(
                 "Write the kid into the key file (in a PEM, as a line kid: ... above the key), remove that setting, and "

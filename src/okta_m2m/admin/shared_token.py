@@ -89,4 +89,4 @@ def _run(flow: Flow[T]) -> T:
 
 
 def _send_nothing(request: Request, timeout: float) -> NoReturn:
-    raise AssertionError("a look into the store sends no request to Okta")
+    raise AssertionError("reading the store sends no request to Okta")

@@ -152,7 +152,7 @@ def headers(
 
         from ..requests import OktaAuth
     if not (show or stdout_is_pipe()):
-        raise ConfigurationError("The headers hold a token.", remedy="Read them through a pipe, or add --show.")
+        raise ConfigurationError("The headers contain a token.", remedy="Read them through a pipe, or add --show.")
     service_app, url = _app_and_url(target, scope, max_wait)
     prepared = requests.Request(method.upper(), url, auth=OktaAuth(service_app)).prepare()
     found = {name: str(prepared.headers[name]) for name in ("Authorization", "DPoP") if name in prepared.headers}

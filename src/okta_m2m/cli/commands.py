@@ -49,7 +49,7 @@ def _exit_codes() -> Iterator[None]:
 
 
 def _os_error_exit(error: OSError) -> Exit:
-    """The exit code of a failure to read or write; raises what is not one."""
+    """The exit code of a failure to read or write; re-raises anything else."""
     if error.filename is not None:
         complain(f"{error.filename}: {error.strerror}. Check that the file exists and that this user may access it.")
         return Exit.CONFIGURATION
@@ -64,7 +64,7 @@ def _os_error_exit(error: OSError) -> Exit:
 
 
 class _Commands(Group):
-    """The whole command, with our exit codes. The commands are in the order in which people need them."""
+    """The whole command, with our exit codes. The commands are listed in the order in which people need them."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [name for name in _ORDER if name in self.commands]

@@ -172,7 +172,7 @@ def _check_settings_file(api: ManagementApi, path: Path, name: str, via: Via) ->
     raise ConfigurationError(
         f"{path} has the settings of another app ({present}), so nothing was created.",
         remedy=(
-            "Move it away if nothing uses that app any more, write another file (--write FOLDER/okta.yaml), or print export "
+            "Move it elsewhere if nothing uses that app any more, write another file (--write FOLDER/okta.yaml), or print export "
             "lines instead (--env)."
         ),
     )

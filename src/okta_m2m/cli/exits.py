@@ -37,7 +37,7 @@ __all__ = [
 
 
 class Exit(IntEnum):
-    """What the exit code says. Scripts may rely on it."""
+    """What the exit code means. Scripts may rely on it."""
 
     OK = 0, "success"
     FAILED = (
@@ -48,8 +48,8 @@ class Exit(IntEnum):
             "a process was fetching a token; or Okta does not show a requested change"
         ),
     )
-    USAGE = 2, "an option or a command does not exist, or a value is not valid"
-    CONFIGURATION = 3, "a setting or a key is missing or not valid, or a file or the output cannot be written"
+    USAGE = 2, "an option or a command does not exist, or a value is invalid"
+    CONFIGURATION = 3, "a setting or a key is missing or invalid, or a file or the output cannot be written"
     REFUSED = 4, "Okta refused; the same request would be refused again"
     RATE_LIMITED = 5, "Okta's rate limit requires a longer wait than `--max-wait` allows; try again later"
     UNREACHABLE = 6, "no usable response in time: network, proxy, TLS, or a server error"
@@ -107,7 +107,7 @@ def _provisioning_exit(error: OktaM2MError) -> Exit:
 
 
 class ExtraMissing(Exception):
-    """A package of an extra is not installed. The message has the line that installs it."""
+    """A package of an extra is not installed. The message contains the command that installs it."""
 
 
 @contextmanager

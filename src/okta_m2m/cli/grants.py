@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["grant", "revoke_grant", "role_app", "role_name"]
 
-role_app = command_group("Admin roles of the app. A call needs one, besides the scope.")
+role_app = command_group("Admin roles of the app. A call needs a role as well as a scope.")
 
 Scopes = Annotated[list[str], typer.Argument(metavar="SCOPE...", help="Scopes of Okta's own API: okta.users.read.")]
 

@@ -144,7 +144,7 @@ def convert(
         echo_json({"file": str(target), **_describe(key)})
     else:
         echo(f"{target}: {key.alg}, kid {key.kid}")
-    note(f"Let every process use {target} (OKTA_CLIENT_PRIVATEKEY). Remove {source} when no process uses it any more.")
+    note(f"Make every process use {target} (OKTA_CLIENT_PRIVATEKEY). Remove {source} when no process uses it any more.")
 
 
 @app.command()

@@ -166,7 +166,7 @@ def _run_rotation(rotation: Rotation, view: _View) -> None:
 
 
 def _exit_interrupted(rotation: Rotation, view: _View) -> NoReturn:
-    after = f"after the step {view.last.value!r}" if view.last is not None else "before its first step was done"
+    after = f"after the step {view.last.value!r}" if view.last is not None else "before its first step"
     if rotation.begun:
         remedy = "Continue with: okta-m2m key rotate; or undo it with: okta-m2m key rotate --abandon"
     else:
@@ -209,8 +209,8 @@ class _View:
         if self._quiet:
             echo_json({**asdict(rotated), "steps": self._steps})
             return
-        text = f"{rotated.new_kid} is in force; {rotated.old_kid} is deleted."
-        self._print([Text(), Text(text, "bold")], in_progress=False)
+        lines = (f"{rotated.new_kid} is in force.", f"{rotated.old_kid} is deleted.")
+        self._print([Text(), *(Text(line, "bold") for line in lines)], in_progress=False)
         if self._failure is not None:
             raise self._failure
 

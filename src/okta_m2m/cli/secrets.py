@@ -123,7 +123,7 @@ def signing_kid(path: Path | None) -> str | None:
 
 
 def load_key(path: Path | None, *, kid: str | None = None, passphrase_file: Path | None = None) -> PrivateKey:
-    """The key of a file, by default the configured key, as it is now: it does not follow the file."""
+    """The key in a file, by default the configured key, as it is now: it does not follow the file."""
     path = path or default_key_file()
     if path is None:
         return _load_configured_key(kid)

@@ -104,7 +104,8 @@ def hanging(lead: Text, what: str, width: int, style: str = "") -> Iterator[Text
     room = max(20, width - len(lead))
     lines = textwrap.wrap(what, room, break_long_words=False, break_on_hyphens=False) or [""]
     for text in lines:
-        yield lead.copy().append(text, style or "not bold not dim")
+        # Appended to an empty text, because what is appended to the lead itself would inherit its style.
+        yield Text().append_text(lead).append(text, style)
         lead = Text(" " * len(lead))
 
 

@@ -167,7 +167,7 @@ def _description(app: ServiceApp, token: Token) -> Iterator[Text]:
     yield _line("scopes", " ".join(token.scopes) or "none")
     if missing:
         yield _line("not granted", " ".join(missing), "yellow")
-    yield _line("lives", _duration(token.expires_in))
+    yield _line("lifetime", _duration(token.expires_in))
     yield _line("org", app.org_url)
     yield _line("token endpoint", app.token_endpoint)
     yield _line("client id", app.client_id)

@@ -56,7 +56,7 @@ def check_org(url: str, credential: str) -> None:
         return
     raise OrgNotTrusted(
         f"Only {place} names the org {url}, so it does not get {credential}.",
-        remedy=f"If that is your org, give --org {url}, set OKTA_CLIENT_ORGURL={url}, or write orgUrl to ~/.okta/okta.yaml.",
+        remedy=f"If that is your org, pass --org {url}, set OKTA_CLIENT_ORGURL={url}, or write orgUrl to ~/.okta/okta.yaml.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Very many tasks wait on an asyncio loop for a fetch that ends in another thread or on another loop.
+"""Lets very many tasks on an asyncio loop wait for a fetch that ends in another thread or on another loop.
 
 All tasks of a loop that wait for one landing share a callback and a timer, and are woken in batches: with one timer
 each, ten thousand tasks blocked the loop (measured by ``benchmarks/stampede_tasks.py``).
@@ -24,7 +24,7 @@ AT_ONCE: Final = 500
 """How many waiters are woken in one iteration of the loop, so that thousands of them leave it time for other work."""
 
 TICK: Final = 0.01
-"""Seconds between checks for waiters whose time is over. If there are many, some wait that much longer."""
+"""Seconds between checks for waiters whose time is up. If there are many, some wait that much longer."""
 
 
 async def wait_on_loop(landing: Future[Any], timeout: float) -> bool:  # noqa: ASYNC109 (the effect's own)

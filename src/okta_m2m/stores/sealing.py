@@ -114,7 +114,7 @@ def _check_secret(secret: object) -> bytes:
     raise ConfigurationError(
         f"A sealing secret {what}, but needs at least {MIN_SECRET_SIZE} random bytes.",
         remedy=(
-            'Create one with: python -c "import secrets; print(secrets.token_hex(32))", and give it as '
+            'Create one with: python -c "import secrets; print(secrets.token_hex(32))", and pass it as '
             "bytes.fromhex(...)."
         ),
     )

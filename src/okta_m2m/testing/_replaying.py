@@ -66,8 +66,8 @@ def replay(
     - ``answers``: one answer for each effect that needs one, in order: a value, an exception to raise in the flow, or a
       function that is called with the effect and returns either.
     - ``sleep``: called with the seconds of each ``Sleep``; does nothing by default. Advance a simulated clock in it.
-    - ``spawn``: called with each ``Spawn`` for which nobody waits; does nothing by default. It may keep the flow, or replay
-      it. A ``Spawn`` that somebody waits for is answered with ``False``, so that the flow does it itself.
+    - ``spawn``: called with each ``Spawn`` that no caller waits for; does nothing by default. It may keep the flow, or replay
+      it. A ``Spawn`` that a caller waits for is answered with ``False``, so that the flow does it itself.
 
     These effects need no answer in the script: the signer answers ``Sign`` and ``Snapshot``, ``sleep`` performs ``Sleep``,
     ``spawn`` performs ``Spawn``, and nothing happens for ``Discard``.

@@ -81,23 +81,23 @@ class StoreConformance:
 
     def test_a_value_ends_after_its_ttl(self, calls: _Calls, key: str) -> None:
         calls.save_as_one(key, b"short", SHORT)
-        _wait_until(lambda: calls.load(key) is None, f"a value saved for {SHORT} seconds must end")
+        _wait_until(lambda: calls.load(key) is None, f"a value saved for {SHORT} seconds must expire")
 
     def test_a_later_value_has_a_ttl_of_its_own(self, calls: _Calls, key: str) -> None:
         witness = _new_key()
         calls.save_as_one(key, b"short", SHORT)
         calls.save_as_one(key, b"long", LONG)
         calls.save_as_one(witness, b"short", SHORT)
-        _wait_until(lambda: calls.load(witness) is None, f"a value saved for {SHORT} seconds must end")
+        _wait_until(lambda: calls.load(witness) is None, f"a value saved for {SHORT} seconds must expire")
         _require(calls.load(key) == b"long", "a later save must replace the ttl together with the value")
 
     def test_a_value_outlives_the_claim_under_which_it_was_saved(self, calls: _Calls, key: str) -> None:
         calls.save_as_one(key, b"value")
         calls.release(key, "one")
-        _require(calls.load(key) == b"value", "release must not touch the value")
+        _require(calls.load(key) == b"value", "release must not change the value")
         calls.claim(key, "two", SHORT)
-        _wait_until(lambda: calls.claim(key, "three", LONG), f"a claim for {SHORT} seconds must end")
-        _require(calls.load(key) == b"value", "the end of a claim must not touch the value")
+        _wait_until(lambda: calls.claim(key, "three", LONG), f"a claim for {SHORT} seconds must expire")
+        _require(calls.load(key) == b"value", "the end of a claim must not change the value")
 
     def test_keys_may_be_any_string_and_are_kept_apart(self, calls: _Calls, key: str) -> None:
         keys = [
@@ -132,14 +132,14 @@ class StoreConformance:
 
     def test_a_claim_ends_after_its_ttl(self, calls: _Calls, key: str) -> None:
         calls.claim(key, "one", SHORT)
-        _wait_until(lambda: calls.claim(key, "two", LONG), f"a claim for {SHORT} seconds must end")
+        _wait_until(lambda: calls.claim(key, "two", LONG), f"a claim for {SHORT} seconds must expire")
 
     def test_the_owner_extends_a_claim_by_claiming_again(self, calls: _Calls, key: str) -> None:
         witness = _new_key()
         calls.claim(key, "one", SHORT)
         _require(calls.claim(key, "one", LONG), "the owner must be able to claim again")
         calls.claim(witness, "one", SHORT)
-        _wait_until(lambda: calls.claim(witness, "two", LONG), f"a claim for {SHORT} seconds must end")
+        _wait_until(lambda: calls.claim(witness, "two", LONG), f"a claim for {SHORT} seconds must expire")
         _require(not calls.claim(key, "two", LONG), "a claim that its owner renewed must last for the new ttl")
 
     def test_release_frees_the_claim(self, calls: _Calls, key: str) -> None:
@@ -184,11 +184,11 @@ class StoreConformance:
 
     def test_after_the_claim_ended_nothing_is_saved(self, calls: _Calls, key: str) -> None:
         calls.claim(key, "one", SHORT)
-        _wait_until(lambda: not calls.save(key, b"late", LONG, "one"), f"a claim for {SHORT} seconds must end")
+        _wait_until(lambda: not calls.save(key, b"late", LONG, "one"), f"a claim for {SHORT} seconds must expire")
 
     def test_an_owner_that_lost_its_claim_does_not_overwrite_its_successor(self, calls: _Calls, key: str) -> None:
         calls.claim(key, "one", SHORT)
-        _wait_until(lambda: calls.claim(key, "two", LONG), f"a claim for {SHORT} seconds must end")
+        _wait_until(lambda: calls.claim(key, "two", LONG), f"a claim for {SHORT} seconds must expire")
         _require(calls.save(key, b"newer", LONG, "two"), "save by the owner of the claim must return True")
         _require(not calls.save(key, b"older", LONG, "one"), "save by a former owner must return False")
         _require(calls.load(key) == b"newer", "save by a former owner must leave the value as it is")

@@ -20,9 +20,9 @@ from okta_m2m.errors import InvalidClient, InvalidScope
 from .conftest import OidcProvider
 from .signing import ASSERTION_TYPE, assertion, proof
 
-TAKES = "oidc-provider takes what we send"
-REFUSES = "oidc-provider refuses what is wrong"
-API_REFUSES = "An API behind oidc-provider refuses what is wrong"
+TAKES = "oidc-provider accepts our requests"
+REFUSES = "oidc-provider refuses invalid requests"
+API_REFUSES = "An API behind oidc-provider refuses invalid requests"
 
 Connect: TypeAlias = Callable[[ServiceApp], Client]
 Cell: TypeAlias = Callable[[str], None]
@@ -162,7 +162,7 @@ def test_the_server_has_bound_the_token_to_our_key(connect: Connect, register: C
 
 @every_client
 @pytest.mark.parametrize("kind", ["Bearer", "DPoP"])
-@pytest.mark.conforms(TAKES, "revocation: a {kind} token that was revoked is renewed, and the call made again")
+@pytest.mark.conforms(TAKES, "revocation: a {kind} token that was revoked is renewed, and the call is sent again")
 def test_a_revoked_token_is_renewed_and_the_call_made_again(
     connect: Connect, register: Callable[..., Registered], kind: str
 ) -> None:
@@ -178,7 +178,7 @@ def test_a_revoked_token_is_renewed_and_the_call_made_again(
 
 
 @every_client
-@pytest.mark.conforms(TAKES, "the API's own DPoP nonce is learnt from its 401, and kept")
+@pytest.mark.conforms(TAKES, "the API's own DPoP nonce is learned from its 401, and kept")
 def test_the_nonce_of_the_api_is_learnt(connect: Connect, register: Callable[..., Registered]) -> None:
     registered = register()
     client = connect(registered.app())
@@ -242,7 +242,7 @@ def at(seconds: int) -> int:
         ("`aud`: none", lambda: {"aud": None}, "aud (JWT audience)"),
         ("`exp`: past", lambda: {"exp": at(-10)}, "expired"),
         ("`exp`: none", lambda: {"exp": None}, "expiration"),
-        ("`nbf`: to come", lambda: {"nbf": at(60)}, "not active"),
+        ("`nbf`: in the future", lambda: {"nbf": at(60)}, "not active"),
         ("`iss`: another client", lambda: {"iss": "another"}, "iss (JWT issuer)"),
         ("`sub`: another client", lambda: {"sub": "another"}, "client not found"),
         ("`jti`: none", lambda: {"jti": None}, "unique jti"),
@@ -296,7 +296,11 @@ def nonce(register: Callable[..., Registered], server: OidcProvider) -> str:
         ("`htm`: another method", {"method": "GET"}, "`invalid_dpop_proof`: DPoP proof htm mismatch"),
         ("`htu`: another URL", {"url": ELSEWHERE}, "`invalid_dpop_proof`: DPoP proof htu mismatch"),
         ("`iat`: ten minutes ago, and no nonce", {"ago": 600, "nonce": None}, "`use_dpop_nonce`: DPoP proof iat"),
-        ("`iat`: ten minutes to come, and no nonce", {"ago": -600, "nonce": None}, "`use_dpop_nonce`: DPoP proof iat"),
+        (
+            "`iat`: ten minutes in the future, and no nonce",
+            {"ago": -600, "nonce": None},
+            "`use_dpop_nonce`: DPoP proof iat",
+        ),
         ("`nonce`: none", {"nonce": None}, "`use_dpop_nonce`: nonce is required"),
         ("`nonce`: not its own", {"nonce": "made-up"}, "`use_dpop_nonce`: invalid nonce"),
     ],
@@ -336,7 +340,7 @@ def test_a_proof_works_once_at_the_token_endpoint(
     cell(said)
 
 
-@pytest.mark.conforms(REFUSES, "DPoP proof, none from a client that has to have one", client="token endpoint")
+@pytest.mark.conforms(REFUSES, "no DPoP proof, from a client that must send one", client="token endpoint")
 def test_a_client_that_is_to_bind_its_tokens_gets_no_other(register: Callable[..., Registered], cell: Cell) -> None:
     said = told(register(dpop_bound_access_tokens=True).post("token", FORM))
     assert "DPoP proof JWT not provided" in said
@@ -383,7 +387,7 @@ either_token = pytest.mark.parametrize("client", ["JWT token", "opaque token"])
         ("`htu`: another path", {"url": "{url}/1"}, "htu"),
         ("`htu`: another origin", {"url": "https://elsewhere.example/orders"}, "htu"),
         ("`iat`: ten minutes ago", {"ago": 600}, "iat"),
-        ("`iat`: ten minutes to come", {"ago": -600}, "iat"),
+        ("`iat`: ten minutes in the future", {"ago": -600}, "iat"),
         ("`jwk`: not the token's", {"key": PrivateKey.generate("ES256")}, "mismatch"),
     ],
 )

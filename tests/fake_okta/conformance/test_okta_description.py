@@ -26,8 +26,8 @@ from .conftest import installed
 from .description import Description, Exchange
 from .signing import ASSERTION_TYPE, assertion, proof
 
-SENT = "Okta's description of the requests that we send"
-ANSWERED = "Okta's description of the responses that FakeOkta gives"
+SENT = "Our requests, checked against Okta's API description"
+ANSWERED = "FakeOkta's responses, checked against Okta's API description"
 ORG = "/oauth2/v1"
 CUSTOM = "/oauth2/default/v1"
 ANY = "/oauth2/{authorizationServerId}/v1"

@@ -23,7 +23,7 @@ from okta_m2m.testing import App, FakeOkta
 
 from .conftest import HERE
 
-TABLE = "FakeOkta takes what other clients send"
+TABLE = "FakeOkta accepts other clients' requests"
 ASKED_FOR_A_NONCE = (400, "use_dpop_nonce", "/oauth2/v1/token")
 
 Cell: TypeAlias = Callable[[str], None]

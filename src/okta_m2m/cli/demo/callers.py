@@ -1,7 +1,7 @@
 """The clients of the demonstration, each with several callers that make one call after another.
 
-Invariant: a client is used as any service uses it. It is given ``OktaAuth(app)`` and nothing else, so whatever its calls
-survive, they survive by the library alone.
+Invariant: a client is used as any service uses it. It is given ``OktaAuth(app)`` and nothing else, so only the
+library can keep its calls from failing.
 """
 
 from __future__ import annotations

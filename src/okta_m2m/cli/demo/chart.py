@@ -24,7 +24,7 @@ class Chart:
 
     - ``columns``: how many.
     - ``now``: seconds since the start; what ends later is cut off there.
-    - ``lanes``: rows over which tokens are distributed, so that the lives of two tokens do not overlap in one row.
+    - ``lanes``: rows over which tokens are distributed, so that the lifetimes of two tokens do not overlap in one row.
     """
 
     def __init__(self, story: Story, glyphs: Glyphs, columns: int, now: float, *, lanes: int) -> None:
@@ -71,7 +71,7 @@ class Chart:
         return row.text()
 
     def tokens(self, lane: int) -> Text:
-        """The lives of every ``lanes``-th token: solid while in use, then what was left of it."""
+        """The lifetimes of every ``lanes``-th token: solid while in use, then the unused rest."""
         glyphs, story, row = self._glyphs, self._story, _Row(self._columns)
         obtained = list(story.obtained)
         revoked = {revocation.token: revocation.at for revocation in list(story.revocations)}
@@ -92,7 +92,7 @@ class Chart:
         return row.text()
 
     def answers(self) -> Text:
-        """What the token endpoint answered: a mark for a token, otherwise the status."""
+        """The token endpoint's responses: a mark for a token, otherwise the status."""
         glyphs, row = self._glyphs, _Row(self._columns)
         errors = [answer for answer in list(self._story.answers) if answer.status != 200]
         for index, token in enumerate(list(self._story.obtained)):

@@ -31,7 +31,7 @@ def demo(
             metavar="SECONDS",
             min=0.5,
             max=60,
-            help=f"How long the clients make calls. Everything happens in {FULL_LENGTH:g}.",
+            help=f"How long the clients make calls. For the whole story, they need {FULL_LENGTH:g}.",
         ),
     ] = FULL_LENGTH,
     dpop: Annotated[bool, typer.Option("--dpop", help="The org requires DPoP, with a nonce in each proof.")] = False,
@@ -47,11 +47,11 @@ def demo(
         int, typer.Option(metavar="PORT", min=0, max=65535, help="With --serve: the port; 0 is any free port.")
     ] = 0,
 ) -> None:
-    """Watch the library at work on this machine: tokens that live 3 seconds, and no call that fails.
+    """Watch the library at work on this machine: tokens are valid for 3 seconds, and no call fails.
 
     A stand-in for Okta runs on a loopback port. One service app serves requests, httpx (sync and async) and aiohttp at once.
 
-    Meanwhile the token is renewed, one token is revoked, and the token endpoint answers 503 and 429.
+    Meanwhile the token is renewed, one token is revoked, and the token endpoint returns 503 and 429.
     """
     if serve_only:
         with needs("demo", "okta-m2m demo --serve"):  # imports pytest-httpserver

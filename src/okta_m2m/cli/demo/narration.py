@@ -35,32 +35,35 @@ def _describe_first(story: Story, token: Obtained) -> str:
 
 def _describe_renewal(story: Story, number: int, before: Obtained, token: Obtained) -> str:
     spent = round(100 * (token.began - before.began) / before.lifetime)
-    slowest = f"the slowest call meanwhile took {1000 * story.slowest(token.began, token.at):.0f} ms"
+    slowest = f"the slowest call during that time took {1000 * story.slowest(token.began, token.at):.0f} ms"
     if token.background:
-        how, waited = "renewed in the background", f"Nobody waited: {slowest}"
+        how, waited = "renewed in the background", f"No call waited: {slowest}"
     else:
         how, waited = "renewed while callers waited", slowest.capitalize()
-    return f"Token {number - 1} is {spent} % spent: {how}{_despite(story, token)}. This is token {number}. {waited}."
+    return (
+        f"At {spent} % of its lifetime, token {number - 1} is {how}{_despite(story, token)}: token {number}. {waited}."
+    )
 
 
 def _describe_revocation(story: Story, revocation: Revocation, token: Obtained) -> str:
     rejections = [one for one in story.rejections if revocation.at <= one.at]
     healed = sum(one.healed for one in rejections)
     return (
-        f"Token {revocation.token} is revoked at Okta. {_count_calls(len(rejections))} got a 401, and one renewal served all "
-        f"of them{_despite(story, token)}: token {revocation.token + 1}. {_count_calls(healed)} "
+        f"Token {revocation.token} is revoked at Okta. {_count_calls(len(rejections))} got a 401, and one renewal served "
+        f"{'it' if len(rejections) == 1 else 'all of them'}{_despite(story, token)}: token {revocation.token + 1}. "
+        f"{_count_calls(healed)} "
         f"{'was' if healed == 1 else 'were'} sent again."
     )
 
 
 def _despite(story: Story, token: Obtained) -> str:
-    """What the token endpoint answered before it gave the token."""
+    """The errors that the token endpoint returned before the token."""
     errors = story.errors_before(token)
     if not errors:
         return ""
     if errors == [400] and token.token_type == "DPoP":
         return ", after a 400 that asked for a DPoP nonce"
-    return f", although the token endpoint answered {' and '.join(map(str, errors))} first"
+    return f", although the token endpoint returned {' and '.join(map(str, errors))} first"
 
 
 def _count_calls(count: int) -> str:

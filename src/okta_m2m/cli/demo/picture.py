@@ -1,6 +1,6 @@
-"""The picture of a demonstration: the lives of its tokens, the token endpoint's answers, and every client's calls.
+"""The picture of a demonstration: the lifetimes of its tokens, the token endpoint's responses, and every client's calls.
 
-Invariant: it shows what the story holds and adds nothing. No line is wider than the terminal, whatever its width.
+Invariant: it shows what is in the story, and adds nothing. No line is wider than the terminal, whatever its width.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ def _totals(story: Story) -> list[tuple[int, str, str]]:
         (len(story.calls), f"calls by {story.callers} callers in {len(story.clients)} clients", ""),
         (failed, "failures", "bold red" if failed else "bold green"),
         (story.minted, f"tokens minted, in {requests} token requests{_error_answers(story)}", ""),
-        (story.renewals, f"renewals, {story.renewals_ahead} in the background while the old token was good", ""),
-        (story.healed, "401s healed: the call was sent again with a new token", ""),
+        (story.renewals, f"renewals, {story.renewals_ahead} in the background while the old token still worked", ""),
+        (story.healed, f"{'call' if story.healed == 1 else 'calls'} sent again with a new token after a 401", ""),
     ]
     if story.dpop:
         share = "all of them" if story.bound == len(story.calls) else f"of {len(story.calls):,}"
@@ -106,7 +106,7 @@ def _totals(story: Story) -> list[tuple[int, str, str]]:
 
 def _error_answers(story: Story) -> str:
     counts = Counter(answer.status for answer in story.answers if answer.status != 200)
-    listed = ", ".join(f"{count} answered {status}" for status, count in sorted(counts.items()))
+    listed = ", ".join(f"{count} returned {status}" for status, count in sorted(counts.items()))
     return f" ({listed})" if listed else ""
 
 
@@ -114,14 +114,14 @@ def _hanging(lead: str, what: str, width: int, style: str = "", *, lead_style: s
     """Text wrapped beside its lead. Not a rich table: that ends every line with spaces."""
     lines = []
     for text in textwrap.wrap(what, max(8, width - LEAD - 2)) or [""]:
-        lines.append(Text(f"{lead:>{LEAD}}  ", lead_style).append(text, style or "not bold not dim"))
+        lines.append(Text().append(f"{lead:>{LEAD}}  ", lead_style).append(text, style))
         lead = ""
     return lines
 
 
 def _title(story: Story, glyphs: Glyphs, width: int) -> Text:
     title = "okta-m2m demo"
-    parts = [f"{len(story.clients)} clients", "one service app", f"tokens that live {story.lifetime:g} s"]
+    parts = [f"{len(story.clients)} clients", "one service app", f"tokens valid for {story.lifetime:g} s"]
     for part in [*(["DPoP"] if story.dpop else []), *parts]:
         longer = f"{title} {glyphs.dot} {part}"
         title = longer if len(longer) <= width else title

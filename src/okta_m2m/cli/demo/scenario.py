@@ -1,6 +1,6 @@
 """The plot of the demonstration: an org on a loopback port, four clients with one service app, and what goes wrong.
 
-Invariant: what goes wrong is chosen by what has happened, not by the clock, so that a slow machine plays the same plot.
+Invariant: what goes wrong is chosen by what has happened, not by the clock, so that the same happens on a slow machine.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class _Plot:
 
     @property
     def unfinished(self) -> bool:
-        """Whether something that belongs to a play of this length is still to come."""
+        """Whether an event that belongs to a run of this length has not happened yet."""
         story = self._story
         if story.seconds < FULL_LENGTH:
             return not story.rejections
@@ -100,7 +100,7 @@ class _Plot:
         return not story.rejections or not {503, 429, 200} <= set(statuses) or statuses[-1] != 200
 
     def revoke_when_due(self) -> None:
-        """Revokes the token in use when its time has come, in the first half of its life: no renewal runs then."""
+        """Revokes the token in use in the first half of its lifetime, when no renewal runs."""
         now, tokens = self._story.now(), self._okta.tokens()
         if self._revoke_at is None or now < self._revoke_at:
             return

@@ -1,7 +1,7 @@
 """``okta-m2m demo --serve``: serves the stand-in for Okta to other programs until it is stopped.
 
-Invariant: it listens on this machine only, unless ``--host`` says otherwise. It overwrites no ``okta.yaml``. At the end, the one
-that it wrote is out of the way, and nothing that was added to it is lost.
+Invariant: it listens on this machine only, unless ``--host`` says otherwise. It overwrites no ``okta.yaml``. At the
+end, it removes or renames the one that it wrote, and loses nothing that was added to it.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _write_settings(text: str) -> bool:
 
 
 def _remove_settings(okta: FakeOkta) -> None:
-    """Removes the settings, or renames them if anything was added. Those that name another org by now stay."""
+    """Removes the settings, or renames them if anything was added. Settings that now name another org stay."""
     with suppress(OSError, ValueError):
         text = SETTINGS.read_text(encoding="utf-8")
         if text == _settings(okta):

@@ -1,4 +1,4 @@
-"""What happened in a demonstration: facts with their times, and what they add up to.
+"""What happened in a demonstration: facts with their times, and the totals.
 
 Invariant: facts are only added, by the thread that saw them. Every time is in seconds since the start.
 """
@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 __all__ = ["FULL_LENGTH", "Answer", "Call", "ClientTotals", "Obtained", "Rejection", "Revocation", "Story"]
 
 FULL_LENGTH: Final = 6.0
-"""Seconds of a play in which everything happens: renewals, a revocation, and errors of the token endpoint."""
+"""Seconds in which everything happens: renewals, a revocation, and errors of the token endpoint."""
 
 
 class Call(NamedTuple):
@@ -59,7 +59,7 @@ class Rejection(NamedTuple):
 
 
 class ClientTotals(NamedTuple):
-    """What one client's calls add up to. Times are in seconds."""
+    """The totals of one client's calls. Times are in seconds."""
 
     calls: int
     failures: int
@@ -74,7 +74,7 @@ class Story:
 
     - ``clients``: their names.
     - ``seconds``: how long they make calls.
-    - ``lifetime``: how long a token lives, in seconds.
+    - ``lifetime``: a token's lifetime in seconds.
     - ``callers``: how many there are in all clients together.
     - ``dpop``: whether the org requires DPoP.
     - ``minted``: how many tokens the org has issued.
@@ -134,7 +134,7 @@ class Story:
         return sum(call.bound for call in self.calls)
 
     def totals(self, client: str) -> ClientTotals:
-        """What the calls of one client add up to."""
+        """The totals of one client's calls."""
         calls = [call for call in self.calls if call.client == client]
         took = [call.ended - call.began for call in calls]
         return ClientTotals(
@@ -146,19 +146,19 @@ class Story:
         )
 
     def slowest(self, since: float, until: float) -> float:
-        """Seconds that the slowest of the calls took that were in progress at any moment between the two."""
+        """Duration in seconds of the slowest call that was in progress at any moment between the two."""
         return max(
             (call.ended - call.began for call in self.calls if call.began <= until and call.ended >= since), default=0
         )
 
     def errors_before(self, obtained: Obtained) -> list[int]:
-        """The statuses other than 200 that the token endpoint answered before it gave that token, in order."""
+        """The statuses other than 200 that the token endpoint returned before that token, in order."""
         return [
             a.status for a in list(self.answers) if a.status != 200 and obtained.began - 0.01 <= a.at <= obtained.at
         ]
 
     def document(self) -> dict[str, Any]:
-        """Everything except the single calls, as ``--json`` prints it."""
+        """Everything except the individual calls, as ``--json`` prints it."""
         answers = Counter(answer.status for answer in self.answers)
         return {
             "ok": self.ok,

@@ -87,7 +87,7 @@ class OrgControls(Org):
         - ``id``: its ID.
         - ``scopes``: the scopes that it issues.
         - ``default_scopes``: those issued to a request that names none; empty by default, so such a request is refused.
-        - ``token_lifetime``: seconds that its tokens live; by default as long as the org's.
+        - ``token_lifetime``: lifetime of its tokens in seconds; by default as long as the org's.
         - ``audience``: the ``aud`` of its tokens; ``"api://default"`` by default.
         - ``clients``: the client IDs that its access policy admits; all by default.
         """
@@ -130,7 +130,7 @@ class OrgControls(Org):
     def skew(self, *, minutes: float = 0, seconds: float = 0) -> None:
         """Sets the org's clock ahead of this machine's clock, or behind it if negative.
 
-        ``Date``, the checks of assertions and proofs, and the lives of all tokens follow it. A second call replaces the
+        ``Date``, the checks of assertions and proofs, and the lifetimes of all tokens follow it. A second call replaces the
         first; ``skew()`` without arguments corrects the clock.
 
         - ``minutes``, ``seconds``: how far ahead; their sum counts. Both are 0 by default.

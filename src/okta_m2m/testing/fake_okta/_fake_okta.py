@@ -25,7 +25,7 @@ class FakeOkta(OrgControls):
 
     Parameters:
 
-    - ``token_lifetime``: seconds that access tokens live, 3600 by default; fractions of a second count. ``expires_in``
+    - ``token_lifetime``: lifetime of access tokens in seconds, 3600 by default; fractions of a second count. ``expires_in``
       is rounded down to whole seconds, but is at least 1.
     - ``ssl_context``: a server's TLS context; serves at ``https://`` instead. ``None`` by default.
     - ``dpop``: ``"required"`` makes every app DPoP-bound, as some orgs do. With ``"optional"`` (default) each app's

@@ -30,7 +30,7 @@ ORG_ISSUER = ""
 
 @lru_cache(maxsize=1)
 def signing_key() -> RSAKey:
-    """The key that signs access tokens: one per process, because an RSA key is slow to make."""
+    """The key that signs access tokens: one per process, because an RSA key is slow to generate."""
     return RSAKey.generate_key(2048, {"kid": secrets.token_urlsafe(32), "use": "sig", "alg": "RS256"}, private=True)
 
 
@@ -52,7 +52,7 @@ class AuthorizationServer:
     - ``scopes``: the scopes that it issues.
     - ``default_scopes``: those issued to a request that names none; empty by default, so such a request is refused.
     - ``audience``: the ``aud`` of its tokens; ``"api://default"`` by default.
-    - ``token_lifetime``: seconds that its tokens live; ``None`` (default) means the org's ``token_lifetime``.
+    - ``token_lifetime``: lifetime of its tokens in seconds; ``None`` (default) means the org's ``token_lifetime``.
     - ``clients``: the client IDs that its access policy admits; ``None`` (default) admits all.
     """
 

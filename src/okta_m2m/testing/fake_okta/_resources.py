@@ -1,6 +1,6 @@
-"""What a token gives access to: users, groups and log events, and APIs behind a custom authorization server.
+"""Resources that a token gives access to: users, groups and log events, and APIs behind a custom authorization server.
 
-Invariant: every name exists, and a write reports the length and the hash of the body that arrived.
+Invariant: every name exists, and a write reports the length and the hash of the body that it received.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _COLLECTIONS = ("users", "groups", "logs")
 
 
 def answer_directory(org: Org, request: ReceivedRequest) -> Answer:
-    """``/api/v1/users``, ``/groups`` and ``/logs``, each with everything below it; nothing else is found."""
+    """``/api/v1/users``, ``/groups`` and ``/logs``, each with everything below it. Any other path is not found."""
     segments = request.path.split("/")
     collection = segments[3] if len(segments) > 3 else ""
     manage = f"okta.{collection}.manage"

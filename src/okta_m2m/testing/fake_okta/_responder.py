@@ -64,7 +64,7 @@ class Refusal(NamedTuple):
 
 
 class Responder:
-    """The way of a request through an org. ``on_answer`` is called with each request and the status of its response."""
+    """The path of a request through an org. ``on_answer`` is called with each request and the status of its response."""
 
     def __init__(self, org: Org, on_answer: Callable[[ReceivedRequest, int], object] | None) -> None:
         self.faults = Faults()

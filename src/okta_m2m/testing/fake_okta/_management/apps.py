@@ -106,7 +106,7 @@ def _read_app(org: Org, body: Mapping[str, Any], present: App | None) -> App:
     """The app that an object of the Apps API describes. ``present`` is the app that it replaces."""
     label = read_string(body, "label")
     if read_string(body, "name") != "oidc_client":
-        raise FieldError("name", "name: The field must be oidc_client. FakeOkta has no other kind of app.")
+        raise FieldError("name", "name: The field must be oidc_client. FakeOkta supports no other kind of app.")
     if read_string(body, "signOnMode") != "OPENID_CONNECT":
         raise FieldError("signOnMode", "signOnMode: The field must be OPENID_CONNECT")
     credentials = read_object(read_object(body, "credentials"), "oauthClient")

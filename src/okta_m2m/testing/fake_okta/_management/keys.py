@@ -134,11 +134,13 @@ def read_key(jwk: object) -> dict[str, Any]:
     if status not in (None, "ACTIVE", "INACTIVE"):
         raise FieldError("JsonWebKey", "status: The field must be ACTIVE or INACTIVE.")
     if jwk.get("use") not in (None, "sig"):
-        raise FieldError("JsonWebKey", "use: The field must be sig. FakeOkta has no other use of a key.")
+        raise FieldError("JsonWebKey", "use: The field must be sig. FakeOkta supports no other use.")
     try:
         thumbprint(jwk)
     except ValueError:
-        raise FieldError("JsonWebKey", "kty: The key must be an RSA or EC key with all members of its kind.") from None
+        raise FieldError(
+            "JsonWebKey", "kty: The key must be an RSA or EC key with all members that its type requires."
+        ) from None
     if jwk["kty"] == "EC" and jwk["crv"] not in _CURVES:
         raise FieldError("JsonWebKey", "crv: The curve must be P-256, P-384 or P-521.")
     if jwk["kty"] == "RSA" and _bit_length(jwk["n"]) < _MIN_RSA_BITS:
