@@ -286,6 +286,18 @@ def test_keys_are_added_and_taken_away_step_by_step(run: Run, billing: App, key_
     assert "only active" in only.stderr
 
 
+def test_no_kid_of_a_new_key_looks_like_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [PrivateKey.generate() for _ in range(64)]
+    while {key.thumbprint().startswith("-") for key in made} != {True, False}:  # it is one key of 64
+        made.append(PrivateKey.generate())
+    plain, dashed = (
+        next(key for key in made if key.thumbprint().startswith("-") is is_dashed) for is_dashed in (False, True)
+    )
+    keys = iter([dashed, plain])
+    monkeypatch.setattr(PrivateKey, "generate", lambda *_, **__: next(keys))
+    assert new_key("ES256").kid == plain.thumbprint()
+
+
 @posix_only
 @pytest.mark.parametrize("arguments", [("key", "show", "key.pem"), ("token", "get")])
 def test_without_a_terminal_a_locked_key_names_a_way_to_give_the_passphrase(

@@ -43,6 +43,8 @@ def new_key(alg: str = "RS256", *, bits: int = 2048, kid: str | None = None) -> 
     Raises :class:`~okta_m2m.errors.InvalidKey` for another ``alg`` or size.
     """
     key = PrivateKey.generate(alg, bits=bits)
+    while kid is None and key.thumbprint().startswith("-"):  # a command would take that kid for an option
+        key = PrivateKey.generate(alg, bits=bits)
     return key.with_kid(kid or key.thumbprint())
 
 
