@@ -67,9 +67,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)  # pytest-xdist's, for ``-n auto``
 def pytest_xdist_auto_num_workers() -> int:
-    """Two more than there are processors, as the tests mostly wait. Not more: where processes starve, the product's own
+    """Three more than there are processors, as the tests mostly wait. Not more: where processes starve, the product's own
     timeouts pass, such as that of a store. And not more than pays, since each begins with collecting all tests."""
-    return min((os.cpu_count() or 1) + 2, 8)
+    return min((os.cpu_count() or 1) + 3, 8)
 
 
 @pytest.fixture(autouse=True)
