@@ -115,6 +115,7 @@ def test_many_callers_from_cold_cost_one_token(okta: FakeOkta, service: Service,
     assert okta.tokens_minted == 1
 
 
+@either_binding
 def test_renewal_under_load_fails_no_call_and_sends_no_expired_token(
     okta: FakeOkta, service: Service, connect: Connect, binding: str
 ) -> None:
