@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["OktaAuth"]
 
 MAX_REDIRECTS = 1024
-"""How many redirected calls are remembered."""
+"""The number of redirected calls that are remembered."""
 
 ERROR_MAP: ErrorMap = {OktaM2MError: aiohttp.ClientError, TokenUnreachable: aiohttp.ClientConnectionError}
 
@@ -78,9 +78,9 @@ class OktaAuth(AuthObject):
         self.app = app
         self._session = session
         self._sender = send
-        # The last redirect that each call met, and the origin that it came from if that was sent our token. aiohttp
-        # calls a middleware for each hop without saying so; but all hops of a call share a timer, which no other call
-        # has. It is kept here, so that no other object gets its identity.
+        # The last redirect of each call, and the origin that it came from, if our token was sent there. aiohttp calls a
+        # middleware for each hop without telling it which call the hop belongs to; but all hops of a call share a timer,
+        # which no other call has. The timer is kept here, so that no other object gets its id().
         self._redirects: dict[int, tuple[object, str | None]] | None = None
         app.revoke_through(run_async=self._run)
 
@@ -124,9 +124,9 @@ class OktaAuth(AuthObject):
         return self._attach(request, handler)
 
     async def _attach(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-        # What app.ready() does for a Bearer token, without its frame and without formatting the URL, which alone costs more
-        # than all of this (benchmarks/hits.py): scheme and authority are compared exactly instead, by slots of
-        # yarl's. Where a yarl has no such slot, and for an authority that is not the app's, the call takes the slow path.
+        # The same as app.ready() for a Bearer token, without its frame and without formatting the URL, which alone costs more
+        # than all of this (benchmarks/hits.py). Instead, scheme and authority are compared exactly, using yarl's slots.
+        # If yarl has no such slot, or the authority is not the app's, the call takes the slow path.
         hit, url, attached = self.app.token_state, request.url, False
         try:
             if (
@@ -173,7 +173,7 @@ class OktaAuth(AuthObject):
     ) -> ClientResponse:
         if response.status == 401 or token.dpop_bound:
             call = _Call(request, handler, response)
-            # Whether the body can be sent again is known only after it was sent once.
+            # Only after the first send is it known whether the body can be sent again.
             flow = self.app.judge(
                 token,
                 _answer_of(response),
@@ -267,7 +267,7 @@ class _Call:
         request = self._request
         request.headers.update(headers)
         del headers  # no frame that waits for a response shows the token
-        # After the first response, there is no more waiting for the server's 100.
+        # After the first response, do not wait for the server's 100 again.
         if request._continue is not None:
             request._continue = asyncio.get_running_loop().create_future()
         self.response = await self._handler(request)
@@ -320,7 +320,7 @@ async def _peek(response: ClientResponse, limit: int) -> bytes:
             head += chunk
     if head:
         with warnings.catch_warnings():
-            # Deprecated since 2018 without a successor: nothing else can put bytes back at the start of a stream.
+            # Deprecated since 2018 without a replacement: nothing else can put bytes back at the start of a stream.
             warnings.simplefilter("ignore", DeprecationWarning)
             content.unread_data(head)
     return head
@@ -335,4 +335,4 @@ async def _discard(request: ClientRequest, response: ClientResponse) -> None:
     response.release()  # returned to the pool if all was read, otherwise closed
     settled = getattr(request, "close", None)
     if settled is not None:
-        await settled()  # an early 401: the writer must finish with the body before it is rewound
+        await settled()  # after an early 401, the writer must finish with the body before it is rewound

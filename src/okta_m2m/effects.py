@@ -63,7 +63,7 @@ __all__ = [
 ]
 
 Stage: TypeAlias = Literal["name", "tcp", "tls", "proxy", "http"]
-"""What failed: the name look-up, the connection, TLS, a proxy, or what comes after these."""
+"""What failed: the name look-up, the connection, TLS, a proxy, or a later step."""
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -75,7 +75,7 @@ class Request(Record, hidden=("headers", "body")):
     - ``method``: ``POST``, for example.
     - ``url``: its URL.
     - ``headers``: the only headers to send. Default none.
-    - ``body``: Default empty.
+    - ``body``: its body. Default empty.
     """
 
     method: str
@@ -166,7 +166,7 @@ class Sign(Effect[bytes], hidden=("message",)):
     timeout: float
 
     def __init__(self, signer: Signer, message: bytes, timeout: float) -> None:
-        # Written out, because it is created for each signature, and Record's own way would be a tenth of the overhead.
+        # Written out, because it is created for each signature, and Record's generic __init__ would be a tenth of the overhead.
         put_signer, put_message, put_timeout = self._setters
         put_signer(self, signer)
         put_message(self, message)
@@ -193,7 +193,7 @@ class Sleep(Effect[None]):
 class Wait(Effect[bool]):
     """Waits until a fetch ends. The future is never cancelled.
 
-    - ``landing``: done when the fetch has ended.
+    - ``landing``: a future that is done when the fetch has ended.
     - ``timeout``: seconds to wait.
     """
 
@@ -201,7 +201,7 @@ class Wait(Effect[bool]):
     timeout: float
 
     def __init__(self, landing: Future[Any], timeout: float) -> None:
-        # Written out, like that of Attempt, because each of very many callers that wait for one token creates both.
+        # Written out, like Attempt's: a great many callers may wait for one token, and each creates both.
         put_landing, put_timeout = self._setters
         put_landing(self, landing)
         put_timeout(self, timeout)

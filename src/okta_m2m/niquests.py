@@ -1,7 +1,7 @@
 """``session.auth = OktaAuth(app)`` for niquests, and ``AsyncOktaAuth`` for its ``AsyncSession``.
 
-In a multiplexed session the response is a promise, and its hook is called after redirects. The session ignores what the
-hook returns, so the response object that the caller has is changed into the new one. A redirect carries no bound token,
+In a multiplexed session the response is a promise, and its hook is called after redirects. The session ignores the
+hook's return value, so the caller's response object is changed into the new response. A redirect carries no bound token,
 because there is no opportunity to make a proof for the next hop.
 
 Invariant: no policy here; the code for a ``Session`` is in ``_clients/requests_flows.py``, which requests uses too.
@@ -50,7 +50,7 @@ from .errors import OktaM2MError
 from .runtimes import Asyncio, AsyncSender, adrive, arun
 
 try:
-    import niquests  # pyright: ignore[reportMissingImports]  # never beside urllib3, so not where this is checked
+    import niquests  # pyright: ignore[reportMissingImports]  # cannot be installed beside urllib3, so is not in the type checker's environment
     from niquests.packages import urllib3  # pyright: ignore[reportMissingImports]  # the same
 except ModuleNotFoundError as missing:
     raise missing_library("niquests", missing) from None
@@ -200,7 +200,7 @@ class AsyncOktaAuth(AuthObject):
                 if self._session is None
                 else nullcontext(self._library.copied_session(self._session)) as session
             ):
-                # Prepared by hand, because the session's auth, headers, parameters and cookies are not for Okta.
+                # Prepared here, because the session's auth, headers, parameters and cookies are not for Okta.
                 prepared = niquests.Request(
                     request.method, request.url, dict(request.headers), data=request.body
                 ).prepare()
@@ -239,9 +239,9 @@ def _mark_answered(request: Any) -> None:
 
 
 class _Copy:
-    """Replaces ``copy`` of a request with a proof. niquests follows a redirect with a copy, in a multiplexed session
-    before our hook is called, and our proof is wrong there. So copies that are made while the request is in progress
-    have neither header; copies that the caller makes before or after have both."""
+    """Replaces ``copy`` of a request with a proof. niquests follows a redirect with a copy, for which our proof is wrong;
+    in a multiplexed session, this happens before our hook is called. So copies that are made while the request is in
+    progress have neither header; copies that the caller makes before or after have both."""
 
     def __init__(self, request: Any) -> None:
         self._request = request
@@ -262,7 +262,7 @@ class _Copy:
 
 
 def _as_promised(response: Any, answered: Any, settings: dict[str, Any]) -> Any:
-    """The response object that the caller has: in a multiplexed session, the one that the hook was called with."""
+    """The caller's response object: in a multiplexed session, the one that the hook was called with."""
     if answered is response or not settings.get("multiplexed"):
         return answered
     vars(response).update(vars(answered))
@@ -291,7 +291,7 @@ class _AsyncCall:
         response = self.response
         if (
             response._content is not False
-        ):  # already read, by another hook or by an adapter that built the response by hand
+        ):  # already read by another hook, or by an adapter that built the response itself
             return (await response.content or b"")[:limit]
         if response.raw is None or response._content_consumed:
             return b""

@@ -1,6 +1,6 @@
 """Settings from arguments, the environment and ``okta.yaml``, under the names that Okta's own SDKs read.
 
-Invariant: each setting comes from the place with the highest priority that has it. An error about a value names its
+Invariant: each setting comes from the highest-priority place that has it. An error about a value names its
 place. No message, log record or ``repr`` shows a private key or a passphrase.
 """
 
@@ -95,7 +95,7 @@ class Settings:
     others: Mapping[str, Any] = field(repr=False, default_factory=dict)
 
     def arguments(self) -> dict[str, Any]:
-        """The keyword arguments for ``ServiceApp``, without those that are not set."""
+        """The keyword arguments for ``ServiceApp``, omitting those that are not set."""
         arguments: dict[str, Any] = {
             "org_url": self.org_url,
             "client_id": self.client_id,
@@ -119,7 +119,7 @@ def read_settings(
 ) -> Settings:
     """The settings of a service app, each from the place with the highest priority.
 
-    The order is that of Okta's SDKs: arguments, the environment (``OKTA_CLIENT_*``), ``okta.yaml`` and ``.okta.yaml``
+    The order is the same as in Okta's SDKs: arguments, the environment (``OKTA_CLIENT_*``), ``okta.yaml`` and ``.okta.yaml``
     in the working directory, ``.okta/okta.yaml`` in the home directory. An empty string, an empty list, ``null`` and an
     argument of ``None`` count as not set.
 
@@ -223,7 +223,7 @@ def _working_directory(directory: str | os.PathLike[str] | None) -> Path:
     try:
         return Path(os.path.abspath(directory or os.curdir))
     except FileNotFoundError:
-        return Path(os.curdir)  # deleted while the process runs, like an old release: there is no file
+        return Path(os.curdir)  # the directory was deleted, as an old release may be: there is no file
 
 
 def _missing_settings(
@@ -254,7 +254,7 @@ def _check_mode(mode: FoundSetting | None, key: FoundSetting | None, sources: Se
     if mode is None or (key is not None and sources.index(key.source) < sources.index(mode.source)):
         return
     word = fold_name(_string(mode))
-    if word in ("privatekey", "jwk"):  # jwk: Go's word for a private key that is given as a JWK
+    if word in ("privatekey", "jwk"):  # jwk: the Go SDK's name for a private key in JWK form
         return
     remedy = (
         "Write PrivateKey, and set clientId, privateKey and scopes of an API service app. If another program needs that "
@@ -311,7 +311,7 @@ def _with_place(found: FoundSetting, error: ConfigurationError) -> Configuration
 
 
 def _scopes(found: FoundSetting) -> tuple[str, ...]:
-    """In order, each once. In a string, commas (Python, Go) and white space (Node) both separate them."""
+    """The scopes in order, without duplicates. In a string, commas (Python, Go) or white space (Node) separate them."""
     value = _string(found) if isinstance(found.value, str) else found.value
     if isinstance(value, Mapping):
         raise ConfigurationError(
@@ -362,7 +362,7 @@ def _find_beside_key(key: FoundSetting, sources: Sequence[Source], setting: str)
     One from a place with lower priority than the key counts only if no other place has a key that it could belong to.
     """
     if key.is_argument:
-        return None  # a signer that is passed has its own
+        return None  # a signer object has its own
     rank = sources.index(key.source)
     reach = sources if sum("key" in source.found for source in sources) == 1 else sources[: rank + 1]
     return next((source.found[setting] for source in reach if setting in source.found), None)

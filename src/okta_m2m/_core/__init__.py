@@ -1,1 +1,1 @@
-"""The core: the service app, its token, and how that is fetched. Nothing in here is public."""
+"""The core: the service app, its token, and how that is fetched. Nothing here is public."""

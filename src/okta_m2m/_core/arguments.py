@@ -46,7 +46,7 @@ ATTACH = {
         "session.auth = okta_m2m.niquests.OktaAuth(app), or for an AsyncSession okta_m2m.niquests.AsyncOktaAuth(app)"
     ),
 }
-"""For each HTTP library, the line that gives a client the app's token."""
+"""For each HTTP library, the line that attaches the app to a client."""
 
 SCOPE = r"[\x21\x23-\x5b\x5d-\x7e]+"
 """One scope (RFC 6749 section 3.3)."""
@@ -108,7 +108,7 @@ def check_scopes(scopes: Iterable[str], authorization_server: str | None) -> tup
     return _kept_once(checked)
 
 
-@lru_cache(maxsize=256)  # shared by all apps with the same scopes: a process may have a great many apps
+@lru_cache(maxsize=256)  # shared by all apps with the same scopes: a process may have very many
 def _kept_once(scopes: tuple[str, ...]) -> tuple[str, ...]:
     return scopes
 
@@ -178,7 +178,7 @@ def check_htu_origins(origins: Mapping[str, str]) -> dict[str, str]:
 
 
 def kind_of(given: object) -> str:
-    """Its type in words. Its value is not shown, because it may be a secret."""
+    """The type of a value, in words. The value is not shown, because it may be a secret."""
     return f"the class {given.__qualname__}" if isinstance(given, type) else f"an object of type {type(given).__name__}"
 
 

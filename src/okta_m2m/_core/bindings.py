@@ -1,10 +1,10 @@
 """What a call sends: the token, and a DPoP proof if the token is bound to a key (RFC 9449).
 
-One app has one DPoP key, which is made when it is first needed. With a store, it is the fleet's, and tokens that are
-bound to an earlier key keep that key. Nonces of APIs are kept here; those of the token endpoint are kept with the
+An app has one DPoP key, which is made when it is first needed. With a store, the fleet shares one key, and tokens that
+are bound to an earlier key keep that key. Nonces of APIs are kept here; those of the token endpoint are kept with the
 endpoint.
 
-Invariant: a bound token is never sent without a proof of the key that it is bound to, and each attempt has its own
+Invariant: a bound token is never sent without a proof from the key that it is bound to, and each attempt has its own
 proof.
 """
 
@@ -58,7 +58,7 @@ class Credentials(Record, hidden=("proof",)):
 class Bindings:
     """The DPoP side of one app.
 
-    - ``endpoint``: the app's token endpoint. At its origin ``htu`` is written as Okta compares it, and its clock is
+    - ``endpoint``: the app's token endpoint. At its origin, ``htu`` has the form that Okta compares, and the clock is
       Okta's.
     - ``key``: the DPoP key that the app was given; ``None`` to make one.
     - ``htu_origins``: for an origin that a reverse proxy rewrites, the origin that the server behind it sees.
@@ -80,7 +80,7 @@ class Bindings:
 
     @property
     def nonces(self) -> Nonces:
-        """The nonces of APIs. If two threads create this at once, the nonces of one are lost, which costs one more
+        """The nonces of APIs. If two threads create this at once, one thread's nonces are lost, which costs one more
         round trip."""
         nonces = self._nonces
         if nonces is None:
@@ -120,8 +120,8 @@ class Bindings:
     # ── one attempt ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def credentials_now(self, method: str, url: str, token: Token) -> Credentials | None:
-        """What to send with a bound token, if no effect is needed; ``None`` if the signer must be asked for the
-        proof."""
+        """What to send with a bound token, if no effect is needed; ``None`` if the proof needs
+        the signer."""
         digest = token.digest
         proofs = self._bound.get(digest)
         if proofs is None or not proofs.in_memory:

@@ -1,6 +1,6 @@
 """One conversation with the token endpoint (RFC 6749 section 4.4, RFC 7523 section 2.2, RFC 9449 section 5).
 
-What a response means, and what is done (Okta's documentation and recorded traffic; every attempt signs again):
+How each response is handled (by Okta's documentation and recorded traffic; every attempt signs again):
 
     response                                           what is done
     -----------------------------------------------    ----------------------------------------------------------
@@ -21,7 +21,7 @@ What a response means, and what is done (Okta's documentation and recorded traff
     401 invalid_client otherwise                       the next configured key; else a refusal
     any other                                          a refusal, at once
 
-Invariant: a conversation ends by its deadline, and no request is sent before the time that the endpoint asked for.
+Invariant: a conversation ends by its deadline, and no request is sent before the time that the endpoint gave.
 """
 
 from __future__ import annotations
@@ -68,14 +68,14 @@ __all__ = ["Conversation", "Obtained"]
 
 SHORTEST_SPREAD: Final = 5.0
 LONGEST_SPREAD: Final = 30.0
-"""Seconds over which processes that were given the same time to wait spread their next request: as long as that wait,
-within these bounds, and no longer than their callers can wait."""
+"""Seconds over which processes spread their next request, if the endpoint gave all of them the same time to wait: as long
+as that wait, within these bounds, and no longer than their callers can wait."""
 
 LONGEST_BELIEVED: Final = 300.0
-"""Seconds. A longer wait that an endpoint asks for is not believed, because Okta's limits are per minute."""
+"""Seconds. If an endpoint asks for a longer wait, that is ignored, because Okta's limits are per minute."""
 
 MAX_UNREADABLE: Final = 5
-"""How many 2xx responses without a token are tolerated in one conversation."""
+"""The number of 2xx responses without a token that one conversation tolerates."""
 
 # Okta gives no code for these two, so match the text.
 _ALREADY_USED = "The client_assertion token has already been used."
@@ -107,7 +107,7 @@ class Conversation:
     - ``keys``: the first that the server accepts is used.
     - ``deadline``: on the steady clock.
     - ``proofs``: makes the DPoP proofs to send, if any.
-    - ``works_until``: when the token that is renewed stops working. Until then, a renewal has time.
+    - ``works_until``: when the token that is being renewed stops working. A renewal has time until then.
     """
 
     def __init__(
@@ -132,15 +132,15 @@ class Conversation:
         self._unanswered = 0
         self._unreadable = 0
         self._key = 0
-        self._cured: set[str] = set()  # the cures that were already tried, so that none is repeated forever
+        self._cured: set[str] = set()  # the cures already tried, so that none is repeated forever
         self._refusal: TokenRefused | None = None
         self._trouble: TokenError = endpoint.trouble or TokenUnreachable(
             "No request was sent to the token endpoint.", remedy="Raise max_wait."
         )
 
     def run(self) -> Flow[Obtained]:
-        """Obtains a token. Raises :class:`RateLimited`, :class:`TokenUnreachable`, :class:`UnexpectedAnswer`, or the
-        :class:`TokenRefused` of the refusal."""
+        """Obtains a token. Raises :class:`RateLimited`, :class:`TokenUnreachable`, :class:`UnexpectedAnswer`, or a
+        :class:`TokenRefused`."""
         endpoint = self._endpoint
         while True:
             yield from self._wait_until_welcome()
@@ -198,7 +198,7 @@ class Conversation:
 
     def _wait_until_welcome(self) -> Flow[None]:
         """Waits until a request may be sent again. Raises the last failure if it is lasting, or if the wait would end
-        after the deadline: at once if the endpoint named a time, which the error then has."""
+        after the deadline. If the endpoint gave a time, it raises at once, and the error has that time."""
         now, moment = self._now(), self._endpoint.not_before
         if now >= moment:
             return
@@ -251,7 +251,7 @@ class Conversation:
         cure = _cure(code, description, has_new_nonce, moved)
         if cure is not None and cure not in self._cured:
             self._cured.add(cure)
-        elif cure == "nonce":  # its nonces change faster than we can use one, or its servers disagree
+        elif cure == "nonce":  # the nonces change faster than we can use one, or the servers disagree
             self._trouble = self._in_trouble(response, f" {code}, repeatedly")
             return None
         else:
@@ -262,7 +262,7 @@ class Conversation:
         return "at once"
 
     def _next_key(self, refusal: TokenRefused) -> None:
-        """Continues with the next configured key, if that may help; raises the refusal of the first otherwise."""
+        """Continues with the next configured key, if that may help; otherwise raises the refusal of the first key."""
         if refusal.error != "invalid_client":
             raise refusal
         self._refusal = self._refusal or refusal
@@ -280,8 +280,8 @@ class Conversation:
         return ""
 
     def _leave_alone(self, seconds: float) -> None:
-        """Sends no request for a time that the endpoint asked for. Other processes got the same time, so each adds a
-        random time, if it can wait that long: a renewal can wait as long as the current token works."""
+        """Sends no request for the time that the endpoint asked for. Other processes were given the same time, so each adds
+        a random time, if it can wait that long: a renewal can wait as long as the current token works."""
         seconds = min(seconds, LONGEST_BELIEVED)
         named, spread = self._now() + seconds, min(LONGEST_SPREAD, max(SHORTEST_SPREAD, seconds))
         if named < self._needed_by:
@@ -306,7 +306,7 @@ class Conversation:
                 remedy='Turn on "Require Demonstrating Proof of Possession" for the app, or keep dpop at its default, True.',
             )
         scope = answer.value.get("scope")
-        # RFC 6749 section 5.1: a response that does not name the scope granted what was requested.
+        # RFC 6749 section 5.1: a response that names no scope granted what was requested.
         scopes = tuple(scope.split()) if isinstance(scope, str) else endpoint.scopes
         if scopes == endpoint.scopes:
             scopes = endpoint.scopes  # one object for all the tokens that have these scopes

@@ -1,6 +1,6 @@
-"""An org's URL in its canonical form, and the common mistakes and placeholders.
+"""The canonical form of an org's URL, and common mistakes and placeholders in it.
 
-Invariant: an accepted URL has a scheme, a host and perhaps a port, and nothing else. No error shows what may be a
+Invariant: an accepted URL consists of a scheme, a host and an optional port. No error shows text that may be a
 password.
 """
 
@@ -37,10 +37,10 @@ def find_placeholder(text: str) -> str | None:
 
 
 def check_org_url(url: str) -> str:
-    """An org's URL in its canonical form: ``https://acme.okta.com``, in lower case, with no slash and no default port.
+    """An org's URL in its canonical form: ``https://acme.okta.com``, in lower case, without a slash or a default port.
 
     The client assertion's ``aud`` is made from this URL, and Okta compares it character by character. So this refuses
-    anything but scheme, host and port, and what Okta's SDKs refuse: plain http, placeholders, the Admin Console's host
+    anything except scheme, host and port, and also what Okta's SDKs refuse: plain http, placeholders, the Admin Console's host
     and ``.com.com`` (``config_validator.py`` of the Python SDK). Plain http is accepted only for a loopback host.
 
     - ``url``: the URL as the user wrote it.
@@ -81,7 +81,7 @@ def _read_origin(text: str) -> str:
     your_domain = re.search(_YOUR_DOMAIN, text)
     placeholder = find_placeholder(text) or (your_domain and your_domain.group())
     if placeholder:
-        # After an "@" further on it may be part of a password with a slash in it.
+        # If an "@" follows, this text may be part of a password that contains a slash.
         what = "a placeholder" if "@" in text else f"the placeholder {placeholder!r}"
         raise ConfigurationError(f"The org URL still contains {what}.", remedy=_EXAMPLE)
     if not separator:

@@ -26,10 +26,10 @@ from .records import Record
 __all__ = ["Cure", "Verdict", "reach_verdict"]
 
 MAX_PEEK: Final = 4096
-"""How many bytes of a 401's body are read to judge it."""
+"""The number of bytes of a 401's body that are read to judge it."""
 
 INVALID_TOKEN: Final = "E0000011"
-"""Okta: "Invalid token provided". E0000015 (a feature is off) is a 401 too, which no new token cures."""
+"""Okta: "Invalid token provided". E0000015 (a feature is off) is also a 401, but a new token does not cure it."""
 
 Cure: TypeAlias = Literal["renew", "nonce", "proof"]
 """What would make the same call succeed: a new token, a proof with the requested nonce, or a new proof."""
