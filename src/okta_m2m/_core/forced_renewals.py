@@ -67,7 +67,7 @@ class ForcedRenewals:
         return digest in self._digests
 
     def note(self, digest: bytes) -> bool:
-        """Records that a call reports a token that the previous report was not about. Returns whether it is new."""
+        """Records a report of another token than the last report's. Returns whether that token is reported for the first time."""
         self.calls = 1
         if digest in self._digests:
             return False

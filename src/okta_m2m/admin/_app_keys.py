@@ -38,12 +38,12 @@ _PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})  # R
 class AppKey:
     """A public key that is registered with an app.
 
-    - ``id``: Okta's id for it (``pks...``), which the functions to change it take. Empty if the endpoint does not
-      return it.
+    - ``id``: Okta's id for the key (``pks...``), for the functions that change it. Empty if the endpoint does not return
+      it.
     - ``kid``: the ``kid`` of the client assertions that this key verifies. ``None`` if the key was registered without
       one.
     - ``status``: ``ACTIVE`` or ``INACTIVE``.
-    - ``alg``: the algorithm that it was registered for; ``None`` if it was registered for none.
+    - ``alg``: the algorithm that it was registered for; ``None`` if it was registered without one.
     - ``thumbprint``: RFC 7638, SHA-256. Empty for a key that is neither RSA nor EC.
     - ``created``: when it was registered, as Okta writes it (ISO 8601). ``None`` if the endpoint does not return it.
     - ``public_jwk``: the members that make up the thumbprint (``kty``, ``crv``, ``x``, ``y``; or ``kty``, ``e``,
@@ -60,7 +60,7 @@ class AppKey:
 
     @property
     def active(self) -> bool:
-        """Whether Okta accepts what is signed with it."""
+        """Whether Okta accepts signatures made with it."""
         return self.status == "ACTIVE"
 
 
@@ -123,7 +123,7 @@ def find_key(api: ManagementApi, app_id: str, id_or_kid: str) -> AppKey:
 
 
 def activate_key(api: ManagementApi, app_id: str, id_or_kid: str) -> AppKey:
-    """Activates a key, so that Okta accepts what is signed with it. An active key is returned unchanged.
+    """Activates a key, so that Okta accepts signatures made with it. An active key is returned unchanged.
 
     - ``api``: the org, signed in to.
     - ``app_id``: :attr:`App.id`.
@@ -199,7 +199,7 @@ def _with_id(api: ManagementApi, app_id: str, id: str) -> AppKey | None:
 
 
 def lifecycle_path(app_id: str, key_id: str, operation: Literal["activate", "deactivate"]) -> str:
-    """Where a key is activated or deactivated."""
+    """The path for activating or deactivating a key."""
     return f"{_path(app_id)}/{path_segment(key_id)}/lifecycle/{operation}"
 
 
@@ -210,7 +210,7 @@ def _path(app_id: str) -> str:
 def _key(jwk: Any) -> AppKey:
     try:
         members = {"RSA": ("kty", "e", "n"), "EC": ("kty", "crv", "x", "y")}.get(jwk["kty"], ())
-        # Okta's reference shows no crv, though its answers have one. Without it the length of x tells the curve.
+        # Okta's reference shows no crv, although its responses have one. Without crv, the length of x identifies the curve.
         found = {name: jwk.get(name) or _curve(jwk) for name in members}
         return AppKey(
             id=jwk.get("id") or "",

@@ -44,8 +44,8 @@ PAGE_SIZE: Final = "100"
 
 
 SETTLING: Final = 6.0
-"""Seconds after which every process that creates an app with this name has decided: longer than :func:`read_back`
-takes."""
+"""Seconds after which every process that creates an app with the same name has decided which one remains. This is longer
+than :func:`read_back` takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +53,12 @@ class App:
     """A service app, as Okta describes it.
 
     - ``id``: Okta's id for the app; the functions here take it as ``app_id``.
-    - ``client_id``: what a service signs in with. The same as ``id``, unless the app was created with a chosen client
-      id.
+    - ``client_id``: the client id that a service signs in with. The same as ``id``, unless the app was created with a
+      chosen client id.
     - ``name``: the label in the Admin Console.
     - ``status``: ``ACTIVE`` or ``INACTIVE``.
     - ``application_type``: ``service`` for a service app.
-    - ``auth_method``: how it signs in to the token endpoint; ``private_key_jwt`` for one with a key.
+    - ``auth_method``: how it signs in to the token endpoint; ``private_key_jwt`` for an app with a key.
     - ``grant_types``: ``client_credentials`` for a service app.
     - ``keys``: the public signing keys that are registered with it.
     - ``jwks_uri``: the URL from which Okta fetches its keys instead; ``None`` if they are registered.
@@ -80,7 +80,7 @@ class App:
 
     @property
     def usable(self) -> bool:
-        """Whether it is an app that gets tokens with its own key."""
+        """Whether this is an app that gets tokens with its own key."""
         return (
             self.application_type == "service"
             and self.auth_method == "private_key_jwt"
@@ -104,7 +104,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """What :func:`create_app` did.
+    """The result of :func:`create_app`.
 
     - ``app``: the app, new or existing.
     - ``created``: whether it is new.
@@ -147,7 +147,7 @@ def create_app(
     processes that create the same app at once, one creates it and the others find it.
 
     Raises :class:`~okta_m2m.admin.errors.NameTaken` if the app with that name is not a service app with a key, or if
-    several have the name, and :class:`~okta_m2m.errors.ConfigurationError` for arguments that cannot work, before
+    several apps have the name, and :class:`~okta_m2m.errors.ConfigurationError` for arguments that cannot work, before
     anything is sent.
     """
     keys = _keys_to_register(jwks, jwks_uri)
@@ -174,7 +174,7 @@ def create_app(
     if via == "clients" and dpop:
         app = _require_dpop(api, app)
     elif via == "apps":
-        app = get_app(api, app.id)  # as Okta stores it, which is what counts
+        app = get_app(api, app.id)  # as Okta has stored it
     return asked.compare(app, created=True)
 
 
@@ -226,10 +226,10 @@ def _require_dpop(api: ManagementApi, app: App) -> App:
 
 
 def _one_of_the_name(api: ManagementApi, mine: App, via: Via) -> App:
-    """Which app remains, if other processes created one with this name at the same time. All others are deleted.
+    """Chooses the app that remains, if other processes created one with this name at the same time. The others are deleted.
 
-    The oldest wins, so a process that sees an older app deletes its own. If a younger one remains for a while, its
-    creator has ended without seeing ours; then that one remains.
+    The oldest wins, so a process that sees an older app deletes its own. If a younger app exists for a while, its
+    creator has ended without seeing ours. Then the younger app remains.
     """
 
     def others() -> list[App]:
@@ -247,7 +247,7 @@ def _one_of_the_name(api: ManagementApi, mine: App, via: Via) -> App:
     if first.id == mine.id:
         return mine
     _delete(api, mine.id, via)
-    # The creator of that one may yet delete it, in favour of one of the same second whose creator has ended.
+    # The creator of that app may still delete it, in favour of an app from the same second whose creator has ended.
     api.pause(SETTLING, "until only one app has this name")
     return min(others(), key=_age, default=first)
 
@@ -319,7 +319,7 @@ def find_app(api: ManagementApi, name_or_id: str, *, via: Via = "apps") -> App:
 
 
 def set_dpop(api: ManagementApi, app_id: str, required: bool) -> App:
-    """Turns "Require Demonstrating Proof of Possession" on or off. Sends nothing if it already is.
+    """Turns "Require Demonstrating Proof of Possession" on or off. Changes nothing if the app already has that setting.
 
     - ``api``: the org, signed in to.
     - ``app_id``: :attr:`App.id`.
@@ -508,7 +508,7 @@ def _app(document: Any) -> App:
 
 
 def _client(document: Any) -> App:
-    """An app as dynamic registration describes it, which tells neither its status nor whether it requires DPoP."""
+    """An app as dynamic registration describes it, without its status and whether it requires DPoP."""
     try:
         return App(
             id=document["client_id"],

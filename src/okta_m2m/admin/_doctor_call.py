@@ -15,7 +15,7 @@ __all__ = ["check_answer"]
 
 
 def check_answer(name: str, method: str, path: str, response: requests.Response) -> Check:
-    """What an API's response says about the token that was sent.
+    """The row about an API's response: what it says about the token that was sent.
 
     - ``name``: the name of the row.
     - ``method``, ``path``: of the call.
@@ -44,7 +44,7 @@ def check_answer(name: str, method: str, path: str, response: requests.Response)
 
 
 def _reason(status: int, code: Any, *, challenged: bool) -> tuple[str, str, Kind]:
-    """What a refusal means, what to do about it, and its kind."""
+    """The meaning of a refusal, its remedy, and its kind."""
     if code == "E0000006" or (status == 403 and not challenged):
         return (
             ": the scope is granted, but an admin role is missing",

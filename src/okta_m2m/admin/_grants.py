@@ -71,8 +71,8 @@ def grant_scopes(
       by its access policies.
     - ``progress``: called with each result as soon as it is known. Default ``None``.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError` for a scope that cannot be granted, before anything is sent. What was
-    granted before a failure stays granted.
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for a scope that cannot be granted, before anything is sent. Scopes
+    that were granted before a failure stay granted.
     """
     wanted = _check_scopes(scopes)
     present = _granted(api, app_id)
@@ -123,7 +123,7 @@ def revoke_scopes(
 
 
 def _check_scopes(scopes: Iterable[str]) -> list[str]:
-    """The scopes, each once, in their order."""
+    """The scopes, checked, without duplicates, in order."""
     if isinstance(scopes, str):
         raise ConfigurationError("scopes must be a list, not a string.", remedy=f"Write scopes={scopes.split()!r}.")
     wanted = list(dict.fromkeys(scopes))

@@ -1,4 +1,4 @@
-"""The admin roles that are assigned to an app: list, assign, unassign. A call needs a role as well as a scope.
+"""The admin roles that are assigned to an app: list, assign, unassign. An API call needs a role as well as a scope.
 
 Invariant: a role that is already assigned is returned, not assigned twice.
 """

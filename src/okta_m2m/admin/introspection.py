@@ -50,7 +50,7 @@ class ClientAssertion:
 
     - ``value``: the JWT, for the form parameter ``client_assertion``. It can be used once.
     - ``header``: its header, decoded.
-    - ``claims``: its claims, decoded: ``aud`` says where it is valid, and ``exp`` until when.
+    - ``claims``: its claims, decoded: ``aud`` is where it is valid, and ``exp`` is when it expires.
     """
 
     value: str = field(repr=False)
@@ -114,7 +114,7 @@ def client_assertion(
     Raises :class:`~okta_m2m.errors.ConfigurationError` for arguments that cannot work, and
     :class:`~okta_m2m.errors.SigningFailed` if the key returns no signature.
     """
-    snapshot = getattr(key, "snapshot", None)  # of a key that follows a file, the version to sign with
+    snapshot = getattr(key, "snapshot", None)  # for a key that follows a file: the version to sign with
     signer: Signer = key if snapshot is None else snapshot()
     assertions = ClientAssertions(client_id, audience, lifetime=lifetime, claims=claims)
     value = run(assertions.assertion(signer, time.time() if now is None else now), Threads(_refuse_to_send))
@@ -162,7 +162,7 @@ def introspect_token(
     session: requests.Session | None = None,
     timeout: float = 30.0,
 ) -> Introspection:
-    """Asks the authorization server that issued a token about it (RFC 7662). Any other server says that it is inactive.
+    """Asks the authorization server that issued a token about it (RFC 7662). Any other server reports the token as inactive.
 
     - ``org_url``: ``https://acme.okta.com``, or the org's custom domain.
     - ``client_id``: the app that the token was issued to.

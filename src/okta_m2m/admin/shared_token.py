@@ -1,4 +1,4 @@
-"""The token that processes share through a store: shows and removes what is stored for an app.
+"""Shows or removes the token that an app's processes share through a store.
 
 Invariant: the token itself is never returned, and no request is sent to Okta.
 """
@@ -37,7 +37,7 @@ class SharedToken:
 
 
 def store_of(app: ServiceApp) -> Store:
-    """The store that ``app`` shares its token through.
+    """The store through which ``app`` shares its token.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` for an app without a store.
     """
@@ -67,7 +67,7 @@ def clear_shared_token(app: ServiceApp) -> bool:
     """Removes what is stored for ``app``. Removes nothing and returns ``False`` if a process is fetching a token at the
     moment.
 
-    Raises as :func:`find_shared_token` does.
+    Raises the same errors as :func:`find_shared_token`.
     """
     return _run(_fleet_of(app).clear(app.keys))
 

@@ -1,6 +1,6 @@
-"""Runs flows: a runtime performs their effects, and the adapter the three that concern the caller's own call.
+"""Runs flows: the adapter performs the three effects that concern the caller's own call, and a runtime performs the others.
 
-There are three ways, each blocking and async. ``run`` is for a flow that does not send the caller's own request.
+There are three ways, each blocking or async. ``run`` is for a flow that does not send the caller's own request.
 ``drive`` is for an adapter that can send the request itself: it passes a :class:`Call`. Both use ``advance``, which
 resumes a flow with a result and returns the next effect for the adapter. Use it directly for an adapter that returns
 control to its library in between, as ``httpx.Auth`` does.
@@ -38,7 +38,7 @@ logger = logging.getLogger("okta_m2m")
 
 T = TypeVar("T")
 Sender = Callable[[Request, float], Response]
-"""Sends our own request within that many seconds. Raises :class:`~okta_m2m.effects.SendFailed` if there is no response."""
+"""Sends our own request, within that many seconds. Raises :class:`~okta_m2m.effects.SendFailed` if there is no response."""
 AsyncSender = Callable[[Request, float], Awaitable[Response]]
 """The same on an event loop."""
 

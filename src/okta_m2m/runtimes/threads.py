@@ -43,7 +43,7 @@ class Threads:
     """Blocks the calling thread; background flows run in daemon threads.
 
     - ``send``: sends our own requests; blocks.
-    - ``error_map``: for classes of our errors, the exceptions of the HTTP library. Each error is raised as both.
+    - ``error_map``: maps this package's error classes to the HTTP library's. Each error is an instance of both.
       Default ``None``.
     """
 
@@ -96,7 +96,7 @@ def _send(send: Callable[[], T], timeout: float) -> T:
         if wait_in_thread(working, timeout):
             return working.result()
     finally:
-        del working  # an exception's traceback would refer to it, and it refers to the exception: a cycle
+        del working  # avoids a cycle: an exception's traceback would refer to it, and it refers to the exception
     raise SendFailed(workers.too_slow("answer", timeout))
 
 
