@@ -64,13 +64,13 @@ def _os_error_exit(error: OSError) -> Exit:
 
 
 class _Commands(Group):
-    """The whole command, with our exit codes. The commands are listed in the order in which people need them."""
+    """The whole command, with our exit codes. It lists the commands in the order in which people need them."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [name for name in _ORDER if name in self.commands]
 
     def make_context(self, *args: Any, **options: Any) -> Any:
-        with _exit_codes():  # --version is printed in here
+        with _exit_codes():  # --version is printed here
             return super().make_context(*args, **options)
 
     def invoke(self, ctx: Any) -> Any:

@@ -67,7 +67,7 @@ def replay(
       function that is called with the effect and returns either.
     - ``sleep``: called with the seconds of each ``Sleep``; does nothing by default. Advance a simulated clock in it.
     - ``spawn``: called with each ``Spawn`` that no caller waits for; does nothing by default. It may keep the flow, or replay
-      it. A ``Spawn`` that a caller waits for is answered with ``False``, so that the flow does it itself.
+      it. A ``Spawn`` that a caller waits for is answered with ``False``, so that the flow runs it itself.
 
     These effects need no answer in the script: the signer answers ``Sign`` and ``Snapshot``, ``sleep`` performs ``Sleep``,
     ``spawn`` performs ``Spawn``, and nothing happens for ``Discard``.

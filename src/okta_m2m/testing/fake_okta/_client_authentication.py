@@ -46,7 +46,7 @@ def authenticate(
 ) -> App:
     """The app that the client assertion in ``form`` authenticates.
 
-    ``client_credentials_at_org`` says that this is a token request to the org's own server, which accepts no other
+    ``client_credentials_at_org``: whether this is a token request to the org's own server, which accepts no other
     method.
     """
     kinds = ["authorization"] if request.all("authorization") else []

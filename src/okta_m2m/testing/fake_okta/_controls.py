@@ -1,6 +1,6 @@
-"""What a test adds to an org, and changes while it runs.
+"""Methods with which a test adds things to an org, and changes it while it runs.
 
-Invariant: a change takes effect with the next request, for tokens issued before as well.
+Invariant: a change takes effect with the next request, even for tokens that were issued earlier.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class OrgControls(Org):
 
         - ``id``: its ID.
         - ``scopes``: the scopes that it issues.
-        - ``default_scopes``: those issued to a request that names none; empty by default, so such a request is refused.
+        - ``default_scopes``: the scopes for a request that names none; empty by default, so such a request is refused.
         - ``token_lifetime``: lifetime of its tokens in seconds; by default as long as the org's.
         - ``audience``: the ``aud`` of its tokens; ``"api://default"`` by default.
         - ``clients``: the client IDs that its access policy admits; all by default.
@@ -103,10 +103,10 @@ class OrgControls(Org):
         return server
 
     def protect(self, path: str, *, server: str = "default", scope: str | None = None) -> str:
-        """Makes ``path``, and everything below it, an API of your own. Returns its URL.
+        """Makes ``path``, and everything below it, your own API. Returns its URL.
 
-        It returns 200 with a description of the request, and compares ``htu`` as RFC 9449 says, not as Okta's own API
-        does.
+        The API returns 200 with a description of the request, and compares ``htu`` according to RFC 9449, unlike Okta's
+        own API.
 
         - ``path``: the path, undecoded: ``"/orders"``.
         - ``server``: the ID of the custom authorization server whose tokens it accepts; ``"default"`` by default.

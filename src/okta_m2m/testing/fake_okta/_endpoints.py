@@ -1,4 +1,4 @@
-"""Which endpoint of the org answers which path.
+"""Finds the endpoint of the org for a path.
 
 Invariant: the choice depends on the path alone. A path that leads nowhere is left to the handlers of pytest-httpserver.
 """
@@ -34,12 +34,12 @@ _Answer = Callable[[Org, ReceivedRequest], Answer]
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """What a path leads to."""
+    """The endpoint at a path."""
 
     #: Answers a request or raises a refusal; ``None`` if the path leads nowhere.
     answer: _Answer | None
     is_token: bool = False
-    #: Whether a token opens it, so that a refusal is a challenge.
+    #: Whether it needs a token, so that a refusal is a challenge.
     is_api: bool = False
     #: For a path of :meth:`FakeOkta.protect`: the authorization server's ID, and the scope that is needed.
     protected: tuple[str, str | None] | None = None

@@ -1,6 +1,6 @@
 """The HTTP/1.1 server of FakeOkta: one thread per kept-alive connection; the handler sees each request exactly as sent.
 
-Invariant: a response leaves in one write, so that no delayed acknowledgement slows a kept-alive connection.
+Invariant: a response is sent in one write, so that no delayed acknowledgement slows a kept-alive connection.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""IDs and times that Okta's responses have and that the org's own objects do not carry.
+"""IDs and times that are in Okta's responses, but not in the org's own objects.
 
-Invariant: what was not recorded by the management API gets its ID and its time of creation when it is first looked at,
+Invariant: an object that the management API did not record gets its ID and creation time when it is first looked up,
 and keeps them until it is forgotten.
 """
 
@@ -27,8 +27,8 @@ class Record(NamedTuple):
 
 
 class Records:
-    """What the management API remembers about apps, keys, grants and roles. ``key`` is a kind followed by what
-    identifies it."""
+    """What the management API remembers about apps, keys, grants and roles. ``key`` is a kind, followed by the
+    parts that identify the object."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now

@@ -1,8 +1,8 @@
 """Answers every request to FakeOkta: records it, applies scripted faults, and completes the response with Okta's
 headers.
 
-Invariant: a request that a scripted fault answers uses up its assertion and its proof as well, so that no test comes to
-rely on sending either twice.
+Invariant: a request that a scripted fault answers also uses up its assertion and its proof, so that no test can rely
+on sending either twice.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["Refusal", "Responder"]
 
 _MAX_RECORDED = 20_000
 _RATE_LIMIT = 150
-#: The error that a scripted status carries if none is named with it. Any other status comes with a page of HTML.
+#: The error for a scripted status, if the script names none. For any other status, the body is an HTML page.
 _USUAL_OAUTH_ERRORS = {
     400: "invalid_request",
     401: "invalid_client",
@@ -68,7 +68,7 @@ class Responder:
 
     def __init__(self, org: Org, on_answer: Callable[[ReceivedRequest, int], object] | None) -> None:
         self.faults = Faults()
-        #: Set when the server stops: ends every delay.
+        #: Set when the server stops, which ends every delay.
         self.stopping = threading.Event()
         self.token_requests = 0
         self.api_calls = 0
@@ -124,7 +124,7 @@ class Responder:
         return answer
 
     def not_found(self, path: str) -> Answer:
-        """The response for a path for which there is no handler either."""
+        """The response for a path that has no handler either."""
         refused = ApiRefused("E0000007", f"Resource not found: {path} (Resource)")
         self._record(refused, path)
         answer = api_error_answer(refused)
@@ -165,7 +165,7 @@ class Responder:
         ]
 
     def _complete(self, answer: Answer, fault: Fault | None) -> None:
-        """Adds the headers that every response of Okta's has, and the scripted ones."""
+        """Adds the headers of every Okta response, and the scripted ones."""
         if answer.drop:
             return
         headers = [("Date", formatdate(self._org.now(), usegmt=True)), *answer.headers]
