@@ -1,4 +1,4 @@
-"""What a flow can request.
+"""The effects that a flow can request.
 
 A *flow* is a generator. It yields *effects*, plain frozen data that describe the requested action, and is resumed
 with the result, or with an exception instead. A *runtime* (``okta_m2m.runtimes``) performs effects; an *adapter*
@@ -145,8 +145,8 @@ Flow: TypeAlias = Generator[Effect[Any], Any, T]
 class Send(Effect[Response]):
     """Sends our own request. Redirects are not followed, and at most 1 MiB is read.
 
-    - ``request``: what to send.
-    - ``timeout``: seconds for all of it. After that the runtime ends it, whatever the HTTP library does.
+    - ``request``: the request to send.
+    - ``timeout``: seconds for all of it. After that, the runtime ends it, even if the HTTP library does not.
     """
 
     request: Request
@@ -214,10 +214,10 @@ class Spawn(Effect["bool | Callable[[], bool]"], hidden=("flow", "ended")):
     resumed with a function that says, in any thread, whether the thread or event loop that runs the flow still exists; or
     with ``True`` by a runtime that cannot tell.
 
-    - ``flow``: what to run.
+    - ``flow``: the flow to run.
     - ``ended``: called exactly once when a started flow has ended, no matter how.
-    - ``awaited``: whether a call waits for it. If so, it runs in a copy of the starter's context, so that a tracer sees which
-      call it belongs to. Otherwise it runs in a new context.
+    - ``awaited``: whether a call waits for the flow. If so, the flow runs in a copy of the starter's context, so that a
+      tracer sees which call it belongs to. Otherwise it runs in a new context.
     """
 
     flow: Flow[Any]

@@ -304,7 +304,7 @@ class _AsyncCall:
                 head += chunk
 
         async def whole(amt: int | None = None, **_options: Any) -> bytes:
-            """Returns what was already read, and then the rest. It is decoded, because the first read was."""
+            """Returns the bytes that were already read, and then the rest. All of it is decoded, like the first read."""
             nonlocal head
             if amt is None or not head:
                 given, head = head, b""

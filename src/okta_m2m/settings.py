@@ -117,7 +117,7 @@ def read_settings(
     home: str | os.PathLike[str] | None = None,
     **arguments: Any,
 ) -> Settings:
-    """The settings of a service app, each from the place with the highest priority.
+    """The settings of a service app, each from the highest-priority place that has it.
 
     The order is the same as in Okta's SDKs: arguments, the environment (``OKTA_CLIENT_*``), ``okta.yaml`` and ``.okta.yaml``
     in the working directory, ``.okta/okta.yaml`` in the home directory. An empty string, an empty list, ``null`` and an
@@ -129,7 +129,7 @@ def read_settings(
     - ``arguments``: ``org_url``, ``client_id``, ``key``, ``scopes``, ``authorization_server`` and ``dpop`` are
       settings. All others are returned in ``Settings.others``.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError` for what is missing, contradictory or cannot work, and
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for settings that are missing, contradictory or cannot work, and
     :class:`~okta_m2m.errors.InvalidKey` for the key.
     """
     working_directory = _working_directory(directory)
@@ -176,7 +176,7 @@ def find_setting(
     home: str | os.PathLike[str] | None = None,
     here: bool = True,
 ) -> FoundSetting | None:
-    """One value from the place with the highest priority, unchecked; ``None`` if it is not set.
+    """One value from the highest-priority place that has it, unchecked; ``None`` if it is not set.
 
     It looks in the environment, and then in each ``okta.yaml``. It also finds settings that a service app does not use,
     such as ``token``.
@@ -229,7 +229,7 @@ def _working_directory(directory: str | os.PathLike[str] | None) -> Path:
 def _missing_settings(
     found: Mapping[str, FoundSetting | None], environ: Mapping[str, str], paths: Sequence[Path]
 ) -> ConfigurationError:
-    """The error that names everything that is missing, and where to set it."""
+    """The error that names all missing settings, and where to set them."""
     titles, lines = [], []
     for setting in ("org_url", "client_id", "key", "scopes"):
         if found[setting] is not None or (setting == "scopes" and found["authorization_server"] is not None):
@@ -249,8 +249,8 @@ def _missing_settings(
 
 
 def _check_mode(mode: FoundSetting | None, key: FoundSetting | None, sources: Sequence[Source]) -> None:
-    """Only private_key_jwt is supported. A mode from a place with lower priority than the key belongs to another
-    key."""
+    """Refuses all modes except private_key_jwt. A mode from a place with lower priority than the key belongs to
+    another key."""
     if mode is None or (key is not None and sources.index(key.source) < sources.index(mode.source)):
         return
     word = fold_name(_string(mode))

@@ -64,7 +64,7 @@ def connect_timeout(timeout: float) -> float:
 
 def read_timeout(timeout: float) -> float:
     """Seconds that the library waits for the response: a little less than the whole attempt, because the library's own
-    error tells what it was waiting for."""
+    error is more specific."""
     return timeout * 0.9
 
 

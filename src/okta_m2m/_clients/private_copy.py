@@ -8,9 +8,9 @@ __all__ = ["private_copy"]
 
 
 def private_copy(client: Any, **changes: Any) -> Any:
-    """A shallow copy of a caller's client for one request, with some other attributes. It shares connections; what the
-    request sets on it does not reach the original. The libraries' own copies of a client lose what subclasses
-    add."""
+    """A shallow copy of a caller's client for one request, with some other attributes. It shares connections;
+    attributes set on it do not reach the original. The libraries' own copies of a client lose the attributes of
+    subclasses."""
     kind = type(client)
     try:
         # When the copy is garbage-collected, it must not run the finalizer of the caller's class.

@@ -1,7 +1,7 @@
 """Keeps tokens and assertions for a plain-http loopback origin away from a proxy, which could read them.
 
 Our own requests never use a proxy there. For the caller's calls, only aiohttp shows whether a proxy is used. For the
-other libraries, a warning says what to do if the environment sets a proxy.
+other libraries, a warning gives the remedy if the environment sets a proxy.
 """
 
 from __future__ import annotations

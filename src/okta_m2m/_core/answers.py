@@ -44,7 +44,7 @@ LONGEST_LIFETIME: Final = 86_400.0
 
 
 class Granted(Record, hidden=("value",)):
-    """What a successful response contains: the token's value, and whether it is bound to a key."""
+    """The content of a successful response: the token's value, and whether it is bound to a key."""
 
     value: str
     dpop_bound: bool

@@ -1,7 +1,7 @@
 """Checks the arguments of ServiceApp, and how it is attached to a client. Each check returns the value to keep, or
 raises ConfigurationError with the remedy.
 
-Invariant: no message shows what may be a secret, such as the text of a key that was passed as the wrong argument.
+Invariant: no message shows a possible secret, such as the text of a key that was passed as the wrong argument.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ def kind_of(given: object) -> str:
 
 
 def attached_wrongly(given: str, request: object, library: str = "") -> WrongType:
-    """The error for an object that was passed to an HTTP library in place of its auth object.
+    """The error for an object that was passed to an HTTP library instead of an auth object.
 
     - ``given``: what was passed.
     - ``request``: what the library called it with, which identifies the library; otherwise ``library`` names it.

@@ -1,4 +1,4 @@
-"""What a call sends: the token, and a DPoP proof if the token is bound to a key (RFC 9449).
+"""The credentials of a call: the token, and a DPoP proof if the token is bound to a key (RFC 9449).
 
 An app has one DPoP key, which is made when it is first needed. With a store, the fleet shares one key, and tokens that
 are bound to an earlier key keep that key. Nonces of APIs are kept here; those of the token endpoint are kept with the
@@ -35,7 +35,7 @@ _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class Credentials(Record, hidden=("proof",)):
-    """What a call sends (RFC 9110 section 11.4): a token, and a DPoP proof for this one attempt if the token is
+    """The credentials of a call (RFC 9110 section 11.4): a token, and a DPoP proof for this one attempt if the token is
     bound."""
 
     token: Token
@@ -120,7 +120,7 @@ class Bindings:
     # ── one attempt ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def credentials_now(self, method: str, url: str, token: Token) -> Credentials | None:
-        """What to send with a bound token, if no effect is needed; ``None`` if the proof needs
+        """The credentials for a bound token, if no effect is needed; ``None`` if the proof needs
         the signer."""
         digest = token.digest
         proofs = self._bound.get(digest)
@@ -132,7 +132,7 @@ class Bindings:
     def credentials(
         self, method: str, url: str, token: Token, nonce: str | None = None, server_time: float | None = None
     ) -> Flow[Credentials]:
-        """What to send with one attempt and a bound token.
+        """The credentials for one attempt with a bound token.
 
         ``nonce``: the nonce in the last response. ``server_time``: the ``Date`` of the API that rejected a proof's
         ``iat``; its clock need not be Okta's.

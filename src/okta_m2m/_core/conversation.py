@@ -368,7 +368,7 @@ class Conversation:
 
 
 def _cure(code: str, description: str | None, has_new_nonce: bool, moved: float) -> str | None:
-    """What a new attempt would do differently; ``None`` if it would be the same."""
+    """The difference that a new attempt would make; ``None`` if there is none."""
     if code == "use_dpop_nonce":
         return "nonce" if has_new_nonce else None
     if code in ("invalid_client", "invalid_dpop_proof") and abs(moved) > CLOCK_TOLERANCE:

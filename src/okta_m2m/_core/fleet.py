@@ -6,7 +6,7 @@
       │ won
     load again, exchange (the claim is extended meanwhile), save (only while the claim is ours), release
 
-A claim is a lease: if its holder is killed, the others wait at most :data:`LEASE` seconds. What is stored is encrypted
+A claim is a lease: if its holder is killed, the others wait at most :data:`LEASE` seconds. The stored value is encrypted
 ("sealed"). It contains the token and its expiry on Okta's clock; for a bound token, also the token endpoint's nonce, and
 the key if it was made for the fleet.
 
@@ -87,7 +87,7 @@ class Fleet:
 
     - ``endpoint``: the endpoint that issues the tokens; its DPoP nonces are shared too.
     - ``keys``: the app's keys, from which the secrets for sealing are made.
-    - ``dpop``: what the tokens are bound to: a key's thumbprint, or how the app uses DPoP.
+    - ``dpop``: the binding of the tokens: a key's thumbprint, or how the app uses DPoP.
     - ``seal_with``: secrets of at least 32 bytes, for keys that cannot be read, or that change.
     - ``timeout``: seconds that one operation of the store may take.
     """
@@ -192,7 +192,7 @@ class Fleet:
         return (yield from self._fetch_with_claim(places, owner, fetch, is_wanted, deadline))
 
     def look(self, keys: Sequence[Signer]) -> Flow[Shared | None]:
-        """What is stored, usable or not. Raises :class:`StoreFailed`."""
+        """The stored token, usable or not. Raises :class:`StoreFailed`."""
         for place in self._places(keys):
             found = self._open(place, (yield from Load(self.store, self._timeout, place.key)))
             if found is not None:
@@ -200,7 +200,7 @@ class Fleet:
         return None
 
     def clear(self, keys: Sequence[Signer]) -> Flow[bool]:
-        """Removes what is stored. ``False`` if another process is fetching at the moment. Raises
+        """Removes the stored token. ``False`` if another process is fetching at the moment. Raises
         :class:`StoreFailed`."""
         owner = str(uuid4())
         for place in self._places(keys):

@@ -41,7 +41,7 @@ __all__ = ["clean_text", "is_json", "is_key_text", "kid_of_pem", "load_jwk", "lo
 
 
 def clean_text(content: object) -> str:
-    """The text of a key, without what editors, shells and YAML add around it."""
+    """The text of a key, without the characters that editors, shells and YAML add around it."""
     if not isinstance(content, str | bytes):
         raise InvalidKey(
             f"A key must be a string or bytes, not of type {type(content).__name__}.",

@@ -1,4 +1,4 @@
-"""What a caller that needs a token does next: the results of ``TokenState.next_step()``."""
+"""The next step of a caller that needs a token: the results of ``TokenState.next_step()``."""
 
 from __future__ import annotations
 

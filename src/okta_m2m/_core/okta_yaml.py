@@ -80,7 +80,7 @@ def read_okta_yaml(path: Path) -> str | None:
 
 def _check_writers(path: Path, status: os.stat_result) -> None:
     if sys.platform == "win32":
-        return  # st_mode does not say there who can write
+        return  # Windows, where st_mode does not show who can write
     if status.st_mode & 0o022:
         raise ConfigurationError(
             f"Others can write {path}, so they could send this app's assertions to another host.",

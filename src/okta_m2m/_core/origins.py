@@ -98,7 +98,7 @@ class Origins:
 
     allowed: frozenset[str]
     prefixes: tuple[str, ...]
-    """What an allowed URL begins with."""
+    """The beginnings of all allowed URLs."""
     schemes: dict[str, str]
     """For a URL that is already parsed: each authority that is allowed with only one scheme, and that scheme."""
 

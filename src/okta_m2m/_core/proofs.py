@@ -220,7 +220,7 @@ class DPoPProofs:
         self._header = _segment({"typ": "dpop+jwt", "alg": signer.alg, "jwk": dict(signer.public_jwk)}) + b"."
 
     def message(self, method: str, url: str, now: float, nonce: str | None, digest: bytes | None) -> bytes:
-        """What is signed: ``htm``, ``htu``, ``iat``, a fresh ``jti``, and ``nonce`` and ``ath`` if there are any."""
+        """The content to sign: ``htm``, ``htu``, ``iat``, a fresh ``jti``, and ``nonce`` and ``ath`` if there are any."""
         claims: dict[str, Any] = {
             "htm": method.upper(),
             "htu": self.htu(url),

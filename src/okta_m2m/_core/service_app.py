@@ -64,7 +64,7 @@ class ServiceApp:
       token; ``False`` sends no proof. To choose the key that tokens are bound to, pass a signer; it must not be the client's
       own key.
     - ``store``: where processes share the token (:mod:`okta_m2m.stores`). Default ``None``.
-    - ``seal_with``: secrets of at least 32 bytes that encrypt what is stored. The first encrypts, any of them decrypts.
+    - ``seal_with``: secrets of at least 32 bytes that encrypt the stored token. The first encrypts; all of them can decrypt.
       Default: a secret made from the private key.
     - ``store_timeout``: seconds that one store operation may take, at most 60. Default 0.25.
     - ``require_all_scopes``: whether a token with fewer scopes than requested is an error. Default ``False``: it is a
@@ -254,7 +254,7 @@ class ServiceApp:
     # ── before a call ────────────────────────────────────────────────────────────────────────────────────────────
 
     def ready(self, method: str, url: str) -> Credentials | None:
-        """What to send with a call, if no flow is needed: the token is fresh, and the URL begins with an allowed origin.
+        """The credentials for a call, if no flow is needed: the token is fresh, and the URL begins with an allowed origin.
         Otherwise ``None``: use :meth:`attach`.
 
         - ``method``, ``url``: of the request that will be sent.
@@ -270,7 +270,7 @@ class ServiceApp:
         return self._fetching.bindings.credentials_now(method, url, token) if token.dpop_bound else Credentials(token)
 
     def attach(self, method: str, url: str) -> Flow[Credentials | None]:
-        """What to send with a call. Waits for a token if necessary. If the token must not be sent to that URL, reports that
+        """The credentials for a call. Waits for a token if necessary. If the token must not be sent to that URL, reports that
         and returns ``None``.
 
         - ``method``, ``url``: of the request that will be sent.

@@ -117,7 +117,7 @@ Postponed: TypeAlias = Literal["others are renewing it", "not due yet", "store h
 """Why a working token is not renewed now. Until the renewal is due, a process only checks whether the store works."""
 
 Rejection: TypeAlias = Literal["renew", "renewed", "kept", "kept again"]
-"""What a call does if an API rejected its token.
+"""The next step of a call after an API rejected its token.
 
 - ``renew``: the call gets a new token; it is the first to report this one.
 - ``renewed``: the call gets the current token, or the one that is being fetched.
@@ -144,7 +144,7 @@ class Hit:
     now: Callable[[], float]
     """The steady clock, in seconds."""
     prefixes: tuple[str, ...]
-    """What an allowed URL begins with: its origin and a slash."""
+    """The beginnings of all allowed URLs: an origin and a slash each."""
     origins: Origins
     """Where the token may be sent."""
 

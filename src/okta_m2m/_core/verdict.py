@@ -32,11 +32,11 @@ INVALID_TOKEN: Final = "E0000011"
 """Okta: "Invalid token provided". E0000015 (a feature is off) is also a 401, but a new token does not cure it."""
 
 Cure: TypeAlias = Literal["renew", "nonce", "proof"]
-"""What would make the same call succeed: a new token, a proof with the requested nonce, or a new proof."""
+"""The cures that can make the same call succeed: a new token, a proof with the requested nonce, or a new proof."""
 
 
 class Verdict(Record):
-    """``cure``: what would help; ``None`` if nothing would. ``error``: the API's OAuth error."""
+    """``cure``: the cure; ``None`` if there is none. ``error``: the API's OAuth error."""
 
     cure: Cure | None = None
     error: str | None = None

@@ -93,8 +93,8 @@ class Difference:
     """A setting of the app that differs from what was requested.
 
     - ``setting``: ``dpop``, ``jwks_uri``, ``client_id`` or ``status``.
-    - ``wanted``: what was requested.
-    - ``found``: what the app has; ``None`` if it has none, or if the account may not see it.
+    - ``wanted``: the requested value.
+    - ``found``: the app's value; ``None`` if it has none, or if the account may not see it.
     """
 
     setting: Literal["dpop", "jwks_uri", "client_id", "status"]
@@ -180,7 +180,7 @@ def create_app(
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What the caller of :func:`create_app` requested."""
+    """The requests of the caller of :func:`create_app`."""
 
     keys: Sequence[Mapping[str, Any]]
     jwks_uri: str | None
@@ -366,7 +366,7 @@ def delete_app(api: ManagementApi, app_id: str) -> None:
     """
     deactivate_app(api, app_id)
     path = f"/api/v1/apps/{path_segment(app_id)}"
-    with suppress(NotFound):  # the list shows whether it is gone
+    with suppress(NotFound):  # the next list shows whether it is gone
         api.call("DELETE", path)
 
     def look() -> Literal[True] | None:

@@ -15,7 +15,7 @@ __all__ = ["check_answer"]
 
 
 def check_answer(name: str, method: str, path: str, response: requests.Response) -> Check:
-    """The row about an API's response: what it says about the token that was sent.
+    """The row about an API's response to a call with the token.
 
     - ``name``: the name of the row.
     - ``method``, ``path``: of the call.

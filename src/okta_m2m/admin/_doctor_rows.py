@@ -36,7 +36,7 @@ class Check:
 
     - ``name``: the subject of the check, in a word or two.
     - ``state``: ``ok``, ``warn``, ``fail``, or ``skipped``.
-    - ``detail``: what was found.
+    - ``detail``: the result of the check.
     - ``remedy``: what to do about it; empty if there is nothing to do.
     - ``kind``: the kind of problem that the row is about, whatever its state.
     """

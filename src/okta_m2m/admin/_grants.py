@@ -111,7 +111,7 @@ def revoke_scopes(
     for scope in wanted:
         if scope in present:
             grant = f"{_path(app_id)}/{path_segment(present[scope])}"
-            with suppress(NotFound):  # the list shows whether it is gone
+            with suppress(NotFound):  # the next list shows whether it is gone
                 api.call("DELETE", grant)
             _confirm(api, app_id, scope, granted=False)
             results.append(GrantResult(scope, "revoked"))

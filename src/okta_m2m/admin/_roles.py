@@ -153,7 +153,7 @@ def unassign_role(api: ManagementApi, client_id: str, assignment_id: str) -> Non
             remedy="List them with: okta-m2m app role list",
             status=404,
         )
-    with suppress(NotFound):  # the list shows whether it is gone
+    with suppress(NotFound):  # the next list shows whether it is gone
         api.call("DELETE", f"{_path(client_id)}/{path_segment(assignment_id)}")
     read_back(
         api,

@@ -5,14 +5,14 @@ there at any moment, to make root read, write or give away a file of the attacke
 
     attack                                               what stops it
     -------------------------------------------------    -----------------------------------------------------------------
-    the directory is exchanged between two steps         it is opened once; every name is relative to that descriptor
-    a symlink is planted under a name that we read       O_NOFOLLOW; only a regular file is read, a FIFO never waited for
-    a symlink is planted under a name that we make       O_EXCL with O_NOFOLLOW, and a random name for what is temporary
-    a file of the attacker's is planted as ours          what only we write is read only if it is ours (``ours=True``)
-    the temporary file is exchanged before chown         owner and mode are set by descriptor, never by path
-    the temporary file is exchanged before the rename    the name must lead to the descriptor's file, before and after
-    the target is exchanged or edited meanwhile          it must be the file that was there at the beginning
-    the target is a symlink of the attacker's            a symlink is followed only if this user or root made it
+    the directory is swapped between two steps           it is opened once; every name is relative to that descriptor
+    a symlink is planted under a name that we read       O_NOFOLLOW; only a regular file is read, and a FIFO never blocks
+    a symlink is planted under a name that we create     O_EXCL with O_NOFOLLOW, and random names for temporary files
+    the attacker's file is planted as ours               files that only we write must be ours (``ours=True``)
+    the temporary file is swapped before chown           owner and mode are set by descriptor, never by path
+    the temporary file is swapped before the rename      the name must lead to the descriptor's file, before and after
+    the target is swapped or edited meanwhile            it must be the file that was there at the beginning
+    the target is the attacker's symlink                 a symlink is followed only if this user or root made it
 
 Renaming and removing never follow a symlink. The worst possible result is a failed run, or a name in the attacker's own
 directory that leads to the attacker's own file.
@@ -167,7 +167,7 @@ class OpenDirectory:
     def replace(self, name: str, content: bytes, *, was: FileVersion | None = None) -> None:
         """Replaces a file's content atomically, and keeps its mode, owner and group. A new file gets mode 0600.
 
-        Only one writer may do this at a time: what a killed writer left behind is removed.
+        Only one writer may do this at a time: the temporary files of killed writers are removed.
 
         - ``was``: the version that was read. No other version is overwritten.
 
@@ -208,7 +208,7 @@ class OpenDirectory:
         self._sync()
 
     def check_replaceable(self, name: str) -> None:
-        """Raises what :meth:`replace` would raise about owner and group, before anything is changed."""
+        """Raises the same errors as :meth:`replace` about owner and group, before anything is changed."""
         before = self._regular(name)
         if before is None:
             return

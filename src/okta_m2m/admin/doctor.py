@@ -48,7 +48,7 @@ class Doctor:
     - ``files``: whether to read ``okta.yaml``. Default ``True``.
     - ``environ``: variables to use instead of ``os.environ``. Default ``None``.
     - ``arguments``: settings that override both; see :func:`okta_m2m.settings.read_settings`. Default none.
-    - ``offline``: checks only what needs no network. Default ``False``.
+    - ``offline``: makes only the checks that need no network. Default ``False``.
     - ``call``: an API call to try with GET: a path at the org (``/api/v1/users?limit=1``), or a URL. Default ``None``.
     - ``max_wait``: seconds that the token request may take. Default 20.
     - ``timeout``: seconds for each other response. Default 10.
@@ -140,8 +140,8 @@ class Doctor:
         try:
             settings = self._read_settings(client_id="doctor", org_url=_PLACEHOLDER_ORG, scopes=["okta.users.read"])
             if self._settings is not None:
-                # Only with a key that can be read: this row also has what the service app itself refuses, beyond the
-                # settings.
+                # Only with a key that can be read: this row also has the refusals of the service app itself,
+                # beyond those of the settings.
                 self._app = ServiceApp(**{**self._settings.arguments(), "max_wait": self._max_wait})
         except ConfigurationError as error:
             return error_row(name, error)

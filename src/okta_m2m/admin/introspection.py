@@ -63,7 +63,7 @@ class ClientAssertion:
 
 @dataclass(frozen=True, slots=True)
 class Introspection:
-    """What an authorization server says about a token (RFC 7662 section 2.2).
+    """An authorization server's response about a token (RFC 7662 section 2.2).
 
     - ``active``: whether the token is valid now, at this server.
     - ``members``: everything that the server returned, including ``active``.

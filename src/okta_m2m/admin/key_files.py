@@ -203,7 +203,7 @@ def read_file(path: Path) -> FileContent:
 
 
 def check_replaceable(path: Path) -> None:
-    """Raises what :func:`replace_file` would raise about owner and group, before anything is changed.
+    """Raises the same errors as :func:`replace_file` about owner and group, before anything is changed.
 
     - ``path``: the file.
     """

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class SharedToken:
-    """What is stored for an app.
+    """The stored token of an app.
 
     - ``token_type``: ``"Bearer"`` or ``"DPoP"``.
     - ``scopes``: the granted scopes.
@@ -45,7 +45,7 @@ def store_of(app: ServiceApp) -> Store:
 
 
 def find_shared_token(app: ServiceApp) -> SharedToken | None:
-    """What is stored for ``app``, usable or not; ``None`` if there is nothing, or nothing that its keys can open.
+    """The stored token of ``app``, usable or not; ``None`` if there is none, or none that the app's keys can open.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` for an app without a store, and
     :class:`~okta_m2m.effects.StoreFailed` if the store does not work.
@@ -64,7 +64,7 @@ def find_shared_token(app: ServiceApp) -> SharedToken | None:
 
 
 def clear_shared_token(app: ServiceApp) -> bool:
-    """Removes what is stored for ``app``. Removes nothing and returns ``False`` if a process is fetching a token at the
+    """Removes the stored token of ``app``. Removes nothing and returns ``False`` if a process is fetching a token at the
     moment.
 
     Raises the same errors as :func:`find_shared_token`.

@@ -109,7 +109,7 @@ def create(
 
 
 def describe_app(app: App, outcome: str | None = None) -> list[str]:
-    """The lines that show an app. ``outcome``: what was done with it."""
+    """The lines that show an app. ``outcome``: the change that was made to it."""
     keys = [key.kid or key.thumbprint for key in app.keys if key.active]
     lines = {
         "app": app.name + (f" ({outcome})" if outcome else ""),

@@ -163,7 +163,7 @@ def _load_configured_key(kid: str | None) -> PrivateKey:
 def _is_encrypted(path: Path) -> bool:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            return False  # reading a FIFO might never end; loading the key reports what is wrong
+            return False  # reading a FIFO might never end; loading the key reports the error
         with path.open("rb") as file:
             return b"ENCRYPTED" in file.read(500)
     except OSError:

@@ -44,7 +44,7 @@ def write_settings(path: Path, values: Mapping[str, object]) -> None:
 
 
 def check_settings_file(path: Path, names: Iterable[str]) -> None:
-    """Raises what :func:`write_settings` would raise for these names, and changes nothing."""
+    """Raises the same errors as :func:`write_settings` for these names, and changes nothing."""
     real = Path(os.path.realpath(path))
     if path.is_symlink() and not real.exists():
         raise ConfigurationError(
@@ -237,7 +237,7 @@ def _put_comment_below(section: Any, below: str) -> None:
 
 
 def _is_faithful(path: Path, before: str, after: str, document: Any, changed: Mapping[str, object]) -> bool:
-    """Whether the new text means what it should, and has every comment that is on its own line."""
+    """Whether the new text has the intended meaning, and every comment that is on its own line."""
     wanted = _copy(document) or {}
     wanted["okta"] = wanted.get("okta") or {}
     wanted["okta"]["client"] = {**(wanted["okta"].get("client") or {}), **changed}

@@ -63,7 +63,7 @@ class Threads:
             case Sign(signer, message, timeout):
                 return _sign(signer, message, timeout)
             case Snapshot(signer, timeout):
-                return _within(signer.snapshot, timeout, "key", signer)  # type: ignore[attr-defined]  # it has one
+                return _within(signer.snapshot, timeout, "key", signer)  # type: ignore[attr-defined]  # the flow yields it only for signers that have snapshot()
             case Sleep(seconds):
                 return time.sleep(seconds)
             case Spawn(flow, ended, awaited):

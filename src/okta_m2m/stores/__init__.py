@@ -38,7 +38,7 @@ class Store(Protocol):
     """
 
     def load(self, key: str, /) -> bytes | Awaitable[bytes | None] | None:
-        """The value; ``None`` if there is none, if it has expired, or if what is stored is not a value."""
+        """The value; ``None`` if there is none, if it has expired, or if the stored record is not a value."""
         ...
 
     def save(self, key: str, value: bytes, ttl: float, owner: str, /) -> bool | Awaitable[bool]:

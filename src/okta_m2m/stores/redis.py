@@ -66,7 +66,7 @@ class RedisStore:
       - a function that makes a client. If it makes ``redis.asyncio`` clients, each event loop gets its own;
       - a client of ``redis.asyncio``: serves the event loop on which it is first used, and no other.
 
-    - ``prefix``: the beginning of all key names. A hash follows, so no key name reveals whose token it is. Default
+    - ``prefix``: the beginning of all key names. A hash follows, so no key name reveals the token's app. Default
       ``okta-m2m``.
     - ``timeout``: seconds for each connection, read and write of a client that is made from a URL. The URL's own
       ``?socket_timeout=`` overrides it. A client that you pass keeps its own timeouts and retries, which should be short.

@@ -39,7 +39,7 @@ def public_jwks(keys: Keys) -> dict[str, list[dict[str, Any]]]:
 
 
 class InForce(NamedTuple):
-    """What the org's servers know about an app. It lags behind the app while :attr:`Org.settling` is set."""
+    """The state of an app that the org's servers know. It lags behind the app while :attr:`Org.settling` is set."""
 
     active_keys: list[dict[str, Any]]
     scopes: list[str]
@@ -49,8 +49,8 @@ class InForce(NamedTuple):
 class App:
     """A service app registered with FakeOkta. Every attribute may be changed while FakeOkta runs.
 
-    - ``client_id``: its client ID, ``0oa...``.
-    - ``id``: its app ID. It equals ``client_id`` unless the app was created with a chosen client ID.
+    - ``client_id``: its client id, ``0oa...``.
+    - ``id``: its app id. It equals ``client_id`` unless the app was created with a chosen client id.
     - ``label``: its name.
     - ``keys``: anything that :meth:`FakeOkta.add_app` accepts as its keys.
     - ``jwks``: ``{"keys": [...]}`` with its public keys. A key with ``"status": "INACTIVE"`` does not count. You can
@@ -114,7 +114,7 @@ class App:
             jwk["status"] = "INACTIVE"
 
     def in_force(self) -> InForce | None:
-        """What the org's servers know about the app now; ``None`` while they do not know the app yet."""
+        """The state of the app that the org's servers know now; ``None`` while they do not know the app yet."""
         now = time.monotonic()
         for until, earlier in list(self._earlier):
             if now < until:

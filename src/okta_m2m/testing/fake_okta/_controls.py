@@ -36,9 +36,9 @@ class OrgControls(Org):
         - ``jwks``: its public keys: a JWKS, a JWK, an object with a ``jwks()`` method such as ``PrivateKey``, or a list of
           those. By default it gets a new ES256 key, whose private half is the app's ``private_jwk``.
         - ``scopes``: the ``okta.*`` scopes to grant it; ``okta.users.read`` by default.
-        - ``client_id``: its client ID; by default a new one, ``0oa...``.
+        - ``client_id``: its client id; by default a new one, ``0oa...``.
         - ``dpop_bound``: whether "Require DPoP" is on; ``False`` by default.
-        - ``label``: its name; by default ``Service app`` and the client ID.
+        - ``label``: its name; by default ``Service app`` and the client id.
 
         The app has the role ``READ_ONLY_ADMIN``. To let it write, assign other roles to its ``roles``.
 
@@ -84,12 +84,12 @@ class OrgControls(Org):
     ) -> AuthorizationServer:
         """Adds the custom authorization server at ``/oauth2/{id}``, or replaces it.
 
-        - ``id``: its ID.
+        - ``id``: its id.
         - ``scopes``: the scopes that it issues.
         - ``default_scopes``: the scopes for a request that names none; empty by default, so such a request is refused.
         - ``token_lifetime``: lifetime of its tokens in seconds; by default as long as the org's.
         - ``audience``: the ``aud`` of its tokens; ``"api://default"`` by default.
-        - ``clients``: the client IDs that its access policy admits; all by default.
+        - ``clients``: the client ids that its access policy admits; all by default.
         """
         server = AuthorizationServer(
             id,
@@ -109,7 +109,7 @@ class OrgControls(Org):
         own API.
 
         - ``path``: the path, undecoded: ``"/orders"``.
-        - ``server``: the ID of the custom authorization server whose tokens it accepts; ``"default"`` by default.
+        - ``server``: the id of the custom authorization server whose tokens it accepts; ``"default"`` by default.
         - ``scope``: the scope that a token needs; none by default.
         """
         self.protected[path.rstrip("/")] = (server, scope)

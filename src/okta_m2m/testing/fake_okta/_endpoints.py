@@ -41,7 +41,7 @@ class Endpoint:
     is_token: bool = False
     #: Whether it needs a token, so that a refusal is a challenge.
     is_api: bool = False
-    #: For a path of :meth:`FakeOkta.protect`: the authorization server's ID, and the scope that is needed.
+    #: For a path of :meth:`FakeOkta.protect`: the authorization server's id, and the scope that is needed.
     protected: tuple[str, str | None] | None = None
 
     def refuse(self, request: ReceivedRequest, refused: Refused | ApiRefused) -> Answer:

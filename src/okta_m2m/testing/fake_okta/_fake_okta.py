@@ -45,7 +45,7 @@ class FakeOkta(OrgControls):
     - ``settling``: seconds for which a change made through the management API is not visible to other endpoints, because
       Okta's changes take a while; 0 by default.
     - ``scopes``: the set of scopes of the org authorization server, as Okta publishes them. You can add newer ones.
-    - ``apps``, ``authorization_servers``: dictionaries by client ID and by ID. The server ``default`` exists from the
+    - ``apps``, ``authorization_servers``: dictionaries by client id and by id. The server ``default`` exists from the
       start, with the scopes ``api:read`` and ``api:write``.
     - ``ssws``: the SSWS token of a Super Admin, for the management API. :meth:`add_api_token` creates others.
     - ``api_tokens``: a dictionary of all SSWS tokens by value. To invalidate one, set its ``active`` to ``False``.

@@ -48,12 +48,12 @@ class ApiToken:
 class AuthorizationServer:
     """A custom authorization server at ``/oauth2/{id}``. Every attribute may be changed while FakeOkta runs.
 
-    - ``id``: its ID.
+    - ``id``: its id.
     - ``scopes``: the scopes that it issues.
     - ``default_scopes``: the scopes for a request that names none; empty by default, so such a request is refused.
     - ``audience``: the ``aud`` of its tokens; ``"api://default"`` by default.
     - ``token_lifetime``: lifetime of its tokens in seconds; ``None`` (default) means the org's ``token_lifetime``.
-    - ``clients``: the client IDs that its access policy admits; ``None`` (default) admits all.
+    - ``clients``: the client ids that its access policy admits; ``None`` (default) admits all.
     """
 
     id: str
@@ -150,7 +150,7 @@ class Org:
         return value
 
     def app_by_id(self, id: str) -> App | None:
-        """The app with this app ID, which may differ from its client ID."""
+        """The app with this app id, which may differ from its client id."""
         found = self.apps.get(id)
         if found is not None and found.id == id:
             return found

@@ -169,7 +169,7 @@ def check_key_set(new: Sequence[Mapping[str, Any]], present: Sequence[Mapping[st
 
 
 def app_keys(org: Org, app: App) -> list[dict[str, Any]]:
-    """The app's own list of keys. A key that was not added by this API gets its ID here, when it is first looked up."""
+    """The app's own list of keys. A key that was not added by this API gets its id here, when it is first looked up."""
     for jwk in app.jwks["keys"]:
         jwk.setdefault("id", new_id("pks"))
         jwk.setdefault("status", "ACTIVE")

@@ -96,7 +96,7 @@ def _public_members(keys: Iterable[Mapping[str, Any]]) -> list[tuple[str, object
 
 
 def replace_app(org: Org, app: App, changed: App) -> None:
-    """Changes ``app`` to what a PUT describes. A key that keeps its ``kid`` keeps its ID."""
+    """Changes ``app`` to what a PUT describes. A key that keeps its ``kid`` keeps its id."""
     app.change_follows(org.settling)
     ids = {jwk.get("kid"): jwk["id"] for jwk in app_keys(org, app)}
     keys = changed.jwks["keys"]

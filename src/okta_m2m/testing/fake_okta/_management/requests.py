@@ -82,7 +82,7 @@ def check_super_admin(caller: Caller) -> None:
 
 
 def find_app(org: Org, id: str) -> App:
-    """The app with this app ID."""
+    """The app with this app id."""
     found = org.app_by_id(id)
     if found is None:
         raise not_found(id, "AppInstance")
@@ -90,7 +90,7 @@ def find_app(org: Org, id: str) -> App:
 
 
 def find_client(org: Org, client_id: str) -> App:
-    """The app with this client ID."""
+    """The app with this client id."""
     if client_id not in org.apps:
         raise not_found(client_id, "PublicClientApp")
     return org.apps[client_id]
