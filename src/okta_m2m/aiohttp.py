@@ -139,7 +139,7 @@ class OktaAuth(AuthObject):
                 and request.headers.setdefault(AUTHORIZATION, authorization) is authorization
             ):
                 attached = True
-            authorization = None  # no frame that waits for a response shows the token
+            authorization = None  # so that no frame that waits for a response shows the token
         except (AttributeError, KeyError):
             authorization = None
         if not attached:
@@ -247,7 +247,7 @@ class OktaAuth(AuthObject):
                 body = AnswerBody()
                 async for chunk in response.content.iter_chunked(8192):
                     body.extend(chunk)
-                    del chunk  # no frame that waits for more data shows what was read
+                    del chunk  # so that no frame that waits for more data shows what was read
                     if len(body) > MAX_ANSWER:
                         raise SendFailed("the response was too large", stage="http")
                 return Response(response.status, response.headers.items(), body.whole())
@@ -266,7 +266,7 @@ class _Call:
     async def attempt(self, headers: Mapping[str, str]) -> Response:
         request = self._request
         request.headers.update(headers)
-        del headers  # no frame that waits for a response shows the token
+        del headers  # so that no frame that waits for a response shows the token
         # After the first response, do not wait for the server's 100 again.
         if request._continue is not None:
             request._continue = asyncio.get_running_loop().create_future()

@@ -50,7 +50,7 @@ from .errors import OktaM2MError
 from .runtimes import Asyncio, AsyncSender, adrive, arun
 
 try:
-    import niquests  # pyright: ignore[reportMissingImports]  # cannot be installed beside urllib3, so is not in the type checker's environment
+    import niquests  # pyright: ignore[reportMissingImports]  # cannot be installed beside urllib3, so is missing here
     from niquests.packages import urllib3  # pyright: ignore[reportMissingImports]  # the same
 except ModuleNotFoundError as missing:
     raise missing_library("niquests", missing) from None
@@ -216,7 +216,7 @@ class AsyncOktaAuth(AuthObject):
                     body = AnswerBody()
                     while chunk := await response.raw.read(8192, decode_content=False):
                         body.extend(chunk)
-                        del chunk  # no frame that waits for more data shows what was read
+                        del chunk  # so that no frame that waits for more data shows what was read
                         if len(body) > MAX_ANSWER:
                             raise SendFailed("the response was too large", stage="http")
                 finally:
@@ -281,7 +281,7 @@ class _AsyncCall:
 
     async def attempt(self, headers: Mapping[str, str]) -> Response:
         prepare(self._request, headers, self._position)
-        del headers  # no frame that waits for a response shows the token
+        del headers  # so that no frame that waits for a response shows the token
         began = time.perf_counter()
         self.response = await self.response.connection.send(self._request, **self._settings)
         self.response.elapsed = timedelta(seconds=time.perf_counter() - began)

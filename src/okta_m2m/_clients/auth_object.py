@@ -31,7 +31,7 @@ class AuthObject:
     def _check(
         self, app: object, misplaced: tuple[object, ...], send: object, own: object, option: str, *kinds: type[Any]
     ) -> None:
-        """Checks its arguments: the app, and ``own``, the client or session that was passed as ``option``."""
+        """Checks the constructor's arguments: the app, and ``own``, the client or session that was passed as ``option``."""
         if not isinstance(app, ServiceApp):
             raise self._wrong_app(app)
         if misplaced:
@@ -66,13 +66,13 @@ class AuthObject:
         return attached_wrongly(f"an instance of {self._name()}", request)
 
     def _blocks(self, asked: str, instead: str) -> WrongType:
-        """The error for an awaitable method of a client that blocks."""
+        """The error for calling an awaitable method of a blocking client."""
         return WrongType(
             f"{self._name()} is for blocking clients, and has no {asked}().", remedy=f"Write: auth.{instead}"
         )
 
     def _awaits(self, asked: str, instead: str) -> WrongType:
-        """The error for a blocking method of a client that does not block."""
+        """The error for calling a blocking method of an async client."""
         return WrongType(
             f"{self._name()} is for async clients, and has no {asked}().", remedy=f"Write: await auth.{instead}"
         )

@@ -1,11 +1,11 @@
 """The code for httpx and httpx2, which is everything except their classes: the two libraries have one interface.
 
-The adapters ``httpx.py`` and ``httpx2.py`` give their library to :class:`Library`, and their auth class is both
-:class:`Flows` and the library's own ``Auth``. The types here are those of httpx; those of httpx2 have the same shape.
+The adapters ``httpx.py`` and ``httpx2.py`` give their library to :class:`Library`, and their auth class inherits from
+both :class:`Flows` and the library's own ``Auth``. The types here are those of httpx; those of httpx2 have the same shape.
 
-Both follow redirects inside the send, copy our headers to the next hop, and show the auth flow only the last response.
+Both follow redirects inside the send, copy our headers to the next hop, and give the auth flow only the last response.
 They drop ``Authorization`` at another origin, but not ``DPoP``. So with a bound token, httpcore's ``trace`` extension
-catches each hop before it is sent, and gives it its own proof or none.
+catches each hop before it is sent, and gives it its own proof, or none.
 
 Invariant: no policy here, and no import of either library. Nothing in the caller's request changes except
 ``Authorization`` and ``DPoP`` (and, with a bound token, ``extensions["trace"]``); its client is used for the token
@@ -327,7 +327,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                     body = AnswerBody()
                     for chunk in response.iter_raw():
                         body.extend(chunk)
-                        del chunk  # no frame that waits for more data shows what was read
+                        del chunk  # so that no frame that waits for more data shows what was read
                         if len(body) > MAX_ANSWER or time.monotonic() > until:
                             raise SendFailed("the response was too large or too slow", stage="http")
                 finally:
@@ -363,7 +363,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                     body = AnswerBody()
                     async for chunk in response.aiter_raw():
                         body.extend(chunk)
-                        del chunk  # no frame that waits for more data shows what was read
+                        del chunk  # so that no frame that waits for more data shows what was read
                         if len(body) > MAX_ANSWER:
                             raise SendFailed("the response was too large", stage="http")
                 finally:
@@ -484,7 +484,7 @@ class Library:
         if isinstance(stream, self.httpx.ByteStream):
             return _stay
         fields = getattr(stream, "fields", None)
-        if isinstance(fields, list):  # multipart, which rewinds its files by itself if it can
+        if isinstance(fields, list):  # multipart, which itself rewinds its files if it can
             files = [field.file for field in fields if hasattr(field, "file")]
             return _stay if all(isinstance(file, str | bytes) or _seekable(file) for file in files) else None
         file: Any = getattr(
@@ -552,7 +552,7 @@ def _kept(response: AnyResponse, head: bytes) -> bytes:
 
 
 def _stay() -> None:
-    """For a body that is in memory or rewinds itself: does nothing."""
+    """Does nothing: for a body that is in memory or rewinds itself."""
 
 
 def _token_of(request: AnyRequest) -> Token | None:
@@ -596,7 +596,7 @@ class _Peeked:
 
 
 class _APeeked:
-    """The same on an event loop."""
+    """Like :class:`_Peeked`, on an event loop."""
 
     def __init__(self, stream: httpx.AsyncByteStream) -> None:
         self._stream = stream
@@ -647,7 +647,7 @@ class _Proofs:
         if b"authorization" not in sent.value:  # the client removed our token at another origin, but not our proof
             _strip(sending, {b"dpop"})
             return None
-        if self._app.is_callers_own(sent.value[b"authorization"]):  # an event hook signs this call
+        if self._app.is_callers_own(sent.value[b"authorization"]):  # an event hook authorizes this call
             self._app.report_kept(url)
             if not sent.value[b"authorization"].lower().startswith("dpop "):
                 _strip(sending, {b"dpop"})

@@ -57,7 +57,7 @@ class AnswerBody:
 
 
 def connect_timeout(timeout: float) -> float:
-    """Seconds for one address of a host, a part of the whole attempt's: blocking libraries try the addresses one after
+    """Seconds for one address of a host, a part of the time for the whole attempt: blocking libraries try the addresses one after
     another, and after two dead ones there may be one that works."""
     return timeout / 3
 

@@ -42,7 +42,7 @@ from .limits import (
 from .proxies import is_direct_only, warn_of_environments_proxy
 
 if TYPE_CHECKING:
-    import niquests  # pyright: ignore[reportMissingImports]  # cannot be installed beside urllib3, so is not in the type checker's environment
+    import niquests  # pyright: ignore[reportMissingImports]  # cannot be installed beside urllib3, so is missing here
     import requests
 
     from ..runtimes import Threads
@@ -114,7 +114,7 @@ class Library:
         return private_copy(session, cookies=self.requests.cookies.RequestsCookieJar())
 
     def send(self, session: Any, request: Request, timeout: float) -> Response:
-        """Sends our own request, with the session's settings or, without one, with those of the environment."""
+        """Sends our own request, with the session's settings; without a session, with those of the environment."""
         # Imported with the first token request, which saves 2 % of the import (benchmarks/imports.py).
         from .failures import send_failed
 
@@ -138,7 +138,7 @@ class Library:
                     chunks = response.iter_content(PIECE) if stream is None else stream(PIECE, decode_content=False)
                     for chunk in chunks:
                         body.extend(chunk)
-                        del chunk  # no frame that waits for more data shows what was read
+                        del chunk  # so that no frame that waits for more data shows what was read
                         if len(body) > MAX_ANSWER or time.monotonic() > until:
                             raise SendFailed("the response was too large or too slow", stage="http")
                     return Response(response.status_code, fields_of(response), body.whole())
@@ -255,7 +255,7 @@ class _Call:
     def attempt(self, headers: Mapping[str, str]) -> Response:
         # Send the request itself again, not a copy: redirects that follow copy their headers from it.
         prepare(self._request, headers, self._position)
-        del headers  # no frame that waits for a response shows the token
+        del headers  # so that no frame that waits for a response shows the token
         began = time.perf_counter()
         self.response = self.response.connection.send(self._request, **self._settings)
         self.response.elapsed = timedelta(seconds=time.perf_counter() - began)
@@ -312,7 +312,7 @@ def judge(app: ServiceApp, library: Library, response: Any, position: int | None
         return None
     if response.status_code != 401 and not token.dpop_bound:
         return None
-    body = request.body  # after a redirect, not the original request
+    body = request.body  # after a redirect, this is not the original request
     rewindable = body is None or isinstance(body, bytes | str) or (position is not None and hasattr(body, "seek"))
     return app.judge(
         token,
@@ -351,8 +351,8 @@ def next_hop(app: ServiceApp, library: Library, response: Any) -> tuple[str, str
 
 
 def give_to_hop(request: Any, headers: Mapping[str, str], url: str = "") -> None:
-    """The library follows a redirect by copying the request. Give that copy these headers, which are for ``url`` and no
-    other; leave the caller's alone."""
+    """The library follows a redirect by copying the request. Gives that copy these headers, which are only for ``url``,
+    and does not change the caller's."""
     request.copy = _Hop(request, headers, url)
 
 

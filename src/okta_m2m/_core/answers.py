@@ -51,7 +51,7 @@ class Granted(Record, hidden=("value",)):
 
 
 def json_object(body: bytes) -> Mapping[str, Any]:
-    """The body's JSON object; empty for HTML, an empty body, and anything else."""
+    """The body's JSON object; empty if the body is HTML, empty or anything else."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
@@ -105,9 +105,9 @@ def lifetime(expires_in: object) -> float:
 def rate_limit_pause(response: Response, okta_now: float) -> float | None:
     """Seconds to wait after a 429; ``None`` if the response gives no time, or reports a concurrency limit.
 
-    This is reset - ``Date`` + 1, both from Okta, so this machine's clock does not matter (Okta: rate limits, best
-    practices; all of Okta's SDKs). Of several ``X-Rate-Limit-Reset`` headers, the earliest counts. Okta sends no ``Retry-After``,
-    but a proxy in front of it may.
+    The result is the reset time - ``Date`` + 1 s, both from Okta, so this machine's clock does not matter (Okta: rate limits,
+    best practices; all of Okta's SDKs). Of several ``X-Rate-Limit-Reset`` headers, the earliest counts. Okta sends no
+    ``Retry-After``, but a proxy in front of it may.
     """
     after = retry_after(response, okta_now)
     if after is not None:

@@ -185,8 +185,9 @@ def kind_of(given: object) -> str:
 def attached_wrongly(given: str, request: object, library: str = "") -> WrongType:
     """The error for an object that was passed to an HTTP library instead of an auth object.
 
-    - ``given``: what was passed.
-    - ``request``: what the library called it with, which identifies the library; otherwise ``library`` names it.
+    - ``given``: the kind of object that was passed.
+    - ``request``: the object that the library passed to it, which identifies the library.
+    - ``library``: the library's name, if it is known. Default empty.
     """
     library = library or type(request).__module__.partition(".")[0]
     if library in ATTACH:

@@ -1,6 +1,6 @@
 """The credentials of a call: the token, and a DPoP proof if the token is bound to a key (RFC 9449).
 
-An app has one DPoP key, which is made when it is first needed. With a store, the fleet shares one key, and tokens that
+An app has one DPoP key, which is created when it is first needed. With a store, the fleet shares one key, and tokens that
 are bound to an earlier key keep that key. Nonces of APIs are kept here; those of the token endpoint are kept with the
 endpoint.
 
@@ -56,11 +56,11 @@ class Credentials(Record, hidden=("proof",)):
 
 
 class Bindings:
-    """The DPoP side of one app.
+    """The DPoP keys, proofs and nonces of one app.
 
     - ``endpoint``: the app's token endpoint. At its origin, ``htu`` has the form that Okta compares, and the clock is
       Okta's.
-    - ``key``: the DPoP key that the app was given; ``None`` to make one.
+    - ``key``: the app's configured DPoP key; ``None`` to create one.
     - ``htu_origins``: for an origin that a reverse proxy rewrites, the origin that the server behind it sees.
     """
 
@@ -99,13 +99,13 @@ class Bindings:
         return proofs
 
     def adopt(self, key: PrivateKey) -> None:
-        """Adopts the fleet's DPoP key, which the first process made. Tokens are bound to it from now on."""
+        """Adopts the fleet's DPoP key, which the first process created. Tokens are bound to it from now on."""
         proofs = self._proofs
         if proofs is None or dict(proofs.signer.public_jwk) != dict(key.public_jwk):
             self._proofs = DPoPProofs(key, self._htu)
 
     def key_to_share(self) -> PrivateKey | None:
-        """The DPoP key, if it was made here and other processes need it."""
+        """The DPoP key, if it was created here and other processes need it."""
         signer = self._proofs.signer if self._proofs is not None and self._given is None else None
         return signer if isinstance(signer, PrivateKey) else None
 

@@ -1,7 +1,7 @@
 """The time, on this machine and at Okta.
 
-Invariant: whether a token is still valid is never decided by a clock that can step, or that stops while the machine
-sleeps. The wall clock is only a first guess at Okta's time.
+Invariant: a clock that can step, or that stops while the machine sleeps, never decides whether a token is still
+valid. The wall clock is only a first guess at Okta's time.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ NEVER = float("-inf")
 
 
 def _steady() -> Callable[[], float]:
-    # time.monotonic() stops during suspend on Linux (CLOCK_MONOTONIC) and on macOS (mach_absolute_time): a laptop that was
-    # asleep would use an expired token. On Windows, it includes the time asleep.
+    # time.monotonic() stops during suspend on Linux (CLOCK_MONOTONIC) and on macOS (mach_absolute_time): after sleep, a laptop
+    # would use an expired token. On Windows, it includes the time asleep.
     if sys.platform == "linux":
         return partial(time.clock_gettime, time.CLOCK_BOOTTIME)  # called for each request, so without a Python frame
     if sys.platform == "darwin":

@@ -2,23 +2,23 @@
 
 How each response is handled (by Okta's documentation and recorded traffic; every attempt signs again):
 
-    response                                           what is done
+    response                                           action
     -----------------------------------------------    ----------------------------------------------------------
     200 with a token                                   the token is returned
-    400 use_dpop_nonce                                 once again with the nonce that the response carries
-    401 invalid_client, and Date moved our clock       once again on Okta's time (so for invalid_dpop_proof)
-    401 "... token has already been used."             once again
-    400 use_dpop_nonce, with yet another nonce         back-off, until the deadline
+    400 use_dpop_nonce                                 another attempt, with the nonce in the response
+    401 invalid_client, and Date moved our clock       another attempt, on Okta's time (also for invalid_dpop_proof)
+    401 "... token has already been used."             another attempt
+    400 use_dpop_nonce for the second time             back-off, until the deadline
     429                                                waits for X-Rate-Limit-Reset - Date + 1 s, and up to 30 s more;
-                                                       RateLimited if that is beyond the deadline; a concurrency limit is
-                                                       backed off from
+                                                       RateLimited if that is beyond the deadline; back-off for a
+                                                       concurrency limit
     5xx with Retry-After                               waits for that, in the same way
     5xx, 408, temporarily_unavailable, server_error    back-off, until the deadline
     401 "Error retrieving the client JWKSet ..."       back-off, until the deadline
     no response (timeout, reset, name look-up)         back-off, until the deadline
-    no response, and none to come (untrusted TLS)      TokenUnreachable, at once
+    no response, permanently (untrusted TLS)           TokenUnreachable, at once
     2xx without a token                                back-off, a few times: cut short, or a login page
-    401 invalid_client otherwise                       the next configured key; else a refusal
+    401 invalid_client otherwise                       the next configured key, or else a refusal
     any other                                          a refusal, at once
 
 Invariant: a conversation ends by its deadline, and no request is sent before the time that the endpoint gave.
@@ -93,7 +93,7 @@ _PASSING = frozenset({"temporarily_unavailable", "server_error"})
 
 
 class Obtained(Record):
-    """The result of a conversation: the token, the number of requests, the seconds, and the index of the key."""
+    """The result of a conversation: the token, the number of requests, the duration in seconds, and the index of the key."""
 
     token: Token
     attempts: int

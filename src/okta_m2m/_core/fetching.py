@@ -46,7 +46,7 @@ def _time_of(effect: Effect[Any], at_most: float) -> float:
 
 
 class Fetching:
-    """How one app fetches its token.
+    """Fetches the token of one app.
 
     - ``keys``: tried in turn, beginning with the one that was accepted last.
     - ``offers_dpop``: whether the token request has a DPoP proof.
@@ -138,7 +138,7 @@ class Fetching:
                 state.landed(flight, obtained)
 
     def _is_news(self, error: Exception, now: float) -> bool:
-        """Whether to report a failed fetch. If nothing was sent, its failure was already reported, unless the signer failed. A
+        """Whether to report a failed fetch. If nothing was sent, the failure was already reported, unless the signer failed. A
         failure of the signer is reported once a minute, because every call may fail with it."""
         if self._endpoint.attempts or not isinstance(error, SigningFailed):
             return self._endpoint.attempts > 0
@@ -169,7 +169,7 @@ class Fetching:
             flow.close()
 
     def _obtain(self, flight: Flight) -> Flow[Token | Postponed]:
-        """A token, or why its renewal is postponed."""
+        """A token, or the reason why the renewal is postponed."""
         keys: list[Signer] = []
         for signer in self.keys:
             keys.append((yield from snapshot(signer, flight.deadline - self._state.now())))

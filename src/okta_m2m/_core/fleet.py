@@ -71,7 +71,7 @@ Shared: TypeAlias = tuple[Token, "PrivateKey | None"]
 
 
 class _Place(NamedTuple):
-    """Where a token may be stored: the cache key, and the seal that opens it."""
+    """A place where a token may be stored: the cache key, and the seal that opens it."""
 
     key: str
     seal: Seal
@@ -219,7 +219,7 @@ class Fleet:
             return (yield from self._ask(Claim(self.store, self._timeout, key, owner, LEASE)))
         except (GeneratorExit, StoreFailed):
             raise
-        except BaseException:  # its event loop is ending, but the store may have received this claim
+        except BaseException:  # the event loop is ending, but the store may have received this claim
             yield from self._release(key, owner)
             raise
 
@@ -254,7 +254,7 @@ class Fleet:
             raise
         except GeneratorExit:
             raise
-        except BaseException:  # its event loop is ending, perhaps before the keeper's first step
+        except BaseException:  # the event loop is ending, perhaps before the keeper's first step
             yield from self._release(places[0].key, owner)
             raise
         finally:
@@ -283,7 +283,7 @@ class Fleet:
                     self._report_down(failed)
         except GeneratorExit:
             raise
-        except BaseException:  # its event loop is ending, and waits for cancelled tasks
+        except BaseException:  # the event loop is ending, and waits for cancelled tasks
             yield from self._release(key, owner)
             raise
         yield from self._release(key, owner)
@@ -396,7 +396,7 @@ class Fleet:
 
 def _check_store(store: Store) -> Store:
     if isinstance(store, str):
-        # It may hold a password, so it is not shown here.
+        # The string may contain a password, so it is not shown here.
         raise ConfigurationError(
             "store must be a store, not a string.",
             remedy="Write store=store_from_url(...) (from okta_m2m.stores import store_from_url).",
@@ -425,5 +425,5 @@ def _unseal(place: _Place, sealed: object) -> bytes | None:
 
 
 def _land(landing: Future[None]) -> None:
-    with suppress(InvalidStateError):  # it has landed already
+    with suppress(InvalidStateError):  # it has already landed
         landing.set_result(None)

@@ -124,7 +124,7 @@ class _WaitingThreads:
         lock = threading.Lock()
         lock.acquire()
         self._locks.append(lock)
-        # After that, because landing sets it first.
+        # Check only now, because wake() sets the flag before it releases the locks.
         if not self._has_landed:
             lock.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX))
         return self._has_landed
@@ -139,11 +139,11 @@ class _WaitingThreads:
 class Flight:
     """One fetch in progress.
 
-    - ``deadline``: by when it must end, on the steady clock.
-    - ``expected``: by when the fetch should have continued. After that, a caller that needs a token abandons it,
-      because its event loop hangs.
+    - ``deadline``: the time by which the fetch must end, on the steady clock.
+    - ``expected``: the time by which the fetch should have continued. After that, a caller that needs a token abandons
+      the fetch, because its event loop hangs.
     - ``due``: the time at which it is abandoned in any case.
-    - ``renews``: the token that still worked when it began, so no caller waits for the fetch; ``None`` if there was
+    - ``renews``: the token that still worked when the fetch began, so no caller waits for it; ``None`` if there was
       none.
     - ``is_running``: says whether the thread or loop that fetches still exists; ``None`` until there is one.
     - ``outcome``: set once it has landed. It is not read from the landing, because a thousand threads that wake at once
@@ -167,7 +167,7 @@ class Flight:
         return self.renews is not None
 
     def is_overdue(self, now: float, is_needed: bool) -> bool:
-        """Whether it takes too long. A renewal has time until it is due, because its token still works."""
+        """Whether the fetch takes too long. A renewal has time until ``due``, because the current token still works."""
         return now + INSTANT >= (self.expected if is_needed else self.due)
 
     def is_lost(self) -> bool:
@@ -200,7 +200,7 @@ def forks() -> int:
 
 
 def _after_fork() -> None:
-    """In the child: the thread that held the mutex stayed behind in the parent."""
+    """In the child: replaces the mutex, because the thread that held it exists only in the parent."""
     global _mutex, _forks
     _mutex = threading.RLock()
     _forks += 1

@@ -1,4 +1,4 @@
-"""The renewals that APIs force: which tokens they rejected, and how many renewals that may cost.
+"""The renewals that APIs force: the tokens that they rejected, and a budget for such renewals.
 
 Forced renewals draw on a budget: :data:`FORCED_AT_ONCE`, and one more each :data:`FORCED_EVERY` seconds. So an API that
 rejects every token, or every second one, causes a bounded number of token requests.
@@ -23,7 +23,7 @@ FORCED_EVERY: Final = 60.0
 rejects a renewed token that no API has accepted, that costs two: another token does not cure a wrong audience."""
 
 MAX_REJECTED: Final = 16
-"""How many rejected tokens are remembered."""
+"""The number of rejected tokens that are remembered."""
 
 
 class ForcedRenewals:

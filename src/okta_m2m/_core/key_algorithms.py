@@ -50,7 +50,7 @@ MAKE_A_KEY = "Create a key with PrivateKey.generate(), or with: openssl genrsa -
 
 
 class Curve(Record):
-    """An elliptic curve: its name in a JWK, its name in ``cryptography``, its digest, and the octets of one number."""
+    """An elliptic curve: its name in a JWK, its name in ``cryptography``, its digest, and a coordinate's length in octets."""
 
     crv: str
     name: str

@@ -26,7 +26,7 @@ _READ_NO_FILE = "or read no file at all, with from_env(files=False)."
 
 
 def okta_yaml_paths(working_directory: Path, home: str | os.PathLike[str] | None) -> list[tuple[Path, bool]]:
-    """Where an ``okta.yaml`` may be, highest priority first, and whether that is in the working directory."""
+    """The possible paths of an ``okta.yaml``, highest priority first. The flag is ``True`` for the working directory."""
     paths = [(working_directory / name, True) for name in ("okta.yaml", ".okta.yaml")]
     try:
         home_directory = Path(os.path.abspath(home)) if home is not None else Path.home()
@@ -98,7 +98,7 @@ def parse_okta_yaml(path: Path, text: str) -> object:
     """The document in the text of an ``okta.yaml``.
 
     - ``path``: the file, to name it in errors.
-    - ``text``: plain YAML: only YAML's own tags, and no key twice in one mapping.
+    - ``text``: plain YAML, with no tags except YAML's own, and no duplicate keys in a mapping.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError`, with the line if there is one.
     """
@@ -112,8 +112,8 @@ def parse_okta_yaml(path: Path, text: str) -> object:
             remedy="Run: pip install 'okta-m2m[yaml]'. Or read no file at all, with from_env(files=False).",
         ) from None
 
-    # The library's messages quote the text, and its exceptions hold all of it. So only a line number leaves these handlers,
-    # and the error is raised outside of them.
+    # The library's messages quote the text, and its exceptions hold all of it. So these handlers pass on only a line number,
+    # and the error is raised outside them.
     problem, remedy = "", ""
     try:
         return YAML(typ="safe", pure=True).load(text)

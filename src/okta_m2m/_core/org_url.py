@@ -14,7 +14,7 @@ from .origins import is_loopback, origin_of
 
 __all__ = ["check_org_url", "find_placeholder"]
 
-# Okta's own domains. Only there does "-admin" mean the Admin Console; a custom domain may end with it.
+# Okta's own domains. Only in these does "-admin" mean the Admin Console; a custom domain's name may end with it.
 _OKTA_DOMAINS = (
     ".okta.com",
     ".oktapreview.com",
@@ -40,12 +40,12 @@ def check_org_url(url: str) -> str:
     """An org's URL in its canonical form: ``https://acme.okta.com``, in lower case, without a slash or a default port.
 
     The client assertion's ``aud`` is made from this URL, and Okta compares it character by character. So this refuses
-    anything except scheme, host and port, and also what Okta's SDKs refuse: plain http, placeholders, the Admin Console's host
-    and ``.com.com`` (``config_validator.py`` of the Python SDK). Plain http is accepted only for a loopback host.
+    anything except scheme, host and port. Like Okta's SDKs (``config_validator.py`` of the Python SDK), it also refuses plain
+    http, placeholders, the Admin Console's host and ``.com.com``. Plain http is accepted only for a loopback host.
 
     - ``url``: the URL as the user wrote it.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError`, with the URL that was probably meant if it is clear.
+    Raises :class:`~okta_m2m.errors.ConfigurationError`, which names the URL that was probably meant, if that is clear.
     """
     if not isinstance(url, str):
         raise ConfigurationError(f"The org URL is of type {type(url).__name__}, not a string.", remedy=_EXAMPLE)

@@ -1,7 +1,7 @@
-"""The two JWTs that are signed: client assertions (RFC 7523 section 3) and DPoP proofs (RFC 9449 section 4.2).
+"""The two kinds of JWT that are signed: client assertions (RFC 7523 section 3) and DPoP proofs (RFC 9449 section 4.2).
 
-Invariant: each is made for one HTTP attempt and never sent twice. Okta uses up an assertion's ``jti`` even in a
-request that it refuses, and a proof's on every call.
+Invariant: each is made for one HTTP attempt and never sent twice. Okta accepts each ``jti`` once. A request uses up an
+assertion's even if Okta refuses the request, and every call uses up its proof's.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ MAX_LIFETIME = 3600
 
 
 def _base64url(data: bytes) -> bytes:
-    """base64url without padding (RFC 7515 section 2). The module ``base64`` translates with a table, which takes longer than two
+    """base64url without padding (RFC 7515 section 2). The module ``base64`` uses a translation table, which takes longer than two
     replacements."""
     return b2a_base64(data, newline=False).replace(b"+", b"-").replace(b"/", b"_").rstrip(b"=")
 
@@ -136,7 +136,7 @@ def _header(alg: str, kid: str | None) -> bytes:
 def _beginning(client_id: str, audience: str, alg: str, kid: str | None) -> tuple[bytes, str]:
     """The common beginning of a client's assertions: the part that can be encoded once, and the rest as a string.
 
-    Three bytes are four characters of base64, so a part whose length is a multiple of three can be encoded without the
+    base64 encodes three bytes as four characters, so a part whose length is a multiple of three can be encoded without the
     rest.
     """
     claims = json.dumps({"iss": client_id, "sub": client_id, "aud": audience}, separators=(",", ":"))[:-1] + ","
@@ -180,7 +180,7 @@ class ClientAssertions:
             ) from None
         self._client_id = client_id
         self._audience = audience
-        # A copy, because the caller may change a list or a mapping later.
+        # Make a copy, because the caller may change a list or a mapping later.
         self._claims: dict[str, Any] | None = json.loads(written)[2] if claims else None
         self.lifetime = lifetime
 

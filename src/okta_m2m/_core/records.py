@@ -50,8 +50,7 @@ class _RecordType(type):
 
 @dataclass_transform(frozen_default=True)
 class Record(metaclass=_RecordType):
-    """Base of a class whose annotations are its fields: passed by position or by name, never changed, compared by
-    value.
+    """Base of classes whose annotations are their fields. Values are passed by position or by name, and never change.
 
     Two records are equal if they have the same class and equal fields. Pattern matching uses fields by position.
     """

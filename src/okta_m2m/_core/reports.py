@@ -160,7 +160,7 @@ class Reports:
     # ── calls without the token ──────────────────────────────────────────────────────────────────────────────────
 
     def origin_passed_over(self, origin: str | None) -> None:
-        """A call to an origin that is not allowed went out without a token; ``None`` for an ambiguous URL."""
+        """A call to an origin that is not allowed was sent without a token; ``None`` for an ambiguous URL."""
         self._report_once(
             "OriginPassedOver", origin, "not an allowed origin", "Add it to origins=[...] if it should be."
         )

@@ -92,7 +92,7 @@ def _request(url: str, token: Token, assertion: Hidden[str]) -> Request:
 class RevocationOnClose:
     """Revokes an app's last token when the app is closed, through an adapter that uses the app.
 
-    - ``run``, ``run_async``: how the last adapter of the app runs a flow; ``None`` until there is one.
+    - ``run``, ``run_async``: the functions with which the app's last adapter runs a flow; ``None`` until there is one.
     """
 
     __slots__ = (

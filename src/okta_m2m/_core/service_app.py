@@ -399,7 +399,7 @@ class ServiceApp:
                         renewed, cured = older_tried or token.sent_at >= now, set()
                         older_tried = True
                 finally:
-                    # Once for all calls that used this token, and after all of them.
+                    # Report the token once for all calls that used it, after all of them.
                     if rejection in ("renew", "kept"):
                         self._reports.token_rejected(origin or "", verdict.error, again, state.rejecting_calls)
                 if not again:
@@ -408,7 +408,7 @@ class ServiceApp:
                 if verdict.cure == "proof":
                     server_time = self._learn_time(response, from_org)
                 else:
-                    # This response's nonce, not the last one learned, which may be from the response to an earlier
+                    # Use this response's nonce, not the last one learned, which may be from the response to an earlier
                     # call.
                     nonce = response.get("dpop-nonce")
                 if verdict.cure in cured or not replayable:

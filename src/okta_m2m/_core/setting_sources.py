@@ -36,8 +36,8 @@ logger = logging.getLogger("okta_m2m")
 
 PREFIX = "OKTA_CLIENT_"
 
-# Each setting, and its names under okta.client. The environment variable is OKTA_CLIENT_ and the same name in upper case. Where
-# SDKs differ, each one's spelling is accepted: oktaDomain is .NET's; kid Python's and Java's, privateKeyId Go's, keyId
+# Each setting, and its names under okta.client. The environment variable is OKTA_CLIENT_ and the same name in upper case. If
+# SDKs differ, all spellings are accepted: oktaDomain is .NET's; kid Python's and Java's, privateKeyId Go's, keyId
 # Node's; jwk Go's. authorizationServer and privateKeyPassphrase are this package's own: no SDK has such a setting.
 SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "org_url": ("orgUrl", "oktaDomain"),
@@ -85,7 +85,7 @@ _UNUSED = (
     "disableHttpsCheck",
 )
 
-# Names that someone might try although they are no misspellings, each with the intended name. Both are folded.
+# Plausible wrong names (not misspellings), each with the intended name. Both are folded.
 _MISNOMERS = {
     "url": "orgurl",
     "baseurl": "orgurl",
@@ -98,7 +98,7 @@ _MISNOMERS = {
 
 
 def fold_name(name: str) -> str:
-    """A name without case and separators: OKTA_CLIENT_ORG_URL (Python's README) is OKTA_CLIENT_ORGURL (Go, Node,
+    """A name without case and separators: OKTA_CLIENT_ORG_URL (Python's README) equals OKTA_CLIENT_ORGURL (Go, Node,
     Java)."""
     return name.replace("_", "").replace("-", "").lower()
 
@@ -164,12 +164,12 @@ class FoundSetting:
 
     @property
     def is_argument(self) -> bool:
-        """Whether it was passed as an argument."""
+        """Whether the setting was passed as an argument."""
         return self.source.title == "argument"
 
 
 def argument_source(arguments: dict[str, Any], base: Path) -> Source:
-    """The settings among keyword arguments. It removes them from ``arguments``."""
+    """Takes the settings out of ``arguments``."""
     source = Source("argument", base)
     for name in ARGUMENTS:
         value = arguments.pop(name, None)

@@ -1,7 +1,7 @@
-"""The token endpoint as one client uses it: what each token request needs, and what is remembered between requests.
+"""The token endpoint as one client uses it: the data for each token request, and the state between requests.
 
 One process sends at most about 20 requests a minute to an endpoint that fails, whatever ``max_wait`` is: failures are
-remembered from one conversation (``conversation.py``) to the next, until it responds.
+remembered from one conversation (``conversation.py``) to the next, until the endpoint responds.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ connection costs only seconds, and a slow endpoint still works."""
 
 
 class TokenEndpoint:
-    """A token endpoint as one client uses it, and what is remembered from one conversation to the next: Okta's time,
-    its nonces, and until when it asked not to be called."""
+    """A token endpoint as one client uses it, with the state from one conversation to the next: Okta's time, the nonces,
+    and the time before which no request may be sent."""
 
     __slots__ = (
         "assertions",
@@ -98,7 +98,7 @@ class TokenEndpoint:
 
     @property
     def nonces(self) -> Nonces:
-        """Created when first needed: most apps have Bearer tokens, and a process may have very many apps."""
+        """The nonces. Created when first needed: most apps have Bearer tokens, and a process may have very many apps."""
         nonces = self.first_nonces
         if nonces is None:
             nonces = self.first_nonces = Nonces()

@@ -71,8 +71,8 @@ if TYPE_CHECKING:
 __all__ = ["Hit", "Postponed", "Rejection", "TokenState"]
 
 RENEWAL_SHARE: Final = (0.72, 0.82)
-"""The share of a token's lifetime after which it is renewed: a random moment in this range, so that a fleet does not
-renew at once."""
+"""The share of a token's lifetime after which it is renewed: a random moment in this range, so that the processes
+of a fleet do not all renew at once."""
 
 RENEWAL_SHARE_SHARED: Final = (0.93, 0.95)
 """The same for a shared token. The first of many processes that finds it due renews it for all, so the moment is close
@@ -97,7 +97,7 @@ OTHERS_PAUSE: Final = 1.0
 """Seconds until the store is read again for a renewal that another process has begun."""
 
 LONGEST_PAUSE: Final = 60.0
-"""Seconds between renewals while they fail."""
+"""The maximum number of seconds between renewals while they fail."""
 
 LOOK_SHARE: Final = 0.05
 """The share of a token's lifetime between two such reads."""
@@ -107,7 +107,8 @@ LATEST_SHARE: Final = 0.98
 
 FIRST_REFUSAL: Final = 1.0
 LONGEST_REFUSAL: Final = 60.0
-"""The longest time in seconds for which a refusal is repeated without a new request; doubled each time."""
+"""The first and the longest time in seconds for which a refusal is repeated without a new request. The time is doubled
+after each refusal."""
 
 MAX_FORMER: Final = 16
 """The number of earlier tokens that are recognized as ours on a request."""
@@ -330,7 +331,7 @@ class TokenState(Hit):
     # ── what APIs say about the token ───────────────────────────────────────────────────────────────────────────────
 
     def rejected(self, token: Token, now: float, *, may_renew: bool = True) -> Rejection:
-        """An API rejected that token. Returns what the call does next. ``rejecting_calls`` counts the calls with that token.
+        """An API rejected that token. Returns the call's next step. ``rejecting_calls`` counts the calls with that token.
 
         ``may_renew=False`` for a token that was already renewed in the same call.
         """

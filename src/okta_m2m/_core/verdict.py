@@ -1,14 +1,14 @@
-"""What an API's response says about the token that was sent with the call.
+"""Judges from an API's response whether the token that was sent still works.
 
-RFC 6750 section 3.1 and RFC 9449 sections 7.1 and 9. Okta rejects a bad proof with 400 instead of 401, and its
-management API may return 401 with an ``errorCode`` and no challenge.
+RFC 6750 section 3.1 and RFC 9449 sections 7.1 and 9. Okta rejects an invalid proof with 400 instead of 401, and
+its management API may return 401 with an ``errorCode`` and no challenge.
 
     response                                            cure
     ------------------------------------------------    ------------------------------------------------------------
     400 or 401 use_dpop_nonce, with a new nonce         nonce
     400 or 401 invalid_dpop_proof                       proof
     401 invalid_token, or a challenge without error     renew
-    401 without a challenge, elsewhere than the org     renew
+    401 without a challenge, not at the org             renew
     401 without a challenge, at the org                 renew, if the body names E0000011 or no code
     anything else                                       none
 """
