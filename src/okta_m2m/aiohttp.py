@@ -150,7 +150,7 @@ class OktaAuth(AuthObject):
         return await self._judge(request, handler, Token.sent(request.headers.get(AUTHORIZATION, "")), response)
 
     async def _call(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-        """One request, or one hop of it: with our token if the origin is allowed, and sent again if that helps."""
+        """Sends a request, or one hop of it, with our token if the origin is allowed. Sends it again if that helps."""
         url, method = str(request.url), request.method
         if AUTHORIZATION in request.headers and self.app.is_callers_own(request.headers[AUTHORIZATION]):
             self.app.report_kept(url)
@@ -188,23 +188,23 @@ class OktaAuth(AuthObject):
     # ── redirects ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _remember_redirect(self, request: ClientRequest, response: ClientResponse) -> ClientResponse:
-        """If the response is a redirect, the call's next request may be the hop that it leads to."""
+        """Remembers a redirect, because the call's next request may be the hop that it leads to."""
         if response.status in (301, 302, 303, 307, 308):
             trusted = origin_of(str(request.url)) if AUTHORIZATION in request.headers else None
-            timer = getattr(request, "_timer", None)  # private, and a test double of a request has none
+            timer = getattr(request, "_timer", None)  # a private attribute, which a test double of a request lacks
             redirects = self._redirects
             if redirects is None:
                 redirects = self._redirects = {}  # from now on, each call is looked up here
             redirects.pop(id(timer), None)
             redirects[id(timer)] = timer, trusted
             if len(redirects) > MAX_REDIRECTS:
-                with suppress(KeyError, RuntimeError, StopIteration):  # another thread's loop just changed it
+                with suppress(KeyError, RuntimeError, StopIteration):  # another thread's loop has just changed it
                     del redirects[next(iter(redirects))]
         return response
 
     def _came_from_other_origin(self, request: ClientRequest) -> bool:
-        """Whether a redirect from another origin led here. Such a hop gets no token, wherever it leads: otherwise that
-        origin's owner could make calls with our token. requests and httpx never restore a token either."""
+        """Whether a redirect from another origin led here. Such a hop gets no token, no matter where it leads:
+        otherwise, that origin's owner could make calls with our token. requests and httpx never restore a token either."""
         met = (self._redirects or {}).get(id(getattr(request, "_timer", None)))
         return met is not None and (met[1] is None or met[1] != origin_of(str(request.url)))
 
@@ -281,7 +281,7 @@ class _Call:
 
 
 async def _without_authorization(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-    """For the token request: aiohttp adds credentials for the host from .netrc, but Okta accepts only the assertion."""
+    """A middleware for the token request: aiohttp adds credentials from .netrc, but Okta accepts only the assertion."""
     request.headers.popall(AUTHORIZATION, None)
     return await handler(request)
 
@@ -291,7 +291,7 @@ def _answer_of(response: ClientResponse) -> Response:
 
 
 def _replayable(request: ClientRequest) -> bool:
-    """Called after the first send. Bytes and files rewind themselves; a stream is used up."""
+    """Whether the body can be sent again, after the first send. Bytes and files rewind themselves; a stream is used up."""
     body = request.body
     if not isinstance(body, aiohttp.payload.Payload):
         return not body

@@ -9,7 +9,7 @@ inside a flow ``response = yield from Send(request)`` reads, and type-checks, li
     -------------------    ------------    ------------------------------------------------------
     Send(request)          runtime         Response; SendFailed is thrown in if there is none
     Sign(signer, message)  runtime         bytes; TimeoutError is thrown in after ``timeout`` seconds
-    Snapshot(signer)       runtime         the signer to use for one signature, re-read if need be; the same
+    Snapshot(signer)       runtime         the signer to use for one signature, re-read if necessary; the same
     Sleep(seconds)         runtime         None
     Wait(landing)          runtime         True if it landed in time
     Spawn(flow, ended,     runtime         at once: whether it was started, or a function that says whether it still runs
@@ -70,7 +70,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Request(Record, hidden=("headers", "body")):
-    """A request of our own, to the token endpoint.
+    """This package's own request, to the token endpoint.
 
     - ``method``: ``POST``, for example.
     - ``url``: its URL.
@@ -115,7 +115,7 @@ class Response:
 
 
 class SendFailed(Exception):
-    """There was no response. ``Send`` throws it into the flow, which retries.
+    """There was no response. ``Send`` throws this exception into the flow, which retries.
 
     - ``reason``: what happened, in plain words. Default empty.
     - ``stage``: what failed: ``"name"`` (its look-up), ``"tcp"``, ``"tls"``, ``"proxy"`` or ``"http"``. Default ``None``,
@@ -146,7 +146,7 @@ class Send(Effect[Response]):
     """Sends our own request. Redirects are not followed, and at most 1 MiB is read.
 
     - ``request``: the request to send.
-    - ``timeout``: seconds for all of it. After that, the runtime ends it, even if the HTTP library does not.
+    - ``timeout``: seconds for the whole request. After that, the runtime ends it, even if the HTTP library does not.
     """
 
     request: Request
@@ -256,8 +256,8 @@ class Load(StoreEffect[bytes | None]):
 class Claim(StoreEffect[bool]):
     """Takes or extends a claim.
 
-    - ``key``: which one.
-    - ``owner``: who claims it.
+    - ``key``: the key of the claim.
+    - ``owner``: the owner who makes the claim.
     - ``ttl``: seconds until the claim ends by itself.
     """
 
@@ -275,7 +275,7 @@ class Save(StoreEffect[bool], hidden=("value",)):
     - ``key``: where to store it.
     - ``value``: the bytes to store.
     - ``ttl``: seconds until the value expires.
-    - ``owner``: who has the claim.
+    - ``owner``: the owner of the claim.
     """
 
     key: str
@@ -290,8 +290,8 @@ class Save(StoreEffect[bool], hidden=("value",)):
 class Release(StoreEffect[None]):
     """Gives up a claim, if it is the owner's.
 
-    - ``key``: which one.
-    - ``owner``: who gives it up.
+    - ``key``: the key of the claim.
+    - ``owner``: the owner who gives it up.
     """
 
     key: str

@@ -35,7 +35,7 @@ __all__ = [
 
 
 ErrorMap: TypeAlias = Mapping[type["OktaM2MError"], type[Exception]]
-"""For each of our error classes, the HTTP library's exception that it is also an instance of when it is raised."""
+"""Maps each of our error classes to the HTTP library's exception of which its errors are also instances."""
 
 
 class OktaM2MError(Exception):
@@ -85,7 +85,7 @@ class OktaM2MError(Exception):
         """The same failure as a new exception, with the same cause. If many callers raised one exception object, it
         would collect all their tracebacks.
 
-        - ``retry_after``: seconds, replaces that of the original. Default ``None``: the same.
+        - ``retry_after``: seconds; replaces the original's value. Default ``None``: the original's.
         """
         made = type(self)(str(self))
         made.__dict__.update(self.__dict__)
@@ -144,7 +144,7 @@ def _both(ours: type[OktaM2MError], theirs: type[Exception]) -> type[OktaM2MErro
 
 
 class ConfigurationError(OktaM2MError, ValueError):
-    """A setting that cannot work. It is found before anything is sent."""
+    """A setting that cannot work. The error is raised before anything is sent."""
 
 
 class WrongType(ConfigurationError, TypeError):
@@ -311,7 +311,7 @@ def refused(
     - ``code``: the OAuth error code, or Okta's ``errorCode``.
     - ``description``: the server's own description.
     - ``request_id``: Okta's ``X-Okta-Request-Id``.
-    - ``note``: what else is known about it. Default: nothing.
+    - ``note``: more information about it. Default: nothing.
     """
     kind, remedy = _BY_CODE.get(
         code or "",

@@ -37,7 +37,7 @@ logger = logging.getLogger("okta_m2m")
 
 
 class Signer(Protocol):
-    """A key, wherever it is: in memory, in a file, in a KMS or in an HSM.
+    """A key in memory, in a file, in a KMS or in an HSM.
 
     - ``alg``: the JWS algorithm. Okta accepts RS256, RS384, RS512, ES256, ES384 and ES512.
     - ``kid``: the key's id at Okta, or ``None``. An app with more than one key needs it.
@@ -259,7 +259,7 @@ class PrivateKey:
 
         All forms of one key (PEM, JWK, with or without the RSA primes) derive the same secret.
 
-        - ``info``: what the secret is for. Secrets for different purposes reveal nothing about each other or the key.
+        - ``info``: the purpose of the secret. Secrets for different purposes reveal nothing about each other or the key.
         - ``length``: in bytes.
         """
         from cryptography.hazmat.primitives.hashes import SHA256
@@ -334,9 +334,9 @@ class _FileKey(PrivateKey):
     @without_locals
     def snapshot(self) -> PrivateKey:
         # Compare the content, not the times: a coarse mtime, a swapped symlink or a copied timestamp cannot hide a new
-        # key. One small read per assertion costs little compared with the token request that follows. No lock: a fork
-        # during the read would leave it locked in the child. If two threads see a new key, both parse it, and the later
-        # result is kept.
+        # key. One small read per assertion costs little compared with the token request that follows. There is no lock,
+        # because a fork during the read would leave it locked in the child. If two threads see a new key, both parse it,
+        # and the later result is kept.
         digest, key, trouble = self._last
         try:
             content = _read_file(self._path)

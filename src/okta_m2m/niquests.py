@@ -249,7 +249,7 @@ class _Copy:
         self.mark_answered()
 
     def mark_answered(self) -> None:
-        self._at_rest = self._request.conn_info  # niquests sets another on each send
+        self._at_rest = self._request.conn_info  # niquests sets another one on each send
         self.followed, self._copied = self._copied, False
         """Whether the response, if it is a redirect, was already followed."""
 

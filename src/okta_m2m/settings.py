@@ -72,7 +72,7 @@ _KEY_SUFFIXES = (".pem", ".key", ".json", ".jwk", ".jwks", ".p8", ".pk8", ".der"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings of a service app, and where each came from.
+    """The settings of a service app, and the place of each.
 
     - ``org_url``: ``https://`` and the org's host, as :func:`check_org_url` returns it.
     - ``client_id``: the service app's client id.
@@ -146,8 +146,7 @@ def read_settings(
     _check_mode(found["mode"], found["key"], sources)
     org_url, client_id, key = found["org_url"], found["client_id"], found["key"]
     scopes, server, dpop = found["scopes"], found["authorization_server"], found["dpop"]
-    # At a custom authorization server the app may have default scopes. The org authorization server grants only what is
-    # requested.
+    # A custom authorization server may have default scopes. The org authorization server grants only requested scopes.
     if org_url is None or client_id is None or key is None or (scopes is None and server is None):
         raise _missing_settings(found, environ, [path for path, _ in paths])
 
@@ -359,7 +358,7 @@ def _dpop(found: FoundSetting) -> bool | Literal["required"] | Signer:
 def _find_beside_key(key: FoundSetting, sources: Sequence[Source], setting: str) -> FoundSetting | None:
     """The ``kid`` or passphrase that belongs to the key.
 
-    One from a place with lower priority than the key counts only if no other place has a key that it could belong to.
+    A setting from a place with lower priority than the key counts only if no other place has a key to which it could belong.
     """
     if key.is_argument:
         return None  # a signer object has its own
@@ -371,7 +370,7 @@ def _find_beside_key(key: FoundSetting, sources: Sequence[Source], setting: str)
 def _signer(
     found: FoundSetting, kid: FoundSetting | None, passphrase: FoundSetting | None
 ) -> tuple[Signer | Sequence[Signer], Path | None]:
-    """The signer, and the file from which it was read if the setting names one."""
+    """The signer, and the file from which it was read, if the setting names a file."""
     value = found.value
     if found.is_argument:
         return cast("Signer | Sequence[Signer]", value), None
@@ -421,7 +420,7 @@ def _key_path(found: FoundSetting, text: str) -> Path:
 def _warn_of_strange_org(
     org_url: FoundSetting, key: FoundSetting, key_path: Path | None, working_directory: Path
 ) -> None:
-    """An ``okta.yaml`` in a stranger's folder could make the user's own key sign for another host."""
+    """Warns, because an ``okta.yaml`` in a stranger's folder could make the user's own key sign for another host."""
     if not org_url.here:
         return
     if key.here and (

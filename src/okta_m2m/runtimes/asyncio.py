@@ -148,7 +148,7 @@ class Asyncio:
 
         def finished(task: asyncio.Task[Any]) -> None:
             tasks.discard(task)
-            flow.close()  # a task that was cancelled before it began did not close it
+            flow.close()  # if the task was cancelled before it began, it did not close the flow
             if not task.cancelled() and (error := task.exception()) is not None:
                 report_lost(error)
             ended()

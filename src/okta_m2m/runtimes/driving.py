@@ -59,7 +59,7 @@ _ADAPTER_EFFECTS = (Attempt, Peek, Discard)  # isinstance() is twice as fast wit
 class Runtime(Protocol):
     """Performs effects, and may block its thread.
 
-    - ``error_map``: for classes of our errors, the exceptions of the HTTP library.
+    - ``error_map``: maps this package's error classes to the HTTP library's.
     """
 
     error_map: ErrorMap
@@ -71,7 +71,7 @@ class Runtime(Protocol):
 class AsyncRuntime(Protocol):
     """Performs effects, and never blocks its event loop.
 
-    - ``error_map``: for classes of our errors, the exceptions of the HTTP library.
+    - ``error_map``: maps this package's error classes to the HTTP library's.
     """
 
     error_map: ErrorMap
@@ -118,7 +118,7 @@ def advance(flow: Flow[T], runtime: Runtime, answer: object = None) -> AdapterEf
     - ``runtime``: performs its other effects.
     - ``answer``: the result of the adapter's last effect. Default ``None``, which also starts a flow.
 
-    Raises what the flow raises; an error of this package is also an exception of the HTTP library.
+    Raises what the flow raises. This package's errors are also instances of the HTTP library's exceptions.
     """
     try:
         effect = flow.send(answer)
@@ -159,9 +159,9 @@ def drive(flow: Flow[T], runtime: Runtime, call: Call) -> T:
 
     - ``flow``: the flow.
     - ``runtime``: performs its effects, except those that concern the caller's own call.
-    - ``call``: performs those.
+    - ``call``: performs those effects.
 
-    Raises what the flow raises; an error of this package is also an exception of the HTTP library.
+    Raises what the flow raises. This package's errors are also instances of the HTTP library's exceptions.
     """
     try:
         step = advance(flow, runtime)
@@ -203,7 +203,7 @@ def run(flow: Flow[T], runtime: Runtime) -> T:
     - ``flow``: the flow, such as ``app.obtain()``.
     - ``runtime``: performs its effects.
 
-    Raises what the flow raises; an error of this package is also an exception of the HTTP library.
+    Raises what the flow raises. This package's errors are also instances of the HTTP library's exceptions.
     """
     try:
         return _value(advance(flow, runtime))

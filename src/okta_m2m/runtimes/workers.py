@@ -72,7 +72,7 @@ def _job(work: Callable[[], T]) -> tuple[Callable[[], None], Future[T]]:
         else:
             working.set_result(answer)
 
-    return partial(copy_context().run, run), working  # for a tracer, the work belongs to the starter
+    return partial(copy_context().run, run), working  # so that a tracer counts the work as the starter's
 
 
 def start_thread(job: Callable[[], object], purpose: str) -> threading.Thread | None:
@@ -81,7 +81,7 @@ def start_thread(job: Callable[[], object], purpose: str) -> threading.Thread | 
     try:
         thread.start()
     except (RuntimeError, KeyError) as error:
-        # If a signal handler raises in there, Python's own cleanup may fail with one of these errors: it had no lock to
+        # If a signal handler raises in start(), Python's own cleanup may fail with one of these errors: it had no lock to
         # release, or the thread to forget was already running.
         interruption = error.__context__
         if interruption is not None and interruption is not handled:

@@ -3,8 +3,8 @@
 Invariant: every write happens under one lock and replaces a whole file. So a reader needs no lock, and sees the old
 record or the new one. A record that is incomplete or expired counts as missing.
 
-A record is one line, followed by the content. The line says when the record was written (seconds since the epoch), for how many
-seconds it is valid, and how many bytes follow. A record from the future counts as missing, so that no record lives
+A record is one line, followed by the content. The line has the time when the record was written (seconds since the epoch),
+its lifetime in seconds, and the number of bytes that follow. A record from the future counts as missing, so that no record lives
 longer because the clock was set back.
 
 On NFS the lock works only if the server and all clients support it, and the clocks of all hosts must agree. Otherwise, a
@@ -104,7 +104,7 @@ class FileStore:
         """Takes or extends the claim, unless another owner has it."""
         if not self._has_directory():
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._has_directory()  # another process may have created it first, and unsafely
+            self._has_directory()  # another process may have created it first, with unsafe permissions
         with self._lock():
             path = self._path(key, "claim")
             if _read_living(path) not in (None, owner.encode()):
@@ -175,7 +175,7 @@ class FileStore:
             yield
 
     def _write(self, path: Path, content: bytes, ttl: float) -> None:
-        handle, temporary = tempfile.mkstemp(".tmp", f"{path.name}.", self._directory)  # with mode 0600
+        handle, temporary = tempfile.mkstemp(".tmp", f"{path.name}.", self._directory)  # has mode 0600
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(b"%s %r %r %d\n" % (_MAGIC, time.time(), float(ttl), len(content)) + content)
@@ -232,7 +232,7 @@ def _read_regular_file(path: Path) -> bytes | None:
         return None
     except OSError:
         if path.is_symlink():
-            return None  # a FileStore makes no symlinks, so this one is not followed
+            return None  # a FileStore creates no symlinks, so do not follow this one
         raise
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -1,6 +1,6 @@
 """Shares tokens through Redis or Valkey, 6.2 and newer.
 
-Invariant: each operation is one atomic command, and can be repeated safely. The value and the claim of a key are in one Cluster
+Invariant: each operation is one atomic command, and can be repeated safely. A key's value and claim are in one Cluster
 slot. No event loop is ever blocked, or uses another loop's connection.
 
 The scripts are sent in full with each ``EVAL``. They are shorter than a token, and this works even after a server was
@@ -98,7 +98,7 @@ class RedisStore:
             raise ConfigurationError(
                 "The prefix contains a brace, which marks a Cluster slot in Redis.", remedy="Remove it."
             )
-        # Needed for each read, because a caller's client may decode answers as text.
+        # Needed for each read, because a caller's client may decode responses as text.
         self._as_bytes = {NEVER_DECODE: True}
         self._response_error = ResponseError
         self._prefix = prefix
@@ -233,7 +233,7 @@ async def _lifetime(
 
 
 def _drop(lifetime: AsyncGenerator[None, None]) -> None:
-    """Called when the store is gone. The last reference to ``lifetime`` goes with this call, and its loop closes it."""
+    """Called when the store is gone. The last reference to ``lifetime`` ends with this call, and its loop closes it."""
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
@@ -321,7 +321,7 @@ def _milliseconds(ttl: float) -> int:
 
 
 def _read_error(error: Exception, read: Callable[[Any], Any]) -> bytes:
-    """A value of another type is not ours and counts as missing. The next save replaces it."""
+    """Handles a failed read: a value of another type is not ours and counts as missing. The next save replaces it."""
     if read is _read_value and str(error).startswith("WRONGTYPE"):
         return b""
     raise error
