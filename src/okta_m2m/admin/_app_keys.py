@@ -154,7 +154,7 @@ def delete_key(api: ManagementApi, app_id: str, id_or_kid: str) -> None:
     Raises :class:`~okta_m2m.admin.errors.InvalidRequest` for an active key, which Okta does not delete.
     """
     key = find_key(api, app_id, id_or_kid)
-    with suppress(NotFound):  # the list shows whether it is gone
+    with suppress(NotFound):  # the next list shows whether it is gone
         api.call("DELETE", f"{_path(app_id)}/{path_segment(key.id)}")
     read_back(
         api,
@@ -184,7 +184,7 @@ def _set_lifecycle(
     wanted = operation == "activate"
     if key.active == wanted:
         return key
-    with suppress(NotFound):  # the list shows whether it is gone
+    with suppress(NotFound):  # the next list shows whether it is gone
         api.call("POST", lifecycle_path(app_id, key.id, operation))
 
     def look() -> AppKey | None:

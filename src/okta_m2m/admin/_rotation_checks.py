@@ -109,7 +109,7 @@ def check_registered_key(app: App, keys: Sequence[AppKey], key: PrivateKey, file
 
 
 def _kid_missing(app: App, keys: Sequence[AppKey], key: PrivateKey, files: RotationFiles) -> RotationFailed:
-    """The error for a key file without a ``kid``, with the line to write."""
+    """The error for a key file without a ``kid``, which shows the line to add."""
     same = next((registered for registered in keys if registered.thumbprint == key.thumbprint()), None)
     if same is None:
         return RotationFailed(

@@ -145,11 +145,11 @@ class RotationFiles:
         return self._read_key(self._beside("new"), ours=True)[0]
 
     def is_pem(self) -> bool:
-        """Whether the key file is a PEM."""
+        """Whether the key file is PEM."""
         return _is_pem(self._directory.read(self._key).data)
 
     def beside_key(self) -> str | None:
-        """What a PEM file contains besides the key, such as a certificate; ``None`` if nothing."""
+        """The rest of a PEM file besides the key, such as a certificate; ``None`` if there is none."""
         labels = re.findall(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----", self._directory.read(self._key).data)
         others = [label for label in labels if label != b"EC PARAMETERS" and not label.endswith(b"PRIVATE KEY")]
         return others[0].decode().lower() if others else None
@@ -213,7 +213,7 @@ class RotationFiles:
                 self._directory.replace(self._key, content)
 
     def old_key_is_kept(self) -> bool:
-        """Whether the old key is next to the key file, so the switch was made or begun."""
+        """Whether the old key is next to the key file, which means that the switch was made or begun."""
         return self._directory.exists(self._beside("old"))
 
     def _holds(self, content: bytes) -> bool:
@@ -289,7 +289,7 @@ class RotationFiles:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """One rotation of a key file at a time. The operating system frees the lock of a process that is killed."""
+        """Allows one rotation of a key file at a time. The operating system frees the lock of a process that is killed."""
         try:
             from filelock import FileLock, Timeout
         except ModuleNotFoundError:

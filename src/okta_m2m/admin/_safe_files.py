@@ -57,7 +57,7 @@ _SHARING_PAUSES: tuple[float, ...] = (0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.4) if
 class FileVersion(NamedTuple):
     """The identity and state of a file.
 
-    - ``device``, ``inode``: which file it was.
+    - ``device``, ``inode``: the identity of the file.
     - ``size``: its size in bytes.
     - ``modified``: its modification time in nanoseconds.
     """
@@ -263,7 +263,7 @@ class OpenDirectory:
 
     @contextmanager
     def _writing(self, name: str) -> Iterator[None]:
-        """A full disk may show only when the file is synced."""
+        """Reports failed writes. A full disk may show only when the file is synced."""
         try:
             yield
         except OSError as error:
@@ -344,7 +344,7 @@ def _is_same(about: os.stat_result | None, other: os.stat_result) -> bool:
 
 
 def _is_leftover(about: os.stat_result, target: os.stat_result | None) -> bool:
-    """Whether a file belongs to this user, or already got the owner of the file that it should replace."""
+    """Whether a file belongs to this user, or already has the owner of the file that it was to replace."""
     return sys.platform == "win32" or about.st_uid in (os.geteuid(), *([] if target is None else [target.st_uid]))
 
 

@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 Endpoint = Literal["token", "revoke", "introspect"]
-"""The endpoints that take a client assertion."""
+"""The endpoints that accept a client assertion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Introspection:
 
     @property
     def scopes(self) -> tuple[str, ...]:
-        """The scopes of the token; none if the server does not say."""
+        """The scopes of the token; none if the server does not return them."""
         scope = self.members.get("scope")
         return tuple(scope.split()) if isinstance(scope, str) else ()
 

@@ -177,7 +177,7 @@ class ManagementApi:
         """Every item of a list. Each page is fetched when it is reached (``Link: rel="next"``, RFC 8288).
 
         - ``path``: the path of the list, below the org URL.
-        - ``query``: parameters for the first page; Okta's links have them for the others. Default ``None``.
+        - ``query``: parameters for the first page; Okta's links include them for the others. Default ``None``.
         """
         url: str | None = self.org_url + path
         seen: set[str] = set()
@@ -219,7 +219,7 @@ class ManagementApi:
         return f"ManagementApi({self.org_url!r}, {'SSWS token' if self._with_token else 'service app'})"
 
     def _request(self, method: str, url: str, body: object, query: Mapping[str, str] | None) -> requests.Response:
-        """The response of a call that succeeded; waits for rate limits, and retries if that is safe."""
+        """The response of a successful call. Waits for rate limits, and retries if that is safe."""
         waited, failures = 0.0, 0
         repeatable = method in ("GET", "HEAD", "PUT", "DELETE")
         while True:

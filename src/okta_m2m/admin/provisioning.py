@@ -10,8 +10,8 @@ Every function takes a :class:`~okta_m2m.admin.management.ManagementApi`, which 
 Each may raise a :class:`~okta_m2m.admin.errors.ProvisioningError`, or, if a service app signs in, a
 :class:`~okta_m2m.errors.TokenError`.
 
-Invariant: each function may be called again. What already exists is not changed, and is reported separately from what was
-done.
+Invariant: each function may be called again. Existing objects are not changed, and are reported separately from
+changes.
 """
 
 from __future__ import annotations

@@ -69,9 +69,9 @@ _NOTHING_DONE: Final = (PermissionMissing, ScopeMissing, NotSignedIn, NotFound, 
 class Progress:
     """A step of a rotation.
 
-    - ``step``: which one.
+    - ``step``: the step.
     - ``state``: ``begun``, ``done``, or ``resumed`` if an earlier run did it.
-    - ``detail``: what was done, in a few words; empty while the step has only begun.
+    - ``detail``: the result, in a few words; empty while the step has only begun.
     """
 
     step: Step
@@ -104,7 +104,7 @@ class Plan:
 class Rotated:
     """The result of a complete rotation.
 
-    - ``old_kid``: the ``kid`` of the key that is gone.
+    - ``old_kid``: the ``kid`` of the deleted key.
     - ``new_kid``: the ``kid`` of the key that is in force.
     - ``resumed``: whether an earlier run, which was interrupted or failed, had begun it.
     """
@@ -253,7 +253,7 @@ class Rotation:
             return True
 
     def _check_start(self) -> tuple[PrivateKey, AppKey]:
-        """The key in use, here and as Okta lists it, if a rotation may begin."""
+        """The key in use, from the key file and as Okta lists it, if a rotation may begin."""
         old = check_key_file(self._files)
         app = get_app(self._api, self._app_id)
         check_app(app)
@@ -296,7 +296,7 @@ class Rotation:
         return f"{self._files.shown} contains the new key"
 
     def _wait(self, journal: Journal) -> str:
-        # Never longer than the grace time, even if the wall clock was set back since the switch.
+        # Never wait longer than the grace time, even if the wall clock was set back since the switch.
         left = min(self._grace, journal.switched_at + self._grace - time.time())
         if left > 0:
             self._api.pause(left, "until every running process has read the new key")
@@ -325,7 +325,7 @@ class Rotation:
     # ── failure ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _fail(self, step: Step, journal: Journal, error: Exception) -> RotationFailed:
-        """Restores the old key, if necessary, and returns the error that says so."""
+        """Restores the old key, if necessary, and returns the error that reports this."""
         if step is Step.DELETE:
             return _failure(
                 f"The rotation is done except for deleting the old key {journal.old_kid!r}; the new key is in force.",
@@ -435,8 +435,7 @@ def rotatable_key_file(settings: Settings) -> Path:
     - ``settings``: as :func:`okta_m2m.settings.read_settings` returns them.
 
     Raises :class:`~okta_m2m.admin.errors.RotationFailed` if the key cannot be rotated there: its ``kid`` is set separately,
-    or it is not in a file (the content of an environment variable or of ``okta.yaml``, or a signer of your
-    own).
+    or it is not in a file (the content of an environment variable or of ``okta.yaml``, or your own signer).
     """
     if "kid" in settings.sources:
         raise RotationFailed(

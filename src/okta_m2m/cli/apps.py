@@ -1,6 +1,6 @@
 """``okta-m2m app``: create, change, show and delete service apps, grant scopes, and assign admin roles.
 
-Invariant: what already exists is shown, not changed. Nothing is created twice unless requested, and nothing is deleted
+Invariant: an existing app is shown, not changed. Nothing is created twice unless requested, and nothing is deleted
 without confirmation.
 """
 

@@ -1,7 +1,7 @@
-"""The commands, and how their failures are reported.
+"""The commands, and the reporting of their failures.
 
 Invariant: an expected failure (an :class:`~okta_m2m.errors.OktaM2MError`, a missing package, a closed pipe, a full
-disk, Ctrl-C) becomes at most one line on stderr, and an exit code. Only a bug in this program leaves as an exception.
+disk, Ctrl-C) becomes at most one line on stderr, and an exit code. Only a bug in this program ends in an exception.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class _Keys(NamedTuple):
 
     private: PrivateKey | None
     file: Path | None
-    """Where the private key is; ``None`` if not known."""
+    """The file of the private key; ``None`` if it is not known."""
     jwks: dict[str, Any] | None
     """The keys to register; ``None`` if Okta fetches them."""
 
@@ -211,7 +211,7 @@ def _granted_scopes(api: ManagementApi, app: App) -> list[str]:
 
 
 def _variables(org_url: str, app: App, keys: _Keys, scopes: list[str]) -> dict[str, str]:
-    """The settings as environment variables. Without scopes, the variable for them is missing."""
+    """The settings as environment variables. Without scopes, their variable is omitted."""
     variables = {
         "OKTA_CLIENT_ORGURL": org_url,
         "OKTA_CLIENT_AUTHORIZATIONMODE": "PrivateKey",

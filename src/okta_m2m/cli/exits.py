@@ -115,7 +115,7 @@ def needs(extra: str, what: str) -> Iterator[None]:
     """Turns a failed import in the body into :class:`ExtraMissing`.
 
     - ``extra``: the extra of this package that installs the missing package.
-    - ``what``: what needs that package, as the first words of the message.
+    - ``what``: the part that needs that package, as the first words of the message.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""The only module that prints. Everything that it prints is clean.
+"""The only module that prints. Everything that it prints is cleaned.
 
 Invariant: names and ids that someone else chose (the label of an app, a path in a cloned folder, a server's words)
 cannot move the cursor, change the terminal's title or colours, start a new line, or reverse the direction of the text.

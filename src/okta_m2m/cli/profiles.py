@@ -59,7 +59,7 @@ def _profiles(path: Path) -> Mapping[Any, Any]:
 
 
 def _remove_variables(*folded: str) -> None:
-    """Removes the variables ``OKTA_CLIENT_*``: those of the given names, in any spelling, or all of them."""
+    """Removes ``OKTA_CLIENT_*`` variables: those of the given names, in any spelling, or all if no name is given."""
     for name in list(os.environ):
         if name.startswith(_PREFIX) and (not folded or name[len(_PREFIX) :].replace("_", "").lower() in folded):
             del os.environ[name]

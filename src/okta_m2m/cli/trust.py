@@ -105,7 +105,7 @@ def configured_app(**arguments: Any) -> ServiceApp:
 
 
 def is_inside(path: Path, folder: Path) -> bool:
-    """Whether a file is in a folder or below, after symlinks."""
+    """Whether a file is in a folder or below, after symlinks are resolved."""
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 

@@ -34,7 +34,7 @@ class StoreConformance:
     """Each test checks one promise of :class:`okta_m2m.stores.Store`. Subclass it and define a fixture ``store``.
 
     - ``in_event_loop``: ``True`` calls the store inside a running asyncio loop, one loop per test, for a store that has
-      ``on_loop``. ``False`` (default) calls its methods outside a loop, and awaits what they return in a loop, if
+      ``on_loop``. ``False`` (default) calls its methods outside a loop, and awaits their results in a loop, if
       necessary.
     - The fixture ``runner`` is the :class:`asyncio.Runner` of that loop, for a store that must be closed in it.
     """

@@ -1,7 +1,7 @@
 """The clients of the demonstration, each with several callers that make one call after another.
 
-Invariant: each client is used as in any service. It gets only ``OktaAuth(app)``, so only the library can prevent its calls from
-failing.
+Invariant: each client is used as in any service. It gets only ``OktaAuth(app)``, so only the library can prevent
+failed calls.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from .story import Story
 
 __all__ = ["TOKEN_STYLES", "Chart"]
 
-TOKEN_STYLES: Final = ("cyan", "blue")  # of neighbouring tokens
+TOKEN_STYLES: Final = ("cyan", "blue")  # for alternate tokens
 SAME_CAUSE: Final = 0.5  # seconds between two 401s that are shown as one group
 
 

@@ -1,6 +1,6 @@
-"""The plot of the demonstration: an org on a loopback port, four clients with one service app, and what goes wrong.
+"""The plot of the demonstration: an org on a loopback port, four clients with one service app, and the faults.
 
-Invariant: earlier events, not the clock, decide what goes wrong, so that the same happens on a slow machine.
+Invariant: earlier events, not the clock, trigger the faults, so that the same happens on a slow machine.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ OVERTIME: Final = 5.0  # extra seconds on a slow machine for the remaining event
 
 
 def play(seconds: float, *, dpop: bool, watch: Callable[[Story], None]) -> Story:
-    """Plays the demonstration, and returns what happened.
+    """Plays the demonstration, and returns its story.
 
     - ``seconds``: how long the clients make calls.
     - ``dpop``: whether the org requires DPoP.

@@ -1,4 +1,4 @@
-"""A service app as the org holds it: its keys, scopes, roles and settings.
+"""A service app in the org: its keys, scopes, roles and settings.
 
 Invariant: an app has only public keys. If ``add_app`` created a private key, it is kept separately.
 """
@@ -39,7 +39,7 @@ def public_jwks(keys: Keys) -> dict[str, list[dict[str, Any]]]:
 
 
 class InForce(NamedTuple):
-    """The state of an app that the org's servers know. It lags behind the app while :attr:`Org.settling` is set."""
+    """An app's state as the org's servers know it. It lags behind the app while :attr:`Org.settling` is set."""
 
     active_keys: list[dict[str, Any]]
     scopes: list[str]
@@ -114,7 +114,7 @@ class App:
             jwk["status"] = "INACTIVE"
 
     def in_force(self) -> InForce | None:
-        """The state of the app that the org's servers know now; ``None`` while they do not know the app yet."""
+        """The app's state as the org's servers know it now; ``None`` while they do not know the app yet."""
         now = time.monotonic()
         for until, earlier in list(self._earlier):
             if now < until:

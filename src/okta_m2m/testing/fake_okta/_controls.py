@@ -1,4 +1,4 @@
-"""Methods with which a test adds things to an org, and changes it while it runs.
+"""Methods with which a test populates an org, and changes it while it runs.
 
 Invariant: a change takes effect with the next request, even for tokens that were issued earlier.
 """
@@ -141,7 +141,7 @@ class OrgControls(Org):
     def nonce_lifetime(self) -> float:
         """Seconds for which a DPoP nonce is accepted; three days by default. May be set.
 
-        A new nonce is made every day, or each time that the lifetime ends if that is sooner.
+        A new nonce is created every day, or whenever the lifetime ends, if that is sooner.
         """
         return self.nonces.lifetime
 

@@ -68,7 +68,7 @@ def _normalise_triplet(found: re.Match[str]) -> str:
 
 
 def find_proof(request: ReceivedRequest) -> str | None:
-    """The proof of the request; ``None`` if there is none. Two are refused."""
+    """The proof of the request; ``None`` if there is none. Refuses two proofs."""
     proofs = request.all("dpop")
     if len(proofs) > 1:
         raise Refused("invalid_dpop_proof_multiple_headers_not_allowed")

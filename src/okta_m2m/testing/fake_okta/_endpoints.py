@@ -1,6 +1,6 @@
 """Finds the endpoint of the org for a path.
 
-Invariant: the choice depends on the path alone. A path that leads nowhere is left to the handlers of pytest-httpserver.
+Invariant: the choice depends on the path alone. An unknown path is left to the handlers of pytest-httpserver.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _Answer = Callable[[Org, ReceivedRequest], Answer]
 class Endpoint:
     """The endpoint at a path."""
 
-    #: Answers a request or raises a refusal; ``None`` if the path leads nowhere.
+    #: Answers a request or raises a refusal; ``None`` if the path is unknown.
     answer: _Answer | None
     is_token: bool = False
     #: Whether it needs a token, so that a refusal is a challenge.

@@ -1,6 +1,6 @@
 """An Okta org on a loopback port: :class:`FakeOkta`, for tests of code that makes machine-to-machine calls to Okta.
 
-Invariant: if Okta's behaviour is known, it is exactly as strict and uses the same messages. If not, it is strict.
+Invariant: if Okta's behaviour is known, FakeOkta is exactly as strict, with the same messages. Otherwise, it is strict.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class FakeOkta(OrgControls):
 
     @property
     def refusals(self) -> list[Refusal]:
-        """The requests that were refused because they were wrong, oldest first; at most the last 20,000."""
+        """The requests that were refused as invalid, oldest first; at most the last 20,000."""
         return self._responder.refusals()
 
     @property

@@ -241,7 +241,7 @@ class _ConnectionServer(ThreadedWSGIServer):
 
 
 class OktaServer(HTTPServer):
-    """A pytest-httpserver that asks ``handle`` first. Its own handlers serve the requests that ``handle`` passes on."""
+    """A pytest-httpserver that calls ``handle`` first. Its own handlers serve the requests that ``handle`` passes on."""
 
     def __init__(self, handle: Handler, not_found: Callable[[str], Answer], tls: ssl.SSLContext | None) -> None:
         super().__init__(host="127.0.0.1", port=0, ssl_context=tls, threaded=True)

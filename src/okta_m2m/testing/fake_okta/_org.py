@@ -112,7 +112,7 @@ class Org:
         self.token_delay: float = 0.0  # seconds
         self.api_tokens: dict[str, ApiToken] = {}
         self.records = Records(self.now)
-        #: Held while the management API changes something.
+        #: A lock that is held while the management API changes something.
         self.changing = threading.RLock()
         self._mutex = threading.Lock()
         self._tokens: dict[str, IssuedToken] = {}

@@ -49,7 +49,7 @@ _USUAL_API_ERRORS = {
 
 
 class Refusal(NamedTuple):
-    """A request that FakeOkta refused because it was wrong. A scripted fault is not recorded as a refusal.
+    """A request that FakeOkta refused as invalid. A scripted fault is not recorded as a refusal.
 
     - ``status``: the HTTP status of the response.
     - ``error``: the OAuth ``error``, or the ``errorCode`` of the management API.
@@ -64,7 +64,7 @@ class Refusal(NamedTuple):
 
 
 class Responder:
-    """The path of a request through an org. ``on_answer`` is called with each request and the status of its response."""
+    """Responds to an org's requests. ``on_answer`` is called with each request and the status of its response."""
 
     def __init__(self, org: Org, on_answer: Callable[[ReceivedRequest, int], object] | None) -> None:
         self.faults = Faults()
@@ -94,7 +94,7 @@ class Responder:
             self.token_requests = self.api_calls = 0
 
     def answer(self, request: ReceivedRequest) -> Answer | None:
-        """The response; ``None`` for a path that leads nowhere."""
+        """The response; ``None`` for an unknown path."""
         endpoint = find_endpoint(self._org, request.path)
         with self._mutex:
             self._requests.append(request)
@@ -124,7 +124,7 @@ class Responder:
         return answer
 
     def not_found(self, path: str) -> Answer:
-        """The response for a path that has no handler either."""
+        """The response for an unknown path that has no pytest-httpserver handler either."""
         refused = ApiRefused("E0000007", f"Resource not found: {path} (Resource)")
         self._record(refused, path)
         answer = api_error_answer(refused)

@@ -61,7 +61,7 @@ class FieldError(Exception):
 
 
 def check_may_manage_apps(caller: Caller) -> None:
-    """Refuses a caller without a role that may manage apps. A custom role may."""
+    """Refuses a caller without a role that may manage apps. Custom roles are accepted."""
     if not any(role in _MAY_MANAGE_APPS or role.startswith(CUSTOM_ROLE) for role in caller.roles):
         raise ApiRefused("E0000006")
 
