@@ -99,7 +99,7 @@ class OktaM2MError(Exception):
     def as_library_error(self, error_map: ErrorMap) -> OktaM2MError:
         """The same error, as an exception that users of the HTTP library catch: an instance of both classes.
 
-        - ``error_map``: the library's class for each of our classes. The class's nearest base class in it counts.
+        - ``error_map``: the library's class for each of our classes. The nearest base class in it is used.
         """
         kind = next((error_map[base] for base in type(self).__mro__ if base in error_map), None)
         if kind is None or isinstance(self, kind):

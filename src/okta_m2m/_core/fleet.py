@@ -59,8 +59,8 @@ LONGEST_LOOK = 0.5
 """The longest pause in seconds between two reads of the store while another process fetches."""
 
 LAST_RESORT = (5.0, 10.0)
-"""When this many seconds are left (at most half of its time), a process stops waiting for the others and fetches its own
-token. The moment is random, so that not all do so at once."""
+"""A process stops waiting for the others and fetches its own token when this many seconds of its time are left, but not
+before half of it has passed. The moment is random, so that not all do so at once."""
 
 TOMBSTONE_TTL = 0.001
 """To remove a value, an empty one is stored for this many seconds, so a store needs no method for removal."""

@@ -67,7 +67,7 @@ class ForcedRenewals:
         return digest in self._digests
 
     def note(self, digest: bytes) -> bool:
-        """Records a report of another token than the last report's. Returns whether that token is reported for the first time."""
+        """Records a report about a token, if the previous report was about another one. Returns whether it is the first one."""
         self.calls = 1
         if digest in self._digests:
             return False

@@ -100,7 +100,7 @@ def parse_okta_yaml(path: Path, text: str) -> object:
     - ``path``: the file, to name it in errors.
     - ``text``: plain YAML, with no tags except YAML's own, and no duplicate keys in a mapping.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError`, with the line if there is one.
+    Raises :class:`~okta_m2m.errors.ConfigurationError`, which names the line, if there is one.
     """
     try:
         from ruamel.yaml import YAML

@@ -39,9 +39,9 @@ def find_placeholder(text: str) -> str | None:
 def check_org_url(url: str) -> str:
     """An org's URL in its canonical form: ``https://acme.okta.com``, in lower case, without a slash or a default port.
 
-    The client assertion's ``aud`` is made from this URL, and Okta compares it character by character. So this refuses
-    anything except scheme, host and port. Like Okta's SDKs (``config_validator.py`` of the Python SDK), it also refuses plain
-    http, placeholders, the Admin Console's host and ``.com.com``. Plain http is accepted only for a loopback host.
+    The client assertion's ``aud`` is made from this URL, and Okta compares it character by character. So this function
+    refuses anything except scheme, host and port. Like Okta's SDKs (``config_validator.py`` of the Python SDK), it also
+    refuses plain http, placeholders, the Admin Console's host and ``.com.com``. Plain http is accepted only for a loopback host.
 
     - ``url``: the URL as the user wrote it.
 
@@ -76,7 +76,7 @@ def _read_origin(text: str) -> str:
     """Scheme, host and port of a URL that has a scheme and that all clients read the same way."""
     scheme, separator, rest = text.partition("://")
     if "@" in re.split(r"[/?#\\]", rest if separator else text, maxsplit=1)[0]:
-        # What comes before an "@" may be a password, so this message does not repeat the URL.
+        # The text before an "@" may be a password, so this message does not repeat the URL.
         raise ConfigurationError("The org URL has a user name or password before its host.", remedy=_EXAMPLE)
     your_domain = re.search(_YOUR_DOMAIN, text)
     placeholder = find_placeholder(text) or (your_domain and your_domain.group())

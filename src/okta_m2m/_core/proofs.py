@@ -265,9 +265,9 @@ _ESCAPE = r"%([0-9A-Fa-f]{2})"
 def okta_htu(url: str) -> str:
     """``htu`` as Okta compares it at its own origin: the decoded path, with only ``%``, space, ``"`` and ``#`` encoded again.
 
-    Okta compares with the decoded request URI, and rejects a proof with ``/api/v1/users/a%40b`` with 400 "'htu' claim
-    in the DPoP proof JWT is invalid." (okta-sdk-python#541, okta-sdk-nodejs#521; the encoding is that of okta-sdk-java,
-    pull requests 1526 and 1528). It has no query and no fragment (RFC 9449 section 4.2).
+    Okta compares it with the decoded request URI. A proof with ``/api/v1/users/a%40b`` gets a 400: "'htu' claim in the
+    DPoP proof JWT is invalid." (okta-sdk-python#541, okta-sdk-nodejs#521; the encoding is that of okta-sdk-java,
+    pull requests 1526 and 1528). The ``htu`` has no query and no fragment (RFC 9449 section 4.2).
     """
     path = unquote_to_bytes(urlsplit(url).path).decode("utf-8", "replace")
     for plain, encoded in _KEPT_BY_OKTA.items():
@@ -276,7 +276,7 @@ def okta_htu(url: str) -> str:
 
 
 def rfc_htu(url: str) -> str:
-    """``htu`` as servers compare it (RFC 9449 section 4.3): the URL as sent, without query and fragment, normalised by
+    """``htu`` as servers compare it (RFC 9449 section 4.3): the URL as sent, without query and fragment, normalized by
     syntax and scheme (RFC 3986 sections 6.2.2 and 6.2.3): ``%40`` stays, ``%7e`` becomes ``~``."""
 
     def normal(escape: re.Match[str]) -> str:

@@ -1,9 +1,9 @@
 """Plain frozen data, like ``@dataclass(frozen=True, slots=True)``, but without compiling code at import.
 
 A dataclass compiles source code when its module is imported. For the two dozen classes in this package, that took more than
-half of its import time (``benchmarks/imports.py``). Records share their methods instead.
+half of the package's import time (``benchmarks/imports.py``). Records share their methods instead.
 
-Invariant: no ``repr`` shows a field that is named in ``hidden``, not even that of a subclass.
+Invariant: no ``repr`` shows a field that is named in ``hidden``, not even a subclass's ``repr``.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class Reports:
     def token_failed(self, error: Exception, attempts: int, elapsed: float, background: bool) -> None:
         """A fetch returned no token, after ``attempts`` requests and ``elapsed`` seconds."""
         self._report(
-            logging.INFO if background else logging.WARNING,  # the warning about the renewal gives the next attempt
+            logging.INFO if background else logging.WARNING,  # the warning about the renewal has the next attempt
             "no token for client %s, after %d request(s) in %.1f s: %s",
             (self.client_id, attempts, elapsed, _reason(error)),
             "TokenFailed",

@@ -29,7 +29,7 @@ __all__ = ["RevocationOnClose", "ask_about_token"]
 logger = logging.getLogger("okta_m2m")
 
 CLOSE_TIMEOUT: Final = 10.0
-"""Seconds for which closing waits for a token that is being fetched, and again for the response to its revocation."""
+"""Seconds that closing waits for a token that is being fetched, and then again for the response to its revocation."""
 
 
 def ask_about_token(

@@ -1,7 +1,7 @@
 """The places where settings may be, and their names in Okta's SDKs.
 
 Invariant: a name that looks like a misspelled setting is refused, unless that setting already has a value. Settings of
-Okta's SDKs that this package does not use are ignored. Everything else is logged once.
+Okta's SDKs that this package does not use are ignored. Every other unknown name is logged once.
 """
 
 from __future__ import annotations

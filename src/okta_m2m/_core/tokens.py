@@ -60,7 +60,7 @@ class Token(Record, hidden=("authorization",)):
 
     @property
     def digest(self) -> bytes:
-        """The SHA-256 of the value, by which a token is recognised without being kept. A proof's ``ath`` is the same (RFC
+        """The SHA-256 of the value, by which a token is recognized without being kept. A proof's ``ath`` is the same (RFC
         9449 section 4.2)."""
         return sha256(self.value.encode()).digest()
 

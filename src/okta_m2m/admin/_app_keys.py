@@ -67,7 +67,7 @@ class AppKey:
 def list_keys(api: ManagementApi, app_id: str) -> list[AppKey]:
     """The public keys that are registered with an app, inactive ones included. Keys for encryption are omitted.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``app_id``: :attr:`App.id`.
     """
     return list(app_keys_from({"keys": items_of(api.call("GET", _path(app_id)), "keys")}))
@@ -76,7 +76,7 @@ def list_keys(api: ManagementApi, app_id: str) -> list[AppKey]:
 def add_key(api: ManagementApi, app_id: str, jwk: Mapping[str, Any]) -> AppKey:
     """Registers another public key. If it is already registered, it is returned unchanged.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``app_id``: :attr:`App.id`.
     - ``jwk``: the public key, as one of the keys of :meth:`okta_m2m.PrivateKey.jwks`.
 
@@ -104,7 +104,7 @@ def add_key(api: ManagementApi, app_id: str, jwk: Mapping[str, Any]) -> AppKey:
 def find_key(api: ManagementApi, app_id: str, id_or_kid: str) -> AppKey:
     """The key of an app that has this id, or else this ``kid``.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``app_id``: :attr:`App.id`.
     - ``id_or_kid``: :attr:`AppKey.id` (``pks...``) or :attr:`AppKey.kid`.
 
@@ -125,7 +125,7 @@ def find_key(api: ManagementApi, app_id: str, id_or_kid: str) -> AppKey:
 def activate_key(api: ManagementApi, app_id: str, id_or_kid: str) -> AppKey:
     """Activates a key, so that Okta accepts signatures made with it. An active key is returned unchanged.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``app_id``: :attr:`App.id`.
     - ``id_or_kid``: as for :func:`find_key`.
     """
@@ -135,7 +135,7 @@ def activate_key(api: ManagementApi, app_id: str, id_or_kid: str) -> AppKey:
 def deactivate_key(api: ManagementApi, app_id: str, id_or_kid: str) -> AppKey:
     """Deactivates a key. It stays registered, and can be activated again. An inactive key is returned unchanged.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``app_id``: :attr:`App.id`.
     - ``id_or_kid``: as for :func:`find_key`.
 
@@ -147,7 +147,7 @@ def deactivate_key(api: ManagementApi, app_id: str, id_or_kid: str) -> AppKey:
 def delete_key(api: ManagementApi, app_id: str, id_or_kid: str) -> None:
     """Deletes a key permanently.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``app_id``: :attr:`App.id`.
     - ``id_or_kid``: as for :func:`find_key`.
 

@@ -90,7 +90,7 @@ class App:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A setting of the app that differs from what was requested.
+    """A setting of the app that differs from the request.
 
     - ``setting``: ``dpop``, ``jwks_uri``, ``client_id`` or ``status``.
     - ``wanted``: the requested value.
@@ -109,7 +109,7 @@ class Created:
     - ``app``: the app, new or existing.
     - ``created``: whether it is new.
     - ``keys_missing``: the requested keys that are not active in the app, by ``kid`` or thumbprint.
-    - ``differences``: the other settings of the app that differ from what was requested. An inactive app differs in its
+    - ``differences``: the other settings of the app that differ from the request. An inactive app differs in its
       ``status``.
     """
 
@@ -130,9 +130,9 @@ def create_app(
     client_id: str | None = None,
     twin: bool = False,
 ) -> Created:
-    """Creates a service app (``private_key_jwt``, ``client_credentials``), or finds the one with that name.
+    """Creates a service app (``private_key_jwt``, ``client_credentials``), or finds the existing one with that name.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``name``: the label in the Admin Console.
     - ``jwks``: the public keys to register, as :meth:`okta_m2m.PrivateKey.jwks` returns them.
     - ``jwks_uri``: instead of ``jwks``, the ``https://`` URL from which Okta fetches the keys.
@@ -143,7 +143,7 @@ def create_app(
     - ``client_id``: a client id of your choice, only through ``"apps"``. By default Okta chooses it.
     - ``twin``: creates another app even if one has that name. Default ``False``.
 
-    An existing app is not changed; the result says which of its settings differ from what was requested. Of several
+    An existing app is not changed; the result shows which of its settings differ from the request. Of several
     processes that create the same app at once, one creates it and the others find it.
 
     Raises :class:`~okta_m2m.admin.errors.NameTaken` if the app with that name is not a service app with a key, or if
@@ -180,7 +180,7 @@ def create_app(
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """The requests of the caller of :func:`create_app`."""
+    """The arguments of :func:`create_app`."""
 
     keys: Sequence[Mapping[str, Any]]
     jwks_uri: str | None
@@ -266,7 +266,7 @@ def _delete(api: ManagementApi, id: str, via: Via) -> None:
 def list_apps(api: ManagementApi, *, via: Via = "apps", every: bool = False) -> Iterator[App]:
     """The org's service apps. Each page is fetched when iteration reaches it.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``via``: ``"apps"``, the default, or ``"clients"``; see :func:`create_app`.
     - ``every``: includes the org's other OAuth apps. Default ``False``.
     """
@@ -278,7 +278,7 @@ def list_apps(api: ManagementApi, *, via: Via = "apps", every: bool = False) -> 
 def get_app(api: ManagementApi, id: str, *, via: Via = "apps") -> App:
     """The app with an id.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``id``: :attr:`App.id`; through ``"clients"``, :attr:`App.client_id`.
     - ``via``: ``"apps"``, the default, or ``"clients"``; see :func:`create_app`.
 
@@ -292,7 +292,7 @@ def get_app(api: ManagementApi, id: str, *, via: Via = "apps") -> App:
 def find_app(api: ManagementApi, name_or_id: str, *, via: Via = "apps") -> App:
     """The app with a name, an id or a client id.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``name_or_id``: the exact name, including upper and lower case; or an id (``0oa...``); or a client id.
     - ``via``: ``"apps"``, the default, or ``"clients"``; see :func:`create_app`.
 
@@ -321,7 +321,7 @@ def find_app(api: ManagementApi, name_or_id: str, *, via: Via = "apps") -> App:
 def set_dpop(api: ManagementApi, app_id: str, required: bool) -> App:
     """Turns "Require Demonstrating Proof of Possession" on or off. Changes nothing if the app already has that setting.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``app_id``: :attr:`App.id`.
     - ``required``: whether the app requires DPoP from now on.
     """
@@ -343,7 +343,7 @@ def set_dpop(api: ManagementApi, app_id: str, required: bool) -> App:
 def activate_app(api: ManagementApi, app_id: str) -> None:
     """Lets an app get tokens again.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``app_id``: :attr:`App.id`.
     """
     _set_status(api, app_id, "activate", "ACTIVE")
@@ -352,7 +352,7 @@ def activate_app(api: ManagementApi, app_id: str) -> None:
 def deactivate_app(api: ManagementApi, app_id: str) -> None:
     """Prevents an app from getting tokens until it is activated again.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``app_id``: :attr:`App.id`.
     """
     _set_status(api, app_id, "deactivate", "INACTIVE")
@@ -361,7 +361,7 @@ def deactivate_app(api: ManagementApi, app_id: str) -> None:
 def delete_app(api: ManagementApi, app_id: str) -> None:
     """Deletes an app permanently. It is deactivated first, because Okta does not delete an active app (``E0000056``).
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``app_id``: :attr:`App.id`.
     """
     deactivate_app(api, app_id)

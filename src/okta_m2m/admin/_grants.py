@@ -50,7 +50,7 @@ class GrantResult:
 def list_grants(api: ManagementApi, app_id: str) -> list[Grant]:
     """The scopes of Okta's own API that are granted to an app.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``app_id``: :attr:`App.id`.
     """
     return [_grant(item) for item in items_of(api.call("GET", _path(app_id)), "grants")]
@@ -65,7 +65,7 @@ def grant_scopes(
 ) -> list[GrantResult]:
     """Grants scopes to an app. Okta lets only a Super Admin do so.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``app_id``: :attr:`App.id`.
     - ``scopes``: scopes of Okta's own API (``okta.*``, ``ssf.*``). Scopes of a custom authorization server are granted
       by its access policies.
@@ -98,7 +98,7 @@ def revoke_scopes(
 ) -> list[GrantResult]:
     """Revokes grants of an app. Tokens that were already issued keep their scopes until they expire.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``app_id``: :attr:`App.id`.
     - ``scopes``: as for :func:`grant_scopes`.
     - ``progress``: called with each result as soon as it is known. Default ``None``.

@@ -22,7 +22,7 @@ PAUSES: Final = (0.25, 0.5, 1.0, 2.0)
 def read_back(api: ManagementApi, look: Callable[[], T | None], change: str) -> T:
     """The first result of ``look`` that is not ``None``. It is ``None`` as long as Okta does not show the change.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``look``: reads from Okta.
     - ``change``: the expected change, as the end of "Okta does not show that ".
 

@@ -21,11 +21,11 @@ from .key_files import read_jwk_file
 __all__ = ["check_app", "check_key_file", "check_registered_key"]
 
 MAX_KEYS: Final = 50
-"""Okta's limit of keys per app."""
+"""Okta's limit on the number of keys per app."""
 
 
 def check_key_file(files: RotationFiles) -> PrivateKey:
-    """The key in use, if its file can be rotated here. Raises :class:`~okta_m2m.admin.errors.RotationFailed`."""
+    """The key in use, if it can be rotated in its file. Raises :class:`~okta_m2m.admin.errors.RotationFailed`."""
     try:
         key = files.key_in_use()
     except InvalidKey as error:

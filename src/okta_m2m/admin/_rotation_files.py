@@ -1,7 +1,7 @@
 """The files of a rotation: the key file, the new and the old key beside it, the journal, and the lock.
 
-Invariant: the key file always holds a whole key, the old one or the new one. The journal holds no secret. Whenever the
-process is killed, the next run can see from these files what was done.
+Invariant: the key file always holds a whole key, the old one or the new one. The journal holds no secret. No matter when
+the process is killed, the next run can find out from these files what was done.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ class Pause:
 
 
 class ManagementApi:
-    """The management API of an org, signed in to with one account.
+    """The management API of an org, used with one account.
 
     - ``org_url``: ``https://acme.okta.com``, or the org's custom domain.
     - ``sign_in``: an :class:`ApiToken`; or a :class:`~okta_m2m.ServiceApp` that has an admin role and the scopes for

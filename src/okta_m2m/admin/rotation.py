@@ -164,8 +164,8 @@ class Rotation:
             return self._files.read_journal(self._api.org_url, self._app_id) is not None
 
     def plan(self) -> Plan:
-        """The plan of :meth:`run` now, after every check that changes nothing. One check is whether the account that
-        signs in may change the app's keys.
+        """The plan that :meth:`run` would follow now. Makes every check that changes nothing, including whether the
+        account that signs in may change the app's keys.
 
         Raises the same errors as :meth:`run` before its first step.
         """

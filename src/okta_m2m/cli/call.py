@@ -1,4 +1,4 @@
-"""``okta-m2m api`` and ``okta-m2m headers``: a call with the configured app's token, and the headers for one.
+"""``okta-m2m api`` and ``okta-m2m headers``: a call with the configured app's token, and the headers for such a call.
 
 Invariant: the token is sent only to allowed origins, and is printed only to a pipe or with ``--show``. An API's
 response cannot control a terminal.

@@ -179,7 +179,7 @@ def _check_settings_file(api: ManagementApi, path: Path, name: str, via: Via) ->
 
 
 def _exit_if_different(created: Created) -> None:
-    """If the app differs from what was requested, says how to correct that and ends the command with 1."""
+    """If the app differs from the request, says how to correct that and ends the command with 1."""
     app = created.app
     remedies = {
         "dpop": f"It does not require DPoP. Turn it on with: okta-m2m app edit {app.id} --dpop",

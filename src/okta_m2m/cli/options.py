@@ -1,6 +1,6 @@
 """Options that several commands share, and their meaning.
 
-Invariant: the value of an option is never a secret, but the file that holds one. Other users of the machine can read
+Invariant: options accept no secrets, only files that hold secrets, because other users of the machine can read
 arguments.
 """
 
