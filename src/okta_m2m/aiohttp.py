@@ -89,7 +89,7 @@ class OktaAuth(AuthObject):
 
     def _runtime(self, session: aiohttp.ClientSession | None) -> Asyncio:
         """The runtime for one call. A fetch that it starts uses the same session's settings."""
-        from .runtimes.asyncio import Asyncio  # saves 11 % of the import (benchmarks/imports.py)
+        from .runtimes.asyncio import Asyncio  # saves 11 % of the import time (benchmarks/imports.py)
 
         return Asyncio(self._sender or partial(self._send, self._session or session), ERROR_MAP)
 
@@ -100,7 +100,7 @@ class OktaAuth(AuthObject):
     async def aheaders(self, method: str, url: str) -> dict[str, str]:
         """The headers for one call that aiohttp does not make. With DPoP, they are valid for one attempt.
 
-        - ``method``, ``url``: of the call.
+        - ``method``, ``url``: those of the call.
 
         Raises :class:`~okta_m2m.errors.ConfigurationError` if the token must not be sent to that URL.
         """

@@ -201,7 +201,7 @@ class Wait(Effect[bool]):
     timeout: float
 
     def __init__(self, landing: Future[Any], timeout: float) -> None:
-        # Written out, like Attempt's: a great many callers may wait for one token, and each creates both.
+        # Written out, like Attempt's: many callers may wait for one token, and each creates both.
         put_landing, put_timeout = self._setters
         put_landing(self, landing)
         put_timeout(self, timeout)

@@ -82,11 +82,11 @@ class OktaAuth(Flows[niquests.PreparedRequest, niquests.Response, niquests.Sessi
     def handle_response(
         self, response: niquests.Response, position: int | None = None, **settings: Any
     ) -> niquests.Response:
-        """The response hook. The session calls it with each response, also with a 3xx before it is followed.
+        """The response hook. The session calls it with each response, including a 3xx before it is followed.
 
         - ``response``: the response.
         - ``position``: where the body began, if it is a file. Default ``None``.
-        - ``settings``: those of the session's ``send``.
+        - ``settings``: the settings of the session's ``send``.
         """
         if isinstance(response, niquests.AsyncResponse):
             raise attached_wrongly("an OktaAuth that blocks for an AsyncSession", None, "niquests")
@@ -138,7 +138,7 @@ class AsyncOktaAuth(AuthObject):
     async def aheaders(self, method: str, url: str) -> dict[str, str]:
         """The headers for one call that this client does not make. With DPoP, they are valid for one attempt.
 
-        - ``method``, ``url``: of the call.
+        - ``method``, ``url``: those of the call.
 
         Raises :class:`~okta_m2m.errors.ConfigurationError` if the token must not be sent to that URL.
         """
@@ -170,11 +170,11 @@ class AsyncOktaAuth(AuthObject):
     async def handle_response(
         self, response: niquests.AsyncResponse, position: int | None = None, **settings: Any
     ) -> niquests.AsyncResponse:
-        """The response hook. The session calls it with each response, also with a 3xx before it is followed.
+        """The response hook. The session calls it with each response, including a 3xx before it is followed.
 
         - ``response``: the response.
         - ``position``: where the body began, if it is a file. Default ``None``.
-        - ``settings``: those of the session's ``send``.
+        - ``settings``: the settings of the session's ``send``.
         """
         _mark_answered(response.request)
         flow = judge(self.app, self._library, response, position)

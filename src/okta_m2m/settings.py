@@ -129,7 +129,7 @@ def read_settings(
     - ``arguments``: ``org_url``, ``client_id``, ``key``, ``scopes``, ``authorization_server`` and ``dpop`` are
       settings. All others are returned in ``Settings.others``.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError` for settings that are missing, contradictory or cannot work, and
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for settings that are missing, contradictory or invalid, and
     :class:`~okta_m2m.errors.InvalidKey` for the key.
     """
     working_directory = _working_directory(directory)

@@ -82,9 +82,9 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         app.revoke_through(run=self._run, run_async=self._run_async)
         warn_of_environments_proxy(app)
 
-    # Created for each use and not kept: a process may have very many of these objects.
+    # Created for each use and not kept: a process may have many of these objects.
     def _threads(self) -> Threads:
-        from ..runtimes.threads import Threads  # saves 4 % of the import (benchmarks/imports.py)
+        from ..runtimes.threads import Threads  # saves 4 % of the import time (benchmarks/imports.py)
 
         return Threads(self._sender or self._send, self._library.error_map)
 
@@ -112,7 +112,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
     def headers(self, method: str, url: str) -> dict[str, str]:
         """The headers for one call that this client does not make. With DPoP, they are valid for one attempt.
 
-        - ``method``, ``url``: of the call.
+        - ``method``, ``url``: those of the call.
 
         Raises :class:`~okta_m2m.errors.ConfigurationError` if the token must not be sent to that URL.
         """

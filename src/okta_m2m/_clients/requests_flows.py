@@ -115,7 +115,7 @@ class Library:
 
     def send(self, session: Any, request: Request, timeout: float) -> Response:
         """Sends our own request, with the session's settings; without a session, with those of the environment."""
-        # Imported with the first token request, which saves 2 % of the import (benchmarks/imports.py).
+        # Imported with the first token request, which saves 2 % of the import time (benchmarks/imports.py).
         from .failures import send_failed
 
         until = time.monotonic() + timeout
@@ -167,9 +167,9 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
         if self._session is None or self._session.trust_env:
             warn_of_environments_proxy(app)
 
-    # Created for each use and not kept: a process may have very many of these objects.
+    # Created for each use and not kept: a process may have many of these objects.
     def _threads(self) -> Threads:
-        from ..runtimes.threads import Threads  # saves 4 % of the import (benchmarks/imports.py)
+        from ..runtimes.threads import Threads  # saves 4 % of the import time (benchmarks/imports.py)
 
         return Threads(self._sender or self._send, self._library.error_map)
 
@@ -183,7 +183,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
     def headers(self, method: str, url: str) -> dict[str, str]:
         """The headers for one call that this client does not make. With DPoP, they are valid for one attempt.
 
-        - ``method``, ``url``: of the call.
+        - ``method``, ``url``: those of the call.
 
         Raises :class:`~okta_m2m.errors.ConfigurationError` if the token must not be sent to that URL.
         """
@@ -218,11 +218,11 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
             raise self._misused(request)
 
     def handle_response(self, response: ResponseT, position: int | None = None, **settings: Any) -> ResponseT:
-        """The response hook. The library calls it with each response, also with a 3xx before it is followed.
+        """The response hook. The library calls it with each response, including a 3xx before it is followed.
 
         - ``response``: the response.
         - ``position``: where the body began, if it is a file. Default ``None``.
-        - ``settings``: those of the session's ``send``.
+        - ``settings``: the settings of the session's ``send``.
         """
         flow = judge(self.app, self._library, response, position)
         if flow is None:

@@ -108,7 +108,7 @@ def check_scopes(scopes: Iterable[str], authorization_server: str | None) -> tup
     return _kept_once(checked)
 
 
-@lru_cache(maxsize=256)  # shared by all apps with the same scopes: a process may have very many
+@lru_cache(maxsize=256)  # shared by all apps with the same scopes: a process may have many
 def _kept_once(scopes: tuple[str, ...]) -> tuple[str, ...]:
     return scopes
 

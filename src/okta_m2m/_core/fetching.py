@@ -207,7 +207,7 @@ class Fetching:
 
     def _exchange(self, keys: Sequence[Signer], flight: Flight) -> Flow[tuple[Token, PrivateKey | None]]:
         """A token from the token endpoint, and the key that it is bound to, if that key was made here."""
-        # Imported with the first token request, which saves 5 % of the import (benchmarks/imports.py).
+        # Imported with the first token request, which saves 5 % of the import time (benchmarks/imports.py).
         from .conversation import Conversation
 
         first = self._first

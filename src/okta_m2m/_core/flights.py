@@ -3,7 +3,7 @@
 The landing is one ``concurrent.futures.Future``, which threads and any number of event loops can wait for. It is marked
 running first, because otherwise one cancelled waiter would cancel it for all.
 
-One mutex serves all apps of a process, of which there may be very many. It is held only for an instant, and never
+One mutex serves all apps of a process, of which there may be many. It is held only for an instant, and never
 during I/O. Landing happens outside it, because waiters' callbacks run there.
 
 Invariant: every flight lands exactly once, no matter how the fetch ends: with the token, with a failure (as data, from

@@ -39,7 +39,7 @@ class Wait(Record):
     timeout: float
 
     def __init__(self, flight: Flight, timeout: float) -> None:
-        # Written out, like the effect of that name: a great many callers may wait for one token, and each creates both.
+        # Written out, like the effect of that name: many callers may wait for one token, and each creates both.
         put_flight, put_timeout = self._setters
         put_flight(self, flight)
         put_timeout(self, timeout)

@@ -118,7 +118,7 @@ class Origins:
         return origin is not None and origin == origin_of(other)
 
 
-@lru_cache(maxsize=256)  # shared by all apps of an org: a process may have very many
+@lru_cache(maxsize=256)  # shared by all apps of an org: a process may have many
 def _kept_once(allowed: frozenset[str]) -> Origins:
     made = object.__new__(Origins)
     parts = [origin.partition("://") for origin in sorted(allowed)]

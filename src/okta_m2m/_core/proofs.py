@@ -132,7 +132,7 @@ def _header(alg: str, kid: str | None) -> bytes:
     return _segment({"alg": alg} if kid is None else {"alg": alg, "kid": kid}) + b"."
 
 
-@lru_cache(maxsize=256)  # not in each instance, because a process may have very many clients
+@lru_cache(maxsize=256)  # not in each instance, because a process may have many clients
 def _beginning(client_id: str, audience: str, alg: str, kid: str | None) -> tuple[bytes, str]:
     """The common beginning of a client's assertions: the part that can be encoded once, and the rest as a string.
 

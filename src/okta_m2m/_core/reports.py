@@ -24,7 +24,7 @@ logger = logging.getLogger("okta_m2m")
 
 MAX_ORIGINS_REPORTED: Final = 1000
 
-_NOTHING: Final[frozenset[tuple[str, str]]] = frozenset()  # shared by all apps: a process may have very many
+_NOTHING: Final[frozenset[tuple[str, str]]] = frozenset()  # shared by all apps: a process may have many
 
 
 class Reports:

@@ -119,7 +119,7 @@ class ServiceApp:
         revoke_on_close: bool = False,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        # Strings and tuples that many apps share are kept once: a process may have very many apps.
+        # Strings and tuples that many apps share are kept once: a process may have many apps.
         self.org_url = intern(check_org_url(org_url))
         client_id = arguments.check_client_id(client_id)
         checked_scopes = arguments.check_scopes(scopes, authorization_server)
@@ -175,7 +175,7 @@ class ServiceApp:
                     "revoke_on_close would revoke the token of every process that shares the store.",
                     remedy="Remove revoke_on_close or store.",
                 )
-            from .revocation import RevocationOnClose  # saves 2 % of the import (benchmarks/imports.py)
+            from .revocation import RevocationOnClose  # saves 2 % of the import time (benchmarks/imports.py)
 
             self._revocation = RevocationOnClose(
                 endpoint_url,
@@ -214,7 +214,7 @@ class ServiceApp:
             own["store"] = named_store(environ)
         return cls(**own)
 
-    # Each value is kept once, where it is used: a process may have very many apps.
+    # Each value is kept once, where it is used: a process may have many apps.
 
     @property
     def client_id(self) -> str:
@@ -257,7 +257,7 @@ class ServiceApp:
         """The credentials for a call, if no flow is needed: the token is fresh, and the URL begins with an allowed origin.
         Otherwise ``None``: use :meth:`attach`.
 
-        - ``method``, ``url``: of the request that will be sent.
+        - ``method``, ``url``: those of the request that will be sent.
 
         Costs one clock read and one comparison of prefixes; for a bound token, also a signature with a key in memory.
         """
@@ -273,7 +273,7 @@ class ServiceApp:
         """The credentials for a call. Waits for a token if necessary. If the token must not be sent to that URL, reports that
         and returns ``None``.
 
-        - ``method``, ``url``: of the request that will be sent.
+        - ``method``, ``url``: those of the request that will be sent.
 
         Raises a :class:`~okta_m2m.errors.TokenError`; each caller gets its own exception.
         """
@@ -286,7 +286,7 @@ class ServiceApp:
     def headers(self, method: str, url: str) -> Flow[dict[str, str]]:
         """The headers for a call that no adapter makes (gRPC, a WebSocket, another SDK).
 
-        - ``method``, ``url``: of the call.
+        - ``method``, ``url``: those of the call.
 
         Raises :class:`~okta_m2m.errors.ConfigurationError` if the token must not be sent to that URL, and a
         :class:`~okta_m2m.errors.TokenError` if there is no token.
@@ -361,7 +361,7 @@ class ServiceApp:
 
         - ``sent``: the token in the ``Authorization`` header of the request.
         - ``response``: its response.
-        - ``method``, ``url``: of the request; after redirects, those of the last hop.
+        - ``method``, ``url``: those of the request; after redirects, those of the last hop.
         - ``replayable``: whether the whole body can be sent again.
 
         It does nothing if the token is not ours, or if our token must not be sent to the response's origin: a redirect may
@@ -369,7 +369,7 @@ class ServiceApp:
         is one that was already on its way. For each token, a new nonce and a new proof are each tried once. The caller gets
         the response to the last attempt.
         """
-        from .verdict import reach_verdict  # saves 3 % of the import (benchmarks/imports.py)
+        from .verdict import reach_verdict  # saves 3 % of the import time (benchmarks/imports.py)
 
         state = self.token_state
         if not state.is_ours(sent) or not self.origins.allow(url):
@@ -421,7 +421,7 @@ class ServiceApp:
     def authorize(self, method: str, url: str, *, replayable: bool) -> Flow[None]:
         """Makes one call with a valid token, for adapters that can send it from within a flow: attach, attempt, judge.
 
-        - ``method``, ``url``: of the request.
+        - ``method``, ``url``: those of the request.
         - ``replayable``: whether the whole body can be sent again.
         """
         credentials = yield from self.attach(method, url)
@@ -444,7 +444,7 @@ class ServiceApp:
     def report_kept(self, url: str) -> None:
         """Reports that a request was sent with the caller's own ``Authorization`` header.
 
-        - ``url``: of that request.
+        - ``url``: the URL of that request.
         """
         self._reports.authorization_kept(origin_of(url))
 

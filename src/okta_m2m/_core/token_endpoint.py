@@ -98,7 +98,7 @@ class TokenEndpoint:
 
     @property
     def nonces(self) -> Nonces:
-        """The nonces. Created when first needed: most apps have Bearer tokens, and a process may have very many apps."""
+        """The nonces. Created when first needed: most apps have Bearer tokens, and a process may have many apps."""
         nonces = self.first_nonces
         if nonces is None:
             nonces = self.first_nonces = Nonces()

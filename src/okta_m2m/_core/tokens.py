@@ -31,7 +31,7 @@ class Token(Record, hidden=("authorization",)):
       from then, the lifetime ends before Okta's, never after. Default 0.
     """
 
-    # The value is kept once, in the form that is sent: a process may have tokens of very many apps.
+    # The value is kept once, in the form that is sent: a process may have tokens of many apps.
     authorization: str
     token_type: str
     scopes: tuple[str, ...]

@@ -147,7 +147,7 @@ def create_app(
     processes that create the same app at once, one creates it and the others find it.
 
     Raises :class:`~okta_m2m.admin.errors.NameTaken` if the app with that name is not a service app with a key, or if
-    several apps have the name, and :class:`~okta_m2m.errors.ConfigurationError` for arguments that cannot work, before
+    several apps have the name, and :class:`~okta_m2m.errors.ConfigurationError` for invalid arguments, before
     anything is sent.
     """
     keys = _keys_to_register(jwks, jwks_uri)

@@ -18,7 +18,7 @@ def check_answer(name: str, method: str, path: str, response: requests.Response)
     """The row about an API's response to a call with the token.
 
     - ``name``: the name of the row.
-    - ``method``, ``path``: of the call.
+    - ``method``, ``path``: those of the call.
     - ``response``: the response.
     """
     status = response.status_code

@@ -140,8 +140,8 @@ class Doctor:
         try:
             settings = self._read_settings(client_id="doctor", org_url=_PLACEHOLDER_ORG, scopes=["okta.users.read"])
             if self._settings is not None:
-                # Only with a key that can be read: this row also has the refusals of the service app itself,
-                # beyond those of the settings.
+                # The service app itself refuses more than the settings do. This row reports that too, but only
+                # if the key can be read.
                 self._app = ServiceApp(**{**self._settings.arguments(), "max_wait": self._max_wait})
         except ConfigurationError as error:
             return error_row(name, error)
@@ -280,7 +280,7 @@ class _WatchedSession:
                 self.token_headers = response.headers
             return response
 
-        session.send = watch  # type: ignore[method-assign]  # the same signature, spelled shorter
+        session.send = watch  # type: ignore[method-assign]  # the same signature in a shorter form
 
     def __enter__(self) -> _WatchedSession:
         return self

@@ -75,4 +75,4 @@ class RotationFailed(ProvisioningError):
 
 
 class SuperAdminNeeded(RotationFailed, PermissionMissing):
-    """Okta lets only a Super Admin change the keys of an app that has scopes granted."""
+    """Okta lets only a Super Admin change the keys of an app that has granted scopes."""

@@ -86,7 +86,7 @@ def endpoint_url(org_url: str, endpoint: Endpoint, authorization_server: str | N
     - ``endpoint``: ``"token"``, ``"revoke"`` or ``"introspect"``.
     - ``authorization_server``: the id of a custom authorization server. Default ``None``, the org authorization server.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError` for an org URL that cannot work.
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for an invalid org URL.
     """
     server = "" if authorization_server is None else f"/{authorization_server}"
     return f"{check_org_url(org_url)}/oauth2{server}/v1/{endpoint}"
@@ -111,7 +111,7 @@ def client_assertion(
     - ``claims``: claims to add or to replace; the value ``None`` removes one. Default ``None``.
     - ``now``: Okta's time, in seconds since the epoch. Default ``None``, this machine's time.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError` for arguments that cannot work, and
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for invalid arguments, and
     :class:`~okta_m2m.errors.SigningFailed` if the key returns no signature.
     """
     snapshot = getattr(key, "snapshot", None)  # for a key that follows a file: the version to sign with
@@ -145,8 +145,8 @@ def revoke_token(
       settings of the environment.
     - ``timeout``: seconds for Okta to accept a connection, and again between two parts of a response. Default 30.
 
-    Raises a :class:`~okta_m2m.errors.TokenError`, and :class:`~okta_m2m.errors.ConfigurationError` for arguments that
-    cannot work.
+    Raises a :class:`~okta_m2m.errors.TokenError`, and :class:`~okta_m2m.errors.ConfigurationError` for invalid
+    arguments.
     """
     _ask_about_token(endpoint_url(org_url, "revoke", authorization_server), client_id, key, token, session, timeout)
 
@@ -174,8 +174,8 @@ def introspect_token(
       settings of the environment.
     - ``timeout``: seconds for Okta to accept a connection, and again between two parts of a response. Default 30.
 
-    Raises a :class:`~okta_m2m.errors.TokenError`, and :class:`~okta_m2m.errors.ConfigurationError` for arguments that
-    cannot work.
+    Raises a :class:`~okta_m2m.errors.TokenError`, and :class:`~okta_m2m.errors.ConfigurationError` for invalid
+    arguments.
     """
     url = endpoint_url(org_url, "introspect", authorization_server)
     response = _ask_about_token(url, client_id, key, token, session, timeout)

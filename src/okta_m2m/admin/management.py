@@ -133,7 +133,7 @@ class ManagementApi:
     - ``on_pause``: called with a :class:`Pause` before each wait. Default ``None``.
     - ``sleep``: called with the seconds to wait. Default :func:`time.sleep`.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError` if ``org_url`` or ``sign_in`` cannot work. The methods raise a
+    Raises :class:`~okta_m2m.errors.ConfigurationError` if ``org_url`` or ``sign_in`` is invalid. The methods raise a
     :class:`~okta_m2m.admin.errors.ProvisioningError`, or a :class:`~okta_m2m.errors.TokenError` if a service app signs
     in and gets no token.
     """

@@ -100,7 +100,7 @@ def default_key_file() -> Path | None:
 
 
 def configured_key_file() -> Path | None:
-    """The existing file that the setting of the key names; ``None`` if it names none or contains the key itself."""
+    """The existing file that the key's setting names; ``None`` if it names no file or contains the key itself."""
     found = find_setting("privateKey", "jwk")
     if found is None or not isinstance(found.value, str):
         return None

@@ -1,7 +1,7 @@
 """The ``okta.yaml`` that commands write and edit.
 
 Invariant: everything else in the file stays unchanged, including comments and layout. If that is not certain, the file
-is not changed, and the error has the lines to write. :func:`check_settings_file` checks this before anything is done at
+is not changed, and the error shows the lines to write. :func:`check_settings_file` checks this before anything is done at
 Okta.
 """
 

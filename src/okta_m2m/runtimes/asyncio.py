@@ -63,7 +63,7 @@ class Asyncio:
 
     def perform(self, effect: Effect[Any]) -> Awaitable[Any]:
         """Performs one ``effect``; awaited, it returns the result."""
-        # Very many tasks may wait for one token: this saves each of them a coroutine.
+        # Many tasks may wait for one token: this saves each of them a coroutine.
         return wait_on_loop(effect.landing, effect.timeout) if isinstance(effect, Wait) else self._perform(effect)
 
     async def _perform(self, effect: Effect[Any]) -> Any:

@@ -56,7 +56,7 @@ class Threads:
     def perform(self, effect: Effect[Any]) -> Any:
         """Performs one ``effect`` and returns its result."""
         match effect:
-            case Wait(landing, timeout):  # first, because very many threads may wait for one token
+            case Wait(landing, timeout):  # first, because many threads may wait for one token
                 return wait_in_thread(landing, timeout)
             case Send(request, timeout):
                 return response_of(_send(partial(self._send, request, timeout), timeout))

@@ -1,4 +1,4 @@
-"""Lets very many tasks on an asyncio loop wait for a fetch that ends in another thread or on another loop.
+"""Lets many tasks on an asyncio loop wait for a fetch that ends in another thread or on another loop.
 
 All tasks of a loop that wait for one landing share a callback and a timer, and are woken in batches: with one timer
 each, ten thousand tasks blocked the loop (measured by ``benchmarks/stampede_tasks.py``).

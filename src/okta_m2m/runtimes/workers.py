@@ -35,7 +35,7 @@ def start(work: Callable[[], T], purpose: str) -> Future[T] | None:
 
 
 def start_in_turn(work: Callable[[], T], purpose: str, whose: object) -> Future[T] | None:
-    """Like :func:`start`, for work with an object that very many callers may use: a few run at a time, the others wait their
+    """Like :func:`start`, for work with an object that many callers may use: a few run at a time, the others wait their
     turn. Cancel the future of work that is no longer needed."""
     job, working = _job(work)
     key = forks(), id(whose)  # the work refers to that object, and a forked child has none of these threads
