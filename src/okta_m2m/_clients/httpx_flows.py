@@ -131,7 +131,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
             plain = self._is_plain(request)
             if plain and not self._attach_fresh(request):
                 if hit.fresh_until <= hit.now():
-                    # Done before anything else is created, because there may be many callers.
+                    # Do this before anything else is created, because there may be many callers.
                     advance(self.app.obtain(), self._threads())
                 plain = self._attach_fresh(request)
             if plain:

@@ -104,8 +104,8 @@ class Obtained(Record):
 class Conversation:
     """One series of attempts, and its state.
 
-    - ``keys``: the first that the server accepts is used.
-    - ``deadline``: on the steady clock.
+    - ``keys``: the app's keys. The first that the server accepts is used.
+    - ``deadline``: when the conversation must end, in seconds on the steady clock.
     - ``proofs``: makes the DPoP proofs to send, if any.
     - ``works_until``: when the token that is being renewed stops working. A renewal has time until then.
     """

@@ -65,7 +65,7 @@ class AppKey:
 
 
 def list_keys(api: ManagementApi, app_id: str) -> list[AppKey]:
-    """The public keys that are registered with an app, inactive ones included. Keys for encryption are omitted.
+    """The public keys that are registered with an app, including inactive ones. Keys for encryption are omitted.
 
     - ``api``: the management API of the org.
     - ``app_id``: :attr:`App.id`.

@@ -31,8 +31,8 @@ CLOCK_WARNING: Final = 5.0
 """Seconds by which this machine's clock may differ from Okta's without a warning."""
 
 CLOCK_FAILURE: Final = 300.0
-"""If the clocks differ by more seconds than this, other software cannot sign in from here: at this age, Okta refuses a DPoP
-proof."""
+"""If the clocks differ by more seconds than this, other software cannot sign in from here, because Okta refuses a DPoP proof
+of this age."""
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 

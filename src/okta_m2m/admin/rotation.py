@@ -315,7 +315,7 @@ class Rotation:
         return self._prove_key_in_use(journal)
 
     def _delete(self, journal: Journal) -> str:
-        # Only the list shows whether the key is there: a 404 to a change does not.
+        # Only the list shows whether the key exists. A 404 response to a change does not.
         if self._listed_key(journal.old_id) is not None:
             # Deactivate it again, because a failure may have activated it and stopped there. Okta does not delete an active key.
             deactivate_key(self._api, self._app_id, journal.old_id)
@@ -351,8 +351,8 @@ class Rotation:
         )
 
     def _put_old_key_in_force(self, journal: Journal) -> None:
-        # In this order, so that a kill at any moment leaves both keys active, and a journal that claims no more than was
-        # done.
+        # Keep this order: if the process is killed at any moment, both keys are active, and the journal claims no more than
+        # was done.
         if journal.is_next_or_done(Step.DEACTIVATE):
             activate_key(self._api, self._app_id, journal.old_id)
         if journal.has_done(Step.SWITCH):

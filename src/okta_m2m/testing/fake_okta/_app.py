@@ -122,7 +122,7 @@ class App:
         return InForce(self.active_keys(), list(self.scopes), list(self.roles))
 
     def change_follows(self, settling: float, *, created: bool = False) -> None:
-        """Call before changing the app: the org's servers keep its previous state for ``settling`` seconds.
+        """Call this before changing the app: the org's servers keep its previous state for ``settling`` seconds.
 
         ``created``: whether the app is new, so that the servers do not know it at all for that time.
         """
