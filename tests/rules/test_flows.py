@@ -520,6 +520,7 @@ def test_a_page_in_the_place_of_a_token_is_put_up_with_a_few_times() -> None:
     replayed = bench.obtain(*[page] * 6)
     error = raised(replayed, UnexpectedAnswer)
     assert (error.status, error.request_id) == (200, "req-7")
+    assert "returned a response without a token" in str(error)
     assert "Please log in" not in str(error)
 
 
@@ -528,12 +529,16 @@ def test_a_redirect_is_not_followed(status: int) -> None:
     bench = Bench()
     replayed = bench.obtain(bench.answer(status, location="https://evil.example/"))
     assert names(replayed) == ["Send"]
-    assert raised(replayed, UnexpectedAnswer).status == status
+    error = raised(replayed, UnexpectedAnswer)
+    assert error.status == status
+    assert "returned a redirect" in str(error)
 
 
 def test_a_page_that_is_not_oauths_is_unexpected_at_once() -> None:
     bench = Bench()
-    assert raised(bench.obtain(bench.answer(403, b"<html>Forbidden</html>")), UnexpectedAnswer).status == 403
+    error = raised(bench.obtain(bench.answer(403, b"<html>Forbidden</html>")), UnexpectedAnswer)
+    assert error.status == 403
+    assert "not from an OAuth server" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -584,6 +589,9 @@ def test_if_no_key_is_taken_the_first_ones_refusal_is_told() -> None:
     second = bench.error(401, "invalid_client", "The client_assertion signature is invalid.")
     error = raised(bench.obtain(bench.error(*INVALID_CLIENT), second), InvalidClient)
     assert error.error_description == INVALID_CLIENT[2]
+    assert "None of the 2 configured keys was accepted" in str(error)
+    alone = Bench()
+    assert "configured keys" not in str(raised(alone.obtain(alone.error(*INVALID_CLIENT)), InvalidClient))
 
 
 def test_a_signer_that_fails_is_named_and_nothing_is_sent() -> None:
