@@ -50,7 +50,7 @@ from .errors import OktaM2MError
 from .runtimes import Asyncio, AsyncSender, adrive, arun
 
 try:
-    import niquests  # pyright: ignore[reportMissingImports]  # cannot be installed beside urllib3, so is missing here
+    import niquests  # pyright: ignore[reportMissingImports]  # never installed beside urllib3, so missing here
     from niquests.packages import urllib3  # pyright: ignore[reportMissingImports]  # the same
 except ModuleNotFoundError as missing:
     raise missing_library("niquests", missing) from None

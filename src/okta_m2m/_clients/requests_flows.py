@@ -42,7 +42,7 @@ from .limits import (
 from .proxies import is_direct_only, warn_of_environments_proxy
 
 if TYPE_CHECKING:
-    import niquests  # pyright: ignore[reportMissingImports]  # cannot be installed beside urllib3, so is missing here
+    import niquests  # pyright: ignore[reportMissingImports]  # never installed beside urllib3, so missing here
     import requests
 
     from ..runtimes import Threads

@@ -120,8 +120,7 @@ class Bindings:
     # ── one attempt ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def credentials_now(self, method: str, url: str, token: Token) -> Credentials | None:
-        """The credentials for a bound token, if no effect is needed; ``None`` if the proof needs
-        the signer."""
+        """The credentials for a bound token, if no effect is needed; ``None`` if the proof needs the signer."""
         digest = token.digest
         proofs = self._bound.get(digest)
         if proofs is None or not proofs.in_memory:

@@ -1,4 +1,4 @@
-"""Judges from an API's response whether the token that was sent still works.
+"""Judges an API's response to a call: whether the API rejected the token or its proof, and the cure.
 
 RFC 6750 section 3.1 and RFC 9449 sections 7.1 and 9. Okta rejects an invalid proof with 400 instead of 401, and
 its management API may return 401 with an ``errorCode`` and no challenge.

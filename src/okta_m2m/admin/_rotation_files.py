@@ -159,7 +159,7 @@ class RotationFiles:
         self._directory.check_replaceable(self._key)
 
     def leftovers(self) -> list[Path]:
-        """The files with a new or old key from a rotation that is not known here."""
+        """The files with a new or old key from a rotation for which there is no journal."""
         names = (self._beside("new"), self._beside("old"))
         return [self.directory / name for name in names if self._directory.exists(name)]
 

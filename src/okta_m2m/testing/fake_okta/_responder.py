@@ -64,7 +64,7 @@ class Refusal(NamedTuple):
 
 
 class Responder:
-    """Responds to an org's requests. ``on_answer`` is called with each request and the status of its response."""
+    """Responds to the requests that an org receives. ``on_answer`` is called with each request and the status of its response."""
 
     def __init__(self, org: Org, on_answer: Callable[[ReceivedRequest, int], object] | None) -> None:
         self.faults = Faults()
