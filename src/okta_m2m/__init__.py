@@ -3,12 +3,12 @@
     from okta_m2m import PrivateKey, ServiceApp
     from okta_m2m.requests import OktaAuth
 
-Here are the names that most programs need. The other errors are in :mod:`okta_m2m.errors`, the events in
+These are the names that most programs need. The other errors are in :mod:`okta_m2m.errors`, the events in
 :mod:`okta_m2m.events`.
 
 Invariant: importing this package imports no HTTP client and no cryptography.
 
-PYTEST_DONT_REWRITE: pytest would warn in every run in which this was imported before our plug-in was found.
+PYTEST_DONT_REWRITE: without this, pytest would warn if this package was imported before pytest found our plug-in.
 """
 
 import typing
@@ -54,7 +54,7 @@ def __getattr__(name: str) -> object:
         from .events import Event
 
         return Event
-    if name == "OktaAuth":  # not AttributeError, whose message an import does not show
+    if name == "OktaAuth":  # an import statement would not show an AttributeError's message
         raise ImportError("Each HTTP client has its own OktaAuth. Write: from okta_m2m.requests import OktaAuth")
     if name in ("aiohttp", "httpx", "httpx2", "niquests", "requests"):
         raise AttributeError(f"okta_m2m.{name} is not imported yet. Write: import okta_m2m.{name}")

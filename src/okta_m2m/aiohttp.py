@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["OktaAuth"]
 
 MAX_REDIRECTS = 1024
-"""How many redirected calls are remembered."""
+"""The number of redirected calls that are remembered."""
 
 ERROR_MAP: ErrorMap = {OktaM2MError: aiohttp.ClientError, TokenUnreachable: aiohttp.ClientConnectionError}
 
@@ -78,9 +78,9 @@ class OktaAuth(AuthObject):
         self.app = app
         self._session = session
         self._sender = send
-        # The last redirect that each call met, and the origin that it came from if that was sent our token. aiohttp
-        # calls a middleware for each hop without saying so; but all hops of a call share a timer, which no other call
-        # has. It is kept here, so that no other object gets its identity.
+        # The last redirect of each call, and the origin that it came from, if our token was sent there. aiohttp calls a
+        # middleware for each hop without telling it which call the hop belongs to; but all hops of a call share a timer,
+        # which no other call has. The timer is kept here, so that no other object gets its id().
         self._redirects: dict[int, tuple[object, str | None]] | None = None
         app.revoke_through(run_async=self._run)
 
@@ -89,7 +89,7 @@ class OktaAuth(AuthObject):
 
     def _runtime(self, session: aiohttp.ClientSession | None) -> Asyncio:
         """The runtime for one call. A fetch that it starts uses the same session's settings."""
-        from .runtimes.asyncio import Asyncio  # saves 11 % of the import (benchmarks/imports.py)
+        from .runtimes.asyncio import Asyncio  # saves 11 % of the import time (benchmarks/imports.py)
 
         return Asyncio(self._sender or partial(self._send, self._session or session), ERROR_MAP)
 
@@ -100,7 +100,7 @@ class OktaAuth(AuthObject):
     async def aheaders(self, method: str, url: str) -> dict[str, str]:
         """The headers for one call that aiohttp does not make. With DPoP, they are valid for one attempt.
 
-        - ``method``, ``url``: of the call.
+        - ``method``, ``url``: those of the call.
 
         Raises :class:`~okta_m2m.errors.ConfigurationError` if the token must not be sent to that URL.
         """
@@ -124,9 +124,9 @@ class OktaAuth(AuthObject):
         return self._attach(request, handler)
 
     async def _attach(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-        # What app.ready() does for a Bearer token, without its frame and without formatting the URL, which alone costs more
-        # than all of this (benchmarks/hits.py): scheme and authority are compared exactly instead, by slots of
-        # yarl's. Where a yarl has no such slot, and for an authority that is not the app's, the call takes the slow path.
+        # The same as app.ready() for a Bearer token, without its frame and without formatting the URL, which alone costs more
+        # than all of this (benchmarks/hits.py). Instead, scheme and authority are compared exactly, using yarl's slots.
+        # If yarl has no such slot, or the authority is not the app's, the call takes the slow path.
         hit, url, attached = self.app.token_state, request.url, False
         try:
             if (
@@ -139,7 +139,7 @@ class OktaAuth(AuthObject):
                 and request.headers.setdefault(AUTHORIZATION, authorization) is authorization
             ):
                 attached = True
-            authorization = None  # no frame that waits for a response shows the token
+            authorization = None  # so that no frame that waits for a response shows the token
         except (AttributeError, KeyError):
             authorization = None
         if not attached:
@@ -150,7 +150,7 @@ class OktaAuth(AuthObject):
         return await self._judge(request, handler, Token.sent(request.headers.get(AUTHORIZATION, "")), response)
 
     async def _call(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-        """One request, or one hop of it: with our token if the origin is allowed, and sent again if that helps."""
+        """Sends a request, or one hop of it, with our token if the origin is allowed. Sends it again if that helps."""
         url, method = str(request.url), request.method
         if AUTHORIZATION in request.headers and self.app.is_callers_own(request.headers[AUTHORIZATION]):
             self.app.report_kept(url)
@@ -173,7 +173,7 @@ class OktaAuth(AuthObject):
     ) -> ClientResponse:
         if response.status == 401 or token.dpop_bound:
             call = _Call(request, handler, response)
-            # Whether the body can be sent again is known only after it was sent once.
+            # Only after the first send is it known whether the body can be sent again.
             flow = self.app.judge(
                 token,
                 _answer_of(response),
@@ -188,23 +188,23 @@ class OktaAuth(AuthObject):
     # ── redirects ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _remember_redirect(self, request: ClientRequest, response: ClientResponse) -> ClientResponse:
-        """If the response is a redirect, the call's next request may be the hop that it leads to."""
+        """Remembers a redirect, because the call's next request may be the hop that it leads to."""
         if response.status in (301, 302, 303, 307, 308):
             trusted = origin_of(str(request.url)) if AUTHORIZATION in request.headers else None
-            timer = getattr(request, "_timer", None)  # private, and a test double of a request has none
+            timer = getattr(request, "_timer", None)  # a private attribute, which a test double of a request lacks
             redirects = self._redirects
             if redirects is None:
                 redirects = self._redirects = {}  # from now on, each call is looked up here
             redirects.pop(id(timer), None)
             redirects[id(timer)] = timer, trusted
             if len(redirects) > MAX_REDIRECTS:
-                with suppress(KeyError, RuntimeError, StopIteration):  # another thread's loop just changed it
+                with suppress(KeyError, RuntimeError, StopIteration):  # another thread's loop has just changed it
                     del redirects[next(iter(redirects))]
         return response
 
     def _came_from_other_origin(self, request: ClientRequest) -> bool:
-        """Whether a redirect from another origin led here. Such a hop gets no token, wherever it leads: otherwise that
-        origin's owner could make calls with our token. requests and httpx never restore a token either."""
+        """Whether a redirect from another origin led here. Such a hop gets no token, no matter where it leads:
+        otherwise, that origin's owner could make calls with our token. requests and httpx never restore a token either."""
         met = (self._redirects or {}).get(id(getattr(request, "_timer", None)))
         return met is not None and (met[1] is None or met[1] != origin_of(str(request.url)))
 
@@ -247,7 +247,7 @@ class OktaAuth(AuthObject):
                 body = AnswerBody()
                 async for chunk in response.content.iter_chunked(8192):
                     body.extend(chunk)
-                    del chunk  # no frame that waits for more data shows what was read
+                    del chunk  # so that no frame that waits for more data shows what was read
                     if len(body) > MAX_ANSWER:
                         raise SendFailed("the response was too large", stage="http")
                 return Response(response.status, response.headers.items(), body.whole())
@@ -266,8 +266,8 @@ class _Call:
     async def attempt(self, headers: Mapping[str, str]) -> Response:
         request = self._request
         request.headers.update(headers)
-        del headers  # no frame that waits for a response shows the token
-        # After the first response, there is no more waiting for the server's 100.
+        del headers  # so that no frame that waits for a response shows the token
+        # After the first response, do not wait for the server's 100 again.
         if request._continue is not None:
             request._continue = asyncio.get_running_loop().create_future()
         self.response = await self._handler(request)
@@ -281,7 +281,7 @@ class _Call:
 
 
 async def _without_authorization(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-    """For the token request: aiohttp adds credentials for the host from .netrc, but Okta accepts only the assertion."""
+    """A middleware for the token request: aiohttp adds credentials from .netrc, but Okta accepts only the assertion."""
     request.headers.popall(AUTHORIZATION, None)
     return await handler(request)
 
@@ -291,7 +291,7 @@ def _answer_of(response: ClientResponse) -> Response:
 
 
 def _replayable(request: ClientRequest) -> bool:
-    """Called after the first send. Bytes and files rewind themselves; a stream is used up."""
+    """Whether the body can be sent again, after the first send. Bytes and files rewind themselves; a stream is used up."""
     body = request.body
     if not isinstance(body, aiohttp.payload.Payload):
         return not body
@@ -320,7 +320,7 @@ async def _peek(response: ClientResponse, limit: int) -> bytes:
             head += chunk
     if head:
         with warnings.catch_warnings():
-            # Deprecated since 2018 without a successor: nothing else can put bytes back at the start of a stream.
+            # Deprecated since 2018 without a replacement: nothing else can put bytes back at the start of a stream.
             warnings.simplefilter("ignore", DeprecationWarning)
             content.unread_data(head)
     return head
@@ -335,4 +335,4 @@ async def _discard(request: ClientRequest, response: ClientResponse) -> None:
     response.release()  # returned to the pool if all was read, otherwise closed
     settled = getattr(request, "close", None)
     if settled is not None:
-        await settled()  # an early 401: the writer must finish with the body before it is rewound
+        await settled()  # after an early 401, the writer must finish with the body before it is rewound

@@ -1,4 +1,4 @@
-"""What a flow can request.
+"""The effects that a flow can request.
 
 A *flow* is a generator. It yields *effects*, plain frozen data that describe the requested action, and is resumed
 with the result, or with an exception instead. A *runtime* (``okta_m2m.runtimes``) performs effects; an *adapter*
@@ -9,7 +9,7 @@ inside a flow ``response = yield from Send(request)`` reads, and type-checks, li
     -------------------    ------------    ------------------------------------------------------
     Send(request)          runtime         Response; SendFailed is thrown in if there is none
     Sign(signer, message)  runtime         bytes; TimeoutError is thrown in after ``timeout`` seconds
-    Snapshot(signer)       runtime         the signer to use for one signature, re-read if need be; the same
+    Snapshot(signer)       runtime         the signer to use for one signature, re-read if necessary; the same
     Sleep(seconds)         runtime         None
     Wait(landing)          runtime         True if it landed in time
     Spawn(flow, ended,     runtime         at once: whether it was started, or a function that says whether it still runs
@@ -63,19 +63,19 @@ __all__ = [
 ]
 
 Stage: TypeAlias = Literal["name", "tcp", "tls", "proxy", "http"]
-"""What failed: the name look-up, the connection, TLS, a proxy, or what comes after these."""
+"""What failed: the name look-up, the connection, TLS, a proxy, or a later step."""
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
 class Request(Record, hidden=("headers", "body")):
-    """A request of our own, to the token endpoint.
+    """This package's own request, to the token endpoint.
 
     - ``method``: ``POST``, for example.
     - ``url``: its URL.
     - ``headers``: the only headers to send. Default none.
-    - ``body``: Default empty.
+    - ``body``: its body. Default empty.
     """
 
     method: str
@@ -115,7 +115,7 @@ class Response:
 
 
 class SendFailed(Exception):
-    """There was no response. ``Send`` throws it into the flow, which retries.
+    """There was no response. ``Send`` throws this exception into the flow, which retries.
 
     - ``reason``: what happened, in plain words. Default empty.
     - ``stage``: what failed: ``"name"`` (its look-up), ``"tcp"``, ``"tls"``, ``"proxy"`` or ``"http"``. Default ``None``,
@@ -145,8 +145,8 @@ Flow: TypeAlias = Generator[Effect[Any], Any, T]
 class Send(Effect[Response]):
     """Sends our own request. Redirects are not followed, and at most 1 MiB is read.
 
-    - ``request``: what to send.
-    - ``timeout``: seconds for all of it. After that the runtime ends it, whatever the HTTP library does.
+    - ``request``: the request to send.
+    - ``timeout``: seconds for the whole request. After that, the runtime ends it, even if the HTTP library does not.
     """
 
     request: Request
@@ -166,7 +166,7 @@ class Sign(Effect[bytes], hidden=("message",)):
     timeout: float
 
     def __init__(self, signer: Signer, message: bytes, timeout: float) -> None:
-        # Written out, because it is created for each signature, and Record's own way would be a tenth of the overhead.
+        # Written out, because it is created for each signature, and Record's generic __init__ would be a tenth of the overhead.
         put_signer, put_message, put_timeout = self._setters
         put_signer(self, signer)
         put_message(self, message)
@@ -193,7 +193,7 @@ class Sleep(Effect[None]):
 class Wait(Effect[bool]):
     """Waits until a fetch ends. The future is never cancelled.
 
-    - ``landing``: done when the fetch has ended.
+    - ``landing``: a future that is done when the fetch has ended.
     - ``timeout``: seconds to wait.
     """
 
@@ -201,7 +201,7 @@ class Wait(Effect[bool]):
     timeout: float
 
     def __init__(self, landing: Future[Any], timeout: float) -> None:
-        # Written out, like that of Attempt, because each of very many callers that wait for one token creates both.
+        # Written out, like Attempt's: many callers may wait for one token, and each creates both.
         put_landing, put_timeout = self._setters
         put_landing(self, landing)
         put_timeout(self, timeout)
@@ -214,10 +214,10 @@ class Spawn(Effect["bool | Callable[[], bool]"], hidden=("flow", "ended")):
     resumed with a function that says, in any thread, whether the thread or event loop that runs the flow still exists; or
     with ``True`` by a runtime that cannot tell.
 
-    - ``flow``: what to run.
+    - ``flow``: the flow to run.
     - ``ended``: called exactly once when a started flow has ended, no matter how.
-    - ``awaited``: whether a call waits for it. If so, it runs in a copy of the starter's context, so that a tracer sees which
-      call it belongs to. Otherwise it runs in a new context.
+    - ``awaited``: whether a call waits for the flow. If so, the flow runs in a copy of the starter's context, so that a
+      tracer sees which call it belongs to. Otherwise it runs in a new context.
     """
 
     flow: Flow[Any]
@@ -256,8 +256,8 @@ class Load(StoreEffect[bytes | None]):
 class Claim(StoreEffect[bool]):
     """Takes or extends a claim.
 
-    - ``key``: which one.
-    - ``owner``: who claims it.
+    - ``key``: the key of the claim.
+    - ``owner``: the owner who makes the claim.
     - ``ttl``: seconds until the claim ends by itself.
     """
 
@@ -275,7 +275,7 @@ class Save(StoreEffect[bool], hidden=("value",)):
     - ``key``: where to store it.
     - ``value``: the bytes to store.
     - ``ttl``: seconds until the value expires.
-    - ``owner``: who has the claim.
+    - ``owner``: the owner of the claim.
     """
 
     key: str
@@ -290,8 +290,8 @@ class Save(StoreEffect[bool], hidden=("value",)):
 class Release(StoreEffect[None]):
     """Gives up a claim, if it is the owner's.
 
-    - ``key``: which one.
-    - ``owner``: who gives it up.
+    - ``key``: the key of the claim.
+    - ``owner``: the owner who gives it up.
     """
 
     key: str

@@ -1,4 +1,4 @@
-"""What can go wrong, one class each; every message ends with what to do about it.
+"""One class for each thing that can go wrong. Every message ends with a remedy.
 
 Invariant: no error ever holds a token, an assertion, a proof or a key. A server's words pass through :func:`quoted`,
 which shortens them and redacts anything that looks like a JWT, before they reach a message.
@@ -35,7 +35,7 @@ __all__ = [
 
 
 ErrorMap: TypeAlias = Mapping[type["OktaM2MError"], type[Exception]]
-"""For classes of our errors, the exceptions of an HTTP library that they are raised as too."""
+"""Maps each of our error classes to the HTTP library's exception of which its errors are also instances."""
 
 
 class OktaM2MError(Exception):
@@ -85,7 +85,7 @@ class OktaM2MError(Exception):
         """The same failure as a new exception, with the same cause. If many callers raised one exception object, it
         would collect all their tracebacks.
 
-        - ``retry_after``: seconds, replaces that of the original. Default ``None``: the same.
+        - ``retry_after``: seconds; replaces the original's value. Default ``None``: the original's.
         """
         made = type(self)(str(self))
         made.__dict__.update(self.__dict__)
@@ -99,7 +99,7 @@ class OktaM2MError(Exception):
     def as_library_error(self, error_map: ErrorMap) -> OktaM2MError:
         """The same error, as an exception that users of the HTTP library catch: an instance of both classes.
 
-        - ``error_map``: the library's class for each of our classes. The nearest base class in it counts.
+        - ``error_map``: the library's class for each of our classes. The nearest base class in it is used.
         """
         kind = next((error_map[base] for base in type(self).__mro__ if base in error_map), None)
         if kind is None or isinstance(self, kind):
@@ -115,11 +115,11 @@ class OktaM2MError(Exception):
 
 
 _DOCUMENTED = ("okta_m2m.errors", "okta_m2m.admin.errors")
-"""The modules whose classes are described on the page of errors. Others, such as a program's own, are subclasses of these."""
+"""The modules whose classes the errors page describes. Other classes, such as a program's own, are subclasses of these."""
 
 _OF_LIBRARIES = ("request", "_request", "response")
-"""Attributes of an HTTP library's errors. The caller's request is of no use in another process, and often cannot be
-pickled."""
+"""Attributes that HTTP libraries give their errors. The caller's request is useless in another process, and often cannot
+be pickled."""
 
 
 def _rebuilt(cls: type[OktaM2MError], message: str, attributes: dict[str, object]) -> OktaM2MError:
@@ -144,7 +144,7 @@ def _both(ours: type[OktaM2MError], theirs: type[Exception]) -> type[OktaM2MErro
 
 
 class ConfigurationError(OktaM2MError, ValueError):
-    """A setting that cannot work. It is found before anything is sent."""
+    """A setting that cannot work. The error is raised before anything is sent."""
 
 
 class WrongType(ConfigurationError, TypeError):
@@ -263,7 +263,7 @@ _BY_CODE: dict[str, tuple[type[TokenRefused], str]] = {
 
 _CLOCK_REMEDY = "Set this machine's clock (NTP). The response's Date header, which usually corrects it, did not help."
 
-# Okta distinguishes these only in the description: its internal error code is not in the response. The texts are from
+# Only the description distinguishes these, because Okta's internal error code is not in the response. The texts are from
 # Okta's published error list. Only the advice depends on them.
 _CLIENT_ID = (
     "Check the client id (Admin Console: Applications > the app > Client ID), and that the org URL belongs to that org."
@@ -311,7 +311,7 @@ def refused(
     - ``code``: the OAuth error code, or Okta's ``errorCode``.
     - ``description``: the server's own description.
     - ``request_id``: Okta's ``X-Okta-Request-Id``.
-    - ``note``: what else is known about it. Default: nothing.
+    - ``note``: more information about it. Default: nothing.
     """
     kind, remedy = _BY_CODE.get(
         code or "",
@@ -330,8 +330,8 @@ def refused(
     )
 
 
-# Patterns are strings, here and elsewhere in what is imported with the package: ``re`` compiles them when they are
-# first used, and keeps them. Compiled at import, they would be a third of its cost.
+# Patterns stay strings in every module that is imported with the package: ``re`` compiles them on first use and caches
+# them. Compiling them at import would take a third of the import time.
 _JWT = r"[\w-]{16,}\.[\w-]{16,}(?:\.[\w-]*)*|eyJ[\w-]{5,}|[\w-]{40,}"
 _MARKUP = r"<[^>]{0,200}>"
 # Characters that reverse the text direction, or are invisible, could make a server's text look like ours in a log.

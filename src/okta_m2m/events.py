@@ -1,4 +1,4 @@
-"""What happens inside, as frozen data. ``ServiceApp(on_event=...)`` is called with each event.
+"""Events as frozen data. An app calls the function in ``ServiceApp(on_event=...)`` with each event.
 
 Every event has a ``client_id``: the client id of its service app.
 
@@ -51,8 +51,8 @@ class TokenObtained:
 
 @dataclass(frozen=True, slots=True)
 class TokenFailed:
-    """A fetch returned no token. Reported once for each fetch, no matter how many callers raise its error; and once a minute
-    if a signer fails each time.
+    """A fetch returned no token. Reported once per fetch, no matter how many callers raise its error, but only once a minute
+    if the signer fails each time.
 
     - ``client_id``: the app's client id.
     - ``error``: the OAuth error code, or the name of the error's class.

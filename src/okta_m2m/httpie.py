@@ -1,6 +1,6 @@
 """The auth plugin of HTTPie: ``https --auth-type=okta-m2m GET acme.okta.com/api/v1/users``.
 
-Invariant: settings are read when the request is prepared, so that HTTPie reports what is wrong with them.
+Invariant: settings are read when the request is prepared, so that HTTPie reports errors in them.
 """
 
 from __future__ import annotations

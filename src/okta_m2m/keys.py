@@ -1,4 +1,4 @@
-"""Keys that sign: what a signer is, and the private key that is read from PEM, from a JWK or from a file.
+"""Signing keys: the protocol of a signer, and private keys that are read from PEM, a JWK or a file.
 
 Invariant: a private key is parsed once. No ``repr``, log record, exception or ``pickle`` shows its private part or a
 passphrase. A missing ``kid`` is never made up.
@@ -32,12 +32,12 @@ __all__ = ["PrivateKey", "Signer", "thumbprint"]
 
 logger = logging.getLogger("okta_m2m")
 
-# The functions that read a key import _core.key_formats: it would be a tenth of the package's import time, and a
-# program whose key is in a KMS never needs it.
+# The functions that read a key import _core.key_formats only when they run: it would take a tenth of the package's
+# import time, and a program whose key is in a KMS never needs it.
 
 
 class Signer(Protocol):
-    """A key, wherever it is: in memory, in a file, in a KMS or in an HSM.
+    """A key in memory, in a file, in a KMS or in an HSM.
 
     - ``alg``: the JWS algorithm. Okta accepts RS256, RS384, RS512, ES256, ES384 and ES512.
     - ``kid``: the key's id at Okta, or ``None``. An app with more than one key needs it.
@@ -61,8 +61,8 @@ class Signer(Protocol):
     def sign(self, message: bytes, /) -> bytes | Awaitable[bytes]:
         """The JWS signature of ``message``.
 
-        For RS*, that is PKCS #1 v1.5 (RFC 7518 section 3.3). For ES*, it is the numbers r and s, one after the other,
-        with fixed length (section 3.4), not the DER that most KMSs return.
+        For RS*, it is PKCS #1 v1.5 (RFC 7518 section 3.3). For ES*, it is the numbers r and s, concatenated with a fixed
+        length each (section 3.4), not the DER encoding that most KMSs return.
 
         It may return an awaitable. Such a signer cannot be used by blocking clients.
         """
@@ -74,7 +74,7 @@ class PrivateKey:
 
     It is immutable, and threads may share it.
 
-    - ``native``: a private key of ``cryptography``.
+    - ``native``: a private key object from ``cryptography``.
     - ``kid``: the key's id at Okta; ``None``, the default, if it has none.
     - ``alg``: RS256 (the default), RS384 or RS512 for RSA. For EC the curve decides, and ``alg`` can only confirm it.
 
@@ -101,10 +101,10 @@ class PrivateKey:
     ) -> PrivateKey:
         """Reads PEM text: PKCS #1, PKCS #8 or SEC 1, encrypted or not.
 
-        - ``pem``: the text. What surrounds the key does not matter (a certificate, EC parameters, quotes), nor how its
-          lines are broken: by a literal ``\\n``, by spaces, or not at all.
+        - ``pem``: the text. Anything around the key is ignored (a certificate, EC parameters, quotes). Its lines may be
+          separated by a literal ``\\n``, by spaces, or not at all.
         - ``password``: the passphrase of an encrypted key; ignored if the key is not encrypted. Default ``None``.
-        - ``kid``: overrides the one that the text has in a line ``kid: ...`` above the key.
+        - ``kid``: overrides a line ``kid: ...`` above the key in the text.
         - ``alg``: as for :class:`PrivateKey`.
 
         Raises :class:`~okta_m2m.errors.InvalidKey` for anything else.
@@ -146,10 +146,10 @@ class PrivateKey:
         """Reads a file with PEM, a JWK or a JWKS, and follows it.
 
         The file is read again before each client assertion, never on an event loop. A new key in it is used from then
-        on. While the file cannot be read or has no valid key, the last valid key stays in use, with one warning from
-        the logger ``okta_m2m``.
+        on. While the file cannot be read or has no valid key, the last valid key stays in use, and the logger ``okta_m2m``
+        reports one warning.
 
-        - ``path``: the file. Its content decides how it is read, not its name. ``~`` is the home directory.
+        - ``path``: the file. Its content, not its name, determines the format. ``~`` is the home directory.
         - ``password``, ``kid``, ``alg``: as for :meth:`from_pem` and :meth:`from_jwk`. They apply each time the file is
           read, so omit ``kid`` if each new key has its own.
 
@@ -232,7 +232,7 @@ class PrivateKey:
 
     @property
     def alg(self) -> str:
-        """The JWS algorithm with which it signs."""
+        """The JWS algorithm of its signatures."""
         return self._version.alg
 
     @property
@@ -242,7 +242,7 @@ class PrivateKey:
 
     @property
     def public_jwk(self) -> Mapping[str, str]:
-        """The public key's own members (RFC 7518 section 6), read-only, without ``kid``, ``use`` and ``alg``."""
+        """The members of the public key itself (RFC 7518 section 6), read-only, without ``kid``, ``use`` and ``alg``."""
         return self._version.public_jwk
 
     @property
@@ -259,7 +259,7 @@ class PrivateKey:
 
         All forms of one key (PEM, JWK, with or without the RSA primes) derive the same secret.
 
-        - ``info``: what the secret is for. Secrets for different purposes reveal nothing about each other or the key.
+        - ``info``: the purpose of the secret. Secrets for different purposes reveal nothing about each other or the key.
         - ``length``: in bytes.
         """
         from cryptography.hazmat.primitives.hashes import SHA256
@@ -300,7 +300,7 @@ class PrivateKey:
 
     def __repr__(self) -> str:
         version = getattr(self, "_version", None)
-        if version is None:  # incomplete, in a report of why it could not be created
+        if version is None:  # incomplete: shown in a traceback of its own failed creation
             return "PrivateKey(not made)"
         return f"PrivateKey(alg={version.alg!r}, kid={version.kid!r}, thumbprint={version.thumbprint!r})"
 
@@ -334,9 +334,9 @@ class _FileKey(PrivateKey):
     @without_locals
     def snapshot(self) -> PrivateKey:
         # Compare the content, not the times: a coarse mtime, a swapped symlink or a copied timestamp cannot hide a new
-        # key. One small read per assertion costs little compared with the token request that follows. No lock: a fork
-        # during the read would leave it locked in the child. If two threads see a new key, both parse it, and the later
-        # result is kept.
+        # key. One small read per assertion costs little compared with the token request that follows. There is no lock,
+        # because a fork during the read would leave it locked in the child. If two threads see a new key, both parse it,
+        # and the later result is kept.
         digest, key, trouble = self._last
         try:
             content = _read_file(self._path)

@@ -1,7 +1,7 @@
 """``session.auth = OktaAuth(app)`` for niquests, and ``AsyncOktaAuth`` for its ``AsyncSession``.
 
-In a multiplexed session the response is a promise, and its hook is called after redirects. The session ignores what the
-hook returns, so the response object that the caller has is changed into the new one. A redirect carries no bound token,
+In a multiplexed session the response is a promise, and its hook is called after redirects. The session ignores the
+hook's return value, so the caller's response object is changed into the new response. A redirect carries no bound token,
 because there is no opportunity to make a proof for the next hop.
 
 Invariant: no policy here; the code for a ``Session`` is in ``_clients/requests_flows.py``, which requests uses too.
@@ -50,7 +50,7 @@ from .errors import OktaM2MError
 from .runtimes import Asyncio, AsyncSender, adrive, arun
 
 try:
-    import niquests  # pyright: ignore[reportMissingImports]  # never beside urllib3, so not where this is checked
+    import niquests  # pyright: ignore[reportMissingImports]  # never installed beside urllib3, so missing here
     from niquests.packages import urllib3  # pyright: ignore[reportMissingImports]  # the same
 except ModuleNotFoundError as missing:
     raise missing_library("niquests", missing) from None
@@ -82,11 +82,11 @@ class OktaAuth(Flows[niquests.PreparedRequest, niquests.Response, niquests.Sessi
     def handle_response(
         self, response: niquests.Response, position: int | None = None, **settings: Any
     ) -> niquests.Response:
-        """The response hook. The session calls it with each response, also with a 3xx before it is followed.
+        """The response hook. The session calls it with each response, including a 3xx before it is followed.
 
         - ``response``: the response.
         - ``position``: where the body began, if it is a file. Default ``None``.
-        - ``settings``: those of the session's ``send``.
+        - ``settings``: the settings of the session's ``send``.
         """
         if isinstance(response, niquests.AsyncResponse):
             raise attached_wrongly("an OktaAuth that blocks for an AsyncSession", None, "niquests")
@@ -138,7 +138,7 @@ class AsyncOktaAuth(AuthObject):
     async def aheaders(self, method: str, url: str) -> dict[str, str]:
         """The headers for one call that this client does not make. With DPoP, they are valid for one attempt.
 
-        - ``method``, ``url``: of the call.
+        - ``method``, ``url``: those of the call.
 
         Raises :class:`~okta_m2m.errors.ConfigurationError` if the token must not be sent to that URL.
         """
@@ -170,11 +170,11 @@ class AsyncOktaAuth(AuthObject):
     async def handle_response(
         self, response: niquests.AsyncResponse, position: int | None = None, **settings: Any
     ) -> niquests.AsyncResponse:
-        """The response hook. The session calls it with each response, also with a 3xx before it is followed.
+        """The response hook. The session calls it with each response, including a 3xx before it is followed.
 
         - ``response``: the response.
         - ``position``: where the body began, if it is a file. Default ``None``.
-        - ``settings``: those of the session's ``send``.
+        - ``settings``: the settings of the session's ``send``.
         """
         _mark_answered(response.request)
         flow = judge(self.app, self._library, response, position)
@@ -200,7 +200,7 @@ class AsyncOktaAuth(AuthObject):
                 if self._session is None
                 else nullcontext(self._library.copied_session(self._session)) as session
             ):
-                # Prepared by hand, because the session's auth, headers, parameters and cookies are not for Okta.
+                # Prepared here, because the session's auth, headers, parameters and cookies are not for Okta.
                 prepared = niquests.Request(
                     request.method, request.url, dict(request.headers), data=request.body
                 ).prepare()
@@ -216,7 +216,7 @@ class AsyncOktaAuth(AuthObject):
                     body = AnswerBody()
                     while chunk := await response.raw.read(8192, decode_content=False):
                         body.extend(chunk)
-                        del chunk  # no frame that waits for more data shows what was read
+                        del chunk  # so that no frame that waits for more data shows what was read
                         if len(body) > MAX_ANSWER:
                             raise SendFailed("the response was too large", stage="http")
                 finally:
@@ -239,9 +239,9 @@ def _mark_answered(request: Any) -> None:
 
 
 class _Copy:
-    """Replaces ``copy`` of a request with a proof. niquests follows a redirect with a copy, in a multiplexed session
-    before our hook is called, and our proof is wrong there. So copies that are made while the request is in progress
-    have neither header; copies that the caller makes before or after have both."""
+    """Replaces ``copy`` of a request with a proof. niquests follows a redirect with a copy, for which our proof is wrong;
+    in a multiplexed session, this happens before our hook is called. So copies that are made while the request is in
+    progress have neither header; copies that the caller makes before or after have both."""
 
     def __init__(self, request: Any) -> None:
         self._request = request
@@ -249,7 +249,7 @@ class _Copy:
         self.mark_answered()
 
     def mark_answered(self) -> None:
-        self._at_rest = self._request.conn_info  # niquests sets another on each send
+        self._at_rest = self._request.conn_info  # niquests sets another one on each send
         self.followed, self._copied = self._copied, False
         """Whether the response, if it is a redirect, was already followed."""
 
@@ -262,7 +262,7 @@ class _Copy:
 
 
 def _as_promised(response: Any, answered: Any, settings: dict[str, Any]) -> Any:
-    """The response object that the caller has: in a multiplexed session, the one that the hook was called with."""
+    """The caller's response object: in a multiplexed session, the one that the hook was called with."""
     if answered is response or not settings.get("multiplexed"):
         return answered
     vars(response).update(vars(answered))
@@ -281,7 +281,7 @@ class _AsyncCall:
 
     async def attempt(self, headers: Mapping[str, str]) -> Response:
         prepare(self._request, headers, self._position)
-        del headers  # no frame that waits for a response shows the token
+        del headers  # so that no frame that waits for a response shows the token
         began = time.perf_counter()
         self.response = await self.response.connection.send(self._request, **self._settings)
         self.response.elapsed = timedelta(seconds=time.perf_counter() - began)
@@ -291,7 +291,7 @@ class _AsyncCall:
         response = self.response
         if (
             response._content is not False
-        ):  # already read, by another hook or by an adapter that built the response by hand
+        ):  # already read by another hook, or by an adapter that built the response itself
             return (await response.content or b"")[:limit]
         if response.raw is None or response._content_consumed:
             return b""
@@ -304,7 +304,7 @@ class _AsyncCall:
                 head += chunk
 
         async def whole(amt: int | None = None, **_options: Any) -> bytes:
-            """Returns what was already read, and then the rest. It is decoded, because the first read was."""
+            """Returns the bytes that were already read, and then the rest. All of it is decoded, like the first read."""
             nonlocal head
             if amt is None or not head:
                 given, head = head, b""

@@ -1,6 +1,6 @@
 """``session.auth = OktaAuth(app)`` for requests.
 
-Invariant: no policy here, and little but the library's names: what is done is done in ``_clients/requests_flows.py``.
+Invariant: no policy here, and little except the library's names. The code is in ``_clients/requests_flows.py``.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class OktaAuth(Flows[requests.PreparedRequest, requests.Response, requests.Sessi
 
     def __call__(self, r: requests.PreparedRequest, handler: object = None) -> requests.PreparedRequest:
         # aiohttp would pass ``handler``. It exists so that the error below can say that this is not aiohttp's
-        # middleware. What app.ready() does for a Bearer token, without its frame and without CaseInsensitiveDict's
-        # methods, which raise and catch an exception for a missing header: together twice the cost of a hit
-        # (benchmarks/hits.py). A request that requests did not build (headers of another type, no URL) takes the slow
-        # path.
+        # middleware. The hit does the same as app.ready() for a Bearer token, without its frame and without
+        # CaseInsensitiveDict's methods, which raise and catch an exception for a missing header. Together, these would
+        # cost twice as much as the hit (benchmarks/hits.py). A request that requests did not build (headers of another
+        # type, no URL) takes the slow path.
         hit = self._hit
         request: Any = r
         try:

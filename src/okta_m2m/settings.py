@@ -1,6 +1,6 @@
 """Settings from arguments, the environment and ``okta.yaml``, under the names that Okta's own SDKs read.
 
-Invariant: each setting comes from the place with the highest priority that has it. An error about a value names its
+Invariant: each setting comes from the highest-priority place that has it. An error about a value names its
 place. No message, log record or ``repr`` shows a private key or a passphrase.
 """
 
@@ -72,7 +72,7 @@ _KEY_SUFFIXES = (".pem", ".key", ".json", ".jwk", ".jwks", ".p8", ".pk8", ".der"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings of a service app, and where each came from.
+    """The settings of a service app, and the place of each.
 
     - ``org_url``: ``https://`` and the org's host, as :func:`check_org_url` returns it.
     - ``client_id``: the service app's client id.
@@ -95,7 +95,7 @@ class Settings:
     others: Mapping[str, Any] = field(repr=False, default_factory=dict)
 
     def arguments(self) -> dict[str, Any]:
-        """The keyword arguments for ``ServiceApp``, without those that are not set."""
+        """The keyword arguments for ``ServiceApp``, omitting those that are not set."""
         arguments: dict[str, Any] = {
             "org_url": self.org_url,
             "client_id": self.client_id,
@@ -117,9 +117,9 @@ def read_settings(
     home: str | os.PathLike[str] | None = None,
     **arguments: Any,
 ) -> Settings:
-    """The settings of a service app, each from the place with the highest priority.
+    """The settings of a service app, each from the highest-priority place that has it.
 
-    The order is that of Okta's SDKs: arguments, the environment (``OKTA_CLIENT_*``), ``okta.yaml`` and ``.okta.yaml``
+    The order is the same as in Okta's SDKs: arguments, the environment (``OKTA_CLIENT_*``), ``okta.yaml`` and ``.okta.yaml``
     in the working directory, ``.okta/okta.yaml`` in the home directory. An empty string, an empty list, ``null`` and an
     argument of ``None`` count as not set.
 
@@ -129,7 +129,7 @@ def read_settings(
     - ``arguments``: ``org_url``, ``client_id``, ``key``, ``scopes``, ``authorization_server`` and ``dpop`` are
       settings. All others are returned in ``Settings.others``.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError` for what is missing, contradictory or cannot work, and
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for settings that are missing, contradictory or invalid, and
     :class:`~okta_m2m.errors.InvalidKey` for the key.
     """
     working_directory = _working_directory(directory)
@@ -146,8 +146,7 @@ def read_settings(
     _check_mode(found["mode"], found["key"], sources)
     org_url, client_id, key = found["org_url"], found["client_id"], found["key"]
     scopes, server, dpop = found["scopes"], found["authorization_server"], found["dpop"]
-    # At a custom authorization server the app may have default scopes. The org authorization server grants only what is
-    # requested.
+    # A custom authorization server may have default scopes. The org authorization server grants only requested scopes.
     if org_url is None or client_id is None or key is None or (scopes is None and server is None):
         raise _missing_settings(found, environ, [path for path, _ in paths])
 
@@ -176,7 +175,7 @@ def find_setting(
     home: str | os.PathLike[str] | None = None,
     here: bool = True,
 ) -> FoundSetting | None:
-    """One value from the place with the highest priority, unchecked; ``None`` if it is not set.
+    """One value from the highest-priority place that has it, unchecked; ``None`` if it is not set.
 
     It looks in the environment, and then in each ``okta.yaml``. It also finds settings that a service app does not use,
     such as ``token``.
@@ -223,13 +222,13 @@ def _working_directory(directory: str | os.PathLike[str] | None) -> Path:
     try:
         return Path(os.path.abspath(directory or os.curdir))
     except FileNotFoundError:
-        return Path(os.curdir)  # deleted while the process runs, like an old release: there is no file
+        return Path(os.curdir)  # the directory was deleted, as an old release may be: there is no file
 
 
 def _missing_settings(
     found: Mapping[str, FoundSetting | None], environ: Mapping[str, str], paths: Sequence[Path]
 ) -> ConfigurationError:
-    """The error that names everything that is missing, and where to set it."""
+    """The error that names all missing settings, and where to set them."""
     titles, lines = [], []
     for setting in ("org_url", "client_id", "key", "scopes"):
         if found[setting] is not None or (setting == "scopes" and found["authorization_server"] is not None):
@@ -249,12 +248,12 @@ def _missing_settings(
 
 
 def _check_mode(mode: FoundSetting | None, key: FoundSetting | None, sources: Sequence[Source]) -> None:
-    """Only private_key_jwt is supported. A mode from a place with lower priority than the key belongs to another
-    key."""
+    """Refuses all modes except private_key_jwt. A mode from a place with lower priority than the key belongs to
+    another key."""
     if mode is None or (key is not None and sources.index(key.source) < sources.index(mode.source)):
         return
     word = fold_name(_string(mode))
-    if word in ("privatekey", "jwk"):  # jwk: Go's word for a private key that is given as a JWK
+    if word in ("privatekey", "jwk"):  # jwk: the Go SDK's name for a private key in JWK form
         return
     remedy = (
         "Write PrivateKey, and set clientId, privateKey and scopes of an API service app. If another program needs that "
@@ -311,7 +310,7 @@ def _with_place(found: FoundSetting, error: ConfigurationError) -> Configuration
 
 
 def _scopes(found: FoundSetting) -> tuple[str, ...]:
-    """In order, each once. In a string, commas (Python, Go) and white space (Node) both separate them."""
+    """The scopes in order, without duplicates. In a string, commas (Python, Go) or white space (Node) separate them."""
     value = _string(found) if isinstance(found.value, str) else found.value
     if isinstance(value, Mapping):
         raise ConfigurationError(
@@ -359,10 +358,10 @@ def _dpop(found: FoundSetting) -> bool | Literal["required"] | Signer:
 def _find_beside_key(key: FoundSetting, sources: Sequence[Source], setting: str) -> FoundSetting | None:
     """The ``kid`` or passphrase that belongs to the key.
 
-    One from a place with lower priority than the key counts only if no other place has a key that it could belong to.
+    A setting from a place with lower priority than the key counts only if no other place has a key to which it could belong.
     """
     if key.is_argument:
-        return None  # a signer that is passed has its own
+        return None  # a signer object has its own
     rank = sources.index(key.source)
     reach = sources if sum("key" in source.found for source in sources) == 1 else sources[: rank + 1]
     return next((source.found[setting] for source in reach if setting in source.found), None)
@@ -371,7 +370,7 @@ def _find_beside_key(key: FoundSetting, sources: Sequence[Source], setting: str)
 def _signer(
     found: FoundSetting, kid: FoundSetting | None, passphrase: FoundSetting | None
 ) -> tuple[Signer | Sequence[Signer], Path | None]:
-    """The signer, and the file from which it was read if the setting names one."""
+    """The signer, and the file from which it was read, if the setting names a file."""
     value = found.value
     if found.is_argument:
         return cast("Signer | Sequence[Signer]", value), None
@@ -421,7 +420,7 @@ def _key_path(found: FoundSetting, text: str) -> Path:
 def _warn_of_strange_org(
     org_url: FoundSetting, key: FoundSetting, key_path: Path | None, working_directory: Path
 ) -> None:
-    """An ``okta.yaml`` in a stranger's folder could make the user's own key sign for another host."""
+    """Warns, because an ``okta.yaml`` in a stranger's folder could make the user's own key sign for another host."""
     if not org_url.here:
         return
     if key.here and (

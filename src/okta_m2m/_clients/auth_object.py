@@ -1,8 +1,8 @@
-"""What all OktaAuth classes have in common.
+"""The common base of all OktaAuth classes.
 
-Invariant: it serves one app, shows which in its ``repr``, can be copied, and cannot be pickled. If it is attached
-wrongly, it says how to attach it: when it is created, or when an HTTP library uses it as something else. None of this
-costs a call anything, except for 20 ns in aiohttp.
+Invariant: an object serves one app, names it in its ``repr``, can be copied, and cannot be pickled. If it is attached
+wrongly, its error shows the right way: when it is created, or when an HTTP library uses it as something else. None of
+this slows a call, except for 20 ns in aiohttp.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class AuthObject:
     app: ServiceApp
 
     _for: ClassVar[str]
-    """The library that it is for: the name of its module in this package."""
+    """The library that the class is for: the name of its module in this package."""
 
     def _check(
         self, app: object, misplaced: tuple[object, ...], send: object, own: object, option: str, *kinds: type[Any]
     ) -> None:
-        """Checks its arguments: the app, and ``own``, the client or session that was passed as ``option``."""
+        """Checks the constructor's arguments: the app, and ``own``, the client or session that was passed as ``option``."""
         if not isinstance(app, ServiceApp):
             raise self._wrong_app(app)
         if misplaced:
@@ -66,25 +66,25 @@ class AuthObject:
         return attached_wrongly(f"an instance of {self._name()}", request)
 
     def _blocks(self, asked: str, instead: str) -> WrongType:
-        """The error for an awaitable method of a client that blocks."""
+        """The error for calling an awaitable method of a blocking client."""
         return WrongType(
             f"{self._name()} is for blocking clients, and has no {asked}().", remedy=f"Write: auth.{instead}"
         )
 
     def _awaits(self, asked: str, instead: str) -> WrongType:
-        """The error for a blocking method of a client that does not block."""
+        """The error for calling a blocking method of an async client."""
         return WrongType(
             f"{self._name()} is for async clients, and has no {asked}().", remedy=f"Write: await auth.{instead}"
         )
 
-    if not TYPE_CHECKING:  # a type checker knows this without help
+    if not TYPE_CHECKING:  # a type checker reports this by itself
 
         def __call__(self, request: object = None, handler: object = None) -> NoReturn:
-            """Called by a library that it is not for."""
+            """Called by a library that this class is not for."""
             raise self._misused(request)
 
         def __iter__(self) -> NoReturn:
-            """It is not a list of middlewares, and not a mapping of headers."""
+            """Raises an error: this is neither a list of middlewares nor a mapping of headers."""
             raise WrongType(f"{self._name()} is neither a list nor a mapping.", remedy=f"Write: {ATTACH[self._for]}")
 
         __len__ = items = __iter__
@@ -93,7 +93,7 @@ class AuthObject:
             return True
 
     def __repr__(self) -> str:
-        # Incomplete in a report of why it could not be created.
+        # The object may be incomplete, in a traceback of its own failed creation.
         return f"{type(self).__qualname__}({getattr(self, 'app', 'not made')!r})"
 
     def __copy__(self) -> Self:
@@ -105,7 +105,7 @@ class AuthObject:
         return made
 
     def __deepcopy__(self, memo: object) -> Self:
-        return self  # it is a source of tokens, not data
+        return self  # this is a source of tokens, not data
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError(
@@ -115,7 +115,7 @@ class AuthObject:
 
 
 def add_request(error: Any, request: object) -> None:
-    """Adds the request that failed to an error, as the library's own errors have it."""
+    """Adds the failed request to an error, as the library's own errors have it."""
     error.request = request
 
 

@@ -1,8 +1,8 @@
-"""Why there was no response, whichever HTTP library reports it: the stage that failed, and the reason in plain words.
+"""Explains why there was no response, for every HTTP library: the stage that failed, and the reason in plain words.
 
 The libraries wrap the error of the operating system or of TLS, some of them three times. It is at the end of the chain
-of exceptions, so one function works for all libraries. It uses the standard library's classes; if a library has its own
-class (for a proxy, a timeout, a scheme), it uses the class's name, which the libraries share.
+of exceptions, so one function works for all libraries. It compares with the standard library's classes; if a library has its own
+class (for a proxy, a timeout, a scheme), it compares the class's name, which the libraries share.
 
 Invariant: a reason never shows the password in a proxy's URL.
 """
@@ -52,8 +52,8 @@ UNREADABLE: Final = (FileNotFoundError, PermissionError, IsADirectoryError, NotA
 
 
 def send_failed(error: BaseException, url: str, *, by_proxy: bool = False) -> SendFailed:
-    """The failure of our own request to ``url``. ``by_proxy``: whether it went through a proxy. The caller need not
-    know if the library's errors say so."""
+    """The failure of our own request to ``url``. ``by_proxy``: whether it went through a proxy; not needed if the
+    library's errors show that."""
     chain = list(_chain(error))
     names = {kind.__name__ for link in chain for kind in type(link).__mro__}
     by_proxy = by_proxy or any("Proxy" in name for name in names)
@@ -80,13 +80,13 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         if not isinstance(link, BaseExceptionGroup):  # for several addresses that all failed
             yield link
         waiting += getattr(link, "exceptions", ())
-        # Also a context that is hidden ("from None"), as httpcore hides it when it raises an error again.
+        # Include a hidden context ("from None"): httpcore hides it when it raises an error again.
         waiting.append(link.__cause__ or link.__context__)
 
 
 def _tls(chain: list[BaseException], names: set[str]) -> SendFailed | None:
     for link in chain:
-        # aiohttp's own exception, which has another as its cause
+        # aiohttp's own exception, whose cause is another one
         if isinstance(link, ssl.SSLError) and not hasattr(link, "reason"):
             continue
         if isinstance(link, ssl.SSLCertVerificationError):

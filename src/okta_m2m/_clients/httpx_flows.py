@@ -1,11 +1,11 @@
-"""What httpx and httpx2 share, which is everything except their classes: the two libraries have one interface.
+"""The code for httpx and httpx2, which is everything except their classes: the two libraries have one interface.
 
-The adapters ``httpx.py`` and ``httpx2.py`` give their library to :class:`Library`, and their auth class is both
-:class:`Flows` and the library's own ``Auth``. The types here are those of httpx; those of httpx2 have the same shape.
+The adapters ``httpx.py`` and ``httpx2.py`` give their library to :class:`Library`, and their auth class inherits from
+both :class:`Flows` and the library's own ``Auth``. The types here are those of httpx; those of httpx2 have the same shape.
 
-Both follow redirects inside the send, copy our headers to the next hop, and show the auth flow only the last response.
+Both follow redirects inside the send, copy our headers to the next hop, and give the auth flow only the last response.
 They drop ``Authorization`` at another origin, but not ``DPoP``. So with a bound token, httpcore's ``trace`` extension
-catches each hop before it is sent, and gives it its own proof or none.
+catches each hop before it is sent, and gives it its own proof, or none.
 
 Invariant: no policy here, and no import of either library. Nothing in the caller's request changes except
 ``Authorization`` and ``DPoP`` (and, with a bound token, ``extensions["trace"]``); its client is used for the token
@@ -62,7 +62,7 @@ ClientT = TypeVar("ClientT", "httpx.Client | httpx.AsyncClient", "httpx2.Client 
 
 
 class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
-    """What an auth class does, between the request and its response. In its adapter it is also the library's
+    """The behaviour of an auth class, from the request to its response. The adapter's subclass is also the library's
     ``Auth``."""
 
     _library: ClassVar[Library]
@@ -78,19 +78,19 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         self._check(app, misplaced, send, client, "client", library.Client, library.AsyncClient)
         self.app = app
         self._client: Any = client
-        self._sender: Any = send  # whether it is async is known only when it is used
+        self._sender: Any = send  # only its use shows whether it is async
         app.revoke_through(run=self._run, run_async=self._run_async)
         warn_of_environments_proxy(app)
 
-    # Created for each use and not kept: a process may have very many of these objects.
+    # Created for each use and not kept: a process may have many of these objects.
     def _threads(self) -> Threads:
-        from ..runtimes.threads import Threads  # saves 4 % of the import (benchmarks/imports.py)
+        from ..runtimes.threads import Threads  # saves 4 % of the import time (benchmarks/imports.py)
 
         return Threads(self._sender or self._send, self._library.error_map)
 
     def _loop(self) -> Asyncio | Trio:
-        # Imported with the first async call. With what the token requests below import, that saves 8 % of the import
-        # (benchmarks/imports.py).
+        # Imported with the first async call. Together with the imports of the token requests below, that saves 8 % of the
+        # import (benchmarks/imports.py).
         from ..runtimes.loops import running
 
         return running(self._sender or self._asend, self._library.error_map)
@@ -112,7 +112,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
     def headers(self, method: str, url: str) -> dict[str, str]:
         """The headers for one call that this client does not make. With DPoP, they are valid for one attempt.
 
-        - ``method``, ``url``: of the call.
+        - ``method``, ``url``: those of the call.
 
         Raises :class:`~okta_m2m.errors.ConfigurationError` if the token must not be sent to that URL.
         """
@@ -131,7 +131,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
             plain = self._is_plain(request)
             if plain and not self._attach_fresh(request):
                 if hit.fresh_until <= hit.now():
-                    # Before creating anything else for each of many callers.
+                    # Do this before anything else is created, because there may be many callers.
                     advance(self.app.obtain(), self._threads())
                 plain = self._attach_fresh(request)
             if plain:
@@ -210,7 +210,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         raise GeneratorExit
 
     def _is_plain(self, request: RequestT) -> bool:
-        """Whether a request certainly goes to an allowed origin, has no credentials of its own, and has its body in
+        """Whether a request certainly goes to an allowed origin, has no credentials yet, and has its body in
         memory.
 
         Scheme, host and port are compared exactly, without userinfo, and without formatting the URL or calling methods
@@ -246,20 +246,20 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         the error. Learn from the response here, so that the next call has a valid token."""
         httpx = self._library.httpx
         seen: set[int] = set()
-        # Only its causes: its context may belong to an earlier call that the caller is handling.
+        # Only the causes: the context may belong to an earlier call whose error the caller is handling.
         while error is not None and not isinstance(error, httpx.HTTPStatusError) and id(error) not in seen:
             seen.add(id(error))  # an exception may be its own cause
             error = error.__cause__
         response: Any = getattr(error, "response", None)
         hop: Any = getattr(error, "_request", None) or getattr(
             response, "_request", None
-        )  # a request that was built by hand has neither
+        )  # a request that the library did not build has neither
         if hop is None or not isinstance(response, httpx.Response):
             return
         token = _token_of(hop)
         if token is None or token != _token_of(request):
             return
-        # This does not block: a request that is not sent again needs no new token.
+        # This does not block, because a request that is not sent again needs no new token.
         flow = self.app.judge(token, _answer_of(response), method=hop.method, url=str(hop.url), replayable=False)
         runtime = self._threads()
         step = advance(flow, runtime)
@@ -327,7 +327,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                     body = AnswerBody()
                     for chunk in response.iter_raw():
                         body.extend(chunk)
-                        del chunk  # no frame that waits for more data shows what was read
+                        del chunk  # so that no frame that waits for more data shows what was read
                         if len(body) > MAX_ANSWER or time.monotonic() > until:
                             raise SendFailed("the response was too large or too slow", stage="http")
                 finally:
@@ -363,7 +363,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                     body = AnswerBody()
                     async for chunk in response.aiter_raw():
                         body.extend(chunk)
-                        del chunk  # no frame that waits for more data shows what was read
+                        del chunk  # so that no frame that waits for more data shows what was read
                         if len(body) > MAX_ANSWER:
                             raise SendFailed("the response was too large", stage="http")
                 finally:
@@ -373,8 +373,8 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
             raise send_failed(error, request.url, by_proxy=by_proxy) from error
 
     def _lent_client(self, url: str) -> Any:
-        """The client that was passed, without its cookies: it must not get cookies from the token endpoint, which may
-        also delete some of its own. ``None`` if none was passed, or if it would use a proxy for a URL that must be
+        """A copy of the client that was passed, without its cookies: the token endpoint must neither set nor delete
+        cookies of the client. ``None`` if no client was passed, or if it would use a proxy for a URL that must be
         reached directly."""
         if self._client is None or (is_direct_only(url) and self._library.uses_proxy(self._client, url)):
             return None
@@ -383,7 +383,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         return private_copy(self._client, _cookies=self._library.httpx.Cookies())
 
     def _check_hooks(self) -> None:
-        """A response hook that raises would hide Okta's response, and every hook sees the token."""
+        """Refuses response hooks: one that raises would hide Okta's response, and every hook sees the token."""
         if self._client is not None and self._client.event_hooks["response"]:
             raise ConfigurationError(
                 "OktaAuth was given a client with response event hooks for its token requests. They would run before "
@@ -403,7 +403,7 @@ class _Call:
         self._rewind: Rewind = library.rewinder(request)  # the body of a request that has a response is in memory
 
     def make(self, auth: Flows[Any, Any, Any], *, on_loop: bool = False) -> Flow[None]:
-        """The whole call, for that auth object."""
+        """The whole call, for an auth object."""
         app, request = self._app, self.request
         url = str(request.url)
         own = _token_of(request)
@@ -422,7 +422,7 @@ class _Call:
         yield from self.judge()
 
     def judge(self) -> Flow[None]:
-        """What to do about the response of the last hop."""
+        """Judges the response of the last hop."""
         hop = self.response.request
         token = _token_of(hop)
         if token is None or (self.response.status_code != 401 and "DPoP" not in self.request.headers):
@@ -439,7 +439,7 @@ class _Call:
         )
 
     def prepare(self, headers: Mapping[str, str]) -> None:
-        """The request as it is sent next: with these headers, and with its body from the start."""
+        """Prepares the request for the next send: with these headers, and with its body from the start."""
         for name, value in headers.items():  # two assignments cost less than update()
             self.request.headers[name] = value
         if self._rewind is not None:
@@ -447,7 +447,7 @@ class _Call:
 
 
 class Library:
-    """httpx or httpx2: what is created and read with its classes."""
+    """Creates and reads objects of the classes of one library, httpx or httpx2."""
 
     def __init__(self, library: Any) -> None:
         self.httpx = library
@@ -458,7 +458,7 @@ class Library:
         self._apeeked: Any = type("Peeked", (_APeeked, library.AsyncByteStream), {})
 
     def request(self, request: Request, seconds: float) -> Any:
-        """Built by hand, not by the client, whose headers, cookies, parameters and auth are not for Okta."""
+        """A request that the client did not build: its headers, cookies, parameters and auth are not for Okta."""
         return self.httpx.Request(
             request.method,
             request.url,
@@ -478,13 +478,13 @@ class Library:
         return "Proxy" in type(getattr(transport, "_pool", None)).__name__
 
     def rewinder(self, request: AnyRequest) -> Rewind:
-        """A function that rewinds the body to its position now, before the first send; ``None`` if that is not
+        """A function that rewinds the body to its current position, before the first send; ``None`` if that is not
         possible."""
         stream = request.stream
         if isinstance(stream, self.httpx.ByteStream):
             return _stay
         fields = getattr(stream, "fields", None)
-        if isinstance(fields, list):  # multipart, which rewinds its files by itself if it can
+        if isinstance(fields, list):  # multipart, which itself rewinds its files if it can
             files = [field.file for field in fields if hasattr(field, "file")]
             return _stay if all(isinstance(file, str | bytes) or _seekable(file) for file in files) else None
         file: Any = getattr(
@@ -546,18 +546,18 @@ def _answer_of(response: AnyResponse) -> Response:
 
 
 def _kept(response: AnyResponse, head: bytes) -> bytes:
-    """What the client may read of a discarded response: nothing if it is compressed, because the client would
+    """The bytes of a discarded response that the client may read: none if it is compressed, because the client would
     decompress it."""
     return b"" if response.headers.get("content-encoding") else head
 
 
 def _stay() -> None:
-    """For a body that is in memory or rewinds itself: does nothing."""
+    """Does nothing: for a body that is in memory or rewinds itself."""
 
 
 def _token_of(request: AnyRequest) -> Token | None:
     """The ``Authorization`` header, wrapped so that no ``repr`` shows it. ``Headers.get`` decodes all headers first,
-    which many callers at once would pay for."""
+    which would be costly with many callers at once."""
     values = [value.decode("latin-1") for name, value in request.headers.raw if name.lower() == b"authorization"]
     return Token.sent(", ".join(values)) if values else None
 
@@ -566,7 +566,7 @@ def _seekable(file: Any) -> bool:
     from inspect import iscoroutinefunction  # only a file's body needs it
 
     try:
-        # The stream of an async file cannot be rewound by us, and is used up once it is read.
+        # We cannot rewind the stream of an async file, which is used up once it is read.
         return not iscoroutinefunction(file.tell) and bool(file.seekable()) and file.tell() >= 0
     except (AttributeError, OSError, ValueError):
         return False
@@ -596,7 +596,7 @@ class _Peeked:
 
 
 class _APeeked:
-    """The same on an event loop."""
+    """Like :class:`_Peeked`, on an event loop."""
 
     def __init__(self, stream: httpx.AsyncByteStream) -> None:
         self._stream = stream
@@ -629,7 +629,7 @@ class _Proofs:
         self._origin = origin_of(str(request.url))
         self._used: str | None = None  # the last proof sent
         trace: Any = request.extensions.get("trace")
-        # If the request is sent again, our trace is already there, around the caller's.
+        # If the request is sent again, our trace already wraps the caller's.
         bound = trace.args[:1] if isinstance(trace, partial) else ()
         self.callers: Any = bound[0].callers if bound and isinstance(bound[0], _Proofs) else trace
 
@@ -647,7 +647,7 @@ class _Proofs:
         if b"authorization" not in sent.value:  # the client removed our token at another origin, but not our proof
             _strip(sending, {b"dpop"})
             return None
-        if self._app.is_callers_own(sent.value[b"authorization"]):  # an event hook signs this call
+        if self._app.is_callers_own(sent.value[b"authorization"]):  # an event hook authorizes this call
             self._app.report_kept(url)
             if not sent.value[b"authorization"].lower().startswith("dpop "):
                 _strip(sending, {b"dpop"})
@@ -672,7 +672,7 @@ def _strip(sending: Any, names: Set[bytes]) -> None:
 
 
 def _url_of(url: Any) -> str:
-    """The URL of a request as httpcore has it. Through a forwarding proxy, the target is absolute."""
+    """The URL of an httpcore request. Through a forwarding proxy, the target is absolute."""
     target: str = url.target.decode("ascii")
     if target.startswith(("http://", "https://")):
         return target

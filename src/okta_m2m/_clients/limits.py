@@ -1,4 +1,4 @@
-"""How much of a response is read, and for how long. The same for every client."""
+"""Limits on how much of a response is read, and for how long. They are the same for every client."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ __all__ = [
 ]
 
 MAX_ANSWER: Final = 1 << 20
-"""The most bytes that are read of a response from the token endpoint."""
+"""The maximum number of bytes that are read from a response of the token endpoint."""
 
 PIECE: Final = 256
-"""The bytes that are read at a time. urllib3 waits until it has that many, and only between two reads can we notice
-that the attempt's time is up."""
+"""The number of bytes that are read at a time. urllib3 waits until it has that many, and we can only notice between two
+reads that the attempt's time is up."""
 
 MAX_DRAINED: Final = 1 << 16
-"""The most bytes of a rejected response that are read to keep its connection. Beyond that, a new connection is
-cheaper."""
+"""The maximum number of bytes of a rejected response that are read to keep its connection. Beyond that, a new connection
+is cheaper."""
 
 DRAIN_TIMEOUT: Final = 1.0
-"""Seconds for the same on an event loop; otherwise the caller's own timeout applies."""
+"""The time limit for that on an event loop, in seconds; otherwise the caller's own timeout applies."""
 
 
 class AnswerBody:
@@ -57,14 +57,14 @@ class AnswerBody:
 
 
 def connect_timeout(timeout: float) -> float:
-    """Seconds for one address of a host, out of those for the whole attempt: blocking libraries try the addresses one
-    after another, and after two dead ones there may be one that works."""
+    """Seconds for one address of a host, a part of the time for the whole attempt: blocking libraries try the addresses one after
+    another, and after two dead ones there may be one that works."""
     return timeout / 3
 
 
 def read_timeout(timeout: float) -> float:
-    """Seconds that the library waits for the response: a little less than the whole attempt, because the library can
-    say what it was waiting for."""
+    """Seconds that the library waits for the response: a little less than the whole attempt, because the library's own
+    error is more specific."""
     return timeout * 0.9
 
 
@@ -91,7 +91,7 @@ def inflate(head: bytes, content_encoding: str | None, limit: int) -> bytes:
     for window in (
         zlib.MAX_WBITS | 32,
         -zlib.MAX_WBITS,
-    ):  # with a gzip or zlib header, or without one, as some servers send it
+    ):  # with a gzip or zlib header, or with none, as some servers send it
         try:
             return zlib.decompressobj(window).decompress(head, limit)
         except zlib.error:

@@ -8,17 +8,17 @@ __all__ = ["private_copy"]
 
 
 def private_copy(client: Any, **changes: Any) -> Any:
-    """A shallow copy of a caller's client for one request, with some other attributes. It shares connections; what the
-    request sets on it does not reach the original. The libraries' own ways to copy a client lose what subclasses
-    add."""
+    """A shallow copy of a caller's client for one request, with some other attributes. It shares connections;
+    attributes set on it do not reach the original. The libraries' own copies of a client lose the attributes of
+    subclasses."""
     kind = type(client)
     try:
-        # The copy must not run what the caller's class does when it is garbage-collected.
+        # When the copy is garbage-collected, it must not run the finalizer of the caller's class.
         made: Any = object.__new__(type(kind.__name__, (kind,), {"__del__": lambda _: None}))
         for slot in (slot for base in kind.__mro__ for slot in vars(base).get("__slots__", ())):
             if slot not in ("__dict__", "__weakref__") and hasattr(client, slot):
                 setattr(made, slot, getattr(client, slot))
         vars(made).update(vars(client), **changes)
-    except (AttributeError, TypeError):  # a kind that cannot be copied, such as a test double
+    except (AttributeError, TypeError):  # the object cannot be copied, such as a test double
         return client
     return made

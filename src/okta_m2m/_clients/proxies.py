@@ -1,7 +1,7 @@
 """Keeps tokens and assertions for a plain-http loopback origin away from a proxy, which could read them.
 
-Our own requests never use one there. For the caller's calls, only aiohttp says whether a proxy is used. For the other
-libraries, a warning says what to do if the environment sets a proxy.
+Our own requests never use a proxy there. For the caller's calls, only aiohttp shows whether a proxy is used. For the
+other libraries, a warning gives the remedy if the environment sets a proxy.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def _report(origin: str | None) -> None:
 
 
 def warn_of_environments_proxy(app: ServiceApp) -> None:
-    """Warns if the environment sets a proxy for a plain-http origin of an app, because the client does not say what it
-    uses. Not for a client that takes nothing from the environment."""
+    """Warns if the environment sets a proxy for a plain-http origin of an app, because the client does not show what
+    it uses. Do not call it for a client that ignores the environment."""
     for prefix in app.origins.prefixes:
         if is_direct_only(prefix):
             from urllib.request import getproxies, proxy_bypass  # only for URLs on this machine

@@ -1,4 +1,4 @@
-"""What requests and niquests share, which is everything except their classes: niquests began as a copy of requests.
+"""The code for requests and niquests, which is everything except their classes: niquests began as a copy of requests.
 
 The adapters ``requests.py`` and ``niquests.py`` give their library to :class:`Library`. Both libraries call the auth
 object with each request before it is sent, and its response hook with each response.
@@ -42,7 +42,7 @@ from .limits import (
 from .proxies import is_direct_only, warn_of_environments_proxy
 
 if TYPE_CHECKING:
-    import niquests  # pyright: ignore[reportMissingImports]  # never beside urllib3, so not where this is checked
+    import niquests  # pyright: ignore[reportMissingImports]  # never installed beside urllib3, so missing here
     import requests
 
     from ..runtimes import Threads
@@ -68,7 +68,7 @@ SessionT = TypeVar("SessionT", "requests.Session", "niquests.Session")
 
 
 class Library:
-    """requests or niquests: what is created and read with its classes."""
+    """Creates and reads objects of the classes of one library, requests or niquests."""
 
     def __init__(self, library: Any, urllib3: Any, redirects: Any, **at_once: Any) -> None:
         self.requests = library
@@ -86,7 +86,7 @@ class Library:
     def peek(self, response: Any, limit: int) -> bytes:
         if (
             getattr(response, "_content", False) is not False
-        ):  # already read, by another hook or by an adapter that built the response by hand
+        ):  # already read by another hook, or by an adapter that built the response itself
             return (response.content or b"")[:limit]
         if response.raw is None or getattr(response, "_content_consumed", False):
             return b""
@@ -101,27 +101,27 @@ class Library:
     def discard(self, response: Any) -> None:
         with suppress(
             *self.broken, AttributeError, TypeError
-        ):  # none, or a file: from an adapter that does not use urllib3
+        ):  # no raw response, or a file: from an adapter that does not use urllib3
             response.raw.read(MAX_DRAINED, decode_content=False)
         with suppress(AttributeError):
             response.close()
 
     def copied_session(self, session: Any) -> Any:
-        """The session without its cookies: it must not get cookies from the token endpoint, which may also delete some
-        of its own."""
+        """A copy of the session without its cookies: the token endpoint must neither set nor delete cookies of the
+        session."""
         from .private_copy import private_copy
 
         return private_copy(session, cookies=self.requests.cookies.RequestsCookieJar())
 
     def send(self, session: Any, request: Request, timeout: float) -> Response:
-        """Sends our own request, with the session's settings or, without one, with those of the environment."""
-        # Imported with the first token request, which saves 2 % of the import (benchmarks/imports.py).
+        """Sends our own request, with the session's settings; without a session, with those of the environment."""
+        # Imported with the first token request, which saves 2 % of the import time (benchmarks/imports.py).
         from .failures import send_failed
 
         until = time.monotonic() + timeout
         try:
             with self.requests.Session() if session is None else nullcontext(self.copied_session(session)) as used:
-                # Prepared by hand, because the session's auth, headers, parameters and cookies are not for Okta.
+                # Prepared here, because the session's auth, headers, parameters and cookies are not for Okta.
                 prepared = self.requests.Request(
                     request.method, request.url, dict(request.headers), data=request.body
                 ).prepare()
@@ -138,7 +138,7 @@ class Library:
                     chunks = response.iter_content(PIECE) if stream is None else stream(PIECE, decode_content=False)
                     for chunk in chunks:
                         body.extend(chunk)
-                        del chunk  # no frame that waits for more data shows what was read
+                        del chunk  # so that no frame that waits for more data shows what was read
                         if len(body) > MAX_ANSWER or time.monotonic() > until:
                             raise SendFailed("the response was too large or too slow", stage="http")
                     return Response(response.status_code, fields_of(response), body.whole())
@@ -147,7 +147,7 @@ class Library:
 
 
 class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
-    """What an auth class does with a request, and with each response."""
+    """The behaviour of an auth class, for a request and for each response."""
 
     __slots__ = ("_hit", "_hook", "_sender", "_session", "app")
 
@@ -158,7 +158,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
     ) -> None:
         self._check(app, misplaced, send, session, "session", self._library.requests.Session)
         self.app = app
-        # What a hit reads. Binding a method on each call would be a tenth of the cost of a hit (benchmarks/hits.py).
+        # Read by a hit. Binding a method on each call would be a tenth of the cost of a hit (benchmarks/hits.py).
         self._hit: Hit = app.token_state
         self._hook: Any = self.handle_response
         self._session: Any = session
@@ -167,9 +167,9 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
         if self._session is None or self._session.trust_env:
             warn_of_environments_proxy(app)
 
-    # Created for each use and not kept: a process may have very many of these objects.
+    # Created for each use and not kept: a process may have many of these objects.
     def _threads(self) -> Threads:
-        from ..runtimes.threads import Threads  # saves 4 % of the import (benchmarks/imports.py)
+        from ..runtimes.threads import Threads  # saves 4 % of the import time (benchmarks/imports.py)
 
         return Threads(self._sender or self._send, self._library.error_map)
 
@@ -183,7 +183,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
     def headers(self, method: str, url: str) -> dict[str, str]:
         """The headers for one call that this client does not make. With DPoP, they are valid for one attempt.
 
-        - ``method``, ``url``: of the call.
+        - ``method``, ``url``: those of the call.
 
         Raises :class:`~okta_m2m.errors.ConfigurationError` if the token must not be sent to that URL.
         """
@@ -213,16 +213,16 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
         return request
 
     def _check_request(self, request: object) -> None:
-        """A library that this object is not for may call it with its own request."""
+        """Refuses the request of a library that this object is not for."""
         if not isinstance(request, self._library.requests.PreparedRequest):
             raise self._misused(request)
 
     def handle_response(self, response: ResponseT, position: int | None = None, **settings: Any) -> ResponseT:
-        """The response hook. The library calls it with each response, also with a 3xx before it is followed.
+        """The response hook. The library calls it with each response, including a 3xx before it is followed.
 
         - ``response``: the response.
         - ``position``: where the body began, if it is a file. Default ``None``.
-        - ``settings``: those of the session's ``send``.
+        - ``settings``: the settings of the session's ``send``.
         """
         flow = judge(self.app, self._library, response, position)
         if flow is None:
@@ -253,9 +253,9 @@ class _Call:
         self._settings = settings
 
     def attempt(self, headers: Mapping[str, str]) -> Response:
-        # The request itself is sent again, not a copy: redirects that follow copy their headers from it.
+        # Send the request itself again, not a copy: redirects that follow copy their headers from it.
         prepare(self._request, headers, self._position)
-        del headers  # no frame that waits for a response shows the token
+        del headers  # so that no frame that waits for a response shows the token
         began = time.perf_counter()
         self.response = self.response.connection.send(self._request, **self._settings)
         self.response.elapsed = timedelta(seconds=time.perf_counter() - began)
@@ -278,7 +278,7 @@ def keeps_own(app: ServiceApp, request: Any) -> bool:
 
 
 def token_of(request: Any) -> Token | None:
-    """The ``Authorization`` header, wrapped so that no ``repr`` shows it. It may be bytes with both libraries."""
+    """The ``Authorization`` header, wrapped so that no ``repr`` shows it. With both libraries, it may be bytes."""
     value: str | bytes | None = request.headers.get("Authorization")
     if value is None:
         return None
@@ -288,14 +288,14 @@ def token_of(request: Any) -> Token | None:
 def attach(request: Any, headers: Mapping[str, str], hook: Any) -> None:
     """Adds the headers, and the hook with the position where a file's body begins, so that it can be sent again from
     there."""
-    for name, value in headers.items():  # one by one: update() first checks the type of its argument
+    for name, value in headers.items():  # one by one, because update() first checks the type of its argument
         request.headers[name] = value
     body = request.body
     if body is not None and not isinstance(body, bytes | str):
         from inspect import iscoroutinefunction  # only a file's body needs it
 
         with suppress(AttributeError, OSError, ValueError):
-            seekable = getattr(body, "seekable", None)  # not every class with tell and seek has it
+            seekable = getattr(body, "seekable", None)  # some classes have tell and seek but not this
             if not iscoroutinefunction(body.tell) and callable(body.seek) and (seekable is None or seekable()):
                 hook = partial(hook, position=body.tell())
     request.hooks["response"].append(hook)
@@ -312,7 +312,7 @@ def judge(app: ServiceApp, library: Library, response: Any, position: int | None
         return None
     if response.status_code != 401 and not token.dpop_bound:
         return None
-    body = request.body  # after a redirect, not the original request
+    body = request.body  # after a redirect, this is not the original request
     rewindable = body is None or isinstance(body, bytes | str) or (position is not None and hasattr(body, "seek"))
     return app.judge(
         token,
@@ -330,7 +330,7 @@ def prepare(request: Any, headers: Mapping[str, str], position: int | None) -> N
 
 
 def next_hop(app: ServiceApp, library: Library, response: Any) -> tuple[str, str] | None:
-    """Method and URL of the next hop of a redirect, by the library's own rules, if it needs a proof.
+    """The method and URL of a redirect's next hop, by the library's own rules, if it needs a proof.
 
     The library copies our headers to the next hop, which needs its own proof. Another origin gets neither header.
     """
@@ -338,7 +338,7 @@ def next_hop(app: ServiceApp, library: Library, response: Any) -> tuple[str, str
     if token is None or not token.dpop_bound:
         return None
     location = library.redirects.get_redirect_target(response)
-    if not location or getattr(vars(response.request).get("copy"), "followed", False):  # of niquests.py
+    if not location or getattr(vars(response.request).get("copy"), "followed", False):  # set by niquests.py
         return None
     url = urljoin(response.url, library.requests.utils.requote_uri(location))
     url = urldefrag(url if urlsplit(url).netloc else response.url).url
@@ -351,8 +351,8 @@ def next_hop(app: ServiceApp, library: Library, response: Any) -> tuple[str, str
 
 
 def give_to_hop(request: Any, headers: Mapping[str, str], url: str = "") -> None:
-    """The library follows a redirect by copying the request. Give that copy these headers, which are for ``url`` and no
-    other; leave the caller's alone."""
+    """The library follows a redirect by copying the request. Gives that copy these headers, which are only for ``url``,
+    and does not change the caller's."""
     request.copy = _Hop(request, headers, url)
 
 
@@ -379,7 +379,7 @@ class _Hop:
         return hop
 
     def _led(self, hop: Any, cookies: Any) -> None:
-        """The library calls ``prepare_cookies`` of the copy when it has set the URL that it goes to. A ``Location`` can
+        """The library calls ``prepare_cookies`` of the copy after it has set the copy's URL. A ``Location`` can
         be ambiguous (``////host``, a tab in the scheme): if the library reads it differently from :func:`next_hop`, the
         hop gets neither header."""
         del hop.prepare_cookies
@@ -408,7 +408,7 @@ class _Peeked(io.RawIOBase):
 
     def __init__(self, raw: Any, limit: int) -> None:
         self._raw = raw
-        # The caller's own adapter may have put a plain file there.
+        # The caller's own adapter may have set a plain file here.
         stream = getattr(raw, "stream", None)
         self._rest: Iterator[bytes] = (
             iter(partial(raw.read, limit), b"") if stream is None else stream(limit, decode_content=True)

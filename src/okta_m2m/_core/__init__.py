@@ -1,1 +1,1 @@
-"""The core: the service app, its token, and how that is fetched. Nothing in here is public."""
+"""The core: the service app, and the fetching of its token. Nothing here is public."""

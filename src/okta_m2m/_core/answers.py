@@ -44,14 +44,14 @@ LONGEST_LIFETIME: Final = 86_400.0
 
 
 class Granted(Record, hidden=("value",)):
-    """What a successful response contains: the token's value, and whether it is bound to a key."""
+    """The content of a successful response: the token's value, and whether it is bound to a key."""
 
     value: str
     dpop_bound: bool
 
 
 def json_object(body: bytes) -> Mapping[str, Any]:
-    """The body's JSON object; empty for HTML, an empty body, and anything else."""
+    """The body's JSON object; empty if the body is HTML, empty or anything else."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
@@ -60,19 +60,19 @@ def json_object(body: bytes) -> Mapping[str, Any]:
 
 
 def error_of(answer: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """Code and description, from OAuth's shape (RFC 6749 section 5.2) or that of Okta's API (``errorCode``)."""
+    """The code and description of an error in OAuth's format (RFC 6749 section 5.2) or that of Okta's API (``errorCode``)."""
     code = answer.get("error") or answer.get("errorCode")
     description = answer.get("error_description") or answer.get("errorSummary")
     return code if isinstance(code, str) else None, description if isinstance(description, str) else None
 
 
 def error_code(body: bytes) -> str | None:
-    """The error code in the start of a JSON body, of either shape; ``None`` if it has none."""
+    """The error code at the start of a JSON body, in either format; ``None`` if it has none."""
     return error_of(json_object(body))[0]
 
 
 def request_id(response: Response) -> str | None:
-    """Okta's name for the request, made safe to show."""
+    """Okta's id for the request, made safe to show."""
     found = response.get("x-okta-request-id")
     return None if found is None else quoted(found, 80)
 
@@ -80,7 +80,7 @@ def request_id(response: Response) -> str | None:
 def granted_token(answer: Mapping[str, Any]) -> Granted | None:
     """The token of a 2xx response (RFC 6749 section 5.1); ``None`` if it has none."""
     value, token_type = answer.get("access_token"), answer.get("token_type")
-    # Only what a header can hold (RFC 6750 section 2.1 b64token, taken widely): never a line break, never a space.
+    # Only what a header can hold (b64token in RFC 6750 section 2.1, read generously): no line breaks and no spaces.
     if not isinstance(value, str) or not value or not all("!" <= char <= "~" for char in value):
         return None
     dpop_bound = {"bearer": False, "dpop": True}.get(token_type.lower() if isinstance(token_type, str) else "")
@@ -88,7 +88,7 @@ def granted_token(answer: Mapping[str, Any]) -> Granted | None:
 
 
 def lifetime(expires_in: object) -> float:
-    """``expires_in`` in seconds. A string is accepted where it is a number; an invalid value is bounded, and logged."""
+    """``expires_in`` in seconds. A number in a string is accepted; an invalid value is bounded and logged."""
     seconds = math.nan
     if isinstance(expires_in, int | float | str) and not isinstance(expires_in, bool):
         try:
@@ -103,11 +103,11 @@ def lifetime(expires_in: object) -> float:
 
 
 def rate_limit_pause(response: Response, okta_now: float) -> float | None:
-    """Seconds to wait after a 429; ``None`` if it does not say, or if it is a concurrency limit.
+    """Seconds to wait after a 429; ``None`` if the response gives no time, or reports a concurrency limit.
 
-    Reset - ``Date`` + 1, both from Okta, so this machine's clock does not matter (Okta: rate limits, best practices;
-    all of Okta's SDKs). Of several ``X-Rate-Limit-Reset`` headers, the earliest counts. Okta sends no ``Retry-After``,
-    but a proxy in front of it may.
+    The result is the reset time - ``Date`` + 1 s, both from Okta, so this machine's clock does not matter (Okta: rate limits,
+    best practices; all of Okta's SDKs). Of several ``X-Rate-Limit-Reset`` headers, the earliest counts. Okta sends no
+    ``Retry-After``, but a proxy in front of it may.
     """
     after = retry_after(response, okta_now)
     if after is not None:

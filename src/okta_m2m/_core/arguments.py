@@ -1,7 +1,7 @@
 """Checks the arguments of ServiceApp, and how it is attached to a client. Each check returns the value to keep, or
 raises ConfigurationError with the remedy.
 
-Invariant: no message shows what may be a secret, such as the text of a key that was passed as the wrong argument.
+Invariant: no message shows a possible secret, such as the text of a key that was passed as the wrong argument.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ ATTACH = {
         "session.auth = okta_m2m.niquests.OktaAuth(app), or for an AsyncSession okta_m2m.niquests.AsyncOktaAuth(app)"
     ),
 }
-"""For each HTTP library, the line that gives a client the app's token."""
+"""For each HTTP library, the line that attaches the app to a client."""
 
 SCOPE = r"[\x21\x23-\x5b\x5d-\x7e]+"
 """One scope (RFC 6749 section 3.3)."""
@@ -108,7 +108,7 @@ def check_scopes(scopes: Iterable[str], authorization_server: str | None) -> tup
     return _kept_once(checked)
 
 
-@lru_cache(maxsize=256)  # shared by all apps with the same scopes: a process may have a great many apps
+@lru_cache(maxsize=256)  # shared by all apps with the same scopes: a process may have many
 def _kept_once(scopes: tuple[str, ...]) -> tuple[str, ...]:
     return scopes
 
@@ -178,15 +178,16 @@ def check_htu_origins(origins: Mapping[str, str]) -> dict[str, str]:
 
 
 def kind_of(given: object) -> str:
-    """Its type in words. Its value is not shown, because it may be a secret."""
+    """The type of a value, in words. The value is not shown, because it may be a secret."""
     return f"the class {given.__qualname__}" if isinstance(given, type) else f"an object of type {type(given).__name__}"
 
 
 def attached_wrongly(given: str, request: object, library: str = "") -> WrongType:
-    """The error for an object that was passed to an HTTP library in place of its auth object.
+    """The error for an object that was passed to an HTTP library instead of an auth object.
 
-    - ``given``: what was passed.
-    - ``request``: what the library called it with, which identifies the library; otherwise ``library`` names it.
+    - ``given``: the kind of object that was passed.
+    - ``request``: the object that the library passed to it, which identifies the library.
+    - ``library``: the library's name, if it is known. Default empty.
     """
     library = library or type(request).__module__.partition(".")[0]
     if library in ATTACH:

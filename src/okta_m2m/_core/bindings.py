@@ -1,10 +1,10 @@
-"""What a call sends: the token, and a DPoP proof if the token is bound to a key (RFC 9449).
+"""The credentials of a call: the token, and a DPoP proof if the token is bound to a key (RFC 9449).
 
-One app has one DPoP key, which is made when it is first needed. With a store, it is the fleet's, and tokens that are
-bound to an earlier key keep that key. Nonces of APIs are kept here; those of the token endpoint are kept with the
+An app has one DPoP key, which is created when it is first needed. With a store, the fleet shares one key, and tokens that
+are bound to an earlier key keep that key. Nonces of APIs are kept here; those of the token endpoint are kept with the
 endpoint.
 
-Invariant: a bound token is never sent without a proof of the key that it is bound to, and each attempt has its own
+Invariant: a bound token is never sent without a proof from the key that it is bound to, and each attempt has its own
 proof.
 """
 
@@ -35,7 +35,7 @@ _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class Credentials(Record, hidden=("proof",)):
-    """What a call sends (RFC 9110 section 11.4): a token, and a DPoP proof for this one attempt if the token is
+    """The credentials of a call (RFC 9110 section 11.4): a token, and a DPoP proof for this one attempt if the token is
     bound."""
 
     token: Token
@@ -56,11 +56,11 @@ class Credentials(Record, hidden=("proof",)):
 
 
 class Bindings:
-    """The DPoP side of one app.
+    """The DPoP keys, proofs and nonces of one app.
 
-    - ``endpoint``: the app's token endpoint. At its origin ``htu`` is written as Okta compares it, and its clock is
+    - ``endpoint``: the app's token endpoint. At its origin, ``htu`` has the form that Okta compares, and the clock is
       Okta's.
-    - ``key``: the DPoP key that the app was given; ``None`` to make one.
+    - ``key``: the app's configured DPoP key; ``None`` to create one.
     - ``htu_origins``: for an origin that a reverse proxy rewrites, the origin that the server behind it sees.
     """
 
@@ -80,7 +80,7 @@ class Bindings:
 
     @property
     def nonces(self) -> Nonces:
-        """The nonces of APIs. If two threads create this at once, the nonces of one are lost, which costs one more
+        """The nonces of APIs. If two threads create this at once, one thread's nonces are lost, which costs one more
         round trip."""
         nonces = self._nonces
         if nonces is None:
@@ -99,13 +99,13 @@ class Bindings:
         return proofs
 
     def adopt(self, key: PrivateKey) -> None:
-        """Adopts the fleet's DPoP key, which the first process made. Tokens are bound to it from now on."""
+        """Adopts the fleet's DPoP key, which the first process created. Tokens are bound to it from now on."""
         proofs = self._proofs
         if proofs is None or dict(proofs.signer.public_jwk) != dict(key.public_jwk):
             self._proofs = DPoPProofs(key, self._htu)
 
     def key_to_share(self) -> PrivateKey | None:
-        """The DPoP key, if it was made here and other processes need it."""
+        """The DPoP key, if it was created here and other processes need it."""
         signer = self._proofs.signer if self._proofs is not None and self._given is None else None
         return signer if isinstance(signer, PrivateKey) else None
 
@@ -120,8 +120,7 @@ class Bindings:
     # ── one attempt ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def credentials_now(self, method: str, url: str, token: Token) -> Credentials | None:
-        """What to send with a bound token, if no effect is needed; ``None`` if the signer must be asked for the
-        proof."""
+        """The credentials for a bound token, if no effect is needed; ``None`` if the proof needs the signer."""
         digest = token.digest
         proofs = self._bound.get(digest)
         if proofs is None or not proofs.in_memory:
@@ -132,7 +131,7 @@ class Bindings:
     def credentials(
         self, method: str, url: str, token: Token, nonce: str | None = None, server_time: float | None = None
     ) -> Flow[Credentials]:
-        """What to send with one attempt and a bound token.
+        """The credentials for one attempt with a bound token.
 
         ``nonce``: the nonce in the last response. ``server_time``: the ``Date`` of the API that rejected a proof's
         ``iat``; its clock need not be Okta's.

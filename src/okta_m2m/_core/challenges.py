@@ -20,7 +20,7 @@ _ESCAPED = r"(?s)\\(.)"
 
 
 class Challenge(Record):
-    """One challenge: its scheme in lower case, its parameters with their names in lower case."""
+    """One challenge: its scheme, in lower case, and its parameters, with names in lower case."""
 
     scheme: str
     parameters: Mapping[str, str]

@@ -1,7 +1,7 @@
-"""The time: here, and at Okta.
+"""The time, on this machine and at Okta.
 
-Invariant: whether a token is still valid is never decided by a clock that can step, or that stops while the machine
-sleeps. The wall clock is only the first guess of Okta's time.
+Invariant: a clock that can step, or that stops while the machine sleeps, never decides whether a token is still
+valid. The wall clock is only a first guess at Okta's time.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from functools import partial
 __all__ = ["NEVER", "SYSTEM_CLOCK", "Clock", "OktaClock", "http_date"]
 
 NEVER = float("-inf")
-"""A moment of the steady clock in the past. It is one object, because very many apps refer to it."""
+"""A moment of the steady clock in the past. One object for all apps, of which there may be many."""
 
 
 def _steady() -> Callable[[], float]:
-    # time.monotonic() stops in suspend on Linux (CLOCK_MONOTONIC) and on macOS (mach_absolute_time): a laptop that was
-    # asleep would use an expired token. On Windows, it includes the time asleep.
+    # time.monotonic() stops during suspend on Linux (CLOCK_MONOTONIC) and on macOS (mach_absolute_time): after sleep, a laptop
+    # would use an expired token. On Windows, it includes the time asleep.
     if sys.platform == "linux":
         return partial(time.clock_gettime, time.CLOCK_BOOTTIME)  # called for each request, so without a Python frame
     if sys.platform == "darwin":
@@ -31,7 +31,7 @@ class Clock:
     """Two clocks in seconds: the machine's own, unless a simulation passes others.
 
     - ``now``: a steady clock, which neither steps nor stops; only differences are meaningful.
-    - ``wall``: seconds since the epoch, as far as this machine knows.
+    - ``wall``: seconds since the epoch by this machine's clock.
     """
 
     __slots__ = ("now", "wall")
@@ -50,7 +50,7 @@ class OktaClock:
 
     Once learned, it advances with the steady clock, so it does not matter if the wall clock is wrong or is corrected
     later. ``Date`` is truncated to whole seconds and some milliseconds old when read, so this clock is up to about a
-    second late and never early: an ``iat`` taken from it is not in Okta's future, which Okta refuses without leeway.
+    second late and never early: an ``iat`` taken from it is not in Okta's future. Okta would refuse that without leeway.
     """
 
     __slots__ = ("_ahead", "_clock")
@@ -60,13 +60,13 @@ class OktaClock:
         self._ahead: float | None = None  # of the steady clock, in seconds
 
     def now(self) -> float:
-        """Seconds since the epoch at Okta; this machine's wall clock until there was a response."""
+        """Seconds since the epoch at Okta; by this machine's wall clock until the first response."""
         ahead = self._ahead
         return self._clock.wall() if ahead is None else self._clock.now() + ahead
 
     def learn(self, date: str | None) -> float:
-        """Adopts a ``Date`` header that was just received. Returns by how many seconds that moved the clock (0 if it is
-        not usable)."""
+        """Adopts a ``Date`` header that was just received. Returns the seconds by which that moved the clock (0 if it
+        is not usable)."""
         okta_now = http_date(date)
         if okta_now is None:
             return 0.0

@@ -1,27 +1,27 @@
 """One conversation with the token endpoint (RFC 6749 section 4.4, RFC 7523 section 2.2, RFC 9449 section 5).
 
-What a response means, and what is done (Okta's documentation and recorded traffic; every attempt signs again):
+How each response is handled (by Okta's documentation and recorded traffic; every attempt signs again):
 
-    response                                           what is done
+    response                                           action
     -----------------------------------------------    ----------------------------------------------------------
     200 with a token                                   the token is returned
-    400 use_dpop_nonce                                 once again with the nonce that the response carries
-    401 invalid_client, and Date moved our clock       once again on Okta's time (so for invalid_dpop_proof)
-    401 "... token has already been used."             once again
-    400 use_dpop_nonce, with yet another nonce         back-off, until the deadline
+    400 use_dpop_nonce                                 another attempt, with the nonce in the response
+    401 invalid_client, and Date moved our clock       another attempt, on Okta's time (also for invalid_dpop_proof)
+    401 "... token has already been used."             another attempt
+    400 use_dpop_nonce for the second time             back-off, until the deadline
     429                                                waits for X-Rate-Limit-Reset - Date + 1 s, and up to 30 s more;
-                                                       RateLimited if that is beyond the deadline; a concurrency limit is
-                                                       backed off from
+                                                       RateLimited if that is beyond the deadline; back-off for a
+                                                       concurrency limit
     5xx with Retry-After                               waits for that, in the same way
     5xx, 408, temporarily_unavailable, server_error    back-off, until the deadline
     401 "Error retrieving the client JWKSet ..."       back-off, until the deadline
     no response (timeout, reset, name look-up)         back-off, until the deadline
-    no response, and none to come (untrusted TLS)      TokenUnreachable, at once
+    no response, permanently (untrusted TLS)           TokenUnreachable, at once
     2xx without a token                                back-off, a few times: cut short, or a login page
-    401 invalid_client otherwise                       the next configured key; else a refusal
+    401 invalid_client otherwise                       the next configured key, or else a refusal
     any other                                          a refusal, at once
 
-Invariant: a conversation ends by its deadline, and no request is sent before the time that the endpoint asked for.
+Invariant: a conversation ends by its deadline, and no request is sent before the time that the endpoint gave.
 """
 
 from __future__ import annotations
@@ -68,14 +68,14 @@ __all__ = ["Conversation", "Obtained"]
 
 SHORTEST_SPREAD: Final = 5.0
 LONGEST_SPREAD: Final = 30.0
-"""Seconds over which processes that were given the same time to wait spread their next request: as long as that wait,
-within these bounds, and no longer than their callers can wait."""
+"""Seconds over which processes spread their next request, if the endpoint gave all of them the same time to wait: as long
+as that wait, within these bounds, and no longer than their callers can wait."""
 
 LONGEST_BELIEVED: Final = 300.0
-"""Seconds. A longer wait that an endpoint asks for is not believed, because Okta's limits are per minute."""
+"""Seconds. If an endpoint asks for a longer wait, that is ignored, because Okta's limits are per minute."""
 
 MAX_UNREADABLE: Final = 5
-"""How many 2xx responses without a token are tolerated in one conversation."""
+"""The number of 2xx responses without a token that one conversation tolerates."""
 
 # Okta gives no code for these two, so match the text.
 _ALREADY_USED = "The client_assertion token has already been used."
@@ -93,7 +93,7 @@ _PASSING = frozenset({"temporarily_unavailable", "server_error"})
 
 
 class Obtained(Record):
-    """The result of a conversation: the token, the number of requests, the seconds, and the index of the key."""
+    """The result of a conversation: the token, the number of requests, the duration in seconds, and the index of the key."""
 
     token: Token
     attempts: int
@@ -104,10 +104,10 @@ class Obtained(Record):
 class Conversation:
     """One series of attempts, and its state.
 
-    - ``keys``: the first that the server accepts is used.
-    - ``deadline``: on the steady clock.
+    - ``keys``: the app's keys. The first that the server accepts is used.
+    - ``deadline``: when the conversation must end, in seconds on the steady clock.
     - ``proofs``: makes the DPoP proofs to send, if any.
-    - ``works_until``: when the token that is renewed stops working. Until then, a renewal has time.
+    - ``works_until``: when the token that is being renewed stops working. A renewal has time until then.
     """
 
     def __init__(
@@ -132,15 +132,15 @@ class Conversation:
         self._unanswered = 0
         self._unreadable = 0
         self._key = 0
-        self._cured: set[str] = set()  # the cures that were already tried, so that none is repeated forever
+        self._cured: set[str] = set()  # the cures already tried, so that none is repeated forever
         self._refusal: TokenRefused | None = None
         self._trouble: TokenError = endpoint.trouble or TokenUnreachable(
             "No request was sent to the token endpoint.", remedy="Raise max_wait."
         )
 
     def run(self) -> Flow[Obtained]:
-        """Obtains a token. Raises :class:`RateLimited`, :class:`TokenUnreachable`, :class:`UnexpectedAnswer`, or the
-        :class:`TokenRefused` of the refusal."""
+        """Obtains a token. Raises :class:`RateLimited`, :class:`TokenUnreachable`, :class:`UnexpectedAnswer`, or a
+        :class:`TokenRefused`."""
         endpoint = self._endpoint
         while True:
             yield from self._wait_until_welcome()
@@ -198,7 +198,7 @@ class Conversation:
 
     def _wait_until_welcome(self) -> Flow[None]:
         """Waits until a request may be sent again. Raises the last failure if it is lasting, or if the wait would end
-        after the deadline: at once if the endpoint named a time, which the error then has."""
+        after the deadline. If the endpoint gave a time, it raises at once, and the error has that time."""
         now, moment = self._now(), self._endpoint.not_before
         if now >= moment:
             return
@@ -251,7 +251,7 @@ class Conversation:
         cure = _cure(code, description, has_new_nonce, moved)
         if cure is not None and cure not in self._cured:
             self._cured.add(cure)
-        elif cure == "nonce":  # its nonces change faster than we can use one, or its servers disagree
+        elif cure == "nonce":  # the nonces change faster than we can use one, or the servers disagree
             self._trouble = self._in_trouble(response, f" {code}, repeatedly")
             return None
         else:
@@ -262,7 +262,7 @@ class Conversation:
         return "at once"
 
     def _next_key(self, refusal: TokenRefused) -> None:
-        """Continues with the next configured key, if that may help; raises the refusal of the first otherwise."""
+        """Continues with the next configured key, if that may help; otherwise raises the refusal of the first key."""
         if refusal.error != "invalid_client":
             raise refusal
         self._refusal = self._refusal or refusal
@@ -280,8 +280,8 @@ class Conversation:
         return ""
 
     def _leave_alone(self, seconds: float) -> None:
-        """Sends no request for a time that the endpoint asked for. Other processes got the same time, so each adds a
-        random time, if it can wait that long: a renewal can wait as long as the current token works."""
+        """Sends no request for the time that the endpoint asked for. Other processes were given the same time, so each adds
+        a random time, if it can wait that long: a renewal can wait as long as the current token works."""
         seconds = min(seconds, LONGEST_BELIEVED)
         named, spread = self._now() + seconds, min(LONGEST_SPREAD, max(SHORTEST_SPREAD, seconds))
         if named < self._needed_by:
@@ -306,7 +306,7 @@ class Conversation:
                 remedy='Turn on "Require Demonstrating Proof of Possession" for the app, or keep dpop at its default, True.',
             )
         scope = answer.value.get("scope")
-        # RFC 6749 section 5.1: a response that does not name the scope granted what was requested.
+        # RFC 6749 section 5.1: a response that names no scope granted what was requested.
         scopes = tuple(scope.split()) if isinstance(scope, str) else endpoint.scopes
         if scopes == endpoint.scopes:
             scopes = endpoint.scopes  # one object for all the tokens that have these scopes
@@ -368,7 +368,7 @@ class Conversation:
 
 
 def _cure(code: str, description: str | None, has_new_nonce: bool, moved: float) -> str | None:
-    """What a new attempt would do differently; ``None`` if it would be the same."""
+    """The difference that a new attempt would make; ``None`` if there is none."""
     if code == "use_dpop_nonce":
         return "nonce" if has_new_nonce else None
     if code in ("invalid_client", "invalid_dpop_proof") and abs(moved) > CLOCK_TOLERANCE:

@@ -1,7 +1,7 @@
 """Keeps secrets out of crash reports, which show the local variables of every frame that an exception passed through.
 
-Two tools. :class:`Hidden` is for a secret that is in a variable while something may fail. :func:`without_locals` is for
-a function that takes or reads a secret.
+There are two tools: :class:`Hidden` for a secret in a variable while something may fail, and :func:`without_locals` for
+a function that receives or reads a secret.
 
 Invariant: if an exception can leave one of our frames, no local variable of that frame shows a secret.
 """
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Hidden(Record, Generic[T], hidden=("value",)):
-    """A value that no ``repr`` shows. Reporters show a dict or a list item by item, so a ``repr`` of their own would
+    """A value that no ``repr`` shows. Reporters show a dict or a list item by item, so giving it a ``repr`` would
     not help."""
 
     value: T

@@ -2,7 +2,7 @@
 
 No caller owns a fetch. The first caller that needs a token starts the fetch in the background, and then waits for it
 like all others. A renewal is the same, but no caller waits. So a caller that is cancelled, interrupted or out of time
-ends only itself, and no caller's frame ever holds an assertion.
+does not affect the fetch, and no caller's frame ever holds an assertion.
 
 Invariant: once started, a fetch always lands its flight, no matter how it ends.
 """
@@ -35,7 +35,7 @@ __all__ = ["Fetching"]
 T = TypeVar("T")
 
 SIGNER_QUIET: Final = 60.0
-"""Seconds for which the next failure of the signer is not reported."""
+"""Seconds after a reported failure of the signer in which further ones are not reported."""
 
 
 def _time_of(effect: Effect[Any], at_most: float) -> float:
@@ -46,12 +46,12 @@ def _time_of(effect: Effect[Any], at_most: float) -> float:
 
 
 class Fetching:
-    """How one app fetches its token.
+    """Fetches the token of one app.
 
     - ``keys``: tried in turn, beginning with the one that was accepted last.
     - ``offers_dpop``: whether the token request has a DPoP proof.
-    - ``bindings``: ``None`` to make them when they are first needed: most apps have Bearer tokens, and a process may
-      have very many apps.
+    - ``bindings``: ``None`` to create them when first needed: most apps have Bearer tokens, and a process may have very
+      many apps.
     - ``fleet``: the app's side of a shared store, if it has one.
     """
 
@@ -104,13 +104,13 @@ class Fetching:
         return self.keys[self._first]
 
     def start(self, flight: Flight, deadline: float) -> Flow[None]:
-        """Starts the fetch of a flight in the background. ``deadline`` is the caller's own."""
+        """Starts the fetch of a flight in the background. ``deadline`` is the caller's."""
         fetch, started = self._fetch(flight), False
         try:
             answer = yield from Spawn(fetch, partial(self._state.abandoned, flight), awaited=not flight.is_renewal)
             started, flight.is_running = bool(answer), answer if callable(answer) else lambda: True
             if not started and not flight.is_renewal:
-                # The interpreter is shutting down, so it cannot run in the background.
+                # The interpreter is shutting down, so the fetch cannot run in the background.
                 flight.deadline = min(flight.deadline, deadline)
                 yield from fetch
         finally:
@@ -138,8 +138,8 @@ class Fetching:
                 state.landed(flight, obtained)
 
     def _is_news(self, error: Exception, now: float) -> bool:
-        """Whether to report a failed fetch. If nothing was sent, it repeats what was reported, unless the signer failed. That
-        is reported once a minute: every call may fail with it."""
+        """Whether to report a failed fetch. If nothing was sent, the failure was already reported, unless the signer failed. A
+        failure of the signer is reported once a minute, because every call may fail with it."""
         if self._endpoint.attempts or not isinstance(error, SigningFailed):
             return self._endpoint.attempts > 0
         if now < self._quiet_until:
@@ -148,8 +148,8 @@ class Fetching:
         return True
 
     def _watch(self, flight: Flight, flow: Flow[T]) -> Flow[T]:
-        """Runs the fetch, and notes at each effect by when it should continue. This reveals an event loop that no
-        longer runs."""
+        """Runs the fetch. At each effect, it records the time by which the fetch should continue. This reveals an event
+        loop that no longer runs."""
         resume: Callable[[], Effect[Any]] = partial(next, flow)
         try:
             while True:
@@ -169,7 +169,7 @@ class Fetching:
             flow.close()
 
     def _obtain(self, flight: Flight) -> Flow[Token | Postponed]:
-        """A token, or why its renewal is postponed."""
+        """A token, or the reason why the renewal is postponed."""
         keys: list[Signer] = []
         for signer in self.keys:
             keys.append((yield from snapshot(signer, flight.deadline - self._state.now())))
@@ -197,7 +197,7 @@ class Fetching:
         return token
 
     def _notice_change(self, keys: tuple[Signer, ...]) -> None:
-        """Reports a key that differs from that of the last fetch. Keys that cannot change are the ones that were
+        """Reports a key that differs from the last fetch's. A key that cannot change is the same object that was
         passed."""
         if keys != self.keys:
             before, self._versions = self._versions, keys
@@ -207,7 +207,7 @@ class Fetching:
 
     def _exchange(self, keys: Sequence[Signer], flight: Flight) -> Flow[tuple[Token, PrivateKey | None]]:
         """A token from the token endpoint, and the key that it is bound to, if that key was made here."""
-        # Imported with the first token request, which saves 5 % of the import (benchmarks/imports.py).
+        # Imported with the first token request, which saves 5 % of the import time (benchmarks/imports.py).
         from .conversation import Conversation
 
         first = self._first

@@ -6,9 +6,9 @@
       │ won
     load again, exchange (the claim is extended meanwhile), save (only while the claim is ours), release
 
-A claim is a lease: if its holder is killed, the others wait at most :data:`LEASE` seconds. What is stored is encrypted
-("sealed"). It has the token and its expiry on Okta's clock; for a bound token, also the token endpoint's nonce, and the
-key if it was made for the fleet.
+A claim is a lease: if its holder is killed, the others wait at most :data:`LEASE` seconds. The stored value is encrypted
+("sealed"). It contains the token and its expiry on Okta's clock; for a bound token, also the token endpoint's nonce, and
+the key if it was made for the fleet.
 
 Invariant: a shared store can save work, but can never stop a call. If it fails, that is logged once, and the call
 continues as if there were no store.
@@ -51,27 +51,27 @@ T = TypeVar("T")
 logger = logging.getLogger("okta_m2m")
 
 LEASE = 5.0
-"""The seconds that a claim lasts. Its holder extends it after each third, so only a holder that died or was
-disconnected loses it."""
+"""The seconds that a claim lasts. Its holder extends it after each third of that time, so only a holder that died or
+was disconnected loses it."""
 
 FIRST_LOOK = 0.05
 LONGEST_LOOK = 0.5
 """The longest pause in seconds between two reads of the store while another process fetches."""
 
 LAST_RESORT = (5.0, 10.0)
-"""A process stops waiting for the others and fetches its own token when this many seconds of its time are left, at most
-half of it. The moment is random, so that not all do so at once."""
+"""A process stops waiting for the others and fetches its own token when this many seconds of its time are left, but not
+before half of it has passed. The moment is random, so that not all do so at once."""
 
 TOMBSTONE_TTL = 0.001
-"""To remove a value, an empty one is stored for this many seconds, so a store needs no method to remove one."""
+"""To remove a value, an empty one is stored for this many seconds, so a store needs no method for removal."""
 
 
 Shared: TypeAlias = tuple[Token, "PrivateKey | None"]
-"""A token from the store, or for it, and the key that it is bound to, if that key was made for the fleet."""
+"""A token from or for the store, and the key that it is bound to, if that key was made for the fleet."""
 
 
 class _Place(NamedTuple):
-    """Where a token may be stored: the cache key, and the seal that opens it."""
+    """A place where a token may be stored: the cache key, and the seal that opens it."""
 
     key: str
     seal: Seal
@@ -85,9 +85,9 @@ class _Found(NamedTuple):
 class Fleet:
     """One service app's side of a shared store.
 
-    - ``endpoint``: whose tokens these are; its DPoP nonces are shared too.
+    - ``endpoint``: the endpoint that issues the tokens; its DPoP nonces are shared too.
     - ``keys``: the app's keys, from which the secrets for sealing are made.
-    - ``dpop``: what the tokens are bound to: a key's thumbprint, or how the app uses DPoP.
+    - ``dpop``: the binding of the tokens: a key's thumbprint, or how the app uses DPoP.
     - ``seal_with``: secrets of at least 32 bytes, for keys that cannot be read, or that change.
     - ``timeout``: seconds that one operation of the store may take.
     """
@@ -157,8 +157,9 @@ class Fleet:
         """A token from the store, or one that ``fetch`` obtains while others wait for it.
 
         ``is_wanted`` says whether a stored token is acceptable. ``renews`` is the current token, if it still works.
-        Then this does not wait for another process's fetch, fetches nothing before it is due, and after a failure of
-        the store gives time to all processes that now need their own token. Raises what ``fetch`` raises.
+        In that case, this does not wait for another process's fetch, and fetches nothing before the renewal is due.
+        After a failure of the store, it leaves time for all processes, which now need their own tokens. Raises what
+        ``fetch`` raises.
         """
         places = self._places(keys)
         owner = str(uuid4())
@@ -180,7 +181,7 @@ class Fleet:
                     self._report_up()
                     return "others are renewing it"
                 if self._clock.now() + pause >= last_look:
-                    break  # the claim's holder does not finish: two requests are better than no token
+                    break  # the claim's holder is not finishing: two requests are better than no token
                 yield from Sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 (spreads load; it is not a secret)
                 pause = min(LONGEST_LOOK, pause * 1.5)
         except StoreFailed as failed:
@@ -191,7 +192,7 @@ class Fleet:
         return (yield from self._fetch_with_claim(places, owner, fetch, is_wanted, deadline))
 
     def look(self, keys: Sequence[Signer]) -> Flow[Shared | None]:
-        """What is stored, usable or not. Raises :class:`StoreFailed`."""
+        """The stored token, usable or not. Raises :class:`StoreFailed`."""
         for place in self._places(keys):
             found = self._open(place, (yield from Load(self.store, self._timeout, place.key)))
             if found is not None:
@@ -199,7 +200,7 @@ class Fleet:
         return None
 
     def clear(self, keys: Sequence[Signer]) -> Flow[bool]:
-        """Removes what is stored. ``False`` if another process is fetching at the moment. Raises
+        """Removes the stored token. ``False`` if another process is fetching at the moment. Raises
         :class:`StoreFailed`."""
         owner = str(uuid4())
         for place in self._places(keys):
@@ -210,7 +211,7 @@ class Fleet:
         return True
 
     def okta_time_of(self, steady: float) -> float:
-        """Seconds since the epoch at Okta of a reading of the steady clock."""
+        """Converts a reading of the steady clock to Okta's time, in seconds since the epoch."""
         return self._okta_clock.now() - (self._clock.now() - steady)
 
     def _claim(self, key: str, owner: str) -> Flow[bool]:
@@ -218,7 +219,7 @@ class Fleet:
             return (yield from self._ask(Claim(self.store, self._timeout, key, owner, LEASE)))
         except (GeneratorExit, StoreFailed):
             raise
-        except BaseException:  # its event loop is ending, but the store may have got this claim
+        except BaseException:  # the event loop is ending, but the store may have received this claim
             yield from self._release(key, owner)
             raise
 
@@ -235,7 +236,7 @@ class Fleet:
         keeper = self._keep_claim(places[0].key, owner, ended, deadline)
         try:
             if not (yield from Spawn(keeper, partial(_land, released), awaited=False)):
-                _land(released)  # the exchange does not need it; the lease then expires
+                _land(released)  # the exchange does not need the keeper; the lease then expires
             try:
                 # Read again: the last holder may have saved between our read and our claim.
                 found = yield from self._load(places, is_wanted)
@@ -253,7 +254,7 @@ class Fleet:
             raise
         except GeneratorExit:
             raise
-        except BaseException:  # its event loop is ending, perhaps before the keeper's first step
+        except BaseException:  # the event loop is ending, perhaps before the keeper's first step
             yield from self._release(places[0].key, owner)
             raise
         finally:
@@ -282,7 +283,7 @@ class Fleet:
                     self._report_down(failed)
         except GeneratorExit:
             raise
-        except BaseException:  # its event loop is ending, and waits for cancelled tasks
+        except BaseException:  # the event loop is ending, and waits for cancelled tasks
             yield from self._release(key, owner)
             raise
         yield from self._release(key, owner)
@@ -294,7 +295,7 @@ class Fleet:
             self._report_down(failed)
 
     def _save(self, place: _Place, owner: str, fetched: Shared, is_wanted: Callable[[Token], bool]) -> Flow[Shared]:
-        """Saves the fetched token. If the store lost our claim and has a better token by now, returns that one
+        """Saves the fetched token. If our claim was lost and the store now has a better token, returns that one
         instead."""
         left = fetched[0].usable_until - self._clock.now()
         if left <= 0:
@@ -330,8 +331,8 @@ class Fleet:
         return (yield from effect)
 
     def _places(self, keys: Sequence[Signer]) -> list[_Place]:
-        """Where tokens may be stored, ours first. While keys or secrets are being changed, other processes of the fleet
-        still use the others."""
+        """The places where tokens may be stored, ours first. While keys or secrets are being changed, other processes of
+        the fleet still use the other places."""
         from ..stores.sealing import Seal, sealing_secret
 
         # In the configured order, no matter which key Okta accepted last: the first key determines the place that the
@@ -355,12 +356,12 @@ class Fleet:
         if key is not None:
             document["dpop_key"] = key.private_jwk()
         if token.dpop_bound:
-            # Without it, each process that renews would first be refused for lack of one.
+            # Without the nonce, each process that renews would first be refused for lack of one.
             document["dpop_nonce"] = self._nonces.get(self._token_endpoint)
         return json.dumps(document).encode()
 
     def _open(self, place: _Place, sealed: object) -> _Found | None:
-        """What is stored there; ``None`` if there is nothing, or nothing that this seal can open."""
+        """The content of a place; ``None`` if there is nothing, or nothing that this seal can open."""
         opened = _unseal(place, sealed)
         if opened is None:
             return None
@@ -395,7 +396,7 @@ class Fleet:
 
 def _check_store(store: Store) -> Store:
     if isinstance(store, str):
-        # It may hold a password, so it is not shown here.
+        # The string may contain a password, so it is not shown here.
         raise ConfigurationError(
             "store must be a store, not a string.",
             remedy="Write store=store_from_url(...) (from okta_m2m.stores import store_from_url).",
@@ -424,5 +425,5 @@ def _unseal(place: _Place, sealed: object) -> bytes | None:
 
 
 def _land(landing: Future[None]) -> None:
-    with suppress(InvalidStateError):  # it has landed already
+    with suppress(InvalidStateError):  # it has already landed
         landing.set_result(None)

@@ -3,12 +3,12 @@
 The landing is one ``concurrent.futures.Future``, which threads and any number of event loops can wait for. It is marked
 running first, because otherwise one cancelled waiter would cancel it for all.
 
-One mutex serves all apps of a process, of which there may be a great many. It is held only for an instant, and never
+One mutex serves all apps of a process, of which there may be many. It is held only for an instant, and never
 during I/O. Landing happens outside it, because waiters' callbacks run there.
 
 Invariant: every flight lands exactly once, no matter how the fetch ends: with the token, with a failure (as data, from
 which each waiter makes its own exception), or with ``ABANDONED``, after which a waiter starts another. If its thread or
-event loop ended or hangs, the next caller that needs a token lands it.
+event loop has ended or hangs, the next caller that needs a token lands it.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class _Abandoned(Record):
 ABANDONED: Final = _Abandoned()
 
 INSTANT: Final = 0.001
-"""A time too short to wait, in seconds: what is left of a wait may be less than a clock's resolution."""
+"""Seconds too short to wait: the rest of a wait may be less than a clock's resolution."""
 
 
 class Failure(Record):
-    """A failed fetch. ``error`` is never raised itself, only its ``copy()``."""
+    """A failed fetch. ``error`` itself is never raised, only a ``copy()``."""
 
     error: Exception
 
@@ -62,7 +62,7 @@ class Failure(Record):
         """The failure as a new exception for one caller, with the same cause.
 
         An exception from the caller's own ``send`` keeps its traceback, without the frames of this package, which hold
-        an assertion. Our own errors need no traceback.
+        an assertion. This package's own errors need no traceback.
         """
         error = self.error
         if isinstance(error, OktaM2MError):
@@ -86,7 +86,7 @@ def new_landing() -> Future[None]:
 
     Threads wait with :func:`wait_in_thread`.
     """
-    from concurrent.futures import Future  # a third of what importing this package would cost
+    from concurrent.futures import Future  # importing it would take a third of this package's import time
 
     landing: Future[None] = Future()
     landing.set_running_or_notify_cancel()
@@ -96,7 +96,7 @@ def new_landing() -> Future[None]:
 
 
 def wait_in_thread(landing: Future[Any], timeout: float) -> bool:
-    """Waits until it lands, or until ``timeout`` seconds have passed. Returns whether it landed."""
+    """Waits until the flight lands, or until ``timeout`` seconds have passed. Returns whether it landed."""
     waiting: _WaitingThreads | None = vars(landing).get("okta_m2m_threads")
     if waiting is not None:
         return waiting.wait(timeout)
@@ -110,8 +110,8 @@ def wait_in_thread(landing: Future[Any], timeout: float) -> bool:
 class _WaitingThreads:
     """The threads that wait for one landing. Each waits for its own lock.
 
-    A future's own way of waiting is Python code around a lock. A signal handler may raise in the middle of it: then its
-    exception is lost, or the lock is never released, and all callers wait forever.
+    A future itself waits in Python code around a lock. If a signal handler raises in the middle of that code, its exception
+    is lost, or the lock is never released and all callers wait forever.
     """
 
     __slots__ = ("_has_landed", "_locks")
@@ -124,7 +124,7 @@ class _WaitingThreads:
         lock = threading.Lock()
         lock.acquire()
         self._locks.append(lock)
-        # After that, because landing sets it first.
+        # Check only now, because wake() sets the flag before it releases the locks.
         if not self._has_landed:
             lock.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX))
         return self._has_landed
@@ -139,11 +139,11 @@ class _WaitingThreads:
 class Flight:
     """One fetch in progress.
 
-    - ``deadline``: by when it must end, on the steady clock.
-    - ``expected``: by when the fetch should have continued. After that, a caller that needs a token abandons it,
-      because its event loop hangs.
-    - ``due``: when it is abandoned in any case.
-    - ``renews``: the token that still worked when it began, so no caller waits for the fetch; ``None`` if there was
+    - ``deadline``: the time by which the fetch must end, on the steady clock.
+    - ``expected``: the time by which the fetch should have continued. After that, a caller that needs a token abandons
+      the fetch, because its event loop hangs.
+    - ``due``: the time at which it is abandoned in any case.
+    - ``renews``: the token that still worked when the fetch began, so no caller waits for it; ``None`` if there was
       none.
     - ``is_running``: says whether the thread or loop that fetches still exists; ``None`` until there is one.
     - ``outcome``: set once it has landed. It is not read from the landing, because a thousand threads that wake at once
@@ -167,12 +167,12 @@ class Flight:
         return self.renews is not None
 
     def is_overdue(self, now: float, is_needed: bool) -> bool:
-        """Whether it takes too long. A renewal has time until it is due, because its token still works."""
+        """Whether the fetch takes too long. A renewal has time until ``due``, because the current token still works."""
         return now + INSTANT >= (self.expected if is_needed else self.due)
 
     def is_lost(self) -> bool:
-        """Whether the fetch no longer runs. That is also true if its own thread asks again before it started the fetch:
-        an exception from a signal handler interrupted it."""
+        """Whether the fetch no longer runs. That is also true if its own thread calls this before it has started the
+        fetch: then an exception from a signal handler interrupted it."""
         return self._starter == threading.get_ident() if self.is_running is None else not self.is_running()
 
 
@@ -181,8 +181,8 @@ class _ForkListener(Protocol):
     def after_fork(self) -> None: ...
 
 
-# Reentrant: the garbage collector or a signal handler may end an abandoned flow, whose flight then lands, in a thread that
-# holds it.
+# Reentrant, because the garbage collector or a signal handler may run in a thread that holds it. Either may end an
+# abandoned flow, whose flight then lands.
 _mutex = threading.RLock()
 _forks = 0
 fork_listeners: WeakSet[_ForkListener] = WeakSet()
@@ -200,7 +200,7 @@ def forks() -> int:
 
 
 def _after_fork() -> None:
-    """In the child: the thread that held the mutex stayed behind in the parent."""
+    """In the child: replaces the mutex, because the thread that held it exists only in the parent."""
     global _mutex, _forks
     _mutex = threading.RLock()
     _forks += 1

@@ -1,7 +1,7 @@
-"""The renewals that APIs force: which tokens they rejected, and how many renewals that may cost.
+"""The renewals that APIs force: the tokens that they rejected, and a budget for such renewals.
 
 Forced renewals draw on a budget: :data:`FORCED_AT_ONCE`, and one more each :data:`FORCED_EVERY` seconds. So an API that
-rejects every token, or every other, costs a bounded number of token requests.
+rejects every token, or every second one, causes a bounded number of token requests.
 
 Invariant: only ``TokenState`` uses this, under the mutex.
 """
@@ -19,15 +19,15 @@ __all__ = ["ForcedRenewals"]
 
 FORCED_AT_ONCE: Final = 3.0
 FORCED_EVERY: Final = 60.0
-"""The number of forced renewals that may be made at once, and the seconds until one more is allowed. If a renewed token
-is rejected that no API has accepted, that costs two: another token does not cure a wrong audience."""
+"""The number of forced renewals that may be made at once, and the seconds until one more is allowed. If an API
+rejects a renewed token that no API has accepted, that costs two: another token does not cure a wrong audience."""
 
 MAX_REJECTED: Final = 16
-"""How many rejected tokens are remembered."""
+"""The number of rejected tokens that are remembered."""
 
 
 class ForcedRenewals:
-    """Those of one app. Created with its first rejected token: most apps have none."""
+    """The forced renewals of one app. Created with its first rejected token: most apps have none."""
 
     __slots__ = ("_at", "_budget", "_cost", "_digests", "_paid_at", "calls", "is_unproven")
 
@@ -36,7 +36,7 @@ class ForcedRenewals:
         self._cost, self._paid_at = 0, NEVER
         self._digests: tuple[bytes, ...] = ()
         self.calls = 0
-        """How many calls reported the token that was rejected last."""
+        """The number of calls that reported the last rejected token."""
         self.is_unproven = False
         """Whether the current token replaces a rejected one, and no API has accepted it."""
 
@@ -52,14 +52,14 @@ class ForcedRenewals:
         return True
 
     def give_back(self) -> None:
-        """The renewal that was paid for last did not take place."""
+        """Refunds the last renewal, which did not take place."""
         self._budget += self._cost
         self._cost = 0
 
     def replaced_by(self, token: Token) -> None:
-        """That token takes the place of the rejected one."""
+        """Records that a token replaces the rejected one."""
         self.is_unproven = token.sent_at >= self._paid_at
-        if not self.is_unproven:  # it was on its way already, and may have been revoked with the other
+        if not self.is_unproven:  # the new token was already on its way, and may have been revoked with the other
             self.give_back()
 
     def knows(self, digest: bytes) -> bool:
@@ -67,7 +67,7 @@ class ForcedRenewals:
         return digest in self._digests
 
     def note(self, digest: bytes) -> bool:
-        """A call reports that token, which a call before it did not. Returns whether nobody has reported it before."""
+        """Records a report about a token, if the previous report was about another one. Returns whether it is the first one."""
         self.calls = 1
         if digest in self._digests:
             return False
@@ -75,6 +75,6 @@ class ForcedRenewals:
         return True
 
     def note_again(self, digest: bytes) -> None:
-        """Another call reports that token, which has been replaced."""
+        """Records that another call reports a token that has been replaced."""
         if digest in self._digests[-1:]:
             self.calls += 1

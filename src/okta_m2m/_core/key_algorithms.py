@@ -1,7 +1,7 @@
 """The algorithms that Okta accepts: which key fits which algorithm, and how each signs.
 
-Invariant: no error raised here holds key material. This module knows the keys of ``cryptography`` ("native" keys) and plain
-data; :mod:`okta_m2m.keys` wraps them. ``cryptography`` and joserfc are imported where they are used: importing them takes
+Invariant: no error raised here holds key material. This module handles only the keys of ``cryptography`` ("native" keys) and
+plain data; :mod:`okta_m2m.keys` wraps them. ``cryptography`` and joserfc are imported where they are used: importing them takes
 longer than importing the whole package.
 """
 
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 MAX_KEY_SIZE = 1 << 20
-"""Size of the largest key file or text that is read, in bytes. A JWKS of 50 keys, Okta's limit, takes a fifth of that."""
+"""Size of the largest key file or text that is read, in bytes. A JWKS of 50 keys, Okta's limit, has a fifth of that."""
 
 MIN_RSA_BITS = 2048
 """Size of the smallest RSA modulus that Okta accepts in a public key."""
@@ -50,7 +50,7 @@ MAKE_A_KEY = "Create a key with PrivateKey.generate(), or with: openssl genrsa -
 
 
 class Curve(Record):
-    """An elliptic curve: its name in a JWK, its name in ``cryptography``, its digest, and the octets of one number."""
+    """An elliptic curve: its name in a JWK, its name in ``cryptography``, its digest, and a coordinate's length in octets."""
 
     crv: str
     name: str
@@ -58,7 +58,7 @@ class Curve(Record):
     octets: int
 
     def native(self) -> EllipticCurve:
-        """The curve as ``cryptography`` has it."""
+        """The curve's object in ``cryptography``."""
         from cryptography.hazmat.primitives.asymmetric import ec
 
         native: EllipticCurve = getattr(ec, self.name.upper())()
@@ -85,8 +85,8 @@ class KeyVersion(Record, hidden=("native", "sign")):
 
 
 def make_version(native: PrivateKeyTypes, kid: str | None, alg: str | None) -> KeyVersion:
-    """Checks a key's type, size and curve, and that ``alg`` fits it. Without ``alg``, the default for the key is
-    used."""
+    """Checks a key's type, size and curve, and that ``alg`` fits it. Without ``alg``, it uses the default for the
+    key."""
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
     from joserfc.jwk import ECKey, RSAKey
@@ -147,7 +147,7 @@ def thumbprint(public_jwk: Mapping[str, str]) -> str:
 
 
 def derivation_secret(native: PrivateKeyTypes) -> bytes:
-    """The private part, in a form that does not depend on how the key was written down."""
+    """The private part, in a form that does not depend on how the key was encoded."""
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 

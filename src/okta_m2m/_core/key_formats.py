@@ -1,10 +1,10 @@
 """Reads private keys from PEM, JWK and JWKS text.
 
 Invariant: no error raised here holds key material or a passphrase, and neither does an exception in its context. This
-module knows the keys of ``cryptography`` ("native" keys) and plain data; :mod:`okta_m2m.keys` wraps them.
+module handles only the keys of ``cryptography`` ("native" keys) and plain data; :mod:`okta_m2m.keys` wraps them.
 
 The numbers of a JWK are decoded here, so that an error can name the faulty member; ``cryptography`` checks that they
-match. It is imported where it is used: importing it takes longer than importing the whole package.
+match. That library is imported where it is used: importing it takes longer than importing the whole package.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = ["clean_text", "is_json", "is_key_text", "kid_of_pem", "load_jwk", "lo
 
 
 def clean_text(content: object) -> str:
-    """The text of a key, without what editors, shells and YAML add around it."""
+    """The text of a key, without the characters that editors, shells and YAML add around it."""
     if not isinstance(content, str | bytes):
         raise InvalidKey(
             f"A key must be a string or bytes, not of type {type(content).__name__}.",
@@ -156,7 +156,7 @@ def load_pem(text: str, password: str | bytes | None) -> PrivateKeyTypes:
 
 
 def kid_of_pem(text: str) -> str | None:
-    """The ``kid`` in a line ``kid: ...`` above the key. Other parsers ignore what stands there (RFC 7468 section 2)."""
+    """The ``kid`` in a line ``kid: ...`` above the key. Other parsers ignore such lines (RFC 7468 section 2)."""
     for line in re.sub(_WRITTEN_LINE_BREAK, "\n", text).splitlines():
         name, _, kid = line.partition("-----BEGIN")[0].partition(":")
         if name.strip() == "kid":
@@ -249,7 +249,7 @@ def _pick(keys: object, kid: str | None) -> Mapping[str, object]:
         candidates = private or entries
     else:
         matching = [entry for entry in entries if entry.get("kid") == kid]
-        # A set may hold both halves of a pair under one kid.
+        # A set may contain both halves of a pair under one kid.
         candidates = [entry for entry in matching if entry in private] or matching
         if not matching and len(private) == 1 and private[0].get("kid") is None:
             candidates = private  # as with a single JWK, the caller sets its kid
@@ -331,8 +331,8 @@ def _load_rsa(jwk: Mapping[str, object]) -> RSAPrivateKey:
 
 
 def _recover_primes(n: int, e: int, d: int) -> tuple[int, int]:
-    """The primes of a JWK that omits them. cryptography tries 500 times to find them, which takes minutes if there are
-    none. So check first, with one calculation each, that ``e`` and ``d`` fit ``n``, and that ``n`` is not a power of a
+    """The primes of a JWK that omits them. ``cryptography`` tries 500 times to find them, which takes minutes if there
+    are none. So check first, with one calculation each, that ``e`` and ``d`` fit ``n``, and that ``n`` is not a power of a
     prime."""
     from cryptography.hazmat.primitives.asymmetric import rsa
 

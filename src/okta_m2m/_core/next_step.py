@@ -1,4 +1,4 @@
-"""What a caller that needs a token does next: the results of ``TokenState.next_step()``."""
+"""The next step of a caller that needs a token: the results of ``TokenState.next_step()``."""
 
 from __future__ import annotations
 
@@ -39,15 +39,14 @@ class Wait(Record):
     timeout: float
 
     def __init__(self, flight: Flight, timeout: float) -> None:
-        # Written out, like the effect of that name, because each of very many callers that wait for one token creates
-        # both.
+        # Written out, like the effect of that name: many callers may wait for one token, and each creates both.
         put_flight, put_timeout = self._setters
         put_flight(self, flight)
         put_timeout(self, timeout)
 
 
 class Refused(Record):
-    """Okta refused these keys recently, and is not asked again yet. Raise a ``copy()`` of ``error``."""
+    """Okta refused these keys recently, and it is too early for another request. Raise a ``copy()`` of ``error``."""
 
     error: TokenRefused
 

@@ -20,21 +20,21 @@ __all__ = ["okta_yaml_paths", "parse_okta_yaml", "read_okta_yaml"]
 logger = logging.getLogger("okta_m2m")
 
 MAX_FILE_SIZE = 256 * 1024
-"""Size of the largest file that is read, in bytes. An ``okta.yaml`` with an RSA key in it has about 4 KiB."""
+"""Size of the largest file that is read, in bytes. An ``okta.yaml`` that contains an RSA key has about 4 KiB."""
 
 _READ_NO_FILE = "or read no file at all, with from_env(files=False)."
 
 
 def okta_yaml_paths(working_directory: Path, home: str | os.PathLike[str] | None) -> list[tuple[Path, bool]]:
-    """Where an ``okta.yaml`` may be, highest priority first, and whether that is in the working directory."""
+    """The possible paths of an ``okta.yaml``, highest priority first. The flag is ``True`` for the working directory."""
     paths = [(working_directory / name, True) for name in ("okta.yaml", ".okta.yaml")]
     try:
         home_directory = Path(os.path.abspath(home)) if home is not None else Path.home()
     except RuntimeError:
-        return paths  # this user has no home directory, like a container's user without an entry in /etc/passwd
+        return paths  # this user has no home directory, as in a container without an entry in /etc/passwd
     at_home = home_directory / ".okta" / "okta.yaml"
-    # A process that starts in ~/.okta has one file, not two. It belongs to the user, and is not a stranger's file that
-    # happens to be in the working directory.
+    # For a process that starts in ~/.okta, both paths are one file. It is the user's own, not a stranger's file that happens
+    # to be in the working directory.
     return [(path, here) for path, here in paths if path != at_home] + [(at_home, False)]
 
 
@@ -74,13 +74,13 @@ def read_okta_yaml(path: Path) -> str | None:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        pass  # raised below, outside this handler: that exception holds the bytes, which may include a key
+        pass  # raised below, outside this handler: this exception holds the bytes, which may include a key
     raise ConfigurationError(f"{path} is not UTF-8 text.", remedy="Save it as UTF-8.")
 
 
 def _check_writers(path: Path, status: os.stat_result) -> None:
     if sys.platform == "win32":
-        return  # st_mode does not say there who can write
+        return  # Windows, where st_mode does not show who can write
     if status.st_mode & 0o022:
         raise ConfigurationError(
             f"Others can write {path}, so they could send this app's assertions to another host.",
@@ -98,9 +98,9 @@ def parse_okta_yaml(path: Path, text: str) -> object:
     """The document in the text of an ``okta.yaml``.
 
     - ``path``: the file, to name it in errors.
-    - ``text``: plain YAML; no other tags than YAML's own, and no key twice in one mapping.
+    - ``text``: plain YAML, with no tags except YAML's own, and no duplicate keys in a mapping.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError`, with the line if there is one.
+    Raises :class:`~okta_m2m.errors.ConfigurationError`, which names the line, if there is one.
     """
     try:
         from ruamel.yaml import YAML
@@ -112,8 +112,8 @@ def parse_okta_yaml(path: Path, text: str) -> object:
             remedy="Run: pip install 'okta-m2m[yaml]'. Or read no file at all, with from_env(files=False).",
         ) from None
 
-    # The library's messages quote the text, and its exceptions hold all of it. So only a line number leaves these handlers,
-    # and the error is raised outside of them.
+    # The library's messages quote the text, and its exceptions hold all of it. So these handlers pass on only a line number,
+    # and the error is raised outside them.
     problem, remedy = "", ""
     try:
         return YAML(typ="safe", pure=True).load(text)
@@ -128,6 +128,6 @@ def parse_okta_yaml(path: Path, text: str) -> object:
             problem = f"{path}{line}: this is not plain YAML."
             remedy = "Check its indentation, quotes, tabs and tags."
     except (ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError):
-        # An impossible date, a number with a wrong tag, ten thousand brackets: Python's own errors come through.
+        # An impossible date, a number with a wrong tag, ten thousand brackets: these raise Python's own errors.
         problem, remedy = f"{path} contains a value that YAML cannot read.", "Put strings in quotes."
     raise ConfigurationError(problem, remedy=remedy)

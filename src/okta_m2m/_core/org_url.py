@@ -1,6 +1,6 @@
-"""An org's URL in its canonical form, and the common mistakes and placeholders.
+"""The canonical form of an org's URL, and common mistakes and placeholders in it.
 
-Invariant: an accepted URL has a scheme, a host and perhaps a port, and nothing else. No error shows what may be a
+Invariant: an accepted URL consists of a scheme, a host and an optional port. No error shows text that may be a
 password.
 """
 
@@ -14,7 +14,7 @@ from .origins import is_loopback, origin_of
 
 __all__ = ["check_org_url", "find_placeholder"]
 
-# Okta's own domains. Only there does "-admin" mean the Admin Console; a custom domain may end with it.
+# Okta's own domains. Only in these does "-admin" mean the Admin Console; a custom domain's name may end with it.
 _OKTA_DOMAINS = (
     ".okta.com",
     ".oktapreview.com",
@@ -37,15 +37,15 @@ def find_placeholder(text: str) -> str | None:
 
 
 def check_org_url(url: str) -> str:
-    """An org's URL in its canonical form: ``https://acme.okta.com``, in lower case, with no slash and no default port.
+    """An org's URL in its canonical form: ``https://acme.okta.com``, in lower case, without a slash or a default port.
 
-    The client assertion's ``aud`` is made from this URL, and Okta compares it character by character. So this refuses
-    anything but scheme, host and port, and what Okta's SDKs refuse: plain http, placeholders, the Admin Console's host
-    and ``.com.com`` (``config_validator.py`` of the Python SDK). Plain http is accepted only for a loopback host.
+    The client assertion's ``aud`` is made from this URL, and Okta compares it character by character. So this function
+    refuses anything except scheme, host and port. Like Okta's SDKs (``config_validator.py`` of the Python SDK), it also
+    refuses plain http, placeholders, the Admin Console's host and ``.com.com``. Plain http is accepted only for a loopback host.
 
     - ``url``: the URL as the user wrote it.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError`, with the URL that was probably meant if it is clear.
+    Raises :class:`~okta_m2m.errors.ConfigurationError`, which names the URL that was probably meant, if that is clear.
     """
     if not isinstance(url, str):
         raise ConfigurationError(f"The org URL is of type {type(url).__name__}, not a string.", remedy=_EXAMPLE)
@@ -76,12 +76,12 @@ def _read_origin(text: str) -> str:
     """Scheme, host and port of a URL that has a scheme and that all clients read the same way."""
     scheme, separator, rest = text.partition("://")
     if "@" in re.split(r"[/?#\\]", rest if separator else text, maxsplit=1)[0]:
-        # What comes before an "@" may be a password, so this message does not repeat the URL.
+        # The text before an "@" may be a password, so this message does not repeat the URL.
         raise ConfigurationError("The org URL has a user name or password before its host.", remedy=_EXAMPLE)
     your_domain = re.search(_YOUR_DOMAIN, text)
     placeholder = find_placeholder(text) or (your_domain and your_domain.group())
     if placeholder:
-        # After an "@" further on it may be part of a password with a slash in it.
+        # If an "@" follows, this text may be part of a password that contains a slash.
         what = "a placeholder" if "@" in text else f"the placeholder {placeholder!r}"
         raise ConfigurationError(f"The org URL still contains {what}.", remedy=_EXAMPLE)
     if not separator:

@@ -17,11 +17,11 @@ __all__ = ["Origins", "as_sent", "is_loopback", "origin_of"]
 
 _AMBIGUOUS = r"[\x00-\x20\x7f\\]"
 MAX_HOST = 253
-"""Characters of the longest host name (RFC 1035 section 2.3.4), a label of which has at most 63."""
+"""Characters in the longest host name (RFC 1035 section 2.3.4). A label has at most 63."""
 
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST = rf"(?=.{{1,{MAX_HOST}}}\Z){_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\]"
-_NETLOC = r"(?:\[[^\[\]@]*\]|[^\[\]:@]*)(?::[0-9]*)?"  # no userinfo, and nothing after a bracket but a port
+_NETLOC = r"(?:\[[^\[\]@]*\]|[^\[\]:@]*)(?::[0-9]*)?"  # no userinfo, and only a port after a bracket
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 _SECURE = {
     "https": "https",
@@ -32,7 +32,7 @@ _SECURE = {
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine, by name or address. Only there is plain http allowed."""
+    """Whether a host is this machine, by name or address. Plain http is allowed only there."""
     if host == "localhost":
         return True
     import ipaddress  # only a loopback address needs it
@@ -98,9 +98,9 @@ class Origins:
 
     allowed: frozenset[str]
     prefixes: tuple[str, ...]
-    """What an allowed URL begins with."""
+    """The beginnings of all allowed URLs."""
     schemes: dict[str, str]
-    """The scheme of each authority that is allowed with only one scheme, for a URL that is already parsed."""
+    """For a URL that is already parsed: each authority that is allowed with only one scheme, and that scheme."""
 
     def __new__(cls, origins: Iterable[str]) -> Origins:
         if isinstance(origins, str):
@@ -113,12 +113,12 @@ class Origins:
 
     @staticmethod
     def is_same(url: str, other: str) -> bool:
-        """Whether two URLs have the same origin; ``False`` if either is ambiguous. For adapters of your own."""
+        """Whether two URLs have the same origin; ``False`` if either is ambiguous. Meant for your own adapters."""
         origin = origin_of(url)
         return origin is not None and origin == origin_of(other)
 
 
-@lru_cache(maxsize=256)  # shared by all apps of an org: a process may have a great many apps
+@lru_cache(maxsize=256)  # shared by all apps of an org: a process may have many
 def _kept_once(allowed: frozenset[str]) -> Origins:
     made = object.__new__(Origins)
     parts = [origin.partition("://") for origin in sorted(allowed)]
@@ -141,7 +141,7 @@ def _check_origin(text: str) -> str:
     origin = origin_of(text)
     parts = _split(text)
     if origin is None or parts is None:
-        # The text may hold a password ("https://user:secret@host"), so it is not shown here.
+        # The text may contain a password ("https://user:secret@host"), so it is not shown here.
         raise ConfigurationError(
             "One of the origins is not valid: an origin is a scheme, a host and a port, and nothing else.",
             remedy=example,

@@ -1,7 +1,7 @@
-"""The two JWTs that are signed: client assertions (RFC 7523 section 3) and DPoP proofs (RFC 9449 section 4.2).
+"""The two kinds of JWT that are signed: client assertions (RFC 7523 section 3) and DPoP proofs (RFC 9449 section 4.2).
 
-Invariant: each is made for one HTTP attempt and never sent twice. Okta uses up an assertion's ``jti`` even in a
-request that it refuses, and a proof's on every call.
+Invariant: each is made for one HTTP attempt and never sent twice. Okta accepts each ``jti`` once. A request uses up an
+assertion's even if Okta refuses the request, and every call uses up its proof's.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ FORM_HEADERS: Mapping[str, str] = MappingProxyType(
         "Content-Type": "application/x-www-form-urlencoded",
     }
 )
-"""The headers of each request with an assertion. Its response is small, and is not decompressed."""
+"""The headers of each request with an assertion. The response is small, and we do not decompress it."""
 
 CLOCK_TOLERANCE = 3.0
 """Blame clock skew for a refusal only if ``Date`` moved our clock by more seconds than this; it has a resolution of 1 s."""
@@ -60,14 +60,14 @@ BACKDATED = 5
 cover the resolution of the ``Date`` header, and are far from the 5 minutes after which a proof is too old."""
 
 SIGNING_TIMEOUT = 30.0
-"""Seconds for a signature that no call waits for, so that no ``max_wait`` limits it."""
+"""Seconds for a signature that no call waits for, because no ``max_wait`` limits it."""
 
 MAX_LIFETIME = 3600
 """Okta refuses an ``exp`` more than one hour ahead (guide "Build a JWT for client authentication")."""
 
 
 def _base64url(data: bytes) -> bytes:
-    """RFC 7515 section 2, without padding. ``base64`` translates with a table, which takes longer than two
+    """base64url without padding (RFC 7515 section 2). The module ``base64`` uses a translation table, which takes longer than two
     replacements."""
     return b2a_base64(data, newline=False).replace(b"+", b"-").replace(b"/", b"_").rstrip(b"=")
 
@@ -82,7 +82,7 @@ _chance = SystemRandom()
 def _jti() -> str:
     """128 random bits, in hexadecimal. RFC 9449 section 4.2 requires 96 bits or a UUID, and to Okta a ``jti`` is "a
     case-sensitive string" (guide "Build a JWT for client authentication"), for which Okta's own okta-auth-js uses
-    hexadecimal digits. Adding a UUID's dashes would be a large part of an assertion's cost beyond its signature."""
+    hexadecimal digits. Adding a UUID's dashes would be a large part of an assertion's cost apart from its signature."""
     return _chance.randbytes(16).hex()
 
 
@@ -132,11 +132,11 @@ def _header(alg: str, kid: str | None) -> bytes:
     return _segment({"alg": alg} if kid is None else {"alg": alg, "kid": kid}) + b"."
 
 
-@lru_cache(maxsize=256)  # and not in each instance: a process may have very many clients
+@lru_cache(maxsize=256)  # not in each instance, because a process may have many clients
 def _beginning(client_id: str, audience: str, alg: str, kid: str | None) -> tuple[bytes, str]:
     """The common beginning of a client's assertions: the part that can be encoded once, and the rest as a string.
 
-    Three bytes are four characters of base64, so a part whose length is a multiple of three can be encoded without the
+    base64 encodes three bytes as four characters, so a part whose length is a multiple of three can be encoded without the
     rest.
     """
     claims = json.dumps({"iss": client_id, "sub": client_id, "aud": audience}, separators=(",", ":"))[:-1] + ","
@@ -180,13 +180,13 @@ class ClientAssertions:
             ) from None
         self._client_id = client_id
         self._audience = audience
-        # A copy, because the caller may change a list or a mapping later.
+        # Make a copy, because the caller may change a list or a mapping later.
         self._claims: dict[str, Any] | None = json.loads(written)[2] if claims else None
         self.lifetime = lifetime
 
     def assertion(self, signer: Signer, now: float, timeout: float = SIGNING_TIMEOUT) -> Flow[str]:
-        """A fresh assertion; ``now`` is Okta's time; ``timeout`` limits the signature, in seconds. Resumed with the
-        signature, so the key may be anywhere.
+        """A fresh assertion; ``now`` is Okta's time; ``timeout`` limits the signature, in seconds. The flow is resumed
+        with the signature, so the key may be anywhere.
 
         Raises :class:`~okta_m2m.errors.SigningFailed` if the signer returns none.
         """
@@ -220,7 +220,7 @@ class DPoPProofs:
         self._header = _segment({"typ": "dpop+jwt", "alg": signer.alg, "jwk": dict(signer.public_jwk)}) + b"."
 
     def message(self, method: str, url: str, now: float, nonce: str | None, digest: bytes | None) -> bytes:
-        """What is signed: ``htm``, ``htu``, ``iat``, a fresh ``jti``, and ``nonce`` and ``ath`` if there are any."""
+        """The content to sign: ``htm``, ``htu``, ``iat``, a fresh ``jti``, and ``nonce`` and ``ath`` if there are any."""
         claims: dict[str, Any] = {
             "htm": method.upper(),
             "htu": self.htu(url),
@@ -243,7 +243,7 @@ class DPoPProofs:
         timeout: float = SIGNING_TIMEOUT,
     ) -> Flow[str]:
         """A fresh proof for one attempt; ``now`` is Okta's time; ``timeout`` limits the signature, in seconds. With the
-        ``digest`` of a token, it is for a resource and has ``ath``.
+        ``digest`` of a token, the proof is for a resource server and has ``ath``.
 
         Raises :class:`~okta_m2m.errors.SigningFailed` if the signer returns no signature.
         """
@@ -265,9 +265,9 @@ _ESCAPE = r"%([0-9A-Fa-f]{2})"
 def okta_htu(url: str) -> str:
     """``htu`` as Okta compares it at its own origin: the decoded path, with only ``%``, space, ``"`` and ``#`` encoded again.
 
-    Okta compares with the decoded request URI, and rejects a proof with ``/api/v1/users/a%40b`` with 400 "'htu' claim
-    in the DPoP proof JWT is invalid." (okta-sdk-python#541, okta-sdk-nodejs#521; the encoding is that of okta-sdk-java,
-    pull requests 1526 and 1528). No query and no fragment (RFC 9449 section 4.2).
+    Okta compares it with the decoded request URI. A proof with ``/api/v1/users/a%40b`` gets a 400: "'htu' claim in the
+    DPoP proof JWT is invalid." (okta-sdk-python#541, okta-sdk-nodejs#521; the encoding is that of okta-sdk-java,
+    pull requests 1526 and 1528). The ``htu`` has no query and no fragment (RFC 9449 section 4.2).
     """
     path = unquote_to_bytes(urlsplit(url).path).decode("utf-8", "replace")
     for plain, encoded in _KEPT_BY_OKTA.items():
@@ -276,7 +276,7 @@ def okta_htu(url: str) -> str:
 
 
 def rfc_htu(url: str) -> str:
-    """``htu`` as servers compare it (RFC 9449 section 4.3): the URL as sent, without query and fragment, normalised by
+    """``htu`` as servers compare it (RFC 9449 section 4.3): the URL as sent, without query and fragment, normalized by
     syntax and scheme (RFC 3986 sections 6.2.2 and 6.2.3): ``%40`` stays, ``%7e`` becomes ``~``."""
 
     def normal(escape: re.Match[str]) -> str:
@@ -289,7 +289,7 @@ def rfc_htu(url: str) -> str:
 
 
 def _without_dots(path: str) -> str:
-    """RFC 3986 section 5.2.4, for an absolute path."""
+    """An absolute path without dot segments (RFC 3986 section 5.2.4)."""
     if "/." not in path:
         return path
     kept: list[str] = []
@@ -314,7 +314,7 @@ class Nonces:
     __slots__ = ("_known", "_most")
 
     def __init__(self, most: int = 128) -> None:
-        self._known: OrderedDict[str, str] | None = None  # created for the first nonce, which most apps never get
+        self._known: OrderedDict[str, str] | None = None  # created for the first nonce; most apps never get one
         self._most = most
 
     def learn(self, url: str, nonce: str | None) -> bool:

@@ -1,9 +1,9 @@
-"""Plain frozen data: what ``@dataclass(frozen=True, slots=True)`` would make, without compiling code at import.
+"""Plain frozen data, like ``@dataclass(frozen=True, slots=True)``, but without compiling code at import.
 
-A dataclass compiles source code when its module is imported. For the two dozen classes in this package that was more than
-half of the cost of importing it (``benchmarks/imports.py``). Records share their methods instead.
+A dataclass compiles source code when its module is imported. For the two dozen classes in this package, that took more than
+half of the package's import time (``benchmarks/imports.py``). Records share their methods instead.
 
-Invariant: no ``repr`` shows a field that is named in ``hidden``, not even that of a subclass.
+Invariant: no ``repr`` shows a field that is named in ``hidden``, not even a subclass's ``repr``.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 else:
 
     class Generic:
-        """In the place of ``typing.Generic`` while a program runs: a class with a subscript is that class. What typing makes
-        of subscripts was a tenth of the cost of an import (``benchmarks/imports.py``)."""
+        """Replaces ``typing.Generic`` at run time: a subscripted class is the class itself. The objects that typing creates
+        for subscripts took a tenth of the import time (``benchmarks/imports.py``)."""
 
         __slots__ = ()
 
@@ -29,7 +29,7 @@ else:
 
 
 class _RecordType(type):
-    """Turns a class's annotations into its fields. They must be slots before the class is created."""
+    """Turns a class's annotations into its fields. They must be declared as slots before the class is created."""
 
     _fields: tuple[str, ...]
 
@@ -45,15 +45,14 @@ class _RecordType(type):
         made._defaults = {**getattr(made, "_defaults", {}), **defaults}
         made._hidden = {*getattr(made, "_hidden", ()), *hidden}
         made._setters = tuple(getattr(made, name).__set__ for name in fields)
-        return made  # type: ignore[no-any-return]  # as Any, because a type checker knows nothing of these attributes
+        return made  # type: ignore[no-any-return]  # Any, because a type checker does not know these attributes
 
 
 @dataclass_transform(frozen_default=True)
 class Record(metaclass=_RecordType):
-    """Base of a class whose annotations are its fields: passed by position or by name, never changed, compared by
-    value.
+    """Base of classes whose annotations are their fields. Values are passed by position or by name, and never change.
 
-    Two are equal if they are of the same class and all their fields are. Pattern matching takes fields by position.
+    Two records are equal if they have the same class and equal fields. Pattern matching uses fields by position.
     """
 
     _fields: ClassVar[tuple[str, ...]]
@@ -95,6 +94,6 @@ class Record(metaclass=_RecordType):
         return hash((type(self), self._values()))
 
     def __repr__(self) -> str:
-        # A crash report may show one that is incomplete, because its creation was interrupted.
+        # A crash report may show an incomplete record, whose creation was interrupted.
         shown = (f"{name}={getattr(self, name, None)!r}" for name in self._fields if name not in self._hidden)
         return f"{type(self).__name__}({', '.join(shown)})"

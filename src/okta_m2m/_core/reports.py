@@ -1,7 +1,7 @@
-"""What happens inside an app, for its log and its observer: one log line and one event each.
+"""Reports what happens inside an app, with one log line and one event each.
 
 A log record has extra fields, for log processors: ``okta_m2m.event``, the class of the event, ``okta_m2m.client_id``,
-and ``error.code`` and ``okta.request_id`` where there are any.
+and ``error.code`` and ``okta.request_id`` if there are any.
 
 Invariant: an error in an observer never fails a call, and there is never a log line for each call.
 """
@@ -24,7 +24,7 @@ logger = logging.getLogger("okta_m2m")
 
 MAX_ORIGINS_REPORTED: Final = 1000
 
-_NOTHING: Final[frozenset[tuple[str, str]]] = frozenset()  # one for all apps: a process may have very many
+_NOTHING: Final[frozenset[tuple[str, str]]] = frozenset()  # shared by all apps: a process may have many
 
 
 class Reports:
@@ -53,7 +53,7 @@ class Reports:
     def token_failed(self, error: Exception, attempts: int, elapsed: float, background: bool) -> None:
         """A fetch returned no token, after ``attempts`` requests and ``elapsed`` seconds."""
         self._report(
-            logging.INFO if background else logging.WARNING,  # the warning about a renewal says when it is tried again
+            logging.INFO if background else logging.WARNING,  # the warning about the renewal has the next attempt
             "no token for client %s, after %d request(s) in %.1f s: %s",
             (self.client_id, attempts, elapsed, _reason(error)),
             "TokenFailed",
@@ -160,7 +160,7 @@ class Reports:
     # ── calls without the token ──────────────────────────────────────────────────────────────────────────────────
 
     def origin_passed_over(self, origin: str | None) -> None:
-        """A call to an origin that is not allowed went out without a token; ``None`` for an ambiguous URL."""
+        """A call to an origin that is not allowed was sent without a token; ``None`` for an ambiguous URL."""
         self._report_once(
             "OriginPassedOver", origin, "not an allowed origin", "Add it to origins=[...] if it should be."
         )
@@ -189,16 +189,16 @@ class Reports:
         facts: tuple[object, ...],
         error: Exception | None = None,
     ) -> None:
-        """A log line and an event."""
+        """Writes a log line and emits an event."""
         extra = {"okta_m2m.event": event, "okta_m2m.client_id": self.client_id, **_fields(error)}
         logger.log(level, message, *arguments, extra=extra)
         self.emit(event, *facts)
 
     def emit(self, event: str, *facts: object) -> None:
-        """An event, by the name of its class."""
+        """Emits an event, by the name of its class."""
         if self._on_event is None:
             return
-        from .. import events  # dataclasses, which double the time to import this package: only if there is an observer
+        from .. import events  # only with an observer: its dataclasses would double this package's import time
 
         try:
             self._on_event(getattr(events, event)(self.client_id, *facts))

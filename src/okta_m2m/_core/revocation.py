@@ -1,4 +1,4 @@
-"""Revokes a token (RFC 7009), for an app that is closed and for an administrator.
+"""Revokes a token (RFC 7009), when an app is closed or an administrator asks for it.
 
 Invariant: each assertion is made for exactly the URL that it is sent to, and is sent once.
 """
@@ -29,14 +29,14 @@ __all__ = ["RevocationOnClose", "ask_about_token"]
 logger = logging.getLogger("okta_m2m")
 
 CLOSE_TIMEOUT: Final = 10.0
-"""Seconds for which closing waits for a token that is being fetched, and again for the response to its revocation."""
+"""Seconds that closing waits for a token that is being fetched, and then again for the response to its revocation."""
 
 
 def ask_about_token(
     url: str, token: Token, key: Signer, assertions: ClientAssertions, okta_clock: OktaClock, timeout: float
 ) -> Flow[Response]:
-    """The response of the revocation or introspection endpoint ``url`` about a token. If the first attempt was refused
-    because of the clock, a second uses Okta's time.
+    """The response of the revocation or introspection endpoint ``url`` about a token. If the first attempt is refused
+    because of the clock, a second attempt uses Okta's time.
 
     Raises the :class:`~okta_m2m.errors.TokenError` for any response other than 200.
     """
@@ -71,7 +71,7 @@ def _ask(
     assertion = Hidden((yield from assertions.assertion(key, okta_clock.now(), timeout)))
     try:
         return (yield from Send(_request(url, token, assertion), timeout))
-    except (SendFailed, OSError) as failed:  # the latter from the caller's own send
+    except (SendFailed, OSError) as failed:  # OSError is from the caller's own send
         reason = failed if isinstance(failed, SendFailed) else f"{type(failed).__name__}: {failed}"
         raise TokenUnreachable(
             f"No response from {url} ({quoted(reason)}).",
@@ -92,7 +92,7 @@ def _request(url: str, token: Token, assertion: Hidden[str]) -> Request:
 class RevocationOnClose:
     """Revokes an app's last token when the app is closed, through an adapter that uses the app.
 
-    - ``run``, ``run_async``: how the last adapter of the app runs a flow; ``None`` until there is one.
+    - ``run``, ``run_async``: the functions with which the app's last adapter runs a flow; ``None`` until there is one.
     """
 
     __slots__ = (
@@ -132,14 +132,14 @@ class RevocationOnClose:
         self._state.after_fork()
 
     def revoke(self) -> None:
-        """Closes the state and revokes the token. It raises nothing: failures are logged."""
+        """Closes the state and revokes the token. It raises no errors: failures are logged."""
         if self.run is not None:
             self.run(self._revoke())
         else:
             self._report_failure("no blocking client uses the app; await aclose() instead")
 
     async def arevoke(self) -> None:
-        """The same on an event loop."""
+        """The same as :meth:`revoke`, on an event loop."""
         if self.run_async is not None:
             await self.run_async(self._revoke())
         else:

@@ -1,7 +1,7 @@
 """The service app: one client of one authorization server, and its token.
 
-A call that finds a fresh token asks :meth:`ServiceApp.ready` and starts no flow. Any other call is two flows, ``attach``
-before the request is sent, and ``judge`` when the response has arrived. What is decided, and where:
+A call that finds a fresh token uses only :meth:`ServiceApp.ready` and starts no flow. Any other call has two flows:
+``attach`` before the request is sent, and ``judge`` when the response has arrived. The modules that decide:
 
     when to fetch, whom to wait for, what to remember    token_state.py
     how a token is fetched                               fetching.py, conversation.py, fleet.py
@@ -64,7 +64,7 @@ class ServiceApp:
       token; ``False`` sends no proof. To choose the key that tokens are bound to, pass a signer; it must not be the client's
       own key.
     - ``store``: where processes share the token (:mod:`okta_m2m.stores`). Default ``None``.
-    - ``seal_with``: secrets of at least 32 bytes that encrypt what is stored. The first encrypts, any of them decrypts.
+    - ``seal_with``: secrets of at least 32 bytes that encrypt the stored token. The first encrypts; all of them can decrypt.
       Default: a secret made from the private key.
     - ``store_timeout``: seconds that one store operation may take, at most 60. Default 0.25.
     - ``require_all_scopes``: whether a token with fewer scopes than requested is an error. Default ``False``: it is a
@@ -119,7 +119,7 @@ class ServiceApp:
         revoke_on_close: bool = False,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        # Strings and tuples that many apps share are kept once: a process may have a great many apps.
+        # Strings and tuples that many apps share are kept once: a process may have many apps.
         self.org_url = intern(check_org_url(org_url))
         client_id = arguments.check_client_id(client_id)
         checked_scopes = arguments.check_scopes(scopes, authorization_server)
@@ -148,7 +148,7 @@ class ServiceApp:
         self.token_state = TokenState(clock.now, allowed, keys, max_wait=max_wait)
         fleet: Fleet | None = None
         if store is not None:
-            from .fleet import Fleet  # brings JOSE's encryption, several times the cost of all this package
+            from .fleet import Fleet  # imports JOSE's encryption, several times the cost of this whole package
 
             fleet = Fleet(
                 store,
@@ -175,7 +175,7 @@ class ServiceApp:
                     "revoke_on_close would revoke the token of every process that shares the store.",
                     remedy="Remove revoke_on_close or store.",
                 )
-            from .revocation import RevocationOnClose  # saves 2 % of the import (benchmarks/imports.py)
+            from .revocation import RevocationOnClose  # saves 2 % of the import time (benchmarks/imports.py)
 
             self._revocation = RevocationOnClose(
                 endpoint_url,
@@ -195,8 +195,8 @@ class ServiceApp:
         environ: Mapping[str, str] | None = None,
         **arguments: Any,
     ) -> ServiceApp:
-        """The service app for the settings that Okta's own SDKs read. Each setting comes from the first place that has it:
-        the arguments, the environment (``OKTA_CLIENT_*``), ``./okta.yaml``, ``~/.okta/okta.yaml``.
+        """The service app that is configured by the settings that Okta's own SDKs read. Each setting comes from the first of
+        these places that has it: the arguments, the environment (``OKTA_CLIENT_*``), ``./okta.yaml``, ``~/.okta/okta.yaml``.
 
         - ``files``: whether to read ``okta.yaml``. Default ``True``.
         - ``environ``: variables to use instead of ``os.environ``. Default ``None``.
@@ -205,7 +205,7 @@ class ServiceApp:
 
         Raises :class:`~okta_m2m.errors.ConfigurationError`, which names the setting and where it comes from.
         """
-        # Reading settings adds half as much to the import time, so only here.
+        # Imported only here: reading settings would add half to the package's import time.
         from ..settings import named_store, read_settings
 
         settings = read_settings(files=files, environ=environ, **arguments)
@@ -214,7 +214,7 @@ class ServiceApp:
             own["store"] = named_store(environ)
         return cls(**own)
 
-    # Each value is kept once, where it is used: a process may have a great many apps.
+    # Each value is kept once, where it is used: a process may have many apps.
 
     @property
     def client_id(self) -> str:
@@ -254,10 +254,10 @@ class ServiceApp:
     # ── before a call ────────────────────────────────────────────────────────────────────────────────────────────
 
     def ready(self, method: str, url: str) -> Credentials | None:
-        """What to send with a call, if no flow is needed: the token is fresh, and the URL begins with an allowed origin.
+        """The credentials for a call, if no flow is needed: the token is fresh, and the URL begins with an allowed origin.
         Otherwise ``None``: use :meth:`attach`.
 
-        - ``method``, ``url``: of the request that will be sent.
+        - ``method``, ``url``: those of the request that will be sent.
 
         Costs one clock read and one comparison of prefixes; for a bound token, also a signature with a key in memory.
         """
@@ -265,15 +265,15 @@ class ServiceApp:
         if state.fresh_until <= state.now() or not url.startswith(state.prefixes):
             return None
         token = state.token
-        if token is None:  # another thread just took it out of use
+        if token is None:  # another thread has just taken it out of use
             return None
         return self._fetching.bindings.credentials_now(method, url, token) if token.dpop_bound else Credentials(token)
 
     def attach(self, method: str, url: str) -> Flow[Credentials | None]:
-        """What to send with a call. Waits for a token if necessary. Returns ``None`` if the token must not be sent to that
-        URL, and reports that.
+        """The credentials for a call. Waits for a token if necessary. If the token must not be sent to that URL, reports that
+        and returns ``None``.
 
-        - ``method``, ``url``: of the request that will be sent.
+        - ``method``, ``url``: those of the request that will be sent.
 
         Raises a :class:`~okta_m2m.errors.TokenError`; each caller gets its own exception.
         """
@@ -286,7 +286,7 @@ class ServiceApp:
     def headers(self, method: str, url: str) -> Flow[dict[str, str]]:
         """The headers for a call that no adapter makes (gRPC, a WebSocket, another SDK).
 
-        - ``method``, ``url``: of the call.
+        - ``method``, ``url``: those of the call.
 
         Raises :class:`~okta_m2m.errors.ConfigurationError` if the token must not be sent to that URL, and a
         :class:`~okta_m2m.errors.TokenError` if there is no token.
@@ -302,7 +302,7 @@ class ServiceApp:
     def obtain(self, rejected: Token | None = None) -> Flow[Token]:
         """A usable token: the current one, or a new one. Waits at most ``max_wait`` seconds.
 
-        - ``rejected``: a token that a server rejected, and that should be replaced. The number of such renewals is limited.
+        - ``rejected``: a token that a server rejected, and that this call should replace. The number of such renewals is limited.
           Default ``None``.
 
         Raises a :class:`~okta_m2m.errors.TokenError`; each caller gets its own exception.
@@ -322,7 +322,7 @@ class ServiceApp:
                 case next_step.Wait(flight, timeout):
                     yield Wait(
                         flight.landing, timeout
-                    )  # not "yield from", which makes a generator for each of many callers
+                    )  # not "yield from", which would create a generator for each of many callers
                 case next_step.Fetch(flight, timeout):
                     yield from self._fetching.start(flight, deadline)
                     if flight.outcome is None:
@@ -361,15 +361,15 @@ class ServiceApp:
 
         - ``sent``: the token in the ``Authorization`` header of the request.
         - ``response``: its response.
-        - ``method``, ``url``: of the request; after redirects, those of the last hop.
+        - ``method``, ``url``: those of the request; after redirects, those of the last hop.
         - ``replayable``: whether the whole body can be sent again.
 
-        Does nothing about a token that is not ours, or about a response from an origin that ours must not be sent to: a
-        redirect may have led there, with other credentials. A token that was requested after the rejection is tried at most
-        once, and so is one that was already on its way; for each token, a new nonce and a new proof are each tried once. The
-        caller gets the response to the last attempt.
+        It does nothing if the token is not ours, or if our token must not be sent to the response's origin: a redirect may
+        have led there, with other credentials. A token that was requested after the rejection is tried at most once, and so
+        is one that was already on its way. For each token, a new nonce and a new proof are each tried once. The caller gets
+        the response to the last attempt.
         """
-        from .verdict import reach_verdict  # saves 3 % of the import (benchmarks/imports.py)
+        from .verdict import reach_verdict  # saves 3 % of the import time (benchmarks/imports.py)
 
         state = self.token_state
         if not state.is_ours(sent) or not self.origins.allow(url):
@@ -395,11 +395,11 @@ class ServiceApp:
                     if again:
                         yield from Discard()
                         token = yield from self.obtain()
-                        # One that was requested before may have been revoked together with the one that was rejected.
+                        # A token that was requested before the rejection may have been revoked together with the rejected one.
                         renewed, cured = older_tried or token.sent_at >= now, set()
                         older_tried = True
                 finally:
-                    # Once for all calls that used this token, and after all of them.
+                    # Report the token once for all calls that used it, after all of them.
                     if rejection in ("renew", "kept"):
                         self._reports.token_rejected(origin or "", verdict.error, again, state.rejecting_calls)
                 if not again:
@@ -408,7 +408,7 @@ class ServiceApp:
                 if verdict.cure == "proof":
                     server_time = self._learn_time(response, from_org)
                 else:
-                    # This response's nonce, not the last one learned, which may be from the response to an earlier
+                    # Use this response's nonce, not the last one learned, which may be from the response to an earlier
                     # call.
                     nonce = response.get("dpop-nonce")
                 if verdict.cure in cured or not replayable:
@@ -419,9 +419,9 @@ class ServiceApp:
             response = yield from Attempt(credentials.headers, token)
 
     def authorize(self, method: str, url: str, *, replayable: bool) -> Flow[None]:
-        """One call with a valid token, for adapters that can send it from within a flow: attach, attempt, judge.
+        """Makes one call with a valid token, for adapters that can send it from within a flow: attach, attempt, judge.
 
-        - ``method``, ``url``: of the request.
+        - ``method``, ``url``: those of the request.
         - ``replayable``: whether the whole body can be sent again.
         """
         credentials = yield from self.attach(method, url)
@@ -436,15 +436,15 @@ class ServiceApp:
 
         - ``authorization``: the header's value.
 
-        If we set it before, the answer is ``False``: a request that is sent again, by a retrying middleware for example, gets
-        a new one.
+        Returns ``False`` if we set the header before: a request that is sent again, by a retrying middleware for example,
+        gets a new one.
         """
         return not self.token_state.is_ours(Token.sent(authorization))
 
     def report_kept(self, url: str) -> None:
         """Reports that a request was sent with the caller's own ``Authorization`` header.
 
-        - ``url``: of that request.
+        - ``url``: the URL of that request.
         """
         self._reports.authorization_kept(origin_of(url))
 
@@ -482,8 +482,8 @@ class ServiceApp:
     def close(self) -> None:
         """Closes the app. From then on, calls that need a token raise an error. Closing it twice has no effect.
 
-        With ``revoke_on_close``, it revokes the token at Okta (RFC 7009), through the adapter that was created last with this
-        app. Calls in progress may then get a 401. If the token cannot be revoked, that is logged as a warning, and the token
+        With ``revoke_on_close``, it revokes the token at Okta (RFC 7009), through the adapter that was created last for
+        this app. Calls in progress may then get a 401. If the token cannot be revoked, that is logged as a warning, and the token
         expires by itself. ``with app:`` also closes the app.
         """
         if self._revocation is not None and not self.token_state.is_closed:
@@ -510,13 +510,13 @@ class ServiceApp:
 
     def __repr__(self) -> str:
         if not all(hasattr(self, name) for name in ("org_url", "client_id", "scopes")):
-            return "ServiceApp(not made)"  # in a report of why it could not be created
+            return "ServiceApp(not made)"  # in a traceback of its own failed creation
         return f"ServiceApp({self.org_url!r}, client_id={self.client_id!r}, scopes={list(self.scopes)!r})"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         not_picklable("A service app", "Create it where it is used, from the same settings.")
 
-    if not TYPE_CHECKING:  # a type checker knows that it is not an auth object
+    if not TYPE_CHECKING:  # a type checker knows that this is not an auth object
 
         def __call__(self, request: object = None, handler: object = None) -> NoReturn:
             """Called by an HTTP client if it was given the app itself."""

@@ -1,7 +1,7 @@
-"""The places where a setting may be, and its names in Okta's SDKs.
+"""The places where settings may be, and their names in Okta's SDKs.
 
 Invariant: a name that looks like a misspelled setting is refused, unless that setting already has a value. Settings of
-Okta's SDKs that this package does not use are ignored. Everything else is logged once.
+Okta's SDKs that this package does not use are ignored. Every other unknown name is logged once.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ logger = logging.getLogger("okta_m2m")
 
 PREFIX = "OKTA_CLIENT_"
 
-# Each setting, and its names under okta.client. The environment variable is OKTA_CLIENT_ and the same in upper case. Where
-# SDKs differ, each one's spelling is accepted: oktaDomain is .NET's; kid Python's and Java's, privateKeyId Go's, keyId
+# Each setting, and its names under okta.client. The environment variable is OKTA_CLIENT_ and the same name in upper case. If
+# SDKs differ, all spellings are accepted: oktaDomain is .NET's; kid Python's and Java's, privateKeyId Go's, keyId
 # Node's; jwk Go's. authorizationServer and privateKeyPassphrase are this package's own: no SDK has such a setting.
 SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "org_url": ("orgUrl", "oktaDomain"),
@@ -85,7 +85,7 @@ _UNUSED = (
     "disableHttpsCheck",
 )
 
-# Names that are not misspelled, but that someone might try, each with the intended name. Both are folded.
+# Plausible wrong names (not misspellings), each with the intended name. Both are folded.
 _MISNOMERS = {
     "url": "orgurl",
     "baseurl": "orgurl",
@@ -98,7 +98,7 @@ _MISNOMERS = {
 
 
 def fold_name(name: str) -> str:
-    """A name without case and separators: OKTA_CLIENT_ORG_URL (Python's README) is OKTA_CLIENT_ORGURL (Go, Node,
+    """A name without case and separators: OKTA_CLIENT_ORG_URL (Python's README) equals OKTA_CLIENT_ORGURL (Go, Node,
     Java)."""
     return name.replace("_", "").replace("-", "").lower()
 
@@ -134,9 +134,9 @@ class Source:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FoundSetting:
-    """A setting as one place has it, unchecked.
+    """A setting as written in one place, unchecked.
 
-    - ``value``: what is written there.
+    - ``value``: the value there.
     - ``name``: how that place spells the setting.
     - ``source``: the place.
     """
@@ -164,12 +164,12 @@ class FoundSetting:
 
     @property
     def is_argument(self) -> bool:
-        """Whether it was passed as an argument."""
+        """Whether the setting was passed as an argument."""
         return self.source.title == "argument"
 
 
 def argument_source(arguments: dict[str, Any], base: Path) -> Source:
-    """The settings among keyword arguments. It removes them from ``arguments``."""
+    """Takes the settings out of ``arguments``."""
     source = Source("argument", base)
     for name in ARGUMENTS:
         value = arguments.pop(name, None)
@@ -179,7 +179,7 @@ def argument_source(arguments: dict[str, Any], base: Path) -> Source:
 
 
 def environment_source(environ: Mapping[str, str], base: Path, decided: Iterable[str] = ()) -> Source:
-    """The settings in environment variables. ``decided``: settings whose variables may be another program's."""
+    """The settings in environment variables. ``decided``: settings whose variables may belong to another program."""
     source = Source("environment variable", base)
     for name, value in environ.items():
         if not name.startswith(PREFIX) or is_blank(value):
@@ -205,14 +205,14 @@ def okta_yaml_source(path: Path, in_working_directory: bool, decided: Iterable[s
         if setting is not None:
             source.add(setting, name, value)
         else:
-            # In a damaged file, a line of a key could be in the place of a name.
+            # In a damaged file, a line of a private key could be where a name should be.
             shown = f"okta.client.{name}" if re.fullmatch(r"[\w.-]{1,40}", str(name)) else "A name under okta.client"
             _report_unknown(f"{shown} in {path}", str(name), source, decided)
     return source
 
 
 def client_section(path: Path) -> Mapping[Any, Any] | None:
-    """What an ``okta.yaml`` has under ``okta: client:``; ``None`` if there is no such file."""
+    """The mapping under ``okta: client:`` in an ``okta.yaml``; ``None`` if there is no such file."""
     text = read_okta_yaml(path)
     return None if text is None else _section(_section(parse_okta_yaml(path, text), "okta", path), "client", path)
 
@@ -259,7 +259,7 @@ def _report_unknown(place: str, name: str, source: Source, decided: Iterable[str
 
 
 def is_blank(value: object) -> bool:
-    """Whether a value counts as not given."""
+    """Whether a value counts as not set."""
     return (
         value is None
         or (isinstance(value, str) and not value.strip())

@@ -1,7 +1,7 @@
-"""The token endpoint as one client uses it: what each token request needs, and what is remembered from one to the next.
+"""The token endpoint as one client uses it: the data for each token request, and the state between requests.
 
 One process sends at most about 20 requests a minute to an endpoint that fails, whatever ``max_wait`` is: failures are
-remembered from one conversation (``conversation.py``) to the next, until it responds.
+remembered from one conversation (``conversation.py``) to the next, until the endpoint responds.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ FIRST_PAUSE: Final = 0.25
 LONGEST_PAUSE: Final = 4.5
 JITTER: Final = 0.85
 """Seconds between attempts: doubled after each failure, minus a random part, so that the processes of a fleet do not
-retry at the same moment. That is twenty requests in the first minute and fifteen in each later one; when the endpoint
+retry at the same moment. That makes twenty requests in the first minute and fifteen in each later one. If the endpoint
 works again, that is noticed within five seconds."""
 
 PATIENCE: Final = 5.0
 IMPATIENCE: Final = 1.5
-"""Seconds for the first attempt, and the factor for each attempt after one without a response: one hung connection
-costs only seconds, and a slow endpoint still works."""
+"""Seconds for the first attempt, and the factor by which each attempt without a response lengthens the next: one hung
+connection costs only seconds, and a slow endpoint still works."""
 
 
 class TokenEndpoint:
-    """A token endpoint as one client uses it, and what is remembered from one conversation to the next: Okta's time,
-    its nonces, and until when it asked not to be called."""
+    """A token endpoint as one client uses it, with the state from one conversation to the next: Okta's time, the nonces,
+    and the time before which no request may be sent."""
 
     __slots__ = (
         "assertions",
@@ -98,7 +98,7 @@ class TokenEndpoint:
 
     @property
     def nonces(self) -> Nonces:
-        """Created when first needed: most apps have Bearer tokens, and a process may have a great many apps."""
+        """The nonces. Created when first needed: most apps have Bearer tokens, and a process may have many apps."""
         nonces = self.first_nonces
         if nonces is None:
             nonces = self.first_nonces = Nonces()

@@ -1,7 +1,7 @@
 """The current token, and every change to it.
 
 All state about an app's token is here: the token, the fetch in progress, remembered refusals, rejections by APIs, and
-which tokens were ours. Nothing here does I/O, sleeps, or knows HTTP: callers report what happened, and ask what to do.
+which tokens were ours. Nothing here does I/O, sleeps, or knows HTTP: callers report what happened, and ask for the next step.
 
 Theory of operation
 -------------------
@@ -39,12 +39,12 @@ One method reports each event. The token "in use" is the current one; the "suspe
     close                the app ends                            no token, and none from now on
     after_fork           the token is the parent's to revoke     no token; a fetch may begin
 
-After any other fork, the child notices at its next call that it has no fetch in progress, and chooses its own moment of
-renewal.
+After any other fork, the child's next call notices that no fetch is in progress there, and chooses the child's own
+moment of renewal.
 
 WARNING: the hit (:class:`Hit`) reads without the mutex. ``fresh_until`` is written last when a token is put into use and
-first when one is taken out of use, so that a reader never sees an older token than the one it was written for.
-``tests/rules/test_hits.py`` stops after each assignment and checks.
+first when one is taken out of use, so that a reader never sees a token older than the one that ``fresh_until`` belongs to.
+``tests/rules/test_hits.py`` stops after each assignment and checks this.
 
 ``forced_renewals.py`` limits the renewals of tokens that an API rejected.
 
@@ -71,33 +71,33 @@ if TYPE_CHECKING:
 __all__ = ["Hit", "Postponed", "Rejection", "TokenState"]
 
 RENEWAL_SHARE: Final = (0.72, 0.82)
-"""The share of a token's lifetime after which it is renewed: a random moment in this range, so that a fleet does not
-renew at once."""
+"""The share of a token's lifetime after which it is renewed: a random moment in this range, so that the processes
+of a fleet do not all renew at once."""
 
 RENEWAL_SHARE_SHARED: Final = (0.93, 0.95)
 """The same for a shared token. The first of many processes that finds it due renews it for all, so the moment is close
-to the lower end; and because all of them can try, less time is needed. Of an hour, 4 minutes are left, as with most
-SDKs, and a fleet sends at most 1.1 requests for each lifetime of a token. From the earlier moment on, each process only
-checks whether the store works: without it, every process needs its own token, and some time for that."""
+to the lower end. Because all of them can try, they need less time. Of an hour, 4 minutes are left, as with most SDKs, and
+a fleet sends at most 1.1 requests in each lifetime of a token. From the earlier moment on, each process only checks
+whether the store works: if it does not, every process needs its own token, and some time to get it."""
 
 OVERDUE: Final = 2.0
 """Seconds by which a fetch may be late. After that it is abandoned, because its event loop hangs or has ended."""
 
 LANDING_GRACE: Final = 0.5
-"""Seconds that a caller waits beyond its own deadline for a fetch that ends by then, because the fetch's error is more
-informative."""
+"""Seconds that a caller waits beyond its own deadline, if the fetch ends by that deadline, because the fetch's error is
+more informative."""
 
 FAILED_GROWTH: Final = 2.0
 ABANDONED_GROWTH: Final = 4.0
-"""The growth of the pause (at first a second) before the next renewal, after a failed and after a cancelled one. A
-program with a new event loop for each job may cancel every renewal; when the token has expired, a fetch starts at
-once."""
+"""The factors by which the pause before the next renewal (at first a second) grows after a failed renewal, and after a
+cancelled one. A program with a new event loop for each job may cancel every renewal; when the token has expired, a
+fetch starts at once."""
 
 OTHERS_PAUSE: Final = 1.0
 """Seconds until the store is read again for a renewal that another process has begun."""
 
 LONGEST_PAUSE: Final = 60.0
-"""Seconds between renewals while they fail."""
+"""The maximum number of seconds between renewals while they fail."""
 
 LOOK_SHARE: Final = 0.05
 """The share of a token's lifetime between two such reads."""
@@ -107,22 +107,24 @@ LATEST_SHARE: Final = 0.98
 
 FIRST_REFUSAL: Final = 1.0
 LONGEST_REFUSAL: Final = 60.0
-"""The longest time in seconds for which a refusal is repeated without a new request; doubled each time."""
+"""The first and the longest time in seconds for which a refusal is repeated without a new request. The time is doubled
+after each refusal."""
 
 MAX_FORMER: Final = 16
-"""How many earlier tokens are recognized as ours on a request."""
+"""The number of earlier tokens that are recognized as ours on a request."""
 
 
 Postponed: TypeAlias = Literal["others are renewing it", "not due yet", "store has just failed"]
-"""Why a working token is not renewed now. Until it is due, a process only checks whether the store works."""
+"""Why a working token is not renewed now. Until the renewal is due, a process only checks whether the store works."""
 
 Rejection: TypeAlias = Literal["renew", "renewed", "kept", "kept again"]
-"""What a call does if an API rejected its token.
+"""The next step of a call after an API rejected its token.
 
-- ``renew``: it gets a new token; it is the first to report this one.
-- ``renewed``: it gets the current token, or the one that is being fetched.
-- ``kept``: its response goes to the caller, because no forced renewal is left; it is the first to report this token.
-- ``kept again``: its response goes to the caller.
+- ``renew``: the call gets a new token; it is the first to report this one.
+- ``renewed``: the call gets the current token, or the one that is being fetched.
+- ``kept``: the response goes to the caller, because no forced renewal is left; this call is the first to report this
+  token.
+- ``kept again``: the response goes to the caller.
 """
 
 
@@ -131,7 +133,7 @@ class Hit:
 
         if hit.fresh_until > hit.now() and (authorization := hit.authorization) and url.startswith(hit.prefixes): ...
 
-    In that order: see the warning above.
+    Read them in that order: see the warning above.
     """
 
     __slots__ = ("authorization", "fresh_until", "now", "origins", "prefixes")
@@ -139,11 +141,11 @@ class Hit:
     authorization: str | None
     """The ``Authorization`` value of a fresh Bearer token; ``None`` for a bound token, which needs a proof for each call."""
     fresh_until: float
-    """On the clock ``now``: until then, the current token is sent without calling :meth:`TokenState.next_step`."""
+    """The time on the clock ``now`` until which the current token is sent without calling :meth:`TokenState.next_step`."""
     now: Callable[[], float]
     """The steady clock, in seconds."""
     prefixes: tuple[str, ...]
-    """What an allowed URL begins with: its origin and a slash."""
+    """The beginnings of all allowed URLs: an origin and a slash each."""
     origins: Origins
     """Where the token may be sent."""
 
@@ -199,7 +201,7 @@ class TokenState(Hit):
     # ── questions ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def next_step(self, now: float, deadline: float) -> NextStep:
-        """What a caller that may wait until ``deadline`` does, by the first table above."""
+        """The next step of a caller that may wait until ``deadline``, by the first table above."""
         self._give_up_lost(now)
         with mutex():
             if self.is_closed:
@@ -218,7 +220,7 @@ class TokenState(Hit):
             if flight is not None:
                 return Wait(flight, _patience(flight, now, deadline))
             refusal = self._refusal
-            # Keys that may change (from a file) are not compared here, but by the fetch, which reads them again.
+            # Keys that may change (from a file) are not compared here. The fetch compares them, because it reads them again.
             if refusal is not None and now < refusal[1] and refusal[2] == self._keys:
                 return Refused(refusal[0].copy(retry_after=refusal[1] - now))
             flight = self._begin_flight(now, renews=None)
@@ -232,7 +234,7 @@ class TokenState(Hit):
         return refusal[0].copy(retry_after=refusal[1] - now)
 
     def is_ours(self, token: Token) -> bool:
-        """Whether it is this app's token, or was some renewals ago."""
+        """Whether a token is this app's current one, or was some renewals ago."""
         used = self.token
         return (used is not None and token.value == used.value) or token.digest in self._former
 
@@ -260,7 +262,7 @@ class TokenState(Hit):
     # ── the fetch ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def obtained(self, token: Token) -> None:
-        """A new token: it is the current one from now on, unless a later one is in use."""
+        """Records a new token, which is the current one from now on, unless a later one is in use."""
         with mutex():
             if self._forced is not None:
                 self._forced.is_unproven = False
@@ -268,8 +270,8 @@ class TokenState(Hit):
                     self._forced.replaced_by(token)
             self._refusal, self._refusals, self._failures, self._suspect = None, 0, 0, None
             used = self.token
-            # Not the one that expires later: if an admin has shortened the lifetime of tokens, no new one would ever
-            # replace it.
+            # Do not compare expiry times: if an admin has shortened the lifetime of tokens, no new token would ever replace
+            # the old one.
             later = used is None or token.sent_at > used.sent_at or not used.usable(self.now())
             if later and not self.is_closed:
                 self._use(token)
@@ -277,26 +279,26 @@ class TokenState(Hit):
                 self._remember_former(token)  # its waiters send it
 
     def refused(self, error: TokenRefused, keys: tuple[Signer, ...], now: float) -> None:
-        """Okta refused these keys: the refusal is repeated for a while without a new request."""
+        """Records that Okta refused these keys: the refusal is repeated for a while without a new request."""
         with mutex():
             pause = min(LONGEST_REFUSAL, FIRST_REFUSAL * 2.0 ** min(self._refusals, 10))
             self._refusals += 1
             self._refusal = error.copy(), now + pause, keys
 
     def landed(self, flight: Flight, token: Token) -> None:
-        """The fetch ended with this token, for all who wait for it."""
+        """The fetch ended with this token. Gives it to all waiting callers."""
         self._land(flight, token)
 
     def failed(self, flight: Flight, error: Exception, now: float) -> float | None:
-        """The fetch failed. Returns the pause in seconds before the next renewal, if the token that it should replace
-        still works."""
+        """The fetch failed. Returns the pause in seconds before the next renewal, if the token that the fetch should have
+        replaced still works."""
         pause = None
         with mutex():
             suspect = self._suspect
             if suspect is not None and self._forced is not None and self.token is None:
                 self._forced.give_back()  # no token was renewed
                 if not isinstance(error, TokenRefused):
-                    # Perhaps one misconfigured API rejected it. For the others, it is better than nothing.
+                    # Perhaps a single misconfigured API rejected the token. For other APIs, it is better than nothing.
                     self._suspect = None
                     self._use(suspect, now + self._next_pause(FAILED_GROWTH))
             if self._renews_token_in_use(flight):
@@ -308,7 +310,7 @@ class TokenState(Hit):
         return pause
 
     def postponed(self, flight: Flight, why: Postponed, now: float) -> None:
-        """A working token will be renewed later."""
+        """The fetch was postponed: a working token will be renewed later."""
         token, moment = flight.renews, now + OTHERS_PAUSE
         if token is not None and why == "store has just failed":
             moment = self._moment_of(token, 0.0, LATEST_SHARE)
@@ -329,7 +331,7 @@ class TokenState(Hit):
     # ── what APIs say about the token ───────────────────────────────────────────────────────────────────────────────
 
     def rejected(self, token: Token, now: float, *, may_renew: bool = True) -> Rejection:
-        """An API rejected that token. Returns what its call does. ``rejecting_calls`` counts the calls with that token.
+        """An API rejected that token. Returns the call's next step. ``rejecting_calls`` counts the calls with that token.
 
         ``may_renew=False`` for a token that was already renewed in the same call.
         """
@@ -350,7 +352,7 @@ class TokenState(Hit):
 
     @property
     def rejecting_calls(self) -> int:
-        """How many calls reported the token that was rejected last."""
+        """The number of calls that reported the last rejected token."""
         return 0 if self._forced is None else self._forced.calls
 
     def accepted(self) -> None:
@@ -388,7 +390,7 @@ class TokenState(Hit):
         """In a forked child: the thread that fetches exists only in the parent."""
         self._forks, self._flight = forks(), None
         if self.token is not None:
-            self._use(self.token)  # its own random moment, or all children would renew at once
+            self._use(self.token)  # the child's own random moment, or all children would renew at once
 
     def _give_up_lost(self, now: float) -> None:
         flight, token = self._flight, self.token
@@ -414,16 +416,16 @@ class TokenState(Hit):
             fresh_until = self._moment_of(token, *RENEWAL_SHARE)
         self.token = token
         self.authorization = None if token.dpop_bound else token.authorization
-        # A signal handler may have closed the app in the meantime: it can enter the mutex that its own thread holds.
+        # A signal handler may have closed the app in the meantime: it can enter the mutex, which its own thread holds.
         self.fresh_until = NEVER if self.is_closed else min(fresh_until, token.usable_until)
 
     def _moment_of(self, token: Token, first: float, last: float) -> float:
-        """A random moment of this process, after such a share of the token's lifetime, and not in the past."""
+        """A random moment for this process, between these shares of the token's lifetime, and not in the past."""
         first = min(max(first, (self.now() - token.sent_at) / token.expires_in), last)
         return token.sent_at + random.uniform(first, last) * token.expires_in  # noqa: S311 (spreads load)
 
     def _next_pause(self, growth: float) -> float:
-        """Seconds until the next renewal, after one more that failed."""
+        """Seconds until the next renewal, after one more failure."""
         self._failures += 1
         longest = min(LONGEST_PAUSE, growth ** min(self._failures - 1, 10))
         return longest * random.uniform(0.75, 1.0)  # noqa: S311 (spreads load)
@@ -438,7 +440,7 @@ class TokenState(Hit):
         return self.token is not None and self.token is flight.renews and self.token.usable(self.now())
 
     def _stay_fresh_until(self, moment: float, flight: Flight) -> None:
-        """Starts no other renewal until then; the flight has ended."""
+        """Starts no other renewal until that moment; the flight has ended."""
         with mutex():
             if self.token is not None and self._renews_token_in_use(flight):
                 self._use(self.token, moment)
@@ -447,7 +449,7 @@ class TokenState(Hit):
         self._former = (*self._former[1 - MAX_FORMER :], token.digest)
 
     def _land(self, flight: Flight, outcome: Outcome) -> None:
-        """A flight lands once. Not under the mutex, because waiters' callbacks run here."""
+        """Lands a flight, once. Call it without the mutex, because waiters' callbacks run here."""
         with mutex():
             if self._flight is flight:
                 self._flight = None

@@ -1,7 +1,7 @@
 """An access token, and how long it is valid.
 
-Invariant: the value is shown by nothing but ``value`` and ``authorization``: not by ``repr``, ``str``, ``format``,
-``pickle`` or ``copy``.
+Invariant: only ``value`` and ``authorization`` show the value: ``repr``, ``str``, ``format``, ``pickle`` and ``copy``
+do not.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class Token(Record, hidden=("authorization",)):
     - ``scopes``: the granted scopes, which may be fewer than requested. Default none.
     - ``expires_in``: its lifetime in seconds, counted from ``sent_at``. Default 0.
     - ``sent_at``: when its token request was sent, in seconds on the steady clock of :mod:`okta_m2m._core.clocks`. Counted
-      from there, the lifetime ends before Okta's, never after. Default 0.
+      from then, the lifetime ends before Okta's, never after. Default 0.
     """
 
-    # The value is kept once, as it is sent: a process may have tokens of very many apps.
+    # The value is kept once, in the form that is sent: a process may have tokens of many apps.
     authorization: str
     token_type: str
     scopes: tuple[str, ...]
@@ -60,7 +60,7 @@ class Token(Record, hidden=("authorization",)):
 
     @property
     def digest(self) -> bytes:
-        """The SHA-256 of the value, by which a token is recognised without being kept. A proof's ``ath`` is the same (RFC
+        """The SHA-256 of the value, by which a token is recognized without being kept. A proof's ``ath`` is the same (RFC
         9449 section 4.2)."""
         return sha256(self.value.encode()).digest()
 
@@ -80,8 +80,8 @@ class Token(Record, hidden=("authorization",)):
 
     @property
     def usable_until(self) -> float:
-        """The reading of the steady clock, in seconds, until which it is sent: 5 % or 5 seconds before it expires, whichever is
-        less, to leave time for the request."""
+        """The time until which the token is sent, in seconds on the steady clock: 5 % of its lifetime or 5 seconds before it
+        expires, whichever is less, to leave time for the request."""
         return self.sent_at + self.expires_in - min(5.0, 0.05 * self.expires_in)
 
     def usable(self, now: float) -> bool:

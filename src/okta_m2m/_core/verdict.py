@@ -1,14 +1,14 @@
-"""What an API's response says about the token that was sent with the call.
+"""Judges an API's response to a call: whether the API rejected the token or its proof, and the cure.
 
-RFC 6750 section 3.1 and RFC 9449 sections 7.1 and 9. Okta rejects a bad proof with 400 instead of 401, and its
-management API may return 401 with an ``errorCode`` and no challenge.
+RFC 6750 section 3.1 and RFC 9449 sections 7.1 and 9. Okta rejects an invalid proof with 400 instead of 401, and
+its management API may return 401 with an ``errorCode`` and no challenge.
 
     response                                            cure
     ------------------------------------------------    ------------------------------------------------------------
     400 or 401 use_dpop_nonce, with a new nonce         nonce
     400 or 401 invalid_dpop_proof                       proof
     401 invalid_token, or a challenge without error     renew
-    401 without a challenge, elsewhere than the org     renew
+    401 without a challenge, not at the org             renew
     401 without a challenge, at the org                 renew, if the body names E0000011 or no code
     anything else                                       none
 """
@@ -26,17 +26,17 @@ from .records import Record
 __all__ = ["Cure", "Verdict", "reach_verdict"]
 
 MAX_PEEK: Final = 4096
-"""How many bytes of a 401's body are read to judge it."""
+"""The number of bytes of a 401's body that are read to judge it."""
 
 INVALID_TOKEN: Final = "E0000011"
-"""Okta: "Invalid token provided". E0000015 (a feature is off) is a 401 too, which no new token cures."""
+"""Okta: "Invalid token provided". E0000015 (a feature is off) is also a 401, but a new token does not cure it."""
 
 Cure: TypeAlias = Literal["renew", "nonce", "proof"]
-"""What would make the same call succeed: a new token, a proof with the requested nonce, or a new proof."""
+"""The cures that can make the same call succeed: a new token, a proof with the requested nonce, or a new proof."""
 
 
 class Verdict(Record):
-    """``cure``: what would help; ``None`` if nothing would. ``error``: the API's OAuth error."""
+    """``cure``: the cure; ``None`` if there is none. ``error``: the API's OAuth error."""
 
     cure: Cure | None = None
     error: str | None = None

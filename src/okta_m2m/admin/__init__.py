@@ -1,4 +1,4 @@
-"""What an administrator does: create a service app, grant it scopes and roles, rotate its keys, and find out what is wrong.
+"""Tasks of an administrator: create a service app, grant it scopes and roles, rotate its keys, and find out what is wrong.
 
 Import from the module for your task. :mod:`~okta_m2m.admin.management` signs in to Okta's management API,
 :mod:`~okta_m2m.admin.provisioning` creates and changes service apps, :mod:`~okta_m2m.admin.rotation` replaces a key,

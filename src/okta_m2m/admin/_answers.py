@@ -1,6 +1,6 @@
 """Reads a response of Okta's management API: its JSON, or the error.
 
-Invariant: of a request, only its method, path and origin are shown.
+Invariant: only the method, path and origin of a request are shown.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PERMISSION = (
 
 
 def json_of(response: requests.Response) -> Any:
-    """The JSON of a response, ``None`` for an empty one."""
+    """The JSON of a response, ``None`` if it is empty."""
     if not response.content:
         return None
     try:
@@ -48,7 +48,7 @@ def json_of(response: requests.Response) -> Any:
 
 
 def object_of(response: requests.Response) -> Mapping[str, Any]:
-    """The JSON object of a response, empty for a response that is anything else."""
+    """The JSON object of a response; empty if the response is anything else."""
     try:
         document = response.json()
     except ValueError:
@@ -58,7 +58,7 @@ def object_of(response: requests.Response) -> Mapping[str, Any]:
 
 def items_of(document: Any, what: str) -> list[Mapping[str, Any]]:
     """The items of a list. Okta's reference shows keys as an array and, in an example, in ``jwks.keys``: both are
-    read."""
+    accepted."""
     if isinstance(document, Mapping):
         document = document.get("jwks", document)
         document = document.get("keys", document) if isinstance(document, Mapping) else document
@@ -75,7 +75,7 @@ class NotAsDescribed(ProvisioningError):
 
 
 def not_as_described(what: str) -> NotAsDescribed:
-    """The error for such a response."""
+    """The error for a response that lacks what Okta's API reference promises."""
     return NotAsDescribed(
         f"Okta's response does not describe the {what} as its API reference does.",
         remedy="Check whether a proxy changes the response.",

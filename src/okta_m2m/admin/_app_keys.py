@@ -38,12 +38,12 @@ _PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})  # R
 class AppKey:
     """A public key that is registered with an app.
 
-    - ``id``: Okta's id for it (``pks...``), which the functions to change it take. Empty if the endpoint does not
-      return it.
+    - ``id``: Okta's id for the key (``pks...``), for the functions that change it. Empty if the endpoint does not return
+      it.
     - ``kid``: the ``kid`` of the client assertions that this key verifies. ``None`` if the key was registered without
       one.
     - ``status``: ``ACTIVE`` or ``INACTIVE``.
-    - ``alg``: the algorithm that it was registered for; ``None`` if it was registered for none.
+    - ``alg``: the algorithm that it was registered for; ``None`` if it was registered without one.
     - ``thumbprint``: RFC 7638, SHA-256. Empty for a key that is neither RSA nor EC.
     - ``created``: when it was registered, as Okta writes it (ISO 8601). ``None`` if the endpoint does not return it.
     - ``public_jwk``: the members that make up the thumbprint (``kty``, ``crv``, ``x``, ``y``; or ``kty``, ``e``,
@@ -60,14 +60,14 @@ class AppKey:
 
     @property
     def active(self) -> bool:
-        """Whether Okta accepts what is signed with it."""
+        """Whether Okta accepts signatures made with it."""
         return self.status == "ACTIVE"
 
 
 def list_keys(api: ManagementApi, app_id: str) -> list[AppKey]:
-    """The public keys that are registered with an app, inactive ones included. Keys for encryption are omitted.
+    """The public keys that are registered with an app, including inactive ones. Keys for encryption are omitted.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``app_id``: :attr:`App.id`.
     """
     return list(app_keys_from({"keys": items_of(api.call("GET", _path(app_id)), "keys")}))
@@ -76,7 +76,7 @@ def list_keys(api: ManagementApi, app_id: str) -> list[AppKey]:
 def add_key(api: ManagementApi, app_id: str, jwk: Mapping[str, Any]) -> AppKey:
     """Registers another public key. If it is already registered, it is returned unchanged.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``app_id``: :attr:`App.id`.
     - ``jwk``: the public key, as one of the keys of :meth:`okta_m2m.PrivateKey.jwks`.
 
@@ -104,7 +104,7 @@ def add_key(api: ManagementApi, app_id: str, jwk: Mapping[str, Any]) -> AppKey:
 def find_key(api: ManagementApi, app_id: str, id_or_kid: str) -> AppKey:
     """The key of an app that has this id, or else this ``kid``.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``app_id``: :attr:`App.id`.
     - ``id_or_kid``: :attr:`AppKey.id` (``pks...``) or :attr:`AppKey.kid`.
 
@@ -123,9 +123,9 @@ def find_key(api: ManagementApi, app_id: str, id_or_kid: str) -> AppKey:
 
 
 def activate_key(api: ManagementApi, app_id: str, id_or_kid: str) -> AppKey:
-    """Activates a key, so that Okta accepts what is signed with it. An active key is returned unchanged.
+    """Activates a key, so that Okta accepts signatures made with it. An active key is returned unchanged.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``app_id``: :attr:`App.id`.
     - ``id_or_kid``: as for :func:`find_key`.
     """
@@ -135,7 +135,7 @@ def activate_key(api: ManagementApi, app_id: str, id_or_kid: str) -> AppKey:
 def deactivate_key(api: ManagementApi, app_id: str, id_or_kid: str) -> AppKey:
     """Deactivates a key. It stays registered, and can be activated again. An inactive key is returned unchanged.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``app_id``: :attr:`App.id`.
     - ``id_or_kid``: as for :func:`find_key`.
 
@@ -147,14 +147,14 @@ def deactivate_key(api: ManagementApi, app_id: str, id_or_kid: str) -> AppKey:
 def delete_key(api: ManagementApi, app_id: str, id_or_kid: str) -> None:
     """Deletes a key permanently.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``app_id``: :attr:`App.id`.
     - ``id_or_kid``: as for :func:`find_key`.
 
     Raises :class:`~okta_m2m.admin.errors.InvalidRequest` for an active key, which Okta does not delete.
     """
     key = find_key(api, app_id, id_or_kid)
-    with suppress(NotFound):  # the list shows whether it is gone
+    with suppress(NotFound):  # the next list shows whether it is gone
         api.call("DELETE", f"{_path(app_id)}/{path_segment(key.id)}")
     read_back(
         api,
@@ -184,7 +184,7 @@ def _set_lifecycle(
     wanted = operation == "activate"
     if key.active == wanted:
         return key
-    with suppress(NotFound):  # the list shows whether it is gone
+    with suppress(NotFound):  # the next list shows whether it is gone
         api.call("POST", lifecycle_path(app_id, key.id, operation))
 
     def look() -> AppKey | None:
@@ -199,7 +199,7 @@ def _with_id(api: ManagementApi, app_id: str, id: str) -> AppKey | None:
 
 
 def lifecycle_path(app_id: str, key_id: str, operation: Literal["activate", "deactivate"]) -> str:
-    """Where a key is activated or deactivated."""
+    """The path for activating or deactivating a key."""
     return f"{_path(app_id)}/{path_segment(key_id)}/lifecycle/{operation}"
 
 
@@ -210,7 +210,7 @@ def _path(app_id: str) -> str:
 def _key(jwk: Any) -> AppKey:
     try:
         members = {"RSA": ("kty", "e", "n"), "EC": ("kty", "crv", "x", "y")}.get(jwk["kty"], ())
-        # Okta's reference shows no crv, though its answers have one. Without it the length of x tells the curve.
+        # Okta's reference shows no crv, although its responses have one. Without crv, the length of x identifies the curve.
         found = {name: jwk.get(name) or _curve(jwk) for name in members}
         return AppKey(
             id=jwk.get("id") or "",

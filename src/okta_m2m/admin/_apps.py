@@ -44,8 +44,8 @@ PAGE_SIZE: Final = "100"
 
 
 SETTLING: Final = 6.0
-"""Seconds after which every process that creates an app with this name has decided: longer than :func:`read_back`
-takes."""
+"""Seconds after which every process that creates an app with the same name has decided which one remains. This is longer
+than :func:`read_back` takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +53,12 @@ class App:
     """A service app, as Okta describes it.
 
     - ``id``: Okta's id for the app; the functions here take it as ``app_id``.
-    - ``client_id``: what a service signs in with. The same as ``id``, unless the app was created with a chosen client
-      id.
+    - ``client_id``: the client id that a service signs in with. The same as ``id``, unless the app was created with a
+      chosen client id.
     - ``name``: the label in the Admin Console.
     - ``status``: ``ACTIVE`` or ``INACTIVE``.
     - ``application_type``: ``service`` for a service app.
-    - ``auth_method``: how it signs in to the token endpoint; ``private_key_jwt`` for one with a key.
+    - ``auth_method``: how it signs in to the token endpoint; ``private_key_jwt`` for an app with a key.
     - ``grant_types``: ``client_credentials`` for a service app.
     - ``keys``: the public signing keys that are registered with it.
     - ``jwks_uri``: the URL from which Okta fetches its keys instead; ``None`` if they are registered.
@@ -80,7 +80,7 @@ class App:
 
     @property
     def usable(self) -> bool:
-        """Whether it is an app that gets tokens with its own key."""
+        """Whether this is an app that gets tokens with its own key."""
         return (
             self.application_type == "service"
             and self.auth_method == "private_key_jwt"
@@ -90,11 +90,11 @@ class App:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A setting of the app that differs from what was requested.
+    """A setting of the app that differs from the request.
 
     - ``setting``: ``dpop``, ``jwks_uri``, ``client_id`` or ``status``.
-    - ``wanted``: what was requested.
-    - ``found``: what the app has; ``None`` if it has none, or if the account may not see it.
+    - ``wanted``: the requested value.
+    - ``found``: the app's value; ``None`` if it has none, or if the account may not see it.
     """
 
     setting: Literal["dpop", "jwks_uri", "client_id", "status"]
@@ -104,12 +104,12 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """What :func:`create_app` did.
+    """The result of :func:`create_app`.
 
     - ``app``: the app, new or existing.
     - ``created``: whether it is new.
     - ``keys_missing``: the requested keys that are not active in the app, by ``kid`` or thumbprint.
-    - ``differences``: the other settings of the app that differ from what was requested. An inactive app differs in its
+    - ``differences``: the other settings of the app that differ from the request. An inactive app differs in its
       ``status``.
     """
 
@@ -130,9 +130,9 @@ def create_app(
     client_id: str | None = None,
     twin: bool = False,
 ) -> Created:
-    """Creates a service app (``private_key_jwt``, ``client_credentials``), or finds the one with that name.
+    """Creates a service app (``private_key_jwt``, ``client_credentials``), or finds the existing one with that name.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``name``: the label in the Admin Console.
     - ``jwks``: the public keys to register, as :meth:`okta_m2m.PrivateKey.jwks` returns them.
     - ``jwks_uri``: instead of ``jwks``, the ``https://`` URL from which Okta fetches the keys.
@@ -143,11 +143,11 @@ def create_app(
     - ``client_id``: a client id of your choice, only through ``"apps"``. By default Okta chooses it.
     - ``twin``: creates another app even if one has that name. Default ``False``.
 
-    An existing app is not changed; the result says which of its settings differ from what was requested. Of several
+    An existing app is not changed; the result shows which of its settings differ from the request. Of several
     processes that create the same app at once, one creates it and the others find it.
 
     Raises :class:`~okta_m2m.admin.errors.NameTaken` if the app with that name is not a service app with a key, or if
-    several have the name, and :class:`~okta_m2m.errors.ConfigurationError` for arguments that cannot work, before
+    several apps have the name, and :class:`~okta_m2m.errors.ConfigurationError` for invalid arguments, before
     anything is sent.
     """
     keys = _keys_to_register(jwks, jwks_uri)
@@ -174,13 +174,13 @@ def create_app(
     if via == "clients" and dpop:
         app = _require_dpop(api, app)
     elif via == "apps":
-        app = get_app(api, app.id)  # as Okta stores it, which is what counts
+        app = get_app(api, app.id)  # as Okta has stored it
     return asked.compare(app, created=True)
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What the caller of :func:`create_app` requested."""
+    """The arguments of :func:`create_app`."""
 
     keys: Sequence[Mapping[str, Any]]
     jwks_uri: str | None
@@ -226,10 +226,10 @@ def _require_dpop(api: ManagementApi, app: App) -> App:
 
 
 def _one_of_the_name(api: ManagementApi, mine: App, via: Via) -> App:
-    """Which app remains, if other processes created one with this name at the same time. All others are deleted.
+    """Chooses the app that remains, if other processes created one with this name at the same time. The others are deleted.
 
-    The oldest wins, so a process that sees an older app deletes its own. If a younger one remains for a while, its
-    creator has ended without seeing ours; then that one remains.
+    The oldest wins, so a process that sees an older app deletes its own. If a younger app exists for a while, its
+    creator has ended without seeing ours. Then the younger app remains.
     """
 
     def others() -> list[App]:
@@ -247,7 +247,7 @@ def _one_of_the_name(api: ManagementApi, mine: App, via: Via) -> App:
     if first.id == mine.id:
         return mine
     _delete(api, mine.id, via)
-    # The creator of that one may yet delete it, in favour of one of the same second whose creator has ended.
+    # The creator of that app may still delete it, in favour of an app from the same second whose creator has ended.
     api.pause(SETTLING, "until only one app has this name")
     return min(others(), key=_age, default=first)
 
@@ -266,7 +266,7 @@ def _delete(api: ManagementApi, id: str, via: Via) -> None:
 def list_apps(api: ManagementApi, *, via: Via = "apps", every: bool = False) -> Iterator[App]:
     """The org's service apps. Each page is fetched when iteration reaches it.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``via``: ``"apps"``, the default, or ``"clients"``; see :func:`create_app`.
     - ``every``: includes the org's other OAuth apps. Default ``False``.
     """
@@ -278,7 +278,7 @@ def list_apps(api: ManagementApi, *, via: Via = "apps", every: bool = False) -> 
 def get_app(api: ManagementApi, id: str, *, via: Via = "apps") -> App:
     """The app with an id.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``id``: :attr:`App.id`; through ``"clients"``, :attr:`App.client_id`.
     - ``via``: ``"apps"``, the default, or ``"clients"``; see :func:`create_app`.
 
@@ -292,7 +292,7 @@ def get_app(api: ManagementApi, id: str, *, via: Via = "apps") -> App:
 def find_app(api: ManagementApi, name_or_id: str, *, via: Via = "apps") -> App:
     """The app with a name, an id or a client id.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``name_or_id``: the exact name, including upper and lower case; or an id (``0oa...``); or a client id.
     - ``via``: ``"apps"``, the default, or ``"clients"``; see :func:`create_app`.
 
@@ -319,9 +319,9 @@ def find_app(api: ManagementApi, name_or_id: str, *, via: Via = "apps") -> App:
 
 
 def set_dpop(api: ManagementApi, app_id: str, required: bool) -> App:
-    """Turns "Require Demonstrating Proof of Possession" on or off. Sends nothing if it already is.
+    """Turns "Require Demonstrating Proof of Possession" on or off. Changes nothing if the app already has that setting.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``app_id``: :attr:`App.id`.
     - ``required``: whether the app requires DPoP from now on.
     """
@@ -343,7 +343,7 @@ def set_dpop(api: ManagementApi, app_id: str, required: bool) -> App:
 def activate_app(api: ManagementApi, app_id: str) -> None:
     """Lets an app get tokens again.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``app_id``: :attr:`App.id`.
     """
     _set_status(api, app_id, "activate", "ACTIVE")
@@ -352,7 +352,7 @@ def activate_app(api: ManagementApi, app_id: str) -> None:
 def deactivate_app(api: ManagementApi, app_id: str) -> None:
     """Prevents an app from getting tokens until it is activated again.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``app_id``: :attr:`App.id`.
     """
     _set_status(api, app_id, "deactivate", "INACTIVE")
@@ -361,12 +361,12 @@ def deactivate_app(api: ManagementApi, app_id: str) -> None:
 def delete_app(api: ManagementApi, app_id: str) -> None:
     """Deletes an app permanently. It is deactivated first, because Okta does not delete an active app (``E0000056``).
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``app_id``: :attr:`App.id`.
     """
     deactivate_app(api, app_id)
     path = f"/api/v1/apps/{path_segment(app_id)}"
-    with suppress(NotFound):  # the list shows whether it is gone
+    with suppress(NotFound):  # the next list shows whether it is gone
         api.call("DELETE", path)
 
     def look() -> Literal[True] | None:
@@ -508,7 +508,7 @@ def _app(document: Any) -> App:
 
 
 def _client(document: Any) -> App:
-    """An app as dynamic registration describes it, which tells neither its status nor whether it requires DPoP."""
+    """An app as dynamic registration describes it, without its status and whether it requires DPoP."""
     try:
         return App(
             id=document["client_id"],

@@ -15,10 +15,10 @@ __all__ = ["check_answer"]
 
 
 def check_answer(name: str, method: str, path: str, response: requests.Response) -> Check:
-    """What an API's response says about the token that was sent.
+    """The row about an API's response to a call with the token.
 
     - ``name``: the name of the row.
-    - ``method``, ``path``: of the call.
+    - ``method``, ``path``: those of the call.
     - ``response``: the response.
     """
     status = response.status_code
@@ -44,7 +44,7 @@ def check_answer(name: str, method: str, path: str, response: requests.Response)
 
 
 def _reason(status: int, code: Any, *, challenged: bool) -> tuple[str, str, Kind]:
-    """What a refusal means, what to do about it, and its kind."""
+    """The meaning of a refusal, its remedy, and its kind."""
     if code == "E0000006" or (status == 403 and not challenged):
         return (
             ": the scope is granted, but an admin role is missing",

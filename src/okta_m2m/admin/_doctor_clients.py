@@ -1,7 +1,7 @@
-"""What an HTTP client reads from its environment: the doctor checks the connection to Okta as the chosen client would
-make it.
+"""The settings that HTTP clients read from the environment. The doctor checks the connection to Okta as the chosen client
+would make it.
 
-Invariant: this checks what the client does by default, not a CA bundle or a proxy that a program passes in code.
+Invariant: this checks the client's defaults, not a CA bundle or a proxy that a program passes in code.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ def client_bundle(client: Client) -> CaBundle:
             return CaBundle(client, os.environ[variable], variable)
     if client in ("requests", "httpx"):
         return CaBundle(client, certifi.where(), "")
-    # The system's: the compiled-in paths, since the others follow SSL_CERT_FILE. On Windows and macOS it is not in a file.
+    # The system's bundle: use the compiled-in paths, because the others follow SSL_CERT_FILE. On Windows and macOS, it is
+    # not in a file.
     system = ssl.get_default_verify_paths()
     found = next(
         (path for path in (system.openssl_cafile, system.openssl_capath) if Path(path).exists()), certifi.where()
@@ -91,7 +92,7 @@ def client_bundle(client: Client) -> CaBundle:
 
 
 def client_session(client: Client, make: Callable[[], requests.Session], url: str) -> requests.Session:
-    """A session that trusts the certificates, and uses the proxy for ``url``, that the client would."""
+    """A session with the same trusted certificates, and the same proxy for ``url``, as the client."""
     session = make()
     if client != "requests":
         session.trust_env = False

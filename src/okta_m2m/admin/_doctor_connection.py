@@ -31,7 +31,8 @@ CLOCK_WARNING: Final = 5.0
 """Seconds by which this machine's clock may differ from Okta's without a warning."""
 
 CLOCK_FAILURE: Final = 300.0
-"""Seconds beyond which other software that signs in from here fails: the age at which Okta refuses a DPoP proof."""
+"""If the clocks differ by more seconds than this, other software cannot sign in from here, because Okta refuses a DPoP proof
+of this age."""
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 
@@ -55,8 +56,8 @@ class Connection:
         self._proxy = select_proxy(app.org_url, settings["proxies"])
 
     def checks(self) -> Iterator[Check]:
-        """A row for each of :data:`CONNECTION_ROWS`, up to the one that fails. Then ``metadata`` is the response, if
-        there was one."""
+        """A row for each of :data:`CONNECTION_ROWS`, up to the one that fails. Afterwards, ``metadata`` is the response,
+        if there was one."""
         shown = _without_password(self._proxy) if self._proxy else ""
         for check in (self._check_name, self._check_proxy, self._check_tcp):
             row = check(shown)
@@ -117,7 +118,7 @@ class Connection:
             yield unreachable_row("TLS", f"{self._bundle} does not exist", "Correct the path, or remove that setting.")
             return
         try:
-            # An auth that does nothing keeps out the sign-in of a .netrc.
+            # With an auth that does nothing, requests does not use the credentials of a .netrc.
             response = self._session.get(
                 url, timeout=self._timeout, allow_redirects=False, auth=lambda request: request
             )
@@ -146,7 +147,7 @@ class Connection:
 
 
 def _connect(url: str, timeout: float) -> str:
-    """Why there is no TCP connection to a URL's host; empty if there is one."""
+    """The reason why no TCP connection to a URL's host is possible; empty if there is a connection."""
     parts = urlsplit(url if "://" in url else f"http://{url}")
     try:
         socket.create_connection(
@@ -192,7 +193,7 @@ def check_clock(response: requests.Response) -> Check:
     okta_time = http_date(response.headers.get("Date"))
     if okta_time is None:
         return Check(name, "skipped", "Okta's response has no Date", "", Kind.CLOCK)
-    # Date is cut to whole seconds; half a second is the best guess at what was cut off.
+    # Date is truncated to whole seconds; half a second is the best guess at the missing part.
     ahead = time.time() - okta_time - 0.5
     if abs(ahead) <= CLOCK_WARNING:
         return Check(name, "ok", "the clock matches Okta's", "", Kind.CLOCK)

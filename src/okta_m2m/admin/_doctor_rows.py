@@ -1,4 +1,4 @@
-"""A row of the doctor's report, and how an error becomes one.
+"""The rows of the doctor's report, and the conversion of an error to a row.
 
 Invariant: every row that failed or warns has a remedy; no other row does.
 """
@@ -34,9 +34,9 @@ class Kind(StrEnum):
 class Check:
     """One row.
 
-    - ``name``: what was checked, in a word or two.
+    - ``name``: the subject of the check, in a word or two.
     - ``state``: ``ok``, ``warn``, ``fail``, or ``skipped``.
-    - ``detail``: what was found.
+    - ``detail``: the result of the check.
     - ``remedy``: what to do about it; empty if there is nothing to do.
     - ``kind``: the kind of problem that the row is about, whatever its state.
     """
@@ -57,7 +57,7 @@ _KINDS: Final[tuple[tuple[type[OktaM2MError], Kind], ...]] = (
 
 
 def error_row(name: str, error: OktaM2MError) -> Check:
-    """The row for an error. Every error that is not in ``_KINDS`` means that the endpoint returned no usable
+    """The row for an error. An error that is not in ``_KINDS`` means that the endpoint returned no usable
     response."""
     kind = next((kind for family, kind in _KINDS if isinstance(error, family)), Kind.UNREACHABLE)
     return Check(name, "fail", error.problem, error.remedy or "", kind)

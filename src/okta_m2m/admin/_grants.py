@@ -50,7 +50,7 @@ class GrantResult:
 def list_grants(api: ManagementApi, app_id: str) -> list[Grant]:
     """The scopes of Okta's own API that are granted to an app.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``app_id``: :attr:`App.id`.
     """
     return [_grant(item) for item in items_of(api.call("GET", _path(app_id)), "grants")]
@@ -65,14 +65,14 @@ def grant_scopes(
 ) -> list[GrantResult]:
     """Grants scopes to an app. Okta lets only a Super Admin do so.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``app_id``: :attr:`App.id`.
     - ``scopes``: scopes of Okta's own API (``okta.*``, ``ssf.*``). Scopes of a custom authorization server are granted
       by its access policies.
     - ``progress``: called with each result as soon as it is known. Default ``None``.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError` for a scope that cannot be granted, before anything is sent. What was
-    granted before a failure stays granted.
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for a scope that cannot be granted, before anything is sent. Scopes
+    that were granted before a failure stay granted.
     """
     wanted = _check_scopes(scopes)
     present = _granted(api, app_id)
@@ -98,7 +98,7 @@ def revoke_scopes(
 ) -> list[GrantResult]:
     """Revokes grants of an app. Tokens that were already issued keep their scopes until they expire.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``app_id``: :attr:`App.id`.
     - ``scopes``: as for :func:`grant_scopes`.
     - ``progress``: called with each result as soon as it is known. Default ``None``.
@@ -111,7 +111,7 @@ def revoke_scopes(
     for scope in wanted:
         if scope in present:
             grant = f"{_path(app_id)}/{path_segment(present[scope])}"
-            with suppress(NotFound):  # the list shows whether it is gone
+            with suppress(NotFound):  # the next list shows whether it is gone
                 api.call("DELETE", grant)
             _confirm(api, app_id, scope, granted=False)
             results.append(GrantResult(scope, "revoked"))
@@ -123,7 +123,7 @@ def revoke_scopes(
 
 
 def _check_scopes(scopes: Iterable[str]) -> list[str]:
-    """The scopes, each once, in their order."""
+    """The scopes, checked, without duplicates, in order."""
     if isinstance(scopes, str):
         raise ConfigurationError("scopes must be a list, not a string.", remedy=f"Write scopes={scopes.split()!r}.")
     wanted = list(dict.fromkeys(scopes))

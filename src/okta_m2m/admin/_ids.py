@@ -1,4 +1,4 @@
-"""How an id or a ``kid`` is written in a path and in a message."""
+"""Formats an id or a ``kid`` for a path or a message."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Asks Okta whether a change was made. The state that Okta then lists counts, not its response to the change.
+"""Asks Okta whether a change was made. The state that Okta lists afterwards counts, not its response to the change.
 
-Invariant: only what Okta shows is reported as done. Okta is eventually consistent, so this reads several times.
+Invariant: a change is reported as done only when Okta shows it. Okta is eventually consistent, so this reads several times.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ PAUSES: Final = (0.25, 0.5, 1.0, 2.0)
 
 
 def read_back(api: ManagementApi, look: Callable[[], T | None], change: str) -> T:
-    """What ``look`` returns, which is ``None`` as long as Okta does not show the change.
+    """The first result of ``look`` that is not ``None``. It is ``None`` as long as Okta does not show the change.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``look``: reads from Okta.
-    - ``change``: what must have happened, as the end of "Okta does not show that ".
+    - ``change``: the expected change, as the end of "Okta does not show that ".
 
     Raises :class:`~okta_m2m.admin.errors.NotConfirmed` if Okta still does not show it.
     """

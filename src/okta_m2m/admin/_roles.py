@@ -1,4 +1,4 @@
-"""The admin roles that are assigned to an app: list, assign, unassign. A call needs a role as well as a scope.
+"""The admin roles that are assigned to an app: list, assign, unassign. An API call needs a role as well as a scope.
 
 Invariant: a role that is already assigned is returned, not assigned twice.
 """
@@ -81,7 +81,7 @@ class RoleResult:
 def list_roles(api: ManagementApi, client_id: str) -> list[Role]:
     """The admin roles that are assigned to an app.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``client_id``: :attr:`App.client_id`.
     """
     return [_role(item) for item in items_of(api.call("GET", _path(client_id)), "roles")]
@@ -90,7 +90,7 @@ def list_roles(api: ManagementApi, client_id: str) -> list[Role]:
 def assign_role(api: ManagementApi, client_id: str, type: str) -> RoleResult:
     """Assigns a standard admin role. Okta lets only a Super Admin do so.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``client_id``: :attr:`App.client_id`.
     - ``type``: one of :data:`STANDARD_ROLES`, in upper or lower case.
 
@@ -106,7 +106,7 @@ def assign_role(api: ManagementApi, client_id: str, type: str) -> RoleResult:
 def assign_custom_role(api: ManagementApi, client_id: str, role: str, resource_set: str) -> RoleResult:
     """Assigns a custom admin role for a resource set. Okta lets only a Super Admin do so.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``client_id``: :attr:`App.client_id`.
     - ``role``: the id of the custom role (``cr0...``).
     - ``resource_set``: the id of the resource set (``iam...``).
@@ -120,7 +120,7 @@ def assign_custom_role(api: ManagementApi, client_id: str, role: str, resource_s
 def find_role(api: ManagementApi, client_id: str, type_or_id: str) -> Role:
     """The role of an app that has this type, or else this id.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``client_id``: :attr:`App.client_id`.
     - ``type_or_id``: :attr:`Role.type` of a standard role, in upper or lower case, or :attr:`Role.id`.
 
@@ -139,9 +139,9 @@ def find_role(api: ManagementApi, client_id: str, type_or_id: str) -> Role:
 
 
 def unassign_role(api: ManagementApi, client_id: str, assignment_id: str) -> None:
-    """Unassigns a role of an app.
+    """Unassigns a role from an app.
 
-    - ``api``: the org, signed in to.
+    - ``api``: the management API of the org.
     - ``client_id``: :attr:`App.client_id`.
     - ``assignment_id``: :attr:`Role.id`.
 
@@ -153,7 +153,7 @@ def unassign_role(api: ManagementApi, client_id: str, assignment_id: str) -> Non
             remedy="List them with: okta-m2m app role list",
             status=404,
         )
-    with suppress(NotFound):  # the list shows whether it is gone
+    with suppress(NotFound):  # the next list shows whether it is gone
         api.call("DELETE", f"{_path(client_id)}/{path_segment(assignment_id)}")
     read_back(
         api,

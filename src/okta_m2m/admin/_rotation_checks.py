@@ -21,11 +21,11 @@ from .key_files import read_jwk_file
 __all__ = ["check_app", "check_key_file", "check_registered_key"]
 
 MAX_KEYS: Final = 50
-"""Okta's limit of keys per app."""
+"""Okta's limit on the number of keys per app."""
 
 
 def check_key_file(files: RotationFiles) -> PrivateKey:
-    """The key in use, if its file can be rotated here. Raises :class:`~okta_m2m.admin.errors.RotationFailed`."""
+    """The key in use, if it can be rotated in its file. Raises :class:`~okta_m2m.admin.errors.RotationFailed`."""
     try:
         key = files.key_in_use()
     except InvalidKey as error:
@@ -109,7 +109,7 @@ def check_registered_key(app: App, keys: Sequence[AppKey], key: PrivateKey, file
 
 
 def _kid_missing(app: App, keys: Sequence[AppKey], key: PrivateKey, files: RotationFiles) -> RotationFailed:
-    """The error for a key file without a ``kid``, with the line to write."""
+    """The error for a key file without a ``kid``, which shows the line to add."""
     same = next((registered for registered in keys if registered.thumbprint == key.thumbprint()), None)
     if same is None:
         return RotationFailed(

@@ -1,7 +1,7 @@
 """The files of a rotation: the key file, the new and the old key beside it, the journal, and the lock.
 
-Invariant: the key file always holds a whole key, the old one or the new one. The journal holds no secret. If the
-process is killed at any moment, the next run can see in these files what was done.
+Invariant: the key file always holds a whole key, the old one or the new one. The journal holds no secret. No matter when
+the process is killed, the next run can find out from these files what was done.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["STEPS", "Journal", "RotationFiles", "Step"]
 
 
 class Step(StrEnum):
-    """The steps of a rotation, in their order."""
+    """The steps of a rotation, in order."""
 
     MAKE = "make"
     REGISTER = "register"
@@ -45,7 +45,7 @@ STEPS: Final = tuple(Step)
 
 @dataclass(slots=True)
 class Journal:
-    """What a rotation is about, and how far it has come.
+    """The subject and the progress of a rotation.
 
     - ``done``: the last step that was done; empty before the first.
     - ``switched_at``: when the key file got the new key, in seconds since the epoch. The wall clock is the only one that
@@ -79,10 +79,10 @@ class Journal:
 
     @property
     def steps_to_skip(self) -> int:
-        """How many steps the next run need not repeat.
+        """The number of steps that the next run need not repeat.
 
-        Before the switch that is none. The new key may be gone from Okta by then, because someone removed it or an undo
-        was interrupted, and only the step ``prove`` finds out.
+        Before the switch, this is 0. The new key may be gone from Okta by then, because someone removed it or an undo was
+        interrupted, and only the step ``prove`` can find out.
         """
         if self.last_step is None or not self.has_done(Step.SWITCH):
             return 0
@@ -90,7 +90,7 @@ class Journal:
 
 
 class RotationFiles:
-    """The files of the rotation of one key file. All but ``shown`` is used within :meth:`opened` or :meth:`locked`.
+    """The files of the rotation of one key file. Use everything except ``shown`` only within :meth:`opened` or :meth:`locked`.
 
     The directory may be another user's (:mod:`okta_m2m.admin._safe_files`): the new and the old key and the journal are
     read only if this user wrote them.
@@ -107,7 +107,7 @@ class RotationFiles:
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Holds the directory of the key file open, so that all of this happens in one directory."""
+        """Holds the directory of the key file open, so that all operations happen in one directory."""
         directory, self._key = open_parent(self.shown)
         with directory:
             self._open = directory
@@ -137,7 +137,7 @@ class RotationFiles:
     # ── the keys ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def key_in_use(self) -> PrivateKey:
-        """What the key file holds now."""
+        """The key that is now in the key file."""
         return self._read_key(self._key)[0]
 
     def new_key(self) -> PrivateKey:
@@ -145,11 +145,11 @@ class RotationFiles:
         return self._read_key(self._beside("new"), ours=True)[0]
 
     def is_pem(self) -> bool:
-        """Whether the key file is a PEM."""
+        """Whether the key file is PEM."""
         return _is_pem(self._directory.read(self._key).data)
 
     def beside_key(self) -> str | None:
-        """What a PEM holds beside the key, such as a certificate; ``None`` if nothing."""
+        """The rest of a PEM file besides the key, such as a certificate; ``None`` if there is none."""
         labels = re.findall(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----", self._directory.read(self._key).data)
         others = [label for label in labels if label != b"EC PARAMETERS" and not label.endswith(b"PRIVATE KEY")]
         return others[0].decode().lower() if others else None
@@ -159,13 +159,13 @@ class RotationFiles:
         self._directory.check_replaceable(self._key)
 
     def leftovers(self) -> list[Path]:
-        """The new or the old key of a rotation that is not known here."""
+        """The files with a new or old key from a rotation for which there is no journal."""
         names = (self._beside("new"), self._beside("old"))
         return [self.directory / name for name in names if self._directory.exists(name)]
 
     @without_locals
     def make_new_key(self, alg: str | None, bits: int | None) -> PrivateKey:
-        """Writes a new key next to the key file: in the form of the old one, and by default of its algorithm and size."""
+        """Writes a new key next to the key file, in the form of the old key, and by default with its algorithm and size."""
         new = self._beside("new")
         if self._directory.exists(new):
             try:
@@ -206,14 +206,14 @@ class RotationFiles:
 
     @without_locals
     def put_old_key_back(self, old_thumbprint: str) -> None:
-        """Puts the old key into the key file again, if the switch took it out."""
+        """Puts the old key back into the key file, if the switch replaced it."""
         with suppress(InvalidKey):  # missing or truncated: then the key file still holds the old key
             old, content, _ = self._read_key(self._beside("old"), ours=True)
             if old.thumbprint() == old_thumbprint and not self._holds(content):
                 self._directory.replace(self._key, content)
 
     def old_key_is_kept(self) -> bool:
-        """Whether the old key is next to the key file, so that the switch was made or begun."""
+        """Whether the old key is next to the key file, which means that the switch was made or begun."""
         return self._directory.exists(self._beside("old"))
 
     def _holds(self, content: bytes) -> bool:
@@ -281,7 +281,7 @@ class RotationFiles:
 
     def clear(self) -> None:
         """Removes all but the key file."""
-        # The journal last: as long as it exists, the next run cleans up what is left.
+        # Remove the journal last: as long as it exists, the next run cleans up the rest.
         for what in ("new", "old", "rotation"):
             self._directory.remove(self._beside(what))
 
@@ -289,7 +289,7 @@ class RotationFiles:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """One rotation of a key file at a time. The operating system frees the lock of a process that is killed."""
+        """Allows one rotation of a key file at a time. The operating system frees the lock of a process that is killed."""
         try:
             from filelock import FileLock, Timeout
         except ModuleNotFoundError:
@@ -298,8 +298,8 @@ class RotationFiles:
             ) from None
         with self.opened():
             name = self._beside("lock")
-            # filelock opens it by path. From 4.2.1 on it follows no symlink there and truncates nothing, so a planted file
-            # comes to no harm.
+            # filelock opens the lock file by path. Since version 4.2.1, it follows no symlink there and truncates nothing, so a
+            # planted link does no harm.
             lock = FileLock(self.directory / name, timeout=0, mode=0o600)
             try:
                 lock.acquire()
@@ -318,7 +318,7 @@ class RotationFiles:
             try:
                 yield
             finally:
-                # While it is held, so that no other process's lock is removed. Windows removes no file that is open.
+                # Remove it while it is held, so that no other process's lock is removed. Windows cannot remove an open file.
                 with suppress(OSError):
                     self._directory.remove(name)
                 lock.release()

@@ -5,20 +5,20 @@ there at any moment, to make root read, write or give away a file of the attacke
 
     attack                                               what stops it
     -------------------------------------------------    -----------------------------------------------------------------
-    the directory is exchanged between two steps         it is opened once; every name is relative to that descriptor
-    a symlink is planted under a name that we read       O_NOFOLLOW; only a regular file is read, a FIFO never waited for
-    a symlink is planted under a name that we make       O_EXCL with O_NOFOLLOW, and a random name for what is temporary
-    a file of the attacker's is planted as ours          what only we write is read only if it is ours (``ours=True``)
-    the temporary file is exchanged before chown         owner and mode are set by descriptor, never by path
-    the temporary file is exchanged before the rename    the name must lead to the descriptor's file, before and after
-    the target is exchanged or edited meanwhile          it must be the file that was there at the beginning
-    the target is a symlink of the attacker's            a symlink is followed only if this user or root made it
+    the directory is swapped between two steps           it is opened once; every name is relative to that descriptor
+    a symlink is planted under a name that we read       O_NOFOLLOW; only a regular file is read, and a FIFO never blocks
+    a symlink is planted under a name that we create     O_EXCL with O_NOFOLLOW, and random names for temporary files
+    the attacker's file is planted as ours               files that only we write must be ours (``ours=True``)
+    the temporary file is swapped before chown           owner and mode are set by descriptor, never by path
+    the temporary file is swapped before the rename      the name must lead to the descriptor's file, before and after
+    the target is swapped or edited meanwhile            it must be the file that was there at the beginning
+    the target is the attacker's symlink                 a symlink is followed only if this user or root made it
 
-A rename and a removal never follow a symlink. The worst that is left is a failed run, or a name in the attacker's own
+Renaming and removing never follow a symlink. The worst possible result is a failed run, or a name in the attacker's own
 directory that leads to the attacker's own file.
 
-Windows has neither ``dir_fd`` nor ``O_NOFOLLOW``. There, names are joined to the resolved path, symlinks are looked for
-before a file is opened, and a file that is open cannot be renamed or removed. Owners and modes are not compared.
+Windows has neither ``dir_fd`` nor ``O_NOFOLLOW``. There, names are joined to the resolved path, symlinks are detected
+before a file is opened, and an open file cannot be renamed or removed. Owners and modes are not compared.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from ..errors import ConfigurationError
 __all__ = ["MAX_FILE_SIZE", "FileContent", "FileVersion", "OpenDirectory", "open_parent"]
 
 MAX_FILE_SIZE: Final = 1 << 20
-"""Size of the largest file that is read, in bytes. A key file or an ``okta.yaml`` has a few thousand."""
+"""Size of the largest file that is read, in bytes. A key file or an ``okta.yaml`` has a few thousand bytes."""
 
 _MAX_LINKS: Final = 40  # as many as Linux follows
 _HAS_DIR_FD: Final = os.open in os.supports_dir_fd and hasattr(os, "O_DIRECTORY")
@@ -55,9 +55,9 @@ _SHARING_PAUSES: tuple[float, ...] = (0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.4) if
 
 
 class FileVersion(NamedTuple):
-    """Which file it was, and in which state.
+    """The identity and state of a file.
 
-    - ``device``, ``inode``: which file it was.
+    - ``device``, ``inode``: the identity of the file.
     - ``size``: its size in bytes.
     - ``modified``: its modification time in nanoseconds.
     """
@@ -70,7 +70,7 @@ class FileVersion(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FileContent:
-    """What was read, and from which version of the file.
+    """The content that was read, and the version of the file that it is from.
 
     - ``data``: the bytes.
     - ``version``: for :meth:`OpenDirectory.replace`.
@@ -110,7 +110,7 @@ class OpenDirectory:
 
     @without_locals
     def read(self, name: str, *, ours: bool = False) -> FileContent:
-        """A regular file.
+        """Reads a regular file.
 
         - ``ours``: refuses a file that another user owns, can write to, or has hard-linked.
 
@@ -148,7 +148,7 @@ class OpenDirectory:
     def create(self, name: str, content: bytes) -> None:
         """Creates a file that only its owner can read (mode 0600). It is on disk when this returns.
 
-        Raises :class:`~okta_m2m.errors.ConfigurationError` if the name exists or the file cannot be written. No partly
+        Raises :class:`~okta_m2m.errors.ConfigurationError` if the name exists or the file cannot be written. No partially
         written file remains.
         """
         descriptor = self._create(name)
@@ -167,7 +167,7 @@ class OpenDirectory:
     def replace(self, name: str, content: bytes, *, was: FileVersion | None = None) -> None:
         """Replaces a file's content atomically, and keeps its mode, owner and group. A new file gets mode 0600.
 
-        Only one writer may do this at a time: what a killed writer left behind is removed.
+        Only one writer may do this at a time: the temporary files of killed writers are removed.
 
         - ``was``: the version that was read. No other version is overwritten.
 
@@ -193,12 +193,12 @@ class OpenDirectory:
             now = self._regular(name)
             if (now and _version(now)) != (before and _version(before)):
                 raise _changed(self.path / name)
-            if sys.platform == "win32":  # which renames no open file
+            if sys.platform == "win32":  # Windows cannot rename an open file
                 os.close(descriptor)
                 descriptor = None
             self._rename(temporary, name)
             if descriptor is not None and not _is_same(self._look(name), os.fstat(descriptor)):
-                raise _changed(self.path / name)  # replaced at the last moment: what is there now is not ours
+                raise _changed(self.path / name)  # replaced at the last moment: the file there now is not ours
         except BaseException:
             self.remove(temporary)
             raise
@@ -208,7 +208,7 @@ class OpenDirectory:
         self._sync()
 
     def check_replaceable(self, name: str) -> None:
-        """Raises what :meth:`replace` would raise about owner and group, before anything is changed."""
+        """Raises the same errors as :meth:`replace` about owner and group, before anything is changed."""
         before = self._regular(name)
         if before is None:
             return
@@ -263,7 +263,7 @@ class OpenDirectory:
 
     @contextmanager
     def _writing(self, name: str) -> Iterator[None]:
-        """A full disk may show only when the file is synced."""
+        """Reports failed writes. A full disk may show only when the file is synced."""
         try:
             yield
         except OSError as error:
@@ -299,7 +299,7 @@ class OpenDirectory:
 
 
 def open_parent(path: str | os.PathLike[str], *, follow: bool = True) -> tuple[OpenDirectory, str]:
-    """The directory of a file, and the file's name in it. For a symlink, those of the file that it leads to.
+    """The directory of a file, and the file's name in it. For a symlink, both are those of the file that it leads to.
 
     - ``follow``: ``False`` for a file to create, for which a symlink counts as an existing file.
 
@@ -344,7 +344,7 @@ def _is_same(about: os.stat_result | None, other: os.stat_result) -> bool:
 
 
 def _is_leftover(about: os.stat_result, target: os.stat_result | None) -> bool:
-    """Whether a file belongs to this user, or already got the owner of the file that it should replace."""
+    """Whether a file belongs to this user, or already has the owner of the file that it was to replace."""
     return sys.platform == "win32" or about.st_uid in (os.geteuid(), *([] if target is None else [target.st_uid]))
 
 
@@ -367,7 +367,7 @@ def _keep_owner(descriptor: int, path: Path, wanted: os.stat_result) -> None:
     """Gives the open file the owner and group of ``path``, or raises."""
     if sys.platform == "win32":
         return
-    with suppress(PermissionError):  # usually the owner and group are right without it
+    with suppress(PermissionError):  # the owner and group are usually right already
         os.fchown(descriptor, wanted.st_uid, wanted.st_gid)
     actual = os.fstat(descriptor)
     if (actual.st_uid, actual.st_gid) != (wanted.st_uid, wanted.st_gid):

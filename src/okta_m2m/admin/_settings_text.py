@@ -18,7 +18,7 @@ def environment_lines(org_url: str, client_id: str, key_file: str, scopes: Itera
     - ``org_url``: ``https://acme.okta.com``.
     - ``client_id``: :attr:`App.client_id`.
     - ``key_file``: the path of the private key.
-    - ``scopes``: the scopes to request. With none, their variable is empty.
+    - ``scopes``: the scopes to request. If there are none, their variable is empty.
     """
     values = {
         "OKTA_CLIENT_ORGURL": org_url,
@@ -45,6 +45,6 @@ def okta_yaml(org_url: str, client_id: str, key_file: str, scopes: Iterable[str]
         "privateKey": key_file,
         "scopes": list(scopes),
     }
-    # JSON is YAML too, and leaves no doubt about what is a string.
+    # JSON is also YAML, and it is unambiguous about strings.
     lines = ["okta:", "  client:", *(f"    {name}: {json.dumps(value)}" for name, value in values.items())]
     return "\n".join(lines) + "\n"

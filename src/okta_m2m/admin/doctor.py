@@ -1,7 +1,7 @@
 """Finds out why a call does not work, row by row.
 
-Each row is a :class:`Check`. A row that depends on a failed row is ``skipped`` and has no remedy: the first row that
-failed has it. One token is fetched; nothing is changed.
+Each row is a :class:`Check`. A row that depends on a failed row is ``skipped`` and has no remedy: the remedy is in the
+first row that failed. One token is fetched; nothing is changed.
 
 Invariant: no row holds a token, an assertion, a key, or the password of a proxy. A row that could not be checked is
 never reported as passed.
@@ -31,7 +31,7 @@ from ._ids import shown_id
 __all__ = ["Check", "Client", "Doctor", "Kind", "State", "check_answer", "check_client", "first_failure"]
 
 LOW_RATE_LIMIT: Final = 0.1
-"""The share of a rate limit below which the rest causes a warning."""
+"""If less than this share of a rate limit is left, that is a warning."""
 
 
 def first_failure(checks: Iterable[Check]) -> Check | None:
@@ -48,8 +48,8 @@ class Doctor:
     - ``files``: whether to read ``okta.yaml``. Default ``True``.
     - ``environ``: variables to use instead of ``os.environ``. Default ``None``.
     - ``arguments``: settings that override both; see :func:`okta_m2m.settings.read_settings`. Default none.
-    - ``offline``: checks only what needs no network. Default ``False``.
-    - ``call``: an API call to try with GET: a path of the org (``/api/v1/users?limit=1``), or a URL. Default ``None``.
+    - ``offline``: makes only the checks that need no network. Default ``False``.
+    - ``call``: an API call to try with GET: a path at the org (``/api/v1/users?limit=1``), or a URL. Default ``None``.
     - ``max_wait``: seconds that the token request may take. Default 20.
     - ``timeout``: seconds for each other response. Default 10.
     - ``client``: the HTTP client whose CA bundle and proxy are checked. Default ``"requests"``. Clients differ in what
@@ -89,7 +89,7 @@ class Doctor:
         self._rate_limited = False
 
     def checks(self) -> Iterator[Check]:
-        """The rows, each as soon as it is known. Raises nothing: the rows report all failures."""
+        """The rows, each as soon as it is known. Raises no errors: the rows report all failures."""
         yield self._check_configuration()
         yield self._check_org_url()
         yield self._check_key()
@@ -115,7 +115,7 @@ class Doctor:
             return error_row(name, error)
         try:
             settings = self._read_settings()
-        except ConfigurationError:  # of the org URL or of the key
+        except ConfigurationError:  # the org URL or the key is wrong
             return Check(name, "ok", "client id and scopes are set")
         self._settings = settings
         places: dict[str, list[str]] = {}
@@ -140,8 +140,8 @@ class Doctor:
         try:
             settings = self._read_settings(client_id="doctor", org_url=_PLACEHOLDER_ORG, scopes=["okta.users.read"])
             if self._settings is not None:
-                # Only with a key that can be read: what the service app refuses beyond the settings belongs in this
-                # row.
+                # The service app itself refuses more than the settings do. This row reports that too, but only
+                # if the key can be read.
                 self._app = ServiceApp(**{**self._settings.arguments(), "max_wait": self._max_wait})
         except ConfigurationError as error:
             return error_row(name, error)
@@ -280,7 +280,7 @@ class _WatchedSession:
                 self.token_headers = response.headers
             return response
 
-        session.send = watch  # type: ignore[method-assign]  # the same signature, spelled shorter
+        session.send = watch  # type: ignore[method-assign]  # the same signature in a shorter form
 
     def __enter__(self) -> _WatchedSession:
         return self
@@ -293,7 +293,7 @@ _PLACEHOLDER_ORG: Final = "https://doctor.okta.com"
 
 
 class _PlaceholderSigner:
-    """Takes the place of a key while the other settings are checked."""
+    """Replaces a key while the other settings are checked."""
 
     alg = "ES256"
     kid = None

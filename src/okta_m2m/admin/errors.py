@@ -37,7 +37,7 @@ class NotSignedIn(ProvisioningError):
 
 
 class ScopeMissing(ProvisioningError):
-    """403 ``insufficient_scope``: the token lacks a scope. ``scope`` is the one that Okta asks for."""
+    """403 ``insufficient_scope``: the token lacks a scope. ``scope`` is the one that Okta requires."""
 
     scope: str = ""
 
@@ -51,7 +51,7 @@ class NotFound(ProvisioningError):
 
 
 class InvalidRequest(ProvisioningError):
-    """400, 405 or 409: Okta rejected the request. ``causes`` say what was wrong with it."""
+    """400, 405 or 409: Okta rejected the request. ``causes`` says what was wrong with it."""
 
 
 class NameTaken(ProvisioningError):
@@ -75,4 +75,4 @@ class RotationFailed(ProvisioningError):
 
 
 class SuperAdminNeeded(RotationFailed, PermissionMissing):
-    """Okta lets only a Super Admin change the keys of an app that has scopes granted."""
+    """Okta lets only a Super Admin change the keys of an app that has granted scopes."""

@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 Endpoint = Literal["token", "revoke", "introspect"]
-"""The endpoints that take a client assertion."""
+"""The endpoints that accept a client assertion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class ClientAssertion:
 
     - ``value``: the JWT, for the form parameter ``client_assertion``. It can be used once.
     - ``header``: its header, decoded.
-    - ``claims``: its claims, decoded: ``aud`` says where it is valid, and ``exp`` until when.
+    - ``claims``: its claims, decoded: ``aud`` is where it is valid, and ``exp`` is when it expires.
     """
 
     value: str = field(repr=False)
@@ -63,7 +63,7 @@ class ClientAssertion:
 
 @dataclass(frozen=True, slots=True)
 class Introspection:
-    """What an authorization server says about a token (RFC 7662 section 2.2).
+    """An authorization server's response about a token (RFC 7662 section 2.2).
 
     - ``active``: whether the token is valid now, at this server.
     - ``members``: everything that the server returned, including ``active``.
@@ -74,7 +74,7 @@ class Introspection:
 
     @property
     def scopes(self) -> tuple[str, ...]:
-        """The scopes of the token; none if the server does not say."""
+        """The scopes of the token; none if the server does not return them."""
         scope = self.members.get("scope")
         return tuple(scope.split()) if isinstance(scope, str) else ()
 
@@ -86,7 +86,7 @@ def endpoint_url(org_url: str, endpoint: Endpoint, authorization_server: str | N
     - ``endpoint``: ``"token"``, ``"revoke"`` or ``"introspect"``.
     - ``authorization_server``: the id of a custom authorization server. Default ``None``, the org authorization server.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError` for an org URL that cannot work.
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for an invalid org URL.
     """
     server = "" if authorization_server is None else f"/{authorization_server}"
     return f"{check_org_url(org_url)}/oauth2{server}/v1/{endpoint}"
@@ -111,10 +111,10 @@ def client_assertion(
     - ``claims``: claims to add or to replace; the value ``None`` removes one. Default ``None``.
     - ``now``: Okta's time, in seconds since the epoch. Default ``None``, this machine's time.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError` for arguments that cannot work, and
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for invalid arguments, and
     :class:`~okta_m2m.errors.SigningFailed` if the key returns no signature.
     """
-    snapshot = getattr(key, "snapshot", None)  # of a key that follows a file, the version to sign with
+    snapshot = getattr(key, "snapshot", None)  # for a key that follows a file: the version to sign with
     signer: Signer = key if snapshot is None else snapshot()
     assertions = ClientAssertions(client_id, audience, lifetime=lifetime, claims=claims)
     value = run(assertions.assertion(signer, time.time() if now is None else now), Threads(_refuse_to_send))
@@ -145,8 +145,8 @@ def revoke_token(
       settings of the environment.
     - ``timeout``: seconds for Okta to accept a connection, and again between two parts of a response. Default 30.
 
-    Raises a :class:`~okta_m2m.errors.TokenError`, and :class:`~okta_m2m.errors.ConfigurationError` for arguments that
-    cannot work.
+    Raises a :class:`~okta_m2m.errors.TokenError`, and :class:`~okta_m2m.errors.ConfigurationError` for invalid
+    arguments.
     """
     _ask_about_token(endpoint_url(org_url, "revoke", authorization_server), client_id, key, token, session, timeout)
 
@@ -162,7 +162,7 @@ def introspect_token(
     session: requests.Session | None = None,
     timeout: float = 30.0,
 ) -> Introspection:
-    """Asks the authorization server that issued a token about it (RFC 7662). Any other server says that it is inactive.
+    """Asks the authorization server that issued a token about it (RFC 7662). Any other server reports the token as inactive.
 
     - ``org_url``: ``https://acme.okta.com``, or the org's custom domain.
     - ``client_id``: the app that the token was issued to.
@@ -174,8 +174,8 @@ def introspect_token(
       settings of the environment.
     - ``timeout``: seconds for Okta to accept a connection, and again between two parts of a response. Default 30.
 
-    Raises a :class:`~okta_m2m.errors.TokenError`, and :class:`~okta_m2m.errors.ConfigurationError` for arguments that
-    cannot work.
+    Raises a :class:`~okta_m2m.errors.TokenError`, and :class:`~okta_m2m.errors.ConfigurationError` for invalid
+    arguments.
     """
     url = endpoint_url(org_url, "introspect", authorization_server)
     response = _ask_about_token(url, client_id, key, token, session, timeout)

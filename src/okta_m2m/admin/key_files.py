@@ -43,7 +43,7 @@ def new_key(alg: str = "RS256", *, bits: int = 2048, kid: str | None = None) -> 
     Raises :class:`~okta_m2m.errors.InvalidKey` for another ``alg`` or size.
     """
     key = PrivateKey.generate(alg, bits=bits)
-    while kid is None and key.thumbprint().startswith("-"):  # a command would take that kid for an option
+    while kid is None and key.thumbprint().startswith("-"):  # a command would read that kid as an option
         key = PrivateKey.generate(alg, bits=bits)
     return key.with_kid(kid or key.thumbprint())
 
@@ -56,7 +56,7 @@ def key_text(key: PrivateKey, *, form: Literal["jwk", "pem"] = "jwk", password: 
     - ``form``: ``"jwk"`` (the default) or ``"pem"``, which is PKCS #8 with the ``kid`` in a line above it.
     - ``password``: the passphrase that encrypts a PEM. Default ``None``, not encrypted.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError` for a JWK with a passphrase, and for a ``kid`` that does not fit in a
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for a JWK with a passphrase, and for a ``kid`` that does not fit on one
     line.
     """
     if form == "jwk":
@@ -162,7 +162,7 @@ def write_new_file(path: str | os.PathLike[str], content: bytes) -> None:
     - ``content``: the bytes to write.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` if ``path`` already exists, even as a symlink, or cannot be
-    written. No partly written file remains.
+    written. No partially written file remains.
     """
     directory, name = open_parent(path, follow=False)
     with directory:
@@ -203,7 +203,7 @@ def read_file(path: Path) -> FileContent:
 
 
 def check_replaceable(path: Path) -> None:
-    """Raises what :func:`replace_file` would raise about owner and group, before anything is changed.
+    """Raises the same errors as :func:`replace_file` about owner and group, before anything is changed.
 
     - ``path``: the file.
     """

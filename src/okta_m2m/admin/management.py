@@ -1,7 +1,7 @@
 """Calls to Okta's management API: signs in, waits for rate limits, and reads lists page by page.
 
-Invariant: the sign-in goes to the org's own origin and nowhere else, and through no proxy to plain http on this machine. No
-``repr``, error or log shows an SSWS token. A call that may have changed something is sent again only after a 429, which says
+Invariant: the sign-in is sent only to the org's own origin, and never through a proxy to plain http on this machine. No
+``repr``, error or log shows an SSWS token. A call that may have changed something is sent again only after a 429, which means
 that nothing was done.
 """
 
@@ -36,11 +36,11 @@ from .errors import ProvisioningError
 __all__ = ["ApiToken", "ManagementApi", "Pause"]
 
 MAX_ATTEMPTS: Final = 4
-"""How often a call is tried if the network or the server fails, and if it is safe to repeat."""
+"""The maximum number of attempts at a call if the network or the server fails and the call is safe to repeat."""
 
 LONGEST_TOKEN_FILE: Final = 10_000
-"""Characters that are read of a file with an SSWS token. A token is much shorter; a log file that was named by mistake
-is not."""
+"""The number of characters that are read from a file with an SSWS token. A token is much shorter; a log file that was named
+by mistake is not."""
 
 _UNFIT_FOR_A_HEADER = frozenset(chr(code) for code in [*range(0x21), 0x7F])
 
@@ -86,7 +86,7 @@ class ApiToken(AuthBase):
     def from_file(cls, path: str | os.PathLike[str]) -> ApiToken:
         """Reads the token from a file that contains nothing else.
 
-        - ``path``: the file. White space around the token does not matter.
+        - ``path``: the file. White space around the token is ignored.
 
         Raises :class:`~okta_m2m.errors.ConfigurationError` if it cannot be read, or is not a token.
         """
@@ -121,19 +121,19 @@ class Pause:
 
 
 class ManagementApi:
-    """The management API of an org, signed in to with one account.
+    """The management API of an org, used with one account.
 
     - ``org_url``: ``https://acme.okta.com``, or the org's custom domain.
     - ``sign_in``: an :class:`ApiToken`; or a :class:`~okta_m2m.ServiceApp` that has an admin role and the scopes for
       the task (``okta.apps.manage``, ``okta.appGrants.manage``, ``okta.clients.manage``, ``okta.roles.manage``).
-    - ``max_wait``: the total time in seconds that one call may wait for a rate limit. Default 120.
+    - ``max_wait``: the total time in seconds that one call may wait for rate limits. Default 120.
     - ``timeout``: seconds for Okta to accept a connection, and again between two parts of a response. Default 30.
     - ``session``: a session whose proxies, CA bundle and adapters are used. Default ``None``: a new one, with the
       settings of the environment. Plain http on this machine is reached without a proxy.
     - ``on_pause``: called with a :class:`Pause` before each wait. Default ``None``.
     - ``sleep``: called with the seconds to wait. Default :func:`time.sleep`.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError` if ``org_url`` or ``sign_in`` cannot work. The methods raise a
+    Raises :class:`~okta_m2m.errors.ConfigurationError` if ``org_url`` or ``sign_in`` is invalid. The methods raise a
     :class:`~okta_m2m.admin.errors.ProvisioningError`, or a :class:`~okta_m2m.errors.TokenError` if a service app signs
     in and gets no token.
     """
@@ -177,7 +177,7 @@ class ManagementApi:
         """Every item of a list. Each page is fetched when it is reached (``Link: rel="next"``, RFC 8288).
 
         - ``path``: the path of the list, below the org URL.
-        - ``query``: parameters for the first page; Okta's links have them for the others. Default ``None``.
+        - ``query``: parameters for the first page; Okta's links include them for the others. Default ``None``.
         """
         url: str | None = self.org_url + path
         seen: set[str] = set()
@@ -196,7 +196,7 @@ class ManagementApi:
         """Reports a wait, and waits.
 
         - ``seconds``: how long to wait.
-        - ``reason``: why, as the end of a sentence that begins with "waiting for 3 s: ".
+        - ``reason``: the reason, as the end of a sentence that begins with "waiting for 3 s: ".
         """
         if self._on_pause is not None:
             self._on_pause(Pause(seconds, reason))
@@ -215,11 +215,11 @@ class ManagementApi:
 
     def __repr__(self) -> str:
         if not hasattr(self, "_with_token"):
-            return "ManagementApi(not made)"  # in a report of why it could not be created
+            return "ManagementApi(not made)"  # in a traceback of its own failed creation
         return f"ManagementApi({self.org_url!r}, {'SSWS token' if self._with_token else 'service app'})"
 
     def _request(self, method: str, url: str, body: object, query: Mapping[str, str] | None) -> requests.Response:
-        """The response of a call that succeeded; waits for rate limits, and retries if that is safe."""
+        """The response of a successful call. Waits for rate limits, and retries if that is safe."""
         waited, failures = 0.0, 0
         repeatable = method in ("GET", "HEAD", "PUT", "DELETE")
         while True:
@@ -236,7 +236,7 @@ class ManagementApi:
                     "The CA bundle cannot be read.",
                     remedy="Correct the path in REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE, or that of the session.",
                 ) from None
-            if response.status_code == 429:  # nothing was done, so any call may be sent again
+            if response.status_code == 429:  # Okta did nothing, so any call may be sent again
                 pause = rate_limit_pause(Response(429, response.headers.items()), time.time())
                 failures += pause is None
                 pause = back_off(failures) if pause is None else pause

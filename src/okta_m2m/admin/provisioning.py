@@ -1,6 +1,6 @@
 """Creates a service app, gives it keys, scopes and roles, and undoes each of these.
 
-Every function takes a :class:`~okta_m2m.admin.management.ManagementApi`, which says which org and which account::
+Every function takes a :class:`~okta_m2m.admin.management.ManagementApi`, which holds the org and the account::
 
     with ManagementApi("https://acme.okta.com", ApiToken.from_env()) as api:
         created = create_app(api, "billing", jwks=key.jwks())
@@ -10,8 +10,8 @@ Every function takes a :class:`~okta_m2m.admin.management.ManagementApi`, which 
 Each may raise a :class:`~okta_m2m.admin.errors.ProvisioningError`, or, if a service app signs in, a
 :class:`~okta_m2m.errors.TokenError`.
 
-Invariant: each function may be run again. What already exists is not changed, and is reported separately from what was
-done.
+Invariant: each function may be called again. Existing objects are not changed, and are reported separately from
+changes.
 """
 
 from __future__ import annotations

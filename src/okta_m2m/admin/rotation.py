@@ -1,21 +1,21 @@
 """Replaces the key of a service app without losing a call. The new key is registered beside the old one, tested, put
 into the key file and tested again. Only then is the old one deleted.
 
-    step          what it does                                                     what undoes it
-    ----------    ------------------------------------------------------------     ------------------------------
-    make          writes a new key next to the key file                             removing it
-    register      registers its public half at Okta, beside the old one            deactivating and deleting it there
-    prove         obtains a token with it                                          -
-    switch        puts it into the key file, in one atomic step                    the old key, which is kept beside
-    wait          lets running processes read the file again                       -
-    prove again   obtains a token with what the key file holds                     -
-    deactivate    deactivates the old key at Okta                                  activating it
-    confirm       obtains a token once more                                        -
-    delete        deletes the old key, at Okta and here                            nothing
+    step          what it does                                                    what undoes it
+    ----------    ------------------------------------------------------------    ------------------------------
+    make          writes a new key next to the key file                           removing it
+    register      registers its public half at Okta, beside the old one           deactivating and deleting it there
+    prove         obtains a token with it                                         -
+    switch        puts it into the key file, in one atomic step                   the old key, which is kept beside
+    wait          lets running processes read the file again                      -
+    prove again   obtains a token with the key in the key file                    -
+    deactivate    deactivates the old key at Okta                                 activating it
+    confirm       obtains a token once more                                       -
+    delete        deletes the old key, at Okta and here                           nothing
 
-Each step may be done twice without harm, and a journal next to the key file says which one was done last. A rotation
-that was killed continues when it is run again; before ``switch`` it starts over with the same new key. A failure up to
-``confirm`` puts the old key in force again before it is raised.
+Each step may be done twice without harm, and a journal next to the key file records the last completed step. A rotation
+that was killed continues when it is run again; before ``switch`` it starts over with the same new key. After a failure up
+to ``confirm``, the old key is in force again before the error is raised.
 
 Invariant: at every moment the key in the key file is registered and active at Okta.
 """
@@ -54,24 +54,24 @@ from .management import ManagementApi
 __all__ = ["Plan", "Progress", "Rotated", "Rotation", "Step", "rotatable_key_file"]
 
 GRACE: Final = 60.0
-"""Default seconds between the switch and the second proof. A process reads the key file before each assertion and sends
-that at once, so a moment is enough on one machine. A change to a shared or synchronized file is seen later."""
+"""Default seconds between the switch and the second proof. A process reads the key file before each assertion, which it
+sends at once, so a moment is enough on one machine. A change to a shared or synchronized file is seen later."""
 
 SETTLING: Final = 60.0
-"""Default seconds for which the token endpoint may not know a key that was just registered: Okta is eventually
+"""Default seconds for which the token endpoint may not yet know a key that was just registered: Okta is eventually
 consistent."""
 
 _NOTHING_DONE: Final = (PermissionMissing, ScopeMissing, NotSignedIn, NotFound, InvalidRequest, ConfigurationError)
-"""Errors of a registration that Okta certainly did not make, so that no key is left there to remove."""
+"""The errors after which Okta has certainly not registered the key, so there is none to remove."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
     """A step of a rotation.
 
-    - ``step``: which one.
+    - ``step``: the step.
     - ``state``: ``begun``, ``done``, or ``resumed`` if an earlier run did it.
-    - ``detail``: what was done, in a few words; empty while the step has only begun.
+    - ``detail``: the result, in a few words; empty while the step has only begun.
     """
 
     step: Step
@@ -81,14 +81,14 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a rotation would do.
+    """The plan of a rotation.
 
     - ``key_file``: the key file, as it was named.
     - ``app_id``, ``app_name``: the app.
     - ``old_kid``: the ``kid`` of the key to replace.
-    - ``new_kid``: the ``kid`` of the new key; ``None`` if it is not made yet.
+    - ``new_kid``: the ``kid`` of the new key; ``None`` if it does not exist yet.
     - ``unfinished``: the last step of an interrupted rotation; ``None`` if there is none.
-    - ``steps``: the steps to come.
+    - ``steps``: the remaining steps.
     """
 
     key_file: Path
@@ -102,9 +102,9 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Rotated:
-    """A rotation that is complete.
+    """The result of a complete rotation.
 
-    - ``old_kid``: the ``kid`` of the key that is gone.
+    - ``old_kid``: the ``kid`` of the deleted key.
     - ``new_kid``: the ``kid`` of the key that is in force.
     - ``resumed``: whether an earlier run, which was interrupted or failed, had begun it.
     """
@@ -118,13 +118,13 @@ class Rotation:
     """The rotation of the key of one app.
 
     - ``api``: signed in as an account that may change the app's keys. It may be the app itself, which follows its key
-      file as every process does.
+      file like every process.
     - ``app_id``: :attr:`okta_m2m.admin.provisioning.App.id`.
-    - ``key_file``: a JWK or PEM file with a ``kid``; a PEM has it in a line ``kid: ...`` above the key. The new key is written
-      in the same form. For a symlink, the file that it leads to is replaced.
+    - ``key_file``: a JWK or PEM file with a ``kid``; a PEM has it in a line ``kid: ...`` above the key. The new key is
+      written in the same form. For a symlink, the file that it leads to is replaced.
     - ``service``: makes a :class:`~okta_m2m.ServiceApp` that signs with the given key, with the settings of the running
       processes. A key is proved by a token that this app obtains.
-    - ``password``: of an encrypted PEM. The new key is encrypted with it too.
+    - ``password``: the passphrase of an encrypted PEM. The new key is encrypted with it too.
     - ``alg``: algorithm of the new key (``RS256``, ``ES256``, ...); by default that of the old one.
     - ``bits``: size of a new RSA key in bits; by default that of the old one, and at least 2048.
     - ``grace``: seconds to wait after the switch. Default 60.
@@ -164,10 +164,10 @@ class Rotation:
             return self._files.read_journal(self._api.org_url, self._app_id) is not None
 
     def plan(self) -> Plan:
-        """What :meth:`run` would do now, after every check that changes nothing: also whether the account that signs in
-        may change the app's keys.
+        """The plan that :meth:`run` would follow now. Makes every check that changes nothing, including whether the
+        account that signs in may change the app's keys.
 
-        Raises what :meth:`run` would raise before its first step.
+        Raises the same errors as :meth:`run` before its first step.
         """
         with self._files.opened():
             return self._plan()
@@ -227,7 +227,7 @@ class Rotation:
         """Undoes an interrupted rotation: the old key is in force, and the new one is deleted.
 
         Returns whether there was one. Raises :class:`~okta_m2m.admin.errors.RotationFailed` if the old key is already
-        deleted; :meth:`run` completes the rotation then.
+        deleted; in that case, :meth:`run` completes the rotation.
         """
         with self._files.locked():
             journal = self._files.read_journal(self._api.org_url, self._app_id)
@@ -253,7 +253,7 @@ class Rotation:
             return True
 
     def _check_start(self) -> tuple[PrivateKey, AppKey]:
-        """The key in use, here and as Okta lists it, if a rotation may begin."""
+        """The key in use, from the key file and as Okta lists it, if a rotation may begin."""
         old = check_key_file(self._files)
         app = get_app(self._api, self._app_id)
         check_app(app)
@@ -267,7 +267,7 @@ class Rotation:
         return old, registered
 
     def _check_permission(self, registered: AppKey) -> None:
-        """Whether the account may change the app's keys: asks to activate a key that is active, which changes
+        """Checks whether the account may change the app's keys, by activating a key that is already active, which changes
         nothing."""
         with _super_admin_needed(), suppress(InvalidRequest):
             self._api.call("POST", lifecycle_path(self._app_id, registered.id, "activate"))
@@ -296,7 +296,7 @@ class Rotation:
         return f"{self._files.shown} contains the new key"
 
     def _wait(self, journal: Journal) -> str:
-        # Never longer than the grace time, even if the wall clock was set back since the switch.
+        # Never wait longer than the grace time, even if the wall clock was set back since the switch.
         left = min(self._grace, journal.switched_at + self._grace - time.time())
         if left > 0:
             self._api.pause(left, "until every running process has read the new key")
@@ -315,9 +315,9 @@ class Rotation:
         return self._prove_key_in_use(journal)
 
     def _delete(self, journal: Journal) -> str:
-        # Only the list shows whether the key is there: a 404 to a change does not.
+        # Only the list shows whether the key exists. A 404 response to a change does not.
         if self._listed_key(journal.old_id) is not None:
-            # Again, because a failure may have activated it and gone no further. Okta deletes no active key.
+            # Deactivate it again, because a failure may have activated it and stopped there. Okta does not delete an active key.
             deactivate_key(self._api, self._app_id, journal.old_id)
             delete_key(self._api, self._app_id, journal.old_id)
         return f"kid {journal.old_kid}"
@@ -325,7 +325,7 @@ class Rotation:
     # ── failure ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _fail(self, step: Step, journal: Journal, error: Exception) -> RotationFailed:
-        """Restores the old key, if necessary, and returns the error that says so."""
+        """Restores the old key, if necessary, and returns the error that reports this."""
         if step is Step.DELETE:
             return _failure(
                 f"The rotation is done except for deleting the old key {journal.old_kid!r}; the new key is in force.",
@@ -351,8 +351,8 @@ class Rotation:
         )
 
     def _put_old_key_in_force(self, journal: Journal) -> None:
-        # In this order, so that a kill at any moment leaves both keys active, and a journal that claims no more than is
-        # so.
+        # Keep this order: if the process is killed at any moment, both keys are active, and the journal claims no more than
+        # was done.
         if journal.is_next_or_done(Step.DEACTIVATE):
             activate_key(self._api, self._app_id, journal.old_id)
         if journal.has_done(Step.SWITCH):
@@ -363,7 +363,7 @@ class Rotation:
     # ── what the steps share ─────────────────────────────────────────────────────────────────────────────────────
 
     def _listed_key(self, id: str) -> AppKey | None:
-        """The key as Okta lists it; ``None`` if the app does not have it any more."""
+        """The key as Okta lists it; ``None`` if the app no longer has it."""
         return next((key for key in list_keys(self._api, self._app_id) if key.id == id), None)
 
     def _prove_key_in_use(self, journal: Journal) -> str:
@@ -398,7 +398,7 @@ class Rotation:
 
 
 def _failure(happened: str, error: Exception, then: str) -> RotationFailed:
-    """The error of a step, with what ``error`` knows: its problem and its remedy, and Okta's response."""
+    """The error of a step, with the details in ``error``: its problem, its remedy and Okta's response."""
     kind = SuperAdminNeeded if isinstance(error, SuperAdminNeeded) else RotationFailed
     failed = kind(
         f"{happened} {getattr(error, 'problem', error)}",
@@ -434,9 +434,8 @@ def rotatable_key_file(settings: Settings) -> Path:
 
     - ``settings``: as :func:`okta_m2m.settings.read_settings` returns them.
 
-    Raises :class:`~okta_m2m.admin.errors.RotationFailed` if the key cannot be rotated there: its ``kid`` is set separately
-    from it, or it is not in a file (the content of an environment variable or of ``okta.yaml``, or a signer of your
-    own).
+    Raises :class:`~okta_m2m.admin.errors.RotationFailed` if the key cannot be rotated there: its ``kid`` is set separately,
+    or it is not in a file (the content of an environment variable or of ``okta.yaml``, or your own signer).
     """
     if "kid" in settings.sources:
         raise RotationFailed(

@@ -1,4 +1,4 @@
-"""The token that processes share through a store: shows and removes what is stored for an app.
+"""Shows or removes the token that an app's processes share through a store.
 
 Invariant: the token itself is never returned, and no request is sent to Okta.
 """
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class SharedToken:
-    """What is stored for an app.
+    """The stored token of an app.
 
     - ``token_type``: ``"Bearer"`` or ``"DPoP"``.
     - ``scopes``: the granted scopes.
@@ -37,7 +37,7 @@ class SharedToken:
 
 
 def store_of(app: ServiceApp) -> Store:
-    """The store that ``app`` shares its token through.
+    """The store through which ``app`` shares its token.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` for an app without a store.
     """
@@ -45,7 +45,7 @@ def store_of(app: ServiceApp) -> Store:
 
 
 def find_shared_token(app: ServiceApp) -> SharedToken | None:
-    """What is stored for ``app``, usable or not; ``None`` if there is nothing, or nothing that its keys can open.
+    """The stored token of ``app``, usable or not; ``None`` if there is none, or none that the app's keys can open.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` for an app without a store, and
     :class:`~okta_m2m.effects.StoreFailed` if the store does not work.
@@ -64,10 +64,10 @@ def find_shared_token(app: ServiceApp) -> SharedToken | None:
 
 
 def clear_shared_token(app: ServiceApp) -> bool:
-    """Removes what is stored for ``app``. Removes nothing and returns ``False`` if a process is fetching a token at the
+    """Removes the stored token of ``app``. Removes nothing and returns ``False`` if a process is fetching a token at the
     moment.
 
-    Raises as :func:`find_shared_token` does.
+    Raises the same errors as :func:`find_shared_token`.
     """
     return _run(_fleet_of(app).clear(app.keys))
 

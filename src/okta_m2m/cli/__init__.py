@@ -24,7 +24,7 @@ def main() -> NoReturn:
     try:
         with needs("cli", "The command okta-m2m"):
             from .commands import app
-        # Characters that the encoding lacks (in the name of an app) are escaped, as Python does on stderr.
+        # Escape characters that the encoding lacks (in the name of an app), as Python does on stderr.
         reconfigure = getattr(sys.stdout, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")

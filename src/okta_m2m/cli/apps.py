@@ -1,6 +1,6 @@
 """``okta-m2m app``: create, change, show and delete service apps, grant scopes, and assign admin roles.
 
-Invariant: what already exists is shown, not changed. Nothing is created twice unless requested, and nothing is deleted
+Invariant: an existing app is shown, not changed. Nothing is created twice unless requested, and nothing is deleted
 without confirmation.
 """
 
@@ -55,7 +55,7 @@ def show(
             try:
                 return list(names())
             except (PermissionMissing, ScopeMissing):
-                return None  # the account that signs in may see the app, but not these
+                return None  # the account that signs in may see the app, but not these details
 
         scopes = list_if_allowed(lambda: (one.scope for one in list_grants(api, found.id)))
         roles = list_if_allowed(lambda: (role_name(one) for one in list_roles(api, found.client_id)))

@@ -1,6 +1,6 @@
 """``okta-m2m assertion``: a signed client assertion, for use with curl.
 
-Invariant: a pipe gets only the assertion.
+Invariant: only the assertion is written to a pipe.
 """
 
 from __future__ import annotations
@@ -51,4 +51,4 @@ def assertion(
         echo()
         echo(made.value)
     else:
-        echo(made.value, newline=False)  # curl --data-urlencode would send a newline as well
+        echo(made.value, newline=False)  # curl --data-urlencode would also send a newline

@@ -1,4 +1,4 @@
-"""``okta-m2m api`` and ``okta-m2m headers``: a call with the configured app's token, and the headers for one.
+"""``okta-m2m api`` and ``okta-m2m headers``: a call with the configured app's token, and the headers for such a call.
 
 Invariant: the token is sent only to allowed origins, and is printed only to a pipe or with ``--show``. An API's
 response cannot control a terminal.
@@ -101,7 +101,7 @@ def api(
     elif given:
         request["json"] = given
     with requests.Session() as session:
-        # Plain http, which is only allowed on this machine, takes no proxy of the environment: it could read the token.
+        # For plain http, which is allowed only on this machine, ignore the environment's proxy: it could read the token.
         session.trust_env = urlsplit(url).scheme != "http"
         session.auth = OktaAuth(service_app, session=session)
 
@@ -164,7 +164,7 @@ def headers(
 
 
 def _app_and_url(target: str, scope: list[str] | None, max_wait: float) -> tuple[ServiceApp, str]:
-    """The configured app, and the URL, to which its token may be sent."""
+    """The configured app, and the URL, to which the app's token may be sent."""
     service_app = configured_app(scopes=split_scopes(scope or []), max_wait=max_wait)
     url = service_app.org_url + target if target.startswith("/") else target
     if "://" not in url:
@@ -242,7 +242,7 @@ def _items(response: requests.Response) -> list[Any] | None:
 
 
 def _print(response: requests.Response, items: list[Any] | None, as_json: bool) -> None:
-    """Prints a response: unchanged to a pipe or a file, and so that it cannot control a terminal."""
+    """Prints a response: unchanged to a pipe or a file, but cleaned for a terminal, which it must not control."""
     try:
         document = response.json() if items is None else items
     except ValueError:
@@ -270,7 +270,7 @@ def _exit_unless_good(method: str, response: requests.Response) -> None:
 
 
 def _no_answer(method: str, url: str, error: requests.RequestException) -> Exception:
-    """The error for a call that got no response. An error of this package is not changed."""
+    """The error for a call that got no response. This package's own errors are returned unchanged."""
     from ..admin.errors import OktaUnreachable
     from ..errors import OktaM2MError
 

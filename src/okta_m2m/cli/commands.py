@@ -1,7 +1,7 @@
-"""The commands, and how their failures are reported.
+"""The commands, and the reporting of their failures.
 
 Invariant: an expected failure (an :class:`~okta_m2m.errors.OktaM2MError`, a missing package, a closed pipe, a full
-disk, Ctrl-C) becomes at most one line on stderr, and an exit code. Only a bug in this program leaves as an exception.
+disk, Ctrl-C) becomes at most one line on stderr, and an exit code. Only a bug in this program ends in an exception.
 """
 
 from __future__ import annotations
@@ -64,13 +64,13 @@ def _os_error_exit(error: OSError) -> Exit:
 
 
 class _Commands(Group):
-    """The whole command, with our exit codes. The commands are listed in the order in which people need them."""
+    """The whole command, with our exit codes. It lists the commands in the order in which people need them."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [name for name in _ORDER if name in self.commands]
 
     def make_context(self, *args: Any, **options: Any) -> Any:
-        with _exit_codes():  # --version is printed in here
+        with _exit_codes():  # --version is printed here
             return super().make_context(*args, **options)
 
     def invoke(self, ctx: Any) -> Any:

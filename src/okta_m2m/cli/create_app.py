@@ -1,7 +1,7 @@
 """``okta-m2m app create``: create a service app that signs in with a key, and write its settings.
 
-Invariant: before anything is created, it is certain that the settings can be written and do not overwrite those of
-another app.
+Invariant: before anything is created, the command checks that the settings can be written and do not overwrite those
+of another app.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class _Keys(NamedTuple):
 
     private: PrivateKey | None
     file: Path | None
-    """Where the private key is; ``None`` if not known."""
+    """The file of the private key; ``None`` if it is not known."""
     jwks: dict[str, Any] | None
-    """What to register; ``None`` if Okta fetches it."""
+    """The keys to register; ``None`` if Okta fetches them."""
 
 
 def create(
@@ -109,7 +109,7 @@ def create(
 
 
 def describe_app(app: App, outcome: str | None = None) -> list[str]:
-    """The lines that show an app. ``outcome``: what was done with it."""
+    """The lines that show an app. ``outcome``: the change that was made to it."""
     keys = [key.kid or key.thumbprint for key in app.keys if key.active]
     lines = {
         "app": app.name + (f" ({outcome})" if outcome else ""),
@@ -133,7 +133,7 @@ def _load_keys(
     if jwks is not None:
         return _Keys(None, None, _read_jwks(jwks))
     key = load_key(key_file, kid=kid, passphrase_file=passphrase_file)
-    # A PEM has no kid. Registered with its thumbprint, the key can be converted and rotated later.
+    # A PEM has no kid. If the key is registered with its thumbprint as the kid, it can be converted and rotated later.
     document: dict[str, Any] = {**key.with_kid(key.kid or key.thumbprint()).jwks()}
     return _Keys(key, key_file or default_key_file() or configured_key_file(), document)
 
@@ -179,7 +179,7 @@ def _check_settings_file(api: ManagementApi, path: Path, name: str, via: Via) ->
 
 
 def _exit_if_different(created: Created) -> None:
-    """Ends the command with 1 if the app differs from what was requested, and says how to correct that."""
+    """If the app differs from the request, says how to correct that and ends the command with 1."""
     app = created.app
     remedies = {
         "dpop": f"It does not require DPoP. Turn it on with: okta-m2m app edit {app.id} --dpop",
@@ -211,7 +211,7 @@ def _granted_scopes(api: ManagementApi, app: App) -> list[str]:
 
 
 def _variables(org_url: str, app: App, keys: _Keys, scopes: list[str]) -> dict[str, str]:
-    """The settings as environment variables. Without scopes, the variable for them is missing."""
+    """The settings as environment variables. Without scopes, their variable is omitted."""
     variables = {
         "OKTA_CLIENT_ORGURL": org_url,
         "OKTA_CLIENT_AUTHORIZATIONMODE": "PrivateKey",
@@ -241,7 +241,7 @@ def _write_settings_file(path: Path, org_url: str, app: App, keys: _Keys) -> Non
 
 
 def _separate_kid(settings_file: Path | None, keys: _Keys, app: App) -> dict[str, str]:
-    """The setting of the ``kid``, if the key file does not have the one under which Okta has the key."""
+    """The setting for the ``kid``, if the key file does not have the ``kid`` under which Okta lists the key."""
     key = keys.private
     if key is None:
         return {}

@@ -1,6 +1,6 @@
-"""What the library logs, on stderr: warnings, and with ``okta-m2m --debug`` each request that is sent.
+"""Shows the library's log on stderr: warnings, and with ``okta-m2m --debug`` each request that is sent.
 
-Invariant: no header, no body and no query is shown, so no secret is. A failure that ends the command is reported once.
+Invariant: no header, body or query is shown, so no secret is. A failure that ends the command is reported once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .printing import LogHandler
 
 __all__ = ["report_requests", "report_warnings", "without_log"]
 
-_LOGGERS = ("okta_m2m", "urllib3.connectionpool")  # the second names method, path and status of each request
+_LOGGERS = ("okta_m2m", "urllib3.connectionpool")  # the second logs the method, path and status of each request
 
 
 class _WithoutQuery(logging.Formatter):
@@ -23,7 +23,7 @@ class _WithoutQuery(logging.Formatter):
 
 
 def report_requests() -> None:
-    """Reports requests, and what the library logs, on stderr from now on."""
+    """From now on, reports requests and the library's log on stderr."""
     handler = LogHandler(logging.DEBUG)
     handler.setFormatter(_WithoutQuery("debug: %(message)s"))
     for name in _LOGGERS:

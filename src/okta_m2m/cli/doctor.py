@@ -35,7 +35,7 @@ PARTS = {
 """The rows that are shown as one line if all of them passed."""
 
 SHORT = ("org URL", "key", "proxy", "discovery", "clock", "token", "scopes", "API call")
-"""The rows of which that line has the details."""
+"""The rows whose details that line shows."""
 
 
 def doctor(
@@ -82,7 +82,7 @@ def doctor(
 
 
 def _check_trust() -> None:
-    """Refuses to sign for an org that must not be trusted. All other problems with the settings have their row."""
+    """Refuses to sign for an org that must not be trusted. Every other problem with the settings has its own row."""
     try:
         trusted_settings()
     except OrgNotTrusted:
@@ -92,7 +92,7 @@ def _check_trust() -> None:
 
 
 def _print_rows(results: Iterable[Check], checks: list[Check], *, verbose: bool) -> None:
-    """Prints the rows as they arrive; a group of rows that all passed takes one line. Adds them to ``checks``."""
+    """Prints the rows as they arrive; a group of rows that all passed becomes one line. Adds them to ``checks``."""
     output = Output()
     left_out: dict[str, list[str]] = {}
 

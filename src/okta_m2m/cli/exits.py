@@ -1,4 +1,4 @@
-"""How the command ends: its exit codes, which failure gets which code, and the line on stderr that says why.
+"""The command's exit codes, the code for each failure, and the line on stderr that reports it.
 
 Invariant: the numbers are defined here and nowhere else. ``docs/cli.md`` has the same table.
 """
@@ -37,7 +37,7 @@ __all__ = [
 
 
 class Exit(IntEnum):
-    """What the exit code means. Scripts may rely on it."""
+    """The exit codes and their meaning. Scripts may rely on them."""
 
     OK = 0, "success"
     FAILED = (
@@ -114,8 +114,8 @@ class ExtraMissing(Exception):
 def needs(extra: str, what: str) -> Iterator[None]:
     """Turns a failed import in the body into :class:`ExtraMissing`.
 
-    - ``extra``: the extra of this package that installs it.
-    - ``what``: what needs it, as the first words of the message.
+    - ``extra``: the extra of this package that installs the missing package.
+    - ``what``: the part that needs that package, as the first words of the message.
     """
     try:
         yield
@@ -134,7 +134,7 @@ def complain(what: object) -> None:
 
 
 def is_closed_pipe(error: OSError) -> bool:
-    """Whether a write failed because the reader has ended. Windows reports that as EINVAL."""
+    """Whether a write failed because the reader has exited. Windows reports that as EINVAL."""
     return isinstance(error, BrokenPipeError) or (sys.platform == "win32" and error.errno == 22)
 
 

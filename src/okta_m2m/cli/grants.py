@@ -1,4 +1,4 @@
-"""``okta-m2m app grant``, ``app revoke-grant`` and ``app role``: what a service app may do.
+"""``okta-m2m app grant``, ``app revoke-grant`` and ``app role``: the permissions of a service app.
 
 Invariant: the scopes in the app's own ``okta.yaml`` are updated with the grants. A file that cannot be edited is
 reported.

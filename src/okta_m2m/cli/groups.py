@@ -1,5 +1,5 @@
-"""How help is laid out, in all commands: a group's commands first, and no name truncated, however narrow the terminal
-is.
+"""The layout of help in all commands: a group's commands come first, and no name is truncated, however narrow the
+terminal is.
 
 Invariant: nothing here is imported from click, because newer versions of typer bring their own copy of it.
 """

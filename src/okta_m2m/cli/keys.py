@@ -121,7 +121,7 @@ def show(file: File = None, kid: Kid = None, passphrase_file: PassphraseFile = N
 def jwks(file: File = None, kid: Kid = None, passphrase_file: PassphraseFile = None, as_json: Json = False) -> None:
     """Print the public JWKS of a key, for Okta. If the key has no kid, its thumbprint is used."""
     key = load_key(file, kid=kid, passphrase_file=passphrase_file)
-    # As app create and key add register it.
+    # The same JWKS as app create and key add register.
     echo_json(key.with_kid(key.kid or key.thumbprint()).jwks())
 
 

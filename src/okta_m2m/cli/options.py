@@ -1,6 +1,7 @@
-"""Options that several commands have, and what they mean.
+"""Options that several commands share, and their meaning.
 
-Invariant: no option takes a secret; it takes the file that holds one. Other users of the machine can read arguments.
+Invariant: options accept no secrets, only files that hold secrets, because other users of the machine can read
+arguments.
 """
 
 from __future__ import annotations

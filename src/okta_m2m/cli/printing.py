@@ -1,8 +1,8 @@
-"""The only module that prints. Everything that it prints is clean.
+"""The only module that prints. Everything that it prints is cleaned.
 
 Invariant: names and ids that someone else chose (the label of an app, a path in a cloned folder, a server's words)
 cannot move the cursor, change the terminal's title or colours, start a new line, or reverse the direction of the text.
-Each such character becomes ``U+FFFD``. JSON escapes them instead. A test checks that no other module prints.
+Each such character becomes ``U+FFFD``. In JSON, they are escaped instead. A test checks that no other module prints.
 
 This module imports only the standard library, so that a missing package can be reported.
 """
@@ -39,12 +39,12 @@ def echo(line: str = "", *, newline: bool = True) -> None:
 
 def echo_json(document: object) -> None:
     """Writes a JSON document to stdout."""
-    # Python escapes all but DEL, which is ASCII.
+    # Python escapes all of them except DEL, which is ASCII.
     print(json.dumps(document, indent=2).replace("\x7f", "\\u007f"), flush=True)
 
 
 def echo_bytes(content: bytes) -> None:
-    """Writes bytes unchanged to stdout, which is not a terminal."""
+    """Writes bytes unchanged to stdout, which must not be a terminal."""
     sys.stdout.buffer.write(content)
     sys.stdout.buffer.flush()
 
@@ -60,8 +60,8 @@ def note(line: str) -> None:
 
 
 class LogHandler(logging.Handler):
-    """Writes what is logged to stderr, by default warnings, as Python does without a logging configuration, but
-    clean."""
+    """Writes log records (by default, warnings) to stderr, as Python does without a logging configuration, but
+    cleaned."""
 
     def __init__(self, level: int = logging.WARNING) -> None:
         super().__init__(level)
@@ -73,7 +73,7 @@ class LogHandler(logging.Handler):
 
 
 def discard_output(stream: TextIO | None = None) -> None:
-    """Discards what is left in the buffer of a stream (by default stdout). Python would report it at exit otherwise."""
+    """Discards the rest of a stream's buffer (by default stdout's). Otherwise, Python would report it at exit."""
     with suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, (stream or sys.stdout).fileno())

@@ -1,4 +1,4 @@
-"""``okta-m2m --org``: which org a command is about, by its URL or by the name of a profile.
+"""``okta-m2m --org``: chooses the org for a command, by its URL or by the name of a profile.
 
 Invariant: profiles are read only from the home directory. A folder that someone else created cannot add one.
 """
@@ -59,7 +59,7 @@ def _profiles(path: Path) -> Mapping[Any, Any]:
 
 
 def _remove_variables(*folded: str) -> None:
-    """Removes the variables ``OKTA_CLIENT_*``: those of the given names, in any spelling, or all of them."""
+    """Removes ``OKTA_CLIENT_*`` variables: those of the given names, in any spelling, or all if no name is given."""
     for name in list(os.environ):
         if name.startswith(_PREFIX) and (not folded or name[len(_PREFIX) :].replace("_", "").lower() in folded):
             del os.environ[name]
@@ -71,7 +71,7 @@ def _as_variable(setting: str, value: Any, folder: Path) -> str:
     if isinstance(value, list):
         return ",".join(map(str, value))
     text = "" if value is None else str(value)
-    # A path in a file is relative to that file, as everywhere.
+    # A path in a file is relative to that file, here as elsewhere.
     if setting in ("privateKey", "jwk") and len(text) < 1000 and "\n" not in text:
         path = folder / Path(text).expanduser()
         return str(path) if path.is_file() else text

@@ -1,6 +1,6 @@
 """``okta-m2m key rotate``: shows each step as it is done, and how to continue after an interruption.
 
-Invariant: a rotation continues even if its output cannot be written. Ctrl-C interrupts it, and the next run continues
+Invariant: a rotation continues even if its output cannot be written. If Ctrl-C interrupts it, the next run continues
 from there.
 """
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["rotate"]
 
-LEAD = 16  # columns for mark and step
+LEAD = 16  # columns for the mark and the step
 
 
 def rotate(
@@ -111,11 +111,11 @@ def _find_settings(file: Path | None, passphrase_file: Path | None) -> tuple[Set
     path = file or configured
 
     @cache
-    def passphrase() -> str | None:  # a function, so that no crash report shows it as a variable
+    def passphrase() -> str | None:  # a function, because a crash report would show a variable
         return None if path is None else passphrase_of(path, passphrase_file, configured=is_configured)
 
     if path is not None and passphrase() is not None:
-        # The key as an argument: as a variable among others, the passphrase would be in a crash report.
+        # Pass the key, not variables that include the passphrase: a crash report would show those.
         settings = trusted_settings(key=PrivateKey.from_file(path, password=passphrase()))
         kid = find_setting("kid", "privateKeyId", "keyId")
         if kid is not None and (is_configured or find_setting("privateKey", "jwk") is None):

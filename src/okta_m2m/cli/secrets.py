@@ -1,6 +1,6 @@
 """Secrets that a command needs, from a file, from the environment, or from a prompt.
 
-Invariant: no secret is ever an argument, because other users of a machine can read those, and none is printed.
+Invariant: no secret is ever printed, or passed as an argument, because other users of a machine can read arguments.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ __all__ = [
     "signing_kid",
 ]
 
-MAX_SECRET: Final = 100_000  # characters of a file that holds a secret
+MAX_SECRET: Final = 100_000  # characters in a file that holds a secret
 
 
 def prompt_for(what: str, *, twice: bool = False) -> str:
-    """Asks for a secret on the terminal, and does not show what is typed."""
+    """Asks for a secret on the terminal, without showing the typed characters."""
     answer: str = typer.prompt(clean(what), hide_input=True, confirmation_prompt=twice, err=True)
     return answer
 
@@ -81,9 +81,9 @@ def read_secret(path: Path, what: str) -> str:
 def read_passphrase(file: Path | None, *, new: bool = False, configured: bool = False) -> str | None:
     """The passphrase of an encrypted PEM; ``None`` if there is none and no terminal to ask on.
 
-    - ``file``: where to read it; by default the environment, or a prompt.
-    - ``new``: the passphrase of a new key, which a prompt asks for twice.
-    - ``configured``: that of the configured key, which may be in an ``okta.yaml`` too.
+    - ``file``: the file to read it from; by default the environment, or a prompt.
+    - ``new``: whether it is for a new key; then a prompt asks for it twice.
+    - ``configured``: whether it is for the configured key; then it may also be in an ``okta.yaml``.
     """
     if file is not None:
         return read_secret(file, "passphrase")
@@ -100,7 +100,7 @@ def default_key_file() -> Path | None:
 
 
 def configured_key_file() -> Path | None:
-    """The existing file that the setting of the key names; ``None`` if it names none or contains the key itself."""
+    """The existing file that the key's setting names; ``None`` if it names no file or contains the key itself."""
     found = find_setting("privateKey", "jwk")
     if found is None or not isinstance(found.value, str):
         return None
@@ -115,7 +115,7 @@ def configured_key_file() -> Path | None:
 def signing_kid(path: Path | None) -> str | None:
     """The ``kid`` that a program signs with if no setting has another: the one in the key file.
 
-    Without a file, that of the configured key.
+    Without a file, it is the configured key's.
     """
     if path is None:
         return load_key(None).kid
@@ -123,18 +123,18 @@ def signing_kid(path: Path | None) -> str | None:
 
 
 def load_key(path: Path | None, *, kid: str | None = None, passphrase_file: Path | None = None) -> PrivateKey:
-    """The key in a file, by default the configured key, as it is now: it does not follow the file."""
+    """The key in a file, by default the configured key. It does not follow the file."""
     path = path or default_key_file()
     if path is None:
         return _load_configured_key(kid)
-    # Not in a variable here, where a crash report of what from_file raises would show it.
+    # Do not keep it in a variable here: a crash report of an error in from_file would show it.
     return PrivateKey.from_file(path, password=passphrase_of(path, passphrase_file), kid=kid).snapshot()
 
 
 def passphrase_of(path: Path, passphrase_file: Path | None, *, configured: bool = False) -> str | None:
-    """The passphrase of a key file; ``None`` if it is not encrypted and no file with one is named.
+    """The passphrase of a key file; ``None`` if the key is not encrypted and no passphrase file is named.
 
-    ``configured``: whether it is the configured key's.
+    ``configured``: whether it is the configured key.
     """
     encrypted = _is_encrypted(path)
     wanted = passphrase_file is not None or encrypted
@@ -163,7 +163,7 @@ def _load_configured_key(kid: str | None) -> PrivateKey:
 def _is_encrypted(path: Path) -> bool:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            return False  # reading a FIFO might never end; loading the key reports what is wrong
+            return False  # reading a FIFO might never end; loading the key reports the error
         with path.open("rb") as file:
             return b"ENCRYPTED" in file.read(500)
     except OSError:

@@ -1,7 +1,7 @@
 """The ``okta.yaml`` that commands write and edit.
 
 Invariant: everything else in the file stays unchanged, including comments and layout. If that is not certain, the file
-is not changed, and the error has the lines to write. :func:`check_settings_file` checks this before anything is done at
+is not changed, and the error shows the lines to write. :func:`check_settings_file` checks this before anything is done at
 Okta.
 """
 
@@ -25,11 +25,11 @@ from ..settings import parse_okta_yaml, read_okta_yaml
 __all__ = ["change_scopes", "check_settings_file", "read_setting", "write_settings"]
 
 _LAYOUTS: Final = ((2, 4, 2), (2, 2, 0), (4, 6, 4), (4, 4, 2), (4, 2, 0))
-"""Common indentations: of mappings, of the items of lists, and of the dash within those."""
+"""Common indentations: of mappings, of list items, and of the dash within list items."""
 
 
 def write_settings(path: Path, values: Mapping[str, object]) -> None:
-    """Writes settings under ``okta.client``, in place of those with the same names. A new file gets mode 0600.
+    """Writes settings under ``okta.client``, replacing those with the same names. A new file gets mode 0600.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError`, with the lines to write, if the file cannot be edited safely.
     """
@@ -40,11 +40,11 @@ def write_settings(path: Path, values: Mapping[str, object]) -> None:
     text, version = found
     edited = _edit(path, text, values)
     if edited is not None:
-        replace_file(path, edited.encode(), was=version)  # a symlink stays one
+        replace_file(path, edited.encode(), was=version)  # a symlink remains a symlink
 
 
 def check_settings_file(path: Path, names: Iterable[str]) -> None:
-    """Raises what :func:`write_settings` would raise for these names, and changes nothing."""
+    """Raises the same errors as :func:`write_settings` for these names, and changes nothing."""
     real = Path(os.path.realpath(path))
     if path.is_symlink() and not real.exists():
         raise ConfigurationError(
@@ -61,7 +61,7 @@ def check_settings_file(path: Path, names: Iterable[str]) -> None:
 
 
 def read_setting(path: Path, name: str) -> str | None:
-    """What the file has under ``okta.client`` for a name; ``None`` if nothing."""
+    """The value of a name under ``okta.client`` in the file; ``None`` if there is none."""
     text = read_okta_yaml(path)
     found = _client(parse_okta_yaml(path, text)).get(name) if text is not None else None
     return None if found is None else str(found)
@@ -83,12 +83,12 @@ def change_scopes(path: Path, *, add: Iterable[str] = (), remove: Iterable[str] 
 
 
 def _read(path: Path) -> tuple[str, FileVersion] | None:
-    """The text, and the oldest version that it can be. ``None`` if there is no file."""
+    """The text, and the oldest version of the file that it can be from. ``None`` if there is no file."""
     try:
         version = read_file(path).version
     except FileNotFoundError:
         return None
-    text = read_okta_yaml(path)  # refuses what no command would read, such as a file that others can write
+    text = read_okta_yaml(path)  # refuses a file that no command would read, such as one that others can write to
     return None if text is None else (text, version)
 
 
@@ -105,7 +105,7 @@ def _client(document: Any) -> Mapping[Any, Any]:
 
 
 def _edit(path: Path, text: str, values: Mapping[str, object]) -> str | None:
-    """The text with these settings; ``None`` if it has them already. Raises if that cannot be done without other changes."""
+    """The text with these settings; ``None`` if it already has them. Raises if that cannot be done without other changes."""
     document = parse_okta_yaml(path, text)
     changed = {name: value for name, value in values.items() if _client(document).get(name) != value}
     if not changed:
@@ -124,8 +124,8 @@ def _edit(path: Path, text: str, values: Mapping[str, object]) -> str | None:
 
 
 def _round_trip(text: str, changed: Mapping[str, object]) -> str | None:
-    """The text with changed settings. Other lines stay unchanged, even if ruamel.yaml would indent them otherwise;
-    ``None`` if its lines are not those of the text."""
+    """The text with changed settings. Other lines stay unchanged, even if ruamel.yaml would indent them
+    differently; ``None`` if ruamel.yaml's lines do not match those of the text."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
@@ -133,7 +133,7 @@ def _round_trip(text: str, changed: Mapping[str, object]) -> str | None:
     for mapping, sequence, offset in _LAYOUTS:
         yaml = YAML()
         yaml.preserve_quotes = True
-        yaml.width = 1_000_000  # breaks no line
+        yaml.width = 1_000_000  # do not wrap lines
         yaml.explicit_start = text.startswith("---")
         yaml.indent(mapping=mapping, sequence=sequence, offset=offset)
         try:
@@ -163,7 +163,7 @@ def _dump(yaml: Any, document: Any) -> list[str]:
 
 
 def _change(document: Any, changed: Mapping[str, object]) -> bool:
-    """Changes the settings in a document of ruamel.yaml; false if it has something else where they belong."""
+    """Changes the settings in a document of ruamel.yaml; ``False`` if it has something else in their place."""
     from ruamel.yaml.comments import CommentedMap, CommentedSeq
     from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
@@ -191,7 +191,7 @@ def _change(document: Any, changed: Mapping[str, object]) -> bool:
 
 
 def _change_items(items: Any, wanted: Sequence[str]) -> None:
-    """Makes a list of ruamel.yaml one of these strings. Those that stay keep their comments."""
+    """Changes a ruamel.yaml list to these strings. Strings that stay keep their comments."""
     from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
     for position in reversed(range(len(items))):
@@ -201,7 +201,7 @@ def _change_items(items: Any, wanted: Sequence[str]) -> None:
 
 
 def _last_entry(collection: Any) -> tuple[Any, Any, int]:
-    """The collection with the last entry in a section, its name there, and where ruamel.yaml keeps the comment behind it."""
+    """The collection with a section's last entry, the entry's name, and where ruamel.yaml keeps the comment after it."""
     name, slot = (list(collection)[-1], 2) if isinstance(collection, Mapping) else (len(collection) - 1, 0)
     value = collection[name]
     if hasattr(value, "fa") and len(value) and not value.fa.flow_style():
@@ -210,7 +210,7 @@ def _last_entry(collection: Any) -> tuple[Any, Any, int]:
 
 
 def _lift_comment_below(section: Any) -> str:
-    """Removes what follows the last entry of a section, which ruamel.yaml treats as a comment about that entry."""
+    """Removes the text after the last entry of a section, which ruamel.yaml treats as a comment about that entry."""
     if not section:
         return ""
     collection, name, slot = _last_entry(section)
@@ -237,7 +237,7 @@ def _put_comment_below(section: Any, below: str) -> None:
 
 
 def _is_faithful(path: Path, before: str, after: str, document: Any, changed: Mapping[str, object]) -> bool:
-    """Whether the new text means what it should, and has every comment that is on its own line."""
+    """Whether the new text has the intended meaning, and every comment that is on its own line."""
     wanted = _copy(document) or {}
     wanted["okta"] = wanted.get("okta") or {}
     wanted["okta"]["client"] = {**(wanted["okta"].get("client") or {}), **changed}

@@ -1,4 +1,4 @@
-"""Which account signs in to the management API, and which org and app are meant.
+"""Chooses the account that signs in to the management API, the org, and the app.
 
 Invariant: the SSWS token comes from a file, the environment, an ``okta.yaml`` or a prompt, and is sent only to the
 configured org. An org that only the working directory names gets no token from elsewhere (:mod:`okta_m2m.cli.trust`).
@@ -27,7 +27,7 @@ __all__ = ["configured_client", "configured_org", "management_api", "target_app"
 
 
 class _PlaceholderKey:
-    """Takes the place of a key if only other settings are read."""
+    """Replaces a key if only other settings are read."""
 
     alg = "ES256"
     kid = None
@@ -94,7 +94,7 @@ def target_app(api: ManagementApi, name: str | None, via: Via = "apps") -> App:
 
 def _org_url() -> str:
     """The configured org URL, even if other settings are missing."""
-    # As an argument, because no key is at stake here. _api_token looks at which place names the org.
+    # The org is passed as an argument, because no key is at stake here. _api_token checks which place names the org.
     return read_settings(**{**_PLACEHOLDERS, "org_url": configured_org()}).org_url
 
 

@@ -1,4 +1,4 @@
-"""What stdout is, and what it can show.
+"""The kind of stdout, and the characters that it can show.
 
 Invariant: no character is written that the encoding lacks. Only a terminal that supports colour and movement gets them.
 """
@@ -44,11 +44,11 @@ class Output(Console):
         super().__init__(highlight=False, markup=False, emoji=False)
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """As :meth:`rich.console.Console.print`; a string or a ``Text`` is one line."""
+        """Like :meth:`rich.console.Console.print`; a string or a ``Text`` is one line."""
         super().print(*map(_clean_line, objects), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
-        """As :meth:`rich.console.Console.render`."""
+        """Like :meth:`rich.console.Console.render`."""
         for segment in super().render(renderable, options):
             if segment.control or segment.text.isprintable():
                 yield segment
@@ -104,7 +104,7 @@ def hanging(lead: Text, what: str, width: int, style: str = "") -> Iterator[Text
     room = max(20, width - len(lead))
     lines = textwrap.wrap(what, room, break_long_words=False, break_on_hyphens=False) or [""]
     for text in lines:
-        # Appended to an empty text, because what is appended to the lead itself would inherit its style.
+        # Append to an empty text, because text that is appended to the lead itself would inherit its style.
         yield Text().append_text(lead).append(text, style)
         lead = Text(" " * len(lead))
 

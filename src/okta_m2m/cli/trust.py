@@ -1,4 +1,4 @@
-"""Which org gets a credential.
+"""Checks which org gets a credential.
 
 Invariant: an org that only a file in the working directory names gets no credential from anywhere else: no SSWS token,
 no assertion signed with a key from outside the folder, no token to introspect. The author of that file (a cloned
@@ -44,10 +44,10 @@ def check_org(url: str, credential: str) -> None:
     """Refuses an org that only the working directory names. On a terminal the user decides.
 
     - ``url``: the org's URL.
-    - ``credential``: what it would get, from outside the working directory; completes "would get".
+    - ``credential``: what the org would get from outside the working directory; it completes "would get".
     """
     named_elsewhere = find_setting(*_ORG, here=False), find_setting(*_ORG, here=False, environ={})
-    if url in map(_url_of, named_elsewhere):  # by the environment, or by the user's own ~/.okta/okta.yaml
+    if url in map(_url_of, named_elsewhere):  # named by the environment, or by the user's own ~/.okta/okta.yaml
         return
     found = find_setting(*_ORG)
     place = "The working directory" if found is None else found.place
@@ -61,7 +61,7 @@ def check_org(url: str, credential: str) -> None:
 
 
 def check_token(url: str, token: str, place: str) -> None:
-    """As :func:`check_org`, for a token from the user. Its own issuer gets it without a question."""
+    """Like :func:`check_org`, for a token from the user. The token's own issuer gets it without a question."""
     if _issuer(token) != urlsplit(url)[:2]:
         check_org(url, f"the token of {place}")
 
@@ -71,19 +71,19 @@ def trusted_settings(
 ) -> Settings:
     """The settings of the configured app, whose key may sign for the org that they name.
 
-    - ``folder``: reads the ``okta.yaml`` there, instead of those of the working directory and the home directory.
+    - ``folder``: reads the ``okta.yaml`` there, instead of those in the working directory and the home directory.
     - ``environ``: variables to use instead of ``os.environ``. Default ``None``.
     - ``arguments``: as for :func:`okta_m2m.settings.read_settings`.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError` as that does, and for a key from outside the folder if only that
-    folder's ``okta.yaml`` names the org.
+    Raises :class:`~okta_m2m.errors.ConfigurationError` like that function, and for a key from outside the folder if only
+    that folder's ``okta.yaml`` names the org.
     """
     places: dict[str, Any] = {"environ": environ, "directory": folder, "home": folder}
     found = find_setting(*_ORG, **places)
     url = _url_of(found)
     if found is None or url is None or not found.here:
         return read_settings(**places, **arguments)
-    # As an argument: what the library would warn of is decided here.
+    # Pass the org as an argument, so that the library does not warn about it: this function decides instead.
     settings = read_settings(**places, **{**arguments, "org_url": url})
     place = _place_of_key(settings)
     if place is None or not is_inside(place, folder or Path()):
@@ -105,7 +105,7 @@ def configured_app(**arguments: Any) -> ServiceApp:
 
 
 def is_inside(path: Path, folder: Path) -> bool:
-    """Whether a file is in a folder or below, after symlinks."""
+    """Whether a file is in a folder or below, after symlinks are resolved."""
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
@@ -117,7 +117,7 @@ def _place_of_key(settings: Settings) -> Path | None:
 
 
 def _url_of(found: FoundSetting | None) -> str | None:
-    """The org URL; ``None`` if it is not one, which :func:`~okta_m2m.settings.read_settings` reports."""
+    """The org URL; ``None`` if the value is not a URL, which :func:`~okta_m2m.settings.read_settings` reports."""
     try:
         return check_org_url(found.value.strip()) if found is not None and isinstance(found.value, str) else None
     except ConfigurationError:

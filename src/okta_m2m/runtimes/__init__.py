@@ -1,4 +1,4 @@
-"""Performs effects with threads, asyncio or trio. The adapters of this package use it, and so can yours.
+"""Performs effects with threads, asyncio or trio. This package's adapters use it, and yours can too.
 
 A flow yields effects (:mod:`okta_m2m.effects`). A runtime performs them; ``run`` and ``drive`` run a flow with a
 runtime.
@@ -50,8 +50,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    # Each is loaded with the first flow that needs it. Beside requests, that saves 4 % of the import for Threads, and a tenth
-    # for those of event loops (benchmarks/imports.py).
+    # Each runtime is imported with the first flow that needs it. With requests already imported, that saves 4 % of the import
+    # time for Threads, and a tenth for the runtimes of event loops (benchmarks/imports.py).
     if name == "Threads":
         from .threads import Threads
 

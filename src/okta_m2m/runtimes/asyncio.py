@@ -49,7 +49,7 @@ class Asyncio:
     """For asyncio, with any number of event loops at once.
 
     - ``send``: sends our own requests; awaitable.
-    - ``error_map``: for classes of our errors, the exceptions of the HTTP library. Each error is raised as both.
+    - ``error_map``: maps this package's error classes to the HTTP library's. Each error is an instance of both.
       Default ``None``.
 
     asyncio is imported only when a loop is running, so a program with only threads does not import it.
@@ -63,7 +63,7 @@ class Asyncio:
 
     def perform(self, effect: Effect[Any]) -> Awaitable[Any]:
         """Performs one ``effect``; awaited, it returns the result."""
-        # Very many tasks may wait for one token: this saves each of them a coroutine.
+        # Many tasks may wait for one token: this saves each of them a coroutine.
         return wait_on_loop(effect.landing, effect.timeout) if isinstance(effect, Wait) else self._perform(effect)
 
     async def _perform(self, effect: Effect[Any]) -> Any:
@@ -116,7 +116,7 @@ class Asyncio:
                         if not await wait_on_loop(working, effect.timeout):
                             raise store_too_slow(effect)
                     except asyncio.CancelledError:
-                        # The thread works on, and the claim that it may get has to be released after that.
+                        # The thread continues, and may get the claim, which must then be released.
                         if not limit.expired():
                             await wait_on_loop(working, effect.timeout)
                         raise
@@ -140,14 +140,15 @@ class Asyncio:
         except RuntimeError:  # the loop is closing
             background.close()
             return False
-        # Whoever closes the loop under it loses nothing: the next call starts another fetch. asyncio.gather does the same.
+        # Closing the loop while this task runs does no harm: the next call starts another fetch. So asyncio need
+        # not warn about it; asyncio.gather suppresses that warning in the same way.
         task._log_destroy_pending = False  # type: ignore[attr-defined]
         tasks = _background.setdefault(loop, set())
         tasks.add(task)  # the loop itself has only weak references to tasks
 
         def finished(task: asyncio.Task[Any]) -> None:
             tasks.discard(task)
-            flow.close()  # a task that was cancelled before it began did not close it
+            flow.close()  # if the task was cancelled before it began, it did not close the flow
             if not task.cancelled() and (error := task.exception()) is not None:
                 report_lost(error)
             ended()
@@ -169,7 +170,7 @@ async def await_response(answer: object) -> Response:
 
 
 async def sign_on_loop(effect: Sign, wait: Waiter) -> bytes:
-    """A signature; made in a thread if the signer may block."""
+    """A signature, made in a thread if the signer may block."""
     from inspect import iscoroutinefunction
 
     signer, message = effect.signer, effect.message
@@ -193,7 +194,7 @@ async def call_in_thread(
     wait: Waiter,
     whose: object,
 ) -> T:
-    """What ``work`` returns, run in its own daemon thread or in turn."""
+    """The result of ``work``, which runs in its own daemon thread, or in turn with others."""
     working = workers.start_in_turn(work, what, whose)
     if working is None:
         return work()

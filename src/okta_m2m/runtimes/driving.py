@@ -1,6 +1,6 @@
-"""Runs flows: a runtime performs their effects, and the adapter the three that concern the caller's own call.
+"""Runs flows: the adapter performs the three effects that concern the caller's own call, and a runtime performs the others.
 
-There are three ways, each blocking and async. ``run`` is for a flow that does not send the caller's own request.
+There are three ways, each blocking or async. ``run`` is for a flow that does not send the caller's own request.
 ``drive`` is for an adapter that can send the request itself: it passes a :class:`Call`. Both use ``advance``, which
 resumes a flow with a result and returns the next effect for the adapter. Use it directly for an adapter that returns
 control to its library in between, as ``httpx.Auth`` does.
@@ -38,7 +38,7 @@ logger = logging.getLogger("okta_m2m")
 
 T = TypeVar("T")
 Sender = Callable[[Request, float], Response]
-"""Sends our own request within that many seconds. Raises :class:`~okta_m2m.effects.SendFailed` if there is no response."""
+"""Sends our own request, within that many seconds. Raises :class:`~okta_m2m.effects.SendFailed` if there is no response."""
 AsyncSender = Callable[[Request, float], Awaitable[Response]]
 """The same on an event loop."""
 
@@ -59,7 +59,7 @@ _ADAPTER_EFFECTS = (Attempt, Peek, Discard)  # isinstance() is twice as fast wit
 class Runtime(Protocol):
     """Performs effects, and may block its thread.
 
-    - ``error_map``: for classes of our errors, the exceptions of the HTTP library.
+    - ``error_map``: maps this package's error classes to the HTTP library's.
     """
 
     error_map: ErrorMap
@@ -71,7 +71,7 @@ class Runtime(Protocol):
 class AsyncRuntime(Protocol):
     """Performs effects, and never blocks its event loop.
 
-    - ``error_map``: for classes of our errors, the exceptions of the HTTP library.
+    - ``error_map``: maps this package's error classes to the HTTP library's.
     """
 
     error_map: ErrorMap
@@ -118,7 +118,7 @@ def advance(flow: Flow[T], runtime: Runtime, answer: object = None) -> AdapterEf
     - ``runtime``: performs its other effects.
     - ``answer``: the result of the adapter's last effect. Default ``None``, which also starts a flow.
 
-    Raises what the flow raises; an error of this package is also an exception of the HTTP library.
+    Raises what the flow raises. This package's errors are also instances of the HTTP library's exceptions.
     """
     try:
         effect = flow.send(answer)
@@ -159,9 +159,9 @@ def drive(flow: Flow[T], runtime: Runtime, call: Call) -> T:
 
     - ``flow``: the flow.
     - ``runtime``: performs its effects, except those that concern the caller's own call.
-    - ``call``: performs those.
+    - ``call``: performs those effects.
 
-    Raises what the flow raises; an error of this package is also an exception of the HTTP library.
+    Raises what the flow raises. This package's errors are also instances of the HTTP library's exceptions.
     """
     try:
         step = advance(flow, runtime)
@@ -203,7 +203,7 @@ def run(flow: Flow[T], runtime: Runtime) -> T:
     - ``flow``: the flow, such as ``app.obtain()``.
     - ``runtime``: performs its effects.
 
-    Raises what the flow raises; an error of this package is also an exception of the HTTP library.
+    Raises what the flow raises. This package's errors are also instances of the HTTP library's exceptions.
     """
     try:
         return _value(advance(flow, runtime))

@@ -1,4 +1,4 @@
-"""The runtimes for event loops, and which one the running loop needs."""
+"""Chooses the runtime that the running event loop needs."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def running(send: AsyncSender, error_map: ErrorMap | None = None) -> Asyncio | T
     """The runtime of the event loop that is running here.
 
     - ``send``: sends our own requests; awaitable.
-    - ``error_map``: for classes of our errors, the exceptions of the HTTP library. Each error is raised as both.
+    - ``error_map``: maps this package's error classes to the HTTP library's. Each error is an instance of both.
       Default ``None``.
     """
     return Asyncio(send, error_map) if _is_asyncio() else Trio(send, error_map)
 
 
 async def call_in_thread(work: Callable[[], T], timeout: float) -> T:  # noqa: ASYNC109 (the thread is limited)
-    """What ``work`` returns, run in its own daemon thread, which does not delay the end of the loop."""
+    """The result of ``work``, which runs in its own daemon thread and does not delay the end of the loop."""
     return await on_asyncio.call_in_thread(
         work, timeout, "client", wait_on_loop if _is_asyncio() else wait_in_run, work
     )

@@ -43,7 +43,7 @@ class Threads:
     """Blocks the calling thread; background flows run in daemon threads.
 
     - ``send``: sends our own requests; blocks.
-    - ``error_map``: for classes of our errors, the exceptions of the HTTP library. Each error is raised as both.
+    - ``error_map``: maps this package's error classes to the HTTP library's. Each error is an instance of both.
       Default ``None``.
     """
 
@@ -56,14 +56,14 @@ class Threads:
     def perform(self, effect: Effect[Any]) -> Any:
         """Performs one ``effect`` and returns its result."""
         match effect:
-            case Wait(landing, timeout):  # first, because very many threads may wait for one token
+            case Wait(landing, timeout):  # first, because many threads may wait for one token
                 return wait_in_thread(landing, timeout)
             case Send(request, timeout):
                 return response_of(_send(partial(self._send, request, timeout), timeout))
             case Sign(signer, message, timeout):
                 return _sign(signer, message, timeout)
             case Snapshot(signer, timeout):
-                return _within(signer.snapshot, timeout, "key", signer)  # type: ignore[attr-defined]  # it has one
+                return _within(signer.snapshot, timeout, "key", signer)  # type: ignore[attr-defined]  # the flow yields it only for signers that have snapshot()
             case Sleep(seconds):
                 return time.sleep(seconds)
             case Spawn(flow, ended, awaited):
@@ -96,7 +96,7 @@ def _send(send: Callable[[], T], timeout: float) -> T:
         if wait_in_thread(working, timeout):
             return working.result()
     finally:
-        del working  # an exception's traceback would refer to it, and it refers to the exception: a cycle
+        del working  # avoids a cycle: an exception's traceback would refer to it, and it refers to the exception
     raise SendFailed(workers.too_slow("answer", timeout))
 
 

@@ -31,7 +31,7 @@ class Trio:
     """For trio, with any number of runs at once. Background flows are system tasks.
 
     - ``send``: sends our own requests; awaitable.
-    - ``error_map``: for classes of our errors, the exceptions of the HTTP library. Each error is raised as both. Default
+    - ``error_map``: maps this package's error classes to the HTTP library's. Each error is an instance of both. Default
       ``None``.
     """
 
@@ -104,7 +104,7 @@ class Trio:
                 try:
                     await wait_in_run(working, effect.timeout)
                 except trio.Cancelled:
-                    # The thread works on, and the claim that it may get has to be released after that.
+                    # The thread continues, and may get the claim, which must then be released.
                     if not limit.cancel_called:
                         with trio.CancelScope(shield=True):
                             await wait_in_run(working, effect.timeout)
@@ -122,7 +122,7 @@ class Trio:
 
 
 async def wait_in_run(landing: Future[Any], seconds: float) -> bool:
-    """Waits until it lands, or until that many seconds have passed. Returns whether it landed."""
+    """Waits until a flight lands, or until that many seconds have passed. Returns whether it landed."""
     import trio
 
     landed = trio.Event()

@@ -1,4 +1,4 @@
-"""Lets very many tasks on an asyncio loop wait for a fetch that ends in another thread or on another loop.
+"""Lets many tasks on an asyncio loop wait for a fetch that ends in another thread or on another loop.
 
 All tasks of a loop that wait for one landing share a callback and a timer, and are woken in batches: with one timer
 each, ten thousand tasks blocked the loop (measured by ``benchmarks/stampede_tasks.py``).
@@ -21,14 +21,14 @@ __all__ = ["wait_on_loop"]
 logger = logging.getLogger("okta_m2m")
 
 AT_ONCE: Final = 500
-"""How many waiters are woken in one iteration of the loop, so that thousands of them leave it time for other work."""
+"""The number of waiters that are woken in one iteration of the loop, so that thousands of them leave time for other work."""
 
 TICK: Final = 0.01
-"""Seconds between checks for waiters whose time is up. If there are many, some wait that much longer."""
+"""Seconds between checks for waiters whose time is up. If there are many waiters, some wait that much longer."""
 
 
 async def wait_on_loop(landing: Future[Any], timeout: float) -> bool:  # noqa: ASYNC109 (the effect's own)
-    """Waits until it lands, or until ``timeout`` seconds have passed. Returns whether it landed."""
+    """Waits until a flight lands, or until ``timeout`` seconds have passed. Returns whether it landed."""
     if not landing.done():
         waiters = _waiters_of(landing)
         waiter = waiters.join(timeout)
@@ -52,8 +52,8 @@ class _Waiters:
         self._armed = math.inf  # when the timer fires
 
     def join(self, seconds: float) -> asyncio.Future[bool]:
-        """A future that says whether it landed, done when it landed or ``seconds`` have passed. After awaiting it, call
-        ``leave``."""
+        """A future that is done when the flight has landed or ``seconds`` have passed. Its result says whether the flight
+        landed. After awaiting it, call ``leave``."""
         waiter: asyncio.Future[bool] = self._loop.create_future()
         self._until[waiter] = until = self._loop.time() + seconds
         if until < self._armed:
@@ -64,7 +64,7 @@ class _Waiters:
         self._until.pop(waiter, None)
 
     def notify(self, _: object) -> None:
-        """Called when it landed, in any thread."""
+        """Called when the flight has landed, in any thread."""
         try:
             self._loop.call_soon_threadsafe(self._landed)
         except RuntimeError:
@@ -87,7 +87,7 @@ class _Waiters:
             self.leave(waiter)
         self._timer, self._armed = None, math.inf
         if self._until:
-            # Each check looks at all of them, so check once per tick.
+            # Each check goes through all waiters, so check once per tick.
             self._arm(max(min(self._until.values()), now + TICK))
         self._wake(over, has_landed=False)
 
@@ -100,7 +100,7 @@ class _Waiters:
 
 
 def _waiters_of(landing: Future[Any]) -> _Waiters:
-    """The waiters on the running loop. The landing refers to them, so that they are freed with it."""
+    """The waiters on the running loop. The landing refers to them, so they are freed with it."""
     import asyncio
 
     loop = asyncio.get_running_loop()

@@ -1,8 +1,8 @@
 """Runs work that may hang in its own daemon thread, so that it delays neither a call, nor the end of an event loop or
 of the process.
 
-The threads of ``asyncio.to_thread`` and of an executor would do so: a loop and the interpreter wait for them at their
-end.
+The threads of ``asyncio.to_thread`` and of executors cause such delays, because a loop and the interpreter wait for
+them before they end.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 __all__ = ["start", "start_in_turn", "start_thread", "too_slow"]
 
 MOST_AT_ONCE: Final = 128
-"""The most threads for one signer at a time: ten thousand tasks may each need a proof at the same moment."""
+"""The maximum number of threads for one signer: ten thousand tasks may each need a proof at the same moment."""
 
 T = TypeVar("T")
 
 
 def start(work: Callable[[], T], purpose: str) -> Future[T] | None:
-    """Starts ``work``. ``None`` if no thread can be started any more, for example while the interpreter shuts down:
-    then do it inline."""
+    """Starts ``work``. Returns ``None`` if no thread can be started any more, for example while the interpreter shuts down:
+    then do the work inline."""
     job, working = _job(work)
     return None if start_thread(job, purpose) is None else working
 
 
 def start_in_turn(work: Callable[[], T], purpose: str, whose: object) -> Future[T] | None:
-    """The same for one object that very many callers may use: a few at a time, the others in turn. Cancel the future of
-    work that is no longer needed."""
+    """Like :func:`start`, for work with an object that many callers may use: a few run at a time, the others wait their
+    turn. Cancel the future of work that is no longer needed."""
     job, working = _job(work)
     key = forks(), id(whose)  # the work refers to that object, and a forked child has none of these threads
     with mutex():
@@ -72,17 +72,17 @@ def _job(work: Callable[[], T]) -> tuple[Callable[[], None], Future[T]]:
         else:
             working.set_result(answer)
 
-    return partial(copy_context().run, run), working  # for a tracer, the work belongs to the starter
+    return partial(copy_context().run, run), working  # so that a tracer counts the work as the starter's
 
 
 def start_thread(job: Callable[[], object], purpose: str) -> threading.Thread | None:
-    """A daemon thread that does it. ``None`` if no thread can be started any more."""
+    """A daemon thread that does the job. ``None`` if no thread can be started any more."""
     handled, thread = sys.exception(), threading.Thread(target=job, name=f"okta-m2m {purpose}", daemon=True)
     try:
         thread.start()
     except (RuntimeError, KeyError) as error:
-        # If a signal handler raises in there, Python may fail over it with one of these: it had no lock to release, or the
-        # thread to forget was running already.
+        # If a signal handler raises in start(), Python's own cleanup may fail with one of these errors: it had no lock to
+        # release, or the thread to forget was already running.
         interruption = error.__context__
         if interruption is not None and interruption is not handled:
             raise interruption from None
@@ -100,7 +100,7 @@ class _Line:
         self.waiting: deque[Callable[[], None]] = deque()
 
     def work_off(self, key: tuple[int, int]) -> None:
-        """Does all waiting work, then ends this thread."""
+        """Does all waiting work. Then this thread ends."""
         while True:
             with mutex():
                 if not self.waiting:

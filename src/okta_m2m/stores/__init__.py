@@ -1,4 +1,4 @@
-"""Where processes share tokens: the protocol of a store, and the store that a setting names.
+"""Stores, where processes share tokens: their protocol, and the store that a setting names.
 
 Invariant: a store sees only sealed bytes (:mod:`okta_m2m.stores.sealing`), and may lose them at any time. Importing
 this package does not import Redis or file locks.
@@ -30,7 +30,7 @@ class Store(Protocol):
 
     - ``key``: any string.
     - ``value``: the bytes to store.
-    - ``ttl``: seconds until the record expires; may be a fraction.
+    - ``ttl``: seconds until the record expires; may have a fraction.
     - ``owner``: any string that identifies one process's attempt.
 
     One more member is optional. ``on_loop = True`` promises that inside a running asyncio loop the methods return
@@ -38,7 +38,7 @@ class Store(Protocol):
     """
 
     def load(self, key: str, /) -> bytes | Awaitable[bytes | None] | None:
-        """The value; ``None`` if there is none, if it has expired, or if what is stored is not a value."""
+        """The value; ``None`` if there is none, if it has expired, or if the stored record is not a value."""
         ...
 
     def save(self, key: str, value: bytes, ttl: float, owner: str, /) -> bool | Awaitable[bool]:
@@ -101,6 +101,6 @@ def _directory_of(url: str) -> str | None:
             "The store's directory is not an absolute path on this machine.",
             remedy="Use file:/path/of/directory, or file: for this user's cache directory.",
         )
-    from urllib.request import url2pathname  # here, because it imports http.client and ssl
+    from urllib.request import url2pathname  # not at the top, because it imports http.client and ssl
 
     return url2pathname(path) or None

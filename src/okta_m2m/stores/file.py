@@ -3,12 +3,12 @@
 Invariant: every write happens under one lock and replaces a whole file. So a reader needs no lock, and sees the old
 record or the new one. A record that is incomplete or expired counts as missing.
 
-A record is one line and then the content. The line says when it was written (seconds since the epoch), for how many
-seconds it is valid, and how many bytes follow. A record from the future counts as missing, so that no record lives
+A record is one line, followed by the content. The line has the time when the record was written (seconds since the epoch),
+its lifetime in seconds, and the number of bytes that follow. A record from the future counts as missing, so that no record lives
 longer because the clock was set back.
 
-On NFS the lock works only if the server and all clients support it, and the clocks of all hosts must agree. Otherwise a
-token may be fetched twice, but nothing worse happens. Several hosts share better through Redis.
+On NFS the lock works only if the server and all clients support it, and the clocks of all hosts must agree. Otherwise, a
+token may be fetched twice, but nothing worse happens. For several hosts, Redis is the better store.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ __all__ = ["FileStore"]
 MAX_RECORD_SIZE = 1 << 20
 """Size of the largest record that is read, in bytes."""
 
-_CLOCK_SKEW = 5.0  # seconds: for small corrections of the clock, and for hosts that share a directory
-_LEFTOVER_AGE = 3600.0  # seconds: the process that wrote so old a temporary file was killed
+_CLOCK_SKEW = 5.0  # seconds: tolerates small corrections of the clock, and hosts that share a directory
+_LEFTOVER_AGE = 3600.0  # seconds: the process that wrote such an old temporary file was killed
 _POLL_INTERVAL = 0.005  # seconds between two attempts to get the lock, which is held for less than a millisecond
 _MAGIC = b"okta-m2m/1"
 _OWN_NAME = re.compile(r"[0-9a-f]{64}\.(?:value|claim)(?P<temporary>\.[a-z0-9_]{8}\.tmp)?")
@@ -73,7 +73,7 @@ class FileStore:
         self._file_lock = filelock.FileLock
         chosen = platformdirs.user_cache_path("okta-m2m") if directory is None else Path(directory)
         self._directory = Path(os.path.expanduser(chosen))
-        with suppress(OSError):  # the working directory may change; if it was deleted, the path cannot work anyway
+        with suppress(OSError):  # the working directory may change; if it was deleted, no path would work
             self._directory = self._directory.absolute()
         self._timeout = timeout
         with suppress(OSError):
@@ -104,7 +104,7 @@ class FileStore:
         """Takes or extends the claim, unless another owner has it."""
         if not self._has_directory():
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._has_directory()  # another process may have created it first, and unsafely
+            self._has_directory()  # another process may have created it first, with unsafe permissions
         with self._lock():
             path = self._path(key, "claim")
             if _read_living(path) not in (None, owner.encode()):
@@ -131,7 +131,7 @@ class FileStore:
     def _has_directory(self) -> bool:
         """Whether the directory exists. Checked at each use, because a cleanup of temporary files may remove it."""
         try:
-            # Follows a symlink: what matters is who owns the directory that it leads to.
+            # Follow a symlink: the owner of the directory that it leads to is the one that matters.
             about = os.stat(self._directory)
         except FileNotFoundError:
             if not self._directory.is_symlink():
@@ -166,8 +166,8 @@ class FileStore:
 
     @contextmanager
     def _lock(self, timeout: float | None = None) -> Iterator[None]:
-        # A new lock object each time: the operating system then separates threads as it does processes. It also releases
-        # the lock of a process that is killed.
+        # With a new lock object each time, the operating system separates threads like processes. It also releases the lock
+        # of a process that is killed.
         lock = self._file_lock(
             self._directory / "lock", timeout=self._timeout if timeout is None else timeout, mode=0o600
         )
@@ -175,7 +175,7 @@ class FileStore:
             yield
 
     def _write(self, path: Path, content: bytes, ttl: float) -> None:
-        handle, temporary = tempfile.mkstemp(".tmp", f"{path.name}.", self._directory)  # with mode 0600
+        handle, temporary = tempfile.mkstemp(".tmp", f"{path.name}.", self._directory)  # has mode 0600
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(b"%s %r %r %d\n" % (_MAGIC, time.time(), float(ttl), len(content)) + content)
@@ -186,13 +186,13 @@ class FileStore:
             raise
 
     def _remove_dead(self, path: Path) -> None:
-        # Under the lock, and after a second look: another process may be writing a new record there.
+        # Under the lock, and only after a second check: another process may be writing a new record there.
         with suppress(OSError), self._lock(timeout=0):
             if _read_living(path) is None:
                 path.unlink()
 
     def _sweep(self) -> None:
-        """Removes expired records of other keys. There are few files, and saves are rare: one per token."""
+        """Removes expired records of other keys. There are few files, and saves are rare (one per token)."""
         with suppress(OSError):
             for path in list(self._directory.iterdir()):
                 form = _OWN_NAME.fullmatch(path.name)
@@ -207,7 +207,7 @@ class FileStore:
 
 
 def _is_own_file(path: Path) -> bool:
-    """Whether it is a regular file of this user."""
+    """Whether a path is a regular file of this user."""
     about = path.lstat()
     return stat.S_ISREG(about.st_mode) and (sys.platform == "win32" or about.st_uid == os.geteuid())
 
@@ -232,12 +232,12 @@ def _read_regular_file(path: Path) -> bytes | None:
         return None
     except OSError:
         if path.is_symlink():
-            return None  # a FileStore makes no symlinks, so this one is not followed
+            return None  # a FileStore creates no symlinks, so do not follow this one
         raise
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return None
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(MAX_RECORD_SIZE)  # a longer record is cut off, and so counts as incomplete
+            return file.read(MAX_RECORD_SIZE)  # a longer record is truncated, so it counts as incomplete
     finally:
         os.close(descriptor)

@@ -1,9 +1,9 @@
 """Shares tokens through Redis or Valkey, 6.2 and newer.
 
-Invariant: each operation is one atomic command, and can be repeated safely. Value and claim of a key are in one Cluster
+Invariant: each operation is one atomic command, and can be repeated safely. A key's value and claim are in one Cluster
 slot. No event loop is ever blocked, or uses another loop's connection.
 
-The scripts are sent in full with each ``EVAL``. They are shorter than a token, and this still works after a server was
+The scripts are sent in full with each ``EVAL``. They are shorter than a token, and this works even after a server was
 restarted, flushed or promoted.
 """
 
@@ -35,7 +35,7 @@ T = TypeVar("T")
 MAX_VALUE_SIZE = 1 << 20
 """Size of the largest value that is read, in bytes. A larger value is not ours, and could be half a gigabyte."""
 
-# A claim of another type, or one without an expiry, is not ours. If it stayed, nobody could ever claim the key. Any other
+# A claim of another type, or without an expiry, is not ours. If it stayed, no process could ever claim the key. Any other
 # error, such as a missing permission, is passed on.
 _CLAIM = """
 local held = redis.pcall('GET', KEYS[1])
@@ -66,7 +66,7 @@ class RedisStore:
       - a function that makes a client. If it makes ``redis.asyncio`` clients, each event loop gets its own;
       - a client of ``redis.asyncio``: serves the event loop on which it is first used, and no other.
 
-    - ``prefix``: the beginning of all key names. A hash follows, so no key name reveals whose token it is. Default
+    - ``prefix``: the beginning of all key names. A hash follows, so no key name reveals the token's app. Default
       ``okta-m2m``.
     - ``timeout``: seconds for each connection, read and write of a client that is made from a URL. The URL's own
       ``?socket_timeout=`` overrides it. A client that you pass keeps its own timeouts and retries, which should be short.
@@ -98,7 +98,7 @@ class RedisStore:
             raise ConfigurationError(
                 "The prefix contains a brace, which marks a Cluster slot in Redis.", remedy="Remove it."
             )
-        # Needed for each read, because a caller's client may decode answers as text.
+        # Needed for each read, because a caller's client may decode responses as text.
         self._as_bytes = {NEVER_DECODE: True}
         self._response_error = ResponseError
         self._prefix = prefix
@@ -115,14 +115,14 @@ class RedisStore:
             given: Any = redis
             is_client = hasattr(given, "execute_command") and not isinstance(given, type)
             client: Any = given if is_client else _call_factory(given)
-            # Not its repr, which may show a password.
+            # Do not show the repr, which may contain a password.
             self._label = f"{type(client).__module__.rpartition('.')[0]}.{type(client).__name__}"
             if not inspect.iscoroutinefunction(client.execute_command):
                 self._blocking = client
             elif is_client:
                 self._callers_client = client
             else:
-                # This client was created only to see its type. It has no connection yet, so it need not be closed.
+                # This client was created only to find its type. It has no connection yet, so it need not be closed.
                 self._make_client = given
 
     @property
@@ -205,8 +205,8 @@ class RedisStore:
             return known[0]
         for other in list(self._clients):
             if other.is_closed():
-                # It was closed without shutdown_asyncgens(). A client refers to its loop, so a weak reference to the loop
-                # would never die: remove the entry here.
+                # The loop was closed without shutdown_asyncgens(). A client refers to its loop, so a weak reference to the loop
+                # would never die. Remove the entry here.
                 self._clients.pop(other)[1].detach()
         client = self._make_client()
         lifetime = _lifetime(loop, client, weakref.ref(self))
@@ -221,7 +221,7 @@ async def _lifetime(
     loop: asyncio.AbstractEventLoop, client: Async, store: weakref.ref[RedisStore]
 ) -> AsyncGenerator[None, None]:
     # An event loop closes the asynchronous generators that were started on it, before it is closed itself or as soon as
-    # nobody refers to them (PEP 525). So the client is closed on its own loop, and nobody needs to call anything.
+    # they are unreferenced (PEP 525). So the client is closed on its own loop, without a call by the user.
     try:
         yield
     finally:
@@ -233,7 +233,7 @@ async def _lifetime(
 
 
 def _drop(lifetime: AsyncGenerator[None, None]) -> None:
-    """Called when the store is gone. The last reference to ``lifetime`` goes with this call, and its loop closes it."""
+    """Called when the store is gone. The last reference to ``lifetime`` ends with this call, and its loop closes it."""
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
@@ -260,15 +260,15 @@ def _from_url(url: str, timeout: float) -> tuple[Blocking, Callable[[], Async]]:
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
-    # One retry if the connection broke, as a pooled one does when the server was restarted. None after a timeout, because
-    # no time is left then.
+    # One retry if the connection is broken, like a pooled one after a restart of the server. No retry after a timeout,
+    # because no time is left then.
     once = (redis.ConnectionError,)
     settings: dict[str, Any] = {
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
         "retry_on_error": [*once],  # redis-py before 6 needs this too
-        # With protocol 2, a new connection sends nothing but AUTH before its first command. All of it shares one time
-        # limit, and when many processes start at once, each further round trip takes long.
+        # With protocol 2, a new connection sends nothing but AUTH before its first command. All of this shares one
+        # time limit, and when many processes start at once, each further round trip takes long.
         "protocol": 2,
         **_anonymous_options(),
     }
@@ -284,7 +284,7 @@ def _from_url(url: str, timeout: float) -> tuple[Blocking, Callable[[], Async]]:
         pool = blocking.connection_pool
         pool.connection_class(**pool.connection_kwargs)  # does not connect, but checks all options
     except (ValueError, TypeError) as error:
-        trouble = type(error).__name__  # its text may hold half a password, so it is neither shown nor chained
+        trouble = type(error).__name__  # its text may contain half a password, so it is neither shown nor chained
     if blocking is None or trouble:
         raise ConfigurationError(
             f"The Redis URL cannot be read, or has an option that redis-py does not know ({trouble}).",
@@ -297,7 +297,7 @@ def _from_url(url: str, timeout: float) -> tuple[Blocking, Callable[[], Async]]:
 
 
 def _anonymous_options() -> dict[str, None]:
-    """The options that keep redis-py from sending its own name and version, which takes two more commands."""
+    """The options that keep redis-py from sending its own name and version, which would take two more commands."""
     from redis.connection import AbstractConnection
 
     known = inspect.signature(AbstractConnection).parameters
@@ -309,7 +309,7 @@ def _safe_url(url: str) -> str:
     try:
         parts = urlsplit(url)
         if "@" in parts.path + parts.query + parts.fragment:
-            return parts.scheme  # a password with an unescaped / ? or # ends somewhere in there
+            return parts.scheme  # a password with an unescaped / ? or # makes the other parts unreliable
         port = f":{parts.port}" if parts.port else ""
         return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
     except ValueError:
@@ -321,7 +321,7 @@ def _milliseconds(ttl: float) -> int:
 
 
 def _read_error(error: Exception, read: Callable[[Any], Any]) -> bytes:
-    """A value of another type is not ours and counts as missing. The next save replaces it."""
+    """Handles a failed read: a value of another type is not ours and counts as missing. The next save replaces it."""
     if read is _read_value and str(error).startswith("WRONGTYPE"):
         return b""
     raise error

@@ -1,11 +1,11 @@
-"""Seals everything that is stored in a store: as a JWE that only the fleet's own secret opens.
+"""Seals everything that goes into a store, as a JWE that only the fleet's own secret can open.
 
-Invariant: an entry that cannot be opened counts as missing, and is never an error. What was sealed for one cache key
-opens for no other. A seal is a compact JWE (RFC 7516) with ``dir`` and ``A256GCM``. Its key is HKDF-SHA256 (RFC 5869)
-of the secret, with the cache key in ``info``.
+Invariant: an entry that cannot be opened counts as missing, and is never an error. A value that was sealed for one cache
+key cannot be opened for another. A seal is a compact JWE (RFC 7516) with ``dir`` and ``A256GCM``. Its key is HKDF-SHA256
+(RFC 5869) of the secret, with the cache key in ``info``.
 
-This module imports its cryptography at the top, and is itself imported as soon as an app gets a store. So a fresh process's
-first call waits for no import, and an app without a store does not pay for it.
+This module imports its cryptography at the top, and is itself imported as soon as an app gets a store. So the first call of a new
+process waits for no import, and an app without a store does not pay for it.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["MAX_SEALED_SIZE", "MIN_SECRET_SIZE", "Seal", "sealing_secret"]
 
 MIN_SECRET_SIZE = 32
-"""Size of the shortest secret, in bytes: that of the AES key that is derived from it."""
+"""Size of the shortest secret, in bytes: the size of the AES key that is derived from it."""
 
 MAX_SEALED_SIZE = 1 << 16
-"""Size of the largest sealed value that is opened, in bytes. Okta's tokens have a few thousand."""
+"""Size of the largest sealed value that is opened, in bytes. Okta's tokens have a few thousand bytes."""
 
 _ALGORITHMS = (
     "dir",
@@ -41,7 +41,7 @@ _ALGORITHMS = (
 
 
 class Seal:
-    """Seals with the first of its secrets, and opens what any of them has sealed.
+    """Seals with the first of its secrets, and opens values that were sealed with any of them.
 
     - ``secrets``: at least one, each of at least 32 random bytes, newest first.
 
@@ -71,7 +71,7 @@ class Seal:
         self.fingerprint = _derive(self._secrets[0], b"okta-m2m/seal-fingerprint/1", 8).hex()
 
     def seal(self, cache_key: str, plaintext: bytes) -> bytes:
-        """The sealed value. It opens for this cache key only.
+        """The sealed value, which can be opened only for this cache key.
 
         - ``cache_key``: any string.
         - ``plaintext``: the value.
@@ -98,7 +98,7 @@ class Seal:
 
 
 def sealing_secret(signer: Signer) -> bytes | None:
-    """A secret that the fleet already shares: one derived from the private key.
+    """A secret that the fleet already shares, because it is derived from the private key.
 
     - ``signer``: a key. If it follows a file, the version that was read last counts.
 
@@ -121,7 +121,7 @@ def _check_secret(secret: object) -> bytes:
 
 
 def _key(secret: bytes, cache_key: str) -> OctKey:
-    # "surrogatepass", because a cache key is made of settings, and no string in those may raise here.
+    # "surrogatepass", because a cache key is made from settings, and no string in a setting may raise here.
     return OctKey.import_key(_derive(secret, b"okta-m2m/seal/1\0" + cache_key.encode("utf-8", "surrogatepass"), 32))
 
 

@@ -1,4 +1,5 @@
-"""Test support for code that calls Okta machine to machine: FakeOkta, pytest fixtures, conformance suites, simulation.
+"""Test support for code that makes machine-to-machine calls to Okta: FakeOkta, pytest fixtures, conformance suites,
+simulation.
 
 Invariant: production code needs nothing from here. FakeOkta shares no code with the client that it tests. Importing this
 package loads no other module until a name is used, because pytest loads its plugin in every run.
@@ -49,7 +50,7 @@ _HOMES = {
     "replay": "._replaying",
 }
 
-#: Packages that may be missing: what to name in the error, and what to install.
+#: Packages that may be missing: for each, the name in the error, and what to install.
 _OPTIONAL = {
     "pytest_httpserver": ("pytest-httpserver", "'okta-m2m[testing]'"),
     "werkzeug": ("pytest-httpserver", "'okta-m2m[testing]'"),
@@ -66,7 +67,7 @@ def __getattr__(name: str) -> Any:
         missing, source = _OPTIONAL.get((error.name or "").partition(".")[0], ("", ""))
         if not missing:
             raise
-        # Without the cause: the remedy is the whole message.
+        # Raised without its cause, because the message has the whole remedy.
         raise ModuleNotFoundError(
             f"okta_m2m.testing.{name} needs {missing}. Install it with: pip install {source}", name=error.name
         ) from None

@@ -26,8 +26,8 @@ class Replayed(Generic[T]):
 
     - ``effects``: the effects that the flow yielded, in order. If it did not finish, the last one has no answer.
     - ``finished``: whether the flow returned or raised.
-    - ``value``: what it returned; ``None`` if it did not return.
-    - ``error``: what it raised; ``None`` if it did not raise.
+    - ``value``: the value that the flow returned; ``None`` if it did not return.
+    - ``error``: the exception that the flow raised; ``None`` if it did not raise.
     """
 
     effects: tuple[Effect[Any], ...]
@@ -36,7 +36,7 @@ class Replayed(Generic[T]):
     error: BaseException | None = None
 
     def result(self) -> T:
-        """Returns what the flow returned, or raises what it raised.
+        """Returns the value that the flow returned, or raises the exception that it raised.
 
         Raises ``LookupError`` if the script ended before the flow did.
         """
@@ -67,7 +67,7 @@ def replay(
       function that is called with the effect and returns either.
     - ``sleep``: called with the seconds of each ``Sleep``; does nothing by default. Advance a simulated clock in it.
     - ``spawn``: called with each ``Spawn`` that no caller waits for; does nothing by default. It may keep the flow, or replay
-      it. A ``Spawn`` that a caller waits for is answered with ``False``, so that the flow does it itself.
+      it. A ``Spawn`` that a caller waits for is answered with ``False``, so that the flow runs it itself.
 
     These effects need no answer in the script: the signer answers ``Sign`` and ``Snapshot``, ``sleep`` performs ``Sleep``,
     ``spawn`` performs ``Spawn``, and nothing happens for ``Discard``.

@@ -35,11 +35,11 @@ _PRIVATE_MEMBERS = {"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
 
 
 class SignerConformance:
-    """Each test is one promise of :class:`okta_m2m.Signer`. Subclass it and define a fixture ``signer``."""
+    """Each test checks one promise of :class:`okta_m2m.Signer`. Subclass it and define a fixture ``signer``."""
 
     @pytest.fixture
     def signer(self) -> Any:
-        """The signer under test, for a subclass to make."""
+        """The signer under test. Define this fixture in a subclass."""
         raise NotImplementedError(
             f"{type(self).__name__} has no fixture named signer. Define one that returns the signer."
         )

@@ -5,8 +5,8 @@
         def store(self):
             return MyStore("localhost")
 
-Invariant: every test uses new keys, so the store may be shared and need not be empty. No test depends on how long
-anything takes, only on leases and values that expire eventually.
+Invariant: every test uses new keys, so the store may be shared and need not be empty. Tests do not depend on
+how long anything takes, except that leases and values expire eventually.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ import pytest
 __all__ = ["StoreConformance"]
 
 LONG = 3600.0  # seconds; longer than any test takes
-SHORT = 0.05  # seconds; a test waits for its end
+SHORT = 0.05  # seconds; a test waits until they have passed
 PATIENCE = 30.0  # seconds after which a test stops waiting and fails
 CROWD = 32  # owners that claim at the same time
 
 
 class StoreConformance:
-    """Each test is one promise of :class:`okta_m2m.stores.Store`. Subclass it and define a fixture ``store``.
+    """Each test checks one promise of :class:`okta_m2m.stores.Store`. Subclass it and define a fixture ``store``.
 
     - ``in_event_loop``: ``True`` calls the store inside a running asyncio loop, one loop per test, for a store that has
-      ``on_loop``. ``False`` (default) calls its methods outside a loop, and awaits what they return in a loop, if
+      ``on_loop``. ``False`` (default) calls its methods outside a loop, and awaits their results in a loop, if
       necessary.
     - The fixture ``runner`` is the :class:`asyncio.Runner` of that loop, for a store that must be closed in it.
     """
@@ -43,7 +43,7 @@ class StoreConformance:
 
     @pytest.fixture
     def store(self) -> Any:
-        """The store under test, for a subclass to make."""
+        """The store under test. Define this fixture in a subclass."""
         raise NotImplementedError(
             f"{type(self).__name__} has no fixture named store. Define one that returns the store."
         )
@@ -61,7 +61,7 @@ class StoreConformance:
 
     @pytest.fixture
     def key(self) -> str:
-        """A key that was never used before."""
+        """A key that has never been used before."""
         return _new_key()
 
     # ── values ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,7 +1,7 @@
 """The clients of the demonstration, each with several callers that make one call after another.
 
-Invariant: a client is used as any service uses it. It is given ``OktaAuth(app)`` and nothing else, so only the
-library can keep its calls from failing.
+Invariant: each client is used as in any service. It gets only ``OktaAuth(app)``, so only the library can prevent
+failed calls.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ PAUSES: Final = (
     0.013,
     0.019,
     0.029,
-)  # seconds between the calls of each caller; different, so that they do not march in step
+)  # seconds between the calls of each caller; different, so that the callers are not synchronized
 LAST_CALLS: Final = 5.0  # seconds for the calls that are in progress at the end
 
-Made = tuple[int, Mapping[str, str]]  # a call's status, and the headers that it was sent with
+Made = tuple[int, Mapping[str, str]]  # a call's status, and the headers that were sent with it
 
 
 class Callers:
-    """The callers of all clients. They begin together, and each one's last call is finished."""
+    """The callers of all clients. They begin together, and each one finishes its last call."""
 
     def __init__(self, story: Story) -> None:
         self._story = story
@@ -104,7 +104,7 @@ class Callers:
         failure: str | None = None
         try:
             yield made
-        except Exception as error:  # noqa: BLE001 (whatever it is, it is a failed call)
+        except Exception as error:  # noqa: BLE001 (any error is a failed call)
             failure = f"{type(error).__name__}: {quoted(error)}"
         status, headers = made[0] if made else (0, {})
         if failure is None and status != 200:

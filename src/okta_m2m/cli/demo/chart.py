@@ -15,15 +15,15 @@ from .story import Story
 
 __all__ = ["TOKEN_STYLES", "Chart"]
 
-TOKEN_STYLES: Final = ("cyan", "blue")  # of neighbouring tokens
+TOKEN_STYLES: Final = ("cyan", "blue")  # for alternate tokens
 SAME_CAUSE: Final = 0.5  # seconds between two 401s that are shown as one group
 
 
 class Chart:
     """Columns of time, from the start to the planned end; lists are copied, because other threads append to them.
 
-    - ``columns``: how many.
-    - ``now``: seconds since the start; what ends later is cut off there.
+    - ``columns``: the number of columns.
+    - ``now``: seconds since the start; anything that ends later is cut off there.
     - ``lanes``: rows over which tokens are distributed, so that the lifetimes of two tokens do not overlap in one row.
     """
 
@@ -38,7 +38,7 @@ class Chart:
         self._most_calls = max((max(counts.values(), default=0) for counts in self._calls.values()), default=0)
 
     def axis(self) -> Text:
-        """The seconds."""
+        """The axis, in seconds."""
         step = next((step for step in (1, 2, 5, 10, 20) if step / self._per_column >= 6), 30)
         row = _Row(self._columns)
         for second in range(0, int(self._story.seconds) + 1, step):
@@ -47,7 +47,7 @@ class Chart:
         return row.text()
 
     def calls(self, client: str) -> Text:
-        """How many of a client's calls were answered, and where one failed."""
+        """The number of a client's calls that got a response, and marks for those that failed."""
         glyphs, row = self._glyphs, _Row(self._columns)
         for column, count in self._calls[client].items():
             level = max(1, round(len(glyphs.levels) * count / self._most_calls)) - 1
@@ -58,7 +58,7 @@ class Chart:
         return row.text()
 
     def rejections(self) -> Text:
-        """How many calls got a 401, those with one cause together."""
+        """The number of calls that got a 401; those with the same cause are counted together."""
         row = _Row(self._columns)
         groups: list[list[float]] = []
         for at in sorted(rejection.at for rejection in list(self._story.rejections)):
@@ -71,7 +71,7 @@ class Chart:
         return row.text()
 
     def tokens(self, lane: int) -> Text:
-        """The lifetimes of every ``lanes``-th token: solid while in use, then the unused rest."""
+        """The lifetimes of every ``lanes``-th token: a solid part while in use, then the unused rest."""
         glyphs, story, row = self._glyphs, self._story, _Row(self._columns)
         obtained = list(story.obtained)
         revoked = {revocation.token: revocation.at for revocation in list(story.revocations)}
@@ -126,7 +126,7 @@ class _Row:
             self._cells[column] = (char, style)
 
     def write(self, column: int, text: str, style: str, *, backwards: bool = False) -> None:
-        """Writes the whole text where there is room for it: at the column, or up to 3 columns later (or earlier)."""
+        """Writes the whole text if there is room for it: at the column, or up to 3 columns later (or earlier)."""
         steps = range(0, -4, -1) if backwards else range(4)
         places = [column + step for step in steps] if column >= 0 else range(8)
         for place in places:

@@ -1,6 +1,6 @@
-"""What happened to each token of a demonstration, in words.
+"""Describes in words what happened to each token of a demonstration.
 
-Invariant: one sentence or two for each token, in the order in which the tokens were obtained.
+Invariant: there are one or two sentences for each token, in the order in which the tokens were obtained.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ __all__ = ["narrate"]
 
 
 def narrate(story: Story) -> list[tuple[float, str]]:
-    """What happened, each with its time in seconds since the start."""
+    """The events, each with its time in seconds since the start."""
     steps: list[tuple[float, str]] = []
     before: Obtained | None = None
     for number, token in enumerate(story.obtained, 1):

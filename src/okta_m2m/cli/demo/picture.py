@@ -1,6 +1,6 @@
 """The picture of a demonstration: the lifetimes of its tokens, the token endpoint's responses, and every client's calls.
 
-Invariant: it shows what is in the story, and adds nothing. No line is wider than the terminal, whatever its width.
+Invariant: the picture shows only what is in the story. No line is wider than the terminal, whatever its width.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LABEL: Final = 15  # columns for a row's name
 WIDEST: Final = 100  # columns of time; more would not be easier to read
 NARROWEST: Final = 24  # columns of time; with fewer, the figures at the right are omitted
 LANES: Final = 6  # rows for tokens
-STEPS: Final = 12  # entries of what happened
+STEPS: Final = 12  # entries in the list of events
 LEAD: Final = 7  # columns for a time or a number before its text
 
 _FIGURES: Final = (("calls", 7), ("failed", 8), ("mean ms", 9))
@@ -59,7 +59,7 @@ def draw(story: Story, glyphs: Glyphs, width: int, until: float | None = None) -
 
 
 def summarize(story: Story, glyphs: Glyphs, width: int) -> RenderableType:
-    """What happened, in words, and the totals."""
+    """The events, in words, and the totals."""
     lines = [Text()]
     steps = narrate(story)
     for at, what in steps[:STEPS]:
@@ -88,7 +88,7 @@ def _cells(story: Story, client: str) -> dict[str, tuple[str, str]]:
 
 
 def _totals(story: Story) -> list[tuple[int, str, str]]:
-    """Numbers, each with what it counts and its style."""
+    """Numbers, each with its unit and its style."""
     failed, requests = len(story.failures), len(story.answers)
     totals = [
         (len(story.calls), f"calls by {story.callers} callers in {len(story.clients)} clients", ""),

@@ -1,6 +1,6 @@
-"""The plot of the demonstration: an org on a loopback port, four clients with one service app, and what goes wrong.
+"""The plot of the demonstration: an org on a loopback port, four clients with one service app, and the faults.
 
-Invariant: what goes wrong is chosen by what has happened, not by the clock, so that the same happens on a slow machine.
+Invariant: earlier events, not the clock, trigger the faults, so that the same happens on a slow machine.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from .story import FULL_LENGTH, Answer, Obtained, Rejection, Revocation, Story
 
 __all__ = ["play"]
 
-LIFETIME: Final = 3.0  # seconds that a token lives
+LIFETIME: Final = 3.0  # lifetime of a token in seconds
 API_DELAY: Final = 0.03  # seconds that an API call takes, so that some calls are always in progress
-OVERTIME: Final = 5.0  # seconds that a slow machine gets for what is still to come
+OVERTIME: Final = 5.0  # extra seconds on a slow machine for the remaining events
 
 
 def play(seconds: float, *, dpop: bool, watch: Callable[[Story], None]) -> Story:
-    """Plays the demonstration, and returns what happened.
+    """Plays the demonstration, and returns its story.
 
     - ``seconds``: how long the clients make calls.
     - ``dpop``: whether the org requires DPoP.
@@ -61,7 +61,7 @@ def play(seconds: float, *, dpop: bool, watch: Callable[[Story], None]) -> Story
                 watch(story)
                 time.sleep(0.05)
                 if story.now() > seconds + 0.1:
-                    story.seconds = story.now()  # on a slow machine, the picture is as long as the play
+                    story.seconds = story.now()  # on a slow machine, the picture covers the whole run
         finally:
             callers.stop()
         story.minted = okta.tokens_minted
@@ -69,7 +69,7 @@ def play(seconds: float, *, dpop: bool, watch: Callable[[Story], None]) -> Story
 
 
 class _Plot:
-    """What goes wrong: at each renewal a 503 or a 429, in turn, and one token revoked in the middle."""
+    """The faults: a 503 or a 429 at each renewal, in turn, and one token revoked in the middle."""
 
     def __init__(self, story: Story, okta: FakeOkta) -> None:
         self._story = story
@@ -87,7 +87,7 @@ class _Plot:
                 Obtained(now - event.elapsed, now, event.token_type, event.expires_in, event.background)
             )
             if self._revoke_at is None or now + LIFETIME / 2 < self._revoke_at:
-                # A concurrency limit names no time to wait for, so the renewal succeeds while the token is still good.
+                # For a concurrency limit, Okta gives no time to wait, so the renewal succeeds while the token is still valid.
                 self._okta.next(next(self._faults), concurrency=True)
 
     @property
@@ -114,7 +114,7 @@ class _Plot:
 
 @contextmanager
 def _without_proxy() -> Iterator[None]:
-    """Bypasses a proxy that the environment names: the server is in this process."""
+    """Bypasses a proxy that the environment names, because the server is in this process."""
     before = {name: os.environ.get(name) for name in ("NO_PROXY", "no_proxy")}
     os.environ.update(dict.fromkeys(before, "127.0.0.1"))
     try:

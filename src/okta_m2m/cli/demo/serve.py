@@ -1,6 +1,6 @@
 """``okta-m2m demo --serve``: serves the stand-in for Okta to other programs until it is stopped.
 
-Invariant: it listens on this machine only, unless ``--host`` says otherwise. It overwrites no ``okta.yaml``. At the
+Invariant: it listens on this machine only, unless ``--host`` has another address. It overwrites no ``okta.yaml``. At the
 end, it removes or renames the one that it wrote, and loses nothing that was added to it.
 """
 
@@ -29,7 +29,7 @@ EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 (compared with, not bound)
 class _ServedOkta(FakeOkta):
     @property
     def url(self) -> str:
-        # A server that listens on every address is called by this machine's name: a container publishes its port there.
+        # Clients use this machine's name for a server that listens on every address: a container publishes its port there.
         return f"http://localhost:{self.server.port}" if self.server.host in EVERYWHERE else super().url
 
 

@@ -1,4 +1,4 @@
-"""What happened in a demonstration: facts with their times, and the totals.
+"""The events of a demonstration, as facts with their times, and the totals.
 
 Invariant: facts are only added, by the thread that saw them. Every time is in seconds since the start.
 """
@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 __all__ = ["FULL_LENGTH", "Answer", "Call", "ClientTotals", "Obtained", "Rejection", "Revocation", "Story"]
 
 FULL_LENGTH: Final = 6.0
-"""Seconds in which everything happens: renewals, a revocation, and errors of the token endpoint."""
+"""Seconds that are enough for everything: renewals, a revocation, and errors of the token endpoint."""
 
 
 class Call(NamedTuple):
@@ -38,7 +38,7 @@ class Obtained(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The token endpoint answered with this status."""
+    """The token endpoint responded with this status."""
 
     at: float
     status: int
@@ -75,9 +75,9 @@ class Story:
     - ``clients``: their names.
     - ``seconds``: how long they make calls.
     - ``lifetime``: a token's lifetime in seconds.
-    - ``callers``: how many there are in all clients together.
+    - ``callers``: the number of callers in all clients together.
     - ``dpop``: whether the org requires DPoP.
-    - ``minted``: how many tokens the org has issued.
+    - ``minted``: the number of tokens that the org has issued.
     """
 
     clients: Sequence[str]

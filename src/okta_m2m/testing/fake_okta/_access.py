@@ -1,4 +1,4 @@
-"""Who calls an API, and whether the token and its DPoP proof are valid.
+"""Identifies the caller of an API, and checks the token and its DPoP proof.
 
 Invariant: every response follows a check of the token, its binding, its scopes and the caller's roles, in Okta's order.
 """
@@ -53,7 +53,7 @@ def authorize(org: Org, request: ReceivedRequest, *scopes: str) -> Caller:
 
 
 def identify(org: Org, request: ReceivedRequest) -> Caller:
-    """The caller, whatever it may do. Refuses an invalid token, and a path whose feature is off."""
+    """The caller, whatever its permissions. Refuses an invalid token, and a path whose feature is off."""
     caller = _identify(org, request)
     if any(request.path == path or request.path.startswith(f"{path}/") for path in org.features_off):
         raise ApiRefused("E0000015")

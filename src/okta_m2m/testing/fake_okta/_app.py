@@ -1,4 +1,4 @@
-"""A service app as the org holds it: its keys, scopes, roles and settings.
+"""A service app in the org: its keys, scopes, roles and settings.
 
 Invariant: an app has only public keys. If ``add_app`` created a private key, it is kept separately.
 """
@@ -39,7 +39,7 @@ def public_jwks(keys: Keys) -> dict[str, list[dict[str, Any]]]:
 
 
 class InForce(NamedTuple):
-    """What the org's servers know about an app. It lags behind the app while :attr:`Org.settling` is set."""
+    """An app's state as the org's servers know it. It lags behind the app while :attr:`Org.settling` is set."""
 
     active_keys: list[dict[str, Any]]
     scopes: list[str]
@@ -49,21 +49,21 @@ class InForce(NamedTuple):
 class App:
     """A service app registered with FakeOkta. Every attribute may be changed while FakeOkta runs.
 
-    - ``client_id``: its client ID, ``0oa...``.
-    - ``id``: its app ID. It equals ``client_id`` unless the app was created with a chosen client ID.
+    - ``client_id``: its client id, ``0oa...``.
+    - ``id``: its app id. It equals ``client_id`` unless the app was created with a chosen client id.
     - ``label``: its name.
-    - ``keys``: anything that :meth:`FakeOkta.add_app` takes as its keys.
-    - ``jwks``: ``{"keys": [...]}`` with its public keys. A key with ``"status": "INACTIVE"`` does not count. Assign
-      anything that :meth:`FakeOkta.add_app` takes.
+    - ``keys``: anything that :meth:`FakeOkta.add_app` accepts as its keys.
+    - ``jwks``: ``{"keys": [...]}`` with its public keys. A key with ``"status": "INACTIVE"`` does not count. You can
+      assign anything that :meth:`FakeOkta.add_app` accepts.
     - ``jwks_uri``: a URL from which to fetch its keys, instead of ``jwks``; ``None`` by default.
     - ``scopes``: the ``okta.*`` scopes granted to it. Like Okta, the org's server silently omits the others from a token.
     - ``dpop_bound``: whether "Require DPoP" is on; ``False`` by default.
     - ``roles``: its admin roles; ``["READ_ONLY_ADMIN"]`` by default. A custom role is ``CUSTOM/{role}/{resource set}``.
-      Without a role, the management API returns 403 E0000006; with only read-only roles, it does so to a write.
+      Without a role, the management API returns 403 E0000006; with only read-only roles, it returns the same for a write.
     - ``status``: ``"ACTIVE"`` (default) or ``"INACTIVE"``.
     - ``application_type``, ``token_endpoint_auth_method``, ``grant_types``, ``response_types``, ``consent_method``: as in
       Okta's Apps API.
-    - ``private_jwk``: the private key that ``add_app`` made because none was passed; otherwise ``None``.
+    - ``private_jwk``: the private key that ``add_app`` created because no key was passed; otherwise ``None``.
     """
 
     def __init__(self, client_id: str, keys: Keys, scopes: Iterable[str]) -> None:
@@ -99,7 +99,7 @@ class App:
     def add_key(self, keys: Keys) -> None:
         """Registers more keys, as in a rotation.
 
-        - ``keys``: public keys, as :meth:`FakeOkta.add_app` takes them.
+        - ``keys``: public keys, as :meth:`FakeOkta.add_app` accepts them.
 
         Raises ``ValueError`` for a private key.
         """
@@ -114,7 +114,7 @@ class App:
             jwk["status"] = "INACTIVE"
 
     def in_force(self) -> InForce | None:
-        """What the org's servers know about the app now; ``None`` while they do not know the app yet."""
+        """The app's state as the org's servers know it now; ``None`` while they do not know the app yet."""
         now = time.monotonic()
         for until, earlier in list(self._earlier):
             if now < until:
@@ -122,9 +122,9 @@ class App:
         return InForce(self.active_keys(), list(self.scopes), list(self.roles))
 
     def change_follows(self, settling: float, *, created: bool = False) -> None:
-        """Call before changing the app: the org's servers keep its present state for ``settling`` seconds.
+        """Call this before changing the app: the org's servers keep its previous state for ``settling`` seconds.
 
-        ``created`` says that the app is new, so they do not know it at all for that time.
+        ``created``: whether the app is new, so that the servers do not know it at all for that time.
         """
         if settling > 0:
             now = time.monotonic()

@@ -1,4 +1,4 @@
-"""How a refusal is returned: as OAuth JSON, as the management API's JSON, or as a ``WWW-Authenticate`` challenge.
+"""Formats a refusal: as OAuth JSON, as the management API's JSON, or as a ``WWW-Authenticate`` challenge.
 
 Invariant: at the management API an OAuth refusal has an empty body and its reason in ``WWW-Authenticate``, as recorded
 at Okta (status 400 for proofs). An API behind a custom server responds as RFC 6750 and RFC 9449 say (401).
@@ -28,7 +28,7 @@ class _Challenged(Refused):
 
 
 def refusal_answer(request: ReceivedRequest, refused: Refused | ApiRefused, *, is_api: bool) -> Answer:
-    """The response that carries a refusal. ``is_api`` says that the request was to an API, not to an OAuth endpoint."""
+    """The response that carries a refusal. ``is_api``: whether the request was to an API, not to an OAuth endpoint."""
     if isinstance(refused, ApiRefused):
         return api_error_answer(refused)
     nonce = [("dpop-nonce", refused.nonce)] if refused.nonce else []

@@ -46,7 +46,7 @@ def authenticate(
 ) -> App:
     """The app that the client assertion in ``form`` authenticates.
 
-    ``client_credentials_at_org`` says that this is a token request to the org's own server, which accepts no other
+    ``client_credentials_at_org``: whether this is a token request to the org's own server, which accepts no other
     method.
     """
     kinds = ["authorization"] if request.all("authorization") else []
@@ -111,7 +111,7 @@ def _check_assertion(org: Org, request: ReceivedRequest, assertion: str, client_
 
 def _fetch_keys(jwks_uri: str) -> list[dict[str, Any]]:
     try:
-        # Without a proxy: the key server of a test runs on this machine.
+        # Use no proxy, because a test's key server runs on this machine.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(jwks_uri, timeout=5) as response:
             keys = json.loads(response.read(1 << 20))["keys"]

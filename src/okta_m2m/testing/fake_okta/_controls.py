@@ -1,6 +1,6 @@
-"""What a test adds to an org, and changes while it runs.
+"""Methods with which a test populates an org, and changes it while it runs.
 
-Invariant: a change takes effect with the next request, for tokens issued before as well.
+Invariant: a change takes effect with the next request, even for tokens that were issued earlier.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class OrgControls(Org):
         - ``jwks``: its public keys: a JWKS, a JWK, an object with a ``jwks()`` method such as ``PrivateKey``, or a list of
           those. By default it gets a new ES256 key, whose private half is the app's ``private_jwk``.
         - ``scopes``: the ``okta.*`` scopes to grant it; ``okta.users.read`` by default.
-        - ``client_id``: its client ID; by default a new one, ``0oa...``.
+        - ``client_id``: its client id; by default a new one, ``0oa...``.
         - ``dpop_bound``: whether "Require DPoP" is on; ``False`` by default.
-        - ``label``: its name; by default ``Service app`` and the client ID.
+        - ``label``: its name; by default ``Service app`` and the client id.
 
         The app has the role ``READ_ONLY_ADMIN``. To let it write, assign other roles to its ``roles``.
 
@@ -84,12 +84,12 @@ class OrgControls(Org):
     ) -> AuthorizationServer:
         """Adds the custom authorization server at ``/oauth2/{id}``, or replaces it.
 
-        - ``id``: its ID.
+        - ``id``: its id.
         - ``scopes``: the scopes that it issues.
-        - ``default_scopes``: those issued to a request that names none; empty by default, so such a request is refused.
+        - ``default_scopes``: the scopes for a request that names none; empty by default, so such a request is refused.
         - ``token_lifetime``: lifetime of its tokens in seconds; by default as long as the org's.
         - ``audience``: the ``aud`` of its tokens; ``"api://default"`` by default.
-        - ``clients``: the client IDs that its access policy admits; all by default.
+        - ``clients``: the client ids that its access policy admits; all by default.
         """
         server = AuthorizationServer(
             id,
@@ -103,13 +103,13 @@ class OrgControls(Org):
         return server
 
     def protect(self, path: str, *, server: str = "default", scope: str | None = None) -> str:
-        """Makes ``path``, and everything below it, an API of your own. Returns its URL.
+        """Makes ``path``, and everything below it, your own API. Returns its URL.
 
-        It returns 200 with a description of the request, and compares ``htu`` as RFC 9449 says, not as Okta's own API
-        does.
+        The API returns 200 with a description of the request, and compares ``htu`` according to RFC 9449, unlike Okta's
+        own API.
 
         - ``path``: the path, undecoded: ``"/orders"``.
-        - ``server``: the ID of the custom authorization server whose tokens it accepts; ``"default"`` by default.
+        - ``server``: the id of the custom authorization server whose tokens it accepts; ``"default"`` by default.
         - ``scope``: the scope that a token needs; none by default.
         """
         self.protected[path.rstrip("/")] = (server, scope)
@@ -141,7 +141,7 @@ class OrgControls(Org):
     def nonce_lifetime(self) -> float:
         """Seconds for which a DPoP nonce is accepted; three days by default. May be set.
 
-        A new nonce is made every day, or each time that the lifetime ends if that is sooner.
+        A new nonce is created every day, or whenever the lifetime ends, if that is sooner.
         """
         return self.nonces.lifetime
 

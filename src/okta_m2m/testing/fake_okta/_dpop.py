@@ -42,12 +42,12 @@ def _is_okta_htu(htu: str, request: ReceivedRequest) -> bool:
 
 
 def is_same_uri(htu: str, request: ReceivedRequest) -> bool:
-    """Whether ``htu`` is the request's URL after syntax-based and scheme-based normalisation (RFC 9449 section 4.3)."""
+    """Whether ``htu`` is the request's URL after syntax-based and scheme-based normalization (RFC 9449 section 4.3)."""
     return "?" not in htu and "#" not in htu and _normalise(htu) == _normalise(request.base_url + request.path)
 
 
 def _normalise(uri: str) -> str:
-    """The URI normalised as in RFC 3986 section 6.2; empty if it is not one."""
+    """The URI normalized as in RFC 3986 section 6.2; empty if it is not one."""
     try:
         parts = urlsplit(uri)
         host, port = (parts.hostname or "").lower(), parts.port
@@ -68,7 +68,7 @@ def _normalise_triplet(found: re.Match[str]) -> str:
 
 
 def find_proof(request: ReceivedRequest) -> str | None:
-    """The proof of the request; ``None`` if there is none. Two are refused."""
+    """The proof of the request; ``None`` if there is none. Refuses two proofs."""
     proofs = request.all("dpop")
     if len(proofs) > 1:
         raise Refused("invalid_dpop_proof_multiple_headers_not_allowed")

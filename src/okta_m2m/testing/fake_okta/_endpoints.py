@@ -1,6 +1,6 @@
-"""Which endpoint of the org answers which path.
+"""Finds the endpoint of the org for a path.
 
-Invariant: the choice depends on the path alone. A path that leads nowhere is left to the handlers of pytest-httpserver.
+Invariant: the choice depends on the path alone. An unknown path is left to the handlers of pytest-httpserver.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _Answer = Callable[[Org, ReceivedRequest], Answer]
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """What a path leads to."""
+    """The endpoint at a path."""
 
-    #: Answers a request or raises a refusal; ``None`` if the path leads nowhere.
+    #: Answers a request or raises a refusal; ``None`` if the path is unknown.
     answer: _Answer | None
     is_token: bool = False
-    #: Whether a token opens it, so that a refusal is a challenge.
+    #: Whether it needs a token, so that a refusal is a challenge.
     is_api: bool = False
-    #: For a path of :meth:`FakeOkta.protect`: the authorization server's ID, and the scope that is needed.
+    #: For a path of :meth:`FakeOkta.protect`: the authorization server's id, and the scope that is needed.
     protected: tuple[str, str | None] | None = None
 
     def refuse(self, request: ReceivedRequest, refused: Refused | ApiRefused) -> Answer:

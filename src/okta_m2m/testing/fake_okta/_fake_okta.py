@@ -1,6 +1,6 @@
-"""An Okta org on a loopback port: :class:`FakeOkta`, for tests of code that calls Okta machine to machine.
+"""An Okta org on a loopback port: :class:`FakeOkta`, for tests of code that makes machine-to-machine calls to Okta.
 
-Invariant: if Okta's behaviour is known, it is exactly as strict and uses the same messages. If not, it is strict.
+Invariant: if Okta's behaviour is known, FakeOkta is exactly as strict, with the same messages. Otherwise, it is strict.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class FakeOkta(OrgControls):
 
     - ``token_lifetime``: lifetime of access tokens in seconds, 3600 by default; fractions of a second count. ``expires_in``
       is rounded down to whole seconds, but is at least 1.
-    - ``ssl_context``: a server's TLS context; serves at ``https://`` instead. ``None`` by default.
+    - ``ssl_context``: a server's TLS context; the org is then at ``https://``. ``None`` by default.
     - ``dpop``: ``"required"`` makes every app DPoP-bound, as some orgs do. With ``"optional"`` (default) each app's
       ``dpop_bound`` decides.
     - ``on_answer``: called with each request and the HTTP status of its response (0 for a connection that was reset),
@@ -42,13 +42,13 @@ class FakeOkta(OrgControls):
     - ``resource_nonce``: whether the API demands one as well; ``False`` by default. ``True`` or ``400`` demands it with
       status 400, as Okta does, and ``401`` with status 401.
     - ``features_off``: a set of paths below ``/api/v1`` that return 401 E0000015; empty by default.
-    - ``settling``: seconds for which a change made through the management API is not visible to other endpoints, since
+    - ``settling``: seconds for which a change made through the management API is not visible to other endpoints, because
       Okta's changes take a while; 0 by default.
-    - ``scopes``: the set of scopes of the org authorization server, as Okta publishes them. Add one that is newer.
-    - ``apps``, ``authorization_servers``: dictionaries by client ID and by ID. The server ``default`` exists from the
+    - ``scopes``: the set of scopes of the org authorization server, as Okta publishes them. You can add newer ones.
+    - ``apps``, ``authorization_servers``: dictionaries by client id and by id. The server ``default`` exists from the
       start, with the scopes ``api:read`` and ``api:write``.
     - ``ssws``: the SSWS token of a Super Admin, for the management API. :meth:`add_api_token` creates others.
-    - ``api_tokens``: a dictionary of all SSWS tokens by value. To end one, set its ``active`` to ``False``.
+    - ``api_tokens``: a dictionary of all SSWS tokens by value. To invalidate one, set its ``active`` to ``False``.
     - ``server``: the underlying pytest-httpserver. Its ``expect_request(...)`` adds your own pages.
 
     Unlike at Okta, every user and group name exists; a write returns the length and SHA-256 of its body as
@@ -112,22 +112,22 @@ class FakeOkta(OrgControls):
 
     @property
     def tokens_minted(self) -> int:
-        """How many access tokens were issued."""
+        """The number of access tokens that were issued."""
         return self._minted
 
     @property
     def token_requests(self) -> int:
-        """How many requests were sent to token endpoints, including failed ones."""
+        """The number of requests to token endpoints, including failed ones."""
         return self._responder.token_requests
 
     @property
     def api_calls(self) -> int:
-        """How many requests were sent to paths that need a token, including failed ones."""
+        """The number of requests to paths that need a token, including failed ones."""
         return self._responder.api_calls
 
     @property
     def refusals(self) -> list[Refusal]:
-        """The requests that were refused because they were wrong, oldest first; at most the last 20,000."""
+        """The requests that were refused as invalid, oldest first; at most the last 20,000."""
         return self._responder.refusals()
 
     @property
@@ -162,14 +162,14 @@ class FakeOkta(OrgControls):
         headers: HeaderChanges | None = None,
         token: Mapping[str, Any] | None = None,
     ) -> None:
-        """Scripts what the next request gets. Further calls queue up behind the first.
+        """Scripts a fault for the next request. Further calls add to the queue.
 
-        - ``what``: an int is short for ``status``, a string for ``error``.
-        - ``on``: which requests: ``"token"`` (default) for any token endpoint, or an undecoded path in which ``*``
+        - ``what``: an integer is short for ``status``, a string for ``error``.
+        - ``on``: the requests concerned: ``"token"`` (default) for any token endpoint, or an undecoded path in which ``*``
           stands for anything: ``"/api/v1/*"``.
-        - ``times``: how many requests get it; 1 by default.
-        - ``status``: the HTTP status of the response. Without ``error`` or a body it comes with Okta's usual error for
-          it.
+        - ``times``: the number of requests that get the fault; 1 by default.
+        - ``status``: the HTTP status of the response. Without ``error`` or a body, the response has Okta's usual error
+          for that status.
         - ``error``: an OAuth ``error``, or Okta's ``internalErrorCode`` (``"jwks_uri_error"``) or ``errorCode``
           (``"E0000015"``).
         - ``description``: the text of the error, instead of Okta's.
@@ -181,7 +181,7 @@ class FakeOkta(OrgControls):
         - ``delay``: seconds to wait before the response, whether ordinary or scripted; 0 by default.
         - ``body``: the body: bytes, a string, or anything else that becomes JSON.
         - ``headers``: headers to add or replace in the response. ``None`` removes one: ``{"Date": None}``. A list of
-          pairs can repeat one.
+          pairs can repeat a header.
         - ``token``: members to change in an ordinary token response. ``None`` removes one: ``{"expires_in": None}``.
 
         Raises ``ValueError`` for an error that Okta does not have, unless it has a ``description``.

@@ -1,6 +1,6 @@
-"""Scripted faults: what the next requests get instead of, or on top of, an ordinary response.
+"""Scripted faults, which the next requests get instead of an ordinary response, or in addition to it.
 
-Invariant: exactly as many matching requests get a fault as it was scripted for, in order, no matter how many threads
+Invariant: each fault goes to exactly the scripted number of matching requests, in order, no matter how many threads
 send requests at once.
 """
 

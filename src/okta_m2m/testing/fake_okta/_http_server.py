@@ -1,6 +1,6 @@
 """The HTTP/1.1 server of FakeOkta: one thread per kept-alive connection; the handler sees each request exactly as sent.
 
-Invariant: a response leaves in one write, so that no delayed acknowledgement slows a kept-alive connection.
+Invariant: a response is sent in one write, so that no delayed acknowledgement slows a kept-alive connection.
 """
 
 from __future__ import annotations
@@ -241,7 +241,7 @@ class _ConnectionServer(ThreadedWSGIServer):
 
 
 class OktaServer(HTTPServer):
-    """A pytest-httpserver that asks ``handle`` first. Its own handlers serve the requests that ``handle`` passes on."""
+    """A pytest-httpserver that calls ``handle`` first. Its own handlers serve the requests that ``handle`` passes on."""
 
     def __init__(self, handle: Handler, not_found: Callable[[str], Answer], tls: ssl.SSLContext | None) -> None:
         super().__init__(host="127.0.0.1", port=0, ssl_context=tls, threaded=True)

@@ -1,8 +1,8 @@
 """Strict parsing and verification of a compact JWS, independent of the code that signs.
 
-Invariant: :func:`parse` returns only what RFC 7515 allows (base64url without padding, one JSON object each, no member
-twice) and no ``crit``. :func:`verify` returns true only for one of Okta's six algorithms with a public key of the matching
-type, curve and size.
+Invariant: :func:`parse` returns only what RFC 7515 allows (base64url without padding, one JSON object each, no
+duplicate members) and no ``crit``. :func:`verify` returns true only for one of Okta's six algorithms with a public key of
+the matching type, curve and size.
 """
 
 from __future__ import annotations

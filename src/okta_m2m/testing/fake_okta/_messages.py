@@ -40,7 +40,7 @@ class ReceivedRequest:
 
     @property
     def query(self) -> str:
-        """What follows the first ``?`` of the target, undecoded."""
+        """The part of the target after the first ``?``, undecoded."""
         return self.target.partition("?")[2]
 
     @property
@@ -63,7 +63,7 @@ class ReceivedRequest:
 
 @dataclass(slots=True, repr=False)
 class Answer:
-    """What goes back to the client. ``drop`` resets the connection instead of answering."""
+    """The response to the client. ``drop`` resets the connection instead."""
 
     status: int
     headers: list[tuple[str, str]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Discovery documents and signing keys, with exactly the members that Okta's have.
+"""Discovery documents and signing keys, with exactly the same members as Okta's.
 
 Invariant: as recorded at Okta, the org's OAuth metadata has neither ``jwks_uri`` nor
 ``token_endpoint_auth_signing_alg_values_supported``, and its ``scopes_supported`` does not depend on an app's grants.
@@ -83,5 +83,5 @@ def oidc_metadata(org: Org, server: AuthorizationServer | None) -> dict[str, Any
 
 
 def keys() -> dict[str, Any]:
-    """The public keys that access tokens are signed with."""
+    """The public keys for verifying access tokens."""
     return {"keys": [signing_key().as_dict(private=False)]}

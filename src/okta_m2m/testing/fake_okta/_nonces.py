@@ -12,7 +12,7 @@ __all__ = ["Nonces"]
 
 
 class Nonces:
-    """The DPoP nonces of one kind of server, made daily and accepted for three days."""
+    """The DPoP nonces of one kind of server, created daily and accepted for three days."""
 
     def __init__(self) -> None:
         self.renewal: float = 24 * 3600  # seconds

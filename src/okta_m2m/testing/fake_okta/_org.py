@@ -1,7 +1,7 @@
 """The contents of an org: apps, authorization servers, tokens, nonces, and its own clock.
 
-Invariant: the record from when a token was issued decides whether it is valid, on the org's clock; the token itself is
-never read. An identifier that may be used once is remembered for as long as the org lives.
+Invariant: a token's record, which was made when it was issued, and the org's clock decide whether it is valid. The token
+itself is never read. An identifier that may be used once is remembered for as long as the org exists.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ class ApiToken:
 class AuthorizationServer:
     """A custom authorization server at ``/oauth2/{id}``. Every attribute may be changed while FakeOkta runs.
 
-    - ``id``: its ID.
+    - ``id``: its id.
     - ``scopes``: the scopes that it issues.
-    - ``default_scopes``: those issued to a request that names none; empty by default, so such a request is refused.
+    - ``default_scopes``: the scopes for a request that names none; empty by default, so such a request is refused.
     - ``audience``: the ``aud`` of its tokens; ``"api://default"`` by default.
     - ``token_lifetime``: lifetime of its tokens in seconds; ``None`` (default) means the org's ``token_lifetime``.
-    - ``clients``: the client IDs that its access policy admits; ``None`` (default) admits all.
+    - ``clients``: the client ids that its access policy admits; ``None`` (default) admits all.
     """
 
     id: str
@@ -112,7 +112,7 @@ class Org:
         self.token_delay: float = 0.0  # seconds
         self.api_tokens: dict[str, ApiToken] = {}
         self.records = Records(self.now)
-        #: Held while the management API changes something.
+        #: A lock that is held while the management API changes something.
         self.changing = threading.RLock()
         self._mutex = threading.Lock()
         self._tokens: dict[str, IssuedToken] = {}
@@ -130,7 +130,7 @@ class Org:
         return time.time() + self._skew
 
     def issuer_url(self, issuer: str) -> str:
-        """The URL of an issuer as :attr:`IssuedToken.issuer` names it."""
+        """The URL of an issuer, by its name in :attr:`IssuedToken.issuer`."""
         return f"{self.url}/oauth2/{issuer}" if issuer else self.url
 
     def first_use(self, kind: str, jti: str) -> bool:
@@ -141,7 +141,7 @@ class Org:
             return len(self._used) > before
 
     def add_api_token(self, *roles: str) -> str:
-        """Creates an SSWS token for the management API, and returns its value: what follows ``SSWS`` in the header.
+        """Creates an SSWS token for the management API, and returns its value, which follows ``SSWS`` in the header.
 
         - ``roles``: the admin roles of its user; ``SUPER_ADMIN`` if none is given.
         """
@@ -150,7 +150,7 @@ class Org:
         return value
 
     def app_by_id(self, id: str) -> App | None:
-        """The app with this app ID, which may differ from its client ID."""
+        """The app with this app id, which may differ from its client id."""
         found = self.apps.get(id)
         if found is not None and found.id == id:
             return found

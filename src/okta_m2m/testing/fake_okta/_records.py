@@ -1,6 +1,6 @@
-"""IDs and times that Okta's responses have and that the org's own objects do not carry.
+"""Ids and times that are in Okta's responses, but not in the org's own objects.
 
-Invariant: what was not recorded by the management API gets its ID and its time of creation when it is first looked at,
+Invariant: an object that the management API did not record gets its id and creation time when it is first looked up,
 and keeps them until it is forgotten.
 """
 
@@ -14,12 +14,12 @@ __all__ = ["Record", "Records", "new_id"]
 
 
 def new_id(prefix: str) -> str:
-    """An ID in Okta's form: a prefix that names the kind, 20 characters in all."""
+    """An id in Okta's form: a prefix that names the kind, 20 characters in all."""
     return prefix + secrets.token_hex(10)[: 20 - len(prefix)]
 
 
 class Record(NamedTuple):
-    """An ID, with times in seconds since the epoch on the org's clock."""
+    """An id, with times in seconds since the epoch on the org's clock."""
 
     id: str
     created: float
@@ -27,17 +27,17 @@ class Record(NamedTuple):
 
 
 class Records:
-    """What the management API remembers about apps, keys, grants and roles. ``key`` is a kind followed by what
-    identifies it."""
+    """The management API's records of apps, keys, grants and roles. ``key`` is a kind, followed by the
+    parts that identify the object."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._records: dict[tuple[str, ...], Record] = {}
-        #: App ID and scope -> the type and ID of the caller that granted it.
+        #: App id and scope -> the type and id of the caller that granted it.
         self.granted_by: dict[tuple[str, str], tuple[str, str]] = {}
 
     def find(self, *key: str, prefix: str = "") -> Record:
-        """The record of ``key``; made now, with a new ID that has this prefix, if there is none."""
+        """The record of ``key``; made now, with a new id that has this prefix, if there is none."""
         if key not in self._records:
             now = self._now()
             self._records[key] = Record(new_id(prefix), now, now)

@@ -1,8 +1,8 @@
 """Answers every request to FakeOkta: records it, applies scripted faults, and completes the response with Okta's
 headers.
 
-Invariant: a request that a scripted fault answers uses up its assertion and its proof as well, so that no test comes to
-rely on sending either twice.
+Invariant: a request that a scripted fault answers also uses up its assertion and its proof, so that no test can rely
+on sending either twice.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["Refusal", "Responder"]
 
 _MAX_RECORDED = 20_000
 _RATE_LIMIT = 150
-#: The error that a scripted status carries if none is named with it. Any other status comes with a page of HTML.
+#: The error for a scripted status, if the script names none. For any other status, the body is an HTML page.
 _USUAL_OAUTH_ERRORS = {
     400: "invalid_request",
     401: "invalid_client",
@@ -49,7 +49,7 @@ _USUAL_API_ERRORS = {
 
 
 class Refusal(NamedTuple):
-    """A request that FakeOkta refused because it was wrong. A scripted fault is not recorded as a refusal.
+    """A request that FakeOkta refused as invalid. A scripted fault is not recorded as a refusal.
 
     - ``status``: the HTTP status of the response.
     - ``error``: the OAuth ``error``, or the ``errorCode`` of the management API.
@@ -64,11 +64,11 @@ class Refusal(NamedTuple):
 
 
 class Responder:
-    """The path of a request through an org. ``on_answer`` is called with each request and the status of its response."""
+    """Responds to the requests that an org receives. ``on_answer`` is called with each request and the status of its response."""
 
     def __init__(self, org: Org, on_answer: Callable[[ReceivedRequest, int], object] | None) -> None:
         self.faults = Faults()
-        #: Set when the server stops: ends every delay.
+        #: Set when the server stops, which ends every delay.
         self.stopping = threading.Event()
         self.token_requests = 0
         self.api_calls = 0
@@ -94,7 +94,7 @@ class Responder:
             self.token_requests = self.api_calls = 0
 
     def answer(self, request: ReceivedRequest) -> Answer | None:
-        """The response; ``None`` for a path that leads nowhere."""
+        """The response; ``None`` for an unknown path."""
         endpoint = find_endpoint(self._org, request.path)
         with self._mutex:
             self._requests.append(request)
@@ -124,7 +124,7 @@ class Responder:
         return answer
 
     def not_found(self, path: str) -> Answer:
-        """The response for a path for which there is no handler either."""
+        """The response for an unknown path that has no pytest-httpserver handler either."""
         refused = ApiRefused("E0000007", f"Resource not found: {path} (Resource)")
         self._record(refused, path)
         answer = api_error_answer(refused)
@@ -165,7 +165,7 @@ class Responder:
         ]
 
     def _complete(self, answer: Answer, fault: Fault | None) -> None:
-        """Adds the headers that every response of Okta's has, and the scripted ones."""
+        """Adds the headers of every Okta response, and the scripted ones."""
         if answer.drop:
             return
         headers = [("Date", formatdate(self._org.now(), usegmt=True)), *answer.headers]

@@ -1,4 +1,4 @@
-"""The endpoints token, introspect and revoke of the org authorization server and of custom ones.
+"""The token, introspection and revocation endpoints of the org authorization server and of custom ones.
 
 Invariant: a token is issued only after every check has passed.
 """
@@ -56,7 +56,7 @@ def answer_token(org: Org, request: ReceivedRequest, server: AuthorizationServer
 
 
 def answer_introspect(org: Org, request: ReceivedRequest, server: AuthorizationServer | None) -> Answer:
-    """RFC 7662. A token of another authorization server is inactive here."""
+    """Introspects a token (RFC 7662). A token of another authorization server is inactive here."""
     form = read_form(request)
     app = authenticate(org, request, form)
     value = form.get("token")
@@ -85,7 +85,7 @@ def answer_introspect(org: Org, request: ReceivedRequest, server: AuthorizationS
 
 
 def answer_revoke(org: Org, request: ReceivedRequest, server: AuthorizationServer | None) -> Answer:
-    """RFC 7009. A client revokes only its own tokens; the response for another client's token is the same."""
+    """Revokes a token (RFC 7009). A client can revoke only its own tokens; the response for another client's is the same."""
     form = read_form(request)
     app = authenticate(org, request, form)
     value = form.get("token")

@@ -1,6 +1,6 @@
 """The management API that administers apps: ``/api/v1/apps`` with keys and grants, ``/oauth2/v1/clients`` with roles.
 
-Invariant: statuses, formats and the words of a refusal are those of Okta's published OpenAPI documents and of recorded
-traffic. Where Okta publishes no words for a refusal, the refusal names the field and the words are ours. An app created here
+Invariant: statuses, formats and the texts of refusals are those of Okta's published OpenAPI documents and of recorded
+traffic. If Okta publishes no text for a refusal, the text is ours and names the field. An app created here
 is an :class:`~okta_m2m.testing.App` like any other.
 """

@@ -1,6 +1,6 @@
 """``/api/v1/apps``: creating, finding, changing and deleting apps.
 
-Invariant: a PUT replaces an app as a whole, except its IDs, its status and what it was granted.
+Invariant: a PUT replaces a whole app, except its ids, its status and its grants.
 """
 
 from __future__ import annotations

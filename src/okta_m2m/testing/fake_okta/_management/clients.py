@@ -1,6 +1,6 @@
 """``/oauth2/v1/clients``: dynamic client registration (RFC 7591, RFC 7592).
 
-Invariant: what is registered here is an app, and the Apps API knows it too.
+Invariant: a client that is registered here is an app, which the Apps API knows too.
 """
 
 from __future__ import annotations

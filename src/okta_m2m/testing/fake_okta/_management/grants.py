@@ -1,6 +1,6 @@
 """``/api/v1/apps/{id}/grants``: the scopes that an app is granted.
 
-Invariant: a grant is a scope in :attr:`App.scopes`; a scope that was put there directly is a grant as well.
+Invariant: a grant is a scope in :attr:`App.scopes`; a scope that was added there directly is also a grant.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def add_key(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[st
     jwk = report_as_api_error(read)
     jwk.pop("id", None)
     app.change_follows(org.settling)
-    # An app with keys of its own does not fetch them.
+    # An app with its own keys does not fetch any.
     app.jwks_uri = None
     app.jwks = {"keys": [*present, jwk]}
     return json_answer(201, key_document(org, app, app_keys(org, app)[-1]))
@@ -169,7 +169,7 @@ def check_key_set(new: Sequence[Mapping[str, Any]], present: Sequence[Mapping[st
 
 
 def app_keys(org: Org, app: App) -> list[dict[str, Any]]:
-    """The app's own list of keys. A key that was not added by this API gets its ID here, when it is first looked at."""
+    """The app's own list of keys. A key that was not added by this API gets its id here, when it is first looked up."""
     for jwk in app.jwks["keys"]:
         jwk.setdefault("id", new_id("pks"))
         jwk.setdefault("status", "ACTIVE")

@@ -1,6 +1,6 @@
-"""What both registration endpoints check before they create or replace an app.
+"""The checks that both registration endpoints make before they create or replace an app.
 
-Invariant: an app is changed only after the whole of its new description has been read without an error.
+Invariant: an app is changed only after its whole new description has been read without an error.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["changes_keys", "read_settings", "replace_app"]
 _AUTH_METHODS = {"private_key_jwt", "client_secret_basic", "client_secret_post", "client_secret_jwt", "none"}
 _APPLICATION_TYPES = {"browser", "native", "service", "web"}
 _NO_KEYS = "'jwks' or 'jwks_uri' is needed when 'token_endpoint_auth_method' is 'private_key_jwt'."
-# Plain http is for a key server of a test.
+# Plain http is for a test's key server.
 _JWKS_URI = re.compile(r"https://|http://(?:127\.0\.0\.1|localhost)[:/]")
 
 
@@ -85,7 +85,7 @@ def _read_keys(app: App, settings: Mapping[str, Any]) -> None:
 
 
 def changes_keys(app: App, changed: App) -> bool:
-    """Whether ``changed`` has other keys than ``app``, or fetches them from elsewhere."""
+    """Whether the keys of ``changed`` differ from those of ``app``, or come from another URL."""
     return (
         _public_members(changed.jwks["keys"]) != _public_members(app.jwks["keys"]) or changed.jwks_uri != app.jwks_uri
     )
@@ -96,7 +96,7 @@ def _public_members(keys: Iterable[Mapping[str, Any]]) -> list[tuple[str, object
 
 
 def replace_app(org: Org, app: App, changed: App) -> None:
-    """Gives ``app`` what a PUT describes. A key that keeps its ``kid`` keeps its ID."""
+    """Changes ``app`` to what a PUT describes. A key that keeps its ``kid`` keeps its id."""
     app.change_follows(org.settling)
     ids = {jwk.get("kid"): jwk["id"] for jwk in app_keys(org, app)}
     keys = changed.jwks["keys"]

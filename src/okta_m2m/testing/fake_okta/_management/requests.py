@@ -1,4 +1,4 @@
-"""What every request to the management API needs: bodies, fields, look-ups, permissions, pages.
+"""Shared code for requests to the management API: bodies, fields, look-ups, permissions, pages.
 
 Invariant: a body is a JSON object, and every field of it is checked before it is used.
 """
@@ -41,7 +41,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-#: How a custom role begins in :attr:`App.roles`.
+#: The prefix of a custom role in :attr:`App.roles`.
 CUSTOM_ROLE = "CUSTOM/"
 _MAY_MANAGE_APPS = {"SUPER_ADMIN", "APP_ADMIN", "API_ACCESS_MANAGEMENT_ADMIN"}
 _DEFAULT_PAGE = 20
@@ -49,7 +49,7 @@ _LARGEST_PAGE = 200
 
 
 class FieldError(Exception):
-    """What is wrong with a field. Each registration endpoint reports it in a format of its own."""
+    """An error in a field. Each registration endpoint reports it in its own format."""
 
     def __init__(self, field: str, cause: str) -> None:
         super().__init__(field, cause)
@@ -61,13 +61,13 @@ class FieldError(Exception):
 
 
 def check_may_manage_apps(caller: Caller) -> None:
-    """Refuses a caller without a role that manages apps. A custom role may."""
+    """Refuses a caller without a role that may manage apps. Custom roles are accepted."""
     if not any(role in _MAY_MANAGE_APPS or role.startswith(CUSTOM_ROLE) for role in caller.roles):
         raise ApiRefused("E0000006")
 
 
 def check_key_changes(app: App, caller: Caller) -> None:
-    """Once an app has scopes, only a Super Admin changes its keys (guide "Implement OAuth for Okta with a service app")."""
+    """Once an app has scopes, only a Super Admin may change its keys (guide "Implement OAuth for Okta with a service app")."""
     if app.scopes:
         check_super_admin(caller)
 
@@ -82,7 +82,7 @@ def check_super_admin(caller: Caller) -> None:
 
 
 def find_app(org: Org, id: str) -> App:
-    """The app with this app ID."""
+    """The app with this app id."""
     found = org.app_by_id(id)
     if found is None:
         raise not_found(id, "AppInstance")
@@ -90,7 +90,7 @@ def find_app(org: Org, id: str) -> App:
 
 
 def find_client(org: Org, client_id: str) -> App:
-    """The app with this client ID."""
+    """The app with this client id."""
     if client_id not in org.apps:
         raise not_found(client_id, "PublicClientApp")
     return org.apps[client_id]
@@ -184,7 +184,7 @@ def page_answer(
     id_of: Callable[[T], str],
     document: Callable[[T], dict[str, Any]],
 ) -> Answer:
-    """One page of ``items`` with its ``Link`` headers. A cursor is valid while the item that it names exists."""
+    """One page of ``items`` with its ``Link`` headers. A cursor is valid as long as the item that it names exists."""
     query = parse_qs(request.query)
     try:
         limit = int(query.get("limit", ["-1"])[0])
@@ -207,10 +207,10 @@ def page_answer(
 
 
 def link(href: str, *methods: str) -> dict[str, Any]:
-    """An entry of ``_links`` that names the methods it allows."""
+    """An entry of ``_links`` that names the allowed methods."""
     return {"href": href, "hints": {"allow": list(methods)}}
 
 
 def timestamp(seconds: float) -> str:
-    """Seconds since the epoch as Okta writes a time."""
+    """Converts seconds since the epoch to Okta's time format."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")

@@ -1,6 +1,6 @@
-"""``/oauth2/v1/clients/{id}/roles``: the admin roles that an app is assigned.
+"""``/oauth2/v1/clients/{id}/roles``: the admin roles that are assigned to an app.
 
-Invariant: an assignment is an entry of :attr:`App.roles`; a role that was put there directly is an assignment as well.
+Invariant: an assignment is an entry of :attr:`App.roles`; a role that was added there directly is also an assignment.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ROLES = {
     "USER_ADMIN": "Group Administrator",
     "WORKFLOWS_ADMIN": "Workflows Administrator",
 }
-#: Standard roles that Okta assigns through a resource set, as it does custom roles.
+#: Standard roles that Okta assigns through a resource set, like custom roles.
 _IAM_ROLES = {"ACCESS_CERTIFICATIONS_ADMIN", "ACCESS_REQUESTS_ADMIN", "WORKFLOWS_ADMIN"}
 
 
@@ -50,7 +50,7 @@ def add_role(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[s
         raise ApiRefused("E0000090")
     app.change_follows(org.settling)
     app.roles = [*app.roles, role]
-    # Okta's document says 200; recorded is 201.
+    # Okta's document says 200, but recorded traffic has 201.
     return json_answer(201, _document(org, app, role))
 
 

@@ -1,6 +1,6 @@
-"""Which endpoint of the management API answers which path, and the scopes that it needs.
+"""The routes of the management API: the endpoint for each path, and the scopes that it needs.
 
-Invariant: the caller is authorized before anything else about the request is looked at, even for a path that does not exist.
+Invariant: the caller is authorized before anything else in the request is checked, even for a path that does not exist.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _Handler = Callable[[Org, ReceivedRequest, Caller, Sequence[str]], Answer]
 
 @dataclass(frozen=True)
 class _Endpoint:
-    """A method of a path: any of ``scopes`` opens it, and a challenge names the first."""
+    """A method of a path. Any of ``scopes`` is enough, and a challenge names the first."""
 
     method: str
     scopes: tuple[str, ...]
