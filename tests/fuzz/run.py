@@ -1,7 +1,7 @@
 """Fuzzes the targets of ``targets.py`` for as long as wanted::
 
     python tests/fuzz/run.py keys --seconds 60
-    python tests/fuzz/run.py all --seconds 60        each for so long; as many at once as there are processors
+    python tests/fuzz/run.py all --seconds 60        each for so long; at once, one more than there are processors
     python tests/fuzz/run.py keys --input aGVsbG8=   one input, in base64
 
 With atheris, which follows what code an input reaches, if it is installed; it has wheels for some versions of Python on
@@ -49,7 +49,7 @@ def main() -> int:
     how = options.how or ("atheris" if find_spec("atheris") is not None else "hypothesis")
     if how == "hypothesis" and options.how is None:
         print("atheris is not installed, or has no wheel for this Python: Hypothesis is used instead.", flush=True)
-    with ThreadPoolExecutor(os.cpu_count()) as processes:
+    with ThreadPoolExecutor((os.cpu_count() or 1) + 1) as processes:
         passed = list(processes.map(lambda name: _fuzz(how, name, options.seconds), names))
     return 0 if all(passed) else 1
 
