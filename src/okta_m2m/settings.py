@@ -403,7 +403,8 @@ def _key_path(found: FoundSetting, text: str) -> Path:
         raise ConfigurationError(
             f"{found.where} is still the placeholder {text!r}.", remedy="Write the key, or its path, instead."
         )
-    path = os.path.join(found.source.base, os.path.expanduser(text))
+    # No path contains a NUL, for which expanduser raises a ValueError.
+    path = text if "\0" in text else os.path.join(found.source.base, os.path.expanduser(text))
     if os.path.isfile(path):
         return Path(path)
     if len(text) <= 260 and text.lower().endswith(_KEY_SUFFIXES):
