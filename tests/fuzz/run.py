@@ -38,7 +38,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", choices=["all", *TARGETS])
     parser.add_argument("--seconds", type=int, default=60)
-    parser.add_argument("--seed", type=int, default=0, help="with atheris: the same inputs each time; by default others")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="with atheris: the same inputs each time; by default others"
+    )
     parser.add_argument("--with", dest="how", choices=["atheris", "hypothesis"])
     parser.add_argument("--input", type=base64.b64decode, metavar="BASE64")
     options = parser.parse_args()
