@@ -38,7 +38,7 @@ PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
 TESTS_OF_ALL = ["tests/rules/test_flows.py"]
 OTHER_TESTS = {
     "crash_reports": ["tests/rules/test_crash_reports.py"],
-    "fleet": ["tests/stores/test_fleet_simulated.py"],
+    "fleet": ["tests/stores/test_fleet_simulated.py", "tests/rules/test_jobs.py"],
     "forced_renewals": ["tests/rules/test_token_state.py"],
     "key_algorithms": ["tests/rules/test_keys.py"],
     "key_formats": ["tests/rules/test_keys.py"],

@@ -9,8 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -26,7 +24,6 @@ from okta_m2m.testing import FakeOkta
 
 # The first watches every test for secrets that are shown.
 pytest_plugins = ["leaks", "conformance_table", "figures"]
-HERE = Path(__file__).parent
 SCOPES = ("okta.users.read", "okta.users.manage", "okta.groups.read")
 
 
@@ -42,19 +39,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not options.keyword
     if whole and options.numprocesses is None:
         options.numprocesses = "auto"
-        _rewrite_asserts()
     if options.numprocesses and options.dist == "no":
         options.dist = "worksteal"  # a file's tests stay together, as far as may be, and so start its servers once
-
-
-def _rewrite_asserts() -> None:
-    """Collects all tests once, which leaves their bytecode with the asserts rewritten. Otherwise, in a new clone, each worker
-    would rewrite all of them: that took 12 of 240 seconds."""
-    if not list(HERE.glob(f"rules/__pycache__/*-pytest-{pytest.__version__}.pyc")):
-        halves = ["rules", "stores", "fuzz"], ["promises", "admin", "docs", "fake_okta", "endurance"]
-        collect = [sys.executable, "-m", "pytest", "--collect-only", "-qq", "-p", "no:xdist"]
-        for process in [subprocess.Popen([*collect, *half], cwd=HERE, stdout=subprocess.DEVNULL) for half in halves]:
-            process.wait()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -29,18 +29,15 @@ sys.path[:0] = [str(Path(__file__).parent)]
 def main() -> int:
     logging.getLogger("okta_m2m").setLevel(logging.CRITICAL)  # a line for each odd input would be all that is seen
     if sys.argv[1:2] == ["--inner"]:  # the process that is instrumented: before anything else is imported
-        how, name, seconds, seed, folder = sys.argv[2:]
+        how, name, seconds, folder = sys.argv[2:]
         fuzz = _under_atheris if how == "atheris" else _under_hypothesis
-        fuzz(name, int(seconds), int(seed), Path(folder))
+        fuzz(name, int(seconds), Path(folder))
         return 0
     from targets import TARGETS
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", choices=["all", *TARGETS])
     parser.add_argument("--seconds", type=int, default=60)
-    parser.add_argument(
-        "--seed", type=int, default=0, help="with atheris: the same inputs each time; by default others"
-    )
     parser.add_argument("--with", dest="how", choices=["atheris", "hypothesis"])
     parser.add_argument("--input", type=base64.b64decode, metavar="BASE64")
     options = parser.parse_args()
@@ -53,18 +50,18 @@ def main() -> int:
     if how == "hypothesis" and options.how is None:
         print("atheris is not installed, or has no wheel for this Python: Hypothesis is used instead.", flush=True)
     with ThreadPoolExecutor((os.cpu_count() or 1) + 1) as processes:
-        passed = list(processes.map(lambda name: _fuzz(how, name, options.seconds, options.seed), names))
+        passed = list(processes.map(lambda name: _fuzz(how, name, options.seconds), names))
     return 0 if all(passed) else 1
 
 
-def _fuzz(how: str, name: str, seconds: int, seed: int) -> bool:
+def _fuzz(how: str, name: str, seconds: int) -> bool:
     """Runs one target in a process of its own, and prints what came of it."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         found, summary = folder / "found", folder / "summary"
         found.mkdir()
-        command = [sys.executable, __file__, "--inner", how, name, str(seconds), str(seed), scratch]
+        command = [sys.executable, __file__, "--inner", how, name, str(seconds), scratch]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         passed = done.returncode == 0
         tried = summary.read_text() if summary.exists() else _last_line(done.stderr, "Done ")
@@ -82,7 +79,7 @@ def _last_line(text: str, start: str) -> str:
     return next((line for line in reversed(text.splitlines()) if line.startswith(start)), "")
 
 
-def _under_hypothesis(name: str, seconds: int, _seed: int, folder: Path) -> None:
+def _under_hypothesis(name: str, seconds: int, folder: Path) -> None:
     from hypothesis import HealthCheck, Phase, given, settings
     from targets import TARGETS
     from test_fuzz import inputs
@@ -107,7 +104,7 @@ def _under_hypothesis(name: str, seconds: int, _seed: int, folder: Path) -> None
     (folder / "summary").write_text(f"Done {tried} runs")
 
 
-def _under_atheris(name: str, seconds: int, seed: int, folder: Path) -> None:
+def _under_atheris(name: str, seconds: int, folder: Path) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["okta_m2m", "urllib.parse", "email", "yaml", "json"]):
@@ -119,7 +116,7 @@ def _under_atheris(name: str, seconds: int, seed: int, folder: Path) -> None:
         (corpus / str(number)).write_text(whole)
     dictionary.write_text("".join(f'"{_escaped(piece)}"\n' for piece in target.pieces))
     limits = [f"-max_total_time={seconds}", "-max_len=4096", "-timeout=10", "-rss_limit_mb=4096", "-verbosity=1"]
-    files = [f"-seed={seed}", f"-dict={dictionary}", f"-artifact_prefix={folder / 'found'}/", str(corpus)]
+    files = [f"-dict={dictionary}", f"-artifact_prefix={folder / 'found'}/", str(corpus)]
     atheris.Setup([sys.argv[0], *limits, *files], target.check)
     atheris.Fuzz()
 

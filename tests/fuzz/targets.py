@@ -331,7 +331,7 @@ TARGETS: dict[str, Target] = {
         (
             f"ORGURL=https://acme.okta.com\nCLIENTID=0oa1\nSCOPES=okta.users.read\nPRIVATEKEY={_JWK}",
             "PRIVATEKEYPASSPHRASE=PASSPHRASE-ITSELF\nPRIVATEKEY=" + _PEM.replace("\n", "\\n"),
-            "PRIVATEKEY=~\0",
+            "ORGURL=https://acme.okta.com\nCLIENTID=0oa1\nSCOPES=okta.users.read\nPRIVATEKEY=~\0",
         ),
     ),
     "urls": Target(

@@ -1410,6 +1410,33 @@ def test_a_token_that_was_on_its_way_at_the_rejection_may_be_rejected_too() -> N
         assert names(bench.authorize(INVALID_TOKEN, bench.token(), Response(200))) == RENEWS
 
 
+def test_of_tokens_that_were_on_their_way_a_call_tries_two_at_most() -> None:
+    bench = Bench()
+    due(bench)
+    first = bench.app.token_state.token
+    assert first is not None
+    requested = to_its_request(bench.spawned.pop().flow)
+    bench.time += 0.5
+    judging = bench.app.judge(first, INVALID_TOKEN, method="GET", url=API, replayable=True)
+    assert [type(next(judging)), type(judging.send(None))] == [Discard, Wait]
+    end(requested, bench.token())
+    assert isinstance(judging.send(True), Attempt)
+    second = bench.app.token_state.token
+    assert second is not None
+    other = bench.app.judge(second, INVALID_TOKEN, method="GET", url=API, replayable=True)
+    next(other)
+    spawn = other.send(None)
+    assert isinstance(spawn, Spawn)
+    requested = to_its_request(spawn.flow)
+    assert isinstance(other.send(True), Wait)
+    bench.time += 0.5
+    assert [type(judging.send(INVALID_TOKEN)), type(judging.send(None))] == [Discard, Wait]
+    end(requested, bench.token())
+    assert isinstance(judging.send(True), Attempt)
+    with pytest.raises(StopIteration):
+        judging.send(INVALID_TOKEN)
+
+
 def test_a_renewal_that_failed_is_not_one_whose_token_was_rejected() -> None:
     bench = Bench(max_wait=1)
     bench.obtain(bench.token()).result()
@@ -1706,6 +1733,18 @@ def test_a_signer_that_fails_each_call_is_told_once_a_minute(signer: Any, caplog
         assert [(event.error, event.attempts) for event in events] == [("SigningFailed", 0)] * count
         assert len(lines(caplog, "TokenFailed")) == count
         bench.time += 60.0
+
+
+def test_a_signer_that_worked_in_between_is_told_of_at_once() -> None:
+    signer = Stub(error=OSError("the KMS is away"))
+    bench = Bench(key=signer)
+    raised(bench.obtain(), SigningFailed)
+    signer.error = None
+    bench.obtain(bench.token(expires_in=1)).result()
+    signer.error = OSError("the KMS is away")
+    bench.time += 5.0
+    raised(bench.obtain(), SigningFailed)
+    assert len(reported(bench, TokenFailed)) == 2
 
 
 def test_a_renewal_that_failed_is_told_as_one_and_the_warning_is_when_it_is_tried_again(
