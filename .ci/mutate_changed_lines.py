@@ -39,11 +39,13 @@ TESTS_OF_ALL = ["tests/rules/test_flows.py"]
 OTHER_TESTS = {
     "crash_reports": ["tests/rules/test_crash_reports.py"],
     "fleet": ["tests/stores/test_fleet_simulated.py", "tests/rules/test_jobs.py"],
+    "fetching": ["tests/rules/test_interleavings.py"],
     "forced_renewals": ["tests/rules/test_token_state.py"],
     "key_algorithms": ["tests/rules/test_keys.py"],
     "key_formats": ["tests/rules/test_keys.py"],
     "okta_yaml": ["tests/rules/test_settings.py"],
     "org_url": ["tests/rules/test_settings.py"],
+    "renewal_times": ["tests/rules/test_token_state.py"],
     "sealing": ["tests/stores/test_sealing.py"],
     "setting_sources": ["tests/rules/test_settings.py"],
 }

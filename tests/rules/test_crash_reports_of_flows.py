@@ -157,11 +157,11 @@ def test_what_the_token_endpoint_causes_shows_nothing(kind: str, okta: FakeOkta,
     okta.clear_faults()
     okta.next(**REFUSALS[kind]["script"])
     inner = Conversation(
-        app._endpoint,
+        app._fetching.endpoint,
         app.keys,
-        app._endpoint.clock.now() + 1,
+        app._fetching.endpoint.clock.now() + 1,
         app._fetching.bindings.proofs if kind.startswith("a B") else None,
-        app._reports,
+        app._fetching.reports,
     )
     with pytest.raises(OktaM2MError) as caught:
         run(inner.run(), Interrupting(0))

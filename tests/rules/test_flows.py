@@ -1047,7 +1047,7 @@ def test_who_can_wait_for_the_time_that_the_endpoint_named_does_though_the_fetch
     end(fetch, bench.answer(status, b"", retry_after="6"))
     with pytest.raises((RateLimited, TokenUnreachable)):
         first.flow.send(True)
-    bench.app._endpoint.not_before = bench.time + 8.0  # whatever time of its own was added
+    bench.app._fetching.endpoint.not_before = bench.time + 8.0  # whatever time of its own was added
     assert isinstance(late.flow.send(True), Spawn)
 
 
@@ -1158,8 +1158,8 @@ def test_an_exception_of_a_senders_own_reaches_everybody_who_waits_without_our_f
     for waiting in (first, second):
         with pytest.raises(LookupError, match="no such proxy") as raised:
             waiting.flow.send(True)
-        files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(raised.value.__traceback__)]
-        assert not [file for file in files if file.endswith(("conversation.py", "fetching.py", "proofs.py"))]
+        codes = [frame.f_code for frame, _ in traceback.walk_tb(raised.value.__traceback__)]
+        assert [code.co_qualname for code in codes if "_core" in code.co_filename] == ["Fetching.obtain"]
 
 
 # ── a 401 from a resource server ─────────────────────────────────────────────────────────────────────────────────────

@@ -14,12 +14,13 @@ from typing import Any, ClassVar
 import pytest
 
 from okta_m2m import RateLimited, Token, TokenRefused, TokenUnreachable
-from okta_m2m._core import token_state
+from okta_m2m._core import renewal_times, token_state
 from okta_m2m._core.clocks import NEVER
 from okta_m2m._core.flights import ABANDONED, Failure, Flight, forks
 from okta_m2m._core.forced_renewals import FORCED_AT_ONCE
 from okta_m2m._core.next_step import Closed, Fetch, NextStep, Refused, Use, UseAndRenew, Wait
 from okta_m2m._core.origins import Origins
+from okta_m2m._core.renewal_times import is_due_for_all
 from okta_m2m._core.token_state import LANDING_GRACE, MAX_FORMER, OVERDUE, Rejection, TokenState
 
 MAX_WAIT = 30.0
@@ -27,7 +28,7 @@ KEYS: Any = ("key",)  # they are only compared here
 OTHER_KEYS: Any = ("another key",)
 LATENESS = MAX_WAIT / 3
 STRANGER = Token("not-ours")
-QUESTIONS = {"flight_under_way", "is_due_for_all", "is_ours", "is_wanted", "remembered_refusal"}
+QUESTIONS = {"flight_under_way", "is_ours", "is_wanted", "remembered_refusal"}
 
 
 def read_table(columns: int) -> list[list[str]]:
@@ -394,7 +395,7 @@ def check_freshness_when_postponed() -> None:
     world = World()
     token, flight = world.begin_renewal()
     looks = list[float]()
-    while not world.state.is_due_for_all(token, world.time):
+    while not is_due_for_all(token, world.time):
         world.state.postponed(flight, "not due yet", world.time)
         world.time = world.state.fresh_until
         looks.append((world.time - token.sent_at) / 3600)
@@ -585,8 +586,8 @@ def test_a_shared_token_is_due_for_all_late_in_its_life() -> None:
     """Before that, a process only looks whether the store is in order."""
     world = World()
     token = world.obtain()
-    assert not world.state.is_due_for_all(token, token.sent_at + 0.92 * 3600)
-    assert world.state.is_due_for_all(token, token.sent_at + 0.931 * 3600)
+    assert not is_due_for_all(token, token.sent_at + 0.92 * 3600)
+    assert is_due_for_all(token, token.sent_at + 0.931 * 3600)
 
 
 def test_a_token_from_a_store_is_renewed_in_what_is_left_of_its_life() -> None:
@@ -688,7 +689,7 @@ def test_a_renewal_that_is_put_off_for_the_store_comes_before_the_end_of_the_lif
 ) -> None:
     world = World()
     token, flight = world.begin_renewal()
-    monkeypatch.setattr(token_state.random, "uniform", lambda first, last: last)
+    monkeypatch.setattr(renewal_times.random, "uniform", lambda first, last: last)
     world.state.postponed(flight, "store has just failed", world.time)
     assert world.state.fresh_until == pytest.approx(token.sent_at + 0.98 * 3600)
 

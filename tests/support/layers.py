@@ -23,6 +23,7 @@ LAYERS = [
         "_core.org_url",
         "_core.origins",
         "_core.records",
+        "_core.renewal_times",
         "_core.setting_sources",
         "_core.tokens",
     },
@@ -35,12 +36,11 @@ LAYERS = [
         "_core.proofs",
         "_core.reports",
         "_core.token_state",
-        "_core.verdict",
     },
     # conversations: with Okta's endpoints, and with a store that processes share
     {"_core.bindings", "_core.conversation", "_core.fleet", "_core.token_endpoint", "stores"},
     # the service app
-    {"settings", "_core.fetching", "_core.revocation", "_core.service_app"},
+    {"settings", "_core.fetching", "_core.revocation", "_core.service_app", "_core.verdict"},
     # runtimes
     {"runtimes"},
     # adapters, one HTTP library each, and what they share

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from ..errors import ConfigurationError, WrongType
 from ..keys import PrivateKey
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ATTACH",
     "SCOPE",
+    "NotAnAuthObject",
     "attached_wrongly",
     "check_client_id",
     "check_clock",
@@ -193,3 +194,28 @@ def attached_wrongly(given: str, request: object, library: str = "") -> WrongTyp
     if library in ATTACH:
         return WrongType(f"{library} was given {given}.", remedy=f"Write: {ATTACH[library]}")
     return WrongType(f"A client was given {given}.", remedy=f"Write it as for requests: {ATTACH['requests']}")
+
+
+class NotAnAuthObject:
+    """Base class of ServiceApp, whose methods an HTTP library calls if it was given the app instead of its OktaAuth."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:  # a type checker knows that this is not an auth object
+
+        def __call__(self, request: object = None, handler: object = None) -> NoReturn:
+            """Called by an HTTP client if it was given the app itself."""
+            raise attached_wrongly("the service app instead of its OktaAuth", request)
+
+        def __len__(self) -> NoReturn:
+            """Called by aiohttp if it was given the app as its list of middlewares."""
+            raise attached_wrongly("the service app instead of a list with its OktaAuth", None, "aiohttp")
+
+        def __iter__(self) -> NoReturn:
+            """Called by a client if it was given the app as its headers."""
+            raise attached_wrongly("the service app instead of its OktaAuth", None)
+
+        items = __iter__
+
+        def __bool__(self) -> bool:
+            return True

@@ -13,13 +13,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from ..effects import Effect, Flow, Sleep, Spawn
-from ..errors import SigningFailed, TokenRefused
-from .bindings import Bindings
+from ..effects import Effect, Flow, Sleep, Spawn, Wait
+from ..errors import ConfigurationError, RateLimited, SigningFailed, TokenRefused, TokenUnreachable
+from . import next_step
+from .bindings import Bindings, Credentials
 from .clocks import NEVER
-from .flights import mutex
+from .flights import Failure, mutex
 from .proofs import snapshot
-from .token_state import Postponed
+from .renewal_times import Postponed, is_due_for_all
 from .tokens import Token
 
 if TYPE_CHECKING:
@@ -56,16 +57,16 @@ class Fetching:
     """
 
     __slots__ = (
-        "_endpoint",
         "_first",
         "_given_bindings",
         "_offers_dpop",
         "_quiet_until",
-        "_reports",
-        "_state",
         "_versions",
+        "endpoint",
         "fleet",
         "keys",
+        "reports",
+        "state",
     )
 
     def __init__(
@@ -83,10 +84,10 @@ class Fetching:
         self._versions: tuple[Signer, ...] = ()  # the version of each changeable key at the last fetch
         self._first = 0
         self._quiet_until = NEVER
-        self._state = state
-        self._endpoint = endpoint
+        self.state = state
+        self.endpoint = endpoint
         self._given_bindings = bindings
-        self._reports = reports
+        self.reports = reports
         self._offers_dpop = offers_dpop
         self.fleet = fleet
 
@@ -95,7 +96,7 @@ class Fetching:
         bindings = self._given_bindings
         if bindings is None:
             with mutex():
-                bindings = self._given_bindings = self._given_bindings or Bindings(self._endpoint)
+                bindings = self._given_bindings = self._given_bindings or Bindings(self.endpoint)
         return bindings
 
     @property
@@ -103,11 +104,71 @@ class Fetching:
         """The key that Okta accepted last."""
         return self.keys[self._first]
 
-    def start(self, flight: Flight, deadline: float) -> Flow[None]:
+    def credentials(
+        self, method: str, url: str, token: Token, nonce: str | None = None, server_time: float | None = None
+    ) -> Flow[Credentials]:
+        """The credentials for one attempt; see :meth:`Bindings.credentials`."""
+        if not token.dpop_bound:
+            return Credentials(token)
+        return (yield from self.bindings.credentials(method, url, token, nonce, server_time))
+
+    # ── a caller ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def obtain(self, rejected: Token | None = None) -> Flow[Token]:
+        """A usable token, for one caller: see :meth:`ServiceApp.obtain`."""
+        state = self.state
+        now = state.now()
+        deadline = now + state.max_wait
+        if rejected is not None:
+            state.rejected(rejected, now)
+        while True:
+            match state.next_step(now, deadline):
+                case next_step.Use(token):
+                    return token
+                case next_step.UseAndRenew(token, flight):
+                    yield from self._start(flight, deadline)
+                    return token
+                case next_step.Wait(flight, timeout):
+                    # Not "yield from", which would create a generator for each of many callers.
+                    yield Wait(flight.landing, timeout)
+                case next_step.Fetch(flight, timeout):
+                    yield from self._start(flight, deadline)
+                    if flight.outcome is None:
+                        yield from Wait(flight.landing, timeout)
+                case next_step.Refused(error):
+                    raise error
+                case next_step.Closed():
+                    raise ConfigurationError(
+                        f"The service app {self.endpoint.client_id} is closed.",
+                        remedy="Create another ServiceApp, or close this one later.",
+                    )
+            outcome = flight.outcome
+            if isinstance(outcome, Token) and (rejected is None or outcome.value != rejected.value):
+                return outcome
+            now = state.now()
+            if isinstance(outcome, Failure) and not self._has_longer(deadline, flight, outcome.error, now):
+                raise outcome.copy()
+            if now >= deadline:
+                raise TokenUnreachable(
+                    f"No token within {state.max_wait:g} seconds: the token request is still under way.",
+                    remedy="Check the network to Okta, or raise max_wait.",
+                )
+
+    def _has_longer(self, deadline: float, flight: Flight, error: Exception, now: float) -> bool:
+        """Whether a caller has time for another attempt: the fetch had less time, and failed because of that."""
+        if not isinstance(error, RateLimited | TokenUnreachable):
+            return False
+        if error.retry_after is not None:  # the endpoint asked to wait longer than the fetch could
+            return now < self.endpoint.not_before < deadline
+        return flight.deadline <= now < deadline
+
+    # ── the fetch ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _start(self, flight: Flight, deadline: float) -> Flow[None]:
         """Starts the fetch of a flight in the background. ``deadline`` is the caller's."""
         fetch, started = self._fetch(flight), False
         try:
-            answer = yield from Spawn(fetch, partial(self._state.abandoned, flight), awaited=not flight.is_renewal)
+            answer = yield from Spawn(fetch, partial(self.state.abandoned, flight), awaited=not flight.is_renewal)
             started, flight.is_running = bool(answer), answer if callable(answer) else lambda: True
             if not started and not flight.is_renewal:
                 # The interpreter is shutting down, so the fetch cannot run in the background.
@@ -115,22 +176,22 @@ class Fetching:
                 yield from fetch
         finally:
             if not started:
-                self._state.abandoned(flight)
+                self.state.abandoned(flight)
 
     def _fetch(self, flight: Flight) -> Flow[None]:
-        state = self._state
+        state = self.state
         if flight.outcome is not None:  # it started so late that it was abandoned
             return
-        began, self._endpoint.attempts = state.now(), 0
+        began, self.endpoint.attempts = state.now(), 0
         try:
             obtained = yield from self._watch(flight, self._obtain(flight))
         except Exception as error:  # noqa: BLE001 (each waiter raises its own)
             now = state.now()
             pause = state.failed(flight, error, now)
             if self._is_news(error, now):
-                self._reports.token_failed(error, self._endpoint.attempts, now - began, flight.is_renewal)
+                self.reports.token_failed(error, self.endpoint.attempts, now - began, flight.is_renewal)
             if pause is not None:
-                self._reports.renewal_failed(error, pause)
+                self.reports.renewal_failed(error, pause)
         else:
             if isinstance(obtained, str):
                 state.postponed(flight, obtained, state.now())
@@ -141,7 +202,7 @@ class Fetching:
         """Whether to report a failed fetch. If nothing was sent, the failure was already reported, unless the signer failed. A
         failure of the signer is reported once a minute, because every call may fail with it."""
         if not isinstance(error, SigningFailed):
-            return self._endpoint.attempts > 0
+            return self.endpoint.attempts > 0
         if now < self._quiet_until:
             return False
         self._quiet_until = now + SIGNER_QUIET
@@ -154,8 +215,8 @@ class Fetching:
         try:
             while True:
                 effect = resume()
-                now = self._state.now()
-                flight.expected = now + _time_of(effect, flight.deadline - now) + self._state.lateness
+                now = self.state.now()
+                flight.expected = now + _time_of(effect, flight.deadline - now) + self.state.lateness
                 try:
                     resume = partial(flow.send, (yield effect))
                 except GeneratorExit:
@@ -172,9 +233,9 @@ class Fetching:
         """A token, or the reason why the renewal is postponed."""
         keys: list[Signer] = []
         for signer in self.keys:
-            keys.append((yield from snapshot(signer, flight.deadline - self._state.now())))
+            keys.append((yield from snapshot(signer, flight.deadline - self.state.now())))
         self._notice_change(tuple(keys))
-        refusal = self._state.remembered_refusal(tuple(keys), self._state.now())
+        refusal = self.state.remembered_refusal(tuple(keys), self.state.now())
         if refusal is not None:
             raise refusal
         if self.fleet is None:
@@ -183,10 +244,10 @@ class Fetching:
         shared = yield from self.fleet.obtain(
             keys,
             lambda: self._exchange(keys, flight),
-            is_wanted=lambda token: self._state.is_wanted(token, self._state.now()),
+            is_wanted=lambda token: self.state.is_wanted(token, self.state.now()),
             deadline=flight.deadline,
             renews=flight.renews,
-            is_due=flight.renews is None or self._state.is_due_for_all(flight.renews, self._state.now()),
+            is_due=flight.renews is None or is_due_for_all(flight.renews, self.state.now()),
         )
         if isinstance(shared, str):
             return shared
@@ -203,7 +264,7 @@ class Fetching:
             before, self._versions = self._versions, keys
             for former, key in zip(before, keys, strict=False):
                 if former != key:
-                    self._reports.key_changed(key.kid)
+                    self.reports.key_changed(key.kid)
 
     def _exchange(self, keys: Sequence[Signer], flight: Flight) -> Flow[tuple[Token, PrivateKey | None]]:
         """A token from the token endpoint, and the key that it is bound to, if that key was made here."""
@@ -212,27 +273,27 @@ class Fetching:
 
         first = self._first
         conversation = Conversation(
-            self._endpoint,
+            self.endpoint,
             [*keys[first:], *keys[:first]],
             flight.deadline,
             self.bindings.proofs if self._offers_dpop else None,
-            self._reports,
+            self.reports,
             works_until=NEVER if flight.renews is None else flight.renews.usable_until,
         )
         try:
             obtained = yield from conversation.run()
         except TokenRefused as error:
-            self._state.refused(error, tuple(keys), self._state.now())
+            self.state.refused(error, tuple(keys), self.state.now())
             raise
         token = obtained.token
         # From now on, the accepted key comes first. The others stay, in case it is refused.
         self._first = (first + obtained.key) % len(keys)
         self._take(token)
         self._quiet_until = NEVER
-        self._reports.token_obtained(token, obtained.attempts, obtained.elapsed, flight.is_renewal)
+        self.reports.token_obtained(token, obtained.attempts, obtained.elapsed, flight.is_renewal)
         return token, self.bindings.key_to_share() if token.dpop_bound else None
 
     def _take(self, token: Token) -> None:
         if token.dpop_bound:
             self.bindings.bind(token)  # first, so that a call that finds the token can make its proof
-        self._state.obtained(token)
+        self.state.obtained(token)

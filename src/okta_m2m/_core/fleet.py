@@ -33,7 +33,7 @@ from ..errors import ConfigurationError, OktaM2MError, quoted
 from ..keys import PrivateKey
 from .answers import LONGEST_LIFETIME, SHORTEST_LIFETIME, granted_token, json_object
 from .flights import new_landing
-from .token_state import Postponed
+from .renewal_times import Postponed
 from .tokens import Token
 
 if TYPE_CHECKING:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ..keys import Signer
     from .clocks import OktaClock
     from .fetching import Fetching
-    from .token_state import TokenState
     from .tokens import Token
 
 __all__ = ["RevocationOnClose", "ask_about_token"]
@@ -98,30 +97,15 @@ class RevocationOnClose:
     __slots__ = (
         "__weakref__",
         "_assertions",
-        "_client_id",
         "_fetching",
-        "_okta_clock",
-        "_state",
         "_url",
         "run",
         "run_async",
     )
 
-    def __init__(
-        self,
-        token_endpoint: str,
-        client_id: str,
-        *,
-        state: TokenState,
-        fetching: Fetching,
-        okta_clock: OktaClock,
-        assertions: Callable[[str], ClientAssertions],
-    ) -> None:
-        self._url = token_endpoint.removesuffix("/token") + "/revoke"
-        self._client_id = client_id
-        self._state = state
+    def __init__(self, fetching: Fetching, assertions: Callable[[str], ClientAssertions]) -> None:
         self._fetching = fetching
-        self._okta_clock = okta_clock
+        self._url = fetching.endpoint.url.removesuffix("/token") + "/revoke"
         self._assertions = assertions(self._url)
         self.run: Callable[[Flow[None]], None] | None = None
         self.run_async: Callable[[Flow[None]], Awaitable[None]] | None = None
@@ -129,7 +113,7 @@ class RevocationOnClose:
 
     def after_fork(self) -> None:
         """In a forked child, the token belongs to the parent, which will revoke it."""
-        self._state.after_fork()
+        self._fetching.state.after_fork()
 
     def revoke(self) -> None:
         """Closes the state and revokes the token. It raises no errors: failures are logged."""
@@ -147,7 +131,7 @@ class RevocationOnClose:
 
     def _revoke(self) -> Flow[None]:
         """Revokes the current token, or the one that is being fetched."""
-        state = self._state
+        state, endpoint = self._fetching.state, self._fetching.endpoint
         flight = state.flight_under_way(state.now())
         if flight is not None:
             yield from Wait(flight.landing, max(0.0, min(flight.due - state.now(), CLOSE_TIMEOUT)))
@@ -155,12 +139,13 @@ class RevocationOnClose:
         if token is None or not token.usable(state.now()):
             return
         try:
-            yield from ask_about_token(self._url, token, key, self._assertions, self._okta_clock, CLOSE_TIMEOUT)
+            yield from ask_about_token(self._url, token, key, self._assertions, endpoint.okta_clock, CLOSE_TIMEOUT)
         except OktaM2MError as error:
             self._report_failure(f"HTTP {error.status} {error.error or ''}".rstrip() if error.status else str(error))
         else:
-            logger.info("revoked the token of client %s", self._client_id)
+            logger.info("revoked the token of client %s", endpoint.client_id)
 
     def _report_failure(self, why: str) -> None:
         why = why.rstrip(".")
-        logger.warning("the token of client %s was not revoked: %s. It will expire by itself.", self._client_id, why)
+        client_id = self._fetching.endpoint.client_id
+        logger.warning("the token of client %s was not revoked: %s. It will expire by itself.", client_id, why)

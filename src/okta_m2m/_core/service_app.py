@@ -4,9 +4,9 @@ A call that finds a fresh token uses only :meth:`ServiceApp.ready` and starts no
 ``attach`` before the request is sent, and ``judge`` when the response has arrived. The modules that decide:
 
     when to fetch, whom to wait for, what to remember    token_state.py
-    how a token is fetched                               fetching.py, conversation.py, fleet.py
+    how a token is fetched, and waited for               fetching.py, conversation.py, fleet.py
     what a call sends                                    bindings.py
-    what a response means                                verdict.py
+    what a response means, and what follows              verdict.py
     where a token may travel                             origins.py
 """
 
@@ -17,15 +17,14 @@ from functools import partial
 from sys import intern
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
-from ..effects import Attempt, Discard, Flow, Response, Wait
-from ..errors import ConfigurationError, RateLimited, TokenUnreachable
+from ..effects import Attempt, Flow, Response
+from ..errors import ConfigurationError
 from ..keys import thumbprint
-from . import arguments, next_step
+from . import arguments
 from .bindings import Bindings, Credentials
-from .clocks import SYSTEM_CLOCK, Clock, http_date
+from .clocks import SYSTEM_CLOCK, Clock
 from .crash_reports import without_locals
 from .fetching import Fetching
-from .flights import Failure
 from .org_url import check_org_url
 from .origins import Origins, origin_of
 from .proofs import ClientAssertions
@@ -39,13 +38,12 @@ if TYPE_CHECKING:
     from ..keys import Signer
     from ..stores import Store
     from .fleet import Fleet
-    from .flights import Flight
     from .revocation import RevocationOnClose
 
 __all__ = ["ServiceApp"]
 
 
-class ServiceApp:
+class ServiceApp(arguments.NotAnAuthObject):
     """An Okta OAuth service app, and its current access token.
 
     Any number of threads, event loops and clients can share one instance.
@@ -87,9 +85,7 @@ class ServiceApp:
 
     __slots__ = (
         "__weakref__",
-        "_endpoint",
         "_fetching",
-        "_reports",
         "_revocation",
         "org_url",
         "token_state",
@@ -130,9 +126,9 @@ class ServiceApp:
         allowed = Origins([*own_origin, *arguments.check_list(origins, "origins")])
         keys = arguments.check_keys(key)
         dpop_key = arguments.check_dpop(dpop, keys)
-        self._reports = Reports(client_id, arguments.check_observer(on_event))
+        reports = Reports(client_id, arguments.check_observer(on_event))
         assertions = partial(ClientAssertions, client_id, lifetime=assertion_lifetime, claims=assertion_claims)
-        self._endpoint = TokenEndpoint(
+        endpoint = TokenEndpoint(
             endpoint_url,
             client_id=client_id,
             scopes=checked_scopes,
@@ -144,7 +140,7 @@ class ServiceApp:
         )
         bindings = None
         if dpop_key is not None or htu_origins is not None:
-            bindings = Bindings(self._endpoint, dpop_key, arguments.check_htu_origins(htu_origins or {}))
+            bindings = Bindings(endpoint, dpop_key, arguments.check_htu_origins(htu_origins or {}))
         self.token_state = TokenState(clock.now, allowed, keys, max_wait=max_wait)
         fleet: Fleet | None = None
         if store is not None:
@@ -152,19 +148,19 @@ class ServiceApp:
 
             fleet = Fleet(
                 store,
-                endpoint=self._endpoint,
+                endpoint=endpoint,
                 keys=keys,
                 dpop=str(dpop) if dpop_key is None else thumbprint(dpop_key.public_jwk),
                 seal_with=seal_with,
                 timeout=store_timeout,
-                reports=self._reports,
+                reports=reports,
             )
         self._fetching = Fetching(
             keys,
             state=self.token_state,
-            endpoint=self._endpoint,
+            endpoint=endpoint,
             bindings=bindings,
-            reports=self._reports,
+            reports=reports,
             offers_dpop=dpop is not False,
             fleet=fleet,
         )
@@ -177,14 +173,7 @@ class ServiceApp:
                 )
             from .revocation import RevocationOnClose  # saves 2 % of the import time (benchmarks/imports.py)
 
-            self._revocation = RevocationOnClose(
-                endpoint_url,
-                client_id,
-                state=self.token_state,
-                fetching=self._fetching,
-                okta_clock=self._endpoint.okta_clock,
-                assertions=assertions,
-            )
+            self._revocation = RevocationOnClose(self._fetching, assertions)
 
     @classmethod
     @without_locals
@@ -219,17 +208,17 @@ class ServiceApp:
     @property
     def client_id(self) -> str:
         """The app's client id."""
-        return self._endpoint.client_id
+        return self._fetching.endpoint.client_id
 
     @property
     def scopes(self) -> tuple[str, ...]:
         """The requested scopes."""
-        return self._endpoint.scopes
+        return self._fetching.endpoint.scopes
 
     @property
     def token_endpoint(self) -> str:
         """The URL of the token endpoint."""
-        return self._endpoint.url
+        return self._fetching.endpoint.url
 
     @property
     def max_wait(self) -> float:
@@ -278,10 +267,10 @@ class ServiceApp:
         Raises a :class:`~okta_m2m.errors.TokenError`; each caller gets its own exception.
         """
         if not self.origins.allow(url):
-            self._reports.origin_passed_over(origin_of(url))
+            self._fetching.reports.origin_passed_over(origin_of(url))
             return None
         token = yield from self.obtain()
-        return (yield from self._credentials(method, url, token))
+        return (yield from self._fetching.credentials(method, url, token))
 
     def headers(self, method: str, url: str) -> Flow[dict[str, str]]:
         """The headers for a call that no adapter makes (gRPC, a WebSocket, another SDK).
@@ -297,7 +286,7 @@ class ServiceApp:
                 remedy="If that is the API it is meant for, add it to origins=[...].",
             )
         token = yield from self.obtain()
-        return (yield from self._credentials(method, url, token)).headers
+        return (yield from self._fetching.credentials(method, url, token)).headers
 
     def obtain(self, rejected: Token | None = None) -> Flow[Token]:
         """A usable token: the current one, or a new one. Waits at most ``max_wait`` seconds.
@@ -307,52 +296,7 @@ class ServiceApp:
 
         Raises a :class:`~okta_m2m.errors.TokenError`; each caller gets its own exception.
         """
-        state = self.token_state
-        now = state.now()
-        deadline = now + self.max_wait
-        if rejected is not None:
-            state.rejected(rejected, now)
-        while True:
-            match state.next_step(now, deadline):
-                case next_step.Use(token):
-                    return token
-                case next_step.UseAndRenew(token, flight):
-                    yield from self._fetching.start(flight, deadline)
-                    return token
-                case next_step.Wait(flight, timeout):
-                    yield Wait(
-                        flight.landing, timeout
-                    )  # not "yield from", which would create a generator for each of many callers
-                case next_step.Fetch(flight, timeout):
-                    yield from self._fetching.start(flight, deadline)
-                    if flight.outcome is None:
-                        yield from Wait(flight.landing, timeout)
-                case next_step.Refused(error):
-                    raise error
-                case next_step.Closed():
-                    raise ConfigurationError(
-                        f"The service app {self.client_id} is closed.",
-                        remedy="Create another ServiceApp, or close this one later.",
-                    )
-            outcome = flight.outcome
-            if isinstance(outcome, Token) and (rejected is None or outcome.value != rejected.value):
-                return outcome
-            now = state.now()
-            if isinstance(outcome, Failure) and not self._has_longer(deadline, flight, outcome.error, now):
-                raise outcome.copy()
-            if now >= deadline:
-                raise TokenUnreachable(
-                    f"No token within {self.max_wait:g} seconds: the token request is still under way.",
-                    remedy="Check the network to Okta, or raise max_wait.",
-                )
-
-    def _has_longer(self, deadline: float, flight: Flight, error: Exception, now: float) -> bool:
-        """Whether a caller has time for another attempt: the fetch had less time, and failed because of that."""
-        if not isinstance(error, RateLimited | TokenUnreachable):
-            return False
-        if error.retry_after is not None:  # the endpoint asked to wait longer than the fetch could
-            return now < self._endpoint.not_before < deadline
-        return flight.deadline <= now < deadline
+        return self._fetching.obtain(rejected)
 
     # ── after a call ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -369,54 +313,9 @@ class ServiceApp:
         is one that was already on its way. For each token, a new nonce and a new proof are each tried once. The caller gets
         the response to the last attempt.
         """
-        from .verdict import reach_verdict  # saves 6 % of the import time (benchmarks/imports.py)
+        from .verdict import judge  # saves 6 % of the import time (benchmarks/imports.py)
 
-        state = self.token_state
-        if not state.is_ours(sent) or not self.origins.allow(url):
-            return
-        token, renewed, older_tried, cured = sent, False, False, set[str]()
-        origin = origin_of(url)
-        from_org = origin == origin_of(self.org_url)
-        while True:
-            has_new_nonce = token.dpop_bound and self._fetching.bindings.nonces.learn(url, response.get("dpop-nonce"))
-            verdict = yield from reach_verdict(
-                response, dpop_bound=token.dpop_bound, has_new_nonce=has_new_nonce, from_org=from_org
-            )
-            nonce = server_time = None
-            if verdict.cure is None:
-                if renewed and response.status not in (400, 401):
-                    state.accepted()
-                return
-            if verdict.cure == "renew":
-                now = state.now()
-                rejection = state.rejected(token, now, may_renew=not renewed)
-                again = rejection in ("renew", "renewed") and not renewed and replayable
-                try:
-                    if again:
-                        yield from Discard()
-                        token = yield from self.obtain()
-                        # A token that was requested before the rejection may have been revoked together with the rejected one.
-                        renewed, cured = older_tried or token.sent_at >= now, set()
-                        older_tried = True
-                finally:
-                    # Report the token once for all calls that used it, after all of them.
-                    if rejection in ("renew", "kept"):
-                        self._reports.token_rejected(origin or "", verdict.error, again, state.rejecting_calls)
-                if not again:
-                    return
-            else:
-                if verdict.cure == "proof":
-                    server_time = self._learn_time(response, from_org)
-                else:
-                    # Use this response's nonce, not the last one learned, which may be from the response to an earlier
-                    # call.
-                    nonce = response.get("dpop-nonce")
-                if verdict.cure in cured or not replayable:
-                    return
-                cured.add(verdict.cure)
-                yield from Discard()
-            credentials = yield from self._credentials(method, url, token, nonce, server_time)
-            response = yield from Attempt(credentials.headers, token)
+        return judge(self._fetching, sent, response, method=method, url=url, replayable=replayable)
 
     def authorize(self, method: str, url: str, *, replayable: bool) -> Flow[None]:
         """Makes one call with a valid token, for adapters that can send it from within a flow: attach, attempt, judge.
@@ -446,22 +345,7 @@ class ServiceApp:
 
         - ``url``: the URL of that request.
         """
-        self._reports.authorization_kept(origin_of(url))
-
-    def _credentials(
-        self, method: str, url: str, token: Token, nonce: str | None = None, server_time: float | None = None
-    ) -> Flow[Credentials]:
-        if not token.dpop_bound:
-            return Credentials(token)
-        return (yield from self._fetching.bindings.credentials(method, url, token, nonce, server_time))
-
-    def _learn_time(self, response: Response, from_org: bool) -> float | None:
-        """The server's time, for its next proof. A response from a cache has an old ``Date``."""
-        date = None if response.get("age") else response.get("date")
-        if date is not None and from_org:
-            # A process that got its token from a store may not know Okta's time yet.
-            self._endpoint.okta_clock.learn(date)
-        return http_date(date)
+        self._fetching.reports.authorization_kept(origin_of(url))
 
     # ── closing ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -515,22 +399,3 @@ class ServiceApp:
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         not_picklable("A service app", "Create it where it is used, from the same settings.")
-
-    if not TYPE_CHECKING:  # a type checker knows that this is not an auth object
-
-        def __call__(self, request: object = None, handler: object = None) -> NoReturn:
-            """Called by an HTTP client if it was given the app itself."""
-            raise arguments.attached_wrongly("the service app instead of its OktaAuth", request)
-
-        def __len__(self) -> NoReturn:
-            """Called by aiohttp if it was given the app as its list of middlewares."""
-            raise arguments.attached_wrongly("the service app instead of a list with its OktaAuth", None, "aiohttp")
-
-        def __iter__(self) -> NoReturn:
-            """Called by a client if it was given the app as its headers."""
-            raise arguments.attached_wrongly("the service app instead of its OktaAuth", None)
-
-        items = __iter__
-
-        def __bool__(self) -> bool:
-            return True

@@ -46,14 +46,14 @@ WARNING: the hit (:class:`Hit`) reads without the mutex. ``fresh_until`` is writ
 first when one is taken out of use, so that a reader never sees a token older than the one that ``fresh_until`` belongs to.
 ``tests/rules/test_hits.py`` stops after each assignment and checks this.
 
-``forced_renewals.py`` limits the renewals of tokens that an API rejected.
+``renewal_times.py`` says when a token is renewed, and ``forced_renewals.py`` limits the renewals of tokens that an API
+rejected.
 
 Invariant: at most one fetch is in progress, and no caller waits for a fetch while a token works.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -62,23 +62,21 @@ from .clocks import NEVER
 from .flights import ABANDONED, Failure, Flight, Outcome, forks, mutex
 from .forced_renewals import ForcedRenewals
 from .next_step import CLOSED, Fetch, NextStep, Refused, Use, UseAndRenew, Wait
+from .renewal_times import (
+    ABANDONED_GROWTH,
+    FAILED_GROWTH,
+    Postponed,
+    moment_after_postponing,
+    moment_of_renewal,
+    pause_after,
+)
 from .tokens import Token
 
 if TYPE_CHECKING:
     from ..keys import Signer
     from .origins import Origins
 
-__all__ = ["Hit", "Postponed", "Rejection", "TokenState"]
-
-RENEWAL_SHARE: Final = (0.72, 0.82)
-"""The share of a token's lifetime after which it is renewed: a random moment in this range, so that the processes
-of a fleet do not all renew at once."""
-
-RENEWAL_SHARE_SHARED: Final = (0.93, 0.95)
-"""The same for a shared token. The first of many processes that finds it due renews it for all, so the moment is close
-to the lower end. Because all of them can try, they need less time. Of an hour, 4 minutes are left, as with most SDKs, and
-a fleet sends at most 1.1 requests in each lifetime of a token. From the earlier moment on, each process only checks
-whether the store works: if it does not, every process needs its own token, and some time to get it."""
+__all__ = ["Hit", "Rejection", "TokenState"]
 
 OVERDUE: Final = 2.0
 """Seconds by which a fetch may be late. After that it is abandoned, because its event loop hangs or has ended."""
@@ -86,24 +84,6 @@ OVERDUE: Final = 2.0
 LANDING_GRACE: Final = 0.5
 """Seconds that a caller waits beyond its own deadline, if the fetch ends by that deadline, because the fetch's error is
 more informative."""
-
-FAILED_GROWTH: Final = 2.0
-ABANDONED_GROWTH: Final = 4.0
-"""The factors by which the pause before the next renewal (at first a second) grows after a failed renewal, and after a
-cancelled one. A program with a new event loop for each job may cancel every renewal; when the token has expired, a
-fetch starts at once."""
-
-OTHERS_PAUSE: Final = 1.0
-"""Seconds until the store is read again for a renewal that another process has begun."""
-
-LONGEST_PAUSE: Final = 60.0
-"""The maximum number of seconds between renewals while they fail."""
-
-LOOK_SHARE: Final = 0.05
-"""The share of a token's lifetime between two such reads."""
-
-LATEST_SHARE: Final = 0.98
-"""The share of a token's lifetime by which a process without a working store has renewed it."""
 
 FIRST_REFUSAL: Final = 1.0
 LONGEST_REFUSAL: Final = 60.0
@@ -113,9 +93,6 @@ after each refusal."""
 MAX_FORMER: Final = 16
 """The number of earlier tokens that are recognized as ours on a request."""
 
-
-Postponed: TypeAlias = Literal["others are renewing it", "not due yet", "store has just failed"]
-"""Why a working token is not renewed now. Until the renewal is due, a process only checks whether the store works."""
 
 Rejection: TypeAlias = Literal["renew", "renewed", "kept", "kept again"]
 """The next step of a call after an API rejected its token.
@@ -253,12 +230,6 @@ class TokenState(Hit):
         loop, and few enough that the caller has time for another fetch."""
         return max(OVERDUE, self.max_wait / 3)
 
-    @staticmethod
-    def is_due_for_all(token: Token, now: float) -> bool:
-        """Whether it is time to renew a token that processes share. Before that, only a process without a working store
-        does so."""
-        return now >= token.sent_at + RENEWAL_SHARE_SHARED[0] * token.expires_in
-
     # ── the fetch ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def obtained(self, token: Token) -> None:
@@ -311,14 +282,8 @@ class TokenState(Hit):
 
     def postponed(self, flight: Flight, why: Postponed, now: float) -> None:
         """The fetch was postponed: a working token will be renewed later."""
-        token, moment = flight.renews, now + OTHERS_PAUSE
-        if token is not None and why == "store has just failed":
-            moment = self._moment_of(token, 0.0, LATEST_SHARE)
-        elif token is not None and why == "not due yet":
-            moment = now + LOOK_SHARE * token.expires_in
-            if self.is_due_for_all(token, moment):
-                moment = self._moment_of(token, *RENEWAL_SHARE_SHARED)
-        self._stay_fresh_until(moment, flight)
+        if flight.renews is not None:
+            self._stay_fresh_until(moment_after_postponing(why, flight.renews, now), flight)
         self._land(flight, ABANDONED)
 
     def abandoned(self, flight: Flight) -> None:
@@ -413,22 +378,16 @@ class TokenState(Hit):
         if former is not None and token.value != former.value:
             self._remember_former(former)
         if fresh_until is None:
-            fresh_until = self._moment_of(token, *RENEWAL_SHARE)
+            fresh_until = moment_of_renewal(token, self.now())
         self.token = token
         self.authorization = None if token.dpop_bound else token.authorization
         # A signal handler may have closed the app in the meantime: it can enter the mutex, which its own thread holds.
         self.fresh_until = NEVER if self.is_closed else min(fresh_until, token.usable_until)
 
-    def _moment_of(self, token: Token, first: float, last: float) -> float:
-        """A random moment for this process, between these shares of the token's lifetime, and not in the past."""
-        first = min(max(first, (self.now() - token.sent_at) / token.expires_in), last)
-        return token.sent_at + random.uniform(first, last) * token.expires_in  # noqa: S311 (spreads load)
-
     def _next_pause(self, growth: float) -> float:
         """Seconds until the next renewal, after one more failure."""
         self._failures += 1
-        longest = min(LONGEST_PAUSE, growth ** min(self._failures - 1, 10))
-        return longest * random.uniform(0.75, 1.0)  # noqa: S311 (spreads load)
+        return pause_after(self._failures, growth)
 
     def _use_none(self) -> None:
         if self.token is not None:

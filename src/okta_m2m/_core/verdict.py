@@ -1,4 +1,5 @@
-"""Judges an API's response to a call: whether the API rejected the token or its proof, and the cure.
+"""Judges an API's response to a call: whether the API rejected the token or its proof, and the cure. Then applies the
+cure, and sends the call again.
 
 RFC 6750 section 3.1 and RFC 9449 sections 7.1 and 9. Okta rejects an invalid proof with 400 instead of 401, and
 its management API may return 401 with an ``errorCode`` and no challenge.
@@ -15,15 +16,21 @@ its management API may return 401 with an ``errorCode`` and no challenge.
 
 from __future__ import annotations
 
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from ..effects import Flow, Peek, Response
+from ..effects import Attempt, Discard, Flow, Peek, Response
 from ..errors import quoted
 from .answers import error_code
 from .challenges import challenges
+from .clocks import http_date
+from .origins import origin_of
 from .records import Record
 
-__all__ = ["Cure", "Verdict", "reach_verdict"]
+if TYPE_CHECKING:
+    from .fetching import Fetching
+    from .tokens import Token
+
+__all__ = ["Cure", "Verdict", "judge", "reach_verdict"]
 
 MAX_PEEK: Final = 4096
 """The number of bytes of a 401's body that are read to judge it."""
@@ -64,3 +71,60 @@ def reach_verdict(response: Response, *, dpop_bound: bool, has_new_nonce: bool, 
     if from_org and error_code((yield from Peek(MAX_PEEK))) not in (None, INVALID_TOKEN):
         return _NO_CURE
     return Verdict("renew")
+
+
+def judge(
+    fetching: Fetching, sent: Token, response: Response, *, method: str, url: str, replayable: bool
+) -> Flow[None]:
+    """Judges the response to a call that was sent with a token: see :meth:`ServiceApp.judge`."""
+    state, endpoint = fetching.state, fetching.endpoint
+    if not state.is_ours(sent) or not state.origins.allow(url):
+        return
+    token, renewed, older_tried, cured = sent, False, False, set[str]()
+    origin = origin_of(url)
+    from_org = origin == origin_of(endpoint.url)
+    while True:
+        has_new_nonce = token.dpop_bound and fetching.bindings.nonces.learn(url, response.get("dpop-nonce"))
+        verdict = yield from reach_verdict(
+            response, dpop_bound=token.dpop_bound, has_new_nonce=has_new_nonce, from_org=from_org
+        )
+        nonce = server_time = None
+        if verdict.cure is None:
+            if renewed and response.status not in (400, 401):
+                state.accepted()
+            return
+        if verdict.cure == "renew":
+            now = state.now()
+            rejection = state.rejected(token, now, may_renew=not renewed)
+            again = rejection in ("renew", "renewed") and not renewed and replayable
+            try:
+                if again:
+                    yield from Discard()
+                    token = yield from fetching.obtain()
+                    # A token that was requested before the rejection may have been revoked together with the rejected one.
+                    renewed, cured = older_tried or token.sent_at >= now, set()
+                    older_tried = True
+            finally:
+                # Report the token once for all calls that used it, after all of them.
+                if rejection in ("renew", "kept"):
+                    fetching.reports.token_rejected(origin or "", verdict.error, again, state.rejecting_calls)
+            if not again:
+                return
+        else:
+            if verdict.cure == "proof":
+                # The server's time, for its next proof. A response from a cache has an old Date.
+                date = None if response.get("age") else response.get("date")
+                if date is not None and from_org:
+                    # A process that got its token from a store may not know Okta's time yet.
+                    endpoint.okta_clock.learn(date)
+                server_time = http_date(date)
+            else:
+                # Use this response's nonce, not the last one learned, which may be from the response to an earlier
+                # call.
+                nonce = response.get("dpop-nonce")
+            if verdict.cure in cured or not replayable:
+                return
+            cured.add(verdict.cure)
+            yield from Discard()
+        credentials = yield from fetching.credentials(method, url, token, nonce, server_time)
+        response = yield from Attempt(credentials.headers, token)
