@@ -87,7 +87,7 @@ def rotation(okta: FakeOkta, api: ManagementApi, app: App, key_file: Path) -> Ca
 
 @contextmanager
 def callers(okta: FakeOkta, app: App, key: Path | ServiceApp, threads: int) -> Iterator[list[str]]:
-    """Threads that call without a pause, as one running service does; gives the list of what failed."""
+    """Threads that keep calling, as one running service does; gives the list of what failed."""
     if isinstance(key, ServiceApp):
         service = key
     else:
@@ -100,7 +100,7 @@ def callers(okta: FakeOkta, app: App, key: Path | ServiceApp, threads: int) -> I
     def call(number: int) -> None:
         with requests.Session() as session:
             session.auth = OktaAuth(service)
-            while not over.is_set():
+            while not over.wait(0.005):
                 try:
                     status = session.get(f"{okta.url}/api/v1/users", timeout=20).status_code
                 except Exception as error:

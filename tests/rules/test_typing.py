@@ -23,6 +23,7 @@ def check(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], str]:
     return checked
 
 
+@pytest.mark.matrix  # mypy takes many seconds
 def test_a_users_code_is_understood(check: Callable[[Path], str]) -> None:
     assert check(HERE / "typing" / "usage.py") == ""
 
