@@ -67,7 +67,7 @@ def readme_of(metadata: Message) -> str:
 
 def evaluated(source: Path, expression: str) -> str:
     """With the package of ``source``."""
-    command = [sys.executable, "-c", f"import runpy; print({expression})"]
+    command = [sys.executable, "-c", f"import runpy, okta_m2m.errors; print({expression})"]
     environment = {**os.environ, "PYTHONPATH": str(source / "src")}
     return subprocess.run(
         command, cwd=source, env=environment, check=True, capture_output=True, text=True
@@ -75,9 +75,10 @@ def evaluated(source: Path, expression: str) -> str:
 
 
 BASE_URL = "runpy.run_path('docs/conf.py')['html_baseurl']"
+HELP = "okta_m2m.errors.InvalidClient('What happened.').help"
 
 
-def test_with_addresses_the_package_and_the_site_have_absolute_links(tmp_path: Path) -> None:
+def test_with_addresses_the_package_the_site_and_the_errors_have_absolute_links(tmp_path: Path) -> None:
     source = project(tmp_path, DOCUMENTATION, REPOSITORY)
     metadata = metadata_of(source)
     assert metadata.get_all("Project-URL") == [f"Documentation, {DOCUMENTATION}", f"Repository, {REPOSITORY}"]
@@ -96,6 +97,7 @@ def test_with_addresses_the_package_and_the_site_have_absolute_links(tmp_path: P
             assert image or file.suffix != ".md" or file.parent == Path(), "a page of the docs is on the site"
         assert (ROOT / file).is_file(), link
     assert evaluated(source, BASE_URL) == f"{DOCUMENTATION}/"
+    assert evaluated(source, HELP) == f"{DOCUMENTATION}/errors.html#invalidclient"
 
 
 def test_without_an_address_there_is_no_url_and_the_readme_is_as_it_is(tmp_path: Path) -> None:
@@ -104,3 +106,4 @@ def test_without_an_address_there_is_no_url_and_the_readme_is_as_it_is(tmp_path:
     assert metadata.get_all("Project-URL") is None
     assert readme_of(metadata) == (ROOT / "README.md").read_text("utf-8")
     assert evaluated(source, BASE_URL) == ""
+    assert evaluated(source, HELP) == "docs/errors.md#invalidclient"
