@@ -39,7 +39,7 @@ from okta_m2m.testing import FakeOkta
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "docs" / "examples" / "recipes"
 PAGES = ROOT / "docs" / "recipes"
-MIGRATIONS = sorted((ROOT / "docs" / "examples" / "migrate").glob("*.py"))
+MIGRATIONS = sorted(path.parent for path in (ROOT / "docs" / "examples" / "migrate").glob("*/before.py"))
 CLIENT_ID = "0oa1b2c3"
 SCOPES = ("okta.users.read", "okta.groups.read", "okta.groups.manage", "okta.logs.read")
 
@@ -637,24 +637,23 @@ def test_the_commands_of_the_github_workflow_run(settings: dict[str, str], okta:
 # ── before and after ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("path", MIGRATIONS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", MIGRATIONS, ids=lambda path: path.name)
 def test_old_and_new_code_of_a_migration_page_do_the_same(
     path: Path, okta: FakeOkta, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """hand_written.py, authlib_session.py, oauth2client_session.py and okta_sdk.py, in a process of its own each: Okta's SDK
-    sets up logging for its process."""
+    """before.py and after.py, in a process of its own for each page: Okta's SDK sets up logging for its process."""
     needs("authlib", "requests_oauth2client", "okta")
     made = rsa.generate_private_key(65537, 2048)
     pem = made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     key = PrivateKey.from_pem(pem)
     app = okta.add_app(key.with_kid(key.thumbprint()), ["okta.users.read"])
     program = (
-        f"import json, sys; import {path.stem} as page; pem = sys.stdin.buffer.read();"
-        "print(json.dumps([getattr(page, name)(*sys.argv[1:], pem) for name in ('before', 'after')]))"
+        "import json, sys, after, before; pem = sys.stdin.buffer.read();"
+        "print(json.dumps([page.list_users(*sys.argv[1:], pem) for page in (before, after)]))"
     )
     environment = {
         **os.environ,
-        "PYTHONPATH": str(path.parent),
+        "PYTHONPATH": str(path),
         "PYTHONDONTWRITEBYTECODE": "1",
         "OKTA_TESTING_TESTINGDISABLEHTTPSCHECK": "true",
     }

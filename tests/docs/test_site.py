@@ -281,6 +281,22 @@ def test_text_can_be_read_in_dark_and_in_light(browser: Browser, scheme: str) ->
     assert {bright_on_dark for _, _, bright_on_dark in ratios} == {scheme == "dark"}
 
 
+def test_old_and_new_code_of_a_migration_page_stand_side_by_side_if_there_is_room(site: Path, browser: Browser) -> None:
+    migrations = [page for page in pages(site) if page.startswith("migrate/") and page != "migrate/index.html"]
+    assert len(migrations) == 4
+    for page in migrations:
+        for width, side_by_side in ((1280, True), (PHONE, False)):
+            browser.look(width=width)
+            browser.open(page)
+            old, new = browser.run(
+                "return [...document.querySelectorAll('.side-by-side pre')].map(e => e.getBoundingClientRect().toJSON());"
+            )
+            if side_by_side:
+                assert (old["top"], old["right"] < new["left"]) == (new["top"], True)
+            else:
+                assert (old["left"], old["bottom"] < new["top"]) == (new["left"], True)
+
+
 @pytest.mark.parametrize(
     ("name", "width", "scheme"), [("light", 1280, "light"), ("dark", 1280, "dark"), ("phone", PHONE, "light")]
 )
