@@ -26,8 +26,8 @@ Measured with {python} on {system}, {cores} cores: {versions}.
 
 "x" is the ratio to the floor. The floor is the cost of the same work without an auth library:
 
-- **A call**: a constant header, set by an auth object of the same HTTP library. With DPoP, two constant headers and one raw
-  signature. CPU time, the minimum of many interleaved rounds.
+- **A call** that finds a fresh token (a *hit*): a constant header, set by an auth object of the same HTTP library. With DPoP, two
+  constant headers and one raw signature. CPU time, the minimum of many interleaved rounds.
 - **Many callers at once**: the token endpoint's delay ({delay} ms), plus the time that the same number of callers, started and
   released in the same way, need to set a constant header. Wall time. A stall is the longest time in which the event loop ran
   nothing else.

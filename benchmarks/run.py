@@ -159,12 +159,12 @@ def import_rows(found: dict[str, Any]) -> Iterable[Row]:
         )
 
     for library in ("requests", "httpx", "aiohttp"):
-        yield milliseconds(library, f"import, beside {library}", 5.5)
-    yield milliseconds("first app", "import and first ServiceApp with a loaded key, beside requests", 7)
+        yield milliseconds(library, f"import, on top of {library}", 5.5)
+    yield milliseconds("first app", "import and first ServiceApp with a loaded key, on top of requests", 7)
     start = found["start"]
     x = start[OURS] / start[FLOOR]
     yield Row(
-        "start of a program: import, RSA key and first auth object, beside requests",
+        "start of a program: import, RSA key and first auth object, on top of requests",
         f"{start[FLOOR]:.0f} ms for cryptography and the key",
         list_peers(start, lambda value: ratio(value / start[FLOOR]), lambda value: value),
         ratio(x),

@@ -6,7 +6,6 @@ Invariant: every page is a file that can also be read without the site, so links
 from __future__ import annotations
 
 import importlib
-import os
 import pkgutil
 import re
 import sys
@@ -15,6 +14,7 @@ import requests
 from sphinx.application import Sphinx
 
 import okta_m2m
+from okta_m2m._core.addresses import DOCUMENTATION
 
 project = "okta-m2m"
 author = "the okta-m2m authors"
@@ -36,7 +36,7 @@ toc_object_entries_show_parents = "hide"
 html_theme = "furo"
 pygments_dark_style = "github-dark"
 html_title = "okta-m2m"
-html_baseurl = os.environ.get("READTHEDOCS_CANONICAL_URL", "")
+html_baseurl = DOCUMENTATION and f"{DOCUMENTATION}/"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_favicon = "_static/favicon.svg"

@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self, TypeAlias
 
+from ._core.addresses import DOCUMENTATION
+
 __all__ = [
     "AccessDenied",
     "ConfigurationError",
@@ -74,12 +76,18 @@ class OktaM2MError(Exception):
         self.error_description = error_description
         self.request_id = request_id
         self.retry_after = retry_after
+        if not isinstance(self, ConfigurationError) or isinstance(self, InvalidKey):  # the others' messages say it all
+            self.add_note(f"See {self.help}")
 
     @property
     def help(self) -> str:
-        """Where the documentation describes this error: a page and an anchor, such as ``errors.md#invalidclient``."""
+        """Where the documentation describes this error: a page and an anchor, such as ``docs/errors.md#invalidclient``.
+        Tracebacks show it as a note (``__notes__``)."""
         kind = next(base for base in type(self).__mro__ if base.__module__ in _DOCUMENTED)
-        return f"errors.md#{kind.__name__.lower()}"
+        has_own_anchor = kind is TokenRefused and self.error in _BY_CODE
+        anchor = str(self.error) if has_own_anchor else kind.__name__
+        page = f"{DOCUMENTATION}/errors.html" if DOCUMENTATION else "docs/errors.md"
+        return f"{page}#{anchor.lower()}"
 
     def copy(self, *, retry_after: float | None = None) -> Self:
         """The same failure as a new exception, with the same cause. If many callers raised one exception object, it
@@ -87,8 +95,7 @@ class OktaM2MError(Exception):
 
         - ``retry_after``: seconds; replaces the original's value. Default ``None``: the original's.
         """
-        made = type(self)(str(self))
-        made.__dict__.update(self.__dict__)
+        made: Self = _rebuilt(type(self), str(self), self.__dict__)
         if retry_after is not None:
             made.retry_after = retry_after
         made.__cause__ = self.__cause__
@@ -104,8 +111,7 @@ class OktaM2MError(Exception):
         kind = next((error_map[base] for base in type(self).__mro__ if base in error_map), None)
         if kind is None or isinstance(self, kind):
             return self
-        made = _both(type(self), kind)(str(self))
-        made.__dict__.update(self.__dict__)
+        made: OktaM2MError = _rebuilt(_both(type(self), kind), str(self), self.__dict__)
         return made
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -122,9 +128,11 @@ _OF_LIBRARIES = ("request", "_request", "response")
 be pickled."""
 
 
-def _rebuilt(cls: type[OktaM2MError], message: str, attributes: dict[str, object]) -> OktaM2MError:
+def _rebuilt(cls: type[Any], message: str, attributes: dict[str, Any]) -> Any:
     error = cls(message)
     error.__dict__.update(attributes)
+    if "__notes__" in attributes:
+        error.__notes__ = list(attributes["__notes__"])  # a note that is added to one error is not in the other
     return error
 
 

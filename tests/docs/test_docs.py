@@ -296,7 +296,7 @@ def test_the_figures_in_the_readme_are_those_that_were_measured() -> None:
             ["{} request,", "Authlib {} requests", "client {} requests"],
         ),
         "Time that renewals add": (r"^\| renewals under load", ["| {},", "Authlib {},", "client {},"]),
-        "Import time": (r"^\| import, beside requests", [None, "Authlib {},", "client {} "]),
+        "Import time": (r"^\| import, on top of requests", [None, "Authlib {},", "client {} "]),
     }
     for row, (source, patterns) in figures.items():
         line = re.search(rf"{source}.*$", measured, re.MULTILINE)
@@ -306,7 +306,7 @@ def test_the_figures_in_the_readme_are_those_that_were_measured() -> None:
         cells = [cell.strip() for cell in shown[0].strip("|").split("|")][1:]
         for pattern, cell in zip(patterns, cells, strict=False):
             assert pattern is None or pattern.format(cell) in line[0], f"{row}: {cell}"
-    ours = re.search(r"^\| import, beside requests .*\| ([\d.]+) ms \|", measured, re.MULTILINE)
+    ours = re.search(r"^\| import, on top of requests .*\| ([\d.]+) ms \|", measured, re.MULTILINE)
     assert ours is not None
     assert f"| {float(ours[1]):.0f} ms |" in readme
 
@@ -354,18 +354,19 @@ def test_an_error_of_a_subclass_leads_to_the_class_that_the_docs_describe() -> N
 
     both = Mine("What happened.").as_library_error({errors.OktaM2MError: LookupError})
     assert isinstance(both, LookupError)
-    assert Mine("What happened.").help == both.help == "errors.md#invalidclient"
+    assert Mine("What happened.").help == both.help == "docs/errors.md#invalidclient"
 
 
 def test_every_code_with_a_remedy_of_its_own_has_an_anchor() -> None:
     codes = list(errors._BY_CODE)
     assert len(codes) > 10
-    assert [code for code in codes if not leads_somewhere(f"errors.md#{code.lower()}")] == []
+    assert [code for code in codes if not leads_somewhere(f"docs/errors.md#{code.lower()}")] == []
+    assert [code for code in codes if not leads_somewhere(errors.refused(400, code, None, None).help)] == []
 
 
 def leads_somewhere(target: str) -> bool:
     page, _, anchor = target.partition("#")
-    return anchor in anchors((ROOT / "docs" / page).read_text("utf-8"))
+    return anchor in anchors((ROOT / page).read_text("utf-8"))
 
 
 SVGS = sorted((ROOT / "docs").rglob("*.svg"))

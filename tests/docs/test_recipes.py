@@ -17,9 +17,9 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -39,7 +39,7 @@ from okta_m2m.testing import FakeOkta
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "docs" / "examples" / "recipes"
 PAGES = ROOT / "docs" / "recipes"
-MIGRATIONS = sorted((ROOT / "docs" / "examples" / "migrate").glob("*.py"))
+MIGRATIONS = sorted(path.parent for path in (ROOT / "docs" / "examples" / "migrate").glob("*/before.py"))
 CLIENT_ID = "0oa1b2c3"
 SCOPES = ("okta.users.read", "okta.groups.read", "okta.groups.manage", "okta.logs.read")
 
@@ -136,35 +136,53 @@ def test_flask(recipe: Recipe, okta: FakeOkta) -> None:
     assert okta.tokens_minted == 1
 
 
-def test_gunicorn_forks_workers_that_each_obtain_one_token(
-    settings: dict[str, str], okta: FakeOkta, tmp_path: Path
-) -> None:
-    """gunicorn.conf.py, with flask_app.py."""
-    needs("gunicorn", "flask")
-    if os.name != "posix":
-        pytest.skip("gunicorn forks")
+@contextmanager
+def serving(*command: str) -> Iterator[str]:
+    """A server of its own process, which is given its address by ``HOST`` and ``PORT`` in the command. Its URL, once it
+    answers. In the end it is asked to stop, and has to stop without a failure."""
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "gunicorn", "-c", str(RECIPES / "gunicorn.conf.py"), "-b", f"127.0.0.1:{port}"]
-    served = subprocess.Popen(
-        [*command, "flask_app:create_app()"], cwd=RECIPES, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    )
+        port = str(free.getsockname()[1])
+    given = [word.replace("HOST", "127.0.0.1").replace("PORT", port) for word in command]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    server = subprocess.Popen([sys.executable, "-m", *given], cwd=RECIPES, env=environment)
     try:
-        with requests.Session() as browser:
-            for _ in range(600):
-                try:
-                    browser.get(f"http://127.0.0.1:{port}/users/ada", timeout=10).raise_for_status()
-                    break
-                except requests.ConnectionError:
-                    assert served.poll() is None
-                    time.sleep(0.1)
-        for _ in range(30):
-            assert requests.get(f"http://127.0.0.1:{port}/users/ada", timeout=10).json() == {"login": "ada"}
-        assert okta.tokens_minted <= 2
+        for _ in range(600):
+            try:
+                requests.get(f"http://127.0.0.1:{port}/", timeout=10)
+                break
+            except requests.ConnectionError:
+                assert server.poll() is None
+                time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
     finally:
-        served.terminate()
-        served.wait(60)
+        server.terminate()
+        ended = server.wait(60)
+    assert ended == 0
+
+
+@pytest.mark.parametrize(
+    ("packages", "command"),
+    [
+        (["gunicorn", "flask"], ["gunicorn", "-c", "gunicorn.conf.py", "-b", "HOST:PORT", "flask_app:create_app()"]),
+        (
+            ["uvicorn", "fastapi"],
+            ["uvicorn", "--workers", "2", "--host", "HOST", "--port", "PORT", "fastapi_app:api"],
+        ),
+    ],
+    ids=["gunicorn", "uvicorn"],
+)
+def test_each_worker_of_a_server_obtains_one_token_at_most(
+    settings: dict[str, str], okta: FakeOkta, packages: list[str], command: list[str]
+) -> None:
+    """gunicorn.conf.py with flask_app.py, and uvicorn with fastapi_app.py."""
+    needs(*packages)
+    if os.name != "posix":
+        pytest.skip("gunicorn forks, and Windows has no signal that asks uvicorn to stop")
+    with serving(*command) as url:
+        for _ in range(30):
+            assert requests.get(f"{url}/users/ada", timeout=10).json() == {"login": "ada"}
+        assert 1 <= okta.tokens_minted <= 2
 
 
 def test_django(settings: dict[str, str], okta: FakeOkta, tmp_path: Path) -> None:
@@ -637,24 +655,23 @@ def test_the_commands_of_the_github_workflow_run(settings: dict[str, str], okta:
 # ── before and after ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("path", MIGRATIONS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", MIGRATIONS, ids=lambda path: path.name)
 def test_old_and_new_code_of_a_migration_page_do_the_same(
     path: Path, okta: FakeOkta, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """hand_written.py, authlib_session.py, oauth2client_session.py and okta_sdk.py, in a process of its own each: Okta's SDK
-    sets up logging for its process."""
+    """before.py and after.py, in a process of its own for each page: Okta's SDK sets up logging for its process."""
     needs("authlib", "requests_oauth2client", "okta")
     made = rsa.generate_private_key(65537, 2048)
     pem = made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     key = PrivateKey.from_pem(pem)
     app = okta.add_app(key.with_kid(key.thumbprint()), ["okta.users.read"])
     program = (
-        f"import json, sys; import {path.stem} as page; pem = sys.stdin.buffer.read();"
-        "print(json.dumps([getattr(page, name)(*sys.argv[1:], pem) for name in ('before', 'after')]))"
+        "import json, sys, after, before; pem = sys.stdin.buffer.read();"
+        "print(json.dumps([page.list_users(*sys.argv[1:], pem) for page in (before, after)]))"
     )
     environment = {
         **os.environ,
-        "PYTHONPATH": str(path.parent),
+        "PYTHONPATH": str(path),
         "PYTHONDONTWRITEBYTECODE": "1",
         "OKTA_TESTING_TESTINGDISABLEHTTPSCHECK": "true",
     }

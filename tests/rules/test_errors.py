@@ -6,6 +6,7 @@ import ast
 import copy
 import pickle
 import string
+import traceback
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,14 @@ from okta_m2m import OktaM2MError, RateLimited, TokenRefused
 from okta_m2m.admin import errors as admin_errors
 from okta_m2m.errors import (
     AccessDenied,
+    ConfigurationError,
     ConsentRequired,
     InvalidClient,
     InvalidDPoPProof,
+    InvalidKey,
     InvalidScope,
     UnauthorizedClient,
+    WrongType,
     quoted,
     refused,
 )
@@ -84,6 +88,40 @@ def test_the_same_failure_again_is_another_object(kind: type[OktaM2MError]) -> N
     assert type(again) is kind
     assert vars(again) == vars(error)
     assert error.copy(retry_after=3.0).retry_after == 3.0
+
+
+@pytest.mark.parametrize(
+    ("error", "anchor"),
+    [
+        (InvalidClient("What happened."), "invalidclient"),
+        (refused(401, "invalid_client", None, None), "invalidclient"),
+        (refused(404, "E0000007", None, None), "e0000007"),
+        (refused(400, "invalid_request", None, None), "invalid_request"),
+        (refused(400, "something_new", None, None), "tokenrefused"),
+        (admin_errors.NotFound("What happened."), "notfound"),
+        (InvalidKey("What happened."), "invalidkey"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_traceback_ends_with_where_the_error_is_described(error: OktaM2MError, anchor: str) -> None:
+    assert error.help == f"docs/errors.md#{anchor}"
+    both = error.as_library_error({OktaM2MError: ConnectionError})
+    for one in (error, error.copy(), both, both.copy().copy(), pickle.loads(pickle.dumps(both)), copy.copy(error)):
+        assert traceback.format_exception(one)[-1] == f"See docs/errors.md#{anchor}\n"
+        assert one.__notes__ == [f"See docs/errors.md#{anchor}"]
+
+
+@pytest.mark.parametrize("kind", [ConfigurationError, WrongType])
+def test_a_wrong_argument_is_explained_by_its_message_alone(kind: type[OktaM2MError]) -> None:
+    assert not hasattr(kind("What happened."), "__notes__")
+
+
+def test_a_note_that_is_added_to_one_error_is_not_in_its_copies() -> None:
+    error = InvalidClient("What happened.")
+    copies = [error.copy(), error.as_library_error({OktaM2MError: ConnectionError}), copy.copy(error)]
+    error.add_note("Mine.")
+    assert [len(one.__notes__) for one in copies] == [1, 1, 1]
+    assert error.copy().__notes__ == error.__notes__
 
 
 REFUSALS = [

@@ -11,6 +11,7 @@ LAYERS = [
         "errors",
         "events",
         "keys",
+        "_core.addresses",
         "_core.challenges",
         "_core.clocks",
         "_core.crash_reports",

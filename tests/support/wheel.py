@@ -260,7 +260,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, FakeOkta() as okta, ThreadPoolExecutor(os.cpu_count()) as pool:
         folder = Path(name).resolve()
         artefacts = Path(*sys.argv[1:]).resolve() if sys.argv[1:] else folder / "dist"
-        artefacts.mkdir(parents=True)
+        artefacts.mkdir(parents=True, exist_ok=True)
         wheel = build(ROOT, artefacts)
         extras = ["", *(extra for extra in extras_of(wheel) if extra not in NOT_FOR_USERS)]
         unknown = set(extras) - CHECKS.keys()

@@ -55,7 +55,7 @@ class Reports:
         self._report(
             logging.INFO if background else logging.WARNING,  # the warning about the renewal has the next attempt
             "no token for client %s, after %d request(s) in %.1f s: %s",
-            (self.client_id, attempts, elapsed, _reason(error)),
+            (self.client_id, attempts, elapsed, _with_help(error)),
             "TokenFailed",
             (_code(error), attempts, elapsed, background),
             error,
@@ -63,13 +63,12 @@ class Reports:
 
     def renewal_failed(self, error: Exception, pause: float) -> None:
         """A renewal failed while the token in use works; the next attempt is in ``pause`` seconds."""
-        reason = _reason(error)
         self._report(
             logging.WARNING,
             "renewal failed; keeping the current token. Next try in %.1f s: %s",
-            (pause, reason),
+            (pause, _with_help(error)),
             "RenewalFailed",
-            (_code(error), reason, pause),
+            (_code(error), _reason(error), pause),
             error,
         )
 
@@ -208,6 +207,10 @@ class Reports:
 
 def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, OktaM2MError) else quoted(error)
+
+
+def _with_help(error: Exception) -> str:
+    return f"{error} See {error.help}" if isinstance(error, OktaM2MError) else quoted(error)
 
 
 def _code(error: Exception) -> str:

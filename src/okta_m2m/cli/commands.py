@@ -36,7 +36,7 @@ def _exit_codes() -> Iterator[None]:
     try:
         yield
     except OktaM2MError as error:
-        complain(error)
+        complain(" ".join([str(error), *getattr(error, "__notes__", ())]))
         raise typer.Exit(exit_for(error)) from None
     except ExtraMissing as missing:
         complain(missing)

@@ -1,0 +1,29 @@
+"""A metadata hook of hatchling: the package's URLs, and its README with links that also work on a package index.
+
+Invariant: while ``src/okta_m2m/_core/addresses.py`` has no address, there is no URL, and the README does not change.
+"""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+from hatchling.metadata.plugin.interface import MetadataHookInterface
+
+
+class PackageMetadata(MetadataHookInterface):
+    def update(self, metadata: dict[str, Any]) -> None:
+        root = Path(self.root)
+        addresses = runpy.run_path(str(root / "src" / "okta_m2m" / "_core" / "addresses.py"))
+        documentation, repository = addresses["DOCUMENTATION"], addresses["REPOSITORY"]
+        urls = {"Documentation": documentation, "Repository": repository}
+        metadata["urls"] = {label: url for label, url in urls.items() if url}
+        readme = (root / "README.md").read_text("utf-8")
+        if documentation:
+            readme = re.sub(r"\]\(docs/([\w/-]+)\.md", rf"]({documentation}/\1.html", readme)
+        if repository:
+            readme = re.sub(r"(!\[[^]]*\]\()(?!https:)", rf"\1{repository}/raw/HEAD/", readme)
+            readme = re.sub(r"\]\((?!https:)", f"]({repository}/blob/HEAD/", readme)
+        metadata["readme"] = {"content-type": "text/markdown", "text": readme}
