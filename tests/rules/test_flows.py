@@ -7,6 +7,7 @@ import json
 import logging
 import traceback
 from base64 import urlsafe_b64decode
+from collections.abc import Callable
 from email.utils import formatdate
 from typing import Any
 from urllib.parse import parse_qs
@@ -326,6 +327,47 @@ def test_an_answer_out_of_a_cache_sets_no_clock() -> None:
     replayed = bench.obtain(bench.error(*INVALID_CLIENT, age="600"))
     raised(replayed, InvalidClient)
     assert len(replayed.of(Send)) == 1
+
+
+def slowly(bench: Bench, answer: Callable[[], Response]) -> Callable[[object], Response]:
+    """An answer that arrives 12 seconds after it was written."""
+
+    def arrives(_: object) -> Response:
+        written = answer()
+        bench.time += 12.0
+        return written
+
+    return arrives
+
+
+def test_a_slow_answer_sets_no_clock_that_it_agrees_with() -> None:
+    bench = Bench()
+    for answer in (slowly(bench, bench.token), lambda _: bench.token(), slowly(bench, bench.token)):
+        bench.obtain(answer).result()
+        assert abs(bench.app._endpoint.okta_clock.now() - bench.okta_time) <= 1
+        bench.time += 4000.0
+    assert reported(bench, ClockCorrected) == []
+
+
+def test_a_slow_answer_sets_a_clock_that_is_wrong_by_more() -> None:
+    bench = Bench()
+    bench.okta_ahead = 600.0
+    bench.obtain(slowly(bench, bench.token)).result()
+    (event,) = reported(bench, ClockCorrected)
+    assert event.seconds == pytest.approx(600 - 12, abs=1)
+
+
+def test_a_slow_refusal_due_to_the_clock_is_tried_again() -> None:
+    bench = Bench()
+    bench.okta_ahead = -8.0
+
+    def refuse(_: object) -> Response:
+        bench.time += 12.0
+        return bench.error(401, "invalid_client", "issued in the future")
+
+    replayed = bench.obtain(refuse, lambda _: bench.token())
+    replayed.result()
+    assert assertion(replayed.of(Send)[1])["iat"] <= bench.okta_time
 
 
 def test_an_assertion_used_already_is_made_anew_once() -> None:

@@ -89,6 +89,9 @@ _REMEDIES: Final[Mapping[Stage | None, str]] = {
     "http": "Check the network, its proxies, and Okta's status page.",
 }
 
+_CLOCK_CODES = frozenset({"invalid_client", "invalid_dpop_proof"})
+"""The refusals that a wrong clock may cause."""
+
 _PASSING = frozenset({"temporarily_unavailable", "server_error"})
 
 
@@ -219,7 +222,8 @@ class Conversation:
     def _read(self, response: Response, sent_at: float) -> Token | str | None:
         """The token; ``"at once"`` if another attempt would differ; ``None`` after a failure that may be temporary."""
         endpoint = self._endpoint
-        moved = endpoint.okta_clock.learn(None if response.get("age") else response.get("date"))
+        date = None if response.get("age") else response.get("date")
+        moved = endpoint.okta_clock.learn(date, took=self._now() - sent_at)
         if abs(moved) > CLOCK_TOLERANCE:
             self._reports.clock_corrected(moved)
         nonce = response.get("dpop-nonce")
@@ -248,6 +252,8 @@ class Conversation:
             return None
         if code is None:
             raise endpoint.failed(self._unexpected(response), lasting=True)
+        if code in _CLOCK_CODES:
+            moved += endpoint.okta_clock.learn(date)
         cure = _cure(code, description, has_new_nonce, moved)
         if cure is not None and cure not in self._cured:
             self._cured.add(cure)
@@ -371,7 +377,7 @@ def _cure(code: str, description: str | None, has_new_nonce: bool, moved: float)
     """The difference that a new attempt would make; ``None`` if there is none."""
     if code == "use_dpop_nonce":
         return "nonce" if has_new_nonce else None
-    if code in ("invalid_client", "invalid_dpop_proof") and abs(moved) > CLOCK_TOLERANCE:
+    if code in _CLOCK_CODES and abs(moved) > CLOCK_TOLERANCE:
         return "clock"
     if description == _ALREADY_USED:
         return "used"
