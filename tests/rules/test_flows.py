@@ -1479,6 +1479,22 @@ def test_of_tokens_that_were_on_their_way_a_call_tries_two_at_most() -> None:
         judging.send(INVALID_TOKEN)
 
 
+def test_a_token_that_expires_on_its_way_costs_no_forced_renewal() -> None:
+    bench = Bench()
+    for _ in range(6):
+
+        def expired(_: object) -> Response:
+            bench.time += 60.0
+            return bench.answer(401, www_authenticate='Bearer error="invalid_token"')
+
+        bench.obtain(bench.token(expires_in=60)).result()
+        replayed = bench.authorize(expired, lambda _: bench.token(expires_in=60), lambda _: bench.answer(200))
+        replayed.result()
+        assert len(replayed.of(Attempt)) == 2
+        bench.time += 60.0
+    assert reported(bench, TokenRejected) == []
+
+
 def test_a_renewal_that_failed_is_not_one_whose_token_was_rejected() -> None:
     bench = Bench(max_wait=1)
     bench.obtain(bench.token()).result()
