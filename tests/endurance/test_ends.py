@@ -43,6 +43,10 @@ class Ended(NamedTuple):
     code: int
     quick: float
 
+    @property
+    def hangs(self) -> bool:
+        return max(self.seconds, self.quick) >= HANGS
+
 
 @pytest.fixture(scope="module", params=["this Python", "newest Python"])
 def python(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -83,12 +87,20 @@ def test_a_process_ends_silently_and_at_once(
     which = request.node.callspec.params["python"]
     stores = {which: None, f"{which}, with a store": f"file:{tmp_path}"}
     with ThreadPoolExecutor(len(stores)) as pool:
-        both = pool.map(lambda store: run_at_an_org(python, PRELUDE + ENDS[end], ec_key, store), stores.values())
+        both = pool.map(lambda store: run_twice_if_slow(python, PRELUDE + ENDS[end], ec_key, store), stores.values())
         for name, ended in zip(stores, both, strict=True):
             all_ended[name].append(ended)
             assert ended.errors == "", name
             assert ended.code == BY_SIGNAL.get(end, 0), name
-            assert max(ended.seconds, ended.quick) < HANGS, name
+            assert not ended.hangs, name
+
+
+def run_twice_if_slow(python: Path, script: str, key: PrivateKey, store: str | None) -> Ended:
+    """What waits for a fetch that hangs does so every time; a machine that stood still for a while does not."""
+    ended = run_at_an_org(python, script, key, store)
+    if ended.hangs and not ended.errors:
+        ended = run_at_an_org(python, script, key, store)
+    return ended
 
 
 def run_at_an_org(python: Path, script: str, key: PrivateKey, store: str | None) -> Ended:

@@ -28,7 +28,8 @@ SUPPORT = Path(__file__).parents[1] / "support"
 SHARE = 0.05
 WORKERS = 3
 CALLERS = 6
-GUNICORN = ["gunicorn", "prefork_app:wsgi", "--workers", str(WORKERS), "--log-level", "warning"]
+# The control socket would be one file for all servers of this account.
+GUNICORN = ["gunicorn", "prefork_app:wsgi", "--workers", str(WORKERS), "--log-level", "warning", "--no-control-socket"]
 SERVERS: dict[str, list[str]] = {
     "gthread": [*GUNICORN, "--preload", "--worker-class", "gthread", "--threads", "4", "--bind", "127.0.0.1:{port}"],
     "gevent": [*GUNICORN, "--preload", "--worker-class", "gevent", "--bind", "127.0.0.1:{port}"],
@@ -50,8 +51,7 @@ def plan_for(server: str, brief: FakeOkta, key: PrivateKey, **more: Any) -> dict
         "key": key.private_jwk(),
         **more,
     }
-    # gunicorn aborts a worker that hangs: it then says where.
-    return {**os.environ, "PLAN": json.dumps(plan), "PYTHONPATH": str(SUPPORT), "PYTHONFAULTHANDLER": "1"}
+    return {**os.environ, "PLAN": json.dumps(plan), "PYTHONPATH": str(SUPPORT)}
 
 
 @contextmanager

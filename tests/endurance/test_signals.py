@@ -55,7 +55,7 @@ def bystander(app):
 
 with ThreadPoolExecutor(4) as pool:
     ends = time.monotonic() + plan["seconds"]
-    while time.monotonic() < ends and seen["interrupted"] < plan["most"]:
+    while seen["interrupted"] < plan["least"] or (time.monotonic() < ends and seen["interrupted"] < plan["most"]):
         app = ServiceApp("https://acme.okta.com", client_id="0oa1", key=key, scopes=["okta.users.read"], max_wait=10,
                          dpop=chance.random() < 0.3)
         others = [pool.submit(bystander, app)] if chance.random() < 0.5 else []
@@ -87,7 +87,7 @@ SHARE = 0.15
 
 
 def test_a_handler_that_raises_ends_only_its_own_call(note: Note, seconds: Seconds) -> None:
-    plan = {"seconds": seconds(SHARE), "most": 20_000, "longest": 0.003}
+    plan = {"seconds": seconds(SHARE), "least": 100, "most": 20_000, "longest": 0.003}
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", SCRIPT, json.dumps(plan)],
         capture_output=True,
@@ -102,7 +102,6 @@ def test_a_handler_that_raises_ends_only_its_own_call(note: Note, seconds: Secon
     note("signals: interruptions", seen["interrupted"], "20,000 at --minutes 60")
     note(f"signals: harmed of {seen['bystanders']} other calls", sum(harmed.values()), "0")
     note("signals: longest wait of another call", f"{report['slowest']:.2f} s", "<= 8 s, of 10 allowed")
-    assert seen["interrupted"] > 100, "too few interruptions to mean anything"
     assert harmed == {}
     # An exception inside of Thread.start() has CPython forget a thread that it has started, and say so on stderr. The fetch
     # is then given up at once, so nobody waits for it.

@@ -17,6 +17,7 @@ from crash_reports import check_report, frames_of
 from okta_m2m import OktaM2MError, PrivateKey, ServiceApp, Token
 from okta_m2m._core.clocks import SYSTEM_CLOCK, OktaClock
 from okta_m2m._core.conversation import Conversation
+from okta_m2m._core.flights import Flight
 from okta_m2m._core.proofs import ClientAssertions
 from okta_m2m._core.revocation import ask_about_token
 from okta_m2m.effects import Effect, Flow, Response, Spawn, StoreFailed
@@ -156,10 +157,11 @@ def test_what_the_token_endpoint_causes_shows_nothing(kind: str, okta: FakeOkta,
     # The exception as it is inside of the fetch, where it still has all its frames.
     okta.clear_faults()
     okta.next(**REFUSALS[kind]["script"])
+    now = app._fetching.endpoint.clock.now()
     inner = Conversation(
         app._fetching.endpoint,
         app.keys,
-        app._fetching.endpoint.clock.now() + 1,
+        Flight(now + 1, now + 1, now + 1, None),
         app._fetching.bindings.proofs if kind.startswith("a B") else None,
         app._fetching.reports,
     )

@@ -7,6 +7,7 @@ import json
 import logging
 import traceback
 from base64 import urlsafe_b64decode
+from collections.abc import Callable
 from email.utils import formatdate
 from typing import Any
 from urllib.parse import parse_qs
@@ -326,6 +327,47 @@ def test_an_answer_out_of_a_cache_sets_no_clock() -> None:
     replayed = bench.obtain(bench.error(*INVALID_CLIENT, age="600"))
     raised(replayed, InvalidClient)
     assert len(replayed.of(Send)) == 1
+
+
+def slowly(bench: Bench, answer: Callable[[], Response]) -> Callable[[object], Response]:
+    """An answer that arrives 12 seconds after it was written."""
+
+    def arrives(_: object) -> Response:
+        written = answer()
+        bench.time += 12.0
+        return written
+
+    return arrives
+
+
+def test_a_slow_answer_sets_no_clock_that_it_agrees_with() -> None:
+    bench = Bench()
+    for answer in (slowly(bench, bench.token), lambda _: bench.token(), slowly(bench, bench.token)):
+        bench.obtain(answer).result()
+        assert abs(bench.app._endpoint.okta_clock.now() - bench.okta_time) <= 1
+        bench.time += 4000.0
+    assert reported(bench, ClockCorrected) == []
+
+
+def test_a_slow_answer_sets_a_clock_that_is_wrong_by_more() -> None:
+    bench = Bench()
+    bench.okta_ahead = 600.0
+    bench.obtain(slowly(bench, bench.token)).result()
+    (event,) = reported(bench, ClockCorrected)
+    assert event.seconds == pytest.approx(600 - 12, abs=1)
+
+
+def test_a_slow_refusal_due_to_the_clock_is_tried_again() -> None:
+    bench = Bench()
+    bench.okta_ahead = -8.0
+
+    def refuse(_: object) -> Response:
+        bench.time += 12.0
+        return bench.error(401, "invalid_client", "issued in the future")
+
+    replayed = bench.obtain(refuse, lambda _: bench.token())
+    replayed.result()
+    assert assertion(replayed.of(Send)[1])["iat"] <= bench.okta_time
 
 
 def test_an_assertion_used_already_is_made_anew_once() -> None:
@@ -1435,6 +1477,22 @@ def test_of_tokens_that_were_on_their_way_a_call_tries_two_at_most() -> None:
     assert isinstance(judging.send(True), Attempt)
     with pytest.raises(StopIteration):
         judging.send(INVALID_TOKEN)
+
+
+def test_a_token_that_expires_on_its_way_costs_no_forced_renewal() -> None:
+    bench = Bench()
+    for _ in range(6):
+
+        def expired(_: object) -> Response:
+            bench.time += 60.0
+            return bench.answer(401, www_authenticate='Bearer error="invalid_token"')
+
+        bench.obtain(bench.token(expires_in=60)).result()
+        replayed = bench.authorize(expired, lambda _: bench.token(expires_in=60), lambda _: bench.answer(200))
+        replayed.result()
+        assert len(replayed.of(Attempt)) == 2
+        bench.time += 60.0
+    assert reported(bench, TokenRejected) == []
 
 
 def test_a_renewal_that_failed_is_not_one_whose_token_was_rejected() -> None:

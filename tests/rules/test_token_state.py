@@ -436,6 +436,19 @@ def accept(world: World) -> Token:
     return token
 
 
+@change("rejected", "one that has expired is none")
+def check_rejecting_too_late() -> None:
+    world = World()
+    for _ in range(5):
+        token = world.obtain(life=60)
+        world.wait(57)
+        assert world.reject(token) == "renewed"
+        assert world.state.token is token
+    for _ in range(3):
+        assert world.reject(world.obtain()) == "renew", "the budget is whole"
+        accept(world)
+
+
 @change("rejected", "it is the suspect, if a forced renewal is left")
 def check_rejecting() -> None:
     world = World()

@@ -265,7 +265,7 @@ class AnyOrder(RuleBasedStateMachine):
     def rejected(self, which: str, follows: bool, may_renew: bool) -> None:
         token = {"in use": self.token, "former": self.former[-1] if self.former else None}.get(which) or STRANGER
         answer = self.state.rejected(token, self.now, may_renew=may_renew)
-        if token != self.token:
+        if token != self.token or not token.usable(self.now):
             assert answer == "renewed"
             return
         cost = 2.0 if self.is_unproven else 1.0

@@ -5,6 +5,7 @@ Reads its plan from the environment (``PLAN``).
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import warnings
@@ -39,6 +40,12 @@ session.trust_env = False
 session.auth = auth
 
 
+@cache
+def say_where_it_hangs() -> None:
+    """gunicorn aborts a worker that hangs, and has a handler for that, which this replaces: so in a worker, not before."""
+    faulthandler.enable()
+
+
 def call() -> str:
     """Whose worker made it, and what came of it."""
     try:
@@ -49,6 +56,7 @@ def call() -> str:
 
 
 def wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    say_where_it_hangs()
     answer = call().encode()
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(answer)))])
     return [answer]

@@ -49,8 +49,8 @@ class OktaClock:
     of the org's if it refuses a DPoP proof.
 
     Once learned, it advances with the steady clock, so it does not matter if the wall clock is wrong or is corrected
-    later. ``Date`` is truncated to whole seconds and some milliseconds old when read, so this clock is up to about a
-    second late and never early: an ``iat`` taken from it is not in Okta's future. Okta would refuse that without leeway.
+    later. ``Date`` is truncated to whole seconds, and may be as old as its response was slow. So a time that a ``Date`` does
+    not contradict is kept, and otherwise this clock is late rather than early: Okta refuses an ``iat`` in its future.
     """
 
     __slots__ = ("_ahead", "_clock")
@@ -64,15 +64,19 @@ class OktaClock:
         ahead = self._ahead
         return self._clock.wall() if ahead is None else self._clock.now() + ahead
 
-    def learn(self, date: str | None) -> float:
-        """Adopts a ``Date`` header that was just received. Returns the seconds by which that moved the clock (0 if it
-        is not usable)."""
-        okta_now = http_date(date)
-        if okta_now is None:
+    def learn(self, date: str | None, took: float = 0.0) -> float:
+        """Adopts a ``Date`` header that was just received, unless it agrees with this clock. Returns the seconds by which
+        that moved the clock (0 if it is not usable).
+
+        ``took``: seconds from the request to the response, in which ``Date`` may have been written at any moment. Use 0 for a
+        refusal that may be due to this clock: the next attempt then differs by as much as it can.
+        """
+        earliest, before = http_date(date), self.now()
+        if earliest is None:
             return 0.0
-        moved = okta_now - self.now()
+        okta_now = before if earliest <= before <= earliest + 1 + took else earliest
         self._ahead = okta_now - self._clock.now()
-        return moved
+        return okta_now - before
 
 
 def http_date(value: str | None) -> float | None:

@@ -53,7 +53,6 @@ from .answers import (
     request_id,
     retry_after,
 )
-from .clocks import NEVER
 from .crash_reports import Hidden
 from .proofs import ASSERTION_TYPE, CLOCK_TOLERANCE, FORM_HEADERS, DPoPProofs
 from .records import Record
@@ -62,6 +61,7 @@ from .tokens import Token
 
 if TYPE_CHECKING:
     from ..keys import Signer
+    from .flights import Flight
     from .reports import Reports
 
 __all__ = ["Conversation", "Obtained"]
@@ -89,14 +89,16 @@ _REMEDIES: Final[Mapping[Stage | None, str]] = {
     "http": "Check the network, its proxies, and Okta's status page.",
 }
 
+_CLOCK_CODES = frozenset({"invalid_client", "invalid_dpop_proof"})
+"""The refusals that a wrong clock may cause."""
+
 _PASSING = frozenset({"temporarily_unavailable", "server_error"})
 
 
 class Obtained(Record):
-    """The result of a conversation: the token, the number of requests, the duration in seconds, and the index of the key."""
+    """The result of a conversation: the token, the duration in seconds, and the index of the key."""
 
     token: Token
-    attempts: int
     elapsed: float
     key: int
 
@@ -105,30 +107,26 @@ class Conversation:
     """One series of attempts, and its state.
 
     - ``keys``: the app's keys. The first that the server accepts is used.
-    - ``deadline``: when the conversation must end, in seconds on the steady clock.
+    - ``flight``: the fetch that this conversation is for. It must end by the flight's deadline.
     - ``proofs``: makes the DPoP proofs to send, if any.
-    - ``works_until``: when the token that is being renewed stops working. A renewal has time until then.
     """
 
     def __init__(
         self,
         endpoint: TokenEndpoint,
         keys: Sequence[Signer],
-        deadline: float,
+        flight: Flight,
         proofs: Callable[[], DPoPProofs] | None,
         reports: Reports,
-        *,
-        works_until: float = NEVER,
     ) -> None:
         self._endpoint = endpoint
         self._keys = keys
-        self._deadline = deadline
-        self._needed_by = max(deadline, works_until)
+        self._flight = flight
+        self._deadline = flight.deadline
         self._proofs = proofs
         self._reports = reports
         self._now = endpoint.clock.now
         self._began = self._now()
-        self._attempts = 0
         self._unanswered = 0
         self._unreadable = 0
         self._key = 0
@@ -147,7 +145,6 @@ class Conversation:
             sent_at = self._now()
             if sent_at >= self._deadline:
                 raise self._trouble.copy()
-            self._attempts += 1
             patience = endpoint.patience(self._unanswered)
             try:
                 response = yield from self._ask(patience)
@@ -162,12 +159,12 @@ class Conversation:
                 token = self._read(response, sent_at)
                 if isinstance(token, Token):
                     endpoint.answered()
-                    return Obtained(token, self._attempts, self._now() - self._began, self._key)
+                    return Obtained(token, self._now() - self._began, self._key)
                 if token == "at once":
                     continue
             endpoint.failed(self._trouble)
             if endpoint.not_before < self._deadline:
-                self._reports.retrying(self._trouble, self._attempts, endpoint.not_before - self._now())
+                self._reports.retrying(self._trouble, self._flight.attempts, endpoint.not_before - self._now())
 
     def _ask(self, patience: float) -> Flow[Response]:
         endpoint, now = self._endpoint, self._endpoint.okta_clock.now()
@@ -179,7 +176,7 @@ class Conversation:
             proof = Hidden(
                 (yield from self._proofs().proof("POST", endpoint.url, now, nonce, timeout=self._time_left()))
             )
-        endpoint.attempts = self._attempts
+        self._flight.attempts += 1
         return (yield from Send(self._request(assertion, proof), min(self._time_left(), patience)))
 
     def _request(self, assertion: Hidden[str], proof: Hidden[str] | None) -> Request:
@@ -219,7 +216,8 @@ class Conversation:
     def _read(self, response: Response, sent_at: float) -> Token | str | None:
         """The token; ``"at once"`` if another attempt would differ; ``None`` after a failure that may be temporary."""
         endpoint = self._endpoint
-        moved = endpoint.okta_clock.learn(None if response.get("age") else response.get("date"))
+        date = None if response.get("age") else response.get("date")
+        moved = endpoint.okta_clock.learn(date, took=self._now() - sent_at)
         if abs(moved) > CLOCK_TOLERANCE:
             self._reports.clock_corrected(moved)
         nonce = response.get("dpop-nonce")
@@ -248,6 +246,8 @@ class Conversation:
             return None
         if code is None:
             raise endpoint.failed(self._unexpected(response), lasting=True)
+        if code in _CLOCK_CODES:
+            moved += endpoint.okta_clock.learn(date)
         cure = _cure(code, description, has_new_nonce, moved)
         if cure is not None and cure not in self._cured:
             self._cured.add(cure)
@@ -282,10 +282,12 @@ class Conversation:
     def _leave_alone(self, seconds: float) -> None:
         """Sends no request for the time that the endpoint asked for. Other processes were given the same time, so each adds
         a random time, if it can wait that long: a renewal can wait as long as the current token works."""
+        renews = self._flight.renews
+        needed_by = self._deadline if renews is None else max(self._deadline, renews.usable_until)
         seconds = min(seconds, LONGEST_BELIEVED)
         named, spread = self._now() + seconds, min(LONGEST_SPREAD, max(SHORTEST_SPREAD, seconds))
-        if named < self._needed_by:
-            spread = min(spread, max(0.0, self._needed_by - named - 1))
+        if named < needed_by:
+            spread = min(spread, max(0.0, needed_by - named - 1))
         self._endpoint.named = named
         self._endpoint.not_before = named + random.uniform(0, spread)  # noqa: S311 (spreads load)
 
@@ -344,7 +346,7 @@ class Conversation:
         )
 
     def _unreachable(self, what: str, remedy: str, **details: Any) -> TokenUnreachable:
-        attempts = f"{self._attempts} attempt{'s' if self._attempts > 1 else ''}"
+        attempts = f"{self._flight.attempts} attempt{'s' if self._flight.attempts > 1 else ''}"
         return TokenUnreachable(
             f"No token from {self._endpoint.url}: {what}, after {attempts}.",
             remedy=f'{remedy} To allow more time, raise max_wait. Run "okta-m2m doctor" for a diagnosis.',
@@ -371,7 +373,7 @@ def _cure(code: str, description: str | None, has_new_nonce: bool, moved: float)
     """The difference that a new attempt would make; ``None`` if there is none."""
     if code == "use_dpop_nonce":
         return "nonce" if has_new_nonce else None
-    if code in ("invalid_client", "invalid_dpop_proof") and abs(moved) > CLOCK_TOLERANCE:
+    if code in _CLOCK_CODES and abs(moved) > CLOCK_TOLERANCE:
         return "clock"
     if description == _ALREADY_USED:
         return "used"

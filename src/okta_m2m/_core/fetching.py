@@ -182,14 +182,14 @@ class Fetching:
         state = self.state
         if flight.outcome is not None:  # it started so late that it was abandoned
             return
-        began, self.endpoint.attempts = state.now(), 0
+        began = state.now()
         try:
             obtained = yield from self._watch(flight, self._obtain(flight))
         except Exception as error:  # noqa: BLE001 (each waiter raises its own)
             now = state.now()
             pause = state.failed(flight, error, now)
-            if self._is_news(error, now):
-                self.reports.token_failed(error, self.endpoint.attempts, now - began, flight.is_renewal)
+            if self._is_news(error, flight, now):
+                self.reports.token_failed(error, flight.attempts, now - began, flight.is_renewal)
             if pause is not None:
                 self.reports.renewal_failed(error, pause)
         else:
@@ -198,11 +198,11 @@ class Fetching:
             else:
                 state.landed(flight, obtained)
 
-    def _is_news(self, error: Exception, now: float) -> bool:
+    def _is_news(self, error: Exception, flight: Flight, now: float) -> bool:
         """Whether to report a failed fetch. If nothing was sent, the failure was already reported, unless the signer failed. A
         failure of the signer is reported once a minute, because every call may fail with it."""
         if not isinstance(error, SigningFailed):
-            return self.endpoint.attempts > 0
+            return flight.attempts > 0
         if now < self._quiet_until:
             return False
         self._quiet_until = now + SIGNER_QUIET
@@ -275,10 +275,9 @@ class Fetching:
         conversation = Conversation(
             self.endpoint,
             [*keys[first:], *keys[:first]],
-            flight.deadline,
+            flight,
             self.bindings.proofs if self._offers_dpop else None,
             self.reports,
-            works_until=NEVER if flight.renews is None else flight.renews.usable_until,
         )
         try:
             obtained = yield from conversation.run()
@@ -290,7 +289,7 @@ class Fetching:
         self._first = (first + obtained.key) % len(keys)
         self._take(token)
         self._quiet_until = NEVER
-        self.reports.token_obtained(token, obtained.attempts, obtained.elapsed, flight.is_renewal)
+        self.reports.token_obtained(token, flight.attempts, obtained.elapsed, flight.is_renewal)
         return token, self.bindings.key_to_share() if token.dpop_bound else None
 
     def _take(self, token: Token) -> None:

@@ -145,18 +145,20 @@ class Flight:
     - ``due``: the time at which it is abandoned in any case.
     - ``renews``: the token that still worked when the fetch began, so no caller waits for it; ``None`` if there was
       none.
+    - ``attempts``: the number of token requests that were sent.
     - ``is_running``: says whether the thread or loop that fetches still exists; ``None`` until there is one.
     - ``outcome``: set once it has landed. It is not read from the landing, because a thousand threads that wake at once
       would each take its lock again.
     """
 
-    __slots__ = ("_starter", "deadline", "due", "expected", "is_running", "landing", "outcome", "renews")
+    __slots__ = ("_starter", "attempts", "deadline", "due", "expected", "is_running", "landing", "outcome", "renews")
 
     def __init__(self, deadline: float, due: float, expected: float, renews: Token | None) -> None:
         self.deadline = deadline
         self.due = due
         self.expected = expected
         self.renews = renews
+        self.attempts = 0
         self.is_running: Callable[[], bool] | None = None
         self.outcome: Outcome | None = None
         self.landing = new_landing()

@@ -36,7 +36,6 @@ class TokenEndpoint:
 
     __slots__ = (
         "assertions",
-        "attempts",
         "client_id",
         "clock",
         "dpop_required",
@@ -75,7 +74,6 @@ class TokenEndpoint:
         self.require_all_scopes = require_all_scopes
         self.max_wait = max_wait
         self.named = self.not_before = NEVER
-        self.attempts = 0
         self.failures = 0
         self.trouble: TokenError | None = None
         self.trouble_lasts = False
