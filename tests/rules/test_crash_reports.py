@@ -10,6 +10,7 @@ import os
 from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
+from traceback import TracebackException
 from typing import Any
 
 import pytest
@@ -33,6 +34,7 @@ from okta_m2m.stores import store_from_url
 from okta_m2m.stores.file import FileStore
 from okta_m2m.stores.redis import RedisStore
 from okta_m2m.stores.sealing import Seal
+from okta_m2m.testing import FakeOkta
 
 PASSPHRASE = "correct horse battery staple"
 SSWS = "00Abcdefghijklmnopqrstuvwxyz0123456789_-AB"
@@ -153,6 +155,14 @@ def test_a_key_of_which_the_report_shows_the_object_shows_no_number(texts: dict[
 def test_an_object_that_was_not_made_can_be_in_a_report(kind: type[Any]) -> None:
     """Its ``__init__`` raised, or was interrupted. Python 3.11 gives up a whole report if one ``repr`` raises."""
     assert repr(kind.__new__(kind)).startswith(kind.__name__)
+
+
+def test_an_org_or_an_app_of_the_tests_that_was_not_made_can_be_in_a_report() -> None:
+    assert repr(FakeOkta.__new__(FakeOkta)) == "<FakeOkta not running>"
+    with pytest.raises(ValueError, match="contains a private key") as refused:
+        FakeOkta().add_app(PrivateKey.generate().private_jwk(), [])
+    report = TracebackException.from_exception(refused.value, capture_locals=True)
+    assert "<App not made>" in [(frame.locals or {}).get("self") for frame in report.stack]
 
 
 def test_an_auth_object_without_an_app_is_in_a_report() -> None:

@@ -70,7 +70,6 @@ class App:
         self.id = client_id
         self.client_id = client_id
         self.label = f"Service app {client_id}"
-        self._jwks = public_jwks(keys)
         self.scopes: list[str] = list(scopes)
         self.dpop_bound = False
         self.roles: list[str] = ["READ_ONLY_ADMIN"]
@@ -83,6 +82,7 @@ class App:
         self.jwks_uri: str | None = None
         self.private_jwk: dict[str, Any] | None = None
         self._earlier: list[tuple[float, InForce | None]] = []
+        self._jwks = public_jwks(keys)
 
     @property
     def jwks(self) -> dict[str, list[dict[str, Any]]]:
@@ -133,4 +133,6 @@ class App:
             self._earlier.append((now + settling, None if created else before))
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_jwks"):
+            return "<App not made>"  # in a traceback of its own failed creation
         return f"<App {self.client_id} {self.status} scopes={self.scopes}>"

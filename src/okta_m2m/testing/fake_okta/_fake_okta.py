@@ -106,7 +106,8 @@ class FakeOkta(OrgControls):
         return self.server.url_for("/").removesuffix("/")
 
     def __repr__(self) -> str:
-        return f"<FakeOkta {self.url if self.server.port else 'not running'}>"
+        # The object may be incomplete, in a traceback of its own failed creation.
+        return f"<FakeOkta {self.url if hasattr(self, 'server') and self.server.port else 'not running'}>"
 
     # ── what happened ────────────────────────────────────────────────────────────────────────────────────────────────
 
