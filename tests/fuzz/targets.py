@@ -225,7 +225,7 @@ def urls(data: bytes) -> None:
     else:
         assert check_org_url(org) == org
         assert Origins([org]).allow(f"{org}/")
-    if text.startswith("file:"):
+    if text.lower().startswith("file:"):
         return  # makes a directory
     try:
         store_from_url(text)

@@ -344,7 +344,7 @@ def test_a_slow_answer_sets_no_clock_that_it_agrees_with() -> None:
     bench = Bench()
     for answer in (slowly(bench, bench.token), lambda _: bench.token(), slowly(bench, bench.token)):
         bench.obtain(answer).result()
-        assert abs(bench.app._endpoint.okta_clock.now() - bench.okta_time) <= 1
+        assert abs(bench.app._fetching.endpoint.okta_clock.now() - bench.okta_time) <= 1
         bench.time += 4000.0
     assert reported(bench, ClockCorrected) == []
 

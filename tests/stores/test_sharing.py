@@ -39,7 +39,7 @@ from okta_m2m._core.clocks import Clock
 from okta_m2m.effects import Effect, Request, Response, SendFailed, Wait
 from okta_m2m.errors import InvalidClient
 from okta_m2m.events import RenewalFailed
-from okta_m2m.runtimes import Asyncio, Threads, Trio, arun, run
+from okta_m2m.runtimes import Asyncio, Threads, Trio, arun, run, workers
 from okta_m2m.testing import FakeOkta
 
 TOKEN_PATH = "/oauth2/v1/token"
@@ -715,6 +715,28 @@ def in_child(work: Callable[[], str]) -> str:
     finally:
         os.waitpid(child, 0)
         watchdog.cancel()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what threads there are is read from /proc")
+def test_a_fork_waits_until_a_thread_that_signed_has_ended() -> None:
+    signed = threading.Event()
+
+    def sign() -> None:
+        PrivateKey.generate("ES256").sign(b"")
+        signed.set()
+        time.sleep(0.1)
+
+    thread = workers.start_thread(sign, "fetch")
+    assert thread is not None
+    signed.wait()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        os._exit(0)
+    still_there = os.path.exists(f"/proc/self/task/{thread.native_id}")
+    os.waitpid(child, 0)
+    assert not still_there
 
 
 @needs_fork

@@ -7,8 +7,10 @@ them before they end.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -23,6 +25,11 @@ __all__ = ["start", "start_in_turn", "start_thread", "too_slow"]
 
 MOST_AT_ONCE: Final = 128
 """The maximum number of threads for one signer: ten thousand tasks may each need a proof at the same moment."""
+
+LONGEST_BEFORE_FORK: Final = 0.5
+"""Seconds that a fork waits for the latest threads to end."""
+
+_latest: deque[threading.Thread] = deque(maxlen=8)
 
 T = TypeVar("T")
 
@@ -87,7 +94,28 @@ def start_thread(job: Callable[[], object], purpose: str) -> threading.Thread | 
         if interruption is not None and interruption is not handled:
             raise interruption from None
         return None
+    _latest.append(thread)
     return thread
+
+
+def _let_threads_end() -> None:
+    """Before a fork: a thread that signed holds a lock of OpenSSL while it ends. If a child is forked in that moment, its
+    first signature waits for that lock forever, and holds the interpreter's own (OpenSSL does not support such forks)."""
+    deadline, own = time.monotonic() + LONGEST_BEFORE_FORK, threading.get_native_id()
+    for thread in list(_latest):
+        while thread.native_id != own and _exists(thread) and time.monotonic() < deadline:
+            time.sleep(0.0005)
+
+
+def _exists(thread: threading.Thread) -> bool:
+    """Whether the system still has the thread, which ends after Python says that it has."""
+    if sys.platform == "linux":
+        return os.path.exists(f"/proc/self/task/{thread.native_id}")
+    return thread.is_alive()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(before=_let_threads_end)
 
 
 class _Line:

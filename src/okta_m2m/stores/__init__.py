@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import urlsplit
 
 from .._core.crash_reports import without_locals
 from ..errors import ConfigurationError
@@ -91,11 +90,10 @@ def store_from_url(url: str) -> RedisStore | FileStore:
 
 
 def _directory_of(url: str) -> str | None:
-    path = url.partition(":")[2]
-    host = ""
+    host, path = "", url.partition(":")[2]
     if path.startswith("//"):
-        parts = urlsplit(url)
-        host, path = parts.netloc, parts.path
+        host, slash, path = path[2:].partition("/")
+        path = slash + path
     if host not in ("", "localhost") or not (path == "" or path.startswith(("/", "~"))):
         raise ConfigurationError(
             "The store's directory is not an absolute path on this machine.",
