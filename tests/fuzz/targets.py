@@ -344,7 +344,8 @@ TARGETS: dict[str, Target] = {
         urls,
         ("https://", "http://", "redis://", "rediss://", "unix://", "user:", "s3cret-password", "@", "acme.okta.com", "-admin", ".com",
          ":", "443", "/", "?", "#", "%", "[", "]", "{", "}", " ", "0", "127.0.0.1", "localhost", "é", "\n"),
-        ("https://acme.okta.com", "redis://user:s3cret-password@127.0.0.1:6379/0", "s\u00e93cret-password.okta.com"),
+        ("https://acme.okta.com", "redis://user:s3cret-password@127.0.0.1:6379/0", "s\u00e93cret-password.okta.com",
+         "redis://[host"),
     ),
     "sealed-records": Target(
         sealed_records,

@@ -745,7 +745,7 @@ def test_an_unknown_url_is_refused_with_what_there_is_and_without_being_shown(ur
     assert "hunter2" not in str(refused.value)
 
 
-@pytest.mark.parametrize("url", ["file:relative", "file://other-host/path", "file:./x"])
+@pytest.mark.parametrize("url", ["file:relative", "file://other-host/path", "file:./x", "filE://lo[st/path"])
 def test_a_directory_that_is_not_here_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"not an absolute path on this machine\. Use"):
         store_from_url(url)
