@@ -292,7 +292,7 @@ def test_debug_reports_requests_without_secrets(run: Run, okta: FakeOkta, billin
         (("apps", "list"), Exit.USAGE, "Did you mean 'app'?"),
         (("app", "creat"), Exit.USAGE, "Did you mean 'create'?"),
         (("app", "grant", "okta.user.read"), Exit.REFUSED, "Did you mean 'okta.users.read'?"),
-        (("app", "show", "nothing"), Exit.REFUSED, "See docs/errors.md#notfound"),
+        (("app", "show", "nothing"), Exit.REFUSED, "(see docs/errors.md#notfound"),
         (("app", "grant", "users.read"), Exit.CONFIGURATION, "Did you mean 'okta.users.read'?"),
         (("app", "role", "add", "read_only"), Exit.CONFIGURATION, "Did you mean READ_ONLY_ADMIN?"),
         (("app", "role", "remove", "SUPER_ADMIN"), Exit.REFUSED, "okta-m2m app role list"),

@@ -1753,7 +1753,7 @@ def test_a_fetch_that_failed_is_told_once_however_many_waited_for_it(caplog: pyt
     assert (event.error, event.attempts, event.background) == ("invalid_scope", 1, False)
     (line,) = lines(caplog, "TokenFailed")
     assert line.levelname == "WARNING"
-    assert line.getMessage().endswith(" See docs/errors.md#invalidscope")
+    assert line.getMessage().endswith(" (see docs/errors.md#invalidscope)")
     fields = vars(line)
     assert (fields["okta_m2m.client_id"], fields["error.code"], fields["okta.request_id"]) == (
         "0oa1",
@@ -1818,7 +1818,7 @@ def test_a_renewal_that_failed_is_told_as_one_and_the_warning_is_when_it_is_trie
     assert [line.levelname for line in lines(caplog, "TokenFailed")] == ["INFO"]
     (warning,) = lines(caplog, "RenewalFailed")
     assert warning.levelname == "WARNING"
-    assert warning.getMessage().endswith(" See docs/errors.md#invalidscope")
+    assert warning.getMessage().endswith(" (see docs/errors.md#invalidscope)")
 
 
 def test_each_retry_is_a_line_that_says_what_failed_and_the_error_says_all(caplog: pytest.LogCaptureFixture) -> None:

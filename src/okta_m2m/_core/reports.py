@@ -210,7 +210,7 @@ def _reason(error: Exception) -> str:
 
 
 def _with_help(error: Exception) -> str:
-    return f"{error} See {error.help}" if isinstance(error, OktaM2MError) else quoted(error)
+    return f"{error} (see {error.help})" if isinstance(error, OktaM2MError) else quoted(error)
 
 
 def _code(error: Exception) -> str:

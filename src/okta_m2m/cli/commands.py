@@ -36,7 +36,7 @@ def _exit_codes() -> Iterator[None]:
     try:
         yield
     except OktaM2MError as error:
-        complain(" ".join([str(error), *getattr(error, "__notes__", ())]))
+        complain(f"{error} (see {error.help})" if hasattr(error, "__notes__") else error)
         raise typer.Exit(exit_for(error)) from None
     except ExtraMissing as missing:
         complain(missing)
