@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,8 +18,6 @@ import okta_m2m.httpx
 import okta_m2m.httpx2
 import okta_m2m.requests
 from okta_m2m import ServiceApp
-from okta_m2m.effects import Request, Response
-from okta_m2m.runtimes import Asyncio, arun
 from okta_m2m.testing import FakeOkta
 from promises import in_matrix
 
@@ -80,27 +76,6 @@ def test_after_a_loop_was_closed_in_mid_fetch_the_next_call_fetches_at_once(
     loop.close()
     assert get_requests(app, held.url + USERS) == 200
     assert held.token_requests == 2
-
-
-def test_a_loop_that_was_closed_during_a_renewal_is_freed(okta: FakeOkta, new_service: Service) -> None:
-    app = new_service(okta)
-    okta_m2m.requests.OktaAuth(app).token()
-    app.token_state.fresh_until = float("-inf")
-
-    async def hang(request: Request, timeout: float) -> Response:
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    loop = asyncio.new_event_loop()
-    loop.run_until_complete(arun(app.obtain(), Asyncio(hang)))
-    loop.close()
-    held = weakref.ref(loop)
-    del loop
-    # The next call finds that the renewal is lost, and postpones it.
-    app.token_state.fresh_until = float("-inf")
-    okta_m2m.requests.OktaAuth(app).token()
-    gc.collect()
-    assert held() is None
 
 
 @every_async_client

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from ..effects import (
     Effect,
@@ -40,6 +41,8 @@ T = TypeVar("T")
 Waiter = Callable[["Future[Any]", float], Awaitable[bool]]
 """Waits on the running loop until a future is done, or until that many seconds have passed. Returns whether it is
 done."""
+
+_background: WeakKeyDictionary[asyncio.AbstractEventLoop, set[asyncio.Task[Any]]] = WeakKeyDictionary()
 
 
 class Asyncio:
@@ -140,17 +143,18 @@ class Asyncio:
         # Closing the loop while this task runs does no harm: the next call starts another fetch. So asyncio need
         # not warn about it; asyncio.gather suppresses that warning in the same way.
         task._log_destroy_pending = False  # type: ignore[attr-defined]
+        tasks = _background.setdefault(loop, set())
+        tasks.add(task)  # the loop itself has only weak references to tasks
 
         def finished(task: asyncio.Task[Any]) -> None:
+            tasks.discard(task)
             flow.close()  # if the task was cancelled before it began, it did not close the flow
             if not task.cancelled() and (error := task.exception()) is not None:
                 report_lost(error)
             ended()
 
         task.add_done_callback(finished)
-        # The loop has only weak references to its tasks. The timer of what the task waits for keeps the task, and so does
-        # this function. A table of all tasks would also keep closed loops.
-        return lambda: not task.get_loop().is_closed()
+        return lambda: not loop.is_closed()
 
 
 async def await_response(answer: object) -> Response:
