@@ -1161,6 +1161,12 @@ def test_what_cannot_heal_fails_at_once_and_is_remembered_for_a_moment() -> None
     assert bench.obtain(bench.token()).result().value == "token-1"
 
 
+def test_a_failure_says_after_how_many_attempts() -> None:
+    untrusted = SendFailed("the certificate is not trusted", stage="tls", permanent=True)
+    assert ", after 1 attempt. " in str(raised(Bench().obtain(untrusted), TokenUnreachable))
+    assert ", after 2 attempts. " in str(raised(Bench().obtain(SendFailed("reset"), untrusted), TokenUnreachable))
+
+
 def test_nothing_is_left_in_the_air_by_a_caller_that_ends_as_it_begins_a_fetch() -> None:
     bench = Bench()
     flow = bench.app.obtain()
