@@ -113,7 +113,8 @@ def test_clear_leaves_a_process_alone_that_is_fetching_a_token(okta: FakeOkta, m
     assert cleared.exit_code == Exit.FAILED
     assert "Try again" in cleared.stderr
     fetching.join()
-    assert json.loads(run("show", "--json").stdout)["stored"] is True
+    # Again and again: on a busy machine, an operation of the store may take longer than its timeout.
+    eventually(lambda: '"stored": true' in run("show", "--json").stdout, "the token is stored")
 
 
 @pytest.mark.parametrize("binding", ["bearer"])
