@@ -436,7 +436,7 @@ def accept(world: World) -> Token:
     return token
 
 
-@change("rejected", "one that has expired is none")
+@change("rejected", "if it has expired, it is not")
 def check_rejecting_too_late() -> None:
     world = World()
     for _ in range(5):

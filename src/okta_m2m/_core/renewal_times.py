@@ -1,6 +1,6 @@
 """When a token is renewed: the share of its lifetime that passes before, and the pauses after a renewal that failed.
 
-Each time has a random part, so that the processes of a fleet do not all renew at once.
+A random part in these times keeps the processes of a fleet from renewing all at once.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ One method reports each event. The token "in use" is the current one; the "suspe
     postponed            a renewal is left for later             who waits asks again; a token in use stays fresh until then
     abandoned            a fetch ended without an outcome        who waits asks again; a token in use stays fresh for a
                                                                  growing pause
-    rejected             an API rejected the token in use        it is the suspect, if a forced renewal is left; one that has
-                                                                 expired is none
+    rejected             an API rejected the token in use        it is the suspect, if a forced renewal is left; if it has
+                                                                 expired, it is not
     accepted             an API took a renewed token             its rejection would be one like any other
     close                the app ends                            no token, and none from now on
     after_fork           the token is the parent's to revoke     no token; a fetch may begin
