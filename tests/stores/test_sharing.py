@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import faulthandler
 import gc
 import http.client
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -690,31 +692,52 @@ def test_an_unreachable_endpoint_is_told_to_each_caller_with_an_exception_of_its
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
 
 
+def strangers_have_ended() -> None:
+    """Waits until no thread is ending: the servers of the test sign in this process, and OpenSSL supports no fork meanwhile.
+
+    For threads of the product, the product waits itself.
+    """
+    if sys.platform != "linux":
+        return
+    deadline, quiet = time.monotonic() + 2, 0  # a thread that Python does not know may also stay
+    while quiet < 3 and time.monotonic() < deadline:
+        known = {str(thread.native_id) for thread in threading.enumerate()}
+        quiet = quiet + 1 if set(os.listdir("/proc/self/task")) <= known else 0
+        time.sleep(0.003)
+
+
 def in_child(work: Callable[[], str]) -> str:
-    """Forks; gives what ``work`` gave in the child."""
+    """Forks; gives what ``work`` gave in the child. A child that hangs says where on stderr."""
+    strangers_have_ended()
     reading, writing = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # that threads are there is just what is tested
         child = os.fork()
     if child == 0:
+        status = 1
         try:
+            faulthandler.dump_traceback_later(PATIENCE / 2, file=2)
             os.close(reading)
             with os.fdopen(writing, "w") as pipe:
                 pipe.write(work())
+            status = 0
         except BaseException as error:
             with os.fdopen(os.dup(2), "w") as stderr:
                 stderr.write(f"in the child: {error!r}\n")
         finally:
-            os._exit(0)
+            os._exit(status)
     os.close(writing)
-    watchdog = threading.Timer(PATIENCE, os.kill, (child, 9))
+    watchdog = threading.Timer(PATIENCE, os.kill, (child, signal.SIGKILL))
     watchdog.start()
     try:
         with os.fdopen(reading) as pipe:
-            return pipe.read()
+            answer = pipe.read()
     finally:
-        os.waitpid(child, 0)
+        _, ended = os.waitpid(child, 0)
         watchdog.cancel()
+    status = os.waitstatus_to_exitcode(ended)
+    assert status == 0, f"the child ended with {status}"
+    return answer
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what threads there are is read from /proc")
