@@ -74,8 +74,7 @@ class OktaM2MError(Exception):
         self.error_description = error_description
         self.request_id = request_id
         self.retry_after = retry_after
-        if not isinstance(self, ConfigurationError) or isinstance(self, InvalidKey):  # the others' messages say it all
-            self.add_note(f"See {self.help}")
+        self.add_note(f"See {self.help}")
 
     @property
     def help(self) -> str:
@@ -131,8 +130,7 @@ be pickled."""
 def _rebuilt(cls: type[Any], message: str, attributes: dict[str, Any]) -> Any:
     error = cls(message)
     error.__dict__.update(attributes)
-    if "__notes__" in attributes:
-        error.__notes__ = list(attributes["__notes__"])  # a note that is added to one error is not in the other
+    error.__notes__ = list(attributes["__notes__"])  # a note that is added to one error is not in the other
     return error
 
 

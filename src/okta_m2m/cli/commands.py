@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
-from ..errors import OktaM2MError
+from ..errors import ConfigurationError, InvalidKey, OktaM2MError
 from . import apps, cache, keys, tokens
 from .assertion import assertion
 from .call import api, headers
@@ -36,7 +36,8 @@ def _exit_codes() -> Iterator[None]:
     try:
         yield
     except OktaM2MError as error:
-        complain(f"{error} (see {error.help})" if hasattr(error, "__notes__") else error)
+        says_it_all = isinstance(error, ConfigurationError) and not isinstance(error, InvalidKey)
+        complain(error if says_it_all else f"{error} (see {error.help})")
         raise typer.Exit(exit_for(error)) from None
     except ExtraMissing as missing:
         complain(missing)
