@@ -1656,6 +1656,15 @@ def test_a_nonce_that_a_resource_asks_for_is_sent_once(status: int) -> None:
     assert first.headers["Authorization"] == second.headers["Authorization"] == "DPoP token-1"
 
 
+def test_a_call_sends_the_nonce_that_it_was_asked_for_though_another_call_has_brought_one_since() -> None:
+    bench = Bench(dpop=True)
+    judging = bench.app.judge(bound(bench), nonce_asked_for(401), method="GET", url=API, replayable=True)
+    assert isinstance(next(judging), Discard)
+    bench.authorize(Response(200, [("DPoP-Nonce", "nonce-0")])).result()
+    (attempt,) = bench.replay(judging, Response(200)).of(Attempt)
+    assert proof(attempt)["nonce"] == "nonce-1"
+
+
 @pytest.mark.parametrize("status", [200, 401])
 def test_a_nonce_is_learnt_from_every_answer(status: int) -> None:
     bench = Bench(dpop=True)
