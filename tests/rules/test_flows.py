@@ -1288,10 +1288,11 @@ def test_at_the_org_a_401_without_a_challenge_is_judged_by_its_body(body: bytes,
     assert peek.limit <= 4096
 
 
-def test_elsewhere_a_401_without_a_challenge_renews_without_a_look_at_its_body() -> None:
-    bench = Bench(origins=[ELSEWHERE])
+@pytest.mark.parametrize("elsewhere", [ELSEWHERE, "https://a.example.com"])
+def test_elsewhere_a_401_without_a_challenge_renews_without_a_look_at_its_body(elsewhere: str) -> None:
+    bench = Bench(origins=[elsewhere])
     bench.obtain(bench.token()).result()
-    replayed = bench.authorize(Response(401), bench.token(), Response(200), url=f"{ELSEWHERE}/orders")
+    replayed = bench.authorize(Response(401), bench.token(), Response(200), url=f"{elsewhere}/orders")
     assert names(replayed) == RENEWS
 
 
@@ -1327,6 +1328,14 @@ def test_a_call_is_attempted_twice_at_most() -> None:
     ]
 
 
+@pytest.mark.parametrize(("ending", "shown"), [("abcde", "abcde"), ("abcdef", "ab...")])
+def test_an_error_of_an_api_is_reported_up_to_80_characters(ending: str, shown: str) -> None:
+    bench = Bench()
+    answer = unauthorized(f'Basic error="{"word " * 15}{ending}"', 'Bearer error="invalid_token"')
+    bench.authorize(bench.token(), answer, bench.token(), Response(200)).result()
+    assert [event.error for event in bench.events if isinstance(event, TokenRejected)] == ["word " * 15 + shown]
+
+
 def test_a_call_is_attempted_twice_at_most_however_long_it_takes() -> None:
     bench = Bench()
 
@@ -1336,6 +1345,12 @@ def test_a_call_is_attempted_twice_at_most_however_long_it_takes() -> None:
 
     replayed = bench.authorize(bench.token(), after_a_while, bench.token(), after_a_while)
     assert names(replayed) == ["Send", "Attempt", "Discard", "Send", "Attempt"]
+
+
+def test_a_call_is_attempted_twice_at_most_also_if_the_new_token_came_with_the_second_request() -> None:
+    bench = Bench()
+    replayed = bench.authorize(bench.token(), INVALID_TOKEN, bench.answer(503), bench.token(), INVALID_TOKEN)
+    assert names(replayed) == ["Send", "Attempt", "Discard", "Send", "Sleep", "Send", "Attempt"]
 
 
 def test_a_late_rejection_of_an_old_token_costs_no_renewal() -> None:
@@ -1370,6 +1385,16 @@ def test_an_answer_to_a_token_of_somebody_elses_is_not_judged() -> None:
     bench.obtain(bench.token()).result()
     judging = bench.app.judge(Token("theirs"), INVALID_TOKEN, method="GET", url=API, replayable=True)
     assert names(bench.replay(judging)) == []
+
+
+def test_the_org_tells_the_time_for_all_proofs_if_it_refuses_one() -> None:
+    bench = Bench(dpop=True)
+    bench.obtain(bench.token({"date": None}, token_type="DPoP")).result()
+    bench.okta_ahead = -600.0
+    replayed = bench.authorize(bench.answer(400, www_authenticate='DPoP error="invalid_dpop_proof"'), Response(200))
+    assert names(replayed) == ["Attempt", "Discard", "Attempt"]
+    (attempt,) = bench.authorize(Response(200)).of(Attempt)
+    assert bench.okta_time - 10 <= proof(attempt)["iat"] <= bench.okta_time
 
 
 def test_an_api_of_ones_own_whose_clock_is_wrong_tells_the_time_for_its_own_proof_only() -> None:
@@ -1548,6 +1573,25 @@ def test_a_renewed_token_that_only_lacks_permission_was_taken() -> None:
     assert names(bench.authorize(INVALID_TOKEN, bench.token(), Response(200))) == RENEWS
 
 
+@pytest.mark.parametrize("answer", [Response(400), unauthorized('Bearer error="insufficient_scope"')])
+def test_a_renewed_token_that_is_answered_with_400_or_401_was_not_taken(answer: Response) -> None:
+    """So the next forced renewal costs two."""
+    bench = Bench()
+    bench.authorize(bench.token(), INVALID_TOKEN, bench.token(), answer).result()
+    assert names(bench.authorize(INVALID_TOKEN, bench.token(), answer)) == RENEWS
+    assert names(bench.authorize(INVALID_TOKEN)) == GOES_TO_THE_CALLER
+
+
+def test_an_api_that_takes_every_token_does_not_make_the_rejections_of_another_cheaper() -> None:
+    """Only the call that had its token renewed says whether that helped: most others are not judged."""
+    bench = Bench(origins=[ELSEWHERE])
+    bench.obtain(bench.token()).result()
+    for _ in range(2):
+        bench.authorize(INVALID_TOKEN, bench.token(), INVALID_TOKEN, url=ELSEWHERE).result()
+        assert names(bench.authorize(Response(200))) == ["Attempt"]
+    assert names(bench.authorize(INVALID_TOKEN, url=ELSEWHERE)) == GOES_TO_THE_CALLER
+
+
 def test_a_rejected_token_is_revoked_at_the_end_also_while_another_is_fetched() -> None:
     bench = Bench(revoke_on_close=True)
     token = bench.obtain(bench.token()).result()
@@ -1610,6 +1654,15 @@ def test_a_nonce_that_a_resource_asks_for_is_sent_once(status: int) -> None:
     assert proof(second)["nonce"] == "nonce-1"
     assert proof(first)["jti"] != proof(second)["jti"]
     assert first.headers["Authorization"] == second.headers["Authorization"] == "DPoP token-1"
+
+
+def test_a_call_sends_the_nonce_that_it_was_asked_for_though_another_call_has_brought_one_since() -> None:
+    bench = Bench(dpop=True)
+    judging = bench.app.judge(bound(bench), nonce_asked_for(401), method="GET", url=API, replayable=True)
+    assert isinstance(next(judging), Discard)
+    bench.authorize(Response(200, [("DPoP-Nonce", "nonce-0")])).result()
+    (attempt,) = bench.replay(judging, Response(200)).of(Attempt)
+    assert proof(attempt)["nonce"] == "nonce-1"
 
 
 @pytest.mark.parametrize("status", [200, 401])

@@ -278,6 +278,29 @@ def test_an_authority_that_is_allowed_with_two_schemes_is_compared_as_a_whole() 
     assert both.allow("https://127.0.0.1:8080/x")
 
 
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        ("https://ACME.okta.com:443/y?z", True),
+        ("https://acme.okta.com.evil.example/x", False),
+        ("https://acme.okta.co/x", False),
+        ("http://acme.okta.com/x", False),
+        ("https://ada@acme.okta.com/x", False),
+    ],
+)
+def test_two_urls_are_of_the_same_origin_only_beyond_doubt(other: str, same: bool) -> None:
+    assert ALLOWED.is_same("https://acme.okta.com/x", other) is same
+    assert Origins.is_same(other, "https://acme.okta.com/x") is same
+    assert Origins.is_same(other, other) is ("@" not in other)
+
+
+def test_the_same_origins_are_kept_once() -> None:
+    """A process may have an app for each of many clients of one org."""
+    assert Origins(["https://acme.okta.com", "https://api.example.com"]) is Origins(
+        ["https://api.example.com/", "https://ACME.okta.com"]
+    )
+
+
 def test_one_text_is_not_taken_for_a_list() -> None:
     with pytest.raises(ConfigurationError, match=r"\['https://api.example.com'\]"):
         Origins("https://api.example.com")

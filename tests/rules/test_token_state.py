@@ -20,7 +20,14 @@ from okta_m2m._core.flights import ABANDONED, Failure, Flight, forks
 from okta_m2m._core.forced_renewals import FORCED_AT_ONCE
 from okta_m2m._core.next_step import Closed, Fetch, NextStep, Refused, Use, UseAndRenew, Wait
 from okta_m2m._core.origins import Origins
-from okta_m2m._core.renewal_times import is_due_for_all
+from okta_m2m._core.renewal_times import (
+    ABANDONED_GROWTH,
+    FAILED_GROWTH,
+    is_due_for_all,
+    moment_after_postponing,
+    moment_of_renewal,
+    pause_after,
+)
 from okta_m2m._core.token_state import LANDING_GRACE, MAX_FORMER, OVERDUE, Rejection, TokenState
 
 MAX_WAIT = 30.0
@@ -697,14 +704,18 @@ def test_a_refusal_holds_for_equal_keys_until_its_time_is_over_and_longer_for_no
     assert isinstance(world.ask(), Fetch)
 
 
-def test_a_renewal_that_is_put_off_for_the_store_comes_before_the_end_of_the_life(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.mark.parametrize("end", [0, 1])
+def test_the_times_of_renewals_lie_between_these_ends(monkeypatch: pytest.MonkeyPatch, end: int) -> None:
+    monkeypatch.setattr(renewal_times.random, "uniform", lambda *ends: ends[end])
     world = World()
-    token, flight = world.begin_renewal()
-    monkeypatch.setattr(renewal_times.random, "uniform", lambda first, last: last)
-    world.state.postponed(flight, "store has just failed", world.time)
-    assert world.state.fresh_until == pytest.approx(token.sent_at + 0.98 * 3600)
+    token = world.mint(life=1000.0)
+    assert moment_of_renewal(token, world.time) == world.time + (720, 820)[end]
+    assert moment_after_postponing("not due yet", token, world.time + 920) == world.time + (930, 950)[end]
+    assert moment_after_postponing("store has just failed", token, world.time + 500) == world.time + (500, 980)[end]
+    pauses = [[pause_after(count, growth) for count in range(1, 9)] for growth in (FAILED_GROWTH, ABANDONED_GROWTH)]
+    longest = [[1, 2, 4, 8, 16, 32, 60, 60], [1, 4, 16, 60, 60, 60, 60, 60]]
+    assert pauses == [[pause * (0.75, 1)[end] for pause in each] for each in longest]
+    assert pause_after(10_000, FAILED_GROWTH) == pauses[0][-1]
 
 
 def test_a_renewal_that_ended_changes_nothing_about_a_token_that_came_meanwhile() -> None:

@@ -114,7 +114,7 @@ def judge(
             if verdict.cure == "proof":
                 # The server's time, for its next proof. A response from a cache has an old Date.
                 date = None if response.get("age") else response.get("date")
-                if date is not None and from_org:
+                if from_org:
                     # A process that got its token from a store may not know Okta's time yet.
                     endpoint.okta_clock.learn(date)
                 server_time = http_date(date)
