@@ -89,7 +89,7 @@ def read_passphrase(file: Path | None, *, new: bool = False, configured: bool = 
         return read_secret(file, "passphrase")
     found = find_setting("privateKeyPassphrase")
     # A passphrase in an okta.yaml belongs to the key that the file names.
-    if found is not None and (configured or found.place.startswith("environment")):
+    if found is not None and (configured or found.file is None):
         return str(found.value)
     return prompt_for("Passphrase of the key", twice=new) if stdin_is_terminal() else None
 
@@ -104,9 +104,9 @@ def configured_key_file() -> Path | None:
     found = find_setting("privateKey", "jwk")
     if found is None or not isinstance(found.value, str):
         return None
-    base = Path() if found.place.startswith("environment") else Path(found.place).parent
+    base = Path() if found.file is None else found.file.parent
     try:
-        path = base / Path(found.value).expanduser()
+        path = base / os.path.expanduser(found.value)  # Path.expanduser raises an error if there is no such user
         return path if path.is_file() else None
     except (OSError, ValueError):  # a key, too long for a path
         return None

@@ -1,7 +1,8 @@
 """Chooses the account that signs in to the management API, the org, and the app.
 
 Invariant: the SSWS token comes from a file, the environment, an ``okta.yaml`` or a prompt, and is sent only to the
-configured org. An org that only the working directory names gets no token from elsewhere (:mod:`okta_m2m.cli.trust`).
+configured org. An org that only the working directory names gets no other token than the one in the same file
+(:mod:`okta_m2m.cli.trust`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ..settings import find_setting, read_settings
 from .exits import needs, note
 from .secrets import prompt_for, read_secret
 from .terminal import stdin_is_terminal
-from .trust import check_org, configured_app, is_inside, trusted_settings
+from .trust import check_org, check_ssws_token, configured_app, trusted_settings
 
 if TYPE_CHECKING:
     from ..admin.management import ApiToken, ManagementApi, Pause
@@ -59,8 +60,7 @@ def configured_client() -> tuple[str, Path | None]:
             remedy="Name it with --app, or set OKTA_CLIENT_CLIENTID (okta-m2m app create writes it to okta.yaml).",
         )
     settings = read_settings(**{**_PLACEHOLDERS, "client_id": None})
-    path = Path(settings.sources["client_id"])
-    return settings.client_id, path if path.is_file() else None
+    return settings.client_id, settings.files.get("client_id")
 
 
 @contextmanager
@@ -115,13 +115,11 @@ def _api_token(url: str, token_file: Path | None) -> ApiToken:
 
     if token_file is not None:
         token = ApiToken(read_secret(token_file, "SSWS token"))
-        if str(token_file) == "-" or not is_inside(token_file, Path()):
-            check_org(url, f"the SSWS token of {'stdin' if str(token_file) == '-' else token_file}")
+        check_org(url, f"the SSWS token of {'stdin' if str(token_file) == '-' else token_file}")
         return token
     found = find_setting("token")
     if found is not None:
-        if not found.here:
-            check_org(url, f"the SSWS token of the {found.place}")
+        check_ssws_token(url, found)
         return ApiToken(str(found.value))
     if not stdin_is_terminal():
         raise ConfigurationError(
