@@ -422,6 +422,52 @@ def test_what_sends_nothing_to_the_org_does_not_ask(run: Run, clone: Path, key: 
     assert evil.received == []
 
 
+USES_OF_THE_DEFAULT_KEY = [
+    ("app", "create", "--name", "billing", "--env"),
+    ("key", "add", "--app", "billing"),
+    ("key", "show"),
+    ("key", "jwks"),
+    ("key", "rotate", "--app", "billing"),
+]
+
+
+@posix_only
+@pytest.mark.parametrize("arguments", some_of(USES_OF_THE_DEFAULT_KEY), ids=" ".join)
+@pytest.mark.parametrize("mode", [0o620, 0o602])
+def test_a_default_key_that_others_can_write_is_not_used(
+    run: Run, clone: Path, okta: FakeOkta, arguments: tuple[str, ...], mode: int
+) -> None:
+    path = clone / "okta-m2m-key.json"
+    write_key(path, new_key("ES256"))
+    path.chmod(mode)
+    variables = {"OKTA_CLIENT_ORGURL": okta.url, "OKTA_CLIENT_TOKEN": okta.ssws}
+    ran = run(*arguments, **variables)
+    assert ran.returncode == Exit.CONFIGURATION, ran.stderr
+    assert_one_line(ran.stderr)
+    assert "Others can write okta-m2m-key.json" in ran.stderr
+    assert "run: chmod go-w 'okta-m2m-key.json'" in ran.stderr
+    assert okta.apps == {}
+    assert run("key", "show", "okta-m2m-key.json").returncode == Exit.OK  # the user names it
+
+
+@posix_only
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root to be two users")
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_default_key_of_another_user_is_not_registered(
+    run: Run, clone: Path, okta: FakeOkta, tmp_path: Path, linked: bool
+) -> None:
+    path = clone / "okta-m2m-key.json"
+    write_key(tmp_path / "key.json" if linked else path, new_key("ES256"))
+    if linked:  # to one of root's keys, to which the app would then be bound
+        path.symlink_to(tmp_path / "key.json")
+    os.chown(path, 12345, 12345, follow_symlinks=False)
+    ran = run("app", "create", "--name", "billing", OKTA_CLIENT_ORGURL=okta.url, OKTA_CLIENT_TOKEN=okta.ssws)
+    assert ran.returncode == Exit.CONFIGURATION, ran.stderr
+    assert_one_line(ran.stderr)
+    assert "okta-m2m-key.json belongs to another user (uid 12345)" in ran.stderr
+    assert okta.apps == {}
+
+
 @posix_only
 def test_a_secret_that_every_user_can_read_is_reported(run: Run, clone: Path, okta: FakeOkta) -> None:
     (clone / "ssws").write_text(okta.ssws, encoding="utf-8")

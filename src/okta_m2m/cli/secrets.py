@@ -95,8 +95,26 @@ def read_passphrase(file: Path | None, *, new: bool = False, configured: bool = 
 
 
 def default_key_file() -> Path | None:
-    """:data:`DEFAULT_KEY`, if it exists and no setting names a key."""
-    return DEFAULT_KEY if find_setting("privateKey", "jwk") is None and DEFAULT_KEY.exists() else None
+    """:data:`DEFAULT_KEY`, if it exists and no setting names a key.
+
+    No one named this file, so it is refused for the same reasons as an ``okta.yaml``: another user may have put it there, to
+    have their own key registered.
+    """
+    if find_setting("privateKey", "jwk") is not None or not DEFAULT_KEY.exists():
+        return None
+    if sys.platform != "win32":  # Windows, where a mode does not show who can write
+        owners = {DEFAULT_KEY.lstat().st_uid, DEFAULT_KEY.stat().st_uid}
+        for owner in owners - {os.geteuid(), 0}:
+            raise ConfigurationError(
+                f"{DEFAULT_KEY} belongs to another user (uid {owner}), who may know the private key.",
+                remedy="Use a key of your own. If you trust that user, name the file in the command.",
+            )
+        if DEFAULT_KEY.stat().st_mode & 0o022:
+            raise ConfigurationError(
+                f"Others can write {DEFAULT_KEY}, so they may have replaced the key.",
+                remedy=f"If the key is yours, run: chmod go-w '{DEFAULT_KEY}'",
+            )
+    return DEFAULT_KEY
 
 
 def configured_key_file() -> Path | None:
