@@ -83,6 +83,7 @@ class Settings:
     - ``sources``: the place of each setting: ``"argument"``, ``"environment variable OKTA_CLIENT_ORGURL"``, or a file's
       path.
     - ``others``: arguments that are not settings, unchanged.
+    - ``files``: the ``okta.yaml`` of each setting that is in one, by the path under which it was found.
     """
 
     org_url: str
@@ -93,6 +94,7 @@ class Settings:
     dpop: bool | Literal["required"] | Signer | None
     sources: Mapping[str, str]
     others: Mapping[str, Any] = field(repr=False, default_factory=dict)
+    files: Mapping[str, Path] = field(repr=False, default_factory=dict)
 
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments for ``ServiceApp``, omitting those that are not set."""
@@ -138,7 +140,7 @@ def read_settings(
 
     environ = os.environ if environ is None else environ
     in_environment = environment_source(environ, working_directory, decided)
-    paths = okta_yaml_paths(working_directory, home) if files else []
+    paths = _okta_yaml_paths(working_directory, home) if files else []
     in_files = [okta_yaml_source(path, here, decided) for path, here in paths]
     sources = [given, in_environment, *filter(None, in_files)]
 
@@ -154,7 +156,8 @@ def read_settings(
     kid, passphrase = (_find_beside_key(key, sources, setting) for setting in ("kid", "passphrase"))
     signer, key_path = _signer(key, kid, passphrase)
     _warn_of_strange_org(org_url, key, key_path, working_directory)
-    used = {**found, "kid": kid, "passphrase": passphrase, "mode": None}
+    in_use = {**found, "kid": kid, "passphrase": passphrase, "mode": None}
+    used = {setting: one for setting, one in in_use.items() if one is not None}
     return Settings(
         org_url=checked_url,
         client_id=_word(client_id),
@@ -162,8 +165,9 @@ def read_settings(
         scopes=() if scopes is None else _scopes(scopes),
         authorization_server=None if server is None else _word(server),
         dpop=None if dpop is None else _dpop(dpop),
-        sources=MappingProxyType({setting: one.place for setting, one in used.items() if one is not None}),
+        sources=MappingProxyType({setting: one.place for setting, one in used.items()}),
         others=MappingProxyType(arguments),
+        files=MappingProxyType({setting: one.file for setting, one in used.items() if one.file is not None}),
     )
 
 
@@ -182,7 +186,8 @@ def find_setting(
 
     - ``spellings``: the setting's names in Okta's SDKs, such as ``"orgUrl", "oktaDomain"``.
     - ``environ``, ``directory``, ``home``: as for :func:`read_settings`.
-    - ``here``: ``False`` skips the working directory's files, which a stranger may have written. Default ``True``.
+    - ``here``: ``False`` skips the working directory's files, which a stranger may have written, unless that is the home
+      directory. Default ``True``.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` for an ``okta.yaml`` that cannot be used.
     """
@@ -191,12 +196,12 @@ def find_setting(
     for name, value in (os.environ if environ is None else environ).items():
         if name.startswith(PREFIX) and fold_name(name[len(PREFIX) :]) in folded and not is_blank(value):
             return FoundSetting(value, name, Source("environment variable", working_directory))
-    for path, is_here in okta_yaml_paths(working_directory, home):
+    for path, is_here in _okta_yaml_paths(working_directory, home):
         if is_here and not here:
             continue
         for name, value in (client_section(path) or {}).items():
             if name in spellings and not is_blank(value):
-                source = Source(str(path), path.parent, is_file=True, in_working_directory=is_here)
+                source = Source(str(path), path.parent, file=path, in_working_directory=is_here)
                 return FoundSetting(value, name, source)
     return None
 
@@ -223,6 +228,22 @@ def _working_directory(directory: str | os.PathLike[str] | None) -> Path:
         return Path(os.path.abspath(directory or os.curdir))
     except FileNotFoundError:
         return Path(os.curdir)  # the directory was deleted, as an old release may be: there is no file
+
+
+def _okta_yaml_paths(working_directory: Path, home: str | os.PathLike[str] | None) -> list[tuple[Path, bool]]:
+    """The possible paths of an ``okta.yaml``, highest priority first. The flag is ``True`` if a stranger may have put it in
+    the working directory: everything in the home directory is the user's own."""
+    paths = okta_yaml_paths(working_directory, home)
+    own = [folder for path, here in paths if not here for folder in (path.parent, path.parent.parent)]
+    is_own = any(_is_same_directory(working_directory, folder) for folder in own)
+    return [(path, here and not is_own) for path, here in paths]
+
+
+def _is_same_directory(one: Path, other: Path) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False  # one of them does not exist, or may not be entered
 
 
 def _missing_settings(
@@ -424,14 +445,18 @@ def _warn_of_strange_org(
     """Warns, because an ``okta.yaml`` in a stranger's folder could make the user's own key sign for another host."""
     if not org_url.here:
         return
-    if key.here and (
-        key_path is None or Path(os.path.realpath(key_path)).is_relative_to(os.path.realpath(working_directory))
-    ):
+    holder = key.file if key_path is None else key_path
+    # A symlink in the stranger's folder may lead to the user's own okta.yaml, or to their key.
+    real = None if holder is None else os.path.realpath(holder)
+    if key.here and real is not None and Path(real).is_relative_to(os.path.realpath(working_directory)):
         return
+    place = key.place if key_path is None else f"{key_path}, named by {key.place}"
+    if real is not None and real != str(holder):
+        place += f", a symlink to {real}" if key_path is None else f"; the file is {real}"
     logger.warning(
         "The org URL comes from %s in the working directory, but the private key comes from elsewhere (%s). If that file "
         "is not yours, your key signs for a host that someone else chose. Set OKTA_CLIENT_ORGURL, or read no file at all, "
         "with from_env(files=False).",
         org_url.place,
-        key.place if key_path is None else f"{key_path}, named by {key.place}",
+        place,
     )

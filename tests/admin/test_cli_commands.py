@@ -82,6 +82,24 @@ def test_every_command_that_shows_or_changes_something_has_json() -> None:
     assert without == []
 
 
+def test_no_option_takes_a_secret_itself() -> None:
+    secrets = [
+        (path, p) for path, found in LEAVES.items() for p in found.params if re.search("token|pass|secret", p.name)
+    ]
+    assert {p.name for _, p in secrets} == {"token_file", "passphrase_file"}
+    assert [(path, p.name) for path, p in secrets if p.metavar != "FILE"] == []
+
+
+@pytest.mark.parametrize("name", ["Authorization", "authorization ", "Proxy-Authorization", "DPoP", "Cookie"])
+def test_api_takes_no_credential_as_an_argument(run: Run, okta: FakeOkta, billing: App, name: str) -> None:
+    before = len(okta.requests)
+    ran = run("api", "GET", "/api/v1/users", "-H", f"{name}: s3cret")
+    assert ran.returncode == Exit.USAGE
+    assert "is a credential, and other users of this machine can read a command line. Omit it" in ran.stderr
+    assert "s3cret" not in ran.stderr
+    assert len(okta.requests) == before
+
+
 @pytest.mark.parametrize("width", ["60", *(pytest.param(width, marks=pytest.mark.matrix) for width in ("80", "120"))])
 def test_no_name_is_cut_short_however_narrow_the_terminal_is(width: str) -> None:
     groups: set[tuple[str, ...]] = {(), *(path[:-1] for path in LEAVES)}
@@ -339,6 +357,29 @@ def test_a_profile_takes_the_place_of_all_variables(run: Run, okta: FakeOkta, bi
     ran = run("--org", okta.url, "token", "get", OKTA_CLIENT_OKTADOMAIN="https://other.okta.com")
     assert "client id" in ran.stderr
     assert "org URL" not in ran.stderr
+
+
+@pytest.mark.parametrize("before", [(), ("--org", "staging")])
+def test_a_key_in_the_home_of_a_user_that_does_not_exist_is_said_in_one_line(
+    run: Run, billing: App, home: Path, before: tuple[str, ...]
+) -> None:
+    (home / "okta.yaml").unlink()
+    (home / ".okta").mkdir()
+    settings = {
+        "orgUrl": "https://acme.okta.com",
+        "clientId": "0oa1",
+        "privateKey": "~nosuchuser/key.pem",
+        "scopes": SCOPES,
+    }
+    text = json.dumps({"okta": {"client": settings, "profiles": {"staging": settings}}})
+    (home / ".okta" / "okta.yaml").write_text(text, encoding="utf-8")
+    (home / ".okta" / "okta.yaml").chmod(0o600)
+    for arguments in [("key", "rotate", "--dry-run"), ("token", "get")]:
+        ran = run(*before, *arguments)
+        assert ran.returncode == Exit.CONFIGURATION, ran.stderr
+        assert_one_line(ran.stderr)
+        assert "nosuchuser" in ran.stderr
+        assert "does not exist" in ran.stderr
 
 
 def test_an_existing_app_that_differs_is_said_and_exits_with_1(run: Run, billing: App, home: Path) -> None:

@@ -1,11 +1,12 @@
 """A cloned folder brings an ``okta.yaml`` that names the attacker's host. The command is run in that folder, and the host
-records what reaches it: no credential from outside of the folder.
+records what reaches it: no credential from outside of the folder, and none that another file of the folder holds.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +18,7 @@ import pytest
 
 from command import Run, assert_one_line, posix_only, run_command, run_on_terminal
 from okta_m2m import PrivateKey
-from okta_m2m.admin.key_files import new_key, write_key
+from okta_m2m.admin.key_files import key_text, new_key, write_key
 from okta_m2m.cli.exits import Exit
 from okta_m2m.testing import FakeOkta
 from promises import in_matrix
@@ -97,6 +98,17 @@ def write_yaml(path: Path, **settings: object) -> None:
     path.chmod(0o600)
 
 
+def link(path: Path, target: Path | str, *, folder: bool = False) -> None:
+    try:
+        path.symlink_to(target, target_is_directory=folder)
+    except OSError as error:
+        pytest.skip(f"no symlinks here: {error}")
+
+
+def pem_of(key: Path) -> str:
+    return key_text(PrivateKey.from_file(key), form="pem").decode()
+
+
 def assert_refused(ran: Any, evil: Evil, *secrets: str) -> None:
     assert ran.returncode == Exit.CONFIGURATION, ran.stdout + ran.stderr
     assert_one_line(ran.stderr)
@@ -143,7 +155,19 @@ def test_the_users_ssws_token_does_not_go_to_the_folders_org(
     assert_refused(run(*arguments, OKTA_CLIENT_TOKEN=SSWS), evil, SSWS)
 
 
-@pytest.mark.parametrize("place", ["environment", "home", "--token-file", "stdin", "linked --token-file"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "environment",
+        "home",
+        "--token-file",
+        "stdin",
+        "linked --token-file",
+        "--token-file in the folder",
+        "the folder's other file",
+        "the folder's other file, a link",
+    ],
+)
 def test_wherever_the_ssws_token_comes_from(
     run: Run, home: Path, clone: Path, evil: Evil, tmp_path: Path, place: str
 ) -> None:
@@ -159,11 +183,16 @@ def test_wherever_the_ssws_token_comes_from(
         arguments += ["--token-file", "-"]
         options["stdin"] = SSWS
     elif place == "linked --token-file":
-        try:
-            (clone / "token").symlink_to(tmp_path / "token")
-        except OSError as error:
-            pytest.skip(f"no symlinks here: {error}")
+        link(clone / "token", tmp_path / "token")
         arguments += ["--token-file", "token"]
+    elif place == "--token-file in the folder":  # the user's own, and a pull request adds okta.yaml
+        (tmp_path / "token").rename(clone / "token")
+        arguments += ["--token-file", "token"]
+    elif place == "the folder's other file":
+        write_yaml(clone / ".okta.yaml", orgUrl="https://acme.okta.com", token=SSWS)
+    elif place == "the folder's other file, a link":
+        write_yaml(home / ".okta" / "okta.yaml", orgUrl="https://acme.okta.com", token=SSWS)
+        link(clone / ".okta.yaml", Path("..", ".okta", "okta.yaml"))
     else:
         arguments += ["--token-file", str(tmp_path / "token")]
     assert_refused(run(*arguments, **options), evil, SSWS)
@@ -175,7 +204,7 @@ SIGNING += [("api", "GET", "/api/v1/users"), ("headers", "GET", "/api/v1/users")
 
 
 @pytest.mark.parametrize("arguments", some_of(SIGNING), ids=" ".join)
-@pytest.mark.parametrize("place", ["environment", "home", *in_matrix("path", "link")])
+@pytest.mark.parametrize("place", ["environment", "home", "other link", *in_matrix("path", "link", "other file")])
 def test_the_users_own_key_does_not_sign_for_the_folders_org(
     run: Run, home: Path, clone: Path, key: Path, evil: Evil, arguments: tuple[str, ...], place: str
 ) -> None:
@@ -185,22 +214,65 @@ def test_the_users_own_key_does_not_sign_for_the_folders_org(
         options["OKTA_CLIENT_PRIVATEKEY"] = str(key)
     elif place == "home":
         write_yaml(home / ".okta" / "okta.yaml", privateKey="key.json")
+    elif place == "other link":
+        write_yaml(home / ".okta" / "okta.yaml", privateKey=pem_of(key))
+        link(clone / ".okta.yaml", Path("..", ".okta", "okta.yaml"))
+    elif place == "other file":
+        write_yaml(clone / ".okta.yaml", orgUrl="https://acme.okta.com", privateKey=pem_of(key))
     elif place == "path":
         settings["privateKey"] = str(key)  # a stranger can guess where the user keeps a key
     else:
         settings["privateKey"] = "key.json"
-        try:
-            (clone / "key.json").symlink_to(key)
-        except OSError as error:
-            pytest.skip(f"no symlinks here: {error}")
+        link(clone / "key.json", key)
     if arguments[-1] == "." and place in ("environment", "home"):
         pytest.skip("--as FOLDER takes nothing from there")
     write_yaml(clone / "okta.yaml", **settings)
     assert_refused(run(*arguments, **options), evil)
 
 
+@pytest.mark.parametrize("form", ["jwk", *in_matrix("pem")])
+@pytest.mark.parametrize("arguments", some_of(SIGNING), ids=" ".join)
+def test_a_file_that_is_called_like_the_place_of_the_key_is_not_that_place(
+    run: Run, clone: Path, key: Path, evil: Evil, arguments: tuple[str, ...], form: str
+) -> None:
+    if arguments[-1] == "." or arguments == ("key", "rotate"):
+        pytest.skip("does not use a key that is in a variable")
+    write_yaml(clone / "okta.yaml", orgUrl=evil.url, clientId="0oa1", scopes=["okta.users.read"])
+    (clone / "environment variable OKTA_CLIENT_PRIVATEKEY").touch()
+    text = key.read_text(encoding="utf-8") if form == "jwk" else pem_of(key)
+    assert_refused(run(*arguments, OKTA_CLIENT_PRIVATEKEY=text), evil)
+
+
+def test_a_file_that_is_called_like_the_place_of_the_client_id_is_not_edited(
+    run: Run, home: Path, clone: Path, okta: FakeOkta
+) -> None:
+    app = okta.add_app(PrivateKey.generate(kid="k"), ["okta.users.read"])
+    write_yaml(home / ".okta" / "okta.yaml", orgUrl=okta.url, scopes=["okta.users.read"])
+    before = (home / ".okta" / "okta.yaml").read_text(encoding="utf-8")
+    link(clone / "environment variable OKTA_CLIENT_CLIENTID", Path("..", ".okta", "okta.yaml"))
+    variables = {"OKTA_CLIENT_TOKEN": okta.ssws, "OKTA_CLIENT_CLIENTID": app.client_id}
+    ran = run("app", "grant", "okta.groups.read", **variables)
+    assert ran.returncode == Exit.OK, ran.stderr
+    assert "Change OKTA_CLIENT_SCOPES: add okta.groups.read." in ran.stderr
+    assert (home / ".okta" / "okta.yaml").read_text(encoding="utf-8") == before
+
+
+@pytest.mark.parametrize("name", ["okta.yaml", ".okta.yaml", ".okta/okta.yaml"])
+@pytest.mark.parametrize("folder", [".", "below"])
+def test_no_file_of_the_folder_of_a_service_app_is_the_users_own(
+    run: Run, clone: Path, key: Path, evil: Evil, name: str, folder: str
+) -> None:
+    (clone / folder / ".okta").mkdir(parents=True)
+    (clone / folder / "okta.yaml").write_text("okta: {}\n", encoding="utf-8")
+    (clone / folder / "okta.yaml").chmod(0o600)
+    write_yaml(clone / folder / name, orgUrl=evil.url, clientId="0oa1", scopes=["okta.apps.read"], privateKey=str(key))
+    ran = run("app", "list", "--as", folder)
+    assert_refused(ran, evil)
+    assert f"Only {Path(folder, name)} names" in ran.stderr.replace(f"{clone}{os.sep}", "")
+
+
 @pytest.mark.parametrize("what", ["introspect", "revoke"])
-@pytest.mark.parametrize("place", ["stdin", "file"])
+@pytest.mark.parametrize("place", ["stdin", "file", "file in the folder"])
 def test_a_token_of_another_org_does_not_go_to_the_folders_org(
     run: Run, clone: Path, evil: Evil, tmp_path: Path, what: str, place: str
 ) -> None:
@@ -208,9 +280,10 @@ def test_a_token_of_another_org_does_not_go_to_the_folders_org(
     write_yaml(clone / "okta.yaml", orgUrl=evil.url, clientId="0oa1", privateKey="inside.json")
     claims = base64.urlsafe_b64encode(json.dumps({"iss": "https://acme.okta.com"}).encode()).decode().rstrip("=")
     for token in (TOKEN, f"e30.{claims}.{TOKEN}"):
-        (tmp_path / "token").write_text(token, encoding="utf-8")
-        (tmp_path / "token").chmod(0o600)
-        arguments = ["--from", str(tmp_path / "token")] if place == "file" else []
+        path = (clone if place == "file in the folder" else tmp_path) / "token"
+        path.write_text(token, encoding="utf-8")
+        path.chmod(0o600)
+        arguments = [] if place == "stdin" else ["--from", str(path)]
         stdin = token if place == "stdin" else None
         assert_refused(run("token", what, *arguments, stdin=stdin), evil, TOKEN)
 
@@ -235,11 +308,65 @@ def test_what_the_folder_brings_itself_works(run: Run, clone: Path, okta: FakeOk
         assert "names the org" not in ran.stderr
     ran = run("token", "introspect", stdin=token)  # the issuer's own
     assert ran.returncode == Exit.OK, ran.stderr
-    (clone / "token").write_text("opaque", encoding="utf-8")
-    assert run("token", "introspect", "--from", "token").returncode == Exit.FAILED
-    (clone / "ssws").write_text(okta.ssws, encoding="utf-8")
-    (clone / "ssws").chmod(0o600)
-    assert run("app", "list", "--token-file", "ssws").returncode == Exit.OK
+
+
+def test_an_encrypted_key_of_the_folder_works(run: Run, clone: Path, okta: FakeOkta) -> None:
+    write_key(clone / "key.pem", new_key("ES256"), form="pem", password="of the folder")
+    app = okta.add_app(PrivateKey.from_file(clone / "key.pem", password="of the folder"), ["okta.users.read"])
+    settings = {"clientId": app.client_id, "privateKey": "key.pem", "privateKeyPassphrase": "of the folder"}
+    write_yaml(clone / "okta.yaml", orgUrl=okta.url, token=okta.ssws, scopes=["okta.users.read"], **settings)
+    for arguments in [
+        ("token", "get"),
+        ("key", "rotate", "--dry-run"),
+        ("key", "rotate", "--key", "key.pem", "--grace", "0"),
+    ]:
+        ran = run(*arguments)
+        assert ran.returncode == Exit.OK, ran.stderr
+
+
+def test_a_folder_that_is_reached_through_a_link_is_the_folder(
+    home: Path, clone: Path, key: Path, okta: FakeOkta, evil: Evil
+) -> None:
+    link(home / "link", clone, folder=True)
+    write_key(clone / "inside.json", new_key("ES256"))
+    app = okta.add_app(PrivateKey.from_file(clone / "inside.json"), ["okta.users.read"])
+    settings = {"clientId": app.client_id, "scopes": ["okta.users.read"]}
+    write_yaml(clone / "okta.yaml", orgUrl=okta.url, token=okta.ssws, privateKey="inside.json", **settings)
+    outside = {"HOME": str(home), "USERPROFILE": str(home)}
+    for arguments in [("app", "list"), ("token", "get"), ("app", "list", "--as", "../link")]:
+        ran = run_command(home / "link", *arguments, **outside)
+        assert ran.returncode in (Exit.OK, Exit.SCOPE_MISSING), ran.stderr
+        assert "names the org" not in ran.stderr
+    write_yaml(clone / "okta.yaml", orgUrl=evil.url, privateKey=str(key), **settings)
+    assert_refused(run_command(home / "link", "token", "get", **outside), evil)
+    assert_refused(run_command(home / "link", "app", "list", OKTA_CLIENT_TOKEN=SSWS, **outside), evil, SSWS)
+
+
+def test_an_org_that_is_named_through_a_link_is_named_by_the_folder(
+    run: Run, home: Path, clone: Path, evil: Evil
+) -> None:
+    write_yaml(home / "old.yaml", orgUrl=evil.url)  # the user's own, but the stranger chose it
+    link(clone / "okta.yaml", Path("..", "old.yaml"))
+    assert_refused(run("app", "list", OKTA_CLIENT_TOKEN=SSWS), evil, SSWS)
+
+
+@pytest.mark.parametrize("name", ["okta.yaml", ".okta.yaml"])
+@pytest.mark.parametrize("linked", [False, True])
+def test_in_the_home_directory_the_files_are_the_users_own(
+    home: Path, tmp_path: Path, okta: FakeOkta, name: str, linked: bool
+) -> None:
+    write_key(tmp_path / "key.json", new_key("ES256"))
+    app = okta.add_app(PrivateKey.from_file(tmp_path / "key.json"), ["okta.users.read"])
+    write_yaml(home / name, orgUrl=okta.url, clientId=app.client_id, scopes=["okta.users.read"])
+    at = home
+    if linked:
+        at = tmp_path / "link"
+        link(at, home, folder=True)
+    variables = {"OKTA_CLIENT_TOKEN": okta.ssws, "OKTA_CLIENT_PRIVATEKEY": str(tmp_path / "key.json")}
+    for arguments in [("app", "list"), ("token", "get")]:
+        ran = run_command(home, *arguments, **variables, HOME=str(at), USERPROFILE=str(at))
+        assert ran.returncode == Exit.OK, ran.stderr
+        assert ran.stderr == ""
 
 
 @pytest.mark.parametrize("place", ["environment", "home", "--org"])
@@ -286,6 +413,49 @@ def test_on_a_terminal_the_user_is_asked_and_sees_the_host(
     assert SSWS not in shown.output
 
 
+PERMITTING = [("app", "grant", "okta.users.manage"), ("app", "role", "add", "SUPER_ADMIN")]
+
+
+@pytest.mark.parametrize("arguments", PERMITTING, ids=" ".join)
+def test_an_app_that_only_the_folder_names_is_not_given_more_without_a_yes(
+    run: Run, home: Path, clone: Path, okta: FakeOkta, arguments: tuple[str, ...]
+) -> None:
+    app = okta.add_app(PrivateKey.generate(kid="k"), ["okta.users.read"], label="their app")
+    before = (set(app.scopes), list(app.roles))
+    write_yaml(clone / "okta.yaml", clientId=app.client_id)
+    variables = {"OKTA_CLIENT_ORGURL": okta.url, "OKTA_CLIENT_TOKEN": okta.ssws}
+    ran = run(*arguments, **variables)
+    assert ran.returncode == Exit.CONFIGURATION, ran.stderr
+    assert_one_line(ran.stderr)
+    assert f"okta.yaml names the app their app ({app.client_id})." in ran.stderr
+    assert f"Name the app with --app {app.client_id}, or add --yes." in ran.stderr
+    assert (set(app.scopes), list(app.roles)) == before
+    for more, extra in [(("--yes",), {}), (("--app", "their app"), {}), ((), {"OKTA_CLIENT_CLIENTID": app.client_id})]:
+        ran = run(*arguments, *more, **variables, **extra)
+        assert ran.returncode == Exit.OK, ran.stderr
+        assert f"The app is their app ({app.client_id})." in ran.stderr
+    write_yaml(home / ".okta" / "okta.yaml", clientId=app.client_id)
+    assert run(*arguments, **variables).returncode == Exit.OK
+    assert (set(app.scopes), list(app.roles)) != before
+
+
+@posix_only
+@pytest.mark.parametrize("answer", ["y", "n"])
+@pytest.mark.parametrize("arguments", PERMITTING, ids=" ".join)
+def test_on_a_terminal_the_user_sees_the_app_and_what_it_would_get(
+    home: Path, clone: Path, okta: FakeOkta, arguments: tuple[str, ...], answer: str
+) -> None:
+    app = okta.add_app(PrivateKey.generate(kid="k"), ["okta.users.read"], label="their app")
+    before = (set(app.scopes), list(app.roles))
+    write_yaml(clone / "okta.yaml", clientId=app.client_id)
+    variables = {"OKTA_CLIENT_ORGURL": okta.url, "OKTA_CLIENT_TOKEN": okta.ssws, "COLUMNS": "300"}
+    shown = run_on_terminal(clone, *arguments, typed=answer, HOME=str(home), **variables)
+    question = shown.output.partition("[y/N]")[0]
+    assert f"their app ({app.client_id})" in question
+    assert arguments[-1] in question
+    assert ((set(app.scopes), list(app.roles)) != before) == (answer == "y")
+
+
 def test_what_sends_nothing_to_the_org_does_not_ask(run: Run, clone: Path, key: Path, evil: Evil, home: Path) -> None:
     write_yaml(clone / "okta.yaml", orgUrl=evil.url, clientId="0oa1", scopes=["okta.users.read"])
     options = {"OKTA_CLIENT_PRIVATEKEY": str(key), "OKTA_M2M_STORE": f"file:{home / 'store'}"}
@@ -295,13 +465,58 @@ def test_what_sends_nothing_to_the_org_does_not_ask(run: Run, clone: Path, key: 
     assert evil.received == []
 
 
+USES_OF_THE_DEFAULT_KEY = [
+    ("app", "create", "--name", "billing", "--env"),
+    ("key", "add", "--app", "billing"),
+    ("key", "show"),
+    ("key", "jwks"),
+    ("key", "rotate", "--app", "billing"),
+]
+
+
+@posix_only
+@pytest.mark.parametrize("arguments", some_of(USES_OF_THE_DEFAULT_KEY), ids=" ".join)
+@pytest.mark.parametrize("mode", [0o620, 0o602])
+def test_a_default_key_that_others_can_write_is_not_used(
+    run: Run, clone: Path, okta: FakeOkta, arguments: tuple[str, ...], mode: int
+) -> None:
+    path = clone / "okta-m2m-key.json"
+    write_key(path, new_key("ES256"))
+    path.chmod(mode)
+    variables = {"OKTA_CLIENT_ORGURL": okta.url, "OKTA_CLIENT_TOKEN": okta.ssws}
+    ran = run(*arguments, **variables)
+    assert ran.returncode == Exit.CONFIGURATION, ran.stderr
+    assert_one_line(ran.stderr)
+    assert "Others can write okta-m2m-key.json" in ran.stderr
+    assert "run: chmod go-w 'okta-m2m-key.json'" in ran.stderr
+    assert okta.apps == {}
+    assert run("key", "show", "okta-m2m-key.json").returncode == Exit.OK  # the user names it
+
+
+@posix_only
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root to be two users")
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_default_key_of_another_user_is_not_registered(
+    run: Run, clone: Path, okta: FakeOkta, tmp_path: Path, linked: bool
+) -> None:
+    path = clone / "okta-m2m-key.json"
+    write_key(tmp_path / "key.json" if linked else path, new_key("ES256"))
+    if linked:  # to one of root's keys, to which the app would then be bound
+        path.symlink_to(tmp_path / "key.json")
+    os.chown(path, 12345, 12345, follow_symlinks=False)
+    ran = run("app", "create", "--name", "billing", OKTA_CLIENT_ORGURL=okta.url, OKTA_CLIENT_TOKEN=okta.ssws)
+    assert ran.returncode == Exit.CONFIGURATION, ran.stderr
+    assert_one_line(ran.stderr)
+    assert "okta-m2m-key.json belongs to another user (uid 12345)" in ran.stderr
+    assert okta.apps == {}
+
+
 @posix_only
 def test_a_secret_that_every_user_can_read_is_reported(run: Run, clone: Path, okta: FakeOkta) -> None:
-    write_yaml(clone / "okta.yaml", orgUrl=okta.url)
     (clone / "ssws").write_text(okta.ssws, encoding="utf-8")
     for mode, said in [(0o644, True), (0o604, True), (0o640, False), (0o600, False)]:
         (clone / "ssws").chmod(mode)
-        ran = run("app", "list", "--token-file", "ssws")
+        ran = run("app", "list", "--token-file", "ssws", OKTA_CLIENT_ORGURL=okta.url)
         assert ran.returncode == Exit.OK, ran.stderr
         expected = "Every user of this machine can read the SSWS token in ssws. Run: chmod 600 'ssws'\n"
         assert ran.stderr == (expected if said else "")

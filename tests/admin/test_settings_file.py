@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from okta_m2m.cli import settings_file
 from okta_m2m.cli.settings_file import change_scopes, check_settings_file, read_setting, write_settings
 from okta_m2m.errors import ConfigurationError
 
@@ -145,6 +147,40 @@ def test_a_file_that_is_changed_meanwhile_is_not_overwritten(tmp_path: Path) -> 
     with pytest.raises(ConfigurationError, match="was changed by another process"):
         write_settings(path, Slow(VALUES))
     assert path.read_text("utf-8") == "okta: {client: {clientId: another}}\n"
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        lambda path: write_settings(path, VALUES),
+        lambda path: check_settings_file(path, VALUES),
+        lambda path: change_scopes(path, add=["okta.users.read"]),
+    ],
+    ids=["write", "check", "scopes"],
+)
+def test_the_text_of_another_file_is_never_written_into_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: Callable[[Path], object]
+) -> None:
+    """The directory's owner shows root another file between two looks: root's own, which they cannot read."""
+    path = save(tmp_path, "okta: {}\n")
+    secret, aside = tmp_path / "secret", tmp_path / "aside"
+    secret.write_text("okta:\n  client:\n    token: 00S3cret\n    scopes: [of.root]\n", encoding="utf-8")
+    secret.chmod(0o600)
+    read = settings_file.read_okta_yaml
+
+    def swapped(name: Path) -> str | None:
+        path.rename(aside)
+        secret.rename(path)
+        try:
+            return read(name)
+        finally:
+            path.rename(secret)
+            aside.rename(path)
+
+    monkeypatch.setattr(settings_file, "read_okta_yaml", swapped)
+    with pytest.raises(ConfigurationError, match=r"was changed while it was read\. Run the command again\."):
+        action(path)
+    assert path.read_text("utf-8") == "okta: {}\n"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links need a right on Windows")

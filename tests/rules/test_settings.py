@@ -772,6 +772,32 @@ def test_a_link_in_the_working_directory_to_a_key_elsewhere_is_a_key_from_elsewh
     assert "from elsewhere" in caplog.text
 
 
+@posix_only
+def test_a_link_in_the_working_directory_to_an_okta_yaml_elsewhere_holds_a_key_from_elsewhere(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.write(world.at_home, okta_yaml(privateKey=PEM))
+    world.write(world.local, okta_yaml(orgUrl="https://evil.example", clientId="0oa1", scopes=["okta.users.read"]))
+    world.dotted.symlink_to(world.at_home)
+    world.read()
+    assert f"from elsewhere ({world.dotted}, a symlink to {os.path.realpath(world.at_home)})" in caplog.text
+
+
+def test_a_file_in_the_home_directory_is_the_users_own(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.write(world.local, okta_yaml(orgUrl=ORG))
+    for home, warned in [(world.directory, False), (world.home, True)]:
+        caplog.clear()
+        read_settings(environ=without("ORGURL"), directory=world.directory, home=home)
+        assert ("comes from elsewhere" in caplog.text) == warned
+
+
+def test_each_setting_says_which_file_holds_it(world: World) -> None:
+    world.write(world.local, okta_yaml(clientId="0oa1"))
+    world.write(world.at_home, okta_yaml(scopes=["okta.users.read"]))
+    settings = world.read(without("CLIENTID", "SCOPES"))
+    assert dict(settings.files) == {"client_id": world.local, "scopes": world.at_home}
+
+
 def test_an_org_and_a_key_from_one_place_are_nothing_to_mention(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.write(world.local, okta_yaml(**FULL))
     world.read()

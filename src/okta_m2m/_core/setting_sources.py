@@ -112,13 +112,22 @@ _logged_names: set[str] = set()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Source:
-    """One place where settings may be. Relative paths in it are relative to ``base``."""
+    """One place where settings may be. Relative paths in it are relative to ``base``.
+
+    ``file``: the ``okta.yaml``, by the path under which it was found; ``None`` for arguments and the environment. Only
+    this says whether the place is a file: a file can have any name, also the title of another place.
+    """
 
     title: str
     base: Path
-    is_file: bool = False
+    file: Path | None = None
     in_working_directory: bool = False
     found: dict[str, FoundSetting] = field(default_factory=dict, repr=False)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the place is an ``okta.yaml``."""
+        return self.file is not None
 
     def add(self, setting: str, name: str, value: object) -> None:
         """Adds a value. Raises :class:`~okta_m2m.errors.ConfigurationError` if the setting already has another
@@ -148,7 +157,7 @@ class FoundSetting:
     @property
     def place(self) -> str:
         """``"argument"``, ``"environment variable OKTA_CLIENT_ORGURL"``, or a file's path."""
-        return f"{self.source.title} {self.name}" if self.source.title.startswith("environment") else self.source.title
+        return self.source.title if self.source.is_file or self.is_argument else self.where
 
     @property
     def where(self) -> str:
@@ -159,13 +168,19 @@ class FoundSetting:
 
     @property
     def here(self) -> bool:
-        """Whether the place is a file in the working directory."""
+        """Whether the place is a file in the working directory, or a symlink there, and that is not the user's home
+        directory."""
         return self.source.in_working_directory
+
+    @property
+    def file(self) -> Path | None:
+        """The ``okta.yaml`` that has the setting, by the path under which it was found; ``None`` for other places."""
+        return self.source.file
 
     @property
     def is_argument(self) -> bool:
         """Whether the setting was passed as an argument."""
-        return self.source.title == "argument"
+        return not self.source.is_file and self.source.title == "argument"
 
 
 def argument_source(arguments: dict[str, Any], base: Path) -> Source:
@@ -197,7 +212,7 @@ def okta_yaml_source(path: Path, in_working_directory: bool, decided: Iterable[s
     section = client_section(path)
     if section is None:
         return None
-    source = Source(str(path), path.parent, is_file=True, in_working_directory=in_working_directory)
+    source = Source(str(path), path.parent, file=path, in_working_directory=in_working_directory)
     for name, value in section.items():
         if is_blank(value):
             continue

@@ -10,7 +10,7 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import urlsplit
 
 import typer
@@ -46,6 +46,9 @@ MaxWait = Annotated[
     typer.Option(metavar="SECONDS", min=1, max=86_400, help="How long to wait for a token, including rate limits."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print status, headers and body as one JSON document.")]
+
+_CREDENTIALS: Final = ("authorization", "proxy-authorization", "dpop", "cookie")
+"""Headers that ``--header`` does not set."""
 
 _FIELD = re.compile(r"(?P<name>[^=\[\]]+)(?P<below>(?:\[[^\]]+\])*)=(?P<value>.*)", re.DOTALL)
 
@@ -216,6 +219,12 @@ def _parse_headers(lines: list[str]) -> dict[str, str]:
         name, colon, value = line.partition(":")
         if not colon:
             raise typer.BadParameter(f"{quoted(line, 60)!r} has no colon. Write NAME: VALUE.", param_hint="--header")
+        if name.strip().lower() in _CREDENTIALS:
+            raise typer.BadParameter(
+                f"{quoted(name.strip(), 60)} is a credential, and other users of this machine can read a command line. "
+                "Omit it: the command signs in as the configured app.",
+                param_hint="--header",
+            )
         found[name.strip()] = value.strip()
     return found
 

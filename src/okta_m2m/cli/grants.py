@@ -16,14 +16,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from ..errors import ConfigurationError
 from .exits import note
 from .groups import command_group
-from .options import AppName, As, Json, MaxWait, TokenFile, split_scopes
+from .options import AppName, As, Json, MaxWait, TokenFile, Yes, split_scopes
 from .printing import echo, echo_json
 from .settings_file import change_scopes
-from .sign_in import configured_client, management_api, target_app
+from .sign_in import app_to_permit, configured_client, management_api, target_app
 from .terminal import Output, columns
 
 if TYPE_CHECKING:
-    from ..admin.provisioning import GrantResult, Role
+    from ..admin.provisioning import App, GrantResult, Role
 
 # Modules of ..admin are imported inside functions: they import requests, which --help does not need.
 
@@ -37,6 +37,7 @@ Scopes = Annotated[list[str], typer.Argument(metavar="SCOPE...", help="Scopes of
 def grant(
     scopes: Scopes,
     app_name: AppName = None,
+    yes: Yes = False,
     token_file: TokenFile = None,
     as_: As = None,
     max_wait: MaxWait = 120,
@@ -46,10 +47,11 @@ def grant(
     with management_api("okta-m2m app grant", token_file, as_, max_wait) as api:
         from ..admin.provisioning import grant_scopes
 
-        app = target_app(api, app_name)
         wanted = split_scopes(scopes)
+        app = app_to_permit(api, app_name, f"Grant it {', '.join(wanted)}?", yes)
         with _ProgressBar("granting", len(wanted), quiet=as_json) as bar:
             results = grant_scopes(api, app.id, wanted, progress=bar.advance)
+    _report_app(app)
     _change_configured_scopes(app.client_id, add=wanted)
     if as_json:
         echo_json([asdict(result) for result in results])
@@ -88,6 +90,7 @@ def add_role(
         str | None, typer.Option(metavar="ID", help="The resource set of the custom role (iam...).")
     ] = None,
     app_name: AppName = None,
+    yes: Yes = False,
     token_file: TokenFile = None,
     as_: As = None,
     max_wait: MaxWait = 120,
@@ -101,11 +104,12 @@ def add_role(
     with management_api("okta-m2m app role add", token_file, as_, max_wait) as api:
         from ..admin.provisioning import assign_custom_role, assign_role
 
-        client_id = target_app(api, app_name).client_id
+        app = app_to_permit(api, app_name, f"Assign it the role {type_ or custom}?", yes)
         if type_ is not None:
-            result = assign_role(api, client_id, type_)
+            result = assign_role(api, app.client_id, type_)
         else:
-            result = assign_custom_role(api, client_id, str(custom), str(resource_set))
+            result = assign_custom_role(api, app.client_id, str(custom), str(resource_set))
+    _report_app(app)
     if as_json:
         echo_json(asdict(result))
     else:
@@ -159,6 +163,10 @@ def list_roles_(
 def role_name(role: Role) -> str:
     """The type of a standard role; the ids of a custom role and its resource set."""
     return f"{role.role}/{role.resource_set}" if role.type == "CUSTOM" else role.type
+
+
+def _report_app(app: App) -> None:
+    note(f"The app is {app.name} ({app.client_id}).")
 
 
 def _change_configured_scopes(client_id: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> None:

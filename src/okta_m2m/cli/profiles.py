@@ -73,6 +73,6 @@ def _as_variable(setting: str, value: Any, folder: Path) -> str:
     text = "" if value is None else str(value)
     # A path in a file is relative to that file, here as elsewhere.
     if setting in ("privateKey", "jwk") and len(text) < 1000 and "\n" not in text:
-        path = folder / Path(text).expanduser()
+        path = folder / os.path.expanduser(text)  # Path.expanduser raises an error if there is no such user
         return str(path) if path.is_file() else text
     return text

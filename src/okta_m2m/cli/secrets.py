@@ -43,12 +43,15 @@ def prompt_for(what: str, *, twice: bool = False) -> str:
     return answer
 
 
-def confirm(question: str, yes: bool) -> None:
-    """Asks for confirmation, unless ``yes`` is set. Ends the command if the answer is no."""
+def confirm(question: str, yes: bool, remedy: str = "Add --yes.") -> None:
+    """Asks for confirmation, unless ``yes`` is set. Ends the command if the answer is no.
+
+    ``remedy``: what to do without a terminal.
+    """
     if yes:
         return
     if not stdin_is_terminal():
-        raise ConfigurationError(f"{question} There is no terminal to ask this on.", remedy="Add --yes.")
+        raise ConfigurationError(f"{question} There is no terminal to ask this on.", remedy=remedy)
     typer.confirm(clean(question), abort=True, err=True)
 
 
@@ -89,14 +92,32 @@ def read_passphrase(file: Path | None, *, new: bool = False, configured: bool = 
         return read_secret(file, "passphrase")
     found = find_setting("privateKeyPassphrase")
     # A passphrase in an okta.yaml belongs to the key that the file names.
-    if found is not None and (configured or found.place.startswith("environment")):
+    if found is not None and (configured or found.file is None):
         return str(found.value)
     return prompt_for("Passphrase of the key", twice=new) if stdin_is_terminal() else None
 
 
 def default_key_file() -> Path | None:
-    """:data:`DEFAULT_KEY`, if it exists and no setting names a key."""
-    return DEFAULT_KEY if find_setting("privateKey", "jwk") is None and DEFAULT_KEY.exists() else None
+    """:data:`DEFAULT_KEY`, if it exists and no setting names a key.
+
+    No one named this file, so it is refused for the same reasons as an ``okta.yaml``: another user may have put it there, to
+    have their own key registered.
+    """
+    if find_setting("privateKey", "jwk") is not None or not DEFAULT_KEY.exists():
+        return None
+    if sys.platform != "win32":  # Windows, where a mode does not show who can write
+        owners = {DEFAULT_KEY.lstat().st_uid, DEFAULT_KEY.stat().st_uid}
+        for owner in owners - {os.geteuid(), 0}:
+            raise ConfigurationError(
+                f"{DEFAULT_KEY} belongs to another user (uid {owner}), who may know the private key.",
+                remedy="Use a key of your own. If you trust that user, name the file in the command.",
+            )
+        if DEFAULT_KEY.stat().st_mode & 0o022:
+            raise ConfigurationError(
+                f"Others can write {DEFAULT_KEY}, so they may have replaced the key.",
+                remedy=f"If the key is yours, run: chmod go-w '{DEFAULT_KEY}'",
+            )
+    return DEFAULT_KEY
 
 
 def configured_key_file() -> Path | None:
@@ -104,9 +125,9 @@ def configured_key_file() -> Path | None:
     found = find_setting("privateKey", "jwk")
     if found is None or not isinstance(found.value, str):
         return None
-    base = Path() if found.place.startswith("environment") else Path(found.place).parent
+    base = Path() if found.file is None else found.file.parent
     try:
-        path = base / Path(found.value).expanduser()
+        path = base / os.path.expanduser(found.value)  # Path.expanduser raises an error if there is no such user
         return path if path.is_file() else None
     except (OSError, ValueError):  # a key, too long for a path
         return None

@@ -7,6 +7,7 @@ Okta.
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 import os
@@ -33,7 +34,10 @@ def write_settings(path: Path, values: Mapping[str, object]) -> None:
 
     Raises :class:`~okta_m2m.errors.ConfigurationError`, with the lines to write, if the file cannot be edited safely.
     """
-    found = _read(path)
+    _write(path, _read(path), values)
+
+
+def _write(path: Path, found: tuple[str, FileVersion] | None, values: Mapping[str, object]) -> None:
     if found is None:
         write_new_file(path, _new_section(values).encode())
         return
@@ -69,8 +73,8 @@ def read_setting(path: Path, name: str) -> str | None:
 
 def change_scopes(path: Path, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> list[str] | None:
     """Adds and removes scopes. Returns the scopes that the file then has; ``None`` if there is nothing to change."""
-    text = read_okta_yaml(path)
-    present = _client(parse_okta_yaml(path, text)).get("scopes") if text is not None else None
+    found = _read(path)
+    present = _client(parse_okta_yaml(path, found[0])).get("scopes") if found is not None else None
     if isinstance(present, str):
         present = re.split(r"[\s,]+", present.strip())
     before = [scope for scope in present if isinstance(scope, str)] if isinstance(present, list) else []
@@ -78,18 +82,22 @@ def change_scopes(path: Path, *, add: Iterable[str] = (), remove: Iterable[str] 
     after = list(dict.fromkeys([*(scope for scope in before if scope not in removed), *add]))
     if after == before:
         return None
-    write_settings(path, {"scopes": after})
+    _write(path, found, {"scopes": after})
     return after
 
 
 def _read(path: Path) -> tuple[str, FileVersion] | None:
-    """The text, and the oldest version of the file that it can be from. ``None`` if there is no file."""
+    """The text, and the version of the file that it is from. ``None`` if there is no file."""
     try:
-        version = read_file(path).version
+        content = read_file(path)
     except FileNotFoundError:
         return None
     text = read_okta_yaml(path)  # refuses a file that no command would read, such as one that others can write to
-    return None if text is None else (text, version)
+    # The owner of the directory may have swapped the file for a link. Then the text, with a token of root's in it, would
+    # be written to the file of that owner.
+    if text is None or text.encode() != content.data.removeprefix(codecs.BOM_UTF8):
+        raise ConfigurationError(f"{path} was changed while it was read.", remedy="Run the command again.")
+    return text, content.version
 
 
 def _new_section(values: Mapping[str, object]) -> str:

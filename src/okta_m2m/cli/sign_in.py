@@ -1,7 +1,8 @@
 """Chooses the account that signs in to the management API, the org, and the app.
 
 Invariant: the SSWS token comes from a file, the environment, an ``okta.yaml`` or a prompt, and is sent only to the
-configured org. An org that only the working directory names gets no token from elsewhere (:mod:`okta_m2m.cli.trust`).
+configured org. An org that only the working directory names gets no other token than the one in the same file
+(:mod:`okta_m2m.cli.trust`).
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from .. import ServiceApp
 from ..errors import ConfigurationError
 from ..settings import find_setting, read_settings
 from .exits import needs, note
-from .secrets import prompt_for, read_secret
+from .secrets import confirm, prompt_for, read_secret
 from .terminal import stdin_is_terminal
-from .trust import check_org, configured_app, is_inside, trusted_settings
+from .trust import check_org, check_ssws_token, configured_app, trusted_settings
 
 if TYPE_CHECKING:
     from ..admin.management import ApiToken, ManagementApi, Pause
     from ..admin.provisioning import App, Via
 
-__all__ = ["configured_client", "configured_org", "management_api", "target_app"]
+__all__ = ["app_to_permit", "configured_client", "configured_org", "management_api", "target_app"]
 
 
 class _PlaceholderKey:
@@ -59,8 +60,7 @@ def configured_client() -> tuple[str, Path | None]:
             remedy="Name it with --app, or set OKTA_CLIENT_CLIENTID (okta-m2m app create writes it to okta.yaml).",
         )
     settings = read_settings(**{**_PLACEHOLDERS, "client_id": None})
-    path = Path(settings.sources["client_id"])
-    return settings.client_id, path if path.is_file() else None
+    return settings.client_id, settings.files.get("client_id")
 
 
 @contextmanager
@@ -92,6 +92,25 @@ def target_app(api: ManagementApi, name: str | None, via: Via = "apps") -> App:
     return find_app(api, configured_client()[0] if name is None else name, via=via)
 
 
+def app_to_permit(api: ManagementApi, name: str | None, question: str, yes: bool) -> App:
+    """Like :func:`target_app`, for a command that gives the app more permissions. If only the working directory names the app,
+    it asks first, because a stranger may have written the client id there.
+
+    - ``question``: what to ask after the app's name.
+    - ``yes``: whether to ask nothing.
+    """
+    app = target_app(api, name)
+    found, elsewhere = find_setting("clientId"), find_setting("clientId", here=False)
+    is_named = name is not None or (elsewhere is not None and elsewhere.value == app.client_id)
+    if not is_named and found is not None:
+        confirm(
+            f"Only {found.place} names the app {app.name} ({app.client_id}). {question}",
+            yes,
+            remedy=f"Name the app with --app {app.client_id}, or add --yes.",
+        )
+    return app
+
+
 def _org_url() -> str:
     """The configured org URL, even if other settings are missing."""
     # The org is passed as an argument, because no key is at stake here. _api_token checks which place names the org.
@@ -115,13 +134,11 @@ def _api_token(url: str, token_file: Path | None) -> ApiToken:
 
     if token_file is not None:
         token = ApiToken(read_secret(token_file, "SSWS token"))
-        if str(token_file) == "-" or not is_inside(token_file, Path()):
-            check_org(url, f"the SSWS token of {'stdin' if str(token_file) == '-' else token_file}")
+        check_org(url, f"the SSWS token of {'stdin' if str(token_file) == '-' else token_file}")
         return token
     found = find_setting("token")
     if found is not None:
-        if not found.here:
-            check_org(url, f"the SSWS token of the {found.place}")
+        check_ssws_token(url, found)
         return ApiToken(str(found.value))
     if not stdin_is_terminal():
         raise ConfigurationError(

@@ -1,8 +1,9 @@
 """Checks which org gets a credential.
 
-Invariant: an org that only a file in the working directory names gets no credential from anywhere else: no SSWS token,
-no assertion signed with a key from outside the folder, no token to introspect. The author of that file (a cloned
-repository, an unpacked archive) chose the host. On a terminal the command asks first, and shows the host.
+Invariant: an org that only a file in the working directory names gets only what that file itself brings: the SSWS token
+in it, an assertion signed with the key that it contains or names, if that key is in the folder too. The author of that
+file (a cloned repository, an unpacked archive, a pull request) chose the host. On a terminal the command asks first, and
+shows the host. What counts is where a file is after symlinks are resolved, because its author may have added those too.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ __all__ = [
     "OrgNotTrusted",
     "app_settings",
     "check_org",
+    "check_ssws_token",
     "check_token",
     "configured_app",
-    "is_inside",
     "trusted_settings",
 ]
 
@@ -40,16 +41,17 @@ class OrgNotTrusted(ConfigurationError):
     """An org that only the working directory names would get a credential from elsewhere."""
 
 
-def check_org(url: str, credential: str) -> None:
+def check_org(url: str, credential: str, org: FoundSetting | None = None) -> None:
     """Refuses an org that only the working directory names. On a terminal the user decides.
 
     - ``url``: the org's URL.
-    - ``credential``: what the org would get from outside the working directory; it completes "would get".
+    - ``credential``: what the org would get, although the file that names it does not bring it; it completes "would get".
+    - ``org``: the setting that names the org. Default ``None``, the configured one.
     """
     named_elsewhere = find_setting(*_ORG, here=False), find_setting(*_ORG, here=False, environ={})
     if url in map(_url_of, named_elsewhere):  # named by the environment, or by the user's own ~/.okta/okta.yaml
         return
-    found = find_setting(*_ORG)
+    found = org or find_setting(*_ORG)
     place = "The working directory" if found is None else found.place
     question = f"Only {place} names the org {url}. Send it {credential}?"
     if stdin_is_terminal() and typer.confirm(clean(question), err=True):
@@ -60,6 +62,13 @@ def check_org(url: str, credential: str) -> None:
     )
 
 
+def check_ssws_token(url: str, token: FoundSetting) -> None:
+    """Like :func:`check_org`, for a configured SSWS token. The org that the same file names gets it without a question."""
+    org = find_setting(*_ORG)
+    if org is None or not _brings(org, token.file, token.file, Path()):
+        check_org(url, f"the SSWS token of {'the ' if token.file is None else ''}{token.place}")
+
+
 def check_token(url: str, token: str, place: str) -> None:
     """Like :func:`check_org`, for a token from the user. The token's own issuer gets it without a question."""
     if _issuer(token) != urlsplit(url)[:2]:
@@ -67,28 +76,37 @@ def check_token(url: str, token: str, place: str) -> None:
 
 
 def trusted_settings(
-    *, folder: Path | None = None, environ: Mapping[str, str] | None = None, **arguments: Any
+    *,
+    folder: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    key_named_in: Path | None = None,
+    **arguments: Any,
 ) -> Settings:
     """The settings of the configured app, whose key may sign for the org that they name.
 
     - ``folder``: reads the ``okta.yaml`` there, instead of those in the working directory and the home directory.
     - ``environ``: variables to use instead of ``os.environ``. Default ``None``.
+    - ``key_named_in``: for a ``key`` that is an argument, the ``okta.yaml`` that names it. Default ``None``.
     - ``arguments``: as for :func:`okta_m2m.settings.read_settings`.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError` like that function, and for a key from outside the folder if only
-    that folder's ``okta.yaml`` names the org.
+    Raises :class:`~okta_m2m.errors.ConfigurationError` like that function, and if only a file in the folder names the org,
+    but that file does not also name the key, or the key is not in the folder.
     """
     places: dict[str, Any] = {"environ": environ, "directory": folder, "home": folder}
     found = find_setting(*_ORG, **places)
     url = _url_of(found)
-    if found is None or url is None or not found.here:
+    # A folder that the user names is not their home directory, although its .okta/okta.yaml is read as if it were.
+    is_here = found is not None and (found.here if folder is None else found.file is not None)
+    if found is None or url is None or not is_here:
         return read_settings(**places, **arguments)
     # Pass the org as an argument, so that the library does not warn about it: this function decides instead.
     settings = read_settings(**places, **{**arguments, "org_url": url})
-    place = _place_of_key(settings)
-    if place is None or not is_inside(place, folder or Path()):
-        source = settings.sources.get("key", "argument") if place is None else place
-        check_org(url, f"an assertion signed with the key of {source}")
+    named_in = key_named_in or settings.files.get("key")
+    path: Any = getattr(settings.key, "path", None)  # only a key that follows a file has one
+    holder = named_in if path is None else Path(path)
+    if not _brings(found, named_in, holder, folder or Path()):
+        source = settings.sources.get("key", "argument") if holder is None else holder
+        check_org(url, f"an assertion signed with the key of {source}", found)
     return settings
 
 
@@ -104,16 +122,23 @@ def configured_app(**arguments: Any) -> ServiceApp:
     return ServiceApp(**{"store": named_store(), **trusted_settings(**arguments).arguments()})
 
 
-def is_inside(path: Path, folder: Path) -> bool:
-    """Whether a file is in a folder or below, after symlinks are resolved."""
+def _brings(org: FoundSetting, named_in: Path | None, holder: Path | None, folder: Path) -> bool:
+    """Whether the file that names the org brings a credential with it.
+
+    - ``named_in``: the file that contains the credential or names its file; ``None`` if it is not in an ``okta.yaml``.
+    - ``holder``: the file that contains the credential.
+    - ``folder``: both must be in it or below.
+    """
+    if org.file is None or named_in is None or holder is None:
+        return False
+    is_same_file = os.path.realpath(org.file) == os.path.realpath(named_in)
+    return is_same_file and _is_inside(org.file, folder) and _is_inside(holder, folder)
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    """Whether a file is in a folder or below, after symlinks are resolved. If case does not matter to a file system and
+    differs, the answer is ``False``, and the user is asked."""
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
-
-
-def _place_of_key(settings: Settings) -> Path | None:
-    """The file that holds the key; ``None`` if it is not in a file."""
-    path: Any = getattr(settings.key, "path", None)  # only a key that follows a file has one
-    place = settings.sources.get("key", "")
-    return Path(path) if path is not None else Path(place) if os.path.isfile(place) else None
 
 
 def _url_of(found: FoundSetting | None) -> str | None:
