@@ -16,10 +16,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from ..errors import ConfigurationError
 from .exits import note
 from .groups import command_group
-from .options import AppName, As, Json, MaxWait, TokenFile, Yes, split_scopes
+from .options import AppName, As, Json, MaxWait, TokenFile, split_scopes
 from .printing import echo, echo_json
 from .settings_file import change_scopes
-from .sign_in import app_to_permit, configured_client, management_api, target_app
+from .sign_in import configured_client, management_api, target_app
 from .terminal import Output, columns
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ Scopes = Annotated[list[str], typer.Argument(metavar="SCOPE...", help="Scopes of
 def grant(
     scopes: Scopes,
     app_name: AppName = None,
-    yes: Yes = False,
     token_file: TokenFile = None,
     as_: As = None,
     max_wait: MaxWait = 120,
@@ -47,8 +46,8 @@ def grant(
     with management_api("okta-m2m app grant", token_file, as_, max_wait) as api:
         from ..admin.provisioning import grant_scopes
 
+        app = target_app(api, app_name)
         wanted = split_scopes(scopes)
-        app = app_to_permit(api, app_name, f"Grant it {', '.join(wanted)}?", yes)
         with _ProgressBar("granting", len(wanted), quiet=as_json) as bar:
             results = grant_scopes(api, app.id, wanted, progress=bar.advance)
     _report_app(app)
@@ -90,7 +89,6 @@ def add_role(
         str | None, typer.Option(metavar="ID", help="The resource set of the custom role (iam...).")
     ] = None,
     app_name: AppName = None,
-    yes: Yes = False,
     token_file: TokenFile = None,
     as_: As = None,
     max_wait: MaxWait = 120,
@@ -104,7 +102,7 @@ def add_role(
     with management_api("okta-m2m app role add", token_file, as_, max_wait) as api:
         from ..admin.provisioning import assign_custom_role, assign_role
 
-        app = app_to_permit(api, app_name, f"Assign it the role {type_ or custom}?", yes)
+        app = target_app(api, app_name)
         if type_ is not None:
             result = assign_role(api, app.client_id, type_)
         else:
@@ -166,6 +164,7 @@ def role_name(role: Role) -> str:
 
 
 def _report_app(app: App) -> None:
+    """Names the app: its client id may be from a file that somebody else wrote."""
     note(f"The app is {app.name} ({app.client_id}).")
 
 

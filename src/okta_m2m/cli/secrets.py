@@ -43,15 +43,12 @@ def prompt_for(what: str, *, twice: bool = False) -> str:
     return answer
 
 
-def confirm(question: str, yes: bool, remedy: str = "Add --yes.") -> None:
-    """Asks for confirmation, unless ``yes`` is set. Ends the command if the answer is no.
-
-    ``remedy``: what to do without a terminal.
-    """
+def confirm(question: str, yes: bool) -> None:
+    """Asks for confirmation, unless ``yes`` is set. Ends the command if the answer is no."""
     if yes:
         return
     if not stdin_is_terminal():
-        raise ConfigurationError(f"{question} There is no terminal to ask this on.", remedy=remedy)
+        raise ConfigurationError(f"{question} There is no terminal to ask this on.", remedy="Add --yes.")
     typer.confirm(clean(question), abort=True, err=True)
 
 

@@ -16,7 +16,7 @@ from .. import ServiceApp
 from ..errors import ConfigurationError
 from ..settings import find_setting, read_settings
 from .exits import needs, note
-from .secrets import confirm, prompt_for, read_secret
+from .secrets import prompt_for, read_secret
 from .terminal import stdin_is_terminal
 from .trust import check_org, check_ssws_token, configured_app, trusted_settings
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..admin.management import ApiToken, ManagementApi, Pause
     from ..admin.provisioning import App, Via
 
-__all__ = ["app_to_permit", "configured_client", "configured_org", "management_api", "target_app"]
+__all__ = ["configured_client", "configured_org", "management_api", "target_app"]
 
 
 class _PlaceholderKey:
@@ -90,25 +90,6 @@ def target_app(api: ManagementApi, name: str | None, via: Via = "apps") -> App:
     from ..admin.provisioning import find_app
 
     return find_app(api, configured_client()[0] if name is None else name, via=via)
-
-
-def app_to_permit(api: ManagementApi, name: str | None, question: str, yes: bool) -> App:
-    """Like :func:`target_app`, for a command that gives the app more permissions. If only the working directory names the app,
-    it asks first, because a stranger may have written the client id there.
-
-    - ``question``: what to ask after the app's name.
-    - ``yes``: whether to ask nothing.
-    """
-    app = target_app(api, name)
-    found, elsewhere = find_setting("clientId"), find_setting("clientId", here=False)
-    is_named = name is not None or (elsewhere is not None and elsewhere.value == app.client_id)
-    if not is_named and found is not None:
-        confirm(
-            f"Only {found.place} names the app {app.name} ({app.client_id}). {question}",
-            yes,
-            remedy=f"Name the app with --app {app.client_id}, or add --yes.",
-        )
-    return app
 
 
 def _org_url() -> str:
