@@ -14,10 +14,12 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -179,14 +181,25 @@ def _check_words(error: Exception, data: bytes) -> None:
 
 
 def okta_yaml(data: bytes) -> None:
-    """Plain data, or :class:`ConfigurationError`, which quotes nothing."""
+    """Plain data that is not larger than its text, or :class:`ConfigurationError`, which quotes nothing."""
     text = data.decode("utf-8", "replace")
     try:
-        document = parse_okta_yaml(Path("okta.yaml"), text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # one of ruamel.yaml quotes the text
+            document = parse_okta_yaml(Path("okta.yaml"), text)
     except ConfigurationError as error:
         assert len(str(error)) < 300
     else:
         assert describe_kind(document)
+        assert sum(1 for _ in islice(_nodes(document), len(text) + 2)) <= len(text) + 1
+
+
+def _nodes(document: object) -> Iterator[object]:
+    """Every value and name in a document. What is in two places counts twice."""
+    yield document
+    below = [*document, *document.values()] if isinstance(document, dict) else document
+    for node in below if isinstance(below, list | tuple) else ():
+        yield from _nodes(node)
 
 
 def settings(data: bytes) -> None:
@@ -326,8 +339,15 @@ TARGETS: dict[str, Target] = {
     "okta-yaml": Target(
         okta_yaml,
         ("okta:", "client:", "orgUrl", ": ", "\n", "  ", "- ", "[", "]", "{", "}", "&a ", "*a", "!!python/object ", "!!int ", "'", '"',
-         "|", ">", "<<: ", "#", "---", "?", "%", "2001-99-99", "0x", "\t", "é", "\x00", "a"),
-        ("okta:\n  client:\n    orgUrl: https://acme.okta.com\n    scopes: [okta.users.read]\n",),
+         "|", ">", "<<: ", "#", "---", "?", "%", "2001-99-99", "0x", "\t", "é", "\x00", "a", "&a [*a, *a]", "a: &a\n", "<<: [*a, *a]\n",
+         "%YAML 1.1\n", "1e5"),
+        (
+            "okta:\n  client:\n    orgUrl: https://acme.okta.com\n    scopes: [okta.users.read]\n",
+            "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 30)),
+            "m0: &m0 {a: 1}\n" + "".join(f"m{i}: &m{i} {{<<: [*m{i - 1}, *m{i - 1}]}}\n" for i in range(1, 20)),
+            "okta:\n  client:\n    token: &t a\n    kid: &t b\n",
+            "%YAML 1.1\n---\nokta: {client: {connectionTimeout: 1e5}}\n",
+        ),
     ),
     "settings": Target(
         settings,
