@@ -87,19 +87,26 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
+def plant(link: Path, target: Path) -> None:
+    """A symlink that the attacker creates. Only root can act as two users."""
+    link.symlink_to(target)
+    if os.geteuid() == 0:
+        os.chown(link, STRANGER, STRANGER, follow_symlinks=False)
+
+
 def exchange(folder: Path, victim: Path, *, spare: str = "key.json") -> None:
     """Puts a symlink to the victim in the place of whatever is in the directory."""
     for entry in list(folder.iterdir()):
         if entry.name != spare:
             entry.unlink()
-            entry.symlink_to(victim)
+            plant(entry, victim)
 
 
 @posix_only
 @pytest.mark.parametrize(
     "write", [lambda path: replace_file(path, b"new"), check_replaceable], ids=["replace", "check"]
 )
-@pytest.mark.parametrize("spare", ["key.json", ""], ids=["temporary", "target"])
+@pytest.mark.parametrize("spare", ["key.json", pytest.param("", marks=root_only)], ids=["temporary", "target"])
 def test_a_file_that_is_exchanged_at_any_step_costs_the_victim_nothing(
     folder: Path, victim: Path, write: Callable[[Path], None], spare: str
 ) -> None:
@@ -170,6 +177,105 @@ def test_a_symlink_that_another_user_made_is_not_followed(
     assert facts(victim) == before
 
 
+USES = [
+    lambda path: replace_file(path, b"new"),
+    check_replaceable,
+    read_file,
+    lambda path: write_new_file(path.with_name("new.json"), b"secret"),
+]
+
+
+@pytest.fixture(params=["O_PATH", "without O_PATH"])
+def _each_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Linux reads a symlink, and as macOS does."""
+    if request.param != "O_PATH":
+        monkeypatch.setattr(_safe_files, "_PATH_ONLY", 0)
+
+
+@posix_only
+@root_only
+@pytest.mark.usefixtures("_each_system")
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("below", ["", "deeper/"])
+def test_a_symlink_of_another_user_in_the_path_is_not_followed(
+    folder: Path, tmp_path: Path, use: Callable[[Path], object], below: str
+) -> None:
+    """A service's user has root write in a directory of root's, or read from it."""
+    etc = tmp_path / "etc"
+    (etc / below).mkdir(parents=True)
+    (etc / below / "key.json").write_text("root's own")
+    plant(folder / "conf", etc)
+    (tmp_path / "own").symlink_to(folder / "conf")  # root's own link, which leads through the attacker's
+    for begin in (folder / "conf", tmp_path / "own"):
+        with pytest.raises(ConfigurationError, match=r"conf is a symlink that another user .* Use the path of the dir"):
+            use(begin / below / "key.json")
+    assert [(path.name, path.read_text()) for path in (etc / below).iterdir() if path.is_file()] == [
+        ("key.json", "root's own")
+    ]
+
+
+@posix_only
+@pytest.mark.usefixtures("_each_system")
+@pytest.mark.parametrize("use", USES)
+def test_a_symlink_of_ones_own_in_the_path_is_followed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: Callable[[Path], object]
+) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "relative").symlink_to("../service")
+    (tmp_path / "absolute").symlink_to(tmp_path / "deep" / "relative")
+    (tmp_path / "to the root").symlink_to("/")
+    monkeypatch.chdir(tmp_path)
+    for begin in (tmp_path / "absolute", Path("deep/relative"), tmp_path / "to the root" / folder.relative_to("/")):
+        use(begin / "key.json")
+        (folder / "new.json").unlink(missing_ok=True)
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(ConfigurationError, match="leads to itself"):
+        use(tmp_path / "loop" / "key.json")
+
+
+@posix_only
+def test_a_path_may_lead_through_directories_that_cannot_be_listed(folder: Path, tmp_path: Path) -> None:
+    if os.geteuid() == 0 or not hasattr(os, "O_PATH"):
+        pytest.skip("root may list everything, and only Linux opens such a directory")
+    folder.parent.chmod(0o311)
+    try:
+        assert read_file(folder / "key.json").data == b"old"
+    finally:
+        folder.parent.chmod(0o700)
+
+
+@posix_only
+@pytest.mark.parametrize("use", USES[:3])
+def test_the_root_directory_is_no_file(use: Callable[[Path], object], tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/")
+    for path in (Path("/"), tmp_path / "link"):
+        with pytest.raises(ConfigurationError, match="not a regular file"):
+            use(path)
+
+
+@posix_only
+@root_only
+def test_a_symlink_that_is_exchanged_while_it_is_read_is_not_followed(
+    folder: Path, victim: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root has made a symlink in the attacker's directory, who puts their own in its place."""
+    readlink = os.readlink
+
+    def exchanged(path: str, *, dir_fd: int) -> str:
+        (folder / "current").unlink()
+        plant(folder / "current", victim.parent)
+        return readlink(path, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "readlink", exchanged)
+    (folder / "current").symlink_to(".")
+    assert read_file(folder / "current" / "key.json").data == b"old"  # Linux reads the one that it has opened
+    (folder / "current").unlink()
+    (folder / "current").symlink_to(".")
+    monkeypatch.setattr(_safe_files, "_PATH_ONLY", 0)
+    with pytest.raises(ConfigurationError, match="changed by another process"):
+        read_file(folder / "current" / "key.json")
+
+
 @posix_only
 def test_a_symlink_of_ones_own_stays_and_the_file_it_leads_to_is_replaced(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "middle").symlink_to("service/key.json")
@@ -183,7 +289,7 @@ def test_a_symlink_of_ones_own_stays_and_the_file_it_leads_to_is_replaced(folder
 
 
 @posix_only
-@pytest.mark.parametrize("moment", ["as it is opened", "later"])
+@pytest.mark.parametrize("moment", [pytest.param("as it is opened", marks=root_only), "later"])
 def test_a_directory_that_is_exchanged_is_not_entered(folder: Path, tmp_path: Path, moment: str) -> None:
     etc = tmp_path / "etc"
     etc.mkdir()
@@ -192,13 +298,13 @@ def test_a_directory_that_is_exchanged_is_not_entered(folder: Path, tmp_path: Pa
     def act(step: str) -> None:
         if not folder.is_symlink() and (moment == "as it is opened" or step != "open"):
             folder.rename(tmp_path / "moved")
-            folder.symlink_to(etc)
+            plant(folder, etc)
 
     with attacking(act):
         if moment == "later":
             replace_file(folder / "key.json", b"new")
         else:
-            with pytest.raises(ConfigurationError, match="cannot be written"):
+            with pytest.raises(ConfigurationError, match="is a symlink that another user"):
                 replace_file(folder / "key.json", b"new")
     assert (etc / "key.json").read_text() == "root's own"
     assert [path.name for path in etc.iterdir()] == ["key.json"]
@@ -206,6 +312,7 @@ def test_a_directory_that_is_exchanged_is_not_entered(folder: Path, tmp_path: Pa
 
 
 @posix_only
+@root_only
 def test_a_file_that_is_exchanged_for_a_symlink_before_it_is_opened_is_not_read(folder: Path, victim: Path) -> None:
     """The attacker would learn what root can read: a message or a registered key can show it."""
     exchanged = 0
@@ -215,7 +322,7 @@ def test_a_file_that_is_exchanged_for_a_symlink_before_it_is_opened_is_not_read(
         exchanged += 1
         exchange(folder, victim, spare="")
 
-    with attacking(act), pytest.raises(ConfigurationError, match="is a symlink, or not a regular file"):
+    with attacking(act), pytest.raises(ConfigurationError, match="is a symlink that another user"):
         read_file(folder / "key.json")
     assert exchanged
 
