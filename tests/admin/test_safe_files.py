@@ -387,6 +387,61 @@ def test_a_file_that_another_program_has_open_on_windows_is_tried_again(
     assert [entry.name for entry in tmp_path.iterdir()] == ["key.json"]
 
 
+@pytest.fixture
+def _removes_no_open_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Windows: the files that this process has open cannot be removed."""
+    opened, open_file, unlink = list[int](), os.open, os.unlink
+
+    def remembering(*arguments: Any, **options: Any) -> int:
+        opened.append(open_file(*arguments, **options))
+        return opened[-1]
+
+    def refusing(name: str, *, dir_fd: int | None = None) -> None:
+        for descriptor in opened:
+            try:
+                is_open = os.path.samestat(os.fstat(descriptor), os.lstat(name, dir_fd=dir_fd))
+            except OSError:  # it is closed, or there is no such file
+                is_open = False
+            if is_open:
+                raise PermissionError(13, "The process cannot access the file")
+        unlink(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", remembering)
+    monkeypatch.setattr(os, "unlink", refusing)
+
+
+@pytest.mark.usefixtures("_removes_no_open_file")
+@pytest.mark.parametrize("write", [lambda path: replace_file(path, b"new"), check_replaceable])
+def test_a_failed_write_leaves_no_file_where_open_files_cannot_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "key.json"
+    path.write_text("old")
+
+    def changed(*_: object) -> None:
+        raise ConfigurationError("It was changed.", remedy="Run this again.")
+
+    monkeypatch.setattr(_safe_files, "_keep_owner", changed)
+    with pytest.raises(ConfigurationError, match=r"It was changed"):
+        write(path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["key.json"]
+
+
+@pytest.mark.usefixtures("_removes_no_open_file")
+def test_a_leftover_that_another_program_has_open_is_left(tmp_path: Path) -> None:
+    left = tmp_path / f".key.json.{'0' * 16}.tmp"
+    left.write_text("half a key")
+    descriptor = os.open(left, os.O_RDONLY)
+    try:
+        replace_file(tmp_path / "key.json", b"new")
+    finally:
+        os.close(descriptor)
+    assert (tmp_path / "key.json").read_bytes() == b"new"
+    assert left.exists()
+    replace_file(tmp_path / "key.json", b"newer")
+    assert not left.exists()
+
+
 # ── a rotation ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -199,11 +199,12 @@ class OpenDirectory:
             if descriptor is not None and not _is_same(self._look(name), os.fstat(descriptor)):
                 raise _changed(self.path / name)  # replaced at the last moment: the file there now is not ours
         except BaseException:
+            if descriptor is not None:
+                os.close(descriptor)  # first: Windows cannot remove an open file
             self.remove(temporary)
             raise
-        finally:
-            if descriptor is not None:
-                os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
         self._sync()
 
     def check_replaceable(self, name: str) -> None:
@@ -288,7 +289,8 @@ class OpenDirectory:
         for other in os.listdir(self.path if self._descriptor is None else self._descriptor):
             about = self._look(other) if form.fullmatch(other) else None
             if about is not None and stat.S_ISREG(about.st_mode) and _is_leftover(about, target):
-                self.remove(other)
+                with suppress(PermissionError):  # another program has it open, on Windows; the next writer removes it
+                    self.remove(other)
         return f".{name}.{secrets.token_hex(8)}.tmp"
 
     def _sync(self) -> None:
