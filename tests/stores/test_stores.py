@@ -975,6 +975,40 @@ def test_a_symlink_is_judged_by_the_directory_it_leads_to(tmp_path: Path, direct
         store.load("key")
 
 
+@posix
+@pytest.mark.parametrize("path", ["link", "link/store", "own", "own/store"])
+def test_a_symlink_of_another_user_in_the_path_is_refused(tmp_path: Path, path: str) -> None:
+    """Otherwise a service's user has root write into a directory of root's."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to be two users")
+    theirs, etc = tmp_path / "service", tmp_path / "etc"
+    theirs.mkdir()
+    etc.mkdir(mode=0o755)
+    (theirs / "link").symlink_to(etc)
+    (theirs / "own").symlink_to("link")
+    store = FileStore(theirs / path)  # not refused yet: as below, root's own link leads to a directory of root's
+    os.chown(theirs / "link", 12345, 12345, follow_symlinks=False)
+    for use in (
+        lambda: FileStore(theirs / path),
+        lambda: store.claim("key", "me", LONG),
+        lambda: store.save("key", b"value", LONG, "me"),
+        lambda: store.load("key"),
+        lambda: store.release("key", "me"),
+    ):
+        with pytest.raises(ConfigurationError, match=r"symlink that another user created: .*link\. Use the path"):
+            use()
+    assert not list(etc.iterdir())
+
+
+@posix
+def test_a_symlink_of_ones_own_in_the_path_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "link").symlink_to("../other")
+    (tmp_path / "other").mkdir()
+    saved(FileStore(tmp_path / "deep" / "link" / "store", timeout=30), "key")
+    assert FileStore(tmp_path / "other" / "store").load("key") == b"value"
+
+
 def test_the_directory_stays_where_it_was_when_the_working_directory_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
