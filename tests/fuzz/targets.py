@@ -15,6 +15,7 @@ import math
 import re
 import unicodedata
 import warnings
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -50,11 +51,12 @@ __all__ = ["TARGETS", "Target"]
 @dataclass(frozen=True)
 class Target:
     """``check`` raises if a promise does not hold for that input. ``pieces``: what inputs are made of. ``whole``: inputs that
-    are good, or nearly."""
+    are good, or nearly. ``grown``: inputs of any length, which repeated pieces do not make."""
 
     check: Callable[[bytes], None]
     pieces: tuple[str, ...]
     whole: tuple[str, ...] = ()
+    grown: tuple[Callable[[int], str], ...] = ()
 
 
 def _text(data: bytes) -> str:
@@ -158,7 +160,7 @@ def _seen_by_urllib3(url: str) -> tuple[str | None, int] | None:
 
 def keys(data: bytes) -> None:
     """A key that signs, or :class:`InvalidKey`, whose text shows nothing of the input but a name."""
-    for read in (PrivateKey.from_pem, PrivateKey.from_jwk, _load_any):
+    for read in (PrivateKey.from_pem, PrivateKey.from_jwk, _load_any, _load_by_kid):
         try:
             key = read(data)
         except InvalidKey as error:
@@ -171,6 +173,10 @@ def keys(data: bytes) -> None:
 def _load_any(data: bytes) -> PrivateKey:
     native, kid, alg = load_key(clean_text(data), b"password", None)
     return PrivateKey(native, kid=kid, alg=alg)
+
+
+def _load_by_kid(data: bytes) -> PrivateKey:
+    return PrivateKey.from_jwk(data, kid="kid-1")
 
 
 def _check_words(error: Exception, data: bytes) -> None:
@@ -298,6 +304,31 @@ def sealed_records(data: bytes) -> None:
 _KEY = PrivateKey(ec.derive_private_key(int.from_bytes(sha256(b"tests/fuzz").digest()), ec.SECP256R1()), kid="kid-1")
 _JWK = json.dumps(_KEY.private_jwk())
 _PEM = key_text(_KEY, form="pem").decode()
+
+
+def _der(tag: int, *parts: bytes) -> bytes:
+    content = b"".join(parts)
+    return bytes([tag, len(content)]) + content
+
+
+def _encrypted(kdf: str, *numbers: int) -> str:
+    """An encrypted key whose text names the cost of its passphrase. What is encrypted is nothing."""
+    cost = [_der(2, number.to_bytes(number.bit_length() // 8 + 1, "big")) for number in numbers]
+    derivation = _der(0x30, _der(6, bytes.fromhex(kdf)), _der(0x30, _der(4, b"salt-for"), *cost))
+    cipher = _der(0x30, _der(6, bytes.fromhex("60864801650304012a")), _der(4, bytes(16)))
+    algorithm = _der(0x30, _der(6, bytes.fromhex("2a864886f70d01050d")), _der(0x30, derivation, cipher))
+    body = b64encode(_der(0x30, algorithm, _der(4, bytes(16)))).decode()
+    return f"-----BEGIN ENCRYPTED PRIVATE KEY-----\n{body}\n-----END ENCRYPTED PRIVATE KEY-----\n"
+
+
+_PBKDF2, _SCRYPT = "2a864886f70d01050c", "2b06010401da47040b"
+
+
+def _jwks(length: int) -> str:
+    """Keys of one kid, and private keys beside them."""
+    return '{"keys": [' + '{"kid": "kid-1"}, ' * (length // 4) + '{"d": 1}, ' * (length // 4) + '{"kid": "kid-1"}]}'
+
+
 _RECORD = {
     "access_token": "a",
     "token_type": "Bearer",
@@ -333,8 +364,12 @@ TARGETS: dict[str, Target] = {
     "keys": Target(
         keys,
         (*_JSON, '"kty"', '"EC"', '"RSA"', '"d"', '"n"', '"keys"', '"AQAB"', "-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----",
-         "-----BEGIN ENCRYPTED PRIVATE KEY-----", "-----BEGIN ", "-----", "-", "\n", "\\n", "MIIEv", "A", "=", " ", ":", "\ufeff"),
-        (_PEM, _JWK, json.dumps({"keys": [json.loads(_JWK)]})),
+         "-----BEGIN ENCRYPTED PRIVATE KEY-----", "-----BEGIN ", "-----", "-", "\n", "\\n", "MIIEv", "A", "=", " ", ":", "\ufeff",
+         '"kid"', '"kid-1"', '{"kid": "kid-1"}, ', '{"d": 1}, ', '{"keys": ['),
+        (_PEM, _JWK, json.dumps({"keys": [json.loads(_JWK)]}), json.dumps({"keys": [json.loads(_JWK), {"kid": "kid-1"}, {"d": 1}]}),
+         _encrypted(_PBKDF2, 1000), _encrypted(_PBKDF2, (1 << 31) - 1), _encrypted(_PBKDF2, 1 << 40),
+         _encrypted(_SCRYPT, 1 << 10, 8, 1), _encrypted(_SCRYPT, 1 << 24, 8, 1), _encrypted(_SCRYPT, 3, 8, 1)),
+        (_jwks,),
     ),
     "okta-yaml": Target(
         okta_yaml,
