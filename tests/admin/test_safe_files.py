@@ -21,6 +21,8 @@ from test_rotation import api, app, interrupting, key_file, okta, one_key, rotat
 
 from okta_m2m import ConfigurationError, OktaM2MError, PrivateKey
 from okta_m2m.admin import _safe_files
+from okta_m2m.admin._rotation_checks import check_key_file
+from okta_m2m.admin._rotation_files import RotationFiles
 from okta_m2m.admin.errors import RotationFailed
 from okta_m2m.admin.key_files import (
     check_replaceable,
@@ -524,6 +526,63 @@ def test_root_rotates_the_key_of_a_service_in_the_services_own_directory(
     assert (key_file.stat().st_uid, stat.S_IMODE(key_file.stat().st_mode)) == (STRANGER, 0o600)
     assert [path.name for path in key_file.parent.iterdir()] == ["key.json"]
     one_key(okta, app, key_file)
+
+
+@posix_only
+@pytest.mark.parametrize("planted", ["a FIFO", "an endless file"])
+def test_a_rotation_reads_the_key_file_only_through_the_directory_that_it_holds_open(
+    app: App,  # noqa: F811
+    key_file: Path,  # noqa: F811
+    planted: str,
+    tmp_path: Path,
+) -> None:
+    """Otherwise root would wait for a FIFO that the attacker puts there meanwhile, or read /dev/zero."""
+    files = RotationFiles(key_file, None)
+    key = key_file.read_bytes()
+    with files.opened():
+        key_file.parent.rename(tmp_path / "moved")
+        key_file.parent.mkdir()
+        if planted == "a FIFO":
+            os.mkfifo(key_file)
+        else:
+            key_file.symlink_to("/dev/zero")
+        with pytest.raises(RotationFailed, match="is read-only here"):  # asked by path, which reads nothing
+            _read_only(files)
+    assert (tmp_path / "moved" / "key.json").read_bytes() == key
+
+
+def _read_only(files: RotationFiles) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "access", lambda *_: False)
+        check_key_file(files)
+
+
+@posix_only
+def test_the_lock_of_a_rotation_is_in_the_directory_that_it_holds_open(
+    app: App,  # noqa: F811
+    key_file: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    etc, files, opened = tmp_path / "etc", RotationFiles(key_file, None), RotationFiles.opened
+    etc.mkdir()
+
+    @contextmanager
+    def exchanged() -> Iterator[None]:
+        with opened(files):
+            key_file.parent.rename(tmp_path / "moved")
+            plant(key_file.parent, etc)
+            yield
+
+    monkeypatch.setattr(files, "opened", exchanged)
+    another = RotationFiles(tmp_path / "moved" / "key.json", None)
+    with files.locked():
+        assert not list(etc.iterdir())
+        with pytest.raises(RotationFailed, match=r"Another rotation of .* is running"), another.locked():
+            pass
+    with another.locked():
+        assert sorted(path.name for path in (tmp_path / "moved").iterdir()) == ["key.json", "key.json.lock"]
+    assert [path.name for path in (tmp_path / "moved").iterdir()] == ["key.json"]
 
 
 ATTACKER = """

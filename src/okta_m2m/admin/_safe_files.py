@@ -227,6 +227,21 @@ class OpenDirectory:
         with suppress(FileNotFoundError):
             os.unlink(self._name(name), **self._at("dir_fd"))
 
+    @contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Holds the lock file ``name``, and removes it in the end. The operating system frees the lock of a process that is
+        killed.
+
+        Raises ``BlockingIOError`` if another process holds it, and another ``OSError`` if it cannot be locked.
+        """
+        with self._lock(name):
+            try:
+                yield
+            finally:
+                # Remove it while it is held, so that no other process's lock is removed. Windows cannot remove an open file.
+                with suppress(OSError):
+                    self.remove(name)
+
     # ── one system call each ─────────────────────────────────────────────────────────────────────────────────────
 
     def _name(self, name: str) -> str:
@@ -292,6 +307,32 @@ class OpenDirectory:
                 with suppress(PermissionError):  # another program has it open, on Windows; the next writer removes it
                     self.remove(other)
         return f".{name}.{secrets.token_hex(8)}.tmp"
+
+    @contextmanager
+    def _lock(self, name: str) -> Iterator[None]:
+        if sys.platform == "win32":
+            from filelock import FileLock, Timeout
+
+            lock = FileLock(self.path / name, timeout=0)
+            try:
+                lock.acquire()
+            except Timeout:
+                raise BlockingIOError from None
+            try:
+                yield
+            finally:
+                lock.release()
+        else:
+            import fcntl
+
+            descriptor = self._open(name, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | _COMMON)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not _is_same(self._look(name), os.fstat(descriptor)):
+                    raise BlockingIOError  # its holder removed it at this moment
+                yield
+            finally:
+                os.close(descriptor)
 
     def _sync(self) -> None:
         if self._descriptor is not None:  # Windows cannot sync a directory, and need not
