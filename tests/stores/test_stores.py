@@ -745,6 +745,17 @@ def test_an_unknown_url_is_refused_with_what_there_is_and_without_being_shown(ur
     assert "hunter2" not in str(refused.value)
 
 
+def test_a_path_that_windows_does_not_know_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def as_windows(path: str) -> str:
+        raise OSError(f"Bad URL: {path}")
+
+    monkeypatch.setattr("urllib.request.url2pathname", as_windows)
+    with pytest.raises(ConfigurationError, match="not an absolute path on this machine") as caught:
+        store_from_url("file:/a:b:c")
+    assert "a:b:c" not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
 @pytest.mark.parametrize("url", ["file:relative", "file://other-host/path", "file:./x", "filE://lo[st/path"])
 def test_a_directory_that_is_not_here_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"not an absolute path on this machine\. Use"):
