@@ -19,7 +19,8 @@ Renaming and removing never follow a symlink. The worst possible result is a fai
 directory that leads to the attacker's own file.
 
 Windows has neither ``dir_fd`` nor ``O_NOFOLLOW``. There, names are joined to the resolved path, symlinks are detected
-before a file is opened, and an open file cannot be renamed or removed. Owners and modes are not compared.
+before a file is opened, and an open file cannot be renamed or removed. Owners and modes are neither set nor compared: a new
+file has the permissions that its directory passes on.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Creates key files that only their owner can read, and replaces them atomically.
 
 Invariant: a private key is never in a file that others can read. A reader of a file that is being replaced sees the old
-content or the new content, never a mixture.
+content or the new content, never a mixture. Windows has no modes: there, a new file has the permissions that its directory
+passes on.
 """
 
 from __future__ import annotations
@@ -156,7 +157,7 @@ def read_jwk_file(path: Path) -> dict[str, object]:
 
 @without_locals
 def write_new_file(path: str | os.PathLike[str], content: bytes) -> None:
-    """Creates a file that only its owner can read (mode 0600). It is on disk when this returns.
+    """Creates a file that only its owner can read (mode 0600; not on Windows). It is on disk when this returns.
 
     - ``path``: a file that does not exist yet.
     - ``content``: the bytes to write.

@@ -47,7 +47,8 @@ _FLAGS = (
 
 
 class FileStore:
-    """Keeps tokens in files that only this user can read, in a directory that only this user can write to.
+    """Keeps tokens in files that only this user can read, in a directory that only this user can write to. On Windows, the
+    permissions of the directory decide that, and are not checked.
 
     - ``directory``: created with mode 0700 when it is first needed. By default it is this user's cache directory
       (``~/.cache/okta-m2m``, ``~/Library/Caches/okta-m2m``, ``%LOCALAPPDATA%\\okta-m2m\\Cache``).
