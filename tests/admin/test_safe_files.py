@@ -40,7 +40,21 @@ posix_only = pytest.mark.skipif(os.name != "posix", reason="owners, modes and sy
 root_only = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root to be two users")
 
 STRANGER = 12345
-STEPS = {"open", "chown", "fchown", "chmod", "fchmod", "rename", "replace", "unlink", "remove", "listdir", "scandir"}
+STEPS = {
+    "open",
+    "lstat",
+    "readlink",
+    "chown",
+    "fchown",
+    "chmod",
+    "fchmod",
+    "rename",
+    "replace",
+    "unlink",
+    "remove",
+    "listdir",
+    "scandir",
+}
 
 
 @contextmanager
@@ -298,7 +312,7 @@ def test_a_directory_that_is_exchanged_is_not_entered(folder: Path, tmp_path: Pa
     (etc / "key.json").write_text("root's own")
 
     def act(step: str) -> None:
-        if not folder.is_symlink() and (moment == "as it is opened" or step != "open"):
+        if not folder.is_symlink() and (moment == "as it is opened" or step == "listdir"):
             folder.rename(tmp_path / "moved")
             plant(folder, etc)
 
@@ -311,6 +325,41 @@ def test_a_directory_that_is_exchanged_is_not_entered(folder: Path, tmp_path: Pa
     assert (etc / "key.json").read_text() == "root's own"
     assert [path.name for path in etc.iterdir()] == ["key.json"]
     assert (tmp_path / "moved" / "key.json").read_bytes() == (b"new" if moment == "later" else b"old")
+
+
+@posix_only
+@root_only
+def test_a_directory_that_is_exchanged_at_any_step_is_not_entered(folder: Path, tmp_path: Path) -> None:
+    """The attacker owns the directory above the file's, too."""
+    inner, moved, etc = folder / "inner", folder / "moved", tmp_path / "etc"
+    inner.mkdir()
+    (inner / "key.json").write_text("old")
+    etc.mkdir()
+    (etc / "key.json").write_text("root's own")
+
+    def steps_with_attack_at(moment: int | None) -> int:
+        steps = 0
+
+        def act(step: str) -> None:
+            nonlocal steps
+            if steps == moment:
+                inner.rename(moved)
+                plant(inner, etc)
+            steps += 1
+
+        with attacking(act), suppress(ConfigurationError):
+            replace_file(inner / "key.json", b"new")
+        if moved.exists():
+            inner.unlink()
+            moved.rename(inner)
+        return steps
+
+    steps = steps_with_attack_at(None)
+    assert steps > len(inner.parts)
+    for moment in range(steps):
+        steps_with_attack_at(moment)
+        assert (etc / "key.json").read_text() == "root's own", f"attacked at step {moment}"
+        assert [path.name for path in etc.iterdir()] == ["key.json"], f"attacked at step {moment}"
 
 
 @posix_only
