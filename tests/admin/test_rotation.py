@@ -932,6 +932,7 @@ def test_a_kid_that_is_set_apart_or_a_key_that_is_no_file_cannot_be_rotated(okta
         rotatable_key_file(text)
 
 
+@pytest.mark.skipif(os.name == "posix", reason="POSIX needs no filelock")
 def test_without_filelock_the_error_names_the_remedy(
     rotation: Callable[..., Rotation], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,8 @@ from test_rotation import api, app, interrupting, key_file, okta, one_key, rotat
 
 from okta_m2m import ConfigurationError, OktaM2MError, PrivateKey
 from okta_m2m.admin import _safe_files
+from okta_m2m.admin._rotation_checks import check_key_file
+from okta_m2m.admin._rotation_files import RotationFiles
 from okta_m2m.admin.errors import RotationFailed
 from okta_m2m.admin.key_files import (
     check_replaceable,
@@ -38,7 +40,21 @@ posix_only = pytest.mark.skipif(os.name != "posix", reason="owners, modes and sy
 root_only = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root to be two users")
 
 STRANGER = 12345
-STEPS = {"open", "chown", "fchown", "chmod", "fchmod", "rename", "replace", "unlink", "remove", "listdir", "scandir"}
+STEPS = {
+    "open",
+    "lstat",
+    "readlink",
+    "chown",
+    "fchown",
+    "chmod",
+    "fchmod",
+    "rename",
+    "replace",
+    "unlink",
+    "remove",
+    "listdir",
+    "scandir",
+}
 
 
 @contextmanager
@@ -87,19 +103,26 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
+def plant(link: Path, target: Path) -> None:
+    """A symlink that the attacker creates. Only root can act as two users."""
+    link.symlink_to(target)
+    if os.geteuid() == 0:
+        os.chown(link, STRANGER, STRANGER, follow_symlinks=False)
+
+
 def exchange(folder: Path, victim: Path, *, spare: str = "key.json") -> None:
     """Puts a symlink to the victim in the place of whatever is in the directory."""
     for entry in list(folder.iterdir()):
         if entry.name != spare:
             entry.unlink()
-            entry.symlink_to(victim)
+            plant(entry, victim)
 
 
 @posix_only
 @pytest.mark.parametrize(
     "write", [lambda path: replace_file(path, b"new"), check_replaceable], ids=["replace", "check"]
 )
-@pytest.mark.parametrize("spare", ["key.json", ""], ids=["temporary", "target"])
+@pytest.mark.parametrize("spare", ["key.json", pytest.param("", marks=root_only)], ids=["temporary", "target"])
 def test_a_file_that_is_exchanged_at_any_step_costs_the_victim_nothing(
     folder: Path, victim: Path, write: Callable[[Path], None], spare: str
 ) -> None:
@@ -170,6 +193,105 @@ def test_a_symlink_that_another_user_made_is_not_followed(
     assert facts(victim) == before
 
 
+USES = [
+    lambda path: replace_file(path, b"new"),
+    check_replaceable,
+    read_file,
+    lambda path: write_new_file(path.with_name("new.json"), b"secret"),
+]
+
+
+@pytest.fixture(params=["O_PATH", "without O_PATH"])
+def _each_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Linux reads a symlink, and as macOS does."""
+    if request.param != "O_PATH":
+        monkeypatch.setattr(_safe_files, "_PATH_ONLY", 0)
+
+
+@posix_only
+@root_only
+@pytest.mark.usefixtures("_each_system")
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("below", ["", "deeper/"])
+def test_a_symlink_of_another_user_in_the_path_is_not_followed(
+    folder: Path, tmp_path: Path, use: Callable[[Path], object], below: str
+) -> None:
+    """A service's user has root write in a directory of root's, or read from it."""
+    etc = tmp_path / "etc"
+    (etc / below).mkdir(parents=True)
+    (etc / below / "key.json").write_text("root's own")
+    plant(folder / "conf", etc)
+    (tmp_path / "own").symlink_to(folder / "conf")  # root's own link, which leads through the attacker's
+    for begin in (folder / "conf", tmp_path / "own"):
+        with pytest.raises(ConfigurationError, match=r"conf is a symlink that another user .* Use the path of the dir"):
+            use(begin / below / "key.json")
+    assert [(path.name, path.read_text()) for path in (etc / below).iterdir() if path.is_file()] == [
+        ("key.json", "root's own")
+    ]
+
+
+@posix_only
+@pytest.mark.usefixtures("_each_system")
+@pytest.mark.parametrize("use", USES)
+def test_a_symlink_of_ones_own_in_the_path_is_followed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: Callable[[Path], object]
+) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "relative").symlink_to("../service")
+    (tmp_path / "absolute").symlink_to(tmp_path / "deep" / "relative")
+    (tmp_path / "to the root").symlink_to("/")
+    monkeypatch.chdir(tmp_path)
+    for begin in (tmp_path / "absolute", Path("deep/relative"), tmp_path / "to the root" / folder.relative_to("/")):
+        use(begin / "key.json")
+        (folder / "new.json").unlink(missing_ok=True)
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(ConfigurationError, match="leads to itself"):
+        use(tmp_path / "loop" / "key.json")
+
+
+@posix_only
+def test_a_path_may_lead_through_directories_that_cannot_be_listed(folder: Path, tmp_path: Path) -> None:
+    if os.geteuid() == 0 or not hasattr(os, "O_PATH"):
+        pytest.skip("root may list everything, and only Linux opens such a directory")
+    folder.parent.chmod(0o311)
+    try:
+        assert read_file(folder / "key.json").data == b"old"
+    finally:
+        folder.parent.chmod(0o700)
+
+
+@posix_only
+@pytest.mark.parametrize("use", USES[:3])
+def test_the_root_directory_is_no_file(use: Callable[[Path], object], tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/")
+    for path in (Path("/"), tmp_path / "link"):
+        with pytest.raises(ConfigurationError, match="not a regular file"):
+            use(path)
+
+
+@posix_only
+@root_only
+def test_a_symlink_that_is_exchanged_while_it_is_read_is_not_followed(
+    folder: Path, victim: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root has made a symlink in the attacker's directory, who puts their own in its place."""
+    readlink = os.readlink
+
+    def exchanged(path: str, *, dir_fd: int) -> str:
+        (folder / "current").unlink()
+        plant(folder / "current", victim.parent)
+        return readlink(path, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "readlink", exchanged)
+    (folder / "current").symlink_to(".")
+    assert read_file(folder / "current" / "key.json").data == b"old"  # Linux reads the one that it has opened
+    (folder / "current").unlink()
+    (folder / "current").symlink_to(".")
+    monkeypatch.setattr(_safe_files, "_PATH_ONLY", 0)
+    with pytest.raises(ConfigurationError, match="changed by another process"):
+        read_file(folder / "current" / "key.json")
+
+
 @posix_only
 def test_a_symlink_of_ones_own_stays_and_the_file_it_leads_to_is_replaced(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "middle").symlink_to("service/key.json")
@@ -183,22 +305,22 @@ def test_a_symlink_of_ones_own_stays_and_the_file_it_leads_to_is_replaced(folder
 
 
 @posix_only
-@pytest.mark.parametrize("moment", ["as it is opened", "later"])
+@pytest.mark.parametrize("moment", [pytest.param("as it is opened", marks=root_only), "later"])
 def test_a_directory_that_is_exchanged_is_not_entered(folder: Path, tmp_path: Path, moment: str) -> None:
     etc = tmp_path / "etc"
     etc.mkdir()
     (etc / "key.json").write_text("root's own")
 
     def act(step: str) -> None:
-        if not folder.is_symlink() and (moment == "as it is opened" or step != "open"):
+        if not folder.is_symlink() and (moment == "as it is opened" or step == "listdir"):
             folder.rename(tmp_path / "moved")
-            folder.symlink_to(etc)
+            plant(folder, etc)
 
     with attacking(act):
         if moment == "later":
             replace_file(folder / "key.json", b"new")
         else:
-            with pytest.raises(ConfigurationError, match="cannot be written"):
+            with pytest.raises(ConfigurationError, match="is a symlink that another user"):
                 replace_file(folder / "key.json", b"new")
     assert (etc / "key.json").read_text() == "root's own"
     assert [path.name for path in etc.iterdir()] == ["key.json"]
@@ -206,6 +328,42 @@ def test_a_directory_that_is_exchanged_is_not_entered(folder: Path, tmp_path: Pa
 
 
 @posix_only
+@root_only
+def test_a_directory_that_is_exchanged_at_any_step_is_not_entered(folder: Path, tmp_path: Path) -> None:
+    """The attacker owns the directory above the file's, too."""
+    inner, moved, etc = folder / "inner", folder / "moved", tmp_path / "etc"
+    inner.mkdir()
+    (inner / "key.json").write_text("old")
+    etc.mkdir()
+    (etc / "key.json").write_text("root's own")
+
+    def steps_with_attack_at(moment: int | None) -> int:
+        steps = 0
+
+        def act(step: str) -> None:
+            nonlocal steps
+            if steps == moment:
+                inner.rename(moved)
+                plant(inner, etc)
+            steps += 1
+
+        with attacking(act), suppress(ConfigurationError):
+            replace_file(inner / "key.json", b"new")
+        if moved.exists():
+            inner.unlink()
+            moved.rename(inner)
+        return steps
+
+    steps = steps_with_attack_at(None)
+    assert steps > len(inner.parts)
+    for moment in range(steps):
+        steps_with_attack_at(moment)
+        assert (etc / "key.json").read_text() == "root's own", f"attacked at step {moment}"
+        assert [path.name for path in etc.iterdir()] == ["key.json"], f"attacked at step {moment}"
+
+
+@posix_only
+@root_only
 def test_a_file_that_is_exchanged_for_a_symlink_before_it_is_opened_is_not_read(folder: Path, victim: Path) -> None:
     """The attacker would learn what root can read: a message or a registered key can show it."""
     exchanged = 0
@@ -215,7 +373,7 @@ def test_a_file_that_is_exchanged_for_a_symlink_before_it_is_opened_is_not_read(
         exchanged += 1
         exchange(folder, victim, spare="")
 
-    with attacking(act), pytest.raises(ConfigurationError, match="is a symlink, or not a regular file"):
+    with attacking(act), pytest.raises(ConfigurationError, match="is a symlink that another user"):
         read_file(folder / "key.json")
     assert exchanged
 
@@ -278,6 +436,61 @@ def test_a_file_that_another_program_has_open_on_windows_is_tried_again(
         replace_file(path, b"newer")
     assert path.read_bytes() == b"new"
     assert [entry.name for entry in tmp_path.iterdir()] == ["key.json"]
+
+
+@pytest.fixture
+def _removes_no_open_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Windows: the files that this process has open cannot be removed."""
+    opened, open_file, unlink = list[int](), os.open, os.unlink
+
+    def remembering(*arguments: Any, **options: Any) -> int:
+        opened.append(open_file(*arguments, **options))
+        return opened[-1]
+
+    def refusing(name: str, *, dir_fd: int | None = None) -> None:
+        for descriptor in opened:
+            try:
+                is_open = os.path.samestat(os.fstat(descriptor), os.lstat(name, dir_fd=dir_fd))
+            except OSError:  # it is closed, or there is no such file
+                is_open = False
+            if is_open:
+                raise PermissionError(13, "The process cannot access the file")
+        unlink(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", remembering)
+    monkeypatch.setattr(os, "unlink", refusing)
+
+
+@pytest.mark.usefixtures("_removes_no_open_file")
+@pytest.mark.parametrize("write", [lambda path: replace_file(path, b"new"), check_replaceable])
+def test_a_failed_write_leaves_no_file_where_open_files_cannot_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "key.json"
+    path.write_text("old")
+
+    def changed(*_: object) -> None:
+        raise ConfigurationError("It was changed.", remedy="Run this again.")
+
+    monkeypatch.setattr(_safe_files, "_keep_owner", changed)
+    with pytest.raises(ConfigurationError, match=r"It was changed"):
+        write(path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["key.json"]
+
+
+@pytest.mark.usefixtures("_removes_no_open_file")
+def test_a_leftover_that_another_program_has_open_is_left(tmp_path: Path) -> None:
+    left = tmp_path / f".key.json.{'0' * 16}.tmp"
+    left.write_text("half a key")
+    descriptor = os.open(left, os.O_RDONLY)
+    try:
+        replace_file(tmp_path / "key.json", b"new")
+    finally:
+        os.close(descriptor)
+    assert (tmp_path / "key.json").read_bytes() == b"new"
+    assert left.exists()
+    replace_file(tmp_path / "key.json", b"newer")
+    assert not left.exists()
 
 
 # ── a rotation ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -362,6 +575,63 @@ def test_root_rotates_the_key_of_a_service_in_the_services_own_directory(
     assert (key_file.stat().st_uid, stat.S_IMODE(key_file.stat().st_mode)) == (STRANGER, 0o600)
     assert [path.name for path in key_file.parent.iterdir()] == ["key.json"]
     one_key(okta, app, key_file)
+
+
+@posix_only
+@pytest.mark.parametrize("planted", ["a FIFO", "an endless file"])
+def test_a_rotation_reads_the_key_file_only_through_the_directory_that_it_holds_open(
+    app: App,  # noqa: F811
+    key_file: Path,  # noqa: F811
+    planted: str,
+    tmp_path: Path,
+) -> None:
+    """Otherwise root would wait for a FIFO that the attacker puts there meanwhile, or read /dev/zero."""
+    files = RotationFiles(key_file, None)
+    key = key_file.read_bytes()
+    with files.opened():
+        key_file.parent.rename(tmp_path / "moved")
+        key_file.parent.mkdir()
+        if planted == "a FIFO":
+            os.mkfifo(key_file)
+        else:
+            key_file.symlink_to("/dev/zero")
+        with pytest.raises(RotationFailed, match="is read-only here"):  # asked by path, which reads nothing
+            _read_only(files)
+    assert (tmp_path / "moved" / "key.json").read_bytes() == key
+
+
+def _read_only(files: RotationFiles) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "access", lambda *_: False)
+        check_key_file(files)
+
+
+@posix_only
+def test_the_lock_of_a_rotation_is_in_the_directory_that_it_holds_open(
+    app: App,  # noqa: F811
+    key_file: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    etc, files, opened = tmp_path / "etc", RotationFiles(key_file, None), RotationFiles.opened
+    etc.mkdir()
+
+    @contextmanager
+    def exchanged() -> Iterator[None]:
+        with opened(files):
+            key_file.parent.rename(tmp_path / "moved")
+            plant(key_file.parent, etc)
+            yield
+
+    monkeypatch.setattr(files, "opened", exchanged)
+    another = RotationFiles(tmp_path / "moved" / "key.json", None)
+    with files.locked():
+        assert not list(etc.iterdir())
+        with pytest.raises(RotationFailed, match=r"Another rotation of .* is running"), another.locked():
+            pass
+    with another.locked():
+        assert sorted(path.name for path in (tmp_path / "moved").iterdir()) == ["key.json", "key.json.lock"]
+    assert [path.name for path in (tmp_path / "moved").iterdir()] == ["key.json"]
 
 
 ATTACKER = """

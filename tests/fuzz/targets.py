@@ -14,10 +14,13 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+import warnings
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -48,11 +51,12 @@ __all__ = ["TARGETS", "Target"]
 @dataclass(frozen=True)
 class Target:
     """``check`` raises if a promise does not hold for that input. ``pieces``: what inputs are made of. ``whole``: inputs that
-    are good, or nearly."""
+    are good, or nearly. ``grown``: inputs of any length, which repeated pieces do not make."""
 
     check: Callable[[bytes], None]
     pieces: tuple[str, ...]
     whole: tuple[str, ...] = ()
+    grown: tuple[Callable[[int], str], ...] = ()
 
 
 def _text(data: bytes) -> str:
@@ -156,7 +160,7 @@ def _seen_by_urllib3(url: str) -> tuple[str | None, int] | None:
 
 def keys(data: bytes) -> None:
     """A key that signs, or :class:`InvalidKey`, whose text shows nothing of the input but a name."""
-    for read in (PrivateKey.from_pem, PrivateKey.from_jwk, _load_any):
+    for read in (PrivateKey.from_pem, PrivateKey.from_jwk, _load_any, _load_by_kid):
         try:
             key = read(data)
         except InvalidKey as error:
@@ -171,6 +175,10 @@ def _load_any(data: bytes) -> PrivateKey:
     return PrivateKey(native, kid=kid, alg=alg)
 
 
+def _load_by_kid(data: bytes) -> PrivateKey:
+    return PrivateKey.from_jwk(data, kid="kid-1")
+
+
 def _check_words(error: Exception, data: bytes) -> None:
     """No message repeats a run of base64url as long as a number of a key. A name (``kid``, ``crv``) is shorter."""
     assert len(str(error)) < 2000
@@ -179,14 +187,25 @@ def _check_words(error: Exception, data: bytes) -> None:
 
 
 def okta_yaml(data: bytes) -> None:
-    """Plain data, or :class:`ConfigurationError`, which quotes nothing."""
+    """Plain data that is not larger than its text, or :class:`ConfigurationError`, which quotes nothing."""
     text = data.decode("utf-8", "replace")
     try:
-        document = parse_okta_yaml(Path("okta.yaml"), text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # one of ruamel.yaml quotes the text
+            document = parse_okta_yaml(Path("okta.yaml"), text)
     except ConfigurationError as error:
         assert len(str(error)) < 300
     else:
         assert describe_kind(document)
+        assert sum(1 for _ in islice(_nodes(document), len(text) + 2)) <= len(text) + 1
+
+
+def _nodes(document: object) -> Iterator[object]:
+    """Every value and name in a document. What is in two places counts twice."""
+    yield document
+    below = [*document, *document.values()] if isinstance(document, dict) else document
+    for node in below if isinstance(below, list | tuple) else ():
+        yield from _nodes(node)
 
 
 def settings(data: bytes) -> None:
@@ -285,6 +304,31 @@ def sealed_records(data: bytes) -> None:
 _KEY = PrivateKey(ec.derive_private_key(int.from_bytes(sha256(b"tests/fuzz").digest()), ec.SECP256R1()), kid="kid-1")
 _JWK = json.dumps(_KEY.private_jwk())
 _PEM = key_text(_KEY, form="pem").decode()
+
+
+def _der(tag: int, *parts: bytes) -> bytes:
+    content = b"".join(parts)
+    return bytes([tag, len(content)]) + content
+
+
+def _encrypted(kdf: str, *numbers: int) -> str:
+    """An encrypted key whose text names the cost of its passphrase. What is encrypted is nothing."""
+    cost = [_der(2, number.to_bytes(number.bit_length() // 8 + 1, "big")) for number in numbers]
+    derivation = _der(0x30, _der(6, bytes.fromhex(kdf)), _der(0x30, _der(4, b"salt-for"), *cost))
+    cipher = _der(0x30, _der(6, bytes.fromhex("60864801650304012a")), _der(4, bytes(16)))
+    algorithm = _der(0x30, _der(6, bytes.fromhex("2a864886f70d01050d")), _der(0x30, derivation, cipher))
+    body = b64encode(_der(0x30, algorithm, _der(4, bytes(16)))).decode()
+    return f"-----BEGIN ENCRYPTED PRIVATE KEY-----\n{body}\n-----END ENCRYPTED PRIVATE KEY-----\n"
+
+
+_PBKDF2, _SCRYPT = "2a864886f70d01050c", "2b06010401da47040b"
+
+
+def _jwks(length: int) -> str:
+    """Keys of one kid, and private keys beside them."""
+    return '{"keys": [' + '{"kid": "kid-1"}, ' * (length // 4) + '{"d": 1}, ' * (length // 4) + '{"kid": "kid-1"}]}'
+
+
 _RECORD = {
     "access_token": "a",
     "token_type": "Bearer",
@@ -320,14 +364,25 @@ TARGETS: dict[str, Target] = {
     "keys": Target(
         keys,
         (*_JSON, '"kty"', '"EC"', '"RSA"', '"d"', '"n"', '"keys"', '"AQAB"', "-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----",
-         "-----BEGIN ENCRYPTED PRIVATE KEY-----", "-----BEGIN ", "-----", "-", "\n", "\\n", "MIIEv", "A", "=", " ", ":", "\ufeff"),
-        (_PEM, _JWK, json.dumps({"keys": [json.loads(_JWK)]})),
+         "-----BEGIN ENCRYPTED PRIVATE KEY-----", "-----BEGIN ", "-----", "-", "\n", "\\n", "MIIEv", "A", "=", " ", ":", "\ufeff",
+         '"kid"', '"kid-1"', '{"kid": "kid-1"}, ', '{"d": 1}, ', '{"keys": ['),
+        (_PEM, _JWK, json.dumps({"keys": [json.loads(_JWK)]}), json.dumps({"keys": [json.loads(_JWK), {"kid": "kid-1"}, {"d": 1}]}),
+         _encrypted(_PBKDF2, 1000), _encrypted(_PBKDF2, (1 << 31) - 1), _encrypted(_PBKDF2, 1 << 40),
+         _encrypted(_SCRYPT, 1 << 10, 8, 1), _encrypted(_SCRYPT, 1 << 24, 8, 1), _encrypted(_SCRYPT, 3, 8, 1)),
+        (_jwks,),
     ),
     "okta-yaml": Target(
         okta_yaml,
         ("okta:", "client:", "orgUrl", ": ", "\n", "  ", "- ", "[", "]", "{", "}", "&a ", "*a", "!!python/object ", "!!int ", "'", '"',
-         "|", ">", "<<: ", "#", "---", "?", "%", "2001-99-99", "0x", "\t", "é", "\x00", "a"),
-        ("okta:\n  client:\n    orgUrl: https://acme.okta.com\n    scopes: [okta.users.read]\n",),
+         "|", ">", "<<: ", "#", "---", "?", "%", "2001-99-99", "0x", "\t", "é", "\x00", "a", "&a [*a, *a]", "a: &a\n", "<<: [*a, *a]\n",
+         "%YAML 1.1\n", "1e5"),
+        (
+            "okta:\n  client:\n    orgUrl: https://acme.okta.com\n    scopes: [okta.users.read]\n",
+            "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 30)),
+            "m0: &m0 {a: 1}\n" + "".join(f"m{i}: &m{i} {{<<: [*m{i - 1}, *m{i - 1}]}}\n" for i in range(1, 20)),
+            "okta:\n  client:\n    token: &t a\n    kid: &t b\n",
+            "%YAML 1.1\n---\nokta: {client: {connectionTimeout: 1e5}}\n",
+        ),
     ),
     "settings": Target(
         settings,

@@ -57,15 +57,23 @@ def test_a_target_keeps_its_promises(name: str) -> None:
 def test_a_long_input_takes_time_by_its_length(name: str) -> None:
     """Not by the square of it, whatever it is made of. Only what takes long at all is compared."""
     target = TARGETS[name]
+    repeated = [(before, piece) for piece in target.pieces for before in ("", *target.whole[:1])]
+    grown = [
+        (
+            f"{before[:20]!r} and {piece!r}, repeatedly",
+            before + piece * (SHORT // len(piece)),
+            before + piece * (LONG // len(piece)),
+        )
+        for before, piece in repeated
+    ]
+    grown += [(make.__name__, make(SHORT), make(LONG)) for make in target.grown]
     slow = []
-    for piece in target.pieces:
-        for before in ("", *target.whole[:1]):
-            short, long = (_bytes(before + piece * (length // len(piece))) for length in (SHORT, LONG))
-            took = _seconds(target, long)
-            if took > 0.1 and (took := min(took, _seconds(target, long))) > 24 * (
-                before_that := _seconds(target, short)
-            ):
-                slow.append(f"{before[:20]!r} and {piece!r}, repeatedly: {before_that:.3f} s, {took:.3f} s")
+    for what, short, long in grown:
+        took = _seconds(target, _bytes(long))
+        if took > 0.1 and (took := min(took, _seconds(target, _bytes(long)))) > 24 * (
+            before_that := _seconds(target, _bytes(short))
+        ):
+            slow.append(f"{what}: {before_that:.3f} s, {took:.3f} s")
     assert not slow, "\n".join(slow)
 
 

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import pickle
+import secrets
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from base64 import b64encode, urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from math import lcm, prod
 from pathlib import Path
 from typing import Any
 
@@ -529,7 +531,7 @@ def prime(bits: int) -> int:
 
 
 def test_numbers_without_primes_are_refused_at_once() -> None:
-    """cryptography would look for them 500 times: over a minute for 4096 bits. Here it takes two calculations."""
+    """cryptography would look for them 500 times: over a minute for 4096 bits. Here it takes a few calculations."""
     one = prime(2048)
     for n, order in ((one, one - 1), (one**2, one * (one - 1)), (prime(1024) ** 3, 0)):
         d = pow(65537, -1, order) if order else 65537
@@ -549,6 +551,127 @@ def test_numbers_without_primes_are_refused_at_once() -> None:
         assert time.process_time() - began < 5
     large = jwk_without_primes((1 << 8191) + 1, 65537)
     assert 'has no primes ("p" and "q")' in refusal(PrivateKey.from_jwk, large)
+
+
+SLOW_PRIMES = (
+    "f2089c7cd36dcde3095c3ce808b32d98f1c0c740ad6c4dd6f28d88b122cab735d39b7baef45c065920b5de21a870fe17689ad5576ca9db98ab704c1fd7b10c99",
+    "f89af1f4ea4b9f98b43d2138c0c87616cad99b675c96a8332693113cc9282a18e395c120ad5361ff2ff83dfe956d1f78e97c16afa94560e2fed038ac48470f3f",
+    "fbc545a299c9def1bfc129bcd6ae1ad5a0da8353ce7377dc73b39d65da25de0531e68ca8998d679f8b770984ff80568d5d09741d3c8d5db0dbe0c49d5c2ba0eb",
+    "fefb9e43cd91ace6eb476aa402d63db5a24e51df4b321e08a8425f3fab363802f204511b4e5fce02ba2c9fad229e7aafcd192a32fe75662df7db988a3b8d7773",
+)
+"""2 and 17 are 13th powers modulo each of them, and random numbers are not."""
+
+
+def test_numbers_that_were_chosen_to_delay_the_search_for_primes_are_refused_at_once() -> None:
+    """cryptography checks with 2 and 17, and then tries 500 random numbers, each for half an hour."""
+    primes = [int(text, 16) for text in SLOW_PRIMES]
+    n, orders = prod(primes), lcm(*((one - 1) // 13 for one in primes)) << 14_300
+    d = ((-pow(orders, -1, 65537) % 65537) * orders + 1) // 65537
+    began = time.process_time()
+    assert "do not match" in refusal(PrivateKey.from_jwk, jwk_without_primes(n, d))
+    assert time.process_time() - began < 5
+
+
+def test_the_search_for_primes_has_an_end() -> None:
+    """Both primes look alike to each of the numbers that are tried, so none of them tells the primes apart."""
+    modulus = 4 * lcm(*range(1, 132))
+
+    def unlucky_prime() -> int:
+        while True:
+            found = (3 << 1022) + secrets.randbits(1021)
+            found += modulus - 1 - found % modulus
+            if pow(3, found - 1, found) == 1:
+                return found
+
+    p, q = unlucky_prime(), unlucky_prime()
+    n, d = p * q, pow(65537, -1, lcm(p - 1, q - 1))
+    began = time.process_time()
+    assert "do not match" in refusal(PrivateKey.from_jwk, jwk_without_primes(n, d))
+    assert time.process_time() - began < 5
+    whole = {**jwk_without_primes(n, d), "p": b64(p), "q": b64(q)}
+    assert PrivateKey.from_jwk(whole).alg == "RS256"
+
+
+def test_a_jwks_of_half_a_megabyte_is_read_at_once() -> None:
+    text = '{"keys":[' + '{"kid":"k"},' * 20_000 + '{"d":1},' * 30_000 + '{"kid":"k"}]}'
+    began = time.process_time()
+    assert "20001 keys with the kid 'k'" in refusal(PrivateKey.from_jwk, text, kid="k")
+    assert len(refusal(PrivateKey.from_jwk, text, kid="other")) < 1000
+    assert time.process_time() - began < 5
+
+
+def der(tag: int, *parts: bytes) -> bytes:
+    content = b"".join(parts)
+    assert len(content) < 0x80
+    return bytes([tag, len(content)]) + content
+
+
+def der_number(number: int) -> bytes:
+    return der(0x02, number.to_bytes(number.bit_length() // 8 + 1, "big"))
+
+
+PBES2 = der(0x06, bytes.fromhex("2a864886f70d01050d"))
+PBKDF2 = der(0x06, bytes.fromhex("2a864886f70d01050c"))
+SCRYPT = der(0x06, bytes.fromhex("2b06010401da47040b"))
+AES_256 = der(0x30, der(0x06, bytes.fromhex("60864801650304012a")), der(0x04, bytes(16)))
+PKCS_12 = der(0x06, bytes.fromhex("2a864886f70d010c0103"))
+SALT = der(0x04, b"salt-for")
+
+
+def pem_with_cost(kind: str, *numbers: int) -> str:
+    """An encrypted key whose text names the cost of its passphrase. What is encrypted is nothing."""
+    cost = der(0x30, SALT, *map(der_number, numbers))
+    if kind == "PKCS #12":
+        algorithm = der(0x30, PKCS_12, cost)
+    else:
+        algorithm = der(0x30, PBES2, der(0x30, der(0x30, PBKDF2 if kind == "PBKDF2" else SCRYPT, cost), AES_256))
+    body = b64encode(der(0x30, algorithm, der(0x04, bytes(16)))).decode()
+    return f"-----BEGIN ENCRYPTED PRIVATE KEY-----\n{body}\n-----END ENCRYPTED PRIVATE KEY-----\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "numbers", "said"),
+    [
+        ("PBKDF2", (10_000,), "cannot be decrypted"),
+        ("PBKDF2", (10_000, 1 << 70), "too much work"),
+        ("PBKDF2", (0,), "cannot be decrypted"),
+        ("PBKDF2", (3_000_000,), "too much work"),
+        ("PBKDF2", ((1 << 31) - 1,), "too much work"),
+        ("PBKDF2", (1 << 40,), "too much work"),  # cryptography panics, with a BaseException
+        ("PKCS #12", (10_000,), "cannot be decrypted"),
+        ("PKCS #12", (1 << 40,), "too much work"),
+        ("scrypt", (1 << 14, 8, 1), "cannot be decrypted"),
+        ("scrypt", (1 << 14, 8, 1, 32), "cannot be decrypted"),
+        ("scrypt", (1 << 20, 8, 1), "too much work"),
+        ("scrypt", (2, 8, 1 << 20), "too much work"),
+        ("scrypt", (3, 8, 1), "cannot be decrypted"),  # N is no power of two: an InternalError of cryptography
+    ],
+)
+def test_a_passphrase_that_would_take_long_to_check_is_refused_at_once(
+    kind: str, numbers: tuple[int, ...], said: str
+) -> None:
+    began = time.process_time()
+    assert said in refusal(PrivateKey.from_pem, pem_with_cost(kind, *numbers), password=PASSWORD)
+    assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize("body", ["", "MA", "MIIB", "MIGA", "====", "é", "MIT/////"])
+def test_what_is_no_der_is_a_damaged_key(body: str) -> None:
+    text = f"-----BEGIN ENCRYPTED PRIVATE KEY-----\n{body}\n-----END ENCRYPTED PRIVATE KEY-----\n"
+    assert "cannot be decrypted" in refusal(PrivateKey.from_pem, text, password=PASSWORD)
+
+
+def test_a_followed_file_whose_passphrase_takes_too_long_keeps_the_last_good_key(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "key.pem"
+    path.write_text(encrypted(ec_key()))
+    key = PrivateKey.from_file(path, password=PASSWORD)
+    path.write_text(pem_with_cost("PBKDF2", 1 << 40))
+    for _ in range(3):
+        assert same(key.snapshot(), ec_key())
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "Keeping the last good key" in caplog.text
 
 
 def test_a_text_of_backslashes_is_refused_at_once() -> None:

@@ -936,7 +936,7 @@ def test_sections_of_other_sdks_are_no_harm(world: World, caplog: pytest.LogCapt
         ("okta:\n  client:\n    kid: *SECRET\n", "line 3"),
         ("okta:\n  client:\n    privateKey: !!python/object/apply:os.system ['SECRET']\n", "line 3"),
         ("okta: {}\n---\nokta: SECRET\n", "line"),
-        ("okta:\n  client:\n    kid: !!int SECRET\n", "value"),
+        ("okta:\n  client:\n    kid: !!int SECRET\n", "line 3"),
         ("okta:\n  client:\n    kid: 2026-99-99\n    x: SECRET\n", "value"),
         ("okta:\n  client:\n    kid: \x01SECRET\n", ""),
         ("[" * 20_000, "value"),
@@ -952,6 +952,38 @@ def test_a_file_that_is_not_plain_yaml_is_refused_by_line_and_not_quoted(world: 
     # The YAML library's exceptions hold the text they failed on.
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "okta:\n  client:\n    token: &a SECRET\n    kid: &a SECRET\n",
+        "okta:\n  client:\n    <<: {kid: SECRET}\n",
+        "%YAML 1.1\n---\nokta: {client: {connectionTimeout: 1e5, kid: SECRET}}\n",
+        "a0: &a0 [SECRET]\n"
+        + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 99))
+        + "okta: {client: {orgUrl: *a98, oktaDomain: *a97}}\n",
+        "m0: &m0 {a: 1}\n" + "".join(f"m{i}: &m{i} {{<<: [*m{i - 1}, *m{i - 1}]}}\n" for i in range(1, 99)),
+        f"s: &s {'x' * 100_000}\nokta:\n  client:\n    ? [{'*s,' * 30_000}]\n    : SECRET\n",
+    ],
+    ids=["anchor twice", "merge key", "directive", "nested aliases", "nested merge keys", "a name of aliases"],
+)
+def test_what_could_grow_or_warn_is_refused_with_a_remedy(
+    world: World, text: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    world.write(world.local, text)
+    with pytest.raises(
+        ConfigurationError, match=r"line \d+: an anchor .* is not accepted\. Write each value in full"
+    ) as caught:
+        world.read(ENV)
+    assert str(world.local) in str(caught.value)
+    assert "SECRET" not in str(caught.value)
+    assert not recwarn.list, "a warning of the YAML library quotes the file"
+
+
+def test_a_quoted_string_may_begin_with_any_character(world: World) -> None:
+    world.write(world.local, "okta:\n  client:\n    kid: '*&!%'\n    userAgent: '<<'\n    # &a *a !t <<: %\n")
+    assert world.read(ENV).client_id == "0oa1"
 
 
 def test_text_that_is_not_utf_8_is_refused_and_not_quoted(world: World) -> None:

@@ -745,6 +745,17 @@ def test_an_unknown_url_is_refused_with_what_there_is_and_without_being_shown(ur
     assert "hunter2" not in str(refused.value)
 
 
+def test_a_path_that_windows_does_not_know_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def as_windows(path: str) -> str:
+        raise OSError(f"Bad URL: {path}")
+
+    monkeypatch.setattr("urllib.request.url2pathname", as_windows)
+    with pytest.raises(ConfigurationError, match="not an absolute path on this machine") as caught:
+        store_from_url("file:/a:b:c")
+    assert "a:b:c" not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
 @pytest.mark.parametrize("url", ["file:relative", "file://other-host/path", "file:./x", "filE://lo[st/path"])
 def test_a_directory_that_is_not_here_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"not an absolute path on this machine\. Use"):
@@ -973,6 +984,40 @@ def test_a_symlink_is_judged_by_the_directory_it_leads_to(tmp_path: Path, direct
     directory.chmod(0o777)
     with pytest.raises(ConfigurationError, match="Others can write"):
         store.load("key")
+
+
+@posix
+@pytest.mark.parametrize("path", ["link", "link/store", "own", "own/store"])
+def test_a_symlink_of_another_user_in_the_path_is_refused(tmp_path: Path, path: str) -> None:
+    """Otherwise a service's user has root write into a directory of root's."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to be two users")
+    theirs, etc = tmp_path / "service", tmp_path / "etc"
+    theirs.mkdir()
+    etc.mkdir(mode=0o755)
+    (theirs / "link").symlink_to(etc)
+    (theirs / "own").symlink_to("link")
+    store = FileStore(theirs / path)  # not refused yet: as below, root's own link leads to a directory of root's
+    os.chown(theirs / "link", 12345, 12345, follow_symlinks=False)
+    for use in (
+        lambda: FileStore(theirs / path),
+        lambda: store.claim("key", "me", LONG),
+        lambda: store.save("key", b"value", LONG, "me"),
+        lambda: store.load("key"),
+        lambda: store.release("key", "me"),
+    ):
+        with pytest.raises(ConfigurationError, match=r"symlink that another user created: .*link\. Use the path"):
+            use()
+    assert not list(etc.iterdir())
+
+
+@posix
+def test_a_symlink_of_ones_own_in_the_path_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "link").symlink_to("../other")
+    (tmp_path / "other").mkdir()
+    saved(FileStore(tmp_path / "deep" / "link" / "store", timeout=30), "key")
+    assert FileStore(tmp_path / "other" / "store").load("key") == b"value"
 
 
 def test_the_directory_stays_where_it_was_when_the_working_directory_changes(

@@ -12,9 +12,9 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from base64 import urlsafe_b64decode
-from collections.abc import Iterable, Mapping
-from math import gcd
+from base64 import b64decode, urlsafe_b64decode
+from collections.abc import Iterator, Mapping, Sequence
+from math import gcd, prod
 from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import InvalidKey, quoted
@@ -115,7 +115,7 @@ _WRITTEN_LINE_BREAK = (
 def load_pem(text: str, password: str | bytes | None) -> PrivateKeyTypes:
     """The private key in PEM text, no matter how its lines are broken. The passphrase is used only if the key is
     encrypted."""
-    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.exceptions import InternalError, UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     label, body = _find_private_block(text)
@@ -133,6 +133,8 @@ def load_pem(text: str, password: str | bytes | None) -> PrivateKeyTypes:
             "The key is encrypted, and no passphrase was given.",
             remedy="Pass it as password=. For the configured key, set OKTA_CLIENT_PRIVATEKEYPASSPHRASE.",
         )
+    if label == "ENCRYPTED PRIVATE KEY":
+        _check_derivation_cost("".join(base64.split()))
     # "replace", because an encoding error would hold the passphrase or the key.
     secret = password.encode("utf-8", "replace") if isinstance(password, str) else password
     pem = "\n".join([f"-----BEGIN {label}-----", *headers, "", "".join(base64.split()), f"-----END {label}-----", ""])
@@ -143,16 +145,62 @@ def load_pem(text: str, password: str | bytes | None) -> PrivateKeyTypes:
             "The key's type, curve or encryption is not supported.",
             remedy="Convert the key with: openssl pkcs8 -topk8 -in key.pem -out new.pem",
         ) from None
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, InternalError):  # InternalError: OpenSSL refuses the parameters of scrypt
         if encrypted:
-            raise InvalidKey(
-                "The key cannot be decrypted: the passphrase is wrong, or the key is damaged.",
-                remedy="Test the passphrase with: openssl pkey -in key.pem -noout",
-            ) from None
+            _refuse_encrypted()
         raise InvalidKey(
             "The key in the PEM block is damaged or truncated, or its parts do not match.",
             remedy="Check it with: openssl pkey -in key.pem -noout -check",
         ) from None
+
+
+MAX_ITERATIONS = 2_000_000
+"""Iterations to derive a key from a passphrase (PBKDF2, PKCS #12): they take up to six seconds. OpenSSL writes 2048."""
+
+MAX_SCRYPT_COST = 1 << 20
+"""N * r * p of scrypt: it takes up to 128 MiB of memory. OpenSSL writes 2**17."""
+
+_SCRYPT = bytes.fromhex("2b06010401da47040b")  # 1.3.6.1.4.1.11591.4.11 (RFC 7914 section 7)
+
+
+def _check_derivation_cost(base64: str) -> None:
+    """Refuses an encrypted PKCS #8 whose passphrase would take too long to check, or too much memory: the key names the
+    cost itself."""
+    try:
+        elements = list(_der_elements(b64decode(base64, validate=True)))
+    except (ValueError, IndexError):
+        _refuse_encrypted()
+    numbers = [int.from_bytes(content, "big", signed=True) for tag, content in elements if tag == 0x02]
+    kinds = [content for tag, content in elements if tag == 0x06]  # PBES2 (RFC 8018) names its derivation second
+    if max(numbers, default=0) > MAX_ITERATIONS or (kinds[1:2] == [_SCRYPT] and prod(numbers[:3]) > MAX_SCRYPT_COST):
+        raise InvalidKey(
+            "The passphrase of the key takes too much work to check: more than "
+            f"{MAX_ITERATIONS:,} iterations, or 128 MiB of memory.",
+            remedy="If you created the key, encrypt it again: openssl pkcs8 -topk8 -in key.pem -out new.pem",
+        )
+
+
+def _der_elements(der: bytes) -> Iterator[tuple[int, bytes]]:
+    """Tag and content of each primitive element of DER (ITU-T X.690), in order, no matter how deep. Only for a text that
+    ``cryptography`` checks afterwards."""
+    position = 0
+    while position < len(der):
+        tag, length = der[position], der[position + 1]
+        position += 2
+        if length & 0x80:
+            octets = length & 0x7F
+            length = int.from_bytes(der[position : position + octets], "big")
+            position += octets
+        if not tag & 0x20:  # the content of a constructed element is elements again
+            yield tag, der[position : position + length]
+            position += length
+
+
+def _refuse_encrypted() -> NoReturn:
+    raise InvalidKey(
+        "The key cannot be decrypted: the passphrase is wrong, or the key is damaged.",
+        remedy="Test the passphrase with: openssl pkey -in key.pem -noout",
+    ) from None
 
 
 def kid_of_pem(text: str) -> str | None:
@@ -195,8 +243,8 @@ def _find_private_block(text: str) -> tuple[str, str]:
 
 
 MAX_BITS_WITHOUT_PRIMES = 4096
-"""Size of the largest RSA modulus whose primes are calculated if a JWK omits them: for 16384 bits, that takes half a
-minute."""
+"""Size of the largest RSA modulus whose primes are calculated if a JWK omits them: for 16384 bits, that could take
+minutes."""
 
 # ── JWK and JWKS ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -244,13 +292,13 @@ def _pick(keys: object, kid: str | None) -> Mapping[str, object]:
             'The JWKS\'s "keys" must be a list (RFC 7517 section 5).', remedy='Pass {"keys": [...]}, or one JWK.'
         )
     entries = [entry for entry in keys if isinstance(entry, Mapping)]
-    private = [entry for entry in entries if "d" in entry and entry.get("use") != "enc"]
+    private = [entry for entry in entries if _is_for_signing(entry)]
     if kid is None:
         candidates = private or entries
     else:
         matching = [entry for entry in entries if entry.get("kid") == kid]
         # A set may contain both halves of a pair under one kid.
-        candidates = [entry for entry in matching if entry in private] or matching
+        candidates = [entry for entry in matching if _is_for_signing(entry)] or matching
         if not matching and len(private) == 1 and private[0].get("kid") is None:
             candidates = private  # as with a single JWK, the caller sets its kid
     if len(candidates) == 1:
@@ -259,7 +307,7 @@ def _pick(keys: object, kid: str | None) -> Mapping[str, object]:
         raise InvalidKey(
             f"The JWKS has {len(candidates)} keys with the kid {quoted(kid, 100)!r}.", remedy="Keep only one."
         )
-    kids = _list_kids(entry.get("kid") for entry in private)
+    kids = _list_kids([entry.get("kid") for entry in private])
     if kid is not None:
         raise InvalidKey(
             f"The JWKS has no key with the kid {quoted(kid, 100)!r}; its private keys: {kids}.",
@@ -270,8 +318,13 @@ def _pick(keys: object, kid: str | None) -> Mapping[str, object]:
     raise InvalidKey(f"The JWKS contains {len(private)} private keys: {kids}.", remedy="Choose one with kid=.")
 
 
-def _list_kids(kids: Iterable[object]) -> str:
-    return ", ".join(repr(quoted(kid, 100)) if isinstance(kid, str) else "one without a kid" for kid in kids) or "none"
+def _is_for_signing(jwk: Mapping[str, object]) -> bool:
+    return "d" in jwk and jwk.get("use") != "enc"
+
+
+def _list_kids(kids: Sequence[object]) -> str:
+    shown = [repr(quoted(kid, 100)) if isinstance(kid, str) else "one without a kid" for kid in kids[:10]]
+    return ", ".join([*shown, *(["..."] if len(kids) > 10 else [])]) or "none"
 
 
 def _string(jwk: Mapping[str, object], name: str) -> str | None:
@@ -331,16 +384,30 @@ def _load_rsa(jwk: Mapping[str, object]) -> RSAPrivateKey:
 
 
 def _recover_primes(n: int, e: int, d: int) -> tuple[int, int]:
-    """The primes of a JWK that omits them. ``cryptography`` tries 500 times to find them, which takes minutes if there
-    are none. So check first, with one calculation each, that ``e`` and ``d`` fit ``n``, and that ``n`` is not a power of a
-    prime."""
-    from cryptography.hazmat.primitives.asymmetric import rsa
-
+    """The primes of a JWK that omits them (NIST SP 800-56B appendix C). The function of ``cryptography`` for that needs days
+    for numbers that were chosen to delay it. Here the work has a limit, which one of 2**32 keys exceeds. Raises
+    ``ValueError`` if the numbers do not match."""
     # If n is a power of a prime p, then a**n - a is a multiple of p for every a (Cohen, A Course in Computational Algebraic
     # Number Theory, section 1.7.2).
-    if pow(2, e * d - 1, n) != 1 or gcd(pow(2, n, n) - 2, n) != 1:
-        _refuse_parts()
-    return rsa.rsa_recover_prime_factors(n, e, d)
+    if not (1 < d < n and 1 < e < 1 << 256) or gcd(pow(2, n, n) - 2, n) != 1:
+        raise ValueError
+    exponent = e * d - 1
+    twos = (exponent & -exponent).bit_length() - 1
+    for base in _BASES:
+        root = pow(base, exponent >> twos, n)
+        for _ in range(twos):
+            square = root * root % n
+            if square == 1 and root not in (1, n - 1):
+                p = gcd(root - 1, n)
+                return p, n // p
+            root = square
+        if root != 1:
+            break
+    raise ValueError
+
+
+_BASES = tuple(number for number in range(2, 132) if all(number % divisor for divisor in range(2, number)))
+"""The first 32 primes. Each finds the primes of half of all keys."""
 
 
 def _load_ec(jwk: Mapping[str, object]) -> EllipticCurvePrivateKey:

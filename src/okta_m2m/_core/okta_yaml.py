@@ -1,8 +1,8 @@
 """Finds ``okta.yaml`` files, checks who can write them, and parses them.
 
 Invariant: a file that someone else can write to is never used, because its writer could send this app's assertions to
-another host. No error quotes a file's content, which may hold a private key, and neither does an exception in its
-context.
+another host. No error or warning quotes a file's content, which may hold a private key, and neither does an exception in
+its context. A document is not larger than its text: each value is in one place.
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ def parse_okta_yaml(path: Path, text: str) -> object:
     """The document in the text of an ``okta.yaml``.
 
     - ``path``: the file, to name it in errors.
-    - ``text``: plain YAML, with no tags except YAML's own, and no duplicate keys in a mapping.
+    - ``text``: plain YAML, without anchors, aliases, merge keys, tags and directives, and without duplicate keys in a
+      mapping.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError`, which names the line, if there is one.
     """
@@ -106,6 +107,7 @@ def parse_okta_yaml(path: Path, text: str) -> object:
         from ruamel.yaml import YAML
         from ruamel.yaml.constructor import DuplicateKeyError
         from ruamel.yaml.error import YAMLError
+        from ruamel.yaml.tokens import AliasToken, AnchorToken, DirectiveToken, ScalarToken, TagToken
     except ImportError:
         raise ConfigurationError(
             f"{path} exists, but ruamel.yaml, which reads it, is not installed.",
@@ -116,7 +118,19 @@ def parse_okta_yaml(path: Path, text: str) -> object:
     # and the error is raised outside them.
     problem, remedy = "", ""
     try:
-        return YAML(typ="safe", pure=True).load(text)
+        # Aliases and merge keys let 1 KB of text become gigabytes of data. For a repeated anchor or an old version
+        # (%YAML 1.1), the library issues warnings that quote the text. So refuse them before anything is composed.
+        for token in YAML(typ="safe", pure=True).scan(text):
+            is_merge_key = isinstance(token, ScalarToken) and token.plain and token.value == "<<"
+            if is_merge_key or isinstance(token, AliasToken | AnchorToken | DirectiveToken | TagToken):
+                problem = (
+                    f"{path}, line {token.start_mark.line + 1}: an anchor (&), alias (*), merge key (<<), tag (!) or "
+                    "directive (%) is not accepted."
+                )
+                remedy = "Write each value in full where it is used. Put a string that begins with such a character in quotes."
+                break
+        else:
+            return YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         if isinstance(error, DuplicateKeyError):
@@ -126,8 +140,8 @@ def parse_okta_yaml(path: Path, text: str) -> object:
         else:
             line = f", line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
             problem = f"{path}{line}: this is not plain YAML."
-            remedy = "Check its indentation, quotes, tabs and tags."
+            remedy = "Check its indentation, quotes and tabs."
     except (ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError):
-        # An impossible date, a number with a wrong tag, ten thousand brackets: these raise Python's own errors.
+        # An impossible date, ten thousand brackets: these raise Python's own errors.
         problem, remedy = f"{path} contains a value that YAML cannot read.", "Put strings in quotes."
     raise ConfigurationError(problem, remedy=remedy)

@@ -16,7 +16,6 @@ from ._apps import App
 from ._ids import shown_id
 from ._rotation_files import RotationFiles
 from .errors import RotationFailed
-from .key_files import read_jwk_file
 
 __all__ = ["check_app", "check_key_file", "check_registered_key"]
 
@@ -28,22 +27,19 @@ def check_key_file(files: RotationFiles) -> PrivateKey:
     """The key in use, if it can be rotated in its file. Raises :class:`~okta_m2m.admin.errors.RotationFailed`."""
     try:
         key = files.key_in_use()
+        is_jwks = files.is_jwks()
     except InvalidKey as error:
         raise RotationFailed(f"The key in use cannot be read. {error.problem}", remedy=error.remedy) from None
-    if files.is_pem():
-        if beside := files.beside_key():
-            raise RotationFailed(
-                f"{files.shown} also contains a {beside}, and a rotation replaces the whole file.",
-                remedy="Move it to another file.",
-            )
-    else:
-        try:
-            read_jwk_file(files.key)
-        except InvalidKey:
-            raise RotationFailed(
-                f"{files.shown} contains a JWKS, and a rotation replaces a file with one key.",
-                remedy="Convert the file, and make every process use the new one: okta-m2m key convert",
-            ) from None
+    if is_jwks:
+        raise RotationFailed(
+            f"{files.shown} contains a JWKS, and a rotation replaces a file with one key.",
+            remedy="Convert the file, and make every process use the new one: okta-m2m key convert",
+        )
+    if files.is_pem() and (beside := files.beside_key()):
+        raise RotationFailed(
+            f"{files.shown} also contains a {beside}, and a rotation replaces the whole file.",
+            remedy="Move it to another file.",
+        )
     directory = files.directory
     if not os.access(directory, os.W_OK) or not os.access(files.key, os.W_OK):
         raise RotationFailed(

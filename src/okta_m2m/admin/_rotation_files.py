@@ -9,14 +9,17 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
 from .._core.crash_reports import Hidden, without_locals
+from .._core.key_formats import clean_text, parse_json
 from ..errors import ConfigurationError, InvalidKey, quoted
 from ..keys import PrivateKey
 from ._safe_files import FileVersion, OpenDirectory, open_parent
@@ -147,6 +150,13 @@ class RotationFiles:
     def is_pem(self) -> bool:
         """Whether the key file is PEM."""
         return _is_pem(self._directory.read(self._key).data)
+
+    @without_locals
+    def is_jwks(self) -> bool:
+        """Whether the key file is a JWKS, which may contain several keys."""
+        content = self._read_key(self._key)[1]
+        document = None if _is_pem(content) else parse_json(clean_text(content))
+        return isinstance(document, dict) and "keys" in document
 
     def beside_key(self) -> str | None:
         """The rest of a PEM file besides the key, such as a certificate; ``None`` if there is none."""
@@ -290,20 +300,13 @@ class RotationFiles:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Allows one rotation of a key file at a time. The operating system frees the lock of a process that is killed."""
-        try:
-            from filelock import FileLock, Timeout
-        except ModuleNotFoundError:
-            raise ConfigurationError(
-                "Key rotation needs filelock.", remedy="Install it: pip install 'okta-m2m[cli]'"
-            ) from None
-        with self.opened():
+        if sys.platform == "win32" and find_spec("filelock") is None:
+            raise ConfigurationError("Key rotation needs filelock.", remedy="Install it: pip install 'okta-m2m[cli]'")
+        with self.opened(), ExitStack() as stack:
             name = self._beside("lock")
-            # filelock opens the lock file by path. Since version 4.2.1, it follows no symlink there and truncates nothing, so a
-            # planted link does no harm.
-            lock = FileLock(self.directory / name, timeout=0, mode=0o600)
             try:
-                lock.acquire()
-            except Timeout:
+                stack.enter_context(self._directory.locked(name))
+            except BlockingIOError:
                 raise RotationFailed(
                     f"Another rotation of {self.shown} is running.", remedy="Wait until it has ended."
                 ) from None
@@ -315,13 +318,7 @@ class RotationFiles:
                         "is kept. Or something else has that name: remove it."
                     ),
                 ) from None
-            try:
-                yield
-            finally:
-                # Remove it while it is held, so that no other process's lock is removed. Windows cannot remove an open file.
-                with suppress(OSError):
-                    self._directory.remove(name)
-                lock.release()
+            yield
 
 
 def _is_pem(content: bytes) -> bool:

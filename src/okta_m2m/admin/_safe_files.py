@@ -6,19 +6,21 @@ there at any moment, to make root read, write or give away a file of the attacke
     attack                                               what stops it
     -------------------------------------------------    -----------------------------------------------------------------
     the directory is swapped between two steps           it is opened once; every name is relative to that descriptor
+    a directory in the path is the attacker's symlink    the path is walked by descriptors; see the last line
     a symlink is planted under a name that we read       O_NOFOLLOW; only a regular file is read, and a FIFO never blocks
     a symlink is planted under a name that we create     O_EXCL with O_NOFOLLOW, and random names for temporary files
     the attacker's file is planted as ours               files that only we write must be ours (``ours=True``)
     the temporary file is swapped before chown           owner and mode are set by descriptor, never by path
     the temporary file is swapped before the rename      the name must lead to the descriptor's file, before and after
     the target is swapped or edited meanwhile            it must be the file that was there at the beginning
-    the target is the attacker's symlink                 a symlink is followed only if this user or root made it
+    the target is the attacker's symlink                 any symlink is followed only if this user or root made it
 
 Renaming and removing never follow a symlink. The worst possible result is a failed run, or a name in the attacker's own
 directory that leads to the attacker's own file.
 
 Windows has neither ``dir_fd`` nor ``O_NOFOLLOW``. There, names are joined to the resolved path, symlinks are detected
-before a file is opened, and an open file cannot be renamed or removed. Owners and modes are not compared.
+before a file is opened, and an open file cannot be renamed or removed. Owners and modes are neither set nor compared: a new
+file has the permissions that its directory passes on.
 """
 
 from __future__ import annotations
@@ -45,10 +47,11 @@ MAX_FILE_SIZE: Final = 1 << 20
 """Size of the largest file that is read, in bytes. A key file or an ``okta.yaml`` has a few thousand bytes."""
 
 _MAX_LINKS: Final = 40  # as many as Linux follows
-_HAS_DIR_FD: Final = os.open in os.supports_dir_fd and hasattr(os, "O_DIRECTORY")
+_PATH_ONLY: int = getattr(os, "O_PATH", 0)  # Linux: needs no permission to read what is opened
 _COMMON: Final = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
 _READ: Final = os.O_RDONLY | _COMMON | getattr(os, "O_NONBLOCK", 0)  # opening a FIFO must not block
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _COMMON
+_DIRECTORY: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _COMMON
 
 _SHARING_PAUSES: tuple[float, ...] = (0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.4) if sys.platform == "win32" else ()
 """Seconds before each new attempt to replace a file that another program has open. Only Windows refuses this."""
@@ -84,15 +87,12 @@ class OpenDirectory:
     """A directory, held open. Use it with ``with``.
 
     - ``path``: a directory without symlinks in its path, as :func:`open_parent` resolves it.
-
-    Raises ``OSError`` if it cannot be opened.
+    - ``descriptor``: the open directory, which this object closes; ``None`` on Windows.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, descriptor: int | None) -> None:
         self.path = path
-        self._descriptor: int | None = None
-        if _HAS_DIR_FD:
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _COMMON)
+        self._descriptor = descriptor
 
     def __enter__(self) -> OpenDirectory:
         return self
@@ -200,11 +200,12 @@ class OpenDirectory:
             if descriptor is not None and not _is_same(self._look(name), os.fstat(descriptor)):
                 raise _changed(self.path / name)  # replaced at the last moment: the file there now is not ours
         except BaseException:
+            if descriptor is not None:
+                os.close(descriptor)  # first: Windows cannot remove an open file
             self.remove(temporary)
             raise
-        finally:
-            if descriptor is not None:
-                os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
         self._sync()
 
     def check_replaceable(self, name: str) -> None:
@@ -226,6 +227,21 @@ class OpenDirectory:
         """Removes a name, if it exists. For a symlink, it removes the link."""
         with suppress(FileNotFoundError):
             os.unlink(self._name(name), **self._at("dir_fd"))
+
+    @contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Holds the lock file ``name``, and removes it in the end. The operating system frees the lock of a process that is
+        killed.
+
+        Raises ``BlockingIOError`` if another process holds it, and another ``OSError`` if it cannot be locked.
+        """
+        with self._lock(name):
+            try:
+                yield
+            finally:
+                # Remove it while it is held, so that no other process's lock is removed. Windows cannot remove an open file.
+                with suppress(OSError):
+                    self.remove(name)
 
     # ── one system call each ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -289,8 +305,35 @@ class OpenDirectory:
         for other in os.listdir(self.path if self._descriptor is None else self._descriptor):
             about = self._look(other) if form.fullmatch(other) else None
             if about is not None and stat.S_ISREG(about.st_mode) and _is_leftover(about, target):
-                self.remove(other)
+                with suppress(PermissionError):  # another program has it open, on Windows; the next writer removes it
+                    self.remove(other)
         return f".{name}.{secrets.token_hex(8)}.tmp"
+
+    @contextmanager
+    def _lock(self, name: str) -> Iterator[None]:
+        if sys.platform == "win32":
+            from filelock import FileLock, Timeout
+
+            lock = FileLock(self.path / name, timeout=0)
+            try:
+                lock.acquire()
+            except Timeout:
+                raise BlockingIOError from None
+            try:
+                yield
+            finally:
+                lock.release()
+        else:
+            import fcntl
+
+            descriptor = self._open(name, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | _COMMON)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not _is_same(self._look(name), os.fstat(descriptor)):
+                    raise BlockingIOError  # its holder removed it at this moment
+                yield
+            finally:
+                os.close(descriptor)
 
     def _sync(self) -> None:
         if self._descriptor is not None:  # Windows cannot sync a directory, and need not
@@ -303,31 +346,91 @@ def open_parent(path: str | os.PathLike[str], *, follow: bool = True) -> tuple[O
 
     - ``follow``: ``False`` for a file to create, for which a symlink counts as an existing file.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError` for a symlink that another user created, and for a directory
-    that cannot be opened.
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for a symlink that another user created, anywhere in the path, and
+    for a directory that cannot be opened.
     """
     shown = Path(path)
-    resolved = Path(os.path.abspath(path))
-    for _ in range(_MAX_LINKS if follow else 0):
-        try:
-            about = os.lstat(resolved)
-            if not stat.S_ISLNK(about.st_mode):
-                break
-            if sys.platform != "win32" and about.st_uid not in (os.geteuid(), 0):
-                raise ConfigurationError(
-                    f"{shown} is a symlink that another user (uid {about.st_uid}) created.",
-                    remedy="Use the path of the file that it leads to.",
-                )
-            resolved = Path(os.path.normpath(resolved.parent.resolve() / os.readlink(resolved)))
-        except OSError:
-            break  # the name does not exist, or the directory reports what is wrong
-    else:
-        if follow:
-            raise ConfigurationError(f"{shown} is a symlink that leads to itself.", remedy="Choose a file.")
     try:
-        return OpenDirectory(resolved.parent.resolve()), resolved.name
+        return _resolve(shown, follow) if sys.platform == "win32" else _walk(shown, follow)
     except OSError as error:
         raise _not_writable(shown, error) from None
+
+
+def _resolve(shown: Path, follow: bool) -> tuple[OpenDirectory, str]:
+    """:func:`open_parent` on Windows."""
+    resolved = Path(os.path.abspath(shown))
+    for _ in range(_MAX_LINKS):
+        if not follow or not resolved.is_symlink():
+            directory = resolved.parent.resolve()
+            os.stat(directory)
+            return OpenDirectory(directory, None), resolved.name
+        resolved = Path(os.path.normpath(resolved.parent.resolve() / os.readlink(resolved)))
+    raise _circular(shown)
+
+
+def _walk(shown: Path, follow: bool) -> tuple[OpenDirectory, str]:
+    """:func:`open_parent` on POSIX: opens one directory after the other, each relative to the one before it."""
+    path, links = Path("/"), 0
+    pending = _names(os.path.abspath(shown))
+    descriptor = os.open("/", _DIRECTORY | _PATH_ONLY)
+    try:
+        while pending:
+            name = pending.pop()
+            link = _read_link(descriptor, name) if pending or follow else None
+            if link is not None:
+                about, target = link
+                _check_link(path / name, about, "directory" if pending else "file")
+                links += 1
+                if links > _MAX_LINKS:
+                    raise _circular(shown)
+                pending += _names(target)
+                if not target.startswith("/"):
+                    continue
+                name, path = "/", Path("/")
+            elif pending:
+                path = path.parent if name == ".." else path / name
+            else:
+                return OpenDirectory(path, os.open(".", _DIRECTORY, dir_fd=descriptor)), name
+            descriptor, former = os.open(name, _DIRECTORY | _PATH_ONLY, dir_fd=descriptor), descriptor
+            os.close(former)
+    finally:
+        os.close(descriptor)
+    raise _not_regular(shown)  # it is the root directory
+
+
+def _check_link(path: Path, about: os.stat_result, kind: str) -> None:
+    if sys.platform != "win32" and about.st_uid not in (os.geteuid(), 0):
+        raise ConfigurationError(
+            f"{path} is a symlink that another user (uid {about.st_uid}) created.",
+            remedy=f"Use the path of the {kind} that it leads to.",
+        )
+
+
+def _names(path: str) -> list[str]:
+    """The names in a path, the last one first."""
+    return [name for name in path.split("/") if name not in ("", ".")][::-1]
+
+
+def _read_link(directory: int, name: str) -> tuple[os.stat_result, str] | None:
+    """The state and the target of a symlink; ``None`` if the name is no symlink. Both are of the same symlink, even if the
+    name is exchanged meanwhile."""
+    try:
+        about = os.lstat(name, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISLNK(about.st_mode):
+        return None
+    if _PATH_ONLY:
+        link = os.open(name, _PATH_ONLY | _COMMON, dir_fd=directory)
+        try:
+            return os.fstat(link), os.readlink("", dir_fd=link)
+        finally:
+            os.close(link)
+    target = os.readlink(name, dir_fd=directory)
+    now = os.lstat(name, dir_fd=directory)
+    if not _is_same(about, now) or about.st_ctime_ns != now.st_ctime_ns:
+        raise _changed(Path(name))
+    return about, target
 
 
 def _write(descriptor: int, content: bytes) -> None:
@@ -382,6 +485,10 @@ def _not_regular(path: Path) -> ConfigurationError:
     return ConfigurationError(
         f"{path} is a symlink, or not a regular file.", remedy="Find out who created it, and remove it."
     )
+
+
+def _circular(path: Path) -> ConfigurationError:
+    return ConfigurationError(f"{path} is a symlink that leads to itself.", remedy="Choose a file.")
 
 
 def _changed(path: Path) -> ConfigurationError:

@@ -1,7 +1,8 @@
 """Creates key files that only their owner can read, and replaces them atomically.
 
 Invariant: a private key is never in a file that others can read. A reader of a file that is being replaced sees the old
-content or the new content, never a mixture.
+content or the new content, never a mixture. Windows has no modes: there, a new file has the permissions that its directory
+passes on.
 """
 
 from __future__ import annotations
@@ -156,13 +157,13 @@ def read_jwk_file(path: Path) -> dict[str, object]:
 
 @without_locals
 def write_new_file(path: str | os.PathLike[str], content: bytes) -> None:
-    """Creates a file that only its owner can read (mode 0600). It is on disk when this returns.
+    """Creates a file that only its owner can read (mode 0600; not on Windows). It is on disk when this returns.
 
     - ``path``: a file that does not exist yet.
     - ``content``: the bytes to write.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError` if ``path`` already exists, even as a symlink, or cannot be
-    written. No partially written file remains.
+    Raises :class:`~okta_m2m.errors.ConfigurationError` if ``path`` already exists, even as a symlink, cannot be written, or
+    leads through a symlink that another user created. No partially written file remains.
     """
     directory, name = open_parent(path, follow=False)
     with directory:
@@ -182,7 +183,7 @@ def replace_file(path: Path, content: bytes, *, was: FileVersion | None = None) 
 
     Raises :class:`~okta_m2m.errors.ConfigurationError`, and leaves the file unchanged, if this user cannot give the new
     file the owner and group of the old one (its readers could no longer open it), if another process changes the file in
-    the meantime, or if ``path`` is a symlink that another user created.
+    the meantime, or if the path leads through a symlink that another user created.
     """
     directory, name = open_parent(path)
     with directory:
@@ -195,7 +196,7 @@ def read_file(path: Path) -> FileContent:
     - ``path``: the file.
 
     Raises ``FileNotFoundError`` if it does not exist, and :class:`~okta_m2m.errors.ConfigurationError` if it is not a
-    regular file, or if ``path`` is a symlink that another user created.
+    regular file, or if the path leads through a symlink that another user created.
     """
     directory, name = open_parent(path)
     with directory:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from .._core.crash_reports import without_locals
@@ -90,15 +91,16 @@ def store_from_url(url: str) -> RedisStore | FileStore:
 
 
 def _directory_of(url: str) -> str | None:
+    from urllib.request import url2pathname  # not at the top, because it imports http.client and ssl
+
     host, path = "", url.partition(":")[2]
     if path.startswith("//"):
         host, slash, path = path[2:].partition("/")
         path = slash + path
-    if host not in ("", "localhost") or not (path == "" or path.startswith(("/", "~"))):
-        raise ConfigurationError(
-            "The store's directory is not an absolute path on this machine.",
-            remedy="Use file:/path/of/directory, or file: for this user's cache directory.",
-        )
-    from urllib.request import url2pathname  # not at the top, because it imports http.client and ssl
-
-    return url2pathname(path) or None
+    if host in ("", "localhost") and (path == "" or path.startswith(("/", "~"))):
+        with suppress(OSError):  # of Windows, for a path such as /a:b:c; it shows the URL
+            return url2pathname(path) or None
+    raise ConfigurationError(
+        "The store's directory is not an absolute path on this machine.",
+        remedy="Use file:/path/of/directory, or file: for this user's cache directory.",
+    )

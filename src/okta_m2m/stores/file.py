@@ -47,7 +47,8 @@ _FLAGS = (
 
 
 class FileStore:
-    """Keeps tokens in files that only this user can read, in a directory that only this user can write to.
+    """Keeps tokens in files that only this user can read, in a directory that only this user can write to. On Windows, the
+    permissions of the directory decide that, and are not checked.
 
     - ``directory``: created with mode 0700 when it is first needed. By default it is this user's cache directory
       (``~/.cache/okta-m2m``, ``~/Library/Caches/okta-m2m``, ``%LOCALAPPDATA%\\okta-m2m\\Cache``).
@@ -57,9 +58,10 @@ class FileStore:
     seconds.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError`, at once and at each use, for a directory that belongs to someone
-    else or that others can write to. Its methods raise ``OSError`` if the file system refuses: a home directory that may not
-    be entered (systemd's ``ProtectHome=``), or a file in place of the directory. The constructor does not raise that, so the
-    service starts: the service app logs it and works without a store.
+    else or that others can write to, and as root for a path that leads through a symlink that another user created. Its
+    methods raise ``OSError`` if the file system refuses: a home directory that may not be entered (systemd's
+    ``ProtectHome=``), or a file in place of the directory. The constructor does not raise that, so the service starts: the
+    service app logs it and works without a store.
     """
 
     def __init__(self, directory: str | os.PathLike[str] | None = None, *, timeout: float = 0.25) -> None:
@@ -135,6 +137,7 @@ class FileStore:
             about = os.stat(self._directory)
         except FileNotFoundError:
             if not self._directory.is_symlink():
+                self._refuse_links_of_others(self._directory)  # before a directory is created through one
                 return False
             raise self._unusable(errno.ENOENT, "is a broken symlink. Remove it, or choose") from None
         except PermissionError:
@@ -145,6 +148,7 @@ class FileStore:
             raise self._unusable(errno.EINVAL, "is not a path. Choose") from None
         if not stat.S_ISDIR(about.st_mode):
             raise self._unusable(errno.ENOTDIR, "is not a directory. Choose")
+        self._refuse_links_of_others(self._directory)
         if sys.platform != "win32":
             if about.st_uid != os.geteuid():
                 raise ConfigurationError(
@@ -157,6 +161,25 @@ class FileStore:
                     remedy=f"Run: chmod 700 '{self._directory}'. Or choose another directory.",
                 )
         return True
+
+    def _refuse_links_of_others(self, path: Path) -> None:
+        """Otherwise another user could lead root's store to any directory of root's. A service of another user may well be below
+        a link of the user who deploys it."""
+        if sys.platform == "win32" or os.geteuid() != 0:
+            return
+        for place in (*reversed(path.parents), path):
+            try:
+                about = place.lstat()
+            except FileNotFoundError:
+                return
+            if stat.S_ISLNK(about.st_mode):
+                if about.st_uid != 0:
+                    raise ConfigurationError(
+                        f"The path of the store's directory {self._directory} contains a symlink that another user "
+                        f"created: {place}.",
+                        remedy="Use the path that it leads to, or choose another directory.",
+                    )
+                self._refuse_links_of_others(place.parent / os.readlink(place))
 
     def _unusable(self, code: int, why: str) -> OSError:
         return OSError(
