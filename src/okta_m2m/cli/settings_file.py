@@ -13,6 +13,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, Final
@@ -246,7 +247,7 @@ def _put_comment_below(section: Any, below: str) -> None:
 
 def _is_faithful(path: Path, before: str, after: str, document: Any, changed: Mapping[str, object]) -> bool:
     """Whether the new text has the intended meaning, and every comment that is on its own line."""
-    wanted = _copy(document) or {}
+    wanted = deepcopy(document) or {}
     wanted["okta"] = wanted.get("okta") or {}
     wanted["okta"]["client"] = {**(wanted["okta"].get("client") or {}), **changed}
     comments = [
@@ -256,10 +257,3 @@ def _is_faithful(path: Path, before: str, after: str, document: Any, changed: Ma
         return comments[0] == comments[1] and bool(parse_okta_yaml(path, after) == wanted)
     except ConfigurationError:
         return False
-
-
-def _copy(document: Any) -> Any:
-    """A copy in which nothing is shared: the target of an alias is copied each time."""
-    if isinstance(document, dict):
-        return {name: _copy(value) for name, value in document.items()}
-    return [_copy(value) for value in document] if isinstance(document, list) else document
