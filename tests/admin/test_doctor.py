@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import socket
 import ssl
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 import requests
 import trustme
 
+from front import front_of
 from okta_m2m import ConfigurationError
 from okta_m2m.admin.doctor import Check, Doctor, Kind, first_failure
 from okta_m2m.admin.key_files import new_key, write_key
@@ -413,6 +416,23 @@ def test_a_call_that_fails_otherwise(okta: FakeOkta, rows: Rows, fault: dict[str
     okta.next(fault.pop("what", None), on="/api/v1/users", **fault)
     found = rows(call="/api/v1/users")["API call"]
     assert (found.state, found.kind) == ("fail", kind)
+
+
+@pytest.mark.parametrize("path", ["/.well-known/oauth-authorization-server", "/api/v1/users"])
+def test_an_answer_costs_little_memory_whatever_it_is(
+    okta: FakeOkta, environ: dict[str, str], rows: Rows, path: str
+) -> None:
+    body = gzip.compress(gzip.compress(bytes(64 << 20)))
+    with front_of(okta.server.port) as front:
+        environ["OKTA_CLIENT_ORGURL"] = front.url
+        front.pages[path] = lambda exchange: exchange.answer(403, body, content_encoding="gzip, gzip")
+        tracemalloc.start()
+        try:
+            found = rows(call="/api/v1/users")["API call" if path.startswith("/api") else "discovery"]
+            assert tracemalloc.get_traced_memory()[1] < 16 << 20
+        finally:
+            tracemalloc.stop()
+    assert (found.state, "HTTP 403" in found.detail) == ("fail", True)
 
 
 def test_an_error_that_is_its_own_cause_is_told_too(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,10 @@ import requests
 from requests.utils import select_proxy
 
 from .. import ServiceApp
+from .._core.answers import json_object
 from .._core.clocks import http_date
 from ..errors import quoted
+from ..requests import LIBRARY
 from ._doctor_clients import CaBundle
 from ._doctor_rows import Check, Kind, unreachable_row
 
@@ -33,6 +35,9 @@ CLOCK_WARNING: Final = 5.0
 CLOCK_FAILURE: Final = 300.0
 """If the clocks differ by more seconds than this, other software cannot sign in from here, because Okta refuses a DPoP proof
 of this age."""
+
+MAX_METADATA: Final = 1 << 16
+"""The maximum number of bytes that are read of the metadata. Okta's has about 4,000."""
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 
@@ -120,7 +125,12 @@ class Connection:
         try:
             # With an auth that does nothing, requests does not use the credentials of a .netrc.
             response = self._session.get(
-                url, timeout=self._timeout, allow_redirects=False, auth=lambda request: request
+                url,
+                headers={"Accept-Encoding": "identity"},
+                timeout=self._timeout,
+                allow_redirects=False,
+                auth=lambda request: request,
+                stream=True,
             )
         except requests.exceptions.ProxyError:
             yield unreachable_row(
@@ -143,7 +153,8 @@ class Connection:
                 yield Check("TLS", "ok", f"the certificate of {host} is trusted", "", Kind.UNREACHABLE)
             else:
                 yield Check("TLS", "skipped", "plain http on this machine", "", Kind.UNREACHABLE)
-            yield _check_metadata(self._app, response)
+            with response:
+                yield _check_metadata(self._app, response)
 
 
 def _connect(url: str, timeout: float) -> str:
@@ -164,11 +175,8 @@ def _connect(url: str, timeout: float) -> str:
 
 def _check_metadata(app: ServiceApp, response: requests.Response) -> Check:
     name = "discovery"
-    try:
-        document = response.json()
-    except ValueError:
-        document = None
-    if response.status_code != 200 or not isinstance(document, dict) or "token_endpoint" not in document:
+    document = json_object(LIBRARY.peek(response, MAX_METADATA))
+    if response.status_code != 200 or "token_endpoint" not in document:
         return unreachable_row(
             name,
             f"HTTP {response.status_code} instead of an authorization server's metadata",

@@ -18,9 +18,10 @@ from urllib.parse import urlsplit
 import requests
 
 from .. import ServiceApp, Token
+from .._core.verdict import MAX_PEEK
 from ..errors import ConfigurationError, OktaM2MError, RateLimited, quoted
 from ..keys import Signer
-from ..requests import OktaAuth
+from ..requests import LIBRARY, OktaAuth
 from ..settings import Settings, read_settings
 from ._doctor_call import check_answer
 from ._doctor_clients import Client, check_client, client_bundle, client_session
@@ -256,13 +257,17 @@ class Doctor:
                 Kind.CONFIGURATION,
             )
         try:
-            response = watched.session.get(url, auth=OktaAuth(app), timeout=self._timeout, allow_redirects=False)
+            response = watched.session.get(
+                url, auth=OktaAuth(app), timeout=self._timeout, allow_redirects=False, stream=True
+            )
         except requests.RequestException as error:
             return unreachable_row(
                 name, f"no response ({type(error).__name__})", "Check the URL, the network and the proxy."
             )
         except OktaM2MError as error:
             return error_row(name, error)
+        with response:
+            response._content = LIBRARY.peek(response, MAX_PEEK)  # the error code is at the beginning
         return check_answer(name, "GET", urlsplit(url).path, response)
 
 
