@@ -17,7 +17,7 @@ import trustme
 
 from front import front_of
 from okta_m2m import ConfigurationError
-from okta_m2m.admin.doctor import Check, Doctor, Kind, first_failure
+from okta_m2m.admin.doctor import Check, Client, Doctor, Kind, first_failure
 from okta_m2m.admin.key_files import new_key, write_key
 from okta_m2m.testing import App, FakeOkta
 
@@ -262,15 +262,38 @@ def test_a_ca_bundle_that_is_missing_or_no_bundle_has_its_row(
 
 
 def test_a_proxy_counts_only_for_a_client_that_reads_it(
-    environ: dict[str, str], rows: Rows, monkeypatch: pytest.MonkeyPatch
+    private_ca: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(private_ca))
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{closed.getsockname()[1]}")
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{closed.getsockname()[1]}")
         monkeypatch.setenv("NO_PROXY", "")
         found = rows(client="httpx")
         assert (found["proxy"].state, "the connection is refused" in found["proxy"].detail) == ("fail", True)
-        assert rows(client="aiohttp")["token"].state == "ok"
+        assert rows(client="aiohttp")["discovery"].state == "ok"
+
+
+@pytest.mark.parametrize("where", ["environment", "session"])
+@pytest.mark.parametrize("client", ["requests", "httpx"])
+def test_no_proxy_is_given_the_token_of_an_org_on_this_machine(
+    okta: FakeOkta, rows: Rows, client: Client, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with front_of(okta.server.port) as front:
+        if where == "environment":
+            for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+                monkeypatch.setenv(name, front.url)
+
+        def session() -> requests.Session:
+            made = requests.Session()
+            made.proxies = {"http": front.url} if where == "session" else {}
+            return made
+
+        assert session().get(f"{okta.url}/api/v1/users", timeout=10).status_code == 401
+        assert len(front.proxied) == 1
+        found = rows(client=client, session=session, call="/api/v1/users")
+        assert len(front.proxied) == 1
+    assert (found["API call"].state, found["proxy"].detail) == ("ok", "none")
 
 
 def test_a_client_that_is_not_known_is_refused(environ: dict[str, str]) -> None:
