@@ -38,7 +38,7 @@ from ._clients.requests_flows import (
     judge,
     keeps_own,
     next_hop,
-    prepare,
+    rewind,
     without_ours,
 )
 from ._core.arguments import attached_wrongly
@@ -163,7 +163,7 @@ class AsyncOktaAuth(AuthObject):
             add_request(error, request)
             raise
         if credentials is not None:
-            attach(request, credentials.headers, self.handle_response)
+            attach(request, credentials, self.handle_response)
         kept: niquests.PreparedRequest = _guard_copies(request)
         return kept
 
@@ -280,8 +280,10 @@ class _AsyncCall:
         self._settings = settings
 
     async def attempt(self, headers: Mapping[str, str]) -> Response:
-        prepare(self._request, headers, self._position)
-        del headers  # so that no frame that waits for a response shows the token
+        ours = Hidden(headers)
+        del headers  # so that no frame that rewinds a body or waits for a response shows the token
+        rewind(self._request, self._position)
+        self._request.headers.update(ours.value)
         began = time.perf_counter()
         self.response = await self.response.connection.send(self._request, **self._settings)
         self.response.elapsed = timedelta(seconds=time.perf_counter() - began)

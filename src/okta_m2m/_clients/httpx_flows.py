@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Set
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Set
 from contextlib import nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Never, TypeAlias, TypeVar
@@ -149,7 +149,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                 answer: object = None
                 match step:
                     case Attempt():
-                        call.prepare(step.headers)
+                        call.prepare(step)
                         call.response = yield call.request
                         answer = _answer_of(call.response)
                     case Peek(limit):
@@ -191,7 +191,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                 answer: object = None
                 match step:
                     case Attempt():
-                        call.prepare(step.headers)
+                        call.prepare(step)
                         call.response = yield call.request
                         answer = _answer_of(call.response)
                     case Peek(limit):
@@ -438,12 +438,12 @@ class _Call:
             replayable=self._rewind is not None,
         )
 
-    def prepare(self, headers: Mapping[str, str]) -> None:
-        """Prepares the request for the next send: with these headers, and with its body from the start."""
-        for name, value in headers.items():  # two assignments cost less than update()
-            self.request.headers[name] = value
+    def prepare(self, attempt: Attempt) -> None:
+        """Prepares the request for the next send: with its body from the start, and with the attempt's headers."""
         if self._rewind is not None:
-            self._rewind()
+            self._rewind()  # first, because it may raise, and then no variable may show the token
+        for name, value in attempt.headers.items():  # two assignments cost less than update()
+            self.request.headers[name] = value
 
 
 class Library:
