@@ -201,6 +201,19 @@ def test_a_proxy_that_lets_nothing_through(
     assert not any("secret" in f"{row}" for row in found.values())
 
 
+@pytest.mark.parametrize("password", ["secret/more", "secret#more", "secret?more", "sec[ret", "12345/secret"])
+def test_a_proxy_whose_password_is_not_encoded(
+    environ: dict[str, str], rows: Rows, password: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", f"http://user:{password}@127.0.0.1:9")
+    environ["OKTA_CLIENT_ORGURL"] = "https://acme.invalid"
+    found = rows()
+    assert found["proxy"].state == "fail"
+    assert "percent-encode" in found["proxy"].remedy
+    assert found["name look-up"].state == "skipped"
+    assert not any(part in f"{row}" for row in found.values() for part in ("secret", "more", "sec[", "12345"))
+
+
 def test_nobody_listening(okta: FakeOkta, rows: Rows) -> None:
     okta.stop()
     found = rows()

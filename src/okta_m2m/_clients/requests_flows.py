@@ -143,7 +143,7 @@ class Library:
                         if len(body) > MAX_ANSWER or time.monotonic() > until:
                             raise SendFailed("the response was too large or too slow", stage="http")
                     return Response(response.status_code, fields_of(response), body.whole())
-        except (self.requests.RequestException, *self.broken) as error:
+        except (self.requests.RequestException, *self.broken, ValueError) as error:
             raise send_failed(error, request.url) from error
 
 

@@ -39,6 +39,8 @@ of this age."""
 MAX_METADATA: Final = 1 << 16
 """The maximum number of bytes that are read of the metadata. Okta's has about 4,000."""
 
+_UNREADABLE: Final = "with an unreadable URL"
+
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 
 
@@ -91,6 +93,13 @@ class Connection:
         name = "proxy"
         if not proxy:
             return Check(name, "ok", "none", "", Kind.UNREACHABLE)
+        if proxy == _UNREADABLE:
+            return unreachable_row(
+                name,
+                "the URL of the proxy cannot be read",
+                "Write it as http://user:password@host:port, and percent-encode everything in the password except letters "
+                "and digits.",
+            )
         problem = _connect(str(self._proxy), self._timeout)
         if problem:
             remedy = "Check HTTPS_PROXY and NO_PROXY, and that the proxy is running."
@@ -215,8 +224,13 @@ def check_clock(response: requests.Response) -> Check:
 
 
 def _without_password(proxy: str) -> str:
-    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    port = f":{parts.port}" if parts.port else ""
+    try:
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return _UNREADABLE
+    if "@" in parts.path + parts.query + parts.fragment:
+        return _UNREADABLE  # a password with an unescaped / ? or # makes the other parts unreliable
     return f"{parts.scheme}://{parts.hostname}{port}"
 
 
