@@ -39,6 +39,7 @@ from ._clients.requests_flows import (
     keeps_own,
     next_hop,
     rewind,
+    stop_upgrade,
     without_ours,
 )
 from ._core.arguments import attached_wrongly
@@ -179,6 +180,7 @@ class AsyncOktaAuth(AuthObject):
         _mark_answered(response.request)
         flow = judge(self.app, self._library, response, position)
         if flow is None:
+            stop_upgrade(self._library, response)
             return response
         call = _AsyncCall(self._library, response, position, {**settings, **NOW})
         try:

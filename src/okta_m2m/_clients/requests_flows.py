@@ -58,6 +58,7 @@ __all__ = [
     "keeps_own",
     "next_hop",
     "rewind",
+    "stop_upgrade",
     "without_ours",
 ]
 
@@ -227,6 +228,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
         """
         flow = judge(self.app, self._library, response, position)
         if flow is None:
+            stop_upgrade(self._library, response)
             return response
         call = _Call(self._library, response, position, settings)
         try:
@@ -350,6 +352,17 @@ def next_hop(app: ServiceApp, library: Library, response: Any) -> tuple[str, str
     hop = response.request.copy()
     library.redirects.rebuild_method(hop, response)
     return hop.method or "", url
+
+
+def stop_upgrade(library: Library, response: Any) -> None:
+    """Keeps a Bearer token out of a redirect from plain http to another origin. The library itself does not: it keeps
+    ``Authorization`` if only the scheme changes, to https."""
+    request = response.request
+    if request is None or not 300 <= (response.status_code or 0) < 400 or not request.url.startswith("http://"):
+        return
+    location = library.redirects.get_redirect_target(response)
+    if location and origin_of(urljoin(request.url, location)) != origin_of(request.url):
+        give_to_hop(request, {})
 
 
 def give_to_hop(request: Any, headers: Mapping[str, str], url: str = "") -> None:
