@@ -625,6 +625,18 @@ def test_a_sign_in_that_cannot_work_is_refused_at_once(okta: FakeOkta, key: Priv
         assert list(list_apps(api)) == []
 
 
+def test_a_log_file_that_is_named_as_the_token_is_not_read_whole(tmp_path: Path) -> None:
+    with open(tmp_path / "log", "wb") as file:
+        file.truncate(64 << 20)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ConfigurationError, match="SSWS token is empty or invalid"):
+            ApiToken.from_file(tmp_path / "log")
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_program_can_catch_the_errors_without_an_http_library() -> None:
     program = "import okta_m2m.admin.errors, sys; print('requests' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)

@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, NoReturn, Self
 
 import requests
@@ -94,7 +93,8 @@ class ApiToken(AuthBase):
         Raises :class:`~okta_m2m.errors.ConfigurationError` if it cannot be read, or is not a token.
         """
         try:
-            text = Path(path).read_text(encoding="utf-8")[:LONGEST_TOKEN_FILE]
+            with open(path, encoding="utf-8") as file:
+                text = file.read(LONGEST_TOKEN_FILE)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "it is not text"
             raise ConfigurationError(
