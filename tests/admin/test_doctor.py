@@ -355,6 +355,13 @@ def test_what_answers_is_no_authorization_server(okta: FakeOkta, rows: Rows, fau
     assert (found.state, found.detail.startswith(said)) == ("fail", True)
 
 
+def test_an_authorization_server_that_does_not_answer_in_time(okta: FakeOkta, rows: Rows) -> None:
+    okta.next(on="/.well-known/*", delay=1.5)
+    found = rows(timeout=0.3)
+    assert (found["TLS"].state, found["discovery"].state) == ("skipped", "fail")
+    assert "ReadTimeout" in found["discovery"].detail
+
+
 def test_an_authorization_server_that_calls_itself_otherwise(okta: FakeOkta, rows: Rows) -> None:
     okta.next(on="/.well-known/*", body={"token_endpoint": "https://id.acme.example/oauth2/v1/token"})
     assert rows()["discovery"].state == "warn"

@@ -6,6 +6,7 @@ Invariant: only the method, path and origin of a request are shown. A body is ne
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -182,7 +183,7 @@ def _kind_and_remedy(
 ) -> tuple[type[ProvisioningError], str]:
     if status == 429:
         return RateLimitTooLong, (
-            f"Try again in {retry_after or 60:.0f} seconds, or allow a longer wait (max_wait, --max-wait)."
+            f"Try again in {math.ceil(retry_after or 60)} seconds, or allow a longer wait (max_wait, --max-wait)."
         )
     if code == "E0000015":
         return PermissionMissing, "The org lacks a feature that this needs. Ask Okta's support to turn it on."

@@ -131,6 +131,9 @@ class Connection:
         if encrypted and not Path(self._bundle.path).exists():
             yield unreachable_row("TLS", f"{self._bundle} does not exist", "Correct the path, or remove that setting.")
             return
+        tls = Check("TLS", "skipped", "plain http on this machine", "", Kind.UNREACHABLE)
+        if encrypted:
+            tls = Check("TLS", "ok", f"the certificate of {host} is trusted", "", Kind.UNREACHABLE)
         try:
             # With an auth that does nothing, requests does not use the credentials of a .netrc.
             response = self._session.get(
@@ -149,8 +152,11 @@ class Connection:
             detail = f"the certificate of {host} is not trusted ({quoted(_root_cause(error), 160)})"
             yield unreachable_row("TLS", f"{detail}; the trusted CAs come from {self._bundle}", self._bundle.remedy)
         except requests.RequestException as error:
+            connected = not encrypted or isinstance(error, requests.ReadTimeout)
+            if connected:
+                yield tls
             yield unreachable_row(
-                "TLS" if encrypted and not isinstance(error, requests.ReadTimeout) else "discovery",
+                "discovery" if connected else "TLS",
                 f"{urlsplit(url).netloc} does not respond ({type(error).__name__})",
                 "Check the network, firewall and proxy between this machine and Okta, and Okta's status page.",
             )
@@ -158,10 +164,7 @@ class Connection:
             yield unreachable_row("TLS", f"{self._bundle} cannot be read ({type(error).__name__})", self._bundle.remedy)
         else:
             self.metadata = response
-            if encrypted:
-                yield Check("TLS", "ok", f"the certificate of {host} is trusted", "", Kind.UNREACHABLE)
-            else:
-                yield Check("TLS", "skipped", "plain http on this machine", "", Kind.UNREACHABLE)
+            yield tls
             with response:
                 yield _check_metadata(self._app, response)
 
