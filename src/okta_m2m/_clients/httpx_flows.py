@@ -224,7 +224,6 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
             if (
                 url.userinfo
                 or url.scheme != self.app.token_state.origins.schemes.get(authority)
-                or (url.scheme == "http" and url.port is None)  # see _may_upgrade
                 or type(request.stream) is not self._library.in_memory
             ):
                 return False
