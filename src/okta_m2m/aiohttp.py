@@ -251,7 +251,7 @@ class OktaAuth(AuthObject):
                     if len(body) > MAX_ANSWER:
                         raise SendFailed("the response was too large", stage="http")
                 return Response(response.status, response.headers.items(), body.whole())
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, ValueError) as error:
             raise send_failed(error, request.url) from error
 
 

@@ -38,7 +38,8 @@ from ._clients.requests_flows import (
     judge,
     keeps_own,
     next_hop,
-    prepare,
+    rewind,
+    stop_upgrade,
     without_ours,
 )
 from ._core.arguments import attached_wrongly
@@ -163,7 +164,7 @@ class AsyncOktaAuth(AuthObject):
             add_request(error, request)
             raise
         if credentials is not None:
-            attach(request, credentials.headers, self.handle_response)
+            attach(request, credentials, self.handle_response)
         kept: niquests.PreparedRequest = _guard_copies(request)
         return kept
 
@@ -179,6 +180,7 @@ class AsyncOktaAuth(AuthObject):
         _mark_answered(response.request)
         flow = judge(self.app, self._library, response, position)
         if flow is None:
+            stop_upgrade(self._library, response)
             return response
         call = _AsyncCall(self._library, response, position, {**settings, **NOW})
         try:
@@ -222,7 +224,7 @@ class AsyncOktaAuth(AuthObject):
                 finally:
                     await response.close()
                 return Response(response.status_code or 0, fields_of(response), body.whole())
-        except (niquests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        except (niquests.RequestException, *self._library.broken, ValueError) as error:
             raise send_failed(error, request.url) from error
 
 
@@ -280,8 +282,10 @@ class _AsyncCall:
         self._settings = settings
 
     async def attempt(self, headers: Mapping[str, str]) -> Response:
-        prepare(self._request, headers, self._position)
-        del headers  # so that no frame that waits for a response shows the token
+        ours = Hidden(headers)
+        del headers  # so that no frame that rewinds a body or waits for a response shows the token
+        rewind(self._request, self._position)
+        self._request.headers.update(ours.value)
         began = time.perf_counter()
         self.response = await self.response.connection.send(self._request, **self._settings)
         self.response.elapsed = timedelta(seconds=time.perf_counter() - began)

@@ -48,15 +48,16 @@ class OktaAuth(Flows[requests.PreparedRequest, requests.Response, requests.Sessi
         hit = self._hit
         request: Any = r
         try:
-            fields, body = request.headers._store, request.body
+            body = request.body
+            # The two variables that show a credential come last: on the slow path, exceptions can leave this frame.
             if (
                 hit.fresh_until > hit.now()
-                and (authorization := hit.authorization)
-                and request.url.startswith(hit.prefixes)
-                and "authorization" not in fields
                 and (
                     body is None or isinstance(body, (bytes, str))
                 )  # a tuple, because a union would be built on each call
+                and request.url.startswith(hit.prefixes)
+                and "authorization" not in (fields := request.headers._store)
+                and (authorization := hit.authorization)
             ):
                 request.hooks["response"].append(self._hook)
                 fields["authorization"] = ("Authorization", authorization)

@@ -801,7 +801,11 @@ FAULTS: list[tuple[str, Fault, Exit]] = [
     ("org URL", lambda okta, app, env: env.update(OKTA_CLIENT_ORGURL="http://acme.okta.com"), Exit.CONFIGURATION),
     ("key", lambda okta, app, env: env.update(OKTA_CLIENT_PRIVATEKEY="gone.pem"), Exit.CONFIGURATION),
     ("name look-up", lambda okta, app, env: env.update(OKTA_CLIENT_ORGURL="https://no.invalid"), Exit.UNREACHABLE),
-    ("proxy", lambda okta, app, env: env.update(HTTP_PROXY="http://127.0.0.1:9", NO_PROXY=""), Exit.UNREACHABLE),
+    (
+        "proxy",
+        lambda okta, app, env: env.update(OKTA_CLIENT_ORGURL="https://no.invalid", HTTPS_PROXY="http://127.0.0.1:9"),
+        Exit.UNREACHABLE,
+    ),
     ("TCP", lambda okta, app, env: okta.stop(), Exit.UNREACHABLE),
     ("discovery", lambda okta, app, env: okta.next(404, html=True, on="/.well-known/*"), Exit.UNREACHABLE),
     ("clock", lambda okta, app, env: okta.skew(minutes=20), Exit.CLOCK),

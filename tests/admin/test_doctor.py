@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import socket
 import ssl
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,9 @@ import pytest
 import requests
 import trustme
 
+from front import front_of
 from okta_m2m import ConfigurationError
-from okta_m2m.admin.doctor import Check, Doctor, Kind, first_failure
+from okta_m2m.admin.doctor import Check, Client, Doctor, Kind, first_failure
 from okta_m2m.admin.key_files import new_key, write_key
 from okta_m2m.testing import App, FakeOkta
 
@@ -198,6 +201,19 @@ def test_a_proxy_that_lets_nothing_through(
     assert not any("secret" in f"{row}" for row in found.values())
 
 
+@pytest.mark.parametrize("password", ["secret/more", "secret#more", "secret?more", "sec[ret", "12345/secret"])
+def test_a_proxy_whose_password_is_not_encoded(
+    environ: dict[str, str], rows: Rows, password: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", f"http://user:{password}@127.0.0.1:9")
+    environ["OKTA_CLIENT_ORGURL"] = "https://acme.invalid"
+    found = rows()
+    assert found["proxy"].state == "fail"
+    assert "percent-encode" in found["proxy"].remedy
+    assert found["name look-up"].state == "skipped"
+    assert not any(part in f"{row}" for row in found.values() for part in ("secret", "more", "sec[", "12345"))
+
+
 def test_nobody_listening(okta: FakeOkta, rows: Rows) -> None:
     okta.stop()
     found = rows()
@@ -259,15 +275,38 @@ def test_a_ca_bundle_that_is_missing_or_no_bundle_has_its_row(
 
 
 def test_a_proxy_counts_only_for_a_client_that_reads_it(
-    environ: dict[str, str], rows: Rows, monkeypatch: pytest.MonkeyPatch
+    private_ca: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(private_ca))
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{closed.getsockname()[1]}")
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{closed.getsockname()[1]}")
         monkeypatch.setenv("NO_PROXY", "")
         found = rows(client="httpx")
         assert (found["proxy"].state, "the connection is refused" in found["proxy"].detail) == ("fail", True)
-        assert rows(client="aiohttp")["token"].state == "ok"
+        assert rows(client="aiohttp")["discovery"].state == "ok"
+
+
+@pytest.mark.parametrize("where", ["environment", "session"])
+@pytest.mark.parametrize("client", ["requests", "httpx"])
+def test_no_proxy_is_given_the_token_of_an_org_on_this_machine(
+    okta: FakeOkta, rows: Rows, client: Client, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with front_of(okta.server.port) as front:
+        if where == "environment":
+            for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+                monkeypatch.setenv(name, front.url)
+
+        def session() -> requests.Session:
+            made = requests.Session()
+            made.proxies = {"http": front.url} if where == "session" else {}
+            return made
+
+        assert session().get(f"{okta.url}/api/v1/users", timeout=10).status_code == 401
+        assert len(front.proxied) == 1
+        found = rows(client=client, session=session, call="/api/v1/users")
+        assert len(front.proxied) == 1
+    assert (found["API call"].state, found["proxy"].detail) == ("ok", "none")
 
 
 def test_a_client_that_is_not_known_is_refused(environ: dict[str, str]) -> None:
@@ -314,6 +353,13 @@ def test_what_answers_is_no_authorization_server(okta: FakeOkta, rows: Rows, fau
     okta.next(fault.pop("what", None), on="/.well-known/*", **fault)
     found = rows()["discovery"]
     assert (found.state, found.detail.startswith(said)) == ("fail", True)
+
+
+def test_an_authorization_server_that_does_not_answer_in_time(okta: FakeOkta, rows: Rows) -> None:
+    okta.next(on="/.well-known/*", delay=1.5)
+    found = rows(timeout=0.3)
+    assert (found["TLS"].state, found["discovery"].state) == ("skipped", "fail")
+    assert "ReadTimeout" in found["discovery"].detail
 
 
 def test_an_authorization_server_that_calls_itself_otherwise(okta: FakeOkta, rows: Rows) -> None:
@@ -413,6 +459,23 @@ def test_a_call_that_fails_otherwise(okta: FakeOkta, rows: Rows, fault: dict[str
     okta.next(fault.pop("what", None), on="/api/v1/users", **fault)
     found = rows(call="/api/v1/users")["API call"]
     assert (found.state, found.kind) == ("fail", kind)
+
+
+@pytest.mark.parametrize("path", ["/.well-known/oauth-authorization-server", "/api/v1/users"])
+def test_an_answer_costs_little_memory_whatever_it_is(
+    okta: FakeOkta, environ: dict[str, str], rows: Rows, path: str
+) -> None:
+    body = gzip.compress(gzip.compress(bytes(64 << 20)))
+    with front_of(okta.server.port) as front:
+        environ["OKTA_CLIENT_ORGURL"] = front.url
+        front.pages[path] = lambda exchange: exchange.answer(403, body, content_encoding="gzip, gzip")
+        tracemalloc.start()
+        try:
+            found = rows(call="/api/v1/users")["API call" if path.startswith("/api") else "discovery"]
+            assert tracemalloc.get_traced_memory()[1] < 16 << 20
+        finally:
+            tracemalloc.stop()
+    assert (found.state, "HTTP 403" in found.detail) == ("fail", True)
 
 
 def test_an_error_that_is_its_own_cause_is_told_too(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:

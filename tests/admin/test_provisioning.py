@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import json
 import logging
 import os
@@ -12,6 +13,7 @@ import stat
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from typing import Any
 import pytest
 import requests
 
-from front import front_of
+from front import Exchange, front_of
 from okta_m2m import ConfigurationError, InvalidKey, PrivateKey, ServiceApp, TokenRefused, TokenUnreachable
 from okta_m2m.admin.errors import (
     InvalidRequest,
@@ -526,6 +528,65 @@ def test_pages_that_go_round_in_a_circle_end(okta: FakeOkta, api: ManagementApi)
     assert len(okta.requests) == 3
 
 
+def test_a_list_that_never_ends_is_not_read_for_ever(okta: FakeOkta, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("okta_m2m.admin.management.MAX_PAGES", 20)
+    read: list[str] = []
+
+    def page(exchange: Exchange) -> None:
+        read.append(exchange.path)
+        link = f'<{front.url}/api/v1/apps?after={len(read)}>; rel="next"'
+        exchange.answer(200, b"[]", content_type="application/json", link=link)
+
+    with front_of(okta.server.port) as front, ManagementApi(front.url, ApiToken(okta.ssws)) as api:
+        front.pages["/api/v1/apps"] = page
+        with pytest.raises(ProvisioningError, match=r"more than 20 pages\. Check the org URL"):
+            list(list_apps(api))
+    assert len(read) == 20
+
+
+def test_a_rate_limit_that_is_always_over_at_once_is_not_asked_for_ever(
+    okta: FakeOkta, sign_in: Callable[..., ManagementApi]
+) -> None:
+    slept: list[float] = []
+    api = sign_in(sleep=slept.append, max_wait=5)
+    okta.next(429, on="/api/v1/apps", times=99, headers=[("Retry-After", "0")])
+    with pytest.raises(RateLimitTooLong, match="Try again in"):
+        api.call("POST", "/api/v1/apps", {})
+    assert len(okta.requests) == len(slept) + 1 < 10
+    assert min(slept) > 0.2
+    assert 1 < sum(slept) <= 5
+
+
+@pytest.mark.parametrize("kind", ["compressed", "endless", "nested"])
+@pytest.mark.parametrize("status", [200, 403])
+def test_an_answer_costs_little_memory_whatever_it_is(okta: FakeOkta, kind: str, status: int) -> None:
+    body = {"compressed": gzip.compress(bytes(64 << 20)), "endless": b" " * 65536, "nested": b"[" * 200_000}[kind]
+    asked: list[list[str]] = []
+
+    def page(exchange: Exchange) -> None:
+        asked.append(exchange.headers.get_all("Accept-Encoding"))
+        if kind == "endless":
+            exchange.begin(status, content_type="application/json")
+            for _ in range(64 << 4):
+                exchange.chunk(body)
+            exchange.end()
+        else:
+            encoding = {"content_encoding": "gzip"} if kind == "compressed" else {}
+            exchange.answer(status, body, content_type="application/json", **encoding)
+
+    said = {"compressed": "compressed", "endless": "more than 8 MiB", "nested": "not JSON" if status == 200 else "403"}
+    with front_of(okta.server.port) as front, ManagementApi(front.url, ApiToken(okta.ssws)) as api:
+        front.pages["/api/v1/apps"] = page
+        tracemalloc.start()
+        try:
+            with pytest.raises(ProvisioningError, match=said[kind]):
+                list(list_apps(api))
+            assert tracemalloc.get_traced_memory()[1] < 40 << 20
+        finally:
+            tracemalloc.stop()
+    assert asked == [["identity"]]
+
+
 def test_an_org_that_is_not_there(okta: FakeOkta) -> None:
     okta.stop()
     with (
@@ -562,6 +623,18 @@ def test_a_sign_in_that_cannot_work_is_refused_at_once(okta: FakeOkta, key: Priv
     (tmp_path / "token").write_text(f"SSWS {okta.ssws}\n")
     with ManagementApi(okta.url, ApiToken.from_file(tmp_path / "token")) as api:
         assert list(list_apps(api)) == []
+
+
+def test_a_log_file_that_is_named_as_the_token_is_not_read_whole(tmp_path: Path) -> None:
+    with open(tmp_path / "log", "wb") as file:
+        file.truncate(64 << 20)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ConfigurationError, match="SSWS token is empty or invalid"):
+            ApiToken.from_file(tmp_path / "log")
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_program_can_catch_the_errors_without_an_http_library() -> None:

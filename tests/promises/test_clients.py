@@ -370,6 +370,38 @@ def test_a_trace_of_the_callers_is_still_called(okta: FakeOkta, httpx_alike: Any
         assert hops == ["/redirect", USERS]
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("alike", [HttpxClient, Httpx2Client])
+def test_a_redirect_from_http_to_https_carries_nothing(
+    okta: FakeOkta, new_service: Service, binding: str, alike: type[BlockingHttpx], scheme: str
+) -> None:
+    """It is another origin, even if host and ports are those that the library treats as the same. These ports are not ours
+    to listen at, so the library's own transport has the streams of its tests beneath it."""
+    library = __import__(alike.name)
+    core = __import__(alike.name.replace("httpx", "httpcore"))
+    sent: list[bytes] = []
+
+    class Stream(core.MockStream):  # type: ignore[misc]  # one of two libraries
+        def write(self, buffer: bytes, timeout: float | None = None) -> None:
+            sent.append(buffer)
+
+    class Backend(core.MockBackend):  # type: ignore[misc]  # as above
+        def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> Any:
+            first = f"HTTP/1.1 307 \r\nLocation: {scheme}://localhost/to\r\nConnection: close\r\n\r\n"
+            return Stream([b"HTTP/1.1 200 \r\nContent-Length: 0\r\n\r\n" if sent else first.encode()])
+
+    transport = library.HTTPTransport()
+    transport._pool = core.ConnectionPool(network_backend=Backend([]))
+    app = new_service(okta, dpop_bound=binding == "dpop", origins=["http://localhost"])
+    auth = getattr(okta_m2m, alike.name).OktaAuth(app)
+    with library.Client(auth=auth, transport=transport, follow_redirects=True) as client:
+        assert client.get("http://localhost/from").status_code == 200
+    heads = [head.lower() for head in sent if head]
+    assert [head.split()[1] for head in heads] == [b"/from", b"/to"]
+    for name in (b"authorization:", *([b"dpop:"] if binding == "dpop" else [])):
+        assert [name in head for head in heads] == [True, scheme == "http"]
+
+
 @every_httpx
 def test_a_request_may_be_sent_again_any_number_of_times(okta: FakeOkta, httpx_alike: Any) -> None:
     request = httpx_alike.client.build_request("GET", okta.url + USERS)

@@ -51,11 +51,13 @@ def _send(url: str, failed: list[SendFailed]) -> Flow[None]:
 
 @pytest.fixture
 def fail(connect: Connect, ec_key: PrivateKey) -> Failing:
-    """``fail(url, **options of Client)``: how a request of our own to that URL fails."""
+    """``fail(url, **options of Client)``: how a request of our own to that URL fails. ``first``: called with the client
+    there, before the request."""
 
-    def failing(url: str, **options: Any) -> SendFailed:
+    def failing(url: str, *, first: Callable[[], object] = lambda: None, **options: Any) -> SendFailed:
         app = Revealing("https://acme.okta.com", client_id="0oa1", key=ec_key, scopes=["okta.users.read"])
         client = connect(app, **options)
+        first()
         failed: list[SendFailed] = []
         if isinstance(client, AsyncClient):
             client.run(app.run_async, _send(url, failed))
@@ -232,4 +234,12 @@ def test_a_proxy_that_refuses(fail: Failing) -> None:
         )
     assert data(failed) == ("proxy", False)
     assert str(failed) == "the proxy refused: 407 Proxy Authentication Required"
+    assert SECRET not in str(failed)
+
+
+@pytest.mark.parametrize("mark", list("/?#\\[@ "))
+def test_a_proxy_whose_password_is_not_encoded(fail: Failing, monkeypatch: pytest.MonkeyPatch, mark: str) -> None:
+    """A part of the password is read as the port, and the libraries' own messages name it."""
+    proxy = f"http://user:{SECRET}{mark}{SECRET}@127.0.0.1:{free_port()}"
+    failed = fail("https://acme.invalid/oauth2/v1/token", first=lambda: monkeypatch.setenv("https_proxy", proxy))
     assert SECRET not in str(failed)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from typing import Any
 import anyio
 import pytest
 
-from clients import NOTHING, AsyncClient, BlockingClient, Client
+from clients import NOTHING, AsyncClient, BlockingClient, Body, Client
 from crash_reports import check_report, frames_of
 from front import Exchange, Front
 from okta_m2m import ServiceApp
@@ -94,6 +95,49 @@ def test_a_redirect_that_leads_into_the_void(okta: FakeOkta, service: Service, c
     okta.next(on=USERS, status=302, headers={"Location": f"{okta.url}/api/v1/groups"})
     okta.next(on="/api/v1/groups", drop=True, times=9)
     check(failing(lambda: client.get(okta.url + USERS)), frames=False)
+
+
+class BadFile(io.BytesIO):
+    """A file of which one method raises: at once, or after the file was read."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__(b"a body")
+        self.method = method
+        self.was_read = False
+
+    def seekable(self) -> bool:
+        if self.method == "seekable":
+            raise NotImplementedError("it was not written")
+        return True
+
+    def seek(self, *arguments: int) -> int:
+        if self.method == "seek" and self.was_read:
+            raise RuntimeError("the file is gone")
+        return super().seek(*arguments)
+
+    def read(self, *arguments: int | None) -> bytes:
+        self.was_read = True
+        return super().read(*arguments)
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self.read()
+
+
+@pytest.mark.parametrize("method", ["seekable", "seek"])
+@either_binding
+def test_a_file_that_cannot_be_read_from_its_beginning(
+    method: str, okta: FakeOkta, service: Service, connect: Connect, client_type: type[Client]
+) -> None:
+    """The methods of a file are the caller's: what they raise leaves our frames."""
+    if client_type.name not in ("requests", "niquests", "niquests-async", "httpx", "httpx2"):
+        pytest.skip("it takes no such file, or catches what its methods raise")
+    client = connect(service())
+    assert client.get(okta.url + USERS).status == 200
+    if method == "seek":
+        okta.next(on=USERS, status=401, error="E0000011")
+    error = failing(lambda: client.post(okta.url + USERS, Body(file=BadFile(method))))
+    assert isinstance(error, RuntimeError)
+    check(error)
 
 
 # ── a call that waits for its token ──────────────────────────────────────────────────────────────────────────────────

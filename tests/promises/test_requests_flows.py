@@ -130,6 +130,54 @@ class Canned(adapters.BaseAdapter):  # type: ignore[misc]  # the library is one 
         """There is nothing to close."""
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("asynchronous", [False, *([True] if NAME == "niquests" else [])])
+def test_a_redirect_from_http_to_https_carries_nothing(
+    okta: FakeOkta, new_service: NewService, binding: str, scheme: str, asynchronous: bool
+) -> None:
+    """It is another origin, even if host and ports are those that the library treats as the same."""
+    sent: list[Any] = []
+
+    def lead(response: Any) -> None:
+        sent.append(response.request)
+        if response.url.endswith("/from"):
+            response.status_code = 307
+            response.headers["Location"] = f"{scheme}://localhost/to"
+
+    canned = Canned(200, lead)
+    app = new_service(okta, dpop_bound=binding == "dpop", origins=["http://localhost"])
+
+    async def main() -> int:
+        class CannedAsync(adapters.AsyncBaseAdapter):  # type: ignore[misc]  # the library is one of two
+            async def send(self, request: Any, *_: Any, **__: Any) -> Any:
+                answer = canned.send(request)
+                response = library.AsyncResponse()
+                vars(response).update(vars(answer))
+                response._content = b""
+                return response
+
+            async def close(self) -> None:
+                """There is nothing to close."""
+
+        async with library.AsyncSession() as session:
+            session.auth = importlib.import_module("okta_m2m.niquests").AsyncOktaAuth(app)
+            session.mount("http://localhost", CannedAsync())
+            session.mount("https://localhost", CannedAsync())
+            return int((await session.get("http://localhost/from")).status_code)
+
+    if asynchronous:
+        assert asyncio.run(main()) == 200
+    else:
+        with library.Session() as session:
+            session.auth = okta_auth(app)
+            session.mount("http://localhost", canned)
+            session.mount("https://localhost", canned)
+            assert session.get("http://localhost/from").status_code == 200
+    assert [request.url for request in sent] == ["http://localhost/from", f"{scheme}://localhost/to"]
+    for name in ("Authorization", *(["DPoP"] if binding == "dpop" else [])):
+        assert [name in request.headers for request in sent] == [True, scheme == "http"]
+
+
 BODY = json.dumps(
     {"errorCode": "E0000015", "errorSummary": "You do not have permission to access the feature"}
 ).encode()

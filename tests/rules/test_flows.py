@@ -1901,16 +1901,22 @@ def test_a_key_that_gave_way_is_told(caplog: pytest.LogCaptureFixture) -> None:
     assert len(lines(caplog, "KeyPassedOver")) == 1
 
 
-def test_a_key_that_changed_is_told() -> None:
+def test_a_key_that_changed_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "okta_m2m")
     followed = Followed()
     bench = Bench(key=followed)
     bench.obtain(bench.token()).result()
     assert reported(bench, KeyChanged) == []
-    followed.version = Stub("kid-2")
+    forged = "kid-2\nWARNING forged\x1b[31m\u202e" + "x" * 10_000
+    followed.version = Stub(forged)
     for _ in range(2):
         bench.time += 4000.0
         bench.obtain(bench.token()).result()
-    assert [event.kid for event in reported(bench, KeyChanged)] == ["kid-2"]
+    assert [event.kid for event in reported(bench, KeyChanged)] == [forged]
+    (line,) = (record.getMessage() for record in lines(caplog, "KeyChanged"))
+    assert line.isprintable()
+    assert len(line) < 200
+    assert r"kid 'kid-2\nWARNING" in line
 
 
 def test_a_clock_that_was_corrected_is_told() -> None:

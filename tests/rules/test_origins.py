@@ -274,6 +274,8 @@ def test_what_is_no_origin_is_refused_with_the_remedy(text: object, reason: str)
 def test_an_authority_that_is_allowed_with_two_schemes_is_compared_as_a_whole() -> None:
     both = Origins(["https://acme.okta.com", "http://127.0.0.1:8080", "https://127.0.0.1:8080"])
     assert both.schemes == {"acme.okta.com": "https"}
+    local = Origins(["http://localhost", "http://[::1]", "http://127.0.0.1:8080", "https://[::1]:8443"])
+    assert local.schemes == {"127.0.0.1:8080": "http", "[::1]:8443": "https"}
     assert both.allow("http://127.0.0.1:8080/x")
     assert both.allow("https://127.0.0.1:8080/x")
 

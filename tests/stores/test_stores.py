@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import pickle
+import socket
 import stat
 import subprocess
 import sys
@@ -183,6 +184,53 @@ def cluster() -> Iterator[RedisServer]:
 def cluster_is_ok(client: redis.Redis) -> bool:
     answer: Any = client.execute_command("CLUSTER INFO")
     return str(answer["cluster_state"] if isinstance(answer, dict) else answer).find("ok") >= 0
+
+
+# ── Redis: a server that does not end its answers ────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("pause", [0, 0.02])
+def test_an_answer_without_end_is_cut_off_at_the_time_limit(pause: float) -> None:
+    """Each read from the socket is in time, so only a limit for the whole answer ends the thread."""
+    ended = threading.Event()
+    asked: list[bytes] = []
+
+    def answer(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            while not ended.is_set() and (command := connection.recv(65536)):
+                if b"GETRANGE" not in command:
+                    connection.sendall(b"+OK\r\n")
+                    continue
+                asked.append(command)
+                connection.sendall(b"$4000000000\r\n")
+                while not ended.wait(pause):
+                    connection.sendall(b"x" if pause else bytes(65536))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    threading.Thread(target=answer, args=(listener.accept()[0],), daemon=True).start()
+
+        threading.Thread(target=serve, daemon=True).start()
+        store: Any = RedisStore(f"redis://127.0.0.1:{listener.getsockname()[1]}", timeout=0.2)
+        failures: list[BaseException] = []
+
+        def load() -> None:
+            try:
+                store.load("key")
+            except redis.RedisError as error:
+                failures.append(error)
+
+        loading = threading.Thread(target=load, daemon=True)
+        loading.start()
+        loading.join(5)
+        ended.set()
+        listener.shutdown(socket.SHUT_RDWR)
+    assert not loading.is_alive()
+    assert [type(failure) for failure in failures] == [redis.TimeoutError]
+    assert len(asked) == 1, "what was too slow is not tried again"
 
 
 # ── Redis: who may use which client where ────────────────────────────────────────────────────────────────────────────

@@ -4,7 +4,7 @@ The libraries wrap the error of the operating system or of TLS, some of them thr
 of exceptions, so one function works for all libraries. It compares with the standard library's classes; if a library has its own
 class (for a proxy, a timeout, a scheme), it compares the class's name, which the libraries share.
 
-Invariant: a reason never shows the password in a proxy's URL.
+Invariant: a reason never shows the password in a proxy's URL, nor a part of it.
 """
 
 from __future__ import annotations
@@ -35,12 +35,9 @@ BROKEN_OFF: Final = {
     "ServerDisconnectedError",
     "WriteError",
 }
+NO_URL: Final = {"InvalidProxyURL", "InvalidURL", "InvalidUrlClientError", "LocationParseError"}
 UNSUPPORTED: Final = {
-    "InvalidProxyURL",
     "InvalidSchema",
-    "InvalidURL",
-    "InvalidUrlClientError",
-    "LocationParseError",
     "MissingSchema",
     "NonHttpUrlClientError",
     "ProxySchemeUnknown",
@@ -109,6 +106,12 @@ def _tls(chain: list[BaseException], names: set[str]) -> SendFailed | None:
 
 
 def _unsupported(chain: list[BaseException]) -> SendFailed | None:
+    # The URL parsers of the standard library and of yarl raise a ValueError: "Invalid IPv6 URL", "Port out of range".
+    of_parser = type(chain[0]) is ValueError and re.match(r"Invalid (IPv6 )?URL|Port ", str(chain[0]))
+    if of_parser or any(type(link).__name__ in NO_URL for link in chain):
+        # Its text is not shown: with a "/" in a proxy's password, part of the password is read as the port.
+        reason = "the URL of the server or of the proxy cannot be read (percent-encode the proxy's password)"
+        return SendFailed(reason, stage="proxy", permanent=True)
     if type(chain[0]) in (ValueError, ImportError, ModuleNotFoundError):  # httpx: a proxy's scheme, or a package for it
         return SendFailed(_clean(chain[0]), stage="proxy", permanent=True)
     for link in chain:
@@ -160,4 +163,4 @@ def _no_answer(chain: list[BaseException], names: set[str]) -> SendFailed | None
 
 def _clean(error: BaseException) -> str:
     """An exception's text, without the credentials of a URL in it."""
-    return re.sub(r"://[^/\s]*@", "://***@", str(error)).rstrip(".")
+    return re.sub(r"://.*@", "://***@", str(error)).rstrip(".")

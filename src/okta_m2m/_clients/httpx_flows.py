@@ -4,11 +4,12 @@ The adapters ``httpx.py`` and ``httpx2.py`` give their library to :class:`Librar
 both :class:`Flows` and the library's own ``Auth``. The types here are those of httpx; those of httpx2 have the same shape.
 
 Both follow redirects inside the send, copy our headers to the next hop, and give the auth flow only the last response.
-They drop ``Authorization`` at another origin, but not ``DPoP``. So with a bound token, httpcore's ``trace`` extension
-catches each hop before it is sent, and gives it its own proof, or none.
+They drop ``Authorization`` at another origin, but not ``DPoP``, nor ``Authorization`` if only the scheme changes from http to
+https. So with a bound token, and for http on its default port, httpcore's ``trace`` extension catches each hop before it is
+sent, and gives it its own proof, or none.
 
 Invariant: no policy here, and no import of either library. Nothing in the caller's request changes except
-``Authorization`` and ``DPoP`` (and, with a bound token, ``extensions["trace"]``); its client is used for the token
+``Authorization`` and ``DPoP`` (and, where a hop must be caught, ``extensions["trace"]``); its client is used for the token
 request only if it was passed for that.
 """
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Set
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Set
 from contextlib import nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Never, TypeAlias, TypeVar
@@ -149,7 +150,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                 answer: object = None
                 match step:
                     case Attempt():
-                        call.prepare(step.headers)
+                        call.prepare(step)
                         call.response = yield call.request
                         answer = _answer_of(call.response)
                     case Peek(limit):
@@ -191,7 +192,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                 answer: object = None
                 match step:
                     case Attempt():
-                        call.prepare(step.headers)
+                        call.prepare(step)
                         call.response = yield call.request
                         answer = _answer_of(call.response)
                     case Peek(limit):
@@ -415,7 +416,7 @@ class _Call:
         if credentials is None:
             yield from Attempt({})
             return
-        if credentials.proof is not None:
+        if credentials.proof is not None or _may_upgrade(request):
             trace = auth.atrace if on_loop else auth.trace
             request.extensions["trace"] = partial(trace, _Proofs(app, request))
         yield from Attempt(credentials.headers, credentials.token)
@@ -438,12 +439,12 @@ class _Call:
             replayable=self._rewind is not None,
         )
 
-    def prepare(self, headers: Mapping[str, str]) -> None:
-        """Prepares the request for the next send: with these headers, and with its body from the start."""
-        for name, value in headers.items():  # two assignments cost less than update()
-            self.request.headers[name] = value
+    def prepare(self, attempt: Attempt) -> None:
+        """Prepares the request for the next send: with its body from the start, and with the attempt's headers."""
         if self._rewind is not None:
-            self._rewind()
+            self._rewind()  # first, because it may raise, and then no variable may show the token
+        for name, value in attempt.headers.items():  # two assignments cost less than update()
+            self.request.headers[name] = value
 
 
 class Library:
@@ -551,6 +552,11 @@ def _kept(response: AnyResponse, head: bytes) -> bytes:
     return b"" if response.headers.get("content-encoding") else head
 
 
+def _may_upgrade(request: AnyRequest) -> bool:
+    """Whether the client would keep ``Authorization`` on a redirect to https at the same host, which is another origin."""
+    return request.url.scheme == "http" and request.url.port is None
+
+
 def _stay() -> None:
     """Does nothing: for a body that is in memory or rewinds itself."""
 
@@ -641,7 +647,7 @@ class _Proofs:
         sent = Hidden(
             {name.lower(): value.decode("latin-1") for name, value in sending.headers if name.lower() in OURS}
         )
-        if b"dpop" not in sent.value:
+        if not sent.value:
             return None
         method, url = sending.method.decode("ascii"), _url_of(sending.url)
         if b"authorization" not in sent.value:  # the client removed our token at another origin, but not our proof
@@ -654,6 +660,8 @@ class _Proofs:
             return None
         if origin_of(url) != self._origin or not self._app.origins.allow(url):
             _strip(sending, OURS)
+            return None
+        if b"dpop" not in sent.value:  # a Bearer token, on its own origin
             return None
         known = (self.request.method, str(self.request.url))
         if (method, url) == known and self._used != sent.value[b"dpop"] == self.request.headers.get("DPoP"):

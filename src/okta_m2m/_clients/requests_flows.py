@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Never, NoReturn, TypeVar
 from urllib.parse import urldefrag, urljoin, urlsplit
 
+from .._core.bindings import Credentials
 from .._core.crash_reports import Hidden
 from .._core.origins import origin_of
 from .._core.records import Generic
@@ -56,7 +57,8 @@ __all__ = [
     "judge",
     "keeps_own",
     "next_hop",
-    "prepare",
+    "rewind",
+    "stop_upgrade",
     "without_ours",
 ]
 
@@ -142,7 +144,7 @@ class Library:
                         if len(body) > MAX_ANSWER or time.monotonic() > until:
                             raise SendFailed("the response was too large or too slow", stage="http")
                     return Response(response.status_code, fields_of(response), body.whole())
-        except (self.requests.RequestException, *self.broken) as error:
+        except (self.requests.RequestException, *self.broken, ValueError) as error:
             raise send_failed(error, request.url) from error
 
 
@@ -209,7 +211,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
             add_request(error, request)
             raise
         if credentials is not None:
-            attach(request, credentials.headers, self._hook)
+            attach(request, credentials, self._hook)
         return request
 
     def _check_request(self, request: object) -> None:
@@ -226,6 +228,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
         """
         flow = judge(self.app, self._library, response, position)
         if flow is None:
+            stop_upgrade(self._library, response)
             return response
         call = _Call(self._library, response, position, settings)
         try:
@@ -253,9 +256,11 @@ class _Call:
         self._settings = settings
 
     def attempt(self, headers: Mapping[str, str]) -> Response:
+        ours = Hidden(headers)
+        del headers  # so that no frame that rewinds a body or waits for a response shows the token
+        rewind(self._request, self._position)
         # Send the request itself again, not a copy: redirects that follow copy their headers from it.
-        prepare(self._request, headers, self._position)
-        del headers  # so that no frame that waits for a response shows the token
+        self._request.headers.update(ours.value)
         began = time.perf_counter()
         self.response = self.response.connection.send(self._request, **self._settings)
         self.response.elapsed = timedelta(seconds=time.perf_counter() - began)
@@ -285,12 +290,10 @@ def token_of(request: Any) -> Token | None:
     return Token.sent(value.decode("latin-1") if isinstance(value, bytes) else value)
 
 
-def attach(request: Any, headers: Mapping[str, str], hook: Any) -> None:
+def attach(request: Any, credentials: Credentials, hook: Any) -> None:
     """Adds the headers, and the hook with the position where a file's body begins, so that it can be sent again from
     there."""
-    for name, value in headers.items():  # one by one, because update() first checks the type of its argument
-        request.headers[name] = value
-    body = request.body
+    body = request.body  # first, because the methods of a file may raise, and then no variable may show the token
     if body is not None and not isinstance(body, bytes | str):
         from inspect import iscoroutinefunction  # only a file's body needs it
 
@@ -298,6 +301,8 @@ def attach(request: Any, headers: Mapping[str, str], hook: Any) -> None:
             seekable = getattr(body, "seekable", None)  # some classes have tell and seek but not this
             if not iscoroutinefunction(body.tell) and callable(body.seek) and (seekable is None or seekable()):
                 hook = partial(hook, position=body.tell())
+    for name, value in credentials.headers.items():  # one by one, because update() first checks its argument's type
+        request.headers[name] = value
     request.hooks["response"].append(hook)
 
 
@@ -323,8 +328,7 @@ def judge(app: ServiceApp, library: Library, response: Any, position: int | None
     )
 
 
-def prepare(request: Any, headers: Mapping[str, str], position: int | None) -> None:
-    request.headers.update(headers)
+def rewind(request: Any, position: int | None) -> None:
     if position is not None and hasattr(request.body, "seek"):
         request.body.seek(position)
 
@@ -348,6 +352,17 @@ def next_hop(app: ServiceApp, library: Library, response: Any) -> tuple[str, str
     hop = response.request.copy()
     library.redirects.rebuild_method(hop, response)
     return hop.method or "", url
+
+
+def stop_upgrade(library: Library, response: Any) -> None:
+    """Keeps a Bearer token out of a redirect from plain http to another origin. The library itself does not: it keeps
+    ``Authorization`` if only the scheme changes, to https."""
+    request = response.request
+    if request is None or not 300 <= (response.status_code or 0) < 400 or not request.url.startswith("http://"):
+        return
+    location = library.redirects.get_redirect_target(response)
+    if location and origin_of(urljoin(request.url, location)) != origin_of(request.url):
+        give_to_hop(request, {})
 
 
 def give_to_hop(request: Any, headers: Mapping[str, str], url: str = "") -> None:

@@ -100,7 +100,8 @@ class Origins:
     prefixes: tuple[str, ...]
     """The beginnings of all allowed URLs."""
     schemes: dict[str, str]
-    """For a URL that is already parsed: each authority that is allowed with only one scheme, and that scheme."""
+    """For a URL that is already parsed: each authority that is allowed with only one scheme, and that scheme. Without http on its
+    default port, from where clients keep ``Authorization`` on a redirect to https: such a call needs a closer look."""
 
     def __new__(cls, origins: Iterable[str]) -> Origins:
         if isinstance(origins, str):
@@ -126,7 +127,11 @@ def _kept_once(allowed: frozenset[str]) -> Origins:
     # str.startswith takes the whole tuple at once. The slash closes the authority: without it
     # "https://acme.okta.com@evil.example/" would begin with "https://acme.okta.com".
     made.allowed, made.prefixes = allowed, tuple(f"{origin}/" for origin in sorted(allowed))
-    made.schemes = {authority: scheme for scheme, _, authority in parts if authorities.count(authority) == 1}
+    made.schemes = {
+        authority: scheme
+        for scheme, _, authority in parts
+        if authorities.count(authority) == 1 and (scheme == "https" or re.search(r":[0-9]+\Z", authority))
+    }
     return made
 
 

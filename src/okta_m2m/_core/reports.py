@@ -125,7 +125,11 @@ class Reports:
     def key_changed(self, kid: str | None) -> None:
         """A key that is read from a file, or that a signer provides, differs from the one before."""
         self._report(
-            logging.INFO, "client %s now signs with another key, kid %s", (self.client_id, kid), "KeyChanged", (kid,)
+            logging.INFO,
+            "client %s now signs with another key, kid %.100r",  # as repr, because a kid may have any characters
+            (self.client_id, kid),
+            "KeyChanged",
+            (kid,),
         )
 
     def clock_corrected(self, seconds: float) -> None:

@@ -1,18 +1,23 @@
 """Reads a response of Okta's management API: its JSON, or the error.
 
-Invariant: only the method, path and origin of a request are shown.
+Invariant: only the method, path and origin of a request are shown. A body is never decompressed, and is read up to a limit.
 """
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import requests
 
+from .._clients.limits import MAX_DRAINED, AnswerBody, check_encoding
+from .._core.answers import json_object
 from .._core.challenges import challenges
 from .._core.origins import origin_of
+from ..effects import SendFailed
 from ..errors import quoted
 from .errors import (
     InvalidRequest,
@@ -25,7 +30,19 @@ from .errors import (
     ScopeMissing,
 )
 
-__all__ = ["NotAsDescribed", "items_of", "json_of", "no_answer", "not_as_described", "object_of", "refusal"]
+__all__ = [
+    "NotAsDescribed",
+    "items_of",
+    "json_of",
+    "no_answer",
+    "not_as_described",
+    "object_of",
+    "read_body",
+    "refusal",
+]
+
+MAX_BODY: Final = 8 << 20
+"""The maximum number of bytes that are read of a response. A page of 100 apps is much smaller."""
 
 _PERMISSION = (
     "Sign in with an account whose admin role allows it: Application Administrator for apps and their keys; Super "
@@ -33,13 +50,38 @@ _PERMISSION = (
 )
 
 
+def read_body(response: requests.Response) -> None:
+    """Reads the body of a response to a request that was sent with ``stream=True`` and asked for no compression.
+
+    Raises :class:`ProvisioningError` if the body is compressed or too large.
+    """
+    remedy = "Check the org URL, and whether a proxy changes the response."
+    with response:
+        try:
+            check_encoding(response.headers.get("Content-Encoding", "").split(","))
+        except SendFailed as error:
+            raise ProvisioningError(
+                f"{_path(response.url)}: {error}.", remedy=remedy, status=response.status_code
+            ) from None
+        body = AnswerBody()
+        for chunk in response.iter_content(MAX_DRAINED):
+            body.extend(chunk)
+            if len(body) > MAX_BODY:
+                raise ProvisioningError(
+                    f"{_path(response.url)} returned more than {MAX_BODY >> 20} MiB.",
+                    remedy=remedy,
+                    status=response.status_code,
+                )
+        response._content = body.whole()  # where requests keeps a body that it has read itself
+
+
 def json_of(response: requests.Response) -> Any:
     """The JSON of a response, ``None`` if it is empty."""
     if not response.content:
         return None
     try:
-        return response.json()
-    except ValueError:
+        return json.loads(response.content)
+    except (ValueError, RecursionError):
         raise ProvisioningError(
             f"{_path(response.url)} returned HTTP {response.status_code} with a body that is not JSON.",
             remedy="Check the org URL, and whether there is a proxy or a login page between this machine and Okta.",
@@ -49,11 +91,7 @@ def json_of(response: requests.Response) -> Any:
 
 def object_of(response: requests.Response) -> Mapping[str, Any]:
     """The JSON object of a response; empty if the response is anything else."""
-    try:
-        document = response.json()
-    except ValueError:
-        return {}
-    return document if isinstance(document, dict) else {}
+    return json_object(response.content)
 
 
 def items_of(document: Any, what: str) -> list[Mapping[str, Any]]:
@@ -145,7 +183,7 @@ def _kind_and_remedy(
 ) -> tuple[type[ProvisioningError], str]:
     if status == 429:
         return RateLimitTooLong, (
-            f"Try again in {retry_after or 60:.0f} seconds, or allow a longer wait (max_wait, --max-wait)."
+            f"Try again in {math.ceil(retry_after or 60)} seconds, or allow a longer wait (max_wait, --max-wait)."
         )
     if code == "E0000015":
         return PermissionMissing, "The org lacks a feature that this needs. Ask Okta's support to turn it on."

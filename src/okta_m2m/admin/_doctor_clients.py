@@ -1,7 +1,8 @@
 """The settings that HTTP clients read from the environment. The doctor checks the connection to Okta as the chosen client
 would make it.
 
-Invariant: this checks the client's defaults, not a CA bundle or a proxy that a program passes in code.
+Invariant: this checks the client's defaults, not a CA bundle or a proxy that a program passes in code. No session uses a
+proxy to plain http on this machine.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import certifi
 import requests
 from requests.utils import get_environ_proxies
 
+from .._clients.proxies import is_direct_only
 from ..errors import ConfigurationError
 
 __all__ = ["CaBundle", "Client", "check_client", "client_bundle", "client_session"]
@@ -92,11 +94,14 @@ def client_bundle(client: Client) -> CaBundle:
 
 
 def client_session(client: Client, make: Callable[[], requests.Session], url: str) -> requests.Session:
-    """A session with the same trusted certificates, and the same proxy for ``url``, as the client."""
+    """A session with the same trusted certificates, and the same proxy for ``url``, as the client. Plain http on this
+    machine is reached without a proxy, as by our own requests: a proxy could read the token."""
     session = make()
     if client != "requests":
         session.trust_env = False
         session.verify = client_bundle(client).path
         # aiohttp reads no proxy from the environment, unless a session is made with trust_env=True.
         session.proxies = {} if client == "aiohttp" else dict(get_environ_proxies(url))
+    if is_direct_only(url):
+        session.trust_env, session.proxies = False, {}
     return session

@@ -17,8 +17,10 @@ import requests
 from requests.utils import select_proxy
 
 from .. import ServiceApp
+from .._core.answers import json_object
 from .._core.clocks import http_date
 from ..errors import quoted
+from ..requests import LIBRARY
 from ._doctor_clients import CaBundle
 from ._doctor_rows import Check, Kind, unreachable_row
 
@@ -33,6 +35,11 @@ CLOCK_WARNING: Final = 5.0
 CLOCK_FAILURE: Final = 300.0
 """If the clocks differ by more seconds than this, other software cannot sign in from here, because Okta refuses a DPoP proof
 of this age."""
+
+MAX_METADATA: Final = 1 << 16
+"""The maximum number of bytes that are read of the metadata. Okta's has about 4,000."""
+
+_UNREADABLE: Final = "with an unreadable URL"
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 
@@ -86,6 +93,13 @@ class Connection:
         name = "proxy"
         if not proxy:
             return Check(name, "ok", "none", "", Kind.UNREACHABLE)
+        if proxy == _UNREADABLE:
+            return unreachable_row(
+                name,
+                "the URL of the proxy cannot be read",
+                "Write it as http://user:password@host:port, and percent-encode everything in the password except letters "
+                "and digits.",
+            )
         problem = _connect(str(self._proxy), self._timeout)
         if problem:
             remedy = "Check HTTPS_PROXY and NO_PROXY, and that the proxy is running."
@@ -117,10 +131,18 @@ class Connection:
         if encrypted and not Path(self._bundle.path).exists():
             yield unreachable_row("TLS", f"{self._bundle} does not exist", "Correct the path, or remove that setting.")
             return
+        tls = Check("TLS", "skipped", "plain http on this machine", "", Kind.UNREACHABLE)
+        if encrypted:
+            tls = Check("TLS", "ok", f"the certificate of {host} is trusted", "", Kind.UNREACHABLE)
         try:
             # With an auth that does nothing, requests does not use the credentials of a .netrc.
             response = self._session.get(
-                url, timeout=self._timeout, allow_redirects=False, auth=lambda request: request
+                url,
+                headers={"Accept-Encoding": "identity"},
+                timeout=self._timeout,
+                allow_redirects=False,
+                auth=lambda request: request,
+                stream=True,
             )
         except requests.exceptions.ProxyError:
             yield unreachable_row(
@@ -130,8 +152,11 @@ class Connection:
             detail = f"the certificate of {host} is not trusted ({quoted(_root_cause(error), 160)})"
             yield unreachable_row("TLS", f"{detail}; the trusted CAs come from {self._bundle}", self._bundle.remedy)
         except requests.RequestException as error:
+            connected = not encrypted or isinstance(error, requests.ReadTimeout)
+            if connected:
+                yield tls
             yield unreachable_row(
-                "TLS" if encrypted and not isinstance(error, requests.ReadTimeout) else "discovery",
+                "discovery" if connected else "TLS",
                 f"{urlsplit(url).netloc} does not respond ({type(error).__name__})",
                 "Check the network, firewall and proxy between this machine and Okta, and Okta's status page.",
             )
@@ -139,11 +164,9 @@ class Connection:
             yield unreachable_row("TLS", f"{self._bundle} cannot be read ({type(error).__name__})", self._bundle.remedy)
         else:
             self.metadata = response
-            if encrypted:
-                yield Check("TLS", "ok", f"the certificate of {host} is trusted", "", Kind.UNREACHABLE)
-            else:
-                yield Check("TLS", "skipped", "plain http on this machine", "", Kind.UNREACHABLE)
-            yield _check_metadata(self._app, response)
+            yield tls
+            with response:
+                yield _check_metadata(self._app, response)
 
 
 def _connect(url: str, timeout: float) -> str:
@@ -164,11 +187,8 @@ def _connect(url: str, timeout: float) -> str:
 
 def _check_metadata(app: ServiceApp, response: requests.Response) -> Check:
     name = "discovery"
-    try:
-        document = response.json()
-    except ValueError:
-        document = None
-    if response.status_code != 200 or not isinstance(document, dict) or "token_endpoint" not in document:
+    document = json_object(LIBRARY.peek(response, MAX_METADATA))
+    if response.status_code != 200 or "token_endpoint" not in document:
         return unreachable_row(
             name,
             f"HTTP {response.status_code} instead of an authorization server's metadata",
@@ -207,8 +227,13 @@ def check_clock(response: requests.Response) -> Check:
 
 
 def _without_password(proxy: str) -> str:
-    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    port = f":{parts.port}" if parts.port else ""
+    try:
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return _UNREADABLE
+    if "@" in parts.path + parts.query + parts.fragment:
+        return _UNREADABLE  # a password with an unescaped / ? or # makes the other parts unreliable
     return f"{parts.scheme}://{parts.hostname}{port}"
 
 

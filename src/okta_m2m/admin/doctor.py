@@ -18,9 +18,10 @@ from urllib.parse import urlsplit
 import requests
 
 from .. import ServiceApp, Token
+from .._core.verdict import MAX_PEEK
 from ..errors import ConfigurationError, OktaM2MError, RateLimited, quoted
 from ..keys import Signer
-from ..requests import OktaAuth
+from ..requests import LIBRARY, OktaAuth
 from ..settings import Settings, read_settings
 from ._doctor_call import check_answer
 from ._doctor_clients import Client, check_client, client_bundle, client_session
@@ -99,7 +100,7 @@ class Doctor:
             yield self._check_token_request(watched)
             yield self._check_scopes()
             yield self._check_rate_limit(watched)
-            yield self._check_api_call(watched)
+        yield self._check_api_call()
 
     # ── without a network ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -231,7 +232,7 @@ class Doctor:
         detail = f"{left} of {limit} token requests a minute are left"
         return Check(name, state, detail, "" if state == "ok" else remedy, Kind.RATE_LIMIT)
 
-    def _check_api_call(self, watched: _WatchedSession) -> Check:
+    def _check_api_call(self) -> Check:
         name = "API call"
         app = self._app
         if self._call is None:
@@ -255,14 +256,19 @@ class Doctor:
                 "Use a path of the org, or add that API's origin to origins.",
                 Kind.CONFIGURATION,
             )
-        try:
-            response = watched.session.get(url, auth=OktaAuth(app), timeout=self._timeout, allow_redirects=False)
-        except requests.RequestException as error:
-            return unreachable_row(
-                name, f"no response ({type(error).__name__})", "Check the URL, the network and the proxy."
-            )
-        except OktaM2MError as error:
-            return error_row(name, error)
+        with client_session(self._client, self._new_session, url) as session:  # its host may need another proxy
+            try:
+                response = session.get(
+                    url, auth=OktaAuth(app), timeout=self._timeout, allow_redirects=False, stream=True
+                )
+            except requests.RequestException as error:
+                return unreachable_row(
+                    name, f"no response ({type(error).__name__})", "Check the URL, the network and the proxy."
+                )
+            except OktaM2MError as error:
+                return error_row(name, error)
+            with response:
+                response._content = LIBRARY.peek(response, MAX_PEEK)  # the error code is at the beginning
         return check_answer(name, "GET", urlsplit(url).path, response)
 
 

@@ -2,7 +2,7 @@
 
 Invariant: the sign-in is sent only to the org's own origin, and never through a proxy to plain http on this machine. No
 ``repr``, error or log shows an SSWS token. A call that may have changed something is sent again only after a 429, which means
-that nothing was done.
+that nothing was done. The size of a response, the pages of a list, and the waits for rate limits are bounded.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, NoReturn, Self
 
 import requests
@@ -30,13 +29,16 @@ from ..effects import Response
 from ..errors import ConfigurationError, quoted
 from ..requests import OktaAuth
 from ..settings import check_org_url
-from ._answers import items_of, json_of, no_answer, refusal
+from ._answers import items_of, json_of, no_answer, read_body, refusal
 from .errors import ProvisioningError
 
 __all__ = ["ApiToken", "ManagementApi", "Pause"]
 
 MAX_ATTEMPTS: Final = 4
 """The maximum number of attempts at a call if the network or the server fails and the call is safe to repeat."""
+
+MAX_PAGES: Final = 1_000
+"""The maximum number of pages that are read of a list, which is 100,000 apps."""
 
 LONGEST_TOKEN_FILE: Final = 10_000
 """The number of characters that are read from a file with an SSWS token. A token is much shorter; a log file that was named
@@ -91,7 +93,8 @@ class ApiToken(AuthBase):
         Raises :class:`~okta_m2m.errors.ConfigurationError` if it cannot be read, or is not a token.
         """
         try:
-            text = Path(path).read_text(encoding="utf-8")[:LONGEST_TOKEN_FILE]
+            with open(path, encoding="utf-8") as file:
+                text = file.read(LONGEST_TOKEN_FILE)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "it is not text"
             raise ConfigurationError(
@@ -191,6 +194,11 @@ class ManagementApi:
                     f"The next page of Okta's list is at {quoted(url, 200)}, which is on another host or was already read.",
                     remedy="Use Okta's own URL for the org, not that of a proxy that rewrites the host.",
                 )
+            if url is not None and len(seen) == MAX_PAGES:
+                raise ProvisioningError(
+                    f"Okta's list at {path} has more than {MAX_PAGES} pages.",
+                    remedy="Check the org URL. If the list really is that long, search it with a query.",
+                )
 
     def pause(self, seconds: float, reason: str) -> None:
         """Reports a wait, and waits.
@@ -220,7 +228,7 @@ class ManagementApi:
 
     def _request(self, method: str, url: str, body: object, query: Mapping[str, str] | None) -> requests.Response:
         """The response of a successful call. Waits for rate limits, and retries if that is safe."""
-        waited, failures = 0.0, 0
+        waited, failures, limited = 0.0, 0, 0
         repeatable = method in ("GET", "HEAD", "PUT", "DELETE")
         while True:
             try:
@@ -237,9 +245,10 @@ class ManagementApi:
                     remedy="Correct the path in REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE, or that of the session.",
                 ) from None
             if response.status_code == 429:  # Okta did nothing, so any call may be sent again
-                pause = rate_limit_pause(Response(429, response.headers.items()), time.time())
-                failures += pause is None
-                pause = back_off(failures) if pause is None else pause
+                asked = rate_limit_pause(Response(429, response.headers.items()), time.time())
+                limited += 1
+                failures += asked is None
+                pause = max(asked or 0.0, back_off(limited))  # whatever the server asks for, these waits end
                 if waited + pause > self._max_wait or failures >= MAX_ATTEMPTS:
                     raise refusal(method, url, response, self._with_token, retry_after=pause)
                 waited += pause
@@ -254,16 +263,20 @@ class ManagementApi:
             return response
 
     def _send(self, method: str, url: str, body: object, query: Mapping[str, str] | None) -> requests.Response:
-        return self._session.request(
+        json_type = {} if body is None else {"Content-Type": "application/json"}
+        response = self._session.request(
             method,
             url,
             params=query,
             data=None if body is None else json.dumps(body).encode(),
-            headers={"Accept": "application/json", **({} if body is None else {"Content-Type": "application/json"})},
+            headers={"Accept": "application/json", "Accept-Encoding": "identity", **json_type},
             auth=self._auth,
             timeout=self._timeout,
             allow_redirects=False,
+            stream=True,
         )
+        read_body(response)
+        return response
 
 
 def _auth(org_url: str, sign_in: ApiToken | ServiceApp) -> AuthBase:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
+import time
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from hashlib import sha256
@@ -22,6 +24,8 @@ from .._core.tokens import not_picklable
 from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
+    import socket
+
     import redis
     import redis.asyncio
 
@@ -68,7 +72,7 @@ class RedisStore:
 
     - ``prefix``: the beginning of all key names. A hash follows, so no key name reveals the token's app. Default
       ``okta-m2m``.
-    - ``timeout``: seconds for each connection, read and write of a client that is made from a URL. The URL's own
+    - ``timeout``: seconds for each connection, command and response of a client that is made from a URL. The URL's own
       ``?socket_timeout=`` overrides it. A client that you pass keeps its own timeouts and retries, which should be short.
       Default 0.25.
 
@@ -282,6 +286,7 @@ def _from_url(url: str, timeout: float) -> tuple[Blocking, Callable[[], Async]]:
     try:
         blocking = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 1, once), **settings)
         pool = blocking.connection_pool
+        pool.connection_class = _limited(pool.connection_class)
         pool.connection_class(**pool.connection_kwargs)  # does not connect, but checks all options
     except (ValueError, TypeError) as error:
         trouble = type(error).__name__  # its text may contain half a password, so it is neither shown nor chained
@@ -294,6 +299,63 @@ def _from_url(url: str, timeout: float) -> tuple[Blocking, Callable[[], Async]]:
             ),
         )
     return blocking, make_client
+
+
+def _limited(connection_class: Any) -> Any:
+    """A class of connections whose ``socket_timeout`` limits the whole of a response. redis-py limits each read from the
+    socket, so a server that sends without end would keep the thread, and fill the memory."""
+
+    class Connection(connection_class):  # type: ignore[misc]  # a class that is passed in
+        def _connect(self) -> _LimitedSocket:
+            return _LimitedSocket(super()._connect())
+
+        def read_response(self, *arguments: Any, **options: Any) -> Any:
+            limited: _LimitedSocket = self._sock
+            limited.begin(self.socket_timeout)
+            try:
+                return super().read_response(*arguments, **options)
+            finally:
+                limited.end()
+
+    return Connection
+
+
+class _LimitedSocket:
+    """A socket that raises ``TimeoutError`` if a response is too large or arrives too slowly. redis-py then closes the
+    connection."""
+
+    _until: float
+    _left: float
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+        self.end()
+
+    def begin(self, seconds: float) -> None:
+        """Limits the next response."""
+        self._until, self._left = time.monotonic() + seconds, 2 * MAX_VALUE_SIZE
+
+    def end(self) -> None:
+        """Ends the limit, for redis-py's look at a connection that is not in use."""
+        self._until = self._left = math.inf
+
+    def recv(self, size: int) -> bytes:
+        received = self._socket.recv(size)
+        self._count(len(received))
+        return received
+
+    def recv_into(self, buffer: Any) -> int:
+        size = self._socket.recv_into(buffer)
+        self._count(size)
+        return size
+
+    def _count(self, received: int) -> None:
+        self._left -= received
+        if self._left < 0 or time.monotonic() > self._until:
+            raise TimeoutError("the response was too large or too slow")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
 
 
 def _anonymous_options() -> dict[str, None]:
