@@ -1,17 +1,17 @@
 """Replaces the key of a service app without losing a call. The new key is registered beside the old one, tested, put
-into the key file and tested again. Only then is the old one deleted.
+into the key file and tested again. Only then is the old one deleted::
 
-    step          what it does                                                    what undoes it
-    ----------    ------------------------------------------------------------    ------------------------------
-    make          writes a new key next to the key file                           removing it
-    register      registers its public half at Okta, beside the old one           deactivating and deleting it there
-    prove         obtains a token with it                                         -
-    switch        puts it into the key file, in one atomic step                   the old key, which is kept beside
-    wait          lets running processes read the file again                      -
-    prove again   obtains a token with the key in the key file                    -
-    deactivate    deactivates the old key at Okta                                 activating it
-    confirm       obtains a token once more                                       -
-    delete        deletes the old key, at Okta and here                           nothing
+    step         what it does                                            what undoes it
+    -----------  ------------------------------------------------------  ----------------------------------
+    make         writes a new key next to the key file                   removing it
+    register     registers its public half at Okta, beside the old one   deactivating and deleting it there
+    prove        obtains a token with it                                 -
+    switch       puts it into the key file, in one atomic step           the old key, which is kept beside
+    wait         lets running processes read the file again              -
+    prove again  obtains a token with the key in the key file            -
+    deactivate   deactivates the old key at Okta                         activating it
+    confirm      obtains a token once more                               -
+    delete       deletes the old key, at Okta and here                   nothing
 
 Each step may be done twice without harm, and a journal next to the key file records the last completed step. A rotation
 that was killed continues when it is run again; before ``switch`` it starts over with the same new key. After a failure up
