@@ -5,6 +5,7 @@ Invariant: every page is a file that can also be read without the site, so links
 
 from __future__ import annotations
 
+import html
 import importlib
 import pkgutil
 import re
@@ -62,7 +63,8 @@ for info in pkgutil.walk_packages(okta_m2m.__path__, "okta_m2m."):
 vars(okta_m2m).update({name: getattr(okta_m2m, name) for name in okta_m2m.__all__})
 
 ENTRY = re.compile(r"^- `(\w+)`: (?!as above)", re.MULTILINE)
-SHORT = re.compile(r'<span class="pre">([^<]{1,24})</span>')
+CODE = re.compile(r'<code class="[^"]*\bliteral\b[^"]*">.*?</code>')
+SHORT_WORD = re.compile(r'<span class="pre">([^<]{1,24})</span>')
 SECTION = re.compile(r"^## `([\w.]+)`.*\n(?:(?!## ).*\n)*", re.MULTILINE)
 
 
@@ -109,13 +111,20 @@ def link_from_changelog(app: Sphinx, relative: object, parent: str, source: list
     source[0] = source[0].replace("](docs/", "](")
 
 
-def mark_short_code(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object) -> None:
-    """Short code must not break at a hyphen. CSS cannot tell it from long code, which must break somewhere."""
-    context["body"] = SHORT.sub(r'<span class="pre short">\1</span>', context.get("body", ""))
+def mark_code(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object) -> None:
+    """Short code must not break, and long code may break anywhere. CSS cannot tell them apart."""
+
+    def marked(code: re.Match[str]) -> str:
+        length = len(html.unescape(re.sub("<[^>]+>", "", code[0])))
+        kind = "short" if length <= 24 else "long" if length > 40 else ""
+        return code[0].replace("literal", f"literal {kind}", 1) if kind else code[0]
+
+    body = SHORT_WORD.sub(r'<span class="pre short">\1</span>', context.get("body", ""))
+    context["body"] = CODE.sub(marked, body)
 
 
 def setup(app: Sphinx) -> None:
-    app.connect("html-page-context", mark_short_code)
+    app.connect("html-page-context", mark_code)
     app.connect("source-read", link_to_reference)
     app.connect("autodoc-process-signature", signature_of_fields)
     app.connect("autodoc-skip-member", choose_members)
