@@ -1,4 +1,4 @@
-"""The pytest plug-in of okta-m2m: the fixtures ``fake_okta`` and ``okta_app``.
+"""The pytest plugin of okta-m2m: the fixtures ``fake_okta`` and ``okta_app``.
 
 Invariant: pytest loads this in every run, so it imports nothing of okta-m2m until a fixture is used. That is why it is not a
 module of that package, which would be imported before it.
