@@ -31,7 +31,7 @@ def fake_okta() -> Iterator[FakeOkta]:
 def okta_app(fake_okta: FakeOkta) -> Iterator[ServiceApp]:
     """A :class:`okta_m2m.ServiceApp` of ``fake_okta`` with the scopes ``okta.users.read`` and ``okta.groups.read``.
 
-    What the org knows of it, which a test may change, is ``fake_okta.apps[okta_app.client_id]``.
+    The org's record of it, which a test may change, is ``fake_okta.apps[okta_app.client_id]``.
     """
     from okta_m2m import PrivateKey, ServiceApp
 
