@@ -102,7 +102,7 @@ def draw_plots(found: dict[str, Any]) -> list[tuple[str, str]]:
 
     mpl.use("svg")
     mpl.rcParams.update(
-        {"svg.hashsalt": "okta-m2m", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 11}
+        {"svg.hashsalt": "okta-m2m", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 13}
     )
     from matplotlib import pyplot
 
@@ -111,7 +111,7 @@ def draw_plots(found: dict[str, Any]) -> list[tuple[str, str]]:
     drawn: list[tuple[str, str]] = []
 
     def draw(file: str, title: str, across: str, up: str, unit: str, curves: dict[str, dict[str, float]]) -> None:
-        figure, axes = pyplot.subplots(figsize=(7.6, 4.2))
+        figure, axes = pyplot.subplots(figsize=(5.2, 4.4))
         points = {name: sorted((int(size), value) for size, value in curve.items()) for name, curve in curves.items()}
         for name, line in points.items():
             ours = name == OURS.name
@@ -129,7 +129,7 @@ def draw_plots(found: dict[str, Any]) -> list[tuple[str, str]]:
         low, high = min(values) / 1.25, max(values) * 1.25
         axes.set(xscale="log", yscale="log", xlim=(sizes[0] / 1.2, sizes[-1] * 1.2), ylim=(low, high))
         axes.set_xlabel(across, color=TEXT)
-        axes.set_title(f"{title}\n", loc="left", color=TEXT, fontsize=14, fontweight="bold")
+        axes.set_title(f"{title}\n", loc="left", color=TEXT, fontsize=15, fontweight="bold")
         axes.text(0, 1.02, up, transform=axes.transAxes, color=TEXT)
         ticks = round_ticks(low, high)
         axes.set_xticks(sizes, [f"{size:,}" for size in sizes], color=TEXT)
@@ -142,7 +142,7 @@ def draw_plots(found: dict[str, Any]) -> list[tuple[str, str]]:
         # Each name is in the margin, at the height of its line's end; names that would overlap move up. A thin line leads
         # to the end of a line that is shorter than the others.
         ends = sorted((math.log(line[-1][1] / low) / math.log(high / low), name) for name, line in points.items())
-        for height, (_, name) in zip(apart([end for end, _ in ends], 0.06), ends, strict=True):
+        for height, (_, name) in zip(apart([end for end, _ in ends], 0.07), ends, strict=True):
             ours = name == OURS.name
             words = "no auth at all" if name == FLOOR.name else name
             colour, weight = (OURS_COLOUR, "bold") if ours else (TEXT, "normal")

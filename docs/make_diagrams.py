@@ -10,7 +10,10 @@ from pathlib import Path
 
 IMAGES = Path(__file__).parent / "images"
 
-HEAD = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" aria-label="{title}">
+WIDTH = 496
+"""Narrow enough for its words to be readable on a phone, where a diagram is scaled to the width of the screen."""
+
+HEAD = """<svg xmlns="http://www.w3.org/2000/svg" width="{width}" viewBox="0 0 {width} {height}" role="img" aria-label="{title}">
   <style>
     svg {{ color: #1f2328; background: #ffffff; font: 14px sans-serif }}
     text {{ fill: currentColor; paint-order: stroke; stroke: #ffffff; stroke-width: 5px; stroke-linejoin: round }}
@@ -35,55 +38,49 @@ def text(x: float, y: float, words: str, kind: str = "") -> str:
 
 def sequence(title: str, lanes: list[str], messages: list[Message]) -> str:
     """Who sends what to whom, from top to bottom."""
-    step, apart, margin = 36, 200, 90
-    width, height = margin * 2 + apart * (len(lanes) - 1), 80 + step * len(messages)
-    at = [margin + apart * lane for lane in range(len(lanes))]
-    drawn = HEAD.format(width=width, height=height, title=escape(title))
+    step, apart, height = 36, WIDTH / len(lanes), 80 + 36 * len(messages)
+    at = [apart * (lane + 0.5) for lane in range(len(lanes))]
+    drawn = HEAD.format(width=WIDTH, height=height, title=escape(title))
     for x, name in zip(at, lanes, strict=True):
         kind = "our box" if name == "okta-m2m" else "box"
-        drawn += f'  <rect class="{kind}" x="{x - 78}" y="12" width="156" height="30" rx="6"/>\n' + text(
+        drawn += f'  <rect class="{kind}" x="{x - 58:g}" y="12" width="116" height="30" rx="6"/>\n' + text(
             x, 32, name, "mid bold"
         )
-        drawn += f'  <path class="line" stroke-dasharray="3 4" d="M{x} 42V{height - 8}"/>\n'
+        drawn += f'  <path class="line" stroke-dasharray="3 4" d="M{x:g} 42V{height - 8}"/>\n'
     for number, (source, target, words) in enumerate(messages):
         y = 76 + step * number
         if source == target:
-            drawn += text(at[source] + 8, y, words)
+            drawn += text(at[source], y, words, "mid")
             continue
         direction = 1 if target > source else -1
         start, end = at[source] + 3 * direction, at[target] - 3 * direction
-        drawn += f'  <path class="arrow" marker-end="url(#tip)" d="M{start} {y}H{end}"/>\n'
-        drawn += text(min(at[source], at[target]) + 14, y - 7, words)
+        drawn += f'  <path class="arrow" marker-end="url(#tip)" d="M{start:g} {y}H{end:g}"/>\n'
+        drawn += text((at[source] + at[target]) / 2, y - 7, words, "mid")
     return drawn + "</svg>\n"
 
 
 def token_life() -> str:
     """One token, from its issue to its end."""
-    left, right, y = 60, 760, 96
+    left, right, y = 36, 456, 104
 
     def at(share: float) -> float:
         return left + (right - left) * share
 
-    drawn = HEAD.format(width=820, height=190, title="The life of a token")
-    drawn += f'  <rect class="soft" x="{at(0.72):g}" y="{y - 22}" width="{at(0.82) - at(0.72):g}" height="44"/>\n'
-    drawn += f'  <rect class="soft" x="{at(0.93):g}" y="{y - 22}" width="{at(0.95) - at(0.93):g}" height="44"/>\n'
+    drawn = HEAD.format(width=WIDTH, height=206, title="The life of a token")
+    for first, last in ((0.72, 0.82), (0.93, 0.95)):
+        drawn += f'  <rect class="soft" x="{at(first):g}" y="{y - 22}" width="{at(last) - at(first):g}" height="44"/>\n'
     drawn += f'  <path class="ours" stroke-width="4" d="M{left} {y}H{right}"/>\n'
-    for share, above in ((0, "issued"), (1, "expires")):
-        drawn += f'  <path class="ours" stroke-width="4" d="M{at(share):g} {y - 14}V{y + 14}"/>\n' + text(
-            at(share), y - 32, above, "mid"
-        )
-    drawn += text(at(0.36), y - 12, "every call uses it", "mid")
-    drawn += text(at(0.77), y - 32, "renewal: 72 to 82 %", "mid bold")
-    drawn += text(at(0.94), y - 54, "with a store: 93 to 95 %", "mid")
-    drawn += f'  <path class="line" d="M{at(0.94):g} {y - 48}V{y - 24}"/>\n'
+    for share in (0, 1):
+        drawn += f'  <path class="ours" stroke-width="4" d="M{at(share):g} {y - 14}V{y + 14}"/>\n'
+    drawn += text(at(0), y - 32, "issued", "mid") + text(at(0.36), y - 12, "every call uses it", "mid")
+    drawn += text(at(0.89), y - 32, "renewal: 72 to 82 %", "end bold")
+    drawn += text(right + 24, y - 72, "with a store: 93 to 95 %", "end")
+    drawn += f'  <path class="line" d="M{at(0.94):g} {y - 66}V{y - 24}"/>\n'
     drawn += f'  <path class="arrow" marker-end="url(#tip)" d="M{at(0.77):g} {y + 38}H{right}"/>\n'
-    drawn += text(at(0.76), y + 43, "a renewal that fails is retried, with growing pauses", "end")
-    drawn += (
-        text(at(0), y + 76, "with a one-hour token: 0 min")
-        + text(at(0.77), y + 76, "43 to 49 min", "mid")
-        + text(right, y + 76, "60 min", "mid")
-    )
-    return drawn + "</svg>\n"
+    drawn += text(at(0.76), y + 43, "a failed renewal is retried, with growing pauses", "end")
+    drawn += text(at(0), y + 76, "0", "mid") + text(at(0.36), y + 76, "minutes, with a one-hour token", "mid")
+    drawn += text(at(0.77), y + 76, "43 to 49", "mid") + text(right, y + 76, "60", "mid")
+    return drawn + text(right, y - 32, "expires", "mid") + "</svg>\n"
 
 
 ONE_CALL = sequence(
@@ -92,11 +89,11 @@ ONE_CALL = sequence(
     [
         (0, 1, "GET /users"),
         (1, 2, "signed assertion"),
-        (2, 1, "access token, 1 hour"),
+        (2, 1, "token, 1 hour"),
         (1, 3, "GET /users with the token"),
         (3, 1, "401: revoked"),
         (1, 2, "signed assertion"),
-        (2, 1, "new access token"),
+        (2, 1, "new token"),
         (1, 3, "GET /users with the new token"),
         (3, 1, "200"),
         (1, 0, "200"),
@@ -107,12 +104,12 @@ FLEET = sequence(
     ["process A", "store", "process B", "Okta"],
     [
         (0, 1, "load: nothing"),
-        (0, 1, "claim, 5 s: granted"),
-        (2, 1, "claim: A already has it"),
+        (0, 1, "claim: granted"),
+        (2, 1, "claim: taken by A"),
         (0, 3, "token request; A extends the claim while it runs"),
         (3, 0, "access token"),
-        (0, 1, "save (sealed); release"),
-        (2, 1, "load again: the token"),
+        (0, 1, "save, release"),
+        (2, 1, "load: the token"),
         (2, 2, "no request to Okta"),
     ],
 )

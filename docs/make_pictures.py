@@ -151,6 +151,7 @@ def draw(title: str, output: str) -> str:
         console = Console(file=nowhere, record=True, width=COLUMNS, force_terminal=True, color_system="truecolor")
         console.print(Text(f"$ {title}", "bold"))
         console.print(Text.from_ansi(output.rstrip("\n")))
+        console.print()  # so that the picture does not cut off the underscores of the last line
         svg = console.export_svg(title="okta-m2m", theme=MONOKAI, unique_id=re.sub(r"\W+", "-", title).strip("-"))
         return re.sub(r"\s*@font-face \{.*?\}", "", svg, flags=re.DOTALL)
 

@@ -1,4 +1,4 @@
-"""The pytest plug-in of okta-m2m: the fixtures ``fake_okta`` and ``okta_app``.
+"""The pytest plugin of okta-m2m: the fixtures ``fake_okta`` and ``okta_app``.
 
 Invariant: pytest loads this in every run, so it imports nothing of okta-m2m until a fixture is used. That is why it is not a
 module of that package, which would be imported before it.
@@ -31,7 +31,7 @@ def fake_okta() -> Iterator[FakeOkta]:
 def okta_app(fake_okta: FakeOkta) -> Iterator[ServiceApp]:
     """A :class:`okta_m2m.ServiceApp` of ``fake_okta`` with the scopes ``okta.users.read`` and ``okta.groups.read``.
 
-    What the org knows of it, which a test may change, is ``fake_okta.apps[okta_app.client_id]``.
+    The org's record of it, which a test may change, is ``fake_okta.apps[okta_app.client_id]``.
     """
     from okta_m2m import PrivateKey, ServiceApp
 

@@ -8,7 +8,7 @@ These are the names that most programs need. The other errors are in :mod:`okta_
 
 Invariant: importing this package imports no HTTP client and no cryptography.
 
-PYTEST_DONT_REWRITE: without this, pytest would warn if this package was imported before pytest found our plug-in.
+PYTEST_DONT_REWRITE: without this, pytest would warn if this package was imported before pytest found our plugin.
 """
 
 import typing

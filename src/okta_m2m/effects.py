@@ -6,16 +6,17 @@ performs the three that concern the caller's own request. ``Effect.__iter__`` is
 inside a flow ``response = yield from Send(request)`` reads, and type-checks, like ``await``::
 
     flow yields            performed by    resumed with
-    -------------------    ------------    ------------------------------------------------------
+    -------------------    ------------    ----------------------------------------------------
     Send(request)          runtime         Response; SendFailed is thrown in if there is none
-    Sign(signer, message)  runtime         bytes; TimeoutError is thrown in after ``timeout`` seconds
-    Snapshot(signer)       runtime         the signer to use for one signature, re-read if necessary; the same
+    Sign(signer, message)  runtime         bytes; TimeoutError is thrown in after timeout
+    Snapshot(signer)       runtime         the signer for one signature, read again if necessary;
+                                           TimeoutError is thrown in after timeout
     Sleep(seconds)         runtime         None
     Wait(landing)          runtime         True if it landed in time
-    Spawn(flow, ended,     runtime         at once: whether it was started, or a function that says whether it still runs
-      awaited)
-    Load, Claim, Save,     runtime         what the store's method of that name returns; StoreFailed is thrown in if it
-      Release                              fails or takes longer than ``timeout``
+    Spawn(flow, ended,     runtime         at once: whether it was started, or a function that says
+      awaited)                             whether it still runs
+    Load, Claim, Save,     runtime         what the store's method of that name returns;
+      Release                              StoreFailed is thrown in if it fails, or after timeout
     Attempt(headers)       adapter         Response (body not read)
     Peek(limit)            adapter         first bytes of that response's body, which stays whole
     Discard()              adapter         None, when that response has released its connection

@@ -139,7 +139,7 @@ def test_the_block_of_commands_works_as_it_stands_on_the_served_stand_in(run: Ru
             secrets = [found["OKTA_CLIENT_TOKEN"], *private_parts(home)]
             assert [secret for secret in secrets if secret in shown] == []
         kid = json.loads((home / "okta-m2m-key.json").read_text("utf-8"))["kid"]
-        assert f"{kid} is in force" in shown
+        assert f"{kid} is in use" in shown
         (listed,) = json.loads(done(run("key", "list", "--json", admin_signed_in=False)))
         assert (listed["kid"], listed["status"]) == (kid, "ACTIVE")
 
@@ -522,7 +522,7 @@ def test_a_key_that_only_a_super_admin_may_change_is_said_to_be_one(
     assert ran.returncode == Exit.ROLE_MISSING
     assert_one_line(ran.stderr)
     assert "Super Admin" in ran.stderr
-    assert "is in force" in ran.stderr
+    assert "is in use" in ran.stderr
     one_key(billing, home)
 
 

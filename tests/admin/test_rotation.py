@@ -401,7 +401,7 @@ def test_an_owner_that_cannot_be_kept_after_all_leaves_the_old_key_in_force(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fchown", refused)
-        with pytest.raises(RotationFailed, match=f"failed at the step 'switch'. The old key '{old}' is in force"):
+        with pytest.raises(RotationFailed, match=f"failed at the step 'switch'. The old key '{old}' is in use"):
             rotation().run()
     assert key_file.read_bytes() == before
     assert rotation().run().resumed
@@ -725,7 +725,7 @@ def test_after_a_failure_the_old_key_is_in_force_and_the_next_run_goes_on(
 ) -> None:
     before = key_file.read_bytes()
     old = PrivateKey.from_file(key_file).kid
-    with pytest.raises(RotationFailed, match=f"failed at the step '{step}'. The old key '{old}' is in force"):
+    with pytest.raises(RotationFailed, match=f"failed at the step '{step}'. The old key '{old}' is in use"):
         rotation(progress=stumbling(okta, step, fault)).run()
     okta.clear_faults()
     assert key_file.read_bytes() == before
@@ -739,7 +739,7 @@ def test_a_failure_to_delete_leaves_the_new_key_in_force(
     okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
 ) -> None:
     fault = {"what": 403, "error": "E0000006", "on": "/api/v1/apps/*/jwks/pks*", "times": 9}
-    with pytest.raises(RotationFailed, match="the new key is in force"):
+    with pytest.raises(RotationFailed, match="the new key is in use"):
         rotation(progress=stumbling(okta, Step.DELETE, fault)).run()
     okta.clear_faults()
     assert PrivateKey.from_file(key_file).kid == app.jwks["keys"][1]["kid"]
@@ -792,7 +792,7 @@ def test_a_journal_that_cannot_be_written_leaves_the_old_key_in_force(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(OpenDirectory, "replace", full)
-        with pytest.raises(RotationFailed, match=f"'{step}'. The old key '{old}' is in force.*No space left"):
+        with pytest.raises(RotationFailed, match=f"'{step}'. The old key '{old}' is in use.*No space left"):
             rotation().run()
     assert key_file.read_bytes() == before
     assert [key["status"] for key in app.jwks["keys"]] == ["ACTIVE", "ACTIVE"]

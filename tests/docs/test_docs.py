@@ -364,6 +364,21 @@ def test_every_code_with_a_remedy_of_its_own_has_an_anchor() -> None:
     assert [code for code in codes if not leads_somewhere(errors.refused(400, code, None, None).help)] == []
 
 
+def test_an_error_with_one_of_oktas_codes_leads_to_the_row_of_that_code() -> None:
+    """An API's own response with such a code is not an error of ours: those rows are for a reader who has the response."""
+    text = (ROOT / "docs" / "errors.md").read_text("utf-8")
+    rows = re.findall(r"^\| ([^|]*`E\d{7}`[^|]*) \| ([^|]*) \|", text, re.MULTILINE)
+    found = [(code, source) for cell, source in rows for code in re.findall(r"`(E\d{7})`", cell)]
+    assert {code.lower() for code, _ in found} == {
+        anchor for anchor in anchors(text) if re.fullmatch(r"e\d{7}", anchor)
+    }
+    ours = {code for code, source in found if not source.startswith("API")}
+    assert ours == {code for code in errors._BY_CODE if code.startswith("E")}
+    assert {errors.refused(400, code, None, None).help for code in ours} == {
+        f"docs/errors.md#{code.lower()}" for code in ours
+    }
+
+
 def leads_somewhere(target: str) -> bool:
     page, _, anchor = target.partition("#")
     return anchor in anchors((ROOT / page).read_text("utf-8"))

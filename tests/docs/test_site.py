@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -142,6 +143,16 @@ def test_the_reference_has_every_public_name(site: Path) -> None:
     public = {f"{module}.{name}" for module, names in listed().items() for name in names}
     assert len(public) > 150
     assert sorted(public - described) == []
+
+
+def test_the_reference_shows_what_a_reader_can_use(site: Path) -> None:
+    """A table of a docstring stays a table, a record is created from its fields, and no field is only an alias of a number."""
+    text = {page.name: page.read_text("utf-8") for page in (site / "reference").glob("*.html")}
+    assert len(text) >= 10
+    assert [name for name, page in text.items() if "<blockquote>" in page or "Alias for field number" in page] == []
+    shown = re.sub(r"<[^>]+>", "", text["effects.html"])
+    assert "class Claim(store: Store, timeout: float, key: str, owner: str, ttl: float)" in shown
+    assert "named: Any" not in shown
 
 
 def test_every_page_renders_and_all_its_links_and_images_are_there(site: Path, browser: Browser) -> None:

@@ -76,7 +76,7 @@ class FileContent:
     """The content that was read, and the version of the file that it is from.
 
     - ``data``: the bytes.
-    - ``version``: for :meth:`OpenDirectory.replace`.
+    - ``version``: of the file; :func:`replace_file` compares it.
     """
 
     data: bytes = field(repr=False)

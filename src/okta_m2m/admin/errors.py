@@ -71,7 +71,7 @@ class OktaUnreachable(ProvisioningError):
 
 
 class RotationFailed(ProvisioningError):
-    """A rotation could not start or continue. The message says which key is in force."""
+    """A rotation could not start or continue. The message says which key is in use."""
 
 
 class SuperAdminNeeded(RotationFailed, PermissionMissing):

@@ -204,7 +204,7 @@ class ManagementApi:
         """Reports a wait, and waits.
 
         - ``seconds``: how long to wait.
-        - ``reason``: the reason, as the end of a sentence that begins with "waiting for 3 s: ".
+        - ``reason``: the reason, as the end of a sentence that begins with ``waiting for 3 s:``.
         """
         if self._on_pause is not None:
             self._on_pause(Pause(seconds, reason))

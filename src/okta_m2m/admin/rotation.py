@@ -1,21 +1,21 @@
 """Replaces the key of a service app without losing a call. The new key is registered beside the old one, tested, put
-into the key file and tested again. Only then is the old one deleted.
+into the key file and tested again. Only then is the old one deleted::
 
-    step          what it does                                                    what undoes it
-    ----------    ------------------------------------------------------------    ------------------------------
-    make          writes a new key next to the key file                           removing it
-    register      registers its public half at Okta, beside the old one           deactivating and deleting it there
-    prove         obtains a token with it                                         -
-    switch        puts it into the key file, in one atomic step                   the old key, which is kept beside
-    wait          lets running processes read the file again                      -
-    prove again   obtains a token with the key in the key file                    -
-    deactivate    deactivates the old key at Okta                                 activating it
-    confirm       obtains a token once more                                       -
-    delete        deletes the old key, at Okta and here                           nothing
+    step         what it does                                            what undoes it
+    -----------  ------------------------------------------------------  ----------------------------------
+    make         writes a new key next to the key file                   removing it
+    register     registers its public half at Okta, beside the old one   deactivating and deleting it there
+    prove        obtains a token with it                                 -
+    switch       puts it into the key file, in one atomic step           the old key, which is kept beside
+    wait         lets running processes read the file again              -
+    prove again  obtains a token with the key in the key file            -
+    deactivate   deactivates the old key at Okta                         activating it
+    confirm      obtains a token once more                               -
+    delete       deletes the old key, at Okta and here                   nothing
 
 Each step may be done twice without harm, and a journal next to the key file records the last completed step. A rotation
 that was killed continues when it is run again; before ``switch`` it starts over with the same new key. After a failure up
-to ``confirm``, the old key is in force again before the error is raised.
+to ``confirm``, the old key is in use again before the error is raised.
 
 Invariant: at every moment the key in the key file is registered and active at Okta.
 """
@@ -105,7 +105,7 @@ class Rotated:
     """The result of a complete rotation.
 
     - ``old_kid``: the ``kid`` of the deleted key.
-    - ``new_kid``: the ``kid`` of the key that is in force.
+    - ``new_kid``: the ``kid`` of the key that is in use.
     - ``resumed``: whether an earlier run, which was interrupted or failed, had begun it.
     """
 
@@ -187,7 +187,7 @@ class Rotation:
         """Rotates the key, or continues a rotation that was interrupted.
 
         Raises :class:`~okta_m2m.admin.errors.RotationFailed` (also as :class:`~okta_m2m.admin.errors.SuperAdminNeeded`)
-        or :class:`~okta_m2m.errors.ConfigurationError`, whose message says which key is in force. After anything else,
+        or :class:`~okta_m2m.errors.ConfigurationError`, whose message says which key is in use. After anything else,
         such as :class:`KeyboardInterrupt`, this method continues the rotation.
         """
         actions: dict[Step, Callable[[Journal], str]] = {
@@ -224,7 +224,7 @@ class Rotation:
             return Rotated(journal.old_kid, journal.new_kid, resumed)
 
     def abandon(self) -> bool:
-        """Undoes an interrupted rotation: the old key is in force, and the new one is deleted.
+        """Undoes an interrupted rotation: the old key is in use, and the new one is deleted.
 
         Returns whether there was one. Raises :class:`~okta_m2m.admin.errors.RotationFailed` if the old key is already
         deleted; in that case, :meth:`run` completes the rotation.
@@ -241,7 +241,7 @@ class Rotation:
                     remedy="Run it again; it only has to clean up.",
                 )
             switched = self._files.old_key_is_kept()
-            self._put_old_key_in_force(journal)
+            self._put_old_key_back(journal)
             if switched:
                 self._api.pause(self._grace, "until every running process has read the old key again")
             self._prove_key(self._files.key_in_use())
@@ -328,7 +328,7 @@ class Rotation:
         """Restores the old key, if necessary, and returns the error that reports this."""
         if step is Step.DELETE:
             return _failure(
-                f"The rotation is done except for deleting the old key {journal.old_kid!r}; the new key is in force.",
+                f"The rotation is done except for deleting the old key {journal.old_kid!r}; the new key is in use.",
                 error,
                 "Then run it again: only that step is left.",
             )
@@ -336,21 +336,21 @@ class Rotation:
         if nothing_left:
             self._files.clear()
         try:
-            self._put_old_key_in_force(journal)
+            self._put_old_key_back(journal)
         except (OktaM2MError, OSError) as other:
-            in_force = (
+            in_use = (
                 "Both keys are registered, and the key file contains the new one: restoring the old one also failed "
                 f"({type(other).__name__})."
             )
         else:
-            in_force = f"The old key {journal.old_kid!r} is in force."
+            in_use = f"The old key {journal.old_kid!r} is in use."
         return _failure(
-            f"The rotation failed at the step {step.value!r}. {in_force}",
+            f"The rotation failed at the step {step.value!r}. {in_use}",
             error,
             "Then run it again." if nothing_left else "Then run it again, or undo it with --abandon.",
         )
 
-    def _put_old_key_in_force(self, journal: Journal) -> None:
+    def _put_old_key_back(self, journal: Journal) -> None:
         # Keep this order: if the process is killed at any moment, both keys are active, and the journal claims no more than
         # was done.
         if journal.is_next_or_done(Step.DEACTIVATE):

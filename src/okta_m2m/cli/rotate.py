@@ -69,7 +69,7 @@ def rotate(
 ) -> None:
     """Replace the key without losing a call: make, register, prove, switch, wait, prove, delete the old key.
 
-    If it is interrupted, run it again to continue. After a failure, the old key stays in force.
+    If it is interrupted, run it again to continue. After a failure, the old key stays in use.
     """
     with needs("cli", "okta-m2m key rotate"):
         from ..admin.rotation import Rotation
@@ -154,7 +154,7 @@ def _abandon(rotation: Rotation, as_json: bool) -> None:
     if as_json:
         echo_json({"undone": undone})
     elif undone:
-        echo("The rotation was undone: the old key is in force, and the new key is deleted.")
+        echo("The rotation was undone: the old key is in use, and the new key is deleted.")
     else:
         echo("There was no rotation to undo.")
 
@@ -174,7 +174,7 @@ def _exit_interrupted(rotation: Rotation, view: _View) -> NoReturn:
         remedy = "Continue with: okta-m2m key rotate; or undo it with: okta-m2m key rotate --abandon"
     else:
         remedy = "Begin again with: okta-m2m key rotate"
-    complain(f"interrupted {after}. The key in the key file is in force, and no call is lost. {remedy}")
+    complain(f"interrupted {after}. The key in the key file is in use, and no call is lost. {remedy}")
     raise typer.Exit(Exit.INTERRUPTED)
 
 
@@ -212,7 +212,7 @@ class _View:
         if self._quiet:
             echo_json({**asdict(rotated), "steps": self._steps})
             return
-        lines = (f"{rotated.new_kid} is in force.", f"{rotated.old_kid} is deleted.")
+        lines = (f"{rotated.new_kid} is in use.", f"{rotated.old_kid} is deleted.")
         self._print([Text(), *(Text(line, "bold") for line in lines)], in_progress=False)
         if self._failure is not None:
             raise self._failure
