@@ -1,5 +1,5 @@
 """A cloned folder brings an ``okta.yaml`` that names the attacker's host. The command is run in that folder, and the host
-records what reaches it: no credential from outside of the folder, and none that another file of the folder holds.
+records what reaches it: no credential from outside of the folder, and none that another okta.yaml of the folder holds.
 """
 
 from __future__ import annotations
@@ -163,7 +163,6 @@ def test_the_users_ssws_token_does_not_go_to_the_folders_org(
         "--token-file",
         "stdin",
         "linked --token-file",
-        "--token-file in the folder",
         "the folder's other file",
         "the folder's other file, a link",
     ],
@@ -184,9 +183,6 @@ def test_wherever_the_ssws_token_comes_from(
         options["stdin"] = SSWS
     elif place == "linked --token-file":
         link(clone / "token", tmp_path / "token")
-        arguments += ["--token-file", "token"]
-    elif place == "--token-file in the folder":  # the user's own, and a pull request adds okta.yaml
-        (tmp_path / "token").rename(clone / "token")
         arguments += ["--token-file", "token"]
     elif place == "the folder's other file":
         write_yaml(clone / ".okta.yaml", orgUrl="https://acme.okta.com", token=SSWS)
@@ -272,7 +268,7 @@ def test_no_file_of_the_folder_of_a_service_app_is_the_users_own(
 
 
 @pytest.mark.parametrize("what", ["introspect", "revoke"])
-@pytest.mark.parametrize("place", ["stdin", "file", "file in the folder"])
+@pytest.mark.parametrize("place", ["stdin", "file"])
 def test_a_token_of_another_org_does_not_go_to_the_folders_org(
     run: Run, clone: Path, evil: Evil, tmp_path: Path, what: str, place: str
 ) -> None:
@@ -280,7 +276,7 @@ def test_a_token_of_another_org_does_not_go_to_the_folders_org(
     write_yaml(clone / "okta.yaml", orgUrl=evil.url, clientId="0oa1", privateKey="inside.json")
     claims = base64.urlsafe_b64encode(json.dumps({"iss": "https://acme.okta.com"}).encode()).decode().rstrip("=")
     for token in (TOKEN, f"e30.{claims}.{TOKEN}"):
-        path = (clone if place == "file in the folder" else tmp_path) / "token"
+        path = tmp_path / "token"
         path.write_text(token, encoding="utf-8")
         path.chmod(0o600)
         arguments = [] if place == "stdin" else ["--from", str(path)]
@@ -308,6 +304,13 @@ def test_what_the_folder_brings_itself_works(run: Run, clone: Path, okta: FakeOk
         assert "names the org" not in ran.stderr
     ran = run("token", "introspect", stdin=token)  # the issuer's own
     assert ran.returncode == Exit.OK, ran.stderr
+    (clone / "token").write_text("opaque", encoding="utf-8")
+    assert run("token", "introspect", "--from", "token").returncode == Exit.FAILED
+    (clone / "ssws").write_text(okta.ssws, encoding="utf-8")
+    (clone / "ssws").chmod(0o600)
+    assert run("app", "list", "--token-file", "ssws").returncode == Exit.OK
+    write_yaml(clone / "okta.yaml", orgUrl=okta.url, clientId=app.client_id, scopes=["okta.users.read"])
+    assert run("token", "get", OKTA_CLIENT_PRIVATEKEY="inside.json").returncode == Exit.OK
 
 
 def test_an_encrypted_key_of_the_folder_works(run: Run, clone: Path, okta: FakeOkta) -> None:

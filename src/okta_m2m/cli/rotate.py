@@ -116,10 +116,7 @@ def _find_settings(file: Path | None, passphrase_file: Path | None) -> tuple[Set
 
     if path is not None and passphrase() is not None:
         # Pass the key, not variables that include the passphrase: a crash report would show those.
-        named = find_setting("privateKey", "jwk") if is_configured else None
-        settings = trusted_settings(
-            key=PrivateKey.from_file(path, password=passphrase()), key_named_in=None if named is None else named.file
-        )
+        settings = trusted_settings(key=PrivateKey.from_file(path, password=passphrase()), key_file=path)
         kid = find_setting("kid", "privateKeyId", "keyId")
         if kid is not None and (is_configured or find_setting("privateKey", "jwk") is None):
             settings = replace(settings, sources={**settings.sources, "kid": kid.place})

@@ -1,8 +1,7 @@
 """Chooses the account that signs in to the management API, the org, and the app.
 
 Invariant: the SSWS token comes from a file, the environment, an ``okta.yaml`` or a prompt, and is sent only to the
-configured org. An org that only the working directory names gets no other token than the one in the same file
-(:mod:`okta_m2m.cli.trust`).
+configured org. An org that only the working directory names gets no token from elsewhere (:mod:`okta_m2m.cli.trust`).
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from ..settings import find_setting, read_settings
 from .exits import needs, note
 from .secrets import prompt_for, read_secret
 from .terminal import stdin_is_terminal
-from .trust import check_org, check_ssws_token, configured_app, trusted_settings
+from .trust import check_org, check_ssws_token, configured_app, is_in_folder, trusted_settings
 
 if TYPE_CHECKING:
     from ..admin.management import ApiToken, ManagementApi, Pause
@@ -115,7 +114,8 @@ def _api_token(url: str, token_file: Path | None) -> ApiToken:
 
     if token_file is not None:
         token = ApiToken(read_secret(token_file, "SSWS token"))
-        check_org(url, f"the SSWS token of {'stdin' if str(token_file) == '-' else token_file}")
+        if not is_in_folder(token_file):
+            check_org(url, f"the SSWS token of {'stdin' if str(token_file) == '-' else token_file}")
         return token
     found = find_setting("token")
     if found is not None:

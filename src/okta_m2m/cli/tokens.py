@@ -22,7 +22,7 @@ from .options import Json, split_scopes
 from .printing import echo, echo_json
 from .secrets import prompt_for, read_secret
 from .terminal import Output, stdin_is_terminal, stdout_is_pipe, stdout_is_terminal
-from .trust import app_settings, check_token, configured_app
+from .trust import app_settings, check_token, configured_app, is_in_folder
 
 # Adapters and modules of ..admin are imported inside functions: they import requests, which --help does not need.
 
@@ -127,11 +127,13 @@ def introspect(
 
 
 def _read_token(file: Path | None, org_url: str) -> str:
-    """The token to send to the org. One that the org did not issue needs a trusted org."""
+    """The token to send to the org. One that the org did not issue, and that is not in this folder, needs a trusted
+    org."""
     if file is None and stdin_is_terminal():
         return _check_not_empty(prompt_for(f"Token to send to {org_url}"))
     token = _check_not_empty(read_secret(file or Path("-"), "token"))
-    check_token(org_url, token, "stdin" if file is None or str(file) == "-" else str(file))
+    if file is None or not is_in_folder(file):
+        check_token(org_url, token, "stdin" if file is None or str(file) == "-" else str(file))
     return token
 
 

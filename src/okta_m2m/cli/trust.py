@@ -1,9 +1,9 @@
 """Checks which org gets a credential.
 
-Invariant: an org that only a file in the working directory names gets only what that file itself brings: the SSWS token
-in it, an assertion signed with the key that it contains or names, if that key is in the folder too. The author of that
-file (a cloned repository, an unpacked archive, a pull request) chose the host. On a terminal the command asks first, and
-shows the host. What counts is where a file is after symlinks are resolved, because its author may have added those too.
+Invariant: an org that only an ``okta.yaml`` in the working directory names gets a credential only if that ``okta.yaml``
+contains it, or if it has a file of its own in the folder (a key file, ``--token-file``). The author of that ``okta.yaml`` (a
+cloned repository, an unpacked archive, a pull request) chose the host. On a terminal the command asks first, and shows the
+host. What counts is where a file is after symlinks are resolved, because its author may have added those too.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ __all__ = [
     "check_ssws_token",
     "check_token",
     "configured_app",
+    "is_in_folder",
     "trusted_settings",
 ]
 
@@ -65,7 +66,7 @@ def check_org(url: str, credential: str, org: FoundSetting | None = None) -> Non
 def check_ssws_token(url: str, token: FoundSetting) -> None:
     """Like :func:`check_org`, for a configured SSWS token. The org that the same file names gets it without a question."""
     org = find_setting(*_ORG)
-    if org is None or not _brings(org, token.file, token.file, Path()):
+    if org is None or not _brings(org, token.file, Path(), is_settings=True):
         check_org(url, f"the SSWS token of {'the ' if token.file is None else ''}{token.place}")
 
 
@@ -79,18 +80,18 @@ def trusted_settings(
     *,
     folder: Path | None = None,
     environ: Mapping[str, str] | None = None,
-    key_named_in: Path | None = None,
+    key_file: Path | None = None,
     **arguments: Any,
 ) -> Settings:
     """The settings of the configured app, whose key may sign for the org that they name.
 
     - ``folder``: reads the ``okta.yaml`` there, instead of those in the working directory and the home directory.
     - ``environ``: variables to use instead of ``os.environ``. Default ``None``.
-    - ``key_named_in``: for a ``key`` that is an argument, the ``okta.yaml`` that names it. Default ``None``.
+    - ``key_file``: for a ``key`` that is an argument, the file that it is from. Default ``None``.
     - ``arguments``: as for :func:`okta_m2m.settings.read_settings`.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError` like that function, and if only a file in the folder names the org,
-    but that file does not also name the key, or the key is not in the folder.
+    Raises :class:`~okta_m2m.errors.ConfigurationError` like that function, and if only an ``okta.yaml`` in the folder names the
+    org, but the key is neither in it nor in a file of its own in the folder.
     """
     places: dict[str, Any] = {"environ": environ, "directory": folder, "home": folder}
     found = find_setting(*_ORG, **places)
@@ -101,10 +102,9 @@ def trusted_settings(
         return read_settings(**places, **arguments)
     # Pass the org as an argument, so that the library does not warn about it: this function decides instead.
     settings = read_settings(**places, **{**arguments, "org_url": url})
-    named_in = key_named_in or settings.files.get("key")
-    path: Any = getattr(settings.key, "path", None)  # only a key that follows a file has one
-    holder = named_in if path is None else Path(path)
-    if not _brings(found, named_in, holder, folder or Path()):
+    path: Any = key_file or getattr(settings.key, "path", None)  # only a key that follows a file has one
+    holder = settings.files.get("key") if path is None else Path(path)
+    if not _brings(found, holder, folder or Path(), is_settings=path is None):
         source = settings.sources.get("key", "argument") if holder is None else holder
         check_org(url, f"an assertion signed with the key of {source}", found)
     return settings
@@ -122,17 +122,22 @@ def configured_app(**arguments: Any) -> ServiceApp:
     return ServiceApp(**{"store": named_store(), **trusted_settings(**arguments).arguments()})
 
 
-def _brings(org: FoundSetting, named_in: Path | None, holder: Path | None, folder: Path) -> bool:
-    """Whether the file that names the org brings a credential with it.
+def is_in_folder(file: Path) -> bool:
+    """Whether a file that the user names is in the working directory or below."""
+    return str(file) != "-" and _is_inside(file, Path())
 
-    - ``named_in``: the file that contains the credential or names its file; ``None`` if it is not in an ``okta.yaml``.
-    - ``holder``: the file that contains the credential.
-    - ``folder``: both must be in it or below.
+
+def _brings(org: FoundSetting, holder: Path | None, folder: Path, *, is_settings: bool) -> bool:
+    """Whether the folder that names the org brings a credential with it.
+
+    - ``holder``: the file that contains the credential; ``None`` if no file does.
+    - ``folder``: that file, and the one that names the org, must be in it or below.
+    - ``is_settings``: whether the credential is in an ``okta.yaml``, which must then name the org too.
     """
-    if org.file is None or named_in is None or holder is None:
+    if org.file is None or holder is None:
         return False
-    is_same_file = os.path.realpath(org.file) == os.path.realpath(named_in)
-    return is_same_file and _is_inside(org.file, folder) and _is_inside(holder, folder)
+    is_same_file = os.path.realpath(org.file) == os.path.realpath(holder)
+    return _is_inside(org.file, folder) and _is_inside(holder, folder) and (is_same_file or not is_settings)
 
 
 def _is_inside(path: Path, folder: Path) -> bool:
