@@ -939,7 +939,8 @@ def test_sections_of_other_sdks_are_no_harm(world: World, caplog: pytest.LogCapt
         ("okta:\n  client:\n    kid: !!int SECRET\n", "line 3"),
         ("okta:\n  client:\n    kid: 2026-99-99\n    x: SECRET\n", "value"),
         ("okta:\n  client:\n    kid: \x01SECRET\n", ""),
-        ("[" * 20_000, "value"),
+        ("[" * 20_000, "line 1: more than 30 levels"),
+        ("\n".join(f"{' ' * depth}SECRET:" for depth in range(300)), "line 31: more than 30 levels"),
     ],
 )
 def test_a_file_that_is_not_plain_yaml_is_refused_by_line_and_not_quoted(world: World, text: str, line: str) -> None:

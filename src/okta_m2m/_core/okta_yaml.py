@@ -22,6 +22,9 @@ logger = logging.getLogger("okta_m2m")
 MAX_FILE_SIZE = 256 * 1024
 """Size of the largest file that is read, in bytes. An ``okta.yaml`` that contains an RSA key has about 4 KiB."""
 
+MAX_DEPTH = 30
+"""The number of levels that an ``okta.yaml`` may have. Settings are on the third."""
+
 _READ_NO_FILE = "or read no file at all, with from_env(files=False)."
 
 
@@ -104,10 +107,9 @@ def parse_okta_yaml(path: Path, text: str) -> object:
     Raises :class:`~okta_m2m.errors.ConfigurationError`, which names the line, if there is one.
     """
     try:
-        from ruamel.yaml import YAML
+        from ruamel.yaml import YAML, tokens
         from ruamel.yaml.constructor import DuplicateKeyError
         from ruamel.yaml.error import YAMLError
-        from ruamel.yaml.tokens import AliasToken, AnchorToken, DirectiveToken, ScalarToken, TagToken
     except ImportError:
         raise ConfigurationError(
             f"{path} exists, but ruamel.yaml, which reads it, is not installed.",
@@ -118,11 +120,26 @@ def parse_okta_yaml(path: Path, text: str) -> object:
     # and the error is raised outside them.
     problem, remedy = "", ""
     try:
-        # Aliases and merge keys let 1 KB of text become gigabytes of data. For a repeated anchor or an old version
-        # (%YAML 1.1), the library issues warnings that quote the text. So refuse them before anything is composed.
+        # Aliases and merge keys let 1 KB of text become gigabytes of data, and deep nesting takes time by its square. For a
+        # repeated anchor or an old version (%YAML 1.1), the library issues warnings that quote the text. So refuse these
+        # before anything is composed.
+        begin = (
+            tokens.BlockMappingStartToken,
+            tokens.BlockSequenceStartToken,
+            tokens.FlowMappingStartToken,
+            tokens.FlowSequenceStartToken,
+        )
+        end = tokens.BlockEndToken, tokens.FlowMappingEndToken, tokens.FlowSequenceEndToken
+        shorthand = tokens.AliasToken, tokens.AnchorToken, tokens.DirectiveToken, tokens.TagToken
+        depth = 0
         for token in YAML(typ="safe", pure=True).scan(text):
-            is_merge_key = isinstance(token, ScalarToken) and token.plain and token.value == "<<"
-            if is_merge_key or isinstance(token, AliasToken | AnchorToken | DirectiveToken | TagToken):
+            depth += isinstance(token, begin) - isinstance(token, end)
+            if depth > MAX_DEPTH:
+                problem = f"{path}, line {token.start_mark.line + 1}: more than {MAX_DEPTH} levels are not accepted."
+                remedy = "Put the settings directly below okta and client."
+                break
+            is_merge_key = isinstance(token, tokens.ScalarToken) and token.plain and token.value == "<<"
+            if is_merge_key or isinstance(token, shorthand):
                 problem = (
                     f"{path}, line {token.start_mark.line + 1}: an anchor (&), alias (*), merge key (<<), tag (!) or "
                     "directive (%) is not accepted."
@@ -141,7 +158,7 @@ def parse_okta_yaml(path: Path, text: str) -> object:
             line = f", line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
             problem = f"{path}{line}: this is not plain YAML."
             remedy = "Check its indentation, quotes and tabs."
-    except (ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError):
-        # An impossible date, ten thousand brackets: these raise Python's own errors.
+    except (ValueError, TypeError, AttributeError, LookupError, OverflowError):
+        # An impossible date, for example, raises Python's own errors.
         problem, remedy = f"{path} contains a value that YAML cannot read.", "Put strings in quotes."
     raise ConfigurationError(problem, remedy=remedy)

@@ -126,8 +126,8 @@ class Reports:
         """A key that is read from a file, or that a signer provides, differs from the one before."""
         self._report(
             logging.INFO,
-            "client %s now signs with another key, kid %.100r",  # as repr, because a kid may have any characters
-            (self.client_id, kid),
+            "client %s now signs with another key, kid %s",
+            (self.client_id, quoted(kid, 100)),  # a kid may have any characters
             "KeyChanged",
             (kid,),
         )
