@@ -224,7 +224,7 @@ class AsyncOktaAuth(AuthObject):
                 finally:
                     await response.close()
                 return Response(response.status_code or 0, fields_of(response), body.whole())
-        except (niquests.RequestException, *self._library.broken, ValueError) as error:
+        except (niquests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise send_failed(error, request.url) from error
 
 
