@@ -171,9 +171,8 @@ def _check_derivation_cost(base64: str) -> None:
     except (ValueError, IndexError):
         _refuse_encrypted()
     numbers = [int.from_bytes(content, "big", signed=True) for tag, content in elements if tag == 0x02]
-    if (
-        min(numbers, default=1) < 1
-    ):  # for no iterations, older versions of cryptography raise no Exception, but Rust's panic
+    # For no iterations, older versions of cryptography raise Rust's panic, which is no Exception.
+    if min(numbers, default=1) < 1:
         _refuse_encrypted()
     kinds = [content for tag, content in elements if tag == 0x06]  # PBES2 (RFC 8018) names its derivation second
     if max(numbers, default=0) > MAX_ITERATIONS or (kinds[1:2] == [_SCRYPT] and prod(numbers[:3]) > MAX_SCRYPT_COST):
