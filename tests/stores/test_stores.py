@@ -1060,6 +1060,23 @@ def test_a_symlink_of_another_user_in_the_path_is_refused(tmp_path: Path, path: 
 
 
 @posix
+def test_a_service_that_is_not_root_may_be_below_the_link_of_whoever_deploys_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root to be two users")
+    service, deployer = 12345, 54321
+    (tmp_path / "release").mkdir(mode=0o755)
+    os.chown(tmp_path / "release", service, service)
+    (tmp_path / "current").symlink_to("release")
+    os.chown(tmp_path / "current", deployer, deployer, follow_symlinks=False)
+    with pytest.raises(ConfigurationError, match="symlink that another user created"):
+        FileStore(tmp_path / "current")
+    monkeypatch.setattr(os, "geteuid", lambda: service)
+    assert FileStore(tmp_path / "current").load("key") is None
+
+
+@posix
 def test_a_symlink_of_ones_own_in_the_path_is_followed(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "link").symlink_to("../other")

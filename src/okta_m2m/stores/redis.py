@@ -303,7 +303,11 @@ def _from_url(url: str, timeout: float) -> tuple[Blocking, Callable[[], Async]]:
 
 def _limited(connection_class: Any) -> Any:
     """A class of connections whose ``socket_timeout`` limits the whole of a response. redis-py limits each read from the
-    socket, so a server that sends without end would keep the thread, and fill the memory."""
+    socket, so a server that sends without end would keep the thread, and fill the memory.
+
+    redis-py has no public place for this, so it uses two of its private names, ``_connect`` and ``_sock``. The tests run with
+    the lowest version and with the newest.
+    """
 
     class Connection(connection_class):  # type: ignore[misc]  # a class that is passed in
         def _connect(self) -> _LimitedSocket:
