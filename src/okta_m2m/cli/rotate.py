@@ -116,7 +116,7 @@ def _find_settings(file: Path | None, passphrase_file: Path | None) -> tuple[Set
 
     if path is not None and passphrase() is not None:
         # Pass the key, not variables that include the passphrase: a crash report would show those.
-        settings = trusted_settings(key=PrivateKey.from_file(path, password=passphrase()), key_file=path)
+        settings = trusted_settings(key=PrivateKey.from_file(path, password=passphrase()))
         kid = find_setting("kid", "privateKeyId", "keyId")
         if kid is not None and (is_configured or find_setting("privateKey", "jwk") is None):
             settings = replace(settings, sources={**settings.sources, "kid": kid.place})

@@ -77,17 +77,12 @@ def check_token(url: str, token: str, place: str) -> None:
 
 
 def trusted_settings(
-    *,
-    folder: Path | None = None,
-    environ: Mapping[str, str] | None = None,
-    key_file: Path | None = None,
-    **arguments: Any,
+    *, folder: Path | None = None, environ: Mapping[str, str] | None = None, **arguments: Any
 ) -> Settings:
     """The settings of the configured app, whose key may sign for the org that they name.
 
     - ``folder``: reads the ``okta.yaml`` there, instead of those in the working directory and the home directory.
     - ``environ``: variables to use instead of ``os.environ``. Default ``None``.
-    - ``key_file``: for a ``key`` that is an argument, the file that it is from. Default ``None``.
     - ``arguments``: as for :func:`okta_m2m.settings.read_settings`.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` like that function, and if only an ``okta.yaml`` in the folder names the
@@ -102,7 +97,7 @@ def trusted_settings(
         return read_settings(**places, **arguments)
     # Pass the org as an argument, so that the library does not warn about it: this function decides instead.
     settings = read_settings(**places, **{**arguments, "org_url": url})
-    path: Any = key_file or getattr(settings.key, "path", None)  # only a key that follows a file has one
+    path: Any = getattr(settings.key, "path", None)  # only a key that follows a file has one
     holder = settings.files.get("key") if path is None else Path(path)
     if not _brings(found, holder, folder or Path(), is_settings=path is None):
         source = settings.sources.get("key", "argument") if holder is None else holder
