@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from okta_m2m._core.challenges import challenges
@@ -90,6 +90,7 @@ def test_text_within_quotes_is_no_challenge() -> None:
     assert read('Basic realm="Bearer error=invalid_token"') == [("basic", {"realm": "Bearer error=invalid_token"})]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is not at issue
 @given(st.lists(st.text(max_size=200), max_size=4))
 def test_no_header_makes_it_fail(values: list[str]) -> None:
     assert all(scheme for scheme, _ in read(*values))

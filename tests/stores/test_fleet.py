@@ -173,7 +173,7 @@ def another_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[st
     else:
         made = RedisServer(tls=True) if request.param == "tls and acl" else RedisServer("valkey-server")
         with made as running:
-            yield running.url
+            yield running.url + PATIENTLY.replace("?", "&" if "?" in running.url else "?")
 
 
 @needs_fork
@@ -181,7 +181,7 @@ def another_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[st
 def test_so_do_processes_on_every_other_store(
     okta: FakeOkta, another_store: str, new_fleet: Callable[..., Fleet], conversation: int
 ) -> None:
-    fleet = new_fleet(another_store, processes=6, threads=2)
+    fleet = new_fleet(another_store, processes=6, threads=2, store_timeout=PATIENT)
     fleet.go()
     assert len(sent_by([fleet], 2)) == 1
     assert (okta.tokens_minted, okta.token_requests) == (1, conversation)
