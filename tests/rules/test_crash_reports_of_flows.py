@@ -161,7 +161,7 @@ def test_what_the_token_endpoint_causes_shows_nothing(kind: str, okta: FakeOkta,
     inner = Conversation(
         app._fetching.endpoint,
         app.keys,
-        Flight(now + 1, now + 1, now + 1, None),
+        Flight(now, 1, None),
         app._fetching.bindings.proofs if kind.startswith("a B") else None,
         app._fetching.reports,
     )

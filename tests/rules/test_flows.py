@@ -17,7 +17,7 @@ import pytest
 from okta_m2m import ConfigurationError, OktaM2MError, RateLimited, ServiceApp, Token, TokenRefused, TokenUnreachable
 from okta_m2m._core import next_step
 from okta_m2m._core.clocks import Clock
-from okta_m2m._core.token_state import LANDING_GRACE, OVERDUE
+from okta_m2m._core.flights import LANDING_GRACE, OVERDUE
 from okta_m2m.effects import (
     Attempt,
     Discard,

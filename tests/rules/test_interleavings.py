@@ -21,7 +21,7 @@ import pytest
 
 from okta_m2m import OktaM2MError, ServiceApp, Token, TokenUnreachable
 from okta_m2m._core.clocks import Clock
-from okta_m2m._core.token_state import LANDING_GRACE, OVERDUE
+from okta_m2m._core.flights import LANDING_GRACE, OVERDUE
 from okta_m2m.effects import (
     Attempt,
     Discard,

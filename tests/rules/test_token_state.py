@@ -16,19 +16,20 @@ import pytest
 from okta_m2m import RateLimited, Token, TokenRefused, TokenUnreachable
 from okta_m2m._core import renewal_times, token_state
 from okta_m2m._core.clocks import NEVER
-from okta_m2m._core.flights import ABANDONED, Failure, Flight, forks
+from okta_m2m._core.flights import ABANDONED, LANDING_GRACE, OVERDUE, Failure, Flight, forks
 from okta_m2m._core.forced_renewals import FORCED_AT_ONCE
-from okta_m2m._core.next_step import Closed, Fetch, NextStep, Refused, Use, UseAndRenew, Wait
+from okta_m2m._core.next_step import Closed, Fetch, NextStep, Refused, Rejection, Use, UseAndRenew, Wait
 from okta_m2m._core.origins import Origins
 from okta_m2m._core.renewal_times import (
     ABANDONED_GROWTH,
     FAILED_GROWTH,
+    FIRST_REFUSAL,
     is_due_for_all,
     moment_after_postponing,
     moment_of_renewal,
     pause_after,
 )
-from okta_m2m._core.token_state import LANDING_GRACE, MAX_FORMER, OVERDUE, Rejection, TokenState
+from okta_m2m._core.token_state import MAX_FORMER, TokenState
 
 MAX_WAIT = 30.0
 KEYS: Any = ("key",)  # they are only compared here
@@ -699,7 +700,7 @@ def test_a_refusal_holds_for_equal_keys_until_its_time_is_over_and_longer_for_no
     world = World()
     world.refuse((*KEYS,))
     assert isinstance(world.ask(), Refused)
-    world.wait(token_state.FIRST_REFUSAL + 0.1)
+    world.wait(FIRST_REFUSAL + 0.1)
     assert not world.is_refusal_remembered()
     assert isinstance(world.ask(), Fetch)
 

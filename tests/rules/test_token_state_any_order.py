@@ -18,10 +18,10 @@ from test_token_state import ANSWERS, KEYS, MAX_WAIT, OTHER_KEYS, STRANGER, Worl
 from okta_m2m import RateLimited, Token, TokenRefused, TokenUnreachable
 from okta_m2m._core import token_state
 from okta_m2m._core.clocks import NEVER
-from okta_m2m._core.flights import ABANDONED, Failure, Flight, Outcome
+from okta_m2m._core.flights import ABANDONED, LANDING_GRACE, Failure, Flight, Outcome
 from okta_m2m._core.forced_renewals import MAX_REJECTED
 from okta_m2m._core.next_step import Fetch, Refused, UseAndRenew, Wait
-from okta_m2m._core.token_state import LANDING_GRACE, MAX_FORMER
+from okta_m2m._core.token_state import MAX_FORMER
 
 MOMENTS = st.sampled_from([0.25, 1.0, 5.0, 5.0, 20.0, 60.0, 60.0, 120.0, 700.0, "renewal", "end", "due", "refusal"])
 RECENT = st.sampled_from([-1, -1, -1, -2, -3])

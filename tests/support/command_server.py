@@ -1,6 +1,7 @@
 """Commands of ``okta-m2m`` for tests that run many: each in a process of its own, forked from one that has loaded the packages.
 
-To load typer, rich, requests and cryptography takes longer than what most commands do.
+To load typer, rich, requests and cryptography, to make all commands of typer's, and to take everything down in the end takes
+ten times as long as what most commands do.
 
 Invariant: a command has its own arguments, environment, working directory and streams, as if Python had just started. A
 command with variables that Python reads at its start is given a new Python.
@@ -23,8 +24,10 @@ __all__ = ["command_with"]
 _READ_AT_START = re.compile(r"PYTHON|LC_|LANG|COVERAGE")
 
 _SERVER = """
-import contextlib, gc, io, json, os, runpy, select, signal, socket, sys
-import okta_m2m.admin.rotation, okta_m2m.cli.commands, okta_m2m.requests, okta_m2m.testing
+import atexit, contextlib, functools, gc, io, os, runpy, select, signal, socket, sys, threading
+import typer.main
+import okta_m2m.admin.doctor, okta_m2m.admin.provisioning, okta_m2m.admin.rotation, okta_m2m.cli.commands
+import okta_m2m.requests, okta_m2m.testing
 import joserfc.jwk, joserfc.jws, ruamel.yaml, rich.table, rich.console
 
 def run(connection):
@@ -38,13 +41,31 @@ def run(connection):
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
-    arguments, folder, variables = json.loads(plan)
+    folder, count, *words = plan.split(b"\\0")
     os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(variables)
-    sys.argv = ["", *arguments]
-    runpy.run_module("okta_m2m.cli", run_name="__main__", alter_sys=True)
+    sys.argv = ["", *map(os.fsdecode, words[:int(count)])]
+    os.environb.clear()
+    os.environb.update(word.split(b"=", 1) for word in words[int(count):])
+    try:
+        runpy.run_module("okta_m2m.cli", run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if isinstance(end.code, int):
+            leave(end.code)
+        raise
 
+def leave(status):
+    # As Python does, but without freeing what the server has loaded.
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        print(f"Exception ignored on flushing stdout: {error!r}", file=sys.stderr)
+        status = 120
+    sys.stderr.flush()
+    os._exit(status)
+
+typer.main.get_command = functools.cache(typer.main.get_command)
 sys.argv, path = ["", "key", "show", "nowhere"], sys.argv[1]
 with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(SystemExit):  # loads what typer needs for any command
     runpy.run_module("okta_m2m.cli", run_name="__main__", alter_sys=True)
@@ -68,11 +89,15 @@ while True:
 
 # Stands for the command with whoever started it: gives it the streams, and ends as it ended.
 _CLIENT = """
-import json, os, socket, sys
-with socket.socket(socket.AF_UNIX) as server:
-    server.connect(sys.argv[1])
-    socket.send_fds(server, [json.dumps([sys.argv[2:], os.getcwd(), dict(os.environ)]).encode()], [0, 1, 2])
-    status = int(server.recv(16))
+import _socket, os, sys
+arguments = [os.fsencode(argument) for argument in sys.argv[2:]]
+variables = [name + b"=" + value for name, value in os.environb.items()]
+plan = b"\\0".join([os.getcwdb(), b"%d" % len(arguments), *arguments, *variables])
+server = _socket.socket(_socket.AF_UNIX)
+server.connect(sys.argv[1])
+streams = b"".join(number.to_bytes(4, sys.byteorder) for number in range(3))
+server.sendmsg([plan], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, streams)])
+status = int(server.recv(16))
 if status < 0:
     os.kill(os.getpid(), -status)
 sys.exit(status)

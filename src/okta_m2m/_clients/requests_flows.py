@@ -24,7 +24,6 @@ from .._core.crash_reports import Hidden
 from .._core.origins import origin_of
 from .._core.records import Generic
 from .._core.service_app import ServiceApp
-from .._core.token_state import Hit
 from .._core.tokens import Token
 from ..effects import Flow, Request, Response, SendFailed
 from ..errors import ErrorMap, OktaM2MError, TokenUnreachable
@@ -161,7 +160,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
         self._check(app, misplaced, send, session, "session", self._library.requests.Session)
         self.app = app
         # Read by a hit. Binding a method on each call would be a tenth of the cost of a hit (benchmarks/hits.py).
-        self._hit: Hit = app.token_state
+        self._hit = app.token_state
         self._hook: Any = self.handle_response
         self._session: Any = session
         self._sender = send

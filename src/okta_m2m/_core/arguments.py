@@ -33,6 +33,7 @@ __all__ = [
     "check_list",
     "check_max_wait",
     "check_observer",
+    "check_revoke_on_close",
     "check_scopes",
     "kind_of",
     "token_path",
@@ -176,6 +177,15 @@ def check_htu_origins(origins: Mapping[str, str]) -> dict[str, str]:
             )
         checked[one] = other
     return checked
+
+
+def check_revoke_on_close(revoke_on_close: bool, store: object | None) -> bool:
+    if revoke_on_close and store is not None:
+        raise ConfigurationError(
+            "revoke_on_close would revoke the token of every process that shares the store.",
+            remedy="Remove revoke_on_close or store.",
+        )
+    return revoke_on_close
 
 
 def kind_of(given: object) -> str:

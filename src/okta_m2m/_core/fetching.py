@@ -72,11 +72,11 @@ class Fetching:
     def __init__(
         self,
         keys: tuple[Signer, ...],
-        *,
         state: TokenState,
         endpoint: TokenEndpoint,
         bindings: Bindings | None,
         reports: Reports,
+        *,
         offers_dpop: bool,
         fleet: Fleet | None,
     ) -> None:
@@ -216,7 +216,7 @@ class Fetching:
             while True:
                 effect = resume()
                 now = self.state.now()
-                flight.expected = now + _time_of(effect, flight.deadline - now) + self.state.lateness
+                flight.expect(now + _time_of(effect, flight.deadline - now))
                 try:
                     resume = partial(flow.send, (yield effect))
                 except GeneratorExit:

@@ -49,6 +49,13 @@ class _Abandoned(Record):
 
 ABANDONED: Final = _Abandoned()
 
+OVERDUE: Final = 2.0
+"""Seconds by which a fetch may be late. After that it is abandoned, because its event loop hangs or has ended."""
+
+LANDING_GRACE: Final = 0.5
+"""Seconds that a caller waits beyond its own deadline, if the fetch ends by that deadline, because the fetch's error is
+more informative."""
+
 INSTANT: Final = 0.001
 """Seconds too short to wait: the rest of a wait may be less than a clock's resolution."""
 
@@ -137,9 +144,9 @@ class _WaitingThreads:
 
 
 class Flight:
-    """One fetch in progress.
+    """One fetch in progress, which began ``now`` on the steady clock and may take ``max_wait`` seconds.
 
-    - ``deadline``: the time by which the fetch must end, on the steady clock.
+    - ``deadline``: the time by which the fetch must end.
     - ``expected``: the time by which the fetch should have continued. After that, a caller that needs a token abandons
       the fetch, because its event loop hangs.
     - ``due``: the time at which it is abandoned in any case.
@@ -151,12 +158,25 @@ class Flight:
       would each take its lock again.
     """
 
-    __slots__ = ("_starter", "attempts", "deadline", "due", "expected", "is_running", "landing", "outcome", "renews")
+    __slots__ = (
+        "_lateness",
+        "_starter",
+        "attempts",
+        "deadline",
+        "due",
+        "expected",
+        "is_running",
+        "landing",
+        "outcome",
+        "renews",
+    )
 
-    def __init__(self, deadline: float, due: float, expected: float, renews: Token | None) -> None:
-        self.deadline = deadline
-        self.due = due
-        self.expected = expected
+    def __init__(self, now: float, max_wait: float, renews: Token | None) -> None:
+        self.deadline = now + max_wait
+        self.due = self.deadline + OVERDUE
+        # Enough for a busy event loop, and few enough seconds that a caller has time for another fetch.
+        self._lateness = max(OVERDUE, max_wait / 3)
+        self.expect(now)
         self.renews = renews
         self.attempts = 0
         self.is_running: Callable[[], bool] | None = None
@@ -167,6 +187,15 @@ class Flight:
     @property
     def is_renewal(self) -> bool:
         return self.renews is not None
+
+    def expect(self, moment: float) -> None:
+        """Records that the fetch continues by that moment, unless its event loop hangs."""
+        self.expected = moment + self._lateness
+
+    def patience(self, now: float, deadline: float) -> float:
+        """Seconds that a caller waits for the fetch: until its own deadline, or a moment longer if the fetch ends by then."""
+        until = deadline + LANDING_GRACE if self.deadline <= deadline else deadline
+        return max(0.0, min(until, self.expected) - now)
 
     def is_overdue(self, now: float, is_needed: bool) -> bool:
         """Whether the fetch takes too long. A renewal has time until ``due``, because the current token still works."""

@@ -1,15 +1,16 @@
-"""The next step of a caller that needs a token: the results of ``TokenState.next_step()``."""
+"""The next step of a caller: of one that needs a token (``TokenState.next_step()``), and of one whose token was rejected
+(``TokenState.rejected()``)."""
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from ..errors import TokenRefused
 from .flights import Flight
 from .records import Record
 from .tokens import Token
 
-__all__ = ["CLOSED", "Closed", "Fetch", "NextStep", "Refused", "Use", "UseAndRenew", "Wait"]
+__all__ = ["CLOSED", "Closed", "Fetch", "NextStep", "Refused", "Rejection", "Use", "UseAndRenew", "Wait"]
 
 
 class Use(Record):
@@ -58,3 +59,13 @@ class Closed(Record):
 NextStep: TypeAlias = Use | UseAndRenew | Fetch | Wait | Refused | Closed
 
 CLOSED: Final = Closed()
+
+Rejection: TypeAlias = Literal["renew", "renewed", "kept", "kept again"]
+"""The next step of a call after an API rejected its token.
+
+- ``renew``: the call gets a new token; it is the first to report this one.
+- ``renewed``: the call gets the current token, or the one that is being fetched.
+- ``kept``: the response goes to the caller, because no forced renewal is left; this call is the first to report this
+  token.
+- ``kept again``: the response goes to the caller.
+"""

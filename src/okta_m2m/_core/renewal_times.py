@@ -1,4 +1,5 @@
-"""When a token is renewed: the share of its lifetime that passes before, and the pauses after a renewal that failed.
+"""When a token is renewed: the share of its lifetime that passes before, and the pauses after a renewal or a first fetch
+that failed.
 
 A random part in these times keeps the processes of a fleet from renewing all at once.
 """
@@ -18,6 +19,7 @@ __all__ = [
     "moment_after_postponing",
     "moment_of_renewal",
     "pause_after",
+    "pause_after_refusal",
 ]
 
 RENEWAL_SHARE: Final = (0.72, 0.82)
@@ -46,6 +48,11 @@ fetch starts at once."""
 
 LONGEST_PAUSE: Final = 60.0
 """The maximum number of seconds between renewals while they fail."""
+
+FIRST_REFUSAL: Final = 1.0
+LONGEST_REFUSAL: Final = 60.0
+"""The first and the longest time in seconds for which a refusal is repeated without a new request. The time is doubled
+after each refusal."""
 
 Postponed: TypeAlias = Literal["others are renewing it", "not due yet", "store has just failed"]
 """Why a working token is not renewed now. Until the renewal is due, a process only checks whether the store works."""
@@ -76,6 +83,11 @@ def pause_after(failures: int, growth: float) -> float:
     """Seconds until the next renewal, after that many failures in a row."""
     longest = min(LONGEST_PAUSE, growth ** min(failures - 1, 10))
     return longest * random.uniform(0.75, 1.0)  # noqa: S311 (spreads load)
+
+
+def pause_after_refusal(refusals: int) -> float:
+    """Seconds for which a refusal is repeated, after that many in a row."""
+    return min(LONGEST_REFUSAL, FIRST_REFUSAL * 2.0 ** min(refusals - 1, 10))
 
 
 def _moment(token: Token, now: float, first: float, last: float) -> float:

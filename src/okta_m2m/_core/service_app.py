@@ -83,13 +83,7 @@ class ServiceApp(arguments.NotAnAuthObject):
     Raises :class:`~okta_m2m.errors.ConfigurationError` for a setting that cannot work.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_fetching",
-        "_revocation",
-        "org_url",
-        "token_state",
-    )
+    __slots__ = ("__weakref__", "_fetching", "_revocation", "org_url", "token_state")
 
     @without_locals
     def __init__(
@@ -156,34 +150,17 @@ class ServiceApp(arguments.NotAnAuthObject):
                 reports=reports,
             )
         self._fetching = Fetching(
-            keys,
-            state=self.token_state,
-            endpoint=endpoint,
-            bindings=bindings,
-            reports=reports,
-            offers_dpop=dpop is not False,
-            fleet=fleet,
+            keys, self.token_state, endpoint, bindings, reports, offers_dpop=dpop is not False, fleet=fleet
         )
         self._revocation: RevocationOnClose | None = None
-        if revoke_on_close:
-            if store is not None:
-                raise ConfigurationError(
-                    "revoke_on_close would revoke the token of every process that shares the store.",
-                    remedy="Remove revoke_on_close or store.",
-                )
+        if arguments.check_revoke_on_close(revoke_on_close, store):
             from .revocation import RevocationOnClose  # saves 2 % of the import time (benchmarks/imports.py)
 
             self._revocation = RevocationOnClose(self._fetching, assertions)
 
     @classmethod
     @without_locals
-    def from_env(
-        cls,
-        *,
-        files: bool = True,
-        environ: Mapping[str, str] | None = None,
-        **arguments: Any,
-    ) -> ServiceApp:
+    def from_env(cls, *, files: bool = True, environ: Mapping[str, str] | None = None, **arguments: Any) -> ServiceApp:
         """The service app that is configured by the settings that Okta's own SDKs read. Each setting comes from the first of
         these places that has it: the arguments, the environment (``OKTA_CLIENT_*``), ``./okta.yaml``, ``~/.okta/okta.yaml``.
 

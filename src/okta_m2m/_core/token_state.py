@@ -43,8 +43,9 @@ One method reports each event. The token "in use" is the current one; the "suspe
 After any other fork, the child's next call notices that no fetch is in progress there, and chooses the child's own
 moment of renewal.
 
-WARNING: the hit (:class:`Hit`) reads without the mutex. ``fresh_until`` is written last when a token is put into use and
-first when one is taken out of use, so that a reader never sees a token older than the one that ``fresh_until`` belongs to.
+WARNING: a hit, which is a call with a fresh token, reads without the mutex. ``fresh_until`` is written last when a token
+is put into use and first when one is taken out of use, so that a reader never sees a token older than the one that
+``fresh_until`` belongs to.
 ``tests/rules/test_hits.py`` stops after each assignment and checks this.
 
 ``renewal_times.py`` says when a token is renewed, and ``forced_renewals.py`` limits the renewals of tokens that an API
@@ -56,83 +57,40 @@ Invariant: at most one fetch is in progress, and no caller waits for a fetch whi
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from ..errors import OktaM2MError, RateLimited, TokenRefused
+from . import renewal_times
 from .clocks import NEVER
 from .flights import ABANDONED, Failure, Flight, Outcome, forks, mutex
 from .forced_renewals import ForcedRenewals
-from .next_step import CLOSED, Fetch, NextStep, Refused, Use, UseAndRenew, Wait
-from .renewal_times import (
-    ABANDONED_GROWTH,
-    FAILED_GROWTH,
-    Postponed,
-    moment_after_postponing,
-    moment_of_renewal,
-    pause_after,
-)
+from .next_step import CLOSED, Fetch, NextStep, Refused, Rejection, Use, UseAndRenew, Wait
 from .tokens import Token
 
 if TYPE_CHECKING:
     from ..keys import Signer
     from .origins import Origins
 
-__all__ = ["Hit", "Rejection", "TokenState"]
-
-OVERDUE: Final = 2.0
-"""Seconds by which a fetch may be late. After that it is abandoned, because its event loop hangs or has ended."""
-
-LANDING_GRACE: Final = 0.5
-"""Seconds that a caller waits beyond its own deadline, if the fetch ends by that deadline, because the fetch's error is
-more informative."""
-
-FIRST_REFUSAL: Final = 1.0
-LONGEST_REFUSAL: Final = 60.0
-"""The first and the longest time in seconds for which a refusal is repeated without a new request. The time is doubled
-after each refusal."""
+__all__ = ["TokenState"]
 
 MAX_FORMER: Final = 16
 """The number of earlier tokens that are recognized as ours on a request."""
 
 
-Rejection: TypeAlias = Literal["renew", "renewed", "kept", "kept again"]
-"""The next step of a call after an API rejected its token.
-
-- ``renew``: the call gets a new token; it is the first to report this one.
-- ``renewed``: the call gets the current token, or the one that is being fetched.
-- ``kept``: the response goes to the caller, because no forced renewal is left; this call is the first to report this
-  token.
-- ``kept again``: the response goes to the caller.
-"""
-
-
-class Hit:
-    """All that a call with a fresh token reads. Adapters may read it directly:
-
-        if hit.fresh_until > hit.now() and (authorization := hit.authorization) and url.startswith(hit.prefixes): ...
-
-    Read them in that order: see the warning above.
-    """
-
-    __slots__ = ("authorization", "fresh_until", "now", "origins", "prefixes")
-
-    authorization: str | None
-    """The ``Authorization`` value of a fresh Bearer token; ``None`` for a bound token, which needs a proof for each call."""
-    fresh_until: float
-    """The time on the clock ``now`` until which the current token is sent without calling :meth:`TokenState.next_step`."""
-    now: Callable[[], float]
-    """The steady clock, in seconds."""
-    prefixes: tuple[str, ...]
-    """The beginnings of all allowed URLs: an origin and a slash each."""
-    origins: Origins
-    """Where the token may be sent."""
-
-
-class TokenState(Hit):
+class TokenState:
     """The state of one app's token.
 
-    - ``keys``: the app's keys, as they were passed.
-    - ``max_wait``: seconds that a fetch may take.
+    A call with a fresh token reads only this, in this order (see the warning above):
+
+        if state.fresh_until > state.now() and (authorization := state.authorization) and url.startswith(state.prefixes): ...
+
+    - ``fresh_until``: the time until which the current token is sent without calling :meth:`next_step`.
+    - ``now``: the steady clock, in seconds.
+    - ``authorization``: the ``Authorization`` value of a fresh Bearer token; ``None`` for a bound token, which needs a proof
+      for each call.
+    - ``prefixes``: the beginnings of all allowed URLs, an origin and a slash each; ``origins`` says the same in full.
+
+    For the others, ``keys`` are the app's keys as they were passed, and ``max_wait`` is the seconds that a fetch may take.
     """
 
     __slots__ = (
@@ -145,18 +103,18 @@ class TokenState(Hit):
         "_refusal",
         "_refusals",
         "_suspect",
+        "authorization",
+        "fresh_until",
         "is_closed",
         "max_wait",
+        "now",
+        "origins",
+        "prefixes",
         "token",
     )
 
     def __init__(
-        self,
-        now: Callable[[], float],
-        origins: Origins,
-        keys: tuple[Signer, ...],
-        *,
-        max_wait: float,
+        self, now: Callable[[], float], origins: Origins, keys: tuple[Signer, ...], *, max_wait: float
     ) -> None:
         self.authorization: str | None = None
         self.fresh_until = NEVER
@@ -192,17 +150,17 @@ class TokenState(Hit):
                     return Use(token)
                 begun = flight is None
                 if flight is None:
-                    flight = self._begin_flight(now, renews=token)
+                    flight = self._flight = Flight(now, self.max_wait, renews=token)
                 self._use(token, flight.due)
                 return UseAndRenew(token, flight) if begun else Use(token)
             if flight is not None:
-                return Wait(flight, _patience(flight, now, deadline))
-            refusal = self._refusal
+                return Wait(flight, flight.patience(now, deadline))
             # Keys that may change (from a file) are not compared here. The fetch compares them, because it reads them again.
-            if refusal is not None and now < refusal[1] and refusal[2] == self._keys:
-                return Refused(refusal[0].copy(retry_after=refusal[1] - now))
-            flight = self._begin_flight(now, renews=None)
-            return Fetch(flight, _patience(flight, now, deadline))
+            refusal = self.remembered_refusal(self._keys, now)
+            if refusal is not None:
+                return Refused(refusal)
+            flight = self._flight = Flight(now, self.max_wait, renews=None)
+            return Fetch(flight, flight.patience(now, deadline))
 
     def remembered_refusal(self, keys: tuple[Signer, ...], now: float) -> TokenRefused | None:
         """Okta's refusal of exactly these keys, if it is too recent for a new request."""
@@ -224,12 +182,6 @@ class TokenState(Hit):
         if used is None or not used.usable(now):
             return True
         return token.value != used.value and token.sent_at > used.sent_at
-
-    @property
-    def lateness(self) -> float:
-        """Seconds by which a fetch may be late with its next step, before a caller abandons it: enough for a busy event
-        loop, and few enough that the caller has time for another fetch."""
-        return max(OVERDUE, self.max_wait / 3)
 
     # ── the fetch ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -253,9 +205,8 @@ class TokenState(Hit):
     def refused(self, error: TokenRefused, keys: tuple[Signer, ...], now: float) -> None:
         """Records that Okta refused these keys: the refusal is repeated for a while without a new request."""
         with mutex():
-            pause = min(LONGEST_REFUSAL, FIRST_REFUSAL * 2.0 ** min(self._refusals, 10))
             self._refusals += 1
-            self._refusal = error.copy(), now + pause, keys
+            self._refusal = error.copy(), now + renewal_times.pause_after_refusal(self._refusals), keys
 
     def landed(self, flight: Flight, token: Token) -> None:
         """The fetch ended with this token. Gives it to all waiting callers."""
@@ -272,26 +223,26 @@ class TokenState(Hit):
                 if not isinstance(error, TokenRefused):
                     # Perhaps a single misconfigured API rejected the token. For other APIs, it is better than nothing.
                     self._suspect = None
-                    self._use(suspect, now + self._next_pause(FAILED_GROWTH))
+                    self._use(suspect, now + self._next_pause(renewal_times.FAILED_GROWTH))
             if self._renews_token_in_use(flight):
-                pause = self._next_pause(FAILED_GROWTH)
+                pause = self._next_pause(renewal_times.FAILED_GROWTH)
                 if isinstance(error, RateLimited) and error.retry_after is not None:
                     pause = max(pause, error.retry_after)
                 self._stay_fresh_until(now + pause, flight)
         self._land(flight, Failure(error.copy() if isinstance(error, OktaM2MError) else error))
         return pause
 
-    def postponed(self, flight: Flight, why: Postponed, now: float) -> None:
+    def postponed(self, flight: Flight, why: renewal_times.Postponed, now: float) -> None:
         """The fetch was postponed: a working token will be renewed later."""
         if flight.renews is not None:
-            self._stay_fresh_until(moment_after_postponing(why, flight.renews, now), flight)
+            self._stay_fresh_until(renewal_times.moment_after_postponing(why, flight.renews, now), flight)
         self._land(flight, ABANDONED)
 
     def abandoned(self, flight: Flight) -> None:
         """The fetch ended without an outcome: its task was cancelled, or it could not be started."""
         with mutex():
             if flight.outcome is None and self._renews_token_in_use(flight):
-                self._stay_fresh_until(self.now() + self._next_pause(ABANDONED_GROWTH), flight)
+                self._stay_fresh_until(self.now() + self._next_pause(renewal_times.ABANDONED_GROWTH), flight)
         self._land(flight, ABANDONED)
 
     # ── what APIs say about the token ───────────────────────────────────────────────────────────────────────────────
@@ -368,11 +319,6 @@ class TokenState(Hit):
         elif flight.is_lost():
             self.abandoned(flight)
 
-    def _begin_flight(self, now: float, renews: Token | None) -> Flight:
-        deadline = now + self.max_wait
-        self._flight = Flight(deadline, deadline + OVERDUE, now + self.lateness, renews)
-        return self._flight
-
     def _use(self, token: Token, fresh_until: float | None = None) -> None:
         """Makes a token the current one. Until ``fresh_until`` it is used without further checks; by default that is
         its moment of renewal."""
@@ -380,7 +326,7 @@ class TokenState(Hit):
         if former is not None and token.value != former.value:
             self._remember_former(former)
         if fresh_until is None:
-            fresh_until = moment_of_renewal(token, self.now())
+            fresh_until = renewal_times.moment_of_renewal(token, self.now())
         self.token = token
         self.authorization = None if token.dpop_bound else token.authorization
         # A signal handler may have closed the app in the meantime: it can enter the mutex, which its own thread holds.
@@ -389,7 +335,7 @@ class TokenState(Hit):
     def _next_pause(self, growth: float) -> float:
         """Seconds until the next renewal, after one more failure."""
         self._failures += 1
-        return pause_after(self._failures, growth)
+        return renewal_times.pause_after(self._failures, growth)
 
     def _use_none(self) -> None:
         if self.token is not None:
@@ -418,9 +364,3 @@ class TokenState(Hit):
                 return
             flight.outcome = outcome
         flight.landing.set_result(None)
-
-
-def _patience(flight: Flight, now: float, deadline: float) -> float:
-    """Seconds that a caller waits for a fetch: until its own deadline, or a moment longer if the fetch ends by then."""
-    until = deadline + LANDING_GRACE if flight.deadline <= deadline else deadline
-    return max(0.0, min(until, flight.expected) - now)
