@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from command import environment, posix_only
+from command_server import command_with
 from okta_m2m.testing import FakeOkta
 
 PAGE = Path(__file__).parents[2] / "docs" / "setup.md"
@@ -44,7 +45,11 @@ def programs(folder: Path) -> Path:
     folder.mkdir()
     python = shlex.quote(sys.executable)
     for name, runs in (
-        ("okta-m2m", f'exec {python} -m okta_m2m.cli "$@"'),
+        # The stand-in goes on beside the others, and is killed by its number.
+        (
+            "okta-m2m",
+            f'[ "$1" = demo ] || exec {shlex.join(command_with([]))} "$@"\nexec {python} -m okta_m2m.cli "$@"',
+        ),
         ("python", f'exec {python} "$@"'),
         ("pip", f'echo "$@" >> {shlex.quote(str(folder / "installed"))}'),
     ):

@@ -62,12 +62,11 @@ class Watch:
         """What was shown since the last look and holds a secret; the secret itself isn't repeated."""
         with self._mutex:
             shown, self._shown = self._shown, {}
-            pieces = dict(self._pieces)
         found = []
         for text, where in shown.items():
             leaked = self.secrets_in(text)
             if leaked:
-                found.append(f"{' and '.join(leaked)} shown by {where}: {self._blotted(text, pieces)}")
+                found.append(f"{' and '.join(leaked)} shown by {where}: {self._blotted(text)}")
         return found
 
     def secrets_in(self, text: str) -> list[str]:
@@ -75,11 +74,8 @@ class Watch:
         with self._mutex:
             return sorted({self._pieces[piece] for piece in _windows(text) if piece in self._pieces})
 
-    @staticmethod
-    def _blotted(text: str, pieces: dict[str, str]) -> str:
-        blotted = _RUN.sub(
-            lambda run: "[SECRET]" if any(piece in pieces for piece in _windows(run.group())) else run.group(), text
-        )
+    def _blotted(self, text: str) -> str:
+        blotted = _RUN.sub(lambda run: "[SECRET]" if self.secrets_in(run.group()) else run.group(), text)
         return blotted if len(blotted) < 500 else blotted[:500] + " ..."
 
 

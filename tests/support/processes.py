@@ -66,7 +66,7 @@ def process():
                 calls.append(1)
                 if plan["until"] is None or os.path.exists(plan["until"]):
                     return
-                time.sleep(0.02)
+                time.sleep(0.1)
 
     threads = [threading.Thread(target=caller) for _ in range(plan["threads"])]
     for thread in threads:

@@ -5,6 +5,7 @@ Invariant: a response is sent in one write, so that no delayed acknowledgement s
 
 from __future__ import annotations
 
+import contextlib
 import io
 import socket
 import ssl
@@ -157,6 +158,10 @@ class _ConnectionHandler(WSGIRequestHandler):
         return Answer(response.status_code, headers, response.get_data())
 
 
+class _Ended(Exception):
+    """Leaves the loop of a server that is to end."""
+
+
 class _ConnectionServer(ThreadedWSGIServer):
     # Room for 1,000 callers that connect at once, if the system's limit (somaxconn) allows it.
     request_queue_size = 2048
@@ -181,6 +186,24 @@ class _ConnectionServer(ThreadedWSGIServer):
         self._open: dict[socket.socket, threading.Thread] = {}
         self._reset: set[socket.socket] = set()
         self._closing = False
+        self._ending = False
+
+    def serve_until_ended(self) -> None:
+        with contextlib.suppress(_Ended):
+            self.serve_forever(poll_interval=60)  # end() does not wait for a poll
+
+    def end(self) -> None:
+        """Ends :meth:`serve_until_ended` at once: within a test suite, a poll for each test would take longer than the tests."""
+        self._ending = True
+        with contextlib.suppress(OSError), socket.create_connection((self.host, self.port), timeout=5):
+            pass  # wakes the server
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        return not self._ending
+
+    def service_actions(self) -> None:
+        if self._ending:
+            raise _Ended
 
     def answer(self, request: ReceivedRequest) -> Answer | None:
         try:
@@ -264,14 +287,15 @@ class OktaServer(HTTPServer):
         self.server_thread.start()
 
     def thread_target(self) -> None:
-        assert self.server is not None  # noqa: S101 (for the type checker: start() has just set it)
-        self.server.serve_forever(poll_interval=0.02)
+        assert isinstance(self.server, _ConnectionServer)  # noqa: S101 (for the type checker: start() has just set it)
+        self.server.serve_until_ended()
 
     def stop(self) -> None:
         server = self.server
+        assert isinstance(server, _ConnectionServer)  # noqa: S101 (for the type checker: start() has set it)
+        server.end()
         super().stop()
-        if isinstance(server, _ConnectionServer):
-            server.close_connections()
+        server.close_connections()
 
     def respond_nohandler(self, request: Request, extra_message: str = "") -> Response:
         answer = self._not_found(request.path)
