@@ -50,13 +50,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Omits what ``.ci/run`` adds, unless ``-m`` or the name of a test (``path::test``) asks for it: the matrix; the site and
-    the recipes, which have extras of their own and also run if ``tests/docs`` is named; and endurance, which runs only if its
-    folder or its mark is named."""
+    """Omits what ``.ci/run`` adds, unless ``-m`` or the name of a test (``path::test``) asks for it: the matrix; what needs
+    other packages or programs, and also runs if its folder is named; and endurance, which runs only if its folder or its mark
+    is named."""
     named = [Path(argument).as_posix() for argument in config.args]
     omitted = set() if any("endurance" in one for one in [*named, config.option.markexpr]) else {"endurance"}
     if not config.option.markexpr and not any("::" in one or "endurance" in one for one in named):
-        omitted |= {"matrix"} if any("tests/docs" in one for one in named) else {"matrix", "site", "recipe"}
+        omitted |= {"matrix", "site", "recipe", "interop"}
+        for folder, marks in (("tests/docs", {"site", "recipe"}), ("fake_okta/conformance", {"interop"})):
+            if any(folder in one for one in named):
+                omitted -= marks
     kept, deselected = [], []
     for item in items:
         (deselected if omitted & {mark.name for mark in item.iter_markers()} else kept).append(item)

@@ -100,9 +100,8 @@ def callers(okta: FakeOkta, app: App, key: Path | ServiceApp, threads: int) -> I
     def call(number: int) -> None:
         with requests.Session() as session:
             session.auth = OktaAuth(service)
-            while not over.wait(
-                threads / 60
-            ):  # sixty calls a second are enough to notice a lost one, and leave time for others
+            # Sixty calls a second notice a lost one, and leave time for others.
+            while not over.wait(threads / 60):
                 try:
                     status = session.get(f"{okta.url}/api/v1/users", timeout=20).status_code
                 except Exception as error:

@@ -44,12 +44,10 @@ def programs(folder: Path) -> Path:
     """A folder with the programs that an activated virtual environment has. ``pip`` records what it is asked to install."""
     folder.mkdir()
     python = shlex.quote(sys.executable)
+    command = shlex.join(command_with([]))
     for name, runs in (
-        # The stand-in goes on beside the others, and is killed by its number.
-        (
-            "okta-m2m",
-            f'[ "$1" = demo ] || exec {shlex.join(command_with([]))} "$@"\nexec {python} -m okta_m2m.cli "$@"',
-        ),
+        # The stand-in runs beside the other commands, and is killed by its number.
+        ("okta-m2m", f'[ "$1" = demo ] || exec {command} "$@"\nexec {python} -m okta_m2m.cli "$@"'),
         ("python", f'exec {python} "$@"'),
         ("pip", f'echo "$@" >> {shlex.quote(str(folder / "installed"))}'),
     ):

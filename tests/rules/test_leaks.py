@@ -23,6 +23,7 @@ from leaks import watch
 from okta_m2m import OktaM2MError, PrivateKey, ServiceApp, Token
 from okta_m2m.effects import Attempt, Flow, Request, Response, Save, Send, Sign, Wait
 from okta_m2m.testing import FakeOkta, replay
+from promises import in_matrix
 
 SUPPORT = Path(__file__).parents[1] / "support"
 
@@ -157,7 +158,7 @@ def run_with_the_plugin(tmp_path: Path, tests: str, *options: str) -> dict[str, 
     return outcomes
 
 
-@pytest.mark.parametrize("workers", ["0", "1"])
+@pytest.mark.parametrize("workers", [*in_matrix("0"), "1"])
 def test_a_planted_leak_fails_its_test_and_no_other(tmp_path: Path, workers: str) -> None:
     outcomes = run_with_the_plugin(tmp_path, CLEAN + PLANTED, "-n", workers)
     assert outcomes.pop("test_clean") == "passed"

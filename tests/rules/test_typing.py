@@ -43,6 +43,7 @@ okta_m2m.httpx2.OktaAuth(app, client=httpx.Client())  # 12
 """
 
 
+@pytest.mark.matrix  # so it does here
 def test_what_cannot_work_is_told(check: Callable[[Path], str], tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.py"
     wrong.write_text(WRONG)

@@ -298,7 +298,7 @@ def test_a_store_may_be_let_go_while_its_loop_runs_on(own_server: RedisServer) -
             del store, holder
             gc.collect()
         while await asyncio.to_thread(connections, own_server):
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
 
     asyncio.run(use())
 

@@ -20,6 +20,8 @@ from okta_m2m.errors import InvalidClient, InvalidScope
 from .conftest import OidcProvider
 from .signing import ASSERTION_TYPE, assertion, proof
 
+pytestmark = pytest.mark.interop
+
 TAKES = "oidc-provider accepts our requests"
 REFUSES = "oidc-provider refuses invalid requests"
 API_REFUSES = "An API behind oidc-provider refuses invalid requests"

@@ -26,6 +26,8 @@ from .conftest import installed
 from .description import Description, Exchange
 from .signing import ASSERTION_TYPE, assertion, proof
 
+pytestmark = pytest.mark.interop
+
 SENT = "Our requests, checked against Okta's API description"
 ANSWERED = "FakeOkta's responses, checked against Okta's API description"
 ORG = "/oauth2/v1"

@@ -23,6 +23,8 @@ from okta_m2m.testing import App, FakeOkta
 
 from .conftest import HERE
 
+pytestmark = pytest.mark.interop
+
 TABLE = "FakeOkta accepts other clients' requests"
 ASKED_FOR_A_NONCE = (400, "use_dpop_nonce", "/oauth2/v1/token")
 
