@@ -37,6 +37,7 @@ from okta_m2m.cli.demo.story import Answer, Call, Obtained, Rejection, Revocatio
 from okta_m2m.cli.exits import Exit
 from okta_m2m.cli.terminal import glyphs_for
 from okta_m2m.testing import FakeOkta
+from promises import in_matrix
 
 ESCAPE = "\x1b"
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
@@ -202,7 +203,7 @@ def test_the_demo_asks_no_proxy(run: Run) -> None:
     assert json.loads(done.stdout)["ok"] is True
 
 
-@pytest.mark.parametrize("arguments", [("--json",), ()])
+@pytest.mark.parametrize("arguments", [("--json",), *in_matrix(((),))])
 def test_the_demo_ends_with_1_if_a_call_failed(run: Run, arguments: tuple[str, ...]) -> None:
     without_roles = (
         "from okta_m2m.testing import FakeOkta\n"

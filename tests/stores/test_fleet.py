@@ -141,6 +141,7 @@ PATIENTLY = f"?socket_timeout={PATIENT}&socket_connect_timeout={PATIENT}"
 
 
 @needs_fork
+@either_binding
 def test_32_processes_of_8_threads_from_cold_make_one_token_request(
     okta: FakeOkta, server: RedisServer, new_fleet: Callable[..., Fleet], conversation: int
 ) -> None:

@@ -97,12 +97,14 @@ class TestRedisByUrlInAnEventLoop(StoreConformance):
         return RedisStore(server.url, timeout=30)
 
 
+@pytest.mark.matrix
 class TestRedisByUnixSocket(StoreConformance):
     @pytest.fixture
     def store(self, server: RedisServer) -> RedisStore:
         return RedisStore(server.unix_url, timeout=30)
 
 
+@pytest.mark.matrix
 class TestRedisByTlsAndAclFromThreads(StoreConformance):
     @pytest.fixture
     def store(self, tls_server: RedisServer) -> RedisStore:
@@ -118,7 +120,7 @@ class TestRedisByTlsAndAclInAnEventLoop(StoreConformance):
 
 
 class TestRedisByABlockingClient(StoreConformance):
-    @pytest.fixture(params=[False, True], ids=["bytes", "decoding"])
+    @pytest.fixture(params=[*in_matrix(False), True], ids=["bytes", "decoding"])
     def store(self, server: RedisServer, request: pytest.FixtureRequest) -> Iterator[RedisStore]:
         with server.admin(decode_responses=request.param) as client:
             yield RedisStore(client)
@@ -127,7 +129,7 @@ class TestRedisByABlockingClient(StoreConformance):
 class TestRedisByAnAsyncClient(StoreConformance):
     in_event_loop = True
 
-    @pytest.fixture(params=[False, True], ids=["bytes", "decoding"])
+    @pytest.fixture(params=[*in_matrix(False), True], ids=["bytes", "decoding"])
     def store(
         self, server: RedisServer, request: pytest.FixtureRequest, runner: asyncio.Runner
     ) -> Iterator[RedisStore]:
@@ -144,6 +146,7 @@ class TestRedisByAFactoryOfAsyncClients(StoreConformance):
         return RedisStore(lambda: redis.asyncio.Redis.from_url(server.url))
 
 
+@pytest.mark.matrix
 class TestRedisByAFactoryOfBlockingClients(StoreConformance):
     @pytest.fixture
     def store(self, server: RedisServer) -> RedisStore:
@@ -158,6 +161,7 @@ class TestRedisCluster(StoreConformance):
         client.close()
 
 
+@pytest.mark.matrix
 class TestRedisClusterInAnEventLoop(StoreConformance):
     in_event_loop = True
 
