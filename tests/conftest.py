@@ -24,6 +24,7 @@ from okta_m2m.testing import FakeOkta
 
 # The first watches every test for secrets that are shown.
 pytest_plugins = ["leaks", "conformance_table", "figures"]
+TESTS = Path(__file__).parent
 SCOPES = ("okta.users.read", "okta.users.manage", "okta.groups.read")
 
 
@@ -49,17 +50,24 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Does not import what ``.ci/run`` adds with packages that the extra ``dev`` does not have: these folders run if they, or
+    their marks, are named."""
+    mark = {TESTS / "endurance": "endurance", TESTS / "fake_okta" / "conformance": "interop"}.get(collection_path)
+    if mark is None or mark in config.option.markexpr:
+        return None
+    named = [(config.invocation_params.dir / argument.partition("::")[0]).resolve() for argument in config.args]
+    return None if any(collection_path in (one, *one.parents) for one in named) else True
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Omits what ``.ci/run`` adds, unless ``-m`` or the name of a test (``path::test``) asks for it: the matrix; what needs
-    other packages or programs, and also runs if its folder is named; and endurance, which runs only if its folder or its mark
-    is named."""
+    """Omits what ``.ci/run`` adds, unless ``-m`` or the name of a test (``path::test``) asks for it: the matrix, which also
+    runs in ``tests/endurance``; and the site and the recipes, which have extras of their own and also run if ``tests/docs`` is
+    named."""
     named = [Path(argument).as_posix() for argument in config.args]
-    omitted = set() if any("endurance" in one for one in [*named, config.option.markexpr]) else {"endurance"}
-    if not config.option.markexpr and not any("::" in one or "endurance" in one for one in named):
-        omitted |= {"matrix", "site", "recipe", "interop"}
-        for folder, marks in (("tests/docs", {"site", "recipe"}), ("fake_okta/conformance", {"interop"})):
-            if any(folder in one for one in named):
-                omitted -= marks
+    if config.option.markexpr or any("::" in one or "endurance" in one for one in named):
+        return
+    omitted = {"matrix"} if any("tests/docs" in one for one in named) else {"matrix", "site", "recipe"}
     kept, deselected = [], []
     for item in items:
         (deselected if omitted & {mark.name for mark in item.iter_markers()} else kept).append(item)
