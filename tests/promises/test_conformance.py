@@ -108,6 +108,7 @@ def test_the_first_call_gets_a_token_and_later_calls_use_it(
     assert okta.tokens_minted == 1
 
 
+@either_binding
 def test_many_callers_from_cold_cost_one_token(okta: FakeOkta, service: Service, connect: Connect) -> None:
     okta.token_delay = 0.1
     client = connect(service())
@@ -148,6 +149,7 @@ def test_renewal_under_load_fails_no_call_and_sends_no_expired_token(
     assert all(later - earlier > 0.25 * okta.token_lifetime for earlier, later in pairwise(issued))
 
 
+@either_binding
 def test_nobody_waits_for_a_renewal(okta: FakeOkta, front: Front, service: Service, connect: Connect) -> None:
     hours, events = Hours(okta), Events()
     client = connect(service(org_url=front.url, clock=hours.clock(), on_event=events))
@@ -422,6 +424,7 @@ def test_a_small_gzipped_e0000015_is_understood(okta: FakeOkta, service: Service
     assert okta.tokens_minted == 1
 
 
+@either_binding
 def test_401_for_ever_does_not_hammer_the_token_endpoint(okta: FakeOkta, service: Service, connect: Connect) -> None:
     client = connect(service())
     okta.next(401, on="/api/v1/*", times=1000)
@@ -433,6 +436,7 @@ def test_401_for_ever_does_not_hammer_the_token_endpoint(okta: FakeOkta, service
 
 
 @pytest.mark.timeout(60)
+@either_binding
 def test_a_pool_of_one_connection_neither_deadlocks_nor_leaks(
     okta: FakeOkta, service: Service, connect: Connect
 ) -> None:

@@ -192,7 +192,7 @@ def test_a_holder_that_is_killed_now_and_then_costs_few_token_requests(seed: int
     assert len(world.sends) <= 1.3 * LIVES
 
 
-@pytest.mark.parametrize("token_type", ["Bearer", "DPoP"])
+@pytest.mark.parametrize("token_type", ["DPoP", *in_matrix("Bearer")])
 def test_tokens_whose_life_was_shortened_are_shared_too(token_type: str) -> None:
     """Some while before the first token's end there are later ones, which end before it."""
     world = FleetWorld(0, token_type)

@@ -82,8 +82,9 @@ def run_on_terminal(
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
     env = environment(home, **{"TERM": "xterm-256color", **variables})
+    command = COMMAND if interrupted else command_with(variables)
     with subprocess.Popen(
-        [*COMMAND, *arguments], cwd=home, env=env, stdin=theirs, stdout=theirs, stderr=theirs
+        [*command, *arguments], cwd=home, env=env, stdin=theirs, stdout=theirs, stderr=theirs
     ) as process:
         os.close(theirs)
         output = b""

@@ -41,6 +41,10 @@ def run(connection):
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
+    # By lines where they are a terminal, as Python's own.
+    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)
+    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = sys.__stderr__ = open(2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)
     folder, count, *words = plan.split(b"\\0")
     os.chdir(folder)
     sys.argv = ["", *map(os.fsdecode, words[:int(count)])]
