@@ -61,13 +61,13 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Omits what ``.ci/run`` adds, unless ``-m`` or the name of a test (``path::test``) asks for it: the matrix, which also
-    runs in ``tests/endurance``; and the site and the recipes, which have extras of their own and also run if ``tests/docs`` is
-    named."""
+    """Omits what ``.ci/run`` adds, unless ``-m`` or the name of a test (``path::test``) asks for it: the matrix; the site and
+    the recipes, which have extras of their own and also run if ``tests/docs`` is named; and endurance, which runs only if its
+    folder or its mark is named."""
     named = [Path(argument).as_posix() for argument in config.args]
-    if config.option.markexpr or any("::" in one or "endurance" in one for one in named):
-        return
-    omitted = {"matrix"} if any("tests/docs" in one for one in named) else {"matrix", "site", "recipe"}
+    omitted = set() if any("endurance" in one for one in [*named, config.option.markexpr]) else {"endurance"}
+    if not config.option.markexpr and not any("::" in one or "endurance" in one for one in named):
+        omitted |= {"matrix"} if any("tests/docs" in one for one in named) else {"matrix", "site", "recipe"}
     kept, deselected = [], []
     for item in items:
         (deselected if omitted & {mark.name for mark in item.iter_markers()} else kept).append(item)
