@@ -19,12 +19,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Never, NoReturn, TypeVar
 from urllib.parse import urldefrag, urljoin, urlsplit
 
-from .._core.bindings import Credentials
 from .._core.crash_reports import Hidden
 from .._core.origins import origin_of
 from .._core.records import Generic
 from .._core.service_app import ServiceApp
-from .._core.tokens import Token
+from .._core.tokens import Credentials, Token
 from ..effects import Flow, Request, Response, SendFailed
 from ..errors import ErrorMap, OktaM2MError, TokenUnreachable
 from .auth_object import AuthObject, add_request
