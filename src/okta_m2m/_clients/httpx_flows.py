@@ -29,7 +29,6 @@ from .._core.service_app import ServiceApp
 from .._core.tokens import Token
 from ..effects import Attempt, Discard, Flow, Peek, Request, Response, SendFailed
 from ..errors import ConfigurationError, ErrorMap, OktaM2MError, TokenUnreachable
-from ..runtimes import AsyncSender, Done, Sender, aadvance, advance, arun, run
 from .auth_object import AuthObject, add_request
 from .limits import (
     DRAIN_TIMEOUT,
@@ -47,19 +46,22 @@ if TYPE_CHECKING:
     import httpx
     import httpx2
 
-    from ..runtimes import Asyncio, Threads, Trio
+    from ..runtimes import Asyncio, AsyncSender, Sender, Threads, Trio
 
     AnyRequest: TypeAlias = httpx.Request | httpx2.Request
     AnyResponse: TypeAlias = httpx.Response | httpx2.Response
+    T = TypeVar("T")
+    RequestT = TypeVar("RequestT", "httpx.Request", "httpx2.Request")
+    ResponseT = TypeVar("ResponseT", "httpx.Response", "httpx2.Response")
+    ClientT = TypeVar("ClientT", "httpx.Client | httpx.AsyncClient", "httpx2.Client | httpx2.AsyncClient")
+else:
+    RequestT = ResponseT = ClientT = Any  # typing would compile the names of types, which takes 2 % of the import time
 
 __all__ = ["Flows", "Library"]
 
 OURS = frozenset({b"authorization", b"dpop"})
 
 Rewind: TypeAlias = Callable[[], object] | None
-RequestT = TypeVar("RequestT", "httpx.Request", "httpx2.Request")
-ResponseT = TypeVar("ResponseT", "httpx.Response", "httpx2.Response")
-ClientT = TypeVar("ClientT", "httpx.Client | httpx.AsyncClient", "httpx2.Client | httpx2.AsyncClient")
 
 
 class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
@@ -96,19 +98,23 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
 
         return running(self._sender or self._asend, self._library.error_map)
 
-    def _run(self, flow: Flow[None]) -> None:
-        run(flow, self._threads())
+    def _run(self, flow: Flow[T]) -> T:
+        from ..runtimes import run  # with the first flow, which saves 7 % of the import time (benchmarks/imports.py)
 
-    async def _run_async(self, flow: Flow[None]) -> None:
-        await arun(flow, self._loop())
+        return run(flow, self._threads())
+
+    async def _run_async(self, flow: Flow[T]) -> T:
+        from ..runtimes import arun
+
+        return await arun(flow, self._loop())
 
     def token(self) -> Token:
         """A usable token, for calls that this client does not make. Waits at most the app's ``max_wait`` seconds."""
-        return run(self.app.obtain(), self._threads())
+        return self._run(self.app.obtain())
 
     async def atoken(self) -> Token:
         """:meth:`token` on an event loop."""
-        return await arun(self.app.obtain(), self._loop())
+        return await self._run_async(self.app.obtain())
 
     def headers(self, method: str, url: str) -> dict[str, str]:
         """The headers for one call that this client does not make. With DPoP, they are valid for one attempt.
@@ -117,11 +123,11 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
 
         Raises :class:`~okta_m2m.errors.ConfigurationError` if the token must not be sent to that URL.
         """
-        return run(self.app.headers(method, url), self._threads())
+        return self._run(self.app.headers(method, url))
 
     async def aheaders(self, method: str, url: str) -> dict[str, str]:
         """:meth:`headers` on an event loop: the same ``method`` and ``url``."""
-        return await arun(self.app.headers(method, url), self._loop())
+        return await self._run_async(self.app.headers(method, url))
 
     # ── one call ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -133,6 +139,8 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
             if plain and not self._attach_fresh(request):
                 if hit.fresh_until <= hit.now():
                     # Do this before anything else is created, because there may be many callers.
+                    from ..runtimes import advance
+
                     advance(self.app.obtain(), self._threads())
                 plain = self._attach_fresh(request)
             if plain:
@@ -144,6 +152,8 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
             else:
                 call = _Call(self.app, self._library, request)
                 flow = call.make(self)
+            from ..runtimes import Done, advance
+
             runtime = self._threads()
             step = advance(flow, runtime)
             while not isinstance(step, Done):
@@ -175,6 +185,8 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
             plain = self._is_plain(request)
             if plain and not self._attach_fresh(request):
                 if hit.fresh_until <= hit.now():
+                    from ..runtimes import aadvance
+
                     await aadvance(self.app.obtain(), self._loop())  # as above
                 plain = self._attach_fresh(request)
             if plain:
@@ -186,6 +198,8 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
             else:
                 call = _Call(self.app, self._library, request)
                 flow = call.make(self, on_loop=True)
+            from ..runtimes import Done, aadvance
+
             runtime = self._loop()
             step = await aadvance(flow, runtime)
             while not isinstance(step, Done):
@@ -260,6 +274,8 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         token = _token_of(hop)
         if token is None or token != _token_of(request):
             return
+        from ..runtimes import advance
+
         # This does not block, because a request that is not sent again needs no new token.
         flow = self.app.judge(token, _answer_of(response), method=hop.method, url=str(hop.url), replayable=False)
         runtime = self._threads()
@@ -279,7 +295,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         flow = proofs.needed(event, info)
         if flow is not None:
             try:
-                proofs.put(info["request"], run(flow, self._threads()))
+                proofs.put(info["request"], self._run(flow))
             except OktaM2MError as error:
                 add_request(error, proofs.request)
                 raise
@@ -291,7 +307,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         flow = proofs.needed(event, info)
         if flow is not None:
             try:
-                proofs.put(info["request"], await arun(flow, self._loop()))
+                proofs.put(info["request"], await self._run_async(flow))
             except OktaM2MError as error:
                 add_request(error, proofs.request)
                 raise

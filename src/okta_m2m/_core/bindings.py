@@ -19,40 +19,18 @@ from ..keys import PrivateKey
 from .flights import mutex
 from .origins import as_sent, origin_of
 from .proofs import DPoPProofs, Nonces, okta_htu, rfc_htu
-from .records import Record
-from .tokens import Token
+from .tokens import Credentials, Token
 
 if TYPE_CHECKING:
     from ..keys import Signer
     from .token_endpoint import TokenEndpoint
 
-__all__ = ["Bindings", "Credentials"]
+__all__ = ["Bindings"]
 
 MAX_BOUND: Final = 4
 """Bound tokens whose proofs can still be made, for calls that began with an earlier token."""
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
-
-
-class Credentials(Record, hidden=("proof",)):
-    """The credentials of a call (RFC 9110 section 11.4): a token, and a DPoP proof for this one attempt if the token is
-    bound."""
-
-    token: Token
-    proof: str | None = None
-
-    @property
-    def authorization(self) -> str:
-        """The ``Authorization`` header's value."""
-        return self.token.authorization
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """The headers to set on the request."""
-        headers = {"Authorization": self.token.authorization}
-        if self.proof is not None:
-            headers["DPoP"] = self.proof
-        return headers
 
 
 class Bindings:

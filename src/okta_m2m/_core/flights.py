@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import threading
 from copy import copy
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from weakref import WeakSet
 
 from ..errors import OktaM2MError
@@ -207,16 +207,11 @@ class Flight:
         return self._starter == threading.get_ident() if self.is_running is None else not self.is_running()
 
 
-class _ForkListener(Protocol):
-    def __hash__(self) -> int: ...
-    def after_fork(self) -> None: ...
-
-
 # Reentrant, because the garbage collector or a signal handler may run in a thread that holds it. Either may end an
 # abandoned flow, whose flight then lands.
 _mutex = threading.RLock()
 _forks = 0
-fork_listeners: WeakSet[_ForkListener] = WeakSet()
+fork_listeners: WeakSet[Any] = WeakSet()
 """Objects whose ``after_fork`` is called in a forked child. Others compare :func:`forks` when they are next used."""
 
 

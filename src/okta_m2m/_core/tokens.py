@@ -1,7 +1,7 @@
-"""An access token, and how long it is valid.
+"""An access token, how long it is valid, and the credentials of a call that has it.
 
-Invariant: only ``value`` and ``authorization`` show the value: ``repr``, ``str``, ``format``, ``pickle`` and ``copy``
-do not.
+Invariant: only ``value``, ``authorization`` and ``headers`` show the value: ``repr``, ``str``, ``format``, ``pickle`` and
+``copy`` do not.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from .records import Record
 
-__all__ = ["Token", "not_picklable"]
+__all__ = ["Credentials", "Token", "not_picklable"]
 
 
 def not_picklable(what: str, remedy: str) -> NoReturn:
@@ -97,3 +97,24 @@ class Token(Record, hidden=("authorization",)):
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         not_picklable("A token", "Get one from the service app where it is needed.")
+
+
+class Credentials(Record, hidden=("proof",)):
+    """The credentials of a call (RFC 9110 section 11.4): a token, and a DPoP proof for this one attempt if the token is
+    bound."""
+
+    token: Token
+    proof: str | None = None
+
+    @property
+    def authorization(self) -> str:
+        """The ``Authorization`` header's value."""
+        return self.token.authorization
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers to set on the request."""
+        headers = {"Authorization": self.token.authorization}
+        if self.proof is not None:
+            headers["DPoP"] = self.proof
+        return headers
