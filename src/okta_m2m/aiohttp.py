@@ -175,7 +175,7 @@ class OktaAuth(AuthObject):
         self, request: ClientRequest, handler: ClientHandlerType, token: Token, response: ClientResponse
     ) -> ClientResponse:
         if response.status == 401 or token.dpop_bound:
-            from .runtimes import adrive
+            from .runtimes import adrive  # as in _run
 
             call = _Call(request, handler, response)
             # Only after the first send is it known whether the body can be sent again.

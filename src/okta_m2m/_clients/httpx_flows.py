@@ -104,7 +104,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         return run(flow, self._threads())
 
     async def _run_async(self, flow: Flow[T]) -> T:
-        from ..runtimes import arun
+        from ..runtimes import arun  # as in _run
 
         return await arun(flow, self._loop())
 
@@ -139,7 +139,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
             if plain and not self._attach_fresh(request):
                 if hit.fresh_until <= hit.now():
                     # Do this before anything else is created, because there may be many callers.
-                    from ..runtimes import advance
+                    from ..runtimes import advance  # as in _run
 
                     advance(self.app.obtain(), self._threads())
                 plain = self._attach_fresh(request)
@@ -152,7 +152,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
             else:
                 call = _Call(self.app, self._library, request)
                 flow = call.make(self)
-            from ..runtimes import Done, advance
+            from ..runtimes import Done, advance  # as in _run
 
             runtime = self._threads()
             step = advance(flow, runtime)
@@ -185,7 +185,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
             plain = self._is_plain(request)
             if plain and not self._attach_fresh(request):
                 if hit.fresh_until <= hit.now():
-                    from ..runtimes import aadvance
+                    from ..runtimes import aadvance  # as in _run
 
                     await aadvance(self.app.obtain(), self._loop())  # as above
                 plain = self._attach_fresh(request)
@@ -198,7 +198,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
             else:
                 call = _Call(self.app, self._library, request)
                 flow = call.make(self, on_loop=True)
-            from ..runtimes import Done, aadvance
+            from ..runtimes import Done, aadvance  # as in _run
 
             runtime = self._loop()
             step = await aadvance(flow, runtime)
@@ -274,7 +274,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         token = _token_of(hop)
         if token is None or token != _token_of(request):
             return
-        from ..runtimes import advance
+        from ..runtimes import advance  # as in _run
 
         # This does not block, because a request that is not sent again needs no new token.
         flow = self.app.judge(token, _answer_of(response), method=hop.method, url=str(hop.url), replayable=False)

@@ -232,7 +232,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
         if flow is None:
             stop_upgrade(self._library, response)
             return response
-        from ..runtimes import drive  # as above
+        from ..runtimes import drive  # as in _run
 
         call = _Call(self._library, response, position, settings)
         try:

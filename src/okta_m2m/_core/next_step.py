@@ -60,7 +60,7 @@ NextStep: TypeAlias = Use | UseAndRenew | Fetch | Wait | Refused | Closed
 
 CLOSED: Final = Closed()
 
-Rejection: TypeAlias = "Literal['renew', 'renewed', 'kept', 'kept again']"
+Rejection: TypeAlias = Literal["renew", "renewed", "kept", "kept again"]
 """The next step of a call after an API rejected its token.
 
 - ``renew``: the call gets a new token; it is the first to report this one.

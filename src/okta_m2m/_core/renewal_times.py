@@ -54,7 +54,7 @@ LONGEST_REFUSAL: Final = 60.0
 """The first and the longest time in seconds for which a refusal is repeated without a new request. The time is doubled
 after each refusal."""
 
-Postponed: TypeAlias = "Literal['others are renewing it', 'not due yet', 'store has just failed']"
+Postponed: TypeAlias = Literal["others are renewing it", "not due yet", "store has just failed"]
 """Why a working token is not renewed now. Until the renewal is due, a process only checks whether the store works."""
 
 
