@@ -150,11 +150,14 @@ def front(okta: FakeOkta) -> Iterator[Front]:
         yield running
 
 
-ALIKE = {"httpx2", "httpx2-trio"}
-"""Clients that run the same code as their httpx namesakes, as httpx2-asyncio does."""
+MULTIPLIED = {"httpx2", "httpx2-trio", "docs-urllib3"}
+"""Clients that run the same code as their httpx namesakes, as httpx2-asyncio does; and the adapter of a page of the
+documentation, which has tests of its own (``tests/promises/test_own_adapter.py``)."""
 
 
-@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.matrix) if name in ALIKE else name for name in CLIENTS])
+@pytest.fixture(
+    params=[pytest.param(name, marks=pytest.mark.matrix) if name in MULTIPLIED else name for name in CLIENTS]
+)
 def client_type(request: pytest.FixtureRequest) -> type[Client]:
     """Each of the HTTP clients in turn."""
     return CLIENTS[request.param]

@@ -948,13 +948,15 @@ def test_a_name_that_the_encoding_cannot_hold_is_shown_all_the_same(run: Run, ok
     ("closed", "arguments", "code"),
     [
         ("2>&-", ("key", "new"), Exit.OK),
-        ("2>&-", ("key", "show", "gone"), Exit.CONFIGURATION),
         ("2>/dev/full", ("key", "show", "gone"), Exit.CONFIGURATION),
         (">&-", ("app", "list"), Exit.OK),
         ("<&-", ("token", "introspect"), Exit.CONFIGURATION),
-        ("<&-", ("app", "list", "--token-file", "-"), Exit.CONFIGURATION),
-        ("</dev/binary", ("token", "introspect"), Exit.CONFIGURATION),
         ("</dev/binary", ("app", "list", "--token-file", "-"), Exit.CONFIGURATION),
+        *in_matrix(
+            ("2>&-", ("key", "show", "gone"), Exit.CONFIGURATION),
+            ("<&-", ("app", "list", "--token-file", "-"), Exit.CONFIGURATION),
+            ("</dev/binary", ("token", "introspect"), Exit.CONFIGURATION),
+        ),
     ],
 )
 @pytest.mark.parametrize("locale", [*in_matrix({}), {"LC_ALL": "C", "PYTHONIOENCODING": ""}], ids=["utf-8", "C"])

@@ -158,7 +158,7 @@ def test_processes_on_three_hosts_from_cold_make_one_token_request(
 ) -> None:
     with three_hosts(okta.server.port, server.port, redis_port=server.port) as hosts:
         fleets = [
-            new_fleet(server.url + PATIENTLY, processes=11, threads=8, host=host, store_timeout=PATIENT)
+            new_fleet(server.url + PATIENTLY, processes=5, threads=8, host=host, store_timeout=PATIENT)
             for host in hosts
         ]
         for fleet in fleets:
