@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -40,8 +42,22 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not options.keyword
     if whole and options.numprocesses is None:
         options.numprocesses = "auto"
+        _rewrite_asserts()
     if options.numprocesses and options.dist == "no":
         options.dist = "worksteal"  # a file's tests stay together, as far as may be, and so start its servers once
+
+
+def _rewrite_asserts() -> None:
+    """Has pytest rewrite the asserts of a new clone's tests. Otherwise each of several processes would do it: 4 seconds in all,
+    of 190."""
+    if any(TESTS.glob("rules/__pycache__/*pytest*")):
+        return
+    files = sorted(str(path) for path in TESTS.glob("*/test_*.py") if path.parent.name != "endurance")
+    collect = [sys.executable, "-m", "pytest", "--collect-only", "-qq", "-n0", "-p", "no:cacheprovider"]
+    for process in [
+        subprocess.Popen([*collect, *half], stdout=subprocess.DEVNULL) for half in (files[::2], files[1::2])
+    ]:
+        process.wait()
 
 
 def pytest_configure(config: pytest.Config) -> None:
