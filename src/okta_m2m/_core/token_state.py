@@ -101,7 +101,6 @@ class TokenState:
         "_former",
         "_keys",
         "_refusal",
-        "_refusals",
         "_suspect",
         "authorization",
         "fresh_until",
@@ -127,8 +126,8 @@ class TokenState:
         self._forks = forks()
         self._former: tuple[bytes, ...] = ()
         self._suspect: Token | None = None
-        self._refusal: tuple[TokenRefused, float, tuple[Signer, ...]] | None = None
-        self._refusals = 0
+        self._refusal: tuple[TokenRefused, float, tuple[Signer, ...], int] | None = None
+        """The last refusal: the error, the time until which it is repeated, the keys, and how many there were in a row."""
         self._failures = 0
         self._forced: ForcedRenewals | None = None
         self.is_closed = False
@@ -165,9 +164,10 @@ class TokenState:
     def remembered_refusal(self, keys: tuple[Signer, ...], now: float) -> TokenRefused | None:
         """Okta's refusal of exactly these keys, if it is too recent for a new request."""
         refusal = self._refusal
-        if refusal is None or refusal[2] != keys or now >= refusal[1]:
+        if refusal is None:
             return None
-        return refusal[0].copy(retry_after=refusal[1] - now)
+        error, until, refused, _ = refusal
+        return error.copy(retry_after=until - now) if refused == keys and now < until else None
 
     def is_ours(self, token: Token) -> bool:
         """Whether a token is this app's current one, or was some renewals ago."""
@@ -192,7 +192,7 @@ class TokenState:
                 self._forced.is_unproven = False
                 if self._suspect is not None:
                     self._forced.replaced_by(token)
-            self._refusal, self._refusals, self._failures, self._suspect = None, 0, 0, None
+            self._refusal, self._suspect, self._failures = None, None, 0
             used = self.token
             # Do not compare expiry times: if an admin has shortened the lifetime of tokens, no new token would ever replace
             # the old one.
@@ -205,8 +205,8 @@ class TokenState:
     def refused(self, error: TokenRefused, keys: tuple[Signer, ...], now: float) -> None:
         """Records that Okta refused these keys: the refusal is repeated for a while without a new request."""
         with mutex():
-            self._refusals += 1
-            self._refusal = error.copy(), now + renewal_times.pause_after_refusal(self._refusals), keys
+            times = 1 if self._refusal is None else self._refusal[3] + 1
+            self._refusal = error.copy(), now + renewal_times.pause_after_refusal(times), keys, times
 
     def landed(self, flight: Flight, token: Token) -> None:
         """The fetch ended with this token. Gives it to all waiting callers."""
