@@ -37,9 +37,11 @@ PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
 # The tests of a module are those that have its name, and these.
 TESTS_OF_ALL = ["tests/rules/test_flows.py"]
 OTHER_TESTS = {
+    "arguments": ["tests/rules/test_mistakes.py"],
     "crash_reports": ["tests/rules/test_crash_reports.py"],
     "fleet": ["tests/stores/test_fleet_simulated.py", "tests/rules/test_jobs.py"],
     "fetching": ["tests/rules/test_interleavings.py"],
+    "flights": ["tests/rules/test_token_state.py"],
     "forced_renewals": ["tests/rules/test_token_state.py"],
     "key_algorithms": ["tests/rules/test_keys.py"],
     "key_formats": ["tests/rules/test_keys.py"],
