@@ -37,7 +37,7 @@ PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
 # The tests of a module are those that have its name, and these.
 TESTS_OF_ALL = ["tests/rules/test_flows.py"]
 OTHER_TESTS = {
-    "arguments": ["tests/rules/test_mistakes.py"],
+    "arguments": ["tests/rules/test_mistakes.py", "tests/promises/test_closing.py"],
     "crash_reports": ["tests/rules/test_crash_reports.py"],
     "fleet": ["tests/stores/test_fleet_simulated.py", "tests/rules/test_jobs.py"],
     "fetching": ["tests/rules/test_interleavings.py"],
