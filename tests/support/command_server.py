@@ -1,7 +1,7 @@
 """Commands of ``okta-m2m`` for tests that run many: each in a process of its own, forked from one that has loaded the packages.
 
-To load typer, rich, requests and cryptography, to make all commands of typer's, and to take everything down in the end takes
-ten times as long as what most commands do.
+Loading typer, rich, requests and cryptography, building typer's commands, and freeing all of it at the end takes ten times as
+long as what most commands do.
 
 Invariant: a command has its own arguments, environment, working directory and streams, as if Python had just started. A
 command with variables that Python reads at its start is given a new Python.
