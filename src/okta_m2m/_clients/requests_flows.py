@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     ResponseT = TypeVar("ResponseT", "requests.Response", "niquests.Response")
     SessionT = TypeVar("SessionT", "requests.Session", "niquests.Session")
 else:
-    RequestT = ResponseT = SessionT = Any  # typing would compile the names of types, which takes 1 % of the import time
+    RequestT = ResponseT = SessionT = Any  # to create type variables takes 1 % of the import time
 
 __all__ = [
     "Flows",

@@ -31,7 +31,7 @@ else:
 class _RecordType(type):
     """Turns a class's annotations into its fields. They must be declared as slots before the class is created."""
 
-    # Those of Record's base, which has none:
+    # What Record itself inherits:
     _fields: tuple[str, ...] = ()
     _setters: tuple[Callable[[Any, Any], None], ...] = ()
 

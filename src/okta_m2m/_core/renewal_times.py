@@ -1,5 +1,4 @@
-"""When a token is renewed: the share of its lifetime that passes before, and the pauses after a renewal or a first fetch
-that failed.
+"""When a token is renewed: the share of its lifetime that passes before, and the pauses after a failed renewal or a refusal.
 
 A random part in these times keeps the processes of a fleet from renewing all at once.
 """

@@ -186,7 +186,6 @@ class _ConnectionServer(ThreadedWSGIServer):
         self._open: dict[socket.socket, threading.Thread] = {}
         self._reset: set[socket.socket] = set()
         self._closing = False
-        self._ending = False
 
     def serve_until_ended(self) -> None:
         with contextlib.suppress(_Ended):
@@ -194,16 +193,17 @@ class _ConnectionServer(ThreadedWSGIServer):
 
     def end(self) -> None:
         """Ends :meth:`serve_until_ended` at once, not at its next poll: most tests are shorter than that."""
-        self._ending = True
+        with self._mutex:
+            self._closing = True
         # A connection wakes the server. If there can be none, it ends at its next poll.
         with contextlib.suppress(Exception), socket.create_connection((self.host, self.port), timeout=5):
             pass
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        return not self._ending
+        return not self._closing
 
     def service_actions(self) -> None:
-        if self._ending:
+        if self._closing:
             raise _Ended
 
     def answer(self, request: ReceivedRequest) -> Answer | None:
@@ -252,7 +252,6 @@ class _ConnectionServer(ThreadedWSGIServer):
     def close_connections(self) -> None:
         """Closes every connection, idle ones included, and waits for their threads to end."""
         with self._mutex:
-            self._closing = True
             threads = dict(self._open)
         for connection in threads:
             try:
