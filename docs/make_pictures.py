@@ -67,12 +67,15 @@ def shorten(text: str, folder: Path) -> str:
     return re.sub(r'"(n|x|y)": "([\w-]{12})[\w-]+"', r'"\1": "\2..."', text)
 
 
-def run_pages() -> Iterator[Shown]:
-    """Runs the commands of the pages from top to bottom, in a folder of their own."""
+COMMAND = [sys.executable, "-m", "okta_m2m.cli"]
+
+
+def run_pages(command: list[str] = COMMAND) -> Iterator[Shown]:
+    """Runs the commands of the pages from top to bottom, in a folder of their own. ``command``: what ``okta-m2m`` stands for."""
     text = "\n".join(page.read_text("utf-8") for page in PAGES)
     with tempfile.TemporaryDirectory() as name:
         folder, program = Path(name).resolve(), ""
-        with _Session(folder) as session:
+        with _Session(folder, command) as session:
             for block in FENCE.finditer(text):
                 if block["python"] is not None:
                     program = block["python"]
@@ -85,8 +88,9 @@ def run_pages() -> Iterator[Shown]:
 class _Session:
     """A folder in which commands are run, and the stand-in for Okta that they call."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, command: list[str] = COMMAND) -> None:
         self._folder = folder
+        self._command = command
         self._served: subprocess.Popen[str] | None = None
         inherited = {
             name: value for name, value in os.environ.items() if not re.match(r"OKTA_|.*_PROXY$|NO_COLOR", name, re.I)
@@ -111,10 +115,9 @@ class _Session:
         words = shlex.split(line, comments=True)
         if not words or words[0] == "until":  # the stand-in runs: its lines have been read
             return ""
-        program = {"okta-m2m": [sys.executable, "-m", "okta_m2m.cli"], "python": [sys.executable]}[words[0]]
-        command = [*program, *words[1:]]
         if "--serve" in words:
-            return self._start_server([word for word in command if word != "&"])
+            return self._start_server([*COMMAND, *(word for word in words[1:] if word != "&")])
+        command = [*{"okta-m2m": self._command, "python": [sys.executable]}[words[0]], *words[1:]]
         done = subprocess.run(  # noqa: S603 (commands of this project's own page)
             command,
             cwd=self._folder,

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import requests
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
+from command import run_here
 from okta_m2m import PrivateKey, ServiceApp
-from okta_m2m.cli.commands import app as command
 from okta_m2m.cli.exits import Exit
 from okta_m2m.requests import OktaAuth
 from okta_m2m.testing import FakeOkta
@@ -66,7 +66,7 @@ def member(
 
 
 def run(*arguments: str) -> Result:
-    return CliRunner().invoke(command, ["cache", *arguments])
+    return run_here("cache", *arguments)
 
 
 def test_show_says_what_is_stored_and_until_when_but_not_the_token(

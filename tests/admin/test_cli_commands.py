@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 import requests
 from typer.main import get_command
-from typer.testing import CliRunner
 
-from command import Run, assert_one_line, posix_only, run_command, run_on_terminal
+from command import Run, assert_one_line, posix_only, run_command, run_here, run_on_terminal
 from okta_m2m import PrivateKey
 from okta_m2m.admin._scopes import KNOWN_SCOPES
 from okta_m2m.admin.key_files import new_key, write_key
 from okta_m2m.cli.commands import app as command
 from okta_m2m.cli.exits import Exit
 from okta_m2m.testing import App, FakeOkta
+from promises import in_matrix
 
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
 SCOPES = ["okta.users.read", "okta.apps.read"]
@@ -104,7 +104,7 @@ def test_api_takes_no_credential_as_an_argument(run: Run, okta: FakeOkta, billin
 def test_no_name_is_cut_short_however_narrow_the_terminal_is(width: str) -> None:
     groups: set[tuple[str, ...]] = {(), *(path[:-1] for path in LEAVES)}
     for path in [*groups, *LEAVES]:
-        result = CliRunner().invoke(command, [*path, "-h"], terminal_width=int(width))
+        result = run_here(*path, "-h", width=int(width))
         assert result.exit_code == 0, (path, result.output)
         assert "…" not in result.output
         assert not re.search(r"[a-z]\.\.\.(\s|$)", result.output), result.output
@@ -120,14 +120,14 @@ def test_no_name_is_cut_short_however_narrow_the_terminal_is(width: str) -> None
 
 
 def test_help_has_the_commands_first_and_the_demo_last() -> None:
-    shown = CliRunner().invoke(command, ["--help"]).output
+    shown = run_here("--help").output
     assert shown.index("Commands:") < shown.index("Options:")
     names = re.findall(r"^  ([a-z]+) ", shown.partition("Commands:")[2].partition("Options:")[0], re.MULTILINE)
     assert names == ["key", "app", "doctor", "api", "headers", "token", "assertion", "cache", "demo"]
     assert set(names) == {path[0] for path in LEAVES}
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.parametrize("shell", ["bash", *in_matrix("zsh", "fish")])
 def test_completion_is_offered_for_each_shell(run: Run, shell: str) -> None:
     ran = run(_OKTA_M2M_COMPLETE=f"source_{shell}", _TYPER_COMPLETE_ARGS="okta-m2m ", command=installed())
     assert "okta-m2m" in ran.stdout + ran.stderr

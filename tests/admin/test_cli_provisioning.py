@@ -34,6 +34,7 @@ from command import (
     run_on_terminal,
     run_without_reader,
 )
+from command_server import command_with
 from okta_m2m import PrivateKey, ServiceApp
 from okta_m2m.admin.key_files import new_key, write_key
 from okta_m2m.cli.exits import Exit
@@ -178,16 +179,14 @@ def test_the_stand_in_listens_on_the_given_host_and_removes_its_settings(home: P
 
 
 @posix_only
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_settings_that_were_added_to_those_of_the_stand_in_are_kept_but_not_in_the_way(
-    home: Path, stop: signal.Signals
-) -> None:
+@pytest.mark.parametrize("stop", ["SIGHUP", *in_matrix("SIGINT", "SIGTERM")])
+def test_settings_that_were_added_to_those_of_the_stand_in_are_kept_but_not_in_the_way(home: Path, stop: str) -> None:
     settings, old = home / "okta.yaml", home / "okta.yaml.stand-in"
     with serving(home) as (process, _):
         with settings.open("a", encoding="utf-8") as file:
             file.write('    clientId: "0oa1b2c3"\n')
         added = settings.read_text("utf-8")
-        process.send_signal(stop)
+        process.send_signal(getattr(signal, stop))
         assert process.wait(30) == Exit.OK
         assert process.stderr is not None
         assert process.stderr.read().endswith(
@@ -214,7 +213,7 @@ def test_the_setup_and_rotation_pages_show_what_their_commands_print() -> None:
     made = importlib.util.module_from_spec(specification)
     sys.modules["make_pictures"] = made  # dataclasses look their module up
     specification.loader.exec_module(made)
-    shown = list(made.run_pages())
+    shown = list(made.run_pages(command_with([])))
     assert len(shown) == 8
     # One text for all of it, so that a kid has to be the same wherever the pages name it.
     assert made.normalize("\n".join(one.on_page for one in shown)) == made.normalize(

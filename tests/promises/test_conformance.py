@@ -95,8 +95,10 @@ BODIES_ALIKE = [
 
 
 def test_the_first_call_gets_a_token_and_later_calls_use_it(
-    okta: FakeOkta, service: Service, connect: Connect, binding: str
+    okta: FakeOkta, service: Service, connect: Connect, binding: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    for name in ("httpcore", "httpcore2"):  # may write down each step: there is no secret in them
+        caplog.set_level(logging.DEBUG, name)
     client = connect(service())
     for _ in range(3):
         assert client.get(okta.url + USERS).status == 200
@@ -135,6 +137,7 @@ def test_renewal_under_load_fails_no_call_and_sends_no_expired_token(
         renewed = [token.value for token in okta.tokens()[1:]]
         return not sent().isdisjoint(renewed) or hours.passed > 10 * okta.token_lifetime
 
+    hours.later(60)  # no renewal is due before three quarters of its life, or a little less
     rounds = Rounds(4, four_seconds_later, is_over)
     outcomes = client.keep_calling(4, rounds, "GET", okta.url + USERS)
     assert statuses(outcomes) == {200}
@@ -197,7 +200,7 @@ def test_a_renewal_that_fails_is_told_and_the_token_goes_on(okta: FakeOkta, serv
     eventually(lambda: okta.tokens_minted == 2, "the next renewal succeeds")
 
 
-@pytest.mark.parametrize("callers", [1, 20])
+@pytest.mark.parametrize("callers", [1, 10])
 def test_a_revoked_token_is_healed_by_exactly_one_renewal(
     okta: FakeOkta, service: Service, connect: Connect, callers: int
 ) -> None:
@@ -1174,7 +1177,7 @@ def test_nonces_that_rotate_in_mid_run_fail_no_call(okta: FakeOkta, new_service:
         rotations.append(None)
 
     assert client.get(okta.url + USERS).status == 200
-    outcomes = client.keep_calling(8, Rounds(8, rotate, lambda: len(rotations) > 2), "GET", okta.url + USERS)
+    outcomes = client.keep_calling(4, Rounds(4, rotate, lambda: len(rotations) > 2), "GET", okta.url + USERS)
     assert statuses(outcomes) == {200}
     assert okta.tokens_minted == 1
     proofs = proofs_of(okta)

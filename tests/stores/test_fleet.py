@@ -167,7 +167,7 @@ def test_processes_on_three_hosts_from_cold_make_one_token_request(
     assert (okta.tokens_minted, okta.token_requests) == (1, conversation)
 
 
-@pytest.fixture(params=["file", "tls and acl", "valkey"])
+@pytest.fixture(params=["file", "tls and acl", *in_matrix("valkey")])
 def another_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "file":
         yield f"file:{tmp_path / 'tokens'}"

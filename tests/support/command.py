@@ -8,13 +8,18 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+from typer.main import get_command
+from typer.testing import CliRunner, Result
 
 from command_server import command_with
+from okta_m2m.cli.commands import app
 
 COMMAND = [sys.executable, "-m", "okta_m2m.cli"]
 
@@ -55,6 +60,15 @@ def run_command(
         check=False,
         **({"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}),
     )
+
+
+_built = cache(get_command)
+
+
+def run_here(*arguments: str, width: int | None = None) -> Result:
+    """Runs the command in this process. typer builds its commands once for all, which takes longer than to run one."""
+    with patch("typer.testing._get_command", _built):
+        return CliRunner().invoke(app, arguments, terminal_width=width)
 
 
 def run_without_reader(home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -16,10 +16,8 @@ from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
-from typer.testing import CliRunner
-
+from command import run_here
 from okta_m2m.admin.key_files import new_key, write_key
-from okta_m2m.cli.commands import app
 
 Mistake = tuple[str, Callable[[], object]]
 
@@ -40,7 +38,7 @@ def run(*arguments: str, variables: Mapping[str, str] | None = None, files: Mapp
             Path(name).chmod(0o600)
         kept = {name: value for name, value in os.environ.items() if not name.startswith("OKTA_")}
         with patch.dict(os.environ, {**kept, "HOME": folder, "USERPROFILE": folder, **(variables or {})}, clear=True):
-            result = CliRunner().invoke(app, arguments, terminal_width=500)
+            result = run_here(*arguments, width=500)
     if result.exit_code == 0:
         raise AssertionError(f"nothing went wrong: {result.output}")
     lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]

@@ -330,11 +330,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         until, by_proxy = time.monotonic() + timeout, False
         try:
             lent = self._lent_client(request.url)
-            with (
-                library.Client(trust_env=not is_direct_only(request.url))
-                if lent is None
-                else nullcontext(lent) as client
-            ):
+            with library.Client(**_own_options(request.url)) if lent is None else nullcontext(lent) as client:
                 by_proxy = self._library.uses_proxy(client, request.url)
                 response = client.send(
                     self._library.request(request, timeout), auth=None, follow_redirects=False, stream=True
@@ -368,8 +364,8 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         by_proxy = False
         try:
             lent = self._lent_client(request.url)
-            # A new client reads the CA bundle from disk, which must not happen on an event loop.
-            new = partial(library.AsyncClient, trust_env=not is_direct_only(request.url))
+            # A new client may read the CA bundle from disk, which must not happen on an event loop.
+            new = partial(library.AsyncClient, **_own_options(request.url))
             async with nullcontext(lent) if lent is not None else await call_in_thread(new, timeout) as client:
                 by_proxy = self._library.uses_proxy(client, request.url)
                 response = await client.send(
@@ -407,6 +403,16 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                 "OktaAuth reads Okta's response, and could raise.",
                 remedy="Pass a client without hooks, or omit it.",
             )
+
+
+def _own_options(url: str) -> dict[str, Any]:
+    """The options of a client that is created for one token request. For plain http on this machine, it uses no proxy of the
+    environment, and trusts no CA: to read a CA bundle that nothing needs would take most of the time of the request."""
+    if not is_direct_only(url):
+        return {}
+    from ssl import PROTOCOL_TLS_CLIENT, SSLContext  # both libraries have imported it
+
+    return {"trust_env": False, "verify": SSLContext(PROTOCOL_TLS_CLIENT)}
 
 
 class _Call:
