@@ -7,13 +7,14 @@ slow to make.
 from __future__ import annotations
 
 import gc
+import importlib
 import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -102,15 +103,11 @@ def pytest_xdist_auto_num_workers() -> int:
     return min((os.cpu_count() or 1) + waiting, 8)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Generator[None, object, object]:
-    """Has the collector of garbage leave out what pytest has collected, in which there is none. To look through it again and
-    again would take 4 % of the time."""
-    gc.disable()
-    try:
-        return (yield)
-    finally:
-        gc.enable()
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Has the collector of garbage leave out the many tests that one of several processes has collected. To look through them
+    again and again would take 4 % of the time."""
+    if hasattr(session.config, "workerinput"):
+        importlib.import_module("hypothesis")  # looks, as it is imported, at who refers to what: not at what is left out
         gc.freeze()
 
 
