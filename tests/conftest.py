@@ -107,7 +107,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Has the collector of garbage leave out the many tests that one of several processes has collected. To look through them
     again and again would take 4 % of the time."""
     if hasattr(session.config, "workerinput"):
-        importlib.import_module("hypothesis")  # looks, as it is imported, at who refers to what: not at what is left out
+        importlib.import_module(
+            "hypothesis"
+        )  # looks, as it is imported, at who refers to what: not at what is left out
         gc.freeze()
 
 
