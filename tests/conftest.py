@@ -107,9 +107,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Has the collector of garbage leave out the many tests that one of several processes has collected. To look through them
     again and again would take 4 % of the time."""
     if hasattr(session.config, "workerinput"):
-        importlib.import_module(
-            "hypothesis"
-        )  # looks, as it is imported, at who refers to what: not at what is left out
+        # When it is imported, it looks at who refers to what; what is left out it would not see.
+        importlib.import_module("hypothesis")
         gc.freeze()
 
 

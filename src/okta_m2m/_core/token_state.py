@@ -183,6 +183,14 @@ class TokenState:
             return True
         return token.value != used.value and token.sent_at > used.sent_at
 
+    def flight_under_way(self, now: float) -> Flight | None:
+        """The fetch in progress, if there is one in this process."""
+        self._give_up_lost(now)
+        with mutex():
+            if self._forks != forks():
+                self._notice_fork()
+            return self._flight
+
     # ── the fetch ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def obtained(self, token: Token) -> None:
@@ -208,9 +216,16 @@ class TokenState:
             times = 1 if self._refusal is None else self._refusal[3] + 1
             self._refusal = error.copy(), now + renewal_times.pause_after_refusal(times), keys, times
 
-    def landed(self, flight: Flight, token: Token) -> None:
-        """The fetch ended with this token. Gives it to all waiting callers."""
-        self._land(flight, token)
+    def landed(self, flight: Flight, outcome: Outcome) -> None:
+        """The fetch ended with this token or failure. Gives it to all waiting callers, once. Call it without the mutex,
+        because their callbacks run here."""
+        with mutex():
+            if self._flight is flight:
+                self._flight = None
+            if flight.outcome is not None:
+                return
+            flight.outcome = outcome
+        flight.landing.set_result(None)
 
     def failed(self, flight: Flight, error: Exception, now: float) -> float | None:
         """The fetch failed. Returns the pause in seconds before the next renewal, if the token that the fetch should have
@@ -229,21 +244,21 @@ class TokenState:
                 if isinstance(error, RateLimited) and error.retry_after is not None:
                     pause = max(pause, error.retry_after)
                 self._stay_fresh_until(now + pause, flight)
-        self._land(flight, Failure(error.copy() if isinstance(error, OktaM2MError) else error))
+        self.landed(flight, Failure(error.copy() if isinstance(error, OktaM2MError) else error))
         return pause
 
     def postponed(self, flight: Flight, why: renewal_times.Postponed, now: float) -> None:
         """The fetch was postponed: a working token will be renewed later."""
         if flight.renews is not None:
             self._stay_fresh_until(renewal_times.moment_after_postponing(why, flight.renews, now), flight)
-        self._land(flight, ABANDONED)
+        self.landed(flight, ABANDONED)
 
     def abandoned(self, flight: Flight) -> None:
         """The fetch ended without an outcome: its task was cancelled, or it could not be started."""
         with mutex():
             if flight.outcome is None and self._renews_token_in_use(flight):
                 self._stay_fresh_until(self.now() + self._next_pause(renewal_times.ABANDONED_GROWTH), flight)
-        self._land(flight, ABANDONED)
+        self.landed(flight, ABANDONED)
 
     # ── what APIs say about the token ───────────────────────────────────────────────────────────────────────────────
 
@@ -299,14 +314,6 @@ class TokenState:
 
     # ── under the mutex ──────────────────────────────────────────────────────────────────────────────────────────
 
-    def flight_under_way(self, now: float) -> Flight | None:
-        """The fetch in progress, if there is one in this process."""
-        self._give_up_lost(now)
-        with mutex():
-            if self._forks != forks():
-                self._notice_fork()
-            return self._flight
-
     def _notice_fork(self) -> None:
         """In a forked child: the thread that fetches exists only in the parent."""
         self._forks, self._flight = forks(), None
@@ -318,7 +325,7 @@ class TokenState:
         if flight is None or self._forks != forks():
             return
         if flight.is_overdue(now, is_needed=token is None or not token.usable(now)):
-            self._land(flight, ABANDONED)
+            self.landed(flight, ABANDONED)
         elif flight.is_lost():
             self.abandoned(flight)
 
@@ -357,13 +364,3 @@ class TokenState:
 
     def _remember_former(self, token: Token) -> None:
         self._former = (*self._former[1 - MAX_FORMER :], token.digest)
-
-    def _land(self, flight: Flight, outcome: Outcome) -> None:
-        """Lands a flight, once. Call it without the mutex, because waiters' callbacks run here."""
-        with mutex():
-            if self._flight is flight:
-                self._flight = None
-            if flight.outcome is not None:
-                return
-            flight.outcome = outcome
-        flight.landing.set_result(None)
