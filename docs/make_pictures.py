@@ -30,6 +30,7 @@ from rich.text import Text
 DOCS = Path(__file__).parent
 PAGES = (DOCS / "setup.md", DOCS / "rotation.md")
 IMAGES = DOCS / "images"
+COMMAND = [sys.executable, "-m", "okta_m2m.cli"]
 COLUMNS = 100
 FOLDER = "/home/ada/billing"  # what the page shows instead of the folder of the run
 
@@ -65,9 +66,6 @@ def shorten(text: str, folder: Path) -> str:
     text = text.replace(str(folder), FOLDER)
     text = re.sub(r"\b00[\w-]{40}", "00...", text)
     return re.sub(r'"(n|x|y)": "([\w-]{12})[\w-]+"', r'"\1": "\2..."', text)
-
-
-COMMAND = [sys.executable, "-m", "okta_m2m.cli"]
 
 
 def run_pages(command: list[str] = COMMAND) -> Iterator[Shown]:

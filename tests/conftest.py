@@ -104,10 +104,10 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Has the collector of garbage leave out the many tests that one of several processes has collected. To look through them
-    again and again would take 4 % of the time."""
+    """In a worker of pytest-xdist, keeps the garbage collector from scanning the collected tests again and again, which takes
+    4 % of the time."""
     if hasattr(session.config, "workerinput"):
-        # When it is imported, it looks at who refers to what; what is left out it would not see.
+        # Import it first: its import looks for referrers, and would not find any that are frozen.
         importlib.import_module("hypothesis")
         gc.freeze()
 

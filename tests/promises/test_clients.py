@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import io
+import ssl
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
@@ -423,6 +424,20 @@ def test_a_request_may_be_sent_again_any_number_of_times(okta: FakeOkta, httpx_a
         assert sent_by(httpx_alike, request) == 200
         depths.append(max(deepest))
     assert depths[1] == depths[2], "each time it would be one more, up to the recursion limit"
+
+
+@every_httpx
+def test_a_token_request_over_plain_http_reads_no_ca_bundle(
+    okta: FakeOkta, httpx_alike: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(context: ssl.SSLContext, *arguments: object, **options: object) -> None:
+        raise AssertionError("a CA bundle was read")
+
+    for name in ("load_verify_locations", "load_default_certs"):
+        monkeypatch.setattr(ssl.SSLContext, name, refuse)
+    okta.revoke_all()
+    assert httpx_alike.get(okta.url + USERS).status == 200
+    assert okta.tokens_minted == 2
 
 
 def sent_by(client: Any, request: Any, **options: Any) -> int:

@@ -1,10 +1,10 @@
 """A pytest plugin that watches the whole test run for secrets where anybody might read them.
 
-All loggers are at DEBUG, those of other packages too; but httpcore's, which write down each step of a connection and so take a
-tenth of the time of a call, only in tests that ask for it. Kept as *shown* are the text and the arguments of every log
-record with its traceback, the text of every error and event of okta-m2m, every warning, and what a test wrote to standard
-error. Kept as *secret* are every access token that a ``FakeOkta`` minted, every assertion and proof it received, and the
-private members of every key that was made. A test after which a secret has been shown fails.
+All loggers are at DEBUG, those of other packages too. The exception is httpcore, which logs each step of a connection: that
+takes a tenth of the time of a call, so only a test that asks for it gets it. Kept as *shown* are the text and the arguments
+of every log record with its traceback, the text of every error and event of okta-m2m, every warning, and what a test wrote
+to standard error. Kept as *secret* are every access token that a ``FakeOkta`` minted, every assertion and proof it received,
+and the private members of every key that was made. A test after which a secret has been shown fails.
 
 Invariant: a secret is noticed whole or in part: by any of its sixteen characters that begin at a multiple of sixteen.
 """

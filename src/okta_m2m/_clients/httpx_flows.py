@@ -330,7 +330,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         until, by_proxy = time.monotonic() + timeout, False
         try:
             lent = self._lent_client(request.url)
-            with library.Client(**_own_options(request.url)) if lent is None else nullcontext(lent) as client:
+            with library.Client(**_new_client_options(request.url)) if lent is None else nullcontext(lent) as client:
                 by_proxy = self._library.uses_proxy(client, request.url)
                 response = client.send(
                     self._library.request(request, timeout), auth=None, follow_redirects=False, stream=True
@@ -365,7 +365,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         try:
             lent = self._lent_client(request.url)
             # A new client may read the CA bundle from disk, which must not happen on an event loop.
-            new = partial(library.AsyncClient, **_own_options(request.url))
+            new = partial(library.AsyncClient, **_new_client_options(request.url))
             async with nullcontext(lent) if lent is not None else await call_in_thread(new, timeout) as client:
                 by_proxy = self._library.uses_proxy(client, request.url)
                 response = await client.send(
@@ -405,9 +405,9 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
             )
 
 
-def _own_options(url: str) -> dict[str, Any]:
-    """The options of a client that is created for one token request. For plain http on this machine, it uses no proxy of the
-    environment, and trusts no CA: to read a CA bundle that nothing needs would take most of the time of the request."""
+def _new_client_options(url: str) -> dict[str, Any]:
+    """The options of a client that is created for one token request. For plain http on this machine, it ignores the proxies
+    of the environment, and trusts no CA: loading a CA bundle takes 10 ms, and plain http has no certificate to check."""
     if not is_direct_only(url):
         return {}
     from ssl import PROTOCOL_TLS_CLIENT, SSLContext  # both libraries have imported it

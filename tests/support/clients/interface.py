@@ -248,7 +248,7 @@ class Watchdog:
         """What the loop runs just now: the identity of the outermost frame of a task or callback, if it runs any."""
         frame = sys._current_frames().get(self._loop_thread)
         while frame is not None:
-            caller = frame.f_back  # asked for once: the loop goes on, and the frame of a coroutine that waits has none
+            caller = frame.f_back  # read once: it becomes None as soon as the loop suspends that coroutine
             # Those that step tasks, asyncio's and trio's. An identity: the frame itself would keep its variables alive.
             if caller is not None and caller.f_code.co_name in ("_run", "unrolled_run"):
                 return id(frame)
