@@ -287,6 +287,17 @@ def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) < 120
 
 
+@pytest.mark.parametrize(
+    "page", [*PAGES, *sorted(EXAMPLES.rglob("*.md"))], ids=lambda page: str(page.relative_to(ROOT))
+)
+def test_a_page_that_installs_by_name_says_what_to_run_before_the_first_release(page: Path) -> None:
+    """Remove this test and those sentences once okta-m2m is on a package index."""
+    text = page.read_text("utf-8")
+    if "okta-m2m[" in text:
+        assert re.search(r"after the first release|before its first release", text, re.IGNORECASE)
+        assert re.search(r"pip install '[./]+\[\w", text)
+
+
 def test_the_figures_in_the_readme_are_those_that_were_measured() -> None:
     measured = (ROOT / "docs" / "performance.md").read_text("utf-8")
     readme = (ROOT / "README.md").read_text("utf-8")

@@ -1,4 +1,7 @@
-"""docs/setup.md works, pasted whole into a shell: first against the stand-in that it starts, and then against an org."""
+"""docs/setup.md works, pasted whole into a shell: first against the stand-in that it starts, and then against an org.
+
+Invariant: nothing is downloaded. The page's virtual environment is a stand-in too; ``test_readme.py`` runs that command for real.
+"""
 
 from __future__ import annotations
 
@@ -41,8 +44,11 @@ def pasted() -> dict[str, str]:
 
 
 def programs(folder: Path) -> Path:
-    """A folder with the programs that an activated virtual environment has. ``pip`` records what it is asked to install."""
+    """A folder with a ``python3`` that can only create the page's virtual environment. What the other commands need is on the
+    path once that is activated. Its ``pip`` records what it is asked to install."""
     folder.mkdir()
+    inside = folder / "inside"
+    inside.mkdir()
     python = shlex.quote(sys.executable)
     command = shlex.join(command_with([]))
     for name, runs in (
@@ -50,18 +56,26 @@ def programs(folder: Path) -> Path:
         ("okta-m2m", f'[ "$1" = demo ] || exec {command} "$@"\nexec {python} -m okta_m2m.cli "$@"'),
         ("python", f'exec {python} "$@"'),
         ("pip", f'echo "$@" >> {shlex.quote(str(folder / "installed"))}'),
+        ("activate", 'PATH="$PWD/.venv/bin:$PATH"'),
     ):
-        (folder / name).write_text(f"#!/bin/sh\n{runs}\n", encoding="utf-8")
-        (folder / name).chmod(0o755)
+        write_program(inside / name, runs)
+    write_program(
+        folder / "python3", f'test "$*" = "-m venv .venv" && mkdir .venv && cp -r {shlex.quote(str(inside))} .venv/bin'
+    )
     return folder
+
+
+def write_program(path: Path, runs: str) -> None:
+    path.write_text(f"#!/bin/sh\n{runs}\n", encoding="utf-8")
+    path.chmod(0o755)
 
 
 @posix_only
 @pytest.mark.parametrize("shell", ["bash", pytest.param("sh", marks=pytest.mark.matrix)])
 def test_the_page_pasted_whole_ends_with_a_call_at_the_stand_in_and_one_at_an_org(tmp_path: Path, shell: str) -> None:
     home, found = tmp_path / "home", programs(tmp_path / "bin")
-    folder = home / "billing"
-    folder.mkdir(parents=True)
+    clone, folder = home / "okta-m2m", home / "billing"
+    clone.mkdir(parents=True)
     sections = pasted()
     again = [code for heading, code in sections.items() if re.match(r"[2-9]\.", heading)]
     own_org = sections["With your own org"]
@@ -74,7 +88,7 @@ def test_the_page_pasted_whole_ends_with_a_call_at_the_stand_in_and_one_at_an_or
         variables = environment(home)
         ran = subprocess.run(
             [shell],
-            cwd=folder,
+            cwd=clone,
             env={**variables, "PATH": f"{found}:{variables['PATH']}"},
             input=script.replace(ORG, okta.url),
             stdout=subprocess.PIPE,
@@ -90,7 +104,8 @@ def test_the_page_pasted_whole_ends_with_a_call_at_the_stand_in_and_one_at_an_or
         assert at_stand_in.count(CALLED) == at_org.count(CALLED) == 1
         assert len(okta.apps) == 1
         assert okta.url in (folder / "okta.yaml").read_text("utf-8")
-    assert (found / "installed").read_text("utf-8") == "install okta-m2m[demo]\n"
+    assert (found / "installed").read_text("utf-8") == "install .[demo]\n"
+    assert [path.name for path in clone.iterdir()] == [".venv"]
     served = re.search(r"OKTA_CLIENT_ORGURL=(\S+)", at_stand_in)
     assert served is not None
     assert served[1] in (folder / "okta.yaml.stand-in").read_text("utf-8")

@@ -249,7 +249,7 @@ def test_a_click_copies_the_code_without_its_prompt(browser: Browser) -> None:
     copied = browser.driver.execute_async_script(
         "navigator.clipboard.readText().then(arguments[0], e => arguments[0](`${e}`))"
     )
-    assert copied.strip() == "pip install 'okta-m2m[demo]'"
+    assert copied.strip() == "python3 -m venv .venv && . .venv/bin/activate && pip install '.[demo]'"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
