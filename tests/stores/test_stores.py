@@ -14,8 +14,8 @@ import subprocess
 import sys
 import textwrap
 import threading
-import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
@@ -28,7 +28,7 @@ from okta_m2m import ConfigurationError, PrivateKey
 from okta_m2m.stores import Store, store_from_url
 from okta_m2m.stores.file import FileStore
 from okta_m2m.stores.redis import RedisStore
-from okta_m2m.testing import FakeOkta, StoreConformance
+from okta_m2m.testing import FakeOkta, StoreConformance, _store_conformance
 from promises import in_matrix
 from services import (
     ESCAPED,
@@ -83,15 +83,7 @@ class TestFileStore(StoreConformance):
         return FileStore(tmp_path / "tokens", timeout=30)  # 32 threads on a slow machine
 
 
-class TestRedisByUrlFromThreads(StoreConformance):
-    @pytest.fixture
-    def store(self, server: RedisServer) -> RedisStore:
-        return RedisStore(server.url, timeout=30)
-
-
-class TestRedisByUrlInAnEventLoop(StoreConformance):
-    in_event_loop = True
-
+class TestRedisByUrl(StoreConformance):
     @pytest.fixture
     def store(self, server: RedisServer) -> RedisStore:
         return RedisStore(server.url, timeout=30)
@@ -104,50 +96,20 @@ class TestRedisByUnixSocket(StoreConformance):
         return RedisStore(server.unix_url, timeout=30)
 
 
-@pytest.mark.matrix
-class TestRedisByTlsAndAclFromThreads(StoreConformance):
+class TestRedisByTlsAndAcl(StoreConformance):
     @pytest.fixture
     def store(self, tls_server: RedisServer) -> RedisStore:
         return RedisStore(tls_server.url, timeout=30)
 
 
-class TestRedisByTlsAndAclInAnEventLoop(StoreConformance):
-    in_event_loop = True
-
-    @pytest.fixture
-    def store(self, tls_server: RedisServer) -> RedisStore:
-        return RedisStore(tls_server.url, timeout=30)
-
-
-class TestRedisByABlockingClient(StoreConformance):
+class TestRedisByAClient(StoreConformance):
     @pytest.fixture(params=[*in_matrix(False), True], ids=["bytes", "decoding"])
     def store(self, server: RedisServer, request: pytest.FixtureRequest) -> Iterator[RedisStore]:
         with server.admin(decode_responses=request.param) as client:
             yield RedisStore(client)
 
 
-class TestRedisByAnAsyncClient(StoreConformance):
-    in_event_loop = True
-
-    @pytest.fixture(params=[*in_matrix(False), True], ids=["bytes", "decoding"])
-    def store(
-        self, server: RedisServer, request: pytest.FixtureRequest, runner: asyncio.Runner
-    ) -> Iterator[RedisStore]:
-        client = redis.asyncio.Redis.from_url(server.url, decode_responses=request.param)
-        yield RedisStore(client)
-        runner.run(client.aclose())
-
-
-class TestRedisByAFactoryOfAsyncClients(StoreConformance):
-    in_event_loop = True
-
-    @pytest.fixture
-    def store(self, server: RedisServer) -> RedisStore:
-        return RedisStore(lambda: redis.asyncio.Redis.from_url(server.url))
-
-
-@pytest.mark.matrix
-class TestRedisByAFactoryOfBlockingClients(StoreConformance):
+class TestRedisByAFunctionThatMakesAClient(StoreConformance):
     @pytest.fixture
     def store(self, server: RedisServer) -> RedisStore:
         return RedisStore(lambda: redis.Redis.from_url(server.url))
@@ -159,20 +121,6 @@ class TestRedisCluster(StoreConformance):
         client = redis.RedisCluster(host="127.0.0.1", port=cluster.port)
         yield RedisStore(client)
         client.close()
-
-
-@pytest.mark.matrix
-class TestRedisClusterInAnEventLoop(StoreConformance):
-    in_event_loop = True
-
-    @pytest.fixture
-    def store(self, cluster: RedisServer, runner: asyncio.Runner) -> Iterator[RedisStore]:
-        async def made() -> redis.asyncio.RedisCluster:
-            return redis.asyncio.RedisCluster(host="127.0.0.1", port=cluster.port)
-
-        client = runner.run(made())
-        yield RedisStore(client)
-        runner.run(client.aclose())
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +136,60 @@ def cluster() -> Iterator[RedisServer]:
 def cluster_is_ok(client: redis.Redis) -> bool:
     answer: Any = client.execute_command("CLUSTER INFO")
     return str(answer["cluster_state"] if isinstance(answer, dict) else answer).find("ok") >= 0
+
+
+class InMemory:
+    """A store whose records end with the process, and not before."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, bytes] = {}
+        self.claims: dict[str, str] = {}
+
+    def load(self, key: str) -> bytes | None:
+        return self.values.get(key)
+
+    def save(self, key: str, value: bytes, ttl: float, owner: str) -> bool:
+        if self.claims.get(key) == owner:
+            self.values[key] = value
+        return self.claims.get(key) == owner
+
+    def claim(self, key: str, owner: str, ttl: float) -> bool:
+        return self.claims.setdefault(key, owner) == owner
+
+    def release(self, key: str, owner: str) -> None:
+        if self.claims.get(key) == owner:
+            del self.claims[key]
+
+
+class Awaitable:
+    """As a future is: an awaitable that is not a coroutine."""
+
+    def __await__(self) -> Iterator[None]:
+        yield
+
+
+async def coroutine_function(*arguments: object) -> None: ...
+
+
+def returns_an_awaitable(*arguments: object) -> Awaitable:
+    return Awaitable()
+
+
+def check_threads(store: object) -> None:
+    """The test of the suite that calls each method."""
+    suite = StoreConformance()
+    suite.test_each_method_may_be_called_in_any_thread_and_returns_its_result(_store_conformance._Calls(store), "key")
+
+
+@pytest.mark.parametrize("name", ["load", "save", "claim", "release"])
+@pytest.mark.parametrize("method", [coroutine_function, returns_an_awaitable])
+def test_the_suite_fails_for_a_method_that_returns_an_awaitable(name: str, method: Callable[..., Any]) -> None:
+    store = InMemory()
+    check_threads(store)
+    setattr(store, name, method)
+    with pytest.raises(AssertionError, match=f"^{name} returned an awaitable. Write it as a plain function"):
+        check_threads(store)
+    gc.collect()  # a coroutine that was not awaited would warn here, and so fail the test
 
 
 # ── Redis: a server that does not end its answers ────────────────────────────────────────────────────────────────────
@@ -237,7 +239,7 @@ def test_an_answer_without_end_is_cut_off_at_the_time_limit(pause: float) -> Non
     assert len(asked) == 1, "what was too slow is not tried again"
 
 
-# ── Redis: who may use which client where ────────────────────────────────────────────────────────────────────────────
+# ── Redis: clients, their threads and their processes ────────────────────────────────────────────────────────────────
 
 
 def connections(server: RedisServer) -> int:
@@ -251,142 +253,108 @@ def saved(store: Any, key: str, value: bytes = b"value") -> None:
     assert store.save(key, value, LONG, "one")
 
 
-async def asaved(store: Any, key: str, value: bytes = b"value") -> None:
-    assert await store.claim(key, "one", LONG)
-    assert await store.save(key, value, LONG, "one")
+def test_a_url_serves_many_threads_at_once(own_server: RedisServer) -> None:
+    store = RedisStore(own_server.url, timeout=30)
+    for number in range(8):
+        saved(store, f"key {number}", b"value %d" % number)
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda turn: store.load(f"key {turn % 8}"), range(400)))
+    assert found == [b"value %d" % (turn % 8) for turn in range(400)]
 
 
-def test_a_url_serves_threads_and_loops_at_the_same_time(own_server: RedisServer) -> None:
+def test_a_store_that_is_dropped_closes_its_connections(own_server: RedisServer) -> None:
     store: Any = RedisStore(own_server.url, timeout=30)
-    saved(store, "key", b"from a thread")
-
-    async def read() -> list[bytes]:
-        return [await store.load("key"), await asyncio.to_thread(store.load, "key")]
-
-    found: list[bytes] = []
-    threads = [threading.Thread(target=lambda: found.extend(asyncio.run(read()))) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert found == [b"from a thread"] * 8
-    assert store.load("key") == b"from a thread"
+    saved(store, "key")
+    assert connections(own_server) == 1, "the connection is kept for the next call"
+    del store
+    eventually(lambda: connections(own_server) == 0, "the connection of a dropped store is closed")
 
 
-@pytest.mark.parametrize("by", ["url", "factory"])
-def test_each_loop_has_a_client_of_its_own_which_ends_with_it(own_server: RedisServer, by: str) -> None:
-    url = own_server.url
-    store: Any = RedisStore(url if by == "url" else lambda: redis.asyncio.Redis.from_url(url), timeout=30)
-    made: list[int] = []
+DROPPED = """
+    import gc, sys
+    from okta_m2m.stores.redis import RedisStore
 
-    async def use() -> None:
-        await asyncio.gather(*(store.load("key") for _ in range(10)))
-        made.append(connections(own_server))
-        await store.load("key")
+    class Holder: pass
 
-    for _ in range(5):
-        asyncio.run(use())
-    assert all(made), "the connections of a loop are kept while it runs"
-    eventually(lambda: connections(own_server) == 0, "the connections of loops that ended are closed")
-    gc.collect()  # a connection that was forgotten would warn here, and so fail the test
-
-
-def test_a_store_may_be_let_go_while_its_loop_runs_on(own_server: RedisServer) -> None:
-    async def use() -> None:
-        for number in range(3):
-            store: Any = RedisStore(own_server.url, timeout=30)
-            await asaved(store, f"key {number}")
-            holder = [store]
-            if number:
-                holder.append(holder)  # a cycle: the garbage collector lets go of it, in an order of its own
-            del store, holder
-            gc.collect()
-        while await asyncio.to_thread(connections, own_server):
-            await asyncio.sleep(0.1)
-
-    asyncio.run(use())
-
-
-def test_a_loop_that_was_closed_without_its_generators_is_forgotten(own_server: RedisServer) -> None:
-    made: list[redis.asyncio.Redis] = []
-
-    def make() -> redis.asyncio.Redis:
-        made.append(redis.asyncio.Redis.from_url(own_server.url))
-        return made[-1]
-
-    store: Any = RedisStore(make)
-
-    async def load() -> None:
-        await store.load("key")
-        await made.pop().connection_pool.disconnect()  # else the sockets of the closed loop warn, as anybody's would
-
-    def on_a_loop_of_its_own() -> weakref.ref[asyncio.AbstractEventLoop]:
-        loop = asyncio.new_event_loop()
-        loop.run_until_complete(load())
-        loop.close()
-        return weakref.ref(loop)
-
-    made.clear()
-    closed = on_a_loop_of_its_own()
-    asyncio.run(load())
+    holder = Holder()
+    holder.itself = holder
+    holder.store = RedisStore(sys.argv[1], timeout=30)
+    holder.store.load("key")
+    del holder
     gc.collect()
-    assert closed() is None
+"""
 
 
-def test_a_client_of_redis_asyncio_is_refused_on_another_loop(own_server: RedisServer) -> None:
-    client = redis.asyncio.Redis.from_url(own_server.url)
-    store: Any = RedisStore(client)
-
-    async def use_and_close() -> None:
-        await asaved(store, "key")
-        await client.aclose()
-
-    asyncio.run(use_and_close())
-    for _ in range(2):
-        with pytest.raises(
-            ConfigurationError, match=r"redis\.asyncio that belongs to another event loop.*Create the store"
-        ):
-            loaded(store, "asyncio")
+def test_a_store_that_is_dropped_in_a_reference_cycle_closes_its_connections_without_a_warning(
+    own_server: RedisServer,
+) -> None:
+    dropping = script(DROPPED, own_server.url, stderr=subprocess.PIPE)
+    assert dropping.communicate()[1] == ""
 
 
-@pytest.mark.parametrize("lent", [True, False])
-def test_a_client_of_redis_asyncio_is_refused_without_a_loop(lent: bool) -> None:
-    client = redis.asyncio.Redis()
-    store = RedisStore(client if lent else lambda: redis.asyncio.Redis())
-    assert store.on_loop
-    with pytest.raises(ConfigurationError, match=r"only in an asyncio event loop.*Create the store with a URL"):
-        store.load("key")
+async def make_asynchronously() -> Any:
+    return redis.Redis()
 
 
-def test_on_loop_says_what_an_event_loop_has_to_do(server: RedisServer) -> None:
-    assert RedisStore("redis://localhost").on_loop
-    assert RedisStore(redis.asyncio.Redis).on_loop
-    assert not RedisStore(redis.Redis()).on_loop
-    assert not RedisStore(redis.Redis).on_loop
-    assert not getattr(FileStore, "on_loop", False)
-    assert repr(RedisStore(redis.Redis)) == "RedisStore('redis.Redis', prefix='okta-m2m')"
+ASYNC_CLIENTS: dict[str, tuple[Callable[[], Any], str]] = {
+    "client": (redis.asyncio.Redis, "a redis.asyncio client"),
+    "cluster": (lambda: redis.asyncio.RedisCluster(host="127.0.0.1"), "a redis.asyncio client"),
+    "sentinel's": (
+        lambda: redis.asyncio.Sentinel([("127.0.0.1", 1)]).master_for("mymaster"),
+        "a redis.asyncio client",
+    ),
+    "class": (lambda: redis.asyncio.Redis, "a function that makes a redis.asyncio client"),
+    "function": (lambda: lambda: redis.asyncio.Redis(), "a function that makes a redis.asyncio client"),
+    "coroutine function": (lambda: make_asynchronously, "a coroutine function"),
+}
 
-    async def called(store: Any) -> Any:
-        return store.load("nothing")
 
-    with server.admin() as client:
-        assert asyncio.run(called(RedisStore(client))) is None, (
-            "a client that blocks answers at once, wherever it is called"
+@pytest.mark.parametrize("kind", ASYNC_CLIENTS)
+@pytest.mark.parametrize("in_a_loop", [False, True], ids=["no loop", "in a loop"])
+def test_a_client_of_redis_asyncio_is_refused_without_a_warning(kind: str, in_a_loop: bool) -> None:
+    make, what = ASYNC_CLIENTS[kind]
+
+    def refuse() -> None:
+        with pytest.raises(ConfigurationError) as refused:
+            RedisStore(make())
+        assert str(refused.value) == (
+            f"A RedisStore was given {what}, but calls its client in threads. "
+            "Pass a URL, a blocking client such as redis.Redis, or a function that makes one."
         )
 
+    async def refuse_in_a_loop() -> None:
+        refuse()
 
-def test_a_call_that_was_cancelled_leaves_no_answer_behind_for_the_next(own_server: RedisServer) -> None:
-    store: Any = RedisStore(own_server.url, timeout=30)
+    asyncio.run(refuse_in_a_loop()) if in_a_loop else refuse()
+    gc.collect()  # a coroutine that was not awaited, or a client that was not closed, would warn here
 
-    async def use() -> None:
-        await asaved(store, "one", b"first")
-        await asaved(store, "two", b"second")
-        for _ in range(5):
-            with own_server.stopped(), pytest.raises(TimeoutError):
-                await asyncio.wait_for(store.load("one"), SHORT)
-            assert await store.load("two") == b"second"
 
-    asyncio.run(use())
+def test_a_client_is_shown_by_its_type() -> None:
+    for given in (redis.Redis, redis.Redis(), lambda: redis.Redis()):
+        assert repr(RedisStore(given)) == "RedisStore('redis.Redis', prefix='okta-m2m')"
+
+
+def test_a_call_that_timed_out_leaves_no_answer_behind_for_the_next(own_server: RedisServer) -> None:
+    patient, store = RedisStore(own_server.url, timeout=30), RedisStore(own_server.url, timeout=0.2)
+    saved(patient, "one", b"first")
+    saved(patient, "two", b"second")
+    for _ in range(5):
+        with own_server.stopped(), pytest.raises(redis.TimeoutError):
+            store.load("one")
+        assert first_answer(lambda: store.load("two")) == b"second"
+
+
+def first_answer(ask: Callable[[], bytes | None]) -> bytes | None:
+    """What a server that was stalled answers as soon as it answers at all."""
+    answers: list[bytes | None] = []
+
+    def answered() -> bool:
+        with suppress(redis.TimeoutError):
+            answers.append(ask())
+        return bool(answers)
+
+    eventually(answered, "the store answers again")
+    return answers[0]
 
 
 FORKED = """
@@ -485,12 +453,11 @@ def test_a_certificate_is_verified_and_so_is_the_host(tls_server: RedisServer) -
     saved(answered, "localhost")
 
 
-@pytest.mark.parametrize("engine", ["blocking", "asyncio"])
-def test_a_server_whose_certificate_names_another_host_is_refused(engine: str) -> None:
+def test_a_server_whose_certificate_names_another_host_is_refused() -> None:
     with RedisServer(tls=True, certified=("redis.example",)) as impostor:
         store: Any = RedisStore(impostor.url, timeout=30)
         with pytest.raises(redis.ConnectionError, match="CERTIFICATE_VERIFY_FAILED"):
-            loaded(store, engine)
+            store.load("key")
 
 
 def test_a_wrong_password_is_an_error_that_does_not_show_it(tls_server: RedisServer) -> None:
@@ -502,57 +469,35 @@ def test_a_wrong_password_is_an_error_that_does_not_show_it(tls_server: RedisSer
 # ── Redis: failures ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def loaded(store: Any, engine: str, key: str = "key") -> Any:
-    if engine == "blocking":
-        return store.load(key)
-
-    async def load() -> Any:
-        return await store.load(key)
-
-    return asyncio.run(load())
-
-
-def claimed(store: Any, engine: str, key: str = "key", owner: str = "one") -> Any:
-    if engine == "blocking":
-        return store.claim(key, owner, LONG)
-
-    async def claim() -> Any:
-        return await store.claim(key, owner, LONG)
-
-    return asyncio.run(claim())
-
-
-@pytest.mark.parametrize("engine", ["blocking", "asyncio"])
 @pytest.mark.timeout(20)
-def test_a_server_that_is_down_is_an_error_at_once(engine: str) -> None:
+def test_a_server_that_is_down_is_an_error_at_once() -> None:
     store = RedisStore(f"redis://127.0.0.1:{free_port()}")
     with pytest.raises(redis.ConnectionError):
-        loaded(store, engine)
+        store.load("key")
     with pytest.raises(redis.ConnectionError):
-        claimed(store, engine)
+        store.claim("key", "one", LONG)
 
 
-@pytest.mark.parametrize("engine", ["blocking", "asyncio"])
 @pytest.mark.parametrize("scheme", ["redis", "rediss"])
 @pytest.mark.timeout(20)
-def test_a_server_that_never_says_a_word_is_an_error_within_the_time_out(engine: str, scheme: str) -> None:
+def test_a_server_that_never_says_a_word_is_an_error_within_the_time_out(scheme: str) -> None:
     with stalling() as port:
         store = RedisStore(f"{scheme}://user:secret@127.0.0.1:{port}", timeout=SHORT)
-        for ask in (loaded, claimed):
-            with pytest.raises((redis.TimeoutError, redis.ConnectionError)):
-                ask(store, engine)
+        with pytest.raises((redis.TimeoutError, redis.ConnectionError)):
+            store.load("key")
+        with pytest.raises((redis.TimeoutError, redis.ConnectionError)):
+            store.claim("key", "one", LONG)
 
 
-@pytest.mark.parametrize("engine", ["blocking", "asyncio"])
 @pytest.mark.timeout(20)
 def test_a_server_that_stalls_is_an_error_within_the_time_out_and_answers_again_afterwards(
-    own_server: RedisServer, engine: str
+    own_server: RedisServer,
 ) -> None:
-    store: Any = RedisStore(own_server.url, timeout=0.2)
-    assert claimed(store, engine)
+    store = RedisStore(own_server.url, timeout=0.2)
+    assert store.claim("key", "one", LONG)
     with own_server.stopped(), pytest.raises(redis.TimeoutError):
-        loaded(store, engine)
-    eventually(lambda: _recovered(lambda: claimed(store, engine)), "the store answers again")
+        store.load("key")
+    eventually(lambda: _recovered(lambda: store.claim("key", "one", LONG)), "the store answers again")
 
 
 def _recovered(ask: Callable[[], Any]) -> bool:
@@ -565,16 +510,11 @@ def _recovered(ask: Callable[[], Any]) -> bool:
 def test_a_server_that_was_restarted_is_used_again_without_a_failure(own_server: RedisServer) -> None:
     store: Any = RedisStore(own_server.url, timeout=30)
     saved(store, "key")
-
-    async def use() -> None:
-        assert await store.load("key") == b"value"
-        own_server.stop()
-        own_server.start()
-        # Its memory is empty, its scripts are gone, and the pooled connections of both clients are broken.
-        assert await store.load("key") is None
-        await asaved(store, "key", b"new")
-
-    asyncio.run(use())
+    own_server.stop()
+    own_server.start()
+    # Its memory is empty, its scripts are gone, and the pooled connection is broken.
+    assert store.load("key") is None
+    saved(store, "key", b"new")
     assert store.load("key") == b"new"
     assert not store.claim("key", "two", LONG)
 
@@ -633,7 +573,6 @@ def test_a_value_of_a_wrong_type_is_a_miss_until_the_next_save(own_server: Redis
     store: Any = RedisStore(own_server.url, timeout=30)
     planted(admin, store, "value", lambda key: admin.lpush(key, "a", "list"))
     assert store.load("key") is None
-    assert loaded(store, "asyncio") is None
     saved(store, "key", b"healed")
     assert store.load("key") == b"healed"
 
@@ -666,16 +605,15 @@ def test_a_value_of_an_impossible_size_is_a_miss(own_server: RedisServer, admin:
     assert store.load("key") is None
 
 
-@pytest.mark.parametrize("engine", ["blocking", "asyncio"])
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"$-7\r\n", b"\0" * 100, b""], ids=repr)
 @pytest.mark.timeout(20)
-def test_what_answers_like_no_redis_is_an_error(engine: str, answer: bytes) -> None:
+def test_what_answers_like_no_redis_is_an_error(answer: bytes) -> None:
     with answering(answer) as port:
         store = RedisStore(f"redis://127.0.0.1:{port}", timeout=SHORT)
         with pytest.raises((redis.RedisError, OSError, ValueError)):
-            claimed(store, engine)
+            store.claim("key", "one", LONG)
         with suppress(redis.RedisError, OSError, ValueError):
-            assert loaded(store, engine) is None
+            assert store.load("key") is None
 
 
 # ── Redis: settings, and what is shown of them ───────────────────────────────────────────────────────────────────────
@@ -686,7 +624,9 @@ def test_nothing_shows_the_password(server: RedisServer, caplog: pytest.LogCaptu
     url = f"rediss://{USER}:{ESCAPED}@redis.example:6380/3?ssl_ca_certs=x&client_name=hunter2"
     shown = [repr(RedisStore(url)), str(RedisStore(url)), f"{RedisStore(url)}"]
     shown.append(repr(RedisStore(redis.Redis(password=PASSWORD))))
-    shown.append(repr(RedisStore(redis.asyncio.Redis(password=PASSWORD))))
+    with pytest.raises(ConfigurationError) as not_blocking:
+        RedisStore(cast("Any", redis.asyncio.Redis(password=PASSWORD)))
+    shown += [str(not_blocking.value), repr(not_blocking.value)]
     with pytest.raises(redis.ConnectionError) as down:
         RedisStore(f"redis://{USER}:{ESCAPED}@127.0.0.1:{free_port()}").load("key")
     shown += [str(down.value), repr(down.value), caplog.text]
@@ -1393,11 +1333,12 @@ def test_the_claim_of_a_killed_process_ends_with_its_lease(
     eventually(lambda: store.claim("key", "next", LONG), "the claim of the killed process ends")
 
 
-def script(program: str, *arguments: str) -> subprocess.Popen[str]:
+def script(program: str, *arguments: str, stderr: int | None = None) -> subprocess.Popen[str]:
     """A Python process of its own that runs this."""
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(program), *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=stderr,
         text=True,
     )

@@ -7,7 +7,6 @@ this package does not import Redis or file locks.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,7 +21,8 @@ __all__ = ["Store", "store_from_url"]
 
 
 class Store(Protocol):
-    """Bytes in, bytes out. Each method may return an awaitable.
+    """Bytes in, bytes out. The methods are plain functions, not coroutine functions. They are called in threads of this package,
+    several at once, and each call may block up to the service app's ``store_timeout``.
 
     For each key, a store keeps two independent records: a *value* and a *claim*. A claim is a lease: it belongs to one
     owner, and expires by itself. If a method raises any exception, or takes too long, the caller continues without the
@@ -32,16 +32,13 @@ class Store(Protocol):
     - ``value``: the bytes to store.
     - ``ttl``: seconds until the record expires; may have a fraction.
     - ``owner``: any string that identifies one process's attempt.
-
-    One more member is optional. ``on_loop = True`` promises that inside a running asyncio loop the methods return
-    awaitables and never block. Without it, calls from an event loop run in a worker thread.
     """
 
-    def load(self, key: str, /) -> bytes | Awaitable[bytes | None] | None:
+    def load(self, key: str, /) -> bytes | None:
         """The value; ``None`` if there is none, if it has expired, or if the stored record is not a value."""
         ...
 
-    def save(self, key: str, value: bytes, ttl: float, owner: str, /) -> bool | Awaitable[bool]:
+    def save(self, key: str, value: bytes, ttl: float, owner: str, /) -> bool:
         """Stores the value for ``ttl`` seconds and returns ``True``, but only while the claim is the owner's.
 
         This is the fence: an owner that was suspended for too long cannot replace a newer token with an older one.
@@ -49,11 +46,11 @@ class Store(Protocol):
         """
         ...
 
-    def claim(self, key: str, owner: str, ttl: float, /) -> bool | Awaitable[bool]:
+    def claim(self, key: str, owner: str, ttl: float, /) -> bool:
         """Takes the claim for ``ttl`` seconds, if it is free or already the owner's. Returns whether the owner has it now."""
         ...
 
-    def release(self, key: str, owner: str, /) -> Awaitable[None] | None:
+    def release(self, key: str, owner: str, /) -> None:
         """Gives up the claim if it is the owner's; otherwise does nothing."""
         ...
 

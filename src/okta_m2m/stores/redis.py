@@ -1,7 +1,7 @@
 """Shares tokens through Redis or Valkey, 6.2 and newer.
 
 Invariant: each operation is one atomic command, and can be repeated safely. A key's value and claim are in one Cluster
-slot. No event loop is ever blocked, or uses another loop's connection.
+slot. The client blocks its thread, so it must not be one of ``redis.asyncio``.
 
 The scripts are sent in full with each ``EVAL``. They are shorter than a token, and this works even after a server was
 restarted, flushed or promoted.
@@ -9,14 +9,13 @@ restarted, flushed or promoted.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import math
 import time
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Callable
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 from urllib.parse import urlsplit
 
 from .._core.crash_reports import without_locals
@@ -27,14 +26,10 @@ if TYPE_CHECKING:
     import socket
 
     import redis
-    import redis.asyncio
 
-    Blocking: TypeAlias = redis.Redis | redis.RedisCluster
-    Async: TypeAlias = redis.asyncio.Redis | redis.asyncio.RedisCluster
+    Client: TypeAlias = redis.Redis | redis.RedisCluster
 
 __all__ = ["RedisStore"]
-
-T = TypeVar("T")
 
 MAX_VALUE_SIZE = 1 << 20
 """Size of the largest value that is read, in bytes. A larger value is not ours, and could be half a gigabyte."""
@@ -64,11 +59,9 @@ class RedisStore:
 
     - ``redis``: one of
 
-      - a URL (``redis://``, ``rediss://``, ``unix://``) as redis-py reads it: serves threads, asyncio and trio at once;
-      - a blocking client (``redis.Redis``, ``redis.RedisCluster``, a Sentinel's): serves them all, on event loops in
-        worker threads;
-      - a function that makes a client. If it makes ``redis.asyncio`` clients, each event loop gets its own;
-      - a client of ``redis.asyncio``: serves the event loop on which it is first used, and no other.
+      - a URL (``redis://``, ``rediss://``, ``unix://``) as redis-py reads it;
+      - a blocking client of redis-py (``redis.Redis``, ``redis.RedisCluster``, a Sentinel's);
+      - a function that makes a blocking client. It is called once, by the constructor.
 
     - ``prefix``: the beginning of all key names. A hash follows, so no key name reveals the token's app. Default
       ``okta-m2m``.
@@ -79,14 +72,14 @@ class RedisStore:
     The parameters of its methods are those of :class:`~okta_m2m.stores.Store`: ``key``, ``value``, ``owner``, and ``ttl`` in
     seconds.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError` for a URL or client that cannot be used. Its methods raise redis-py's
-    exceptions. In an event loop of asyncio they return awaitables, unless the client blocks (``on_loop``).
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for a URL or client that cannot be used, such as a client of
+    ``redis.asyncio``. Its methods block, and raise redis-py's exceptions.
     """
 
     @without_locals
     def __init__(
         self,
-        redis: str | Blocking | Async | Callable[[], Blocking | Async],
+        redis: str | Client | Callable[[], Client],
         *,
         prefix: str = "okta-m2m",
         timeout: float = 0.25,
@@ -107,49 +100,41 @@ class RedisStore:
         self._response_error = ResponseError
         self._prefix = prefix
         self._label: str
-        self._blocking: Blocking | None = None
-        self._make_client: Callable[[], Async] | None = None
-        self._clients: dict[asyncio.AbstractEventLoop, tuple[Async, weakref.finalize[..., Any]]] = {}
-        self._callers_client: Async | None = None
-        self._home_loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
+        self._client: Any  # redis-py's execute_command has no types
         if isinstance(redis, str):
             self._label = _safe_url(redis)
-            self._blocking, self._make_client = _from_url(redis, timeout)
+            self._client = client = _from_url(redis, timeout)
+            # Unlike __del__, this closes the connections before the garbage collector gets to their sockets, which would warn.
+            weakref.finalize(self, client.close).atexit = False
         else:
-            given: Any = redis
-            is_client = hasattr(given, "execute_command") and not isinstance(given, type)
-            client: Any = given if is_client else _call_factory(given)
+            self._client = _blocking_client(redis)
             # Do not show the repr, which may contain a password.
-            self._label = f"{type(client).__module__.rpartition('.')[0]}.{type(client).__name__}"
-            if not inspect.iscoroutinefunction(client.execute_command):
-                self._blocking = client
-            elif is_client:
-                self._callers_client = client
-            else:
-                # This client was created only to find its type. It has no connection yet, so it need not be closed.
-                self._make_client = given
+            kind = type(self._client)
+            self._label = f"{kind.__module__.rpartition('.')[0]}.{kind.__name__}"
 
-    @property
-    def on_loop(self) -> bool:
-        """Whether its methods return awaitables in an event loop of asyncio; otherwise they block."""
-        return self._make_client is not None or self._callers_client is not None
-
-    def load(self, key: str) -> bytes | Awaitable[bytes | None] | None:
+    def load(self, key: str) -> bytes | None:
         """The value under ``key``; ``None`` if there is none."""
-        return self._perform(_read_value, "GETRANGE", self._name(key, "value"), 0, MAX_VALUE_SIZE, **self._as_bytes)
+        name = self._name(key, "value")
+        try:
+            value: bytes = self._client.execute_command("GETRANGE", name, 0, MAX_VALUE_SIZE, **self._as_bytes)
+        except self._response_error as error:
+            if str(error).startswith("WRONGTYPE"):
+                return None  # a value of another type is not ours; the next save replaces it
+            raise
+        return value if 0 < len(value) <= MAX_VALUE_SIZE else None
 
-    def save(self, key: str, value: bytes, ttl: float, owner: str) -> bool | Awaitable[bool]:
+    def save(self, key: str, value: bytes, ttl: float, owner: str) -> bool:
         """Stores ``value`` for ``ttl`` seconds if the claim is the owner's."""
         claim, name = self._name(key, "claim"), self._name(key, "value")
-        return self._perform(_read_flag, "EVAL", _SAVE, 2, claim, name, owner, value, _milliseconds(ttl))
+        return self._flag("EVAL", _SAVE, 2, claim, name, owner, value, _milliseconds(ttl))
 
-    def claim(self, key: str, owner: str, ttl: float) -> bool | Awaitable[bool]:
+    def claim(self, key: str, owner: str, ttl: float) -> bool:
         """Takes or extends the claim, unless another owner has it."""
-        return self._perform(_read_flag, "EVAL", _CLAIM, 1, self._name(key, "claim"), owner, _milliseconds(ttl))
+        return self._flag("EVAL", _CLAIM, 1, self._name(key, "claim"), owner, _milliseconds(ttl))
 
-    def release(self, key: str, owner: str) -> Awaitable[None] | None:
+    def release(self, key: str, owner: str) -> None:
         """Ends the claim if it is the owner's."""
-        return self._perform(_ignore, "EVAL", _RELEASE, 1, self._name(key, "claim"), owner)
+        self._flag("EVAL", _RELEASE, 1, self._name(key, "claim"), owner)
 
     def __repr__(self) -> str:
         return f"RedisStore({getattr(self, '_label', 'not made')!r}, prefix={getattr(self, '_prefix', '')!r})"
@@ -161,106 +146,36 @@ class RedisStore:
         # The hash keeps braces in a key, which may be any string, from changing the Cluster slot.
         return f"{self._prefix}:{{{sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()}}}:{record}"
 
-    def _perform(self, read: Callable[[Any], T], *command: Any, **options: Any) -> T | Awaitable[T]:
-        loop = _running_loop()
-        if loop is not None and self.on_loop:
-            return self._perform_on_loop(loop, read, command, options)
-        blocking: Any = self._blocking  # redis-py's execute_command has no types
-        if blocking is None:
-            raise ConfigurationError(
-                f"{self!r} has a client of redis.asyncio, which works only in an asyncio event loop.",
-                remedy="Create the store with a URL, or with a blocking client.",
-            )
-        try:
-            answer = blocking.execute_command(*command, **options)
-        except self._response_error as error:
-            answer = _read_error(error, read)
-        return read(answer)
+    def _flag(self, *command: Any) -> bool:
+        answer = self._client.execute_command(*command)
+        if answer not in (0, 1):
+            raise ValueError("not a response from a Redis server")
+        return bool(answer)
 
-    async def _perform_on_loop(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        read: Callable[[Any], T],
-        command: tuple[Any, ...],
-        options: dict[str, Any],
-    ) -> T:
-        client = await self._client_of(loop)
-        try:
-            answer = await client.execute_command(*command, **options)
-        except self._response_error as error:
-            answer = _read_error(error, read)
-        return read(answer)
 
-    async def _client_of(self, loop: asyncio.AbstractEventLoop) -> Async:
-        if self._callers_client is not None:
-            if self._home_loop is None:
-                self._home_loop = weakref.ref(loop)
-            if self._home_loop() is loop:
-                return self._callers_client
-            raise ConfigurationError(
-                f"{self!r} has a client of redis.asyncio that belongs to another event loop.",
-                remedy=(
-                    "Create the store with a URL, or with a function that makes a client, so that each event loop gets its own."
-                ),
-            )
-        assert self._make_client is not None  # noqa: S101 (on_loop is true)
-        known = self._clients.get(loop)
-        if known is not None:
-            return known[0]
-        for other in list(self._clients):
-            if other.is_closed():
-                # The loop was closed without shutdown_asyncgens(). A client refers to its loop, so a weak reference to the loop
-                # would never die. Remove the entry here.
-                self._clients.pop(other)[1].detach()
-        client = self._make_client()
-        lifetime = _lifetime(loop, client, weakref.ref(self))
-        finalizer = weakref.finalize(self, _drop, lifetime)
-        finalizer.atexit = False
-        self._clients[loop] = client, finalizer
-        await anext(lifetime)
+def _blocking_client(given: Any) -> Any:
+    """The client that was passed, or that the function that was passed makes."""
+    is_client = hasattr(given, "execute_command") and not isinstance(given, type)
+    client = given if is_client or not callable(given) else given()
+    maker = "" if client is given else "a function that makes "
+    if inspect.iscoroutine(client):
+        client.close()  # otherwise Python warns that it was never awaited
+        what = "a coroutine function, but calls its client in threads"
+    elif not hasattr(client, "execute_command"):
+        what = f"{maker}a {type(client).__name__}"
+    elif inspect.iscoroutinefunction(client.execute_command):
+        # A client that was made here has no connection yet, so it need not be closed.
+        what = f"{maker}a redis.asyncio client, but calls its client in threads"
+    else:
         return client
-
-
-async def _lifetime(
-    loop: asyncio.AbstractEventLoop, client: Async, store: weakref.ref[RedisStore]
-) -> AsyncGenerator[None, None]:
-    # An event loop closes the asynchronous generators that were started on it, before it is closed itself or as soon as
-    # they are unreferenced (PEP 525). So the client is closed on its own loop, without a call by the user.
-    try:
-        yield
-    finally:
-        living = store()
-        known = living._clients.pop(loop, None) if living is not None else None
-        if known is not None:
-            known[1].detach()
-        await client.aclose()
-
-
-def _drop(lifetime: AsyncGenerator[None, None]) -> None:
-    """Called when the store is gone. The last reference to ``lifetime`` ends with this call, and its loop closes it."""
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
-def _call_factory(factory: object) -> Any:
-    client = factory() if callable(factory) else None
-    if hasattr(client, "execute_command"):
-        return client
-    what = f"a function that makes a {type(client).__name__}" if callable(factory) else f"a {type(factory).__name__}"
     raise ConfigurationError(
-        f"A RedisStore was given {what}.", remedy="Pass a URL, a client of redis-py, or a function that makes one."
+        f"A RedisStore was given {what}.",
+        remedy="Pass a URL, a blocking client such as redis.Redis, or a function that makes one.",
     )
 
 
-def _from_url(url: str, timeout: float) -> tuple[Blocking, Callable[[], Async]]:
+def _from_url(url: str, timeout: float) -> Client:
     import redis
-    import redis.asyncio
-    from redis.asyncio.retry import Retry as AsyncRetry
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
@@ -279,18 +194,15 @@ def _from_url(url: str, timeout: float) -> tuple[Blocking, Callable[[], Async]]:
     if url.lower().startswith("rediss:"):
         settings["ssl_check_hostname"] = True  # redis-py before 6 does not check it by default
 
-    def make_client() -> Async:
-        return redis.asyncio.Redis.from_url(url, retry=AsyncRetry(NoBackoff(), 1, once), **settings)
-
-    blocking, trouble = None, ""
+    client, trouble = None, ""
     try:
-        blocking = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 1, once), **settings)
-        pool = blocking.connection_pool
+        client = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 1, once), **settings)
+        pool = client.connection_pool
         pool.connection_class = _limited(pool.connection_class)
         pool.connection_class(**pool.connection_kwargs)  # does not connect, but checks all options
     except (ValueError, TypeError) as error:
         trouble = type(error).__name__  # its text may contain half a password, so it is neither shown nor chained
-    if blocking is None or trouble:
+    if client is None or trouble:
         raise ConfigurationError(
             f"The Redis URL cannot be read, or has an option that redis-py does not know ({trouble}).",
             remedy=(
@@ -298,7 +210,7 @@ def _from_url(url: str, timeout: float) -> tuple[Blocking, Callable[[], Async]]:
                 "letters and digits."
             ),
         )
-    return blocking, make_client
+    return client
 
 
 def _limited(connection_class: Any) -> Any:
@@ -384,24 +296,3 @@ def _safe_url(url: str) -> str:
 
 def _milliseconds(ttl: float) -> int:
     return max(1, round(ttl * 1000))
-
-
-def _read_error(error: Exception, read: Callable[[Any], Any]) -> bytes:
-    """Handles a failed read: a value of another type is not ours and counts as missing. The next save replaces it."""
-    if read is _read_value and str(error).startswith("WRONGTYPE"):
-        return b""
-    raise error
-
-
-def _read_value(answer: bytes) -> bytes | None:
-    return answer if 0 < len(answer) <= MAX_VALUE_SIZE else None
-
-
-def _read_flag(answer: object) -> bool:
-    if answer not in (0, 1):
-        raise ValueError("not a response from a Redis server")
-    return answer == 1
-
-
-def _ignore(answer: object) -> None:
-    return None

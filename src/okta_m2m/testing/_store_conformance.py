@@ -11,14 +11,13 @@ how long anything takes, except that leases and values expire eventually.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
@@ -31,15 +30,7 @@ CROWD = 32  # owners that claim at the same time
 
 
 class StoreConformance:
-    """Each test checks one promise of :class:`okta_m2m.stores.Store`. Subclass it and define a fixture ``store``.
-
-    - ``in_event_loop``: ``True`` calls the store inside a running asyncio loop, one loop per test, for a store that has
-      ``on_loop``. ``False`` (default) calls its methods outside a loop, and awaits their results in a loop, if
-      necessary.
-    - The fixture ``runner`` is the :class:`asyncio.Runner` of that loop, for a store that must be closed in it.
-    """
-
-    in_event_loop: ClassVar[bool] = False
+    """Each test checks one promise of :class:`okta_m2m.stores.Store`. Subclass it and define a fixture ``store``."""
 
     @pytest.fixture
     def store(self) -> Any:
@@ -49,15 +40,9 @@ class StoreConformance:
         )
 
     @pytest.fixture
-    def runner(self) -> Iterator[asyncio.Runner]:
-        """Runs awaitables: one loop per test."""
-        with asyncio.Runner() as runner:
-            yield runner
-
-    @pytest.fixture
-    def calls(self, store: Any, runner: asyncio.Runner) -> _Calls:
-        """The store's methods as plain calls."""
-        return _Calls(store, runner, self.in_event_loop)
+    def calls(self, store: Any) -> _Calls:
+        """The store's methods. They fail the test if they return an awaitable."""
+        return _Calls(store)
 
     @pytest.fixture
     def key(self) -> str:
@@ -197,39 +182,36 @@ class StoreConformance:
         calls.save_as_one(key, b"value")
         _require(not calls.claim(key, "two", LONG), "save must leave the claim as it is")
 
-    # ── event loops ──────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── threads ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def test_in_an_event_loop_it_answers_as_on_loop_says(self, calls: _Calls, key: str) -> None:
-        if getattr(calls.store, "on_loop", False):
-            _require(
-                calls.is_awaitable_in_a_loop(key),
-                "a store with on_loop must return awaitables in a running asyncio loop",
-            )
-        elif self.in_event_loop:
-            raise AssertionError(
-                "in_event_loop is for a store that has on_loop = True. Any other store is never called in an event loop."
-            )
+    def test_each_method_may_be_called_in_any_thread_and_returns_its_result(self, calls: _Calls, key: str) -> None:
+        for call in (
+            lambda: calls.claim(key, "one", LONG),
+            lambda: calls.save(key, b"value", LONG, "one"),
+            lambda: calls.load(key),
+            lambda: calls.release(key, "one"),
+        ):
+            with ThreadPoolExecutor(1) as thread:
+                thread.submit(call).result()
 
 
 class _Calls:
-    """The store's methods as plain calls, whether or not they return awaitables."""
+    """The store's methods, each of which must return its result and not an awaitable."""
 
-    def __init__(self, store: Any, runner: asyncio.Runner, in_event_loop: bool) -> None:
-        self.store = store
-        self._runner = runner
-        self._in_event_loop = in_event_loop
+    def __init__(self, store: Any) -> None:
+        self._store = store
 
     def load(self, key: str) -> Any:
-        return self._call(self.store.load, key)
+        return self._call("load", key)
 
     def save(self, key: str, value: bytes, ttl: float, owner: str) -> Any:
-        return self._call(self.store.save, key, value, ttl, owner)
+        return self._call("save", key, value, ttl, owner)
 
     def claim(self, key: str, owner: str, ttl: float) -> Any:
-        return self._call(self.store.claim, key, owner, ttl)
+        return self._call("claim", key, owner, ttl)
 
     def release(self, key: str, owner: str) -> None:
-        self._call(self.store.release, key, owner)
+        self._call("release", key, owner)
 
     def save_as_one(self, key: str, value: bytes, ttl: float = LONG) -> None:
         """Saves as the owner ``one``, which keeps its claim."""
@@ -237,55 +219,26 @@ class _Calls:
         _require(self.save(key, value, ttl, "one"), "save by the owner of the claim must return True")
 
     def crowd_claims(self, key: str) -> list[bool]:
-        """The results of many owners that claim at the same time, in threads or, if the store is async, in tasks."""
-        probe = None if self._in_event_loop else self.store.load(key)
-        if self._in_event_loop or inspect.isawaitable(probe):
-
-            async def crowd() -> list[bool]:
-                if probe is not None:
-                    await probe
-                return list(await asyncio.gather(*(self.store.claim(key, f"{n}", LONG) for n in range(CROWD))))
-
-            return self._runner.run(crowd())
+        """The results of many owners that claim at the same time, each in its own thread."""
         together = threading.Barrier(CROWD)
 
         def claim(number: int) -> bool:
             together.wait()
-            won: bool = self.store.claim(key, f"{number}", LONG)
+            won: bool = self.claim(key, f"{number}", LONG)
             return won
 
         with ThreadPoolExecutor(CROWD) as threads:
             return list(threads.map(claim, range(CROWD)))
 
-    def is_awaitable_in_a_loop(self, key: str) -> bool:
-        """Whether every method returns an awaitable in a running loop."""
-
-        async def call_all() -> bool:
-            answers = [
-                self.store.claim(key, "one", LONG),
-                self.store.save(key, b"value", LONG, "one"),
-                self.store.load(key),
-                self.store.release(key, "one"),
-            ]
-            awaitable = [answer for answer in answers if inspect.isawaitable(answer)]
-            for answer in awaitable:
-                await answer
-            return len(awaitable) == len(answers)
-
-        return self._runner.run(call_all())
-
-    def _call(self, method: Callable[..., Any], *arguments: Any) -> Any:
-        async def call() -> Any:
-            return await _resolve(method(*arguments))
-
-        if self._in_event_loop:
-            return self._runner.run(call())
-        answer = method(*arguments)
-        return self._runner.run(_resolve(answer)) if inspect.isawaitable(answer) else answer
-
-
-async def _resolve(answer: Any) -> Any:
-    return await answer if inspect.isawaitable(answer) else answer
+    def _call(self, name: str, *arguments: Any) -> Any:
+        answer = getattr(self._store, name)(*arguments)
+        if inspect.iscoroutine(answer):
+            answer.close()  # otherwise Python warns that it was never awaited
+        _require(
+            not inspect.isawaitable(answer),
+            f"{name} returned an awaitable. Write it as a plain function that blocks: it is called in threads.",
+        )
+        return answer
 
 
 def _new_key() -> str:
