@@ -26,7 +26,7 @@ class MemoryEndpoint:
         self.value = "x" * 900  # as long as an access token of Okta's
         self._token_type = token_type
         # Bound once: a new bound method for each identity would be counted as that identity's memory.
-        self._send, self._send_async = self.send, self.send_async
+        self._send = self.send
 
     def send(self, request: Request, timeout: float) -> Response:
         answer = {"access_token": self.value, "token_type": self._token_type, "expires_in": 3600, "scope": SCOPE}
@@ -35,17 +35,13 @@ class MemoryEndpoint:
             headers.append(("DPoP-Nonce", "nonce-of-okta"))
         return Response(200, headers, json.dumps(answer).encode())
 
-    async def send_async(self, request: Request, timeout: float) -> Response:
-        return self.send(request, timeout)
-
     def make_auth(self, stack: str, key: Any, client_id: str = "0oa1b2c3") -> Any:
         """An auth object of that library, which has its token already."""
         app = ServiceApp(ORIGIN, client_id=client_id, key=key, scopes=[SCOPE], dpop=self._token_type == "DPoP")
         auth_class = import_module(f"okta_m2m.{stack.removesuffix('_async')}").OktaAuth
+        auth = auth_class(app, send=self._send)
         if stack in ("requests", "httpx"):
-            auth = auth_class(app, send=self._send)
             auth.token()
         else:
-            auth = auth_class(app, send=self._send_async)
             loop.run_until_complete(auth.atoken())
         return auth

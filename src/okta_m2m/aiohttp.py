@@ -8,13 +8,17 @@ and ``DPoP``.
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
+import sys
 import warnings
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Never, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Never, NoReturn, TypeVar
 
 from ._clients.auth_object import AuthObject, missing_library
+from ._clients.failures import send_failed
 from ._clients.limits import (
     DRAIN_TIMEOUT,
     MAX_ANSWER,
@@ -25,29 +29,30 @@ from ._clients.limits import (
     read_timeout,
 )
 from ._clients.proxies import is_direct_only, report_proxy_of_call
+from ._core.arguments import kind_of
 from ._core.crash_reports import Hidden
 from ._core.origins import origin_of
 from ._core.service_app import ServiceApp
 from ._core.tokens import Token
 from .effects import Flow, Request, Response, SendFailed
-from .errors import ErrorMap, OktaM2MError, TokenUnreachable
+from .errors import ConfigurationError, ErrorMap, OktaM2MError, TokenUnreachable, WrongType
+from .runtimes import Asyncio, Sender, Threads, adrive, arun, run
 
 try:
     import aiohttp
     from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
+    from aiohttp.abc import AbstractResolver, ResolveResult
     from aiohttp.hdrs import AUTHORIZATION
 except ModuleNotFoundError as missing:
     raise missing_library("aiohttp", missing) from None
 
 if TYPE_CHECKING:
-    from .runtimes import Asyncio, AsyncSender
-
     T = TypeVar("T")
 
 __all__ = ["OktaAuth"]
 
-MAX_REDIRECTS = 1024
-"""The number of redirected calls that are remembered."""
+FEW_REDIRECTS: Final = 64
+"""The number of remembered redirects up to which those of calls that have ended are kept."""
 
 ERROR_MAP: ErrorMap = {OktaM2MError: aiohttp.ClientError, TokenUnreachable: aiohttp.ClientConnectionError}
 
@@ -56,9 +61,12 @@ class OktaAuth(AuthObject):
     """A client middleware that adds the app's token to every request of a session, or to one request.
 
     - ``app``: the :class:`~okta_m2m.ServiceApp`.
-    - ``session``: the token request uses its connector, proxy and ``trust_env``. Default ``None``: those of the session
-      that makes the call; for :meth:`atoken` and :meth:`aheaders`, those of the environment.
-    - ``send``: sends the token request instead (:data:`okta_m2m.runtimes.AsyncSender`). Default ``None``.
+    - ``session``: a function that makes the ``ClientSession`` for one token request. It is called on an event loop of that
+      request's own, in a thread, and the session is closed afterwards. Default ``None``: a session with the settings of the
+      one that makes the call, as far as they are safe: its proxy, ``trust_env``, local address, address family, and the CA
+      and client certificate of its SSL context, if that verifies servers. For :meth:`atoken` and :meth:`aheaders`, the
+      settings of the environment.
+    - ``send``: sends the token request instead (:data:`okta_m2m.runtimes.Sender`). Default ``None``.
 
     If a call cannot get a token, it raises an :class:`~okta_m2m.errors.OktaM2MError`. This is also an
     ``aiohttp.ClientError``, and an ``aiohttp.ClientConnectionError`` if the token endpoint was not reached.
@@ -72,29 +80,35 @@ class OktaAuth(AuthObject):
         self,
         app: ServiceApp,
         *misplaced: Never,
-        session: aiohttp.ClientSession | None = None,
-        send: AsyncSender | None = None,
+        session: Callable[[], aiohttp.ClientSession] | None = None,
+        send: Sender | None = None,
     ) -> None:
+        if isinstance(session, aiohttp.ClientSession):
+            raise WrongType(
+                f"{self._name()} was given an aiohttp.ClientSession as session, which belongs to an event loop. Token "
+                "requests are sent from threads.",
+                remedy="Pass a function that makes one, session=lambda: aiohttp.ClientSession(...), or omit it.",
+            )
         self._check(app, misplaced, send, session, "session", aiohttp.ClientSession)
         self.app = app
         self._session = session
         self._sender = send
-        # The last redirect of each call, and the origin that it came from, if our token was sent there. aiohttp calls a
-        # middleware for each hop without telling it which call the hop belongs to; but all hops of a call share a timer,
-        # which no other call has. The timer is kept here, so that no other object gets its id().
-        self._redirects: dict[int, tuple[object, str | None]] | None = None
-        app.revoke_through(run_async=self._run)
+        self._redirects: _Redirects | None = None
+        app.revoke_through(self._run_in_thread)
 
     def _run(self, flow: Flow[T], session: aiohttp.ClientSession | None = None) -> Coroutine[Any, Any, T]:
-        from .runtimes import arun  # with the first flow: saves 7 % of the import time (benchmarks/imports.py)
-
         return arun(flow, self._runtime(session))
+
+    def _run_in_thread(self, flow: Flow[T]) -> T:
+        return run(flow, Threads(self._sender_like(None), ERROR_MAP))
 
     def _runtime(self, session: aiohttp.ClientSession | None) -> Asyncio:
         """The runtime for one call. A fetch that it starts uses the same session's settings."""
-        from .runtimes.asyncio import Asyncio  # saves 9 % of the import time (benchmarks/imports.py)
+        return Asyncio(self._sender_like(session), ERROR_MAP)
 
-        return Asyncio(self._sender or partial(self._send, self._session or session), ERROR_MAP)
+    def _sender_like(self, session: aiohttp.ClientSession | None) -> Sender:
+        """Sends token requests with the settings of the calling session, unless something else was passed."""
+        return self._sender or partial(_send, self._session, _settings_of(session))
 
     async def atoken(self) -> Token:
         """A usable token, for calls that aiohttp does not make. Waits at most the app's ``max_wait`` seconds."""
@@ -147,7 +161,11 @@ class OktaAuth(AuthObject):
             authorization = None
         if not attached:
             return await self._call(request, handler)
-        response = await handler(request)
+        try:
+            response = await handler(request)
+        except Exception as error:
+            self._learn_unshown(request, error)
+            raise
         if response.status < 300:
             return response
         return await self._judge(request, handler, Token.sent(request.headers.get(AUTHORIZATION, "")), response)
@@ -169,14 +187,27 @@ class OktaAuth(AuthObject):
             if credentials is None:
                 return self._remember_redirect(request, await handler(request))
         request.headers.update(credentials.headers)
-        return await self._judge(request, handler, credentials.token, await handler(request))
+        try:
+            response = await handler(request)
+        except Exception as error:
+            self._learn_unshown(request, error)
+            raise
+        return await self._judge(request, handler, credentials.token, response)
+
+    def _learn_unshown(self, request: ClientRequest, error: Exception) -> None:
+        """An inner middleware raised, and so hid the response. Unless there was none, the next call may need another token."""
+        if isinstance(error, aiohttp.ClientResponseError):
+            is_rejection = error.status == 401
+        else:
+            is_rejection = not isinstance(error, (aiohttp.ClientError, OSError))
+        if is_rejection:
+            state, token = self.app.token_state, Token.sent(request.headers.get(AUTHORIZATION, ""))
+            state.unanswered(token, origin_of(str(request.url)) or "", state.now())
 
     async def _judge(
         self, request: ClientRequest, handler: ClientHandlerType, token: Token, response: ClientResponse
     ) -> ClientResponse:
         if response.status == 401 or token.dpop_bound:
-            from .runtimes import adrive  # as in _run
-
             call = _Call(request, handler, response)
             # Only after the first send is it known whether the body can be sent again.
             flow = self.app.judge(
@@ -197,67 +228,205 @@ class OktaAuth(AuthObject):
         if response.status in (301, 302, 303, 307, 308):
             trusted = origin_of(str(request.url)) if AUTHORIZATION in request.headers else None
             timer = getattr(request, "_timer", None)  # a private attribute, which a test double of a request lacks
-            redirects = self._redirects
-            if redirects is None:
-                redirects = self._redirects = {}  # from now on, each call is looked up here
-            redirects.pop(id(timer), None)
-            redirects[id(timer)] = timer, trusted
-            if len(redirects) > MAX_REDIRECTS:
-                with suppress(KeyError, RuntimeError, StopIteration):  # another thread's loop has just changed it
-                    del redirects[next(iter(redirects))]
+            if self._redirects is None:
+                self._redirects = _Redirects()  # from now on, each call is looked up here
+            if timer is not None:
+                self._redirects.put(timer, trusted)
         return response
 
     def _came_from_other_origin(self, request: ClientRequest) -> bool:
         """Whether a redirect from another origin led here. Such a hop gets no token, no matter where it leads:
         otherwise, that origin's owner could make calls with our token. requests and httpx never restore a token either."""
-        met = (self._redirects or {}).get(id(getattr(request, "_timer", None)))
-        return met is not None and (met[1] is None or met[1] != origin_of(str(request.url)))
+        last = None if self._redirects is None else self._redirects.last_of(getattr(request, "_timer", None))
+        if last is None:
+            return False
+        _, trusted = last
+        return trusted is None or trusted != origin_of(str(request.url))
 
-    # ── the token request ────────────────────────────────────────────────────────────────────────────────────────
 
-    @staticmethod
-    async def _send(
-        like: aiohttp.ClientSession | None,
-        request: Request,
-        timeout: float,  # noqa: ASYNC109 (the effect's own)
-    ) -> Response:
-        from ._clients.failures import send_failed  # with the first token request: saves 2 % of the import
+class _Redirects:
+    """The last redirect of each call in progress, and the origin that it came from, if our token was sent there.
 
-        options: Hidden[dict[str, Any]] = Hidden({"trust_env": True})  # which may hold a proxy's password
-        if like is not None and not like.closed and like._loop is asyncio.get_running_loop():
-            options.value.update(
-                connector=like.connector,
-                connector_owner=False,
-                trust_env=like.trust_env,
-                proxy=like._default_proxy,
-                proxy_auth=like._default_proxy_auth,
+    aiohttp calls a middleware for each hop without telling it which call the hop belongs to. But all hops of a call share a
+    timer, which no other call has. A context variable would not do: a middleware that awaits the hop in another task, as
+    asyncio.wait_for does on Python 3.11, would hide it. From Python 3.13, a timer has no weak references. So the timers are
+    kept here, and from time to time those are removed that nothing else refers to, because their calls have ended.
+    """
+
+    __slots__ = ("_by_id", "_most")
+
+    def __init__(self) -> None:
+        # By the id of the timer. While it is kept here, no other object has that id.
+        self._by_id: dict[int, tuple[object, str | None]] = {}
+        self._most = FEW_REDIRECTS
+
+    def put(self, timer: object, trusted: str | None) -> None:
+        if len(self._by_id) >= self._most:
+            for ended in [key for key, entry in list(self._by_id.items()) if _references(entry) <= ONLY_REFERENCE]:
+                self._by_id.pop(ended, None)
+            self._most = max(FEW_REDIRECTS, 2 * len(self._by_id))
+        self._by_id[id(timer)] = timer, trusted
+
+    def last_of(self, timer: object) -> tuple[object, str | None] | None:
+        """The last redirect of the call with that timer: the timer, and the origin; ``None`` if there was none."""
+        return self._by_id.get(id(timer))
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+
+def _references(entry: tuple[object, str | None]) -> int:
+    return sys.getrefcount(entry[0])
+
+
+ONLY_REFERENCE: Final = _references((object(), None))
+"""What Python counts for an object that nothing else refers to."""
+
+
+# ── the token request ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _settings_of(session: aiohttp.ClientSession | None) -> Hidden[dict[str, Any]]:
+    """The settings of a session that are safe to carry to another one, for a token request. They may hold a proxy's password.
+
+    An SSL context is carried only if it verifies servers: a caller that does not verify its API must not show an assertion to
+    anyone.
+    """
+    if session is None:
+        return Hidden({"trust_env": True, "connector": {}})
+    connector: Any = session.connector
+    context = getattr(connector, "_ssl", True)
+    is_safe = (
+        isinstance(context, ssl.SSLContext) and context.verify_mode is ssl.CERT_REQUIRED and context.check_hostname
+    )
+    settings = {
+        "family": getattr(connector, "family", socket.AF_UNSPEC),
+        "ssl": context if is_safe else True,
+        "local_addr": _first_address(getattr(connector, "_local_addr_infos", None)),
+    }
+    return Hidden(
+        {
+            "trust_env": session.trust_env,
+            "proxy": session._default_proxy,
+            "proxy_auth": session._default_proxy_auth,
+            "connector": settings,
+        }
+    )
+
+
+def _first_address(local_addresses: Any) -> Any:
+    """The local address of a connector, as it was passed."""
+    return local_addresses[0][4] if local_addresses else None
+
+
+class _Resolver(AbstractResolver):
+    """Resolves names in the thread of the token request. aiohttp's own starts another thread, for which the interpreter waits
+    before it exits."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family, flags=socket.AI_ADDRCONFIG)
+        return [
+            ResolveResult(
+                hostname=host,
+                host=str(address[0]),
+                port=int(address[1]),
+                family=kind,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
             )
-        if is_direct_only(request.url):
-            options.value.update(trust_env=False, proxy=None, proxy_auth=None)
-        timeouts = aiohttp.ClientTimeout(sock_connect=connect_timeout(timeout), sock_read=read_timeout(timeout))
-        try:
-            async with (
-                aiohttp.ClientSession(
-                    cookie_jar=aiohttp.DummyCookieJar(),
-                    timeout=timeouts,
-                    middlewares=[_without_authorization],
-                    auto_decompress=False,
-                    **options.value,
-                ) as session,
-                session.request(
-                    request.method, request.url, headers=request.headers, data=request.body, allow_redirects=False
-                ) as response,
-            ):
-                check_encoding(response.headers.get("content-encoding", "").split(","))
-                body = AnswerBody()
-                async for chunk in response.content.iter_chunked(8192):
-                    body.extend(chunk)
-                    del chunk  # so that no frame that waits for more data shows what was read
-                    if len(body) > MAX_ANSWER:
-                        raise SendFailed("the response was too large", stage="http")
-                return Response(response.status, response.headers.items(), body.whole())
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise send_failed(error, request.url) from error
+            for kind, _, protocol, _, address in found
+        ]
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def _send(
+    lent: Callable[[], aiohttp.ClientSession] | None, settings: Hidden[dict[str, Any]], request: Request, timeout: float
+) -> Response:
+    """Sends our own request, on an event loop of its own in this thread."""
+    callers = asyncio._get_running_loop()
+    if callers is None:
+        return _send_on_own_loop(lent, settings, request, timeout)
+    # No thread can be started any more, so the caller's loop stands still for this request.
+    if sys.version_info >= (3, 14):  # which lets no task run inside of another
+        raise SendFailed("no thread can be started for the token request of aiohttp", permanent=True)
+    asyncio._set_running_loop(None)
+    try:
+        return _send_on_own_loop(lent, settings, request, timeout)
+    finally:
+        asyncio._set_running_loop(callers)
+
+
+def _send_on_own_loop(
+    lent: Callable[[], aiohttp.ClientSession] | None, settings: Hidden[dict[str, Any]], request: Request, timeout: float
+) -> Response:
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        return runner.run(_asend(lent, settings, request, timeout))
+
+
+async def _asend(
+    lent: Callable[[], aiohttp.ClientSession] | None,
+    settings: Hidden[dict[str, Any]],
+    request: Request,
+    timeout: float,  # noqa: ASYNC109 (the effect's own)
+) -> Response:
+    timeouts = aiohttp.ClientTimeout(
+        total=timeout, sock_connect=connect_timeout(timeout), sock_read=read_timeout(timeout)
+    )
+    try:
+        async with (
+            await _token_session(lent, settings, request.url) as session,
+            session.request(
+                request.method,
+                request.url,
+                headers=request.headers,
+                data=request.body,
+                allow_redirects=False,
+                timeout=timeouts,
+                auto_decompress=False,
+                middlewares=[_without_authorization],
+            ) as response,
+        ):
+            check_encoding(response.headers.get("content-encoding", "").split(","))
+            body = AnswerBody()
+            async for chunk in response.content.iter_chunked(8192):
+                body.extend(chunk)
+                del chunk  # so that no frame that waits for more data shows what was read
+                if len(body) > MAX_ANSWER:
+                    raise SendFailed("the response was too large", stage="http")
+            return Response(response.status, response.headers.items(), body.whole())
+    except ConfigurationError:  # it is a ValueError, too
+        raise
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        raise send_failed(error, request.url) from error
+
+
+async def _token_session(
+    lent: Callable[[], aiohttp.ClientSession] | None, settings: Hidden[dict[str, Any]], url: str
+) -> aiohttp.ClientSession:
+    """The session for one token request."""
+    if lent is not None:
+        session: object = lent()
+        if not isinstance(session, aiohttp.ClientSession):
+            raise ConfigurationError(
+                f"session= is a function that made {kind_of(session)}.",
+                remedy="Have it make an aiohttp.ClientSession.",
+            )
+        if session._loop is not asyncio.get_running_loop():
+            raise ConfigurationError(
+                "session= is a function that returned a ClientSession of another event loop.",
+                remedy="Have it make a new one each time. It is called on the event loop of the token request, which closes it.",
+            )
+        if not is_direct_only(url) or not (session.trust_env or session._default_proxy):
+            return session
+        await session.close()
+    direct = {"trust_env": False, "proxy": None, "proxy_auth": None} if is_direct_only(url) else {}
+    options = Hidden({**settings.value, **direct})
+    connector = aiohttp.TCPConnector(resolver=_Resolver(), use_dns_cache=False, **options.value.pop("connector"))
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), **options.value)
 
 
 class _Call:

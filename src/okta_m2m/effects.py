@@ -8,13 +8,14 @@ inside a flow ``response = yield from Send(request)`` reads, and type-checks, li
     flow yields            performed by    resumed with
     -------------------    ------------    ----------------------------------------------------
     Send(request)          runtime         Response; SendFailed is thrown in if there is none
+    StartSend(request)     runtime         at once: a Sending, or None if no thread can be started
     Sign(signer, message)  runtime         bytes; TimeoutError is thrown in after timeout
     Snapshot(signer)       runtime         the signer for one signature, read again if necessary;
                                            TimeoutError is thrown in after timeout
     Sleep(seconds)         runtime         None
     Wait(landing)          runtime         True if it landed in time
-    Spawn(flow, ended,     runtime         at once: whether it was started, or a function that says
-      awaited)                             whether it still runs
+    Spawn(flow, ...)       runtime         at once: whether it was started, or a function that says
+                                           whether it still runs
     Load, Claim, Save,     runtime         what the store's method of that name returns;
       Release                              StoreFailed is thrown in if it fails, or after timeout
     Attempt(headers)       adapter         Response (body not read)
@@ -26,7 +27,8 @@ Invariant: no effect, request or response shows a header or a body in its ``repr
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextvars import ContextVar
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
@@ -53,11 +55,13 @@ __all__ = [
     "Save",
     "Send",
     "SendFailed",
+    "Sending",
     "Sign",
     "Sleep",
     "Snapshot",
     "Spawn",
     "Stage",
+    "StartSend",
     "StoreEffect",
     "StoreFailed",
     "Wait",
@@ -154,6 +158,57 @@ class Send(Effect[Response]):
     timeout: float
 
 
+class Sending:
+    """Our own request under way.
+
+    - ``response``: a future with the response, or with the exception of the function that sends it.
+    """
+
+    def __init__(self, response: Future[Response]) -> None:
+        self.response = response
+        self._if_given_up: list[Callable[[], object]] = []
+
+    def send(self, send: Callable[[], Response]) -> Response:
+        """Sends the request, in the thread that this method is called in.
+
+        - ``send``: sends it, and may call :meth:`current`.
+        """
+        _current.set(self)
+        return send()
+
+    @classmethod
+    def current(cls) -> Sending | None:
+        """The request that is being sent in this thread; ``None`` if there is none."""
+        return _current.get()
+
+    def if_given_up(self, close: Callable[[], object]) -> None:
+        """Called by the function that sends the request.
+
+        - ``close``: ends the request, in another thread, if nobody waits for its response any more.
+        """
+        self._if_given_up.append(close)
+
+    def give_up(self) -> None:
+        """Nobody waits for the response any more."""
+        if not self.response.done():
+            for close in self._if_given_up:
+                close()
+
+
+_current: ContextVar[Sending | None] = ContextVar("okta_m2m_sending", default=None)
+
+
+class StartSend(Effect["Sending | None"]):
+    """Starts to send our own request, in a thread of its own. Otherwise the same as :class:`Send`.
+
+    - ``request``: the request to send.
+    - ``timeout``: seconds for the whole request.
+    """
+
+    request: Request
+    timeout: float
+
+
 class Sign(Effect[bytes], hidden=("message",)):
     """Signs. It is an effect, because the key may be across a network.
 
@@ -209,21 +264,26 @@ class Wait(Effect[bool]):
 
 
 class Spawn(Effect["bool | Callable[[], bool]"], hidden=("flow", "ended")):
-    """Runs a flow in the background.
+    """Runs a flow in a thread of this package, whatever the caller runs on.
 
     Resumed with ``False`` if nothing can be started any more, for example while the interpreter shuts down. Otherwise
-    resumed with a function that says, in any thread, whether the thread or event loop that runs the flow still exists; or
-    with ``True`` by a runtime that cannot tell.
+    resumed with a function that says, in any thread, whether the flow waits its turn or runs; or with ``True`` by a runtime
+    that cannot tell.
 
     - ``flow``: the flow to run.
     - ``ended``: called exactly once when a started flow has ended, no matter how.
     - ``awaited``: whether a call waits for the flow. If so, the flow runs in a copy of the starter's context, so that a
       tracer sees which call it belongs to. Otherwise it runs in a new context.
+    - ``purpose``: a word for the name of its thread. Default ``"flow"``.
+    - ``in_turn_of``: if not ``None``, the flow is a fetch from this token endpoint, and waits its turn: at most 32 fetches of
+      a process run at once. Default ``None``.
     """
 
     flow: Flow[Any]
     ended: Callable[[], None]
     awaited: bool
+    purpose: str = "flow"
+    in_turn_of: str | None = None
 
 
 class StoreFailed(Exception):
@@ -240,8 +300,8 @@ class StoreEffect(Effect[T_co]):
     store: Store
     timeout: float
 
-    def call(self) -> T_co | Awaitable[T_co]:
-        """Calls the store."""
+    def call(self) -> T_co:
+        """Calls the store. It blocks."""
         raise NotImplementedError
 
 
@@ -250,7 +310,7 @@ class Load(StoreEffect[bytes | None]):
 
     key: str
 
-    def call(self) -> bytes | Awaitable[bytes | None] | None:
+    def call(self) -> bytes | None:
         return self.store.load(self.key)
 
 
@@ -266,7 +326,7 @@ class Claim(StoreEffect[bool]):
     owner: str
     ttl: float
 
-    def call(self) -> bool | Awaitable[bool]:
+    def call(self) -> bool:
         return self.store.claim(self.key, self.owner, self.ttl)
 
 
@@ -284,7 +344,7 @@ class Save(StoreEffect[bool], hidden=("value",)):
     ttl: float
     owner: str
 
-    def call(self) -> bool | Awaitable[bool]:
+    def call(self) -> bool:
         return self.store.save(self.key, self.value, self.ttl, self.owner)
 
 
@@ -298,7 +358,8 @@ class Release(StoreEffect[None]):
     key: str
     owner: str
 
-    def call(self) -> Awaitable[None] | None:
+    def call(self) -> None:
+        # Whatever it returns is looked at: a store of somebody's own may return an awaitable.
         return self.store.release(self.key, self.owner)
 
 

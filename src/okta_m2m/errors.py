@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self, TypeAlias
 
+from ._core.addresses import DOCUMENTATION
+
 __all__ = [
     "AccessDenied",
     "ConfigurationError",
@@ -80,8 +82,6 @@ class OktaM2MError(Exception):
     def help(self) -> str:
         """Where the documentation describes this error: a page and an anchor, such as ``docs/errors.md#invalidclient``.
         Tracebacks show it as a note (``__notes__``)."""
-        from ._core.addresses import DOCUMENTATION  # only errors need it: saves 2 % of the import time
-
         kind = next(base for base in type(self).__mro__ if base.__module__ in _DOCUMENTED)
         has_own_anchor = kind is TokenRefused and self.error in _BY_CODE
         anchor = str(self.error) if has_own_anchor else kind.__name__

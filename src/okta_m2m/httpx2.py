@@ -16,15 +16,14 @@ except ModuleNotFoundError as missing:
 __all__ = ["OktaAuth"]
 
 
-class OktaAuth(Flows[httpx2.Request, httpx2.Response, "httpx2.Client | httpx2.AsyncClient"], httpx2.Auth):
+class OktaAuth(Flows[httpx2.Request, httpx2.Response, "httpx2.Client"], httpx2.Auth):
     """Adds the app's token to every request of a client, or to one request: ``httpx2.get(url, auth=OktaAuth(app))``.
 
     - ``app``: the :class:`~okta_m2m.ServiceApp`.
-    - ``client``: the token request uses its proxies, CA, client certificate and transports. A ``Client`` or an
-      ``AsyncClient``, like the one that makes the calls, without response event hooks. Default ``None``: a short-lived
-      client with the settings of the environment.
-    - ``send``: sends the token request instead (:data:`okta_m2m.runtimes.Sender`; for an ``AsyncClient``,
-      :data:`okta_m2m.runtimes.AsyncSender`). Default ``None``.
+    - ``client``: the token request uses its proxies, CA, client certificate and transports. A ``Client`` without response
+      event hooks, or a function that makes one, also for an ``AsyncClient``: token requests are sent from threads. Default
+      ``None``: a short-lived client with the settings of the environment.
+    - ``send``: sends the token request instead (:data:`okta_m2m.runtimes.Sender`). Default ``None``.
 
     If a call cannot get a token, it raises an :class:`~okta_m2m.errors.OktaM2MError`. This is also an
     ``httpx2.HTTPError``, and an ``httpx2.TransportError`` if the token endpoint was not reached.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol
 
@@ -22,6 +22,8 @@ from ._core.key_algorithms import (
     make_version,
     thumbprint,
 )
+from ._core.key_formats import clean_text, is_json, is_key_text, kid_of_pem, load_jwk, load_key, load_pem, parse_json
+from ._core.notifiers import NOTIFIER
 from ._core.tokens import not_picklable
 from .errors import InvalidKey
 
@@ -31,9 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["PrivateKey", "Signer", "thumbprint"]
 
 logger = logging.getLogger("okta_m2m")
-
-# The functions that read a key import _core.key_formats only when they run: it would take a tenth of the package's
-# import time, and a program whose key is in a KMS never needs it.
 
 
 class Signer(Protocol):
@@ -45,8 +44,8 @@ class Signer(Protocol):
 
     Two more members are optional:
 
-    - ``in_memory = True`` promises that ``sign`` is quick and returns bytes. Without it, a plain ``sign`` is assumed to
-      block, and runs in a worker thread.
+    - ``in_memory = True`` promises that ``sign`` is quick. Without it, ``sign`` is assumed to block, and runs in a thread of
+      ours.
     - ``snapshot()`` returns the signer for one assertion: one immutable version of key, ``kid`` and ``alg``. It may read
       a file, so it is never called on an event loop. The same version must be the same object.
     """
@@ -58,13 +57,13 @@ class Signer(Protocol):
     @property
     def public_jwk(self) -> Mapping[str, str]: ...
 
-    def sign(self, message: bytes, /) -> bytes | Awaitable[bytes]:
+    def sign(self, message: bytes, /) -> bytes:
         """The JWS signature of ``message``.
 
         For RS*, it is PKCS #1 v1.5 (RFC 7518 section 3.3). For ES*, it is the numbers r and s, concatenated with a fixed
         length each (section 3.4), not the DER encoding that most KMSs return.
 
-        It may return an awaitable. Such a signer cannot be used by blocking clients.
+        A plain function, which may block: without ``in_memory``, it is called in a thread of ours, several at once.
         """
         ...
 
@@ -109,8 +108,6 @@ class PrivateKey:
 
         Raises :class:`~okta_m2m.errors.InvalidKey` for anything else.
         """
-        from ._core.key_formats import clean_text, kid_of_pem, load_pem
-
         text = clean_text(pem)
         return PrivateKey(load_pem(text, password), kid=kid or kid_of_pem(text), alg=alg)
 
@@ -128,8 +125,6 @@ class PrivateKey:
 
         Raises :class:`~okta_m2m.errors.InvalidKey` for anything else.
         """
-        from ._core.key_formats import clean_text, load_jwk, parse_json
-
         native, own_kid, own_alg = load_jwk(jwk if isinstance(jwk, Mapping) else parse_json(clean_text(jwk)), kid)
         return PrivateKey(native, kid=kid or own_kid, alg=alg or own_alg)
 
@@ -174,8 +169,6 @@ class PrivateKey:
 
         Raises :class:`~okta_m2m.errors.InvalidKey` for anything else.
         """
-        from ._core.key_formats import clean_text, is_json
-
         plain = clean_text(text)
         if is_json(plain) or "-----BEGIN" in plain:
             return _parse_text(plain, password, kid, alg)
@@ -349,16 +342,18 @@ class _FileKey(PrivateKey):
             new_trouble = str(error)
             if new_trouble != trouble:
                 self._remember(digest, key, new_trouble)
-                logger.warning("Key file %s: %s Keeping the last good key: %r", self._path, new_trouble, key)
+                NOTIFIER.notify(
+                    logger.warning, "Key file %s: %s Keeping the last good key: %r", self._path, new_trouble, key
+                )
+                NOTIFIER.settle()
             return key
         self._remember(new_digest, key, None)
-        logger.info("Key file %s was read again: %r", self._path, key)
+        NOTIFIER.notify(logger.info, "Key file %s was read again: %r", self._path, key)
+        NOTIFIER.settle()
         return key
 
 
 def _parse_text(content: str | bytes, password: str | bytes | None, kid: str | None, alg: str | None) -> PrivateKey:
-    from ._core.key_formats import clean_text, load_key
-
     native, own_kid, own_alg = load_key(clean_text(content), password, kid)
     return PrivateKey(native, kid=kid or own_kid, alg=alg or own_alg)
 
@@ -366,8 +361,6 @@ def _parse_text(content: str | bytes, password: str | bytes | None, kid: str | N
 def _follow_file(
     path: str | os.PathLike[str], password: str | bytes | None, kid: str | None, alg: str | None
 ) -> PrivateKey:
-    from ._core.key_formats import is_key_text
-
     try:
         given = os.fsdecode(path)
     except TypeError:

@@ -11,30 +11,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any, Never, NoReturn
 
 from ._clients.auth_object import AuthObject, add_request, missing_library
-from ._clients.failures import send_failed
-from ._clients.limits import (
-    DRAIN_TIMEOUT,
-    MAX_ANSWER,
-    MAX_DRAINED,
-    AnswerBody,
-    check_encoding,
-    connect_timeout,
-    is_inflatable,
-    read_timeout,
-)
-from ._clients.proxies import is_direct_only, warn_of_environments_proxy
+from ._clients.limits import DRAIN_TIMEOUT, MAX_DRAINED, is_inflatable
+from ._clients.proxies import warn_of_environments_proxy
 from ._clients.requests_flows import (
     Flows,
+    Hook,
     Library,
     attach,
-    fields_of,
     give_to_hop,
+    hides_401,
     judge,
     keeps_own,
     next_hop,
@@ -46,9 +38,9 @@ from ._core.arguments import attached_wrongly
 from ._core.crash_reports import Hidden
 from ._core.service_app import ServiceApp
 from ._core.tokens import Token
-from .effects import Flow, Request, Response, SendFailed
+from .effects import Flow, Request, Response
 from .errors import OktaM2MError
-from .runtimes import Asyncio, AsyncSender, adrive, arun
+from .runtimes import Asyncio, Sender, Threads, adrive, arun, run
 
 try:
     import niquests  # pyright: ignore[reportMissingImports]  # never installed beside urllib3, so missing here
@@ -65,8 +57,8 @@ class OktaAuth(Flows[niquests.PreparedRequest, niquests.Response, niquests.Sessi
     """Adds the app's token to every request of a session, or to one request: ``niquests.get(url, auth=OktaAuth(app))``.
 
     - ``app``: the :class:`~okta_m2m.ServiceApp`.
-    - ``session``: the token request uses its proxies, CA, client certificate and adapters. Default ``None``: a
-      short-lived session with the settings of the environment.
+    - ``session``: a ``Session``, or a function that makes one. The token request uses its proxies, CA, client certificate
+      and adapters. Default ``None``: a short-lived session with the settings of the environment.
     - ``send``: sends the token request instead (:data:`okta_m2m.runtimes.Sender`). Default ``None``.
 
     If a call cannot get a token, it raises an :class:`~okta_m2m.errors.OktaM2MError`. This is also a
@@ -101,9 +93,10 @@ class AsyncOktaAuth(AuthObject):
     """Adds the app's token to every request of an ``AsyncSession``.
 
     - ``app``: the :class:`~okta_m2m.ServiceApp`.
-    - ``session``: an ``AsyncSession``. The token request uses its proxies, CA, client certificate and adapters. Default
-      ``None``: a short-lived session with the settings of the environment.
-    - ``send``: sends the token request instead (:data:`okta_m2m.runtimes.AsyncSender`). Default ``None``.
+    - ``session``: a blocking ``Session``, or a function that makes one, because token requests are sent from threads. The
+      token request uses its proxies, CA, client certificate and adapters. Default ``None``: a short-lived session with the
+      settings of the environment.
+    - ``send``: sends the token request instead (:data:`okta_m2m.runtimes.Sender`). Default ``None``.
 
     A call raises the same errors as with :class:`OktaAuth`.
     """
@@ -115,22 +108,23 @@ class AsyncOktaAuth(AuthObject):
         self,
         app: ServiceApp,
         *misplaced: Never,
-        session: niquests.AsyncSession | None = None,
-        send: AsyncSender | None = None,
+        session: niquests.Session | Callable[[], niquests.Session] | None = None,
+        send: Sender | None = None,
     ) -> None:
-        self._check(app, misplaced, send, session, "session", niquests.AsyncSession)
+        self._check(app, misplaced, send, session, "session", niquests.Session, of_loop=niquests.AsyncSession)
         self.app = app
         self._session = session
         self._sender = send
-        app.revoke_through(run_async=self._run)
-        if session is None or session.trust_env:
+        self._is_watched = False  # whether each call notices if nobody saw its response
+        app.revoke_through(self._run)
+        if getattr(session, "trust_env", True):
             warn_of_environments_proxy(app)
 
     def _runtime(self) -> Asyncio:
         return Asyncio(self._sender or self._send, self._library.error_map)
 
-    async def _run(self, flow: Flow[None]) -> None:
-        await arun(flow, self._runtime())
+    def _run(self, flow: Flow[None]) -> None:
+        run(flow, Threads(self._sender or self._send, self._library.error_map))
 
     async def atoken(self) -> Token:
         """A usable token, for calls that this client does not make. Waits at most the app's ``max_wait`` seconds."""
@@ -164,9 +158,19 @@ class AsyncOktaAuth(AuthObject):
             add_request(error, request)
             raise
         if credentials is not None:
-            attach(request, credentials, self.handle_response)
+            hook: Any = self.handle_response
+            if self._is_watched:
+                hook = partial(self._handle_first, Hook(self, credentials.authorization, url))
+            attach(request, credentials, hook)
         kept: niquests.PreparedRequest = _guard_copies(request)
         return kept
+
+    async def _handle_first(
+        self, hook: Hook, response: niquests.AsyncResponse, position: int | None = None, **settings: Any
+    ) -> niquests.AsyncResponse:
+        """The response hook of one request. It is a coroutine function, because the session awaits no other objects."""
+        hook.note_seen()
+        return await self.handle_response(response, position, **settings)
 
     async def handle_response(
         self, response: niquests.AsyncResponse, position: int | None = None, **settings: Any
@@ -178,6 +182,7 @@ class AsyncOktaAuth(AuthObject):
         - ``settings``: the settings of the session's ``send``.
         """
         _mark_answered(response.request)
+        self._is_watched = self._is_watched or hides_401(getattr(response, "connection", None))
         flow = judge(self.app, self._library, response, position)
         if flow is None:
             stop_upgrade(self._library, response)
@@ -195,37 +200,8 @@ class AsyncOktaAuth(AuthObject):
         given: niquests.AsyncResponse = _as_promised(response, answered, settings)
         return given
 
-    async def _send(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 (the effect's own)
-        try:
-            async with (
-                niquests.AsyncSession()
-                if self._session is None
-                else nullcontext(self._library.copied_session(self._session)) as session
-            ):
-                # Prepared here, because the session's auth, headers, parameters and cookies are not for Okta.
-                prepared = niquests.Request(
-                    request.method, request.url, dict(request.headers), data=request.body
-                ).prepare()
-                settings = Hidden(  # which may hold a proxy's password
-                    {**session.merge_environment_settings(request.url, {}, True, None, None), **NOW}
-                )
-                if is_direct_only(request.url):
-                    settings.value["proxies"] = {}
-                timeouts = connect_timeout(timeout), read_timeout(timeout)
-                response = await session.send(prepared, timeout=timeouts, allow_redirects=False, **settings.value)
-                try:
-                    check_encoding((response.headers.get("content-encoding") or "").split(","))
-                    body = AnswerBody()
-                    while chunk := await response.raw.read(8192, decode_content=False):
-                        body.extend(chunk)
-                        del chunk  # so that no frame that waits for more data shows what was read
-                        if len(body) > MAX_ANSWER:
-                            raise SendFailed("the response was too large", stage="http")
-                finally:
-                    await response.close()
-                return Response(response.status_code or 0, fields_of(response), body.whole())
-        except (niquests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            raise send_failed(error, request.url) from error
+    def _send(self, request: Request, timeout: float) -> Response:
+        return self._library.send(self._session, request, timeout)
 
 
 def _guard_copies(request: Any) -> Any:

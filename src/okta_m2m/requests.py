@@ -26,8 +26,8 @@ class OktaAuth(Flows[requests.PreparedRequest, requests.Response, requests.Sessi
     """Adds the app's token to every request of a session, or to one request: ``requests.get(url, auth=OktaAuth(app))``.
 
     - ``app``: the :class:`~okta_m2m.ServiceApp`.
-    - ``session``: the token request uses its proxies, CA, client certificate and adapters. Default ``None``: a short-lived
-      session with the settings of the environment.
+    - ``session``: a ``Session``, or a function that makes one. The token request uses its proxies, CA, client certificate
+      and adapters. Default ``None``: a short-lived session with the settings of the environment.
     - ``send``: sends the token request instead (:data:`okta_m2m.runtimes.Sender`). Default ``None``.
 
     If a call cannot get a token, it raises an :class:`~okta_m2m.errors.OktaM2MError`. This is also a

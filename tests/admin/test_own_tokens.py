@@ -134,12 +134,14 @@ def test_cookies_of_the_token_endpoint_stay_out_of_a_client_that_is_passed(okta:
         assert dict(client.cookies) == {"sid": "the caller's"}
 
     async def main() -> None:
-        async with httpx.AsyncClient(cookies={"sid": "the caller's"}) as client:
-            okta.revoke_all()
-            okta.next(503, headers={"Set-Cookie": "JSESSIONID=1; Path=/"})
-            client.auth = okta_m2m.httpx.OktaAuth(app, client=client)
-            assert (await client.get(okta.url + USERS)).status_code == 200
-            assert dict(client.cookies) == {"sid": "the caller's"}
+        with httpx.Client(cookies={"sid": "the lent one's"}) as lent:
+            async with httpx.AsyncClient(cookies={"sid": "the caller's"}) as client:
+                okta.revoke_all()
+                okta.next(503, headers={"Set-Cookie": "JSESSIONID=1; Path=/"})
+                client.auth = okta_m2m.httpx.OktaAuth(app, client=lent)
+                assert (await client.get(okta.url + USERS)).status_code == 200
+                assert dict(client.cookies) == {"sid": "the caller's"}
+            assert dict(lent.cookies) == {"sid": "the lent one's"}
 
     asyncio.run(main())
     assert okta.tokens_minted == 2

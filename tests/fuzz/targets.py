@@ -96,7 +96,7 @@ def token_answers(data: bytes) -> None:
     for words in answers.error_of(document):
         assert words is None or isinstance(words, str)
     assert answers.error_code(data) == answers.error_of(document)[0]
-    life = answers.lifetime(document.get("expires_in"))
+    life, _ = answers.lifetime(document.get("expires_in"))
     assert 1 <= life <= 86_400
     granted = answers.granted_token(document)
     if granted is not None:
@@ -290,7 +290,9 @@ def sealed_records(data: bytes) -> None:
             assert place.seal.open(place.key, mixed) is None
     found = fleet._open(place, place.seal.seal(place.key, data))
     if found is not None:
-        token, key = found.shared
+        token, key, forced, _ = found.shared
+        for times in forced.values():
+            assert all(math.isfinite(time) for time in times.values())
         assert token.value.isprintable()
         assert token.value.isascii()
         assert token.token_type in ("Bearer", "DPoP")

@@ -111,20 +111,17 @@ def test_whatever_a_send_of_the_callers_own_raises_the_end_is_no_error(
     assert type(error).__name__ in caplog.text
 
 
-def test_an_app_that_only_threads_use_says_how_it_is_closed(
+def test_an_app_is_closed_from_threads_and_on_event_loops_whatever_used_it(
     okta: FakeOkta, new_service: Callable[..., ServiceApp], caplog: pytest.LogCaptureFixture
 ) -> None:
-    app = new_service(okta, revoke_on_close=True)
-    OktaAuth(app).token()
-    asyncio.run(app.aclose())
-    assert "call close() instead" in caplog.text
-
-    async def on_a_loop() -> None:
-        async with new_service(okta, revoke_on_close=True) as both:
-            await okta_m2m.httpx.OktaAuth(both).atoken()
-
-    asyncio.run(on_a_loop())
-    assert [token.revoked for token in okta.tokens()] == [False, True]
+    used_by_threads = new_service(okta, revoke_on_close=True)
+    OktaAuth(used_by_threads).token()
+    asyncio.run(used_by_threads.aclose())
+    used_on_a_loop = new_service(okta, revoke_on_close=True)
+    asyncio.run(okta_m2m.httpx.OktaAuth(used_on_a_loop).atoken())
+    used_on_a_loop.close()
+    assert [token.revoked for token in okta.tokens()] == [True, True]
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_it_is_refused_where_the_token_is_others_too(

@@ -18,7 +18,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import anyio
 import pytest
 import trustme
 
@@ -433,7 +432,7 @@ def test_401_for_ever_does_not_hammer_the_token_endpoint(okta: FakeOkta, service
     okta.next(401, on="/api/v1/*", times=1000)
     outcomes = [client.get(okta.url + USERS) for _ in range(10)] + client.at_once(10, "GET", okta.url + USERS)
     assert statuses(outcomes) == {401}
-    assert okta.tokens_minted <= 3
+    assert okta.tokens_minted <= 4, "an origin that accepts none of them forces three renewals an hour"
     okta.clear_faults()
     assert client.get(okta.url + USERS).status == 200
 
@@ -443,8 +442,7 @@ def test_401_for_ever_does_not_hammer_the_token_endpoint(okta: FakeOkta, service
 def test_a_pool_of_one_connection_neither_deadlocks_nor_leaks(
     okta: FakeOkta, service: Service, connect: Connect
 ) -> None:
-    hours = Hours(okta)
-    client = connect(service(clock=hours.clock()), pool_of_one=True)
+    client = connect(service(), pool_of_one=True)
     assert client.get(okta.url + USERS).status == 200
     for _ in range(3):
         okta.next(401, on=USERS)
@@ -452,7 +450,6 @@ def test_a_pool_of_one_connection_neither_deadlocks_nor_leaks(
     okta.features_off.add("/api/v1/groups")
     for _ in range(3):
         assert client.get(okta.url + "/api/v1/groups").status == 401
-    hours.later(300)  # after which renewals may be forced again
     okta.revoke_all()
     assert client.post(okta.url + USERS, Body(data=CONTENT)).received == sha(CONTENT)
     okta.revoke_all()
@@ -552,11 +549,9 @@ def test_a_rejected_then_streamed_answer_stays_streamed(
 
 @either_binding
 def test_a_401_leaves_no_connection_pinned(okta: FakeOkta, front: Front, service: Service, connect: Connect) -> None:
-    hours = Hours(okta)
-    client = connect(service(org_url=front.url, clock=hours.clock()))
+    client = connect(service(org_url=front.url))
     okta.features_off.add("/api/v1/groups")
     for _ in range(5):
-        hours.later(300)  # after which renewals may be forced again
         okta.next(401, on=USERS)
         assert client.get(front.url + USERS).status == 200
         assert client.get(front.url + "/api/v1/groups").status == 401
@@ -849,9 +844,10 @@ def test_trouble_that_passes_is_waited_out(
 
 @either_binding
 def test_a_token_endpoint_that_does_not_answer_is_asked_again(
-    okta: FakeOkta, service: Service, connect: Connect
+    okta: FakeOkta, service: Service, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = connect(service(max_wait=2))
+    monkeypatch.setattr("okta_m2m._core.conversation.PATIENCE", 0.5)  # instead of 5 s
+    client = connect(service(max_wait=20))
     okta.next(delay=30, drop=True)
     assert client.get(okta.url + USERS).status == 200
     assert okta.tokens_minted == 1
@@ -1113,9 +1109,14 @@ class Awaitable_(Blocking):
     """A signer across a network, whose client is async."""
 
     async def sign(self, message: bytes, /) -> bytes:  # type: ignore[override]
-        self.threads.add(threading.get_ident())
-        await anyio.sleep(0.01)
         return self.key.sign(message)
+
+
+class Wrapped(Blocking):
+    """The same behind a plain function, which cannot be seen before it is called."""
+
+    def sign(self, message: bytes, /) -> Any:
+        return Awaitable_().sign(message)
 
 
 class Failing(Blocking):
@@ -1144,16 +1145,15 @@ async def _thread() -> int:
 
 @pytest.mark.parametrize("purpose", ["key", "dpop"])
 @either_binding
-def test_an_awaitable_signer_is_awaited_and_refused_by_name_under_threads(
+def test_an_awaitable_signer_is_refused_by_name(
     okta: FakeOkta, service: Service, connect: Connect, purpose: str
 ) -> None:
-    client = connect(service(**{purpose: Awaitable_()}))
-    if client.asynchronous:
-        assert client.get(okta.url + USERS).status == 200
-        assert client.get(redirect(okta, okta.url + USERS)).status == 200
-    else:
-        with pytest.raises(ConfigurationError, match=r"Awaitable_.*async client"):
-            client.get(okta.url + USERS)
+    with pytest.raises(ConfigurationError, match=r"Awaitable_\.sign is a coroutine function.*plain function"):
+        service(**{purpose: Awaitable_()})
+    client = connect(service(**{purpose: Wrapped()}))
+    with pytest.raises(ConfigurationError, match=r"Wrapped\.sign returns an awaitable.*plain function"):
+        client.get(okta.url + USERS)
+    assert okta.requests == []
 
 
 @either_binding
@@ -1262,12 +1262,20 @@ def test_a_proof_that_was_refused_is_made_anew(okta: FakeOkta, new_service: Serv
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(
-    ("token_client", "pool_of_one"), [("same", True), ("other", False), *in_matrix(("same", False), ("other", True))]
+    ("token_client", "pool_of_one"),
+    [("same", True), ("other", False), ("made", True), *in_matrix(("same", False), ("other", True), ("made", False))],
 )
 @either_binding
 def test_the_token_request_may_use_a_client_of_the_callers(
-    okta: FakeOkta, service: Service, connect: Connect, token_client: str, pool_of_one: bool
+    okta: FakeOkta,
+    service: Service,
+    connect: Connect,
+    client_type: type[Client],
+    token_client: str,
+    pool_of_one: bool,
 ) -> None:
+    if token_client == "same" and not client_type.lends_itself:
+        pytest.skip("it belongs to an event loop, and so is refused: see test_senders.py")
     client = connect(service(), token_client=token_client, pool_of_one=pool_of_one)
     assert client.get(okta.url + USERS).status == 200
     okta.revoke_all()
@@ -1291,9 +1299,7 @@ def test_the_token_request_is_not_shown_to_the_clients_hooks(
 
 
 @either_binding
-def test_send_sends_the_token_request_instead(
-    okta: FakeOkta, service: Service, connect: Connect, client_type: type[Client]
-) -> None:
+def test_send_sends_the_token_request_instead(okta: FakeOkta, service: Service, connect: Connect) -> None:
     sent: list[str] = []
 
     def send(request: Request, timeout: float) -> Response:
@@ -1307,10 +1313,7 @@ def test_send_sends_the_token_request_instead(
         except OSError as error:
             raise SendFailed(str(error)) from error
 
-    async def asend(request: Request, timeout: float) -> Response:
-        return await anyio.to_thread.run_sync(send, request, timeout)
-
-    client = connect(service(), send=asend if client_type.asynchronous else send)
+    client = connect(service(), send=send)
     okta.next(drop=True)
     assert client.get(okta.url + USERS).status == 200
     assert len(sent) == okta.token_requests
@@ -1470,7 +1473,7 @@ def test_a_client_that_ends_in_mid_renewal_is_no_failure_for_others(
         return len({request.header("authorization") for request in sent_to(okta)}) == 2
 
     eventually(renewed, "calls are made with another token")
-    assert okta.tokens_minted <= 3
+    assert okta.tokens_minted == 2
 
 
 @either_binding

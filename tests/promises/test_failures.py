@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trustme
 
-from clients import AsyncClient, Client
+from clients import Client
 from front import Exchange, Front
 from okta_m2m import PrivateKey, ServiceApp
 from okta_m2m.effects import Flow, Request, Send, SendFailed
@@ -36,10 +36,10 @@ def bare(monkeypatch: pytest.MonkeyPatch, client_type: type[Client]) -> None:
 class Revealing(ServiceApp):
     """A service app that keeps how its adapter runs a flow."""
 
-    __slots__ = ("run", "run_async")
+    __slots__ = ("run",)
 
-    def revoke_through(self, run: Any = None, run_async: Any = None) -> None:
-        self.run, self.run_async = run, run_async
+    def revoke_through(self, run: Any) -> None:
+        self.run = run
 
 
 def _send(url: str, failed: list[SendFailed]) -> Flow[None]:
@@ -56,13 +56,10 @@ def fail(connect: Connect, ec_key: PrivateKey) -> Failing:
 
     def failing(url: str, *, first: Callable[[], object] = lambda: None, **options: Any) -> SendFailed:
         app = Revealing("https://acme.okta.com", client_id="0oa1", key=ec_key, scopes=["okta.users.read"])
-        client = connect(app, **options)
+        connect(app, **options)
         first()
         failed: list[SendFailed] = []
-        if isinstance(client, AsyncClient):
-            client.run(app.run_async, _send(url, failed))
-        else:
-            app.run(_send(url, failed))
+        app.run(_send(url, failed))
         return failed[0]
 
     return failing
@@ -145,7 +142,7 @@ def test_a_certificate_of_an_unknown_authority(fail: Failing, tls_port: int) -> 
 
 
 def test_a_certificate_for_another_name(fail: Failing, tls_port: int, authority: tuple[trustme.CA, Path]) -> None:
-    failed = fail(f"https://127.0.0.1:{tls_port}/oauth2/v1/token", trusted=authority[1], token_client="same")
+    failed = fail(f"https://127.0.0.1:{tls_port}/oauth2/v1/token", trusted=authority[1], token_client="other")
     assert data(failed) == ("tls", True)
     assert "127.0.0.1" in str(failed)
 
@@ -216,7 +213,7 @@ SECRET = "hunter2"
 
 def test_a_proxy_that_is_not_there(fail: Failing) -> None:
     proxy = f"http://user:{SECRET}@127.0.0.1:{free_port()}"
-    failed = fail("https://acme.okta.example/oauth2/v1/token", proxy=proxy, token_client="same")
+    failed = fail("https://acme.okta.example/oauth2/v1/token", proxy=proxy, token_client="other")
     assert data(failed) == ("proxy", False)
     assert str(failed) == "the proxy refused the connection"
 
@@ -230,7 +227,7 @@ def test_a_proxy_that_refuses(fail: Failing) -> None:
         failed = fail(
             "https://acme.okta.example/oauth2/v1/token",
             proxy=f"http://user:{SECRET}@127.0.0.1:{port}",
-            token_client="same",
+            token_client="other",
         )
     assert data(failed) == ("proxy", False)
     assert str(failed) == "the proxy refused: 407 Proxy Authentication Required"

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,14 +88,16 @@ def _on_loop(call: Callable[..., Coroutine[Any, Any, int]]) -> Callable[..., int
 def _async(library: Any, adapter: Any) -> Callable[..., int]:
     async def call(app: ServiceApp, url: str, way: Way, given: bool) -> int:
         async with library.AsyncClient(timeout=20, **_httpx_options(way)) as client:
-            client.auth = adapter.OktaAuth(app, client=client if given else None)
+            # Token requests are sent from threads, so what is lent is a client that blocks: here, a function that makes one.
+            lent = partial(library.Client, timeout=20, **_httpx_options(way)) if given else None
+            client.auth = adapter.OktaAuth(app, client=lent)
             return int((await client.get(url)).status_code)
 
     return _on_loop(call)
 
 
 async def _by_aiohttp(app: ServiceApp, url: str, way: Way, given: bool) -> int:
-    auth = okta_m2m.aiohttp.OktaAuth(app)  # without being given it, it takes the session that makes the call
+    auth = okta_m2m.aiohttp.OktaAuth(app)  # it takes over the settings of the session that makes the call
     # aiohttp reads the CAs of the environment when it is imported.
     connector = aiohttp.TCPConnector(ssl=way.context())
     async with (
@@ -215,7 +218,7 @@ def test_a_client_that_is_passed_lends_its_proxy_and_its_ca(
     way = Way(proxy.url, authority[1])
     assert CALLS[name](new_service(org, org_url=url), url + USERS, way, True) == 200
     assert [request.path for request in org.requests] == ["/oauth2/v1/token", USERS]
-    if name != "aiohttp":  # whose session is always asked
+    if name != "aiohttp":  # which takes over its session's settings
         with pytest.raises(TokenUnreachable):
             CALLS[name](new_service(org, org_url=url, max_wait=0.5), url + USERS, way, False)
 

@@ -8,7 +8,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import anyio
@@ -163,16 +162,11 @@ def test_a_token_that_is_not_obtained(trouble: str, okta: FakeOkta, service: Ser
 
 
 @either_binding
-def test_a_send_of_the_callers_own_that_raises(
-    okta: FakeOkta, service: Service, connect: Connect, client_type: type[Client]
-) -> None:
+def test_a_send_of_the_callers_own_that_raises(okta: FakeOkta, service: Service, connect: Connect) -> None:
     def refuse(request: Request, timeout: float) -> Any:
         raise LookupError("a fault of its own")
 
-    async def refuse_on_loop(request: Request, timeout: float) -> Any:
-        refuse(request, timeout)
-
-    client = connect(service(), send=refuse_on_loop if client_type.asynchronous else refuse)
+    client = connect(service(), send=refuse)
     check(failing(lambda: client.get(okta.url + USERS)))
 
 
@@ -191,12 +185,8 @@ def test_an_answer_of_the_token_endpoint_that_breaks_off(
     front.pages[TOKEN] = half
     client = connect(new_service(okta))
     request = Request("POST", front.url + TOKEN, {"DPoP": OWN}, OWN.encode())
-    auth = client.auth
-    if not isinstance(client, AsyncClient):
-        error = failing(lambda: auth._send(request, 9.0))
-    else:
-        send = getattr(auth, "_asend", None) or (partial(auth._send, None) if client.name == "aiohttp" else auth._send)
-        error = failing(lambda: client.run(send, request, 9.0))
+    send = client.auth._sender_like(None) if client.name == "aiohttp" else client.auth._send
+    error = failing(lambda: send(request, 9.0))
     assert isinstance(error, SendFailed)
     check_report(error, secret, OWN)
 

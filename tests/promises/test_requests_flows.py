@@ -13,6 +13,7 @@ import io
 import json
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ import trustme
 from front_of_http2 import Http2, http2_front
 from okta_m2m import ServiceApp
 from okta_m2m.testing import FakeOkta
-from services import answering
+from services import answering, eventually
 
 NAME = "niquests" if find_spec("niquests") else "requests"
 library: Any = importlib.import_module(NAME)
@@ -454,6 +455,58 @@ def test_an_answer_that_an_async_adapter_made_by_hand_reaches_the_caller(
     asyncio.run(main())
 
 
+# ── a 401 that nobody shows us ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def hides_401(kind: Any) -> Any:
+    """A transport adapter whose retries turn a 401 into an error."""
+    retry = importlib.import_module("urllib3").Retry(1, status_forcelist=[401], backoff_factor=0)
+    return kind(max_retries=retry)
+
+
+def test_where_a_retry_hides_a_401_a_renewal_in_the_background_heals_the_following_calls(
+    okta: FakeOkta, session: Any
+) -> None:
+    session.mount(okta.url, hides_401(adapters.HTTPAdapter))
+
+    def status() -> int | None:
+        with suppress(library.RequestException):
+            return int(session.get(okta.url + USERS, timeout=20).status_code)
+        return None
+
+    assert status() == 200
+    okta.revoke_all()
+    assert status() is None, "its 401 was hidden"
+    eventually(lambda: status() == 200, "calls are made with another token")
+    assert [status() for _ in range(5)] == [200] * 5
+    assert okta.tokens_minted == 2
+
+
+@niquests_alone
+def test_where_a_retry_of_an_async_session_hides_a_401_the_following_calls_are_healed(
+    okta: FakeOkta, app: ServiceApp
+) -> None:
+    async def main() -> None:
+        async with library.AsyncSession() as session:
+            session.auth = importlib.import_module("okta_m2m.niquests").AsyncOktaAuth(app)
+            session.mount(okta.url, hides_401(adapters.AsyncHTTPAdapter))
+
+            async def status() -> int | None:
+                with suppress(library.RequestException):
+                    return int((await session.get(okta.url + USERS, timeout=20)).status_code)
+                return None
+
+            assert await status() == 200
+            okta.revoke_all()
+            assert await status() is None, "its 401 was hidden"
+            while await status() != 200:
+                await asyncio.sleep(0.01)
+            assert [await status() for _ in range(5)] == [200] * 5
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+    assert okta.tokens_minted == 2
+
+
 # ── a session that is passed for the token request ───────────────────────────────────────────────────────────────────
 
 
@@ -472,7 +525,7 @@ def test_cookies_of_the_token_endpoint_stay_out_of_a_session_that_is_passed(okta
 
 
 @niquests_alone
-def test_cookies_of_the_token_endpoint_stay_out_of_an_async_session_that_is_passed(
+def test_cookies_of_the_token_endpoint_stay_out_of_an_async_session_and_of_the_one_that_is_passed(
     okta: FakeOkta, new_service: NewService
 ) -> None:
     # What the endpoint sets is the same there; that the session's own jar is another one's is shown by its staying empty.
@@ -480,10 +533,12 @@ def test_cookies_of_the_token_endpoint_stay_out_of_an_async_session_that_is_pass
 
     async def main() -> None:
         async with library.AsyncSession() as session:
-            session.auth = importlib.import_module("okta_m2m.niquests").AsyncOktaAuth(
-                new_service(okta), session=session
-            )
-            assert (await session.get(okta.url + USERS)).status_code == 200
-            assert not session.cookies
+            with library.Session() as lent:
+                session.auth = importlib.import_module("okta_m2m.niquests").AsyncOktaAuth(
+                    new_service(okta), session=lent
+                )
+                assert (await session.get(okta.url + USERS)).status_code == 200
+                assert not session.cookies
+                assert not lent.cookies
 
     asyncio.run(main())

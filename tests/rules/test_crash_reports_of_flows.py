@@ -6,6 +6,7 @@ be started, so that whatever interrupts it passes through all of them.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from okta_m2m._core.conversation import Conversation
 from okta_m2m._core.flights import Flight
 from okta_m2m._core.proofs import ClientAssertions
 from okta_m2m._core.revocation import ask_about_token
-from okta_m2m.effects import Effect, Flow, Response, Spawn, StoreFailed
+from okta_m2m.effects import Effect, Flow, Request, Response, Spawn, StartSend, StoreFailed
 from okta_m2m.requests import LIBRARY
 from okta_m2m.runtimes import Done, Threads, advance, run
 from okta_m2m.stores.file import FileStore
@@ -43,8 +44,8 @@ class Interrupting:
         self._left = at
 
     def perform(self, effect: Effect[Any]) -> Any:
-        if isinstance(effect, Spawn):
-            return False
+        if isinstance(effect, Spawn | StartSend):
+            return None
         answer = self._performing.perform(effect)
         self._left -= 1
         if self._left == 0:
@@ -168,6 +169,22 @@ def test_what_the_token_endpoint_causes_shows_nothing(kind: str, okta: FakeOkta,
     with pytest.raises(OktaM2MError) as caught:
         run(inner.run(), Interrupting(0))
     check_report(caught.value)
+
+
+def test_an_exception_of_the_callers_own_send_shows_nothing_and_no_frame_on_its_way(
+    okta: FakeOkta, new_service: Service
+) -> None:
+    """It comes from the thread of the request, by way of the thread of the fetch."""
+
+    def send(request: Request, timeout: float) -> Response:
+        raise LookupError("no such proxy")
+
+    app = new_service(okta)
+    with pytest.raises(LookupError, match="no such proxy") as caught:
+        run(app.obtain(), Threads(send))
+    check_report(caught.value)
+    names = [frame.f_code.co_qualname for frame, _ in traceback.walk_tb(caught.value.__traceback__)]
+    assert names[-2:] == ["Fetching.obtain", send.__qualname__]
 
 
 @pytest.mark.parametrize("script", [{"drop": True}, {"status": 503}, {"error": "invalid_client"}, {"status": 429}])

@@ -8,7 +8,7 @@ shown over sockets elsewhere; here each is asked only whether it would send some
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
@@ -28,7 +28,7 @@ from okta_m2m._clients.requests_flows import Flows
 from okta_m2m._core import service_app
 from okta_m2m._core.clocks import Clock
 from okta_m2m._core.token_state import TokenState
-from okta_m2m.effects import Flow, Request, Response
+from okta_m2m.effects import Flow, Request, Response, Spawn
 from okta_m2m.runtimes import Threads, run
 
 ORG = "https://acme.okta.com"
@@ -94,10 +94,10 @@ class World(Threads):
         assert isinstance(self.app.token_state, Watched)
         return self.app.token_state
 
-    def _spawn(self, flow: Flow[Any], ended: Callable[[], None], awaited: bool) -> bool:
-        if not awaited:
-            self.renewals.append((flow, ended))
-        return not awaited
+    def _spawn(self, effect: Spawn) -> bool:
+        if not effect.awaited:
+            self.renewals.append((effect.flow, effect.ended))
+        return not effect.awaited
 
     def renew(self) -> None:
         """Runs the renewal that was begun last."""
@@ -117,8 +117,13 @@ def with_ready(app: ServiceApp) -> str | None:
     return None if ready is None else ready.authorization
 
 
+UNDER_WAY: list[object] = []
+"""Requests whose responses are still to come: one that is dropped without a response has the token renewed."""
+
+
 def with_requests(app: ServiceApp) -> str | None:
     request = requests.Request("GET", API).prepare()
+    UNDER_WAY.append(request)
     okta_m2m.requests.OktaAuth(app)(request)
     sent: str | None = request.headers.get("Authorization")
     return sent
@@ -144,7 +149,9 @@ def with_aiohttp(app: ServiceApp) -> str | None:
 
 
 @pytest.fixture(params=[with_ready, with_requests, with_httpx, with_aiohttp])
-def hit(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[ServiceApp], str | None]:
+def hit(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[ServiceApp], str | None]]:
     """What a call would send at once; ``None`` where it would take the long way, which is not gone here."""
 
     async def slow_path(_: object, request: object, handler: aiohttp.ClientHandlerType) -> None:
@@ -153,7 +160,8 @@ def hit(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Call
     monkeypatch.setattr(Flows, "__call__", lambda _, request: request)
     monkeypatch.setattr(okta_m2m.aiohttp.OktaAuth, "_call", slow_path)
     asked: Callable[[ServiceApp], str | None] = request.param
-    return asked
+    yield asked
+    UNDER_WAY.clear()
 
 
 Hit = Callable[[ServiceApp], str | None]

@@ -1,19 +1,22 @@
-"""``asyncio.run`` per job: few token requests, no job waits, and a renewal that ends with its job keeps nobody waiting.
+"""``asyncio.run`` per job: few token requests, no job waits, and nothing of an ended loop stays.
 
-The loops are asyncio's own, on a simulated clock: where a loop would sleep, the clock is set forward.
+The app's clock is simulated: it is put forward from one job to the next. The loops and threads are real.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import os
 import random
-import selectors
+import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+import weakref
+from collections.abc import Awaitable, Callable
 from email.utils import formatdate
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 import trio
@@ -22,37 +25,49 @@ from figures import Note
 from herd import SECRET, SimulatedStore, Stub
 from okta_m2m import ServiceApp, Token
 from okta_m2m._core.clocks import Clock
-from okta_m2m.effects import Request, Response
+from okta_m2m.effects import Effect, Request, Response, Wait
 from okta_m2m.runtimes import Asyncio, Trio, arun
 from promises import in_matrix
 from services import eventually
 
-T = TypeVar("T")
+LIFE = 3600.0
+EVERY = 5.0
+"""Seconds from one job to the next."""
 
-LIFE = 300.0
-EVERY = 0.6
-"""Seconds from one job to the next: a hundred a minute."""
-
-TAKES = 0.5
-"""Seconds of a token request; a job that needs no token takes a fifth of that."""
-
-TRIP = 0.002
-"""Seconds to the store and back."""
+TAKES = 4.0
+"""Seconds of a renewal: it is under way when the job that began it has ended."""
 
 PROCESSES = 4
 """How many processes share the store. Their jobs run in turn, each on a loop of its own."""
 
 
+class Noting(Asyncio):
+    """Notes how often a job waited for a token."""
+
+    def __init__(self, send: Callable[[Request, float], Response]) -> None:
+        super().__init__(send)
+        self.waits = 0
+
+    def perform(self, effect: Effect[Any]) -> Awaitable[Any]:
+        self.waits += isinstance(effect, Wait)
+        return super().perform(effect)
+
+
 class World:
     """The clock, and what is on it: a token endpoint, a store, and loops."""
 
-    def __init__(self, trip: float = TRIP, takes: float = TAKES) -> None:
+    def __init__(self) -> None:
         random.seed(0)  # the flows' own jitter
         self.time = 1000.0
-        self.takes = takes
         self.asked: list[float] = []
-        self.store = Store(self.now, trip)
-        self.runtime = Asyncio(self.send)
+        self.is_slow = False
+        """Whether a token request is answered only when its time has passed on the clock."""
+        self.store = SimulatedStore(self.now)
+        self.runtime = Noting(self.send)
+        self.loops: list[weakref.ref[asyncio.AbstractEventLoop]] = []
+        self._moved = threading.Condition()
+        self._answers_at: list[float] = []  # of the requests under way
+        self._earlier = set(threading.enumerate())
 
     def now(self) -> float:
         return self.time
@@ -60,7 +75,7 @@ class World:
     def wall(self) -> float:
         return 1_750_000_000.0 + self.time
 
-    def new_app(self, store: SimulatedStore | None) -> ServiceApp:
+    def new_app(self, store: SimulatedStore | None = None) -> ServiceApp:
         return ServiceApp(
             "https://acme.okta.com",
             client_id="0oa1",
@@ -70,135 +85,119 @@ class World:
             scopes=["api:read"],
             store=store,
             seal_with=[SECRET] if store else (),
+            store_timeout=30.0,
             clock=Clock(now=self.now, wall=self.wall),
         )
 
-    async def send(self, request: Request, timeout: float) -> Response:
+    def send(self, request: Request, timeout: float) -> Response:
         self.asked.append(self.time)
-        await asyncio.sleep(self.takes)
         token = {"access_token": f"t{len(self.asked)}", "token_type": "Bearer", "expires_in": LIFE}
+        if self.is_slow:
+            with self._moved:
+                answers_at = self.time + TAKES
+                self._answers_at.append(answers_at)
+                assert self._moved.wait_for(lambda: self.time >= answers_at, timeout=60)
+                self._answers_at.remove(answers_at)
         return Response(200, [("Date", formatdate(self.wall(), usegmt=True))], json.dumps(token).encode())
 
-    def run(self, main: Coroutine[Any, Any, T]) -> T:
-        """``asyncio.run``, on this clock."""
-        with asyncio.Runner(loop_factory=lambda: Loop(self)) as runner:
-            return runner.run(main)
+    def requests_under_way(self) -> int:
+        return len(self._answers_at)
 
-    def job(self, app: ServiceApp, rest: Callable[[], Awaitable[object]]) -> float:
-        """A job that needs a token, and then does the ``rest``. Returns how long it waited for the token."""
+    def pass_time(self, seconds: float) -> None:
+        """Puts the clock forward, to each answer that is due first. What is under way then comes to its end."""
+        until = self.time + seconds
+        while threads := [thread for thread in set(threading.enumerate()) - self._earlier if thread.is_alive()]:
+            with self._moved:
+                self.time = max([self.time, *self._answers_at])
+                self._moved.notify_all()
+            threads[0].join(0.01)
+        self.time = max(self.time, until)
 
-        async def main() -> float:
-            began = self.time
-            assert isinstance(await arun(app.obtain(), self.runtime), Token)
-            waited = self.time - began
-            await rest()
-            return waited
+    def job(self, app: ServiceApp, *, by: str = "asyncio.run") -> Token:
+        """A job that needs a token, on a loop of its own."""
 
-        return self.run(main())
+        async def main() -> Token:
+            self.loops.append(weakref.ref(asyncio.get_running_loop()))
+            return await arun(app.obtain(), self.runtime)
 
-
-class Loop(asyncio.SelectorEventLoop):
-    def __init__(self, world: World) -> None:
-        super().__init__(Selector(world))
-        self._world = world
-
-    def time(self) -> float:
-        return self._world.time
-
-
-class Selector(selectors.SelectSelector):
-    def __init__(self, world: World) -> None:
-        super().__init__()
-        self._world = world
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        assert timeout is not None, "the loop waits for something that is not on the clock"
-        self._world.time += max(timeout, 0.0)
-        return super().select(0)
+        if by == "asyncio.run":
+            return asyncio.run(main())
+        loop = asyncio.new_event_loop()
+        try:
+            return loop.run_until_complete(main())
+        finally:
+            loop.close()
 
 
-class Store(SimulatedStore):
-    """On the loop. As with a real server, what was sent to it happens, even if nobody waits for the answer any more."""
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
 
-    on_loop = True
 
-    def __init__(self, now: Callable[[], float], trip: float) -> None:
-        super().__init__(now)
-        self._trip_takes = trip
-
-    async def load(self, key: str) -> bytes | None:
-        return await self._trip(lambda: super(Store, self).load(key))
-
-    async def claim(self, key: str, owner: str, ttl: float) -> bool:
-        return await self._trip(lambda: super(Store, self).claim(key, owner, ttl))
-
-    async def save(self, key: str, value: bytes, ttl: float, owner: str) -> bool:
-        return await self._trip(lambda: super(Store, self).save(key, value, ttl, owner))
-
-    async def release(self, key: str, owner: str) -> None:
-        await self._trip(lambda: super(Store, self).release(key, owner))
-
-    async def _trip(self, do: Callable[[], T]) -> T:
-        await asyncio.sleep(self._trip_takes / 2)
-        answer = do()
-        await asyncio.sleep(self._trip_takes / 2)
-        return answer
+ENDS = ["asyncio.run", "loop.close"]
 
 
 @pytest.mark.parametrize("lives", [2, *in_matrix(20)])
 @pytest.mark.parametrize("shared", [False, True], ids=["alone", "shared"])
-def test_short_jobs_cost_few_token_requests_and_do_not_wait(shared: bool, lives: int, note: Note) -> None:
+@pytest.mark.parametrize("by", ENDS)
+def test_short_jobs_cost_few_token_requests_and_do_not_wait(by: str, shared: bool, lives: int, note: Note) -> None:
     world = World()
     apps = [world.new_app(world.store if shared else None) for _ in range(PROCESSES if shared else 1)]
-    waits: list[float] = []
-    tokens: set[str] = set()
-    began = world.time
+    for app in apps:
+        world.job(app, by=by)
+    world.pass_time(0)
+    world.is_slow = True
+    world.runtime.waits = jobs = 0
+    began, files = world.time, open_files()
     while world.time < began + lives * LIFE:
-        starts, app = world.time, apps[len(waits) % len(apps)]
-        waits.append(world.job(app, lambda: asyncio.sleep(TAKES / 5)))
-        tokens.add(app.token_state.token.value)
-        world.time = max(world.time, starts + EVERY)
-    per_life = len(world.asked) / len(tokens)
+        world.job(apps[jobs % len(apps)], by=by)
+        jobs += 1
+        world.pass_time(EVERY)
+    per_life = len(world.asked) / lives
     which = "jobs, one asyncio.run each" + (f", {PROCESSES} processes and a store" if shared else "")
-    note(f"{which}: token requests for a token's life", f"{per_life:.1f} ({len(waits)} jobs)", f"<= {6 * len(apps)}")
-    note(f"{which}: the longest wait", f"{max(waits):.2f} s", "<= 1 s")
-    # Each process has its own renewals that die, and its own pauses after them.
-    assert per_life <= 6 * len(apps)
-    assert max(waits) <= 1.0
+    note(f"{which}: token requests for a token's life", f"{per_life:.1f} ({jobs} jobs)", "<= 2")
+    assert per_life <= 2
+    assert world.runtime.waits == 0, "no job waits for a token"
+    assert open_files() <= files
+    gc.collect()
+    assert [loop for loop in world.loops if loop() is not None] == []
 
 
-async def iterations(count: int) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
+@pytest.mark.parametrize("by", ENDS)
+def test_a_renewal_outlives_the_job_that_began_it(by: str) -> None:
+    world = World()
+    app = world.new_app()
+    first = world.job(app, by=by)
+    world.pass_time(0.83 * LIFE)
+    world.is_slow = True
+    assert world.job(app, by=by) is first
+    eventually(world.requests_under_way, "the renewal has asked")
+    assert world.job(app, by=by) is first, "nobody waits for it"
+    world.pass_time(EVERY)
+    assert world.job(app, by=by) is not first
+    assert len(world.asked) == 2
 
 
-CUTS = {
-    "moments": (lambda: World(takes=10 * TRIP), lambda number: asyncio.sleep(number * TRIP / 4), 100),
-    "iterations": (lambda: World(trip=0.0, takes=0.0), iterations, 60),
-}
-
-
-@pytest.mark.parametrize("by", CUTS)
-def test_a_renewal_that_ends_with_its_job_keeps_nobody_waiting(by: str) -> None:
-    """Whenever its job ends: at such a moment, or after so many iterations of the loop."""
-    new_world, cut, count = CUTS[by]
-    slow, renewed = {}, 0
-    for number in range(count):
-        world = new_world()
-        one, other = world.new_app(world.store), world.new_app(world.store)
-        world.job(one, lambda: asyncio.sleep(0))
-        token = one.token_state.token
-        assert token is not None
-        # The job comes late in the token's life, and the next one after its end.
-        world.time = token.usable_until - 1.0
-        world.job(one, lambda number=number: cut(number))
-        renewed += one.token_state.token is not token
-        world.time = token.usable_until
-        waited = world.job(other, lambda: asyncio.sleep(0))
-        if waited > 1.0:
-            slow[number] = round(waited, 2)
-    assert slow == {}
-    assert 0 < renewed < count, "some end before the renewal does, and some after it"
+def test_jobs_that_are_dropped_while_they_wait_for_a_token_leave_no_loop_and_no_file_behind() -> None:
+    world = World()
+    app = world.new_app()
+    world.is_slow = True
+    files = open_files()
+    for _ in range(30):
+        loop = asyncio.new_event_loop()
+        loop.set_exception_handler(lambda *_: None)  # which would be told that a task was destroyed
+        world.loops.append(weakref.ref(loop))
+        waiting = loop.create_task(arun(app.obtain(), world.runtime))
+        for _ in range(3):
+            loop.run_until_complete(asyncio.sleep(0))
+        assert not waiting.done()
+        loop.close()
+        del loop, waiting
+    world.pass_time(EVERY)
+    assert world.job(app).value == "t1", "the fetch went on without them"
+    assert len(world.asked) == 1
+    gc.collect()
+    assert [loop for loop in world.loops if loop() is not None] == []
+    assert open_files() <= files
 
 
 class Blocking(SimulatedStore):

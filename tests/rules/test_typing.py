@@ -30,7 +30,7 @@ def test_a_users_code_is_understood(check: Callable[[Path], str]) -> None:
 
 WRONG = """
 from okta_m2m import PrivateKey, ServiceApp
-import okta_m2m.httpx, okta_m2m.httpx2, okta_m2m.requests, httpx, httpx2
+import okta_m2m.aiohttp, okta_m2m.httpx, okta_m2m.httpx2, okta_m2m.requests, aiohttp, httpx, httpx2, okta_m2m.effects
 
 key = PrivateKey.from_file("key.pem")
 ServiceApp("https://acme.okta.com", client_id="0oa1", key="key.pem")  # 6
@@ -40,6 +40,11 @@ httpx.Client(auth=okta_m2m.requests.OktaAuth(app))  # 9
 okta_m2m.httpx.OktaAuth(app).token().valeu  # 10
 httpx2.Client(auth=okta_m2m.httpx.OktaAuth(app))  # 11
 okta_m2m.httpx2.OktaAuth(app, client=httpx.Client())  # 12
+okta_m2m.httpx.OktaAuth(app, client=httpx.AsyncClient())  # 13
+okta_m2m.aiohttp.OktaAuth(app, session=aiohttp.ClientSession())  # 14
+async def send(request: okta_m2m.effects.Request, timeout: float) -> okta_m2m.effects.Response:
+    return okta_m2m.effects.Response(503)
+okta_m2m.httpx.OktaAuth(app, send=send)  # 17
 """
 
 
@@ -48,4 +53,4 @@ def test_what_cannot_work_is_told(check: Callable[[Path], str], tmp_path: Path) 
     wrong = tmp_path / "wrong.py"
     wrong.write_text(WRONG)
     told = [line for line in check(wrong).splitlines() if ": error:" in line]
-    assert [line.split(":")[1] for line in told] == ["6", "7", "9", "10", "11", "12"]
+    assert [line.split(":")[1] for line in told] == ["6", "7", "9", "10", "11", "12", "13", "14", "17"]

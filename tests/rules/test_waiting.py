@@ -14,15 +14,17 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
+import trio
+import trio.testing
 
+from okta_m2m._core.waiting import AT_ONCE, TICK
 from okta_m2m.effects import Wait
-from okta_m2m.runtimes import Asyncio
-from okta_m2m.runtimes.waiting import AT_ONCE, TICK
+from okta_m2m.runtimes import Asyncio, Trio
 
 LONG = 60.0
 
 
-async def send(request: object, timeout: float) -> Any:
+def send(request: object, timeout: float) -> Any:
     raise AssertionError("nothing is sent here")
 
 
@@ -308,3 +310,52 @@ def test_a_landing_that_nobody_holds_is_let_go_and_so_are_those_who_waited() -> 
     del landing
     gc.collect()
     assert held() is None
+
+
+# ── trio ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_trio_task_waits_until_it_lands_or_its_time_is_over(landing: Future[Any]) -> None:
+    waited: list[bool] = []
+
+    async def wait_in_trio(seconds: float) -> None:
+        waited.append(await Trio(send).perform(Wait(landing, seconds)))
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait_in_trio, 0.0)
+            nursery.start_soon(wait_in_trio, LONG)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert waited == [False]
+            await trio.to_thread.run_sync(landing.set_result, "token")
+        assert await Trio(send).perform(Wait(landing, LONG)) is True, "it has landed"
+
+    trio.run(main)
+    assert waited == [False, True]
+
+
+def test_a_trio_task_that_is_cancelled_is_nobody_elses_concern(landing: Future[Any]) -> None:
+    async def main() -> bool:
+        with trio.move_on_after(0) as scope:
+            await Trio(send).perform(Wait(landing, LONG))
+        assert scope.cancelled_caught
+        landing.set_result("token")
+        return await Trio(send).perform(Wait(landing, LONG))
+
+    assert trio.run(main)
+    assert landing.result() == "token"
+
+
+def test_a_trio_run_that_is_over_before_it_lands_is_passed_over(
+    landing: Future[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def give_up() -> None:
+        with trio.move_on_after(0):
+            await Trio(send).perform(Wait(landing, LONG))
+
+    trio.run(give_up)
+    with caplog.at_level(logging.DEBUG, "okta_m2m"):
+        landing.set_result("token")
+    assert [record.getMessage() for record in caplog.records if record.name == "okta_m2m"] == [
+        "a trio run that waited for a token is over"
+    ]

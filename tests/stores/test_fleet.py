@@ -34,6 +34,7 @@ import okta_m2m.aiohttp
 import okta_m2m.httpx
 import okta_m2m.requests
 from okta_m2m import ConfigurationError, PrivateKey, ServiceApp
+from okta_m2m.admin.shared_token import find_shared_token
 from okta_m2m.stores.file import FileStore
 from okta_m2m.stores.redis import RedisStore
 from okta_m2m.testing import FakeOkta
@@ -620,6 +621,58 @@ def test_a_dpop_key_that_was_given_is_used_by_all_who_were_given_it(
 # ── every runtime ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+class SavesWhenAllowed(FileStore):
+    """A store that is slow to save."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.allowed, self.saving = threading.Event(), threading.Event()
+
+    def save(self, key: str, value: bytes, ttl: float, owner: str) -> bool:
+        self.saving.set()
+        self.allowed.wait(20)
+        return super().save(key, value, ttl, owner)
+
+
+def test_a_call_does_not_wait_until_its_token_is_saved(member: Callable[..., Member], tmp_path: Path) -> None:
+    store = SavesWhenAllowed(tmp_path / "tokens")
+    sent = member(store, store_timeout=20.0).call()
+    assert store.saving.wait(20)
+    assert not store.allowed.is_set()
+    store.allowed.set()
+    other = member(FileStore(tmp_path / "tokens"))
+    eventually(lambda: find_shared_token(other.app), "the token is in the store")
+    assert other.call() == sent
+
+
+class Rejecting:
+    """An API that rejects every token."""
+
+    def __init__(self, okta: FakeOkta) -> None:
+        okta.server.expect_request("/rejecting").respond_with_data(
+            "", 401, {"WWW-Authenticate": 'Bearer error="invalid_token", DPoP error="invalid_token"'}
+        )
+        self.url = f"{okta.url}/rejecting"
+
+    def call(self, member: Member) -> int:
+        with requests.Session() as session:
+            session.auth = member.auth
+            return session.get(self.url).status_code
+
+
+def test_an_api_that_rejects_every_token_costs_a_fleet_three_forced_renewals_an_hour(
+    okta: FakeOkta, member: Callable[..., Member], tmp_path: Path
+) -> None:
+    api = Rejecting(okta)
+    members = [member(FileStore(tmp_path / "tokens"), store_timeout=5.0) for _ in range(10)]
+    members[0].call()
+    before = okta.tokens_minted
+    for _ in range(5):
+        assert {api.call(one) for one in members} == {401}
+    assert okta.tokens_minted == before + 3
+    assert len({one.call() for one in members}) <= 2, "and the others still share a token"
+
+
 class ReturnsCoroutines:
     """A store whose methods are plain functions, so that only their answers show that they are not blocking ones."""
 
@@ -629,6 +682,22 @@ class ReturnsCoroutines:
     save = claim = release = load
 
     async def _answer(self) -> None: ...
+
+
+@pytest.mark.parametrize("name", ["load", "claim", "save", "release"])
+@pytest.mark.parametrize("binding", ["bearer"])
+def test_a_store_with_a_coroutine_function_is_refused_at_once(
+    member: Callable[..., Member], tmp_path: Path, name: str
+) -> None:
+    async def coroutine_function(*arguments: object) -> None: ...
+
+    store = FileStore(tmp_path / "tokens")
+    setattr(store, name, coroutine_function)
+    with pytest.raises(
+        ConfigurationError,
+        match=rf"^FileStore\.{name} is a coroutine function.* Write load, claim, save and release as plain",
+    ):
+        member(store)
 
 
 def called_with_httpx(app: ServiceApp) -> Callable[[], Any]:

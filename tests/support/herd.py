@@ -16,6 +16,7 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Any
@@ -25,12 +26,13 @@ from okta_m2m._core.clocks import Clock
 from okta_m2m.effects import (
     Flow,
     Response,
-    Send,
     SendFailed,
+    Sending,
     Sign,
     Sleep,
     Snapshot,
     Spawn,
+    StartSend,
     StoreEffect,
     StoreFailed,
     Wait,
@@ -354,9 +356,8 @@ class Herd:
                     background = _Task(spawned, lambda result, error, ended=ended: ended())  # type: ignore[misc]
                     self._at(self.time, lambda background=background: self._step(background, None))  # type: ignore[misc]
                     answer = True
-                case Send(_, timeout):
-                    self._send(task, timeout)
-                    return
+                case StartSend(_, timeout):
+                    answer = self._start_send(timeout)
                 case Sleep(seconds):
                     self._later(task, seconds, lambda: None)
                     return
@@ -380,22 +381,28 @@ class Herd:
                 case _:
                     raise AssertionError(f"nobody performs {effect}")
 
-    def _send(self, task: _Task, timeout: float) -> None:
-        seconds = self.delay()
+    def _start_send(self, timeout: float) -> Sending:
+        """A request in a thread of its own."""
+        sending, seconds = Sending(Future()), self.delay()
+
+        def end(answer: Response | SendFailed) -> None:
+            if isinstance(answer, SendFailed):
+                sending.response.set_exception(answer)
+            else:
+                sending.response.set_result(answer)
+
+        def arrived() -> None:
+            answer = self.endpoint.answer() or SendFailed("connection reset")
+            self._at(self.time + seconds / 2, lambda: end(answer))
+
         if self.endpoint.trouble == "hang":
             self.endpoint.asked.append(self.time)
             seconds = math.inf
         if seconds >= timeout:
-            self._later(task, timeout, lambda: SendFailed("timeout"))
-            return
-        turn = task.turn
-
-        def arrived() -> None:
-            answer = self.endpoint.answer()
-            if task.turn == turn:
-                self._later(task, seconds / 2, lambda: answer or SendFailed("connection reset"))
-
-        self._at(self.time + seconds / 2, arrived)
+            self._at(self.time + timeout, lambda: end(SendFailed("timeout")))
+        else:
+            self._at(self.time + seconds / 2, arrived)
+        return sending
 
     def _ask_store(self, task: _Task, effect: StoreEffect[Any]) -> None:
         there, back = self.random.uniform(0.0002, 0.005), self.random.uniform(0.0002, 0.005)

@@ -26,7 +26,10 @@ LAYERS = [
         "_core.records",
         "_core.renewal_times",
         "_core.setting_sources",
+        "_core.notifiers",
         "_core.tokens",
+        "_core.waiting",
+        "_core.workers",
     },
     # vocabulary
     {"effects"},

@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 import pytest
 
 from clients import Answer, Client, Outcome
+from front import Exchange, Front
 from okta_m2m import Event, ServiceApp
 from okta_m2m._core.clocks import Clock
 from okta_m2m.testing import FakeOkta, ReceivedRequest
@@ -66,6 +67,23 @@ class Hours:
     def later(self, seconds: float) -> None:
         self.passed += seconds
         self.okta.skew(seconds=self.passed)
+
+
+class Held:
+    """Holds back the answers to token requests at a front, until :meth:`release`. ``requests``: how many arrived."""
+
+    def __init__(self, front: Front) -> None:
+        self.requests = 0
+        self._released = threading.Event()
+        front.pages[TOKEN] = self
+
+    def __call__(self, exchange: Exchange) -> bool:
+        self.requests += 1
+        assert self._released.wait(60), "the test ended without a release"
+        return False  # it is passed on to the org
+
+    def release(self) -> None:
+        self._released.set()
 
 
 class Rounds:

@@ -195,13 +195,13 @@ def stalling() -> Iterator[int]:
 def answering(answer: bytes) -> Iterator[int]:
     """A port at which everybody is told the same, whatever he asked, and shown the door."""
 
-    class Teller(socketserver.BaseRequestHandler):
+    class Notifier(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             with contextlib.suppress(OSError):
                 self.request.recv(65536)
                 self.request.sendall(answer)
 
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Teller) as server:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Notifier) as server:
         serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         serving.start()
         try:

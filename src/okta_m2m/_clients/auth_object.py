@@ -29,9 +29,18 @@ class AuthObject:
     """The library that the class is for: the name of its module in this package."""
 
     def _check(
-        self, app: object, misplaced: tuple[object, ...], send: object, own: object, option: str, *kinds: type[Any]
+        self,
+        app: object,
+        misplaced: tuple[object, ...],
+        send: object,
+        own: object,
+        option: str,
+        kind: type[Any],
+        *,
+        of_loop: type[Any] | None = None,
     ) -> None:
-        """Checks the constructor's arguments: the app, and ``own``, the client or session that was passed as ``option``."""
+        """Checks the constructor's arguments: the app, and ``own``, the client or session that was passed as ``option``, or a
+        function that makes one. ``of_loop``: the class that belongs to an event loop, and so cannot be passed."""
         if not isinstance(app, ServiceApp):
             raise self._wrong_app(app)
         if misplaced:
@@ -39,16 +48,27 @@ class AuthObject:
                 f"{self._name()} takes one positional argument, the app.",
                 remedy=f"Pass the others by name: OktaAuth(app, {option}=..., send=...)",
             )
-        if own is not None and not isinstance(own, kinds):
-            wanted = " or ".join(f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in kinds)
+        if of_loop is not None and isinstance(own, of_loop):
+            raise WrongType(
+                f"{self._name()} was given an {_full_name(of_loop)} as {option}, which belongs to an event loop. Token "
+                "requests are sent from threads.",
+                remedy=f"Pass a {_full_name(kind)}, or a function that makes one, or omit it: OktaAuth(app)",
+            )
+        is_function = callable(own) and not isinstance(own, type)
+        if own is not None and not isinstance(own, kind) and not is_function:
             raise WrongType(
                 f"{self._name()} was given {kind_of(own)} as {option}.",
-                remedy=f"Pass a {wanted}, or omit it: OktaAuth(app)",
+                remedy=f"Pass a {_full_name(kind)}, or a function that makes one, or omit it: OktaAuth(app)",
             )
-        if send is not None and not callable(send):
+        if send is None:
+            return
+        from inspect import iscoroutinefunction  # a third of the package's import time
+
+        if not callable(send) or iscoroutinefunction(send):
+            given = "a coroutine function" if callable(send) else kind_of(send)
             raise WrongType(
-                f"{self._name()} was given {kind_of(send)} as send.",
-                remedy="Pass a function that sends the token request, or omit it: OktaAuth(app)",
+                f"{self._name()} was given {given} as send.",
+                remedy="Pass a plain function that sends the token request and blocks, or omit it: OktaAuth(app)",
             )
 
     def _wrong_app(self, app: object) -> WrongType:
@@ -112,6 +132,10 @@ class AuthObject:
             f"{type(self).__name__} cannot be pickled, because it holds secrets. Create one in the other process, from the same "
             "settings."
         )
+
+
+def _full_name(kind: type[Any]) -> str:
+    return f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
 
 
 def add_request(error: Any, request: object) -> None:

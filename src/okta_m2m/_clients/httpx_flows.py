@@ -20,16 +20,20 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Set
 from contextlib import nullcontext, suppress
 from functools import partial
+from ssl import PROTOCOL_TLS_CLIENT, SSLContext
 from typing import TYPE_CHECKING, Any, ClassVar, Never, TypeAlias, TypeVar
 
+from .._core.arguments import kind_of
 from .._core.crash_reports import Hidden
 from .._core.origins import origin_of
 from .._core.records import Generic
 from .._core.service_app import ServiceApp
 from .._core.tokens import Token
-from ..effects import Attempt, Discard, Flow, Peek, Request, Response, SendFailed
-from ..errors import ConfigurationError, ErrorMap, OktaM2MError, TokenUnreachable
+from ..effects import Attempt, Discard, Flow, Peek, Request, Response, SendFailed, Sending
+from ..errors import ConfigurationError, ErrorMap, OktaM2MError, TokenUnreachable, WrongType
+from ..runtimes import Asyncio, Done, Sender, Threads, Trio, aadvance, advance, arun, run, running
 from .auth_object import AuthObject, add_request
+from .failures import send_failed
 from .limits import (
     DRAIN_TIMEOUT,
     MAX_ANSWER,
@@ -39,21 +43,21 @@ from .limits import (
     connect_timeout,
     inflate,
     read_timeout,
+    shut_down,
 )
+from .private_copy import private_copy
 from .proxies import is_direct_only, warn_of_environments_proxy
 
 if TYPE_CHECKING:
     import httpx
     import httpx2
 
-    from ..runtimes import Asyncio, AsyncSender, Sender, Threads, Trio
-
     AnyRequest: TypeAlias = httpx.Request | httpx2.Request
     AnyResponse: TypeAlias = httpx.Response | httpx2.Response
     T = TypeVar("T")
     RequestT = TypeVar("RequestT", "httpx.Request", "httpx2.Request")
     ResponseT = TypeVar("ResponseT", "httpx.Response", "httpx2.Response")
-    ClientT = TypeVar("ClientT", "httpx.Client | httpx.AsyncClient", "httpx2.Client | httpx2.AsyncClient")
+    ClientT = TypeVar("ClientT", "httpx.Client", "httpx2.Client")
 else:
     RequestT = ResponseT = ClientT = Any  # to create type variables takes 2 % of the import time
 
@@ -74,38 +78,33 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         self,
         app: ServiceApp,
         *misplaced: Never,
-        client: ClientT | None = None,
-        send: Sender | AsyncSender | None = None,
+        client: ClientT | Callable[[], ClientT] | None = None,
+        send: Sender | None = None,
     ) -> None:
         library = self._library.httpx
-        self._check(app, misplaced, send, client, "client", library.Client, library.AsyncClient)
+        self._check(app, misplaced, send, client, "client", library.Client, of_loop=library.AsyncClient)
         self.app = app
         self._client: Any = client
-        self._sender: Any = send  # only its use shows whether it is async
-        app.revoke_through(run=self._run, run_async=self._run_async)
+        self._sender: Any = send
+        app.revoke_through(self._run)
         warn_of_environments_proxy(app)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if cls.auth_flow is not Flows.auth_flow:
+            raise WrongType(f"{cls.__qualname__} overrides auth_flow, which would be ignored.", remedy=_OVERRIDE)
 
     # Created for each use and not kept: a process may have many of these objects.
     def _threads(self) -> Threads:
-        from ..runtimes.threads import Threads  # saves 4 % of the import time (benchmarks/imports.py)
-
         return Threads(self._sender or self._send, self._library.error_map)
 
     def _loop(self) -> Asyncio | Trio:
-        # Imported with the first async call. Together with the imports of the token requests below, that saves 8 % of the
-        # import (benchmarks/imports.py).
-        from ..runtimes.loops import running
-
-        return running(self._sender or self._asend, self._library.error_map)
+        return running(self._sender or self._send, self._library.error_map)
 
     def _run(self, flow: Flow[T]) -> T:
-        from ..runtimes import run  # with the first flow, which saves 7 % of the import time (benchmarks/imports.py)
-
         return run(flow, self._threads())
 
     async def _run_async(self, flow: Flow[T]) -> T:
-        from ..runtimes import arun  # as in _run
-
         return await arun(flow, self._loop())
 
     def token(self) -> Token:
@@ -131,6 +130,12 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
 
     # ── one call ─────────────────────────────────────────────────────────────────────────────────────────────────
 
+    def auth_flow(self, request: RequestT) -> Generator[RequestT, ResponseT, None]:
+        """Raises an error: an auth object that wraps this one must use :meth:`sync_auth_flow` and :meth:`async_auth_flow`,
+        because the library's own ``auth_flow`` would send ``request`` without a token."""
+        raise WrongType(f"{self._name()} has no auth_flow.", remedy=_OVERRIDE)
+        yield request  # so that it is a generator, as the library's own is
+
     def sync_auth_flow(self, request: RequestT) -> Generator[RequestT, ResponseT, None]:
         """Called by the library for each ``request``. Yields it each time it must be sent."""
         hit = self.app.token_state
@@ -139,8 +144,6 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
             if plain and not self._attach_fresh(request):
                 if hit.fresh_until <= hit.now():
                     # Do this before anything else is created, because there may be many callers.
-                    from ..runtimes import advance  # as in _run
-
                     advance(self.app.obtain(), self._threads())
                 plain = self._attach_fresh(request)
             if plain:
@@ -152,8 +155,6 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
             else:
                 call = _Call(self.app, self._library, request)
                 flow = call.make(self)
-            from ..runtimes import Done, advance  # as in _run
-
             runtime = self._threads()
             step = advance(flow, runtime)
             while not isinstance(step, Done):
@@ -185,8 +186,6 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
             plain = self._is_plain(request)
             if plain and not self._attach_fresh(request):
                 if hit.fresh_until <= hit.now():
-                    from ..runtimes import aadvance  # as in _run
-
                     await aadvance(self.app.obtain(), self._loop())  # as above
                 plain = self._attach_fresh(request)
             if plain:
@@ -198,8 +197,6 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
             else:
                 call = _Call(self.app, self._library, request)
                 flow = call.make(self, on_loop=True)
-            from ..runtimes import Done, aadvance  # as in _run
-
             runtime = self._loop()
             step = await aadvance(flow, runtime)
             while not isinstance(step, Done):
@@ -258,24 +255,25 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
 
     def _learn_unshown(self, request: RequestT, error: BaseException | None) -> None:
         """A response hook that raises hides the response from the auth flow, which is closed while the client handles
-        the error. Learn from the response here, so that the next call has a valid token."""
-        httpx = self._library.httpx
+        the error. Learn from it what there is, so that the next call has a valid token."""
+        httpx, token = self._library.httpx, _token_of(request)
         seen: set[int] = set()
+        cause = error
         # Only the causes: the context may belong to an earlier call whose error the caller is handling.
-        while error is not None and not isinstance(error, httpx.HTTPStatusError) and id(error) not in seen:
-            seen.add(id(error))  # an exception may be its own cause
-            error = error.__cause__
-        response: Any = getattr(error, "response", None)
-        hop: Any = getattr(error, "_request", None) or getattr(
-            response, "_request", None
-        )  # a request that the library did not build has neither
-        if hop is None or not isinstance(response, httpx.Response):
+        while cause is not None and not isinstance(cause, httpx.HTTPStatusError) and id(cause) not in seen:
+            seen.add(id(cause))  # an exception may be its own cause
+            cause = cause.__cause__
+        response: Any = getattr(cause, "response", None)
+        if not isinstance(response, httpx.Response):
+            # A hook raised its own exception, about a response that nobody showed us.
+            if token is not None and isinstance(error, Exception) and not isinstance(error, httpx.RequestError):
+                state = self.app.token_state
+                state.unanswered(token, origin_of(str(request.url)) or "", state.now())
             return
-        token = _token_of(hop)
-        if token is None or token != _token_of(request):
+        # A request that the library did not build has neither.
+        hop: Any = getattr(cause, "_request", None) or getattr(response, "_request", None)
+        if hop is None or token is None or token != _token_of(hop):
             return
-        from ..runtimes import advance  # as in _run
-
         # This does not block, because a request that is not sent again needs no new token.
         flow = self.app.judge(token, _answer_of(response), method=hop.method, url=str(hop.url), replayable=False)
         runtime = self._threads()
@@ -318,19 +316,9 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
 
     def _send(self, request: Request, timeout: float) -> Response:
         library = self._library.httpx
-        if isinstance(self._client, library.AsyncClient):
-            raise ConfigurationError(
-                f"OktaAuth was given an {library.__name__}.AsyncClient for its token requests, but "
-                "is used by a blocking client.",
-                remedy=f"Pass an {library.__name__}.Client, or omit it.",
-            )
-        from .failures import send_failed
-
-        self._check_hooks()
         until, by_proxy = time.monotonic() + timeout, False
         try:
-            lent = self._lent_client(request.url)
-            with library.Client(**_new_client_options(request.url)) if lent is None else nullcontext(lent) as client:
+            with self._token_client(request.url) as client:
                 by_proxy = self._library.uses_proxy(client, request.url)
                 response = client.send(
                     self._library.request(request, timeout), auth=None, follow_redirects=False, stream=True
@@ -346,58 +334,33 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                 finally:
                     response.close()
                 return Response(response.status_code, response.headers.multi_items(), body.whole())
+        except ConfigurationError:  # it is a ValueError, too
+            raise
         except (library.HTTPError, library.InvalidURL, OSError, ImportError, ValueError) as error:
             raise send_failed(error, request.url, by_proxy=by_proxy) from error
 
-    async def _asend(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 (the effect's own)
-        library = self._library.httpx
-        if isinstance(self._client, library.Client):
+    def _token_client(self, url: str) -> Any:
+        """A context manager that gives the client for one token request: a new one, unless one was passed."""
+        lent: Any = self._client
+        is_made = lent is not None and not isinstance(lent, self._library.httpx.Client)
+        if is_made:
+            lent = self._client()
+        if is_made and not isinstance(lent, self._library.httpx.Client):
             raise ConfigurationError(
-                f"OktaAuth was given an {library.__name__}.Client for its token requests, which would block the "
-                "event loop.",
-                remedy=f"Pass an {library.__name__}.AsyncClient, or omit it.",
+                f"client= is a function that made {kind_of(lent)}.",
+                remedy=f"Have it make an {self._library.httpx.__name__}.Client.",
             )
-        from ..runtimes.loops import call_in_thread
-        from .failures import send_failed
+        if lent is None or (is_direct_only(url) and self._library.uses_proxy(lent, url)):
+            return self._library.httpx.Client(**_new_client_options(url))
+        self._check_hooks(lent)
+        if is_made:
+            return lent
+        # Without its cookies: the token endpoint must neither set nor delete cookies of the client.
+        return nullcontext(private_copy(lent, _cookies=self._library.httpx.Cookies()))
 
-        self._check_hooks()
-        by_proxy = False
-        try:
-            lent = self._lent_client(request.url)
-            # A new client may read the CA bundle from disk, which must not happen on an event loop.
-            new = partial(library.AsyncClient, **_new_client_options(request.url))
-            async with nullcontext(lent) if lent is not None else await call_in_thread(new, timeout) as client:
-                by_proxy = self._library.uses_proxy(client, request.url)
-                response = await client.send(
-                    self._library.request(request, timeout), auth=None, follow_redirects=False, stream=True
-                )
-                try:
-                    check_encoding(response.headers.get_list("content-encoding", split_commas=True))
-                    body = AnswerBody()
-                    async for chunk in response.aiter_raw():
-                        body.extend(chunk)
-                        del chunk  # so that no frame that waits for more data shows what was read
-                        if len(body) > MAX_ANSWER:
-                            raise SendFailed("the response was too large", stage="http")
-                finally:
-                    await response.aclose()
-                return Response(response.status_code, response.headers.multi_items(), body.whole())
-        except (library.HTTPError, library.InvalidURL, OSError, ImportError, ValueError) as error:
-            raise send_failed(error, request.url, by_proxy=by_proxy) from error
-
-    def _lent_client(self, url: str) -> Any:
-        """A copy of the client that was passed, without its cookies: the token endpoint must neither set nor delete
-        cookies of the client. ``None`` if no client was passed, or if it would use a proxy for a URL that must be
-        reached directly."""
-        if self._client is None or (is_direct_only(url) and self._library.uses_proxy(self._client, url)):
-            return None
-        from .private_copy import private_copy
-
-        return private_copy(self._client, _cookies=self._library.httpx.Cookies())
-
-    def _check_hooks(self) -> None:
+    def _check_hooks(self, client: Any) -> None:
         """Refuses response hooks: one that raises would hide Okta's response, and every hook sees the token."""
-        if self._client is not None and self._client.event_hooks["response"]:
+        if client.event_hooks["response"]:
             raise ConfigurationError(
                 "OktaAuth was given a client with response event hooks for its token requests. They would run before "
                 "OktaAuth reads Okta's response, and could raise.",
@@ -405,14 +368,24 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
             )
 
 
+_OVERRIDE = "Delegate to sync_auth_flow and async_auth_flow, both of them: httpx calls these."
+
+
 def _new_client_options(url: str) -> dict[str, Any]:
     """The options of a client that is created for one token request. For plain http on this machine, it ignores the proxies
     of the environment, and trusts no CA: loading a CA bundle takes 10 ms, and plain http has no certificate to check."""
     if not is_direct_only(url):
         return {}
-    from ssl import PROTOCOL_TLS_CLIENT, SSLContext  # both libraries have imported it
-
     return {"trust_env": False, "verify": SSLContext(PROTOCOL_TLS_CLIENT)}
+
+
+def _show_socket(event: str, info: dict[str, Any]) -> None:
+    """Called by httpcore with each step of our own request. Remembers the connection's socket, to be shut down if nobody waits
+    for the response any more."""
+    stream: Any = info.get("return_value")
+    sending = Sending.current()
+    if sending is not None and event.startswith("connection.") and hasattr(stream, "get_extra_info"):
+        sending.if_given_up(partial(shut_down, stream.get_extra_info("socket")))
 
 
 class _Call:
@@ -488,7 +461,8 @@ class Library:
             headers=dict(request.headers),
             content=request.body,
             extensions={
-                "timeout": self.httpx.Timeout(read_timeout(seconds), connect=connect_timeout(seconds)).as_dict()
+                "timeout": self.httpx.Timeout(read_timeout(seconds), connect=connect_timeout(seconds)).as_dict(),
+                "trace": _show_socket,
             },
         )
 
@@ -547,7 +521,7 @@ class Library:
             response.stream = self.httpx.ByteStream(_kept(response, head))
 
     async def adiscard(self, response: AnyResponse) -> None:
-        import anyio
+        import anyio  # another project's, and heavy; an async request has usually imported it
 
         if self.read_already(response) is None:
             stream = self._apeeked(response.stream)

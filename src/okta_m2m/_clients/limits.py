@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import zlib
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final
 
 from ..effects import SendFailed
@@ -19,6 +21,7 @@ __all__ = [
     "inflate",
     "is_inflatable",
     "read_timeout",
+    "shut_down",
 ]
 
 MAX_ANSWER: Final = 1 << 20
@@ -31,6 +34,9 @@ reads that the attempt's time is up."""
 MAX_DRAINED: Final = 1 << 16
 """The maximum number of bytes of a rejected response that are read to keep its connection. Beyond that, a new connection
 is cheaper."""
+
+LONGEST_CONNECT: Final = 3.5
+"""The time limit for connecting to one address, in seconds: a lost first packet is sent again after 1 and 3 seconds."""
 
 DRAIN_TIMEOUT: Final = 1.0
 """The time limit for that on an event loop, in seconds; otherwise the caller's own timeout applies."""
@@ -56,16 +62,23 @@ class AnswerBody:
         return f"AnswerBody({len(self)} bytes)"
 
 
+def shut_down(connection: socket.socket) -> None:
+    """Ends all reading from a connection, in whatever thread that is. A library whose timeout is one for each read would never
+    notice that a response arrives byte by byte."""
+    with suppress(OSError):  # it is closed
+        connection.shutdown(socket.SHUT_RDWR)
+
+
 def connect_timeout(timeout: float) -> float:
     """Seconds for one address of a host, a part of the time for the whole attempt: blocking libraries try the addresses one after
     another, and after two dead ones there may be one that works."""
-    return timeout / 3
+    return min(timeout / 3, LONGEST_CONNECT)
 
 
 def read_timeout(timeout: float) -> float:
     """Seconds that the library waits for the response: a little less than the whole attempt, because the library's own
     error is more specific."""
-    return timeout * 0.9
+    return max(0.9 * timeout, timeout - 0.5)
 
 
 def check_encoding(content_encodings: Iterable[str]) -> None:

@@ -12,21 +12,26 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext, suppress
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Never, NoReturn, TypeVar
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Never, NoReturn, Self, TypeVar
 from urllib.parse import urldefrag, urljoin, urlsplit
 
+from .._core.arguments import kind_of
+from .._core.clocks import NEVER
 from .._core.crash_reports import Hidden
 from .._core.origins import origin_of
 from .._core.records import Generic
 from .._core.service_app import ServiceApp
 from .._core.tokens import Credentials, Token
 from ..effects import Flow, Request, Response, SendFailed
-from ..errors import ErrorMap, OktaM2MError, TokenUnreachable
+from ..errors import ConfigurationError, ErrorMap, OktaM2MError, TokenUnreachable
+from ..runtimes import Sender, Threads, drive, run
 from .auth_object import AuthObject, add_request
+from .failures import send_failed
 from .limits import (
     MAX_ANSWER,
     MAX_DRAINED,
@@ -37,13 +42,12 @@ from .limits import (
     is_inflatable,
     read_timeout,
 )
+from .private_copy import private_copy
 from .proxies import is_direct_only, warn_of_environments_proxy
 
 if TYPE_CHECKING:
     import niquests  # pyright: ignore[reportMissingImports]  # never installed beside urllib3, so missing here
     import requests
-
-    from ..runtimes import Sender, Threads
 
     T = TypeVar("T")
     RequestT = TypeVar("RequestT", "requests.PreparedRequest", "niquests.PreparedRequest")
@@ -54,10 +58,12 @@ else:
 
 __all__ = [
     "Flows",
+    "Hook",
     "Library",
     "attach",
     "fields_of",
     "give_to_hop",
+    "hides_401",
     "judge",
     "keeps_own",
     "next_hop",
@@ -111,18 +117,28 @@ class Library:
     def copied_session(self, session: Any) -> Any:
         """A copy of the session without its cookies: the token endpoint must neither set nor delete cookies of the
         session."""
-        from .private_copy import private_copy
-
         return private_copy(session, cookies=self.requests.cookies.RequestsCookieJar())
 
-    def send(self, session: Any, request: Request, timeout: float) -> Response:
-        """Sends our own request, with the session's settings; without a session, with those of the environment."""
-        # Imported with the first token request, which saves 2 % of the import time (benchmarks/imports.py).
-        from .failures import send_failed
+    def token_session(self, session: Any) -> Any:
+        """A context manager that gives the session for one token request."""
+        if session is None:
+            return self.requests.Session()
+        if isinstance(session, self.requests.Session):
+            return nullcontext(self.copied_session(session))
+        made = session()
+        if not isinstance(made, self.requests.Session):
+            raise ConfigurationError(
+                f"session= is a function that made {kind_of(made)}.",
+                remedy=f"Have it make a {self.requests.__name__}.Session.",
+            )
+        return made
 
+    def send(self, session: Any, request: Request, timeout: float) -> Response:
+        """Sends our own request, with the settings of the session, or of the one that this function makes; without either,
+        with those of the environment."""
         until = time.monotonic() + timeout
         try:
-            with self.requests.Session() if session is None else nullcontext(self.copied_session(session)) as used:
+            with self.token_session(session) as used:
                 # Prepared here, because the session's auth, headers, parameters and cookies are not for Okta.
                 prepared = self.requests.Request(
                     request.method, request.url, dict(request.headers), data=request.body
@@ -144,6 +160,8 @@ class Library:
                         if len(body) > MAX_ANSWER or time.monotonic() > until:
                             raise SendFailed("the response was too large or too slow", stage="http")
                     return Response(response.status_code, fields_of(response), body.whole())
+        except ConfigurationError:  # it is a ValueError, too
+            raise
         except (self.requests.RequestException, *self.broken, ValueError) as error:
             raise send_failed(error, request.url) from error
 
@@ -151,33 +169,34 @@ class Library:
 class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
     """The behaviour of an auth class, for a request and for each response."""
 
-    __slots__ = ("_hit", "_hook", "_sender", "_session", "app")
+    __slots__ = ("_adapter", "_hit", "_hook", "_sender", "_session", "app")
 
     _library: ClassVar[Library]
 
     def __init__(
-        self, app: ServiceApp, *misplaced: Never, session: SessionT | None = None, send: Sender | None = None
+        self,
+        app: ServiceApp,
+        *misplaced: Never,
+        session: SessionT | Callable[[], SessionT] | None = None,
+        send: Sender | None = None,
     ) -> None:
         self._check(app, misplaced, send, session, "session", self._library.requests.Session)
         self.app = app
         # Read by a hit. Binding a method on each call would be a tenth of the cost of a hit (benchmarks/hits.py).
-        self._hit = app.token_state
+        self._hit: Any = app.token_state
         self._hook: Any = self.handle_response
+        self._adapter: object = None
         self._session: Any = session
         self._sender = send
-        app.revoke_through(run=self._run)
-        if self._session is None or self._session.trust_env:
+        app.revoke_through(self._run)
+        if getattr(self._session, "trust_env", True):
             warn_of_environments_proxy(app)
 
     # Created for each use and not kept: a process may have many of these objects.
     def _threads(self) -> Threads:
-        from ..runtimes.threads import Threads  # saves 4 % of the import time (benchmarks/imports.py)
-
         return Threads(self._sender or self._send, self._library.error_map)
 
     def _run(self, flow: Flow[T]) -> T:
-        from ..runtimes import run  # with the first flow, which saves 6 % of the import time (benchmarks/imports.py)
-
         return run(flow, self._threads())
 
     def token(self) -> Token:
@@ -213,7 +232,8 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
             add_request(error, request)
             raise
         if credentials is not None:
-            attach(request, credentials, self._hook)
+            is_watched = self._hit is _NO_HIT
+            attach(request, credentials, Hook(self, credentials.authorization, url) if is_watched else self._hook)
         return request
 
     def _check_request(self, request: object) -> None:
@@ -228,12 +248,12 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
         - ``position``: where the body began, if it is a file. Default ``None``.
         - ``settings``: the settings of the session's ``send``.
         """
+        if self._adapter is not (adapter := getattr(response, "connection", None)):
+            self._look_at(adapter)
         flow = judge(self.app, self._library, response, position)
         if flow is None:
             stop_upgrade(self._library, response)
             return response
-        from ..runtimes import drive  # as in _run
-
         call = _Call(self._library, response, position, settings)
         try:
             drive(flow, self._threads(), call)
@@ -245,8 +265,51 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
             raise
         return call.response  # type: ignore[no-any-return]  # the library's own class
 
+    def _look_at(self, adapter: Any) -> None:
+        """Looks whether a session's transport adapter hides a 401. If so, there are no hits from now on, and each call notices
+        if nobody saw its response."""
+        self._adapter = adapter
+        if hides_401(adapter):
+            self._hit = _NO_HIT
+
     def _send(self, request: Request, timeout: float) -> Response:
         return self._library.send(self._session, request, timeout)
+
+
+_NO_HIT: Final = SimpleNamespace(fresh_until=NEVER, now=lambda: 0.0)
+
+
+def hides_401(adapter: Any) -> bool:
+    """Whether a session's transport adapter turns a 401 into an error that has no response, as urllib3's
+    ``Retry(status_forcelist=[401])`` does."""
+    return 401 in (getattr(getattr(adapter, "max_retries", None), "status_forcelist", None) or ())
+
+
+class Hook:
+    """The response hook of one request that may be answered by a 401 that nobody sees. If it ends without having been called,
+    that has happened, unless there was no response at all."""
+
+    __slots__ = ("_auth", "_authorization", "_url")
+
+    def __init__(self, auth: Any, authorization: str, url: str) -> None:
+        self._auth = auth
+        self._authorization: str | None = authorization
+        self._url = url
+
+    def __call__(self, response: Any, **settings: Any) -> Any:
+        self.note_seen()
+        return self._auth.handle_response(response, **settings)
+
+    def note_seen(self) -> None:
+        self._authorization = None
+
+    def __del__(self) -> None:
+        if self._authorization is not None:
+            state = self._auth.app.token_state
+            state.unanswered(Token.sent(self._authorization), origin_of(self._url) or "", state.now())
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self  # of a copied request, which has the same response
 
 
 class _Call:

@@ -6,7 +6,6 @@ Invariant: parsing never fails. A response that is not from an OAuth server coun
 from __future__ import annotations
 
 import json
-import logging
 import math
 from collections.abc import Mapping
 from typing import Any, Final
@@ -30,8 +29,6 @@ __all__ = [
     "request_id",
     "retry_after",
 ]
-
-logger = logging.getLogger("okta_m2m")
 
 ASSUMED_LIFETIME: Final = 300.0
 """The assumed lifetime in seconds if the response has none: the shortest that can be configured at Okta."""
@@ -87,8 +84,8 @@ def granted_token(answer: Mapping[str, Any]) -> Granted | None:
     return None if dpop_bound is None else Granted(value, dpop_bound)
 
 
-def lifetime(expires_in: object) -> float:
-    """``expires_in`` in seconds. A number in a string is accepted; an invalid value is bounded and logged."""
+def lifetime(expires_in: object) -> tuple[float, bool]:
+    """``expires_in`` in seconds, and whether it was assumed: a number in a string is accepted; an invalid value is bounded."""
     seconds = math.nan
     if isinstance(expires_in, int | float | str) and not isinstance(expires_in, bool):
         try:
@@ -96,10 +93,9 @@ def lifetime(expires_in: object) -> float:
         except (ValueError, OverflowError):
             seconds = math.nan
     if SHORTEST_LIFETIME <= seconds <= LONGEST_LIFETIME:
-        return seconds
+        return seconds, False
     assumed = min(max(seconds, SHORTEST_LIFETIME), LONGEST_LIFETIME) if seconds > 0 else ASSUMED_LIFETIME
-    logger.warning("expires_in is missing from the token response or invalid; assuming %d s", assumed)
-    return assumed
+    return assumed, True
 
 
 def rate_limit_pause(response: Response, okta_now: float) -> float | None:

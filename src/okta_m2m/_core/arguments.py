@@ -145,7 +145,18 @@ def check_keys(key: Signer | Sequence[Signer]) -> tuple[Signer, ...]:
                 f"key must be a signer, not {kind_of(one)}.",
                 remedy='Use PrivateKey.from_file("key.pem"), PrivateKey.from_pem(text) or PrivateKey.from_jwk(jwk).',
             )
+        _check_sign(one)
     return keys
+
+
+def _check_sign(signer: Any) -> None:
+    from inspect import iscoroutinefunction  # a third of the package's import time
+
+    if iscoroutinefunction(signer.sign):
+        raise ConfigurationError(
+            f"{type(signer).__name__}.sign is a coroutine function, which a thread cannot call.",
+            remedy="Write it as a plain function that blocks. It runs in a thread, so it never blocks an event loop.",
+        )
 
 
 def check_dpop(dpop: bool | Literal["required"] | Signer, keys: tuple[Signer, ...]) -> Signer | None:
@@ -162,6 +173,7 @@ def check_dpop(dpop: bool | Literal["required"] | Signer, keys: tuple[Signer, ..
             "The DPoP key is the client's own key, which Okta's guide forbids.",
             remedy="Keep dpop=True, or use another key.",
         )
+    _check_sign(dpop)
     # Keep this version: tokens are bound to it, so a changed key file must not change it.
     return dpop.snapshot() if isinstance(dpop, PrivateKey) else dpop
 

@@ -8,18 +8,23 @@ How each response is handled (by Okta's documentation and recorded traffic; ever
     400 use_dpop_nonce                                 another attempt, with the nonce in the response
     401 invalid_client, and Date moved our clock       another attempt, on Okta's time (also for invalid_dpop_proof)
     401 "... token has already been used."             another attempt
-    400 use_dpop_nonce for the second time             back-off, until the deadline
+    one of these three for the second time             back-off, until the deadline
     429                                                waits for X-Rate-Limit-Reset - Date + 1 s, and up to 30 s more;
                                                        RateLimited if that is beyond the deadline; back-off for a
                                                        concurrency limit
     5xx with Retry-After                               waits for that, in the same way
     5xx, 408, temporarily_unavailable, server_error    back-off, until the deadline
     401 "Error retrieving the client JWKSet ..."       back-off, until the deadline
+    none within 5 s                                    a second request beside it; the first response counts
     no response (timeout, reset, name look-up)         back-off, until the deadline
     no response, permanently (untrusted TLS)           TokenUnreachable, at once
     2xx without a token                                back-off, a few times: cut short, or a login page
     401 invalid_client otherwise                       the next configured key, or else a refusal
     any other                                          a refusal, at once
+
+A slow endpoint is not a dead one: the first request stays open until the deadline, or while the token that it renews lives.
+A hung connection costs five seconds, because then a second request goes out beside it; after that, no third one before one of
+the two has ended.
 
 Invariant: a conversation ends by its deadline, and no request is sent before the time that the endpoint gave.
 """
@@ -28,14 +33,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
-from ..effects import Flow, Request, Response, Send, SendFailed, Sleep, Stage
+from ..effects import Flow, Request, Response, Send, SendFailed, Sending, Sleep, Stage, StartSend, Wait
 from ..errors import (
     InvalidDPoPProof,
     RateLimited,
     ScopesMissing,
+    SigningFailed,
     TokenError,
     TokenRefused,
     TokenUnreachable,
@@ -54,6 +62,7 @@ from .answers import (
     retry_after,
 )
 from .crash_reports import Hidden
+from .flights import LOOK, Flight, new_landing
 from .proofs import ASSERTION_TYPE, CLOCK_TOLERANCE, FORM_HEADERS, DPoPProofs
 from .records import Record
 from .token_endpoint import TokenEndpoint, back_off
@@ -61,10 +70,15 @@ from .tokens import Token
 
 if TYPE_CHECKING:
     from ..keys import Signer
-    from .flights import Flight
     from .reports import Reports
 
-__all__ = ["Conversation", "Obtained"]
+__all__ = ["Conversation", "Obtained", "counted"]
+
+PATIENCE: Final = 5.0
+"""Seconds without a response after which a second request goes out beside the first."""
+
+SILENCE: Final = 0.8
+"""The share of its time after which a request that fails has failed for lack of a response."""
 
 SHORTEST_SPREAD: Final = 5.0
 LONGEST_SPREAD: Final = 30.0
@@ -103,6 +117,47 @@ class Obtained(Record):
     key: int
 
 
+class _Attempt:
+    """One token request under way, which was signed with the key of that index.
+
+    - ``sent_at``, ``until``: when it was sent, and when it is given up, on the steady clock.
+    """
+
+    __slots__ = ("key", "sending", "sent_at", "until")
+
+    def __init__(self, sending: Sending, key: int, sent_at: float, until: float) -> None:
+        self.sending = sending
+        self.key = key
+        self.sent_at = sent_at
+        self.until = until
+
+    @property
+    def has_ended(self) -> bool:
+        return self.sending.response.done()
+
+    def response(self) -> Response:
+        """Its response. Raises ``SendFailed`` or ``OSError`` if there is none, and anything else that the function that sends
+        it has raised."""
+        return self.sending.response.result()
+
+    def was_silence(self, now: float) -> bool:
+        """Whether it failed because its time was over, or nearly: an HTTP library gives up a little earlier."""
+        return now - self.sent_at >= SILENCE * (self.until - self.sent_at)
+
+
+def _send_here(effect: Send) -> Flow[Sending]:
+    response: Future[Response] = Future()
+    try:
+        response.set_result((yield from effect))
+    except Exception as failure:  # noqa: BLE001 (read from the future)
+        response.set_exception(failure)
+    return Sending(response)
+
+
+def counted(attempts: int) -> str:
+    return f"{attempts} attempt{'' if attempts == 1 else 's'}"
+
+
 class Conversation:
     """One series of attempts, and its state.
 
@@ -123,61 +178,113 @@ class Conversation:
         self._keys = keys
         self._flight = flight
         self._deadline = flight.deadline
+        # A renewal may take as long as its token lives.
+        renewed = flight.renews if flight.is_renewal else None
+        self._patient_until = max(self._deadline, renewed.usable_until if renewed is not None else self._deadline)
+        self._open: list[_Attempt] = []  # at most two, the oldest first
+        self._any_ended: Future[None] | None = None
+        self._may_ask_beside = True
+        self._was_heard = False  # whether a request has ended
+        self._is_silent = True  # whether none has ended otherwise than for lack of a response
         self._proofs = proofs
         self._reports = reports
         self._now = endpoint.clock.now
         self._began = self._now()
-        self._unanswered = 0
         self._unreadable = 0
         self._key = 0
-        self._cured: set[str] = set()  # the cures already tried, so that none is repeated forever
+        self._tried_fixes: set[str] = set()  # since the last pause, so that none is repeated without one
         self._refusal: TokenRefused | None = None
-        self._trouble: TokenError = endpoint.trouble or TokenUnreachable(
+        self._last_error: TokenError = endpoint.trouble or TokenUnreachable(
             "No request was sent to the token endpoint.", remedy="Raise max_wait."
         )
 
     def run(self) -> Flow[Obtained]:
         """Obtains a token. Raises :class:`RateLimited`, :class:`TokenUnreachable`, :class:`UnexpectedAnswer`, or a
         :class:`TokenRefused`."""
+        try:
+            return (yield from self._run())
+        finally:
+            for attempt in self._open:
+                attempt.sending.give_up()
+
+    def _run(self) -> Flow[Obtained]:
         endpoint = self._endpoint
         while True:
-            yield from self._wait_until_welcome()
-            sent_at = self._now()
-            if sent_at >= self._deadline:
-                raise self._trouble.copy()
-            patience = endpoint.patience(self._unanswered)
+            ended = next((attempt for attempt in self._open if attempt.has_ended), None)
+            if ended is None:
+                if self._may_ask():
+                    yield from self._ask()
+                else:
+                    yield from self._wait()
+                continue
+            self._open.remove(ended)
             try:
-                response = yield from self._ask(patience)
+                response = ended.response()
             except (SendFailed, OSError) as failed:  # the caller's own send may raise either
-                # If the deadline ended this attempt early, the failure before it is more informative.
-                if endpoint.trouble is None or self._deadline - sent_at >= patience:
-                    self._trouble = self._unanswered_because(failed)
-                self._unanswered += 1
+                self._note_failure(ended, failed)
                 if isinstance(failed, SendFailed) and failed.permanent:
-                    raise endpoint.failed(self._trouble, lasting=True) from None
+                    raise endpoint.failed(self._last_error, lasting=True) from None
             else:
-                token = self._read(response, sent_at)
+                token = self._read(response, ended)
                 if isinstance(token, Token):
                     endpoint.answered()
-                    return Obtained(token, self._now() - self._began, self._key)
+                    return Obtained(token, self._now() - self._began, ended.key)
                 if token == "at once":
                     continue
-            endpoint.failed(self._trouble)
+            endpoint.failed(self._last_error)
+            self._tried_fixes.clear()  # after the pause, the endpoint may need the same again
             if endpoint.not_before < self._deadline:
-                self._reports.retrying(self._trouble, self._flight.attempts, endpoint.not_before - self._now())
+                self._reports.retrying(self._last_error, self._flight.attempts, endpoint.not_before - self._now())
 
-    def _ask(self, patience: float) -> Flow[Response]:
-        endpoint, now = self._endpoint, self._endpoint.okta_clock.now()
-        # A signer may use all the time that is left: a slow KMS is not a hung connection.
-        assertion = Hidden((yield from endpoint.assertions.assertion(self._keys[self._key], now, self._time_left())))
-        proof: Hidden[str] | None = None
-        if self._proofs is not None:
-            nonce = endpoint.nonces.get(endpoint.url)
-            proof = Hidden(
-                (yield from self._proofs().proof("POST", endpoint.url, now, nonce, timeout=self._time_left()))
-            )
+    # ── requests ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _latest(self) -> float:
+        """The time until which requests are sent. As long as nothing was heard, a renewal may take as long as its token
+        lives."""
+        return self._patient_until if self._is_silent else self._deadline
+
+    def _may_ask(self) -> bool:
+        """Whether a request may be sent now: the first, another after one has ended, or a second beside a slow one."""
+        now = self._now()
+        if now < self._endpoint.not_before or now >= self._latest():
+            return False
+        return not self._open or (len(self._open) == 1 and self._may_ask_beside and now >= self._moment_beside())
+
+    def _moment_beside(self) -> float:
+        return self._open[0].sent_at + PATIENCE
+
+    def _ask(self) -> Flow[None]:
+        try:
+            assertion, proof = yield from self._sign()
+        except SigningFailed:
+            if not self._open:
+                raise
+            self._may_ask_beside = False  # the request that is open may still be answered
+            return
+        if any(attempt.has_ended for attempt in self._open):
+            return  # answered meanwhile
+        sent_at = self._now()
+        # The first request of a renewal stays open as long as the token lives; those beside it do not, since each may be hung.
+        until = min(self._patient_until, sent_at + self._endpoint.max_wait) if self._open else self._latest()
+        request = Hidden(self._request(assertion, proof))
+        timeout = max(0.0, until - sent_at)
         self._flight.attempts += 1
-        return (yield from Send(self._request(assertion, proof), min(self._time_left(), patience)))
+        sending = yield from StartSend(request.value, timeout)
+        if sending is None:  # no thread can be started any more
+            sending = yield from _send_here(Send(request.value, timeout))
+        self._open.append(_Attempt(sending, self._key, sent_at, until))
+        self._any_ended = None
+
+    def _sign(self) -> Flow[tuple[Hidden[str], Hidden[str] | None]]:
+        """An assertion, and a proof if one is sent. A signer may use all the time that is left: a slow KMS is not a hung
+        connection."""
+        endpoint, now = self._endpoint, self._endpoint.okta_clock.now()
+        assertion = Hidden((yield from endpoint.assertions.assertion(self._keys[self._key], now, self._time_left())))
+        if self._proofs is None:
+            return assertion, None
+        nonce = endpoint.nonces.get(endpoint.url)
+        proof = yield from self._proofs().proof("POST", endpoint.url, now, nonce, timeout=self._time_left())
+        return assertion, Hidden(proof)
 
     def _request(self, assertion: Hidden[str], proof: Hidden[str] | None) -> Request:
         endpoint = self._endpoint
@@ -191,31 +298,63 @@ class Conversation:
         return Request("POST", endpoint.url, headers, urlencode(form).encode("ascii"))
 
     def _time_left(self) -> float:
-        return max(0.0, self._deadline - self._now())
+        return max(0.0, self._latest() - self._now())
 
-    def _wait_until_welcome(self) -> Flow[None]:
-        """Waits until a request may be sent again. Raises the last failure if it is lasting, or if the wait would end
-        after the deadline. If the endpoint gave a time, it raises at once, and the error has that time."""
-        now, moment = self._now(), self._endpoint.not_before
-        if now >= moment:
+    def _wait(self) -> Flow[None]:
+        """Waits until a request ends, or until another may be sent. Raises the last failure if neither will happen in time.
+        If the endpoint gave a time, it raises at once, and the error has that time."""
+        now, moment, endpoint = self._now(), self._endpoint.not_before, self._endpoint
+        if self._open and now < self._latest():
+            until = [now + LOOK, self._latest()]  # a machine may be suspended, so look at the clock now and then
+            if len(self._open) == 1 and self._may_ask_beside:
+                until.append(max(moment, self._moment_beside()))
+            yield from Wait(self._next_end(), min(until) - now)
             return
-        if self._endpoint.trouble_lasts:
-            raise self._trouble.copy()
-        if moment < self._deadline:
-            yield from Sleep(moment - now)
-            return
-        if self._trouble.retry_after is not None:
-            named = self._endpoint.named
-            raise self._trouble.copy(retry_after=(named if named > now else moment) - now)
-        if now < self._deadline:
-            yield from Sleep(self._deadline - now)
-        raise self._trouble.copy()
+        if self._open and not self._was_heard:
+            waited = now - self._open[0].sent_at
+            self._last_error = self._unanswered_because(SendFailed(f"no response within {waited:.3g} s", stage="http"))
+            raise endpoint.failed(self._last_error)
+        if now < moment:
+            if endpoint.trouble_lasts:
+                raise self._last_error.copy()
+            if moment < self._deadline:
+                yield from Sleep(moment - now)
+                return
+            if self._last_error.retry_after is not None:
+                named = endpoint.named
+                raise self._last_error.copy(retry_after=(named if named > now else moment) - now)
+            if now < self._deadline:
+                yield from Sleep(self._deadline - now)
+        raise self._last_error.copy()
+
+    def _next_end(self) -> Future[None]:
+        """Done when one of the open requests ends."""
+        if self._any_ended is None or self._any_ended.done():
+            ended = self._any_ended = new_landing()
+
+            def end(_: object) -> None:
+                with suppress(InvalidStateError):  # another one was first
+                    ended.set_result(None)
+
+            for attempt in self._open:
+                attempt.sending.response.add_done_callback(end)
+        return self._any_ended
+
+    def _note_failure(self, ended: _Attempt, failure: Exception) -> None:
+        now = self._now()
+        is_cut_short = now >= self._deadline and now - ended.sent_at < PATIENCE
+        if not (is_cut_short and self._was_heard):  # then the failure before it is more informative
+            self._last_error = self._unanswered_because(failure)
+        if not ended.was_silence(now):
+            self._is_silent = False
+        self._was_heard = True
 
     # ── responses ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _read(self, response: Response, sent_at: float) -> Token | str | None:
+    def _read(self, response: Response, attempt: _Attempt) -> Token | str | None:
         """The token; ``"at once"`` if another attempt would differ; ``None`` after a failure that may be temporary."""
-        endpoint = self._endpoint
+        endpoint, sent_at = self._endpoint, attempt.sent_at
+        self._was_heard, self._is_silent = True, False
         date = None if response.get("age") else response.get("date")
         moved = endpoint.okta_clock.learn(date, took=self._now() - sent_at)
         if abs(moved) > CLOCK_TOLERANCE:
@@ -226,15 +365,15 @@ class Conversation:
             pause = rate_limit_pause(response, endpoint.okta_clock.now())
             if pause is not None:
                 self._leave_alone(pause)
-            self._trouble = _rate_limited(response, pause, back_off(endpoint.failures + 1))
+            self._last_error = _rate_limited(response, pause, back_off(endpoint.failures + 1))
             return None
         if 200 <= response.status < 300:
             token = self._read_token(response, sent_at)
             if token is None:
-                self._trouble = self._unexpected(response)
+                self._last_error = self._unexpected(response)
                 self._unreadable += 1
                 if self._unreadable > MAX_UNREADABLE:
-                    raise endpoint.failed(self._trouble, lasting=True)
+                    raise endpoint.failed(self._last_error, lasting=True)
             return token
         code, description = error_of(json_object(response.body))
         if response.status >= 500 or response.status == 408 or code in _PASSING or description == _JWKS_URI_TROUBLE:
@@ -242,35 +381,40 @@ class Conversation:
             pause = retry_after(response, endpoint.okta_clock.now())
             if pause is not None:
                 self._leave_alone(pause)
-            self._trouble = self._in_trouble(response, f" {code or ''}".rstrip(), pause)
+            self._last_error = self._in_trouble(response, f" {code or ''}".rstrip(), pause)
             return None
         if code is None:
             raise endpoint.failed(self._unexpected(response), lasting=True)
         if code in _CLOCK_CODES:
             moved += endpoint.okta_clock.learn(date)
         cure = _cure(code, description, has_new_nonce, moved)
-        if cure is not None and cure not in self._cured:
-            self._cured.add(cure)
-        elif cure == "nonce":  # the nonces change faster than we can use one, or the servers disagree
-            self._trouble = self._in_trouble(response, f" {code}, repeatedly")
+        if cure is not None and cure not in self._tried_fixes:
+            self._tried_fixes.add(cure)
+        elif (
+            cure is not None
+        ):  # the nonces, or Okta's clock, change faster than we can use them, or the servers disagree
+            self._last_error = self._in_trouble(response, f" {code}, repeatedly")
             return None
         else:
             endpoint.answered()
             self._next_key(
-                refused(response.status, code, description, response.get("x-okta-request-id"), self._hint(code))
+                refused(response.status, code, description, response.get("x-okta-request-id"), self._hint(code)),
+                attempt,
             )
         return "at once"
 
-    def _next_key(self, refusal: TokenRefused) -> None:
+    def _next_key(self, refusal: TokenRefused, attempt: _Attempt) -> None:
         """Continues with the next configured key, if that may help; otherwise raises the refusal of the first key."""
         if refusal.error != "invalid_client":
             raise refusal
+        if attempt.key != self._key:
+            return  # an earlier response has passed over that key
         self._refusal = self._refusal or refusal
         if self._key + 1 == len(self._keys):
             raise self._refusal
         self._reports.key_passed_over(self._keys[self._key].kid, refusal)
         self._key += 1
-        self._cured.clear()
+        self._tried_fixes.clear()
 
     def _hint(self, code: str) -> str:
         if code == "invalid_dpop_proof" and self._proofs is None:
@@ -314,7 +458,10 @@ class Conversation:
             scopes = endpoint.scopes  # one object for all the tokens that have these scopes
         self._compare_scopes(scopes)
         token_type = "DPoP" if granted.dpop_bound else "Bearer"
-        return Token(granted.value, token_type, scopes, lifetime(answer.value.get("expires_in")), sent_at)
+        expires_in, is_assumed = lifetime(answer.value.get("expires_in"))
+        if is_assumed:
+            self._reports.lifetime_assumed(expires_in)
+        return Token(granted.value, token_type, scopes, expires_in, sent_at)
 
     def _compare_scopes(self, granted: tuple[str, ...]) -> None:
         missing = tuple(scope for scope in self._endpoint.scopes if scope not in granted)
@@ -346,9 +493,8 @@ class Conversation:
         )
 
     def _unreachable(self, what: str, remedy: str, **details: Any) -> TokenUnreachable:
-        attempts = f"{self._flight.attempts} attempt{'s' if self._flight.attempts > 1 else ''}"
         return TokenUnreachable(
-            f"No token from {self._endpoint.url}: {what}, after {attempts}.",
+            f"No token from {self._endpoint.url}: {what}, after {counted(self._flight.attempts)}.",
             remedy=f'{remedy} To allow more time, raise max_wait. Run "okta-m2m doctor" for a diagnosis.',
             **details,
         )
@@ -382,6 +528,8 @@ def _cure(code: str, description: str | None, has_new_nonce: bool, moved: float)
 
 def _rate_limited(response: Response, pause: float | None, own_pause: float) -> RateLimited:
     asked = "" if pause is None else f", and asked to wait {pause:.1f} seconds"
+    if pause is not None and pause > LONGEST_BELIEVED:
+        asked, pause = f"{asked}, of which {LONGEST_BELIEVED:.0f} are believed", LONGEST_BELIEVED
     return RateLimited(
         f"Okta's token endpoint is rate limited{asked}.",
         remedy="Try again after that, fetch fewer tokens (one ServiceApp per process), or raise max_wait.",

@@ -1,49 +1,40 @@
 """Fetches a token for all callers, from the token endpoint or from the store that processes share.
 
-No caller owns a fetch. The first caller that needs a token starts the fetch in the background, and then waits for it
-like all others. A renewal is the same, but no caller waits. So a caller that is cancelled, interrupted or out of time
-does not affect the fetch, and no caller's frame ever holds an assertion.
+No caller owns a fetch. The first caller that needs a token has a thread of ours start the fetch, and then waits for it
+like all others, on whatever thread or event loop it runs. A renewal is the same, but no caller waits. So a caller that is
+cancelled, interrupted, blocked or out of time does not affect the fetch, and no caller's frame ever holds an assertion.
 
 Invariant: once started, a fetch always lands its flight, no matter how it ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
-from ..effects import Effect, Flow, Sleep, Spawn, Wait
-from ..errors import ConfigurationError, RateLimited, SigningFailed, TokenRefused, TokenUnreachable
+from ..effects import Flow, Spawn, Wait
+from ..errors import ConfigurationError, OktaM2MError, RateLimited, SigningFailed, TokenRefused, TokenUnreachable
 from . import next_step
+from .bindings import Bindings
 from .clocks import NEVER
-from .flights import Failure, mutex
+from .conversation import Conversation, counted
+from .flights import Failure, Flight, mutex
 from .proofs import snapshot
 from .renewal_times import Postponed, is_due_for_all
 from .tokens import Credentials, Token
 
 if TYPE_CHECKING:
     from ..keys import PrivateKey, Signer
-    from .bindings import Bindings
     from .fleet import Fleet
-    from .flights import Flight
     from .reports import Reports
     from .token_endpoint import TokenEndpoint
     from .token_state import TokenState
 
 __all__ = ["Fetching"]
 
-T = TypeVar("T")
-
 SIGNER_QUIET: Final = 60.0
 """Seconds after a reported failure of the signer in which further ones are not reported."""
-
-
-def _time_of(effect: Effect[Any], at_most: float) -> float:
-    """Seconds that an effect may take."""
-    if isinstance(effect, Sleep):
-        return effect.seconds
-    return float(getattr(effect, "timeout", max(0.0, at_most)))
 
 
 class Fetching:
@@ -95,9 +86,6 @@ class Fetching:
     def bindings(self) -> Bindings:
         bindings = self._given_bindings
         if bindings is None:
-            # Imported with the first fetch, which saves 2 % of the import time (benchmarks/imports.py), and not under the mutex.
-            from .bindings import Bindings
-
             with mutex():
                 bindings = self._given_bindings = self._given_bindings or Bindings(self.endpoint)
         return bindings
@@ -117,27 +105,25 @@ class Fetching:
 
     # ── a caller ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def obtain(self, rejected: Token | None = None) -> Flow[Token]:
-        """A usable token, for one caller: see :meth:`ServiceApp.obtain`."""
+    def obtain(self, rejected: Token | None = None, origin: str = "") -> Flow[Token]:
+        """A usable token, for one caller: see :meth:`ServiceApp.obtain`. ``origin``: the origin that it will call; empty if
+        it did not say."""
         state = self.state
         now = state.now()
         deadline = now + state.max_wait
         if rejected is not None:
-            state.rejected(rejected, now)
+            state.rejected(rejected, origin, now)
         while True:
-            match state.next_step(now, deadline):
+            match state.next_step(now, origin):
                 case next_step.Use(token):
                     return token
                 case next_step.UseAndRenew(token, flight):
                     yield from self._start(flight, deadline)
                     return token
-                case next_step.Wait(flight, timeout):
-                    # Not "yield from", which would create a generator for each of many callers.
-                    yield Wait(flight.landing, timeout)
-                case next_step.Fetch(flight, timeout):
+                case next_step.Wait(flight):
+                    pass
+                case next_step.Fetch(flight):
                     yield from self._start(flight, deadline)
-                    if flight.outcome is None:
-                        yield from Wait(flight.landing, timeout)
                 case next_step.Refused(error):
                     raise error
                 case next_step.Closed():
@@ -145,17 +131,19 @@ class Fetching:
                         f"The service app {self.endpoint.client_id} is closed.",
                         remedy="Create another ServiceApp, or close this one later.",
                     )
+            while (
+                flight.outcome is None and (timeout := flight.patience(now, deadline)) > 0 and not flight.is_lost(now)
+            ):
+                # Not "yield from", which would create a generator for each of many callers.
+                yield Wait(flight.landing, timeout)
+                now = state.now()
             outcome = flight.outcome
             if isinstance(outcome, Token) and (rejected is None or outcome.value != rejected.value):
                 return outcome
-            now = state.now()
             if isinstance(outcome, Failure) and not self._has_longer(deadline, flight, outcome.error, now):
                 raise outcome.copy()
-            if now >= deadline:
-                raise TokenUnreachable(
-                    f"No token within {state.max_wait:g} seconds: the token request is still under way.",
-                    remedy="Check the network to Okta, or raise max_wait.",
-                )
+            if now >= flight.latest(deadline):
+                raise self._out_of_time(flight)
 
     def _has_longer(self, deadline: float, flight: Flight, error: Exception, now: float) -> bool:
         """Whether a caller has time for another attempt: the fetch had less time, and failed because of that."""
@@ -165,36 +153,63 @@ class Fetching:
             return now < self.endpoint.not_before < deadline
         return flight.deadline <= now < deadline
 
+    def _out_of_time(self, flight: Flight) -> TokenUnreachable:
+        """The error of a caller whose time is over before the fetch ends."""
+        problem = f"No token within {self.state.max_wait:g} seconds"
+        if flight.is_in_line:
+            return TokenUnreachable(
+                f"{problem}: the token request waits its turn behind other token requests of this process.",
+                remedy="Use one ServiceApp for all calls of an app, or raise max_wait.",
+            )
+        trouble = self.endpoint.trouble
+        so_far = (
+            f"no response yet, after {counted(flight.attempts)}" if trouble is None else trouble.problem.rstrip(".")
+        )
+        return TokenUnreachable(
+            f"{problem}: the token request is still under way ({so_far}).",
+            remedy="Check the network to Okta, or raise max_wait.",
+        )
+
     # ── the fetch ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _start(self, flight: Flight, deadline: float) -> Flow[None]:
-        """Starts the fetch of a flight in the background. ``deadline`` is the caller's."""
-        fetch, started = self._fetch(flight), False
+        """Has a thread start the fetch of a flight, when it is its turn. ``deadline`` is the caller's."""
+        fetch, started, runs_here = self._fetch(flight), False, False
         try:
-            answer = yield from Spawn(fetch, partial(self.state.abandoned, flight), awaited=not flight.is_renewal)
+            answer = yield from Spawn(
+                fetch,
+                partial(self.state.abandoned, flight),
+                awaited=not flight.is_renewal,
+                purpose="fetch",
+                in_turn_of=self.endpoint.url,
+            )
             started, flight.is_running = bool(answer), answer if callable(answer) else lambda: True
             if not started and not flight.is_renewal:
-                # The interpreter is shutting down, so the fetch cannot run in the background.
-                flight.deadline = min(flight.deadline, deadline)
+                # No thread can be started, for example while the interpreter shuts down.
+                flight.limit, runs_here = deadline, True
                 yield from fetch
         finally:
             if not started:
-                self.state.abandoned(flight)
+                # An exception may interrupt this at any line, also when the thread has begun the fetch.
+                self.state.abandoned(flight, unless_begun=not runs_here)
 
     def _fetch(self, flight: Flight) -> Flow[None]:
-        state = self.state
-        if flight.outcome is not None:  # it started so late that it was abandoned
+        state, began = self.state, self.state.now()
+        if not state.begin(flight, began):
             return
-        began = state.now()
         try:
-            obtained = yield from self._watch(flight, self._obtain(flight))
+            obtained = yield from self._obtain(flight)
         except Exception as error:  # noqa: BLE001 (each waiter raises its own)
             now = state.now()
             pause = state.failed(flight, error, now)
+            failure = Failure(error.copy() if isinstance(error, OktaM2MError) else error)
+            if flight.is_renewal:
+                state.landed(flight, failure)  # nobody waits for it
             if self._is_news(error, flight, now):
                 self.reports.token_failed(error, flight.attempts, now - began, flight.is_renewal)
             if pause is not None:
                 self.reports.renewal_failed(error, pause)
+            state.landed(flight, failure)
         else:
             if isinstance(obtained, str):
                 state.postponed(flight, obtained, state.now())
@@ -211,27 +226,6 @@ class Fetching:
         self._quiet_until = now + SIGNER_QUIET
         return True
 
-    def _watch(self, flight: Flight, flow: Flow[T]) -> Flow[T]:
-        """Runs the fetch. At each effect, it records the time by which the fetch should continue. This reveals an event
-        loop that no longer runs."""
-        resume: Callable[[], Effect[Any]] = partial(next, flow)
-        try:
-            while True:
-                effect = resume()
-                now = self.state.now()
-                flight.expect(now + _time_of(effect, flight.deadline - now))
-                try:
-                    resume = partial(flow.send, (yield effect))
-                except GeneratorExit:
-                    raise
-                except BaseException as failure:  # noqa: BLE001 (passed into the fetch, even a cancellation)
-                    resume = partial(flow.throw, failure)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-        finally:
-            flow.close()
-
     def _obtain(self, flight: Flight) -> Flow[Token | Postponed]:
         """A token, or the reason why the renewal is postponed."""
         keys: list[Signer] = []
@@ -242,23 +236,26 @@ class Fetching:
         if refusal is not None:
             raise refusal
         if self.fleet is None:
-            token, _ = yield from self._exchange(keys, flight)
-            return token
+            return (yield from self._exchange(keys, flight))[0]
+        is_needed = flight.renews is None or flight.is_forced
         shared = yield from self.fleet.obtain(
             keys,
             lambda: self._exchange(keys, flight),
             is_wanted=lambda token: self.state.is_wanted(token, self.state.now()),
+            forced=lambda: self.state.forced_renewals(self.state.now()),
             deadline=flight.deadline,
-            renews=flight.renews,
-            is_due=flight.renews is None or is_due_for_all(flight.renews, self.state.now()),
+            renews=None if is_needed else flight.renews,
+            is_due=flight.renews is None or is_needed or is_due_for_all(flight.renews, self.state.now()),
         )
         if isinstance(shared, str):
             return shared
-        token, dpop_key = shared
-        if dpop_key is not None:
-            self.bindings.adopt(dpop_key)
-        self._take(token)
-        return token
+        if shared.is_ours:
+            return shared.token
+        if shared.key is not None:
+            self.bindings.adopt(shared.key)
+        self._take(shared.token, is_shared=True)
+        self.state.adopt_forced(shared.forced)
+        return shared.token
 
     def _notice_change(self, keys: tuple[Signer, ...]) -> None:
         """Reports a key that differs from the last fetch's. A key that cannot change is the same object that was
@@ -271,9 +268,6 @@ class Fetching:
 
     def _exchange(self, keys: Sequence[Signer], flight: Flight) -> Flow[tuple[Token, PrivateKey | None]]:
         """A token from the token endpoint, and the key that it is bound to, if that key was made here."""
-        # Imported with the first token request, which saves 6 % of the import time (benchmarks/imports.py).
-        from .conversation import Conversation
-
         first = self._first
         conversation = Conversation(
             self.endpoint,
@@ -295,7 +289,7 @@ class Fetching:
         self.reports.token_obtained(token, flight.attempts, obtained.elapsed, flight.is_renewal)
         return token, self.bindings.key_to_share() if token.dpop_bound else None
 
-    def _take(self, token: Token) -> None:
+    def _take(self, token: Token, *, is_shared: bool = False) -> None:
         if token.dpop_bound:
             self.bindings.bind(token)  # first, so that a call that finds the token can make its proof
-        self.state.obtained(token)
+        self.state.obtained(token, is_shared=is_shared)

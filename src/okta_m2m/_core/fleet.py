@@ -6,9 +6,11 @@
       │ won
     load again, exchange (the claim is extended meanwhile), save (only while the claim is ours), release
 
+A thread of its own keeps the claim, saves and releases, so that no caller waits for a slow store when there is a token.
+
 A claim is a lease: if its holder is killed, the others wait at most :data:`LEASE` seconds. The stored value is encrypted
-("sealed"). It contains the token and its expiry on Okta's clock; for a bound token, also the token endpoint's nonce, and
-the key if it was made for the fleet.
+("sealed"). It contains the token and its expiry on Okta's clock, and the origins that forced its renewal; for a bound token,
+also the token endpoint's nonce, and the key if it was made for the fleet.
 
 Invariant: a shared store can save work, but can never stop a call. If it fails, that is logged once, and the call
 continues as if there were no store.
@@ -17,22 +19,25 @@ continues as if there were no store.
 from __future__ import annotations
 
 import json
-import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import InvalidStateError
 from contextlib import suppress
 from functools import partial
 from hashlib import sha256
+from inspect import iscoroutinefunction
 from math import isfinite
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from uuid import uuid4
 
 from ..effects import Claim, Flow, Load, Release, Save, Sleep, Spawn, StoreEffect, StoreFailed, Wait
-from ..errors import ConfigurationError, OktaM2MError, quoted
+from ..errors import ConfigurationError
 from ..keys import PrivateKey
+from ..stores.sealing import Seal, sealing_secret
 from .answers import LONGEST_LIFETIME, SHORTEST_LIFETIME, granted_token, json_object
 from .flights import new_landing
+from .forced_renewals import MAX_ORIGINS, MOST_FORCED, PERIOD, ForcedByOrigin
 from .renewal_times import Postponed
 from .tokens import Token
 
@@ -41,14 +46,12 @@ if TYPE_CHECKING:
 
     from ..keys import Signer
     from ..stores import Store
-    from ..stores.sealing import Seal
     from .reports import Reports
     from .token_endpoint import TokenEndpoint
 
 __all__ = ["LEASE", "Fleet", "Shared"]
 
 T = TypeVar("T")
-logger = logging.getLogger("okta_m2m")
 
 LEASE = 5.0
 """The seconds that a claim lasts. Its holder extends it after each third of that time, so only a holder that died or
@@ -66,8 +69,25 @@ TOMBSTONE_TTL = 0.001
 """To remove a value, an empty one is stored for this many seconds, so a store needs no method for removal."""
 
 
-Shared: TypeAlias = tuple[Token, "PrivateKey | None"]
-"""A token from or for the store, and the key that it is bound to, if that key was made for the fleet."""
+SAVING: Final = 0.05
+"""Seconds for which a fetch waits until its token is saved and its claim released. After that, its callers continue."""
+
+_NONE_FORCED: Final[ForcedByOrigin] = MappingProxyType({})
+
+
+class Shared(NamedTuple):
+    """A token from or for the store.
+
+    - ``token``: the token.
+    - ``key``: the key that it is bound to, if that key was made for the fleet.
+    - ``forced``: when each origin forced a renewal without accepting its token (``TokenState.forced_renewals``).
+    - ``is_ours``: whether this process fetched it just now.
+    """
+
+    token: Token
+    key: PrivateKey | None
+    forced: ForcedByOrigin = _NONE_FORCED
+    is_ours: bool = False
 
 
 class _Place(NamedTuple):
@@ -80,6 +100,18 @@ class _Place(NamedTuple):
 class _Found(NamedTuple):
     shared: Shared
     nonce: str | None
+
+
+class _Claimed:
+    """What a fetch gives to the thread that keeps its claim, and what that thread found in the store instead."""
+
+    __slots__ = ("better", "ended", "fetched", "released")
+
+    def __init__(self) -> None:
+        self.ended = new_landing()
+        self.released = new_landing()
+        self.fetched: Shared | None = None
+        self.better: Shared | None = None
 
 
 class Fleet:
@@ -132,10 +164,6 @@ class Fleet:
         self._clock = endpoint.clock
         self._okta_clock = endpoint.okta_clock
         self._down = False
-        from ..stores.sealing import (
-            Seal,  # imported with the first app that has a store; its key needs cryptography anyway
-        )
-
         Seal(seal_with or [bytes(32)])  # refuses a secret that is too short, before anything is stored
         self._seal_with = tuple(seal_with)
         if not self._seal_with and not any(isinstance(key, PrivateKey) for key in keys):
@@ -147,22 +175,29 @@ class Fleet:
     def obtain(
         self,
         keys: Sequence[Signer],
-        fetch: Callable[[], Flow[Shared]],
+        fetch: Callable[[], Flow[tuple[Token, PrivateKey | None]]],
         *,
         is_wanted: Callable[[Token], bool],
+        forced: Callable[[], ForcedByOrigin],
         deadline: float,
         renews: Token | None,
         is_due: bool,
     ) -> Flow[Shared | Postponed]:
         """A token from the store, or one that ``fetch`` obtains while others wait for it.
 
-        ``is_wanted`` says whether a stored token is acceptable. ``renews`` is the current token, if it still works.
+        ``is_wanted`` says whether a stored token is acceptable. ``forced`` says which renewals origins forced, to be stored
+        with the token. ``renews`` is the current token, if it still works.
         In that case, this does not wait for another process's fetch, and fetches nothing before the renewal is due.
         After a failure of the store, it leaves time for all processes, which now need their own tokens. Raises what
         ``fetch`` raises.
         """
         places = self._places(keys)
         owner = str(uuid4())
+
+        def fetch_own() -> Flow[Shared]:
+            token, key = yield from fetch()
+            return Shared(token, key, forced(), is_ours=True)
+
         now, was_down = self._clock.now(), self._down
         last_look = deadline - min(random.uniform(*LAST_RESORT), (deadline - now) / 2)  # noqa: S311 (spreads load)
         pause = FIRST_LOOK
@@ -188,8 +223,8 @@ class Fleet:
             self._report_down(failed)
             if renews is not None and not was_down:
                 return "store has just failed"
-            return (yield from fetch())
-        return (yield from self._fetch_with_claim(places, owner, fetch, is_wanted, deadline))
+            return (yield from fetch_own())
+        return (yield from self._fetch_with_claim(places, owner, fetch_own, is_wanted, deadline))
 
     def look(self, keys: Sequence[Signer]) -> Flow[Shared | None]:
         """The stored token, usable or not. Raises :class:`StoreFailed`."""
@@ -215,13 +250,7 @@ class Fleet:
         return self._okta_clock.now() - (self._clock.now() - steady)
 
     def _claim(self, key: str, owner: str) -> Flow[bool]:
-        try:
-            return (yield from self._ask(Claim(self.store, self._timeout, key, owner, LEASE)))
-        except (GeneratorExit, StoreFailed):
-            raise
-        except BaseException:  # the event loop is ending, but the store may have received this claim
-            yield from self._release(key, owner)
-            raise
+        return self._ask(Claim(self.store, self._timeout, key, owner, LEASE))
 
     def _fetch_with_claim(
         self,
@@ -231,62 +260,57 @@ class Fleet:
         is_wanted: Callable[[Token], bool],
         deadline: float,
     ) -> Flow[Shared]:
-        """Fetches and saves. The claim is always released, even after a cancellation."""
-        ended, released = new_landing(), new_landing()
-        keeper = self._keep_claim(places[0].key, owner, ended, deadline)
+        """Fetches, and has the token saved and the claim released."""
+        claimed = _Claimed()
+        keeper = self._keep_claim(places[0], owner, claimed, is_wanted, deadline)
+        is_kept, found = False, None
         try:
-            if not (yield from Spawn(keeper, partial(_land, released), awaited=False)):
-                _land(released)  # the exchange does not need the keeper; the lease then expires
+            is_kept = bool((yield from Spawn(keeper, partial(_land, claimed.released), awaited=False, purpose="claim")))
             try:
                 # Read again: the last holder may have saved between our read and our claim.
                 found = yield from self._load(places, is_wanted)
             except StoreFailed as failed:
                 self._report_down(failed)
-                found = None
             if found is not None:
                 self._report_up()
             else:
-                fetched = yield from fetch()
-                found = yield from self._save(places[0], owner, fetched, is_wanted)
-        except OktaM2MError:
-            _land(ended)
-            yield from Wait(released, self._timeout)
-            raise
-        except GeneratorExit:
-            raise
-        except BaseException:  # the event loop is ending, perhaps before the keeper's first step
-            yield from self._release(places[0].key, owner)
-            raise
+                claimed.fetched = yield from fetch()
         finally:
-            _land(ended)
-        yield from Wait(released, self._timeout)
-        return found
+            _land(claimed.ended)
+            # If no thread can be started any more, nobody releases the claim, and its lease expires.
+            if not is_kept:
+                _land(claimed.released)
+        yield from Wait(claimed.released, SAVING)
+        return found or claimed.better or claimed.fetched  # type: ignore[return-value]  # one of them is set
 
-    def _keep_claim(self, key: str, owner: str, ended: Future[None], deadline: float) -> Flow[None]:
-        """Extends the claim for as long as the exchange takes, and then releases it.
+    def _keep_claim(
+        self,
+        place: _Place,
+        owner: str,
+        claimed: _Claimed,
+        is_wanted: Callable[[Token], bool],
+        deadline: float,
+    ) -> Flow[None]:
+        """Extends the claim for as long as the exchange takes. Then saves the token, and releases the claim.
 
-        One flow does both, in this order: an extension after the release would renew the claim.
+        One flow does all this, in this order: an extension after the release would renew the claim.
         """
         extended = self._clock.now()
-        try:
-            while not (yield from Wait(ended, LEASE / 3)):
-                asked = self._clock.now()
-                if asked >= deadline:
-                    break
-                if asked >= extended + LEASE:
-                    return  # we were suspended for too long; claiming again could let an older token overwrite a newer one
-                try:
-                    if not (yield from Claim(self.store, self._timeout, key, owner, LEASE)):
-                        return
-                    extended = asked
-                except StoreFailed as failed:
-                    self._report_down(failed)
-        except GeneratorExit:
-            raise
-        except BaseException:  # the event loop is ending, and waits for cancelled tasks
-            yield from self._release(key, owner)
-            raise
-        yield from self._release(key, owner)
+        while not (yield from Wait(claimed.ended, LEASE / 3)):
+            asked = self._clock.now()
+            if asked >= deadline:
+                break
+            if asked >= extended + LEASE:
+                return  # we were suspended for too long; claiming again could let an older token overwrite a newer one
+            try:
+                if not (yield from Claim(self.store, self._timeout, place.key, owner, LEASE)):
+                    return
+                extended = asked
+            except StoreFailed as failed:
+                self._report_down(failed)
+        if claimed.fetched is not None:
+            claimed.better = yield from self._save(place, owner, claimed.fetched, is_wanted)
+        yield from self._release(place.key, owner)
 
     def _release(self, key: str, owner: str) -> Flow[None]:
         try:
@@ -294,12 +318,14 @@ class Fleet:
         except StoreFailed as failed:
             self._report_down(failed)
 
-    def _save(self, place: _Place, owner: str, fetched: Shared, is_wanted: Callable[[Token], bool]) -> Flow[Shared]:
+    def _save(
+        self, place: _Place, owner: str, fetched: Shared, is_wanted: Callable[[Token], bool]
+    ) -> Flow[Shared | None]:
         """Saves the fetched token. If our claim was lost and the store now has a better token, returns that one
         instead."""
-        left = fetched[0].usable_until - self._clock.now()
+        left = fetched.token.usable_until - self._clock.now()
         if left <= 0:
-            return fetched
+            return None
         try:
             better = yield from self._load([place], is_wanted)
             if better is None:
@@ -307,14 +333,14 @@ class Fleet:
                 yield from self._ask(Save(self.store, self._timeout, place.key, sealed, left, owner))
         except StoreFailed as failed:
             self._report_down(failed)
-            return fetched
+            return None
         self._report_up()
-        return better or fetched
+        return better
 
     def _load(self, places: Sequence[_Place], is_wanted: Callable[[Token], bool]) -> Flow[Shared | None]:
         for place in places:
             found = self._open(place, (yield from self._ask(Load(self.store, self._timeout, place.key))))
-            if found is not None and is_wanted(found.shared[0]):
+            if found is not None and is_wanted(found.shared.token):
                 if found.nonce is not None:
                     self._nonces.learn(self._token_endpoint, found.nonce)
                 return found.shared
@@ -327,14 +353,12 @@ class Fleet:
             try:
                 return (yield from effect)
             except StoreFailed as failed:
-                logger.debug("retrying the token store: %s", quoted(failed))
+                self._reports.retrying_store(failed)
         return (yield from effect)
 
     def _places(self, keys: Sequence[Signer]) -> list[_Place]:
         """The places where tokens may be stored, ours first. While keys or secrets are being changed, other processes of
         the fleet still use the other places."""
-        from ..stores.sealing import Seal, sealing_secret
-
         # In the configured order, no matter which key Okta accepted last: the first key determines the place that the
         # fleet shares.
         secrets = [*self._seal_with, *(secret for key in keys if (secret := sealing_secret(key)) is not None)]
@@ -344,7 +368,7 @@ class Fleet:
     # ── what is stored ───────────────────────────────────────────────────────────────────────────────────────────
 
     def _serialize(self, shared: Shared) -> bytes:
-        token, key = shared
+        token, key, forced, _ = shared
         document: dict[str, Any] = {
             "access_token": token.value,
             "token_type": token.token_type,
@@ -353,6 +377,11 @@ class Fleet:
             # On Okta's clock: the steady clocks of two machines have nothing in common, and their wall clocks may differ.
             "sent_at": self.okta_time_of(token.sent_at),
         }
+        if forced:
+            document["forced"] = {
+                origin: {name: self.okta_time_of(time) for name, time in renewals.items()}
+                for origin, renewals in forced.items()
+            }
         if key is not None:
             document["dpop_key"] = key.private_jwk()
         if token.dpop_bound:
@@ -379,7 +408,22 @@ class Fleet:
         age = max(0.0, self._okta_clock.now() - sent_at)
         token_type = "DPoP" if granted.dpop_bound else "Bearer"
         token = Token(granted.value, token_type, tuple(scope.split()), expires_in, self._clock.now() - age)
-        return _Found((token, key), nonce if isinstance(nonce, str) else None)
+        shared = Shared(token, key, self._forced_of(document))
+        return _Found(shared, nonce if isinstance(nonce, str) else None)
+
+    def _forced_of(self, document: Mapping[str, Any]) -> ForcedByOrigin:
+        """The forced renewals in a stored document, on this machine's steady clock. Omits whatever is not a time."""
+        stored = document.get("forced")
+        now, okta_now = self._clock.now(), self._okta_clock.now()
+        found: dict[str, dict[str, float]] = {}
+        for origin, renewals in list(stored.items())[:MAX_ORIGINS] if isinstance(stored, dict) else ():
+            ages = {
+                name: max(0.0, okta_now - time)
+                for name, time in (list(renewals.items())[-MOST_FORCED:] if isinstance(renewals, dict) else ())
+                if type(time) in (int, float)
+            }
+            found[origin] = {name: now - age for name, age in ages.items() if age < PERIOD}
+        return found
 
     # ── failures ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -407,6 +451,12 @@ def _check_store(store: Store) -> Store:
             f"store must be a store, not {type(store).__name__}.",
             remedy="Pass a RedisStore, a FileStore, or an object with the four methods of okta_m2m.stores.Store.",
         )
+    for name in needed:
+        if iscoroutinefunction(getattr(store, name)):
+            raise ConfigurationError(
+                f"{type(store).__name__}.{name} is a coroutine function, but a store is called in threads.",
+                remedy="Write load, claim, save and release as plain functions that block.",
+            )
     return store
 
 

@@ -7,15 +7,17 @@ One mutex serves all apps of a process, of which there may be many. It is held o
 during I/O. Landing happens outside it, because waiters' callbacks run there.
 
 Invariant: every flight lands exactly once, no matter how the fetch ends: with the token, with a failure (as data, from
-which each waiter makes its own exception), or with ``ABANDONED``, after which a waiter starts another. If its thread or
-event loop has ended or hangs, the next caller that needs a token lands it.
+which each waiter makes its own exception), or with ``ABANDONED``, after which a waiter starts another. A waiting caller
+looks at the flight each second. If its thread has ended, or was never started, that caller lands it.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+from concurrent.futures import Future
 from copy import copy
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from weakref import WeakSet
 
@@ -25,7 +27,6 @@ from .tokens import Token
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
 
 __all__ = [
     "ABANDONED",
@@ -40,7 +41,8 @@ __all__ = [
 ]
 
 
-_PACKAGE = __name__.partition(".")[0] + "."
+_ON_THE_WAY: Final = (__name__.partition(".")[0] + ".", "concurrent.futures.")
+"""The modules that an exception passes through on its way from the caller's own ``send``."""
 
 
 class _Abandoned(Record):
@@ -49,15 +51,12 @@ class _Abandoned(Record):
 
 ABANDONED: Final = _Abandoned()
 
-OVERDUE: Final = 2.0
-"""Seconds by which a fetch may be late. After that it is abandoned, because its event loop hangs or has ended."""
+LOOK: Final = 1.0
+"""Seconds between two looks of a waiting caller at the flight, and the time that its starter has to start it."""
 
-LANDING_GRACE: Final = 0.5
-"""Seconds that a caller waits beyond its own deadline, if the fetch ends by that deadline, because the fetch's error is
-more informative."""
-
-INSTANT: Final = 0.001
-"""Seconds too short to wait: the rest of a wait may be less than a clock's resolution."""
+LANDING_GRACE: Final = 0.9
+"""Seconds that a caller waits beyond its own deadline, if the fetch ends in that time, because the fetch's error is more
+informative."""
 
 
 class Failure(Record):
@@ -80,7 +79,7 @@ class Failure(Record):
             made = error
         made.__cause__ = error.__cause__
         traceback = error.__traceback__
-        while traceback is not None and traceback.tb_frame.f_globals.get("__name__", "").startswith(_PACKAGE):
+        while traceback is not None and traceback.tb_frame.f_globals.get("__name__", "").startswith(_ON_THE_WAY):
             traceback = traceback.tb_next
         return made.with_traceback(traceback)
 
@@ -93,8 +92,6 @@ def new_landing() -> Future[None]:
 
     Threads wait with :func:`wait_in_thread`.
     """
-    from concurrent.futures import Future  # importing it would take a third of this package's import time
-
     landing: Future[None] = Future()
     landing.set_running_or_notify_cancel()
     waiting = vars(landing)["okta_m2m_threads"] = _WaitingThreads()
@@ -144,67 +141,72 @@ class _WaitingThreads:
 
 
 class Flight:
-    """One fetch in progress, which began ``now`` on the steady clock and may take ``max_wait`` seconds.
+    """One fetch in progress, which was requested ``now`` on the steady clock and may take ``max_wait`` seconds.
 
-    - ``deadline``: the time by which the fetch must end.
-    - ``expected``: the time by which the fetch should have continued. After that, a caller that needs a token abandons
-      the fetch, because its event loop hangs.
-    - ``due``: the time at which it is abandoned in any case.
-    - ``renews``: the token that still worked when the fetch began, so no caller waits for it; ``None`` if there was
-      none.
+    - ``renews``: the token that still works, which the fetch replaces; ``None`` if there is none.
+    - ``is_forced``: whether an API rejected that token, and its callers wait for another.
+    - ``deadline``: the time by which the fetch must end. It may have waited its turn before, so :meth:`begin` sets it again.
+    - ``limit``: the latest deadline, if a caller runs the fetch itself because no thread can be started.
     - ``attempts``: the number of token requests that were sent.
-    - ``is_running``: says whether the thread or loop that fetches still exists; ``None`` until there is one.
+    - ``is_running``: says whether the fetch waits its turn or its thread lives; ``None`` until it is started.
     - ``outcome``: set once it has landed. It is not read from the landing, because a thousand threads that wake at once
       would each take its lock again.
     """
 
     __slots__ = (
-        "_lateness",
-        "_starter",
+        "_began",
+        "_requested",
         "attempts",
         "deadline",
-        "due",
-        "expected",
+        "is_forced",
         "is_running",
         "landing",
+        "limit",
         "outcome",
         "renews",
     )
 
-    def __init__(self, now: float, max_wait: float, renews: Token | None) -> None:
+    def __init__(self, now: float, max_wait: float, renews: Token | None, is_forced: bool = False) -> None:
+        self._requested = now
+        self._began = False
         self.deadline = now + max_wait
-        self.due = self.deadline + OVERDUE
-        # Enough for a busy event loop, and few enough seconds that a caller has time for another fetch.
-        self._lateness = max(OVERDUE, max_wait / 3)
-        self.expect(now)
+        self.limit = inf
         self.renews = renews
+        self.is_forced = is_forced
         self.attempts = 0
         self.is_running: Callable[[], bool] | None = None
         self.outcome: Outcome | None = None
         self.landing = new_landing()
-        self._starter = threading.get_ident()
 
     @property
     def is_renewal(self) -> bool:
-        return self.renews is not None
+        """Whether no caller waits for it."""
+        return self.renews is not None and not self.is_forced
 
-    def expect(self, moment: float) -> None:
-        """Records that the fetch continues by that moment, unless its event loop hangs."""
-        self.expected = moment + self._lateness
+    @property
+    def is_in_line(self) -> bool:
+        """Whether it still waits its turn behind other fetches of this process."""
+        return not self._began
+
+    def begin(self, now: float, max_wait: float) -> None:
+        """The fetch begins, after it has waited its turn."""
+        self._began = True
+        self.deadline = min(now + max_wait, self.limit)
+
+    def latest(self, deadline: float) -> float:
+        """The time until which a caller with that deadline waits: a moment longer, if the fetch ends in it."""
+        return deadline + LANDING_GRACE if self.deadline < deadline + LANDING_GRACE else deadline
 
     def patience(self, now: float, deadline: float) -> float:
-        """Seconds that a caller waits for the fetch: until its own deadline, or a moment longer if the fetch ends by then."""
-        until = deadline + LANDING_GRACE if self.deadline <= deadline else deadline
-        return max(0.0, min(until, self.expected) - now)
+        """Seconds until a caller with that deadline looks at the fetch again."""
+        return max(0.0, min(LOOK, self.latest(deadline) - now))
 
-    def is_overdue(self, now: float, is_needed: bool) -> bool:
-        """Whether the fetch takes too long. A renewal has time until ``due``, because the current token still works."""
-        return now + INSTANT >= (self.expected if is_needed else self.due)
-
-    def is_lost(self) -> bool:
-        """Whether the fetch no longer runs. That is also true if its own thread calls this before it has started the
-        fetch: then an exception from a signal handler interrupted it."""
-        return self._starter == threading.get_ident() if self.is_running is None else not self.is_running()
+    def is_lost(self, now: float) -> bool:
+        """Whether the fetch neither waits its turn nor runs: its thread has ended, or an exception interrupted the caller
+        that should have started it."""
+        if self.is_running is None:
+            return not self._began and now >= self._requested + LOOK
+        return not self.is_running()
 
 
 # Reentrant, because the garbage collector or a signal handler may run in a thread that holds it. Either may end an

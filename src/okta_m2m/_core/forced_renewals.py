@@ -1,80 +1,105 @@
-"""The renewals that APIs force: the tokens that they rejected, and a budget for such renewals.
+"""The renewals that one origin forces: how often it rejected tokens, and how many more renewals that may cause.
 
-Forced renewals draw on a budget: :data:`FORCED_AT_ONCE`, and one more each :data:`FORCED_EVERY` seconds. So an API that
-rejects every token, or every second one, causes a bounded number of token requests.
+An origin that accepts a renewed token may force another renewal at once: its rejection was true. One that does not
+may force :data:`MOST_FORCED` in :data:`PERIOD` seconds: a new token does not cure a wrong audience. None may force more than
+:data:`MOST_AT_ONCE` in a minute: of an API's servers, one may reject what the others accept. Processes that share a
+token share these counts: a stored token says which origins forced its renewal, and did not accept the one before.
 
-Invariant: only ``TokenState`` uses this, under the mutex.
+Invariant: only ``TokenState`` changes this, under the mutex.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import random
+from collections.abc import Mapping
+from typing import Final, TypeAlias
 
-from .clocks import NEVER
+__all__ = ["MAX_ORIGINS", "MINUTE", "MOST_AT_ONCE", "MOST_FORCED", "PERIOD", "ForcedByOrigin", "ForcedRenewals"]
 
-if TYPE_CHECKING:
-    from .tokens import Token
+MOST_FORCED: Final = 3
+PERIOD: Final = 3600.0
 
-__all__ = ["ForcedRenewals"]
+MOST_AT_ONCE: Final = 20
+MINUTE: Final = 60.0
 
-FORCED_AT_ONCE: Final = 3.0
-FORCED_EVERY: Final = 60.0
-"""The number of forced renewals that may be made at once, and the seconds until one more is allowed. If an API
-rejects a renewed token that no API has accepted, that costs two: another token does not cure a wrong audience."""
+MAX_ORIGINS: Final = 64
+"""The number of origins whose rejections are remembered."""
 
-MAX_REJECTED: Final = 16
-"""The number of rejected tokens that are remembered."""
+MAX_REPORTED: Final = 4
+"""The number of tokens whose rejection by an origin was already reported."""
+
+MAX_ACCEPTED: Final = 16
+"""The number of accepted renewals that do not count again if a stored token still names them."""
+
+ForcedByOrigin: TypeAlias = Mapping[str, Mapping[str, float]]
+"""For each origin, the renewals that it forced and did not accept: their names, each with its time. Processes know a renewal by
+its name, because each converts its time to a clock of its own."""
 
 
 class ForcedRenewals:
-    """The forced renewals of one app. Created with its first rejected token: most apps have none."""
+    """The rejections by one origin.
 
-    __slots__ = ("_at", "_budget", "_cost", "_digests", "_paid_at", "calls", "is_unproven")
+    - ``calls``: the number of calls that reported the last rejected token.
+    """
+
+    __slots__ = ("_accepted", "_latest", "_own", "_reported", "_shared", "calls")
 
     def __init__(self) -> None:
-        self._budget, self._at = FORCED_AT_ONCE, NEVER
-        self._cost, self._paid_at = 0, NEVER
-        self._digests: tuple[bytes, ...] = ()
+        self._own: dict[str, float] = {}  # the renewals that this process made for the origin
+        self._shared: Mapping[str, float] = {}  # those of which a stored token says that other processes made them
+        self._accepted: tuple[str, ...] = ()
+        self._latest: tuple[float, ...] = ()  # the times of all that this process made, accepted or not
+        self._reported: tuple[bytes, ...] = ()
         self.calls = 0
-        """The number of calls that reported the last rejected token."""
-        self.is_unproven = False
-        """Whether the current token replaces a rejected one, and no API has accepted it."""
 
-    def draw(self, now: float) -> bool:
-        """Pays for one forced renewal; ``False`` if the budget is too small."""
-        cost = 2 if self.is_unproven else 1
-        self._budget = min(FORCED_AT_ONCE, self._budget + (now - self._at) / FORCED_EVERY)
-        self._at = now
-        if self._budget < cost:
-            return False
-        self._budget -= cost
-        self._cost, self._paid_at = cost, now
-        return True
+    def may_force(self, now: float) -> bool:
+        in_last_minute = sum(now - MINUTE < time for time in self._latest)
+        return len(self.recent(now)) < MOST_FORCED and in_last_minute < MOST_AT_ONCE
 
-    def give_back(self) -> None:
-        """Refunds the last renewal, which did not take place."""
-        self._budget += self._cost
-        self._cost = 0
+    def recent(self, now: float) -> dict[str, float]:
+        """The latest renewals that still count."""
+        known = {**self._shared, **self._own}
+        return dict(
+            sorted(((name, time) for name, time in known.items() if now - PERIOD < time), key=_time)[-MOST_FORCED:]
+        )
 
-    def replaced_by(self, token: Token) -> None:
-        """Records that a token replaces the rejected one."""
-        self.is_unproven = token.sent_at >= self._paid_at
-        if not self.is_unproven:  # the new token was already on its way, and may have been revoked with the other
-            self.give_back()
+    def force(self, now: float) -> None:
+        """Counts a renewal that begins for this origin."""
+        self._own = {**dict(list(self._own.items())[1 - MOST_FORCED :]), _new_name(): now}
+        self._latest = (*self._latest[1 - MOST_AT_ONCE :], now)
 
-    def knows(self, digest: bytes) -> bool:
-        """Whether that token was rejected."""
-        return digest in self._digests
+    def give_back(self, sent_at: float) -> None:
+        """The last renewal does not count: there was none, or its token was requested at ``sent_at``, before the rejection,
+        and may have been revoked together with the rejected one."""
+        if self._own and list(self._own.values())[-1] > sent_at:
+            self._own, self._latest = dict(list(self._own.items())[:-1]), self._latest[:-1]
+
+    def adopt(self, renewals: Mapping[str, float]) -> None:
+        """A stored token says which renewals were forced for this origin. They may include this process's own."""
+        self._shared = {name: time for name, time in renewals.items() if name not in self._accepted}
+
+    def accepted(self) -> None:
+        """The origin accepted a renewed token."""
+        self._accepted = (*self._accepted, *self._own, *self._shared)[-MAX_ACCEPTED:]
+        self._own, self._shared = {}, {}
 
     def note(self, digest: bytes) -> bool:
-        """Records a report about a token, if the previous report was about another one. Returns whether it is the first one."""
-        self.calls = 1
-        if digest in self._digests:
+        """Records that a call reports a token. Returns whether it is the first one."""
+        if digest in self._reported:
             return False
-        self._digests = (*self._digests[1 - MAX_REJECTED :], digest)
+        self._reported = (*self._reported[1 - MAX_REPORTED :], digest)
+        self.calls = 1
         return True
 
     def note_again(self, digest: bytes) -> None:
-        """Records that another call reports a token that has been replaced."""
-        if digest in self._digests[-1:]:
+        """Records that another call reports a token that is being replaced."""
+        if digest in self._reported[-1:]:
             self.calls += 1
+
+
+def _new_name() -> str:
+    return f"{random.getrandbits(64):016x}"
+
+
+def _time(renewal: tuple[str, float]) -> float:
+    return renewal[1]

@@ -30,20 +30,17 @@ class Fetch(Record):
     """No token works. This caller starts the fetch, and then waits for it like all others."""
 
     flight: Flight
-    timeout: float
 
 
 class Wait(Record):
-    """No token works, and a fetch is in progress: wait for it, at most ``timeout`` seconds."""
+    """No token works, and a fetch is in progress: wait for it."""
 
     flight: Flight
-    timeout: float
 
-    def __init__(self, flight: Flight, timeout: float) -> None:
+    def __init__(self, flight: Flight) -> None:
         # Written out, like the effect of that name: many callers may wait for one token, and each creates both.
-        put_flight, put_timeout = self._setters
+        (put_flight,) = self._setters
         put_flight(self, flight)
-        put_timeout(self, timeout)
 
 
 class Refused(Record):

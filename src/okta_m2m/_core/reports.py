@@ -3,7 +3,9 @@
 A log record has extra fields, for log processors: ``okta_m2m.event``, the class of the event, ``okta_m2m.client_id``,
 and ``error.code`` and ``okta.request_id`` if there are any.
 
-Invariant: an error in an observer never fails a call, and there is never a log line for each call.
+Log and observers are notified in a thread of their own (``notifiers.py``).
+
+Invariant: an observer never fails or delays a call, and there is never a log line for each call.
 """
 
 from __future__ import annotations
@@ -12,7 +14,10 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from ..effects import Flow, Wait
 from ..errors import OktaM2MError, TokenRefused, quoted
+from .notifiers import PATIENCE, Notifier
+from .workers import on_event_loop
 
 if TYPE_CHECKING:
     from ..events import Event
@@ -28,15 +33,21 @@ _NOTHING: Final[frozenset[tuple[str, str]]] = frozenset()  # shared by all apps:
 
 
 class Reports:
-    """One app's events. ``on_event`` is called with each :data:`~okta_m2m.events.Event`, in the thread where it
-    happens."""
+    """One app's events. ``on_event`` is called with each :data:`~okta_m2m.events.Event`."""
 
-    __slots__ = ("_on_event", "_reported", "client_id")
+    __slots__ = ("_events", "_notifier", "_on_event", "_reported", "client_id")
 
     def __init__(self, client_id: str, on_event: Callable[[Event], None] | None) -> None:
         self.client_id = client_id
         self._on_event = on_event
+        self._events: Any = None
+        if on_event is not None:
+            # Only an app with an observer needs these dataclasses: they would add a third to the package's import time.
+            from .. import events
+
+            self._events = events
         self._reported = _NOTHING
+        self._notifier = Notifier()
 
     # ── the token ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -75,14 +86,13 @@ class Reports:
     def retrying(self, trouble: OktaM2MError, attempts: int, pause: float) -> None:
         """An attempt at the token endpoint failed, and there will be another. Logged only."""
         message = "no token for client %s yet, after %d request(s); next try in %.1f s: %s"
-        logger.info(
-            message,
-            self.client_id,
-            attempts,
-            pause,
-            trouble.problem,
-            extra={"okta_m2m.client_id": self.client_id, **_fields(trouble)},
-        )
+        extra = {"okta_m2m.client_id": self.client_id, **_fields(trouble)}
+        self._notifier.notify(logger.info, message, self.client_id, attempts, pause, trouble.problem, extra=extra)
+
+    def lifetime_assumed(self, seconds: float) -> None:
+        """The token response has no valid ``expires_in``. Logged only."""
+        message = "expires_in is missing from the token response or invalid; assuming %d s"
+        self._notifier.notify(logger.warning, message, seconds)
 
     def scopes_reduced(self, granted: tuple[str, ...], missing: tuple[str, ...], remedy: str) -> None:
         """Okta granted fewer scopes than requested."""
@@ -156,6 +166,10 @@ class Reports:
             (repr(store), shown),
         )
 
+    def retrying_store(self, reason: object) -> None:
+        """An operation of the store failed, and is tried once more. Logged only."""
+        self._notifier.notify(logger.debug, "retrying the token store: %s", quoted(reason))
+
     def store_up(self, store: object) -> None:
         """The store works again."""
         self._report(logging.WARNING, "the token store %r works again", (store,), "StoreUp", (repr(store),))
@@ -194,19 +208,31 @@ class Reports:
     ) -> None:
         """Writes a log line and emits an event."""
         extra = {"okta_m2m.event": event, "okta_m2m.client_id": self.client_id, **_fields(error)}
-        logger.log(level, message, *arguments, extra=extra)
+        self._notifier.notify(logger.log, level, message, *arguments, extra=extra)
         self.emit(event, *facts)
+        self._notifier.settle()
 
     def emit(self, event: str, *facts: object) -> None:
         """Emits an event, by the name of its class."""
-        if self._on_event is None:
-            return
-        from .. import events  # only with an observer: its dataclasses would double this package's import time
+        if self._on_event is not None:
+            self._notifier.notify(self._observe, getattr(self._events, event)(self.client_id, *facts))
 
+    def _observe(self, event: Event) -> None:
+        assert self._on_event is not None  # noqa: S101 (emit has looked)
         try:
-            self._on_event(getattr(events, event)(self.client_id, *facts))
+            self._on_event(event)
         except Exception as fault:  # noqa: BLE001 (an error in an observer must not fail the call)
-            logger.warning("on_event raised %s for %s", type(fault).__name__, event)
+            logger.warning("on_event raised %s for %s", type(fault).__name__, type(event).__name__)
+
+    def settled(self) -> Flow[None]:
+        """Waits a moment on an event loop until log and observers were notified. A thread has already waited."""
+        pending = self._notifier.landing
+        if pending is not None and on_event_loop():
+            yield from Wait(pending, PATIENCE)
+
+    def close(self, seconds: float) -> None:
+        """Gives log and observers a bounded time for notifications that are still pending."""
+        self._notifier.settle(seconds)
 
 
 def _reason(error: Exception) -> str:

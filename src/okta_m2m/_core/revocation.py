@@ -6,7 +6,7 @@ Invariant: each assertion is made for exactly the URL that it is sent to, and is
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
@@ -91,7 +91,7 @@ def _request(url: str, token: Token, assertion: Hidden[str]) -> Request:
 class RevocationOnClose:
     """Revokes an app's last token when the app is closed, through an adapter that uses the app.
 
-    - ``run``, ``run_async``: the functions with which the app's last adapter runs a flow; ``None`` until there is one.
+    - ``run``: the function with which the app's last adapter runs a flow in a thread; ``None`` until there is one.
     """
 
     __slots__ = (
@@ -100,7 +100,6 @@ class RevocationOnClose:
         "_fetching",
         "_url",
         "run",
-        "run_async",
     )
 
     def __init__(self, fetching: Fetching, assertions: Callable[[str], ClientAssertions]) -> None:
@@ -108,7 +107,6 @@ class RevocationOnClose:
         self._url = fetching.endpoint.url.removesuffix("/token") + "/revoke"
         self._assertions = assertions(self._url)
         self.run: Callable[[Flow[None]], None] | None = None
-        self.run_async: Callable[[Flow[None]], Awaitable[None]] | None = None
         fork_listeners.add(self)
 
     def after_fork(self) -> None:
@@ -120,21 +118,14 @@ class RevocationOnClose:
         if self.run is not None:
             self.run(self._revoke())
         else:
-            self._report_failure("no blocking client uses the app; await aclose() instead")
-
-    async def arevoke(self) -> None:
-        """The same as :meth:`revoke`, on an event loop."""
-        if self.run_async is not None:
-            await self.run_async(self._revoke())
-        else:
-            self._report_failure("no async client uses the app; call close() instead")
+            self._report_failure("no client uses the app")
 
     def _revoke(self) -> Flow[None]:
         """Revokes the current token, or the one that is being fetched."""
         state, endpoint = self._fetching.state, self._fetching.endpoint
         flight = state.flight_under_way(state.now())
         if flight is not None:
-            yield from Wait(flight.landing, max(0.0, min(flight.due - state.now(), CLOSE_TIMEOUT)))
+            yield from Wait(flight.landing, CLOSE_TIMEOUT)
         token, key = state.close(), self._fetching.key
         if token is None or not token.usable(state.now()):
             return

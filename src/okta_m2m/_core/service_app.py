@@ -12,15 +12,16 @@ A call that finds a fresh token uses only :meth:`ServiceApp.ready` and starts no
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from sys import intern
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self
 
 from ..effects import Attempt, Flow, Response
 from ..errors import ConfigurationError
 from ..keys import thumbprint
 from . import arguments
+from .bindings import Bindings
 from .clocks import SYSTEM_CLOCK, Clock
 from .crash_reports import without_locals
 from .fetching import Fetching
@@ -28,18 +29,24 @@ from .org_url import check_org_url
 from .origins import Origins, origin_of
 from .proofs import ClientAssertions
 from .reports import Reports
+from .revocation import RevocationOnClose
 from .token_endpoint import TokenEndpoint
 from .token_state import TokenState
 from .tokens import Credentials, Token, not_picklable
+from .verdict import judge
+from .waiting import wait_here
+from .workers import start
 
 if TYPE_CHECKING:
     from ..events import Event
     from ..keys import Signer
     from ..stores import Store
     from .fleet import Fleet
-    from .revocation import RevocationOnClose
-
 __all__ = ["ServiceApp"]
+
+
+LAST_REPORTS: Final = 1.0
+"""Seconds that closing an app gives to log and observers."""
 
 
 class ServiceApp(arguments.NotAnAuthObject):
@@ -67,8 +74,8 @@ class ServiceApp(arguments.NotAnAuthObject):
     - ``require_all_scopes``: whether a token with fewer scopes than requested is an error. Default ``False``: it is a
       warning.
     - ``max_wait``: seconds that a call may wait for a token, including rate limits; at most a day. Default 30.
-    - ``on_event``: called with each :data:`~okta_m2m.events.Event`, in the thread where it happens. An exception that it
-      raises is logged and has no other effect. Default ``None``.
+    - ``on_event``: called with each :data:`~okta_m2m.events.Event`, in a thread of its own, in order. It may be slow, raise,
+      or make calls with this app: no call waits for it longer than 50 ms. Default ``None``.
     - ``assertion_lifetime``: seconds until a client assertion expires, less than 3600. Default 300.
     - ``assertion_claims``: claims to add to the assertion, or to replace; the value ``None`` removes a claim. Default
       ``None``.
@@ -133,13 +140,11 @@ class ServiceApp(arguments.NotAnAuthObject):
         )
         bindings = None
         if dpop_key is not None or htu_origins is not None:
-            from .bindings import Bindings  # saves 2 % of the import time (benchmarks/imports.py)
-
             bindings = Bindings(endpoint, dpop_key, arguments.check_htu_origins(htu_origins or {}))
         self.token_state = TokenState(clock.now, allowed, keys, max_wait=max_wait)
         fleet: Fleet | None = None
         if store is not None:
-            from .fleet import Fleet  # imports JOSE's encryption, several times the cost of this whole package
+            from .fleet import Fleet  # only an app with a store needs it: a tenth of the package's import time
 
             fleet = Fleet(
                 store,
@@ -155,8 +160,6 @@ class ServiceApp(arguments.NotAnAuthObject):
         )
         self._revocation: RevocationOnClose | None = None
         if arguments.check_revoke_on_close(revoke_on_close, store):
-            from .revocation import RevocationOnClose  # saves 2 % of the import time (benchmarks/imports.py)
-
             self._revocation = RevocationOnClose(self._fetching, assertions)
 
     @classmethod
@@ -172,8 +175,7 @@ class ServiceApp(arguments.NotAnAuthObject):
 
         Raises :class:`~okta_m2m.errors.ConfigurationError`, which names the setting and where it comes from.
         """
-        # Imported only here: reading settings would add half to the package's import time.
-        from ..settings import named_store, read_settings
+        from ..settings import named_store, read_settings  # a third of the package's import time
 
         settings = read_settings(files=files, environ=environ, **arguments)
         own = settings.arguments()
@@ -246,8 +248,9 @@ class ServiceApp(arguments.NotAnAuthObject):
         """
         if not self.origins.allow(url):
             self._fetching.reports.origin_passed_over(origin_of(url))
+            yield from self._fetching.reports.settled()
             return None
-        token = yield from self.obtain()
+        token = yield from self._obtain_for(url)
         return (yield from self._fetching.credentials(method, url, token))
 
     def headers(self, method: str, url: str) -> Flow[dict[str, str]]:
@@ -263,8 +266,13 @@ class ServiceApp(arguments.NotAnAuthObject):
                 f"The token of client {self.client_id} must not be sent to {origin_of(url) or 'that URL'}.",
                 remedy="If that is the API it is meant for, add it to origins=[...].",
             )
-        token = yield from self.obtain()
+        token = yield from self._obtain_for(url)
         return (yield from self._fetching.credentials(method, url, token)).headers
+
+    def _obtain_for(self, url: str) -> Flow[Token]:
+        """A token that the URL's origin has not rejected."""
+        origin = origin_of(url) if self.token_state.has_rejections() else None
+        return self._fetching.obtain(origin=origin or "")
 
     def obtain(self, rejected: Token | None = None) -> Flow[Token]:
         """A usable token: the current one, or a new one. Waits at most ``max_wait`` seconds.
@@ -291,8 +299,6 @@ class ServiceApp(arguments.NotAnAuthObject):
         is one that was already on its way. For each token, a new nonce and a new proof are each tried once. The caller gets
         the response to the last attempt.
         """
-        from .verdict import judge  # saves 6 % of the import time (benchmarks/imports.py)
-
         return judge(self._fetching, sent, response, method=method, url=url, replayable=replayable)
 
     def authorize(self, method: str, url: str, *, replayable: bool) -> Flow[None]:
@@ -327,19 +333,13 @@ class ServiceApp(arguments.NotAnAuthObject):
 
     # ── closing ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def revoke_through(
-        self,
-        run: Callable[[Flow[None]], None] | None = None,
-        run_async: Callable[[Flow[None]], Awaitable[None]] | None = None,
-    ) -> None:
-        """Called by each adapter with functions that run a flow; :meth:`close` revokes through the last one.
+    def revoke_through(self, run: Callable[[Flow[None]], None]) -> None:
+        """Called by each adapter with a function that runs a flow; :meth:`close` revokes through the last one.
 
-        - ``run``: runs a flow and blocks. Default ``None``: the adapter has none.
-        - ``run_async``: runs a flow on an event loop. Default ``None``: the adapter has none.
+        - ``run``: runs a flow with threads, and blocks. :meth:`aclose` calls it in a thread.
         """
         if self._revocation is not None:
-            self._revocation.run = run or self._revocation.run
-            self._revocation.run_async = run_async or self._revocation.run_async
+            self._revocation.run = run
 
     def close(self) -> None:
         """Closes the app. From then on, calls that need a token raise an error. Closing it twice has no effect.
@@ -351,12 +351,15 @@ class ServiceApp(arguments.NotAnAuthObject):
         if self._revocation is not None and not self.token_state.is_closed:
             self._revocation.revoke()
         self.token_state.close()
+        self._fetching.reports.close(LAST_REPORTS)
 
     async def aclose(self) -> None:
         """The same as :meth:`close`, on an event loop. ``async with app:`` also closes the app."""
-        if self._revocation is not None and not self.token_state.is_closed:
-            await self._revocation.arevoke()
-        self.token_state.close()
+        closing = start(self.close, "close")
+        if closing is None:  # no thread can be started any more
+            self.close()
+        else:
+            await wait_here(closing, float("inf"))
 
     def __enter__(self) -> Self:
         return self

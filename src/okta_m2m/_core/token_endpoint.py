@@ -24,11 +24,6 @@ JITTER: Final = 0.85
 retry at the same moment. That makes twenty requests in the first minute and fifteen in each later one. If the endpoint
 works again, that is noticed within five seconds."""
 
-PATIENCE: Final = 5.0
-IMPATIENCE: Final = 1.5
-"""Seconds for the first attempt, and the factor by which each attempt without a response lengthens the next: one hung
-connection costs only seconds, and a slow endpoint still works."""
-
 
 class TokenEndpoint:
     """A token endpoint as one client uses it, with the state from one conversation to the next: Okta's time, the nonces,
@@ -78,10 +73,6 @@ class TokenEndpoint:
         self.trouble: TokenError | None = None
         self.trouble_lasts = False
         self.first_nonces: Nonces | None = None
-
-    def patience(self, unanswered: int) -> float:
-        """Seconds for one attempt, after ``unanswered`` attempts without a response."""
-        return min(PATIENCE * IMPATIENCE**unanswered, self.max_wait / 2)
 
     def failed(self, trouble: TokenError, *, lasting: bool = False) -> TokenError:
         """Remembers the failure, and sends no request for a while. ``lasting``: waiting would not help."""

@@ -6,37 +6,40 @@ which tokens were ours. Nothing here does I/O, sleeps, or knows HTTP: callers re
 Theory of operation
 -------------------
 
-:meth:`TokenState.next_step` says what to do, by the first row that fits:
+:meth:`TokenState.next_step` says what to do, by the first row that fits. A token is *good* for a caller if it has not
+expired, and the origin that the caller calls has not rejected it:
 
     what is known                                       answer
     ------------------------------------------------    ----------------------------------------------------------------
     closed                                              Closed
-    a token, fresh (before ``fresh_until``)             Use
-    a token, usable; no fetch under way                 UseAndRenew: a fetch begins, and the token counts as fresh until
-                                                        that fetch is overdue
-    a token, usable; a fetch under way                  Use, as above
-    no usable token; a fetch under way                  Wait
-    no usable token; Okta refused these keys lately     Refused
-    no usable token                                     Fetch: a fetch begins
+    a good token, fresh                                 Use
+    a good token, no fetch under way                    UseAndRenew: a fetch begins
+    a good token, a fetch under way                     Use
+    no good token, a fetch under way                    Wait
+    no good token, Okta refused these keys lately       Refused
+    no good token                                       Fetch: a fetch begins
 
-One method reports each event. The token "in use" is the current one; the "suspect" is a rejected token kept for later:
+One method reports each event:
 
     method               when                                    change
     -----------------    ------------------------------------    -------------------------------------------------------
     next_step            somebody needs a token                  a fetch may begin (see above)
-    obtained             a token arrived                         it is in use, unless a later one is; suspect, refusal and
-                                                                 failures are forgotten
+    begin                a fetch has had its turn                its time begins
+    obtained             a token arrived                         it is in use, unless a later one is; rejections, refusal
+                                                                 and failures are forgotten
     refused              Okta refused the keys                   remembered, for a growing time, for these keys
     landed               a fetch ended with a token              who waits for it has that token
-    failed               a fetch ended with an error             who waits for it has that error; a suspect is back in use,
-                                                                 except after a refusal; the forced renewal counts as none;
-                                                                 a token in use stays fresh for a growing pause
+    failed               a fetch ended with an error             who waits for it will have that error; a token in use stays
+                                                                 fresh for a growing pause; a rejection that it was for is
+                                                                 forgotten, and does not count
     postponed            a renewal is left for later             who waits asks again; a token in use stays fresh until then
     abandoned            a fetch ended without an outcome        who waits asks again; a token in use stays fresh for a
                                                                  growing pause
-    rejected             an API rejected the token in use        it is the suspect, if a forced renewal is left; if it has
-                                                                 expired, it is not
-    accepted             an API took a renewed token             its rejection would be one like any other
+    rejected             an origin rejected the token in use     the token is not good for that origin, if it may force a
+                                                                 renewal; all others keep using it
+    accepted             an origin took a renewed token          it may force another renewal at once
+    unanswered           nobody saw an origin's response         the token is renewed in the background, if the origin has
+                                                                 forced none within an hour
     close                the app ends                            no token, and none from now on
     after_fork           the token is the parent's to revoke     no token; a fetch may begin
 
@@ -45,36 +48,41 @@ moment of renewal.
 
 WARNING: a hit, which is a call with a fresh token, reads without the mutex. ``fresh_until`` is written last when a token
 is put into use and first when one is taken out of use, so that a reader never sees a token older than the one that
-``fresh_until`` belongs to.
+``fresh_until`` belongs to. While an origin waits for a better token there are no hits: each call asks for its next step.
 ``tests/rules/test_hits.py`` stops after each assignment and checks this.
 
-``renewal_times.py`` says when a token is renewed, and ``forced_renewals.py`` limits the renewals of tokens that an API
-rejected.
+``renewal_times.py`` says when a token is renewed, and ``forced_renewals.py`` how often an origin may force that.
 
-Invariant: at most one fetch is in progress, and no caller waits for a fetch while a token works.
+Invariant: at most one fetch is in progress, and no caller waits for a fetch while a token is good for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from ..errors import OktaM2MError, RateLimited, TokenRefused
+from ..errors import RateLimited, TokenRefused
 from . import renewal_times
 from .clocks import NEVER
-from .flights import ABANDONED, Failure, Flight, Outcome, forks, mutex
+from .flights import ABANDONED, Flight, Outcome, forks, mutex
+from .forced_renewals import MAX_ORIGINS, ForcedByOrigin, ForcedRenewals
 from .next_step import CLOSED, Fetch, NextStep, Refused, Rejection, Use, UseAndRenew, Wait
 from .tokens import Token
 
 if TYPE_CHECKING:
     from ..keys import Signer
-    from .forced_renewals import ForcedRenewals
     from .origins import Origins
 
 __all__ = ["TokenState"]
 
 MAX_FORMER: Final = 16
 """The number of earlier tokens that are recognized as ours on a request."""
+
+RENEWAL_LOOK: Final = 30.0
+"""Seconds between looks at a renewal in progress: after a fork, it is in progress only in the parent."""
+
+NO_REJECTIONS: Final[Mapping[str, ForcedRenewals]] = {}
+"""For all apps whose tokens no API has rejected: a process may have very many."""
 
 
 class TokenState:
@@ -101,7 +109,8 @@ class TokenState:
         "_former",
         "_keys",
         "_refusal",
-        "_suspect",
+        "_rejected_by",
+        "_renew_at",
         "authorization",
         "fresh_until",
         "is_closed",
@@ -121,22 +130,25 @@ class TokenState:
         self.origins = origins
         self.prefixes = origins.prefixes
         self.token: Token | None = None
+        self._renew_at = NEVER
         self._flight: Flight | None = None
         self._keys = keys
         self._forks = forks()
         self._former: tuple[bytes, ...] = ()
-        self._suspect: Token | None = None
+        self._rejected_by: Mapping[str, bytes] = {}
+        """The origins that wait for a better token, each with the digest of the one that it rejected."""
+        self._forced = NO_REJECTIONS
         self._refusal: tuple[TokenRefused, float, tuple[Signer, ...], int] | None = None
         """The last refusal: the error, the time until which it is repeated, the keys, and how many there were in a row."""
         self._failures = 0
-        self._forced: ForcedRenewals | None = None
         self.is_closed = False
         self.max_wait = max_wait
 
     # ── questions ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def next_step(self, now: float, deadline: float) -> NextStep:
-        """The next step of a caller that may wait until ``deadline``, by the first table above."""
+    def next_step(self, now: float, origin: str = "") -> NextStep:
+        """The next step of a caller, by the first table above. ``origin``: the origin that it will call; empty if it did not
+        say."""
         self._give_up_lost(now)
         with mutex():
             if self.is_closed:
@@ -144,22 +156,23 @@ class TokenState:
             if self._forks != forks():
                 self._notice_fork()
             token, flight = self.token, self._flight
-            if token is not None and token.usable(now):
-                if now < self.fresh_until:
+            is_usable = token is not None and token.usable(now)
+            if token is not None and is_usable and self._rejected_by.get(origin) != token.digest:
+                if now < self._renew_at:
                     return Use(token)
                 begun = flight is None
                 if flight is None:
                     flight = self._flight = Flight(now, self.max_wait, renews=token)
-                self._use(token, flight.due)
+                self._use(token, now + RENEWAL_LOOK)
                 return UseAndRenew(token, flight) if begun else Use(token)
             if flight is not None:
-                return Wait(flight, flight.patience(now, deadline))
+                return Wait(flight)
             # Keys that may change (from a file) are not compared here. The fetch compares them, because it reads them again.
             refusal = self.remembered_refusal(self._keys, now)
             if refusal is not None:
                 return Refused(refusal)
-            flight = self._flight = Flight(now, self.max_wait, renews=None)
-            return Fetch(flight, flight.patience(now, deadline))
+            flight = self._flight = Flight(now, self.max_wait, token if is_usable else None, is_forced=is_usable)
+            return Fetch(flight)
 
     def remembered_refusal(self, keys: tuple[Signer, ...], now: float) -> TokenRefused | None:
         """Okta's refusal of exactly these keys, if it is too recent for a new request."""
@@ -177,11 +190,15 @@ class TokenState:
     def is_wanted(self, token: Token, now: float) -> bool:
         """Whether a token from a store is acceptable: not expired, not rejected, and later than ours."""
         used = self.token
-        if not token.usable(now) or (self._forced is not None and self._forced.knows(token.digest)):
+        if not token.usable(now) or token.digest in self._rejected_by.values():
             return False
         if used is None or not used.usable(now):
             return True
         return token.value != used.value and token.sent_at > used.sent_at
+
+    def has_rejections(self) -> bool:
+        """Whether an origin waits for a better token, so that a caller must say which one it calls."""
+        return bool(self._rejected_by)
 
     def flight_under_way(self, now: float) -> Flight | None:
         """The fetch in progress, if there is one in this process."""
@@ -193,22 +210,36 @@ class TokenState:
 
     # ── the fetch ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def obtained(self, token: Token) -> None:
-        """Records a new token, which is the current one from now on, unless a later one is in use."""
+    def begin(self, flight: Flight, now: float) -> bool:
+        """The fetch has had its turn. ``False`` if it was given up before."""
         with mutex():
-            if self._forced is not None:
-                self._forced.is_unproven = False
-                if self._suspect is not None:
-                    self._forced.replaced_by(token)
-            self._refusal, self._suspect, self._failures = None, None, 0
+            if flight.outcome is not None:
+                return False
+            flight.begin(now, self.max_wait)
+            return True
+
+    def obtained(self, token: Token, *, is_shared: bool = False) -> None:
+        """Records a new token, which is the current one from now on, unless a later one is in use.
+
+        ``is_shared``: whether another process fetched it, so that no forced renewal was made here.
+        """
+        with mutex():
             used = self.token
             # Do not compare expiry times: if an admin has shortened the lifetime of tokens, no new token would ever replace
-            # the old one.
+            # the old one. A coarse clock may give the same time to a token, its rejection and the request for another.
             later = used is None or token.sent_at > used.sent_at or not used.usable(self.now())
+            if used is not None and token.sent_at == used.sent_at and used.digest in self._rejected_by.values():
+                later = True
+            for origin in self._rejected_by:
+                self._forced[origin].give_back(NEVER if is_shared else token.sent_at)
+            self._rejected_by = {}
+            self._refusal, self._failures = None, 0
             if later and not self.is_closed:
                 self._use(token)
             else:
                 self._remember_former(token)  # its waiters send it
+                if used is not None:
+                    self._use(used, self._renew_at)
 
     def refused(self, error: TokenRefused, keys: tuple[Signer, ...], now: float) -> None:
         """Records that Okta refused these keys: the refusal is repeated for a while without a new request."""
@@ -220,32 +251,25 @@ class TokenState:
         """The fetch ended with this token or failure. Gives it to all waiting callers, once. Call it without the mutex,
         because their callbacks run here."""
         with mutex():
-            if self._flight is flight:
-                self._flight = None
-            if flight.outcome is not None:
-                return
-            flight.outcome = outcome
-        flight.landing.set_result(None)
+            is_first = self._end(flight, outcome)
+        if is_first:
+            flight.landing.set_result(None)
 
     def failed(self, flight: Flight, error: Exception, now: float) -> float | None:
-        """The fetch failed. Returns the pause in seconds before the next renewal, if the token that the fetch should have
-        replaced still works."""
-        pause = None
+        """The fetch failed; :meth:`landed` follows. Returns the pause in seconds before the next renewal, if the token that
+        the fetch should have replaced still works."""
         with mutex():
-            suspect = self._suspect
-            if suspect is not None and self._forced is not None and self.token is None:
-                self._forced.give_back()  # no token was renewed
-                if not isinstance(error, TokenRefused):
-                    # Perhaps a single misconfigured API rejected the token. For other APIs, it is better than nothing.
-                    self._suspect = None
-                    self._use(suspect, now + self._next_pause(renewal_times.FAILED_GROWTH))
-            if self._renews_token_in_use(flight):
-                pause = self._next_pause(renewal_times.FAILED_GROWTH)
-                if isinstance(error, RateLimited) and error.retry_after is not None:
-                    pause = max(pause, error.retry_after)
-                self._stay_fresh_until(now + pause, flight)
-        self.landed(flight, Failure(error.copy() if isinstance(error, OktaM2MError) else error))
-        return pause
+            if flight.is_forced:
+                for origin in self._rejected_by:
+                    self._forced[origin].give_back(NEVER)
+                self._rejected_by = {}
+            if not self._renews_token_in_use(flight):
+                return None
+            pause = self._next_pause(renewal_times.FAILED_GROWTH)
+            if isinstance(error, RateLimited) and error.retry_after is not None:
+                pause = max(pause, error.retry_after)
+            self._stay_fresh_until(now + pause, flight)
+            return None if flight.is_forced else pause
 
     def postponed(self, flight: Flight, why: renewal_times.Postponed, now: float) -> None:
         """The fetch was postponed: a working token will be renewed later."""
@@ -253,63 +277,90 @@ class TokenState:
             self._stay_fresh_until(renewal_times.moment_after_postponing(why, flight.renews, now), flight)
         self.landed(flight, ABANDONED)
 
-    def abandoned(self, flight: Flight) -> None:
-        """The fetch ended without an outcome: its task was cancelled, or it could not be started."""
+    def abandoned(self, flight: Flight, *, unless_begun: bool = False) -> None:
+        """The fetch ended without an outcome: it could not be started, or its thread has ended.
+
+        ``unless_begun``: whether it may just be beginning in its thread, and then continues.
+        """
         with mutex():
+            if unless_begun and not flight.is_in_line:
+                return
             if flight.outcome is None and self._renews_token_in_use(flight):
                 self._stay_fresh_until(self.now() + self._next_pause(renewal_times.ABANDONED_GROWTH), flight)
-        self.landed(flight, ABANDONED)
+            is_first = self._end(flight, ABANDONED)
+        if is_first:
+            flight.landing.set_result(None)
 
     # ── what APIs say about the token ───────────────────────────────────────────────────────────────────────────────
 
-    def rejected(self, token: Token, now: float, *, may_renew: bool = True) -> Rejection:
-        """An API rejected that token. Returns the call's next step. ``rejecting_calls`` counts the calls with that token.
+    def rejected(self, token: Token, origin: str, now: float, *, may_renew: bool = True) -> Rejection:
+        """An origin rejected that token. Returns the call's next step. :meth:`rejecting_calls` counts the calls with it.
 
         ``may_renew=False`` for a token that was already renewed in the same call.
         """
-        # Only a rejected token needs it: saves 2 % of the import time (benchmarks/imports.py). Not under the mutex.
-        from .forced_renewals import ForcedRenewals
-
         with mutex():
-            forced = self._forced
-            if forced is None:
-                forced = self._forced = ForcedRenewals()
-            used, digest = self.token, token.digest
+            forced, digest, used = self._forced_by(origin), token.digest, self.token
             # A token that expired on its way is replaced anyway, without a forced renewal.
-            if used is None or used.value != token.value or not used.usable(now):
+            is_current = used is not None and used.value == token.value and used.usable(now)
+            if not is_current or self._rejected_by.get(origin) == digest:
                 forced.note_again(digest)
                 return "renewed"
-            if not may_renew or not forced.draw(now):
+            if not may_renew or not forced.may_force(now):
                 return "kept" if forced.note(digest) else "kept again"
-            self._use_none()
-            self._suspect = used
+            forced.force(now)
             forced.note(digest)
+            self.fresh_until = NEVER  # from now on, each call says which origin it calls
+            self._rejected_by = {**self._rejected_by, origin: digest}
             return "renew"
 
-    @property
-    def rejecting_calls(self) -> int:
-        """The number of calls that reported the last rejected token."""
-        return 0 if self._forced is None else self._forced.calls
+    def rejecting_calls(self, origin: str) -> int:
+        """The number of calls that reported the last token that this origin rejected."""
+        return self._forced[origin].calls if origin in self._forced else 0
 
-    def accepted(self) -> None:
-        """An API accepted a renewed token."""
-        if self._forced is not None:
-            self._forced.is_unproven = False
+    def accepted(self, origin: str) -> None:
+        """An origin accepted a renewed token."""
+        with mutex():
+            if origin in self._forced:
+                self._forced[origin].accepted()
+
+    def unanswered(self, token: Token, origin: str, now: float) -> None:
+        """Nobody saw an origin's response to a call with that token: a hook or a retry hid it. It may have been a 401, so
+        the next call renews the token in the background."""
+        with mutex():
+            used, forced = self.token, self._forced_by(origin)
+            if used is None or used.value != token.value or self._flight is not None or now >= self._renew_at:
+                return
+            # Perhaps there was no response at all. Leave the other forced renewals for rejections that were seen.
+            if not forced.recent(now):
+                forced.force(now)
+                self._use(used, now)
+
+    def forced_renewals(self, now: float) -> ForcedByOrigin:
+        """The renewals that each origin forced without accepting their tokens, for :meth:`adopt_forced` of another process."""
+        with mutex():
+            recent = {origin: forced.recent(now) for origin, forced in self._forced.items()}
+            return {origin: renewals for origin, renewals in recent.items() if renewals}
+
+    def adopt_forced(self, renewals: ForcedByOrigin) -> None:
+        """Adopts what a stored token says about renewals that other processes were forced to."""
+        with mutex():
+            for origin, of_origin in renewals.items():
+                self._forced_by(origin).adopt(of_origin)
 
     # ── closing ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def close(self) -> Token | None:
-        """Closes the state: there is no token from now on. Returns the last one, in use or suspect, for revocation."""
+        """Closes the state: there is no token from now on. Returns the last one, for revocation."""
         with mutex():
-            last = self.token or self._suspect
-            self.is_closed, self._suspect = True, None
+            last = self.token
+            self.is_closed, self._rejected_by = True, {}
             self._use_none()
             return last
 
     def after_fork(self) -> None:
         """In a forked child, if the parent will revoke the token: the token belongs to the parent."""
         with mutex():
-            self._suspect = None
+            self._rejected_by = {}
             self._use_none()
 
     # ── under the mutex ──────────────────────────────────────────────────────────────────────────────────────────
@@ -321,26 +372,42 @@ class TokenState:
             self._use(self.token)  # the child's own random moment, or all children would renew at once
 
     def _give_up_lost(self, now: float) -> None:
-        flight, token = self._flight, self.token
-        if flight is None or self._forks != forks():
-            return
-        if flight.is_overdue(now, is_needed=token is None or not token.usable(now)):
-            self.landed(flight, ABANDONED)
-        elif flight.is_lost():
-            self.abandoned(flight)
+        flight = self._flight
+        if flight is not None and self._forks == forks():
+            may_begin = flight.is_running is None  # read first: its starter may be setting it
+            if flight.is_lost(now):
+                self.abandoned(flight, unless_begun=may_begin)
 
-    def _use(self, token: Token, fresh_until: float | None = None) -> None:
-        """Makes a token the current one. Until ``fresh_until`` it is used without further checks; by default that is
-        its moment of renewal."""
+    def _end(self, flight: Flight, outcome: Outcome) -> bool:
+        """Ends a flight. Returns whether it had not ended before: then land it, without the mutex."""
+        is_first = flight.outcome is None
+        if is_first:
+            # Before it is no longer under way: a signal handler may raise in between, and an ended flight never begins.
+            flight.outcome = outcome
+        if self._flight is flight:
+            self._flight = None
+        return is_first
+
+    def _forced_by(self, origin: str) -> ForcedRenewals:
+        if origin not in self._forced:
+            kept = list(self._forced.items())[1 - MAX_ORIGINS :]
+            self._forced = {**dict(kept), origin: ForcedRenewals()}
+        return self._forced[origin]
+
+    def _use(self, token: Token, renew_at: float | None = None) -> None:
+        """Makes a token the current one. It is renewed at ``renew_at``; by default at its moment of renewal. Until then,
+        calls use it without further checks, unless an origin has rejected it."""
         former = self.token
         if former is not None and token.value != former.value:
             self._remember_former(former)
-        if fresh_until is None:
-            fresh_until = renewal_times.moment_of_renewal(token, self.now())
+        if renew_at is None:
+            renew_at = renewal_times.moment_of_renewal(token, self.now())
+        self._renew_at = renew_at
         self.token = token
         self.authorization = None if token.dpop_bound else token.authorization
         # A signal handler may have closed the app in the meantime: it can enter the mutex, which its own thread holds.
-        self.fresh_until = NEVER if self.is_closed else min(fresh_until, token.usable_until)
+        is_hit = not self.is_closed and not self._rejected_by
+        self.fresh_until = min(renew_at, token.usable_until) if is_hit else NEVER
 
     def _next_pause(self, growth: float) -> float:
         """Seconds until the next renewal, after one more failure."""
@@ -360,7 +427,8 @@ class TokenState:
         """Starts no other renewal until that moment; the flight has ended."""
         with mutex():
             if self.token is not None and self._renews_token_in_use(flight):
-                self._use(self.token, moment)
+                # A forced renewal may have ended long before the token's own moment of renewal.
+                self._use(self.token, max(moment, self._renew_at) if flight.is_forced else moment)
 
     def _remember_former(self, token: Token) -> None:
         self._former = (*self._former[1 - MAX_FORMER :], token.digest)

@@ -81,7 +81,7 @@ def judge(
     if not state.is_ours(sent) or not state.origins.allow(url):
         return
     token, renewed, older_tried, cured = sent, False, False, set[str]()
-    origin = origin_of(url)
+    origin = origin_of(url) or ""  # which is not allowed, so there is one
     from_org = origin == origin_of(endpoint.url)
     while True:
         has_new_nonce = token.dpop_bound and fetching.bindings.nonces.learn(url, response.get("dpop-nonce"))
@@ -90,25 +90,27 @@ def judge(
         )
         nonce = server_time = None
         if verdict.cure is None:
-            if renewed and response.status not in (400, 401):
-                state.accepted()
+            if renewed and response.status < 500 and response.status not in (400, 401):
+                state.accepted(origin)
+            yield from fetching.reports.settled()
             return
         if verdict.cure == "renew":
             now = state.now()
-            rejection = state.rejected(token, now, may_renew=not renewed)
+            rejection = state.rejected(token, origin, now, may_renew=not renewed)
             again = rejection in ("renew", "renewed") and not renewed and replayable
             try:
                 if again:
                     yield from Discard()
-                    token = yield from fetching.obtain()
+                    token = yield from fetching.obtain(origin=origin)
                     # A token that was requested before the rejection may have been revoked together with the rejected one.
                     renewed, cured = older_tried or token.sent_at >= now, set()
                     older_tried = True
             finally:
                 # Report the token once for all calls that used it, after all of them.
                 if rejection in ("renew", "kept"):
-                    fetching.reports.token_rejected(origin or "", verdict.error, again, state.rejecting_calls)
+                    fetching.reports.token_rejected(origin, verdict.error, again, state.rejecting_calls(origin))
             if not again:
+                yield from fetching.reports.settled()
                 return
         else:
             if verdict.cure == "proof":

@@ -54,7 +54,7 @@ def find_shared_token(app: ServiceApp) -> SharedToken | None:
     shared = _run(fleet.look(app.keys))
     if shared is None:
         return None
-    token, dpop_key = shared
+    token, dpop_key = shared.token, shared.key
     return SharedToken(
         token.token_type,
         token.scopes,

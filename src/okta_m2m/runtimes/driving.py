@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from types import CoroutineType
 from typing import Any, Protocol, TypeVar
 
 from .._core.records import Generic, Record
@@ -21,7 +22,6 @@ from ..errors import ConfigurationError, ErrorMap, OktaM2MError
 __all__ = [
     "AsyncCall",
     "AsyncRuntime",
-    "AsyncSender",
     "Call",
     "Done",
     "Runtime",
@@ -38,9 +38,8 @@ logger = logging.getLogger("okta_m2m")
 
 T = TypeVar("T")
 Sender = Callable[[Request, float], Response]
-"""Sends our own request, within that many seconds. Raises :class:`~okta_m2m.effects.SendFailed` if there is no response."""
-AsyncSender = Callable[[Request, float], Awaitable[Response]]
-"""The same on an event loop."""
+"""Sends our own request, within that many seconds, and returns the response. A plain function, which may block: it is called
+in a thread of this package, whatever the caller runs on. Raises :class:`~okta_m2m.effects.SendFailed` if there is no response."""
 
 
 class Done(Record, Generic[T], hidden=("value",)):
@@ -234,14 +233,12 @@ def response_of(answer: object) -> Response:
     """The response of the caller's own ``send``, checked."""
     if isinstance(answer, Response):
         return answer
-    from inspect import isawaitable, iscoroutine
-
-    if iscoroutine(answer):
+    if isinstance(answer, CoroutineType):
         answer.close()
-    if isawaitable(answer):
+    if isinstance(answer, Awaitable):
         raise ConfigurationError(
             "send= returned an awaitable, which a thread cannot wait for.",
-            remedy="Pass a blocking function, or use an async client.",
+            remedy="Make it a plain function that blocks. It runs in a thread, so it never blocks an event loop.",
         )
     raise ConfigurationError(
         f"send= returned {type(answer).__name__}.",

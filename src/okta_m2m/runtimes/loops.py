@@ -1,44 +1,98 @@
-"""Chooses the runtime that the running event loop needs."""
+"""Performs effects for callers on an event loop of asyncio or trio.
+
+A caller's loop waits, and signs with a key in memory. Everything else is performed by threads.
+
+Invariant: no policy here, and the loop is never blocked.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Awaitable
+from functools import partial
+from typing import Any
 
+from .._core import workers
+from .._core.waiting import is_asyncio, wait_here, wait_in_run, wait_on_loop
+from ..effects import Effect, Sign, Spawn, Wait
 from ..errors import ErrorMap
-from . import asyncio as on_asyncio
-from .asyncio import Asyncio
-from .driving import AsyncSender
-from .trio import Trio, wait_in_run
-from .waiting import wait_on_loop
+from .driving import Sender
+from .threads import Threads, begin_signing, signature_of
 
-__all__ = ["Asyncio", "Trio", "call_in_thread", "running"]
-
-T = TypeVar("T")
+__all__ = ["Asyncio", "Trio", "running"]
 
 
-def running(send: AsyncSender, error_map: ErrorMap | None = None) -> Asyncio | Trio:
-    """The runtime of the event loop that is running here.
+class Asyncio:
+    """For asyncio, with any number of event loops at once.
 
-    - ``send``: sends our own requests; awaitable.
+    - ``send``: sends our own requests; blocks, and is called in a thread.
     - ``error_map``: maps this package's error classes to the HTTP library's. Each error is an instance of both.
       Default ``None``.
     """
-    return Asyncio(send, error_map) if _is_asyncio() else Trio(send, error_map)
+
+    __slots__ = ("_threads", "error_map")
+
+    def __init__(self, send: Sender, error_map: ErrorMap | None = None) -> None:
+        self._threads = Threads(send, error_map)
+        self.error_map: ErrorMap = error_map or {}
+
+    def perform(self, effect: Effect[Any]) -> Awaitable[Any]:
+        """Performs one ``effect``; awaited, it returns the result."""
+        # Many tasks may wait for one token: this saves each of them a coroutine.
+        return (
+            wait_on_loop(effect.landing, effect.timeout)
+            if isinstance(effect, Wait)
+            else _perform(self._threads, effect)
+        )
 
 
-async def call_in_thread(work: Callable[[], T], timeout: float) -> T:  # noqa: ASYNC109 (the thread is limited)
-    """The result of ``work``, which runs in its own daemon thread and does not delay the end of the loop."""
-    return await on_asyncio.call_in_thread(
-        work, timeout, "client", wait_on_loop if _is_asyncio() else wait_in_run, work
-    )
+class Trio:
+    """For trio, with any number of runs at once.
+
+    - ``send``: sends our own requests; blocks, and is called in a thread.
+    - ``error_map``: maps this package's error classes to the HTTP library's. Each error is an instance of both. Default
+      ``None``.
+    """
+
+    __slots__ = ("_threads", "error_map")
+
+    def __init__(self, send: Sender, error_map: ErrorMap | None = None) -> None:
+        self._threads = Threads(send, error_map)
+        self.error_map: ErrorMap = error_map or {}
+
+    def perform(self, effect: Effect[Any]) -> Awaitable[Any]:
+        """Performs one ``effect``; awaited, it returns the result."""
+        return (
+            wait_in_run(effect.landing, effect.timeout) if isinstance(effect, Wait) else _perform(self._threads, effect)
+        )
 
 
-def _is_asyncio() -> bool:
-    import asyncio  # only if there is a loop
+def running(send: Sender, error_map: ErrorMap | None = None) -> Asyncio | Trio:
+    """The runtime of the event loop that is running here.
 
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+    - ``send``: sends our own requests; blocks, and is called in a thread.
+    - ``error_map``: maps this package's error classes to the HTTP library's. Each error is an instance of both.
+      Default ``None``.
+    """
+    return Asyncio(send, error_map) if is_asyncio() else Trio(send, error_map)
+
+
+async def _perform(threads: Threads, effect: Effect[Any]) -> Any:
+    match effect:
+        case Spawn():
+            return threads.perform(effect)  # which only starts a thread
+        case Sign(timeout=timeout):
+            work, working = begin_signing(effect)
+        case _:
+            work, timeout = partial(threads.perform, effect), float("inf")  # which limits itself
+            working = workers.start(work, "effect")
+    if working is None:
+        answer = work()
+    else:
+        try:
+            if not await wait_here(working, timeout):
+                raise TimeoutError(workers.too_slow("signature", timeout))
+            answer = working.result()
+        finally:
+            working.cancel()  # if it has not begun
+            del working  # avoids a cycle: an exception's traceback would refer to it, and it refers to the exception
+    return signature_of(effect.signer, answer) if isinstance(effect, Sign) else answer

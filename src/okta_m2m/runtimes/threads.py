@@ -1,4 +1,4 @@
-"""Performs effects with threads.
+"""Performs effects with threads. It is the only runtime that performs what waits for the outside world.
 
 Invariant: no policy here. Work that may hang (a token request, a signer, a store) runs in its own daemon thread, so
 that it delays neither the call nor the exit of the process.
@@ -7,36 +7,47 @@ that it delays neither the call nor the exit of the process.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from contextvars import Context, copy_context
 from functools import partial
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .._core import workers
+from .._core.clocks import SYSTEM_CLOCK
 from .._core.flights import wait_in_thread
 from ..effects import (
     Effect,
-    Flow,
+    Request,
+    Response,
     Send,
     SendFailed,
+    Sending,
     Sign,
     Sleep,
     Snapshot,
     Spawn,
+    StartSend,
     StoreEffect,
     StoreFailed,
     Wait,
 )
 from ..errors import ConfigurationError, ErrorMap
-from . import workers
 from .driving import Sender, report_lost, response_of, run
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from ..keys import Signer
 
 __all__ = ["Threads"]
 
 T = TypeVar("T")
+
+BRIEF = 5.0
+"""Seconds after which a fetch no longer counts among those that run at once."""
+
+LONGEST_SLEEP = 1.0
+"""Seconds between looks at the steady clock during a pause: a machine may be suspended in it, and then has paused enough."""
 
 
 class Threads:
@@ -59,103 +70,118 @@ class Threads:
             case Wait(landing, timeout):  # first, because many threads may wait for one token
                 return wait_in_thread(landing, timeout)
             case Send(request, timeout):
-                return response_of(_send(partial(self._send, request, timeout), timeout))
-            case Sign(signer, message, timeout):
-                return _sign(signer, message, timeout)
+                return self._send_within(request, timeout)
+            case StartSend(request, timeout):
+                return self._start_send(request, timeout)
+            case Sign(timeout=timeout):
+                sign, signing = begin_signing(effect)
+                return signature_of(effect.signer, _within(signing, sign, timeout, "signature"))
             case Snapshot(signer, timeout):
-                return _within(signer.snapshot, timeout, "key", signer)  # type: ignore[attr-defined]  # the flow yields it only for signers that have snapshot()
+                snapshot = signer.snapshot  # type: ignore[attr-defined]  # yielded only for signers that have it
+                working = workers.start_in_turn(snapshot, "key", signer, timeout)
+                return _within(working, snapshot, timeout, "key")
             case Sleep(seconds):
-                return time.sleep(seconds)
-            case Spawn(flow, ended, awaited):
-                return self._spawn(flow, ended, awaited)
+                return _sleep(seconds)
+            case Spawn():
+                return self._spawn(effect)
             case StoreEffect():
                 return _ask_store(effect)
         raise TypeError(f"no runtime performs {type(effect).__name__}")
 
-    def _spawn(self, flow: Flow[Any], ended: Callable[[], None], awaited: bool) -> Callable[[], bool] | bool:
+    def _start_send(self, request: Request, timeout: float) -> Sending | None:
+        sending = Sending(Future())
+        send = partial(sending.send, lambda: response_of(self._send(request, timeout)))
+        return None if workers.start(send, "send", sending.response) is None else sending
+
+    def _send_within(self, request: Request, timeout: float) -> Response:
+        sending = self._start_send(request, timeout)
+        if sending is None:
+            return response_of(self._send(request, timeout))
+        try:
+            if wait_in_thread(sending.response, timeout):
+                return sending.response.result()
+            sending.give_up()
+        finally:
+            del sending  # avoids a cycle: an exception's traceback would refer to it, and it refers to the exception
+        raise SendFailed(workers.too_slow("answer", timeout))
+
+    def _spawn(self, effect: Spawn) -> Callable[[], bool] | bool:
         def background() -> None:
             try:
-                run(flow, self)
+                run(effect.flow, self)
             except BaseException as error:  # noqa: BLE001 (no caller can catch it)
                 report_lost(error)
             finally:
-                ended()
+                effect.ended()
 
-        from contextvars import Context, copy_context  # only a token request needs it (benchmarks/imports.py)
-
-        context = copy_context() if awaited else Context()
-        thread = workers.start_thread(partial(context.run, background), "fetch")
+        job = partial((copy_context() if effect.awaited else Context()).run, background)
+        if effect.in_turn_of is not None:
+            queued = workers.FETCHES.put(job, effect.purpose, effect.in_turn_of, BRIEF)
+            return False if queued is None else queued.is_alive
+        thread = workers.start_thread(job, effect.purpose, finishes_at_exit=not effect.awaited)
         return False if thread is None else thread.is_alive
 
 
-def _send(send: Callable[[], T], timeout: float) -> T:
-    working = workers.start(send, "send")
-    if working is None:
-        return send()
-    try:
-        if wait_in_thread(working, timeout):
-            return working.result()
-    finally:
-        del working  # avoids a cycle: an exception's traceback would refer to it, and it refers to the exception
-    raise SendFailed(workers.too_slow("answer", timeout))
+def begin_signing(effect: Sign) -> tuple[Callable[[], Any], Future[Any] | None]:
+    """The signing of a message, and its future if it has begun in a thread: not if the key is in memory, nor if no thread can
+    be started any more. Then call the first."""
+    signer = effect.signer
+    sign = partial(signer.sign, effect.message)
+    if getattr(signer, "in_memory", False):
+        return sign, None
+    return sign, workers.start_in_turn(sign, "signature", signer, effect.timeout)
 
 
-def _within(work: Callable[[], T], timeout: float, what: str, signer: Signer) -> T:
-    working = workers.start_in_turn(work, what, signer)
+def signature_of(signer: Signer, signature: object) -> bytes:
+    """A signer's result, checked."""
+    if isinstance(signature, bytes):
+        return signature
+    if isinstance(signature, CoroutineType):
+        signature.close()
+    if isinstance(signature, Awaitable):
+        raise ConfigurationError(
+            f"{type(signer).__name__}.sign returns an awaitable, which a thread cannot wait for.",
+            remedy="Make sign a plain function that blocks. It runs in a thread, so it never blocks an event loop.",
+        )
+    raise ConfigurationError(
+        f"{type(signer).__name__}.sign returned {type(signature).__name__}.", remedy="Have it return bytes."
+    )
+
+
+def _within(
+    working: Future[T] | None, work: Callable[[], T], timeout: float, what: str, failure: type[Exception] = TimeoutError
+) -> T:
+    """The result of work that has begun in a thread; if it has not, of ``work`` itself."""
     if working is None:
         return work()
     try:
         if wait_in_thread(working, timeout):
             return working.result()
     finally:
-        working.cancel()  # if it has not started
-        del working  # as above
-    raise TimeoutError(workers.too_slow(what, timeout))
+        working.cancel()  # if it has not begun
+        del working  # avoids a cycle: an exception's traceback would refer to it, and it refers to the exception
+    raise failure(workers.too_slow(what, timeout))
 
 
-def _sign(signer: Signer, message: bytes, timeout: float) -> bytes:
-    if getattr(signer, "in_memory", False):
-        signature = signer.sign(message)
-    else:
-        signature = _within(lambda: signer.sign(message), timeout, "signature", signer)
-    if isinstance(signature, bytes):
-        return signature
-    from inspect import iscoroutine
-
-    if iscoroutine(signature):
-        signature.close()
-    raise ConfigurationError(
-        f"{type(signer).__name__}.sign returns an awaitable, which a thread cannot wait for.",
-        remedy="Use an async client with this signer, or make its sign a blocking function.",
-    )
+def _sleep(seconds: float) -> None:
+    until = SYSTEM_CLOCK.now() + seconds
+    while (left := until - SYSTEM_CLOCK.now()) > 0:
+        time.sleep(min(left, LONGEST_SLEEP))
 
 
 def _ask_store(effect: StoreEffect[Any]) -> Any:
-    working = call_store_in_thread(effect)
+    working = workers.start(effect.call, "store")
+    if working is None:
+        raise StoreFailed("no thread could be started for it")
+    what = f"answer to {type(effect).__name__.lower()}"
     try:
-        answer = working.result(effect.timeout)
-    except TimeoutError:
-        raise store_too_slow(effect) from None
+        answer: object = _within(working, effect.call, effect.timeout, what, StoreFailed)
     except StoreFailed:
         raise
     except Exception as error:
         raise StoreFailed(f"{type(error).__name__}: {error}") from error
-    from inspect import isawaitable, iscoroutine
-
-    if not isawaitable(answer):
-        return answer
-    if iscoroutine(answer):
+    if isinstance(answer, CoroutineType):
         answer.close()
-    raise StoreFailed(f"{type(effect.store).__name__} returned an awaitable, which a thread cannot wait for")
-
-
-def call_store_in_thread(effect: StoreEffect[Any]) -> Future[Any]:
-    """Calls the store in its own daemon thread."""
-    working = workers.start(effect.call, "store")
-    if working is None:
-        raise StoreFailed("no thread could be started for it")
-    return working
-
-
-def store_too_slow(effect: StoreEffect[Any]) -> StoreFailed:
-    return StoreFailed(workers.too_slow(f"answer to {type(effect).__name__.lower()}", effect.timeout))
+    if isinstance(answer, Awaitable):
+        raise StoreFailed(f"{type(effect.store).__name__} returned an awaitable, which a thread cannot wait for")
+    return answer

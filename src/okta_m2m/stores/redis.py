@@ -156,7 +156,7 @@ class RedisStore:
 def _blocking_client(given: Any) -> Any:
     """The client that was passed, or that the function that was passed makes."""
     is_client = hasattr(given, "execute_command") and not isinstance(given, type)
-    client = given if is_client or not callable(given) else given()
+    client: Any = given if is_client or not callable(given) else given()
     maker = "" if client is given else "a function that makes "
     if inspect.iscoroutine(client):
         client.close()  # otherwise Python warns that it was never awaited

@@ -4,8 +4,8 @@ Invariant: an entry that cannot be opened counts as missing, and is never an err
 key cannot be opened for another. A seal is a compact JWE (RFC 7516) with ``dir`` and ``A256GCM``. Its key is HKDF-SHA256
 (RFC 5869) of the secret, with the cache key in ``info``.
 
-This module imports its cryptography at the top, and is itself imported as soon as an app gets a store. So the first call of a new
-process waits for no import, and an app without a store does not pay for it.
+A seal imports its cryptography when it is created. So the first call of a new process waits for no import, and an app without
+a store does not pay for it.
 """
 
 from __future__ import annotations
@@ -13,17 +13,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from joserfc import jwe
-from joserfc.jwk import OctKey
-
 from .._core.crash_reports import without_locals
 from .._core.tokens import not_picklable
 from ..errors import ConfigurationError
 from ..keys import PrivateKey
 
 if TYPE_CHECKING:
+    from joserfc.jwk import OctKey
+
     from ..keys import Signer
 
 __all__ = ["MAX_SEALED_SIZE", "MIN_SECRET_SIZE", "Seal", "sealing_secret"]
@@ -68,6 +65,8 @@ class Seal:
                     f"Pass seal_with=[secret] with at least {MIN_SECRET_SIZE} random bytes, the same in every process."
                 ),
             )
+        import joserfc.jwe  # noqa: F401  # heavy: see above
+
         self.fingerprint = _derive(self._secrets[0], b"okta-m2m/seal-fingerprint/1", 8).hex()
 
     def seal(self, cache_key: str, plaintext: bytes) -> bytes:
@@ -76,6 +75,8 @@ class Seal:
         - ``cache_key``: any string.
         - ``plaintext``: the value.
         """
+        from joserfc import jwe
+
         header = {"alg": "dir", "enc": "A256GCM"}
         return jwe.encrypt_compact(header, plaintext, _key(self._secrets[0], cache_key), _ALGORITHMS).encode()
 
@@ -83,6 +84,8 @@ class Seal:
         """The plaintext; ``None`` for anything that was not sealed with one of these secrets for this cache key."""
         if sealed is None or len(sealed) > MAX_SEALED_SIZE:
             return None
+        from joserfc import jwe
+
         for secret in self._secrets:
             try:
                 return jwe.decrypt_compact(sealed, _key(secret, cache_key), _ALGORITHMS).plaintext
@@ -121,9 +124,14 @@ def _check_secret(secret: object) -> bytes:
 
 
 def _key(secret: bytes, cache_key: str) -> OctKey:
+    from joserfc.jwk import OctKey
+
     # "surrogatepass", because a cache key is made from settings, and no string in a setting may raise here.
     return OctKey.import_key(_derive(secret, b"okta-m2m/seal/1\0" + cache_key.encode("utf-8", "surrogatepass"), 32))
 
 
 def _derive(secret: bytes, info: bytes, length: int) -> bytes:
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
     return HKDF(SHA256(), length, salt=None, info=info).derive(secret)

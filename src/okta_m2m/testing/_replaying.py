@@ -1,7 +1,7 @@
 """Runs a flow without any I/O: ``replay(flow, *answers)`` gives it scripted answers and returns the effects it yielded.
 
     replayed = replay(app.obtain(), Response(503), Response(200, (), b'{"access_token": ...}'))
-    assert [type(effect) for effect in replayed.effects] == [Spawn, Sign, Send, Sleep, Sign, Send]
+    assert [type(effect) for effect in replayed.effects] == [Spawn, Sign, StartSend, Send, Sleep, Sign, StartSend, Send]
     assert replayed.result().token_type == "Bearer"
 
 Invariant: nothing is sent, no time passes, and a flow that did not finish is closed.
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from ..effects import Discard, Effect, Flow, Sign, Sleep, Snapshot, Spawn
+from ..effects import Discard, Effect, Flow, Sign, Sleep, Snapshot, Spawn, StartSend
 
 __all__ = ["Replayed", "replay"]
 
@@ -70,7 +70,8 @@ def replay(
       it. A ``Spawn`` that a caller waits for is answered with ``False``, so that the flow runs it itself.
 
     These effects need no answer in the script: the signer answers ``Sign`` and ``Snapshot``, ``sleep`` performs ``Sleep``,
-    ``spawn`` performs ``Spawn``, and nothing happens for ``Discard``.
+    ``spawn`` performs ``Spawn``, and nothing happens for ``Discard``. ``StartSend`` is answered with ``None``, so that the flow
+    yields a ``Send``.
 
     Raises ``LookupError`` if answers are left over.
     """
@@ -80,7 +81,7 @@ def replay(
         effect = next(flow)
         while True:
             effects.append(effect)
-            if isinstance(effect, Sign | Snapshot | Sleep | Spawn | Discard):
+            if isinstance(effect, Sign | Snapshot | Sleep | Spawn | StartSend | Discard):
                 answer = _perform(effect, sleep, spawn)
             elif script:
                 answer = script.pop(0)

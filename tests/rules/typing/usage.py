@@ -15,7 +15,7 @@ import okta_m2m.httpx2
 import okta_m2m.requests
 from okta_m2m import Event, PrivateKey, RateLimited, ServiceApp, Signer, Token, TokenError
 from okta_m2m._core.tokens import Credentials
-from okta_m2m.effects import Effect, Flow, Response, Send, Sign, Wait
+from okta_m2m.effects import Effect, Flow, Request, Response, Send, Sending, Sign, StartSend, Wait
 from okta_m2m.runtimes import Threads, arun, run
 
 key = PrivateKey.from_file("key.pem")
@@ -41,7 +41,7 @@ class Kms:
     kid: str | None = None
     public_jwk: dict[str, str] = {}  # noqa: RUF012 (as a user would write it)
 
-    async def sign(self, message: bytes, /) -> bytes:
+    def sign(self, message: bytes, /) -> bytes:
         return message
 
 
@@ -53,6 +53,7 @@ session = requests.Session()
 session.auth = okta_m2m.requests.OktaAuth(app)
 requests.get("https://acme.okta.com/api/v1/users", auth=okta_m2m.requests.OktaAuth(app), timeout=10)
 okta_m2m.requests.OktaAuth(app, session=session)
+okta_m2m.requests.OktaAuth(app, session=requests.Session)
 assert_type(okta_m2m.requests.OktaAuth(app).token(), Token)
 assert_type(okta_m2m.requests.OktaAuth(app).headers("GET", "https://acme.okta.com/"), dict[str, str])
 
@@ -60,13 +61,14 @@ assert_type(okta_m2m.requests.OktaAuth(app).headers("GET", "https://acme.okta.co
 
 auth: httpx.Auth = okta_m2m.httpx.OktaAuth(app)
 httpx.Client(auth=okta_m2m.httpx.OktaAuth(app))
-httpx.AsyncClient(auth=okta_m2m.httpx.OktaAuth(app, client=httpx.AsyncClient()))
+httpx.AsyncClient(auth=okta_m2m.httpx.OktaAuth(app, client=httpx.Client()))
+httpx.AsyncClient(auth=okta_m2m.httpx.OktaAuth(app, client=lambda: httpx.Client(proxy="http://127.0.0.1:3128")))
 assert_type(okta_m2m.httpx.OktaAuth(app).token(), Token)
 
 # ── httpx2 ──
 
 auth2: httpx2.Auth = okta_m2m.httpx2.OktaAuth(app)
-httpx2.AsyncClient(auth=okta_m2m.httpx2.OktaAuth(app, client=httpx2.AsyncClient()))
+httpx2.AsyncClient(auth=okta_m2m.httpx2.OktaAuth(app, client=httpx2.Client()))
 assert_type(okta_m2m.httpx2.OktaAuth(app).headers("GET", "https://acme.okta.com/"), dict[str, str])
 
 # ── aiohttp ──
@@ -76,6 +78,7 @@ middleware: ClientMiddlewareType = okta_m2m.aiohttp.OktaAuth(app)
 
 async def main() -> None:
     own = aiohttp.ClientSession(middlewares=[okta_m2m.aiohttp.OktaAuth(app)])
+    okta_m2m.aiohttp.OktaAuth(app, session=lambda: aiohttp.ClientSession(trust_env=True))
     async with own, own.get("https://acme.okta.com/api/v1/users") as answer:
         assert_type(answer.status, int)
     assert_type(await okta_m2m.aiohttp.OktaAuth(app).atoken(), Token)
@@ -88,6 +91,8 @@ async def main() -> None:
 def flow() -> Flow[int]:
     response = yield from Send(app_request(), 1.0)
     assert_type(response, Response)
+    sending = yield from StartSend(app_request(), 1.0)
+    assert_type(sending, Sending | None)
     signature = yield from Sign(key, b"message", 1.0)
     assert_type(signature, bytes)
     token = yield from app.obtain()
@@ -96,6 +101,14 @@ def flow() -> Flow[int]:
 
 
 def app_request() -> Any: ...
+
+
+def send(request: Request, timeout: float) -> Response:
+    return Response(503)
+
+
+okta_m2m.httpx.OktaAuth(app, send=send)
+okta_m2m.aiohttp.OktaAuth(app, send=send)
 
 
 assert_type(app.obtain(), Flow[Token])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, BinaryIO, ClassVar
 
 from .interface import (
@@ -13,6 +14,7 @@ from .interface import (
     AsyncClient,
     BlockingClient,
     Body,
+    Client,
     asynchronously,
     parts,
     trusting,
@@ -49,25 +51,29 @@ def _limits(library: Any, pool_of_one: bool) -> Any:
     return library.Limits(max_connections=1) if pool_of_one else library.Limits(max_connections=64)
 
 
+def _blocking(client: Client, library: Any) -> Any:
+    """A client of that library that blocks, with the options of ``client``."""
+    return library.Client(
+        limits=_limits(library, client.pool_of_one),
+        timeout=client.timeout,
+        verify=trusting(client.trusted),
+        proxy=client.proxy,
+    )
+
+
 class BlockingHttpx(BlockingClient):
     library: ClassVar[Any]
     adapter: ClassVar[Any]
 
     def open(self) -> None:
-        self.client = self._client()
-        self.other = self._client() if self.token_client == "other" else None
-        client = self.client if self.token_client == "same" else self.other
+        self.client = _blocking(self, self.library)
+        self.other = _blocking(self, self.library) if self.token_client == "other" else None
+        client: Any = self.client if self.token_client == "same" else self.other
+        if self.token_client == "made":
+            client = partial(_blocking, self, self.library)
         self.auth = self.client.auth = self.adapter.OktaAuth(self.app, client=client, send=self.send)
         if client is not self.client:  # which may have none for the token request
             self.client.event_hooks = {"response": [lambda response: self.seen_by_hooks.append(str(response.url))]}
-
-    def _client(self) -> Any:
-        return self.library.Client(
-            limits=_limits(self.library, self.pool_of_one),
-            timeout=self.timeout,
-            verify=trusting(self.trusted),
-            proxy=self.proxy,
-        )
 
     def call(
         self,
@@ -105,23 +111,19 @@ class AsyncHttpx(AsyncClient):
     replays_files = False
 
     async def _open(self) -> None:
-        self.client = self._client()
-        self.other = self._client() if self.token_client == "other" else None
-        client = self.client if self.token_client == "same" else self.other
-        self.auth = self.client.auth = self.adapter.OktaAuth(self.app, client=client, send=self.send)
-        if client is not self.client:  # which may have none for the token request
-            self.client.event_hooks = {"response": [self._shown]}
-
-    async def _shown(self, response: Any) -> None:
-        self.seen_by_hooks.append(str(response.url))
-
-    def _client(self) -> Any:
-        return self.library.AsyncClient(
+        self.client = self.library.AsyncClient(
             limits=_limits(self.library, self.pool_of_one),
             timeout=PATIENCE,
             verify=trusting(self.trusted),
             proxy=self.proxy,
+            event_hooks={"response": [self._shown]},
         )
+        self.other = _blocking(self, self.library) if self.token_client == "other" else None
+        client = partial(_blocking, self, self.library) if self.token_client == "made" else self.other
+        self.auth = self.client.auth = self.adapter.OktaAuth(self.app, client=client, send=self.send)
+
+    async def _shown(self, response: Any) -> None:
+        self.seen_by_hooks.append(str(response.url))
 
     async def _call(self, method: str, url: str, body: Body, headers: Mapping[str, str] | None, follow: bool) -> Answer:
         plain = parts(body.file) if body.file is not None else body.stream
@@ -143,4 +145,4 @@ class AsyncHttpx(AsyncClient):
     async def _close(self) -> None:
         await self.client.aclose()
         if self.other is not None:
-            await self.other.aclose()
+            self.other.close()

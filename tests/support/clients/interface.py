@@ -81,9 +81,11 @@ class Client(ABC):
     """One HTTP client with ``app`` as its auth.
 
     - ``pool_of_one``: it has a single connection.
-    - ``token_client``: what its ``OktaAuth`` sends token requests with: ``None``, its own; ``"same"``, this very client;
-      ``"other"``, another client of the same library, which has neither auth nor redirects.
-    - ``send``: sends token requests instead.
+    - ``token_client``: what its ``OktaAuth`` sends token requests with: ``None``, its own; ``"same"``, this very client, if it
+      blocks (:attr:`lends_itself`); ``"other"``, another one of the same library, which blocks and has neither auth nor
+      redirects; ``"made"``, a new one for each request, made by a function. aiohttp has no client that blocks, so
+      ``"other"`` is such a function too.
+    - ``send``: sends token requests instead; blocks.
     - ``trusted``: the file of a CA that it trusts. ``proxy``: the URL of its proxy.
     - ``timeout``: seconds for which a blocking client waits for the next part of an answer.
     - ``seen_by_hooks``: the URLs that the client's own hooks were shown.
@@ -95,6 +97,8 @@ class Client(ABC):
     unreachable: ClassVar[type[Exception]]
     """What it raises where there is no connection."""
     asynchronous: ClassVar[bool] = False
+    lends_itself: ClassVar[bool] = True
+    """Whether it may send token requests itself: not if it belongs to an event loop."""
     replays_files: ClassVar[bool] = True
     """Whether a plain file is a body that it knows; async httpx takes only async streams, which nobody can rewind."""
 
@@ -275,6 +279,7 @@ class Watchdog:
 
 class AsyncClient(Client):
     asynchronous = True
+    lends_itself = False
     backend: ClassVar[str]
 
     def open(self) -> None:

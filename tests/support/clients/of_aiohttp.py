@@ -19,17 +19,12 @@ class AiohttpClient(AsyncClient):
     backend = "asyncio"
 
     async def _open(self) -> None:
-        self.other = self._session() if self.token_client == "other" else None
         trace = aiohttp.TraceConfig()
         trace.on_request_end.append(self._shown)
-        if self.token_client == "same":  # the session has to be there first, so each call names the middleware itself
-            self.session = self._session(trace_configs=[trace])
-            self.auth = okta_m2m.aiohttp.OktaAuth(self.app, session=self.session)
-            self.options: dict[str, Any] = {"middlewares": [self.auth]}
-        else:
-            self.auth = okta_m2m.aiohttp.OktaAuth(self.app, session=self.other, send=self.send)
-            self.session = self._session(trace_configs=[trace], middlewares=[self.auth])
-            self.options = {}
+        makes = self._session if self.token_client in ("other", "made") else None
+        self.auth = okta_m2m.aiohttp.OktaAuth(self.app, session=makes, send=self.send)
+        self.session = self._session(trace_configs=[trace], middlewares=[self.auth])
+        self.options: dict[str, Any] = {}
 
     async def _shown(self, _session: object, _context: object, ended: aiohttp.TraceRequestEndParams) -> None:
         self.seen_by_hooks.append(str(ended.url))
@@ -66,5 +61,3 @@ class AiohttpClient(AsyncClient):
 
     async def _close(self) -> None:
         await self.session.close()
-        if self.other is not None:
-            await self.other.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import niquests
@@ -48,6 +49,8 @@ class NiquestsClient(BlockingClient):
         self.session = _session(niquests.Session, self)
         self.other = _session(niquests.Session, self) if self.token_client == "other" else None
         session = self.session if self.token_client == "same" else self.other
+        if self.token_client == "made":
+            session = partial(_session, niquests.Session, self)
         self.auth = self.session.auth = okta_m2m.niquests.OktaAuth(self.app, session=session, send=self.send)
         self.session.hooks["response"].append(lambda response, **_: self.seen_by_hooks.append(response.url))
 
@@ -88,8 +91,8 @@ class AsyncNiquestsClient(AsyncClient):
 
     async def _open(self) -> None:
         self.session = _session(niquests.AsyncSession, self)
-        self.other = _session(niquests.AsyncSession, self) if self.token_client == "other" else None
-        session = self.session if self.token_client == "same" else self.other
+        self.other = _session(niquests.Session, self) if self.token_client == "other" else None
+        session = partial(_session, niquests.Session, self) if self.token_client == "made" else self.other
         self.auth = self.session.auth = okta_m2m.niquests.AsyncOktaAuth(self.app, session=session, send=self.send)
         self.session.hooks["response"].append(lambda response, **_: self.seen_by_hooks.append(response.url))
 
@@ -115,4 +118,4 @@ class AsyncNiquestsClient(AsyncClient):
     async def _close(self) -> None:
         await self.session.close()
         if self.other is not None:
-            await self.other.close()
+            self.other.close()

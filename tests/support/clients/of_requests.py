@@ -21,7 +21,9 @@ class RequestsClient(BlockingClient):
     def open(self) -> None:
         self.session = self._session()
         self.other = self._session() if self.token_client == "other" else None
-        session = self.session if self.token_client == "same" else self.other
+        session: Any = self.session if self.token_client == "same" else self.other
+        if self.token_client == "made":
+            session = self._session
         self.auth = self.session.auth = okta_m2m.requests.OktaAuth(self.app, session=session, send=self.send)
         self.session.hooks["response"].append(lambda response, **_: self.seen_by_hooks.append(response.url))
 

@@ -27,7 +27,8 @@ class DocsUrllib3Client(BlockingClient):
 
     def open(self) -> None:
         self.pool = self._pool()
-        self.other = self._pool() if self.token_client == "other" else None
+        # The page's adapter takes no function that makes one.
+        self.other = self._pool() if self.token_client in ("other", "made") else None
         token_pool = self.pool if self.token_client == "same" else self.other
         self.auth = OktaPool(self.app, self.pool, token_pool=token_pool, send=self.send)
 

@@ -1,6 +1,6 @@
-"""Lets many tasks on an asyncio loop wait for a fetch that ends in another thread or on another loop.
+"""Lets event loops wait for what ends in a thread of ours: asyncio's, with very many tasks at once, and trio's.
 
-All tasks of a loop that wait for one landing share a callback and a timer, and are woken in batches: with one timer
+All tasks of an asyncio loop that wait for one landing share a callback and a timer, and are woken in batches: with one timer
 each, ten thousand tasks blocked the loop (measured by ``benchmarks/stampede_tasks.py``).
 
 Invariant: the landing is never cancelled, and a cancelled waiter does not affect the others.
@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     import asyncio
     from concurrent.futures import Future
 
-__all__ = ["wait_on_loop"]
+__all__ = ["is_asyncio", "wait_here", "wait_in_run", "wait_on_loop"]
 
 logger = logging.getLogger("okta_m2m")
 
@@ -25,6 +26,37 @@ AT_ONCE: Final = 500
 
 TICK: Final = 0.01
 """Seconds between checks for waiters whose time is up. If there are many waiters, some wait that much longer."""
+
+
+async def wait_here(landing: Future[Any], timeout: float) -> bool:  # noqa: ASYNC109 (the effect's own)
+    """Waits on the running loop of asyncio or trio until ``landing`` is done, or until ``timeout`` seconds have passed.
+    Returns whether it is done."""
+    return await (wait_on_loop if is_asyncio() else wait_in_run)(landing, timeout)
+
+
+def is_asyncio() -> bool:
+    """Whether the running loop is asyncio's; otherwise it is trio's."""
+    asyncio = sys.modules.get("asyncio")  # not imported here: a program with only threads and trio may not need it
+    return asyncio is not None and asyncio._get_running_loop() is not None
+
+
+async def wait_in_run(landing: Future[Any], seconds: float) -> bool:
+    """:func:`wait_on_loop` in a trio run."""
+    import trio  # another project's; it is running
+
+    landed = trio.Event()
+    token = trio.lowlevel.current_trio_token()
+
+    def notify(_: object) -> None:
+        try:
+            token.run_sync_soon(landed.set)
+        except trio.RunFinishedError:
+            logger.debug("a trio run that waited for a token is over")
+
+    landing.add_done_callback(notify)
+    with trio.move_on_after(max(0.0, seconds)):
+        await landed.wait()
+    return landing.done()
 
 
 async def wait_on_loop(landing: Future[Any], timeout: float) -> bool:  # noqa: ASYNC109 (the effect's own)

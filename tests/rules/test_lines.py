@@ -1,0 +1,249 @@
+"""Lines: how much of the same work runs at a time, and that no limit stays closed because something hangs."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from okta_m2m._core import workers
+from okta_m2m._core.workers import FETCHES, SIGNATURES, Line, start_in_turn
+
+PATIENCE = 20.0
+LONG = 1000.0
+
+
+class Work:
+    """Jobs that say when they begin, and end when they are told to."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self._changed = threading.Condition()
+        self._ends: dict[str, threading.Event] = {}
+
+    def job(self, name: str) -> Callable[[], None]:
+        ends = self._ends.setdefault(name, threading.Event())
+
+        def run() -> None:
+            with self._changed:
+                self.begun.append(name)
+                self._changed.notify_all()
+            ends.wait(PATIENCE)
+
+        return run
+
+    def end(self, *names: str) -> None:
+        for name in names:
+            self._ends[name].set()
+
+    def end_all(self) -> None:
+        self.end(*self._ends)
+
+    def await_begun(self, number: int) -> list[str]:
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.begun) >= number, PATIENCE), self.begun
+            return list(self.begun)
+
+
+@pytest.fixture
+def work() -> Iterator[Work]:
+    work = Work()
+    yield work
+    work.end_all()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Puts the lines' clock forward; the process is never busy."""
+    ahead = 0.0
+    monotonic = time.monotonic
+
+    def forward(seconds: float) -> None:
+        nonlocal ahead
+        ahead += seconds
+
+    class Time:
+        monotonic = staticmethod(lambda: monotonic() + ahead)
+        process_time = staticmethod(lambda: 0.0)
+        sleep = staticmethod(time.sleep)
+
+    monkeypatch.setattr(workers, "time", Time)
+    return forward
+
+
+def put(line: Line, work: Work, name: str, whose: object = "endpoint", seconds: float = LONG) -> Any:
+    job = line.put(work.job(name), "test", whose, seconds)
+    assert job is not None
+    return job
+
+
+def test_jobs_beyond_the_limit_wait_their_turn_in_order(work: Work, clock: object) -> None:
+    line = Line(2, 100)
+    jobs = [put(line, work, name) for name in "abcde"]
+    assert sorted(work.await_begun(2)) == ["a", "b"]
+    assert all(job.is_alive() for job in jobs)
+    work.end("a")
+    assert work.await_begun(3)[2:] == ["c"]
+    work.end("b")
+    assert work.await_begun(4)[3:] == ["d"]
+    work.end("c")
+    assert work.await_begun(5)[4:] == ["e"]
+    work.end_all()
+
+
+def test_one_owner_does_not_take_all_the_room(work: Work, clock: object) -> None:
+    line = Line(10, 2)
+    for name in "abc":
+        put(line, work, name, "slow")
+    put(line, work, "d", "quick")
+    assert sorted(work.await_begun(3)) == ["a", "b", "d"]
+
+
+def test_a_job_past_its_time_no_longer_counts(work: Work, clock: Callable[[float], None]) -> None:
+    line = Line(2, 100)
+    put(line, work, "a", seconds=5.0)
+    put(line, work, "b", seconds=5.0)
+    waiting = put(line, work, "c")
+    work.await_begun(2)
+    clock(5.0)
+    assert waiting.is_alive(), "asking also moves the line on"
+    assert work.await_begun(3)[2] == "c"
+
+
+def test_an_owner_whose_jobs_all_hang_gets_one_more_at_a_time_until_one_ends(
+    work: Work, clock: Callable[[float], None]
+) -> None:
+    line = Line(1000, 4)
+    for name in "abcd":
+        put(line, work, name, seconds=1.0)
+    work.await_begun(4)
+    clock(1.0)
+    put(line, work, "e")
+    put(line, work, "f")
+    assert work.await_begun(5)[4:] == ["e"]
+    work.end("e")  # it answers again: those that hang are forgotten
+    assert work.await_begun(6)[5:] == ["f"]
+    for name in "ghi":
+        put(line, work, name)
+    assert sorted(work.await_begun(9)[6:]) == ["g", "h", "i"]
+
+
+def test_a_cancelled_job_leaves_the_line(work: Work, clock: object) -> None:
+    line = Line(1, 100)
+    put(line, work, "a")
+    cancelled = put(line, work, "b")
+    put(line, work, "c")
+    work.await_begun(1)
+    cancelled.cancel()
+    assert not cancelled.is_alive()
+    work.end("a")
+    assert work.await_begun(2) == ["a", "c"]
+
+
+def test_a_job_that_raises_gives_its_room_to_the_next(
+    work: Work, clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    line = Line(1, 100)
+
+    def fail() -> None:
+        raise SystemExit
+
+    line.put(fail, "test", "endpoint", LONG)
+    put(line, work, "a")
+    deadline = time.monotonic() + PATIENCE
+    while not work.begun and time.monotonic() < deadline:
+        line.move_on()
+    assert work.begun == ["a"]
+
+
+def test_a_line_without_threads_says_so_and_keeps_no_room(monkeypatch: pytest.MonkeyPatch, work: Work) -> None:
+    line = Line(1, 100)
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        assert line.put(work.job("a"), "test", "endpoint", LONG) is None
+    put(line, work, "b")
+    assert work.await_begun(1) == ["b"]
+
+
+def test_an_interruption_while_a_thread_is_started_keeps_no_room(monkeypatch: pytest.MonkeyPatch, work: Work) -> None:
+    line = Line(1, 100)
+
+    def interrupt(thread: threading.Thread) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            line.put(work.job("a"), "test", "endpoint", LONG)
+    put(line, work, "b")
+    assert work.await_begun(1) == ["b"]
+
+
+def test_beyond_a_few_jobs_another_begins_only_if_the_process_leaves_time_for_others(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, cpu = 100.0, 0.0
+
+    class Time:
+        monotonic = staticmethod(lambda: now)
+        process_time = staticmethod(lambda: cpu)
+
+    monkeypatch.setattr(workers, "time", Time)
+    line = Line(32, 100)
+    now, cpu = now + 1.0, cpu + 0.9
+    jobs = [put(line, work, str(number)) for number in range(6)]
+    work.await_begun(workers.AT_LEAST)
+    assert [job.state for job in jobs[workers.AT_LEAST :]] == ["waiting", "waiting"]
+    now, cpu = now + 1.0, cpu + 0.1
+    jobs[workers.AT_LEAST].is_alive()
+    work.await_begun(6)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_in_a_forked_child_a_full_line_is_empty(work: Work, clock: object) -> None:
+    line = Line(1, 100)
+    put(line, work, "a")
+    put(line, work, "b")
+    work.await_begun(1)
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        done = threading.Event()
+        line.put(done.set, "test", "endpoint", LONG)
+        os.write(write, b"1" if done.wait(PATIENCE) else b"0")
+        os._exit(0)
+    os.close(write)
+    assert os.read(read, 1) == b"1"
+    os.waitpid(child, 0)
+
+
+def test_a_signer_that_hung_a_hundred_times_signs_again_when_it_can(clock: Callable[[float], None]) -> None:
+    signer, hangs = object(), threading.Event()
+    futures = [start_in_turn(lambda: hangs.wait(PATIENCE), "signature", signer, 1.0) for _ in range(200)]
+    assert all(future is not None for future in futures)
+    for future in futures:
+        future.cancel()  # their callers' time is over  # type: ignore[union-attr]
+    assert not [job for job in SIGNATURES._waiting if job.whose == id(signer)], "cancelled, but still in line"
+    clock(1.0)
+    signed = [start_in_turn(lambda: "signed", "signature", signer, 1.0) for _ in range(50)]
+    assert [future.result(PATIENCE) for future in signed if future is not None] == ["signed"] * 50
+    hangs.set()
+
+
+def test_at_most_32_fetches_of_a_process_run_at_once(work: Work, clock: object) -> None:
+    for number in range(100):
+        put(FETCHES, work, str(number), f"endpoint {number % 3}")
+    work.await_begun(32)
+    assert sum(job.state == "running" for job in FETCHES._running) == 32
+    for number in range(100):
+        work.end(str(number))
+    work.await_begun(100)
