@@ -1,6 +1,6 @@
-"""A token endpoint in chaos, keys and nonces that rotate, tokens that are revoked, and a wall clock that jumps.
+"""A token endpoint in chaos, keys and nonces that rotate, tokens that are revoked, and clocks, ours and Okta's, that jump.
 
-Three clients, each in a process of its own, call all the while. The model of a perfect client: whatever happens to the
+Clients, each in a process of its own, call all the while. The model of a perfect client: whatever happens to the
 token endpoint passes within a few seconds, so a client that may wait for 40 gets a token for each call. A call
 that raises, or whose answer is a 401, is lost.
 """
@@ -16,6 +16,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,14 @@ from okta_m2m.testing import FakeOkta
 SUPPORT = Path(__file__).parents[1] / "support"
 SHARE = 0.4
 MAX_WAIT = 40.0
-CALLING = [("requests", False), ("httpx-asyncio", True), ("aiohttp", False)]
+CALLING = [("requests", False), ("requests", True), ("httpx-asyncio", True), ("aiohttp", False)]
 """Each client, and whether its tokens are bound."""
 
 LIFE = 5
 """Seconds that a token lives."""
 
-REVOCATIONS = 3
-"""At first, as one process may force so many renewals at once; then one every other minute."""
+STEPS = 40
+"""Responses of servers whose clocks disagree. Each differs from the one before, or the key itself would be refused."""
 
 
 def faketime() -> Path | None:
@@ -57,7 +58,7 @@ class Caller:
     """A process that calls and calls."""
 
     def __init__(self, client: str, dpop_bound: bool, okta: FakeOkta, front: Front, folder: Path) -> None:
-        self.client = client
+        self.client = f"{client}, {'DPoP' if dpop_bound else 'Bearer'}"
         self.key_file = folder / "key.json"
         self.wall = folder / "wall"
         self.app = okta.add_app(dpop_bound=dpop_bound)
@@ -115,7 +116,6 @@ class Chaos:
         self.okta, self.front, self.callers = okta, front, callers
         self.random = random.Random(7)
         self.happened: Counter[str] = Counter()
-        self.revoked: list[float] = []
         self.kinds: dict[str, Callable[[], None]] = {
             "429": lambda: okta.next(429, times=3, reset=self.random.choice([1, 2])),
             "429 of a concurrency limit": lambda: okta.next(429, times=3, concurrency=True),
@@ -128,9 +128,12 @@ class Chaos:
             "a login page": lambda: okta.next(200, html=True, times=3),
             "drip": self.drip,
             "outage": lambda: okta.next(503, times=10_000),
-            "revocation": self.revoke,
-            "revocation in an outage": lambda: (okta.next(503, times=10_000), self.revoke()),
+            "revocation": okta.revoke_all,
+            "revocation in an outage": lambda: (okta.next(503, times=10_000), okta.revoke_all()),
             "nonces": lambda: okta.rotate_nonces(keep_old=self.random.random() < 0.5),
+            "nonces, before each request": self.rotate_each_time,
+            "Okta's clock": lambda: okta.skew(minutes=self.random.choice([-10, 0, 10])),
+            "Okta's clocks, which disagree": self.disagree,
             "keys": lambda: [caller.rotate() for caller in callers],
         }
         if faketime() is not None:
@@ -161,11 +164,17 @@ class Chaos:
 
         self.front.pages["/oauth2/v1/token"] = dripping
 
-    def revoke(self) -> None:
-        now = time.monotonic()
-        if len(self.revoked) < REVOCATIONS or now - self.revoked[-1] > 130:
-            self.revoked.append(now)
-            self.okta.revoke_all()
+    def rotate_each_time(self) -> None:
+        def rotating(_: Exchange) -> bool:
+            self.okta.nonces.rotate(keep_old=False)
+            return False
+
+        self.front.pages["/oauth2/v1/token"] = rotating
+
+    def disagree(self) -> None:
+        for step in range(STEPS):
+            date = formatdate(time.time() + 600 * (1 + step) * self.random.choice([-1, 1]), usegmt=True)
+            self.okta.next("invalid_client", headers={"Date": date})
 
     def jump(self) -> None:
         for caller in self.callers:
@@ -188,7 +197,7 @@ def test_no_call_is_lost_in_chaos(okta: FakeOkta, front: Front, tmp_path: Path, 
     callers = []
     for client, dpop_bound in CALLING:
         if client in CLIENTS:
-            folder = tmp_path / client
+            folder = tmp_path / f"{client}-{dpop_bound}"
             folder.mkdir()
             callers.append(Caller(client, dpop_bound, okta, front, folder))
     chaos = Chaos(okta, front, callers)

@@ -51,7 +51,7 @@ def call(name="call"):
     say(f"{name} {time.perf_counter() - began!r}")
 
 def due():
-    app.token_state.fresh_until = float("-inf")
+    app.token_state._renew_at = app.token_state.fresh_until = float("-inf")
 
 def hang():
     # From now on the token endpoint takes a minute to answer.

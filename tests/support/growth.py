@@ -37,13 +37,13 @@ def send(request: Request, timeout: float) -> Response:
     return answer(3600)
 
 
-async def asend(request: Request, timeout: float) -> Response:
-    await asyncio.sleep(0)
-    return answer(3600)
-
-
 def new_app(**more: object) -> ServiceApp:
     return ServiceApp("https://acme.okta.com", client_id="0oa1", key=KEY, scopes=["okta.users.read"], **more)  # type: ignore[arg-type]
+
+
+def make_due(app: ServiceApp) -> None:
+    """Makes the renewal of its token due."""
+    app.token_state._renew_at = app.token_state.fresh_until = float("-inf")
 
 
 threads = Threads(send)
@@ -58,7 +58,7 @@ def hits() -> None:
 def renewals() -> None:
     """Each in a thread of its own, which has ended before the next begins."""
     before = issued
-    app.token_state.fresh_until = float("-inf")
+    make_due(app)
     run(app.obtain(), threads)
     while issued == before or threading.active_count() > 1:
         time.sleep(0.0005)
@@ -71,10 +71,9 @@ def apps() -> None:
 
 def loops() -> None:
     async def job() -> None:
-        app.token_state.fresh_until = float("-inf")
-        await asyncio.gather(*(arun(app.obtain(), Asyncio(asend)) for _ in range(5)))
-        await asyncio.sleep(0.002)
-        assert len(asyncio.all_tasks()) == 1, "a fetch that never ends"
+        make_due(app)
+        await asyncio.gather(*(arun(app.obtain(), Asyncio(send)) for _ in range(5)))
+        assert len(asyncio.all_tasks()) == 1, "a task of ours on the caller's loop"
 
     asyncio.run(job())
 
@@ -83,7 +82,7 @@ def forks() -> None:
     run(app.obtain(), threads)
     child = os.fork()
     if child == 0:
-        app.token_state.fresh_until = float("-inf")
+        make_due(app)
         run(app.obtain(), threads)
         os._exit(0 if app.ready("GET", API) else 1)
     assert os.waitpid(child, 0)[1] == 0
@@ -101,7 +100,7 @@ def requests_sockets() -> None:
         session.auth = okta_m2m.requests.OktaAuth(real)
         for _ in range(2):
             assert session.get(f"{real.org_url}/api/v1/users").status_code == 200
-            real.token_state.fresh_until = float("-inf")
+            make_due(real)
 
 
 def aiohttp_sockets() -> None:
@@ -116,7 +115,7 @@ def aiohttp_sockets() -> None:
             for _ in range(2):
                 async with session.get(f"{real.org_url}/api/v1/users") as response:
                     assert response.status == 200
-                real.token_state.fresh_until = float("-inf")
+                make_due(real)
 
     asyncio.run(job())
 
