@@ -377,31 +377,42 @@ async def _asend(
         total=timeout, sock_connect=connect_timeout(timeout), sock_read=read_timeout(timeout)
     )
     try:
-        async with (
-            await _token_session(lent, settings, request.url) as session,
-            session.request(
-                request.method,
-                request.url,
-                headers=request.headers,
-                data=request.body,
-                allow_redirects=False,
-                timeout=timeouts,
-                auto_decompress=False,
-                middlewares=[_without_authorization],
-            ) as response,
-        ):
-            check_encoding(response.headers.get("content-encoding", "").split(","))
-            body = AnswerBody()
-            async for chunk in response.content.iter_chunked(8192):
-                body.extend(chunk)
-                del chunk  # so that no frame that waits for more data shows what was read
-                if len(body) > MAX_ANSWER:
-                    raise SendFailed("the response was too large", stage="http")
-            return Response(response.status, response.headers.items(), body.whole())
+        async with await _token_session(lent, settings, request.url) as session:
+            try:
+                async with session.request(
+                    request.method,
+                    request.url,
+                    headers=request.headers,
+                    data=request.body,
+                    allow_redirects=False,
+                    timeout=timeouts,
+                    auto_decompress=False,
+                    middlewares=[_without_authorization],
+                ) as response:
+                    check_encoding(response.headers.get("content-encoding", "").split(","))
+                    body = AnswerBody()
+                    async for chunk in response.content.iter_chunked(8192):
+                        body.extend(chunk)
+                        del chunk  # so that no frame that waits for more data shows what was read
+                        if len(body) > MAX_ANSWER:
+                            raise SendFailed("the response was too large", stage="http")
+                    return Response(response.status, response.headers.items(), body.whole())
+            finally:
+                await _abort_idle_connections(session)
     except ConfigurationError:  # it is a ValueError, too
         raise
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise send_failed(error, request.url) from error
+
+
+async def _abort_idle_connections(session: aiohttp.ClientSession) -> None:
+    """Closes the connections of a token request at once. Before 3.13, aiohttp says goodbye to a TLS server, and waits for its
+    reply, which would outlive the request's loop."""
+    for idle in list(getattr(session.connector, "_conns", {}).values()):
+        for protocol, *_ in list(idle):
+            if protocol.transport is not None:
+                protocol.transport.abort()
+    await asyncio.sleep(0)  # so that they close
 
 
 async def _token_session(

@@ -19,6 +19,7 @@ PACKAGE = Path(okta_m2m.__file__).parent
 ROOMS = ("requests.py", "httpx.py", "httpx2.py", "aiohttp.py", "niquests.py", "httpie.py", "_clients", "admin", "cli")
 
 THIRD_PARTY = {
+    "_conns": "aiohttp: the idle connections of a connector, to close them before the loop of a token request ends",
     "_content": "requests, niquests: whether the body was read already; .content would read it",
     "_content_consumed": "requests, niquests: whether the caller has taken the body as a stream",
     "_continue": "aiohttp: the future of 'Expect: 100-continue', which a request that is sent again needs anew",
