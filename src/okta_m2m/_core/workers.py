@@ -95,9 +95,8 @@ def start_in_turn(work: Callable[[], T], purpose: str, whose: object, seconds: f
     ``seconds``: the time after which nobody waits for the work any more.
     """
     run, working = _with_result(work)
-    job = SIGNATURES.put(
-        run, purpose, id(whose), seconds
-    )  # the work refers to that object, so nothing else gets its id
+    # The work refers to that object, so nothing else gets its id.
+    job = SIGNATURES.put(run, purpose, id(whose), seconds)
     if job is None:
         return None
     working.add_done_callback(lambda ended: job.cancel() if ended.cancelled() else None)
