@@ -34,10 +34,12 @@ PROMPT = 6
 
 @pytest.fixture
 def ended() -> Iterator[threading.Event]:
-    """Set when the test is over, for whatever still hangs then."""
+    """Set when the test is over, for whatever still hangs then. It ends before the client is closed: a request that is then
+    sent by a closed client would leave its connection open."""
     event = threading.Event()
     yield event
     event.set()
+    eventually(lambda: not threads_of_sends(), "the threads that hung have ended")
 
 
 @pytest.fixture
