@@ -363,8 +363,31 @@ def _send(
 def _send_on_own_loop(
     lent: Callable[[], aiohttp.ClientSession] | None, settings: Hidden[dict[str, Any]], request: Request, timeout: float
 ) -> Response:
-    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-        return runner.run(_asend(lent, settings, request, timeout))
+    # Not asyncio.Runner, which looks through all tasks of the process at its end, before Python 3.14. With 10,000 tasks that
+    # waited for tokens, that took a third of the time until all had theirs (34 s, and without it 22 s).
+    loop, tasks = asyncio.new_event_loop(), list[asyncio.Task[Any]]()
+
+    def start_task(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asyncio.Future[Any]:
+        tasks.append(asyncio.Task(work, loop=loop, **options))
+        return tasks[-1]
+
+    async def send() -> Response:
+        try:
+            return await _asend(lent, settings, request, timeout)
+        finally:
+            left = [task for task in tasks[1:] if not task.done()]  # the first is this one
+            for task in left:
+                task.cancel()
+            if left:
+                await asyncio.wait(left)
+            await loop.shutdown_asyncgens()
+            await loop.shutdown_default_executor()
+
+    loop.set_task_factory(start_task)
+    try:
+        return loop.run_until_complete(send())
+    finally:
+        loop.close()
 
 
 async def _asend(

@@ -110,6 +110,45 @@ def test_a_task_factory_that_takes_no_context_is_enough(okta: FakeOkta, new_serv
 # ── where no thread can be started ───────────────────────────────────────────────────────────────────────────────────
 
 
+def test_a_token_request_of_aiohttp_costs_no_more_the_more_tasks_wait(
+    okta: FakeOkta, new_service: Service, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten thousand tasks each wait for a token of their own. A request that went through all tasks would be slow for all."""
+    app = new_service(okta)
+
+    def all_tasks(loop: asyncio.AbstractEventLoop | None = None) -> set[Any]:
+        raise AssertionError("it goes through all tasks of the process")
+
+    with client_of("aiohttp", app) as client:
+        monkeypatch.setattr("asyncio.tasks.all_tasks", all_tasks)
+        monkeypatch.setattr("asyncio.runners.tasks.all_tasks", all_tasks)
+        try:
+            assert client.get(okta.url + USERS).status == 200
+        finally:
+            monkeypatch.undo()
+
+
+def test_what_a_session_of_aiohttp_leaves_running_ends_with_the_token_request(
+    okta: FakeOkta, new_service: Service
+) -> None:
+    ended: list[str] = []
+    left: list[asyncio.Task[None]] = []
+
+    async def forever() -> None:
+        try:
+            await asyncio.sleep(600)
+        finally:
+            ended.append("cancelled")
+
+    def make_session() -> aiohttp.ClientSession:
+        left.append(asyncio.create_task(forever()))
+        return aiohttp.ClientSession()
+
+    auth = okta_m2m.aiohttp.OktaAuth(new_service(okta), session=make_session)
+    assert asyncio.run(auth.atoken()).value
+    assert ended == ["cancelled"]
+
+
 def test_where_no_thread_can_be_started_a_call_fetches_its_token_itself(
     okta: FakeOkta, new_service: Service, connect: Connect, binding: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
