@@ -34,9 +34,11 @@ import cryptography.hazmat.primitives.kdf.hkdf, joserfc.jwe, redis, requests
 from okta_m2m import PrivateKey, ServiceApp
 from okta_m2m.requests import OktaAuth
 from okta_m2m.stores import store_from_url
-import okta_m2m._core.fleet, okta_m2m.stores.file, okta_m2m.stores.redis
+import okta_m2m._core.conversation, okta_m2m._core.fleet, okta_m2m.stores.file, okta_m2m.stores.redis
 
 plan = json.loads(sys.stdin.readline())
+if plan["patience"]:
+    okta_m2m._core.conversation.PATIENCE = okta_m2m._core.fleet.LEASE = plan["patience"]
 
 def process():
     app = ServiceApp(
@@ -139,6 +141,7 @@ class Fleet:
         host: Host | None = None,
         until: Path | None = None,
         store_timeout: float = 0.25,
+        patience: float | None = None,
     ) -> None:
         host = host or Host()
         self._plan = {
@@ -147,6 +150,7 @@ class Fleet:
             "key": key.private_jwk(),
             "store": store.replace("127.0.0.1", host.redis),
             "store_timeout": store_timeout,
+            "patience": patience,
             "processes": processes,
             "threads": threads,
             "until": None if until is None else str(until),

@@ -21,7 +21,17 @@ from .threads import Threads, begin_signing, signature_of
 __all__ = ["Asyncio", "Trio", "running"]
 
 
-class Asyncio:
+class _OnLoop:
+    """What asyncio and trio have in common: threads perform everything but the waiting."""
+
+    __slots__ = ("_threads", "error_map")
+
+    def __init__(self, send: Sender, error_map: ErrorMap | None = None) -> None:
+        self._threads = Threads(send, error_map)
+        self.error_map: ErrorMap = error_map or {}
+
+
+class Asyncio(_OnLoop):
     """For asyncio, with any number of event loops at once.
 
     - ``send``: sends our own requests; blocks, and is called in a thread.
@@ -29,11 +39,7 @@ class Asyncio:
       Default ``None``.
     """
 
-    __slots__ = ("_threads", "error_map")
-
-    def __init__(self, send: Sender, error_map: ErrorMap | None = None) -> None:
-        self._threads = Threads(send, error_map)
-        self.error_map: ErrorMap = error_map or {}
+    __slots__ = ()
 
     def perform(self, effect: Effect[Any]) -> Awaitable[Any]:
         """Performs one ``effect``; awaited, it returns the result."""
@@ -45,7 +51,7 @@ class Asyncio:
         )
 
 
-class Trio:
+class Trio(_OnLoop):
     """For trio, with any number of runs at once.
 
     - ``send``: sends our own requests; blocks, and is called in a thread.
@@ -53,11 +59,7 @@ class Trio:
       ``None``.
     """
 
-    __slots__ = ("_threads", "error_map")
-
-    def __init__(self, send: Sender, error_map: ErrorMap | None = None) -> None:
-        self._threads = Threads(send, error_map)
-        self.error_map: ErrorMap = error_map or {}
+    __slots__ = ()
 
     def perform(self, effect: Effect[Any]) -> Awaitable[Any]:
         """Performs one ``effect``; awaited, it returns the result."""
