@@ -39,6 +39,7 @@ import okta_m2m._core.conversation, okta_m2m._core.fleet, okta_m2m.stores.file, 
 plan = json.loads(sys.stdin.readline())
 if plan["patience"]:
     okta_m2m._core.conversation.PATIENCE = okta_m2m._core.fleet.LEASE = plan["patience"]
+    okta_m2m._core.service_app.LAST_WORK = plan["patience"]
 
 def process():
     app = ServiceApp(
@@ -75,6 +76,7 @@ def process():
         thread.start()
     for thread in threads:
         thread.join()
+    app.close()  # the token may still be on its way to the store
     return {"tokens": sorted(seen), "wrong": wrong[:5], "calls": len(calls)}
 
 waiting, go = os.pipe()

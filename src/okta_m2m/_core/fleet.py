@@ -36,10 +36,11 @@ from ..errors import ConfigurationError
 from ..keys import PrivateKey
 from ..stores.sealing import Seal, sealing_secret
 from .answers import LONGEST_LIFETIME, SHORTEST_LIFETIME, granted_token, json_object
-from .flights import new_landing
+from .flights import new_landing, wait_in_thread
 from .forced_renewals import MAX_ORIGINS, MOST_FORCED, PERIOD, ForcedByOrigin
 from .renewal_times import Postponed
 from .tokens import Token
+from .workers import on_event_loop
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -130,6 +131,7 @@ class Fleet:
         "_identity",
         "_nonces",
         "_okta_clock",
+        "_released",
         "_reports",
         "_seal_with",
         "_timeout",
@@ -164,6 +166,7 @@ class Fleet:
         self._clock = endpoint.clock
         self._okta_clock = endpoint.okta_clock
         self._down = False
+        self._released: Future[None] | None = None
         Seal(seal_with or [bytes(32)])  # refuses a secret that is too short, before anything is stored
         self._seal_with = tuple(seal_with)
         if not self._seal_with and not any(isinstance(key, PrivateKey) for key in keys):
@@ -245,6 +248,11 @@ class Fleet:
             yield from Release(self.store, self._timeout, place.key, owner)
         return True
 
+    def settle(self, seconds: float) -> None:
+        """Waits until the last token is saved and its claim released, but not if that would block an event loop."""
+        if self._released is not None and not on_event_loop():
+            wait_in_thread(self._released, seconds)
+
     def okta_time_of(self, steady: float) -> float:
         """Converts a reading of the steady clock to Okta's time, in seconds since the epoch."""
         return self._okta_clock.now() - (self._clock.now() - steady)
@@ -262,6 +270,7 @@ class Fleet:
     ) -> Flow[Shared]:
         """Fetches, and has the token saved and the claim released."""
         claimed = _Claimed()
+        self._released = claimed.released
         keeper = self._keep_claim(places[0], owner, claimed, is_wanted, deadline)
         is_kept, found = False, None
         try:

@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 __all__ = ["ServiceApp"]
 
 
-LAST_REPORTS: Final = 1.0
-"""Seconds that closing an app gives to log and observers."""
+LAST_WORK: Final = 1.0
+"""Seconds that closing an app gives to its store, and then to log and observers."""
 
 
 class ServiceApp(arguments.NotAnAuthObject):
@@ -344,6 +344,8 @@ class ServiceApp(arguments.NotAnAuthObject):
     def close(self) -> None:
         """Closes the app. From then on, calls that need a token raise an error. Closing it twice has no effect.
 
+        A token that is being saved in the store, and events that are being reported, get a second each for that.
+
         With ``revoke_on_close``, it revokes the token at Okta (RFC 7009), through the adapter that was created last for
         this app. Calls in progress may then get a 401. If the token cannot be revoked, that is logged as a warning, and the token
         expires by itself. ``with app:`` also closes the app.
@@ -351,7 +353,9 @@ class ServiceApp(arguments.NotAnAuthObject):
         if self._revocation is not None and not self.token_state.is_closed:
             self._revocation.revoke()
         self.token_state.close()
-        self._fetching.reports.close(LAST_REPORTS)
+        if self.fleet is not None:
+            self.fleet.settle(LAST_WORK)
+        self._fetching.reports.close(LAST_WORK)
 
     async def aclose(self) -> None:
         """The same as :meth:`close`, on an event loop. ``async with app:`` also closes the app."""
