@@ -71,6 +71,30 @@ print(get(), flush=True)
 """
 )
 
+APP = """
+import sys, threading, time
+from okta_m2m import PrivateKey, ServiceApp
+from okta_m2m._core import workers
+key = PrivateKey.generate()
+threading.Thread(target=time.sleep, args=[30], daemon=True).start()
+workers._before_fork()
+known = set(sys.modules)
+
+class Store:
+    def load(self, key, /): pass
+    def save(self, key, value, ttl, owner, /): pass
+    def claim(self, key, owner, ttl, /): pass
+    def release(self, key, owner, /): pass
+
+environ = {
+    "OKTA_CLIENT_ORGURL": "https://acme.okta.com",
+    "OKTA_CLIENT_CLIENTID": "0oa1b2c3",
+    "OKTA_CLIENT_SCOPES": "okta.users.read",
+}
+ServiceApp.from_env(files=False, environ=environ, key=key, store=Store(), on_event=str)
+print(sorted(name for name in set(sys.modules) - known if name.startswith("okta_m2m")))
+"""
+
 FORK = (
     BEGINNING
     + """
@@ -117,6 +141,11 @@ def test_a_first_call_and_a_first_401_import_nothing_that_a_fork_has_not_importe
     rest, _ = running.communicate("\n", timeout=PATIENCE)
     assert (first + rest).splitlines() == ["200", "200"]
     assert okta.tokens_minted == 2
+
+
+def test_nor_does_a_first_app_with_a_store_and_an_observer() -> None:
+    made = subprocess.run([sys.executable, "-c", APP], capture_output=True, text=True, check=True)
+    assert made.stdout == "[]\n"
 
 
 @pytest.mark.parametrize("library", ["requests", "httpx"])

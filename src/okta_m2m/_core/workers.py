@@ -69,9 +69,13 @@ IMPORTED_LATE: Final = (
     "joserfc.jwe",
     "joserfc.jwk",
     "netrc",
+    "okta_m2m._core.fleet",
+    "okta_m2m.events",
+    "okta_m2m.settings",
 )
-"""Modules of other projects that are first imported by a call, because they are heavy. A child that is forked while another
-thread imports one of them would wait for that import forever, so they are imported before a fork."""
+"""Modules that are heavy, and so are first imported by a call, or by an app that has a store, an observer or settings. A child
+that is forked while another thread imports one of them would wait for that import forever, so they are imported before a
+fork."""
 
 _alive: dict[threading.Thread, float] = {}
 _ending: deque[int] = deque(maxlen=256)
