@@ -551,6 +551,33 @@ def test_trouble_that_does_not_pass_ends_by_the_deadline() -> None:
     assert replayed.of(Send)[-1].timeout > 0
 
 
+@pytest.mark.parametrize("early", [number / 10_000 for number in range(0, 60, 3)])
+def test_a_pause_that_ends_between_two_readings_of_the_clock_is_over(early: float) -> None:
+    """A sleep may end a little early, and a reading of the clock takes time."""
+    bench = Bench()
+
+    def now() -> float:
+        bench.time += 0.001
+        return bench.time
+
+    bench.app = ServiceApp(
+        ORG,
+        client_id="0oa1",
+        key=Stub(),
+        scopes=["okta.users.read"],
+        dpop=False,
+        clock=Clock(now=now, wall=lambda: EPOCH + bench.time),
+    )
+    replayed = replay(
+        bench.app.obtain(),
+        bench.answer(503),
+        bench.token(),
+        sleep=lambda seconds: bench.sleep(max(0.0, seconds - early)),
+    )
+    replayed.result()
+    assert len(replayed.of(Send)) == 2
+
+
 def replay_until_it_ends(bench: Bench, answer: Any, flow: Flow[Any] | None = None) -> Replayed[Any]:
     """The same answer as often as it takes."""
     flow = flow or bench.app.obtain()

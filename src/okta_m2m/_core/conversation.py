@@ -212,10 +212,8 @@ class Conversation:
         while True:
             ended = next((attempt for attempt in self._open if attempt.has_ended), None)
             if ended is None:
-                if self._may_ask():
-                    yield from self._ask()
-                else:
-                    yield from self._wait()
+                now = self._now()  # once: a pause that ends between two readings is over
+                yield from self._ask() if self._may_ask(now) else self._wait(now)
                 continue
             self._open.remove(ended)
             try:
@@ -243,9 +241,8 @@ class Conversation:
         lives."""
         return self._patient_until if self._is_silent else self._deadline
 
-    def _may_ask(self) -> bool:
+    def _may_ask(self, now: float) -> bool:
         """Whether a request may be sent now: the first, another after one has ended, or a second beside a slow one."""
-        now = self._now()
         if now < self._endpoint.not_before or now >= self._latest():
             return False
         return not self._open or (len(self._open) == 1 and self._may_ask_beside and now >= self._moment_beside())
@@ -300,10 +297,10 @@ class Conversation:
     def _time_left(self) -> float:
         return max(0.0, self._latest() - self._now())
 
-    def _wait(self) -> Flow[None]:
+    def _wait(self, now: float) -> Flow[None]:
         """Waits until a request ends, or until another may be sent. Raises the last failure if neither will happen in time.
         If the endpoint gave a time, it raises at once, and the error has that time."""
-        now, moment, endpoint = self._now(), self._endpoint.not_before, self._endpoint
+        moment, endpoint = self._endpoint.not_before, self._endpoint
         if self._open and now < self._latest():
             until = [now + LOOK, self._latest()]  # a machine may be suspended, so look at the clock now and then
             if len(self._open) == 1 and self._may_ask_beside:
