@@ -654,7 +654,7 @@ def test_a_call_does_not_wait_until_its_token_is_saved(member: Callable[..., Mem
 def test_closing_an_app_waits_until_its_token_is_saved_for_the_others(
     okta: FakeOkta, member: Callable[..., Member], tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("okta_m2m._core.service_app.LAST_WORK", 20.0)
+    monkeypatch.setattr("okta_m2m._core.service_app.SETTLE_TIMEOUT", 20.0)
     store = SavesWhenAllowed(tmp_path / "tokens")
     one = member(store, store_timeout=20.0)
     sent = one.call(settles=False)

@@ -39,7 +39,7 @@ import okta_m2m._core.conversation, okta_m2m._core.fleet, okta_m2m.stores.file, 
 plan = json.loads(sys.stdin.readline())
 if plan["patience"]:
     okta_m2m._core.conversation.PATIENCE = okta_m2m._core.fleet.LEASE = plan["patience"]
-    okta_m2m._core.service_app.LAST_WORK = plan["patience"]
+    okta_m2m._core.service_app.SETTLE_TIMEOUT = plan["patience"]
 
 def process():
     app = ServiceApp(

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["ServiceApp"]
 
 
-LAST_WORK: Final = 1.0
+SETTLE_TIMEOUT: Final = 1.0
 """Seconds that closing an app gives to its store, and then to log and observers."""
 
 
@@ -354,8 +354,8 @@ class ServiceApp(arguments.NotAnAuthObject):
             self._revocation.revoke()
         self.token_state.close()
         if self.fleet is not None:
-            self.fleet.settle(LAST_WORK)
-        self._fetching.reports.close(LAST_WORK)
+            self.fleet.settle(SETTLE_TIMEOUT)
+        self._fetching.reports.close(SETTLE_TIMEOUT)
 
     async def aclose(self) -> None:
         """The same as :meth:`close`, on an event loop. ``async with app:`` also closes the app."""
