@@ -1,4 +1,4 @@
-"""Changes lines of ``_core`` and of the sealing that a change has touched, one at a time, to see whether a test notices::
+"""Changes lines of the core, and of the floors below it, that a change touched, one at a time, to see whether a test notices::
 
     python .ci/mutate_changed_lines.py [BASE] [--at-most 8]
 
@@ -37,11 +37,13 @@ PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
 # The tests of a module are those that have its name, and these.
 TESTS_OF_ALL = ["tests/rules/test_flows.py"]
 OTHER_TESTS = {
+    "__init__": ["tests/rules/test_keys.py", "tests/rules/test_settings.py"],
     "arguments": ["tests/rules/test_mistakes.py", "tests/promises/test_closing.py"],
     "crash_reports": ["tests/rules/test_crash_reports.py"],
     "fleet": ["tests/stores/test_fleet_simulated.py", "tests/rules/test_jobs.py"],
     "fetching": ["tests/rules/test_interleavings.py"],
     "flights": ["tests/rules/test_token_state.py"],
+    "landings": ["tests/rules/test_waiting_threads.py", "tests/rules/test_interleavings.py"],
     "forced_renewals": ["tests/rules/test_token_state.py"],
     "key_algorithms": ["tests/rules/test_keys.py"],
     "key_formats": ["tests/rules/test_keys.py"],

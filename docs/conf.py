@@ -19,8 +19,8 @@ from sphinx.application import Sphinx
 from sphinx.util.inspect import stringify_signature
 
 import okta_m2m
-from okta_m2m._core.addresses import DOCUMENTATION
-from okta_m2m._core.records import Record
+from okta_m2m._base.addresses import DOCUMENTATION
+from okta_m2m._base.records import Record
 from okta_m2m.errors import OktaM2MError
 
 project = "okta-m2m"

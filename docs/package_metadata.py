@@ -1,6 +1,6 @@
 """A metadata hook of hatchling: the package's URLs, and its README with links that also work on a package index.
 
-Invariant: while ``src/okta_m2m/_core/addresses.py`` has no address, there is no URL, and the README does not change.
+Invariant: while ``src/okta_m2m/_base/addresses.py`` has no address, there is no URL, and the README does not change.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hatchling.metadata.plugin.interface import MetadataHookInterface
 class PackageMetadata(MetadataHookInterface):
     def update(self, metadata: dict[str, Any]) -> None:
         root = Path(self.root)
-        addresses = runpy.run_path(str(root / "src" / "okta_m2m" / "_core" / "addresses.py"))
+        addresses = runpy.run_path(str(root / "src" / "okta_m2m" / "_base" / "addresses.py"))
         documentation, repository = addresses["DOCUMENTATION"], addresses["REPOSITORY"]
         urls = {"Documentation": documentation, "Repository": repository}
         metadata["urls"] = {label: url for label, url in urls.items() if url}

@@ -13,8 +13,8 @@ PYTEST_DONT_REWRITE: without this, pytest would warn if this package was importe
 
 import typing
 
+from ._base.tokens import Token
 from ._core.service_app import ServiceApp
-from ._core.tokens import Token
 from .errors import (
     ConfigurationError,
     InvalidKey,

@@ -17,6 +17,8 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Never, NoReturn, TypeVar
 
+from ._base.crash_reports import Hidden
+from ._base.tokens import Token
 from ._clients.auth_object import AuthObject, missing_library
 from ._clients.failures import send_failed
 from ._clients.limits import (
@@ -30,10 +32,8 @@ from ._clients.limits import (
 )
 from ._clients.proxies import is_direct_only, report_proxy_of_call
 from ._core.arguments import kind_of
-from ._core.crash_reports import Hidden
-from ._core.origins import origin_of
 from ._core.service_app import ServiceApp
-from ._core.tokens import Token
+from ._urls.origins import origin_of
 from .effects import Flow, Request, Response, SendFailed
 from .errors import ConfigurationError, ErrorMap, OktaM2MError, TokenUnreachable, WrongType
 from .runtimes import Asyncio, Sender, Threads, adrive, arun, run

@@ -32,12 +32,12 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
-from ._core.records import Generic, Record
+from ._base.records import Generic, Record
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from ._core.tokens import Token
+    from ._base.tokens import Token
     from .keys import Signer
     from .stores import Store
 

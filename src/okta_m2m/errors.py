@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self, TypeAlias
 
-from ._core.addresses import DOCUMENTATION
+from ._base.addresses import DOCUMENTATION
 
 __all__ = [
     "AccessDenied",

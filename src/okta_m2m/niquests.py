@@ -17,6 +17,8 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Never, NoReturn
 
+from ._base.crash_reports import Hidden
+from ._base.tokens import Token
 from ._clients.auth_object import AuthObject, add_request, missing_library
 from ._clients.limits import DRAIN_TIMEOUT, MAX_DRAINED, is_inflatable
 from ._clients.proxies import warn_of_environments_proxy
@@ -35,9 +37,7 @@ from ._clients.requests_flows import (
     without_ours,
 )
 from ._core.arguments import attached_wrongly
-from ._core.crash_reports import Hidden
 from ._core.service_app import ServiceApp
-from ._core.tokens import Token
 from .effects import Flow, Request, Response
 from .errors import OktaM2MError
 from .runtimes import Asyncio, Sender, Threads, adrive, arun, run

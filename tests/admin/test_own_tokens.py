@@ -19,7 +19,7 @@ import okta_m2m.aiohttp
 import okta_m2m.httpx
 import okta_m2m.requests
 from okta_m2m import PrivateKey, ServiceApp
-from okta_m2m._core.clocks import Clock
+from okta_m2m._base.clocks import Clock
 from okta_m2m.events import AuthorizationKept
 from okta_m2m.stores.file import FileStore
 from okta_m2m.testing import FakeOkta, ReceivedRequest

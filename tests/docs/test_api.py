@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 
 import okta_m2m
+from okta_m2m._base.records import Record
 from okta_m2m._clients.auth_object import AuthObject
-from okta_m2m._core.records import Record
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text("utf-8")
 

@@ -23,6 +23,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from layers import LEVEL
 from okta_m2m import PrivateKey, errors, events
 from okta_m2m.admin import errors as admin_errors
 from okta_m2m.errors import InvalidClient
@@ -324,17 +325,18 @@ def test_the_figures_in_the_readme_are_those_that_were_measured() -> None:
 
 def test_the_picture_of_the_house_is_the_source_tree() -> None:
     design = (ROOT / "docs" / "design.md").read_text("utf-8")
-    picture = re.search(r"```text\nsrc/okta_m2m/\n(.*?)```", design, re.DOTALL)
+    picture = re.search(r"```text\nsrc/okta_m2m/ .*?\n(.*?)```", design, re.DOTALL)
     assert picture is not None
     listed = re.findall(r"^  ([\w.]+(?:\.py|/))(?= |$)", picture[1], re.MULTILINE)
     source = ROOT / "src" / "okta_m2m"
     modules = [path.name for path in source.glob("*.py")]
     packages = [f"{path.parent.name}/" for path in source.glob("*/__init__.py")]
     assert_same(listed, modules + packages)
-    core = re.search(r"^  _core/.*\n((?:    .*\n)+)", picture[1], re.MULTILINE)
-    assert core is not None
-    inside = re.findall(r"^    ([\w.]+\.py)(?= )", core[1], re.MULTILINE)
-    assert_same(inside, [path.name for path in (source / "_core").glob("*.py") if path.name != "__init__.py"])
+    floors = [LEVEL[name] for line in listed if (name := line.removesuffix("/").removesuffix(".py")) in LEVEL]
+    assert floors == sorted(floors), "the picture is not in the order of the floors"
+    for folder, inside in re.findall(r"^  (\w+)/ .*\n((?:    .*\n)+)", picture[1], re.MULTILINE):
+        names = re.findall(r"^    ([\w.]+\.py)(?= )", inside, re.MULTILINE)
+        assert_same(names, [path.name for path in (source / folder).glob("*.py") if path.name != "__init__.py"])
 
 
 def assert_same(listed: list[str], there: list[str]) -> None:

@@ -32,17 +32,17 @@ import yarl
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from okta_m2m import ConfigurationError, InvalidKey, PrivateKey, ServiceApp
+from okta_m2m._base.clocks import http_date
 from okta_m2m._core import answers
 from okta_m2m._core.challenges import challenges
-from okta_m2m._core.clocks import http_date
-from okta_m2m._core.key_formats import clean_text, load_key
-from okta_m2m._core.okta_yaml import parse_okta_yaml
-from okta_m2m._core.org_url import check_org_url
-from okta_m2m._core.origins import Origins, origin_of
-from okta_m2m._core.setting_sources import describe_kind, environment_source
+from okta_m2m._urls.org_url import check_org_url
+from okta_m2m._urls.origins import Origins, origin_of
 from okta_m2m.admin.key_files import key_text
 from okta_m2m.effects import Response
+from okta_m2m.keys.key_formats import clean_text, load_key
 from okta_m2m.settings import read_settings
+from okta_m2m.settings.okta_yaml import parse_okta_yaml
+from okta_m2m.settings.setting_sources import describe_kind, environment_source
 from okta_m2m.stores import store_from_url
 
 __all__ = ["TARGETS", "Target"]

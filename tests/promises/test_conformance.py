@@ -31,7 +31,7 @@ from okta_m2m import (
     TokenRefused,
     TokenUnreachable,
 )
-from okta_m2m._core.clocks import Clock
+from okta_m2m._base.clocks import Clock
 from okta_m2m.effects import Request, Response, SendFailed
 from okta_m2m.errors import (
     AccessDenied,

@@ -27,7 +27,7 @@ library, url, client_id, jwk = json.loads(sys.stdin.readline())
 client = importlib.import_module(library)
 adapter = importlib.import_module("okta_m2m." + library)
 from okta_m2m import PrivateKey, ServiceApp
-from okta_m2m._core import workers
+from okta_m2m._threads import workers
 
 app = ServiceApp(url, client_id=client_id, key=PrivateKey.from_jwk(jwk), scopes=["okta.users.read"], on_event=str)
 auth, page = adapter.OktaAuth(app), url + "/api/v1/users"
@@ -75,7 +75,7 @@ print(get(), flush=True)
 APP = """
 import sys, threading, time
 from okta_m2m import PrivateKey, ServiceApp
-from okta_m2m._core import workers
+from okta_m2m._threads import workers
 key = PrivateKey.generate()
 threading.Thread(target=time.sleep, args=[30], daemon=True).start()
 workers._before_fork()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from okta_m2m._core.clocks import http_date
+from okta_m2m._base.clocks import http_date
 
 MOMENT = 784111777.0
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
 from crash_reports import check_report, frames_of
 from okta_m2m import ConfigurationError, InvalidKey, OktaM2MError, PrivateKey, ServiceApp, Token
-from okta_m2m._core.crash_reports import Hidden, without_locals
+from okta_m2m._base.crash_reports import Hidden, without_locals
 from okta_m2m.admin.errors import RotationFailed
 from okta_m2m.admin.introspection import introspect_token, revoke_token
 from okta_m2m.admin.key_files import convert_key, key_text, replace_file, write_key, write_new_file

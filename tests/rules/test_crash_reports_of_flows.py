@@ -16,7 +16,7 @@ import pytest
 
 from crash_reports import check_report, frames_of
 from okta_m2m import OktaM2MError, PrivateKey, ServiceApp, Token
-from okta_m2m._core.clocks import SYSTEM_CLOCK, OktaClock
+from okta_m2m._base.clocks import SYSTEM_CLOCK, OktaClock
 from okta_m2m._core.conversation import Conversation
 from okta_m2m._core.flights import Flight
 from okta_m2m._core.proofs import ClientAssertions

@@ -17,10 +17,11 @@ import pytest
 
 from herd import SimulatedStore
 from okta_m2m import ConfigurationError, OktaM2MError, RateLimited, ServiceApp, Token, TokenRefused, TokenUnreachable
+from okta_m2m._base.clocks import Clock
 from okta_m2m._core import next_step
-from okta_m2m._core.clocks import Clock
-from okta_m2m._core.flights import LANDING_GRACE, LOOK
-from okta_m2m._core.notifiers import Notifier
+from okta_m2m._core.flights import LANDING_GRACE
+from okta_m2m._threads.landings import LOOK
+from okta_m2m._threads.notifiers import Notifier
 from okta_m2m.effects import (
     Attempt,
     Discard,

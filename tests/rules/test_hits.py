@@ -24,9 +24,9 @@ import okta_m2m.aiohttp
 import okta_m2m.httpx
 import okta_m2m.requests
 from okta_m2m import ConfigurationError, PrivateKey, ServiceApp, Token
+from okta_m2m._base.clocks import Clock
 from okta_m2m._clients.requests_flows import Flows
 from okta_m2m._core import service_app
-from okta_m2m._core.clocks import Clock
 from okta_m2m._core.token_state import TokenState
 from okta_m2m.effects import Flow, Request, Response, Spawn
 from okta_m2m.runtimes import Threads, run

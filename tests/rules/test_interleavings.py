@@ -21,10 +21,11 @@ from typing import Any
 import pytest
 
 from okta_m2m import OktaM2MError, ServiceApp, Token, TokenUnreachable
-from okta_m2m._core.clocks import Clock
+from okta_m2m._base.clocks import Clock
 from okta_m2m._core.conversation import PATIENCE
-from okta_m2m._core.flights import LANDING_GRACE, LOOK, mutex
-from okta_m2m._core.notifiers import Notifier
+from okta_m2m._core.flights import LANDING_GRACE
+from okta_m2m._threads.landings import LOOK, mutex
+from okta_m2m._threads.notifiers import Notifier
 from okta_m2m.effects import (
     Attempt,
     Discard,

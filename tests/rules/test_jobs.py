@@ -24,7 +24,7 @@ import trio
 from figures import Note
 from herd import SECRET, SimulatedStore, Stub
 from okta_m2m import ServiceApp, Token
-from okta_m2m._core.clocks import Clock
+from okta_m2m._base.clocks import Clock
 from okta_m2m.effects import Effect, Request, Response, Wait
 from okta_m2m.runtimes import Asyncio, Trio, arun
 from promises import in_matrix

@@ -37,9 +37,9 @@ from joserfc import jws
 from joserfc.errors import BadSignatureError
 from joserfc.jwk import ECKey, KeySet, RSAKey
 
-from okta_m2m._core.key_algorithms import MAX_KEY_SIZE
 from okta_m2m.errors import InvalidKey
 from okta_m2m.keys import PrivateKey, Signer, thumbprint
+from okta_m2m.keys.key_algorithms import MAX_KEY_SIZE
 
 PASSWORD = "pass-Wort-ß-1234"  # made up for these tests
 ALGS = ("RS256", "RS384", "RS512", "ES256", "ES384", "ES512")

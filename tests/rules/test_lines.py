@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from okta_m2m._core import workers
-from okta_m2m._core.workers import FETCHES, SIGNATURES, Line, start_in_turn
+from okta_m2m._threads import workers
+from okta_m2m._threads.workers import FETCHES, SIGNATURES, Line, start_in_turn
 
 PATIENCE = 20.0
 LONG = 1000.0

@@ -14,9 +14,9 @@ from concurrent.futures import Future
 
 import pytest
 
-from okta_m2m._core import notifiers
-from okta_m2m._core.notifiers import Notifier
 from okta_m2m._core.reports import Reports
+from okta_m2m._threads import notifiers
+from okta_m2m._threads.notifiers import Notifier
 from okta_m2m.events import AuthorizationKept, Event, OriginPassedOver
 
 WHILE = 20.0

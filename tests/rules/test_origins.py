@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from okta_m2m import ConfigurationError
-from okta_m2m._core.origins import Origins, is_loopback, origin_of
+from okta_m2m._urls.origins import Origins, is_loopback, origin_of
 
 ALLOWED = Origins(["https://acme.okta.com", "https://api.example.com:8443", "http://127.0.0.1:8080", "https://[::1]"])
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pytest
 
-from okta_m2m._core.records import Record
+from okta_m2m._base.records import Record
 
 
 class Point(Record):

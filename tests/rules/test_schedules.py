@@ -25,20 +25,13 @@ import pytest
 
 from herd import SimulatedStore
 from okta_m2m import ConfigurationError, OktaM2MError, ServiceApp, Token
-from okta_m2m._core import (
-    conversation,
-    fetching,
-    fleet,
-    flights,
-    forced_renewals,
-    token_state,
-    waiting,
-    workers,
-)
-from okta_m2m._core.clocks import NEVER, Clock
+from okta_m2m._base.clocks import NEVER, Clock
+from okta_m2m._core import conversation, fetching, fleet, flights, forced_renewals, token_state
 from okta_m2m._core.fetching import Fetching
-from okta_m2m._core.flights import LOOK, Flight
+from okta_m2m._core.flights import Flight
 from okta_m2m._core.token_state import TokenState
+from okta_m2m._threads import landings, waiting, workers
+from okta_m2m._threads.landings import LOOK
 from okta_m2m.effects import Effect, Response, Send, SendFailed, Sending, Sleep, StoreEffect, Wait
 from okta_m2m.runtimes import Asyncio, Threads, arun, drive, run
 from schedules import (
@@ -67,7 +60,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 FILES = frozenset(
-    module.__file__ or "" for module in (fetching, fleet, flights, forced_renewals, token_state, waiting, workers)
+    module.__file__ or ""
+    for module in (fetching, fleet, flights, forced_renewals, landings, token_state, waiting, workers)
 )
 ORG = "https://acme.okta.com"
 OTHER = "https://api.example.com"
@@ -928,7 +922,7 @@ PLANTED: dict[str, tuple[str, str, Any, str, tuple[tuple[str, str], ...]]] = {
     "a waiting thread looks before it can be woken": (
         "instant response",
         "switches",
-        flights._WaitingThreads,
+        landings._WaitingThreads,
         "wait",
         (
             ("    self._locks.append(lock)\n", "    has_landed = self._has_landed\n    self._locks.append(lock)\n"),
@@ -938,7 +932,7 @@ PLANTED: dict[str, tuple[str, str, Any, str, tuple[tuple[str, str], ...]]] = {
     "threads are woken before they see that it has landed": (
         "instant response",
         "switches",
-        flights._WaitingThreads,
+        landings._WaitingThreads,
         "wake",
         (
             ("    self._has_landed = True\n", ""),

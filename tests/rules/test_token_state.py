@@ -13,12 +13,11 @@ from typing import Any, ClassVar
 import pytest
 
 from okta_m2m import RateLimited, Token, TokenRefused, TokenUnreachable
+from okta_m2m._base.clocks import NEVER
 from okta_m2m._core import renewal_times, token_state
-from okta_m2m._core.clocks import NEVER
-from okta_m2m._core.flights import ABANDONED, LANDING_GRACE, LOOK, Failure, Flight, forks
+from okta_m2m._core.flights import ABANDONED, LANDING_GRACE, Failure, Flight
 from okta_m2m._core.forced_renewals import MAX_ORIGINS, MINUTE, MOST_AT_ONCE, MOST_FORCED, PERIOD
 from okta_m2m._core.next_step import Closed, Fetch, NextStep, Refused, Rejection, Use, UseAndRenew, Wait
-from okta_m2m._core.origins import Origins
 from okta_m2m._core.renewal_times import (
     ABANDONED_GROWTH,
     FAILED_GROWTH,
@@ -29,6 +28,8 @@ from okta_m2m._core.renewal_times import (
     pause_after,
 )
 from okta_m2m._core.token_state import MAX_FORMER, RENEWAL_LOOK, TokenState
+from okta_m2m._threads.landings import LOOK, forks
+from okta_m2m._urls.origins import Origins
 
 MAX_WAIT = 30.0
 KEYS: Any = ("key",)  # they are only compared here

@@ -17,7 +17,7 @@ import pytest
 import trio
 import trio.testing
 
-from okta_m2m._core.waiting import AT_ONCE, TICK
+from okta_m2m._threads.waiting import AT_ONCE, TICK
 from okta_m2m.effects import Wait
 from okta_m2m.runtimes import Asyncio, Trio
 

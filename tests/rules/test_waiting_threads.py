@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from okta_m2m._core.flights import new_landing
+from okta_m2m._threads.landings import new_landing
 from okta_m2m.effects import Wait
 from okta_m2m.runtimes import Threads
 

@@ -19,7 +19,7 @@ from test_interleavings import ORG, Asked, Stub, Task, World
 
 from herd import SimulatedStore
 from okta_m2m import ServiceApp, Token
-from okta_m2m._core.clocks import Clock
+from okta_m2m._base.clocks import Clock
 from okta_m2m._core.fleet import LEASE
 from okta_m2m.effects import Claim, Effect, Response, SendFailed, Spawn, StoreEffect
 from promises import in_matrix

@@ -37,8 +37,8 @@ import okta_m2m.httpx
 import okta_m2m.requests
 from front import Exchange, Front
 from okta_m2m import OktaM2MError, PrivateKey, ServiceApp, Token, TokenUnreachable
-from okta_m2m._core import workers
-from okta_m2m._core.clocks import Clock
+from okta_m2m._base.clocks import Clock
+from okta_m2m._threads import workers
 from okta_m2m.effects import Effect, Request, Response, SendFailed, Wait
 from okta_m2m.errors import InvalidClient
 from okta_m2m.runtimes import Asyncio, Threads, Trio, arun, run
@@ -859,7 +859,7 @@ def test_where_no_thread_can_be_started_a_fetch_is_done_inline_and_a_renewal_is_
 PROGRAM = """
 import asyncio, atexit, json, sys, time
 from okta_m2m import PrivateKey, ServiceApp
-from okta_m2m._core.clocks import Clock
+from okta_m2m._base.clocks import Clock
 import okta_m2m.httpx, okta_m2m.requests
 
 url, client_id, jwk, way = json.loads(sys.stdin.read())

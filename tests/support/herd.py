@@ -22,7 +22,7 @@ from email.utils import formatdate
 from typing import Any
 
 from okta_m2m import OktaM2MError, ServiceApp, Token
-from okta_m2m._core.clocks import Clock
+from okta_m2m._base.clocks import Clock
 from okta_m2m.effects import (
     Flow,
     Response,

@@ -18,7 +18,7 @@ import pytest
 from clients import Answer, Client, Outcome
 from front import Exchange, Front
 from okta_m2m import Event, ServiceApp
-from okta_m2m._core.clocks import Clock
+from okta_m2m._base.clocks import Clock
 from okta_m2m.testing import FakeOkta, ReceivedRequest
 
 Connect = Callable[..., Client]

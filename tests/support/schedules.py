@@ -31,9 +31,9 @@ from typing import Any, NoReturn
 
 import pytest
 
-from okta_m2m._core import flights, notifiers, workers
+from okta_m2m._threads import landings, notifiers, workers
 
-STALL = flights.LOOK
+STALL = landings.LOOK
 """Simulated seconds for which a stalled thread stands still. It continues just when waiting callers look again."""
 
 MOST_POINTS = 30_000
@@ -426,9 +426,9 @@ class Loop(asyncio.BaseEventLoop):
 def replace_threads(schedule: Schedule, line: Callable[[], workers.Line]) -> Iterator[None]:
     """Has the package use the explorer's threads, mutex, locks and clock. ``line`` makes the line of its fetches."""
     replaced = [
-        (flights, "_mutex", Mutex(schedule)),
+        (landings, "_mutex", Mutex(schedule)),
         (
-            flights,
+            landings,
             "threading",
             SimpleNamespace(Lock=lambda: Lock(schedule), RLock=None, TIMEOUT_MAX=threading.TIMEOUT_MAX),
         ),

@@ -23,12 +23,12 @@ from functools import partial
 from ssl import PROTOCOL_TLS_CLIENT, SSLContext
 from typing import TYPE_CHECKING, Any, ClassVar, Never, TypeAlias, TypeVar
 
+from .._base.crash_reports import Hidden
+from .._base.records import Generic
+from .._base.tokens import Token
 from .._core.arguments import kind_of
-from .._core.crash_reports import Hidden
-from .._core.origins import origin_of
-from .._core.records import Generic
 from .._core.service_app import ServiceApp
-from .._core.tokens import Token
+from .._urls.origins import origin_of
 from ..effects import Attempt, Discard, Flow, Peek, Request, Response, SendFailed, Sending
 from ..errors import ConfigurationError, ErrorMap, OktaM2MError, TokenUnreachable, WrongType
 from ..runtimes import Asyncio, Done, Sender, Threads, Trio, aadvance, advance, arun, run, running

@@ -11,8 +11,8 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
-from .._core.origins import is_loopback, origin_of
 from .._core.service_app import ServiceApp
+from .._urls.origins import is_loopback, origin_of
 
 __all__ = ["is_direct_only", "report_proxy_of_call", "warn_of_environments_proxy"]
 

@@ -20,13 +20,13 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Never, NoReturn, Self, TypeVar
 from urllib.parse import urldefrag, urljoin, urlsplit
 
+from .._base.clocks import NEVER
+from .._base.crash_reports import Hidden
+from .._base.records import Generic
+from .._base.tokens import Credentials, Token
 from .._core.arguments import kind_of
-from .._core.clocks import NEVER
-from .._core.crash_reports import Hidden
-from .._core.origins import origin_of
-from .._core.records import Generic
 from .._core.service_app import ServiceApp
-from .._core.tokens import Credentials, Token
+from .._urls.origins import origin_of
 from ..effects import Flow, Request, Response, SendFailed
 from ..errors import ConfigurationError, ErrorMap, OktaM2MError, TokenUnreachable
 from ..runtimes import Sender, Threads, drive, run

@@ -10,10 +10,10 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
+from .._base.clocks import http_date
+from .._base.records import Record
 from ..effects import Response
 from ..errors import quoted
-from .clocks import http_date
-from .records import Record
 
 __all__ = [
     "ASSUMED_LIFETIME",

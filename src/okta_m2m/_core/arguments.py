@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
+from .._base.clocks import Clock
+from .._base.tokens import SCOPE
+from .._urls.origins import origin_of
 from ..errors import ConfigurationError, WrongType
 from ..keys import PrivateKey
-from .clocks import Clock
-from .origins import origin_of
 
 if TYPE_CHECKING:
     from ..events import Event
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ATTACH",
-    "SCOPE",
     "NotAnAuthObject",
     "attached_wrongly",
     "check_client_id",
@@ -49,9 +49,6 @@ ATTACH = {
     ),
 }
 """For each HTTP library, the line that attaches the app to a client."""
-
-SCOPE = r"[\x21\x23-\x5b\x5d-\x7e]+"
-"""One scope (RFC 6749 section 3.3)."""
 
 _SERVER_ID = r"[A-Za-z0-9._~-]+"
 

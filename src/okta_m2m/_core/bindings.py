@@ -14,12 +14,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from .._base.tokens import Credentials, Token
+from .._threads.landings import mutex
+from .._urls.origins import as_sent, origin_of
 from ..effects import Flow
 from ..keys import PrivateKey
-from .flights import mutex
-from .origins import as_sent, origin_of
 from .proofs import DPoPProofs, Nonces, okta_htu, rfc_htu
-from .tokens import Credentials, Token
 
 if TYPE_CHECKING:
     from ..keys import Signer

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from .records import Record
+from .._base.records import Record
 
 __all__ = ["Challenge", "challenges"]
 

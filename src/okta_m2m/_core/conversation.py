@@ -38,6 +38,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
+from .._base.crash_reports import Hidden
+from .._base.records import Record
+from .._base.tokens import Token
+from .._threads.landings import LOOK, new_landing
 from ..effects import Flow, Request, Response, Send, SendFailed, Sending, Sleep, Stage, StartSend, Wait
 from ..errors import (
     InvalidDPoPProof,
@@ -61,12 +65,9 @@ from .answers import (
     request_id,
     retry_after,
 )
-from .crash_reports import Hidden
-from .flights import LOOK, Flight, new_landing
+from .flights import Flight
 from .proofs import ASSERTION_TYPE, CLOCK_TOLERANCE, FORM_HEADERS, DPoPProofs
-from .records import Record
 from .token_endpoint import TokenEndpoint, back_off
-from .tokens import Token
 
 if TYPE_CHECKING:
     from ..keys import Signer

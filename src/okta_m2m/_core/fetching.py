@@ -13,16 +13,17 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from .._base.clocks import NEVER
+from .._base.tokens import Credentials, Token
+from .._threads.landings import mutex
 from ..effects import Flow, Spawn, Wait
 from ..errors import ConfigurationError, OktaM2MError, RateLimited, SigningFailed, TokenRefused, TokenUnreachable
 from . import next_step
 from .bindings import Bindings
-from .clocks import NEVER
 from .conversation import Conversation, counted
-from .flights import Failure, Flight, mutex
+from .flights import Failure, Flight
 from .proofs import snapshot
 from .renewal_times import Postponed, is_due_for_all
-from .tokens import Credentials, Token
 
 if TYPE_CHECKING:
     from ..keys import PrivateKey, Signer

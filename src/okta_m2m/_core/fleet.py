@@ -31,16 +31,16 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from uuid import uuid4
 
+from .._base.tokens import Token
+from .._threads.landings import new_landing, wait_in_thread
+from .._threads.workers import on_event_loop
 from ..effects import Claim, Flow, Load, Release, Save, Sleep, Spawn, StoreEffect, StoreFailed, Wait
 from ..errors import ConfigurationError
 from ..keys import PrivateKey
 from ..stores.sealing import Seal, sealing_secret
 from .answers import LONGEST_LIFETIME, SHORTEST_LIFETIME, granted_token, json_object
-from .flights import new_landing, wait_in_thread
 from .forced_renewals import MAX_ORIGINS, MOST_FORCED, PERIOD, ForcedByOrigin
 from .renewal_times import Postponed
-from .tokens import Token
-from .workers import on_event_loop
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

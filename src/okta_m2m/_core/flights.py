@@ -1,11 +1,5 @@
 """A fetch in progress, which every caller that needs a token can wait for.
 
-The landing is one ``concurrent.futures.Future``, which threads and any number of event loops can wait for. It is marked
-running first, because otherwise one cancelled waiter would cancel it for all.
-
-One mutex serves all apps of a process, of which there may be many. It is held only for an instant, and never
-during I/O. Landing happens outside it, because waiters' callbacks run there.
-
 Invariant: every flight lands exactly once, no matter how the fetch ends: with the token, with a failure (as data, from
 which each waiter makes its own exception), or with ``ABANDONED``, after which a waiter starts another. A waiting caller
 looks at the flight each second. If its thread has ended, or was never started, that caller lands it.
@@ -13,17 +7,14 @@ looks at the flight each second. If its thread has ended, or was never started, 
 
 from __future__ import annotations
 
-import os
-import threading
-from concurrent.futures import Future
 from copy import copy
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
-from weakref import WeakSet
+from typing import TYPE_CHECKING, Final, TypeAlias
 
+from .._base.records import Record
+from .._base.tokens import Token
+from .._threads.landings import LOOK, new_landing
 from ..errors import OktaM2MError
-from .records import Record
-from .tokens import Token
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,11 +24,6 @@ __all__ = [
     "Failure",
     "Flight",
     "Outcome",
-    "fork_listeners",
-    "forks",
-    "mutex",
-    "new_landing",
-    "wait_in_thread",
 ]
 
 
@@ -50,9 +36,6 @@ class _Abandoned(Record):
 
 
 ABANDONED: Final = _Abandoned()
-
-LOOK: Final = 1.0
-"""Seconds between two looks of a waiting caller at the flight, and the time that its starter has to start it."""
 
 LANDING_GRACE: Final = 0.9
 """Seconds that a caller waits beyond its own deadline, if the fetch ends in that time, because the fetch's error is more
@@ -85,59 +68,6 @@ class Failure(Record):
 
 
 Outcome: TypeAlias = Token | Failure | _Abandoned
-
-
-def new_landing() -> Future[None]:
-    """A future that any caller can wait for, and none can cancel.
-
-    Threads wait with :func:`wait_in_thread`.
-    """
-    landing: Future[None] = Future()
-    landing.set_running_or_notify_cancel()
-    waiting = vars(landing)["okta_m2m_threads"] = _WaitingThreads()
-    landing.add_done_callback(waiting.wake)
-    return landing
-
-
-def wait_in_thread(landing: Future[Any], timeout: float) -> bool:
-    """Waits until the flight lands, or until ``timeout`` seconds have passed. Returns whether it landed."""
-    waiting: _WaitingThreads | None = vars(landing).get("okta_m2m_threads")
-    if waiting is not None:
-        return waiting.wait(timeout)
-    try:
-        landing.exception(timeout)
-    except TimeoutError:
-        return landing.done()
-    return True
-
-
-class _WaitingThreads:
-    """The threads that wait for one landing. Each waits for its own lock.
-
-    A future itself waits in Python code around a lock. If a signal handler raises in the middle of that code, its exception
-    is lost, or the lock is never released and all callers wait forever.
-    """
-
-    __slots__ = ("_has_landed", "_locks")
-
-    def __init__(self) -> None:
-        self._locks: list[threading.Lock] = []
-        self._has_landed = False
-
-    def wait(self, timeout: float) -> bool:
-        lock = threading.Lock()
-        lock.acquire()
-        self._locks.append(lock)
-        # Check only now, because wake() sets the flag before it releases the locks.
-        if not self._has_landed:
-            lock.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX))
-        return self._has_landed
-
-    def wake(self, _: object) -> None:
-        self._has_landed = True
-        for lock in self._locks:
-            lock.release()
-        self._locks.clear()
 
 
 class Flight:
@@ -207,34 +137,3 @@ class Flight:
         if self.is_running is None:
             return not self._began and now >= self._requested + LOOK
         return not self.is_running()
-
-
-# Reentrant, because the garbage collector or a signal handler may run in a thread that holds it. Either may end an
-# abandoned flow, whose flight then lands.
-_mutex = threading.RLock()
-_forks = 0
-fork_listeners: WeakSet[Any] = WeakSet()
-"""Objects whose ``after_fork`` is called in a forked child. Others compare :func:`forks` when they are next used."""
-
-
-def mutex() -> threading.RLock:
-    """The mutex that guards the state of every app; a new one after a fork."""
-    return _mutex
-
-
-def forks() -> int:
-    """The number of forks between the process that imported the package and this one."""
-    return _forks
-
-
-def _after_fork() -> None:
-    """In the child: replaces the mutex, because the thread that held it exists only in the parent."""
-    global _mutex, _forks
-    _mutex = threading.RLock()
-    _forks += 1
-    for listener in list(fork_listeners):
-        listener.after_fork()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
-    os.register_at_fork(after_in_child=_after_fork)

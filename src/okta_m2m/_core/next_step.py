@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import Final, Literal, TypeAlias
 
+from .._base.records import Record
+from .._base.tokens import Token
 from ..errors import TokenRefused
 from .flights import Flight
-from .records import Record
-from .tokens import Token
 
 __all__ = ["CLOSED", "Closed", "Fetch", "NextStep", "Refused", "Rejection", "Use", "UseAndRenew", "Wait"]
 

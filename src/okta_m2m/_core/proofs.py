@@ -18,10 +18,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from .._urls.origins import origin_of
 from ..effects import Flow, Sign, Snapshot
 from ..errors import ConfigurationError, OktaM2MError, SigningFailed, quoted
 from ..keys import PrivateKey
-from .origins import origin_of
 
 if TYPE_CHECKING:
     from ..keys import Signer

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from typing import Final, Literal, TypeAlias
 
-from .tokens import Token
+from .._base.tokens import Token
 
 __all__ = [
     "ABANDONED_GROWTH",

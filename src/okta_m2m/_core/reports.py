@@ -14,14 +14,14 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from .._threads.notifiers import PATIENCE, Notifier
+from .._threads.workers import on_event_loop
 from ..effects import Flow, Wait
 from ..errors import OktaM2MError, TokenRefused, quoted
-from .notifiers import PATIENCE, Notifier
-from .workers import on_event_loop
 
 if TYPE_CHECKING:
+    from .._base.tokens import Token
     from ..events import Event
-    from .tokens import Token
 
 __all__ = ["Reports"]
 

@@ -10,18 +10,18 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
+from .._base.crash_reports import Hidden
+from .._threads.landings import fork_listeners
 from ..effects import Flow, Request, Response, Send, SendFailed, Wait
 from ..errors import OktaM2MError, RateLimited, TokenUnreachable, quoted, refused
 from .answers import error_of, json_object, request_id
-from .crash_reports import Hidden
-from .flights import fork_listeners
 from .proofs import ASSERTION_TYPE, CLOCK_TOLERANCE, FORM_HEADERS, ClientAssertions, snapshot
 
 if TYPE_CHECKING:
+    from .._base.clocks import OktaClock
+    from .._base.tokens import Token
     from ..keys import Signer
-    from .clocks import OktaClock
     from .fetching import Fetching
-    from .tokens import Token
 
 __all__ = ["RevocationOnClose", "ask_about_token"]
 

@@ -17,25 +17,25 @@ from functools import partial
 from sys import intern
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self
 
+from .._base.clocks import SYSTEM_CLOCK, Clock
+from .._base.crash_reports import without_locals
+from .._base.tokens import Credentials, Token, not_picklable
+from .._threads.waiting import wait_here
+from .._threads.workers import start
+from .._urls.org_url import check_org_url
+from .._urls.origins import Origins, origin_of
 from ..effects import Attempt, Flow, Response
 from ..errors import ConfigurationError
 from ..keys import thumbprint
 from . import arguments
 from .bindings import Bindings
-from .clocks import SYSTEM_CLOCK, Clock
-from .crash_reports import without_locals
 from .fetching import Fetching
-from .org_url import check_org_url
-from .origins import Origins, origin_of
 from .proofs import ClientAssertions
 from .reports import Reports
 from .revocation import RevocationOnClose
 from .token_endpoint import TokenEndpoint
 from .token_state import TokenState
-from .tokens import Credentials, Token, not_picklable
 from .verdict import judge
-from .waiting import wait_here
-from .workers import start
 
 if TYPE_CHECKING:
     from ..events import Event

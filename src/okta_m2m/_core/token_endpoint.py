@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Final
 
-from .clocks import NEVER, Clock, OktaClock
+from .._base.clocks import NEVER, Clock, OktaClock
 from .proofs import ClientAssertions, Nonces
 
 if TYPE_CHECKING:

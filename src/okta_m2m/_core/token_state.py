@@ -61,17 +61,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
+from .._base.clocks import NEVER
+from .._base.tokens import Token
+from .._threads.landings import forks, mutex
 from ..errors import RateLimited, TokenRefused
 from . import renewal_times
-from .clocks import NEVER
-from .flights import ABANDONED, Flight, Outcome, forks, mutex
+from .flights import ABANDONED, Flight, Outcome
 from .forced_renewals import MAX_ORIGINS, ForcedByOrigin, ForcedRenewals
 from .next_step import CLOSED, Fetch, NextStep, Refused, Rejection, Use, UseAndRenew, Wait
-from .tokens import Token
 
 if TYPE_CHECKING:
+    from .._urls.origins import Origins
     from ..keys import Signer
-    from .origins import Origins
 
 __all__ = ["TokenState"]
 

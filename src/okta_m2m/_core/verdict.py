@@ -18,17 +18,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
+from .._base.clocks import http_date
+from .._base.records import Record
+from .._urls.origins import origin_of
 from ..effects import Attempt, Discard, Flow, Peek, Response
 from ..errors import quoted
 from .answers import error_code
 from .challenges import challenges
-from .clocks import http_date
-from .origins import origin_of
-from .records import Record
 
 if TYPE_CHECKING:
+    from .._base.tokens import Token
     from .fetching import Fetching
-    from .tokens import Token
 
 __all__ = ["Cure", "Verdict", "judge", "reach_verdict"]
 

@@ -16,7 +16,7 @@ import requests
 from .._clients.limits import MAX_DRAINED, AnswerBody, check_encoding
 from .._core.answers import json_object
 from .._core.challenges import challenges
-from .._core.origins import origin_of
+from .._urls.origins import origin_of
 from ..effects import SendFailed
 from ..errors import quoted
 from .errors import (

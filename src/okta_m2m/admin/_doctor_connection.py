@@ -17,8 +17,8 @@ import requests
 from requests.utils import select_proxy
 
 from .. import ServiceApp
+from .._base.clocks import http_date
 from .._core.answers import json_object
-from .._core.clocks import http_date
 from ..errors import quoted
 from ..requests import LIBRARY
 from ._doctor_clients import CaBundle

@@ -18,10 +18,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from .._core.crash_reports import Hidden, without_locals
-from .._core.key_formats import clean_text, parse_json
+from .._base.crash_reports import Hidden, without_locals
 from ..errors import ConfigurationError, InvalidKey, quoted
 from ..keys import PrivateKey
+from ..keys.key_formats import clean_text, parse_json
 from ._safe_files import FileVersion, OpenDirectory, open_parent
 from .errors import RotationFailed
 from .key_files import key_text, new_key

@@ -38,7 +38,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple
 
-from .._core.crash_reports import without_locals
+from .._base.crash_reports import without_locals
 from ..errors import ConfigurationError
 
 __all__ = ["MAX_FILE_SIZE", "FileContent", "FileVersion", "OpenDirectory", "open_parent"]

@@ -17,12 +17,12 @@ from typing import Any, Literal, NoReturn
 import requests
 
 from .. import Token
+from .._base.clocks import SYSTEM_CLOCK, OktaClock
+from .._base.crash_reports import without_locals
+from .._base.tokens import not_picklable
 from .._core.answers import json_object
-from .._core.clocks import SYSTEM_CLOCK, OktaClock
-from .._core.crash_reports import without_locals
 from .._core.proofs import ClientAssertions
 from .._core.revocation import ask_about_token
-from .._core.tokens import not_picklable
 from ..effects import Request, Response
 from ..errors import ConfigurationError, UnexpectedAnswer
 from ..keys import Signer

@@ -12,10 +12,10 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from .._core.crash_reports import without_locals
-from .._core.key_formats import clean_text, kid_of_pem
+from .._base.crash_reports import without_locals
 from ..errors import ConfigurationError, InvalidKey
 from ..keys import PrivateKey
+from ..keys.key_formats import clean_text, kid_of_pem
 from ._safe_files import FileContent, FileVersion, open_parent
 
 __all__ = [

@@ -18,13 +18,13 @@ import requests
 from requests.auth import AuthBase
 
 from .. import ServiceApp
+from .._base.crash_reports import without_locals
+from .._base.tokens import not_picklable
 from .._clients.private_copy import private_copy
 from .._clients.proxies import is_direct_only
 from .._core.answers import rate_limit_pause
-from .._core.crash_reports import without_locals
-from .._core.origins import origin_of
 from .._core.token_endpoint import back_off
-from .._core.tokens import not_picklable
+from .._urls.origins import origin_of
 from ..effects import Response
 from ..errors import ConfigurationError, quoted
 from ..requests import OktaAuth

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from .. import ServiceApp
-from .._core.crash_reports import without_locals
+from .._base.crash_reports import without_locals
 from ..errors import ConfigurationError, InvalidClient, OktaM2MError, TokenError
 from ..keys import PrivateKey, Signer
 from ..requests import OktaAuth

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import CoroutineType
 from typing import Any, Protocol, TypeVar
 
-from .._core.records import Generic, Record
+from .._base.records import Generic, Record
 from ..effects import Attempt, Discard, Effect, Flow, Peek, Request, Response
 from ..errors import ConfigurationError, ErrorMap, OktaM2MError
 

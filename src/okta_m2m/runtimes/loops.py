@@ -11,8 +11,8 @@ from collections.abc import Awaitable
 from functools import partial
 from typing import Any
 
-from .._core import workers
-from .._core.waiting import is_asyncio, wait_here, wait_in_run, wait_on_loop
+from .._threads import workers
+from .._threads.waiting import is_asyncio, wait_here, wait_in_run, wait_on_loop
 from ..effects import Effect, Sign, Spawn, Wait
 from ..errors import ErrorMap
 from .driving import Sender

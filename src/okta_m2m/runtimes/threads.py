@@ -14,9 +14,9 @@ from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .._core import workers
-from .._core.clocks import SYSTEM_CLOCK
-from .._core.flights import wait_in_thread
+from .._base.clocks import SYSTEM_CLOCK
+from .._threads import workers
+from .._threads.landings import wait_in_thread
 from ..effects import (
     Effect,
     Request,

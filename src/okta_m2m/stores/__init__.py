@@ -10,7 +10,7 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
-from .._core.crash_reports import without_locals
+from .._base.crash_reports import without_locals
 from ..errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 from urllib.parse import urlsplit
 
-from .._core.crash_reports import without_locals
-from .._core.tokens import not_picklable
+from .._base.crash_reports import without_locals
+from .._base.tokens import not_picklable
 from ..errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from .._core.crash_reports import without_locals
-from .._core.tokens import not_picklable
+from .._base.crash_reports import without_locals
+from .._base.tokens import not_picklable
 from ..errors import ConfigurationError
 from ..keys import PrivateKey
 

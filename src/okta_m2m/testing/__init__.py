@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .._core.clocks import Clock
+    from .._base.clocks import Clock
     from ._replaying import Replayed, replay
     from ._signer_conformance import SignerConformance
     from ._store_conformance import StoreConformance
@@ -39,7 +39,7 @@ __all__ = [
 _HOMES = {
     "App": ".fake_okta._app",
     "AuthorizationServer": ".fake_okta._org",
-    "Clock": ".._core.clocks",
+    "Clock": ".._base.clocks",
     "FakeOkta": ".fake_okta._fake_okta",
     "IssuedToken": ".fake_okta._org",
     "ReceivedRequest": ".fake_okta._messages",

@@ -14,7 +14,7 @@ import okta_m2m.httpx
 import okta_m2m.httpx2
 import okta_m2m.requests
 from okta_m2m import Event, PrivateKey, RateLimited, ServiceApp, Signer, Token, TokenError
-from okta_m2m._core.tokens import Credentials
+from okta_m2m._base.tokens import Credentials
 from okta_m2m.effects import Effect, Flow, Request, Response, Send, Sending, Sign, StartSend, Wait
 from okta_m2m.runtimes import Threads, arun, run
 

@@ -15,11 +15,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from ._core.arguments import SCOPE
-from ._core.crash_reports import without_locals
-from ._core.okta_yaml import okta_yaml_paths, parse_okta_yaml, read_okta_yaml
-from ._core.org_url import check_org_url, find_placeholder
-from ._core.setting_sources import (
+from .._base.crash_reports import without_locals
+from .._base.tokens import SCOPE
+from .._urls.org_url import check_org_url, find_placeholder
+from ..errors import ConfigurationError
+from ..keys import PrivateKey
+from ..stores import store_from_url
+from .okta_yaml import okta_yaml_paths, parse_okta_yaml, read_okta_yaml
+from .setting_sources import (
     PREFIX,
     SPELLINGS,
     FoundSetting,
@@ -32,13 +35,10 @@ from ._core.setting_sources import (
     is_blank,
     okta_yaml_source,
 )
-from .errors import ConfigurationError
-from .keys import PrivateKey
-from .stores import store_from_url
 
 if TYPE_CHECKING:
-    from .keys import Signer
-    from .stores import Store
+    from ..keys import Signer
+    from ..stores import Store
 
 __all__ = [
     "FoundSetting",

@@ -7,11 +7,14 @@ Invariant: only ``value``, ``authorization`` and ``headers`` show the value: ``r
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from .records import Record
 
-__all__ = ["Credentials", "Token", "not_picklable"]
+__all__ = ["SCOPE", "Credentials", "Token", "not_picklable"]
+
+SCOPE: Final = r"[\x21\x23-\x5b\x5d-\x7e]+"
+"""A regular expression for one scope (RFC 6749 section 3.3)."""
 
 
 def not_picklable(what: str, remedy: str) -> NoReturn:
@@ -27,7 +30,7 @@ class Token(Record, hidden=("authorization",)):
       ``"Bearer"``.
     - ``scopes``: the granted scopes, which may be fewer than requested. Default none.
     - ``expires_in``: its lifetime in seconds, counted from ``sent_at``. Default 0.
-    - ``sent_at``: when its token request was sent, in seconds on the steady clock of :mod:`okta_m2m._core.clocks`. Counted
+    - ``sent_at``: when its token request was sent, in seconds on the steady clock of :mod:`okta_m2m._base.clocks`. Counted
       from then, the lifetime ends before Okta's, never after. Default 0.
     """
 

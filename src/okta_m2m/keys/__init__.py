@@ -13,8 +13,11 @@ from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol
 
-from ._core.crash_reports import without_locals
-from ._core.key_algorithms import (
+from .._base.crash_reports import without_locals
+from .._base.tokens import not_picklable
+from .._threads.notifiers import NOTIFIER
+from ..errors import InvalidKey
+from .key_algorithms import (
     MAX_KEY_SIZE,
     MIN_RSA_BITS,
     derivation_secret,
@@ -22,10 +25,7 @@ from ._core.key_algorithms import (
     make_version,
     thumbprint,
 )
-from ._core.key_formats import clean_text, is_json, is_key_text, kid_of_pem, load_jwk, load_key, load_pem, parse_json
-from ._core.notifiers import NOTIFIER
-from ._core.tokens import not_picklable
-from .errors import InvalidKey
+from .key_formats import clean_text, is_json, is_key_text, kid_of_pem, load_jwk, load_key, load_pem, parse_json
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes

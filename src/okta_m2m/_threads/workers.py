@@ -24,8 +24,8 @@ from functools import partial
 from importlib import import_module
 from typing import Final, TypeVar
 
-from .clocks import NEVER
-from .flights import LOOK, fork_listeners, mutex
+from .._base.clocks import NEVER
+from .landings import LOOK, fork_listeners, mutex
 
 __all__ = [
     "FETCHES",

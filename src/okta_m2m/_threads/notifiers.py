@@ -16,7 +16,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from .flights import forks, mutex, new_landing, wait_in_thread
+from .landings import forks, mutex, new_landing, wait_in_thread
 from .workers import on_event_loop, start_thread
 
 if TYPE_CHECKING:

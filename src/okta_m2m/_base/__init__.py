@@ -1,0 +1,1 @@
+"""Plain data and what is said of it: everything else may use it. Nothing here is public."""

@@ -1,0 +1,1 @@
+"""The threads of this package, and what waits for them. Nothing here is public."""
