@@ -621,6 +621,18 @@ def test_a_redirect_to_another_origin_carries_no_credentials(
 
 
 @either_binding
+def test_a_redirect_to_another_allowed_origin_carries_no_credentials(
+    okta: FakeOkta, elsewhere: FakeOkta, service: Service, connect: Connect
+) -> None:
+    """What one origin answers must not have the token sent to another, even if calls to that one get it too."""
+    client = connect(service(origins=[elsewhere.url]))
+    assert client.get(okta.url + USERS).status == 200
+    assert client.get(redirect(okta, elsewhere.url + USERS)).status == 401
+    (arrived,) = sent_to(elsewhere)
+    assert credentials(arrived) == []
+
+
+@either_binding
 def test_nothing_is_carried_on_by_a_chain_that_leads_out_and_back(
     okta: FakeOkta, elsewhere: FakeOkta, service: Service, connect: Connect
 ) -> None:

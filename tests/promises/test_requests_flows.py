@@ -67,6 +67,22 @@ def schemes(okta: FakeOkta, path: str) -> list[list[str]]:
 # ── what the libraries take, and give ────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.parametrize("binding", ["dpop"])
+def test_a_proof_goes_no_further_once_its_token_is_gone(okta: FakeOkta, app: ServiceApp) -> None:
+    """A session of the caller's may drop Authorization, also within the origin."""
+
+    class Session(library.Session):  # type: ignore[misc]  # Any
+        def rebuild_auth(self, prepared_request: Any, response: Any) -> None:
+            prepared_request.headers.pop("Authorization", None)
+
+    with Session() as session:
+        session.auth = okta_auth(app)
+        assert session.get(redirect(okta, redirect(okta, okta.url + USERS))).status_code == 401
+    calls = [request for request in okta.requests if request.path in ("/redirect", USERS)]
+    sent = [(len(request.all("authorization")), len(request.all("dpop"))) for request in calls]
+    assert sent == [(1, 1), (0, 1), (0, 0)]
+
+
 def test_an_authorization_of_bytes_is_the_callers_own(okta: FakeOkta, session: Any) -> None:
     own = b"Basic " + base64.b64encode("ada:gr\xfcn".encode())
     for _ in range(2):

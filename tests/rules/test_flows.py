@@ -691,6 +691,43 @@ def test_a_key_that_is_refused_gives_way_to_the_next_which_stays_first() -> None
     assert [decoded(form(send)["client_assertion"])[0]["kid"] for send in replayed.of(Send)] == ["kid-2"]
 
 
+def test_passing_over_a_key_does_not_claim_that_no_key_was_accepted(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench(key=[Stub("kid-1"), Stub("kid-2")])
+    bench.obtain(bench.error(*INVALID_CLIENT), bench.token()).result()
+    assert INVALID_CLIENT[2] in caplog.text
+    assert "None of the" not in caplog.text
+
+
+def test_the_accepted_key_is_tried_first_in_every_later_fetch() -> None:
+    bench = Bench(key=[Stub("kid-1"), Stub("kid-2"), Stub("kid-3")])
+    bench.obtain(bench.error(*INVALID_CLIENT), bench.token()).result()
+    for _ in range(3):
+        bench.time += 4000.0
+        replayed = bench.obtain(bench.token())
+        assert [decoded(form(send)["client_assertion"])[0]["kid"] for send in replayed.of(Send)] == ["kid-2"]
+    bench.time += 4000.0
+    replayed = bench.obtain(bench.error(*INVALID_CLIENT), bench.token())
+    assert [decoded(form(send)["client_assertion"])[0]["kid"] for send in replayed.of(Send)] == ["kid-2", "kid-3"]
+    bench.time += 4000.0
+    replayed = bench.obtain(bench.token())
+    assert [decoded(form(send)["client_assertion"])[0]["kid"] for send in replayed.of(Send)] == ["kid-3"]
+
+
+def test_a_fix_may_be_tried_again_with_the_next_key() -> None:
+    """Each key gets its own try with the nonce that Okta asks for."""
+    bench = Bench(key=[Stub("kid-1"), Stub("kid-2")], dpop=True)
+    nonce = {"dpop_nonce": "nonce-1"}
+    replayed = bench.obtain(
+        bench.error(400, "use_dpop_nonce", "", **nonce),
+        bench.error(*INVALID_CLIENT),
+        bench.error(400, "use_dpop_nonce", "", dpop_nonce="nonce-2"),
+        bench.token(token_type="DPoP"),
+    )
+    replayed.result()
+    assert len(replayed.of(Send)) == 4
+    assert bench.slept == []  # the second request for a nonce is not taken for trouble
+
+
 def test_if_no_key_is_taken_the_first_ones_refusal_is_told() -> None:
     bench = Bench(key=[Stub("kid-1"), Stub("kid-2")])
     second = bench.error(401, "invalid_client", "The client_assertion signature is invalid.")

@@ -35,6 +35,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
@@ -194,7 +195,7 @@ class Conversation:
         self._unreadable = 0
         self._key = 0
         self._tried_fixes: set[str] = set()  # since the last pause, so that none is repeated without one
-        self._refusal: TokenRefused | None = None
+        self._first_refusal: Callable[[str], TokenRefused] | None = None
         self._last_error: TokenError = endpoint.trouble or TokenUnreachable(
             "No request was sent to the token endpoint.", remedy="Raise max_wait."
         )
@@ -395,31 +396,25 @@ class Conversation:
             return None
         else:
             endpoint.answered()
-            self._next_key(
-                refused(response.status, code, description, response.get("x-okta-request-id"), self._hint(code)),
-                attempt,
-            )
+            refusal = partial(refused, response.status, code, description, response.get("x-okta-request-id"))
+            if code != "invalid_client":
+                no_proof = code == "invalid_dpop_proof" and self._proofs is None
+                raise refusal("No proof was sent, because dpop is False. " if no_proof else "")
+            self._next_key(refusal, attempt)
         return "at once"
 
-    def _next_key(self, refusal: TokenRefused, attempt: _Attempt) -> None:
-        """Continues with the next configured key, if that may help; otherwise raises the refusal of the first key."""
-        if refusal.error != "invalid_client":
-            raise refusal
+    def _next_key(self, refusal: Callable[[str], TokenRefused], attempt: _Attempt) -> None:
+        """Continues with the next configured key. If there is none, raises the refusal of the first key."""
         if attempt.key != self._key:
             return  # an earlier response has passed over that key
-        self._refusal = self._refusal or refusal
-        if self._key + 1 == len(self._keys):
-            raise self._refusal
-        self._reports.key_passed_over(self._keys[self._key].kid, refusal)
+        self._first_refusal = self._first_refusal or refusal
+        count = len(self._keys)
+        if self._key + 1 == count:
+            note = f"None of the {count} configured keys was accepted; this is Okta's response to the first. "
+            raise self._first_refusal(note if count > 1 else "")
+        self._reports.key_passed_over(self._keys[self._key].kid, refusal(""))
         self._key += 1
         self._tried_fixes.clear()
-
-    def _hint(self, code: str) -> str:
-        if code == "invalid_dpop_proof" and self._proofs is None:
-            return "No proof was sent, because dpop is False. "
-        if code == "invalid_client" and len(self._keys) > 1:
-            return f"None of the {len(self._keys)} configured keys was accepted; this is Okta's response to the first. "
-        return ""
 
     def _leave_alone(self, seconds: float) -> None:
         """Sends no request for the time that the endpoint asked for. Other processes were given the same time, so each adds
