@@ -11,8 +11,6 @@ Invariant: importing this package imports no HTTP client and no cryptography.
 PYTEST_DONT_REWRITE: without this, pytest would warn if this package was imported before pytest found our plugin.
 """
 
-import typing
-
 from ._base.tokens import Token
 from ._core.service_app import ServiceApp
 from .errors import (
@@ -24,10 +22,8 @@ from .errors import (
     TokenRefused,
     TokenUnreachable,
 )
+from .events import Event
 from .keys import PrivateKey, Signer
-
-if typing.TYPE_CHECKING:
-    from .events import Event
 
 __version__ = "0.1.0"
 
@@ -49,11 +45,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name == "Event":
-        # Events are dataclasses, which take longer to define than everything else here: load them on first use.
-        from .events import Event
-
-        return Event
     if name == "OktaAuth":  # an import statement would not show an AttributeError's message
         raise ImportError("Each HTTP client has its own OktaAuth. Write: from okta_m2m.requests import OktaAuth")
     if name in ("aiohttp", "httpx", "httpx2", "niquests", "requests"):

@@ -7,8 +7,9 @@ Invariant: no event holds a token, an assertion, a proof or a key, so its ``repr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, ClassVar, TypeAlias
+
+from ._base.records import Record
 
 __all__ = [
     "AuthorizationKept",
@@ -27,8 +28,24 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class TokenObtained:
+class _Fields:
+    """Lets ``dataclasses.asdict``, ``fields`` and ``replace`` read an event. Its class is no dataclass, because importing
+    ``dataclasses`` takes as long as a third of this package."""
+
+    def __get__(self, event: object, kind: type[Record]) -> Any:
+        from dataclasses import make_dataclass
+
+        return vars(make_dataclass(kind.__name__, kind.__annotations__.items()))["__dataclass_fields__"]
+
+
+class _Event(Record):
+    __dataclass_fields__: ClassVar = _Fields()
+
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        return type(self), self._values()
+
+
+class TokenObtained(_Event):
     """The token endpoint issued a token.
 
     - ``client_id``: the app's client id.
@@ -49,8 +66,7 @@ class TokenObtained:
     background: bool
 
 
-@dataclass(frozen=True, slots=True)
-class TokenFailed:
+class TokenFailed(_Event):
     """A fetch returned no token. Reported once per fetch, no matter how many callers raise its error, but only once a minute
     if the signer fails each time.
 
@@ -69,8 +85,7 @@ class TokenFailed:
     background: bool
 
 
-@dataclass(frozen=True, slots=True)
-class RenewalFailed:
+class RenewalFailed(_Event):
     """A renewal failed, while the current token still works.
 
     - ``client_id``: the app's client id.
@@ -85,8 +100,7 @@ class RenewalFailed:
     next_try_in: float
 
 
-@dataclass(frozen=True, slots=True)
-class TokenRejected:
+class TokenRejected(_Event):
     """An API returned 401 for a token that should have been valid. Reported once for each token, no matter how many calls
     used it.
 
@@ -104,8 +118,7 @@ class TokenRejected:
     calls: int
 
 
-@dataclass(frozen=True, slots=True)
-class ScopesReduced:
+class ScopesReduced(_Event):
     """Okta granted fewer scopes than requested. Okta returns no error for this.
 
     - ``client_id``: the app's client id.
@@ -118,8 +131,7 @@ class ScopesReduced:
     missing: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class KeyPassedOver:
+class KeyPassedOver(_Event):
     """Okta refused a key, so the next configured key is used. Register the refused key, or remove it.
 
     - ``client_id``: the app's client id.
@@ -132,8 +144,7 @@ class KeyPassedOver:
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class KeyChanged:
+class KeyChanged(_Event):
     """The app now signs with another key, because its key file changed or its signer has a new key.
 
     - ``client_id``: the app's client id.
@@ -144,8 +155,7 @@ class KeyChanged:
     kid: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class ClockCorrected:
+class ClockCorrected(_Event):
     """Okta's time differs from this machine's, and is used from now on. Set the machine's clock (NTP).
 
     - ``client_id``: the app's client id.
@@ -156,8 +166,7 @@ class ClockCorrected:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class StoreDown:
+class StoreDown(_Event):
     """The shared store does not work, so the process fetches its own tokens. Check the store.
 
     - ``client_id``: the app's client id.
@@ -170,8 +179,7 @@ class StoreDown:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class StoreUp:
+class StoreUp(_Event):
     """The shared store works again.
 
     - ``client_id``: the app's client id.
@@ -182,8 +190,7 @@ class StoreUp:
     store: str
 
 
-@dataclass(frozen=True, slots=True)
-class OriginPassedOver:
+class OriginPassedOver(_Event):
     """A request was sent without a token, because its origin is not one of the app's. Reported once per origin.
 
     - ``client_id``: the app's client id.
@@ -194,8 +201,7 @@ class OriginPassedOver:
     origin: str
 
 
-@dataclass(frozen=True, slots=True)
-class AuthorizationKept:
+class AuthorizationKept(_Event):
     """A request had its own ``Authorization`` header, which was kept. Reported once per origin.
 
     - ``client_id``: the app's client id.

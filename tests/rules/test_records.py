@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import copy
+import dataclasses
+import pickle
+from typing import Any, ClassVar
 
 import pytest
 
+from okta_m2m import events
 from okta_m2m._base.records import Record
 
 
@@ -75,3 +79,18 @@ def test_a_pattern_takes_fields_by_position() -> None:
             assert (x, y, name) == (1, 2, "origin")
         case _:
             pytest.fail("no match")
+
+
+@pytest.mark.parametrize("kind", [getattr(events, name) for name in events.__all__ if name != "Event"])
+def test_an_event_can_be_used_as_a_frozen_dataclass(kind: Any) -> None:
+    names = [field.name for field in dataclasses.fields(kind)]
+    event = kind(*names)  # any values will do
+    assert dataclasses.is_dataclass(event)
+    assert [field.name for field in dataclasses.fields(event)] == names
+    assert names[0] == "client_id"
+    assert dataclasses.asdict(event) == dict(zip(names, names, strict=True))
+    assert dataclasses.replace(event, client_id="0oa2").client_id == "0oa2"
+    for copied in (pickle.loads(pickle.dumps(event)), copy.copy(event), copy.deepcopy(event)):
+        assert copied == event
+    with pytest.raises(AttributeError):
+        event.client_id = "0oa2"

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from okta_m2m import OktaM2MError, PrivateKey, events
+from okta_m2m import OktaM2MError, PrivateKey
 from okta_m2m._core.reports import Reports
 from okta_m2m.testing import FakeOkta
 from okta_m2m.testing.fake_okta._responder import Responder
@@ -153,8 +153,8 @@ def _observe() -> None:
     # The event itself, also where no one listens.
     _after(
         Reports,
-        "emit",
-        lambda none, reports, event, *facts: watch.show(f"{getattr(events, event)('0oa1', *facts)!r}", event),
+        "_report",
+        lambda none, reports, level, message, arguments, event, *_: watch.show(f"{event!r}", type(event).__name__),
     )
 
 

@@ -18,6 +18,21 @@ from .._threads.notifiers import PATIENCE, Notifier
 from .._threads.workers import on_event_loop
 from ..effects import Flow, Wait
 from ..errors import OktaM2MError, TokenRefused, quoted
+from ..events import (
+    AuthorizationKept,
+    ClockCorrected,
+    Event,
+    KeyChanged,
+    KeyPassedOver,
+    OriginPassedOver,
+    RenewalFailed,
+    ScopesReduced,
+    StoreDown,
+    StoreUp,
+    TokenFailed,
+    TokenObtained,
+    TokenRejected,
+)
 
 if TYPE_CHECKING:
     from .._base.tokens import Token
@@ -29,23 +44,17 @@ logger = logging.getLogger("okta_m2m")
 
 MAX_ORIGINS_REPORTED: Final = 1000
 
-_NOTHING: Final[frozenset[tuple[str, str]]] = frozenset()  # shared by all apps: a process may have many
+_NOTHING: Final[frozenset[Event]] = frozenset()  # shared by all apps: a process may have many
 
 
 class Reports:
     """One app's events. ``on_event`` is called with each :data:`~okta_m2m.events.Event`."""
 
-    __slots__ = ("_events", "_notifier", "_on_event", "_reported", "client_id")
+    __slots__ = ("_notifier", "_on_event", "_reported", "client_id")
 
     def __init__(self, client_id: str, on_event: Callable[[Event], None] | None) -> None:
         self.client_id = client_id
         self._on_event = on_event
-        self._events: Any = None
-        if on_event is not None:
-            # Only an app with an observer needs these dataclasses: they would add a third to the package's import time.
-            from .. import events
-
-            self._events = events
         self._reported = _NOTHING
         self._notifier = Notifier()
 
@@ -57,8 +66,9 @@ class Reports:
             logging.INFO,
             "obtained a %s token for client %s: valid for %d s, scopes %s, after %d request(s)",
             (token.token_type, self.client_id, token.expires_in, quoted(" ".join(token.scopes)), attempts),
-            "TokenObtained",
-            (token.token_type, token.scopes, token.expires_in, attempts, elapsed, background),
+            TokenObtained(
+                self.client_id, token.token_type, token.scopes, token.expires_in, attempts, elapsed, background
+            ),
         )
 
     def token_failed(self, error: Exception, attempts: int, elapsed: float, background: bool) -> None:
@@ -67,8 +77,7 @@ class Reports:
             logging.INFO if background else logging.WARNING,  # the warning about the renewal has the next attempt
             "no token for client %s, after %d request(s) in %.1f s: %s",
             (self.client_id, attempts, elapsed, _with_help(error)),
-            "TokenFailed",
-            (_code(error), attempts, elapsed, background),
+            TokenFailed(self.client_id, _code(error), attempts, elapsed, background),
             error,
         )
 
@@ -78,8 +87,7 @@ class Reports:
             logging.WARNING,
             "renewal failed; keeping the current token. Next try in %.1f s: %s",
             (pause, _with_help(error)),
-            "RenewalFailed",
-            (_code(error), _reason(error), pause),
+            RenewalFailed(self.client_id, _code(error), _reason(error), pause),
             error,
         )
 
@@ -100,8 +108,7 @@ class Reports:
             logging.WARNING,
             "Okta did not grant client %s these scopes: %s. %s",
             (self.client_id, quoted(" ".join(missing)), remedy),
-            "ScopesReduced",
-            (granted, missing),
+            ScopesReduced(self.client_id, granted, missing),
         )
 
     def token_rejected(self, origin: str, code: str | None, renewing: bool, calls: int) -> None:
@@ -115,8 +122,7 @@ class Reports:
                 calls,
                 "renewing it and retrying once" if renewing else "the caller gets the response",
             ),
-            "TokenRejected",
-            (origin, code, renewing, calls),
+            TokenRejected(self.client_id, origin, code, renewing, calls),
         )
 
     # ── keys and clocks ──────────────────────────────────────────────────────────────────────────────────────────
@@ -127,8 +133,7 @@ class Reports:
             logging.WARNING,
             "%s Trying the next configured key.",
             (refusal,),
-            "KeyPassedOver",
-            (kid, _code(refusal)),
+            KeyPassedOver(self.client_id, kid, _code(refusal)),
             refusal,
         )
 
@@ -138,8 +143,7 @@ class Reports:
             logging.INFO,
             "client %s now signs with another key, kid %s",
             (self.client_id, quoted(kid, 100)),  # a kid may have any characters
-            "KeyChanged",
-            (kid,),
+            KeyChanged(self.client_id, kid),
         )
 
     def clock_corrected(self, seconds: float) -> None:
@@ -148,8 +152,7 @@ class Reports:
             logging.WARNING,
             "Okta's time is %.0f s %s this machine's; using Okta's time. Set this machine's clock (NTP).",
             (abs(seconds), "ahead of" if seconds > 0 else "behind"),
-            "ClockCorrected",
-            (seconds,),
+            ClockCorrected(self.client_id, seconds),
         )
 
     # ── the store ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -162,8 +165,7 @@ class Reports:
             "the token store %r does not work, so this process fetches its own tokens until it does: %s. Check the "
             "store. No restart is needed.",
             (store, shown),
-            "StoreDown",
-            (repr(store), shown),
+            StoreDown(self.client_id, repr(store), shown),
         )
 
     def retrying_store(self, reason: object) -> None:
@@ -172,28 +174,28 @@ class Reports:
 
     def store_up(self, store: object) -> None:
         """The store works again."""
-        self._report(logging.WARNING, "the token store %r works again", (store,), "StoreUp", (repr(store),))
+        self._report(logging.WARNING, "the token store %r works again", (store,), StoreUp(self.client_id, repr(store)))
 
     # ── calls without the token ──────────────────────────────────────────────────────────────────────────────────
 
     def origin_passed_over(self, origin: str | None) -> None:
         """A call to an origin that is not allowed was sent without a token; ``None`` for an ambiguous URL."""
-        self._report_once(
-            "OriginPassedOver", origin, "not an allowed origin", "Add it to origins=[...] if it should be."
-        )
+        self._report_once(OriginPassedOver, origin, "not an allowed origin", "Add it to origins=[...] if it should be.")
 
     def authorization_kept(self, origin: str | None) -> None:
         """A request had its own ``Authorization`` header, and was sent unchanged."""
         self._report_once(
-            "AuthorizationKept", origin, "a request with its own Authorization header", "It was sent unchanged."
+            AuthorizationKept, origin, "a request with its own Authorization header", "It was sent unchanged."
         )
 
-    def _report_once(self, event: str, origin: str | None, what: str, remedy: str) -> None:
-        origin = origin or "an ambiguous URL"
-        if (event, origin) in self._reported or len(self._reported) >= MAX_ORIGINS_REPORTED:
+    def _report_once(
+        self, kind: type[OriginPassedOver | AuthorizationKept], origin: str | None, what: str, remedy: str
+    ) -> None:
+        event = kind(self.client_id, origin or "an ambiguous URL")
+        if event in self._reported or len(self._reported) >= MAX_ORIGINS_REPORTED:
             return
-        self._reported |= {(event, origin)}
-        self._report(logging.WARNING, "no token sent to %s: %s. %s", (origin, what, remedy), event, (origin,))
+        self._reported |= {event}
+        self._report(logging.WARNING, "no token sent to %s: %s. %s", (event.origin, what, remedy), event)
 
     # ── both ways ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -202,20 +204,15 @@ class Reports:
         level: int,
         message: str,
         arguments: tuple[object, ...],
-        event: str,
-        facts: tuple[object, ...],
+        event: Event,
         error: Exception | None = None,
     ) -> None:
         """Writes a log line and emits an event."""
-        extra = {"okta_m2m.event": event, "okta_m2m.client_id": self.client_id, **_fields(error)}
+        extra = {"okta_m2m.event": type(event).__name__, "okta_m2m.client_id": self.client_id, **_fields(error)}
         self._notifier.notify(logger.log, level, message, *arguments, extra=extra)
-        self.emit(event, *facts)
-        self._notifier.settle()
-
-    def emit(self, event: str, *facts: object) -> None:
-        """Emits an event, by the name of its class."""
         if self._on_event is not None:
-            self._notifier.notify(self._observe, getattr(self._events, event)(self.client_id, *facts))
+            self._notifier.notify(self._observe, event)
+        self._notifier.settle()
 
     def _observe(self, event: Event) -> None:
         assert self._on_event is not None  # noqa: S101 (emit has looked)
