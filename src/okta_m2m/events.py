@@ -7,9 +7,9 @@ Invariant: no event holds a token, an assertion, a proof or a key, so its ``repr
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, TypeAlias
+from typing import TypeAlias
 
-from ._base.records import Record
+from ._base.records import PublicRecord
 
 __all__ = [
     "AuthorizationKept",
@@ -28,24 +28,7 @@ __all__ = [
 ]
 
 
-class _Fields:
-    """Lets ``dataclasses.asdict``, ``fields`` and ``replace`` read an event. Its class is no dataclass, because importing
-    ``dataclasses`` takes as long as a third of this package."""
-
-    def __get__(self, event: object, kind: type[Record]) -> Any:
-        from dataclasses import make_dataclass
-
-        return vars(make_dataclass(kind.__name__, kind.__annotations__.items()))["__dataclass_fields__"]
-
-
-class _Event(Record):
-    __dataclass_fields__: ClassVar = _Fields()
-
-    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
-        return type(self), self._values()
-
-
-class TokenObtained(_Event):
+class TokenObtained(PublicRecord):
     """The token endpoint issued a token.
 
     - ``client_id``: the app's client id.
@@ -66,7 +49,7 @@ class TokenObtained(_Event):
     background: bool
 
 
-class TokenFailed(_Event):
+class TokenFailed(PublicRecord):
     """A fetch returned no token. Reported once per fetch, no matter how many callers raise its error, but only once a minute
     if the signer fails each time.
 
@@ -85,7 +68,7 @@ class TokenFailed(_Event):
     background: bool
 
 
-class RenewalFailed(_Event):
+class RenewalFailed(PublicRecord):
     """A renewal failed, while the current token still works.
 
     - ``client_id``: the app's client id.
@@ -100,7 +83,7 @@ class RenewalFailed(_Event):
     next_try_in: float
 
 
-class TokenRejected(_Event):
+class TokenRejected(PublicRecord):
     """An API returned 401 for a token that should have been valid. Reported once for each token, no matter how many calls
     used it.
 
@@ -118,7 +101,7 @@ class TokenRejected(_Event):
     calls: int
 
 
-class ScopesReduced(_Event):
+class ScopesReduced(PublicRecord):
     """Okta granted fewer scopes than requested. Okta returns no error for this.
 
     - ``client_id``: the app's client id.
@@ -131,7 +114,7 @@ class ScopesReduced(_Event):
     missing: tuple[str, ...]
 
 
-class KeyPassedOver(_Event):
+class KeyPassedOver(PublicRecord):
     """Okta refused a key, so the next configured key is used. Register the refused key, or remove it.
 
     - ``client_id``: the app's client id.
@@ -144,7 +127,7 @@ class KeyPassedOver(_Event):
     error: str
 
 
-class KeyChanged(_Event):
+class KeyChanged(PublicRecord):
     """The app now signs with another key, because its key file changed or its signer has a new key.
 
     - ``client_id``: the app's client id.
@@ -155,7 +138,7 @@ class KeyChanged(_Event):
     kid: str | None
 
 
-class ClockCorrected(_Event):
+class ClockCorrected(PublicRecord):
     """Okta's time differs from this machine's, and is used from now on. Set the machine's clock (NTP).
 
     - ``client_id``: the app's client id.
@@ -166,7 +149,7 @@ class ClockCorrected(_Event):
     seconds: float
 
 
-class StoreDown(_Event):
+class StoreDown(PublicRecord):
     """The shared store does not work, so the process fetches its own tokens. Check the store.
 
     - ``client_id``: the app's client id.
@@ -179,7 +162,7 @@ class StoreDown(_Event):
     reason: str
 
 
-class StoreUp(_Event):
+class StoreUp(PublicRecord):
     """The shared store works again.
 
     - ``client_id``: the app's client id.
@@ -190,7 +173,7 @@ class StoreUp(_Event):
     store: str
 
 
-class OriginPassedOver(_Event):
+class OriginPassedOver(PublicRecord):
     """A request was sent without a token, because its origin is not one of the app's. Reported once per origin.
 
     - ``client_id``: the app's client id.
@@ -201,7 +184,7 @@ class OriginPassedOver(_Event):
     origin: str
 
 
-class AuthorizationKept(_Event):
+class AuthorizationKept(PublicRecord):
     """A request had its own ``Authorization`` header, which was kept. Reported once per origin.
 
     - ``client_id``: the app's client id.

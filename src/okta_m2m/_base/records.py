@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, dataclass_transform
 
-__all__ = ["Generic", "Record"]
+__all__ = ["Generic", "PublicRecord", "Record"]
 
 
 if TYPE_CHECKING:
@@ -103,3 +103,20 @@ class Record(metaclass=_RecordType):
         # A crash report may show an incomplete record, whose creation was interrupted.
         shown = (f"{name}={getattr(self, name, None)!r}" for name in self._fields if name not in self._hidden)
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+class _DataclassFields:
+    def __get__(self, record: object, kind: type[Record]) -> Any:
+        from dataclasses import make_dataclass  # heavy
+
+        return vars(make_dataclass(kind.__name__, kind.__annotations__.items()))["__dataclass_fields__"]
+
+
+class PublicRecord(Record):
+    """Base of records that users hold: ``dataclasses.asdict``, ``fields`` and ``replace``, ``copy`` and ``pickle`` work as with a
+    dataclass."""
+
+    __dataclass_fields__: ClassVar = _DataclassFields()
+
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        return type(self), self._values()

@@ -33,8 +33,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
@@ -42,7 +40,7 @@ from urllib.parse import urlencode
 from .._base.crash_reports import Hidden
 from .._base.records import Record
 from .._base.tokens import Token
-from .._threads.landings import LOOK, new_landing
+from .._threads.landings import LOOK, land, new_landing
 from ..effects import Flow, Request, Response, Send, SendFailed, Sending, Sleep, Stage, StartSend, Wait
 from ..errors import (
     InvalidDPoPProof,
@@ -71,6 +69,8 @@ from .proofs import ASSERTION_TYPE, CLOCK_TOLERANCE, FORM_HEADERS, DPoPProofs
 from .token_endpoint import TokenEndpoint, back_off
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from ..keys import Signer
     from .reports import Reports
 
@@ -148,6 +148,8 @@ class _Attempt:
 
 
 def _send_here(effect: Send) -> Flow[Sending]:
+    from concurrent.futures import Future  # heavy
+
     response: Future[Response] = Future()
     try:
         response.set_result((yield from effect))
@@ -330,13 +332,8 @@ class Conversation:
         """Done when one of the open requests ends."""
         if self._any_ended is None or self._any_ended.done():
             ended = self._any_ended = new_landing()
-
-            def end(_: object) -> None:
-                with suppress(InvalidStateError):  # another one was first
-                    ended.set_result(None)
-
             for attempt in self._open:
-                attempt.sending.response.add_done_callback(end)
+                attempt.sending.response.add_done_callback(lambda _: land(ended))
         return self._any_ended
 
     def _note_failure(self, ended: _Attempt, failure: Exception) -> None:

@@ -21,18 +21,16 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import InvalidStateError
-from contextlib import suppress
 from functools import partial
 from hashlib import sha256
-from inspect import iscoroutinefunction
 from math import isfinite
+from secrets import token_hex
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
-from uuid import uuid4
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from .._base.records import Record
 from .._base.tokens import Token
-from .._threads.landings import new_landing, wait_in_thread
+from .._threads.landings import land, new_landing, wait_in_thread
 from .._threads.workers import on_event_loop
 from ..effects import Claim, Flow, Load, Release, Save, Sleep, Spawn, StoreEffect, StoreFailed, Wait
 from ..errors import ConfigurationError
@@ -76,7 +74,7 @@ SAVING: Final = 0.05
 _NONE_FORCED: Final[ForcedByOrigin] = MappingProxyType({})
 
 
-class Shared(NamedTuple):
+class Shared(Record):
     """A token from or for the store.
 
     - ``token``: the token.
@@ -91,14 +89,14 @@ class Shared(NamedTuple):
     is_ours: bool = False
 
 
-class _Place(NamedTuple):
+class _Place(Record):
     """A place where a token may be stored: the cache key, and the seal that opens it."""
 
     key: str
     seal: Seal
 
 
-class _Found(NamedTuple):
+class _Found(Record):
     shared: Shared
     nonce: str | None
 
@@ -195,7 +193,7 @@ class Fleet:
         ``fetch`` raises.
         """
         places = self._places(keys)
-        owner = str(uuid4())
+        owner = token_hex(16)
 
         def fetch_own() -> Flow[Shared]:
             token, key = yield from fetch()
@@ -240,7 +238,7 @@ class Fleet:
     def clear(self, keys: Sequence[Signer]) -> Flow[bool]:
         """Removes the stored token. ``False`` if another process is fetching at the moment. Raises
         :class:`StoreFailed`."""
-        owner = str(uuid4())
+        owner = token_hex(16)
         for place in self._places(keys):
             if not (yield from Claim(self.store, self._timeout, place.key, owner, LEASE)):
                 return False
@@ -274,7 +272,7 @@ class Fleet:
         keeper = self._keep_claim(places[0], owner, claimed, is_wanted, deadline)
         is_kept, found = False, None
         try:
-            is_kept = bool((yield from Spawn(keeper, partial(_land, claimed.released), awaited=False, purpose="claim")))
+            is_kept = bool((yield from Spawn(keeper, partial(land, claimed.released), awaited=False, purpose="claim")))
             try:
                 # Read again: the last holder may have saved between our read and our claim.
                 found = yield from self._load(places, is_wanted)
@@ -285,10 +283,10 @@ class Fleet:
             else:
                 claimed.fetched = yield from fetch()
         finally:
-            _land(claimed.ended)
+            land(claimed.ended)
             # If no thread can be started any more, nobody releases the claim, and its lease expires.
             if not is_kept:
-                _land(claimed.released)
+                land(claimed.released)
         yield from Wait(claimed.released, SAVING)
         return found or claimed.better or claimed.fetched  # type: ignore[return-value]  # one of them is set
 
@@ -377,7 +375,7 @@ class Fleet:
     # ── what is stored ───────────────────────────────────────────────────────────────────────────────────────────
 
     def _serialize(self, shared: Shared) -> bytes:
-        token, key, forced, _ = shared
+        token, key, forced = shared.token, shared.key, shared.forced
         document: dict[str, Any] = {
             "access_token": token.value,
             "token_type": token.token_type,
@@ -460,6 +458,8 @@ def _check_store(store: Store) -> Store:
             f"store must be a store, not {type(store).__name__}.",
             remedy="Pass a RedisStore, a FileStore, or an object with the four methods of okta_m2m.stores.Store.",
         )
+    from inspect import iscoroutinefunction  # heavy; only an app with a store needs it
+
     for name in needed:
         if iscoroutinefunction(getattr(store, name)):
             raise ConfigurationError(
@@ -481,8 +481,3 @@ def _unseal(place: _Place, sealed: object) -> bytes | None:
     if sealed is None or isinstance(sealed, bytes):
         return place.seal.open(place.key, sealed)
     raise StoreFailed(f"load returned a value of type {type(sealed).__name__}, not bytes")
-
-
-def _land(landing: Future[None]) -> None:
-    with suppress(InvalidStateError):  # it has already landed
-        landing.set_result(None)

@@ -27,9 +27,11 @@ from .._urls.origins import Origins, origin_of
 from ..effects import Attempt, Flow, Response
 from ..errors import ConfigurationError
 from ..keys import thumbprint
+from ..settings import named_store, read_settings
 from . import arguments
 from .bindings import Bindings
 from .fetching import Fetching
+from .fleet import Fleet
 from .proofs import ClientAssertions
 from .reports import Reports
 from .revocation import RevocationOnClose
@@ -41,7 +43,6 @@ if TYPE_CHECKING:
     from ..events import Event
     from ..keys import Signer
     from ..stores import Store
-    from .fleet import Fleet
 __all__ = ["ServiceApp"]
 
 
@@ -144,8 +145,6 @@ class ServiceApp(arguments.NotAnAuthObject):
         self.token_state = TokenState(clock.now, allowed, keys, max_wait=max_wait)
         fleet: Fleet | None = None
         if store is not None:
-            from .fleet import Fleet  # only an app with a store needs it: a tenth of the package's import time
-
             fleet = Fleet(
                 store,
                 endpoint=endpoint,
@@ -175,8 +174,6 @@ class ServiceApp(arguments.NotAnAuthObject):
 
         Raises :class:`~okta_m2m.errors.ConfigurationError`, which names the setting and where it comes from.
         """
-        from ..settings import named_store, read_settings  # a third of the package's import time
-
         settings = read_settings(files=files, environ=environ, **arguments)
         own = settings.arguments()
         if own.get("store") is None:

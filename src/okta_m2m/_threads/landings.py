@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import os
 import threading
-from concurrent.futures import Future
-from typing import Any, Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
-__all__ = ["LOOK", "fork_listeners", "forks", "mutex", "new_landing", "wait_in_thread"]
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+__all__ = ["LOOK", "fork_listeners", "forks", "land", "mutex", "new_landing", "wait_in_thread"]
 
 LOOK: Final = 1.0
 """Seconds between two looks of a waiting caller at what it waits for, and the time that whoever starts it has to do so."""
@@ -26,11 +29,21 @@ def new_landing() -> Future[None]:
 
     Threads wait with :func:`wait_in_thread`.
     """
+    from concurrent.futures import Future  # heavy
+
     landing: Future[None] = Future()
     landing.set_running_or_notify_cancel()
     waiting = vars(landing)["okta_m2m_threads"] = _WaitingThreads()
     landing.add_done_callback(waiting.wake)
     return landing
+
+
+def land(landing: Future[None]) -> None:
+    """Ends a landing, if it has not ended."""
+    from concurrent.futures import InvalidStateError  # heavy
+
+    with suppress(InvalidStateError):
+        landing.set_result(None)
 
 
 def wait_in_thread(landing: Future[Any], timeout: float) -> bool:

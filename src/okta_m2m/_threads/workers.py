@@ -18,14 +18,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future
 from contextvars import copy_context
 from functools import partial
 from importlib import import_module
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from .._base.clocks import NEVER
 from .landings import LOOK, fork_listeners, mutex
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 __all__ = [
     "FETCHES",
@@ -61,21 +63,20 @@ process computed for less than 80 % of the time. With 32 threads that compute, a
 thousand apps had their tokens (aiohttp); with this, for 0.03 s."""
 
 IMPORTED_LATE: Final = (
+    "concurrent.futures",
     "cryptography.hazmat.primitives.asymmetric.utils",
     "datetime",
+    "difflib",
     "email.utils",
     "encodings.idna",
     "inspect",
     "joserfc.jwe",
     "joserfc.jwk",
     "netrc",
-    "okta_m2m._core.fleet",
-    "okta_m2m.events",
-    "okta_m2m.settings",
+    "tempfile",
 )
-"""Modules that are heavy, and so are first imported by a call, or by an app that has a store, an observer or settings. A child
-that is forked while another thread imports one of them would wait for that import forever, so they are imported before a
-fork."""
+"""Modules of other projects that are heavy, and so are first imported by a call or by an app. A child that is forked while
+another thread imports one of them would wait for that import forever, so they are imported before a fork."""
 
 _alive: dict[threading.Thread, float] = {}
 _ending: deque[int] = deque(maxlen=256)
@@ -108,6 +109,8 @@ def start_in_turn(work: Callable[[], T], purpose: str, whose: object, seconds: f
 
 
 def _with_result(work: Callable[[], T], result: Future[T] | None = None) -> tuple[Callable[[], None], Future[T]]:
+    from concurrent.futures import Future  # heavy
+
     working: Future[T] = Future() if result is None else result
 
     def run() -> None:

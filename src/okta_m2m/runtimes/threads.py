@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
 from contextvars import Context, copy_context
 from functools import partial
 from types import CoroutineType
@@ -37,6 +36,8 @@ from ..errors import ConfigurationError, ErrorMap
 from .driving import Sender, report_lost, response_of, run
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from ..keys import Signer
 
 __all__ = ["Threads"]
@@ -89,6 +90,8 @@ class Threads:
         raise TypeError(f"no runtime performs {type(effect).__name__}")
 
     def _start_send(self, request: Request, timeout: float) -> Sending | None:
+        from concurrent.futures import Future  # heavy
+
         sending = Sending(Future())
         send = partial(sending.send, lambda: response_of(self._send(request, timeout)))
         return None if workers.start(send, "send", sending.response) is None else sending

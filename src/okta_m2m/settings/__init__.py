@@ -10,12 +10,12 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from .._base.crash_reports import without_locals
+from .._base.records import PublicRecord
 from .._base.tokens import SCOPE
 from .._urls.org_url import check_org_url, find_placeholder
 from ..errors import ConfigurationError
@@ -70,8 +70,7 @@ _UNPRINTABLE = r"[\x00-\x1f\x7f]"
 _KEY_SUFFIXES = (".pem", ".key", ".json", ".jwk", ".jwks", ".p8", ".pk8", ".der")
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(PublicRecord, hidden=("key", "others", "files")):
     """The settings of a service app, and the place of each.
 
     - ``org_url``: ``https://`` and the org's host, as :func:`check_org_url` returns it.
@@ -88,13 +87,13 @@ class Settings:
 
     org_url: str
     client_id: str
-    key: Signer | Sequence[Signer] = field(repr=False)
+    key: Signer | Sequence[Signer]
     scopes: tuple[str, ...]
     authorization_server: str | None
     dpop: bool | Literal["required"] | Signer | None
     sources: Mapping[str, str]
-    others: Mapping[str, Any] = field(repr=False, default_factory=dict)
-    files: Mapping[str, Path] = field(repr=False, default_factory=dict)
+    others: Mapping[str, Any] = MappingProxyType({})
+    files: Mapping[str, Path] = MappingProxyType({})
 
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments for ``ServiceApp``, omitting those that are not set."""
@@ -195,13 +194,13 @@ def find_setting(
     folded = set(map(fold_name, spellings))
     for name, value in (os.environ if environ is None else environ).items():
         if name.startswith(PREFIX) and fold_name(name[len(PREFIX) :]) in folded and not is_blank(value):
-            return FoundSetting(value, name, Source("environment variable", working_directory))
+            return FoundSetting(value, name, Source("environment variable", working_directory, {}))
     for path, is_here in _okta_yaml_paths(working_directory, home):
         if is_here and not here:
             continue
         for name, value in (client_section(path) or {}).items():
             if name in spellings and not is_blank(value):
-                source = Source(str(path), path.parent, file=path, in_working_directory=is_here)
+                source = Source(str(path), path.parent, {}, file=path, in_working_directory=is_here)
                 return FoundSetting(value, name, source)
     return None
 

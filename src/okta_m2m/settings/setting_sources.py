@@ -6,14 +6,13 @@ Okta's SDKs that this package does not use are ignored. Every other unknown name
 
 from __future__ import annotations
 
-import difflib
 import logging
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .._base.records import PublicRecord
 from ..errors import ConfigurationError, quoted
 from .okta_yaml import parse_okta_yaml, read_okta_yaml
 
@@ -110,9 +109,10 @@ _UNUSED_FOLDED = frozenset(map(fold_name, _UNUSED))
 _logged_names: set[str] = set()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Source:
+class Source(PublicRecord, hidden=("found",)):
     """One place where settings may be. Relative paths in it are relative to ``base``.
+
+    ``found``: what is set there.
 
     ``file``: the ``okta.yaml``, by the path under which it was found; ``None`` for arguments and the environment. Only
     this says whether the place is a file: a file can have any name, also the title of another place.
@@ -120,9 +120,9 @@ class Source:
 
     title: str
     base: Path
+    found: dict[str, FoundSetting]
     file: Path | None = None
     in_working_directory: bool = False
-    found: dict[str, FoundSetting] = field(default_factory=dict, repr=False)
 
     @property
     def is_file(self) -> bool:
@@ -141,8 +141,7 @@ class Source:
             )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class FoundSetting:
+class FoundSetting(PublicRecord, hidden=("value", "source")):
     """A setting as written in one place, unchecked.
 
     - ``value``: the value there.
@@ -150,9 +149,9 @@ class FoundSetting:
     - ``source``: the place.
     """
 
-    value: object = field(repr=False)
+    value: object
     name: str
-    source: Source = field(repr=False)
+    source: Source
 
     @property
     def place(self) -> str:
@@ -185,7 +184,7 @@ class FoundSetting:
 
 def argument_source(arguments: dict[str, Any], base: Path) -> Source:
     """Takes the settings out of ``arguments``."""
-    source = Source("argument", base)
+    source = Source("argument", base, {})
     for name in ARGUMENTS:
         value = arguments.pop(name, None)
         if not is_blank(value):
@@ -195,7 +194,7 @@ def argument_source(arguments: dict[str, Any], base: Path) -> Source:
 
 def environment_source(environ: Mapping[str, str], base: Path, decided: Iterable[str] = ()) -> Source:
     """The settings in environment variables. ``decided``: settings whose variables may belong to another program."""
-    source = Source("environment variable", base)
+    source = Source("environment variable", base, {})
     for name, value in environ.items():
         if not name.startswith(PREFIX) or is_blank(value):
             continue
@@ -212,7 +211,7 @@ def okta_yaml_source(path: Path, in_working_directory: bool, decided: Iterable[s
     section = client_section(path)
     if section is None:
         return None
-    source = Source(str(path), path.parent, file=path, in_working_directory=in_working_directory)
+    source = Source(str(path), path.parent, {}, file=path, in_working_directory=in_working_directory)
     for name, value in section.items():
         if is_blank(value):
             continue
@@ -240,9 +239,11 @@ def _section(document: object, name: str, path: Path) -> Mapping[Any, Any]:
     if not isinstance(document, Mapping):
         raise ConfigurationError(f"{path} contains {describe_kind(document)} instead of settings.", remedy=shape)
     if name not in document:
+        from difflib import SequenceMatcher  # heavy; only a mistake needs it
+
         for other in map(fold_name, map(str, document)):
             is_setting = other in _SETTING_BY_FOLDED_NAME or other == "client"
-            if is_setting or difflib.SequenceMatcher(None, other, name).ratio() >= 0.8:
+            if is_setting or SequenceMatcher(None, other, name).ratio() >= 0.8:
                 raise ConfigurationError(f'{path} has settings, but not under "{name}:".', remedy=shape)
     section = document.get(name)
     if section is not None and not isinstance(section, Mapping):
@@ -257,7 +258,9 @@ def _report_unknown(place: str, name: str, source: Source, decided: Iterable[str
     folded = fold_name(name)
     if folded in _UNUSED_FOLDED:
         return
-    near = difflib.get_close_matches(folded, [*_SETTING_BY_FOLDED_NAME, *_UNUSED_FOLDED], n=1, cutoff=0.8)
+    from difflib import get_close_matches  # heavy; only a mistake needs it
+
+    near = get_close_matches(folded, [*_SETTING_BY_FOLDED_NAME, *_UNUSED_FOLDED], n=1, cutoff=0.8)
     match = _MISNOMERS.get(folded) or (near[0] if near else "")
     setting = _SETTING_BY_FOLDED_NAME.get(match)
     # If an argument sets a value, a similar variable can only belong to another program.

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from .._base.crash_reports import without_locals
 from ..errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from .file import FileStore
-    from .redis import RedisStore
+from .file import FileStore
+from .redis import RedisStore
 
 __all__ = ["Store", "store_from_url"]
 
@@ -71,12 +69,8 @@ def store_from_url(url: str) -> RedisStore | FileStore:
     found = re.match(_SCHEME, url)
     scheme = found[1].lower() if found else ""
     if scheme in ("redis", "rediss", "unix") and url[len(scheme) :].startswith("://"):
-        from .redis import RedisStore
-
         return RedisStore(url)
     if scheme == "file":
-        from .file import FileStore
-
         return FileStore(_directory_of(url))
     beginning = f" It begins with {scheme}://." if "://" in url and scheme else ""
     raise ConfigurationError(

@@ -18,7 +18,6 @@ import os
 import re
 import stat
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -36,7 +35,7 @@ _CLOCK_SKEW = 5.0  # seconds: tolerates small corrections of the clock, and host
 _LEFTOVER_AGE = 3600.0  # seconds: the process that wrote such an old temporary file was killed
 _POLL_INTERVAL = 0.005  # seconds between two attempts to get the lock, which is held for less than a millisecond
 _MAGIC = b"okta-m2m/1"
-_OWN_NAME = re.compile(r"[0-9a-f]{64}\.(?:value|claim)(?P<temporary>\.[a-z0-9_]{8}\.tmp)?")
+_OWN_NAME = r"[0-9a-f]{64}\.(?:value|claim)(?P<temporary>\.[a-z0-9_]{8}\.tmp)?"  # compiled when it is first used
 _FLAGS = (
     os.O_RDONLY
     | getattr(os, "O_CLOEXEC", 0)
@@ -198,7 +197,9 @@ class FileStore:
             yield
 
     def _write(self, path: Path, content: bytes, ttl: float) -> None:
-        handle, temporary = tempfile.mkstemp(".tmp", f"{path.name}.", self._directory)  # has mode 0600
+        from tempfile import mkstemp  # heavy
+
+        handle, temporary = mkstemp(".tmp", f"{path.name}.", self._directory)  # has mode 0600
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(b"%s %r %r %d\n" % (_MAGIC, time.time(), float(ttl), len(content)) + content)
@@ -218,7 +219,7 @@ class FileStore:
         """Removes expired records of other keys. There are few files, and saves are rare (one per token)."""
         with suppress(OSError):
             for path in list(self._directory.iterdir()):
-                form = _OWN_NAME.fullmatch(path.name)
+                form = re.fullmatch(_OWN_NAME, path.name)
                 if form is None or not _is_own_file(path):
                     continue  # the directory may hold more than this store
                 if form["temporary"] is None:

@@ -9,7 +9,6 @@ restarted, flushed or promoted.
 
 from __future__ import annotations
 
-import inspect
 import math
 import time
 import weakref
@@ -155,6 +154,8 @@ class RedisStore:
 
 def _blocking_client(given: Any) -> Any:
     """The client that was passed, or that the function that was passed makes."""
+    import inspect  # heavy
+
     is_client = hasattr(given, "execute_command") and not isinstance(given, type)
     client: Any = given if is_client or not callable(given) else given()
     maker = "" if client is given else "a function that makes "
@@ -276,9 +277,11 @@ class _LimitedSocket:
 
 def _anonymous_options() -> dict[str, None]:
     """The options that keep redis-py from sending its own name and version, which would take two more commands."""
+    from inspect import signature
+
     from redis.connection import AbstractConnection
 
-    known = inspect.signature(AbstractConnection).parameters
+    known = signature(AbstractConnection).parameters
     return dict.fromkeys(["driver_info"] if "driver_info" in known else ["lib_name", "lib_version"])
 
 
