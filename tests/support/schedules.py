@@ -22,6 +22,7 @@ import math
 import random
 import sys
 import threading
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -558,7 +559,11 @@ def each_stall(points: Iterable[Point]) -> Iterator[Exactly]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """While schedules are explored: garbage is not collected in the middle of a run, where it would end flows at random."""
+    """While schedules are explored: garbage is not collected in the middle of a run, where it would end flows at random. A thread
+    that an earlier test left behind would take the explorer's locks and clock for its own, so it is waited for."""
+    ends = time.monotonic() + LONGEST_RUN
+    while any(thread.name.startswith("okta-m2m ") for thread in threading.enumerate()) and time.monotonic() < ends:
+        time.sleep(0.01)
     state = random.getstate()
     was_enabled = gc.isenabled()
     gc.disable()
