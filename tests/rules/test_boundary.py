@@ -1,4 +1,5 @@
-"""Adapters, ``admin`` and ``cli`` use public names only: nothing that begins with an underscore and is not their own.
+"""Adapters, ``admin`` and ``cli`` use public names only: nothing that begins with an underscore and is not their own. Adapters
+and ``admin`` may also use the names in :data:`SUPPORTED`, which are inside the package and kept stable for them.
 
 What counts is each attribute that is read or set, ``getattr`` with a constant name, and each name that is imported. Attributes
 of ``self``, of ``cls`` and of a class of the same module are a module's own. What a third-party library offers no public way
@@ -44,6 +45,39 @@ THIRD_PARTY = {
     "_value": "aiohttp: the file of a payload, to see whether it can be rewound",
     "_value_": "enum: the documented way to set a member's value in __new__",
 }
+
+SUPPORTED = {
+    "_base.clocks.NEVER": "a moment that has always passed",
+    "_base.clocks.OktaClock": "Okta's time, for assertions outside of any app",
+    "_base.clocks.SYSTEM_CLOCK": "this machine's clocks",
+    "_base.clocks.http_date": "reads a Date header",
+    "_base.crash_reports.Hidden": "a value that crash reporters do not show",
+    "_base.crash_reports.without_locals": "a function whose local variables crash reporters do not show",
+    "_base.records.Generic": "generic classes that cost no import time",
+    "_base.tokens.Credentials": "what a call sends",
+    "_base.tokens.Token": "public as okta_m2m.Token, which an adapter cannot import",
+    "_base.tokens.not_picklable": "the refusal of pickle",
+    "_clients.limits.AnswerBody": "a body that is read with a bound",
+    "_clients.limits.MAX_DRAINED": "how much of a body is read to keep its connection",
+    "_clients.limits.check_encoding": "refuses a body that could decode to any size",
+    "_clients.private_copy.private_copy": "a copy of the caller's session for one request",
+    "_clients.proxies.is_direct_only": "whether a URL must not be reached through a proxy",
+    "_core.answers.json_object": "reads a JSON object, with bounds",
+    "_core.answers.rate_limit_pause": "when a rate limit ends",
+    "_core.arguments.ATTACH": "the line that attaches an app to each client",
+    "_core.arguments.attached_wrongly": "the error for an app that is attached itself",
+    "_core.arguments.kind_of": "names the type of an argument in an error",
+    "_core.challenges.challenges": "reads WWW-Authenticate",
+    "_core.fleet.Fleet": "an app's side of its store",
+    "_core.proofs.ClientAssertions": "makes client assertions",
+    "_core.revocation.ask_about_token": "the request to revoke or introspect a token",
+    "_core.service_app.ServiceApp": "public as okta_m2m.ServiceApp, which an adapter cannot import",
+    "_core.token_endpoint.back_off": "the pause after failures",
+    "_core.verdict.MAX_PEEK": "how much of a response is looked at",
+    "_urls.origins.is_loopback": "whether a host is this machine",
+    "_urls.origins.origin_of": "the origin of a URL",
+}
+"""What adapters and ``admin`` take from inside the package: the whole list."""
 
 OTHER_INSTANCES = {("_clients/requests_flows.py", "before._before")}
 """Attributes of another instance of the module's own class."""
@@ -96,8 +130,11 @@ def private_imports(path: Path, tree: ast.Module) -> Iterator[str]:
     for module, name in imported_names(path, tree):
         if not (module == "okta_m2m" or module.startswith("okta_m2m.")):
             continue
-        if room == "cli" and any(map(is_private, module.split("."))):
-            yield module
+        inside = module.removeprefix("okta_m2m").removeprefix(".")
+        own = "_clients" if room.endswith(".py") else room
+        if any(map(is_private, inside.split("."))) and inside.partition(".")[0] != own:
+            if room == "cli" or f"{inside}.{name}" not in SUPPORTED:
+                yield f"{module}.{name}"
         elif is_private(name):
             source = PACKAGE.joinpath(*module.split(".")[1:])
             is_module = (source / name).is_dir() or (source / f"{name}.py").exists()
@@ -139,3 +176,12 @@ def test_every_listed_attribute_of_a_library_is_used() -> None:
 )
 def test_the_check_finds_what_is_private(source: str, found: list[str]) -> None:
     assert [ast.unparse(node) for node in private_attributes(ast.parse(source))] == found
+
+
+def test_each_supported_name_is_used() -> None:
+    used = {
+        f"{module}.{name}".removeprefix("okta_m2m.")
+        for path in files()
+        for module, name in imported_names(path, ast.parse(path.read_text(encoding="utf-8")))
+    }
+    assert sorted(SUPPORTED.keys() - used) == []
