@@ -72,7 +72,7 @@ SUPPORTED = {
     "_core.proofs.ClientAssertions": "makes client assertions",
     "_core.revocation.ask_about_token": "the request to revoke or introspect a token",
     "_core.service_app.ServiceApp": "public as okta_m2m.ServiceApp, which an adapter cannot import",
-    "_core.token_endpoint.back_off": "the pause after failures",
+    "_core.politeness.back_off": "the pause after failures",
     "_core.verdict.MAX_PEEK": "how much of a response is looked at",
     "_urls.origins.is_loopback": "whether a host is this machine",
     "_urls.origins.origin_of": "the origin of a URL",

@@ -1231,7 +1231,7 @@ def test_who_can_wait_for_the_time_that_the_endpoint_named_does_though_the_fetch
     end(fetch, bench.answer(status, b"", retry_after="6"))
     with pytest.raises((RateLimited, TokenUnreachable)):
         first.flow.send(True)
-    bench.app._fetching.endpoint.not_before = bench.time + 8.0  # whatever time of its own was added
+    bench.app._fetching.endpoint.politeness.not_before = bench.time + 8.0  # whatever time of its own was added
     assert isinstance(late.flow.send(True), Spawn)
 
 

@@ -31,7 +31,6 @@ Invariant: a conversation ends by its deadline, and no request is sent before th
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -65,8 +64,9 @@ from .answers import (
     retry_after,
 )
 from .flights import Flight
+from .politeness import LONGEST_BELIEVED, back_off
 from .proofs import ASSERTION_TYPE, CLOCK_TOLERANCE, FORM_HEADERS, DPoPProofs
-from .token_endpoint import TokenEndpoint, back_off
+from .token_endpoint import TokenEndpoint
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -81,14 +81,6 @@ PATIENCE: Final = 5.0
 
 SILENCE: Final = 0.8
 """The share of its time after which a request that fails has failed for lack of a response."""
-
-SHORTEST_SPREAD: Final = 5.0
-LONGEST_SPREAD: Final = 30.0
-"""Seconds over which processes spread their next request, if the endpoint gave all of them the same time to wait: as long
-as that wait, within these bounds, and no longer than their callers can wait."""
-
-LONGEST_BELIEVED: Final = 300.0
-"""Seconds. If an endpoint asks for a longer wait, that is ignored, because Okta's limits are per minute."""
 
 MAX_UNREADABLE: Final = 5
 """The number of 2xx responses without a token that one conversation tolerates."""
@@ -179,6 +171,7 @@ class Conversation:
         reports: Reports,
     ) -> None:
         self._endpoint = endpoint
+        self._politeness = endpoint.politeness
         self._keys = keys
         self._flight = flight
         self._deadline = flight.deadline
@@ -198,7 +191,7 @@ class Conversation:
         self._key = 0
         self._tried_fixes: set[str] = set()  # since the last pause, so that none is repeated without one
         self._first_refusal: Callable[[str], TokenRefused] | None = None
-        self._last_error: TokenError = endpoint.trouble or TokenUnreachable(
+        self._last_error: TokenError = self._politeness.last_error or TokenUnreachable(
             "No request was sent to the token endpoint.", remedy="Raise max_wait."
         )
 
@@ -212,7 +205,6 @@ class Conversation:
                 attempt.sending.give_up()
 
     def _run(self) -> Flow[Obtained]:
-        endpoint = self._endpoint
         while True:
             ended = next((attempt for attempt in self._open if attempt.has_ended), None)
             if ended is None:
@@ -225,18 +217,20 @@ class Conversation:
             except (SendFailed, OSError) as failed:  # the caller's own send may raise either
                 self._note_failure(ended, failed)
                 if isinstance(failed, SendFailed) and failed.permanent:
-                    raise endpoint.failed(self._last_error, lasting=True) from None
+                    raise self._politeness.failed(self._last_error, self._now(), lasting=True) from None
             else:
                 token = self._read(response, ended)
                 if isinstance(token, Token):
-                    endpoint.answered()
+                    self._politeness.answered()
                     return Obtained(token, self._now() - self._began, ended.key)
                 if token == "at once":
                     continue
-            endpoint.failed(self._last_error)
+            self._politeness.failed(self._last_error, self._now())
             self._tried_fixes.clear()  # after the pause, the endpoint may need the same again
-            if endpoint.not_before < self._deadline:
-                self._reports.retrying(self._last_error, self._flight.attempts, endpoint.not_before - self._now())
+            if self._politeness.not_before < self._deadline:
+                self._reports.retrying(
+                    self._last_error, self._flight.attempts, self._politeness.not_before - self._now()
+                )
 
     # ── requests ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -247,7 +241,7 @@ class Conversation:
 
     def _may_ask(self, now: float) -> bool:
         """Whether a request may be sent now: the first, another after one has ended, or a second beside a slow one."""
-        if now < self._endpoint.not_before or now >= self._latest():
+        if now < self._politeness.not_before or now >= self._latest():
             return False
         return not self._open or (len(self._open) == 1 and self._may_ask_beside and now >= self._moment_beside())
 
@@ -304,7 +298,7 @@ class Conversation:
     def _wait(self, now: float) -> Flow[None]:
         """Waits until a request ends, or until another may be sent. Raises the last failure if neither will happen in time.
         If the endpoint gave a time, it raises at once, and the error has that time."""
-        moment, endpoint = self._endpoint.not_before, self._endpoint
+        moment = self._politeness.not_before
         if self._open and now < self._latest():
             until = [now + LOOK, self._latest()]  # a machine may be suspended, so look at the clock now and then
             if len(self._open) == 1 and self._may_ask_beside:
@@ -314,15 +308,15 @@ class Conversation:
         if self._open and not self._was_heard:
             waited = now - self._open[0].sent_at
             self._last_error = self._unanswered_because(SendFailed(f"no response within {waited:.3g} s", stage="http"))
-            raise endpoint.failed(self._last_error)
+            raise self._politeness.failed(self._last_error, self._now())
         if now < moment:
-            if endpoint.trouble_lasts:
+            if self._politeness.is_lasting:
                 raise self._last_error.copy()
             if moment < self._deadline:
                 yield from Sleep(moment - now)
                 return
             if self._last_error.retry_after is not None:
-                named = endpoint.named
+                named = self._politeness.server_asked_until
                 raise self._last_error.copy(retry_after=(named if named > now else moment) - now)
             if now < self._deadline:
                 yield from Sleep(self._deadline - now)
@@ -360,8 +354,8 @@ class Conversation:
         if response.status == 429:
             pause = rate_limit_pause(response, endpoint.okta_clock.now())
             if pause is not None:
-                self._leave_alone(pause)
-            self._last_error = _rate_limited(response, pause, back_off(endpoint.failures + 1))
+                self._asked_to_wait(pause)
+            self._last_error = _rate_limited(response, pause, back_off(self._politeness.failures + 1))
             return None
         if 200 <= response.status < 300:
             token = self._read_token(response, sent_at)
@@ -369,18 +363,18 @@ class Conversation:
                 self._last_error = self._unexpected(response)
                 self._unreadable += 1
                 if self._unreadable > MAX_UNREADABLE:
-                    raise endpoint.failed(self._last_error, lasting=True)
+                    raise self._politeness.failed(self._last_error, self._now(), lasting=True)
             return token
         code, description = error_of(json_object(response.body))
         if response.status >= 500 or response.status == 408 or code in _PASSING or description == _JWKS_URI_TROUBLE:
             # A server error, probably temporary. temporarily_unavailable is a 400 at Okta.
             pause = retry_after(response, endpoint.okta_clock.now())
             if pause is not None:
-                self._leave_alone(pause)
+                self._asked_to_wait(pause)
             self._last_error = self._in_trouble(response, f" {code or ''}".rstrip(), pause)
             return None
         if code is None:
-            raise endpoint.failed(self._unexpected(response), lasting=True)
+            raise self._politeness.failed(self._unexpected(response), self._now(), lasting=True)
         if code in _CLOCK_CODES:
             moved += endpoint.okta_clock.learn(date)
         cure = _cure(code, description, has_new_nonce, moved)
@@ -392,7 +386,7 @@ class Conversation:
             self._last_error = self._in_trouble(response, f" {code}, repeatedly")
             return None
         else:
-            endpoint.answered()
+            self._politeness.answered()
             refusal = partial(refused, response.status, code, description, response.get("x-okta-request-id"))
             if code != "invalid_client":
                 no_proof = code == "invalid_dpop_proof" and self._proofs is None
@@ -413,17 +407,11 @@ class Conversation:
         self._key += 1
         self._tried_fixes.clear()
 
-    def _leave_alone(self, seconds: float) -> None:
-        """Sends no request for the time that the endpoint asked for. Other processes were given the same time, so each adds
-        a random time, if it can wait that long: a renewal can wait as long as the current token works."""
+    def _asked_to_wait(self, seconds: float) -> None:
+        """The endpoint asked not to be asked for some seconds. A renewal can wait as long as the current token works."""
         renews = self._flight.renews
         needed_by = self._deadline if renews is None else max(self._deadline, renews.usable_until)
-        seconds = min(seconds, LONGEST_BELIEVED)
-        named, spread = self._now() + seconds, min(LONGEST_SPREAD, max(SHORTEST_SPREAD, seconds))
-        if named < needed_by:
-            spread = min(spread, max(0.0, needed_by - named - 1))
-        self._endpoint.named = named
-        self._endpoint.not_before = named + random.uniform(0, spread)  # noqa: S311 (spreads load)
+        self._politeness.asked_to_wait(seconds, self._now(), needed_by)
 
     def _read_token(self, response: Response, sent_at: float) -> Token | None:
         """The token of a 2xx response; ``None`` if it has none."""

@@ -151,7 +151,7 @@ class Fetching:
         if not isinstance(error, RateLimited | TokenUnreachable):
             return False
         if error.retry_after is not None:  # the endpoint asked to wait longer than the fetch could
-            return now < self.endpoint.not_before < deadline
+            return now < self.endpoint.politeness.not_before < deadline
         return flight.deadline <= now < deadline
 
     def _out_of_time(self, flight: Flight) -> TokenUnreachable:
@@ -162,9 +162,11 @@ class Fetching:
                 f"{problem}: the token request waits its turn behind other token requests of this process.",
                 remedy="Use one ServiceApp for all calls of an app, or raise max_wait.",
             )
-        trouble = self.endpoint.trouble
+        last_error = self.endpoint.politeness.last_error
         so_far = (
-            f"no response yet, after {counted(flight.attempts)}" if trouble is None else trouble.problem.rstrip(".")
+            f"no response yet, after {counted(flight.attempts)}"
+            if last_error is None
+            else last_error.problem.rstrip(".")
         )
         return TokenUnreachable(
             f"{problem}: the token request is still under way ({so_far}).",

@@ -1,49 +1,29 @@
-"""The token endpoint as one client uses it: the data for each token request, and the state between requests.
-
-One process sends at most about 20 requests a minute to an endpoint that fails, whatever ``max_wait`` is: failures are
-remembered from one conversation (``conversation.py``) to the next, until the endpoint responds.
-"""
+"""The token endpoint as one client uses it: the data for each token request, and the state between requests."""
 
 from __future__ import annotations
 
-import random
-from typing import TYPE_CHECKING, Final
-
-from .._base.clocks import NEVER, Clock, OktaClock
+from .._base.clocks import Clock, OktaClock
+from .politeness import Politeness
 from .proofs import ClientAssertions, Nonces
 
-if TYPE_CHECKING:
-    from ..errors import TokenError
-
-__all__ = ["TokenEndpoint", "back_off"]
-
-FIRST_PAUSE: Final = 0.25
-LONGEST_PAUSE: Final = 4.5
-JITTER: Final = 0.85
-"""Seconds between attempts: doubled after each failure, minus a random part, so that the processes of a fleet do not
-retry at the same moment. That makes twenty requests in the first minute and fifteen in each later one. If the endpoint
-works again, that is noticed within five seconds."""
+__all__ = ["TokenEndpoint"]
 
 
 class TokenEndpoint:
     """A token endpoint as one client uses it, with the state from one conversation to the next: Okta's time, the nonces,
-    and the time before which no request may be sent."""
+    and when it may be asked again."""
 
     __slots__ = (
         "assertions",
         "client_id",
         "clock",
         "dpop_required",
-        "failures",
         "first_nonces",
         "max_wait",
-        "named",
-        "not_before",
         "okta_clock",
+        "politeness",
         "require_all_scopes",
         "scopes",
-        "trouble",
-        "trouble_lasts",
         "url",
     )
 
@@ -68,22 +48,8 @@ class TokenEndpoint:
         self.dpop_required = dpop_required
         self.require_all_scopes = require_all_scopes
         self.max_wait = max_wait
-        self.named = self.not_before = NEVER
-        self.failures = 0
-        self.trouble: TokenError | None = None
-        self.trouble_lasts = False
+        self.politeness = Politeness()
         self.first_nonces: Nonces | None = None
-
-    def failed(self, trouble: TokenError, *, lasting: bool = False) -> TokenError:
-        """Remembers the failure, and sends no request for a while. ``lasting``: waiting would not help."""
-        self.failures += 1
-        self.trouble, self.trouble_lasts = trouble.copy(), lasting
-        self.not_before = max(self.not_before, self.clock.now() + back_off(self.failures))
-        return trouble
-
-    def answered(self) -> None:
-        """The endpoint works: forgets earlier failures."""
-        self.failures, self.trouble, self.trouble_lasts = 0, None, False
 
     @property
     def nonces(self) -> Nonces:
@@ -92,9 +58,3 @@ class TokenEndpoint:
         if nonces is None:
             nonces = self.first_nonces = Nonces()
         return nonces
-
-
-def back_off(failures: int) -> float:
-    """Seconds to pause after ``failures`` failures in a row: doubled each time, minus a random part."""
-    pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 16))
-    return pause * random.uniform(JITTER, 1.0)  # noqa: S311 (spreads load; it is not a secret)

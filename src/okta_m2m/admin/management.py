@@ -23,7 +23,7 @@ from .._base.tokens import not_picklable
 from .._clients.private_copy import private_copy
 from .._clients.proxies import is_direct_only
 from .._core.answers import rate_limit_pause
-from .._core.token_endpoint import back_off
+from .._core.politeness import back_off
 from .._urls.origins import origin_of
 from ..effects import Response
 from ..errors import ConfigurationError, quoted
