@@ -158,13 +158,13 @@ def test_what_the_token_endpoint_causes_shows_nothing(kind: str, okta: FakeOkta,
     # The exception as it is inside of the fetch, where it still has all its frames.
     okta.clear_faults()
     okta.next(**REFUSALS[kind]["script"])
-    now = app._fetching.endpoint.clock.now()
+    now = app._engine.endpoint.clock.now()
     inner = Conversation(
-        app._fetching.endpoint,
+        app._engine.endpoint,
         app.keys,
         Flight(now, 1, None),
-        app._fetching.bindings.proofs if kind.startswith("a B") else None,
-        app._fetching.reports,
+        app._engine.bindings.proofs if kind.startswith("a B") else None,
+        app._engine.reports,
     )
     with pytest.raises(OktaM2MError) as caught:
         run(inner.run(), Interrupting(0))
@@ -184,7 +184,7 @@ def test_an_exception_of_the_callers_own_send_shows_nothing_and_no_frame_on_its_
         run(app.obtain(), Threads(send))
     check_report(caught.value)
     names = [frame.f_code.co_qualname for frame, _ in traceback.walk_tb(caught.value.__traceback__)]
-    assert names[-2:] == ["Fetching.obtain", send.__qualname__]
+    assert names[-2:] == ["Fetching.fetch_token", send.__qualname__]
 
 
 @pytest.mark.parametrize("script", [{"drop": True}, {"status": 503}, {"error": "invalid_client"}, {"status": 429}])

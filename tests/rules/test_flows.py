@@ -380,7 +380,7 @@ def test_a_slow_answer_sets_no_clock_that_it_agrees_with() -> None:
     bench = Bench()
     for answer in (slowly(bench, bench.token), lambda _: bench.token(), slowly(bench, bench.token)):
         bench.obtain(answer).result()
-        assert abs(bench.app._fetching.endpoint.okta_clock.now() - bench.okta_time) <= 1
+        assert abs(bench.app._engine.endpoint.okta_clock.now() - bench.okta_time) <= 1
         bench.time += 4000.0
     assert reported(bench, ClockCorrected) == []
 
@@ -1231,7 +1231,7 @@ def test_who_can_wait_for_the_time_that_the_endpoint_named_does_though_the_fetch
     end(fetch, bench.answer(status, b"", retry_after="6"))
     with pytest.raises((RateLimited, TokenUnreachable)):
         first.flow.send(True)
-    bench.app._fetching.endpoint.politeness.not_before = bench.time + 8.0  # whatever time of its own was added
+    bench.app._engine.endpoint.politeness.not_before = bench.time + 8.0  # whatever time of its own was added
     assert isinstance(late.flow.send(True), Spawn)
 
 
@@ -1528,7 +1528,7 @@ def test_an_exception_of_a_senders_own_reaches_everybody_who_waits_without_our_f
         with pytest.raises(LookupError, match="no such proxy") as raised:
             waiting.flow.send(True)
         codes = [frame.f_code for frame, _ in traceback.walk_tb(raised.value.__traceback__)]
-        assert [code.co_qualname for code in codes if "_core" in code.co_filename] == ["Fetching.obtain"]
+        assert [code.co_qualname for code in codes if "_core" in code.co_filename] == ["Fetching.fetch_token"]
 
 
 # ── a 401 from a resource server ─────────────────────────────────────────────────────────────────────────────────────

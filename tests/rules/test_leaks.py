@@ -116,7 +116,7 @@ def test_a_number_of_a_key():
     logging.getLogger("somebody.else").info(native.private_numbers().private_value)
 
 def test_an_event(auth):
-    auth.app._fetching.reports.origin_passed_over(auth.token().value)
+    auth.app._engine.reports.origin_passed_over(auth.token().value)
 
 def test_standard_error(auth):
     print(auth.token().value, file=sys.stderr)

@@ -14,12 +14,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from .._base.clocks import NEVER
-from .._base.tokens import Credentials, Token
-from .._threads.landings import mutex
+from .._base.tokens import Token
 from ..effects import Flow, Spawn, Wait
 from ..errors import ConfigurationError, OktaM2MError, RateLimited, SigningFailed, TokenRefused, TokenUnreachable
 from . import next_step
-from .bindings import Bindings
 from .conversation import Conversation, counted
 from .flights import Failure, Flight
 from .proofs import snapshot
@@ -27,10 +25,7 @@ from .renewal_times import Postponed, is_due_for_all
 
 if TYPE_CHECKING:
     from ..keys import PrivateKey, Signer
-    from .fleet import Fleet
-    from .reports import Reports
-    from .token_endpoint import TokenEndpoint
-    from .token_state import TokenState
+    from .engine import Engine
 
 __all__ = ["Fetching"]
 
@@ -39,77 +34,21 @@ SIGNER_QUIET: Final = 60.0
 
 
 class Fetching:
-    """Fetches the token of one app.
+    """Fetches the token of one app."""
 
-    - ``keys``: tried in turn, beginning with the one that was accepted last.
-    - ``offers_dpop``: whether the token request has a DPoP proof.
-    - ``bindings``: ``None`` to create them when first needed: most apps have Bearer tokens, and a process may have very
-      many apps.
-    - ``fleet``: the app's side of a shared store, if it has one.
-    """
+    __slots__ = ("_engine", "_quiet_until", "_versions")
 
-    __slots__ = (
-        "_first",
-        "_given_bindings",
-        "_offers_dpop",
-        "_quiet_until",
-        "_versions",
-        "endpoint",
-        "fleet",
-        "keys",
-        "reports",
-        "state",
-    )
-
-    def __init__(
-        self,
-        keys: tuple[Signer, ...],
-        state: TokenState,
-        endpoint: TokenEndpoint,
-        bindings: Bindings | None,
-        reports: Reports,
-        *,
-        offers_dpop: bool,
-        fleet: Fleet | None,
-    ) -> None:
-        self.keys = keys
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self._versions: tuple[Signer, ...] = ()  # the version of each changeable key at the last fetch
-        self._first = 0
         self._quiet_until = NEVER
-        self.state = state
-        self.endpoint = endpoint
-        self._given_bindings = bindings
-        self.reports = reports
-        self._offers_dpop = offers_dpop
-        self.fleet = fleet
-
-    @property
-    def bindings(self) -> Bindings:
-        bindings = self._given_bindings
-        if bindings is None:
-            with mutex():
-                bindings = self._given_bindings = self._given_bindings or Bindings(self.endpoint)
-        return bindings
-
-    @property
-    def key(self) -> Signer:
-        """The key that Okta accepted last."""
-        return self.keys[self._first]
-
-    def credentials(
-        self, method: str, url: str, token: Token, nonce: str | None = None, server_time: float | None = None
-    ) -> Flow[Credentials]:
-        """The credentials for one attempt; see :meth:`Bindings.credentials`."""
-        if not token.dpop_bound:
-            return Credentials(token)
-        return (yield from self.bindings.credentials(method, url, token, nonce, server_time))
 
     # ── a caller ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def obtain(self, rejected: Token | None = None, origin: str = "") -> Flow[Token]:
+    def fetch_token(self, origin: str = "", rejected: Token | None = None) -> Flow[Token]:
         """A usable token, for one caller: see :meth:`ServiceApp.obtain`. ``origin``: the origin that it will call; empty if
         it did not say."""
-        state = self.state
+        state = self._engine.state
         now = state.now()
         deadline = now + state.max_wait
         if rejected is not None:
@@ -129,7 +68,7 @@ class Fetching:
                     raise error
                 case next_step.Closed():
                     raise ConfigurationError(
-                        f"The service app {self.endpoint.client_id} is closed.",
+                        f"The service app {self._engine.endpoint.client_id} is closed.",
                         remedy="Create another ServiceApp, or close this one later.",
                     )
             while (
@@ -151,18 +90,18 @@ class Fetching:
         if not isinstance(error, RateLimited | TokenUnreachable):
             return False
         if error.retry_after is not None:  # the endpoint asked to wait longer than the fetch could
-            return now < self.endpoint.politeness.not_before < deadline
+            return now < self._engine.endpoint.politeness.not_before < deadline
         return flight.deadline <= now < deadline
 
     def _out_of_time(self, flight: Flight) -> TokenUnreachable:
         """The error of a caller whose time is over before the fetch ends."""
-        problem = f"No token within {self.state.max_wait:g} seconds"
+        problem = f"No token within {self._engine.state.max_wait:g} seconds"
         if flight.is_in_line:
             return TokenUnreachable(
                 f"{problem}: the token request waits its turn behind other token requests of this process.",
                 remedy="Use one ServiceApp for all calls of an app, or raise max_wait.",
             )
-        last_error = self.endpoint.politeness.last_error
+        last_error = self._engine.endpoint.politeness.last_error
         so_far = (
             f"no response yet, after {counted(flight.attempts)}"
             if last_error is None
@@ -181,10 +120,10 @@ class Fetching:
         try:
             answer = yield from Spawn(
                 fetch,
-                partial(self.state.abandoned, flight),
+                partial(self._engine.state.abandoned, flight),
                 awaited=not flight.is_renewal,
                 purpose="fetch",
-                in_turn_of=self.endpoint.url,
+                in_turn_of=self._engine.endpoint.url,
             )
             started, flight.is_running = bool(answer), answer if callable(answer) else lambda: True
             if not started and not flight.is_renewal:
@@ -194,10 +133,10 @@ class Fetching:
         finally:
             if not started:
                 # An exception may interrupt this at any line, also when the thread has begun the fetch.
-                self.state.abandoned(flight, unless_begun=not runs_here)
+                self._engine.state.abandoned(flight, unless_begun=not runs_here)
 
     def _fetch(self, flight: Flight) -> Flow[None]:
-        state, began = self.state, self.state.now()
+        state, began = self._engine.state, self._engine.state.now()
         if not state.begin(flight, began):
             return
         try:
@@ -209,9 +148,9 @@ class Fetching:
             if flight.is_renewal:
                 state.landed(flight, failure)  # nobody waits for it
             if self._is_news(error, flight, now):
-                self.reports.token_failed(error, flight.attempts, now - began, flight.is_renewal)
+                self._engine.reports.token_failed(error, flight.attempts, now - began, flight.is_renewal)
             if pause is not None:
-                self.reports.renewal_failed(error, pause)
+                self._engine.reports.renewal_failed(error, pause)
             state.landed(flight, failure)
         else:
             if isinstance(obtained, str):
@@ -232,67 +171,67 @@ class Fetching:
     def _obtain(self, flight: Flight) -> Flow[Token | Postponed]:
         """A token, or the reason why the renewal is postponed."""
         keys: list[Signer] = []
-        for signer in self.keys:
-            keys.append((yield from snapshot(signer, flight.deadline - self.state.now())))
+        for signer in self._engine.keys:
+            keys.append((yield from snapshot(signer, flight.deadline - self._engine.state.now())))
         self._notice_change(tuple(keys))
-        refusal = self.state.remembered_refusal(tuple(keys), self.state.now())
+        refusal = self._engine.state.remembered_refusal(tuple(keys), self._engine.state.now())
         if refusal is not None:
             raise refusal
-        if self.fleet is None:
+        if self._engine.fleet is None:
             return (yield from self._exchange(keys, flight))[0]
         is_needed = flight.renews is None or flight.is_forced
-        shared = yield from self.fleet.obtain(
+        shared = yield from self._engine.fleet.shared_token(
             keys,
             lambda: self._exchange(keys, flight),
-            is_wanted=lambda token: self.state.is_wanted(token, self.state.now()),
-            forced=lambda: self.state.forced_renewals(self.state.now()),
+            is_wanted=lambda token: self._engine.state.is_wanted(token, self._engine.state.now()),
+            forced=lambda: self._engine.state.forced_renewals(self._engine.state.now()),
             deadline=flight.deadline,
             renews=None if is_needed else flight.renews,
-            is_due=flight.renews is None or is_needed or is_due_for_all(flight.renews, self.state.now()),
+            is_due=flight.renews is None or is_needed or is_due_for_all(flight.renews, self._engine.state.now()),
         )
         if isinstance(shared, str):
             return shared
         if shared.is_ours:
             return shared.token
         if shared.key is not None:
-            self.bindings.adopt(shared.key)
+            self._engine.bindings.adopt(shared.key)
         self._take(shared.token, is_shared=True)
-        self.state.adopt_forced(shared.forced)
+        self._engine.state.adopt_forced(shared.forced)
         return shared.token
 
     def _notice_change(self, keys: tuple[Signer, ...]) -> None:
         """Reports a key that differs from the last fetch's. A key that cannot change is the same object that was
         passed."""
-        if keys != self.keys:
+        if keys != self._engine.keys:
             before, self._versions = self._versions, keys
             for former, key in zip(before, keys, strict=False):
                 if former != key:
-                    self.reports.key_changed(key.kid)
+                    self._engine.reports.key_changed(key.kid)
 
     def _exchange(self, keys: Sequence[Signer], flight: Flight) -> Flow[tuple[Token, PrivateKey | None]]:
         """A token from the token endpoint, and the key that it is bound to, if that key was made here."""
-        first = self._first
+        first = self._engine.accepted_key_index
         conversation = Conversation(
-            self.endpoint,
+            self._engine.endpoint,
             [*keys[first:], *keys[:first]],
             flight,
-            self.bindings.proofs if self._offers_dpop else None,
-            self.reports,
+            self._engine.bindings.proofs if self._engine.offers_dpop else None,
+            self._engine.reports,
         )
         try:
             obtained = yield from conversation.run()
         except TokenRefused as error:
-            self.state.refused(error, tuple(keys), self.state.now())
+            self._engine.state.refused(error, tuple(keys), self._engine.state.now())
             raise
         token = obtained.token
         # From now on, the accepted key comes first. The others stay, in case it is refused.
-        self._first = (first + obtained.key) % len(keys)
+        self._engine.accepted_key_index = (first + obtained.key) % len(keys)
         self._take(token)
         self._quiet_until = NEVER
-        self.reports.token_obtained(token, flight.attempts, obtained.elapsed, flight.is_renewal)
-        return token, self.bindings.key_to_share() if token.dpop_bound else None
+        self._engine.reports.token_obtained(token, flight.attempts, obtained.elapsed, flight.is_renewal)
+        return token, self._engine.bindings.key_to_share() if token.dpop_bound else None
 
     def _take(self, token: Token, *, is_shared: bool = False) -> None:
         if token.dpop_bound:
-            self.bindings.bind(token)  # first, so that a call that finds the token can make its proof
-        self.state.obtained(token, is_shared=is_shared)
+            self._engine.bindings.bind(token)  # first, so that a call that finds the token can make its proof
+        self._engine.state.obtained(token, is_shared=is_shared)

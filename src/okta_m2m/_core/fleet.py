@@ -173,7 +173,7 @@ class Fleet:
                 remedy="Pass seal_with=[secret], at least 32 random bytes, the same in every process.",
             )
 
-    def obtain(
+    def shared_token(
         self,
         keys: Sequence[Signer],
         fetch: Callable[[], Flow[tuple[Token, PrivateKey | None]]],

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .._base.clocks import OktaClock
     from .._base.tokens import Token
     from ..keys import Signer
-    from .fetching import Fetching
+    from .engine import Engine
 
 __all__ = ["RevocationOnClose", "ask_about_token"]
 
@@ -97,21 +97,21 @@ class RevocationOnClose:
     __slots__ = (
         "__weakref__",
         "_assertions",
-        "_fetching",
+        "_engine",
         "_url",
         "run",
     )
 
-    def __init__(self, fetching: Fetching, assertions: Callable[[str], ClientAssertions]) -> None:
-        self._fetching = fetching
-        self._url = fetching.endpoint.url.removesuffix("/token") + "/revoke"
+    def __init__(self, engine: Engine, assertions: Callable[[str], ClientAssertions]) -> None:
+        self._engine = engine
+        self._url = engine.endpoint.url.removesuffix("/token") + "/revoke"
         self._assertions = assertions(self._url)
         self.run: Callable[[Flow[None]], None] | None = None
         fork_listeners.add(self)
 
     def after_fork(self) -> None:
         """In a forked child, the token belongs to the parent, which will revoke it."""
-        self._fetching.state.after_fork()
+        self._engine.state.after_fork()
 
     def revoke(self) -> None:
         """Closes the state and revokes the token. It raises no errors: failures are logged."""
@@ -122,11 +122,11 @@ class RevocationOnClose:
 
     def _revoke(self) -> Flow[None]:
         """Revokes the current token, or the one that is being fetched."""
-        state, endpoint = self._fetching.state, self._fetching.endpoint
+        state, endpoint = self._engine.state, self._engine.endpoint
         flight = state.flight_under_way(state.now())
         if flight is not None:
             yield from Wait(flight.landing, CLOSE_TIMEOUT)
-        token, key = state.close(), self._fetching.key
+        token, key = state.close(), self._engine.accepted_key
         if token is None or not token.usable(state.now()):
             return
         try:
@@ -138,5 +138,5 @@ class RevocationOnClose:
 
     def _report_failure(self, why: str) -> None:
         why = why.rstrip(".")
-        client_id = self._fetching.endpoint.client_id
+        client_id = self._engine.endpoint.client_id
         logger.warning("the token of client %s was not revoked: %s. It will expire by itself.", client_id, why)

@@ -30,6 +30,7 @@ from ..keys import thumbprint
 from ..settings import named_store, read_settings
 from . import arguments
 from .bindings import Bindings
+from .engine import Engine
 from .fetching import Fetching
 from .fleet import Fleet
 from .proofs import ClientAssertions
@@ -37,7 +38,7 @@ from .reports import Reports
 from .revocation import RevocationOnClose
 from .token_endpoint import TokenEndpoint
 from .token_state import TokenState
-from .verdict import judge
+from .verdict import judge_response
 
 if TYPE_CHECKING:
     from ..events import Event
@@ -90,7 +91,7 @@ class ServiceApp(arguments.NotAnAuthObject):
     Raises :class:`~okta_m2m.errors.ConfigurationError` for a setting that cannot work.
     """
 
-    __slots__ = ("__weakref__", "_fetching", "_revocation", "org_url", "token_state")
+    __slots__ = ("__weakref__", "_engine", "_fetching", "_revocation", "org_url", "token_state")
 
     @without_locals
     def __init__(
@@ -154,12 +155,19 @@ class ServiceApp(arguments.NotAnAuthObject):
                 timeout=store_timeout,
                 reports=reports,
             )
-        self._fetching = Fetching(
-            keys, self.token_state, endpoint, bindings, reports, offers_dpop=dpop is not False, fleet=fleet
+        self._engine = Engine(
+            self.token_state,
+            endpoint,
+            reports,
+            keys,
+            fleet=fleet,
+            offers_dpop=dpop is not False,
+            configured_bindings=bindings,
         )
+        self._fetching = Fetching(self._engine)
         self._revocation: RevocationOnClose | None = None
         if arguments.check_revoke_on_close(revoke_on_close, store):
-            self._revocation = RevocationOnClose(self._fetching, assertions)
+            self._revocation = RevocationOnClose(self._engine, assertions)
 
     @classmethod
     @without_locals
@@ -185,17 +193,17 @@ class ServiceApp(arguments.NotAnAuthObject):
     @property
     def client_id(self) -> str:
         """The app's client id."""
-        return self._fetching.endpoint.client_id
+        return self._engine.endpoint.client_id
 
     @property
     def scopes(self) -> tuple[str, ...]:
         """The requested scopes."""
-        return self._fetching.endpoint.scopes
+        return self._engine.endpoint.scopes
 
     @property
     def token_endpoint(self) -> str:
         """The URL of the token endpoint."""
-        return self._fetching.endpoint.url
+        return self._engine.endpoint.url
 
     @property
     def max_wait(self) -> float:
@@ -210,12 +218,12 @@ class ServiceApp(arguments.NotAnAuthObject):
     @property
     def keys(self) -> tuple[Signer, ...]:
         """The private keys, as they were passed."""
-        return self._fetching.keys
+        return self._engine.keys
 
     @property
     def fleet(self) -> Fleet | None:
         """The app's side of a shared store; ``None`` without a store."""
-        return self._fetching.fleet
+        return self._engine.fleet
 
     # ── before a call ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -233,7 +241,7 @@ class ServiceApp(arguments.NotAnAuthObject):
         token = state.token
         if token is None:  # another thread has just taken it out of use
             return None
-        return self._fetching.bindings.credentials_now(method, url, token) if token.dpop_bound else Credentials(token)
+        return self._engine.bindings.credentials_now(method, url, token) if token.dpop_bound else Credentials(token)
 
     def attach(self, method: str, url: str) -> Flow[Credentials | None]:
         """The credentials for a call. Waits for a token if necessary. If the token must not be sent to that URL, reports that
@@ -244,11 +252,11 @@ class ServiceApp(arguments.NotAnAuthObject):
         Raises a :class:`~okta_m2m.errors.TokenError`; each caller gets its own exception.
         """
         if not self.origins.allow(url):
-            self._fetching.reports.origin_passed_over(origin_of(url))
-            yield from self._fetching.reports.settled()
+            self._engine.reports.origin_passed_over(origin_of(url))
+            yield from self._engine.reports.settled()
             return None
         token = yield from self._obtain_for(url)
-        return (yield from self._fetching.credentials(method, url, token))
+        return (yield from self._engine.credentials(method, url, token))
 
     def headers(self, method: str, url: str) -> Flow[dict[str, str]]:
         """The headers for a call that no adapter makes (gRPC, a WebSocket, another SDK).
@@ -264,12 +272,12 @@ class ServiceApp(arguments.NotAnAuthObject):
                 remedy="If that is the API it is meant for, add it to origins=[...].",
             )
         token = yield from self._obtain_for(url)
-        return (yield from self._fetching.credentials(method, url, token)).headers
+        return (yield from self._engine.credentials(method, url, token)).headers
 
     def _obtain_for(self, url: str) -> Flow[Token]:
         """A token that the URL's origin has not rejected."""
         origin = origin_of(url) if self.token_state.has_rejections() else None
-        return self._fetching.obtain(origin=origin or "")
+        return self._fetching.fetch_token(origin or "")
 
     def obtain(self, rejected: Token | None = None) -> Flow[Token]:
         """A usable token: the current one, or a new one. Waits at most ``max_wait`` seconds.
@@ -279,7 +287,7 @@ class ServiceApp(arguments.NotAnAuthObject):
 
         Raises a :class:`~okta_m2m.errors.TokenError`; each caller gets its own exception.
         """
-        return self._fetching.obtain(rejected)
+        return self._fetching.fetch_token(rejected=rejected)
 
     # ── after a call ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -296,7 +304,9 @@ class ServiceApp(arguments.NotAnAuthObject):
         is one that was already on its way. For each token, a new nonce and a new proof are each tried once. The caller gets
         the response to the last attempt.
         """
-        return judge(self._fetching, sent, response, method=method, url=url, replayable=replayable)
+        return judge_response(
+            self._engine, self._fetching.fetch_token, sent, response, method=method, url=url, replayable=replayable
+        )
 
     def authorize(self, method: str, url: str, *, replayable: bool) -> Flow[None]:
         """Makes one call with a valid token, for adapters that can send it from within a flow: attach, attempt, judge.
@@ -326,7 +336,7 @@ class ServiceApp(arguments.NotAnAuthObject):
 
         - ``url``: the URL of that request.
         """
-        self._fetching.reports.authorization_kept(origin_of(url))
+        self._engine.reports.authorization_kept(origin_of(url))
 
     # ── closing ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -352,7 +362,7 @@ class ServiceApp(arguments.NotAnAuthObject):
         self.token_state.close()
         if self.fleet is not None:
             self.fleet.settle(SETTLE_TIMEOUT)
-        self._fetching.reports.close(SETTLE_TIMEOUT)
+        self._engine.reports.close(SETTLE_TIMEOUT)
 
     async def aclose(self) -> None:
         """The same as :meth:`close`, on an event loop. ``async with app:`` also closes the app."""

@@ -27,10 +27,12 @@ from .answers import error_code
 from .challenges import challenges
 
 if TYPE_CHECKING:
-    from .._base.tokens import Token
-    from .fetching import Fetching
+    from collections.abc import Callable
 
-__all__ = ["Cure", "Verdict", "judge", "reach_verdict"]
+    from .._base.tokens import Token
+    from .engine import Engine
+
+__all__ = ["Cure", "Verdict", "judge_response", "reach_verdict"]
 
 MAX_PEEK: Final = 4096
 """The number of bytes of a 401's body that are read to judge it."""
@@ -73,18 +75,28 @@ def reach_verdict(response: Response, *, dpop_bound: bool, has_new_nonce: bool, 
     return Verdict("renew")
 
 
-def judge(
-    fetching: Fetching, sent: Token, response: Response, *, method: str, url: str, replayable: bool
+def judge_response(
+    engine: Engine,
+    fetch_token: Callable[[str], Flow[Token]],
+    sent: Token,
+    response: Response,
+    *,
+    method: str,
+    url: str,
+    replayable: bool,
 ) -> Flow[None]:
-    """Judges the response to a call that was sent with a token: see :meth:`ServiceApp.judge`."""
-    state, endpoint = fetching.state, fetching.endpoint
+    """Judges the response to a call that was sent with a token: see :meth:`ServiceApp.judge`.
+
+    ``fetch_token`` obtains a token that is good for an origin.
+    """
+    state, endpoint = engine.state, engine.endpoint
     if not state.is_ours(sent) or not state.origins.allow(url):
         return
     token, renewed, older_tried, cured = sent, False, False, set[str]()
     origin = origin_of(url) or ""  # which is not allowed, so there is one
     from_org = origin == origin_of(endpoint.url)
     while True:
-        has_new_nonce = token.dpop_bound and fetching.bindings.nonces.learn(url, response.get("dpop-nonce"))
+        has_new_nonce = token.dpop_bound and engine.bindings.nonces.learn(url, response.get("dpop-nonce"))
         verdict = yield from reach_verdict(
             response, dpop_bound=token.dpop_bound, has_new_nonce=has_new_nonce, from_org=from_org
         )
@@ -92,7 +104,7 @@ def judge(
         if verdict.cure is None:
             if renewed and response.status < 500 and response.status not in (400, 401):
                 state.accepted(origin)
-            yield from fetching.reports.settled()
+            yield from engine.reports.settled()
             return
         if verdict.cure == "renew":
             now = state.now()
@@ -101,16 +113,16 @@ def judge(
             try:
                 if again:
                     yield from Discard()
-                    token = yield from fetching.obtain(origin=origin)
+                    token = yield from fetch_token(origin)
                     # A token that was requested before the rejection may have been revoked together with the rejected one.
                     renewed, cured = older_tried or token.sent_at >= now, set()
                     older_tried = True
             finally:
                 # Report the token once for all calls that used it, after all of them.
                 if rejection in ("renew", "kept"):
-                    fetching.reports.token_rejected(origin, verdict.error, again, state.rejecting_calls(origin))
+                    engine.reports.token_rejected(origin, verdict.error, again, state.rejecting_calls(origin))
             if not again:
-                yield from fetching.reports.settled()
+                yield from engine.reports.settled()
                 return
         else:
             if verdict.cure == "proof":
@@ -128,5 +140,5 @@ def judge(
                 return
             cured.add(verdict.cure)
             yield from Discard()
-        credentials = yield from fetching.credentials(method, url, token, nonce, server_time)
+        credentials = yield from engine.credentials(method, url, token, nonce, server_time)
         response = yield from Attempt(credentials.headers, token)

@@ -1,0 +1,92 @@
+"""What one service app is made of: made once, and passed to whatever obtains, judges or revokes its token.
+
+Invariant: no policy here. A second grant would have a state and a fetching of its own, with the same endpoint, keys,
+bindings and reports.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._base.tokens import Credentials
+from .._threads.landings import mutex
+from .bindings import Bindings
+
+if TYPE_CHECKING:
+    from .._base.tokens import Token
+    from ..effects import Flow
+    from ..keys import Signer
+    from .fleet import Fleet
+    from .reports import Reports
+    from .token_endpoint import TokenEndpoint
+    from .token_state import TokenState
+
+__all__ = ["Engine"]
+
+
+class Engine:
+    """The parts of one app.
+
+    - ``state``: the token in use.
+    - ``endpoint``: the token endpoint, with what is kept from one conversation for the next.
+    - ``reports``: the log and the events.
+    - ``keys``: as they were passed.
+    - ``fleet``: the app's side of a shared store, if it has one.
+    - ``offers_dpop``: whether the token request has a DPoP proof.
+    - ``configured_bindings``: ``None`` to create the bindings when they are first needed: most apps have Bearer tokens, and a
+      process may have very many apps.
+    - ``accepted_key_index``: which of the keys Okta accepted last.
+    """
+
+    __slots__ = (
+        "_bindings",
+        "accepted_key_index",
+        "endpoint",
+        "fleet",
+        "keys",
+        "offers_dpop",
+        "reports",
+        "state",
+    )
+
+    def __init__(
+        self,
+        state: TokenState,
+        endpoint: TokenEndpoint,
+        reports: Reports,
+        keys: tuple[Signer, ...],
+        *,
+        fleet: Fleet | None,
+        offers_dpop: bool,
+        configured_bindings: Bindings | None,
+    ) -> None:
+        self.state = state
+        self.endpoint = endpoint
+        self.reports = reports
+        self.keys = keys
+        self.fleet = fleet
+        self.offers_dpop = offers_dpop
+        self._bindings = configured_bindings
+        self.accepted_key_index = 0
+
+    @property
+    def bindings(self) -> Bindings:
+        """What calls send."""
+        bindings = self._bindings
+        if bindings is None:
+            with mutex():
+                bindings = self._bindings = self._bindings or Bindings(self.endpoint)
+        return bindings
+
+    @property
+    def accepted_key(self) -> Signer:
+        """The key that Okta accepted last."""
+        return self.keys[self.accepted_key_index]
+
+    def credentials(
+        self, method: str, url: str, token: Token, nonce: str | None = None, server_time: float | None = None
+    ) -> Flow[Credentials]:
+        """The credentials for one attempt; see :meth:`Bindings.credentials`."""
+        if not token.dpop_bound:
+            return Credentials(token)
+        return (yield from self.bindings.credentials(method, url, token, nonce, server_time))
