@@ -6,7 +6,7 @@ Invariant: no policy here, only the library's names. The code is in ``_clients/h
 from __future__ import annotations
 
 from ._clients.auth_object import missing_library
-from ._clients.httpx_flows import Flows, Library
+from ._clients.httpx_flows import ClientAuth, Library
 
 try:
     import httpx
@@ -16,7 +16,7 @@ except ModuleNotFoundError as missing:
 __all__ = ["OktaAuth"]
 
 
-class OktaAuth(Flows[httpx.Request, httpx.Response, "httpx.Client"], httpx.Auth):
+class OktaAuth(ClientAuth[httpx.Request, httpx.Response, "httpx.Client"], httpx.Auth):
     """Adds the app's token to every request of a client, or to one request: ``httpx.get(url, auth=OktaAuth(app))``.
 
     - ``app``: the :class:`~okta_m2m.ServiceApp`.

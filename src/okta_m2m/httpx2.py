@@ -6,7 +6,7 @@ Invariant: no policy here, only the library's names. The code is in ``_clients/h
 from __future__ import annotations
 
 from ._clients.auth_object import missing_library
-from ._clients.httpx_flows import Flows, Library
+from ._clients.httpx_flows import ClientAuth, Library
 
 try:
     import httpx2
@@ -16,7 +16,7 @@ except ModuleNotFoundError as missing:
 __all__ = ["OktaAuth"]
 
 
-class OktaAuth(Flows[httpx2.Request, httpx2.Response, "httpx2.Client"], httpx2.Auth):
+class OktaAuth(ClientAuth[httpx2.Request, httpx2.Response, "httpx2.Client"], httpx2.Auth):
     """Adds the app's token to every request of a client, or to one request: ``httpx2.get(url, auth=OktaAuth(app))``.
 
     - ``app``: the :class:`~okta_m2m.ServiceApp`.

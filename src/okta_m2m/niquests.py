@@ -23,14 +23,14 @@ from ._clients.auth_object import AuthObject, add_request, missing_library
 from ._clients.limits import DRAIN_TIMEOUT, MAX_DRAINED, is_inflatable
 from ._clients.proxies import warn_of_environments_proxy
 from ._clients.requests_flows import (
-    Flows,
     Hook,
     Library,
+    SessionAuth,
     attach,
+    flow_for_response,
     give_to_hop,
+    has_callers_authorization,
     hides_401,
-    judge,
-    keeps_own,
     next_hop,
     rewind,
     stop_upgrade,
@@ -53,7 +53,7 @@ __all__ = ["AsyncOktaAuth", "OktaAuth"]
 NOW = {"multiplexed": False}
 
 
-class OktaAuth(Flows[niquests.PreparedRequest, niquests.Response, niquests.Session]):
+class OktaAuth(SessionAuth[niquests.PreparedRequest, niquests.Response, niquests.Session]):
     """Adds the app's token to every request of a session, or to one request: ``niquests.get(url, auth=OktaAuth(app))``.
 
     - ``app``: the :class:`~okta_m2m.ServiceApp`.
@@ -149,7 +149,7 @@ class AsyncOktaAuth(AuthObject):
 
     async def __call__(self, request: niquests.PreparedRequest) -> niquests.PreparedRequest:
         """Called by the session with each request before it is sent."""
-        if keeps_own(self.app, request):
+        if has_callers_authorization(self.app, request):
             return request
         method, url = request.method or "", request.url or ""
         try:
@@ -183,7 +183,7 @@ class AsyncOktaAuth(AuthObject):
         """
         _mark_answered(response.request)
         self._is_watched = self._is_watched or hides_401(getattr(response, "connection", None))
-        flow = judge(self.app, self._library, response, position)
+        flow = flow_for_response(self.app, self._library, response, position)
         if flow is None:
             stop_upgrade(self._library, response)
             return response

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ._clients.auth_object import missing_library
-from ._clients.requests_flows import Flows, Library
+from ._clients.requests_flows import Library, SessionAuth
 
 try:
     import requests
@@ -22,7 +22,7 @@ __all__ = ["OktaAuth"]
 LIBRARY = Library(requests, urllib3, requests.sessions.SessionRedirectMixin())
 
 
-class OktaAuth(Flows[requests.PreparedRequest, requests.Response, requests.Session], AuthBase):
+class OktaAuth(SessionAuth[requests.PreparedRequest, requests.Response, requests.Session], AuthBase):
     """Adds the app's token to every request of a session, or to one request: ``requests.get(url, auth=OktaAuth(app))``.
 
     - ``app``: the :class:`~okta_m2m.ServiceApp`.

@@ -25,7 +25,7 @@ import okta_m2m.httpx
 import okta_m2m.requests
 from okta_m2m import ConfigurationError, PrivateKey, ServiceApp, Token
 from okta_m2m._base.clocks import Clock
-from okta_m2m._clients.requests_flows import Flows
+from okta_m2m._clients.requests_flows import SessionAuth
 from okta_m2m._core import service_app
 from okta_m2m._core.token_state import TokenState
 from okta_m2m.effects import Flow, Request, Response, Spawn
@@ -157,7 +157,7 @@ def hit(
     async def slow_path(_: object, request: object, handler: aiohttp.ClientHandlerType) -> None:
         pass
 
-    monkeypatch.setattr(Flows, "__call__", lambda _, request: request)
+    monkeypatch.setattr(SessionAuth, "__call__", lambda _, request: request)
     monkeypatch.setattr(okta_m2m.aiohttp.OktaAuth, "_call", slow_path)
     asked: Callable[[ServiceApp], str | None] = request.param
     yield asked

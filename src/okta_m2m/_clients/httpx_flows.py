@@ -1,7 +1,7 @@
 """The code for httpx and httpx2, which is everything except their classes: the two libraries have one interface.
 
 The adapters ``httpx.py`` and ``httpx2.py`` give their library to :class:`Library`, and their auth class inherits from
-both :class:`Flows` and the library's own ``Auth``. The types here are those of httpx; those of httpx2 have the same shape.
+both :class:`ClientAuth` and the library's own ``Auth``. The types here are those of httpx; those of httpx2 have the same shape.
 
 Both follow redirects inside the send, copy our headers to the next hop, and give the auth flow only the last response.
 They drop ``Authorization`` at another origin, but not ``DPoP``, nor ``Authorization`` if only the scheme changes from http to
@@ -61,14 +61,14 @@ if TYPE_CHECKING:
 else:
     RequestT = ResponseT = ClientT = Any  # to create type variables takes 2 % of the import time
 
-__all__ = ["Flows", "Library"]
+__all__ = ["ClientAuth", "Library"]
 
 OURS = frozenset({b"authorization", b"dpop"})
 
 Rewind: TypeAlias = Callable[[], object] | None
 
 
-class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
+class ClientAuth(AuthObject, Generic[RequestT, ResponseT, ClientT]):
     """The behaviour of an auth class, from the request to its response. The adapter's subclass is also the library's
     ``Auth``."""
 
@@ -91,7 +91,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, ClientT]):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if cls.auth_flow is not Flows.auth_flow:
+        if cls.auth_flow is not ClientAuth.auth_flow:
             raise WrongType(f"{cls.__qualname__} overrides auth_flow, which would be ignored.", remedy=_OVERRIDE)
 
     # Created for each use and not kept: a process may have many of these objects.
@@ -398,7 +398,7 @@ class _Call:
         self._library = library
         self._rewind: Rewind = library.rewinder(request)  # the body of a request that has a response is in memory
 
-    def make(self, auth: Flows[Any, Any, Any], *, on_loop: bool = False) -> Flow[None]:
+    def make(self, auth: ClientAuth[Any, Any, Any], *, on_loop: bool = False) -> Flow[None]:
         """The whole call, for an auth object."""
         app, request = self._app, self.request
         url = str(request.url)

@@ -57,15 +57,15 @@ else:
     RequestT = ResponseT = SessionT = Any  # to create type variables takes 1 % of the import time
 
 __all__ = [
-    "Flows",
     "Hook",
     "Library",
+    "SessionAuth",
     "attach",
     "fields_of",
+    "flow_for_response",
     "give_to_hop",
+    "has_callers_authorization",
     "hides_401",
-    "judge",
-    "keeps_own",
     "next_hop",
     "rewind",
     "stop_upgrade",
@@ -166,7 +166,7 @@ class Library:
             raise send_failed(error, request.url) from error
 
 
-class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
+class SessionAuth(AuthObject, Generic[RequestT, ResponseT, SessionT]):
     """The behaviour of an auth class, for a request and for each response."""
 
     __slots__ = ("_adapter", "_hit", "_hook", "_sender", "_session", "app")
@@ -223,7 +223,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
     def __call__(self, request: RequestT) -> RequestT:
         """Called by the library with each request before it is sent."""
         self._check_request(request)
-        if keeps_own(self.app, request):
+        if has_callers_authorization(self.app, request):
             return request
         url, method = str(request.url or ""), str(request.method or "")
         try:
@@ -250,7 +250,7 @@ class Flows(AuthObject, Generic[RequestT, ResponseT, SessionT]):
         """
         if self._adapter is not (adapter := getattr(response, "connection", None)):
             self._look_at(adapter)
-        flow = judge(self.app, self._library, response, position)
+        flow = flow_for_response(self.app, self._library, response, position)
         if flow is None:
             stop_upgrade(self._library, response)
             return response
@@ -340,7 +340,7 @@ class _Call:
         self._library.discard(self.response)
 
 
-def keeps_own(app: ServiceApp, request: Any) -> bool:
+def has_callers_authorization(app: ServiceApp, request: Any) -> bool:
     """Whether a request has the caller's own ``Authorization`` header; if so, reports it."""
     own = token_of(request)
     if own is None or not app.is_callers_own(own.authorization):
@@ -373,7 +373,7 @@ def attach(request: Any, credentials: Credentials, hook: Any) -> None:
     request.hooks["response"].append(hook)
 
 
-def judge(app: ServiceApp, library: Library, response: Any, position: int | None) -> Flow[None] | None:
+def flow_for_response(app: ServiceApp, library: Library, response: Any, position: int | None) -> Flow[None] | None:
     """The flow that judges a response, if it needs one."""
     request = response.request
     if request is None:  # from a transport adapter that does not set it
@@ -457,10 +457,10 @@ class _Hop:
         hop.headers.update(self._headers)
         setattr(hop, _MADE_BY_REDIRECT, True)
         if self._headers:
-            hop.prepare_cookies = partial(self._led, hop)
+            hop.prepare_cookies = partial(self._check_where_it_leads, hop)
         return hop
 
-    def _led(self, hop: Any, cookies: Any) -> None:
+    def _check_where_it_leads(self, hop: Any, cookies: Any) -> None:
         """The library calls ``prepare_cookies`` of the copy after it has set the copy's URL. A ``Location`` can
         be ambiguous (``////host``, a tab in the scheme): if the library reads it differently from :func:`next_hop`, the
         hop gets neither header."""

@@ -42,12 +42,21 @@ class Bindings:
     - ``htu_origins``: for an origin that a reverse proxy rewrites, the origin that the server behind it sees.
     """
 
-    __slots__ = ("_bound", "_given", "_htu_origins", "_max_wait", "_nonces", "_okta_clock", "_org_origin", "_proofs")
+    __slots__ = (
+        "_bound",
+        "_configured_key",
+        "_htu_origins",
+        "_max_wait",
+        "_nonces",
+        "_okta_clock",
+        "_org_origin",
+        "_proofs",
+    )
 
     def __init__(
         self, endpoint: TokenEndpoint, key: Signer | None = None, htu_origins: Mapping[str, str] = _NOTHING
     ) -> None:
-        self._given = key
+        self._configured_key = key
         self._org_origin = origin_of(endpoint.url)
         self._htu_origins = htu_origins
         self._okta_clock = endpoint.okta_clock
@@ -71,7 +80,7 @@ class Bindings:
         """The proofs of the app's one DPoP key."""
         proofs = self._proofs
         if proofs is None:
-            made = DPoPProofs(self._given or PrivateKey.generate("ES256"), self._htu)
+            made = DPoPProofs(self._configured_key or PrivateKey.generate("ES256"), self._htu)
             with mutex():
                 proofs = self._proofs = self._proofs or made
         return proofs
@@ -84,7 +93,7 @@ class Bindings:
 
     def key_to_share(self) -> PrivateKey | None:
         """The DPoP key, if it was created here and other processes need it."""
-        signer = self._proofs.signer if self._proofs is not None and self._given is None else None
+        signer = self._proofs.signer if self._proofs is not None and self._configured_key is None else None
         return signer if isinstance(signer, PrivateKey) else None
 
     def bind(self, token: Token) -> None:

@@ -316,8 +316,8 @@ class Conversation:
                 yield from Sleep(moment - now)
                 return
             if self._last_error.retry_after is not None:
-                named = self._politeness.server_asked_until
-                raise self._last_error.copy(retry_after=(named if named > now else moment) - now)
+                asked_until = self._politeness.server_asked_until
+                raise self._last_error.copy(retry_after=(asked_until if asked_until > now else moment) - now)
             if now < self._deadline:
                 yield from Sleep(self._deadline - now)
         raise self._last_error.copy()
