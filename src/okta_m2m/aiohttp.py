@@ -23,10 +23,7 @@ from ._clients.auth_object import AuthObject, missing_library
 from ._clients.failures import send_failed
 from ._clients.limits import (
     DRAIN_TIMEOUT,
-    MAX_ANSWER,
     MAX_DRAINED,
-    AnswerBody,
-    check_encoding,
     connect_timeout,
     read_timeout,
 )
@@ -45,6 +42,7 @@ try:
     from aiohttp.hdrs import AUTHORIZATION
 except ModuleNotFoundError as missing:
     raise missing_library("aiohttp", missing) from None
+from ._clients.token_request import aread_answer
 
 if TYPE_CHECKING:
     T = TypeVar("T")
@@ -412,14 +410,9 @@ async def _asend(
                     auto_decompress=False,
                     middlewares=[_without_authorization],
                 ) as response:
-                    check_encoding(response.headers.get("content-encoding", "").split(","))
-                    body = AnswerBody()
-                    async for chunk in response.content.iter_chunked(8192):
-                        body.extend(chunk)
-                        del chunk  # so that no frame that waits for more data shows what was read
-                        if len(body) > MAX_ANSWER:
-                            raise SendFailed("the response was too large", stage="http")
-                    return Response(response.status, response.headers.items(), body.whole())
+                    codings = response.headers.get("content-encoding", "").split(",")
+                    body = Hidden(await aread_answer(codings, response.content.iter_chunked(8192)))
+                    return Response(response.status, response.headers.items(), body.value)
             finally:
                 await _abort_idle_connections(session)
     except ConfigurationError:  # it is a ValueError, too

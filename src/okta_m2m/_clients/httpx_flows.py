@@ -29,17 +29,14 @@ from .._base.tokens import Token
 from .._core.arguments import kind_of
 from .._core.service_app import ServiceApp
 from .._urls.origins import origin_of
-from ..effects import Attempt, Discard, Flow, Peek, Request, Response, SendFailed, Sending
+from ..effects import Attempt, Discard, Flow, Peek, Request, Response, Sending
 from ..errors import ConfigurationError, ErrorMap, OktaM2MError, TokenUnreachable, WrongType
 from ..runtimes import Asyncio, Done, Sender, Threads, Trio, aadvance, advance, arun, run, running
 from .auth_object import AuthObject, add_request
 from .failures import send_failed
 from .limits import (
     DRAIN_TIMEOUT,
-    MAX_ANSWER,
     MAX_DRAINED,
-    AnswerBody,
-    check_encoding,
     connect_timeout,
     inflate,
     read_timeout,
@@ -47,6 +44,7 @@ from .limits import (
 )
 from .private_copy import private_copy
 from .proxies import is_direct_only, warn_of_environments_proxy
+from .token_request import read_answer
 
 if TYPE_CHECKING:
     import httpx
@@ -324,16 +322,11 @@ class ClientAuth(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                     self._library.request(request, timeout), auth=None, follow_redirects=False, stream=True
                 )
                 try:
-                    check_encoding(response.headers.get_list("content-encoding", split_commas=True))
-                    body = AnswerBody()
-                    for chunk in response.iter_raw():
-                        body.extend(chunk)
-                        del chunk  # so that no frame that waits for more data shows what was read
-                        if len(body) > MAX_ANSWER or time.monotonic() > until:
-                            raise SendFailed("the response was too large or too slow", stage="http")
+                    codings = response.headers.get_list("content-encoding", split_commas=True)
+                    body = Hidden(read_answer(codings, response.iter_raw(), until))
                 finally:
                     response.close()
-                return Response(response.status_code, response.headers.multi_items(), body.whole())
+                return Response(response.status_code, response.headers.multi_items(), body.value)
         except ConfigurationError:  # it is a ValueError, too
             raise
         except (library.HTTPError, library.InvalidURL, OSError, ImportError, ValueError) as error:

@@ -12,7 +12,6 @@ from ..effects import SendFailed
 
 __all__ = [
     "DRAIN_TIMEOUT",
-    "MAX_ANSWER",
     "MAX_DRAINED",
     "PIECE",
     "AnswerBody",
@@ -23,9 +22,6 @@ __all__ = [
     "read_timeout",
     "shut_down",
 ]
-
-MAX_ANSWER: Final = 1 << 20
-"""The maximum number of bytes that are read from a response of the token endpoint."""
 
 PIECE: Final = 256
 """The number of bytes that are read at a time. urllib3 waits until it has that many, and we can only notice between two

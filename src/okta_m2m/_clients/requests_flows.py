@@ -27,23 +27,21 @@ from .._base.tokens import Credentials, Token
 from .._core.arguments import kind_of
 from .._core.service_app import ServiceApp
 from .._urls.origins import origin_of
-from ..effects import Flow, Request, Response, SendFailed
+from ..effects import Flow, Request, Response
 from ..errors import ConfigurationError, ErrorMap, OktaM2MError, TokenUnreachable
 from ..runtimes import Sender, Threads, drive, run
 from .auth_object import AuthObject, add_request
 from .failures import send_failed
 from .limits import (
-    MAX_ANSWER,
     MAX_DRAINED,
     PIECE,
-    AnswerBody,
-    check_encoding,
     connect_timeout,
     is_inflatable,
     read_timeout,
 )
 from .private_copy import private_copy
 from .proxies import is_direct_only, warn_of_environments_proxy
+from .token_request import read_answer
 
 if TYPE_CHECKING:
     import niquests  # pyright: ignore[reportMissingImports]  # never installed beside urllib3, so missing here
@@ -150,16 +148,11 @@ class Library:
                     settings.value["proxies"] = {}
                 timeouts = connect_timeout(timeout), read_timeout(timeout)
                 with used.send(prepared, timeout=timeouts, allow_redirects=False, **settings.value) as response:
-                    check_encoding(response.headers.get("content-encoding", "").split(","))
-                    body = AnswerBody()
                     stream = getattr(response.raw, "stream", None)  # the caller's own adapter may have none
                     chunks = response.iter_content(PIECE) if stream is None else stream(PIECE, decode_content=False)
-                    for chunk in chunks:
-                        body.extend(chunk)
-                        del chunk  # so that no frame that waits for more data shows what was read
-                        if len(body) > MAX_ANSWER or time.monotonic() > until:
-                            raise SendFailed("the response was too large or too slow", stage="http")
-                    return Response(response.status_code, fields_of(response), body.whole())
+                    codings = response.headers.get("content-encoding", "").split(",")
+                    body = Hidden(read_answer(codings, chunks, until))
+                    return Response(response.status_code, fields_of(response), body.value)
         except ConfigurationError:  # it is a ValueError, too
             raise
         except (self.requests.RequestException, *self.broken, ValueError) as error:
