@@ -58,8 +58,11 @@ def member(
     monkeypatch.setenv("OKTA_M2M_STORE", store_url)
 
     def call() -> str:
-        answer = requests.get(okta.url + "/api/v1/users", auth=OktaAuth(ServiceApp.from_env()))
+        app = ServiceApp.from_env()
+        answer = requests.get(okta.url + "/api/v1/users", auth=OktaAuth(app))
         assert answer.status_code == 200
+        assert app.fleet is not None
+        app.fleet.settle(20.0)  # on a busy machine, a call does not wait until its token is saved
         return str(answer.request.headers["Authorization"]).partition(" ")[2]
 
     return call
