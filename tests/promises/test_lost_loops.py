@@ -93,7 +93,12 @@ def collect_what_it_left() -> None:
         lambda: not any(thread.name.startswith("okta-m2m") for thread in threading.enumerate()),
         "the threads have ended",
     )
-    gc.collect()
+
+    def is_collected() -> bool:
+        gc.collect()
+        return not any(isinstance(thing, asyncio.Task) and not thing.done() for thing in gc.get_objects())
+
+    eventually(is_collected, "no task of a closed loop is left")
 
 
 @every_async_client
