@@ -35,7 +35,7 @@ def project(folder: Path, documentation: str, repository: str) -> Path:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
-    addresses = folder / "src" / "okta_m2m" / "_core" / "addresses.py"
+    addresses = folder / "src" / "okta_m2m" / "_base" / "addresses.py"
     text = addresses.read_text("utf-8")
     for name, address in (("DOCUMENTATION", documentation), ("REPOSITORY", repository)):
         text, found = re.subn(rf'^{name}: Final = ".*"$', f'{name}: Final = "{address}"', text, flags=re.MULTILINE)
