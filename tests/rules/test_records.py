@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
+import pprint
 from typing import Any, ClassVar
 
 import pytest
@@ -92,5 +93,7 @@ def test_an_event_can_be_used_as_a_frozen_dataclass(kind: Any) -> None:
     assert dataclasses.replace(event, client_id="0oa2").client_id == "0oa2"
     for copied in (pickle.loads(pickle.dumps(event)), copy.copy(event), copy.deepcopy(event)):
         assert copied == event
+    assert event.__replace__(client_id="0oa2").client_id == "0oa2"  # copy.replace, from Python 3.13 on
+    assert "client_id" in pprint.pformat(event, width=10)
     with pytest.raises(AttributeError):
         event.client_id = "0oa2"

@@ -105,18 +105,29 @@ class Record(metaclass=_RecordType):
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
-class _DataclassFields:
+class _OfDataclass:
+    """An attribute that a dataclass with the same fields would have."""
+
+    def __set_name__(self, kind: type, name: str) -> None:
+        self._name = name
+
     def __get__(self, record: object, kind: type[Record]) -> Any:
         from dataclasses import make_dataclass  # heavy
 
-        return vars(make_dataclass(kind.__name__, kind.__annotations__.items()))["__dataclass_fields__"]
+        return vars(make_dataclass(kind.__name__, kind.__annotations__.items(), frozen=True))[self._name]
 
 
 class PublicRecord(Record):
-    """Base of records that users hold: ``dataclasses.asdict``, ``fields`` and ``replace``, ``copy`` and ``pickle`` work as with a
-    dataclass."""
+    """Base of records that users hold. ``dataclasses.asdict``, ``fields`` and ``replace``, ``copy``, ``pickle`` and ``pprint``
+    work as with a dataclass."""
 
-    __dataclass_fields__: ClassVar = _DataclassFields()
+    __dataclass_fields__: ClassVar = _OfDataclass()
+    __dataclass_params__: ClassVar = _OfDataclass()
+
+    def __replace__(self, **changes: Any) -> Record:
+        from dataclasses import replace  # heavy
+
+        return replace(self, **changes)
 
     def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
         return type(self), self._values()
