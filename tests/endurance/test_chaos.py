@@ -182,7 +182,9 @@ class Chaos:
 
     def disagree(self) -> None:
         for step in range(STEPS):
-            date = formatdate(time.time() + 600 * (1 + step) * self.random.choice([-1, 1]), usegmt=True)
+            # Never the time of a wall clock that jumped: a refusal at the time that the client believes in means its key.
+            seconds = self.random.uniform(420, 480) * (1 + step) * self.random.choice([-1, 1])
+            date = formatdate(time.time() + seconds, usegmt=True)
             self.okta.next("invalid_client", headers={"Date": date})
 
     def jump(self) -> None:
