@@ -111,7 +111,7 @@ def test_a_task_factory_that_takes_no_context_is_enough(okta: FakeOkta, new_serv
 
 
 def test_a_token_request_of_aiohttp_costs_no_more_the_more_tasks_wait(
-    okta: FakeOkta, new_service: Service, connect: Connect, monkeypatch: pytest.MonkeyPatch
+    okta: FakeOkta, new_service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ten thousand tasks each wait for a token of their own. A request that went through all tasks would be slow for all."""
     app = new_service(okta)
