@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, BinaryIO, ClassVar
@@ -61,6 +62,20 @@ def _blocking(client: Client, library: Any) -> Any:
     )
 
 
+def _closed_by_the_pool(error: Exception) -> bool:
+    """httpcore before 2.16 closes, rarely, a connection that another thread's call was just given.
+
+    It takes the connection for idle, and the answer that has meanwhile come for the end of the server. So it is with
+    plain calls too, of several threads on a pool of one connection.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno == errno.EBADF:
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
 class BlockingHttpx(BlockingClient):
     library: ClassVar[Any]
     adapter: ClassVar[Any]
@@ -85,9 +100,13 @@ class BlockingHttpx(BlockingClient):
         follow: bool = True,
     ) -> Answer:
         stream = body.file or (iter(body.stream) if body.stream is not None else None)
-        response = self.client.request(
-            method, url, headers=_headers(body, headers), follow_redirects=follow, **_body(body, stream)
-        )
+        options = {"headers": _headers(body, headers), "follow_redirects": follow, **_body(body, stream)}
+        try:
+            response = self.client.request(method, url, **options)
+        except self.library.ReadError as error:
+            if method != "GET" or not _closed_by_the_pool(error):
+                raise
+            response = self.client.request(method, url, **options)
         return _answer(response, response.content)
 
     def stream(self, url: str, begun: Callable[[bytes], object]) -> Answer:
