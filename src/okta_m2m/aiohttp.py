@@ -385,6 +385,7 @@ def _send_on_own_loop(
     try:
         return loop.run_until_complete(send())
     finally:
+        loop.set_task_factory(None)  # a cycle, which would keep the response until the next garbage collection
         loop.close()
 
 
