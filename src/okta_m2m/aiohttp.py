@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Never, NoReturn, TypeVar
+from typing import Any, Final, Never, NoReturn, TypeVar
 
 from ._base.crash_reports import Hidden
 from ._base.tokens import Token
@@ -44,10 +44,9 @@ except ModuleNotFoundError as missing:
     raise missing_library("aiohttp", missing) from None
 from ._clients.token_request import aread_answer
 
-if TYPE_CHECKING:
-    T = TypeVar("T")
-
 __all__ = ["OktaAuth"]
+
+T = TypeVar("T")
 
 FEW_REDIRECTS: Final = 64
 """The number of remembered redirects up to which those of calls that have ended are kept."""

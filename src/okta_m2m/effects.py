@@ -30,9 +30,9 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
-from ._base.records import Generic, Record
+from ._base.records import Record
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -220,13 +220,6 @@ class Sign(Effect[bytes], hidden=("message",)):
     signer: Signer
     message: bytes
     timeout: float
-
-    def __init__(self, signer: Signer, message: bytes, timeout: float) -> None:
-        # Written out, because it is created for each signature, and Record's generic __init__ would be a tenth of the overhead.
-        put_signer, put_message, put_timeout = self._setters
-        put_signer(self, signer)
-        put_message(self, message)
-        put_timeout(self, timeout)
 
 
 class Snapshot(Effect["Signer"]):

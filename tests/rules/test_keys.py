@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import pickle
-import secrets
 import shutil
 import subprocess
 import sys
@@ -18,7 +17,6 @@ from base64 import b64encode, urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from math import lcm, prod
 from pathlib import Path
 from typing import Any
 
@@ -526,70 +524,14 @@ def jwk_without_primes(n: int, d: int, e: int = 65537) -> dict[str, str]:
     return {"kty": "RSA", "n": b64(n), "e": b64(e), "d": b64(d)}
 
 
-def prime(bits: int) -> int:
-    return rsa.generate_private_key(65537, 2 * bits).private_numbers().p
-
-
-def test_numbers_without_primes_are_refused_at_once() -> None:
-    """cryptography would look for them 500 times: over a minute for 4096 bits. Here it takes a few calculations."""
-    one = prime(2048)
-    for n, order in ((one, one - 1), (one**2, one * (one - 1)), (prime(1024) ** 3, 0)):
-        d = pow(65537, -1, order) if order else 65537
-        began = time.process_time()
-        assert "do not match" in refusal(PrivateKey.from_jwk, jwk_without_primes(n, d))
-        assert time.process_time() - began < 5
+def test_numbers_that_do_not_match_are_refused_with_and_without_primes() -> None:
     whole = rsa.generate_private_key(65537, 2048).private_numbers()
     n, d = whole.public_numbers.n, whole.d
     for bad in (
         jwk_without_primes(n, d + 2),
-        jwk_without_primes(n, d, n),
-        jwk_without_primes(n, (1 << 16_000) + 1),
         {**jwk_without_primes(n, d), "p": b64((1 << 16_000) + 1), "q": b64((1 << 16_000) + 3)},
     ):
-        began = time.process_time()
         assert "do not match" in refusal(PrivateKey.from_jwk, bad)
-        assert time.process_time() - began < 5
-    large = jwk_without_primes((1 << 8191) + 1, 65537)
-    assert 'has no primes ("p" and "q")' in refusal(PrivateKey.from_jwk, large)
-
-
-SLOW_PRIMES = (
-    "f2089c7cd36dcde3095c3ce808b32d98f1c0c740ad6c4dd6f28d88b122cab735d39b7baef45c065920b5de21a870fe17689ad5576ca9db98ab704c1fd7b10c99",
-    "f89af1f4ea4b9f98b43d2138c0c87616cad99b675c96a8332693113cc9282a18e395c120ad5361ff2ff83dfe956d1f78e97c16afa94560e2fed038ac48470f3f",
-    "fbc545a299c9def1bfc129bcd6ae1ad5a0da8353ce7377dc73b39d65da25de0531e68ca8998d679f8b770984ff80568d5d09741d3c8d5db0dbe0c49d5c2ba0eb",
-    "fefb9e43cd91ace6eb476aa402d63db5a24e51df4b321e08a8425f3fab363802f204511b4e5fce02ba2c9fad229e7aafcd192a32fe75662df7db988a3b8d7773",
-)
-"""2 and 17 are 13th powers modulo each of them, and random numbers are not."""
-
-
-def test_numbers_that_were_chosen_to_delay_the_search_for_primes_are_refused_at_once() -> None:
-    """cryptography checks with 2 and 17, and then tries 500 random numbers, each for half an hour."""
-    primes = [int(text, 16) for text in SLOW_PRIMES]
-    n, orders = prod(primes), lcm(*((one - 1) // 13 for one in primes)) << 14_300
-    d = ((-pow(orders, -1, 65537) % 65537) * orders + 1) // 65537
-    began = time.process_time()
-    assert "do not match" in refusal(PrivateKey.from_jwk, jwk_without_primes(n, d))
-    assert time.process_time() - began < 5
-
-
-def test_the_search_for_primes_has_an_end() -> None:
-    """Both primes look alike to each of the numbers that are tried, so none of them tells the primes apart."""
-    modulus = 4 * lcm(*range(1, 132))
-
-    def unlucky_prime() -> int:
-        while True:
-            found = (3 << 1022) + secrets.randbits(1021)
-            found += modulus - 1 - found % modulus
-            if pow(3, found - 1, found) == 1:
-                return found
-
-    p, q = unlucky_prime(), unlucky_prime()
-    n, d = p * q, pow(65537, -1, lcm(p - 1, q - 1))
-    began = time.process_time()
-    assert "do not match" in refusal(PrivateKey.from_jwk, jwk_without_primes(n, d))
-    assert time.process_time() - began < 5
-    whole = {**jwk_without_primes(n, d), "p": b64(p), "q": b64(q)}
-    assert PrivateKey.from_jwk(whole).alg == "RS256"
 
 
 def test_a_jwks_of_half_a_megabyte_is_read_at_once() -> None:

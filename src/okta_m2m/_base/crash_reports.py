@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Generic, ParamSpec, TypeVar
 
-from .records import Generic, Record
+from .records import Record
 
 __all__ = ["Hidden", "without_locals"]
 

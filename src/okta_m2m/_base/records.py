@@ -9,23 +9,9 @@ Invariant: no ``repr`` shows a field that is named in ``hidden``, not even a sub
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, dataclass_transform
+from typing import Any, ClassVar, NoReturn, dataclass_transform
 
-__all__ = ["Generic", "PublicRecord", "Record"]
-
-
-if TYPE_CHECKING:
-    from typing import Generic
-else:
-
-    class Generic:
-        """Replaces ``typing.Generic`` at run time: a subscripted class is the class itself. The objects that typing creates
-        for subscripts took a tenth of the import time (``benchmarks/imports.py``)."""
-
-        __slots__ = ()
-
-        def __class_getitem__(cls, types: object) -> type:
-            return cls
+__all__ = ["PublicRecord", "Record"]
 
 
 class _RecordType(type):

@@ -17,12 +17,11 @@ from contextlib import nullcontext, suppress
 from datetime import timedelta
 from functools import partial
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Never, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Never, NoReturn, Self, TypeVar
 from urllib.parse import urldefrag, urljoin, urlsplit
 
 from .._base.clocks import NEVER
 from .._base.crash_reports import Hidden
-from .._base.records import Generic
 from .._base.tokens import Credentials, Token
 from .._core.arguments import kind_of
 from .._core.service_app import ServiceApp
@@ -47,13 +46,6 @@ if TYPE_CHECKING:
     import niquests  # pyright: ignore[reportMissingImports]  # never installed beside urllib3, so missing here
     import requests
 
-    T = TypeVar("T")
-    RequestT = TypeVar("RequestT", "requests.PreparedRequest", "niquests.PreparedRequest")
-    ResponseT = TypeVar("ResponseT", "requests.Response", "niquests.Response")
-    SessionT = TypeVar("SessionT", "requests.Session", "niquests.Session")
-else:
-    RequestT = ResponseT = SessionT = Any  # to create type variables takes 1 % of the import time
-
 __all__ = [
     "Hook",
     "Library",
@@ -69,6 +61,11 @@ __all__ = [
     "stop_upgrade",
     "without_ours",
 ]
+
+T = TypeVar("T")
+RequestT = TypeVar("RequestT", "requests.PreparedRequest", "niquests.PreparedRequest")
+ResponseT = TypeVar("ResponseT", "requests.Response", "niquests.Response")
+SessionT = TypeVar("SessionT", "requests.Session", "niquests.Session")
 
 _MADE_BY_REDIRECT = "_okta_m2m_hop"  # the attribute that marks such a request
 

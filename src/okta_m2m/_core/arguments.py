@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from .._base.clocks import Clock
@@ -104,12 +103,7 @@ def check_scopes(scopes: Iterable[str], authorization_server: str | None) -> tup
             "No scopes were given, and the org authorization server has no defaults.",
             remedy='Set the scopes, for example scopes=["okta.users.read"].',
         )
-    return _kept_once(checked)
-
-
-@lru_cache(maxsize=256)  # shared by all apps with the same scopes: a process may have many
-def _kept_once(scopes: tuple[str, ...]) -> tuple[str, ...]:
-    return scopes
+    return checked
 
 
 def token_path(authorization_server: str | None) -> str:

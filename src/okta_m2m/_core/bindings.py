@@ -40,6 +40,7 @@ class Bindings:
       Okta's.
     - ``key``: the app's configured DPoP key; ``None`` to create one.
     - ``htu_origins``: for an origin that a reverse proxy rewrites, the origin that the server behind it sees.
+    - ``nonces``: those of APIs.
     """
 
     __slots__ = (
@@ -47,10 +48,10 @@ class Bindings:
         "_configured_key",
         "_htu_origins",
         "_max_wait",
-        "_nonces",
         "_okta_clock",
         "_org_origin",
         "_proofs",
+        "nonces",
     )
 
     def __init__(
@@ -63,16 +64,7 @@ class Bindings:
         self._max_wait = endpoint.max_wait
         self._proofs: DPoPProofs | None = None
         self._bound: Mapping[bytes, DPoPProofs] = MappingProxyType({})  # by the token's digest; replaced as a whole
-        self._nonces: Nonces | None = None
-
-    @property
-    def nonces(self) -> Nonces:
-        """The nonces of APIs. If two threads create this at once, one thread's nonces are lost, which costs one more
-        round trip."""
-        nonces = self._nonces
-        if nonces is None:
-            nonces = self._nonces = Nonces()
-        return nonces
+        self.nonces = Nonces()
 
     # ── the key ──────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._base.tokens import Credentials
-from .._threads.landings import mutex
-from .bindings import Bindings
 
 if TYPE_CHECKING:
     from .._base.tokens import Token
     from ..effects import Flow
     from ..keys import Signer
+    from .bindings import Bindings
     from .fleet import Fleet
     from .reports import Reports
     from .token_endpoint import TokenEndpoint
@@ -33,14 +32,13 @@ class Engine:
     - ``keys``: as they were passed.
     - ``fleet``: the app's side of a shared store, if it has one.
     - ``offers_dpop``: whether the token request has a DPoP proof.
-    - ``configured_bindings``: ``None`` to create the bindings when they are first needed: most apps have Bearer tokens, and a
-      process may have very many apps.
+    - ``bindings``: what calls send.
     - ``accepted_key_index``: which of the keys Okta accepted last.
     """
 
     __slots__ = (
-        "_bindings",
         "accepted_key_index",
+        "bindings",
         "endpoint",
         "fleet",
         "keys",
@@ -58,7 +56,7 @@ class Engine:
         *,
         fleet: Fleet | None,
         offers_dpop: bool,
-        configured_bindings: Bindings | None,
+        bindings: Bindings,
     ) -> None:
         self.state = state
         self.endpoint = endpoint
@@ -66,17 +64,8 @@ class Engine:
         self.keys = keys
         self.fleet = fleet
         self.offers_dpop = offers_dpop
-        self._bindings = configured_bindings
+        self.bindings = bindings
         self.accepted_key_index = 0
-
-    @property
-    def bindings(self) -> Bindings:
-        """What calls send."""
-        bindings = self._bindings
-        if bindings is None:
-            with mutex():
-                bindings = self._bindings = self._bindings or Bindings(self.endpoint)
-        return bindings
 
     @property
     def accepted_key(self) -> Signer:

@@ -12,7 +12,6 @@ from binascii import b2a_base64
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import lru_cache
 from random import SystemRandom
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -132,18 +131,6 @@ def _header(alg: str, kid: str | None) -> bytes:
     return _segment({"alg": alg} if kid is None else {"alg": alg, "kid": kid}) + b"."
 
 
-@lru_cache(maxsize=256)  # not in each instance, because a process may have many clients
-def _beginning(client_id: str, audience: str, alg: str, kid: str | None) -> tuple[bytes, str]:
-    """The common beginning of a client's assertions: the part that can be encoded once, and the rest as a string.
-
-    base64 encodes three bytes as four characters, so a part whose length is a multiple of three can be encoded without the
-    rest.
-    """
-    claims = json.dumps({"iss": client_id, "sub": client_id, "aud": audience}, separators=(",", ":"))[:-1] + ","
-    whole = len(claims) // 3 * 3
-    return _header(alg, kid) + _base64url(claims[:whole].encode()), claims[whole:]
-
-
 class ClientAssertions:
     """Makes client assertions for one client at one endpoint.
 
@@ -181,7 +168,7 @@ class ClientAssertions:
         self._client_id = client_id
         self._audience = audience
         # Make a copy, because the caller may change a list or a mapping later.
-        self._claims: dict[str, Any] | None = json.loads(written)[2] if claims else None
+        self._claims: dict[str, Any] = json.loads(written)[2]
         self.lifetime = lifetime
 
     def assertion(self, signer: Signer, now: float, timeout: float = SIGNING_TIMEOUT) -> Flow[str]:
@@ -190,19 +177,13 @@ class ClientAssertions:
 
         Raises :class:`~okta_m2m.errors.SigningFailed` if the signer returns none.
         """
-        iat, exp, jti = int(now) - BACKDATED, int(now + self.lifetime), _jti()
-        if self._claims is None:
-            begun, rest = _beginning(self._client_id, self._audience, signer.alg, signer.kid)
-            # Numbers and hexadecimal digits are valid JSON without escaping.
-            claims = f'{rest}"iat":{iat},"exp":{exp},"jti":"{jti}"}}'
-            return _sign(Sign(signer, begun + _base64url(claims.encode()), timeout))
         own = {
             "iss": self._client_id,
             "sub": self._client_id,
             "aud": self._audience,
-            "iat": iat,
-            "exp": exp,
-            "jti": jti,
+            "iat": int(now) - BACKDATED,
+            "exp": int(now + self.lifetime),
+            "jti": _jti(),
         }
         chosen = {name: value for name, value in {**own, **self._claims}.items() if value is not None}
         return _sign(Sign(signer, _header(signer.alg, signer.kid) + _segment(chosen), timeout))
@@ -314,7 +295,7 @@ class Nonces:
     __slots__ = ("_known", "_most")
 
     def __init__(self, most: int = 128) -> None:
-        self._known: OrderedDict[str, str] | None = None  # created for the first nonce; most apps never get one
+        self._known: OrderedDict[str, str] = OrderedDict()
         self._most = most
 
     def learn(self, url: str, nonce: str | None) -> bool:
@@ -324,31 +305,24 @@ class Nonces:
         if nonce is None or origin is None or not re.fullmatch(_NONCE, nonce):
             return False
         # Each step is atomic. A lock could be held by another thread at the moment of a fork.
-        known = self._known
-        if known is None:  # if two threads create it at once, one nonce is lost, which costs one more round trip
-            known = self._known = OrderedDict()
-        known[origin] = nonce
-        self._mark_used(known, origin)
-        if len(known) > self._most:
+        self._known[origin] = nonce
+        self._mark_used(origin)
+        if len(self._known) > self._most:
             with suppress(KeyError):
-                known.popitem(last=False)
+                self._known.popitem(last=False)
         return True
 
     def get(self, url: str) -> str | None:
         """The nonce for the next proof for that URL's origin."""
-        known = self._known
-        if known is None:
-            return None
         origin = origin_of(url)
-        nonce = None if origin is None else known.get(origin)
+        nonce = None if origin is None else self._known.get(origin)
         if origin is not None and nonce is not None:
-            self._mark_used(known, origin)
+            self._mark_used(origin)
         return nonce
 
-    @staticmethod
-    def _mark_used(known: OrderedDict[str, str], origin: str) -> None:
+    def _mark_used(self, origin: str) -> None:
         with suppress(KeyError):  # another thread removed it meanwhile
-            known.move_to_end(origin)
+            self._known.move_to_end(origin)
 
 
 _NONCE = r"[\x21\x23-\x5b\x5d-\x7e]{1,1024}"

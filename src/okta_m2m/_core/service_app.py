@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from sys import intern
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self
 
 from .._base.clocks import SYSTEM_CLOCK, Clock
@@ -117,12 +116,11 @@ class ServiceApp(arguments.NotAnAuthObject):
         revoke_on_close: bool = False,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        # Strings and tuples that many apps share are kept once: a process may have many apps.
-        self.org_url = intern(check_org_url(org_url))
+        self.org_url = check_org_url(org_url)
         client_id = arguments.check_client_id(client_id)
         checked_scopes = arguments.check_scopes(scopes, authorization_server)
         max_wait = arguments.check_max_wait(max_wait)
-        endpoint_url = intern(self.org_url + arguments.token_path(authorization_server))
+        endpoint_url = self.org_url + arguments.token_path(authorization_server)
         # A token from the org authorization server may always be sent to the org.
         own_origin = [self.org_url] if authorization_server is None else []
         allowed = Origins([*own_origin, *arguments.check_list(origins, "origins")])
@@ -140,9 +138,6 @@ class ServiceApp(arguments.NotAnAuthObject):
             dpop_required=dpop == "required",
             require_all_scopes=require_all_scopes,
         )
-        bindings = None
-        if dpop_key is not None or htu_origins is not None:
-            bindings = Bindings(endpoint, dpop_key, arguments.check_htu_origins(htu_origins or {}))
         self.token_state = TokenState(clock.now, allowed, keys, max_wait=max_wait)
         fleet: Fleet | None = None
         if store is not None:
@@ -162,7 +157,7 @@ class ServiceApp(arguments.NotAnAuthObject):
             keys,
             fleet=fleet,
             offers_dpop=dpop is not False,
-            configured_bindings=bindings,
+            bindings=Bindings(endpoint, dpop_key, arguments.check_htu_origins(htu_origins or {})),
         )
         self._fetching = Fetching(self._engine)
         self._revocation: RevocationOnClose | None = None
@@ -187,8 +182,6 @@ class ServiceApp(arguments.NotAnAuthObject):
         if own.get("store") is None:
             own["store"] = named_store(environ)
         return cls(**own)
-
-    # Each value is kept once, where it is used: a process may have many apps.
 
     @property
     def client_id(self) -> str:

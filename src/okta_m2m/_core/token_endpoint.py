@@ -18,8 +18,8 @@ class TokenEndpoint:
         "client_id",
         "clock",
         "dpop_required",
-        "first_nonces",
         "max_wait",
+        "nonces",
         "okta_clock",
         "politeness",
         "require_all_scopes",
@@ -49,12 +49,4 @@ class TokenEndpoint:
         self.require_all_scopes = require_all_scopes
         self.max_wait = max_wait
         self.politeness = Politeness()
-        self.first_nonces: Nonces | None = None
-
-    @property
-    def nonces(self) -> Nonces:
-        """The nonces. Created when first needed: most apps have Bearer tokens, and a process may have many apps."""
-        nonces = self.first_nonces
-        if nonces is None:
-            nonces = self.first_nonces = Nonces()
-        return nonces
+        self.nonces = Nonces()

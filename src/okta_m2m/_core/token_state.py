@@ -82,9 +82,6 @@ MAX_FORMER: Final = 16
 RENEWAL_LOOK: Final = 30.0
 """Seconds between looks at a renewal in progress: after a fork, it is in progress only in the parent."""
 
-NO_REJECTIONS: Final[Mapping[str, ForcedRenewals]] = {}
-"""For all apps whose tokens no API has rejected: a process may have very many."""
-
 
 class TokenState:
     """The state of one app's token.
@@ -138,7 +135,7 @@ class TokenState:
         self._former: tuple[bytes, ...] = ()
         self._rejected_by: Mapping[str, bytes] = {}
         """The origins that wait for a better token, each with the digest of the one that it rejected."""
-        self._forced = NO_REJECTIONS
+        self._forced: dict[str, ForcedRenewals] = {}
         self._refusal: tuple[TokenRefused, float, tuple[Signer, ...], int] | None = None
         """The last refusal: the error, the time until which it is repeated, the keys, and how many there were in a row."""
         self._failures = 0

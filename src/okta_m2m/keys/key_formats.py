@@ -14,7 +14,7 @@ import json
 import re
 from base64 import b64decode, urlsafe_b64decode
 from collections.abc import Iterator, Mapping, Sequence
-from math import gcd, prod
+from math import prod
 from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import InvalidKey, quoted
@@ -245,10 +245,6 @@ def _find_private_block(text: str) -> tuple[str, str]:
     raise InvalidKey("It is not a key: neither PEM nor JWK.", remedy="Pass text that begins with -----BEGIN or with {.")
 
 
-MAX_BITS_WITHOUT_PRIMES = 4096
-"""Size of the largest RSA modulus whose primes are calculated if a JWK omits them: for 16384 bits, that could take
-minutes."""
-
 # ── JWK and JWKS ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -363,16 +359,11 @@ def _load_rsa(jwk: Mapping[str, object]) -> RSAPrivateKey:
     from cryptography.hazmat.primitives.asymmetric import rsa
 
     n, e, d = _number(jwk, "n"), _number(jwk, "e"), _number(jwk, "d")
-    primes = (_number(jwk, "p"), _number(jwk, "q")) if "p" in jwk and "q" in jwk else None
+    given = (_number(jwk, "p"), _number(jwk, "q")) if "p" in jwk and "q" in jwk else None
     if n.bit_length() < MIN_RSA_BITS:
         refuse_size(n.bit_length())
-    if primes is None and n.bit_length() > MAX_BITS_WITHOUT_PRIMES:
-        raise InvalidKey(
-            f'The JWK of an RSA key of {n.bit_length()} bits has no primes ("p" and "q").',
-            remedy="Export the key as a JWK with all its members.",
-        )
     try:
-        p, q = primes or _recover_primes(n, e, d)
+        p, q = given or rsa.rsa_recover_prime_factors(n, e, d)
         return rsa.RSAPrivateNumbers(
             p=p,
             q=q,
@@ -384,33 +375,6 @@ def _load_rsa(jwk: Mapping[str, object]) -> RSAPrivateKey:
         ).private_key()
     except (ValueError, ArithmeticError):
         _refuse_parts()
-
-
-def _recover_primes(n: int, e: int, d: int) -> tuple[int, int]:
-    """The primes of a JWK that omits them (NIST SP 800-56B appendix C). The function of ``cryptography`` for that needs days
-    for numbers that were chosen to delay it. Here the work has a limit, which one of 2**32 keys exceeds. Raises
-    ``ValueError`` if the numbers do not match."""
-    # If n is a power of a prime p, then a**n - a is a multiple of p for every a (Cohen, A Course in Computational Algebraic
-    # Number Theory, section 1.7.2).
-    if not (1 < d < n and 1 < e < 1 << 256) or gcd(pow(2, n, n) - 2, n) != 1:
-        raise ValueError
-    exponent = e * d - 1
-    twos = (exponent & -exponent).bit_length() - 1
-    for base in _BASES:
-        root = pow(base, exponent >> twos, n)
-        for _ in range(twos):
-            square = root * root % n
-            if square == 1 and root not in (1, n - 1):
-                p = gcd(root - 1, n)
-                return p, n // p
-            root = square
-        if root != 1:
-            break
-    raise ValueError
-
-
-_BASES = tuple(number for number in range(2, 132) if all(number % divisor for divisor in range(2, number)))
-"""The first 32 primes. Each finds the primes of half of all keys."""
 
 
 def _load_ec(jwk: Mapping[str, object]) -> EllipticCurvePrivateKey:

@@ -13,9 +13,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from types import CoroutineType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-from .._base.records import Generic, Record
+from .._base.records import Record
 from ..effects import Attempt, Discard, Effect, Flow, Peek, Request, Response
 from ..errors import ConfigurationError, ErrorMap, OktaM2MError
 
