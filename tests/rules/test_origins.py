@@ -296,6 +296,13 @@ def test_two_urls_are_of_the_same_origin_only_beyond_doubt(other: str, same: boo
     assert Origins.is_same(other, other) is ("@" not in other)
 
 
+def test_the_same_origins_are_kept_once() -> None:
+    """A process may have an app for each of many clients of one org."""
+    assert Origins(["https://acme.okta.com", "https://api.example.com"]) is Origins(
+        ["https://api.example.com/", "https://ACME.okta.com"]
+    )
+
+
 def test_one_text_is_not_taken_for_a_list() -> None:
     with pytest.raises(ConfigurationError, match=r"\['https://api.example.com'\]"):
         Origins("https://api.example.com")

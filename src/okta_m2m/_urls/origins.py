@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 from ..errors import ConfigurationError
@@ -102,20 +103,10 @@ class Origins:
     """For a URL that is already parsed: each authority that is allowed with only one scheme, and that scheme. Without http on its
     default port, from where clients keep ``Authorization`` on a redirect to https: such a call needs a closer look."""
 
-    def __init__(self, origins: Iterable[str]) -> None:
+    def __new__(cls, origins: Iterable[str]) -> Origins:
         if isinstance(origins, str):
             raise ConfigurationError("origins must be a list, not a string.", remedy=f"Write origins=[{origins!r}].")
-        self.allowed = frozenset(_check_origin(origin) for origin in origins)
-        parts = [origin.partition("://") for origin in sorted(self.allowed)]
-        authorities = [authority for _, _, authority in parts]
-        # str.startswith takes the whole tuple at once. The slash closes the authority: without it
-        # "https://acme.okta.com@evil.example/" would begin with "https://acme.okta.com".
-        self.prefixes = tuple(f"{origin}/" for origin in sorted(self.allowed))
-        self.schemes = {
-            authority: scheme
-            for scheme, _, authority in parts
-            if authorities.count(authority) == 1 and (scheme == "https" or re.search(r":[0-9]+\Z", authority))
-        }
+        return _kept_once(frozenset(_check_origin(origin) for origin in origins))
 
     def allow(self, url: str) -> bool:
         """Whether a request to ``url`` may carry the token."""
@@ -126,6 +117,22 @@ class Origins:
         """Whether two URLs have the same origin; ``False`` if either is ambiguous. Meant for your own adapters."""
         origin = origin_of(url)
         return origin is not None and origin == origin_of(other)
+
+
+@lru_cache(maxsize=256)  # shared by all apps of an org: a process may have many
+def _kept_once(allowed: frozenset[str]) -> Origins:
+    made = object.__new__(Origins)
+    parts = [origin.partition("://") for origin in sorted(allowed)]
+    authorities = [authority for _, _, authority in parts]
+    # str.startswith takes the whole tuple at once. The slash closes the authority: without it
+    # "https://acme.okta.com@evil.example/" would begin with "https://acme.okta.com".
+    made.allowed, made.prefixes = allowed, tuple(f"{origin}/" for origin in sorted(allowed))
+    made.schemes = {
+        authority: scheme
+        for scheme, _, authority in parts
+        if authorities.count(authority) == 1 and (scheme == "https" or re.search(r":[0-9]+\Z", authority))
+    }
+    return made
 
 
 def _check_origin(text: str) -> str:
