@@ -27,7 +27,7 @@ from ._clients.limits import (
     connect_timeout,
     read_timeout,
 )
-from ._clients.proxies import is_direct_only, report_proxy_of_call
+from ._clients.proxies import is_direct_only
 from ._core.arguments import kind_of
 from ._core.service_app import ServiceApp
 from ._urls.origins import origin_of
@@ -176,7 +176,7 @@ class OktaAuth(AuthObject):
         if self._came_from_other_origin(request):
             return self._remember_redirect(request, await handler(request))
         if request.proxy is not None and is_direct_only(url) and self.app.origins.allow(url):
-            report_proxy_of_call(url)
+            self.app.report_proxy(url, is_certain=True)
             return self._remember_redirect(request, await handler(request))
         credentials = self.app.ready(method, url)
         if credentials is None:

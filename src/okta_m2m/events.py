@@ -174,7 +174,8 @@ class StoreUp(PublicRecord):
 
 
 class OriginPassedOver(PublicRecord):
-    """A request was sent without a token, because its origin is not one of the app's. Reported once per origin.
+    """A request was sent without a token, because its origin is not one of the app's, or because a proxy could have read the
+    token. Reported once per origin.
 
     - ``client_id``: the app's client id.
     - ``origin``: the request's origin.

@@ -35,7 +35,7 @@ from clients.of_httpx2 import Httpx2Client
 from clients.of_requests import RequestsClient
 from clients.of_urllib3 import ADAPTER
 from okta_m2m import ConfigurationError, ServiceApp
-from okta_m2m.events import TokenRejected
+from okta_m2m.events import TokenObtained, TokenRejected
 from okta_m2m.testing import FakeOkta
 from promises import CONTENT, TOKEN, USERS, Service, credentials, in_matrix, redirect, sent_to, sha
 
@@ -298,6 +298,21 @@ def test_an_answer_to_an_earlier_call_which_the_caller_is_handling_is_not_learnt
     finally:
         client.close()
     assert len([event for event in told if isinstance(event, TokenRejected)]) == 1
+
+
+@pytest.mark.parametrize("name", list(CLIENTS))
+def test_a_rejection_is_reported_before_the_renewal_that_it_causes(
+    okta: FakeOkta, new_service: Service, name: str
+) -> None:
+    told: list[object] = []
+    client: Any = CLIENTS[name](new_service(okta, on_event=told.append))
+    try:
+        assert client.get(okta.url + USERS).status == 200
+        okta.revoke_all()
+        assert client.get(okta.url + USERS).status == 200
+    finally:
+        client.close()
+    assert [type(event) for event in told] == [TokenObtained, TokenRejected, TokenObtained]
 
 
 @pytest.mark.parametrize("library", [httpx, httpx2])

@@ -6,19 +6,12 @@ other libraries, a warning gives the remedy if the environment sets a proxy.
 
 from __future__ import annotations
 
-import logging
-from functools import lru_cache
-from typing import Final
 from urllib.parse import urlsplit
 
 from .._core.service_app import ServiceApp
-from .._urls.origins import is_loopback, origin_of
+from .._urls.origins import is_loopback
 
-__all__ = ["is_direct_only", "report_proxy_of_call", "warn_of_environments_proxy"]
-
-logger = logging.getLogger("okta_m2m")
-
-REMEDY: Final = "Add its host to NO_PROXY, or use https."
+__all__ = ["is_direct_only", "warn_of_environments_proxy"]
 
 
 def is_direct_only(url: str) -> bool:
@@ -26,16 +19,6 @@ def is_direct_only(url: str) -> bool:
     if not url.startswith("http://"):
         return False
     return is_loopback(urlsplit(url).hostname or "")
-
-
-def report_proxy_of_call(url: str) -> None:
-    """Reports, once per origin, that a call got no token because it goes through a proxy."""
-    _report(origin_of(url))
-
-
-@lru_cache(maxsize=128)
-def _report(origin: str | None) -> None:
-    logger.warning("no token sent to %s: the call goes through a proxy, which could read it. %s", origin, REMEDY)
 
 
 def warn_of_environments_proxy(app: ServiceApp) -> None:
@@ -47,8 +30,4 @@ def warn_of_environments_proxy(app: ServiceApp) -> None:
 
             proxies = getproxies()
             if (proxies.get("http") or proxies.get("all")) and not proxy_bypass(urlsplit(prefix).netloc):
-                logger.warning(
-                    "the environment sets a proxy for %s, which could read the token of each call. %s",
-                    prefix.rstrip("/"),
-                    REMEDY,
-                )
+                app.report_proxy(prefix, is_certain=False)

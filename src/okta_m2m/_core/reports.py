@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from .._threads.landings import mutex
 from .._threads.notifiers import PATIENCE, Notifier
 from .._threads.workers import on_event_loop
 from ..effects import Flow, Wait
@@ -44,22 +45,26 @@ logger = logging.getLogger("okta_m2m")
 
 MAX_ORIGINS_REPORTED: Final = 1000
 
+NO_PROXY: Final = "Add its host to NO_PROXY, or use https."
+
 
 class Reports:
     """One app's events. ``on_event`` is called with each :data:`~okta_m2m.events.Event`."""
 
-    __slots__ = ("_notifier", "_on_event", "_reported", "client_id")
+    __slots__ = ("_notifier", "_on_event", "_rejections", "_reported", "client_id")
 
     def __init__(self, client_id: str, on_event: Callable[[Event], None] | None) -> None:
         self.client_id = client_id
         self._on_event = on_event
         self._reported: frozenset[Event] = frozenset()
+        self._rejections: tuple[Callable[[], None], ...] = ()
         self._notifier = Notifier()
 
     # ── the token ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def token_obtained(self, token: Token, attempts: int, elapsed: float, background: bool) -> None:
         """The token endpoint issued a token, after ``attempts`` requests and ``elapsed`` seconds."""
+        self.report_rejections()
         self._report(
             logging.INFO,
             "obtained a %s token for client %s: valid for %d s, scopes %s, after %d request(s)",
@@ -71,6 +76,7 @@ class Reports:
 
     def token_failed(self, error: Exception, attempts: int, elapsed: float, background: bool) -> None:
         """A fetch returned no token, after ``attempts`` requests and ``elapsed`` seconds."""
+        self.report_rejections()
         self._report(
             logging.INFO if background else logging.WARNING,  # the warning about the renewal has the next attempt
             "no token for client %s, after %d request(s) in %.1f s: %s",
@@ -109,8 +115,19 @@ class Reports:
             ScopesReduced(self.client_id, granted, missing),
         )
 
-    def token_rejected(self, origin: str, code: str | None, renewing: bool, calls: int) -> None:
-        """An API returned 401 for the token in ``calls`` calls; ``code`` is its OAuth error."""
+    def token_rejected(self, origin: str, code: str | None, renewing: bool, calls: Callable[[], int]) -> None:
+        """An API returned 401 for the token; ``code`` is its OAuth error. It is reported before the renewal that it causes
+        ends, or by :meth:`report_rejections`, because other calls may get the same response: ``calls`` counts them."""
+        self._rejections = (*self._rejections, lambda: self._report_rejection(origin, code, renewing, calls()))
+
+    def report_rejections(self) -> None:
+        """Reports the rejections that were not reported yet."""
+        with mutex():
+            rejections, self._rejections = self._rejections, ()
+        for report in rejections:
+            report()
+
+    def _report_rejection(self, origin: str, code: str | None, renewing: bool, calls: int) -> None:
         self._report(
             logging.WARNING,
             "%s rejected the token (401 %s) in %d call(s); %s",
@@ -122,6 +139,15 @@ class Reports:
             ),
             TokenRejected(self.client_id, origin, code, renewing, calls),
         )
+
+    def token_revoked(self) -> None:
+        """Okta revoked the token of a closed app. Logged only."""
+        self._notifier.notify(logger.info, "revoked the token of client %s", self.client_id)
+
+    def not_revoked(self, why: str) -> None:
+        """The token of a closed app was not revoked. Logged only."""
+        message = "the token of client %s was not revoked: %s. It will expire by itself."
+        self._notifier.notify(logger.warning, message, self.client_id, why.rstrip("."))
 
     # ── keys and clocks ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -179,6 +205,17 @@ class Reports:
     def origin_passed_over(self, origin: str | None) -> None:
         """A call to an origin that is not allowed was sent without a token; ``None`` for an ambiguous URL."""
         self._report_once(OriginPassedOver, origin, "not an allowed origin", "Add it to origins=[...] if it should be.")
+
+    def proxied(self, origin: str | None) -> None:
+        """A call to plain http on this machine was sent without a token, because it goes through a proxy."""
+        self._report_once(OriginPassedOver, origin, "the call goes through a proxy, which could read it", NO_PROXY)
+
+    def proxy_set(self, origin: str) -> None:
+        """The environment sets a proxy for plain http on this machine, and the client does not show what it uses. Logged
+        only."""
+        message = "the environment sets a proxy for %s, which could read the token of each call. %s"
+        self._notifier.notify(logger.warning, message, origin, NO_PROXY)
+        self._notifier.settle()
 
     def authorization_kept(self, origin: str | None) -> None:
         """A request had its own ``Authorization`` header, and was sent unchanged."""

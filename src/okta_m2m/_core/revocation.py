@@ -5,7 +5,6 @@ Invariant: each assertion is made for exactly the URL that it is sent to, and is
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from .engine import Engine
 
 __all__ = ["RevocationOnClose", "ask_about_token"]
-
-logger = logging.getLogger("okta_m2m")
 
 CLOSE_TIMEOUT: Final = 10.0
 """Seconds that closing waits for a token that is being fetched, and then again for the response to its revocation."""
@@ -118,7 +115,7 @@ class RevocationOnClose:
         if self.run is not None:
             self.run(self._revoke())
         else:
-            self._report_failure("no client uses the app")
+            self._engine.reports.not_revoked("no client uses the app")
 
     def _revoke(self) -> Flow[None]:
         """Revokes the current token, or the one that is being fetched."""
@@ -132,11 +129,7 @@ class RevocationOnClose:
         try:
             yield from ask_about_token(self._url, token, key, self._assertions, endpoint.okta_clock, CLOSE_TIMEOUT)
         except OktaM2MError as error:
-            self._report_failure(f"HTTP {error.status} {error.error or ''}".rstrip() if error.status else str(error))
+            why = f"HTTP {error.status} {error.error or ''}".rstrip() if error.status else str(error)
+            self._engine.reports.not_revoked(why)
         else:
-            logger.info("revoked the token of client %s", endpoint.client_id)
-
-    def _report_failure(self, why: str) -> None:
-        why = why.rstrip(".")
-        client_id = self._engine.endpoint.client_id
-        logger.warning("the token of client %s was not revoked: %s. It will expire by itself.", client_id, why)
+            self._engine.reports.token_revoked()

@@ -331,6 +331,18 @@ class ServiceApp(arguments.NotAnAuthObject):
         """
         self._engine.reports.authorization_kept(origin_of(url))
 
+    def report_proxy(self, url: str, *, is_certain: bool) -> None:
+        """Reports a proxy for a plain-http URL of this machine. It could read the token.
+
+        - ``url``: the URL of a call, or the beginning of the URLs of an origin.
+        - ``is_certain``: whether a call went through it, and so got no token. Otherwise only the environment sets it.
+        """
+        origin = origin_of(url)
+        if is_certain:
+            self._engine.reports.proxied(origin)
+        elif origin is not None:
+            self._engine.reports.proxy_set(origin)
+
     # ── closing ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def revoke_through(self, run: Callable[[Flow[None]], None]) -> None:

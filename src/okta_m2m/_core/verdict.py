@@ -16,6 +16,7 @@ its management API may return 401 with an ``errorCode`` and no challenge.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from .._base.clocks import http_date
@@ -110,6 +111,8 @@ def judge_response(
             now = state.now()
             rejection = state.rejected(token, origin, now, may_renew=not renewed)
             again = rejection in ("renew", "renewed") and not renewed and replayable
+            if rejection in ("renew", "kept"):  # once for all calls that used the token
+                engine.reports.token_rejected(origin, verdict.error, again, partial(state.rejecting_calls, origin))
             try:
                 if again:
                     yield from Discard()
@@ -118,9 +121,7 @@ def judge_response(
                     renewed, cured = older_tried or token.sent_at >= now, set()
                     older_tried = True
             finally:
-                # Report the token once for all calls that used it, after all of them.
-                if rejection in ("renew", "kept"):
-                    engine.reports.token_rejected(origin, verdict.error, again, state.rejecting_calls(origin))
+                engine.reports.report_rejections()
             if not again:
                 yield from engine.reports.settled()
                 return
