@@ -468,7 +468,7 @@ class _Call:
         request = self._request
         request.headers.update(headers)
         del headers  # so that no frame that waits for a response shows the token
-        # After the first response, do not wait for the server's 100 again.
+        # The first response has ended the wait for the server's 100. This attempt waits for it again.
         if request._continue is not None:
             request._continue = asyncio.get_running_loop().create_future()
         self.response = await self._handler(request)

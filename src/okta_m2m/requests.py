@@ -48,19 +48,12 @@ class OktaAuth(SessionAuth[requests.PreparedRequest, requests.Response, requests
         hit = self._hit
         request: Any = r
         try:
-            body = request.body
-            # The two variables that show a credential come last: on the slow path, exceptions can leave this frame.
-            if (
-                hit.fresh_until > hit.now()
-                and (
-                    body is None or isinstance(body, (bytes, str))
-                )  # a tuple, because a union would be built on each call
-                and request.url.startswith(hit.prefixes)
-                and "authorization" not in (fields := request.headers._store)
-                and (authorization := hit.authorization)
-            ):
+            in_memory = request.body is None or isinstance(request.body, (bytes, str))
+            is_fresh = in_memory and hit.fresh_until > hit.now() and request.url.startswith(hit.prefixes)
+            # What shows a credential comes last: on the slow path, exceptions can leave this frame.
+            if is_fresh and "authorization" not in request.headers._store and (authorization := hit.authorization):
                 request.hooks["response"].append(self._hook)
-                fields["authorization"] = ("Authorization", authorization)
+                request.headers._store["authorization"] = ("Authorization", authorization)
                 return r
         except AttributeError:
             pass
