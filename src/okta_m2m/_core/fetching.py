@@ -149,6 +149,8 @@ class Fetching:
                 state.landed(flight, failure)  # nobody waits for it
             if self._is_news(error, flight, now):
                 self._engine.reports.token_failed(error, flight.attempts, now - began, flight.is_renewal)
+                if isinstance(error, SigningFailed):
+                    self._quiet_until = now + SIGNER_QUIET
             if pause is not None:
                 self._engine.reports.renewal_failed(error, pause)
             state.landed(flight, failure)
@@ -161,12 +163,7 @@ class Fetching:
     def _is_news(self, error: Exception, flight: Flight, now: float) -> bool:
         """Whether to report a failed fetch. If nothing was sent, the failure was already reported, unless the signer failed. A
         failure of the signer is reported once a minute, because every call may fail with it."""
-        if not isinstance(error, SigningFailed):
-            return flight.attempts > 0
-        if now < self._quiet_until:
-            return False
-        self._quiet_until = now + SIGNER_QUIET
-        return True
+        return now >= self._quiet_until if isinstance(error, SigningFailed) else flight.attempts > 0
 
     def _obtain(self, flight: Flight) -> Flow[Token | Postponed]:
         """A token, or the reason why the renewal is postponed."""

@@ -361,13 +361,7 @@ class TokenState:
             self._rejected_by = {}
             self._use_none()
 
-    # ── under the mutex ──────────────────────────────────────────────────────────────────────────────────────────
-
-    def _notice_fork(self) -> None:
-        """In a forked child: the thread that fetches exists only in the parent."""
-        self._forks, self._flight = forks(), None
-        if self.token is not None:
-            self._use(self.token)  # the child's own random moment, or all children would renew at once
+    # ── these enter the mutex ────────────────────────────────────────────────────────────────────────────────────────
 
     def _give_up_lost(self, now: float) -> None:
         flight = self._flight
@@ -375,6 +369,21 @@ class TokenState:
             may_begin = flight.is_running is None  # read first: its starter may be setting it
             if flight.is_lost(now):
                 self.abandoned(flight, unless_begun=may_begin)
+
+    def _stay_fresh_until(self, moment: float, flight: Flight) -> None:
+        """Starts no other renewal until that moment; the flight has ended."""
+        with mutex():
+            if self.token is not None and self._renews_token_in_use(flight):
+                # A forced renewal may have ended long before the token's own moment of renewal.
+                self._use(self.token, max(moment, self._renew_at) if flight.is_forced else moment)
+
+    # ── called under the mutex ───────────────────────────────────────────────────────────────────────────────────────
+
+    def _notice_fork(self) -> None:
+        """In a forked child: the thread that fetches exists only in the parent."""
+        self._forks, self._flight = forks(), None
+        if self.token is not None:
+            self._use(self.token)  # the child's own random moment, or all children would renew at once
 
     def _end(self, flight: Flight, outcome: Outcome) -> bool:
         """Ends a flight. Returns whether it had not ended before: then land it, without the mutex."""
@@ -420,13 +429,6 @@ class TokenState:
     def _renews_token_in_use(self, flight: Flight) -> bool:
         """Whether the token that a flight should replace is still the current one and works."""
         return self.token is not None and self.token is flight.renews and self.token.usable(self.now())
-
-    def _stay_fresh_until(self, moment: float, flight: Flight) -> None:
-        """Starts no other renewal until that moment; the flight has ended."""
-        with mutex():
-            if self.token is not None and self._renews_token_in_use(flight):
-                # A forced renewal may have ended long before the token's own moment of renewal.
-                self._use(self.token, max(moment, self._renew_at) if flight.is_forced else moment)
 
     def _remember_former(self, token: Token) -> None:
         self._former = (*self._former[1 - MAX_FORMER :], token.digest)
