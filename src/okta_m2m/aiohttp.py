@@ -28,12 +28,12 @@ from ._clients.limits import (
     read_timeout,
 )
 from ._clients.proxies import is_direct_only
-from ._core.arguments import kind_of
 from ._core.service_app import ServiceApp
 from ._urls.origins import origin_of
 from .effects import Flow, Request, Response, SendFailed
 from .errors import ConfigurationError, ErrorMap, OktaM2MError, TokenUnreachable, WrongType
 from .runtimes import Asyncio, Sender, Threads, adrive, arun, run
+from .settings.arguments import kind_of
 
 try:
     import aiohttp

@@ -36,11 +36,11 @@ from ._clients.requests_flows import (
     stop_upgrade,
     without_ours,
 )
-from ._core.arguments import attached_wrongly
 from ._core.service_app import ServiceApp
 from .effects import Flow, Request, Response
 from .errors import OktaM2MError
 from .runtimes import Asyncio, Sender, Threads, adrive, arun, run
+from .settings.arguments import attached_wrongly
 
 try:
     import niquests  # pyright: ignore[reportMissingImports]  # never installed beside urllib3, so missing here

@@ -63,9 +63,6 @@ SUPPORTED = {
     "_clients.proxies.is_direct_only": "whether a URL must not be reached through a proxy",
     "_core.answers.json_object": "reads a JSON object, with bounds",
     "_core.answers.rate_limit_pause": "when a rate limit ends",
-    "_core.arguments.ATTACH": "the line that attaches an app to each client",
-    "_core.arguments.attached_wrongly": "the error for an app that is attached itself",
-    "_core.arguments.kind_of": "names the type of an argument in an error",
     "_core.challenges.challenges": "reads WWW-Authenticate",
     "_core.fleet.Fleet": "an app's side of its store",
     "_core.proofs.ClientAssertions": "makes client assertions",
@@ -75,6 +72,9 @@ SUPPORTED = {
     "_core.verdict.MAX_PEEK": "how much of a response is looked at",
     "_urls.origins.is_loopback": "whether a host is this machine",
     "_urls.origins.origin_of": "the origin of a URL",
+    "settings.arguments.ATTACH": "the line that attaches an app to each client",
+    "settings.arguments.attached_wrongly": "the error for an app that is attached itself",
+    "settings.arguments.kind_of": "names the type of an argument in an error",
 }
 """What adapters and ``admin`` take from inside the package: the whole list."""
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
-from .._core.arguments import ATTACH, attached_wrongly, kind_of
 from .._core.service_app import ServiceApp
 from ..errors import WrongType
+from ..settings.arguments import ATTACH, attached_wrongly, kind_of
 
 __all__ = ["AuthObject", "add_request", "missing_library"]
 

@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Never, TypeAlias, Type
 
 from .._base.crash_reports import Hidden
 from .._base.tokens import Token
-from .._core.arguments import kind_of
 from .._core.service_app import ServiceApp
 from .._urls.origins import origin_of
 from ..effects import Attempt, Discard, Flow, Peek, Request, Response, Sending
 from ..errors import ConfigurationError, ErrorMap, OktaM2MError, TokenUnreachable, WrongType
 from ..runtimes import Asyncio, Done, Sender, Threads, Trio, aadvance, advance, arun, run, running
+from ..settings.arguments import kind_of
 from .auth_object import AuthObject, add_request
 from .failures import send_failed
 from .limits import (

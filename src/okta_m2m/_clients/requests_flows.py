@@ -23,12 +23,12 @@ from urllib.parse import urldefrag, urljoin, urlsplit
 from .._base.clocks import NEVER
 from .._base.crash_reports import Hidden
 from .._base.tokens import Credentials, Token
-from .._core.arguments import kind_of
 from .._core.service_app import ServiceApp
 from .._urls.origins import origin_of
 from ..effects import Flow, Request, Response
 from ..errors import ConfigurationError, ErrorMap, OktaM2MError, TokenUnreachable
 from ..runtimes import Sender, Threads, drive, run
+from ..settings.arguments import kind_of
 from .auth_object import AuthObject, add_request
 from .failures import send_failed
 from .limits import (

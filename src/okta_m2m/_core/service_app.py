@@ -26,8 +26,7 @@ from .._urls.origins import Origins, origin_of
 from ..effects import Attempt, Flow, Response
 from ..errors import ConfigurationError
 from ..keys import thumbprint
-from ..settings import named_store, read_settings
-from . import arguments
+from ..settings import arguments, named_store, read_settings
 from .bindings import Bindings
 from .engine import Engine
 from .fetching import Fetching
