@@ -35,7 +35,19 @@ SECONDS_EACH = 60  # a mutant that runs for ever counts as noticed
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
 
 # The tests of a module are those that have its name, and these.
-TESTS_OF_ALL = ["tests/rules/test_flows.py"]
+TESTS_OF_ALL = [
+    "tests/rules/test_dpop_calls.py",
+    "tests/rules/test_forced_renewals.py",
+    "tests/rules/test_refused_keys.py",
+    "tests/rules/test_rejected_tokens.py",
+    "tests/rules/test_renewals.py",
+    "tests/rules/test_replay.py",
+    "tests/rules/test_reports.py",
+    "tests/rules/test_retries.py",
+    "tests/rules/test_shared_fetches.py",
+    "tests/rules/test_slow_endpoints.py",
+    "tests/rules/test_token_answers.py",
+]
 OTHER_TESTS = {
     "__init__": ["tests/rules/test_keys.py", "tests/rules/test_settings.py"],
     "arguments": ["tests/rules/test_mistakes.py", "tests/promises/test_closing.py"],
@@ -117,7 +129,8 @@ def _mutate(clone: Path, base: str, changed: list[str], at_most: int) -> int:
 
 def _tests(module: Path) -> list[str]:
     own = f"tests/rules/test_{module.stem}.py"
-    return [path for path in (own, *OTHER_TESTS.get(module.stem, []), *TESTS_OF_ALL) if Path(path).exists()]
+    paths = dict.fromkeys([own, *OTHER_TESTS.get(module.stem, []), *TESTS_OF_ALL])
+    return [path for path in paths if Path(path).exists()]
 
 
 def _config(base: str, changed: list[str]) -> str:

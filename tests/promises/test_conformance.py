@@ -827,7 +827,7 @@ def test_every_path_is_accepted(okta: FakeOkta, front: Front, service: Service, 
         {"drop": True},
         {"html": True},
         {"what": "client_assertion_already_used"},
-        *in_matrix(  # to a client these are the same: tests/rules/test_flows.py says what is made of each
+        *in_matrix(  # to a client these are the same: tests/rules/test_retries.py says what is made of each
             {"what": 429, "reset": 0},
             {"what": 429, "concurrency": True},
             {"what": 500},

@@ -11,8 +11,10 @@ import yarl
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from bench import Bench, names, raised, unauthorized
 from okta_m2m import ConfigurationError
 from okta_m2m._urls.origins import Origins, is_loopback, origin_of
+from okta_m2m.effects import Attempt
 
 ALLOWED = Origins(["https://acme.okta.com", "https://api.example.com:8443", "http://127.0.0.1:8080", "https://[::1]"])
 
@@ -326,3 +328,15 @@ def test_one_text_is_not_taken_for_a_list() -> None:
 )
 def test_loopback_is_this_machine_alone(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
+
+
+def test_another_origin_gets_no_token_and_none_is_fetched() -> None:
+    bench = Bench()
+    replayed = bench.authorize(unauthorized("Bearer"), url="https://evil.example/")
+    assert names(replayed) == ["Attempt"]
+    assert replayed.of(Attempt)[0].headers == {}
+
+
+def test_headers_for_another_origin_are_refused() -> None:
+    bench = Bench()
+    raised(bench.replay(bench.app.headers("GET", "https://evil.example/")), ConfigurationError)
