@@ -43,10 +43,10 @@ def names_in(path: Path) -> set[str]:
 
 
 def is_missing(reference: str) -> bool:
-    """Whether there is no ``file`` or ``file::name`` of that name in the project."""
+    """Whether there is no ``file`` or ``file::name`` of that name in the project. A ``*`` in a file's name is any text."""
     file, _, name = reference.partition("::")
-    path = ROOT / file
-    return not path.exists() or (bool(name) and name not in names_in(path))
+    paths = list(ROOT.glob(file))
+    return not paths or (bool(name) and not any(name in names_in(path) for path in paths))
 
 
 RULES = rows("Rules")

@@ -40,6 +40,9 @@ def in_matrix(*values: Any) -> list[Any]:
 either_binding = pytest.mark.parametrize("binding", ["dpop", *in_matrix("bearer")], indirect=True)
 """For a promise that has nothing to do with the kind of token. A bound one does all that a Bearer token does, and more."""
 
+half_read = pytest.mark.filterwarnings("ignore:Async generator 'http(x|core)2?:ResourceWarning")
+"""httpx has async generators inside each other, and no way to close the inner ones of an answer that is not read to its end."""
+
 
 @dataclass
 class Events:
