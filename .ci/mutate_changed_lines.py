@@ -48,8 +48,15 @@ TESTS_OF_ALL = [
     "tests/rules/test_slow_endpoints.py",
     "tests/rules/test_token_answers.py",
 ]
+TESTS_OF_KEYS = ["tests/rules/test_keys.py", "tests/rules/test_invalid_keys.py", "tests/rules/test_key_files.py"]
+TESTS_OF_SETTINGS = [
+    "tests/rules/test_settings.py",
+    "tests/rules/test_setting_values.py",
+    "tests/rules/test_key_settings.py",
+    "tests/rules/test_okta_yaml.py",
+]
 OTHER_TESTS = {
-    "__init__": ["tests/rules/test_keys.py", "tests/rules/test_settings.py"],
+    "__init__": [*TESTS_OF_KEYS, *TESTS_OF_SETTINGS],
     "arguments": ["tests/rules/test_mistakes.py", "tests/promises/test_closing.py"],
     "crash_reports": ["tests/rules/test_crash_reports.py"],
     "fleet": ["tests/stores/test_fleet_simulated.py", "tests/rules/test_jobs.py"],
@@ -57,13 +64,13 @@ OTHER_TESTS = {
     "flights": ["tests/rules/test_token_state.py"],
     "landings": ["tests/rules/test_waiting_threads.py", "tests/rules/test_interleavings.py"],
     "forced_renewals": ["tests/rules/test_token_state.py"],
-    "key_algorithms": ["tests/rules/test_keys.py"],
-    "key_formats": ["tests/rules/test_keys.py"],
-    "okta_yaml": ["tests/rules/test_settings.py"],
-    "org_url": ["tests/rules/test_settings.py"],
+    "key_algorithms": TESTS_OF_KEYS,
+    "key_formats": TESTS_OF_KEYS,
+    "okta_yaml": TESTS_OF_SETTINGS,
+    "org_url": TESTS_OF_SETTINGS,
     "renewal_times": ["tests/rules/test_token_state.py"],
     "sealing": ["tests/stores/test_sealing.py"],
-    "setting_sources": ["tests/rules/test_settings.py"],
+    "setting_sources": TESTS_OF_SETTINGS,
 }
 
 
