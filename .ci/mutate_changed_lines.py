@@ -55,22 +55,28 @@ TESTS_OF_SETTINGS = [
     "tests/rules/test_key_settings.py",
     "tests/rules/test_okta_yaml.py",
 ]
+TESTS_OF_TOKEN_STATE = [
+    "tests/rules/test_token_state.py",
+    "tests/rules/test_token_state_rejections.py",
+    "tests/rules/test_token_state_renewals.py",
+]
 OTHER_TESTS = {
     "__init__": [*TESTS_OF_KEYS, *TESTS_OF_SETTINGS],
     "arguments": ["tests/rules/test_mistakes.py", "tests/promises/test_closing.py"],
     "crash_reports": ["tests/rules/test_crash_reports.py"],
     "fleet": ["tests/stores/test_fleet_simulated.py", "tests/rules/test_jobs.py"],
     "fetching": ["tests/rules/test_interleavings.py"],
-    "flights": ["tests/rules/test_token_state.py"],
+    "flights": TESTS_OF_TOKEN_STATE,
     "landings": ["tests/rules/test_waiting_threads.py", "tests/rules/test_interleavings.py"],
-    "forced_renewals": ["tests/rules/test_token_state.py"],
+    "forced_renewals": TESTS_OF_TOKEN_STATE,
     "key_algorithms": TESTS_OF_KEYS,
     "key_formats": TESTS_OF_KEYS,
     "okta_yaml": TESTS_OF_SETTINGS,
     "org_url": TESTS_OF_SETTINGS,
-    "renewal_times": ["tests/rules/test_token_state.py"],
+    "renewal_times": TESTS_OF_TOKEN_STATE,
     "sealing": ["tests/stores/test_sealing.py"],
     "setting_sources": TESTS_OF_SETTINGS,
+    "token_state": TESTS_OF_TOKEN_STATE,
 }
 
 
