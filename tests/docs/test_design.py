@@ -118,7 +118,7 @@ def test_the_state_table_is_the_one_in_the_code() -> None:
     assert public - QUESTIONS - FROM_STORE == set(methods), "methods that change the state, and the tables"
 
 
-def test_the_words_are_explained_by_what_exists() -> None:
+def test_the_examples_of_the_terms_exist() -> None:
     words = {word: code(example) for word, _, example in rows("Terms")}
     assert set(words) == {"flow", "effect", "runtime", "adapter"}
     known = {"ServiceApp": ServiceApp, "effects": effects, "runtimes": runtimes, "requests": requests}

@@ -36,7 +36,9 @@ def file_at_offset(tmp_path: Path) -> BinaryIO:
 
 @pytest.mark.parametrize("warm", [True, False], ids=["warm", "cold"])
 @either_binding
-def test_bytes_arrive_whole_after_a_401(okta: FakeOkta, service: Service, connect: Connect, warm: bool) -> None:
+def test_a_body_of_bytes_arrives_whole_after_a_401(
+    okta: FakeOkta, service: Service, connect: Connect, warm: bool
+) -> None:
     client = connect(service())
     if warm:
         assert client.get(okta.url + USERS).status == 200
@@ -51,7 +53,7 @@ def test_bytes_arrive_whole_after_a_401(okta: FakeOkta, service: Service, connec
 
 @pytest.mark.parametrize("warm", [True, False], ids=["warm", "cold"])
 @either_binding
-def test_a_file_arrives_whole_from_where_it_stood_or_the_caller_gets_the_401(
+def test_a_file_is_sent_again_from_its_position_or_the_caller_gets_the_401(
     okta: FakeOkta, service: Service, connect: Connect, tmp_path: Path, warm: bool
 ) -> None:
     client = connect(service())
@@ -105,7 +107,7 @@ def test_a_stream_is_never_sent_again_and_the_next_call_has_a_new_token(
     ],
 )
 @either_binding
-def test_a_401_that_no_new_token_cures_goes_to_the_caller(
+def test_a_401_that_a_new_token_cannot_solve_goes_to_the_caller(
     okta: FakeOkta, service: Service, connect: Connect, challenge: str
 ) -> None:
     client = connect(service())
@@ -118,7 +120,7 @@ def test_a_401_that_no_new_token_cures_goes_to_the_caller(
 
 @pytest.mark.parametrize("status", [400, 403, 503, *in_matrix(404, 429, 500)])
 @either_binding
-def test_any_other_status_is_the_callers_affair(
+def test_a_response_with_any_other_status_goes_to_the_caller(
     okta: FakeOkta, service: Service, connect: Connect, status: int
 ) -> None:
     client = connect(service())
@@ -130,7 +132,7 @@ def test_any_other_status_is_the_callers_affair(
 
 
 @either_binding
-def test_at_the_org_a_401_without_a_challenge_is_judged_by_its_body(
+def test_a_401_of_the_org_without_a_challenge_is_judged_by_its_body(
     okta: FakeOkta, service: Service, connect: Connect
 ) -> None:
     client = connect(service())
@@ -155,7 +157,7 @@ def test_at_the_org_a_401_without_a_challenge_is_judged_by_its_body(
         *in_matrix(*BODIES_ALIKE),
     ],
 )
-def test_a_401_whose_body_was_looked_at_reaches_the_caller_whole(
+def test_a_401_whose_body_was_read_reaches_the_caller_whole(
     okta: FakeOkta, front: Front, service: Service, connect: Connect, encoding: str, pieces: int, code: str
 ) -> None:
     # A code that can be read from the first 4 KiB, or one that cannot: then a new token is tried, once.
@@ -181,7 +183,7 @@ def test_a_401_whose_body_was_looked_at_reaches_the_caller_whole(
 
 
 @either_binding
-def test_a_small_gzipped_e0000015_is_understood(okta: FakeOkta, service: Service, connect: Connect) -> None:
+def test_a_small_gzipped_e0000015_renews_no_token(okta: FakeOkta, service: Service, connect: Connect) -> None:
     document = json.dumps({"errorCode": "E0000015", "errorSummary": "off"}).encode()
     okta.next(status=401, on=USERS, body=gzip.compress(document), headers={"Content-Encoding": "gzip"})
     client = connect(service())
@@ -191,7 +193,9 @@ def test_a_small_gzipped_e0000015_is_understood(okta: FakeOkta, service: Service
 
 
 @either_binding
-def test_401_for_ever_does_not_hammer_the_token_endpoint(okta: FakeOkta, service: Service, connect: Connect) -> None:
+def test_an_api_that_always_responds_401_causes_few_token_requests(
+    okta: FakeOkta, service: Service, connect: Connect
+) -> None:
     client = connect(service())
     okta.next(401, on="/api/v1/*", times=1000)
     outcomes = [client.get(okta.url + USERS) for _ in range(10)] + client.at_once(10, "GET", okta.url + USERS)
@@ -226,7 +230,9 @@ def test_a_pool_of_one_connection_neither_deadlocks_nor_leaks(
 @half_read
 @pytest.mark.timeout(60)
 @either_binding
-def test_a_401_that_does_not_end_is_let_go(okta: FakeOkta, front: Front, service: Service, connect: Connect) -> None:
+def test_the_body_of_an_endless_401_is_not_read_to_its_end(
+    okta: FakeOkta, front: Front, service: Service, connect: Connect
+) -> None:
     ended = threading.Event()
 
     def page(exchange: Exchange) -> bool | None:
@@ -247,7 +253,9 @@ def test_a_401_that_does_not_end_is_let_go(okta: FakeOkta, front: Front, service
 
 @half_read
 @pytest.mark.timeout(60)
-def test_a_401_that_stalls_is_let_go(okta: FakeOkta, front: Front, new_service: Service, connect: Connect) -> None:
+def test_a_401_whose_body_stalls_does_not_stop_the_call(
+    okta: FakeOkta, front: Front, new_service: Service, connect: Connect
+) -> None:
     ended = threading.Event()
 
     def page(exchange: Exchange) -> None:
@@ -265,9 +273,7 @@ def test_a_401_that_stalls_is_let_go(okta: FakeOkta, front: Front, new_service: 
 
 
 @either_binding
-def test_an_answer_that_is_streamed_stays_streamed(
-    okta: FakeOkta, front: Front, service: Service, connect: Connect
-) -> None:
+def test_a_streamed_response_stays_streamed(okta: FakeOkta, front: Front, service: Service, connect: Connect) -> None:
     begun = threading.Event()
 
     def page(exchange: Exchange) -> None:
@@ -290,7 +296,7 @@ def test_an_answer_that_is_streamed_stays_streamed(
 
 
 @either_binding
-def test_a_rejected_then_streamed_answer_stays_streamed(
+def test_a_streamed_response_after_a_401_stays_streamed(
     okta: FakeOkta, front: Front, service: Service, connect: Connect
 ) -> None:
     begun = threading.Event()
@@ -312,7 +318,7 @@ def test_a_rejected_then_streamed_answer_stays_streamed(
 
 
 @either_binding
-def test_a_401_leaves_no_connection_pinned(okta: FakeOkta, front: Front, service: Service, connect: Connect) -> None:
+def test_a_401_leaves_no_connection_in_use(okta: FakeOkta, front: Front, service: Service, connect: Connect) -> None:
     client = connect(service(org_url=front.url))
     okta.features_off.add("/api/v1/groups")
     for _ in range(5):
@@ -324,7 +330,7 @@ def test_a_401_leaves_no_connection_pinned(okta: FakeOkta, front: Front, service
 
 
 @either_binding
-def test_a_body_that_is_generated_goes_out_as_it_is_made(
+def test_a_generated_body_is_sent_part_by_part(
     okta: FakeOkta, front: Front, service: Service, connect: Connect
 ) -> None:
     arrived = threading.Event()
@@ -356,7 +362,7 @@ class Watched(io.BytesIO):
 
 
 @either_binding
-def test_a_file_is_never_held_whole(okta: FakeOkta, service: Service, connect: Connect) -> None:
+def test_a_file_is_never_held_in_memory_as_a_whole(okta: FakeOkta, service: Service, connect: Connect) -> None:
     client = connect(service())
     client.token()
     file = Watched(CONTENT * 20)

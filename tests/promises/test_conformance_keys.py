@@ -16,7 +16,7 @@ from promises import USERS, Connect, Service, either_binding, redirect, statuses
 
 
 @either_binding
-def test_a_key_that_is_refused_gives_way_to_the_next(okta: FakeOkta, service: Service, connect: Connect) -> None:
+def test_after_a_refused_key_the_next_one_is_tried(okta: FakeOkta, service: Service, connect: Connect) -> None:
     old, new = PrivateKey.generate(kid="old"), PrivateKey.generate(kid="new")
     app = service(key=[old, new])
     okta.apps[app.client_id].jwks = new.jwks()
@@ -29,7 +29,7 @@ def test_a_key_that_is_refused_gives_way_to_the_next(okta: FakeOkta, service: Se
 
 
 @either_binding
-def test_a_rotation_in_mid_run_fails_no_call(okta: FakeOkta, service: Service, connect: Connect) -> None:
+def test_a_key_rotation_during_calls_fails_no_call(okta: FakeOkta, service: Service, connect: Connect) -> None:
     old, new = PrivateKey.generate(kid="old"), PrivateKey.generate(kid="new")
     app = service(key=[old, new])
     client = connect(app)
@@ -49,7 +49,7 @@ def pem(key: Any) -> bytes:
 
 
 @either_binding
-def test_a_key_file_that_changed_is_used_from_then_on(
+def test_a_changed_key_file_is_used_from_then_on(
     okta: FakeOkta, service: Service, connect: Connect, tmp_path: Path
 ) -> None:
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -124,7 +124,7 @@ async def _thread() -> int:
 
 @pytest.mark.parametrize("purpose", ["key", "dpop"])
 @either_binding
-def test_an_awaitable_signer_is_refused_by_name(
+def test_an_awaitable_signer_is_refused_and_the_message_names_it(
     okta: FakeOkta, service: Service, connect: Connect, purpose: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=r"Awaitable_\.sign is a coroutine function.*plain function"):
@@ -136,7 +136,7 @@ def test_an_awaitable_signer_is_refused_by_name(
 
 
 @either_binding
-def test_a_signer_that_fails_is_named(okta: FakeOkta, service: Service, connect: Connect) -> None:
+def test_the_error_names_a_signer_that_failed(okta: FakeOkta, service: Service, connect: Connect) -> None:
     client = connect(service(key=Failing()))
     with pytest.raises(OktaM2MError, match="Failing") as caught:
         client.get(okta.url + USERS)

@@ -61,7 +61,7 @@ def test_a_redirect_to_another_allowed_origin_carries_no_credentials(
 
 
 @either_binding
-def test_nothing_is_carried_on_by_a_chain_that_leads_out_and_back(
+def test_redirects_to_another_origin_and_back_carry_no_credentials(
     okta: FakeOkta, elsewhere: FakeOkta, service: Service, connect: Connect
 ) -> None:
     client = connect(service())
@@ -78,7 +78,7 @@ def test_nothing_is_carried_on_by_a_chain_that_leads_out_and_back(
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Basic eDp5"}], ids=["plain", "credentials of his own"])
 @either_binding
-def test_a_stranger_that_redirects_to_an_allowed_origin_does_not_get_his_call_made_with_the_token(
+def test_a_redirect_from_another_origin_to_an_allowed_one_carries_no_token(
     okta: FakeOkta, elsewhere: FakeOkta, service: Service, connect: Connect, headers: dict[str, str]
 ) -> None:
     client = connect(service())
@@ -94,7 +94,7 @@ def test_a_stranger_that_redirects_to_an_allowed_origin_does_not_get_his_call_ma
 
 @pytest.mark.parametrize(("method", "status"), [("GET", 302), ("POST", 307), *in_matrix(*REDIRECTS_ALIKE)])
 @either_binding
-def test_redirects_within_the_origin_are_followed_with_the_token_and_a_proof_of_their_own(
+def test_redirects_within_the_origin_carry_the_token_and_a_new_proof(
     okta: FakeOkta, service: Service, connect: Connect, status: int, method: str
 ) -> None:
     client = connect(service())
@@ -121,7 +121,7 @@ def test_a_relative_redirect_is_followed_with_the_token(okta: FakeOkta, service:
 
 @pytest.mark.parametrize("status", [302, 307])
 @either_binding
-def test_a_token_revoked_behind_a_redirect_is_healed(
+def test_a_token_rejected_after_a_redirect_is_renewed(
     okta: FakeOkta, service: Service, connect: Connect, status: int
 ) -> None:
     client = connect(service())
@@ -144,7 +144,7 @@ def test_a_redirect_that_is_not_followed_reaches_the_caller(okta: FakeOkta, serv
 
 
 @either_binding
-def test_an_origin_that_is_not_allowed_gets_no_token_and_is_told_once(
+def test_an_origin_that_is_not_allowed_gets_no_token_and_is_reported_once(
     okta: FakeOkta, elsewhere: FakeOkta, service: Service, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
     events = Events()
@@ -159,7 +159,7 @@ def test_an_origin_that_is_not_allowed_gets_no_token_and_is_told_once(
 
 
 @either_binding
-def test_a_callers_own_authorization_is_left_alone_and_told_once(
+def test_the_callers_own_authorization_is_not_changed_and_reported_once(
     okta: FakeOkta, service: Service, connect: Connect
 ) -> None:
     events = Events()
@@ -246,7 +246,7 @@ def test_every_path_is_accepted(okta: FakeOkta, front: Front, service: Service, 
 
 
 @either_binding
-def test_a_redirect_from_elsewhere_gets_no_token_there(
+def test_a_redirect_from_another_origin_carries_no_token(
     okta: FakeOkta, elsewhere: FakeOkta, service: Service, connect: Connect
 ) -> None:
     client = connect(service())

@@ -11,7 +11,7 @@ from okta_m2m.testing import FakeOkta
 from promises import CONTENT, USERS, Connect, Rounds, Service, proofs_of, redirect, sent_to, sha, statuses
 
 
-def test_nonces_that_rotate_in_mid_run_fail_no_call(okta: FakeOkta, new_service: Service, connect: Connect) -> None:
+def test_nonces_that_change_during_calls_fail_no_call(okta: FakeOkta, new_service: Service, connect: Connect) -> None:
     okta.resource_nonce = True
     client = connect(new_service(okta, dpop_bound=True))
     rotations: list[None] = []
@@ -31,7 +31,7 @@ def test_nonces_that_rotate_in_mid_run_fail_no_call(okta: FakeOkta, new_service:
 
 
 @pytest.mark.parametrize("status", [400, 401])
-def test_a_resource_that_asks_for_a_nonce_is_answered_once(
+def test_a_call_is_sent_once_more_with_the_nonce_that_the_api_requested(
     okta: FakeOkta, new_service: Service, connect: Connect, status: int
 ) -> None:
     okta.resource_nonce = status  # type: ignore[assignment]
@@ -46,7 +46,7 @@ def test_a_resource_that_asks_for_a_nonce_is_answered_once(
     assert okta.tokens_minted == 1
 
 
-def test_an_api_of_a_custom_server_may_ask_for_a_nonce(
+def test_an_api_of_a_custom_server_may_request_a_nonce(
     okta: FakeOkta, front: Front, new_service: Service, connect: Connect
 ) -> None:
     okta.resource_nonce = True
@@ -61,7 +61,7 @@ def test_an_api_of_a_custom_server_may_ask_for_a_nonce(
     assert client.post(f"{api}/%7Eb", Body(data=CONTENT)).received == sha(CONTENT)
 
 
-def test_a_redirect_behind_which_a_nonce_is_asked_for(okta: FakeOkta, new_service: Service, connect: Connect) -> None:
+def test_a_nonce_may_be_requested_after_a_redirect(okta: FakeOkta, new_service: Service, connect: Connect) -> None:
     client = connect(new_service(okta, dpop_bound=True))
     assert client.get(okta.url + USERS).status == 200
     okta.resource_nonce = True
@@ -71,7 +71,7 @@ def test_a_redirect_behind_which_a_nonce_is_asked_for(okta: FakeOkta, new_servic
     assert answer.received == sha(CONTENT)
 
 
-def test_dpop_switched_off_says_how_to_reach_an_app_that_requires_it(
+def test_with_dpop_off_the_error_says_how_to_use_an_app_that_requires_it(
     okta: FakeOkta, new_service: Service, connect: Connect
 ) -> None:
     client = connect(new_service(okta, dpop_bound=True, dpop=False))
@@ -80,20 +80,20 @@ def test_dpop_switched_off_says_how_to_reach_an_app_that_requires_it(
     assert okta.token_requests == 1
 
 
-def test_dpop_required_refuses_a_bearer_token(okta: FakeOkta, new_service: Service, connect: Connect) -> None:
+def test_with_dpop_required_a_bearer_token_is_refused(okta: FakeOkta, new_service: Service, connect: Connect) -> None:
     client = connect(new_service(okta, dpop="required"))
     with pytest.raises(InvalidDPoPProof, match="Proof of Possession"):
         client.get(okta.url + USERS)
     assert okta.api_calls == 0
 
 
-def test_dpop_off_sends_no_proof(okta: FakeOkta, new_service: Service, connect: Connect) -> None:
+def test_with_dpop_off_no_proof_is_sent(okta: FakeOkta, new_service: Service, connect: Connect) -> None:
     client = connect(new_service(okta, dpop=False))
     assert client.get(okta.url + USERS).status == 200
     assert proofs_of(okta) == []
 
 
-def test_a_proof_that_was_refused_is_made_anew(okta: FakeOkta, new_service: Service, connect: Connect) -> None:
+def test_a_refused_proof_is_replaced(okta: FakeOkta, new_service: Service, connect: Connect) -> None:
     client = connect(new_service(okta, dpop_bound=True))
     assert client.get(okta.url + USERS).status == 200
     okta.next("dpop_proof_already_used", on=USERS)

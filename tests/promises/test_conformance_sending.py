@@ -41,7 +41,7 @@ from promises import (
     [("same", True), ("other", False), ("made", True), *in_matrix(("same", False), ("other", True), ("made", False))],
 )
 @either_binding
-def test_the_token_request_may_use_a_client_of_the_callers(
+def test_the_token_request_may_use_the_callers_client(
     okta: FakeOkta,
     service: Service,
     connect: Connect,
@@ -74,7 +74,7 @@ def test_the_token_request_is_not_shown_to_the_clients_hooks(
 
 
 @either_binding
-def test_send_sends_the_token_request_instead(okta: FakeOkta, service: Service, connect: Connect) -> None:
+def test_the_callers_send_can_send_the_token_request(okta: FakeOkta, service: Service, connect: Connect) -> None:
     sent: list[str] = []
 
     def send(request: Request, timeout: float) -> Response:
@@ -95,7 +95,7 @@ def test_send_sends_the_token_request_instead(okta: FakeOkta, service: Service, 
     assert set(sent) == {okta.url + TOKEN}
 
 
-def test_of_the_callers_request_only_two_headers_change(
+def test_only_two_headers_of_the_callers_request_change(
     okta: FakeOkta, service: Service, connect: Connect, binding: str
 ) -> None:
     client = connect(service())
@@ -111,7 +111,7 @@ def test_of_the_callers_request_only_two_headers_change(
 
 
 @either_binding
-def test_nothing_that_holds_a_secret_can_be_pickled(okta: FakeOkta, service: Service, connect: Connect) -> None:
+def test_no_object_that_holds_a_secret_can_be_pickled(okta: FakeOkta, service: Service, connect: Connect) -> None:
     client = connect(service())
     assert client.get(okta.url + USERS).status == 200
     for secret in (client.auth, client.app, client.token()):
@@ -123,7 +123,7 @@ def test_nothing_that_holds_a_secret_can_be_pickled(okta: FakeOkta, service: Ser
 
 
 @either_binding
-def test_an_auth_object_is_an_ordinary_object(okta: FakeOkta, service: Service, connect: Connect) -> None:
+def test_an_auth_object_can_be_copied_and_subclassed(okta: FakeOkta, service: Service, connect: Connect) -> None:
     """It can be recognised, copied and inherited from, and says which app it serves."""
     client = connect(service())
     if client.name == "docs-urllib3":
@@ -159,7 +159,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSLCo
 
 @pytest.mark.parametrize("by", ["environment", "client"])
 @either_binding
-def test_a_private_ca_holds_for_the_token_request_too(
+def test_a_private_ca_is_used_for_the_token_request_too(
     new_service: Service,
     connect: Connect,
     binding: str,
@@ -181,7 +181,7 @@ def test_a_private_ca_holds_for_the_token_request_too(
         assert okta.tokens_minted == 1
 
 
-def test_a_certificate_that_nobody_vouches_for_is_told_and_nothing_is_sent(
+def test_an_untrusted_certificate_is_an_error_and_nothing_is_sent(
     new_service: Service, connect: Connect, authority: tuple[Path, ssl.SSLContext]
 ) -> None:
     with FakeOkta(ssl_context=authority[1]) as okta:
@@ -192,7 +192,7 @@ def test_a_certificate_that_nobody_vouches_for_is_told_and_nothing_is_sent(
 
 
 @either_binding
-def test_calls_by_way_of_a_proxy_carry_the_token_and_a_proof(
+def test_calls_through_a_proxy_have_the_token_and_a_proof(
     okta: FakeOkta, front: Front, service: Service, connect: Connect
 ) -> None:
     client = connect(service(), proxy=front.url, token_client="other")
@@ -209,7 +209,9 @@ def test_calls_by_way_of_a_proxy_carry_the_token_and_a_proof(
 
 @pytest.mark.parametrize("method", ["HEAD", "DELETE", "post", *in_matrix("GET", "POST", "PUT", "PATCH", "get")])
 @either_binding
-def test_every_method_is_accepted_and_healed(okta: FakeOkta, service: Service, connect: Connect, method: str) -> None:
+def test_every_http_method_is_accepted_and_sent_again_after_a_401(
+    okta: FakeOkta, service: Service, connect: Connect, method: str
+) -> None:
     client = connect(service())
     okta.next(401, on=USERS)
     for _ in range(2):
@@ -222,7 +224,7 @@ def test_every_method_is_accepted_and_healed(okta: FakeOkta, service: Service, c
 
 
 @pytest.mark.parametrize("name", [name for name, client in CLIENTS.items() if client.asynchronous])
-def test_a_blocked_event_loop_is_noticed(okta: FakeOkta, new_service: Service, name: str) -> None:
+def test_the_tests_clients_notice_a_blocked_event_loop(okta: FakeOkta, new_service: Service, name: str) -> None:
     client = CLIENTS[name](new_service(okta))
     assert isinstance(client, AsyncClient)
     assert client.get(okta.url + USERS).status == 200

@@ -51,7 +51,7 @@ from promises import TOKEN, USERS, Connect, Events, Service, either_binding, hal
     ids=lambda fault: "-".join(str(value) for value in fault.values()),
 )
 @either_binding
-def test_trouble_that_passes_is_waited_out(
+def test_a_temporary_failure_of_the_token_endpoint_is_retried(
     okta: FakeOkta, service: Service, connect: Connect, fault: Mapping[str, Any]
 ) -> None:
     client = connect(service())
@@ -62,7 +62,7 @@ def test_trouble_that_passes_is_waited_out(
 
 
 @either_binding
-def test_a_token_endpoint_that_does_not_answer_is_asked_again(
+def test_a_token_request_without_a_response_is_sent_again(
     okta: FakeOkta, service: Service, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("okta_m2m._core.conversation.PATIENCE", 0.5)  # instead of 5 s
@@ -74,7 +74,7 @@ def test_a_token_endpoint_that_does_not_answer_is_asked_again(
 
 @half_read
 @either_binding
-def test_an_answer_that_never_ends_is_given_up(
+def test_a_response_that_never_ends_is_given_up(
     okta: FakeOkta, front: Front, service: Service, connect: Connect
 ) -> None:
     ended = threading.Event()
@@ -94,7 +94,9 @@ def test_an_answer_that_never_ends_is_given_up(
 
 
 @either_binding
-def test_a_rate_limit_beyond_the_time_allowed_says_how_long(okta: FakeOkta, service: Service, connect: Connect) -> None:
+def test_the_error_of_a_long_rate_limit_says_how_long_to_wait(
+    okta: FakeOkta, service: Service, connect: Connect
+) -> None:
     client = connect(service(max_wait=5, clock=Clock(lambda: 0.0)))
     okta.next(429, reset=40)
     with pytest.raises(RateLimited) as caught:
@@ -150,7 +152,7 @@ def test_a_definite_refusal_is_raised_at_once_and_remembered(
 
 
 @either_binding
-def test_many_callers_share_one_refusal_each_with_an_exception_of_its_own(
+def test_many_callers_share_one_refusal_and_each_raises_a_separate_exception(
     okta: FakeOkta, service: Service, connect: Connect
 ) -> None:
     client = connect(service(clock=Clock(lambda: 0.0)))
@@ -174,7 +176,7 @@ def test_a_token_endpoint_that_redirects_is_not_followed(
 
 
 @either_binding
-def test_an_error_says_whose_call_it_ended_as_the_librarys_own_do(
+def test_an_error_has_the_request_as_the_librarys_own_errors_have(
     okta: FakeOkta, service: Service, connect: Connect
 ) -> None:
     client = connect(service(clock=Clock(lambda: 0.0)))
@@ -197,7 +199,7 @@ def test_an_error_says_whose_call_it_ended_as_the_librarys_own_do(
 
 
 @either_binding
-def test_a_token_endpoint_that_is_not_there_is_unreachable(okta: FakeOkta, service: Service, connect: Connect) -> None:
+def test_a_token_endpoint_without_a_server_is_unreachable(okta: FakeOkta, service: Service, connect: Connect) -> None:
     app = service(max_wait=0.3)
     okta.stop()
     client = connect(app)
@@ -208,7 +210,9 @@ def test_a_token_endpoint_that_is_not_there_is_unreachable(okta: FakeOkta, servi
 
 
 @either_binding
-def test_a_page_that_is_not_from_oauth_is_unexpected(okta: FakeOkta, service: Service, connect: Connect) -> None:
+def test_a_response_that_is_not_from_an_oauth_server_is_unexpected(
+    okta: FakeOkta, service: Service, connect: Connect
+) -> None:
     client = connect(service())
     okta.next(html=True, status=403)
     with pytest.raises(UnexpectedAnswer):
@@ -218,7 +222,7 @@ def test_a_page_that_is_not_from_oauth_is_unexpected(okta: FakeOkta, service: Se
 
 @pytest.mark.parametrize("expires_in", ["soon", 1e300, *in_matrix(None, "3600", -5, 0, True, [1])], ids=repr)
 @either_binding
-def test_a_life_that_makes_no_sense_is_bounded(
+def test_an_invalid_expires_in_is_limited(
     okta: FakeOkta, service: Service, connect: Connect, expires_in: object
 ) -> None:
     client = connect(service())
@@ -230,7 +234,7 @@ def test_a_life_that_makes_no_sense_is_bounded(
 
 
 @either_binding
-def test_scopes_left_out_are_told(
+def test_scopes_that_were_not_granted_are_reported(
     okta: FakeOkta, service: Service, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
     events = Events()
@@ -243,7 +247,9 @@ def test_scopes_left_out_are_told(
 
 
 @either_binding
-def test_scopes_left_out_are_an_error_if_all_are_required(okta: FakeOkta, service: Service, connect: Connect) -> None:
+def test_scopes_that_were_not_granted_are_an_error_if_all_are_required(
+    okta: FakeOkta, service: Service, connect: Connect
+) -> None:
     app = service(require_all_scopes=True)
     okta.apps[app.client_id].scopes.remove("okta.groups.read")
     client = connect(app)

@@ -36,7 +36,9 @@ def test_the_first_call_gets_a_token_and_later_calls_use_it(
 
 
 @either_binding
-def test_many_callers_from_cold_cost_one_token(okta: FakeOkta, service: Service, connect: Connect) -> None:
+def test_many_callers_without_a_token_make_one_token_request(
+    okta: FakeOkta, service: Service, connect: Connect
+) -> None:
     okta.token_delay = 0.1
     client = connect(service())
     assert statuses(client.at_once(30, "GET", okta.url + USERS)) == {200}
@@ -78,7 +80,7 @@ def test_renewal_under_load_fails_no_call_and_sends_no_expired_token(
 
 
 @either_binding
-def test_nobody_waits_for_a_renewal(okta: FakeOkta, front: Front, service: Service, connect: Connect) -> None:
+def test_no_call_waits_for_a_renewal(okta: FakeOkta, front: Front, service: Service, connect: Connect) -> None:
     hours, events = Hours(okta), Events()
     client = connect(service(org_url=front.url, clock=hours.clock(), on_event=events))
     assert client.get(front.url + USERS).status == 200
@@ -105,7 +107,9 @@ def test_nobody_waits_for_a_renewal(okta: FakeOkta, front: Front, service: Servi
 
 
 @either_binding
-def test_a_renewal_that_fails_is_told_and_the_token_goes_on(okta: FakeOkta, service: Service, connect: Connect) -> None:
+def test_a_failed_renewal_is_reported_and_the_token_stays_in_use(
+    okta: FakeOkta, service: Service, connect: Connect
+) -> None:
     hours, events = Hours(okta), Events()
     client = connect(service(clock=hours.clock(), on_event=events))
     assert client.get(okta.url + USERS).status == 200
@@ -126,7 +130,7 @@ def test_a_renewal_that_fails_is_told_and_the_token_goes_on(okta: FakeOkta, serv
 
 
 @pytest.mark.parametrize("callers", [1, 10])
-def test_a_revoked_token_is_healed_by_exactly_one_renewal(
+def test_a_revoked_token_is_renewed_exactly_once(
     okta: FakeOkta, service: Service, connect: Connect, callers: int
 ) -> None:
     events = Events()
@@ -141,7 +145,7 @@ def test_a_revoked_token_is_healed_by_exactly_one_renewal(
 
 @pytest.mark.parametrize("minutes", [-10, 10])
 @either_binding
-def test_a_clock_that_is_ten_minutes_off_does_not_matter(
+def test_a_clock_that_is_ten_minutes_off_fails_no_call(
     okta: FakeOkta, service: Service, connect: Connect, minutes: int
 ) -> None:
     okta.skew(minutes=minutes)
@@ -171,7 +175,7 @@ def test_one_app_serves_clients_of_different_kinds_with_one_token(
 
 
 @either_binding
-def test_token_and_headers_serve_calls_that_the_client_does_not_make(
+def test_token_and_headers_work_for_calls_of_another_client(
     okta: FakeOkta, service: Service, connect: Connect, binding: str
 ) -> None:
     client = connect(service())
@@ -186,7 +190,7 @@ def test_token_and_headers_serve_calls_that_the_client_does_not_make(
 
 
 @either_binding
-def test_a_client_that_ends_in_mid_renewal_is_no_failure_for_others(
+def test_a_client_that_ends_during_a_renewal_does_not_fail_others(
     okta: FakeOkta, front: Front, service: Service, connect: Connect, client_type: type[Client]
 ) -> None:
     hours = Hours(okta)

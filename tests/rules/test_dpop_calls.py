@@ -21,7 +21,7 @@ def nonce_asked_for(status: int, nonce: str | None = "nonce-1") -> Response:
 
 
 @pytest.mark.parametrize("status", [400, 401])
-def test_a_nonce_that_a_resource_asks_for_is_sent_once(status: int) -> None:
+def test_a_nonce_that_an_api_requests_is_sent_once(status: int) -> None:
     bench = Bench(dpop=True)
     bound(bench)
     replayed = bench.authorize(nonce_asked_for(status), nonce_asked_for(status, "nonce-2"))
@@ -33,7 +33,7 @@ def test_a_nonce_that_a_resource_asks_for_is_sent_once(status: int) -> None:
     assert first.headers["Authorization"] == second.headers["Authorization"] == "DPoP token-1"
 
 
-def test_a_call_sends_the_nonce_that_it_was_asked_for_though_another_call_has_brought_one_since() -> None:
+def test_a_call_sends_its_own_requested_nonce_even_if_another_call_received_one_later() -> None:
     bench = Bench(dpop=True)
     judging = bench.app.judge(bound(bench), nonce_asked_for(401), method="GET", url=API, replayable=True)
     assert isinstance(next(judging), Discard)
@@ -43,7 +43,7 @@ def test_a_call_sends_the_nonce_that_it_was_asked_for_though_another_call_has_br
 
 
 @pytest.mark.parametrize("status", [200, 401])
-def test_a_nonce_is_learnt_from_every_answer(status: int) -> None:
+def test_a_nonce_is_taken_from_every_response(status: int) -> None:
     bench = Bench(dpop=True)
     bound(bench)
     answer = Response(status, [("DPoP-Nonce", "nonce-1"), ("WWW-Authenticate", 'DPoP error="insufficient_scope"')])
@@ -52,7 +52,7 @@ def test_a_nonce_is_learnt_from_every_answer(status: int) -> None:
     assert proof(attempt)["nonce"] == "nonce-1"
 
 
-def test_a_resources_nonce_is_not_the_token_endpoints() -> None:
+def test_the_nonce_of_an_api_is_not_sent_to_the_token_endpoint() -> None:
     bench = Bench(dpop=True)
     bench.obtain(bench.token({"dpop_nonce": "for-tokens"}, token_type="DPoP")).result()
     (attempt,) = bench.authorize(Response(200, [("DPoP-Nonce", "for-the-api")])).of(Attempt)
@@ -62,13 +62,13 @@ def test_a_resources_nonce_is_not_the_token_endpoints() -> None:
     assert proof(send)["nonce"] == "for-tokens"
 
 
-def test_a_nonce_asked_for_and_not_given_goes_to_the_caller() -> None:
+def test_a_response_that_requests_a_nonce_without_giving_one_goes_to_the_caller() -> None:
     bench = Bench(dpop=True)
     bound(bench)
     assert names(bench.authorize(nonce_asked_for(401, None))) == GOES_TO_THE_CALLER
 
 
-def test_a_body_that_cannot_be_sent_again_leaves_the_nonce_for_the_next_call() -> None:
+def test_after_a_body_that_cannot_be_sent_again_the_next_call_sends_the_nonce() -> None:
     bench = Bench(dpop=True)
     bound(bench)
     assert names(bench.authorize(nonce_asked_for(401), replayable=False)) == GOES_TO_THE_CALLER
@@ -77,7 +77,7 @@ def test_a_body_that_cannot_be_sent_again_leaves_the_nonce_for_the_next_call() -
 
 
 @pytest.mark.parametrize("status", [400, 401])
-def test_a_proof_that_was_refused_is_made_anew_once(status: int) -> None:
+def test_a_refused_proof_is_replaced_once(status: int) -> None:
     bench = Bench(dpop=True)
     bound(bench)
     refused = Response(status, [("WWW-Authenticate", 'DPoP error="invalid_dpop_proof"')])
@@ -87,7 +87,7 @@ def test_a_proof_that_was_refused_is_made_anew_once(status: int) -> None:
     assert proof(first)["jti"] != proof(second)["jti"]
 
 
-def test_every_cure_is_open_again_to_a_new_token() -> None:
+def test_a_nonce_may_be_requested_again_after_the_token_was_renewed() -> None:
     bench = Bench(dpop=True)
     bound(bench)
     invalid = unauthorized('DPoP error="invalid_token"')

@@ -47,7 +47,7 @@ def test_an_api_that_rejects_every_token_costs_three_token_requests_an_hour() ->
         bench.obtain(bench.token()).result()  # its life is over, too
 
 
-def test_an_origin_that_accepts_its_renewed_tokens_is_healed_each_time() -> None:
+def test_an_origin_that_accepts_renewed_tokens_gets_one_after_each_rejection() -> None:
     """All tokens are really revoked, again and again."""
     bench = Bench()
     bench.obtain(bench.token()).result()
@@ -56,7 +56,7 @@ def test_an_origin_that_accepts_its_renewed_tokens_is_healed_each_time() -> None
         bench.time += 10.0
 
 
-def test_a_second_revocation_heals_though_nobody_told_that_the_first_new_token_worked() -> None:
+def test_a_second_revocation_is_renewed_if_the_first_rejected_call_was_not_repeated() -> None:
     bench = Bench()
     token = bench.obtain(bench.token()).result()
     judging = bench.app.judge(token, INVALID_TOKEN, method="POST", url=API, replayable=False)
@@ -66,7 +66,7 @@ def test_a_second_revocation_heals_though_nobody_told_that_the_first_new_token_w
     assert names(bench.authorize(INVALID_TOKEN, bench.token(), Response(200))) == RENEWS
 
 
-def test_a_renewal_that_failed_is_not_one_whose_token_was_rejected() -> None:
+def test_a_failed_renewal_does_not_count_as_a_rejected_token() -> None:
     bench = Bench(max_wait=1)
     bench.obtain(bench.token()).result()
     for _ in range(20):  # revoked, while the token endpoint is out of order
@@ -80,21 +80,21 @@ def test_a_renewal_that_failed_is_not_one_whose_token_was_rejected() -> None:
     assert names(bench.authorize(INVALID_TOKEN, bench.token(), Response(200))) == RENEWS
 
 
-def test_renewed_tokens_that_are_accepted_leave_forced_renewals_for_further_revocations() -> None:
+def test_accepted_tokens_leave_forced_renewals_for_later_revocations() -> None:
     bench = Bench()
     bench.authorize(bench.token(), INVALID_TOKEN, bench.token(), Response(200)).result()
     assert names(bench.authorize(INVALID_TOKEN, bench.token(), Response(200))) == RENEWS
     assert names(bench.authorize(INVALID_TOKEN, bench.token(), Response(200))) == RENEWS
 
 
-def test_a_renewed_token_that_only_lacks_permission_was_accepted() -> None:
+def test_a_renewed_token_without_permission_counts_as_accepted() -> None:
     bench = Bench()
     bench.authorize(bench.token(), INVALID_TOKEN, bench.token(), Response(403)).result()
     assert names(bench.authorize(INVALID_TOKEN, bench.token(), Response(200))) == RENEWS
 
 
 @pytest.mark.parametrize("answer", [Response(400), unauthorized('Bearer error="insufficient_scope"')])
-def test_a_renewed_token_that_is_answered_with_400_or_401_was_not_accepted(answer: Response) -> None:
+def test_a_renewed_token_that_gets_a_400_or_401_does_not_count_as_accepted(answer: Response) -> None:
     bench = Bench()
     bench.obtain(bench.token()).result()
     for _ in range(3):
@@ -102,7 +102,7 @@ def test_a_renewed_token_that_is_answered_with_400_or_401_was_not_accepted(answe
     assert names(bench.authorize(INVALID_TOKEN)) == GOES_TO_THE_CALLER
 
 
-def test_an_api_that_accepts_every_token_does_not_let_another_force_more_renewals() -> None:
+def test_an_api_that_accepts_every_token_does_not_raise_the_limit_of_another() -> None:
     bench = Bench(origins=[ELSEWHERE])
     bench.obtain(bench.token()).result()
     for _ in range(3):
@@ -149,7 +149,7 @@ def test_only_the_origin_that_rejected_the_token_waits_for_another() -> None:
         assert ready.token.value == "token-2"
 
 
-def test_while_the_token_endpoint_is_down_a_rejection_keeps_no_other_api_waiting() -> None:
+def test_while_the_token_endpoint_is_down_a_rejection_delays_no_call_to_another_api() -> None:
     bench = Bench(origins=[ELSEWHERE], max_wait=5)
     bench.obtain(bench.token()).result()
 
@@ -165,7 +165,7 @@ def test_while_the_token_endpoint_is_down_a_rejection_keeps_no_other_api_waiting
     assert names(call_again) == RENEWS, "renewals that failed do not count"
 
 
-def test_a_refused_key_leaves_the_working_token_to_all_other_apis() -> None:
+def test_if_the_key_is_refused_other_apis_keep_the_working_token() -> None:
     bench = Bench(origins=[ELSEWHERE])
     bench.obtain(bench.token()).result()
     refused = bench.error(*INVALID_CLIENT)
@@ -183,7 +183,7 @@ def test_a_refused_key_leaves_the_working_token_to_all_other_apis() -> None:
     assert bench.app.ready("GET", API) is not None
 
 
-def test_a_call_that_another_origin_rejects_too_joins_the_renewal() -> None:
+def test_a_call_rejected_by_a_second_origin_waits_for_the_same_renewal() -> None:
     bench = Bench(origins=[ELSEWHERE])
     token = bench.obtain(bench.token()).result()
     judging, spawn = rejecting(bench)
@@ -263,7 +263,7 @@ def test_an_api_that_rejects_every_token_costs_a_fleet_three_token_requests_an_h
     assert len(asked) == 8
 
 
-def test_a_call_whose_response_nobody_saw_has_the_token_renewed_in_the_background() -> None:
+def test_a_call_whose_response_was_hidden_starts_a_background_renewal() -> None:
     bench = Bench()
     token = bench.obtain(bench.token()).result()
     bench.app.token_state.unanswered(token, ORG, bench.time)

@@ -104,7 +104,7 @@ SLOW_PRIMES = (
 """2 and 17 are 13th powers modulo each of them, and random numbers are not."""
 
 
-def test_numbers_that_were_chosen_to_delay_the_search_for_primes_are_refused_at_once() -> None:
+def test_numbers_chosen_to_delay_the_search_for_primes_are_refused_at_once() -> None:
     """cryptography checks with 2 and 17, and then tries 500 random numbers, each for half an hour."""
     primes = [int(text, 16) for text in SLOW_PRIMES]
     n, orders = prod(primes), lcm(*((one - 1) // 13 for one in primes)) << 14_300
@@ -114,7 +114,7 @@ def test_numbers_that_were_chosen_to_delay_the_search_for_primes_are_refused_at_
     assert time.process_time() - began < 5
 
 
-def test_the_search_for_primes_has_an_end() -> None:
+def test_the_search_for_primes_is_limited() -> None:
     """Both primes look alike to each of the numbers that are tried, so none of them tells the primes apart."""
     modulus = 4 * lcm(*range(1, 132))
 
@@ -188,12 +188,12 @@ def test_a_passphrase_that_would_take_long_to_check_is_refused_at_once(
 
 
 @pytest.mark.parametrize("body", ["", "MA", "MIIB", "MIGA", "====", "é", "MIT/////"])
-def test_what_is_no_der_is_a_damaged_key(body: str) -> None:
+def test_invalid_der_is_a_damaged_key(body: str) -> None:
     text = f"-----BEGIN ENCRYPTED PRIVATE KEY-----\n{body}\n-----END ENCRYPTED PRIVATE KEY-----\n"
     assert "cannot be decrypted" in refusal(PrivateKey.from_pem, text, password=PASSWORD)
 
 
-def test_a_followed_file_whose_passphrase_takes_too_long_keeps_the_last_good_key(
+def test_a_key_file_whose_passphrase_check_takes_too_long_keeps_the_last_good_key(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "key.pem"
@@ -237,7 +237,7 @@ def test_other_kinds_of_key_are_refused() -> None:
     assert "PrivateKey.from_file" in refusal(PrivateKey, "not a key")
 
 
-def test_a_kind_of_key_that_nobody_knows_is_refused() -> None:
+def test_an_unknown_kind_of_key_is_refused() -> None:
     der = ec_key().private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     known, unknown = (
         bytes.fromhex("2a8648ce3d0201"),
@@ -330,11 +330,11 @@ def test_a_wrong_or_missing_password_is_refused(form: PrivateFormat) -> None:
     ],
     ids=repr,
 )
-def test_what_is_no_pem_is_refused(text: Any) -> None:
+def test_invalid_pem_is_refused(text: Any) -> None:
     refusal(PrivateKey.from_pem, text, password=PASSWORD)
 
 
-def test_a_damaged_pem_is_refused_and_not_repeated() -> None:
+def test_a_damaged_pem_is_refused_and_not_in_the_message() -> None:
     whole = pem(rsa_key())
     for text in (whole[:800], whole[800:], whole.replace("\n", "\n#", 3), whole.replace("-----BEGIN", "---BEGIN")):
         refusal(PrivateKey.from_pem, text)
@@ -392,7 +392,7 @@ def test_der_is_refused_with_the_command_that_converts_it() -> None:
     ],
     ids=lambda text: repr(text)[:40],
 )
-def test_what_is_no_jwk_is_refused(text: Any, tmp_path: Path) -> None:
+def test_an_invalid_jwk_is_refused(text: Any, tmp_path: Path) -> None:
     refusal(PrivateKey.from_jwk, text)
     if isinstance(text, bytes):
         (tmp_path / "key.json").write_bytes(text)
@@ -411,7 +411,7 @@ def test_a_bad_number_in_a_jwk_is_refused_by_name(key: Callable[[], Native], bad
         assert f'"{name}"' in refusal(PrivateKey.from_jwk, {**jwk(key()), name: bad})
 
 
-def test_padded_jwk_numbers_are_refused_with_the_rule() -> None:
+def test_padded_jwk_numbers_are_refused_and_the_message_has_the_rule() -> None:
     document = jwk(rsa_key())
     document["n"] += "=" * (-len(document["n"]) % 4)
     assert 'no "="' in refusal(PrivateKey.from_jwk, document)
@@ -432,7 +432,7 @@ def test_numbers_that_do_not_belong_together_are_refused(key: Callable[..., Nati
             refusal(PrivateKey.from_jwk, {**document, "e": bad})
 
 
-def test_a_pem_whose_halves_do_not_belong_together_is_refused() -> None:
+def test_a_pem_whose_public_and_private_halves_differ_is_refused() -> None:
     def point(key: ec.EllipticCurvePrivateKey) -> bytes:
         return key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
 
@@ -462,7 +462,7 @@ def test_a_jwk_that_is_not_for_signing_is_refused(members: dict[str, Any], said:
     assert said in refusal(PrivateKey.from_jwk, jwk(ec_key(), **members))
 
 
-def test_a_jwks_that_leaves_a_choice_is_refused() -> None:
+def test_a_jwks_with_several_matching_keys_is_refused() -> None:
     two = {"keys": [jwk(ec_key(), kid="a"), jwk(rsa_key(), kid="b"), jwk(rsa_key())]}
     assert "3 private keys: 'a', 'b', one without a kid. Choose one with kid=" in refusal(PrivateKey.from_jwk, two)
     assert "its private keys: 'a', 'b'" in refusal(PrivateKey.from_jwk, two, kid="c")
@@ -471,7 +471,7 @@ def test_a_jwks_that_leaves_a_choice_is_refused() -> None:
     assert "public key" in refusal(PrivateKey.from_jwk, {"keys": [public_jwk(ec_key(), kid="a")]}, kid="a")
 
 
-def test_a_kid_that_is_not_text_is_refused() -> None:
+def test_a_kid_that_is_no_string_is_refused() -> None:
     kid: Any = 7
     assert "kid is of type int" in refusal(PrivateKey.from_pem, pem(ec_key()), kid=kid)
 
@@ -507,7 +507,7 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
     assert "may read it" in refusal(PrivateKey.from_file, tmp_path / "key.pem")
 
 
-def test_key_text_that_is_taken_for_a_path_is_not_repeated(tmp_path: Path) -> None:
+def test_key_text_passed_as_a_path_is_not_in_the_message(tmp_path: Path) -> None:
     for text in (
         pem(rsa_key()),
         json.dumps(jwk(ec_key())),
@@ -518,7 +518,7 @@ def test_key_text_that_is_taken_for_a_path_is_not_repeated(tmp_path: Path) -> No
                 refusal(make, text)
 
 
-def test_an_environment_variable_that_is_not_set_is_named() -> None:
+def test_the_message_names_an_environment_variable_that_is_not_set() -> None:
     for environ in ({}, {"OKTA_CLIENT_PRIVATEKEY": " "}):
         assert "OKTA_CLIENT_PRIVATEKEY is not set" in refusal(PrivateKey.from_env, environ=environ)
     assert refusal(PrivateKey.from_env, "MY_KEY", environ={"MY_KEY": "no/such.pem"}).startswith("MY_KEY: ")

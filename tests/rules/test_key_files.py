@@ -33,7 +33,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def test_an_unchanged_file_gives_one_and_the_same_snapshot(path: Path) -> None:
+def test_an_unchanged_file_gives_the_same_snapshot(path: Path) -> None:
     key = PrivateKey.from_file(path, kid="k")
     first = key.snapshot()
     assert key.snapshot() is first
@@ -113,7 +113,7 @@ def test_a_swapped_symlink_is_seen(tmp_path: Path) -> None:
     ],
     ids=["half", "empty", "undecryptable", "public", "nested", "gone", "directory"],
 )
-def test_a_failed_re_read_keeps_the_last_good_key_and_warns_once(
+def test_an_unreadable_file_keeps_the_last_good_key_and_is_logged_once(
     spoil: Callable[[Path], object], path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     key = PrivateKey.from_file(path, password=PASSWORD)
@@ -127,7 +127,7 @@ def test_a_failed_re_read_keeps_the_last_good_key_and_warns_once(
     assert good.thumbprint() in warning
 
 
-def test_each_change_of_state_is_one_warning_and_a_whole_file_ends_it(
+def test_each_new_failure_is_one_warning_and_a_valid_file_is_used_again(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     key = PrivateKey.from_file(path)
@@ -148,7 +148,7 @@ def test_each_change_of_state_is_one_warning_and_a_whole_file_ends_it(
     assert len(warnings(caplog)) == 3
 
 
-def test_the_password_and_the_kid_hold_for_every_reading(path: Path) -> None:
+def test_the_password_and_the_kid_are_used_for_every_reading(path: Path) -> None:
     path.write_text(encrypted(ec_key()))
     key = PrivateKey.from_file(path, password=PASSWORD, kid="b")
     path.write_text(encrypted(ec_key(which=1)))
@@ -158,13 +158,13 @@ def test_the_password_and_the_kid_hold_for_every_reading(path: Path) -> None:
     assert key.kid == "b"
 
 
-def test_a_key_whose_path_is_in_the_environment_is_followed(path: Path) -> None:
+def test_a_key_file_named_in_the_environment_is_read_again_when_it_changes(path: Path) -> None:
     key = PrivateKey.from_env(environ={"OKTA_CLIENT_PRIVATEKEY": str(path)})
     path.write_text(pem(ec_key(which=1)))
     assert same(key.snapshot(), ec_key(which=1))
 
 
-def test_threads_may_sign_and_look_while_the_file_changes(path: Path) -> None:
+def test_threads_may_sign_and_take_snapshots_while_the_file_changes(path: Path) -> None:
     key = PrivateKey.from_file(path)
     texts = [pem(ec_key(which=n)) for n in (0, 1)]
     known = {PrivateKey(ec_key(which=n)).thumbprint() for n in (0, 1)}

@@ -29,11 +29,11 @@ from setting_places import (
 )
 
 
-def test_a_key_as_pem_text_with_literal_newlines(world: World) -> None:
+def test_a_key_may_be_pem_text_with_literal_newlines(world: World) -> None:
     assert same_key(world.read(without("PRIVATEKEY", OKTA_CLIENT_PRIVATEKEY=PEM.strip().replace("\n", "\\n"))))
 
 
-def test_a_key_as_a_jwk_in_the_environment(world: World) -> None:
+def test_a_key_may_be_a_jwk_in_the_environment(world: World) -> None:
     settings = world.read(without("PRIVATEKEY", OKTA_CLIENT_PRIVATEKEY=json.dumps(private_jwk(kid="in-jwk"))))
     assert same_key(settings)
     assert kid_of(settings) == "in-jwk"
@@ -41,7 +41,7 @@ def test_a_key_as_a_jwk_in_the_environment(world: World) -> None:
 
 
 @pytest.mark.parametrize("as_text", [True, False])
-def test_a_key_as_a_jwk_in_a_file(world: World, as_text: bool) -> None:
+def test_a_key_may_be_a_jwk_in_an_okta_yaml(world: World, as_text: bool) -> None:
     jwk = private_jwk(kid="in-jwk")
     world.write(world.local, okta_yaml(**{**FULL, "privateKey": json.dumps(jwk) if as_text else jwk}))
     settings = world.read()
@@ -63,12 +63,12 @@ def test_a_path_in_a_file_is_relative_to_that_file(world: World) -> None:
     assert same_key(world.read())
 
 
-def test_a_path_is_followed_with_files_off(world: World) -> None:
+def test_a_key_path_is_read_even_if_okta_yaml_files_are_off(world: World) -> None:
     world.write(world.directory / "key.pem", PEM)
     assert same_key(world.read(without("PRIVATEKEY", OKTA_CLIENT_PRIVATEKEY="key.pem"), files=False))
 
 
-def test_a_path_that_leads_nowhere_is_shown(world: World) -> None:
+def test_the_message_shows_a_path_that_does_not_exist(world: World) -> None:
     message = world.refused(without("PRIVATEKEY", OKTA_CLIENT_PRIVATEKEY="nowhere/key.pem"))
     assert "OKTA_CLIENT_PRIVATEKEY" in message
     assert os.path.join(str(world.directory), "nowhere/key.pem") in message
@@ -86,7 +86,7 @@ def test_a_path_that_leads_nowhere_is_shown(world: World) -> None:
     # Not the keys, which are secret, and others each time.
     ids=["without lines", "first line", "misspelt", "cut", "cut JWK"],
 )
-def test_a_mangled_key_is_refused_by_place_and_never_shown(world: World, mangled: str) -> None:
+def test_a_damaged_key_is_refused_with_its_source_and_never_shown(world: World, mangled: str) -> None:
     message = world.refused(without("PRIVATEKEY", OKTA_CLIENT_PRIVATEKEY=mangled))
     assert "OKTA_CLIENT_PRIVATEKEY" in message
     assert SECRET_LINES[0][:20] not in message
@@ -106,7 +106,7 @@ def test_a_key_that_okta_would_not_take_is_an_invalid_key(world: World) -> None:
         world.read(without("PRIVATEKEY", OKTA_CLIENT_PRIVATEKEY=public))
 
 
-def test_an_encrypted_key_with_its_passphrase(world: World) -> None:
+def test_an_encrypted_key_is_read_with_its_passphrase(world: World) -> None:
     locked = pem(PAIR, b"correct horse")
     environ = without("PRIVATEKEY", OKTA_CLIENT_PRIVATEKEY=locked)
     assert same_key(world.read({**environ, "OKTA_CLIENT_PRIVATEKEYPASSPHRASE": "correct horse"}))
@@ -117,7 +117,7 @@ def test_an_encrypted_key_with_its_passphrase(world: World) -> None:
     assert same_key(world.read())
 
 
-def test_a_key_id_goes_with_the_key_beside_it(world: World) -> None:
+def test_a_key_id_from_the_source_of_another_key_is_ignored(world: World) -> None:
     world.write(world.at_home, okta_yaml(privateKey=OTHER_PEM, kid="of-the-other-key"))
     assert kid_of(world.read(ENV)) is None
     world.write(world.at_home, okta_yaml(kid="of-the-only-key"))
@@ -127,7 +127,7 @@ def test_a_key_id_goes_with_the_key_beside_it(world: World) -> None:
     assert kid_of(settings) == "stronger"
 
 
-def test_a_signer_that_is_handed_over_keeps_its_own_key_id(world: World) -> None:
+def test_a_signer_passed_as_an_argument_keeps_its_own_key_id(world: World) -> None:
     settings = world.read({**ENV, "OKTA_CLIENT_KID": "k1"}, key=PrivateKey.from_pem(PEM, kid="own"))
     assert kid_of(settings) == "own"
     assert "kid" not in settings.sources

@@ -70,7 +70,7 @@ def test_every_pem_form_is_read(alg: str, form: PrivateFormat, locked: bool, as_
     ],
 )
 @pytest.mark.parametrize("locked", [False, True], ids=["plain", "encrypted"])
-def test_what_shells_and_editors_do_to_a_pem_does_not_matter(mangle: Callable[[str], str], locked: bool) -> None:
+def test_a_pem_is_read_after_usual_changes_by_shells_and_editors(mangle: Callable[[str], str], locked: bool) -> None:
     form = PrivateFormat.TraditionalOpenSSL
     text = encrypted(ec_key(), form) if locked else pem(ec_key(), form)
     assert same(PrivateKey.from_pem(mangle(text), password=PASSWORD), ec_key())
@@ -96,7 +96,7 @@ def test_a_pem_on_one_line_is_read(between: str) -> None:
     ],
 )
 @pytest.mark.parametrize("locked", [False, True])
-def test_the_kid_of_a_pem_is_in_a_line_of_its_own(tmp_path: Path, text: str, locked: bool) -> None:
+def test_the_kid_of_a_pem_is_in_a_line_above_the_key(tmp_path: Path, text: str, locked: bool) -> None:
     key = ec_key()
     whole = text.format(pem=encrypted(key) if locked else pem(key))
     path = tmp_path / "key.pem"
@@ -112,7 +112,7 @@ def test_the_kid_of_a_pem_is_in_a_line_of_its_own(tmp_path: Path, text: str, loc
     assert PrivateKey.from_pem(whole, password=password, kid="other").kid == "other"
 
 
-def test_a_running_process_sees_the_kid_that_is_written_above_its_key(tmp_path: Path) -> None:
+def test_a_running_process_uses_a_kid_that_is_added_above_its_key(tmp_path: Path) -> None:
     path = tmp_path / "key.pem"
     path.write_text(pem(ec_key()), encoding="utf-8")
     followed = PrivateKey.from_file(path)
@@ -122,7 +122,7 @@ def test_a_running_process_sees_the_kid_that_is_written_above_its_key(tmp_path: 
 
 
 @pytest.mark.parametrize("above", ["", "kid:\n", "kid\n", "akid: mine\n", "Key kid: mine\n", "localKeyID: 01\n"])
-def test_without_such_a_line_a_pem_has_no_kid(above: str) -> None:
+def test_a_pem_without_a_kid_line_has_no_kid(above: str) -> None:
     assert PrivateKey.from_pem(above + pem(ec_key())).kid is None
 
 
@@ -132,7 +132,7 @@ def test_a_file_that_powershell_wrote_is_read(tmp_path: Path) -> None:
     assert same(PrivateKey.from_file(path), ec_key())
 
 
-def test_a_password_for_a_key_that_is_not_encrypted_does_no_harm() -> None:
+def test_a_password_for_an_unencrypted_key_is_ignored() -> None:
     assert same(PrivateKey.from_pem(pem(ec_key()), password="unneeded"), ec_key())
 
 
@@ -145,13 +145,13 @@ def test_a_jwk_is_read_with_its_own_kid_and_alg(alg: str, give: Callable[[dict[s
     assert same(key, native(alg))
 
 
-def test_arguments_win_over_a_jwk() -> None:
+def test_arguments_replace_the_kid_and_alg_of_a_jwk() -> None:
     key = PrivateKey.from_jwk(jwk(rsa_key(), kid="own", alg="PS256"), kid="given", alg="RS512")
     assert (key.alg, key.kid) == ("RS512", "given")
     assert same(key, rsa_key())
 
 
-def test_null_members_of_a_jwk_are_as_good_as_none() -> None:
+def test_null_members_of_a_jwk_are_ignored() -> None:
     key = PrivateKey.from_jwk(jwk(ec_key(), kid=None, alg=None, use=None, key_ops=None))
     assert (key.alg, key.kid) == ("ES256", None)
 
@@ -195,7 +195,7 @@ def test_a_jwks_with_one_private_key_needs_no_kid() -> None:
         assert (key.kid, key.alg) == ("a", "ES256")
 
 
-def test_the_kid_picks_from_a_jwks() -> None:
+def test_the_kid_selects_the_key_of_a_jwks() -> None:
     document = {"keys": [jwk(ec_key(), kid="a"), jwk(rsa_key(), kid="b"), public_jwk(rsa_key(), kid="b")]}
     key = PrivateKey.from_jwk(document, kid="b")
     assert key.kid == "b"
@@ -206,7 +206,7 @@ def test_a_kid_is_given_to_the_only_key_of_a_jwks_that_has_none() -> None:
     assert PrivateKey.from_jwk({"keys": [jwk(ec_key()), public_jwk(rsa_key(), kid="b")]}, kid="a").kid == "a"
 
 
-def test_a_file_is_told_by_its_content_whatever_its_name(tmp_path: Path) -> None:
+def test_the_format_of_a_file_is_known_by_its_content_not_its_name(tmp_path: Path) -> None:
     path = tmp_path / "schlüssel 鍵.txt"
     for text in (
         pem(ec_key()),
@@ -219,7 +219,9 @@ def test_a_file_is_told_by_its_content_whatever_its_name(tmp_path: Path) -> None
             assert same(PrivateKey.from_file(given), ec_key())
 
 
-def test_a_file_is_found_after_the_working_directory_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_file_is_found_after_the_working_directory_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "key.pem").write_text(pem(ec_key()))
     monkeypatch.chdir(tmp_path)
     key = PrivateKey.from_file("key.pem")
@@ -246,7 +248,7 @@ def test_the_environment_may_hold_a_key_or_its_path(form: str, tmp_path: Path) -
     assert same(PrivateKey.from_env("MY_KEY", environ={"MY_KEY": value}), ec_key())
 
 
-def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_of_the_process_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OKTA_CLIENT_PRIVATEKEY", encrypted(ec_key()))
     assert same(PrivateKey.from_env(password=PASSWORD.encode()), ec_key())
 
@@ -255,7 +257,7 @@ def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("alg", ALGS)
-def test_signatures_verify_elsewhere(alg: str) -> None:
+def test_another_library_verifies_the_signatures(alg: str) -> None:
     key = PrivateKey(native(alg), alg=alg)
     assert verified(key, public_jwk(native(alg)))
     assert not verified(key, public_jwk(rsa_key(which=1) if alg.startswith("RS") else ec_key(CURVES[alg], 1)))
@@ -303,14 +305,14 @@ def test_the_thumbprint_is_that_of_rfc_7638() -> None:
 
 
 @pytest.mark.parametrize("alg", ["RS256", "ES256", "ES384", "ES512"])
-def test_thumbprints_agree_with_joserfc_and_tell_keys_apart(alg: str) -> None:
+def test_thumbprints_are_those_of_joserfc_and_differ_between_keys(alg: str) -> None:
     made = (RSAKey if alg.startswith("RS") else ECKey).import_key(public_jwk(native(alg)))
     assert PrivateKey(native(alg)).thumbprint() == made.thumbprint()
     assert PrivateKey(native(alg)).thumbprint() == PrivateKey.from_jwk(jwk(native(alg), kid="x")).thumbprint()
     assert PrivateKey(native(alg)).thumbprint() != PrivateKey.generate().thumbprint()
 
 
-def test_a_kid_can_be_given_later() -> None:
+def test_a_kid_can_be_set_later() -> None:
     key = PrivateKey(rsa_key(), alg="RS384")
     named = key.with_kid(key.thumbprint())
     assert (named.kid, named.alg, key.kid) == (key.thumbprint(), "RS384", None)
@@ -347,7 +349,7 @@ def test_repr_shows_alg_kid_and_thumbprint_only(alg: str, tmp_path: Path) -> Non
         assert_nothing_private(shown)
 
 
-def test_the_look_for_private_parts_bites() -> None:
+def test_the_check_for_private_values_finds_them() -> None:
     for text in (pem(rsa_key()), json.dumps(jwk(ec_key())), f"wrong password {PASSWORD}"):
         with pytest.raises(AssertionError):
             assert_nothing_private(text)
@@ -378,7 +380,7 @@ def test_importing_the_module_loads_no_crypto() -> None:
 # ── these tests themselves ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_serialization_used_here_is_the_librarys() -> None:
+def test_the_test_keys_have_the_forms_that_they_are_named_after() -> None:
     # The forms above must be what they are called, or the tests would prove less than they say.
     assert "BEGIN RSA PRIVATE KEY" in pem(rsa_key(), PrivateFormat.TraditionalOpenSSL)
     assert "BEGIN EC PRIVATE KEY" in pem(ec_key(), PrivateFormat.TraditionalOpenSSL)

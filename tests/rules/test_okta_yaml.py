@@ -26,7 +26,7 @@ from setting_places import ENV, FULL, ORG, PEM, SECRET_LINES, World, okta_yaml, 
 
 @pytest.mark.parametrize("name", ["okta.yaml", ".okta.yaml"])
 @pytest.mark.parametrize("place", ["argument", "environment", "home", "path"])
-def test_an_org_from_the_working_directory_beside_a_key_from_elsewhere_is_said_aloud(
+def test_an_org_from_the_working_directory_with_a_key_from_elsewhere_is_a_warning(
     world: World, caplog: pytest.LogCaptureFixture, place: str, name: str
 ) -> None:
     file = world.directory / name
@@ -57,9 +57,7 @@ def test_an_org_from_the_working_directory_beside_a_key_from_elsewhere_is_said_a
 
 
 @posix_only
-def test_a_link_in_the_working_directory_to_a_key_elsewhere_is_a_key_from_elsewhere(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_link_to_a_key_elsewhere_is_a_key_from_elsewhere(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.write(world.home / "key.pem", PEM)
     (world.directory / "key.pem").symlink_to(world.home / "key.pem")
     world.write(world.local, okta_yaml(**{**FULL, "privateKey": "key.pem"}))
@@ -68,9 +66,7 @@ def test_a_link_in_the_working_directory_to_a_key_elsewhere_is_a_key_from_elsewh
 
 
 @posix_only
-def test_a_link_in_the_working_directory_to_an_okta_yaml_elsewhere_holds_a_key_from_elsewhere(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_key_in_a_linked_okta_yaml_is_a_key_from_elsewhere(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.write(world.at_home, okta_yaml(privateKey=PEM))
     world.write(world.local, okta_yaml(orgUrl="https://evil.example", clientId="0oa1", scopes=["okta.users.read"]))
     world.dotted.symlink_to(world.at_home)
@@ -78,7 +74,7 @@ def test_a_link_in_the_working_directory_to_an_okta_yaml_elsewhere_holds_a_key_f
     assert f"from elsewhere ({world.dotted}, a symlink to {os.path.realpath(world.at_home)})" in caplog.text
 
 
-def test_a_file_in_the_home_directory_is_the_users_own(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_org_from_the_home_directory_is_no_warning(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.write(world.local, okta_yaml(orgUrl=ORG))
     for home, warned in [(world.directory, False), (world.home, True)]:
         caplog.clear()
@@ -86,14 +82,14 @@ def test_a_file_in_the_home_directory_is_the_users_own(world: World, caplog: pyt
         assert ("comes from elsewhere" in caplog.text) == warned
 
 
-def test_each_setting_says_which_file_holds_it(world: World) -> None:
+def test_the_source_of_a_setting_names_its_file(world: World) -> None:
     world.write(world.local, okta_yaml(clientId="0oa1"))
     world.write(world.at_home, okta_yaml(scopes=["okta.users.read"]))
     settings = world.read(without("CLIENTID", "SCOPES"))
     assert dict(settings.files) == {"client_id": world.local, "scopes": world.at_home}
 
 
-def test_an_org_and_a_key_from_one_place_are_nothing_to_mention(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_org_and_a_key_from_one_source_are_no_warning(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.write(world.local, okta_yaml(**FULL))
     world.read()
     world.write(world.directory / "key.pem", PEM)
@@ -112,7 +108,7 @@ def test_an_org_and_a_key_from_one_place_are_nothing_to_mention(world: World, ca
 
 @posix_only
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
-def test_a_file_that_others_can_write_is_refused(world: World, mode: int) -> None:
+def test_a_file_that_others_can_write_to_is_refused(world: World, mode: int) -> None:
     for path in (world.local, world.dotted, world.at_home):
         world.write(path, okta_yaml())
         path.chmod(mode)
@@ -162,7 +158,7 @@ def test_a_file_of_another_user_is_refused(open_world: World) -> None:
 
 
 @posix_only
-def test_a_file_of_root_is_good_for_everybody(open_world: World) -> None:
+def test_a_file_of_root_is_accepted_for_every_user(open_world: World) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can make a file of root's")
     open_world.write(open_world.local, okta_yaml(clientId="of-root"))
@@ -182,7 +178,7 @@ def test_a_file_that_cannot_be_read_is_refused(open_world: World) -> None:
 
 
 @posix_only
-def test_a_home_directory_that_may_not_be_entered_holds_no_file(open_world: World) -> None:
+def test_an_inaccessible_home_directory_counts_as_having_no_file(open_world: World) -> None:
     open_world.home.chmod(0o000)
     try:
         with unprivileged():
@@ -191,14 +187,14 @@ def test_a_home_directory_that_may_not_be_entered_holds_no_file(open_world: Worl
         open_world.home.chmod(0o700)
 
 
-def test_a_directory_of_that_name_is_refused(world: World) -> None:
+def test_a_directory_named_okta_yaml_is_refused(world: World) -> None:
     world.local.mkdir()
     message = world.refused(ENV)
     assert f"{world.local} is not a regular file" in message
 
 
 @posix_only
-def test_a_pipe_of_that_name_is_refused_without_waiting_for_a_writer(world: World) -> None:
+def test_a_pipe_named_okta_yaml_is_refused_without_waiting(world: World) -> None:
     os.mkfifo(world.local)
     assert "not a regular file" in world.refused(ENV)
 
@@ -211,12 +207,12 @@ def test_a_huge_file_is_refused(world: World) -> None:
 @pytest.mark.parametrize(
     "text", ["", "# only a comment\n", "---\n", "okta:\n", "okta:\n  client:\n", "{}", "\ufeffokta: {}"]
 )
-def test_a_file_with_nothing_in_it_is_no_harm(world: World, text: str) -> None:
+def test_an_empty_file_is_ignored(world: World, text: str) -> None:
     world.write(world.local, text)
     assert world.read(ENV).client_id == "0oa1"
 
 
-def test_sections_of_other_sdks_are_no_harm(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_sections_of_other_sdks_are_ignored(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.write(world.local, json.dumps({"okta": {"idx": {"issuer": "x", "clientId": "y"}}, "spring": {"port": 1}}))
     assert world.read(ENV).client_id == "0oa1"
     assert not caplog.records
@@ -238,7 +234,7 @@ def test_sections_of_other_sdks_are_no_harm(world: World, caplog: pytest.LogCapt
         ("\n".join(f"{' ' * depth}SECRET:" for depth in range(300)), "line 31: more than 30 levels"),
     ],
 )
-def test_a_file_that_is_not_plain_yaml_is_refused_by_line_and_not_quoted(world: World, text: str, line: str) -> None:
+def test_invalid_yaml_is_refused_with_its_line_number_and_not_quoted(world: World, text: str, line: str) -> None:
     world.write(world.local, text)
     with pytest.raises(ConfigurationError) as caught:
         world.read(ENV)
@@ -264,7 +260,7 @@ def test_a_file_that_is_not_plain_yaml_is_refused_by_line_and_not_quoted(world: 
     ],
     ids=["anchor twice", "merge key", "directive", "nested aliases", "nested merge keys", "a name of aliases"],
 )
-def test_what_could_grow_or_warn_is_refused_with_a_remedy(
+def test_anchors_merge_keys_and_directives_are_refused_with_the_remedy(
     world: World, text: str, recwarn: pytest.WarningsRecorder
 ) -> None:
     world.write(world.local, text)
@@ -282,14 +278,14 @@ def test_a_quoted_string_may_begin_with_any_character(world: World) -> None:
     assert world.read(ENV).client_id == "0oa1"
 
 
-def test_text_that_is_not_utf_8_is_refused_and_not_quoted(world: World) -> None:
+def test_a_file_that_is_not_utf_8_is_refused_and_not_quoted(world: World) -> None:
     world.write(world.local, "okta: {client: {clientId: SECRET-ü}}".encode("latin-1"))
     with pytest.raises(ConfigurationError, match="UTF-8") as caught:
         world.read(ENV)
     assert caught.value.__context__ is None
 
 
-def test_the_same_key_twice_is_refused_by_line(world: World) -> None:
+def test_the_same_key_twice_is_refused_with_its_line_number(world: World) -> None:
     world.write(world.local, "okta:\n  client:\n    orgUrl: https://a.okta.com\n    orgUrl: https://b.okta.com\n")
     message = world.refused(ENV)
     assert str(world.local) in message
@@ -297,7 +293,7 @@ def test_the_same_key_twice_is_refused_by_line(world: World) -> None:
 
 
 @pytest.mark.parametrize("text", ["just text", "- a\n- list", "okta: text", "okta: [a]", "okta: {client: [a]}", "7"])
-def test_a_file_of_another_shape_is_refused(world: World, text: str) -> None:
+def test_a_file_without_the_expected_sections_is_refused(world: World, text: str) -> None:
     world.write(world.local, text)
     message = world.refused(ENV)
     assert str(world.local) in message
@@ -315,20 +311,20 @@ def test_a_file_of_another_shape_is_refused(world: World, text: str) -> None:
         "okta: {clients: {}}",
     ],
 )
-def test_settings_at_the_wrong_depth_are_refused(world: World, text: str) -> None:
+def test_settings_at_the_wrong_level_are_refused(world: World, text: str) -> None:
     world.write(world.local, text)
     message = world.refused(ENV)
     assert f"{world.local} has settings, but not under" in message
 
 
-def test_a_line_of_a_key_where_a_name_belongs_is_not_shown(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_line_of_a_key_used_as_a_name_is_not_shown(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.write(world.local, json.dumps({"okta": {"client": {SECRET_LINES[0]: "x"}}}))
     world.read(ENV)
     assert str(world.local) in caplog.text
     assert SECRET_LINES[0] not in caplog.text
 
 
-def test_without_ruamel_yaml_a_file_that_is_there_is_an_error_with_the_pip_line(
+def test_without_ruamel_yaml_an_existing_file_is_an_error_with_the_pip_command(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ruamel.yaml", None)
@@ -347,7 +343,7 @@ def test_importing_the_module_loads_neither_yaml_nor_cryptography() -> None:
 
 
 @posix_only
-def test_a_working_directory_that_was_deleted_holds_no_file() -> None:
+def test_a_deleted_working_directory_counts_as_having_no_file() -> None:
     code = (
         "import os, tempfile, okta_m2m.settings as s\n"
         "d = tempfile.mkdtemp(); os.chdir(d); os.rmdir(d)\n"

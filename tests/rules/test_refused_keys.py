@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("everything_is_reported")
 # ── the next key, and signers that fail ──────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_key_that_is_refused_gives_way_to_the_next_which_stays_first() -> None:
+def test_after_a_refused_key_the_next_is_tried_and_stays_first() -> None:
     bench = Bench(key=[Stub("kid-1"), Stub("kid-2")])
     replayed = bench.obtain(bench.error(*INVALID_CLIENT), bench.token())
     replayed.result()
@@ -50,7 +50,7 @@ def test_the_accepted_key_is_tried_first_in_every_later_fetch() -> None:
     assert [decoded(form(send)["client_assertion"])[0]["kid"] for send in replayed.of(Send)] == ["kid-3"]
 
 
-def test_a_fix_may_be_tried_again_with_the_next_key() -> None:
+def test_each_key_may_be_tried_again_with_a_nonce() -> None:
     """Each key gets its own try with the nonce that Okta asks for."""
     bench = Bench(key=[Stub("kid-1"), Stub("kid-2")], dpop=True)
     nonce = {"dpop_nonce": "nonce-1"}
@@ -65,7 +65,7 @@ def test_a_fix_may_be_tried_again_with_the_next_key() -> None:
     assert bench.slept == []  # the second request for a nonce is not taken for trouble
 
 
-def test_if_no_key_is_taken_the_first_ones_refusal_is_told() -> None:
+def test_if_every_key_is_refused_the_refusal_of_the_first_is_raised() -> None:
     bench = Bench(key=[Stub("kid-1"), Stub("kid-2")])
     second = bench.error(401, "invalid_client", "The client_assertion signature is invalid.")
     error = raised(bench.obtain(bench.error(*INVALID_CLIENT), second), InvalidClient)
@@ -75,7 +75,7 @@ def test_if_no_key_is_taken_the_first_ones_refusal_is_told() -> None:
     assert "configured keys" not in str(raised(alone.obtain(alone.error(*INVALID_CLIENT)), InvalidClient))
 
 
-def test_a_signer_that_fails_is_named_and_nothing_is_sent() -> None:
+def test_the_error_names_a_signer_that_failed_and_nothing_is_sent() -> None:
     bench = Bench(key=Stub(error=PermissionError("no access to the KMS")))
     replayed = bench.obtain()
     error = raised(replayed, SigningFailed)
@@ -85,7 +85,7 @@ def test_a_signer_that_fails_is_named_and_nothing_is_sent() -> None:
 
 
 @pytest.mark.parametrize("where", ["token endpoint", "api"])
-def test_a_dpop_signer_that_fails_is_named_too(where: str) -> None:
+def test_the_error_names_a_dpop_signer_that_failed(where: str) -> None:
     signer = Stub("dpop")
     bench = Bench(dpop=signer)
     if where == "api":
@@ -101,7 +101,7 @@ def test_a_dpop_signer_that_fails_is_named_too(where: str) -> None:
 # ── refusals are remembered ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_refusal_is_repeated_without_asking_for_a_growing_time() -> None:
+def test_a_refusal_is_repeated_without_a_request_for_longer_each_time() -> None:
     bench = Bench()
     raised(bench.obtain(bench.error(*INVALID_CLIENT)), InvalidClient)
     for seconds in (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0):
@@ -122,7 +122,7 @@ def test_a_repeated_refusal_is_another_object_each_time() -> None:
     assert len({str(error) for error in errors}) == 1
 
 
-def test_after_a_success_the_next_refusal_is_short_again() -> None:
+def test_after_a_success_the_next_refusal_is_remembered_briefly_again() -> None:
     bench = Bench()
     for _ in range(5):
         bench.obtain(bench.error(*INVALID_CLIENT))

@@ -73,7 +73,7 @@ def test_a_challenge_says_whether_a_new_token_would_help(challenges: list[str], 
 
 @pytest.mark.parametrize("url", [API, f"{ELSEWHERE}/orders"])
 @pytest.mark.parametrize("challenges", [[], ["Bearer"], ['Bearer error="invalid_token"']])
-def test_an_answer_of_400_is_no_reason_for_a_new_token(challenges: list[str], url: str) -> None:
+def test_a_400_renews_no_token(challenges: list[str], url: str) -> None:
     bench = Bench(origins=[ELSEWHERE])
     bench.obtain(bench.token()).result()
     answer = Response(400, [("WWW-Authenticate", challenge) for challenge in challenges])
@@ -93,7 +93,7 @@ def test_an_answer_of_400_is_no_reason_for_a_new_token(challenges: list[str], ur
         (b"\xff\xfe", True),
     ],
 )
-def test_at_the_org_a_401_without_a_challenge_is_judged_by_its_body(body: bytes, renews: bool) -> None:
+def test_a_401_of_the_org_without_a_challenge_is_judged_by_its_body(body: bytes, renews: bool) -> None:
     bench = Bench()
     bench.obtain(bench.token()).result()
     answers: list[object] = [Response(401), body]
@@ -104,7 +104,7 @@ def test_at_the_org_a_401_without_a_challenge_is_judged_by_its_body(body: bytes,
 
 
 @pytest.mark.parametrize("elsewhere", [ELSEWHERE, "https://a.example.com"])
-def test_elsewhere_a_401_without_a_challenge_renews_without_a_look_at_its_body(elsewhere: str) -> None:
+def test_a_401_of_another_api_without_a_challenge_renews_without_reading_the_body(elsewhere: str) -> None:
     bench = Bench(origins=[elsewhere])
     bench.obtain(bench.token()).result()
     replayed = bench.authorize(Response(401), bench.token(), Response(200), url=f"{elsewhere}/orders")
@@ -112,14 +112,14 @@ def test_elsewhere_a_401_without_a_challenge_renews_without_a_look_at_its_body(e
 
 
 @pytest.mark.parametrize("status", [200, 204, 301, 400, 403, 404, 407, 429, 500, 503])
-def test_no_other_status_renews(status: int) -> None:
+def test_a_status_other_than_401_renews_no_token(status: int) -> None:
     bench = Bench()
     bench.obtain(bench.token()).result()
     answer = Response(status, [("WWW-Authenticate", 'Bearer error="invalid_token"')])
     assert names(bench.authorize(answer)) == GOES_TO_THE_CALLER
 
 
-def test_a_body_that_cannot_be_sent_again_is_not_and_the_next_call_has_a_new_token() -> None:
+def test_after_a_401_to_a_body_that_cannot_be_sent_again_the_next_call_has_a_new_token() -> None:
     bench = Bench()
     bench.obtain(bench.token()).result()
     replayed = bench.authorize(INVALID_TOKEN, replayable=False)
@@ -159,13 +159,13 @@ def test_a_call_is_attempted_twice_at_most_however_long_it_takes() -> None:
     assert names(replayed) == ["Send", "Attempt", "Discard", "Send", "Attempt"]
 
 
-def test_a_call_is_attempted_twice_at_most_also_if_the_new_token_came_with_the_second_request() -> None:
+def test_a_call_is_attempted_twice_at_most_if_the_new_token_needed_two_requests() -> None:
     bench = Bench()
     replayed = bench.authorize(bench.token(), INVALID_TOKEN, bench.answer(503), bench.token(), INVALID_TOKEN)
     assert names(replayed) == ["Send", "Attempt", "Discard", "Send", "Sleep", "Send", "Attempt"]
 
 
-def test_a_late_rejection_of_an_old_token_costs_no_renewal() -> None:
+def test_a_late_rejection_of_an_old_token_renews_nothing() -> None:
     bench = Bench()
     old = bench.obtain(bench.token()).result()
     bench.authorize(INVALID_TOKEN, bench.token(), Response(200)).result()
@@ -175,7 +175,7 @@ def test_a_late_rejection_of_an_old_token_costs_no_renewal() -> None:
     assert replayed.of(Attempt)[0].headers["Authorization"] == "Bearer token-2"
 
 
-def test_a_token_that_came_too_late_takes_no_later_ones_place() -> None:
+def test_a_token_that_arrives_late_does_not_replace_a_later_one() -> None:
     bench = Bench(max_wait=10)
     first = Waiting(bench)
     late, answer = first.fetch(), bench.token()
@@ -186,21 +186,21 @@ def test_a_token_that_came_too_late_takes_no_later_ones_place() -> None:
     assert bench.obtain().result().value == "token-2"
 
 
-def test_no_answer_from_elsewhere_has_a_token_of_ours_sent_there() -> None:
+def test_a_401_of_another_origin_is_not_answered_with_our_token() -> None:
     bench = Bench()
     token = bench.obtain(bench.token()).result()
     judging = bench.app.judge(token, INVALID_TOKEN, method="GET", url="https://evil.example/", replayable=True)
     assert names(bench.replay(judging)) == []
 
 
-def test_an_answer_to_a_token_of_somebody_elses_is_not_judged() -> None:
+def test_the_response_to_a_foreign_token_is_not_judged() -> None:
     bench = Bench()
     bench.obtain(bench.token()).result()
     judging = bench.app.judge(Token("theirs"), INVALID_TOKEN, method="GET", url=API, replayable=True)
     assert names(bench.replay(judging)) == []
 
 
-def test_the_org_tells_the_time_for_all_proofs_if_it_refuses_one() -> None:
+def test_if_the_org_refuses_a_proof_its_date_sets_the_time_of_all_proofs() -> None:
     bench = Bench(dpop=True)
     bench.obtain(bench.token({"date": None}, token_type="DPoP")).result()
     bench.okta_ahead = -600.0
@@ -210,7 +210,7 @@ def test_the_org_tells_the_time_for_all_proofs_if_it_refuses_one() -> None:
     assert bench.okta_time - 10 <= proof(attempt)["iat"] <= bench.okta_time
 
 
-def test_an_api_of_ones_own_whose_clock_is_wrong_tells_the_time_for_its_own_proof_only() -> None:
+def test_if_another_api_refuses_a_proof_its_date_sets_the_time_of_that_proof_only() -> None:
     api = "https://api.example.com/orders"
     bench = Bench(dpop=True, authorization_server="default", origins=["https://api.example.com"])
     refused = {"www-authenticate": 'DPoP error="invalid_dpop_proof"'}
@@ -224,7 +224,7 @@ def test_an_api_of_ones_own_whose_clock_is_wrong_tells_the_time_for_its_own_proo
     assert abs(proof(attempt)["iat"] - first) <= 1
 
 
-def test_a_token_that_was_on_its_way_at_the_rejection_may_be_rejected_too() -> None:
+def test_a_token_requested_before_the_rejection_may_be_rejected_too() -> None:
     """All tokens are revoked while a renewal is under way: its own as well."""
     bench = Bench()
     due(bench)
@@ -255,7 +255,7 @@ def test_a_token_that_was_on_its_way_at_the_rejection_may_be_rejected_too() -> N
         assert names(bench.authorize(INVALID_TOKEN, bench.token(), Response(200))) == RENEWS
 
 
-def test_of_tokens_that_were_on_their_way_a_call_tries_two_at_most() -> None:
+def test_a_call_tries_at_most_two_tokens_that_were_requested_before_its_rejection() -> None:
     bench = Bench()
     due(bench)
     first = bench.app.token_state.token
@@ -282,7 +282,7 @@ def test_of_tokens_that_were_on_their_way_a_call_tries_two_at_most() -> None:
         judging.send(INVALID_TOKEN)
 
 
-def test_a_token_that_expires_on_its_way_costs_no_forced_renewal() -> None:
+def test_a_token_that_expired_during_the_call_is_renewed_without_being_forced() -> None:
     bench = Bench()
     for _ in range(6):
 
@@ -298,7 +298,7 @@ def test_a_token_that_expires_on_its_way_costs_no_forced_renewal() -> None:
     assert reported(bench, TokenRejected) == []
 
 
-def test_a_herd_whose_token_was_rejected_is_one_request_and_one_event() -> None:
+def test_many_rejections_of_one_token_cause_one_request_and_one_event() -> None:
     bench = Bench()
     token = bench.obtain(bench.token()).result()
     herd = [bench.app.judge(token, INVALID_TOKEN, method="GET", url=API, replayable=True) for _ in range(500)]
@@ -321,7 +321,7 @@ def test_a_herd_whose_token_was_rejected_is_one_request_and_one_event() -> None:
 # ── the rejected token afterwards ────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_rejected_token_is_revoked_at_the_end_also_while_another_is_fetched() -> None:
+def test_close_revokes_a_rejected_token_even_while_another_is_fetched() -> None:
     bench = Bench(revoke_on_close=True)
     token = bench.obtain(bench.token()).result()
     fetch = Waiting(bench, rejected=token).fetch()  # which is never answered
@@ -334,7 +334,7 @@ def test_a_rejected_token_is_revoked_at_the_end_also_while_another_is_fetched() 
     assert f"token={token.value}&".encode() in replayed.of(Send)[0].request.body
 
 
-def test_a_rejected_token_serves_on_if_no_other_can_be_had() -> None:
+def test_a_rejected_token_stays_in_use_if_no_other_can_be_obtained() -> None:
     """It may have been rejected by one wrongly configured API only."""
     bench = Bench()
     bench.obtain(bench.token()).result()
@@ -345,7 +345,7 @@ def test_a_rejected_token_serves_on_if_no_other_can_be_had() -> None:
     assert again.result().value == "token-1"
 
 
-def test_obtain_is_told_of_a_rejected_token_and_gives_another() -> None:
+def test_obtain_returns_another_token_than_the_rejected_one() -> None:
     bench = Bench()
     token = bench.obtain(bench.token()).result()
     assert bench.obtain(bench.token(), rejected=token).result().value == "token-2"

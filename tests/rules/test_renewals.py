@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("everything_is_reported")
 # ── when a token is renewed ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_token_is_renewed_in_the_background_when_three_quarters_are_spent() -> None:
+def test_a_token_is_renewed_in_the_background_after_three_quarters_of_its_lifetime() -> None:
     shares = set()
     for _ in range(50):
         bench = Bench()
@@ -44,7 +44,7 @@ def test_a_token_is_renewed_in_the_background_when_three_quarters_are_spent() ->
 
 @pytest.mark.parametrize("life", [1, 7, 60, 3599, 3600, 86_400])
 @pytest.mark.parametrize("uptime", [0.0, 5.25, 1e4, 1e9])
-def test_the_moment_of_renewal_lies_in_its_span_whatever_the_life_of_a_token(life: int, uptime: float) -> None:
+def test_the_time_of_renewal_is_within_its_range_for_any_lifetime(life: int, uptime: float) -> None:
     for _ in range(20):
         bench = Bench()
         bench.time = uptime
@@ -57,7 +57,7 @@ def test_the_moment_of_renewal_lies_in_its_span_whatever_the_life_of_a_token(lif
         assert len(bench.spawned) == 1
 
 
-def test_while_a_renewal_is_under_way_nobody_spawns_another_or_looks_twice() -> None:
+def test_during_a_renewal_no_other_starts() -> None:
     bench = Bench()
     due(bench)
     for _ in range(4):
@@ -70,7 +70,7 @@ def test_while_a_renewal_is_under_way_nobody_spawns_another_or_looks_twice() -> 
     assert bench.obtain().result().value == "token-2"
 
 
-def test_a_renewal_that_fails_is_a_warning_and_is_put_off_for_longer_and_longer() -> None:
+def test_a_failed_renewal_is_a_warning_and_the_pause_grows_each_time() -> None:
     bench = Bench(max_wait=1)
     due(bench)
     pauses: list[float] = []
@@ -89,7 +89,7 @@ def test_a_renewal_that_fails_is_a_warning_and_is_put_off_for_longer_and_longer(
         assert names(bench.obtain()) == ["Spawn"]
 
 
-def test_a_renewal_that_is_rate_limited_waits_for_as_long_as_it_was_told() -> None:
+def test_a_rate_limited_renewal_waits_until_the_time_that_okta_named() -> None:
     bench = Bench()
     due(bench)
     renewed(bench, bench.limited(reset=120))
@@ -99,7 +99,7 @@ def test_a_renewal_that_is_rate_limited_waits_for_as_long_as_it_was_told() -> No
     assert names(bench.obtain()) == []
 
 
-def test_a_renewal_adds_a_time_of_its_own_that_a_caller_could_not_wait_for() -> None:
+def test_a_renewal_may_add_a_longer_random_wait_than_a_caller_could() -> None:
     postponed = 0
     for _ in range(50):
         bench = Bench()
@@ -114,14 +114,14 @@ def test_a_renewal_adds_a_time_of_its_own_that_a_caller_could_not_wait_for() -> 
     assert postponed > 25
 
 
-def test_a_renewal_never_turns_into_an_error_while_the_token_works() -> None:
+def test_a_failed_renewal_raises_no_error_while_the_token_works() -> None:
     bench = Bench()
     due(bench)
     assert renewed(bench, bench.error(*INVALID_CLIENT)).error is None
     assert bench.obtain().result().value == "token-1"
 
 
-def test_who_needs_a_token_waits_for_the_renewal_under_way_once_the_old_one_is_over() -> None:
+def test_once_the_token_has_expired_a_caller_waits_for_the_renewal_under_way() -> None:
     bench = Bench()
     bench.obtain(bench.token(expires_in=10)).result()
     bench.time += 9.0
@@ -160,7 +160,7 @@ def test_a_renewal_may_take_as_long_as_its_token_lives() -> None:
     assert bench.obtain().result().value == "token-2"
 
 
-def test_a_renewal_that_is_not_answered_ends_with_its_token() -> None:
+def test_a_renewal_without_a_response_ends_when_its_token_expires() -> None:
     bench = Bench(max_wait=10)
     due(bench)
     token = bench.app.token_state.token
@@ -170,7 +170,7 @@ def test_a_renewal_that_is_not_answered_ends_with_its_token() -> None:
     assert len(reported(bench, TokenFailed)) == 1
 
 
-def test_a_renewal_that_the_endpoint_fails_ends_by_max_wait() -> None:
+def test_a_renewal_to_a_failing_endpoint_ends_within_max_wait() -> None:
     """Only silence is waited for longer."""
     bench = Bench(max_wait=10)
     due(bench)
@@ -180,7 +180,7 @@ def test_a_renewal_that_the_endpoint_fails_ends_by_max_wait() -> None:
     assert len(reported(bench, RenewalFailed)) == 1
 
 
-def test_who_waits_for_a_slow_renewal_whose_token_has_expired_waits_at_most_max_wait() -> None:
+def test_a_caller_waits_at_most_max_wait_for_a_slow_renewal_of_an_expired_token() -> None:
     bench = Bench(max_wait=10)
     bench.obtain(bench.token(expires_in=60)).result()
     bench.time += 50.0

@@ -26,7 +26,7 @@ def test_a_script_that_is_too_short_says_where_it_ended_and_closes_the_flow() ->
     bench.obtain(bench.token()).result()  # the flight has landed
 
 
-def test_what_the_tests_above_use_is_all_there_is() -> None:
+def test_replay_handles_every_effect() -> None:
     """A new effect needs a thought in ``replay``."""
     import okta_m2m.effects as effects
 

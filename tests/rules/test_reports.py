@@ -29,7 +29,7 @@ from okta_m2m.events import ClockCorrected, KeyChanged, KeyPassedOver, TokenFail
 pytestmark = pytest.mark.usefixtures("everything_is_reported")
 
 
-def test_a_fetch_that_failed_is_told_once_however_many_waited_for_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failed_fetch_is_reported_once_for_all_its_callers(caplog: pytest.LogCaptureFixture) -> None:
     bench = Bench()
     waiting = [Waiting(bench) for _ in range(50)]
     end(waiting[0].fetch(), bench.error(400, "invalid_scope", x_okta_request_id="req-1"))
@@ -49,7 +49,7 @@ def test_a_fetch_that_failed_is_told_once_however_many_waited_for_it(caplog: pyt
     )
 
 
-def test_what_is_repeated_without_asking_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failure_repeated_without_a_request_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
     bench = Bench()
     untrusted = SendFailed("the certificate is not trusted", stage="tls", permanent=True)
     raised(bench.obtain(untrusted), TokenUnreachable)
@@ -68,7 +68,7 @@ class Unreadable(Followed):
 @pytest.mark.parametrize(
     "signer", [lambda: Stub(error=OSError("the KMS is away")), Unreadable], ids=["sign", "snapshot"]
 )
-def test_a_signer_that_fails_each_call_is_told_once_a_minute(signer: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_signer_that_fails_each_call_is_reported_once_a_minute(signer: Any, caplog: pytest.LogCaptureFixture) -> None:
     bench = Bench(key=signer())
     for count in (1, 2):
         for _ in range(20):
@@ -81,7 +81,7 @@ def test_a_signer_that_fails_each_call_is_told_once_a_minute(signer: Any, caplog
         bench.time += 60.0
 
 
-def test_a_signer_that_worked_in_between_is_told_of_at_once() -> None:
+def test_a_signer_that_worked_in_between_is_reported_at_once() -> None:
     signer = Stub(error=OSError("the KMS is away"))
     bench = Bench(key=signer)
     raised(bench.obtain(), SigningFailed)
@@ -93,7 +93,7 @@ def test_a_signer_that_worked_in_between_is_told_of_at_once() -> None:
     assert len(reported(bench, TokenFailed)) == 2
 
 
-def test_a_renewal_that_failed_is_told_as_one_and_the_warning_is_when_it_is_tried_again(
+def test_a_failed_renewal_is_reported_and_the_warning_says_when_it_is_retried(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     bench = Bench()
@@ -108,7 +108,9 @@ def test_a_renewal_that_failed_is_told_as_one_and_the_warning_is_when_it_is_trie
     assert warning.getMessage().endswith(" (see docs/errors.md#invalidscope)")
 
 
-def test_each_retry_is_a_line_that_says_what_failed_and_the_error_says_all(caplog: pytest.LogCaptureFixture) -> None:
+def test_each_retry_is_logged_with_its_reason_and_the_error_counts_the_attempts(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.INFO, "okta_m2m")
     bench = Bench(max_wait=5)
     failed = SendFailed("the name acme.okta.com could not be resolved", stage="name")
@@ -122,7 +124,7 @@ def test_each_retry_is_a_line_that_says_what_failed_and_the_error_says_all(caplo
     assert str(error).endswith('Run "okta-m2m doctor" for a diagnosis.')
 
 
-def test_a_key_that_gave_way_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_key_that_was_passed_over_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     bench = Bench(key=[Stub("kid-1"), Stub("kid-2")])
     bench.obtain(bench.error(*INVALID_CLIENT), bench.token()).result()
     (event,) = reported(bench, KeyPassedOver)
@@ -130,7 +132,7 @@ def test_a_key_that_gave_way_is_told(caplog: pytest.LogCaptureFixture) -> None:
     assert len(lines(caplog, "KeyPassedOver")) == 1
 
 
-def test_a_key_that_changed_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_changed_key_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "okta_m2m")
     followed = Followed()
     bench = Bench(key=followed)
@@ -148,7 +150,7 @@ def test_a_key_that_changed_is_told(caplog: pytest.LogCaptureFixture) -> None:
     assert "kid kid-2 WARNING" in line
 
 
-def test_a_clock_that_was_corrected_is_told() -> None:
+def test_a_corrected_clock_is_reported() -> None:
     bench = Bench()
     bench.okta_ahead = 90.0
     for _ in range(2):

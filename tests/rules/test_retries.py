@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("everything_is_reported")
 # ── rate limits, failures that pass, and pauses ──────────────────────────────────────────────────────────────────────
 
 
-def test_a_rate_limit_is_waited_out_by_oktas_own_clock() -> None:
+def test_the_wait_for_a_rate_limit_is_measured_by_oktas_clock() -> None:
     bench = Bench()
     bench.okta_ahead = 7200.0  # this machine's clock does not come into it
     replayed = bench.obtain(bench.limited(reset=4), bench.token())
@@ -28,7 +28,7 @@ def test_a_rate_limit_is_waited_out_by_oktas_own_clock() -> None:
     assert 5.0 <= bench.slept[0] <= bench.app.max_wait  # reset - Date + 1, and a time of its own
 
 
-def test_of_many_processes_that_were_told_the_same_time_each_adds_one_of_its_own() -> None:
+def test_each_process_adds_a_random_wait_to_the_time_that_okta_named() -> None:
     slept = []
     for _ in range(200):
         bench = Bench(max_wait=90)
@@ -38,33 +38,33 @@ def test_of_many_processes_that_were_told_the_same_time_each_adds_one_of_its_own
     assert max(sum(second <= pause < second + 1 for pause in slept) for second in range(31, 61)) < 20
 
 
-def test_a_caller_that_can_wait_for_the_time_told_is_not_failed_for_the_time_added() -> None:
+def test_the_random_wait_never_exceeds_what_the_caller_can_wait() -> None:
     for _ in range(50):
         bench = Bench(max_wait=10)
         bench.obtain(bench.limited(reset=8), bench.token()).result()
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_time_far_away_is_not_believed(status: int) -> None:
+def test_a_named_time_far_away_is_limited(status: int) -> None:
     bench = Bench(max_wait=400)
     bench.obtain(bench.answer(status, b"", retry_after=str(86_400)), bench.token()).result()
     assert 300 <= bench.slept[0] <= 330
 
 
-def test_what_a_server_in_trouble_asks_for_is_heeded() -> None:
+def test_retry_after_of_a_503_is_obeyed() -> None:
     bench = Bench()
     bench.obtain(bench.answer(503, b"", retry_after="7"), bench.token()).result()
     assert 7.0 <= bench.slept[0] <= bench.app.max_wait
 
 
-def test_a_server_in_trouble_for_longer_than_a_caller_can_wait_is_told_at_once() -> None:
+def test_a_503_that_asks_for_a_longer_wait_than_the_caller_has_is_raised_at_once() -> None:
     bench = Bench()
     error = raised(bench.obtain(bench.answer(503, b"", retry_after="90")), TokenUnreachable)
     assert error.status == 503
     assert error.retry_after == 90
 
 
-def test_of_several_resets_the_earliest_counts() -> None:
+def test_of_several_rate_limit_resets_the_earliest_counts() -> None:
     bench = Bench()
     resets = f"{int(bench.okta_time + 50)}, {int(bench.okta_time + 3)}"
     replayed = bench.obtain(bench.limited(reset=0, x_rate_limit_reset=resets), bench.token())
@@ -73,14 +73,14 @@ def test_of_several_resets_the_earliest_counts() -> None:
 
 
 @pytest.mark.parametrize("after", ["7", "date"])
-def test_retry_after_is_heeded(after: str) -> None:
+def test_retry_after_of_a_429_is_obeyed(after: str) -> None:
     bench = Bench()
     told = formatdate(bench.okta_time + 7, usegmt=True) if after == "date" else after
     bench.obtain(bench.limited(reset=2, retry_after=told), bench.token()).result()
     assert 6.5 <= bench.slept[0] <= bench.app.max_wait
 
 
-def test_a_rate_limit_beyond_the_deadline_is_told_at_once_and_remembered() -> None:
+def test_a_rate_limit_beyond_the_deadline_is_raised_at_once_and_remembered() -> None:
     bench = Bench()
     replayed = bench.obtain(bench.limited(reset=59))
     assert names(replayed) == ["Send"]
@@ -98,7 +98,7 @@ def test_a_rate_limit_beyond_the_deadline_is_told_at_once_and_remembered() -> No
     bench.obtain(bench.token()).result()
 
 
-def test_a_limit_of_concurrency_is_backed_off_from() -> None:
+def test_a_concurrency_limit_is_retried_after_short_pauses() -> None:
     bench = Bench()
     limited = bench.limited(reset=50, x_rate_limit_limit="0")
     replayed = bench.obtain(limited, limited, bench.token())
@@ -121,7 +121,7 @@ def test_a_limit_of_concurrency_is_backed_off_from() -> None:
         "cut short",
     ],
 )
-def test_trouble_that_passes_is_waited_out(trouble: Any) -> None:
+def test_a_temporary_failure_is_retried_until_it_passes(trouble: Any) -> None:
     bench = Bench()
     answer: object
     if trouble == "no answer":
@@ -136,7 +136,7 @@ def test_trouble_that_passes_is_waited_out(trouble: Any) -> None:
     assert names(replayed) == ["Send", "Sleep", "Send", "Sleep", "Send"]
 
 
-def test_trouble_that_does_not_pass_ends_by_the_deadline() -> None:
+def test_a_failure_that_does_not_pass_is_raised_by_the_deadline() -> None:
     bench = Bench(max_wait=30)
     began = bench.time
 
@@ -153,7 +153,7 @@ def test_trouble_that_does_not_pass_ends_by_the_deadline() -> None:
 
 
 @pytest.mark.parametrize("early", [number / 10_000 for number in range(0, 60, 3)])
-def test_a_pause_that_ends_between_two_readings_of_the_clock_is_over(early: float) -> None:
+def test_a_pause_that_ends_slightly_early_does_not_start_again(early: float) -> None:
     """A sleep may end a little early, and a reading of the clock takes time."""
     bench = Bench()
 
@@ -179,7 +179,7 @@ def test_a_pause_that_ends_between_two_readings_of_the_clock_is_over(early: floa
     assert len(replayed.of(Send)) == 2
 
 
-def test_pauses_double_up_to_a_limit_and_are_jittered() -> None:
+def test_pauses_double_up_to_a_limit_and_are_random() -> None:
     pauses: list[list[float]] = []
     for _ in range(40):
         bench = Bench(max_wait=60)
@@ -194,7 +194,7 @@ def test_pauses_double_up_to_a_limit_and_are_jittered() -> None:
 # ── limits of what is sent again ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_call_never_fails_for_a_pause_that_is_longer_than_what_it_can_still_wait() -> None:
+def test_a_call_uses_all_of_max_wait_even_if_the_next_pause_is_longer() -> None:
     for _ in range(20):
         bench = Bench(max_wait=10)
         began = bench.time
@@ -204,7 +204,7 @@ def test_a_call_never_fails_for_a_pause_that_is_longer_than_what_it_can_still_wa
 
 
 @pytest.mark.parametrize("max_wait", [1, 5, 30])
-def test_an_endpoint_that_fails_is_asked_at_most_twenty_times_a_minute(max_wait: float) -> None:
+def test_a_failing_endpoint_gets_at_most_twenty_requests_a_minute(max_wait: float) -> None:
     bench = Bench(max_wait=max_wait)
     asked: list[float] = []
 
@@ -229,14 +229,14 @@ def test_an_endpoint_that_fails_is_asked_at_most_twenty_times_a_minute(max_wait:
 # ── what the error says ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_time_that_is_not_believed_is_named_as_it_is_and_what_is_believed_too() -> None:
+def test_the_error_names_the_time_that_okta_asked_for_and_the_limited_one() -> None:
     bench = Bench()
     error = raised(bench.obtain(bench.limited(reset=601)), RateLimited)
     assert "asked to wait 602.0 seconds, of which 300 are believed" in str(error)
     assert error.retry_after == pytest.approx(300)
 
 
-def test_what_cannot_heal_fails_at_once_and_is_remembered_for_a_moment() -> None:
+def test_a_permanent_failure_is_raised_at_once_and_remembered_briefly() -> None:
     bench = Bench()
     untrusted = SendFailed("the certificate is not trusted", stage="tls", permanent=True)
     began = bench.time
@@ -247,7 +247,7 @@ def test_what_cannot_heal_fails_at_once_and_is_remembered_for_a_moment() -> None
     assert bench.obtain(bench.token()).result().value == "token-1"
 
 
-def test_a_failure_says_after_how_many_attempts() -> None:
+def test_the_error_says_after_how_many_attempts() -> None:
     untrusted = SendFailed("the certificate is not trusted", stage="tls", permanent=True)
     assert ", after 1 attempt. " in str(raised(Bench().obtain(untrusted), TokenUnreachable))
     assert ", after 2 attempts. " in str(raised(Bench().obtain(SendFailed("reset"), untrusted), TokenUnreachable))

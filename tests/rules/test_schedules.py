@@ -22,25 +22,25 @@ def scenario(request: pytest.FixtureRequest) -> Scenario:
 
 
 @pytest.mark.parametrize("kind", list(WALKS)[:3])
-def test_any_order_of_lines_keeps_the_promises(scenario: Scenario, kind: str) -> None:
+def test_the_promises_hold_in_random_orders_of_lines(scenario: Scenario, kind: str) -> None:
     explore(scenario, WALKS[kind](scenario, FEW))
 
 
 @pytest.mark.matrix
 @pytest.mark.parametrize("kind", WALKS)
-def test_many_more_orders_of_lines_keep_the_promises(scenario: Scenario, kind: str) -> None:
+def test_the_promises_hold_in_many_more_random_orders_of_lines(scenario: Scenario, kind: str) -> None:
     explore(scenario, WALKS[kind](scenario, MANY[len(FEW) :]))
 
 
 @pytest.mark.matrix
 @pytest.mark.parametrize("kind", EACH)
-def test_a_disturbance_at_each_line_breaks_no_promise(scenario: Scenario, kind: str) -> None:
+def test_the_promises_hold_if_a_thread_is_disturbed_at_any_line(scenario: Scenario, kind: str) -> None:
     """A thread that stands still, or a caller that is killed, costs the others at most that time, and one look."""
     explore(scenario, EACH[kind](scenario))
 
 
 @pytest.mark.matrix
-def test_two_switches_between_two_cold_callers_keep_the_promises() -> None:
+def test_the_promises_hold_for_two_switches_between_two_callers_without_a_token() -> None:
     """A sixth of all pairs of lines: all of them take some minutes."""
     scenario = SCENARIOS["two cold callers"]
     explore(scenario, islice(each_pair(scenario), 0, None, 6))

@@ -32,7 +32,7 @@ from setting_places import ENV, FULL, ORG, PEM, World, okta_yaml, without
         ("https://bücher.example", "https://xn--bcher-kva.example"),
     ],
 )
-def test_an_org_url_has_one_form(given: str, expected: str) -> None:
+def test_an_org_url_is_normalized(given: str, expected: str) -> None:
     assert check_org_url(given) == expected
     assert check_org_url(expected) == expected
 
@@ -78,21 +78,21 @@ def test_an_org_url_has_one_form(given: str, expected: str) -> None:
         (b"https://acme.okta.com", "not a string"),
     ],
 )
-def test_an_org_url_that_cannot_work_is_refused_with_the_remedy(given: Any, remedy: str) -> None:
+def test_an_invalid_org_url_is_refused_with_the_remedy(given: Any, remedy: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         check_org_url(given)
     assert any(part in str(caught.value) for part in remedy.split("|"))
 
 
 @pytest.mark.parametrize("url", ["https://user:hunter2@acme.okta.com", "user:hunter2@acme.okta.com", "ftp://hunter2@x"])
-def test_a_password_in_an_org_url_is_refused_and_not_repeated(url: str) -> None:
+def test_a_password_in_an_org_url_is_refused_and_not_in_the_message(url: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         check_org_url(url)
     assert "hunter2" not in str(caught.value)
     assert "password" in str(caught.value)
 
 
-def test_a_refused_org_url_says_where_it_came_from(world: World) -> None:
+def test_the_message_names_the_source_of_an_invalid_org_url(world: World) -> None:
     bad = "https://acme-admin.okta.com"
     assert world.refused(without("ORGURL", OKTA_CLIENT_ORG_URL=bad)).startswith(
         "environment variable OKTA_CLIENT_ORG_URL: "
@@ -102,7 +102,7 @@ def test_a_refused_org_url_says_where_it_came_from(world: World) -> None:
     assert world.refused(without("ORGURL")).startswith(f"okta.client.oktaDomain in {world.dotted}: ")
 
 
-def test_an_org_url_that_is_not_used_is_not_judged(world: World) -> None:
+def test_an_unused_org_url_is_not_checked(world: World) -> None:
     world.write(world.at_home, okta_yaml(orgUrl="https://{yourOktaDomain}"))
     assert world.read(ENV).org_url == ORG
 
@@ -127,7 +127,9 @@ def test_an_org_url_that_is_not_used_is_not_judged(world: World) -> None:
         ("PRIVATEKEY", "{privateKey}", "placeholder"),
     ],
 )
-def test_a_value_that_cannot_work_is_refused_by_name(world: World, name: str, value: str, part: str) -> None:
+def test_an_invalid_value_is_refused_and_the_message_names_the_setting(
+    world: World, name: str, value: str, part: str
+) -> None:
     message = world.refused({**ENV, f"OKTA_CLIENT_{name}": value})
     assert f"OKTA_CLIENT_{name}" in message
     assert part in message
@@ -146,7 +148,9 @@ def test_a_value_that_cannot_work_is_refused_by_name(world: World, name: str, va
         ("dpopEnabled: 7", "not a string"),
     ],
 )
-def test_a_value_of_another_kind_in_a_file_is_to_be_quoted(world: World, line: str, part: str) -> None:
+def test_a_value_of_another_type_in_a_file_is_refused_with_the_hint_to_quote_it(
+    world: World, line: str, part: str
+) -> None:
     name = line.partition(":")[0]
     rest = {key: value for key, value in FULL.items() if key != name}
     # A block of YAML beside JSON's would be two documents, so all of it is lines.
@@ -157,7 +161,7 @@ def test_a_value_of_another_kind_in_a_file_is_to_be_quoted(world: World, line: s
     assert part in message
 
 
-def test_everything_that_is_missing_is_said_at_once_with_every_place(world: World) -> None:
+def test_one_message_names_all_missing_settings_and_their_possible_sources(world: World) -> None:
     message = world.refused({"OKTA_CLIENT_ID": "0oa1", "OKTA_ORG_URL": ORG})
     for part in (
         "org_url=",
@@ -181,24 +185,24 @@ def test_everything_that_is_missing_is_said_at_once_with_every_place(world: Worl
 
 
 @pytest.mark.parametrize("name", ["ORGURL", "CLIENTID", "PRIVATEKEY", "SCOPES"])
-def test_only_what_is_missing_is_said(world: World, name: str) -> None:
+def test_the_message_names_only_missing_settings(world: World, name: str) -> None:
     message = world.refused(without(name))
     assert re.findall(r"OKTA_CLIENT_(\w+)", message) == [name]
 
 
-def test_scopes_may_be_left_out_at_a_custom_authorization_server_only(world: World) -> None:
+def test_scopes_may_be_omitted_at_a_custom_authorization_server_only(world: World) -> None:
     settings = world.read(without("SCOPES", OKTA_CLIENT_AUTHORIZATIONSERVER="default"))
     assert settings.scopes == ()
     assert "OKTA_CLIENT_SCOPES" in world.refused(without("SCOPES"))
 
 
 @pytest.mark.parametrize("mode", ["PrivateKey", "privatekey", "PRIVATE_KEY", "JWK"])
-def test_the_mode_of_a_private_key(world: World, mode: str) -> None:
+def test_the_authorization_mode_private_key_is_accepted(world: World, mode: str) -> None:
     assert world.read({**ENV, "OKTA_CLIENT_AUTHORIZATIONMODE": mode}).client_id == "0oa1"
 
 
 @pytest.mark.parametrize("mode", ["SSWS", "Bearer", "JWT", "Basic"])
-def test_another_mode_is_refused_by_name(world: World, mode: str) -> None:
+def test_another_authorization_mode_is_refused_and_the_message_names_it(world: World, mode: str) -> None:
     message = world.refused({**ENV, "OKTA_CLIENT_AUTHORIZATIONMODE": mode})
     assert "OKTA_CLIENT_AUTHORIZATIONMODE" in message
     assert "Write PrivateKey" in message
@@ -206,7 +210,7 @@ def test_another_mode_is_refused_by_name(world: World, mode: str) -> None:
     assert f"okta.client.authorizationMode in {world.at_home}" in world.refused()
 
 
-def test_a_mode_in_a_weaker_place_than_the_key_is_about_another_key(world: World) -> None:
+def test_an_authorization_mode_from_a_weaker_source_than_the_key_is_ignored(world: World) -> None:
     world.write(world.at_home, okta_yaml(authorizationMode="SSWS", token="t"))
     assert world.read(ENV).client_id == "0oa1"
     arguments = {"key": PrivateKey.from_pem(PEM)}

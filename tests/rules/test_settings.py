@@ -17,7 +17,7 @@ from setting_places import ENV, FULL, ORG, OTHER_PEM, PEM, World, kid_of, okta_y
 # ── precedence ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_everything_from_the_environment(world: World) -> None:
+def test_all_settings_can_come_from_the_environment(world: World) -> None:
     settings = world.read(ENV)
     assert (settings.org_url, settings.client_id, settings.scopes) == (ORG, "0oa1", ("okta.users.read",))
     assert same_key(settings)
@@ -31,7 +31,7 @@ def test_everything_from_the_environment(world: World) -> None:
     }
 
 
-def test_the_process_s_own_environment_and_directories_by_default(
+def test_the_environment_and_directories_of_the_process_are_the_default(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in [name for name in os.environ if name.startswith("OKTA_CLIENT_")]:
@@ -49,7 +49,7 @@ def test_the_process_s_own_environment_and_directories_by_default(
 
 
 @pytest.mark.parametrize("strongest", ["argument", "environment", "local", "dotted", "home"])
-def test_each_setting_comes_from_the_strongest_place_that_names_it(world: World, strongest: str) -> None:
+def test_each_setting_comes_from_the_strongest_source_that_has_it(world: World, strongest: str) -> None:
     places = ["argument", "environment", "local", "dotted", "home"]
     said = places[places.index(strongest) :]
     files = {"local": world.local, "dotted": world.dotted, "home": world.at_home}
@@ -63,7 +63,7 @@ def test_each_setting_comes_from_the_strongest_place_that_names_it(world: World,
     assert settings.sources["org_url"] == "environment variable OKTA_CLIENT_ORGURL"
 
 
-def test_arguments_need_no_other_place(world: World) -> None:
+def test_arguments_need_no_other_source(world: World) -> None:
     key = PrivateKey.from_pem(PEM, kid="k1")
     settings = world.read(
         org_url="https://ACME.okta.com/", client_id="0oa1", key=key, scopes=["a", "b"], authorization_server="default"
@@ -74,12 +74,12 @@ def test_arguments_need_no_other_place(world: World) -> None:
     assert set(settings.sources.values()) == {"argument"}
 
 
-def test_several_keys_as_an_argument_stay_several(world: World) -> None:
+def test_several_keys_can_be_passed_as_an_argument(world: World) -> None:
     keys = [PrivateKey.from_pem(PEM), PrivateKey.from_pem(OTHER_PEM)]
     assert world.read(without("PRIVATEKEY"), key=keys).key is keys
 
 
-def test_what_is_no_setting_is_handed_on_untouched(world: World) -> None:
+def test_arguments_that_are_no_settings_are_passed_on_unchanged(world: World) -> None:
     settings = world.read(ENV, max_wait=3.0, origins=["https://api.example.com"])
     assert settings.others == {"max_wait": 3.0, "origins": ["https://api.example.com"]}
     arguments = settings.arguments()
@@ -91,14 +91,14 @@ def test_what_is_no_setting_is_handed_on_untouched(world: World) -> None:
 
 
 @pytest.mark.parametrize("empty", ["", "  ", "\n"])
-def test_empty_text_counts_as_not_given(world: World, empty: str) -> None:
+def test_an_empty_string_counts_as_not_set(world: World, empty: str) -> None:
     world.write(world.local, okta_yaml(clientId="by-file", kid=empty, scopes=[], dpopEnabled=None))
     settings = world.read(without("CLIENTID", OKTA_CLIENT_CLIENTID=empty), client_id=empty)
     assert settings.client_id == "by-file"
     assert kid_of(settings) is None
 
 
-def test_no_file_is_read_when_files_are_off(world: World) -> None:
+def test_no_file_is_read_if_files_is_false(world: World) -> None:
     world.write(world.local, "okta: [broken")
     world.write(world.at_home, okta_yaml(clientId="by-file"))
     assert world.read(ENV, files=False).client_id == "0oa1"
@@ -106,7 +106,7 @@ def test_no_file_is_read_when_files_are_off(world: World) -> None:
     assert "yaml" not in message
 
 
-def test_one_file_is_not_read_as_two_when_started_in_its_directory(world: World, caplog: Any) -> None:
+def test_a_file_is_read_once_if_the_working_directory_is_its_own(world: World, caplog: Any) -> None:
     world.write(world.at_home, okta_yaml(orgUrl=ORG))
     settings = read_settings(environ=without("ORGURL"), directory=world.at_home.parent, home=world.home)
     assert settings.org_url == ORG
@@ -135,7 +135,9 @@ def test_one_file_is_not_read_as_two_when_started_in_its_directory(world: World,
         ("DPOPENABLED", "dpop", "required", "required"),
     ],
 )
-def test_every_spelling_of_a_variable(world: World, name: str, field: str, value: str, expected: object) -> None:
+def test_every_spelling_of_a_variable_is_read(
+    world: World, name: str, field: str, value: str, expected: object
+) -> None:
     environ = {k: v for k, v in ENV.items() if k not in ("OKTA_CLIENT_" + field.replace("_", "").upper(),)}
     settings = world.read({**environ, f"OKTA_CLIENT_{name}": value})
     assert getattr(settings, field) == expected
@@ -157,7 +159,7 @@ def test_every_spelling_of_a_variable(world: World, name: str, field: str, value
         ("dpopEnabled", "dpop", "required", "required"),
     ],
 )
-def test_every_spelling_in_a_file(world: World, name: str, field: str, value: object, expected: object) -> None:
+def test_every_spelling_in_a_file_is_read(world: World, name: str, field: str, value: object, expected: object) -> None:
     world.write(world.local, okta_yaml(**{name: value}))
     settings = world.read(without(field.replace("_", "").upper()))
     assert getattr(settings, field) == expected
@@ -165,14 +167,14 @@ def test_every_spelling_in_a_file(world: World, name: str, field: str, value: ob
 
 
 @pytest.mark.parametrize("name", ["KID", "PRIVATEKEYID", "PRIVATE_KEY_ID", "KEYID"])
-def test_every_spelling_of_the_key_id_in_the_environment(world: World, name: str) -> None:
+def test_every_spelling_of_the_key_id_in_the_environment_is_read(world: World, name: str) -> None:
     settings = world.read({**ENV, f"OKTA_CLIENT_{name}": "k1"})
     assert kid_of(settings) == "k1"
     assert settings.sources["kid"] == f"environment variable OKTA_CLIENT_{name}"
 
 
 @pytest.mark.parametrize("name", ["kid", "privateKeyId", "keyId"])
-def test_every_spelling_of_the_key_id_in_a_file(world: World, name: str) -> None:
+def test_every_spelling_of_the_key_id_in_a_file_is_read(world: World, name: str) -> None:
     world.write(world.local, okta_yaml(**FULL, **{name: "k1"}))
     assert kid_of(world.read()) == "k1"
 
@@ -181,7 +183,7 @@ def test_a_key_id_may_have_spaces_in_it(world: World) -> None:
     assert kid_of(world.read({**ENV, "OKTA_CLIENT_KID": " the 2nd key "})) == "the 2nd key"
 
 
-def test_two_spellings_that_disagree_are_refused_by_name(world: World) -> None:
+def test_two_spellings_with_different_values_are_refused_and_named(world: World) -> None:
     message = world.refused({**ENV, "OKTA_CLIENT_KID": "k1", "OKTA_CLIENT_KEYID": "k2"})
     assert "OKTA_CLIENT_KID" in message
     assert "OKTA_CLIENT_KEYID" in message
@@ -191,12 +193,12 @@ def test_two_spellings_that_disagree_are_refused_by_name(world: World) -> None:
     assert "okta.client.privateKeyId" in message
 
 
-def test_two_spellings_that_agree_are_one(world: World) -> None:
+def test_two_spellings_with_the_same_value_are_accepted(world: World) -> None:
     settings = world.read({**ENV, "OKTA_CLIENT_KID": "k1", "OKTA_CLIENT_KEYID": "k1", "OKTA_CLIENT_ORG_URL": ORG})
     assert kid_of(settings) == "k1"
 
 
-def test_a_file_as_okta_s_documentation_prints_it(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_file_in_oktas_documentation_is_read(world: World, caplog: pytest.LogCaptureFixture) -> None:
     indented = "\n".join("      " + line for line in PEM.splitlines())
     world.write(
         world.at_home,
@@ -235,9 +237,7 @@ okta:
     assert not caplog.records
 
 
-def test_variables_that_okta_s_sdks_read_and_this_package_does_not_need(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_variables_that_only_oktas_sdks_need_are_ignored(world: World, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("TOKEN", "CONNECTIONTIMEOUT", "CONNECTION_TIMEOUT", "RATELIMIT_MAXRETRIES", "RATE_LIMIT_MAX_BACKOFF"):
         world.read({**ENV, f"OKTA_CLIENT_{name}": "30"})
     for name in ("PROXY_HOST", "PROXY_PASSWORD", "CACHE_DEFAULT_TTL", "USERAGENT", "DPOPKEYROTATIONINTERVAL", "ID"):
@@ -280,12 +280,12 @@ def test_a_name_in_a_file_that_looks_like_a_typo_is_refused(world: World, typo: 
     assert f"okta.client.{typo} in {world.local} is not a setting. Did you mean okta.client.{meant}?" in message
 
 
-def test_another_program_s_variable_is_no_obstacle_to_a_setting_that_an_argument_brings(world: World) -> None:
+def test_an_unknown_variable_is_ignored_if_an_argument_has_the_setting(world: World) -> None:
     environ = without("PRIVATEKEY", OKTA_CLIENT_PRIVATE_KEY_FILE="/elsewhere.pem", OKTA_CLIENT_KIDD="x")
     assert world.read(environ, key=PrivateKey.from_pem(PEM)).client_id == "0oa1"
 
 
-def test_a_name_that_resembles_nothing_is_mentioned_once(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unknown_name_is_logged_once(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.write(world.local, okta_yaml(zebraStripes=1))
     for _ in range(3):
         world.read({**ENV, "OKTA_CLIENT_USER_SHOE_SIZE": "44"})
@@ -295,9 +295,7 @@ def test_a_name_that_resembles_nothing_is_mentioned_once(world: World, caplog: p
     assert any(f"okta.client.zebraStripes in {world.local}" in text for text in warnings)
 
 
-def test_a_name_is_mentioned_in_one_line_that_every_log_can_take(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_unknown_name_is_logged_in_one_printable_line(world: World, caplog: pytest.LogCaptureFixture) -> None:
     """A variable's name may hold any byte."""
     world.read({**ENV, "OKTA_CLIENT_\udca4\n\x1b[31mWARNING forged": "x"})
     (record,) = [record for record in caplog.records if record.name == "okta_m2m"]
@@ -305,7 +303,7 @@ def test_a_name_is_mentioned_in_one_line_that_every_log_can_take(
     assert record.getMessage().isprintable()
 
 
-def test_variables_with_other_prefixes_are_none_of_ours(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_variables_with_other_prefixes_are_ignored(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.read({**ENV, "OKTA_M2M_STORE": "x", "OKTA_IDX_CLIENTID": "x", "OKTA_CLIENTID": "x", "okta_client_kidd": "x"})
     assert not caplog.records
 
@@ -321,7 +319,7 @@ def test_a_service_app_is_made_from_its_settings(world: World) -> None:
     assert app.token_endpoint == f"{ORG}/oauth2/v1/token"
 
 
-def test_a_service_app_takes_its_other_arguments_beside_its_settings() -> None:
+def test_a_service_app_from_settings_accepts_its_other_arguments() -> None:
     environ = {**ENV, "OKTA_CLIENT_AUTHORIZATIONSERVER": "default"}
     app = ServiceApp.from_env(files=False, environ=environ, origins=["https://api.example.com"], max_wait=7)
     assert app.token_endpoint == f"{ORG}/oauth2/default/v1/token"

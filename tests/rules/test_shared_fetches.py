@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("everything_is_reported")
 # ── callers that wait ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_everybody_who_waits_has_the_token_of_the_one_fetch() -> None:
+def test_all_waiting_callers_get_the_token_of_one_fetch() -> None:
     bench = Bench()
     first, second = Waiting(bench), Waiting(bench)
     assert second.spawn is None
@@ -28,7 +28,7 @@ def test_everybody_who_waits_has_the_token_of_the_one_fetch() -> None:
     assert first.token() is second.token()
 
 
-def test_everybody_who_waits_raises_a_failure_of_their_own() -> None:
+def test_each_waiting_caller_raises_a_separate_exception() -> None:
     bench = Bench()
     first, second = Waiting(bench), Waiting(bench)
     end(first.fetch(), bench.error(400, "invalid_scope"))
@@ -40,7 +40,7 @@ def test_everybody_who_waits_raises_a_failure_of_their_own() -> None:
     assert str(one.value) == str(other.value)
 
 
-def test_a_caller_that_ends_ends_only_itself() -> None:
+def test_a_caller_that_ends_does_not_end_the_fetch() -> None:
     bench = Bench()
     first, second = Waiting(bench), Waiting(bench)
     fetch = first.fetch()
@@ -49,7 +49,7 @@ def test_a_caller_that_ends_ends_only_itself() -> None:
     assert second.token().value == "token-1"
 
 
-def test_whoever_waits_for_a_fetch_that_was_abandoned_begins_another() -> None:
+def test_a_caller_of_an_abandoned_fetch_starts_another() -> None:
     bench = Bench()
     first, second = Waiting(bench), Waiting(bench)
     fetch = first.fetch()
@@ -62,7 +62,7 @@ def test_whoever_waits_for_a_fetch_that_was_abandoned_begins_another() -> None:
     assert isinstance(first.flow.send(True), Wait)
 
 
-def test_a_waiting_caller_whose_fetch_has_lost_its_thread_begins_another_within_a_second() -> None:
+def test_a_caller_of_a_fetch_that_lost_its_thread_starts_another_within_a_second() -> None:
     bench = Bench()
     first, second = Waiting(bench), Waiting(bench)
     assert first.wait.timeout == second.wait.timeout == LOOK
@@ -74,7 +74,7 @@ def test_a_waiting_caller_whose_fetch_has_lost_its_thread_begins_another_within_
     assert first.wait.landing.done(), "whoever waits for the one given up is notified at once"
 
 
-def test_a_fetch_that_waits_its_turn_is_not_given_up_and_then_has_all_its_time() -> None:
+def test_a_fetch_that_waits_its_turn_is_not_given_up_and_then_has_its_full_time() -> None:
     bench = Bench(max_wait=10)
     first = Waiting(bench)
     bench.time += 9.0
@@ -87,7 +87,7 @@ def test_a_fetch_that_waits_its_turn_is_not_given_up_and_then_has_all_its_time()
     assert late.token().value == "token-1"
 
 
-def test_a_caller_whose_fetch_waits_its_turn_for_too_long_says_so() -> None:
+def test_the_error_says_that_the_fetch_waited_too_long_for_its_turn() -> None:
     bench = Bench(max_wait=10)
     first = Waiting(bench)
     bench.time += 10.0 + LANDING_GRACE
@@ -103,7 +103,7 @@ def test_a_fetch_whose_thread_has_ended_is_given_up_at_once() -> None:
     assert Waiting(bench).spawn is not None
 
 
-def test_a_fetch_that_its_caller_was_kept_from_starting_is_begun_anew_within_a_second() -> None:
+def test_a_fetch_that_its_caller_did_not_start_is_started_within_a_second() -> None:
     bench = Bench()
     state = bench.app.token_state
     step = state.next_step(bench.time)  # and here a signal handler raises
@@ -114,7 +114,7 @@ def test_a_fetch_that_its_caller_was_kept_from_starting_is_begun_anew_within_a_s
     assert isinstance(waiting.flow.send(False), Spawn)
 
 
-def test_a_caller_whose_time_is_over_says_so() -> None:
+def test_the_error_says_that_the_time_of_a_caller_is_over() -> None:
     bench = Bench(max_wait=1)
     first = Waiting(bench)
     first.fetch()
@@ -130,7 +130,7 @@ def test_a_caller_whose_time_is_over_says_so() -> None:
         first.flow.send(False)
 
 
-def test_a_caller_that_joined_a_fetch_to_a_hanging_endpoint_is_told_the_reason_too() -> None:
+def test_every_caller_of_a_fetch_to_a_hanging_endpoint_gets_the_reason() -> None:
     bench = Bench(max_wait=10)
     timed = Timed(bench)
     first = Waiting(bench)
@@ -150,7 +150,7 @@ def test_a_caller_that_joined_a_fetch_to_a_hanging_endpoint_is_told_the_reason_t
         late.flow.send(False)
 
 
-def test_who_has_more_time_than_the_fetch_that_failed_waits_for_another() -> None:
+def test_a_caller_with_more_time_than_the_failed_fetch_waits_for_another() -> None:
     bench = Bench(max_wait=10)
     first = Waiting(bench)
     fetch = first.fetch()
@@ -166,7 +166,7 @@ def test_who_has_more_time_than_the_fetch_that_failed_waits_for_another() -> Non
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_who_can_wait_for_the_time_that_the_endpoint_named_does_though_the_fetch_could_not(status: int) -> None:
+def test_a_caller_with_time_waits_for_a_rate_limit_that_the_fetch_could_not_wait_for(status: int) -> None:
     bench = Bench(max_wait=10)
     first = Waiting(bench)
     fetch = first.fetch()
@@ -183,7 +183,7 @@ def test_who_can_wait_for_the_time_that_the_endpoint_named_does_though_the_fetch
 # ── callers that begin a fetch ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_nothing_is_left_in_the_air_by_a_caller_that_ends_as_it_begins_a_fetch() -> None:
+def test_after_a_caller_that_ends_as_it_starts_a_fetch_another_can_start_one() -> None:
     bench = Bench()
     flow = bench.app.obtain()
     assert isinstance(next(flow), Spawn)
@@ -191,7 +191,7 @@ def test_nothing_is_left_in_the_air_by_a_caller_that_ends_as_it_begins_a_fetch()
     assert Waiting(bench).spawn is not None
 
 
-def test_where_nothing_can_be_started_a_fetch_is_done_by_whoever_needs_it_and_a_renewal_by_nobody() -> None:
+def test_if_no_thread_can_be_started_a_caller_fetches_itself_and_no_renewal_runs() -> None:
     bench = Bench()
     token = bench.obtain(bench.token()).result()
     bench.time += 0.9 * token.expires_in
@@ -207,7 +207,7 @@ def test_where_nothing_can_be_started_a_fetch_is_done_by_whoever_needs_it_and_a_
     assert names(bench.obtain()) == ["Spawn"]
 
 
-def test_an_exception_of_a_senders_own_reaches_everybody_who_waits_without_our_frames() -> None:
+def test_an_exception_of_send_reaches_every_caller_without_our_frames() -> None:
     def broken_send() -> None:
         secret = "what this package's frames hold"  # noqa: F841 (a local of the sender's own)
         raise LookupError("no such proxy")

@@ -12,7 +12,7 @@ from okta_m2m.errors import InvalidClient
 pytestmark = pytest.mark.usefixtures("everything_is_reported")
 
 
-def test_an_endpoint_that_answers_after_twelve_seconds_serves_with_two_requests() -> None:
+def test_an_endpoint_that_responds_after_twelve_seconds_gets_two_requests() -> None:
     bench = Bench()
     timed = Timed(bench, (12.0, bench.token))
     assert timed.run(bench.app.obtain()).result().value == "token-1"
@@ -21,7 +21,7 @@ def test_an_endpoint_that_answers_after_twelve_seconds_serves_with_two_requests(
     assert timed.closed == 1, "nobody waits for the second one any more"
 
 
-def test_a_token_that_came_slowly_lives_from_when_its_own_request_was_sent() -> None:
+def test_the_lifetime_of_a_slow_token_starts_with_its_own_request() -> None:
     bench = Bench()
     began = bench.time
     assert Timed(bench, (12.0, bench.token)).run(bench.app.obtain()).result().sent_at == began
@@ -38,7 +38,7 @@ def test_a_connection_that_hangs_costs_five_seconds() -> None:
     assert timed.closed == 1
 
 
-def test_an_endpoint_that_hangs_is_sent_two_requests_and_no_third_before_one_has_ended() -> None:
+def test_an_endpoint_that_hangs_gets_no_third_request_before_one_has_ended() -> None:
     bench = Bench()
     timed = Timed(bench)
     error = raised(timed.run(bench.app.obtain()), TokenUnreachable)
@@ -47,7 +47,7 @@ def test_an_endpoint_that_hangs_is_sent_two_requests_and_no_third_before_one_has
     assert "no response within 30 s, after 2 attempts" in str(error)
 
 
-def test_after_a_request_beside_a_slow_one_has_failed_another_may_be_sent() -> None:
+def test_after_the_second_of_two_requests_has_failed_another_may_be_sent() -> None:
     bench = Bench()
     timed = Timed(bench, NEVER_ANSWERED, (1.0, SendFailed("reset")), (0.5, bench.token))
     timed.run(bench.app.obtain()).result()
@@ -57,7 +57,7 @@ def test_after_a_request_beside_a_slow_one_has_failed_another_may_be_sent() -> N
     assert timed.most_open == 2
 
 
-def test_the_first_answer_counts_also_if_it_is_a_refusal() -> None:
+def test_the_first_response_counts_even_if_it_is_a_refusal() -> None:
     bench = Bench()
     timed = Timed(bench, (20.0, bench.token), (1.0, lambda: bench.error(*INVALID_CLIENT)))
     raised(timed.run(bench.app.obtain()), InvalidClient)
@@ -65,7 +65,7 @@ def test_the_first_answer_counts_also_if_it_is_a_refusal() -> None:
     assert timed.closed == 1
 
 
-def test_no_second_request_goes_out_before_the_time_that_the_endpoint_gave() -> None:
+def test_no_second_request_goes_out_before_the_time_that_the_endpoint_named() -> None:
     bench = Bench()
     later = bench.limited(reset=8)
     timed = Timed(bench, (0.1, later), (10.0, bench.token))

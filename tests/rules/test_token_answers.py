@@ -40,7 +40,7 @@ pytestmark = pytest.mark.usefixtures("everything_is_reported")
 # ── responses with a token, a nonce, a time or a refusal ─────────────────────────────────────────────────────────────
 
 
-def test_a_token_is_taken() -> None:
+def test_a_valid_token_is_used() -> None:
     bench = Bench()
     replayed = bench.obtain(bench.token())
     token = replayed.result()
@@ -75,7 +75,7 @@ def test_the_request_is_what_okta_documents() -> None:
     }
 
 
-def test_a_life_counts_from_when_the_request_was_sent() -> None:
+def test_the_lifetime_of_a_token_starts_when_its_request_was_sent() -> None:
     bench = Bench()
 
     def slowly(effect: object) -> Response:
@@ -87,14 +87,14 @@ def test_a_life_counts_from_when_the_request_was_sent() -> None:
 
 
 @pytest.mark.parametrize("failure", [ConnectionResetError("reset"), TimeoutError(), OSError("no route")], ids=repr)
-def test_a_send_of_the_callers_own_may_fail_in_the_words_of_the_operating_system(failure: OSError) -> None:
+def test_an_os_error_of_the_callers_send_is_retried(failure: OSError) -> None:
     bench = Bench()
     replayed = bench.obtain(failure, bench.token())
     assert replayed.result().value
     assert len(replayed.of(Send)) == 2
 
 
-def test_every_attempt_signs_anew() -> None:
+def test_every_attempt_signs_again() -> None:
     bench = Bench(dpop=True)
     replayed = bench.obtain(bench.answer(503), SendFailed("reset"), bench.token())
     sends = replayed.of(Send)
@@ -103,7 +103,7 @@ def test_every_attempt_signs_anew() -> None:
     assert len({proof(send)["jti"] for send in sends}) == 3
 
 
-def test_a_nonce_asked_for_is_sent_once_again() -> None:
+def test_a_requested_nonce_is_sent_at_once_and_kept() -> None:
     bench = Bench(dpop=True)
     asked = bench.error(400, "use_dpop_nonce", dpop_nonce="nonce-1")
     replayed = bench.obtain(asked, bench.token(token_type="DPoP"))
@@ -118,7 +118,7 @@ def test_a_nonce_asked_for_is_sent_once_again() -> None:
     assert proof(third)["nonce"] == "nonce-1"
 
 
-def test_nonces_that_change_faster_than_a_round_trip_are_backed_off_from() -> None:
+def test_nonces_that_change_with_each_response_cause_pauses() -> None:
     bench = Bench(dpop=True)
     asked = [bench.error(400, "use_dpop_nonce", dpop_nonce=f"nonce-{number}") for number in range(4)]
     replayed = bench.obtain(*asked, bench.token(token_type="DPoP"))
@@ -127,7 +127,7 @@ def test_nonces_that_change_faster_than_a_round_trip_are_backed_off_from() -> No
     assert replayed.result().token_type == "DPoP"
 
 
-def test_nonces_asked_for_in_vain_are_no_refusal() -> None:
+def test_nonce_requests_without_end_are_no_refusal() -> None:
     bench = Bench(dpop=True)
     asked = iter(range(1000))
     replayed = replay_until_it_ends(
@@ -138,13 +138,13 @@ def test_nonces_asked_for_in_vain_are_no_refusal() -> None:
     assert bench.obtain(bench.token(token_type="DPoP")).result().token_type == "DPoP"
 
 
-def test_a_nonce_that_is_asked_for_and_not_given_ends_it() -> None:
+def test_a_nonce_request_without_a_nonce_is_an_error() -> None:
     bench = Bench(dpop=True)
     assert raised(bench.obtain(bench.error(400, "use_dpop_nonce")), InvalidDPoPProof).error == "use_dpop_nonce"
 
 
 @pytest.mark.parametrize("code", ["invalid_client", "invalid_dpop_proof"])
-def test_a_refusal_due_to_the_clock_is_tried_again_on_oktas_time(code: str) -> None:
+def test_a_refusal_due_to_the_clock_is_retried_with_oktas_time(code: str) -> None:
     bench = Bench(dpop=True)
     bench.okta_ahead = -600.0
     replayed = bench.obtain(bench.error(401, code, "issued in the future"), bench.token())
@@ -156,14 +156,14 @@ def test_a_refusal_due_to_the_clock_is_tried_again_on_oktas_time(code: str) -> N
     replayed.result()
 
 
-def test_a_refusal_on_a_clock_that_was_right_is_a_refusal() -> None:
+def test_a_refusal_with_a_correct_clock_is_raised() -> None:
     bench = Bench()
     replayed = bench.obtain(bench.error(*INVALID_CLIENT))
     assert names(replayed) == ["Send"]
     raised(replayed, InvalidClient)
 
 
-def test_two_clock_steps_in_one_conversation_are_backed_off_from() -> None:
+def test_two_clock_steps_in_one_fetch_cause_a_pause() -> None:
     bench = Bench()
     answers: list[Response] = []
     for bench.okta_ahead in (600.0, -600.0, 900.0, -900.0):
@@ -173,7 +173,7 @@ def test_two_clock_steps_in_one_conversation_are_backed_off_from() -> None:
     assert names(replayed) == [*["Send", "Send", "Sleep"] * 2, "Send"], "after a pause, another may be tried at once"
 
 
-def test_a_refusal_after_a_clock_step_that_was_cured_is_a_refusal() -> None:
+def test_a_refusal_after_the_clock_was_corrected_is_raised() -> None:
     bench = Bench()
     bench.okta_ahead = 600.0
     replayed = bench.obtain(bench.error(*INVALID_CLIENT), bench.error(*INVALID_CLIENT))
@@ -181,7 +181,7 @@ def test_a_refusal_after_a_clock_step_that_was_cured_is_a_refusal() -> None:
     raised(replayed, InvalidClient)
 
 
-def test_an_endpoint_whose_servers_disagree_about_the_time_refuses_no_key() -> None:
+def test_servers_that_disagree_about_the_time_cause_no_remembered_refusal() -> None:
     """The next caller asks again: no refusal is remembered."""
     bench = Bench(max_wait=10)
     bench.okta_ahead = 600.0
@@ -196,7 +196,7 @@ def test_an_endpoint_whose_servers_disagree_about_the_time_refuses_no_key() -> N
     assert bench.obtain(bench.token()).result().value == "token-1"
 
 
-def test_an_answer_out_of_a_cache_sets_no_clock() -> None:
+def test_a_cached_response_sets_no_clock() -> None:
     bench = Bench()
     bench.okta_ahead = 600.0
     replayed = bench.obtain(bench.error(*INVALID_CLIENT, age="600"))
@@ -204,7 +204,7 @@ def test_an_answer_out_of_a_cache_sets_no_clock() -> None:
     assert len(replayed.of(Send)) == 1
 
 
-def test_a_slow_answer_sets_no_clock_that_it_agrees_with() -> None:
+def test_a_slow_response_does_not_change_a_correct_clock() -> None:
     bench = Bench()
     for answer in (slowly(bench, bench.token), lambda _: bench.token(), slowly(bench, bench.token)):
         bench.obtain(answer).result()
@@ -213,7 +213,7 @@ def test_a_slow_answer_sets_no_clock_that_it_agrees_with() -> None:
     assert reported(bench, ClockCorrected) == []
 
 
-def test_a_slow_answer_sets_a_clock_that_is_wrong_by_more() -> None:
+def test_a_slow_response_corrects_a_clock_that_is_wrong_by_more() -> None:
     bench = Bench()
     bench.okta_ahead = 600.0
     bench.obtain(slowly(bench, bench.token)).result()
@@ -221,7 +221,7 @@ def test_a_slow_answer_sets_a_clock_that_is_wrong_by_more() -> None:
     assert event.seconds == pytest.approx(600 - 12, abs=1)
 
 
-def test_a_slow_refusal_due_to_the_clock_is_tried_again() -> None:
+def test_a_slow_refusal_due_to_the_clock_is_retried() -> None:
     bench = Bench()
     bench.okta_ahead = -8.0
 
@@ -234,7 +234,7 @@ def test_a_slow_refusal_due_to_the_clock_is_tried_again() -> None:
     assert assertion(replayed.of(Send)[1])["iat"] <= bench.okta_time
 
 
-def test_an_assertion_used_already_is_made_anew_and_a_second_time_after_a_pause() -> None:
+def test_an_already_used_assertion_is_replaced_and_a_second_time_after_a_pause() -> None:
     said = (401, "invalid_client", "The client_assertion token has already been used.")
     bench = Bench()
     replayed = bench.obtain(bench.error(*said), bench.token())
@@ -247,13 +247,13 @@ def test_an_assertion_used_already_is_made_anew_and_a_second_time_after_a_pause(
     assert len({assertion(send)["jti"] for send in replayed.of(Send)}) == 3
 
 
-def test_three_answers_without_a_token_fail_nobody() -> None:
+def test_three_responses_without_a_token_are_retried() -> None:
     bench = Bench()
     page = bench.answer(200, b"<html>Please log in</html>", content_type="text/html")
     bench.obtain(page, page, page, bench.token()).result()
 
 
-def test_a_page_in_the_place_of_a_token_is_put_up_with_a_few_times() -> None:
+def test_a_page_instead_of_a_token_is_an_error_after_a_few_attempts() -> None:
     bench = Bench()
     page = bench.answer(200, b"<html>Please log in</html>", content_type="text/html", x_okta_request_id="req-7")
     replayed = bench.obtain(*[page] * 6)
@@ -273,7 +273,7 @@ def test_a_redirect_is_not_followed(status: int) -> None:
     assert "returned a redirect" in str(error)
 
 
-def test_a_page_that_is_not_oauths_is_unexpected_at_once() -> None:
+def test_an_error_page_that_is_not_from_oauth_is_raised_at_once() -> None:
     bench = Bench()
     error = raised(bench.obtain(bench.answer(403, b"<html>Forbidden</html>")), UnexpectedAnswer)
     assert error.status == 403
@@ -306,7 +306,7 @@ def test_a_refusal_is_raised_at_once(status: int, code: str, kind: type[TokenRef
     )
 
 
-def test_a_refusal_in_the_shape_of_oktas_api_is_one_too() -> None:
+def test_a_refusal_in_the_format_of_oktas_api_is_raised() -> None:
     bench = Bench()
     content = {"errorCode": "E0000015", "errorSummary": "You do not have permission ..."}
     assert raised(bench.obtain(bench.answer(401, content)), TokenRefused).error == "E0000015"
@@ -340,7 +340,9 @@ def test_a_refusal_in_the_shape_of_oktas_api_is_one_too() -> None:
         (10**400, 300),
     ],
 )
-def test_expires_in_is_taken_or_bounded_aloud(told: Any, taken: float, caplog: pytest.LogCaptureFixture) -> None:
+def test_expires_in_is_used_or_limited_with_a_warning(
+    told: Any, taken: float, caplog: pytest.LogCaptureFixture
+) -> None:
     bench = Bench()
     assert bench.obtain(bench.token(expires_in=told)).result().expires_in == taken
     warned = [record for record in caplog.records if "expires_in" in record.getMessage()]
@@ -349,20 +351,20 @@ def test_expires_in_is_taken_or_bounded_aloud(told: Any, taken: float, caplog: p
     )
 
 
-def test_a_scope_that_is_not_named_was_granted_as_asked() -> None:
+def test_a_response_without_scope_grants_the_requested_scopes() -> None:
     bench = Bench(scopes=["okta.users.read", "okta.apps.read"])
     assert bench.obtain(bench.token(scope=None)).result().scopes == ("okta.users.read", "okta.apps.read")
     assert not any(isinstance(event, ScopesReduced) for event in bench.events)
 
 
-def test_scopes_left_out_are_told() -> None:
+def test_scopes_that_were_not_granted_are_reported() -> None:
     bench = Bench(scopes=["okta.users.read", "okta.apps.read"])
     assert bench.obtain(bench.token(scope="okta.users.read")).result().scopes == ("okta.users.read",)
     (event,) = [event for event in bench.events if isinstance(event, ScopesReduced)]
     assert (event.granted, event.missing) == (("okta.users.read",), ("okta.apps.read",))
 
 
-def test_scopes_left_out_are_an_error_where_all_are_required() -> None:
+def test_scopes_that_were_not_granted_are_an_error_if_all_are_required() -> None:
     bench = Bench(scopes=["okta.users.read", "okta.apps.read"], require_all_scopes=True)
     assert "okta.apps.read" in str(raised(bench.obtain(bench.token()), ScopesMissing))
 
@@ -381,23 +383,23 @@ def test_scopes_left_out_are_an_error_where_all_are_required() -> None:
         {"token_type": 1},
     ],
 )
-def test_what_no_header_can_carry_is_no_token(changes: dict[str, Any]) -> None:
+def test_a_token_that_no_header_can_contain_is_refused(changes: dict[str, Any]) -> None:
     bench = Bench()
     answers = [bench.token(**changes) for _ in range(6)]
     raised(bench.obtain(*answers), UnexpectedAnswer)
 
 
 @pytest.mark.parametrize("told", ["bearer", "BEARER", "Bearer"])
-def test_the_type_is_read_without_regard_to_case(told: str) -> None:
+def test_the_case_of_the_token_type_is_ignored(told: str) -> None:
     bench = Bench()
     assert bench.obtain(bench.token(token_type=told)).result().authorization == "Bearer token-1"
 
 
-def test_a_bound_token_without_a_proof_sent_is_refused() -> None:
+def test_a_bound_token_is_refused_if_no_proof_was_sent() -> None:
     bench = Bench(dpop=False)
     raised(bench.obtain(bench.token(token_type="DPoP")), InvalidDPoPProof)
 
 
-def test_a_bearer_token_is_refused_where_dpop_is_required() -> None:
+def test_a_bearer_token_is_refused_if_dpop_is_required() -> None:
     bench = Bench(dpop="required")
     raised(bench.obtain(bench.token()), InvalidDPoPProof)

@@ -91,7 +91,7 @@ KNOWN: dict[str, list[Known]] = {
 @pytest.mark.parametrize(
     ("known", "way"), [(known, way) for known in ANSWERS for way in range(len(KNOWN.get(known, [None])))]
 )
-def test_what_to_do_is_answered_from_the_first_row_that_fits(known: str, way: int) -> None:
+def test_next_step_answers_from_the_first_row_that_applies(known: str, way: int) -> None:
     """Whatever led to what a row knows, its answer is given."""
     world = World()
     KNOWN[known][way](world)
@@ -114,7 +114,7 @@ def test_what_to_do_is_answered_from_the_first_row_that_fits(known: str, way: in
         (-5, 0, 0),
     ],
 )
-def test_a_waiting_caller_looks_again_each_second_until_its_deadline_and_a_moment_longer_for_a_fetch_that_ends_by_then(
+def test_a_waiting_caller_looks_at_the_fetch_each_second_until_its_deadline(
     wait: float, after: float, timeout: float
 ) -> None:
     """No wait outlasts its caller's deadline by more than a moment."""
@@ -481,12 +481,12 @@ def check_forking() -> None:
 
 
 @pytest.mark.parametrize(("method", "clause"), CLAUSES, ids=[f"{method}: {clause}" for method, clause in CLAUSES])
-def test_what_happens_changes_what_the_table_says(method: str, clause: str) -> None:
+def test_each_clause_of_the_second_table_is_true(method: str, clause: str) -> None:
     """Each clause of the second table is true."""
     CHANGES[method, clause]()
 
 
-def test_every_row_has_a_test_and_every_change_a_row() -> None:
+def test_every_row_has_a_test_and_every_method_a_row() -> None:
     """The tables, their tests and the methods of the state are the same list."""
     public = {name for name, member in vars(TokenState).items() if callable(member) and not name.startswith("_")}
     assert list(KNOWN) == list(ANSWERS)

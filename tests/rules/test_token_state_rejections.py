@@ -12,7 +12,7 @@ from okta_m2m._core.token_state import MAX_FORMER
 from state_tables import API, ORG, World
 
 
-def test_an_origin_whose_servers_disagree_about_each_token_forces_twenty_renewals_a_minute_at_most() -> None:
+def test_an_origin_forces_at_most_twenty_renewals_a_minute() -> None:
     world = World()
     world.obtain()
     forced = []
@@ -25,7 +25,7 @@ def test_an_origin_whose_servers_disagree_about_each_token_forces_twenty_renewal
     assert forced[MOST_AT_ONCE] - forced[0] >= MINUTE
 
 
-def test_an_origin_forces_three_renewals_an_hour_and_each_origin_has_its_own() -> None:
+def test_each_origin_may_force_three_renewals_an_hour() -> None:
     world = World()
     began = world.time
     world.obtain()
@@ -50,7 +50,7 @@ def test_a_call_that_was_renewed_once_forces_no_second_renewal() -> None:
     assert world.renew_by_force() == "renew"
 
 
-def test_a_token_that_expired_on_its_way_is_replaced_without_a_forced_renewal() -> None:
+def test_a_token_that_expired_during_the_call_is_replaced_without_a_forced_renewal() -> None:
     world = World()
     for _ in range(5):
         token = world.obtain(life=60)
@@ -76,7 +76,7 @@ def test_two_origins_that_reject_a_token_wait_for_one_fetch() -> None:
     assert [type(world.ask(origin=origin)) for origin in (ORG, API)] == [Use, Use]
 
 
-def test_a_forced_renewal_that_failed_leaves_the_token_to_all_and_its_own_moment_of_renewal() -> None:
+def test_after_a_failed_forced_renewal_all_use_the_token_until_its_time_of_renewal() -> None:
     """A renewal that was due when the forced one failed waits for a pause."""
     world = World()
     token = world.obtain()
@@ -88,7 +88,7 @@ def test_a_forced_renewal_that_failed_leaves_the_token_to_all_and_its_own_moment
     assert world.time < world.state.fresh_until <= world.time + 1
 
 
-def test_a_forced_renewal_that_was_abandoned_is_begun_again_by_who_waits_for_it() -> None:
+def test_an_abandoned_forced_renewal_is_started_again_by_a_waiting_caller() -> None:
     world = World()
     token = world.obtain()
     world.reject(token, API)
@@ -99,7 +99,7 @@ def test_a_forced_renewal_that_was_abandoned_is_begun_again_by_who_waits_for_it(
     assert world.begin(API).is_forced
 
 
-def test_a_rejection_that_joins_a_renewal_whose_request_was_sent_before_costs_no_forced_renewal() -> None:
+def test_a_rejection_during_a_renewal_that_was_already_sent_forces_none() -> None:
     """That token may have been revoked together with the rejected one, so the origin may force another."""
     for sent_before, left in ((True, MOST_FORCED), (False, MOST_FORCED - 1)):
         world = World()
@@ -118,7 +118,7 @@ def test_a_rejection_that_joins_a_renewal_whose_request_was_sent_before_costs_no
         assert world.renew_by_force() == "kept"
 
 
-def test_a_rejection_that_joins_a_renewal_that_fails_stands() -> None:
+def test_a_rejection_is_kept_if_the_renewal_under_way_fails() -> None:
     """The renewal was not for it: the next call of that origin forces one."""
     world = World()
     token, flight = world.begin_renewal()
@@ -128,7 +128,7 @@ def test_a_rejection_that_joins_a_renewal_that_fails_stands() -> None:
     assert world.begin(API).is_forced
 
 
-def test_a_token_of_the_same_time_replaces_a_rejected_one() -> None:
+def test_a_token_requested_at_the_same_time_replaces_a_rejected_one() -> None:
     """A clock may be coarse."""
     world = World()
     assert world.reject(world.obtain()) == "renew"
@@ -137,7 +137,7 @@ def test_a_token_of_the_same_time_replaces_a_rejected_one() -> None:
     assert world.ask(origin=API) == Use(better)
 
 
-def test_processes_that_share_a_token_share_the_budget() -> None:
+def test_processes_that_share_a_token_share_the_limit_of_forced_renewals() -> None:
     one, other = World(), World()
     one.obtain()
     for _ in range(MOST_FORCED):
@@ -161,7 +161,7 @@ def test_processes_that_share_a_token_share_the_budget() -> None:
     assert other.renew_by_force(ORG) == "renew"
 
 
-def test_a_rejection_that_a_token_from_the_store_answers_costs_this_process_no_forced_renewal() -> None:
+def test_a_rejection_that_is_solved_by_a_stored_token_costs_no_forced_renewal() -> None:
     """The process that fetched it has counted it, and the stored token says so."""
     world = World()
     world.obtain()
@@ -178,7 +178,7 @@ def test_a_rejection_that_a_token_from_the_store_answers_costs_this_process_no_f
     assert world.state.forced_renewals(world.time) == {API: {"theirs": world.time}}
 
 
-def test_a_forced_renewal_that_comes_back_from_the_store_counts_once() -> None:
+def test_a_forced_renewal_that_is_read_back_from_the_store_counts_once() -> None:
     world = World()
     world.obtain()
     assert world.renew_by_force() == "renew"
@@ -188,7 +188,7 @@ def test_a_forced_renewal_that_comes_back_from_the_store_counts_once() -> None:
     assert [world.renew_by_force() for _ in range(2)] == ["renew", "kept"]
 
 
-def test_an_accepted_renewal_that_a_stored_token_still_names_does_not_count_again() -> None:
+def test_an_accepted_renewal_is_not_counted_again_from_a_stored_token() -> None:
     world = World()
     world.obtain()
     for _ in range(MOST_FORCED):
@@ -200,7 +200,7 @@ def test_an_accepted_renewal_that_a_stored_token_still_names_does_not_count_agai
     assert [world.renew_by_force() for _ in range(MOST_FORCED + 1)] == ["renew"] * MOST_FORCED + ["kept"]
 
 
-def test_rejections_of_very_many_origins_are_not_kept() -> None:
+def test_rejections_of_very_many_origins_take_limited_memory() -> None:
     world = World()
     world.obtain()
     for number in range(3 * MAX_ORIGINS):
@@ -208,7 +208,7 @@ def test_rejections_of_very_many_origins_are_not_kept() -> None:
     assert len(world.state.forced_renewals(world.time)) == MAX_ORIGINS
 
 
-def test_so_many_former_tokens_are_ours_and_no_more() -> None:
+def test_a_limited_number_of_earlier_tokens_is_known_as_ours() -> None:
     """What is remembered of former tokens does not grow without bound."""
     world, tokens = World(), list[Token]()
     for _ in range(MAX_FORMER + 2):
@@ -224,7 +224,7 @@ def named(value: str, sent_at: float = 1000.0) -> Token:
 
 
 @pytest.mark.parametrize("value", ["a", "z"])
-def test_tokens_are_told_apart_by_their_values_and_not_by_their_order(value: str) -> None:
+def test_tokens_are_compared_by_their_values(value: str) -> None:
     world = World()
     world.state.obtained(named(value, 990))
     world.state.obtained(named("m"))
@@ -237,7 +237,7 @@ def test_tokens_are_told_apart_by_their_values_and_not_by_their_order(value: str
     assert world.state.token == named("m")
 
 
-def test_a_token_that_is_used_again_pushes_no_former_one_out() -> None:
+def test_using_a_token_again_forgets_no_earlier_one() -> None:
     world = World()
     world.state.obtained(named("former"))
     for moment in range(MAX_FORMER + 1):
@@ -245,7 +245,7 @@ def test_a_token_that_is_used_again_pushes_no_former_one_out() -> None:
     assert world.state.is_ours(named("former"))
 
 
-def test_only_a_call_with_the_token_that_was_rejected_last_is_counted() -> None:
+def test_only_calls_with_the_last_rejected_token_are_counted() -> None:
     world = World()
     first = world.obtain()
     assert world.renew_by_force() == "renew"
@@ -258,7 +258,7 @@ def test_only_a_call_with_the_token_that_was_rejected_last_is_counted() -> None:
     assert world.state.rejecting_calls(API) == 1
 
 
-def test_a_forced_renewal_that_fails_gives_back_what_it_cost_once() -> None:
+def test_a_failed_forced_renewal_does_not_count() -> None:
     world = World()
     token = world.obtain()
     for _ in range(MOST_FORCED - 1):

@@ -26,7 +26,7 @@ from state_tables import KEYS, MAX_WAIT, ORG, World
 # ── fetches that end, and when a token is renewed ────────────────────────────────────────────────────────────────────
 
 
-def test_what_a_fetch_brings_after_it_was_given_up_changes_no_outcome() -> None:
+def test_a_token_from_a_fetch_that_was_given_up_does_not_end_the_next_fetch() -> None:
     """Nobody waits for a thread that has ended."""
     world = World()
     flight = world.begin()
@@ -39,7 +39,7 @@ def test_what_a_fetch_brings_after_it_was_given_up_changes_no_outcome() -> None:
     assert flight.landing.done()
 
 
-def test_a_forked_child_fetches_for_itself_and_draws_a_moment_of_renewal_of_its_own(
+def test_a_forked_child_fetches_for_itself_at_its_own_time_of_renewal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """No child waits for its parent's fetch, and no two children renew at the same moment."""
@@ -61,7 +61,7 @@ def test_a_forked_child_does_not_wait_for_its_parents_first_fetch(monkeypatch: p
     assert isinstance(world.ask(), Fetch)
 
 
-def test_a_fetch_that_nobody_started_is_given_up_after_a_second() -> None:
+def test_a_fetch_that_was_not_started_is_given_up_after_a_second() -> None:
     """An exception out of a signal handler may come between beginning a fetch and starting it."""
     world = World()
     assert isinstance(world.state.next_step(world.time), Fetch)
@@ -71,7 +71,7 @@ def test_a_fetch_that_nobody_started_is_given_up_after_a_second() -> None:
     assert isinstance(world.ask(), Fetch)
 
 
-def test_a_fetch_that_runs_is_not_given_up_however_long_it_takes() -> None:
+def test_a_running_fetch_is_not_given_up_however_long_it_takes() -> None:
     """A slow endpoint is not a dead one: whether the thread lives is asked, not guessed."""
     world = World()
     flight = world.begin()
@@ -79,7 +79,7 @@ def test_a_fetch_that_runs_is_not_given_up_however_long_it_takes() -> None:
     assert world.ask() == Wait(flight)
 
 
-def test_a_renewal_whose_thread_is_gone_is_begun_again_within_half_a_minute() -> None:
+def test_a_renewal_that_lost_its_thread_is_started_again_within_half_a_minute() -> None:
     world = World()
     token, flight = world.begin_renewal()
     world.vanish()
@@ -99,7 +99,7 @@ def test_a_shared_token_is_due_for_all_late_in_its_life() -> None:
     assert is_due_for_all(token, token.sent_at + 0.931 * 3600)
 
 
-def test_a_token_from_a_store_is_renewed_in_what_is_left_of_its_life() -> None:
+def test_a_token_from_a_store_is_renewed_within_its_remaining_lifetime() -> None:
     """A process that meets a token late in its life does not renew it at once."""
     world = World()
     token = world.mint(sent_at=world.time - 0.8 * 3600)
@@ -107,7 +107,7 @@ def test_a_token_from_a_store_is_renewed_in_what_is_left_of_its_life() -> None:
     assert world.time < world.state.fresh_until <= token.sent_at + 0.82 * 3600
 
 
-def test_a_token_from_a_store_is_wanted_if_it_works_and_is_later_than_ours() -> None:
+def test_a_token_from_a_store_is_used_if_it_is_valid_and_later_than_ours() -> None:
     """A store's token is not put into use in the place of one that is as good."""
     world = World()
     dead, older, same_time = world.mint(sent_at=0, life=999), world.mint(sent_at=900), world.mint()
@@ -124,7 +124,7 @@ def test_a_token_from_a_store_is_wanted_if_it_works_and_is_later_than_ours() -> 
 
 
 @pytest.mark.parametrize("keys", [("a",), ("z",)])
-def test_a_refusal_holds_for_equal_keys_until_its_time_is_over_and_longer_for_none(keys: Any) -> None:
+def test_a_refusal_is_remembered_for_equal_keys_until_its_time_is_over(keys: Any) -> None:
     world = World()
     world.refuse(keys)
     assert isinstance(world.ask(), Fetch)
@@ -139,7 +139,7 @@ def test_a_refusal_holds_for_equal_keys_until_its_time_is_over_and_longer_for_no
 
 
 @pytest.mark.parametrize("end", [0, 1])
-def test_the_times_of_renewals_lie_between_these_ends(monkeypatch: pytest.MonkeyPatch, end: int) -> None:
+def test_the_times_of_renewals_are_within_their_limits(monkeypatch: pytest.MonkeyPatch, end: int) -> None:
     monkeypatch.setattr(renewal_times.random, "uniform", lambda *ends: ends[end])
     world = World()
     token = world.mint(life=1000.0)
@@ -152,7 +152,7 @@ def test_the_times_of_renewals_lie_between_these_ends(monkeypatch: pytest.Monkey
     assert pause_after(10_000, FAILED_GROWTH) == pauses[0][-1]
 
 
-def test_a_renewal_that_ended_changes_nothing_about_a_token_that_came_meanwhile() -> None:
+def test_a_renewal_that_ended_does_not_change_a_newer_token() -> None:
     world = World()
     _, flight = world.begin_renewal()
     world.wait(1)
@@ -162,7 +162,7 @@ def test_a_renewal_that_ended_changes_nothing_about_a_token_that_came_meanwhile(
     assert world.state.fresh_until == before
 
 
-def test_a_renewal_that_was_put_off_is_not_put_off_again_when_its_task_ends() -> None:
+def test_a_postponed_renewal_is_not_postponed_again_when_its_thread_ends() -> None:
     world = World()
     _, flight = world.begin_renewal()
     world.state.postponed(flight, "not due yet", world.time)
@@ -173,7 +173,7 @@ def test_a_renewal_that_was_put_off_is_not_put_off_again_when_its_task_ends() ->
 
 
 @pytest.mark.parametrize("error", [RateLimited("Too many."), ValueError("a bug")])
-def test_a_renewal_that_fails_without_a_time_to_wait_is_begun_again_after_a_pause(error: Exception) -> None:
+def test_a_renewal_that_fails_without_a_named_time_is_started_again_after_a_pause(error: Exception) -> None:
     world = World()
     _, flight = world.begin_renewal()
     pause = world.fail(flight, error)
@@ -181,7 +181,7 @@ def test_a_renewal_that_fails_without_a_time_to_wait_is_begun_again_after_a_paus
     assert 0 < pause <= 1
 
 
-def test_a_forked_child_leaves_the_flight_of_its_parent_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_forked_child_does_not_change_the_flight_of_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
     flight = world.begin()
     monkeypatch.setattr(token_state, "forks", lambda: forks() + 1)
@@ -203,7 +203,7 @@ class Recorder(TokenState):
 
 
 @pytest.mark.parametrize("end", ["close", "after_fork", "rejected"])
-def test_fresh_until_is_written_last_for_a_token_and_first_for_none(end: str) -> None:
+def test_fresh_until_is_set_last_for_a_new_token_and_first_for_none(end: str) -> None:
     """A hit, which reads it first and without the mutex, meets no older token than it was written for."""
     world = World(Recorder)
     Recorder.writes.clear()
