@@ -76,7 +76,7 @@ def test_redirects_to_another_origin_and_back_carry_no_credentials(
     assert okta.tokens_minted == 1
 
 
-@pytest.mark.parametrize("headers", [{}, {"Authorization": "Basic eDp5"}], ids=["plain", "credentials of his own"])
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Basic eDp5"}], ids=["plain", "own credentials"])
 @either_binding
 def test_a_redirect_from_another_origin_to_an_allowed_one_carries_no_token(
     okta: FakeOkta, elsewhere: FakeOkta, service: Service, connect: Connect, headers: dict[str, str]
