@@ -15,7 +15,7 @@ import urllib3
 from clients.of_urllib3 import OktaPool
 from okta_m2m import ServiceApp
 from okta_m2m.testing import FakeOkta
-from promises import CONTENT, USERS, Service, sha
+from promises import CONTENT, USERS, Service, redirect, sha
 from services import answering
 
 
@@ -28,10 +28,6 @@ def app(okta: FakeOkta, new_service: Service, binding: str) -> ServiceApp:
 def pool(app: ServiceApp) -> Iterator[Any]:
     with urllib3.PoolManager(maxsize=1, block=True) as plain:
         yield OktaPool(app, plain)
-
-
-def redirect(okta: FakeOkta, to: str, status: int = 302) -> str:
-    return f"{okta.url}/redirect?{urlencode({'to': to, 'status': status})}"
 
 
 @contextmanager

@@ -25,7 +25,6 @@ from okta_m2m._base.clocks import Clock
 from okta_m2m._core.conversation import PATIENCE
 from okta_m2m._core.flights import LANDING_GRACE
 from okta_m2m._threads.landings import LOOK, mutex
-from okta_m2m._threads.notifiers import Notifier
 from okta_m2m.effects import (
     Attempt,
     Discard,
@@ -45,6 +44,7 @@ from okta_m2m.effects import (
     Wait,
 )
 from okta_m2m.events import TokenObtained
+from signers import Stub
 
 MAX_WAIT = 30.0
 SLACK = LANDING_GRACE + 0.1  # simulated seconds: signing takes a moment, and no deadline is set on it
@@ -52,26 +52,11 @@ ORG = "https://acme.okta.com"
 API = f"{ORG}/api/v1/users"
 
 
-@pytest.fixture(autouse=True)
-def _all_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever reports waits until log and observers were told, however busy this machine is."""
-    monkeypatch.setattr(Notifier.settle, "__defaults__", (30.0,))
+pytestmark = pytest.mark.usefixtures("everything_is_reported")
 
 
 class Killed(BaseException):
     """What a cancelled task or an interrupted thread throws into its flow."""
-
-
-class Stub:
-    """A signer that costs nothing; what it signs is of no interest here."""
-
-    alg = "ES256"
-    kid = "kid"
-    public_jwk: dict[str, str] = {"kty": "EC"}  # noqa: RUF012 (never changed)
-    in_memory = True
-
-    def sign(self, message: bytes, /) -> bytes:
-        return b"signature"
 
 
 @dataclass(eq=False)
@@ -601,13 +586,20 @@ def test_no_caller_waits_for_a_renewal_however_it_ends(seed: int) -> None:
         assert [event.background for event in world.events if isinstance(event, TokenObtained)] == [False, True]
 
 
-def test_a_renewal_that_never_started_is_started_again() -> None:
+def with_renewal_due() -> World:
+    """A token in use, which is to be renewed."""
     world = World(0)
     world.lifetime = lambda: 600.0
     world.call(world.time)
     world.run()
+    world.time += 500.0
+    return world
+
+
+def test_a_renewal_that_never_started_is_started_again() -> None:
+    world = with_renewal_due()
     world.unstarted_rate = 1.0
-    world.call(world.time + 500.0)
+    world.call(world.time)
     world.run()
     assert world.tasks[-1].effects == ["Spawn"], "nobody waited for it"
     world.unstarted_rate = 0.0
@@ -619,11 +611,7 @@ def test_a_renewal_that_never_started_is_started_again() -> None:
 
 @pytest.mark.parametrize("how", ["close", "throw"])
 def test_a_flow_killed_while_it_starts_a_fetch_leaves_no_fetch_under_way(how: str) -> None:
-    world = World(0)
-    world.lifetime = lambda: 600.0
-    world.call(world.time)
-    world.run()
-    world.time += 500.0
+    world = with_renewal_due()
     flow = world.app.obtain()
     assert isinstance(next(flow), Spawn)
     if how == "close":
@@ -638,12 +626,7 @@ def test_a_flow_killed_while_it_starts_a_fetch_leaves_no_fetch_under_way(how: st
 
 
 def test_if_a_renewal_cannot_start_callers_keep_the_valid_token() -> None:
-    world = World(0)
-    world.lifetime = lambda: 600.0
-    world.call(world.time)
-    world.run()
-    world.time += 500.0
-    flow = world.app.obtain()
+    flow = with_renewal_due().app.obtain()
     assert isinstance(next(flow), Spawn)
     with pytest.raises(StopIteration) as stop:
         flow.send(False)

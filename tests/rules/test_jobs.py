@@ -22,13 +22,14 @@ import pytest
 import trio
 
 from figures import Note
-from herd import SECRET, SimulatedStore, Stub
+from herd import SECRET, SimulatedStore
 from okta_m2m import ServiceApp, Token
 from okta_m2m._base.clocks import Clock
 from okta_m2m.effects import Effect, Request, Response, Wait
 from okta_m2m.runtimes import Asyncio, Trio, arun
 from promises import in_matrix
 from services import eventually
+from signers import Stub
 
 LIFE = 3600.0
 EVERY = 5.0

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from bench import INVALID_CLIENT, Bench, Followed, Stub, decoded, form, names, raised
+from bench import INVALID_CLIENT, Bench, Followed, decoded, form, names, raised
 from okta_m2m.effects import Send
 from okta_m2m.errors import InvalidClient, SigningFailed
 from okta_m2m.testing import Replayed
+from signers import Stub
 
 pytestmark = pytest.mark.usefixtures("everything_is_reported")
 

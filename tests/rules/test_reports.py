@@ -11,7 +11,6 @@ from bench import (
     INVALID_CLIENT,
     Bench,
     Followed,
-    Stub,
     Waiting,
     due,
     end,
@@ -25,6 +24,7 @@ from okta_m2m import TokenUnreachable
 from okta_m2m.effects import Send, SendFailed
 from okta_m2m.errors import InvalidScope, SigningFailed
 from okta_m2m.events import ClockCorrected, KeyChanged, KeyPassedOver, TokenFailed
+from signers import Stub
 
 pytestmark = pytest.mark.usefixtures("everything_is_reported")
 

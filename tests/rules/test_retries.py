@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from bench import EPOCH, ORG, Bench, Stub, names, raised, replay_until_it_ends
+from bench import EPOCH, ORG, Bench, names, raised, replay_until_it_ends
 from okta_m2m import RateLimited, ServiceApp, TokenUnreachable
 from okta_m2m._base.clocks import Clock
 from okta_m2m.effects import Response, Send, SendFailed
 from okta_m2m.testing import replay
+from signers import Stub
 
 pytestmark = pytest.mark.usefixtures("everything_is_reported")
 

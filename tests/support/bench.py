@@ -32,28 +32,12 @@ from okta_m2m.effects import (
     Wait,
 )
 from okta_m2m.testing import Replayed, replay
+from signers import Stub
 
 ORG = "https://acme.okta.com"
 API = f"{ORG}/api/v1/users"
 ELSEWHERE = "https://api.example.com"
 EPOCH = 1_750_000_000.0
-
-
-class Stub:
-    """A signer that costs nothing."""
-
-    alg = "ES256"
-    in_memory = True
-
-    def __init__(self, kid: str = "kid-1", error: Exception | None = None) -> None:
-        self.kid = kid
-        self.error = error
-        self.public_jwk = {"kty": "EC", "kid": kid}
-
-    def sign(self, message: bytes, /) -> bytes:
-        if self.error is not None:
-            raise self.error
-        return b"signature"
 
 
 class Followed(Stub):

@@ -20,6 +20,7 @@ from okta_m2m._threads.landings import LOOK
 from okta_m2m.effects import Effect, Response, Send, SendFailed, Sending, Sleep, StoreEffect, Wait
 from okta_m2m.runtimes import Asyncio, Threads, arun, drive, run
 from schedules import STALL, Actor, Loop, Schedule, Violation
+from signers import Stub
 
 FILES = frozenset(
     module.__file__ or ""
@@ -33,18 +34,6 @@ MARGIN = 5.0
 LASTS = 0.1
 PATIENCE = 5.0
 NOISE = 1e-6
-
-
-class Stub:
-    """A signer that costs nothing; what it signs is of no interest here."""
-
-    alg = "ES256"
-    kid = "kid"
-    public_jwk: dict[str, str] = {"kty": "EC"}  # noqa: RUF012 (never changed)
-    in_memory = True
-
-    def sign(self, message: bytes, /) -> bytes:
-        return b"signature"
 
 
 class Store(SimulatedStore):
