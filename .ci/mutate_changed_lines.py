@@ -35,23 +35,48 @@ SECONDS_EACH = 60  # a mutant that runs for ever counts as noticed
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
 
 # The tests of a module are those that have its name, and these.
-TESTS_OF_ALL = ["tests/rules/test_flows.py"]
+TESTS_OF_ALL = [
+    "tests/rules/test_dpop_calls.py",
+    "tests/rules/test_forced_renewals.py",
+    "tests/rules/test_refused_keys.py",
+    "tests/rules/test_rejected_tokens.py",
+    "tests/rules/test_renewals.py",
+    "tests/rules/test_replay.py",
+    "tests/rules/test_reports.py",
+    "tests/rules/test_retries.py",
+    "tests/rules/test_shared_fetches.py",
+    "tests/rules/test_slow_endpoints.py",
+    "tests/rules/test_token_answers.py",
+]
+TESTS_OF_KEYS = ["tests/rules/test_keys.py", "tests/rules/test_invalid_keys.py", "tests/rules/test_key_files.py"]
+TESTS_OF_SETTINGS = [
+    "tests/rules/test_settings.py",
+    "tests/rules/test_setting_values.py",
+    "tests/rules/test_key_settings.py",
+    "tests/rules/test_okta_yaml.py",
+]
+TESTS_OF_TOKEN_STATE = [
+    "tests/rules/test_token_state.py",
+    "tests/rules/test_token_state_rejections.py",
+    "tests/rules/test_token_state_renewals.py",
+]
 OTHER_TESTS = {
-    "__init__": ["tests/rules/test_keys.py", "tests/rules/test_settings.py"],
+    "__init__": [*TESTS_OF_KEYS, *TESTS_OF_SETTINGS],
     "arguments": ["tests/rules/test_mistakes.py", "tests/promises/test_closing.py"],
     "crash_reports": ["tests/rules/test_crash_reports.py"],
     "fleet": ["tests/stores/test_fleet_simulated.py", "tests/rules/test_jobs.py"],
     "fetching": ["tests/rules/test_interleavings.py"],
-    "flights": ["tests/rules/test_token_state.py"],
+    "flights": TESTS_OF_TOKEN_STATE,
     "landings": ["tests/rules/test_waiting_threads.py", "tests/rules/test_interleavings.py"],
-    "forced_renewals": ["tests/rules/test_token_state.py"],
-    "key_algorithms": ["tests/rules/test_keys.py"],
-    "key_formats": ["tests/rules/test_keys.py"],
-    "okta_yaml": ["tests/rules/test_settings.py"],
-    "org_url": ["tests/rules/test_settings.py"],
-    "renewal_times": ["tests/rules/test_token_state.py"],
+    "forced_renewals": TESTS_OF_TOKEN_STATE,
+    "key_algorithms": TESTS_OF_KEYS,
+    "key_formats": TESTS_OF_KEYS,
+    "okta_yaml": TESTS_OF_SETTINGS,
+    "org_url": TESTS_OF_SETTINGS,
+    "renewal_times": TESTS_OF_TOKEN_STATE,
     "sealing": ["tests/stores/test_sealing.py"],
-    "setting_sources": ["tests/rules/test_settings.py"],
+    "setting_sources": TESTS_OF_SETTINGS,
+    "token_state": TESTS_OF_TOKEN_STATE,
 }
 
 
@@ -117,7 +142,8 @@ def _mutate(clone: Path, base: str, changed: list[str], at_most: int) -> int:
 
 def _tests(module: Path) -> list[str]:
     own = f"tests/rules/test_{module.stem}.py"
-    return [path for path in (own, *OTHER_TESTS.get(module.stem, []), *TESTS_OF_ALL) if Path(path).exists()]
+    paths = dict.fromkeys([own, *OTHER_TESTS.get(module.stem, []), *TESTS_OF_ALL])
+    return [path for path in paths if Path(path).exists()]
 
 
 def _config(base: str, changed: list[str]) -> str:

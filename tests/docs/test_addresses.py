@@ -100,7 +100,7 @@ def test_with_addresses_the_package_the_site_and_the_errors_have_absolute_links(
     assert evaluated(source, HELP) == f"{DOCUMENTATION}/errors.html#invalidclient"
 
 
-def test_without_an_address_there_is_no_url_and_the_readme_is_as_it_is(tmp_path: Path) -> None:
+def test_without_an_address_there_is_no_url_and_the_readme_is_unchanged(tmp_path: Path) -> None:
     source = project(tmp_path, "", "")
     metadata = metadata_of(source)
     assert metadata.get_all("Project-URL") is None

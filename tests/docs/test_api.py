@@ -65,7 +65,7 @@ def imported(name: str) -> ModuleType:
 
 
 @pytest.mark.parametrize("module", sorted(listed()))
-def test_the_page_lists_what_a_module_offers(module: str) -> None:
+def test_the_page_lists_the_public_names_of_each_module(module: str) -> None:
     offered = set(imported(module).__all__) - {"__version__"}
     names = set(listed()[module])
     assert offered == names, (
@@ -95,7 +95,7 @@ def test_a_meaning_takes_one_short_line() -> None:
     assert {name: length for name, length in lengths.items() if not 5 <= length <= 15} == {}
 
 
-def test_where_a_line_refers_to_another_section_that_has_the_name() -> None:
+def test_every_name_is_explained_in_one_of_its_sections() -> None:
     explained = {name for names in listed().values() for name, meaning in names.items() if meaning}
     assert {name for names in listed().values() for name in names} <= explained
 

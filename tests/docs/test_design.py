@@ -43,10 +43,10 @@ def names_in(path: Path) -> set[str]:
 
 
 def is_missing(reference: str) -> bool:
-    """Whether there is no ``file`` or ``file::name`` of that name in the project."""
+    """Whether there is no ``file`` or ``file::name`` of that name in the project. A ``*`` in a file's name is any text."""
     file, _, name = reference.partition("::")
-    path = ROOT / file
-    return not path.exists() or (bool(name) and name not in names_in(path))
+    paths = list(ROOT.glob(file))
+    return not paths or (bool(name) and not any(name in names_in(path) for path in paths))
 
 
 RULES = rows("Rules")
@@ -118,7 +118,7 @@ def test_the_state_table_is_the_one_in_the_code() -> None:
     assert public - QUESTIONS - FROM_STORE == set(methods), "methods that change the state, and the tables"
 
 
-def test_the_words_are_explained_by_what_exists() -> None:
+def test_the_examples_of_the_terms_exist() -> None:
     words = {word: code(example) for word, _, example in rows("Terms")}
     assert set(words) == {"flow", "effect", "runtime", "adapter"}
     known = {"ServiceApp": ServiceApp, "effects": effects, "runtimes": runtimes, "requests": requests}

@@ -207,7 +207,7 @@ OktaAuth(ServiceApp("https://acme.okta.com", client_id="{client_id}", key=key, s
 
 
 @pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(ROOT)))
-def test_a_page_has_no_block_that_is_passed_over_by_a_slip(page: Path) -> None:
+def test_no_code_block_of_a_page_is_skipped_by_mistake(page: Path) -> None:
     text = page.read_text("utf-8")
     fences = [match for match in FENCE.finditer(text) if match["hidden"] is None]
     assert text.count("```") == 2 * len(fences), "a fence is not closed, or does not stand on a line of its own"
@@ -218,7 +218,7 @@ def test_a_page_has_no_block_that_is_passed_over_by_a_slip(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_a_line_for_a_shell_has_no_comment_behind_it(page: Path) -> None:
+def test_no_shell_command_of_a_page_has_a_comment(page: Path) -> None:
     """zsh, the shell of macOS, takes a ``#`` that is typed or pasted for an argument."""
     lines = [
         line
@@ -247,7 +247,7 @@ def anchors(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(ROOT)))
-def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
+def test_the_links_of_a_page_have_targets(page: Path) -> None:
     prose = FENCE.sub("", page.read_text("utf-8"))
     for target in re.findall(r"\]\(([^)\s]+)\)", prose):
         if target.startswith(("https://", "mailto:")):
@@ -277,7 +277,7 @@ NO_READING_ON = {"index.md", "api.md", "changelog.md", "performance.md", "confor
 """Lists of links, and pages that a program writes."""
 
 
-def test_a_page_ends_with_where_to_go_next() -> None:
+def test_a_page_ends_with_a_link_to_the_next() -> None:
     pages = [page for page in PAGES if page.is_relative_to(ROOT / "docs") and page.name not in NO_READING_ON]
     assert len(pages) > 25
     ends = {page: page.read_text("utf-8").rstrip().rpartition("\n\n")[2] for page in pages}
@@ -291,7 +291,7 @@ def test_the_readme_is_short() -> None:
 @pytest.mark.parametrize(
     "page", [*PAGES, *sorted(EXAMPLES.rglob("*.md"))], ids=lambda page: str(page.relative_to(ROOT))
 )
-def test_a_page_that_installs_by_name_says_what_to_run_before_the_first_release(page: Path) -> None:
+def test_a_page_that_installs_by_name_has_a_command_for_use_before_the_first_release(page: Path) -> None:
     """Remove this test and those sentences once okta-m2m is on a package index."""
     text = page.read_text("utf-8")
     if "okta-m2m[" in text:
@@ -323,7 +323,7 @@ def test_the_figures_in_the_readme_are_those_that_were_measured() -> None:
     assert f"| {float(ours[1]):.0f} ms |" in readme
 
 
-def test_the_picture_of_the_house_is_the_source_tree() -> None:
+def test_the_list_of_modules_is_the_source_tree() -> None:
     design = (ROOT / "docs" / "design.md").read_text("utf-8")
     picture = re.search(r"```text\nsrc/okta_m2m/ .*?\n(.*?)```", design, re.DOTALL)
     assert picture is not None
@@ -345,7 +345,7 @@ def assert_same(listed: list[str], there: list[str]) -> None:
     assert (lacking, too_many) == ([], []), "what the picture in docs/design.md lacks, and what it has too many"
 
 
-def test_every_error_and_every_event_has_its_place_in_the_docs() -> None:
+def test_every_error_and_every_event_is_in_the_docs() -> None:
     text = (ROOT / "docs" / "errors.md").read_text("utf-8")
     offered = {name: getattr(module, name) for module in (errors, events) for name in module.__all__}
     names = [name for name, value in offered.items() if isinstance(value, type) or name == "Event"]
@@ -361,7 +361,7 @@ def test_every_error_has_an_anchor_of_its_own() -> None:
     assert [kind.__name__ for kind in classes if not leads_somewhere(kind("What happened.").help)] == []
 
 
-def test_an_error_of_a_subclass_leads_to_the_class_that_the_docs_describe() -> None:
+def test_the_error_of_a_subclass_links_to_the_class_that_the_docs_describe() -> None:
     class Mine(InvalidClient):
         pass
 
@@ -377,7 +377,7 @@ def test_every_code_with_a_remedy_of_its_own_has_an_anchor() -> None:
     assert [code for code in codes if not leads_somewhere(errors.refused(400, code, None, None).help)] == []
 
 
-def test_an_error_with_one_of_oktas_codes_leads_to_the_row_of_that_code() -> None:
+def test_an_error_with_an_okta_code_links_to_the_row_of_that_code() -> None:
     """An API's own response with such a code is not an error of ours: those rows are for a reader who has the response."""
     text = (ROOT / "docs" / "errors.md").read_text("utf-8")
     rows = re.findall(r"^\| ([^|]*`E\d{7}`[^|]*) \| ([^|]*) \|", text, re.MULTILINE)
@@ -401,7 +401,7 @@ SVGS = sorted((ROOT / "docs").rglob("*.svg"))
 
 
 @pytest.mark.parametrize("picture", SVGS, ids=lambda path: path.name)
-def test_a_picture_is_well_formed_and_needs_nothing_from_elsewhere(picture: Path) -> None:
+def test_a_picture_is_valid_svg_and_loads_nothing(picture: Path) -> None:
     text = picture.read_text("utf-8")
     ElementTree.fromstring(text)
     assert not re.findall(r"""(?:href|src)\s*[=:]\s*["'(]*https?://|url\(["']?https?://""", text)

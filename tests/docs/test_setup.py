@@ -72,7 +72,7 @@ def write_program(path: Path, runs: str) -> None:
 
 @posix_only
 @pytest.mark.parametrize("shell", ["bash", pytest.param("sh", marks=pytest.mark.matrix)])
-def test_the_page_pasted_whole_ends_with_a_call_at_the_stand_in_and_one_at_an_org(tmp_path: Path, shell: str) -> None:
+def test_the_commands_of_the_page_end_with_a_call_to_fake_okta_and_one_to_an_org(tmp_path: Path, shell: str) -> None:
     home, found = tmp_path / "home", programs(tmp_path / "bin")
     clone, folder = home / "okta-m2m", home / "billing"
     clone.mkdir(parents=True)

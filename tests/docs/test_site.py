@@ -237,7 +237,7 @@ def test_the_search_finds_how_to_rotate_a_key(browser: Browser) -> None:
     assert browser.errors() == []
 
 
-def test_a_click_copies_the_code_without_its_prompt(browser: Browser) -> None:
+def test_the_copy_button_copies_code_without_its_prompt(browser: Browser) -> None:
     browser.look()
     browser.open("setup.html")
     permissions = {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"], "origin": browser.address}
@@ -283,7 +283,7 @@ def test_text_can_be_read_in_dark_and_in_light(browser: Browser, scheme: str) ->
     assert {bright_on_dark for _, _, bright_on_dark in ratios} == {scheme == "dark"}
 
 
-def test_old_and_new_code_of_a_migration_page_stand_side_by_side_if_there_is_room(site: Path, browser: Browser) -> None:
+def test_old_and_new_code_of_a_migration_page_are_side_by_side_on_a_wide_screen(site: Path, browser: Browser) -> None:
     migrations = [page for page in pages(site) if page.startswith("migrate/") and page != "migrate/index.html"]
     assert len(migrations) == 4
     for page in migrations:
@@ -301,7 +301,7 @@ def test_old_and_new_code_of_a_migration_page_stand_side_by_side_if_there_is_roo
 
 @pytest.mark.parametrize("width", [1280, PHONE])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_screenshots_are_kept(browser: Browser, width: int, scheme: str) -> None:
+def test_screenshots_are_saved(browser: Browser, width: int, scheme: str) -> None:
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     for page in LOOKED_AT:
         browser.look(width=width, scheme=scheme)

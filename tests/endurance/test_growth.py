@@ -21,7 +21,9 @@ SHARE = 0.05
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_grows(kind: str, okta: FakeOkta, ec_key: PrivateKey, note: Note, seconds: Seconds) -> None:
+def test_memory_threads_and_files_do_not_grow(
+    kind: str, okta: FakeOkta, ec_key: PrivateKey, note: Note, seconds: Seconds
+) -> None:
     client_id = okta.add_app(ec_key).client_id
     plan = {"org_url": okta.url, "client_id": client_id, "key": ec_key.private_jwk()}
     duration = max(4.0, seconds(SHARE) / len(KINDS))

@@ -46,7 +46,7 @@ def ours(client_type: type[Client]) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["gzip, gzip", *in_matrix("gzip")])
-def test_a_compressed_answer_of_the_token_endpoint_is_not_decompressed(
+def test_a_compressed_response_of_the_token_endpoint_is_not_decompressed(
     okta: FakeOkta, front: Front, new_service: Service, connect: Connect, encoding: str
 ) -> None:
     body = bomb(encoding.count("gzip"))
@@ -64,7 +64,7 @@ def test_a_compressed_answer_of_the_token_endpoint_is_not_decompressed(
     assert connect(new_service(okta, org_url=front.url)).get(front.url + USERS).status == 200
 
 
-def test_a_401_that_is_compressed_twice_is_looked_at_without_decompressing_it(
+def test_a_401_that_is_compressed_twice_is_judged_without_decompressing_it(
     okta: FakeOkta, front: Front, new_service: Service, connect: Connect
 ) -> None:
     body = bomb(2)

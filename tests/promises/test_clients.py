@@ -40,7 +40,9 @@ from okta_m2m.testing import FakeOkta
 from promises import CONTENT, TOKEN, USERS, Service, credentials, in_matrix, redirect, sent_to, sha
 
 
-def test_retries_of_urllib3_beneath_requests_are_healed(okta: FakeOkta, new_service: Service, binding: str) -> None:
+def test_calls_that_urllib3_retries_succeed_after_a_revocation(
+    okta: FakeOkta, new_service: Service, binding: str
+) -> None:
     client = RequestsClient(new_service(okta, dpop_bound=binding == "dpop"))
     retry = urllib3.Retry(3, status_forcelist=[503], backoff_factor=0, allowed_methods=None)
     client.session.mount("http://", requests.adapters.HTTPAdapter(max_retries=retry))
@@ -57,7 +59,7 @@ def test_retries_of_urllib3_beneath_requests_are_healed(okta: FakeOkta, new_serv
 
 
 @pytest.mark.parametrize("alike", [HttpxClient, Httpx2Client])
-def test_retries_of_an_httpx_transport_are_healed(
+def test_calls_that_an_httpx_transport_retries_succeed_after_a_revocation(
     okta: FakeOkta, new_service: Service, binding: str, alike: type[BlockingHttpx]
 ) -> None:
     # httpx's own retries concern connections only; so this one is a transport that sends again.
@@ -81,7 +83,7 @@ def test_retries_of_an_httpx_transport_are_healed(
     assert okta.tokens_minted == 1
 
 
-def test_a_prepared_request_of_requests_may_be_sent_again_and_late(
+def test_a_prepared_request_of_requests_may_be_sent_several_times_and_later(
     okta: FakeOkta, new_service: Service, binding: str
 ) -> None:
     client = RequestsClient(new_service(okta, dpop_bound=binding == "dpop"))
@@ -97,7 +99,7 @@ def test_a_prepared_request_of_requests_may_be_sent_again_and_late(
     assert okta.tokens_minted == 2
 
 
-def test_auth_may_be_given_to_one_call_alone(okta: FakeOkta, new_service: Service, binding: str) -> None:
+def test_auth_may_be_passed_to_one_call_only(okta: FakeOkta, new_service: Service, binding: str) -> None:
     app = new_service(okta, dpop_bound=binding == "dpop")
     adapters: dict[Any, Any] = {requests: okta_m2m.requests, httpx: okta_m2m.httpx, httpx2: okta_m2m.httpx2}
     for library, adapter in adapters.items():
@@ -106,7 +108,7 @@ def test_auth_may_be_given_to_one_call_alone(okta: FakeOkta, new_service: Servic
     assert okta.tokens_minted == 1
 
 
-def test_hooks_of_requests_that_raise_see_only_the_healed_answer(
+def test_hooks_of_requests_see_only_the_response_after_the_renewal(
     okta: FakeOkta, new_service: Service, binding: str
 ) -> None:
     client = RequestsClient(new_service(okta, dpop_bound=binding == "dpop"))
@@ -129,7 +131,7 @@ def with_tenacity(unreachable: type[Exception], call: Callable[[], Answer]) -> C
 
 @pytest.mark.parametrize("retrying", [with_stamina, with_tenacity])
 @pytest.mark.parametrize("name", ["requests", "httpx", "httpx2", "aiohttp"])
-def test_callers_retries_try_what_is_unreachable_again_and_no_refusal(
+def test_the_callers_retries_repeat_unreachable_and_no_refusal(
     okta: FakeOkta, new_service: Service, name: str, retrying: Callable[..., Callable[[], Answer]]
 ) -> None:
     tries: list[None] = []
@@ -155,7 +157,7 @@ def test_callers_retries_try_what_is_unreachable_again_and_no_refusal(
     assert (outcome(CLIENTS[name](new_service(okta))), len(tries)) == (200, 1)
 
 
-def test_retries_of_urllib3_beneath_requests_try_no_refusal_again(okta: FakeOkta, new_service: Service) -> None:
+def test_retries_of_urllib3_repeat_no_refusal(okta: FakeOkta, new_service: Service) -> None:
     client = RequestsClient(new_service(okta))
     client.session.mount("http://", requests.adapters.HTTPAdapter(max_retries=urllib3.Retry(3, allowed_methods=None)))
     try:
@@ -167,7 +169,7 @@ def test_retries_of_urllib3_beneath_requests_try_no_refusal_again(okta: FakeOkta
     assert okta.token_requests == 1
 
 
-def test_an_adapter_of_ones_own_takes_less_than_sixty_lines() -> None:
+def test_a_users_own_adapter_takes_less_than_sixty_lines() -> None:
     assert len(ADAPTER.splitlines()) < 60
 
 
@@ -223,7 +225,7 @@ def status_of(client: Any, url: str) -> int | None:
 
 @every_httpx
 @pytest.mark.parametrize("told", [raises, raises_its_own])
-def test_where_a_response_hook_raises_for_a_401_the_next_call_has_a_new_token(
+def test_after_a_response_hook_raised_for_a_401_the_next_call_has_a_new_token(
     okta: FakeOkta, httpx_alike: Any, told: Callable[[Any], None]
 ) -> None:
     hook(httpx_alike, told)
@@ -233,7 +235,7 @@ def test_where_a_response_hook_raises_for_a_401_the_next_call_has_a_new_token(
 
 
 @every_httpx
-def test_where_a_response_hook_raises_for_a_401_behind_a_redirect_the_next_call_has_a_new_token(
+def test_after_a_hook_raised_for_a_401_after_a_redirect_the_next_call_has_a_new_token(
     okta: FakeOkta, httpx_alike: Any
 ) -> None:
     hook(httpx_alike, lambda response: None if response.has_redirect_location else response.raise_for_status())
@@ -244,7 +246,9 @@ def test_where_a_response_hook_raises_for_a_401_behind_a_redirect_the_next_call_
 
 @every_httpx
 @pytest.mark.parametrize("binding", ["dpop"], indirect=True)
-def test_where_a_response_hook_raises_for_a_nonce_the_next_call_has_it(okta: FakeOkta, httpx_alike: Any) -> None:
+def test_after_a_response_hook_raised_for_a_nonce_request_the_next_call_has_the_nonce(
+    okta: FakeOkta, httpx_alike: Any
+) -> None:
     hook(httpx_alike, raises)
     okta.resource_nonce = True
     assert [status_of(httpx_alike, okta.url + USERS) for _ in range(3)] == [None, 200, 200]
@@ -255,7 +259,7 @@ def test_where_a_response_hook_raises_for_a_nonce_the_next_call_has_it(okta: Fak
 @pytest.mark.parametrize(
     ("reads", "code", "minted"), [(True, "E0000011", 2), *in_matrix((True, "E0000015", 1)), (False, "E0000015", 1)]
 )
-def test_where_a_response_hook_raises_a_401_without_a_challenge_counts_only_if_its_body_was_read(
+def test_if_a_hook_raises_a_401_without_a_challenge_counts_only_if_its_body_was_read(
     okta: FakeOkta, httpx_alike: Any, reads: bool, code: str, minted: int
 ) -> None:
     hook(httpx_alike, raises, reads=reads)
@@ -265,9 +269,7 @@ def test_where_a_response_hook_raises_a_401_without_a_challenge_counts_only_if_i
 
 
 @every_httpx
-def test_where_a_response_hook_raises_for_a_call_without_our_token_nothing_is_learnt(
-    okta: FakeOkta, httpx_alike: Any
-) -> None:
+def test_if_a_hook_raises_for_a_call_without_our_token_nothing_is_renewed(okta: FakeOkta, httpx_alike: Any) -> None:
     hook(httpx_alike, raises)
     with pytest.raises(httpx_alike.refused):
         httpx_alike.get(okta.url + USERS, headers={"Authorization": "SSWS mine"})
@@ -277,7 +279,7 @@ def test_where_a_response_hook_raises_for_a_call_without_our_token_nothing_is_le
 
 
 @pytest.mark.parametrize("name", ["httpx", "httpx2"])  # on an event loop of its own no exception is being handled
-def test_an_answer_to_an_earlier_call_which_the_caller_is_handling_is_not_learnt_from_again(
+def test_the_hook_exception_of_an_earlier_call_is_not_used_again(
     okta: FakeOkta, new_service: Service, name: str
 ) -> None:
     told: list[object] = []
@@ -316,7 +318,7 @@ def test_a_rejection_is_reported_before_the_renewal_that_it_causes(
 
 
 @pytest.mark.parametrize("library", [httpx, httpx2])
-def test_an_answer_that_the_caller_is_handling_is_not_judged_again_when_his_next_call_fails(
+def test_a_response_that_the_caller_handles_is_not_judged_again_by_a_failing_call(
     okta: FakeOkta, new_service: Service, library: Any
 ) -> None:
     told: list[object] = []
@@ -336,7 +338,7 @@ def test_an_answer_that_the_caller_is_handling_is_not_judged_again_when_his_next
 
 @every_httpx
 @pytest.mark.parametrize("made", ["cycle", *in_matrix("without a request"), "without a response"])
-def test_whatever_a_response_hook_raises_is_what_the_caller_gets(okta: FakeOkta, httpx_alike: Any, made: str) -> None:
+def test_the_caller_gets_the_exception_of_a_response_hook(okta: FakeOkta, httpx_alike: Any, made: str) -> None:
     def raises_by_hand(response: Any) -> None:
         if made == "cycle":
             error = LookupError("no such user")
@@ -370,7 +372,7 @@ def test_a_client_with_response_hooks_is_refused_for_the_token_request(
 
 
 @every_httpx
-def test_a_trace_of_the_callers_is_still_called(okta: FakeOkta, httpx_alike: Any) -> None:
+def test_the_callers_own_trace_is_still_called(okta: FakeOkta, httpx_alike: Any) -> None:
     hops: list[str] = []
 
     def seen(event: str, info: dict[str, Any], *, into: list[str]) -> None:
@@ -390,7 +392,7 @@ def test_a_trace_of_the_callers_is_still_called(okta: FakeOkta, httpx_alike: Any
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("alike", [HttpxClient, Httpx2Client])
-def test_a_redirect_from_http_to_https_carries_nothing(
+def test_a_redirect_from_http_to_https_carries_no_credentials(
     okta: FakeOkta, new_service: Service, binding: str, alike: type[BlockingHttpx], scheme: str
 ) -> None:
     """It is another origin, even if host and ports are those that the library treats as the same. These ports are not ours
@@ -468,7 +470,9 @@ def sent_by(client: Any, request: Any, **options: Any) -> int:
 
 
 @pytest.mark.parametrize("name", [name for name in CLIENTS if name.startswith("httpx") and CLIENTS[name].asynchronous])
-def test_an_async_file_is_sent_and_not_sent_again(okta: FakeOkta, httpx_alike: Any, name: str, tmp_path: Path) -> None:
+def test_an_async_file_is_not_sent_again_after_a_401(
+    okta: FakeOkta, httpx_alike: Any, name: str, tmp_path: Path
+) -> None:
     path, content = tmp_path / "content", CONTENT.replace(b"\n", b"")  # it is read, and sent, by lines
     path.write_bytes(content)
 
@@ -511,7 +515,7 @@ async def twice(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerTy
 
 @pytest.mark.parametrize("in_front", [in_a_task_of_its_own, twice])
 @pytest.mark.parametrize("seconds", [60, None])
-def test_a_middleware_in_front_of_ours_lets_no_stranger_have_a_call_made_with_the_token(
+def test_with_a_middleware_before_ours_another_origin_cannot_redirect_to_a_call_with_the_token(
     okta: FakeOkta,
     elsewhere: FakeOkta,
     new_service: Service,
@@ -529,7 +533,7 @@ def test_a_middleware_in_front_of_ours_lets_no_stranger_have_a_call_made_with_th
     assert (led, len(own)) == ([], 2 if binding == "dpop" else 1)
 
 
-def test_a_hop_whose_connection_broke_is_tried_again_without_a_token(
+def test_a_redirected_call_whose_connection_broke_is_retried_without_a_token(
     okta: FakeOkta, elsewhere: FakeOkta, new_service: Service
 ) -> None:
     async def call(session: aiohttp.ClientSession) -> list[int]:
@@ -541,7 +545,7 @@ def test_a_hop_whose_connection_broke_is_tried_again_without_a_token(
     assert [credentials(request) for request in sent_to(okta)] == [[], []]
 
 
-def test_a_redirect_that_was_not_followed_has_no_bearing_on_the_next_call(
+def test_a_redirect_that_was_not_followed_does_not_affect_the_next_call(
     okta: FakeOkta, elsewhere: FakeOkta, new_service: Service
 ) -> None:
     async def call(session: aiohttp.ClientSession) -> list[int]:
@@ -571,7 +575,7 @@ def test_redirects_of_calls_that_have_ended_are_forgotten(
     asyncio.run(main())
 
 
-def test_a_middleware_in_front_of_ours_that_answers_with_a_response_of_its_own_lets_no_stranger_make_our_calls(
+def test_with_a_middleware_that_copies_responses_another_origin_gets_no_call_with_the_token(
     okta: FakeOkta, elsewhere: FakeOkta, new_service: Service
 ) -> None:
     async def recorder(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
@@ -593,7 +597,7 @@ def test_a_middleware_in_front_of_ours_that_answers_with_a_response_of_its_own_l
 
 
 @pytest.mark.parametrize("trusting", [True, False])
-def test_no_credentials_of_a_netrc_go_along_with_the_token_request(
+def test_the_token_request_has_no_credentials_from_a_netrc(
     okta: FakeOkta,
     new_service: Service,
     binding: str,
@@ -624,7 +628,7 @@ def test_no_credentials_of_a_netrc_go_along_with_the_token_request(
 
 @pytest.mark.parametrize("limit", [100, 1])
 @pytest.mark.parametrize("make", [bytes, io.BytesIO])
-def test_a_body_that_waits_for_a_hundred_arrives_whole_after_an_early_401(
+def test_a_body_that_waits_for_100_continue_arrives_whole_after_an_early_401(
     okta: FakeOkta, new_service: Service, make: Callable[[bytes], Any], limit: int
 ) -> None:
     heads: list[bytes] = []

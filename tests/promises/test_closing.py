@@ -33,7 +33,7 @@ async def closed(app: ServiceApp, on_a_loop: bool) -> None:
         app.close()
 
 
-def test_the_token_is_revoked_through_the_client_that_the_app_was_given_to(
+def test_close_revokes_the_token_through_the_client_that_used_the_app(
     okta: FakeOkta, service: Callable[..., ServiceApp], connect: Callable[..., Client], client_type: type[Client]
 ) -> None:
     app = service(revoke_on_close=True)
@@ -49,7 +49,7 @@ def test_the_token_is_revoked_through_the_client_that_the_app_was_given_to(
     assert okta.tokens_minted == 1
 
 
-def test_the_context_manager_closes_and_revokes_nothing_unasked(
+def test_the_context_manager_closes_and_revokes_only_on_request(
     okta: FakeOkta, new_service: Callable[..., ServiceApp]
 ) -> None:
     with new_service(okta) as app:
@@ -62,7 +62,9 @@ def test_the_context_manager_closes_and_revokes_nothing_unasked(
     assert revocations(okta) == 0
 
 
-def test_at_a_custom_server_it_is_that_ones_endpoint(okta: FakeOkta, new_service: Callable[..., ServiceApp]) -> None:
+def test_a_token_of_a_custom_server_is_revoked_at_that_server(
+    okta: FakeOkta, new_service: Callable[..., ServiceApp]
+) -> None:
     settings = {"scopes": ["api:read"], "authorization_server": "default", "revoke_on_close": True}
     with new_service(okta, **settings) as app:
         OktaAuth(app).token()
@@ -70,7 +72,7 @@ def test_at_a_custom_server_it_is_that_ones_endpoint(okta: FakeOkta, new_service
     assert [request.path for request in okta.requests][-1] == "/oauth2/default/v1/revoke"
 
 
-def test_a_token_that_is_being_fetched_while_the_app_is_closed_is_revoked_too(
+def test_a_token_that_arrives_during_close_is_revoked_too(
     okta: FakeOkta, new_service: Callable[..., ServiceApp]
 ) -> None:
     app = new_service(okta, revoke_on_close=True)
@@ -97,7 +99,7 @@ def test_a_revocation_that_fails_is_a_warning_and_no_error(
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError("reset by peer"), TimeoutError()])
-def test_whatever_a_send_of_the_callers_own_raises_the_end_is_no_error(
+def test_an_exception_of_the_callers_send_does_not_make_close_fail(
     okta: FakeOkta, new_service: Callable[..., ServiceApp], error: OSError, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "okta_m2m"), new_service(okta, revoke_on_close=True) as app:
@@ -111,7 +113,7 @@ def test_whatever_a_send_of_the_callers_own_raises_the_end_is_no_error(
     assert type(error).__name__ in caplog.text
 
 
-def test_an_app_is_closed_from_threads_and_on_event_loops_whatever_used_it(
+def test_an_app_can_be_closed_from_a_thread_or_an_event_loop_whichever_used_it(
     okta: FakeOkta, new_service: Callable[..., ServiceApp], caplog: pytest.LogCaptureFixture
 ) -> None:
     used_by_threads = new_service(okta, revoke_on_close=True)
@@ -124,7 +126,7 @@ def test_an_app_is_closed_from_threads_and_on_event_loops_whatever_used_it(
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-def test_it_is_refused_where_the_token_is_others_too(
+def test_revoke_on_close_is_refused_for_a_shared_token(
     okta: FakeOkta, new_service: Callable[..., ServiceApp], tmp_path: Path
 ) -> None:
     from okta_m2m.stores.file import FileStore
@@ -150,7 +152,7 @@ def test_a_forked_child_does_not_revoke_the_token_of_its_parent(
     assert requests.get(f"{okta.url}/api/v1/users", auth=auth, timeout=10).status_code == 200
 
 
-def test_an_app_and_its_adapter_that_nobody_holds_are_let_go(ec_key: PrivateKey) -> None:
+def test_an_app_and_its_adapter_without_references_are_freed(ec_key: PrivateKey) -> None:
     from weakref import ref
 
     app = ServiceApp("https://acme.okta.com", client_id="0oa", key=ec_key, scopes=["okta.users.read"])

@@ -119,7 +119,7 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def test_a_name_that_is_not_there(fail: Failing, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_cannot_be_resolved_is_reported(fail: Failing, monkeypatch: pytest.MonkeyPatch) -> None:
     def getaddrinfo(host: Any, *_: Any, **__: Any) -> Any:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -129,26 +129,28 @@ def test_a_name_that_is_not_there(fail: Failing, monkeypatch: pytest.MonkeyPatch
     assert str(failed) == "the name acme.okta.example could not be resolved"
 
 
-def test_a_port_that_nobody_listens_at(fail: Failing) -> None:
+def test_a_port_without_a_server_is_reported(fail: Failing) -> None:
     failed = fail(f"http://127.0.0.1:{free_port()}/oauth2/v1/token")
     assert data(failed) == ("tcp", False)
     assert str(failed) == "127.0.0.1 refused the connection"
 
 
-def test_a_certificate_of_an_unknown_authority(fail: Failing, tls_port: int) -> None:
+def test_a_certificate_of_an_unknown_ca_is_reported(fail: Failing, tls_port: int) -> None:
     failed = fail(f"https://127.0.0.1:{tls_port}/oauth2/v1/token")
     assert data(failed) == ("tls", True)
     assert str(failed).startswith("the certificate is not trusted: ")
 
 
-def test_a_certificate_for_another_name(fail: Failing, tls_port: int, authority: tuple[trustme.CA, Path]) -> None:
+def test_a_certificate_for_another_name_is_reported(
+    fail: Failing, tls_port: int, authority: tuple[trustme.CA, Path]
+) -> None:
     failed = fail(f"https://127.0.0.1:{tls_port}/oauth2/v1/token", trusted=authority[1], token_client="other")
     assert data(failed) == ("tls", True)
     assert "127.0.0.1" in str(failed)
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"], ids=["missing", "unreadable"])
-def test_a_ca_bundle_that_cannot_be_read(
+def test_a_ca_bundle_that_cannot_be_read_is_reported(
     fail: Failing,
     client_type: type[Client],
     tls_port: int,
@@ -168,14 +170,14 @@ def test_a_ca_bundle_that_cannot_be_read(
     assert "CA" in str(failed)
 
 
-def test_a_server_that_speaks_no_tls(fail: Failing) -> None:
+def test_a_server_without_tls_is_reported(fail: Failing) -> None:
     with server(lambda connection: connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as port:
         failed = fail(f"https://127.0.0.1:{port}/oauth2/v1/token")
     assert failed.stage in ("tls", "http")  # some see the connection's end first
     assert not failed.permanent
 
 
-def test_a_connection_that_ends_without_an_answer(fail: Failing) -> None:
+def test_a_connection_closed_without_a_response_is_reported(fail: Failing) -> None:
     with server(lambda connection: connection.recv(65536)) as port:
         failed = fail(f"http://127.0.0.1:{port}/oauth2/v1/token")
     assert data(failed) == ("http", False)
@@ -185,14 +187,14 @@ def test_a_connection_that_ends_without_an_answer(fail: Failing) -> None:
     )
 
 
-def test_an_answer_that_does_not_come(fail: Failing, front: Front) -> None:
+def test_a_response_that_does_not_come_is_reported(fail: Failing, front: Front) -> None:
     front.pages[TOKEN] = lambda exchange: exchange._handler.rfile.read(1)
     failed = fail(front.url + TOKEN)
     assert data(failed) == ("http", False)
     assert str(failed) == "the response timed out"
 
 
-def test_an_answer_that_ends_early(fail: Failing, front: Front) -> None:
+def test_a_response_that_ends_early_is_reported(fail: Failing, front: Front) -> None:
     def page(exchange: Exchange) -> None:
         exchange.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
         exchange._handler.close_connection = True
@@ -203,7 +205,7 @@ def test_an_answer_that_ends_early(fail: Failing, front: Front) -> None:
     assert str(failed) == "the connection was closed before the response was complete"
 
 
-def test_a_scheme_that_no_client_knows(fail: Failing) -> None:
+def test_an_unknown_url_scheme_is_reported(fail: Failing) -> None:
     failed = fail("gopher://acme.okta.example/")
     assert data(failed) == (None, True)
 
@@ -211,14 +213,14 @@ def test_a_scheme_that_no_client_knows(fail: Failing) -> None:
 SECRET = "hunter2"
 
 
-def test_a_proxy_that_is_not_there(fail: Failing) -> None:
+def test_a_proxy_without_a_server_is_reported(fail: Failing) -> None:
     proxy = f"http://user:{SECRET}@127.0.0.1:{free_port()}"
     failed = fail("https://acme.okta.example/oauth2/v1/token", proxy=proxy, token_client="other")
     assert data(failed) == ("proxy", False)
     assert str(failed) == "the proxy refused the connection"
 
 
-def test_a_proxy_that_refuses(fail: Failing) -> None:
+def test_a_proxy_that_refuses_is_reported(fail: Failing) -> None:
     def refuse(connection: socket.socket) -> None:
         connection.recv(65536)
         connection.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
@@ -235,7 +237,9 @@ def test_a_proxy_that_refuses(fail: Failing) -> None:
 
 
 @pytest.mark.parametrize("mark", list("/?#\\[@ "))
-def test_a_proxy_whose_password_is_not_encoded(fail: Failing, monkeypatch: pytest.MonkeyPatch, mark: str) -> None:
+def test_a_proxy_password_that_is_not_encoded_is_reported(
+    fail: Failing, monkeypatch: pytest.MonkeyPatch, mark: str
+) -> None:
     """A part of the password is read as the port, and the libraries' own messages name it."""
     proxy = f"http://user:{SECRET}{mark}{SECRET}@127.0.0.1:{free_port()}"
     failed = fail("https://acme.invalid/oauth2/v1/token", first=lambda: monkeypatch.setenv("https_proxy", proxy))

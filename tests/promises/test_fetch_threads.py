@@ -31,7 +31,7 @@ from okta_m2m import Event, ServiceApp, TokenUnreachable
 from okta_m2m.errors import WrongType
 from okta_m2m.events import ClockCorrected, TokenObtained
 from okta_m2m.testing import FakeOkta
-from promises import TOKEN, USERS, Connect, Service, in_matrix, sent_to, statuses
+from promises import TOKEN, USERS, Connect, Service, check_after_hidden_401, in_matrix, sent_to, statuses
 from services import eventually
 
 
@@ -62,7 +62,7 @@ def client_of(name: str, app: ServiceApp, **options: Any) -> Iterator[Any]:
 @async_clients()
 @pytest.mark.parametrize("blocking", ["requests", *in_matrix("httpx", "httpx2")])
 @pytest.mark.parametrize("state", ["cold", "rejected"])
-def test_a_blocking_call_inside_async_def_waits_for_the_fetch_that_its_own_loop_began(
+def test_a_blocking_call_on_a_loop_gets_the_token_of_that_loops_fetch(
     okta: FakeOkta, new_service: Service, name: str, blocking: str, state: str
 ) -> None:
     """The loop stands still until the fetch has ended, so it can do nothing for it."""
@@ -91,7 +91,7 @@ def test_a_blocking_call_inside_async_def_waits_for_the_fetch_that_its_own_loop_
 
 
 @async_clients(backend="asyncio")
-def test_a_task_factory_that_takes_no_context_is_enough(okta: FakeOkta, new_service: Service, name: str) -> None:
+def test_a_task_factory_without_a_context_parameter_works(okta: FakeOkta, new_service: Service, name: str) -> None:
     with client_of(name, new_service(okta)) as client:
 
         async def call() -> int:
@@ -110,7 +110,7 @@ def test_a_task_factory_that_takes_no_context_is_enough(okta: FakeOkta, new_serv
 # ── where no thread can be started ───────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_token_request_of_aiohttp_costs_no_more_the_more_tasks_wait(
+def test_more_waiting_tasks_do_not_slow_a_token_request_of_aiohttp(
     okta: FakeOkta, new_service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ten thousand tasks each wait for a token of their own. A request that went through all tasks would be slow for all."""
@@ -128,7 +128,7 @@ def test_a_token_request_of_aiohttp_costs_no_more_the_more_tasks_wait(
             monkeypatch.undo()
 
 
-def test_what_a_session_of_aiohttp_leaves_running_ends_with_the_token_request(
+def test_tasks_that_an_aiohttp_session_leaves_running_end_with_the_token_request(
     okta: FakeOkta, new_service: Service
 ) -> None:
     ended: list[str] = []
@@ -149,7 +149,7 @@ def test_what_a_session_of_aiohttp_leaves_running_ends_with_the_token_request(
     assert ended == ["cancelled"]
 
 
-def test_where_no_thread_can_be_started_a_call_fetches_its_token_itself(
+def test_if_no_thread_can_be_started_a_call_fetches_its_token_itself(
     okta: FakeOkta, new_service: Service, connect: Connect, binding: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On Python 3.12, for example, none can be started once the main thread has ended."""
@@ -175,7 +175,7 @@ def test_where_no_thread_can_be_started_a_call_fetches_its_token_itself(
 # ── the callers' connections ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_pool_whose_only_connection_is_held_by_a_stream_holds_up_no_token_request(
+def test_a_pool_whose_only_connection_is_in_use_delays_no_token_request(
     okta: FakeOkta, front: Front, new_service: Service, connect: Connect
 ) -> None:
     begun, ends = threading.Event(), threading.Event()
@@ -266,7 +266,7 @@ def by_aiohttp(of_connector: Any, **of_call: Any) -> Callable[[ServiceApp, str],
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*Unverified HTTPS request.*")
-def test_an_assertion_goes_only_to_a_verified_host_even_if_the_calls_are_not_verified(
+def test_an_assertion_is_sent_only_to_a_verified_host_even_if_calls_are_not_verified(
     new_service: Service, call: Callable[[ServiceApp, str], None]
 ) -> None:
     served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -277,7 +277,7 @@ def test_an_assertion_goes_only_to_a_verified_host_even_if_the_calls_are_not_ver
         assert org.requests == []
 
 
-def test_the_token_request_of_aiohttp_has_the_local_address_of_the_calling_session(
+def test_the_token_request_of_aiohttp_uses_the_local_address_of_the_session(
     okta: FakeOkta, front: Front, new_service: Service
 ) -> None:
     came_from: list[str] = []
@@ -304,9 +304,7 @@ def test_the_token_request_of_aiohttp_has_the_local_address_of_the_calling_sessi
     assert came_from == ["127.0.0.2"]
 
 
-def test_a_session_of_aiohttp_that_is_made_once_is_refused_with_the_remedy(
-    okta: FakeOkta, new_service: Service
-) -> None:
+def test_an_aiohttp_session_of_another_loop_is_refused_with_the_remedy(okta: FakeOkta, new_service: Service) -> None:
     async def main() -> None:
         async with aiohttp.ClientSession() as shared:
             auth = okta_m2m.aiohttp.OktaAuth(new_service(okta), session=lambda: shared)
@@ -354,7 +352,7 @@ either_observer = pytest.mark.parametrize("by", ["on_event", "log handler"])
 
 
 @either_observer
-def test_an_observer_may_call_with_the_same_app_in_mid_fetch(
+def test_an_observer_may_call_with_the_same_app_during_a_fetch(
     okta: FakeOkta, new_service: Service, connect: Connect, by: str
 ) -> None:
     okta.skew(minutes=10)  # reported when the first token request is refused, before the second
@@ -435,7 +433,7 @@ HIDDEN_BY = {"aiohttp": with_inner_middleware}
         if name.startswith(("httpx", "aiohttp"))
     ],
 )
-def test_where_nobody_shows_us_a_401_a_renewal_in_the_background_heals_the_following_calls(
+def test_after_a_hidden_401_a_background_renewal_makes_later_calls_work(
     okta: FakeOkta, new_service: Service, binding: str, name: str
 ) -> None:
     with client_of(name, new_service(okta, dpop_bound=binding == "dpop")) as client:
@@ -446,15 +444,10 @@ def test_where_nobody_shows_us_a_401_a_renewal_in_the_background_heals_the_follo
                 return int(client.get(okta.url + USERS).status)
             return None
 
-        assert status() == 200
-        okta.revoke_all()
-        assert status() is None, "its 401 was hidden"
-        eventually(lambda: status() == 200, "calls are made with another token")
-        assert [status() for _ in range(5)] == [200] * 5
-    assert okta.tokens_minted == 2
+        check_after_hidden_401(okta, status)
 
 
-def test_calls_whose_connections_break_leave_a_renewal_for_a_token_that_is_revoked(
+def test_broken_connections_do_not_prevent_the_renewal_of_a_revoked_token(
     okta: FakeOkta, new_service: Service, connect: Connect
 ) -> None:
     client = connect(new_service(okta))
@@ -480,7 +473,7 @@ every_httpx = pytest.mark.parametrize("name", [name for name in CLIENTS if name.
 
 
 @every_httpx
-def test_an_auth_that_wraps_ours_by_auth_flow_is_told_the_remedy_which_works(
+def test_wrapping_our_auth_flow_raises_an_error_with_a_remedy_that_works(
     okta: FakeOkta, new_service: Service, binding: str, name: str
 ) -> None:
     with client_of(name, new_service(okta, dpop_bound=binding == "dpop")) as client:
@@ -557,7 +550,7 @@ class Api:
 
 @pytest.mark.parametrize("seconds", [60, *in_matrix(None)])
 @pytest.mark.parametrize("in_a_task", [False, True])
-def test_of_many_calls_that_another_origin_sends_back_none_carries_our_token(
+def test_none_of_many_calls_redirected_from_another_origin_carries_our_token(
     okta: FakeOkta, new_service: Service, in_a_task: bool, seconds: float | None
 ) -> None:
     """All of them are redirected before the first goes on, so each must be remembered."""

@@ -131,9 +131,7 @@ def start(program: str, library: str, okta: FakeOkta, dpop_bound: bool, *argumen
 
 @pytest.mark.parametrize("dpop_bound", [False, True], ids=["bearer", "dpop"])
 @pytest.mark.parametrize("library", ["requests", "httpx", "httpx2", "aiohttp"])
-def test_a_first_call_and_a_first_401_import_nothing_that_a_fork_has_not_imported_before(
-    okta: FakeOkta, library: str, dpop_bound: bool
-) -> None:
+def test_a_first_call_and_a_first_401_import_no_module_late(okta: FakeOkta, library: str, dpop_bound: bool) -> None:
     running = start(IMPORTS, library, okta, dpop_bound)
     assert running.stdout is not None
     first = running.stdout.readline()
@@ -143,7 +141,7 @@ def test_a_first_call_and_a_first_401_import_nothing_that_a_fork_has_not_importe
     assert okta.tokens_minted == 2
 
 
-def test_nor_does_a_first_app_with_a_store_and_an_observer() -> None:
+def test_a_first_app_with_a_store_and_an_observer_imports_no_module_late() -> None:
     made = subprocess.run([sys.executable, "-c", APP], capture_output=True, text=True, check=True)
     assert made.stdout == "[]\n"
 
@@ -156,7 +154,7 @@ def test_nor_does_a_first_app_with_a_store_and_an_observer() -> None:
         for number in (0, 1, 2, 4, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60)
     ],
 )
-def test_a_child_that_is_forked_during_a_first_call_works(okta: FakeOkta, library: str, moment: float) -> None:
+def test_a_child_forked_during_a_first_call_works(okta: FakeOkta, library: str, moment: float) -> None:
     running = start(FORK, library, okta, False, str(moment))
     printed, _ = running.communicate(timeout=PATIENCE)
     assert printed == "200 0\n"

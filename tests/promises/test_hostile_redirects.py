@@ -67,7 +67,7 @@ LOCATIONS = st.tuples(*(st.sampled_from(parts) for parts in (SCHEMES, SLASHES, A
 @settings(
     max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
-def test_neither_header_leaves_for_another_host(
+def test_no_redirect_carries_our_headers_to_another_host(
     okta: FakeOkta,
     elsewhere: FakeOkta,
     service: Callable[..., ServiceApp],

@@ -37,7 +37,7 @@ def front(
 
 
 @pytest.mark.parametrize("name", ["httpx", "httpx2"])
-def test_many_calls_on_one_connection_of_httpx_survive_a_revoked_token(
+def test_many_calls_on_one_connection_of_httpx_succeed_after_a_revocation(
     front: Http2, new_service: NewService, binding: str, name: str
 ) -> None:
     library: Any = pytest.importorskip(name)
@@ -60,7 +60,7 @@ def test_many_calls_on_one_connection_of_httpx_survive_a_revoked_token(
     assert len(front.connections) == 2, "the calls', and that of the one token request"
 
 
-def test_a_multiplexed_session_of_niquests_is_healed_in_mid_flight(
+def test_calls_of_a_multiplexed_niquests_session_succeed_after_a_revocation(
     front: Http2, new_service: NewService, binding: str
 ) -> None:
     niquests: Any = pytest.importorskip("niquests", reason="has an environment of its own: .ci/niquests_environment")
@@ -83,7 +83,7 @@ def test_a_multiplexed_session_of_niquests_is_healed_in_mid_flight(
     assert len(front.connections) == 2, "the calls', and that of the one token request"
 
 
-def test_a_multiplexed_async_session_of_niquests_is_healed_in_mid_flight(
+def test_calls_of_a_multiplexed_async_niquests_session_succeed_after_a_revocation(
     front: Http2, new_service: NewService, binding: str
 ) -> None:
     niquests: Any = pytest.importorskip("niquests", reason="has an environment of its own: .ci/niquests_environment")
@@ -109,7 +109,7 @@ def test_a_multiplexed_async_session_of_niquests_is_healed_in_mid_flight(
     assert front.okta.tokens_minted == 2
 
 
-def test_a_redirect_in_a_multiplexed_session_takes_no_credentials_elsewhere(
+def test_a_redirect_in_a_multiplexed_session_carries_no_credentials_to_another_origin(
     front: Http2, new_service: NewService, binding: str, authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     niquests: Any = pytest.importorskip("niquests", reason="has an environment of its own: .ci/niquests_environment")

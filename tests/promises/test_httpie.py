@@ -61,7 +61,7 @@ def test_a_call_carries_a_token(okta: FakeOkta, http: Http, binding: str) -> Non
 
 
 @either_binding
-def test_a_redirect_is_followed_and_a_401_is_healed(okta: FakeOkta, http: Http) -> None:
+def test_a_redirect_is_followed_and_a_revoked_token_is_renewed(okta: FakeOkta, http: Http) -> None:
     okta.next(401, on=USERS)
     to = f"to=={okta.url}{USERS}"
     ran = http("--check-status", "--follow", "--body", "GET", f"{okta.url}/redirect", to, "status==307")
@@ -74,7 +74,7 @@ def test_a_redirect_is_followed_and_a_401_is_healed(okta: FakeOkta, http: Http) 
 
 
 @either_binding
-def test_what_is_wrong_is_said_in_one_line(okta: FakeOkta, http: Http) -> None:
+def test_an_error_is_one_line_without_a_traceback(okta: FakeOkta, http: Http) -> None:
     refused = http("GET", okta.url + USERS, OKTA_CLIENT_CLIENTID="0oaNobody")
     assert refused.returncode != 0
     assert "invalid_client" in refused.stderr

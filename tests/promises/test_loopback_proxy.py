@@ -24,7 +24,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, client_type: type[Client]) -> None:
 
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])
-def test_the_token_request_passes_over_the_environments_proxy(
+def test_the_token_request_ignores_the_environments_proxy(
     okta: FakeOkta,
     front: Front,
     new_service: Service,
@@ -44,7 +44,7 @@ def test_the_token_request_passes_over_the_environments_proxy(
         assert [record.message for record in caplog.records if "NO_PROXY" in record.message]
 
 
-def test_no_warning_where_the_environment_excepts_the_origin(
+def test_an_origin_in_no_proxy_causes_no_warning(
     okta: FakeOkta,
     new_service: Service,
     connect: Connect,
@@ -59,7 +59,7 @@ def test_no_warning_where_the_environment_excepts_the_origin(
 
 
 @pytest.mark.parametrize("token_client", ["same", "other", "made"])
-def test_the_token_request_passes_over_the_proxy_of_the_client_that_is_passed(
+def test_the_token_request_ignores_the_proxy_of_the_client_that_is_passed(
     okta: FakeOkta, front: Front, new_service: Service, connect: Connect, client_type: type[Client], token_client: str
 ) -> None:
     if token_client == "same" and not client_type.lends_itself:
@@ -70,7 +70,7 @@ def test_the_token_request_passes_over_the_proxy_of_the_client_that_is_passed(
     assert front.proxied == []
 
 
-def test_a_call_that_says_that_it_takes_a_proxy_gets_no_token(
+def test_a_plain_http_call_through_a_proxy_gets_no_token(
     okta: FakeOkta, front: Front, new_service: Service, connect: Connect, client_type: type[Client], caplog: Any
 ) -> None:
     if client_type.name != "aiohttp":

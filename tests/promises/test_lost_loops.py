@@ -105,7 +105,7 @@ def collect_what_it_left() -> None:
 
 @every_async_client
 @pytest.mark.filterwarnings("ignore")  # the loop is closed with tasks and sockets in it, which Python reports
-def test_a_loop_that_is_closed_in_mid_fetch_costs_the_others_nothing(
+def test_a_loop_closed_during_a_fetch_delays_no_other_caller(
     okta: FakeOkta, front: Front, held: Held, new_service: Service, get: Any
 ) -> None:
     app = new_service(okta, org_url=front.url)
@@ -125,7 +125,7 @@ def test_a_loop_that_is_closed_in_mid_fetch_costs_the_others_nothing(
 
 
 @every_loop
-def test_a_loop_that_ends_in_mid_fetch_costs_the_others_nothing(
+def test_a_loop_that_ends_during_a_fetch_delays_no_other_caller(
     okta: FakeOkta, front: Front, held: Held, new_service: Service, run: Any, get: Any
 ) -> None:
     app = new_service(okta, org_url=front.url)
@@ -142,7 +142,7 @@ def test_a_loop_that_ends_in_mid_fetch_costs_the_others_nothing(
 
 
 @every_loop
-def test_a_loop_that_stands_still_in_mid_fetch_costs_the_others_nothing(
+def test_a_loop_blocked_during_a_fetch_delays_no_other_caller(
     okta: FakeOkta, front: Front, held: Held, new_service: Service, run: Any, get: Any
 ) -> None:
     app = new_service(okta, org_url=front.url)
@@ -173,7 +173,7 @@ def test_a_loop_that_stands_still_in_mid_fetch_costs_the_others_nothing(
 
 
 @every_loop
-def test_a_renewal_goes_on_when_the_loop_that_began_it_has_ended(
+def test_a_renewal_continues_after_the_loop_that_started_it_has_ended(
     okta: FakeOkta, front: Front, new_service: Service, run: Any, get: Any
 ) -> None:
     """A job each few seconds on a loop of its own, as ``asyncio.run`` makes it, needs one token request a life."""
@@ -204,7 +204,7 @@ def test_a_renewal_goes_on_when_the_loop_that_began_it_has_ended(
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts open files as Linux does")
 @every_async_client
 @pytest.mark.filterwarnings("ignore")  # the loops are closed with tasks in them
-def test_loops_that_are_closed_in_mid_fetch_leave_no_files_open(
+def test_loops_closed_during_a_fetch_leave_no_files_open(
     okta: FakeOkta, front: Front, new_service: Service, get: Any
 ) -> None:
     def open_files() -> int:

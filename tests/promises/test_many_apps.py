@@ -48,7 +48,7 @@ def test_many_apps_without_a_token_on_one_loop_each_make_one_request(
     assert beats > 5, "the loop stood still"
 
 
-def test_many_apps_that_renew_at_once_on_one_loop_keep_no_call_waiting(okta: FakeOkta, ec_key: PrivateKey) -> None:
+def test_many_apps_that_renew_at_once_on_one_loop_delay_no_call(okta: FakeOkta, ec_key: PrivateKey) -> None:
     adapter: Any = importlib.import_module("okta_m2m.httpx")
     auths = [adapter.OktaAuth(app) for app in new_apps(okta, ec_key, 60)]
 

@@ -104,7 +104,7 @@ def sent_with(request: pytest.FixtureRequest, client_type: type[Client]) -> dict
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("part", ["headers", *in_matrix("body")])
-def test_an_answer_that_comes_byte_by_byte_is_given_up_and_asked_for_again(
+def test_a_response_that_comes_byte_by_byte_is_given_up_and_requested_again(
     okta: FakeOkta,
     front: Front,
     new_service: Service,
@@ -125,7 +125,7 @@ def test_an_answer_that_comes_byte_by_byte_is_given_up_and_asked_for_again(
         eventually(lambda: not threads_of_sends(), "the thread has ended")
 
 
-def test_answers_that_all_come_byte_by_byte_end_the_call_in_time(
+def test_if_all_responses_come_byte_by_byte_the_call_ends_within_max_wait(
     okta: FakeOkta, front: Front, new_service: Service, connect: Connect, ended: threading.Event
 ) -> None:
     Dripping(front, "headers", ended, once=False)
@@ -185,7 +185,7 @@ def resolve(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], list[s
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_name_whose_addresses_are_all_dead_is_looked_up_again(
+def test_a_name_whose_addresses_are_all_unreachable_is_resolved_again(
     okta: FakeOkta,
     new_service: Service,
     connect: Connect,
@@ -199,7 +199,7 @@ def test_a_name_whose_addresses_are_all_dead_is_looked_up_again(
     assert client.get(url + USERS).status == 200
 
 
-def test_a_living_address_behind_two_dead_ones_is_reached(
+def test_a_reachable_address_after_two_unreachable_ones_is_used(
     okta: FakeOkta,
     new_service: Service,
     connect: Connect,
@@ -217,7 +217,7 @@ def test_a_living_address_behind_two_dead_ones_is_reached(
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_name_look_up_that_hangs_is_tried_again(
+def test_a_name_resolution_that_hangs_is_tried_again(
     okta: FakeOkta,
     new_service: Service,
     connect: Connect,
@@ -256,7 +256,7 @@ class Hanging:
         return self._key.sign(message)
 
 
-def test_a_signer_that_hangs_ends_the_call_in_time(
+def test_if_a_signer_hangs_the_call_ends_within_max_wait(
     okta: FakeOkta, new_service: Service, client_type: type[Client], ended: threading.Event
 ) -> None:
     client = client_type(new_service(okta, key=Hanging(ended), max_wait=1))
@@ -267,7 +267,7 @@ def test_a_signer_that_hangs_ends_the_call_in_time(
     assert time.monotonic() - began < PROMPT
 
 
-def test_a_proof_whose_signer_hangs_ends_the_call_in_time(
+def test_if_the_signer_of_a_proof_hangs_the_call_ends_within_max_wait(
     okta: FakeOkta, new_service: Service, connect: Connect, ended: threading.Event
 ) -> None:
     signer = Hanging(ended)
@@ -282,7 +282,7 @@ def test_a_proof_whose_signer_hangs_ends_the_call_in_time(
 
 
 @pytest.mark.parametrize("runtime", ["asyncio", "trio"])
-def test_a_herd_of_tasks_has_a_bounded_number_of_threads_at_a_signer(ended: threading.Event, runtime: str) -> None:
+def test_many_tasks_use_a_limited_number_of_threads_of_a_signer(ended: threading.Event, runtime: str) -> None:
     class Counting:
         at_once = most = 0
         _mutex = threading.Lock()
@@ -342,7 +342,7 @@ except OktaM2MError as error:
     ("library", "obtain"),
     [("httpx", "auth.token()"), ("httpx", "asyncio.run(auth.atoken())"), ("aiohttp", "asyncio.run(auth.atoken())")],
 )
-def test_what_hangs_holds_up_neither_the_event_loops_end_nor_the_processs(library: str, obtain: str) -> None:
+def test_a_hanging_signer_delays_neither_the_end_of_the_loop_nor_of_the_process(library: str, obtain: str) -> None:
     pytest.importorskip(library)
     script = SCRIPT.format(library=library, obtain=obtain)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=45, check=True)
@@ -371,7 +371,7 @@ class HangingStore:
         self._ended.wait(60)
 
 
-def test_a_store_that_hangs_costs_no_call(
+def test_a_store_that_hangs_fails_no_call(
     okta: FakeOkta, new_service: Service, client_type: type[Client], ended: threading.Event
 ) -> None:
     began = time.monotonic()
@@ -417,7 +417,7 @@ def _in_a_trio_run(flow: Any) -> Any:
     ],
     ids=["threads", "asyncio", "trio"],
 )
-def test_where_no_thread_can_be_started_any_more_a_token_is_obtained_in_line(
+def test_if_no_thread_can_be_started_the_caller_obtains_the_token_itself(
     obtain: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def start(_: threading.Thread) -> None:
@@ -431,7 +431,7 @@ def test_where_no_thread_can_be_started_any_more_a_token_is_obtained_in_line(
         assert obtain(app.obtain()).value == "t"
 
 
-def test_the_keeper_of_a_claim_that_cannot_be_started_holds_up_no_fetch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_if_the_thread_that_extends_a_claim_cannot_start_the_fetch_continues(monkeypatch: pytest.MonkeyPatch) -> None:
     store = SimulatedStore(time.monotonic)
     app = ServiceApp(
         "https://acme.okta.com",
@@ -459,7 +459,7 @@ class Interrupted(Exception):
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, KeyError])
-def test_where_python_fails_over_an_interruption_the_caller_gets_the_interruption(
+def test_the_caller_gets_an_interruption_even_if_starting_a_thread_also_fails(
     kind: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def start(_: threading.Thread) -> None:

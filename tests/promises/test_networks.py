@@ -178,7 +178,7 @@ def org(authority: tuple[trustme.CA, Path]) -> Iterator[FakeOkta]:
 
 
 @every_client
-def test_by_default_the_token_request_takes_the_way_that_the_environment_says(
+def test_by_default_the_token_request_uses_the_environments_proxy(
     org: FakeOkta,
     new_service: NewService,
     proxy: Proxy,
@@ -196,7 +196,7 @@ def test_by_default_the_token_request_takes_the_way_that_the_environment_says(
 
 
 @every_client
-def test_what_no_proxy_names_is_reached_directly(
+def test_hosts_in_no_proxy_are_reached_directly(
     org: FakeOkta,
     new_service: NewService,
     authority: tuple[trustme.CA, Path],
@@ -211,7 +211,7 @@ def test_what_no_proxy_names_is_reached_directly(
 
 
 @every_client
-def test_a_client_that_is_passed_lends_its_proxy_and_its_ca(
+def test_the_token_request_uses_the_proxy_and_ca_of_the_client_that_is_passed(
     org: FakeOkta, new_service: NewService, proxy: Proxy, authority: tuple[trustme.CA, Path], name: str
 ) -> None:
     url = f"https://{HOST}:{org.server.port}"
@@ -224,7 +224,7 @@ def test_a_client_that_is_passed_lends_its_proxy_and_its_ca(
 
 
 @every_client
-def test_a_client_that_is_passed_lends_its_client_certificate(
+def test_the_token_request_uses_the_client_certificate_of_the_client_that_is_passed(
     new_service: NewService, authority: tuple[trustme.CA, Path], name: str, tmp_path: Path
 ) -> None:
     made, path = authority

@@ -15,7 +15,7 @@ import urllib3
 from clients.of_urllib3 import OktaPool
 from okta_m2m import ServiceApp
 from okta_m2m.testing import FakeOkta
-from promises import CONTENT, USERS, Service, sha
+from promises import CONTENT, USERS, Service, redirect, sha
 from services import answering
 
 
@@ -30,10 +30,6 @@ def pool(app: ServiceApp) -> Iterator[Any]:
         yield OktaPool(app, plain)
 
 
-def redirect(okta: FakeOkta, to: str, status: int = 302) -> str:
-    return f"{okta.url}/redirect?{urlencode({'to': to, 'status': status})}"
-
-
 @contextmanager
 def circle() -> Iterator[str]:
     """A URL that redirects to itself."""
@@ -41,7 +37,7 @@ def circle() -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/"
 
 
-def test_a_circle_of_redirects_comes_to_an_end(app: ServiceApp, pool: Any) -> None:
+def test_a_loop_of_redirects_ends(app: ServiceApp, pool: Any) -> None:
     with circle() as url:
         for own in (pool, OktaPool(app, urllib3.PoolManager())):
             with pytest.raises(urllib3.exceptions.MaxRetryError, match="too many redirects"):
@@ -50,7 +46,7 @@ def test_a_circle_of_redirects_comes_to_an_end(app: ServiceApp, pool: Any) -> No
         assert pool.request("GET", url, retries=urllib3.Retry(2, raise_on_redirect=False)).status == 302
 
 
-def test_headers_that_are_for_one_origin_do_not_go_to_another(okta: FakeOkta, elsewhere: FakeOkta, pool: Any) -> None:
+def test_headers_for_one_origin_are_not_sent_to_another(okta: FakeOkta, elsewhere: FakeOkta, pool: Any) -> None:
     headers = {"Cookie": "sid=secret", "X-Kept": "so"}
     pool.request("GET", redirect(okta, redirect(okta, elsewhere.url + USERS)), headers=headers)
     assert [request.all("cookie") for request in okta.requests if request.path == "/redirect"] == [["sid=secret"]] * 2
@@ -60,7 +56,7 @@ def test_headers_that_are_for_one_origin_do_not_go_to_another(okta: FakeOkta, el
 
 
 @pytest.mark.parametrize("name", ["authorization", "AUTHORIZATION"])
-def test_one_of_ours_in_another_spelling_is_replaced(okta: FakeOkta, app: ServiceApp, pool: Any, name: str) -> None:
+def test_our_headers_in_another_case_are_replaced(okta: FakeOkta, app: ServiceApp, pool: Any, name: str) -> None:
     assert pool.request("GET", okta.url + USERS).status == 200
     sent = okta.requests[-1]
     headers = {name: sent.header("authorization"), "dpop": sent.header("dpop") or "old"}
@@ -74,7 +70,7 @@ def test_an_authorization_of_bytes_is_the_callers_own(okta: FakeOkta, pool: Any)
     assert [request.all("authorization") for request in okta.requests] == [["Basic eDp5"]]
 
 
-def test_what_request_encodes_is_sent_and_sent_again(okta: FakeOkta, pool: Any) -> None:
+def test_a_body_that_urllib3_encodes_is_sent_and_sent_again(okta: FakeOkta, pool: Any) -> None:
     okta.next(401, on=USERS)
     answer = pool.request("POST", okta.url + USERS, json={"login": "ada"})
     assert answer.json()["received"]["length"] == len('{"login":"ada"}')
@@ -85,7 +81,7 @@ def test_what_request_encodes_is_sent_and_sent_again(okta: FakeOkta, pool: Any) 
     assert not okta.requests[-1].all("content-type")
 
 
-def test_a_pipe_is_sent(okta: FakeOkta, pool: Any) -> None:
+def test_a_pipe_can_be_the_body(okta: FakeOkta, pool: Any) -> None:
     read, write = os.pipe()
     with os.fdopen(write, "wb") as end:
         end.write(b"a body")
@@ -96,7 +92,7 @@ def test_a_pipe_is_sent(okta: FakeOkta, pool: Any) -> None:
 
 @pytest.mark.parametrize("abroad", [False, True])
 @pytest.mark.parametrize("status", [302, 307])
-def test_a_file_goes_along_with_a_redirect_as_a_whole(
+def test_a_file_is_sent_whole_after_a_redirect(
     okta: FakeOkta, elsewhere: FakeOkta, pool: Any, tmp_path: Path, status: int, abroad: bool
 ) -> None:
     (tmp_path / "upload").write_bytes(CONTENT)
@@ -107,27 +103,27 @@ def test_a_file_goes_along_with_a_redirect_as_a_whole(
     assert abroad or answer.json()["received"]["sha256"] == sha(CONTENT)[1]
 
 
-def test_a_call_whose_body_nobody_reads_keeps_no_connection(okta: FakeOkta, pool: Any) -> None:
+def test_a_call_whose_response_is_not_read_keeps_no_connection(okta: FakeOkta, pool: Any) -> None:
     for _ in range(3):
         assert pool.request("GET", okta.url + USERS, pool_timeout=5).status == 200
     answer = pool.request("GET", okta.url + USERS, preload_content=False)
     assert b"".join(answer.stream()).startswith(b"[")
 
 
-def test_the_headers_of_the_pool_are_those_of_a_call_without_any(okta: FakeOkta, app: ServiceApp) -> None:
+def test_a_call_without_headers_has_those_of_the_pool(okta: FakeOkta, app: ServiceApp) -> None:
     with urllib3.PoolManager(headers={"User-Agent": "acme"}) as plain:
         assert OktaPool(app, plain).request("GET", okta.url + USERS).status == 200
     assert okta.requests[-1].header("user-agent") == "acme"
 
 
-def test_headers_of_which_there_are_several_stay_so(okta: FakeOkta, pool: Any) -> None:
+def test_repeated_headers_stay_repeated(okta: FakeOkta, pool: Any) -> None:
     headers = urllib3.HTTPHeaderDict({"X-Tag": "a"})
     headers.add("X-Tag", "b")
     assert pool.request("GET", redirect(okta, okta.url + USERS), headers=headers).status == 200
     assert ", ".join(okta.requests[-1].all("x-tag")) == "a, b"
 
 
-def test_a_cookie_goes_nowhere_that_cannot_be_told_to_be_the_same(elsewhere: FakeOkta, pool: Any) -> None:
+def test_a_cookie_is_not_sent_to_an_ambiguous_origin(elsewhere: FakeOkta, pool: Any) -> None:
     # With a user name in it a URL is of no origin that is beyond doubt.
     here, there = (elsewhere.url.replace("127.0.0.1", f"ada@{host}") for host in ("127.0.0.1", "localhost"))
     pool.request("GET", f"{here}/redirect?{urlencode({'to': there + USERS})}", headers={"Cookie": "sid=secret"})

@@ -47,7 +47,7 @@ def check(error: BaseException, *, frames: bool = True) -> None:
 
 
 @either_binding
-def test_a_connection_that_breaks(okta: FakeOkta, service: Service, connect: Connect) -> None:
+def test_a_broken_connection_shows_no_secret(okta: FakeOkta, service: Service, connect: Connect) -> None:
     client = connect(service())
     assert client.get(okta.url + USERS).status == 200
     okta.next(on=USERS, drop=True, times=9)
@@ -55,14 +55,16 @@ def test_a_connection_that_breaks(okta: FakeOkta, service: Service, connect: Con
 
 
 @either_binding
-def test_a_connection_that_breaks_on_the_first_call(okta: FakeOkta, service: Service, connect: Connect) -> None:
+def test_a_connection_broken_on_the_first_call_shows_no_secret(
+    okta: FakeOkta, service: Service, connect: Connect
+) -> None:
     client = connect(service())
     okta.next(on=USERS, drop=True, times=9)
     check(failing(lambda: client.get(okta.url + USERS)), frames=False)
 
 
 @either_binding
-def test_a_connection_that_breaks_when_the_call_is_sent_again(
+def test_a_connection_broken_when_the_call_is_sent_again_shows_no_secret(
     okta: FakeOkta, service: Service, connect: Connect
 ) -> None:
     client = connect(service())
@@ -73,7 +75,7 @@ def test_a_connection_that_breaks_when_the_call_is_sent_again(
 
 
 @either_binding
-def test_a_renewal_that_is_refused_after_a_401(okta: FakeOkta, service: Service, connect: Connect) -> None:
+def test_a_renewal_refused_after_a_401_shows_no_secret(okta: FakeOkta, service: Service, connect: Connect) -> None:
     client = connect(service())
     assert client.get(okta.url + USERS).status == 200
     okta.next(on=USERS, status=401, error="E0000011")
@@ -82,14 +84,18 @@ def test_a_renewal_that_is_refused_after_a_401(okta: FakeOkta, service: Service,
 
 
 @either_binding
-def test_a_call_with_credentials_of_its_own_that_breaks(okta: FakeOkta, service: Service, connect: Connect) -> None:
+def test_a_broken_call_with_its_own_credentials_shows_no_secret(
+    okta: FakeOkta, service: Service, connect: Connect
+) -> None:
     client = connect(service())
     okta.next(on=USERS, drop=True, times=9)
     check(failing(lambda: client.get(okta.url + USERS, headers={"Authorization": OWN})), frames=False)
 
 
 @either_binding
-def test_a_redirect_that_leads_into_the_void(okta: FakeOkta, service: Service, connect: Connect) -> None:
+def test_a_connection_broken_after_a_redirect_shows_no_secret(
+    okta: FakeOkta, service: Service, connect: Connect
+) -> None:
     client = connect(service())
     okta.next(on=USERS, status=302, headers={"Location": f"{okta.url}/api/v1/groups"})
     okta.next(on="/api/v1/groups", drop=True, times=9)
@@ -124,7 +130,7 @@ class BadFile(io.BytesIO):
 
 @pytest.mark.parametrize("method", ["seekable", "seek"])
 @either_binding
-def test_a_file_that_cannot_be_read_from_its_beginning(
+def test_a_file_that_cannot_be_read_again_shows_no_secret(
     method: str, okta: FakeOkta, service: Service, connect: Connect, client_type: type[Client]
 ) -> None:
     """The methods of a file are the caller's: what they raise leaves our frames."""
@@ -151,7 +157,9 @@ TROUBLES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("trouble", ["refused", "a page", *in_matrix("reset", "too slow")])
 @either_binding
-def test_a_token_that_is_not_obtained(trouble: str, okta: FakeOkta, service: Service, connect: Connect) -> None:
+def test_a_failed_token_request_shows_no_secret(
+    trouble: str, okta: FakeOkta, service: Service, connect: Connect
+) -> None:
     client = connect(service(max_wait=0.6))
     okta.next(**TROUBLES[trouble])
     check(failing(lambda: client.get(okta.url + USERS)))
@@ -162,7 +170,7 @@ def test_a_token_that_is_not_obtained(trouble: str, okta: FakeOkta, service: Ser
 
 
 @either_binding
-def test_a_send_of_the_callers_own_that_raises(okta: FakeOkta, service: Service, connect: Connect) -> None:
+def test_an_exception_of_the_callers_send_shows_no_secret(okta: FakeOkta, service: Service, connect: Connect) -> None:
     def refuse(request: Request, timeout: float) -> Any:
         raise LookupError("a fault of its own")
 
@@ -170,7 +178,7 @@ def test_a_send_of_the_callers_own_that_raises(okta: FakeOkta, service: Service,
     check(failing(lambda: client.get(okta.url + USERS)))
 
 
-def test_an_answer_of_the_token_endpoint_that_breaks_off(
+def test_a_token_response_that_ends_early_shows_no_secret(
     front: Front, new_service: Callable[..., ServiceApp], okta: FakeOkta, connect: Connect
 ) -> None:
     """What has come of the answer is in no frame that waits for the rest. No caller's exception passes through these
@@ -231,7 +239,7 @@ def interrupted(client: Client, call: Callable[[], object]) -> BaseException:
 @needs_signals
 @pytest.mark.parametrize("on", [TOKEN, USERS])
 @either_binding
-def test_a_call_that_is_interrupted(on: str, okta: FakeOkta, service: Service, connect: Connect) -> None:
+def test_an_interrupted_call_shows_no_secret(on: str, okta: FakeOkta, service: Service, connect: Connect) -> None:
     """While it waits for its token, and while it waits for its answer."""
     client = connect(service())
     okta.next(on=on, delay=1.5)
@@ -240,7 +248,9 @@ def test_a_call_that_is_interrupted(on: str, okta: FakeOkta, service: Service, c
 
 @needs_signals
 @either_binding
-def test_a_call_that_is_interrupted_when_it_is_sent_again(okta: FakeOkta, service: Service, connect: Connect) -> None:
+def test_a_call_interrupted_when_it_is_sent_again_shows_no_secret(
+    okta: FakeOkta, service: Service, connect: Connect
+) -> None:
     client = connect(service())
     assert client.get(okta.url + USERS).status == 200
     okta.next(on=USERS, status=401, error="E0000011")
@@ -250,7 +260,7 @@ def test_a_call_that_is_interrupted_when_it_is_sent_again(okta: FakeOkta, servic
 
 @needs_signals
 @either_binding
-def test_a_call_that_is_interrupted_while_a_rejected_token_is_renewed(
+def test_a_call_interrupted_during_a_forced_renewal_shows_no_secret(
     okta: FakeOkta, service: Service, connect: Connect
 ) -> None:
     client = connect(service())
@@ -288,7 +298,9 @@ def raise_for_status(app: ServiceApp, url: str, client_type: type[Client]) -> Ca
 
 
 @either_binding
-def test_a_response_hook_that_raises(okta: FakeOkta, service: Service, client_type: type[Client]) -> None:
+def test_an_exception_of_a_response_hook_shows_no_secret(
+    okta: FakeOkta, service: Service, client_type: type[Client]
+) -> None:
     call = raise_for_status(service(), okta.url + USERS, client_type)
     if call is None:
         pytest.skip("it has no hooks of that kind")

@@ -25,14 +25,14 @@ import trustme
 from front_of_http2 import Http2, http2_front
 from okta_m2m import ServiceApp
 from okta_m2m.testing import FakeOkta
-from services import answering, eventually
+from promises import USERS, check_after_hidden_401, redirect
+from services import answering
 
 NAME = "niquests" if find_spec("niquests") else "requests"
 library: Any = importlib.import_module(NAME)
 adapters: Any = importlib.import_module(f"{NAME}.adapters")
 okta_auth: Any = importlib.import_module(f"okta_m2m.{NAME}").OktaAuth
 
-USERS = "/api/v1/users"
 niquests_alone = pytest.mark.skipif(
     NAME != "niquests", reason="has an environment of its own: .ci/niquests_environment"
 )
@@ -51,10 +51,6 @@ def session(app: ServiceApp) -> Iterator[Any]:
         yield session
 
 
-def redirect(okta: FakeOkta, to: str, status: int = 302) -> str:
-    return f"{okta.url}/redirect?{urlencode({'to': to, 'status': status})}"
-
-
 def schemes(okta: FakeOkta, path: str) -> list[list[str]]:
     """The schemes of the credentials of each request for that path."""
     return [
@@ -68,7 +64,7 @@ def schemes(okta: FakeOkta, path: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("binding", ["dpop"])
-def test_a_proof_goes_no_further_once_its_token_is_gone(okta: FakeOkta, app: ServiceApp) -> None:
+def test_a_proof_is_not_redirected_without_its_token(okta: FakeOkta, app: ServiceApp) -> None:
     """A session of the caller's may drop Authorization, also within the origin."""
 
     class Session(library.Session):  # type: ignore[misc]  # Any
@@ -93,7 +89,7 @@ def test_an_authorization_of_bytes_is_the_callers_own(okta: FakeOkta, session: A
 
 
 @pytest.mark.parametrize("own", ["Basic eDp5", b"Basic eDp5"])
-def test_an_authorization_that_is_set_on_a_prepared_request_is_the_callers_own(
+def test_an_authorization_set_on_a_prepared_request_is_the_callers_own(
     okta: FakeOkta, session: Any, own: str | bytes
 ) -> None:
     prepared = session.prepare_request(library.Request("GET", okta.url + USERS))
@@ -102,7 +98,7 @@ def test_an_authorization_that_is_set_on_a_prepared_request_is_the_callers_own(
     assert schemes(okta, USERS) == [["Basic"]]
 
 
-def test_a_class_of_ones_own_signs_requests_and_is_shown_no_answers(okta: FakeOkta, app: ServiceApp) -> None:
+def test_a_subclass_that_only_overrides_call_signs_requests(okta: FakeOkta, app: ServiceApp) -> None:
     class Tracing(okta_auth):  # type: ignore[misc]  # the library is one of two
         def __call__(self, request: Any) -> Any:
             request.headers["X-Trace"] = f"to {request.url}"
@@ -149,7 +145,7 @@ class Canned(adapters.BaseAdapter):  # type: ignore[misc]  # the library is one 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("asynchronous", [False, *([True] if NAME == "niquests" else [])])
-def test_a_redirect_from_http_to_https_carries_nothing(
+def test_a_redirect_from_http_to_https_carries_no_credentials(
     okta: FakeOkta, new_service: NewService, binding: str, scheme: str, asynchronous: bool
 ) -> None:
     """It is another origin, even if host and ports are those that the library treats as the same."""
@@ -216,7 +212,7 @@ def nothing_at_all(response: Any) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("status", [200, 401])
 @pytest.mark.parametrize("make", [without_a_connection, a_file, nothing_at_all])
-def test_an_answer_that_an_adapter_made_by_hand_reaches_the_caller(
+def test_a_response_that_a_transport_adapter_made_reaches_the_caller(
     okta: FakeOkta, session: Any, status: int, make: Callable[[Any], None], stream: bool
 ) -> None:
     session.mount(okta.url + USERS, Canned(status, make))
@@ -226,7 +222,7 @@ def test_an_answer_that_an_adapter_made_by_hand_reaches_the_caller(
 
 
 @pytest.mark.parametrize("make", [without_a_connection, a_file, nothing_at_all])
-def test_an_answer_that_an_adapter_made_by_hand_is_let_go_of(
+def test_a_response_that_a_transport_adapter_made_is_released(
     okta: FakeOkta, new_service: NewService, make: Callable[[Any], None]
 ) -> None:
     app = new_service(okta, origins=["https://api.acme.example"])
@@ -243,7 +239,7 @@ def test_an_answer_that_an_adapter_made_by_hand_is_let_go_of(
     assert canned.sent == (1 if make is nothing_at_all else 2)
 
 
-def test_a_body_of_which_the_redirect_left_nothing_is_not_rewound(okta: FakeOkta, session: Any, tmp_path: Path) -> None:
+def test_a_body_that_the_redirect_dropped_is_not_rewound(okta: FakeOkta, session: Any, tmp_path: Path) -> None:
     assert session.get(okta.url + USERS).status_code == 200
     (tmp_path / "upload").write_bytes(b"a body")
     okta.next(401, on=USERS)
@@ -265,7 +261,7 @@ class OnlyTellAndSeek:
         return iter(self._file)
 
 
-def test_anything_with_tell_and_seek_is_sent_again_from_where_it_stood(okta: FakeOkta, session: Any) -> None:
+def test_a_body_with_tell_and_seek_is_sent_again_from_its_position(okta: FakeOkta, session: Any) -> None:
     okta.next(401, on=USERS)
     body: Any = OnlyTellAndSeek(b"a body")
     assert session.post(okta.url + USERS, data=body).json()["received"]["length"] == len(b"a body")
@@ -306,7 +302,7 @@ def by_with(raw: Any) -> bytes:
     "way",
     [by_lines, by_line, by_readinto, by_parts, by_a_buffer, by_with, lambda raw: raw.read(), lambda raw: raw.data],
 )
-def test_an_answer_that_was_looked_into_is_read_in_any_way_from_its_start(
+def test_a_response_whose_start_was_read_can_be_read_whole_in_any_way(
     okta: FakeOkta, new_service: NewService, way: Callable[[Any], bytes], length: int
 ) -> None:
     body = b'{"errorCode": "E0000015",\n"pad": "' + b"x" * length + b'"}\n'
@@ -321,7 +317,7 @@ def test_an_answer_that_was_looked_into_is_read_in_any_way_from_its_start(
 
 
 @pytest.mark.parametrize("follow", [False, True])
-def test_a_prepared_request_keeps_its_token_when_it_was_redirected_elsewhere(
+def test_a_prepared_request_keeps_its_token_after_a_redirect_to_another_origin(
     okta: FakeOkta, elsewhere: FakeOkta, session: Any, follow: bool
 ) -> None:
     prepared = session.prepare_request(library.Request("GET", redirect(okta, elsewhere.url + USERS)))
@@ -339,21 +335,19 @@ def test_a_prepared_request_keeps_its_token_when_it_was_redirected_elsewhere(
         assert not request.all("dpop")
 
 
-def test_the_next_request_of_an_answer_has_no_credentials_for_elsewhere(
-    okta: FakeOkta, elsewhere: FakeOkta, session: Any
-) -> None:
+def test_response_next_has_no_credentials_for_another_origin(okta: FakeOkta, elsewhere: FakeOkta, session: Any) -> None:
     response = session.get(redirect(okta, elsewhere.url + USERS), allow_redirects=False)
     assert not {"Authorization", "DPoP"} & set(response.next.headers)
     assert session.send(response.next).status_code == 401
 
 
-def test_the_next_request_of_an_answer_has_a_proof_of_its_own(okta: FakeOkta, session: Any) -> None:
+def test_response_next_has_a_proof_of_its_own(okta: FakeOkta, session: Any) -> None:
     response = session.get(redirect(okta, okta.url + USERS), allow_redirects=False)
     assert session.send(response.next).status_code == 200
     assert okta.api_calls == 2, "none had to be healed"
 
 
-def test_a_prepared_request_that_is_signed_again_has_the_token_of_now(okta: FakeOkta, session: Any) -> None:
+def test_a_prepared_request_that_is_signed_again_has_the_current_token(okta: FakeOkta, session: Any) -> None:
     prepared = session.prepare_request(library.Request("GET", okta.url + USERS))
     okta.revoke_all()
     assert session.get(okta.url + USERS).status_code == 200
@@ -376,7 +370,7 @@ def test_a_prepared_request_is_as_it_was_when_its_call_is_over(
         assert ("DPoP" in copied.headers) is (binding == "dpop")
 
 
-def test_copies_of_a_prepared_request_are_sent_with_a_token_and_take_none_elsewhere(
+def test_copies_of_a_prepared_request_have_a_token_for_their_origin_only(
     okta: FakeOkta, elsewhere: FakeOkta, session: Any
 ) -> None:
     for url in (okta.url + USERS, redirect(okta, elsewhere.url + USERS)):
@@ -400,7 +394,7 @@ def front(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.
 @niquests_alone
 @pytest.mark.parametrize("copied_first", [False, True])
 @pytest.mark.parametrize("follow", [False, True])
-def test_a_prepared_request_is_as_it_was_when_a_multiplexed_session_is_done_with_it(
+def test_a_multiplexed_session_leaves_a_prepared_request_as_it_was(
     front: Http2, new_service: NewService, binding: str, follow: bool, copied_first: bool
 ) -> None:
     app = new_service(front.okta, dpop_bound=binding == "dpop", org_url=front.url)
@@ -422,7 +416,7 @@ def test_a_prepared_request_is_as_it_was_when_a_multiplexed_session_is_done_with
 
 @niquests_alone
 @pytest.mark.parametrize("follow", [False, True])
-def test_a_prepared_request_of_an_async_session_keeps_its_token_when_it_was_redirected_elsewhere(
+def test_a_prepared_request_of_an_async_session_keeps_its_token_after_a_redirect(
     okta: FakeOkta, elsewhere: FakeOkta, app: ServiceApp, follow: bool
 ) -> None:
     async def main() -> None:
@@ -448,7 +442,7 @@ def test_a_prepared_request_of_an_async_session_keeps_its_token_when_it_was_redi
 
 @niquests_alone
 @pytest.mark.parametrize("kept", [True, False])
-def test_an_answer_that_an_async_adapter_made_by_hand_reaches_the_caller(
+def test_a_response_that_an_async_transport_adapter_made_reaches_the_caller(
     okta: FakeOkta, app: ServiceApp, kept: bool
 ) -> None:
     class CannedAsync(adapters.AsyncBaseAdapter):  # type: ignore[misc]  # the library is one of two
@@ -480,9 +474,7 @@ def hides_401(kind: Any) -> Any:
     return kind(max_retries=retry)
 
 
-def test_where_a_retry_hides_a_401_a_renewal_in_the_background_heals_the_following_calls(
-    okta: FakeOkta, session: Any
-) -> None:
+def test_after_a_retry_hid_a_401_a_background_renewal_makes_later_calls_work(okta: FakeOkta, session: Any) -> None:
     session.mount(okta.url, hides_401(adapters.HTTPAdapter))
 
     def status() -> int | None:
@@ -490,18 +482,11 @@ def test_where_a_retry_hides_a_401_a_renewal_in_the_background_heals_the_followi
             return int(session.get(okta.url + USERS, timeout=20).status_code)
         return None
 
-    assert status() == 200
-    okta.revoke_all()
-    assert status() is None, "its 401 was hidden"
-    eventually(lambda: status() == 200, "calls are made with another token")
-    assert [status() for _ in range(5)] == [200] * 5
-    assert okta.tokens_minted == 2
+    check_after_hidden_401(okta, status)
 
 
 @niquests_alone
-def test_where_a_retry_of_an_async_session_hides_a_401_the_following_calls_are_healed(
-    okta: FakeOkta, app: ServiceApp
-) -> None:
+def test_after_a_retry_of_an_async_session_hid_a_401_later_calls_work(okta: FakeOkta, app: ServiceApp) -> None:
     async def main() -> None:
         async with library.AsyncSession() as session:
             session.auth = importlib.import_module("okta_m2m.niquests").AsyncOktaAuth(app)
@@ -526,7 +511,7 @@ def test_where_a_retry_of_an_async_session_hides_a_401_the_following_calls_are_h
 # ── a session that is passed for the token request ───────────────────────────────────────────────────────────────────
 
 
-def test_cookies_of_the_token_endpoint_stay_out_of_a_session_that_is_passed(okta: FakeOkta, ec_key: Any) -> None:
+def test_cookies_of_the_token_endpoint_are_not_kept_in_a_session_that_is_passed(okta: FakeOkta, ec_key: Any) -> None:
     token = json.dumps({"access_token": "t", "token_type": "Bearer", "expires_in": 3600}).encode()
     answer = b"HTTP/1.1 200 OK\r\nSet-Cookie: sid=; Max-Age=0; Path=/\r\nSet-Cookie: JSESSIONID=1; Path=/\r\n"
     answer += b"Content-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (
@@ -541,9 +526,7 @@ def test_cookies_of_the_token_endpoint_stay_out_of_a_session_that_is_passed(okta
 
 
 @niquests_alone
-def test_cookies_of_the_token_endpoint_stay_out_of_an_async_session_and_of_the_one_that_is_passed(
-    okta: FakeOkta, new_service: NewService
-) -> None:
+def test_cookies_of_the_token_endpoint_are_kept_in_no_async_session(okta: FakeOkta, new_service: NewService) -> None:
     # What the endpoint sets is the same there; that the session's own jar is another one's is shown by its staying empty.
     okta.next(503, headers={"Set-Cookie": "JSESSIONID=1; Path=/"})
 

@@ -84,7 +84,7 @@ def test_a_client_of_an_event_loop_is_refused_for_the_token_request_with_the_rem
 @pytest.mark.parametrize(
     ("send", "says"), [(awaitable, "a thread cannot wait"), (of_another_library, "returned bytes")]
 )
-def test_each_runtime_says_what_it_was_given(
+def test_the_error_of_each_runtime_names_what_it_was_given(
     okta: FakeOkta,
     new_service: NewService,
     obtain: Callable[[ServiceApp, Any], Any],

@@ -61,7 +61,7 @@ def by_httpx(app: ServiceApp, url: str) -> list[int]:
 
 
 @pytest.mark.parametrize("send", [by_aiohttp, by_httpx])
-def test_it_is_given_a_proof_of_its_own_each_time(
+def test_a_request_that_is_sent_again_has_a_new_proof(
     okta: FakeOkta, app: ServiceApp, told: list[object], send: Callable[[ServiceApp, str], list[int]], bound: bool
 ) -> None:
     assert set(send(app, okta.url + USERS)) == {200}

@@ -38,7 +38,7 @@ SECRET = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49"
         ({"clock": 7}, "Clock"),
     ],
 )  # fmt: skip
-def test_what_cannot_work_is_refused_with_its_remedy(
+def test_an_invalid_argument_is_refused_with_the_remedy(
     arguments: dict[str, Any], remedy: str, ec_key: PrivateKey
 ) -> None:
     whole: dict[str, Any] = {"client_id": "0oa1", "key": ec_key, "scopes": ["okta.users.read"], **arguments}

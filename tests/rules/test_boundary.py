@@ -151,7 +151,7 @@ def crossings() -> set[tuple[str, str]]:
     return found - OTHER_INSTANCES
 
 
-def test_the_rooms_outside_the_core_use_public_names_only() -> None:
+def test_packages_outside_the_core_use_public_names_only() -> None:
     assert sorted(crossings()) == []
 
 
@@ -173,7 +173,7 @@ def test_every_listed_attribute_of_a_library_is_used() -> None:
         ("class Own: ...\nOwn._default", []),
     ],
 )
-def test_the_check_finds_what_is_private(source: str, found: list[str]) -> None:
+def test_the_check_finds_private_attributes(source: str, found: list[str]) -> None:
     assert [ast.unparse(node) for node in private_attributes(ast.parse(source))] == found
 
 

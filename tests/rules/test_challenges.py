@@ -75,24 +75,24 @@ def read(*values: str) -> list[tuple[str, dict[str, str]]]:
         (['"Bearer"'], []),
     ],
 )  # fmt: skip
-def test_what_is_said_is_read(values: list[str], found: Any) -> None:
+def test_the_challenges_in_a_header_are_read(values: list[str], found: Any) -> None:
     assert read(*values) == found
 
 
-def test_an_error_code_is_at_hand() -> None:
+def test_a_challenge_has_its_error_code() -> None:
     (challenge,) = challenges(['Bearer error="invalid_token"'])
     assert challenge.error == "invalid_token"
     (challenge,) = challenges(["Bearer"])
     assert challenge.error is None
 
 
-def test_text_within_quotes_is_no_challenge() -> None:
+def test_quoted_text_is_no_challenge() -> None:
     assert read('Basic realm="Bearer error=invalid_token"') == [("basic", {"realm": "Bearer error=invalid_token"})]
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is not at issue
 @given(st.lists(st.text(max_size=200), max_size=4))
-def test_no_header_makes_it_fail(values: list[str]) -> None:
+def test_no_header_raises_an_error(values: list[str]) -> None:
     assert all(scheme for scheme, _ in read(*values))
 
 
@@ -111,5 +111,5 @@ def test_no_header_makes_it_fail(values: list[str]) -> None:
     ],
 )
 @pytest.mark.timeout(10)
-def test_a_flood_is_read_in_no_time(flood: str) -> None:
+def test_a_very_long_header_is_read_quickly(flood: str) -> None:
     challenges([flood])

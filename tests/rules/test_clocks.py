@@ -42,12 +42,12 @@ def zone(request: pytest.FixtureRequest) -> Iterator[str]:
         "Sun, 06 Nov 1994 10:49:37 +0200",
     ],
 )
-def test_a_date_is_the_same_moment_everywhere(text: str, zone: str) -> None:
+def test_a_date_is_the_same_time_in_every_time_zone(text: str, zone: str) -> None:
     assert http_date(text) == MOMENT
 
 
 @pytest.mark.parametrize(
     "text", [None, "", "soon", "Sun, 99 Nov 1994 08:49:37 GMT", "0", "Sun, 06 Nov 99999 08:49:37 GMT"]
 )
-def test_what_is_no_date_is_none(text: str | None) -> None:
+def test_an_invalid_date_is_none(text: str | None) -> None:
     assert http_date(text) is None

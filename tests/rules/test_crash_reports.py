@@ -139,7 +139,7 @@ def test_a_key_file_that_cannot_be_read_is_in_no_report(kind: str, texts: dict[s
     check_report(caught.value, *secrets_of(texts[kind]), PASSPHRASE)
 
 
-def test_a_key_of_which_the_report_shows_the_object_shows_no_number(texts: dict[str, str]) -> None:
+def test_a_report_that_shows_a_key_object_shows_no_private_number(texts: dict[str, str]) -> None:
     key = PrivateKey.from_pem(texts["pem"])
     with pytest.raises(InvalidKey) as caught:
         PrivateKey(key._version.native, alg="ES256")
@@ -152,12 +152,12 @@ def test_a_key_of_which_the_report_shows_the_object_shows_no_number(texts: dict[
     [OktaAuth, ServiceApp, Token, Send, FileStore, RedisStore, Seal, ManagementApi],
     ids=lambda kind: kind.__name__,
 )
-def test_an_object_that_was_not_made_can_be_in_a_report(kind: type[Any]) -> None:
+def test_an_object_whose_init_failed_has_a_repr(kind: type[Any]) -> None:
     """Its ``__init__`` raised, or was interrupted. Python 3.11 gives up a whole report if one ``repr`` raises."""
     assert repr(kind.__new__(kind)).startswith(kind.__name__)
 
 
-def test_an_org_or_an_app_of_the_tests_that_was_not_made_can_be_in_a_report() -> None:
+def test_a_fake_okta_or_app_whose_init_failed_has_a_repr() -> None:
     assert repr(FakeOkta.__new__(FakeOkta)) == "<FakeOkta not running>"
     with pytest.raises(ValueError, match="contains a private key") as refused:
         FakeOkta().add_app(PrivateKey.generate().private_jwk(), [])
@@ -165,13 +165,13 @@ def test_an_org_or_an_app_of_the_tests_that_was_not_made_can_be_in_a_report() ->
     assert "<App not made>" in [(frame.locals or {}).get("self") for frame in report.stack]
 
 
-def test_an_auth_object_without_an_app_is_in_a_report() -> None:
+def test_an_auth_object_without_an_app_can_be_in_a_report() -> None:
     with pytest.raises(WrongType) as refused:
         OktaAuth("no app")  # type: ignore[arg-type]
     assert frames_of(refused.value)
 
 
-def test_the_wrapper_says_where_something_was_raised(texts: dict[str, str]) -> None:
+def test_without_locals_keeps_the_place_where_an_error_was_raised(texts: dict[str, str]) -> None:
     with pytest.raises(InvalidKey) as caught:
         PrivateKey.from_pem(texts["pem damaged"])
     assert any("load_pem" in place for place, _ in frames_of(caught.value))
@@ -201,7 +201,7 @@ KEY = PrivateKey.generate("ES256")
 
 
 @pytest.mark.parametrize("what", GIVEN)
-def test_what_is_given_and_refused_is_in_no_report(what: str) -> None:
+def test_a_refused_argument_is_in_no_report(what: str) -> None:
     with pytest.raises((OktaM2MError, ValueError)) as caught:
         GIVEN[what]()
     check_report(caught.value, PASSPHRASE, SSWS, SECRET.decode(), KEY.private_jwk()["d"])
@@ -284,7 +284,7 @@ def test_a_file_with_an_ssws_token_is_in_no_report(tmp_path: Path) -> None:
 # ── the tools themselves ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_what_is_hidden_is_shown_by_no_repr() -> None:
+def test_a_hidden_value_is_in_no_repr() -> None:
     assert repr(Hidden({"Authorization": SSWS})) == "Hidden()"
 
 
@@ -301,7 +301,7 @@ def test_a_report_that_shows_a_secret_is_found() -> None:
         check_report(caught.value, SSWS)
 
 
-def test_without_locals_leaves_alone_what_the_caller_was_handling() -> None:
+def test_without_locals_keeps_the_exception_that_the_caller_is_handling() -> None:
     @without_locals
     def refuse(secret: str) -> None:
         raise ValueError

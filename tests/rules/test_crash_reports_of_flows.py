@@ -78,14 +78,14 @@ def two_keys(rsa_key: PrivateKey, ec_key: PrivateKey) -> list[PrivateKey]:
     return [rsa_key.with_kid("one"), ec_key.with_kid("two")]
 
 
-def test_a_fetch_that_is_interrupted_shows_nothing(okta: FakeOkta, fresh_app: Service) -> None:
+def test_an_interrupted_fetch_shows_no_secret(okta: FakeOkta, fresh_app: Service) -> None:
     errors = list(interrupted(lambda: fresh_app().headers("GET", okta.url + USERS)))
     assert any("_ask" in place for error in errors for place, _ in frames_of(error))
     for error in errors:
         check_report(error)
 
 
-def test_a_fetch_with_a_store_shows_nothing(
+def test_a_fetch_with_a_store_shows_no_secret(
     okta: FakeOkta, fresh_app: Service, tmp_path: Path, two_keys: list[PrivateKey]
 ) -> None:
     """Two keys are two places in the store; what one held must be forgotten when the other is asked."""
@@ -107,7 +107,7 @@ def test_a_fetch_with_a_store_shows_nothing(
         check_report(error)
 
 
-def test_a_store_that_fails_at_the_second_place_shows_nothing_of_the_first(
+def test_a_store_that_fails_at_the_second_key_shows_no_secret_of_the_first(
     okta: FakeOkta, fresh_app: Service, tmp_path: Path, two_keys: list[PrivateKey]
 ) -> None:
     """The first place holds a token that is over; the second cannot be read."""
@@ -148,7 +148,7 @@ REFUSALS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", REFUSALS)
-def test_what_the_token_endpoint_causes_shows_nothing(kind: str, okta: FakeOkta, new_service: Service) -> None:
+def test_an_error_caused_by_the_token_endpoint_shows_no_secret(kind: str, okta: FakeOkta, new_service: Service) -> None:
     arguments = dict(REFUSALS[kind])
     okta.next(**arguments.pop("script"))
     app = new_service(okta, **arguments)
@@ -171,7 +171,7 @@ def test_what_the_token_endpoint_causes_shows_nothing(kind: str, okta: FakeOkta,
     check_report(caught.value)
 
 
-def test_an_exception_of_the_callers_own_send_shows_nothing_and_no_frame_on_its_way(
+def test_an_exception_of_the_callers_send_shows_no_secret_and_none_of_our_frames(
     okta: FakeOkta, new_service: Service
 ) -> None:
     """It comes from the thread of the request, by way of the thread of the fetch."""
@@ -188,7 +188,7 @@ def test_an_exception_of_the_callers_own_send_shows_nothing_and_no_frame_on_its_
 
 
 @pytest.mark.parametrize("script", [{"drop": True}, {"status": 503}, {"error": "invalid_client"}, {"status": 429}])
-def test_a_question_about_a_token_shows_nothing(script: dict[str, Any], okta: FakeOkta, new_service: Service) -> None:
+def test_revoking_a_token_shows_no_secret(script: dict[str, Any], okta: FakeOkta, new_service: Service) -> None:
     app = new_service(okta, dpop=False)
     token = run(app.obtain(), Interrupting(0))
     url = f"{okta.url}/oauth2/v1/revoke"
@@ -206,7 +206,7 @@ def test_a_question_about_a_token_shows_nothing(script: dict[str, Any], okta: Fa
     check_report(caught.value)
 
 
-def test_the_end_of_a_flow_is_shown_without_its_value(okta: FakeOkta, new_service: Service) -> None:
+def test_the_repr_of_a_finished_flow_omits_its_result(okta: FakeOkta, new_service: Service) -> None:
     app = new_service(okta, dpop=False)
     token: Token = run(app.obtain(), Interrupting(0))
     end = advance(app.headers("GET", okta.url + USERS), Interrupting(0))

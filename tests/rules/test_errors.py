@@ -43,7 +43,7 @@ ATTRIBUTES = {
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_every_error_carries_what_is_known(kind: type[OktaM2MError]) -> None:
+def test_every_error_has_the_attributes_that_it_was_given(kind: type[OktaM2MError]) -> None:
     error = kind("What happened.", **ATTRIBUTES)  # type: ignore[arg-type]  # each of its own type
     assert {name: getattr(error, name) for name in ATTRIBUTES} == ATTRIBUTES
     assert str(error) == "What happened. What to do."
@@ -55,7 +55,7 @@ def test_every_error_carries_what_is_known(kind: type[OktaM2MError]) -> None:
 
 @pytest.mark.parametrize("kind", ALL)
 @pytest.mark.parametrize("way", ["pickle", "copy", "deepcopy"])
-def test_every_error_crosses_to_another_process_whole(kind: type[OktaM2MError], way: str) -> None:
+def test_every_error_can_be_pickled_without_loss(kind: type[OktaM2MError], way: str) -> None:
     error = kind("What happened.", **ATTRIBUTES)  # type: ignore[arg-type]  # each of its own type
     if way == "pickle":
         for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
@@ -68,7 +68,7 @@ def test_every_error_crosses_to_another_process_whole(kind: type[OktaM2MError], 
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_an_error_of_a_library_too_is_the_same_error(kind: type[OktaM2MError]) -> None:
+def test_an_error_that_is_also_a_librarys_error_keeps_all_attributes(kind: type[OktaM2MError]) -> None:
     error = kind("What happened.", **ATTRIBUTES)  # type: ignore[arg-type]  # each of its own type
     both = error.as_library_error({OktaM2MError: ConnectionError})
     assert isinstance(both, kind)
@@ -81,7 +81,7 @@ def test_an_error_of_a_library_too_is_the_same_error(kind: type[OktaM2MError]) -
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_the_same_failure_again_is_another_object(kind: type[OktaM2MError]) -> None:
+def test_a_copy_of_an_error_is_another_object(kind: type[OktaM2MError]) -> None:
     error = kind("What happened.", **ATTRIBUTES)  # type: ignore[arg-type]  # each of its own type
     again = error.copy()
     assert again is not error
@@ -105,7 +105,7 @@ def test_the_same_failure_again_is_another_object(kind: type[OktaM2MError]) -> N
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_traceback_ends_with_where_the_error_is_described(error: OktaM2MError, anchor: str) -> None:
+def test_a_traceback_ends_with_a_link_to_the_errors_description(error: OktaM2MError, anchor: str) -> None:
     assert error.help == f"docs/errors.md#{anchor}"
     both = error.as_library_error({OktaM2MError: ConnectionError})
     for one in (error, error.copy(), both, both.copy().copy(), pickle.loads(pickle.dumps(both)), copy.copy(error)):
@@ -113,7 +113,7 @@ def test_a_traceback_ends_with_where_the_error_is_described(error: OktaM2MError,
         assert one.__notes__ == [f"See docs/errors.md#{anchor}"]
 
 
-def test_a_note_that_is_added_to_one_error_is_not_in_its_copies() -> None:
+def test_a_note_added_to_an_error_is_not_in_its_copies() -> None:
     error = InvalidClient("What happened.")
     copies = [error.copy(), error.as_library_error({OktaM2MError: ConnectionError}), copy.copy(error)]
     error.add_note("Mine.")
@@ -186,13 +186,13 @@ JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzZWNyZXQtc3ViamVjdCJ9.c2lnbmF0dXJlLXRoYXQ
         "00" + "aB3-_" * 10,
     ],
 )
-def test_what_looks_like_a_jwt_is_blotted_out(text: str) -> None:
+def test_text_that_looks_like_a_jwt_is_replaced(text: str) -> None:
     shown = quoted(text)
     for secret in ("c2VjcmV0", "eyJzdWIi", "c2lnbmF0dXJl", "aB3-_aB3-_aB3"):
         assert secret not in shown
 
 
-def test_a_servers_words_stay_readable() -> None:
+def test_ordinary_text_of_a_server_is_quoted_unchanged() -> None:
     for words in (
         "The client_assertion JWT kid is invalid.",
         "'htu' claim in the DPoP proof JWT is invalid.",
@@ -217,11 +217,11 @@ def test_a_servers_words_stay_readable() -> None:
         (17, "17"),
     ],
 )
-def test_words_become_one_printable_line(text: object, shown: str) -> None:
+def test_quoted_text_is_one_printable_line(text: object, shown: str) -> None:
     assert quoted(text) == shown
 
 
-def test_long_words_are_cut_short() -> None:
+def test_long_text_is_shortened() -> None:
     shown = quoted("word " * 1000)
     assert len(shown) <= 300
     assert shown.endswith("...")
@@ -229,7 +229,7 @@ def test_long_words_are_cut_short() -> None:
 
 
 @given(st.text(max_size=500), st.integers(min_value=10, max_value=300))
-def test_anything_can_be_quoted(text: str, limit: int) -> None:
+def test_any_text_can_be_quoted(text: str, limit: int) -> None:
     shown = quoted(text, limit)
     assert len(shown) <= limit
     assert "\n" not in shown
@@ -238,13 +238,13 @@ def test_anything_can_be_quoted(text: str, limit: int) -> None:
 
 
 @given(st.text(alphabet=string.ascii_letters + string.digits + "-_", min_size=43, max_size=600), st.text(max_size=50))
-def test_no_long_secret_survives_quoting(secret: str, around: str) -> None:
+def test_quoted_text_contains_no_long_secret(secret: str, around: str) -> None:
     assert secret not in quoted(f"{around}{secret}{around}", 2000)
 
 
 @pytest.mark.timeout(10)
 @pytest.mark.parametrize("text", ["<" * 100_000, "a." * 100_000, "\x00" * 100_000, "eyJ" * 100_000, " " * 100_000])
-def test_a_flood_is_quoted_in_no_time(text: str) -> None:
+def test_a_very_long_text_is_quoted_quickly(text: str) -> None:
     assert len(quoted(text)) <= 300
 
 

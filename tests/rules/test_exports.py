@@ -22,7 +22,7 @@ PUBLIC = ["okta_m2m"] + [
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_a_public_module_says_what_it_offers(name: str) -> None:
+def test_a_public_module_lists_its_names_in_all(name: str) -> None:
     try:
         module = importlib.import_module(name)
     except ImportError as error:
@@ -33,7 +33,7 @@ def test_a_public_module_says_what_it_offers(name: str) -> None:
     assert module.__doc__
 
 
-def test_the_front_offers_all_that_it_has() -> None:
+def test_the_package_exports_all_of_its_public_names() -> None:
     found = {
         name
         for name, value in vars(okta_m2m).items()
@@ -46,7 +46,7 @@ def test_the_front_offers_all_that_it_has() -> None:
         okta_m2m.TokenLost  # type: ignore[attr-defined]  # noqa: B018
 
 
-def test_every_error_can_be_caught_as_one() -> None:
+def test_every_error_can_be_caught_as_okta_m2m_error() -> None:
     offered = [getattr(errors, name) for name in errors.__all__]
     classes = [value for value in offered if isinstance(value, type) and issubclass(value, Exception)]
     assert len(classes) > 10
@@ -91,6 +91,6 @@ def test_an_adapter_imports_no_other_client(name: str) -> None:
     assert loaded <= {name} | beneath
 
 
-def test_the_pytest_plugin_costs_nothing_until_it_is_used() -> None:
+def test_the_pytest_plugin_imports_nothing_until_it_is_used() -> None:
     loaded = loaded_by("import pytest_okta_m2m") - loaded_by("import pytest")
     assert loaded == {"pytest_okta_m2m"}

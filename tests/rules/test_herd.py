@@ -51,7 +51,7 @@ def shown(what: str, figures: Figures) -> Figures:
 
 @pytest.mark.parametrize(("processes", "limit"), SMALL + FULL + LARGE)
 @pytest.mark.parametrize("shared", [False, True], ids=["alone", "shared"])
-def test_a_steady_herd_renews_without_a_failure_or_a_rush(processes: int, limit: int, shared: bool) -> None:
+def test_many_processes_renew_without_a_failure_or_a_peak_of_requests(processes: int, limit: int, shared: bool) -> None:
     herd = Herd(processes, limit=limit, shared=shared, start=HOUR)
     herd.run(2 * HOUR)
     figures = shown("steady", herd.run(3 * HOUR))
@@ -75,7 +75,9 @@ def test_a_steady_herd_renews_without_a_failure_or_a_rush(processes: int, limit:
         *LARGE,
     ],
 )
-def test_after_a_rate_limit_a_herd_comes_back_spread_out_and_all_are_served(processes: int, limit: int) -> None:
+def test_after_a_rate_limit_the_requests_of_many_processes_are_spread_and_all_succeed(
+    processes: int, limit: int
+) -> None:
     herd = Herd(processes, limit=limit)
     began = herd.time
     figures = shown("restart of all, without a store", herd.run(2 * HOUR, herd.all_served))
@@ -87,7 +89,7 @@ def test_after_a_rate_limit_a_herd_comes_back_spread_out_and_all_are_served(proc
 
 
 @pytest.mark.parametrize(("processes", "limit"), SMALL + FULL + LARGE)
-def test_a_herd_with_a_store_starts_with_one_token_request(processes: int, limit: int) -> None:
+def test_many_processes_with_a_store_start_with_one_token_request(processes: int, limit: int) -> None:
     herd = Herd(processes, limit=limit, shared=True)
     figures = shown("restart of all, with a store", herd.run(HOUR / 2, herd.all_served))
     assert figures.token_requests == 1
@@ -119,7 +121,7 @@ def test_a_process_asks_a_failing_endpoint_at_most_20_times_a_minute(
 
 @pytest.mark.parametrize("trouble", ["503", "hang", *in_matrix("reset", "garbage")])
 @pytest.mark.parametrize("max_wait", [30.0, *in_matrix(1.0, 5.0)])
-def test_the_first_success_ends_all_caution(max_wait: float, trouble: str) -> None:
+def test_after_a_success_the_next_failure_is_retried_quickly(max_wait: float, trouble: str) -> None:
     herd = Herd(1, limit=None, max_wait=max_wait, callers=4, pause=0.2, lifetime=60.0)
     herd.endpoint.trouble = trouble
     herd.run(HOUR / 4)
@@ -152,7 +154,7 @@ FULL_OUTAGE = [pytest.mark.endurance, pytest.mark.timeout(1800)]
         pytest.param("503", True, 200, LIMIT, HOUR, id="503-shared-full", marks=FULL_OUTAGE),
     ],
 )
-def test_an_outage_as_long_as_a_tokens_life_ends_with_it(
+def test_after_an_outage_as_long_as_a_tokens_lifetime_all_processes_recover(
     trouble: str, shared: bool, processes: int, limit: int, hour: float
 ) -> None:
     herd = Herd(processes, limit=limit, shared=shared, start=hour, lifetime=hour)
@@ -192,7 +194,9 @@ FULL_AT = [
 
 @pytest.mark.parametrize(("processes", "limit", "share"), [pytest.param(60, 9, 0.7, id="small"), *FULL_AT])
 @pytest.mark.parametrize("down", [0.001, 10.0], ids=["refuses", "hangs"])
-def test_a_herd_whose_store_is_down_does_as_one_without(processes: int, limit: int, share: float, down: float) -> None:
+def test_many_processes_whose_store_is_down_behave_as_without_a_store(
+    processes: int, limit: int, share: float, down: float
+) -> None:
     alone = Herd(processes, limit=limit, start=HOUR)
     alone.run(2 * HOUR)
     usual = shown("without a store", alone.run(0.5 * HOUR))

@@ -179,7 +179,7 @@ def watched(world: World, hit: Hit, change: Callable[[], object]) -> list[str | 
     return sent
 
 
-def test_while_the_first_token_is_put_into_use_nothing_else_is_sent(world: World, hit: Hit) -> None:
+def test_while_the_first_token_is_stored_a_call_sends_that_token_or_none(world: World, hit: Hit) -> None:
     sent = watched(world, hit, world.obtain)
     assert set(sent) == {None, "Bearer token-0"}
     assert sent[-1] == hit(world.app) == "Bearer token-0"
@@ -191,14 +191,14 @@ def test_an_expired_token_is_never_sent_while_it_is_replaced(world: World, hit: 
     assert set(watched(world, hit, world.obtain)) == {None, "Bearer token-1"}
 
 
-def test_a_rejected_token_is_never_sent_once_it_is_taken_out_of_use(world: World, hit: Hit) -> None:
+def test_a_rejected_token_is_not_sent_after_it_is_taken_out_of_use(world: World, hit: Hit) -> None:
     rejected = world.obtain()
     sent = watched(world, hit, lambda: world.obtain(rejected))
     assert set(sent[sent.index(None) :]) == {None, "Bearer token-1"}
 
 
 @pytest.mark.parametrize("reading", range(1, 5))
-def test_a_call_that_began_with_an_expired_token_does_not_send_it_if_another_is_obtained_meanwhile(
+def test_a_call_that_began_with_an_expired_token_sends_the_new_one_or_none(
     world: World, hit: Hit, reading: int
 ) -> None:
     world.obtain()
@@ -217,9 +217,7 @@ def test_a_call_that_began_with_an_expired_token_does_not_send_it_if_another_is_
     assert sent in (None, "Bearer token-1")
 
 
-def test_a_call_that_reads_the_clock_while_another_token_is_obtained_sends_no_expired_one(
-    world: World, hit: Hit
-) -> None:
+def test_a_call_that_reads_the_clock_during_a_change_sends_no_expired_token(world: World, hit: Hit) -> None:
     world.obtain()
     world.time += 3600
     world.on_reading = world.obtain
@@ -227,7 +225,7 @@ def test_a_call_that_reads_the_clock_while_another_token_is_obtained_sends_no_ex
     assert world.minted == ["token-0", "token-1"]
 
 
-def test_while_a_renewal_is_under_way_the_token_is_sent_as_long_as_it_is_good(world: World, hit: Hit) -> None:
+def test_during_a_renewal_the_token_is_sent_while_it_is_valid(world: World, hit: Hit) -> None:
     token = world.obtain()
     world.time += 3300
     assert world.obtain() is token
@@ -257,7 +255,7 @@ def test_a_token_whose_life_was_shortened_replaces_one_that_lives_longer(world: 
     assert 4 < len(world.minted) <= 1 + 0.28 * 24 / 0.72 + 1
 
 
-def test_where_a_bound_token_follows_a_plain_one_neither_is_sent_in_the_others_way(world: World, hit: Hit) -> None:
+def test_a_bound_token_is_not_sent_as_bearer_nor_a_bearer_token_as_bound(world: World, hit: Hit) -> None:
     world.obtain()
     world.time += 3600
     world.token_type = "DPoP"
@@ -267,7 +265,7 @@ def test_where_a_bound_token_follows_a_plain_one_neither_is_sent_in_the_others_w
     assert set(watched(world, hit, world.obtain)) == {None, "Bearer token-2"}
 
 
-def test_what_is_closed_sends_nothing(world: World, hit: Hit) -> None:
+def test_a_closed_app_sends_no_token(world: World, hit: Hit) -> None:
     world.obtain()
     sent = watched(world, hit, world.app.close)
     assert sent[-1] is None
@@ -275,7 +273,7 @@ def test_what_is_closed_sends_nothing(world: World, hit: Hit) -> None:
 
 
 @pytest.mark.parametrize("assignment", range(1, 9))
-def test_what_is_closed_by_a_signal_while_a_token_is_put_into_use_sends_nothing(
+def test_an_app_closed_by_a_signal_while_a_token_is_stored_sends_no_token(
     world: World, hit: Hit, assignment: int
 ) -> None:
     left = assignment
@@ -296,14 +294,14 @@ def test_what_is_closed_by_a_signal_while_a_token_is_put_into_use_sends_nothing(
         world.obtain()
 
 
-def test_what_is_closed_before_it_takes_the_mutex_fetches_nothing(world: World) -> None:
+def test_an_app_closed_before_the_mutex_is_taken_starts_no_fetch(world: World) -> None:
     world.on_reading = world.app.close
     with pytest.raises(ConfigurationError, match="is closed"):
         world.obtain()
     assert world.minted == []
 
 
-def test_a_renewal_that_lands_after_the_end_puts_nothing_into_use(world: World, hit: Hit) -> None:
+def test_a_renewal_that_ends_after_close_stores_no_token(world: World, hit: Hit) -> None:
     world.obtain()
     world.time += 3300
     world.obtain()
@@ -324,7 +322,7 @@ def test_a_renewal_that_lands_after_the_end_puts_nothing_into_use(world: World, 
     ],
     ids=["http", "port", "relative", "another yarl"],
 )
-def test_a_url_that_is_not_plainly_of_the_apps_origins_takes_aiohttps_long_way(
+def test_aiohttp_checks_a_url_in_full_unless_it_begins_with_an_allowed_origin(
     world: World, url: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.obtain()

@@ -25,7 +25,6 @@ from okta_m2m._base.clocks import Clock
 from okta_m2m._core.conversation import PATIENCE
 from okta_m2m._core.flights import LANDING_GRACE
 from okta_m2m._threads.landings import LOOK, mutex
-from okta_m2m._threads.notifiers import Notifier
 from okta_m2m.effects import (
     Attempt,
     Discard,
@@ -45,6 +44,7 @@ from okta_m2m.effects import (
     Wait,
 )
 from okta_m2m.events import TokenObtained
+from signers import Stub
 
 MAX_WAIT = 30.0
 SLACK = LANDING_GRACE + 0.1  # simulated seconds: signing takes a moment, and no deadline is set on it
@@ -52,26 +52,11 @@ ORG = "https://acme.okta.com"
 API = f"{ORG}/api/v1/users"
 
 
-@pytest.fixture(autouse=True)
-def _all_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever reports waits until log and observers were told, however busy this machine is."""
-    monkeypatch.setattr(Notifier.settle, "__defaults__", (30.0,))
+pytestmark = pytest.mark.usefixtures("everything_is_reported")
 
 
 class Killed(BaseException):
     """What a cancelled task or an interrupted thread throws into its flow."""
-
-
-class Stub:
-    """A signer that costs nothing; what it signs is of no interest here."""
-
-    alg = "ES256"
-    kid = "kid"
-    public_jwk: dict[str, str] = {"kty": "EC"}  # noqa: RUF012 (never changed)
-    in_memory = True
-
-    def sign(self, message: bytes, /) -> bytes:
-        return b"signature"
 
 
 @dataclass(eq=False)
@@ -478,7 +463,7 @@ class World:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_from_cold_any_order_makes_one_token_request(seed: int) -> None:
+def test_without_a_token_callers_in_any_order_make_one_token_request(seed: int) -> None:
     world = World(seed)
     for _ in range(30):
         world.call(world.time, world.random.choice(["obtain", "authorize"]))
@@ -507,7 +492,7 @@ def test_killed_callers_and_fetches_and_any_answers_delay_no_other_caller(seed: 
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_a_fetch_that_vanished_without_a_trace_strands_nobody(seed: int) -> None:
+def test_a_fetch_that_vanishes_leaves_no_caller_waiting(seed: int) -> None:
     world = World(seed)
     world.vanish_rate = 0.2
     world.answer = lambda: world.good() if world.random.random() < 0.7 else world.unavailable()
@@ -526,7 +511,7 @@ def test_a_fetch_that_vanished_without_a_trace_strands_nobody(seed: int) -> None
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_vanished_fetch_costs_those_who_wait_for_it_a_second(seed: int) -> None:
+def test_a_vanished_fetch_costs_its_callers_a_second(seed: int) -> None:
     world = World(seed)
     world.delay = lambda: 1.0
     world.call(world.time)
@@ -544,7 +529,7 @@ def test_a_vanished_fetch_costs_those_who_wait_for_it_a_second(seed: int) -> Non
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_an_endpoint_that_takes_twelve_seconds_serves_everybody_with_two_requests(seed: int) -> None:
+def test_an_endpoint_that_takes_twelve_seconds_serves_all_callers_with_two_requests(seed: int) -> None:
     world = World(seed)
     world.delay = lambda: 12.0
     began = world.time
@@ -560,7 +545,7 @@ def test_an_endpoint_that_takes_twelve_seconds_serves_everybody_with_two_request
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_connections_that_hang_cost_seconds_and_never_three_requests_at_a_time(seed: int) -> None:
+def test_connections_that_hang_cost_seconds_and_at_most_two_requests_at_a_time(seed: int) -> None:
     world = World(seed)
     hung = 10_000.0
     world.delay = lambda: hung if len(world.sends) == 1 else world.random.choice([0.2, 0.2, 7.0, 12.0, hung])
@@ -575,7 +560,7 @@ def test_connections_that_hang_cost_seconds_and_never_three_requests_at_a_time(s
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_a_renewal_makes_nobody_wait_however_it_ends(seed: int) -> None:
+def test_no_caller_waits_for_a_renewal_however_it_ends(seed: int) -> None:
     world = World(seed)
     world.lifetime = lambda: 600.0
     world.call(world.time)
@@ -601,13 +586,20 @@ def test_a_renewal_makes_nobody_wait_however_it_ends(seed: int) -> None:
         assert [event.background for event in world.events if isinstance(event, TokenObtained)] == [False, True]
 
 
-def test_a_renewal_that_never_started_is_taken_up_again() -> None:
+def with_renewal_due() -> World:
+    """A token in use, which is to be renewed."""
     world = World(0)
     world.lifetime = lambda: 600.0
     world.call(world.time)
     world.run()
+    world.time += 500.0
+    return world
+
+
+def test_a_renewal_that_never_started_is_started_again() -> None:
+    world = with_renewal_due()
     world.unstarted_rate = 1.0
-    world.call(world.time + 500.0)
+    world.call(world.time)
     world.run()
     assert world.tasks[-1].effects == ["Spawn"], "nobody waited for it"
     world.unstarted_rate = 0.0
@@ -618,12 +610,8 @@ def test_a_renewal_that_never_started_is_taken_up_again() -> None:
 
 
 @pytest.mark.parametrize("how", ["close", "throw"])
-def test_a_flow_killed_at_the_moment_it_spawns_leaves_no_flight_behind(how: str) -> None:
-    world = World(0)
-    world.lifetime = lambda: 600.0
-    world.call(world.time)
-    world.run()
-    world.time += 500.0
+def test_a_flow_killed_while_it_starts_a_fetch_leaves_no_fetch_under_way(how: str) -> None:
+    world = with_renewal_due()
     flow = world.app.obtain()
     assert isinstance(next(flow), Spawn)
     if how == "close":
@@ -637,13 +625,8 @@ def test_a_flow_killed_at_the_moment_it_spawns_leaves_no_flight_behind(how: str)
     again.close()
 
 
-def test_a_renewal_that_cannot_be_spawned_costs_no_caller_its_good_token() -> None:
-    world = World(0)
-    world.lifetime = lambda: 600.0
-    world.call(world.time)
-    world.run()
-    world.time += 500.0
-    flow = world.app.obtain()
+def test_if_a_renewal_cannot_start_callers_keep_the_valid_token() -> None:
+    flow = with_renewal_due().app.obtain()
     assert isinstance(next(flow), Spawn)
     with pytest.raises(StopIteration) as stop:
         flow.send(False)
@@ -651,7 +634,7 @@ def test_a_renewal_that_cannot_be_spawned_costs_no_caller_its_good_token() -> No
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_a_herd_of_rejections_renews_once(seed: int) -> None:
+def test_many_rejections_of_one_token_renew_it_once(seed: int) -> None:
     world = World(seed)
     world.call(world.time)
     world.run()
@@ -667,7 +650,7 @@ def test_a_herd_of_rejections_renews_once(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_a_herd_of_rejections_outlives_the_death_of_fetches_and_callers(seed: int) -> None:
+def test_many_rejections_are_renewed_even_if_fetches_and_callers_are_killed(seed: int) -> None:
     world = World(seed)
     world.call(world.time)
     world.run()
@@ -684,7 +667,7 @@ def test_a_herd_of_rejections_outlives_the_death_of_fetches_and_callers(seed: in
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_a_wrong_audience_does_not_hammer_the_token_endpoint(seed: int) -> None:
+def test_an_api_that_rejects_every_token_causes_few_token_requests(seed: int) -> None:
     world = World(seed)
     world.audience_is_wrong = True
     for number in range(400):
@@ -697,7 +680,7 @@ def test_a_wrong_audience_does_not_hammer_the_token_endpoint(seed: int) -> None:
     assert all(task.effects.count("Attempt") <= 2 for task in callers)
 
 
-def test_a_flow_that_ends_while_its_thread_is_inside_another_does_not_lock_up() -> None:
+def test_a_flow_may_be_closed_at_any_line_of_another_flow_of_its_thread() -> None:
     """The garbage collector, or a signal handler, may end an abandoned flow at any instruction of another one."""
     world = World(0)
     caller, is_running = world.app.obtain(), [True]
@@ -729,7 +712,7 @@ def test_a_flow_that_ends_while_its_thread_is_inside_another_does_not_lock_up() 
     assert last.result.value == "token-1"
 
 
-def test_whoever_waits_for_an_endless_fetch_is_notified_in_time() -> None:
+def test_callers_of_a_fetch_that_never_ends_fail_at_their_deadline() -> None:
     world = World(0)
     world.answer = lambda: None
     world.call(world.time)

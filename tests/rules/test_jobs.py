@@ -22,13 +22,14 @@ import pytest
 import trio
 
 from figures import Note
-from herd import SECRET, SimulatedStore, Stub
+from herd import SECRET, SimulatedStore
 from okta_m2m import ServiceApp, Token
 from okta_m2m._base.clocks import Clock
 from okta_m2m.effects import Effect, Request, Response, Wait
 from okta_m2m.runtimes import Asyncio, Trio, arun
 from promises import in_matrix
 from services import eventually
+from signers import Stub
 
 LIFE = 3600.0
 EVERY = 5.0
@@ -139,7 +140,7 @@ ENDS = ["asyncio.run", "loop.close"]
 @pytest.mark.parametrize("lives", [2, *in_matrix(20)])
 @pytest.mark.parametrize("shared", [False, True], ids=["alone", "shared"])
 @pytest.mark.parametrize("by", ENDS)
-def test_short_jobs_cost_few_token_requests_and_do_not_wait(by: str, shared: bool, lives: int, note: Note) -> None:
+def test_short_jobs_need_few_token_requests_and_do_not_wait(by: str, shared: bool, lives: int, note: Note) -> None:
     world = World()
     apps = [world.new_app(world.store if shared else None) for _ in range(PROCESSES if shared else 1)]
     for app in apps:
@@ -163,7 +164,7 @@ def test_short_jobs_cost_few_token_requests_and_do_not_wait(by: str, shared: boo
 
 
 @pytest.mark.parametrize("by", ENDS)
-def test_a_renewal_outlives_the_job_that_began_it(by: str) -> None:
+def test_a_renewal_continues_after_the_job_that_started_it(by: str) -> None:
     world = World()
     app = world.new_app()
     first = world.job(app, by=by)
@@ -177,7 +178,7 @@ def test_a_renewal_outlives_the_job_that_began_it(by: str) -> None:
     assert len(world.asked) == 2
 
 
-def test_jobs_that_are_dropped_while_they_wait_for_a_token_leave_no_loop_and_no_file_behind() -> None:
+def test_jobs_dropped_while_they_wait_for_a_token_leave_no_loop_and_no_open_file() -> None:
     world = World()
     app = world.new_app()
     world.is_slow = True
@@ -216,7 +217,7 @@ class Blocking(SimulatedStore):
 
 
 @pytest.mark.parametrize("library", ["asyncio", "trio"])
-def test_a_claim_that_a_thread_gets_after_its_loop_has_ended_is_released(library: str) -> None:
+def test_a_claim_obtained_after_its_loop_has_ended_is_released(library: str) -> None:
     world = World()
     store = Blocking(world.now)
     app = world.new_app(store)

@@ -80,7 +80,7 @@ def top(name: str) -> str:
 CORE = [name for name in MODULES if name and top(name) != "testing" and name not in ("_core",)]
 
 
-def test_every_module_has_its_place() -> None:
+def test_every_module_is_on_a_floor() -> None:
     unplaced = sorted(name for name in CORE if not place(name))
     assert not unplaced, f"Give each a place in tests/support/layers.py: {unplaced}"
 
@@ -101,7 +101,7 @@ def test_an_adapter_imports_no_other_adapter() -> None:
         assert not {imported for imported, _ in own(name, MODULES[name])} & (adapters - {name})
 
 
-def test_the_front_imports_no_runtime_and_no_adapter() -> None:
+def test_the_package_itself_imports_no_runtime_and_no_adapter() -> None:
     for imported, _ in own("", MODULES[""]):
         assert LEVEL[place(imported)] <= LEVEL["_core"]
 

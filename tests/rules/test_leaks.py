@@ -192,7 +192,7 @@ def iter_of_one() -> Flow[Token]:
     ids=lambda thing: type(thing).__name__,
 )
 @pytest.mark.parametrize("show", [repr, str, "{}".format, "{!r:>5}".format, "%s".__mod__, "%r".__mod__])
-def test_no_text_of_a_thing_holds_a_secret(thing: object, show: Callable[[object], str]) -> None:
+def test_no_text_form_of_an_object_contains_a_secret(thing: object, show: Callable[[object], str]) -> None:
     shown = show((thing,)) if show in ("%s".__mod__, "%r".__mod__) else show(thing)
     assert "c2VjcmV0" not in shown
     assert "c2lnbmF0" not in shown
@@ -202,7 +202,7 @@ def shown_everywhere(error: BaseException) -> str:
     return "".join(traceback.format_exception(error)) + repr(error) + str(vars(error))
 
 
-def test_what_an_error_shows_holds_no_secret_whatever_the_server_says(
+def test_an_error_contains_no_secret_whatever_the_server_responds(
     okta: FakeOkta, new_service: Callable[..., ServiceApp]
 ) -> None:
     app = new_service(okta, max_wait=2.0, dpop_bound=True)
@@ -231,7 +231,7 @@ def test_what_an_error_shows_holds_no_secret_whatever_the_server_says(
 
 
 @pytest.mark.parametrize("module", [okta_m2m.requests, okta_m2m.httpx, okta_m2m.aiohttp])
-def test_nothing_that_holds_a_secret_can_be_copied_or_pickled(
+def test_no_object_that_holds_a_secret_can_be_copied_or_pickled(
     okta: FakeOkta, new_service: Callable[..., ServiceApp], module: Any
 ) -> None:
     app = new_service(okta)
@@ -246,7 +246,7 @@ def test_nothing_that_holds_a_secret_can_be_copied_or_pickled(
             watch.show(str(raised.value), "a refusal to pickle")
 
 
-def test_what_apps_auths_and_keys_show_of_themselves_holds_no_secret(
+def test_the_repr_of_apps_auth_objects_and_keys_contains_no_secret(
     okta: FakeOkta, new_service: Callable[..., ServiceApp], rsa_key: PrivateKey
 ) -> None:
     app = new_service(okta, key=rsa_key, dpop_bound=True)

@@ -95,7 +95,7 @@ def test_jobs_beyond_the_limit_wait_their_turn_in_order(work: Work, clock: objec
     work.end_all()
 
 
-def test_one_owner_does_not_take_all_the_room(work: Work, clock: object) -> None:
+def test_one_owner_does_not_get_all_the_threads(work: Work, clock: object) -> None:
     line = Line(10, 2)
     for name in "abc":
         put(line, work, name, "slow")
@@ -114,9 +114,7 @@ def test_a_job_past_its_time_no_longer_counts(work: Work, clock: Callable[[float
     assert work.await_begun(3)[2] == "c"
 
 
-def test_an_owner_whose_jobs_all_hang_gets_one_more_at_a_time_until_one_ends(
-    work: Work, clock: Callable[[float], None]
-) -> None:
+def test_an_owner_whose_jobs_all_hang_may_start_one_more_at_a_time(work: Work, clock: Callable[[float], None]) -> None:
     line = Line(1000, 4)
     for name in "abcd":
         put(line, work, name, seconds=1.0)
@@ -144,9 +142,7 @@ def test_a_cancelled_job_leaves_the_line(work: Work, clock: object) -> None:
     assert work.await_begun(2) == ["a", "c"]
 
 
-def test_a_job_that_raises_gives_its_room_to_the_next(
-    work: Work, clock: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_a_job_that_raises_the_next_one_runs(work: Work, clock: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
     line = Line(1, 100)
 
@@ -161,7 +157,9 @@ def test_a_job_that_raises_gives_its_room_to_the_next(
     assert work.begun == ["a"]
 
 
-def test_a_line_without_threads_says_so_and_keeps_no_room(monkeypatch: pytest.MonkeyPatch, work: Work) -> None:
+def test_if_no_thread_can_be_started_the_job_is_refused_and_does_not_count(
+    monkeypatch: pytest.MonkeyPatch, work: Work
+) -> None:
     line = Line(1, 100)
 
     def refuse(thread: threading.Thread) -> None:
@@ -174,7 +172,7 @@ def test_a_line_without_threads_says_so_and_keeps_no_room(monkeypatch: pytest.Mo
     assert work.await_begun(1) == ["b"]
 
 
-def test_an_interruption_while_a_thread_is_started_keeps_no_room(monkeypatch: pytest.MonkeyPatch, work: Work) -> None:
+def test_a_job_interrupted_while_its_thread_starts_does_not_count(monkeypatch: pytest.MonkeyPatch, work: Work) -> None:
     line = Line(1, 100)
 
     def interrupt(thread: threading.Thread) -> None:
@@ -188,7 +186,7 @@ def test_an_interruption_while_a_thread_is_started_keeps_no_room(monkeypatch: py
     assert work.await_begun(1) == ["b"]
 
 
-def test_beside_a_job_another_begins_only_if_the_process_leaves_time_for_others(
+def test_a_second_job_starts_beside_the_first_only_if_the_process_is_not_busy(
     work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now, cpu = 100.0, 0.0
@@ -209,7 +207,7 @@ def test_beside_a_job_another_begins_only_if_the_process_leaves_time_for_others(
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-def test_in_a_forked_child_a_full_line_is_empty(work: Work, clock: object) -> None:
+def test_in_a_forked_child_no_job_of_the_parent_counts(work: Work, clock: object) -> None:
     line = Line(1, 100)
     put(line, work, "a")
     put(line, work, "b")
@@ -226,7 +224,7 @@ def test_in_a_forked_child_a_full_line_is_empty(work: Work, clock: object) -> No
     os.waitpid(child, 0)
 
 
-def test_a_signer_that_hung_a_hundred_times_signs_again_when_it_can(clock: Callable[[float], None]) -> None:
+def test_a_signer_that_hung_a_hundred_times_can_sign_again(clock: Callable[[float], None]) -> None:
     signer, hangs = object(), threading.Event()
     futures = [start_in_turn(lambda: hangs.wait(PATIENCE), "signature", signer, 1.0) for _ in range(200)]
     assert all(future is not None for future in futures)

@@ -18,7 +18,7 @@ REMEDY = (
 
 
 @pytest.mark.parametrize("mistake", [pytest.param(made, id=name) for name, made in MISTAKES])
-def test_a_mistake_is_answered_with_a_remedy(mistake: Callable[[], object]) -> None:
+def test_the_error_of_a_common_mistake_has_the_remedy(mistake: Callable[[], object]) -> None:
     said = outcome(mistake)
     if isinstance(said, OktaM2MError):
         assert isinstance(said, ConfigurationError)
@@ -37,7 +37,7 @@ def test_a_mistake_is_answered_with_a_remedy(mistake: Callable[[], object]) -> N
     "mistake",
     [pytest.param(made, id=name) for name, made in MISTAKES if name.partition(":")[0].partition(",")[0] in CLIENTS],
 )
-def test_an_auth_object_attached_wrongly_is_a_wrong_type(mistake: Callable[[], object]) -> None:
+def test_an_auth_object_attached_wrongly_raises_wrong_type(mistake: Callable[[], object]) -> None:
     """So that it is caught as the TypeError that it is."""
     said = outcome(mistake)
     assert isinstance(said, WrongType)

@@ -25,7 +25,7 @@ DOCUMENTED_PENDING = 1000
 """What docs/design.md promises of an observer that is slow. Not read from the code, which may not change them."""
 
 
-def test_what_is_told_is_told_in_order_in_a_thread_of_its_own() -> None:
+def test_observers_are_notified_in_order_in_a_separate_thread() -> None:
     notifier, told = Notifier(), []
     for number in range(100):
         notifier.notify(lambda number=number: told.append((number, threading.current_thread().name)))
@@ -33,7 +33,7 @@ def test_what_is_told_is_told_in_order_in_a_thread_of_its_own() -> None:
     assert told == [(number, "okta-m2m reports") for number in range(100)]
 
 
-def test_who_tells_sees_what_was_told() -> None:
+def test_after_settle_the_observer_has_been_notified() -> None:
     for _ in range(100):
         notifier, told = Notifier(), []
         notifier.notify(told.append, 1)
@@ -41,7 +41,7 @@ def test_who_tells_sees_what_was_told() -> None:
         assert told == [1]
 
 
-def test_a_slow_observer_is_waited_for_fifty_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_caller_waits_fifty_milliseconds_for_a_slow_observer(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
 
     def wait_in_thread(landing: Future[None], seconds: float) -> bool:
@@ -58,7 +58,7 @@ def test_a_slow_observer_is_waited_for_fifty_milliseconds(monkeypatch: pytest.Mo
     reports.close(WHILE)
 
 
-def test_nobody_waits_for_a_slow_observer_twice() -> None:
+def test_no_caller_waits_for_a_slow_observer_twice() -> None:
     notifier, ends = Notifier(), threading.Event()
     notifier.notify(ends.wait, WHILE)
     notifier.settle()
@@ -71,7 +71,7 @@ def test_nobody_waits_for_a_slow_observer_twice() -> None:
     notifier.settle(WHILE)
 
 
-def test_an_observer_may_wait_for_what_it_tells_itself() -> None:
+def test_an_observer_may_notify_and_settle_without_deadlock() -> None:
     notifier, told = Notifier(), []
 
     def observe() -> None:
@@ -84,7 +84,7 @@ def test_an_observer_may_wait_for_what_it_tells_itself() -> None:
     assert told == ["outer", "inner"]
 
 
-def test_an_observer_that_raises_is_logged_and_the_next_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_observer_that_raises_is_logged_and_the_next_is_notified(caplog: pytest.LogCaptureFixture) -> None:
     seen: list[Event] = []
 
     def observe(event: Event) -> None:
@@ -100,7 +100,9 @@ def test_an_observer_that_raises_is_logged_and_the_next_is_told(caplog: pytest.L
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
-def test_an_observer_that_exits_ends_nothing(error: type[BaseException], caplog: pytest.LogCaptureFixture) -> None:
+def test_an_observer_that_raises_system_exit_does_not_stop_the_next(
+    error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
     notifier, told = Notifier(), []
 
     def leave() -> None:
@@ -113,7 +115,7 @@ def test_an_observer_that_exits_ends_nothing(error: type[BaseException], caplog:
     assert f"raised {error.__name__}" in caplog.text
 
 
-def test_a_report_has_the_context_of_the_call_that_it_is_about() -> None:
+def test_an_observer_runs_in_the_context_of_the_call() -> None:
     request: contextvars.ContextVar[str] = contextvars.ContextVar("request", default="none")
     notifier, seen = Notifier(), []
     request.set("the caller's")
@@ -122,7 +124,7 @@ def test_a_report_has_the_context_of_the_call_that_it_is_about() -> None:
     assert seen == ["the caller's"]
 
 
-def test_what_a_hung_observer_cannot_take_is_dropped_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+def test_notifications_beyond_a_hung_observers_limit_are_dropped_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     notifier, ends, told = Notifier(), threading.Event(), []
     began = threading.Event()
 
@@ -140,7 +142,7 @@ def test_what_a_hung_observer_cannot_take_is_dropped_and_counted(caplog: pytest.
     assert "10 reports were dropped" in caplog.text
 
 
-def test_where_no_thread_can_be_started_all_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_if_no_thread_can_be_started_observers_are_notified_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -151,7 +153,7 @@ def test_where_no_thread_can_be_started_all_is_told_at_once(monkeypatch: pytest.
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-def test_a_forked_child_neither_waits_for_its_parents_observer_nor_tells_its_news() -> None:
+def test_a_forked_child_neither_waits_for_nor_repeats_its_parents_notifications() -> None:
     notifier, ends, told = Notifier(), threading.Event(), []
     notifier.notify(ends.wait, WHILE)
     notifier.notify(told.append, "the parent's")
@@ -182,7 +184,7 @@ Reports("0oa1", observe).origin_passed_over("https://a.example")
 
 
 @pytest.mark.parametrize(("seconds", "printed"), [(0.3, "OriginPassedOver\n"), (60.0, "")])
-def test_the_end_of_the_process_gives_an_observer_a_bounded_time(seconds: float, printed: str) -> None:
+def test_the_exit_of_the_process_waits_for_an_observer_a_limited_time(seconds: float, printed: str) -> None:
     ended = subprocess.run(
         [sys.executable, "-W", "error", "-c", PROGRAM, str(seconds)],
         capture_output=True,
@@ -193,7 +195,7 @@ def test_the_end_of_the_process_gives_an_observer_a_bounded_time(seconds: float,
     assert (ended.returncode, ended.stdout) == (0, printed)
 
 
-def test_a_log_handler_that_waits_keeps_nobody_waiting() -> None:
+def test_a_slow_log_handler_delays_no_caller() -> None:
     ends = threading.Event()
 
     class Handler(logging.Handler):

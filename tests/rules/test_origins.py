@@ -11,8 +11,10 @@ import yarl
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from bench import Bench, names, raised, unauthorized
 from okta_m2m import ConfigurationError
 from okta_m2m._urls.origins import Origins, is_loopback, origin_of
+from okta_m2m.effects import Attempt
 
 ALLOWED = Origins(["https://acme.okta.com", "https://api.example.com:8443", "http://127.0.0.1:8080", "https://[::1]"])
 
@@ -40,7 +42,7 @@ ALLOWED = Origins(["https://acme.okta.com", "https://api.example.com:8443", "htt
         "https://[::1]:443/x",
     ],
 )
-def test_an_allowed_origin_is_told(url: str) -> None:
+def test_a_url_of_an_allowed_origin_is_allowed(url: str) -> None:
     assert ALLOWED.allow(url)
 
 
@@ -145,7 +147,7 @@ def test_an_allowed_origin_is_told(url: str) -> None:
         f"https://{'.'.join(['ü' * 20] * 13)}/x",
     ],
 )
-def test_anything_else_is_not_allowed(url: str) -> None:
+def test_any_other_url_is_not_allowed(url: str) -> None:
     assert not ALLOWED.allow(url)
 
 
@@ -157,7 +159,7 @@ PIECES = st.sampled_from(
 
 @given(st.one_of(st.lists(PIECES, max_size=10).map("".join), PIECES.map(lambda piece: f"https://acme.okta.com{piece}")))
 @example("https://acme.okta.com:443@evil.example/")
-def test_whatever_is_allowed_is_read_alike_by_every_client(url: str) -> None:
+def test_every_client_connects_an_allowed_url_to_an_allowed_origin(url: str) -> None:
     if not ALLOWED.allow(url):
         return
     allowed = {("acme.okta.com", 443), ("api.example.com", 8443), ("127.0.0.1", 8080), ("::1", 443)}
@@ -175,7 +177,7 @@ def test_whatever_is_allowed_is_read_alike_by_every_client(url: str) -> None:
 
 
 @given(st.text(max_size=60))
-def test_any_text_can_be_asked_about(text: str) -> None:
+def test_any_text_can_be_checked_without_an_error(text: str) -> None:
     assert not Origins([]).allow(text)
     origin = origin_of(text)
     assert origin is None or origin_of(origin) == origin
@@ -184,29 +186,29 @@ def test_any_text_can_be_asked_about(text: str) -> None:
 @pytest.mark.parametrize(
     "url", ["https://stra\u00dfe.example/x", "https://strasse\u200d.example/x", "https://\u017ftrasse.example/"]
 )
-def test_a_name_that_two_versions_of_idna_read_differently_is_in_doubt(url: str) -> None:
+def test_a_name_that_two_versions_of_idna_read_differently_is_not_allowed(url: str) -> None:
     """Python's own codec goes to ``strasse.example``; requests, httpx and aiohttp may go to another host, or to none."""
     assert not Origins(["https://strasse.example"]).allow(url)
     assert not Origins(["https://xn--strae-oqa.example"]).allow(url)
 
 
-def test_a_name_with_a_sign_that_idna_replaces_is_in_doubt() -> None:
+def test_a_name_with_a_character_that_idna_replaces_is_not_allowed() -> None:
     """Also where the letter that replaces it comes after it in Unicode: the sign for micro, and the Greek letter."""
     assert origin_of("https://\u00b5.example/x") is None
     assert origin_of("https://\u03bc.example/x") == "https://xn--xxa.example"
 
 
 @pytest.mark.parametrize("host", ["ü..example", f"{'ü' * 64}.example"])
-def test_a_name_that_idna_refuses_is_in_doubt(host: str) -> None:
+def test_a_name_that_idna_refuses_is_not_allowed(host: str) -> None:
     assert origin_of(f"https://{host}/x") is None
 
 
-def test_a_port_is_one_that_can_be_connected_to() -> None:
+def test_port_0_is_not_allowed() -> None:
     assert origin_of("https://acme.okta.com:1/x") == "https://acme.okta.com:1"
     assert origin_of("https://acme.okta.com:0/x") is None
 
 
-def test_a_name_is_as_long_as_a_name_can_be() -> None:
+def test_a_name_that_is_too_long_is_not_allowed() -> None:
     longest = ".".join(["a" * 63] * 3 + ["b" * 61])
     assert len(longest) == 253
     assert origin_of(f"https://{longest}/x") == f"https://{longest}"
@@ -214,7 +216,7 @@ def test_a_name_is_as_long_as_a_name_can_be() -> None:
     assert origin_of(f"https://{'a' * 64}/x") is None
 
 
-def test_a_name_beyond_ascii_is_known_by_its_idna_form() -> None:
+def test_a_name_that_is_not_ascii_is_compared_in_its_idna_form() -> None:
     origins = Origins(["https://bücher.example"])
     assert origins.allowed == {"https://xn--bcher-kva.example"}
     assert origins.allow("https://bücher.example/x")
@@ -236,7 +238,7 @@ def test_a_name_beyond_ascii_is_known_by_its_idna_form() -> None:
         ("https://my_service", "https://my_service"),
     ],
 )
-def test_an_origin_that_can_be_allowed(text: str, origin: str) -> None:
+def test_a_valid_origin_can_be_allowed(text: str, origin: str) -> None:
     assert Origins([text]).allowed == {origin}
 
 
@@ -265,7 +267,7 @@ def test_an_origin_that_can_be_allowed(text: str, origin: str) -> None:
         (None, "not NoneType"),
     ],
 )
-def test_what_is_no_origin_is_refused_with_the_remedy(text: object, reason: str) -> None:
+def test_an_invalid_origin_is_refused_with_the_remedy(text: object, reason: str) -> None:
     with pytest.raises(ConfigurationError, match=reason) as raised:
         Origins([text])  # type: ignore[list-item]  # what is wrong is what is tested
     assert "hidden" not in str(raised.value)
@@ -290,7 +292,7 @@ def test_an_authority_that_is_allowed_with_two_schemes_is_compared_as_a_whole() 
         ("https://ada@acme.okta.com/x", False),
     ],
 )
-def test_two_urls_are_of_the_same_origin_only_beyond_doubt(other: str, same: bool) -> None:
+def test_an_ambiguous_url_has_the_same_origin_as_no_other(other: str, same: bool) -> None:
     assert ALLOWED.is_same("https://acme.okta.com/x", other) is same
     assert Origins.is_same(other, "https://acme.okta.com/x") is same
     assert Origins.is_same(other, other) is ("@" not in other)
@@ -303,7 +305,7 @@ def test_the_same_origins_are_kept_once() -> None:
     )
 
 
-def test_one_text_is_not_taken_for_a_list() -> None:
+def test_a_string_is_not_accepted_as_a_list_of_origins() -> None:
     with pytest.raises(ConfigurationError, match=r"\['https://api.example.com'\]"):
         Origins("https://api.example.com")
 
@@ -324,5 +326,17 @@ def test_one_text_is_not_taken_for_a_list() -> None:
         ("", False),
     ],
 )
-def test_loopback_is_this_machine_alone(host: str, loopback: bool) -> None:
+def test_only_addresses_of_this_machine_are_loopback(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
+
+
+def test_a_call_to_another_origin_gets_no_token_and_fetches_none() -> None:
+    bench = Bench()
+    replayed = bench.authorize(unauthorized("Bearer"), url="https://evil.example/")
+    assert names(replayed) == ["Attempt"]
+    assert replayed.of(Attempt)[0].headers == {}
+
+
+def test_headers_for_another_origin_are_refused() -> None:
+    bench = Bench()
+    raised(bench.replay(bench.app.headers("GET", "https://evil.example/")), ConfigurationError)

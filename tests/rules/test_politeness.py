@@ -16,7 +16,7 @@ def failure() -> TokenUnreachable:
     return TokenUnreachable("No response.", remedy="Check the network.")
 
 
-def test_a_new_endpoint_may_be_asked_at_once() -> None:
+def test_a_new_endpoint_may_be_called_at_once() -> None:
     politeness = Politeness()
     assert politeness.not_before <= NOW
     assert (politeness.failures, politeness.last_error, politeness.is_lasting) == (0, None, False)
@@ -34,7 +34,7 @@ def test_each_failure_in_a_row_makes_the_pause_longer_up_to_a_limit() -> None:
     assert pauses[-1] > 3.8
 
 
-def test_a_failure_is_remembered_as_a_copy_and_returned_to_be_raised() -> None:
+def test_a_failure_is_remembered_as_a_copy() -> None:
     politeness, error = Politeness(), failure()
     assert politeness.failed(error, NOW) is error
     assert politeness.last_error is not error
@@ -44,7 +44,7 @@ def test_a_failure_is_remembered_as_a_copy_and_returned_to_be_raised() -> None:
     assert politeness.is_lasting
 
 
-def test_a_failure_brings_no_earlier_time_forward() -> None:
+def test_a_failure_does_not_shorten_a_longer_pause() -> None:
     politeness = Politeness()
     politeness.asked_to_wait(60, NOW, inf)
     moment = politeness.not_before
@@ -55,7 +55,7 @@ def test_a_failure_brings_no_earlier_time_forward() -> None:
 @pytest.mark.parametrize(
     ("seconds", "earliest", "latest"), [(0, 0, 5), (3, 3, 8), (20, 20, 40), (60, 60, 90), (10_000, 300, 330)]
 )
-def test_a_time_that_the_server_names_is_kept_with_a_random_part(
+def test_a_time_that_the_server_named_is_kept_with_a_random_addition(
     seconds: float, earliest: float, latest: float
 ) -> None:
     moments = set()
@@ -68,14 +68,14 @@ def test_a_time_that_the_server_names_is_kept_with_a_random_part(
     assert len(moments) > 40, "processes that were given the same time come at different ones"
 
 
-def test_the_random_part_ends_before_the_token_is_needed() -> None:
+def test_the_random_addition_ends_before_the_token_is_needed() -> None:
     for _ in range(50):
         politeness = Politeness()
         politeness.asked_to_wait(20, NOW, NOW + 25)
         assert NOW + 20 <= politeness.not_before <= NOW + 24
 
 
-def test_a_later_word_of_the_server_replaces_an_earlier_one() -> None:
+def test_a_later_time_from_the_server_replaces_an_earlier_one() -> None:
     politeness = Politeness()
     politeness.asked_to_wait(200, NOW, inf)
     politeness.asked_to_wait(2, NOW, inf)
@@ -83,7 +83,7 @@ def test_a_later_word_of_the_server_replaces_an_earlier_one() -> None:
     assert politeness.server_asked_until == NOW + 2
 
 
-def test_an_answer_forgets_failures_and_keeps_the_time_that_was_named() -> None:
+def test_a_response_clears_failures_but_not_the_time_that_the_server_named() -> None:
     politeness = Politeness()
     politeness.failed(failure(), NOW, lasting=True)
     politeness.asked_to_wait(60, NOW, inf)

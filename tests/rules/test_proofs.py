@@ -41,7 +41,7 @@ def key(request: pytest.FixtureRequest, rsa_key: PrivateKey) -> PrivateKey:
 # ── client assertions ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_an_assertion_says_what_okta_documents(key: PrivateKey) -> None:
+def test_an_assertion_has_the_claims_that_okta_documents(key: PrivateKey) -> None:
     header, claims = verified(made(ClientAssertions("0oa1", ENDPOINT), key), key)
     assert header == {"alg": key.alg, "kid": "kid-1"}
     jti = claims.pop("jti")
@@ -55,7 +55,7 @@ def test_an_assertion_says_what_okta_documents(key: PrivateKey) -> None:
     }
 
 
-def test_iat_lies_back_and_is_never_in_oktas_future(ec_key: PrivateKey) -> None:
+def test_iat_is_a_few_seconds_in_the_past(ec_key: PrivateKey) -> None:
     for now in (NOW, float(int(NOW)), NOW + 0.2499):
         _, claims = verified(made(ClientAssertions("0oa1", ENDPOINT), ec_key, now), ec_key)
         assert claims["iat"] <= now - 4
@@ -63,17 +63,17 @@ def test_iat_lies_back_and_is_never_in_oktas_future(ec_key: PrivateKey) -> None:
         assert isinstance(claims["exp"], int)
 
 
-def test_no_two_assertions_have_one_jti(ec_key: PrivateKey) -> None:
+def test_no_two_assertions_have_the_same_jti(ec_key: PrivateKey) -> None:
     maker = ClientAssertions("0oa1", ENDPOINT)
     assert len({verified(made(maker, ec_key), ec_key)[1]["jti"] for _ in range(200)}) == 200
 
 
-def test_a_key_without_a_kid_is_named_by_none() -> None:
+def test_the_assertion_of_a_key_without_a_kid_has_no_kid() -> None:
     key = PrivateKey.generate("ES256")
     assert verified(made(ClientAssertions("0oa1", ENDPOINT), key), key)[0] == {"alg": "ES256"}
 
 
-def test_claims_are_added_replaced_and_taken_away(ec_key: PrivateKey) -> None:
+def test_claims_can_be_added_replaced_and_removed(ec_key: PrivateKey) -> None:
     maker = ClientAssertions(
         "0oa1", ENDPOINT, lifetime=60, claims={"scope_hint": ["a", "ü"], "aud": ["x", "y"], "iat": None, "jti": "mine"}
     )
@@ -88,7 +88,7 @@ def test_claims_are_added_replaced_and_taken_away(ec_key: PrivateKey) -> None:
     }
 
 
-def test_every_claim_can_be_taken_away(ec_key: PrivateKey) -> None:
+def test_every_claim_can_be_removed(ec_key: PrivateKey) -> None:
     own = ("iss", "sub", "aud", "iat", "exp", "jti")
     for kept in (None, *own):
         claims = {name: None for name in own if name != kept}
@@ -96,7 +96,7 @@ def test_every_claim_can_be_taken_away(ec_key: PrivateKey) -> None:
         assert set(found) == ({kept} if kept else set())
 
 
-def test_what_is_encoded_once_fits_what_follows_it_at_any_length_and_belongs_to_one_client_and_key(
+def test_cached_parts_of_an_assertion_are_correct_for_every_client_audience_and_key(
     ec_key: PrivateKey,
 ) -> None:
     for client_id in ("0", "0o", "0oa", "0oa1", "ü", '"\\'):
@@ -107,7 +107,7 @@ def test_what_is_encoded_once_fits_what_follows_it_at_any_length_and_belongs_to_
                 assert (claims["aud"], claims["exp"]) == (audience, int(NOW) + 300)
 
 
-def test_claims_are_those_that_were_given_whatever_their_caller_does_with_them_later(ec_key: PrivateKey) -> None:
+def test_changing_the_claims_after_passing_them_has_no_effect(ec_key: PrivateKey) -> None:
     given = {"groups": ["a"]}
     maker = ClientAssertions("0oa1", ENDPOINT, claims=given)
     given["groups"].append("b")
@@ -167,11 +167,11 @@ def unverified(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return json.loads(header), json.loads(claims)
 
 
-def test_the_rfcs_example_is_remembered_rightly() -> None:
+def test_the_example_of_the_rfc_was_copied_correctly() -> None:
     assert jws.deserialize_compact(RFC_PROOF, ECKey.import_key(RFC_JWK)).payload
 
 
-def test_a_proof_is_made_like_the_rfcs_example() -> None:
+def test_a_proof_has_the_form_of_the_rfcs_example() -> None:
     proofs = DPoPProofs(RfcKey(), rfc_htu)
     text = replay(proofs.proof("post", "https://server.example.com/token", 1562262616.0 + BACKDATED, None)).result()
     header, claims = unverified(text)
@@ -182,12 +182,12 @@ def test_a_proof_is_made_like_the_rfcs_example() -> None:
     assert claims == rfc_claims
 
 
-def test_the_thumbprint_is_the_rfcs() -> None:
+def test_the_thumbprint_is_that_of_the_rfcs_example() -> None:
     assert thumbprint(RFC_JWK) == RFC_THUMBPRINT
     assert thumbprint({**RFC_JWK, "kid": "k", "use": "sig", "alg": "ES256"}) == RFC_THUMBPRINT
 
 
-def test_the_tokens_hash_is_the_rfcs() -> None:
+def test_the_hash_of_the_token_is_that_of_the_rfcs_example() -> None:
     proofs = DPoPProofs(RfcKey(), rfc_htu)
     url = "https://resource.example.org/protectedresource"
     text = proofs.proof_now("GET", url, NOW, None, Token(RFC_TOKEN, "DPoP").digest)
@@ -197,7 +197,7 @@ def test_the_tokens_hash_is_the_rfcs() -> None:
 
 
 @pytest.mark.parametrize("now", [True, False])
-def test_a_proof_holds_its_public_key_and_a_signature_by_it(key: PrivateKey, now: bool) -> None:
+def test_a_proof_contains_its_public_key_and_a_valid_signature(key: PrivateKey, now: bool) -> None:
     proofs = DPoPProofs(key, okta_htu)
     token = Token("value", "DPoP")
     url = "https://acme.okta.com/api/v1/users?limit=2#x"
@@ -251,7 +251,7 @@ def test_no_two_proofs_are_the_same(ec_key: PrivateKey) -> None:
         ("/a;v=1,2", "/a;v=1,2", "/a;v=1,2"),
     ],
 )
-def test_htu_is_what_each_kind_of_server_compares(path: str, okta: str, rfc: str) -> None:
+def test_htu_has_the_form_that_okta_or_the_rfc_compares(path: str, okta: str, rfc: str) -> None:
     assert okta_htu(f"https://acme.okta.com{path}") == f"https://acme.okta.com{okta}"
     assert rfc_htu(f"https://acme.okta.com{path}") == f"https://acme.okta.com{rfc}"
 
@@ -309,7 +309,7 @@ def test_the_newest_nonce_of_each_origin_is_kept() -> None:
 
 
 @pytest.mark.parametrize("bad", [None, "", "a b", 'a"b', "a\\b", "a\r\nb", "ü", "x" * 1025])
-def test_what_is_no_nonce_is_not_kept(bad: str | None) -> None:
+def test_an_invalid_nonce_is_not_kept(bad: str | None) -> None:
     nonces = Nonces()
     nonces.learn("https://a.example/", "good")
     assert not nonces.learn("https://a.example/", bad)
@@ -326,7 +326,7 @@ def test_the_origin_least_recently_used_is_forgotten_first() -> None:
     assert known == ["a", "c", "d"]
 
 
-def test_a_flood_of_origins_takes_no_more_room() -> None:
+def test_nonces_of_very_many_origins_take_limited_memory() -> None:
     nonces = Nonces()
     for number in range(1000):
         nonces.learn(f"https://h{number}.example/", "n")

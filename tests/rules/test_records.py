@@ -46,19 +46,19 @@ def test_fields_are_given_by_position_or_by_name_and_have_defaults() -> None:
     ],
     ids=["missing", "too many", "twice", "twice, all given", "unknown"],
 )
-def test_a_call_that_does_not_fit_is_refused(call: object) -> None:
+def test_wrong_arguments_are_refused(call: object) -> None:
     with pytest.raises(TypeError, match="Point"):
         call()  # type: ignore[operator]
 
 
-def test_equal_are_those_of_one_class_with_equal_fields() -> None:
+def test_records_are_equal_if_their_class_and_fields_are_equal() -> None:
     assert Point(1, 2) == Point(1, 2)
     assert Point(1, 2) != Point(2, 1)
     assert Point(1) != Named(1)
     assert {Point(1), Point(1), Point(2)} == {Point(1), Point(2)}
 
 
-def test_nothing_can_be_changed_or_added() -> None:
+def test_no_field_can_be_changed_or_added() -> None:
     point = Point(1)
     with pytest.raises(AttributeError, match="frozen"):
         point.x = 2  # type: ignore[misc]
@@ -69,7 +69,7 @@ def test_nothing_can_be_changed_or_added() -> None:
     assert not hasattr(point, "__dict__")
 
 
-def test_what_is_hidden_is_not_shown_by_a_subclass_either() -> None:
+def test_a_hidden_field_is_not_shown_by_a_subclass() -> None:
     assert repr(Point(1)) == "Point(x=1, y=0)"
     assert repr(Deeper(1)) == "Deeper(x=1, y=0, name='origin', depth=1)"
 

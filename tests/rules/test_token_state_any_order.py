@@ -13,7 +13,6 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from test_token_state import ANSWERS, API, KEYS, MAX_WAIT, ORG, OTHER_KEYS, STRANGER, World, check_consequences
 
 from okta_m2m import RateLimited, Token, TokenRefused, TokenUnreachable
 from okta_m2m._base.clocks import NEVER
@@ -23,6 +22,7 @@ from okta_m2m._core.forced_renewals import MOST_FORCED, PERIOD
 from okta_m2m._core.next_step import Fetch, Refused, UseAndRenew, Wait
 from okta_m2m._core.token_state import MAX_FORMER, RENEWAL_LOOK
 from okta_m2m._threads.landings import LOOK
+from state_tables import ANSWERS, API, KEYS, MAX_WAIT, ORG, OTHER_KEYS, STRANGER, World, check_consequences
 
 MOMENTS = st.sampled_from([0.25, 1.0, 5.0, 5.0, 20.0, 60.0, 60.0, 120.0, 700.0, "renewal", "end", "refusal", "an hour"])
 ORIGINS = st.sampled_from([ORG, ORG, API])

@@ -24,7 +24,7 @@ def check(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], str]:
 
 
 @pytest.mark.matrix  # mypy takes many seconds
-def test_a_users_code_is_understood(check: Callable[[Path], str]) -> None:
+def test_type_checkers_accept_correct_code(check: Callable[[Path], str]) -> None:
     assert check(HERE / "typing" / "usage.py") == ""
 
 
@@ -49,7 +49,7 @@ okta_m2m.httpx.OktaAuth(app, send=send)  # 17
 
 
 @pytest.mark.matrix  # so it does here
-def test_what_cannot_work_is_told(check: Callable[[Path], str], tmp_path: Path) -> None:
+def test_type_checkers_report_wrong_code(check: Callable[[Path], str], tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.py"
     wrong.write_text(WRONG)
     told = [line for line in check(wrong).splitlines() if ": error:" in line]

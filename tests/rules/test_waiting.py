@@ -86,7 +86,7 @@ def landing() -> Future[Any]:
     return future
 
 
-def test_what_has_landed_already_is_not_waited_for(landing: Future[Any]) -> None:
+def test_nothing_waits_for_a_fetch_that_has_ended(landing: Future[Any]) -> None:
     landing.set_result("token")
     coroutine = runtime.perform(Wait(landing, LONG))
     with pytest.raises(StopIteration) as stop:
@@ -96,7 +96,7 @@ def test_what_has_landed_already_is_not_waited_for(landing: Future[Any]) -> None
 
 @pytest.mark.parametrize("count", [1, AT_ONCE, AT_ONCE + 1, 3 * AT_ONCE + 7])
 @pytest.mark.parametrize("where", ["on the loop", "in a thread"])
-def test_everybody_is_woken_however_many_they_are(landing: Future[Any], count: int, where: str) -> None:
+def test_every_waiting_task_is_woken_however_many_there_are(landing: Future[Any], count: int, where: str) -> None:
     async def main() -> list[bool]:
         tasks = await waiting(landing, *[LONG] * count)
         if where == "on the loop":
@@ -108,7 +108,7 @@ def test_everybody_is_woken_however_many_they_are(landing: Future[Any], count: i
     assert asyncio.run(main()) == [True] * count
 
 
-def test_a_herd_that_is_woken_leaves_the_loop_time_for_others(landing: Future[Any]) -> None:
+def test_while_many_tasks_are_woken_the_loop_has_time_for_others(landing: Future[Any]) -> None:
     async def main() -> None:
         tasks = await waiting(landing, *[LONG] * (3 * AT_ONCE))
         landing.set_result("token")
@@ -122,7 +122,7 @@ def test_a_herd_that_is_woken_leaves_the_loop_time_for_others(landing: Future[An
     asyncio.run(main())
 
 
-def test_who_comes_while_a_herd_is_woken_need_not_wait(landing: Future[Any]) -> None:
+def test_a_task_that_comes_while_others_are_woken_does_not_wait(landing: Future[Any]) -> None:
     async def main() -> None:
         herd = await waiting(landing, *[LONG] * (3 * AT_ONCE))
         landing.set_result("token")
@@ -136,7 +136,7 @@ def test_who_comes_while_a_herd_is_woken_need_not_wait(landing: Future[Any]) -> 
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
-def test_each_waits_as_long_as_it_may_and_no_longer(landing: Future[Any], order: tuple[int, ...]) -> None:
+def test_each_task_waits_no_longer_than_its_own_time(landing: Future[Any], order: tuple[int, ...]) -> None:
     async def main(loop: Clockwork) -> None:
         seconds = (1.0, 2.0, LONG)
         tasks = dict(zip(order, await waiting(landing, *(seconds[n] for n in order)), strict=True))
@@ -151,7 +151,7 @@ def test_each_waits_as_long_as_it_may_and_no_longer(landing: Future[Any], order:
     run_with_hands(main)
 
 
-def test_of_many_whose_time_is_over_one_after_the_other_some_are_told_a_tick_later(landing: Future[Any]) -> None:
+def test_tasks_whose_times_end_shortly_after_each_other_may_wake_a_tick_later(landing: Future[Any]) -> None:
     async def main(loop: Clockwork) -> None:
         tasks = dict(enumerate(await waiting(landing, 1.0, 1.0 + TICK / 2, 1.0 + TICK, 1.0 + 3 * TICK)))
         assert await loop.done_at(1.0, tasks) == [0]
@@ -163,7 +163,7 @@ def test_of_many_whose_time_is_over_one_after_the_other_some_are_told_a_tick_lat
     run_with_hands(main)
 
 
-def test_a_herd_whose_time_is_over_is_told_so_and_who_has_time_left_is_not(landing: Future[Any]) -> None:
+def test_tasks_whose_time_is_over_are_woken_and_those_with_time_left_are_not(landing: Future[Any]) -> None:
     async def main(loop: Clockwork) -> None:
         (patient,) = await waiting(landing, LONG)
         herd = await waiting(landing, *[1.0] * (3 * AT_ONCE))
@@ -185,14 +185,14 @@ def test_a_timer_that_goes_off_early_by_the_clocks_resolution_goes_off_once(land
     run_with_hands(main)
 
 
-def test_who_has_no_time_left_is_told_so_at_once(landing: Future[Any]) -> None:
+def test_a_task_without_time_left_does_not_wait(landing: Future[Any]) -> None:
     async def main(_: Clockwork) -> None:
         assert await wait(landing, 0.0) is False
 
     run_with_hands(main)
 
 
-def test_one_may_wait_for_the_same_again_and_again(landing: Future[Any]) -> None:
+def test_a_task_may_wait_again_and_again_for_the_same_fetch(landing: Future[Any]) -> None:
     async def main(loop: Clockwork) -> None:
         for now in (1.0, 2.0, 3.0):
             (task,) = await waiting(landing, 1.0)
@@ -207,7 +207,7 @@ def test_one_may_wait_for_the_same_again_and_again(landing: Future[Any]) -> None
 
 
 @pytest.mark.parametrize("whom", ["the first", "the last", "all but one", "at the same moment"])
-def test_a_waiter_that_is_cancelled_is_nobody_elses_concern(landing: Future[Any], whom: str) -> None:
+def test_a_cancelled_task_does_not_affect_others(landing: Future[Any], whom: str) -> None:
     async def main(loop: Clockwork) -> None:
         tasks = await waiting(landing, 1.0, *[LONG] * 20)
         if whom == "at the same moment":
@@ -229,7 +229,7 @@ def test_a_waiter_that_is_cancelled_is_nobody_elses_concern(landing: Future[Any]
     run_with_hands(main)
 
 
-def test_of_those_who_were_cancelled_or_told_nothing_is_kept_until_it_lands(landing: Future[Any]) -> None:
+def test_nothing_is_kept_of_tasks_that_no_longer_wait(landing: Future[Any]) -> None:
     async def main(loop: Clockwork) -> None:
         tasks = await waiting(landing, 1.0, LONG, LONG)
         tasks[1].cancel()
@@ -243,7 +243,7 @@ def test_of_those_who_were_cancelled_or_told_nothing_is_kept_until_it_lands(land
     run_with_hands(main)
 
 
-def test_once_it_landed_no_timer_is_left_and_of_a_herd_there_was_one(landing: Future[Any]) -> None:
+def test_many_tasks_have_one_timer_and_it_is_cancelled_when_the_fetch_ends(landing: Future[Any]) -> None:
     async def main(loop: Clockwork) -> None:
         tasks = await waiting(landing, *[LONG] * 50)
         landing.set_result("token")
@@ -253,7 +253,7 @@ def test_once_it_landed_no_timer_is_left_and_of_a_herd_there_was_one(landing: Fu
     run_with_hands(main)
 
 
-def test_those_of_other_loops_and_threads_wait_for_the_same(landing: Future[Any]) -> None:
+def test_several_loops_and_threads_can_wait_for_the_same_fetch(landing: Future[Any]) -> None:
     ready = threading.Barrier(4)
 
     async def main(count: int) -> list[bool]:
@@ -275,7 +275,7 @@ def test_those_of_other_loops_and_threads_wait_for_the_same(landing: Future[Any]
     assert got == {n: [True] * n for n in (1, 2, AT_ONCE + 1)}
 
 
-def test_a_loop_that_is_closed_before_it_lands_is_passed_over(
+def test_a_loop_that_is_closed_before_the_fetch_ends_is_skipped(
     landing: Future[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     async def give_up() -> None:
@@ -295,7 +295,7 @@ def test_a_loop_that_is_closed_before_it_lands_is_passed_over(
     ]
 
 
-def test_a_landing_that_nobody_holds_is_let_go_and_so_are_those_who_waited() -> None:
+def test_a_landing_without_references_is_freed_with_its_waiters() -> None:
     landing: Future[Any] = Future()
     held = weakref.ref(landing)
 
@@ -315,7 +315,7 @@ def test_a_landing_that_nobody_holds_is_let_go_and_so_are_those_who_waited() -> 
 # ── trio ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_trio_task_waits_until_it_lands_or_its_time_is_over(landing: Future[Any]) -> None:
+def test_a_trio_task_waits_until_the_fetch_ends_or_its_time_is_over(landing: Future[Any]) -> None:
     waited: list[bool] = []
 
     async def wait_in_trio(seconds: float) -> None:
@@ -334,7 +334,7 @@ def test_a_trio_task_waits_until_it_lands_or_its_time_is_over(landing: Future[An
     assert waited == [False, True]
 
 
-def test_a_trio_task_that_is_cancelled_is_nobody_elses_concern(landing: Future[Any]) -> None:
+def test_a_cancelled_trio_task_does_not_affect_others(landing: Future[Any]) -> None:
     async def main() -> bool:
         with trio.move_on_after(0) as scope:
             await Trio(send).perform(Wait(landing, LONG))
@@ -346,7 +346,7 @@ def test_a_trio_task_that_is_cancelled_is_nobody_elses_concern(landing: Future[A
     assert landing.result() == "token"
 
 
-def test_a_trio_run_that_is_over_before_it_lands_is_passed_over(
+def test_a_trio_run_that_ends_before_the_fetch_is_skipped(
     landing: Future[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     async def give_up() -> None:

@@ -74,26 +74,26 @@ def results(waiters: list[Waiter]) -> set[str]:
 
 
 @pytest.mark.parametrize("count", [1, MANY])
-def test_everybody_is_woken_however_many_they_are(landing: Future[Any], count: int) -> None:
+def test_every_waiting_thread_is_woken_however_many_there_are(landing: Future[Any], count: int) -> None:
     waiters = waiting(landing, *[LONG] * count)
     assert all(waiter.is_alive() for waiter in waiters)
     landing.set_result("token")
     assert results(waiters) == {"True"}
 
 
-def test_what_has_landed_already_is_not_waited_for(landing: Future[Any]) -> None:
+def test_no_thread_waits_for_a_fetch_that_has_ended(landing: Future[Any]) -> None:
     landing.set_result("token")
     assert results(waiting(landing, *[LONG] * MANY)) == {"True"}
 
 
-def test_who_comes_later_need_not_wait_either(landing: Future[Any]) -> None:
+def test_a_thread_that_comes_after_the_end_does_not_wait(landing: Future[Any]) -> None:
     before = waiting(landing, LONG)
     landing.set_result("token")
     assert results(before + waiting(landing, *[LONG] * MANY)) == {"True"}
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.3])
-def test_whose_time_is_over_is_told_so_and_lets_nobody_else_out(landing: Future[Any], seconds: float) -> None:
+def test_a_thread_whose_time_is_over_wakes_no_other(landing: Future[Any], seconds: float) -> None:
     patient = waiting(landing, *[LONG] * MANY)
     assert results(waiting(landing, *[seconds] * MANY)) == {"False"}
     assert all(waiter.is_alive() for waiter in patient)
@@ -101,7 +101,7 @@ def test_whose_time_is_over_is_told_so_and_lets_nobody_else_out(landing: Future[
     assert results(patient) == {"True"}
 
 
-def test_one_may_wait_for_the_same_again_and_again(landing: Future[Any]) -> None:
+def test_a_thread_may_wait_again_and_again_for_the_same_fetch(landing: Future[Any]) -> None:
     for _ in range(MANY):
         assert runtime.perform(Wait(landing, 0.0)) is False
     landing.set_result("token")
@@ -109,7 +109,7 @@ def test_one_may_wait_for_the_same_again_and_again(landing: Future[Any]) -> None
         assert runtime.perform(Wait(landing, 0.0)) is True
 
 
-def test_those_whose_time_is_over_as_it_lands_leave_nobody_behind() -> None:
+def test_threads_whose_time_ends_with_the_fetch_leave_no_other_waiting() -> None:
     for _ in range(10):
         landing: Future[Any] = Future()
         hasty = waiting(landing, *[0.2 + n / 1000 for n in range(MANY)])
@@ -121,7 +121,7 @@ def test_those_whose_time_is_over_as_it_lands_leave_nobody_behind() -> None:
         assert results(hasty) <= {"True", "False"}
 
 
-def test_a_landing_that_nobody_holds_is_let_go() -> None:
+def test_a_landing_without_references_is_freed() -> None:
     landing: Future[Any] = Future()
     held = weakref.ref(landing)
     assert runtime.perform(Wait(landing, 0.0)) is False

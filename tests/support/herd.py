@@ -37,24 +37,13 @@ from okta_m2m.effects import (
     StoreFailed,
     Wait,
 )
+from signers import Stub
 
-__all__ = ["Endpoint", "Figures", "Herd", "SimulatedStore", "Stub", "fullest"]
+__all__ = ["Endpoint", "Figures", "Herd", "SimulatedStore", "fullest"]
 
 ORG = "https://acme.okta.com"
 EPOCH = 1_750_000_000.0
 SECRET = bytes(range(32))
-
-
-class Stub:
-    """A signer that costs nothing; what it signs is of no interest here."""
-
-    alg = "ES256"
-    kid = "kid"
-    public_jwk: dict[str, str] = {"kty": "EC"}  # noqa: RUF012 (never changed)
-    in_memory = True
-
-    def sign(self, message: bytes, /) -> bytes:
-        return b"signature"
 
 
 class SimulatedStore:

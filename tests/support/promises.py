@@ -20,6 +20,7 @@ from front import Exchange, Front
 from okta_m2m import Event, ServiceApp
 from okta_m2m._base.clocks import Clock
 from okta_m2m.testing import FakeOkta, ReceivedRequest
+from services import eventually
 
 Connect = Callable[..., Client]
 Service = Callable[..., ServiceApp]
@@ -39,6 +40,9 @@ def in_matrix(*values: Any) -> list[Any]:
 
 either_binding = pytest.mark.parametrize("binding", ["dpop", *in_matrix("bearer")], indirect=True)
 """For a promise that has nothing to do with the kind of token. A bound one does all that a Bearer token does, and more."""
+
+half_read = pytest.mark.filterwarnings("ignore:Async generator 'http(x|core)2?:ResourceWarning")
+"""httpx has async generators inside each other, and no way to close the inner ones of an answer that is not read to its end."""
 
 
 @dataclass
@@ -103,6 +107,19 @@ class Rounds:
                 self._between()
                 self._calls.update(dict.fromkeys(self._calls, 0))
             return self._enough()
+
+
+def check_after_hidden_401(okta: FakeOkta, status: Callable[[], int | None]) -> None:
+    """Something hides a 401 from the adapter. A renewal in the background then makes the following calls succeed.
+
+    ``status``: makes a call, and returns its status, or ``None`` if the 401 was hidden.
+    """
+    assert status() == 200
+    okta.revoke_all()
+    assert status() is None, "its 401 was hidden"
+    eventually(lambda: status() == 200, "calls are made with another token")
+    assert [status() for _ in range(5)] == [200] * 5
+    assert okta.tokens_minted == 2
 
 
 def statuses(outcomes: list[Outcome]) -> set[int | Exception]:
