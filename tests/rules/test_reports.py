@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +22,8 @@ from bench import (
     replay_until_it_ends,
     reported,
 )
-from okta_m2m import TokenUnreachable
+from key_material import assert_nothing_private, ec_key, pem
+from okta_m2m import PrivateKey, TokenUnreachable
 from okta_m2m.effects import Send, SendFailed
 from okta_m2m.errors import InvalidScope, SigningFailed
 from okta_m2m.events import ClockCorrected, KeyChanged, KeyPassedOver, TokenFailed
@@ -148,6 +151,36 @@ def test_a_changed_key_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     assert line.isprintable()
     assert len(line) < 200
     assert "kid kid-2 WARNING" in line
+
+
+def test_a_key_file_that_changed_before_the_first_fetch_is_reported(path: Path) -> None:
+    bench = Bench(key=PrivateKey.from_file(path, kid="k"))
+    path.write_text(pem(ec_key(which=1)))
+    bench.obtain(bench.token()).result()
+    assert [event.kid for event in reported(bench, KeyChanged)] == ["k"]
+
+
+def test_each_new_trouble_with_a_key_file_is_one_warning_of_an_app(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    key, text = PrivateKey.from_file(path), path.read_text()
+    bench = Bench(key=key)
+
+    def warnings_after(change: Callable[[], object]) -> int:
+        change()
+        for _ in range(2):
+            bench.time += 4000.0
+            bench.obtain(bench.token()).result()
+        assert_nothing_private(caplog.text)
+        warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+        assert all(str(path) in text and key.thumbprint() in text for text in warnings)
+        return len(warnings)
+
+    assert warnings_after(lambda: path.write_text(text[:50])) == 1
+    assert warnings_after(path.unlink) == 2
+    assert warnings_after(lambda: path.write_text(text)) == 2
+    assert warnings_after(path.unlink) == 3
+    assert reported(bench, KeyChanged) == []
 
 
 def test_a_corrected_clock_is_reported() -> None:

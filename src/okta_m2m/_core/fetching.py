@@ -36,11 +36,13 @@ SIGNER_QUIET: Final = 60.0
 class Fetching:
     """Fetches the token of one app."""
 
-    __slots__ = ("_engine", "_quiet_until", "_versions")
+    __slots__ = ("_engine", "_quiet_until", "_troubles", "_versions")
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._versions: tuple[Signer, ...] = ()  # the version of each changeable key at the last fetch
+        # Of each key: the version at the last fetch, and why the content of its file was not used.
+        self._versions: tuple[Signer | None, ...] = tuple(getattr(key, "latest", None) for key in engine.keys)
+        self._troubles: tuple[str | None, ...] = (None,) * len(engine.keys)
         self._quiet_until = NEVER
 
     # ── a caller ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -170,7 +172,7 @@ class Fetching:
         keys: list[Signer] = []
         for signer in self._engine.keys:
             keys.append((yield from snapshot(signer, flight.deadline - self._engine.state.now())))
-        self._notice_change(tuple(keys))
+        self._notice_changes(tuple(keys))
         refusal = self._engine.state.remembered_refusal(tuple(keys), self._engine.state.now())
         if refusal is not None:
             raise refusal
@@ -196,14 +198,16 @@ class Fetching:
         self._engine.state.adopt_forced(shared.forced)
         return shared.token
 
-    def _notice_change(self, keys: tuple[Signer, ...]) -> None:
-        """Reports a key that differs from the last fetch's. A key that cannot change is the same object that was
-        passed."""
-        if keys != self._engine.keys:
-            before, self._versions = self._versions, keys
-            for former, key in zip(before, keys, strict=False):
-                if former != key:
-                    self._engine.reports.key_changed(key.kid)
+    def _notice_changes(self, keys: tuple[Signer, ...]) -> None:
+        """Reports a key that differs from the last fetch's, and a file whose new content cannot be used."""
+        former, self._versions = self._versions, keys
+        for version, key in zip(former, keys, strict=True):
+            if version is not None and version != key:
+                self._engine.reports.key_changed(key.kid)
+        known, self._troubles = self._troubles, tuple(getattr(key, "trouble", None) for key in self._engine.keys)
+        for before, trouble, key in zip(known, self._troubles, self._engine.keys, strict=True):
+            if trouble is not None and trouble != before:
+                self._engine.reports.key_file_unusable(key, trouble)
 
     def _exchange(self, keys: Sequence[Signer], flight: Flight) -> Flow[tuple[Token, PrivateKey | None]]:
         """A token from the token endpoint, and the key that it is bound to, if that key was made here."""

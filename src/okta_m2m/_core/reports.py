@@ -170,6 +170,11 @@ class Reports:
             KeyChanged(self.client_id, kid),
         )
 
+    def key_file_unusable(self, key: object, trouble: str) -> None:
+        """The file of a key has no valid key any more. Logged only."""
+        message = "client %s: key file %s: %s Keeping the last good key: %r"
+        self._notifier.notify(logger.warning, message, self.client_id, getattr(key, "path", None), trouble, key)
+
     def clock_corrected(self, seconds: float) -> None:
         """Okta's time is ``seconds`` ahead of the time that was used before."""
         self._report(

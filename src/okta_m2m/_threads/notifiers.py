@@ -22,7 +22,7 @@ from .workers import on_event_loop, start_thread
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["NOTIFIER", "PATIENCE", "Notifier"]
+__all__ = ["PATIENCE", "Notifier"]
 
 logger = logging.getLogger("okta_m2m")
 
@@ -96,7 +96,3 @@ class Notifier:
         if landing is not None:
             landing.set_result(None)
         return None
-
-
-NOTIFIER: Final = Notifier()
-"""Notifies the log of what happens outside any app, for example to a key."""

@@ -6,7 +6,6 @@ passphrase. A missing ``kid`` is never made up.
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
 from collections.abc import Callable, Mapping
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol
 
 from .._base.crash_reports import without_locals
 from .._base.tokens import not_picklable
-from .._threads.notifiers import NOTIFIER
 from ..errors import InvalidKey
 from .key_algorithms import (
     MAX_KEY_SIZE,
@@ -31,8 +29,6 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 __all__ = ["PrivateKey", "Signer", "thumbprint"]
-
-logger = logging.getLogger("okta_m2m")
 
 
 class Signer(Protocol):
@@ -141,8 +137,8 @@ class PrivateKey:
         """Reads a file with PEM, a JWK or a JWKS, and follows it.
 
         The file is read again before each client assertion, never on an event loop. A new key in it is used from then
-        on. While the file cannot be read or has no valid key, the last valid key stays in use, and the logger ``okta_m2m``
-        reports one warning.
+        on. While the file cannot be read or has no valid key, the last valid key stays in use, and each service app reports
+        one warning.
 
         - ``path``: the file. Its content, not its name, determines the format. ``~`` is the home directory.
         - ``password``, ``kid``, ``alg``: as for :meth:`from_pem` and :meth:`from_jwk`. They apply each time the file is
@@ -243,6 +239,16 @@ class PrivateKey:
         """The file that this key follows; ``None`` if it follows none."""
         return None
 
+    @property
+    def latest(self) -> PrivateKey:
+        """The version that :meth:`snapshot` returned last: this key itself, unless it follows a file."""
+        return self
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the present content of its file is not used; ``None`` if it is, or if this key follows no file."""
+        return None
+
     def sign(self, message: bytes, /) -> bytes:
         """The JWS signature of ``message`` (RFC 7518 sections 3.3 and 3.4)."""
         return self._version.sign(message)
@@ -320,6 +326,14 @@ class _FileKey(PrivateKey):
         """The file that this key follows."""
         return self._path
 
+    @property
+    def latest(self) -> PrivateKey:
+        return self._last[1]
+
+    @property
+    def trouble(self) -> str | None:
+        return self._last[2]
+
     def _remember(self, digest: bytes, key: PrivateKey, trouble: str | None) -> None:
         self._version = key._version
         self._last = (digest, key, trouble)
@@ -339,17 +353,9 @@ class _FileKey(PrivateKey):
             if new_digest != digest:
                 key = self._parse(content)
         except InvalidKey as error:
-            new_trouble = str(error)
-            if new_trouble != trouble:
-                self._remember(digest, key, new_trouble)
-                NOTIFIER.notify(
-                    logger.warning, "Key file %s: %s Keeping the last good key: %r", self._path, new_trouble, key
-                )
-                NOTIFIER.settle()
+            self._remember(digest, key, str(error))
             return key
         self._remember(new_digest, key, None)
-        NOTIFIER.notify(logger.info, "Key file %s was read again: %r", self._path, key)
-        NOTIFIER.settle()
         return key
 
 
