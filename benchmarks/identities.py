@@ -23,8 +23,7 @@ from measure import ARGUMENTS, QUICK, report, run_calls
 from memory_endpoint import ORIGIN, MemoryEndpoint
 from peers import FLOOR, OURS, SCOPE, pem
 
-SIZES = (1, 10, 100, 1_000, 10_000, 100_000)
-MAX_SIZES = {"Authlib": 10_000, "requests-oauth2client": 10_000}  # some 10 KB each: the rest of their curve is known
+SIZES = (1, 10, 100, 1_000)
 CALLS_IN_ROUND = 20_000
 ROUNDS = 8 if QUICK else 40
 TOKEN_URL = f"{ORIGIN}/oauth2/v1/token"
@@ -116,7 +115,6 @@ class Identities:
 
     def __init__(self, name: str, stack: str, make: Make) -> None:
         self.name, self._stack, self._make = name, stack, make
-        self.max_size = MAX_SIZES.get(name, SIZES[-1])
         self.auths: list[Any] = []
         self.us: dict[int, float] = {}
         self._bytes = 0
@@ -164,11 +162,10 @@ def measure_stack(stack: str) -> dict[str, Any]:
         makers |= {"requests-oauth2client": _make_oauth2client(), "Authlib": _make_authlib()}
     entries = [Identities(name, stack, make) for name, make in makers.items()]
     for size in SIZES:
-        measured = [entry for entry in entries if size <= entry.max_size]
-        for entry in measured:
+        for entry in entries:
             entry.grow(size)
         gc.freeze()
-        _time_hits(stack, size, measured)
+        _time_hits(stack, size, entries)
     floor = entries[0]
     return {
         entry.name: {

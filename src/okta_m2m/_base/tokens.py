@@ -22,7 +22,7 @@ def not_picklable(what: str, remedy: str) -> NoReturn:
     raise TypeError(f"{what} cannot be pickled or deep-copied, because it holds secrets. {remedy}")
 
 
-class Token(Record, hidden=("value",)):
+class Token(Record, hidden=("authorization",)):
     """An access token.
 
     - ``value``: the token itself. It is opaque (Okta: "treat as opaque, format may change").
@@ -34,16 +34,32 @@ class Token(Record, hidden=("value",)):
       from then, the lifetime ends before Okta's, never after. Default 0.
     """
 
-    value: str
-    token_type: str = "Bearer"
-    scopes: tuple[str, ...] = ()
-    expires_in: float = 0.0
-    sent_at: float = 0.0
+    # The value is kept once, in the form that is sent: a token has about 900 characters, and a process may have many apps.
+    authorization: str
+    token_type: str
+    scopes: tuple[str, ...]
+    expires_in: float
+    sent_at: float
+
+    def __init__(
+        self,
+        value: str,
+        token_type: str = "Bearer",
+        scopes: tuple[str, ...] = (),
+        expires_in: float = 0.0,
+        sent_at: float = 0.0,
+    ) -> None:
+        # The ``Authorization`` header's value: the scheme is the token's own type, never another.
+        object.__setattr__(self, "authorization", f"{token_type} {value}")
+        object.__setattr__(self, "token_type", token_type)
+        object.__setattr__(self, "scopes", scopes)
+        object.__setattr__(self, "expires_in", expires_in)
+        object.__setattr__(self, "sent_at", sent_at)
 
     @property
-    def authorization(self) -> str:
-        """The ``Authorization`` header's value: the scheme is the token's own type, never another."""
-        return f"{self.token_type} {self.value}"
+    def value(self) -> str:
+        """The token itself."""
+        return self.authorization[len(self.token_type) + 1 :]
 
     @property
     def digest(self) -> bytes:

@@ -30,7 +30,7 @@ __all__ = ["Bindings"]
 MAX_BOUND: Final = 4
 """Bound tokens whose proofs can still be made, for calls that began with an earlier token."""
 
-_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+_NOTHING: Final[Mapping[Any, Any]] = MappingProxyType({})
 
 
 class Bindings:
@@ -46,10 +46,8 @@ class Bindings:
     __slots__ = (
         "_bound",
         "_configured_key",
+        "_endpoint",
         "_htu_origins",
-        "_max_wait",
-        "_okta_clock",
-        "_org_origin",
         "_proofs",
         "nonces",
     )
@@ -58,12 +56,10 @@ class Bindings:
         self, endpoint: TokenEndpoint, key: Signer | None = None, htu_origins: Mapping[str, str] = _NOTHING
     ) -> None:
         self._configured_key = key
-        self._org_origin = origin_of(endpoint.url)
+        self._endpoint = endpoint
         self._htu_origins = htu_origins
-        self._okta_clock = endpoint.okta_clock
-        self._max_wait = endpoint.max_wait
         self._proofs: DPoPProofs | None = None
-        self._bound: Mapping[bytes, DPoPProofs] = MappingProxyType({})  # by the token's digest; replaced as a whole
+        self._bound: Mapping[bytes, DPoPProofs] = _NOTHING  # by the token's digest; replaced as a whole
         self.nonces = Nonces()
 
     # ── the key ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -105,7 +101,8 @@ class Bindings:
         if proofs is None or not proofs.in_memory:
             return None
         url = as_sent(url)
-        return Credentials(token, proofs.proof_now(method, url, self._okta_clock.now(), self.nonces.get(url), digest))
+        now = self._endpoint.okta_clock.now()
+        return Credentials(token, proofs.proof_now(method, url, now, self.nonces.get(url), digest))
 
     def credentials(
         self, method: str, url: str, token: Token, nonce: str | None = None, server_time: float | None = None
@@ -116,12 +113,12 @@ class Bindings:
         ``iat``; its clock need not be Okta's.
         """
         url, digest = as_sent(url), token.digest
-        now, nonce = server_time or self._okta_clock.now(), nonce or self.nonces.get(url)
+        now, nonce = server_time or self._endpoint.okta_clock.now(), nonce or self.nonces.get(url)
         proofs = self._bound.get(digest) or self.proofs()
-        return Credentials(token, (yield from proofs.proof(method, url, now, nonce, digest, self._max_wait)))
+        return Credentials(token, (yield from proofs.proof(method, url, now, nonce, digest, self._endpoint.max_wait)))
 
     def _htu(self, url: str) -> str:
         origin = origin_of(url)
-        htu = okta_htu(url) if origin == self._org_origin else rfc_htu(url)
+        htu = okta_htu(url) if origin == origin_of(self._endpoint.url) else rfc_htu(url)
         seen = self._htu_origins.get(origin or "")
         return htu if seen is None or origin is None else seen + htu[len(origin) :]

@@ -56,7 +56,7 @@ class Reports:
     def __init__(self, client_id: str, on_event: Callable[[Event], None] | None) -> None:
         self.client_id = client_id
         self._on_event = on_event
-        self._reported: frozenset[Event] = frozenset()
+        self._reported: dict[Event, None] = {}
         self._rejections: tuple[Callable[[], None], ...] = ()
         self._notifier = Notifier()
 
@@ -234,7 +234,7 @@ class Reports:
         event = kind(self.client_id, origin or "an ambiguous URL")
         if event in self._reported or len(self._reported) >= MAX_ORIGINS_REPORTED:
             return
-        self._reported |= {event}
+        self._reported[event] = None
         self._report(logging.WARNING, "no token sent to %s: %s. %s", (event.origin, what, remedy), event)
 
     # ── both ways ────────────────────────────────────────────────────────────────────────────────────────────────
