@@ -84,7 +84,7 @@ def test_every_module_that_can_be_imported_is_on_the_page(module: str) -> None:
         assert inside, f"give {module} a section in docs/api.md, or an underscore in its path"
 
 
-def test_a_meaning_takes_one_short_line() -> None:
+def test_an_explanation_has_five_to_fifteen_words() -> None:
     lengths = {
         f"{module}.{name}": len(meaning.split())
         for module, names in listed().items()

@@ -5,15 +5,18 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import textwrap
 import typing
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+import state_tables
 from okta_m2m import ServiceApp, effects, requests, runtimes
-from okta_m2m._core import token_state
 from okta_m2m._core.token_state import NextStep, TokenState
+from state_tables import World
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "okta_m2m"
@@ -51,19 +54,6 @@ def is_missing(reference: str) -> bool:
 
 RULES = rows("Rules")
 
-QUESTIONS = {
-    "flight_under_way",
-    "forced_renewals",
-    "has_rejections",
-    "is_ours",
-    "is_wanted",
-    "rejecting_calls",
-    "remembered_refusal",
-}
-"""Methods of ``TokenState`` that report nothing, besides ``next_step``, by which a fetch may begin."""
-FROM_STORE = {"adopt_forced"}
-"""What a stored token says about other processes is no event of this one."""
-
 
 def test_every_rule_names_its_code_and_its_test() -> None:
     assert len(RULES) > 30
@@ -100,22 +90,63 @@ def test_a_decision_has_its_context_its_consequence_and_its_guard() -> None:
         assert guards, f"nothing guards the decision {title!r}"
 
 
+STATE = rows("The state of a token")
+ANSWERS = {row[0]: code(row[1])[0] for row in STATE if len(row) == 2}
+"""The table of ``next_step()``: what is known, and the answer."""
+WAIT = "no good token, a fetch under way"
+REFUSED = "no good token, Okta refused these keys lately"
+IN_SEVERAL_ROWS: dict[str, tuple[Callable[[World], object], set[str]]] = {
+    "closed": (
+        lambda world: (world.begin(), world.refuse(), world.state.close()),
+        {"closed", WAIT, REFUSED, "no good token"},
+    ),
+    "fresh, no fetch": (
+        lambda world: world.obtain(),
+        {"a good token, fresh", "a good token, no fetch under way"},
+    ),
+    "fresh, a fetch": (
+        lambda world: world.begin_renewal(),
+        {"a good token, fresh", "a good token, a fetch under way"},
+    ),
+    "a fetch, refused": (lambda world: (world.begin(), world.refuse()), {WAIT, REFUSED, "no good token"}),
+    "refused": (lambda world: world.refuse(), {REFUSED, "no good token"}),
+}
+"""What leads to a state that is in several rows of that table at once, and these rows."""
+
+
 def test_the_state_table_is_the_one_in_the_code() -> None:
-    answers, methods = [], []
-    for row in rows("The state of a token"):
-        if len(row) == 2:
-            answers.append((row[0], *code(row[1])))
-        else:
-            methods += code(row[0])
+    methods = [method for row in STATE if len(row) == 3 for method in code(row[0])]
     # Some situations have the same answer.
-    assert {answer for _, answer in answers} == {step.__name__ for step in typing.get_args(NextStep)}
-    first_table = inspect.getdoc(token_state).partition("what is known  ")[2].partition("\n\n")[0]  # type: ignore[union-attr]
-    assert answers == re.findall(r"^ {4}(\w.*?) {2,}(\w+)", first_table, re.MULTILINE), "the rows, or their order"
-    changes = inspect.getdoc(token_state).partition("method  ")[2]  # type: ignore[union-attr]
-    in_code = re.findall(r"^ {4}(\w+)  ", changes.partition("\n\n")[0], re.MULTILINE)
-    assert methods == in_code
+    assert set(ANSWERS.values()) == {step.__name__ for step in typing.get_args(NextStep)}
+    assert list(ANSWERS.items()) == list(state_tables.ANSWERS.items()), "the rows, or their order"
+    assert methods == [row[0] for row in state_tables.read_table(3)]
     public = {name for name, value in vars(TokenState).items() if inspect.isfunction(value) and name[0] != "_"}
-    assert public - QUESTIONS - FROM_STORE == set(methods), "methods that change the state, and the tables"
+    unlisted = state_tables.QUESTIONS | state_tables.FROM_STORE
+    assert public - unlisted == set(methods), "methods that change the state, and the tables"
+
+
+def test_the_state_table_has_the_order_of_the_branches_of_next_step() -> None:
+    answers = {step.__name__.upper(): step.__name__ for step in typing.get_args(NextStep)}
+    source = ast.parse(textwrap.dedent(inspect.getsource(TokenState.next_step)))
+    returned = [
+        name
+        for statement in ast.walk(source)
+        if isinstance(statement, ast.Return)
+        for name in ast.walk(statement)
+        if isinstance(name, ast.Name) and name.id.upper() in answers  # Closed is returned as CLOSED
+    ]
+    returned.sort(key=lambda name: (name.lineno, name.col_offset))
+    assert list(ANSWERS.values()) == [answers[name.id.upper()] for name in returned]
+
+
+@pytest.mark.parametrize("state", IN_SEVERAL_ROWS)
+def test_of_several_rows_of_the_state_table_the_first_one_applies(state: str) -> None:
+    reach, in_rows = IN_SEVERAL_ROWS[state]
+    assert in_rows <= set(ANSWERS)
+    world = World()
+    reach(world)
+    first = next(row for row in ANSWERS if row in in_rows)
+    assert type(world.ask()).__name__ == ANSWERS[first]
 
 
 def test_the_examples_of_the_terms_exist() -> None:

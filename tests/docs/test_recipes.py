@@ -366,7 +366,7 @@ def test_a_cache_for_aiohttp(recipe: Recipe, okta: FakeOkta, two_apps: tuple[Ser
     assert stored_tokens(okta) == []
 
 
-def test_what_the_caches_do_without_the_recipe(
+def test_without_the_recipe_the_caches_mix_apps_and_store_tokens(
     settings: dict[str, str], okta: FakeOkta, two_apps: tuple[ServiceApp, ServiceApp]
 ) -> None:
     """The page warns of it. If this fails, the libraries have become safer, and the page should say so."""

@@ -65,7 +65,7 @@ def test_our_headers_in_another_case_are_replaced(okta: FakeOkta, app: ServiceAp
     assert okta.tokens_minted == 1
 
 
-def test_an_authorization_of_bytes_is_the_callers_own(okta: FakeOkta, pool: Any) -> None:
+def test_an_authorization_header_of_bytes_is_the_callers_own(okta: FakeOkta, pool: Any) -> None:
     assert pool.request("GET", okta.url + USERS, headers={"Authorization": b"Basic eDp5"}).status == 401
     assert [request.all("authorization") for request in okta.requests] == [["Basic eDp5"]]
 

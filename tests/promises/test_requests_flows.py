@@ -79,7 +79,7 @@ def test_a_proof_is_not_redirected_without_its_token(okta: FakeOkta, app: Servic
     assert sent == [(1, 1), (0, 1), (0, 0)]
 
 
-def test_an_authorization_of_bytes_is_the_callers_own(okta: FakeOkta, session: Any) -> None:
+def test_an_authorization_header_of_bytes_is_the_callers_own(okta: FakeOkta, session: Any) -> None:
     own = b"Basic " + base64.b64encode("ada:gr\xfcn".encode())
     for _ in range(2):
         assert session.get(okta.url + USERS, headers={"Authorization": own}).status_code == 401

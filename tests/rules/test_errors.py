@@ -163,7 +163,7 @@ def test_a_refusal_ends_with_its_remedy(
     assert (error.status, error.error, error.error_description, error.request_id) == (401, code, description, "req-1")
 
 
-def test_a_rate_limit_can_be_told_from_a_refusal() -> None:
+def test_a_rate_limit_is_no_token_refusal() -> None:
     assert not issubclass(RateLimited, TokenRefused)
 
 

@@ -474,7 +474,7 @@ def test_without_a_token_callers_in_any_order_make_one_token_request(seed: int) 
 
 
 @pytest.mark.parametrize("seed", range(150))
-def test_killed_callers_and_fetches_and_any_answers_delay_no_other_caller(seed: int) -> None:
+def test_killed_callers_killed_fetches_and_failures_delay_no_other_caller(seed: int) -> None:
     world = World(seed)
     world.answer = world.moody
     world.kill_rate = world.random.choice([0.0, 0.05, 0.2])

@@ -274,7 +274,7 @@ def test_a_generated_key_has_the_alg_and_no_invented_kid(alg: str) -> None:
     assert "kid" not in key.jwks()["keys"][0]
 
 
-def test_generate_makes_es256_unless_told_otherwise() -> None:
+def test_generate_makes_es256_by_default() -> None:
     assert PrivateKey.generate(kid="k").alg == "ES256"
     assert PrivateKey.generate().thumbprint() != PrivateKey.generate().thumbprint()
 

@@ -109,7 +109,7 @@ def test_a_thread_may_wait_again_and_again_for_the_same_fetch(landing: Future[An
         assert runtime.perform(Wait(landing, 0.0)) is True
 
 
-def test_threads_whose_time_ends_with_the_fetch_leave_no_other_waiting() -> None:
+def test_threads_whose_time_ends_with_the_fetch_leave_no_other_thread_waiting() -> None:
     for _ in range(10):
         landing: Future[Any] = Future()
         hasty = waiting(landing, *[0.2 + n / 1000 for n in range(MANY)])

@@ -29,6 +29,7 @@ QUESTIONS = {
     "rejecting_calls",
     "remembered_refusal",
 }
+"""Methods of ``TokenState`` that report nothing, besides ``next_step``, by which a fetch may begin."""
 FROM_STORE = {"adopt_forced"}
 """What a stored token says about other processes is no event of this one."""
 
