@@ -149,13 +149,6 @@ class Org:
         self.api_tokens[value] = ApiToken(value, list(roles or ("SUPER_ADMIN",)), new_id("00u"))
         return value
 
-    def app_by_id(self, id: str) -> App | None:
-        """The app with this app id, which may differ from its client id."""
-        found = self.apps.get(id)
-        if found is not None and found.id == id:
-            return found
-        return next((app for app in list(self.apps.values()) if app.id == id), None)
-
     def requires_dpop(self, app: App) -> bool:
         """Whether tokens of ``app`` must be bound to a DPoP key."""
         return app.dpop_bound or self.dpop == "required"

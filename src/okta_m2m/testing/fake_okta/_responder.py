@@ -7,6 +7,7 @@ on sending either twice.
 
 from __future__ import annotations
 
+import copy
 import math
 import secrets
 import threading
@@ -16,7 +17,7 @@ from email.utils import formatdate
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
-from ._challenges import api_error_answer
+from ._challenges import api_error_answer, refusal_answer
 from ._endpoints import Endpoint, find_endpoint
 from ._faults import HTML, Fault, Faults, change_headers, change_token, named_refusal
 from ._jws import NotAJws, parse
@@ -116,8 +117,8 @@ class Responder:
                 if fault is not None and fault.token and endpoint.is_token:
                     change_token(answer, fault.token)
         except (Refused, ApiRefused) as refused:
+            answer = refusal_answer(request, refused, is_api=endpoint.is_api, protected=endpoint.protected)
             self._record(refused, request.path)
-            answer = endpoint.refuse(request, refused)
         self._complete(answer, fault)
         if self._on_answer is not None:
             self._on_answer(request, answer.status)
@@ -140,20 +141,20 @@ class Responder:
             return Answer(0, drop=True)
         if fault.body is not None:
             return Answer(fault.status or 200, [("Content-Type", fault.content_type)], fault.body)
-        if fault.refusal is not None:
-            refusal = fault.refusal
-            if isinstance(refusal, Refused) and refusal.error == "use_dpop_nonce":
-                pool = self._org.resource_nonces if endpoint.is_api else self._org.nonces
-                refusal.nonce = pool.current(self._org.now())
-            answer = endpoint.refuse(request, refusal)
-            answer.status = fault.status or answer.status
-            return answer
         status = fault.status or 200
         usual = (_USUAL_API_ERRORS if endpoint.is_api else _USUAL_OAUTH_ERRORS).get(status)
-        if usual is None:
+        if fault.refusal is not None:
+            refusal = copy.copy(fault.refusal)
+        elif usual is not None:
+            refusal = named_refusal(usual)
+        else:
             return Answer(status, [("Content-Type", "text/html; charset=utf-8")], HTML if status >= 400 else b"")
-        answer = endpoint.refuse(request, named_refusal(usual))
-        if status == 429:
+        if isinstance(refusal, Refused) and refusal.error == "use_dpop_nonce":
+            pool = self._org.resource_nonces if endpoint.is_api else self._org.nonces
+            refusal.nonce = pool.current(self._org.now())
+        answer = refusal_answer(request, refusal, is_api=endpoint.is_api, protected=endpoint.protected)
+        answer.status = fault.status or answer.status
+        if fault.refusal is None and status == 429:
             answer.headers += self._rate_limit(0 if fault.concurrency else _RATE_LIMIT, 0, fault.reset)
         return answer
 
@@ -176,18 +177,14 @@ class Responder:
 
 
 def _use_up_credentials(org: Org, request: ReceivedRequest) -> None:
-    for proof in request.all("dpop"):
-        _use_up(org, "proof", proof)
-    if request.body and (request.header("content-type") or "").startswith("application/x-www-form-urlencoded"):
-        for name, value in parse_qsl(request.body.decode("latin-1")):
-            if name == "client_assertion":
-                _use_up(org, "assertion", value)
-
-
-def _use_up(org: Org, kind: str, token: str) -> None:
-    try:
-        claims = parse(token).claims
-    except NotAJws:
-        return
-    if isinstance(claims.get("jti"), str):
-        org.first_use(f"assertion {claims.get('iss')}" if kind == "assertion" else kind, claims["jti"])
+    used = [("proof", proof) for proof in request.all("dpop")]
+    if (request.header("content-type") or "").startswith("application/x-www-form-urlencoded"):
+        form = parse_qsl(request.body.decode("latin-1"))
+        used += [("assertion", value) for name, value in form if name == "client_assertion"]
+    for kind, token in used:
+        try:
+            claims = parse(token).claims
+        except NotAJws:
+            continue
+        if isinstance(claims.get("jti"), str):
+            org.first_use(f"assertion {claims.get('iss')}" if kind == "assertion" else kind, claims["jti"])

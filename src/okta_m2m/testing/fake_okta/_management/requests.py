@@ -15,7 +15,7 @@ from .._access import Caller
 from .._app import App
 from .._messages import Answer, ReceivedRequest, json_answer
 from .._org import Org
-from .._refusals import ApiRefused, Refused
+from .._refusals import ApiRefused
 
 __all__ = [
     "CUSTOM_ROLE",
@@ -24,6 +24,7 @@ __all__ = [
     "check_may_manage_apps",
     "check_super_admin",
     "find_app",
+    "find_by_id",
     "find_client",
     "invalid",
     "link",
@@ -34,8 +35,6 @@ __all__ = [
     "read_object",
     "read_string",
     "read_strings",
-    "report_as_api_error",
-    "report_as_metadata_error",
     "timestamp",
 ]
 
@@ -74,7 +73,7 @@ def check_key_changes(app: App, caller: Caller) -> None:
 
 def check_super_admin(caller: Caller) -> None:
     """Refuses a caller that is not a Super Admin."""
-    if not caller.is_super_admin:
+    if "SUPER_ADMIN" not in caller.roles:
         raise ApiRefused("E0000006")
 
 
@@ -82,11 +81,8 @@ def check_super_admin(caller: Caller) -> None:
 
 
 def find_app(org: Org, id: str) -> App:
-    """The app with this app id."""
-    found = org.app_by_id(id)
-    if found is None:
-        raise not_found(id, "AppInstance")
-    return found
+    """The app with this app id, which may differ from its client id."""
+    return find_by_id(list(org.apps.values()), lambda app: app.id, id, "AppInstance")
 
 
 def find_client(org: Org, client_id: str) -> App:
@@ -94,6 +90,14 @@ def find_client(org: Org, client_id: str) -> App:
     if client_id not in org.apps:
         raise not_found(client_id, "PublicClientApp")
     return org.apps[client_id]
+
+
+def find_by_id(items: Sequence[T], id_of: Callable[[T], str], id: str, kind: str) -> T:
+    """The item with this id. Refuses an unknown one with 404 E0000007."""
+    for item in items:
+        if id_of(item) == id:
+            return item
+    raise not_found(id, kind)
 
 
 def not_found(id: str, kind: str) -> ApiRefused:
@@ -104,24 +108,6 @@ def not_found(id: str, kind: str) -> ApiRefused:
 def invalid(field: str, cause: str) -> ApiRefused:
     """400 E0000001 with its cause."""
     return ApiRefused("E0000001", field, cause)
-
-
-def report_as_api_error(read: Callable[[], T]) -> T:
-    """The result of ``read``; a field error becomes the management API's E0000001 with its cause."""
-    try:
-        return read()
-    except FieldError as error:
-        raise invalid(error.field, error.cause) from None
-
-
-def report_as_metadata_error(read: Callable[[], T]) -> T:
-    """The result of ``read``; a field error becomes the registration endpoint's error (RFC 7591 section 3.2.2)."""
-    try:
-        return read()
-    except FieldError as error:
-        refused = Refused("invalid_client_metadata")
-        refused.description = error.cause
-        raise refused from None
 
 
 # ── bodies ───────────────────────────────────────────────────────────────────────────────────────────────────────────
