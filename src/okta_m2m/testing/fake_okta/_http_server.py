@@ -65,7 +65,9 @@ class _ConnectionHandler(WSGIRequestHandler):
                 answer = _FAILED
         if answer.drop:
             self.close_connection = True
-            server.reset_on_close(self.connection)
+            # Closed before its last file, it is reset when that one is, and not shut down first.
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            self.connection.close()
             return
         self._send(answer)
 
@@ -184,23 +186,29 @@ class _ConnectionServer(ThreadedWSGIServer):
         self._report = report
         self._mutex = threading.Lock()
         self._open: dict[socket.socket, threading.Thread] = {}
-        self._reset: set[socket.socket] = set()
         self._closing = False
 
-    def serve_until_ended(self) -> None:
+    def serve_forever(self, poll_interval: float = 0.5) -> None:
         with contextlib.suppress(_Ended):
-            self.serve_forever()
+            super().serve_forever(poll_interval)
 
-    def end(self) -> None:
-        """Ends :meth:`serve_until_ended` at once, not at its next poll: most tests are shorter than that."""
+    def shutdown(self) -> None:
+        """Ends :meth:`serve_forever` at once, not at its next poll: most tests are shorter than that. Closes every
+        connection, idle ones included, and waits for their threads to end."""
         with self._mutex:
             self._closing = True
         # A connection wakes the server. If there can be none, it ends at its next poll.
         with contextlib.suppress(Exception), socket.create_connection((self.host, self.port), timeout=5):
             pass
-
-    def verify_request(self, request: Any, client_address: Any) -> bool:
-        return not self._closing
+        super().shutdown()
+        with self._mutex:
+            threads = dict(self._open)
+        for connection in threads:
+            # Call the plain socket's method: SSLSocket.shutdown drops the TLS state that another thread reads from.
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
+        for thread in threads.values():
+            thread.join(timeout=5)
 
     def service_actions(self) -> None:
         if self._closing:
@@ -212,10 +220,6 @@ class _ConnectionServer(ThreadedWSGIServer):
         except Exception as error:  # noqa: BLE001 (kept, and raised when the server stops)
             self._report(error)
             return _FAILED
-
-    def reset_on_close(self, connection: socket.socket) -> None:
-        with self._mutex:
-            self._reset.add(connection)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         connection: socket.socket = request
@@ -236,31 +240,7 @@ class _ConnectionServer(ThreadedWSGIServer):
         finally:
             with self._mutex:
                 self._open.pop(connection, None)
-                reset = connection in self._reset
-                self._reset.discard(connection)
-            if reset:
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-                self.close_request(connection)
-            else:
-                self.shutdown_request(connection)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        error = sys.exc_info()[1]
-        if isinstance(error, Exception) and not isinstance(error, OSError):
-            self._report(error)
-
-    def close_connections(self) -> None:
-        """Closes every connection, idle ones included, and waits for their threads to end."""
-        with self._mutex:
-            threads = dict(self._open)
-        for connection in threads:
-            try:
-                # Call the plain socket's method: SSLSocket.shutdown drops the TLS state that another thread reads from.
-                socket.socket.shutdown(connection, socket.SHUT_RDWR)
-            except OSError:
-                continue
-        for thread in threads.values():
-            thread.join(timeout=5)
+            self.shutdown_request(connection)
 
 
 class OktaServer(HTTPServer):
@@ -285,17 +265,6 @@ class OktaServer(HTTPServer):
         self.port = self.server.port
         self.server_thread = threading.Thread(target=self.thread_target, name="FakeOkta", daemon=True)
         self.server_thread.start()
-
-    def thread_target(self) -> None:
-        assert isinstance(self.server, _ConnectionServer)  # noqa: S101 (for the type checker: start() has just set it)
-        self.server.serve_until_ended()
-
-    def stop(self) -> None:
-        server = self.server
-        assert isinstance(server, _ConnectionServer)  # noqa: S101 (for the type checker: start() has set it)
-        server.end()
-        super().stop()
-        server.close_connections()
 
     def respond_nohandler(self, request: Request, extra_message: str = "") -> Response:
         answer = self._not_found(request.path)
