@@ -13,9 +13,10 @@ import struct
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from http import HTTPStatus
 from http.client import HTTPMessage
-from typing import Any, cast
+from typing import Any
 
 from pytest_httpserver import HTTPServer
 from werkzeug.serving import BaseWSGIServer, ThreadedWSGIServer, WSGIRequestHandler
@@ -44,6 +45,7 @@ class _BadRequest(Exception):
 class _ConnectionHandler(WSGIRequestHandler):
     # werkzeug's own handler closes the connection after every response and folds duplicate headers. Use only its WSGI
     # environment and its life cycle.
+    server: _ConnectionServer
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
@@ -56,8 +58,7 @@ class _ConnectionHandler(WSGIRequestHandler):
             return
         if request is None:
             return
-        server = cast(_ConnectionServer, self.server)
-        answer = server.answer(request)
+        answer = self.server.answer(request)
         if answer is None:
             try:
                 answer = self._from_wsgi(request)
@@ -91,8 +92,7 @@ class _ConnectionHandler(WSGIRequestHandler):
             if not colon or not name or name != name.strip() or len(headers) >= _MAX_HEADERS:
                 raise _BadRequest
             headers.append((name, value.strip(" \t")))
-        scheme = cast(_ConnectionServer, self.server).scheme
-        found = ReceivedRequest(self.command, self.path, tuple(headers), b"", scheme)
+        found = ReceivedRequest(self.command, self.path, tuple(headers), b"", self.server.scheme)
         if len(found.all("host")) != 1:
             raise _BadRequest
         if (found.header("expect") or "").lower() == "100-continue":
@@ -100,7 +100,7 @@ class _ConnectionHandler(WSGIRequestHandler):
         body = self._read_body(found)
         connection = (found.header("connection") or "").lower()
         self.close_connection = "close" in connection or self.request_version == "HTTP/1.0"
-        return ReceivedRequest(found.method, found.target, found.headers, body, found.scheme)
+        return replace(found, body=body)
 
     def _read_body(self, request: ReceivedRequest) -> bytes:
         lengths = request.all("content-length")

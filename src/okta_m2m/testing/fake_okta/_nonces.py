@@ -10,12 +10,13 @@ import threading
 
 __all__ = ["Nonces"]
 
+_RENEWAL = 24 * 3600  # seconds
+
 
 class Nonces:
     """The DPoP nonces of one kind of server, created daily and accepted for three days."""
 
     def __init__(self) -> None:
-        self.renewal: float = 24 * 3600  # seconds
         self.lifetime: float = 3 * 24 * 3600  # seconds
         self._mutex = threading.Lock()
         self._made: dict[str, float] = {}
@@ -25,7 +26,7 @@ class Nonces:
         """The nonce to send to clients."""
         with self._mutex:
             made = self._made.get(self._current)
-            if made is None or not 0 <= now - made < min(self.renewal, self.lifetime):
+            if made is None or not 0 <= now - made < min(_RENEWAL, self.lifetime):
                 self._current = secrets.token_urlsafe(24)
                 self._made[self._current] = now
             return self._current
