@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from okta_m2m import PrivateKey, ServiceApp
+from okta_m2m.effects import Attempt, Flow, Response, Sleep
 from okta_m2m.testing import Clock, replay
 
 
@@ -34,6 +35,23 @@ def test_a_service_app_runs_on_a_simulated_clock() -> None:
         clock=Clock(lambda: 1_000.0, lambda: 1_700_000_000.0),
     )
     assert not replay(app.obtain()).finished
+
+
+def test_answers_left_over_are_reported_with_how_often_each_effect_was_yielded() -> None:
+    def flow() -> Flow[None]:
+        yield Sleep(1)
+        for _ in range(3):
+            yield Attempt({})
+
+    def empty() -> Flow[None]:
+        yield from ()
+
+    assert replay(flow(), Response(503), Response(503), Response(200)).finished
+    counted = r"^Answers left over: 2\. The flow yielded Sleep, Attempt ×3\.$"  # noqa: RUF001
+    with pytest.raises(LookupError, match=counted):
+        replay(flow(), *[Response(503)] * 5)
+    with pytest.raises(LookupError, match=r"^Answers left over: 1\. The flow yielded nothing\.$"):
+        replay(empty(), Response(200))
 
 
 @pytest.mark.parametrize(

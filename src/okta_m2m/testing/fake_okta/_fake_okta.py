@@ -348,8 +348,8 @@ class FakeOkta(Org):
             headers=headers or {},
             token=dict(token or {}),
         )
-        self._responder.faults.add(fault)
+        self._responder.add_fault(fault)
 
     def clear_faults(self) -> None:
         """Removes all faults that :meth:`next` scripted."""
-        self._responder.faults.clear()
+        self._responder.clear_faults()

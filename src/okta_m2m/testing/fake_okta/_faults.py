@@ -1,13 +1,11 @@
 """Scripted faults, which the next requests get instead of an ordinary response, or in addition to it.
 
-Invariant: each fault goes to exactly the scripted number of matching requests, in order, no matter how many threads
-send requests at once.
+Invariant: by name alone, only an error that Okta is known to send can be scripted.
 """
 
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -16,7 +14,7 @@ from typing import Any, TypeAlias
 from ._messages import Answer
 from ._refusals import API_ERRORS, OAUTH_ERRORS, ApiRefused, Refused
 
-__all__ = ["HTML", "Fault", "Faults", "HeaderChanges", "change_headers", "change_token", "encode_body", "named_refusal"]
+__all__ = ["HTML", "Fault", "HeaderChanges", "change_headers", "change_token", "encode_body", "named_refusal"]
 
 HeaderChanges: TypeAlias = "Mapping[str, str | None] | Sequence[tuple[str, str]]"
 
@@ -46,33 +44,8 @@ class Fault:
     def replaces_answer(self) -> bool:
         return self.drop or self.status is not None or self.refusal is not None or self.body is not None
 
-
-class Faults:
-    """The queue of scripted faults."""
-
-    def __init__(self) -> None:
-        self._mutex = threading.Lock()
-        self._queue: list[Fault] = []
-
-    def add(self, fault: Fault) -> None:
-        with self._mutex:
-            self._queue.append(fault)
-
-    def clear(self) -> None:
-        with self._mutex:
-            self._queue.clear()
-
-    def take(self, path: str, is_token_request: bool) -> Fault | None:
-        """The first fault for a request to ``path``, used once; ``None`` if there is none."""
-        with self._mutex:
-            for fault in self._queue:
-                matches = is_token_request if fault.on == "token" else fnmatchcase(path, fault.on)
-                if matches:
-                    fault.left -= 1
-                    if fault.left <= 0:
-                        self._queue.remove(fault)
-                    return fault
-        return None
+    def matches(self, path: str, is_token_request: bool) -> bool:
+        return is_token_request if self.on == "token" else fnmatchcase(path, self.on)
 
 
 def named_refusal(name: str, description: str | None = None, status: int | None = None) -> Refused | ApiRefused:

@@ -26,11 +26,8 @@ from ._messages import Answer, ReceivedRequest
 
 __all__ = ["Handler", "OktaServer"]
 
-_MAX_LINE = 65536
-_MAX_HEADERS = 200
 _RESET_ON_CLOSE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
-
 
 _FAILED = Answer(500, [("Content-Type", "text/plain")], b"FakeOkta failed. It raises the cause when it stops.")
 
@@ -73,10 +70,7 @@ class _ConnectionHandler(WSGIRequestHandler):
         self._send(answer)
 
     def _read_line(self) -> str:
-        line = self.rfile.readline(_MAX_LINE + 1)
-        if len(line) > _MAX_LINE:
-            raise _BadRequest
-        return line.decode("latin-1").rstrip("\r\n")
+        return self.rfile.readline().decode("latin-1").rstrip("\r\n")
 
     def _read_request(self) -> ReceivedRequest | None:
         self.requestline = self._read_line()
@@ -89,7 +83,7 @@ class _ConnectionHandler(WSGIRequestHandler):
         headers: list[tuple[str, str]] = []
         while line := self._read_line():
             name, colon, value = line.partition(":")
-            if not colon or not name or name != name.strip() or len(headers) >= _MAX_HEADERS:
+            if not colon or not name or name != name.strip():
                 raise _BadRequest
             headers.append((name, value.strip(" \t")))
         found = ReceivedRequest(self.command, self.path, tuple(headers), b"", self.server.scheme)
@@ -169,21 +163,11 @@ class _ConnectionServer(ThreadedWSGIServer):
     request_queue_size = 2048
     daemon_threads = True
 
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        app: Any,
-        handle: Handler,
-        report: Callable[[Exception], None],
-        tls: ssl.SSLContext | None,
-    ) -> None:
+    def __init__(self, owner: OktaServer) -> None:
         # Do not give TLS to werkzeug: it wraps the listening socket, so one slow handshake would delay every caller.
-        super().__init__(host, port, app, handler=_ConnectionHandler)
-        self._tls = tls
-        self.scheme = "http" if tls is None else "https"
-        self._handle = handle
-        self._report = report
+        super().__init__(owner.host, owner.wanted_port, Request.application(owner.application), _ConnectionHandler)
+        self.scheme = "http" if owner.ssl_context is None else "https"
+        self._owner = owner
         self._mutex = threading.Lock()
         self._open: dict[socket.socket, threading.Thread] = {}
         self._closing = False
@@ -216,16 +200,18 @@ class _ConnectionServer(ThreadedWSGIServer):
 
     def answer(self, request: ReceivedRequest) -> Answer | None:
         try:
-            return self._handle(request)
+            return self._owner.handle(request)
         except Exception as error:  # noqa: BLE001 (kept, and raised when the server stops)
-            self._report(error)
+            self._owner.handler_errors.append(error)
             return _FAILED
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         connection: socket.socket = request
         try:
-            if self._tls is not None:
-                connection = self._tls.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+            if self._owner.ssl_context is not None:
+                connection = self._owner.ssl_context.wrap_socket(
+                    request, server_side=True, do_handshake_on_connect=False
+                )
             with self._mutex:
                 if self._closing:
                     return
@@ -236,7 +222,7 @@ class _ConnectionServer(ThreadedWSGIServer):
         except OSError:
             pass  # the client closed the connection or failed the handshake
         except Exception as error:  # noqa: BLE001 (kept, and raised when the server stops)
-            self._report(error)
+            self._owner.handler_errors.append(error)
         finally:
             with self._mutex:
                 self._open.pop(connection, None)
@@ -248,20 +234,12 @@ class OktaServer(HTTPServer):
 
     def __init__(self, handle: Handler, not_found: Callable[[str], Answer], tls: ssl.SSLContext | None) -> None:
         super().__init__(host="127.0.0.1", port=0, ssl_context=tls, threaded=True)
-        self._handle = handle
+        self.handle = handle
         self._not_found = not_found
         self.wanted_port = 0  # 0: any free port
 
     def start(self) -> None:
-        self.port = self.wanted_port
-        self.server: BaseWSGIServer | None = _ConnectionServer(
-            self.host,
-            self.port,
-            Request.application(self.application),
-            self._handle,
-            self.handler_errors.append,
-            self.ssl_context,
-        )
+        self.server: BaseWSGIServer | None = _ConnectionServer(self)
         self.port = self.server.port
         self.server_thread = threading.Thread(target=self.thread_target, name="FakeOkta", daemon=True)
         self.server_thread.start()

@@ -105,13 +105,10 @@ def is_number(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-class _Registry(jws.JWSRegistry):
-    # joserfc's default of 512 bytes is too short for a proof's header with an RSA key.
-    max_header_length = 8192
-
-
 # RFC 7515 section 4: ignore header parameters that are not understood.
-_REGISTRY = _Registry(algorithms=list(ALGORITHMS), strict_check_header=False)
+_REGISTRY = jws.JWSRegistry(algorithms=list(ALGORITHMS), strict_check_header=False)
+# joserfc's default of 512 bytes is too short for a proof's header with an RSA key.
+_REGISTRY.max_header_length = 8192
 
 
 def _canonical(jwk: Mapping[str, Any]) -> str:

@@ -100,7 +100,7 @@ def _read_token(
 
 def _check_dpop(org: Org, request: ReceivedRequest, app: App) -> str | None:
     """The thumbprint of the key that the token is to be bound to; ``None`` for a Bearer token."""
-    if not org.requires_dpop(app):
+    if not app.dpop_bound and org.dpop != "required":
         return None  # Okta ignores a proof that it did not ask for
     proof = find_proof(request)
     if proof is None:

@@ -13,8 +13,7 @@ from urllib.parse import parse_qs, quote
 from .._access import Caller
 from .._app import App
 from .._messages import Answer, ReceivedRequest, json_answer
-from .._org import Org
-from .._records import new_id
+from .._org import Org, new_id
 from .._refusals import ApiRefused
 from .keys import app_keys, key_document
 from .registration import read_settings, replace_app

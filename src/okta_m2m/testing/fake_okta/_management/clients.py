@@ -12,8 +12,7 @@ from urllib.parse import parse_qs
 from .._access import Caller
 from .._app import App
 from .._messages import Answer, ReceivedRequest, json_answer
-from .._org import Org
-from .._records import new_id
+from .._org import Org, new_id
 from .registration import read_settings, replace_app
 from .requests import FieldError, find_client, page_answer, read_body
 

@@ -12,8 +12,7 @@ from urllib.parse import quote
 from .._access import Caller
 from .._app import App
 from .._messages import Answer, ReceivedRequest, json_answer
-from .._org import Org
-from .._records import Record
+from .._org import Org, Record
 from .requests import find_app, find_by_id, invalid, link, read_body, timestamp
 
 __all__ = ["add_grant", "delete_grant", "get_grant", "list_grants"]

@@ -13,8 +13,7 @@ from .._access import Caller
 from .._app import App
 from .._jws import MIN_RSA_BITS, PRIVATE_MEMBERS, rsa_bits, thumbprint
 from .._messages import Answer, ReceivedRequest, json_answer
-from .._org import Org
-from .._records import new_id
+from .._org import Org, new_id
 from .requests import FieldError, check_key_changes, find_app, find_by_id, invalid, link, read_body, timestamp
 
 __all__ = [
