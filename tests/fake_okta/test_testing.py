@@ -62,13 +62,13 @@ def test_answers_left_over_are_reported_with_how_often_each_effect_was_yielded()
         ("pytest", "SignerConformance", "pytest. Install it with: pip install pytest"),
     ],
 )
-def test_without_what_it_needs_the_error_names_the_remedy(absent: str, name: str, remedy: str) -> None:
+def test_a_missing_package_is_named_with_its_remedy(absent: str, name: str, remedy: str) -> None:
     script = f"import sys; sys.modules[{absent!r}] = None\nfrom okta_m2m.testing import {name}"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert result.stderr.splitlines()[-1] == f"ModuleNotFoundError: okta_m2m.testing.{name} needs {remedy}"
 
 
-def test_the_plugin_gives_an_org_and_an_app_of_it(tmp_path: Path) -> None:
+def test_the_plugin_offers_an_org_and_an_app_of_it(tmp_path: Path) -> None:
     # What pytest does for every installed package with a plug-in, here after the package was imported.
     (tmp_path / "conftest.py").write_text("import pytest, okta_m2m\npytest.register_assert_rewrite('okta_m2m')\n")
     (tmp_path / "test_mine.py").write_text(
