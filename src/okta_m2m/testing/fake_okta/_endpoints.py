@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from ._management.routes import answer_apps, answer_clients
+from ._management.routes import answer_management
 from ._messages import Answer, ReceivedRequest, json_answer
 from ._metadata import keys, oauth_metadata, oidc_metadata
 from ._org import AuthorizationServer, Org
@@ -25,8 +25,7 @@ _METADATA_PATH = re.compile(
     r"(?:/oauth2/(?P<server>[^/]+))?/\.well-known/(?P<kind>openid-configuration|oauth-authorization-server)"
     r"|/\.well-known/(?P<rfc8414>oauth-authorization-server)/oauth2/(?P<suffix>[^/]+)"
 )
-_APPS_PATH = re.compile(r"/api/v1/apps(?:/.*)?")
-_CLIENTS_PATH = re.compile(r"/oauth2/v1/clients(?:/.*)?")
+_MANAGEMENT_PATH = re.compile(r"(?:/api/v1/apps|/oauth2/v1/clients)(?:/.*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +53,8 @@ def find_endpoint(org: Org, path: str) -> Endpoint:
         return Endpoint(lambda org, request: answer_protected(org, request, issuer, scope), False, True, protected)
     if path == "/redirect":
         return Endpoint(answer_redirect, is_api=True)
-    if _APPS_PATH.fullmatch(path):
-        return Endpoint(answer_apps, is_api=True)
-    if _CLIENTS_PATH.fullmatch(path):
-        return Endpoint(answer_clients, is_api=True)
+    if _MANAGEMENT_PATH.fullmatch(path):
+        return Endpoint(answer_management, is_api=True)
     if path.startswith("/api/v1/"):
         return Endpoint(answer_directory, is_api=True)
     metadata = _METADATA_PATH.fullmatch(path)

@@ -20,10 +20,8 @@ from .registration import read_settings, replace_app
 from .requests import (
     FieldError,
     find_app,
-    invalid,
     page_answer,
     read_body,
-    read_flag,
     read_object,
     read_string,
     timestamp,
@@ -40,7 +38,7 @@ def create_app(org: Org, request: ReceivedRequest, caller: Caller, _: Sequence[s
     body = read_body(request)
     activate = parse_qs(request.query).get("activate", ["true"])[0]
     if activate not in ("true", "false"):
-        raise invalid("activate", "activate: The value must be true or false")
+        raise FieldError("activate", "activate: The value must be true or false")
     app = _read_app(org, body, None)
     app.status = "ACTIVE" if activate == "true" else "INACTIVE"
     app.change_follows(org.settling, created=True)
@@ -57,7 +55,7 @@ def list_apps(org: Org, request: ReceivedRequest, caller: Caller, _: Sequence[st
     if "filter" in query:
         asked = _NAME_FILTER.fullmatch(query["filter"][0])
         if asked is None:
-            raise invalid("filter", "Invalid search criteria.")
+            raise FieldError("filter", "Invalid search criteria.")
         name, value = asked.groups()
         found = [
             app for app in found if {"id": app.id, "status": app.status, "name": "oidc_client"}[str(name)] == value
@@ -113,7 +111,9 @@ def _read_app(org: Org, body: Mapping[str, Any], present: App | None) -> App:
     app = read_settings(client_id, settings, method, present)
     app.id = id
     app.label = label
-    app.dpop_bound = read_flag(settings, "dpop_bound_access_tokens", False)
+    app.dpop_bound = settings.get("dpop_bound_access_tokens", False)
+    if not isinstance(app.dpop_bound, bool):
+        raise FieldError("dpop_bound_access_tokens", "dpop_bound_access_tokens: The field must be true or false")
     app.consent_method = str(settings.get("consent_method", "TRUSTED"))
     return app
 

@@ -13,6 +13,7 @@ from .._access import Caller
 from .._app import App
 from .._messages import Answer, ReceivedRequest, json_answer
 from .._org import Org, new_id
+from .._refusals import Refused
 from .registration import read_settings, replace_app
 from .requests import FieldError, find_client, page_answer, read_body
 
@@ -50,7 +51,17 @@ def delete_client(org: Org, request: ReceivedRequest, caller: Caller, ids: Seque
 
 
 def _read_client(body: Mapping[str, Any], present: App | None) -> App:
-    """The app that client metadata (RFC 7591) describes. ``present`` is the app that it replaces."""
+    """The app that client metadata describes. ``present`` is the app that it replaces."""
+    try:
+        return _read_metadata(body, present)
+    except FieldError as error:
+        # The registration endpoint's own error: RFC 7591 section 3.2.2.
+        refused = Refused("invalid_client_metadata")
+        [refused.description] = error.causes
+        raise refused from None
+
+
+def _read_metadata(body: Mapping[str, Any], present: App | None) -> App:
     name = body.get("client_name")
     if not isinstance(name, str) or not name.strip():
         raise FieldError("client_name", "`client_name`: The field can't be left blank.")

@@ -13,7 +13,7 @@ from .._access import Caller
 from .._app import App
 from .._messages import Answer, ReceivedRequest, json_answer
 from .._org import Org, Record
-from .requests import find_app, find_by_id, invalid, link, read_body, timestamp
+from .requests import FieldError, find_app, find_by_id, link, read_body, timestamp
 
 __all__ = ["add_grant", "delete_grant", "get_grant", "list_grants"]
 
@@ -30,9 +30,9 @@ def add_grant(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[
     body = read_body(request)
     issuer, scope = body.get("issuer"), body.get("scopeId")
     if not isinstance(scope, str) or scope not in org.scopes:
-        raise invalid("scopeId", f"'{scope}' is not a valid scope")
+        raise FieldError("scopeId", f"'{scope}' is not a valid scope")
     if issuer != org.url:
-        raise invalid("issuer", "'issuer' is invalid.")
+        raise FieldError("issuer", "'issuer' is invalid.")
     if scope not in app.scopes:
         app.change_follows(org.settling)
         app.scopes = [*app.scopes, scope]

@@ -14,7 +14,7 @@ from .._app import App
 from .._jws import MIN_RSA_BITS, PRIVATE_MEMBERS, rsa_bits, thumbprint
 from .._messages import Answer, ReceivedRequest, json_answer
 from .._org import Org, new_id
-from .requests import FieldError, check_key_changes, find_app, find_by_id, invalid, link, read_body, timestamp
+from .requests import FieldError, check_key_changes, find_app, find_by_id, link, read_body, timestamp
 
 __all__ = [
     "add_key",
@@ -77,7 +77,7 @@ def delete_key(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence
     check_key_changes(app, caller)
     jwk = _find_key(org, app, ids[1])
     if jwk["status"] == "ACTIVE":
-        raise invalid("JsonWebKey", _DELETE_ACTIVE)
+        raise FieldError("JsonWebKey", _DELETE_ACTIVE)
     app.change_follows(org.settling)
     app.jwks = {"keys": [other for other in app.jwks["keys"] if other is not jwk]}
     return Answer(204)
@@ -91,7 +91,7 @@ def set_key_status(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequ
     status = "ACTIVE" if ids[2] == "activate" else "INACTIVE"
     active = [other for other in app_keys(org, app) if other["status"] == "ACTIVE"]
     if status == "INACTIVE" and active == [jwk] and app.token_endpoint_auth_method == "private_key_jwt":
-        raise invalid("JsonWebKey", _ONLY_ACTIVE)
+        raise FieldError("JsonWebKey", _ONLY_ACTIVE)
     if jwk["status"] != status:
         app.change_follows(org.settling)
         jwk["status"] = status

@@ -26,12 +26,10 @@ __all__ = [
     "find_app",
     "find_by_id",
     "find_client",
-    "invalid",
     "link",
     "not_found",
     "page_answer",
     "read_body",
-    "read_flag",
     "read_object",
     "read_string",
     "read_strings",
@@ -47,13 +45,11 @@ _DEFAULT_PAGE = 20
 _LARGEST_PAGE = 200
 
 
-class FieldError(Exception):
-    """An error in a field. Each registration endpoint reports it in its own format."""
+class FieldError(ApiRefused):
+    """An error in a field or parameter of a request: 400 E0000001 with its cause."""
 
     def __init__(self, field: str, cause: str) -> None:
-        super().__init__(field, cause)
-        self.field = field
-        self.cause = cause
+        super().__init__("E0000001", field, cause)
 
 
 # ── permissions ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -105,11 +101,6 @@ def not_found(id: str, kind: str) -> ApiRefused:
     return ApiRefused("E0000007", f"Resource not found: {id} ({kind})")
 
 
-def invalid(field: str, cause: str) -> ApiRefused:
-    """400 E0000001 with its cause."""
-    return ApiRefused("E0000001", field, cause)
-
-
 # ── bodies ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -152,14 +143,6 @@ def read_strings(body: Mapping[str, Any], name: str, default: list[str]) -> list
     return list(value)
 
 
-def read_flag(body: Mapping[str, Any], name: str, default: bool) -> bool:
-    """A member that is true or false; ``default`` if it is missing."""
-    value = body.get(name, default)
-    if not isinstance(value, bool):
-        raise FieldError(name, f"{name}: The field must be true or false")
-    return value
-
-
 # ── answers ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -178,7 +161,7 @@ def page_answer(
         limit = 0
     limit = _DEFAULT_PAGE if limit == -1 else limit
     if not 1 <= limit <= _LARGEST_PAGE:
-        raise invalid("limit", f"limit: The field must be between 1 and {_LARGEST_PAGE}")
+        raise FieldError("limit", f"limit: The field must be between 1 and {_LARGEST_PAGE}")
     after = query.get("after", [None])[0]
     begin = 0 if after is None else next((i + 1 for i, item in enumerate(items) if id_of(item) == after), len(items))
     page = items[begin : begin + limit]

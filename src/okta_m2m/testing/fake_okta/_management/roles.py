@@ -14,7 +14,7 @@ from .._app import App
 from .._messages import Answer, ReceivedRequest, json_answer
 from .._org import Org
 from .._refusals import ApiRefused
-from .requests import CUSTOM_ROLE, find_by_id, find_client, invalid, not_found, read_body, timestamp
+from .requests import CUSTOM_ROLE, FieldError, find_by_id, find_client, not_found, read_body, timestamp
 
 __all__ = ["add_role", "delete_role", "get_role", "list_roles"]
 
@@ -72,12 +72,12 @@ def _read_role(body: Mapping[str, Any]) -> str:
         for member, prefix in (("role", "cr0"), ("resource-set", "iam")):
             value = body.get(member)
             if not isinstance(value, str) or not value:
-                raise invalid(member, f"{member}: The field cannot be left blank")
+                raise FieldError(member, f"{member}: The field cannot be left blank")
             if not value.startswith(prefix):
                 raise not_found(value, "Role" if member == "role" else "ResourceSet")
         return f"{CUSTOM_ROLE}{body['role']}/{body['resource-set']}"
     if role not in _ROLES:
-        raise invalid("type", f"type: '{role}' is not a valid role type")
+        raise FieldError("type", f"type: '{role}' is not a valid role type")
     return str(role)
 
 

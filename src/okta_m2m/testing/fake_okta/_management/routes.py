@@ -6,22 +6,22 @@ Invariant: the caller is authorized before anything else in the request is check
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 from urllib.parse import unquote
 
 from .._access import Caller, authorize
 from .._messages import Answer, ReceivedRequest
 from .._org import Org
-from .._refusals import ApiRefused, Refused
+from .._refusals import ApiRefused
 from .apps import create_app, delete_app, get_app, list_apps, put_app, set_app_status
 from .clients import create_client, delete_client, get_client, list_clients, put_client
 from .grants import add_grant, delete_grant, get_grant, list_grants
 from .keys import add_key, delete_key, get_key, list_keys, set_key_status
-from .requests import FieldError, check_may_manage_apps, check_super_admin, invalid, not_found
+from .requests import check_may_manage_apps, check_super_admin, not_found
 from .roles import add_role, delete_role, get_role, list_roles
 
-__all__ = ["answer_apps", "answer_clients"]
+__all__ = ["answer_management"]
 
 
 class _Permission(NamedTuple):
@@ -32,32 +32,12 @@ class _Permission(NamedTuple):
 
 
 _Handler: TypeAlias = Callable[[Org, ReceivedRequest, Caller, Sequence[str]], Answer]
-#: Path, in which each ``{}`` is one segment -> method -> the handler, and the permission that it needs.
-_Routes: TypeAlias = Mapping[str, Mapping[str, tuple[_Handler, _Permission]]]
 
 
-def answer_apps(org: Org, request: ReceivedRequest) -> Answer:
-    """``/api/v1/apps`` and everything below it."""
-    try:
-        return _answer(org, request, _APPS)
-    except FieldError as error:
-        raise invalid(error.field, error.cause) from None
-
-
-def answer_clients(org: Org, request: ReceivedRequest) -> Answer:
-    """``/oauth2/v1/clients`` and everything below it."""
-    try:
-        return _answer(org, request, _CLIENTS)
-    except FieldError as error:
-        # The registration endpoint's own error: RFC 7591 section 3.2.2.
-        refused = Refused("invalid_client_metadata")
-        refused.description = error.cause
-        raise refused from None
-
-
-def _answer(org: Org, request: ReceivedRequest, routes: _Routes) -> Answer:
+def answer_management(org: Org, request: ReceivedRequest) -> Answer:
+    """``/api/v1/apps``, ``/oauth2/v1/clients``, and everything below them."""
     method = "GET" if request.method == "HEAD" else request.method
-    for path, methods in routes.items():
+    for path, methods in _ROUTES.items():
         found = re.fullmatch(path.replace("{}", "([^/]+)"), request.path)
         if found is None:
             continue
@@ -71,7 +51,7 @@ def _answer(org: Org, request: ReceivedRequest, routes: _Routes) -> Answer:
             answer = handler(org, request, caller, [unquote(part) for part in found.groups()])
         answer.headers += caller.headers
         return answer
-    authorize(org, request, *next(iter(routes.values()))["GET"][1].scopes)
+    authorize(org, request, *(_READ_APPS if request.path.startswith("/api/") else _READ_CLIENTS).scopes)
     raise not_found(unquote(request.path), "Resource")
 
 
@@ -90,7 +70,8 @@ _KEY = f"{_APP}/credentials/jwks/{{}}"
 _CLIENT = "/oauth2/v1/clients/{}"
 _LIFECYCLE = "lifecycle/(activate|deactivate)"
 
-_APPS: _Routes = {
+#: Path, in which each ``{}`` is one segment -> method -> the handler, and the permission that it needs.
+_ROUTES: dict[str, dict[str, tuple[_Handler, _Permission]]] = {
     "/api/v1/apps": {"GET": (list_apps, _READ_APPS), "POST": (create_app, _MANAGE_APPS)},
     _APP: {"GET": (get_app, _READ_APPS), "PUT": (put_app, _MANAGE_APPS), "DELETE": (delete_app, _MANAGE_APPS)},
     f"{_APP}/{_LIFECYCLE}": {"POST": (set_app_status, _MANAGE_APPS)},
@@ -99,8 +80,6 @@ _APPS: _Routes = {
     f"{_KEY}/{_LIFECYCLE}": {"POST": (set_key_status, _MANAGE_APPS)},
     f"{_APP}/grants": {"GET": (list_grants, _READ_GRANTS), "POST": (add_grant, _MANAGE_GRANTS)},
     f"{_APP}/grants/{{}}": {"GET": (get_grant, _READ_GRANTS), "DELETE": (delete_grant, _MANAGE_GRANTS)},
-}
-_CLIENTS: _Routes = {
     "/oauth2/v1/clients": {"GET": (list_clients, _READ_CLIENTS), "POST": (create_client, _REGISTER)},
     _CLIENT: {
         "GET": (get_client, _READ_CLIENTS),
