@@ -211,7 +211,12 @@ class FakeOkta(Org):
         return self.url + path
 
     def revoke(self, value: str) -> None:
-        """Revokes the access token with this value. Raises ``KeyError`` if it was not issued here."""
+        """Revokes an access token.
+
+        - ``value``: the token itself.
+
+        Raises ``KeyError`` if it was not issued here.
+        """
         found = self.token(value)
         if found is None:
             raise KeyError("This token was not issued here.")

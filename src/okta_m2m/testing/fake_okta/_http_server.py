@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from http import HTTPStatus
 from http.client import HTTPMessage
-from typing import Any
+from typing import Any, cast
 
 from pytest_httpserver import HTTPServer
 from werkzeug.serving import BaseWSGIServer, ThreadedWSGIServer, WSGIRequestHandler
@@ -42,7 +42,6 @@ class _BadRequest(Exception):
 class _ConnectionHandler(WSGIRequestHandler):
     # werkzeug's own handler closes the connection after every response and folds duplicate headers. Use only its WSGI
     # environment and its life cycle.
-    server: _ConnectionServer
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
@@ -55,7 +54,7 @@ class _ConnectionHandler(WSGIRequestHandler):
             return
         if request is None:
             return
-        answer = self.server.answer(request)
+        answer = cast(_ConnectionServer, self.server).answer(request)
         if answer is None:
             try:
                 answer = self._from_wsgi(request)
@@ -86,7 +85,9 @@ class _ConnectionHandler(WSGIRequestHandler):
             if not colon or not name or name != name.strip():
                 raise _BadRequest
             headers.append((name, value.strip(" \t")))
-        found = ReceivedRequest(self.command, self.path, tuple(headers), b"", self.server.scheme)
+        found = ReceivedRequest(
+            self.command, self.path, tuple(headers), b"", cast(_ConnectionServer, self.server).scheme
+        )
         if len(found.all("host")) != 1:
             raise _BadRequest
         if (found.header("expect") or "").lower() == "100-continue":
