@@ -137,7 +137,7 @@ def test_an_app_that_was_registered_dynamically_is_the_same_kind_of_app(okta: Fa
     assert token_of(okta, client["client_id"], key)
 
 
-def test_a_client_id_of_ones_own_is_kept_beside_the_apps_id(okta: FakeOkta, admin: Admin) -> None:
+def test_a_chosen_client_id_may_differ_from_the_apps_id(okta: FakeOkta, admin: Admin) -> None:
     key = PrivateKey.generate("ES256", kid="first")
     body = app_body(public(key))
     body["credentials"]["oauthClient"]["client_id"] = "billing-service"
@@ -170,7 +170,7 @@ def test_a_client_id_of_ones_own_is_kept_beside_the_apps_id(okta: FakeOkta, admi
         (lambda body: body["settings"]["oauthClient"]["jwks"]["keys"][0].update(d="AQAB"), "must be a public key"),
     ],
 )
-def test_what_is_wrong_with_an_app_is_said_as_a_cause(
+def test_an_invalid_app_is_refused_with_a_cause(
     okta: FakeOkta, admin: Admin, change: Callable[[dict[str, Any]], object], cause: str
 ) -> None:
     body = app_body(new_jwk("k"))
@@ -181,7 +181,7 @@ def test_what_is_wrong_with_an_app_is_said_as_a_cause(
     assert not okta.apps
 
 
-def test_what_is_wrong_with_a_client_is_said_in_the_registration_endpoints_own_shape(admin: Admin) -> None:
+def test_an_invalid_client_is_refused_in_the_registration_endpoints_own_format(admin: Admin) -> None:
     answer = admin("POST", "/oauth2/v1/clients", client_body(new_jwk("k"), name=""))
     assert answer.status_code == 400
     assert answer.json() == {
@@ -276,7 +276,7 @@ def test_search_is_by_the_beginning_of_the_name(okta: FakeOkta, admin: Admin) ->
 # ── who may ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_token_that_is_not_known_or_has_ended_is_refused(okta: FakeOkta, admin: Admin) -> None:
+def test_an_unknown_or_inactive_ssws_token_is_refused(okta: FakeOkta, admin: Admin) -> None:
     assert causes(Admin(okta, "SSWS nonsense")("GET", "/api/v1/apps"))[:2] == (401, "E0000011")
     assert causes(Admin(okta, f"Basic {okta.ssws}")("GET", "/oauth2/v1/clients"))[:2] == (401, "E0000011")
     okta.api_tokens[okta.ssws].active = False
@@ -314,7 +314,7 @@ def test_a_service_app_needs_the_scope_that_the_challenge_names(
     assert "WWW-Authenticate" not in with_scope.headers
 
 
-def test_scope_without_an_admin_role_is_no_permission(okta: FakeOkta) -> None:
+def test_a_scope_without_an_admin_role_is_not_enough(okta: FakeOkta) -> None:
     assert causes(as_app(okta, "okta.apps.manage", roles=())("GET", "/api/v1/apps"))[:2] == (403, "E0000006")
     reader = as_app(okta, "okta.apps.manage", roles=("READ_ONLY_ADMIN",))
     assert reader("GET", "/api/v1/apps").status_code == 200
@@ -341,7 +341,7 @@ def test_after_grants_only_a_super_admin_changes_keys(okta: FakeOkta, admin: Adm
     assert admin("POST", keys, new_jwk("three")).status_code == 201
 
 
-def test_roles_and_grants_are_for_a_super_admin_alone(okta: FakeOkta, app_admin: Admin) -> None:
+def test_only_a_super_admin_changes_roles_and_grants(okta: FakeOkta, app_admin: Admin) -> None:
     app = okta.add_app()
     roles = f"/oauth2/v1/clients/{app.client_id}/roles"
     assert causes(app_admin("POST", roles, {"type": "SUPER_ADMIN"}))[:2] == (403, "E0000006")
@@ -362,7 +362,7 @@ def keys_of(okta: FakeOkta) -> Callable[..., str]:
     return made
 
 
-def test_a_key_goes_from_active_to_inactive_to_gone(okta: FakeOkta, admin: Admin, keys_of: Callable[..., str]) -> None:
+def test_a_key_is_deactivated_before_it_is_deleted(okta: FakeOkta, admin: Admin, keys_of: Callable[..., str]) -> None:
     keys = keys_of(new_jwk("one"))
     added = admin("POST", keys, new_jwk("two"))
     assert added.status_code == 201
@@ -387,7 +387,7 @@ def test_a_key_goes_from_active_to_inactive_to_gone(okta: FakeOkta, admin: Admin
     assert [jwk["kid"] for jwk in admin("GET", keys).json()] == ["one"]
 
 
-def test_the_only_active_key_stays(admin: Admin, keys_of: Callable[..., str]) -> None:
+def test_the_only_active_key_cannot_be_deactivated(admin: Admin, keys_of: Callable[..., str]) -> None:
     keys = keys_of(new_jwk("one"), {**new_jwk("two"), "status": "INACTIVE"})
     first = admin("GET", keys).json()[0]["id"]
     assert causes(admin("POST", f"{keys}/{first}/lifecycle/deactivate")) == (
@@ -400,7 +400,7 @@ def test_the_only_active_key_stays(admin: Admin, keys_of: Callable[..., str]) ->
     )
 
 
-def test_fifty_keys_are_the_most(admin: Admin, keys_of: Callable[..., str]) -> None:
+def test_an_app_has_at_most_fifty_keys(admin: Admin, keys_of: Callable[..., str]) -> None:
     jwk = new_jwk("x")
     keys = keys_of(*({**jwk, "kid": str(number)} for number in range(50)))
     status, code, said = causes(admin("POST", keys, new_jwk("one more")))
@@ -460,7 +460,7 @@ def test_keys_from_a_jwks_uri_are_fetched(okta: FakeOkta, admin: Admin) -> None:
 # ── grants, roles ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_grant_is_given_once_listed_and_taken_back(okta: FakeOkta, admin: Admin) -> None:
+def test_a_grant_is_added_once_listed_and_revoked(okta: FakeOkta, admin: Admin) -> None:
     app = okta.add_app(scopes=[])
     grants = f"/api/v1/apps/{app.client_id}/grants"
     body = {"issuer": okta.url, "scopeId": "okta.users.read"}
@@ -504,14 +504,14 @@ def test_roles_standard_and_custom(okta: FakeOkta, admin: Admin) -> None:
 # ── the rest ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_page_or_a_method_that_is_not_there(okta: FakeOkta, admin: Admin) -> None:
+def test_an_unknown_path_and_an_unknown_method_are_refused(okta: FakeOkta, admin: Admin) -> None:
     app = okta.add_app()
     assert causes(admin("GET", f"/api/v1/apps/{app.client_id}/features"))[:2] == (404, "E0000007")
     assert causes(admin("GET", "/api/v1/apps/nobody"))[:2] == (404, "E0000007")
     assert causes(admin("PATCH", f"/api/v1/apps/{app.client_id}"))[:2] == (405, "E0000022")
 
 
-def test_rate_limits_can_be_scripted_for_it(okta: FakeOkta, admin: Admin) -> None:
+def test_rate_limits_of_the_management_api_can_be_scripted(okta: FakeOkta, admin: Admin) -> None:
     for path in ("/api/v1/apps", "/oauth2/v1/clients"):
         okta.next(429, on=path, reset=7)
         limited = admin("GET", path)
@@ -535,7 +535,7 @@ def test_a_change_counts_elsewhere_only_after_it_has_settled(okta: FakeOkta, adm
     assert token_of(okta, made["id"], new)
 
 
-def test_oktas_own_documents_describe_what_is_answered(okta: FakeOkta, admin: Admin, rsa_key: PrivateKey) -> None:
+def test_responses_match_oktas_published_documents(okta: FakeOkta, admin: Admin, rsa_key: PrivateKey) -> None:
     documents = Documents()
     rsa, ec = public(rsa_key.with_kid("rsa")), new_jwk("ec")
 

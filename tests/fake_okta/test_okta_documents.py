@@ -1,18 +1,19 @@
 """Provisioning sends, and FakeOkta answers, what Okta's published documents describe.
 
-Invariant: each test provisions an app from nothing to a rotated key. It checks every request and answer on the way against
-the OpenAPI document that Okta publishes for its path.
+Invariant: an app is provisioned from nothing to a rotated key, and every request and answer on the way is checked against
+the OpenAPI document that Okta publishes for its path. FakeOkta's errors and scopes are those that Okta publishes.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
-from okta_documents import Documents
+from okta_documents import Documents, load_document, okta_documents_folder
 from okta_m2m import PrivateKey, ServiceApp
 from okta_m2m.admin.key_files import new_key, write_key
 from okta_m2m.admin.management import ApiToken, ManagementApi
@@ -33,6 +34,7 @@ from okta_m2m.admin.provisioning import (
 )
 from okta_m2m.admin.rotation import Rotation
 from okta_m2m.testing import FakeOkta
+from okta_m2m.testing.fake_okta._refusals import API_ERRORS, OAUTH_ERRORS
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def documents() -> Documents:
 
 
 @pytest.mark.parametrize("via", ["apps", "clients"])
-def test_the_way_from_nothing_to_a_rotated_key_is_that_of_oktas_documents(
+def test_provisioning_up_to_a_rotated_key_matches_oktas_published_documents(
     okta: FakeOkta, documents: Documents, via: Via, tmp_path: Path
 ) -> None:
     exchanged: list[requests.Response] = []
@@ -77,3 +79,40 @@ def test_the_way_from_nothing_to_a_rotated_key_is_that_of_oktas_documents(
         f"POST {keys}",
         f"DELETE {keys}/{{keyId}}",
     } <= seen
+
+
+def test_every_refusal_has_oktas_own_text() -> None:
+    folder = okta_documents_folder()
+
+    def rows(name: str) -> list[dict[str, Any]]:
+        document = json.loads((folder / name).read_text())
+        return next(value for value in document.values() if isinstance(value, list))
+
+    # Okta's table has `en` where the server fills in a value.
+    published = {
+        row["internalErrorCode"]: (row["statusCode"], row["errorCode"], row["errorDescription"].replace("[en]", "[{}]"))
+        for row in rows("okta-oauth2-error-codes.json")
+    }
+    for code, row in OAUTH_ERRORS.items():
+        assert row == published[code]
+    summaries = {
+        row["errorCode"]: (row["statusCode"], row["errorSummary"].replace("{0}", "{}"))
+        for row in rows("okta-api-error-codes.json")
+    }
+    for code, api_row in API_ERRORS.items():
+        assert api_row == summaries[code]
+
+
+def test_the_scopes_are_those_that_okta_publishes(okta: FakeOkta) -> None:
+    listed = load_document("management.yaml")["components"]["securitySchemes"]["oauth2"]["flows"]["authorizationCode"]
+    # The other document also has the scopes of OpenID Connect.
+    schemes = load_document("oauth.yaml")["components"]["securitySchemes"]
+    others = {
+        scope
+        for scheme in schemes.values()
+        for flow in scheme.get("flows", {}).values()
+        for scope in flow["scopes"]
+        if scope.startswith("okta.")
+    }
+    assert len(listed["scopes"]) == 109
+    assert okta.scopes == set(listed["scopes"]) | others

@@ -65,7 +65,7 @@ SPOILT: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("promise", SPOILT)
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # of a signer that should have returned bytes
-def test_a_signer_that_breaks_a_promise_is_told_so(promise: str) -> None:
+def test_a_signer_that_breaks_a_promise_fails_its_test(promise: str) -> None:
     test: Callable[[Any], Awaitable[None] | None] = getattr(SignerConformance(), promise)
     test(Remote())
     spoilt = Remote(**SPOILT[promise])

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from okta_m2m import PrivateKey, ServiceApp
+from okta_m2m.effects import Attempt, Flow, Response, Sleep
 from okta_m2m.testing import Clock, replay
 
 
@@ -36,6 +37,23 @@ def test_a_service_app_runs_on_a_simulated_clock() -> None:
     assert not replay(app.obtain()).finished
 
 
+def test_answers_left_over_are_reported_with_how_often_each_effect_was_yielded() -> None:
+    def flow() -> Flow[None]:
+        yield Sleep(1)
+        for _ in range(3):
+            yield Attempt({})
+
+    def empty() -> Flow[None]:
+        yield from ()
+
+    assert replay(flow(), Response(503), Response(503), Response(200)).finished
+    counted = r"^Answers left over: 2\. The flow yielded Sleep, Attempt ×3\.$"  # noqa: RUF001
+    with pytest.raises(LookupError, match=counted):
+        replay(flow(), *[Response(503)] * 5)
+    with pytest.raises(LookupError, match=r"^Answers left over: 1\. The flow yielded nothing\.$"):
+        replay(empty(), Response(200))
+
+
 @pytest.mark.parametrize(
     ("absent", "name", "remedy"),
     [
@@ -44,13 +62,13 @@ def test_a_service_app_runs_on_a_simulated_clock() -> None:
         ("pytest", "SignerConformance", "pytest. Install it with: pip install pytest"),
     ],
 )
-def test_without_what_it_needs_the_error_names_the_remedy(absent: str, name: str, remedy: str) -> None:
+def test_a_missing_package_is_named_with_its_remedy(absent: str, name: str, remedy: str) -> None:
     script = f"import sys; sys.modules[{absent!r}] = None\nfrom okta_m2m.testing import {name}"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert result.stderr.splitlines()[-1] == f"ModuleNotFoundError: okta_m2m.testing.{name} needs {remedy}"
 
 
-def test_the_plugin_gives_an_org_and_an_app_of_it(tmp_path: Path) -> None:
+def test_the_plugin_offers_an_org_and_an_app_of_it(tmp_path: Path) -> None:
     # What pytest does for every installed package with a plug-in, here after the package was imported.
     (tmp_path / "conftest.py").write_text("import pytest, okta_m2m\npytest.register_assert_rewrite('okta_m2m')\n")
     (tmp_path / "test_mine.py").write_text(

@@ -9,6 +9,7 @@ Invariant: nothing is sent, no time passes, and a flow that did not finish is cl
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -96,18 +97,20 @@ def replay(
     except Exception as error:  # noqa: BLE001 (returned as the outcome)
         replayed = Replayed(tuple(effects), finished=True, error=error)
     if script:
-        raise LookupError(
-            f"{len(script)} answers are left over. The flow yielded only {[type(effect).__name__ for effect in effects]}."
-        )
+        raise LookupError(f"Answers left over: {len(script)}. The flow yielded {_summarize(effects)}.")
     return replayed
 
 
 def _perform(effect: Effect[Any], sleep: Callable[[float], object], spawn: Callable[[Spawn], object]) -> object:
+    try:
+        match effect:
+            case Sign(signer, message):
+                return signer.sign(message)
+            case Snapshot(signer):
+                return signer.snapshot()  # type: ignore[attr-defined]  # yielded only for signers that have snapshot()
+    except Exception as error:  # noqa: BLE001 (raised in the flow, as by a runtime)
+        return error
     match effect:
-        case Sign(signer, message):
-            return _signers(lambda: signer.sign(message))
-        case Snapshot(signer):
-            return _signers(signer.snapshot)  # type: ignore[attr-defined]  # yielded only for signers that have snapshot()
         case Sleep(seconds):
             sleep(seconds)
         case Spawn(awaited=awaited):
@@ -117,8 +120,8 @@ def _perform(effect: Effect[Any], sleep: Callable[[float], object], spawn: Calla
     return None
 
 
-def _signers(answer: Callable[[], object]) -> object:
-    try:
-        return answer()
-    except Exception as error:  # noqa: BLE001 (raised in the flow, as by a runtime)
-        return error
+def _summarize(effects: list[Effect[Any]]) -> str:
+    """The kinds of effects in the order of their first occurrence, each with its number."""
+    numbers = Counter(type(effect).__name__ for effect in effects)
+    counted = [kind if number == 1 else f"{kind} ×{number}" for kind, number in numbers.items()]  # noqa: RUF001
+    return ", ".join(counted) or "nothing"

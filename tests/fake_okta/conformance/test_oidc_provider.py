@@ -143,7 +143,7 @@ def test_a_bound_token_opens_the_api_call_after_call(
 
 @every_client
 @pytest.mark.conforms(TAKES, "introspection: an opaque token is active, for this client and this scope")
-def test_the_server_knows_an_opaque_token_as_active(connect: Connect, register: Callable[..., Registered]) -> None:
+def test_introspection_reports_an_opaque_token_as_active(connect: Connect, register: Callable[..., Registered]) -> None:
     registered = register(access_token_format="opaque")
     token = connect(registered.app(dpop=False)).token()
     found = registered.introspect(token.value)
@@ -181,7 +181,7 @@ def test_a_revoked_token_is_renewed_and_the_call_made_again(
 
 @every_client
 @pytest.mark.conforms(TAKES, "the API's own DPoP nonce is learned from its 401, and kept")
-def test_the_nonce_of_the_api_is_learnt(connect: Connect, register: Callable[..., Registered]) -> None:
+def test_the_apis_nonce_is_learned(connect: Connect, register: Callable[..., Registered]) -> None:
     registered = register()
     client = connect(registered.app())
     statuses = [client.call("GET", f"{registered.server.audience}/nonce/{number}").status for number in range(3)]
@@ -343,7 +343,7 @@ def test_a_proof_works_once_at_the_token_endpoint(
 
 
 @pytest.mark.conforms(REFUSES, "no DPoP proof, from a client that must send one", client="token endpoint")
-def test_a_client_that_is_to_bind_its_tokens_gets_no_other(register: Callable[..., Registered], cell: Cell) -> None:
+def test_a_client_that_must_use_dpop_gets_no_bearer_token(register: Callable[..., Registered], cell: Cell) -> None:
     said = told(register(dpop_bound_access_tokens=True).post("token", FORM))
     assert "DPoP proof JWT not provided" in said
     cell(said)
@@ -429,6 +429,6 @@ def test_the_nonce_of_the_token_endpoint_is_not_the_apis(bound: Bound, cell: Cel
 @either_token
 @pytest.mark.parametrize(("how", "scheme"), [("as Bearer, without a proof", "Bearer"), ("without a proof", "DPoP")])
 @pytest.mark.conforms(API_REFUSES, "a bound token {how}")
-def test_a_bound_token_is_worth_nothing_by_itself(bound: Bound, cell: Cell, how: str, scheme: str) -> None:
+def test_a_bound_token_is_refused_without_its_proof(bound: Bound, cell: Cell, how: str, scheme: str) -> None:
     assert bound.get(bound.proof()).status_code == 200
     cell(told(bound.get(None, scheme)))

@@ -429,7 +429,7 @@ def test_a_known_contradiction_is_still_there(
     cell("still there")
 
 
-def test_a_wrong_request_and_a_wrong_answer_are_told(described: dict[str, Description], wire: Wire) -> None:
+def test_an_invalid_request_and_an_invalid_response_are_reported(described: dict[str, Description], wire: Wire) -> None:
     good = wire.token_request()
     kind = "application/x-www-form-urlencoded"
     answer = json.loads(good.answer_body)

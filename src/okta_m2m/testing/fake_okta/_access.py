@@ -6,11 +6,10 @@ Invariant: every response follows a check of the token, its binding, its scopes 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 from urllib.parse import parse_qsl
 
-from ._dpop import check_proof, find_proof, is_same_uri
+from ._dpop import IsHtu, check_proof, find_proof, is_okta_htu, is_same_uri
 from ._messages import ReceivedRequest
 from ._org import ORG_ISSUER, IssuedToken, Org
 from ._refusals import ApiRefused, Refused
@@ -32,10 +31,6 @@ class Caller:
     scopes: tuple[str, ...] | None
     #: Headers to send with every response.
     headers: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def is_super_admin(self) -> bool:
-        return "SUPER_ADMIN" in self.roles
 
 
 def authorize(org: Org, request: ReceivedRequest, *scopes: str) -> Caller:
@@ -86,11 +81,7 @@ def check_okta_token(org: Org, request: ReceivedRequest) -> IssuedToken:
     token = _find_good_token(org, value)
     if token.issuer != ORG_ISSUER:
         raise Refused("access_token_invalid_audience")
-
-    proof = _find_bound_proof(request, token, scheme)
-    if proof is not None:
-        check_nonce = partial(_check_nonce, org, 401 if org.resource_nonce == 401 else 400)
-        check_proof(org, request, proof, access_token=token.value, jkt=token.jkt, check_nonce=check_nonce)
+    _check_binding(org, request, token, scheme, is_okta_htu)
     return token
 
 
@@ -104,18 +95,7 @@ def check_custom_token(org: Org, request: ReceivedRequest, issuer: str, scope: s
     token = _find_good_token(org, value)
     if token.issuer != issuer:
         raise Refused("access_token_invalid_issuer")
-
-    proof = _find_bound_proof(request, token, scheme)
-    if proof is not None:
-        check_proof(
-            org,
-            request,
-            proof,
-            access_token=token.value,
-            jkt=token.jkt,
-            check_nonce=partial(_check_nonce, org, 400),
-            is_htu=is_same_uri,
-        )
+    _check_binding(org, request, token, scheme, is_same_uri)
     if scope is not None and scope not in token.scopes:
         raise Refused("access_token_insufficient_scopes")
     return token
@@ -142,23 +122,20 @@ def _find_good_token(org: Org, value: str) -> IssuedToken:
     return token
 
 
-def _check_nonce(org: Org, status: int, nonce: object) -> None:
-    now = org.now()
-    if org.resource_nonce and not org.resource_nonces.accepts(nonce, now):
-        refused = Refused("use_dpop_nonce", nonce=org.resource_nonces.current(now))
-        refused.status = status
-        raise refused
-
-
-def _find_bound_proof(request: ReceivedRequest, token: IssuedToken, scheme: str) -> str | None:
-    """The proof that a bound token needs; ``None`` for a token that is not bound."""
+def _check_binding(org: Org, request: ReceivedRequest, token: IssuedToken, scheme: str, is_htu: IsHtu) -> None:
+    """Checks the scheme, and for a bound token the proof that it needs."""
     if token.jkt is None:
         if scheme == "DPoP":
             raise Refused("access_token_not_dpop_bound")
-        return None
+        return
     proof = find_proof(request)
     if proof is None:
         raise Refused("dpop_proof_required_for_token")
     if scheme != "DPoP":
         raise Refused("dpop_authentication_scheme_required")
-    return proof
+    _, nonce = check_proof(org, request, proof, is_htu=is_htu, token=token)
+    if org.resource_nonce and not org.resource_nonces.accepts(nonce, org.now()):
+        refused = Refused("use_dpop_nonce", nonce=org.resource_nonces.current(org.now()))
+        # At an API behind a custom server, the status is always 401.
+        refused.status = 401 if org.resource_nonce == 401 else 400
+        raise refused

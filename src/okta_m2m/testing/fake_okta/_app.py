@@ -116,7 +116,7 @@ class App:
     def in_force(self) -> InForce | None:
         """The app's state as the org's servers know it now; ``None`` while they do not know the app yet."""
         now = time.monotonic()
-        for until, earlier in list(self._earlier):
+        for until, earlier in self._earlier:
             if now < until:
                 return earlier
         return InForce(self.active_keys(), list(self.scopes), list(self.roles))
@@ -127,12 +127,8 @@ class App:
         ``created``: whether the app is new, so that the servers do not know it at all for that time.
         """
         if settling > 0:
-            now = time.monotonic()
-            self._earlier = [entry for entry in self._earlier if now < entry[0]]
             before = InForce(copy.deepcopy(self.active_keys()), list(self.scopes), list(self.roles))
-            self._earlier.append((now + settling, None if created else before))
+            self._earlier.append((time.monotonic() + settling, None if created else before))
 
     def __repr__(self) -> str:
-        if not hasattr(self, "_jwks"):
-            return "<App not made>"  # in a traceback of its own failed creation
         return f"<App {self.client_id} {self.status} scopes={self.scopes}>"

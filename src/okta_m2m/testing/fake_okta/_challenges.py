@@ -13,29 +13,32 @@ from ._jws import ALGORITHMS
 from ._messages import Answer, ReceivedRequest, json_answer
 from ._refusals import ApiRefused, Refused
 
-__all__ = ["api_error_answer", "apply_rfcs", "refusal_answer"]
+__all__ = ["api_error_answer", "refusal_answer"]
 
 _ALGS = " ".join(ALGORITHMS)
 
 
-class _Challenged(Refused):
-    """A refusal whose challenge is already written."""
+def refusal_answer(
+    request: ReceivedRequest, refused: Refused | ApiRefused, *, is_api: bool, protected: tuple[str, str | None] | None
+) -> Answer:
+    """The response that carries a refusal.
 
-    def __init__(self, refused: Refused, status: int, error: str, challenge: str) -> None:
-        super().__init__(refused.code, nonce=refused.nonce, scope=refused.scope)
-        self.status, self.error, self.description = status, error, refused.description
-        self.challenge = challenge
-
-
-def refusal_answer(request: ReceivedRequest, refused: Refused | ApiRefused, *, is_api: bool) -> Answer:
-    """The response that carries a refusal. ``is_api``: whether the request was to an API, not to an OAuth endpoint."""
+    - ``is_api``: whether the request was to an API, not to an OAuth endpoint.
+    - ``protected``: for an API behind a custom server: that server's id, and the scope that is needed. ``refused`` gets the
+      status and the error that RFC 6750 and RFC 9449 require there.
+    """
     if isinstance(refused, ApiRefused):
         return api_error_answer(refused)
-    nonce = [("dpop-nonce", refused.nonce)] if refused.nonce else []
     if is_api and refused.error != "invalid_client_metadata":
-        return Answer(refused.status, [("WWW-Authenticate", _okta_challenge(request, refused)), *nonce])
-    content = {"error": refused.error, "error_description": refused.description}
-    return json_answer(refused.status, content, *nonce)
+        challenge = (
+            _okta_challenge(request, refused) if protected is None else _rfc_challenge(request, refused, protected[1])
+        )
+        answer = Answer(refused.status, [("WWW-Authenticate", challenge)])
+    else:
+        answer = json_answer(refused.status, {"error": refused.error, "error_description": refused.description})
+    if refused.nonce:
+        answer.headers.append(("dpop-nonce", refused.nonce))
+    return answer
 
 
 def api_error_answer(refused: ApiRefused) -> Answer:
@@ -50,31 +53,25 @@ def api_error_answer(refused: ApiRefused) -> Answer:
     return json_answer(refused.status, content)
 
 
-def apply_rfcs(request: ReceivedRequest, refused: Refused, scope: str | None) -> Refused:
-    """Okta's refusal in the form of RFC 6750 and RFC 9449, for an API that needs ``scope``."""
-    if isinstance(refused, _Challenged):
-        return refused
-    status, error = refused.status, refused.error
+def _rfc_challenge(request: ReceivedRequest, refused: Refused, scope: str | None) -> str:
     if refused.code == "access_token_missing":
         # RFC 6750 section 3.1: no error code for a request without a token.
-        return _Challenged(refused, status, error, f'Bearer, DPoP algs="{_ALGS}"')
+        return f'Bearer, DPoP algs="{_ALGS}"'
     if refused.code in ("dpop_proof_required_for_token", "dpop_authentication_scheme_required"):
         # RFC 9449 section 7.2: a bound token without its proof or its scheme is an invalid token.
-        status, error = 401, "invalid_token"
-    elif error in ("invalid_dpop_proof", "use_dpop_nonce"):
+        refused.status, refused.error = 401, "invalid_token"
+    elif refused.error in ("invalid_dpop_proof", "use_dpop_nonce"):
         # RFC 9449 section 7.1: 401, unlike Okta's 400.
-        status = 401
+        refused.status = 401
     is_dpop = "dpop" in refused.code or _has_dpop_scheme(request)
-    parts = [f'error="{error}"', f'error_description="{refused.description}"']
+    parts = [f'error="{refused.error}"', f'error_description="{refused.description}"']
     parts += [f'algs="{_ALGS}"'] if is_dpop else []
     parts += [f'scope="{scope}"'] if scope is not None else []
-    return _Challenged(refused, status, error, f"{'DPoP' if is_dpop else 'Bearer'} {', '.join(parts)}")
+    return f"{'DPoP' if is_dpop else 'Bearer'} {', '.join(parts)}"
 
 
 def _okta_challenge(request: ReceivedRequest, refused: Refused) -> str:
     """The ``WWW-Authenticate`` of a refusal, with Okta's members in Okta's order."""
-    if isinstance(refused, _Challenged):
-        return refused.challenge
     # Recorded: Okta writes http:// here even over https.
     host = f"http://{request.header('host')}"
     segments = request.path.split("/")

@@ -126,16 +126,14 @@ def _fetch_keys(jwks_uri: str) -> list[dict[str, Any]]:
 def _select_key(active: list[dict[str, Any]], kid: object) -> dict[str, Any]:
     if not active:
         raise Refused("client_assertion_jwks_not_configured")
+    matching = [jwk for jwk in active if kid is not None and jwk.get("kid") == kid]
     if kid is None and len(active) == 1:
-        found = active[0]
-    else:
-        matching = [jwk for jwk in active if kid is not None and jwk.get("kid") == kid]
-        if not matching:
-            raise Refused("client_assertion_invalid_kid")
-        found = matching[0]
-    if found.get("use") not in (None, "sig"):
+        matching = active
+    if not matching:
+        raise Refused("client_assertion_invalid_kid")
+    if matching[0].get("use") not in (None, "sig"):
         raise Refused("client_assertion_not_signed_with_signing_key")
-    return found
+    return matching[0]
 
 
 def _check_times(claims: dict[str, Any], now: float) -> None:

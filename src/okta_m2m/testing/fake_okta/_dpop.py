@@ -10,35 +10,35 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable
+from typing import TypeAlias
 from urllib.parse import unquote, urljoin, urlsplit
 
 from ._jws import ALGORITHMS, PRIVATE_MEMBERS, NotAJws, ParsedJws, is_number, parse, thumbprint, verify
 from ._messages import ReceivedRequest
-from ._org import Org
+from ._org import IssuedToken, Org
 from ._refusals import Refused
 
-__all__ = ["check_proof", "find_proof", "is_same_uri", "okta_htu"]
+__all__ = ["IsHtu", "check_proof", "find_proof", "is_okta_htu", "is_same_uri"]
 
 _MAX_AGE = 300  # seconds
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
 
+#: Whether an ``htu`` claim names the URL of a request.
+IsHtu: TypeAlias = Callable[[str, ReceivedRequest], bool]
 
-def okta_htu(request: ReceivedRequest) -> str:
-    """The ``htu`` that Okta expects: the decoded path with only ``%``, space, ``"`` and ``#`` encoded again.
+
+def is_okta_htu(htu: str, request: ReceivedRequest) -> bool:
+    """Whether ``htu`` is what Okta expects: the decoded path with only ``%``, space, ``"`` and ``#`` encoded again.
 
     A path with ``%40`` therefore needs ``@`` (okta-sdk-python issue 541; okta-sdk-java pull requests 1526 and 1528).
     """
-    path = unquote(request.path, errors="replace")
+    expected = unquote(request.path, errors="replace")
     for plain, encoded in (("%", "%25"), (" ", "%20"), ('"', "%22"), ("#", "%23")):
-        path = path.replace(plain, encoded)
-    return request.base_url + path
-
-
-def _is_okta_htu(htu: str, request: ReceivedRequest) -> bool:
+        expected = expected.replace(plain, encoded)
     scheme, separator, rest = htu.partition("://")
     host, slash, path = rest.partition("/")
-    return f"{scheme.lower()}{separator}{host.lower()}{slash}{path}" == okta_htu(request)
+    return f"{scheme.lower()}{separator}{host.lower()}{slash}{path}" == request.base_url + expected
 
 
 def is_same_uri(htu: str, request: ReceivedRequest) -> bool:
@@ -80,15 +80,12 @@ def check_proof(
     request: ReceivedRequest,
     proof: str,
     *,
-    access_token: str | None = None,
-    jkt: str | None = None,
-    check_nonce: Callable[[object], None],
-    is_htu: Callable[[str, ReceivedRequest], bool] = _is_okta_htu,
-) -> str:
-    """Checks a proof and returns the thumbprint of its key.
+    is_htu: IsHtu = is_okta_htu,
+    token: IssuedToken | None = None,
+) -> tuple[str, object]:
+    """Checks a proof, except its nonce. Returns the thumbprint of its key, and its ``nonce`` claim.
 
-    ``check_nonce`` is called with the ``nonce`` claim. A resource passes ``access_token``, and the ``jkt`` that it is
-    bound to. ``is_htu`` compares the ``htu`` claim with the request.
+    A resource passes the ``token`` of the request.
     """
     try:
         parsed = parse(proof)
@@ -108,14 +105,13 @@ def check_proof(
     _check_times(claims.get("iat"), claims.get("exp"), org.now())
     if not first_use:
         raise Refused("dpop_proof_already_used")
-    if access_token is not None:
-        digest = hashlib.sha256(access_token.encode("ascii", "replace")).digest()
+    if token is not None:
+        digest = hashlib.sha256(token.value.encode()).digest()
         if claims.get("ath") != base64.urlsafe_b64encode(digest).rstrip(b"=").decode():
             raise Refused("dpop_proof_invalid_ath")
-        if found != jkt:
+        if found != token.jkt:
             raise Refused("invalid_access_token_dpop_binding")
-    check_nonce(claims.get("nonce"))
-    return found
+    return found, claims.get("nonce")
 
 
 def _proof_key(parsed: ParsedJws) -> str:

@@ -10,12 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from ._challenges import apply_rfcs, refusal_answer
-from ._management.routes import answer_apps, answer_clients
+from ._management.routes import answer_management
 from ._messages import Answer, ReceivedRequest, json_answer
 from ._metadata import keys, oauth_metadata, oidc_metadata
 from ._org import AuthorizationServer, Org
-from ._refusals import ApiRefused, Refused
+from ._refusals import ApiRefused
 from ._resources import answer_directory, answer_protected, answer_redirect
 from ._token_endpoint import answer_introspect, answer_revoke, answer_token
 
@@ -26,10 +25,7 @@ _METADATA_PATH = re.compile(
     r"(?:/oauth2/(?P<server>[^/]+))?/\.well-known/(?P<kind>openid-configuration|oauth-authorization-server)"
     r"|/\.well-known/(?P<rfc8414>oauth-authorization-server)/oauth2/(?P<suffix>[^/]+)"
 )
-_APPS_PATH = re.compile(r"/api/v1/apps(?:/.*)?")
-_CLIENTS_PATH = re.compile(r"/oauth2/v1/clients(?:/.*)?")
-
-_Answer = Callable[[Org, ReceivedRequest], Answer]
+_MANAGEMENT_PATH = re.compile(r"(?:/api/v1/apps|/oauth2/v1/clients)(?:/.*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +33,12 @@ class Endpoint:
     """The endpoint at a path."""
 
     #: Answers a request or raises a refusal; ``None`` if the path is unknown.
-    answer: _Answer | None
+    answer: Callable[[Org, ReceivedRequest], Answer] | None
     is_token: bool = False
     #: Whether it needs a token, so that a refusal is a challenge.
     is_api: bool = False
     #: For a path of :meth:`FakeOkta.protect`: the authorization server's id, and the scope that is needed.
     protected: tuple[str, str | None] | None = None
-
-    def refuse(self, request: ReceivedRequest, refused: Refused | ApiRefused) -> Answer:
-        """The response that carries the refusal."""
-        if self.protected is not None and isinstance(refused, Refused):
-            refused = apply_rfcs(request, refused, self.protected[1])
-        return refusal_answer(request, refused, is_api=self.is_api)
 
 
 def find_endpoint(org: Org, path: str) -> Endpoint:
@@ -63,10 +53,8 @@ def find_endpoint(org: Org, path: str) -> Endpoint:
         return Endpoint(lambda org, request: answer_protected(org, request, issuer, scope), False, True, protected)
     if path == "/redirect":
         return Endpoint(answer_redirect, is_api=True)
-    if _APPS_PATH.fullmatch(path):
-        return Endpoint(answer_apps, is_api=True)
-    if _CLIENTS_PATH.fullmatch(path):
-        return Endpoint(answer_clients, is_api=True)
+    if _MANAGEMENT_PATH.fullmatch(path):
+        return Endpoint(answer_management, is_api=True)
     if path.startswith("/api/v1/"):
         return Endpoint(answer_directory, is_api=True)
     metadata = _METADATA_PATH.fullmatch(path)

@@ -1,13 +1,11 @@
 """Scripted faults, which the next requests get instead of an ordinary response, or in addition to it.
 
-Invariant: each fault goes to exactly the scripted number of matching requests, in order, no matter how many threads
-send requests at once.
+Invariant: by name alone, only an error that Okta is known to send can be scripted.
 """
 
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -16,7 +14,7 @@ from typing import Any, TypeAlias
 from ._messages import Answer
 from ._refusals import API_ERRORS, OAUTH_ERRORS, ApiRefused, Refused
 
-__all__ = ["HTML", "Fault", "Faults", "HeaderChanges", "change_headers", "change_token", "encode_body", "named_refusal"]
+__all__ = ["HTML", "Fault", "HeaderChanges", "change_headers", "change_token", "encode_body", "named_refusal"]
 
 HeaderChanges: TypeAlias = "Mapping[str, str | None] | Sequence[tuple[str, str]]"
 
@@ -28,74 +26,43 @@ class Fault:
     """One scripted fault. Without ``status``, ``refusal``, ``drop`` and ``body`` the request gets its ordinary
     response."""
 
-    on: str = "token"
-    left: int = 1
-    delay: float = 0.0
-    drop: bool = False
-    status: int | None = None
-    refusal: Refused | ApiRefused | None = None
-    body: bytes | None = None
-    content_type: str = "application/json"
+    on: str
+    left: int
+    delay: float
+    drop: bool
+    status: int | None
+    refusal: Refused | ApiRefused | None
+    body: bytes | None
+    content_type: str
     #: Seconds from now on the org's clock, for the ``x-rate-limit-reset`` of a 429.
-    reset: float = 1
-    concurrency: bool = False
-    headers: HeaderChanges = field(default_factory=dict)
-    token: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    reset: float
+    concurrency: bool
+    headers: HeaderChanges
+    token: Mapping[str, Any] = field(repr=False)
 
     @property
     def replaces_answer(self) -> bool:
         return self.drop or self.status is not None or self.refusal is not None or self.body is not None
 
     def matches(self, path: str, is_token_request: bool) -> bool:
-        if self.on == "token":
-            return is_token_request
-        return fnmatchcase(path, self.on)
-
-
-class Faults:
-    """The queue of scripted faults."""
-
-    def __init__(self) -> None:
-        self._mutex = threading.Lock()
-        self._queue: list[Fault] = []
-
-    def add(self, fault: Fault) -> None:
-        with self._mutex:
-            self._queue.append(fault)
-
-    def clear(self) -> None:
-        with self._mutex:
-            self._queue.clear()
-
-    def take(self, path: str, is_token_request: bool) -> Fault | None:
-        """The first fault for a request to ``path``, used once; ``None`` if there is none."""
-        if not self._queue:
-            return None
-        with self._mutex:
-            for fault in self._queue:
-                if fault.matches(path, is_token_request):
-                    fault.left -= 1
-                    if fault.left <= 0:
-                        self._queue.remove(fault)
-                    return fault
-        return None
+        return is_token_request if self.on == "token" else fnmatchcase(path, self.on)
 
 
 def named_refusal(name: str, description: str | None = None, status: int | None = None) -> Refused | ApiRefused:
     """The refusal with this ``internalErrorCode``, OAuth ``error``, or ``errorCode`` of the management API."""
-    if name in API_ERRORS:
-        api = ApiRefused(name)
-        api.status = status or api.status
-        api.description = description or api.description
-        return api
     code = name if name in OAUTH_ERRORS else next((c for c, row in OAUTH_ERRORS.items() if row[1] == name), None)
-    if code is None and description is None:
+    refused: Refused | ApiRefused
+    if name in API_ERRORS:
+        refused = ApiRefused(name)
+    elif code is not None:
+        refused = Refused(code)
+    elif description is not None:
+        refused = Refused("invalid_request")
+        refused.error = name
+    else:
         raise ValueError(
             f"{name!r} is not an error that Okta is known to send. To send it anyway, pass description= too."
         )
-    refused = Refused(code or "invalid_request")
-    if code is None:
-        refused.error, refused.status = name, 400
     refused.status = status or refused.status
     refused.description = description or refused.description
     return refused
@@ -119,8 +86,7 @@ def encode_body(body: object, *, html: bool, garbage: bool) -> tuple[bytes | Non
 def change_token(answer: Answer, changes: Mapping[str, Any]) -> None:
     """Changes members of a token response; ``None`` removes one."""
     content = {**json.loads(answer.body), **changes}
-    removed = [name for name, value in changes.items() if value is None]
-    answer.body = json.dumps({name: value for name, value in content.items() if name not in removed}).encode()
+    answer.body = json.dumps({name: value for name, value in content.items() if value is not None}).encode()
 
 
 def change_headers(headers: list[tuple[str, str]], changes: HeaderChanges) -> list[tuple[str, str]]:

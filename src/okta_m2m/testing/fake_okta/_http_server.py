@@ -13,6 +13,7 @@ import struct
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from http import HTTPStatus
 from http.client import HTTPMessage
 from typing import Any, cast
@@ -25,11 +26,8 @@ from ._messages import Answer, ReceivedRequest
 
 __all__ = ["Handler", "OktaServer"]
 
-_MAX_LINE = 65536
-_MAX_HEADERS = 200
 _RESET_ON_CLOSE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
-
 
 _FAILED = Answer(500, [("Content-Type", "text/plain")], b"FakeOkta failed. It raises the cause when it stops.")
 
@@ -56,8 +54,7 @@ class _ConnectionHandler(WSGIRequestHandler):
             return
         if request is None:
             return
-        server = cast(_ConnectionServer, self.server)
-        answer = server.answer(request)
+        answer = cast(_ConnectionServer, self.server).answer(request)
         if answer is None:
             try:
                 answer = self._from_wsgi(request)
@@ -65,15 +62,14 @@ class _ConnectionHandler(WSGIRequestHandler):
                 answer = _FAILED
         if answer.drop:
             self.close_connection = True
-            server.reset_on_close(self.connection)
+            # Closed before its last file, it is reset when that one is, and not shut down first.
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            self.connection.close()
             return
         self._send(answer)
 
     def _read_line(self) -> str:
-        line = self.rfile.readline(_MAX_LINE + 1)
-        if len(line) > _MAX_LINE:
-            raise _BadRequest
-        return line.decode("latin-1").rstrip("\r\n")
+        return self.rfile.readline().decode("latin-1").rstrip("\r\n")
 
     def _read_request(self) -> ReceivedRequest | None:
         self.requestline = self._read_line()
@@ -86,11 +82,12 @@ class _ConnectionHandler(WSGIRequestHandler):
         headers: list[tuple[str, str]] = []
         while line := self._read_line():
             name, colon, value = line.partition(":")
-            if not colon or not name or name != name.strip() or len(headers) >= _MAX_HEADERS:
+            if not colon or not name or name != name.strip():
                 raise _BadRequest
             headers.append((name, value.strip(" \t")))
-        scheme = cast(_ConnectionServer, self.server).scheme
-        found = ReceivedRequest(self.command, self.path, tuple(headers), b"", scheme)
+        found = ReceivedRequest(
+            self.command, self.path, tuple(headers), b"", cast(_ConnectionServer, self.server).scheme
+        )
         if len(found.all("host")) != 1:
             raise _BadRequest
         if (found.header("expect") or "").lower() == "100-continue":
@@ -98,7 +95,7 @@ class _ConnectionHandler(WSGIRequestHandler):
         body = self._read_body(found)
         connection = (found.header("connection") or "").lower()
         self.close_connection = "close" in connection or self.request_version == "HTTP/1.0"
-        return ReceivedRequest(found.method, found.target, found.headers, body, found.scheme)
+        return replace(found, body=body)
 
     def _read_body(self, request: ReceivedRequest) -> bytes:
         lengths = request.all("content-length")
@@ -167,40 +164,36 @@ class _ConnectionServer(ThreadedWSGIServer):
     request_queue_size = 2048
     daemon_threads = True
 
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        app: Any,
-        handle: Handler,
-        report: Callable[[Exception], None],
-        tls: ssl.SSLContext | None,
-    ) -> None:
+    def __init__(self, owner: OktaServer) -> None:
         # Do not give TLS to werkzeug: it wraps the listening socket, so one slow handshake would delay every caller.
-        super().__init__(host, port, app, handler=_ConnectionHandler)
-        self._tls = tls
-        self.scheme = "http" if tls is None else "https"
-        self._handle = handle
-        self._report = report
+        super().__init__(owner.host, owner.wanted_port, Request.application(owner.application), _ConnectionHandler)
+        self.scheme = "http" if owner.ssl_context is None else "https"
+        self._owner = owner
         self._mutex = threading.Lock()
         self._open: dict[socket.socket, threading.Thread] = {}
-        self._reset: set[socket.socket] = set()
         self._closing = False
 
-    def serve_until_ended(self) -> None:
+    def serve_forever(self, poll_interval: float = 0.5) -> None:
         with contextlib.suppress(_Ended):
-            self.serve_forever()
+            super().serve_forever(poll_interval)
 
-    def end(self) -> None:
-        """Ends :meth:`serve_until_ended` at once, not at its next poll: most tests are shorter than that."""
+    def shutdown(self) -> None:
+        """Ends :meth:`serve_forever` at once, not at its next poll: most tests are shorter than that. Closes every
+        connection, idle ones included, and waits for their threads to end."""
         with self._mutex:
             self._closing = True
         # A connection wakes the server. If there can be none, it ends at its next poll.
         with contextlib.suppress(Exception), socket.create_connection((self.host, self.port), timeout=5):
             pass
-
-    def verify_request(self, request: Any, client_address: Any) -> bool:
-        return not self._closing
+        super().shutdown()
+        with self._mutex:
+            threads = dict(self._open)
+        for connection in threads:
+            # Call the plain socket's method: SSLSocket.shutdown drops the TLS state that another thread reads from.
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
+        for thread in threads.values():
+            thread.join(timeout=5)
 
     def service_actions(self) -> None:
         if self._closing:
@@ -208,20 +201,18 @@ class _ConnectionServer(ThreadedWSGIServer):
 
     def answer(self, request: ReceivedRequest) -> Answer | None:
         try:
-            return self._handle(request)
+            return self._owner.handle(request)
         except Exception as error:  # noqa: BLE001 (kept, and raised when the server stops)
-            self._report(error)
+            self._owner.handler_errors.append(error)
             return _FAILED
-
-    def reset_on_close(self, connection: socket.socket) -> None:
-        with self._mutex:
-            self._reset.add(connection)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         connection: socket.socket = request
         try:
-            if self._tls is not None:
-                connection = self._tls.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+            if self._owner.ssl_context is not None:
+                connection = self._owner.ssl_context.wrap_socket(
+                    request, server_side=True, do_handshake_on_connect=False
+                )
             with self._mutex:
                 if self._closing:
                     return
@@ -232,35 +223,11 @@ class _ConnectionServer(ThreadedWSGIServer):
         except OSError:
             pass  # the client closed the connection or failed the handshake
         except Exception as error:  # noqa: BLE001 (kept, and raised when the server stops)
-            self._report(error)
+            self._owner.handler_errors.append(error)
         finally:
             with self._mutex:
                 self._open.pop(connection, None)
-                reset = connection in self._reset
-                self._reset.discard(connection)
-            if reset:
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-                self.close_request(connection)
-            else:
-                self.shutdown_request(connection)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        error = sys.exc_info()[1]
-        if isinstance(error, Exception) and not isinstance(error, OSError):
-            self._report(error)
-
-    def close_connections(self) -> None:
-        """Closes every connection, idle ones included, and waits for their threads to end."""
-        with self._mutex:
-            threads = dict(self._open)
-        for connection in threads:
-            try:
-                # Call the plain socket's method: SSLSocket.shutdown drops the TLS state that another thread reads from.
-                socket.socket.shutdown(connection, socket.SHUT_RDWR)
-            except OSError:
-                continue
-        for thread in threads.values():
-            thread.join(timeout=5)
+            self.shutdown_request(connection)
 
 
 class OktaServer(HTTPServer):
@@ -268,34 +235,15 @@ class OktaServer(HTTPServer):
 
     def __init__(self, handle: Handler, not_found: Callable[[str], Answer], tls: ssl.SSLContext | None) -> None:
         super().__init__(host="127.0.0.1", port=0, ssl_context=tls, threaded=True)
-        self._handle = handle
+        self.handle = handle
         self._not_found = not_found
         self.wanted_port = 0  # 0: any free port
 
     def start(self) -> None:
-        self.port = self.wanted_port
-        self.server: BaseWSGIServer | None = _ConnectionServer(
-            self.host,
-            self.port,
-            Request.application(self.application),
-            self._handle,
-            self.handler_errors.append,
-            self.ssl_context,
-        )
+        self.server: BaseWSGIServer | None = _ConnectionServer(self)
         self.port = self.server.port
         self.server_thread = threading.Thread(target=self.thread_target, name="FakeOkta", daemon=True)
         self.server_thread.start()
-
-    def thread_target(self) -> None:
-        assert isinstance(self.server, _ConnectionServer)  # noqa: S101 (for the type checker: start() has just set it)
-        self.server.serve_until_ended()
-
-    def stop(self) -> None:
-        server = self.server
-        assert isinstance(server, _ConnectionServer)  # noqa: S101 (for the type checker: start() has set it)
-        server.end()
-        super().stop()
-        server.close_connections()
 
     def respond_nohandler(self, request: Request, extra_message: str = "") -> Response:
         answer = self._not_found(request.path)

@@ -17,9 +17,20 @@ from typing import Any, TypeGuard
 
 from joserfc import jws
 from joserfc.errors import JoseError
-from joserfc.jwk import ECKey, JWKRegistry, RSAKey
+from joserfc.jwk import ECKey, RSAKey
 
-__all__ = ["ALGORITHMS", "PRIVATE_MEMBERS", "NotAJws", "ParsedJws", "is_number", "parse", "thumbprint", "verify"]
+__all__ = [
+    "ALGORITHMS",
+    "MIN_RSA_BITS",
+    "PRIVATE_MEMBERS",
+    "NotAJws",
+    "ParsedJws",
+    "is_number",
+    "parse",
+    "rsa_bits",
+    "thumbprint",
+    "verify",
+]
 
 #: The algorithms that Okta accepts for a client's own keys -> the key type and curve of each.
 ALGORITHMS: dict[str, tuple[str, str | None]] = {
@@ -33,7 +44,7 @@ ALGORITHMS: dict[str, tuple[str, str | None]] = {
 #: JWK members that only a private or symmetric key has (RFC 7518 section 6).
 PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 _PUBLIC_MEMBERS = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x", "y")}
-_MIN_RSA_BITS = 2048
+MIN_RSA_BITS = 2048
 
 
 class NotAJws(ValueError):
@@ -81,18 +92,23 @@ def thumbprint(jwk: Mapping[str, Any]) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(_canonical(jwk).encode()).digest()).rstrip(b"=").decode()
 
 
+def rsa_bits(jwk: Mapping[str, Any]) -> int:
+    """The length of an RSA key in bits; 0 if its modulus is not base64url."""
+    try:
+        return int.from_bytes(_decode(jwk["n"])).bit_length()
+    except NotAJws:
+        return 0
+
+
 def is_number(value: object) -> TypeGuard[int]:
     """Whether a claim is a whole number of seconds. ``true`` is not, although Python counts it as 1."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-class _Registry(jws.JWSRegistry):
-    # joserfc's default of 512 bytes is too short for a proof's header with an RSA key.
-    max_header_length = 8192
-
-
 # RFC 7515 section 4: ignore header parameters that are not understood.
-_REGISTRY = _Registry(algorithms=list(ALGORITHMS), strict_check_header=False)
+_REGISTRY = jws.JWSRegistry(algorithms=list(ALGORITHMS), strict_check_header=False)
+# joserfc's default of 512 bytes is too short for a proof's header with an RSA key.
+_REGISTRY.max_header_length = 8192
 
 
 def _canonical(jwk: Mapping[str, Any]) -> str:
@@ -106,15 +122,12 @@ def _canonical(jwk: Mapping[str, Any]) -> str:
 def _import_key(canonical: str) -> RSAKey | ECKey:
     jwk = json.loads(canonical)
     # Check before joserfc does: it would warn about such a key in the server's thread.
-    if jwk["kty"] == "RSA" and int.from_bytes(_decode(jwk["n"])).bit_length() < _MIN_RSA_BITS:
+    if jwk["kty"] == "RSA" and rsa_bits(jwk) < MIN_RSA_BITS:
         raise ValueError("an RSA key of less than 2048 bits")
     try:
-        key = JWKRegistry.import_key(jwk)
-    except (JoseError, ValueError) as error:
+        return RSAKey.import_key(jwk) if jwk["kty"] == "RSA" else ECKey.import_key(jwk)
+    except JoseError as error:
         raise ValueError("not a public RSA or EC key") from error
-    if not isinstance(key, (RSAKey, ECKey)):
-        raise ValueError("not a public RSA or EC key")
-    return key
 
 
 def _decode(part: str) -> bytes:

@@ -1,7 +1,8 @@
 """The contents of an org: apps, authorization servers, tokens, nonces, and its own clock.
 
 Invariant: a token's record, which was made when it was issued, and the org's clock decide whether it is valid. The token
-itself is never read. An identifier that may be used once is remembered for as long as the org exists.
+itself is never read. An identifier that may be used once is remembered for as long as the org exists. A nonce is accepted
+until its lifetime ends on the org's clock or it is rotated out, whichever comes first.
 """
 
 from __future__ import annotations
@@ -10,22 +11,21 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from joserfc import jws
 from joserfc.jwk import RSAKey
 
 from ._app import App
-from ._nonces import Nonces
-from ._records import Records, new_id
 from ._scopes import OKTA_SCOPES
 
-__all__ = ["ORG_ISSUER", "ApiToken", "AuthorizationServer", "IssuedToken", "Org", "signing_key"]
+__all__ = ["ORG_ISSUER", "ApiToken", "AuthorizationServer", "IssuedToken", "Org", "Record", "new_id", "signing_key"]
 
 ORG_ISSUER = ""
+_NONCE_RENEWAL = 24 * 3600  # seconds
 
 
 @lru_cache(maxsize=1)
@@ -93,6 +93,81 @@ class IssuedToken:
     revoked: bool = False
 
 
+class Nonces:
+    """The DPoP nonces of one kind of server, created daily and accepted for three days."""
+
+    def __init__(self) -> None:
+        self.lifetime: float = 3 * 24 * 3600  # seconds
+        self._mutex = threading.Lock()
+        self._made: dict[str, float] = {}
+        self._current = ""
+
+    def current(self, now: float) -> str:
+        """The nonce to send to clients."""
+        with self._mutex:
+            made = self._made.get(self._current)
+            if made is None or not 0 <= now - made < min(_NONCE_RENEWAL, self.lifetime):
+                self._current = secrets.token_urlsafe(24)
+                self._made[self._current] = now
+            return self._current
+
+    def accepts(self, nonce: object, now: float) -> bool:
+        """Whether a proof with ``nonce`` is accepted."""
+        with self._mutex:
+            made = self._made.get(nonce) if isinstance(nonce, str) else None
+        return made is not None and now - made < self.lifetime
+
+    def rotate(self, keep_old: bool) -> None:
+        """Makes the next :meth:`current` a new nonce, and rejects all earlier ones unless ``keep_old``."""
+        with self._mutex:
+            self._current = ""
+            if not keep_old:
+                self._made.clear()
+
+
+def new_id(prefix: str) -> str:
+    """An id in Okta's form: a prefix that names the kind, 20 characters in all."""
+    return prefix + secrets.token_hex(10)[: 20 - len(prefix)]
+
+
+class Record(NamedTuple):
+    """An id, with times in seconds since the epoch on the org's clock."""
+
+    id: str
+    created: float
+    updated: float
+
+
+class Records:
+    """The management API's ids and times of apps, keys, grants and roles. ``key`` is a kind, followed by the parts that identify
+    the object.
+
+    An object that was not recorded gets its id and creation time when it is first looked up, and keeps them until it is
+    forgotten.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._records: dict[tuple[str, ...], Record] = {}
+        #: App id and scope -> the type and id of the caller that granted it.
+        self.granted_by: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def find(self, *key: str, prefix: str = "") -> Record:
+        """The record of ``key``; made now, with a new id that has this prefix, if there is none."""
+        if key not in self._records:
+            now = self._now()
+            self._records[key] = Record(new_id(prefix), now, now)
+        return self._records[key]
+
+    def mark_updated(self, *key: str) -> None:
+        """Sets the time of the last update to now."""
+        self._records[key] = self.find(*key)._replace(updated=self._now())
+
+    def forget(self, *key: str) -> None:
+        """Removes the record, so that the next :meth:`find` makes another."""
+        self._records.pop(key, None)
+
+
 class Org:
     """The state that the endpoints share. :class:`okta_m2m.testing.FakeOkta` adds the server and the controls."""
 
@@ -148,17 +223,6 @@ class Org:
         value = f"00{secrets.token_urlsafe(30)}"
         self.api_tokens[value] = ApiToken(value, list(roles or ("SUPER_ADMIN",)), new_id("00u"))
         return value
-
-    def app_by_id(self, id: str) -> App | None:
-        """The app with this app id, which may differ from its client id."""
-        found = self.apps.get(id)
-        if found is not None and found.id == id:
-            return found
-        return next((app for app in list(self.apps.values()) if app.id == id), None)
-
-    def requires_dpop(self, app: App) -> bool:
-        """Whether tokens of ``app`` must be bound to a DPoP key."""
-        return app.dpop_bound or self.dpop == "required"
 
     def token(self, value: str) -> IssuedToken | None:
         """The token with this value; ``None`` if it was not issued here."""

@@ -10,10 +10,9 @@ from typing import Any
 from urllib.parse import parse_qs, unquote
 
 from ._access import READING, authorize, check_custom_token, check_okta_token, identify
-from ._challenges import apply_rfcs
 from ._messages import Answer, ReceivedRequest, json_answer
 from ._org import Org
-from ._refusals import ApiRefused, Refused
+from ._refusals import ApiRefused
 
 __all__ = ["answer_directory", "answer_protected", "answer_redirect"]
 
@@ -67,10 +66,7 @@ def answer_redirect(org: Org, request: ReceivedRequest) -> Answer:
 
 def answer_protected(org: Org, request: ReceivedRequest, issuer: str, scope: str | None) -> Answer:
     """An API that accepts tokens of the custom authorization server ``issuer``."""
-    try:
-        token = check_custom_token(org, request, issuer, scope)
-    except Refused as refused:
-        raise apply_rfcs(request, refused, scope) from None
+    token = check_custom_token(org, request, issuer, scope)
     nonce = [("DPoP-Nonce", org.resource_nonces.current(org.now()))] if org.resource_nonce and token.jkt else []
     content = {
         "path": request.path,

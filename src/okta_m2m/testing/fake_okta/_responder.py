@@ -1,12 +1,14 @@
 """Answers every request to FakeOkta: records it, applies scripted faults, and completes the response with Okta's
 headers.
 
-Invariant: a request that a scripted fault answers also uses up its assertion and its proof, so that no test can rely
+Invariant: each fault goes to exactly the scripted number of matching requests, in order, no matter how many threads send
+requests at once. A request that a scripted fault answers also uses up its assertion and its proof, so that no test can rely
 on sending either twice.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 import secrets
 import threading
@@ -16,9 +18,9 @@ from email.utils import formatdate
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
-from ._challenges import api_error_answer
+from ._challenges import api_error_answer, refusal_answer
 from ._endpoints import Endpoint, find_endpoint
-from ._faults import HTML, Fault, Faults, change_headers, change_token, named_refusal
+from ._faults import HTML, Fault, change_headers, change_token, named_refusal
 from ._jws import NotAJws, parse
 from ._messages import Answer, ReceivedRequest
 from ._org import Org
@@ -28,23 +30,15 @@ __all__ = ["Refusal", "Responder"]
 
 _MAX_RECORDED = 20_000
 _RATE_LIMIT = 150
-#: The error for a scripted status, if the script names none. For any other status, the body is an HTML page.
-_USUAL_OAUTH_ERRORS = {
-    400: "invalid_request",
-    401: "invalid_client",
-    403: "access_denied",
-    404: "E0000007",
-    429: "E0000047",
-    500: "server_error",
-    503: "E0000010",
-}
-_USUAL_API_ERRORS = {
-    401: "access_token_invalid",
-    403: "access_token_insufficient_scopes",
-    404: "E0000007",
-    429: "E0000047",
-    500: "E0000009",
-    503: "E0000010",
+#: Scripted status -> the error at an OAuth endpoint, and at an API, if the script names none. Otherwise, the body is HTML.
+_USUAL_ERRORS = {
+    400: ("invalid_request", None),
+    401: ("invalid_client", "access_token_invalid"),
+    403: ("access_denied", "access_token_insufficient_scopes"),
+    404: ("E0000007", "E0000007"),
+    429: ("E0000047", "E0000047"),
+    500: ("server_error", "E0000009"),
+    503: ("E0000010", "E0000010"),
 }
 
 
@@ -67,7 +61,6 @@ class Responder:
     """Responds to the requests that an org receives. ``on_answer`` is called with each request and the status of its response."""
 
     def __init__(self, org: Org, on_answer: Callable[[ReceivedRequest, int], object] | None) -> None:
-        self.faults = Faults()
         #: Set when the server stops, which ends every delay.
         self.stopping = threading.Event()
         self.token_requests = 0
@@ -75,6 +68,7 @@ class Responder:
         self._org = org
         self._on_answer = on_answer
         self._mutex = threading.Lock()
+        self._faults: list[Fault] = []
         self._requests: deque[ReceivedRequest] = deque(maxlen=_MAX_RECORDED)
         self._refusals: deque[Refusal] = deque(maxlen=_MAX_RECORDED)
 
@@ -86,9 +80,17 @@ class Responder:
         with self._mutex:
             return list(self._refusals)
 
-    def reset(self) -> None:
-        self.faults.clear()
+    def add_fault(self, fault: Fault) -> None:
         with self._mutex:
+            self._faults.append(fault)
+
+    def clear_faults(self) -> None:
+        with self._mutex:
+            self._faults.clear()
+
+    def reset(self) -> None:
+        with self._mutex:
+            self._faults.clear()
             self._requests.clear()
             self._refusals.clear()
             self.token_requests = self.api_calls = 0
@@ -102,7 +104,7 @@ class Responder:
             self.api_calls += endpoint.is_api
         if endpoint.is_token and self._org.token_delay:
             self.stopping.wait(self._org.token_delay)
-        fault = self.faults.take(request.path, endpoint.is_token)
+        fault = self._take_fault(request.path, endpoint.is_token)
         if fault is not None and fault.delay:
             self.stopping.wait(fault.delay)
         try:
@@ -116,8 +118,8 @@ class Responder:
                 if fault is not None and fault.token and endpoint.is_token:
                     change_token(answer, fault.token)
         except (Refused, ApiRefused) as refused:
+            answer = refusal_answer(request, refused, is_api=endpoint.is_api, protected=endpoint.protected)
             self._record(refused, request.path)
-            answer = endpoint.refuse(request, refused)
         self._complete(answer, fault)
         if self._on_answer is not None:
             self._on_answer(request, answer.status)
@@ -131,6 +133,17 @@ class Responder:
         self._complete(answer, None)
         return answer
 
+    def _take_fault(self, path: str, is_token_request: bool) -> Fault | None:
+        """The first fault for a request to ``path``, used once; ``None`` if there is none."""
+        with self._mutex:
+            for fault in self._faults:
+                if fault.matches(path, is_token_request):
+                    fault.left -= 1
+                    if fault.left <= 0:
+                        self._faults.remove(fault)
+                    return fault
+        return None
+
     def _record(self, refused: Refused | ApiRefused, path: str) -> None:
         with self._mutex:
             self._refusals.append(Refusal(refused.status, refused.error, refused.description, path))
@@ -140,20 +153,20 @@ class Responder:
             return Answer(0, drop=True)
         if fault.body is not None:
             return Answer(fault.status or 200, [("Content-Type", fault.content_type)], fault.body)
-        if fault.refusal is not None:
-            refusal = fault.refusal
-            if isinstance(refusal, Refused) and refusal.error == "use_dpop_nonce":
-                pool = self._org.resource_nonces if endpoint.is_api else self._org.nonces
-                refusal.nonce = pool.current(self._org.now())
-            answer = endpoint.refuse(request, refusal)
-            answer.status = fault.status or answer.status
-            return answer
         status = fault.status or 200
-        usual = (_USUAL_API_ERRORS if endpoint.is_api else _USUAL_OAUTH_ERRORS).get(status)
-        if usual is None:
+        usual = _USUAL_ERRORS.get(status, (None, None))[endpoint.is_api]
+        if fault.refusal is not None:
+            refusal = copy.copy(fault.refusal)
+        elif usual is not None:
+            refusal = named_refusal(usual)
+        else:
             return Answer(status, [("Content-Type", "text/html; charset=utf-8")], HTML if status >= 400 else b"")
-        answer = endpoint.refuse(request, named_refusal(usual))
-        if status == 429:
+        if isinstance(refusal, Refused) and refusal.error == "use_dpop_nonce":
+            pool = self._org.resource_nonces if endpoint.is_api else self._org.nonces
+            refusal.nonce = pool.current(self._org.now())
+        answer = refusal_answer(request, refusal, is_api=endpoint.is_api, protected=endpoint.protected)
+        answer.status = fault.status or answer.status
+        if fault.refusal is None and status == 429:
             answer.headers += self._rate_limit(0 if fault.concurrency else _RATE_LIMIT, 0, fault.reset)
         return answer
 
@@ -176,18 +189,14 @@ class Responder:
 
 
 def _use_up_credentials(org: Org, request: ReceivedRequest) -> None:
-    for proof in request.all("dpop"):
-        _use_up(org, "proof", proof)
-    if request.body and (request.header("content-type") or "").startswith("application/x-www-form-urlencoded"):
-        for name, value in parse_qsl(request.body.decode("latin-1")):
-            if name == "client_assertion":
-                _use_up(org, "assertion", value)
-
-
-def _use_up(org: Org, kind: str, token: str) -> None:
-    try:
-        claims = parse(token).claims
-    except NotAJws:
-        return
-    if isinstance(claims.get("jti"), str):
-        org.first_use(f"assertion {claims.get('iss')}" if kind == "assertion" else kind, claims["jti"])
+    used = [("proof", proof) for proof in request.all("dpop")]
+    if (request.header("content-type") or "").startswith("application/x-www-form-urlencoded"):
+        form = parse_qsl(request.body.decode("latin-1"))
+        used += [("assertion", value) for name, value in form if name == "client_assertion"]
+    for kind, token in used:
+        try:
+            claims = parse(token).claims
+        except NotAJws:
+            continue
+        if isinstance(claims.get("jti"), str):
+            org.first_use(f"assertion {claims.get('iss')}" if kind == "assertion" else kind, claims["jti"])

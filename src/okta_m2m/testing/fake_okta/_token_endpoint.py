@@ -6,13 +6,12 @@ Invariant: a token is issued only after every check has passed.
 from __future__ import annotations
 
 import re
-from functools import partial
 
 from ._app import App
 from ._client_authentication import authenticate, read_form
 from ._dpop import check_proof, find_proof
 from ._messages import Answer, ReceivedRequest, json_answer
-from ._org import ORG_ISSUER, AuthorizationServer, Org
+from ._org import ORG_ISSUER, AuthorizationServer, IssuedToken, Org
 from ._refusals import Refused
 
 __all__ = ["answer_introspect", "answer_revoke", "answer_token"]
@@ -57,14 +56,8 @@ def answer_token(org: Org, request: ReceivedRequest, server: AuthorizationServer
 
 def answer_introspect(org: Org, request: ReceivedRequest, server: AuthorizationServer | None) -> Answer:
     """Introspects a token (RFC 7662). A token of another authorization server is inactive here."""
-    form = read_form(request)
-    app = authenticate(org, request, form)
-    value = form.get("token")
-    if value is None:
-        raise Refused("request_missing_token")
-    found = org.token(value)
-    now = org.now()
-    if found is None or found.revoked or found.issuer != _issuer(server) or not now < found.expires_at:
+    app, found = _read_token(org, request, server)
+    if found is None or found.revoked or not org.now() < found.expires_at:
         return json_answer(200, {"active": False})
     return json_answer(
         200,
@@ -86,35 +79,36 @@ def answer_introspect(org: Org, request: ReceivedRequest, server: AuthorizationS
 
 def answer_revoke(org: Org, request: ReceivedRequest, server: AuthorizationServer | None) -> Answer:
     """Revokes a token (RFC 7009). A client can revoke only its own tokens; the response for another client's is the same."""
-    form = read_form(request)
-    app = authenticate(org, request, form)
-    value = form.get("token")
-    if value is None:
-        raise Refused("request_missing_token")
-    found = org.token(value)
-    if found is not None and found.client_id == app.client_id and found.issuer == _issuer(server):
+    app, found = _read_token(org, request, server)
+    if found is not None and found.client_id == app.client_id:
         found.revoked = True
     return Answer(200, [("Cache-Control", "no-cache, no-store")])
 
 
-def _issuer(server: AuthorizationServer | None) -> str:
-    return server.id if server else ORG_ISSUER
+def _read_token(
+    org: Org, request: ReceivedRequest, server: AuthorizationServer | None
+) -> tuple[App, IssuedToken | None]:
+    """The client, and the token that its form names; ``None`` for a token that ``server`` did not issue."""
+    form = read_form(request)
+    app = authenticate(org, request, form)
+    if "token" not in form:
+        raise Refused("request_missing_token")
+    found = org.token(form["token"])
+    issued_here = found is not None and found.issuer == (server.id if server else ORG_ISSUER)
+    return app, found if issued_here else None
 
 
 def _check_dpop(org: Org, request: ReceivedRequest, app: App) -> str | None:
     """The thumbprint of the key that the token is to be bound to; ``None`` for a Bearer token."""
-    if not org.requires_dpop(app):
+    if not app.dpop_bound and org.dpop != "required":
         return None  # Okta ignores a proof that it did not ask for
     proof = find_proof(request)
     if proof is None:
         raise Refused("invalid_dpop_proof_missing_header")
-    return check_proof(org, request, proof, check_nonce=partial(_check_nonce, org))
-
-
-def _check_nonce(org: Org, nonce: object) -> None:
-    now = org.now()
-    if (org.require_dpop_nonce or nonce is not None) and not org.nonces.accepts(nonce, now):
-        raise Refused("use_dpop_nonce", nonce=org.nonces.current(now))
+    jkt, nonce = check_proof(org, request, proof)
+    if (org.require_dpop_nonce or nonce is not None) and not org.nonces.accepts(nonce, org.now()):
+        raise Refused("use_dpop_nonce", nonce=org.nonces.current(org.now()))
+    return jkt
 
 
 def _parse_scope(scope: str) -> list[str]:

@@ -13,23 +13,17 @@ from urllib.parse import parse_qs, quote
 from .._access import Caller
 from .._app import App
 from .._messages import Answer, ReceivedRequest, json_answer
-from .._org import Org
-from .._records import new_id
+from .._org import Org, new_id
 from .._refusals import ApiRefused
 from .keys import app_keys, key_document
-from .registration import changes_keys, read_settings, replace_app
+from .registration import read_settings, replace_app
 from .requests import (
     FieldError,
-    check_key_changes,
-    check_may_manage_apps,
     find_app,
-    invalid,
     page_answer,
     read_body,
-    read_flag,
     read_object,
     read_string,
-    report_as_api_error,
     timestamp,
 )
 
@@ -41,12 +35,11 @@ _SECRET_WITH_KEY = "'client_secret' can't be used when 'token_endpoint_auth_meth
 
 
 def create_app(org: Org, request: ReceivedRequest, caller: Caller, _: Sequence[str]) -> Answer:
-    check_may_manage_apps(caller)
     body = read_body(request)
     activate = parse_qs(request.query).get("activate", ["true"])[0]
     if activate not in ("true", "false"):
-        raise invalid("activate", "activate: The value must be true or false")
-    app = report_as_api_error(lambda: _read_app(org, body, None))
+        raise FieldError("activate", "activate: The value must be true or false")
+    app = _read_app(org, body, None)
     app.status = "ACTIVE" if activate == "true" else "INACTIVE"
     app.change_follows(org.settling, created=True)
     org.apps[app.client_id] = app
@@ -62,7 +55,7 @@ def list_apps(org: Org, request: ReceivedRequest, caller: Caller, _: Sequence[st
     if "filter" in query:
         asked = _NAME_FILTER.fullmatch(query["filter"][0])
         if asked is None:
-            raise invalid("filter", "Invalid search criteria.")
+            raise FieldError("filter", "Invalid search criteria.")
         name, value = asked.groups()
         found = [
             app for app in found if {"id": app.id, "status": app.status, "name": "oidc_client"}[str(name)] == value
@@ -75,18 +68,12 @@ def get_app(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[st
 
 
 def put_app(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
-    check_may_manage_apps(caller)
     app = find_app(org, ids[0])
-    body = read_body(request)
-    changed = report_as_api_error(lambda: _read_app(org, body, app))
-    if changes_keys(app, changed):
-        check_key_changes(app, caller)
-    replace_app(org, app, changed)
+    replace_app(org, app, _read_app(org, read_body(request), app), caller)
     return json_answer(200, _app_document(org, app))
 
 
 def delete_app(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
-    check_may_manage_apps(caller)
     app = find_app(org, ids[0])
     if app.status == "ACTIVE":
         raise ApiRefused("E0000056")
@@ -95,7 +82,6 @@ def delete_app(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence
 
 
 def set_app_status(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
-    check_may_manage_apps(caller)
     app = find_app(org, ids[0])
     app.status = "ACTIVE" if ids[1] == "activate" else "INACTIVE"
     org.records.mark_updated("app", app.id)
@@ -125,7 +111,9 @@ def _read_app(org: Org, body: Mapping[str, Any], present: App | None) -> App:
     app = read_settings(client_id, settings, method, present)
     app.id = id
     app.label = label
-    app.dpop_bound = read_flag(settings, "dpop_bound_access_tokens", False)
+    app.dpop_bound = settings.get("dpop_bound_access_tokens", False)
+    if not isinstance(app.dpop_bound, bool):
+        raise FieldError("dpop_bound_access_tokens", "dpop_bound_access_tokens: The field must be true or false")
     app.consent_method = str(settings.get("consent_method", "TRUSTED"))
     return app
 

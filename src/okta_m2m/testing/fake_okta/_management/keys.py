@@ -5,29 +5,16 @@ Invariant: an app that authenticates with a key keeps at least one active key, a
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from .._access import Caller
 from .._app import App
-from .._jws import PRIVATE_MEMBERS, thumbprint
+from .._jws import MIN_RSA_BITS, PRIVATE_MEMBERS, rsa_bits, thumbprint
 from .._messages import Answer, ReceivedRequest, json_answer
-from .._org import Org
-from .._records import new_id
-from .requests import (
-    FieldError,
-    check_key_changes,
-    check_may_manage_apps,
-    find_app,
-    invalid,
-    link,
-    not_found,
-    read_body,
-    report_as_api_error,
-    timestamp,
-)
+from .._org import Org, new_id
+from .requests import FieldError, check_key_changes, find_app, find_by_id, link, read_body, timestamp
 
 __all__ = [
     "add_key",
@@ -42,7 +29,6 @@ __all__ = [
 ]
 
 _MAX_KEYS = 50
-_MIN_RSA_BITS = 2048
 _CURVES = {"P-256", "P-384", "P-521"}
 
 _UNIQUE_KIDS = "All keys in the 'jwks' must have a unique `kid`."
@@ -68,18 +54,11 @@ def list_keys(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[
 
 
 def add_key(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
-    check_may_manage_apps(caller)
     app = find_app(org, ids[0])
     check_key_changes(app, caller)
-    body = read_body(request)
+    jwk = read_key(read_body(request))
     present = app_keys(org, app)
-
-    def read() -> dict[str, Any]:
-        jwk = read_key(body)
-        check_key_set([jwk], present)
-        return jwk
-
-    jwk = report_as_api_error(read)
+    check_key_set([jwk], present)
     jwk.pop("id", None)
     app.change_follows(org.settling)
     # An app with its own keys does not fetch any.
@@ -94,12 +73,11 @@ def get_key(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[st
 
 
 def delete_key(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
-    check_may_manage_apps(caller)
     app = find_app(org, ids[0])
     check_key_changes(app, caller)
     jwk = _find_key(org, app, ids[1])
     if jwk["status"] == "ACTIVE":
-        raise invalid("JsonWebKey", _DELETE_ACTIVE)
+        raise FieldError("JsonWebKey", _DELETE_ACTIVE)
     app.change_follows(org.settling)
     app.jwks = {"keys": [other for other in app.jwks["keys"] if other is not jwk]}
     return Answer(204)
@@ -107,14 +85,13 @@ def delete_key(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence
 
 def set_key_status(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
     """``.../lifecycle/activate`` and ``.../lifecycle/deactivate``."""
-    check_may_manage_apps(caller)
     app = find_app(org, ids[0])
     check_key_changes(app, caller)
     jwk = _find_key(org, app, ids[1])
     status = "ACTIVE" if ids[2] == "activate" else "INACTIVE"
     active = [other for other in app_keys(org, app) if other["status"] == "ACTIVE"]
     if status == "INACTIVE" and active == [jwk] and app.token_endpoint_auth_method == "private_key_jwt":
-        raise invalid("JsonWebKey", _ONLY_ACTIVE)
+        raise FieldError("JsonWebKey", _ONLY_ACTIVE)
     if jwk["status"] != status:
         app.change_follows(org.settling)
         jwk["status"] = status
@@ -143,17 +120,10 @@ def read_key(jwk: object) -> dict[str, Any]:
         ) from None
     if jwk["kty"] == "EC" and jwk["crv"] not in _CURVES:
         raise FieldError("JsonWebKey", "crv: The curve must be P-256, P-384 or P-521.")
-    if jwk["kty"] == "RSA" and _bit_length(jwk["n"]) < _MIN_RSA_BITS:
+    if jwk["kty"] == "RSA" and rsa_bits(jwk) < MIN_RSA_BITS:
         raise FieldError("JsonWebKey", _RSA_TOO_SHORT)
     kept = ("kty", "kid", "alg", "use", "e", "n", "crv", "x", "y", "status", "id")
     return {name: jwk[name] for name in kept if jwk.get(name) is not None}
-
-
-def _bit_length(number: str) -> int:
-    try:
-        return int.from_bytes(base64.urlsafe_b64decode(number + "=" * (-len(number) % 4))).bit_length()
-    except ValueError:
-        return 0
 
 
 def check_key_set(new: Sequence[Mapping[str, Any]], present: Sequence[Mapping[str, Any]]) -> None:
@@ -178,10 +148,7 @@ def app_keys(org: Org, app: App) -> list[dict[str, Any]]:
 
 
 def _find_key(org: Org, app: App, id: str) -> dict[str, Any]:
-    found = next((jwk for jwk in app_keys(org, app) if jwk["id"] == id), None)
-    if found is None:
-        raise not_found(id, "JsonWebKey")
-    return found
+    return find_by_id(app_keys(org, app), lambda jwk: jwk["id"], id, "JsonWebKey")
 
 
 def key_document(org: Org, app: App, jwk: Mapping[str, Any], *, links: bool = True) -> dict[str, Any]:

@@ -9,14 +9,16 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .._access import Caller
 from .._app import App
 from .._jws import thumbprint
 from .._org import Org
 from .keys import app_keys, check_key_set, read_key
-from .requests import FieldError, read_strings
+from .requests import FieldError, check_key_changes, read_strings
 
-__all__ = ["changes_keys", "read_settings", "replace_app"]
+__all__ = ["read_settings", "replace_app"]
 
+_AUTH_METHOD = "token_endpoint_auth_method"
 _AUTH_METHODS = {"private_key_jwt", "client_secret_basic", "client_secret_post", "client_secret_jwt", "none"}
 _APPLICATION_TYPES = {"browser", "native", "service", "web"}
 _NO_KEYS = "'jwks' or 'jwks_uri' is needed when 'token_endpoint_auth_method' is 'private_key_jwt'."
@@ -28,26 +30,17 @@ def read_settings(client_id: str, settings: Mapping[str, Any], method: object, p
     """A new app with the settings that both endpoints share. ``present`` is the app that it is to replace."""
     app = App(client_id, {"keys": []}, [])
     app.roles = []
-    _read_application_type(app, settings, present)
-    _read_auth_method(app, method)
-    _read_grant_types(app, settings)
-    _read_keys(app, settings)
-    return app
-
-
-def _read_application_type(app: App, settings: Mapping[str, Any], present: App | None) -> None:
     app.application_type = str(settings.get("application_type") or "web")
     if app.application_type not in _APPLICATION_TYPES:
         raise FieldError("application_type", f"application_type: Invalid value {app.application_type!r}")
     if present is not None and app.application_type != present.application_type:
         raise FieldError("application_type", "application_type: The field is immutable")
-
-
-def _read_auth_method(app: App, method: object) -> None:
-    name = "token_endpoint_auth_method"
     if method not in _AUTH_METHODS:
-        raise FieldError(name, f"{name}: Invalid value {method!r}")
+        raise FieldError(_AUTH_METHOD, f"{_AUTH_METHOD}: Invalid value {method!r}")
     app.token_endpoint_auth_method = str(method)
+    _read_grant_types(app, settings)
+    _read_keys(app, settings)
+    return app
 
 
 def _read_grant_types(app: App, settings: Mapping[str, Any]) -> None:
@@ -55,8 +48,7 @@ def _read_grant_types(app: App, settings: Mapping[str, Any]) -> None:
     app.response_types = read_strings(settings, "response_types", ["code"])
     if app.application_type == "service":
         if app.token_endpoint_auth_method == "none":
-            name = "token_endpoint_auth_method"
-            raise FieldError(name, f"{name}: A service app is a confidential client")
+            raise FieldError(_AUTH_METHOD, f"{_AUTH_METHOD}: A service app is a confidential client")
         if "authorization_code" in app.grant_types or "implicit" in app.grant_types:
             raise FieldError(
                 "grant_types", "grant_types: The grant type is not valid for the application type 'service'"
@@ -84,22 +76,17 @@ def _read_keys(app: App, settings: Mapping[str, Any]) -> None:
         raise FieldError("jwks", _NO_KEYS)
 
 
-def changes_keys(app: App, changed: App) -> bool:
-    """Whether the keys of ``changed`` differ from those of ``app``, or come from another URL."""
-    return (
-        _public_members(changed.jwks["keys"]) != _public_members(app.jwks["keys"]) or changed.jwks_uri != app.jwks_uri
-    )
-
-
 def _public_members(keys: Iterable[Mapping[str, Any]]) -> list[tuple[str, object, object]]:
     return sorted((thumbprint(jwk), str(jwk.get("kid")), jwk.get("status", "ACTIVE")) for jwk in keys)
 
 
-def replace_app(org: Org, app: App, changed: App) -> None:
+def replace_app(org: Org, app: App, changed: App, caller: Caller) -> None:
     """Changes ``app`` to what a PUT describes. A key that keeps its ``kid`` keeps its id."""
+    keys = changed.jwks["keys"]
+    if _public_members(keys) != _public_members(app.jwks["keys"]) or changed.jwks_uri != app.jwks_uri:
+        check_key_changes(app, caller)
     app.change_follows(org.settling)
     ids = {jwk.get("kid"): jwk["id"] for jwk in app_keys(org, app)}
-    keys = changed.jwks["keys"]
     for jwk in keys:
         jwk.pop("id", None)
         if jwk.get("kid") in ids:

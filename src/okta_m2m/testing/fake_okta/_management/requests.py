@@ -15,7 +15,7 @@ from .._access import Caller
 from .._app import App
 from .._messages import Answer, ReceivedRequest, json_answer
 from .._org import Org
-from .._refusals import ApiRefused, Refused
+from .._refusals import ApiRefused
 
 __all__ = [
     "CUSTOM_ROLE",
@@ -24,18 +24,15 @@ __all__ = [
     "check_may_manage_apps",
     "check_super_admin",
     "find_app",
+    "find_by_id",
     "find_client",
-    "invalid",
     "link",
     "not_found",
     "page_answer",
     "read_body",
-    "read_flag",
     "read_object",
     "read_string",
     "read_strings",
-    "report_as_api_error",
-    "report_as_metadata_error",
     "timestamp",
 ]
 
@@ -48,13 +45,11 @@ _DEFAULT_PAGE = 20
 _LARGEST_PAGE = 200
 
 
-class FieldError(Exception):
-    """An error in a field. Each registration endpoint reports it in its own format."""
+class FieldError(ApiRefused):
+    """An error in a field or parameter of a request: 400 E0000001 with its cause."""
 
     def __init__(self, field: str, cause: str) -> None:
-        super().__init__(field, cause)
-        self.field = field
-        self.cause = cause
+        super().__init__("E0000001", field, cause)
 
 
 # ── permissions ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -74,7 +69,7 @@ def check_key_changes(app: App, caller: Caller) -> None:
 
 def check_super_admin(caller: Caller) -> None:
     """Refuses a caller that is not a Super Admin."""
-    if not caller.is_super_admin:
+    if "SUPER_ADMIN" not in caller.roles:
         raise ApiRefused("E0000006")
 
 
@@ -82,11 +77,8 @@ def check_super_admin(caller: Caller) -> None:
 
 
 def find_app(org: Org, id: str) -> App:
-    """The app with this app id."""
-    found = org.app_by_id(id)
-    if found is None:
-        raise not_found(id, "AppInstance")
-    return found
+    """The app with this app id, which may differ from its client id."""
+    return find_by_id(list(org.apps.values()), lambda app: app.id, id, "AppInstance")
 
 
 def find_client(org: Org, client_id: str) -> App:
@@ -96,32 +88,17 @@ def find_client(org: Org, client_id: str) -> App:
     return org.apps[client_id]
 
 
+def find_by_id(items: Sequence[T], id_of: Callable[[T], str], id: str, kind: str) -> T:
+    """The item with this id. Refuses an unknown one with 404 E0000007."""
+    for item in items:
+        if id_of(item) == id:
+            return item
+    raise not_found(id, kind)
+
+
 def not_found(id: str, kind: str) -> ApiRefused:
     """404 E0000007."""
     return ApiRefused("E0000007", f"Resource not found: {id} ({kind})")
-
-
-def invalid(field: str, cause: str) -> ApiRefused:
-    """400 E0000001 with its cause."""
-    return ApiRefused("E0000001", field, cause)
-
-
-def report_as_api_error(read: Callable[[], T]) -> T:
-    """The result of ``read``; a field error becomes the management API's E0000001 with its cause."""
-    try:
-        return read()
-    except FieldError as error:
-        raise invalid(error.field, error.cause) from None
-
-
-def report_as_metadata_error(read: Callable[[], T]) -> T:
-    """The result of ``read``; a field error becomes the registration endpoint's error (RFC 7591 section 3.2.2)."""
-    try:
-        return read()
-    except FieldError as error:
-        refused = Refused("invalid_client_metadata")
-        refused.description = error.cause
-        raise refused from None
 
 
 # ── bodies ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -166,14 +143,6 @@ def read_strings(body: Mapping[str, Any], name: str, default: list[str]) -> list
     return list(value)
 
 
-def read_flag(body: Mapping[str, Any], name: str, default: bool) -> bool:
-    """A member that is true or false; ``default`` if it is missing."""
-    value = body.get(name, default)
-    if not isinstance(value, bool):
-        raise FieldError(name, f"{name}: The field must be true or false")
-    return value
-
-
 # ── answers ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -192,7 +161,7 @@ def page_answer(
         limit = 0
     limit = _DEFAULT_PAGE if limit == -1 else limit
     if not 1 <= limit <= _LARGEST_PAGE:
-        raise invalid("limit", f"limit: The field must be between 1 and {_LARGEST_PAGE}")
+        raise FieldError("limit", f"limit: The field must be between 1 and {_LARGEST_PAGE}")
     after = query.get("after", [None])[0]
     begin = 0 if after is None else next((i + 1 for i, item in enumerate(items) if id_of(item) == after), len(items))
     page = items[begin : begin + limit]

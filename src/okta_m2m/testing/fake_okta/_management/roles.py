@@ -14,7 +14,7 @@ from .._app import App
 from .._messages import Answer, ReceivedRequest, json_answer
 from .._org import Org
 from .._refusals import ApiRefused
-from .requests import CUSTOM_ROLE, check_super_admin, find_client, invalid, not_found, read_body, timestamp
+from .requests import CUSTOM_ROLE, FieldError, find_by_id, find_client, not_found, read_body, timestamp
 
 __all__ = ["add_role", "delete_role", "get_role", "list_roles"]
 
@@ -43,7 +43,6 @@ def list_roles(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence
 
 
 def add_role(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
-    check_super_admin(caller)
     app = find_client(org, ids[0])
     role = _read_role(read_body(request))
     if role in app.roles:
@@ -60,7 +59,6 @@ def get_role(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[s
 
 
 def delete_role(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
-    check_super_admin(caller)
     app = find_client(org, ids[0])
     removed = _find_role(org, app, ids[1])
     app.change_follows(org.settling)
@@ -74,20 +72,17 @@ def _read_role(body: Mapping[str, Any]) -> str:
         for member, prefix in (("role", "cr0"), ("resource-set", "iam")):
             value = body.get(member)
             if not isinstance(value, str) or not value:
-                raise invalid(member, f"{member}: The field cannot be left blank")
+                raise FieldError(member, f"{member}: The field cannot be left blank")
             if not value.startswith(prefix):
                 raise not_found(value, "Role" if member == "role" else "ResourceSet")
         return f"{CUSTOM_ROLE}{body['role']}/{body['resource-set']}"
     if role not in _ROLES:
-        raise invalid("type", f"type: '{role}' is not a valid role type")
+        raise FieldError("type", f"type: '{role}' is not a valid role type")
     return str(role)
 
 
 def _find_role(org: Org, app: App, id: str) -> str:
-    found = next((role for role in app.roles if _document(org, app, role)["id"] == id), None)
-    if found is None:
-        raise not_found(id, "RoleAssignment")
-    return found
+    return find_by_id(app.roles, lambda role: _document(org, app, role)["id"], id, "RoleAssignment")
 
 
 def _document(org: Org, app: App, role: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 from urllib.parse import unquote
 
 from .._access import Caller, authorize
@@ -18,133 +18,74 @@ from .apps import create_app, delete_app, get_app, list_apps, put_app, set_app_s
 from .clients import create_client, delete_client, get_client, list_clients, put_client
 from .grants import add_grant, delete_grant, get_grant, list_grants
 from .keys import add_key, delete_key, get_key, list_keys, set_key_status
-from .requests import not_found
+from .requests import check_may_manage_apps, check_super_admin, not_found
 from .roles import add_role, delete_role, get_role, list_roles
 
-__all__ = ["answer_apps", "answer_clients"]
-
-_Handler = Callable[[Org, ReceivedRequest, Caller, Sequence[str]], Answer]
+__all__ = ["answer_management"]
 
 
-@dataclass(frozen=True)
-class _Endpoint:
-    """A method of a path. Any of ``scopes`` is enough, and a challenge names the first."""
+class _Permission(NamedTuple):
+    """Any of ``scopes`` is enough, and a challenge names the first. ``check_roles`` refuses a caller whose roles are not."""
 
-    method: str
     scopes: tuple[str, ...]
-    handler: _Handler
+    check_roles: Callable[[Caller], None] = lambda caller: None
 
 
-class _Route:
-    """A path, in which each ``{}`` is one segment, and its endpoints."""
-
-    def __init__(self, path: str, *endpoints: _Endpoint) -> None:
-        self.pattern = re.compile(path.replace("{}", "([^/]+)"))
-        self.endpoints = {endpoint.method: endpoint for endpoint in endpoints}
-
-    @property
-    def first(self) -> _Endpoint:
-        return next(iter(self.endpoints.values()))
+_Handler: TypeAlias = Callable[[Org, ReceivedRequest, Caller, Sequence[str]], Answer]
 
 
-def answer_apps(org: Org, request: ReceivedRequest) -> Answer:
-    """``/api/v1/apps`` and everything below it."""
-    return _answer(org, request, _APPS)
-
-
-def answer_clients(org: Org, request: ReceivedRequest) -> Answer:
-    """``/oauth2/v1/clients`` and everything below it."""
-    return _answer(org, request, _CLIENTS)
-
-
-def _answer(org: Org, request: ReceivedRequest, routes: Sequence[_Route]) -> Answer:
+def answer_management(org: Org, request: ReceivedRequest) -> Answer:
+    """``/api/v1/apps``, ``/oauth2/v1/clients``, and everything below them."""
     method = "GET" if request.method == "HEAD" else request.method
-    for route in routes:
-        found = route.pattern.fullmatch(request.path)
+    for path, methods in _ROUTES.items():
+        found = re.fullmatch(path.replace("{}", "([^/]+)"), request.path)
         if found is None:
             continue
-        endpoint = route.endpoints.get(method)
-        caller = authorize(org, request, *(endpoint or route.first).scopes)
-        if endpoint is None:
+        # Where the method does not exist, the caller needs the permission of the first one.
+        handler, permission = methods.get(method) or next(iter(methods.values()))
+        caller = authorize(org, request, *permission.scopes)
+        if method not in methods:
             raise ApiRefused("E0000022")
         with org.changing:
-            answer = endpoint.handler(org, request, caller, [unquote(part) for part in found.groups()])
+            permission.check_roles(caller)
+            answer = handler(org, request, caller, [unquote(part) for part in found.groups()])
         answer.headers += caller.headers
         return answer
-    authorize(org, request, *routes[0].first.scopes)
+    authorize(org, request, *(_READ_APPS if request.path.startswith("/api/") else _READ_CLIENTS).scopes)
     raise not_found(unquote(request.path), "Resource")
 
 
-_READ_APPS = ("okta.apps.read", "okta.apps.manage")
-_MANAGE_APPS = ("okta.apps.manage",)
-_READ_GRANTS = ("okta.appGrants.read", "okta.appGrants.manage")
-_MANAGE_GRANTS = ("okta.appGrants.manage",)
-_READ_CLIENTS = ("okta.clients.read", "okta.clients.manage")
-_MANAGE_CLIENTS = ("okta.clients.manage",)
-_REGISTER = ("okta.clients.register", "okta.clients.manage")
-_READ_ROLES = ("okta.roles.read", "okta.roles.manage")
-_MANAGE_ROLES = ("okta.roles.manage",)
+_READ_APPS = _Permission(("okta.apps.read", "okta.apps.manage"))
+_MANAGE_APPS = _Permission(("okta.apps.manage",), check_may_manage_apps)
+_READ_GRANTS = _Permission(("okta.appGrants.read", "okta.appGrants.manage"))
+_MANAGE_GRANTS = _Permission(("okta.appGrants.manage",), check_super_admin)
+_READ_CLIENTS = _Permission(("okta.clients.read", "okta.clients.manage"))
+_MANAGE_CLIENTS = _Permission(("okta.clients.manage",), check_may_manage_apps)
+_REGISTER = _Permission(("okta.clients.register", "okta.clients.manage"), check_may_manage_apps)
+_READ_ROLES = _Permission(("okta.roles.read", "okta.roles.manage"))
+_MANAGE_ROLES = _Permission(("okta.roles.manage",), check_super_admin)
 
 _APP = "/api/v1/apps/{}"
 _KEY = f"{_APP}/credentials/jwks/{{}}"
 _CLIENT = "/oauth2/v1/clients/{}"
 _LIFECYCLE = "lifecycle/(activate|deactivate)"
 
-_APPS = [
-    _Route(
-        "/api/v1/apps",
-        _Endpoint("GET", _READ_APPS, list_apps),
-        _Endpoint("POST", _MANAGE_APPS, create_app),
-    ),
-    _Route(
-        _APP,
-        _Endpoint("GET", _READ_APPS, get_app),
-        _Endpoint("PUT", _MANAGE_APPS, put_app),
-        _Endpoint("DELETE", _MANAGE_APPS, delete_app),
-    ),
-    _Route(f"{_APP}/{_LIFECYCLE}", _Endpoint("POST", _MANAGE_APPS, set_app_status)),
-    _Route(
-        f"{_APP}/credentials/jwks",
-        _Endpoint("GET", _READ_APPS, list_keys),
-        _Endpoint("POST", _MANAGE_APPS, add_key),
-    ),
-    _Route(
-        _KEY,
-        _Endpoint("GET", _READ_APPS, get_key),
-        _Endpoint("DELETE", _MANAGE_APPS, delete_key),
-    ),
-    _Route(f"{_KEY}/{_LIFECYCLE}", _Endpoint("POST", _MANAGE_APPS, set_key_status)),
-    _Route(
-        f"{_APP}/grants",
-        _Endpoint("GET", _READ_GRANTS, list_grants),
-        _Endpoint("POST", _MANAGE_GRANTS, add_grant),
-    ),
-    _Route(
-        f"{_APP}/grants/{{}}",
-        _Endpoint("GET", _READ_GRANTS, get_grant),
-        _Endpoint("DELETE", _MANAGE_GRANTS, delete_grant),
-    ),
-]
-_CLIENTS = [
-    _Route(
-        "/oauth2/v1/clients",
-        _Endpoint("GET", _READ_CLIENTS, list_clients),
-        _Endpoint("POST", _REGISTER, create_client),
-    ),
-    _Route(
-        _CLIENT,
-        _Endpoint("GET", _READ_CLIENTS, get_client),
-        _Endpoint("PUT", _MANAGE_CLIENTS, put_client),
-        _Endpoint("DELETE", _MANAGE_CLIENTS, delete_client),
-    ),
-    _Route(
-        f"{_CLIENT}/roles",
-        _Endpoint("GET", _READ_ROLES, list_roles),
-        _Endpoint("POST", _MANAGE_ROLES, add_role),
-    ),
-    _Route(
-        f"{_CLIENT}/roles/{{}}",
-        _Endpoint("GET", _READ_ROLES, get_role),
-        _Endpoint("DELETE", _MANAGE_ROLES, delete_role),
-    ),
-]
+#: Path, in which each ``{}`` is one segment -> method -> the handler, and the permission that it needs.
+_ROUTES: dict[str, dict[str, tuple[_Handler, _Permission]]] = {
+    "/api/v1/apps": {"GET": (list_apps, _READ_APPS), "POST": (create_app, _MANAGE_APPS)},
+    _APP: {"GET": (get_app, _READ_APPS), "PUT": (put_app, _MANAGE_APPS), "DELETE": (delete_app, _MANAGE_APPS)},
+    f"{_APP}/{_LIFECYCLE}": {"POST": (set_app_status, _MANAGE_APPS)},
+    f"{_APP}/credentials/jwks": {"GET": (list_keys, _READ_APPS), "POST": (add_key, _MANAGE_APPS)},
+    _KEY: {"GET": (get_key, _READ_APPS), "DELETE": (delete_key, _MANAGE_APPS)},
+    f"{_KEY}/{_LIFECYCLE}": {"POST": (set_key_status, _MANAGE_APPS)},
+    f"{_APP}/grants": {"GET": (list_grants, _READ_GRANTS), "POST": (add_grant, _MANAGE_GRANTS)},
+    f"{_APP}/grants/{{}}": {"GET": (get_grant, _READ_GRANTS), "DELETE": (delete_grant, _MANAGE_GRANTS)},
+    "/oauth2/v1/clients": {"GET": (list_clients, _READ_CLIENTS), "POST": (create_client, _REGISTER)},
+    _CLIENT: {
+        "GET": (get_client, _READ_CLIENTS),
+        "PUT": (put_client, _MANAGE_CLIENTS),
+        "DELETE": (delete_client, _MANAGE_CLIENTS),
+    },
+    f"{_CLIENT}/roles": {"GET": (list_roles, _READ_ROLES), "POST": (add_role, _MANAGE_ROLES)},
+    f"{_CLIENT}/roles/{{}}": {"GET": (get_role, _READ_ROLES), "DELETE": (delete_role, _MANAGE_ROLES)},
+}
