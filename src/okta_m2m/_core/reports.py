@@ -248,6 +248,8 @@ class Reports:
         error: Exception | None = None,
     ) -> None:
         """Writes a log line and emits an event."""
+        if self._on_event is None and not logger.isEnabledFor(level):
+            return
         extra = {"okta_m2m.event": type(event).__name__, "okta_m2m.client_id": self.client_id, **_fields(error)}
         self._notifier.notify(logger.log, level, message, *arguments, extra=extra)
         if self._on_event is not None:
