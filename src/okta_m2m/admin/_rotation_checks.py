@@ -40,7 +40,7 @@ def check_key_file(files: RotationFiles) -> PrivateKey:
             f"{files.shown} also contains a {beside}, and a rotation replaces the whole file.",
             remedy="Move it to another file.",
         )
-    directory = files.directory
+    directory = files.key.parent
     if not os.access(directory, os.W_OK) or not os.access(files.key, os.W_OK):
         raise RotationFailed(
             f"{directory} or the key file in it is read-only here (a mounted secret?).",

@@ -160,8 +160,8 @@ class Rotation:
     @property
     def begun(self) -> bool:
         """Whether a rotation of this key file has begun and not ended, so that it can be continued or undone."""
-        with self._files.opened():
-            return self._files.read_journal(self._api.org_url, self._app_id) is not None
+        self._files.open()
+        return self._files.read_journal(self._api.org_url, self._app_id) is not None
 
     def plan(self) -> Plan:
         """The plan that :meth:`run` would follow now. Makes every check that changes nothing, including whether the
@@ -169,10 +169,7 @@ class Rotation:
 
         Raises the same errors as :meth:`run` before its first step.
         """
-        with self._files.opened():
-            return self._plan()
-
-    def _plan(self) -> Plan:
+        self._files.open()
         journal = self._files.read_journal(self._api.org_url, self._app_id)
         app = get_app(self._api, self._app_id)
         shown = self._files.shown
