@@ -848,46 +848,39 @@ def test_odd_apps_of_somebody_elses_are_skipped(okta: FakeOkta, api: ManagementA
 
 
 @pytest.mark.parametrize("via", [VIAS[0], *in_matrix(*VIAS[1:])])
-def test_three_that_create_the_same_app_at_once_make_one(
-    okta: FakeOkta, sign_in: Callable[..., ManagementApi], key: PrivateKey, via: Via
+def test_two_processes_that_create_the_same_app_at_once_both_report_both(
+    okta: FakeOkta, api: ManagementApi, key: PrivateKey, via: Via
 ) -> None:
-    together = threading.Barrier(3)
+    together = threading.Barrier(2)
 
     class AtOnce(ManagementApi):
         def call(self, method: str, path: str, body: object = None, **options: Any) -> Any:
-            if method == "POST" and path in ("/api/v1/apps", "/oauth2/v1/clients"):
-                together.wait(20)  # each has looked for the name, and found nothing
-            return super().call(method, path, body, **options)
+            if method != "POST" or path not in ("/api/v1/apps", "/oauth2/v1/clients"):
+                return super().call(method, path, body, **options)
+            together.wait(20)  # each has looked for the name, and found nothing
+            created = super().call(method, path, body, **options)
+            together.wait(20)
+            return created
 
-    made: list[Any] = []
+    raised: list[NameTaken] = []
 
     def create() -> None:
-        with AtOnce(okta.url, ApiToken(okta.ssws)) as api:
-            made.append(create_app(api, "billing", jwks=key.jwks(), via=via))
+        with AtOnce(okta.url, ApiToken(okta.ssws)) as api, pytest.raises(NameTaken) as caught:
+            create_app(api, "billing", jwks=key.jwks(), via=via)
+        raised.append(caught.value)
 
-    threads = [threading.Thread(target=create) for _ in range(3)]
+    threads = [threading.Thread(target=create) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    (app,) = okta.apps.values()
-    assert [result.app.client_id for result in made] == [app.client_id] * 3
-    assert sorted(result.created for result in made) == [False, False, True]
-    assert all(result.keys_missing == () for result in made)
-
-
-def test_an_app_of_the_name_that_was_finished_meanwhile_stays(okta: FakeOkta, key: PrivateKey) -> None:
-    """Another process has created its app and ended, without seeing ours."""
-    with ManagementApi(okta.url, ApiToken(okta.ssws), sleep=lambda seconds: None) as api:
-
-        class Overtaken(ManagementApi):
-            def call(self, method: str, path: str, body: object = None, **options: Any) -> Any:
-                answer = super().call(method, path, body, **options)
-                if method == "POST" and path == "/api/v1/apps":
-                    okta.add_app(key, label="billing", client_id="0oaz" + "z" * 16)
-                return answer
-
-        with Overtaken(okta.url, ApiToken(okta.ssws), sleep=lambda seconds: None) as overtaken:
-            made = create_app(overtaken, "billing", jwks=key.jwks())
-        assert not made.created
-        assert [app.id for app in list_apps(api)] == [made.app.id] == ["0oaz" + "z" * 16]
+    ids = [app.id for app in list_apps(api)]
+    assert len(ids) == len(raised) == 2
+    assert all(id in error.problem for id in ids for error in raised)
+    deletable = [str(error.remedy).split("okta-m2m app delete ")[1].split(". ")[0] for error in raised]
+    assert sorted(deletable) == sorted(ids)
+    with pytest.raises(NameTaken, match="2 apps have the name"):
+        create_app(api, "billing", jwks=key.jwks(), via=via)
+    delete_app(api, deletable[0])
+    again = create_app(api, "billing", jwks=key.jwks(), via=via)
+    assert (again.created, again.app.id, again.keys_missing) == (False, deletable[1], ())

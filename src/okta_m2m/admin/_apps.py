@@ -1,6 +1,6 @@
 """Service apps: create, find, change, delete, through the Apps API or through dynamic registration.
 
-Invariant: creating an app twice creates one app, and does not change an existing app.
+Invariant: creating an app again finds the existing one, and does not change it.
 """
 
 from __future__ import annotations
@@ -41,11 +41,6 @@ Via = Literal["apps", "clients"]
 
 PAGE_SIZE: Final = "100"
 """Items per page: the query parameter ``limit`` of both endpoints."""
-
-
-SETTLING: Final = 6.0
-"""Seconds after which every process that creates an app with the same name has decided which one remains. This is longer
-than :func:`read_back` takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +138,13 @@ def create_app(
     - ``client_id``: a client id of your choice, only through ``"apps"``. By default Okta chooses it.
     - ``twin``: creates another app even if one has that name. Default ``False``.
 
-    An existing app is not changed; the result shows which of its settings differ from the request. Of several
-    processes that create the same app at once, one creates it and the others find it.
+    An existing app is not changed; the result shows which of its settings differ from the request.
 
     Raises :class:`~okta_m2m.admin.errors.NameTaken` if the app with that name is not a service app with a key, or if
-    several apps have the name, and :class:`~okta_m2m.errors.ConfigurationError` for invalid arguments, before
-    anything is sent.
+    several apps have the name. It is also raised if another process created an app with that name at the same time: then
+    both exist, and the error says how to go on.
+
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for invalid arguments, before anything is sent.
     """
     keys = _keys_to_register(jwks, jwks_uri)
     if not isinstance(name, str) or not name.strip():
@@ -168,9 +164,7 @@ def create_app(
     else:
         app = _client(api.call("POST", "/oauth2/v1/clients", _registration_body(name, keys, jwks_uri)))
     if not twin:
-        first = _one_of_the_name(api, app, via)
-        if first.id != app.id:
-            return asked.compare(_complete(api, first), created=False)
+        _check_no_twin(api, app, via)
     if via == "clients" and dpop:
         app = _require_dpop(api, app)
     elif via == "apps":
@@ -225,42 +219,16 @@ def _require_dpop(api: ManagementApi, app: App) -> App:
         ) from error
 
 
-def _one_of_the_name(api: ManagementApi, mine: App, via: Via) -> App:
-    """Chooses the app that remains, if other processes created one with this name at the same time. The others are deleted.
-
-    The oldest wins, so a process that sees an older app deletes its own. If a younger app exists for a while, its
-    creator has ended without seeing ours. Then the younger app remains.
-    """
-
-    def others() -> list[App]:
-        return [app for app in _all_apps(api, via, {"q": mine.name}) if app.name == mine.name and app.id != mine.id]
-
-    def preferred() -> App | None:
-        found = others()
-        oldest = min([mine, *found], key=_age)
-        return oldest if oldest.id != mine.id or not found else None
-
-    try:
-        first = read_back(api, preferred, "only one app has this name")
-    except NotConfirmed:
-        first = min(others(), key=_age, default=mine)
-    if first.id == mine.id:
-        return mine
-    _delete(api, mine.id, via)
-    # The creator of that app may still delete it, in favour of an app from the same second whose creator has ended.
-    api.pause(SETTLING, "until only one app has this name")
-    return min(others(), key=_age, default=first)
-
-
-def _age(app: App) -> tuple[str, str]:
-    return app.created or "", app.id
-
-
-def _delete(api: ManagementApi, id: str, via: Via) -> None:
-    if via == "apps":
-        delete_app(api, id)
-    else:
-        api.call("DELETE", f"/oauth2/v1/clients/{path_segment(id)}")
+def _check_no_twin(api: ManagementApi, created: App, via: Via) -> None:
+    """Raises if another process has created an app with the same name in the meantime."""
+    others = [app.id for app in _apps_named(api, created.name, via) if app.id != created.id]
+    if others:
+        raise NameTaken(
+            f"The app {quoted(created.name, 100)!r} was created ({created.id}), and another process created one with "
+            f"that name at the same time ({', '.join(others[:10])}).",
+            remedy=f"Keep one of them, and delete the other, for example with: okta-m2m app delete {created.id}. Then run "
+            "this again, which finds the one that you kept.",
+        )
 
 
 def list_apps(api: ManagementApi, *, via: Via = "apps", every: bool = False) -> Iterator[App]:
@@ -304,7 +272,7 @@ def find_app(api: ManagementApi, name_or_id: str, *, via: Via = "apps") -> App:
             return get_app(api, name_or_id, via=via)
         except NotFound:
             pass
-    found = [app for app in _all_apps(api, via, {"q": name_or_id}) if app.name == name_or_id]
+    found = _apps_named(api, name_or_id, via)
     if not found:
         found = [app for app in _all_apps(api, via, {}) if app.client_id == name_or_id]
     if len(found) > 1:
@@ -401,8 +369,13 @@ def _all_apps(api: ManagementApi, via: Via, query: Mapping[str, str]) -> Iterato
                 yield _app(item)
 
 
+def _apps_named(api: ManagementApi, name: str, via: Via) -> list[App]:
+    # The search also finds names that only begin with this one.
+    return [app for app in _all_apps(api, via, {"q": name}) if app.name == name]
+
+
 def _find_service_app(api: ManagementApi, name: str, via: Via) -> App | None:
-    found = [app for app in _all_apps(api, via, {"q": name}) if app.name == name]
+    found = _apps_named(api, name, via)
     if len(found) > 1:
         raise _several(name, found)
     if found and not found[0].usable:
