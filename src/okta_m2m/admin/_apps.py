@@ -17,7 +17,7 @@ from ._answers import NotAsDescribed, not_as_described
 from ._app_keys import AppKey, app_keys_from, public_jwk
 from ._ids import path_segment, shown_id
 from ._read_back import read_back
-from .errors import NameTaken, NotConfirmed, NotFound, PermissionMissing, ScopeMissing
+from .errors import NameTaken, NotConfirmed, NotFound, PermissionMissing, ScopeMissing, response_details
 from .management import ManagementApi
 
 __all__ = [
@@ -153,46 +153,31 @@ def create_app(
         raise ConfigurationError(
             "Dynamic registration chooses the client id itself.", remedy="Omit client_id, or use via='apps'."
         )
-    asked = _Asked(keys, jwks_uri, dpop, client_id)
-    if not twin:
-        existing = _find_service_app(api, name, via)
-        if existing is not None:
-            return asked.compare(_complete(api, existing), created=False)
-    if via == "apps":
+    existing = None if twin else _find_service_app(api, name, via)
+    if existing is not None:
+        app = _complete(api, existing)
+    elif via == "apps":
         body = _app_body(name, keys, jwks_uri, dpop, client_id)
         app = _app(api.call("POST", "/api/v1/apps", body, query={"activate": "true"}))
     else:
         app = _client(api.call("POST", "/oauth2/v1/clients", _registration_body(name, keys, jwks_uri)))
-    if not twin:
-        _check_no_twin(api, app, via)
-    if via == "clients" and dpop:
-        app = _require_dpop(api, app)
-    elif via == "apps":
-        app = get_app(api, app.id)  # as Okta has stored it
-    return asked.compare(app, created=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """The arguments of :func:`create_app`."""
-
-    keys: Sequence[Mapping[str, Any]]
-    jwks_uri: str | None
-    dpop: bool
-    client_id: str | None
-
-    def compare(self, app: App, *, created: bool) -> Created:
-        """The result, with every setting that differs."""
-        wanted: list[Difference] = []
-        if self.dpop and app.dpop is not True:
-            wanted.append(Difference("dpop", True, app.dpop))
-        if self.jwks_uri is not None and app.jwks_uri != self.jwks_uri:
-            wanted.append(Difference("jwks_uri", self.jwks_uri, app.jwks_uri))
-        if self.client_id is not None and app.client_id != self.client_id:
-            wanted.append(Difference("client_id", self.client_id, app.client_id))
-        if app.status != "ACTIVE":
-            wanted.append(Difference("status", "ACTIVE", app.status))
-        return Created(app, created, _missing_keys(app, self.keys), tuple(wanted))
+    if existing is None:
+        if not twin:
+            _check_no_twin(api, app, via)
+        if via == "apps":
+            app = get_app(api, app.id)  # as Okta has stored it
+        elif dpop:
+            app = _require_dpop(api, app)
+    found: list[Difference] = []
+    if dpop and app.dpop is not True:
+        found.append(Difference("dpop", True, app.dpop))
+    if jwks_uri is not None and app.jwks_uri != jwks_uri:
+        found.append(Difference("jwks_uri", jwks_uri, app.jwks_uri))
+    if client_id is not None and app.client_id != client_id:
+        found.append(Difference("client_id", client_id, app.client_id))
+    if app.status != "ACTIVE":
+        found.append(Difference("status", "ACTIVE", app.status))
+    return Created(app, existing is None, _missing_keys(app, keys), tuple(found))
 
 
 def _complete(api: ManagementApi, app: App) -> App:
@@ -212,10 +197,7 @@ def _require_dpop(api: ManagementApi, app: App) -> App:
         raise NotConfirmed(
             f"The app {quoted(app.name, 100)!r} was created ({app.id}), but it does not require DPoP yet. {error.problem}",
             remedy=f"{error.remedy or ''} Then run: okta-m2m app edit {app.id} --dpop".strip(),
-            status=error.status,
-            error=error.error,
-            error_description=error.error_description,
-            request_id=error.request_id,
+            **response_details(error),
         ) from error
 
 

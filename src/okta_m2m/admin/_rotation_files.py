@@ -72,12 +72,11 @@ class Journal:
 
     def has_done(self, step: Step) -> bool:
         """Whether this step, or a later one, was done."""
-        return self.last_step is not None and STEPS.index(self.last_step) >= STEPS.index(step)
+        return self._steps_done > STEPS.index(step)
 
     def is_next_or_done(self, step: Step) -> bool:
         """Whether this step may have begun."""
-        following = 0 if self.last_step is None else STEPS.index(self.last_step) + 1
-        return following >= STEPS.index(step)
+        return self._steps_done >= STEPS.index(step)
 
     @property
     def steps_to_skip(self) -> int:
@@ -86,9 +85,11 @@ class Journal:
         Before the switch, this is 0. The new key may be gone from Okta by then, because someone removed it or an undo was
         interrupted, and only the step ``prove`` can find out.
         """
-        if self.last_step is None or not self.has_done(Step.SWITCH):
-            return 0
-        return STEPS.index(self.last_step) + 1
+        return self._steps_done if self.has_done(Step.SWITCH) else 0
+
+    @property
+    def _steps_done(self) -> int:
+        return 0 if self.last_step is None else STEPS.index(self.last_step) + 1
 
 
 class RotationFiles:
@@ -138,10 +139,6 @@ class RotationFiles:
         labels = re.findall(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----", _safe_files.read(self.key).data)
         others = [label for label in labels if label != b"EC PARAMETERS" and not label.endswith(b"PRIVATE KEY")]
         return others[0].decode().lower() if others else None
-
-    def check_key(self) -> None:
-        """Raises if the key file could not be replaced in :meth:`switch`."""
-        _safe_files.check_replaceable(self.key)
 
     def leftovers(self) -> list[Path]:
         """The files with a new or old key from a rotation for which there is no journal."""
@@ -193,15 +190,14 @@ class RotationFiles:
         """Puts the old key back into the key file, if the switch replaced it."""
         with suppress(InvalidKey):  # missing or truncated: then the key file still holds the old key
             old, content, _ = self._read_key(self._beside("old"), ours=True)
-            if old.thumbprint() == old_thumbprint and not self._holds(content):
+            if old.thumbprint() == old_thumbprint and not (
+                os.path.lexists(self.key) and _safe_files.read(self.key).data == content
+            ):
                 _safe_files.replace(self.key, content)
 
     def old_key_is_kept(self) -> bool:
         """Whether the old key is next to the key file, which means that the switch was made or begun."""
         return os.path.lexists(self._beside("old"))
-
-    def _holds(self, content: bytes) -> bool:
-        return os.path.lexists(self.key) and _safe_files.read(self.key).data == content
 
     def _read_key(self, path: Path, *, ours: bool = False) -> tuple[PrivateKey, bytes, FileVersion]:
         try:
