@@ -223,7 +223,7 @@ def test_another_user_may_use_their_own_directory_below_one_of_root(
 
 
 @posix_only
-def test_no_name_that_an_attacker_can_guess_is_opened(folder: Path, victim: Path) -> None:
+def test_no_guessable_name_is_opened_for_a_temporary_file(folder: Path, victim: Path) -> None:
     before = facts(victim)
     for name in (".key.json.tmp", "key.json.tmp", ".key.json.new.tmp"):
         (folder / name).symlink_to(victim)
@@ -235,7 +235,7 @@ def test_no_name_that_an_attacker_can_guess_is_opened(folder: Path, victim: Path
 
 @posix_only
 @pytest.mark.parametrize("leads", ["to a file", "nowhere"])
-def test_a_new_file_is_not_made_through_a_symlink(folder: Path, victim: Path, leads: str) -> None:
+def test_a_new_file_is_not_created_through_a_symlink(folder: Path, victim: Path, leads: str) -> None:
     before = facts(victim)
     elsewhere = victim if leads == "to a file" else victim.with_name("absent")
     (folder / "new.json").symlink_to(elsewhere)
@@ -247,7 +247,7 @@ def test_a_new_file_is_not_made_through_a_symlink(folder: Path, victim: Path, le
 
 @posix_only
 @pytest.mark.parametrize("use", USES)
-def test_a_symlink_of_ones_own_in_the_path_is_followed(
+def test_the_users_own_symlinks_in_the_path_are_followed(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: Callable[[Path], object]
 ) -> None:
     (tmp_path / "deep").mkdir()
@@ -276,7 +276,7 @@ def test_a_path_may_lead_through_directories_that_cannot_be_listed(folder: Path,
 
 @posix_only
 @pytest.mark.parametrize("use", USES[:3])
-def test_the_root_directory_is_no_file(use: Callable[[Path], object], tmp_path: Path) -> None:
+def test_the_root_directory_is_refused(use: Callable[[Path], object], tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/")
     for path in (Path("/"), tmp_path / "link"):
         with pytest.raises(ConfigurationError, match="not a regular file"):
@@ -284,7 +284,7 @@ def test_the_root_directory_is_no_file(use: Callable[[Path], object], tmp_path: 
 
 
 @posix_only
-def test_a_symlink_of_ones_own_stays_and_the_file_it_leads_to_is_replaced(folder: Path, tmp_path: Path) -> None:
+def test_a_symlink_to_a_file_stays_and_the_file_is_replaced(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "middle").symlink_to("service/key.json")
     (tmp_path / "link").symlink_to(tmp_path / "middle")
     replace_file(tmp_path / "link", b"new")
@@ -296,14 +296,14 @@ def test_a_symlink_of_ones_own_stays_and_the_file_it_leads_to_is_replaced(folder
 
 
 @posix_only
-def test_a_fifo_is_not_waited_for(folder: Path) -> None:
+def test_a_fifo_is_refused_and_does_not_block(folder: Path) -> None:
     os.mkfifo(folder / "pipe")
     for use in (read_file, lambda path: replace_file(path, b"new"), check_replaceable):
         with pytest.raises(ConfigurationError, match="not a regular file"):
             use(folder / "pipe")
 
 
-def test_a_version_that_was_not_read_is_not_overwritten(tmp_path: Path) -> None:
+def test_a_version_other_than_the_one_that_was_read_is_not_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "okta.yaml"
     path.write_text("okta: {}")
     read = read_file(path)
@@ -318,7 +318,7 @@ def test_a_version_that_was_not_read_is_not_overwritten(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+def test_only_the_temporary_files_of_killed_writers_are_removed(tmp_path: Path) -> None:
     path = tmp_path / "key.json"
     left, others = (
         tmp_path / f".key.json.{'0' * 16}.tmp",
@@ -416,7 +416,7 @@ def test_a_leftover_that_another_program_has_open_is_left(tmp_path: Path) -> Non
 
 @posix_only
 @pytest.mark.parametrize("what", ["new", "old", "rotation", "lock"])
-def test_a_symlink_under_any_name_of_a_rotation_costs_the_victim_nothing(
+def test_a_symlink_under_any_name_of_a_rotation_does_not_change_its_target(
     app: App,  # noqa: F811
     key_file: Path,  # noqa: F811
     rotation: Callable[..., Rotation],  # noqa: F811
