@@ -275,6 +275,39 @@ def test_a_path_may_lead_through_directories_that_cannot_be_listed(folder: Path,
 
 
 @posix_only
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("what", ["missing", "a file", "closed"])
+def test_a_directory_that_cannot_be_used_is_refused(
+    folder: Path, tmp_path: Path, use: Callable[[Path], object], what: str
+) -> None:
+    if what == "closed" and os.geteuid() == 0:
+        pytest.skip("root may enter every directory")
+    if what == "a file":
+        (tmp_path / "file").write_text("")
+        folder = tmp_path / "file"
+    elif what == "missing":
+        folder = tmp_path / "missing"
+    else:
+        folder.chmod(0o600)
+    try:
+        with pytest.raises(ConfigurationError, match="json cannot be written"):
+            use(folder / "key.json")
+    finally:
+        if what == "closed":
+            folder.chmod(0o700)
+
+
+@posix_only
+def test_a_file_can_be_replaced_in_a_directory_that_cannot_be_listed(folder: Path) -> None:
+    folder.chmod(0o300)
+    try:
+        replace_file(folder / "key.json", b"new")
+        assert (folder / "key.json").read_bytes() == b"new"
+    finally:
+        folder.chmod(0o700)
+
+
+@posix_only
 @pytest.mark.parametrize("use", USES[:3])
 def test_the_root_directory_is_refused(use: Callable[[Path], object], tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/")
@@ -301,6 +334,12 @@ def test_a_fifo_is_refused_and_does_not_block(folder: Path) -> None:
     for use in (read_file, lambda path: replace_file(path, b"new"), check_replaceable):
         with pytest.raises(ConfigurationError, match="not a regular file"):
             use(folder / "pipe")
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"x" * ((1 << 20) + 1))
+    with pytest.raises(ConfigurationError, match="log is larger than 1024 KiB"):
+        read_file(tmp_path / "log")
 
 
 def test_a_version_other_than_the_one_that_was_read_is_not_overwritten(tmp_path: Path) -> None:
@@ -477,6 +516,27 @@ def test_a_key_or_a_journal_of_another_user_is_not_used(
     with pytest.raises(OktaM2MError, match=r"belongs to another user \(uid 12345\), so it is not trusted"):
         rotation().run()
     assert theirs not in [key["kid"] for key in app.jwks["keys"]]
+
+
+@posix_only
+@pytest.mark.parametrize("planted", ["a hard link", "a file that others can write"])
+def test_a_journal_that_others_may_have_written_is_not_used(
+    app: App,  # noqa: F811
+    key_file: Path,  # noqa: F811
+    rotation: Callable[..., Rotation],  # noqa: F811
+    tmp_path: Path,
+    planted: str,
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        rotation(progress=interrupting(Step.MAKE)).run()
+    journal = key_file.with_name("key.json.rotation")
+    if planted == "a hard link":
+        os.link(journal, tmp_path / "link")
+    else:
+        journal.chmod(0o620)
+    with pytest.raises(ConfigurationError, match=r"Others can write .*key.json.rotation, or it has a second hard link"):
+        rotation().run()
+    assert len(app.jwks["keys"]) == 1
 
 
 @posix_only

@@ -74,11 +74,11 @@ def real_path(path: str | os.PathLike[str], *, follow: bool = True) -> Path:
     shown = Path(os.path.abspath(path))
     real = Path(os.path.realpath(shown)) if follow else Path(os.path.realpath(shown.parent), shown.name)
     try:
-        os.stat(real.parent / ".")
+        os.stat(real.parent)
+        if follow:
+            _look(real)  # refuses a symlink that leads to itself
     except OSError as error:
         raise _not_writable(shown, error) from None
-    if follow:
-        _look(real)  # refuses a symlink that leads to itself
     _refuse_other_users(shown if follow else shown.parent)
     return real
 
@@ -234,8 +234,8 @@ def _version(about: os.stat_result) -> FileVersion:
 def _temporary(path: Path) -> Path:
     """A random name for a file next to ``path``. Removes files that killed writers left under such names."""
     form = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{16}}\.tmp")
-    for other in os.listdir(path.parent):
-        if form.fullmatch(other):
+    with suppress(PermissionError):  # the directory cannot be listed
+        for other in filter(form.fullmatch, os.listdir(path.parent)):
             with suppress(OSError):  # another program has it open, on Windows; the next writer removes it
                 path.with_name(other).unlink()
     return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
