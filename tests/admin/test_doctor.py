@@ -101,7 +101,7 @@ Rows = Callable[..., dict[str, Check]]
 
 
 @pytest.mark.parametrize("dpop", [False, True], ids=["bearer", "dpop"])
-def test_where_all_is_well_no_row_complains(okta: FakeOkta, app: App, rows: Rows, dpop: bool) -> None:
+def test_with_correct_settings_no_row_fails_or_warns(okta: FakeOkta, app: App, rows: Rows, dpop: bool) -> None:
     app.dpop_bound = dpop
     found = rows(call="/api/v1/users?limit=1")
     assert {name for name, state in states(found).items() if state != "ok"} == {"TLS"}
@@ -113,7 +113,7 @@ def test_where_all_is_well_no_row_complains(okta: FakeOkta, app: App, rows: Rows
     assert first_failure(list(found.values())) is None
 
 
-def test_offline_looks_at_what_needs_no_network(okta: FakeOkta, rows: Rows) -> None:
+def test_offline_checks_only_what_needs_no_network(okta: FakeOkta, rows: Rows) -> None:
     found = rows(offline=True, call="/api/v1/users")
     assert [name for name, state in states(found).items() if state == "ok"] == ["configuration", "org URL", "key"]
     assert set(states(found).values()) == {"ok", "skipped"}
@@ -132,7 +132,7 @@ def test_offline_looks_at_what_needs_no_network(okta: FakeOkta, rows: Rows) -> N
         ("PRIVATEKEY", "/nowhere/key.pem", "key", "nowhere"),
     ],
 )
-def test_a_setting_that_cannot_work_fails_its_own_row_and_skips_what_needs_it(
+def test_an_invalid_setting_fails_its_own_row_and_skips_those_that_need_it(
     environ: dict[str, str], rows: Rows, name: str, value: str, row: str, said: str
 ) -> None:
     environ[f"OKTA_CLIENT_{name}"] = value
@@ -144,7 +144,7 @@ def test_a_setting_that_cannot_work_fails_its_own_row_and_skips_what_needs_it(
     assert first_failure(list(found.values())) == found[row]
 
 
-def test_a_remedy_is_the_errors_own_however_many_sentences_the_problem_takes(
+def test_a_row_has_the_remedy_of_its_error_even_if_the_problem_has_several_sentences(
     environ: dict[str, str], rows: Rows
 ) -> None:
     environ["OKTA_CLIENT_PRIVATEKEY"] = '{"kty": "OKP", "crv": "Ed25519", "d": "AQ", "x": "AQ"}'
@@ -153,12 +153,12 @@ def test_a_remedy_is_the_errors_own_however_many_sentences_the_problem_takes(
     assert key.remedy.startswith("Create a key with")
 
 
-def test_several_bad_settings_each_have_their_row(environ: dict[str, str], rows: Rows) -> None:
+def test_each_of_several_invalid_settings_fails_its_own_row(environ: dict[str, str], rows: Rows) -> None:
     environ |= {"OKTA_CLIENT_ORGURL": "acme", "OKTA_CLIENT_PRIVATEKEY": "x", "OKTA_CLIENT_SCOPES": ""}
     assert [name for name, state in states(rows()).items() if state == "fail"] == ["configuration", "org URL", "key"]
 
 
-def test_a_weak_key_fails_and_one_without_kid_or_open_to_others_is_warned_of(
+def test_a_weak_key_fails_and_one_without_kid_or_readable_by_others_warns(
     okta: FakeOkta, app: App, environ: dict[str, str], rows: Rows, tmp_path: Path
 ) -> None:
     from cryptography.hazmat.primitives import serialization
@@ -181,14 +181,14 @@ def test_a_weak_key_fails_and_one_without_kid_or_open_to_others_is_warned_of(
         assert (rows()["key"].state, "chmod 600" in rows()["key"].remedy) == ("warn", True)
 
 
-def test_a_name_that_has_no_address(environ: dict[str, str], rows: Rows) -> None:
+def test_a_host_name_without_an_address_fails_the_name_look_up(environ: dict[str, str], rows: Rows) -> None:
     environ["OKTA_CLIENT_ORGURL"] = "https://acme.invalid"
     found = rows()
     assert (found["name look-up"].state, found["name look-up"].kind) == ("fail", Kind.UNREACHABLE)
     assert {found[name].state for name in ("proxy", "TCP", "TLS", "discovery", "clock", "token")} == {"skipped"}
 
 
-def test_a_proxy_that_lets_nothing_through(
+def test_an_unreachable_proxy_fails_its_row_without_its_password(
     environ: dict[str, str], rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.socket() as closed:
@@ -202,7 +202,7 @@ def test_a_proxy_that_lets_nothing_through(
 
 
 @pytest.mark.parametrize("password", ["secret/more", "secret#more", "secret?more", "sec[ret", "12345/secret"])
-def test_a_proxy_whose_password_is_not_encoded(
+def test_a_proxy_whose_password_is_not_encoded_fails_without_showing_it(
     environ: dict[str, str], rows: Rows, password: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", f"http://user:{password}@127.0.0.1:9")
@@ -214,7 +214,7 @@ def test_a_proxy_whose_password_is_not_encoded(
     assert not any(part in f"{row}" for row in found.values() for part in ("secret", "more", "sec[", "12345"))
 
 
-def test_nobody_listening(okta: FakeOkta, rows: Rows) -> None:
+def test_a_refused_connection_fails_the_tcp_row(okta: FakeOkta, rows: Rows) -> None:
     okta.stop()
     found = rows()
     assert (found["TCP"].state, found["TCP"].kind) == ("fail", Kind.UNREACHABLE)
@@ -261,7 +261,7 @@ def test_the_ca_bundle_of_the_chosen_client_is_checked(
 
 
 @pytest.mark.parametrize("client", ["requests", "httpx"])
-def test_a_ca_bundle_that_is_missing_or_no_bundle_has_its_row(
+def test_a_missing_or_invalid_ca_bundle_fails_the_tls_row(
     private_ca: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, client: Any
 ) -> None:
     variable = CA_VARIABLES[client]
@@ -274,7 +274,7 @@ def test_a_ca_bundle_that_is_missing_or_no_bundle_has_its_row(
     assert (found.state, variable in found.remedy) == ("fail", True)
 
 
-def test_a_proxy_counts_only_for_a_client_that_reads_it(
+def test_a_proxy_is_checked_only_for_a_client_that_reads_it(
     private_ca: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(private_ca))
@@ -289,7 +289,7 @@ def test_a_proxy_counts_only_for_a_client_that_reads_it(
 
 @pytest.mark.parametrize("where", ["environment", "session"])
 @pytest.mark.parametrize("client", ["requests", "httpx"])
-def test_no_proxy_is_given_the_token_of_an_org_on_this_machine(
+def test_a_token_for_an_org_on_this_machine_passes_no_proxy(
     okta: FakeOkta, rows: Rows, client: Client, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with front_of(okta.server.port) as front:
@@ -309,7 +309,7 @@ def test_no_proxy_is_given_the_token_of_an_org_on_this_machine(
     assert (found["API call"].state, found["proxy"].detail) == ("ok", "none")
 
 
-def test_a_client_that_is_not_known_is_refused(environ: dict[str, str]) -> None:
+def test_an_unknown_client_is_refused(environ: dict[str, str]) -> None:
     with pytest.raises(ConfigurationError, match="aiohttp"):
         Doctor(client="curl")  # type: ignore[arg-type]
 
@@ -317,14 +317,14 @@ def test_a_client_that_is_not_known_is_refused(environ: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("call", "remedy"), [("users", "--call /api/v1/users"), ("https:///api/v1/users", ""), ("", "--call /api/v1/")]
 )
-def test_a_call_that_is_neither_path_nor_url_is_said(okta: FakeOkta, rows: Rows, call: str, remedy: str) -> None:
+def test_a_call_that_is_neither_path_nor_url_fails_its_row(okta: FakeOkta, rows: Rows, call: str, remedy: str) -> None:
     found = rows(call=call)["API call"]
     assert (found.state, found.kind) == ("fail", Kind.CONFIGURATION)
     assert "neither a path nor a URL" in found.detail
     assert remedy in found.remedy
 
 
-def test_a_certificate_that_is_not_trusted(environ: dict[str, str], rows: Rows, tmp_path: Path) -> None:
+def test_an_untrusted_certificate_fails_the_tls_row(environ: dict[str, str], rows: Rows, tmp_path: Path) -> None:
     ca = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     ca.issue_cert("127.0.0.1").configure_cert(context)
@@ -349,25 +349,27 @@ def test_a_certificate_that_is_not_trusted(environ: dict[str, str], rows: Rows, 
     ("fault", "said"),
     [({"what": 404}, "HTTP 404"), ({"html": True}, "HTTP 200"), ({"body": {"issuer": "x"}}, "HTTP 200")],
 )
-def test_what_answers_is_no_authorization_server(okta: FakeOkta, rows: Rows, fault: dict[str, Any], said: str) -> None:
+def test_a_server_without_metadata_fails_the_discovery_row(
+    okta: FakeOkta, rows: Rows, fault: dict[str, Any], said: str
+) -> None:
     okta.next(fault.pop("what", None), on="/.well-known/*", **fault)
     found = rows()["discovery"]
     assert (found.state, found.detail.startswith(said)) == ("fail", True)
 
 
-def test_an_authorization_server_that_does_not_answer_in_time(okta: FakeOkta, rows: Rows) -> None:
+def test_an_authorization_server_that_is_too_slow_fails_the_discovery_row(okta: FakeOkta, rows: Rows) -> None:
     okta.next(on="/.well-known/*", delay=1.5)
     found = rows(timeout=0.3)
     assert (found["TLS"].state, found["discovery"].state) == ("skipped", "fail")
     assert "ReadTimeout" in found["discovery"].detail
 
 
-def test_an_authorization_server_that_calls_itself_otherwise(okta: FakeOkta, rows: Rows) -> None:
+def test_metadata_with_another_token_endpoint_warns(okta: FakeOkta, rows: Rows) -> None:
     okta.next(on="/.well-known/*", body={"token_endpoint": "https://id.acme.example/oauth2/v1/token"})
     assert rows()["discovery"].state == "warn"
 
 
-def test_a_custom_authorization_server(environ: dict[str, str], okta: FakeOkta, rows: Rows) -> None:
+def test_a_custom_authorization_server_is_checked(environ: dict[str, str], okta: FakeOkta, rows: Rows) -> None:
     environ |= {"OKTA_CLIENT_SCOPES": "api:read", "OKTA_CLIENT_AUTHORIZATIONSERVER": "default"}
     found = rows(call="/api/v1/users")
     assert f"issuer {okta.url}/oauth2/default" in found["discovery"].detail
@@ -378,7 +380,7 @@ def test_a_custom_authorization_server(environ: dict[str, str], okta: FakeOkta, 
 
 
 @pytest.mark.parametrize(("minutes", "state"), [(0, "ok"), (1, "warn"), (-1, "warn"), (10, "fail"), (-10, "fail")])
-def test_a_clock_that_is_off_is_told_though_the_token_is_got(
+def test_a_wrong_clock_is_reported_although_the_token_is_obtained(
     okta: FakeOkta, rows: Rows, minutes: int, state: str
 ) -> None:
     okta.skew(minutes=minutes)
@@ -397,7 +399,9 @@ def test_a_clock_that_is_off_is_told_though_the_token_is_got(
         ("access_denied", Kind.REFUSED, "network zones"),
     ],
 )
-def test_a_token_request_that_is_refused(okta: FakeOkta, rows: Rows, fault: str, kind: Kind, said: str) -> None:
+def test_a_refused_token_request_fails_the_token_row(
+    okta: FakeOkta, rows: Rows, fault: str, kind: Kind, said: str
+) -> None:
     okta.next(fault, times=9)
     found = rows(call="/api/v1/users")
     assert (found["token"].state, found["token"].kind) == ("fail", kind)
@@ -405,14 +409,14 @@ def test_a_token_request_that_is_refused(okta: FakeOkta, rows: Rows, fault: str,
     assert (found["scopes"].state, found["API call"].state) == ("skipped", "skipped")
 
 
-def test_a_token_endpoint_that_gives_no_answer(environ: dict[str, str], okta: FakeOkta) -> None:
+def test_a_token_endpoint_without_a_response_fails_the_token_row(environ: dict[str, str], okta: FakeOkta) -> None:
     okta.next(503, times=99)
     checks = list(Doctor(files=False, environ=environ, max_wait=1).checks())
     found = next(check for check in checks if check.name == "token")
     assert (found.state, found.kind) == ("fail", Kind.UNREACHABLE)
 
 
-def test_scopes_that_okta_left_out(environ: dict[str, str], rows: Rows) -> None:
+def test_scopes_that_okta_did_not_grant_fail_their_row(environ: dict[str, str], rows: Rows) -> None:
     environ["OKTA_CLIENT_SCOPES"] = "okta.users.read,okta.groups.read"
     found = rows()["scopes"]
     assert (found.state, found.kind) == ("fail", Kind.SCOPE)
@@ -420,7 +424,7 @@ def test_scopes_that_okta_left_out(environ: dict[str, str], rows: Rows) -> None:
     assert "okta-m2m app grant okta.groups.read" in found.remedy
 
 
-def test_a_rate_limit_that_is_spent_or_nearly(okta: FakeOkta, rows: Rows) -> None:
+def test_a_rate_limit_that_is_used_up_fails_and_one_that_nearly_is_warns(okta: FakeOkta, rows: Rows) -> None:
     okta.next(429, reset=600)
     found = rows()
     assert (found["token"].state, found["token"].kind) == ("fail", Kind.RATE_LIMIT)
@@ -432,7 +436,7 @@ def test_a_rate_limit_that_is_spent_or_nearly(okta: FakeOkta, rows: Rows) -> Non
     assert rows()["rate limit"].state == "skipped"
 
 
-def test_a_call_without_the_scope_and_one_without_the_role_are_told_apart(okta: FakeOkta, app: App, rows: Rows) -> None:
+def test_an_api_call_distinguishes_a_missing_scope_from_a_missing_role(okta: FakeOkta, app: App, rows: Rows) -> None:
     without_scope = rows(call="/api/v1/groups")["API call"]
     assert (without_scope.state, without_scope.kind) == ("fail", Kind.SCOPE)
     assert "okta-m2m app grant okta.groups.read" in without_scope.remedy
@@ -455,16 +459,14 @@ def test_a_call_without_the_scope_and_one_without_the_role_are_told_apart(okta: 
         ({"html": True, "status": 403}, Kind.ROLE),
     ],
 )
-def test_a_call_that_fails_otherwise(okta: FakeOkta, rows: Rows, fault: dict[str, Any], kind: Kind) -> None:
+def test_an_api_call_that_fails_has_a_remedy(okta: FakeOkta, rows: Rows, fault: dict[str, Any], kind: Kind) -> None:
     okta.next(fault.pop("what", None), on="/api/v1/users", **fault)
     found = rows(call="/api/v1/users")["API call"]
     assert (found.state, found.kind) == ("fail", kind)
 
 
 @pytest.mark.parametrize("path", ["/.well-known/oauth-authorization-server", "/api/v1/users"])
-def test_an_answer_costs_little_memory_whatever_it_is(
-    okta: FakeOkta, environ: dict[str, str], rows: Rows, path: str
-) -> None:
+def test_a_huge_response_uses_little_memory(okta: FakeOkta, environ: dict[str, str], rows: Rows, path: str) -> None:
     body = gzip.compress(gzip.compress(bytes(64 << 20)))
     with front_of(okta.server.port) as front:
         environ["OKTA_CLIENT_ORGURL"] = front.url
@@ -478,7 +480,7 @@ def test_an_answer_costs_little_memory_whatever_it_is(
     assert (found.state, "HTTP 403" in found.detail) == ("fail", True)
 
 
-def test_an_error_that_is_its_own_cause_is_told_too(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_that_is_its_own_cause_is_reported(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
     def send(*arguments: object, **options: object) -> requests.Response:
         error = requests.exceptions.SSLError("the hand-shake broke off")
         raise error from error
@@ -488,7 +490,7 @@ def test_an_error_that_is_its_own_cause_is_told_too(rows: Rows, monkeypatch: pyt
     assert [(check.name, check.state) for check in found] == [("TLS", "fail")]
 
 
-def test_no_credentials_of_a_netrc_go_along(
+def test_credentials_of_a_netrc_are_not_sent(
     okta: FakeOkta, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "netrc").write_text("default login ada password secret\n")

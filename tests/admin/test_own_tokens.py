@@ -86,7 +86,7 @@ def led_away(okta: FakeOkta, elsewhere: FakeOkta) -> str:
     return f"{okta.url}/redirect?{urlencode({'to': there, 'status': 302})}"
 
 
-def test_a_sign_in_from_netrc_that_is_refused_elsewhere_is_not_replaced_by_our_token(
+def test_a_netrc_sign_in_that_another_host_refuses_is_not_replaced_by_our_token(
     elsewhere: FakeOkta, app: ServiceApp, led_away: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     netrc = tmp_path / "netrc"
@@ -99,7 +99,7 @@ def test_a_sign_in_from_netrc_that_is_refused_elsewhere_is_not_replaced_by_our_t
     assert credentials(elsewhere.requests) == ["Basic dTpw"]
 
 
-def test_what_an_event_hook_signs_for_another_host_is_not_replaced_by_our_token(
+def test_a_header_that_an_event_hook_sets_for_another_host_is_not_replaced_by_our_token(
     elsewhere: FakeOkta, app: ServiceApp, led_away: str
 ) -> None:
     def sign(request: httpx.Request) -> None:
@@ -113,7 +113,9 @@ def test_what_an_event_hook_signs_for_another_host_is_not_replaced_by_our_token(
     assert credentials(elsewhere.requests) == ["Bearer of-their-own"]
 
 
-def test_what_an_event_hook_signs_for_the_org_is_not_replaced_by_our_token(okta: FakeOkta, app: ServiceApp) -> None:
+def test_a_header_that_an_event_hook_sets_for_the_org_is_not_replaced_by_our_token(
+    okta: FakeOkta, app: ServiceApp
+) -> None:
     def sign(request: httpx.Request) -> None:
         request.headers["Authorization"] = "Bearer of-their-own"
 
@@ -125,7 +127,9 @@ def test_what_an_event_hook_signs_for_the_org_is_not_replaced_by_our_token(okta:
 # ── in the token request ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_cookies_of_the_token_endpoint_stay_out_of_a_client_that_is_passed(okta: FakeOkta, app: ServiceApp) -> None:
+def test_cookies_of_the_token_endpoint_are_not_stored_in_a_client_that_is_passed(
+    okta: FakeOkta, app: ServiceApp
+) -> None:
     okta.next(503, headers={"Set-Cookie": "sid=; Max-Age=0; Path=/"})
     okta.next(503, headers={"Set-Cookie": "JSESSIONID=1; Path=/"})
     with httpx.Client(cookies={"sid": "the caller's"}) as client:
@@ -219,7 +223,7 @@ def by_aiohttp(app: ServiceApp, url: str, between: Callable[[], None]) -> list[i
 
 
 @pytest.mark.parametrize("send", [by_requests, by_httpx, by_aiohttp])
-def test_a_token_of_ours_that_is_over_is_replaced_however_many_came_after_it(
+def test_our_expired_token_on_a_request_is_replaced_after_any_number_of_renewals(
     okta: FakeOkta,
     app: ServiceApp,
     told: list[object],
@@ -237,7 +241,7 @@ def test_a_token_of_ours_that_is_over_is_replaced_however_many_came_after_it(
     assert not any(isinstance(event, AuthorizationKept) for event in told)
 
 
-def test_a_token_of_ours_that_was_revoked_is_replaced_too(okta: FakeOkta, app: ServiceApp, told: list[object]) -> None:
+def test_our_revoked_token_on_a_request_is_replaced(okta: FakeOkta, app: ServiceApp, told: list[object]) -> None:
     with httpx.Client(auth=okta_m2m.httpx.OktaAuth(app)) as client:
         request = client.build_request("GET", okta.url + USERS)
         assert client.send(request).status_code == 200
@@ -252,7 +256,7 @@ def test_a_token_of_ours_that_was_revoked_is_replaced_too(okta: FakeOkta, app: S
 
 
 @pytest.mark.parametrize("wrong", [60, -400], ids=["fast", "slow"])
-def test_a_clock_that_is_wrong_is_learnt_from_the_refusal_of_a_proof_too(
+def test_a_refused_proof_corrects_a_wrong_clock(
     okta: FakeOkta, ec_key: PrivateKey, tmp_path: Path, wrong: float
 ) -> None:
     client_id = okta.add_app(ec_key, dpop_bound=True).client_id
@@ -276,7 +280,9 @@ def test_a_clock_that_is_wrong_is_learnt_from_the_refusal_of_a_proof_too(
     assert refused.count("invalid_dpop_proof") == 1, "once, and then the time is known"
 
 
-def test_a_cached_answer_tells_no_time(okta: FakeOkta, ec_key: PrivateKey, tmp_path: Path) -> None:
+def test_the_date_of_a_cached_response_does_not_correct_the_clock(
+    okta: FakeOkta, ec_key: PrivateKey, tmp_path: Path
+) -> None:
     client_id = okta.add_app(ec_key, dpop_bound=True).client_id
 
     def app(wrong: float) -> ServiceApp:
@@ -303,7 +309,7 @@ def test_a_cached_answer_tells_no_time(okta: FakeOkta, ec_key: PrivateKey, tmp_p
 # ── a URL that is not yet as it is sent ──────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_proof_for_a_url_with_spaces_is_for_what_is_sent(okta: FakeOkta, app: ServiceApp, bound: bool) -> None:
+def test_a_proof_for_a_url_with_spaces_is_for_the_encoded_url(okta: FakeOkta, app: ServiceApp, bound: bool) -> None:
     auth = okta_m2m.requests.OktaAuth(app)
     for url in (f'{okta.url}{USERS}?search=profile.login eq "ada"', f"{okta.url}{USERS}/ada lovelace"):
         assert requests.get(url, headers=auth.headers("GET", url)).status_code in (200, 404)

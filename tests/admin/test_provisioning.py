@@ -112,7 +112,7 @@ def service(okta: FakeOkta, client_id: str, key: PrivateKey, *scopes: str) -> Se
 
 
 @pytest.mark.parametrize("where", ["environment", "session"])
-def test_no_proxy_is_given_the_sign_in_to_an_org_on_this_machine(
+def test_a_sign_in_to_an_org_on_this_machine_uses_no_proxy(
     okta: FakeOkta, sign_in: Callable[..., ManagementApi], where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("NO_PROXY", "no_proxy"):
@@ -150,7 +150,9 @@ def test_from_nothing_to_a_first_call(
 
 
 @pytest.mark.parametrize("via", VIAS)
-def test_creating_again_shows_what_is_there(okta: FakeOkta, api: ManagementApi, key: PrivateKey, via: Via) -> None:
+def test_creating_an_app_again_finds_the_existing_one(
+    okta: FakeOkta, api: ManagementApi, key: PrivateKey, via: Via
+) -> None:
     first = create_app(api, "billing", jwks=key.jwks(), via=via)
     okta.add_app(label="billing of old")
     again = create_app(api, "billing", jwks=key.jwks(), via=via)
@@ -168,7 +170,7 @@ def test_creating_again_shows_what_is_there(okta: FakeOkta, api: ManagementApi, 
 
 
 @pytest.mark.parametrize("via", VIAS)
-def test_an_app_of_the_name_that_is_no_service_app_is_not_taken_for_one(
+def test_an_existing_app_that_is_not_a_service_app_is_refused(
     okta: FakeOkta, api: ManagementApi, key: PrivateKey, via: Via
 ) -> None:
     okta.add_app(label="billing").application_type = "web"
@@ -177,7 +179,7 @@ def test_an_app_of_the_name_that_is_no_service_app_is_not_taken_for_one(
 
 
 @pytest.mark.parametrize("via", VIAS)
-def test_it_signs_in_as_another_service_app_as_well(
+def test_a_service_app_can_sign_in_to_create_another_app(
     okta: FakeOkta, sign_in: Callable[..., ManagementApi], key: PrivateKey, via: Via
 ) -> None:
     scopes = ["okta.apps.manage", "okta.clients.manage", "okta.appGrants.manage"]
@@ -189,7 +191,7 @@ def test_it_signs_in_as_another_service_app_as_well(
     assert okta.apps[made.app.client_id].scopes == ["okta.users.read"]
 
 
-def test_rsa_keys_and_a_jwks_uri_and_a_client_id_of_ones_own(
+def test_an_app_can_have_an_rsa_key_a_jwks_uri_or_a_chosen_client_id(
     okta: FakeOkta, api: ManagementApi, rsa_key: PrivateKey
 ) -> None:
     made = create_app(api, "rsa", jwks=rsa_key.with_kid("r").jwks(), client_id="rsa-service")
@@ -212,7 +214,7 @@ def test_rsa_keys_and_a_jwks_uri_and_a_client_id_of_ones_own(
         ({"jwks": "public", "client_id": "x" * 10, "via": "clients"}, "chooses the client id itself"),
     ],
 )
-def test_what_cannot_be_registered_is_refused_before_anything_is_sent(
+def test_invalid_arguments_are_refused_before_anything_is_sent(
     okta: FakeOkta, api: ManagementApi, key: PrivateKey, arguments: dict[str, Any], said: str
 ) -> None:
     one = key.with_kid(None).jwks()["keys"][0]
@@ -224,7 +226,7 @@ def test_what_cannot_be_registered_is_refused_before_anything_is_sent(
     assert okta.requests == []
 
 
-def test_settings_for_what_was_made_are_those_that_the_package_reads(
+def test_the_settings_text_of_a_new_app_is_what_the_package_reads(
     okta: FakeOkta, api: ManagementApi, key: PrivateKey, tmp_path: Path
 ) -> None:
     write_key(tmp_path / "key.json", key)
@@ -244,7 +246,7 @@ def test_settings_for_what_was_made_are_those_that_the_package_reads(
 
 
 @pytest.mark.parametrize("via", VIAS)
-def test_apps_are_found_on_whatever_page(okta: FakeOkta, api: ManagementApi, via: Via) -> None:
+def test_apps_are_found_on_every_page_of_the_list(okta: FakeOkta, api: ManagementApi, via: Via) -> None:
     for number in range(130):
         okta.add_app(label=f"app {number:03}")
     okta.add_app(label="a web app").application_type = "web"
@@ -260,7 +262,7 @@ def test_apps_are_found_on_whatever_page(okta: FakeOkta, api: ManagementApi, via
         find_app(api, "app 129", via=via)
 
 
-def test_an_app_is_switched_off_and_on_and_deleted(okta: FakeOkta, api: ManagementApi, key: PrivateKey) -> None:
+def test_an_app_is_deactivated_activated_and_deleted(okta: FakeOkta, api: ManagementApi, key: PrivateKey) -> None:
     app = create_app(api, "billing", jwks=key.jwks()).app
     deactivate_app(api, app.id)
     assert get_app(api, app.id).status == "INACTIVE"
@@ -275,7 +277,7 @@ def test_an_app_is_switched_off_and_on_and_deleted(okta: FakeOkta, api: Manageme
 # ── keys, grants, roles ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_keys_come_and_go(okta: FakeOkta, api: ManagementApi, key: PrivateKey) -> None:
+def test_keys_are_added_activated_deactivated_and_deleted(okta: FakeOkta, api: ManagementApi, key: PrivateKey) -> None:
     app = create_app(api, "billing", jwks=key.jwks()).app
     other = new_key("ES384")
     added = add_key(api, app.id, other.jwks()["keys"][0])
@@ -300,7 +302,7 @@ def test_keys_come_and_go(okta: FakeOkta, api: ManagementApi, key: PrivateKey) -
         delete_key(api, app.id, added.id)
 
 
-def test_a_key_that_is_inactive_is_missing_and_one_for_encryption_is_none_of_ours(
+def test_an_inactive_key_counts_as_missing_and_an_encryption_key_is_ignored(
     okta: FakeOkta, api: ManagementApi, key: PrivateKey
 ) -> None:
     other = new_key("ES256")
@@ -313,7 +315,7 @@ def test_a_key_that_is_inactive_is_missing_and_one_for_encryption_is_none_of_our
     assert [found.kid for found in list_keys(api, app.id)] == [key.kid, other.kid]
 
 
-def test_a_list_of_keys_in_either_of_oktas_shapes_is_read(okta: FakeOkta, api: ManagementApi, key: PrivateKey) -> None:
+def test_both_of_oktas_formats_for_a_list_of_keys_are_read(okta: FakeOkta, api: ManagementApi, key: PrivateKey) -> None:
     app = create_app(api, "billing", jwks=key.jwks()).app
     path = f"/api/v1/apps/{app.id}/credentials/jwks"
     plain = list_keys(api, app.id)
@@ -325,7 +327,7 @@ def test_a_list_of_keys_in_either_of_oktas_shapes_is_read(okta: FakeOkta, api: M
     assert list_keys(api, app.id) == plain
 
 
-def test_scopes_are_granted_one_by_one_and_what_is_granted_stays(
+def test_scopes_are_granted_one_by_one_and_existing_grants_stay(
     okta: FakeOkta, api: ManagementApi, key: PrivateKey
 ) -> None:
     app = create_app(api, "billing", jwks=key.jwks()).app
@@ -347,7 +349,7 @@ def test_scopes_are_granted_one_by_one_and_what_is_granted_stays(
     assert okta.apps[app.client_id].scopes == ["okta.users.read", "okta.groups.read"]
 
 
-def test_a_grant_that_is_not_in_force_is_made_anew(okta: FakeOkta, api: ManagementApi, key: PrivateKey) -> None:
+def test_a_scope_whose_grant_was_revoked_is_granted_again(okta: FakeOkta, api: ManagementApi, key: PrivateKey) -> None:
     app = create_app(api, "billing", jwks=key.jwks()).app
     path = f"/api/v1/apps/{app.id}/grants"
     okta.next(on=path, body=[{"id": "oag1", "scopeId": "okta.users.read", "status": "REVOKED"}])
@@ -355,7 +357,9 @@ def test_a_grant_that_is_not_in_force_is_made_anew(okta: FakeOkta, api: Manageme
     assert okta.apps[app.client_id].scopes == ["okta.users.read"]
 
 
-def test_what_was_granted_before_a_failure_stays_granted(okta: FakeOkta, api: ManagementApi, key: PrivateKey) -> None:
+def test_scopes_that_were_granted_before_a_failure_stay_granted(
+    okta: FakeOkta, api: ManagementApi, key: PrivateKey
+) -> None:
     app = create_app(api, "billing", jwks=key.jwks()).app
     told: list[str] = []
 
@@ -377,7 +381,7 @@ def test_what_was_granted_before_a_failure_stays_granted(okta: FakeOkta, api: Ma
         (["okta.users.read.self"], "a service app has no user"),
     ],
 )
-def test_scopes_that_cannot_be_granted(api: ManagementApi, scopes: Any, said: str) -> None:
+def test_scopes_that_cannot_be_granted_are_refused(api: ManagementApi, scopes: Any, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         grant_scopes(api, "0oa", scopes)
 
@@ -402,7 +406,7 @@ def test_roles_standard_and_custom_are_assigned_once(okta: FakeOkta, api: Manage
 # ── when Okta says no ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_an_ssws_token_that_ended_is_named_as_the_cause_and_never_shown(
+def test_an_expired_ssws_token_is_named_as_the_cause_and_never_shown(
     okta: FakeOkta, api: ManagementApi, caplog: pytest.LogCaptureFixture
 ) -> None:
     okta.api_tokens[okta.ssws].active = False
@@ -418,7 +422,7 @@ def test_an_ssws_token_that_ended_is_named_as_the_cause_and_never_shown(
         pickle.dumps(ApiToken(okta.ssws))
 
 
-def test_a_missing_scope_and_a_missing_role_are_told_apart(
+def test_a_missing_scope_and_a_missing_role_raise_different_errors(
     okta: FakeOkta, sign_in: Callable[..., ManagementApi], key: PrivateKey
 ) -> None:
     app = okta.add_app(key, ["okta.users.read", "okta.apps.manage"])
@@ -431,7 +435,7 @@ def test_a_missing_scope_and_a_missing_role_are_told_apart(
         create_app(api, "billing", jwks=key.jwks())
 
 
-def test_what_okta_finds_wrong_is_in_the_message(okta: FakeOkta, api: ManagementApi) -> None:
+def test_the_causes_that_okta_returns_are_in_the_message(okta: FakeOkta, api: ManagementApi) -> None:
     jwk = new_key("ES256").jwks()["keys"][0]
     with pytest.raises(InvalidRequest, match="crv: The curve must be"):
         create_app(api, "billing", jwks={"keys": [{**jwk, "crv": "secp256k1"}]}, via="apps")
@@ -439,7 +443,7 @@ def test_what_okta_finds_wrong_is_in_the_message(okta: FakeOkta, api: Management
         create_app(api, "billing", jwks={"keys": [{**jwk, "crv": "secp256k1"}]}, via="clients")
 
 
-def test_a_rate_limit_is_waited_out_and_said(
+def test_a_rate_limit_is_waited_out_and_reported(
     okta: FakeOkta, sign_in: Callable[..., ManagementApi], key: PrivateKey
 ) -> None:
     pauses: list[Pause] = []
@@ -458,7 +462,7 @@ def test_a_rate_limit_is_waited_out_and_said(
     assert len(slept) == 3
 
 
-def test_reading_is_tried_again_and_writing_is_not(
+def test_reads_are_retried_and_writes_are_not(
     okta: FakeOkta, sign_in: Callable[..., ManagementApi], key: PrivateKey
 ) -> None:
     slept: list[float] = []
@@ -497,7 +501,7 @@ def test_reading_is_tried_again_and_writing_is_not(
         ({"what": "E0000015"}, PermissionMissing, "lacks a feature"),
     ],
 )
-def test_answers_that_are_not_what_they_should_be(
+def test_an_unexpected_response_raises_an_error_that_says_what_is_wrong(
     okta: FakeOkta, api: ManagementApi, fault: dict[str, Any], error: type[Exception], said: str
 ) -> None:
     okta.next(fault.pop("what", None), on="/api/v1/apps", **fault)
@@ -513,13 +517,13 @@ def stranger() -> Iterator[FakeOkta]:
         assert running.requests == []
 
 
-def test_a_next_page_elsewhere_is_not_asked_for(okta: FakeOkta, api: ManagementApi, stranger: FakeOkta) -> None:
+def test_a_next_page_on_another_host_is_not_requested(okta: FakeOkta, api: ManagementApi, stranger: FakeOkta) -> None:
     okta.next(on="/api/v1/apps", headers=[("link", f'<{stranger.url}/api/v1/apps>; rel="next"')])
     with pytest.raises(ProvisioningError, match="on another host or was already read"):
         list(list_apps(api))
 
 
-def test_pages_that_go_round_in_a_circle_end(okta: FakeOkta, api: ManagementApi) -> None:
+def test_a_list_whose_pages_repeat_ends_with_an_error(okta: FakeOkta, api: ManagementApi) -> None:
     pages = [f'<{okta.url}/api/v1/apps?after={number % 2}>; rel="next"' for number in range(9)]
     for page in pages:
         okta.next(on="/api/v1/apps", headers=[("link", page)])
@@ -528,7 +532,7 @@ def test_pages_that_go_round_in_a_circle_end(okta: FakeOkta, api: ManagementApi)
     assert len(okta.requests) == 3
 
 
-def test_a_list_that_never_ends_is_not_read_for_ever(okta: FakeOkta, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_list_ends_with_an_error(okta: FakeOkta, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("okta_m2m.admin.management.MAX_PAGES", 20)
     read: list[str] = []
 
@@ -544,7 +548,7 @@ def test_a_list_that_never_ends_is_not_read_for_ever(okta: FakeOkta, monkeypatch
     assert len(read) == 20
 
 
-def test_a_rate_limit_that_is_always_over_at_once_is_not_asked_for_ever(
+def test_retries_end_even_if_each_rate_limit_is_over_at_once(
     okta: FakeOkta, sign_in: Callable[..., ManagementApi]
 ) -> None:
     slept: list[float] = []
@@ -559,7 +563,7 @@ def test_a_rate_limit_that_is_always_over_at_once_is_not_asked_for_ever(
 
 @pytest.mark.parametrize("kind", ["compressed", "endless", "nested"])
 @pytest.mark.parametrize("status", [200, *in_matrix(403)])
-def test_an_answer_costs_little_memory_whatever_it_is(okta: FakeOkta, kind: str, status: int) -> None:
+def test_a_huge_response_uses_little_memory(okta: FakeOkta, kind: str, status: int) -> None:
     body = {"compressed": gzip.compress(bytes(64 << 20)), "endless": b" " * 65536, "nested": b"[" * 200_000}[kind]
     asked: list[list[str]] = []
 
@@ -587,7 +591,7 @@ def test_an_answer_costs_little_memory_whatever_it_is(okta: FakeOkta, kind: str,
     assert asked == [["identity"]]
 
 
-def test_an_org_that_is_not_there(okta: FakeOkta) -> None:
+def test_an_unreachable_org_is_reported(okta: FakeOkta) -> None:
     okta.stop()
     with (
         ManagementApi(okta.url, ApiToken("00token"), sleep=lambda seconds: None) as api,
@@ -625,7 +629,7 @@ def test_a_sign_in_that_cannot_work_is_refused_at_once(okta: FakeOkta, key: Priv
         assert list(list_apps(api)) == []
 
 
-def test_a_log_file_that_is_named_as_the_token_is_not_read_whole(tmp_path: Path) -> None:
+def test_of_a_large_file_that_is_named_as_the_token_only_the_beginning_is_read(tmp_path: Path) -> None:
     with open(tmp_path / "log", "wb") as file:
         file.truncate(64 << 20)
     tracemalloc.start()
@@ -648,9 +652,7 @@ def test_a_program_can_catch_the_errors_without_an_http_library() -> None:
 
 @pytest.mark.parametrize("alg", ["ES256", "ES384", "ES512", "RS256"])
 @pytest.mark.parametrize("form", ["jwk", "pem"])
-def test_a_key_file_is_read_back_and_is_its_owners_alone(
-    tmp_path: Path, rsa_key: PrivateKey, alg: str, form: Any
-) -> None:
+def test_a_new_key_file_can_be_read_by_its_owner_only(tmp_path: Path, rsa_key: PrivateKey, alg: str, form: Any) -> None:
     key = rsa_key.with_kid(rsa_key.thumbprint()) if alg == "RS256" else new_key(alg)
     assert key.kid == key.thumbprint()
     path = tmp_path / "key"
@@ -679,7 +681,7 @@ def test_an_encrypted_pem_needs_its_password(tmp_path: Path, key: PrivateKey) ->
     [(OSError(errno.ENOSPC, "No space left on device"), ConfigurationError), (KeyboardInterrupt(), KeyboardInterrupt)],
     ids=["a full disk", "Ctrl-C"],
 )
-def test_a_key_that_cannot_be_written_whole_is_not_there(
+def test_a_key_that_cannot_be_written_completely_leaves_no_file(
     tmp_path: Path,
     key: PrivateKey,
     monkeypatch: pytest.MonkeyPatch,
@@ -698,7 +700,7 @@ def test_a_key_that_cannot_be_written_whole_is_not_there(
     assert os.listdir(tmp_path) == []
 
 
-def test_a_pem_becomes_a_jwk_file_with_its_kid(tmp_path: Path, key: PrivateKey) -> None:
+def test_a_pem_is_converted_to_a_jwk_file_with_its_kid(tmp_path: Path, key: PrivateKey) -> None:
     write_key(tmp_path / "key.pem", key, form="pem")
     convert_key(tmp_path / "key.pem", tmp_path / "key.json", kid="first")
     assert json.loads((tmp_path / "key.json").read_text())["kid"] == "first"
@@ -733,7 +735,7 @@ def test_an_assertion_made_by_hand_gets_a_token_and_is_shown_decoded(okta: FakeO
 
 
 @pytest.mark.parametrize("server", [None, "default"])
-def test_a_token_is_introspected_and_revoked_where_it_was_minted(
+def test_a_token_is_introspected_and_revoked_at_the_server_that_issued_it(
     okta: FakeOkta, key: PrivateKey, server: str | None
 ) -> None:
     registered = okta.add_app(key)
@@ -750,13 +752,13 @@ def test_a_token_is_introspected_and_revoked_where_it_was_minted(
     assert not introspect_token(okta.url, registered.client_id, key, token, authorization_server=server).active
 
 
-def test_introspection_goes_by_oktas_clock(okta: FakeOkta, key: PrivateKey) -> None:
+def test_introspection_uses_oktas_time(okta: FakeOkta, key: PrivateKey) -> None:
     app = okta.add_app(key)
     okta.skew(minutes=-20)
     assert not introspect_token(okta.url, app.client_id, key, "unknown").active
 
 
-def test_the_assertion_is_the_only_sign_in_and_follows_no_redirect(
+def test_introspection_and_revocation_use_no_netrc_and_follow_no_redirect(
     okta: FakeOkta, key: PrivateKey, stranger: FakeOkta, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "netrc").write_text("default login ada password secret\n")
@@ -772,7 +774,7 @@ def test_the_assertion_is_the_only_sign_in_and_follows_no_redirect(
         introspect_token(okta.url, app.client_id, key, "unknown")
 
 
-def test_introspection_says_what_went_wrong(okta: FakeOkta, key: PrivateKey) -> None:
+def test_introspection_errors_say_what_is_wrong(okta: FakeOkta, key: PrivateKey) -> None:
     app = okta.add_app(key)
     with pytest.raises(InvalidClient, match="Register this key's public half"):
         introspect_token(okta.url, app.client_id, new_key("ES256", kid=key.kid), "unknown")
@@ -787,7 +789,7 @@ def test_introspection_says_what_went_wrong(okta: FakeOkta, key: PrivateKey) -> 
 
 
 @pytest.mark.parametrize("via", VIAS)
-def test_an_existing_app_is_compared_with_every_setting_that_was_asked_for(
+def test_an_existing_app_is_compared_with_every_requested_setting(
     okta: FakeOkta, api: ManagementApi, key: PrivateKey, via: Via
 ) -> None:
     first = create_app(api, "billing", jwks=key.jwks(), via=via)
@@ -807,7 +809,7 @@ def test_an_existing_app_is_compared_with_every_setting_that_was_asked_for(
     assert len(okta.apps) == 1
 
 
-def test_where_dpop_could_not_be_required_the_error_says_that_the_app_exists(
+def test_if_dpop_cannot_be_required_the_error_says_that_the_app_was_created(
     okta: FakeOkta, api: ManagementApi, key: PrivateKey
 ) -> None:
     okta.next("E0000006", on="/api/v1/apps/0oa*")
@@ -834,7 +836,9 @@ ODD_APPS = [
 ]
 
 
-def test_odd_apps_of_somebody_elses_are_skipped(okta: FakeOkta, api: ManagementApi, key: PrivateKey) -> None:
+def test_apps_that_lack_the_properties_of_a_service_app_are_skipped(
+    okta: FakeOkta, api: ManagementApi, key: PrivateKey
+) -> None:
     other = okta.add_app(label="of a vendor")
     other.jwks["keys"].append({"kty": "OKP", "crv": "Ed25519", "x": "A" * 43, "kid": "odd"})
     listed = requests.get(f"{okta.url}/api/v1/apps", headers={"Authorization": f"SSWS {okta.ssws}"}, timeout=10).json()
@@ -848,46 +852,39 @@ def test_odd_apps_of_somebody_elses_are_skipped(okta: FakeOkta, api: ManagementA
 
 
 @pytest.mark.parametrize("via", [VIAS[0], *in_matrix(*VIAS[1:])])
-def test_three_that_create_the_same_app_at_once_make_one(
-    okta: FakeOkta, sign_in: Callable[..., ManagementApi], key: PrivateKey, via: Via
+def test_two_processes_that_create_the_same_app_at_once_both_report_both(
+    okta: FakeOkta, api: ManagementApi, key: PrivateKey, via: Via
 ) -> None:
-    together = threading.Barrier(3)
+    together = threading.Barrier(2)
 
     class AtOnce(ManagementApi):
         def call(self, method: str, path: str, body: object = None, **options: Any) -> Any:
-            if method == "POST" and path in ("/api/v1/apps", "/oauth2/v1/clients"):
-                together.wait(20)  # each has looked for the name, and found nothing
-            return super().call(method, path, body, **options)
+            if method != "POST" or path not in ("/api/v1/apps", "/oauth2/v1/clients"):
+                return super().call(method, path, body, **options)
+            together.wait(20)  # each has looked for the name, and found nothing
+            created = super().call(method, path, body, **options)
+            together.wait(20)
+            return created
 
-    made: list[Any] = []
+    raised: list[NameTaken] = []
 
     def create() -> None:
-        with AtOnce(okta.url, ApiToken(okta.ssws)) as api:
-            made.append(create_app(api, "billing", jwks=key.jwks(), via=via))
+        with AtOnce(okta.url, ApiToken(okta.ssws)) as api, pytest.raises(NameTaken) as caught:
+            create_app(api, "billing", jwks=key.jwks(), via=via)
+        raised.append(caught.value)
 
-    threads = [threading.Thread(target=create) for _ in range(3)]
+    threads = [threading.Thread(target=create) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    (app,) = okta.apps.values()
-    assert [result.app.client_id for result in made] == [app.client_id] * 3
-    assert sorted(result.created for result in made) == [False, False, True]
-    assert all(result.keys_missing == () for result in made)
-
-
-def test_an_app_of_the_name_that_was_finished_meanwhile_stays(okta: FakeOkta, key: PrivateKey) -> None:
-    """Another process has created its app and ended, without seeing ours."""
-    with ManagementApi(okta.url, ApiToken(okta.ssws), sleep=lambda seconds: None) as api:
-
-        class Overtaken(ManagementApi):
-            def call(self, method: str, path: str, body: object = None, **options: Any) -> Any:
-                answer = super().call(method, path, body, **options)
-                if method == "POST" and path == "/api/v1/apps":
-                    okta.add_app(key, label="billing", client_id="0oaz" + "z" * 16)
-                return answer
-
-        with Overtaken(okta.url, ApiToken(okta.ssws), sleep=lambda seconds: None) as overtaken:
-            made = create_app(overtaken, "billing", jwks=key.jwks())
-        assert not made.created
-        assert [app.id for app in list_apps(api)] == [made.app.id] == ["0oaz" + "z" * 16]
+    ids = [app.id for app in list_apps(api)]
+    assert len(ids) == len(raised) == 2
+    assert all(id in error.problem for id in ids for error in raised)
+    deletable = [str(error.remedy).split("okta-m2m app delete ")[1].split(". ")[0] for error in raised]
+    assert sorted(deletable) == sorted(ids)
+    with pytest.raises(NameTaken, match="2 apps have the name"):
+        create_app(api, "billing", jwks=key.jwks(), via=via)
+    delete_app(api, deletable[0])
+    again = create_app(api, "billing", jwks=key.jwks(), via=via)
+    assert (again.created, again.app.id, again.keys_missing) == (False, deletable[1], ())

@@ -143,7 +143,7 @@ class Unheeded(ManagementApi):
 
 
 @pytest.mark.parametrize("change", [pytest.param(change, id=name) for name, change in CHANGES.items()])
-def test_a_change_that_okta_accepts_and_does_not_show_is_not_reported_as_done(
+def test_a_change_that_okta_accepts_but_does_not_show_is_not_reported_as_done(
     okta: FakeOkta, app: App, change: Any
 ) -> None:
     make, _, answer = change
@@ -154,7 +154,7 @@ def test_a_change_that_okta_accepts_and_does_not_show_is_not_reported_as_done(
 
 
 @pytest.mark.parametrize("name", ["deactivate a key", "delete a key", "revoke a scope", "unassign a role"])
-def test_a_404_does_not_pass_for_done_while_okta_still_lists_it(okta: FakeOkta, app: App, name: str) -> None:
+def test_a_404_does_not_count_as_done_while_okta_still_lists_it(okta: FakeOkta, app: App, name: str) -> None:
     make, path, _ = CHANGES[name]
     if name == "unassign a role":
         a_role(okta, app)
@@ -165,7 +165,7 @@ def test_a_404_does_not_pass_for_done_while_okta_still_lists_it(okta: FakeOkta, 
         make(okta, api, app)
 
 
-def test_a_change_that_shows_late_is_waited_for(okta: FakeOkta, app: App) -> None:
+def test_a_change_that_okta_shows_late_is_waited_for(okta: FakeOkta, app: App) -> None:
     waited: list[float] = []
     with ManagementApi(okta.url, ApiToken(okta.ssws), sleep=waited.append) as api:
         before = [{"id": grant.id, "scopeId": grant.scope} for grant in list_grants(api, app.id)]
@@ -185,7 +185,7 @@ def test_a_change_that_shows_late_is_waited_for(okta: FakeOkta, app: App) -> Non
     assert waited == [0.25, 0.5]
 
 
-def test_what_is_not_there_is_not_found(okta: FakeOkta, api: ManagementApi, app: App) -> None:
+def test_a_role_that_is_not_assigned_is_not_found(okta: FakeOkta, api: ManagementApi, app: App) -> None:
     with pytest.raises(NotFound, match="role list"):
         unassign_role(api, app.client_id, "JBCnothing")
     deactivate_app(api, app.id)
@@ -197,7 +197,7 @@ def test_what_is_not_there_is_not_found(okta: FakeOkta, api: ManagementApi, app:
 
 
 @pytest.mark.parametrize("step", [Step.DEACTIVATE, Step.DELETE])
-def test_a_rotation_does_not_say_that_the_old_key_is_gone_while_okta_lists_it(
+def test_a_rotation_does_not_report_the_old_key_as_deleted_while_okta_lists_it(
     okta: FakeOkta, api: ManagementApi, key_file: Path, step: Step
 ) -> None:
     """Okta, or a proxy before it, answers 404 to deactivating and deleting, and the old key stays active."""
@@ -227,7 +227,9 @@ def test_a_rotation_does_not_say_that_the_old_key_is_gone_while_okta_lists_it(
     assert os.listdir(key_file.parent) == ["key.json"]
 
 
-def test_an_old_key_that_somebody_else_deleted_is_gone(okta: FakeOkta, api: ManagementApi, key_file: Path) -> None:
+def test_a_rotation_ends_if_someone_else_deletes_the_old_key(
+    okta: FakeOkta, api: ManagementApi, key_file: Path
+) -> None:
     app = okta.add_app(PrivateKey.from_file(key_file), SCOPES, label="billing")
     old = PrivateKey.from_file(key_file).kid
 

@@ -20,7 +20,8 @@ import pytest
 import requests
 
 from okta_m2m import ConfigurationError, PrivateKey, ServiceApp
-from okta_m2m.admin._safe_files import FileVersion, OpenDirectory
+from okta_m2m.admin import _safe_files
+from okta_m2m.admin._safe_files import FileVersion
 from okta_m2m.admin.errors import NotFound, OktaUnreachable, RotationFailed, SuperAdminNeeded
 from okta_m2m.admin.key_files import new_key, write_key
 from okta_m2m.admin.management import ApiToken, ManagementApi, Pause
@@ -170,7 +171,7 @@ def test_no_call_is_lost_while_twenty_threads_call(
     assert one_key(okta, app, key_file) == rotated.new_kid != old.kid
 
 
-def test_each_step_is_told_and_the_waiting_too(
+def test_each_step_and_each_wait_is_reported(
     okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
 ) -> None:
     told: list[Progress] = []
@@ -203,7 +204,7 @@ def test_an_app_may_rotate_its_own_key(
     one_key(okta, app, key_file)
 
 
-def test_the_new_key_is_of_the_old_ones_kind_unless_another_is_asked_for(
+def test_the_new_key_has_the_old_ones_algorithm_unless_another_is_requested(
     okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], rsa_key: PrivateKey
 ) -> None:
     key_file.unlink()
@@ -281,7 +282,7 @@ def test_an_interrupted_rotation_of_an_encrypted_pem_continues_or_is_undone(
     assert os.listdir(key_file.parent) == [key_file.name]
 
 
-def test_a_pem_is_rotated_to_what_it_can_say_and_to_nothing_else(
+def test_a_pem_is_not_rotated_to_an_algorithm_that_a_pem_cannot_name(
     okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
 ) -> None:
     old = as_pem(key_file, PASSWORD).snapshot()
@@ -309,7 +310,7 @@ def test_openssl_reads_a_pem_with_its_kid(key_file: Path) -> None:
 
 
 @pytest.mark.parametrize("kid", ["two\nlines", " spaces around ", "-----BEGIN", "written\\nbreak", ""])
-def test_a_kid_that_no_line_can_hold_is_not_written_to_a_pem(tmp_path: Path, kid: str) -> None:
+def test_a_kid_that_does_not_fit_on_one_line_is_not_written_to_a_pem(tmp_path: Path, kid: str) -> None:
     key = new_key("ES256").with_kid(kid)
     if key.kid is None:
         write_key(tmp_path / "key.pem", key, form="pem")
@@ -321,7 +322,7 @@ def test_a_kid_that_no_line_can_hold_is_not_written_to_a_pem(tmp_path: Path, kid
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes and symlinks as POSIX has them")
-def test_the_files_mode_stays_and_a_symlink_stays_one(
+def test_the_key_file_keeps_its_mode_and_a_symlink_to_it_stays(
     okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], tmp_path: Path
 ) -> None:
     key_file.chmod(0o640)
@@ -346,7 +347,7 @@ def foreign_group(path: Path) -> int:
     """Gives the file to a group that a new file would not get; says which."""
     others = [group for group in os.getgroups() if group != path.stat().st_gid]
     if os.geteuid() == 0:
-        os.chown(path, 12345, 54321)
+        os.chown(path, -1, 54321)
     elif others:
         os.chown(path, -1, others[0])
     else:
@@ -355,7 +356,7 @@ def foreign_group(path: Path) -> int:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="owners as POSIX has them")
-def test_the_files_owner_and_group_stay(
+def test_the_key_file_keeps_its_owner_and_group(
     okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
 ) -> None:
     group = foreign_group(key_file)
@@ -366,7 +367,7 @@ def test_the_files_owner_and_group_stay(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="owners as POSIX has them")
-def test_whoever_cannot_keep_the_files_owner_is_refused_before_anything_is_made(
+def test_a_user_who_cannot_keep_the_files_group_is_refused_before_anything_is_made(
     okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     foreign_group(key_file)
@@ -378,7 +379,7 @@ def test_whoever_cannot_keep_the_files_owner_is_refused_before_anything_is_made(
     with monkeypatch.context() as patch:
         patch.setattr(os, "fchown", refused)
         for attempt in (rotation().run, rotation().plan):
-            with pytest.raises(ConfigurationError, match=r"Run this as the file's owner.*or as root"):
+            with pytest.raises(ConfigurationError, match=r"Run this as the file's owner and in its group"):
                 attempt()
     assert key_file.read_bytes() == before
     assert not list(key_file.parent.glob(".*.tmp"))
@@ -387,7 +388,7 @@ def test_whoever_cannot_keep_the_files_owner_is_refused_before_anything_is_made(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="owners as POSIX has them")
-def test_an_owner_that_cannot_be_kept_after_all_leaves_the_old_key_in_force(
+def test_a_group_that_cannot_be_kept_at_the_switch_leaves_the_old_key_in_use(
     okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     foreign_group(key_file)
@@ -409,7 +410,7 @@ def test_an_owner_that_cannot_be_kept_after_all_leaves_the_old_key_in_force(
     one_key(okta, app, key_file)
 
 
-def test_the_new_key_may_be_unknown_for_a_while(
+def test_a_rotation_waits_until_the_token_endpoint_knows_the_new_key(
     okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
 ) -> None:
     okta.settling = 1.0
@@ -419,7 +420,7 @@ def test_the_new_key_may_be_unknown_for_a_while(
     assert [key["kid"] for key in app.jwks["keys"]] == [PrivateKey.from_file(key_file).kid]
 
 
-def test_a_plan_changes_nothing_and_says_what_is_to_come(
+def test_a_plan_changes_nothing_and_lists_the_remaining_steps(
     okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
 ) -> None:
     before = key_file.read_bytes()
@@ -464,7 +465,7 @@ FIRST, *OTHERS, LAST = STEPS
 @pytest.mark.parametrize(
     "step", [FIRST, Step.SWITCH, *in_matrix(*(step for step in OTHERS if step is not Step.SWITCH)), LAST]
 )
-def test_killed_after_a_step_and_run_again_it_ends_with_one_key_and_no_call_lost(
+def test_a_rotation_killed_after_any_step_ends_with_one_key_and_no_failed_call(
     okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], step: Step
 ) -> None:
     old = PrivateKey.from_file(key_file).kid
@@ -550,7 +551,7 @@ print(moments)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="killed many times over, which is quick only with fork")
-def test_killed_at_any_moment_the_key_in_the_file_works_and_the_next_run_ends_it(
+def test_a_rotation_killed_at_any_moment_leaves_a_working_key_and_is_completed_by_the_next_run(
     okta: FakeOkta, app: App, key_file: Path
 ) -> None:
     result = subprocess.run(
@@ -565,7 +566,7 @@ def test_killed_at_any_moment_the_key_in_the_file_works_and_the_next_run_ends_it
     one_key(okta, app, key_file)
 
 
-def test_a_broken_off_rotation_is_taken_back(
+def test_an_interrupted_rotation_is_undone(
     okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
 ) -> None:
     assert not rotation().abandon()
@@ -609,7 +610,7 @@ class Breaking(requests.Session):
         *((how, step) for how in ("removed", "deactivated") for step in (Step.REGISTER, Step.PROVE)),
     ],
 )
-def test_only_a_registered_key_is_switched_in_after_taking_back_broke_off(
+def test_after_an_interrupted_undo_only_a_registered_key_gets_into_the_file(
     okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], step: Step, how: str
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
@@ -637,7 +638,7 @@ def test_only_a_registered_key_is_switched_in_after_taking_back_broke_off(
     assert one_key(okta, app, key_file) == rotated.new_kid
 
 
-def test_taking_back_waits_for_running_processes_and_proves_the_old_key_before_the_new_one_goes(
+def test_an_undo_waits_for_running_processes_and_proves_the_old_key_before_it_deletes_the_new_one(
     okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
 ) -> None:
     before = key_file.read_bytes()
@@ -655,24 +656,22 @@ def test_taking_back_waits_for_running_processes_and_proves_the_old_key_before_t
     one_key(okta, app, key_file)
 
 
-def test_a_way_back_that_is_interrupted_leaves_both_keys_active_and_the_next_run_ends_it(
+def test_an_interrupted_undo_leaves_both_keys_active_and_the_next_run_completes(
     okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
 ) -> None:
-    replace = OpenDirectory.replace
+    replace = _safe_files.replace
     for state in ("with the journal", "with the key file"):
         with pytest.raises(KeyboardInterrupt):
             rotation(progress=interrupting(Step.CONFIRM)).run()
         put = "key.json.rotation" if state == "with the journal" else "key.json"
 
-        def interrupted(
-            directory: OpenDirectory, name: str, content: bytes, was: FileVersion | None = None, put: str = put
-        ) -> None:
-            if name == put:
+        def interrupted(path: Path, content: bytes, was: FileVersion | None = None, put: str = put) -> None:
+            if path.name == put:
                 raise KeyboardInterrupt
-            replace(directory, name, content, was=was)
+            replace(path, content, was=was)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(OpenDirectory, "replace", interrupted)
+            patch.setattr(_safe_files, "replace", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 rotation().abandon()
         assert [key["status"] for key in app.jwks["keys"]] == ["ACTIVE", "ACTIVE"], state
@@ -727,7 +726,7 @@ def stumbling(okta: FakeOkta, step: Step, *faults: dict[str, Any]) -> Callable[[
         (Step.CONFIRM, {"what": "client_assertion_invalid_kid"}),
     ],
 )
-def test_after_a_failure_the_old_key_is_in_force_and_the_next_run_goes_on(
+def test_after_a_failure_the_old_key_is_in_use_and_the_next_run_continues(
     okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], step: Step, fault: dict[str, Any]
 ) -> None:
     before = key_file.read_bytes()
@@ -742,7 +741,7 @@ def test_after_a_failure_the_old_key_is_in_force_and_the_next_run_goes_on(
     assert one_key(okta, app, key_file) == rotated.new_kid != old
 
 
-def test_a_failure_to_delete_leaves_the_new_key_in_force(
+def test_a_failure_to_delete_the_old_key_leaves_the_new_one_in_use(
     okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
 ) -> None:
     fault = {"what": 403, "error": "E0000006", "on": "/api/v1/apps/*/jwks/pks*", "times": 9}
@@ -754,7 +753,7 @@ def test_a_failure_to_delete_leaves_the_new_key_in_force(
     one_key(okta, app, key_file)
 
 
-def test_that_only_a_super_admin_may_is_what_the_error_says(
+def test_the_error_says_that_only_a_super_admin_may_change_the_keys(
     okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
 ) -> None:
     before = key_file.read_bytes()
@@ -768,7 +767,7 @@ def test_that_only_a_super_admin_may_is_what_the_error_says(
     one_key(okta, app, key_file)
 
 
-def test_two_rotations_of_one_key_do_not_meet(
+def test_two_rotations_of_one_key_do_not_run_at_once(
     okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
 ) -> None:
     refused: list[str] = []
@@ -785,20 +784,20 @@ def test_two_rotations_of_one_key_do_not_meet(
 
 
 @pytest.mark.parametrize("step", [Step.REGISTER, Step.SWITCH, Step.DEACTIVATE, Step.CONFIRM])
-def test_a_journal_that_cannot_be_written_leaves_the_old_key_in_force(
+def test_a_journal_that_cannot_be_written_leaves_the_old_key_in_use(
     okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], step: Step
 ) -> None:
     before, old = key_file.read_bytes(), PrivateKey.from_file(key_file).kid
 
-    replace = OpenDirectory.replace
+    replace = _safe_files.replace
 
-    def full(directory: OpenDirectory, name: str, content: bytes, was: FileVersion | None = None) -> None:
-        if name == "key.json.rotation" and json.loads(content)["done"] == step:
-            raise ConfigurationError(f"{name} cannot be written completely (No space left on device).")
-        replace(directory, name, content, was=was)
+    def full(path: Path, content: bytes, was: FileVersion | None = None) -> None:
+        if path.name == "key.json.rotation" and json.loads(content)["done"] == step:
+            raise ConfigurationError(f"{path} cannot be written completely (No space left on device).")
+        replace(path, content, was=was)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(OpenDirectory, "replace", full)
+        patch.setattr(_safe_files, "replace", full)
         with pytest.raises(RotationFailed, match=f"'{step}'. The old key '{old}' is in use.*No space left"):
             rotation().run()
     assert key_file.read_bytes() == before
@@ -807,7 +806,7 @@ def test_a_journal_that_cannot_be_written_leaves_the_old_key_in_force(
     one_key(okta, app, key_file)
 
 
-def test_somebody_else_writing_to_the_key_file_is_noticed(
+def test_a_key_file_that_someone_else_writes_to_stops_the_rotation(
     okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
 ) -> None:
     def meddle(progress: Progress) -> None:
@@ -864,7 +863,7 @@ def of_another(key_file: Path) -> None:
         (lambda path: Path(f"{path}.rotation").write_bytes(b"\xff\xfe"), "is damaged"),
     ],
 )
-def test_a_key_file_that_cannot_be_rotated_is_left_alone(
+def test_a_key_file_that_cannot_be_rotated_is_not_changed(
     okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], change: Any, said: str
 ) -> None:
     change(key_file)
@@ -889,7 +888,7 @@ def test_a_key_file_that_cannot_be_rotated_is_left_alone(
         (lambda app: app.scopes.clear(), "key in use cannot obtain a token"),
     ],
 )
-def test_an_app_whose_keys_cannot_be_rotated_is_left_alone(
+def test_an_app_whose_keys_cannot_be_rotated_is_not_changed(
     okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], change: Any, said: str
 ) -> None:
     change(app)
@@ -901,7 +900,7 @@ def test_an_app_whose_keys_cannot_be_rotated_is_left_alone(
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="needs a user whom a read-only directory stops")
-def test_a_read_only_directory_is_said(key_file: Path, rotation: Callable[..., Rotation]) -> None:
+def test_a_read_only_directory_is_reported(key_file: Path, rotation: Callable[..., Rotation]) -> None:
     key_file.parent.chmod(0o500)
     try:
         with pytest.raises(RotationFailed, match="read-only here"):
@@ -923,7 +922,7 @@ def test_a_journal_of_another_app_is_not_followed(
         rotation(app_id="0oanobody").plan()
 
 
-def test_a_kid_that_is_set_apart_or_a_key_that_is_no_file_cannot_be_rotated(okta: FakeOkta, key_file: Path) -> None:
+def test_a_separate_kid_or_a_key_that_is_not_in_a_file_cannot_be_rotated(okta: FakeOkta, key_file: Path) -> None:
     environ = {
         "OKTA_CLIENT_ORGURL": okta.url,
         "OKTA_CLIENT_CLIENTID": "x",
@@ -937,15 +936,6 @@ def test_a_kid_that_is_set_apart_or_a_key_that_is_no_file_cannot_be_rotated(okta
     text = read_settings(environ={**environ, "OKTA_CLIENT_PRIVATEKEY": key_file.read_text()}, files=False)
     with pytest.raises(RotationFailed, match="key is not in a file"):
         rotatable_key_file(text)
-
-
-@pytest.mark.skipif(os.name == "posix", reason="POSIX needs no filelock")
-def test_without_filelock_the_error_names_the_remedy(
-    rotation: Callable[..., Rotation], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "filelock", None)
-    with pytest.raises(ConfigurationError, match=r"pip install 'okta-m2m\[cli\]'"):
-        rotation().run()
 
 
 def test_the_journal_holds_no_secret(

@@ -1,7 +1,6 @@
-"""What root writes in a directory that an attacker can write: nothing of root's is read, changed or given away.
+"""Files are replaced in one step, never over what another process changed, and root works only where no other user can write.
 
-The attacker acts at every system call that names a file: a profile function, which CPython runs before each of them, plants
-symlinks and exchanges files there. The victim is a file outside of the directory.
+The victim is a file of root's outside of the directory.
 """
 
 from __future__ import annotations
@@ -9,11 +8,11 @@ from __future__ import annotations
 import json
 import os
 import stat
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,8 +20,6 @@ from test_rotation import api, app, interrupting, key_file, okta, one_key, rotat
 
 from okta_m2m import ConfigurationError, OktaM2MError, PrivateKey
 from okta_m2m.admin import _safe_files
-from okta_m2m.admin._rotation_checks import check_key_file
-from okta_m2m.admin._rotation_files import RotationFiles
 from okta_m2m.admin.errors import RotationFailed
 from okta_m2m.admin.key_files import (
     check_replaceable,
@@ -40,40 +37,6 @@ posix_only = pytest.mark.skipif(os.name != "posix", reason="owners, modes and sy
 root_only = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root to be two users")
 
 STRANGER = 12345
-STEPS = {
-    "open",
-    "lstat",
-    "readlink",
-    "chown",
-    "fchown",
-    "chmod",
-    "fchmod",
-    "rename",
-    "replace",
-    "unlink",
-    "remove",
-    "listdir",
-    "scandir",
-}
-
-
-@contextmanager
-def attacking(act: Callable[[str], None]) -> Iterator[None]:
-    """``act(step)`` is called before each of these functions of the operating system, in this thread."""
-
-    def before(_frame: object, event: str, function: Any) -> None:
-        if event == "c_call" and function.__module__ in ("posix", "_io") and function.__name__ in STEPS:
-            sys.setprofile(None)  # what the attacker does is no step
-            try:
-                act(function.__name__)
-            finally:
-                sys.setprofile(before)
-
-    sys.setprofile(before)
-    try:
-        yield
-    finally:
-        sys.setprofile(None)
 
 
 @pytest.fixture
@@ -91,70 +54,176 @@ def facts(path: Path) -> tuple[str, int, int, int]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The attacker's directory, with a file that belongs to them."""
+    """A directory of this user's, with a file."""
     path = tmp_path / "service"
-    path.mkdir()
+    path.mkdir(mode=0o755)
     target = path / "key.json"
     target.write_text("old")
     target.chmod(0o640)
-    if os.geteuid() == 0:
-        os.chown(path, STRANGER, STRANGER)
-        os.chown(target, STRANGER, STRANGER)
     return path
 
 
-def plant(link: Path, target: Path) -> None:
-    """A symlink that the attacker creates. Only root can act as two users."""
-    link.symlink_to(target)
-    if os.geteuid() == 0:
-        os.chown(link, STRANGER, STRANGER, follow_symlinks=False)
+USES = [
+    lambda path: replace_file(path, b"new"),
+    check_replaceable,
+    read_file,
+    lambda path: write_new_file(path.with_name("new.json"), b"secret"),
+]
 
 
-def exchange(folder: Path, victim: Path, *, spare: str = "key.json") -> None:
-    """Puts a symlink to the victim in the place of whatever is in the directory."""
-    for entry in list(folder.iterdir()):
-        if entry.name != spare:
-            entry.unlink()
-            plant(entry, victim)
+# ── root ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def files_below(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
 @posix_only
-@pytest.mark.parametrize(
-    "write", [lambda path: replace_file(path, b"new"), check_replaceable], ids=["replace", "check"]
-)
-@pytest.mark.parametrize("spare", ["key.json", pytest.param("", marks=root_only)], ids=["temporary", "target"])
-def test_a_file_that_is_exchanged_at_any_step_costs_the_victim_nothing(
-    folder: Path, victim: Path, write: Callable[[Path], None], spare: str
+@root_only
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("theirs", ["service", "service/inner"])
+def test_root_refuses_a_directory_of_another_user(
+    folder: Path, tmp_path: Path, use: Callable[[Path], object], theirs: str
 ) -> None:
-    before, target = facts(victim), folder / "key.json"
-
-    def steps_with_attack_at(moment: int | None) -> int:
-        for entry in folder.iterdir():
-            entry.unlink()
-        target.write_text("old")
-        if os.geteuid() == 0:
-            os.chown(target, STRANGER, STRANGER)
-        steps = 0
-
-        def act(step: str) -> None:
-            nonlocal steps
-            if steps == moment:
-                exchange(folder, victim, spare=spare)
-            steps += 1
-
-        with attacking(act), suppress(ConfigurationError):
-            write(target)
-        return steps
-
-    steps = steps_with_attack_at(None)
-    assert steps > 3
-    for moment in range(steps):
-        steps_with_attack_at(moment)
-        assert facts(victim) == before, f"attacked at step {moment}"
+    """Also one from which the path leads back into a directory of root's."""
+    (folder / "inner").mkdir()
+    (folder / "inner" / "key.json").write_text("old")
+    os.chown(tmp_path / theirs, STRANGER, STRANGER)
+    before = files_below(tmp_path)
+    with pytest.raises(ConfigurationError) as caught:
+        use(folder / "inner" / "key.json")
+    assert f"{tmp_path / theirs} belongs to another user (uid 12345)" in caught.value.problem
+    assert caught.value.remedy == "Run this as that user, with: sudo -u '#12345'"
+    assert files_below(tmp_path) == before
 
 
 @posix_only
-def test_no_name_that_an_attacker_can_guess_is_opened(folder: Path, victim: Path) -> None:
+@root_only
+@pytest.mark.parametrize("use", USES[:3])
+def test_root_refuses_a_file_of_another_user(folder: Path, use: Callable[[Path], object]) -> None:
+    target = folder / "key.json"
+    os.chown(target, STRANGER, STRANGER)
+    before = facts(target)
+    with pytest.raises(ConfigurationError, match=r"key.json belongs to another user \(uid 12345\).*sudo -u '#12345'"):
+        use(target)
+    assert facts(target) == before
+    assert os.listdir(folder) == ["key.json"]
+
+
+@posix_only
+@root_only
+def test_root_may_use_a_file_of_another_users_group(folder: Path) -> None:
+    target = folder / "key.json"
+    os.chown(target, 0, STRANGER)
+    replace_file(target, b"new")
+    assert facts(target) == ("new", 0, STRANGER, 0o640)
+
+
+@posix_only
+@root_only
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("mode", [0o777, 0o775])
+def test_root_refuses_a_directory_that_others_can_write_to(
+    folder: Path, use: Callable[[Path], object], mode: int
+) -> None:
+    (folder / "inner").mkdir()
+    (folder / "inner" / "key.json").write_text("old")
+    folder.chmod(mode)
+    with pytest.raises(ConfigurationError, match=f"Others can write to the directory {folder}.*chmod go-w '{folder}'"):
+        use(folder / "inner" / "key.json")
+    assert files_below(folder) == {"key.json": "old", "inner/key.json": "old"}
+
+
+@posix_only
+@root_only
+@pytest.mark.parametrize("use", USES)
+def test_root_may_work_below_a_sticky_directory(folder: Path, use: Callable[[Path], object]) -> None:
+    """As /tmp is: others can create names there, and cannot change root's."""
+    folder.chmod(0o1777)
+    use(folder / "key.json")
+
+
+@posix_only
+@root_only
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("below", ["", "deeper/"])
+def test_root_refuses_a_symlink_of_another_user_in_the_path(
+    folder: Path, tmp_path: Path, use: Callable[[Path], object], below: str
+) -> None:
+    """A service's user has root write in a directory of root's, or read from it."""
+    etc = tmp_path / "etc"
+    (etc / below).mkdir(parents=True)
+    (etc / below / "key.json").write_text("root's own")
+    folder.chmod(0o1777)
+    (folder / "conf").symlink_to(etc)
+    os.chown(folder / "conf", STRANGER, STRANGER, follow_symlinks=False)
+    (tmp_path / "own").symlink_to(folder / "conf")  # root's own link, which leads through the attacker's
+    for begin in (folder / "conf", tmp_path / "own"):
+        with pytest.raises(ConfigurationError, match=r"conf belongs to another user \(uid 12345\)"):
+            use(begin / below / "key.json")
+    assert files_below(etc) == {f"{below}key.json": "root's own"}
+
+
+@posix_only
+@root_only
+@pytest.mark.parametrize("use", USES[:3])
+def test_root_refuses_a_file_that_is_a_symlink_of_another_user(
+    folder: Path, victim: Path, use: Callable[[Path], object]
+) -> None:
+    before = facts(victim)
+    folder.chmod(0o1777)
+    (folder / "okta.yaml").symlink_to(victim)
+    os.chown(folder / "okta.yaml", STRANGER, STRANGER, follow_symlinks=False)
+    with pytest.raises(ConfigurationError, match=r"okta.yaml belongs to another user \(uid 12345\)"):
+        use(folder / "okta.yaml")
+    assert facts(victim) == before
+
+
+@posix_only
+@root_only
+@pytest.mark.parametrize("use", USES)
+def test_root_follows_its_own_symlink_only_into_directories_of_its_own(
+    folder: Path, tmp_path: Path, use: Callable[[Path], object]
+) -> None:
+    os.chown(folder, STRANGER, STRANGER)
+    (tmp_path / "own").symlink_to("service")
+    with pytest.raises(ConfigurationError, match=r"service belongs to another user \(uid 12345\)"):
+        use(tmp_path / "own" / "key.json")
+    assert files_below(folder) == {"key.json": "old"}
+
+
+@posix_only
+@root_only
+def test_the_refusal_names_the_user(folder: Path) -> None:
+    pwd = pytest.importorskip("pwd")
+    user = next(entry for entry in pwd.getpwall() if entry.pw_uid != 0)
+    os.chown(folder, user.pw_uid, -1)
+    with pytest.raises(ConfigurationError) as caught:
+        read_file(folder / "key.json")
+    assert caught.value.remedy == f"Run this as that user, with: sudo -u {user.pw_name}"
+
+
+@posix_only
+@root_only
+def test_another_user_may_use_their_own_directory_below_one_of_root(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only root is refused: a service may well be below a directory or a symlink of the user who deploys it."""
+    (folder.parent / "current").symlink_to("service")
+    os.chown(folder.parent / "current", 54321, 54321, follow_symlinks=False)
+    for path in (folder, folder / "key.json"):
+        os.chown(path, STRANGER, STRANGER)
+    with pytest.raises(ConfigurationError, match="current belongs to another user"):
+        read_file(folder.parent / "current" / "key.json")
+    monkeypatch.setattr(os, "geteuid", lambda: STRANGER)
+    assert read_file(folder.parent / "current" / "key.json").data == b"old"
+
+
+# ── every user ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@posix_only
+def test_no_guessable_name_is_opened_for_a_temporary_file(folder: Path, victim: Path) -> None:
     before = facts(victim)
     for name in (".key.json.tmp", "key.json.tmp", ".key.json.new.tmp"):
         (folder / name).symlink_to(victim)
@@ -166,7 +235,7 @@ def test_no_name_that_an_attacker_can_guess_is_opened(folder: Path, victim: Path
 
 @posix_only
 @pytest.mark.parametrize("leads", ["to a file", "nowhere"])
-def test_a_new_file_is_not_made_through_a_symlink(folder: Path, victim: Path, leads: str) -> None:
+def test_a_new_file_is_not_created_through_a_symlink(folder: Path, victim: Path, leads: str) -> None:
     before = facts(victim)
     elsewhere = victim if leads == "to a file" else victim.with_name("absent")
     (folder / "new.json").symlink_to(elsewhere)
@@ -177,63 +246,8 @@ def test_a_new_file_is_not_made_through_a_symlink(folder: Path, victim: Path, le
 
 
 @posix_only
-@root_only
-@pytest.mark.parametrize("write", [lambda path: replace_file(path, b"new"), check_replaceable, read_file])
-def test_a_symlink_that_another_user_made_is_not_followed(
-    folder: Path, victim: Path, write: Callable[[Path], object]
-) -> None:
-    before = facts(victim)
-    (folder / "okta.yaml").symlink_to(victim)
-    os.chown(folder / "okta.yaml", STRANGER, STRANGER, follow_symlinks=False)
-    with pytest.raises(
-        ConfigurationError,
-        match=r"is a symlink that another user .* created. Use the path of the file that it leads to",
-    ):
-        write(folder / "okta.yaml")
-    assert facts(victim) == before
-
-
-USES = [
-    lambda path: replace_file(path, b"new"),
-    check_replaceable,
-    read_file,
-    lambda path: write_new_file(path.with_name("new.json"), b"secret"),
-]
-
-
-@pytest.fixture(params=["O_PATH", "without O_PATH"])
-def _each_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As Linux reads a symlink, and as macOS does."""
-    if request.param != "O_PATH":
-        monkeypatch.setattr(_safe_files, "_PATH_ONLY", 0)
-
-
-@posix_only
-@root_only
-@pytest.mark.usefixtures("_each_system")
 @pytest.mark.parametrize("use", USES)
-@pytest.mark.parametrize("below", ["", "deeper/"])
-def test_a_symlink_of_another_user_in_the_path_is_not_followed(
-    folder: Path, tmp_path: Path, use: Callable[[Path], object], below: str
-) -> None:
-    """A service's user has root write in a directory of root's, or read from it."""
-    etc = tmp_path / "etc"
-    (etc / below).mkdir(parents=True)
-    (etc / below / "key.json").write_text("root's own")
-    plant(folder / "conf", etc)
-    (tmp_path / "own").symlink_to(folder / "conf")  # root's own link, which leads through the attacker's
-    for begin in (folder / "conf", tmp_path / "own"):
-        with pytest.raises(ConfigurationError, match=r"conf is a symlink that another user .* Use the path of the dir"):
-            use(begin / below / "key.json")
-    assert [(path.name, path.read_text()) for path in (etc / below).iterdir() if path.is_file()] == [
-        ("key.json", "root's own")
-    ]
-
-
-@posix_only
-@pytest.mark.usefixtures("_each_system")
-@pytest.mark.parametrize("use", USES)
-def test_a_symlink_of_ones_own_in_the_path_is_followed(
+def test_the_users_own_symlinks_in_the_path_are_followed(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: Callable[[Path], object]
 ) -> None:
     (tmp_path / "deep").mkdir()
@@ -245,7 +259,7 @@ def test_a_symlink_of_ones_own_in_the_path_is_followed(
         use(begin / "key.json")
         (folder / "new.json").unlink(missing_ok=True)
     (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises(ConfigurationError, match="leads to itself"):
+    with pytest.raises(ConfigurationError, match="symbolic links"):
         use(tmp_path / "loop" / "key.json")
 
 
@@ -261,8 +275,41 @@ def test_a_path_may_lead_through_directories_that_cannot_be_listed(folder: Path,
 
 
 @posix_only
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("what", ["missing", "a file", "closed"])
+def test_a_directory_that_cannot_be_used_is_refused(
+    folder: Path, tmp_path: Path, use: Callable[[Path], object], what: str
+) -> None:
+    if what == "closed" and os.geteuid() == 0:
+        pytest.skip("root may enter every directory")
+    if what == "a file":
+        (tmp_path / "file").write_text("")
+        folder = tmp_path / "file"
+    elif what == "missing":
+        folder = tmp_path / "missing"
+    else:
+        folder.chmod(0o600)
+    try:
+        with pytest.raises(ConfigurationError, match="json cannot be written"):
+            use(folder / "key.json")
+    finally:
+        if what == "closed":
+            folder.chmod(0o700)
+
+
+@posix_only
+def test_a_file_can_be_replaced_in_a_directory_that_cannot_be_listed(folder: Path) -> None:
+    folder.chmod(0o300)
+    try:
+        replace_file(folder / "key.json", b"new")
+        assert (folder / "key.json").read_bytes() == b"new"
+    finally:
+        folder.chmod(0o700)
+
+
+@posix_only
 @pytest.mark.parametrize("use", USES[:3])
-def test_the_root_directory_is_no_file(use: Callable[[Path], object], tmp_path: Path) -> None:
+def test_the_root_directory_is_refused(use: Callable[[Path], object], tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/")
     for path in (Path("/"), tmp_path / "link"):
         with pytest.raises(ConfigurationError, match="not a regular file"):
@@ -270,123 +317,32 @@ def test_the_root_directory_is_no_file(use: Callable[[Path], object], tmp_path: 
 
 
 @posix_only
-@root_only
-def test_a_symlink_that_is_exchanged_while_it_is_read_is_not_followed(
-    folder: Path, victim: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Root has made a symlink in the attacker's directory, who puts their own in its place."""
-    readlink = os.readlink
-
-    def exchanged(path: str, *, dir_fd: int) -> str:
-        (folder / "current").unlink()
-        plant(folder / "current", victim.parent)
-        return readlink(path, dir_fd=dir_fd)
-
-    monkeypatch.setattr(os, "readlink", exchanged)
-    (folder / "current").symlink_to(".")
-    assert read_file(folder / "current" / "key.json").data == b"old"  # Linux reads the one that it has opened
-    (folder / "current").unlink()
-    (folder / "current").symlink_to(".")
-    monkeypatch.setattr(_safe_files, "_PATH_ONLY", 0)
-    with pytest.raises(ConfigurationError, match="changed by another process"):
-        read_file(folder / "current" / "key.json")
-
-
-@posix_only
-def test_a_symlink_of_ones_own_stays_and_the_file_it_leads_to_is_replaced(folder: Path, tmp_path: Path) -> None:
+def test_a_symlink_to_a_file_stays_and_the_file_is_replaced(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "middle").symlink_to("service/key.json")
     (tmp_path / "link").symlink_to(tmp_path / "middle")
     replace_file(tmp_path / "link", b"new")
     assert (folder / "key.json").read_bytes() == b"new"
     assert (tmp_path / "link").is_symlink()
     (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises(ConfigurationError, match="leads to itself"):
+    with pytest.raises(ConfigurationError, match="is a symlink, or not a regular file"):
         replace_file(tmp_path / "loop", b"new")
 
 
 @posix_only
-@pytest.mark.parametrize("moment", [pytest.param("as it is opened", marks=root_only), "later"])
-def test_a_directory_that_is_exchanged_is_not_entered(folder: Path, tmp_path: Path, moment: str) -> None:
-    etc = tmp_path / "etc"
-    etc.mkdir()
-    (etc / "key.json").write_text("root's own")
-
-    def act(step: str) -> None:
-        if not folder.is_symlink() and (moment == "as it is opened" or step == "listdir"):
-            folder.rename(tmp_path / "moved")
-            plant(folder, etc)
-
-    with attacking(act):
-        if moment == "later":
-            replace_file(folder / "key.json", b"new")
-        else:
-            with pytest.raises(ConfigurationError, match="is a symlink that another user"):
-                replace_file(folder / "key.json", b"new")
-    assert (etc / "key.json").read_text() == "root's own"
-    assert [path.name for path in etc.iterdir()] == ["key.json"]
-    assert (tmp_path / "moved" / "key.json").read_bytes() == (b"new" if moment == "later" else b"old")
-
-
-@posix_only
-@root_only
-def test_a_directory_that_is_exchanged_at_any_step_is_not_entered(folder: Path, tmp_path: Path) -> None:
-    """The attacker owns the directory above the file's, too."""
-    inner, moved, etc = folder / "inner", folder / "moved", tmp_path / "etc"
-    inner.mkdir()
-    (inner / "key.json").write_text("old")
-    etc.mkdir()
-    (etc / "key.json").write_text("root's own")
-
-    def steps_with_attack_at(moment: int | None) -> int:
-        steps = 0
-
-        def act(step: str) -> None:
-            nonlocal steps
-            if steps == moment:
-                inner.rename(moved)
-                plant(inner, etc)
-            steps += 1
-
-        with attacking(act), suppress(ConfigurationError):
-            replace_file(inner / "key.json", b"new")
-        if moved.exists():
-            inner.unlink()
-            moved.rename(inner)
-        return steps
-
-    steps = steps_with_attack_at(None)
-    assert steps > len(inner.parts)
-    for moment in range(steps):
-        steps_with_attack_at(moment)
-        assert (etc / "key.json").read_text() == "root's own", f"attacked at step {moment}"
-        assert [path.name for path in etc.iterdir()] == ["key.json"], f"attacked at step {moment}"
-
-
-@posix_only
-@root_only
-def test_a_file_that_is_exchanged_for_a_symlink_before_it_is_opened_is_not_read(folder: Path, victim: Path) -> None:
-    """The attacker would learn what root can read: a message or a registered key can show it."""
-    exchanged = 0
-
-    def act(step: str) -> None:
-        nonlocal exchanged
-        exchanged += 1
-        exchange(folder, victim, spare="")
-
-    with attacking(act), pytest.raises(ConfigurationError, match="is a symlink that another user"):
-        read_file(folder / "key.json")
-    assert exchanged
-
-
-@posix_only
-def test_a_fifo_is_not_waited_for(folder: Path) -> None:
+def test_a_fifo_is_refused_and_does_not_block(folder: Path) -> None:
     os.mkfifo(folder / "pipe")
     for use in (read_file, lambda path: replace_file(path, b"new"), check_replaceable):
         with pytest.raises(ConfigurationError, match="not a regular file"):
             use(folder / "pipe")
 
 
-def test_a_version_that_was_not_read_is_not_overwritten(tmp_path: Path) -> None:
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"x" * ((1 << 20) + 1))
+    with pytest.raises(ConfigurationError, match="log is larger than 1024 KiB"):
+        read_file(tmp_path / "log")
+
+
+def test_a_version_other_than_the_one_that_was_read_is_not_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "okta.yaml"
     path.write_text("okta: {}")
     read = read_file(path)
@@ -401,7 +357,7 @@ def test_a_version_that_was_not_read_is_not_overwritten(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+def test_only_the_temporary_files_of_killed_writers_are_removed(tmp_path: Path) -> None:
     path = tmp_path / "key.json"
     left, others = (
         tmp_path / f".key.json.{'0' * 16}.tmp",
@@ -447,20 +403,21 @@ def _removes_no_open_file(monkeypatch: pytest.MonkeyPatch) -> None:
         opened.append(open_file(*arguments, **options))
         return opened[-1]
 
-    def refusing(name: str, *, dir_fd: int | None = None) -> None:
+    def refusing(name: str) -> None:
         for descriptor in opened:
             try:
-                is_open = os.path.samestat(os.fstat(descriptor), os.lstat(name, dir_fd=dir_fd))
+                is_open = os.path.samestat(os.fstat(descriptor), os.lstat(name))
             except OSError:  # it is closed, or there is no such file
                 is_open = False
             if is_open:
                 raise PermissionError(13, "The process cannot access the file")
-        unlink(name, dir_fd=dir_fd)
+        unlink(name)
 
     monkeypatch.setattr(os, "open", remembering)
     monkeypatch.setattr(os, "unlink", refusing)
 
 
+@posix_only
 @pytest.mark.usefixtures("_removes_no_open_file")
 @pytest.mark.parametrize("write", [lambda path: replace_file(path, b"new"), check_replaceable])
 def test_a_failed_write_leaves_no_file_where_open_files_cannot_be_removed(
@@ -469,11 +426,11 @@ def test_a_failed_write_leaves_no_file_where_open_files_cannot_be_removed(
     path = tmp_path / "key.json"
     path.write_text("old")
 
-    def changed(*_: object) -> None:
-        raise ConfigurationError("It was changed.", remedy="Run this again.")
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(_safe_files, "_keep_owner", changed)
-    with pytest.raises(ConfigurationError, match=r"It was changed"):
+    monkeypatch.setattr(os, "fchmod", full)
+    with pytest.raises(ConfigurationError, match=r"cannot be written completely \(No space left on device\)"):
         write(path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["key.json"]
 
@@ -498,7 +455,7 @@ def test_a_leftover_that_another_program_has_open_is_left(tmp_path: Path) -> Non
 
 @posix_only
 @pytest.mark.parametrize("what", ["new", "old", "rotation", "lock"])
-def test_a_symlink_under_any_name_of_a_rotation_costs_the_victim_nothing(
+def test_a_symlink_under_any_name_of_a_rotation_does_not_change_its_target(
     app: App,  # noqa: F811
     key_file: Path,  # noqa: F811
     rotation: Callable[..., Rotation],  # noqa: F811
@@ -562,117 +519,89 @@ def test_a_key_or_a_journal_of_another_user_is_not_used(
 
 
 @posix_only
+@pytest.mark.parametrize("planted", ["a hard link", "a file that others can write"])
+def test_a_journal_that_others_may_have_written_is_not_used(
+    app: App,  # noqa: F811
+    key_file: Path,  # noqa: F811
+    rotation: Callable[..., Rotation],  # noqa: F811
+    tmp_path: Path,
+    planted: str,
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        rotation(progress=interrupting(Step.MAKE)).run()
+    journal = key_file.with_name("key.json.rotation")
+    if planted == "a hard link":
+        os.link(journal, tmp_path / "link")
+    else:
+        journal.chmod(0o620)
+    with pytest.raises(ConfigurationError, match=r"Others can write .*key.json.rotation, or it has a second hard link"):
+        rotation().run()
+    assert len(app.jwks["keys"]) == 1
+
+
+@posix_only
 @root_only
-def test_root_rotates_the_key_of_a_service_in_the_services_own_directory(
+def test_root_does_not_rotate_the_key_of_another_user(
     okta: FakeOkta,  # noqa: F811
     app: App,  # noqa: F811
     key_file: Path,  # noqa: F811
     rotation: Callable[..., Rotation],  # noqa: F811
 ) -> None:
-    os.chown(key_file.parent, STRANGER, STRANGER)
-    os.chown(key_file, STRANGER, STRANGER)
-    rotation().run()
-    assert (key_file.stat().st_uid, stat.S_IMODE(key_file.stat().st_mode)) == (STRANGER, 0o600)
-    assert [path.name for path in key_file.parent.iterdir()] == ["key.json"]
+    before = key_file.read_bytes()
+    for path in (key_file.parent, key_file):
+        os.chown(path, STRANGER, STRANGER)
+    for attempt in (rotation().run, rotation().plan, rotation().abandon, lambda: rotation().begun):
+        with pytest.raises(
+            ConfigurationError, match=r"belongs to another user .* Run this as that user, with: sudo -u"
+        ):
+            attempt()
+    assert files_below(key_file.parent) == {"key.json": before.decode()}
+    assert not okta.requests
+
+
+@posix_only
+def test_a_rotation_stays_in_the_directory_in_which_it_began(
+    okta: FakeOkta,  # noqa: F811
+    app: App,  # noqa: F811
+    key_file: Path,  # noqa: F811
+    rotation: Callable[..., Rotation],  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    link, elsewhere = tmp_path / "current", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    link.symlink_to(key_file.parent)
+
+    def turn(progress: object) -> None:
+        link.unlink(missing_ok=True)
+        link.symlink_to(elsewhere)
+
+    rotation(key_file=link / key_file.name, progress=turn).run()
+    assert os.listdir(elsewhere) == []
     one_key(okta, app, key_file)
 
 
 @posix_only
-@pytest.mark.parametrize("planted", ["a FIFO", "an endless file"])
-def test_a_rotation_reads_the_key_file_only_through_the_directory_that_it_holds_open(
-    app: App,  # noqa: F811
-    key_file: Path,  # noqa: F811
-    planted: str,
-    tmp_path: Path,
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_lock_on_windows_needs_only_the_standard_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: bool
 ) -> None:
-    """Otherwise root would wait for a FIFO that the attacker puts there meanwhile, or read /dev/zero."""
-    files = RotationFiles(key_file, None)
-    key = key_file.read_bytes()
-    with files.opened():
-        key_file.parent.rename(tmp_path / "moved")
-        key_file.parent.mkdir()
-        if planted == "a FIFO":
-            os.mkfifo(key_file)
-        else:
-            key_file.symlink_to("/dev/zero")
-        with pytest.raises(RotationFailed, match="is read-only here"):  # asked by path, which reads nothing
-            _read_only(files)
-    assert (tmp_path / "moved" / "key.json").read_bytes() == key
+    """With a stand-in for ``msvcrt``, which does what Python's documentation says about it."""
+    asked: list[tuple[int, int]] = []
 
+    def locking(descriptor: int, mode: int, length: int) -> None:
+        asked.append((mode, length))
+        if taken:
+            raise PermissionError(13, "Permission denied")
 
-def _read_only(files: RotationFiles) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "access", lambda *_: False)
-        check_key_file(files)
-
-
-@posix_only
-def test_the_lock_of_a_rotation_is_in_the_directory_that_it_holds_open(
-    app: App,  # noqa: F811
-    key_file: Path,  # noqa: F811
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    etc, files, opened = tmp_path / "etc", RotationFiles(key_file, None), RotationFiles.opened
-    etc.mkdir()
-
-    @contextmanager
-    def exchanged() -> Iterator[None]:
-        with opened(files):
-            key_file.parent.rename(tmp_path / "moved")
-            plant(key_file.parent, etc)
-            yield
-
-    monkeypatch.setattr(files, "opened", exchanged)
-    another = RotationFiles(tmp_path / "moved" / "key.json", None)
-    with files.locked():
-        assert not list(etc.iterdir())
-        with pytest.raises(RotationFailed, match=r"Another rotation of .* is running"), another.locked():
-            pass
-    with another.locked():
-        assert sorted(path.name for path in (tmp_path / "moved").iterdir()) == ["key.json", "key.json.lock"]
-    assert [path.name for path in (tmp_path / "moved").iterdir()] == ["key.json"]
-
-
-ATTACKER = """
-import os, sys, time
-os.setgid(12345); os.setuid(12345)
-folder, victim = sys.argv[1:]
-os.chdir(folder)
-print("ready", flush=True)
-tried = set()
-while os.path.exists("go"):
-    for name in os.listdir("."):
-        if name.endswith(".tmp") or name in ("key.json.new", "key.json.old"):
-            try:
-                os.unlink(name)
-                os.symlink(victim, name)
-            except OSError:
+    monkeypatch.setitem(sys.modules, "msvcrt", SimpleNamespace(LK_NBLCK=2, locking=locking))
+    path = tmp_path / "lock"
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "platform", "win32")
+        if taken:
+            with pytest.raises(BlockingIOError), _safe_files.locked(path):
                 pass
-"""
-
-
-@posix_only
-@root_only
-def test_a_second_user_who_races_with_root_wins_nothing(folder: Path, victim: Path, tmp_path: Path) -> None:
-    for path in (tmp_path, *tmp_path.parents):
-        if path.stat().st_mode & stat.S_IXOTH == 0:
-            path.chmod(path.stat().st_mode | stat.S_IXOTH)  # pytest's own directories are for root alone
-        if path.parent == Path("/tmp"):
-            break
-    before, target = facts(victim), folder / "key.json"
-    (folder / "go").touch()
-    with subprocess.Popen([sys.executable, "-c", ATTACKER, folder, victim], stdout=subprocess.PIPE) as attacker:
-        assert attacker.stdout is not None
-        try:
-            assert attacker.stdout.readline() == b"ready\n"
-            for _ in range(200):
-                with suppress(ConfigurationError, OSError):
-                    replace_file(target, os.urandom(8))
-                    assert not target.is_symlink()
-                with suppress(FileNotFoundError):
-                    assert target.stat().st_uid in (STRANGER, 0)
-        finally:
-            (folder / "go").unlink()
-    assert attacker.returncode == 0
-    assert facts(victim) == before
+        else:
+            with _safe_files.locked(path):
+                assert path.exists()
+    assert os.listdir(tmp_path) == []
+    assert asked == [(2, 1)]

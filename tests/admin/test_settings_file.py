@@ -60,7 +60,7 @@ def parsed(path: Path) -> Any:
 
 
 @pytest.mark.parametrize("text", [pytest.param(text, id=name) for name, text in SHAPES.items()])
-def test_settings_are_written_into_every_ordinary_shape_and_nothing_else_changes(tmp_path: Path, text: str) -> None:
+def test_settings_are_written_into_every_ordinary_layout_and_nothing_else_changes(tmp_path: Path, text: str) -> None:
     path = save(tmp_path, text)
     before = parsed(path) or {}
     check_settings_file(path, VALUES)
@@ -126,7 +126,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("text", [pytest.param(text, id=name) for name, text in REFUSED.items()])
-def test_what_cannot_be_kept_is_refused_before_anything_is_done(tmp_path: Path, text: str) -> None:
+def test_a_file_that_cannot_be_edited_safely_is_refused_before_anything_is_done(tmp_path: Path, text: str) -> None:
     path = save(tmp_path, text)
     with pytest.raises(ConfigurationError) as caught:
         check_settings_file(path, VALUES)
@@ -136,7 +136,7 @@ def test_what_cannot_be_kept_is_refused_before_anything_is_done(tmp_path: Path, 
     assert path.read_bytes() == text.encode()
 
 
-def test_a_file_that_is_changed_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+def test_a_settings_file_that_changes_during_the_edit_is_not_overwritten(tmp_path: Path) -> None:
     path = save(tmp_path, SHAPES["CRLF"])
 
     class Slow(dict[str, object]):
@@ -161,7 +161,7 @@ def test_a_file_that_is_changed_meanwhile_is_not_overwritten(tmp_path: Path) -> 
 def test_the_text_of_another_file_is_never_written_into_this_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: Callable[[Path], object]
 ) -> None:
-    """The directory's owner shows root another file between two looks: root's own, which they cannot read."""
+    """Another process puts another file there between two looks, with a secret of its own."""
     path = save(tmp_path, "okta: {}\n")
     secret, aside = tmp_path / "secret", tmp_path / "aside"
     secret.write_text("okta:\n  client:\n    token: 00S3cret\n    scopes: [of.root]\n", encoding="utf-8")
@@ -184,7 +184,7 @@ def test_the_text_of_another_file_is_never_written_into_this_one(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links need a right on Windows")
-def test_a_link_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
+def test_a_broken_symlink_is_refused(tmp_path: Path) -> None:
     (tmp_path / "okta.yaml").symlink_to(tmp_path / "elsewhere" / "settings.yaml")
     with pytest.raises(ConfigurationError, match=r"is a link to .*settings.yaml, which does not exist"):
         check_settings_file(tmp_path / "okta.yaml", VALUES)

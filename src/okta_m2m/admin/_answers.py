@@ -36,7 +36,6 @@ __all__ = [
     "json_of",
     "no_answer",
     "not_as_described",
-    "object_of",
     "read_body",
     "refusal",
 ]
@@ -87,11 +86,6 @@ def json_of(response: requests.Response) -> Any:
             remedy="Check the org URL, and whether there is a proxy or a login page between this machine and Okta.",
             status=response.status_code,
         ) from None
-
-
-def object_of(response: requests.Response) -> Mapping[str, Any]:
-    """The JSON object of a response; empty if the response is anything else."""
-    return json_object(response.content)
 
 
 def items_of(document: Any, what: str) -> list[Mapping[str, Any]]:
@@ -148,7 +142,7 @@ def refusal(
     7591 section 3.2.2), and that of the OAuth filter in front of both (``WWW-Authenticate``, RFC 6750 section 3).
     """
     status = response.status_code
-    document = object_of(response)
+    document = json_object(response.content)
     code, reason, scope = document.get("errorCode"), document.get("errorSummary"), ""
     if code is None:
         code, reason = document.get("error"), document.get("error_description")

@@ -28,6 +28,7 @@ __all__ = [
     "find_key",
     "lifecycle_path",
     "list_keys",
+    "listed_key",
     "public_jwk",
 ]
 
@@ -158,7 +159,7 @@ def delete_key(api: ManagementApi, app_id: str, id_or_kid: str) -> None:
         api.call("DELETE", f"{_path(app_id)}/{path_segment(key.id)}")
     read_back(
         api,
-        lambda: True if _with_id(api, app_id, key.id) is None else None,
+        lambda: True if listed_key(api, app_id, key.id) is None else None,
         f"the key {shown_id(key.kid or key.id)!r} is deleted",
     )
 
@@ -194,7 +195,8 @@ def _set_lifecycle(
     return read_back(api, look, f"the key {shown_id(key.kid or key.id)!r} is {'active' if wanted else 'inactive'}")
 
 
-def _with_id(api: ManagementApi, app_id: str, id: str) -> AppKey | None:
+def listed_key(api: ManagementApi, app_id: str, id: str) -> AppKey | None:
+    """The key with this id; ``None`` if the app has none."""
     return next((key for key in list_keys(api, app_id) if key.id == id), None)
 
 

@@ -1,6 +1,6 @@
 """Service apps: create, find, change, delete, through the Apps API or through dynamic registration.
 
-Invariant: creating an app twice creates one app, and does not change an existing app.
+Invariant: creating an app again finds the existing one, and does not change it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ._answers import NotAsDescribed, not_as_described
 from ._app_keys import AppKey, app_keys_from, public_jwk
 from ._ids import path_segment, shown_id
 from ._read_back import read_back
-from .errors import NameTaken, NotConfirmed, NotFound, PermissionMissing, ScopeMissing
+from .errors import NameTaken, NotConfirmed, NotFound, PermissionMissing, ScopeMissing, response_details
 from .management import ManagementApi
 
 __all__ = [
@@ -41,11 +41,6 @@ Via = Literal["apps", "clients"]
 
 PAGE_SIZE: Final = "100"
 """Items per page: the query parameter ``limit`` of both endpoints."""
-
-
-SETTLING: Final = 6.0
-"""Seconds after which every process that creates an app with the same name has decided which one remains. This is longer
-than :func:`read_back` takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +138,13 @@ def create_app(
     - ``client_id``: a client id of your choice, only through ``"apps"``. By default Okta chooses it.
     - ``twin``: creates another app even if one has that name. Default ``False``.
 
-    An existing app is not changed; the result shows which of its settings differ from the request. Of several
-    processes that create the same app at once, one creates it and the others find it.
+    An existing app is not changed; the result shows which of its settings differ from the request.
 
     Raises :class:`~okta_m2m.admin.errors.NameTaken` if the app with that name is not a service app with a key, or if
-    several apps have the name, and :class:`~okta_m2m.errors.ConfigurationError` for invalid arguments, before
-    anything is sent.
+    several apps have the name. It is also raised if another process created an app with that name at the same time: then
+    both exist, and the error says how to go on.
+
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for invalid arguments, before anything is sent.
     """
     keys = _keys_to_register(jwks, jwks_uri)
     if not isinstance(name, str) or not name.strip():
@@ -157,48 +153,31 @@ def create_app(
         raise ConfigurationError(
             "Dynamic registration chooses the client id itself.", remedy="Omit client_id, or use via='apps'."
         )
-    asked = _Asked(keys, jwks_uri, dpop, client_id)
-    if not twin:
-        existing = _find_service_app(api, name, via)
-        if existing is not None:
-            return asked.compare(_complete(api, existing), created=False)
-    if via == "apps":
+    existing = None if twin else _find_service_app(api, name, via)
+    if existing is not None:
+        app = _complete(api, existing)
+    elif via == "apps":
         body = _app_body(name, keys, jwks_uri, dpop, client_id)
         app = _app(api.call("POST", "/api/v1/apps", body, query={"activate": "true"}))
     else:
         app = _client(api.call("POST", "/oauth2/v1/clients", _registration_body(name, keys, jwks_uri)))
-    if not twin:
-        first = _one_of_the_name(api, app, via)
-        if first.id != app.id:
-            return asked.compare(_complete(api, first), created=False)
-    if via == "clients" and dpop:
-        app = _require_dpop(api, app)
-    elif via == "apps":
-        app = get_app(api, app.id)  # as Okta has stored it
-    return asked.compare(app, created=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """The arguments of :func:`create_app`."""
-
-    keys: Sequence[Mapping[str, Any]]
-    jwks_uri: str | None
-    dpop: bool
-    client_id: str | None
-
-    def compare(self, app: App, *, created: bool) -> Created:
-        """The result, with every setting that differs."""
-        wanted: list[Difference] = []
-        if self.dpop and app.dpop is not True:
-            wanted.append(Difference("dpop", True, app.dpop))
-        if self.jwks_uri is not None and app.jwks_uri != self.jwks_uri:
-            wanted.append(Difference("jwks_uri", self.jwks_uri, app.jwks_uri))
-        if self.client_id is not None and app.client_id != self.client_id:
-            wanted.append(Difference("client_id", self.client_id, app.client_id))
-        if app.status != "ACTIVE":
-            wanted.append(Difference("status", "ACTIVE", app.status))
-        return Created(app, created, _missing_keys(app, self.keys), tuple(wanted))
+    if existing is None:
+        if not twin:
+            _check_no_twin(api, app, via)
+        if via == "apps":
+            app = get_app(api, app.id)  # as Okta has stored it
+        elif dpop:
+            app = _require_dpop(api, app)
+    found: list[Difference] = []
+    if dpop and app.dpop is not True:
+        found.append(Difference("dpop", True, app.dpop))
+    if jwks_uri is not None and app.jwks_uri != jwks_uri:
+        found.append(Difference("jwks_uri", jwks_uri, app.jwks_uri))
+    if client_id is not None and app.client_id != client_id:
+        found.append(Difference("client_id", client_id, app.client_id))
+    if app.status != "ACTIVE":
+        found.append(Difference("status", "ACTIVE", app.status))
+    return Created(app, existing is None, _missing_keys(app, keys), tuple(found))
 
 
 def _complete(api: ManagementApi, app: App) -> App:
@@ -218,49 +197,20 @@ def _require_dpop(api: ManagementApi, app: App) -> App:
         raise NotConfirmed(
             f"The app {quoted(app.name, 100)!r} was created ({app.id}), but it does not require DPoP yet. {error.problem}",
             remedy=f"{error.remedy or ''} Then run: okta-m2m app edit {app.id} --dpop".strip(),
-            status=error.status,
-            error=error.error,
-            error_description=error.error_description,
-            request_id=error.request_id,
+            **response_details(error),
         ) from error
 
 
-def _one_of_the_name(api: ManagementApi, mine: App, via: Via) -> App:
-    """Chooses the app that remains, if other processes created one with this name at the same time. The others are deleted.
-
-    The oldest wins, so a process that sees an older app deletes its own. If a younger app exists for a while, its
-    creator has ended without seeing ours. Then the younger app remains.
-    """
-
-    def others() -> list[App]:
-        return [app for app in _all_apps(api, via, {"q": mine.name}) if app.name == mine.name and app.id != mine.id]
-
-    def preferred() -> App | None:
-        found = others()
-        oldest = min([mine, *found], key=_age)
-        return oldest if oldest.id != mine.id or not found else None
-
-    try:
-        first = read_back(api, preferred, "only one app has this name")
-    except NotConfirmed:
-        first = min(others(), key=_age, default=mine)
-    if first.id == mine.id:
-        return mine
-    _delete(api, mine.id, via)
-    # The creator of that app may still delete it, in favour of an app from the same second whose creator has ended.
-    api.pause(SETTLING, "until only one app has this name")
-    return min(others(), key=_age, default=first)
-
-
-def _age(app: App) -> tuple[str, str]:
-    return app.created or "", app.id
-
-
-def _delete(api: ManagementApi, id: str, via: Via) -> None:
-    if via == "apps":
-        delete_app(api, id)
-    else:
-        api.call("DELETE", f"/oauth2/v1/clients/{path_segment(id)}")
+def _check_no_twin(api: ManagementApi, created: App, via: Via) -> None:
+    """Raises if another process has created an app with the same name in the meantime."""
+    others = [app.id for app in _apps_named(api, created.name, via) if app.id != created.id]
+    if others:
+        raise NameTaken(
+            f"The app {quoted(created.name, 100)!r} was created ({created.id}), and another process created one with "
+            f"that name at the same time ({', '.join(others[:10])}).",
+            remedy=f"Keep one of them, and delete the other, for example with: okta-m2m app delete {created.id}. Then run "
+            "this again, which finds the one that you kept.",
+        )
 
 
 def list_apps(api: ManagementApi, *, via: Via = "apps", every: bool = False) -> Iterator[App]:
@@ -304,7 +254,7 @@ def find_app(api: ManagementApi, name_or_id: str, *, via: Via = "apps") -> App:
             return get_app(api, name_or_id, via=via)
         except NotFound:
             pass
-    found = [app for app in _all_apps(api, via, {"q": name_or_id}) if app.name == name_or_id]
+    found = _apps_named(api, name_or_id, via)
     if not found:
         found = [app for app in _all_apps(api, via, {}) if app.client_id == name_or_id]
     if len(found) > 1:
@@ -401,8 +351,13 @@ def _all_apps(api: ManagementApi, via: Via, query: Mapping[str, str]) -> Iterato
                 yield _app(item)
 
 
+def _apps_named(api: ManagementApi, name: str, via: Via) -> list[App]:
+    # The search also finds names that only begin with this one.
+    return [app for app in _all_apps(api, via, {"q": name}) if app.name == name]
+
+
 def _find_service_app(api: ManagementApi, name: str, via: Via) -> App | None:
-    found = [app for app in _all_apps(api, via, {"q": name}) if app.name == name]
+    found = _apps_named(api, name, via)
     if len(found) > 1:
         raise _several(name, found)
     if found and not found[0].usable:

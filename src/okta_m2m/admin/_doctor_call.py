@@ -6,9 +6,9 @@ from typing import Any
 
 import requests
 
+from .._core.answers import json_object
 from .._core.challenges import challenges
 from ..errors import quoted
-from ._answers import object_of
 from ._doctor_rows import Check, Kind
 
 __all__ = ["check_answer"]
@@ -27,7 +27,7 @@ def check_answer(name: str, method: str, path: str, response: requests.Response)
         return Check(name, "ok", detail, "", Kind.ROLE)
     values = [response.headers.get("WWW-Authenticate", "")]
     challenge = next((found for found in challenges(values) if found.error is not None), None)
-    code = object_of(response).get("errorCode")
+    code = json_object(response.content).get("errorCode")
     said = challenge.error if challenge is not None and code is None else code
     detail += f" {quoted(said, 60)}" if said else ""
     if challenge is not None and challenge.error == "insufficient_scope":

@@ -15,7 +15,7 @@ from ._answers import items_of, not_as_described
 from ._ids import path_segment
 from ._read_back import read_back
 from ._scopes import KNOWN_SCOPES, similar_scope
-from .errors import InvalidRequest, NotFound
+from .errors import InvalidRequest, NotFound, response_details
 from .management import ManagementApi
 
 __all__ = ["Grant", "GrantResult", "grant_scopes", "list_grants", "revoke_scopes"]
@@ -154,10 +154,7 @@ def _grant_scope(api: ManagementApi, app_id: str, scope: str) -> None:
         raise InvalidRequest(
             f"Okta does not grant {quoted(scope, 80)!r}.",
             remedy=f"Did you mean {near!r}?",
-            status=error.status,
-            error=error.error,
-            error_description=error.error_description,
-            request_id=error.request_id,
+            **response_details(error),
         ) from error
 
 

@@ -16,6 +16,7 @@ from ._apps import App
 from ._ids import shown_id
 from ._rotation_files import RotationFiles
 from .errors import RotationFailed
+from .key_files import check_replaceable
 
 __all__ = ["check_app", "check_key_file", "check_registered_key"]
 
@@ -35,12 +36,13 @@ def check_key_file(files: RotationFiles) -> PrivateKey:
             f"{files.shown} contains a JWKS, and a rotation replaces a file with one key.",
             remedy="Convert the file, and make every process use the new one: okta-m2m key convert",
         )
-    if files.is_pem() and (beside := files.beside_key()):
+    beside = files.beside_key()
+    if beside is not None:
         raise RotationFailed(
             f"{files.shown} also contains a {beside}, and a rotation replaces the whole file.",
             remedy="Move it to another file.",
         )
-    directory = files.directory
+    directory = files.key.parent
     if not os.access(directory, os.W_OK) or not os.access(files.key, os.W_OK):
         raise RotationFailed(
             f"{directory} or the key file in it is read-only here (a mounted secret?).",
@@ -49,7 +51,7 @@ def check_key_file(files: RotationFiles) -> PrivateKey:
                 "grace time ends (--grace)."
             ),
         )
-    files.check_key()
+    check_replaceable(files.key)
     for leftover in files.leftovers():
         raise RotationFailed(
             f"{leftover} already exists, and does not belong to a known rotation.",

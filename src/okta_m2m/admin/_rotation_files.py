@@ -9,12 +9,10 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +20,8 @@ from .._base.crash_reports import Hidden, without_locals
 from ..errors import ConfigurationError, InvalidKey, quoted
 from ..keys import PrivateKey
 from ..keys.key_formats import clean_text, parse_json
-from ._safe_files import FileVersion, OpenDirectory, open_parent
+from . import _safe_files
+from ._safe_files import FileVersion
 from .errors import RotationFailed
 from .key_files import key_text, new_key
 
@@ -73,12 +72,11 @@ class Journal:
 
     def has_done(self, step: Step) -> bool:
         """Whether this step, or a later one, was done."""
-        return self.last_step is not None and STEPS.index(self.last_step) >= STEPS.index(step)
+        return self._steps_done > STEPS.index(step)
 
     def is_next_or_done(self, step: Step) -> bool:
         """Whether this step may have begun."""
-        following = 0 if self.last_step is None else STEPS.index(self.last_step) + 1
-        return following >= STEPS.index(step)
+        return self._steps_done >= STEPS.index(step)
 
     @property
     def steps_to_skip(self) -> int:
@@ -87,61 +85,39 @@ class Journal:
         Before the switch, this is 0. The new key may be gone from Okta by then, because someone removed it or an undo was
         interrupted, and only the step ``prove`` can find out.
         """
-        if self.last_step is None or not self.has_done(Step.SWITCH):
-            return 0
-        return STEPS.index(self.last_step) + 1
+        return self._steps_done if self.has_done(Step.SWITCH) else 0
+
+    @property
+    def _steps_done(self) -> int:
+        return 0 if self.last_step is None else STEPS.index(self.last_step) + 1
 
 
 class RotationFiles:
-    """The files of the rotation of one key file. Use everything except ``shown`` only within :meth:`opened` or :meth:`locked`.
-
-    The directory may be another user's (:mod:`okta_m2m.admin._safe_files`): the new and the old key and the journal are
-    read only if this user wrote them.
+    """The files of the rotation of one key file. First call :meth:`open`, or use :meth:`locked`.
 
     - ``key_file``: as the caller named it. For a symlink, the file that it leads to is replaced, and the link stays.
     - ``password``: the passphrase of an encrypted PEM.
+    - ``key``: the key file itself, without symlinks.
     """
+
+    key: Path
 
     def __init__(self, key_file: str | os.PathLike[str], password: str | bytes | None) -> None:
         self.shown = Path(key_file)
         self._password = Hidden(password)
-        self._open: OpenDirectory | None = None
-        self._key = ""
 
-    @contextmanager
-    def opened(self) -> Iterator[None]:
-        """Holds the directory of the key file open, so that all operations happen in one directory."""
-        directory, self._key = open_parent(self.shown)
-        with directory:
-            self._open = directory
-            try:
-                yield
-            finally:
-                self._open = None
+    def open(self) -> None:
+        """Finds the key file. If a symlink to it changes afterwards, all operations still happen in one directory."""
+        self.key = _safe_files.real_path(self.shown)
 
-    @property
-    def directory(self) -> Path:
-        """The directory of the key file."""
-        return self._directory.path
-
-    @property
-    def key(self) -> Path:
-        """The key file itself."""
-        return self.directory / self._key
-
-    @property
-    def _directory(self) -> OpenDirectory:
-        assert self._open is not None, "used outside of opened()"  # noqa: S101
-        return self._open
-
-    def _beside(self, what: str) -> str:
-        return f"{self._key}.{what}"
+    def _beside(self, what: str) -> Path:
+        return self.key.with_name(f"{self.key.name}.{what}")
 
     # ── the keys ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def key_in_use(self) -> PrivateKey:
         """The key that is now in the key file."""
-        return self._read_key(self._key)[0]
+        return self._read_key(self.key)[0]
 
     def new_key(self) -> PrivateKey:
         """The new key, from the file next to the key file."""
@@ -149,40 +125,35 @@ class RotationFiles:
 
     def is_pem(self) -> bool:
         """Whether the key file is PEM."""
-        return _is_pem(self._directory.read(self._key).data)
+        return _is_pem(_safe_files.read(self.key).data)
 
     @without_locals
     def is_jwks(self) -> bool:
         """Whether the key file is a JWKS, which may contain several keys."""
-        content = self._read_key(self._key)[1]
+        content = self._read_key(self.key)[1]
         document = None if _is_pem(content) else parse_json(clean_text(content))
         return isinstance(document, dict) and "keys" in document
 
     def beside_key(self) -> str | None:
         """The rest of a PEM file besides the key, such as a certificate; ``None`` if there is none."""
-        labels = re.findall(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----", self._directory.read(self._key).data)
+        labels = re.findall(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----", _safe_files.read(self.key).data)
         others = [label for label in labels if label != b"EC PARAMETERS" and not label.endswith(b"PRIVATE KEY")]
         return others[0].decode().lower() if others else None
 
-    def check_key(self) -> None:
-        """Raises if the key file could not be replaced in :meth:`switch`."""
-        self._directory.check_replaceable(self._key)
-
     def leftovers(self) -> list[Path]:
         """The files with a new or old key from a rotation for which there is no journal."""
-        names = (self._beside("new"), self._beside("old"))
-        return [self.directory / name for name in names if self._directory.exists(name)]
+        return [path for path in (self._beside("new"), self._beside("old")) if os.path.lexists(path)]
 
     @without_locals
     def make_new_key(self, alg: str | None, bits: int | None) -> PrivateKey:
         """Writes a new key next to the key file, in the form of the old key, and by default with its algorithm and size."""
         new = self._beside("new")
-        if self._directory.exists(new):
+        if os.path.lexists(new):
             try:
                 return self.new_key()
             except InvalidKey:
-                self._directory.remove(new)  # truncated when the process was killed: no one has used that key
-        old, content, _ = self._read_key(self._key)
+                new.unlink()  # truncated when the process was killed: no one has used that key
+        old, content, _ = self._read_key(self.key)
         made = new_key(alg or old.alg, bits=bits or max(2048, _modulus_bits(old)))
         if not _is_pem(content):
             text = key_text(made)
@@ -193,46 +164,44 @@ class RotationFiles:
             )
         else:
             text = key_text(made, form="pem", password=self._password.value if _is_encrypted(content) else None)
-        self._directory.create(new, text)
+        _safe_files.create(new, text)
         return self.new_key()
 
     @without_locals
     def switch(self, new_thumbprint: str) -> None:
         """Puts the new key into the key file, in one atomic step, and keeps the old one beside it."""
-        in_use, content, version = self._read_key(self._key)
+        in_use, content, version = self._read_key(self.key)
         if in_use.thumbprint() == new_thumbprint:
             return
         old = self._beside("old")
-        if self._directory.exists(old) and self._directory.read(old, ours=True).data != content:
-            self._directory.remove(old)  # truncated when the process was killed
-        if not self._directory.exists(old):
-            self._directory.create(old, content)
+        if os.path.lexists(old) and _safe_files.read(old, ours=True).data != content:
+            old.unlink()  # truncated when the process was killed
+        if not os.path.lexists(old):
+            _safe_files.create(old, content)
         new, new_content, _ = self._read_key(self._beside("new"), ours=True)
         if new.thumbprint() != new_thumbprint:
             raise RotationFailed(
                 f"{self.shown}.new no longer contains the new key.", remedy="Find out what else writes to it."
             )
-        self._directory.replace(self._key, new_content, was=version)
+        _safe_files.replace(self.key, new_content, was=version)
 
     @without_locals
     def put_old_key_back(self, old_thumbprint: str) -> None:
         """Puts the old key back into the key file, if the switch replaced it."""
         with suppress(InvalidKey):  # missing or truncated: then the key file still holds the old key
             old, content, _ = self._read_key(self._beside("old"), ours=True)
-            if old.thumbprint() == old_thumbprint and not self._holds(content):
-                self._directory.replace(self._key, content)
+            if old.thumbprint() == old_thumbprint and not (
+                os.path.lexists(self.key) and _safe_files.read(self.key).data == content
+            ):
+                _safe_files.replace(self.key, content)
 
     def old_key_is_kept(self) -> bool:
         """Whether the old key is next to the key file, which means that the switch was made or begun."""
-        return self._directory.exists(self._beside("old"))
+        return os.path.lexists(self._beside("old"))
 
-    def _holds(self, content: bytes) -> bool:
-        return self._directory.exists(self._key) and self._directory.read(self._key).data == content
-
-    def _read_key(self, name: str, *, ours: bool = False) -> tuple[PrivateKey, bytes, FileVersion]:
-        path = self.directory / name
+    def _read_key(self, path: Path, *, ours: bool = False) -> tuple[PrivateKey, bytes, FileVersion]:
         try:
-            read = self._directory.read(name, ours=ours)
+            read = _safe_files.read(path, ours=ours)
         except OSError as error:
             raise InvalidKey(
                 f"{path}: The file cannot be read ({error.strerror}).",
@@ -255,14 +224,14 @@ class RotationFiles:
 
         Raises :class:`~okta_m2m.admin.errors.RotationFailed` if it is damaged, or is about another app.
         """
-        name = self._beside("rotation")
+        path = self._beside("rotation")
         try:
-            content = self._directory.read(name, ours=True).data
+            content = _safe_files.read(path, ours=True).data
         except FileNotFoundError:
             return None
         except OSError as error:
             raise RotationFailed(
-                f"{self.directory / name} cannot be read ({error.strerror}).",
+                f"{path} cannot be read ({error.strerror}).",
                 remedy="Run this as the user that began the rotation.",
             ) from None
         try:
@@ -270,7 +239,7 @@ class RotationFiles:
             _ = journal.last_step
         except (ValueError, TypeError):
             raise RotationFailed(
-                f"{self.directory / name} is damaged.",
+                f"{path} is damaged.",
                 remedy=(
                     f"Check which keys Okta lists (okta-m2m key list) and which one {self.shown} contains, then "
                     "remove the file."
@@ -287,32 +256,31 @@ class RotationFiles:
     def write_journal(self, journal: Journal) -> None:
         """Writes the journal, in one atomic step."""
         content = json.dumps(asdict(journal), indent=2).encode() + b"\n"
-        self._directory.replace(self._beside("rotation"), content)
+        _safe_files.replace(self._beside("rotation"), content)
 
     def clear(self) -> None:
         """Removes all but the key file."""
         # Remove the journal last: as long as it exists, the next run cleans up the rest.
         for what in ("new", "old", "rotation"):
-            self._directory.remove(self._beside(what))
+            self._beside(what).unlink(missing_ok=True)
 
     # ── the lock ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Allows one rotation of a key file at a time. The operating system frees the lock of a process that is killed."""
-        if sys.platform == "win32" and find_spec("filelock") is None:
-            raise ConfigurationError("Key rotation needs filelock.", remedy="Install it: pip install 'okta-m2m[cli]'")
-        with self.opened(), ExitStack() as stack:
-            name = self._beside("lock")
+        self.open()
+        path = self._beside("lock")
+        with ExitStack() as stack:
             try:
-                stack.enter_context(self._directory.locked(name))
+                stack.enter_context(_safe_files.locked(path))
             except BlockingIOError:
                 raise RotationFailed(
                     f"Another rotation of {self.shown} is running.", remedy="Wait until it has ended."
                 ) from None
             except OSError as error:
                 raise RotationFailed(
-                    f"{self.directory / name} cannot be locked ({error.strerror}).",
+                    f"{path} cannot be locked ({error.strerror}).",
                     remedy=(
                         "Either the directory is read-only here (a mounted secret?): rotate where the secret "
                         "is kept. Or something else has that name: remove it."

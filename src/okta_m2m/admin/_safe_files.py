@@ -1,26 +1,11 @@
-"""Creates, reads and replaces files in a directory that another user may be able to write to.
+"""Reads, creates, replaces and locks files. Everything except :func:`real_path` expects a path that it returned, or a name
+beside one.
 
-An administrator runs this as root on a directory that belongs to a service. So the service's user may create anything
-there at any moment, to make root read, write or give away a file of the attacker's choice.
+Invariants: a file has its whole old content or its whole new content. What another process changed meanwhile is not
+overwritten. Root works only where no other user can put a file or a link: elsewhere, that user could make root read,
+overwrite or give away any file.
 
-    attack                                               what stops it
-    -------------------------------------------------    -----------------------------------------------------------------
-    the directory is swapped between two steps           it is opened once; every name is relative to that descriptor
-    a directory in the path is the attacker's symlink    the path is walked by descriptors; see the last line
-    a symlink is planted under a name that we read       O_NOFOLLOW; only a regular file is read, and a FIFO never blocks
-    a symlink is planted under a name that we create     O_EXCL with O_NOFOLLOW, and random names for temporary files
-    the attacker's file is planted as ours               files that only we write must be ours (``ours=True``)
-    the temporary file is swapped before chown           owner and mode are set by descriptor, never by path
-    the temporary file is swapped before the rename      the name must lead to the descriptor's file, before and after
-    the target is swapped or edited meanwhile            it must be the file that was there at the beginning
-    the target is the attacker's symlink                 any symlink is followed only if this user or root made it
-
-Renaming and removing never follow a symlink. The worst possible result is a failed run, or a name in the attacker's own
-directory that leads to the attacker's own file.
-
-Windows has neither ``dir_fd`` nor ``O_NOFOLLOW``. There, names are joined to the resolved path, symlinks are detected
-before a file is opened, and an open file cannot be renamed or removed. Owners and modes are neither set nor compared: a new
-file has the permissions that its directory passes on.
+Windows has no owners and modes: there, a new file has the permissions that its directory passes on.
 """
 
 from __future__ import annotations
@@ -35,23 +20,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from .._base.crash_reports import without_locals
 from ..errors import ConfigurationError
 
-__all__ = ["MAX_FILE_SIZE", "FileContent", "FileVersion", "OpenDirectory", "open_parent"]
+__all__ = ["FileContent", "FileVersion", "check_replaceable", "create", "locked", "read", "real_path", "replace"]
 
 MAX_FILE_SIZE: Final = 1 << 20
 """Size of the largest file that is read, in bytes. A key file or an ``okta.yaml`` has a few thousand bytes."""
 
-_MAX_LINKS: Final = 40  # as many as Linux follows
-_PATH_ONLY: int = getattr(os, "O_PATH", 0)  # Linux: needs no permission to read what is opened
-_COMMON: Final = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
-_READ: Final = os.O_RDONLY | _COMMON | getattr(os, "O_NONBLOCK", 0)  # opening a FIFO must not block
-_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _COMMON
-_DIRECTORY: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _COMMON
+# No symlink is opened, and a FIFO does not block.
+_FLAGS: Final = sum(getattr(os, name, 0) for name in ("O_BINARY", "O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK"))
 
 _SHARING_PAUSES: tuple[float, ...] = (0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.4) if sys.platform == "win32" else ()
 """Seconds before each new attempt to replace a file that another program has open. Only Windows refuses this."""
@@ -83,419 +63,239 @@ class FileContent:
     version: FileVersion
 
 
-class OpenDirectory:
-    """A directory, held open. Use it with ``with``.
+def real_path(path: str | os.PathLike[str], *, follow: bool = True) -> Path:
+    """The path without symlinks.
 
-    - ``path``: a directory without symlinks in its path, as :func:`open_parent` resolves it.
-    - ``descriptor``: the open directory, which this object closes; ``None`` on Windows.
+    - ``follow``: ``False`` for a file to create: a symlink under its name stays, and counts as an existing file.
+
+    Raises :class:`~okta_m2m.errors.ConfigurationError` if the directory cannot be used, or if this process is root and
+    another user can change what the path leads to.
     """
+    shown = Path(os.path.abspath(path))
+    real = Path(os.path.realpath(shown)) if follow else Path(os.path.realpath(shown.parent), shown.name)
+    try:
+        os.stat(real.parent)
+        if follow:
+            _look(real)  # refuses a symlink that leads to itself
+    except OSError as error:
+        raise _not_writable(shown, error) from None
+    _refuse_other_users(shown if follow else shown.parent)
+    return real
 
-    def __init__(self, path: Path, descriptor: int | None) -> None:
-        self.path = path
-        self._descriptor = descriptor
 
-    def __enter__(self) -> OpenDirectory:
-        return self
+def _refuse_other_users(path: Path) -> None:
+    """Raises if this process is root and another user can change what the path leads to."""
+    if sys.platform == "win32" or os.geteuid() != 0:
+        return
+    import pwd  # does not exist on Windows
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            os.close(descriptor)
-
-    def exists(self, name: str) -> bool:
-        """Whether this name exists, even as a broken symlink."""
-        return self._look(name) is not None
-
-    @without_locals
-    def read(self, name: str, *, ours: bool = False) -> FileContent:
-        """Reads a regular file.
-
-        - ``ours``: refuses a file that another user owns, can write to, or has hard-linked.
-
-        Raises ``FileNotFoundError`` if there is none, another ``OSError`` if it cannot be read, and
-        :class:`~okta_m2m.errors.ConfigurationError` for a file that must not be trusted.
-        """
-        path = self.path / name
-        if sys.platform == "win32" and path.is_symlink():
-            raise _not_regular(path)
+    for place in (*reversed(path.parents), path):
         try:
-            descriptor = self._open(name, _READ)
-        except OSError:
-            about = self._look(name)
-            if about is not None and not stat.S_ISREG(about.st_mode):
-                raise _not_regular(path) from None
-            raise
-        try:
-            about = os.fstat(descriptor)
-            if not stat.S_ISREG(about.st_mode):
-                raise _not_regular(path)
-            if ours:
-                _check_ours(path, about)
-            with os.fdopen(descriptor, "rb", closefd=False) as file:
-                data = file.read(MAX_FILE_SIZE + 1)
-            if len(data) > MAX_FILE_SIZE:
+            about = place.lstat()
+        except FileNotFoundError:
+            return
+        if about.st_uid != 0:
+            try:
+                user = pwd.getpwuid(about.st_uid).pw_name
+            except KeyError:
+                user = f"'#{about.st_uid}'"  # as sudo accepts it
+            raise ConfigurationError(
+                f"{place} belongs to another user (uid {about.st_uid}), who could lead root to other files.",
+                remedy=f"Run this as that user, with: sudo -u {user}",
+            )
+        if stat.S_ISDIR(about.st_mode) and about.st_mode & 0o022 and not about.st_mode & stat.S_ISVTX:
+            raise ConfigurationError(
+                f"Others can write to the directory {place}, so they could lead root to other files.",
+                remedy=f"Run: chmod go-w '{place}'. Or run this as the user whose files these are.",
+            )
+        if stat.S_ISLNK(about.st_mode):
+            _refuse_other_users(place.parent / os.readlink(place))
+
+
+@without_locals
+def read(path: Path, *, ours: bool = False) -> FileContent:
+    """Reads a regular file.
+
+    - ``ours``: refuses a file that another user owns, can write to, or has hard-linked.
+
+    Raises ``FileNotFoundError`` if there is none, another ``OSError`` if it cannot be read, and
+    :class:`~okta_m2m.errors.ConfigurationError` for a file that must not be trusted.
+    """
+    _look(path)
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _FLAGS)) as file:
+        about = os.fstat(file.fileno())
+        if ours and sys.platform != "win32":
+            if about.st_uid != os.geteuid():
                 raise ConfigurationError(
-                    f"{path} is larger than {MAX_FILE_SIZE >> 10} KiB.",
+                    f"{path} belongs to another user (uid {about.st_uid}), so it is not trusted.",
+                    remedy="Run this as that user, or find out who created the file and remove it.",
+                )
+            if about.st_mode & 0o022 or about.st_nlink != 1:
+                raise ConfigurationError(
+                    f"Others can write {path}, or it has a second hard link, so it is not trusted.",
                     remedy="Find out who created it, and remove it.",
                 )
-            return FileContent(data, _version(about))
-        finally:
-            os.close(descriptor)
+        data = file.read(MAX_FILE_SIZE + 1)
+    if len(data) > MAX_FILE_SIZE:
+        raise ConfigurationError(
+            f"{path} is larger than {MAX_FILE_SIZE >> 10} KiB.", remedy="Find out who created it, and remove it."
+        )
+    return FileContent(data, _version(about))
 
-    @without_locals
-    def create(self, name: str, content: bytes) -> None:
-        """Creates a file that only its owner can read (mode 0600). It is on disk when this returns.
 
-        Raises :class:`~okta_m2m.errors.ConfigurationError` if the name exists or the file cannot be written. No partially
-        written file remains.
-        """
-        descriptor = self._create(name)
-        try:
-            with self._writing(name):
-                _write(descriptor, content)
-                os.fsync(descriptor)
-        except BaseException:  # Ctrl-C must not leave part of a key
-            os.close(descriptor)
-            self.remove(name)
-            raise
-        os.close(descriptor)
-        self._sync()
+@without_locals
+def create(path: Path, content: bytes) -> None:
+    """Does what ``key_files.write_new_file`` promises."""
+    _create(path, content, path, None)
+    _sync_directory(path)
 
-    @without_locals
-    def replace(self, name: str, content: bytes, *, was: FileVersion | None = None) -> None:
-        """Replaces a file's content atomically, and keeps its mode, owner and group. A new file gets mode 0600.
 
-        Only one writer may do this at a time: the temporary files of killed writers are removed.
-
-        - ``was``: the version that was read. No other version is overwritten.
-
-        Raises :class:`~okta_m2m.errors.ConfigurationError`, and leaves the file unchanged.
-        """
-        before = self._regular(name)
-        if was is not None and (before is None or _version(before) != was):
-            raise _changed(self.path / name)
-        temporary = self._temporary(name, before)
-        descriptor: int | None = self._create(temporary, shown=name)
-        assert descriptor is not None  # noqa: S101 (for type checkers)
-        try:
-            with self._writing(name):
-                _write(descriptor, content)
-            if before is not None:
-                _keep_owner(descriptor, self.path / name, before)
-                if sys.platform != "win32":
-                    os.fchmod(descriptor, stat.S_IMODE(before.st_mode) & 0o777)
-            with self._writing(name):
-                os.fsync(descriptor)
-            if sys.platform != "win32" and not _is_same(self._look(temporary), os.fstat(descriptor)):
-                raise _changed(self.path / temporary)
-            now = self._regular(name)
-            if (now and _version(now)) != (before and _version(before)):
-                raise _changed(self.path / name)
-            if sys.platform == "win32":  # Windows cannot rename an open file
-                os.close(descriptor)
-                descriptor = None
-            self._rename(temporary, name)
-            if descriptor is not None and not _is_same(self._look(name), os.fstat(descriptor)):
-                raise _changed(self.path / name)  # replaced at the last moment: the file there now is not ours
-        except BaseException:
-            if descriptor is not None:
-                os.close(descriptor)  # first: Windows cannot remove an open file
-            self.remove(temporary)
-            raise
-        if descriptor is not None:
-            os.close(descriptor)
-        self._sync()
-
-    def check_replaceable(self, name: str) -> None:
-        """Raises the same errors as :meth:`replace` about owner and group, before anything is changed."""
-        before = self._regular(name)
-        if before is None:
-            return
-        temporary = self._temporary(name, before)
-        descriptor = self._create(
-            temporary, shown=name
-        )  # only the file system knows who will own a file that is created there
-        try:
-            _keep_owner(descriptor, self.path / name, before)
-        finally:
-            os.close(descriptor)
-            self.remove(temporary)
-
-    def remove(self, name: str) -> None:
-        """Removes a name, if it exists. For a symlink, it removes the link."""
-        with suppress(FileNotFoundError):
-            os.unlink(self._name(name), **self._at("dir_fd"))
-
-    @contextmanager
-    def locked(self, name: str) -> Iterator[None]:
-        """Holds the lock file ``name``, and removes it in the end. The operating system frees the lock of a process that is
-        killed.
-
-        Raises ``BlockingIOError`` if another process holds it, and another ``OSError`` if it cannot be locked.
-        """
-        with self._lock(name):
-            try:
-                yield
-            finally:
-                # Remove it while it is held, so that no other process's lock is removed. Windows cannot remove an open file.
-                with suppress(OSError):
-                    self.remove(name)
-
-    # ── one system call each ─────────────────────────────────────────────────────────────────────────────────────
-
-    def _name(self, name: str) -> str:
-        return name if self._descriptor is not None else str(self.path / name)
-
-    def _at(self, *parameters: str) -> dict[str, Any]:
-        return dict.fromkeys(parameters, self._descriptor) if self._descriptor is not None else {}
-
-    def _open(self, name: str, flags: int) -> int:
-        return os.open(self._name(name), flags, 0o600, **self._at("dir_fd"))
-
-    def _look(self, name: str) -> os.stat_result | None:
-        try:
-            return os.lstat(self._name(name), **self._at("dir_fd"))
-        except FileNotFoundError:
-            return None
-
-    def _regular(self, name: str) -> os.stat_result | None:
-        about = self._look(name)
-        if about is not None and not stat.S_ISREG(about.st_mode):
-            raise _not_regular(self.path / name)
-        return about
-
-    def _create(self, name: str, shown: str | None = None) -> int:
-        path = self.path / (shown or name)
-        try:
-            return self._open(name, _CREATE)
-        except FileExistsError:
+@without_locals
+def replace(path: Path, content: bytes, *, was: FileVersion | None = None) -> None:
+    """Does what ``key_files.replace_file`` promises. Removes the temporary files of killed writers."""
+    before = _look(path)
+    temporary = _temporary(path)
+    _create(temporary, content, path, before)
+    try:
+        now = _look(path)
+        if (now and _version(now)) != (was or (before and _version(before))):
             raise ConfigurationError(
-                f"{path} already exists and will not be overwritten.", remedy="Choose another file."
-            ) from None
-        except OSError as error:
-            raise _not_writable(path, error) from None
+                f"{path} was changed by another process in the meantime.",
+                remedy="Find out what else writes to it, and run this again.",
+            )
+        _rename(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_directory(path)
 
-    @contextmanager
-    def _writing(self, name: str) -> Iterator[None]:
-        """Reports failed writes. A full disk may show only when the file is synced."""
-        try:
-            yield
-        except OSError as error:
-            raise ConfigurationError(
-                f"{self.path / name} cannot be written completely ({error.strerror}), so nothing was changed.",
-                remedy="Check the free space on the disk and the quota.",
-            ) from None
 
-    def _rename(self, temporary: str, name: str) -> None:
-        for pause in (*_SHARING_PAUSES, None):
-            try:
-                os.replace(self._name(temporary), self._name(name), **self._at("src_dir_fd", "dst_dir_fd"))
-            except PermissionError as error:
-                if pause is None:
-                    raise _not_writable(self.path / name, error) from None
-                time.sleep(pause)
-            else:
-                return
+def check_replaceable(path: Path) -> None:
+    """Does what ``key_files.check_replaceable`` promises."""
+    before = _look(path)
+    if before is not None:
+        temporary = _temporary(path)
+        _create(temporary, b"", path, before)  # only the file system knows who will own a file that is created there
+        temporary.unlink()
 
-    def _temporary(self, name: str, target: os.stat_result | None) -> str:
-        """A random name for a file next to ``name``. Removes files that killed writers left under such names."""
-        form = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{16}}\.tmp")
-        for other in os.listdir(self.path if self._descriptor is None else self._descriptor):
-            about = self._look(other) if form.fullmatch(other) else None
-            if about is not None and stat.S_ISREG(about.st_mode) and _is_leftover(about, target):
-                with suppress(PermissionError):  # another program has it open, on Windows; the next writer removes it
-                    self.remove(other)
-        return f".{name}.{secrets.token_hex(8)}.tmp"
 
-    @contextmanager
-    def _lock(self, name: str) -> Iterator[None]:
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds a lock file, and removes it in the end. The operating system frees the lock of a process that is killed.
+
+    Raises ``BlockingIOError`` if another process holds it, and another ``OSError`` if it cannot be locked.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
+    try:
         if sys.platform == "win32":
-            from filelock import FileLock, Timeout
+            import msvcrt
 
-            lock = FileLock(self.path / name, timeout=0)
             try:
-                lock.acquire()
-            except Timeout:
+                msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+            except PermissionError:
                 raise BlockingIOError from None
-            try:
-                yield
-            finally:
-                lock.release()
+            yield
         else:
             import fcntl
 
-            descriptor = self._open(name, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | _COMMON)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            about = _look(path)
+            if about is None or not os.path.samestat(about, os.fstat(descriptor)):
+                raise BlockingIOError  # its holder removed it at this moment
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if not _is_same(self._look(name), os.fstat(descriptor)):
-                    raise BlockingIOError  # its holder removed it at this moment
                 yield
             finally:
-                os.close(descriptor)
-
-    def _sync(self) -> None:
-        if self._descriptor is not None:  # Windows cannot sync a directory, and need not
-            with suppress(OSError):
-                os.fsync(self._descriptor)
-
-
-def open_parent(path: str | os.PathLike[str], *, follow: bool = True) -> tuple[OpenDirectory, str]:
-    """The directory of a file, and the file's name in it. For a symlink, both are those of the file that it leads to.
-
-    - ``follow``: ``False`` for a file to create, for which a symlink counts as an existing file.
-
-    Raises :class:`~okta_m2m.errors.ConfigurationError` for a symlink that another user created, anywhere in the path, and
-    for a directory that cannot be opened.
-    """
-    shown = Path(path)
-    try:
-        return _resolve(shown, follow) if sys.platform == "win32" else _walk(shown, follow)
-    except OSError as error:
-        raise _not_writable(shown, error) from None
-
-
-def _resolve(shown: Path, follow: bool) -> tuple[OpenDirectory, str]:
-    """:func:`open_parent` on Windows."""
-    resolved = Path(os.path.abspath(shown))
-    for _ in range(_MAX_LINKS):
-        if not follow or not resolved.is_symlink():
-            directory = resolved.parent.resolve()
-            os.stat(directory)
-            return OpenDirectory(directory, None), resolved.name
-        resolved = Path(os.path.normpath(resolved.parent.resolve() / os.readlink(resolved)))
-    raise _circular(shown)
-
-
-def _walk(shown: Path, follow: bool) -> tuple[OpenDirectory, str]:
-    """:func:`open_parent` on POSIX: opens one directory after the other, each relative to the one before it."""
-    path, links = Path("/"), 0
-    pending = _names(os.path.abspath(shown))
-    descriptor = os.open("/", _DIRECTORY | _PATH_ONLY)
-    try:
-        while pending:
-            name = pending.pop()
-            link = _read_link(descriptor, name) if pending or follow else None
-            if link is not None:
-                about, target = link
-                _check_link(path / name, about, "directory" if pending else "file")
-                links += 1
-                if links > _MAX_LINKS:
-                    raise _circular(shown)
-                pending += _names(target)
-                if not target.startswith("/"):
-                    continue
-                name, path = "/", Path("/")
-            elif pending:
-                path = path.parent if name == ".." else path / name
-            else:
-                return OpenDirectory(path, os.open(".", _DIRECTORY, dir_fd=descriptor)), name
-            descriptor, former = os.open(name, _DIRECTORY | _PATH_ONLY, dir_fd=descriptor), descriptor
-            os.close(former)
+                with suppress(OSError):
+                    path.unlink()  # while it is held, so that no other process's lock is removed
     finally:
         os.close(descriptor)
-    raise _not_regular(shown)  # it is the root directory
+        if sys.platform == "win32":  # which removes no file that a process has open
+            with suppress(OSError):
+                path.unlink()
 
 
-def _check_link(path: Path, about: os.stat_result, kind: str) -> None:
-    if sys.platform != "win32" and about.st_uid not in (os.geteuid(), 0):
-        raise ConfigurationError(
-            f"{path} is a symlink that another user (uid {about.st_uid}) created.",
-            remedy=f"Use the path of the {kind} that it leads to.",
-        )
-
-
-def _names(path: str) -> list[str]:
-    """The names in a path, the last one first."""
-    return [name for name in path.split("/") if name not in ("", ".")][::-1]
-
-
-def _read_link(directory: int, name: str) -> tuple[os.stat_result, str] | None:
-    """The state and the target of a symlink; ``None`` if the name is no symlink. Both are of the same symlink, even if the
-    name is exchanged meanwhile."""
+def _look(path: Path) -> os.stat_result | None:
+    """The state of a file; ``None`` if there is none. Raises if it is not a regular file."""
     try:
-        about = os.lstat(name, dir_fd=directory)
+        about = path.lstat()
     except FileNotFoundError:
         return None
-    if not stat.S_ISLNK(about.st_mode):
-        return None
-    if _PATH_ONLY:
-        link = os.open(name, _PATH_ONLY | _COMMON, dir_fd=directory)
-        try:
-            return os.fstat(link), os.readlink("", dir_fd=link)
-        finally:
-            os.close(link)
-    target = os.readlink(name, dir_fd=directory)
-    now = os.lstat(name, dir_fd=directory)
-    if not _is_same(about, now) or about.st_ctime_ns != now.st_ctime_ns:
-        raise _changed(Path(name))
-    return about, target
-
-
-def _write(descriptor: int, content: bytes) -> None:
-    with os.fdopen(descriptor, "wb", closefd=False) as file:
-        file.write(content)
+    if not stat.S_ISREG(about.st_mode):
+        raise ConfigurationError(
+            f"{path} is a symlink, or not a regular file.", remedy="Find out who created it, and remove it."
+        )
+    return about
 
 
 def _version(about: os.stat_result) -> FileVersion:
     return FileVersion(about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns)
 
 
-def _is_same(about: os.stat_result | None, other: os.stat_result) -> bool:
-    return about is not None and (about.st_dev, about.st_ino) == (other.st_dev, other.st_ino)
+def _temporary(path: Path) -> Path:
+    """A random name for a file next to ``path``. Removes files that killed writers left under such names."""
+    form = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{16}}\.tmp")
+    with suppress(PermissionError):  # the directory cannot be listed
+        for other in filter(form.fullmatch, os.listdir(path.parent)):
+            with suppress(OSError):  # another program has it open, on Windows; the next writer removes it
+                path.with_name(other).unlink()
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
 
 
-def _is_leftover(about: os.stat_result, target: os.stat_result | None) -> bool:
-    """Whether a file belongs to this user, or already has the owner of the file that it was to replace."""
-    return sys.platform == "win32" or about.st_uid in (os.geteuid(), *([] if target is None else [target.st_uid]))
-
-
-def _check_ours(path: Path, about: os.stat_result) -> None:
-    if sys.platform == "win32":
-        return
-    if about.st_uid != os.geteuid():
+def _create(path: Path, content: bytes, shown: Path, like: os.stat_result | None) -> None:
+    """Creates a file with the mode, owner and group of ``like``, or else with mode 0600. Errors name ``shown``."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
+    except FileExistsError:
         raise ConfigurationError(
-            f"{path} belongs to another user (uid {about.st_uid}), so it is not trusted.",
-            remedy="Run this as that user, or find out who created the file and remove it.",
-        )
-    if about.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or about.st_nlink != 1:
+            f"{shown} already exists and will not be overwritten.", remedy="Choose another file."
+        ) from None
+    except OSError as error:
+        raise _not_writable(shown, error) from None
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            if like is not None and sys.platform != "win32":
+                with suppress(PermissionError):  # the group is usually right already
+                    os.fchown(descriptor, -1, like.st_gid)
+                made = os.fstat(descriptor)
+                if (made.st_uid, made.st_gid) != (like.st_uid, like.st_gid):
+                    raise ConfigurationError(
+                        f"{shown} belongs to uid {like.st_uid} and gid {like.st_gid}, and this user cannot create a "
+                        "file with that owner and group. The processes that read it now could not read its replacement.",
+                        remedy="Run this as the file's owner and in its group.",
+                    )
+                os.fchmod(descriptor, stat.S_IMODE(like.st_mode) & 0o777)
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)  # only this may find out that the disk is full
+    except BaseException as error:  # Ctrl-C must not leave part of a key
+        path.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise ConfigurationError(
-            f"Others can write {path}, or it has a second hard link, so it is not trusted.",
-            remedy="Find out who created it, and remove it.",
-        )
+            f"{shown} cannot be written completely ({error.strerror}), so nothing was changed.",
+            remedy="Check the free space on the disk and the quota.",
+        ) from None
 
 
-def _keep_owner(descriptor: int, path: Path, wanted: os.stat_result) -> None:
-    """Gives the open file the owner and group of ``path``, or raises."""
-    if sys.platform == "win32":
-        return
-    with suppress(PermissionError):  # the owner and group are usually right already
-        os.fchown(descriptor, wanted.st_uid, wanted.st_gid)
-    actual = os.fstat(descriptor)
-    if (actual.st_uid, actual.st_gid) != (wanted.st_uid, wanted.st_gid):
-        raise ConfigurationError(
-            f"{path} belongs to uid {wanted.st_uid} and gid {wanted.st_gid}, and this user cannot create a file "
-            "with that owner and group. The processes that read it now could not read its replacement.",
-            remedy="Run this as the file's owner and in its group, or as root.",
-        )
+def _rename(temporary: Path, path: Path) -> None:
+    for pause in (*_SHARING_PAUSES, None):
+        try:
+            os.replace(temporary, path)
+        except PermissionError as error:
+            if pause is None:
+                raise _not_writable(path, error) from None
+            time.sleep(pause)
+        else:
+            return
 
 
-def _not_regular(path: Path) -> ConfigurationError:
-    return ConfigurationError(
-        f"{path} is a symlink, or not a regular file.", remedy="Find out who created it, and remove it."
-    )
-
-
-def _circular(path: Path) -> ConfigurationError:
-    return ConfigurationError(f"{path} is a symlink that leads to itself.", remedy="Choose a file.")
-
-
-def _changed(path: Path) -> ConfigurationError:
-    return ConfigurationError(
-        f"{path} was changed by another process in the meantime.",
-        remedy="Find out what else writes to it, and run this again.",
-    )
+def _sync_directory(path: Path) -> None:
+    with suppress(OSError):  # Windows cannot sync a directory, and need not
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _not_writable(path: Path, error: OSError) -> ConfigurationError:

@@ -96,7 +96,8 @@ class Doctor:
         yield self._check_key()
         yield from self._check_connection()
         yield self._check_clock()
-        with _WatchedSession(self._session()) as watched:
+        with self._session() as session:
+            watched = _WatchedSession(session)
             yield self._check_token_request(watched)
             yield self._check_scopes()
             yield self._check_rate_limit(watched)
@@ -287,12 +288,6 @@ class _WatchedSession:
             return response
 
         session.send = watch  # type: ignore[method-assign]  # the same signature in a shorter form
-
-    def __enter__(self) -> _WatchedSession:
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        self.session.close()
 
 
 _PLACEHOLDER_ORG: Final = "https://doctor.okta.com"

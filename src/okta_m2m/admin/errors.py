@@ -5,6 +5,8 @@ Invariant: no error holds a token or a key. Okta's words pass through :func:`okt
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..errors import OktaM2MError
 
 __all__ = [
@@ -30,6 +32,11 @@ class ProvisioningError(OktaM2MError):
     """
 
     causes: tuple[str, ...] = ()
+
+
+def response_details(error: Exception) -> dict[str, Any]:
+    """What Okta's response said, as arguments for another error that reports the same response."""
+    return {name: getattr(error, name, None) for name in ("status", "error", "error_description", "request_id")}
 
 
 class NotSignedIn(ProvisioningError):

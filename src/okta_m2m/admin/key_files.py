@@ -16,7 +16,8 @@ from .._base.crash_reports import without_locals
 from ..errors import ConfigurationError, InvalidKey
 from ..keys import PrivateKey
 from ..keys.key_formats import clean_text, kid_of_pem
-from ._safe_files import FileContent, FileVersion, open_parent
+from . import _safe_files
+from ._safe_files import FileContent, FileVersion
 
 __all__ = [
     "FileContent",
@@ -162,12 +163,11 @@ def write_new_file(path: str | os.PathLike[str], content: bytes) -> None:
     - ``path``: a file that does not exist yet.
     - ``content``: the bytes to write.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError` if ``path`` already exists, even as a symlink, cannot be written, or
-    leads through a symlink that another user created. No partially written file remains.
+    Raises :class:`~okta_m2m.errors.ConfigurationError` if ``path`` already exists, even as a symlink, if it cannot be
+    written, or if this process is root and another user can write to a directory in the path. No partially written file
+    remains.
     """
-    directory, name = open_parent(path, follow=False)
-    with directory:
-        directory.create(name, content)
+    _safe_files.create(_safe_files.real_path(path, follow=False), content)
 
 
 @without_locals
@@ -181,13 +181,11 @@ def replace_file(path: Path, content: bytes, *, was: FileVersion | None = None) 
     - ``was``: the version that :func:`read_file` returned. A file that changed since then is not overwritten. Default
       ``None``: not compared.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError`, and leaves the file unchanged, if this user cannot give the new
-    file the owner and group of the old one (its readers could no longer open it), if another process changes the file in
-    the meantime, or if the path leads through a symlink that another user created.
+    Raises :class:`~okta_m2m.errors.ConfigurationError`, and leaves the file unchanged, if this user cannot create a file
+    with the owner and group of the old one (its readers could no longer open it), if another process changes the file in
+    the meantime, or if this process is root and another user owns the file or can write to a directory in the path.
     """
-    directory, name = open_parent(path)
-    with directory:
-        directory.replace(name, content, was=was)
+    _safe_files.replace(_safe_files.real_path(path), content, was=was)
 
 
 def read_file(path: Path) -> FileContent:
@@ -196,18 +194,14 @@ def read_file(path: Path) -> FileContent:
     - ``path``: the file.
 
     Raises ``FileNotFoundError`` if it does not exist, and :class:`~okta_m2m.errors.ConfigurationError` if it is not a
-    regular file, or if the path leads through a symlink that another user created.
+    regular file, or if this process is root and another user owns the file or can write to a directory in the path.
     """
-    directory, name = open_parent(path)
-    with directory:
-        return directory.read(name)
+    return _safe_files.read(_safe_files.real_path(path))
 
 
 def check_replaceable(path: Path) -> None:
-    """Raises the same errors as :func:`replace_file` about owner and group, before anything is changed.
+    """Raises the same errors as :func:`replace_file` about owners, groups and other users, before anything is changed.
 
     - ``path``: the file.
     """
-    directory, name = open_parent(path)
-    with directory:
-        directory.check_replaceable(name)
+    _safe_files.check_replaceable(_safe_files.real_path(path))

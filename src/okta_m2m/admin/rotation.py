@@ -36,7 +36,7 @@ from ..errors import ConfigurationError, InvalidClient, OktaM2MError, TokenError
 from ..keys import PrivateKey, Signer
 from ..requests import OktaAuth
 from ..settings import Settings
-from ._app_keys import AppKey, activate_key, add_key, deactivate_key, delete_key, lifecycle_path, list_keys
+from ._app_keys import AppKey, activate_key, add_key, deactivate_key, delete_key, lifecycle_path, list_keys, listed_key
 from ._apps import get_app
 from ._rotation_checks import check_app, check_key_file, check_registered_key
 from ._rotation_files import STEPS, Journal, RotationFiles, Step
@@ -48,6 +48,7 @@ from .errors import (
     RotationFailed,
     ScopeMissing,
     SuperAdminNeeded,
+    response_details,
 )
 from .management import ManagementApi
 
@@ -160,8 +161,8 @@ class Rotation:
     @property
     def begun(self) -> bool:
         """Whether a rotation of this key file has begun and not ended, so that it can be continued or undone."""
-        with self._files.opened():
-            return self._files.read_journal(self._api.org_url, self._app_id) is not None
+        self._files.open()
+        return self._files.read_journal(self._api.org_url, self._app_id) is not None
 
     def plan(self) -> Plan:
         """The plan that :meth:`run` would follow now. Makes every check that changes nothing, including whether the
@@ -169,10 +170,7 @@ class Rotation:
 
         Raises the same errors as :meth:`run` before its first step.
         """
-        with self._files.opened():
-            return self._plan()
-
-    def _plan(self) -> Plan:
+        self._files.open()
         journal = self._files.read_journal(self._api.org_url, self._app_id)
         app = get_app(self._api, self._app_id)
         shown = self._files.shown
@@ -196,9 +194,9 @@ class Rotation:
             Step.PROVE: self._prove,
             Step.SWITCH: self._switch,
             Step.WAIT: self._wait,
-            Step.PROVE_AGAIN: self._prove_again,
+            Step.PROVE_AGAIN: self._prove_key_in_use,
             Step.DEACTIVATE: self._deactivate,
-            Step.CONFIRM: self._confirm,
+            Step.CONFIRM: self._prove_key_in_use,
             Step.DELETE: self._delete,
         }
         with self._files.locked():
@@ -302,21 +300,15 @@ class Rotation:
             self._api.pause(left, "until every running process has read the new key")
         return f"{self._grace:g} s since the switch"
 
-    def _prove_again(self, journal: Journal) -> str:
-        return self._prove_key_in_use(journal)
-
     def _deactivate(self, journal: Journal) -> str:
-        if self._listed_key(journal.old_id) is not None:
+        if listed_key(self._api, self._app_id, journal.old_id) is not None:
             with _super_admin_needed():
                 deactivate_key(self._api, self._app_id, journal.old_id)
         return f"kid {journal.old_kid}"
 
-    def _confirm(self, journal: Journal) -> str:
-        return self._prove_key_in_use(journal)
-
     def _delete(self, journal: Journal) -> str:
         # Only the list shows whether the key exists. A 404 response to a change does not.
-        if self._listed_key(journal.old_id) is not None:
+        if listed_key(self._api, self._app_id, journal.old_id) is not None:
             # Deactivate it again, because a failure may have activated it and stopped there. Okta does not delete an active key.
             deactivate_key(self._api, self._app_id, journal.old_id)
             delete_key(self._api, self._app_id, journal.old_id)
@@ -362,10 +354,6 @@ class Rotation:
 
     # ── what the steps share ─────────────────────────────────────────────────────────────────────────────────────
 
-    def _listed_key(self, id: str) -> AppKey | None:
-        """The key as Okta lists it; ``None`` if the app no longer has it."""
-        return next((key for key in list_keys(self._api, self._app_id) if key.id == id), None)
-
     def _prove_key_in_use(self, journal: Journal) -> str:
         key = self._files.key_in_use()
         if key.thumbprint() != journal.new_thumbprint:
@@ -403,10 +391,7 @@ def _failure(happened: str, error: Exception, then: str) -> RotationFailed:
     failed = kind(
         f"{happened} {getattr(error, 'problem', error)}",
         remedy=" ".join(part for part in (getattr(error, "remedy", None), then) if part),
-        status=getattr(error, "status", None),
-        error=getattr(error, "error", None),
-        error_description=getattr(error, "error_description", None),
-        request_id=getattr(error, "request_id", None),
+        **response_details(error),
     )
     failed.causes = getattr(error, "causes", ())
     return failed
@@ -422,10 +407,7 @@ def _super_admin_needed() -> Iterator[None]:
             "Only a Super Admin may change the keys of an app once Okta scopes are granted to it (Okta: Implement "
             "OAuth for Okta with a service app).",
             remedy="Sign in with an SSWS token of a Super Admin, or as a service app with the role SUPER_ADMIN.",
-            status=error.status,
-            error=error.error,
-            error_description=error.error_description,
-            request_id=error.request_id,
+            **response_details(error),
         ) from error
 
 

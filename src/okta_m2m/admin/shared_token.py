@@ -6,18 +6,16 @@ Invariant: the token itself is never returned, and no request is sent to Okta.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NoReturn, TypeVar
+from typing import NoReturn
 
 from .. import ServiceApp
 from .._core.fleet import Fleet
-from ..effects import Flow, Request
+from ..effects import Request
 from ..errors import ConfigurationError
 from ..runtimes import Threads, run
 from ..stores import Store
 
 __all__ = ["SharedToken", "clear_shared_token", "find_shared_token", "store_of"]
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +49,7 @@ def find_shared_token(app: ServiceApp) -> SharedToken | None:
     :class:`~okta_m2m.effects.StoreFailed` if the store does not work.
     """
     fleet = _fleet_of(app)
-    shared = _run(fleet.look(app.keys))
+    shared = run(fleet.look(app.keys), Threads(_send_nothing))
     if shared is None:
         return None
     token, dpop_key = shared.token, shared.key
@@ -69,7 +67,7 @@ def clear_shared_token(app: ServiceApp) -> bool:
 
     Raises the same errors as :func:`find_shared_token`.
     """
-    return _run(_fleet_of(app).clear(app.keys))
+    return run(_fleet_of(app).clear(app.keys), Threads(_send_nothing))
 
 
 def _fleet_of(app: ServiceApp) -> Fleet:
@@ -82,10 +80,6 @@ def _fleet_of(app: ServiceApp) -> Fleet:
             ),
         )
     return app.fleet
-
-
-def _run(flow: Flow[T]) -> T:
-    return run(flow, Threads(_send_nothing))
 
 
 def _send_nothing(request: Request, timeout: float) -> NoReturn:

@@ -94,8 +94,7 @@ def _read(path: Path) -> tuple[str, FileVersion] | None:
     except FileNotFoundError:
         return None
     text = read_okta_yaml(path)  # refuses a file that no command would read, such as one that others can write to
-    # The owner of the directory may have swapped the file for a link. Then the text, with a token of root's in it, would
-    # be written to the file of that owner.
+    # The version that is written over must be that of this text.
     if text is None or text.encode() != content.data.removeprefix(codecs.BOM_UTF8):
         raise ConfigurationError(f"{path} was changed while it was read.", remedy="Run the command again.")
     return text, content.version
