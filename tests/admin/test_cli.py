@@ -94,7 +94,7 @@ def test_the_documentation_lists_exactly_the_exit_codes_there_are() -> None:
         ("requests", ("token", "get"), "cli"),
         ("httpx", ("demo",), "demo"),
         *in_matrix(
-            ("requests", ("demo",), "demo"),
+            ("requests", ("demo",), "cli"),
             ("aiohttp", ("demo", "--json"), "demo"),
             ("pytest_httpserver", ("demo",), "demo"),
         ),

@@ -8,11 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ..admin.errors import PermissionMissing, ScopeMissing
+from ..admin.provisioning import (
+    App,
+    activate_app,
+    deactivate_app,
+    delete_app,
+    get_app,
+    list_apps,
+    list_grants,
+    list_roles,
+    set_dpop,
+)
 from .create_app import create, describe_app
 from .grants import grant, revoke_grant, role_app, role_name
 from .groups import command_group
@@ -21,11 +32,6 @@ from .printing import echo, echo_json
 from .secrets import confirm
 from .sign_in import management_api, target_app
 from .terminal import columns
-
-if TYPE_CHECKING:
-    from ..admin.provisioning import App
-
-# Modules of ..admin are imported inside functions: they import requests, which --help does not need.
 
 __all__ = ["app"]
 
@@ -46,9 +52,7 @@ def show(
 ) -> None:
     """Show an app: its keys, scopes and admin roles."""
     endpoint = parse_via(via)
-    with management_api("okta-m2m app show", token_file, as_, max_wait) as api:
-        from ..admin.provisioning import list_grants, list_roles
-
+    with management_api(token_file, as_, max_wait) as api:
         found = target_app(api, name, endpoint)
 
         def list_if_allowed(names: Callable[[], Iterable[str]]) -> list[str] | None:
@@ -77,9 +81,7 @@ def list_(
 ) -> None:
     """List the org's service apps."""
     endpoint = parse_via(via)
-    with management_api("okta-m2m app list", token_file, as_, max_wait) as api:
-        from ..admin.provisioning import list_apps
-
+    with management_api(token_file, as_, max_wait) as api:
         found = list(list_apps(api, via=endpoint))
     if as_json:
         echo_json([asdict(one) for one in found])
@@ -102,9 +104,7 @@ def edit(
     """Change whether an app requires DPoP. Services that use OktaAuth adapt automatically."""
     if dpop is None:
         raise typer.BadParameter("There is nothing to change. Use --dpop or --no-dpop.")
-    with management_api("okta-m2m app edit", token_file, as_, max_wait) as api:
-        from ..admin.provisioning import set_dpop
-
+    with management_api(token_file, as_, max_wait) as api:
         _show(set_dpop(api, target_app(api, name).id, dpop), as_json)
 
 
@@ -113,9 +113,7 @@ def activate(
     name: Named = None, token_file: TokenFile = None, as_: As = None, max_wait: MaxWait = 120, as_json: Json = False
 ) -> None:
     """Let an app get tokens again."""
-    with management_api("okta-m2m app activate", token_file, as_, max_wait) as api:
-        from ..admin.provisioning import activate_app, get_app
-
+    with management_api(token_file, as_, max_wait) as api:
         found = target_app(api, name)
         if found.status != "ACTIVE":
             activate_app(api, found.id)
@@ -132,9 +130,7 @@ def deactivate(
     as_json: Json = False,
 ) -> None:
     """Prevent an app from getting tokens until it is activated again."""
-    with management_api("okta-m2m app deactivate", token_file, as_, max_wait) as api:
-        from ..admin.provisioning import deactivate_app, get_app
-
+    with management_api(token_file, as_, max_wait) as api:
         found = target_app(api, name)
         if found.status == "ACTIVE":
             confirm(f"Deactivate {found.name} ({found.id})? Its services will get no new tokens.", yes)
@@ -152,9 +148,7 @@ def delete(
     as_json: Json = False,
 ) -> None:
     """Delete an app permanently, with its keys, grants and roles. Its key file and okta.yaml stay."""
-    with management_api("okta-m2m app delete", token_file, as_, max_wait) as api:
-        from ..admin.provisioning import delete_app
-
+    with management_api(token_file, as_, max_wait) as api:
         found = target_app(api, name)
         confirm(f"Delete {found.name} ({found.id}) permanently?", yes)
         delete_app(api, found.id)

@@ -10,24 +10,23 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
+import requests
 import typer
 
 from .. import ServiceApp
-from ..errors import ConfigurationError, quoted
+from ..admin.doctor import check_answer
+from ..admin.errors import OktaUnreachable
+from ..errors import ConfigurationError, OktaM2MError, quoted
+from ..requests import OktaAuth
 from .doctor import exit_for_kind
-from .exits import complain, needs
+from .exits import complain
 from .options import split_scopes
 from .printing import echo, echo_bytes, echo_json
 from .terminal import stdout_is_pipe, stdout_is_terminal
 from .trust import configured_app
-
-if TYPE_CHECKING:
-    import requests
-
-# Adapters and modules of ..admin are imported inside functions: they import requests, which --help does not need.
 
 __all__ = ["api", "headers"]
 
@@ -86,10 +85,6 @@ def api(
 
     Use -f 'profile[firstName]=Ada' for a field in a nested object.
     """
-    with needs("cli", "okta-m2m api"):
-        import requests
-
-        from ..requests import OktaAuth
     service_app, url = _app_and_url(target, scope, max_wait)
     method = method.upper()
     given = _document(fields or [], typed or [])
@@ -150,10 +145,6 @@ def headers(
     They are Authorization, and DPoP if the token is bound. A DPoP proof is valid for this method and URL, once, for a
     minute.
     """
-    with needs("cli", "okta-m2m headers"):
-        import requests
-
-        from ..requests import OktaAuth
     if not (show or stdout_is_pipe()):
         raise ConfigurationError("The headers contain a token.", remedy="Read them through a pipe, or add --show.")
     service_app, url = _app_and_url(target, scope, max_wait)
@@ -269,8 +260,6 @@ def _print(response: requests.Response, items: list[Any] | None, as_json: bool) 
 
 
 def _exit_unless_good(method: str, response: requests.Response) -> None:
-    from ..admin.doctor import check_answer
-
     if 200 <= response.status_code < 300:
         return
     row = check_answer("API call", method, str(response.request.path_url).partition("?")[0], response)
@@ -280,9 +269,6 @@ def _exit_unless_good(method: str, response: requests.Response) -> None:
 
 def _no_answer(method: str, url: str, error: requests.RequestException) -> Exception:
     """The error for a call that got no response. This package's own errors are returned unchanged."""
-    from ..admin.errors import OktaUnreachable
-    from ..errors import OktaM2MError
-
     if isinstance(error, OktaM2MError):
         return error
     return OktaUnreachable(

@@ -6,21 +6,19 @@ Invariant: the exit code is that of the first row that failed, because it causes
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.text import Text
 
+from ..admin.doctor import Check, Doctor, Kind, check_client, first_failure
 from ..errors import OktaM2MError
 from .debug import without_log
-from .exits import Exit, needs
+from .exits import Exit
 from .options import Json
 from .printing import echo_json
 from .terminal import Output, hanging, marks_for
 from .trust import OrgNotTrusted, trusted_settings
-
-if TYPE_CHECKING:
-    from ..admin.doctor import Check, Kind
 
 __all__ = ["doctor", "exit_for_kind"]
 
@@ -59,8 +57,6 @@ def doctor(
     ] = 20.0,
 ) -> None:
     """Check everything that a working call depends on, and say how to fix problems."""
-    with needs("cli", "okta-m2m doctor"):  # imports requests
-        from ..admin.doctor import Doctor, check_client, first_failure
     checks: list[Check] = []
     with without_log():
         if not offline:
@@ -137,8 +133,6 @@ def _lines(output: Output, state: str, name: str, detail: str, remedy: str = "")
 
 def exit_for_kind(kind: Kind) -> Exit:
     """The exit code for a kind of problem."""
-    from ..admin.doctor import Kind
-
     return {
         Kind.CONFIGURATION: Exit.CONFIGURATION,
         Kind.UNREACHABLE: Exit.UNREACHABLE,

@@ -8,11 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from ..admin.provisioning import (
+    App,
+    GrantResult,
+    Role,
+    assign_custom_role,
+    assign_role,
+    find_role,
+    grant_scopes,
+    list_roles,
+    revoke_scopes,
+    unassign_role,
+)
 from ..errors import ConfigurationError
 from .exits import note
 from .groups import command_group
@@ -21,11 +33,6 @@ from .printing import echo, echo_json
 from .settings_file import change_scopes
 from .sign_in import configured_client, management_api, target_app
 from .terminal import Output, columns
-
-if TYPE_CHECKING:
-    from ..admin.provisioning import App, GrantResult, Role
-
-# Modules of ..admin are imported inside functions: they import requests, which --help does not need.
 
 __all__ = ["grant", "revoke_grant", "role_app", "role_name"]
 
@@ -43,9 +50,7 @@ def grant(
     as_json: Json = False,
 ) -> None:
     """Grant scopes to the app, and add them to its okta.yaml. It keeps the scopes that it has."""
-    with management_api("okta-m2m app grant", token_file, as_, max_wait) as api:
-        from ..admin.provisioning import grant_scopes
-
+    with management_api(token_file, as_, max_wait) as api:
         app = target_app(api, app_name)
         wanted = split_scopes(scopes)
         with _ProgressBar("granting", len(wanted), quiet=as_json) as bar:
@@ -66,9 +71,7 @@ def revoke_grant(
 ) -> None:
     """Revoke scopes of the app, and remove them from its okta.yaml. Tokens that were already issued keep them until
     they expire."""
-    with management_api("okta-m2m app revoke-grant", token_file, as_, max_wait) as api:
-        from ..admin.provisioning import revoke_scopes
-
+    with management_api(token_file, as_, max_wait) as api:
         app = target_app(api, app_name)
         unwanted = split_scopes(scopes)
         with _ProgressBar("revoking", len(unwanted), quiet=as_json) as bar:
@@ -99,9 +102,7 @@ def add_role(
         raise typer.BadParameter(
             "No role was given. Use the type of a standard role, or --role together with --resource-set."
         )
-    with management_api("okta-m2m app role add", token_file, as_, max_wait) as api:
-        from ..admin.provisioning import assign_custom_role, assign_role
-
+    with management_api(token_file, as_, max_wait) as api:
         app = target_app(api, app_name)
         if type_ is not None:
             result = assign_role(api, app.client_id, type_)
@@ -124,9 +125,7 @@ def remove_role(
     as_json: Json = False,
 ) -> None:
     """Unassign an admin role of the app."""
-    with management_api("okta-m2m app role remove", token_file, as_, max_wait) as api:
-        from ..admin.provisioning import find_role, unassign_role
-
+    with management_api(token_file, as_, max_wait) as api:
         client_id = target_app(api, app_name).client_id
         found = find_role(api, client_id, role)
         unassign_role(api, client_id, found.id)
@@ -145,9 +144,7 @@ def list_roles_(
     as_json: Json = False,
 ) -> None:
     """List the admin roles of the app."""
-    with management_api("okta-m2m app role list", token_file, as_, max_wait) as api:
-        from ..admin.provisioning import list_roles
-
+    with management_api(token_file, as_, max_wait) as api:
         roles = list_roles(api, target_app(api, app_name).client_id)
     if as_json:
         echo_json([asdict(role) for role in roles])

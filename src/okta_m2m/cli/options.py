@@ -7,12 +7,11 @@ arguments.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import typer
 
-if TYPE_CHECKING:
-    from ..admin.provisioning import Via
+from ..admin.provisioning import Via
 
 __all__ = [
     "DEFAULT_KEY",

@@ -9,19 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from .. import ServiceApp
+from ..admin.management import ApiToken, ManagementApi, Pause
+from ..admin.provisioning import App, Via, find_app
 from ..errors import ConfigurationError
 from ..settings import find_setting, read_settings
-from .exits import needs, note
+from .exits import note
 from .secrets import prompt_for, read_secret
 from .terminal import stdin_is_terminal
 from .trust import check_org, check_ssws_token, configured_app, is_in_folder, trusted_settings
-
-if TYPE_CHECKING:
-    from ..admin.management import ApiToken, ManagementApi, Pause
-    from ..admin.provisioning import App, Via
 
 __all__ = ["configured_client", "configured_org", "management_api", "target_app"]
 
@@ -63,14 +61,11 @@ def configured_client() -> tuple[str, Path | None]:
 
 
 @contextmanager
-def management_api(what: str, token_file: Path | None, as_: str | None, max_wait: float) -> Iterator[ManagementApi]:
+def management_api(token_file: Path | None, as_: str | None, max_wait: float) -> Iterator[ManagementApi]:
     """The management API, with the account that the options name.
 
-    - ``what``: the command, for the message if a package is missing.
-    - ``token_file``, ``as_``, ``max_wait``: the options of the same names.
+    ``token_file``, ``as_``, ``max_wait``: the options of the same names.
     """
-    with needs("cli", what):
-        from ..admin.management import ManagementApi
     account: ApiToken | ServiceApp
     if as_ is None:
         url = _org_url()
@@ -86,8 +81,6 @@ def management_api(what: str, token_file: Path | None, as_: str | None, max_wait
 
 def target_app(api: ManagementApi, name: str | None, via: Via = "apps") -> App:
     """The app that an option names, by default the configured one."""
-    from ..admin.provisioning import find_app
-
     return find_app(api, configured_client()[0] if name is None else name, via=via)
 
 
@@ -110,8 +103,6 @@ def _service_app_in(folder: Path, max_wait: float) -> ServiceApp:
 
 
 def _api_token(url: str, token_file: Path | None) -> ApiToken:
-    from ..admin.management import ApiToken
-
     if token_file is not None:
         token = ApiToken(read_secret(token_file, "SSWS token"))
         if not is_in_folder(token_file):

@@ -15,16 +15,16 @@ import typer
 from rich.text import Text
 
 from .. import ServiceApp, Token
+from ..admin.introspection import introspect_token, revoke_token
 from ..errors import ConfigurationError
-from .exits import Exit, complain, needs
+from ..requests import OktaAuth
+from .exits import Exit, complain
 from .groups import command_group
 from .options import Json, split_scopes
 from .printing import echo, echo_json
 from .secrets import prompt_for, read_secret
 from .terminal import Output, stdin_is_terminal, stdout_is_pipe, stdout_is_terminal
 from .trust import app_settings, check_token, configured_app, is_in_folder
-
-# Adapters and modules of ..admin are imported inside functions: they import requests, which --help does not need.
 
 __all__ = ["app"]
 
@@ -55,8 +55,6 @@ def get(
 
     A pipe gets the token alone: TOKEN=$(okta-m2m token get). Otherwise the token is printed only with --show.
     """
-    with needs("cli", "okta-m2m token get"):
-        from ..requests import OktaAuth
     service_app = configured_app(scopes=split_scopes(scope or []), max_wait=max_wait)
     token = OktaAuth(service_app).token()
     if as_json:
@@ -83,8 +81,6 @@ AccessTokenFile = Annotated[
 @app.command()
 def revoke(token_file: AccessTokenFile = None, as_json: Json = False) -> None:
     """Revoke an access token of the configured app: okta-m2m token revoke < token.txt"""
-    with needs("cli", "okta-m2m token revoke"):
-        from ..admin.introspection import revoke_token
     settings, key = app_settings()
     revoke_token(
         settings.org_url,
@@ -105,8 +101,6 @@ def introspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print Okta's whole response as one JSON document.")] = False,
 ) -> None:
     """Ask Okta about an access token: okta-m2m token introspect < token.txt"""
-    with needs("cli", "okta-m2m token introspect"):
-        from ..admin.introspection import introspect_token
     settings, key = app_settings()
     found = introspect_token(
         settings.org_url,
