@@ -19,9 +19,9 @@ from ..admin.management import ManagementApi
 from ..admin.provisioning import App, Created, Via, create_app, find_app, list_grants
 from ..errors import ConfigurationError
 from ..keys import PrivateKey
-from .exits import Exit, complain, note
+from .exits import Exit, complain
 from .options import As, Json, KeyFile, Kid, MaxWait, PassphraseFile, TokenFile, ViaName, parse_via
-from .printing import echo, echo_json
+from .printing import echo, echo_json, note
 from .secrets import configured_key_file, default_key_file, load_key, signing_kid
 from .settings_file import check_settings_file, read_setting, write_settings
 from .sign_in import management_api

@@ -6,7 +6,8 @@ reported.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from typing import Annotated
 
@@ -26,10 +27,9 @@ from ..admin.provisioning import (
     unassign_role,
 )
 from ..errors import ConfigurationError
-from .exits import note
 from .groups import command_group
 from .options import AppName, As, Json, MaxWait, TokenFile, split_scopes
-from .printing import echo, echo_json
+from .printing import echo, echo_json, note
 from .settings_file import change_scopes
 from .sign_in import configured_client, management_api, target_app
 from .terminal import Output, columns
@@ -53,8 +53,8 @@ def grant(
     with management_api(token_file, as_, max_wait) as api:
         app = target_app(api, app_name)
         wanted = split_scopes(scopes)
-        with _ProgressBar("granting", len(wanted), quiet=as_json) as bar:
-            results = grant_scopes(api, app.id, wanted, progress=bar.advance)
+        with _progress("granting", len(wanted), quiet=as_json) as advance:
+            results = grant_scopes(api, app.id, wanted, progress=advance)
     _report_app(app)
     _change_configured_scopes(app.client_id, add=wanted)
     if as_json:
@@ -74,8 +74,8 @@ def revoke_grant(
     with management_api(token_file, as_, max_wait) as api:
         app = target_app(api, app_name)
         unwanted = split_scopes(scopes)
-        with _ProgressBar("revoking", len(unwanted), quiet=as_json) as bar:
-            results = revoke_scopes(api, app.id, unwanted, progress=bar.advance)
+        with _progress("revoking", len(unwanted), quiet=as_json) as advance:
+            results = revoke_scopes(api, app.id, unwanted, progress=advance)
     _change_configured_scopes(app.client_id, remove=unwanted)
     if as_json:
         echo_json([asdict(result) for result in results])
@@ -186,30 +186,18 @@ def _change_configured_scopes(client_id: str, *, add: Iterable[str] = (), remove
         note(f"The scopes in {path} are now: {' '.join(scopes) or 'none'}.")
 
 
-class _ProgressBar:
-    """A line for each scope; on a terminal a progress bar as well."""
+@contextmanager
+def _progress(title: str, total: int, *, quiet: bool) -> Iterator[Callable[[GrantResult], None]]:
+    """Yields a function that prints a line for each result. On a terminal, there is a progress bar as well."""
+    output = Output()
+    bar = Progress(TextColumn(title), BarColumn(), MofNCompleteColumn(), console=output, transient=True)
+    task = bar.add_task(title, total=total)
 
-    def __init__(self, title: str, total: int, *, quiet: bool) -> None:
-        self._output = Output()
-        self._quiet = quiet
-        self._drawn = self._output.can_redraw and not quiet
-        self._progress = Progress(
-            TextColumn(title), BarColumn(), MofNCompleteColumn(), console=self._output, transient=True
-        )
-        self._task = self._progress.add_task(title, total=total)
+    def advance(result: GrantResult) -> None:
+        bar.advance(task)
+        bar.refresh()
+        if not quiet:
+            output.print(f"{result.outcome:<10}{result.scope}", soft_wrap=True)
 
-    def __enter__(self) -> _ProgressBar:
-        if self._drawn:
-            self._progress.start()
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        if self._drawn:
-            self._progress.stop()
-
-    def advance(self, result: GrantResult) -> None:
-        self._progress.advance(self._task)
-        if self._drawn:
-            self._progress.refresh()
-        if not self._quiet:
-            self._output.print(f"{result.outcome:<10}{result.scope}", soft_wrap=True)
+    with bar if output.can_redraw and not quiet else nullcontext():
+        yield advance

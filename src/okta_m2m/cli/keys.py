@@ -18,10 +18,9 @@ from ..admin.key_files import new_key, write_key, write_new_file
 from ..admin.provisioning import AppKey, activate_key, add_key, deactivate_key, delete_key, find_key, list_keys
 from ..errors import ConfigurationError
 from ..keys import PrivateKey
-from .exits import note
 from .groups import command_group
 from .options import DEFAULT_KEY, AppName, As, Json, Kid, MaxWait, PassphraseFile, TokenFile
-from .printing import echo, echo_json
+from .printing import echo, echo_json, note
 from .rotate import rotate
 from .secrets import default_key_file, load_key, read_passphrase, signing_kid
 from .sign_in import management_api, target_app

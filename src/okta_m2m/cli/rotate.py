@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
@@ -185,9 +184,9 @@ class _View:
             self._live.start()
 
     def __exit__(self, *failure: object) -> None:
-        with self._live or nullcontext():
-            pass
-        self._live = None
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
 
     def show(self, progress: Progress) -> None:
         if progress.state != "begun":

@@ -6,7 +6,7 @@ configured org. An org that only the working directory names gets no token from 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -16,37 +16,21 @@ from ..admin.management import ApiToken, ManagementApi, Pause
 from ..admin.provisioning import App, Via, find_app
 from ..errors import ConfigurationError
 from ..settings import find_setting, read_settings
-from .exits import note
+from .printing import note
 from .secrets import prompt_for, read_secret
 from .terminal import stdin_is_terminal
 from .trust import check_org, check_ssws_token, configured_app, is_in_folder, trusted_settings
 
-__all__ = ["configured_client", "configured_org", "management_api", "target_app"]
-
-
-class _PlaceholderKey:
-    """Replaces a key if only other settings are read."""
-
-    alg = "ES256"
-    kid = None
-    public_jwk: Mapping[str, str] = {}
-
-    def sign(self, message: bytes, /) -> bytes:
-        raise AssertionError("nothing is signed with it")
+__all__ = ["configured_client", "management_api", "target_app"]
 
 
 _PLACEHOLDERS: Final[dict[str, Any]] = {
     "org_url": "https://any.okta.com",
     "client_id": "any",
-    "key": _PlaceholderKey(),
+    "key": object(),
     "scopes": ["okta.users.read"],
 }
-
-
-def configured_org() -> Any:
-    """The configured org URL, unchecked."""
-    found = find_setting("orgUrl", "oktaDomain")
-    return None if found is None else found.value
+"""Arguments in place of the settings that are not needed, so that they are not read."""
 
 
 def configured_client() -> tuple[str, Path | None]:
@@ -86,8 +70,9 @@ def target_app(api: ManagementApi, name: str | None, via: Via = "apps") -> App:
 
 def _org_url() -> str:
     """The configured org URL, even if other settings are missing."""
+    found = find_setting("orgUrl", "oktaDomain")
     # The org is passed as an argument, because no key is at stake here. _api_token checks which place names the org.
-    return read_settings(**{**_PLACEHOLDERS, "org_url": configured_org()}).org_url
+    return read_settings(**{**_PLACEHOLDERS, "org_url": None if found is None else found.value}).org_url
 
 
 def _report_pause(pause: Pause) -> None:
