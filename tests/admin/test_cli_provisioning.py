@@ -126,7 +126,7 @@ def test_a_changed_line_keeps_its_comment_and_a_symlink_stays_a_symlink(run: Run
     path.write_text(text.replace('["okta.users.read"]', '["okta.users.read"]  # why: "#7" # 8'), encoding="utf-8")
     done(run("app", "grant", "okta.groups.read"))
     assert (home / "okta.yaml").is_symlink()
-    assert '    scopes: ["okta.users.read", "okta.groups.read"] # why: "#7" # 8\n' in path.read_text("utf-8")
+    assert '    scopes: ["okta.users.read", "okta.groups.read"]  # why: "#7" # 8\n' in path.read_text("utf-8")
 
 
 def test_settings_are_printed_as_export_lines_with_env(run: Run, okta: FakeOkta, home: Path, key_file: Path) -> None:

@@ -12,18 +12,9 @@ from typing import Annotated
 
 import typer
 
+from ..admin import provisioning
 from ..admin.errors import PermissionMissing, ScopeMissing
-from ..admin.provisioning import (
-    App,
-    activate_app,
-    deactivate_app,
-    delete_app,
-    get_app,
-    list_apps,
-    list_grants,
-    list_roles,
-    set_dpop,
-)
+from ..admin.provisioning import App
 from .create_app import create, describe_app
 from .grants import grant, revoke_grant, role_app, role_name
 from .groups import command_group
@@ -61,8 +52,8 @@ def show(
             except (PermissionMissing, ScopeMissing):
                 return None  # the account that signs in may see the app, but not these details
 
-        scopes = list_if_allowed(lambda: (one.scope for one in list_grants(api, found.id)))
-        roles = list_if_allowed(lambda: (role_name(one) for one in list_roles(api, found.client_id)))
+        scopes = list_if_allowed(lambda: (one.scope for one in provisioning.list_grants(api, found.id)))
+        roles = list_if_allowed(lambda: (role_name(one) for one in provisioning.list_roles(api, found.client_id)))
     if as_json:
         echo_json({**asdict(found), "scopes": scopes, "roles": roles})
         return
@@ -82,7 +73,7 @@ def list_(
     """List the org's service apps."""
     endpoint = parse_via(via)
     with management_api(token_file, as_, max_wait) as api:
-        found = list(list_apps(api, via=endpoint))
+        found = list(provisioning.list_apps(api, via=endpoint))
     if as_json:
         echo_json([asdict(one) for one in found])
         return
@@ -105,7 +96,7 @@ def edit(
     if dpop is None:
         raise typer.BadParameter("There is nothing to change. Use --dpop or --no-dpop.")
     with management_api(token_file, as_, max_wait) as api:
-        _show(set_dpop(api, target_app(api, name).id, dpop), as_json)
+        _show(provisioning.set_dpop(api, target_app(api, name).id, dpop), as_json)
 
 
 @app.command()
@@ -116,8 +107,8 @@ def activate(
     with management_api(token_file, as_, max_wait) as api:
         found = target_app(api, name)
         if found.status != "ACTIVE":
-            activate_app(api, found.id)
-        _show(get_app(api, found.id), as_json)
+            provisioning.activate_app(api, found.id)
+        _show(provisioning.get_app(api, found.id), as_json)
 
 
 @app.command()
@@ -134,8 +125,8 @@ def deactivate(
         found = target_app(api, name)
         if found.status == "ACTIVE":
             confirm(f"Deactivate {found.name} ({found.id})? Its services will get no new tokens.", yes)
-            deactivate_app(api, found.id)
-        _show(get_app(api, found.id), as_json)
+            provisioning.deactivate_app(api, found.id)
+        _show(provisioning.get_app(api, found.id), as_json)
 
 
 @app.command()
@@ -151,7 +142,7 @@ def delete(
     with management_api(token_file, as_, max_wait) as api:
         found = target_app(api, name)
         confirm(f"Delete {found.name} ({found.id}) permanently?", yes)
-        delete_app(api, found.id)
+        provisioning.delete_app(api, found.id)
     if as_json:
         echo_json({**asdict(found), "status": "DELETED"})
     else:

@@ -14,18 +14,8 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from ..admin.provisioning import (
-    App,
-    GrantResult,
-    Role,
-    assign_custom_role,
-    assign_role,
-    find_role,
-    grant_scopes,
-    list_roles,
-    revoke_scopes,
-    unassign_role,
-)
+from ..admin import provisioning
+from ..admin.provisioning import App, GrantResult, Role
 from ..errors import ConfigurationError
 from .groups import command_group
 from .options import AppName, As, Json, MaxWait, TokenFile, split_scopes
@@ -54,7 +44,7 @@ def grant(
         app = target_app(api, app_name)
         wanted = split_scopes(scopes)
         with _progress("granting", len(wanted), quiet=as_json) as advance:
-            results = grant_scopes(api, app.id, wanted, progress=advance)
+            results = provisioning.grant_scopes(api, app.id, wanted, progress=advance)
     _report_app(app)
     _change_configured_scopes(app.client_id, add=wanted)
     if as_json:
@@ -75,7 +65,7 @@ def revoke_grant(
         app = target_app(api, app_name)
         unwanted = split_scopes(scopes)
         with _progress("revoking", len(unwanted), quiet=as_json) as advance:
-            results = revoke_scopes(api, app.id, unwanted, progress=advance)
+            results = provisioning.revoke_scopes(api, app.id, unwanted, progress=advance)
     _change_configured_scopes(app.client_id, remove=unwanted)
     if as_json:
         echo_json([asdict(result) for result in results])
@@ -105,9 +95,9 @@ def add_role(
     with management_api(token_file, as_, max_wait) as api:
         app = target_app(api, app_name)
         if type_ is not None:
-            result = assign_role(api, app.client_id, type_)
+            result = provisioning.assign_role(api, app.client_id, type_)
         else:
-            result = assign_custom_role(api, app.client_id, str(custom), str(resource_set))
+            result = provisioning.assign_custom_role(api, app.client_id, str(custom), str(resource_set))
     _report_app(app)
     if as_json:
         echo_json(asdict(result))
@@ -127,8 +117,8 @@ def remove_role(
     """Unassign an admin role of the app."""
     with management_api(token_file, as_, max_wait) as api:
         client_id = target_app(api, app_name).client_id
-        found = find_role(api, client_id, role)
-        unassign_role(api, client_id, found.id)
+        found = provisioning.find_role(api, client_id, role)
+        provisioning.unassign_role(api, client_id, found.id)
     if as_json:
         echo_json(asdict(found))
     else:
@@ -136,7 +126,7 @@ def remove_role(
 
 
 @role_app.command("list")
-def list_roles_(
+def list_roles(
     app_name: AppName = None,
     token_file: TokenFile = None,
     as_: As = None,
@@ -145,7 +135,7 @@ def list_roles_(
 ) -> None:
     """List the admin roles of the app."""
     with management_api(token_file, as_, max_wait) as api:
-        roles = list_roles(api, target_app(api, app_name).client_id)
+        roles = provisioning.list_roles(api, target_app(api, app_name).client_id)
     if as_json:
         echo_json([asdict(role) for role in roles])
         return
