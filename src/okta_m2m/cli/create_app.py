@@ -84,13 +84,8 @@ def create(
         scopes = _granted_scopes(api, created.app)
         variables = _variables(api.org_url, created.app, keys, scopes)
     if as_json:
-        echo_json(
-            {
-                **asdict(created),
-                "settings_file": None if env or created.keys_missing else str(write),
-                "environment": variables,
-            }
-        )
+        settings_file = None if env or created.keys_missing else str(write)
+        echo_json({**asdict(created), "settings_file": settings_file, "environment": variables})
     else:
         for line in describe_app(created.app, "created" if created.created else "already exists"):
             (note if env else echo)(line)

@@ -173,11 +173,13 @@ def _value_edits(text: str, entry: tuple[Any, Any], value: Any) -> Iterator[_Edi
         sources = {item.value: text[item.start_mark.index : item.end_mark.index] for item in scalars}
         yield start, end, f"[{', '.join(sources.get(one) or _flow(one) for one in value)}]"
     else:
-        for item in items:
-            begin, end = text.rindex("\n", 0, item.start_mark.index) + 1, _end_of_line(text, item.start_mark.index)
+        starts = [item.start_mark.index for item in items]
+        lines = [(text.rindex("\n", 0, start) + 1, _end_of_line(text, start)) for start in starts]
+        for item, (begin, end) in zip(items, lines, strict=True):
             if item.value not in value:
                 yield begin, end, ""
-        dash = text[begin : item.start_mark.index]  # of the last item, with its indentation
+        begin, end = lines[-1]
+        dash = text[begin : starts[-1]]  # with its indentation
         present = [item.value for item in items]
         yield end, end, "".join(f"{dash}{_flow(one)}\n" for one in value if one not in present)
         if not value:

@@ -23,7 +23,7 @@ from .groups import command_group
 from .options import Json, RequestedScopes, TokenWait, split_scopes
 from .printing import echo, echo_json
 from .secrets import prompt_for, read_secret
-from .terminal import Output, stdin_is_terminal, stdout_is_pipe, stdout_is_terminal
+from .terminal import Output, stdin_is_terminal, stdout_is_pipe, stdout_is_terminal, titled
 from .trust import app_settings, check_token, configured_app, is_in_folder
 
 __all__ = ["app"]
@@ -97,7 +97,7 @@ def introspect(
         output = Output()
         for name, value in found.members.items():
             text = value if isinstance(value, str) else json.dumps(value)
-            output.print(_line(name, text), soft_wrap=True)
+            output.print(titled(name, text), soft_wrap=True)
     if not found.active:
         raise typer.Exit(Exit.FAILED)
 
@@ -151,20 +151,16 @@ def _document(app: ServiceApp, token: Token, show: bool) -> dict[str, Any]:
 
 def _description(app: ServiceApp, token: Token) -> Iterator[Text]:
     missing = _missing_scopes(app, token)
-    yield _line("type", token.token_type)
-    yield _line("scopes", " ".join(token.scopes) or "none")
+    yield titled("type", token.token_type)
+    yield titled("scopes", " ".join(token.scopes) or "none")
     if missing:
-        yield _line("not granted", " ".join(missing), "yellow")
-    yield _line("lifetime", _duration(token.expires_in))
-    yield _line("org", app.org_url)
-    yield _line("token endpoint", app.token_endpoint)
-    yield _line("client id", app.client_id)
+        yield titled("not granted", " ".join(missing), "yellow")
+    yield titled("lifetime", _duration(token.expires_in))
+    yield titled("org", app.org_url)
+    yield titled("token endpoint", app.token_endpoint)
+    yield titled("client id", app.client_id)
     if token.dpop_bound:
-        yield _line("note", _BOUND_NOTE)
-
-
-def _line(name: str, value: str, style: str = "not bold") -> Text:
-    return Text(f"{name:<16}", "bold").append(value, style)
+        yield titled("note", _BOUND_NOTE)
 
 
 def _missing_scopes(app: ServiceApp, token: Token) -> list[str]:
