@@ -129,7 +129,8 @@ def _edit(path: Path, text: str, values: Mapping[str, object]) -> str | None:
 
 def _edits(text: str, changed: Mapping[str, object]) -> Iterator[_Edit]:
     """The edits that change the settings; none if the text has something else in their place."""
-    from ruamel.yaml import YAML, MappingNode, ScalarNode
+    from ruamel.yaml import YAML
+    from ruamel.yaml.nodes import MappingNode, ScalarNode
 
     key, section = None, YAML(typ="safe", pure=True).compose(text)
     new: Mapping[str, Any] = {"okta": {"client": changed}}
@@ -161,7 +162,7 @@ def _edits(text: str, changed: Mapping[str, object]) -> Iterator[_Edit]:
 
 def _value_edits(text: str, entry: tuple[Any, Any], value: Any) -> Iterator[_Edit]:
     """The edits that change a value. The items of a list that stay keep their layout and their comments."""
-    from ruamel.yaml import ScalarNode, SequenceNode
+    from ruamel.yaml.nodes import ScalarNode, SequenceNode
 
     key, old = entry
     start, end = old.start_mark.index, _end(text, entry)
@@ -189,7 +190,7 @@ def _value_edits(text: str, entry: tuple[Any, Any], value: Any) -> Iterator[_Edi
 
 def _find(section: Any, name: str) -> tuple[Any, Any] | None:
     """The nodes of a name and of its value in a mapping; ``None`` if it is not there."""
-    from ruamel.yaml import MappingNode
+    from ruamel.yaml.nodes import MappingNode
 
     entries = section.value if isinstance(section, MappingNode) else []
     return next((entry for entry in entries if entry[0].value == name), None)
