@@ -58,7 +58,7 @@ def run(home: Path) -> Run:
 # ── the command ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_installed_script_says_its_version(run: Run) -> None:
+def test_the_installed_script_prints_its_version(run: Run) -> None:
     script = Path(sysconfig.get_path("scripts")) / ("okta-m2m.exe" if os.name == "nt" else "okta-m2m")
     if not script.exists():
         pytest.skip("the package is on the path, but not installed: there is no script")
@@ -94,13 +94,13 @@ def test_the_documentation_lists_exactly_the_exit_codes_there_are() -> None:
         ("requests", ("token", "get"), "cli"),
         ("httpx", ("demo",), "demo"),
         *in_matrix(
-            ("requests", ("demo",), "demo"),
+            ("requests", ("demo",), "cli"),
             ("aiohttp", ("demo", "--json"), "demo"),
             ("pytest_httpserver", ("demo",), "demo"),
         ),
     ],
 )
-def test_without_a_package_it_prints_the_line_that_installs_it(
+def test_a_missing_package_is_reported_with_the_line_that_installs_it(
     run: Run, home: Path, missing: str, arguments: tuple[str, ...], extra: str
 ) -> None:
     # Python imports sitecustomize at its start; this one makes the package as absent as if it were not installed.
@@ -124,7 +124,7 @@ def test_without_a_package_it_prints_the_line_that_installs_it(
     assert done.stderr.endswith(f"pip install 'okta-m2m[{extra}]'\n")
 
 
-def test_a_fault_of_its_own_shows_a_traceback_without_any_value(run: Run) -> None:
+def test_a_bug_ends_in_a_traceback_without_any_value(run: Run) -> None:
     faulty = (
         "from okta_m2m.cli import main, trust\n"
         "def faulty(**settings):\n"
@@ -143,7 +143,7 @@ def test_a_fault_of_its_own_shows_a_traceback_without_any_value(run: Run) -> Non
 @pytest.mark.parametrize(
     "arguments", [("--version",), ("demo", "--seconds", "0.6"), ("demo", "--seconds", "0.6", "--json")]
 )
-def test_a_reader_that_goes_away_ends_it_without_a_word(home: Path, arguments: tuple[str, ...]) -> None:
+def test_a_closed_pipe_ends_the_command_silently(home: Path, arguments: tuple[str, ...]) -> None:
     done = run_without_reader(home, *arguments)
     assert (done.returncode, done.stderr) == (Exit.READER_GONE, "")
 
@@ -179,7 +179,7 @@ def test_the_demo_heals_a_revoked_token_and_no_call_fails(run: Run) -> None:
     assert result["bound_calls"] == 0
 
 
-def test_the_demo_is_a_plain_picture_where_it_is_no_terminal(run: Run) -> None:
+def test_the_demo_prints_a_plain_picture_if_stdout_is_no_terminal(run: Run) -> None:
     done = run("demo", "--seconds", "0.6", COLUMNS="72")
     assert (done.returncode, done.stderr) == (Exit.OK, "")
     lines = done.stdout.splitlines()
@@ -191,7 +191,7 @@ def test_the_demo_is_a_plain_picture_where_it_is_no_terminal(run: Run) -> None:
     assert re.search("^token 1 .*✗", done.stdout, re.MULTILINE)  # revoked
 
 
-def test_the_demo_draws_with_ascii_where_the_encoding_has_no_more(run: Run) -> None:
+def test_the_demo_draws_in_ascii_if_the_encoding_has_nothing_else(run: Run) -> None:
     done = run("demo", "--seconds", "0.6", PYTHONIOENCODING="ascii", COLUMNS="44")
     assert (done.returncode, done.stderr) == (Exit.OK, "")
     assert done.stdout.isascii()
@@ -199,7 +199,7 @@ def test_the_demo_draws_with_ascii_where_the_encoding_has_no_more(run: Run) -> N
     assert re.search("^token 1 .*x", done.stdout, re.MULTILINE)  # revoked
 
 
-def test_the_demo_asks_no_proxy(run: Run) -> None:
+def test_the_demo_uses_no_proxy(run: Run) -> None:
     nowhere = "http://127.0.0.1:9"
     done = run("demo", "--seconds", "0.5", "--json", HTTP_PROXY=nowhere, http_proxy=nowhere, ALL_PROXY=nowhere)
     assert json.loads(done.stdout)["ok"] is True
@@ -229,7 +229,7 @@ def test_the_demo_ends_with_1_if_a_call_failed(run: Run, arguments: tuple[str, .
 
 
 @posix_only
-def test_the_demo_moves_run_on_terminal(home: Path) -> None:
+def test_the_demo_is_redrawn_on_a_terminal(home: Path) -> None:
     shown = run_on_terminal(home, "demo", "--seconds", "0.6")
     assert shown.returncode == Exit.OK
     assert re.search(r"\x1b\[\d*A", shown.output)  # the cursor goes up: the picture is drawn over
@@ -238,14 +238,14 @@ def test_the_demo_moves_run_on_terminal(home: Path) -> None:
 
 
 @posix_only
-def test_the_demo_is_colourless_where_colour_is_not_wanted(home: Path) -> None:
+def test_the_demo_has_no_color_if_the_environment_asks_for_none(home: Path) -> None:
     shown = run_on_terminal(home, "demo", "--seconds", "0.5", NO_COLOR="1")
     assert shown.returncode == Exit.OK
     assert not re.search(r"\x1b\[(?:\d+;)*[34]\d(?:;\d+)*m", shown.output)
 
 
 @posix_only
-def test_the_demo_stands_still_on_a_dumb_terminal(home: Path) -> None:
+def test_the_demo_is_printed_once_on_a_dumb_terminal(home: Path) -> None:
     shown = run_on_terminal(home, "demo", "--seconds", "0.5", TERM="dumb")
     assert shown.returncode == Exit.OK
     assert ESCAPE not in shown.output
@@ -295,7 +295,7 @@ def test_the_picture_fits_any_terminal(seconds: float, dpop: bool, encoding: str
 
 
 @pytest.mark.parametrize("until", [0.0, 0.05, 1.0, 2.65, 6.0])
-def test_the_picture_can_be_drawn_while_it_is_played(until: float) -> None:
+def test_the_picture_can_be_drawn_during_the_demo(until: float) -> None:
     story = Story(tuple(CLIENTS), 6.0, 3.0, 12, False)
     console = Console(file=io.StringIO(), width=80)
     console.print(draw(story, glyphs_for(console), 80, until))
@@ -338,12 +338,12 @@ def minted(okta: FakeOkta) -> str:
     return okta.tokens()[-1].value
 
 
-def test_token_get_gives_a_pipe_the_token_and_nothing_else(run: Run, okta: FakeOkta, settings: dict[str, str]) -> None:
+def test_token_get_writes_only_the_token_to_a_pipe(run: Run, okta: FakeOkta, settings: dict[str, str]) -> None:
     done = run("token", "get", **settings)
     assert (done.returncode, done.stdout, done.stderr) == (Exit.OK, f"{minted(okta)}\n", "")
 
 
-def test_token_get_gives_a_file_no_token_unasked(
+def test_token_get_writes_the_token_to_a_file_only_with_show(
     run: Run, okta: FakeOkta, settings: dict[str, str], home: Path
 ) -> None:
     with (home / "out").open("wb") as out:
@@ -366,7 +366,7 @@ def test_token_get_gives_a_file_no_token_unasked(
 
 
 @posix_only
-def test_token_get_shows_a_terminal_what_the_token_is_but_not_the_token(
+def test_token_get_on_a_terminal_describes_the_token_without_showing_it(
     okta: FakeOkta, settings: dict[str, str], home: Path
 ) -> None:
     shown = run_on_terminal(home, "token", "get", **settings)
@@ -380,9 +380,7 @@ def test_token_get_shows_a_terminal_what_the_token_is_but_not_the_token(
     assert f"\r\n{minted(okta)}\r\n" in shown.output  # in one piece, for the mouse
 
 
-def test_token_get_describes_as_json_and_keeps_the_token_unless_asked(
-    run: Run, okta: FakeOkta, settings: dict[str, str]
-) -> None:
+def test_token_get_json_has_the_token_only_with_show(run: Run, okta: FakeOkta, settings: dict[str, str]) -> None:
     done = run("token", "get", "--json", **settings)
     assert json.loads(done.stdout) == {
         "token_type": "Bearer",
@@ -398,7 +396,7 @@ def test_token_get_describes_as_json_and_keeps_the_token_unless_asked(
     assert json.loads(done.stdout)["access_token"] == minted(okta)
 
 
-def test_token_get_asks_for_other_scopes_and_says_what_was_not_granted(run: Run, settings: dict[str, str]) -> None:
+def test_token_get_requests_other_scopes_and_reports_those_not_granted(run: Run, settings: dict[str, str]) -> None:
     scopes = ("--scope", "okta.groups.read", "--scope", "okta.logs.read,okta.apps.read")
     done = run("token", "get", "--json", *scopes, **settings)
     described = json.loads(done.stdout)
@@ -408,7 +406,7 @@ def test_token_get_asks_for_other_scopes_and_says_what_was_not_granted(run: Run,
     assert "okta.logs.read okta.apps.read" in done.stderr
 
 
-def test_token_get_says_that_a_bound_token_is_of_no_use_elsewhere(
+def test_token_get_reports_that_other_programs_cannot_use_a_bound_token(
     run: Run, okta: FakeOkta, settings: dict[str, str]
 ) -> None:
     okta.dpop = "required"
@@ -480,7 +478,7 @@ def nobody_there(okta: FakeOkta, settings: dict[str, str]) -> None:
         (nobody_there, Exit.UNREACHABLE),
     ],
 )
-def test_token_get_says_in_one_line_what_is_wrong(
+def test_token_get_reports_a_failure_in_one_line(
     run: Run, okta: FakeOkta, settings: dict[str, str], key: PrivateKey, fault: Fault, code: Exit
 ) -> None:
     fault(okta, settings)
@@ -494,7 +492,7 @@ def test_token_get_says_in_one_line_what_is_wrong(
 # ── at the end ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_whole_demo_with_dpop_survives_everything_and_binds_every_call(whole_demo: subprocess.Popen[str]) -> None:
+def test_the_whole_demo_with_dpop_loses_no_call_and_binds_every_call(whole_demo: subprocess.Popen[str]) -> None:
     stdout, stderr = whole_demo.communicate(timeout=60)
     result = json.loads(stdout)
     assert (whole_demo.returncode, stderr) == (Exit.OK, "")

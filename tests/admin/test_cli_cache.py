@@ -72,7 +72,7 @@ def run(*arguments: str) -> Result:
     return run_here("cache", *arguments)
 
 
-def test_show_says_what_is_stored_and_until_when_but_not_the_token(
+def test_cache_show_describes_the_stored_token_without_showing_it(
     okta: FakeOkta, member: Callable[[], str], settings: dict[str, str], binding: str
 ) -> None:
     token = member()
@@ -96,7 +96,9 @@ def claims_of(token: str) -> str:
     return urlsafe_b64decode(token.split(".")[1] + "==").decode()
 
 
-def test_clear_removes_it_and_the_next_process_asks_okta(okta: FakeOkta, member: Callable[[], str]) -> None:
+def test_cache_clear_removes_the_token_and_the_next_process_requests_one(
+    okta: FakeOkta, member: Callable[[], str]
+) -> None:
     first = member()
     assert member() == first
     assert run("clear").exit_code == Exit.OK
@@ -107,7 +109,7 @@ def test_clear_removes_it_and_the_next_process_asks_okta(okta: FakeOkta, member:
 
 
 @pytest.mark.parametrize("binding", ["bearer"])
-def test_clear_leaves_a_process_alone_that_is_fetching_a_token(okta: FakeOkta, member: Callable[[], str]) -> None:
+def test_cache_clear_removes_nothing_while_a_process_fetches_a_token(okta: FakeOkta, member: Callable[[], str]) -> None:
     okta.next(delay=3)
     fetching = threading.Thread(target=member)
     fetching.start()
@@ -121,7 +123,7 @@ def test_clear_leaves_a_process_alone_that_is_fetching_a_token(okta: FakeOkta, m
 
 
 @pytest.mark.parametrize("binding", ["bearer"])
-def test_where_nothing_is_stored_both_say_so(member: Callable[[], str]) -> None:
+def test_an_empty_cache_is_shown_and_cleared_without_an_error(member: Callable[[], str]) -> None:
     shown, cleared = run("show"), run("clear")
     assert (shown.exit_code, cleared.exit_code) == (Exit.OK, Exit.OK)
     assert "nothing" in shown.stdout
@@ -129,7 +131,7 @@ def test_where_nothing_is_stored_both_say_so(member: Callable[[], str]) -> None:
 
 @pytest.mark.parametrize("binding", ["bearer"])
 @pytest.mark.parametrize("what", ["show", "clear"])
-def test_what_cannot_be_looked_at_is_one_line(
+def test_a_store_that_does_not_work_is_reported_in_one_line(
     settings: dict[str, str], what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without = run(what)

@@ -13,7 +13,7 @@ import pytest
 import requests
 from typer.main import get_command
 
-from command import Run, assert_one_line, posix_only, run_command, run_here, run_on_terminal
+from command import Run, assert_one_line, done, posix_only, run_command, run_here, run_on_terminal
 from okta_m2m import PrivateKey
 from okta_m2m.admin._scopes import KNOWN_SCOPES
 from okta_m2m.admin.key_files import new_key, write_key
@@ -57,11 +57,6 @@ def run(home: Path) -> Run:
     return ran
 
 
-def done(ran: subprocess.CompletedProcess[str]) -> str:
-    assert ran.returncode == Exit.OK, ran.stderr
-    return ran.stdout
-
-
 # ── help ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -101,7 +96,7 @@ def test_api_takes_no_credential_as_an_argument(run: Run, okta: FakeOkta, billin
 
 
 @pytest.mark.parametrize("width", ["60", *(pytest.param(width, marks=pytest.mark.matrix) for width in ("80", "120"))])
-def test_no_name_is_cut_short_however_narrow_the_terminal_is(width: str) -> None:
+def test_help_truncates_no_name_on_a_narrow_terminal(width: str) -> None:
     groups: set[tuple[str, ...]] = {(), *(path[:-1] for path in LEAVES)}
     for path in [*groups, *LEAVES]:
         result = run_here(*path, "-h", width=int(width))
@@ -128,7 +123,7 @@ def test_help_has_the_commands_first_and_the_demo_last() -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", *in_matrix("zsh", "fish")])
-def test_completion_is_offered_for_each_shell(run: Run, shell: str) -> None:
+def test_each_shell_has_completion(run: Run, shell: str) -> None:
     ran = run(_OKTA_M2M_COMPLETE=f"source_{shell}", _TYPER_COMPLETE_ARGS="okta-m2m ", command=installed())
     assert "okta-m2m" in ran.stdout + ran.stderr
     words = {"_TYPER_COMPLETE_ARGS": "okta-m2m app d", "COMP_WORDS": "okta-m2m app d", "COMP_CWORD": "2"}
@@ -246,7 +241,7 @@ def test_api_makes_a_signed_in_call(run: Run, okta: FakeOkta, billing: App, dpop
     assert okta.requests[-1].body == b'{"a": 1}'
 
 
-def test_no_proxy_is_given_the_token_for_an_org_on_this_machine(run: Run, billing: App) -> None:
+def test_api_sends_no_token_for_an_org_on_this_machine_through_a_proxy(run: Run, billing: App) -> None:
     nowhere = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"), "http://127.0.0.1:9")
     ran = run("api", "GET", "/api/v1/users", **nowhere, NO_PROXY="", no_proxy="")
     assert (ran.returncode, json.loads(ran.stdout)) == (0, json.loads(done(run("api", "GET", "/api/v1/users"))))
@@ -265,7 +260,7 @@ def test_no_proxy_is_given_the_token_for_an_org_on_this_machine(run: Run, billin
         (("POST", "/api/v1/users", "-f", "a=1", "--input", "x"), Exit.CONFIGURATION, "cannot be used together"),
     ],
 )
-def test_api_says_what_went_wrong(
+def test_api_reports_what_went_wrong(
     run: Run, okta: FakeOkta, billing: App, arguments: tuple[str, ...], code: Exit, said: str
 ) -> None:
     ran = run("api", *arguments)
@@ -275,7 +270,7 @@ def test_api_says_what_went_wrong(
 
 
 @pytest.mark.parametrize("dpop", [False, True], ids=["bearer", "dpop"])
-def test_headers_open_one_call(run: Run, okta: FakeOkta, billing: App, dpop: bool) -> None:
+def test_the_headers_authorize_one_call(run: Run, okta: FakeOkta, billing: App, dpop: bool) -> None:
     billing.dpop_bound = dpop
     lines = done(run("headers", "GET", "/api/v1/users")).splitlines()
     found = dict(line.split(": ", 1) for line in lines)
@@ -286,7 +281,7 @@ def test_headers_open_one_call(run: Run, okta: FakeOkta, billing: App, dpop: boo
 
 
 @posix_only
-def test_headers_are_not_shown_to_a_terminal_unasked(home: Path, billing: App) -> None:
+def test_the_headers_are_shown_on_a_terminal_only_with_show(home: Path, billing: App) -> None:
     shown = run_on_terminal(home, "headers", "GET", "/api/v1/users")
     assert shown.returncode == Exit.CONFIGURATION
     assert "Bearer" not in shown.output
@@ -324,7 +319,7 @@ def test_debug_reports_requests_without_secrets(run: Run, okta: FakeOkta, billin
         (("--org", "staging", "token", "get"), Exit.CONFIGURATION, "no profile 'staging'"),
     ],
 )
-def test_each_slip_names_the_way_back(
+def test_each_mistake_is_reported_with_its_remedy(
     run: Run, okta: FakeOkta, billing: App, home: Path, arguments: tuple[str, ...], code: Exit, said: str
 ) -> None:
     ran = run(*arguments)
@@ -341,7 +336,7 @@ def test_known_scopes_are_those_of_the_stand_in(okta: FakeOkta) -> None:
     assert set(okta.scopes) == KNOWN_SCOPES
 
 
-def test_a_profile_takes_the_place_of_all_variables(run: Run, okta: FakeOkta, billing: App, home: Path) -> None:
+def test_a_profile_replaces_all_variables(run: Run, okta: FakeOkta, billing: App, home: Path) -> None:
     (home / "okta.yaml").unlink()
     (home / ".okta").mkdir()
     (home / "key.json").rename(home / ".okta" / "key.json")
@@ -360,7 +355,7 @@ def test_a_profile_takes_the_place_of_all_variables(run: Run, okta: FakeOkta, bi
 
 
 @pytest.mark.parametrize("before", [(), ("--org", "staging")])
-def test_a_key_in_the_home_of_a_user_that_does_not_exist_is_said_in_one_line(
+def test_a_key_in_the_home_of_a_user_that_does_not_exist_is_reported_in_one_line(
     run: Run, billing: App, home: Path, before: tuple[str, ...]
 ) -> None:
     (home / "okta.yaml").unlink()
@@ -382,7 +377,7 @@ def test_a_key_in_the_home_of_a_user_that_does_not_exist_is_said_in_one_line(
         assert "does not exist" in ran.stderr
 
 
-def test_an_existing_app_that_differs_is_said_and_exits_with_1(run: Run, billing: App, home: Path) -> None:
+def test_an_existing_app_that_differs_is_reported_and_exits_with_1(run: Run, billing: App, home: Path) -> None:
     create = ("app", "create", "--name", "billing", "--key", "key.json", "--dpop")
     ran = run(*create)
     assert ran.returncode == Exit.FAILED
@@ -396,7 +391,7 @@ def test_an_existing_app_that_differs_is_said_and_exits_with_1(run: Run, billing
     assert f"okta-m2m app activate {billing.id}" in ran.stderr
 
 
-def test_the_settings_for_a_shell_name_the_scopes(run: Run, billing: App) -> None:
+def test_the_export_lines_include_the_scopes(run: Run, billing: App) -> None:
     printed = done(run("app", "create", "--name", "billing", "--key", "key.json", "--env"))
     assert f"export OKTA_CLIENT_SCOPES={','.join(SCOPES)}\n" in printed
     billing.scopes = []
@@ -412,7 +407,7 @@ def test_the_jwks_of_a_pem_has_the_kid_under_which_it_is_registered(run: Run, bi
     assert shown["kid"] == key.thumbprint() == json.loads(done(run("key", "add", "service.pem", "--json")))["kid"]
 
 
-def test_a_dry_run_says_that_the_account_may_not(run: Run, okta: FakeOkta, billing: App, home: Path) -> None:
+def test_a_dry_run_reports_that_the_account_lacks_a_role(run: Run, okta: FakeOkta, billing: App, home: Path) -> None:
     account = {"OKTA_CLIENT_ORGURL": okta.url, "OKTA_CLIENT_TOKEN": okta.add_api_token("APP_ADMIN")}
     ran = run("key", "rotate", "--dry-run", **account)
     assert ran.returncode == Exit.ROLE_MISSING

@@ -205,7 +205,7 @@ REFUSAL = {
 
 
 @pytest.mark.parametrize("refused", [False, *in_matrix(True)], ids=["answered", "refused"])
-def test_no_command_prints_what_would_move_the_terminal(
+def test_no_command_prints_control_characters_of_others(
     home: Path, settings: dict[str, str], pages: EveryPage, refused: bool
 ) -> None:
     (home / "token.txt").write_text("token", encoding="utf-8")
@@ -238,13 +238,17 @@ ON_TERMINAL = [
 
 @posix_only
 @pytest.mark.parametrize("command", ON_TERMINAL)
-def test_nor_does_one_on_a_terminal(home: Path, settings: dict[str, str], command: str) -> None:
+def test_no_command_on_a_terminal_prints_control_characters_of_others(
+    home: Path, settings: dict[str, str], command: str
+) -> None:
     shown = run_on_terminal(home, *command.split(), typed="n" if command == "app deactivate" else "", **settings)
     assert_clean(MOVES.sub("", SGR.sub("", shown.output)).replace("\r", ""))
 
 
 @pytest.mark.parametrize("piped", [True, pytest.param(False, marks=posix_only)])
-def test_a_rotation_shows_its_steps_clean(home: Path, settings: dict[str, str], pages: EveryPage, piped: bool) -> None:
+def test_the_steps_of_a_rotation_are_cleaned(
+    home: Path, settings: dict[str, str], pages: EveryPage, piped: bool
+) -> None:
     pages.kept.add("status")  # or it ends at once, because the key is not active
     run = run_command if piped else run_on_terminal
     ran = run(home, "key", "rotate", "--grace", "0", **settings)
@@ -254,7 +258,7 @@ def test_a_rotation_shows_its_steps_clean(home: Path, settings: dict[str, str], 
 
 
 @posix_only
-def test_what_an_api_answers_goes_to_a_file_as_it_is_and_to_a_terminal_clean(
+def test_an_api_response_is_cleaned_for_a_terminal_and_unchanged_in_a_file(
     home: Path, settings: dict[str, str], hostile: Front, pages: EveryPage
 ) -> None:
     pages.content = EVIL.encode()
@@ -266,14 +270,14 @@ def test_what_an_api_answers_goes_to_a_file_as_it_is_and_to_a_terminal_clean(
     assert not [character for character in shown.output if is_hostile(character) and character != "\r"]
 
 
-def test_json_still_holds_the_name_as_it_is(home: Path, settings: dict[str, str], okta: FakeOkta) -> None:
+def test_json_contains_the_name_unchanged(home: Path, settings: dict[str, str], okta: FakeOkta) -> None:
     settings["OKTA_CLIENT_ORGURL"] = okta.url
     listed = json.loads(run_command(home, "app", "list", "--json", **settings).stdout)
     assert f"billing{EVIL}" in [app["name"] for app in listed]
 
 
 @posix_only
-def test_a_path_with_control_characters_is_shown_clean(tmp_path: Path, okta: FakeOkta) -> None:
+def test_a_path_with_control_characters_is_cleaned(tmp_path: Path, okta: FakeOkta) -> None:
     folder = tmp_path / f"clone{EVIL.replace(chr(0), '')}"
     folder.mkdir()
     (folder / "okta.yaml").write_text(f"okta:\n  client:\n    orgUrl: {okta.url}\n", encoding="utf-8")
@@ -284,7 +288,7 @@ def test_a_path_with_control_characters_is_shown_clean(tmp_path: Path, okta: Fak
     assert_clean(shown.output.replace("\r", ""))
 
 
-def test_a_clean_text_keeps_its_length_and_its_letters() -> None:
+def test_cleaning_keeps_the_length_and_the_letters() -> None:
     for kept in ("", "plain", "Błażej Ł", "日本語", "👩\u200d💻", "a\u00a0b"):
         assert clean(kept) == kept
     for number in [*range(0x300), *range(0x2000, 0x2070), 0x2028, 0x2029, 0xFEFF, 0xD800, 0xE0001]:

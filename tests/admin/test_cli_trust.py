@@ -167,7 +167,7 @@ def test_the_users_ssws_token_does_not_go_to_the_folders_org(
         "the folder's other file, a link",
     ],
 )
-def test_wherever_the_ssws_token_comes_from(
+def test_the_users_ssws_token_does_not_go_to_the_folders_org_from_any_place(
     run: Run, home: Path, clone: Path, evil: Evil, tmp_path: Path, place: str
 ) -> None:
     write_yaml(clone / "okta.yaml", orgUrl=evil.url)
@@ -228,7 +228,7 @@ def test_the_users_own_key_does_not_sign_for_the_folders_org(
 
 @pytest.mark.parametrize("form", ["jwk", *in_matrix("pem")])
 @pytest.mark.parametrize("arguments", some_of(SIGNING), ids=" ".join)
-def test_a_file_that_is_called_like_the_place_of_the_key_is_not_that_place(
+def test_a_file_named_like_the_source_of_the_key_does_not_make_the_key_the_folders(
     run: Run, clone: Path, key: Path, evil: Evil, arguments: tuple[str, ...], form: str
 ) -> None:
     if arguments[-1] == "." or arguments == ("key", "rotate"):
@@ -239,7 +239,7 @@ def test_a_file_that_is_called_like_the_place_of_the_key_is_not_that_place(
     assert_refused(run(*arguments, OKTA_CLIENT_PRIVATEKEY=text), evil)
 
 
-def test_a_file_that_is_called_like_the_place_of_the_client_id_is_not_edited(
+def test_a_file_named_like_the_source_of_the_client_id_is_not_edited(
     run: Run, home: Path, clone: Path, okta: FakeOkta
 ) -> None:
     app = okta.add_app(PrivateKey.generate(kid="k"), ["okta.users.read"])
@@ -255,7 +255,7 @@ def test_a_file_that_is_called_like_the_place_of_the_client_id_is_not_edited(
 
 @pytest.mark.parametrize("name", ["okta.yaml", ".okta.yaml", ".okta/okta.yaml"])
 @pytest.mark.parametrize("folder", [".", "below"])
-def test_no_file_of_the_folder_of_a_service_app_is_the_users_own(
+def test_no_file_in_the_folder_of_as_counts_as_the_users_own(
     run: Run, clone: Path, key: Path, evil: Evil, name: str, folder: str
 ) -> None:
     (clone / folder / ".okta").mkdir(parents=True)
@@ -284,7 +284,7 @@ def test_a_token_of_another_org_does_not_go_to_the_folders_org(
         assert_refused(run("token", what, *arguments, stdin=stdin), evil, TOKEN)
 
 
-def test_what_the_folder_brings_itself_works(run: Run, clone: Path, okta: FakeOkta) -> None:
+def test_credentials_that_the_folder_contains_go_to_its_org(run: Run, clone: Path, okta: FakeOkta) -> None:
     write_key(clone / "inside.json", new_key("ES256"))
     app = okta.add_app(PrivateKey.from_file(clone / "inside.json"), ["okta.users.read"])
     settings = {"clientId": app.client_id, "privateKey": "inside.json", "scopes": ["okta.users.read"]}
@@ -313,7 +313,7 @@ def test_what_the_folder_brings_itself_works(run: Run, clone: Path, okta: FakeOk
     assert run("token", "get", OKTA_CLIENT_PRIVATEKEY="inside.json").returncode == Exit.OK
 
 
-def test_an_encrypted_key_of_the_folder_works(run: Run, clone: Path, okta: FakeOkta) -> None:
+def test_an_encrypted_key_in_the_folder_signs_for_its_org(run: Run, clone: Path, okta: FakeOkta) -> None:
     write_key(clone / "key.pem", new_key("ES256"), form="pem", password="of the folder")
     app = okta.add_app(PrivateKey.from_file(clone / "key.pem", password="of the folder"), ["okta.users.read"])
     settings = {"clientId": app.client_id, "privateKey": "key.pem", "privateKeyPassphrase": "of the folder"}
@@ -327,7 +327,7 @@ def test_an_encrypted_key_of_the_folder_works(run: Run, clone: Path, okta: FakeO
         assert ran.returncode == Exit.OK, ran.stderr
 
 
-def test_a_folder_that_is_reached_through_a_link_is_the_folder(
+def test_a_folder_reached_through_a_symlink_is_treated_alike(
     home: Path, clone: Path, key: Path, okta: FakeOkta, evil: Evil
 ) -> None:
     link(home / "link", clone, folder=True)
@@ -345,7 +345,7 @@ def test_a_folder_that_is_reached_through_a_link_is_the_folder(
     assert_refused(run_command(home / "link", "app", "list", OKTA_CLIENT_TOKEN=SSWS, **outside), evil, SSWS)
 
 
-def test_an_org_that_is_named_through_a_link_is_named_by_the_folder(
+def test_an_org_named_through_a_symlink_in_the_folder_is_named_by_the_folder(
     run: Run, home: Path, clone: Path, evil: Evil
 ) -> None:
     write_yaml(home / "old.yaml", orgUrl=evil.url)  # the user's own, but the stranger chose it
@@ -373,7 +373,7 @@ def test_in_the_home_directory_the_files_are_the_users_own(
 
 
 @pytest.mark.parametrize("place", ["environment", "home", "--org"])
-def test_an_org_that_the_user_names_as_well_gets_what_it_needs(
+def test_an_org_that_the_user_names_too_gets_the_credentials(
     run: Run, home: Path, clone: Path, key: Path, okta: FakeOkta, place: str
 ) -> None:
     app = okta.add_app(PrivateKey.from_file(key), ["okta.users.read"])
@@ -419,7 +419,7 @@ def test_on_a_terminal_the_user_is_asked_and_sees_the_host(
 @pytest.mark.parametrize(
     "arguments", [("app", "grant", "okta.users.manage"), ("app", "role", "add", "SUPER_ADMIN")], ids=" ".join
 )
-def test_an_app_that_the_folder_names_and_that_gets_more_is_shown(
+def test_an_app_that_the_folder_names_is_shown_when_it_gets_a_permission(
     run: Run, clone: Path, okta: FakeOkta, arguments: tuple[str, ...]
 ) -> None:
     app = okta.add_app(PrivateKey.generate(kid="k"), ["okta.users.read"], label="their app")
@@ -429,7 +429,9 @@ def test_an_app_that_the_folder_names_and_that_gets_more_is_shown(
     assert f"The app is their app ({app.client_id})." in ran.stderr
 
 
-def test_what_sends_nothing_to_the_org_does_not_ask(run: Run, clone: Path, key: Path, evil: Evil, home: Path) -> None:
+def test_commands_that_send_nothing_to_the_org_do_not_ask(
+    run: Run, clone: Path, key: Path, evil: Evil, home: Path
+) -> None:
     write_yaml(clone / "okta.yaml", orgUrl=evil.url, clientId="0oa1", scopes=["okta.users.read"])
     options = {"OKTA_CLIENT_PRIVATEKEY": str(key), "OKTA_M2M_STORE": f"file:{home / 'store'}"}
     for arguments in [("cache", "show"), ("cache", "clear"), ("doctor", "--offline"), ("key", "show")]:

@@ -44,6 +44,10 @@ SHAPES = {
         "okta:\n  client:\n    privateKey: |\n      -----BEGIN PRIVATE KEY-----\n      abc\n      -----END PRIVATE KEY-----\n"
         "    scopes: a b\n"
     ),
+    "empty mappings": "okta: {}\n",
+    "an empty value at the end": "okta:\n  client:\n    orgUrl: https://old.okta.com\n    kid: # none\n# the end\n",
+    "emoji": "# 🚀\nokta:\n  client:\n    orgUrl: https://old.okta.com # 🚀\n    scopes: [a]\n",
+    "a value of two lines": "okta:\n  client:\n    clientId: 0oa0\n    scopes: [a,\n      b]\n",
     "a BOM": "\ufeffokta:\n  client:\n    orgUrl: https://old.okta.com\n",
 }
 
@@ -111,6 +115,29 @@ def test_scopes_follow_and_keep_the_lists_style_and_its_comments(tmp_path: Path)
     assert path.read_text() == (
         'okta:\n  client:\n    scopes:\n      - a # first\n      - c\n      - "d"\n    kid: x\n'
     )
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (" [a, [b], {c: d}]", ' [a, "e"]'),
+        ("  # none yet", ' ["a", "e"]  # none yet'),
+        ("\n    -   a # first\n    # why\n    -   b", '\n    -   a # first\n    # why\n    -   "e"'),
+        ("\n      - b", '\n      - "a"\n      - "e"'),
+    ],
+    ids=["nested lists", "none", "wide indentation", "all replaced"],
+)
+def test_a_list_of_scopes_keeps_its_layout(tmp_path: Path, before: str, after: str) -> None:
+    text = "okta:\n  client:\n    scopes:{}\n    kid: x\n# the end\n"
+    path = save(tmp_path, text.format(before))
+    assert change_scopes(path, add=["a", "e"], remove=["b"]) == ["a", "e"]
+    assert path.read_text("utf-8") == text.format(after)
+
+
+def test_a_list_without_scopes_is_written_as_an_empty_one(tmp_path: Path) -> None:
+    path = save(tmp_path, "okta:\n  client:\n    scopes: # few\n      - a # first\n      - b\n    kid: x\n")
+    assert change_scopes(path, remove=["a", "b"]) == []
+    assert path.read_text("utf-8") == "okta:\n  client:\n    scopes: [] # few\n    kid: x\n"
 
 
 REFUSED = {

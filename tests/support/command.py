@@ -20,6 +20,7 @@ from typer.testing import CliRunner, Result
 
 from command_server import command_with
 from okta_m2m.cli.commands import app
+from okta_m2m.cli.exits import Exit
 
 COMMAND = [sys.executable, "-m", "okta_m2m.cli"]
 
@@ -123,3 +124,21 @@ def assert_one_line(stderr: str) -> None:
     assert stderr.startswith("okta-m2m: ")
     assert stderr.count("\n") == 1
     assert "Traceback" not in stderr
+
+
+def done(ran: subprocess.CompletedProcess[str]) -> str:
+    assert ran.returncode == Exit.OK, ran.stderr
+    return ran.stdout
+
+
+def into_full(home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """The command with its output on a device that has no room."""
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    with open("/dev/full", "wb") as full:
+        return run_command(home, *arguments, stdout=full, **variables)
+
+
+def service_gets_a_token(run: Run, **variables: str) -> None:
+    done(run("app", "grant", "okta.users.read", **variables))
+    assert done(run("token", "get", admin_signed_in=False, OKTA_CLIENT_SCOPES="okta.users.read", **variables))

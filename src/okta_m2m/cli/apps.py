@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from ..admin import provisioning
 from ..admin.errors import PermissionMissing, ScopeMissing
+from ..admin.provisioning import App
 from .create_app import create, describe_app
 from .grants import grant, revoke_grant, role_app, role_name
 from .groups import command_group
@@ -21,11 +23,6 @@ from .printing import echo, echo_json
 from .secrets import confirm
 from .sign_in import management_api, target_app
 from .terminal import columns
-
-if TYPE_CHECKING:
-    from ..admin.provisioning import App
-
-# Modules of ..admin are imported inside functions: they import requests, which --help does not need.
 
 __all__ = ["app"]
 
@@ -46,9 +43,7 @@ def show(
 ) -> None:
     """Show an app: its keys, scopes and admin roles."""
     endpoint = parse_via(via)
-    with management_api("okta-m2m app show", token_file, as_, max_wait) as api:
-        from ..admin.provisioning import list_grants, list_roles
-
+    with management_api(token_file, as_, max_wait) as api:
         found = target_app(api, name, endpoint)
 
         def list_if_allowed(names: Callable[[], Iterable[str]]) -> list[str] | None:
@@ -57,8 +52,8 @@ def show(
             except (PermissionMissing, ScopeMissing):
                 return None  # the account that signs in may see the app, but not these details
 
-        scopes = list_if_allowed(lambda: (one.scope for one in list_grants(api, found.id)))
-        roles = list_if_allowed(lambda: (role_name(one) for one in list_roles(api, found.client_id)))
+        scopes = list_if_allowed(lambda: (one.scope for one in provisioning.list_grants(api, found.id)))
+        roles = list_if_allowed(lambda: (role_name(one) for one in provisioning.list_roles(api, found.client_id)))
     if as_json:
         echo_json({**asdict(found), "scopes": scopes, "roles": roles})
         return
@@ -77,10 +72,8 @@ def list_(
 ) -> None:
     """List the org's service apps."""
     endpoint = parse_via(via)
-    with management_api("okta-m2m app list", token_file, as_, max_wait) as api:
-        from ..admin.provisioning import list_apps
-
-        found = list(list_apps(api, via=endpoint))
+    with management_api(token_file, as_, max_wait) as api:
+        found = list(provisioning.list_apps(api, via=endpoint))
     if as_json:
         echo_json([asdict(one) for one in found])
         return
@@ -102,10 +95,8 @@ def edit(
     """Change whether an app requires DPoP. Services that use OktaAuth adapt automatically."""
     if dpop is None:
         raise typer.BadParameter("There is nothing to change. Use --dpop or --no-dpop.")
-    with management_api("okta-m2m app edit", token_file, as_, max_wait) as api:
-        from ..admin.provisioning import set_dpop
-
-        _show(set_dpop(api, target_app(api, name).id, dpop), as_json)
+    with management_api(token_file, as_, max_wait) as api:
+        _show(provisioning.set_dpop(api, target_app(api, name).id, dpop), as_json)
 
 
 @app.command()
@@ -113,13 +104,11 @@ def activate(
     name: Named = None, token_file: TokenFile = None, as_: As = None, max_wait: MaxWait = 120, as_json: Json = False
 ) -> None:
     """Let an app get tokens again."""
-    with management_api("okta-m2m app activate", token_file, as_, max_wait) as api:
-        from ..admin.provisioning import activate_app, get_app
-
+    with management_api(token_file, as_, max_wait) as api:
         found = target_app(api, name)
         if found.status != "ACTIVE":
-            activate_app(api, found.id)
-        _show(get_app(api, found.id), as_json)
+            provisioning.activate_app(api, found.id)
+        _show(provisioning.get_app(api, found.id), as_json)
 
 
 @app.command()
@@ -132,14 +121,12 @@ def deactivate(
     as_json: Json = False,
 ) -> None:
     """Prevent an app from getting tokens until it is activated again."""
-    with management_api("okta-m2m app deactivate", token_file, as_, max_wait) as api:
-        from ..admin.provisioning import deactivate_app, get_app
-
+    with management_api(token_file, as_, max_wait) as api:
         found = target_app(api, name)
         if found.status == "ACTIVE":
             confirm(f"Deactivate {found.name} ({found.id})? Its services will get no new tokens.", yes)
-            deactivate_app(api, found.id)
-        _show(get_app(api, found.id), as_json)
+            provisioning.deactivate_app(api, found.id)
+        _show(provisioning.get_app(api, found.id), as_json)
 
 
 @app.command()
@@ -152,12 +139,10 @@ def delete(
     as_json: Json = False,
 ) -> None:
     """Delete an app permanently, with its keys, grants and roles. Its key file and okta.yaml stay."""
-    with management_api("okta-m2m app delete", token_file, as_, max_wait) as api:
-        from ..admin.provisioning import delete_app
-
+    with management_api(token_file, as_, max_wait) as api:
         found = target_app(api, name)
         confirm(f"Delete {found.name} ({found.id}) permanently?", yes)
-        delete_app(api, found.id)
+        provisioning.delete_app(api, found.id)
     if as_json:
         echo_json({**asdict(found), "status": "DELETED"})
     else:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from .exits import needs
+from ..admin.introspection import client_assertion, endpoint_url
 from .printing import echo, echo_json
 from .terminal import stdout_is_terminal
 from .trust import app_settings
@@ -34,8 +34,6 @@ def assertion(
 
     okta-m2m assertion | curl --data-urlencode client_assertion@- -d grant_type=client_credentials ...
     """
-    with needs("cli", "okta-m2m assertion"):  # imports requests
-        from ..admin.introspection import client_assertion, endpoint_url
     if endpoint not in ("token", "introspect", "revoke"):
         raise typer.BadParameter(
             f"{endpoint!r} is not an endpoint. Use token, introspect or revoke.", param_hint="--endpoint"

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
-from rich.text import Text
 
 from .. import ServiceApp
 from ..admin.shared_token import SharedToken, clear_shared_token, find_shared_token, store_of
@@ -21,7 +20,7 @@ from .exits import Exit, complain
 from .groups import command_group
 from .options import Json
 from .printing import echo, echo_json
-from .terminal import Output
+from .terminal import Output, titled
 
 __all__ = ["app"]
 
@@ -47,9 +46,7 @@ def show(
     output = Output()
     for name, value in document.items():
         if value is not None:
-            output.print(
-                Text(f"{name.replace('_', ' '):<16}", "bold").append(_format(value), "not bold"), soft_wrap=True
-            )
+            output.print(titled(name.replace("_", " "), _format(value)), soft_wrap=True)
 
 
 @app.command()

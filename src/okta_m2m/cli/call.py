@@ -9,43 +9,31 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
+import requests
 import typer
 
 from .. import ServiceApp
-from ..errors import ConfigurationError, quoted
-from .doctor import exit_for_kind
-from .exits import complain, needs
-from .options import split_scopes
+from ..admin.doctor import check_answer
+from ..admin.errors import OktaUnreachable
+from ..errors import ConfigurationError, OktaM2MError, quoted
+from ..requests import OktaAuth
+from .doctor import EXITS
+from .exits import complain
+from .options import RequestedScopes, TokenWait, split_scopes
 from .printing import echo, echo_bytes, echo_json
 from .terminal import stdout_is_pipe, stdout_is_terminal
 from .trust import configured_app
-
-if TYPE_CHECKING:
-    import requests
-
-# Adapters and modules of ..admin are imported inside functions: they import requests, which --help does not need.
 
 __all__ = ["api", "headers"]
 
 Method = Annotated[str, typer.Argument(metavar="METHOD", help="GET, POST, PUT, PATCH or DELETE.")]
 Target = Annotated[str, typer.Argument(metavar="PATH|URL", help="A path of the org, or the URL of an allowed origin.")]
-Scopes = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--scope",
-        metavar="SCOPE",
-        help="Request this scope instead of the configured ones; can be repeated.",
-    ),
-]
-MaxWait = Annotated[
-    float,
-    typer.Option(metavar="SECONDS", min=1, max=86_400, help="How long to wait for a token, including rate limits."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print status, headers and body as one JSON document.")]
 
 _CREDENTIALS: Final = ("authorization", "proxy-authorization", "dpop", "cookie")
 """Headers that ``--header`` does not set."""
@@ -78,70 +66,39 @@ def api(
         list[str] | None, typer.Option("--header", "-H", metavar="NAME: VALUE", help="A header to send.")
     ] = None,
     paginate: Annotated[bool, typer.Option("--paginate", help="Fetch all pages, and print them as one list.")] = False,
-    scope: Scopes = None,
-    max_wait: MaxWait = 30.0,
-    as_json: AsJson = False,
+    scope: RequestedScopes = None,
+    max_wait: TokenWait = 30.0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print status, headers and body as one JSON document.")
+    ] = False,
 ) -> None:
     """Call an API with the configured app's token: okta-m2m api GET /api/v1/users
 
     Use -f 'profile[firstName]=Ada' for a field in a nested object.
     """
-    with needs("cli", "okta-m2m api"):
-        import requests
-
-        from ..requests import OktaAuth
     service_app, url = _app_and_url(target, scope, max_wait)
     method = method.upper()
-    given = _document(fields or [], typed or [])
-    if body_file is not None and given:
-        raise ConfigurationError("--input and --field cannot be used together.", remedy="Use one of them.")
-    request: dict[str, Any] = {"headers": _parse_headers(more_headers or [])}
-    if body_file is not None:
-        request["data"] = _read_body(body_file)
-        request["headers"].setdefault("Content-Type", "application/json")
-    elif given and method in ("GET", "HEAD", "DELETE"):
-        request["params"] = given
-    elif given:
-        request["json"] = given
+    parts = _request_parts(method, _document(fields or [], typed or []), body_file, more_headers or [])
     with requests.Session() as session:
         # For plain http, which is allowed only on this machine, ignore the environment's proxy: it could read the token.
         session.trust_env = urlsplit(url).scheme != "http"
         session.auth = OktaAuth(service_app, session=session)
-
-        def call(url: str, **options: Any) -> requests.Response:
-            try:
-                return session.request(method, url, timeout=max_wait, allow_redirects=False, **options)
-            except requests.RequestException as error:
-                raise _no_answer(method, url, error) from None
-
-        response = call(url, **request)
-        items = _items(response) if paginate else None
-        seen = {url}
-        while items is not None and (following := response.links.get("next", {}).get("url")):
-            if following in seen or not service_app.origins.allow(following):
-                raise ConfigurationError(
-                    "The next page is on another host, or was already read.",
-                    remedy="Use Okta's own URL for the org.",
-                )
-            seen.add(following)
-            response = call(following, headers=request["headers"])
-            more = _items(response)
-            if more is None:
-                break
-            items += more
-        else:
-            if items is not None:
-                _print(response, items, as_json)
-                return
-    _print(response, None, as_json)
-    _exit_unless_good(method, response)
+        send = partial(_send, session, method, max_wait)
+        response = send(url, **parts)
+        items = None
+        if paginate:
+            send_again = partial(send, headers=parts["headers"])
+            response, items = _read_pages(response, url, send_again, service_app.origins.allow)
+    _print(response, items, as_json)
+    if items is None:
+        _exit_unless_good(method, response)
 
 
 def headers(
     method: Method,
     target: Target,
-    scope: Scopes = None,
-    max_wait: MaxWait = 30.0,
+    scope: RequestedScopes = None,
+    max_wait: TokenWait = 30.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the headers as one JSON document.")] = False,
     show: Annotated[bool, typer.Option("--show", help="Print them even if stdout is not a pipe.")] = False,
 ) -> None:
@@ -150,10 +107,6 @@ def headers(
     They are Authorization, and DPoP if the token is bound. A DPoP proof is valid for this method and URL, once, for a
     minute.
     """
-    with needs("cli", "okta-m2m headers"):
-        import requests
-
-        from ..requests import OktaAuth
     if not (show or stdout_is_pipe()):
         raise ConfigurationError("The headers contain a token.", remedy="Read them through a pipe, or add --show.")
     service_app, url = _app_and_url(target, scope, max_wait)
@@ -184,6 +137,26 @@ def _app_and_url(target: str, scope: list[str] | None, max_wait: float) -> tuple
             ),
         )
     return service_app, url
+
+
+def _request_parts(
+    method: str, document: dict[str, Any], body_file: Path | None, header_lines: list[str]
+) -> dict[str, Any]:
+    """The arguments of ``Session.request`` for the headers, and for the body or the query.
+
+    - ``document``: the fields; empty if there are none.
+    - ``body_file``: the file with the body; ``None`` if there is none.
+    - ``header_lines``: headers as the option has them.
+    """
+    if body_file is not None and document:
+        raise ConfigurationError("--input and --field cannot be used together.", remedy="Use one of them.")
+    parts: dict[str, Any] = {"headers": _parse_headers(header_lines)}
+    if body_file is not None:
+        parts["data"] = _read_body(body_file)
+        parts["headers"].setdefault("Content-Type", "application/json")
+    elif document:
+        parts["params" if method in ("GET", "HEAD", "DELETE") else "json"] = document
+    return parts
 
 
 def _document(strings: list[str], typed: list[str]) -> dict[str, Any]:
@@ -239,7 +212,45 @@ def _read_body(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _items(response: requests.Response) -> list[Any] | None:
+def _send(session: requests.Session, method: str, timeout: float, url: str, **parts: Any) -> requests.Response:
+    """Sends one request. A redirect is not followed."""
+    try:
+        return session.request(method, url, timeout=timeout, allow_redirects=False, **parts)
+    except OktaM2MError:  # OktaAuth's own, which are also a RequestException
+        raise
+    except requests.RequestException as error:
+        raise OktaUnreachable(
+            f"{method} {quoted(url.partition('?')[0], 200)} got no response ({type(error).__name__}).",
+            remedy="Find out why with: okta-m2m doctor",
+        ) from None
+
+
+def _read_pages(
+    response: requests.Response, url: str, send: Callable[[str], requests.Response], is_allowed: Callable[[str], bool]
+) -> tuple[requests.Response, list[Any] | None]:
+    """The items of all pages, beside the last response; ``None`` if that response is not a page.
+
+    - ``response``: the first page, which is from ``url``.
+    - ``send``: requests another page.
+    - ``is_allowed``: whether a URL may get the token.
+    """
+    items: list[Any] = []
+    seen = {url}
+    while (page := _page_in(response)) is not None:
+        items += page
+        following = response.links.get("next", {}).get("url")
+        if not following:
+            return response, items
+        if following in seen or not is_allowed(following):
+            raise ConfigurationError(
+                "The next page is on another host, or was already read.", remedy="Use Okta's own URL for the org."
+            )
+        seen.add(following)
+        response = send(following)
+    return response, None
+
+
+def _page_in(response: requests.Response) -> list[Any] | None:
     """The items of a page; ``None`` if the response is not a page."""
     if response.status_code != 200:
         return None
@@ -269,23 +280,8 @@ def _print(response: requests.Response, items: list[Any] | None, as_json: bool) 
 
 
 def _exit_unless_good(method: str, response: requests.Response) -> None:
-    from ..admin.doctor import check_answer
-
     if 200 <= response.status_code < 300:
         return
     row = check_answer("API call", method, str(response.request.path_url).partition("?")[0], response)
     complain(f"{row.detail}. {row.remedy}")
-    raise typer.Exit(exit_for_kind(row.kind))
-
-
-def _no_answer(method: str, url: str, error: requests.RequestException) -> Exception:
-    """The error for a call that got no response. This package's own errors are returned unchanged."""
-    from ..admin.errors import OktaUnreachable
-    from ..errors import OktaM2MError
-
-    if isinstance(error, OktaM2MError):
-        return error
-    return OktaUnreachable(
-        f"{method} {quoted(url.partition('?')[0], 200)} got no response ({type(error).__name__}).",
-        remedy="Find out why with: okta-m2m doctor",
-    )
+    raise typer.Exit(EXITS[row.kind])

@@ -20,9 +20,9 @@ from .call import api, headers
 from .debug import report_requests, report_warnings
 from .demo.command import demo
 from .doctor import doctor
-from .exits import Exit, ExtraMissing, complain, discard_output, exit_for, is_closed_pipe, is_device_failure
+from .exits import Exit, ExtraMissing, complain, exit_for, is_closed_pipe, is_device_failure
 from .groups import Group, command_group
-from .printing import echo
+from .printing import discard_output, echo
 from .profiles import choose_org
 
 __all__ = ["app"]

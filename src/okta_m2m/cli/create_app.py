@@ -10,25 +10,21 @@ import json
 import shlex
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from ..admin.errors import NotFound, PermissionMissing, ScopeMissing
+from ..admin.management import ManagementApi
+from ..admin.provisioning import App, Created, Via, create_app, find_app, list_grants
 from ..errors import ConfigurationError
-from .exits import Exit, complain, note
+from ..keys import PrivateKey
+from .exits import Exit, complain
 from .options import As, Json, KeyFile, Kid, MaxWait, PassphraseFile, TokenFile, ViaName, parse_via
-from .printing import echo, echo_json
+from .printing import echo, echo_json, note
 from .secrets import configured_key_file, default_key_file, load_key, signing_kid
 from .settings_file import check_settings_file, read_setting, write_settings
 from .sign_in import management_api
-
-if TYPE_CHECKING:
-    from ..admin.management import ManagementApi
-    from ..admin.provisioning import App, Created, Via
-    from ..keys import PrivateKey
-
-# Modules of ..admin are imported inside functions: they import requests, which --help does not need.
 
 __all__ = ["create", "describe_app"]
 
@@ -79,9 +75,7 @@ def create(
     """Create a service app that signs in with a key, and write its settings to okta.yaml."""
     endpoint = parse_via(via)
     keys = _load_keys(key_file, kid, passphrase_file, jwks, jwks_uri)
-    with management_api("okta-m2m app create", token_file, as_, max_wait) as api:
-        from ..admin.provisioning import create_app
-
+    with management_api(token_file, as_, max_wait) as api:
         if not env:
             _check_settings_file(api, write, name, endpoint)
         created = create_app(
@@ -90,13 +84,8 @@ def create(
         scopes = _granted_scopes(api, created.app)
         variables = _variables(api.org_url, created.app, keys, scopes)
     if as_json:
-        echo_json(
-            {
-                **asdict(created),
-                "settings_file": None if env or created.keys_missing else str(write),
-                "environment": variables,
-            }
-        )
+        settings_file = None if env or created.keys_missing else str(write)
+        echo_json({**asdict(created), "settings_file": settings_file, "environment": variables})
     else:
         for line in describe_app(created.app, "created" if created.created else "already exists"):
             (note if env else echo)(line)
@@ -153,8 +142,6 @@ def _read_jwks(path: Path) -> dict[str, Any]:
 
 def _check_settings_file(api: ManagementApi, path: Path, name: str, via: Via) -> None:
     """Refuses a settings file that is for another app, or that cannot be written."""
-    from ..admin.provisioning import find_app
-
     try:
         check_settings_file(path, _WRITTEN)
     except ConfigurationError as error:
@@ -202,8 +189,6 @@ def _exit_if_different(created: Created) -> None:
 
 def _granted_scopes(api: ManagementApi, app: App) -> list[str]:
     """The scopes of an app, if the account that signs in may see them."""
-    from ..admin.provisioning import list_grants
-
     try:
         return [grant.scope for grant in list_grants(api, app.id) if grant.status == "ACTIVE"]
     except (PermissionMissing, ScopeMissing):

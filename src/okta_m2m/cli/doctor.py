@@ -5,24 +5,35 @@ Invariant: the exit code is that of the first row that failed, because it causes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from typing import Annotated
 
 import typer
 from rich.text import Text
 
+from ..admin.doctor import Check, Doctor, Kind, check_client, first_failure
 from ..errors import OktaM2MError
 from .debug import without_log
-from .exits import Exit, needs
+from .exits import Exit
 from .options import Json
 from .printing import echo_json
 from .terminal import Output, hanging, marks_for
 from .trust import OrgNotTrusted, trusted_settings
 
-if TYPE_CHECKING:
-    from ..admin.doctor import Check, Kind
+__all__ = ["EXITS", "doctor"]
 
-__all__ = ["doctor", "exit_for_kind"]
+EXITS: Mapping[Kind, Exit] = {
+    Kind.CONFIGURATION: Exit.CONFIGURATION,
+    Kind.UNREACHABLE: Exit.UNREACHABLE,
+    Kind.CLOCK: Exit.CLOCK,
+    Kind.REFUSED: Exit.REFUSED,
+    Kind.SCOPE: Exit.SCOPE_MISSING,
+    Kind.ROLE: Exit.ROLE_MISSING,
+    Kind.RATE_LIMIT: Exit.RATE_LIMITED,
+    Kind.SIGNING: Exit.SIGNING,
+}
+"""The exit code for each kind of problem."""
 
 LEAD = 16  # columns for a row's name
 
@@ -59,8 +70,6 @@ def doctor(
     ] = 20.0,
 ) -> None:
     """Check everything that a working call depends on, and say how to fix problems."""
-    with needs("cli", "okta-m2m doctor"):  # imports requests
-        from ..admin.doctor import Doctor, check_client, first_failure
     checks: list[Check] = []
     with without_log():
         if not offline:
@@ -71,12 +80,9 @@ def doctor(
         else:
             _print_rows(results, checks, verbose=verbose)
     failed = first_failure(checks)
-    code = Exit.OK if failed is None else exit_for_kind(failed.kind)
+    code = Exit.OK if failed is None else EXITS[failed.kind]
     if as_json:
-        rows = [
-            {"name": c.name, "state": c.state, "detail": c.detail, "remedy": c.remedy, "kind": c.kind} for c in checks
-        ]
-        echo_json({"ok": failed is None, "exit_code": int(code), "checks": rows})
+        echo_json({"ok": failed is None, "exit_code": int(code), "checks": [asdict(check) for check in checks]})
     if failed is not None:
         raise typer.Exit(code)
 
@@ -114,13 +120,12 @@ def _print_rows(results: Iterable[Check], checks: list[Check], *, verbose: bool)
         if good and all(row.state in ("ok", "skipped") for row in part):
             details = [row.detail for row in good if row.name in SHORT and row.detail != "none"]
             show(_lines(output, "ok", title, "; ".join(details)))
-            part = []
-            continue
-        for row in part:
-            if row.state == "skipped":
-                left_out.setdefault(row.detail, []).append(row.name)
-            else:
-                show(_lines(output, row.state, row.name, row.detail, row.remedy))
+        else:
+            for row in part:
+                if row.state == "skipped":
+                    left_out.setdefault(row.detail, []).append(row.name)
+                else:
+                    show(_lines(output, row.state, row.name, row.detail, row.remedy))
         part = []
     for reason, names in left_out.items():
         show(_lines(output, "skipped", "not checked", f"{', '.join(names)}: {reason}"))
@@ -133,19 +138,3 @@ def _lines(output: Output, state: str, name: str, detail: str, remedy: str = "")
     yield from hanging(lead, detail, output.width, "dim" if state == "skipped" else "")
     if remedy:
         yield from hanging(Text(f"{' ' * LEAD}{marks.remedy} ", style), remedy, output.width)
-
-
-def exit_for_kind(kind: Kind) -> Exit:
-    """The exit code for a kind of problem."""
-    from ..admin.doctor import Kind
-
-    return {
-        Kind.CONFIGURATION: Exit.CONFIGURATION,
-        Kind.UNREACHABLE: Exit.UNREACHABLE,
-        Kind.CLOCK: Exit.CLOCK,
-        Kind.REFUSED: Exit.REFUSED,
-        Kind.SCOPE: Exit.SCOPE_MISSING,
-        Kind.ROLE: Exit.ROLE_MISSING,
-        Kind.RATE_LIMIT: Exit.RATE_LIMITED,
-        Kind.SIGNING: Exit.SIGNING,
-    }[kind]

@@ -13,27 +13,10 @@ from enum import IntEnum
 from typing import Final
 
 from ..admin import errors
-from ..errors import (
-    ConfigurationError,
-    OktaM2MError,
-    RateLimited,
-    SigningFailed,
-    TokenError,
-    TokenRefused,
-)
-from .printing import discard_output, note
+from ..errors import ConfigurationError, OktaM2MError, RateLimited, SigningFailed, TokenError, TokenRefused
+from .printing import note
 
-__all__ = [
-    "Exit",
-    "ExtraMissing",
-    "complain",
-    "discard_output",
-    "exit_for",
-    "is_closed_pipe",
-    "is_device_failure",
-    "needs",
-    "note",
-]
+__all__ = ["Exit", "ExtraMissing", "complain", "exit_for", "is_closed_pipe", "is_device_failure", "needs"]
 
 
 class Exit(IntEnum):
@@ -78,24 +61,18 @@ _EXITS: Final[tuple[tuple[type[OktaM2MError], Exit], ...]] = (
     (RateLimited, Exit.RATE_LIMITED),
     (SigningFailed, Exit.SIGNING),
     (TokenError, Exit.UNREACHABLE),
+    (errors.NotSignedIn, Exit.NOT_SIGNED_IN),
+    (errors.ScopeMissing, Exit.SCOPE_MISSING),
+    (errors.PermissionMissing, Exit.ROLE_MISSING),
+    (errors.RateLimitTooLong, Exit.RATE_LIMITED),
+    (errors.OktaUnreachable, Exit.UNREACHABLE),
 )
+"""The first class that an error belongs to decides."""
 
 
 def exit_for(error: OktaM2MError) -> Exit:
     """The exit code for a failure."""
-    code = next((code for kind, code in _EXITS if isinstance(error, kind)), None)
-    return _provisioning_exit(error) if code is None else code
-
-
-def _provisioning_exit(error: OktaM2MError) -> Exit:
-    exits: tuple[tuple[type[OktaM2MError], Exit], ...] = (
-        (errors.NotSignedIn, Exit.NOT_SIGNED_IN),
-        (errors.ScopeMissing, Exit.SCOPE_MISSING),
-        (errors.PermissionMissing, Exit.ROLE_MISSING),
-        (errors.RateLimitTooLong, Exit.RATE_LIMITED),
-        (errors.OktaUnreachable, Exit.UNREACHABLE),
-    )
-    for kind, code in exits:
+    for kind, code in _EXITS:
         if isinstance(error, kind):
             return code
     if isinstance(error, errors.RotationFailed | errors.NotConfirmed):

@@ -22,7 +22,7 @@ def _write_parameters(command: Any, ctx: Any, formatter: Any) -> None:
     """Writes arguments and options, without the types that typer adds to their names."""
     for title, kind in (("Arguments", "argument"), ("Options", "option")):
         found = (one.get_help_record(ctx) for one in command.get_params(ctx) if one.param_type_name == kind)
-        rows = [(re.sub(r" <[\w ]+>$", "", record[0]), record[1]) for record in found if record is not None]
+        rows = [(re.sub(r" <[\w \[\]]+>$", "", record[0]), record[1]) for record in found if record is not None]
         if rows:
             with formatter.section(title):
                 formatter.write_dl(rows)

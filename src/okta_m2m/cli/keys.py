@@ -10,26 +10,21 @@ import os
 import stat
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from ..admin.key_files import new_key, write_key, write_new_file
+from ..admin.provisioning import AppKey, activate_key, add_key, deactivate_key, delete_key, find_key, list_keys
 from ..errors import ConfigurationError
-from .exits import note
+from ..keys import PrivateKey
 from .groups import command_group
 from .options import DEFAULT_KEY, AppName, As, Json, Kid, MaxWait, PassphraseFile, TokenFile
-from .printing import echo, echo_json
+from .printing import echo, echo_json, note
 from .rotate import rotate
 from .secrets import default_key_file, load_key, read_passphrase, signing_kid
 from .sign_in import management_api, target_app
 from .terminal import columns
-
-if TYPE_CHECKING:
-    from ..admin.provisioning import AppKey
-    from ..keys import PrivateKey
-
-# Modules of ..admin are imported inside functions: they import requests, which --help does not need.
 
 __all__ = ["app"]
 
@@ -160,9 +155,7 @@ def add(
 ) -> None:
     """Register the public half of a key with the app. Registered keys stay."""
     key = load_key(file, kid=kid, passphrase_file=passphrase_file)
-    with management_api("okta-m2m key add", token_file, as_, max_wait) as api:
-        from ..admin.provisioning import add_key
-
+    with management_api(token_file, as_, max_wait) as api:
         key = key.with_kid(key.kid or key.thumbprint())
         added = add_key(api, target_app(api, app_name).id, key.jwks()["keys"][0])
     _print_key(added, as_json)
@@ -182,9 +175,7 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List the keys that are registered with the app."""
-    with management_api("okta-m2m key list", token_file, as_, max_wait) as api:
-        from ..admin.provisioning import list_keys
-
+    with management_api(token_file, as_, max_wait) as api:
         keys = list_keys(api, target_app(api, app_name).id)
     if as_json:
         echo_json([asdict(key) for key in keys])
@@ -205,9 +196,7 @@ def activate(
     as_json: Json = False,
 ) -> None:
     """Activate a key that was deactivated."""
-    with management_api("okta-m2m key activate", token_file, as_, max_wait) as api:
-        from ..admin.provisioning import activate_key
-
+    with management_api(token_file, as_, max_wait) as api:
         _print_key(activate_key(api, target_app(api, app_name).id, key), as_json)
 
 
@@ -221,9 +210,7 @@ def deactivate(
     as_json: Json = False,
 ) -> None:
     """Deactivate a key: Okta no longer accepts it. It can be activated again."""
-    with management_api("okta-m2m key deactivate", token_file, as_, max_wait) as api:
-        from ..admin.provisioning import deactivate_key
-
+    with management_api(token_file, as_, max_wait) as api:
         _print_key(deactivate_key(api, target_app(api, app_name).id, key), as_json)
 
 
@@ -237,9 +224,7 @@ def delete(
     as_json: Json = False,
 ) -> None:
     """Delete an inactive key."""
-    with management_api("okta-m2m key delete", token_file, as_, max_wait) as api:
-        from ..admin.provisioning import delete_key, find_key
-
+    with management_api(token_file, as_, max_wait) as api:
         app_id = target_app(api, app_name).id
         found = find_key(api, app_id, key)
         delete_key(api, app_id, found.id)

@@ -7,12 +7,11 @@ arguments.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import typer
 
-if TYPE_CHECKING:
-    from ..admin.provisioning import Via
+from ..admin.provisioning import Via
 
 __all__ = [
     "DEFAULT_KEY",
@@ -23,7 +22,9 @@ __all__ = [
     "Kid",
     "MaxWait",
     "PassphraseFile",
+    "RequestedScopes",
     "TokenFile",
+    "TokenWait",
     "ViaName",
     "Yes",
     "parse_via",
@@ -78,6 +79,16 @@ AppName = Annotated[
     typer.Option("--app", metavar="NAME|ID", help="The app, by its name or id; by default the configured client id."),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+RequestedScopes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--scope", metavar="SCOPE", help="Request this scope instead of the configured ones; can be repeated."
+    ),
+]
+TokenWait = Annotated[
+    float,
+    typer.Option(metavar="SECONDS", min=1, max=86_400, help="How long to wait for a token, including rate limits."),
+]
 ViaName = Annotated[str, typer.Option(metavar="apps|clients", help="Use /api/v1/apps, or /oauth2/v1/clients.")]
 
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Group
@@ -20,20 +19,16 @@ from rich.live import Live
 from rich.text import Text
 
 from .. import ServiceApp
+from ..admin.rotation import Progress, Rotated, Rotation, Step, rotatable_key_file
 from ..keys import PrivateKey
 from ..settings import Settings, find_setting
-from .exits import Exit, complain, is_closed_pipe, is_device_failure, needs
+from .exits import Exit, complain, is_closed_pipe, is_device_failure
 from .options import AppName, As, Json, KeyFile, MaxWait, PassphraseFile, TokenFile
 from .printing import echo, echo_json
 from .secrets import configured_key_file, default_key_file, passphrase_of
 from .sign_in import management_api, target_app
 from .terminal import Output, marks_for
 from .trust import trusted_settings
-
-if TYPE_CHECKING:
-    from ..admin.rotation import Progress, Rotated, Rotation, Step
-
-# Modules of ..admin are imported inside functions: they import requests, which --help does not need.
 
 __all__ = ["rotate"]
 
@@ -71,15 +66,13 @@ def rotate(
 
     If it is interrupted, run it again to continue. After a failure, the old key stays in use.
     """
-    with needs("cli", "okta-m2m key rotate"):
-        from ..admin.rotation import Rotation
     settings, file, passphrase = _find_settings(key_file or default_key_file(), passphrase_file)
 
     def make_app(key: Any) -> ServiceApp:
         return ServiceApp(**{**settings.arguments(), "key": key})
 
     view = _View(quiet=as_json)
-    with management_api("okta-m2m key rotate", token_file, as_, max_wait) as api:
+    with management_api(token_file, as_, max_wait) as api:
         rotation = Rotation(
             api,
             target_app(api, app_name or settings.client_id).id,
@@ -104,8 +97,6 @@ def _find_settings(file: Path | None, passphrase_file: Path | None) -> tuple[Set
 
     Refuses a file whose ``kid`` those processes do not use.
     """
-    from ..admin.rotation import rotatable_key_file
-
     configured = configured_key_file()
     is_configured = file is None or _is_same_file(file, configured)
     path = file or configured
@@ -193,9 +184,9 @@ class _View:
             self._live.start()
 
     def __exit__(self, *failure: object) -> None:
-        with self._live or nullcontext():
-            pass
-        self._live = None
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
 
     def show(self, progress: Progress) -> None:
         if progress.state != "begun":

@@ -17,9 +17,8 @@ from ..admin.key_files import read_kid
 from ..errors import ConfigurationError
 from ..keys import PrivateKey
 from ..settings import find_setting, read_settings
-from .exits import note
 from .options import DEFAULT_KEY
-from .printing import clean
+from .printing import clean, note
 from .terminal import stdin_is_terminal
 
 __all__ = [

@@ -8,15 +8,13 @@ Okta.
 from __future__ import annotations
 
 import codecs
-import io
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
-from difflib import SequenceMatcher
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from ..admin.key_files import FileVersion, check_replaceable, read_file, replace_file, write_new_file
 from ..errors import ConfigurationError
@@ -26,8 +24,8 @@ from ..settings import parse_okta_yaml, read_okta_yaml
 
 __all__ = ["change_scopes", "check_settings_file", "read_setting", "write_settings"]
 
-_LAYOUTS: Final = ((2, 4, 2), (2, 2, 0), (4, 6, 4), (4, 4, 2), (4, 2, 0))
-"""Common indentations: of mappings, of list items, and of the dash within list items."""
+_Edit = tuple[int, int, str]
+"""Where a part of the text begins and ends, and what replaces it."""
 
 
 def write_settings(path: Path, values: Mapping[str, object]) -> None:
@@ -40,7 +38,7 @@ def write_settings(path: Path, values: Mapping[str, object]) -> None:
 
 def _write(path: Path, found: tuple[str, FileVersion] | None, values: Mapping[str, object]) -> None:
     if found is None:
-        write_new_file(path, _new_section(values).encode())
+        write_new_file(path, _block({"okta": {"client": values}}).encode())
         return
     text, version = found
     edited = _edit(path, text, values)
@@ -100,11 +98,6 @@ def _read(path: Path) -> tuple[str, FileVersion] | None:
     return text, content.version
 
 
-def _new_section(values: Mapping[str, object]) -> str:
-    lines = ["okta:", "  client:", *(f"    {name}: {json.dumps(value)}" for name, value in values.items())]
-    return "\n".join(lines) + "\n"
-
-
 def _client(document: Any) -> Mapping[Any, Any]:
     """The settings under ``okta.client``; empty if there are none."""
     for name in ("okta", "client"):
@@ -121,8 +114,10 @@ def _edit(path: Path, text: str, values: Mapping[str, object]) -> str | None:
     windows = "\r\n" in text
     lines = text.replace("\r\n", "\n")
     lines += "" if lines.endswith("\n") or not lines else "\n"
-    edited = lines + _new_section(changed) if document is None else _round_trip(lines, changed)
-    if edited is None or not _is_faithful(path, lines, edited, document, changed):
+    edited = lines
+    for start, end, new in sorted(_edits(lines, changed), reverse=True):
+        edited = edited[:start] + new + edited[end:]
+    if edited == lines or not _is_faithful(path, lines, edited, document, changed):
         shown = "; ".join(f"{name}: {json.dumps(value)}" for name, value in changed.items())
         raise ConfigurationError(
             f"The layout of {path} does not allow a safe edit.",
@@ -131,117 +126,110 @@ def _edit(path: Path, text: str, values: Mapping[str, object]) -> str | None:
     return edited.replace("\n", "\r\n") if windows else edited
 
 
-def _round_trip(text: str, changed: Mapping[str, object]) -> str | None:
-    """The text with changed settings. Other lines stay unchanged, even if ruamel.yaml would indent them
-    differently; ``None`` if ruamel.yaml's lines do not match those of the text."""
+def _edits(text: str, changed: Mapping[str, object]) -> Iterator[_Edit]:
+    """The edits that change the settings; none if the text has something else in their place."""
     from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
+    from ruamel.yaml.nodes import MappingNode, ScalarNode
 
-    best: tuple[int, list[str], list[str]] | None = None
-    for mapping, sequence, offset in _LAYOUTS:
-        yaml = YAML()
-        yaml.preserve_quotes = True
-        yaml.width = 1_000_000  # do not wrap lines
-        yaml.explicit_start = text.startswith("---")
-        yaml.indent(mapping=mapping, sequence=sequence, offset=offset)
-        try:
-            document = yaml.load(text)
-            before = _dump(yaml, document)
-            if not _change(document, changed):
-                return None
-            after = _dump(yaml, document)
-        except YAMLError:
-            return None
-        same = sum(one == other for one, other in zip(before, text.splitlines(), strict=False))
-        if len(before) == len(text.splitlines()) and (best is None or same > best[0]):
-            best = same, before, after
-    if best is None:
-        return None
-    _, before, after = best
-    original, result = text.splitlines(), list[str]()
-    for kind, first, last, start, end in SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
-        result += original[first:last] if kind == "equal" else after[start:end]
-    return "\n".join(result) + "\n"
-
-
-def _dump(yaml: Any, document: Any) -> list[str]:
-    stream = io.StringIO()
-    yaml.dump(document, stream)
-    return stream.getvalue().splitlines()
-
-
-def _change(document: Any, changed: Mapping[str, object]) -> bool:
-    """Changes the settings in a document of ruamel.yaml; ``False`` if it has something else in their place."""
-    from ruamel.yaml.comments import CommentedMap, CommentedSeq
-    from ruamel.yaml.scalarstring import DoubleQuotedScalarString
-
-    section = document
+    key, section = None, YAML(typ="safe", pure=True).compose(text)
+    new: Mapping[str, Any] = {"okta": {"client": changed}}
     for name in ("okta", "client"):
-        if not isinstance(section, CommentedMap):
-            return False
-        if section.get(name) is None:
-            section[name] = CommentedMap()
-        section = section[name]
-    if not isinstance(section, CommentedMap):
-        return False
-    below = _lift_comment_below(section)
-    for name, value in changed.items():
-        if isinstance(value, Sequence) and not isinstance(value, str):
-            if isinstance(section.get(name), CommentedSeq):
-                _change_items(section[name], value)
-            else:
-                section[name] = CommentedSeq(map(DoubleQuotedScalarString, value))
-                section[name].fa.set_flow_style()
+        entry = _find(section, name)
+        if entry is None:
+            break
+        (key, section), new = entry, new[name]
+    if section is None or (isinstance(section, ScalarNode) and section.value == ""):
+        end = len(text) if key is None else _end_of_line(text, key.end_mark.index)
+        yield end, end, _block(new, 0 if key is None else key.start_mark.column + 2)
+    elif isinstance(section, MappingNode) and not section.value:  # {}
+        yield section.start_mark.index, section.end_mark.index, _flow(new)
+    elif isinstance(section, MappingNode):
+        if section.flow_style and "\n" in text[section.start_mark.index : section.end_mark.index]:
+            return
+        found = {name: _find(section, name) for name in new}
+        for name, entry in found.items():
+            if entry is not None:
+                yield from _value_edits(text, entry, new[name])
+        added = {name: new[name] for name, entry in found.items() if entry is None}
+        end = _end(text, section.value[-1])
+        if section.flow_style:
+            yield end, end, "".join(f", {name}: {_flow(value)}" for name, value in added.items())
         else:
-            section[name] = DoubleQuotedScalarString(str(value))
-    _put_comment_below(section, below)
-    return True
+            below = _end_of_line(text, end)
+            yield below, below, _block(added, section.value[0][0].start_mark.column)
 
 
-def _change_items(items: Any, wanted: Sequence[str]) -> None:
-    """Changes a ruamel.yaml list to these strings. Strings that stay keep their comments."""
-    from ruamel.yaml.scalarstring import DoubleQuotedScalarString
+def _value_edits(text: str, entry: tuple[Any, Any], value: Any) -> Iterator[_Edit]:
+    """The edits that change a value. The items of a list that stay keep their layout and their comments."""
+    from ruamel.yaml.nodes import ScalarNode, SequenceNode
 
-    for position in reversed(range(len(items))):
-        if items[position] not in wanted:
-            del items[position]
-    items.extend(DoubleQuotedScalarString(value) for value in wanted if value not in items)
-
-
-def _last_entry(collection: Any) -> tuple[Any, Any, int]:
-    """The collection with a section's last entry, the entry's name, and where ruamel.yaml keeps the comment after it."""
-    name, slot = (list(collection)[-1], 2) if isinstance(collection, Mapping) else (len(collection) - 1, 0)
-    value = collection[name]
-    if hasattr(value, "fa") and len(value) and not value.fa.flow_style():
-        return _last_entry(value)
-    return collection, name, slot
-
-
-def _lift_comment_below(section: Any) -> str:
-    """Removes the text after the last entry of a section, which ruamel.yaml treats as a comment about that entry."""
-    if not section:
-        return ""
-    collection, name, slot = _last_entry(section)
-    tokens = collection.ca.items.get(name)
-    if tokens is None or tokens[slot] is None:
-        return ""
-    same_line, _, below = tokens[slot].value.partition("\n")
-    tokens[slot].value = same_line + "\n"
-    if not same_line:
-        del collection.ca.items[name]
-    return str(below)
+    key, old = entry
+    start, end = old.start_mark.index, _end(text, entry)
+    items = old.value if isinstance(old, SequenceNode) and isinstance(value, list) else []
+    if not items:
+        yield (start, end, _flow(value)) if start < end else (end, end, f" {_flow(value)}")
+    elif old.flow_style:
+        scalars = [item for item in items if isinstance(item, ScalarNode)]
+        sources = {item.value: text[item.start_mark.index : item.end_mark.index] for item in scalars}
+        yield start, end, f"[{', '.join(sources.get(one) or _flow(one) for one in value)}]"
+    else:
+        starts = [item.start_mark.index for item in items]
+        lines = [(text.rindex("\n", 0, start) + 1, _end_of_line(text, start)) for start in starts]
+        for item, (begin, end) in zip(items, lines, strict=True):
+            if item.value not in value:
+                yield begin, end, ""
+        begin, end = lines[-1]
+        dash = text[begin : starts[-1]]  # with its indentation
+        present = [item.value for item in items]
+        yield end, end, "".join(f"{dash}{_flow(one)}\n" for one in value if one not in present)
+        if not value:
+            colon = _after_colon(text, key)
+            yield colon, colon, " []"
 
 
-def _put_comment_below(section: Any, below: str) -> None:
-    from ruamel.yaml.error import CommentMark
-    from ruamel.yaml.tokens import CommentToken
+def _find(section: Any, name: str) -> tuple[Any, Any] | None:
+    """The nodes of a name and of its value in a mapping; ``None`` if it is not there."""
+    from ruamel.yaml.nodes import MappingNode
 
-    if not below:
-        return
-    collection, name, slot = _last_entry(section)
-    tokens = collection.ca.items.setdefault(name, [None] * 4)
-    same_line = "" if tokens[slot] is None else tokens[slot].value.rstrip("\n")
-    tokens[slot] = CommentToken(f"{same_line}\n{below}", CommentMark(0), None)
+    entries = section.value if isinstance(section, MappingNode) else []
+    return next((entry for entry in entries if entry[0].value == name), None)
+
+
+def _end(text: str, entry: tuple[Any, Any]) -> int:
+    """Where the value of an entry ends. The parser counts the comments below it too, unlike this function."""
+    key, value = entry
+    while isinstance(value.value, list) and value.value and not value.flow_style:
+        last = value.value[-1]
+        key, value = last if isinstance(last, tuple) else (key, last)
+    start = value.start_mark.index
+    source = text[start : value.end_mark.index].rstrip()
+    return int(start + len(source)) if source else _after_colon(text, key)
+
+
+def _after_colon(text: str, key: Any) -> int:
+    # With "? name" there may be no colon. An edit at the start of the text is then found not to be faithful.
+    return text.find(":", key.end_mark.index) + 1
+
+
+def _end_of_line(text: str, position: int) -> int:
+    return text.index("\n", position) + 1
+
+
+def _block(values: Mapping[str, Any], indent: int = 0) -> str:
+    """Settings, or sections of settings, one a line."""
+    lines = ""
+    for name, value in values.items():
+        rest = f"\n{_block(value, indent + 2)}" if isinstance(value, Mapping) else f" {_flow(value)}\n"
+        lines += f"{' ' * indent}{name}:{rest}"
+    return lines
+
+
+def _flow(value: object) -> str:
+    """A value on one line."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{name}: {_flow(one)}' for name, one in value.items())}}}"
+    # YAML has no surrogate pairs, by which JSON escapes emoji; but what is not printable has to be escaped.
+    return json.dumps(value, ensure_ascii=not str(value).isprintable())
 
 
 def _is_faithful(path: Path, before: str, after: str, document: Any, changed: Mapping[str, object]) -> bool:

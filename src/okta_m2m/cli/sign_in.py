@@ -6,49 +6,31 @@ configured org. An org that only the working directory names gets no token from 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from .. import ServiceApp
+from ..admin.management import ApiToken, ManagementApi, Pause
+from ..admin.provisioning import App, Via, find_app
 from ..errors import ConfigurationError
 from ..settings import find_setting, read_settings
-from .exits import needs, note
+from .printing import note
 from .secrets import prompt_for, read_secret
 from .terminal import stdin_is_terminal
 from .trust import check_org, check_ssws_token, configured_app, is_in_folder, trusted_settings
 
-if TYPE_CHECKING:
-    from ..admin.management import ApiToken, ManagementApi, Pause
-    from ..admin.provisioning import App, Via
-
-__all__ = ["configured_client", "configured_org", "management_api", "target_app"]
-
-
-class _PlaceholderKey:
-    """Replaces a key if only other settings are read."""
-
-    alg = "ES256"
-    kid = None
-    public_jwk: Mapping[str, str] = {}
-
-    def sign(self, message: bytes, /) -> bytes:
-        raise AssertionError("nothing is signed with it")
+__all__ = ["configured_client", "management_api", "target_app"]
 
 
 _PLACEHOLDERS: Final[dict[str, Any]] = {
     "org_url": "https://any.okta.com",
     "client_id": "any",
-    "key": _PlaceholderKey(),
+    "key": object(),
     "scopes": ["okta.users.read"],
 }
-
-
-def configured_org() -> Any:
-    """The configured org URL, unchecked."""
-    found = find_setting("orgUrl", "oktaDomain")
-    return None if found is None else found.value
+"""Arguments in place of the settings that are not needed, so that they are not read."""
 
 
 def configured_client() -> tuple[str, Path | None]:
@@ -63,14 +45,11 @@ def configured_client() -> tuple[str, Path | None]:
 
 
 @contextmanager
-def management_api(what: str, token_file: Path | None, as_: str | None, max_wait: float) -> Iterator[ManagementApi]:
+def management_api(token_file: Path | None, as_: str | None, max_wait: float) -> Iterator[ManagementApi]:
     """The management API, with the account that the options name.
 
-    - ``what``: the command, for the message if a package is missing.
-    - ``token_file``, ``as_``, ``max_wait``: the options of the same names.
+    ``token_file``, ``as_``, ``max_wait``: the options of the same names.
     """
-    with needs("cli", what):
-        from ..admin.management import ManagementApi
     account: ApiToken | ServiceApp
     if as_ is None:
         url = _org_url()
@@ -86,15 +65,14 @@ def management_api(what: str, token_file: Path | None, as_: str | None, max_wait
 
 def target_app(api: ManagementApi, name: str | None, via: Via = "apps") -> App:
     """The app that an option names, by default the configured one."""
-    from ..admin.provisioning import find_app
-
     return find_app(api, configured_client()[0] if name is None else name, via=via)
 
 
 def _org_url() -> str:
     """The configured org URL, even if other settings are missing."""
+    found = find_setting("orgUrl", "oktaDomain")
     # The org is passed as an argument, because no key is at stake here. _api_token checks which place names the org.
-    return read_settings(**{**_PLACEHOLDERS, "org_url": configured_org()}).org_url
+    return read_settings(**{**_PLACEHOLDERS, "org_url": None if found is None else found.value}).org_url
 
 
 def _report_pause(pause: Pause) -> None:
@@ -110,8 +88,6 @@ def _service_app_in(folder: Path, max_wait: float) -> ServiceApp:
 
 
 def _api_token(url: str, token_file: Path | None) -> ApiToken:
-    from ..admin.management import ApiToken
-
     if token_file is not None:
         token = ApiToken(read_secret(token_file, "SSWS token"))
         if not is_in_folder(token_file):

@@ -9,9 +9,8 @@ import os
 import stat
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -30,6 +29,7 @@ __all__ = [
     "stdin_is_terminal",
     "stdout_is_pipe",
     "stdout_is_terminal",
+    "titled",
 ]
 
 
@@ -99,6 +99,11 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
+def titled(name: str, value: str, style: str = "not bold") -> Text:
+    """A line of a description: a name, and its value beside it."""
+    return Text(f"{name:<16}", "bold").append(value, style)
+
+
 def hanging(lead: Text, what: str, width: int, style: str = "") -> Iterator[Text]:
     """The lines of ``what``, wrapped beside ``lead``. A URL or a path is not broken."""
     room = max(20, width - len(lead))
@@ -109,8 +114,7 @@ def hanging(lead: Text, what: str, width: int, style: str = "") -> Iterator[Text
         lead = Text(" " * len(lead))
 
 
-@dataclass(frozen=True, slots=True)
-class Marks:
+class Marks(NamedTuple):
     """The marks before a row that passed, warns, failed or was not checked, and before a remedy."""
 
     ok: str
@@ -120,23 +124,7 @@ class Marks:
     remedy: str
 
 
-_MARKS: Final = Marks("✓", "!", "✗", "·", "→")
-_PLAIN_MARKS: Final = Marks("+", "!", "x", "-", "->")
-
-
-def marks_for(console: Console) -> Marks:
-    """Marks that the console can show: ASCII if its encoding has no others."""
-    if console.legacy_windows:
-        return _PLAIN_MARKS
-    try:
-        "".join(str(getattr(_MARKS, name)) for name in Marks.__slots__).encode(console.encoding)
-    except (UnicodeEncodeError, LookupError):
-        return _PLAIN_MARKS
-    return _MARKS
-
-
-@dataclass(frozen=True, slots=True)
-class Glyphs:
+class Glyphs(NamedTuple):
     """The characters for pictures."""
 
     levels: str
@@ -148,16 +136,27 @@ class Glyphs:
     dot: str
 
 
-_FINE: Final = Glyphs("▁▂▃▄▅▆▇█", "█", "░", "✗", "●", "✗", "·")
-_PLAIN: Final = Glyphs(".:-=+*#%", "#", ".", "x", "o", "X", "-")
+_MARKS: Final = Marks("✓", "!", "✗", "·", "→")
+_ASCII_MARKS: Final = Marks("+", "!", "x", "-", "->")
+_GLYPHS: Final = Glyphs("▁▂▃▄▅▆▇█", "█", "░", "✗", "●", "✗", "·")
+_ASCII_GLYPHS: Final = Glyphs(".:-=+*#%", "#", ".", "x", "o", "X", "-")
+
+
+def marks_for(console: Console) -> Marks:
+    """Marks that the console can show: ASCII if its encoding has no others."""
+    return _MARKS if _can_show(console, _MARKS) else _ASCII_MARKS
 
 
 def glyphs_for(console: Console) -> Glyphs:
     """Characters that the console can show: blocks if its encoding has them, otherwise ASCII."""
+    return _GLYPHS if _can_show(console, _GLYPHS) else _ASCII_GLYPHS
+
+
+def _can_show(console: Console, characters: Iterable[str]) -> bool:
     if console.legacy_windows:
-        return _PLAIN
+        return False
     try:
-        "".join(str(getattr(_FINE, name)) for name in Glyphs.__slots__).encode(console.encoding)
+        "".join(characters).encode(console.encoding)
     except (UnicodeEncodeError, LookupError):
-        return _PLAIN
-    return _FINE
+        return False
+    return True

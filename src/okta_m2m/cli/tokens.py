@@ -7,26 +7,28 @@ stdin, a file or a prompt.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.text import Text
 
 from .. import ServiceApp, Token
+from ..admin.introspection import introspect_token, revoke_token
 from ..errors import ConfigurationError
-from .exits import Exit, complain, needs
+from ..requests import OktaAuth
+from .exits import Exit, complain
 from .groups import command_group
-from .options import Json, split_scopes
+from .options import Json, RequestedScopes, TokenWait, split_scopes
 from .printing import echo, echo_json
 from .secrets import prompt_for, read_secret
-from .terminal import Output, stdin_is_terminal, stdout_is_pipe, stdout_is_terminal
+from .terminal import Output, stdin_is_terminal, stdout_is_pipe, stdout_is_terminal, titled
 from .trust import app_settings, check_token, configured_app, is_in_folder
 
-# Adapters and modules of ..admin are imported inside functions: they import requests, which --help does not need.
-
 __all__ = ["app"]
+
+_Answer = TypeVar("_Answer")
 
 app = command_group("Tokens of the configured app.")
 
@@ -38,14 +40,8 @@ _BOUND_NOTE = (
 
 @app.command()
 def get(
-    scope: Annotated[
-        list[str] | None,
-        typer.Option(metavar="SCOPE", help="Request this scope instead of the configured ones; can be repeated."),
-    ] = None,
-    max_wait: Annotated[
-        float,
-        typer.Option(metavar="SECONDS", min=1, max=86_400, help="How long to wait for a token, including rate limits."),
-    ] = 30.0,
+    scope: RequestedScopes = None,
+    max_wait: TokenWait = 30.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the description as one JSON document.")] = False,
     show: Annotated[bool, typer.Option("--show", help="Also print the token itself.")] = False,
 ) -> None:
@@ -55,8 +51,6 @@ def get(
 
     A pipe gets the token alone: TOKEN=$(okta-m2m token get). Otherwise the token is printed only with --show.
     """
-    with needs("cli", "okta-m2m token get"):
-        from ..requests import OktaAuth
     service_app = configured_app(scopes=split_scopes(scope or []), max_wait=max_wait)
     token = OktaAuth(service_app).token()
     if as_json:
@@ -83,16 +77,7 @@ AccessTokenFile = Annotated[
 @app.command()
 def revoke(token_file: AccessTokenFile = None, as_json: Json = False) -> None:
     """Revoke an access token of the configured app: okta-m2m token revoke < token.txt"""
-    with needs("cli", "okta-m2m token revoke"):
-        from ..admin.introspection import revoke_token
-    settings, key = app_settings()
-    revoke_token(
-        settings.org_url,
-        settings.client_id,
-        key,
-        _read_token(token_file, settings.org_url),
-        authorization_server=settings.authorization_server,
-    )
+    _ask_about_token(revoke_token, token_file)
     if as_json:
         echo_json({"revoked": True})
     else:
@@ -105,25 +90,28 @@ def introspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print Okta's whole response as one JSON document.")] = False,
 ) -> None:
     """Ask Okta about an access token: okta-m2m token introspect < token.txt"""
-    with needs("cli", "okta-m2m token introspect"):
-        from ..admin.introspection import introspect_token
-    settings, key = app_settings()
-    found = introspect_token(
-        settings.org_url,
-        settings.client_id,
-        key,
-        _read_token(token_file, settings.org_url),
-        authorization_server=settings.authorization_server,
-    )
+    found = _ask_about_token(introspect_token, token_file)
     if as_json:
         echo_json(dict(found.members))
     else:
         output = Output()
         for name, value in found.members.items():
             text = value if isinstance(value, str) else json.dumps(value)
-            output.print(_line(name, text), soft_wrap=True)
+            output.print(titled(name, text), soft_wrap=True)
     if not found.active:
         raise typer.Exit(Exit.FAILED)
+
+
+def _ask_about_token(ask: Callable[..., _Answer], token_file: Path | None) -> _Answer:
+    """Revokes or introspects a token as the configured app."""
+    settings, key = app_settings()
+    return ask(
+        settings.org_url,
+        settings.client_id,
+        key,
+        _read_token(token_file, settings.org_url),  # not a variable, which a crash report would show
+        authorization_server=settings.authorization_server,
+    )
 
 
 def _read_token(file: Path | None, org_url: str) -> str:
@@ -163,20 +151,16 @@ def _document(app: ServiceApp, token: Token, show: bool) -> dict[str, Any]:
 
 def _description(app: ServiceApp, token: Token) -> Iterator[Text]:
     missing = _missing_scopes(app, token)
-    yield _line("type", token.token_type)
-    yield _line("scopes", " ".join(token.scopes) or "none")
+    yield titled("type", token.token_type)
+    yield titled("scopes", " ".join(token.scopes) or "none")
     if missing:
-        yield _line("not granted", " ".join(missing), "yellow")
-    yield _line("lifetime", _duration(token.expires_in))
-    yield _line("org", app.org_url)
-    yield _line("token endpoint", app.token_endpoint)
-    yield _line("client id", app.client_id)
+        yield titled("not granted", " ".join(missing), "yellow")
+    yield titled("lifetime", _duration(token.expires_in))
+    yield titled("org", app.org_url)
+    yield titled("token endpoint", app.token_endpoint)
+    yield titled("client id", app.client_id)
     if token.dpop_bound:
-        yield _line("note", _BOUND_NOTE)
-
-
-def _line(name: str, value: str, style: str = "not bold") -> Text:
-    return Text(f"{name:<16}", "bold").append(value, style)
+        yield titled("note", _BOUND_NOTE)
 
 
 def _missing_scopes(app: ServiceApp, token: Token) -> list[str]:

@@ -27,11 +27,7 @@ from .story import Call, Story
 __all__ = ["CALLERS", "CLIENTS", "TIMEOUT", "Callers"]
 
 TIMEOUT: Final = 10.0  # seconds for a token, and for a call
-PAUSES: Final = (
-    0.013,
-    0.019,
-    0.029,
-)  # seconds between the calls of each caller; different, so that the callers are not synchronized
+PAUSES: Final = (0.013, 0.019, 0.029)  # seconds between calls; each caller has its own, so that they do not synchronize
 LAST_CALLS: Final = 5.0  # seconds for the calls that are in progress at the end
 
 Made = tuple[int, Mapping[str, str]]  # a call's status, and the headers that were sent with it

@@ -122,8 +122,7 @@ class _Row:
         self._cells = [(" ", "")] * columns
 
     def put(self, column: int, char: str, style: str) -> None:
-        if 0 <= column < len(self._cells):
-            self._cells[column] = (char, style)
+        self._cells[column] = (char, style)
 
     def write(self, column: int, text: str, style: str, *, backwards: bool = False) -> None:
         """Writes the whole text if there is room for it: at the column, or up to 3 columns later (or earlier)."""

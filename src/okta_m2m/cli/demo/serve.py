@@ -15,8 +15,7 @@ from pathlib import Path
 
 from ...errors import ConfigurationError
 from ...testing import FakeOkta
-from ..exits import note
-from ..printing import echo
+from ..printing import echo, note
 
 __all__ = ["serve"]
 
