@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -444,6 +445,13 @@ def test_a_lock_that_is_held_for_too_long_is_an_error_in_time_while_reading_work
     assert impatient.claim("other", "two", LONG)
 
 
+@posix
+def test_a_claim_of_another_owner_is_refused_without_waiting_for_the_lock(files: FileStore, directory: Path) -> None:
+    assert files.claim("key", "one", LONG)
+    with holding_the_lock(directory):
+        assert not FileStore(directory, timeout=SHORT).claim("key", "two", LONG)
+
+
 HOLDING = """
     import sys, filelock
     with filelock.FileLock(sys.argv[1]):
@@ -473,6 +481,34 @@ def test_the_lock_of_a_killed_process_is_released(files: FileStore, directory: P
         pass
     assert (directory / "lock").exists()
     assert files.claim("other", "two", LONG)
+
+
+SAVING = """
+    import sys
+    from okta_m2m.stores.file import FileStore
+    store = FileStore(sys.argv[1], timeout=30)
+    for number in range(10**9):
+        assert store.claim("key", "one", 3600)
+        assert store.save("key", b"%d " % (number % 10) * 5000, 3600, "one")
+        if number == 0:
+            print("saved", flush=True)
+"""
+
+
+@pytest.mark.parametrize("turn", [*range(3), *in_matrix(*range(3, 10))])
+def test_a_process_killed_at_any_step_leaves_a_whole_value_and_a_free_lock(directory: Path, turn: int) -> None:
+    saving = script(SAVING, str(directory))
+    assert saving.stdout is not None
+    assert saving.stdout.readline() == "saved\n"
+    time.sleep(turn * 0.0007)
+    saving.kill()
+    saving.communicate()
+    store = FileStore(directory, timeout=30)
+    assert store.claim("other", "two", LONG)
+    value = store.load("key")
+    assert value is not None
+    assert value == value[:2] * 5000
+    assert store.claim("key", "one", LONG)
 
 
 FULL = """
