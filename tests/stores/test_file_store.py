@@ -564,3 +564,51 @@ def test_a_reader_sees_a_whole_value_while_others_write(files: FileStore) -> Non
     for reader in readers:
         reader.join()
     assert torn == []
+
+
+FORKING = """
+    import os, sys, threading, time, warnings
+    from okta_m2m.stores.file import FileStore
+    warnings.simplefilter("ignore")  # Python warns of a fork in a process that has threads
+    directory, ended, failures = sys.argv[1], threading.Event(), []
+
+    def use(name):
+        store = FileStore(directory, timeout=30)
+        try:
+            while not ended.is_set():
+                used(store, name)
+        except BaseException as error:
+            failures.append(error)
+
+    def used(store, name):
+        assert store.claim(name, "one", 3600)
+        assert store.save(name, name.encode(), 3600, "one")
+        assert store.load(name) == name.encode()
+
+    used(FileStore(directory), "first")  # a child that is forked during an import can never import that module
+    threads = [threading.Thread(target=use, args=(f"thread {number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    children = []
+    for number in range(40):
+        time.sleep(0.003)
+        child = os.fork()
+        if child == 0:
+            try:
+                used(FileStore(directory, timeout=30), f"child {number}")
+                os._exit(0)
+            finally:
+                os._exit(1)
+        children.append(child)
+    codes = [os.waitpid(child, 0)[1] for child in children]
+    ended.set()
+    for thread in threads:
+        thread.join()
+    print(codes.count(0), failures)
+"""
+
+
+@posix
+@pytest.mark.timeout(60)
+def test_a_child_forked_while_threads_use_the_store_can_use_it(directory: Path) -> None:
+    assert script(FORKING, str(directory)).communicate()[0] == "40 []\n"
