@@ -55,19 +55,6 @@ def server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def own_server() -> Iterator[RedisServer]:
-    """A Redis that may be stopped, filled and looked into."""
-    with RedisServer() as running:
-        yield running
-
-
-@pytest.fixture
-def admin(own_server: RedisServer) -> Iterator[redis.Redis]:
-    with own_server.admin() as client:
-        yield client
-
-
-@pytest.fixture
 def client_id(okta: FakeOkta, ec_key: PrivateKey, binding: str) -> str:
     """The app whose processes share a token."""
     return okta.add_app(ec_key, SCOPES, dpop_bound=binding == "dpop").client_id
@@ -187,7 +174,7 @@ def another_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[st
 
 @needs_fork
 @either_binding
-def test_so_do_processes_on_every_other_store(
+def test_processes_on_every_other_store_from_cold_make_one_token_request(
     okta: FakeOkta, another_store: str, new_fleet: Callable[..., Fleet], conversation: int
 ) -> None:
     fleet = new_fleet(another_store, processes=6, threads=2, store_timeout=PATIENT, patience=PATIENT)
@@ -235,7 +222,7 @@ def test_a_fresh_process_that_finds_the_token_imports_no_cryptography_for_it(
     assert [name for name in imported if name.partition(".")[0] in ("joserfc", "cryptography")] == []
 
 
-def test_who_only_imports_what_shares_imports_no_cryptography() -> None:
+def test_importing_the_stores_imports_no_cryptography() -> None:
     """The commands do, all of them, and few of them have anything to do with a store."""
     program = "import okta_m2m._core.fleet, sys; print(*{name.partition('.')[0] for name in sys.modules}, sep='\\n')"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
@@ -246,7 +233,7 @@ def test_who_only_imports_what_shares_imports_no_cryptography() -> None:
 
 @needs_fork
 @either_binding
-def test_when_the_holder_is_killed_in_mid_exchange_one_of_the_others_takes_over(
+def test_when_the_holder_of_a_claim_is_killed_another_process_takes_over(
     okta: FakeOkta, own_server: RedisServer, admin: redis.Redis, new_fleet: Callable[..., Fleet], conversation: int
 ) -> None:
     """That this takes no longer than the lease and a second is measured where time is simulated."""
@@ -282,7 +269,7 @@ def test_a_caller_that_is_cancelled_leaves_its_fetch_to_the_fleet(
     assert okta.tokens_minted == 1, "another process has what the cancelled caller began"
 
 
-def test_a_slow_exchange_keeps_its_claim_for_as_long_as_it_takes(
+def test_a_slow_token_request_keeps_its_claim_until_it_ends(
     okta: FakeOkta,
     server: RedisServer,
     member: Callable[..., Member],
@@ -302,7 +289,7 @@ def test_a_slow_exchange_keeps_its_claim_for_as_long_as_it_takes(
 
 
 @either_binding
-def test_of_two_savers_the_older_token_is_never_left_behind(
+def test_an_older_token_never_replaces_a_newer_one(
     okta: FakeOkta, own_server: RedisServer, admin: redis.Redis, member: Callable[..., Member]
 ) -> None:
     okta.require_dpop_nonce = False
@@ -323,7 +310,7 @@ def test_of_two_savers_the_older_token_is_never_left_behind(
 # ── one that is rejected ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_401_in_one_process_costs_the_others_nothing(
+def test_a_401_in_one_process_makes_no_token_request_in_the_others(
     okta: FakeOkta, server: RedisServer, member: Callable[..., Member], conversation: int
 ) -> None:
     one, other = member(RedisStore(server.url)), member(RedisStore(server.url))
@@ -404,7 +391,7 @@ def garbage() -> AbstractContextManager[int]:
 @pytest.mark.parametrize(
     "port", [lambda: nullcontext(free_port()), stalling, garbage], ids=["closed", "mute", "garbage"]
 )
-def test_what_is_no_redis_at_all_costs_a_warning_and_no_call(
+def test_a_server_that_is_not_redis_costs_a_warning_and_no_call(
     okta: FakeOkta,
     member: Callable[..., Member],
     port: Callable[[], AbstractContextManager[int]],
@@ -428,7 +415,7 @@ def a_list(admin: redis.Redis, key: bytes) -> None:
     "plant", [a_list, lambda admin, key: admin.set(key, b"\x00\xffnonsense")], ids=["wrong type", "garbage"]
 )
 @either_binding
-def test_garbage_under_our_keys_is_healed_without_a_word(
+def test_garbage_in_redis_is_replaced_without_a_warning(
     okta: FakeOkta,
     own_server: RedisServer,
     admin: redis.Redis,
@@ -450,7 +437,7 @@ def test_garbage_under_our_keys_is_healed_without_a_word(
 
 @pytest.mark.parametrize("damage", ["truncated", "emptied", "a lock left behind"])
 @either_binding
-def test_a_damaged_directory_is_healed_without_a_word(
+def test_a_damaged_directory_is_repaired_without_a_warning(
     okta: FakeOkta, tmp_path: Path, member: Callable[..., Member], damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     directory = tmp_path / "tokens"
@@ -514,7 +501,7 @@ def pieces(okta: FakeOkta, ec_key: PrivateKey, tokens: list[str]) -> list[str]:
     return [part for token in tokens for part in token.split(".")[1:]] + named
 
 
-def test_nothing_in_redis_is_in_clear_and_all_of_it_ends(
+def test_everything_in_redis_is_sealed_and_expires(
     okta: FakeOkta, own_server: RedisServer, admin: redis.Redis, member: Callable[..., Member], ec_key: PrivateKey
 ) -> None:
     seen: list[str] = []
@@ -541,7 +528,7 @@ def test_nothing_in_redis_is_in_clear_and_all_of_it_ends(
     assert [piece for piece in pieces(okta, ec_key, [first, second]) if any(piece in text for text in seen)] == []
 
 
-def test_nothing_on_disk_is_in_clear(
+def test_everything_on_disk_is_sealed(
     okta: FakeOkta, tmp_path: Path, member: Callable[..., Member], ec_key: PrivateKey
 ) -> None:
     token = member(FileStore(tmp_path / "tokens")).call()
@@ -612,7 +599,7 @@ def test_a_fleet_has_one_dpop_key_and_keeps_it_when_any_of_them_renews(
 
 
 @pytest.mark.parametrize("binding", ["dpop"])
-def test_a_dpop_key_that_was_given_is_used_by_all_who_were_given_it(
+def test_processes_with_the_same_dpop_key_argument_use_that_key(
     okta: FakeOkta, server: RedisServer, member: Callable[..., Member]
 ) -> None:
     key = PrivateKey.generate("ES256")
@@ -754,7 +741,7 @@ RUNTIMES: dict[str, Callable[[ServiceApp], str]] = {
 
 
 @pytest.mark.parametrize("engine", ["redis", "file"])
-def test_members_in_every_runtime_share_one_token_and_any_of_them_may_get_it(
+def test_processes_in_every_runtime_share_one_token_whichever_fetches_it(
     okta: FakeOkta, own_server: RedisServer, tmp_path: Path, member: Callable[..., Member], engine: str
 ) -> None:
     for first in RUNTIMES:
@@ -811,7 +798,7 @@ class Answering:
 @pytest.mark.parametrize(
     "answer", [7, "text", *in_matrix(0.5, True, ["list"], {"key": 1}, object())], ids=lambda a: type(a).__name__
 )
-def test_a_store_that_answers_with_no_bytes_costs_a_warning_and_no_call(
+def test_a_store_that_returns_anything_but_bytes_costs_a_warning_and_no_call(
     okta: FakeOkta, member: Callable[..., Member], runtime: str, answer: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = member(Answering(answer)).app
@@ -832,7 +819,7 @@ def two_keys(okta: FakeOkta, client_id: str, binding: str) -> tuple[PrivateKey, 
     return old, new
 
 
-def test_the_halves_of_a_rotation_do_not_overwrite_each_others_token(
+def test_during_a_rotation_processes_with_the_old_and_the_new_key_do_not_overwrite_each_others_token(
     okta: FakeOkta,
     own_server: RedisServer,
     admin: redis.Redis,
@@ -849,7 +836,7 @@ def test_the_halves_of_a_rotation_do_not_overwrite_each_others_token(
     assert okta.tokens_minted == 2
 
 
-def test_who_has_both_keys_takes_the_token_of_either_half(
+def test_a_process_with_both_keys_uses_a_token_sealed_with_either(
     okta: FakeOkta,
     server: RedisServer,
     member: Callable[..., Member],
@@ -896,7 +883,7 @@ def test_a_key_that_cannot_be_read_needs_a_secret_to_seal_with(
 
 
 @pytest.mark.parametrize("binding", ["bearer"])
-def test_an_app_that_insists_on_all_scopes_is_given_no_token_with_fewer(
+def test_an_app_that_requires_all_scopes_ignores_a_stored_token_with_fewer(
     okta: FakeOkta, server: RedisServer, member: Callable[..., Member]
 ) -> None:
     scopes = [*SCOPES, "okta.groups.read"]  # of which one is not granted
@@ -938,7 +925,7 @@ def test_the_environment_may_name_a_store_behind_tls(okta: FakeOkta, environ: di
 
 
 @pytest.mark.parametrize("binding", ["bearer"])
-def test_a_store_that_is_given_wins_and_an_empty_setting_is_none(
+def test_the_store_argument_overrides_the_setting_and_an_empty_setting_names_no_store(
     okta: FakeOkta, own_server: RedisServer, admin: redis.Redis, tmp_path: Path, environ: dict[str, str]
 ) -> None:
     environ["OKTA_M2M_STORE"] = own_server.url
@@ -953,7 +940,7 @@ def test_a_store_that_is_given_wins_and_an_empty_setting_is_none(
 @pytest.mark.parametrize(
     "url", ["memcached://user:hunter2@host", "redis://user:hunter2@host:port/0", "file:hunter2", "hunter2"]
 )
-def test_a_setting_that_names_no_store_is_refused_by_name_and_never_shown(environ: dict[str, str], url: str) -> None:
+def test_a_setting_that_names_no_store_is_refused_without_showing_its_value(environ: dict[str, str], url: str) -> None:
     environ["OKTA_M2M_STORE"] = url
     with pytest.raises(ConfigurationError, match=r"^environment variable OKTA_M2M_STORE: ") as refused:
         ServiceApp.from_env(environ=environ, files=False)

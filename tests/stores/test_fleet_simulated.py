@@ -184,7 +184,7 @@ def test_a_fleet_makes_one_token_request_for_each_life_of_a_token(seed: int, tok
 
 @pytest.mark.parametrize("token_type", ["DPoP", *in_matrix("Bearer")])
 @pytest.mark.parametrize("seed", [0, *in_matrix(1, 2, 3, 4)])
-def test_a_holder_that_is_killed_now_and_then_costs_few_token_requests(seed: int, token_type: str) -> None:
+def test_claim_holders_that_are_killed_cost_few_token_requests(seed: int, token_type: str) -> None:
     killed = (3 * seed + 1) % 11  # one of eleven: more than 5 %
     # That one may find a token in the store, and need no more steps: then the next one is killed.
     world = FleetWorld(seed, token_type, lambda holder: holder >= killed and not world.deaths)
@@ -195,7 +195,7 @@ def test_a_holder_that_is_killed_now_and_then_costs_few_token_requests(seed: int
 
 
 @pytest.mark.parametrize("token_type", ["DPoP", *in_matrix("Bearer")])
-def test_tokens_whose_life_was_shortened_are_shared_too(token_type: str) -> None:
+def test_tokens_with_a_shortened_lifetime_are_shared_too(token_type: str) -> None:
     """Some while before the first token's end there are later ones, which end before it."""
     world = FleetWorld(0, token_type)
     world.lifetime = lambda: 20.0 if world.minted else 560.0

@@ -75,11 +75,11 @@ def sealed_by_hand(secret: bytes, cache_key: str, header: dict[str, Any], plaint
 
 
 @pytest.mark.parametrize("plaintext", [TOKEN, b"", b"\0", bytes(range(256)), b"x" * 40_000], ids=len)
-def test_what_was_sealed_opens(plaintext: bytes) -> None:
+def test_a_sealed_value_opens(plaintext: bytes) -> None:
     assert Seal([NEW]).open("key", Seal([NEW]).seal("key", plaintext)) == plaintext
 
 
-def test_nothing_of_the_plaintext_shows_and_no_two_seals_are_alike() -> None:
+def test_a_sealed_value_shows_no_plaintext_and_is_different_each_time() -> None:
     seal = Seal([NEW])
     one, two = seal.seal("key", TOKEN), seal.seal("key", TOKEN)
     assert one != two
@@ -97,7 +97,7 @@ def test_a_seal_is_a_compact_jwe_that_others_can_open() -> None:
     assert jwe.decrypt_compact(sealed, OctKey.import_key(aes)).plaintext == TOKEN
 
 
-def test_a_jwe_that_others_made_by_the_same_rule_opens() -> None:
+def test_a_jwe_of_another_library_with_the_same_key_opens() -> None:
     header = {"alg": "dir", "enc": "A256GCM"}
     theirs = jwe.encrypt_compact(header, TOKEN, OctKey.import_key(key_of(NEW, "key")))
     assert Seal([NEW]).open("key", theirs.encode()) == TOKEN
@@ -170,7 +170,7 @@ def test_garbage_is_a_miss_and_no_error(name: str) -> None:
     assert Seal([NEW, OLD]).open("key", GARBAGE[name]()) is None
 
 
-def test_what_is_huge_is_not_looked_at() -> None:
+def test_a_huge_value_is_not_decrypted() -> None:
     seal = Seal([NEW])
     largest = seal.seal("key", b"x" * 49_091)
     assert len(largest) == MAX_SEALED_SIZE
@@ -231,7 +231,7 @@ def test_a_jwe_for_an_rsa_key_is_a_miss() -> None:
         ("k" * 32, "brackets"),
     ],
 )
-def test_a_secret_that_is_too_weak_or_none_is_refused_with_the_remedy(secrets: Any, says: str) -> None:
+def test_a_missing_or_short_secret_is_refused_with_the_remedy(secrets: Any, says: str) -> None:
     with pytest.raises(ConfigurationError, match=says) as refused:
         Seal(secrets)
     assert "kkkk" not in str(refused.value)
@@ -262,7 +262,7 @@ def test_a_seal_shows_no_secret_and_cannot_be_pickled_or_copied() -> None:
 
 
 @pytest.mark.parametrize("alg", ["RS256", "ES256", "ES384", "ES512"])
-def test_every_form_of_one_key_brings_the_same_secret(alg: str, tmp_path: Path) -> None:
+def test_every_format_of_one_key_gives_the_same_secret(alg: str, tmp_path: Path) -> None:
     key = native(alg)
     members = jwk(key)
     (tmp_path / "key.pem").write_bytes(pem(key))
@@ -302,12 +302,12 @@ def test_the_secret_of_a_key_is_the_same_in_every_version_of_the_package() -> No
     assert sealing_secret(key) == key.derive(b"okta-m2m/sealing-secret/1", 32)
 
 
-def test_each_key_brings_a_secret_of_its_own() -> None:
+def test_each_key_gives_a_different_secret() -> None:
     keys = [native(alg) for alg in ("RS256", "ES256", "ES384", "ES512")] + [ec.generate_private_key(ec.SECP256R1())]
     assert len({sealing_secret(PrivateKey(key)) for key in keys}) == len(keys)
 
 
-def test_a_scalar_with_leading_zeros_brings_the_same_secret_in_every_form() -> None:
+def test_a_scalar_with_leading_zeros_gives_the_same_secret_in_every_format() -> None:
     small = ec.derive_private_key(5, ec.SECP521R1())
     forms = [PrivateKey(small), PrivateKey.from_jwk(jwk(small)), PrivateKey.from_pem(pem(small))]
     assert len({sealing_secret(form) for form in forms}) == 1
@@ -315,7 +315,7 @@ def test_a_scalar_with_leading_zeros_brings_the_same_secret_in_every_form() -> N
     assert sealing_secret(PrivateKey(ec.derive_private_key(5, ec.SECP256R1()))) != sealing_secret(forms[0])
 
 
-def test_a_key_that_cannot_be_read_brings_none() -> None:
+def test_a_key_that_cannot_be_read_gives_no_secret() -> None:
     class InAnHsm:
         alg = "ES256"
         kid = None
@@ -380,7 +380,7 @@ class Nothing:
         ],
     ],
 )
-def test_what_cannot_be_a_store_is_refused_at_once(arguments: dict[str, Any], remedy: str) -> None:
+def test_an_object_that_is_not_a_store_is_refused_at_once(arguments: dict[str, Any], remedy: str) -> None:
     key = PrivateKey.generate("ES256")
     with pytest.raises(ConfigurationError) as raised:
         ServiceApp("https://acme.okta.com", client_id="0oa1", key=key, scopes=["okta.users.read"], **arguments)

@@ -467,7 +467,7 @@ def test_a_fetch_continues_when_the_loop_of_its_caller_ends(
     assert gate.requests == 1
 
 
-def test_a_fetch_sees_its_starters_context_and_a_renewal_nobodys(
+def test_a_fetch_has_the_context_variables_of_its_caller_and_a_renewal_has_none(
     gate: Gate, gated: Callable[..., ServiceApp], hands: Hands
 ) -> None:
     trace: contextvars.ContextVar[str] = contextvars.ContextVar("trace", default="none")
@@ -526,7 +526,7 @@ def test_a_cancelled_follower_cancels_nobody_else(gate: Gate, gated: Callable[..
     assert gate.requests == 1
 
 
-def test_a_loop_that_stands_still_in_mid_fetch_keeps_nobody_else_waiting(
+def test_a_blocked_event_loop_delays_no_other_caller_of_the_same_fetch(
     gate: Gate, gated: Callable[..., ServiceApp]
 ) -> None:
     app = gated()
@@ -542,7 +542,7 @@ def test_a_loop_that_stands_still_in_mid_fetch_keeps_nobody_else_waiting(
 
 
 @pytest.mark.parametrize("runtime", ["threads", "asyncio", "trio"])
-def test_who_waits_for_a_leader_that_hangs_is_told_when_the_time_is_over(
+def test_a_caller_that_waits_for_a_hanging_fetch_raises_when_its_max_wait_is_over(
     gate: Gate, gated: Callable[..., ServiceApp], runtime: str
 ) -> None:
     app = gated(max_wait=0.2)
@@ -620,7 +620,7 @@ def _everywhere(app: ServiceApp, gate: Gate) -> list[OktaM2MError]:
     return raised  # type: ignore[return-value]  # as just asserted
 
 
-def test_one_refusal_is_raised_by_each_caller_as_an_exception_of_its_own(
+def test_one_refusal_raises_a_separate_exception_in_each_caller(
     okta: FakeOkta, gate: Gate, gated: Callable[..., ServiceApp]
 ) -> None:
     okta.next("client_assertion_invalid_kid")
@@ -630,7 +630,7 @@ def test_one_refusal_is_raised_by_each_caller_as_an_exception_of_its_own(
     assert gate.requests == 1
 
 
-def test_an_unreachable_endpoint_is_told_to_each_caller_with_an_exception_of_its_own(
+def test_an_unreachable_endpoint_raises_a_separate_exception_in_each_caller(
     okta: FakeOkta, gate: Gate, gated: Callable[..., ServiceApp]
 ) -> None:
     okta.next(503, times=100)
@@ -730,7 +730,7 @@ def test_a_fork_in_mid_fetch_leaves_parent_and_child_working(gate: Gate, gated: 
 
 
 @needs_fork
-def test_a_fork_while_another_thread_is_inside_leaves_the_child_working(
+def test_a_child_forked_while_another_thread_makes_a_call_works(
     gate: Gate, gated: Callable[..., ServiceApp], hands: Hands
 ) -> None:
     gate.open()
@@ -761,7 +761,7 @@ def test_a_fork_while_another_thread_is_inside_leaves_the_child_working(
 
 
 @needs_fork
-def test_forked_workers_go_on_with_the_token_of_their_parent(gate: Gate, gated: Callable[..., ServiceApp]) -> None:
+def test_forked_workers_keep_using_the_token_of_their_parent(gate: Gate, gated: Callable[..., ServiceApp]) -> None:
     gate.open()
     app = gated()
     token = run(app.obtain(), Threads(send))
@@ -832,7 +832,7 @@ def test_a_renewal_continues_when_the_loop_of_its_caller_ends(
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-def test_where_no_thread_can_be_started_a_fetch_is_done_inline_and_a_renewal_is_not(
+def test_if_no_thread_can_be_started_a_fetch_runs_inline_and_a_renewal_does_not_run(
     gate: Gate, gated: Callable[..., ServiceApp], hands: Hands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = gated()
@@ -891,7 +891,7 @@ elif way == "daemon thread":
 
 
 @pytest.mark.parametrize("way", ["atexit", "cold atexit", "closed loop", "daemon thread"])
-def test_the_end_of_the_interpreter_is_quiet(okta: FakeOkta, way: str) -> None:
+def test_nothing_is_printed_when_the_interpreter_exits(okta: FakeOkta, way: str) -> None:
     registered = okta.add_app()
     if way in ("daemon thread", "closed loop"):
         okta.next(on="token")  # the first as usual; the renewal is still under way when the program ends
@@ -923,7 +923,7 @@ def test_a_wall_clock_that_steps_changes_nothing(gate: Gate, gated: Callable[...
     assert gate.requests == 1
 
 
-def test_a_machine_that_slept_does_not_wake_with_a_token_that_is_over(
+def test_after_a_machine_slept_an_expired_token_is_not_used(
     gate: Gate, gated: Callable[..., ServiceApp], hands: Hands
 ) -> None:
     gate.open()

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import re
 import stat
 import sys
@@ -33,7 +34,7 @@ MAX_RECORD_SIZE = 1 << 20
 
 _CLOCK_SKEW = 5.0  # seconds: tolerates small corrections of the clock, and hosts that share a directory
 _LEFTOVER_AGE = 3600.0  # seconds: the process that wrote such an old temporary file was killed
-_POLL_INTERVAL = 0.005  # seconds between two attempts to get the lock, which is held for less than a millisecond
+_POLL_INTERVAL = 0.005  # mean seconds between two attempts to get the lock, which is held for less than a millisecond
 _MAGIC = b"okta-m2m/1"
 _OWN_NAME = r"[0-9a-f]{64}\.(?:value|claim)(?P<temporary>\.[a-z0-9_]{8}\.tmp)?"  # compiled when it is first used
 _FLAGS = (
@@ -106,9 +107,13 @@ class FileStore:
         if not self._has_directory():
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._has_directory()  # another process may have created it first, with unsafe permissions
+        path, claimable = self._path(key, "claim"), (None, owner.encode())
+        # If many processes start at once, one gets the claim. The others need not wait for the lock. On Windows they do,
+        # because a file cannot be replaced while it is read.
+        if sys.platform != "win32" and _read_living(path) not in claimable:
+            return False
         with self._lock():
-            path = self._path(key, "claim")
-            if _read_living(path) not in (None, owner.encode()):
+            if _read_living(path) not in claimable:
                 return False
             self._write(path, owner.encode(), ttl)
             return True
@@ -193,7 +198,8 @@ class FileStore:
         lock = self._file_lock(
             self._directory / "lock", timeout=self._timeout if timeout is None else timeout, mode=0o600
         )
-        with lock.acquire(poll_interval=_POLL_INTERVAL):
+        interval = _POLL_INTERVAL * random.uniform(0.5, 1.5)  # noqa: S311 (spreads load; it is not a secret)
+        with lock.acquire(poll_interval=interval):
             yield
 
     def _write(self, path: Path, content: bytes, ttl: float) -> None:

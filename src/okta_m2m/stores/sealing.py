@@ -65,7 +65,7 @@ class Seal:
                     f"Pass seal_with=[secret] with at least {MIN_SECRET_SIZE} random bytes, the same in every process."
                 ),
             )
-        import joserfc.jwe  # noqa: F401  # heavy: see above
+        import joserfc.jwe  # noqa: F401  # heavy: imported when a seal is created, so that no call waits for it
 
         self.fingerprint = _derive(self._secrets[0], b"okta-m2m/seal-fingerprint/1", 8).hex()
 
