@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, NoReturn, dataclass_transform
 
-__all__ = ["PublicRecord", "Record"]
-
 
 class _RecordType(type):
     """Turns a class's annotations into its fields. They must be declared as slots before the class is created."""

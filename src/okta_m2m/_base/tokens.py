@@ -11,8 +11,6 @@ from typing import Final, NoReturn
 
 from .records import Record
 
-__all__ = ["SCOPE", "Credentials", "Token", "not_picklable"]
-
 SCOPE: Final = r"[\x21\x23-\x5b\x5d-\x7e]+"
 """A regular expression for one scope (RFC 6749 section 3.3)."""
 

@@ -13,8 +13,6 @@ from .._core.service_app import ServiceApp
 from ..errors import WrongType
 from ..settings.arguments import ATTACH, attached_wrongly, kind_of
 
-__all__ = ["AuthObject", "add_request", "missing_library"]
-
 _APP = 'app = ServiceApp("https://acme.okta.com", client_id="0oa1b2c3", key=key, scopes=["okta.users.read"])'
 
 

@@ -52,8 +52,6 @@ if TYPE_CHECKING:
     AnyRequest: TypeAlias = httpx.Request | httpx2.Request
     AnyResponse: TypeAlias = httpx.Response | httpx2.Response
 
-__all__ = ["ClientAuth", "Library"]
-
 T = TypeVar("T")
 RequestT = TypeVar("RequestT", "httpx.Request", "httpx2.Request")
 ResponseT = TypeVar("ResponseT", "httpx.Response", "httpx2.Response")

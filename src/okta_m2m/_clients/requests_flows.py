@@ -46,22 +46,6 @@ if TYPE_CHECKING:
     import niquests  # pyright: ignore[reportMissingImports]  # never installed beside urllib3, so missing here
     import requests
 
-__all__ = [
-    "Hook",
-    "Library",
-    "SessionAuth",
-    "attach",
-    "fields_of",
-    "flow_for_response",
-    "give_to_hop",
-    "has_callers_authorization",
-    "hides_401",
-    "next_hop",
-    "rewind",
-    "stop_upgrade",
-    "without_ours",
-]
-
 T = TypeVar("T")
 RequestT = TypeVar("RequestT", "requests.PreparedRequest", "niquests.PreparedRequest")
 ResponseT = TypeVar("ResponseT", "requests.Response", "niquests.Response")

@@ -15,21 +15,6 @@ from .._base.records import Record
 from ..effects import Response
 from ..errors import quoted
 
-__all__ = [
-    "ASSUMED_LIFETIME",
-    "LONGEST_LIFETIME",
-    "SHORTEST_LIFETIME",
-    "Granted",
-    "error_code",
-    "error_of",
-    "granted_token",
-    "json_object",
-    "lifetime",
-    "rate_limit_pause",
-    "request_id",
-    "retry_after",
-]
-
 ASSUMED_LIFETIME: Final = 300.0
 """The assumed lifetime in seconds if the response has none: the shortest that can be configured at Okta."""
 

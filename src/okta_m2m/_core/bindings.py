@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from ..keys import Signer
     from .token_endpoint import TokenEndpoint
 
-__all__ = ["Bindings"]
-
 MAX_BOUND: Final = 4
 """Bound tokens whose proofs can still be made, for calls that began with an earlier token."""
 

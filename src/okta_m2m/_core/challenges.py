@@ -10,8 +10,6 @@ from collections.abc import Iterable, Mapping
 
 from .._base.records import Record
 
-__all__ = ["Challenge", "challenges"]
-
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PARAMETER = rf'(?s)[\s,]*({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|({_TOKEN}))'
 _SCHEME = rf"[\s,]*({_TOKEN})(?![^\s,])"

@@ -20,13 +20,15 @@ How each response is handled (by Okta's documentation and recorded traffic; ever
     no response, permanently (untrusted TLS)           TokenUnreachable, at once
     2xx without a token                                back-off, a few times: cut short, or a login page
     401 invalid_client otherwise                       the next configured key, or else a refusal
-    any other                                          a refusal, at once
+    any other error of an OAuth server                 a refusal, at once
+    anything else (a redirect, a page)                 UnexpectedAnswer, at once
 
 A slow endpoint is not a dead one: the first request stays open until the deadline, or while the token that it renews lives.
 A hung connection costs five seconds, because then a second request goes out beside it; after that, no third one before one of
 the two has ended.
 
-Invariant: a conversation ends by its deadline, and no request is sent before the time that the endpoint gave.
+Invariant: a conversation ends by its deadline, or as long as nothing was heard, when the token that it renews does. No request
+is sent before the time that the endpoint gave.
 """
 
 from __future__ import annotations
@@ -73,8 +75,6 @@ if TYPE_CHECKING:
 
     from ..keys import Signer
     from .reports import Reports
-
-__all__ = ["Conversation", "Obtained", "counted"]
 
 PATIENCE: Final = 5.0
 """Seconds without a response after which a second request goes out beside the first."""
@@ -129,11 +129,6 @@ class _Attempt:
     def has_ended(self) -> bool:
         return self.sending.response.done()
 
-    def response(self) -> Response:
-        """Its response. Raises ``SendFailed`` or ``OSError`` if there is none, and anything else that the function that sends
-        it has raised."""
-        return self.sending.response.result()
-
     def was_silence(self, now: float) -> bool:
         """Whether it failed because its time was over, or nearly: an HTTP library gives up a little earlier."""
         return now - self.sent_at >= SILENCE * (self.until - self.sent_at)
@@ -158,7 +153,7 @@ class Conversation:
     """One series of attempts, and its state.
 
     - ``keys``: the app's keys. The first that the server accepts is used.
-    - ``flight``: the fetch that this conversation is for. It must end by the flight's deadline.
+    - ``flight``: the fetch that this conversation is for, with its deadline and the token that it renews.
     - ``proofs``: makes the DPoP proofs to send, if any.
     """
 
@@ -175,9 +170,11 @@ class Conversation:
         self._keys = keys
         self._flight = flight
         self._deadline = flight.deadline
-        # A renewal may take as long as its token lives.
-        renewed = flight.renews if flight.is_renewal else None
-        self._patient_until = max(self._deadline, renewed.usable_until if renewed is not None else self._deadline)
+        self._patient_until = self._deadline
+        if (
+            flight.is_renewal and flight.renews is not None
+        ):  # no caller waits, so it may take as long as its token lives
+            self._patient_until = max(self._deadline, flight.renews.usable_until)
         self._open: list[_Attempt] = []  # at most two, the oldest first
         self._any_ended: Future[None] | None = None
         self._may_ask_beside = True
@@ -213,7 +210,7 @@ class Conversation:
                 continue
             self._open.remove(ended)
             try:
-                response = ended.response()
+                response = ended.sending.response.result()
             except (SendFailed, OSError) as failed:  # the caller's own send may raise either
                 self._note_failure(ended, failed)
                 if isinstance(failed, SendFailed) and failed.permanent:
@@ -354,7 +351,7 @@ class Conversation:
         if response.status == 429:
             pause = rate_limit_pause(response, endpoint.okta_clock.now())
             if pause is not None:
-                self._asked_to_wait(pause)
+                self._politeness.asked_to_wait(pause, self._now(), self._patient_until)
             self._last_error = _rate_limited(response, pause, back_off(self._politeness.failures + 1))
             return None
         if 200 <= response.status < 300:
@@ -370,7 +367,7 @@ class Conversation:
             # A server error, probably temporary. temporarily_unavailable is a 400 at Okta.
             pause = retry_after(response, endpoint.okta_clock.now())
             if pause is not None:
-                self._asked_to_wait(pause)
+                self._politeness.asked_to_wait(pause, self._now(), self._patient_until)
             self._last_error = self._in_trouble(response, f" {code or ''}".rstrip(), pause)
             return None
         if code is None:
@@ -380,9 +377,8 @@ class Conversation:
         cure = _cure(code, description, has_new_nonce, moved)
         if cure is not None and cure not in self._tried_fixes:
             self._tried_fixes.add(cure)
-        elif (
-            cure is not None
-        ):  # the nonces, or Okta's clock, change faster than we can use them, or the servers disagree
+        elif cure is not None:
+            # The nonces, or Okta's clock, change faster than we can use them, or the servers disagree.
             self._last_error = self._in_trouble(response, f" {code}, repeatedly")
             return None
         else:
@@ -406,12 +402,6 @@ class Conversation:
         self._reports.key_passed_over(self._keys[self._key].kid, refusal(""))
         self._key += 1
         self._tried_fixes.clear()
-
-    def _asked_to_wait(self, seconds: float) -> None:
-        """The endpoint asked not to be asked for some seconds. A renewal can wait as long as the current token works."""
-        renews = self._flight.renews
-        needed_by = self._deadline if renews is None else max(self._deadline, renews.usable_until)
-        self._politeness.asked_to_wait(seconds, self._now(), needed_by)
 
     def _read_token(self, response: Response, sent_at: float) -> Token | None:
         """The token of a 2xx response; ``None`` if it has none."""

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from .token_endpoint import TokenEndpoint
     from .token_state import TokenState
 
-__all__ = ["Engine"]
-
 
 class Engine:
     """The parts of one app.

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from ..keys import PrivateKey, Signer
     from .engine import Engine
 
-__all__ = ["Fetching"]
-
 SIGNER_QUIET: Final = 60.0
 """Seconds after a reported failure of the signer in which further ones are not reported."""
 

@@ -35,6 +35,7 @@ from .._threads.workers import on_event_loop
 from ..effects import Claim, Flow, Load, Release, Save, Sleep, Spawn, StoreEffect, StoreFailed, Wait
 from ..errors import ConfigurationError
 from ..keys import PrivateKey
+from ..settings.arguments import check_seconds
 from ..stores.sealing import Seal, sealing_secret
 from .answers import LONGEST_LIFETIME, SHORTEST_LIFETIME, granted_token, json_object
 from .forced_renewals import MAX_ORIGINS, MOST_FORCED, PERIOD, ForcedByOrigin
@@ -47,8 +48,6 @@ if TYPE_CHECKING:
     from ..stores import Store
     from .reports import Reports
     from .token_endpoint import TokenEndpoint
-
-__all__ = ["LEASE", "Fleet", "Shared"]
 
 T = TypeVar("T")
 
@@ -66,7 +65,6 @@ before half of it has passed. The moment is random, so that not all do so at onc
 
 TOMBSTONE_TTL = 0.001
 """To remove a value, an empty one is stored for this many seconds, so a store needs no method for removal."""
-
 
 SAVING: Final = 0.05
 """Seconds for which a fetch waits until its token is saved and its claim released. After that, its callers continue."""
@@ -140,13 +138,13 @@ class Fleet:
     def __init__(
         self,
         store: Store,
-        *,
         endpoint: TokenEndpoint,
         keys: Sequence[Signer],
+        reports: Reports,
+        *,
         dpop: str,
         seal_with: Sequence[bytes],
         timeout: float,
-        reports: Reports,
     ) -> None:
         self.store = _check_store(store)
         self._reports = reports
@@ -160,7 +158,7 @@ class Fleet:
         self._identity = sha256(json.dumps(identity).encode()).hexdigest()
         self._token_endpoint = endpoint.url
         self._nonces = endpoint.nonces
-        self._timeout = _check_timeout(timeout)
+        self._timeout = check_seconds(timeout, "store_timeout", 60, "60")
         self._clock = endpoint.clock
         self._okta_clock = endpoint.okta_clock
         self._down = False
@@ -211,7 +209,7 @@ class Fleet:
                 if not is_due:
                     self._report_up()
                     return "not due yet"
-                if (yield from self._claim(places[0].key, owner)):
+                if (yield from self._ask(Claim(self.store, self._timeout, places[0].key, owner, LEASE))):
                     break
                 if renews is not None:
                     self._report_up()
@@ -254,9 +252,6 @@ class Fleet:
     def okta_time_of(self, steady: float) -> float:
         """Converts a reading of the steady clock to Okta's time, in seconds since the epoch."""
         return self._okta_clock.now() - (self._clock.now() - steady)
-
-    def _claim(self, key: str, owner: str) -> Flow[bool]:
-        return self._ask(Claim(self.store, self._timeout, key, owner, LEASE))
 
     def _fetch_with_claim(
         self,
@@ -398,7 +393,9 @@ class Fleet:
 
     def _open(self, place: _Place, sealed: object) -> _Found | None:
         """The content of a place; ``None`` if there is nothing, or nothing that this seal can open."""
-        opened = _unseal(place, sealed)
+        if sealed is not None and not isinstance(sealed, bytes):
+            raise StoreFailed(f"load returned a value of type {type(sealed).__name__}, not bytes")
+        opened = place.seal.open(place.key, sealed)
         if opened is None:
             return None
         document = json_object(opened)
@@ -467,17 +464,3 @@ def _check_store(store: Store) -> Store:
                 remedy="Write load, claim, save and release as plain functions that block.",
             )
     return store
-
-
-def _check_timeout(timeout: float) -> float:
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= 60:
-        raise ConfigurationError(
-            f"store_timeout cannot be {timeout!r}.", remedy="Use a number of seconds, more than 0 and at most 60."
-        )
-    return float(timeout)
-
-
-def _unseal(place: _Place, sealed: object) -> bytes | None:
-    if sealed is None or isinstance(sealed, bytes):
-        return place.seal.open(place.key, sealed)
-    raise StoreFailed(f"load returned a value of type {type(sealed).__name__}, not bytes")

@@ -14,8 +14,6 @@ import random
 from collections.abc import Mapping
 from typing import Final, TypeAlias
 
-__all__ = ["MAX_ORIGINS", "MINUTE", "MOST_AT_ONCE", "MOST_FORCED", "PERIOD", "ForcedByOrigin", "ForcedRenewals"]
-
 MOST_FORCED: Final = 3
 PERIOD: Final = 3600.0
 

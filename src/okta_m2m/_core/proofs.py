@@ -25,20 +25,6 @@ from ..keys import PrivateKey
 if TYPE_CHECKING:
     from ..keys import Signer
 
-__all__ = [
-    "ASSERTION_TYPE",
-    "BACKDATED",
-    "CLOCK_TOLERANCE",
-    "FORM_HEADERS",
-    "SIGNING_TIMEOUT",
-    "ClientAssertions",
-    "DPoPProofs",
-    "Nonces",
-    "okta_htu",
-    "rfc_htu",
-    "snapshot",
-]
-
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 """RFC 7523 section 2.2."""
 

@@ -22,10 +22,9 @@ if TYPE_CHECKING:
     from ..keys import Signer
     from .engine import Engine
 
-__all__ = ["RevocationOnClose", "ask_about_token"]
-
 CLOSE_TIMEOUT: Final = 10.0
-"""Seconds that closing waits for a token that is being fetched, and then again for the response to its revocation."""
+"""Seconds that closing waits for a token that is being fetched, and then for each step of its revocation: the key file, the
+signature, the response."""
 
 
 def ask_about_token(
@@ -111,7 +110,7 @@ class RevocationOnClose:
         self._engine.state.after_fork()
 
     def revoke(self) -> None:
-        """Closes the state and revokes the token. It raises no errors: failures are logged."""
+        """Closes the state and revokes the token, if an adapter uses the app. An error of Okta's or of the key is logged."""
         if self.run is not None:
             self.run(self._revoke())
         else:

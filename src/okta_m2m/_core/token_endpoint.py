@@ -6,8 +6,6 @@ from .._base.clocks import Clock, OktaClock
 from .politeness import Politeness
 from .proofs import ClientAssertions, Nonces
 
-__all__ = ["TokenEndpoint"]
-
 
 class TokenEndpoint:
     """A token endpoint as one client uses it, with the state from one conversation to the next: Okta's time, the nonces,

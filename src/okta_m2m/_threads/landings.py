@@ -18,8 +18,6 @@ from weakref import WeakSet
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["LOOK", "fork_listeners", "forks", "land", "mutex", "new_landing", "wait_in_thread"]
-
 LOOK: Final = 1.0
 """Seconds between two looks of a waiting caller at what it waits for, and the time that whoever starts it has to do so."""
 

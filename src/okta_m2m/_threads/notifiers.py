@@ -22,8 +22,6 @@ from .workers import on_event_loop, start_thread
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["PATIENCE", "Notifier"]
-
 logger = logging.getLogger("okta_m2m")
 
 PATIENCE: Final = 0.05

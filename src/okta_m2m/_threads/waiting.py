@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     import asyncio
     from concurrent.futures import Future
 
-__all__ = ["is_asyncio", "wait_here", "wait_in_run", "wait_on_loop"]
-
 logger = logging.getLogger("okta_m2m")
 
 AT_ONCE: Final = 500

@@ -29,18 +29,6 @@ from .landings import LOOK, fork_listeners, mutex
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = [
-    "FETCHES",
-    "SIGNATURES",
-    "Job",
-    "Line",
-    "on_event_loop",
-    "start",
-    "start_in_turn",
-    "start_thread",
-    "too_slow",
-]
-
 LONGEST_BEFORE_FORK: Final = 0.5
 """Seconds that a fork waits for threads that are ending."""
 

@@ -13,8 +13,6 @@ from urllib.parse import SplitResult, urlsplit
 
 from ..errors import ConfigurationError
 
-__all__ = ["Origins", "as_sent", "is_loopback", "origin_of"]
-
 _AMBIGUOUS = r"[\x00-\x20\x7f\\]"
 MAX_HOST = 253
 """Characters in the longest host name (RFC 1035 section 2.3.4). A label has at most 63."""
