@@ -13,7 +13,6 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import timedelta
 from functools import partial
 from typing import Any, Never, NoReturn
 
@@ -25,6 +24,7 @@ from ._clients.proxies import warn_of_environments_proxy
 from ._clients.requests_flows import (
     Hook,
     Library,
+    Resent,
     SessionAuth,
     attach,
     flow_for_response,
@@ -32,7 +32,6 @@ from ._clients.requests_flows import (
     has_callers_authorization,
     hides_401,
     next_hop,
-    rewind,
     stop_upgrade,
     without_ours,
 )
@@ -247,31 +246,16 @@ def _as_promised(response: Any, answered: Any, settings: dict[str, Any]) -> Any:
     return response
 
 
-class _AsyncCall:
-    """A call that has a response. It is sent again from the response hook."""
-
-    def __init__(self, library: Library, response: Any, position: int | None, settings: dict[str, Any]) -> None:
-        self.response = response
-        self._library = library
-        self._request = response.request
-        self._position = position
-        self._settings = settings
-
+class _AsyncCall(Resent):
     async def attempt(self, headers: Mapping[str, str]) -> Response:
-        ours = Hidden(headers)
+        ours, began = Hidden(headers), time.perf_counter()
         del headers  # so that no frame that rewinds a body or waits for a response shows the token
-        rewind(self._request, self._position)
-        self._request.headers.update(ours.value)
-        began = time.perf_counter()
-        self.response = await self.response.connection.send(self._request, **self._settings)
-        self.response.elapsed = timedelta(seconds=time.perf_counter() - began)
-        return self._library.answer_of(self.response)
+        return self._received(await self._send_again(ours), began)
 
     async def peek(self, limit: int) -> bytes:
         response = self.response
-        if (
-            response._content is not False
-        ):  # already read by another hook, or by an adapter that built the response itself
+        # Already read by another hook, or by an adapter that built the response itself.
+        if response._content is not False:
             return (await response.content or b"")[:limit]
         if response.raw is None or response._content_consumed:
             return b""

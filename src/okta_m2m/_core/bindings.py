@@ -41,14 +41,7 @@ class Bindings:
     - ``nonces``: those of APIs.
     """
 
-    __slots__ = (
-        "_bound",
-        "_configured_key",
-        "_endpoint",
-        "_htu_origins",
-        "_proofs",
-        "nonces",
-    )
+    __slots__ = ("_bound", "_configured_key", "_endpoint", "_htu_origins", "_proofs", "nonces")
 
     def __init__(
         self, endpoint: TokenEndpoint, key: Signer | None = None, htu_origins: Mapping[str, str] = _NOTHING

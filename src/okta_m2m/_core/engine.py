@@ -34,16 +34,7 @@ class Engine:
     - ``accepted_key_index``: which of the keys Okta accepted last.
     """
 
-    __slots__ = (
-        "accepted_key_index",
-        "bindings",
-        "endpoint",
-        "fleet",
-        "keys",
-        "offers_dpop",
-        "reports",
-        "state",
-    )
+    __slots__ = ("accepted_key_index", "bindings", "endpoint", "fleet", "keys", "offers_dpop", "reports", "state")
 
     def __init__(
         self,

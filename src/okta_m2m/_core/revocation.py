@@ -90,13 +90,7 @@ class RevocationOnClose:
     - ``run``: the function with which the app's last adapter runs a flow in a thread; ``None`` until there is one.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_assertions",
-        "_engine",
-        "_url",
-        "run",
-    )
+    __slots__ = ("__weakref__", "_assertions", "_engine", "_url", "run")
 
     def __init__(self, engine: Engine, assertions: Callable[[str], ClientAssertions]) -> None:
         self._engine = engine

@@ -45,7 +45,7 @@ def land(landing: Future[None]) -> None:
 
 
 def wait_in_thread(landing: Future[Any], timeout: float) -> bool:
-    """Waits until the flight lands, or until ``timeout`` seconds have passed. Returns whether it landed."""
+    """Waits until ``landing`` is done, or until ``timeout`` seconds have passed. Returns whether it is done."""
     waiting: _WaitingThreads | None = vars(landing).get("okta_m2m_threads")
     if waiting is not None:
         return waiting.wait(timeout)

@@ -92,7 +92,7 @@ def start_in_turn(work: Callable[[], T], purpose: str, whose: object, seconds: f
     job = SIGNATURES.put(run, purpose, id(whose), seconds)
     if job is None:
         return None
-    working.add_done_callback(lambda ended: job.cancel() if ended.cancelled() else None)
+    working.add_done_callback(lambda ended: SIGNATURES.remove(job) if ended.cancelled() else None)
     return working
 
 
@@ -193,10 +193,6 @@ class Job:
         """Whether it is past its time."""
         return now >= self.began + self.seconds
 
-    def cancel(self) -> None:
-        """Leaves the line, if it has not begun."""
-        self._line.remove(self)
-
 
 class Line:
     """Runs jobs in threads, as many at a time as fit. The others wait their turn, in order of arrival.
@@ -230,6 +226,7 @@ class Line:
         return None if job.state == "ended" and job.began == 0.0 else job
 
     def remove(self, job: Job) -> None:
+        """Takes a job out of the line, if it has not begun."""
         with mutex():
             if job.state == "waiting" and job in self._waiting:
                 self._waiting.remove(job)

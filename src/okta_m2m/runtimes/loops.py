@@ -2,14 +2,14 @@
 
 A caller's loop waits, and signs with a key in memory. Everything else is performed by threads.
 
-Invariant: no policy here, and the loop is never blocked.
+Invariant: no policy here, and the loop is never blocked, as long as threads can be started.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._threads import workers
 from .._threads.waiting import is_asyncio, wait_here, wait_in_run, wait_on_loop
@@ -17,6 +17,9 @@ from ..effects import Effect, Sign, Spawn, Wait
 from ..errors import ErrorMap
 from .driving import Sender
 from .threads import Threads, begin_signing, signature_of
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 __all__ = ["Asyncio", "Trio", "running"]
 
@@ -30,6 +33,16 @@ class _OnLoop:
         self._threads = Threads(send, error_map)
         self.error_map: ErrorMap = error_map or {}
 
+    @staticmethod
+    def _wait(landing: Future[Any], timeout: float) -> Awaitable[bool]:
+        raise NotImplementedError
+
+    def perform(self, effect: Effect[Any]) -> Awaitable[Any]:
+        """Performs one ``effect``; awaited, it returns the result."""
+        if isinstance(effect, Wait):  # many tasks may wait for one token: this saves each of them a coroutine
+            return self._wait(effect.landing, effect.timeout)
+        return _perform(self._threads, effect)
+
 
 class Asyncio(_OnLoop):
     """For asyncio, with any number of event loops at once.
@@ -41,14 +54,7 @@ class Asyncio(_OnLoop):
 
     __slots__ = ()
 
-    def perform(self, effect: Effect[Any]) -> Awaitable[Any]:
-        """Performs one ``effect``; awaited, it returns the result."""
-        # Many tasks may wait for one token: this saves each of them a coroutine.
-        return (
-            wait_on_loop(effect.landing, effect.timeout)
-            if isinstance(effect, Wait)
-            else _perform(self._threads, effect)
-        )
+    _wait = staticmethod(wait_on_loop)
 
 
 class Trio(_OnLoop):
@@ -61,11 +67,7 @@ class Trio(_OnLoop):
 
     __slots__ = ()
 
-    def perform(self, effect: Effect[Any]) -> Awaitable[Any]:
-        """Performs one ``effect``; awaited, it returns the result."""
-        return (
-            wait_in_run(effect.landing, effect.timeout) if isinstance(effect, Wait) else _perform(self._threads, effect)
-        )
+    _wait = staticmethod(wait_in_run)
 
 
 def running(send: Sender, error_map: ErrorMap | None = None) -> Asyncio | Trio:

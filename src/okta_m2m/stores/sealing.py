@@ -31,10 +31,8 @@ MIN_SECRET_SIZE = 32
 MAX_SEALED_SIZE = 1 << 16
 """Size of the largest sealed value that is opened, in bytes. Okta's tokens have a few thousand bytes."""
 
-_ALGORITHMS = (
-    "dir",
-    "A256GCM",
-)  # nothing else is accepted: no other alg, and no zip, which could be a decompression bomb
+# Nothing else is accepted: no other alg, and no zip, which could be a decompression bomb.
+_ALGORITHMS = ("dir", "A256GCM")
 
 
 class Seal:
