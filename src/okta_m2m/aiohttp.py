@@ -117,11 +117,11 @@ class OktaAuth(AuthObject):
 
     def token(self) -> NoReturn:
         """Raises an error: aiohttp is async, so use :meth:`atoken`."""
-        raise self._awaits("token", "atoken()")
+        raise self._has_no("token", "async", "await auth.atoken()")
 
     def headers(self, method: str, url: str) -> NoReturn:
         """Raises an error, whatever ``method`` and ``url`` are: aiohttp is async, so use :meth:`aheaders`."""
-        raise self._awaits("headers", "aheaders(method, url)")
+        raise self._has_no("headers", "async", "await auth.aheaders(method, url)")
 
     def __call__(
         self, request: ClientRequest, handler: ClientHandlerType | None = None

@@ -1,8 +1,8 @@
 """``session.auth = OktaAuth(app)`` for niquests, and ``AsyncOktaAuth`` for its ``AsyncSession``.
 
 In a multiplexed session the response is a promise, and its hook is called after redirects. The session ignores the
-hook's return value, so the caller's response object is changed into the new response. A redirect carries no bound token,
-because there is no opportunity to make a proof for the next hop.
+hook's return value, so the caller's response object is changed into the new response. A redirect there carries no bound
+token, because there is no opportunity to make a proof for the next hop.
 
 Invariant: no policy here; the code for a ``Session`` is in ``_clients/requests_flows.py``, which requests uses too.
 """
@@ -140,11 +140,11 @@ class AsyncOktaAuth(AuthObject):
 
     def token(self) -> NoReturn:
         """Raises an error: this class is async, so use :meth:`atoken`."""
-        raise self._awaits("token", "atoken()")
+        raise self._has_no("token", "async", "await auth.atoken()")
 
     def headers(self, method: str, url: str) -> NoReturn:
         """Raises an error, whatever ``method`` and ``url`` are: this class is async, so use :meth:`aheaders`."""
-        raise self._awaits("headers", "aheaders(method, url)")
+        raise self._has_no("headers", "async", "await auth.aheaders(method, url)")
 
     async def __call__(self, request: niquests.PreparedRequest) -> niquests.PreparedRequest:
         """Called by the session with each request before it is sent."""

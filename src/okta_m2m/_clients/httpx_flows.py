@@ -133,15 +133,13 @@ class ClientAuth(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                     # Do this before anything else is created, because there may be many callers.
                     advance(self.app.obtain(), self._threads())
                 plain = self._attach_fresh(request)
+            response: Any = None
             if plain:
                 response = yield request
                 if response.status_code != 401:
                     return
-                call = _Call(self.app, self._library, request, response)
-                flow = call.judge()
-            else:
-                call = _Call(self.app, self._library, request)
-                flow = call.make(self)
+            call = _Call(self.app, self._library, request, response)
+            flow = call.judge() if plain else call.make(self)
             runtime = self._threads()
             step = advance(flow, runtime)
             while not isinstance(step, Done):
@@ -175,15 +173,13 @@ class ClientAuth(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                 if hit.fresh_until <= hit.now():
                     await aadvance(self.app.obtain(), self._loop())  # as above
                 plain = self._attach_fresh(request)
+            response: Any = None
             if plain:
                 response = yield request
                 if response.status_code != 401:
                     return
-                call = _Call(self.app, self._library, request, response)
-                flow = call.judge()
-            else:
-                call = _Call(self.app, self._library, request)
-                flow = call.make(self, on_loop=True)
+            call = _Call(self.app, self._library, request, response)
+            flow = call.judge() if plain else call.make(self, on_loop=True)
             runtime = self._loop()
             step = await aadvance(flow, runtime)
             while not isinstance(step, Done):
@@ -370,7 +366,7 @@ def _show_socket(event: str, info: dict[str, Any]) -> None:
 class _Call:
     """One call of the caller, from the request to the response."""
 
-    def __init__(self, app: ServiceApp, library: Library, request: Any, response: Any = None) -> None:
+    def __init__(self, app: ServiceApp, library: Library, request: Any, response: Any) -> None:
         self.request = request
         self.response = response
         self._app = app

@@ -175,11 +175,11 @@ class SessionAuth(AuthObject, Generic[RequestT, ResponseT, SessionT]):
 
     def atoken(self) -> NoReturn:
         """Raises an error: this client is blocking, so use :meth:`token`."""
-        raise self._blocks("atoken", "token()")
+        raise self._has_no("atoken", "blocking", "auth.token()")
 
     def aheaders(self, method: str, url: str) -> NoReturn:
         """Raises an error, whatever ``method`` and ``url`` are: this client is blocking, so use :meth:`headers`."""
-        raise self._blocks("aheaders", "headers(method, url)")
+        raise self._has_no("aheaders", "blocking", "auth.headers(method, url)")
 
     def __call__(self, request: RequestT) -> RequestT:
         """Called by the library with each request before it is sent."""

@@ -70,7 +70,8 @@ def granted_token(answer: Mapping[str, Any]) -> Granted | None:
 
 
 def lifetime(expires_in: object) -> tuple[float, bool]:
-    """``expires_in`` in seconds, and whether it was assumed: a number in a string is accepted; an invalid value is bounded."""
+    """``expires_in`` in seconds, and whether it was assumed: a number in a string is accepted, a number that is too small or too
+    large is limited, and anything else becomes :data:`ASSUMED_LIFETIME`."""
     seconds = math.nan
     if isinstance(expires_in, int | float | str) and not isinstance(expires_in, bool):
         try:

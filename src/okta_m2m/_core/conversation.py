@@ -36,13 +36,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlencode
 
 from .._base.crash_reports import Hidden
 from .._base.records import Record
 from .._base.tokens import Token
 from .._threads.landings import LOOK, land, new_landing
-from ..effects import Flow, Request, Response, Send, SendFailed, Sending, Sleep, Stage, StartSend, Wait
+from ..effects import Flow, Response, Send, SendFailed, Sending, Sleep, Stage, StartSend, Wait
 from ..errors import (
     InvalidDPoPProof,
     RateLimited,
@@ -67,7 +66,7 @@ from .answers import (
 )
 from .flights import Flight
 from .politeness import LONGEST_BELIEVED, back_off
-from .proofs import ASSERTION_TYPE, CLOCK_TOLERANCE, FORM_HEADERS, DPoPProofs
+from .proofs import CLOCK_TOLERANCE, DPoPProofs, signed_request
 from .token_endpoint import TokenEndpoint
 
 if TYPE_CHECKING:
@@ -258,7 +257,9 @@ class Conversation:
         sent_at = self._now()
         # The first request of a renewal stays open as long as the token lives; those beside it do not, since each may be hung.
         until = min(self._patient_until, sent_at + self._endpoint.max_wait) if self._open else self._latest()
-        request = Hidden(self._request(assertion, proof))
+        scope = {"scope": " ".join(self._endpoint.scopes)} if self._endpoint.scopes else {}
+        form = {"grant_type": "client_credentials", **scope}
+        request = Hidden(signed_request(self._endpoint.url, form, assertion, proof))
         timeout = max(0.0, until - sent_at)
         self._flight.attempts += 1
         sending = yield from StartSend(request.value, timeout)
@@ -277,17 +278,6 @@ class Conversation:
         nonce = endpoint.nonces.get(endpoint.url)
         proof = yield from self._proofs().proof("POST", endpoint.url, now, nonce, timeout=self._time_left())
         return assertion, Hidden(proof)
-
-    def _request(self, assertion: Hidden[str], proof: Hidden[str] | None) -> Request:
-        endpoint = self._endpoint
-        form = {
-            "grant_type": "client_credentials",
-            **({"scope": " ".join(endpoint.scopes)} if endpoint.scopes else {}),
-            "client_assertion_type": ASSERTION_TYPE,
-            "client_assertion": assertion.value,
-        }
-        headers = FORM_HEADERS if proof is None else {**FORM_HEADERS, "DPoP": proof.value}
-        return Request("POST", endpoint.url, headers, urlencode(form).encode("ascii"))
 
     def _time_left(self) -> float:
         return max(0.0, self._latest() - self._now())
@@ -375,19 +365,19 @@ class Conversation:
         if code in _CLOCK_CODES:
             moved += endpoint.okta_clock.learn(date)
         cure = _cure(code, description, has_new_nonce, moved)
-        if cure is not None and cure not in self._tried_fixes:
-            self._tried_fixes.add(cure)
-        elif cure is not None:
+        if cure in self._tried_fixes:
             # The nonces, or Okta's clock, change faster than we can use them, or the servers disagree.
             self._last_error = self._in_trouble(response, f" {code}, repeatedly")
             return None
-        else:
-            self._politeness.answered()
-            refusal = partial(refused, response.status, code, description, response.get("x-okta-request-id"))
-            if code != "invalid_client":
-                no_proof = code == "invalid_dpop_proof" and self._proofs is None
-                raise refusal("No proof was sent, because dpop is False. " if no_proof else "")
-            self._next_key(refusal, attempt)
+        if cure is not None:
+            self._tried_fixes.add(cure)
+            return "at once"
+        self._politeness.answered()
+        refusal = partial(refused, response.status, code, description, response.get("x-okta-request-id"))
+        if code != "invalid_client":
+            no_proof = code == "invalid_dpop_proof" and self._proofs is None
+            raise refusal("No proof was sent, because dpop is False. " if no_proof else "")
+        self._next_key(refusal, attempt)
         return "at once"
 
     def _next_key(self, refusal: Callable[[str], TokenRefused], attempt: _Attempt) -> None:

@@ -79,12 +79,14 @@ class Shared(Record):
     - ``key``: the key that it is bound to, if that key was made for the fleet.
     - ``forced``: when each origin forced a renewal without accepting its token (``TokenState.forced_renewals``).
     - ``is_ours``: whether this process fetched it just now.
+    - ``nonce``: the token endpoint's nonce that was stored with it.
     """
 
     token: Token
     key: PrivateKey | None
     forced: ForcedByOrigin = _NONE_FORCED
     is_ours: bool = False
+    nonce: str | None = None
 
 
 class _Place(Record):
@@ -92,11 +94,6 @@ class _Place(Record):
 
     key: str
     seal: Seal
-
-
-class _Found(Record):
-    shared: Shared
-    nonce: str | None
 
 
 class _Claimed:
@@ -230,7 +227,7 @@ class Fleet:
         for place in self._places(keys):
             found = self._open(place, (yield from Load(self.store, self._timeout, place.key)))
             if found is not None:
-                return found.shared
+                return found
         return None
 
     def clear(self, keys: Sequence[Signer]) -> Flow[bool]:
@@ -342,10 +339,9 @@ class Fleet:
     def _load(self, places: Sequence[_Place], is_wanted: Callable[[Token], bool]) -> Flow[Shared | None]:
         for place in places:
             found = self._open(place, (yield from self._ask(Load(self.store, self._timeout, place.key))))
-            if found is not None and is_wanted(found.shared.token):
-                if found.nonce is not None:
-                    self._nonces.learn(self._token_endpoint, found.nonce)
-                return found.shared
+            if found is not None and is_wanted(found.token):
+                self._nonces.learn(self._token_endpoint, found.nonce)
+                return found
         return None
 
     def _ask(self, effect: StoreEffect[T]) -> Flow[T]:
@@ -391,7 +387,7 @@ class Fleet:
             document["dpop_nonce"] = self._nonces.get(self._token_endpoint)
         return json.dumps(document).encode()
 
-    def _open(self, place: _Place, sealed: object) -> _Found | None:
+    def _open(self, place: _Place, sealed: object) -> Shared | None:
         """The content of a place; ``None`` if there is nothing, or nothing that this seal can open."""
         if sealed is not None and not isinstance(sealed, bytes):
             raise StoreFailed(f"load returned a value of type {type(sealed).__name__}, not bytes")
@@ -412,8 +408,7 @@ class Fleet:
         age = max(0.0, self._okta_clock.now() - sent_at)
         token_type = "DPoP" if granted.dpop_bound else "Bearer"
         token = Token(granted.value, token_type, tuple(scope.split()), expires_in, self._clock.now() - age)
-        shared = Shared(token, key, self._forced_of(document))
-        return _Found(shared, nonce if isinstance(nonce, str) else None)
+        return Shared(token, key, self._forced_of(document), nonce=nonce if isinstance(nonce, str) else None)
 
     def _forced_of(self, document: Mapping[str, Any]) -> ForcedByOrigin:
         """The forced renewals in a stored document, on this machine's steady clock. Omits whatever is not a time."""

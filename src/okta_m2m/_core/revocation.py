@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlencode
 
 from .._base.crash_reports import Hidden
 from .._threads.landings import fork_listeners
-from ..effects import Flow, Request, Response, Send, SendFailed, Wait
+from ..effects import Flow, Response, Send, SendFailed, Wait
 from ..errors import OktaM2MError, RateLimited, TokenUnreachable, quoted, refused
 from .answers import error_of, json_object, request_id
-from .proofs import ASSERTION_TYPE, CLOCK_TOLERANCE, FORM_HEADERS, ClientAssertions, snapshot
+from .proofs import CLOCK_TOLERANCE, ClientAssertions, signed_request, snapshot
 
 if TYPE_CHECKING:
     from .._base.clocks import OktaClock
@@ -64,24 +63,15 @@ def _ask(
     url: str, token: Token, key: Signer, assertions: ClientAssertions, okta_clock: OktaClock, timeout: float
 ) -> Flow[Response]:
     assertion = Hidden((yield from assertions.assertion(key, okta_clock.now(), timeout)))
+    request = Hidden(signed_request(url, {"token": token.value, "token_type_hint": "access_token"}, assertion))
     try:
-        return (yield from Send(_request(url, token, assertion), timeout))
+        return (yield from Send(request.value, timeout))
     except (SendFailed, OSError) as failed:  # OSError is from the caller's own send
         reason = failed if isinstance(failed, SendFailed) else f"{type(failed).__name__}: {failed}"
         raise TokenUnreachable(
             f"No response from {url} ({quoted(reason)}).",
             remedy="Check the network, proxy and TLS settings, and Okta's status page.",
         ) from None
-
-
-def _request(url: str, token: Token, assertion: Hidden[str]) -> Request:
-    form = {
-        "token": token.value,
-        "token_type_hint": "access_token",
-        "client_assertion_type": ASSERTION_TYPE,
-        "client_assertion": assertion.value,
-    }
-    return Request("POST", url, FORM_HEADERS, urlencode(form).encode("ascii"))
 
 
 class RevocationOnClose:

@@ -6,9 +6,10 @@ its management API may return 401 with an ``errorCode`` and no challenge.
 
     response                                            cure
     ------------------------------------------------    ------------------------------------------------------------
-    400 or 401 use_dpop_nonce, with a new nonce         nonce
+    400 or 401 use_dpop_nonce, with a nonce             nonce
     400 or 401 invalid_dpop_proof                       proof
-    401 invalid_token, or a challenge without error     renew
+    401 invalid_token                                   renew
+    401 with Bearer or DPoP, and no error in them       renew
     401 without a challenge, not at the org             renew
     401 without a challenge, at the org                 renew, if the body names E0000011 or no code
     anything else                                       none

@@ -20,6 +20,7 @@ from .key_algorithms import (
     MIN_RSA_BITS,
     derivation_secret,
     generate_native,
+    hkdf,
     make_version,
     thumbprint,
 )
@@ -261,10 +262,7 @@ class PrivateKey:
         - ``info``: the purpose of the secret. Secrets for different purposes reveal nothing about each other or the key.
         - ``length``: in bytes.
         """
-        from cryptography.hazmat.primitives.hashes import SHA256
-        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
-        return HKDF(SHA256(), length, salt=None, info=info).derive(derivation_secret(self._version.native))
+        return hkdf(derivation_secret(self._version.native), info, length)
 
     def snapshot(self) -> PrivateKey:
         """The immutable version to sign with for one fetch of a token: this key itself, unless it follows a file."""

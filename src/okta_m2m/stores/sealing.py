@@ -17,6 +17,7 @@ from .._base.crash_reports import without_locals
 from .._base.tokens import not_picklable
 from ..errors import ConfigurationError
 from ..keys import PrivateKey
+from ..keys.key_algorithms import hkdf
 
 if TYPE_CHECKING:
     from joserfc.jwk import OctKey
@@ -65,7 +66,7 @@ class Seal:
             )
         import joserfc.jwe  # noqa: F401  # heavy: see above
 
-        self.fingerprint = _derive(self._secrets[0], b"okta-m2m/seal-fingerprint/1", 8).hex()
+        self.fingerprint = hkdf(self._secrets[0], b"okta-m2m/seal-fingerprint/1", 8).hex()
 
     def seal(self, cache_key: str, plaintext: bytes) -> bytes:
         """The sealed value, which can be opened only for this cache key.
@@ -125,11 +126,4 @@ def _key(secret: bytes, cache_key: str) -> OctKey:
     from joserfc.jwk import OctKey
 
     # "surrogatepass", because a cache key is made from settings, and no string in a setting may raise here.
-    return OctKey.import_key(_derive(secret, b"okta-m2m/seal/1\0" + cache_key.encode("utf-8", "surrogatepass"), 32))
-
-
-def _derive(secret: bytes, info: bytes, length: int) -> bytes:
-    from cryptography.hazmat.primitives.hashes import SHA256
-    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
-    return HKDF(SHA256(), length, salt=None, info=info).derive(secret)
+    return OctKey.import_key(hkdf(secret, b"okta-m2m/seal/1\0" + cache_key.encode("utf-8", "surrogatepass"), 32))
