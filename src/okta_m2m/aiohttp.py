@@ -230,10 +230,7 @@ class OktaAuth(AuthObject):
         """Whether a redirect from another origin led here. Such a hop gets no token, no matter where it leads:
         otherwise, that origin's owner could make calls with our token. requests and httpx never restore a token either."""
         last = None if self._redirects is None else self._redirects.last_of(getattr(request, "_timer", None))
-        if last is None:
-            return False
-        _, trusted = last
-        return trusted is None or trusted != origin_of(str(request.url))
+        return last is not None and (last[1] is None or last[1] != origin_of(str(request.url)))
 
 
 class _Redirects:

@@ -56,11 +56,6 @@ class Engine:
         self.bindings = bindings
         self.accepted_key_index = 0
 
-    @property
-    def accepted_key(self) -> Signer:
-        """The key that Okta accepted last."""
-        return self.keys[self.accepted_key_index]
-
     def credentials(
         self, method: str, url: str, token: Token, nonce: str | None = None, server_time: float | None = None
     ) -> Flow[Credentials]:
