@@ -110,19 +110,16 @@ class Obtained(Record):
     key: int
 
 
-class _Attempt:
+class _Attempt(Record):
     """One token request under way, which was signed with the key of that index.
 
     - ``sent_at``, ``until``: when it was sent, and when it is given up, on the steady clock.
     """
 
-    __slots__ = ("key", "sending", "sent_at", "until")
-
-    def __init__(self, sending: Sending, key: int, sent_at: float, until: float) -> None:
-        self.sending = sending
-        self.key = key
-        self.sent_at = sent_at
-        self.until = until
+    sending: Sending
+    key: int
+    sent_at: float
+    until: float
 
     @property
     def has_ended(self) -> bool:
@@ -170,9 +167,8 @@ class Conversation:
         self._flight = flight
         self._deadline = flight.deadline
         self._patient_until = self._deadline
-        if (
-            flight.is_renewal and flight.renews is not None
-        ):  # no caller waits, so it may take as long as its token lives
+        # No caller waits for a renewal, so it may take as long as its token lives.
+        if flight.is_renewal and flight.renews is not None:
             self._patient_until = max(self._deadline, flight.renews.usable_until)
         self._open: list[_Attempt] = []  # at most two, the oldest first
         self._any_ended: Future[None] | None = None

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self
 
-from .._base.clocks import SYSTEM_CLOCK, Clock
+from .._base.clocks import SYSTEM_CLOCK, Clock, OktaClock
 from .._base.crash_reports import without_locals
 from .._base.tokens import Credentials, Token, not_picklable
 from .._threads.waiting import wait_here
@@ -31,7 +31,8 @@ from .bindings import Bindings
 from .engine import Engine
 from .fetching import Fetching
 from .fleet import Fleet
-from .proofs import ClientAssertions
+from .politeness import Politeness
+from .proofs import ClientAssertions, Nonces
 from .reports import Reports
 from .revocation import RevocationOnClose
 from .token_endpoint import TokenEndpoint
@@ -135,6 +136,9 @@ class ServiceApp(arguments.NotAnAuthObject):
             max_wait=max_wait,
             dpop_required=dpop == "required",
             require_all_scopes=require_all_scopes,
+            okta_clock=OktaClock(clock),
+            politeness=Politeness(),
+            nonces=Nonces(),
         )
         fleet = None
         if store is not None:

@@ -155,9 +155,8 @@ def _replace(
 def _for_next_proof(engine: Engine, cure: Cure, response: Response, from_org: bool) -> tuple[str | None, float | None]:
     """The nonce and the server's time in the response to a rejected proof."""
     if cure == "nonce":
-        return response.get(
-            "dpop-nonce"
-        ), None  # not the last one learned, which may be from the response to another call
+        # Not the last one learned, which may be from the response to another call.
+        return response.get("dpop-nonce"), None
     date = None if response.get("age") else response.get("date")  # a response from a cache has an old Date
     if from_org:
         # A process that got its token from a store may not know Okta's time yet.
