@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .._threads import workers
 from .._threads.waiting import is_asyncio, wait_here, wait_in_run, wait_on_loop
@@ -17,9 +17,6 @@ from ..effects import Effect, Sign, Spawn, Wait
 from ..errors import ErrorMap
 from .driving import Sender
 from .threads import Threads, begin_signing, signature_of
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
 
 __all__ = ["Asyncio", "Trio", "running"]
 
@@ -33,16 +30,6 @@ class _OnLoop:
         self._threads = Threads(send, error_map)
         self.error_map: ErrorMap = error_map or {}
 
-    @staticmethod
-    def _wait(landing: Future[Any], timeout: float) -> Awaitable[bool]:
-        raise NotImplementedError
-
-    def perform(self, effect: Effect[Any]) -> Awaitable[Any]:
-        """Performs one ``effect``; awaited, it returns the result."""
-        if isinstance(effect, Wait):  # many tasks may wait for one token: this saves each of them a coroutine
-            return self._wait(effect.landing, effect.timeout)
-        return _perform(self._threads, effect)
-
 
 class Asyncio(_OnLoop):
     """For asyncio, with any number of event loops at once.
@@ -54,7 +41,14 @@ class Asyncio(_OnLoop):
 
     __slots__ = ()
 
-    _wait = staticmethod(wait_on_loop)
+    def perform(self, effect: Effect[Any]) -> Awaitable[Any]:
+        """Performs one ``effect``; awaited, it returns the result."""
+        # Many tasks may wait for one token: this saves each of them a coroutine.
+        return (
+            wait_on_loop(effect.landing, effect.timeout)
+            if isinstance(effect, Wait)
+            else _perform(self._threads, effect)
+        )
 
 
 class Trio(_OnLoop):
@@ -67,7 +61,11 @@ class Trio(_OnLoop):
 
     __slots__ = ()
 
-    _wait = staticmethod(wait_in_run)
+    def perform(self, effect: Effect[Any]) -> Awaitable[Any]:
+        """Performs one ``effect``; awaited, it returns the result."""
+        return (
+            wait_in_run(effect.landing, effect.timeout) if isinstance(effect, Wait) else _perform(self._threads, effect)
+        )
 
 
 def running(send: Sender, error_map: ErrorMap | None = None) -> Asyncio | Trio:
