@@ -21,13 +21,9 @@ from ._base.crash_reports import Hidden
 from ._base.tokens import Token
 from ._clients.auth_object import AuthObject, missing_library
 from ._clients.failures import send_failed
-from ._clients.limits import (
-    DRAIN_TIMEOUT,
-    MAX_DRAINED,
-    connect_timeout,
-    read_timeout,
-)
+from ._clients.limits import DRAIN_TIMEOUT, MAX_DRAINED, connect_timeout, read_timeout
 from ._clients.proxies import is_direct_only
+from ._clients.token_request import aread_answer
 from ._core.service_app import ServiceApp
 from ._urls.origins import origin_of
 from .effects import Flow, Request, Response, SendFailed
@@ -42,7 +38,6 @@ try:
     from aiohttp.hdrs import AUTHORIZATION
 except ModuleNotFoundError as missing:
     raise missing_library("aiohttp", missing) from None
-from ._clients.token_request import aread_answer
 
 __all__ = ["OktaAuth"]
 
@@ -122,11 +117,11 @@ class OktaAuth(AuthObject):
 
     def token(self) -> NoReturn:
         """Raises an error: aiohttp is async, so use :meth:`atoken`."""
-        raise self._awaits("token", "atoken()")
+        raise self._has_no("token", "async", "await auth.atoken()")
 
     def headers(self, method: str, url: str) -> NoReturn:
         """Raises an error, whatever ``method`` and ``url`` are: aiohttp is async, so use :meth:`aheaders`."""
-        raise self._awaits("headers", "aheaders(method, url)")
+        raise self._has_no("headers", "async", "await auth.aheaders(method, url)")
 
     def __call__(
         self, request: ClientRequest, handler: ClientHandlerType | None = None
@@ -235,10 +230,7 @@ class OktaAuth(AuthObject):
         """Whether a redirect from another origin led here. Such a hop gets no token, no matter where it leads:
         otherwise, that origin's owner could make calls with our token. requests and httpx never restore a token either."""
         last = None if self._redirects is None else self._redirects.last_of(getattr(request, "_timer", None))
-        if last is None:
-            return False
-        _, trusted = last
-        return trusted is None or trusted != origin_of(str(request.url))
+        return last is not None and (last[1] is None or last[1] != origin_of(str(request.url)))
 
 
 class _Redirects:
@@ -296,10 +288,11 @@ def _settings_of(session: aiohttp.ClientSession | None) -> Hidden[dict[str, Any]
     is_safe = (
         isinstance(context, ssl.SSLContext) and context.verify_mode is ssl.CERT_REQUIRED and context.check_hostname
     )
+    local_addresses = getattr(connector, "_local_addr_infos", None)
     settings = {
         "family": getattr(connector, "family", socket.AF_UNSPEC),
         "ssl": context if is_safe else True,
-        "local_addr": _first_address(getattr(connector, "_local_addr_infos", None)),
+        "local_addr": local_addresses[0][4] if local_addresses else None,  # as it was passed
     }
     return Hidden(
         {
@@ -309,11 +302,6 @@ def _settings_of(session: aiohttp.ClientSession | None) -> Hidden[dict[str, Any]
             "connector": settings,
         }
     )
-
-
-def _first_address(local_addresses: Any) -> Any:
-    """The local address of a connector, as it was passed."""
-    return local_addresses[0][4] if local_addresses else None
 
 
 class _Resolver(AbstractResolver):
@@ -475,10 +463,28 @@ class _Call:
         return _answer_of(self.response)
 
     async def peek(self, limit: int) -> bytes:
-        return await _peek(self.response, limit)
+        content = self.response.content
+        head = b""
+        with suppress(aiohttp.ClientError, OSError, TimeoutError):
+            while len(head) < limit and (chunk := await content.read(limit - len(head))):
+                head += chunk
+        if head:
+            with warnings.catch_warnings():
+                # Deprecated since 2018 without a replacement: nothing else can put bytes back at the start of a stream.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                content.unread_data(head)
+        return head
 
     async def discard(self) -> None:
-        await _discard(self._request, self.response)
+        left = MAX_DRAINED
+        with suppress(aiohttp.ClientError, OSError, TimeoutError):
+            async with asyncio.timeout(DRAIN_TIMEOUT):
+                while left > 0 and (chunk := await self.response.content.read(left)):
+                    left -= len(chunk)
+        self.response.release()  # returned to the pool if all was read, otherwise closed
+        close = getattr(self._request, "close", None)
+        if close is not None:
+            await close()  # after an early 401, the writer must finish with the body before it is rewound
 
 
 async def _without_authorization(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
@@ -511,29 +517,3 @@ def _rewinds(payload: aiohttp.payload.Payload) -> bool:
         except (AttributeError, ValueError):
             return False
     return False
-
-
-async def _peek(response: ClientResponse, limit: int) -> bytes:
-    content = response.content
-    head = b""
-    with suppress(aiohttp.ClientError, OSError, TimeoutError):
-        while len(head) < limit and (chunk := await content.read(limit - len(head))):
-            head += chunk
-    if head:
-        with warnings.catch_warnings():
-            # Deprecated since 2018 without a replacement: nothing else can put bytes back at the start of a stream.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            content.unread_data(head)
-    return head
-
-
-async def _discard(request: ClientRequest, response: ClientResponse) -> None:
-    left = MAX_DRAINED
-    with suppress(aiohttp.ClientError, OSError, TimeoutError):
-        async with asyncio.timeout(DRAIN_TIMEOUT):
-            while left > 0 and (chunk := await response.content.read(left)):
-                left -= len(chunk)
-    response.release()  # returned to the pool if all was read, otherwise closed
-    settled = getattr(request, "close", None)
-    if settled is not None:
-        await settled()  # after an early 401, the writer must finish with the body before it is rewound

@@ -10,7 +10,7 @@ inside a flow ``response = yield from Send(request)`` reads, and type-checks, li
     Send(request)          runtime         Response; SendFailed is thrown in if there is none
     StartSend(request)     runtime         at once: a Sending, or None if no thread can be started
     Sign(signer, message)  runtime         bytes; TimeoutError is thrown in after timeout
-    Snapshot(signer)       runtime         the signer for one signature, read again if necessary;
+    Snapshot(signer)       runtime         the signer for one fetch, read again if necessary;
                                            TimeoutError is thrown in after timeout
     Sleep(seconds)         runtime         None
     Wait(landing)          runtime         True if it landed in time
@@ -120,7 +120,7 @@ class Response:
 
 
 class SendFailed(Exception):
-    """There was no response. ``Send`` throws this exception into the flow, which retries.
+    """There was no response. ``Send`` throws this exception into the flow; after ``StartSend``, the future has it.
 
     - ``reason``: what happened, in plain words. Default empty.
     - ``stage``: what failed: ``"name"`` (its look-up), ``"tcp"``, ``"tls"``, ``"proxy"`` or ``"http"``. Default ``None``,
@@ -199,10 +199,11 @@ _current: ContextVar[Sending | None] = ContextVar("okta_m2m_sending", default=No
 
 
 class StartSend(Effect["Sending | None"]):
-    """Starts to send our own request, in a thread of its own. Otherwise the same as :class:`Send`.
+    """Starts to send our own request, in a thread of its own, as :class:`Send` does.
 
     - ``request``: the request to send.
-    - ``timeout``: seconds for the whole request.
+    - ``timeout``: seconds for the whole request, for the function that sends it. After that, the flow may end it with
+      :meth:`Sending.give_up`.
     """
 
     request: Request
@@ -280,7 +281,7 @@ class Spawn(Effect["bool | Callable[[], bool]"], hidden=("flow", "ended")):
 
 
 class StoreFailed(Exception):
-    """A shared store failed, or took too long. Thrown into a flow, never out of one."""
+    """A shared store failed, or took too long. Thrown into a flow. It never fails a call."""
 
 
 class StoreEffect(Effect[T_co]):

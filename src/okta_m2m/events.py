@@ -51,14 +51,14 @@ class TokenObtained(PublicRecord):
 
 class TokenFailed(PublicRecord):
     """A fetch returned no token. Reported once per fetch, no matter how many callers raise its error, but only once a minute
-    if the signer fails each time.
+    if the signer fails each time, and not if the fetch repeats an earlier failure without a request.
 
     - ``client_id``: the app's client id.
     - ``error``: the OAuth error code, or the name of the error's class.
     - ``attempts``: how many token requests were sent.
     - ``elapsed``: seconds that the fetch took, including retries.
-    - ``background``: whether a token was still valid during that time. If so, no call got the error, and :class:`RenewalFailed`
-      follows.
+    - ``background``: whether a token was still valid at first. If so, no call waited for the fetch, and while the token is
+      valid, :class:`RenewalFailed` follows.
     """
 
     client_id: str
@@ -84,8 +84,8 @@ class RenewalFailed(PublicRecord):
 
 
 class TokenRejected(PublicRecord):
-    """An API returned 401 for a token that should have been valid. Reported once for each token, no matter how many calls
-    used it.
+    """An API returned 401 for a token that should have been valid. Reported once for each token and origin, no matter how many
+    calls used it.
 
     - ``client_id``: the app's client id.
     - ``origin``: the API's origin.

@@ -1,8 +1,8 @@
 """``session.auth = OktaAuth(app)`` for niquests, and ``AsyncOktaAuth`` for its ``AsyncSession``.
 
 In a multiplexed session the response is a promise, and its hook is called after redirects. The session ignores the
-hook's return value, so the caller's response object is changed into the new response. A redirect carries no bound token,
-because there is no opportunity to make a proof for the next hop.
+hook's return value, so the caller's response object is changed into the new response. A redirect there carries no bound
+token, because there is no opportunity to make a proof for the next hop.
 
 Invariant: no policy here; the code for a ``Session`` is in ``_clients/requests_flows.py``, which requests uses too.
 """
@@ -13,7 +13,6 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import timedelta
 from functools import partial
 from typing import Any, Never, NoReturn
 
@@ -25,6 +24,7 @@ from ._clients.proxies import warn_of_environments_proxy
 from ._clients.requests_flows import (
     Hook,
     Library,
+    Resent,
     SessionAuth,
     attach,
     flow_for_response,
@@ -32,7 +32,6 @@ from ._clients.requests_flows import (
     has_callers_authorization,
     hides_401,
     next_hop,
-    rewind,
     stop_upgrade,
     without_ours,
 )
@@ -141,11 +140,11 @@ class AsyncOktaAuth(AuthObject):
 
     def token(self) -> NoReturn:
         """Raises an error: this class is async, so use :meth:`atoken`."""
-        raise self._awaits("token", "atoken()")
+        raise self._has_no("token", "async", "await auth.atoken()")
 
     def headers(self, method: str, url: str) -> NoReturn:
         """Raises an error, whatever ``method`` and ``url`` are: this class is async, so use :meth:`aheaders`."""
-        raise self._awaits("headers", "aheaders(method, url)")
+        raise self._has_no("headers", "async", "await auth.aheaders(method, url)")
 
     async def __call__(self, request: niquests.PreparedRequest) -> niquests.PreparedRequest:
         """Called by the session with each request before it is sent."""
@@ -247,31 +246,16 @@ def _as_promised(response: Any, answered: Any, settings: dict[str, Any]) -> Any:
     return response
 
 
-class _AsyncCall:
-    """A call that has a response. It is sent again from the response hook."""
-
-    def __init__(self, library: Library, response: Any, position: int | None, settings: dict[str, Any]) -> None:
-        self.response = response
-        self._library = library
-        self._request = response.request
-        self._position = position
-        self._settings = settings
-
+class _AsyncCall(Resent):
     async def attempt(self, headers: Mapping[str, str]) -> Response:
-        ours = Hidden(headers)
+        ours, began = Hidden(headers), time.perf_counter()
         del headers  # so that no frame that rewinds a body or waits for a response shows the token
-        rewind(self._request, self._position)
-        self._request.headers.update(ours.value)
-        began = time.perf_counter()
-        self.response = await self.response.connection.send(self._request, **self._settings)
-        self.response.elapsed = timedelta(seconds=time.perf_counter() - began)
-        return self._library.answer_of(self.response)
+        return self._received(await self._send_again(ours), began)
 
     async def peek(self, limit: int) -> bytes:
         response = self.response
-        if (
-            response._content is not False
-        ):  # already read by another hook, or by an adapter that built the response itself
+        # Already read by another hook, or by an adapter that built the response itself.
+        if response._content is not False:
             return (await response.content or b"")[:limit]
         if response.raw is None or response._content_consumed:
             return b""

@@ -45,6 +45,15 @@ def test_the_random_wait_never_exceeds_what_the_caller_can_wait() -> None:
         bench.obtain(bench.limited(reset=8), bench.token()).result()
 
 
+def test_the_random_wait_never_exceeds_what_callers_can_wait_after_a_rejection() -> None:
+    """The rejected token still lives for an hour, but its callers cannot wait that long for another."""
+    for _ in range(50):
+        bench = Bench(max_wait=10)
+        rejected = bench.obtain(bench.token()).result()
+        bench.sleep(1)
+        bench.obtain(bench.limited(reset=8), bench.token(), rejected=rejected).result()
+
+
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_named_time_far_away_is_limited(status: int) -> None:
     bench = Bench(max_wait=400)

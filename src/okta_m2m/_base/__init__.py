@@ -1,1 +1,1 @@
-"""Plain data and what is said of it: everything else may use it. Nothing here is public."""
+"""Plain data, which everything else may use. Nothing here is public."""

@@ -8,7 +8,5 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["DOCUMENTATION", "REPOSITORY"]
-
 DOCUMENTATION: Final = ""
 REPOSITORY: Final = ""

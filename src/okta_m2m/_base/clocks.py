@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-__all__ = ["NEVER", "SYSTEM_CLOCK", "Clock", "OktaClock", "http_date"]
-
 NEVER = float("-inf")
 """A moment of the steady clock in the past. One object for all apps, of which there may be many."""
 

@@ -14,8 +14,6 @@ from typing import Generic, ParamSpec, TypeVar
 
 from .records import Record
 
-__all__ = ["Hidden", "without_locals"]
-
 P = ParamSpec("P")
 T = TypeVar("T")
 

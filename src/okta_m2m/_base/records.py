@@ -1,7 +1,7 @@
 """Plain frozen data, like ``@dataclass(frozen=True, slots=True)``, but without compiling code at import.
 
-A dataclass compiles source code when its module is imported. For the two dozen classes in this package, that took more than
-half of the package's import time (``benchmarks/imports.py``). Records share their methods instead.
+A dataclass compiles source code when its module is imported. For the classes in this package, that took more than half of the
+package's import time (``benchmarks/imports.py``). Records share their methods instead.
 
 Invariant: no ``repr`` shows a field that is named in ``hidden``, not even a subclass's ``repr``.
 """
@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, NoReturn, dataclass_transform
-
-__all__ = ["PublicRecord", "Record"]
 
 
 class _RecordType(type):

@@ -11,8 +11,6 @@ from typing import Final, NoReturn
 
 from .records import Record
 
-__all__ = ["SCOPE", "Credentials", "Token", "not_picklable"]
-
 SCOPE: Final = r"[\x21\x23-\x5b\x5d-\x7e]+"
 """A regular expression for one scope (RFC 6749 section 3.3)."""
 
@@ -50,11 +48,7 @@ class Token(Record, hidden=("authorization",)):
         sent_at: float = 0.0,
     ) -> None:
         # The ``Authorization`` header's value: the scheme is the token's own type, never another.
-        object.__setattr__(self, "authorization", f"{token_type} {value}")
-        object.__setattr__(self, "token_type", token_type)
-        object.__setattr__(self, "scopes", scopes)
-        object.__setattr__(self, "expires_in", expires_in)
-        object.__setattr__(self, "sent_at", sent_at)
+        super().__init__(f"{token_type} {value}", token_type, scopes, expires_in, sent_at)
 
     @property
     def value(self) -> str:

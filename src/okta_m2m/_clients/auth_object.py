@@ -13,8 +13,6 @@ from .._core.service_app import ServiceApp
 from ..errors import WrongType
 from ..settings.arguments import ATTACH, attached_wrongly, kind_of
 
-__all__ = ["AuthObject", "add_request", "missing_library"]
-
 _APP = 'app = ServiceApp("https://acme.okta.com", client_id="0oa1b2c3", key=key, scopes=["okta.users.read"])'
 
 
@@ -85,17 +83,9 @@ class AuthObject:
     def _misused(self, request: object) -> WrongType:
         return attached_wrongly(f"an instance of {self._name()}", request)
 
-    def _blocks(self, asked: str, instead: str) -> WrongType:
-        """The error for calling an awaitable method of a blocking client."""
-        return WrongType(
-            f"{self._name()} is for blocking clients, and has no {asked}().", remedy=f"Write: auth.{instead}"
-        )
-
-    def _awaits(self, asked: str, instead: str) -> WrongType:
-        """The error for calling a blocking method of an async client."""
-        return WrongType(
-            f"{self._name()} is for async clients, and has no {asked}().", remedy=f"Write: await auth.{instead}"
-        )
+    def _has_no(self, asked: str, clients: str, instead: str) -> WrongType:
+        """The error for calling an awaitable method of a blocking client, or a blocking method of an async one."""
+        return WrongType(f"{self._name()} is for {clients} clients, and has no {asked}().", remedy=f"Write: {instead}")
 
     if not TYPE_CHECKING:  # a type checker reports this by itself
 

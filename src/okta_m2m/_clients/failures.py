@@ -19,8 +19,6 @@ from urllib.parse import urlsplit
 
 from ..effects import SendFailed, Stage
 
-__all__ = ["send_failed"]
-
 CONNECTING: Final = {"NewConnectionError", "ConnectError", "ClientConnectorError"}
 CONNECT_TIMEOUT: Final = {"ConnectTimeout", "ConnectTimeoutError", "ConnectionTimeoutError"}
 POOL_TIMEOUT: Final = {"PoolTimeout", "EmptyPoolError"}

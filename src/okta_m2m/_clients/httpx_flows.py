@@ -33,14 +33,7 @@ from ..runtimes import Asyncio, Done, Sender, Threads, Trio, aadvance, advance, 
 from ..settings.arguments import kind_of
 from .auth_object import AuthObject, add_request
 from .failures import send_failed
-from .limits import (
-    DRAIN_TIMEOUT,
-    MAX_DRAINED,
-    connect_timeout,
-    inflate,
-    read_timeout,
-    shut_down,
-)
+from .limits import DRAIN_TIMEOUT, MAX_DRAINED, connect_timeout, inflate, read_timeout, shut_down
 from .private_copy import private_copy
 from .proxies import is_direct_only, warn_of_environments_proxy
 from .token_request import read_answer
@@ -51,8 +44,6 @@ if TYPE_CHECKING:
 
     AnyRequest: TypeAlias = httpx.Request | httpx2.Request
     AnyResponse: TypeAlias = httpx.Response | httpx2.Response
-
-__all__ = ["ClientAuth", "Library"]
 
 T = TypeVar("T")
 RequestT = TypeVar("RequestT", "httpx.Request", "httpx2.Request")
@@ -142,15 +133,13 @@ class ClientAuth(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                     # Do this before anything else is created, because there may be many callers.
                     advance(self.app.obtain(), self._threads())
                 plain = self._attach_fresh(request)
+            response: Any = None
             if plain:
                 response = yield request
                 if response.status_code != 401:
                     return
-                call = _Call(self.app, self._library, request, response)
-                flow = call.judge()
-            else:
-                call = _Call(self.app, self._library, request)
-                flow = call.make(self)
+            call = _Call(self.app, self._library, request, response)
+            flow = call.judge() if plain else call.make(self)
             runtime = self._threads()
             step = advance(flow, runtime)
             while not isinstance(step, Done):
@@ -184,15 +173,13 @@ class ClientAuth(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                 if hit.fresh_until <= hit.now():
                     await aadvance(self.app.obtain(), self._loop())  # as above
                 plain = self._attach_fresh(request)
+            response: Any = None
             if plain:
                 response = yield request
                 if response.status_code != 401:
                     return
-                call = _Call(self.app, self._library, request, response)
-                flow = call.judge()
-            else:
-                call = _Call(self.app, self._library, request)
-                flow = call.make(self, on_loop=True)
+            call = _Call(self.app, self._library, request, response)
+            flow = call.judge() if plain else call.make(self, on_loop=True)
             runtime = self._loop()
             step = await aadvance(flow, runtime)
             while not isinstance(step, Done):
@@ -343,20 +330,17 @@ class ClientAuth(AuthObject, Generic[RequestT, ResponseT, ClientT]):
             )
         if lent is None or (is_direct_only(url) and self._library.uses_proxy(lent, url)):
             return self._library.httpx.Client(**_new_client_options(url))
-        self._check_hooks(lent)
-        if is_made:
-            return lent
-        # Without its cookies: the token endpoint must neither set nor delete cookies of the client.
-        return nullcontext(private_copy(lent, _cookies=self._library.httpx.Cookies()))
-
-    def _check_hooks(self, client: Any) -> None:
-        """Refuses response hooks: one that raises would hide Okta's response, and every hook sees the token."""
-        if client.event_hooks["response"]:
+        # A hook that raises would hide Okta's response, and every hook sees the token.
+        if lent.event_hooks["response"]:
             raise ConfigurationError(
                 "OktaAuth was given a client with response event hooks for its token requests. They would run before "
                 "OktaAuth reads Okta's response, and could raise.",
                 remedy="Pass a client without hooks, or omit it.",
             )
+        if is_made:
+            return lent
+        # Without its cookies: the token endpoint must neither set nor delete cookies of the client.
+        return nullcontext(private_copy(lent, _cookies=self._library.httpx.Cookies()))
 
 
 _OVERRIDE = "Delegate to sync_auth_flow and async_auth_flow, both of them: httpx calls these."
@@ -382,7 +366,7 @@ def _show_socket(event: str, info: dict[str, Any]) -> None:
 class _Call:
     """One call of the caller, from the request to the response."""
 
-    def __init__(self, app: ServiceApp, library: Library, request: Any, response: Any = None) -> None:
+    def __init__(self, app: ServiceApp, library: Library, request: Any, response: Any) -> None:
         self.request = request
         self.response = response
         self._app = app
@@ -440,9 +424,8 @@ class Library:
         self.httpx = library
         self.in_memory: Any = library.ByteStream
         self.error_map: ErrorMap = {OktaM2MError: library.HTTPError, TokenUnreachable: library.TransportError}
-        # Each library accepts only its own class as a body.
-        self._peeked: Any = type("Peeked", (_Peeked, library.SyncByteStream), {})
-        self._apeeked: Any = type("Peeked", (_APeeked, library.AsyncByteStream), {})
+        # Each library accepts only its own classes as a body.
+        self._peeked: Any = type("Peeked", (_Peeked, library.SyncByteStream, library.AsyncByteStream), {})
 
     def request(self, request: Request, seconds: float) -> Any:
         """A request that the client did not build: its headers, cookies, parameters and auth are not for Okta."""
@@ -475,9 +458,8 @@ class Library:
         if isinstance(fields, list):  # multipart, which itself rewinds its files if it can
             files = [field.file for field in fields if hasattr(field, "file")]
             return _stay if all(isinstance(file, str | bytes) or _seekable(file) for file in files) else None
-        file: Any = getattr(
-            stream, "_stream", None
-        )  # content=file: it is wrapped, and there is no public way to reach it
+        # content=file: it is wrapped, and there is no public way to reach it.
+        file: Any = getattr(stream, "_stream", None)
         if not _seekable(file):
             return None
         begin = file.tell()
@@ -495,9 +477,9 @@ class Library:
     async def apeek(self, response: AnyResponse, limit: int) -> bytes:
         if (content := self.read_already(response)) is not None:
             return content[:limit]
-        response.stream = peeked = self._apeeked(response.stream)
+        response.stream = peeked = self._peeked(response.stream)
         try:
-            return inflate(await peeked.peek(limit), response.headers.get("content-encoding"), limit)
+            return inflate(await peeked.apeek(limit), response.headers.get("content-encoding"), limit)
         except self.httpx.HTTPError:
             return b""
 
@@ -515,10 +497,10 @@ class Library:
         import anyio  # another project's, and heavy; an async request has usually imported it
 
         if self.read_already(response) is None:
-            stream = self._apeeked(response.stream)
+            stream = self._peeked(response.stream)
             head = b""
             with suppress(self.httpx.HTTPError), anyio.move_on_after(DRAIN_TIMEOUT):
-                head = await stream.peek(MAX_DRAINED)
+                head = await stream.apeek(MAX_DRAINED)
             await stream.aclose()
             response.stream = self.httpx.ByteStream(_kept(response, head))
 
@@ -568,14 +550,21 @@ def _seekable(file: Any) -> bool:
 class _Peeked:
     """A body whose beginning was already read. It returns that beginning first."""
 
-    def __init__(self, stream: httpx.SyncByteStream) -> None:
+    def __init__(self, stream: Any) -> None:
         self._stream = stream
-        self._rest = iter(stream)
+        self._rest: Any = None
         self._head: list[bytes] = []
 
     def peek(self, limit: int) -> bytes:
-        size = 0
+        self._rest, size = iter(self._stream), 0
         while size < limit and (chunk := next(self._rest, None)) is not None:
+            self._head.append(chunk)
+            size += len(chunk)
+        return b"".join(self._head)
+
+    async def apeek(self, limit: int) -> bytes:
+        self._rest, size = aiter(self._stream), 0
+        while size < limit and (chunk := await anext(self._rest, None)) is not None:
             self._head.append(chunk)
             size += len(chunk)
         return b"".join(self._head)
@@ -584,30 +573,14 @@ class _Peeked:
         yield from self._head
         yield from self._rest
 
-    def close(self) -> None:
-        self._stream.close()
-
-
-class _APeeked:
-    """Like :class:`_Peeked`, on an event loop."""
-
-    def __init__(self, stream: httpx.AsyncByteStream) -> None:
-        self._stream = stream
-        self._rest = aiter(stream)
-        self._head: list[bytes] = []
-
-    async def peek(self, limit: int) -> bytes:
-        size = 0
-        while size < limit and (chunk := await anext(self._rest, None)) is not None:
-            self._head.append(chunk)
-            size += len(chunk)
-        return b"".join(self._head)
-
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for chunk in self._head:
             yield chunk
         async for chunk in self._rest:
             yield chunk
+
+    def close(self) -> None:
+        self._stream.close()
 
     async def aclose(self) -> None:
         await self._stream.aclose()

@@ -10,19 +10,6 @@ from typing import Final
 
 from ..effects import SendFailed
 
-__all__ = [
-    "DRAIN_TIMEOUT",
-    "MAX_DRAINED",
-    "PIECE",
-    "AnswerBody",
-    "check_encoding",
-    "connect_timeout",
-    "inflate",
-    "is_inflatable",
-    "read_timeout",
-    "shut_down",
-]
-
 PIECE: Final = 256
 """The number of bytes that are read at a time. urllib3 waits until it has that many, and we can only notice between two
 reads that the attempt's time is up."""
@@ -31,11 +18,11 @@ MAX_DRAINED: Final = 1 << 16
 """The maximum number of bytes of a rejected response that are read to keep its connection. Beyond that, a new connection
 is cheaper."""
 
+DRAIN_TIMEOUT: Final = 1.0
+"""The time limit for reading them on an event loop, in seconds; otherwise the caller's own timeout applies."""
+
 LONGEST_CONNECT: Final = 3.5
 """The time limit for connecting to one address, in seconds: a lost first packet is sent again after 1 and 3 seconds."""
-
-DRAIN_TIMEOUT: Final = 1.0
-"""The time limit for that on an event loop, in seconds; otherwise the caller's own timeout applies."""
 
 
 class AnswerBody:
@@ -97,10 +84,8 @@ def inflate(head: bytes, content_encoding: str | None, limit: int) -> bytes:
         return b""
     if (content_encoding or "").strip().lower() in ("", "identity"):
         return head[:limit]
-    for window in (
-        zlib.MAX_WBITS | 32,
-        -zlib.MAX_WBITS,
-    ):  # with a gzip or zlib header, or with none, as some servers send it
+    # With a gzip or zlib header, or with none, as some servers send it.
+    for window in (zlib.MAX_WBITS | 32, -zlib.MAX_WBITS):
         try:
             return zlib.decompressobj(window).decompress(head, limit)
         except zlib.error:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["private_copy"]
-
 
 def private_copy(client: Any, **changes: Any) -> Any:
     """A shallow copy of a caller's client for one request, with some other attributes. It shares connections;

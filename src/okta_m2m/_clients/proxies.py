@@ -11,8 +11,6 @@ from urllib.parse import urlsplit
 from .._core.service_app import ServiceApp
 from .._urls.origins import is_loopback
 
-__all__ = ["is_direct_only", "warn_of_environments_proxy"]
-
 
 def is_direct_only(url: str) -> bool:
     """Whether a URL is plain http on this machine."""

@@ -46,22 +46,6 @@ if TYPE_CHECKING:
     import niquests  # pyright: ignore[reportMissingImports]  # never installed beside urllib3, so missing here
     import requests
 
-__all__ = [
-    "Hook",
-    "Library",
-    "SessionAuth",
-    "attach",
-    "fields_of",
-    "flow_for_response",
-    "give_to_hop",
-    "has_callers_authorization",
-    "hides_401",
-    "next_hop",
-    "rewind",
-    "stop_upgrade",
-    "without_ours",
-]
-
 T = TypeVar("T")
 RequestT = TypeVar("RequestT", "requests.PreparedRequest", "niquests.PreparedRequest")
 ResponseT = TypeVar("ResponseT", "requests.Response", "niquests.Response")
@@ -87,9 +71,8 @@ class Library:
         return Response(response.status_code, fields_of(response))
 
     def peek(self, response: Any, limit: int) -> bytes:
-        if (
-            getattr(response, "_content", False) is not False
-        ):  # already read by another hook, or by an adapter that built the response itself
+        # Already read by another hook, or by an adapter that built the response itself.
+        if getattr(response, "_content", False) is not False:
             return (response.content or b"")[:limit]
         if response.raw is None or getattr(response, "_content_consumed", False):
             return b""
@@ -101,25 +84,13 @@ class Library:
         except self.broken:
             return b""
 
-    def discard(self, response: Any) -> None:
-        with suppress(
-            *self.broken, AttributeError, TypeError
-        ):  # no raw response, or a file: from an adapter that does not use urllib3
-            response.raw.read(MAX_DRAINED, decode_content=False)
-        with suppress(AttributeError):
-            response.close()
-
-    def copied_session(self, session: Any) -> Any:
-        """A copy of the session without its cookies: the token endpoint must neither set nor delete cookies of the
-        session."""
-        return private_copy(session, cookies=self.requests.cookies.RequestsCookieJar())
-
     def token_session(self, session: Any) -> Any:
         """A context manager that gives the session for one token request."""
         if session is None:
             return self.requests.Session()
         if isinstance(session, self.requests.Session):
-            return nullcontext(self.copied_session(session))
+            # Without its cookies: the token endpoint must neither set nor delete cookies of the session.
+            return nullcontext(private_copy(session, cookies=self.requests.cookies.RequestsCookieJar()))
         made = session()
         if not isinstance(made, self.requests.Session):
             raise ConfigurationError(
@@ -204,11 +175,11 @@ class SessionAuth(AuthObject, Generic[RequestT, ResponseT, SessionT]):
 
     def atoken(self) -> NoReturn:
         """Raises an error: this client is blocking, so use :meth:`token`."""
-        raise self._blocks("atoken", "token()")
+        raise self._has_no("atoken", "blocking", "auth.token()")
 
     def aheaders(self, method: str, url: str) -> NoReturn:
         """Raises an error, whatever ``method`` and ``url`` are: this client is blocking, so use :meth:`headers`."""
-        raise self._blocks("aheaders", "headers(method, url)")
+        raise self._has_no("aheaders", "blocking", "auth.headers(method, url)")
 
     def __call__(self, request: RequestT) -> RequestT:
         """Called by the library with each request before it is sent."""
@@ -239,7 +210,9 @@ class SessionAuth(AuthObject, Generic[RequestT, ResponseT, SessionT]):
         - ``settings``: the settings of the session's ``send``.
         """
         if self._adapter is not (adapter := getattr(response, "connection", None)):
-            self._look_at(adapter)
+            self._adapter = adapter
+            if hides_401(adapter):  # so there are no hits from now on, and each call notices if nobody saw its response
+                self._hit = _NO_HIT
         flow = flow_for_response(self.app, self._library, response, position)
         if flow is None:
             stop_upgrade(self._library, response)
@@ -254,13 +227,6 @@ class SessionAuth(AuthObject, Generic[RequestT, ResponseT, SessionT]):
             add_request(error, call.response.request)
             raise
         return call.response  # type: ignore[no-any-return]  # the library's own class
-
-    def _look_at(self, adapter: Any) -> None:
-        """Looks whether a session's transport adapter hides a 401. If so, there are no hits from now on, and each call notices
-        if nobody saw its response."""
-        self._adapter = adapter
-        if hides_401(adapter):
-            self._hit = _NO_HIT
 
     def _send(self, request: Request, timeout: float) -> Response:
         return self._library.send(self._session, request, timeout)
@@ -302,7 +268,7 @@ class Hook:
         return self  # of a copied request, which has the same response
 
 
-class _Call:
+class Resent:
     """A call that has a response. It is sent again from the response hook."""
 
     def __init__(self, library: Library, response: Any, position: int | None, settings: Mapping[str, Any]) -> None:
@@ -312,22 +278,34 @@ class _Call:
         self._position = position
         self._settings = settings
 
+    def _send_again(self, headers: Hidden[Mapping[str, str]]) -> Any:
+        """Sends the request itself again, not a copy: redirects that follow copy their headers from it."""
+        if self._position is not None and hasattr(self._request.body, "seek"):
+            self._request.body.seek(self._position)
+        self._request.headers.update(headers.value)
+        return self.response.connection.send(self._request, **self._settings)
+
+    def _received(self, response: Any, began: float) -> Response:
+        self.response = response
+        response.elapsed = timedelta(seconds=time.perf_counter() - began)
+        return self._library.answer_of(response)
+
+
+class _Call(Resent):
     def attempt(self, headers: Mapping[str, str]) -> Response:
-        ours = Hidden(headers)
+        ours, began = Hidden(headers), time.perf_counter()
         del headers  # so that no frame that rewinds a body or waits for a response shows the token
-        rewind(self._request, self._position)
-        # Send the request itself again, not a copy: redirects that follow copy their headers from it.
-        self._request.headers.update(ours.value)
-        began = time.perf_counter()
-        self.response = self.response.connection.send(self._request, **self._settings)
-        self.response.elapsed = timedelta(seconds=time.perf_counter() - began)
-        return self._library.answer_of(self.response)
+        return self._received(self._send_again(ours), began)
 
     def peek(self, limit: int) -> bytes:
         return self._library.peek(self.response, limit)
 
     def discard(self) -> None:
-        self._library.discard(self.response)
+        # An adapter that does not use urllib3 may give no raw response, or a file.
+        with suppress(*self._library.broken, AttributeError, TypeError):
+            self.response.raw.read(MAX_DRAINED, decode_content=False)
+        with suppress(AttributeError):
+            self.response.close()
 
 
 def has_callers_authorization(app: ServiceApp, request: Any) -> bool:
@@ -383,11 +361,6 @@ def flow_for_response(app: ServiceApp, library: Library, response: Any, position
         url=request.url or "",
         replayable=rewindable and hasattr(response, "connection"),
     )
-
-
-def rewind(request: Any, position: int | None) -> None:
-    if position is not None and hasattr(request.body, "seek"):
-        request.body.seek(position)
 
 
 def next_hop(app: ServiceApp, library: Library, response: Any) -> tuple[str, str] | None:

@@ -13,8 +13,6 @@ from typing import Final
 from ..effects import SendFailed
 from .limits import AnswerBody, check_encoding
 
-__all__ = ["aread_answer", "read_answer"]
-
 MAX_ANSWER: Final = 1 << 20
 """The maximum number of bytes that are read from a response of the token endpoint."""
 

@@ -15,21 +15,6 @@ from .._base.records import Record
 from ..effects import Response
 from ..errors import quoted
 
-__all__ = [
-    "ASSUMED_LIFETIME",
-    "LONGEST_LIFETIME",
-    "SHORTEST_LIFETIME",
-    "Granted",
-    "error_code",
-    "error_of",
-    "granted_token",
-    "json_object",
-    "lifetime",
-    "rate_limit_pause",
-    "request_id",
-    "retry_after",
-]
-
 ASSUMED_LIFETIME: Final = 300.0
 """The assumed lifetime in seconds if the response has none: the shortest that can be configured at Okta."""
 
@@ -85,7 +70,8 @@ def granted_token(answer: Mapping[str, Any]) -> Granted | None:
 
 
 def lifetime(expires_in: object) -> tuple[float, bool]:
-    """``expires_in`` in seconds, and whether it was assumed: a number in a string is accepted; an invalid value is bounded."""
+    """``expires_in`` in seconds, and whether it was assumed: a number in a string is accepted, a number that is too small or too
+    large is limited, and anything else becomes :data:`ASSUMED_LIFETIME`."""
     seconds = math.nan
     if isinstance(expires_in, int | float | str) and not isinstance(expires_in, bool):
         try:

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from ..keys import Signer
     from .token_endpoint import TokenEndpoint
 
-__all__ = ["Bindings"]
-
 MAX_BOUND: Final = 4
 """Bound tokens whose proofs can still be made, for calls that began with an earlier token."""
 
@@ -43,14 +41,7 @@ class Bindings:
     - ``nonces``: those of APIs.
     """
 
-    __slots__ = (
-        "_bound",
-        "_configured_key",
-        "_endpoint",
-        "_htu_origins",
-        "_proofs",
-        "nonces",
-    )
+    __slots__ = ("_bound", "_configured_key", "_endpoint", "_htu_origins", "_proofs", "nonces")
 
     def __init__(
         self, endpoint: TokenEndpoint, key: Signer | None = None, htu_origins: Mapping[str, str] = _NOTHING

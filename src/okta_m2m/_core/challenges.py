@@ -1,6 +1,6 @@
 """Parses a resource server's ``WWW-Authenticate`` (RFC 9110 section 11.6.1, RFC 6750 section 3, RFC 9449 section 7.1).
 
-Invariant: parsing never fails; anything that is not a challenge is skipped.
+Invariant: parsing never fails. The rest of a header is ignored after anything that is not a challenge.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ import re
 from collections.abc import Iterable, Mapping
 
 from .._base.records import Record
-
-__all__ = ["Challenge", "challenges"]
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PARAMETER = rf'(?s)[\s,]*({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|({_TOKEN}))'

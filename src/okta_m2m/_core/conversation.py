@@ -20,13 +20,15 @@ How each response is handled (by Okta's documentation and recorded traffic; ever
     no response, permanently (untrusted TLS)           TokenUnreachable, at once
     2xx without a token                                back-off, a few times: cut short, or a login page
     401 invalid_client otherwise                       the next configured key, or else a refusal
-    any other                                          a refusal, at once
+    any other error of an OAuth server                 a refusal, at once
+    anything else (a redirect, a page)                 UnexpectedAnswer, at once
 
 A slow endpoint is not a dead one: the first request stays open until the deadline, or while the token that it renews lives.
 A hung connection costs five seconds, because then a second request goes out beside it; after that, no third one before one of
 the two has ended.
 
-Invariant: a conversation ends by its deadline, and no request is sent before the time that the endpoint gave.
+Invariant: a conversation ends by its deadline, or as long as nothing was heard, when the token that it renews does. No request
+is sent before the time that the endpoint gave.
 """
 
 from __future__ import annotations
@@ -34,13 +36,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlencode
 
 from .._base.crash_reports import Hidden
 from .._base.records import Record
 from .._base.tokens import Token
 from .._threads.landings import LOOK, land, new_landing
-from ..effects import Flow, Request, Response, Send, SendFailed, Sending, Sleep, Stage, StartSend, Wait
+from ..effects import Flow, Response, Send, SendFailed, Sending, Sleep, Stage, StartSend, Wait
 from ..errors import (
     InvalidDPoPProof,
     RateLimited,
@@ -65,7 +66,7 @@ from .answers import (
 )
 from .flights import Flight
 from .politeness import LONGEST_BELIEVED, back_off
-from .proofs import ASSERTION_TYPE, CLOCK_TOLERANCE, FORM_HEADERS, DPoPProofs
+from .proofs import CLOCK_TOLERANCE, DPoPProofs, signed_request
 from .token_endpoint import TokenEndpoint
 
 if TYPE_CHECKING:
@@ -73,8 +74,6 @@ if TYPE_CHECKING:
 
     from ..keys import Signer
     from .reports import Reports
-
-__all__ = ["Conversation", "Obtained", "counted"]
 
 PATIENCE: Final = 5.0
 """Seconds without a response after which a second request goes out beside the first."""
@@ -111,28 +110,20 @@ class Obtained(Record):
     key: int
 
 
-class _Attempt:
+class _Attempt(Record):
     """One token request under way, which was signed with the key of that index.
 
     - ``sent_at``, ``until``: when it was sent, and when it is given up, on the steady clock.
     """
 
-    __slots__ = ("key", "sending", "sent_at", "until")
-
-    def __init__(self, sending: Sending, key: int, sent_at: float, until: float) -> None:
-        self.sending = sending
-        self.key = key
-        self.sent_at = sent_at
-        self.until = until
+    sending: Sending
+    key: int
+    sent_at: float
+    until: float
 
     @property
     def has_ended(self) -> bool:
         return self.sending.response.done()
-
-    def response(self) -> Response:
-        """Its response. Raises ``SendFailed`` or ``OSError`` if there is none, and anything else that the function that sends
-        it has raised."""
-        return self.sending.response.result()
 
     def was_silence(self, now: float) -> bool:
         """Whether it failed because its time was over, or nearly: an HTTP library gives up a little earlier."""
@@ -158,7 +149,7 @@ class Conversation:
     """One series of attempts, and its state.
 
     - ``keys``: the app's keys. The first that the server accepts is used.
-    - ``flight``: the fetch that this conversation is for. It must end by the flight's deadline.
+    - ``flight``: the fetch that this conversation is for, with its deadline and the token that it renews.
     - ``proofs``: makes the DPoP proofs to send, if any.
     """
 
@@ -175,9 +166,10 @@ class Conversation:
         self._keys = keys
         self._flight = flight
         self._deadline = flight.deadline
-        # A renewal may take as long as its token lives.
-        renewed = flight.renews if flight.is_renewal else None
-        self._patient_until = max(self._deadline, renewed.usable_until if renewed is not None else self._deadline)
+        self._patient_until = self._deadline
+        # No caller waits for a renewal, so it may take as long as its token lives.
+        if flight.is_renewal and flight.renews is not None:
+            self._patient_until = max(self._deadline, flight.renews.usable_until)
         self._open: list[_Attempt] = []  # at most two, the oldest first
         self._any_ended: Future[None] | None = None
         self._may_ask_beside = True
@@ -213,7 +205,7 @@ class Conversation:
                 continue
             self._open.remove(ended)
             try:
-                response = ended.response()
+                response = ended.sending.response.result()
             except (SendFailed, OSError) as failed:  # the caller's own send may raise either
                 self._note_failure(ended, failed)
                 if isinstance(failed, SendFailed) and failed.permanent:
@@ -261,7 +253,9 @@ class Conversation:
         sent_at = self._now()
         # The first request of a renewal stays open as long as the token lives; those beside it do not, since each may be hung.
         until = min(self._patient_until, sent_at + self._endpoint.max_wait) if self._open else self._latest()
-        request = Hidden(self._request(assertion, proof))
+        scope = {"scope": " ".join(self._endpoint.scopes)} if self._endpoint.scopes else {}
+        form = {"grant_type": "client_credentials", **scope}
+        request = Hidden(signed_request(self._endpoint.url, form, assertion, proof))
         timeout = max(0.0, until - sent_at)
         self._flight.attempts += 1
         sending = yield from StartSend(request.value, timeout)
@@ -280,17 +274,6 @@ class Conversation:
         nonce = endpoint.nonces.get(endpoint.url)
         proof = yield from self._proofs().proof("POST", endpoint.url, now, nonce, timeout=self._time_left())
         return assertion, Hidden(proof)
-
-    def _request(self, assertion: Hidden[str], proof: Hidden[str] | None) -> Request:
-        endpoint = self._endpoint
-        form = {
-            "grant_type": "client_credentials",
-            **({"scope": " ".join(endpoint.scopes)} if endpoint.scopes else {}),
-            "client_assertion_type": ASSERTION_TYPE,
-            "client_assertion": assertion.value,
-        }
-        headers = FORM_HEADERS if proof is None else {**FORM_HEADERS, "DPoP": proof.value}
-        return Request("POST", endpoint.url, headers, urlencode(form).encode("ascii"))
 
     def _time_left(self) -> float:
         return max(0.0, self._latest() - self._now())
@@ -354,7 +337,7 @@ class Conversation:
         if response.status == 429:
             pause = rate_limit_pause(response, endpoint.okta_clock.now())
             if pause is not None:
-                self._asked_to_wait(pause)
+                self._politeness.asked_to_wait(pause, self._now(), self._patient_until)
             self._last_error = _rate_limited(response, pause, back_off(self._politeness.failures + 1))
             return None
         if 200 <= response.status < 300:
@@ -370,7 +353,7 @@ class Conversation:
             # A server error, probably temporary. temporarily_unavailable is a 400 at Okta.
             pause = retry_after(response, endpoint.okta_clock.now())
             if pause is not None:
-                self._asked_to_wait(pause)
+                self._politeness.asked_to_wait(pause, self._now(), self._patient_until)
             self._last_error = self._in_trouble(response, f" {code or ''}".rstrip(), pause)
             return None
         if code is None:
@@ -378,20 +361,19 @@ class Conversation:
         if code in _CLOCK_CODES:
             moved += endpoint.okta_clock.learn(date)
         cure = _cure(code, description, has_new_nonce, moved)
-        if cure is not None and cure not in self._tried_fixes:
-            self._tried_fixes.add(cure)
-        elif (
-            cure is not None
-        ):  # the nonces, or Okta's clock, change faster than we can use them, or the servers disagree
+        if cure in self._tried_fixes:
+            # The nonces, or Okta's clock, change faster than we can use them, or the servers disagree.
             self._last_error = self._in_trouble(response, f" {code}, repeatedly")
             return None
-        else:
-            self._politeness.answered()
-            refusal = partial(refused, response.status, code, description, response.get("x-okta-request-id"))
-            if code != "invalid_client":
-                no_proof = code == "invalid_dpop_proof" and self._proofs is None
-                raise refusal("No proof was sent, because dpop is False. " if no_proof else "")
-            self._next_key(refusal, attempt)
+        if cure is not None:
+            self._tried_fixes.add(cure)
+            return "at once"
+        self._politeness.answered()
+        refusal = partial(refused, response.status, code, description, response.get("x-okta-request-id"))
+        if code != "invalid_client":
+            no_proof = code == "invalid_dpop_proof" and self._proofs is None
+            raise refusal("No proof was sent, because dpop is False. " if no_proof else "")
+        self._next_key(refusal, attempt)
         return "at once"
 
     def _next_key(self, refusal: Callable[[str], TokenRefused], attempt: _Attempt) -> None:
@@ -406,12 +388,6 @@ class Conversation:
         self._reports.key_passed_over(self._keys[self._key].kid, refusal(""))
         self._key += 1
         self._tried_fixes.clear()
-
-    def _asked_to_wait(self, seconds: float) -> None:
-        """The endpoint asked not to be asked for some seconds. A renewal can wait as long as the current token works."""
-        renews = self._flight.renews
-        needed_by = self._deadline if renews is None else max(self._deadline, renews.usable_until)
-        self._politeness.asked_to_wait(seconds, self._now(), needed_by)
 
     def _read_token(self, response: Response, sent_at: float) -> Token | None:
         """The token of a 2xx response; ``None`` if it has none."""

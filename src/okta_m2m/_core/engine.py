@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from .token_endpoint import TokenEndpoint
     from .token_state import TokenState
 
-__all__ = ["Engine"]
-
 
 class Engine:
     """The parts of one app.
@@ -36,16 +34,7 @@ class Engine:
     - ``accepted_key_index``: which of the keys Okta accepted last.
     """
 
-    __slots__ = (
-        "accepted_key_index",
-        "bindings",
-        "endpoint",
-        "fleet",
-        "keys",
-        "offers_dpop",
-        "reports",
-        "state",
-    )
+    __slots__ = ("accepted_key_index", "bindings", "endpoint", "fleet", "keys", "offers_dpop", "reports", "state")
 
     def __init__(
         self,
@@ -66,11 +55,6 @@ class Engine:
         self.offers_dpop = offers_dpop
         self.bindings = bindings
         self.accepted_key_index = 0
-
-    @property
-    def accepted_key(self) -> Signer:
-        """The key that Okta accepted last."""
-        return self.keys[self.accepted_key_index]
 
     def credentials(
         self, method: str, url: str, token: Token, nonce: str | None = None, server_time: float | None = None

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from ..keys import PrivateKey, Signer
     from .engine import Engine
 
-__all__ = ["Fetching"]
-
 SIGNER_QUIET: Final = 60.0
 """Seconds after a reported failure of the signer in which further ones are not reported."""
 
@@ -178,15 +176,15 @@ class Fetching:
             raise refusal
         if self._engine.fleet is None:
             return (yield from self._exchange(keys, flight))[0]
-        is_needed = flight.renews is None or flight.is_forced
+        renews = None if flight.is_forced else flight.renews
         shared = yield from self._engine.fleet.shared_token(
             keys,
             lambda: self._exchange(keys, flight),
             is_wanted=lambda token: self._engine.state.is_wanted(token, self._engine.state.now()),
             forced=lambda: self._engine.state.forced_renewals(self._engine.state.now()),
             deadline=flight.deadline,
-            renews=None if is_needed else flight.renews,
-            is_due=flight.renews is None or is_needed or is_due_for_all(flight.renews, self._engine.state.now()),
+            renews=renews,
+            is_due=renews is None or is_due_for_all(renews, self._engine.state.now()),
         )
         if isinstance(shared, str):
             return shared

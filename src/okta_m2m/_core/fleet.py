@@ -35,6 +35,7 @@ from .._threads.workers import on_event_loop
 from ..effects import Claim, Flow, Load, Release, Save, Sleep, Spawn, StoreEffect, StoreFailed, Wait
 from ..errors import ConfigurationError
 from ..keys import PrivateKey
+from ..settings.arguments import check_seconds
 from ..stores.sealing import Seal, sealing_secret
 from .answers import LONGEST_LIFETIME, SHORTEST_LIFETIME, granted_token, json_object
 from .forced_renewals import MAX_ORIGINS, MOST_FORCED, PERIOD, ForcedByOrigin
@@ -47,8 +48,6 @@ if TYPE_CHECKING:
     from ..stores import Store
     from .reports import Reports
     from .token_endpoint import TokenEndpoint
-
-__all__ = ["LEASE", "Fleet", "Shared"]
 
 T = TypeVar("T")
 
@@ -67,7 +66,6 @@ before half of it has passed. The moment is random, so that not all do so at onc
 TOMBSTONE_TTL = 0.001
 """To remove a value, an empty one is stored for this many seconds, so a store needs no method for removal."""
 
-
 SAVING: Final = 0.05
 """Seconds for which a fetch waits until its token is saved and its claim released. After that, its callers continue."""
 
@@ -81,12 +79,14 @@ class Shared(Record):
     - ``key``: the key that it is bound to, if that key was made for the fleet.
     - ``forced``: when each origin forced a renewal without accepting its token (``TokenState.forced_renewals``).
     - ``is_ours``: whether this process fetched it just now.
+    - ``nonce``: the token endpoint's nonce that was stored with it.
     """
 
     token: Token
     key: PrivateKey | None
     forced: ForcedByOrigin = _NONE_FORCED
     is_ours: bool = False
+    nonce: str | None = None
 
 
 class _Place(Record):
@@ -94,11 +94,6 @@ class _Place(Record):
 
     key: str
     seal: Seal
-
-
-class _Found(Record):
-    shared: Shared
-    nonce: str | None
 
 
 class _Claimed:
@@ -140,13 +135,13 @@ class Fleet:
     def __init__(
         self,
         store: Store,
-        *,
         endpoint: TokenEndpoint,
         keys: Sequence[Signer],
+        reports: Reports,
+        *,
         dpop: str,
         seal_with: Sequence[bytes],
         timeout: float,
-        reports: Reports,
     ) -> None:
         self.store = _check_store(store)
         self._reports = reports
@@ -160,7 +155,7 @@ class Fleet:
         self._identity = sha256(json.dumps(identity).encode()).hexdigest()
         self._token_endpoint = endpoint.url
         self._nonces = endpoint.nonces
-        self._timeout = _check_timeout(timeout)
+        self._timeout = check_seconds(timeout, "store_timeout", 60, "60")
         self._clock = endpoint.clock
         self._okta_clock = endpoint.okta_clock
         self._down = False
@@ -211,7 +206,7 @@ class Fleet:
                 if not is_due:
                     self._report_up()
                     return "not due yet"
-                if (yield from self._claim(places[0].key, owner)):
+                if (yield from self._ask(Claim(self.store, self._timeout, places[0].key, owner, LEASE))):
                     break
                 if renews is not None:
                     self._report_up()
@@ -232,7 +227,7 @@ class Fleet:
         for place in self._places(keys):
             found = self._open(place, (yield from Load(self.store, self._timeout, place.key)))
             if found is not None:
-                return found.shared
+                return found
         return None
 
     def clear(self, keys: Sequence[Signer]) -> Flow[bool]:
@@ -254,9 +249,6 @@ class Fleet:
     def okta_time_of(self, steady: float) -> float:
         """Converts a reading of the steady clock to Okta's time, in seconds since the epoch."""
         return self._okta_clock.now() - (self._clock.now() - steady)
-
-    def _claim(self, key: str, owner: str) -> Flow[bool]:
-        return self._ask(Claim(self.store, self._timeout, key, owner, LEASE))
 
     def _fetch_with_claim(
         self,
@@ -347,10 +339,9 @@ class Fleet:
     def _load(self, places: Sequence[_Place], is_wanted: Callable[[Token], bool]) -> Flow[Shared | None]:
         for place in places:
             found = self._open(place, (yield from self._ask(Load(self.store, self._timeout, place.key))))
-            if found is not None and is_wanted(found.shared.token):
-                if found.nonce is not None:
-                    self._nonces.learn(self._token_endpoint, found.nonce)
-                return found.shared
+            if found is not None and is_wanted(found.token):
+                self._nonces.learn(self._token_endpoint, found.nonce)
+                return found
         return None
 
     def _ask(self, effect: StoreEffect[T]) -> Flow[T]:
@@ -396,9 +387,11 @@ class Fleet:
             document["dpop_nonce"] = self._nonces.get(self._token_endpoint)
         return json.dumps(document).encode()
 
-    def _open(self, place: _Place, sealed: object) -> _Found | None:
+    def _open(self, place: _Place, sealed: object) -> Shared | None:
         """The content of a place; ``None`` if there is nothing, or nothing that this seal can open."""
-        opened = _unseal(place, sealed)
+        if sealed is not None and not isinstance(sealed, bytes):
+            raise StoreFailed(f"load returned a value of type {type(sealed).__name__}, not bytes")
+        opened = place.seal.open(place.key, sealed)
         if opened is None:
             return None
         document = json_object(opened)
@@ -415,8 +408,7 @@ class Fleet:
         age = max(0.0, self._okta_clock.now() - sent_at)
         token_type = "DPoP" if granted.dpop_bound else "Bearer"
         token = Token(granted.value, token_type, tuple(scope.split()), expires_in, self._clock.now() - age)
-        shared = Shared(token, key, self._forced_of(document))
-        return _Found(shared, nonce if isinstance(nonce, str) else None)
+        return Shared(token, key, self._forced_of(document), nonce=nonce if isinstance(nonce, str) else None)
 
     def _forced_of(self, document: Mapping[str, Any]) -> ForcedByOrigin:
         """The forced renewals in a stored document, on this machine's steady clock. Omits whatever is not a time."""
@@ -467,17 +459,3 @@ def _check_store(store: Store) -> Store:
                 remedy="Write load, claim, save and release as plain functions that block.",
             )
     return store
-
-
-def _check_timeout(timeout: float) -> float:
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= 60:
-        raise ConfigurationError(
-            f"store_timeout cannot be {timeout!r}.", remedy="Use a number of seconds, more than 0 and at most 60."
-        )
-    return float(timeout)
-
-
-def _unseal(place: _Place, sealed: object) -> bytes | None:
-    if sealed is None or isinstance(sealed, bytes):
-        return place.seal.open(place.key, sealed)
-    raise StoreFailed(f"load returned a value of type {type(sealed).__name__}, not bytes")

@@ -19,14 +19,6 @@ from ..errors import OktaM2MError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = [
-    "ABANDONED",
-    "Failure",
-    "Flight",
-    "Outcome",
-]
-
-
 _ON_THE_WAY: Final = (__name__.partition(".")[0] + ".", "concurrent.futures.")
 """The modules that an exception passes through on its way from the caller's own ``send``."""
 

@@ -14,8 +14,6 @@ import random
 from collections.abc import Mapping
 from typing import Final, TypeAlias
 
-__all__ = ["MAX_ORIGINS", "MINUTE", "MOST_AT_ONCE", "MOST_FORCED", "PERIOD", "ForcedByOrigin", "ForcedRenewals"]
-
 MOST_FORCED: Final = 3
 PERIOD: Final = 3600.0
 
@@ -59,13 +57,13 @@ class ForcedRenewals:
     def recent(self, now: float) -> dict[str, float]:
         """The latest renewals that still count."""
         known = {**self._shared, **self._own}
-        return dict(
-            sorted(((name, time) for name, time in known.items() if now - PERIOD < time), key=_time)[-MOST_FORCED:]
-        )
+        recent = [(name, time) for name, time in known.items() if now - PERIOD < time]
+        return dict(sorted(recent, key=lambda renewal: renewal[1])[-MOST_FORCED:])
 
     def force(self, now: float) -> None:
         """Counts a renewal that begins for this origin."""
-        self._own = {**dict(list(self._own.items())[1 - MOST_FORCED :]), _new_name(): now}
+        name = f"{random.getrandbits(64):016x}"
+        self._own = {**dict(list(self._own.items())[1 - MOST_FORCED :]), name: now}
         self._latest = (*self._latest[1 - MOST_AT_ONCE :], now)
 
     def give_back(self, sent_at: float) -> None:
@@ -95,11 +93,3 @@ class ForcedRenewals:
         """Records that another call reports a token that is being replaced."""
         if digest in self._reported[-1:]:
             self.calls += 1
-
-
-def _new_name() -> str:
-    return f"{random.getrandbits(64):016x}"
-
-
-def _time(renewal: tuple[str, float]) -> float:
-    return renewal[1]

@@ -10,8 +10,6 @@ from .._base.tokens import Token
 from ..errors import TokenRefused
 from .flights import Flight
 
-__all__ = ["CLOSED", "Closed", "Fetch", "NextStep", "Refused", "Rejection", "Use", "UseAndRenew", "Wait"]
-
 
 class Use(Record):
     """The token works."""

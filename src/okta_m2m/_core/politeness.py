@@ -24,8 +24,6 @@ from .._base.clocks import NEVER
 if TYPE_CHECKING:
     from ..errors import TokenError
 
-__all__ = ["LONGEST_BELIEVED", "Politeness", "back_off"]
-
 FIRST_PAUSE: Final = 0.25
 LONGEST_PAUSE: Final = 4.5
 JITTER: Final = 0.85

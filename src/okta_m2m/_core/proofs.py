@@ -15,29 +15,16 @@ from contextlib import suppress
 from random import SystemRandom
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import unquote_to_bytes, urlencode, urlsplit
 
+from .._base.crash_reports import Hidden
 from .._urls.origins import origin_of
-from ..effects import Flow, Sign, Snapshot
+from ..effects import Flow, Request, Sign, Snapshot
 from ..errors import ConfigurationError, OktaM2MError, SigningFailed, quoted
 from ..keys import PrivateKey
 
 if TYPE_CHECKING:
     from ..keys import Signer
-
-__all__ = [
-    "ASSERTION_TYPE",
-    "BACKDATED",
-    "CLOCK_TOLERANCE",
-    "FORM_HEADERS",
-    "SIGNING_TIMEOUT",
-    "ClientAssertions",
-    "DPoPProofs",
-    "Nonces",
-    "okta_htu",
-    "rfc_htu",
-    "snapshot",
-]
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 """RFC 7523 section 2.2."""
@@ -129,6 +116,15 @@ def _join(message: bytes, signature: bytes) -> str:
 
 def _header(alg: str, kid: str | None) -> bytes:
     return _segment({"alg": alg} if kid is None else {"alg": alg, "kid": kid}) + b"."
+
+
+def signed_request(
+    url: str, form: Mapping[str, str], assertion: Hidden[str], proof: Hidden[str] | None = None
+) -> Request:
+    """The request that sends a form with an assertion, and a proof if there is one."""
+    whole = {**form, "client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion.value}
+    headers = FORM_HEADERS if proof is None else {**FORM_HEADERS, "DPoP": proof.value}
+    return Request("POST", url, headers, urlencode(whole).encode("ascii"))
 
 
 class ClientAssertions:

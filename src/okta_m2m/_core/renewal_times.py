@@ -10,17 +10,6 @@ from typing import Final, Literal, TypeAlias
 
 from .._base.tokens import Token
 
-__all__ = [
-    "ABANDONED_GROWTH",
-    "FAILED_GROWTH",
-    "Postponed",
-    "is_due_for_all",
-    "moment_after_postponing",
-    "moment_of_renewal",
-    "pause_after",
-    "pause_after_refusal",
-]
-
 RENEWAL_SHARE: Final = (0.72, 0.82)
 """The share of a token's lifetime after which it is renewed: a random moment in this range."""
 
@@ -41,9 +30,8 @@ OTHERS_PAUSE: Final = 1.0
 
 FAILED_GROWTH: Final = 2.0
 ABANDONED_GROWTH: Final = 4.0
-"""The factors by which the pause before the next renewal (at first a second) grows after a failed renewal, and after a
-cancelled one. A program with a new event loop for each job may cancel every renewal; when the token has expired, a
-fetch starts at once."""
+"""The factors by which the pause before the next renewal (at first a second) grows after a failed renewal, and after one
+without an outcome, whose thread could not be started or has ended. When the token has expired, a fetch starts at once."""
 
 LONGEST_PAUSE: Final = 60.0
 """The maximum number of seconds between renewals while they fail."""

@@ -1,11 +1,11 @@
-"""Reports what happens inside an app, with one log line and one event each.
+"""Reports what happens inside an app, with one log line each, and mostly one event.
 
-A log record has extra fields, for log processors: ``okta_m2m.event``, the class of the event, ``okta_m2m.client_id``,
-and ``error.code`` and ``okta.request_id`` if there are any.
+The log record of an event has extra fields, for log processors: ``okta_m2m.event``, the class of the event,
+``okta_m2m.client_id``, and ``error.code`` and ``okta.request_id`` if there are any.
 
 Log and observers are notified in a thread of their own (``notifiers.py``).
 
-Invariant: an observer never fails or delays a call, and there is never a log line for each call.
+Invariant: an observer never fails a call, nor delays it for long, and there is never a log line for each call.
 """
 
 from __future__ import annotations
@@ -37,9 +37,6 @@ from ..events import (
 
 if TYPE_CHECKING:
     from .._base.tokens import Token
-    from ..events import Event
-
-__all__ = ["Reports"]
 
 logger = logging.getLogger("okta_m2m")
 
@@ -253,15 +250,8 @@ class Reports:
         extra = {"okta_m2m.event": type(event).__name__, "okta_m2m.client_id": self.client_id, **_fields(error)}
         self._notifier.notify(logger.log, level, message, *arguments, extra=extra)
         if self._on_event is not None:
-            self._notifier.notify(self._observe, event)
+            self._notifier.notify(_observe, self._on_event, event)
         self._notifier.settle()
-
-    def _observe(self, event: Event) -> None:
-        assert self._on_event is not None  # noqa: S101 (emit has looked)
-        try:
-            self._on_event(event)
-        except Exception as fault:  # noqa: BLE001 (an error in an observer must not fail the call)
-            logger.warning("on_event raised %s for %s", type(fault).__name__, type(event).__name__)
 
     def settled(self) -> Flow[None]:
         """Waits a moment on an event loop until log and observers were notified. A thread has already waited."""
@@ -272,6 +262,13 @@ class Reports:
     def close(self, seconds: float) -> None:
         """Gives log and observers a bounded time for notifications that are still pending."""
         self._notifier.settle(seconds)
+
+
+def _observe(on_event: Callable[[Event], None], event: Event) -> None:
+    try:
+        on_event(event)
+    except Exception as fault:  # noqa: BLE001 (no caller can catch it)
+        logger.warning("on_event raised %s for %s", type(fault).__name__, type(event).__name__)
 
 
 def _reason(error: Exception) -> str:

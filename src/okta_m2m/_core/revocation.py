@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlencode
 
 from .._base.crash_reports import Hidden
 from .._threads.landings import fork_listeners
-from ..effects import Flow, Request, Response, Send, SendFailed, Wait
+from ..effects import Flow, Response, Send, SendFailed, Wait
 from ..errors import OktaM2MError, RateLimited, TokenUnreachable, quoted, refused
 from .answers import error_of, json_object, request_id
-from .proofs import ASSERTION_TYPE, CLOCK_TOLERANCE, FORM_HEADERS, ClientAssertions, snapshot
+from .proofs import CLOCK_TOLERANCE, ClientAssertions, signed_request, snapshot
 
 if TYPE_CHECKING:
     from .._base.clocks import OktaClock
@@ -22,10 +21,9 @@ if TYPE_CHECKING:
     from ..keys import Signer
     from .engine import Engine
 
-__all__ = ["RevocationOnClose", "ask_about_token"]
-
 CLOSE_TIMEOUT: Final = 10.0
-"""Seconds that closing waits for a token that is being fetched, and then again for the response to its revocation."""
+"""Seconds that closing waits for a token that is being fetched, and then for each step of its revocation: the key file, the
+signature, the response."""
 
 
 def ask_about_token(
@@ -65,8 +63,9 @@ def _ask(
     url: str, token: Token, key: Signer, assertions: ClientAssertions, okta_clock: OktaClock, timeout: float
 ) -> Flow[Response]:
     assertion = Hidden((yield from assertions.assertion(key, okta_clock.now(), timeout)))
+    request = Hidden(signed_request(url, {"token": token.value, "token_type_hint": "access_token"}, assertion))
     try:
-        return (yield from Send(_request(url, token, assertion), timeout))
+        return (yield from Send(request.value, timeout))
     except (SendFailed, OSError) as failed:  # OSError is from the caller's own send
         reason = failed if isinstance(failed, SendFailed) else f"{type(failed).__name__}: {failed}"
         raise TokenUnreachable(
@@ -75,29 +74,13 @@ def _ask(
         ) from None
 
 
-def _request(url: str, token: Token, assertion: Hidden[str]) -> Request:
-    form = {
-        "token": token.value,
-        "token_type_hint": "access_token",
-        "client_assertion_type": ASSERTION_TYPE,
-        "client_assertion": assertion.value,
-    }
-    return Request("POST", url, FORM_HEADERS, urlencode(form).encode("ascii"))
-
-
 class RevocationOnClose:
     """Revokes an app's last token when the app is closed, through an adapter that uses the app.
 
     - ``run``: the function with which the app's last adapter runs a flow in a thread; ``None`` until there is one.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_assertions",
-        "_engine",
-        "_url",
-        "run",
-    )
+    __slots__ = ("__weakref__", "_assertions", "_engine", "_url", "run")
 
     def __init__(self, engine: Engine, assertions: Callable[[str], ClientAssertions]) -> None:
         self._engine = engine
@@ -111,7 +94,7 @@ class RevocationOnClose:
         self._engine.state.after_fork()
 
     def revoke(self) -> None:
-        """Closes the state and revokes the token. It raises no errors: failures are logged."""
+        """Closes the state and revokes the token, if an adapter uses the app. An error of Okta's or of the key is logged."""
         if self.run is not None:
             self.run(self._revoke())
         else:
@@ -123,7 +106,7 @@ class RevocationOnClose:
         flight = state.flight_under_way(state.now())
         if flight is not None:
             yield from Wait(flight.landing, CLOSE_TIMEOUT)
-        token, key = state.close(), self._engine.accepted_key
+        token, key = state.close(), self._engine.keys[self._engine.accepted_key_index]
         if token is None or not token.usable(state.now()):
             return
         try:

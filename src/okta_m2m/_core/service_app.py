@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self
 
-from .._base.clocks import SYSTEM_CLOCK, Clock
+from .._base.clocks import SYSTEM_CLOCK, Clock, OktaClock
 from .._base.crash_reports import without_locals
 from .._base.tokens import Credentials, Token, not_picklable
 from .._threads.waiting import wait_here
@@ -31,7 +31,8 @@ from .bindings import Bindings
 from .engine import Engine
 from .fetching import Fetching
 from .fleet import Fleet
-from .proofs import ClientAssertions
+from .politeness import Politeness
+from .proofs import ClientAssertions, Nonces
 from .reports import Reports
 from .revocation import RevocationOnClose
 from .token_endpoint import TokenEndpoint
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
     from ..events import Event
     from ..keys import Signer
     from ..stores import Store
-__all__ = ["ServiceApp"]
-
 
 SETTLE_TIMEOUT: Final = 1.0
 """Seconds that closing an app gives to its store, and then to log and observers."""
@@ -117,46 +116,39 @@ class ServiceApp(arguments.NotAnAuthObject):
     ) -> None:
         self.org_url = check_org_url(org_url)
         client_id = arguments.check_client_id(client_id)
-        checked_scopes = arguments.check_scopes(scopes, authorization_server)
-        max_wait = arguments.check_max_wait(max_wait)
-        endpoint_url = self.org_url + arguments.token_path(authorization_server)
+        scopes = arguments.check_scopes(scopes, authorization_server)
+        max_wait = arguments.check_seconds(max_wait, "max_wait", 86_400, "a day")
+        url = self.org_url + arguments.token_path(authorization_server)
         # A token from the org authorization server may always be sent to the org.
         own_origin = [self.org_url] if authorization_server is None else []
         allowed = Origins([*own_origin, *arguments.check_list(origins, "origins")])
         keys = arguments.check_keys(key)
         dpop_key = arguments.check_dpop(dpop, keys)
         reports = Reports(client_id, arguments.check_observer(on_event))
+
         assertions = partial(ClientAssertions, client_id, lifetime=assertion_lifetime, claims=assertion_claims)
         endpoint = TokenEndpoint(
-            endpoint_url,
+            url,
             client_id=client_id,
-            scopes=checked_scopes,
-            assertions=assertions(assertion_audience or endpoint_url),
+            scopes=scopes,
+            assertions=assertions(assertion_audience or url),
             clock=arguments.check_clock(clock),
             max_wait=max_wait,
             dpop_required=dpop == "required",
             require_all_scopes=require_all_scopes,
+            okta_clock=OktaClock(clock),
+            politeness=Politeness(),
+            nonces=Nonces(),
         )
-        self.token_state = TokenState(clock.now, allowed, keys, max_wait=max_wait)
-        fleet: Fleet | None = None
+        fleet = None
         if store is not None:
-            fleet = Fleet(
-                store,
-                endpoint=endpoint,
-                keys=keys,
-                dpop=str(dpop) if dpop_key is None else thumbprint(dpop_key.public_jwk),
-                seal_with=seal_with,
-                timeout=store_timeout,
-                reports=reports,
-            )
+            binding = str(dpop) if dpop_key is None else thumbprint(dpop_key.public_jwk)
+            fleet = Fleet(store, endpoint, keys, reports, dpop=binding, seal_with=seal_with, timeout=store_timeout)
+        bindings = Bindings(endpoint, dpop_key, arguments.check_htu_origins(htu_origins or {}))
+
+        self.token_state = TokenState(clock.now, allowed, keys, max_wait=max_wait)
         self._engine = Engine(
-            self.token_state,
-            endpoint,
-            reports,
-            keys,
-            fleet=fleet,
-            offers_dpop=dpop is not False,
-            bindings=Bindings(endpoint, dpop_key, arguments.check_htu_origins(htu_origins or {})),
+            self.token_state, endpoint, reports, keys, fleet=fleet, offers_dpop=dpop is not False, bindings=bindings
         )
         self._fetching = Fetching(self._engine)
         self._revocation: RevocationOnClose | None = None

@@ -3,50 +3,23 @@
 from __future__ import annotations
 
 from .._base.clocks import Clock, OktaClock
+from .._base.records import Record
 from .politeness import Politeness
 from .proofs import ClientAssertions, Nonces
 
-__all__ = ["TokenEndpoint"]
 
+class TokenEndpoint(Record):
+    """A token endpoint as one client uses it. The last three fields are the state from one conversation to the next: Okta's
+    time, when the endpoint may be asked again, and the nonces."""
 
-class TokenEndpoint:
-    """A token endpoint as one client uses it, with the state from one conversation to the next: Okta's time, the nonces,
-    and when it may be asked again."""
-
-    __slots__ = (
-        "assertions",
-        "client_id",
-        "clock",
-        "dpop_required",
-        "max_wait",
-        "nonces",
-        "okta_clock",
-        "politeness",
-        "require_all_scopes",
-        "scopes",
-        "url",
-    )
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        client_id: str,
-        scopes: tuple[str, ...],
-        assertions: ClientAssertions,
-        clock: Clock,
-        max_wait: float,
-        dpop_required: bool,
-        require_all_scopes: bool,
-    ) -> None:
-        self.url = url
-        self.client_id = client_id
-        self.scopes = scopes
-        self.assertions = assertions
-        self.clock = clock
-        self.okta_clock = OktaClock(clock)
-        self.dpop_required = dpop_required
-        self.require_all_scopes = require_all_scopes
-        self.max_wait = max_wait
-        self.politeness = Politeness()
-        self.nonces = Nonces()
+    url: str
+    client_id: str
+    scopes: tuple[str, ...]
+    assertions: ClientAssertions
+    clock: Clock
+    max_wait: float
+    dpop_required: bool
+    require_all_scopes: bool
+    okta_clock: OktaClock
+    politeness: Politeness
+    nonces: Nonces

@@ -74,8 +74,6 @@ if TYPE_CHECKING:
     from .._urls.origins import Origins
     from ..keys import Signer
 
-__all__ = ["TokenState"]
-
 MAX_FORMER: Final = 16
 """The number of earlier tokens that are recognized as ours on a request."""
 

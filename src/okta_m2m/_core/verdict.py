@@ -6,9 +6,10 @@ its management API may return 401 with an ``errorCode`` and no challenge.
 
     response                                            cure
     ------------------------------------------------    ------------------------------------------------------------
-    400 or 401 use_dpop_nonce, with a new nonce         nonce
+    400 or 401 use_dpop_nonce, with a nonce             nonce
     400 or 401 invalid_dpop_proof                       proof
-    401 invalid_token, or a challenge without error     renew
+    401 invalid_token                                   renew
+    401 with Bearer or DPoP, and no error in them       renew
     401 without a challenge, not at the org             renew
     401 without a challenge, at the org                 renew, if the body names E0000011 or no code
     anything else                                       none
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
     from .._base.tokens import Token
     from .engine import Engine
-
-__all__ = ["Cure", "Verdict", "judge_response", "reach_verdict"]
 
 MAX_PEEK: Final = 4096
 """The number of bytes of a 401's body that are read to judge it."""
@@ -90,12 +89,12 @@ def judge_response(
 
     ``fetch_token`` obtains a token that is good for an origin.
     """
-    state, endpoint = engine.state, engine.endpoint
+    state = engine.state
     if not state.is_ours(sent) or not state.origins.allow(url):
         return
     token, renewed, older_tried, cured = sent, False, False, set[str]()
-    origin = origin_of(url) or ""  # which is not allowed, so there is one
-    from_org = origin == origin_of(endpoint.url)
+    origin = origin_of(url) or ""  # it is allowed, so there is one
+    from_org = origin == origin_of(engine.endpoint.url)
     while True:
         has_new_nonce = token.dpop_bound and engine.bindings.nonces.learn(url, response.get("dpop-nonce"))
         verdict = yield from reach_verdict(
@@ -105,41 +104,61 @@ def judge_response(
         if verdict.cure is None:
             if renewed and response.status < 500 and response.status not in (400, 401):
                 state.accepted(origin)
-            yield from engine.reports.settled()
-            return
+            break
         if verdict.cure == "renew":
             now = state.now()
-            rejection = state.rejected(token, origin, now, may_renew=not renewed)
-            again = rejection in ("renew", "renewed") and not renewed and replayable
-            if rejection in ("renew", "kept"):  # once for all calls that used the token
-                engine.reports.token_rejected(origin, verdict.error, again, partial(state.rejecting_calls, origin))
-            try:
-                if again:
-                    yield from Discard()
-                    token = yield from fetch_token(origin)
-                    # A token that was requested before the rejection may have been revoked together with the rejected one.
-                    renewed, cured = older_tried or token.sent_at >= now, set()
-                    older_tried = True
-            finally:
-                engine.reports.report_rejections()
-            if not again:
-                yield from engine.reports.settled()
-                return
+            better = yield from _replace(
+                engine, fetch_token, token, origin, verdict.error, now, not renewed, replayable
+            )
+            if better is None:
+                break
+            # A token that was requested before the rejection may have been revoked together with the rejected one.
+            token, renewed, cured = better, older_tried or better.sent_at >= now, set()
+            older_tried = True
         else:
-            if verdict.cure == "proof":
-                # The server's time, for its next proof. A response from a cache has an old Date.
-                date = None if response.get("age") else response.get("date")
-                if from_org:
-                    # A process that got its token from a store may not know Okta's time yet.
-                    endpoint.okta_clock.learn(date)
-                server_time = http_date(date)
-            else:
-                # Use this response's nonce, not the last one learned, which may be from the response to an earlier
-                # call.
-                nonce = response.get("dpop-nonce")
+            nonce, server_time = _for_next_proof(engine, verdict.cure, response, from_org)
             if verdict.cure in cured or not replayable:
-                return
+                break
             cured.add(verdict.cure)
             yield from Discard()
         credentials = yield from engine.credentials(method, url, token, nonce, server_time)
         response = yield from Attempt(credentials.headers, token)
+    yield from engine.reports.settled()
+
+
+def _replace(
+    engine: Engine,
+    fetch_token: Callable[[str], Flow[Token]],
+    rejected: Token,
+    origin: str,
+    error: str | None,
+    now: float,
+    may_renew: bool,
+    replayable: bool,
+) -> Flow[Token | None]:
+    """Another token for a call whose token an origin rejected ``now``, after its response was discarded. ``None`` if the
+    response goes to the caller."""
+    state, reports = engine.state, engine.reports
+    rejection = state.rejected(rejected, origin, now, may_renew=may_renew)
+    again = may_renew and replayable and rejection in ("renew", "renewed")
+    if rejection in ("renew", "kept"):  # once for all calls that used the token
+        reports.token_rejected(origin, error, again, partial(state.rejecting_calls, origin))
+    try:
+        if not again:
+            return None
+        yield from Discard()
+        return (yield from fetch_token(origin))
+    finally:
+        reports.report_rejections()
+
+
+def _for_next_proof(engine: Engine, cure: Cure, response: Response, from_org: bool) -> tuple[str | None, float | None]:
+    """The nonce and the server's time in the response to a rejected proof."""
+    if cure == "nonce":
+        # Not the last one learned, which may be from the response to another call.
+        return response.get("dpop-nonce"), None
+    date = None if response.get("age") else response.get("date")  # a response from a cache has an old Date
+    if from_org:
+        # A process that got its token from a store may not know Okta's time yet.
+        engine.endpoint.okta_clock.learn(date)
+    return None, http_date(date)

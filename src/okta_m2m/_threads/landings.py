@@ -18,8 +18,6 @@ from weakref import WeakSet
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["LOOK", "fork_listeners", "forks", "land", "mutex", "new_landing", "wait_in_thread"]
-
 LOOK: Final = 1.0
 """Seconds between two looks of a waiting caller at what it waits for, and the time that whoever starts it has to do so."""
 
@@ -47,7 +45,7 @@ def land(landing: Future[None]) -> None:
 
 
 def wait_in_thread(landing: Future[Any], timeout: float) -> bool:
-    """Waits until the flight lands, or until ``timeout`` seconds have passed. Returns whether it landed."""
+    """Waits until ``landing`` is done, or until ``timeout`` seconds have passed. Returns whether it is done."""
     waiting: _WaitingThreads | None = vars(landing).get("okta_m2m_threads")
     if waiting is not None:
         return waiting.wait(timeout)

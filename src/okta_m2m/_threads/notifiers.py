@@ -3,7 +3,8 @@
 The code that reports something waits a moment, so that a program that looks at its events after a call sees them, but not
 longer: an observer may be slow, fail, or make a call with the same app.
 
-Invariant: no caller and no fetch waits for an observer longer than :data:`PATIENCE`.
+Invariant: with a thread to notify it, no call and no fetch waits for an observer longer than :data:`PATIENCE` at a time. Only
+closing an app waits longer.
 """
 
 from __future__ import annotations
@@ -21,8 +22,6 @@ from .workers import on_event_loop, start_thread
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
-
-__all__ = ["PATIENCE", "Notifier"]
 
 logger = logging.getLogger("okta_m2m")
 

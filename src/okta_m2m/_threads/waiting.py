@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     import asyncio
     from concurrent.futures import Future
 
-__all__ = ["is_asyncio", "wait_here", "wait_in_run", "wait_on_loop"]
-
 logger = logging.getLogger("okta_m2m")
 
 AT_ONCE: Final = 500
@@ -40,8 +38,8 @@ def is_asyncio() -> bool:
     return asyncio is not None and asyncio._get_running_loop() is not None
 
 
-async def wait_in_run(landing: Future[Any], seconds: float) -> bool:
-    """:func:`wait_on_loop` in a trio run."""
+async def wait_in_run(landing: Future[Any], timeout: float) -> bool:  # noqa: ASYNC109 (the effect's own)
+    """:func:`wait_here` in a trio run."""
     import trio  # another project's; it is running
 
     landed = trio.Event()
@@ -54,13 +52,13 @@ async def wait_in_run(landing: Future[Any], seconds: float) -> bool:
             logger.debug("a trio run that waited for a token is over")
 
     landing.add_done_callback(notify)
-    with trio.move_on_after(max(0.0, seconds)):
+    with trio.move_on_after(max(0.0, timeout)):
         await landed.wait()
     return landing.done()
 
 
 async def wait_on_loop(landing: Future[Any], timeout: float) -> bool:  # noqa: ASYNC109 (the effect's own)
-    """Waits until a flight lands, or until ``timeout`` seconds have passed. Returns whether it landed."""
+    """:func:`wait_here` on a loop of asyncio."""
     if not landing.done():
         waiters = _waiters_of(landing)
         waiter = waiters.join(timeout)
@@ -84,8 +82,8 @@ class _Waiters:
         self._armed = math.inf  # when the timer fires
 
     def join(self, seconds: float) -> asyncio.Future[bool]:
-        """A future that is done when the flight has landed or ``seconds`` have passed. Its result says whether the flight
-        landed. After awaiting it, call ``leave``."""
+        """A future that is done when the landing is, or when ``seconds`` have passed. Its result says which: ``True`` for the
+        landing. After awaiting it, call ``leave``."""
         waiter: asyncio.Future[bool] = self._loop.create_future()
         self._until[waiter] = until = self._loop.time() + seconds
         if until < self._armed:
@@ -96,7 +94,7 @@ class _Waiters:
         self._until.pop(waiter, None)
 
     def notify(self, _: object) -> None:
-        """Called when the flight has landed, in any thread."""
+        """Called when the landing is done, in any thread."""
         try:
             self._loop.call_soon_threadsafe(self._landed)
         except RuntimeError:

@@ -29,18 +29,6 @@ from .landings import LOOK, fork_listeners, mutex
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = [
-    "FETCHES",
-    "SIGNATURES",
-    "Job",
-    "Line",
-    "on_event_loop",
-    "start",
-    "start_in_turn",
-    "start_thread",
-    "too_slow",
-]
-
 LONGEST_BEFORE_FORK: Final = 0.5
 """Seconds that a fork waits for threads that are ending."""
 
@@ -104,7 +92,7 @@ def start_in_turn(work: Callable[[], T], purpose: str, whose: object, seconds: f
     job = SIGNATURES.put(run, purpose, id(whose), seconds)
     if job is None:
         return None
-    working.add_done_callback(lambda ended: job.cancel() if ended.cancelled() else None)
+    working.add_done_callback(lambda ended: SIGNATURES.remove(job) if ended.cancelled() else None)
     return working
 
 
@@ -205,10 +193,6 @@ class Job:
         """Whether it is past its time."""
         return now >= self.began + self.seconds
 
-    def cancel(self) -> None:
-        """Leaves the line, if it has not begun."""
-        self._line.remove(self)
-
 
 class Line:
     """Runs jobs in threads, as many at a time as fit. The others wait their turn, in order of arrival.
@@ -242,6 +226,7 @@ class Line:
         return None if job.state == "ended" and job.began == 0.0 else job
 
     def remove(self, job: Job) -> None:
+        """Takes a job out of the line, if it has not begun."""
         with mutex():
             if job.state == "waiting" and job in self._waiting:
                 self._waiting.remove(job)

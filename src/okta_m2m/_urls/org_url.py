@@ -12,8 +12,6 @@ from urllib.parse import urlsplit
 from ..errors import ConfigurationError
 from .origins import is_loopback, origin_of
 
-__all__ = ["check_org_url", "find_placeholder"]
-
 # Okta's own domains. Only in these does "-admin" mean the Admin Console; a custom domain's name may end with it.
 _OKTA_DOMAINS = (
     ".okta.com",

@@ -13,8 +13,6 @@ from urllib.parse import SplitResult, urlsplit
 
 from ..errors import ConfigurationError
 
-__all__ = ["Origins", "as_sent", "is_loopback", "origin_of"]
-
 _AMBIGUOUS = r"[\x00-\x20\x7f\\]"
 MAX_HOST = 253
 """Characters in the longest host name (RFC 1035 section 2.3.4). A label has at most 63."""
@@ -23,12 +21,8 @@ _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST = rf"(?=.{{1,{MAX_HOST}}}\Z){_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\]"
 _NETLOC = r"(?:\[[^\[\]@]*\]|[^\[\]:@]*)(?::[0-9]*)?"  # no userinfo, and only a port after a bracket
 _DEFAULT_PORTS = {"https": 443, "http": 80}
-_SECURE = {
-    "https": "https",
-    "wss": "https",
-    "http": "http",
-    "ws": "http",
-}  # a WebSocket handshake is an HTTP request
+# A WebSocket handshake is an HTTP request.
+_SECURE = {"https": "https", "wss": "https", "http": "http", "ws": "http"}
 
 
 def is_loopback(host: str) -> bool:

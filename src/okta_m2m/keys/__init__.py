@@ -20,6 +20,7 @@ from .key_algorithms import (
     MIN_RSA_BITS,
     derivation_secret,
     generate_native,
+    hkdf,
     make_version,
     thumbprint,
 )
@@ -42,8 +43,8 @@ class Signer(Protocol):
 
     - ``in_memory = True`` promises that ``sign`` is quick. Without it, ``sign`` is assumed to block, and runs in a thread of
       ours.
-    - ``snapshot()`` returns the signer for one assertion: one immutable version of key, ``kid`` and ``alg``. It may read
-      a file, so it is never called on an event loop. The same version must be the same object.
+    - ``snapshot()`` returns the signer for one fetch of a token: one immutable version of key, ``kid`` and ``alg``. It may
+      read a file, so it is never called on an event loop. The same version must be the same object.
     """
 
     @property
@@ -136,7 +137,7 @@ class PrivateKey:
     ) -> PrivateKey:
         """Reads a file with PEM, a JWK or a JWKS, and follows it.
 
-        The file is read again before each client assertion, never on an event loop. A new key in it is used from then
+        The file is read again before each fetch of a token, never on an event loop. A new key in it is used from then
         on. While the file cannot be read or has no valid key, the last valid key stays in use, and each service app reports
         one warning.
 
@@ -261,13 +262,10 @@ class PrivateKey:
         - ``info``: the purpose of the secret. Secrets for different purposes reveal nothing about each other or the key.
         - ``length``: in bytes.
         """
-        from cryptography.hazmat.primitives.hashes import SHA256
-        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
-        return HKDF(SHA256(), length, salt=None, info=info).derive(derivation_secret(self._version.native))
+        return hkdf(derivation_secret(self._version.native), info, length)
 
     def snapshot(self) -> PrivateKey:
-        """The immutable version to sign one assertion with: this key itself, unless it follows a file."""
+        """The immutable version to sign with for one fetch of a token: this key itself, unless it follows a file."""
         return self
 
     def thumbprint(self) -> str:
@@ -341,7 +339,7 @@ class _FileKey(PrivateKey):
     @without_locals
     def snapshot(self) -> PrivateKey:
         # Compare the content, not the times: a coarse mtime, a swapped symlink or a copied timestamp cannot hide a new
-        # key. One small read per assertion costs little compared with the token request that follows. There is no lock,
+        # key. One small read per fetch costs little compared with the token request that follows. There is no lock,
         # because a fork during the read would leave it locked in the child. If two threads see a new key, both parse it,
         # and the later result is kept.
         digest, key, trouble = self._last

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NoReturn
 
+from .._base.crash_reports import without_locals
 from .._base.records import Record
 from ..errors import InvalidKey, quoted
 
@@ -30,6 +31,7 @@ __all__ = [
     "KeyVersion",
     "derivation_secret",
     "generate_native",
+    "hkdf",
     "make_version",
     "refuse_curve",
     "refuse_size",
@@ -144,6 +146,15 @@ def thumbprint(public_jwk: Mapping[str, str]) -> str:
 
     members = ("e", "kty", "n") if public_jwk["kty"] == "RSA" else ("crv", "kty", "x", "y")
     return jwk.thumbprint({member: public_jwk[member] for member in members})
+
+
+@without_locals
+def hkdf(secret: bytes, info: bytes, length: int) -> bytes:
+    """``length`` bytes that are derived from a secret for one purpose, ``info`` (HKDF-SHA256, RFC 5869)."""
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+    return HKDF(SHA256(), length, salt=None, info=info).derive(secret)
 
 
 def derivation_secret(native: PrivateKeyTypes) -> bytes:

@@ -3,8 +3,8 @@
 Invariant: no error raised here holds key material or a passphrase, and neither does an exception in its context. This
 module handles only the keys of ``cryptography`` ("native" keys) and plain data; :mod:`okta_m2m.keys` wraps them.
 
-The numbers of a JWK are decoded here, so that an error can name the faulty member; ``cryptography`` checks that they
-match. That library is imported where it is used: importing it takes longer than importing the whole package.
+The numbers of a JWK are decoded here, so that an error can name the faulty member; ``cryptography`` checks whether those of
+an RSA key match. That library is imported where it is used: importing it takes longer than importing the whole package.
 """
 
 from __future__ import annotations
@@ -107,9 +107,8 @@ def load_key(
 # ── PEM ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _BLOCK = r"-----BEGIN ([A-Z0-9 ]{1,40})-----((?:[^-]|-(?!----))*)-----END \1-----"
-_WRITTEN_LINE_BREAK = (
-    r"(?<!\\)(?:\\+[rn])+"  # only from the first backslash, so that a long run of them is scanned once
-)
+# Only from the first backslash, so that a long run of them is scanned once.
+_WRITTEN_LINE_BREAK = r"(?<!\\)(?:\\+[rn])+"
 
 
 def load_pem(text: str, password: str | bytes | None) -> PrivateKeyTypes:

@@ -2,7 +2,7 @@
 
 A caller's loop waits, and signs with a key in memory. Everything else is performed by threads.
 
-Invariant: no policy here, and the loop is never blocked.
+Invariant: no policy here, and the loop is never blocked, as long as threads can be started.
 """
 
 from __future__ import annotations

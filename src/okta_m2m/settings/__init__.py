@@ -139,7 +139,7 @@ def read_settings(
 
     environ = os.environ if environ is None else environ
     in_environment = environment_source(environ, working_directory, decided)
-    paths = _okta_yaml_paths(working_directory, home) if files else []
+    paths = okta_yaml_paths(working_directory, home) if files else []
     in_files = [okta_yaml_source(path, here, decided) for path, here in paths]
     sources = [given, in_environment, *filter(None, in_files)]
 
@@ -195,7 +195,7 @@ def find_setting(
     for name, value in (os.environ if environ is None else environ).items():
         if name.startswith(PREFIX) and fold_name(name[len(PREFIX) :]) in folded and not is_blank(value):
             return FoundSetting(value, name, Source("environment variable", working_directory, {}))
-    for path, is_here in _okta_yaml_paths(working_directory, home):
+    for path, is_here in okta_yaml_paths(working_directory, home):
         if is_here and not here:
             continue
         for name, value in (client_section(path) or {}).items():
@@ -227,22 +227,6 @@ def _working_directory(directory: str | os.PathLike[str] | None) -> Path:
         return Path(os.path.abspath(directory or os.curdir))
     except FileNotFoundError:
         return Path(os.curdir)  # the directory was deleted, as an old release may be: there is no file
-
-
-def _okta_yaml_paths(working_directory: Path, home: str | os.PathLike[str] | None) -> list[tuple[Path, bool]]:
-    """The possible paths of an ``okta.yaml``, highest priority first. The flag is ``True`` if a stranger may have put it in
-    the working directory: everything in the home directory is the user's own."""
-    paths = okta_yaml_paths(working_directory, home)
-    own = [folder for path, here in paths if not here for folder in (path.parent, path.parent.parent)]
-    is_own = any(_is_same_directory(working_directory, folder) for folder in own)
-    return [(path, here and not is_own) for path, here in paths]
-
-
-def _is_same_directory(one: Path, other: Path) -> bool:
-    try:
-        return os.path.samefile(one, other)
-    except OSError:
-        return False  # one of them does not exist, or may not be entered
 
 
 def _missing_settings(

@@ -30,10 +30,10 @@ __all__ = [
     "check_htu_origins",
     "check_keys",
     "check_list",
-    "check_max_wait",
     "check_observer",
     "check_revoke_on_close",
     "check_scopes",
+    "check_seconds",
     "kind_of",
     "token_path",
 ]
@@ -118,12 +118,12 @@ def token_path(authorization_server: str | None) -> str:
     return f"/oauth2/{authorization_server}/v1/token"
 
 
-def check_max_wait(max_wait: float) -> float:
-    if isinstance(max_wait, bool) or not isinstance(max_wait, int | float) or not 0 < max_wait <= 86_400:
+def check_seconds(seconds: float, name: str, longest: float, shown: str) -> float:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= longest:
         raise ConfigurationError(
-            f"max_wait cannot be {max_wait!r}.", remedy="Use a number of seconds, more than 0 and at most a day."
+            f"{name} cannot be {seconds!r}.", remedy=f"Use a number of seconds, more than 0 and at most {shown}."
         )
-    return float(max_wait)
+    return float(seconds)
 
 
 def check_keys(key: Signer | Sequence[Signer]) -> tuple[Signer, ...]:

@@ -29,16 +29,26 @@ _READ_NO_FILE = "or read no file at all, with from_env(files=False)."
 
 
 def okta_yaml_paths(working_directory: Path, home: str | os.PathLike[str] | None) -> list[tuple[Path, bool]]:
-    """The possible paths of an ``okta.yaml``, highest priority first. The flag is ``True`` for the working directory."""
-    paths = [(working_directory / name, True) for name in ("okta.yaml", ".okta.yaml")]
+    """The possible paths of an ``okta.yaml``, highest priority first. The flag is ``True`` if a stranger may have put it in
+    the working directory: everything in the home directory is the user's own."""
+    paths = [working_directory / name for name in ("okta.yaml", ".okta.yaml")]
     try:
         home_directory = Path(os.path.abspath(home)) if home is not None else Path.home()
     except RuntimeError:
-        return paths  # this user has no home directory, as in a container without an entry in /etc/passwd
-    at_home = home_directory / ".okta" / "okta.yaml"
-    # For a process that starts in ~/.okta, both paths are one file. It is the user's own, not a stranger's file that happens
-    # to be in the working directory.
-    return [(path, here) for path, here in paths if path != at_home] + [(at_home, False)]
+        # This user has no home directory, as in a container without an entry in /etc/passwd.
+        return [(path, True) for path in paths]
+    folder = home_directory / ".okta"
+    is_own = _is_same_directory(working_directory, folder) or _is_same_directory(working_directory, home_directory)
+    at_home = folder / "okta.yaml"
+    # For a process that starts in ~/.okta, both paths are one file.
+    return [(path, not is_own) for path in paths if path != at_home] + [(at_home, False)]
+
+
+def _is_same_directory(one: Path, other: Path) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False  # one of them does not exist, or may not be entered
 
 
 def read_okta_yaml(path: Path) -> str | None:

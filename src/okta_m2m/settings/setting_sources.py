@@ -114,8 +114,7 @@ class Source(PublicRecord, hidden=("found",)):
 
     ``found``: what is set there.
 
-    ``file``: the ``okta.yaml``, by the path under which it was found; ``None`` for arguments and the environment. Only
-    this says whether the place is a file: a file can have any name, also the title of another place.
+    ``file``: the ``okta.yaml``, by the path under which it was found; ``None`` for arguments and the environment.
     """
 
     title: str
@@ -123,11 +122,6 @@ class Source(PublicRecord, hidden=("found",)):
     found: dict[str, FoundSetting]
     file: Path | None = None
     in_working_directory: bool = False
-
-    @property
-    def is_file(self) -> bool:
-        """Whether the place is an ``okta.yaml``."""
-        return self.file is not None
 
     def add(self, setting: str, name: str, value: object) -> None:
         """Adds a value. Raises :class:`~okta_m2m.errors.ConfigurationError` if the setting already has another
@@ -156,12 +150,12 @@ class FoundSetting(PublicRecord, hidden=("value", "source")):
     @property
     def place(self) -> str:
         """``"argument"``, ``"environment variable OKTA_CLIENT_ORGURL"``, or a file's path."""
-        return self.source.title if self.source.is_file or self.is_argument else self.where
+        return self.source.title if self.file is not None or self.is_argument else self.where
 
     @property
     def where(self) -> str:
         """The place and the name: ``"okta.client.orgUrl in /home/me/okta.yaml"``."""
-        if self.source.is_file:
+        if self.file is not None:
             return f"okta.client.{self.name} in {self.source.title}"
         return f"{self.source.title} {self.name}"
 
@@ -179,7 +173,7 @@ class FoundSetting(PublicRecord, hidden=("value", "source")):
     @property
     def is_argument(self) -> bool:
         """Whether the setting was passed as an argument."""
-        return not self.source.is_file and self.source.title == "argument"
+        return self.source.title == "argument"
 
 
 def argument_source(arguments: dict[str, Any], base: Path) -> Source:
@@ -266,7 +260,7 @@ def _report_unknown(place: str, name: str, source: Source, decided: Iterable[str
     # If an argument sets a value, a similar variable can only belong to another program.
     if setting is not None and setting not in decided:
         spelling = next(s for s in SPELLINGS[setting] if fold_name(s) == match)
-        right = f"okta.client.{spelling}" if source.is_file else PREFIX + spelling.upper()
+        right = f"okta.client.{spelling}" if source.file is not None else PREFIX + spelling.upper()
         argument = f", or pass {setting}= if it belongs to another program" if setting in ARGUMENTS else ""
         raise ConfigurationError(f"{shown} is not a setting.", remedy=f"Did you mean {right}? Rename it{argument}.")
     if shown not in _logged_names:

@@ -195,23 +195,21 @@ def _from_url(url: str, timeout: float) -> Client:
     if url.lower().startswith("rediss:"):
         settings["ssl_check_hostname"] = True  # redis-py before 6 does not check it by default
 
-    client, trouble = None, ""
     try:
         client = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 1, once), **settings)
         pool = client.connection_pool
         pool.connection_class = _limited(pool.connection_class)
         pool.connection_class(**pool.connection_kwargs)  # does not connect, but checks all options
+        return client
     except (ValueError, TypeError) as error:
         trouble = type(error).__name__  # its text may contain half a password, so it is neither shown nor chained
-    if client is None or trouble:
-        raise ConfigurationError(
-            f"The Redis URL cannot be read, or has an option that redis-py does not know ({trouble}).",
-            remedy=(
-                "Write it as redis://user:password@host:6379/0, and %-escape everything in the password except "
-                "letters and digits."
-            ),
-        )
-    return client
+    raise ConfigurationError(
+        f"The Redis URL cannot be read, or has an option that redis-py does not know ({trouble}).",
+        remedy=(
+            "Write it as redis://user:password@host:6379/0, and %-escape everything in the password except "
+            "letters and digits."
+        ),
+    )
 
 
 def _limited(connection_class: Any) -> Any:

@@ -17,6 +17,7 @@ from .._base.crash_reports import without_locals
 from .._base.tokens import not_picklable
 from ..errors import ConfigurationError
 from ..keys import PrivateKey
+from ..keys.key_algorithms import hkdf
 
 if TYPE_CHECKING:
     from joserfc.jwk import OctKey
@@ -31,10 +32,8 @@ MIN_SECRET_SIZE = 32
 MAX_SEALED_SIZE = 1 << 16
 """Size of the largest sealed value that is opened, in bytes. Okta's tokens have a few thousand bytes."""
 
-_ALGORITHMS = (
-    "dir",
-    "A256GCM",
-)  # nothing else is accepted: no other alg, and no zip, which could be a decompression bomb
+# Nothing else is accepted: no other alg, and no zip, which could be a decompression bomb.
+_ALGORITHMS = ("dir", "A256GCM")
 
 
 class Seal:
@@ -67,7 +66,7 @@ class Seal:
             )
         import joserfc.jwe  # noqa: F401  # heavy: imported when a seal is created, so that no call waits for it
 
-        self.fingerprint = _derive(self._secrets[0], b"okta-m2m/seal-fingerprint/1", 8).hex()
+        self.fingerprint = hkdf(self._secrets[0], b"okta-m2m/seal-fingerprint/1", 8).hex()
 
     def seal(self, cache_key: str, plaintext: bytes) -> bytes:
         """The sealed value, which can be opened only for this cache key.
@@ -127,11 +126,4 @@ def _key(secret: bytes, cache_key: str) -> OctKey:
     from joserfc.jwk import OctKey
 
     # "surrogatepass", because a cache key is made from settings, and no string in a setting may raise here.
-    return OctKey.import_key(_derive(secret, b"okta-m2m/seal/1\0" + cache_key.encode("utf-8", "surrogatepass"), 32))
-
-
-def _derive(secret: bytes, info: bytes, length: int) -> bytes:
-    from cryptography.hazmat.primitives.hashes import SHA256
-    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
-    return HKDF(SHA256(), length, salt=None, info=info).derive(secret)
+    return OctKey.import_key(hkdf(secret, b"okta-m2m/seal/1\0" + cache_key.encode("utf-8", "surrogatepass"), 32))
