@@ -612,3 +612,28 @@ FORKING = """
 @pytest.mark.timeout(60)
 def test_a_child_forked_while_threads_use_the_store_can_use_it(directory: Path) -> None:
     assert script(FORKING, str(directory)).communicate()[0] == "40 []\n"
+
+
+FORKING_DURING_AN_IMPORT = """
+    import os, sys, threading, time
+    from pathlib import Path
+    from okta_m2m.stores.file import FileStore
+    directory = Path(sys.argv[1])
+    (directory / "filelock.py").write_text("import time; time.sleep(0.5); FileLock = None")
+    sys.path.insert(0, str(directory))
+    thread = threading.Thread(target=FileStore, args=(directory / "store",))
+    thread.start()
+    while "filelock" not in sys.modules:
+        time.sleep(0.001)
+    child = os.fork()
+    if child == 0:
+        FileStore(directory / "store")
+        os._exit(0)
+    print(os.waitpid(child, 0)[1])
+"""
+
+
+@posix
+@pytest.mark.timeout(20)
+def test_a_child_forked_while_a_thread_makes_the_first_store_can_make_one(tmp_path: Path) -> None:
+    assert script(FORKING_DURING_AN_IMPORT, str(tmp_path)).communicate(timeout=15)[0] == "0\n"

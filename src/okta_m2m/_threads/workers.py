@@ -18,6 +18,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from importlib import import_module
@@ -66,10 +67,14 @@ IMPORTED_LATE: Final = (
 """Modules of other projects that are heavy, and so are first imported by a call or by an app. A child that is forked while
 another thread imports one of them would wait for that import forever, so they are imported before a fork."""
 
+LONGEST_IMPORT: Final = 10.0
+"""Seconds that a fork waits for an import that :func:`importing` guards."""
+
 _alive: dict[threading.Thread, float] = {}
 _ending: deque[int] = deque(maxlen=256)
 """The system's numbers of threads that are ending. Their objects would be kept until the next fork."""
 _finished_at_exit: set[threading.Thread] = set()
+_importing = threading.RLock()
 
 T = TypeVar("T")
 
@@ -144,6 +149,12 @@ def start_thread(job: Callable[[], object], purpose: str, *, finishes_at_exit: b
             raise interruption from None
         return None
     return thread
+
+
+def importing() -> threading.RLock:
+    """Held while a store imports the packages that it needs. They are too heavy for an installation that has them and no store,
+    so they are not among those that a fork imports. It waits for this instead."""
+    return _importing
 
 
 def on_event_loop() -> bool:
@@ -366,6 +377,12 @@ def _before_fork() -> None:
         while thread is not own and thread in _alive and time.monotonic() < began + YOUNG:
             time.sleep(0.0005)
     _let_threads_end()
+    _importing.acquire(timeout=LONGEST_IMPORT)
+
+
+def _after_fork_in_parent() -> None:
+    with suppress(RuntimeError):  # it waited in vain
+        _importing.release()
 
 
 def _let_threads_end() -> None:
@@ -380,6 +397,8 @@ def _let_threads_end() -> None:
 
 
 def _after_fork() -> None:
+    global _importing
+    _importing = threading.RLock()
     for threads in (_alive, _ending, _finished_at_exit):  # which exist only in the parent
         threads.clear()
 
@@ -393,4 +412,4 @@ def _exists(native_id: int) -> bool:
 
 atexit.register(_finish_at_exit)
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
-    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork)

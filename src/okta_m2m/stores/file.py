@@ -25,6 +25,7 @@ from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 
+from .._threads.workers import importing
 from ..errors import ConfigurationError
 
 __all__ = ["FileStore"]
@@ -66,8 +67,9 @@ class FileStore:
 
     def __init__(self, directory: str | os.PathLike[str] | None = None, *, timeout: float = 0.25) -> None:
         try:
-            import filelock
-            import platformdirs
+            with importing():
+                import filelock
+                import platformdirs
         except ModuleNotFoundError:
             raise ConfigurationError(
                 "A FileStore needs filelock and platformdirs.", remedy="Install them with: pip install 'okta-m2m[file]'"

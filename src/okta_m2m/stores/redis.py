@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from .._base.crash_reports import without_locals
 from .._base.tokens import not_picklable
+from .._threads.workers import importing
 from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -176,9 +177,10 @@ def _blocking_client(given: Any) -> Any:
 
 
 def _from_url(url: str, timeout: float) -> Client:
-    import redis
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
+    with importing():
+        import redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
 
     # One retry if the connection is broken, like a pooled one after a restart of the server. No retry after a timeout,
     # because no time is left then.
