@@ -37,7 +37,7 @@ class MemoryEndpoint:
 
     def make_auth(self, stack: str, key: Any, client_id: str = "0oa1b2c3") -> Any:
         """An auth object of that library, which has its token already."""
-        app = ServiceApp(ORIGIN, client_id=client_id, key=key, scopes=[SCOPE], dpop=self._token_type == "DPoP")
+        app = ServiceApp(ORIGIN, client_id=client_id, key=key, scopes=[SCOPE])
         auth_class = import_module(f"okta_m2m.{stack.removesuffix('_async')}").OktaAuth
         auth = auth_class(app, send=self._send)
         if stack in ("requests", "httpx"):

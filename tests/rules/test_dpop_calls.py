@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from bench import API, GOES_TO_THE_CALLER, Bench, names, proof, unauthorized
+from bench import API, GOES_TO_THE_CALLER, Bench, decoded, names, proof, unauthorized
 from okta_m2m import Token
-from okta_m2m.effects import Attempt, Discard, Response, Send
+from okta_m2m.effects import Attempt, Discard, Response, Send, StartSend
+from okta_m2m.testing import Replayed
 
 pytestmark = pytest.mark.usefixtures("everything_is_reported")
 
@@ -112,3 +113,21 @@ def test_a_bound_token_is_never_sent_as_bearer_nor_without_its_proof() -> None:
     assert attempt.headers["Authorization"].startswith("DPoP ")
     headers = bench.replay(bench.app.headers("GET", API)).result()
     assert set(headers) == {"Authorization", "DPoP"}
+
+
+def offered_key(replayed: Replayed[Token]) -> object:
+    """The key of the proof that a token request had."""
+    (sent,) = replayed.of(StartSend)
+    return decoded(sent.request.headers["DPoP"])[0]["jwk"]
+
+
+def test_a_key_that_no_token_is_bound_to_is_not_kept() -> None:
+    """It takes more memory than the rest of an app, and most apps have Bearer tokens."""
+    bench = Bench(dpop=True)
+    keys = []
+    for token_type in ("Bearer", "Bearer", "DPoP", "DPoP", "Bearer", "DPoP"):
+        keys.append(offered_key(bench.obtain(bench.token(token_type=token_type))))
+        bench.time += 4000.0
+    first, second, *bound = keys
+    assert first != second != bound[0]
+    assert all(key == bound[0] for key in bound), "calls with earlier tokens still need it"

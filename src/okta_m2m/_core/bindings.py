@@ -70,6 +70,12 @@ class Bindings:
         if proofs is None or dict(proofs.signer.public_jwk) != dict(key.public_jwk):
             self._proofs = DPoPProofs(key, self._htu)
 
+    def forget_unused_key(self) -> None:
+        """The token is a Bearer token. Forgets the key that was created to offer DPoP, if no token is bound to it: it takes more
+        memory than the rest of an app."""
+        if self._configured_key is None and not self._bound:
+            self._proofs = None
+
     def key_to_share(self) -> PrivateKey | None:
         """The DPoP key, if it was created here and other processes need it."""
         signer = self._proofs.signer if self._proofs is not None and self._configured_key is None else None

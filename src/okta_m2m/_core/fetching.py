@@ -233,4 +233,6 @@ class Fetching:
     def _take(self, token: Token, *, is_shared: bool = False) -> None:
         if token.dpop_bound:
             self._engine.bindings.bind(token)  # first, so that a call that finds the token can make its proof
+        else:
+            self._engine.bindings.forget_unused_key()
         self._engine.state.obtained(token, is_shared=is_shared)
