@@ -290,7 +290,7 @@ def sealed_records(data: bytes) -> None:
             assert place.seal.open(place.key, mixed) is None
     found = fleet._open(place, place.seal.seal(place.key, data))
     if found is not None:
-        token, key, forced = found.shared.token, found.shared.key, found.shared.forced
+        token, key, forced = found.token, found.key, found.forced
         for times in forced.values():
             assert all(math.isfinite(time) for time in times.values())
         assert token.value.isprintable()

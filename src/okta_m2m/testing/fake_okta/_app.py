@@ -131,4 +131,6 @@ class App:
             self._earlier.append((time.monotonic() + settling, None if created else before))
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_jwks"):
+            return "<App not made>"  # in a traceback of its own failed creation
         return f"<App {self.client_id} {self.status} scopes={self.scopes}>"
