@@ -152,9 +152,11 @@ class Story:
         )
 
     def errors_before(self, obtained: Obtained) -> list[int]:
-        """The statuses other than 200 that the token endpoint returned before that token, in order."""
+        """The statuses other than 200 that the token endpoint returned between the token before and that one, in order."""
+        before = [token.at for token in list(self.obtained) if token.at < obtained.at]
+        since = max(before, default=0.0)
         return [
-            a.status for a in list(self.answers) if a.status != 200 and obtained.began - 0.01 <= a.at <= obtained.at
+            answer.status for answer in list(self.answers) if answer.status != 200 and since < answer.at <= obtained.at
         ]
 
     def document(self) -> dict[str, Any]:
