@@ -66,7 +66,7 @@ class FollowedKey:
         return self._key.sign(message)
 
     def snapshot(self) -> PrivateKey:
-        """Called before each fetch of a token, never on an event loop. The same key must be the same object."""
+        """Called before each fetch, never on an event loop. The same key must be the same object."""
         if self._clock() - self._read_at >= self._every:
             self._read_at = self._clock()
             try:
