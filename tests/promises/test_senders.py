@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -11,10 +12,12 @@ import trio
 
 from clients import CLIENTS, AsyncClient, Client
 from okta_m2m import ConfigurationError, ServiceApp
+from okta_m2m.aiohttp import OktaAuth
 from okta_m2m.effects import Request, Response
 from okta_m2m.errors import WrongType
 from okta_m2m.runtimes import Asyncio, Threads, Trio, arun, run
 from okta_m2m.testing import FakeOkta
+from services import eventually
 
 TOKEN = b'{"access_token": "t", "token_type": "Bearer", "expires_in": 3600}'
 NewService = Callable[..., ServiceApp]
@@ -93,3 +96,26 @@ def test_the_error_of_each_runtime_names_what_it_was_given(
 ) -> None:
     with pytest.raises(ConfigurationError, match=says):
         obtain(new_service(okta), send)
+
+
+def test_a_token_request_of_aiohttp_leaves_no_response_for_the_garbage_collector(
+    okta: FakeOkta, new_service: NewService
+) -> None:
+    """It would keep the token in memory, no matter how long the program lives."""
+
+    def responses() -> int:
+        return sum(isinstance(kept, Response) for kept in gc.get_objects())
+
+    async def token() -> None:
+        await OktaAuth(new_service(okta)).atoken()
+
+    asyncio.run(token())
+    gc.collect()
+    before = responses()
+    gc.disable()
+    try:
+        for _ in range(3):
+            asyncio.run(token())
+        eventually(lambda: responses() <= before, "the end of each response")
+    finally:
+        gc.enable()

@@ -24,6 +24,8 @@ from bench import (
 )
 from key_material import assert_nothing_private, ec_key, pem
 from okta_m2m import PrivateKey, TokenUnreachable
+from okta_m2m._core.reports import Reports
+from okta_m2m._threads import notifiers
 from okta_m2m.effects import Send, SendFailed
 from okta_m2m.errors import InvalidScope, SigningFailed
 from okta_m2m.events import ClockCorrected, KeyChanged, KeyPassedOver, TokenFailed
@@ -181,6 +183,25 @@ def test_each_new_trouble_with_a_key_file_is_one_warning_of_an_app(
     assert warnings_after(lambda: path.write_text(text)) == 2
     assert warnings_after(path.unlink) == 3
     assert reported(bench, KeyChanged) == []
+
+
+@pytest.mark.parametrize(
+    ("on_event", "level", "is_received"),
+    [(None, logging.WARNING, False), (None, logging.INFO, True), (print, logging.WARNING, True)],
+)
+def test_a_report_that_nobody_receives_starts_no_thread(
+    on_event: Any, level: int, is_received: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    started: list[str] = []
+
+    def start_thread(job: Callable[[], object], purpose: str, **options: object) -> None:
+        started.append(purpose)
+        job()
+
+    monkeypatch.setattr(notifiers, "start_thread", start_thread)
+    caplog.set_level(level, "okta_m2m")
+    Reports("0oa1", on_event).key_changed("kid-2")
+    assert bool(started) is is_received
 
 
 def test_a_corrected_clock_is_reported() -> None:
