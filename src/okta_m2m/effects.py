@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from ._base.tokens import Token
+    from ._threads.landings import Landing
     from .keys import Signer
     from .stores import Store
 
@@ -241,16 +242,18 @@ class Sleep(Effect[None]):
 
 
 class Wait(Effect[bool]):
-    """Waits until a fetch ends. The future is never cancelled.
+    """Waits until a fetch ends, which cannot be cancelled.
 
-    - ``landing``: a future that is done when the fetch has ended.
+    - ``landing``: ``done()`` says whether the fetch has ended; ``wait(seconds)`` blocks the thread until it has, and
+      returns whether it has; ``add_done_callback(function)`` has the function called with this object once it has, in any
+      thread.
     - ``timeout``: seconds to wait.
     """
 
-    landing: Future[Any]
+    landing: Landing
     timeout: float
 
-    def __init__(self, landing: Future[Any], timeout: float) -> None:
+    def __init__(self, landing: Landing, timeout: float) -> None:
         # Written out, like Attempt's: many callers may wait for one token, and each creates both.
         put_landing, put_timeout = self._setters
         put_landing(self, landing)

@@ -10,12 +10,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 
 import pytest
 
 from okta_m2m._core.reports import Reports
-from okta_m2m._threads import notifiers
+from okta_m2m._threads.landings import Landing
 from okta_m2m._threads.notifiers import Notifier
 from okta_m2m.events import AuthorizationKept, Event, OriginPassedOver
 
@@ -44,11 +43,11 @@ def test_after_settle_the_observer_has_been_notified() -> None:
 def test_a_caller_waits_fifty_milliseconds_for_a_slow_observer(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
 
-    def wait_in_thread(landing: Future[None], seconds: float) -> bool:
+    def wait(landing: Landing, seconds: float) -> bool:
         waits.append(seconds)
         return landing.done()
 
-    monkeypatch.setattr(notifiers, "wait_in_thread", wait_in_thread)
+    monkeypatch.setattr(Landing, "wait", wait)
     ends, reports = threading.Event(), Reports("0oa1", lambda event: ends.wait(WHILE))
     reports.origin_passed_over("https://a.example")
     reports.origin_passed_over("https://b.example")

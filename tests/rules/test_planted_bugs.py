@@ -37,21 +37,21 @@ PLANTED: dict[str, tuple[str, str, Any, str, tuple[tuple[str, str], ...]]] = {
     "a waiting thread looks before it can be woken": (
         "instant response",
         "switches",
-        landings._WaitingThreads,
+        landings.Landing,
         "wait",
         (
-            ("    self._locks.append(lock)\n", "    has_landed = self._has_landed\n    self._locks.append(lock)\n"),
+            ("    self._locks[lock] = None\n", "    has_landed = self._has_landed\n    self._locks[lock] = None\n"),
             ("if not self._has_landed:", "if not has_landed:"),
         ),
     ),
     "threads are woken before they see that it has landed": (
         "instant response",
         "switches",
-        landings._WaitingThreads,
-        "wake",
+        landings.Landing,
+        "land",
         (
             ("    self._has_landed = True\n", ""),
-            ("    self._locks.clear()\n", "    self._locks.clear()\n    self._has_landed = True\n"),
+            ("    self._call_back()\n", "    self._call_back()\n    self._has_landed = True\n"),
         ),
     ),
     "a loop that comes to a landed flight is not woken": (

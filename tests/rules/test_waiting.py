@@ -10,13 +10,13 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
+from okta_m2m._threads.landings import Landing
 from okta_m2m._threads.waiting import AT_ONCE, TICK
 from okta_m2m.effects import Wait
 from okta_m2m.runtimes import Asyncio, Trio
@@ -31,11 +31,11 @@ def send(request: object, timeout: float) -> Any:
 runtime = Asyncio(send)
 
 
-def wait(landing: Future[Any], seconds: float = LONG) -> asyncio.Task[bool]:
+def wait(landing: Landing, seconds: float = LONG) -> asyncio.Task[bool]:
     return asyncio.create_task(runtime.perform(Wait(landing, seconds)))
 
 
-async def waiting(landing: Future[Any], *seconds: float) -> list[asyncio.Task[bool]]:
+async def waiting(landing: Landing, *seconds: float) -> list[asyncio.Task[bool]]:
     """Tasks, each of which has begun to wait."""
     tasks = [wait(landing, one) for one in seconds]
     await asyncio.sleep(0)
@@ -79,15 +79,12 @@ def run_with_hands(main: Callable[[Clockwork], Coroutine[Any, Any, None]]) -> No
 
 
 @pytest.fixture
-def landing() -> Future[Any]:
-    """As that of a flight: nobody can cancel it."""
-    future: Future[Any] = Future()
-    future.set_running_or_notify_cancel()
-    return future
+def landing() -> Landing:
+    return Landing()
 
 
-def test_nothing_waits_for_a_fetch_that_has_ended(landing: Future[Any]) -> None:
-    landing.set_result("token")
+def test_nothing_waits_for_a_fetch_that_has_ended(landing: Landing) -> None:
+    landing.land()
     coroutine = runtime.perform(Wait(landing, LONG))
     with pytest.raises(StopIteration) as stop:
         coroutine.send(None)
@@ -96,22 +93,22 @@ def test_nothing_waits_for_a_fetch_that_has_ended(landing: Future[Any]) -> None:
 
 @pytest.mark.parametrize("count", [1, AT_ONCE, AT_ONCE + 1, 3 * AT_ONCE + 7])
 @pytest.mark.parametrize("where", ["on the loop", "in a thread"])
-def test_every_waiting_task_is_woken_however_many_there_are(landing: Future[Any], count: int, where: str) -> None:
+def test_every_waiting_task_is_woken_however_many_there_are(landing: Landing, count: int, where: str) -> None:
     async def main() -> list[bool]:
         tasks = await waiting(landing, *[LONG] * count)
         if where == "on the loop":
-            landing.set_result("token")
+            landing.land()
         else:
-            await asyncio.to_thread(landing.set_result, "token")
+            await asyncio.to_thread(landing.land)
         return await asyncio.gather(*tasks)
 
     assert asyncio.run(main()) == [True] * count
 
 
-def test_while_many_tasks_are_woken_the_loop_has_time_for_others(landing: Future[Any]) -> None:
+def test_while_many_tasks_are_woken_the_loop_has_time_for_others(landing: Landing) -> None:
     async def main() -> None:
         tasks = await waiting(landing, *[LONG] * (3 * AT_ONCE))
-        landing.set_result("token")
+        landing.land()
         done = [0]
         while done[-1] < len(tasks):
             await asyncio.sleep(0)
@@ -122,10 +119,10 @@ def test_while_many_tasks_are_woken_the_loop_has_time_for_others(landing: Future
     asyncio.run(main())
 
 
-def test_a_task_that_comes_while_others_are_woken_does_not_wait(landing: Future[Any]) -> None:
+def test_a_task_that_comes_while_others_are_woken_does_not_wait(landing: Landing) -> None:
     async def main() -> None:
         herd = await waiting(landing, *[LONG] * (3 * AT_ONCE))
-        landing.set_result("token")
+        landing.land()
         await herd[0]
         assert not herd[-1].done()
         assert await runtime.perform(Wait(landing, LONG))
@@ -136,7 +133,7 @@ def test_a_task_that_comes_while_others_are_woken_does_not_wait(landing: Future[
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
-def test_each_task_waits_no_longer_than_its_own_time(landing: Future[Any], order: tuple[int, ...]) -> None:
+def test_each_task_waits_no_longer_than_its_own_time(landing: Landing, order: tuple[int, ...]) -> None:
     async def main(loop: Clockwork) -> None:
         seconds = (1.0, 2.0, LONG)
         tasks = dict(zip(order, await waiting(landing, *(seconds[n] for n in order)), strict=True))
@@ -144,14 +141,14 @@ def test_each_task_waits_no_longer_than_its_own_time(landing: Future[Any], order
         assert await loop.done_at(1.0, tasks) == [0]
         assert await loop.done_at(1.999, tasks) == [0]
         assert await loop.done_at(2.0, tasks) == [0, 1]
-        landing.set_result("token")
+        landing.land()
         assert await tasks[2] is True
         assert [tasks[0].result(), tasks[1].result()] == [False, False]
 
     run_with_hands(main)
 
 
-def test_tasks_whose_times_end_shortly_after_each_other_may_wake_a_tick_later(landing: Future[Any]) -> None:
+def test_tasks_whose_times_end_shortly_after_each_other_may_wake_a_tick_later(landing: Landing) -> None:
     async def main(loop: Clockwork) -> None:
         tasks = dict(enumerate(await waiting(landing, 1.0, 1.0 + TICK / 2, 1.0 + TICK, 1.0 + 3 * TICK)))
         assert await loop.done_at(1.0, tasks) == [0]
@@ -163,20 +160,20 @@ def test_tasks_whose_times_end_shortly_after_each_other_may_wake_a_tick_later(la
     run_with_hands(main)
 
 
-def test_tasks_whose_time_is_over_are_woken_and_those_with_time_left_are_not(landing: Future[Any]) -> None:
+def test_tasks_whose_time_is_over_are_woken_and_those_with_time_left_are_not(landing: Landing) -> None:
     async def main(loop: Clockwork) -> None:
         (patient,) = await waiting(landing, LONG)
         herd = await waiting(landing, *[1.0] * (3 * AT_ONCE))
         loop.now = 1.0
         assert set(await asyncio.gather(*herd)) == {False}
         assert not patient.done()
-        landing.set_result("token")
+        landing.land()
         assert await patient
 
     run_with_hands(main)
 
 
-def test_a_timer_that_goes_off_early_by_the_clocks_resolution_goes_off_once(landing: Future[Any]) -> None:
+def test_a_timer_that_goes_off_early_by_the_clocks_resolution_goes_off_once(landing: Landing) -> None:
     async def main(loop: Clockwork) -> None:
         (task,) = await waiting(landing, 1.0)
         loop.now = 1.0 - time.get_clock_info("monotonic").resolution / 2
@@ -185,14 +182,14 @@ def test_a_timer_that_goes_off_early_by_the_clocks_resolution_goes_off_once(land
     run_with_hands(main)
 
 
-def test_a_task_without_time_left_does_not_wait(landing: Future[Any]) -> None:
+def test_a_task_without_time_left_does_not_wait(landing: Landing) -> None:
     async def main(_: Clockwork) -> None:
         assert await wait(landing, 0.0) is False
 
     run_with_hands(main)
 
 
-def test_a_task_may_wait_again_and_again_for_the_same_fetch(landing: Future[Any]) -> None:
+def test_a_task_may_wait_again_and_again_for_the_same_fetch(landing: Landing) -> None:
     async def main(loop: Clockwork) -> None:
         for now in (1.0, 2.0, 3.0):
             (task,) = await waiting(landing, 1.0)
@@ -200,18 +197,18 @@ def test_a_task_may_wait_again_and_again_for_the_same_fetch(landing: Future[Any]
             loop.now = now
             assert await task is False
         (task,) = await waiting(landing, 1.0)
-        landing.set_result("token")
+        landing.land()
         assert await task is True
 
     run_with_hands(main)
 
 
 @pytest.mark.parametrize("whom", ["the first", "the last", "all but one", "at the same moment"])
-def test_a_cancelled_task_does_not_affect_others(landing: Future[Any], whom: str) -> None:
+def test_a_cancelled_task_does_not_affect_others(landing: Landing, whom: str) -> None:
     async def main(loop: Clockwork) -> None:
         tasks = await waiting(landing, 1.0, *[LONG] * 20)
         if whom == "at the same moment":
-            landing.set_result("token")
+            landing.land()
         cancelled = {"the first": tasks[:1], "the last": tasks[-1:], "all but one": tasks[1:]}.get(whom, tasks[5:6])
         for task in cancelled:
             task.cancel()
@@ -220,16 +217,16 @@ def test_a_cancelled_task_does_not_affect_others(landing: Future[Any], whom: str
                 0
             ]  # past the time of the timer that was set for it
         if whom != "at the same moment":
-            landing.set_result("token")
+            landing.land()
         ended = await asyncio.gather(*tasks, return_exceptions=True)
         for task, result in zip(tasks, ended, strict=True):
             assert isinstance(result, asyncio.CancelledError) if task in cancelled else result is True
-        assert landing.result() == "token"
+        assert landing.done()
 
     run_with_hands(main)
 
 
-def test_nothing_is_kept_of_tasks_that_no_longer_wait(landing: Future[Any]) -> None:
+def test_nothing_is_kept_of_tasks_that_no_longer_wait(landing: Landing) -> None:
     async def main(loop: Clockwork) -> None:
         tasks = await waiting(landing, 1.0, LONG, LONG)
         tasks[1].cancel()
@@ -237,23 +234,23 @@ def test_nothing_is_kept_of_tasks_that_no_longer_wait(landing: Future[Any]) -> N
         del tasks[:2]
         gc.collect()
         assert [waiter() is not None for waiter in loop.futures[-3:]] == [False, False, True]
-        landing.set_result("token")
+        landing.land()
         assert await tasks[0]
 
     run_with_hands(main)
 
 
-def test_many_tasks_have_one_timer_and_it_is_cancelled_when_the_fetch_ends(landing: Future[Any]) -> None:
+def test_many_tasks_have_one_timer_and_it_is_cancelled_when_the_fetch_ends(landing: Landing) -> None:
     async def main(loop: Clockwork) -> None:
         tasks = await waiting(landing, *[LONG] * 50)
-        landing.set_result("token")
+        landing.land()
         await asyncio.gather(*tasks)
         assert [timer.cancelled() for timer in loop.timers] == [True]
 
     run_with_hands(main)
 
 
-def test_several_loops_and_threads_can_wait_for_the_same_fetch(landing: Future[Any]) -> None:
+def test_several_loops_and_threads_can_wait_for_the_same_fetch(landing: Landing) -> None:
     ready = threading.Barrier(4)
 
     async def main(count: int) -> list[bool]:
@@ -269,14 +266,14 @@ def test_several_loops_and_threads_can_wait_for_the_same_fetch(landing: Future[A
     for thread in loops:
         thread.start()
     ready.wait(LONG)
-    landing.set_result("token")
+    landing.land()
     for thread in loops:
         thread.join(LONG)
     assert got == {n: [True] * n for n in (1, 2, AT_ONCE + 1)}
 
 
 def test_a_loop_that_is_closed_before_the_fetch_ends_is_skipped(
-    landing: Future[Any], caplog: pytest.LogCaptureFixture
+    landing: Landing, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def give_up() -> None:
         (task,) = await waiting(landing, LONG)
@@ -285,7 +282,7 @@ def test_a_loop_that_is_closed_before_the_fetch_ends_is_skipped(
     async def stay() -> bool:
         (task,) = await waiting(landing, LONG)
         with caplog.at_level(logging.DEBUG, "okta_m2m"):
-            landing.set_result("token")
+            landing.land()
         return await task
 
     asyncio.run(give_up())
@@ -296,14 +293,14 @@ def test_a_loop_that_is_closed_before_the_fetch_ends_is_skipped(
 
 
 def test_a_landing_without_references_is_freed_with_its_waiters() -> None:
-    landing: Future[Any] = Future()
+    landing = Landing()
     held = weakref.ref(landing)
 
-    async def main(landing: Future[Any]) -> None:
+    async def main(landing: Landing) -> None:
         tasks = await waiting(landing, 0.0, LONG, LONG)
         assert await tasks[0] is False
         tasks[1].cancel()
-        landing.set_result("token")
+        landing.land()
         assert await tasks[2]
 
     asyncio.run(main(landing))
@@ -315,7 +312,7 @@ def test_a_landing_without_references_is_freed_with_its_waiters() -> None:
 # ── trio ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_trio_task_waits_until_the_fetch_ends_or_its_time_is_over(landing: Future[Any]) -> None:
+def test_a_trio_task_waits_until_the_fetch_ends_or_its_time_is_over(landing: Landing) -> None:
     waited: list[bool] = []
 
     async def wait_in_trio(seconds: float) -> None:
@@ -327,35 +324,33 @@ def test_a_trio_task_waits_until_the_fetch_ends_or_its_time_is_over(landing: Fut
             nursery.start_soon(wait_in_trio, LONG)
             await trio.testing.wait_all_tasks_blocked(0.01)
             assert waited == [False]
-            await trio.to_thread.run_sync(landing.set_result, "token")
+            await trio.to_thread.run_sync(landing.land)
         assert await Trio(send).perform(Wait(landing, LONG)) is True, "it has landed"
 
     trio.run(main)
     assert waited == [False, True]
 
 
-def test_a_cancelled_trio_task_does_not_affect_others(landing: Future[Any]) -> None:
+def test_a_cancelled_trio_task_does_not_affect_others(landing: Landing) -> None:
     async def main() -> bool:
         with trio.move_on_after(0) as scope:
             await Trio(send).perform(Wait(landing, LONG))
         assert scope.cancelled_caught
-        landing.set_result("token")
+        landing.land()
         return await Trio(send).perform(Wait(landing, LONG))
 
     assert trio.run(main)
-    assert landing.result() == "token"
+    assert landing.done()
 
 
-def test_a_trio_run_that_ends_before_the_fetch_is_skipped(
-    landing: Future[Any], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_trio_run_that_ends_before_the_fetch_is_skipped(landing: Landing, caplog: pytest.LogCaptureFixture) -> None:
     async def give_up() -> None:
         with trio.move_on_after(0):
             await Trio(send).perform(Wait(landing, LONG))
 
     trio.run(give_up)
     with caplog.at_level(logging.DEBUG, "okta_m2m"):
-        landing.set_result("token")
+        landing.land()
     assert [record.getMessage() for record in caplog.records if record.name == "okta_m2m"] == [
         "a trio run that waited for a token is over"
     ]

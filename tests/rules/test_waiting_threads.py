@@ -8,12 +8,11 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
-from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
-from okta_m2m._threads.landings import new_landing
+from okta_m2m._threads.landings import Landing
 from okta_m2m.effects import Wait
 from okta_m2m.runtimes import Threads
 
@@ -24,7 +23,7 @@ MANY = 100
 class Waiter(threading.Thread):
     """Waits, and keeps what came of it."""
 
-    def __init__(self, landing: Future[Any], seconds: float) -> None:
+    def __init__(self, landing: Landing, seconds: float) -> None:
         super().__init__(daemon=True)
         self.effect, self.result = Wait(landing, seconds), ""
 
@@ -43,18 +42,15 @@ def send(request: object, timeout: float) -> Any:
 runtime = Threads(send)
 
 
-@pytest.fixture(params=["a flight's", "another"])
-def landing(request: pytest.FixtureRequest) -> Iterator[Future[Any]]:
-    """Nobody can cancel it. However a test ends, nobody waits on."""
-    future: Future[Any] = new_landing() if request.param == "a flight's" else Future()
-    if request.param == "another":
-        future.set_running_or_notify_cancel()
-    yield future
-    if not future.done():
-        future.set_result("token")
+@pytest.fixture
+def landing() -> Iterator[Landing]:
+    """Lands at the end of a test, so that no thread waits any longer."""
+    landing = Landing()
+    yield landing
+    landing.land()
 
 
-def waiting(landing: Future[Any], *seconds: float) -> list[Waiter]:
+def waiting(landing: Landing, *seconds: float) -> list[Waiter]:
     waiters = [Waiter(landing, one) for one in seconds]
     for waiter in waiters:
         waiter.start()
@@ -74,58 +70,58 @@ def results(waiters: list[Waiter]) -> set[str]:
 
 
 @pytest.mark.parametrize("count", [1, MANY])
-def test_every_waiting_thread_is_woken_however_many_there_are(landing: Future[Any], count: int) -> None:
+def test_every_waiting_thread_is_woken_however_many_there_are(landing: Landing, count: int) -> None:
     waiters = waiting(landing, *[LONG] * count)
     assert all(waiter.is_alive() for waiter in waiters)
-    landing.set_result("token")
+    landing.land()
     assert results(waiters) == {"True"}
 
 
-def test_no_thread_waits_for_a_fetch_that_has_ended(landing: Future[Any]) -> None:
-    landing.set_result("token")
+def test_no_thread_waits_for_a_fetch_that_has_ended(landing: Landing) -> None:
+    landing.land()
     assert results(waiting(landing, *[LONG] * MANY)) == {"True"}
 
 
-def test_a_thread_that_comes_after_the_end_does_not_wait(landing: Future[Any]) -> None:
+def test_a_thread_that_comes_after_the_end_does_not_wait(landing: Landing) -> None:
     before = waiting(landing, LONG)
-    landing.set_result("token")
+    landing.land()
     assert results(before + waiting(landing, *[LONG] * MANY)) == {"True"}
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.3])
-def test_a_thread_whose_time_is_over_wakes_no_other(landing: Future[Any], seconds: float) -> None:
+def test_a_thread_whose_time_is_over_wakes_no_other(landing: Landing, seconds: float) -> None:
     patient = waiting(landing, *[LONG] * MANY)
     assert results(waiting(landing, *[seconds] * MANY)) == {"False"}
     assert all(waiter.is_alive() for waiter in patient)
-    landing.set_result("token")
+    landing.land()
     assert results(patient) == {"True"}
 
 
-def test_a_thread_may_wait_again_and_again_for_the_same_fetch(landing: Future[Any]) -> None:
+def test_a_thread_may_wait_again_and_again_for_the_same_fetch(landing: Landing) -> None:
     for _ in range(MANY):
         assert runtime.perform(Wait(landing, 0.0)) is False
-    landing.set_result("token")
+    landing.land()
     for _ in range(MANY):
         assert runtime.perform(Wait(landing, 0.0)) is True
 
 
 def test_threads_whose_time_ends_with_the_fetch_leave_no_other_thread_waiting() -> None:
     for _ in range(10):
-        landing: Future[Any] = Future()
+        landing = Landing()
         hasty = waiting(landing, *[0.2 + n / 1000 for n in range(MANY)])
         patient = [Waiter(landing, LONG) for _ in range(MANY)]
         for waiter in patient:
             waiter.start()
-        landing.set_result("token")
+        landing.land()
         assert results(patient) == {"True"}
         assert results(hasty) <= {"True", "False"}
 
 
 def test_a_landing_without_references_is_freed() -> None:
-    landing: Future[Any] = Future()
+    landing = Landing()
     held = weakref.ref(landing)
     assert runtime.perform(Wait(landing, 0.0)) is False
-    landing.set_result("token")
+    landing.land()
     assert runtime.perform(Wait(landing, LONG)) is True
     del landing
     gc.collect()

@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Any, Final
 from .._base.crash_reports import Hidden
 from .._base.records import Record
 from .._base.tokens import Token
-from .._threads.landings import LOOK, land, new_landing
+from .._threads.landings import LOOK, Landing
 from ..effects import Flow, Response, Send, SendFailed, Sending, Sleep, Stage, StartSend, Wait
 from ..errors import (
     InvalidDPoPProof,
@@ -171,7 +171,7 @@ class Conversation:
         if flight.is_renewal and flight.renews is not None:
             self._patient_until = max(self._deadline, flight.renews.usable_until)
         self._open: list[_Attempt] = []  # at most two, the oldest first
-        self._any_ended: Future[None] | None = None
+        self._any_ended: Landing | None = None
         self._may_ask_beside = True
         self._was_heard = False  # whether a request has ended
         self._is_silent = True  # whether none has ended otherwise than for lack of a response
@@ -305,12 +305,12 @@ class Conversation:
                 yield from Sleep(self._deadline - now)
         raise self._last_error.copy()
 
-    def _next_end(self) -> Future[None]:
+    def _next_end(self) -> Landing:
         """Done when one of the open requests ends."""
         if self._any_ended is None or self._any_ended.done():
-            ended = self._any_ended = new_landing()
+            ended = self._any_ended = Landing()
             for attempt in self._open:
-                attempt.sending.response.add_done_callback(lambda _: land(ended))
+                attempt.sending.response.add_done_callback(lambda _: ended.land())
         return self._any_ended
 
     def _note_failure(self, ended: _Attempt, failure: Exception) -> None:

@@ -21,7 +21,6 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from hashlib import sha256
 from math import isfinite
 from secrets import token_hex
@@ -30,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from .._base.records import Record
 from .._base.tokens import Token
-from .._threads.landings import land, new_landing, wait_in_thread
+from .._threads.landings import Landing
 from .._threads.workers import on_event_loop
 from ..effects import Claim, Flow, Load, Release, Save, Sleep, Spawn, StoreEffect, StoreFailed, Wait
 from ..errors import ConfigurationError
@@ -42,8 +41,6 @@ from .forced_renewals import MAX_ORIGINS, MOST_FORCED, PERIOD, ForcedByOrigin
 from .renewal_times import Postponed
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from ..keys import Signer
     from ..stores import Store
     from .reports import Reports
@@ -102,8 +99,8 @@ class _Claimed:
     __slots__ = ("better", "ended", "fetched", "released")
 
     def __init__(self) -> None:
-        self.ended = new_landing()
-        self.released = new_landing()
+        self.ended = Landing()
+        self.released = Landing()
         self.fetched: Shared | None = None
         self.better: Shared | None = None
 
@@ -159,7 +156,7 @@ class Fleet:
         self._clock = endpoint.clock
         self._okta_clock = endpoint.okta_clock
         self._down = False
-        self._released: Future[None] | None = None
+        self._released: Landing | None = None
         Seal(seal_with or [bytes(32)])  # refuses a secret that is too short, before anything is stored
         self._seal_with = tuple(seal_with)
         if not self._seal_with and not any(isinstance(key, PrivateKey) for key in keys):
@@ -244,7 +241,7 @@ class Fleet:
     def settle(self, seconds: float) -> None:
         """Waits until the last token is saved and its claim released, but not if that would block an event loop."""
         if self._released is not None and not on_event_loop():
-            wait_in_thread(self._released, seconds)
+            self._released.wait(seconds)
 
     def okta_time_of(self, steady: float) -> float:
         """Converts a reading of the steady clock to Okta's time, in seconds since the epoch."""
@@ -264,7 +261,7 @@ class Fleet:
         keeper = self._keep_claim(places[0], owner, claimed, is_wanted, deadline)
         is_kept, found = False, None
         try:
-            is_kept = bool((yield from Spawn(keeper, partial(land, claimed.released), awaited=False, purpose="claim")))
+            is_kept = bool((yield from Spawn(keeper, claimed.released.land, awaited=False, purpose="claim")))
             try:
                 # Read again: the last holder may have saved between our read and our claim.
                 found = yield from self._load(places, is_wanted)
@@ -275,10 +272,10 @@ class Fleet:
             else:
                 claimed.fetched = yield from fetch()
         finally:
-            land(claimed.ended)
+            claimed.ended.land()
             # If no thread can be started any more, nobody releases the claim, and its lease expires.
             if not is_kept:
-                land(claimed.released)
+                claimed.released.land()
         yield from Wait(claimed.released, SAVING)
         return found or claimed.better or claimed.fetched  # type: ignore[return-value]  # one of them is set
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from .._base.records import Record
 from .._base.tokens import Token
-from .._threads.landings import LOOK, new_landing
+from .._threads.landings import LOOK, Landing
 from ..errors import OktaM2MError
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Flight:
         self.attempts = 0
         self.is_running: Callable[[], bool] | None = None
         self.outcome: Outcome | None = None
-        self.landing = new_landing()
+        self.landing = Landing()
 
     @property
     def is_renewal(self) -> bool:

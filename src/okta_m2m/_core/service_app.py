@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self
 from .._base.clocks import SYSTEM_CLOCK, Clock, OktaClock
 from .._base.crash_reports import without_locals
 from .._base.tokens import Credentials, Token, not_picklable
+from .._threads.landings import landing_of
 from .._threads.waiting import wait_here
 from .._threads.workers import start
 from .._urls.org_url import check_org_url
@@ -366,7 +367,7 @@ class ServiceApp(arguments.NotAnAuthObject):
         if closing is None:  # no thread can be started any more
             self.close()
         else:
-            await wait_here(closing, float("inf"))
+            await wait_here(landing_of(closing), float("inf"))
 
     def __enter__(self) -> Self:
         return self

@@ -249,7 +249,7 @@ class TokenState:
         with mutex():
             is_first = self._end(flight, outcome)
         if is_first:
-            flight.landing.set_result(None)
+            flight.landing.land()
 
     def failed(self, flight: Flight, error: Exception, now: float) -> float | None:
         """The fetch failed; :meth:`landed` follows. Returns the pause in seconds before the next renewal, if the token that
@@ -285,7 +285,7 @@ class TokenState:
                 self._stay_fresh_until(self.now() + self._next_pause(renewal_times.ABANDONED_GROWTH), flight)
             is_first = self._end(flight, ABANDONED)
         if is_first:
-            flight.landing.set_result(None)
+            flight.landing.land()
 
     # ── what APIs say about the token ───────────────────────────────────────────────────────────────────────────────
 

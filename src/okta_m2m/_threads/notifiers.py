@@ -17,11 +17,11 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from .landings import forks, mutex, new_landing, wait_in_thread
+from .landings import Landing, forks, mutex
 from .workers import on_event_loop, start_thread
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
+    pass
 
 logger = logging.getLogger("okta_m2m")
 
@@ -46,7 +46,7 @@ class Notifier:
         self._forks = forks()
         self._is_slow = False
         self._thread = 0
-        self.landing: Future[None] | None = None
+        self.landing: Landing | None = None
 
     def notify(self, receiver: Callable[..., object], *arguments: object, **options: Any) -> None:
         """Calls ``receiver`` in the thread, in a copy of the caller's context, after all earlier notifications."""
@@ -62,7 +62,7 @@ class Notifier:
                 return
             self._jobs = deque()
             self._jobs.append(job)
-            self.landing, self._is_slow = new_landing(), False
+            self.landing, self._is_slow = Landing(), False
         if start_thread(self._work, "reports", finishes_at_exit=True) is None:
             self._work()
 
@@ -74,7 +74,7 @@ class Notifier:
         if self._is_slow and seconds <= PATIENCE:
             return
         if not on_event_loop():
-            self._is_slow = not wait_in_thread(pending, seconds)
+            self._is_slow = not pending.wait(seconds)
 
     def _work(self) -> None:
         self._thread = threading.get_ident()
@@ -93,5 +93,5 @@ class Notifier:
                 return self._jobs.popleft()
             landing, self._jobs, self.landing, self._thread = self.landing, None, None, 0
         if landing is not None:
-            landing.set_result(None)
+            landing.land()
         return None

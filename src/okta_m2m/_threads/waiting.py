@@ -11,11 +11,12 @@ from __future__ import annotations
 import logging
 import math
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import asyncio
-    from concurrent.futures import Future
+
+    from .landings import Landing
 
 logger = logging.getLogger("okta_m2m")
 
@@ -26,7 +27,7 @@ TICK: Final = 0.01
 """Seconds between checks for waiters whose time is up. If there are many waiters, some wait that much longer."""
 
 
-async def wait_here(landing: Future[Any], timeout: float) -> bool:  # noqa: ASYNC109 (the effect's own)
+async def wait_here(landing: Landing, timeout: float) -> bool:  # noqa: ASYNC109 (the effect's own)
     """Waits on the running loop of asyncio or trio until ``landing`` is done, or until ``timeout`` seconds have passed.
     Returns whether it is done."""
     return await (wait_on_loop if is_asyncio() else wait_in_run)(landing, timeout)
@@ -38,7 +39,7 @@ def is_asyncio() -> bool:
     return asyncio is not None and asyncio._get_running_loop() is not None
 
 
-async def wait_in_run(landing: Future[Any], timeout: float) -> bool:  # noqa: ASYNC109 (the effect's own)
+async def wait_in_run(landing: Landing, timeout: float) -> bool:  # noqa: ASYNC109 (the effect's own)
     """:func:`wait_here` in a trio run."""
     import trio  # another project's; it is running
 
@@ -57,7 +58,7 @@ async def wait_in_run(landing: Future[Any], timeout: float) -> bool:  # noqa: AS
     return landing.done()
 
 
-async def wait_on_loop(landing: Future[Any], timeout: float) -> bool:  # noqa: ASYNC109 (the effect's own)
+async def wait_on_loop(landing: Landing, timeout: float) -> bool:  # noqa: ASYNC109 (the effect's own)
     """:func:`wait_here` on a loop of asyncio."""
     if not landing.done():
         waiters = _waiters_of(landing)
@@ -70,13 +71,13 @@ async def wait_on_loop(landing: Future[Any], timeout: float) -> bool:  # noqa: A
 
 
 class _Waiters:
-    """The tasks of one loop that wait for one landing. Each has its own future. All methods except ``notify`` are
-    called in the loop's thread."""
+    """The tasks of one loop that wait for one landing. Each has its own future. It is called when
+    the landing is done, in any thread; its methods are called in the loop's thread."""
 
-    __slots__ = ("_armed", "_loop", "_timer", "_until")
+    __slots__ = ("_armed", "_timer", "_until", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        self.loop = loop
         self._until: dict[asyncio.Future[bool], float] = {}  # on the loop's clock, in order of arrival
         self._timer: asyncio.TimerHandle | None = None
         self._armed = math.inf  # when the timer fires
@@ -84,8 +85,8 @@ class _Waiters:
     def join(self, seconds: float) -> asyncio.Future[bool]:
         """A future that is done when the landing is, or when ``seconds`` have passed. Its result says which: ``True`` for the
         landing. After awaiting it, call ``leave``."""
-        waiter: asyncio.Future[bool] = self._loop.create_future()
-        self._until[waiter] = until = self._loop.time() + seconds
+        waiter: asyncio.Future[bool] = self.loop.create_future()
+        self._until[waiter] = until = self.loop.time() + seconds
         if until < self._armed:
             self._arm(until)
         return waiter
@@ -93,10 +94,9 @@ class _Waiters:
     def leave(self, waiter: asyncio.Future[bool]) -> None:
         self._until.pop(waiter, None)
 
-    def notify(self, _: object) -> None:
-        """Called when the landing is done, in any thread."""
+    def __call__(self, _: object) -> None:
         try:
-            self._loop.call_soon_threadsafe(self._landed)
+            self.loop.call_soon_threadsafe(self._landed)
         except RuntimeError:
             logger.debug("an event loop that waited for a token is gone")
 
@@ -108,10 +108,10 @@ class _Waiters:
     def _arm(self, at: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer, self._armed = self._loop.call_at(at, self._time_over), at
+        self._timer, self._armed = self.loop.call_at(at, self._time_over), at
 
     def _time_over(self) -> None:
-        now = max(self._armed, self._loop.time())  # a timer may fire early, by its clock's resolution
+        now = max(self._armed, self.loop.time())  # a timer may fire early, by its clock's resolution
         over = [waiter for waiter, until in self._until.items() if until <= now]
         for waiter in over:
             self.leave(waiter)
@@ -126,17 +126,17 @@ class _Waiters:
             if not waiter.done():  # its task may have been cancelled
                 waiter.set_result(has_landed)
         if len(waiters) > AT_ONCE:
-            self._loop.call_soon(self._wake, waiters[AT_ONCE:], has_landed)
+            self.loop.call_soon(self._wake, waiters[AT_ONCE:], has_landed)
 
 
-def _waiters_of(landing: Future[Any]) -> _Waiters:
+def _waiters_of(landing: Landing) -> _Waiters:
     """The waiters on the running loop. The landing refers to them, so they are freed with it."""
     import asyncio
 
     loop = asyncio.get_running_loop()
-    of_loops: dict[asyncio.AbstractEventLoop, _Waiters] = vars(landing).setdefault("okta_m2m_waiters", {})
-    waiters = of_loops.get(loop)
-    if waiters is None:
-        waiters = of_loops[loop] = _Waiters(loop)
-        landing.add_done_callback(waiters.notify)
+    for callback in list(landing.callbacks):
+        if isinstance(callback, _Waiters) and callback.loop is loop:
+            return callback
+    waiters = _Waiters(loop)
+    landing.add_done_callback(waiters)
     return waiters

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from .._threads import workers
+from .._threads.landings import landing_of
 from .._threads.waiting import is_asyncio, wait_here, wait_in_run, wait_on_loop
 from ..effects import Effect, Sign, Spawn, Wait
 from ..errors import ErrorMap
@@ -91,7 +92,7 @@ async def _perform(threads: Threads, effect: Effect[Any]) -> Any:
         answer = work()
     else:
         try:
-            if not await wait_here(working, timeout):
+            if not await wait_here(landing_of(working), timeout):
                 raise TimeoutError(workers.too_slow("signature", timeout))
             answer = working.result()
         finally:

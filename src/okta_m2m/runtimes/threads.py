@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._base.clocks import SYSTEM_CLOCK
 from .._threads import workers
-from .._threads.landings import wait_in_thread
+from .._threads.landings import landing_of
 from ..effects import (
     Effect,
     Request,
@@ -69,7 +69,7 @@ class Threads:
         """Performs one ``effect`` and returns its result."""
         match effect:
             case Wait(landing, timeout):  # first, because many threads may wait for one token
-                return wait_in_thread(landing, timeout)
+                return landing.wait(timeout)
             case Send(request, timeout):
                 return self._send_within(request, timeout)
             case StartSend(request, timeout):
@@ -101,7 +101,7 @@ class Threads:
         if sending is None:
             return response_of(self._send(request, timeout))
         try:
-            if wait_in_thread(sending.response, timeout):
+            if landing_of(sending.response).wait(timeout):
                 return sending.response.result()
             sending.give_up()
         finally:
@@ -158,7 +158,7 @@ def _within(
     if working is None:
         return work()
     try:
-        if wait_in_thread(working, timeout):
+        if landing_of(working).wait(timeout):
             return working.result()
     finally:
         working.cancel()  # if it has not begun
