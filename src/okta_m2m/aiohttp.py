@@ -14,7 +14,6 @@ import sys
 import warnings
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
-from functools import partial
 from typing import Any, Final, Never, NoReturn, TypeVar
 
 from ._base.crash_reports import Hidden
@@ -100,7 +99,7 @@ class OktaAuth(AuthObject):
 
     def _sender_like(self, session: aiohttp.ClientSession | None) -> Sender:
         """Sends token requests with the settings of the calling session, unless something else was passed."""
-        return self._sender or partial(_send, self._session, _settings_of(session))
+        return self._sender or _TokenRequests(self._session, session)
 
     async def atoken(self) -> Token:
         """A usable token, for calls that aiohttp does not make. Waits at most the app's ``max_wait`` seconds."""
@@ -275,33 +274,147 @@ ONLY_REFERENCE: Final = _references((object(), None))
 # ── the token request ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _settings_of(session: aiohttp.ClientSession | None) -> Hidden[dict[str, Any]]:
-    """The settings of a session that are safe to carry to another one, for a token request. They may hold a proxy's password.
+class _TokenRequests:
+    """Sends token requests, each on an event loop of its own in the thread that it is called in.
 
-    An SSL context is carried only if it verifies servers: a caller that does not verify its API must not show an assertion to
-    anyone.
+    It takes over the settings of a session that are safe to carry to another one. An SSL context is carried only if it verifies
+    servers: a caller that does not verify its API must not show an assertion to anyone.
+
+    - ``make_session``: a function that makes the session instead; ``None`` for none.
+    - ``session``: the session of the caller; ``None`` if there is none.
     """
-    if session is None:
-        return Hidden({"trust_env": True, "connector": {}})
-    connector: Any = session.connector
-    context = getattr(connector, "_ssl", True)
-    is_safe = (
-        isinstance(context, ssl.SSLContext) and context.verify_mode is ssl.CERT_REQUIRED and context.check_hostname
-    )
-    local_addresses = getattr(connector, "_local_addr_infos", None)
-    settings = {
-        "family": getattr(connector, "family", socket.AF_UNSPEC),
-        "ssl": context if is_safe else True,
-        "local_addr": local_addresses[0][4] if local_addresses else None,  # as it was passed
-    }
-    return Hidden(
-        {
-            "trust_env": session.trust_env,
-            "proxy": session._default_proxy,
-            "proxy_auth": session._default_proxy_auth,
-            "connector": settings,
-        }
-    )
+
+    # Its attributes may hold a proxy's password, and crash reporters show the variables of frames, but no attributes.
+    __slots__ = ("_family", "_local_address", "_make_session", "_proxy", "_proxy_auth", "_ssl", "_trust_env")
+
+    def __init__(
+        self, make_session: Callable[[], aiohttp.ClientSession] | None, session: aiohttp.ClientSession | None
+    ) -> None:
+        self._make_session = make_session
+        self._trust_env = session is None or session.trust_env
+        self._proxy = None if session is None else session._default_proxy
+        self._proxy_auth = None if session is None else session._default_proxy_auth
+        connector: Any = None if session is None else session.connector
+        self._family = getattr(connector, "family", socket.AF_UNSPEC)
+        local_addresses = getattr(connector, "_local_addr_infos", None)
+        self._local_address = local_addresses[0][4] if local_addresses else None  # as it was passed
+        context = getattr(connector, "_ssl", True)
+        is_safe = (
+            isinstance(context, ssl.SSLContext) and context.verify_mode is ssl.CERT_REQUIRED and context.check_hostname
+        )
+        self._ssl = context if is_safe else True
+
+    def __call__(self, request: Request, timeout: float) -> Response:
+        callers = asyncio._get_running_loop()
+        if callers is None:
+            return self._send_on_own_loop(request, timeout)
+        # No thread can be started any more, so the caller's loop stands still for this request.
+        if sys.version_info >= (3, 14):  # which lets no task run inside of another
+            raise SendFailed("no thread can be started for the token request of aiohttp", permanent=True)
+        asyncio._set_running_loop(None)
+        try:
+            return self._send_on_own_loop(request, timeout)
+        finally:
+            asyncio._set_running_loop(callers)
+
+    def _send_on_own_loop(self, request: Request, timeout: float) -> Response:
+        # Not asyncio.Runner, which looks through all tasks of the process at its end, before Python 3.14. With 10,000 tasks that
+        # waited for tokens, that took a third of the time until all had theirs (34 s, and without it 22 s).
+        loop, tasks = asyncio.new_event_loop(), list[asyncio.Task[Any]]()
+
+        def start_task(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asyncio.Future[Any]:
+            tasks.append(asyncio.Task(work, loop=loop, **options))
+            return tasks[-1]
+
+        async def send() -> Response:
+            try:
+                return await self._send(request, timeout)
+            finally:
+                left = [task for task in tasks[1:] if not task.done()]  # the first is this one
+                for task in left:
+                    task.cancel()
+                if left:
+                    await asyncio.wait(left)
+                await loop.shutdown_asyncgens()
+                await loop.shutdown_default_executor()
+
+        loop.set_task_factory(start_task)
+        try:
+            return loop.run_until_complete(send())
+        finally:
+            loop.set_task_factory(None)  # a cycle, which would keep the response until the next garbage collection
+            loop.close()
+
+    async def _send(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 (the effect's own)
+        timeouts = aiohttp.ClientTimeout(
+            total=timeout, sock_connect=connect_timeout(timeout), sock_read=read_timeout(timeout)
+        )
+        try:
+            async with await self._session(request.url) as session:
+                try:
+                    async with session.request(
+                        request.method,
+                        request.url,
+                        headers=request.headers,
+                        data=request.body,
+                        allow_redirects=False,
+                        timeout=timeouts,
+                        auto_decompress=False,
+                        middlewares=[_without_authorization],
+                    ) as response:
+                        codings = response.headers.get("content-encoding", "").split(",")
+                        body = Hidden(await aread_answer(codings, response.content.iter_chunked(8192)))
+                        return Response(response.status, response.headers.items(), body.value)
+                finally:
+                    await _abort_idle_connections(session)
+        except ConfigurationError:  # it is a ValueError, too
+            raise
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise send_failed(error, request.url) from error
+
+    async def _session(self, url: str) -> aiohttp.ClientSession:
+        """The session for one token request."""
+        if self._make_session is not None:
+            session: object = self._make_session()
+            if not isinstance(session, aiohttp.ClientSession):
+                raise ConfigurationError(
+                    f"session= is a function that made {kind_of(session)}.",
+                    remedy="Have it make an aiohttp.ClientSession.",
+                )
+            if session._loop is not asyncio.get_running_loop():
+                raise ConfigurationError(
+                    "session= is a function that returned a ClientSession of another event loop.",
+                    remedy="Have it make a new one each time. It is called on the event loop of the token request, which closes "
+                    "it.",
+                )
+            if not is_direct_only(url) or not (session.trust_env or session._default_proxy):
+                return session
+            await session.close()
+        connector = aiohttp.TCPConnector(
+            resolver=_Resolver(),
+            use_dns_cache=False,
+            family=self._family,
+            ssl=self._ssl,
+            local_addr=self._local_address,
+        )
+        is_direct = is_direct_only(url)
+        return aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=self._trust_env and not is_direct,
+            proxy=None if is_direct else self._proxy,
+            proxy_auth=None if is_direct else self._proxy_auth,
+        )
+
+
+async def _abort_idle_connections(session: aiohttp.ClientSession) -> None:
+    """Closes the connections of a token request at once. Before 3.13, aiohttp says goodbye to a TLS server, and waits for its
+    reply, which would outlive the request's loop."""
+    for idle in list(getattr(session.connector, "_conns", {}).values()):
+        for protocol, *_ in list(idle):
+            if protocol.transport is not None:
+                protocol.transport.abort()
+    await asyncio.sleep(0)  # so that they close
 
 
 class _Resolver(AbstractResolver):
@@ -326,122 +439,6 @@ class _Resolver(AbstractResolver):
 
     async def close(self) -> None:
         """Nothing is open."""
-
-
-def _send(
-    lent: Callable[[], aiohttp.ClientSession] | None, settings: Hidden[dict[str, Any]], request: Request, timeout: float
-) -> Response:
-    """Sends our own request, on an event loop of its own in this thread."""
-    callers = asyncio._get_running_loop()
-    if callers is None:
-        return _send_on_own_loop(lent, settings, request, timeout)
-    # No thread can be started any more, so the caller's loop stands still for this request.
-    if sys.version_info >= (3, 14):  # which lets no task run inside of another
-        raise SendFailed("no thread can be started for the token request of aiohttp", permanent=True)
-    asyncio._set_running_loop(None)
-    try:
-        return _send_on_own_loop(lent, settings, request, timeout)
-    finally:
-        asyncio._set_running_loop(callers)
-
-
-def _send_on_own_loop(
-    lent: Callable[[], aiohttp.ClientSession] | None, settings: Hidden[dict[str, Any]], request: Request, timeout: float
-) -> Response:
-    # Not asyncio.Runner, which looks through all tasks of the process at its end, before Python 3.14. With 10,000 tasks that
-    # waited for tokens, that took a third of the time until all had theirs (34 s, and without it 22 s).
-    loop, tasks = asyncio.new_event_loop(), list[asyncio.Task[Any]]()
-
-    def start_task(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asyncio.Future[Any]:
-        tasks.append(asyncio.Task(work, loop=loop, **options))
-        return tasks[-1]
-
-    async def send() -> Response:
-        try:
-            return await _asend(lent, settings, request, timeout)
-        finally:
-            left = [task for task in tasks[1:] if not task.done()]  # the first is this one
-            for task in left:
-                task.cancel()
-            if left:
-                await asyncio.wait(left)
-            await loop.shutdown_asyncgens()
-            await loop.shutdown_default_executor()
-
-    loop.set_task_factory(start_task)
-    try:
-        return loop.run_until_complete(send())
-    finally:
-        loop.set_task_factory(None)  # a cycle, which would keep the response until the next garbage collection
-        loop.close()
-
-
-async def _asend(
-    lent: Callable[[], aiohttp.ClientSession] | None,
-    settings: Hidden[dict[str, Any]],
-    request: Request,
-    timeout: float,  # noqa: ASYNC109 (the effect's own)
-) -> Response:
-    timeouts = aiohttp.ClientTimeout(
-        total=timeout, sock_connect=connect_timeout(timeout), sock_read=read_timeout(timeout)
-    )
-    try:
-        async with await _token_session(lent, settings, request.url) as session:
-            try:
-                async with session.request(
-                    request.method,
-                    request.url,
-                    headers=request.headers,
-                    data=request.body,
-                    allow_redirects=False,
-                    timeout=timeouts,
-                    auto_decompress=False,
-                    middlewares=[_without_authorization],
-                ) as response:
-                    codings = response.headers.get("content-encoding", "").split(",")
-                    body = Hidden(await aread_answer(codings, response.content.iter_chunked(8192)))
-                    return Response(response.status, response.headers.items(), body.value)
-            finally:
-                await _abort_idle_connections(session)
-    except ConfigurationError:  # it is a ValueError, too
-        raise
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise send_failed(error, request.url) from error
-
-
-async def _abort_idle_connections(session: aiohttp.ClientSession) -> None:
-    """Closes the connections of a token request at once. Before 3.13, aiohttp says goodbye to a TLS server, and waits for its
-    reply, which would outlive the request's loop."""
-    for idle in list(getattr(session.connector, "_conns", {}).values()):
-        for protocol, *_ in list(idle):
-            if protocol.transport is not None:
-                protocol.transport.abort()
-    await asyncio.sleep(0)  # so that they close
-
-
-async def _token_session(
-    lent: Callable[[], aiohttp.ClientSession] | None, settings: Hidden[dict[str, Any]], url: str
-) -> aiohttp.ClientSession:
-    """The session for one token request."""
-    if lent is not None:
-        session: object = lent()
-        if not isinstance(session, aiohttp.ClientSession):
-            raise ConfigurationError(
-                f"session= is a function that made {kind_of(session)}.",
-                remedy="Have it make an aiohttp.ClientSession.",
-            )
-        if session._loop is not asyncio.get_running_loop():
-            raise ConfigurationError(
-                "session= is a function that returned a ClientSession of another event loop.",
-                remedy="Have it make a new one each time. It is called on the event loop of the token request, which closes it.",
-            )
-        if not is_direct_only(url) or not (session.trust_env or session._default_proxy):
-            return session
-        await session.close()
-    direct = {"trust_env": False, "proxy": None, "proxy_auth": None} if is_direct_only(url) else {}
-    options = Hidden({**settings.value, **direct})
-    connector = aiohttp.TCPConnector(resolver=_Resolver(), use_dns_cache=False, **options.value.pop("connector"))
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), **options.value)
 
 
 class _Call:

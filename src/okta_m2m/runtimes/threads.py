@@ -109,20 +109,35 @@ class Threads:
         raise SendFailed(workers.too_slow("answer", timeout))
 
     def _spawn(self, effect: Spawn) -> Callable[[], bool] | bool:
-        def background() -> None:
-            try:
-                run(effect.flow, self)
-            except BaseException as error:  # noqa: BLE001 (no caller can catch it)
-                report_lost(error)
-            finally:
-                effect.ended()
-
-        job = partial((copy_context() if effect.awaited else Context()).run, background)
+        job = _Background(effect, self)
         if effect.in_turn_of is not None:
             queued = workers.FETCHES.put(job, effect.purpose, effect.in_turn_of, BRIEF)
             return False if queued is None else queued.is_alive
         thread = workers.start_thread(job, effect.purpose, finishes_at_exit=not effect.awaited)
         return False if thread is None else thread.is_alive
+
+
+class _Background:
+    """A flow that runs in a thread of its own."""
+
+    # One object for the garbage collector instead of seven: ten thousand may wait their turn.
+    __slots__ = ("_context", "_effect", "_threads")
+
+    def __init__(self, effect: Spawn, threads: Threads) -> None:
+        self._effect = effect
+        self._threads = threads
+        self._context = copy_context() if effect.awaited else Context()
+
+    def __call__(self) -> None:
+        self._context.run(self._run)
+
+    def _run(self) -> None:
+        try:
+            run(self._effect.flow, self._threads)
+        except BaseException as error:  # noqa: BLE001 (no caller can catch it)
+            report_lost(error)
+        finally:
+            self._effect.ended()
 
 
 def begin_signing(effect: Sign) -> tuple[Callable[[], Any], Future[Any] | None]:
