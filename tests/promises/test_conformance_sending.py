@@ -14,6 +14,7 @@ import pytest
 import trustme
 
 from clients import CLIENTS, AsyncClient, Body, Client
+from clients.interface import trusting
 from front import Front
 from okta_m2m import TokenUnreachable
 from okta_m2m.effects import Request, Response, SendFailed
@@ -179,6 +180,24 @@ def test_a_private_ca_is_used_for_the_token_request_too(
         assert client.get(okta.url + USERS).status == 200
         assert client.get(redirect(okta, okta.url + USERS)).status == 200
         assert okta.tokens_minted == 1
+
+
+def test_a_ca_bundle_that_has_changed_is_read_again(
+    new_service: Service, connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ca.pem"
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(path))
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    for _ in range(2):
+        made = trustme.CA()
+        made.cert_pem.write_to_path(path)
+        trusting.cache_clear()  # for the client's own calls
+        served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        made.issue_cert("127.0.0.1").configure_cert(served)
+        with FakeOkta(ssl_context=served) as okta:
+            assert connect(new_service(okta), trusted=path).get(okta.url + USERS).status == 200
 
 
 def test_an_untrusted_certificate_is_an_error_and_nothing_is_sent(

@@ -36,6 +36,7 @@ from .failures import send_failed
 from .limits import DRAIN_TIMEOUT, MAX_DRAINED, connect_timeout, inflate, read_timeout, shut_down
 from .private_copy import private_copy
 from .proxies import is_direct_only, warn_of_environments_proxy
+from .ssl_contexts import shared_context
 from .token_request import read_answer
 
 if TYPE_CHECKING:
@@ -329,7 +330,7 @@ class ClientAuth(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                 remedy=f"Have it make an {self._library.httpx.__name__}.Client.",
             )
         if lent is None or (is_direct_only(url) and self._library.uses_proxy(lent, url)):
-            return self._library.httpx.Client(**_new_client_options(url))
+            return self._library.new_client(url)
         # A hook that raises would hide Okta's response, and every hook sees the token.
         if lent.event_hooks["response"]:
             raise ConfigurationError(
@@ -344,14 +345,6 @@ class ClientAuth(AuthObject, Generic[RequestT, ResponseT, ClientT]):
 
 
 _OVERRIDE = "Delegate to sync_auth_flow and async_auth_flow, both of them: httpx calls these."
-
-
-def _new_client_options(url: str) -> dict[str, Any]:
-    """The options of a client that is created for one token request. For plain http on this machine, it ignores the proxies
-    of the environment, and trusts no CA: loading a CA bundle takes 10 ms, and plain http has no certificate to check."""
-    if not is_direct_only(url):
-        return {}
-    return {"trust_env": False, "verify": SSLContext(PROTOCOL_TLS_CLIENT)}
 
 
 def _show_socket(event: str, info: dict[str, Any]) -> None:
@@ -439,6 +432,13 @@ class Library:
                 "trace": _show_socket,
             },
         )
+
+    def new_client(self, url: str) -> Any:
+        """A client for one token request. For plain http on this machine, it ignores the proxies of the environment, and trusts
+        no CA, because plain http has no certificate to check."""
+        if is_direct_only(url):
+            return self.httpx.Client(trust_env=False, verify=SSLContext(PROTOCOL_TLS_CLIENT))
+        return self.httpx.Client(verify=shared_context(self.httpx.create_ssl_context))
 
     def uses_proxy(self, client: Any, url: str) -> bool:
         """Whether a client reaches that URL through a proxy, if its transport is the library's own."""
