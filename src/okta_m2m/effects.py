@@ -253,12 +253,6 @@ class Wait(Effect[bool]):
     landing: Landing
     timeout: float
 
-    def __init__(self, landing: Landing, timeout: float) -> None:
-        # Written out, like Attempt's: many callers may wait for one token, and each creates both.
-        put_landing, put_timeout = self._setters
-        put_landing(self, landing)
-        put_timeout(self, timeout)
-
 
 class Spawn(Effect["bool | Callable[[], bool]"], hidden=("flow", "ended")):
     """Runs a flow in a thread of this package, whatever the caller runs on.
@@ -369,11 +363,6 @@ class Attempt(Effect[Response], hidden=("headers", "token")):
 
     headers: Mapping[str, str]
     token: Token | None = None
-
-    def __init__(self, headers: Mapping[str, str], token: Token | None = None) -> None:
-        put_headers, put_token = self._setters
-        put_headers(self, headers)
-        put_token(self, token)
 
 
 class Peek(Effect[bytes]):

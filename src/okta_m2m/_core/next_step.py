@@ -35,11 +35,6 @@ class Wait(Record):
 
     flight: Flight
 
-    def __init__(self, flight: Flight) -> None:
-        # Written out, like the effect of that name: many callers may wait for one token, and each creates both.
-        (put_flight,) = self._setters
-        put_flight(self, flight)
-
 
 class Refused(Record):
     """Okta refused these keys recently, and it is too early for another request. Raise a ``copy()`` of ``error``."""
