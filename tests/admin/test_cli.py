@@ -34,7 +34,6 @@ from okta_m2m import PrivateKey
 from okta_m2m.cli.demo.picture import draw, summarize
 from okta_m2m.cli.demo.story import CLIENTS, Call, Story, Token
 from okta_m2m.cli.exits import Exit
-from okta_m2m.cli.terminal import glyphs_for
 from okta_m2m.testing import FakeOkta
 from promises import in_matrix
 
@@ -281,12 +280,15 @@ def eventful(seconds: float, *, dpop: bool) -> Story:
 @pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
 @pytest.mark.parametrize("dpop", [False, True])
 @pytest.mark.parametrize("seconds", [0.5, 6.0, 60.0])
-def test_the_picture_fits_any_terminal(seconds: float, dpop: bool, encoding: str) -> None:
+def test_the_picture_fits_any_terminal(
+    seconds: float, dpop: bool, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Story, "now", lambda story: seconds)
     story = eventful(seconds, dpop=dpop)
     for width in (20, 30, 44, 60, 61, 62, 80, 120, 200):
         written = io.BytesIO()
         console = Console(file=io.TextIOWrapper(written, encoding=encoding), width=width, color_system=None)
-        console.print(draw(story, glyphs_for(console), width, seconds))
+        console.print(draw(story, console))
         console.print(summarize(story, width))
         text = written.getvalue().decode(encoding)
         assert max(map(len, text.splitlines())) <= width
@@ -294,14 +296,15 @@ def test_the_picture_fits_any_terminal(seconds: float, dpop: bool, encoding: str
 
 
 @pytest.mark.parametrize("until", [0.0, 0.05, 1.0, 2.65, 6.0])
-def test_the_picture_can_be_drawn_during_the_demo(until: float) -> None:
+def test_the_picture_can_be_drawn_during_the_demo(until: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Story, "now", lambda story: until)
     story = Story(6.0, False)
     console = Console(file=io.StringIO(), width=80)
-    console.print(draw(story, glyphs_for(console), 80, until))
+    console.print(draw(story, console))
     whole = eventful(6.0, dpop=False)
     story.tokens += [one for one in whole.tokens if one.obtained_at <= until]
     story.calls += [one for one in whole.calls if one.ended <= until]
-    console.print(draw(story, glyphs_for(console), 80, until))
+    console.print(draw(story, console))
 
 
 # ── okta-m2m token get ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -10,12 +10,11 @@ from contextlib import nullcontext
 from typing import Annotated
 
 import typer
-from rich.console import Group
 from rich.live import Live
 
 from ..exits import Exit, needs
 from ..printing import echo_json
-from ..terminal import Output, glyphs_for
+from ..terminal import Output
 from .picture import draw, summarize
 from .story import FULL_LENGTH, Story
 
@@ -64,15 +63,10 @@ def demo(
         echo_json(story.document())
     else:
         output = Output()
-        glyphs = glyphs_for(output)
-
-        def draw_now() -> Group:
-            return draw(story, glyphs, output.width, min(story.now(), story.seconds))
-
-        live = Live(console=output, get_renderable=draw_now, refresh_per_second=5, transient=True)
+        live = Live(console=output, get_renderable=lambda: draw(story, output), refresh_per_second=5, transient=True)
         with live if output.can_redraw else nullcontext():
             play(story)
-        output.print(draw(story, glyphs, output.width, story.seconds))
+        output.print(draw(story, output))
         output.print(summarize(story, output.width))
     if not story.ok:
         raise typer.Exit(Exit.FAILED)

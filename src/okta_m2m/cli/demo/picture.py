@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Final
 
-from rich.console import Group
+from rich.console import Console, Group
 from rich.text import Text
 
-from ..terminal import Glyphs, hanging
+from ..terminal import Glyphs, glyphs_for, hanging
 from .story import CALLERS, CLIENTS, LIFETIME, Story, Token
 
 __all__ = ["draw", "summarize"]
@@ -30,8 +30,9 @@ CLOSING: Final = (
 )
 
 
-def draw(story: Story, glyphs: Glyphs, width: int, until: float) -> Group:
-    """The timeline, up to ``until`` (seconds)."""
+def draw(story: Story, console: Console) -> Group:
+    """The timeline up to now."""
+    glyphs, width = glyphs_for(console), console.width
     figures = {**FIGURES, "bound": "bound_calls"} if story.dpop else FIGURES
     columns = width - LABEL - 1 - sum(len(heading) + 2 for heading in figures)
     if columns < NARROWEST:
@@ -53,7 +54,7 @@ def draw(story: Story, glyphs: Glyphs, width: int, until: float) -> Group:
     tokens = list(story.tokens)
     rows += [_row("API", chart.rejections()), Text()]
     for token, successor in zip_longest(tokens, tokens[1:]):
-        rows.append(_row(f"token {token.number}", chart.lifetime(token, successor, until)))
+        rows.append(_row(f"token {token.number}", chart.lifetime(token, successor)))
     rows += [Text()] * (4 - len(tokens))  # so that the rows below rarely move while the story is played
     rows += [_row("token endpoint", chart.answers()), Text(), *_legend(glyphs)]
     for row in rows:
@@ -116,10 +117,10 @@ class _Chart:
             _write(row, self._column(rejections[0][0]), f"401 x{len(rejections)}", "yellow")
         return row
 
-    def lifetime(self, token: Token, successor: Token | None, until: float) -> Text:
+    def lifetime(self, token: Token, successor: Token | None) -> Text:
         """A token's lifetime: a solid part while it is in use, then the unused rest."""
         row, glyphs, style = Text(" " * self._columns), self._glyphs, _style(token)
-        ends = min(until, token.revoked_at or token.obtained_at + LIFETIME)
+        ends = min(self._story.now(), token.revoked_at or token.obtained_at + LIFETIME)
         use_ends = min(ends, successor.obtained_at) if successor else ends
         first, used, last = map(self._column, (token.obtained_at, use_ends, ends))
         _overwrite(row, first, glyphs.used * (used - first + 1), style)
