@@ -96,7 +96,7 @@ class _Chart:
         """The axis, in seconds."""
         row, seconds = Text(" " * self._columns), self._story.seconds
         step = next((step for step in (1, 2, 5, 10, 20) if self._columns * step / seconds >= 6), 30)
-        for second in range(0, math.ceil(seconds), step):
+        for second in range(0, max(1, round(seconds)), step):  # none at the right edge, beside the figures
             _write(row, self._column(second), str(second) if second else "0 s", "dim")
         return row
 
