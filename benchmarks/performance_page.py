@@ -36,7 +36,7 @@ Measured with {python} on {system}, {cores} cores: {versions}.
 - **Memory**: a dict of constant headers, with an auth object for each. Growth of the process's resident memory, for apps
   that have fetched their token.
 - **Imports**: milliseconds of CPU time beyond the HTTP library, which is imported first. "With a loaded key" does not include
-  the import of cryptography and joserfc, or the parsing of the key. The start of a program includes everything. Its floor
+  the import of cryptography, or the parsing of the key. The start of a program includes everything. Its floor
   is the time to import cryptography and to parse the same key with it.
 
 {table}

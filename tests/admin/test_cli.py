@@ -31,11 +31,9 @@ from command import (
     run_without_reader,
 )
 from okta_m2m import PrivateKey
-from okta_m2m.cli.demo.callers import CLIENTS
 from okta_m2m.cli.demo.picture import draw, summarize
-from okta_m2m.cli.demo.story import Answer, Call, Obtained, Rejection, Revocation, Story
+from okta_m2m.cli.demo.story import CLIENTS, Call, Story, Token
 from okta_m2m.cli.exits import Exit
-from okta_m2m.cli.terminal import glyphs_for
 from okta_m2m.testing import FakeOkta
 from promises import in_matrix
 
@@ -265,13 +263,13 @@ def test_ctrl_c_ends_the_demo_in_one_line(home: Path) -> None:
 
 def eventful(seconds: float, *, dpop: bool) -> Story:
     """A story with everything in it: renewals, a revocation, faults, a failed call."""
-    story = Story(tuple(CLIENTS), seconds, 3.0, 12, dpop)
+    story = Story(seconds, dpop)
     for number in range(1, int(seconds / 2.4) + 2):
-        at = (number - 1) * 2.4
-        story.obtained.append(Obtained(at, at + 0.1, "DPoP" if dpop else "Bearer", 3.0, number > 1))
-        story.answers += [Answer(at + 0.05, 503 if number % 2 else 429), Answer(at + 0.1, 200)]
-    story.revocations.append(Revocation(2.6, 2))
-    story.rejections += [Rejection(2.61, True), Rejection(2.7, True)]
+        at, status = (number - 1) * 2.4, 503 if number % 2 else 429
+        story.tokens.append(Token(number, "DPoP" if dpop else "Bearer", at, at + 0.1, 3.0, number > 1, [status]))
+        story.answers += [(at + 0.05, status), (at + 0.1, 200)]
+    story.tokens[:2][-1].revoked_at = 2.6
+    story.rejections += [(2.61, True), (2.7, True)]
     for client in CLIENTS:
         for step in range(int(seconds * 20)):
             failure = "HTTP 500" if (client, step) == ("aiohttp", 7) else None
@@ -282,27 +280,31 @@ def eventful(seconds: float, *, dpop: bool) -> Story:
 @pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
 @pytest.mark.parametrize("dpop", [False, True])
 @pytest.mark.parametrize("seconds", [0.5, 6.0, 60.0])
-def test_the_picture_fits_any_terminal(seconds: float, dpop: bool, encoding: str) -> None:
+def test_the_picture_fits_any_terminal(
+    seconds: float, dpop: bool, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Story, "now", lambda story: seconds)
     story = eventful(seconds, dpop=dpop)
     for width in (20, 30, 44, 60, 61, 62, 80, 120, 200):
         written = io.BytesIO()
         console = Console(file=io.TextIOWrapper(written, encoding=encoding), width=width, color_system=None)
-        console.print(draw(story, glyphs_for(console), width))
-        console.print(summarize(story, glyphs_for(console), width))
+        console.print(draw(story, console))
+        console.print(summarize(story, width))
         text = written.getvalue().decode(encoding)
         assert max(map(len, text.splitlines())) <= width
         assert "failed: aiohttp: HTTP 500" in " ".join(text.split())
 
 
 @pytest.mark.parametrize("until", [0.0, 0.05, 1.0, 2.65, 6.0])
-def test_the_picture_can_be_drawn_during_the_demo(until: float) -> None:
-    story = Story(tuple(CLIENTS), 6.0, 3.0, 12, False)
+def test_the_picture_can_be_drawn_during_the_demo(until: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Story, "now", lambda story: until)
+    story = Story(6.0, False)
     console = Console(file=io.StringIO(), width=80)
-    console.print(draw(story, glyphs_for(console), 80, until))
+    console.print(draw(story, console))
     whole = eventful(6.0, dpop=False)
-    story.obtained += [one for one in whole.obtained if one.at <= until]
+    story.tokens += [one for one in whole.tokens if one.obtained_at <= until]
     story.calls += [one for one in whole.calls if one.ended <= until]
-    console.print(draw(story, glyphs_for(console), 80, until))
+    console.print(draw(story, console))
 
 
 # ── okta-m2m token get ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -39,7 +39,7 @@ from okta_m2m._urls.org_url import check_org_url
 from okta_m2m._urls.origins import Origins, origin_of
 from okta_m2m.admin.key_files import key_text
 from okta_m2m.effects import Response
-from okta_m2m.keys.key_formats import clean_text, load_key
+from okta_m2m.keys import _parse_text
 from okta_m2m.settings import read_settings
 from okta_m2m.settings.okta_yaml import parse_okta_yaml
 from okta_m2m.settings.setting_sources import describe_kind, environment_source
@@ -171,8 +171,7 @@ def keys(data: bytes) -> None:
 
 
 def _load_any(data: bytes) -> PrivateKey:
-    native, kid, alg = load_key(clean_text(data), b"password", None)
-    return PrivateKey(native, kid=kid, alg=alg)
+    return _parse_text(data, b"password", None, None)
 
 
 def _load_by_kid(data: bytes) -> PrivateKey:

@@ -143,7 +143,7 @@ def _after(kind: type, name: str, note: Callable[..., None]) -> None:
 
 def _observe() -> None:
     _after(FakeOkta, "mint", lambda token, okta, *_: watch.secret(token.value, "an access token"))
-    _after(Responder, "answer", lambda answer, responder, request: _of_request(request))
+    _after(Responder, "_answer", lambda answer, responder, request: _of_request(request))
     _after(PrivateKey, "__init__", lambda none, key, native: _of_key(native))
     _after(
         OktaM2MError,

@@ -24,7 +24,7 @@ from .key_algorithms import (
     make_version,
     thumbprint,
 )
-from .key_formats import clean_text, is_json, is_key_text, kid_of_pem, load_jwk, load_key, load_pem, parse_json
+from .key_formats import clean_text, is_json, is_key_text, kid_of_pem, load_jwk, load_pem, parse_json
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
@@ -358,8 +358,10 @@ class _FileKey(PrivateKey):
 
 
 def _parse_text(content: str | bytes, password: str | bytes | None, kid: str | None, alg: str | None) -> PrivateKey:
-    native, own_kid, own_alg = load_key(clean_text(content), password, kid)
-    return PrivateKey(native, kid=kid or own_kid, alg=alg or own_alg)
+    text = clean_text(content)
+    if is_json(text):
+        return PrivateKey.from_jwk(text, kid=kid, alg=alg)
+    return PrivateKey.from_pem(text, password=password, kid=kid, alg=alg)
 
 
 def _follow_file(

@@ -1,13 +1,16 @@
 """The algorithms that Okta accepts: which key fits which algorithm, and how each signs.
 
 Invariant: no error raised here holds key material. This module handles only the keys of ``cryptography`` ("native" keys) and
-plain data; :mod:`okta_m2m.keys` wraps them. ``cryptography`` and joserfc are imported where they are used: importing them takes
-longer than importing the whole package.
+plain data; :mod:`okta_m2m.keys` wraps them. ``cryptography`` is imported where it is used: importing it takes longer than
+importing the whole package. Public JWKs and thumbprints are made here, because importing joserfc would take as long again.
 """
 
 from __future__ import annotations
 
+import json
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
+from hashlib import sha256
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NoReturn
 
@@ -91,7 +94,6 @@ def make_version(native: PrivateKeyTypes, kid: str | None, alg: str | None) -> K
     key."""
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-    from joserfc.jwk import ECKey, RSAKey
 
     if kid is not None and not isinstance(kid, str):
         raise InvalidKey(
@@ -102,14 +104,18 @@ def make_version(native: PrivateKeyTypes, kid: str | None, alg: str | None) -> K
             refuse_size(native.key_size)
         alg = _choose_alg(alg, list(_RSA_DIGESTS), "an RSA key")
         sign = _rsa_signing(native, _RSA_DIGESTS[alg])
-        members = RSAKey.import_key(native.public_key()).as_dict()
+        rsa = native.public_key().public_numbers()
+        members = {"kty": "RSA", "n": _base64url_uint(rsa.n), "e": _base64url_uint(rsa.e)}
     elif isinstance(native, EllipticCurvePrivateKey):
         only = next((name for name, curve in CURVES.items() if curve.name == native.curve.name), None)
         if only is None:
             refuse_curve(native.curve.name)
-        alg = _choose_alg(alg, [only], f"an EC key on {CURVES[only].crv}")
-        sign = _ec_signing(native, CURVES[alg])
-        members = ECKey.import_key(native.public_key()).as_dict()
+        curve = CURVES[only]
+        alg = _choose_alg(alg, [only], f"an EC key on {curve.crv}")
+        sign = _ec_signing(native, curve)
+        point = native.public_key().public_numbers()
+        x, y = (_base64url(coordinate.to_bytes(curve.octets, "big")) for coordinate in (point.x, point.y))
+        members = {"kty": "EC", "crv": curve.crv, "x": x, "y": y}
     elif isinstance(native, str | bytes) or hasattr(native, "__fspath__"):
         raise InvalidKey(
             f"PrivateKey(...) takes a private key of cryptography, not an object of type {type(native).__name__}.",
@@ -119,8 +125,7 @@ def make_version(native: PrivateKeyTypes, kid: str | None, alg: str | None) -> K
         raise InvalidKey(
             f"A key of type {type(native).__name__} cannot sign for Okta. {ACCEPTED_ALGS}.", remedy=MAKE_A_KEY
         )
-    public_jwk = MappingProxyType({"kty": str(members["kty"]), **{name: str(value) for name, value in members.items()}})
-    return KeyVersion(native, alg, kid or None, public_jwk, thumbprint(public_jwk), sign)
+    return KeyVersion(native, alg, kid or None, MappingProxyType(members), thumbprint(members), sign)
 
 
 def generate_native(alg: str, bits: int) -> PrivateKeyTypes:
@@ -142,10 +147,18 @@ def thumbprint(public_jwk: Mapping[str, str]) -> str:
 
     - ``public_jwk``: the key. Members that are not part of the key itself, such as ``kid``, do not count.
     """
-    from joserfc import jwk
-
     members = ("e", "kty", "n") if public_jwk["kty"] == "RSA" else ("crv", "kty", "x", "y")
-    return jwk.thumbprint({member: public_jwk[member] for member in members})
+    canonical = json.dumps({member: public_jwk[member] for member in members}, separators=(",", ":"))
+    return _base64url(sha256(canonical.encode()).digest())
+
+
+def _base64url(octets: bytes) -> str:
+    return urlsafe_b64encode(octets).rstrip(b"=").decode()
+
+
+def _base64url_uint(number: int) -> str:
+    """A number in as few octets as possible (RFC 7518 section 2)."""
+    return _base64url(number.to_bytes((number.bit_length() + 7) // 8, "big"))
 
 
 @without_locals

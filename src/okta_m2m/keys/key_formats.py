@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
-__all__ = ["clean_text", "is_json", "is_key_text", "kid_of_pem", "load_jwk", "load_key", "load_pem", "parse_json"]
+__all__ = ["clean_text", "is_json", "is_key_text", "kid_of_pem", "load_jwk", "load_pem", "parse_json"]
 
 
 # ── text ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -93,15 +93,6 @@ def parse_json(text: str) -> object:
     except (ValueError, RecursionError):
         pass  # raised below, outside this handler: a JSONDecodeError in the context would hold the whole text
     raise InvalidKey("It is not JSON, or it is truncated.", remedy="Pass the complete JWK, from { to }.")
-
-
-def load_key(
-    text: str, password: str | bytes | None, kid: str | None
-) -> tuple[PrivateKeyTypes, str | None, str | None]:
-    """The key in PEM, JWK or JWKS text, and the ``kid`` and ``alg`` that the text names."""
-    if is_json(text):
-        return load_jwk(parse_json(text), kid)
-    return load_pem(text, password), kid_of_pem(text), None
 
 
 # ── PEM ──────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -6,7 +6,6 @@ see :mod:`~okta_m2m.cli.demo.serve`.
 
 from __future__ import annotations
 
-import time
 from contextlib import nullcontext
 from typing import Annotated
 
@@ -15,13 +14,11 @@ from rich.live import Live
 
 from ..exits import Exit, needs
 from ..printing import echo_json
-from ..terminal import Output, glyphs_for
+from ..terminal import Output
 from .picture import draw, summarize
 from .story import FULL_LENGTH, Story
 
 __all__ = ["demo"]
-
-REDRAW_INTERVAL = 0.2  # seconds
 
 
 def demo(
@@ -60,32 +57,16 @@ def demo(
         return
     with needs("demo", "okta-m2m demo"):  # imports the clients that it shows
         from .scenario import play
+    story = Story(seconds, dpop)
     if as_json:
-        story = play(seconds, dpop=dpop, watch=lambda _: None)
+        play(story)
         echo_json(story.document())
     else:
-        screen = _Screen()
-        with screen.live or nullcontext():
-            story = play(seconds, dpop=dpop, watch=screen.refresh)
-        screen.print(story)
+        output = Output()
+        live = Live(console=output, get_renderable=lambda: draw(story, output), refresh_per_second=5, transient=True)
+        with live if output.can_redraw else nullcontext():
+            play(story)
+        output.print(draw(story, output))
+        output.print(summarize(story, output.width))
     if not story.ok:
         raise typer.Exit(Exit.FAILED)
-
-
-class _Screen:
-    """The picture of a story. On a terminal, it is redrawn while the story is played."""
-
-    def __init__(self) -> None:
-        self._output = Output()
-        self._glyphs = glyphs_for(self._output)
-        self._next_redraw = 0.0
-        self.live = Live(console=self._output, auto_refresh=False, transient=True) if self._output.can_redraw else None
-
-    def refresh(self, story: Story) -> None:
-        if self.live is not None and time.monotonic() >= self._next_redraw:
-            self.live.update(draw(story, self._glyphs, self._output.width, story.now()), refresh=True)
-            self._next_redraw = time.monotonic() + REDRAW_INTERVAL
-
-    def print(self, story: Story) -> None:
-        self._output.print(draw(story, self._glyphs, self._output.width))
-        self._output.print(summarize(story, self._glyphs, self._output.width))

@@ -1,127 +1,156 @@
 """The plot of the demonstration: an org on a loopback port, four clients with one service app, and the faults.
 
-Invariant: earlier events, not the clock, trigger the faults, so that the same happens on a slow machine.
+Invariant: each client is used as in any service, so only the library can prevent failed calls. Earlier events, not the
+clock, trigger the faults, so that the same happens on a slow machine.
 """
 
 from __future__ import annotations
 
-import os
+import asyncio
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
-from typing import Final
+from typing import Final, Literal, TypeAlias
+
+import aiohttp
+import httpx
+import requests
 
 from ... import PrivateKey, ServiceApp
+from ...aiohttp import OktaAuth as AiohttpAuth
+from ...errors import quoted
 from ...events import Event, TokenObtained, TokenRejected
+from ...httpx import OktaAuth as HttpxAuth
+from ...requests import OktaAuth as RequestsAuth
 from ...testing import FakeOkta, ReceivedRequest
 from ..debug import without_log
-from .callers import CALLERS, CLIENTS, TIMEOUT, Callers
-from .story import FULL_LENGTH, Answer, Obtained, Rejection, Revocation, Story
+from .story import CALLERS, CLIENTS, FULL_LENGTH, LIFETIME, Call, Story, Token
 
 __all__ = ["play"]
 
-LIFETIME: Final = 3.0  # lifetime of a token in seconds
 API_DELAY: Final = 0.03  # seconds that an API call takes, so that some calls are always in progress
 OVERTIME: Final = 5.0  # extra seconds on a slow machine for the remaining events
+PAUSES: Final = (
+    0.013,
+    0.019,
+    0.029,
+)  # seconds between calls; a client's callers differ, so that they do not synchronize
+TIMEOUT: Final = 10.0  # seconds for a token, and for a call
+
+Made: TypeAlias = tuple[int, Mapping[str, str]]  # a call's status, and the headers that were sent with it
 
 
-def play(seconds: float, *, dpop: bool, watch: Callable[[Story], None]) -> Story:
-    """Plays the demonstration, and returns its story.
-
-    - ``seconds``: how long the clients make calls.
-    - ``dpop``: whether the org requires DPoP.
-    - ``watch``: called about 20 times a second with the story so far.
-    """
-    story = Story(tuple(CLIENTS), seconds, LIFETIME, CALLERS, dpop)
-
-    def record_answer(request: ReceivedRequest, status: int) -> None:
-        if request.path.endswith("/v1/token"):
-            story.answers.append(Answer(story.now(), status))
-
-    key = PrivateKey.generate("ES256")
-    okta = FakeOkta(token_lifetime=LIFETIME, dpop="required" if dpop else "optional", on_answer=record_answer)
-    with without_log(), _without_proxy(), okta:
+def play(story: Story) -> None:
+    """Plays the demonstration, and adds what happens to its story."""
+    plot, over = _Plot(story), threading.Event()
+    with without_log(), plot.okta as okta, ThreadPoolExecutor(1) as thread:
         okta.next(on="/api/v1/*", times=1_000_000, delay=API_DELAY)
-        registered = okta.add_app(key, scopes=["okta.users.read"])
-        plot = _Plot(story, okta)
+        key, scopes = PrivateKey.generate("ES256"), ["okta.users.read"]
+        client_id = okta.add_app(key, scopes).client_id
         app = ServiceApp(
-            okta.url,
-            client_id=registered.client_id,
-            key=key,
-            scopes=["okta.users.read"],
-            max_wait=TIMEOUT,
-            on_event=plot.on_event,
+            okta.url, client_id=client_id, key=key, scopes=scopes, max_wait=TIMEOUT, on_event=plot.on_event
         )
-        callers = Callers(story)
+        calls = thread.submit(lambda: asyncio.run(_make_calls(story, app, f"{okta.url}/api/v1/users", over)))
         try:
-            callers.start(app, f"{okta.url}/api/v1/users")
-            while story.now() < seconds or (plot.unfinished and story.now() < seconds + OVERTIME):
+            while plot.goes_on and not calls.done():
                 plot.revoke_when_due()
-                watch(story)
                 time.sleep(0.05)
-                if story.now() > seconds + 0.1:
-                    story.seconds = story.now()  # on a slow machine, the picture covers the whole run
         finally:
-            callers.stop()
-        story.minted = okta.tokens_minted
-    return story
+            over.set()
+        calls.result()
+        story.seconds = max(story.seconds, story.now())
 
 
 class _Plot:
     """The faults: a 503 or a 429 at each renewal, in turn, and one token revoked in the middle."""
 
-    def __init__(self, story: Story, okta: FakeOkta) -> None:
+    def __init__(self, story: Story) -> None:
+        dpop: Literal["required", "optional"] = "required" if story.dpop else "optional"
+        self.okta = FakeOkta(token_lifetime=LIFETIME, dpop=dpop, on_answer=self._on_answer)
         self._story = story
-        self._okta = okta
         self._faults = cycle([503, 429])
-        self._revoke_at: float | None = story.seconds / 2
+        self._revoked = False
+
+    def _on_answer(self, request: ReceivedRequest, status: int) -> None:
+        if request.path.endswith("/v1/token"):
+            self._story.answers.append((self._story.now(), status))
 
     def on_event(self, event: Event) -> None:
         """Records the service app's own events, and prepares the next fault."""
-        now = self._story.now()
+        tokens, now = self._story.tokens, self._story.now()
         if isinstance(event, TokenRejected):
-            self._story.rejections.append(Rejection(now, event.renewing))
+            self._story.rejections.append((now, event.renewing))
         if isinstance(event, TokenObtained):
-            self._story.obtained.append(
-                Obtained(now - event.elapsed, now, event.token_type, event.expires_in, event.background)
+            since = tokens[-1].obtained_at if tokens else 0.0
+            troubles = [status for at, status in self._story.answers if status != 200 and at > since]
+            times = round(now - event.elapsed, 3), round(now, 3)
+            tokens.append(
+                Token(len(tokens) + 1, event.token_type, *times, event.expires_in, event.background, troubles)
             )
-            if self._revoke_at is None or now + LIFETIME / 2 < self._revoke_at:
+            if self._revoked or now + LIFETIME / 2 < self._story.seconds / 2:  # not at the renewal after the revocation
                 # For a concurrency limit, Okta gives no time to wait, so the renewal succeeds while the token is still valid.
-                self._okta.next(next(self._faults), concurrency=True)
+                self.okta.next(next(self._faults), concurrency=True)
 
     @property
-    def unfinished(self) -> bool:
-        """Whether an event that belongs to a run of this length has not happened yet."""
-        story = self._story
-        if story.seconds < FULL_LENGTH:
-            return not story.rejections
-        statuses = [answer.status for answer in story.answers]
-        return not story.rejections or not {503, 429, 200} <= set(statuses) or statuses[-1] != 200
+    def goes_on(self) -> bool:
+        """Whether the planned time is not over, or on a slow machine, the story is not complete."""
+        story, tokens = self._story, 4 if self._story.seconds >= FULL_LENGTH else 2
+        is_complete = story.rejections and len(story.tokens) >= tokens
+        return story.now() < story.seconds + (0 if is_complete else OVERTIME)
 
     def revoke_when_due(self) -> None:
         """Revokes the token in use in the first half of its lifetime, when no renewal runs."""
-        now, tokens = self._story.now(), self._okta.tokens()
-        if self._revoke_at is None or now < self._revoke_at:
-            return
-        if not tokens or len(tokens) != len(self._story.obtained):  # a new token is on its way
-            return
-        if now - self._story.obtained[-1].at < LIFETIME / 2:
-            self._revoke_at = None
-            self._okta.revoke(tokens[-1].value)
-            self._story.revocations.append(Revocation(self._story.now(), len(tokens)))
+        now, tokens, issued = self._story.now(), self._story.tokens, self.okta.tokens()
+        is_due = not self._revoked and now > self._story.seconds / 2
+        if is_due and tokens and len(tokens) == len(issued) and now - tokens[-1].obtained_at < LIFETIME / 2:
+            self._revoked = True
+            tokens[-1].revoked_at = round(now, 3)
+            self.okta.revoke(issued[-1].value)
 
 
-@contextmanager
-def _without_proxy() -> Iterator[None]:
-    """Bypasses a proxy that the environment names, because the server is in this process."""
-    before = {name: os.environ.get(name) for name in ("NO_PROXY", "no_proxy")}
-    os.environ.update(dict.fromkeys(before, "127.0.0.1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+async def _make_calls(story: Story, app: ServiceApp, url: str, over: threading.Event) -> None:
+    """Lets all callers begin together and make calls until ``over``. Each one finishes its last call.
+
+    Blocking clients are called in threads. No client reads settings of this machine: a proxy could not reach the server.
+    """
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(CALLERS))
+    timeout = aiohttp.ClientTimeout(TIMEOUT)
+    with requests.Session() as session, httpx.Client(auth=HttpxAuth(app), timeout=TIMEOUT, trust_env=False) as blocking:
+        session.auth, session.trust_env = RequestsAuth(app), False
+        async with (
+            httpx.AsyncClient(auth=HttpxAuth(app), timeout=TIMEOUT, trust_env=False) as async_client,
+            aiohttp.ClientSession(middlewares=[AiohttpAuth(app)], timeout=timeout) as aiohttp_session,
+        ):
+
+            async def await_response(response: Awaitable[requests.Response | httpx.Response]) -> Made:
+                received = await response
+                return received.status_code, received.request.headers
+
+            async def call_with_aiohttp() -> Made:
+                async with aiohttp_session.get(url) as response:
+                    await response.read()
+                    return response.status, response.request_info.headers
+
+            calls: dict[str, Callable[[], Awaitable[Made]]] = {
+                "requests": lambda: await_response(asyncio.to_thread(session.get, url, timeout=TIMEOUT)),
+                "httpx": lambda: await_response(asyncio.to_thread(blocking.get, url)),
+                "httpx async": lambda: await_response(async_client.get(url)),
+                "aiohttp": call_with_aiohttp,
+            }
+
+            async def run_caller(client: str, pause: float) -> None:
+                while not over.is_set():
+                    began, bound = story.now(), False
+                    try:
+                        status, headers = await calls[client]()
+                        bound = headers.get("Authorization", "").startswith("DPoP ") and "DPoP" in headers
+                        failure = None if status == 200 else f"HTTP {status}"
+                    except Exception as error:  # noqa: BLE001 (any error is a failed call)
+                        failure = f"{type(error).__name__}: {quoted(error)}"
+                    story.calls.append(Call(client, began, story.now(), bound, failure))
+                    await asyncio.sleep(pause)
+
+            story.begin()
+            await asyncio.gather(*(run_caller(client, pause) for client in CLIENTS for pause in PAUSES))

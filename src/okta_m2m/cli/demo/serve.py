@@ -41,18 +41,20 @@ def serve(host: str, port: int, *, dpop: bool) -> None:
     for name in STOPPING:
         with suppress(ValueError, AttributeError):  # not the main thread, or no such signal
             signal.signal(getattr(signal, name), lambda *_: over.set())
-    with suppress(KeyboardInterrupt):
-        okta.start()
+    with suppress(KeyboardInterrupt), okta:
         # Written before the lines are printed: a program that reads them may start at once.
         written = _write_settings(_settings(okta))
         try:
-            _announce(okta, written)
+            use = "has the same settings, so commands in this folder need no variables"
+            keep = "already exists and was not changed, so set these variables"
+            echo(f"export OKTA_CLIENT_ORGURL={okta.url}")
+            echo(f"export OKTA_CLIENT_TOKEN={okta.ssws}")
+            note(f"./{SETTINGS} {use if written else keep}. Stop with Ctrl-C.")
             while not over.wait(0.5):  # without a timeout, Ctrl-C has no effect on Windows
                 pass
         finally:
             if written:
                 _remove_settings(okta)
-            okta.stop()
 
 
 def _check_free(host: str, port: int) -> None:
@@ -69,15 +71,6 @@ def _check_free(host: str, port: int) -> None:
 
 def _settings(okta: FakeOkta) -> str:
     return f'okta:\n  client:\n    orgUrl: "{okta.url}"\n    token: "{okta.ssws}"\n'
-
-
-def _announce(okta: FakeOkta, written: bool) -> None:
-    echo(f"export OKTA_CLIENT_ORGURL={okta.url}")
-    echo(f"export OKTA_CLIENT_TOKEN={okta.ssws}")
-    if written:
-        note(f"./{SETTINGS} has the same settings, so commands in this folder need no variables. Stop with Ctrl-C.")
-    else:
-        note(f"./{SETTINGS} already exists and was not changed, so set these variables. Stop with Ctrl-C.")
 
 
 def _write_settings(text: str) -> bool:

@@ -20,13 +20,13 @@ from ._app import App, Keys
 from ._faults import Fault, HeaderChanges, encode_body, named_refusal
 from ._http_server import OktaServer
 from ._messages import ReceivedRequest
-from ._org import AuthorizationServer, Org, signing_key
+from ._org import AuthorizationServer, signing_key
 from ._responder import Refusal, Responder
 
 __all__ = ["FakeOkta"]
 
 
-class FakeOkta(Org):
+class FakeOkta(Responder):
     """An Okta org at ``http://127.0.0.1:PORT``. Use it as a context manager, or call :meth:`start` and :meth:`stop`.
 
     Parameters:
@@ -70,9 +70,8 @@ class FakeOkta(Org):
         dpop: Literal["optional", "required"] = "optional",
         on_answer: Callable[[ReceivedRequest, int], object] | None = None,
     ) -> None:
-        super().__init__(token_lifetime=token_lifetime, dpop=dpop)
-        self._responder = Responder(self, on_answer)
-        self.server = OktaServer(self._responder.answer, self._responder.not_found, ssl_context)
+        super().__init__(token_lifetime=token_lifetime, dpop=dpop, on_answer=on_answer)
+        self.server = OktaServer(self._answer, self._not_found, ssl_context)
         self.add_authorization_server("default", scopes=["api:read", "api:write"])
         self.ssws = self.add_api_token()
 
@@ -81,14 +80,14 @@ class FakeOkta(Org):
     def start(self) -> Self:
         """Listens on a free port of 127.0.0.1 and serves in background threads. Returns itself."""
         signing_key()
-        self._responder.stopping.clear()
+        self._stopping.clear()
         self.server.start()
         return self
 
     def stop(self) -> None:
         """Closes every connection and stops the server. Raises errors from FakeOkta itself or from your own
         handlers."""
-        self._responder.stopping.set()
+        self._stopping.set()
         if self.server.is_running():
             self.server.stop()
         self.server.check()
@@ -268,28 +267,32 @@ class FakeOkta(Org):
     @property
     def token_requests(self) -> int:
         """The number of requests to token endpoints, including failed ones."""
-        return self._responder.token_requests
+        return self._token_requests
 
     @property
     def api_calls(self) -> int:
         """The number of requests to paths that need a token, including failed ones."""
-        return self._responder.api_calls
+        return self._api_calls
 
     @property
     def refusals(self) -> list[Refusal]:
         """The requests that were refused as invalid, oldest first; at most the last 20,000."""
-        return self._responder.refusals()
+        with self._mutex:
+            return list(self._refusals)
 
     @property
     def requests(self) -> list[ReceivedRequest]:
         """The requests as they were received, oldest first; at most the last 20,000."""
-        return self._responder.requests()
+        with self._mutex:
+            return list(self._requests)
 
     def reset(self) -> None:
         """Sets the counters to zero, and forgets recorded requests and scripted faults. Apps and tokens stay."""
-        self._responder.reset()
         with self._mutex:
-            self._minted = 0
+            self._faults.clear()
+            self._requests.clear()
+            self._refusals.clear()
+            self._token_requests = self._api_calls = self._minted = 0
 
     # ── what happens next ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -353,8 +356,10 @@ class FakeOkta(Org):
             headers=headers or {},
             token=dict(token or {}),
         )
-        self._responder.add_fault(fault)
+        with self._mutex:
+            self._faults.append(fault)
 
     def clear_faults(self) -> None:
         """Removes all faults that :meth:`next` scripted."""
-        self._responder.clear_faults()
+        with self._mutex:
+            self._faults.clear()

@@ -15,7 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from email.utils import formatdate
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from urllib.parse import parse_qsl
 
 from ._challenges import api_error_answer, refusal_answer
@@ -57,64 +57,46 @@ class Refusal(NamedTuple):
     path: str
 
 
-class Responder:
-    """Responds to the requests that an org receives. ``on_answer`` is called with each request and the status of its response."""
+class Responder(Org):
+    """An org that responds to requests. ``on_answer`` is called with each request and the status of its response."""
 
-    def __init__(self, org: Org, on_answer: Callable[[ReceivedRequest, int], object] | None) -> None:
+    def __init__(
+        self,
+        *,
+        token_lifetime: float,
+        dpop: Literal["optional", "required"],
+        on_answer: Callable[[ReceivedRequest, int], object] | None,
+    ) -> None:
+        super().__init__(token_lifetime=token_lifetime, dpop=dpop)
         #: Set when the server stops, which ends every delay.
-        self.stopping = threading.Event()
-        self.token_requests = 0
-        self.api_calls = 0
-        self._org = org
+        self._stopping = threading.Event()
         self._on_answer = on_answer
-        self._mutex = threading.Lock()
+        self._token_requests = 0
+        self._api_calls = 0
         self._faults: list[Fault] = []
         self._requests: deque[ReceivedRequest] = deque(maxlen=_MAX_RECORDED)
         self._refusals: deque[Refusal] = deque(maxlen=_MAX_RECORDED)
 
-    def requests(self) -> list[ReceivedRequest]:
-        with self._mutex:
-            return list(self._requests)
-
-    def refusals(self) -> list[Refusal]:
-        with self._mutex:
-            return list(self._refusals)
-
-    def add_fault(self, fault: Fault) -> None:
-        with self._mutex:
-            self._faults.append(fault)
-
-    def clear_faults(self) -> None:
-        with self._mutex:
-            self._faults.clear()
-
-    def reset(self) -> None:
-        with self._mutex:
-            self._faults.clear()
-            self._requests.clear()
-            self._refusals.clear()
-            self.token_requests = self.api_calls = 0
-
-    def answer(self, request: ReceivedRequest) -> Answer | None:
+    def _answer(self, request: ReceivedRequest) -> Answer | None:
         """The response; ``None`` for an unknown path."""
-        endpoint = find_endpoint(self._org, request.path)
+        endpoint = find_endpoint(self, request.path)
         with self._mutex:
             self._requests.append(request)
-            self.token_requests += endpoint.is_token
-            self.api_calls += endpoint.is_api
-        if endpoint.is_token and self._org.token_delay:
-            self.stopping.wait(self._org.token_delay)
+            self._token_requests += endpoint.is_token
+            self._api_calls += endpoint.is_api
+        if endpoint.is_token and self.token_delay:
+            self._stopping.wait(self.token_delay)
         fault = self._take_fault(request.path, endpoint.is_token)
         if fault is not None and fault.delay:
-            self.stopping.wait(fault.delay)
+            self._stopping.wait(fault.delay)
         try:
             if fault is not None and fault.replaces_answer:
-                _use_up_credentials(self._org, request)
+                _use_up_credentials(self, request)
                 answer = self._scripted_answer(endpoint, request, fault)
             elif endpoint.answer is None:
                 return None
             else:
-                answer = endpoint.answer(self._org, request)
+                answer = endpoint.answer(self, request)
                 if fault is not None and fault.token and endpoint.is_token:
                     change_token(answer, fault.token)
         except (Refused, ApiRefused) as refused:
@@ -125,7 +107,7 @@ class Responder:
             self._on_answer(request, answer.status)
         return answer
 
-    def not_found(self, path: str) -> Answer:
+    def _not_found(self, path: str) -> Answer:
         """The response for an unknown path that has no pytest-httpserver handler either."""
         refused = ApiRefused("E0000007", f"Resource not found: {path} (Resource)")
         self._record(refused, path)
@@ -162,8 +144,8 @@ class Responder:
         else:
             return Answer(status, [("Content-Type", "text/html; charset=utf-8")], HTML if status >= 400 else b"")
         if isinstance(refusal, Refused) and refusal.error == "use_dpop_nonce":
-            pool = self._org.resource_nonces if endpoint.is_api else self._org.nonces
-            refusal.nonce = pool.current(self._org.now())
+            pool = self.resource_nonces if endpoint.is_api else self.nonces
+            refusal.nonce = pool.current(self.now())
         answer = refusal_answer(request, refusal, is_api=endpoint.is_api, protected=endpoint.protected)
         answer.status = fault.status or answer.status
         if fault.refusal is None and status == 429:
@@ -174,14 +156,14 @@ class Responder:
         return [
             ("x-rate-limit-limit", str(limit)),
             ("x-rate-limit-remaining", str(remaining)),
-            ("x-rate-limit-reset", str(math.floor(self._org.now()) + math.ceil(reset))),
+            ("x-rate-limit-reset", str(math.floor(self.now()) + math.ceil(reset))),
         ]
 
     def _complete(self, answer: Answer, fault: Fault | None) -> None:
         """Adds the headers of every Okta response, and the scripted ones."""
         if answer.drop:
             return
-        headers = [("Date", formatdate(self._org.now(), usegmt=True)), *answer.headers]
+        headers = [("Date", formatdate(self.now(), usegmt=True)), *answer.headers]
         headers.append(("x-okta-request-id", secrets.token_hex(16)))
         if not any(name == "x-rate-limit-limit" for name, _ in headers):
             headers += self._rate_limit(_RATE_LIMIT, _RATE_LIMIT - 1, 60)

@@ -6,7 +6,7 @@ Invariant: a PUT replaces a whole app, except its ids, its status and its grants
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs, quote
 
@@ -19,7 +19,6 @@ from .keys import app_keys, key_document
 from .registration import read_settings, replace_app
 from .requests import (
     FieldError,
-    find_app,
     page_answer,
     read_body,
     read_object,
@@ -34,7 +33,7 @@ _NAME_FILTER = re.compile(r'\s*(id|status|name)\s+eq\s+"([^"]*)"\s*')
 _SECRET_WITH_KEY = "'client_secret' can't be used when 'token_endpoint_auth_method' is 'private_key_jwt'."
 
 
-def create_app(org: Org, request: ReceivedRequest, caller: Caller, _: Sequence[str]) -> Answer:
+def create_app(org: Org, request: ReceivedRequest, caller: Caller) -> Answer:
     body = read_body(request)
     activate = parse_qs(request.query).get("activate", ["true"])[0]
     if activate not in ("true", "false"):
@@ -46,7 +45,7 @@ def create_app(org: Org, request: ReceivedRequest, caller: Caller, _: Sequence[s
     return json_answer(200, _app_document(org, app))
 
 
-def list_apps(org: Org, request: ReceivedRequest, caller: Caller, _: Sequence[str]) -> Answer:
+def list_apps(org: Org, request: ReceivedRequest, caller: Caller) -> Answer:
     query = parse_qs(request.query)
     found: list[App] = list(org.apps.values())
     if "q" in query:
@@ -63,27 +62,24 @@ def list_apps(org: Org, request: ReceivedRequest, caller: Caller, _: Sequence[st
     return page_answer(org, request, found, lambda app: app.id, lambda app: _app_document(org, app))
 
 
-def get_app(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
-    return json_answer(200, _app_document(org, find_app(org, ids[0])))
+def get_app(org: Org, request: ReceivedRequest, caller: Caller, app: App) -> Answer:
+    return json_answer(200, _app_document(org, app))
 
 
-def put_app(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
-    app = find_app(org, ids[0])
+def put_app(org: Org, request: ReceivedRequest, caller: Caller, app: App) -> Answer:
     replace_app(org, app, _read_app(org, read_body(request), app), caller)
     return json_answer(200, _app_document(org, app))
 
 
-def delete_app(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
-    app = find_app(org, ids[0])
+def delete_app(org: Org, request: ReceivedRequest, caller: Caller, app: App) -> Answer:
     if app.status == "ACTIVE":
         raise ApiRefused("E0000056")
     del org.apps[app.client_id]
     return Answer(204)
 
 
-def set_app_status(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
-    app = find_app(org, ids[0])
-    app.status = "ACTIVE" if ids[1] == "activate" else "INACTIVE"
+def set_app_status(org: Org, request: ReceivedRequest, caller: Caller, app: App, action: str) -> Answer:
+    app.status = "ACTIVE" if action == "activate" else "INACTIVE"
     org.records.mark_updated("app", app.id)
     return json_answer(200, {})
 

@@ -5,7 +5,7 @@ Invariant: a client that is registered here is an app, which the Apps API knows 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -15,38 +15,37 @@ from .._messages import Answer, ReceivedRequest, json_answer
 from .._org import Org, new_id
 from .._refusals import Refused
 from .registration import read_settings, replace_app
-from .requests import FieldError, find_client, page_answer, read_body
+from .requests import FieldError, page_answer, read_body
 
 __all__ = ["create_client", "delete_client", "get_client", "list_clients", "put_client"]
 
 
-def create_client(org: Org, request: ReceivedRequest, caller: Caller, _: Sequence[str]) -> Answer:
+def create_client(org: Org, request: ReceivedRequest, caller: Caller) -> Answer:
     app = _read_client(read_body(request), None)
     app.change_follows(org.settling, created=True)
     org.apps[app.client_id] = app
     return json_answer(201, _client_document(org, app))
 
 
-def list_clients(org: Org, request: ReceivedRequest, caller: Caller, _: Sequence[str]) -> Answer:
+def list_clients(org: Org, request: ReceivedRequest, caller: Caller) -> Answer:
     start = parse_qs(request.query).get("q", [""])[0].lower()
     found = [app for app in org.apps.values() if app.label.lower().startswith(start)]
     return page_answer(org, request, found, lambda app: app.client_id, lambda app: _client_document(org, app))
 
 
-def get_client(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
-    return json_answer(200, _client_document(org, find_client(org, ids[0])))
+def get_client(org: Org, request: ReceivedRequest, caller: Caller, app: App) -> Answer:
+    return json_answer(200, _client_document(org, app))
 
 
-def put_client(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
-    app = find_client(org, ids[0])
+def put_client(org: Org, request: ReceivedRequest, caller: Caller, app: App) -> Answer:
     changed = _read_client(read_body(request), app)
     changed.dpop_bound, changed.consent_method = app.dpop_bound, app.consent_method
     replace_app(org, app, changed, caller)
     return json_answer(200, _client_document(org, app))
 
 
-def delete_client(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
-    del org.apps[find_client(org, ids[0]).client_id]
+def delete_client(org: Org, request: ReceivedRequest, caller: Caller, app: App) -> Answer:
+    del org.apps[app.client_id]
     return Answer(204)
 
 

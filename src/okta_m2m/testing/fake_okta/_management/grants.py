@@ -5,7 +5,6 @@ Invariant: a grant is a scope in :attr:`App.scopes`; a scope that was added ther
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -13,20 +12,18 @@ from .._access import Caller
 from .._app import App
 from .._messages import Answer, ReceivedRequest, json_answer
 from .._org import Org, Record
-from .requests import FieldError, find_app, find_by_id, link, read_body, timestamp
+from .requests import FieldError, find_by_id, link, read_body, timestamp
 
 __all__ = ["add_grant", "delete_grant", "get_grant", "list_grants"]
 
 _UNKNOWN_ADMIN = ("User", "00u0000000000000000")
 
 
-def list_grants(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
-    app = find_app(org, ids[0])
+def list_grants(org: Org, request: ReceivedRequest, caller: Caller, app: App) -> Answer:
     return json_answer(200, [_document(org, app, scope) for scope in app.scopes])
 
 
-def add_grant(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
-    app = find_app(org, ids[0])
+def add_grant(org: Org, request: ReceivedRequest, caller: Caller, app: App) -> Answer:
     body = read_body(request)
     issuer, scope = body.get("issuer"), body.get("scopeId")
     if not isinstance(scope, str) or scope not in org.scopes:
@@ -41,14 +38,12 @@ def add_grant(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[
     return json_answer(201, _document(org, app, scope))
 
 
-def get_grant(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
-    app = find_app(org, ids[0])
-    return json_answer(200, _document(org, app, _find_scope(org, app, ids[1])))
+def get_grant(org: Org, request: ReceivedRequest, caller: Caller, app: App, id: str) -> Answer:
+    return json_answer(200, _document(org, app, _find_scope(org, app, id)))
 
 
-def delete_grant(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
-    app = find_app(org, ids[0])
-    revoked = _find_scope(org, app, ids[1])
+def delete_grant(org: Org, request: ReceivedRequest, caller: Caller, app: App, id: str) -> Answer:
+    revoked = _find_scope(org, app, id)
     app.change_follows(org.settling)
     app.scopes = [scope for scope in app.scopes if scope != revoked]
     org.records.forget("grant", app.id, revoked)

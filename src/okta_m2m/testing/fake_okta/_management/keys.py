@@ -14,7 +14,7 @@ from .._app import App
 from .._jws import MIN_RSA_BITS, PRIVATE_MEMBERS, rsa_bits, thumbprint
 from .._messages import Answer, ReceivedRequest, json_answer
 from .._org import Org, new_id
-from .requests import FieldError, check_key_changes, find_app, find_by_id, link, read_body, timestamp
+from .requests import FieldError, check_key_changes, find_by_id, link, read_body, timestamp
 
 __all__ = [
     "add_key",
@@ -48,13 +48,11 @@ _ONLY_ACTIVE = (
 )
 
 
-def list_keys(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
-    app = find_app(org, ids[0])
+def list_keys(org: Org, request: ReceivedRequest, caller: Caller, app: App) -> Answer:
     return json_answer(200, [key_document(org, app, jwk) for jwk in app_keys(org, app)])
 
 
-def add_key(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
-    app = find_app(org, ids[0])
+def add_key(org: Org, request: ReceivedRequest, caller: Caller, app: App) -> Answer:
     check_key_changes(app, caller)
     jwk = read_key(read_body(request))
     present = app_keys(org, app)
@@ -67,15 +65,13 @@ def add_key(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[st
     return json_answer(201, key_document(org, app, app_keys(org, app)[-1]))
 
 
-def get_key(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
-    app = find_app(org, ids[0])
-    return json_answer(200, key_document(org, app, _find_key(org, app, ids[1])))
+def get_key(org: Org, request: ReceivedRequest, caller: Caller, app: App, id: str) -> Answer:
+    return json_answer(200, key_document(org, app, _find_key(org, app, id)))
 
 
-def delete_key(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
-    app = find_app(org, ids[0])
+def delete_key(org: Org, request: ReceivedRequest, caller: Caller, app: App, id: str) -> Answer:
     check_key_changes(app, caller)
-    jwk = _find_key(org, app, ids[1])
+    jwk = _find_key(org, app, id)
     if jwk["status"] == "ACTIVE":
         raise FieldError("JsonWebKey", _DELETE_ACTIVE)
     app.change_follows(org.settling)
@@ -83,12 +79,11 @@ def delete_key(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence
     return Answer(204)
 
 
-def set_key_status(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
+def set_key_status(org: Org, request: ReceivedRequest, caller: Caller, app: App, id: str, action: str) -> Answer:
     """``.../lifecycle/activate`` and ``.../lifecycle/deactivate``."""
-    app = find_app(org, ids[0])
     check_key_changes(app, caller)
-    jwk = _find_key(org, app, ids[1])
-    status = "ACTIVE" if ids[2] == "activate" else "INACTIVE"
+    jwk = _find_key(org, app, id)
+    status = "ACTIVE" if action == "activate" else "INACTIVE"
     active = [other for other in app_keys(org, app) if other["status"] == "ACTIVE"]
     if status == "INACTIVE" and active == [jwk] and app.token_endpoint_auth_method == "private_key_jwt":
         raise FieldError("JsonWebKey", _ONLY_ACTIVE)

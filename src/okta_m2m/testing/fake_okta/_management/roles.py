@@ -5,7 +5,7 @@ Invariant: an assignment is an entry of :attr:`App.roles`; a role that was added
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -14,7 +14,7 @@ from .._app import App
 from .._messages import Answer, ReceivedRequest, json_answer
 from .._org import Org
 from .._refusals import ApiRefused
-from .requests import CUSTOM_ROLE, FieldError, find_by_id, find_client, not_found, read_body, timestamp
+from .requests import CUSTOM_ROLE, FieldError, find_by_id, not_found, read_body, timestamp
 
 __all__ = ["add_role", "delete_role", "get_role", "list_roles"]
 
@@ -37,13 +37,11 @@ _ROLES = {
 _IAM_ROLES = {"ACCESS_CERTIFICATIONS_ADMIN", "ACCESS_REQUESTS_ADMIN", "WORKFLOWS_ADMIN"}
 
 
-def list_roles(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
-    app = find_client(org, ids[0])
+def list_roles(org: Org, request: ReceivedRequest, caller: Caller, app: App) -> Answer:
     return json_answer(200, [_document(org, app, role) for role in app.roles])
 
 
-def add_role(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
-    app = find_client(org, ids[0])
+def add_role(org: Org, request: ReceivedRequest, caller: Caller, app: App) -> Answer:
     role = _read_role(read_body(request))
     if role in app.roles:
         raise ApiRefused("E0000090")
@@ -53,14 +51,12 @@ def add_role(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[s
     return json_answer(201, _document(org, app, role))
 
 
-def get_role(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
-    app = find_client(org, ids[0])
-    return json_answer(200, _document(org, app, _find_role(org, app, ids[1])))
+def get_role(org: Org, request: ReceivedRequest, caller: Caller, app: App, id: str) -> Answer:
+    return json_answer(200, _document(org, app, _find_role(org, app, id)))
 
 
-def delete_role(org: Org, request: ReceivedRequest, caller: Caller, ids: Sequence[str]) -> Answer:
-    app = find_client(org, ids[0])
-    removed = _find_role(org, app, ids[1])
+def delete_role(org: Org, request: ReceivedRequest, caller: Caller, app: App, id: str) -> Answer:
+    removed = _find_role(org, app, id)
     app.change_follows(org.settling)
     app.roles = [role for role in app.roles if role != removed]
     return Answer(204)

@@ -6,7 +6,7 @@ Invariant: the caller is authorized before anything else in the request is check
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 from urllib.parse import unquote
 
@@ -18,7 +18,7 @@ from .apps import create_app, delete_app, get_app, list_apps, put_app, set_app_s
 from .clients import create_client, delete_client, get_client, list_clients, put_client
 from .grants import add_grant, delete_grant, get_grant, list_grants
 from .keys import add_key, delete_key, get_key, list_keys, set_key_status
-from .requests import check_may_manage_apps, check_super_admin, not_found
+from .requests import check_may_manage_apps, check_super_admin, find_app, find_client, not_found
 from .roles import add_role, delete_role, get_role, list_roles
 
 __all__ = ["answer_management"]
@@ -31,7 +31,8 @@ class _Permission(NamedTuple):
     check_roles: Callable[[Caller], None] = lambda caller: None
 
 
-_Handler: TypeAlias = Callable[[Org, ReceivedRequest, Caller, Sequence[str]], Answer]
+#: Called with the org, the request, and its caller; below a collection, also with the app, and the other variable segments.
+_Handler: TypeAlias = Callable[..., Answer]
 
 
 def answer_management(org: Org, request: ReceivedRequest) -> Answer:
@@ -48,7 +49,9 @@ def answer_management(org: Org, request: ReceivedRequest) -> Answer:
             raise ApiRefused("E0000022")
         with org.changing:
             permission.check_roles(caller)
-            answer = handler(org, request, caller, [unquote(part) for part in found.groups()])
+            ids = [unquote(part) for part in found.groups()]
+            find = find_app if path.startswith("/api/") else find_client
+            answer = handler(org, request, caller, *(find(org, id) for id in ids[:1]), *ids[1:])
         answer.headers += caller.headers
         return answer
     authorize(org, request, *(_READ_APPS if request.path.startswith("/api/") else _READ_CLIENTS).scopes)
