@@ -23,6 +23,7 @@ __all__ = [
     "activate_key",
     "add_key",
     "app_keys_from",
+    "confirm_key",
     "deactivate_key",
     "delete_key",
     "find_key",
@@ -30,6 +31,7 @@ __all__ = [
     "list_keys",
     "listed_key",
     "public_jwk",
+    "register_key",
 ]
 
 _PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})  # RFC 7518 sections 6.2.2, 6.3.2 and 6.4.1
@@ -83,6 +85,11 @@ def add_key(api: ManagementApi, app_id: str, jwk: Mapping[str, Any]) -> AppKey:
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` for a private key, and if another key has the same ``kid``.
     """
+    return confirm_key(api, app_id, register_key(api, app_id, jwk))
+
+
+def register_key(api: ManagementApi, app_id: str, jwk: Mapping[str, Any]) -> AppKey:
+    """Does what :func:`add_key` does, but does not read the change back."""
     wanted = public_jwk(jwk)
     present = list_keys(api, app_id)
     same = next((key for key in present if key.thumbprint == thumbprint(wanted)), None)
@@ -93,13 +100,17 @@ def add_key(api: ManagementApi, app_id: str, jwk: Mapping[str, Any]) -> AppKey:
             f"The app has another key with the kid {shown_id(wanted['kid'])!r}.",
             remedy="Give the new key another kid, such as its thumbprint.",
         )
-    made = _key(api.call("POST", _path(app_id), {**wanted, "status": "ACTIVE"}))
+    return _key(api.call("POST", _path(app_id), {**wanted, "status": "ACTIVE"}))
+
+
+def confirm_key(api: ManagementApi, app_id: str, key: AppKey) -> AppKey:
+    """A registered key, as Okta lists it."""
 
     def look() -> AppKey | None:
         listed = list_keys(api, app_id)
-        return next((key for key in listed if (key.kid, key.thumbprint) == (made.kid, made.thumbprint)), None)
+        return next((other for other in listed if (other.kid, other.thumbprint) == (key.kid, key.thumbprint)), None)
 
-    return read_back(api, look, f"the key {shown_id(made.kid)!r} is registered")
+    return read_back(api, look, f"the key {shown_id(key.kid)!r} is registered")
 
 
 def find_key(api: ManagementApi, app_id: str, id_or_kid: str) -> AppKey:
