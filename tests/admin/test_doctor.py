@@ -409,6 +409,16 @@ def test_a_refused_token_request_fails_the_token_row(
     assert (found["scopes"].state, found["API call"].state) == ("skipped", "skipped")
 
 
+def test_a_refused_token_of_the_api_call_is_reported_as_that_refusal(okta: FakeOkta, app: App, rows: Rows) -> None:
+    """The API rejects the token, and Okta refuses another one."""
+    okta.next("access_token_invalid", on="/api/v1/users")
+    okta.next()  # the doctor's own token request
+    okta.next("client_assertion_invalid_kid", times=9)
+    found = rows(call="/api/v1/users")["API call"]
+    assert (found.state, found.kind) == ("fail", Kind.REFUSED)
+    assert "kid is invalid" in found.detail
+
+
 def test_a_token_endpoint_without_a_response_fails_the_token_row(environ: dict[str, str], okta: FakeOkta) -> None:
     okta.next(503, times=99)
     checks = list(Doctor(files=False, environ=environ, max_wait=1).checks())

@@ -13,6 +13,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -65,7 +66,15 @@ from okta_m2m.admin.provisioning import (
     set_dpop,
     unassign_role,
 )
-from okta_m2m.errors import InvalidClient
+from okta_m2m.errors import (
+    AccessDenied,
+    ConsentRequired,
+    InvalidClient,
+    InvalidScope,
+    RateLimited,
+    TokenError,
+    UnexpectedAnswer,
+)
 from okta_m2m.requests import OktaAuth
 from okta_m2m.settings import read_settings
 from okta_m2m.testing import FakeOkta
@@ -189,6 +198,52 @@ def test_a_service_app_can_sign_in_to_create_another_app(
     made = create_app(api, "billing", jwks=new_key("ES256").jwks(), via=via)
     grant_scopes(api, made.app.id, ["okta.users.read"])
     assert okta.apps[made.app.client_id].scopes == ["okta.users.read"]
+
+
+REFUSED_SIGN_INS = [
+    ({"what": "client_assertion_invalid_kid"}, InvalidClient),
+    ({"what": "client_assertion_invalid_signature"}, InvalidClient),
+    ({"what": "client_assertion_invalid_issuer"}, InvalidClient),
+    ({"what": "invalid_client_id"}, InvalidClient),
+    ({"what": "no_org_scopes_granted"}, ConsentRequired),
+    ({"what": "invalid_scope"}, InvalidScope),
+    ({"what": "access_denied"}, AccessDenied),
+    ({"what": 429, "reset": 600}, RateLimited),
+    ({"what": 302, "headers": {"Location": "https://acme-admin.okta.com/"}}, UnexpectedAnswer),
+]
+
+
+@pytest.mark.parametrize(("fault", "error"), REFUSED_SIGN_INS)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_service_app_that_gets_no_token_to_sign_in_is_reported_at_once(
+    okta: FakeOkta,
+    sign_in: Callable[..., ManagementApi],
+    key: PrivateKey,
+    fault: dict[str, Any],
+    error: type[TokenError],
+    method: str,
+) -> None:
+    onboarding = okta.add_app(key, ["okta.apps.manage"], label="onboarding")
+    pauses: list[Pause] = []
+    api = sign_in(service(okta, onboarding.client_id, key, "okta.apps.manage"), on_pause=pauses.append)
+    okta.next(fault["what"], times=20, **{name: value for name, value in fault.items() if name != "what"})
+    with pytest.raises(TokenError) as caught:
+        api.call(method, "/api/v1/apps")
+    assert isinstance(caught.value, error)
+    assert pauses == []
+    assert not [request for request in okta.requests if request.path.startswith("/api/")]
+
+
+def test_the_time_in_which_a_service_app_gets_no_token_to_sign_in_is_spent_once(
+    okta: FakeOkta, sign_in: Callable[..., ManagementApi], key: PrivateKey
+) -> None:
+    onboarding = okta.add_app(key, ["okta.apps.manage"], label="onboarding")
+    app = ServiceApp(okta.url, client_id=onboarding.client_id, key=key, scopes=["okta.apps.manage"], max_wait=0.5)
+    okta.next(503, times=99)
+    began = time.monotonic()
+    with pytest.raises(TokenUnreachable):
+        sign_in(app).call("GET", "/api/v1/apps")
+    assert time.monotonic() - began < 1.5
 
 
 def test_an_app_can_have_an_rsa_key_a_jwks_uri_or_a_chosen_client_id(
@@ -696,7 +751,7 @@ def test_a_key_that_cannot_be_written_completely_leaves_no_file(
         with pytest.raises(raised) as caught:
             write_key(tmp_path / "key.json", key)
     if raised is ConfigurationError:
-        assert re.search(r"key\.json cannot be written completely \(No space left on device\)", str(caught.value))
+        assert re.search(r"key\.json cannot be written \(No space left on device\)", str(caught.value))
     assert os.listdir(tmp_path) == []
 
 

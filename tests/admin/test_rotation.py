@@ -836,7 +836,7 @@ def test_a_journal_that_cannot_be_written_leaves_the_old_key_in_use(
 
     def full(path: Path, content: bytes, was: FileVersion | None = None) -> None:
         if path.name == "key.json.rotation" and json.loads(content)["done"] == step:
-            raise ConfigurationError(f"{path} cannot be written completely (No space left on device).")
+            raise ConfigurationError(f"{path} cannot be written (No space left on device).")
         replace(path, content, was=was)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -262,12 +262,12 @@ class Doctor:
                 response = session.get(
                     url, auth=OktaAuth(app), timeout=self._timeout, allow_redirects=False, stream=True
                 )
+            except OktaM2MError as error:  # before RequestException, because it may be one too
+                return error_row(name, error)
             except requests.RequestException as error:
                 return unreachable_row(
                     name, f"no response ({type(error).__name__})", "Check the URL, the network and the proxy."
                 )
-            except OktaM2MError as error:
-                return error_row(name, error)
             with response:
                 response._content = LIBRARY.peek(response, MAX_PEEK)  # the error code is at the beginning
         return check_answer(name, "GET", urlsplit(url).path, response)

@@ -26,7 +26,7 @@ from .._core.answers import rate_limit_pause
 from .._core.politeness import back_off
 from .._urls.origins import origin_of
 from ..effects import Response
-from ..errors import ConfigurationError, quoted
+from ..errors import ConfigurationError, OktaM2MError, quoted
 from ..requests import OktaAuth
 from ..settings import check_org_url
 from ._answers import items_of, json_of, no_answer, read_body, refusal
@@ -233,6 +233,8 @@ class ManagementApi:
         while True:
             try:
                 response = self._send(method, url, body, query)
+            except OktaM2MError:  # the service app that signs in got no token; this may be a RequestException too
+                raise
             except requests.RequestException as error:
                 failures += 1
                 if not repeatable or failures >= MAX_ATTEMPTS or isinstance(error, requests.exceptions.InvalidURL):
