@@ -412,20 +412,36 @@ def test_a_scope_whose_grant_was_revoked_is_granted_again(okta: FakeOkta, api: M
     assert okta.apps[app.client_id].scopes == ["okta.users.read"]
 
 
-def test_scopes_that_were_granted_before_a_failure_stay_granted(
-    okta: FakeOkta, api: ManagementApi, key: PrivateKey
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [({"what": "E0000006"}, PermissionMissing), ({"what": 500}, OktaUnreachable), ({"what": 400}, InvalidRequest)],
+)
+def test_if_one_grant_fails_the_others_are_made_and_each_result_is_reported(
+    okta: FakeOkta, api: ManagementApi, key: PrivateKey, fault: dict[str, Any], error: type[Exception]
 ) -> None:
     app = create_app(api, "billing", jwks=key.jwks()).app
-    told: list[str] = []
+    told: list[tuple[str, str]] = []
 
-    def stumble(result: GrantResult) -> None:
-        told.append(result.scope)
-        okta.next("E0000006", on=f"/api/v1/apps/{app.id}/grants")
+    def report(result: GrantResult) -> None:
+        told.append((result.scope, result.outcome))
+        if result.scope == "okta.users.read":  # the next one fails
+            okta.next(on=f"/api/v1/apps/{app.id}/grants", **fault)
 
+    scopes = ["okta.users.read", "okta.groups.read", "okta.logs.read"]
+    with pytest.raises(error):
+        grant_scopes(api, app.id, scopes, progress=report)
+    assert told == [
+        ("okta.users.read", "granted"),
+        ("okta.groups.read", "failed"),
+        ("okta.logs.read", "granted"),
+    ]
+    assert okta.apps[app.client_id].scopes == ["okta.users.read", "okta.logs.read"]
+    okta.next(403, error="E0000006", on=f"/api/v1/apps/{app.id}/grants/*")
+    revoked: list[GrantResult] = []
     with pytest.raises(PermissionMissing):
-        grant_scopes(api, app.id, ["okta.users.read", "okta.groups.read"], progress=stumble)
-    assert told == ["okta.users.read"]
-    assert [result.outcome for result in grant_scopes(api, app.id, ["okta.users.read"])] == ["present"]
+        revoke_scopes(api, app.id, ["okta.users.read", "okta.logs.read"], progress=revoked.append)
+    assert [result.outcome for result in revoked] == ["failed", "revoked"]
+    assert okta.apps[app.client_id].scopes == ["okta.users.read"]
 
 
 @pytest.mark.parametrize(

@@ -6,15 +6,13 @@ Invariant: a private key is refused before anything is sent.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..errors import ConfigurationError, quoted
 from ..keys import thumbprint
 from ._answers import items_of, not_as_described
-from ._ids import path_segment, shown_id
-from ._read_back import read_back
+from ._changes import change, path_segment, read_back, shown_id
 from .errors import NotFound
 from .management import ManagementApi
 
@@ -166,11 +164,11 @@ def delete_key(api: ManagementApi, app_id: str, id_or_kid: str) -> None:
     Raises :class:`~okta_m2m.admin.errors.InvalidRequest` for an active key, which Okta does not delete.
     """
     key = find_key(api, app_id, id_or_kid)
-    with suppress(NotFound):  # the next list shows whether it is gone
-        api.call("DELETE", f"{_path(app_id)}/{path_segment(key.id)}")
-    read_back(
+    change(
         api,
-        lambda: True if listed_key(api, app_id, key.id) is None else None,
+        "DELETE",
+        f"{_path(app_id)}/{path_segment(key.id)}",
+        lambda: listed_key(api, app_id, key.id) is None,
         f"the key {shown_id(key.kid or key.id)!r} is deleted",
     )
 
@@ -196,14 +194,13 @@ def _set_lifecycle(
     wanted = operation == "activate"
     if key.active == wanted:
         return key
-    with suppress(NotFound):  # the next list shows whether it is gone
-        api.call("POST", lifecycle_path(app_id, key.id, operation))
 
     def look() -> AppKey | None:
         found = find_key(api, app_id, key.id)
         return found if found.active == wanted else None
 
-    return read_back(api, look, f"the key {shown_id(key.kid or key.id)!r} is {'active' if wanted else 'inactive'}")
+    result = f"the key {shown_id(key.kid or key.id)!r} is {'active' if wanted else 'inactive'}"
+    return change(api, "POST", lifecycle_path(app_id, key.id, operation), look, result)
 
 
 def listed_key(api: ManagementApi, app_id: str, id: str) -> AppKey | None:

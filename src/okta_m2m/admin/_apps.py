@@ -15,8 +15,7 @@ from ..errors import ConfigurationError, OktaM2MError, quoted
 from ..keys import thumbprint
 from ._answers import NotAsDescribed, not_as_described
 from ._app_keys import AppKey, app_keys_from, public_jwk
-from ._ids import path_segment, shown_id
-from ._read_back import read_back
+from ._changes import change, path_segment, read_back, shown_id
 from .errors import NameTaken, NotConfirmed, NotFound, PermissionMissing, ScopeMissing, response_details
 from .management import ManagementApi
 
@@ -316,24 +315,23 @@ def delete_app(api: ManagementApi, app_id: str) -> None:
     """
     deactivate_app(api, app_id)
     path = f"/api/v1/apps/{path_segment(app_id)}"
-    with suppress(NotFound):  # the next list shows whether it is gone
-        api.call("DELETE", path)
 
-    def look() -> Literal[True] | None:
+    def is_gone() -> bool:
         try:
             api.call("GET", path)
         except NotFound:
             return True
-        return None
+        return False
 
-    read_back(api, look, f"the app {shown_id(app_id)!r} is deleted")
+    change(api, "DELETE", path, is_gone, f"the app {shown_id(app_id)!r} is deleted")
 
 
 def _set_status(api: ManagementApi, app_id: str, operation: str, status: str) -> None:
-    api.call("POST", f"/api/v1/apps/{path_segment(app_id)}/lifecycle/{operation}")
-    read_back(
+    change(
         api,
-        lambda: True if get_app(api, app_id).status == status else None,
+        "POST",
+        f"/api/v1/apps/{path_segment(app_id)}/lifecycle/{operation}",
+        lambda: get_app(api, app_id).status == status,
         f"the app {shown_id(app_id)!r} is {status.lower()}",
     )
 

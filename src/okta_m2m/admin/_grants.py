@@ -1,21 +1,19 @@
 """The ``okta.*`` scopes that are granted to an app: list, grant, revoke.
 
-Invariant: one change per scope, read back before it is reported. Changes made before a failure remain.
+Invariant: one change per scope, read back before it is reported. A failure of one scope does not stop the others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..errors import ConfigurationError, quoted
 from ._answers import items_of, not_as_described
-from ._ids import path_segment
-from ._read_back import read_back
+from ._changes import change, path_segment, read_back
 from ._scopes import KNOWN_SCOPES, similar_scope
-from .errors import InvalidRequest, NotFound, response_details
+from .errors import InvalidRequest, ProvisioningError, response_details
 from .management import ManagementApi
 
 __all__ = ["Grant", "GrantResult", "grant_scopes", "list_grants", "revoke_scopes"]
@@ -40,11 +38,12 @@ class GrantResult:
     """The result for one scope.
 
     - ``scope``: the scope.
-    - ``outcome``: ``granted``, or ``present`` if it was granted before; ``revoked``, or ``absent`` if it was not granted.
+    - ``outcome``: ``granted``, or ``present`` if it was granted before; ``revoked``, or ``absent`` if it was not granted;
+      ``failed`` if Okta refused the change or does not show it.
     """
 
     scope: str
-    outcome: Literal["granted", "present", "revoked", "absent"]
+    outcome: Literal["granted", "present", "revoked", "absent", "failed"]
 
 
 def list_grants(api: ManagementApi, app_id: str) -> list[Grant]:
@@ -69,24 +68,22 @@ def grant_scopes(
     - ``app_id``: :attr:`App.id`.
     - ``scopes``: scopes of Okta's own API (``okta.*``, ``ssf.*``). Scopes of a custom authorization server are granted
       by its access policies.
-    - ``progress``: called with each result as soon as it is known. Default ``None``.
+    - ``progress``: called with each result as soon as it is known, also with one that failed. Default ``None``.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError` for a scope that cannot be granted, before anything is sent. Scopes
-    that were granted before a failure stay granted.
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for a scope that cannot be granted, before anything is sent. If a
+    scope fails, the others are tried too. Then the first failure is raised, and the granted scopes stay granted.
     """
     wanted = _check_scopes(scopes)
     present = _granted(api, app_id)
-    results: list[GrantResult] = []
-    for scope in wanted:
+
+    def grant(scope: str) -> GrantResult:
         if scope in present:
-            results.append(GrantResult(scope, "present"))
-        else:
-            _grant_scope(api, app_id, scope)
-            _confirm(api, app_id, scope, granted=True)
-            results.append(GrantResult(scope, "granted"))
-        if progress is not None:
-            progress(results[-1])
-    return results
+            return GrantResult(scope, "present")
+        _grant_scope(api, app_id, scope)
+        read_back(api, lambda: scope in _granted(api, app_id), f"{quoted(scope, 80)} is granted")
+        return GrantResult(scope, "granted")
+
+    return _try_all(wanted, grant, progress)
 
 
 def revoke_scopes(
@@ -100,25 +97,38 @@ def revoke_scopes(
 
     - ``api``: the management API of the org.
     - ``app_id``: :attr:`App.id`.
-    - ``scopes``: as for :func:`grant_scopes`.
-    - ``progress``: called with each result as soon as it is known. Default ``None``.
+    - ``scopes``, ``progress``: as for :func:`grant_scopes`.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError` for a scope that cannot be granted, before anything is sent.
+    Raises the same errors as :func:`grant_scopes`.
     """
     wanted = _check_scopes(scopes)
     present = {grant.scope: grant.id for grant in list_grants(api, app_id)}
+
+    def revoke(scope: str) -> GrantResult:
+        if scope not in present:
+            return GrantResult(scope, "absent")
+        path = f"{_path(app_id)}/{path_segment(present[scope])}"
+        change(api, "DELETE", path, lambda: scope not in _granted(api, app_id), f"{quoted(scope, 80)} is revoked")
+        return GrantResult(scope, "revoked")
+
+    return _try_all(wanted, revoke, progress)
+
+
+def _try_all(
+    scopes: Iterable[str], attempt: Callable[[str], GrantResult], progress: Callable[[GrantResult], None] | None
+) -> list[GrantResult]:
     results: list[GrantResult] = []
-    for scope in wanted:
-        if scope in present:
-            grant = f"{_path(app_id)}/{path_segment(present[scope])}"
-            with suppress(NotFound):  # the next list shows whether it is gone
-                api.call("DELETE", grant)
-            _confirm(api, app_id, scope, granted=False)
-            results.append(GrantResult(scope, "revoked"))
-        else:
-            results.append(GrantResult(scope, "absent"))
+    failure: ProvisioningError | None = None
+    for scope in scopes:
+        try:
+            results.append(attempt(scope))
+        except ProvisioningError as error:
+            failure = failure or error
+            results.append(GrantResult(scope, "failed"))
         if progress is not None:
             progress(results[-1])
+    if failure is not None:
+        raise failure
     return results
 
 
@@ -160,14 +170,6 @@ def _grant_scope(api: ManagementApi, app_id: str, scope: str) -> None:
 
 def _granted(api: ManagementApi, app_id: str) -> set[str]:
     return {grant.scope for grant in list_grants(api, app_id) if grant.status == "ACTIVE"}
-
-
-def _confirm(api: ManagementApi, app_id: str, scope: str, *, granted: bool) -> None:
-    read_back(
-        api,
-        lambda: True if (scope in _granted(api, app_id)) is granted else None,
-        f"{quoted(scope, 80)} is {'granted' if granted else 'revoked'}",
-    )
 
 
 def _path(app_id: str) -> str:

@@ -6,15 +6,13 @@ Invariant: a role that is already assigned is returned, not assigned twice.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final
 
 from ..errors import ConfigurationError, quoted
 from ._answers import items_of, not_as_described
-from ._ids import path_segment, shown_id
-from ._read_back import read_back
+from ._changes import change, path_segment, read_back, shown_id
 from .errors import NotFound
 from .management import ManagementApi
 
@@ -153,11 +151,11 @@ def unassign_role(api: ManagementApi, client_id: str, assignment_id: str) -> Non
             remedy="List them with: okta-m2m app role list",
             status=404,
         )
-    with suppress(NotFound):  # the next list shows whether it is gone
-        api.call("DELETE", f"{_path(client_id)}/{path_segment(assignment_id)}")
-    read_back(
+    change(
         api,
-        lambda: True if _with_id(api, client_id, assignment_id) is None else None,
+        "DELETE",
+        f"{_path(client_id)}/{path_segment(assignment_id)}",
+        lambda: _with_id(api, client_id, assignment_id) is None,
         f"the role {shown_id(assignment_id)!r} is unassigned",
     )
 

@@ -23,11 +23,11 @@ from ..errors import ConfigurationError, OktaM2MError, RateLimited, quoted
 from ..keys import Signer
 from ..requests import LIBRARY, OktaAuth
 from ..settings import Settings, read_settings
+from ._changes import shown_id
 from ._doctor_call import check_answer
 from ._doctor_clients import Client, check_client, client_bundle, client_session
 from ._doctor_connection import CONNECTION_ROWS, Connection, check_clock
 from ._doctor_rows import Check, Kind, State, error_row, unreachable_row
-from ._ids import shown_id
 
 __all__ = ["Check", "Client", "Doctor", "Kind", "State", "check_answer", "check_client", "first_failure"]
 

@@ -48,7 +48,7 @@ from ._app_keys import (
     register_key,
 )
 from ._apps import App, get_app
-from ._ids import shown_id
+from ._changes import shown_id
 from ._rotation_files import STEPS, Journal, RotationFiles, Step
 from .errors import (
     InvalidRequest,
