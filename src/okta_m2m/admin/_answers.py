@@ -30,16 +30,6 @@ from .errors import (
     ScopeMissing,
 )
 
-__all__ = [
-    "NotAsDescribed",
-    "items_of",
-    "json_of",
-    "no_answer",
-    "not_as_described",
-    "read_body",
-    "refusal",
-]
-
 MAX_BODY: Final = 8 << 20
 """The maximum number of bytes that are read of a response. A page of 100 apps is much smaller."""
 

@@ -16,22 +16,6 @@ from ._changes import change, path_segment, read_back, shown_id
 from .errors import NotFound
 from .management import ManagementApi
 
-__all__ = [
-    "AppKey",
-    "activate_key",
-    "add_key",
-    "app_keys_from",
-    "confirm_key",
-    "deactivate_key",
-    "delete_key",
-    "find_key",
-    "lifecycle_path",
-    "list_keys",
-    "listed_key",
-    "public_jwk",
-    "register_key",
-]
-
 _PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})  # RFC 7518 sections 6.2.2, 6.3.2 and 6.4.1
 
 

@@ -19,21 +19,6 @@ from ._changes import change, path_segment, read_back, shown_id
 from .errors import NameTaken, NotConfirmed, NotFound, PermissionMissing, ScopeMissing, response_details
 from .management import ManagementApi
 
-__all__ = [
-    "App",
-    "Created",
-    "Difference",
-    "Via",
-    "activate_app",
-    "create_app",
-    "deactivate_app",
-    "delete_app",
-    "find_app",
-    "get_app",
-    "list_apps",
-    "set_dpop",
-]
-
 Via = Literal["apps", "clients"]
 """The endpoint to use: ``"apps"`` is the Apps API (``/api/v1/apps``), ``"clients"`` dynamic registration
 (``/oauth2/v1/clients``)."""

@@ -14,8 +14,6 @@ from urllib.parse import quote
 from .errors import NotConfirmed, NotFound
 from .management import ManagementApi
 
-__all__ = ["change", "path_segment", "read_back", "shown_id"]
-
 T = TypeVar("T")
 
 PAUSES: Final = (0.25, 0.5, 1.0, 2.0)

@@ -26,8 +26,6 @@ from ._safe_files import SAFE_FLAGS, FileVersion
 from .errors import RotationFailed
 from .key_files import key_text, new_key
 
-__all__ = ["STEPS", "Journal", "RotationFiles", "Step"]
-
 
 class Step(StrEnum):
     """The steps of a rotation, in order."""

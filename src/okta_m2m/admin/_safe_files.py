@@ -20,8 +20,6 @@ from typing import Final
 
 from ..errors import ConfigurationError
 
-__all__ = ["SAFE_FLAGS", "FileVersion", "check_replaceable", "create", "read", "real_path", "replace"]
-
 FileVersion = tuple[int, int, int, int]
 """The identity of a file (device and inode), its size in bytes, and its modification time in nanoseconds."""
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import Final
 
-__all__ = ["KNOWN_SCOPES", "similar_scope"]
-
 _READ_AND_MANAGE: Final = """
 okta.agentPools okta.apiTokens okta.appGrants okta.apps okta.apps.interclientTrust okta.authenticators
 okta.authorizationServers okta.behaviors okta.botProtection okta.brands okta.captchas okta.clients
