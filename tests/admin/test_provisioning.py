@@ -306,7 +306,6 @@ def test_apps_are_found_on_every_page_of_the_list(okta: FakeOkta, api: Managemen
         okta.add_app(label=f"app {number:03}")
     okta.add_app(label="a web app").application_type = "web"
     assert [app.name for app in list_apps(api, via=via)] == [f"app {number:03}" for number in range(130)]
-    assert len(list(list_apps(api, via=via, every=True))) == 131
     last = find_app(api, "app 129", via=via)
     assert find_app(api, last.id, via=via) == last
     assert get_app(api, last.id, via=via) == last

@@ -44,24 +44,21 @@ def read_body(response: requests.Response) -> None:
 
     Raises :class:`ProvisioningError` if the body is compressed or too large.
     """
-    remedy = "Check the org URL, and whether a proxy changes the response."
-    with response:
-        try:
+    body = AnswerBody()
+    try:
+        with response:
             check_encoding(response.headers.get("Content-Encoding", "").split(","))
-        except SendFailed as error:
-            raise ProvisioningError(
-                f"{_path(response.url)}: {error}.", remedy=remedy, status=response.status_code
-            ) from None
-        body = AnswerBody()
-        for chunk in response.iter_content(MAX_DRAINED):
-            body.extend(chunk)
-            if len(body) > MAX_BODY:
-                raise ProvisioningError(
-                    f"{_path(response.url)} returned more than {MAX_BODY >> 20} MiB.",
-                    remedy=remedy,
-                    status=response.status_code,
-                )
-        response._content = body.whole()  # where requests keeps a body that it has read itself
+            for chunk in response.iter_content(MAX_DRAINED):
+                body.extend(chunk)
+                if len(body) > MAX_BODY:
+                    raise SendFailed(f"the response has more than {MAX_BODY >> 20} MiB")
+    except SendFailed as error:
+        raise ProvisioningError(
+            f"{_path(response.url)}: {error}.",
+            remedy="Check the org URL, and whether a proxy changes the response.",
+            status=response.status_code,
+        ) from None
+    response._content = body.whole()  # where requests keeps a body that it has read itself
 
 
 def json_of(response: requests.Response) -> Any:

@@ -152,16 +152,14 @@ def create_app(
             app = get_app(api, app.id)  # as Okta has stored it
         elif dpop:
             app = _require_dpop(api, app)
-    found: list[Difference] = []
-    if dpop and app.dpop is not True:
-        found.append(Difference("dpop", True, app.dpop))
-    if jwks_uri is not None and app.jwks_uri != jwks_uri:
-        found.append(Difference("jwks_uri", jwks_uri, app.jwks_uri))
-    if client_id is not None and app.client_id != client_id:
-        found.append(Difference("client_id", client_id, app.client_id))
-    if app.status != "ACTIVE":
-        found.append(Difference("status", "ACTIVE", app.status))
-    return Created(app, existing is None, _missing_keys(app, keys), tuple(found))
+    compared = (
+        Difference("dpop", dpop, app.dpop),
+        Difference("jwks_uri", jwks_uri or "", app.jwks_uri),
+        Difference("client_id", client_id or "", app.client_id),
+        Difference("status", "ACTIVE", app.status),
+    )
+    differences = tuple(each for each in compared if each.wanted and each.wanted != each.found)
+    return Created(app, existing is None, _missing_keys(app, keys), differences)
 
 
 def _complete(api: ManagementApi, app: App) -> App:
@@ -197,16 +195,13 @@ def _check_no_twin(api: ManagementApi, created: App, via: Via) -> None:
         )
 
 
-def list_apps(api: ManagementApi, *, via: Via = "apps", every: bool = False) -> Iterator[App]:
+def list_apps(api: ManagementApi, *, via: Via = "apps") -> Iterator[App]:
     """The org's service apps. Each page is fetched when iteration reaches it.
 
     - ``api``: the management API of the org.
     - ``via``: ``"apps"``, the default, or ``"clients"``; see :func:`create_app`.
-    - ``every``: includes the org's other OAuth apps. Default ``False``.
     """
-    for app in _all_apps(api, via, {}):
-        if every or app.application_type == "service":
-            yield app
+    return (app for app in _all_apps(api, via, {}) if app.application_type == "service")
 
 
 def get_app(api: ManagementApi, id: str, *, via: Via = "apps") -> App:
@@ -234,10 +229,8 @@ def find_app(api: ManagementApi, name_or_id: str, *, via: Via = "apps") -> App:
     name.
     """
     if name_or_id.startswith("0oa") and name_or_id.isalnum():
-        try:
+        with suppress(NotFound):
             return get_app(api, name_or_id, via=via)
-        except NotFound:
-            pass
     found = _apps_named(api, name_or_id, via)
     if not found:
         found = [app for app in _all_apps(api, via, {}) if app.client_id == name_or_id]
@@ -426,21 +419,10 @@ def _registration_body(name: str, keys: Sequence[Mapping[str, Any]], jwks_uri: s
 def _app(document: Any) -> App:
     """An app as the Apps API describes it."""
     try:
-        settings = document["settings"]["oauthClient"]
-        credentials = document["credentials"]["oauthClient"]
-        return App(
-            id=document["id"],
-            client_id=credentials["client_id"],
-            name=document["label"],
-            status=document["status"],
-            application_type=settings.get("application_type") or "",
-            auth_method=credentials.get("token_endpoint_auth_method") or "",
-            grant_types=tuple(settings.get("grant_types") or ()),
-            keys=app_keys_from(settings.get("jwks")),
-            jwks_uri=settings.get("jwks_uri"),
-            dpop=bool(settings.get("dpop_bound_access_tokens", False)),
-            created=document.get("created"),
-        )
+        client, sign_in = document["settings"]["oauthClient"], document["credentials"]["oauthClient"]
+        dpop = bool(client.get("dpop_bound_access_tokens", False))
+        about = {**client, **sign_in, "client_name": document["label"], "id": document["id"]}
+        return _described_app(about, document["status"], dpop, document.get("created"))
     except (KeyError, TypeError, AttributeError):
         raise not_as_described("app") from None
 
@@ -448,24 +430,25 @@ def _app(document: Any) -> App:
 def _client(document: Any) -> App:
     """An app as dynamic registration describes it, without its status and whether it requires DPoP."""
     try:
-        return App(
-            id=document["client_id"],
-            client_id=document["client_id"],
-            name=document["client_name"],
-            status="ACTIVE",
-            application_type=document.get("application_type") or "",
-            auth_method=document.get("token_endpoint_auth_method") or "",
-            grant_types=tuple(document.get("grant_types") or ()),
-            keys=app_keys_from(document.get("jwks")),
-            jwks_uri=document.get("jwks_uri"),
-            dpop=None,
-            created=_iso_time(document.get("client_id_issued_at")),
-        )
+        issued = document.get("client_id_issued_at")
+        created = None if issued is None else datetime.fromtimestamp(issued, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+        return _described_app({**document, "id": document["client_id"]}, "ACTIVE", None, created)
     except (KeyError, TypeError, AttributeError):
         raise not_as_described("client") from None
 
 
-def _iso_time(seconds: Any) -> str | None:
-    if not isinstance(seconds, int):
-        return None
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+def _described_app(about: Mapping[str, Any], status: str, dpop: bool | None, created: str | None) -> App:
+    """An app from what both endpoints say in the same words."""
+    return App(
+        id=about["id"],
+        client_id=about["client_id"],
+        name=about["client_name"],
+        status=status,
+        application_type=about.get("application_type") or "",
+        auth_method=about.get("token_endpoint_auth_method") or "",
+        grant_types=tuple(about.get("grant_types") or ()),
+        keys=app_keys_from(about.get("jwks")),
+        jwks_uri=about.get("jwks_uri"),
+        dpop=dpop,
+        created=created,
+    )

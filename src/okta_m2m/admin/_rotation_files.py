@@ -206,9 +206,7 @@ class RotationFiles:
         """Puts the old key back into the key file, if the switch replaced it."""
         with suppress(InvalidKey):  # missing or truncated: then the key file still holds the old key
             old, content, _ = self._read_key(self._beside("old"), ours=True)
-            if old.thumbprint() == old_thumbprint and not (
-                os.path.lexists(self.key) and _safe_files.read(self.key)[0] == content
-            ):
+            if old.thumbprint() == old_thumbprint:
                 _safe_files.replace(self.key, content)
 
     def old_key_is_kept(self) -> bool:

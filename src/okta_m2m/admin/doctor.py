@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -47,7 +48,6 @@ class Doctor:
 
     - ``files``: whether to read ``okta.yaml``. Default ``True``.
     - ``environ``: variables to use instead of ``os.environ``. Default ``None``.
-    - ``arguments``: settings that override both; see :func:`okta_m2m.settings.read_settings`. Default none.
     - ``offline``: makes only the checks that need no network. Default ``False``.
     - ``call``: an API call to try with GET: a path at the org (``/api/v1/users?limit=1``), or a URL. Default ``None``.
     - ``max_wait``: seconds that the token request may take. Default 20.
@@ -65,7 +65,6 @@ class Doctor:
         *,
         files: bool = True,
         environ: Mapping[str, str] | None = None,
-        arguments: Mapping[str, Any] | None = None,
         offline: bool = False,
         call: str | None = None,
         max_wait: float = 20.0,
@@ -73,9 +72,7 @@ class Doctor:
         client: Client = "requests",
         session: Callable[[], requests.Session] = requests.Session,
     ) -> None:
-        self._files = files
-        self._environ = environ
-        self._arguments = dict(arguments or {})
+        self._read_settings = partial(read_settings, files=files, environ=environ)
         self._offline = offline
         self._call = call
         self._max_wait = max_wait
@@ -86,6 +83,7 @@ class Doctor:
         self._app: ServiceApp | None = None
         self._metadata: Response | None = None
         self._token: Token | None = None
+        self._token_headers: Mapping[str, str] | None = None  # of the last response, which contain the rate limit
         self._rate_limited = False
 
     def checks(self) -> Iterator[Check]:
@@ -96,17 +94,12 @@ class Doctor:
         yield from self._check_connection()
         yield self._check_clock()
         with self._session() as session:
-            watched = _WatchedSession(session)
-            yield self._check_token_request(watched)
-            yield self._check_scopes()
-            yield self._check_rate_limit(watched)
+            yield self._check_token_request(session)
+        yield self._check_scopes()
+        yield self._check_rate_limit()
         yield self._check_api_call()
 
     # ── without a network ────────────────────────────────────────────────────────────────────────────────────────
-
-    def _read_settings(self, **placeholders: Any) -> Settings:
-        """The settings, with placeholders for those that have their own row."""
-        return read_settings(files=self._files, environ=self._environ, **{**self._arguments, **placeholders})
 
     def _check_configuration(self) -> Check:
         name = "configuration"
@@ -186,12 +179,20 @@ class Doctor:
 
     # ── the token ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _check_token_request(self, watched: _WatchedSession) -> Check:
+    def _check_token_request(self, session: requests.Session) -> Check:
         name = "token"
         if self._app is None or self._metadata is None:
             return self._skipped_row(name)
+        send = session.send
+
+        def remember_headers(request: requests.PreparedRequest, **settings: Any) -> requests.Response:
+            response = send(request, **settings)
+            self._token_headers = response.headers
+            return response
+
+        session.send = remember_headers  # type: ignore[method-assign]  # the same signature in a shorter form
         try:
-            token = OktaAuth(self._app, session=watched.session).token()
+            token = OktaAuth(self._app, session=session).token()
         except OktaM2MError as error:
             self._rate_limited = isinstance(error, RateLimited)
             if error.error_description != "The client_assertion JWT kid is invalid.":
@@ -217,9 +218,9 @@ class Doctor:
             return row(name, "fail", f"{granted}; not granted: {quoted(missing)}", remedy)
         return row(name, "ok", granted)
 
-    def _check_rate_limit(self, watched: _WatchedSession) -> Check:
+    def _check_rate_limit(self) -> Check:
         name = "rate limit"
-        headers = watched.token_headers
+        headers = self._token_headers
         if headers is None:
             return self._skipped_row(name)
         limit, left = _number(headers.get("x-rate-limit-limit")), _number(headers.get("x-rate-limit-remaining"))
@@ -271,23 +272,6 @@ class Doctor:
             with response:
                 response._content = LIBRARY.peek(response, MAX_PEEK)  # the error code is at the beginning
         return check_answer(name, "GET", urlsplit(url).path, response)
-
-
-class _WatchedSession:
-    """A session that remembers the headers of the token endpoint's last response, which contain its rate limit."""
-
-    def __init__(self, session: requests.Session) -> None:
-        self.session = session
-        self.token_headers: Mapping[str, str] | None = None
-        send = session.send
-
-        def watch(request: requests.PreparedRequest, **settings: Any) -> requests.Response:
-            response = send(request, **settings)
-            if (request.url or "").endswith("/v1/token"):
-                self.token_headers = response.headers
-            return response
-
-        session.send = watch  # type: ignore[method-assign]  # the same signature in a shorter form
 
 
 _PLACEHOLDER_ORG: Final = "https://doctor.okta.com"
