@@ -11,10 +11,9 @@ from typing import Any, Literal
 
 from ..errors import ConfigurationError, quoted
 from ..keys import thumbprint
-from ._answers import items_of, not_as_described
 from ._changes import change, path_segment, read_back, shown_id
 from .errors import NotFound
-from .management import ManagementApi
+from .management import ManagementApi, items_of, not_as_described
 
 _PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})  # RFC 7518 sections 6.2.2, 6.3.2 and 6.4.1
 

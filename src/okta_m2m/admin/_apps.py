@@ -13,11 +13,10 @@ from typing import Any, Final, Literal
 
 from ..errors import ConfigurationError, OktaM2MError, quoted
 from ..keys import thumbprint
-from ._answers import NotAsDescribed, not_as_described
 from ._app_keys import AppKey, app_keys_from, public_jwk
 from ._changes import change, path_segment, read_back, shown_id
 from .errors import NameTaken, NotConfirmed, NotFound, PermissionMissing, ScopeMissing, response_details
-from .management import ManagementApi
+from .management import ManagementApi, NotAsDescribed, not_as_described
 
 Via = Literal["apps", "clients"]
 """The endpoint to use: ``"apps"`` is the Apps API (``/api/v1/apps``), ``"clients"`` dynamic registration

@@ -164,11 +164,9 @@ class RotationFiles:
     def make_new_key(self, alg: str | None, bits: int | None) -> PrivateKey:
         """Writes a new key next to the key file, in the form of the old key, and by default with its algorithm and size."""
         new = self._beside("new")
-        if os.path.lexists(new):
-            try:
-                return self.new_key()
-            except InvalidKey:
-                new.unlink()  # truncated when the process was killed: no one has used that key
+        with suppress(InvalidKey):
+            return self.new_key()
+        new.unlink(missing_ok=True)  # truncated when the process was killed: no one has used that key
         old, content, _ = self._read_key(self.key)
         made = new_key(alg or old.alg, bits=bits or max(2048, _modulus_bits(old)))
         if not _is_pem(content):
@@ -190,10 +188,8 @@ class RotationFiles:
         if in_use.thumbprint() == new_thumbprint:
             return
         old = self._beside("old")
-        if os.path.lexists(old) and _safe_files.read(old, ours=True)[0] != content:
-            old.unlink()  # truncated when the process was killed
-        if not os.path.lexists(old):
-            _safe_files.create(old, content)
+        old.unlink(missing_ok=True)  # truncated when the process was killed
+        _safe_files.create(old, content)
         new, new_content, _ = self._read_key(self._beside("new"), ours=True)
         if new.thumbprint() != new_thumbprint:
             raise RotationFailed(
@@ -206,7 +202,8 @@ class RotationFiles:
         """Puts the old key back into the key file, if the switch replaced it."""
         with suppress(InvalidKey):  # missing or truncated: then the key file still holds the old key
             old, content, _ = self._read_key(self._beside("old"), ours=True)
-            if old.thumbprint() == old_thumbprint:
+            is_in_use = os.path.lexists(self.key) and _safe_files.read(self.key)[0] == content
+            if old.thumbprint() == old_thumbprint and not is_in_use:
                 _safe_files.replace(self.key, content)
 
     def old_key_is_kept(self) -> bool:

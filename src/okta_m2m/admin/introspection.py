@@ -164,8 +164,8 @@ def introspect_token(
 ) -> Introspection:
     """Asks the authorization server that issued a token about it (RFC 7662). Any other server reports the token as inactive.
 
-    - ``org_url``, ``client_id``, ``key``, ``token``, ``authorization_server``, ``session``, ``timeout``: as for
-      :func:`revoke_token`.
+    - ``org_url``, ``client_id``, ``key``, ``token``, ``authorization_server``, ``session``: as for :func:`revoke_token`.
+    - ``timeout``: seconds for Okta to accept a connection, and again between two parts of a response. Default 30.
 
     Raises the same errors as :func:`revoke_token`.
     """

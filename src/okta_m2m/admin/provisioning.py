@@ -24,7 +24,6 @@ from difflib import get_close_matches
 from typing import Any, Final, Literal
 
 from ..errors import ConfigurationError, quoted
-from ._answers import items_of, not_as_described
 from ._app_keys import AppKey, activate_key, add_key, deactivate_key, delete_key, find_key, list_keys
 from ._apps import (
     App,
@@ -41,9 +40,8 @@ from ._apps import (
     set_dpop,
 )
 from ._changes import change, path_segment, read_back, shown_id
-from ._scopes import KNOWN_SCOPES, similar_scope
 from .errors import InvalidRequest, NotFound, ProvisioningError, response_details
-from .management import ManagementApi
+from .management import ManagementApi, items_of, not_as_described
 
 __all__ = [
     "STANDARD_ROLES",
@@ -83,6 +81,25 @@ __all__ = [
 ]
 
 # ── scopes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_READ_AND_MANAGE: Final = """
+okta.agentPools okta.apiTokens okta.appGrants okta.apps okta.apps.interclientTrust okta.authenticators
+okta.authorizationServers okta.behaviors okta.botProtection okta.brands okta.captchas okta.clients
+okta.customTelephonyProvider okta.deviceAssurance okta.deviceIntegrations okta.devicePostureChecks okta.devices
+okta.directories.groups okta.domains okta.dr okta.emailDomains okta.emailServers okta.eventHooks okta.features
+okta.groups okta.identitySources okta.idps okta.inlineHooks okta.linkedObjects okta.logStreams okta.networkZones
+okta.oauthIntegrations okta.orgs okta.personal.adminSettings okta.policies okta.principalRateLimits
+okta.profileMappings okta.pushProviders okta.rateLimits okta.realmAssignments okta.realms okta.roles okta.schemas
+okta.securityEventsProviders okta.serviceAccounts okta.serviceAccounts.okta okta.sessions okta.templates
+okta.threatInsights okta.trustedOrigins okta.uischemas okta.userRisk okta.userTypes okta.users ssf
+"""
+
+KNOWN_SCOPES: Final = frozenset(
+    {f"{resource}.{kind}" for resource in _READ_AND_MANAGE.split() for kind in ("read", "manage")}
+    | {"okta.clients.register", "okta.logs.read", "okta.universalLogout.manage", "okta.workflows.invoke.manage"}
+)
+"""The scopes of Okta's published OpenAPI documents (release 2026.06.3), to recognize a misspelled one. An unknown scope is not
+refused, because Okta adds scopes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +221,7 @@ def _check_scopes(scopes: Iterable[str]) -> list[str]:
     wanted = list(dict.fromkeys(scopes))
     for scope in wanted:
         if not scope.startswith(("okta.", "ssf.")):
-            near = similar_scope(f"okta.{scope}") or similar_scope(scope)
+            near = _similar_scope(f"okta.{scope}") or _similar_scope(scope)
             near = f"okta.{scope}" if f"okta.{scope}" in KNOWN_SCOPES else near
             raise ConfigurationError(
                 f"{quoted(scope, 80)!r} is not a scope of Okta's own API, and only those can be granted to an app.",
@@ -219,11 +236,20 @@ def _check_scopes(scopes: Iterable[str]) -> list[str]:
     return wanted
 
 
+def _similar_scope(scope: str) -> str | None:
+    """The most similar known scope; ``None`` if this scope is known, or if none is similar."""
+    if scope in KNOWN_SCOPES:
+        return None
+    by_folded = {name.lower(): name for name in KNOWN_SCOPES}
+    near = get_close_matches(scope.lower(), by_folded, n=1, cutoff=0.75)
+    return by_folded[near[0]] if near else None
+
+
 def _grant_scope(api: ManagementApi, app_id: str, scope: str) -> None:
     try:
         api.call("POST", _grants_path(app_id), {"issuer": api.org_url, "scopeId": scope})
     except InvalidRequest as error:
-        near = similar_scope(scope)
+        near = _similar_scope(scope)
         if near is None:
             raise
         raise InvalidRequest(
