@@ -86,12 +86,7 @@ def register_key(api: ManagementApi, app_id: str, jwk: Mapping[str, Any]) -> App
 
 def confirm_key(api: ManagementApi, app_id: str, key: AppKey) -> AppKey:
     """A registered key, as Okta lists it."""
-
-    def look() -> AppKey | None:
-        listed = list_keys(api, app_id)
-        return next((other for other in listed if (other.kid, other.thumbprint) == (key.kid, key.thumbprint)), None)
-
-    return read_back(api, look, f"the key {shown_id(key.kid)!r} is registered")
+    return read_back(api, lambda: listed_key(api, app_id, key.id), f"the key {shown_id(key.kid)!r} is registered")
 
 
 def find_key(api: ManagementApi, app_id: str, id_or_kid: str) -> AppKey:

@@ -125,9 +125,9 @@ def client_session(client: Client, make: Callable[[], requests.Session], url: st
 
 def check_connection(
     session: requests.Session, bundle: CaBundle, app: ServiceApp, timeout: float
-) -> Generator[Check, None, Response | None]:
-    """Requests the metadata of an app's authorization server, and yields a row for each of :data:`CONNECTION_ROWS`. Returns the
-    response, if there was one.
+) -> Generator[Check, None, bool]:
+    """Requests the metadata of an app's authorization server, and yields a row for each of :data:`CONNECTION_ROWS`. Returns
+    whether there was a response.
 
     - ``session``: the session whose proxies, CA bundle and adapters are used.
     - ``bundle``: the CA bundle that the client reads.
@@ -171,8 +171,9 @@ def check_connection(
     position = CONNECTION_ROWS.index(last.name)
     yield from passed[:position]
     yield last
-    yield from (row(name, "skipped", NOT_POSSIBLE) for name in CONNECTION_ROWS[position + 1 :])
-    return response
+    yield from (row(name, "skipped", NOT_POSSIBLE) for name in CONNECTION_ROWS[position + 1 : -1])
+    yield row("clock", "skipped", NOT_POSSIBLE) if response is None else _check_clock(response)
+    return response is not None
 
 
 def _failed_row(error: SendFailed, proxy: str, bundle: CaBundle, *, encrypted: bool) -> Check:
@@ -224,7 +225,7 @@ def _check_metadata(app: ServiceApp, response: Response) -> Check:
     return row(name, "ok", f"issuer {quoted(document.get('issuer'), 150)}")
 
 
-def check_clock(response: Response) -> Check:
+def _check_clock(response: Response) -> Check:
     """Compares this machine's clock with the ``Date`` of a response that was just received."""
     name = "clock"
     okta_time = http_date(response.get("Date"))

@@ -58,7 +58,7 @@ _KINDS: Final[tuple[tuple[type[OktaM2MError], Kind], ...]] = (
 )
 
 
-CONNECTION_ROWS: Final = ("name look-up", "proxy", "TCP", "TLS", "discovery")
+CONNECTION_ROWS: Final = ("name look-up", "proxy", "TCP", "TLS", "discovery", "clock")
 """The names of the rows about the connection to Okta, in order."""
 
 NOT_POSSIBLE: Final = "not possible after the failure above"

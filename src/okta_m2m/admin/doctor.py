@@ -20,13 +20,12 @@ import requests
 
 from .. import ServiceApp, Token
 from .._core.verdict import MAX_PEEK
-from ..effects import Response
 from ..errors import ConfigurationError, OktaM2MError, RateLimited, quoted
 from ..keys import Signer
 from ..requests import LIBRARY, OktaAuth
 from ..settings import Settings, read_settings
 from ._changes import shown_id
-from ._doctor_connection import Client, check_client, check_clock, check_connection, client_bundle, client_session
+from ._doctor_connection import Client, check_client, check_connection, client_bundle, client_session
 from ._doctor_rows import CONNECTION_ROWS, NOT_POSSIBLE, Check, Kind, State, check_answer, error_row, row
 
 __all__ = ["Check", "Client", "Doctor", "Kind", "State", "check_answer", "check_client", "first_failure"]
@@ -81,7 +80,7 @@ class Doctor:
         self._new_session = session
         self._settings: Settings | None = None
         self._app: ServiceApp | None = None
-        self._metadata: Response | None = None
+        self._connected = False
         self._token: Token | None = None
         self._token_headers: Mapping[str, str] | None = None  # of the last response, which contain the rate limit
         self._rate_limited = False
@@ -92,7 +91,6 @@ class Doctor:
         yield self._check_org_url()
         yield self._check_key()
         yield from self._check_connection()
-        yield self._check_clock()
         with self._session() as session:
             yield self._check_token_request(session)
         yield self._check_scopes()
@@ -172,16 +170,13 @@ class Doctor:
             return
         with self._session() as session:
             bundle = client_bundle(self._client)
-            self._metadata = yield from check_connection(session, bundle, self._app, self._timeout)
-
-    def _check_clock(self) -> Check:
-        return self._skipped_row("clock") if self._metadata is None else check_clock(self._metadata)
+            self._connected = yield from check_connection(session, bundle, self._app, self._timeout)
 
     # ── the token ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _check_token_request(self, session: requests.Session) -> Check:
         name = "token"
-        if self._app is None or self._metadata is None:
+        if self._app is None or not self._connected:
             return self._skipped_row(name)
         send = session.send
 
@@ -244,21 +239,13 @@ class Doctor:
             return self._skipped_row(name)
         url = app.org_url + self._call if self._call.startswith("/") else self._call
         if urlsplit(url).hostname is None:
-            return row(
-                name,
-                "fail",
-                f"{quoted(self._call, 100)!r} is neither a path nor a URL",
-                f"Begin with a slash: --call /api/v1/{quoted(self._call.lstrip('/'), 60)}",
-                Kind.CONFIGURATION,
-            )
+            detail = f"{quoted(self._call, 100)!r} is neither a path nor a URL"
+            remedy = f"Begin with a slash: --call /api/v1/{quoted(self._call.lstrip('/'), 60)}"
+            return row(name, "fail", detail, remedy, Kind.CONFIGURATION)
         if not app.origins.allow(url):
-            return row(
-                name,
-                "fail",
-                f"the token may not be sent to {quoted(urlsplit(url).netloc, 100)}",
-                "Use a path of the org, or add that API's origin to origins.",
-                Kind.CONFIGURATION,
-            )
+            detail = f"the token may not be sent to {quoted(urlsplit(url).netloc, 100)}"
+            remedy = "Use a path of the org, or add that API's origin to origins."
+            return row(name, "fail", detail, remedy, Kind.CONFIGURATION)
         with client_session(self._client, self._new_session, url) as session:  # its host may need another proxy
             try:
                 response = session.get(
