@@ -143,7 +143,8 @@ def create_app(
         body = _app_body(name, keys, jwks_uri, dpop, client_id)
         app = _app(api.call("POST", "/api/v1/apps", body, query={"activate": "true"}))
     else:
-        app = _client(api.call("POST", "/oauth2/v1/clients", _registration_body(name, keys, jwks_uri)))
+        sign_in = {"client_name": name, "token_endpoint_auth_method": "private_key_jwt"}
+        app = _client(api.call("POST", "/oauth2/v1/clients", {**sign_in, **_client_settings(keys, jwks_uri)}))
     if existing is None:
         if not twin:
             _check_no_twin(api, app, via)
@@ -230,18 +231,15 @@ def find_app(api: ManagementApi, name_or_id: str, *, via: Via = "apps") -> App:
     if name_or_id.startswith("0oa") and name_or_id.isalnum():
         with suppress(NotFound):
             return get_app(api, name_or_id, via=via)
-    found = _apps_named(api, name_or_id, via)
-    if not found:
-        found = [app for app in _all_apps(api, via, {}) if app.client_id == name_or_id]
-    if len(found) > 1:
-        raise _several(name_or_id, found)
-    if not found:
+    found = _only(name_or_id, _apps_named(api, name_or_id, via))
+    found = found or next((app for app in _all_apps(api, via, {}) if app.client_id == name_or_id), None)
+    if found is None:
         raise NotFound(
             f"There is no app {quoted(name_or_id, 100)!r} in {api.org_url} that the account may see.",
             remedy="Use the exact name, including upper and lower case. List the apps with: okta-m2m app list",
             status=404,
         )
-    return found[0]
+    return found
 
 
 def set_dpop(api: ManagementApi, app_id: str, required: bool) -> App:
@@ -332,25 +330,24 @@ def _apps_named(api: ManagementApi, name: str, via: Via) -> list[App]:
 
 
 def _find_service_app(api: ManagementApi, name: str, via: Via) -> App | None:
-    found = _apps_named(api, name, via)
-    if len(found) > 1:
-        raise _several(name, found)
-    if found and not found[0].usable:
-        app = found[0]
+    app = _only(name, _apps_named(api, name, via))
+    if app is not None and not app.usable:
         raise NameTaken(
             f"The app {quoted(name, 100)!r} ({app.id}) already exists, and is not a service app that signs in with "
             f"a key (its type is {quoted(app.application_type, 40)}, its authentication "
             f"{quoted(app.auth_method, 40)}).",
             remedy="Choose another name, or create a second app with the same name (twin=True, --twin).",
         )
+    return app
+
+
+def _only(name: str, found: Sequence[App]) -> App | None:
+    if len(found) > 1:
+        raise NameTaken(
+            f"{len(found)} apps have the name {quoted(name, 100)!r}: {', '.join(app.id for app in found[:10])}.",
+            remedy="Use the id of the one that you mean.",
+        )
     return found[0] if found else None
-
-
-def _several(name: str, found: Sequence[App]) -> NameTaken:
-    return NameTaken(
-        f"{len(found)} apps have the name {quoted(name, 100)!r}: {', '.join(app.id for app in found[:10])}.",
-        remedy="Use the id of the one that you mean.",
-    )
 
 
 def _keys_to_register(jwks: Mapping[str, Any] | None, jwks_uri: str | None) -> list[dict[str, Any]]:
@@ -378,8 +375,14 @@ def _missing_keys(app: App, keys: Sequence[Mapping[str, Any]]) -> tuple[str, ...
     return tuple(str(jwk.get("kid") or thumbprint(jwk)) for jwk in keys if thumbprint(jwk) not in active)
 
 
-def _registered_keys(keys: Sequence[Mapping[str, Any]], jwks_uri: str | None) -> dict[str, Any]:
-    return {"jwks": {"keys": list(keys)}} if jwks_uri is None else {"jwks_uri": jwks_uri}
+def _client_settings(keys: Sequence[Mapping[str, Any]], jwks_uri: str | None) -> dict[str, Any]:
+    """The settings that both endpoints spell in the same way."""
+    return {
+        "application_type": "service",
+        "grant_types": ["client_credentials"],
+        "response_types": ["token"],
+        **({"jwks": {"keys": list(keys)}} if jwks_uri is None else {"jwks_uri": jwks_uri}),
+    }
 
 
 def _app_body(
@@ -393,25 +396,11 @@ def _app_body(
         "credentials": {"oauthClient": credentials if client_id is None else {**credentials, "client_id": client_id}},
         "settings": {
             "oauthClient": {
-                "application_type": "service",
-                "grant_types": ["client_credentials"],
-                "response_types": ["token"],
                 "consent_method": "TRUSTED",
                 "dpop_bound_access_tokens": dpop,
-                **_registered_keys(keys, jwks_uri),
+                **_client_settings(keys, jwks_uri),
             }
         },
-    }
-
-
-def _registration_body(name: str, keys: Sequence[Mapping[str, Any]], jwks_uri: str | None) -> dict[str, Any]:
-    return {
-        "client_name": name,
-        "application_type": "service",
-        "grant_types": ["client_credentials"],
-        "response_types": ["token"],
-        "token_endpoint_auth_method": "private_key_jwt",
-        **_registered_keys(keys, jwks_uri),
     }
 
 
