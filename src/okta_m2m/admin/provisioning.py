@@ -222,7 +222,6 @@ def _check_scopes(scopes: Iterable[str]) -> list[str]:
     for scope in wanted:
         if not scope.startswith(("okta.", "ssf.")):
             near = _similar_scope(f"okta.{scope}") or _similar_scope(scope)
-            near = f"okta.{scope}" if f"okta.{scope}" in KNOWN_SCOPES else near
             raise ConfigurationError(
                 f"{quoted(scope, 80)!r} is not a scope of Okta's own API, and only those can be granted to an app.",
                 remedy=(f"Did you mean {near!r}? " if near else "")
@@ -237,9 +236,7 @@ def _check_scopes(scopes: Iterable[str]) -> list[str]:
 
 
 def _similar_scope(scope: str) -> str | None:
-    """The most similar known scope; ``None`` if this scope is known, or if none is similar."""
-    if scope in KNOWN_SCOPES:
-        return None
+    """The most similar known scope, which is the scope itself if it is known; ``None`` if none is similar."""
     by_folded = {name.lower(): name for name in KNOWN_SCOPES}
     near = get_close_matches(scope.lower(), by_folded, n=1, cutoff=0.75)
     return by_folded[near[0]] if near else None
@@ -250,7 +247,7 @@ def _grant_scope(api: ManagementApi, app_id: str, scope: str) -> None:
         api.call("POST", _grants_path(app_id), {"issuer": api.org_url, "scopeId": scope})
     except InvalidRequest as error:
         near = _similar_scope(scope)
-        if near is None:
+        if near is None or near == scope:
             raise
         raise InvalidRequest(
             f"Okta does not grant {quoted(scope, 80)!r}.",
