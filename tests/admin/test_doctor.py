@@ -353,7 +353,7 @@ def test_a_port_that_does_not_speak_tls_is_not_blamed_on_a_certificate(
     environ["OKTA_CLIENT_ORGURL"] = okta.url.replace("http:", "https:")
     found = rows()["TLS"]
     assert (found.state, found.kind) == ("fail", Kind.UNREACHABLE)
-    assert found.detail == "TLS failed: wrong version number"
+    assert found.detail.startswith("TLS failed: ")  # the reason depends on the version of OpenSSL
     assert "the port in the org URL" in found.remedy
     assert "BUNDLE" not in found.detail + found.remedy
 
