@@ -15,8 +15,8 @@ from typer.main import get_command
 
 from command import Run, assert_one_line, done, posix_only, run_command, run_here, run_on_terminal
 from okta_m2m import PrivateKey
-from okta_m2m.admin._scopes import KNOWN_SCOPES
 from okta_m2m.admin.key_files import new_key, write_key
+from okta_m2m.admin.provisioning import KNOWN_SCOPES
 from okta_m2m.cli.commands import app as command
 from okta_m2m.cli.exits import Exit
 from okta_m2m.testing import App, FakeOkta

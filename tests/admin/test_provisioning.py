@@ -13,6 +13,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -65,7 +66,15 @@ from okta_m2m.admin.provisioning import (
     set_dpop,
     unassign_role,
 )
-from okta_m2m.errors import InvalidClient
+from okta_m2m.errors import (
+    AccessDenied,
+    ConsentRequired,
+    InvalidClient,
+    InvalidScope,
+    RateLimited,
+    TokenError,
+    UnexpectedAnswer,
+)
 from okta_m2m.requests import OktaAuth
 from okta_m2m.settings import read_settings
 from okta_m2m.testing import FakeOkta
@@ -191,6 +200,52 @@ def test_a_service_app_can_sign_in_to_create_another_app(
     assert okta.apps[made.app.client_id].scopes == ["okta.users.read"]
 
 
+REFUSED_SIGN_INS = [
+    ({"what": "client_assertion_invalid_kid"}, InvalidClient),
+    ({"what": "client_assertion_invalid_signature"}, InvalidClient),
+    ({"what": "client_assertion_invalid_issuer"}, InvalidClient),
+    ({"what": "invalid_client_id"}, InvalidClient),
+    ({"what": "no_org_scopes_granted"}, ConsentRequired),
+    ({"what": "invalid_scope"}, InvalidScope),
+    ({"what": "access_denied"}, AccessDenied),
+    ({"what": 429, "reset": 600}, RateLimited),
+    ({"what": 302, "headers": {"Location": "https://acme-admin.okta.com/"}}, UnexpectedAnswer),
+]
+
+
+@pytest.mark.parametrize(("fault", "error"), REFUSED_SIGN_INS)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_service_app_that_gets_no_token_to_sign_in_is_reported_at_once(
+    okta: FakeOkta,
+    sign_in: Callable[..., ManagementApi],
+    key: PrivateKey,
+    fault: dict[str, Any],
+    error: type[TokenError],
+    method: str,
+) -> None:
+    onboarding = okta.add_app(key, ["okta.apps.manage"], label="onboarding")
+    pauses: list[Pause] = []
+    api = sign_in(service(okta, onboarding.client_id, key, "okta.apps.manage"), on_pause=pauses.append)
+    okta.next(fault["what"], times=20, **{name: value for name, value in fault.items() if name != "what"})
+    with pytest.raises(TokenError) as caught:
+        api.call(method, "/api/v1/apps")
+    assert isinstance(caught.value, error)
+    assert pauses == []
+    assert not [request for request in okta.requests if request.path.startswith("/api/")]
+
+
+def test_the_time_in_which_a_service_app_gets_no_token_to_sign_in_is_spent_once(
+    okta: FakeOkta, sign_in: Callable[..., ManagementApi], key: PrivateKey
+) -> None:
+    onboarding = okta.add_app(key, ["okta.apps.manage"], label="onboarding")
+    app = ServiceApp(okta.url, client_id=onboarding.client_id, key=key, scopes=["okta.apps.manage"], max_wait=0.5)
+    okta.next(503, times=99)
+    began = time.monotonic()
+    with pytest.raises(TokenUnreachable):
+        sign_in(app).call("GET", "/api/v1/apps")
+    assert time.monotonic() - began < 1.5
+
+
 def test_an_app_can_have_an_rsa_key_a_jwks_uri_or_a_chosen_client_id(
     okta: FakeOkta, api: ManagementApi, rsa_key: PrivateKey
 ) -> None:
@@ -251,7 +306,6 @@ def test_apps_are_found_on_every_page_of_the_list(okta: FakeOkta, api: Managemen
         okta.add_app(label=f"app {number:03}")
     okta.add_app(label="a web app").application_type = "web"
     assert [app.name for app in list_apps(api, via=via)] == [f"app {number:03}" for number in range(130)]
-    assert len(list(list_apps(api, via=via, every=True))) == 131
     last = find_app(api, "app 129", via=via)
     assert find_app(api, last.id, via=via) == last
     assert get_app(api, last.id, via=via) == last
@@ -357,20 +411,35 @@ def test_a_scope_whose_grant_was_revoked_is_granted_again(okta: FakeOkta, api: M
     assert okta.apps[app.client_id].scopes == ["okta.users.read"]
 
 
-def test_scopes_that_were_granted_before_a_failure_stay_granted(
-    okta: FakeOkta, api: ManagementApi, key: PrivateKey
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [({"what": "E0000006"}, PermissionMissing), ({"what": 500}, OktaUnreachable), ({"what": 400}, InvalidRequest)],
+)
+def test_if_one_grant_fails_the_others_are_made_and_reported(
+    okta: FakeOkta, api: ManagementApi, key: PrivateKey, fault: dict[str, Any], error: type[Exception]
 ) -> None:
     app = create_app(api, "billing", jwks=key.jwks()).app
-    told: list[str] = []
+    told: list[tuple[str, str]] = []
 
-    def stumble(result: GrantResult) -> None:
-        told.append(result.scope)
-        okta.next("E0000006", on=f"/api/v1/apps/{app.id}/grants")
+    def report(result: GrantResult) -> None:
+        told.append((result.scope, result.outcome))
+        if result.scope == "okta.users.read":  # the next one fails
+            okta.next(on=f"/api/v1/apps/{app.id}/grants", **fault)
 
+    scopes = ["okta.users.read", "okta.groups.read", "okta.logs.read"]
+    with pytest.raises(error):
+        grant_scopes(api, app.id, scopes, progress=report)
+    assert told == [
+        ("okta.users.read", "granted"),
+        ("okta.logs.read", "granted"),
+    ]
+    assert okta.apps[app.client_id].scopes == ["okta.users.read", "okta.logs.read"]
+    okta.next(403, error="E0000006", on=f"/api/v1/apps/{app.id}/grants/*")
+    revoked: list[GrantResult] = []
     with pytest.raises(PermissionMissing):
-        grant_scopes(api, app.id, ["okta.users.read", "okta.groups.read"], progress=stumble)
-    assert told == ["okta.users.read"]
-    assert [result.outcome for result in grant_scopes(api, app.id, ["okta.users.read"])] == ["present"]
+        revoke_scopes(api, app.id, ["okta.users.read", "okta.logs.read"], progress=revoked.append)
+    assert revoked == [GrantResult("okta.logs.read", "revoked")]
+    assert okta.apps[app.client_id].scopes == ["okta.users.read"]
 
 
 @pytest.mark.parametrize(
@@ -696,7 +765,7 @@ def test_a_key_that_cannot_be_written_completely_leaves_no_file(
         with pytest.raises(raised) as caught:
             write_key(tmp_path / "key.json", key)
     if raised is ConfigurationError:
-        assert re.search(r"key\.json cannot be written completely \(No space left on device\)", str(caught.value))
+        assert re.search(r"key\.json cannot be written \(No space left on device\)", str(caught.value))
     assert os.listdir(tmp_path) == []
 
 

@@ -379,7 +379,7 @@ def test_a_user_who_cannot_keep_the_files_group_is_refused_before_anything_is_ma
     with monkeypatch.context() as patch:
         patch.setattr(os, "fchown", refused)
         for attempt in (rotation().run, rotation().plan):
-            with pytest.raises(ConfigurationError, match=r"Run this as the file's owner and in its group"):
+            with pytest.raises(ConfigurationError, match=r"Only its owner, in its group, can replace a file"):
                 attempt()
     assert key_file.read_bytes() == before
     assert not list(key_file.parent.glob(".*.tmp"))
@@ -767,6 +767,49 @@ def test_the_error_says_that_only_a_super_admin_may_change_the_keys(
     one_key(okta, app, key_file)
 
 
+class RefusingTheNextLook(requests.Session):
+    """After a key was registered, Okta refuses to list the keys."""
+
+    def __init__(self, okta: FakeOkta, **refusal: Any) -> None:
+        super().__init__()
+        self._okta, self._refusal = okta, refusal
+
+    def request(self, method: Any, url: Any, *arguments: Any, **options: Any) -> requests.Response:
+        response = super().request(method, url, *arguments, **options)
+        if method == "POST" and url.endswith("/jwks"):
+            self._okta.next(on="/api/v1/apps/*/jwks", **self._refusal)
+        return response
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        {"what": 403, "error": "E0000006"},
+        {"what": 403, "error": "insufficient_scope"},
+        {"what": 401, "error": "E0000011"},
+        {"what": 404, "error": "E0000007"},
+    ],
+)
+def test_a_registered_key_is_kept_if_okta_refuses_to_list_it(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], refusal: dict[str, Any]
+) -> None:
+    old = PrivateKey.from_file(key_file).kid
+    session = RefusingTheNextLook(okta, **refusal)
+    with (
+        ManagementApi(okta.url, ApiToken(okta.ssws), session=session) as api,
+        pytest.raises(RotationFailed, match=f"'register'. The old key '{old}' is in use"),
+    ):
+        rotation(api=api).run()
+    new = PrivateKey.from_file(key_file.with_name("key.json.new")).kid
+    assert [key["kid"] for key in app.jwks["keys"]] == [old, new]
+    # Also if the next run cannot even begin that step.
+    with pytest.raises(RotationFailed, match="'register'"):
+        rotation(progress=stumbling(okta, Step.REGISTER, {"on": "/api/v1/apps/*/jwks", **refusal})).run()
+    rotated = rotation().run()
+    assert (rotated.resumed, rotated.new_kid) == (True, new)
+    assert one_key(okta, app, key_file) == new
+
+
 def test_two_rotations_of_one_key_do_not_run_at_once(
     okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation]
 ) -> None:
@@ -793,7 +836,7 @@ def test_a_journal_that_cannot_be_written_leaves_the_old_key_in_use(
 
     def full(path: Path, content: bytes, was: FileVersion | None = None) -> None:
         if path.name == "key.json.rotation" and json.loads(content)["done"] == step:
-            raise ConfigurationError(f"{path} cannot be written completely (No space left on device).")
+            raise ConfigurationError(f"{path} cannot be written (No space left on device).")
         replace(path, content, was=was)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -855,7 +898,7 @@ def of_another(key_file: Path) -> None:
         (without_kid, 'has no kid.*Add this to the JWK: "kid": '),
         (as_pem_with_certificate, "also contains a certificate.*Move it to another file"),
         (as_jwks, "contains a JWKS.*okta-m2m key convert"),
-        (of_another, "lists no key of 'billing'"),
+        (of_another, "contains a key that Okta does not list for 'billing'"),
         (lambda path: path.unlink(), "cannot be read"),
         (lambda path: path.write_text("{"), "cannot be read"),
         (lambda path: Path(f"{path}.new").write_text("?"), "already exists, and does not belong to a known rotation"),

@@ -20,6 +20,7 @@ from test_rotation import api, app, interrupting, key_file, okta, one_key, rotat
 
 from okta_m2m import ConfigurationError, OktaM2MError, PrivateKey
 from okta_m2m.admin import _safe_files
+from okta_m2m.admin._rotation_files import RotationFiles
 from okta_m2m.admin.errors import RotationFailed
 from okta_m2m.admin.key_files import (
     check_replaceable,
@@ -92,8 +93,8 @@ def test_root_refuses_a_directory_of_another_user(
     before = files_below(tmp_path)
     with pytest.raises(ConfigurationError) as caught:
         use(folder / "inner" / "key.json")
-    assert f"{tmp_path / theirs} belongs to another user (uid 12345)" in caught.value.problem
-    assert caught.value.remedy == "Run this as that user, with: sudo -u '#12345'"
+    assert f"Root does not use {tmp_path / theirs}: others can change it (uid 12345" in caught.value.problem
+    assert str(caught.value.remedy).startswith("Run this as the user whose files these are (sudo -u USER)")
     assert files_below(tmp_path) == before
 
 
@@ -104,7 +105,7 @@ def test_root_refuses_a_file_of_another_user(folder: Path, use: Callable[[Path],
     target = folder / "key.json"
     os.chown(target, STRANGER, STRANGER)
     before = facts(target)
-    with pytest.raises(ConfigurationError, match=r"key.json belongs to another user \(uid 12345\).*sudo -u '#12345'"):
+    with pytest.raises(ConfigurationError, match=r"Root does not use .*key.json: .*\(uid 12345, mode 640\)"):
         use(target)
     assert facts(target) == before
     assert os.listdir(folder) == ["key.json"]
@@ -129,7 +130,9 @@ def test_root_refuses_a_directory_that_others_can_write_to(
     (folder / "inner").mkdir()
     (folder / "inner" / "key.json").write_text("old")
     folder.chmod(mode)
-    with pytest.raises(ConfigurationError, match=f"Others can write to the directory {folder}.*chmod go-w '{folder}'"):
+    with pytest.raises(
+        ConfigurationError, match=rf"Root does not use {folder}: .*\(uid 0, mode {mode:o}\).*let only root write"
+    ):
         use(folder / "inner" / "key.json")
     assert files_below(folder) == {"key.json": "old", "inner/key.json": "old"}
 
@@ -159,7 +162,7 @@ def test_root_refuses_a_symlink_of_another_user_in_the_path(
     os.chown(folder / "conf", STRANGER, STRANGER, follow_symlinks=False)
     (tmp_path / "own").symlink_to(folder / "conf")  # root's own link, which leads through the attacker's
     for begin in (folder / "conf", tmp_path / "own"):
-        with pytest.raises(ConfigurationError, match=r"conf belongs to another user \(uid 12345\)"):
+        with pytest.raises(ConfigurationError, match=r"Root does not use .*conf: .*\(uid 12345"):
             use(begin / below / "key.json")
     assert files_below(etc) == {f"{below}key.json": "root's own"}
 
@@ -174,7 +177,7 @@ def test_root_refuses_a_file_that_is_a_symlink_of_another_user(
     folder.chmod(0o1777)
     (folder / "okta.yaml").symlink_to(victim)
     os.chown(folder / "okta.yaml", STRANGER, STRANGER, follow_symlinks=False)
-    with pytest.raises(ConfigurationError, match=r"okta.yaml belongs to another user \(uid 12345\)"):
+    with pytest.raises(ConfigurationError, match=r"Root does not use .*okta.yaml: .*\(uid 12345"):
         use(folder / "okta.yaml")
     assert facts(victim) == before
 
@@ -187,20 +190,9 @@ def test_root_follows_its_own_symlink_only_into_directories_of_its_own(
 ) -> None:
     os.chown(folder, STRANGER, STRANGER)
     (tmp_path / "own").symlink_to("service")
-    with pytest.raises(ConfigurationError, match=r"service belongs to another user \(uid 12345\)"):
+    with pytest.raises(ConfigurationError, match=r"Root does not use .*service: .*\(uid 12345"):
         use(tmp_path / "own" / "key.json")
     assert files_below(folder) == {"key.json": "old"}
-
-
-@posix_only
-@root_only
-def test_the_refusal_names_the_user(folder: Path) -> None:
-    pwd = pytest.importorskip("pwd")
-    user = next(entry for entry in pwd.getpwall() if entry.pw_uid != 0)
-    os.chown(folder, user.pw_uid, -1)
-    with pytest.raises(ConfigurationError) as caught:
-        read_file(folder / "key.json")
-    assert caught.value.remedy == f"Run this as that user, with: sudo -u {user.pw_name}"
 
 
 @posix_only
@@ -213,7 +205,7 @@ def test_another_user_may_use_their_own_directory_below_one_of_root(
     os.chown(folder.parent / "current", 54321, 54321, follow_symlinks=False)
     for path in (folder, folder / "key.json"):
         os.chown(path, STRANGER, STRANGER)
-    with pytest.raises(ConfigurationError, match="current belongs to another user"):
+    with pytest.raises(ConfigurationError, match=r"Root does not use .*current: others can change it"):
         read_file(folder.parent / "current" / "key.json")
     monkeypatch.setattr(os, "geteuid", lambda: STRANGER)
     assert read_file(folder.parent / "current" / "key.json").data == b"old"
@@ -259,7 +251,7 @@ def test_the_users_own_symlinks_in_the_path_are_followed(
         use(begin / "key.json")
         (folder / "new.json").unlink(missing_ok=True)
     (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises(ConfigurationError, match="symbolic links"):
+    with pytest.raises(OSError if use is read_file else ConfigurationError, match="symbolic links"):
         use(tmp_path / "loop" / "key.json")
 
 
@@ -290,7 +282,11 @@ def test_a_directory_that_cannot_be_used_is_refused(
     else:
         folder.chmod(0o600)
     try:
-        with pytest.raises(ConfigurationError, match="json cannot be written"):
+        with (
+            pytest.raises(OSError, match="json")
+            if use is read_file
+            else pytest.raises(ConfigurationError, match="json cannot be written")
+        ):
             use(folder / "key.json")
     finally:
         if what == "closed":
@@ -334,12 +330,6 @@ def test_a_fifo_is_refused_and_does_not_block(folder: Path) -> None:
     for use in (read_file, lambda path: replace_file(path, b"new"), check_replaceable):
         with pytest.raises(ConfigurationError, match="not a regular file"):
             use(folder / "pipe")
-
-
-def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
-    (tmp_path / "log").write_bytes(b"x" * ((1 << 20) + 1))
-    with pytest.raises(ConfigurationError, match="log is larger than 1024 KiB"):
-        read_file(tmp_path / "log")
 
 
 def test_a_version_other_than_the_one_that_was_read_is_not_overwritten(tmp_path: Path) -> None:
@@ -430,7 +420,7 @@ def test_a_failed_write_leaves_no_file_where_open_files_cannot_be_removed(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fchmod", full)
-    with pytest.raises(ConfigurationError, match=r"cannot be written completely \(No space left on device\)"):
+    with pytest.raises(ConfigurationError, match=r"cannot be written \(No space left on device\)"):
         write(path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["key.json"]
 
@@ -513,7 +503,7 @@ def test_a_key_or_a_journal_of_another_user_is_not_used(
         planted.write_text(json.dumps({**json.loads(planted.read_text()), "old_id": "pks-another"}))
         theirs = "pks-another"
     os.chown(planted, STRANGER, STRANGER)
-    with pytest.raises(OktaM2MError, match=r"belongs to another user \(uid 12345\), so it is not trusted"):
+    with pytest.raises(OktaM2MError, match=r"Another user owns .*key.json.* so it is not trusted"):
         rotation().run()
     assert theirs not in [key["kid"] for key in app.jwks["keys"]]
 
@@ -534,7 +524,9 @@ def test_a_journal_that_others_may_have_written_is_not_used(
         os.link(journal, tmp_path / "link")
     else:
         journal.chmod(0o620)
-    with pytest.raises(ConfigurationError, match=r"Others can write .*key.json.rotation, or it has a second hard link"):
+    with pytest.raises(
+        ConfigurationError, match=r"Another user .*key.json.rotation, can write to it, or made a hard link"
+    ):
         rotation().run()
     assert len(app.jwks["keys"]) == 1
 
@@ -552,7 +544,7 @@ def test_root_does_not_rotate_the_key_of_another_user(
         os.chown(path, STRANGER, STRANGER)
     for attempt in (rotation().run, rotation().plan, rotation().abandon, lambda: rotation().begun):
         with pytest.raises(
-            ConfigurationError, match=r"belongs to another user .* Run this as that user, with: sudo -u"
+            ConfigurationError, match=r"others can change it .* Run this as the user whose files these are \(sudo -u"
         ):
             attempt()
     assert files_below(key_file.parent) == {"key.json": before.decode()}
@@ -594,14 +586,15 @@ def test_a_lock_on_windows_needs_only_the_standard_library(
             raise PermissionError(13, "Permission denied")
 
     monkeypatch.setitem(sys.modules, "msvcrt", SimpleNamespace(LK_NBLCK=2, locking=locking))
-    path = tmp_path / "lock"
+    files = RotationFiles(tmp_path / "key.json", None)
+    files.open()
     with monkeypatch.context() as patch:
         patch.setattr(sys, "platform", "win32")
         if taken:
-            with pytest.raises(BlockingIOError), _safe_files.locked(path):
+            with pytest.raises(RotationFailed, match="is running"), files.locked():
                 pass
         else:
-            with _safe_files.locked(path):
-                assert path.exists()
-    assert os.listdir(tmp_path) == []
+            with files.locked():
+                assert (tmp_path / "key.json.lock").exists()
+    assert os.listdir(tmp_path) == (["key.json.lock"] if taken else [])
     assert asked == [(2, 1)]

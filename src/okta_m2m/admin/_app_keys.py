@@ -6,31 +6,14 @@ Invariant: a private key is refused before anything is sent.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..errors import ConfigurationError, quoted
 from ..keys import thumbprint
-from ._answers import items_of, not_as_described
-from ._ids import path_segment, shown_id
-from ._read_back import read_back
+from ._changes import change, path_segment, read_back, shown_id
 from .errors import NotFound
-from .management import ManagementApi
-
-__all__ = [
-    "AppKey",
-    "activate_key",
-    "add_key",
-    "app_keys_from",
-    "deactivate_key",
-    "delete_key",
-    "find_key",
-    "lifecycle_path",
-    "list_keys",
-    "listed_key",
-    "public_jwk",
-]
+from .management import ManagementApi, items_of, not_as_described
 
 _PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})  # RFC 7518 sections 6.2.2, 6.3.2 and 6.4.1
 
@@ -83,6 +66,11 @@ def add_key(api: ManagementApi, app_id: str, jwk: Mapping[str, Any]) -> AppKey:
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` for a private key, and if another key has the same ``kid``.
     """
+    return confirm_key(api, app_id, register_key(api, app_id, jwk))
+
+
+def register_key(api: ManagementApi, app_id: str, jwk: Mapping[str, Any]) -> AppKey:
+    """Does what :func:`add_key` does, but does not read the change back."""
     wanted = public_jwk(jwk)
     present = list_keys(api, app_id)
     same = next((key for key in present if key.thumbprint == thumbprint(wanted)), None)
@@ -93,13 +81,12 @@ def add_key(api: ManagementApi, app_id: str, jwk: Mapping[str, Any]) -> AppKey:
             f"The app has another key with the kid {shown_id(wanted['kid'])!r}.",
             remedy="Give the new key another kid, such as its thumbprint.",
         )
-    made = _key(api.call("POST", _path(app_id), {**wanted, "status": "ACTIVE"}))
+    return _key(api.call("POST", _path(app_id), {**wanted, "status": "ACTIVE"}))
 
-    def look() -> AppKey | None:
-        listed = list_keys(api, app_id)
-        return next((key for key in listed if (key.kid, key.thumbprint) == (made.kid, made.thumbprint)), None)
 
-    return read_back(api, look, f"the key {shown_id(made.kid)!r} is registered")
+def confirm_key(api: ManagementApi, app_id: str, key: AppKey) -> AppKey:
+    """A registered key, as Okta lists it."""
+    return read_back(api, lambda: listed_key(api, app_id, key.id), f"the key {shown_id(key.kid)!r} is registered")
 
 
 def find_key(api: ManagementApi, app_id: str, id_or_kid: str) -> AppKey:
@@ -155,11 +142,11 @@ def delete_key(api: ManagementApi, app_id: str, id_or_kid: str) -> None:
     Raises :class:`~okta_m2m.admin.errors.InvalidRequest` for an active key, which Okta does not delete.
     """
     key = find_key(api, app_id, id_or_kid)
-    with suppress(NotFound):  # the next list shows whether it is gone
-        api.call("DELETE", f"{_path(app_id)}/{path_segment(key.id)}")
-    read_back(
+    change(
         api,
-        lambda: True if listed_key(api, app_id, key.id) is None else None,
+        "DELETE",
+        f"{_path(app_id)}/{path_segment(key.id)}",
+        lambda: listed_key(api, app_id, key.id) is None,
         f"the key {shown_id(key.kid or key.id)!r} is deleted",
     )
 
@@ -185,14 +172,13 @@ def _set_lifecycle(
     wanted = operation == "activate"
     if key.active == wanted:
         return key
-    with suppress(NotFound):  # the next list shows whether it is gone
-        api.call("POST", lifecycle_path(app_id, key.id, operation))
 
     def look() -> AppKey | None:
         found = find_key(api, app_id, key.id)
         return found if found.active == wanted else None
 
-    return read_back(api, look, f"the key {shown_id(key.kid or key.id)!r} is {'active' if wanted else 'inactive'}")
+    result = f"the key {shown_id(key.kid or key.id)!r} is {'active' if wanted else 'inactive'}"
+    return change(api, "POST", lifecycle_path(app_id, key.id, operation), look, result)
 
 
 def listed_key(api: ManagementApi, app_id: str, id: str) -> AppKey | None:

@@ -13,27 +13,10 @@ from typing import Any, Final, Literal
 
 from ..errors import ConfigurationError, OktaM2MError, quoted
 from ..keys import thumbprint
-from ._answers import NotAsDescribed, not_as_described
 from ._app_keys import AppKey, app_keys_from, public_jwk
-from ._ids import path_segment, shown_id
-from ._read_back import read_back
+from ._changes import change, path_segment, read_back, shown_id
 from .errors import NameTaken, NotConfirmed, NotFound, PermissionMissing, ScopeMissing, response_details
-from .management import ManagementApi
-
-__all__ = [
-    "App",
-    "Created",
-    "Difference",
-    "Via",
-    "activate_app",
-    "create_app",
-    "deactivate_app",
-    "delete_app",
-    "find_app",
-    "get_app",
-    "list_apps",
-    "set_dpop",
-]
+from .management import ManagementApi, NotAsDescribed, not_as_described
 
 Via = Literal["apps", "clients"]
 """The endpoint to use: ``"apps"`` is the Apps API (``/api/v1/apps``), ``"clients"`` dynamic registration
@@ -160,7 +143,8 @@ def create_app(
         body = _app_body(name, keys, jwks_uri, dpop, client_id)
         app = _app(api.call("POST", "/api/v1/apps", body, query={"activate": "true"}))
     else:
-        app = _client(api.call("POST", "/oauth2/v1/clients", _registration_body(name, keys, jwks_uri)))
+        sign_in = {"client_name": name, "token_endpoint_auth_method": "private_key_jwt"}
+        app = _client(api.call("POST", "/oauth2/v1/clients", {**sign_in, **_client_settings(keys, jwks_uri)}))
     if existing is None:
         if not twin:
             _check_no_twin(api, app, via)
@@ -168,16 +152,14 @@ def create_app(
             app = get_app(api, app.id)  # as Okta has stored it
         elif dpop:
             app = _require_dpop(api, app)
-    found: list[Difference] = []
-    if dpop and app.dpop is not True:
-        found.append(Difference("dpop", True, app.dpop))
-    if jwks_uri is not None and app.jwks_uri != jwks_uri:
-        found.append(Difference("jwks_uri", jwks_uri, app.jwks_uri))
-    if client_id is not None and app.client_id != client_id:
-        found.append(Difference("client_id", client_id, app.client_id))
-    if app.status != "ACTIVE":
-        found.append(Difference("status", "ACTIVE", app.status))
-    return Created(app, existing is None, _missing_keys(app, keys), tuple(found))
+    compared = (
+        Difference("dpop", dpop, app.dpop),
+        Difference("jwks_uri", jwks_uri or "", app.jwks_uri),
+        Difference("client_id", client_id or "", app.client_id),
+        Difference("status", "ACTIVE", app.status),
+    )
+    differences = tuple(each for each in compared if each.wanted and each.wanted != each.found)
+    return Created(app, existing is None, _missing_keys(app, keys), differences)
 
 
 def _complete(api: ManagementApi, app: App) -> App:
@@ -213,16 +195,13 @@ def _check_no_twin(api: ManagementApi, created: App, via: Via) -> None:
         )
 
 
-def list_apps(api: ManagementApi, *, via: Via = "apps", every: bool = False) -> Iterator[App]:
+def list_apps(api: ManagementApi, *, via: Via = "apps") -> Iterator[App]:
     """The org's service apps. Each page is fetched when iteration reaches it.
 
     - ``api``: the management API of the org.
     - ``via``: ``"apps"``, the default, or ``"clients"``; see :func:`create_app`.
-    - ``every``: includes the org's other OAuth apps. Default ``False``.
     """
-    for app in _all_apps(api, via, {}):
-        if every or app.application_type == "service":
-            yield app
+    return (app for app in _all_apps(api, via, {}) if app.application_type == "service")
 
 
 def get_app(api: ManagementApi, id: str, *, via: Via = "apps") -> App:
@@ -250,22 +229,17 @@ def find_app(api: ManagementApi, name_or_id: str, *, via: Via = "apps") -> App:
     name.
     """
     if name_or_id.startswith("0oa") and name_or_id.isalnum():
-        try:
+        with suppress(NotFound):
             return get_app(api, name_or_id, via=via)
-        except NotFound:
-            pass
-    found = _apps_named(api, name_or_id, via)
-    if not found:
-        found = [app for app in _all_apps(api, via, {}) if app.client_id == name_or_id]
-    if len(found) > 1:
-        raise _several(name_or_id, found)
-    if not found:
+    found = _only(name_or_id, _apps_named(api, name_or_id, via))
+    found = found or next((app for app in _all_apps(api, via, {}) if app.client_id == name_or_id), None)
+    if found is None:
         raise NotFound(
             f"There is no app {quoted(name_or_id, 100)!r} in {api.org_url} that the account may see.",
             remedy="Use the exact name, including upper and lower case. List the apps with: okta-m2m app list",
             status=404,
         )
-    return found[0]
+    return found
 
 
 def set_dpop(api: ManagementApi, app_id: str, required: bool) -> App:
@@ -316,24 +290,23 @@ def delete_app(api: ManagementApi, app_id: str) -> None:
     """
     deactivate_app(api, app_id)
     path = f"/api/v1/apps/{path_segment(app_id)}"
-    with suppress(NotFound):  # the next list shows whether it is gone
-        api.call("DELETE", path)
 
-    def look() -> Literal[True] | None:
+    def is_gone() -> bool:
         try:
             api.call("GET", path)
         except NotFound:
             return True
-        return None
+        return False
 
-    read_back(api, look, f"the app {shown_id(app_id)!r} is deleted")
+    change(api, "DELETE", path, is_gone, f"the app {shown_id(app_id)!r} is deleted")
 
 
 def _set_status(api: ManagementApi, app_id: str, operation: str, status: str) -> None:
-    api.call("POST", f"/api/v1/apps/{path_segment(app_id)}/lifecycle/{operation}")
-    read_back(
+    change(
         api,
-        lambda: True if get_app(api, app_id).status == status else None,
+        "POST",
+        f"/api/v1/apps/{path_segment(app_id)}/lifecycle/{operation}",
+        lambda: get_app(api, app_id).status == status,
         f"the app {shown_id(app_id)!r} is {status.lower()}",
     )
 
@@ -357,25 +330,24 @@ def _apps_named(api: ManagementApi, name: str, via: Via) -> list[App]:
 
 
 def _find_service_app(api: ManagementApi, name: str, via: Via) -> App | None:
-    found = _apps_named(api, name, via)
-    if len(found) > 1:
-        raise _several(name, found)
-    if found and not found[0].usable:
-        app = found[0]
+    app = _only(name, _apps_named(api, name, via))
+    if app is not None and not app.usable:
         raise NameTaken(
             f"The app {quoted(name, 100)!r} ({app.id}) already exists, and is not a service app that signs in with "
             f"a key (its type is {quoted(app.application_type, 40)}, its authentication "
             f"{quoted(app.auth_method, 40)}).",
             remedy="Choose another name, or create a second app with the same name (twin=True, --twin).",
         )
+    return app
+
+
+def _only(name: str, found: Sequence[App]) -> App | None:
+    if len(found) > 1:
+        raise NameTaken(
+            f"{len(found)} apps have the name {quoted(name, 100)!r}: {', '.join(app.id for app in found[:10])}.",
+            remedy="Use the id of the one that you mean.",
+        )
     return found[0] if found else None
-
-
-def _several(name: str, found: Sequence[App]) -> NameTaken:
-    return NameTaken(
-        f"{len(found)} apps have the name {quoted(name, 100)!r}: {', '.join(app.id for app in found[:10])}.",
-        remedy="Use the id of the one that you mean.",
-    )
 
 
 def _keys_to_register(jwks: Mapping[str, Any] | None, jwks_uri: str | None) -> list[dict[str, Any]]:
@@ -403,8 +375,14 @@ def _missing_keys(app: App, keys: Sequence[Mapping[str, Any]]) -> tuple[str, ...
     return tuple(str(jwk.get("kid") or thumbprint(jwk)) for jwk in keys if thumbprint(jwk) not in active)
 
 
-def _registered_keys(keys: Sequence[Mapping[str, Any]], jwks_uri: str | None) -> dict[str, Any]:
-    return {"jwks": {"keys": list(keys)}} if jwks_uri is None else {"jwks_uri": jwks_uri}
+def _client_settings(keys: Sequence[Mapping[str, Any]], jwks_uri: str | None) -> dict[str, Any]:
+    """The settings that both endpoints spell in the same way."""
+    return {
+        "application_type": "service",
+        "grant_types": ["client_credentials"],
+        "response_types": ["token"],
+        **({"jwks": {"keys": list(keys)}} if jwks_uri is None else {"jwks_uri": jwks_uri}),
+    }
 
 
 def _app_body(
@@ -418,46 +396,21 @@ def _app_body(
         "credentials": {"oauthClient": credentials if client_id is None else {**credentials, "client_id": client_id}},
         "settings": {
             "oauthClient": {
-                "application_type": "service",
-                "grant_types": ["client_credentials"],
-                "response_types": ["token"],
                 "consent_method": "TRUSTED",
                 "dpop_bound_access_tokens": dpop,
-                **_registered_keys(keys, jwks_uri),
+                **_client_settings(keys, jwks_uri),
             }
         },
-    }
-
-
-def _registration_body(name: str, keys: Sequence[Mapping[str, Any]], jwks_uri: str | None) -> dict[str, Any]:
-    return {
-        "client_name": name,
-        "application_type": "service",
-        "grant_types": ["client_credentials"],
-        "response_types": ["token"],
-        "token_endpoint_auth_method": "private_key_jwt",
-        **_registered_keys(keys, jwks_uri),
     }
 
 
 def _app(document: Any) -> App:
     """An app as the Apps API describes it."""
     try:
-        settings = document["settings"]["oauthClient"]
-        credentials = document["credentials"]["oauthClient"]
-        return App(
-            id=document["id"],
-            client_id=credentials["client_id"],
-            name=document["label"],
-            status=document["status"],
-            application_type=settings.get("application_type") or "",
-            auth_method=credentials.get("token_endpoint_auth_method") or "",
-            grant_types=tuple(settings.get("grant_types") or ()),
-            keys=app_keys_from(settings.get("jwks")),
-            jwks_uri=settings.get("jwks_uri"),
-            dpop=bool(settings.get("dpop_bound_access_tokens", False)),
-            created=document.get("created"),
-        )
+        client, sign_in = document["settings"]["oauthClient"], document["credentials"]["oauthClient"]
+        dpop = bool(client.get("dpop_bound_access_tokens", False))
+        about = {**client, **sign_in, "client_name": document["label"], "id": document["id"]}
+        return _described_app(about, document["status"], dpop, document.get("created"))
     except (KeyError, TypeError, AttributeError):
         raise not_as_described("app") from None
 
@@ -465,24 +418,25 @@ def _app(document: Any) -> App:
 def _client(document: Any) -> App:
     """An app as dynamic registration describes it, without its status and whether it requires DPoP."""
     try:
-        return App(
-            id=document["client_id"],
-            client_id=document["client_id"],
-            name=document["client_name"],
-            status="ACTIVE",
-            application_type=document.get("application_type") or "",
-            auth_method=document.get("token_endpoint_auth_method") or "",
-            grant_types=tuple(document.get("grant_types") or ()),
-            keys=app_keys_from(document.get("jwks")),
-            jwks_uri=document.get("jwks_uri"),
-            dpop=None,
-            created=_iso_time(document.get("client_id_issued_at")),
-        )
+        issued = document.get("client_id_issued_at")
+        created = None if issued is None else datetime.fromtimestamp(issued, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+        return _described_app({**document, "id": document["client_id"]}, "ACTIVE", None, created)
     except (KeyError, TypeError, AttributeError):
         raise not_as_described("client") from None
 
 
-def _iso_time(seconds: Any) -> str | None:
-    if not isinstance(seconds, int):
-        return None
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+def _described_app(about: Mapping[str, Any], status: str, dpop: bool | None, created: str | None) -> App:
+    """An app from what both endpoints say in the same words."""
+    return App(
+        id=about["id"],
+        client_id=about["client_id"],
+        name=about["client_name"],
+        status=status,
+        application_type=about.get("application_type") or "",
+        auth_method=about.get("token_endpoint_auth_method") or "",
+        grant_types=tuple(about.get("grant_types") or ()),
+        keys=app_keys_from(about.get("jwks")),
+        jwks_uri=about.get("jwks_uri"),
+        dpop=dpop,
+        created=created,
+    )

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -21,11 +22,9 @@ from ..errors import ConfigurationError, InvalidKey, quoted
 from ..keys import PrivateKey
 from ..keys.key_formats import clean_text, parse_json
 from . import _safe_files
-from ._safe_files import FileVersion
+from ._safe_files import SAFE_FLAGS, FileVersion
 from .errors import RotationFailed
 from .key_files import key_text, new_key
-
-__all__ = ["STEPS", "Journal", "RotationFiles", "Step"]
 
 
 class Step(StrEnum):
@@ -74,10 +73,6 @@ class Journal:
         """Whether this step, or a later one, was done."""
         return self._steps_done > STEPS.index(step)
 
-    def is_next_or_done(self, step: Step) -> bool:
-        """Whether this step may have begun."""
-        return self._steps_done >= STEPS.index(step)
-
     @property
     def steps_to_skip(self) -> int:
         """The number of steps that the next run need not repeat.
@@ -125,34 +120,53 @@ class RotationFiles:
 
     def is_pem(self) -> bool:
         """Whether the key file is PEM."""
-        return _is_pem(_safe_files.read(self.key).data)
+        return _is_pem(_safe_files.read(self.key)[0])
 
     @without_locals
-    def is_jwks(self) -> bool:
-        """Whether the key file is a JWKS, which may contain several keys."""
-        content = self._read_key(self.key)[1]
+    def replaceable_key(self) -> PrivateKey:
+        """The key in use, if it can be replaced in its file.
+
+        Raises :class:`~okta_m2m.admin.errors.RotationFailed`, and :class:`~okta_m2m.errors.ConfigurationError` for a file
+        that :func:`~okta_m2m.admin.key_files.check_replaceable` refuses.
+        """
+        try:
+            key, content, _ = self._read_key(self.key)
+        except InvalidKey as error:
+            raise RotationFailed(f"The key in use cannot be read. {error.problem}", remedy=error.remedy) from None
         document = None if _is_pem(content) else parse_json(clean_text(content))
-        return isinstance(document, dict) and "keys" in document
-
-    def beside_key(self) -> str | None:
-        """The rest of a PEM file besides the key, such as a certificate; ``None`` if there is none."""
-        labels = re.findall(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----", _safe_files.read(self.key).data)
-        others = [label for label in labels if label != b"EC PARAMETERS" and not label.endswith(b"PRIVATE KEY")]
-        return others[0].decode().lower() if others else None
-
-    def leftovers(self) -> list[Path]:
-        """The files with a new or old key from a rotation for which there is no journal."""
-        return [path for path in (self._beside("new"), self._beside("old")) if os.path.lexists(path)]
+        if isinstance(document, dict) and "keys" in document:
+            raise RotationFailed(
+                f"{self.shown} contains a JWKS, and a rotation replaces a file with one key.",
+                remedy="Convert the file, and make every process use the new one: okta-m2m key convert",
+            )
+        for label in re.findall(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----", content):
+            if label != b"EC PARAMETERS" and not label.endswith(b"PRIVATE KEY"):
+                raise RotationFailed(
+                    f"{self.shown} also contains a {label.decode().lower()}, and a rotation replaces the whole file.",
+                    remedy="Move it to another file.",
+                )
+        if not os.access(self.key.parent, os.W_OK) or not os.access(self.key, os.W_OK):
+            raise RotationFailed(
+                f"{self.key.parent} or the key file in it is read-only here (a mounted secret?).",
+                remedy="Rotate a copy of the file where the secret is kept, and update the secret from it before the grace "
+                "time ends (--grace).",
+            )
+        _safe_files.check_replaceable(self.key)
+        for leftover in (self._beside("new"), self._beside("old")):
+            if os.path.lexists(leftover):
+                raise RotationFailed(
+                    f"{leftover} already exists, and does not belong to a known rotation.",
+                    remedy="Find out which key it contains, and move it elsewhere.",
+                )
+        return key
 
     @without_locals
     def make_new_key(self, alg: str | None, bits: int | None) -> PrivateKey:
         """Writes a new key next to the key file, in the form of the old key, and by default with its algorithm and size."""
         new = self._beside("new")
-        if os.path.lexists(new):
-            try:
-                return self.new_key()
-            except InvalidKey:
-                new.unlink()  # truncated when the process was killed: no one has used that key
+        with suppress(InvalidKey):
+            return self.new_key()
+        new.unlink(missing_ok=True)  # truncated when the process was killed: no one has used that key
         old, content, _ = self._read_key(self.key)
         made = new_key(alg or old.alg, bits=bits or max(2048, _modulus_bits(old)))
         if not _is_pem(content):
@@ -174,10 +188,8 @@ class RotationFiles:
         if in_use.thumbprint() == new_thumbprint:
             return
         old = self._beside("old")
-        if os.path.lexists(old) and _safe_files.read(old, ours=True).data != content:
-            old.unlink()  # truncated when the process was killed
-        if not os.path.lexists(old):
-            _safe_files.create(old, content)
+        old.unlink(missing_ok=True)  # truncated when the process was killed
+        _safe_files.create(old, content)
         new, new_content, _ = self._read_key(self._beside("new"), ours=True)
         if new.thumbprint() != new_thumbprint:
             raise RotationFailed(
@@ -190,9 +202,8 @@ class RotationFiles:
         """Puts the old key back into the key file, if the switch replaced it."""
         with suppress(InvalidKey):  # missing or truncated: then the key file still holds the old key
             old, content, _ = self._read_key(self._beside("old"), ours=True)
-            if old.thumbprint() == old_thumbprint and not (
-                os.path.lexists(self.key) and _safe_files.read(self.key).data == content
-            ):
+            is_in_use = os.path.lexists(self.key) and _safe_files.read(self.key)[0] == content
+            if old.thumbprint() == old_thumbprint and not is_in_use:
                 _safe_files.replace(self.key, content)
 
     def old_key_is_kept(self) -> bool:
@@ -201,7 +212,7 @@ class RotationFiles:
 
     def _read_key(self, path: Path, *, ours: bool = False) -> tuple[PrivateKey, bytes, FileVersion]:
         try:
-            read = _safe_files.read(path, ours=ours)
+            content, version = _safe_files.read(path, ours=ours)
         except OSError as error:
             raise InvalidKey(
                 f"{path}: The file cannot be read ({error.strerror}).",
@@ -209,13 +220,13 @@ class RotationFiles:
             ) from None
         try:
             # Never PrivateKey.from_text: it would follow a path in the file.
-            if _is_pem(read.data):
-                key = PrivateKey.from_pem(read.data, password=self._password.value)
+            if _is_pem(content):
+                key = PrivateKey.from_pem(content, password=self._password.value)
             else:
-                key = PrivateKey.from_jwk(read.data)
+                key = PrivateKey.from_jwk(content)
         except InvalidKey as error:
             raise InvalidKey(f"{path}: {error.problem}", remedy=error.remedy) from None
-        return key, read.data, read.version
+        return key, content, version
 
     # ── the journal ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -226,7 +237,7 @@ class RotationFiles:
         """
         path = self._beside("rotation")
         try:
-            content = _safe_files.read(path, ours=True).data
+            content = _safe_files.read(path, ours=True)[0]
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -240,10 +251,8 @@ class RotationFiles:
         except (ValueError, TypeError):
             raise RotationFailed(
                 f"{path} is damaged.",
-                remedy=(
-                    f"Check which keys Okta lists (okta-m2m key list) and which one {self.shown} contains, then "
-                    "remove the file."
-                ),
+                remedy=f"Check which keys Okta lists (okta-m2m key list) and which one {self.shown} contains, then remove "
+                "the file.",
             ) from None
         if (journal.org_url, journal.app_id) != (org_url, app_id):
             raise RotationFailed(
@@ -271,22 +280,48 @@ class RotationFiles:
         """Allows one rotation of a key file at a time. The operating system frees the lock of a process that is killed."""
         self.open()
         path = self._beside("lock")
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(_safe_files.locked(path))
-            except BlockingIOError:
-                raise RotationFailed(
-                    f"Another rotation of {self.shown} is running.", remedy="Wait until it has ended."
-                ) from None
-            except OSError as error:
-                raise RotationFailed(
-                    f"{path} cannot be locked ({error.strerror}).",
-                    remedy=(
-                        "Either the directory is read-only here (a mounted secret?): rotate where the secret "
-                        "is kept. Or something else has that name: remove it."
-                    ),
-                ) from None
+        try:
+            descriptor = _lock(path)
+        except OSError as error:
+            raise RotationFailed(
+                f"{path} cannot be locked ({error.strerror}).",
+                remedy="Either the directory is read-only here (a mounted secret?): rotate where the secret is kept. Or "
+                "something else has that name: remove it.",
+            ) from None
+        if descriptor is None:
+            raise RotationFailed(f"Another rotation of {self.shown} is running.", remedy="Wait until it has ended.")
+        try:
             yield
+        finally:
+            with suppress(OSError):
+                path.unlink()  # while it is held, so that no other process's lock is removed
+            os.close(descriptor)
+            if sys.platform == "win32":  # which removes no file that a process has open
+                with suppress(OSError):
+                    path.unlink()
+
+
+def _lock(path: Path) -> int | None:
+    """Opens and locks a file. ``None`` if another process holds the lock, or removed the file at this moment."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | SAFE_FLAGS, 0o600)
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+            return descriptor
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.lstat(path), os.fstat(descriptor)):
+            return descriptor
+    except (BlockingIOError, PermissionError, FileNotFoundError):
+        pass
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None
 
 
 def _is_pem(content: bytes) -> bool:

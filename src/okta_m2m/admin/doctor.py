@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -23,11 +24,9 @@ from ..errors import ConfigurationError, OktaM2MError, RateLimited, quoted
 from ..keys import Signer
 from ..requests import LIBRARY, OktaAuth
 from ..settings import Settings, read_settings
-from ._doctor_call import check_answer
-from ._doctor_clients import Client, check_client, client_bundle, client_session
-from ._doctor_connection import CONNECTION_ROWS, Connection, check_clock
-from ._doctor_rows import Check, Kind, State, error_row, unreachable_row
-from ._ids import shown_id
+from ._changes import shown_id
+from ._doctor_connection import Client, check_client, check_connection, client_bundle, client_session
+from ._doctor_rows import CONNECTION_ROWS, NOT_POSSIBLE, Check, Kind, State, check_answer, error_row, row
 
 __all__ = ["Check", "Client", "Doctor", "Kind", "State", "check_answer", "check_client", "first_failure"]
 
@@ -48,7 +47,6 @@ class Doctor:
 
     - ``files``: whether to read ``okta.yaml``. Default ``True``.
     - ``environ``: variables to use instead of ``os.environ``. Default ``None``.
-    - ``arguments``: settings that override both; see :func:`okta_m2m.settings.read_settings`. Default none.
     - ``offline``: makes only the checks that need no network. Default ``False``.
     - ``call``: an API call to try with GET: a path at the org (``/api/v1/users?limit=1``), or a URL. Default ``None``.
     - ``max_wait``: seconds that the token request may take. Default 20.
@@ -66,7 +64,6 @@ class Doctor:
         *,
         files: bool = True,
         environ: Mapping[str, str] | None = None,
-        arguments: Mapping[str, Any] | None = None,
         offline: bool = False,
         call: str | None = None,
         max_wait: float = 20.0,
@@ -74,9 +71,7 @@ class Doctor:
         client: Client = "requests",
         session: Callable[[], requests.Session] = requests.Session,
     ) -> None:
-        self._files = files
-        self._environ = environ
-        self._arguments = dict(arguments or {})
+        self._read_settings = partial(read_settings, files=files, environ=environ)
         self._offline = offline
         self._call = call
         self._max_wait = max_wait
@@ -85,8 +80,9 @@ class Doctor:
         self._new_session = session
         self._settings: Settings | None = None
         self._app: ServiceApp | None = None
-        self._metadata: requests.Response | None = None
+        self._connected = False
         self._token: Token | None = None
+        self._token_headers: Mapping[str, str] | None = None  # of the last response, which contain the rate limit
         self._rate_limited = False
 
     def checks(self) -> Iterator[Check]:
@@ -95,19 +91,13 @@ class Doctor:
         yield self._check_org_url()
         yield self._check_key()
         yield from self._check_connection()
-        yield self._check_clock()
         with self._session() as session:
-            watched = _WatchedSession(session)
-            yield self._check_token_request(watched)
-            yield self._check_scopes()
-            yield self._check_rate_limit(watched)
+            yield self._check_token_request(session)
+        yield self._check_scopes()
+        yield self._check_rate_limit()
         yield self._check_api_call()
 
     # ── without a network ────────────────────────────────────────────────────────────────────────────────────────
-
-    def _read_settings(self, **placeholders: Any) -> Settings:
-        """The settings, with placeholders for those that have their own row."""
-        return read_settings(files=self._files, environ=self._environ, **{**self._arguments, **placeholders})
 
     def _check_configuration(self) -> Check:
         name = "configuration"
@@ -118,7 +108,7 @@ class Doctor:
         try:
             settings = self._read_settings()
         except ConfigurationError:  # the org URL or the key is wrong
-            return Check(name, "ok", "client id and scopes are set")
+            return row(name, "ok", "client id and scopes are set")
         self._settings = settings
         places: dict[str, list[str]] = {}
         for setting, place in settings.sources.items():
@@ -127,7 +117,7 @@ class Doctor:
             places.setdefault("the environment" if environment else place, []).append(
                 variable if environment else setting
             )
-        return Check(name, "ok", "; ".join(f"{', '.join(found)} from {place}" for place, found in places.items()))
+        return row(name, "ok", "; ".join(f"{', '.join(found)} from {place}" for place, found in places.items()))
 
     def _check_org_url(self) -> Check:
         name = "org URL"
@@ -135,7 +125,7 @@ class Doctor:
             settings = self._read_settings(client_id="doctor", key=_PlaceholderSigner(), scopes=["okta.users.read"])
         except ConfigurationError as error:
             return error_row(name, error)
-        return Check(name, "ok", settings.org_url)
+        return row(name, "ok", settings.org_url)
 
     def _check_key(self) -> Check:
         name = "key"
@@ -156,74 +146,81 @@ class Doctor:
             mode = stat.S_IMODE(os.stat(path).st_mode)
             if mode & 0o077:
                 detail += f"; other users can read {path} (mode {mode:04o})"
-                return Check(name, "warn", detail, f"Let only its owner read it: chmod 600 {path}")
+                return row(name, "warn", detail, f"Let only its owner read it: chmod 600 {path}")
         if key.kid is None:
             remedy = (
                 "It works while the app has only one key. "
                 "A rotation needs the kid in the file: okta-m2m key rotate explains how"
             )
-            return Check(name, "warn", detail, remedy)
-        return Check(name, "ok", detail)
+            return row(name, "warn", detail, remedy)
+        return row(name, "ok", detail)
 
     # ── the way to Okta ──────────────────────────────────────────────────────────────────────────────────────────
 
-    def _skipped_row(self, name: str, kind: Kind = Kind.UNREACHABLE) -> Check:
-        return Check(name, "skipped", "offline" if self._offline else "not possible after the failure above", "", kind)
+    def _skipped_row(self, name: str) -> Check:
+        return row(name, "skipped", "offline" if self._offline else NOT_POSSIBLE)
 
     def _session(self) -> requests.Session:
         url = _PLACEHOLDER_ORG if self._app is None else self._app.org_url
         return client_session(self._client, self._new_session, url)
 
     def _check_connection(self) -> Iterator[Check]:
-        found: list[Check] = []
-        if not self._offline and self._app is not None:
-            with self._session() as session:
-                connection = Connection(session, client_bundle(self._client), self._app, self._timeout)
-                for check in connection.checks():
-                    found.append(check)
-                    yield check
-                self._metadata = connection.metadata
-        for name in CONNECTION_ROWS[len(found) :]:
-            yield self._skipped_row(name)
-
-    def _check_clock(self) -> Check:
-        return self._skipped_row("clock", Kind.CLOCK) if self._metadata is None else check_clock(self._metadata)
+        if self._offline or self._app is None:
+            yield from map(self._skipped_row, CONNECTION_ROWS)
+            return
+        with self._session() as session:
+            bundle = client_bundle(self._client)
+            self._connected = yield from check_connection(session, bundle, self._app, self._timeout)
 
     # ── the token ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _check_token_request(self, watched: _WatchedSession) -> Check:
+    def _check_token_request(self, session: requests.Session) -> Check:
         name = "token"
-        if self._app is None or self._metadata is None:
-            return self._skipped_row(name, Kind.REFUSED)
+        if self._app is None or not self._connected:
+            return self._skipped_row(name)
+        send = session.send
+
+        def remember_headers(request: requests.PreparedRequest, **settings: Any) -> requests.Response:
+            response = send(request, **settings)
+            self._token_headers = response.headers
+            return response
+
+        session.send = remember_headers  # type: ignore[method-assign]  # the same signature in a shorter form
         try:
-            token = OktaAuth(self._app, session=watched.session).token()
+            token = OktaAuth(self._app, session=session).token()
         except OktaM2MError as error:
             self._rate_limited = isinstance(error, RateLimited)
-            return error_row(name, error)
+            if error.error_description != "The client_assertion JWT kid is invalid.":
+                return error_row(name, error)
+            remedy = (
+                "Okta lists no active key of this app with this kid (okta-m2m key list). Register the key, or activate it: "
+                "okta-m2m key add, okta-m2m key activate. If it is listed with another kid, use that one."
+            )
+            return row(name, "fail", error.problem, remedy)
         self._token = token
-        return Check(name, "ok", f"{token.token_type}, {token.expires_in:.0f} s", "", Kind.REFUSED)
+        return row(name, "ok", f"{token.token_type}, {token.expires_in:.0f} s")
 
     def _check_scopes(self) -> Check:
         name = "scopes"
         if self._app is None or self._token is None:
-            return self._skipped_row(name, Kind.SCOPE)
+            return self._skipped_row(name)
         granted = f"granted: {quoted(' '.join(self._token.scopes)) or 'none'}"
         missing = " ".join(scope for scope in self._app.scopes if scope not in self._token.scopes)
         if missing:
             remedy = (
                 f"Grant them: okta-m2m app grant {missing} (Admin Console: Applications > the app > Okta API Scopes)"
             )
-            return Check(name, "fail", f"{granted}; not granted: {quoted(missing)}", remedy, Kind.SCOPE)
-        return Check(name, "ok", granted, "", Kind.SCOPE)
+            return row(name, "fail", f"{granted}; not granted: {quoted(missing)}", remedy)
+        return row(name, "ok", granted)
 
-    def _check_rate_limit(self, watched: _WatchedSession) -> Check:
+    def _check_rate_limit(self) -> Check:
         name = "rate limit"
-        headers = watched.token_headers
+        headers = self._token_headers
         if headers is None:
-            return self._skipped_row(name, Kind.RATE_LIMIT)
+            return self._skipped_row(name)
         limit, left = _number(headers.get("x-rate-limit-limit")), _number(headers.get("x-rate-limit-remaining"))
         if limit is None or left is None:
-            return Check(name, "skipped", "Okta's response does not say", "", Kind.RATE_LIMIT)
+            return row(name, "skipped", "Okta's response does not say")
         state: State = "ok"
         if left < LOW_RATE_LIMIT * limit:
             state = "warn"
@@ -231,63 +228,37 @@ class Doctor:
             state = "fail"
         remedy = "Fetch fewer tokens: one ServiceApp per process, and a shared store for many processes."
         detail = f"{left} of {limit} token requests a minute are left"
-        return Check(name, state, detail, "" if state == "ok" else remedy, Kind.RATE_LIMIT)
+        return row(name, state, detail, "" if state == "ok" else remedy)
 
     def _check_api_call(self) -> Check:
         name = "API call"
         app = self._app
         if self._call is None:
-            return Check(name, "skipped", "not requested (--call /api/v1/users?limit=1)", "", Kind.ROLE)
+            return row(name, "skipped", "not requested (--call /api/v1/users?limit=1)")
         if app is None or self._token is None:
-            return self._skipped_row(name, Kind.ROLE)
+            return self._skipped_row(name)
         url = app.org_url + self._call if self._call.startswith("/") else self._call
         if urlsplit(url).hostname is None:
-            return Check(
-                name,
-                "fail",
-                f"{quoted(self._call, 100)!r} is neither a path nor a URL",
-                f"Begin with a slash: --call /api/v1/{quoted(self._call.lstrip('/'), 60)}",
-                Kind.CONFIGURATION,
-            )
+            detail = f"{quoted(self._call, 100)!r} is neither a path nor a URL"
+            remedy = f"Begin with a slash: --call /api/v1/{quoted(self._call.lstrip('/'), 60)}"
+            return row(name, "fail", detail, remedy, Kind.CONFIGURATION)
         if not app.origins.allow(url):
-            return Check(
-                name,
-                "fail",
-                f"the token may not be sent to {quoted(urlsplit(url).netloc, 100)}",
-                "Use a path of the org, or add that API's origin to origins.",
-                Kind.CONFIGURATION,
-            )
+            detail = f"the token may not be sent to {quoted(urlsplit(url).netloc, 100)}"
+            remedy = "Use a path of the org, or add that API's origin to origins."
+            return row(name, "fail", detail, remedy, Kind.CONFIGURATION)
         with client_session(self._client, self._new_session, url) as session:  # its host may need another proxy
             try:
                 response = session.get(
                     url, auth=OktaAuth(app), timeout=self._timeout, allow_redirects=False, stream=True
                 )
-            except requests.RequestException as error:
-                return unreachable_row(
-                    name, f"no response ({type(error).__name__})", "Check the URL, the network and the proxy."
-                )
-            except OktaM2MError as error:
+            except OktaM2MError as error:  # before RequestException, because it may be one too
                 return error_row(name, error)
+            except requests.RequestException as error:
+                remedy = "Check the URL, the network and the proxy."
+                return row(name, "fail", f"no response ({type(error).__name__})", remedy, Kind.UNREACHABLE)
             with response:
                 response._content = LIBRARY.peek(response, MAX_PEEK)  # the error code is at the beginning
         return check_answer(name, "GET", urlsplit(url).path, response)
-
-
-class _WatchedSession:
-    """A session that remembers the headers of the token endpoint's last response, which contain its rate limit."""
-
-    def __init__(self, session: requests.Session) -> None:
-        self.session = session
-        self.token_headers: Mapping[str, str] | None = None
-        send = session.send
-
-        def watch(request: requests.PreparedRequest, **settings: Any) -> requests.Response:
-            response = send(request, **settings)
-            if (request.url or "").endswith("/v1/token"):
-                self.token_headers = response.headers
-            return response
-
-        session.send = watch  # type: ignore[method-assign]  # the same signature in a shorter form
 
 
 _PLACEHOLDER_ORG: Final = "https://doctor.okta.com"

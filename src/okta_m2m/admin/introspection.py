@@ -164,18 +164,10 @@ def introspect_token(
 ) -> Introspection:
     """Asks the authorization server that issued a token about it (RFC 7662). Any other server reports the token as inactive.
 
-    - ``org_url``: ``https://acme.okta.com``, or the org's custom domain.
-    - ``client_id``: the app that the token was issued to.
-    - ``key``: the private key of that app.
-    - ``token``: the token.
-    - ``authorization_server``: the id of the custom authorization server that issued the token. Default ``None``, the
-      org authorization server.
-    - ``session``: a session whose proxies, CA bundle and adapters are used. Default ``None``: a new one, with the
-      settings of the environment.
+    - ``org_url``, ``client_id``, ``key``, ``token``, ``authorization_server``, ``session``: as for :func:`revoke_token`.
     - ``timeout``: seconds for Okta to accept a connection, and again between two parts of a response. Default 30.
 
-    Raises a :class:`~okta_m2m.errors.TokenError`, and :class:`~okta_m2m.errors.ConfigurationError` for invalid
-    arguments.
+    Raises the same errors as :func:`revoke_token`.
     """
     url = endpoint_url(org_url, "introspect", authorization_server)
     response = _ask_about_token(url, client_id, key, token, session, timeout)

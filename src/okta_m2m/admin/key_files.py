@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from ..errors import ConfigurationError, InvalidKey
 from ..keys import PrivateKey
 from ..keys.key_formats import clean_text, kid_of_pem
 from . import _safe_files
-from ._safe_files import FileContent, FileVersion
+from ._safe_files import FileVersion
 
 __all__ = [
     "FileContent",
@@ -33,6 +34,18 @@ __all__ = [
     "write_key",
     "write_new_file",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class FileContent:
+    """The content that was read, and the version of the file that it is from.
+
+    - ``data``: the bytes.
+    - ``version``: the file's identity, size and modification time; :func:`replace_file` compares it.
+    """
+
+    data: bytes = field(repr=False)
+    version: FileVersion
 
 
 def new_key(alg: str = "RS256", *, bits: int = 2048, kid: str | None = None) -> PrivateKey:
@@ -167,7 +180,8 @@ def write_new_file(path: str | os.PathLike[str], content: bytes) -> None:
     written, or if this process is root and another user can write to a directory in the path. No partially written file
     remains.
     """
-    _safe_files.create(_safe_files.real_path(path, follow=False), content)
+    path = Path(path)
+    _safe_files.create(_safe_files.real_path(path.parent) / path.name, content)
 
 
 @without_locals
@@ -182,8 +196,8 @@ def replace_file(path: Path, content: bytes, *, was: FileVersion | None = None) 
       ``None``: not compared.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError`, and leaves the file unchanged, if this user cannot create a file
-    with the owner and group of the old one (its readers could no longer open it), if another process changes the file in
-    the meantime, or if this process is root and another user owns the file or can write to a directory in the path.
+    with the owner and group of the old one (its readers could no longer open it), if another process changed the file, or
+    if this process is root and another user owns the file or can write to a directory in the path.
     """
     _safe_files.replace(_safe_files.real_path(path), content, was=was)
 
@@ -193,14 +207,16 @@ def read_file(path: Path) -> FileContent:
 
     - ``path``: the file.
 
-    Raises ``FileNotFoundError`` if it does not exist, and :class:`~okta_m2m.errors.ConfigurationError` if it is not a
-    regular file, or if this process is root and another user owns the file or can write to a directory in the path.
+    Raises ``FileNotFoundError`` if it does not exist, another ``OSError`` if it cannot be read, and
+    :class:`~okta_m2m.errors.ConfigurationError` if it is not a regular file, or if this process is root and another user
+    owns the file or can write to a directory in the path.
     """
-    return _safe_files.read(_safe_files.real_path(path))
+    return FileContent(*_safe_files.read(_safe_files.real_path(path)))
 
 
 def check_replaceable(path: Path) -> None:
-    """Raises the same errors as :func:`replace_file` about owners, groups and other users, before anything is changed.
+    """Raises the same errors as :func:`replace_file` about owners, groups, other users and the directory, before anything is
+    changed.
 
     - ``path``: the file.
     """

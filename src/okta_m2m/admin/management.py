@@ -1,18 +1,21 @@
 """Calls to Okta's management API: signs in, waits for rate limits, and reads lists page by page.
 
 Invariant: the sign-in is sent only to the org's own origin, and never through a proxy to plain http on this machine. No
-``repr``, error or log shows an SSWS token. A call that may have changed something is sent again only after a 429, which means
-that nothing was done. The size of a response, the pages of a list, and the waits for rate limits are bounded.
+``repr``, error or log shows an SSWS token: of a request, an error shows only the method, path and origin. A call that may have
+changed something is sent again only after a 429, which means that nothing was done. The size of a response, the pages of a list,
+and the waits for rate limits are bounded. No body is decompressed.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, Self
+from urllib.parse import urlsplit
 
 import requests
 from requests.auth import AuthBase
@@ -20,17 +23,27 @@ from requests.auth import AuthBase
 from .. import ServiceApp
 from .._base.crash_reports import without_locals
 from .._base.tokens import not_picklable
+from .._clients.limits import MAX_DRAINED, AnswerBody, check_encoding
 from .._clients.private_copy import private_copy
 from .._clients.proxies import is_direct_only
-from .._core.answers import rate_limit_pause
+from .._core.answers import json_object, rate_limit_pause
+from .._core.challenges import challenges
 from .._core.politeness import back_off
 from .._urls.origins import origin_of
-from ..effects import Response
-from ..errors import ConfigurationError, quoted
+from ..effects import Response, SendFailed
+from ..errors import ConfigurationError, OktaM2MError, quoted
 from ..requests import OktaAuth
 from ..settings import check_org_url
-from ._answers import items_of, json_of, no_answer, read_body, refusal
-from .errors import ProvisioningError
+from .errors import (
+    InvalidRequest,
+    NotFound,
+    NotSignedIn,
+    OktaUnreachable,
+    PermissionMissing,
+    ProvisioningError,
+    RateLimitTooLong,
+    ScopeMissing,
+)
 
 __all__ = ["ApiToken", "ManagementApi", "Pause"]
 
@@ -39,6 +52,9 @@ MAX_ATTEMPTS: Final = 4
 
 MAX_PAGES: Final = 1_000
 """The maximum number of pages that are read of a list, which is 100,000 apps."""
+
+MAX_BODY: Final = 8 << 20
+"""The maximum number of bytes that are read of a response. A page of 100 apps is much smaller."""
 
 LONGEST_TOKEN_FILE: Final = 10_000
 """The number of characters that are read from a file with an SSWS token. A token is much shorter; a log file that was named
@@ -174,7 +190,7 @@ class ManagementApi:
         - ``body``: sent as JSON. ``None``, the default, sends no body.
         - ``query``: parameters of the query, not encoded. Default ``None``.
         """
-        return json_of(self._request(method, self.org_url + path, body, query))
+        return _json_of(self._request(method, self.org_url + path, body, query))
 
     def pages(self, path: str, query: Mapping[str, str] | None = None) -> Iterator[Mapping[str, Any]]:
         """Every item of a list. Each page is fetched when it is reached (``Link: rel="next"``, RFC 8288).
@@ -187,7 +203,7 @@ class ManagementApi:
         while url is not None:
             seen.add(url)
             response = self._request("GET", url, None, query)
-            yield from items_of(json_of(response), "apps")
+            yield from items_of(_json_of(response), "apps")
             url, query = response.links.get("next", {}).get("url"), None
             if url is not None and (origin_of(url) != self._origin or url in seen):
                 raise ProvisioningError(
@@ -233,10 +249,12 @@ class ManagementApi:
         while True:
             try:
                 response = self._send(method, url, body, query)
+            except OktaM2MError:  # the service app that signs in got no token; this may be a RequestException too
+                raise
             except requests.RequestException as error:
                 failures += 1
                 if not repeatable or failures >= MAX_ATTEMPTS or isinstance(error, requests.exceptions.InvalidURL):
-                    raise no_answer(method, url, error, failures, repeatable) from None
+                    raise _no_answer(method, url, error, failures, repeatable) from None
                 self.pause(back_off(failures), "no response from Okta")
                 continue
             except OSError:  # requests' own error for a CA bundle that it cannot read
@@ -250,7 +268,7 @@ class ManagementApi:
                 failures += asked is None
                 pause = max(asked or 0.0, back_off(limited))  # whatever the server asks for, these waits end
                 if waited + pause > self._max_wait or failures >= MAX_ATTEMPTS:
-                    raise refusal(method, url, response, self._with_token, retry_after=pause)
+                    raise _refusal(method, url, response, self._with_token, retry_after=pause)
                 waited += pause
                 self.pause(pause, "Okta's rate limit")
                 continue
@@ -259,7 +277,7 @@ class ManagementApi:
                 self.pause(back_off(failures), f"an error of Okta's server (HTTP {response.status_code})")
                 continue
             if not 200 <= response.status_code < 300:
-                raise refusal(method, url, response, self._with_token)
+                raise _refusal(method, url, response, self._with_token)
             return response
 
     def _send(self, method: str, url: str, body: object, query: Mapping[str, str] | None) -> requests.Response:
@@ -275,7 +293,7 @@ class ManagementApi:
             allow_redirects=False,
             stream=True,
         )
-        read_body(response)
+        _read_body(response)
         return response
 
 
@@ -295,3 +313,187 @@ def _auth(org_url: str, sign_in: ApiToken | ServiceApp) -> AuthBase:
             remedy="Create it with this org_url and without authorization_server.",
         )
     return OktaAuth(sign_in)
+
+
+# ── responses ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_PERMISSION = (
+    "Sign in with an account whose admin role allows it: Application Administrator for apps and their keys; Super "
+    "Administrator for grants and roles, and for the keys of an app that has scopes granted."
+)
+
+
+def _read_body(response: requests.Response) -> None:
+    """Reads the body of a response to a request that was sent with ``stream=True`` and asked for no compression.
+
+    Raises :class:`ProvisioningError` if the body is compressed or too large.
+    """
+    body = AnswerBody()
+    try:
+        with response:
+            check_encoding(response.headers.get("Content-Encoding", "").split(","))
+            for chunk in response.iter_content(MAX_DRAINED):
+                body.extend(chunk)
+                if len(body) > MAX_BODY:
+                    raise SendFailed(f"the response has more than {MAX_BODY >> 20} MiB")
+    except SendFailed as error:
+        raise ProvisioningError(
+            f"{_path(response.url)}: {error}.",
+            remedy="Check the org URL, and whether a proxy changes the response.",
+            status=response.status_code,
+        ) from None
+    response._content = body.whole()  # where requests keeps a body that it has read itself
+
+
+def _json_of(response: requests.Response) -> Any:
+    """The JSON of a response, ``None`` if it is empty."""
+    if not response.content:
+        return None
+    try:
+        return json.loads(response.content)
+    except (ValueError, RecursionError):
+        raise ProvisioningError(
+            f"{_path(response.url)} returned HTTP {response.status_code} with a body that is not JSON.",
+            remedy="Check the org URL, and whether there is a proxy or a login page between this machine and Okta.",
+            status=response.status_code,
+        ) from None
+
+
+def items_of(document: Any, what: str) -> list[Mapping[str, Any]]:
+    """The items of a list. Okta's reference shows keys as an array and, in an example, in ``jwks.keys``: both are
+    accepted."""
+    if isinstance(document, Mapping):
+        document = document.get("jwks", document)
+        document = document.get("keys", document) if isinstance(document, Mapping) else document
+    if not isinstance(document, list) or not all(isinstance(item, Mapping) for item in document):
+        raise ProvisioningError(
+            f"Okta's response is not a list of {what}.",
+            remedy="Check the org URL, and whether a proxy changes the response.",
+        )
+    return document
+
+
+class NotAsDescribed(ProvisioningError):
+    """A response that lacks what Okta's API reference promises."""
+
+
+def not_as_described(what: str) -> NotAsDescribed:
+    """The error for a response that lacks what Okta's API reference promises."""
+    return NotAsDescribed(
+        f"Okta's response does not describe the {what} as its API reference does.",
+        remedy="Check whether a proxy changes the response.",
+    )
+
+
+def _no_answer(
+    method: str, url: str, error: requests.RequestException, attempts: int, repeatable: bool
+) -> OktaUnreachable:
+    """The error for a call that got no response. ``repeatable``: whether it may be retried automatically."""
+    reason = "no response"
+    if isinstance(error, requests.exceptions.SSLError):
+        reason = "TLS failed"
+    if isinstance(error, requests.exceptions.ProxyError):
+        reason = "the proxy failed"
+    if isinstance(error, requests.exceptions.Timeout):
+        reason = "it timed out"
+    unsure = "" if repeatable else "Okta may have made the change; it is safe to try again. "
+    return OktaUnreachable(
+        f"{method} {_path(url)} at {origin_of(url)}: {reason} ({quoted(type(error).__name__, 60)}), after "
+        f"{attempts} attempt{'s' if attempts > 1 else ''}.",
+        remedy=f"{unsure}Check the org URL, the network, proxy and CA settings, and Okta's status page.",
+    )
+
+
+def _refusal(
+    method: str, url: str, response: requests.Response, with_token: bool, *, retry_after: float | None = None
+) -> ProvisioningError:
+    """The error for a response other than 2xx. ``with_token``: whether an SSWS token signs in.
+
+    The code and the reason have one of three formats: that of the management API, that of dynamic registration (RFC
+    7591 section 3.2.2), and that of the OAuth filter in front of both (``WWW-Authenticate``, RFC 6750 section 3).
+    """
+    status = response.status_code
+    document = json_object(response.content)
+    code, reason, scope = document.get("errorCode"), document.get("errorSummary"), ""
+    if code is None:
+        code, reason = document.get("error"), document.get("error_description")
+    if code is None:
+        for challenge in challenges([response.headers.get("WWW-Authenticate", "")]):
+            code, reason = challenge.error, challenge.parameters.get("error_description")
+            scope = challenge.parameters.get("scope", "")
+    causes = _causes(document)
+    kind, remedy = _kind_and_remedy(status, code, scope, with_token, retry_after)
+    request_id = response.headers.get("X-Okta-Request-Id")
+    words = "; ".join(causes) or (quoted(reason) if reason else "")
+    words = words if not words or words.endswith((".", "!", "?")) else f"{words}."
+    error = kind(
+        f"{method} {_path(url)} failed with {quoted(code, 80) if code else 'no code'}: "
+        f"{words or 'no reason given.'} "
+        f"[HTTP {status}{f', request id {quoted(request_id, 80)}' if request_id else ''}]",
+        remedy=remedy,
+        status=status,
+        error=quoted(code, 80) if code else None,
+        error_description=quoted(reason) if reason else None,
+        request_id=quoted(request_id, 80) if request_id else None,
+        retry_after=retry_after,
+    )
+    error.causes = causes
+    if isinstance(error, ScopeMissing):
+        error.scope = quoted(scope, 100)
+    return error
+
+
+def _kind_and_remedy(
+    status: int, code: str | None, scope: str, with_token: bool, retry_after: float | None
+) -> tuple[type[ProvisioningError], str]:
+    if status == 429:
+        return RateLimitTooLong, (
+            f"Try again in {math.ceil(retry_after or 60)} seconds, or allow a longer wait (max_wait, --max-wait)."
+        )
+    if code == "E0000015":
+        return PermissionMissing, "The org lacks a feature that this needs. Ask Okta's support to turn it on."
+    if status == 401:
+        return NotSignedIn, (
+            "The SSWS token is wrong, was revoked, or expired (30 days without use). Create a new one (Admin Console: "
+            "Security > API > Tokens), and check that it belongs to this org."
+            if with_token
+            else "Okta does not accept the token of the service app that signs in. Check it with: okta-m2m doctor"
+        )
+    if code == "insufficient_scope":
+        return ScopeMissing, (
+            f"Grant {quoted(scope, 100) or 'the scope'} to the service app that signs in, and add it to the app's scopes."
+        )
+    if status == 403:
+        return PermissionMissing, _PERMISSION
+    if status == 404:
+        return NotFound, "Check the id and the org URL. List the apps with: okta-m2m app list"
+    if status == 409:
+        return InvalidRequest, "It already exists."
+    if status == 405:
+        return (
+            InvalidRequest,
+            "This org does not support that operation. Check the org URL, and whether there is a proxy in between.",
+        )
+    if 300 <= status < 400:
+        return OktaUnreachable, (
+            "The response is a redirect, which is not followed with credentials. Use Okta's own URL for the org, "
+            "without -admin."
+        )
+    if status >= 500:
+        return OktaUnreachable, "Try again, and look at Okta's status page."
+    if code in ("invalid_dpop_proof", "use_dpop_nonce"):
+        return NotSignedIn, "Check this machine's clock, and whether a proxy rewrites the host or drops headers."
+    return InvalidRequest, "Correct what the message names, and try again."
+
+
+def _causes(document: Mapping[str, Any]) -> tuple[str, ...]:
+    causes = document.get("errorCauses")
+    return tuple(
+        quoted(cause.get("errorSummary"))
+        for cause in (causes if isinstance(causes, list) else [])
+        if isinstance(cause, dict) and cause.get("errorSummary")
+    )
+
+
+def _path(url: str) -> str:
+    return quoted(urlsplit(url).path, 200)

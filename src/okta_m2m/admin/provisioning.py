@@ -16,6 +16,14 @@ changes.
 
 from __future__ import annotations
 
+import json
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Final, Literal
+
+from ..errors import ConfigurationError, quoted
 from ._app_keys import AppKey, activate_key, add_key, deactivate_key, delete_key, find_key, list_keys
 from ._apps import (
     App,
@@ -31,18 +39,9 @@ from ._apps import (
     list_apps,
     set_dpop,
 )
-from ._grants import Grant, GrantResult, grant_scopes, list_grants, revoke_scopes
-from ._roles import (
-    STANDARD_ROLES,
-    Role,
-    RoleResult,
-    assign_custom_role,
-    assign_role,
-    find_role,
-    list_roles,
-    unassign_role,
-)
-from ._settings_text import environment_lines, okta_yaml
+from ._changes import change, path_segment, read_back, shown_id
+from .errors import InvalidRequest, NotFound, ProvisioningError, response_details
+from .management import ManagementApi, items_of, not_as_described
 
 __all__ = [
     "STANDARD_ROLES",
@@ -80,3 +79,413 @@ __all__ = [
     "set_dpop",
     "unassign_role",
 ]
+
+# ── scopes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_READ_AND_MANAGE: Final = """
+okta.agentPools okta.apiTokens okta.appGrants okta.apps okta.apps.interclientTrust okta.authenticators
+okta.authorizationServers okta.behaviors okta.botProtection okta.brands okta.captchas okta.clients
+okta.customTelephonyProvider okta.deviceAssurance okta.deviceIntegrations okta.devicePostureChecks okta.devices
+okta.directories.groups okta.domains okta.dr okta.emailDomains okta.emailServers okta.eventHooks okta.features
+okta.groups okta.identitySources okta.idps okta.inlineHooks okta.linkedObjects okta.logStreams okta.networkZones
+okta.oauthIntegrations okta.orgs okta.personal.adminSettings okta.policies okta.principalRateLimits
+okta.profileMappings okta.pushProviders okta.rateLimits okta.realmAssignments okta.realms okta.roles okta.schemas
+okta.securityEventsProviders okta.serviceAccounts okta.serviceAccounts.okta okta.sessions okta.templates
+okta.threatInsights okta.trustedOrigins okta.uischemas okta.userRisk okta.userTypes okta.users ssf
+"""
+
+KNOWN_SCOPES: Final = frozenset(
+    {f"{resource}.{kind}" for resource in _READ_AND_MANAGE.split() for kind in ("read", "manage")}
+    | {"okta.clients.register", "okta.logs.read", "okta.universalLogout.manage", "okta.workflows.invoke.manage"}
+)
+"""The scopes of Okta's published OpenAPI documents (release 2026.06.3), to recognize a misspelled one. An unknown scope is not
+refused, because Okta adds scopes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A scope of Okta's own API that is granted to an app.
+
+    - ``id``: Okta's id for the grant.
+    - ``scope``: the scope, such as ``okta.users.read``.
+    - ``status``: ``ACTIVE``, or ``REVOKED``.
+    """
+
+    id: str
+    scope: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class GrantResult:
+    """The result for one scope.
+
+    - ``scope``: the scope.
+    - ``outcome``: ``granted``, or ``present`` if it was granted before; ``revoked``, or ``absent`` if it was not granted.
+    """
+
+    scope: str
+    outcome: Literal["granted", "present", "revoked", "absent"]
+
+
+def list_grants(api: ManagementApi, app_id: str) -> list[Grant]:
+    """The scopes of Okta's own API that are granted to an app.
+
+    - ``api``: the management API of the org.
+    - ``app_id``: :attr:`App.id`.
+    """
+    return [_grant_from(item) for item in items_of(api.call("GET", _grants_path(app_id)), "grants")]
+
+
+def grant_scopes(
+    api: ManagementApi,
+    app_id: str,
+    scopes: Iterable[str],
+    *,
+    progress: Callable[[GrantResult], None] | None = None,
+) -> list[GrantResult]:
+    """Grants scopes to an app. Okta lets only a Super Admin do so.
+
+    - ``api``: the management API of the org.
+    - ``app_id``: :attr:`App.id`.
+    - ``scopes``: scopes of Okta's own API (``okta.*``, ``ssf.*``). Scopes of a custom authorization server are granted
+      by its access policies.
+    - ``progress``: called with each result as soon as it is known, but not for a scope that failed. Default ``None``.
+
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for a scope that cannot be granted, before anything is sent. If a
+    scope fails, the others are tried too. Then the first failure is raised, and the granted scopes stay granted.
+    """
+    wanted = _check_scopes(scopes)
+    present = _granted(api, app_id)
+
+    def grant(scope: str) -> GrantResult:
+        if scope in present:
+            return GrantResult(scope, "present")
+        _grant_scope(api, app_id, scope)
+        read_back(api, lambda: scope in _granted(api, app_id), f"{quoted(scope, 80)} is granted")
+        return GrantResult(scope, "granted")
+
+    return _try_all(wanted, grant, progress)
+
+
+def revoke_scopes(
+    api: ManagementApi,
+    app_id: str,
+    scopes: Iterable[str],
+    *,
+    progress: Callable[[GrantResult], None] | None = None,
+) -> list[GrantResult]:
+    """Revokes grants of an app. Tokens that were already issued keep their scopes until they expire.
+
+    - ``api``: the management API of the org.
+    - ``app_id``: :attr:`App.id`.
+    - ``scopes``, ``progress``: as for :func:`grant_scopes`.
+
+    Raises the same errors as :func:`grant_scopes`.
+    """
+    wanted = _check_scopes(scopes)
+    present = {grant.scope: grant.id for grant in list_grants(api, app_id)}
+
+    def revoke(scope: str) -> GrantResult:
+        if scope not in present:
+            return GrantResult(scope, "absent")
+        path = f"{_grants_path(app_id)}/{path_segment(present[scope])}"
+        change(api, "DELETE", path, lambda: scope not in _granted(api, app_id), f"{quoted(scope, 80)} is revoked")
+        return GrantResult(scope, "revoked")
+
+    return _try_all(wanted, revoke, progress)
+
+
+def _try_all(
+    scopes: Iterable[str], attempt: Callable[[str], GrantResult], progress: Callable[[GrantResult], None] | None
+) -> list[GrantResult]:
+    results: list[GrantResult] = []
+    failure: ProvisioningError | None = None
+    for scope in scopes:
+        try:
+            results.append(attempt(scope))
+        except ProvisioningError as error:
+            failure = failure or error
+            continue
+        if progress is not None:
+            progress(results[-1])
+    if failure is not None:
+        raise failure
+    return results
+
+
+def _check_scopes(scopes: Iterable[str]) -> list[str]:
+    """The scopes, checked, without duplicates, in order."""
+    if isinstance(scopes, str):
+        raise ConfigurationError("scopes must be a list, not a string.", remedy=f"Write scopes={scopes.split()!r}.")
+    wanted = list(dict.fromkeys(scopes))
+    for scope in wanted:
+        if not scope.startswith(("okta.", "ssf.")):
+            near = _similar_scope(f"okta.{scope}") or _similar_scope(scope)
+            raise ConfigurationError(
+                f"{quoted(scope, 80)!r} is not a scope of Okta's own API, and only those can be granted to an app.",
+                remedy=(f"Did you mean {near!r}? " if near else "")
+                + "Scopes of a custom authorization server are given by its access policies.",
+            )
+        if scope.endswith(".self"):
+            raise ConfigurationError(
+                f"{quoted(scope, 80)!r} is about the user who is signed in, and a service app has no user.",
+                remedy=f"Use {scope.removesuffix('.self')!r}.",
+            )
+    return wanted
+
+
+def _similar_scope(scope: str) -> str | None:
+    """The most similar known scope, which is the scope itself if it is known; ``None`` if none is similar."""
+    by_folded = {name.lower(): name for name in KNOWN_SCOPES}
+    near = get_close_matches(scope.lower(), by_folded, n=1, cutoff=0.75)
+    return by_folded[near[0]] if near else None
+
+
+def _grant_scope(api: ManagementApi, app_id: str, scope: str) -> None:
+    try:
+        api.call("POST", _grants_path(app_id), {"issuer": api.org_url, "scopeId": scope})
+    except InvalidRequest as error:
+        near = _similar_scope(scope)
+        if near is None or near == scope:
+            raise
+        raise InvalidRequest(
+            f"Okta does not grant {quoted(scope, 80)!r}.",
+            remedy=f"Did you mean {near!r}?",
+            **response_details(error),
+        ) from error
+
+
+def _granted(api: ManagementApi, app_id: str) -> set[str]:
+    return {grant.scope for grant in list_grants(api, app_id) if grant.status == "ACTIVE"}
+
+
+def _grants_path(app_id: str) -> str:
+    return f"/api/v1/apps/{path_segment(app_id)}/grants"
+
+
+def _grant_from(item: Mapping[str, Any]) -> Grant:
+    try:
+        return Grant(item["id"], item["scopeId"], item.get("status") or "ACTIVE")
+    except (KeyError, TypeError):
+        raise not_as_described("grant") from None
+
+
+# ── admin roles: an API call needs one as well as a scope ────────────────────────────────────────────────────────────
+
+STANDARD_ROLES: Final = (
+    "ACCESS_CERTIFICATIONS_ADMIN",
+    "ACCESS_REQUESTS_ADMIN",
+    "API_ACCESS_MANAGEMENT_ADMIN",
+    "APP_ADMIN",
+    "GROUP_MEMBERSHIP_ADMIN",
+    "HELP_DESK_ADMIN",
+    "ORG_ADMIN",
+    "READ_ONLY_ADMIN",
+    "REPORT_ADMIN",
+    "SUPER_ADMIN",
+    "USER_ADMIN",
+    "WORKFLOWS_ADMIN",
+)
+"""The types of Okta's standard admin roles (management API, "Assign a client role")."""
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """An admin role that is assigned to an app.
+
+    - ``id``: Okta's id for the assignment.
+    - ``type``: one of :data:`STANDARD_ROLES`, or ``CUSTOM``.
+    - ``label``: the role's name in the Admin Console.
+    - ``status``: ``ACTIVE`` or ``INACTIVE``.
+    - ``role``: the id of a custom role (``cr0...``); ``None`` for a standard one.
+    - ``resource_set``: the id of a custom role's resource set (``iam...``); ``None`` for a standard one.
+    """
+
+    id: str
+    type: str
+    label: str
+    status: str
+    role: str | None = None
+    resource_set: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RoleResult:
+    """The result for a role.
+
+    - ``role``: the assignment, new or existing.
+    - ``assigned``: whether it is new.
+    """
+
+    role: Role
+    assigned: bool
+
+
+def list_roles(api: ManagementApi, client_id: str) -> list[Role]:
+    """The admin roles that are assigned to an app.
+
+    - ``api``: the management API of the org.
+    - ``client_id``: :attr:`App.client_id`.
+    """
+    return [_role_from(item) for item in items_of(api.call("GET", _roles_path(client_id)), "roles")]
+
+
+def assign_role(api: ManagementApi, client_id: str, type: str) -> RoleResult:
+    """Assigns a standard admin role. Okta lets only a Super Admin do so.
+
+    - ``api``: the management API of the org.
+    - ``client_id``: :attr:`App.client_id`.
+    - ``type``: one of :data:`STANDARD_ROLES`, in upper or lower case.
+
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for any other type.
+    """
+    type = _standard_role(type)
+    existing = next((role for role in list_roles(api, client_id) if role.type == type), None)
+    if existing is not None:
+        return RoleResult(existing, False)
+    return _assign(api, client_id, {"type": type})
+
+
+def assign_custom_role(api: ManagementApi, client_id: str, role: str, resource_set: str) -> RoleResult:
+    """Assigns a custom admin role for a resource set. Okta lets only a Super Admin do so.
+
+    - ``api``: the management API of the org.
+    - ``client_id``: :attr:`App.client_id`.
+    - ``role``: the id of the custom role (``cr0...``).
+    - ``resource_set``: the id of the resource set (``iam...``).
+    """
+    for existing in list_roles(api, client_id):
+        if existing.type == "CUSTOM" and (existing.role, existing.resource_set) == (role, resource_set):
+            return RoleResult(existing, False)
+    return _assign(api, client_id, {"type": "CUSTOM", "role": role, "resource-set": resource_set})
+
+
+def find_role(api: ManagementApi, client_id: str, type_or_id: str) -> Role:
+    """The role of an app that has this type, or else this id.
+
+    - ``api``: the management API of the org.
+    - ``client_id``: :attr:`App.client_id`.
+    - ``type_or_id``: :attr:`Role.type` of a standard role, in upper or lower case, or :attr:`Role.id`.
+
+    Raises :class:`~okta_m2m.admin.errors.NotFound`.
+    """
+    roles = list_roles(api, client_id)
+    found = next((role for role in roles if role.id == type_or_id), None)
+    found = found or next((role for role in roles if role.type != "CUSTOM" and role.type == _folded(type_or_id)), None)
+    if found is None:
+        raise NotFound(
+            f"The app has no role {shown_id(type_or_id)!r}.",
+            remedy="List its roles with: okta-m2m app role list",
+            status=404,
+        )
+    return found
+
+
+def unassign_role(api: ManagementApi, client_id: str, assignment_id: str) -> None:
+    """Unassigns a role from an app.
+
+    - ``api``: the management API of the org.
+    - ``client_id``: :attr:`App.client_id`.
+    - ``assignment_id``: :attr:`Role.id`.
+
+    Raises :class:`~okta_m2m.admin.errors.NotFound` if the app has no such assignment.
+    """
+    if _with_id(api, client_id, assignment_id) is None:
+        raise NotFound(
+            f"The app has no role assignment {shown_id(assignment_id)!r}.",
+            remedy="List them with: okta-m2m app role list",
+            status=404,
+        )
+    change(
+        api,
+        "DELETE",
+        f"{_roles_path(client_id)}/{path_segment(assignment_id)}",
+        lambda: _with_id(api, client_id, assignment_id) is None,
+        f"the role {shown_id(assignment_id)!r} is unassigned",
+    )
+
+
+def _assign(api: ManagementApi, client_id: str, body: Mapping[str, str]) -> RoleResult:
+    made = _role_from(api.call("POST", _roles_path(client_id), body))
+    listed = read_back(api, lambda: _with_id(api, client_id, made.id), f"the role {quoted(made.label, 80)} is assigned")
+    return RoleResult(listed, True)
+
+
+def _with_id(api: ManagementApi, client_id: str, assignment_id: str) -> Role | None:
+    return next((role for role in list_roles(api, client_id) if role.id == assignment_id), None)
+
+
+def _folded(type: str) -> str:
+    return type.strip().upper().replace("-", "_").replace(" ", "_")
+
+
+def _standard_role(type: str) -> str:
+    folded = _folded(type)
+    if folded in STANDARD_ROLES:
+        return folded
+    near = get_close_matches(folded, STANDARD_ROLES, n=1)
+    remedy = f"Did you mean {near[0]}?" if near else f"It must be one of {', '.join(STANDARD_ROLES)}."
+    raise ConfigurationError(
+        f"{quoted(type, 60)!r} is not a standard role.",
+        remedy=f"{remedy} A custom role is assigned by its id and that of a resource set.",
+    )
+
+
+def _roles_path(client_id: str) -> str:
+    return f"/oauth2/v1/clients/{path_segment(client_id)}/roles"
+
+
+def _role_from(item: Any) -> Role:
+    try:
+        return Role(
+            id=item["id"],
+            type=item["type"],
+            label=item.get("label") or item["type"],
+            status=item.get("status") or "ACTIVE",
+            role=item.get("role"),
+            resource_set=item.get("resource-set"),
+        )
+    except (KeyError, TypeError, AttributeError):
+        raise not_as_described("role") from None
+
+
+# ── the settings of an app as text, with the key's path, never its content ───────────────────────────────────────────
+
+
+def environment_lines(org_url: str, client_id: str, key_file: str, scopes: Iterable[str]) -> list[str]:
+    """``export`` lines for a shell: the variables that :meth:`okta_m2m.ServiceApp.from_env` and Okta's SDKs read.
+
+    - ``org_url``: ``https://acme.okta.com``.
+    - ``client_id``: :attr:`App.client_id`.
+    - ``key_file``: the path of the private key.
+    - ``scopes``: the scopes to request. If there are none, their variable is empty.
+    """
+    values = {
+        "OKTA_CLIENT_ORGURL": org_url,
+        "OKTA_CLIENT_AUTHORIZATIONMODE": "PrivateKey",
+        "OKTA_CLIENT_CLIENTID": client_id,
+        "OKTA_CLIENT_PRIVATEKEY": key_file,
+        "OKTA_CLIENT_SCOPES": ",".join(scopes),
+    }
+    return [f"export {name}={shlex.quote(value)}" for name, value in values.items()]
+
+
+def okta_yaml(org_url: str, client_id: str, key_file: str, scopes: Iterable[str]) -> str:
+    """The text of an ``okta.yaml``, which :meth:`okta_m2m.ServiceApp.from_env` and Okta's SDKs read.
+
+    - ``org_url``: ``https://acme.okta.com``.
+    - ``client_id``: :attr:`App.client_id`.
+    - ``key_file``: the path of the private key, relative to the file or absolute.
+    - ``scopes``: the scopes to request.
+    """
+    values: dict[str, object] = {
+        "orgUrl": org_url,
+        "authorizationMode": "PrivateKey",
+        "clientId": client_id,
+        "privateKey": key_file,
+        "scopes": list(scopes),
+    }
+    # JSON is also YAML, and it is unambiguous about strings.
+    lines = ["okta:", "  client:", *(f"    {name}: {json.dumps(value)}" for name, value in values.items())]
+    return "\n".join(lines) + "\n"

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,13 +32,23 @@ from typing import Any, Final, Literal
 
 from .. import ServiceApp
 from .._base.crash_reports import without_locals
-from ..errors import ConfigurationError, InvalidClient, OktaM2MError, TokenError
+from ..errors import ConfigurationError, InvalidClient, OktaM2MError, TokenError, quoted
 from ..keys import PrivateKey, Signer
 from ..requests import OktaAuth
 from ..settings import Settings
-from ._app_keys import AppKey, activate_key, add_key, deactivate_key, delete_key, lifecycle_path, list_keys, listed_key
-from ._apps import get_app
-from ._rotation_checks import check_app, check_key_file, check_registered_key
+from ._app_keys import (
+    AppKey,
+    activate_key,
+    confirm_key,
+    deactivate_key,
+    delete_key,
+    lifecycle_path,
+    list_keys,
+    listed_key,
+    register_key,
+)
+from ._apps import App, get_app
+from ._changes import shown_id
 from ._rotation_files import STEPS, Journal, RotationFiles, Step
 from .errors import (
     InvalidRequest,
@@ -61,6 +71,9 @@ sends at once, so a moment is enough on one machine. A change to a shared or syn
 SETTLING: Final = 60.0
 """Default seconds for which the token endpoint may not yet know a key that was just registered: Okta is eventually
 consistent."""
+
+MAX_KEYS: Final = 50
+"""Okta's limit on the number of keys per app."""
 
 _NOTHING_DONE: Final = (PermissionMissing, ScopeMissing, NotSignedIn, NotFound, InvalidRequest, ConfigurationError)
 """The errors after which Okta has certainly not registered the key, so there is none to remove."""
@@ -215,7 +228,7 @@ class Rotation:
                     detail = actions[step](journal)
                     self._files.write_journal(replace(journal, done=step))
                 except (OktaM2MError, OSError) as error:
-                    raise self._fail(step, journal, error) from error
+                    raise self._fail(step, journal, error, resumed=resumed) from error
                 journal.done = step
                 self._report(step, "done", detail)
             self._files.clear()
@@ -252,10 +265,19 @@ class Rotation:
 
     def _check_start(self) -> tuple[PrivateKey, AppKey]:
         """The key in use, from the key file and as Okta lists it, if a rotation may begin."""
-        old = check_key_file(self._files)
+        old = self._files.replaceable_key()
         app = get_app(self._api, self._app_id)
-        check_app(app)
-        registered = check_registered_key(app, list_keys(self._api, self._app_id), old, self._files)
+        if app.jwks_uri is not None:
+            raise RotationFailed(
+                f"Okta fetches the keys of {app.name!r} from {quoted(app.jwks_uri, 200)}.",
+                remedy="Publish the new key there beside the old one, switch the service to it, and then remove the old one.",
+            )
+        if not app.usable:
+            raise RotationFailed(
+                f"{app.name!r} is not a service app that signs in with a key.",
+                remedy="Name the app that the key is for.",
+            )
+        registered = self._find_registered(app, list_keys(self._api, self._app_id), old)
         try:
             self._obtain_token(old)
         except TokenError as error:
@@ -263,6 +285,41 @@ class Rotation:
                 f"The key in use cannot obtain a token, so nothing was changed. {error.problem}", remedy=error.remedy
             ) from error
         return old, registered
+
+    def _find_registered(self, app: App, keys: Sequence[AppKey], key: PrivateKey) -> AppKey:
+        """The key in use as Okta lists it, if the app can have a second one."""
+        shown = self._files.shown
+        if any(registered.kid is None for registered in keys):
+            raise RotationFailed(
+                f"A key of {app.name!r} is registered at Okta without a kid, and Okta accepts no second key beside it.",
+                remedy="Set its kid there first (Admin Console: Applications > the app > Public keys > edit).",
+            )
+        same = next((registered for registered in keys if registered.thumbprint == key.thumbprint()), None)
+        if same is None:
+            raise RotationFailed(
+                f"{shown} contains a key that Okta does not list for {app.name!r} (kid: {shown_id(key.kid)}).",
+                remedy="Name the app that the key belongs to, or register the key first: okta-m2m key add",
+            )
+        if same.kid != key.kid:
+            line, place = f"kid: {shown_id(same.kid)}", "Write this line at the top of the file"
+            if not self._files.is_pem():
+                line, place = f'"kid": "{shown_id(same.kid)}"', "Add this to the JWK"
+            raise RotationFailed(
+                f"{shown} has {'no kid' if key.kid is None else 'another kid than the key has at Okta'}, and Okta refuses "
+                "what running processes sign with it while the app has two keys.",
+                remedy=f"{place}: {line} (running processes read the file again; restart only those that name a kid "
+                "themselves)",
+            )
+        if not same.active:
+            raise RotationFailed(
+                f"The key {shown_id(key.kid)!r} is inactive at Okta.", remedy="Activate it first: okta-m2m key activate"
+            )
+        if len(keys) >= MAX_KEYS:
+            raise RotationFailed(
+                f"The app has {len(keys)} keys, and Okta accepts at most {MAX_KEYS}.",
+                remedy="Delete the keys that are not used: okta-m2m key list",
+            )
+        return same
 
     def _check_permission(self, registered: AppKey) -> None:
         """Checks whether the account may change the app's keys, by activating a key that is already active, which changes
@@ -279,8 +336,9 @@ class Rotation:
 
     def _register(self, journal: Journal) -> str:
         with _super_admin_needed():
-            registered = add_key(self._api, self._app_id, self._files.new_key().jwks()["keys"][0])
+            registered = register_key(self._api, self._app_id, self._files.new_key().jwks()["keys"][0])
             journal.new_id = registered.id
+            confirm_key(self._api, self._app_id, registered)
             if not registered.active:  # an undo was interrupted
                 activate_key(self._api, self._app_id, registered.id)
         return f"key id {journal.new_id}"
@@ -316,36 +374,46 @@ class Rotation:
 
     # ── failure ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _fail(self, step: Step, journal: Journal, error: Exception) -> RotationFailed:
-        """Restores the old key, if necessary, and returns the error that reports this."""
+    def _fail(self, step: Step, journal: Journal, error: Exception, *, resumed: bool) -> RotationFailed:
+        """Restores the old key, if necessary, and returns the error that reports this: with the details in ``error``, its
+        problem, its remedy and Okta's response."""
+        then = "Then run it again, or undo it with --abandon."
         if step is Step.DELETE:
-            return _failure(
-                f"The rotation is done except for deleting the old key {journal.old_kid!r}; the new key is in use.",
-                error,
-                "Then run it again: only that step is left.",
+            happened = (
+                f"The rotation is done except for deleting the old key {journal.old_kid!r}; the new key is in use."
             )
-        nothing_left = step in (Step.MAKE, Step.REGISTER) and not journal.new_id and isinstance(error, _NOTHING_DONE)
-        if nothing_left:
-            self._files.clear()
-        try:
-            self._put_old_key_back(journal)
-        except (OktaM2MError, OSError) as other:
-            in_use = (
-                "Both keys are registered, and the key file contains the new one: restoring the old one also failed "
-                f"({type(other).__name__})."
-            )
+            then = "Then run it again: only that step is left."
         else:
-            in_use = f"The old key {journal.old_kid!r} is in use."
-        return _failure(
-            f"The rotation failed at the step {step.value!r}. {in_use}",
-            error,
-            "Then run it again." if nothing_left else "Then run it again, or undo it with --abandon.",
+            if (
+                step in (Step.MAKE, Step.REGISTER)
+                and not journal.new_id  # Okta has not accepted the key
+                and not resumed  # an earlier run may have registered it
+                and isinstance(error, _NOTHING_DONE)
+            ):
+                self._files.clear()
+                then = "Then run it again."
+            try:
+                self._put_old_key_back(journal)
+                in_use = f"The old key {journal.old_kid!r} is in use."
+            except (OktaM2MError, OSError) as other:
+                in_use = (
+                    "Both keys are registered, and the key file contains the new one: restoring the old one also failed "
+                    f"({type(other).__name__})."
+                )
+            happened = f"The rotation failed at the step {step.value!r}. {in_use}"
+        kind = SuperAdminNeeded if isinstance(error, SuperAdminNeeded) else RotationFailed
+        failed = kind(
+            f"{happened} {getattr(error, 'problem', error)}",
+            remedy=" ".join(part for part in (getattr(error, "remedy", None), then) if part),
+            **response_details(error),
         )
+        failed.causes = getattr(error, "causes", ())
+        return failed
 
     def _put_old_key_back(self, journal: Journal) -> None:
         # Keep this order: if the process is killed at any moment, both keys are active, and the journal claims no more than
         # was done.
-        if journal.is_next_or_done(Step.DEACTIVATE):
+        if journal.has_done(Step.PROVE_AGAIN):
             activate_key(self._api, self._app_id, journal.old_id)
         if journal.has_done(Step.SWITCH):
             self._files.write_journal(replace(journal, done=Step.PROVE))
@@ -383,18 +451,6 @@ class Rotation:
     def _report(self, step: Step, state: Literal["begun", "done", "resumed"], detail: str) -> None:
         if self._progress is not None:
             self._progress(Progress(step, state, detail))
-
-
-def _failure(happened: str, error: Exception, then: str) -> RotationFailed:
-    """The error of a step, with the details in ``error``: its problem, its remedy and Okta's response."""
-    kind = SuperAdminNeeded if isinstance(error, SuperAdminNeeded) else RotationFailed
-    failed = kind(
-        f"{happened} {getattr(error, 'problem', error)}",
-        remedy=" ".join(part for part in (getattr(error, "remedy", None), then) if part),
-        **response_details(error),
-    )
-    failed.causes = getattr(error, "causes", ())
-    return failed
 
 
 @contextmanager
