@@ -320,7 +320,7 @@ def test_a_symlink_to_a_file_stays_and_the_file_is_replaced(folder: Path, tmp_pa
     assert (folder / "key.json").read_bytes() == b"new"
     assert (tmp_path / "link").is_symlink()
     (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises(ConfigurationError, match="is a symlink, or not a regular file"):
+    with pytest.raises(ConfigurationError, match="is a symlink, not a regular file"):
         replace_file(tmp_path / "loop", b"new")
 
 
@@ -330,6 +330,12 @@ def test_a_fifo_is_refused_and_does_not_block(folder: Path) -> None:
     for use in (read_file, lambda path: replace_file(path, b"new"), check_replaceable):
         with pytest.raises(ConfigurationError, match="not a regular file"):
             use(folder / "pipe")
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"x" * ((1 << 20) + 1))
+    with pytest.raises(ConfigurationError, match="larger than 1024 KiB"):
+        read_file(tmp_path / "log")
 
 
 def test_a_version_other_than_the_one_that_was_read_is_not_overwritten(tmp_path: Path) -> None:

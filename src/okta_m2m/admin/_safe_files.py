@@ -26,6 +26,7 @@ FileVersion = tuple[int, int, int, int]
 SAFE_FLAGS: Final = sum(getattr(os, name, 0) for name in ("O_BINARY", "O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK"))
 """For :func:`os.open`: no symlink is opened, and a FIFO does not block."""
 
+_MAX_SIZE: Final = 1 << 20  # bytes: a key file or an okta.yaml has a few thousand
 _SHARING_PAUSES: tuple[float, ...] = (0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.4) if sys.platform == "win32" else ()
 """Seconds before each new attempt to replace a file that another program has open. Only Windows refuses this."""
 
@@ -65,7 +66,7 @@ def read(path: Path, *, ours: bool = False) -> tuple[bytes, FileVersion]:
                 f"Another user owns {path}, can write to it, or made a hard link to it, so it is not trusted.",
                 remedy="Run this as the file's owner, or find out who created it and remove it.",
             )
-        return file.read(), (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns)
+        return file.read(_MAX_SIZE), (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns)
 
 
 def create(path: Path, content: bytes) -> None:
@@ -92,12 +93,13 @@ def check_replaceable(path: Path) -> None:
 
 
 def _look(path: Path) -> os.stat_result | None:
-    """The state of a file; ``None`` if there is none. Raises if it is not a regular file."""
+    """The state of a file; ``None`` if there is none. Raises if it is not a regular file, or too large."""
     if not os.path.lexists(path):
         return None
     about = path.lstat()
-    if not stat.S_ISREG(about.st_mode):
-        raise ConfigurationError(f"{path} is a symlink, or not a regular file.", remedy="Move it elsewhere.")
+    if not stat.S_ISREG(about.st_mode) or about.st_size > _MAX_SIZE:
+        problem = f"{path} is a symlink, not a regular file, or larger than {_MAX_SIZE >> 10} KiB."
+        raise ConfigurationError(problem, remedy="Find out who created it, and move it elsewhere.")
     return about
 
 
