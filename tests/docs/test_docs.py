@@ -3,7 +3,8 @@
 How a page is run: its ``python`` blocks, top to bottom, in one namespace, in a directory of its own. So are HTML
 comments that begin with ``<!-- test`` and hold code that readers need not see. In a page that says
 ``<!-- test: FakeOkta -->``, the org ``https://acme.okta.com`` and the API ``https://api.acme.example`` are a running
-FakeOkta (``okta`` in its code), the client id ``0oa1b2c3`` is an app registered there, and its key is in ``key.pem``.
+FakeOkta (``okta`` in its code), the client id ``0oa1b2c3`` is an app registered there, and its key is in ``key.pem``, with the
+kid ``2026-11``.
 A function ``test_...`` or a class ``Test...`` that a page defines is run by pytest, as it is at a reader's.
 """
 
@@ -49,6 +50,7 @@ DIRECTIVE = re.compile(r"\{(toctree|include|literalinclude)\}( .*)?")  # what th
 ORG = "https://acme.okta.com"
 API = "https://api.acme.example"
 CLIENT_ID = "0oa1b2c3"
+KID = "2026-11"
 SCOPES = ("okta.users.read", "okta.users.manage", "okta.groups.read", "okta.logs.read")
 
 
@@ -140,7 +142,7 @@ def prepared(okta: FakeOkta) -> FakeOkta:
     pem = made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     Path("key.pem").touch(mode=0o600)
     Path("key.pem").write_bytes(pem)
-    okta.add_app(PrivateKey.from_pem(pem), SCOPES, client_id=CLIENT_ID)
+    okta.add_app(PrivateKey.from_pem(pem, kid=KID), SCOPES, client_id=CLIENT_ID)
     okta.protect("/orders", scope="api:read")
     return okta
 
