@@ -511,29 +511,40 @@ def test_generated_client(recipe: Recipe, okta: FakeOkta, tmp_path: Path, monkey
 def test_system_log_continues_at_its_bookmark(recipe: Recipe, okta: FakeOkta, tmp_path: Path) -> None:
     module = recipe("system_log")
     app = ServiceApp.from_env()
-    pages = {"": (["a", "b"], "1"), "1": (["c"], "2"), "2": ([], None)}
-
-    class Scripted:
-        """The answers of ``/api/v1/logs``, which FakeOkta does not page."""
-
-        def get(self, url: str, timeout: float) -> Any:
-            page = url.partition("&after=")[2]
-            events, following = pages[page]
-            links = {"next": {"url": f"{app.org_url}/api/v1/logs?limit=1000&after={following}"}} if following else {}
-            return SimpleNamespace(json=lambda: events, links=links, raise_for_status=lambda: None)
-
     bookmark = tmp_path / "bookmark"
-    events = functools.partial(module.new_events, app, Scripted(), bookmark, "2026-01-01T00:00:00Z")
-    assert list(events()) == ["a", "b", "c"]
-    assert bookmark.read_text("utf-8").endswith("after=2")
-    assert list(events()) == []
-    pages["2"] = (["d"], "3")
-    pages["3"] = ([], None)
-    assert list(events()) == ["d"]
 
-    with module.open_session(app) as session:  # and one page of the real thing
-        first = next(module.new_events(app, session, tmp_path / "other", "2026-01-01T00:00:00Z"))
-    assert first["eventType"]
+    def asked() -> list[str]:
+        return [request.target.partition("?")[2] for request in okta.requests if request.path == "/api/v1/logs"]
+
+    with module.open_session(app) as session:
+        events = functools.partial(module.new_events, app, session, bookmark, "2026-01-01T00:00:00Z")
+        (event,) = events()
+        following = f"after={event['uuid']}"
+        assert bookmark.read_text("utf-8") == f"{okta.url}/api/v1/logs?{following}"
+        assert list(events()) == []
+        assert asked() == ["since=2026-01-01T00:00:00Z&limit=1000", following, following]
+
+
+def test_system_log_ends_without_a_next_link(recipe: Recipe, okta: FakeOkta, tmp_path: Path) -> None:
+    module = recipe("system_log")
+    app = ServiceApp.from_env()
+    bookmark = tmp_path / "bookmark"
+    bookmark.write_text(f"{okta.url}/api/v1/logs?until=2026-01-01T00:00:00Z", "utf-8")
+    with module.open_session(app) as session:
+        assert len(list(module.new_events(app, session, bookmark, "2026-01-01T00:00:00Z"))) == 1
+
+
+def test_system_log_repeats_a_page_whose_events_were_not_all_read(
+    recipe: Recipe, okta: FakeOkta, tmp_path: Path
+) -> None:
+    module = recipe("system_log")
+    app = ServiceApp.from_env()
+    bookmark = tmp_path / "bookmark"
+    with module.open_session(app) as session:
+        events = module.new_events(app, session, bookmark, "2026-01-01T00:00:00Z")
+        next(events)
+        events.close()
+    assert not bookmark.exists()
 
 
 def test_org2org(recipe: Recipe, okta: FakeOkta, elsewhere: FakeOkta) -> None:
