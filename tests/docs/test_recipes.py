@@ -646,6 +646,8 @@ def test_kubernetes_and_compose_and_github_actions_name_what_the_report_reads(se
     for given in (environment, compose["services"]["report"]["environment"], in_unit, step["env"]):
         assert {name for name in settings if name != "OKTA_CLIENT_PRIVATEKEY"} <= set(given)
     assert compose["services"]["report"]["secrets"] == ["okta-key"]
+    # Compose mounts the key file as it is: mode 0600, of the user who made it, whom the image does not know.
+    assert compose["services"]["report"]["user"].startswith("${KEY_OWNER:?")
     assert "LoadCredential=okta-key:" in unit
     assert "COPY report.py" in (deploy / "Dockerfile").read_text("utf-8")
     assert {"OKTA_CLIENT_PRIVATEKEY"} <= set(step["env"])
