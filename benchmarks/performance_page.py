@@ -1,4 +1,4 @@
-"""Writes docs/performance.md and its plots from the results of the scripts."""
+"""Writes docs/performance.md and its plots from the results of the scripts, and its figures into the other pages."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import re
+import runpy
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ Measured with {python} on {system}, {cores} cores: {versions}.
   constant headers and one raw signature. CPU time, the minimum of many interleaved rounds.
 - **Many callers at once**: the token endpoint's delay ({delay} ms), plus the time that the same number of callers, started and
   released in the same way, need to set a constant header. Wall time. A stall is the longest time in which the event loop ran
-  nothing else. The endpoint is plain http on this machine: with https, httpx also reads a CA bundle for the token request, which
+  nothing else. The endpoint is plain HTTP on localhost: with HTTPS, httpx also reads a CA bundle for the token request, which
   takes about 10 ms.
 - **Renewals**: the same loop with a constant header. Wall time, in the auth object only.
 - **Memory**: a dict of constant headers, with an auth object for each. Growth of the process's resident memory, for apps
@@ -237,3 +238,4 @@ def write_page(table: str, found: dict[str, Any]) -> None:
         pictures="\n\n".join(f"![{title}]({file})" for file, title in draw_plots(found)),
     )
     (DOCS / "performance.md").write_text(page, encoding="utf-8")
+    runpy.run_path(str(DOCS / "write_figures.py"), run_name="__main__")
