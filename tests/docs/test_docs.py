@@ -287,6 +287,20 @@ def test_a_page_ends_with_a_link_to_the_next() -> None:
     assert [page.name for page, end in ends.items() if not re.search(r"\]\([\w./-]+\.md", end)] == []
 
 
+NOT_WRITTEN = re.compile(
+    r"colours?|\w*(?:behaviour|neighbour|favour)\w*|\w*(?:normal|recogn|author|organ|optim|initial|serial)is(?:e|ed|es|ing)\b"
+    r"|cancell(?:ed|ing)|defence|licence|learnt|\d %|somebody|everybody|nobody|start-up|time-out|(?-i:[Pp]lain http )",
+    re.IGNORECASE,
+)
+"""British spelling, and what is spelled in another way here."""
+
+
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_has_one_spelling(page: Path) -> None:
+    prose = FENCE.sub("", page.read_text("utf-8"))
+    assert [found[0] for found in NOT_WRITTEN.finditer(prose)] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_page_on_macos_or_windows_says_that_they_were_not_yet_run(page: Path) -> None:
     """Remove this test and those words once the tests have run on both."""

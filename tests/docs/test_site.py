@@ -262,15 +262,15 @@ def test_text_can_be_read_in_dark_and_in_light(browser: Browser, scheme: str) ->
     browser.open("errors.html")
     ratios = browser.run(
         """
-        const parse = colour => colour.match(/[\\d.]+/g).map(Number);
+        const parse = color => color.match(/[\\d.]+/g).map(Number);
         const luminance = ([r, g, b]) => {
             const [x, y, z] = [r, g, b].map(v => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
             return 0.2126 * x + 0.7152 * y + 0.0722 * z;
         };
         const backdrop = e => {
             for (; e; e = e.parentElement) {
-                const colour = parse(getComputedStyle(e).backgroundColor);
-                if (colour.length === 3 || colour[3] === 1) return colour;
+                const color = parse(getComputedStyle(e).backgroundColor);
+                if (color.length === 3 || color[3] === 1) return color;
             }
             return [255, 255, 255];
         };
