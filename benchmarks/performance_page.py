@@ -1,4 +1,4 @@
-"""Writes docs/performance.md and its plots from the results of the scripts."""
+"""Writes docs/performance.md and its plots from the results of the scripts, and its figures into the other pages."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import re
+import runpy
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ Measured with {python} on {system}, {cores} cores: {versions}.
   constant headers and one raw signature. CPU time, the minimum of many interleaved rounds.
 - **Many callers at once**: the token endpoint's delay ({delay} ms), plus the time that the same number of callers, started and
   released in the same way, need to set a constant header. Wall time. A stall is the longest time in which the event loop ran
-  nothing else. The endpoint is plain http on this machine: with https, httpx also reads a CA bundle for the token request, which
+  nothing else. The endpoint is plain HTTP on localhost: with HTTPS, httpx also reads a CA bundle for the token request, which
   takes about 10 ms.
 - **Renewals**: the same loop with a constant header. Wall time, in the auth object only.
 - **Memory**: a dict of constant headers, with an auth object for each. Growth of the process's resident memory, for apps
@@ -65,9 +66,9 @@ the same Python and architecture in `benchmarks/baselines/`.
 """
 
 
-OURS_COLOUR, OTHERS_COLOUR = "#2f81f7", "#8b949e"
-LEADER = {"arrowstyle": "-", "color": OTHERS_COLOUR, "alpha": 0.5, "linewidth": 0.8, "shrinkB": 5}
-# Replaced in the file by the colour of text, which follows the reader's light or dark.
+OURS_COLOR, OTHERS_COLOR = "#2f81f7", "#8b949e"
+LEADER = {"arrowstyle": "-", "color": OTHERS_COLOR, "alpha": 0.5, "linewidth": 0.8, "shrinkB": 5}
+# Replaced in the file by the color of text, which follows the reader's light or dark.
 TEXT = "#010203"
 STYLE = """<style>
    svg { color: #1f2328; background: #ffffff }
@@ -98,7 +99,7 @@ def apart(positions: list[float], gap: float) -> list[float]:
 
 
 def draw_plots(found: dict[str, Any]) -> list[tuple[str, str]]:
-    """One SVG for each way to grow: (file, title). Ours has one colour in all of them, and each line has its name at its end."""
+    """One SVG for each way to grow: (file, title). Ours has one color in all of them, and each line has its name at its end."""
     import matplotlib as mpl
 
     mpl.use("svg")
@@ -120,7 +121,7 @@ def draw_plots(found: dict[str, Any]) -> list[tuple[str, str]]:
                 *zip(*line, strict=True),
                 marker="o",
                 markersize=5 if ours else 3,
-                color=OURS_COLOUR if ours else OTHERS_COLOUR,
+                color=OURS_COLOR if ours else OTHERS_COLOR,
                 linestyle=":" if name == FLOOR.name else "-",
                 linewidth=2.8 if ours else 1.3,
                 zorder=3 if ours else 2,
@@ -136,17 +137,17 @@ def draw_plots(found: dict[str, Any]) -> list[tuple[str, str]]:
         axes.set_xticks(sizes, [f"{size:,}" for size in sizes], color=TEXT)
         axes.set_yticks(ticks, [with_unit(tick, unit) for tick in ticks], color=TEXT)
         axes.minorticks_off()
-        axes.tick_params(color=OTHERS_COLOUR, length=0)
-        axes.grid(visible=True, axis="y", color=OTHERS_COLOUR, alpha=0.3)
+        axes.tick_params(color=OTHERS_COLOR, length=0)
+        axes.grid(visible=True, axis="y", color=OTHERS_COLOR, alpha=0.3)
         axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.spines["bottom"].set_color(OTHERS_COLOUR)
+        axes.spines["bottom"].set_color(OTHERS_COLOR)
         # Each name is in the margin, at the height of its line's end; names that would overlap move up. A thin line leads
         # to the end of a line that is shorter than the others.
         ends = sorted((math.log(line[-1][1] / low) / math.log(high / low), name) for name, line in points.items())
         for height, (_, name) in zip(apart([end for end, _ in ends], 0.07), ends, strict=True):
             ours = name == OURS.name
             words = "no auth at all" if name == FLOOR.name else name
-            colour, weight = (OURS_COLOUR, "bold") if ours else (TEXT, "normal")
+            color, weight = (OURS_COLOR, "bold") if ours else (TEXT, "normal")
             end = points[name][-1]
             axes.annotate(
                 words,
@@ -154,7 +155,7 @@ def draw_plots(found: dict[str, Any]) -> list[tuple[str, str]]:
                 (1.015, height),
                 textcoords="axes fraction",
                 va="center",
-                color=colour,
+                color=color,
                 fontweight=weight,
                 arrowprops=LEADER if end[0] < sizes[-1] else None,
             )
@@ -237,3 +238,4 @@ def write_page(table: str, found: dict[str, Any]) -> None:
         pictures="\n\n".join(f"![{title}]({file})" for file, title in draw_plots(found)),
     )
     (DOCS / "performance.md").write_text(page, encoding="utf-8")
+    runpy.run_path(str(DOCS / "write_figures.py"), run_name="__main__")

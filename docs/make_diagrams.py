@@ -73,8 +73,8 @@ def token_life() -> str:
     for share in (0, 1):
         drawn += f'  <path class="ours" stroke-width="4" d="M{at(share):g} {y - 14}V{y + 14}"/>\n'
     drawn += text(at(0), y - 32, "issued", "mid") + text(at(0.36), y - 12, "every call uses it", "mid")
-    drawn += text(at(0.89), y - 32, "renewal: 72 to 82 %", "end bold")
-    drawn += text(right + 24, y - 72, "with a store: 93 to 95 %", "end")
+    drawn += text(at(0.89), y - 32, "renewal: 72 to 82%", "end bold")
+    drawn += text(right + 24, y - 72, "with a store: 93 to 95%", "end")
     drawn += f'  <path class="line" d="M{at(0.94):g} {y - 66}V{y - 24}"/>\n'
     drawn += f'  <path class="arrow" marker-end="url(#tip)" d="M{at(0.77):g} {y + 38}H{right}"/>\n'
     drawn += text(at(0.76), y + 43, "a failed renewal is retried, with growing pauses", "end")

@@ -39,6 +39,9 @@ FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 PICTURES = {"doctor": "doctor.svg", "key rotate": "key-rotate.svg"}
+SET_UP = ("demo --serve", "key new --alg ES256", "app create --name billing", "app grant okta.users.read")
+CURE = ("doctor --call /api/v1/users  # fails", "app role add READ_ONLY_ADMIN", "doctor --call /api/v1/users")
+"""An app without an admin role: what the doctor finds, the command that it names, and the doctor again."""
 
 
 @dataclass(frozen=True)
@@ -146,20 +149,30 @@ class _Session:
         return "".join(self._served.stdout.readline() for _ in range(3))
 
 
-def draw(title: str, output: str) -> str:
-    """An SVG of a command and its output. It refers to nothing outside itself: the reader's own monospace font is used."""
+def run_cure(command: list[str] = COMMAND) -> list[Shown]:
+    """Runs the commands of ``CURE`` with an app that has no role."""
+    with tempfile.TemporaryDirectory() as name, _Session(Path(name), command) as session:
+        for line in SET_UP:
+            session.run(f"okta-m2m {line}")
+        return [Shown(line.partition("  #")[0], "", session.run(f"okta-m2m {line}")) for line in CURE]
+
+
+def draw(*runs: tuple[str, str]) -> str:
+    """An SVG of commands and their outputs. It refers to nothing outside itself: the reader's own monospace font is used."""
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         console = Console(file=nowhere, record=True, width=COLUMNS, force_terminal=True, color_system="truecolor")
-        console.print(Text(f"$ {title}", "bold"))
-        console.print(Text.from_ansi(output.rstrip("\n")))
-        console.print()  # so that the picture does not cut off the underscores of the last line
-        svg = console.export_svg(title="okta-m2m", theme=MONOKAI, unique_id=re.sub(r"\W+", "-", title).strip("-"))
+        for title, output in runs:
+            console.print(Text(f"$ {title}", "bold"))
+            console.print(Text.from_ansi(output.rstrip("\n")))
+            console.print()  # so that the picture does not cut off the underscores of the last line
+        name = re.sub(r"\W+", "-", runs[0][0]).strip("-")
+        svg = console.export_svg(title="okta-m2m", theme=MONOKAI, unique_id=name)
         return re.sub(r"\s*@font-face \{.*?\}", "", svg, flags=re.DOTALL)
 
 
 @contextmanager
-def _forced_colours() -> Iterator[None]:
-    """Makes commands print in colour to a pipe, and redraw nothing."""
+def _forced_colors() -> Iterator[None]:
+    """Makes commands print in color to a pipe, and redraw nothing."""
     before = {name: os.environ.get(name) for name in ("FORCE_COLOR", "TTY_INTERACTIVE")}
     os.environ.update(FORCE_COLOR="1", TTY_INTERACTIVE="0")
     try:
@@ -180,11 +193,14 @@ def main() -> None:
         )
         page.write_text(text, encoding="utf-8")
     IMAGES.mkdir(exist_ok=True)
-    with _forced_colours():
+    with _forced_colors():
         for run in run_pages():
             for name, file in PICTURES.items():
                 if f"okta-m2m {name}" in run.command:
-                    (IMAGES / file).write_text(draw(run.command.splitlines()[0], run.printed), encoding="utf-8")
+                    picture = draw((run.command.splitlines()[0], run.printed))
+                    (IMAGES / file).write_text(picture, encoding="utf-8")
+        cure = draw(*((f"okta-m2m {run.command}", run.printed) for run in run_cure()))
+        (IMAGES / "doctor-cure.svg").write_text(cure, encoding="utf-8")
 
 
 if __name__ == "__main__":

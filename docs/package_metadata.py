@@ -1,6 +1,7 @@
 """A metadata hook of hatchling: the package's URLs, and its README with links that also work on a package index.
 
-Invariant: while ``src/okta_m2m/_base/addresses.py`` has no address, there is no URL, and the README does not change.
+Invariant: no link of the package's README leads nowhere. While ``src/okta_m2m/_base/addresses.py`` has no address, there is no
+URL, and what would be a link is plain text.
 """
 
 from __future__ import annotations
@@ -26,4 +27,6 @@ class PackageMetadata(MetadataHookInterface):
         if repository:
             readme = re.sub(r"(!\[[^]]*\]\()(?!https:)", rf"\1{repository}/raw/HEAD/", readme)
             readme = re.sub(r"\]\((?!https:)", f"]({repository}/blob/HEAD/", readme)
+        readme = re.sub(r"!\[[^]]*\]\((?!https:)[^)]*\)\n+", "", readme)
+        readme = re.sub(r"\[([^]]*)\]\((?!https:)[^)]*\)", r"\1", readme)
         metadata["readme"] = {"content-type": "text/markdown", "text": readme}

@@ -26,7 +26,7 @@ from ._clients.token_request import aread_answer
 from ._core.service_app import ServiceApp
 from ._urls.origins import origin_of
 from .effects import Flow, Request, Response, SendFailed
-from .errors import ConfigurationError, ErrorMap, OktaM2MError, TokenUnreachable, WrongType
+from .errors import ConfigurationError, ErrorMap, OktaM2MError, TokenUnreachable
 from .runtimes import Asyncio, Sender, Threads, adrive, arun, run
 from .settings.arguments import kind_of
 
@@ -74,13 +74,7 @@ class OktaAuth(AuthObject):
         session: Callable[[], aiohttp.ClientSession] | None = None,
         send: Sender | None = None,
     ) -> None:
-        if isinstance(session, aiohttp.ClientSession):
-            raise WrongType(
-                f"{self._name()} was given an aiohttp.ClientSession as session, which belongs to an event loop. Token "
-                "requests are sent from threads.",
-                remedy="Pass a function that makes one, session=lambda: aiohttp.ClientSession(...), or omit it.",
-            )
-        self._check(app, misplaced, send, session, "session", aiohttp.ClientSession)
+        self._check(app, misplaced, send, session, "session", aiohttp.ClientSession, of_loop=aiohttp.ClientSession)
         self.app = app
         self._session = session
         self._sender = send

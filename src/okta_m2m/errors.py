@@ -277,7 +277,7 @@ _CLIENT_ID = (
 _REGISTER = "Register the public key with the app (Admin Console: Applications > the app > Public keys)."
 _BY_DESCRIPTION: dict[str, str] = {
     "The client_assertion JWT kid is invalid.": (
-        "Use the kid under which Okta lists the key's public half (kid=..., or OKTA_CLIENT_KID); "
+        "Use the kid under which Okta lists the key's public half (PrivateKey.from_file(..., kid=...), or OKTA_CLIENT_KID); "
         "with more than one registered key, a kid is required."
     ),
     "The client_assertion signature is invalid.": (

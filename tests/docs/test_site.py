@@ -23,6 +23,8 @@ from urllib.parse import unquote, urldefrag
 import pytest
 from test_api import listed
 
+from extra_alone import environment_with_only
+
 ROOT = Path(__file__).parents[2]
 SCREENSHOTS = ROOT / "build" / "artefacts" / "screenshots"
 PHONE = 375
@@ -39,13 +41,14 @@ def missing(reason: str) -> None:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built site."""
+    """The site, built with the packages of the extra ``docs`` only."""
     for package in ("sphinx", "myst_parser", "furo", "sphinx_copybutton"):
         if find_spec(package) is None:
             missing(f"{package} is not installed: pip install -e '.[docs]'")
     built = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "sphinx", "-W", "-E", "-q", "-b", "html", str(ROOT / "docs"), str(built)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    variables = environment_with_only({"docs"}, tmp_path_factory.mktemp("python"))
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return built
 
@@ -259,15 +262,15 @@ def test_text_can_be_read_in_dark_and_in_light(browser: Browser, scheme: str) ->
     browser.open("errors.html")
     ratios = browser.run(
         """
-        const parse = colour => colour.match(/[\\d.]+/g).map(Number);
+        const parse = color => color.match(/[\\d.]+/g).map(Number);
         const luminance = ([r, g, b]) => {
             const [x, y, z] = [r, g, b].map(v => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
             return 0.2126 * x + 0.7152 * y + 0.0722 * z;
         };
         const backdrop = e => {
             for (; e; e = e.parentElement) {
-                const colour = parse(getComputedStyle(e).backgroundColor);
-                if (colour.length === 3 || colour[3] === 1) return colour;
+                const color = parse(getComputedStyle(e).backgroundColor);
+                if (color.length === 3 || color[3] === 1) return color;
             }
             return [255, 255, 255];
         };

@@ -59,7 +59,8 @@ def test_an_alg_that_okta_or_the_key_does_not_take_is_refused(alg: Any, key: Cal
 
 @pytest.mark.parametrize("alg", ["PS256", "EdDSA", "HS256", "RS1", "secret"])
 def test_generate_refuses_other_algorithms(alg: str) -> None:
-    assert "Okta accepts RS256, RS384, RS512, ES256, ES384 and ES512" in refusal(PrivateKey.generate, alg)
+    message = refusal(PrivateKey.generate, alg)
+    assert message.endswith(" is not supported for a new key. Use one of RS256, RS384, RS512, ES256, ES384, ES512.")
 
 
 def jwk_without_primes(n: int, d: int, e: int = 65537) -> dict[str, str]:

@@ -42,3 +42,21 @@ def test_an_auth_object_attached_wrongly_raises_wrong_type(mistake: Callable[[],
     said = outcome(mistake)
     assert isinstance(said, WrongType)
     assert isinstance(said, TypeError)
+
+
+WRONG_ENGLISH = re.compile(
+    r"\ba (?=(?:httpx|aiohttp|int|object)\b)|\ban (?=(?:requests|niquests)\b)|\bnot (?=(?:list|int|dict|object|NoneType)\b)"
+)
+
+
+@pytest.mark.parametrize("mistake", [pytest.param(made, id=name) for name, made in MISTAKES])
+def test_the_error_of_a_common_mistake_has_the_right_articles(mistake: Callable[[], object]) -> None:
+    said = str(outcome(mistake))
+    assert WRONG_ENGLISH.search(said) is None, said
+
+
+def test_headers_app_is_answered_for_each_kind_of_client() -> None:
+    """No client tells its own name when it reads the app as its headers."""
+    (made,) = [made for name, made in MISTAKES if name == "httpx: headers=app"]
+    said = str(outcome(made))
+    assert all(f"for {client}: " in said for client in ("requests", "httpx", "aiohttp"))

@@ -263,8 +263,8 @@ def test_a_valid_origin_can_be_allowed(text: str, origin: str) -> None:
         ("https://api.example.com\\x", "an origin is"),
         ("https://api.example.com:99999", "an origin is"),
         (" https://api.example.com", "an origin is"),
-        (7, "not int"),
-        (None, "not NoneType"),
+        (7, "not an object of type int"),
+        (None, "not an object of type NoneType"),
     ],
 )
 def test_an_invalid_origin_is_refused_with_the_remedy(text: object, reason: str) -> None:

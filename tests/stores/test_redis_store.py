@@ -524,7 +524,13 @@ def test_a_url_that_cannot_be_read_is_refused_without_being_shown(url: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("given", "says"), [(None, "a NoneType"), (7, "a int"), (lambda: 7, "makes a int"), (b"redis://h", "a bytes")]
+    ("given", "says"),
+    [
+        (None, "type NoneType"),
+        (7, "type int"),
+        (lambda: 7, "makes an object of type int"),
+        (b"redis://h", "type bytes"),
+    ],
 )
 def test_anything_but_a_url_a_client_or_a_function_is_refused(given: Any, says: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{says}.*Pass a URL"):

@@ -189,6 +189,7 @@ LIBRARY: list[Mistake] = [
     ("the app with no key", lambda: app(key=[])),
     ("the app with scopes in a string", lambda: app(scopes="okta.users.read okta.groups.read")),
     ("the app without scopes", lambda: app(scopes=[])),
+    ("the app with a number as scopes", lambda: app(scopes=7)),
     ("the app with two scopes in one", lambda: app(scopes=["okta.users.read okta.groups.read"])),
     ("the app with an issuer as server", lambda: app(authorization_server=f"{ORG}/oauth2/default")),
     ("the app with an origin in a string", lambda: app(origins="https://api.example.com")),

@@ -29,7 +29,9 @@ def new_events(
         response.raise_for_status()
         events = response.json()
         yield from events
-        url = response.links.get("next", {}).get("url", url)
+        if "next" not in response.links:
+            return
+        url = response.links["next"]["url"]
         bookmark.write_text(url, "utf-8")
         if not events:
             return

@@ -1,4 +1,4 @@
-"""Prints the e-mail addresses of an org's users."""
+"""Prints the email addresses of an org's users."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Directory:
     def __init__(self, app: ServiceApp) -> None:
         self._users = f"{app.org_url}/api/v1/users"
         self._session = requests.Session()
-        self._session.auth = OktaAuth(app)  # all that there is to say about tokens
+        self._session.auth = OktaAuth(app)  # the only line about tokens
 
     def emails(self) -> list[str]:
         """Every user's address, in alphabetical order."""
@@ -26,7 +26,7 @@ class Directory:
         return sorted(user["profile"]["email"] for user in response.json())
 
     def deactivate(self, login: str) -> None:
-        """Takes a user's access away."""
+        """Deactivates a user."""
         response = self._session.delete(f"{self._users}/{login}", timeout=30)
         response.raise_for_status()
 

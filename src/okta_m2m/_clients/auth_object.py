@@ -46,18 +46,19 @@ class AuthObject:
                 f"{self._name()} takes one positional argument, the app.",
                 remedy=f"Pass the others by name: OktaAuth(app, {option}=..., send=...)",
             )
+        if kind is of_loop:
+            remedy = f"Pass a function that makes {_full_name(kind)}, or omit it: OktaAuth(app)"
+        else:
+            remedy = f"Pass {_full_name(kind)}, or a function that makes one, or omit it: OktaAuth(app)"
         if of_loop is not None and isinstance(own, of_loop):
             raise WrongType(
-                f"{self._name()} was given an {_full_name(of_loop)} as {option}, which belongs to an event loop. Token "
+                f"{self._name()} was given {_full_name(of_loop)} as {option}, which belongs to an event loop. Token "
                 "requests are sent from threads.",
-                remedy=f"Pass a {_full_name(kind)}, or a function that makes one, or omit it: OktaAuth(app)",
+                remedy=remedy,
             )
         is_function = callable(own) and not isinstance(own, type)
         if own is not None and not isinstance(own, kind) and not is_function:
-            raise WrongType(
-                f"{self._name()} was given {kind_of(own)} as {option}.",
-                remedy=f"Pass a {_full_name(kind)}, or a function that makes one, or omit it: OktaAuth(app)",
-            )
+            raise WrongType(f"{self._name()} was given {kind_of(own)} as {option}.", remedy=remedy)
         if send is None:
             return
         from inspect import iscoroutinefunction  # a third of the package's import time
@@ -125,7 +126,10 @@ class AuthObject:
 
 
 def _full_name(kind: type[Any]) -> str:
-    return f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
+    """With its article: ``an httpx.Client``, ``a requests.Session``."""
+    library = kind.__module__.partition(".")[0]
+    article = "an" if library in ("aiohttp", "httpx", "httpx2") else "a"
+    return f"{article} {library}.{kind.__name__}"
 
 
 def add_request(error: Any, request: object) -> None:

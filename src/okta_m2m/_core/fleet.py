@@ -34,7 +34,7 @@ from .._threads.workers import on_event_loop
 from ..effects import Claim, Flow, Load, Release, Save, Sleep, Spawn, StoreEffect, StoreFailed, Wait
 from ..errors import ConfigurationError
 from ..keys import PrivateKey
-from ..settings.arguments import check_seconds
+from ..settings.arguments import check_seconds, kind_of
 from ..stores.sealing import Seal, sealing_secret
 from .answers import LONGEST_LIFETIME, SHORTEST_LIFETIME, granted_token, json_object
 from .forced_renewals import MAX_ORIGINS, MOST_FORCED, PERIOD, ForcedByOrigin
@@ -444,7 +444,7 @@ def _check_store(store: Store) -> Store:
     needed = ("load", "claim", "save", "release")
     if isinstance(store, type) or not all(callable(getattr(store, name, None)) for name in needed):
         raise ConfigurationError(
-            f"store must be a store, not {type(store).__name__}.",
+            f"store must be a store, not {kind_of(store)}.",
             remedy="Pass a RedisStore, a FileStore, or an object with the four methods of okta_m2m.stores.Store.",
         )
     from inspect import iscoroutinefunction  # heavy; only an app with a store needs it

@@ -57,7 +57,7 @@ class ServiceApp(arguments.NotAnAuthObject):
     - ``org_url``: ``https://acme.okta.com``, or the org's custom domain.
     - ``client_id``: the app's client id.
     - ``key``: the private key whose public half is registered with the app, or a list of keys. If Okta refuses one, the
-      next is used.
+      next is used. The key's id at Okta is an argument of the key: ``PrivateKey.from_file(path, kid="...")``.
     - ``scopes``: the scopes to request, such as ``okta.users.read``. Default none, which only a custom authorization server
       accepts.
     - ``authorization_server``: ``"default"`` or the id of a custom authorization server. Default ``None``, the org

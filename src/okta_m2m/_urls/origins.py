@@ -132,7 +132,9 @@ def _kept_once(allowed: frozenset[str]) -> Origins:
 def _check_origin(text: str) -> str:
     example = 'Write it as "https://api.example.com", with a port if it is not 443.'
     if not isinstance(text, str):
-        raise ConfigurationError(f"An origin must be a string, not {type(text).__name__}.", remedy=example)
+        raise ConfigurationError(
+            f"An origin must be a string, not an object of type {type(text).__name__}.", remedy=example
+        )
     if "*" in text:
         raise ConfigurationError(
             f"The origin {text!r} has a wildcard, but tokens are sent only to exact origins.", remedy=example

@@ -72,7 +72,7 @@ def read_secret(path: Path, what: str) -> str:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise ConfigurationError(
             f"The {what} cannot be read from {place} ({reason}).",
-            remedy="Check its content, and that this user may read it.",
+            remedy="Check the path, the content, and that this user may read it.",
         ) from None
     return text.rstrip("\r\n")
 

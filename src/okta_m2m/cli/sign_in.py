@@ -37,7 +37,7 @@ def configured_client() -> tuple[str, Path | None]:
     """The configured client id, and the ``okta.yaml`` that names it, if one does."""
     if find_setting("clientId") is None:
         raise ConfigurationError(
-            "No app is named.",
+            "No option and no setting names the app.",
             remedy="Name it with --app, or set OKTA_CLIENT_CLIENTID (okta-m2m app create writes it to okta.yaml).",
         )
     settings = read_settings(**{**_PLACEHOLDERS, "client_id": None})
@@ -82,7 +82,8 @@ def _report_pause(pause: Pause) -> None:
 def _service_app_in(folder: Path, max_wait: float) -> ServiceApp:
     if not any((folder / name).is_file() for name in ("okta.yaml", ".okta.yaml")):
         raise ConfigurationError(
-            f"{folder} has no okta.yaml.", remedy="Use the folder of the service app that signs in."
+            f"--as names the folder {folder}, but there is no okta.yaml in it.",
+            remedy="Name the folder of the service app that signs in, or write --as self.",
         )
     return ServiceApp(**trusted_settings(folder=folder, environ={}, max_wait=max_wait).arguments())
 

@@ -134,7 +134,7 @@ def generate_native(alg: str, bits: int) -> PrivateKeyTypes:
 
     if alg in CURVES:
         return ec.generate_private_key(CURVES[alg].native())
-    _choose_alg(alg, list(_RSA_DIGESTS), "a key that is to be generated")
+    _choose_alg(alg, [*_RSA_DIGESTS, *CURVES], "a new key")
     if not MIN_RSA_BITS <= bits <= MAX_RSA_BITS:
         raise InvalidKey(
             f"RSA keys have {MIN_RSA_BITS} to {MAX_RSA_BITS} bits, not {bits}.", remedy="Use the default, 2048."
@@ -211,7 +211,7 @@ def _choose_alg(alg: object, fitting: list[str], key: str) -> str:
         raise InvalidKey(f"The alg is of type {type(alg).__name__}, not a string.", remedy=remedy)
     if alg in _RSA_DIGESTS or alg in CURVES:
         raise InvalidKey(f"{alg} does not fit {key}.", remedy=remedy)
-    raise InvalidKey(f"The alg {quoted(alg, 40)!r} is not supported. {ACCEPTED_ALGS}.", remedy=remedy)
+    raise InvalidKey(f"The alg {quoted(alg, 40)!r} is not supported for {key}.", remedy=remedy)
 
 
 def _rsa_signing(native: RSAPrivateKey, digest: str) -> Callable[[bytes], bytes]:

@@ -57,7 +57,7 @@ def clean_text(content: object) -> str:
         )
     text = text.strip("\ufeff\0\"' \t\r\n\v\f")
     if not text:
-        raise InvalidKey("It is empty.", remedy="Pass the key's PEM or JWK text.")
+        raise InvalidKey("The key is empty.", remedy="Pass the key's PEM or JWK text.")
     return text
 
 
@@ -232,7 +232,7 @@ def _find_private_block(text: str) -> tuple[str, str]:
             "The PEM text is truncated, or contains no key.",
             remedy="Pass all of it, from -----BEGIN to -----END ... -----.",
         )
-    raise InvalidKey("It is not a key: neither PEM nor JWK.", remedy="Pass text that begins with -----BEGIN or with {.")
+    raise InvalidKey("The key is neither PEM nor JWK.", remedy="Pass text that begins with -----BEGIN or with {.")
 
 
 # ── JWK and JWKS ─────────────────────────────────────────────────────────────────────────────────────────────────────

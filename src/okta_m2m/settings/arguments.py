@@ -40,8 +40,8 @@ __all__ = [
 
 ATTACH = {
     "requests": "session.auth = okta_m2m.requests.OktaAuth(app)",
-    "httpx": "httpx.Client(auth=okta_m2m.httpx.OktaAuth(app))",
-    "httpx2": "httpx2.Client(auth=okta_m2m.httpx2.OktaAuth(app))",
+    "httpx": "httpx.Client(auth=okta_m2m.httpx.OktaAuth(app)), or the same for httpx.AsyncClient",
+    "httpx2": "httpx2.Client(auth=okta_m2m.httpx2.OktaAuth(app)), or the same for httpx2.AsyncClient",
     "aiohttp": "aiohttp.ClientSession(middlewares=[okta_m2m.aiohttp.OktaAuth(app)])",
     "niquests": (
         "session.auth = okta_m2m.niquests.OktaAuth(app), or for an AsyncSession okta_m2m.niquests.AsyncOktaAuth(app)"
@@ -56,16 +56,14 @@ def check_list(values: Iterable[str], name: str) -> list[str]:
     if isinstance(values, str):
         raise ConfigurationError(f"{name} must be a list, not a string.", remedy=f"Write {name}={values.split()!r}.")
     if not isinstance(values, Iterable):
-        raise ConfigurationError(
-            f"{name} must be a list, not {type(values).__name__}.", remedy="Pass a list, or omit it."
-        )
+        raise ConfigurationError(f"{name} must be a list, not {kind_of(values)}.", remedy="Pass a list, or omit it.")
     return list(values)
 
 
 def check_observer(on_event: Callable[[Event], None] | None) -> Callable[[Event], None] | None:
     if on_event is not None and not callable(on_event):
         raise ConfigurationError(
-            f"on_event must be a function, not {type(on_event).__name__}.",
+            f"on_event must be a function, not {kind_of(on_event)}.",
             remedy="Pass a function to call with each event.",
         )
     return on_event
@@ -74,7 +72,7 @@ def check_observer(on_event: Callable[[Event], None] | None) -> Callable[[Event]
 def check_clock(clock: Clock) -> Clock:
     if not (callable(getattr(clock, "now", None)) and callable(getattr(clock, "wall", None))):
         raise ConfigurationError(
-            f"clock must be a Clock, not {type(clock).__name__}.",
+            f"clock must be a Clock, not {kind_of(clock)}.",
             remedy="Import Clock from okta_m2m.testing, or omit clock.",
         )
     return clock
@@ -206,7 +204,10 @@ def attached_wrongly(given: str, request: object, library: str = "") -> WrongTyp
     library = library or type(request).__module__.partition(".")[0]
     if library in ATTACH:
         return WrongType(f"{library} was given {given}.", remedy=f"Write: {ATTACH[library]}")
-    return WrongType(f"A client was given {given}.", remedy=f"Write it as for requests: {ATTACH['requests']}")
+    return WrongType(
+        f"A client was given {given}.",
+        remedy=f"Write for requests: {ATTACH['requests']}; for httpx: {ATTACH['httpx']}; for aiohttp: {ATTACH['aiohttp']}",
+    )
 
 
 class NotAnAuthObject:

@@ -72,9 +72,9 @@ def store_from_url(url: str) -> RedisStore | FileStore:
         return RedisStore(url)
     if scheme == "file":
         return FileStore(_directory_of(url))
-    beginning = f" It begins with {scheme}://." if "://" in url and scheme else ""
+    shown = f": {scheme}://" if "://" in url and scheme else ""
     raise ConfigurationError(
-        f"The scheme of the store's URL is not supported.{beginning}",
+        f"The scheme of the store's URL is not supported{shown}.",
         remedy=(
             "Use redis://host:6379/0, rediss://host:6379/0, unix:///path/of/redis.sock, file: or file:/path/of/directory."
         ),

@@ -164,7 +164,7 @@ def _blocking_client(given: Any) -> Any:
         client.close()  # otherwise Python warns that it was never awaited
         what = "a coroutine function, but calls its client in threads"
     elif not hasattr(client, "execute_command"):
-        what = f"{maker}a {type(client).__name__}"
+        what = f"{maker}an object of type {type(client).__name__}"
     elif inspect.iscoroutinefunction(client.execute_command):
         # A client that was made here has no connection yet, so it need not be closed.
         what = f"{maker}a redis.asyncio client, but calls its client in threads"

@@ -4,7 +4,8 @@ from okta_m2m import PrivateKey, ServiceApp
 from okta_m2m.requests import OktaAuth
 
 
-def list_users(org: str, client_id: str, pem: bytes):
+def connect(org: str, client_id: str, pem: bytes):
+    """Call it once: the app holds the token."""
     app = ServiceApp(
         org,
         client_id=client_id,
@@ -13,5 +14,11 @@ def list_users(org: str, client_id: str, pem: bytes):
     )
     session = requests.Session()
     session.auth = OktaAuth(app)
+    return session
+
+
+def list_users(session: requests.Session, org: str):
     users = f"{org}/api/v1/users"
-    return session.get(users, timeout=30).json()
+    response = session.get(users, timeout=30)
+    response.raise_for_status()
+    return response.json()

@@ -4,7 +4,8 @@ from authlib.integrations.requests_client import (
 from authlib.oauth2.rfc7523 import PrivateKeyJWT
 
 
-def list_users(org: str, client_id: str, pem: bytes):
+def connect(org: str, client_id: str, pem: bytes):
+    """Call it once: the session holds the token."""
     url = f"{org}/oauth2/v1/token"
     session = OAuth2Session(
         client_id,
@@ -15,5 +16,11 @@ def list_users(org: str, client_id: str, pem: bytes):
         scope="okta.users.read",
     )
     session.fetch_token()
+    return session
+
+
+def list_users(session: OAuth2Session, org: str):
     users = f"{org}/api/v1/users"
-    return session.get(users, timeout=30).json()
+    response = session.get(users, timeout=30)
+    response.raise_for_status()
+    return response.json()

@@ -4,15 +4,20 @@ from okta_m2m import PrivateKey, ServiceApp
 from okta_m2m.requests import OktaAuth
 
 
-def list_users(org: str, client_id: str, pem: bytes):
+def connect(org: str, client_id: str, pem: bytes):
+    """Call it once: the app holds the token."""
     app = ServiceApp(
         org,
         client_id=client_id,
         key=PrivateKey.from_pem(pem),
         scopes=["okta.users.read"],
     )
-    users = f"{org}/api/v1/users"
-    found = requests.get(
-        users, auth=OktaAuth(app), timeout=30
+    return OktaAuth(app)
+
+
+def list_users(auth: OktaAuth, org: str):
+    response = requests.get(
+        f"{org}/api/v1/users", auth=auth, timeout=30
     )
-    return found.json()
+    response.raise_for_status()
+    return response.json()

@@ -47,12 +47,17 @@ class Tokens:
         return self.token
 
 
-def list_users(org: str, client_id: str, pem: bytes):
-    tokens = Tokens(org, client_id, pem)
+def connect(org: str, client_id: str, pem: bytes):
+    """Call it once: the object holds the token."""
+    return Tokens(org, client_id, pem)
+
+
+def list_users(tokens: Tokens, org: str):
     bearer = {"Authorization": f"Bearer {tokens.get()}"}
-    found = requests.get(
+    response = requests.get(
         f"{org}/api/v1/users",
         headers=bearer,
         timeout=30,
     )
-    return found.json()
+    response.raise_for_status()
+    return response.json()

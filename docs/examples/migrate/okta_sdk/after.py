@@ -1,17 +1,21 @@
-import httpx
+import httpx2
 
 from okta_m2m import PrivateKey, ServiceApp
-from okta_m2m.httpx import OktaAuth
+from okta_m2m.httpx2 import OktaAuth
 
 
-def list_users(org: str, client_id: str, pem: bytes):
+def connect(org: str, client_id: str, pem: bytes):
+    """Call it once: the app holds the token."""
     app = ServiceApp(
         org,
         client_id=client_id,
         key=PrivateKey.from_pem(pem),
         scopes=["okta.users.read"],
     )
-    with httpx.Client(auth=OktaAuth(app)) as client:
-        response = client.get(f"{org}/api/v1/users")
-        users = response.raise_for_status().json()
+    return httpx2.Client(auth=OktaAuth(app))
+
+
+def list_users(client: httpx2.Client, org: str):
+    response = client.get(f"{org}/api/v1/users")
+    users = response.raise_for_status().json()
     return [user["profile"]["login"] for user in users]

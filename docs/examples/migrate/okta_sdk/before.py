@@ -3,21 +3,20 @@ import asyncio
 from okta.client import Client
 
 
-def list_users(org: str, client_id: str, pem: bytes):
-    async def logins() -> list:
-        settings = {
-            "orgUrl": org,
-            "authorizationMode": "PrivateKey",
-            "clientId": client_id,
-            "scopes": ["okta.users.read"],
-            "privateKey": pem.decode(),
-        }
-        async with Client(settings) as client:
-            users, _, error = await client.list_users()
-            if error:
-                raise RuntimeError(error)
-            return [
-                user.profile.login for user in users
-            ]
+def connect(org: str, client_id: str, pem: bytes):
+    """Call it once: the client holds the token."""
+    settings = {
+        "orgUrl": org,
+        "authorizationMode": "PrivateKey",
+        "clientId": client_id,
+        "scopes": ["okta.users.read"],
+        "privateKey": pem.decode(),
+    }
+    return Client(settings)
 
-    return asyncio.run(logins())
+
+def list_users(client: Client, org: str):
+    users, _, error = asyncio.run(client.list_users())
+    if error:
+        raise RuntimeError(error)
+    return [user.profile.login for user in users]

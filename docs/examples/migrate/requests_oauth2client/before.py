@@ -7,7 +7,8 @@ from requests_oauth2client import (
 )
 
 
-def list_users(org: str, client_id: str, pem: bytes):
+def connect(org: str, client_id: str, pem: bytes):
+    """Call it once: the auth object holds the token."""
     key = Jwk.from_pem(pem).with_kid_thumbprint()
     client = OAuth2Client(
         f"{org}/oauth2/v1/token",
@@ -18,5 +19,11 @@ def list_users(org: str, client_id: str, pem: bytes):
     session.auth = OAuth2ClientCredentialsAuth(
         client, scope="okta.users.read"
     )
+    return session
+
+
+def list_users(session: requests.Session, org: str):
     users = f"{org}/api/v1/users"
-    return session.get(users, timeout=30).json()
+    response = session.get(users, timeout=30)
+    response.raise_for_status()
+    return response.json()

@@ -9,7 +9,7 @@ import hashlib
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
-from ._access import READING, authorize, check_custom_token, check_okta_token, identify
+from ._access import READING, Caller, authorize, check_custom_token, check_okta_token, identify
 from ._messages import Answer, ReceivedRequest, json_answer
 from ._org import Org
 from ._refusals import ApiRefused
@@ -34,7 +34,19 @@ def answer_directory(org: Org, request: ReceivedRequest) -> Answer:
     if request.method == "DELETE":
         return Answer(204, list(caller.headers))
     name = unquote("/".join(segments[4:]), errors="replace")
-    return json_answer(200, _document(collection, name, request), *caller.headers)
+    content = _document(collection, name, request)
+    if collection == "logs" and not name and request.method in READING:
+        return _log_page(org, request, content, caller)
+    return json_answer(200, content, *caller.headers)
+
+
+def _log_page(org: Org, request: ReceivedRequest, events: list[dict[str, Any]], caller: Caller) -> Answer:
+    """The first page has all events, and the pages after it are empty. As in Okta's System Log API, a request without ``until``
+    polls: each page has a ``next`` link, which leads to later events. With ``until``, the last page has none."""
+    query = parse_qs(request.query)
+    following = f'<{org.url}{request.path}?after={events[-1]["uuid"]}>; rel="next"'
+    links = [] if "until" in query else [("link", following)]
+    return json_answer(200, [] if "after" in query else events, *caller.headers, *links)
 
 
 def _document(collection: str, name: str, request: ReceivedRequest) -> Any:

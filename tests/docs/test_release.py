@@ -1,0 +1,57 @@
+"""What a release is made from agrees with itself: the metadata, the workflows, and what CONTRIBUTING says of them."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+WORKFLOWS = ROOT / ".github" / "workflows"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+
+
+def workflow(name: str) -> dict[Any, Any]:
+    loaded = yaml.safe_load((WORKFLOWS / name).read_text("utf-8"))
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def test_the_tests_run_on_every_system_and_every_python() -> None:
+    matrix = workflow("test.yml")["jobs"]["tests"]["strategy"]["matrix"]
+    assert {system.partition("-")[0] for system in matrix["os"]} == {"ubuntu", "macos", "windows"}
+    classified = [
+        found[1] for line in PROJECT["classifiers"] if (found := re.fullmatch(r"Programming .* :: (3\.\d+)", line))
+    ]
+    assert set(classified) <= set(matrix["python"])
+    assert PROJECT["requires-python"] == f">={classified[0]}"
+
+
+def test_nothing_is_published_before_the_tests_and_the_audit() -> None:
+    jobs = workflow("release.yml")["jobs"]
+    assert jobs["publish"]["needs"] == ["test", "build"]
+    assert jobs["test"]["uses"] == "./.github/workflows/test.yml"
+    steps = [step.get("run", step.get("uses")) for step in jobs["build"]["steps"]]
+    audit = next(number for number, step in enumerate(steps) if step.startswith("REQUIRE_AUDIT=1 .ci/supply_chain"))
+    upload = next(number for number, step in enumerate(steps) if step.startswith("actions/upload-artifact"))
+    assert audit < upload
+
+
+def test_a_job_may_only_do_what_it_does() -> None:
+    for name in ("test.yml", "release.yml"):
+        assert workflow(name)["permissions"] == {"contents": "read"}
+    writes = {
+        name: {right for right, level in job.get("permissions", {}).items() if level == "write"}
+        for name, job in workflow("release.yml")["jobs"].items()
+    }
+    assert writes == {"test": set(), "build": {"id-token", "attestations"}, "publish": {"id-token"}}
+
+
+def test_the_files_that_the_workflows_name_are_there() -> None:
+    text = "".join(path.read_text("utf-8") for path in WORKFLOWS.glob("*.yml"))
+    named = set(re.findall(r"(?<![\w/])(?:\.ci|tests|src|\.github)/[\w./-]+\w", text))
+    assert len(named) >= 5
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
