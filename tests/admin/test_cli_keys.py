@@ -321,7 +321,7 @@ def test_an_encrypted_pem_is_rotated_with_its_passphrase(
     assert (key.kid, key.thumbprint()) == (new["kid"], new["kid"])
     assert new["kid"] != old["kid"]
     assert "BEGIN ENCRYPTED PRIVATE KEY" in (home / "key.pem").read_text("utf-8")
-    assert sorted(path.name for path in home.iterdir()) == ["key.pem", "okta.yaml", "passphrase"]
+    assert sorted(path.name for path in home.iterdir()) == [".okta", "key.pem", "okta.yaml", "passphrase"]
 
 
 def test_a_pem_without_a_kid_is_rotated_after_the_suggested_line_is_added(run: Run, okta: FakeOkta, home: Path) -> None:

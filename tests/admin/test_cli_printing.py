@@ -189,6 +189,7 @@ COMMANDS = [
     "headers GET /api/v1/users --json",
     "--debug api GET /api/v1/users?evil=\x1b[31m --json",
     "cache clear",
+    "trust .",
     "app deactivate",
     "app deactivate --yes",
     "app activate",

@@ -184,6 +184,8 @@ def test_it_signs_in_as_another_service_app(run: Run, okta: FakeOkta, home: Path
     (folder / "okta.yaml").write_text(json.dumps({"okta": {"client": settings}}), encoding="utf-8")
     (folder / "okta.yaml").chmod(0o600)
     sign_in = ("--as", "onboarding")
+    assert "trust 'onboarding'" in run("app", "list", *sign_in, admin_signed_in=False).stderr
+    done(run("trust", "onboarding"))
     done(run("app", "create", "--name", "billing", "--key", "key.json", *sign_in, admin_signed_in=False))
     done(run("app", "grant", "okta.users.read", *sign_in, admin_signed_in=False))
     assert [app.scopes for app in okta.apps.values()][1:] == [["okta.users.read"]]

@@ -24,10 +24,11 @@ from .exits import Exit, ExtraMissing, complain, exit_for, is_closed_pipe, is_de
 from .groups import Group, command_group
 from .printing import discard_output, echo
 from .profiles import choose_org
+from .trust import trust
 
 __all__ = ["app"]
 
-_ORDER = ("key", "app", "doctor", "api", "headers", "token", "assertion", "cache", "demo")
+_ORDER = ("key", "app", "doctor", "api", "headers", "token", "assertion", "cache", "trust", "demo")
 
 
 @contextmanager
@@ -93,6 +94,7 @@ app.command("headers")(headers)
 app.add_typer(tokens.app, name="token")
 app.command("assertion")(assertion)
 app.add_typer(cache.app, name="cache")
+app.command("trust")(trust)
 app.command("demo")(demo)
 
 

@@ -13,13 +13,13 @@ import typer
 from rich.text import Text
 
 from ..admin.doctor import Check, Doctor, Kind, check_client, first_failure
-from ..errors import OktaM2MError
+from ..errors import ConfigurationError
 from .debug import without_log
 from .exits import Exit
 from .options import Json
 from .printing import echo_json
 from .terminal import Output, hanging, marks_for
-from .trust import OrgNotTrusted, trusted_settings
+from .trust import OrgNotTrusted, check_org
 
 __all__ = ["EXITS", "doctor"]
 
@@ -90,10 +90,10 @@ def doctor(
 def _check_trust() -> None:
     """Refuses to sign for an org that must not be trusted. Every other problem with the settings has its own row."""
     try:
-        trusted_settings()
+        check_org()
     except OrgNotTrusted:
         raise
-    except OktaM2MError:
+    except ConfigurationError:
         pass
 
 

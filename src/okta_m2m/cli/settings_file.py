@@ -19,6 +19,7 @@ from typing import Any
 from ..admin.key_files import FileVersion, check_replaceable, read_file, replace_file, write_new_file
 from ..errors import ConfigurationError
 from ..settings import parse_okta_yaml, read_okta_yaml
+from .trust import is_trusted, trust_own_file
 
 # ruamel.yaml is imported inside functions: most commands do not need it.
 
@@ -37,13 +38,17 @@ def write_settings(path: Path, values: Mapping[str, object]) -> None:
 
 
 def _write(path: Path, found: tuple[str, FileVersion] | None, values: Mapping[str, object]) -> None:
+    """Writes the settings. The user trusts the file afterwards if they did before, or if the org is one of the settings."""
+    keeps_trust = "orgUrl" in values or is_trusted(path)
     if found is None:
         write_new_file(path, _block({"okta": {"client": values}}).encode())
-        return
-    text, version = found
-    edited = _edit(path, text, values)
-    if edited is not None:
-        replace_file(path, edited.encode(), was=version)  # a symlink remains a symlink
+    else:
+        text, version = found
+        edited = _edit(path, text, values)
+        if edited is not None:
+            replace_file(path, edited.encode(), was=version)  # a symlink remains a symlink
+    if keeps_trust:
+        trust_own_file(path)
 
 
 def check_settings_file(path: Path, names: Iterable[str]) -> None:

@@ -1,7 +1,7 @@
 """Chooses the account that signs in to the management API, the org, and the app.
 
 Invariant: the SSWS token comes from a file, the environment, an ``okta.yaml`` or a prompt, and is sent only to the
-configured org. An org that only the working directory names gets no token from elsewhere (:mod:`okta_m2m.cli.trust`).
+configured org. An org that only the working directory names gets none unless the user trusts it (:mod:`okta_m2m.cli.trust`).
 """
 
 from __future__ import annotations
@@ -19,18 +19,13 @@ from ..settings import find_setting, read_settings
 from .printing import note
 from .secrets import prompt_for, read_secret
 from .terminal import stdin_is_terminal
-from .trust import check_org, check_ssws_token, configured_app, is_in_folder, trusted_settings
+from .trust import configured_app, trusted_settings
 
 __all__ = ["configured_client", "management_api", "target_app"]
 
 
-_PLACEHOLDERS: Final[dict[str, Any]] = {
-    "org_url": "https://any.okta.com",
-    "client_id": "any",
-    "key": object(),
-    "scopes": ["okta.users.read"],
-}
-"""Arguments in place of the settings that are not needed, so that they are not read."""
+_NO_KEY: Final[dict[str, Any]] = {"key": object(), "scopes": ["okta.users.read"]}
+"""Arguments in place of the settings that only a service app needs, so that they are not read."""
 
 
 def configured_client() -> tuple[str, Path | None]:
@@ -40,7 +35,7 @@ def configured_client() -> tuple[str, Path | None]:
             "No app is named.",
             remedy="Name it with --app, or set OKTA_CLIENT_CLIENTID (okta-m2m app create writes it to okta.yaml).",
         )
-    settings = read_settings(**{**_PLACEHOLDERS, "client_id": None})
+    settings = read_settings(org_url="https://any.okta.com", **_NO_KEY)
     return settings.client_id, settings.files.get("client_id")
 
 
@@ -52,7 +47,7 @@ def management_api(token_file: Path | None, as_: str | None, max_wait: float) ->
     """
     account: ApiToken | ServiceApp
     if as_ is None:
-        url = _org_url()
+        url = trusted_settings(client_id="any", **_NO_KEY).org_url
         account = _api_token(url, token_file)
     elif token_file is not None:
         raise ConfigurationError("--as and --token-file cannot be used together.", remedy="Remove one of them.")
@@ -66,13 +61,6 @@ def management_api(token_file: Path | None, as_: str | None, max_wait: float) ->
 def target_app(api: ManagementApi, name: str | None, via: Via = "apps") -> App:
     """The app that an option names, by default the configured one."""
     return find_app(api, configured_client()[0] if name is None else name, via=via)
-
-
-def _org_url() -> str:
-    """The configured org URL, even if other settings are missing."""
-    found = find_setting("orgUrl", "oktaDomain")
-    # The org is passed as an argument, because no key is at stake here. _api_token checks which place names the org.
-    return read_settings(**{**_PLACEHOLDERS, "org_url": None if found is None else found.value}).org_url
 
 
 def _report_pause(pause: Pause) -> None:
@@ -89,13 +77,9 @@ def _service_app_in(folder: Path, max_wait: float) -> ServiceApp:
 
 def _api_token(url: str, token_file: Path | None) -> ApiToken:
     if token_file is not None:
-        token = ApiToken(read_secret(token_file, "SSWS token"))
-        if not is_in_folder(token_file):
-            check_org(url, f"the SSWS token of {'stdin' if str(token_file) == '-' else token_file}")
-        return token
+        return ApiToken(read_secret(token_file, "SSWS token"))
     found = find_setting("token")
     if found is not None:
-        check_ssws_token(url, found)
         return ApiToken(str(found.value))
     if not stdin_is_terminal():
         raise ConfigurationError(

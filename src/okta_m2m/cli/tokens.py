@@ -24,7 +24,7 @@ from .options import Json, RequestedScopes, TokenWait, split_scopes
 from .printing import echo, echo_json
 from .secrets import prompt_for, read_secret
 from .terminal import Output, stdin_is_terminal, stdout_is_pipe, stdout_is_terminal, titled
-from .trust import app_settings, check_token, configured_app, is_in_folder
+from .trust import app_settings, configured_app
 
 __all__ = ["app"]
 
@@ -115,17 +115,10 @@ def _ask_about_token(ask: Callable[..., _Answer], token_file: Path | None) -> _A
 
 
 def _read_token(file: Path | None, org_url: str) -> str:
-    """The token to send to the org. One that the org did not issue, and that is not in this folder, needs a trusted
-    org."""
     if file is None and stdin_is_terminal():
-        return _check_not_empty(prompt_for(f"Token to send to {org_url}"))
-    token = _check_not_empty(read_secret(file or Path("-"), "token"))
-    if file is None or not is_in_folder(file):
-        check_token(org_url, token, "stdin" if file is None or str(file) == "-" else str(file))
-    return token
-
-
-def _check_not_empty(token: str) -> str:
+        token = prompt_for(f"Token to send to {org_url}")
+    else:
+        token = read_secret(file or Path("-"), "token")
     if not token.strip():
         raise ConfigurationError(
             "The token is empty.", remedy="Pass it on stdin, in a file (--from), or at the prompt."
