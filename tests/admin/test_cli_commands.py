@@ -118,7 +118,7 @@ def test_help_has_the_commands_first_and_the_demo_last() -> None:
     shown = run_here("--help").output
     assert shown.index("Commands:") < shown.index("Options:")
     names = re.findall(r"^  ([a-z]+) ", shown.partition("Commands:")[2].partition("Options:")[0], re.MULTILINE)
-    assert names == ["key", "app", "doctor", "api", "headers", "token", "assertion", "cache", "trust", "demo"]
+    assert names == ["key", "app", "doctor", "api", "headers", "token", "assertion", "trust", "demo"]
     assert set(names) == {path[0] for path in LEAVES}
 
 
@@ -202,9 +202,8 @@ def test_each_document_has_the_members_that_the_docs_list_and_stdout_has_nothing
     look("headers", "GET", "/api/v1/users")
     look("assertion")
     look("doctor")
-    look("cache show", OKTA_M2M_STORE=f"file:{home / 'store'}")
     look("trust", ".")
-    look("cache clear", OKTA_M2M_STORE=f"file:{home / 'store'}")
+    look("token clear", OKTA_M2M_STORE=f"file:{home / 'store'}")
     assert look("app deactivate", "--yes")["status"] == "INACTIVE"
     assert look("app activate")["status"] == "ACTIVE"
     assert look("app delete", "billing", "--yes")["status"] == "DELETED"

@@ -501,7 +501,7 @@ def test_commands_that_send_nothing_to_the_org_do_not_ask(
 ) -> None:
     write_yaml(clone / "okta.yaml", orgUrl=evil.url, clientId="0oa1", scopes=["okta.users.read"])
     options = {"OKTA_CLIENT_PRIVATEKEY": str(key), "OKTA_M2M_STORE": f"file:{home / 'store'}"}
-    for arguments in [("cache", "show"), ("cache", "clear"), ("doctor", "--offline"), ("key", "show")]:
+    for arguments in [("token", "clear"), ("doctor", "--offline"), ("key", "show")]:
         ran = run(*arguments, **options)
         assert ran.returncode == Exit.OK, ran.stderr
     assert evil.received == []

@@ -143,5 +143,5 @@ COMMAND: list[Mistake] = [
     ),
     row("command: assertion for a page", "assertion", "--endpoint", "login", variables=SERVICE),
     row("command: doctor for curl", "doctor", "--client", "curl", variables=SERVICE),
-    row("command: cache without a store", "cache", "show", variables=SERVICE),
+    row("command: token clear without a store", "token", "clear", variables=SERVICE),
 ]

@@ -14,7 +14,7 @@ import typer
 
 from .. import __version__
 from ..errors import ConfigurationError, InvalidKey, OktaM2MError
-from . import apps, cache, keys, tokens
+from . import apps, keys, tokens
 from .assertion import assertion
 from .call import api, headers
 from .debug import report_requests, report_warnings
@@ -28,7 +28,7 @@ from .trust import trust
 
 __all__ = ["app"]
 
-_ORDER = ("key", "app", "doctor", "api", "headers", "token", "assertion", "cache", "trust", "demo")
+_ORDER = ("key", "app", "doctor", "api", "headers", "token", "assertion", "trust", "demo")
 
 
 @contextmanager
@@ -93,7 +93,6 @@ app.command("api")(api)
 app.command("headers")(headers)
 app.add_typer(tokens.app, name="token")
 app.command("assertion")(assertion)
-app.add_typer(cache.app, name="cache")
 app.command("trust")(trust)
 app.command("demo")(demo)
 

@@ -6,20 +6,24 @@ Invariant: the exit code is that of the first row that failed, because it causes
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict
+from itertools import chain
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
 from ..admin.doctor import Check, Doctor, Kind, check_client, first_failure
+from ..admin.shared_token import check_store
 from ..errors import ConfigurationError
+from ..settings import named_store
 from .debug import without_log
 from .exits import Exit
-from .options import Json
+from .options import STORE_TIMEOUT, Json
 from .printing import echo_json
 from .terminal import Output, hanging, marks_for
-from .trust import OrgNotTrusted, check_org
+from .trust import OrgNotTrusted, check_org, configured_app
 
 __all__ = ["EXITS", "doctor"]
 
@@ -42,10 +46,11 @@ PARTS = {
     "connection": ("name look-up", "proxy", "TCP", "TLS", "discovery", "clock"),
     "token": ("token", "scopes", "rate limit"),
     "API call": ("API call",),
+    "store": ("store",),
 }
 """The rows that are shown as one line if all of them passed."""
 
-SHORT = ("org URL", "key", "proxy", "discovery", "clock", "token", "scopes", "API call")
+SHORT = ("org URL", "key", "proxy", "discovery", "clock", "token", "scopes", "API call", "store")
 """The rows whose details that line shows."""
 
 
@@ -74,7 +79,8 @@ def doctor(
     with without_log():
         if not offline:
             _check_trust()
-        results = Doctor(offline=offline, call=call, client=check_client(client), max_wait=max_wait).checks()
+        doctor = Doctor(offline=offline, call=call, client=check_client(client), max_wait=max_wait)
+        results = chain(doctor.checks(), () if offline else _check_store())
         if as_json:
             checks = list(results)
         else:
@@ -95,6 +101,18 @@ def _check_trust() -> None:
         raise
     except ConfigurationError:
         pass
+
+
+def _check_store() -> Iterator[Check]:
+    """The row for the store, if processes share the token through one."""
+    try:
+        if named_store() is None:
+            return
+    except ConfigurationError as error:
+        yield Check("store", "fail", error.problem, error.remedy or "")
+        return
+    with suppress(ConfigurationError):  # which has its own row
+        yield check_store(configured_app(store_timeout=STORE_TIMEOUT))
 
 
 def _print_rows(results: Iterable[Check], checks: list[Check], *, verbose: bool) -> None:

@@ -27,7 +27,7 @@ class Exit(IntEnum):
         1,
         (
             "the command finished, but found a problem: in `demo`, a call failed; in `app create`, an app with that name "
-            "exists, but differs from what was requested; in `token introspect`, the token is not active; in `cache clear`, "
+            "exists, but differs from what was requested; in `token introspect`, the token is not active; in `token clear`, "
             "a process was fetching a token; or Okta does not show a requested change"
         ),
     )

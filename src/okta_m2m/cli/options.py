@@ -15,6 +15,7 @@ from ..admin.provisioning import Via
 
 __all__ = [
     "DEFAULT_KEY",
+    "STORE_TIMEOUT",
     "AppName",
     "As",
     "Json",
@@ -33,6 +34,9 @@ __all__ = [
 
 DEFAULT_KEY: Final = Path("okta-m2m-key.json")
 """The file that ``key new`` writes. A key is read from it if no setting names one."""
+
+STORE_TIMEOUT: Final = 5.0
+"""Seconds for each operation of a token store; longer than for a call, because a person is waiting."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 

@@ -1,4 +1,4 @@
-"""``okta-m2m token``: obtain, describe, introspect or revoke a token of the configured app.
+"""``okta-m2m token``: obtain, describe, introspect or revoke a token of the configured app, or remove the shared one.
 
 Invariant: the token itself is written only to a pipe, or with ``--show``. A token to introspect or revoke comes from
 stdin, a file or a prompt.
@@ -16,11 +16,13 @@ from rich.text import Text
 
 from .. import ServiceApp, Token
 from ..admin.introspection import introspect_token, revoke_token
-from ..errors import ConfigurationError
+from ..admin.shared_token import clear_shared_token
+from ..effects import StoreFailed
+from ..errors import ConfigurationError, TokenUnreachable, quoted
 from ..requests import OktaAuth
 from .exits import Exit, complain
 from .groups import command_group
-from .options import Json, RequestedScopes, TokenWait, split_scopes
+from .options import STORE_TIMEOUT, Json, RequestedScopes, TokenWait, split_scopes
 from .printing import echo, echo_json
 from .secrets import prompt_for, read_secret
 from .terminal import Output, stdin_is_terminal, stdout_is_pipe, stdout_is_terminal, titled
@@ -100,6 +102,28 @@ def introspect(
             output.print(titled(name, text), soft_wrap=True)
     if not found.active:
         raise typer.Exit(Exit.FAILED)
+
+
+@app.command()
+def clear(as_json: Json = False) -> None:
+    """Remove the token that processes share through a store (OKTA_M2M_STORE).
+
+    Processes that have the token keep using it until they renew it. The next process that needs a token requests one
+    from Okta.
+    """
+    try:
+        cleared = clear_shared_token(ServiceApp.from_env(store_timeout=STORE_TIMEOUT))
+    except StoreFailed as failed:
+        raise TokenUnreachable(
+            f"The token store does not work: {quoted(failed)}.", remedy="Check the store, and OKTA_M2M_STORE."
+        ) from None
+    if as_json:
+        echo_json({"cleared": cleared})
+    if not cleared:
+        complain("A process is fetching a token, so nothing was removed. Try again in a few seconds.")
+        raise typer.Exit(Exit.FAILED)
+    if not as_json:
+        echo("No token is stored for this app any more.")
 
 
 def _ask_about_token(ask: Callable[..., _Answer], token_file: Path | None) -> _Answer:
