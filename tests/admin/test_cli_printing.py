@@ -146,7 +146,6 @@ def settings(okta: FakeOkta, hostile: Front, home: Path) -> dict[str, str]:
 COMMANDS = [
     "app list",
     "app list --json",
-    "app list --via clients",
     "app show",
     "app show --json",
     "app create --name billing --env",

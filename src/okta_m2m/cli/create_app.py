@@ -22,7 +22,7 @@ from ..keys import PrivateKey
 from .exits import Exit, complain
 from .options import As, Json, KeyFile, Kid, MaxWait, PassphraseFile, TokenFile, ViaName, parse_via
 from .printing import echo, echo_json, note
-from .secrets import configured_key_file, default_key_file, load_key, signing_kid
+from .secrets import configured_key_file, default_key_file, load_key, signing_kid, with_kid
 from .settings_file import check_settings_file, read_setting, write_settings
 from .sign_in import management_api
 
@@ -101,7 +101,7 @@ def describe_app(app: App, outcome: str | None = None) -> list[str]:
     """The lines that show an app. ``outcome``: the change that was made to it."""
     keys = [key.kid or key.thumbprint for key in app.keys if key.active]
     lines = {
-        "app": app.name + (f" ({outcome})" if outcome else ""),
+        "app": (app.name or "-") + (f" ({outcome})" if outcome else ""),
         "client id": app.client_id,
         **({"id": app.id} if app.id != app.client_id else {}),
         "status": app.status,
@@ -122,9 +122,7 @@ def _load_keys(
     if jwks is not None:
         return _Keys(None, None, _read_jwks(jwks))
     key = load_key(key_file, kid=kid, passphrase_file=passphrase_file)
-    # A PEM has no kid. If the key is registered with its thumbprint as the kid, it can be converted and rotated later.
-    document: dict[str, Any] = {**key.with_kid(key.kid or key.thumbprint()).jwks()}
-    return _Keys(key, key_file or default_key_file() or configured_key_file(), document)
+    return _Keys(key, key_file or default_key_file() or configured_key_file(), {**with_kid(key).jwks()})
 
 
 def _read_jwks(path: Path) -> dict[str, Any]:

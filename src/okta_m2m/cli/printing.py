@@ -14,10 +14,11 @@ import logging
 import os
 import sys
 import unicodedata
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final, TextIO
 
-__all__ = ["LogHandler", "clean", "discard_output", "echo", "echo_bytes", "echo_json", "note"]
+__all__ = ["LogHandler", "clean", "discard_output", "echo", "echo_bytes", "echo_json", "note", "report"]
 
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 _JOINERS: Final = "\u200c\u200d"  # they shape Persian, Indic scripts and emoji, and do nothing else
@@ -41,6 +42,15 @@ def echo_json(document: object) -> None:
     """Writes a JSON document to stdout."""
     # Python escapes all of them except DEL, which is ASCII.
     print(json.dumps(document, indent=2).replace("\x7f", "\\u007f"), flush=True)
+
+
+def report(document: object, lines: Iterable[str], as_json: bool) -> None:
+    """Writes the result of a command to stdout: as a JSON document, or as lines."""
+    if as_json:
+        echo_json(document)
+        return
+    for line in lines:
+        echo(line)
 
 
 def echo_bytes(content: bytes) -> None:

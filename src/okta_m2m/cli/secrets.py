@@ -31,6 +31,7 @@ __all__ = [
     "read_passphrase",
     "read_secret",
     "signing_kid",
+    "with_kid",
 ]
 
 MAX_SECRET: Final = 100_000  # characters in a file that holds a secret
@@ -146,6 +147,12 @@ def load_key(path: Path | None, *, kid: str | None = None, passphrase_file: Path
         return _load_configured_key(kid)
     # Do not keep it in a variable here: a crash report of an error in from_file would show it.
     return PrivateKey.from_file(path, password=passphrase_of(path, passphrase_file), kid=kid).snapshot()
+
+
+def with_kid(key: PrivateKey) -> PrivateKey:
+    """The key with its own ``kid``, or with its thumbprint as the ``kid``. A PEM often has none. If it is registered with its
+    thumbprint, it can be converted and rotated later."""
+    return key.with_kid(key.kid or key.thumbprint())
 
 
 def passphrase_of(path: Path, passphrase_file: Path | None, *, configured: bool = False) -> str | None:

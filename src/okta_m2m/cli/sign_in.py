@@ -6,22 +6,24 @@ configured org. An org that only the working directory names gets none unless th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from .. import ServiceApp
 from ..admin.management import ApiToken, ManagementApi, Pause
-from ..admin.provisioning import App, Via, find_app
+from ..admin.provisioning import App, find_app
 from ..errors import ConfigurationError
 from ..settings import find_setting, read_settings
+from .options import As, MaxWait, TokenFile
 from .printing import note
 from .secrets import prompt_for, read_secret
 from .terminal import stdin_is_terminal
 from .trust import configured_app, trusted_settings
 
-__all__ = ["configured_client", "management_api", "target_app"]
+__all__ = ["configured_client", "management_api", "signed_in", "target_app"]
 
 
 _NO_KEY: Final[dict[str, Any]] = {"key": object(), "scopes": ["okta.users.read"]}
@@ -58,9 +60,25 @@ def management_api(token_file: Path | None, as_: str | None, max_wait: float) ->
         yield api
 
 
-def target_app(api: ManagementApi, name: str | None, via: Via = "apps") -> App:
+def signed_in(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the management API as its first argument, and adds the options that choose the account."""
+
+    def run(token_file: TokenFile = None, as_: As = None, max_wait: MaxWait = 120, **options: Any) -> None:
+        with management_api(token_file, as_, max_wait) as api:
+            command(api, **options)
+
+    # typer makes the options from the signature and the annotations.
+    _, *own = inspect.signature(command, eval_str=True).parameters.values()
+    *account, _ = inspect.signature(run, eval_str=True).parameters.values()
+    run.__signature__ = inspect.Signature([*own, *account])  # type: ignore[attr-defined]  # PEP 362
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *account)}
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    return run
+
+
+def target_app(api: ManagementApi, name: str | None) -> App:
     """The app that an option names, by default the configured one."""
-    return find_app(api, configured_client()[0] if name is None else name, via=via)
+    return find_app(api, configured_client()[0] if name is None else name)
 
 
 def _report_pause(pause: Pause) -> None:
