@@ -289,6 +289,13 @@ def test_the_default_key_file_is_rotated_if_no_setting_names_a_key(run: Run, bil
     assert (f"{old} is deleted" in done(ran), ran.stderr) == (True, "")
 
 
+def test_an_algorithm_is_accepted_in_lower_case(run: Run, okta: FakeOkta, billing: App, home: Path) -> None:
+    assert json.loads(done(run("key", "new", "--alg", "rs256", "--out", "a.json", "--json")))["alg"] == "RS256"
+    assert json.loads(done(run("key", "new", "--alg", "es384", "--out", "b.json", "--json")))["alg"] == "ES384"
+    done(run("key", "rotate", "--grace", "0", "--alg", "es384"))
+    assert PrivateKey.from_file(home / "key.json").alg == "ES384"
+
+
 @pytest.mark.parametrize("configured", [True, False], ids=["configured", "--key"])
 def test_an_encrypted_pem_is_rotated_with_its_passphrase(
     run: Run, okta: FakeOkta, home: Path, configured: bool

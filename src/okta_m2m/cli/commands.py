@@ -15,9 +15,8 @@ import typer
 from .. import __version__
 from ..errors import ConfigurationError, InvalidKey, OktaM2MError
 from . import apps, keys, tokens
-from .assertion import assertion
 from .call import api, headers
-from .debug import report_requests, report_warnings
+from .debug import report_log
 from .demo.command import demo
 from .doctor import doctor
 from .exits import Exit, ExtraMissing, complain, exit_for, is_closed_pipe, is_device_failure
@@ -92,7 +91,7 @@ app.command("doctor")(doctor)
 app.command("api")(api)
 app.command("headers")(headers)
 app.add_typer(tokens.app, name="token")
-app.command("assertion")(assertion)
+app.command("assertion")(tokens.assertion)
 app.command("trust")(trust)
 app.command("demo")(demo)
 
@@ -114,9 +113,6 @@ def _options(
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Log each request to stderr, without secrets.")] = False,
 ) -> None:
-    if debug:
-        report_requests()
-    else:
-        report_warnings()
+    report_log(debug=debug)
     if org is not None:
         choose_org(org)

@@ -82,18 +82,19 @@ def create(
             api, name, jwks=keys.jwks, jwks_uri=jwks_uri, via=endpoint, dpop=dpop, client_id=client_id, twin=twin
         )
         scopes = _granted_scopes(api, created.app)
-        variables = _variables(api.org_url, created.app, keys, scopes)
+    settings_file = None if env or created.keys_missing else write  # without the keys, the settings would not work
+    variables = _variables(_settings(api.org_url, created.app, keys, None), scopes)
     if as_json:
-        settings_file = None if env or created.keys_missing else str(write)
-        echo_json({**asdict(created), "settings_file": settings_file, "environment": variables})
+        file = None if settings_file is None else str(settings_file)
+        echo_json({**asdict(created), "settings_file": file, "environment": variables})
     else:
         for line in describe_app(created.app, "created" if created.created else "already exists"):
             (note if env else echo)(line)
-    if not created.keys_missing:  # otherwise its settings would not work
-        if not env:
-            _write_settings_file(write, api.org_url, created.app, keys)
-        elif not as_json:
-            _print_variables(variables)
+    if settings_file is not None:
+        write_settings(settings_file, _settings(api.org_url, created.app, keys, settings_file))
+        note(f"The settings are in {write}." + ("" if keys.private is not None else " Add privateKey: to it yourself."))
+    elif not as_json and not created.keys_missing:
+        _print_variables(variables)
     _exit_if_different(created)
 
 
@@ -193,19 +194,20 @@ def _granted_scopes(api: ManagementApi, app: App) -> list[str]:
         return []
 
 
-def _variables(org_url: str, app: App, keys: _Keys, scopes: list[str]) -> dict[str, str]:
+def _settings(org_url: str, app: App, keys: _Keys, file: Path | None) -> dict[str, str]:
+    """The settings under the names of Okta's SDKs. ``file``: the ``okta.yaml`` that they are for; ``None`` for variables."""
+    values = {"orgUrl": org_url, "authorizationMode": "PrivateKey", "clientId": app.client_id}
+    if keys.file is not None:
+        values["privateKey"] = str(keys.file) if file is None else _relative_to(file, keys.file)
+    return values | _separate_kid(file, keys, app)
+
+
+def _variables(settings: dict[str, str], scopes: list[str]) -> dict[str, str]:
     """The settings as environment variables. Without scopes, their variable is omitted."""
-    variables = {
-        "OKTA_CLIENT_ORGURL": org_url,
-        "OKTA_CLIENT_AUTHORIZATIONMODE": "PrivateKey",
-        "OKTA_CLIENT_CLIENTID": app.client_id,
-        "OKTA_CLIENT_PRIVATEKEY": "PATH-OF-THE-KEY" if keys.file is None else str(keys.file),
-    }
+    values = {**settings, "privateKey": settings.get("privateKey", "PATH-OF-THE-KEY")}
     if scopes:
-        variables["OKTA_CLIENT_SCOPES"] = ",".join(scopes)
-    for kid in _separate_kid(None, keys, app).values():
-        variables["OKTA_CLIENT_KID"] = kid
-    return variables
+        values["scopes"] = ",".join(scopes)
+    return {f"OKTA_CLIENT_{name.upper()}": value for name, value in values.items()}
 
 
 def _print_variables(variables: dict[str, str]) -> None:
@@ -213,14 +215,6 @@ def _print_variables(variables: dict[str, str]) -> None:
         echo(f"export {name}={shlex.quote(value)}")
     if "OKTA_CLIENT_SCOPES" not in variables:
         note("The app has no scopes yet. Grant some with okta-m2m app grant, and set OKTA_CLIENT_SCOPES to them.")
-
-
-def _write_settings_file(path: Path, org_url: str, app: App, keys: _Keys) -> None:
-    values = {"orgUrl": org_url, "authorizationMode": "PrivateKey", "clientId": app.client_id}
-    if keys.file is not None:
-        values["privateKey"] = _relative_to(path, keys.file)
-    write_settings(path, values | _separate_kid(path, keys, app))
-    note(f"The settings are in {path}." + ("" if keys.private is not None else " Add privateKey: to it yourself."))
 
 
 def _separate_kid(settings_file: Path | None, keys: _Keys, app: App) -> dict[str, str]:

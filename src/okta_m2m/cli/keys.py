@@ -74,6 +74,7 @@ def new(
                 "No passphrase was given.",
                 remedy="Put it in a file (--passphrase-file), or set OKTA_CLIENT_PRIVATEKEYPASSPHRASE.",
             )
+    alg = alg.upper()
     if bits is not None and alg.startswith("ES"):
         raise ConfigurationError(f"--bits is only for RSA keys. {alg} has a fixed size.", remedy="Omit --bits.")
     if bits not in (None, 2048, 3072, 4096):

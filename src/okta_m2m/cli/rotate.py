@@ -79,7 +79,7 @@ def rotate(
             file,
             service=make_app,
             password=passphrase(),
-            alg=alg,
+            alg=None if alg is None else alg.upper(),
             bits=bits,
             grace=grace,
             progress=view.show,
