@@ -23,7 +23,7 @@ from ..admin.errors import OktaUnreachable
 from ..errors import ConfigurationError, OktaM2MError, quoted
 from ..requests import OktaAuth
 from .doctor import EXITS
-from .exits import complain
+from .exits import fail
 from .options import RequestedScopes, TokenWait, split_scopes
 from .printing import echo, echo_bytes, echo_json, report
 from .secrets import read_bytes
@@ -119,9 +119,10 @@ def _app_and_url(target: str, scope: list[str] | None, max_wait: float) -> tuple
     service_app = configured_app(scopes=split_scopes(scope or []), max_wait=max_wait)
     url = service_app.org_url + target if target.startswith("/") else target
     if "://" not in url:
+        path = target if target.startswith(("api/", "oauth2/")) else f"api/v1/{target}"
         raise ConfigurationError(
             f"{quoted(target, 100)!r} is neither a path nor a URL.",
-            remedy=f"Begin with a slash: /api/v1/{quoted(target, 60)}",
+            remedy=f"Begin with a slash: /{quoted(path, 80)}",
         )
     if not service_app.origins.allow(url):
         raise ConfigurationError(
@@ -257,5 +258,4 @@ def _exit_unless_good(method: str, response: requests.Response) -> None:
     if 200 <= response.status_code < 300:
         return
     row = check_answer("API call", method, str(response.request.path_url).partition("?")[0], response)
-    complain(f"{row.detail}. {row.remedy}")
-    raise typer.Exit(EXITS[row.kind])
+    fail(EXITS[row.kind], f"{row.detail}.", row.remedy)

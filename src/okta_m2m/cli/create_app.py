@@ -19,7 +19,7 @@ from ..admin.management import ManagementApi
 from ..admin.provisioning import App, Created, Via, create_app, find_app, list_grants
 from ..errors import ConfigurationError
 from ..keys import PrivateKey
-from .exits import Exit, complain
+from .exits import Exit, fail
 from .options import As, Json, KeyFile, Kid, MaxWait, PassphraseFile, TokenFile, ViaName, parse_via
 from .printing import echo, echo_json, note
 from .secrets import configured_key_file, default_key_file, load_key, signing_kid, with_kid
@@ -182,8 +182,7 @@ def _exit_if_different(created: Created) -> None:
         )
     if problems:
         how = "was created" if created.created else "already exists"
-        complain(f"The app {how}, but differs from what was requested. {'. '.join(problems)}")
-        raise typer.Exit(Exit.FAILED)
+        fail(Exit.FAILED, f"The app {how}, but differs from what was requested.", ". ".join(problems))
 
 
 def _granted_scopes(api: ManagementApi, app: App) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import chain
 from typing import Annotated
 
@@ -22,6 +22,7 @@ from .debug import without_log
 from .exits import Exit
 from .options import STORE_TIMEOUT, Json
 from .printing import echo_json
+from .profiles import name_places
 from .terminal import Output, hanging, marks_for
 from .trust import OrgNotTrusted, check_org, configured_app
 
@@ -80,7 +81,7 @@ def doctor(
         if not offline:
             _check_trust()
         doctor = Doctor(offline=offline, call=call, client=check_client(client), max_wait=max_wait)
-        results = chain(doctor.checks(), () if offline else _check_store())
+        results = map(_with_places, chain(doctor.checks(), () if offline else _check_store()))
         if as_json:
             checks = list(results)
         else:
@@ -101,6 +102,12 @@ def _check_trust() -> None:
         raise
     except ConfigurationError:
         pass
+
+
+def _with_places(check: Check) -> Check:
+    if check.state == "ok":
+        return check
+    return replace(check, detail=name_places(check.detail), remedy=name_places(check.remedy))
 
 
 def _check_store() -> Iterator[Check]:

@@ -22,7 +22,7 @@ from .. import ServiceApp
 from ..admin.rotation import Progress, Rotated, Rotation, Step, rotatable_key_file
 from ..keys import PrivateKey
 from ..settings import Settings, find_setting
-from .exits import Exit, complain, is_closed_pipe, is_device_failure
+from .exits import Exit, fail, is_closed_pipe, is_device_failure
 from .options import AppName, As, Json, KeyFile, MaxWait, PassphraseFile, TokenFile
 from .printing import echo_json, report
 from .secrets import configured_key_file, default_key_file, passphrase_of
@@ -150,8 +150,8 @@ def _run_rotation(rotation: Rotation, view: _View) -> None:
             remedy = "Continue with: okta-m2m key rotate; or undo it with: okta-m2m key rotate --abandon"
         else:
             remedy = "Begin again with: okta-m2m key rotate"
-        complain(f"interrupted {after}. The key in the key file is in use, and no call is lost. {remedy}")
-        raise typer.Exit(Exit.INTERRUPTED) from None
+        problem = f"interrupted {after}. The key in the key file is in use, and no call is lost."
+        fail(Exit.INTERRUPTED, problem, remedy)
     view.end(rotated)
 
 

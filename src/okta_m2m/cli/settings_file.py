@@ -23,7 +23,7 @@ from .trust import is_trusted, trust_own_file
 
 # ruamel.yaml is imported inside functions: most commands do not need it.
 
-__all__ = ["change_scopes", "check_settings_file", "read_setting", "write_settings"]
+__all__ = ["change_scopes", "check_settings_file", "lines_below", "read_setting", "write_settings"]
 
 _Edit = tuple[int, int, str]
 """Where a part of the text begins and ends, and what replaces it."""
@@ -190,6 +190,17 @@ def _value_edits(text: str, entry: tuple[Any, Any], value: Any) -> Iterator[_Edi
         if not value:
             colon = _after_colon(text, key)
             yield colon, colon, " []"
+
+
+def lines_below(text: str, *sections: str) -> dict[str, int]:
+    """The line of each name in a section of a YAML text, which is in these other sections."""
+    from ruamel.yaml import YAML
+
+    node = YAML(typ="safe", pure=True).compose(text)
+    for section in sections:
+        entry = _find(node, section)
+        node = None if entry is None else entry[1]
+    return {} if node is None else {key.value: key.start_mark.line + 1 for key, _ in node.value}
 
 
 def _find(section: Any, name: str) -> tuple[Any, Any] | None:

@@ -21,10 +21,10 @@ from ..admin.shared_token import clear_shared_token
 from ..effects import StoreFailed
 from ..errors import ConfigurationError, TokenUnreachable, quoted
 from ..requests import OktaAuth
-from .exits import Exit, complain
+from .exits import Exit, fail
 from .groups import command_group
 from .options import STORE_TIMEOUT, Json, RequestedScopes, TokenWait, split_scopes
-from .printing import echo, echo_json, report
+from .printing import echo, echo_json, note, report
 from .secrets import prompt_for, read_secret
 from .terminal import Output, stdin_is_terminal, stdout_is_pipe, stdout_is_terminal
 from .trust import app_settings, configured_app
@@ -61,7 +61,7 @@ def get(
     elif stdout_is_pipe() or (show and not stdout_is_terminal()):
         echo(token.value)
         if token.dpop_bound:
-            complain(_BOUND_NOTE)
+            note(f"okta-m2m: {_BOUND_NOTE}")
     else:
         _print(_description(service_app, token))
         if show:
@@ -112,8 +112,7 @@ def clear(as_json: Json = False) -> None:
         ) from None
     report({"cleared": cleared}, ["No token is stored for this app any more."] if cleared else [], as_json)
     if not cleared:
-        complain("A process is fetching a token, so nothing was removed. Try again in a few seconds.")
-        raise typer.Exit(Exit.FAILED)
+        fail(Exit.FAILED, "A process is fetching a token, so nothing was removed.", "Try again in a few seconds.")
 
 
 def assertion(
