@@ -21,7 +21,7 @@ from .groups import command_group
 from .options import Json, Yes
 from .printing import report
 from .secrets import confirm
-from .sign_in import signed_in, target_app
+from .sign_in import SignIn, signed_in, target_app
 from .terminal import columns
 
 __all__ = ["app"]
@@ -34,8 +34,9 @@ Named = Annotated[str | None, typer.Argument(metavar="[NAME|ID]", help="By defau
 
 @app.command()
 @signed_in
-def show(api: ManagementApi, name: Named = None, as_json: Json = False) -> None:
+def show(sign_in: SignIn, name: Named = None, as_json: Json = False) -> None:
     """Show an app: its keys, scopes and admin roles."""
+    api = sign_in()
     found = target_app(api, name)
 
     def list_if_allowed(names: Callable[[], Iterable[str]]) -> list[str] | None:
@@ -54,9 +55,9 @@ def show(api: ManagementApi, name: Named = None, as_json: Json = False) -> None:
 
 @app.command("list")
 @signed_in
-def list_(api: ManagementApi, as_json: Json = False) -> None:
+def list_(sign_in: SignIn, as_json: Json = False) -> None:
     """List the org's service apps."""
-    found = list(provisioning.list_apps(api))
+    found = list(provisioning.list_apps(sign_in()))
     rows = [["CLIENT ID", "STATUS", "KEYS", "NAME"]]
     rows += [[one.client_id, one.status, one.jwks_uri or str(len(one.keys)), one.name or "-"] for one in found]
     report([asdict(one) for one in found], columns(rows), as_json)
@@ -65,7 +66,7 @@ def list_(api: ManagementApi, as_json: Json = False) -> None:
 @app.command()
 @signed_in
 def edit(
-    api: ManagementApi,
+    sign_in: SignIn,
     name: Named = None,
     dpop: Annotated[bool | None, typer.Option("--dpop/--no-dpop", help="Whether the app requires DPoP.")] = None,
     as_json: Json = False,
@@ -73,14 +74,16 @@ def edit(
     """Change whether an app requires DPoP. Services that use OktaAuth adapt automatically."""
     if dpop is None:
         raise typer.BadParameter("There is nothing to change. Use --dpop or --no-dpop.")
+    api = sign_in()
     changed = provisioning.set_dpop(api, target_app(api, name).id, dpop)
     report(asdict(changed), describe_app(changed), as_json)
 
 
 @app.command()
 @signed_in
-def activate(api: ManagementApi, name: Named = None, as_json: Json = False) -> None:
+def activate(sign_in: SignIn, name: Named = None, as_json: Json = False) -> None:
     """Let an app get tokens again."""
+    api = sign_in()
     found = target_app(api, name)
     if found.status != "ACTIVE":
         provisioning.activate_app(api, found.id)
@@ -89,8 +92,9 @@ def activate(api: ManagementApi, name: Named = None, as_json: Json = False) -> N
 
 @app.command()
 @signed_in
-def deactivate(api: ManagementApi, name: Named = None, yes: Yes = False, as_json: Json = False) -> None:
+def deactivate(sign_in: SignIn, name: Named = None, yes: Yes = False, as_json: Json = False) -> None:
     """Prevent an app from getting tokens until it is activated again."""
+    api = sign_in()
     found = target_app(api, name)
     if found.status == "ACTIVE":
         confirm(f"Deactivate {found.name} ({found.id})? Its services will get no new tokens.", yes)
@@ -101,12 +105,13 @@ def deactivate(api: ManagementApi, name: Named = None, yes: Yes = False, as_json
 @app.command()
 @signed_in
 def delete(
-    api: ManagementApi,
+    sign_in: SignIn,
     name: Annotated[str, typer.Argument(metavar="NAME|ID", help="The app, by its name or id.")],
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     """Delete an app permanently, with its keys, grants and roles. Its key file and okta.yaml stay."""
+    api = sign_in()
     found = target_app(api, name)
     confirm(f"Delete {found.name} ({found.id}) permanently?", yes)
     provisioning.delete_app(api, found.id)

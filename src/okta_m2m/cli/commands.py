@@ -60,9 +60,10 @@ def _exit_codes() -> Iterator[None]:
             fail(Exit.CONFIGURATION, problem, "Free some space, or write it somewhere else.")
         raise
     except Exception as error:
-        # typer's errors about the usage, which have no common public class
-        if failures.as_json and hasattr(error, "format_message"):
-            fail(Exit.USAGE, error.format_message())
+        # Only typer's errors about the usage have it. They have no common public class.
+        describe = getattr(error, "format_message", None)
+        if failures.as_json and describe is not None:
+            fail(Exit.USAGE, describe())
         raise
 
 

@@ -20,11 +20,11 @@ from ..admin.provisioning import App, Created, Via, create_app, find_app, list_g
 from ..errors import ConfigurationError
 from ..keys import PrivateKey
 from .exits import Exit, fail
-from .options import As, Json, KeyFile, Kid, MaxWait, PassphraseFile, TokenFile, ViaName, parse_via
+from .options import Json, KeyFile, Kid, PassphraseFile
 from .printing import echo, echo_json, note
 from .secrets import configured_key_file, default_key_file, load_key, signing_kid, with_kid
 from .settings_file import check_settings_file, read_setting, write_settings
-from .sign_in import management_api
+from .sign_in import SignIn, signed_in
 
 __all__ = ["create", "describe_app"]
 
@@ -42,11 +42,13 @@ class _Keys(NamedTuple):
     """The keys to register; ``None`` if Okta fetches them."""
 
 
+@signed_in
 def create(
+    sign_in: SignIn,
     name: Annotated[
         str, typer.Option(metavar="NAME", help="The app's name. If an app already has this name, it is shown instead.")
     ],
-    via: ViaName = "apps",
+    via: Annotated[str, typer.Option(metavar="apps|clients", help="Use /api/v1/apps, or /oauth2/v1/clients.")] = "apps",
     key_file: KeyFile = None,
     kid: Kid = None,
     passphrase_file: PassphraseFile = None,
@@ -67,21 +69,18 @@ def create(
     env: Annotated[
         bool, typer.Option("--env", help="Print the settings as export lines instead of writing a file.")
     ] = False,
-    token_file: TokenFile = None,
-    as_: As = None,
-    max_wait: MaxWait = 120,
     as_json: Json = False,
 ) -> None:
     """Create a service app that signs in with a key, and write its settings to okta.yaml."""
-    endpoint = parse_via(via)
+    endpoint = _parse_via(via)
     keys = _load_keys(key_file, kid, passphrase_file, jwks, jwks_uri)
-    with management_api(token_file, as_, max_wait) as api:
-        if not env:
-            _check_settings_file(api, write, name, endpoint)
-        created = create_app(
-            api, name, jwks=keys.jwks, jwks_uri=jwks_uri, via=endpoint, dpop=dpop, client_id=client_id, twin=twin
-        )
-        scopes = _granted_scopes(api, created.app)
+    api = sign_in()
+    if not env:
+        _check_settings_file(api, write, name, endpoint)
+    created = create_app(
+        api, name, jwks=keys.jwks, jwks_uri=jwks_uri, via=endpoint, dpop=dpop, client_id=client_id, twin=twin
+    )
+    scopes = _granted_scopes(api, created.app)
     settings_file = None if env or created.keys_missing else write  # without the keys, the settings would not work
     variables = _variables(_settings(api.org_url, created.app, keys, None), scopes)
     if as_json:
@@ -111,6 +110,14 @@ def describe_app(app: App, outcome: str | None = None) -> list[str]:
     if app.dpop is not None:
         lines["DPoP"] = "required" if app.dpop else "not required"
     return [f"{name:<12}{value}" for name, value in lines.items()]
+
+
+def _parse_via(via: str) -> Via:
+    if via == "clients":
+        return "clients"
+    if via == "apps":
+        return "apps"
+    raise typer.BadParameter(f"{via!r} is not an endpoint. Use apps or clients.", param_hint="--via")
 
 
 def _load_keys(

@@ -13,14 +13,13 @@ from typing import Annotated
 import typer
 
 from ..admin import provisioning
-from ..admin.management import ManagementApi
 from ..admin.provisioning import App, GrantResult, Role
 from ..errors import ConfigurationError
 from .groups import command_group
 from .options import AppName, Json, split_scopes
 from .printing import echo, echo_json, note, report
 from .settings_file import change_scopes
-from .sign_in import configured_client, signed_in, target_app
+from .sign_in import SignIn, configured_client, signed_in, target_app
 from .terminal import columns
 
 __all__ = ["grant", "revoke_grant", "role_app", "role_name"]
@@ -31,8 +30,9 @@ Scopes = Annotated[list[str], typer.Argument(metavar="SCOPE...", help="Scopes of
 
 
 @signed_in
-def grant(api: ManagementApi, scopes: Scopes, app_name: AppName = None, as_json: Json = False) -> None:
+def grant(sign_in: SignIn, scopes: Scopes, app_name: AppName = None, as_json: Json = False) -> None:
     """Grant scopes to the app, and add them to its okta.yaml. It keeps the scopes that it has."""
+    api = sign_in()
     app, wanted = target_app(api, app_name), split_scopes(scopes)
     results = provisioning.grant_scopes(api, app.id, wanted, progress=None if as_json else _echo_result)
     _note_app(app)
@@ -42,9 +42,10 @@ def grant(api: ManagementApi, scopes: Scopes, app_name: AppName = None, as_json:
 
 
 @signed_in
-def revoke_grant(api: ManagementApi, scopes: Scopes, app_name: AppName = None, as_json: Json = False) -> None:
+def revoke_grant(sign_in: SignIn, scopes: Scopes, app_name: AppName = None, as_json: Json = False) -> None:
     """Revoke scopes of the app, and remove them from its okta.yaml. Tokens that were already issued keep them until
     they expire."""
+    api = sign_in()
     app, unwanted = target_app(api, app_name), split_scopes(scopes)
     results = provisioning.revoke_scopes(api, app.id, unwanted, progress=None if as_json else _echo_result)
     _change_configured_scopes(app.client_id, remove=unwanted)
@@ -55,7 +56,7 @@ def revoke_grant(api: ManagementApi, scopes: Scopes, app_name: AppName = None, a
 @role_app.command("add")
 @signed_in
 def add_role(
-    api: ManagementApi,
+    sign_in: SignIn,
     type_: Annotated[
         str | None,
         typer.Argument(metavar="[TYPE]", help="A standard role, in any case: READ_ONLY_ADMIN, APP_ADMIN, ..."),
@@ -72,6 +73,7 @@ def add_role(
         raise typer.BadParameter(
             "No role was given. Use the type of a standard role, or --role together with --resource-set."
         )
+    api = sign_in()
     app = target_app(api, app_name)
     if type_ is not None:
         result = provisioning.assign_role(api, app.client_id, type_)
@@ -85,12 +87,13 @@ def add_role(
 @role_app.command("remove")
 @signed_in
 def remove_role(
-    api: ManagementApi,
+    sign_in: SignIn,
     role: Annotated[str, typer.Argument(metavar="TYPE|ID", help="A standard role, or the id that role list shows.")],
     app_name: AppName = None,
     as_json: Json = False,
 ) -> None:
     """Unassign an admin role of the app."""
+    api = sign_in()
     client_id = target_app(api, app_name).client_id
     found = provisioning.find_role(api, client_id, role)
     provisioning.unassign_role(api, client_id, found.id)
@@ -99,8 +102,9 @@ def remove_role(
 
 @role_app.command("list")
 @signed_in
-def list_roles(api: ManagementApi, app_name: AppName = None, as_json: Json = False) -> None:
+def list_roles(sign_in: SignIn, app_name: AppName = None, as_json: Json = False) -> None:
     """List the admin roles of the app."""
+    api = sign_in()
     roles = provisioning.list_roles(api, target_app(api, app_name).client_id)
     rows = [["ID", "STATUS", "ROLE", "LABEL"]]
     rows += [[role.id, role.status, role_name(role), role.label] for role in roles]

@@ -15,7 +15,6 @@ from typing import Annotated, Literal
 import typer
 
 from ..admin.key_files import new_key, write_key, write_new_file
-from ..admin.management import ManagementApi
 from ..admin.provisioning import AppKey, activate_key, add_key, deactivate_key, delete_key, find_key, list_keys
 from ..errors import ConfigurationError
 from ..keys import PrivateKey
@@ -24,7 +23,7 @@ from .options import DEFAULT_KEY, AppName, Json, Kid, PassphraseFile
 from .printing import echo_json, note, report
 from .rotate import rotate
 from .secrets import default_key_file, load_key, read_passphrase, signing_kid, with_kid
-from .sign_in import signed_in, target_app
+from .sign_in import SignIn, signed_in, target_app
 from .terminal import columns
 
 __all__ = ["app"]
@@ -137,7 +136,7 @@ def convert(
 @app.command()
 @signed_in
 def add(
-    api: ManagementApi,
+    sign_in: SignIn,
     file: File = None,
     app_name: AppName = None,
     kid: Kid = None,
@@ -146,6 +145,7 @@ def add(
 ) -> None:
     """Register the public half of a key with the app. Registered keys stay."""
     key = with_kid(load_key(file, kid=kid, passphrase_file=passphrase_file))
+    api = sign_in()
     added = add_key(api, target_app(api, app_name).id, key.jwks()["keys"][0])
     _report_key(added, as_json)
     if added.kid is not None and added.kid != signing_kid(file or default_key_file()):
@@ -157,8 +157,9 @@ def add(
 
 @app.command("list")
 @signed_in
-def list_(api: ManagementApi, app_name: AppName = None, as_json: Json = False) -> None:
+def list_(sign_in: SignIn, app_name: AppName = None, as_json: Json = False) -> None:
     """List the keys that are registered with the app."""
+    api = sign_in()
     keys = list_keys(api, target_app(api, app_name).id)
     rows = [["ID", "STATUS", "ALG", "CREATED", "KID"]]
     rows += [[key.id, key.status, key.alg or "-", (key.created or "-")[:10], key.kid or "-"] for key in keys]
@@ -167,22 +168,25 @@ def list_(api: ManagementApi, app_name: AppName = None, as_json: Json = False) -
 
 @app.command()
 @signed_in
-def activate(api: ManagementApi, key: KeyName, app_name: AppName = None, as_json: Json = False) -> None:
+def activate(sign_in: SignIn, key: KeyName, app_name: AppName = None, as_json: Json = False) -> None:
     """Activate a key that was deactivated."""
+    api = sign_in()
     _report_key(activate_key(api, target_app(api, app_name).id, key), as_json)
 
 
 @app.command()
 @signed_in
-def deactivate(api: ManagementApi, key: KeyName, app_name: AppName = None, as_json: Json = False) -> None:
+def deactivate(sign_in: SignIn, key: KeyName, app_name: AppName = None, as_json: Json = False) -> None:
     """Deactivate a key: Okta no longer accepts it. It can be activated again."""
+    api = sign_in()
     _report_key(deactivate_key(api, target_app(api, app_name).id, key), as_json)
 
 
 @app.command()
 @signed_in
-def delete(api: ManagementApi, key: KeyName, app_name: AppName = None, as_json: Json = False) -> None:
+def delete(sign_in: SignIn, key: KeyName, app_name: AppName = None, as_json: Json = False) -> None:
     """Delete an inactive key."""
+    api = sign_in()
     app_id = target_app(api, app_name).id
     found = find_key(api, app_id, key)
     delete_key(api, app_id, found.id)

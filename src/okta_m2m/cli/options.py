@@ -11,8 +11,6 @@ from typing import Annotated, Final
 
 import typer
 
-from ..admin.provisioning import Via
-
 __all__ = [
     "DEFAULT_KEY",
     "STORE_TIMEOUT",
@@ -26,9 +24,7 @@ __all__ = [
     "RequestedScopes",
     "TokenFile",
     "TokenWait",
-    "ViaName",
     "Yes",
-    "parse_via",
     "split_scopes",
 ]
 
@@ -93,16 +89,6 @@ TokenWait = Annotated[
     float,
     typer.Option(metavar="SECONDS", min=1, max=86_400, help="How long to wait for a token, including rate limits."),
 ]
-ViaName = Annotated[str, typer.Option(metavar="apps|clients", help="Use /api/v1/apps, or /oauth2/v1/clients.")]
-
-
-def parse_via(via: str) -> Via:
-    """The endpoint that ``--via`` names."""
-    if via == "clients":
-        return "clients"
-    if via == "apps":
-        return "apps"
-    raise typer.BadParameter(f"{via!r} is not an endpoint. Use apps or clients.", param_hint="--via")
 
 
 def split_scopes(values: list[str]) -> list[str]:

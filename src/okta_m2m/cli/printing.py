@@ -70,11 +70,7 @@ def note(line: str) -> None:
 
 
 class LogHandler(logging.Handler):
-    """Writes log records (by default, warnings) to stderr, as Python does without a logging configuration, but
-    cleaned."""
-
-    def __init__(self, level: int = logging.WARNING) -> None:
-        super().__init__(level)
+    """Writes log records to stderr, as Python does without a logging configuration, but cleaned."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes one record."""

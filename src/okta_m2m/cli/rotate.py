@@ -23,10 +23,10 @@ from ..admin.rotation import Progress, Rotated, Rotation, Step, rotatable_key_fi
 from ..keys import PrivateKey
 from ..settings import Settings, find_setting
 from .exits import Exit, fail, is_closed_pipe, is_device_failure
-from .options import AppName, As, Json, KeyFile, MaxWait, PassphraseFile, TokenFile
+from .options import AppName, Json, KeyFile, PassphraseFile
 from .printing import echo_json, report
 from .secrets import configured_key_file, default_key_file, passphrase_of
-from .sign_in import management_api, target_app
+from .sign_in import SignIn, signed_in, target_app
 from .terminal import Output, marks_for
 from .trust import trusted_settings
 
@@ -35,7 +35,9 @@ __all__ = ["rotate"]
 LEAD = 16  # columns for the mark and the step
 
 
+@signed_in
 def rotate(
+    sign_in: SignIn,
     app_name: AppName = None,
     key_file: KeyFile = None,
     passphrase_file: PassphraseFile = None,
@@ -57,9 +59,6 @@ def rotate(
     abandon: Annotated[
         bool, typer.Option("--abandon", help="Undo an interrupted rotation. The old key stays.")
     ] = False,
-    token_file: TokenFile = None,
-    as_: As = None,
-    max_wait: MaxWait = 120,
     as_json: Json = False,
 ) -> None:
     """Replace the key without losing a call: make, register, prove, switch, wait, prove, delete the old key.
@@ -72,24 +71,24 @@ def rotate(
         return ServiceApp(**{**settings.arguments(), "key": key})
 
     view = _View(quiet=as_json)
-    with management_api(token_file, as_, max_wait) as api:
-        rotation = Rotation(
-            api,
-            target_app(api, app_name or settings.client_id).id,
-            file,
-            service=make_app,
-            password=passphrase(),
-            alg=None if alg is None else alg.upper(),
-            bits=bits,
-            grace=grace,
-            progress=view.show,
-        )
-        if dry_run:
-            _print_plan(rotation, as_json)
-        elif abandon:
-            _abandon(rotation, as_json)
-        else:
-            _run_rotation(rotation, view)
+    api = sign_in()
+    rotation = Rotation(
+        api,
+        target_app(api, app_name or settings.client_id).id,
+        file,
+        service=make_app,
+        password=passphrase(),
+        alg=None if alg is None else alg.upper(),
+        bits=bits,
+        grace=grace,
+        progress=view.show,
+    )
+    if dry_run:
+        _print_plan(rotation, as_json)
+    elif abandon:
+        _abandon(rotation, as_json)
+    else:
+        _run_rotation(rotation, view)
 
 
 def _find_settings(file: Path | None, passphrase_file: Path | None) -> tuple[Settings, Path, Callable[[], str | None]]:
@@ -98,7 +97,7 @@ def _find_settings(file: Path | None, passphrase_file: Path | None) -> tuple[Set
     Refuses a file whose ``kid`` those processes do not use.
     """
     configured = configured_key_file()
-    is_configured = file is None or _is_same_file(file, configured)
+    is_configured = file is None or (configured is not None and os.path.realpath(file) == os.path.realpath(configured))
     path = file or configured
 
     @cache
@@ -119,10 +118,6 @@ def _find_settings(file: Path | None, passphrase_file: Path | None) -> tuple[Set
         settings = trusted_settings(environ={**os.environ, "OKTA_CLIENT_PRIVATEKEY": str(file)})
     found = rotatable_key_file(settings)
     return settings, file or found, passphrase
-
-
-def _is_same_file(file: Path, other: Path | None) -> bool:
-    return other is not None and os.path.realpath(file) == os.path.realpath(other)
 
 
 def _print_plan(rotation: Rotation, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from .secrets import prompt_for, read_secret
 from .terminal import stdin_is_terminal
 from .trust import configured_app, trusted_settings
 
-__all__ = ["configured_client", "management_api", "signed_in", "target_app"]
+__all__ = ["SignIn", "configured_client", "signed_in", "target_app"]
 
 
 _NO_KEY: Final[dict[str, Any]] = {"key": object(), "scopes": ["okta.users.read"]}
@@ -42,7 +42,7 @@ def configured_client() -> tuple[str, Path | None]:
 
 
 @contextmanager
-def management_api(token_file: Path | None, as_: str | None, max_wait: float) -> Iterator[ManagementApi]:
+def _management_api(token_file: Path | None, as_: str | None, max_wait: float) -> Iterator[ManagementApi]:
     """The management API, with the account that the options name.
 
     ``token_file``, ``as_``, ``max_wait``: the options of the same names.
@@ -60,12 +60,16 @@ def management_api(token_file: Path | None, as_: str | None, max_wait: float) ->
         yield api
 
 
+SignIn = Callable[[], ManagementApi]
+
+
 def signed_in(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command the management API as its first argument, and adds the options that choose the account."""
+    """Adds the options that choose the account to a command. Its first argument is a function that signs in, so that a mistake on
+    this machine is reported before a token is needed."""
 
     def run(token_file: TokenFile = None, as_: As = None, max_wait: MaxWait = 120, **options: Any) -> None:
-        with management_api(token_file, as_, max_wait) as api:
-            command(api, **options)
+        with ExitStack() as signed_out:
+            command(lambda: signed_out.enter_context(_management_api(token_file, as_, max_wait)), **options)
 
     # typer makes the options from the signature and the annotations.
     _, *own = inspect.signature(command, eval_str=True).parameters.values()
