@@ -111,7 +111,10 @@ def pem_of(key: Path) -> str:
 
 def assert_refused(ran: Any, evil: Evil, *secrets: str) -> None:
     assert ran.returncode == Exit.CONFIGURATION, ran.stdout + ran.stderr
-    assert_one_line(ran.stderr)
+    if ran.stderr.startswith("{"):  # with --json
+        assert json.loads(ran.stderr)["exit_code"] == Exit.CONFIGURATION
+    else:
+        assert_one_line(ran.stderr)
     assert "okta.yaml names the org http://127.0.0.1" in ran.stderr
     assert "run this, and again after each change of the file: okta-m2m trust " in ran.stderr
     assert "set OKTA_CLIENT_ORGURL=" in ran.stderr
