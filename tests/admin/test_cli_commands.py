@@ -118,7 +118,7 @@ def test_help_has_the_commands_first_and_the_demo_last() -> None:
     shown = run_here("--help").output
     assert shown.index("Commands:") < shown.index("Options:")
     names = re.findall(r"^  ([a-z]+) ", shown.partition("Commands:")[2].partition("Options:")[0], re.MULTILINE)
-    assert names == ["key", "app", "doctor", "api", "headers", "token", "assertion", "cache", "demo"]
+    assert names == ["key", "app", "doctor", "api", "headers", "token", "assertion", "trust", "demo"]
     assert set(names) == {path[0] for path in LEAVES}
 
 
@@ -202,8 +202,8 @@ def test_each_document_has_the_members_that_the_docs_list_and_stdout_has_nothing
     look("headers", "GET", "/api/v1/users")
     look("assertion")
     look("doctor")
-    look("cache show", OKTA_M2M_STORE=f"file:{home / 'store'}")
-    look("cache clear", OKTA_M2M_STORE=f"file:{home / 'store'}")
+    look("trust", ".")
+    look("token clear", OKTA_M2M_STORE=f"file:{home / 'store'}")
     assert look("app deactivate", "--yes")["status"] == "INACTIVE"
     assert look("app activate")["status"] == "ACTIVE"
     assert look("app delete", "billing", "--yes")["status"] == "DELETED"
@@ -253,8 +253,10 @@ def test_api_sends_no_token_for_an_org_on_this_machine_through_a_proxy(run: Run,
     ("arguments", "code", "said"),
     [
         (("GET", "/api/v1/groups"), Exit.SCOPE_MISSING, "okta-m2m app grant okta.groups.read"),
-        (("GET", "/api/v1/nothing"), Exit.CONFIGURATION, ""),
+        (("GET", "/api/v1/nothing"), Exit.REFUSED, ""),
         (("GET", "users"), Exit.CONFIGURATION, "Begin with a slash: /api/v1/users"),
+        (("GET", "api/v1/users"), Exit.CONFIGURATION, "Begin with a slash: /api/v1/users"),
+        (("GET", "oauth2/v1/clients"), Exit.CONFIGURATION, "Begin with a slash: /oauth2/v1/clients"),
         (("GET", "https://evil.example/"), Exit.CONFIGURATION, "may not be sent"),
         (("POST", "/api/v1/users", "-f", "a"), Exit.USAGE, "Write NAME=VALUE"),
         (("POST", "/api/v1/users", "-f", "a=1", "--input", "x"), Exit.CONFIGURATION, "cannot be used together"),
@@ -352,6 +354,85 @@ def test_a_profile_replaces_all_variables(run: Run, okta: FakeOkta, billing: App
     ran = run("--org", okta.url, "token", "get", OKTA_CLIENT_OKTADOMAIN="https://other.okta.com")
     assert "client id" in ran.stderr
     assert "org URL" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("orgUrl", "http://acme.okta.com", "okta.profiles.staging.orgUrl in {path}, line 4"),
+        ("clientId", "0oa 1", "okta.profiles.staging.clientId in {path}, line 5"),
+        ("privateKey", "gone.pem", "okta.profiles.staging.privateKey in {path}, line 6"),
+        ("orgUlr", "https://acme.okta.com", "okta.profiles.staging.orgUlr in {path}, line 8"),
+    ],
+)
+def test_a_mistake_in_a_profile_is_reported_with_its_line(
+    run: Run, okta: FakeOkta, billing: App, home: Path, setting: str, value: str, said: str
+) -> None:
+    (home / ".okta").mkdir()
+    path = home / ".okta" / "okta.yaml"
+    profile = {"orgUrl": okta.url, "clientId": billing.client_id, "privateKey": "../key.json", "scopes": SCOPES}
+    if setting == "orgUlr":
+        del profile["orgUrl"]
+        profile["dpopEnabled"] = True
+    profile[setting] = value
+    lines = [f"      {name}: {json.dumps(one)}" for name, one in profile.items()]
+    text = "\n".join(["okta:", "  profiles:", "    staging:", *lines]) + "\n"
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o600)
+    for arguments in [("token", "get"), ("doctor",)]:
+        ran = run("--org", "staging", *arguments, COLUMNS="400")
+        assert ran.returncode == Exit.CONFIGURATION, ran.stderr
+        assert said.format(path=path) in ran.stderr + ran.stdout
+        assert f"OKTA_CLIENT_{setting.upper()}" not in ran.stderr + ran.stdout
+
+
+def test_org_and_debug_are_accepted_after_the_command_too(run: Run, okta: FakeOkta, billing: App, home: Path) -> None:
+    (home / ".okta").mkdir()
+    profile = {"orgUrl": okta.url, "clientId": billing.client_id, "privateKey": "../key.json", "scopes": SCOPES}
+    (home / ".okta" / "okta.yaml").write_text(
+        json.dumps({"okta": {"profiles": {"staging": profile}}}), encoding="utf-8"
+    )
+    (home / ".okta" / "okta.yaml").chmod(0o600)
+    (home / "okta.yaml").unlink()
+    for arguments in [
+        ("token", "get", "--org", "staging"),
+        ("token", "--org=staging", "get"),
+        ("token", "get", "--org", okta.url, "--org", "staging"),
+    ]:
+        done(run(*arguments))
+    ran = run("token", "get", "--debug", OKTA_M2M_PROFILE="staging")
+    assert done(ran)
+    assert '"POST /oauth2/v1/token' in ran.stderr
+    assert "no profile 'prod'" in run("token", "get", "--org", "prod", OKTA_M2M_PROFILE="staging").stderr
+    assert run("token", "get", "--org").returncode == Exit.USAGE
+    assert run("token", "get", "--", "--org", "staging").returncode == Exit.USAGE
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("app", "show", "nothing"), {"exit_code": 4, "help": "docs/errors.md#notfound"}),
+        (("token", "get", "--scope", "okta.no"), {"exit_code": 4, "error": "invalid_scope"}),
+        (("app", "delete", "billing"), {"exit_code": 3, "remedy": "Add --yes.", "help": None}),
+        (("api", "GET", "/api/v1/groups"), {"exit_code": 9}),
+        (("key", "show", "gone.json"), {"exit_code": 3}),
+        (("app", "edit"), {"exit_code": 2, "remedy": None}),
+        (("app", "--nothing"), {"exit_code": 2}),
+    ],
+    ids=" ".join,
+)
+def test_with_json_a_failure_is_one_object_on_stderr(
+    run: Run, okta: FakeOkta, billing: App, arguments: tuple[str, ...], expected: dict[str, object]
+) -> None:
+    ran = run(*arguments, "--json")
+    assert ran.stderr.count("\n") == 1, ran.stderr
+    failure = json.loads(ran.stderr)
+    assert list(failure) == ["error", "request_id", "exit_code", "message", "remedy", "help"]
+    assert failure["message"]
+    assert failure | expected == failure
+    assert ran.returncode == failure["exit_code"]
+    if failure["error"] is not None:
+        assert failure["request_id"]
 
 
 @pytest.mark.parametrize("before", [(), ("--org", "staging")])

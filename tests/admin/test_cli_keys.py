@@ -289,6 +289,13 @@ def test_the_default_key_file_is_rotated_if_no_setting_names_a_key(run: Run, bil
     assert (f"{old} is deleted" in done(ran), ran.stderr) == (True, "")
 
 
+def test_an_algorithm_is_accepted_in_lower_case(run: Run, okta: FakeOkta, billing: App, home: Path) -> None:
+    assert json.loads(done(run("key", "new", "--alg", "rs256", "--out", "a.json", "--json")))["alg"] == "RS256"
+    assert json.loads(done(run("key", "new", "--alg", "es384", "--out", "b.json", "--json")))["alg"] == "ES384"
+    done(run("key", "rotate", "--grace", "0", "--alg", "es384"))
+    assert PrivateKey.from_file(home / "key.json").alg == "ES384"
+
+
 @pytest.mark.parametrize("configured", [True, False], ids=["configured", "--key"])
 def test_an_encrypted_pem_is_rotated_with_its_passphrase(
     run: Run, okta: FakeOkta, home: Path, configured: bool
@@ -321,7 +328,7 @@ def test_an_encrypted_pem_is_rotated_with_its_passphrase(
     assert (key.kid, key.thumbprint()) == (new["kid"], new["kid"])
     assert new["kid"] != old["kid"]
     assert "BEGIN ENCRYPTED PRIVATE KEY" in (home / "key.pem").read_text("utf-8")
-    assert sorted(path.name for path in home.iterdir()) == ["key.pem", "okta.yaml", "passphrase"]
+    assert sorted(path.name for path in home.iterdir()) == [".okta", "key.pem", "okta.yaml", "passphrase"]
 
 
 def test_a_pem_without_a_kid_is_rotated_after_the_suggested_line_is_added(run: Run, okta: FakeOkta, home: Path) -> None:

@@ -1,5 +1,5 @@
 """A cloned folder brings an ``okta.yaml`` that names the attacker's host. The command is run in that folder, and the host
-records what reaches it: no credential from outside of the folder, and none that another okta.yaml of the folder holds.
+records what reaches it: no credential at all, wherever it is from, until the user has trusted the folder.
 """
 
 from __future__ import annotations
@@ -111,8 +111,12 @@ def pem_of(key: Path) -> str:
 
 def assert_refused(ran: Any, evil: Evil, *secrets: str) -> None:
     assert ran.returncode == Exit.CONFIGURATION, ran.stdout + ran.stderr
-    assert_one_line(ran.stderr)
+    if ran.stderr.startswith("{"):  # with --json
+        assert json.loads(ran.stderr)["exit_code"] == Exit.CONFIGURATION
+    else:
+        assert_one_line(ran.stderr)
     assert "okta.yaml names the org http://127.0.0.1" in ran.stderr
+    assert "run this, and again after each change of the file: okta-m2m trust " in ran.stderr
     assert "set OKTA_CLIENT_ORGURL=" in ran.stderr
     assert evil.received == []
     assert not [secret for secret in secrets if secret in ran.stderr + ran.stdout]
@@ -284,33 +288,102 @@ def test_a_token_of_another_org_does_not_go_to_the_folders_org(
         assert_refused(run("token", what, *arguments, stdin=stdin), evil, TOKEN)
 
 
-def test_credentials_that_the_folder_contains_go_to_its_org(run: Run, clone: Path, okta: FakeOkta) -> None:
+def test_credentials_go_to_the_folders_org_once_the_user_trusts_the_folder(
+    run: Run, home: Path, clone: Path, key: Path, okta: FakeOkta
+) -> None:
     write_key(clone / "inside.json", new_key("ES256"))
     app = okta.add_app(PrivateKey.from_file(clone / "inside.json"), ["okta.users.read"])
     settings = {"clientId": app.client_id, "privateKey": "inside.json", "scopes": ["okta.users.read"]}
     write_yaml(clone / "okta.yaml", orgUrl=okta.url, token=okta.ssws, **settings)
-    token = run("token", "get").stdout
+    (clone / "ssws").write_text(okta.ssws, encoding="utf-8")
+    (clone / "ssws").chmod(0o600)
     call = ("GET", "/api/v1/users")
-    for arguments in [
+    commands = [
         ("app", "list"),
+        ("app", "list", "--token-file", "ssws"),
+        ("token", "get"),
         ("doctor",),
         ("assertion",),
         ("api", *call),
         ("headers", *call),
         ("key", "rotate", "--grace", "0"),
-    ]:
+    ]
+    before = len(okta.requests)
+    for arguments in commands:
+        ran = run(*arguments)
+        assert ran.returncode == Exit.CONFIGURATION, ran.stdout
+        assert "run this, and again after each change of the file: okta-m2m trust ." in ran.stderr
+    assert len(okta.requests) == before
+    trusted = json.loads(run("trust", ".", "--json").stdout)
+    assert trusted == {"org_url": okta.url, "file": str(clone / "okta.yaml")}
+    for arguments in commands:
         ran = run(*arguments)
         assert ran.returncode == Exit.OK, ran.stderr
         assert "names the org" not in ran.stderr
-    ran = run("token", "introspect", stdin=token)  # the issuer's own
-    assert ran.returncode == Exit.OK, ran.stderr
-    (clone / "token").write_text("opaque", encoding="utf-8")
-    assert run("token", "introspect", "--from", "token").returncode == Exit.FAILED
-    (clone / "ssws").write_text(okta.ssws, encoding="utf-8")
-    (clone / "ssws").chmod(0o600)
-    assert run("app", "list", "--token-file", "ssws").returncode == Exit.OK
-    write_yaml(clone / "okta.yaml", orgUrl=okta.url, clientId=app.client_id, scopes=["okta.users.read"])
-    assert run("token", "get", OKTA_CLIENT_PRIVATEKEY="inside.json").returncode == Exit.OK
+    token = run("token", "get").stdout
+    assert run("token", "introspect", stdin=token).returncode == Exit.OK
+    okta.add_app(PrivateKey.from_file(key), ["okta.users.read"], client_id="0oa-of-the-user")
+    own = {"OKTA_CLIENT_CLIENTID": "0oa-of-the-user", "OKTA_CLIENT_PRIVATEKEY": str(key)}
+    assert run("token", "get", **own).returncode == Exit.OK
+    assert run("app", "list", OKTA_CLIENT_TOKEN=okta.ssws).returncode == Exit.OK
+
+
+def test_a_trusted_file_that_changes_is_no_longer_trusted(run: Run, home: Path, clone: Path, evil: Evil) -> None:
+    write_yaml(clone / "okta.yaml", orgUrl="https://acme.okta.com", token=SSWS)
+    ran = run("trust", ".")
+    assert ran.stdout.startswith("https://acme.okta.com gets credentials in .")
+    write_yaml(clone / "okta.yaml", orgUrl=evil.url, token=SSWS)
+    assert_refused(run("app", "list"), evil, SSWS)
+    write_yaml(clone / ".okta.yaml", orgUrl=evil.url)  # another file of the folder
+    (clone / "okta.yaml").unlink()
+    assert_refused(run("app", "list", OKTA_CLIENT_TOKEN=SSWS), evil, SSWS)
+
+
+@posix_only
+def test_only_a_record_that_no_one_else_can_write_counts(run: Run, home: Path, clone: Path, evil: Evil) -> None:
+    write_yaml(clone / "okta.yaml", orgUrl=evil.url)
+    assert run("trust", ".").returncode == Exit.OK
+    record = home / ".okta" / "trusted.json"
+    assert record.stat().st_mode & 0o777 == 0o600
+    record.chmod(0o666)
+    assert_refused(run("app", "list", OKTA_CLIENT_TOKEN=SSWS), evil, SSWS)
+    assert run("trust", ".").returncode == Exit.CONFIGURATION
+    record.chmod(0o600)
+    for damaged in ("[1]", "{", "null"):
+        record.write_text(damaged, encoding="utf-8")
+        assert_refused(run("app", "list", OKTA_CLIENT_TOKEN=SSWS), evil, SSWS)
+        assert f"{record} is damaged" in run("trust", ".").stderr
+
+
+def test_a_folder_without_an_org_cannot_be_trusted(run: Run, home: Path, clone: Path) -> None:
+    for arguments in [("trust", "."), ("trust", "nowhere")]:
+        ran = run(*arguments, OKTA_CLIENT_ORGURL="https://acme.okta.com")
+        assert ran.returncode == Exit.CONFIGURATION
+        assert_one_line(ran.stderr)
+    assert not (home / ".okta" / "trusted.json").exists()
+
+
+def test_settings_that_the_command_writes_are_trusted(run: Run, clone: Path, okta: FakeOkta) -> None:
+    admin = {"OKTA_CLIENT_ORGURL": okta.url, "OKTA_CLIENT_TOKEN": okta.ssws}
+    assert run("key", "new", "--alg", "ES256").returncode == Exit.OK
+    assert run("app", "create", "--name", "billing", **admin).returncode == Exit.OK
+    assert run("app", "grant", "okta.users.read", **admin).returncode == Exit.OK
+    assert run("token", "get").returncode == Exit.OK
+    (clone / "okta.yaml").write_text((clone / "okta.yaml").read_text("utf-8") + "# by hand\n", encoding="utf-8")
+    assert run("token", "get").returncode == Exit.CONFIGURATION
+    # A change by the command does not make a file trusted that the user does not trust.
+    assert run("app", "grant", "okta.groups.read", **admin).returncode == Exit.OK
+    assert run("token", "get").returncode == Exit.CONFIGURATION
+
+
+def test_settings_are_written_even_if_they_cannot_be_recorded_as_trusted(
+    run: Run, home: Path, clone: Path, okta: FakeOkta
+) -> None:
+    (home / ".okta" / "trusted.json").mkdir()
+    assert run("key", "new", "--alg", "ES256").returncode == Exit.OK
+    ran = run("app", "create", "--name", "billing", OKTA_CLIENT_ORGURL=okta.url, OKTA_CLIENT_TOKEN=okta.ssws)
+    assert ran.returncode == Exit.OK
+    assert "could not be recorded as trusted" in ran.stderr
 
 
 def test_an_encrypted_key_in_the_folder_signs_for_its_org(run: Run, clone: Path, okta: FakeOkta) -> None:
@@ -318,6 +391,7 @@ def test_an_encrypted_key_in_the_folder_signs_for_its_org(run: Run, clone: Path,
     app = okta.add_app(PrivateKey.from_file(clone / "key.pem", password="of the folder"), ["okta.users.read"])
     settings = {"clientId": app.client_id, "privateKey": "key.pem", "privateKeyPassphrase": "of the folder"}
     write_yaml(clone / "okta.yaml", orgUrl=okta.url, token=okta.ssws, scopes=["okta.users.read"], **settings)
+    assert run("trust", ".").returncode == Exit.OK
     for arguments in [
         ("token", "get"),
         ("key", "rotate", "--dry-run"),
@@ -336,6 +410,7 @@ def test_a_folder_reached_through_a_symlink_is_treated_alike(
     settings = {"clientId": app.client_id, "scopes": ["okta.users.read"]}
     write_yaml(clone / "okta.yaml", orgUrl=okta.url, token=okta.ssws, privateKey="inside.json", **settings)
     outside = {"HOME": str(home), "USERPROFILE": str(home)}
+    assert run_command(home, "trust", "link", **outside).returncode == Exit.OK
     for arguments in [("app", "list"), ("token", "get"), ("app", "list", "--as", "../link")]:
         ran = run_command(home / "link", *arguments, **outside)
         assert ran.returncode in (Exit.OK, Exit.SCOPE_MISSING), ran.stderr
@@ -349,7 +424,11 @@ def test_an_org_named_through_a_symlink_in_the_folder_is_named_by_the_folder(
     run: Run, home: Path, clone: Path, evil: Evil
 ) -> None:
     write_yaml(home / "old.yaml", orgUrl=evil.url)  # the user's own, but the stranger chose it
-    link(clone / "okta.yaml", Path("..", "old.yaml"))
+    assert run("trust", str(home)).returncode == Exit.CONFIGURATION
+    (home / "own").mkdir()
+    (home / "old.yaml").rename(home / "own" / "okta.yaml")
+    assert run("trust", str(home / "own")).returncode == Exit.OK
+    link(clone / "okta.yaml", Path("..", "own", "okta.yaml"))
     assert_refused(run("app", "list", OKTA_CLIENT_TOKEN=SSWS), evil, SSWS)
 
 
@@ -391,29 +470,20 @@ def test_an_org_that_the_user_names_too_gets_the_credentials(
 
 
 @posix_only
-@pytest.mark.parametrize("answer", ["y", "n"])
 @pytest.mark.parametrize(
     "arguments", [("app", "list"), ("token", "get"), ("api", "GET", "/api/v1/users")], ids=" ".join
 )
-def test_on_a_terminal_the_user_is_asked_and_sees_the_host(
-    home: Path, clone: Path, key: Path, evil: Evil, arguments: tuple[str, ...], answer: str
+def test_on_a_terminal_the_org_is_refused_without_a_question(
+    home: Path, clone: Path, key: Path, evil: Evil, arguments: tuple[str, ...]
 ) -> None:
     write_yaml(clone / "okta.yaml", orgUrl=evil.url, clientId="0oa1", scopes=["okta.users.read"])
-    shown = run_on_terminal(
-        clone,
-        *arguments,
-        *(["--max-wait", "1"] if arguments[0] != "app" else []),
-        typed=answer,
-        HOME=str(home),
-        OKTA_CLIENT_TOKEN=SSWS,
-        OKTA_CLIENT_PRIVATEKEY=str(key),
-        COLUMNS="300",
-    )
-    assert evil.url in shown.output.partition("[y/N]")[0]
-    assert bool(evil.received) == (answer == "y")
-    if answer == "n":
+    variables = {"OKTA_CLIENT_PRIVATEKEY": str(key), "HOME": str(home), "COLUMNS": "300"}
+    for more in ({"OKTA_CLIENT_TOKEN": SSWS}, {}):
+        shown = run_on_terminal(clone, *arguments, **variables, **more)
         assert shown.returncode == Exit.CONFIGURATION
-    assert SSWS not in shown.output
+        assert "okta-m2m trust ." in shown.output
+        assert SSWS not in shown.output
+    assert evil.received == []
 
 
 @pytest.mark.parametrize(
@@ -434,7 +504,7 @@ def test_commands_that_send_nothing_to_the_org_do_not_ask(
 ) -> None:
     write_yaml(clone / "okta.yaml", orgUrl=evil.url, clientId="0oa1", scopes=["okta.users.read"])
     options = {"OKTA_CLIENT_PRIVATEKEY": str(key), "OKTA_M2M_STORE": f"file:{home / 'store'}"}
-    for arguments in [("cache", "show"), ("cache", "clear"), ("doctor", "--offline"), ("key", "show")]:
+    for arguments in [("token", "clear"), ("doctor", "--offline"), ("key", "show")]:
         ran = run(*arguments, **options)
         assert ran.returncode == Exit.OK, ran.stderr
     assert evil.received == []

@@ -509,7 +509,7 @@ def test_an_api_call_distinguishes_a_missing_scope_from_a_missing_role(okta: Fak
 @pytest.mark.parametrize(
     ("fault", "kind"),
     [
-        ({"what": 404}, Kind.CONFIGURATION),
+        ({"what": 404}, Kind.REFUSED),
         ({"what": 429}, Kind.RATE_LIMIT),
         ({"what": 500}, Kind.UNREACHABLE),
         ({"drop": True}, Kind.UNREACHABLE),

@@ -34,7 +34,7 @@ import okta_m2m.aiohttp
 import okta_m2m.httpx
 import okta_m2m.requests
 from okta_m2m import ConfigurationError, PrivateKey, ServiceApp
-from okta_m2m.admin.shared_token import find_shared_token
+from okta_m2m.admin.shared_token import check_store
 from okta_m2m.stores.file import FileStore
 from okta_m2m.stores.redis import RedisStore
 from okta_m2m.testing import FakeOkta
@@ -633,7 +633,7 @@ def test_a_call_does_not_wait_until_its_token_is_saved(member: Callable[..., Mem
     assert not store.allowed.is_set()
     store.allowed.set()
     other = member(FileStore(tmp_path / "tokens"))
-    eventually(lambda: find_shared_token(other.app), "the token is in the store")
+    eventually(lambda: " token for " in check_store(other.app).detail, "the token is in the store")
     assert other.call() == sent
 
 
@@ -651,7 +651,7 @@ def test_closing_an_app_waits_until_its_token_is_saved_for_the_others(
     else:
         asyncio.run(one.app.aclose())
     other = member(FileStore(tmp_path / "tokens"))
-    assert find_shared_token(other.app)
+    assert " token for " in check_store(other.app).detail
     assert other.call() == sent
 
 

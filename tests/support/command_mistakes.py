@@ -65,7 +65,7 @@ COMMAND: list[Mistake] = [
     row("command: a token file that does not exist", "app", "list", "--token-file", "gone", variables=ORG),
     row("command: --as with --token-file", "app", "list", "--as", "self", "--token-file", "x", variables=ORG),
     row("command: --as a folder without okta.yaml", "app", "list", "--as", "nowhere", variables=ORG),
-    row("command: --via users", "app", "list", "--via", "users", variables=ADMIN),
+    row("command: --via users", "app", "create", "--name", "x", "--via", "users", variables=ADMIN),
     row(
         "command: the admin console's URL",
         "app",
@@ -143,5 +143,5 @@ COMMAND: list[Mistake] = [
     ),
     row("command: assertion for a page", "assertion", "--endpoint", "login", variables=SERVICE),
     row("command: doctor for curl", "doctor", "--client", "curl", variables=SERVICE),
-    row("command: cache without a store", "cache", "show", variables=SERVICE),
+    row("command: token clear without a store", "token", "clear", variables=SERVICE),
 ]

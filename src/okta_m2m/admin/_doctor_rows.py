@@ -126,7 +126,7 @@ def _reason(status: int, code: Any, *, challenged: bool) -> tuple[str, str, Kind
     if code == "E0000015":
         return ": the org lacks the feature", "Ask Okta's support to turn it on.", Kind.REFUSED
     if status == 404:
-        return "", "Check the path: the API has nothing there.", Kind.CONFIGURATION
+        return "", "Check the path: the API has nothing there.", Kind.REFUSED
     if status == 429:
         return "", "The API's rate limit is used up. Try again in a minute.", Kind.RATE_LIMIT
     if status >= 500:

@@ -1,63 +1,42 @@
-"""Shows or removes the token that an app's processes share through a store.
+"""The token that an app's processes share through a store: the doctor's row about it, and its removal.
 
 Invariant: the token itself is never returned, and no request is sent to Okta.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import NoReturn
 
 from .. import ServiceApp
 from .._core.fleet import Fleet
-from ..effects import Request
-from ..errors import ConfigurationError
+from ..effects import Request, StoreFailed
+from ..errors import ConfigurationError, quoted
 from ..runtimes import Threads, run
-from ..stores import Store
+from .doctor import Check, Kind
 
-__all__ = ["SharedToken", "clear_shared_token", "find_shared_token", "store_of"]
-
-
-@dataclass(frozen=True, slots=True)
-class SharedToken:
-    """The stored token of an app.
-
-    - ``token_type``: ``"Bearer"`` or ``"DPoP"``.
-    - ``scopes``: the granted scopes.
-    - ``expires_at``: when it expires, in seconds since the epoch on Okta's clock.
-    - ``dpop_key``: the thumbprint (RFC 7638) of the key that it is bound to, if that key was made for the fleet.
-    """
-
-    token_type: str
-    scopes: tuple[str, ...]
-    expires_at: float
-    dpop_key: str | None
+__all__ = ["check_store", "clear_shared_token"]
 
 
-def store_of(app: ServiceApp) -> Store:
-    """The store through which ``app`` shares its token.
+def check_store(app: ServiceApp) -> Check:
+    """The row ``store``: the store through which ``app`` shares its token, and the stored token's type, scopes and expiry. It
+    warns if the store does not work, because calls work without it.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` for an app without a store.
     """
-    return _fleet_of(app).store
-
-
-def find_shared_token(app: ServiceApp) -> SharedToken | None:
-    """The stored token of ``app``, usable or not; ``None`` if there is none, or none that the app's keys can open.
-
-    Raises :class:`~okta_m2m.errors.ConfigurationError` for an app without a store, and
-    :class:`~okta_m2m.effects.StoreFailed` if the store does not work.
-    """
     fleet = _fleet_of(app)
-    shared = run(fleet.look(app.keys), Threads(_send_nothing))
+    try:
+        shared = run(fleet.look(app.keys), Threads(_send_nothing))
+    except StoreFailed as failed:
+        remedy = "Check the store, and OKTA_M2M_STORE. Until it works, each process requests its own tokens."
+        return Check("store", "warn", f"the token store does not work: {quoted(failed)}", remedy, Kind.UNREACHABLE)
     if shared is None:
-        return None
-    token, dpop_key = shared.token, shared.key
-    return SharedToken(
-        token.token_type,
-        token.scopes,
-        fleet.okta_time_of(token.sent_at + token.expires_in),
-        None if dpop_key is None else dpop_key.thumbprint(),
+        return Check("store", "ok", f"{fleet.store!r} has no token that this app's key can open")
+    token = shared.token
+    ends = datetime.fromtimestamp(round(fleet.okta_time_of(token.sent_at + token.expires_in)), UTC)
+    scopes = quoted(" ".join(token.scopes)) or "no scopes"
+    return Check(
+        "store", "ok", f"{fleet.store!r} has a {token.token_type} token for {scopes}, until {ends:%Y-%m-%dT%H:%M:%SZ}"
     )
 
 
@@ -65,7 +44,8 @@ def clear_shared_token(app: ServiceApp) -> bool:
     """Removes the stored token of ``app``. Removes nothing and returns ``False`` if a process is fetching a token at the
     moment.
 
-    Raises the same errors as :func:`find_shared_token`.
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for an app without a store, and
+    :class:`~okta_m2m.effects.StoreFailed` if the store does not work.
     """
     return run(_fleet_of(app).clear(app.keys), Threads(_send_nothing))
 

@@ -12,7 +12,7 @@ import sys
 import traceback
 from typing import NoReturn
 
-from .exits import Exit, ExtraMissing, complain, needs
+from .exits import Exit, ExtraMissing, fail, needs
 from .printing import LogHandler, note
 
 __all__ = ["main"]
@@ -30,8 +30,7 @@ def main() -> NoReturn:
             reconfigure(errors="backslashreplace")
         app()
     except ExtraMissing as missing:
-        complain(missing)
-        sys.exit(Exit.EXTRA_MISSING)
+        fail(Exit.EXTRA_MISSING, str(missing))
     except KeyboardInterrupt:
         sys.exit(Exit.INTERRUPTED)
     except Exception:  # noqa: BLE001 (our bug: Python's own traceback shows no values)

@@ -14,14 +14,14 @@ import typer
 
 from ..admin import provisioning
 from ..admin.errors import PermissionMissing, ScopeMissing
-from ..admin.provisioning import App
+from ..admin.management import ManagementApi
 from .create_app import create, describe_app
 from .grants import grant, revoke_grant, role_app, role_name
 from .groups import command_group
-from .options import As, Json, MaxWait, TokenFile, ViaName, Yes, parse_via
-from .printing import echo, echo_json
+from .options import Json, Yes
+from .printing import report
 from .secrets import confirm
-from .sign_in import management_api, target_app
+from .sign_in import SignIn, signed_in, target_app
 from .terminal import columns
 
 __all__ = ["app"]
@@ -33,128 +33,94 @@ Named = Annotated[str | None, typer.Argument(metavar="[NAME|ID]", help="By defau
 
 
 @app.command()
-def show(
-    name: Named = None,
-    via: ViaName = "apps",
-    token_file: TokenFile = None,
-    as_: As = None,
-    max_wait: MaxWait = 120,
-    as_json: Json = False,
-) -> None:
+@signed_in
+def show(sign_in: SignIn, name: Named = None, as_json: Json = False) -> None:
     """Show an app: its keys, scopes and admin roles."""
-    endpoint = parse_via(via)
-    with management_api(token_file, as_, max_wait) as api:
-        found = target_app(api, name, endpoint)
+    api = sign_in()
+    found = target_app(api, name)
 
-        def list_if_allowed(names: Callable[[], Iterable[str]]) -> list[str] | None:
-            try:
-                return list(names())
-            except (PermissionMissing, ScopeMissing):
-                return None  # the account that signs in may see the app, but not these details
+    def list_if_allowed(names: Callable[[], Iterable[str]]) -> list[str] | None:
+        try:
+            return list(names())
+        except (PermissionMissing, ScopeMissing):
+            return None  # the account that signs in may see the app, but not these details
 
-        scopes = list_if_allowed(lambda: (one.scope for one in provisioning.list_grants(api, found.id)))
-        roles = list_if_allowed(lambda: (role_name(one) for one in provisioning.list_roles(api, found.client_id)))
-    if as_json:
-        echo_json({**asdict(found), "scopes": scopes, "roles": roles})
-        return
-    _show(found, as_json=False)
+    scopes = list_if_allowed(lambda: (one.scope for one in provisioning.list_grants(api, found.id)))
+    roles = list_if_allowed(lambda: (role_name(one) for one in provisioning.list_roles(api, found.client_id)))
+    lines = describe_app(found)
     for title, values in (("scopes", scopes), ("roles", roles)):
-        echo(f"{title:<12}{'not permitted to see' if values is None else ' '.join(values) or 'none'}")
+        lines.append(f"{title:<12}{'not permitted to see' if values is None else ' '.join(values) or 'none'}")
+    report({**asdict(found), "scopes": scopes, "roles": roles}, lines, as_json)
 
 
 @app.command("list")
-def list_(
-    via: ViaName = "apps",
-    token_file: TokenFile = None,
-    as_: As = None,
-    max_wait: MaxWait = 120,
-    as_json: Json = False,
-) -> None:
+@signed_in
+def list_(sign_in: SignIn, as_json: Json = False) -> None:
     """List the org's service apps."""
-    endpoint = parse_via(via)
-    with management_api(token_file, as_, max_wait) as api:
-        found = list(provisioning.list_apps(api, via=endpoint))
-    if as_json:
-        echo_json([asdict(one) for one in found])
-        return
+    found = list(provisioning.list_apps(sign_in()))
     rows = [["CLIENT ID", "STATUS", "KEYS", "NAME"]]
-    rows += [[one.client_id, one.status, one.jwks_uri or str(len(one.keys)), one.name] for one in found]
-    for line in columns(rows):
-        echo(line)
+    rows += [[one.client_id, one.status, one.jwks_uri or str(len(one.keys)), one.name or "-"] for one in found]
+    report([asdict(one) for one in found], columns(rows), as_json)
 
 
 @app.command()
+@signed_in
 def edit(
+    sign_in: SignIn,
     name: Named = None,
     dpop: Annotated[bool | None, typer.Option("--dpop/--no-dpop", help="Whether the app requires DPoP.")] = None,
-    token_file: TokenFile = None,
-    as_: As = None,
-    max_wait: MaxWait = 120,
     as_json: Json = False,
 ) -> None:
     """Change whether an app requires DPoP. Services that use OktaAuth adapt automatically."""
     if dpop is None:
         raise typer.BadParameter("There is nothing to change. Use --dpop or --no-dpop.")
-    with management_api(token_file, as_, max_wait) as api:
-        _show(provisioning.set_dpop(api, target_app(api, name).id, dpop), as_json)
+    api = sign_in()
+    changed = provisioning.set_dpop(api, target_app(api, name).id, dpop)
+    report(asdict(changed), describe_app(changed), as_json)
 
 
 @app.command()
-def activate(
-    name: Named = None, token_file: TokenFile = None, as_: As = None, max_wait: MaxWait = 120, as_json: Json = False
-) -> None:
+@signed_in
+def activate(sign_in: SignIn, name: Named = None, as_json: Json = False) -> None:
     """Let an app get tokens again."""
-    with management_api(token_file, as_, max_wait) as api:
-        found = target_app(api, name)
-        if found.status != "ACTIVE":
-            provisioning.activate_app(api, found.id)
-        _show(provisioning.get_app(api, found.id), as_json)
+    api = sign_in()
+    found = target_app(api, name)
+    if found.status != "ACTIVE":
+        provisioning.activate_app(api, found.id)
+    _report_app(api, found.id, as_json)
 
 
 @app.command()
-def deactivate(
-    name: Named = None,
-    yes: Yes = False,
-    token_file: TokenFile = None,
-    as_: As = None,
-    max_wait: MaxWait = 120,
-    as_json: Json = False,
-) -> None:
+@signed_in
+def deactivate(sign_in: SignIn, name: Named = None, yes: Yes = False, as_json: Json = False) -> None:
     """Prevent an app from getting tokens until it is activated again."""
-    with management_api(token_file, as_, max_wait) as api:
-        found = target_app(api, name)
-        if found.status == "ACTIVE":
-            confirm(f"Deactivate {found.name} ({found.id})? Its services will get no new tokens.", yes)
-            provisioning.deactivate_app(api, found.id)
-        _show(provisioning.get_app(api, found.id), as_json)
+    api = sign_in()
+    found = target_app(api, name)
+    if found.status == "ACTIVE":
+        confirm(f"Deactivate {found.name} ({found.id})? Its services will get no new tokens.", yes)
+        provisioning.deactivate_app(api, found.id)
+    _report_app(api, found.id, as_json)
 
 
 @app.command()
+@signed_in
 def delete(
+    sign_in: SignIn,
     name: Annotated[str, typer.Argument(metavar="NAME|ID", help="The app, by its name or id.")],
     yes: Yes = False,
-    token_file: TokenFile = None,
-    as_: As = None,
-    max_wait: MaxWait = 120,
     as_json: Json = False,
 ) -> None:
     """Delete an app permanently, with its keys, grants and roles. Its key file and okta.yaml stay."""
-    with management_api(token_file, as_, max_wait) as api:
-        found = target_app(api, name)
-        confirm(f"Delete {found.name} ({found.id}) permanently?", yes)
-        provisioning.delete_app(api, found.id)
-    if as_json:
-        echo_json({**asdict(found), "status": "DELETED"})
-    else:
-        echo(f"deleted  {found.name}  {found.id}")
+    api = sign_in()
+    found = target_app(api, name)
+    confirm(f"Delete {found.name} ({found.id}) permanently?", yes)
+    provisioning.delete_app(api, found.id)
+    report({**asdict(found), "status": "DELETED"}, [f"deleted  {found.name}  {found.id}"], as_json)
 
 
-def _show(found: App, as_json: bool) -> None:
-    if as_json:
-        echo_json(asdict(found))
-        return
-    for line in describe_app(found):
-        echo(line)
+def _report_app(api: ManagementApi, id: str, as_json: bool) -> None:
+    found = provisioning.get_app(api, id)
+    report(asdict(found), describe_app(found), as_json)
 
 
 app.command()(grant)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,9 +23,10 @@ from ..admin.errors import OktaUnreachable
 from ..errors import ConfigurationError, OktaM2MError, quoted
 from ..requests import OktaAuth
 from .doctor import EXITS
-from .exits import complain
+from .exits import fail
 from .options import RequestedScopes, TokenWait, split_scopes
-from .printing import echo, echo_bytes, echo_json
+from .printing import echo, echo_bytes, echo_json, report
+from .secrets import read_bytes
 from .terminal import stdout_is_pipe, stdout_is_terminal
 from .trust import configured_app
 
@@ -78,17 +78,16 @@ def api(
     """
     service_app, url = _app_and_url(target, scope, max_wait)
     method = method.upper()
-    parts = _request_parts(method, _document(fields or [], typed or []), body_file, more_headers or [])
+    header_fields = _parse_headers(more_headers or [])
+    body = _body(method, _document(fields or [], typed or []), body_file, header_fields)
     with requests.Session() as session:
         # For plain http, which is allowed only on this machine, ignore the environment's proxy: it could read the token.
         session.trust_env = urlsplit(url).scheme != "http"
         session.auth = OktaAuth(service_app, session=session)
-        send = partial(_send, session, method, max_wait)
-        response = send(url, **parts)
-        items = None
+        send = partial(_send, session, method, timeout=max_wait, headers=header_fields)
+        response, items = send(url, **body), None
         if paginate:
-            send_again = partial(send, headers=parts["headers"])
-            response, items = _read_pages(response, url, send_again, service_app.origins.allow)
+            response, items = _read_pages(response, url, send, service_app.origins.allow)
     _print(response, items, as_json)
     if items is None:
         _exit_unless_good(method, response)
@@ -112,11 +111,7 @@ def headers(
     service_app, url = _app_and_url(target, scope, max_wait)
     prepared = requests.Request(method.upper(), url, auth=OktaAuth(service_app)).prepare()
     found = {name: str(prepared.headers[name]) for name in ("Authorization", "DPoP") if name in prepared.headers}
-    if as_json:
-        echo_json(found)
-        return
-    for name, value in found.items():
-        echo(f"{name}: {value}")
+    report(found, (f"{name}: {value}" for name, value in found.items()), as_json)
 
 
 def _app_and_url(target: str, scope: list[str] | None, max_wait: float) -> tuple[ServiceApp, str]:
@@ -124,9 +119,10 @@ def _app_and_url(target: str, scope: list[str] | None, max_wait: float) -> tuple
     service_app = configured_app(scopes=split_scopes(scope or []), max_wait=max_wait)
     url = service_app.org_url + target if target.startswith("/") else target
     if "://" not in url:
+        path = target if target.startswith(("api/", "oauth2/")) else f"api/v1/{target}"
         raise ConfigurationError(
             f"{quoted(target, 100)!r} is neither a path nor a URL.",
-            remedy=f"Begin with a slash: /api/v1/{quoted(target, 60)}",
+            remedy=f"Begin with a slash: /{quoted(path, 80)}",
         )
     if not service_app.origins.allow(url):
         raise ConfigurationError(
@@ -139,24 +135,19 @@ def _app_and_url(target: str, scope: list[str] | None, max_wait: float) -> tuple
     return service_app, url
 
 
-def _request_parts(
-    method: str, document: dict[str, Any], body_file: Path | None, header_lines: list[str]
-) -> dict[str, Any]:
-    """The arguments of ``Session.request`` for the headers, and for the body or the query.
+def _body(method: str, document: dict[str, Any], file: Path | None, header_fields: dict[str, str]) -> dict[str, Any]:
+    """The argument of ``Session.request`` for the body or the query, if there is one.
 
     - ``document``: the fields; empty if there are none.
-    - ``body_file``: the file with the body; ``None`` if there is none.
-    - ``header_lines``: headers as the option has them.
+    - ``file``: the file with the body; ``None`` if there is none.
+    - ``header_fields``: get the type of the file.
     """
-    if body_file is not None and document:
+    if file is not None and document:
         raise ConfigurationError("--input and --field cannot be used together.", remedy="Use one of them.")
-    parts: dict[str, Any] = {"headers": _parse_headers(header_lines)}
-    if body_file is not None:
-        parts["data"] = _read_body(body_file)
-        parts["headers"].setdefault("Content-Type", "application/json")
-    elif document:
-        parts["params" if method in ("GET", "HEAD", "DELETE") else "json"] = document
-    return parts
+    if file is not None:
+        header_fields.setdefault("Content-Type", "application/json")
+        return {"data": read_bytes(file, "body")}
+    return {"params" if method in ("GET", "HEAD", "DELETE") else "json": document} if document else {}
 
 
 def _document(strings: list[str], typed: list[str]) -> dict[str, Any]:
@@ -202,20 +193,10 @@ def _parse_headers(lines: list[str]) -> dict[str, str]:
     return found
 
 
-def _read_body(path: Path) -> bytes:
-    if str(path) == "-":
-        if sys.stdin is None:
-            raise ConfigurationError(
-                "The body cannot be read from stdin, which is closed.", remedy="Use a file instead."
-            )
-        return sys.stdin.buffer.read()
-    return path.read_bytes()
-
-
-def _send(session: requests.Session, method: str, timeout: float, url: str, **parts: Any) -> requests.Response:
+def _send(session: requests.Session, method: str, url: str, **options: Any) -> requests.Response:
     """Sends one request. A redirect is not followed."""
     try:
-        return session.request(method, url, timeout=timeout, allow_redirects=False, **parts)
+        return session.request(method, url, allow_redirects=False, **options)
     except OktaM2MError:  # OktaAuth's own, which are also a RequestException
         raise
     except requests.RequestException as error:
@@ -236,7 +217,7 @@ def _read_pages(
     """
     items: list[Any] = []
     seen = {url}
-    while (page := _page_in(response)) is not None:
+    while response.status_code == 200 and isinstance(page := _json_of(response), list):
         items += page
         following = response.links.get("next", {}).get("url")
         if not following:
@@ -250,23 +231,17 @@ def _read_pages(
     return response, None
 
 
-def _page_in(response: requests.Response) -> list[Any] | None:
-    """The items of a page; ``None`` if the response is not a page."""
-    if response.status_code != 200:
-        return None
+def _json_of(response: requests.Response) -> Any:
+    """The JSON document of a response; ``None`` if it has none."""
     try:
-        document = response.json()
+        return response.json()
     except ValueError:
         return None
-    return document if isinstance(document, list) else None
 
 
 def _print(response: requests.Response, items: list[Any] | None, as_json: bool) -> None:
     """Prints a response: unchanged to a pipe or a file, but cleaned for a terminal, which it must not control."""
-    try:
-        document = response.json() if items is None else items
-    except ValueError:
-        document = None
+    document = _json_of(response) if items is None else items
     if as_json:
         body = response.text if document is None and response.content else document
         echo_json({"status": response.status_code, "headers": dict(response.headers), "body": body})
@@ -283,5 +258,4 @@ def _exit_unless_good(method: str, response: requests.Response) -> None:
     if 200 <= response.status_code < 300:
         return
     row = check_answer("API call", method, str(response.request.path_url).partition("?")[0], response)
-    complain(f"{row.detail}. {row.remedy}")
-    raise typer.Exit(EXITS[row.kind])
+    fail(EXITS[row.kind], f"{row.detail}.", row.remedy)

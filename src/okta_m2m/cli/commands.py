@@ -14,54 +14,73 @@ import typer
 
 from .. import __version__
 from ..errors import ConfigurationError, InvalidKey, OktaM2MError
-from . import apps, cache, keys, tokens
-from .assertion import assertion
+from . import apps, keys, tokens
 from .call import api, headers
-from .debug import report_requests, report_warnings
+from .debug import report_log
 from .demo.command import demo
 from .doctor import doctor
-from .exits import Exit, ExtraMissing, complain, exit_for, is_closed_pipe, is_device_failure
+from .exits import Exit, exit_for, fail, failures, is_closed_pipe, is_device_failure
 from .groups import Group, command_group
 from .printing import discard_output, echo
-from .profiles import choose_org
+from .profiles import choose_org, name_places
+from .trust import trust
 
 __all__ = ["app"]
 
-_ORDER = ("key", "app", "doctor", "api", "headers", "token", "assertion", "cache", "demo")
+_ORDER = ("key", "app", "doctor", "api", "headers", "token", "assertion", "trust", "demo")
 
 
 @contextmanager
 def _exit_codes() -> Iterator[None]:
-    """Turns an expected failure into its line on stderr and its exit code."""
+    """Turns an expected failure into its report on stderr and its exit code."""
     try:
         yield
     except OktaM2MError as error:
         says_it_all = isinstance(error, ConfigurationError) and not isinstance(error, InvalidKey)
-        complain(error if says_it_all else f"{error} (see {error.help})")
-        raise typer.Exit(exit_for(error)) from None
-    except ExtraMissing as missing:
-        complain(missing)
-        raise typer.Exit(Exit.EXTRA_MISSING) from None
+        fail(
+            exit_for(error),
+            name_places(error.problem),
+            name_places(error.remedy or "") or None,
+            see=None if says_it_all else error.help,
+            error=error.error,
+            request_id=error.request_id,
+        )
     except (KeyboardInterrupt, typer.Abort):  # Abort: Ctrl-C or Ctrl-D at a prompt
-        complain("interrupted")
-        raise typer.Exit(Exit.INTERRUPTED) from None
+        fail(Exit.INTERRUPTED, "interrupted")
     except OSError as error:
-        raise typer.Exit(_os_error_exit(error)) from None
+        if error.filename is not None:
+            problem = f"{error.filename}: {error.strerror}."
+            fail(Exit.CONFIGURATION, problem, "Check that the file exists and that this user may access it.")
+        if is_closed_pipe(error):
+            discard_output()
+            raise typer.Exit(Exit.READER_GONE) from None
+        if is_device_failure(error):
+            discard_output()
+            problem = f"The output cannot be written ({error.strerror})."
+            fail(Exit.CONFIGURATION, problem, "Free some space, or write it somewhere else.")
+        raise
+    except Exception as error:
+        # Only typer's errors about the usage have it. They have no common public class.
+        describe = getattr(error, "format_message", None)
+        if failures.as_json and describe is not None:
+            fail(Exit.USAGE, describe())
+        raise
 
 
-def _os_error_exit(error: OSError) -> Exit:
-    """The exit code of a failure to read or write; re-raises anything else."""
-    if error.filename is not None:
-        complain(f"{error.filename}: {error.strerror}. Check that the file exists and that this user may access it.")
-        return Exit.CONFIGURATION
-    if is_closed_pipe(error):
-        discard_output()
-        return Exit.READER_GONE
-    if is_device_failure(error):
-        discard_output()
-        complain(f"The output cannot be written ({error.strerror}). Free some space, or write it somewhere else.")
-        return Exit.CONFIGURATION
-    raise error
+def _anywhere(arguments: list[str]) -> list[str]:
+    """The arguments with ``--org`` and ``--debug`` before the command: they are accepted after it too."""
+    first: list[str] = []
+    others: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word == "--":
+            others += [word, *words]
+        elif word == "--org":
+            value = next(words, None)
+            (others if value is None else first).append(word if value is None else f"{word}={value}")
+        else:
+            (first if word == "--debug" or word.startswith("--org=") else others).append(word)
+    return first + others
 
 
 class _Commands(Group):
@@ -70,9 +89,10 @@ class _Commands(Group):
     def list_commands(self, ctx: Any) -> list[str]:
         return [name for name in _ORDER if name in self.commands]
 
-    def make_context(self, *args: Any, **options: Any) -> Any:
+    def make_context(self, info_name: str | None, args: list[str], *more: Any, **options: Any) -> Any:
+        failures.as_json = "--json" in args
         with _exit_codes():  # --version is printed here
-            return super().make_context(*args, **options)
+            return super().make_context(info_name, _anywhere(args), *more, **options)
 
     def invoke(self, ctx: Any) -> Any:
         with _exit_codes():
@@ -91,8 +111,8 @@ app.command("doctor")(doctor)
 app.command("api")(api)
 app.command("headers")(headers)
 app.add_typer(tokens.app, name="token")
-app.command("assertion")(assertion)
-app.add_typer(cache.app, name="cache")
+app.command("assertion")(tokens.assertion)
+app.command("trust")(trust)
 app.command("demo")(demo)
 
 
@@ -109,13 +129,14 @@ def _options(
     ] = False,
     org: Annotated[
         str | None,
-        typer.Option(metavar="URL|PROFILE", help="The org, or a profile in ~/.okta/okta.yaml: okta.profiles.PROFILE."),
+        typer.Option(
+            metavar="URL|PROFILE",
+            envvar="OKTA_M2M_PROFILE",
+            help="The org, or a profile in ~/.okta/okta.yaml: okta.profiles.PROFILE.",
+        ),
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Log each request to stderr, without secrets.")] = False,
 ) -> None:
-    if debug:
-        report_requests()
-    else:
-        report_warnings()
+    report_log(debug=debug)
     if org is not None:
         choose_org(org)

@@ -19,12 +19,12 @@ from ..admin.management import ManagementApi
 from ..admin.provisioning import App, Created, Via, create_app, find_app, list_grants
 from ..errors import ConfigurationError
 from ..keys import PrivateKey
-from .exits import Exit, complain
-from .options import As, Json, KeyFile, Kid, MaxWait, PassphraseFile, TokenFile, ViaName, parse_via
+from .exits import Exit, fail
+from .options import Json, KeyFile, Kid, PassphraseFile
 from .printing import echo, echo_json, note
-from .secrets import configured_key_file, default_key_file, load_key, signing_kid
+from .secrets import configured_key_file, default_key_file, load_key, signing_kid, with_kid
 from .settings_file import check_settings_file, read_setting, write_settings
-from .sign_in import management_api
+from .sign_in import SignIn, signed_in
 
 __all__ = ["create", "describe_app"]
 
@@ -42,11 +42,13 @@ class _Keys(NamedTuple):
     """The keys to register; ``None`` if Okta fetches them."""
 
 
+@signed_in
 def create(
+    sign_in: SignIn,
     name: Annotated[
         str, typer.Option(metavar="NAME", help="The app's name. If an app already has this name, it is shown instead.")
     ],
-    via: ViaName = "apps",
+    via: Annotated[str, typer.Option(metavar="apps|clients", help="Use /api/v1/apps, or /oauth2/v1/clients.")] = "apps",
     key_file: KeyFile = None,
     kid: Kid = None,
     passphrase_file: PassphraseFile = None,
@@ -67,33 +69,31 @@ def create(
     env: Annotated[
         bool, typer.Option("--env", help="Print the settings as export lines instead of writing a file.")
     ] = False,
-    token_file: TokenFile = None,
-    as_: As = None,
-    max_wait: MaxWait = 120,
     as_json: Json = False,
 ) -> None:
     """Create a service app that signs in with a key, and write its settings to okta.yaml."""
-    endpoint = parse_via(via)
+    endpoint = _parse_via(via)
     keys = _load_keys(key_file, kid, passphrase_file, jwks, jwks_uri)
-    with management_api(token_file, as_, max_wait) as api:
-        if not env:
-            _check_settings_file(api, write, name, endpoint)
-        created = create_app(
-            api, name, jwks=keys.jwks, jwks_uri=jwks_uri, via=endpoint, dpop=dpop, client_id=client_id, twin=twin
-        )
-        scopes = _granted_scopes(api, created.app)
-        variables = _variables(api.org_url, created.app, keys, scopes)
+    api = sign_in()
+    if not env:
+        _check_settings_file(api, write, name, endpoint)
+    created = create_app(
+        api, name, jwks=keys.jwks, jwks_uri=jwks_uri, via=endpoint, dpop=dpop, client_id=client_id, twin=twin
+    )
+    scopes = _granted_scopes(api, created.app)
+    settings_file = None if env or created.keys_missing else write  # without the keys, the settings would not work
+    variables = _variables(_settings(api.org_url, created.app, keys, None), scopes)
     if as_json:
-        settings_file = None if env or created.keys_missing else str(write)
-        echo_json({**asdict(created), "settings_file": settings_file, "environment": variables})
+        file = None if settings_file is None else str(settings_file)
+        echo_json({**asdict(created), "settings_file": file, "environment": variables})
     else:
         for line in describe_app(created.app, "created" if created.created else "already exists"):
             (note if env else echo)(line)
-    if not created.keys_missing:  # otherwise its settings would not work
-        if not env:
-            _write_settings_file(write, api.org_url, created.app, keys)
-        elif not as_json:
-            _print_variables(variables)
+    if settings_file is not None:
+        write_settings(settings_file, _settings(api.org_url, created.app, keys, settings_file))
+        note(f"The settings are in {write}." + ("" if keys.private is not None else " Add privateKey: to it yourself."))
+    elif not as_json and not created.keys_missing:
+        _print_variables(variables)
     _exit_if_different(created)
 
 
@@ -101,7 +101,7 @@ def describe_app(app: App, outcome: str | None = None) -> list[str]:
     """The lines that show an app. ``outcome``: the change that was made to it."""
     keys = [key.kid or key.thumbprint for key in app.keys if key.active]
     lines = {
-        "app": app.name + (f" ({outcome})" if outcome else ""),
+        "app": (app.name or "-") + (f" ({outcome})" if outcome else ""),
         "client id": app.client_id,
         **({"id": app.id} if app.id != app.client_id else {}),
         "status": app.status,
@@ -110,6 +110,14 @@ def describe_app(app: App, outcome: str | None = None) -> list[str]:
     if app.dpop is not None:
         lines["DPoP"] = "required" if app.dpop else "not required"
     return [f"{name:<12}{value}" for name, value in lines.items()]
+
+
+def _parse_via(via: str) -> Via:
+    if via == "clients":
+        return "clients"
+    if via == "apps":
+        return "apps"
+    raise typer.BadParameter(f"{via!r} is not an endpoint. Use apps or clients.", param_hint="--via")
 
 
 def _load_keys(
@@ -122,9 +130,7 @@ def _load_keys(
     if jwks is not None:
         return _Keys(None, None, _read_jwks(jwks))
     key = load_key(key_file, kid=kid, passphrase_file=passphrase_file)
-    # A PEM has no kid. If the key is registered with its thumbprint as the kid, it can be converted and rotated later.
-    document: dict[str, Any] = {**key.with_kid(key.kid or key.thumbprint()).jwks()}
-    return _Keys(key, key_file or default_key_file() or configured_key_file(), document)
+    return _Keys(key, key_file or default_key_file() or configured_key_file(), {**with_kid(key).jwks()})
 
 
 def _read_jwks(path: Path) -> dict[str, Any]:
@@ -183,8 +189,7 @@ def _exit_if_different(created: Created) -> None:
         )
     if problems:
         how = "was created" if created.created else "already exists"
-        complain(f"The app {how}, but differs from what was requested. {'. '.join(problems)}")
-        raise typer.Exit(Exit.FAILED)
+        fail(Exit.FAILED, f"The app {how}, but differs from what was requested.", ". ".join(problems))
 
 
 def _granted_scopes(api: ManagementApi, app: App) -> list[str]:
@@ -195,19 +200,20 @@ def _granted_scopes(api: ManagementApi, app: App) -> list[str]:
         return []
 
 
-def _variables(org_url: str, app: App, keys: _Keys, scopes: list[str]) -> dict[str, str]:
+def _settings(org_url: str, app: App, keys: _Keys, file: Path | None) -> dict[str, str]:
+    """The settings under the names of Okta's SDKs. ``file``: the ``okta.yaml`` that they are for; ``None`` for variables."""
+    values = {"orgUrl": org_url, "authorizationMode": "PrivateKey", "clientId": app.client_id}
+    if keys.file is not None:
+        values["privateKey"] = str(keys.file) if file is None else _relative_to(file, keys.file)
+    return values | _separate_kid(file, keys, app)
+
+
+def _variables(settings: dict[str, str], scopes: list[str]) -> dict[str, str]:
     """The settings as environment variables. Without scopes, their variable is omitted."""
-    variables = {
-        "OKTA_CLIENT_ORGURL": org_url,
-        "OKTA_CLIENT_AUTHORIZATIONMODE": "PrivateKey",
-        "OKTA_CLIENT_CLIENTID": app.client_id,
-        "OKTA_CLIENT_PRIVATEKEY": "PATH-OF-THE-KEY" if keys.file is None else str(keys.file),
-    }
+    values = {**settings, "privateKey": settings.get("privateKey", "PATH-OF-THE-KEY")}
     if scopes:
-        variables["OKTA_CLIENT_SCOPES"] = ",".join(scopes)
-    for kid in _separate_kid(None, keys, app).values():
-        variables["OKTA_CLIENT_KID"] = kid
-    return variables
+        values["scopes"] = ",".join(scopes)
+    return {f"OKTA_CLIENT_{name.upper()}": value for name, value in values.items()}
 
 
 def _print_variables(variables: dict[str, str]) -> None:
@@ -215,14 +221,6 @@ def _print_variables(variables: dict[str, str]) -> None:
         echo(f"export {name}={shlex.quote(value)}")
     if "OKTA_CLIENT_SCOPES" not in variables:
         note("The app has no scopes yet. Grant some with okta-m2m app grant, and set OKTA_CLIENT_SCOPES to them.")
-
-
-def _write_settings_file(path: Path, org_url: str, app: App, keys: _Keys) -> None:
-    values = {"orgUrl": org_url, "authorizationMode": "PrivateKey", "clientId": app.client_id}
-    if keys.file is not None:
-        values["privateKey"] = _relative_to(path, keys.file)
-    write_settings(path, values | _separate_kid(path, keys, app))
-    note(f"The settings are in {path}." + ("" if keys.private is not None else " Add privateKey: to it yourself."))
 
 
 def _separate_kid(settings_file: Path | None, keys: _Keys, app: App) -> dict[str, str]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from .printing import LogHandler
 
-__all__ = ["report_requests", "report_warnings", "without_log"]
+__all__ = ["report_log", "without_log"]
 
 _LOGGERS = ("okta_m2m", "urllib3.connectionpool")  # the second logs the method, path and status of each request
 
@@ -22,28 +22,21 @@ class _WithoutQuery(logging.Formatter):
         return re.sub(r"\?[^\s\"']*", "?...", super().format(record))
 
 
-def report_requests() -> None:
-    """From now on, reports requests and the library's log on stderr."""
-    handler = LogHandler(logging.DEBUG)
-    handler.setFormatter(_WithoutQuery("debug: %(message)s"))
-    for name in _LOGGERS:
+def report_log(*, debug: bool) -> None:
+    """From now on, reports the library's warnings on stderr, in lines like those of the command itself.
+
+    ``debug``: reports all of the library's log, and each request.
+    """
+    handler = LogHandler(logging.DEBUG if debug else logging.WARNING)
+    handler.setFormatter(_WithoutQuery("debug: %(message)s") if debug else logging.Formatter("okta-m2m: %(message)s"))
+    if not debug:  # the command itself reports the failed fetch
+        handler.addFilter(lambda record: getattr(record, "okta_m2m.event", "") != "TokenFailed")
+    for name in _LOGGERS if debug else _LOGGERS[:1]:
         logger = logging.getLogger(name)
-        logger.addHandler(handler)
-        logger.setLevel(logging.DEBUG)
+        logger.handlers = [handler]
         logger.propagate = False
-
-
-def report_warnings() -> None:
-    """Reports the library's warnings in lines like those of the command itself."""
-    logger = logging.getLogger("okta_m2m")
-    if logger.handlers:
-        return
-    handler = LogHandler()
-    handler.setFormatter(logging.Formatter("okta-m2m: %(message)s"))
-    # The command itself reports the failed fetch.
-    handler.addFilter(lambda record: getattr(record, "okta_m2m.event", "") != "TokenFailed")
-    logger.addHandler(handler)
-    logger.propagate = False
+        if debug:
+            logger.setLevel(logging.DEBUG)
 
 
 @contextmanager

@@ -6,20 +6,25 @@ Invariant: the exit code is that of the first row that failed, because it causes
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
+from itertools import chain
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
 from ..admin.doctor import Check, Doctor, Kind, check_client, first_failure
-from ..errors import OktaM2MError
+from ..admin.shared_token import check_store
+from ..errors import ConfigurationError
+from ..settings import named_store
 from .debug import without_log
 from .exits import Exit
-from .options import Json
+from .options import STORE_TIMEOUT, Json
 from .printing import echo_json
+from .profiles import name_places
 from .terminal import Output, hanging, marks_for
-from .trust import OrgNotTrusted, trusted_settings
+from .trust import OrgNotTrusted, check_org, configured_app
 
 __all__ = ["EXITS", "doctor"]
 
@@ -42,10 +47,11 @@ PARTS = {
     "connection": ("name look-up", "proxy", "TCP", "TLS", "discovery", "clock"),
     "token": ("token", "scopes", "rate limit"),
     "API call": ("API call",),
+    "store": ("store",),
 }
 """The rows that are shown as one line if all of them passed."""
 
-SHORT = ("org URL", "key", "proxy", "discovery", "clock", "token", "scopes", "API call")
+SHORT = ("org URL", "key", "proxy", "discovery", "clock", "token", "scopes", "API call", "store")
 """The rows whose details that line shows."""
 
 
@@ -74,7 +80,8 @@ def doctor(
     with without_log():
         if not offline:
             _check_trust()
-        results = Doctor(offline=offline, call=call, client=check_client(client), max_wait=max_wait).checks()
+        doctor = Doctor(offline=offline, call=call, client=check_client(client), max_wait=max_wait)
+        results = map(_with_places, chain(doctor.checks(), () if offline else _check_store()))
         if as_json:
             checks = list(results)
         else:
@@ -90,11 +97,29 @@ def doctor(
 def _check_trust() -> None:
     """Refuses to sign for an org that must not be trusted. Every other problem with the settings has its own row."""
     try:
-        trusted_settings()
+        check_org()
     except OrgNotTrusted:
         raise
-    except OktaM2MError:
+    except ConfigurationError:
         pass
+
+
+def _with_places(check: Check) -> Check:
+    if check.state == "ok":
+        return check
+    return replace(check, detail=name_places(check.detail), remedy=name_places(check.remedy))
+
+
+def _check_store() -> Iterator[Check]:
+    """The row for the store, if processes share the token through one."""
+    try:
+        if named_store() is None:
+            return
+    except ConfigurationError as error:
+        yield Check("store", "fail", error.problem, error.remedy or "")
+        return
+    with suppress(ConfigurationError):  # which has its own row
+        yield check_store(configured_app(store_timeout=STORE_TIMEOUT))
 
 
 def _print_rows(results: Iterable[Check], checks: list[Check], *, verbose: bool) -> None:

@@ -1,4 +1,4 @@
-"""The command's exit codes, the code for each failure, and the line on stderr that reports it.
+"""The command's exit codes, the code for each failure, and how it is reported on stderr.
 
 Invariant: the numbers are defined here and nowhere else. ``docs/cli.md`` has the same table.
 """
@@ -6,17 +6,28 @@ Invariant: the numbers are defined here and nowhere else. ``docs/cli.md`` has th
 from __future__ import annotations
 
 import errno
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import Final
+from types import SimpleNamespace
+from typing import Final, NoReturn
 
 from ..admin import errors
 from ..errors import ConfigurationError, OktaM2MError, RateLimited, SigningFailed, TokenError, TokenRefused
 from .printing import note
 
-__all__ = ["Exit", "ExtraMissing", "complain", "exit_for", "is_closed_pipe", "is_device_failure", "needs"]
+__all__ = [
+    "Exit",
+    "ExtraMissing",
+    "exit_for",
+    "fail",
+    "failures",
+    "is_closed_pipe",
+    "is_device_failure",
+    "needs",
+]
 
 
 class Exit(IntEnum):
@@ -27,7 +38,7 @@ class Exit(IntEnum):
         1,
         (
             "the command finished, but found a problem: in `demo`, a call failed; in `app create`, an app with that name "
-            "exists, but differs from what was requested; in `token introspect`, the token is not active; in `cache clear`, "
+            "exists, but differs from what was requested; in `token introspect`, the token is not active; in `token clear`, "
             "a process was fetching a token; or Okta does not show a requested change"
         ),
     )
@@ -83,6 +94,10 @@ def exit_for(error: OktaM2MError) -> Exit:
     return Exit.REFUSED if isinstance(error, errors.ProvisioningError) else Exit.BUG
 
 
+failures = SimpleNamespace(as_json=False)
+"""How :func:`fail` reports failures; the command sets it once."""
+
+
 class ExtraMissing(Exception):
     """A package of an extra is not installed. The message contains the command that installs it."""
 
@@ -105,9 +120,22 @@ def needs(extra: str, what: str) -> Iterator[None]:
         ) from None
 
 
-def complain(what: object) -> None:
-    """Writes one line on stderr that reports a failure."""
-    note(f"okta-m2m: {' '.join(str(what).split())}")
+def fail(
+    code: Exit, problem: str, remedy: str | None = None, *, see: str | None = None, **details: str | None
+) -> NoReturn:
+    """Ends the command with a code. Reports the failure on stderr: as one line, or with ``--json`` as a document on one line.
+
+    - ``problem``, ``remedy``: what happened, and what to do about it.
+    - ``see``: where the documentation describes it.
+    - ``details``: further members of the document: Okta's code for the error, and the id of the request.
+    """
+    if failures.as_json:
+        document = {"exit_code": int(code), "message": problem, "remedy": remedy, "help": see, **details}
+        note(json.dumps({"error": None, "request_id": None, **document}))
+    else:
+        line = " ".join(filter(None, [problem, remedy, see and f"(see {see})"]))
+        note(f"okta-m2m: {' '.join(line.split())}")
+    sys.exit(code)
 
 
 def is_closed_pipe(error: OSError) -> bool:

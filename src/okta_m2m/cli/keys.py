@@ -19,11 +19,11 @@ from ..admin.provisioning import AppKey, activate_key, add_key, deactivate_key, 
 from ..errors import ConfigurationError
 from ..keys import PrivateKey
 from .groups import command_group
-from .options import DEFAULT_KEY, AppName, As, Json, Kid, MaxWait, PassphraseFile, TokenFile
-from .printing import echo, echo_json, note
+from .options import DEFAULT_KEY, AppName, Json, Kid, PassphraseFile
+from .printing import echo_json, note, report
 from .rotate import rotate
-from .secrets import default_key_file, load_key, read_passphrase, signing_kid
-from .sign_in import management_api, target_app
+from .secrets import default_key_file, load_key, read_passphrase, signing_kid, with_kid
+from .sign_in import SignIn, signed_in, target_app
 from .terminal import columns
 
 __all__ = ["app"]
@@ -73,6 +73,7 @@ def new(
                 "No passphrase was given.",
                 remedy="Put it in a file (--passphrase-file), or set OKTA_CLIENT_PRIVATEKEYPASSPHRASE.",
             )
+    alg = alg.upper()
     if bits is not None and alg.startswith("ES"):
         raise ConfigurationError(f"--bits is only for RSA keys. {alg} has a fixed size.", remedy="Omit --bits.")
     if bits not in (None, 2048, 3072, 4096):
@@ -101,23 +102,17 @@ def new(
 @app.command()
 def show(file: File = None, kid: Kid = None, passphrase_file: PassphraseFile = None, as_json: Json = False) -> None:
     """Show a key: strength, algorithm, kid, thumbprint. The private part is not shown."""
-    key = load_key(file, kid=kid, passphrase_file=passphrase_file)
-    found = _describe(key)
+    found = _describe(load_key(file, kid=kid, passphrase_file=passphrase_file))
     if file is not None and os.name == "posix":
         found["mode"] = f"{stat.S_IMODE(file.stat().st_mode):04o}"
-    if as_json:
-        echo_json(found)
-        return
-    for name, value in found.items():
-        echo(f"{name:<12}{'none' if value is None else value}")
+    report(found, (f"{name:<12}{'none' if value is None else value}" for name, value in found.items()), as_json)
 
 
 @app.command()
 def jwks(file: File = None, kid: Kid = None, passphrase_file: PassphraseFile = None, as_json: Json = False) -> None:
     """Print the public JWKS of a key, for Okta. If the key has no kid, its thumbprint is used."""
-    key = load_key(file, kid=kid, passphrase_file=passphrase_file)
     # The same JWKS as app create and key add register.
-    echo_json(key.with_kid(key.kid or key.thumbprint()).jwks())
+    echo_json(with_kid(load_key(file, kid=kid, passphrase_file=passphrase_file)).jwks())
 
 
 @app.command()
@@ -132,33 +127,27 @@ def convert(
     as_json: Json = False,
 ) -> None:
     """Write a key as a JWK file with its kid."""
-    key = load_key(source, kid=kid, passphrase_file=passphrase_file)
-    key = key.with_kid(key.kid or key.thumbprint())
+    key = with_kid(load_key(source, kid=kid, passphrase_file=passphrase_file))
     write_key(target, key)
-    if as_json:
-        echo_json({"file": str(target), **_describe(key)})
-    else:
-        echo(f"{target}: {key.alg}, kid {key.kid}")
+    report({"file": str(target), **_describe(key)}, [f"{target}: {key.alg}, kid {key.kid}"], as_json)
     note(f"Make every process use {target} (OKTA_CLIENT_PRIVATEKEY). Remove {source} when no process uses it any more.")
 
 
 @app.command()
+@signed_in
 def add(
+    sign_in: SignIn,
     file: File = None,
     app_name: AppName = None,
     kid: Kid = None,
     passphrase_file: PassphraseFile = None,
-    token_file: TokenFile = None,
-    as_: As = None,
-    max_wait: MaxWait = 120,
     as_json: Json = False,
 ) -> None:
     """Register the public half of a key with the app. Registered keys stay."""
-    key = load_key(file, kid=kid, passphrase_file=passphrase_file)
-    with management_api(token_file, as_, max_wait) as api:
-        key = key.with_kid(key.kid or key.thumbprint())
-        added = add_key(api, target_app(api, app_name).id, key.jwks()["keys"][0])
-    _print_key(added, as_json)
+    key = with_kid(load_key(file, kid=kid, passphrase_file=passphrase_file))
+    api = sign_in()
+    added = add_key(api, target_app(api, app_name).id, key.jwks()["keys"][0])
+    _report_key(added, as_json)
     if added.kid is not None and added.kid != signing_kid(file or default_key_file()):
         note(
             f"The key file does not have this kid. Set OKTA_CLIENT_KID to {added.kid} (kid: in okta.yaml) where the key is "
@@ -167,81 +156,48 @@ def add(
 
 
 @app.command("list")
-def list_(
-    app_name: AppName = None,
-    token_file: TokenFile = None,
-    as_: As = None,
-    max_wait: MaxWait = 120,
-    as_json: Json = False,
-) -> None:
+@signed_in
+def list_(sign_in: SignIn, app_name: AppName = None, as_json: Json = False) -> None:
     """List the keys that are registered with the app."""
-    with management_api(token_file, as_, max_wait) as api:
-        keys = list_keys(api, target_app(api, app_name).id)
-    if as_json:
-        echo_json([asdict(key) for key in keys])
-        return
+    api = sign_in()
+    keys = list_keys(api, target_app(api, app_name).id)
     rows = [["ID", "STATUS", "ALG", "CREATED", "KID"]]
     rows += [[key.id, key.status, key.alg or "-", (key.created or "-")[:10], key.kid or "-"] for key in keys]
-    for line in columns(rows):
-        echo(line)
+    report([asdict(key) for key in keys], columns(rows), as_json)
 
 
 @app.command()
-def activate(
-    key: KeyName,
-    app_name: AppName = None,
-    token_file: TokenFile = None,
-    as_: As = None,
-    max_wait: MaxWait = 120,
-    as_json: Json = False,
-) -> None:
+@signed_in
+def activate(sign_in: SignIn, key: KeyName, app_name: AppName = None, as_json: Json = False) -> None:
     """Activate a key that was deactivated."""
-    with management_api(token_file, as_, max_wait) as api:
-        _print_key(activate_key(api, target_app(api, app_name).id, key), as_json)
+    api = sign_in()
+    _report_key(activate_key(api, target_app(api, app_name).id, key), as_json)
 
 
 @app.command()
-def deactivate(
-    key: KeyName,
-    app_name: AppName = None,
-    token_file: TokenFile = None,
-    as_: As = None,
-    max_wait: MaxWait = 120,
-    as_json: Json = False,
-) -> None:
+@signed_in
+def deactivate(sign_in: SignIn, key: KeyName, app_name: AppName = None, as_json: Json = False) -> None:
     """Deactivate a key: Okta no longer accepts it. It can be activated again."""
-    with management_api(token_file, as_, max_wait) as api:
-        _print_key(deactivate_key(api, target_app(api, app_name).id, key), as_json)
+    api = sign_in()
+    _report_key(deactivate_key(api, target_app(api, app_name).id, key), as_json)
 
 
 @app.command()
-def delete(
-    key: KeyName,
-    app_name: AppName = None,
-    token_file: TokenFile = None,
-    as_: As = None,
-    max_wait: MaxWait = 120,
-    as_json: Json = False,
-) -> None:
+@signed_in
+def delete(sign_in: SignIn, key: KeyName, app_name: AppName = None, as_json: Json = False) -> None:
     """Delete an inactive key."""
-    with management_api(token_file, as_, max_wait) as api:
-        app_id = target_app(api, app_name).id
-        found = find_key(api, app_id, key)
-        delete_key(api, app_id, found.id)
-    if as_json:
-        echo_json({**asdict(found), "status": "DELETED"})
-    else:
-        echo(f"deleted  {key}")
+    api = sign_in()
+    app_id = target_app(api, app_name).id
+    found = find_key(api, app_id, key)
+    delete_key(api, app_id, found.id)
+    report({**asdict(found), "status": "DELETED"}, [f"deleted  {key}"], as_json)
 
 
 app.command()(rotate)
 
 
-def _print_key(key: AppKey, as_json: bool) -> None:
-    if as_json:
-        echo_json(asdict(key))
-        return
-    echo(f"{key.status.lower()}  {key.id}  {key.alg or '-'}  kid {key.kid}")
+def _report_key(key: AppKey, as_json: bool) -> None:
+    report(asdict(key), [f"{key.status.lower()}  {key.id}  {key.alg or '-'}  kid {key.kid}"], as_json)
 
 
 def _describe(key: PrivateKey) -> dict[str, str | None]:

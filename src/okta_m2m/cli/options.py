@@ -11,10 +11,9 @@ from typing import Annotated, Final
 
 import typer
 
-from ..admin.provisioning import Via
-
 __all__ = [
     "DEFAULT_KEY",
+    "STORE_TIMEOUT",
     "AppName",
     "As",
     "Json",
@@ -25,14 +24,15 @@ __all__ = [
     "RequestedScopes",
     "TokenFile",
     "TokenWait",
-    "ViaName",
     "Yes",
-    "parse_via",
     "split_scopes",
 ]
 
 DEFAULT_KEY: Final = Path("okta-m2m-key.json")
 """The file that ``key new`` writes. A key is read from it if no setting names one."""
+
+STORE_TIMEOUT: Final = 5.0
+"""Seconds for each operation of a token store; longer than for a call, because a person is waiting."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
@@ -89,16 +89,6 @@ TokenWait = Annotated[
     float,
     typer.Option(metavar="SECONDS", min=1, max=86_400, help="How long to wait for a token, including rate limits."),
 ]
-ViaName = Annotated[str, typer.Option(metavar="apps|clients", help="Use /api/v1/apps, or /oauth2/v1/clients.")]
-
-
-def parse_via(via: str) -> Via:
-    """The endpoint that ``--via`` names."""
-    if via == "clients":
-        return "clients"
-    if via == "apps":
-        return "apps"
-    raise typer.BadParameter(f"{via!r} is not an endpoint. Use apps or clients.", param_hint="--via")
 
 
 def split_scopes(values: list[str]) -> list[str]:

@@ -14,10 +14,11 @@ import logging
 import os
 import sys
 import unicodedata
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final, TextIO
 
-__all__ = ["LogHandler", "clean", "discard_output", "echo", "echo_bytes", "echo_json", "note"]
+__all__ = ["LogHandler", "clean", "discard_output", "echo", "echo_bytes", "echo_json", "note", "report"]
 
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 _JOINERS: Final = "\u200c\u200d"  # they shape Persian, Indic scripts and emoji, and do nothing else
@@ -43,6 +44,15 @@ def echo_json(document: object) -> None:
     print(json.dumps(document, indent=2).replace("\x7f", "\\u007f"), flush=True)
 
 
+def report(document: object, lines: Iterable[str], as_json: bool) -> None:
+    """Writes the result of a command to stdout: as a JSON document, or as lines."""
+    if as_json:
+        echo_json(document)
+        return
+    for line in lines:
+        echo(line)
+
+
 def echo_bytes(content: bytes) -> None:
     """Writes bytes unchanged to stdout, which must not be a terminal."""
     sys.stdout.buffer.write(content)
@@ -60,11 +70,7 @@ def note(line: str) -> None:
 
 
 class LogHandler(logging.Handler):
-    """Writes log records (by default, warnings) to stderr, as Python does without a logging configuration, but
-    cleaned."""
-
-    def __init__(self, level: int = logging.WARNING) -> None:
-        super().__init__(level)
+    """Writes log records to stderr, as Python does without a logging configuration, but cleaned."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes one record."""

@@ -6,6 +6,7 @@ Invariant: profiles are read only from the home directory. A folder that someone
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,10 +14,14 @@ from typing import Any, Final
 
 from ..errors import ConfigurationError, quoted
 from ..settings import check_org_url, parse_okta_yaml, read_okta_yaml
+from .settings_file import lines_below, section_of
 
-__all__ = ["choose_org"]
+__all__ = ["choose_org", "name_places"]
 
 _PREFIX: Final = "OKTA_CLIENT_"
+
+_places: dict[str, str] = {}
+"""Where the profile has the setting of each variable."""
 
 
 def choose_org(name: str) -> None:
@@ -31,7 +36,8 @@ def choose_org(name: str) -> None:
         os.environ[f"{_PREFIX}ORGURL"] = check_org_url(name)
         return
     path = Path.home() / ".okta" / "okta.yaml"
-    profiles = _profiles(path)
+    text = read_okta_yaml(path) or ""
+    profiles = section_of(parse_okta_yaml(path, text), "okta", "profiles")
     settings = profiles.get(name)
     if not isinstance(settings, Mapping):
         near = get_close_matches(name, map(str, profiles), n=1)
@@ -46,16 +52,18 @@ def choose_org(name: str) -> None:
             f"There is no profile {quoted(name, 60)!r} under okta.profiles in {path}.", remedy=known
         )
     _remove_variables()
+    lines = lines_below(text, "okta", "profiles", name)
     for setting, value in settings.items():
-        os.environ[f"{_PREFIX}{str(setting).upper()}"] = _as_variable(str(setting), value, path.parent)
+        variable = f"{_PREFIX}{str(setting).upper()}"
+        os.environ[variable] = _as_variable(str(setting), value, path.parent)
+        _places[variable] = f"okta.profiles.{name}.{setting} in {path}, line {lines.get(str(setting))}"
 
 
-def _profiles(path: Path) -> Mapping[Any, Any]:
-    text = read_okta_yaml(path)
-    found: Any = None if text is None else parse_okta_yaml(path, text)
-    for section in ("okta", "profiles"):
-        found = found.get(section) if isinstance(found, Mapping) else None
-    return found if isinstance(found, Mapping) else {}
+def name_places(message: str) -> str:
+    """A message about settings, with the places in the profile instead of the variables that were made from it."""
+    for variable, place in _places.items():
+        message = re.sub(rf"(environment variable )?\b{re.escape(variable)}\b", place.replace("\\", r"\\"), message)
+    return message
 
 
 def _remove_variables(*folded: str) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
-from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
@@ -22,11 +22,11 @@ from .. import ServiceApp
 from ..admin.rotation import Progress, Rotated, Rotation, Step, rotatable_key_file
 from ..keys import PrivateKey
 from ..settings import Settings, find_setting
-from .exits import Exit, complain, is_closed_pipe, is_device_failure
-from .options import AppName, As, Json, KeyFile, MaxWait, PassphraseFile, TokenFile
-from .printing import echo, echo_json
+from .exits import Exit, fail, is_closed_pipe, is_device_failure
+from .options import AppName, Json, KeyFile, PassphraseFile
+from .printing import echo_json, report
 from .secrets import configured_key_file, default_key_file, passphrase_of
-from .sign_in import management_api, target_app
+from .sign_in import SignIn, signed_in, target_app
 from .terminal import Output, marks_for
 from .trust import trusted_settings
 
@@ -35,7 +35,9 @@ __all__ = ["rotate"]
 LEAD = 16  # columns for the mark and the step
 
 
+@signed_in
 def rotate(
+    sign_in: SignIn,
     app_name: AppName = None,
     key_file: KeyFile = None,
     passphrase_file: PassphraseFile = None,
@@ -57,9 +59,6 @@ def rotate(
     abandon: Annotated[
         bool, typer.Option("--abandon", help="Undo an interrupted rotation. The old key stays.")
     ] = False,
-    token_file: TokenFile = None,
-    as_: As = None,
-    max_wait: MaxWait = 120,
     as_json: Json = False,
 ) -> None:
     """Replace the key without losing a call: make, register, prove, switch, wait, prove, delete the old key.
@@ -72,24 +71,24 @@ def rotate(
         return ServiceApp(**{**settings.arguments(), "key": key})
 
     view = _View(quiet=as_json)
-    with management_api(token_file, as_, max_wait) as api:
-        rotation = Rotation(
-            api,
-            target_app(api, app_name or settings.client_id).id,
-            file,
-            service=make_app,
-            password=passphrase(),
-            alg=alg,
-            bits=bits,
-            grace=grace,
-            progress=view.show,
-        )
-        if dry_run:
-            _print_plan(rotation, as_json)
-        elif abandon:
-            _abandon(rotation, as_json)
-        else:
-            _run_rotation(rotation, view)
+    api = sign_in()
+    rotation = Rotation(
+        api,
+        target_app(api, app_name or settings.client_id).id,
+        file,
+        service=make_app,
+        password=passphrase(),
+        alg=None if alg is None else alg.upper(),
+        bits=bits,
+        grace=grace,
+        progress=view.show,
+    )
+    if dry_run:
+        _print_plan(rotation, as_json)
+    elif abandon:
+        _abandon(rotation, as_json)
+    else:
+        _run_rotation(rotation, view)
 
 
 def _find_settings(file: Path | None, passphrase_file: Path | None) -> tuple[Settings, Path, Callable[[], str | None]]:
@@ -98,7 +97,7 @@ def _find_settings(file: Path | None, passphrase_file: Path | None) -> tuple[Set
     Refuses a file whose ``kid`` those processes do not use.
     """
     configured = configured_key_file()
-    is_configured = file is None or _is_same_file(file, configured)
+    is_configured = file is None or (configured is not None and os.path.realpath(file) == os.path.realpath(configured))
     path = file or configured
 
     @cache
@@ -121,105 +120,77 @@ def _find_settings(file: Path | None, passphrase_file: Path | None) -> tuple[Set
     return settings, file or found, passphrase
 
 
-def _is_same_file(file: Path, other: Path | None) -> bool:
-    return other is not None and os.path.realpath(file) == os.path.realpath(other)
-
-
 def _print_plan(rotation: Rotation, as_json: bool) -> None:
     plan = rotation.plan()
-    if as_json:
-        echo_json({**asdict(plan), "key_file": str(plan.key_file)})
-        return
-    echo(f"{plan.app_name} ({plan.app_id}), {plan.key_file}, kid {plan.old_kid}")
+    lines = [f"{plan.app_name} ({plan.app_id}), {plan.key_file}, kid {plan.old_kid}"]
     if plan.unfinished is not None:
-        echo(f"a rotation was interrupted after: {plan.unfinished}; it would continue with kid {plan.new_kid}")
-    echo(f"next steps: {', '.join(plan.steps)}")
-    echo("Nothing was changed.")
+        lines.append(f"a rotation was interrupted after: {plan.unfinished}; it would continue with kid {plan.new_kid}")
+    lines += [f"next steps: {', '.join(plan.steps)}", "Nothing was changed."]
+    report({**asdict(plan), "key_file": str(plan.key_file)}, lines, as_json)
 
 
 def _abandon(rotation: Rotation, as_json: bool) -> None:
     undone = rotation.abandon()
-    if as_json:
-        echo_json({"undone": undone})
-    elif undone:
-        echo("The rotation was undone: the old key is in use, and the new key is deleted.")
-    else:
-        echo("There was no rotation to undo.")
+    done = "The rotation was undone: the old key is in use, and the new key is deleted."
+    report({"undone": undone}, [done if undone else "There was no rotation to undo."], as_json)
 
 
 def _run_rotation(rotation: Rotation, view: _View) -> None:
     try:
-        with view:
+        with view.live or nullcontext():
             rotated = rotation.run()
     except KeyboardInterrupt:
-        _exit_interrupted(rotation, view)
+        after = f"after the step {view.last.value!r}" if view.last is not None else "before its first step"
+        if rotation.begun:
+            remedy = "Continue with: okta-m2m key rotate; or undo it with: okta-m2m key rotate --abandon"
+        else:
+            remedy = "Begin again with: okta-m2m key rotate"
+        problem = f"interrupted {after}. The key in the key file is in use, and no call is lost."
+        fail(Exit.INTERRUPTED, problem, remedy)
     view.end(rotated)
-
-
-def _exit_interrupted(rotation: Rotation, view: _View) -> NoReturn:
-    after = f"after the step {view.last.value!r}" if view.last is not None else "before its first step"
-    if rotation.begun:
-        remedy = "Continue with: okta-m2m key rotate; or undo it with: okta-m2m key rotate --abandon"
-    else:
-        remedy = "Begin again with: okta-m2m key rotate"
-    complain(f"interrupted {after}. The key in the key file is in use, and no call is lost. {remedy}")
-    raise typer.Exit(Exit.INTERRUPTED)
 
 
 class _View:
     """A line for each step that is done; on a terminal also the step in progress. ``quiet``: one JSON document at the end."""
 
     def __init__(self, *, quiet: bool) -> None:
+        self.last: Step | None = None
         self._quiet = quiet
         self._steps: list[dict[str, str]] = []
-        self.last: Step | None = None
         self._output = Output()
         self._marks = marks_for(self._output)
-        self._live: Live | None = None
         self._failure: OSError | None = None
-
-    def __enter__(self) -> None:
-        if self._output.can_redraw and not self._quiet:
-            self._live = Live(console=self._output, auto_refresh=False, transient=True)
-            self._live.start()
-
-    def __exit__(self, *failure: object) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        redraws = self._output.can_redraw and not quiet
+        self.live = Live(console=self._output, auto_refresh=False, transient=True) if redraws else None
 
     def show(self, progress: Progress) -> None:
-        if progress.state != "begun":
-            self.last = progress.step
-            self._steps.append({"step": progress.step, "state": progress.state, "detail": progress.detail})
-        if self._quiet:
+        name = f"{progress.step.value:<{LEAD - 2}}"
+        if progress.state == "begun":
+            self._print(in_progress=Text(f"{self._marks.skipped} {name}", "dim").append("in progress"))
             return
-        self._print(self._lines(progress), in_progress=progress.state == "begun")
+        self.last = progress.step
+        self._steps.append({"step": progress.step, "state": progress.state, "detail": progress.detail})
+        line = Text(f"{self._marks.ok} ", "green").append(name, "bold").append(progress.detail, "not bold default")
+        self._print(line)
 
     def end(self, rotated: Rotated) -> None:
         if self._quiet:
             echo_json({**asdict(rotated), "steps": self._steps})
             return
         lines = (f"{rotated.new_kid} is in use.", f"{rotated.old_kid} is deleted.")
-        self._print([Text(), *(Text(line, "bold") for line in lines)], in_progress=False)
+        self._print(Text(), *(Text(line, "bold") for line in lines))
         if self._failure is not None:
             raise self._failure
 
-    def _lines(self, progress: Progress) -> list[Text]:
-        if progress.state == "begun":
-            return [Text(f"{self._marks.skipped} {progress.step.value:<{LEAD - 2}}", "dim").append("in progress")]
-        line = Text(f"{self._marks.ok} ", "green").append(f"{progress.step.value:<{LEAD - 2}}", "bold")
-        return [line.append(progress.detail, "not bold default")]
-
-    def _print(self, lines: list[Text], *, in_progress: bool) -> None:
-        if self._failure is not None:
+    def _print(self, *lines: Text, in_progress: Text | None = None) -> None:
+        """Prints lines, unless that has failed before: the rotation continues without output."""
+        if self._quiet or self._failure is not None:
             return
         try:
-            if self._live is not None:
-                self._live.update(Group(*lines) if in_progress else Text(), refresh=True)
-            if not in_progress:
-                for line in lines:
-                    self._output.print(line, soft_wrap=True)
+            if self.live is not None:
+                self.live.update(in_progress or Text(), refresh=True)
+            for line in lines:
+                self._output.print(line, soft_wrap=True)
         except OSError as error:
             if not (is_closed_pipe(error) or is_device_failure(error)):
                 raise

@@ -9,7 +9,6 @@ import os
 import stat
 import sys
 from pathlib import Path
-from typing import Final
 
 import typer
 
@@ -28,12 +27,12 @@ __all__ = [
     "load_key",
     "passphrase_of",
     "prompt_for",
+    "read_bytes",
     "read_passphrase",
     "read_secret",
     "signing_kid",
+    "with_kid",
 ]
-
-MAX_SECRET: Final = 100_000  # characters in a file that holds a secret
 
 
 def prompt_for(what: str, *, twice: bool = False) -> str:
@@ -51,29 +50,31 @@ def confirm(question: str, yes: bool) -> None:
     typer.confirm(clean(question), abort=True, err=True)
 
 
+def read_bytes(path: Path, what: str) -> bytes:
+    """The content of a file; ``-`` is stdin. ``what`` names it in messages."""
+    if str(path) != "-":
+        return path.read_bytes()
+    if sys.stdin is None:
+        raise ConfigurationError(
+            f"The {what} cannot be read from stdin, which is closed.", remedy="Use a file instead."
+        )
+    return sys.stdin.buffer.read()
+
+
 def read_secret(path: Path, what: str) -> str:
     """The single line of a file with a secret; ``-`` is stdin. ``what`` names it in messages."""
     place = "stdin" if str(path) == "-" else str(path)
     try:
-        if place == "stdin":
-            if sys.stdin is None:
-                raise ConfigurationError(
-                    f"The {what} cannot be read from stdin, which is closed.", remedy="Use a file instead."
-                )
-            text = sys.stdin.read(MAX_SECRET)
-            text.encode()  # in the C locale, Python accepts bytes that are not text
-        else:
-            with path.open(encoding="utf-8") as file:
-                about = os.fstat(file.fileno())
-                text = file.read(MAX_SECRET)
-            if os.name == "posix" and stat.S_ISREG(about.st_mode) and about.st_mode & stat.S_IROTH:
-                note(f"Every user of this machine can read the {what} in {path}. Run: chmod 600 '{path}'")
+        text = read_bytes(path, what).decode()
+        mode = 0 if place == "stdin" else path.stat().st_mode
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise ConfigurationError(
             f"The {what} cannot be read from {place} ({reason}).",
             remedy="Check the path, the content, and that this user may read it.",
         ) from None
+    if os.name == "posix" and stat.S_ISREG(mode) and mode & stat.S_IROTH:
+        note(f"Every user of this machine can read the {what} in {path}. Run: chmod 600 '{path}'")
     return text.rstrip("\r\n")
 
 
@@ -146,6 +147,12 @@ def load_key(path: Path | None, *, kid: str | None = None, passphrase_file: Path
         return _load_configured_key(kid)
     # Do not keep it in a variable here: a crash report of an error in from_file would show it.
     return PrivateKey.from_file(path, password=passphrase_of(path, passphrase_file), kid=kid).snapshot()
+
+
+def with_kid(key: PrivateKey) -> PrivateKey:
+    """The key with its own ``kid``, or with its thumbprint as the ``kid``. A PEM often has none. If it is registered with its
+    thumbprint, it can be converted and rotated later."""
+    return key.with_kid(key.kid or key.thumbprint())
 
 
 def passphrase_of(path: Path, passphrase_file: Path | None, *, configured: bool = False) -> str | None:

@@ -19,10 +19,13 @@ from typing import Any
 from ..admin.key_files import FileVersion, check_replaceable, read_file, replace_file, write_new_file
 from ..errors import ConfigurationError
 from ..settings import parse_okta_yaml, read_okta_yaml
+from .trust import is_trusted, trust_own_file
 
 # ruamel.yaml is imported inside functions: most commands do not need it.
 
-__all__ = ["change_scopes", "check_settings_file", "read_setting", "write_settings"]
+__all__ = ["change_scopes", "check_settings_file", "lines_below", "read_setting", "section_of", "write_settings"]
+
+_CLIENT = ("okta", "client")
 
 _Edit = tuple[int, int, str]
 """Where a part of the text begins and ends, and what replaces it."""
@@ -37,13 +40,17 @@ def write_settings(path: Path, values: Mapping[str, object]) -> None:
 
 
 def _write(path: Path, found: tuple[str, FileVersion] | None, values: Mapping[str, object]) -> None:
+    """Writes the settings. The user trusts the file afterwards if they did before, or if the org is one of the settings."""
+    keeps_trust = "orgUrl" in values or is_trusted(path)
     if found is None:
         write_new_file(path, _block({"okta": {"client": values}}).encode())
-        return
-    text, version = found
-    edited = _edit(path, text, values)
-    if edited is not None:
-        replace_file(path, edited.encode(), was=version)  # a symlink remains a symlink
+    else:
+        text, version = found
+        edited = _edit(path, text, values)
+        if edited is not None:
+            replace_file(path, edited.encode(), was=version)  # a symlink remains a symlink
+    if keeps_trust:
+        trust_own_file(path)
 
 
 def check_settings_file(path: Path, names: Iterable[str]) -> None:
@@ -66,14 +73,14 @@ def check_settings_file(path: Path, names: Iterable[str]) -> None:
 def read_setting(path: Path, name: str) -> str | None:
     """The value of a name under ``okta.client`` in the file; ``None`` if there is none."""
     text = read_okta_yaml(path)
-    found = _client(parse_okta_yaml(path, text)).get(name) if text is not None else None
+    found = section_of(parse_okta_yaml(path, text), *_CLIENT).get(name) if text is not None else None
     return None if found is None else str(found)
 
 
 def change_scopes(path: Path, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> list[str] | None:
     """Adds and removes scopes. Returns the scopes that the file then has; ``None`` if there is nothing to change."""
     found = _read(path)
-    present = _client(parse_okta_yaml(path, found[0])).get("scopes") if found is not None else None
+    present = section_of(parse_okta_yaml(path, found[0]), *_CLIENT).get("scopes") if found is not None else None
     if isinstance(present, str):
         present = re.split(r"[\s,]+", present.strip())
     before = [scope for scope in present if isinstance(scope, str)] if isinstance(present, list) else []
@@ -98,9 +105,9 @@ def _read(path: Path) -> tuple[str, FileVersion] | None:
     return text, content.version
 
 
-def _client(document: Any) -> Mapping[Any, Any]:
-    """The settings under ``okta.client``; empty if there are none."""
-    for name in ("okta", "client"):
+def section_of(document: Any, *names: str) -> Mapping[Any, Any]:
+    """The section of a document that these names lead to; empty if there is none."""
+    for name in names:
         document = document.get(name) if isinstance(document, Mapping) else None
     return document if isinstance(document, Mapping) else {}
 
@@ -108,7 +115,7 @@ def _client(document: Any) -> Mapping[Any, Any]:
 def _edit(path: Path, text: str, values: Mapping[str, object]) -> str | None:
     """The text with these settings; ``None`` if it already has them. Raises if that cannot be done without other changes."""
     document = parse_okta_yaml(path, text)
-    changed = {name: value for name, value in values.items() if _client(document).get(name) != value}
+    changed = {name: value for name, value in values.items() if section_of(document, *_CLIENT).get(name) != value}
     if not changed:
         return None
     windows = "\r\n" in text
@@ -133,7 +140,7 @@ def _edits(text: str, changed: Mapping[str, object]) -> Iterator[_Edit]:
 
     key, section = None, YAML(typ="safe", pure=True).compose(text)
     new: Mapping[str, Any] = {"okta": {"client": changed}}
-    for name in ("okta", "client"):
+    for name in _CLIENT:
         entry = _find(section, name)
         if entry is None:
             break
@@ -185,6 +192,17 @@ def _value_edits(text: str, entry: tuple[Any, Any], value: Any) -> Iterator[_Edi
         if not value:
             colon = _after_colon(text, key)
             yield colon, colon, " []"
+
+
+def lines_below(text: str, *sections: str) -> dict[str, int]:
+    """The line of each name in a section of a YAML text, which is in these other sections."""
+    from ruamel.yaml import YAML
+
+    node = YAML(typ="safe", pure=True).compose(text)
+    for section in sections:
+        entry = _find(node, section)
+        node = None if entry is None else entry[1]
+    return {} if node is None else {key.value: key.start_mark.line + 1 for key, _ in node.value}
 
 
 def _find(section: Any, name: str) -> tuple[Any, Any] | None:

@@ -1,36 +1,33 @@
 """Chooses the account that signs in to the management API, the org, and the app.
 
 Invariant: the SSWS token comes from a file, the environment, an ``okta.yaml`` or a prompt, and is sent only to the
-configured org. An org that only the working directory names gets no token from elsewhere (:mod:`okta_m2m.cli.trust`).
+configured org. An org that only the working directory names gets none unless the user trusts it (:mod:`okta_m2m.cli.trust`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from .. import ServiceApp
 from ..admin.management import ApiToken, ManagementApi, Pause
-from ..admin.provisioning import App, Via, find_app
+from ..admin.provisioning import App, find_app
 from ..errors import ConfigurationError
 from ..settings import find_setting, read_settings
+from .options import As, MaxWait, TokenFile
 from .printing import note
 from .secrets import prompt_for, read_secret
 from .terminal import stdin_is_terminal
-from .trust import check_org, check_ssws_token, configured_app, is_in_folder, trusted_settings
+from .trust import configured_app, trusted_settings
 
-__all__ = ["configured_client", "management_api", "target_app"]
+__all__ = ["SignIn", "configured_client", "signed_in", "target_app"]
 
 
-_PLACEHOLDERS: Final[dict[str, Any]] = {
-    "org_url": "https://any.okta.com",
-    "client_id": "any",
-    "key": object(),
-    "scopes": ["okta.users.read"],
-}
-"""Arguments in place of the settings that are not needed, so that they are not read."""
+_NO_KEY: Final[dict[str, Any]] = {"key": object(), "scopes": ["okta.users.read"]}
+"""Arguments in place of the settings that only a service app needs, so that they are not read."""
 
 
 def configured_client() -> tuple[str, Path | None]:
@@ -40,19 +37,19 @@ def configured_client() -> tuple[str, Path | None]:
             "No option and no setting names the app.",
             remedy="Name it with --app, or set OKTA_CLIENT_CLIENTID (okta-m2m app create writes it to okta.yaml).",
         )
-    settings = read_settings(**{**_PLACEHOLDERS, "client_id": None})
+    settings = read_settings(org_url="https://any.okta.com", **_NO_KEY)
     return settings.client_id, settings.files.get("client_id")
 
 
 @contextmanager
-def management_api(token_file: Path | None, as_: str | None, max_wait: float) -> Iterator[ManagementApi]:
+def _management_api(token_file: Path | None, as_: str | None, max_wait: float) -> Iterator[ManagementApi]:
     """The management API, with the account that the options name.
 
     ``token_file``, ``as_``, ``max_wait``: the options of the same names.
     """
     account: ApiToken | ServiceApp
     if as_ is None:
-        url = _org_url()
+        url = trusted_settings(client_id="any", **_NO_KEY).org_url
         account = _api_token(url, token_file)
     elif token_file is not None:
         raise ConfigurationError("--as and --token-file cannot be used together.", remedy="Remove one of them.")
@@ -63,16 +60,29 @@ def management_api(token_file: Path | None, as_: str | None, max_wait: float) ->
         yield api
 
 
-def target_app(api: ManagementApi, name: str | None, via: Via = "apps") -> App:
+SignIn = Callable[[], ManagementApi]
+
+
+def signed_in(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds the options that choose the account to a command. Its first argument is a function that signs in, so that a mistake on
+    this machine is reported before a token is needed."""
+
+    def run(token_file: TokenFile = None, as_: As = None, max_wait: MaxWait = 120, **options: Any) -> None:
+        with ExitStack() as signed_out:
+            command(lambda: signed_out.enter_context(_management_api(token_file, as_, max_wait)), **options)
+
+    # typer makes the options from the signature and the annotations.
+    _, *own = inspect.signature(command, eval_str=True).parameters.values()
+    *account, _ = inspect.signature(run, eval_str=True).parameters.values()
+    run.__signature__ = inspect.Signature([*own, *account])  # type: ignore[attr-defined]  # PEP 362
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *account)}
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    return run
+
+
+def target_app(api: ManagementApi, name: str | None) -> App:
     """The app that an option names, by default the configured one."""
-    return find_app(api, configured_client()[0] if name is None else name, via=via)
-
-
-def _org_url() -> str:
-    """The configured org URL, even if other settings are missing."""
-    found = find_setting("orgUrl", "oktaDomain")
-    # The org is passed as an argument, because no key is at stake here. _api_token checks which place names the org.
-    return read_settings(**{**_PLACEHOLDERS, "org_url": None if found is None else found.value}).org_url
+    return find_app(api, configured_client()[0] if name is None else name)
 
 
 def _report_pause(pause: Pause) -> None:
@@ -90,13 +100,9 @@ def _service_app_in(folder: Path, max_wait: float) -> ServiceApp:
 
 def _api_token(url: str, token_file: Path | None) -> ApiToken:
     if token_file is not None:
-        token = ApiToken(read_secret(token_file, "SSWS token"))
-        if not is_in_folder(token_file):
-            check_org(url, f"the SSWS token of {'stdin' if str(token_file) == '-' else token_file}")
-        return token
+        return ApiToken(read_secret(token_file, "SSWS token"))
     found = find_setting("token")
     if found is not None:
-        check_ssws_token(url, found)
         return ApiToken(str(found.value))
     if not stdin_is_terminal():
         raise ConfigurationError(

@@ -29,7 +29,6 @@ __all__ = [
     "stdin_is_terminal",
     "stdout_is_pipe",
     "stdout_is_terminal",
-    "titled",
 ]
 
 
@@ -97,11 +96,6 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows of strings, aligned in columns. The first row is the heading. No line ends with spaces."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def titled(name: str, value: str, style: str = "not bold") -> Text:
-    """A line of a description: a name, and its value beside it."""
-    return Text(f"{name:<16}", "bold").append(value, style)
 
 
 def hanging(lead: Text, what: str, width: int, style: str = "") -> Iterator[Text]:

@@ -1,4 +1,5 @@
-"""``okta-m2m token``: obtain, describe, introspect or revoke a token of the configured app.
+"""``okta-m2m token`` and ``okta-m2m assertion``: obtain, describe, introspect or revoke a token of the configured app, remove the
+shared one, or sign a client assertion.
 
 Invariant: the token itself is written only to a pipe, or with ``--show``. A token to introspect or revoke comes from
 stdin, a file or a prompt.
@@ -7,7 +8,7 @@ stdin, a file or a prompt.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -15,18 +16,20 @@ import typer
 from rich.text import Text
 
 from .. import ServiceApp, Token
-from ..admin.introspection import introspect_token, revoke_token
-from ..errors import ConfigurationError
+from ..admin.introspection import client_assertion, endpoint_url, introspect_token, revoke_token
+from ..admin.shared_token import clear_shared_token
+from ..effects import StoreFailed
+from ..errors import ConfigurationError, TokenUnreachable, quoted
 from ..requests import OktaAuth
-from .exits import Exit, complain
+from .exits import Exit, fail
 from .groups import command_group
-from .options import Json, RequestedScopes, TokenWait, split_scopes
-from .printing import echo, echo_json
+from .options import STORE_TIMEOUT, Json, RequestedScopes, TokenWait, split_scopes
+from .printing import echo, echo_json, note, report
 from .secrets import prompt_for, read_secret
-from .terminal import Output, stdin_is_terminal, stdout_is_pipe, stdout_is_terminal, titled
-from .trust import app_settings, check_token, configured_app, is_in_folder
+from .terminal import Output, stdin_is_terminal, stdout_is_pipe, stdout_is_terminal
+from .trust import app_settings, configured_app
 
-__all__ = ["app"]
+__all__ = ["app", "assertion"]
 
 _Answer = TypeVar("_Answer")
 
@@ -58,14 +61,12 @@ def get(
     elif stdout_is_pipe() or (show and not stdout_is_terminal()):
         echo(token.value)
         if token.dpop_bound:
-            complain(_BOUND_NOTE)
+            note(f"okta-m2m: {_BOUND_NOTE}")
     else:
-        output = Output()
-        for line in _description(service_app, token):
-            output.print(line, soft_wrap=True)
+        _print(_description(service_app, token))
         if show:
-            output.print()
-            output.print(token.value, soft_wrap=True)
+            echo()
+            echo(token.value)
 
 
 AccessTokenFile = Annotated[
@@ -78,10 +79,7 @@ AccessTokenFile = Annotated[
 def revoke(token_file: AccessTokenFile = None, as_json: Json = False) -> None:
     """Revoke an access token of the configured app: okta-m2m token revoke < token.txt"""
     _ask_about_token(revoke_token, token_file)
-    if as_json:
-        echo_json({"revoked": True})
-    else:
-        echo("The token is revoked, if it belonged to this app.")
+    report({"revoked": True}, ["The token is revoked, if it belonged to this app."], as_json)
 
 
 @app.command()
@@ -94,12 +92,62 @@ def introspect(
     if as_json:
         echo_json(dict(found.members))
     else:
-        output = Output()
-        for name, value in found.members.items():
-            text = value if isinstance(value, str) else json.dumps(value)
-            output.print(titled(name, text), soft_wrap=True)
+        _print((name, value if isinstance(value, str) else json.dumps(value)) for name, value in found.members.items())
     if not found.active:
         raise typer.Exit(Exit.FAILED)
+
+
+@app.command()
+def clear(as_json: Json = False) -> None:
+    """Remove the token that processes share through a store (OKTA_M2M_STORE).
+
+    Processes that have the token keep using it until they renew it. The next process that needs a token requests one
+    from Okta.
+    """
+    try:
+        cleared = clear_shared_token(ServiceApp.from_env(store_timeout=STORE_TIMEOUT))
+    except StoreFailed as failed:
+        raise TokenUnreachable(
+            f"The token store does not work: {quoted(failed)}.", remedy="Check the store, and OKTA_M2M_STORE."
+        ) from None
+    report({"cleared": cleared}, ["No token is stored for this app any more."] if cleared else [], as_json)
+    if not cleared:
+        fail(Exit.FAILED, "A process is fetching a token, so nothing was removed.", "Try again in a few seconds.")
+
+
+def assertion(
+    endpoint: Annotated[
+        str,
+        typer.Option(metavar="token|introspect|revoke", help="The endpoint that the assertion is for (its aud claim)."),
+    ] = "token",
+    lifetime: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", min=1, max=3540, help="How long the assertion is valid. It can be used only once."
+        ),
+    ] = 300.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it with its header and claims, as JSON.")] = False,
+) -> None:
+    """Sign a client assertion (RFC 7523) for the configured app, and print it. On a terminal, also print its content.
+
+    okta-m2m assertion | curl --data-urlencode client_assertion@- -d grant_type=client_credentials ...
+    """
+    if endpoint not in ("token", "introspect", "revoke"):
+        raise typer.BadParameter(
+            f"{endpoint!r} is not an endpoint. Use token, introspect or revoke.", param_hint="--endpoint"
+        )
+    settings, key = app_settings()
+    url = endpoint_url(settings.org_url, endpoint, settings.authorization_server)  # type: ignore[arg-type]  # checked above
+    made = client_assertion(settings.client_id, key, url, lifetime=lifetime)
+    parts = {"header": dict(made.header), "claims": dict(made.claims)}
+    if as_json:
+        echo_json({"client_assertion": made.value, **parts})
+    elif stdout_is_terminal():
+        echo_json(parts)
+        echo()
+        echo(made.value)
+    else:
+        echo(made.value, newline=False)  # curl --data-urlencode would also send a newline
 
 
 def _ask_about_token(ask: Callable[..., _Answer], token_file: Path | None) -> _Answer:
@@ -115,17 +163,10 @@ def _ask_about_token(ask: Callable[..., _Answer], token_file: Path | None) -> _A
 
 
 def _read_token(file: Path | None, org_url: str) -> str:
-    """The token to send to the org. One that the org did not issue, and that is not in this folder, needs a trusted
-    org."""
     if file is None and stdin_is_terminal():
-        return _check_not_empty(prompt_for(f"Token to send to {org_url}"))
-    token = _check_not_empty(read_secret(file or Path("-"), "token"))
-    if file is None or not is_in_folder(file):
-        check_token(org_url, token, "stdin" if file is None or str(file) == "-" else str(file))
-    return token
-
-
-def _check_not_empty(token: str) -> str:
+        token = prompt_for(f"Token to send to {org_url}")
+    else:
+        token = read_secret(file or Path("-"), "token")
     if not token.strip():
         raise ConfigurationError(
             "The token is empty.", remedy="Pass it on stdin, in a file (--from), or at the prompt."
@@ -149,18 +190,25 @@ def _document(app: ServiceApp, token: Token, show: bool) -> dict[str, Any]:
     return document
 
 
-def _description(app: ServiceApp, token: Token) -> Iterator[Text]:
+def _description(app: ServiceApp, token: Token) -> Iterator[tuple[str, str]]:
     missing = _missing_scopes(app, token)
-    yield titled("type", token.token_type)
-    yield titled("scopes", " ".join(token.scopes) or "none")
+    yield "type", token.token_type
+    yield "scopes", " ".join(token.scopes) or "none"
     if missing:
-        yield titled("not granted", " ".join(missing), "yellow")
-    yield titled("lifetime", _duration(token.expires_in))
-    yield titled("org", app.org_url)
-    yield titled("token endpoint", app.token_endpoint)
-    yield titled("client id", app.client_id)
+        yield "not granted", " ".join(missing)
+    yield "lifetime", _duration(token.expires_in)
+    yield "org", app.org_url
+    yield "token endpoint", app.token_endpoint
+    yield "client id", app.client_id
     if token.dpop_bound:
-        yield titled("note", _BOUND_NOTE)
+        yield "note", _BOUND_NOTE
+
+
+def _print(rows: Iterable[tuple[str, str]]) -> None:
+    output = Output()
+    for name, value in rows:
+        line = Text(f"{name:<16}", "bold").append(value, "yellow" if name == "not granted" else "not bold")
+        output.print(line, soft_wrap=True)
 
 
 def _missing_scopes(app: ServiceApp, token: Token) -> list[str]:

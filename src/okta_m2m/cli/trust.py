@@ -1,37 +1,45 @@
-"""Checks which org gets a credential.
+"""Decides whether the org gets a credential, and ``okta-m2m trust``, which lets the user decide.
 
-Invariant: an org that only an ``okta.yaml`` in the working directory names gets a credential only if that ``okta.yaml``
-contains it, or if it has a file of its own in the folder (a key file, ``--token-file``). The author of that ``okta.yaml`` (a
-cloned repository, an unpacked archive, a pull request) chose the host. On a terminal the command asks first, and shows the
-host. What counts is where a file is after symlinks are resolved, because its author may have added those too.
+Invariant: an org that only an ``okta.yaml`` in the working directory names gets no credential, wherever that is from, unless
+the user has trusted this file as it is now. The author of the file (a cloned repository, an unpacked archive, a pull request)
+chose the host, and could lead to a credential with a path or a symlink too.
 """
 
 from __future__ import annotations
 
-import base64
+import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Annotated, Any
 
 import typer
 
 from .. import ServiceApp
-from ..errors import ConfigurationError
-from ..settings import FoundSetting, Settings, check_org_url, find_setting, named_store, read_settings
-from .printing import clean
-from .terminal import stdin_is_terminal
+from ..admin.key_files import replace_file
+from ..errors import ConfigurationError, quoted
+from ..settings import (
+    FoundSetting,
+    Settings,
+    check_org_url,
+    find_setting,
+    named_store,
+    read_okta_yaml,
+    read_settings,
+)
+from .options import Json
+from .printing import echo, echo_json, note
 
 __all__ = [
     "OrgNotTrusted",
     "app_settings",
     "check_org",
-    "check_ssws_token",
-    "check_token",
     "configured_app",
-    "is_in_folder",
+    "is_trusted",
+    "trust",
+    "trust_own_file",
     "trusted_settings",
 ]
 
@@ -39,41 +47,64 @@ _ORG = ("orgUrl", "oktaDomain")
 
 
 class OrgNotTrusted(ConfigurationError):
-    """An org that only the working directory names would get a credential from elsewhere."""
+    """An org that only the working directory names would get a credential."""
 
 
-def check_org(url: str, credential: str, org: FoundSetting | None = None) -> None:
-    """Refuses an org that only the working directory names. On a terminal the user decides.
+def trust(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder with the okta.yaml.")],
+    as_json: Json = False,
+) -> None:
+    """Let the org that the okta.yaml in a folder names get credentials, until that file changes."""
+    found = find_setting(*_ORG, environ={}, directory=folder, home=folder)
+    if found is None or found.file is None:
+        raise ConfigurationError(f"No okta.yaml in {folder} names an org.", remedy="Use the folder that has it.")
+    url = check_org_url(str(found.value).strip())
+    _trust_file(found.file)
+    if as_json:
+        echo_json({"org_url": url, "file": str(found.file)})
+    else:
+        echo(f"{url} gets credentials in {folder}, until {found.file} changes.")
 
-    - ``url``: the org's URL.
-    - ``credential``: what the org would get, although the file that names it does not bring it; it completes "would get".
-    - ``org``: the setting that names the org. Default ``None``, the configured one.
+
+def check_org(*, folder: Path | None = None, environ: Mapping[str, str] | None = None) -> str | None:
+    """Refuses an org that only the working directory names, unless the user trusts the file. Returns the URL if that file
+    names it, and ``None`` if the org is named somewhere else or nowhere.
+
+    - ``folder``: checks this folder instead, in which every ``okta.yaml`` counts as the folder's.
+    - ``environ``: variables to use instead of ``os.environ``. Default ``None``.
+
+    Raises :class:`OrgNotTrusted`.
     """
-    named_elsewhere = find_setting(*_ORG, here=False), find_setting(*_ORG, here=False, environ={})
-    if url in map(_url_of, named_elsewhere):  # named by the environment, or by the user's own ~/.okta/okta.yaml
-        return
-    found = org or find_setting(*_ORG)
-    place = "The working directory" if found is None else found.place
-    question = f"Only {place} names the org {url}. Send it {credential}?"
-    if stdin_is_terminal() and typer.confirm(clean(question), err=True):
-        return
-    raise OrgNotTrusted(
-        f"Only {place} names the org {url}, so it does not get {credential}.",
-        remedy=f"If that is your org, pass --org {url}, set OKTA_CLIENT_ORGURL={url}, or write orgUrl to ~/.okta/okta.yaml.",
-    )
+    found = find_setting(*_ORG, environ=environ, directory=folder, home=folder)
+    url = _url_of(found)
+    # A folder that the user names is not their home directory, although its .okta/okta.yaml is read as if it were.
+    if found is None or found.file is None or url is None or not (found.here or folder is not None):
+        return None
+    # The environment, or the user's own ~/.okta/okta.yaml
+    named_by_user = find_setting(*_ORG, here=False), find_setting(*_ORG, here=False, environ={})
+    if url not in map(_url_of, named_by_user) and not is_trusted(found.file):
+        shown = "." if folder is None else f"'{quoted(folder)}'"
+        raise OrgNotTrusted(
+            f"Only {found.place} names the org {url}, so it gets no credential.",
+            remedy=f"If that is your org, run this, and again after each change of the file: okta-m2m trust {shown}. Or pass "
+            f"--org {url}, or set OKTA_CLIENT_ORGURL={url}.",
+        )
+    return url
 
 
-def check_ssws_token(url: str, token: FoundSetting) -> None:
-    """Like :func:`check_org`, for a configured SSWS token. The org that the same file names gets it without a question."""
-    org = find_setting(*_ORG)
-    if org is None or not _brings(org, token.file, Path(), is_settings=True):
-        check_org(url, f"the SSWS token of {'the ' if token.file is None else ''}{token.place}")
+def is_trusted(file: Path) -> bool:
+    """Whether the user trusts an ``okta.yaml`` as it is now."""
+    with suppress(ConfigurationError):  # no home directory, or a damaged record
+        return _trusted_files().get(_place(file)) == _digest(file)
+    return False
 
 
-def check_token(url: str, token: str, place: str) -> None:
-    """Like :func:`check_org`, for a token from the user. The token's own issuer gets it without a question."""
-    if _issuer(token) != urlsplit(url)[:2]:
-        check_org(url, f"the token of {place}")
+def trust_own_file(file: Path) -> None:
+    """Trusts an ``okta.yaml`` that the command has written. If that cannot be recorded, the user is notified."""
+    try:
+        _trust_file(file)
+    except (ConfigurationError, OSError) as error:
+        note(f"{file} could not be recorded as trusted: {error}")
 
 
 def trusted_settings(
@@ -85,24 +116,11 @@ def trusted_settings(
     - ``environ``: variables to use instead of ``os.environ``. Default ``None``.
     - ``arguments``: as for :func:`okta_m2m.settings.read_settings`.
 
-    Raises :class:`~okta_m2m.errors.ConfigurationError` like that function, and if only an ``okta.yaml`` in the folder names the
-    org, but the key is neither in it nor in a file of its own in the folder.
+    Raises :class:`~okta_m2m.errors.ConfigurationError` like that function, and :class:`OrgNotTrusted`.
     """
-    places: dict[str, Any] = {"environ": environ, "directory": folder, "home": folder}
-    found = find_setting(*_ORG, **places)
-    url = _url_of(found)
-    # A folder that the user names is not their home directory, although its .okta/okta.yaml is read as if it were.
-    is_here = found is not None and (found.here if folder is None else found.file is not None)
-    if found is None or url is None or not is_here:
-        return read_settings(**places, **arguments)
-    # Pass the org as an argument, so that the library does not warn about it: this function decides instead.
-    settings = read_settings(**places, **{**arguments, "org_url": url})
-    path: Any = getattr(settings.key, "path", None)  # only a key that follows a file has one
-    holder = settings.files.get("key") if path is None else Path(path)
-    if not _brings(found, holder, folder or Path(), is_settings=path is None):
-        source = settings.sources.get("key", "argument") if holder is None else holder
-        check_org(url, f"an assertion signed with the key of {source}", found)
-    return settings
+    url = check_org(folder=folder, environ=environ)
+    # Pass the org as an argument, so that the library does not warn about a key that is elsewhere: the user has decided.
+    return read_settings(environ=environ, directory=folder, home=folder, **{**arguments, "org_url": url})
 
 
 def app_settings() -> tuple[Settings, Any]:
@@ -117,28 +135,40 @@ def configured_app(**arguments: Any) -> ServiceApp:
     return ServiceApp(**{"store": named_store(), **trusted_settings(**arguments).arguments()})
 
 
-def is_in_folder(file: Path) -> bool:
-    """Whether a file that the user names is in the working directory or below."""
-    return str(file) != "-" and _is_inside(file, Path())
+def _trust_file(file: Path) -> None:
+    trusted = {**_trusted_files(), _place(file): _digest(file)}
+    record = _record()
+    record.parent.mkdir(mode=0o700, exist_ok=True)
+    replace_file(record, json.dumps(trusted, indent=2).encode() + b"\n")
 
 
-def _brings(org: FoundSetting, holder: Path | None, folder: Path, *, is_settings: bool) -> bool:
-    """Whether the folder that names the org brings a credential with it.
-
-    - ``holder``: the file that contains the credential; ``None`` if no file does.
-    - ``folder``: that file, and the one that names the org, must be in it or below.
-    - ``is_settings``: whether the credential is in an ``okta.yaml``, which must then name the org too.
-    """
-    if org.file is None or holder is None:
-        return False
-    is_same_file = os.path.realpath(org.file) == os.path.realpath(holder)
-    return _is_inside(org.file, folder) and _is_inside(holder, folder) and (is_same_file or not is_settings)
+def _record() -> Path:
+    try:
+        return Path.home() / ".okta" / "trusted.json"
+    except RuntimeError:
+        raise ConfigurationError(
+            "This user has no home directory, in which trusted folders are recorded.", remedy="Set OKTA_CLIENT_ORGURL."
+        ) from None
 
 
-def _is_inside(path: Path, folder: Path) -> bool:
-    """Whether a file is in a folder or below, after symlinks are resolved. If case does not matter to a file system and
-    differs, the answer is ``False``, and the user is asked."""
-    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+def _trusted_files() -> Mapping[str, str]:
+    """The trusted files, by their place, each with the digest of its text."""
+    record = _record()
+    try:
+        text = read_okta_yaml(record)  # refuses a file that others can write to
+        return {} if text is None else dict(json.loads(text))
+    except (ValueError, TypeError):
+        raise ConfigurationError(f"{record} is damaged.", remedy="Remove it, and trust your folders again.") from None
+
+
+def _place(file: Path) -> str:
+    """The folder after symlinks are resolved, and the file's name in it: a symlink in a stranger's folder may lead to a file
+    that is trusted elsewhere."""
+    return str(Path(os.path.realpath(file.parent), file.name))
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256((read_okta_yaml(file) or "").encode()).hexdigest()
 
 
 def _url_of(found: FoundSetting | None) -> str | None:
@@ -147,15 +177,3 @@ def _url_of(found: FoundSetting | None) -> str | None:
         return check_org_url(found.value.strip()) if found is not None and isinstance(found.value, str) else None
     except ConfigurationError:
         return None
-
-
-def _issuer(token: str) -> tuple[str, str] | None:
-    """Scheme and host of the ``iss`` of a JWT, not verified: a forged ``iss`` could only send its author's own token to
-    the wrong host."""
-    try:
-        payload = token.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        scheme, host = urlsplit(str(claims["iss"]))[:2]
-    except (IndexError, ValueError, TypeError, KeyError, RecursionError):
-        return None
-    return scheme, host

@@ -16,6 +16,7 @@ from pathlib import Path
 from ...errors import ConfigurationError
 from ...testing import FakeOkta
 from ..printing import echo, note
+from ..trust import trust_own_file
 
 __all__ = ["serve"]
 
@@ -78,6 +79,7 @@ def _write_settings(text: str) -> bool:
         descriptor = os.open(SETTINGS, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
+        trust_own_file(SETTINGS)
         return True
     return False
 

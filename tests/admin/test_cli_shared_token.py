@@ -1,8 +1,9 @@
-"""``okta-m2m cache``: says what a fleet shares and removes it, and shows no token."""
+"""``okta-m2m doctor`` says what a fleet shares, and ``okta-m2m token clear`` removes it. Neither shows the token."""
 
 from __future__ import annotations
 
 import json
+import re
 import threading
 from base64 import urlsafe_b64decode
 from collections.abc import Callable
@@ -68,79 +69,94 @@ def member(
     return call
 
 
-def run(*arguments: str) -> Result:
-    return run_here("cache", *arguments)
+def clear() -> Result:
+    return run_here("token", "clear")
 
 
-def test_cache_show_describes_the_stored_token_without_showing_it(
-    okta: FakeOkta, member: Callable[[], str], settings: dict[str, str], binding: str
+def row() -> dict[str, str]:
+    """The doctor's row about the store."""
+    found = json.loads(run_here("doctor", "--json").stdout)["checks"][-1]
+    assert found["name"] == "store"
+    return dict(found)
+
+
+def test_the_doctor_describes_the_stored_token_without_showing_it(
+    okta: FakeOkta, member: Callable[[], str], binding: str
 ) -> None:
     token = member()
-    plain, document = run("show"), json.loads(run("show", "--json").stdout)
-    assert plain.exit_code == Exit.OK
-    assert document["stored"] is True
-    assert document["client_id"] == settings["OKTA_CLIENT_CLIENTID"]
-    assert document["token_type"] == ("DPoP" if binding == "dpop" else "Bearer")
-    assert document["scopes"] == ["okta.users.read"]
-    assert (document["dpop_key"] is not None) == (binding == "dpop")
+    result = run_here("doctor", "--json")
+    assert result.exit_code == Exit.OK
+    found = row()
+    kind = "DPoP" if binding == "dpop" else "Bearer"
+    described = re.search(rf"Store\(.*\) has a {kind} token for okta.users.read, until (\S+)", found["detail"])
+    assert described is not None
+    assert (found["state"], found["remedy"]) == ("ok", "")
     # Okta's own account of its end; ours may be early by the second to which ``Date`` is cut.
     ends = json.loads(claims_of(token))["exp"]
-    assert abs(datetime.fromisoformat(document["expires_at"]).timestamp() - ends) <= 2
-    for said in (plain.output, json.dumps(document)):
+    assert abs(datetime.fromisoformat(described[1]).timestamp() - ends) <= 2
+    plain = run_here("doctor").output
+    assert "store" in plain
+    for said in (plain, result.output):
         assert not any(part in said for part in token.split(".")[1:])
-        assert document["expires_at"] in said
-    assert okta.tokens_minted == 1
 
 
 def claims_of(token: str) -> str:
     return urlsafe_b64decode(token.split(".")[1] + "==").decode()
 
 
-def test_cache_clear_removes_the_token_and_the_next_process_requests_one(
+def test_clearing_removes_the_token_and_the_next_process_requests_one(
     okta: FakeOkta, member: Callable[[], str]
 ) -> None:
     first = member()
     assert member() == first
-    assert run("clear").exit_code == Exit.OK
-    assert json.loads(run("show", "--json").stdout)["stored"] is False
+    assert clear().exit_code == Exit.OK
+    assert "has no token that this app's key can open" in row()["detail"]
     assert member() != first
-    assert json.loads(run("show", "--json").stdout)["stored"] is True
-    assert okta.tokens_minted == 2
+    assert "token for okta.users.read" in row()["detail"]
 
 
 @pytest.mark.parametrize("binding", ["bearer"])
-def test_cache_clear_removes_nothing_while_a_process_fetches_a_token(okta: FakeOkta, member: Callable[[], str]) -> None:
+def test_clearing_removes_nothing_while_a_process_fetches_a_token(okta: FakeOkta, member: Callable[[], str]) -> None:
     okta.next(delay=3)
     fetching = threading.Thread(target=member)
     fetching.start()
     eventually(lambda: okta.token_requests == 1, "it asks Okta")
-    cleared = run("clear")
+    cleared = clear()
     assert cleared.exit_code == Exit.FAILED
     assert "Try again" in cleared.stderr
     fetching.join()
     # Again and again: on a busy machine, an operation of the store may take longer than its timeout.
-    eventually(lambda: '"stored": true' in run("show", "--json").stdout, "the token is stored")
+    eventually(lambda: "token for okta.users.read" in row()["detail"], "the token is stored")
 
 
 @pytest.mark.parametrize("binding", ["bearer"])
-def test_an_empty_cache_is_shown_and_cleared_without_an_error(member: Callable[[], str]) -> None:
-    shown, cleared = run("show"), run("clear")
-    assert (shown.exit_code, cleared.exit_code) == (Exit.OK, Exit.OK)
-    assert "nothing" in shown.stdout
+def test_an_empty_store_is_shown_and_cleared_without_an_error(member: Callable[[], str]) -> None:
+    assert clear().exit_code == Exit.OK
+    assert row()["state"] == "ok"
 
 
 @pytest.mark.parametrize("binding", ["bearer"])
-@pytest.mark.parametrize("what", ["show", "clear"])
 def test_a_store_that_does_not_work_is_reported_in_one_line(
-    settings: dict[str, str], what: str, monkeypatch: pytest.MonkeyPatch
+    settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    without = run(what)
+    without = clear()
     assert without.exit_code == Exit.CONFIGURATION
     assert "Set OKTA_M2M_STORE" in without.stderr
+    assert json.loads(run_here("doctor", "--json").stdout)["checks"][-1]["name"] == "API call"
 
     monkeypatch.setenv("OKTA_M2M_STORE", f"redis://user:hunter2@127.0.0.1:{free_port()}/0")
-    down = run(what)
+    down = clear()
     assert down.exit_code == Exit.UNREACHABLE
     assert "The token store does not work" in down.stderr
     assert "hunter2" not in down.output
     assert len(down.stderr.splitlines()) == 1
+    found = row()
+    assert found["state"] == "warn"
+    assert found["detail"].startswith("the token store does not work")
+    assert "hunter2" not in found["detail"]
+
+    monkeypatch.setenv("OKTA_M2M_STORE", "memcached://user:hunter2@127.0.0.1")
+    found = row()
+    assert found["state"] == "fail"
+    assert "hunter2" not in found["detail"]
+    assert run_here("doctor").exit_code == Exit.CONFIGURATION
