@@ -140,6 +140,15 @@ def test_a_key_file_that_is_not_a_regular_file_is_refused_at_once(run: Run, home
         assert "not a regular file" in ran.stderr
 
 
+@posix_only
+def test_a_passphrase_file_that_never_ends_is_read_up_to_a_limit(run: Run, home: Path) -> None:
+    (home / "passphrase").write_text("correct horse\n", encoding="utf-8")
+    done(run("key", "new", "--alg", "ES256", "--out", "key.pem", "--encrypt", "--passphrase-file", "passphrase"))
+    ran = run("key", "show", "key.pem", "--passphrase-file", "/dev/zero")
+    assert ran.returncode == Exit.CONFIGURATION
+    assert_one_line(ran.stderr)
+
+
 @pytest.mark.parametrize("env", [False, True], ids=["okta.yaml", "--env"])
 def test_a_pem_still_works_after_a_second_key_is_registered(run: Run, okta: FakeOkta, home: Path, env: bool) -> None:
     write_key(home / "service.pem", new_key("ES256").with_kid(None), form="pem")  # as openssl writes it

@@ -9,6 +9,7 @@ import os
 import stat
 import sys
 from pathlib import Path
+from typing import Final
 
 import typer
 
@@ -34,6 +35,9 @@ __all__ = [
     "with_kid",
 ]
 
+MAX_SECRET: Final = 100_000
+"""The number of bytes that are read of a file with a secret. It may be a device that never ends."""
+
 
 def prompt_for(what: str, *, twice: bool = False) -> str:
     """Asks for a secret on the terminal, without showing the typed characters."""
@@ -50,22 +54,23 @@ def confirm(question: str, yes: bool) -> None:
     typer.confirm(clean(question), abort=True, err=True)
 
 
-def read_bytes(path: Path, what: str) -> bytes:
-    """The content of a file; ``-`` is stdin. ``what`` names it in messages."""
+def read_bytes(path: Path, what: str, limit: int = -1) -> bytes:
+    """The content of a file, up to ``limit`` bytes; ``-`` is stdin. ``what`` names it in messages."""
     if str(path) != "-":
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(limit)
     if sys.stdin is None:
         raise ConfigurationError(
             f"The {what} cannot be read from stdin, which is closed.", remedy="Use a file instead."
         )
-    return sys.stdin.buffer.read()
+    return sys.stdin.buffer.read(limit)
 
 
 def read_secret(path: Path, what: str) -> str:
     """The single line of a file with a secret; ``-`` is stdin. ``what`` names it in messages."""
     place = "stdin" if str(path) == "-" else str(path)
     try:
-        text = read_bytes(path, what).decode()
+        text = read_bytes(path, what, MAX_SECRET).decode()
         mode = 0 if place == "stdin" else path.stat().st_mode
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
