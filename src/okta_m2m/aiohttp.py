@@ -14,11 +14,11 @@ import sys
 import warnings
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
-from typing import Any, Final, Never, NoReturn, TypeVar
+from typing import Any, Final, Never, TypeVar
 
 from ._base.crash_reports import Hidden
 from ._base.tokens import Token
-from ._clients.auth_object import AuthObject, missing_library
+from ._clients.auth_object import AsyncAuthObject, missing_library
 from ._clients.failures import send_failed
 from ._clients.limits import DRAIN_TIMEOUT, MAX_DRAINED, connect_timeout, read_timeout
 from ._clients.proxies import is_direct_only
@@ -48,7 +48,7 @@ FEW_REDIRECTS: Final = 64
 ERROR_MAP: ErrorMap = {OktaM2MError: aiohttp.ClientError, TokenUnreachable: aiohttp.ClientConnectionError}
 
 
-class OktaAuth(AuthObject):
+class OktaAuth(AsyncAuthObject):
     """A client middleware that adds the app's token to every request of a session, or to one request.
 
     - ``app``: the :class:`~okta_m2m.ServiceApp`.
@@ -81,8 +81,8 @@ class OktaAuth(AuthObject):
         self._redirects: _Redirects | None = None
         app.revoke_through(self._run_in_thread)
 
-    def _run(self, flow: Flow[T], session: aiohttp.ClientSession | None = None) -> Coroutine[Any, Any, T]:
-        return arun(flow, self._runtime(session))
+    def _loop(self) -> Asyncio:
+        return self._runtime(None)
 
     def _run_in_thread(self, flow: Flow[T]) -> T:
         return run(flow, Threads(self._sender_like(None), ERROR_MAP))
@@ -94,27 +94,6 @@ class OktaAuth(AuthObject):
     def _sender_like(self, session: aiohttp.ClientSession | None) -> Sender:
         """Sends token requests with the settings of the calling session, unless something else was passed."""
         return self._sender or _TokenRequests(self._session, session)
-
-    async def atoken(self) -> Token:
-        """A usable token, for calls that aiohttp does not make. Waits at most the app's ``max_wait`` seconds."""
-        return await self._run(self.app.obtain())
-
-    async def aheaders(self, method: str, url: str) -> dict[str, str]:
-        """The headers for one call that aiohttp does not make. With DPoP, they are valid for one attempt.
-
-        - ``method``, ``url``: those of the call.
-
-        Raises :class:`~okta_m2m.errors.ConfigurationError` if the token must not be sent to that URL.
-        """
-        return await self._run(self.app.headers(method, url))
-
-    def token(self) -> NoReturn:
-        """Raises an error: aiohttp is async, so use :meth:`atoken`."""
-        raise self._has_no("token", "async", "await auth.atoken()")
-
-    def headers(self, method: str, url: str) -> NoReturn:
-        """Raises an error, whatever ``method`` and ``url`` are: aiohttp is async, so use :meth:`aheaders`."""
-        raise self._has_no("headers", "async", "await auth.aheaders(method, url)")
 
     def __call__(
         self, request: ClientRequest, handler: ClientHandlerType | None = None
@@ -168,7 +147,7 @@ class OktaAuth(AuthObject):
             return self._remember_redirect(request, await handler(request))
         credentials = self.app.ready(method, url)
         if credentials is None:
-            credentials = await self._run(self.app.attach(method, url), request.session)
+            credentials = await arun(self.app.attach(method, url), self._runtime(request.session))
             if credentials is None:
                 return self._remember_redirect(request, await handler(request))
         request.headers.update(credentials.headers)

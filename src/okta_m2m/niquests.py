@@ -14,11 +14,10 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any, Never, NoReturn
+from typing import Any, Never
 
 from ._base.crash_reports import Hidden
-from ._base.tokens import Token
-from ._clients.auth_object import AuthObject, add_request, missing_library
+from ._clients.auth_object import AsyncAuthObject, add_request, missing_library
 from ._clients.limits import DRAIN_TIMEOUT, MAX_DRAINED, is_inflatable
 from ._clients.proxies import warn_of_environments_proxy
 from ._clients.requests_flows import (
@@ -88,7 +87,7 @@ class OktaAuth(SessionAuth[niquests.PreparedRequest, niquests.Response, niquests
         return given
 
 
-class AsyncOktaAuth(AuthObject):
+class AsyncOktaAuth(AsyncAuthObject):
     """Adds the app's token to every request of an ``AsyncSession``.
 
     - ``app``: the :class:`~okta_m2m.ServiceApp`.
@@ -119,32 +118,11 @@ class AsyncOktaAuth(AuthObject):
         if getattr(session, "trust_env", True):
             warn_of_environments_proxy(app)
 
-    def _runtime(self) -> Asyncio:
+    def _loop(self) -> Asyncio:
         return Asyncio(self._sender or self._send, self._library.error_map)
 
     def _run(self, flow: Flow[None]) -> None:
         run(flow, Threads(self._sender or self._send, self._library.error_map))
-
-    async def atoken(self) -> Token:
-        """A usable token, for calls that this client does not make. Waits at most the app's ``max_wait`` seconds."""
-        return await arun(self.app.obtain(), self._runtime())
-
-    async def aheaders(self, method: str, url: str) -> dict[str, str]:
-        """The headers for one call that this client does not make. With DPoP, they are valid for one attempt.
-
-        - ``method``, ``url``: those of the call.
-
-        Raises :class:`~okta_m2m.errors.ConfigurationError` if the token must not be sent to that URL.
-        """
-        return await arun(self.app.headers(method, url), self._runtime())
-
-    def token(self) -> NoReturn:
-        """Raises an error: this class is async, so use :meth:`atoken`."""
-        raise self._has_no("token", "async", "await auth.atoken()")
-
-    def headers(self, method: str, url: str) -> NoReturn:
-        """Raises an error, whatever ``method`` and ``url`` are: this class is async, so use :meth:`aheaders`."""
-        raise self._has_no("headers", "async", "await auth.aheaders(method, url)")
 
     async def __call__(self, request: niquests.PreparedRequest) -> niquests.PreparedRequest:
         """Called by the session with each request before it is sent."""
@@ -152,7 +130,7 @@ class AsyncOktaAuth(AuthObject):
             return request
         method, url = request.method or "", request.url or ""
         try:
-            credentials = self.app.ready(method, url) or await arun(self.app.attach(method, url), self._runtime())
+            credentials = self.app.ready(method, url) or await arun(self.app.attach(method, url), self._loop())
         except OktaM2MError as error:
             add_request(error, request)
             raise
@@ -188,7 +166,7 @@ class AsyncOktaAuth(AuthObject):
             return response
         call = _AsyncCall(self._library, response, position, {**settings, **NOW})
         try:
-            await adrive(flow, self._runtime(), call)
+            await adrive(flow, self._loop(), call)
             answered = call.response
             hop = next_hop(self.app, self._library, answered)
             if hop is not None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
+from .._base.tokens import Token
 from .._core.service_app import ServiceApp
 from ..errors import WrongType
+from ..runtimes import Asyncio, Trio, arun
 from ..settings.arguments import ATTACH, attached_wrongly, kind_of
 
 _APP = 'app = ServiceApp("https://acme.okta.com", client_id="0oa1b2c3", key=key, scopes=["okta.users.read"])'
@@ -123,6 +125,37 @@ class AuthObject:
             f"{type(self).__name__} cannot be pickled, because it holds secrets. Create one in the other process, from the same "
             "settings."
         )
+
+
+class AsyncAuthObject(AuthObject):
+    """Base class of those for a client that is only async."""
+
+    __slots__ = ()
+
+    def _loop(self) -> Asyncio | Trio:
+        """The runtime of a call that this client does not make."""
+        raise NotImplementedError
+
+    async def atoken(self) -> Token:
+        """A usable token, for calls that this client does not make. Waits at most the app's ``max_wait`` seconds."""
+        return await arun(self.app.obtain(), self._loop())
+
+    async def aheaders(self, method: str, url: str) -> dict[str, str]:
+        """The headers for one call that this client does not make. With DPoP, they are valid for one attempt.
+
+        - ``method``, ``url``: those of the call.
+
+        Raises :class:`~okta_m2m.errors.ConfigurationError` if the token must not be sent to that URL.
+        """
+        return await arun(self.app.headers(method, url), self._loop())
+
+    def token(self) -> NoReturn:
+        """Raises an error: this class is async, so use :meth:`atoken`."""
+        raise self._has_no("token", "async", "await auth.atoken()")
+
+    def headers(self, method: str, url: str) -> NoReturn:
+        """Raises an error, whatever ``method`` and ``url`` are: this class is async, so use :meth:`aheaders`."""
+        raise self._has_no("headers", "async", "await auth.aheaders(method, url)")
 
 
 def _full_name(kind: type[Any]) -> str:
