@@ -53,6 +53,14 @@ def test_a_nonce_is_taken_from_every_response(status: int) -> None:
     assert proof(attempt)["nonce"] == "nonce-1"
 
 
+def test_a_nonce_is_sent_to_its_origin_however_the_url_is_written() -> None:
+    bench = Bench(dpop=True)
+    bound(bench)
+    bench.authorize(Response(200, [("DPoP-Nonce", "nonce-1")]), url="HTTPS://ACME.okta.com:443/api/v1/users").result()
+    (attempt,) = bench.authorize(Response(200), url="https://acme.okta.com/api/v1/groups?x=a b").of(Attempt)
+    assert proof(attempt)["nonce"] == "nonce-1"
+
+
 def test_the_nonce_of_an_api_is_not_sent_to_the_token_endpoint() -> None:
     bench = Bench(dpop=True)
     bench.obtain(bench.token({"dpop_nonce": "for-tokens"}, token_type="DPoP")).result()

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .._base.tokens import Credentials, Token
 from .._threads.landings import mutex
-from .._urls.origins import as_sent, origin_of
+from .._urls.origins import Origins, as_sent, origin_of, path_of
 from ..effects import Flow
 from ..keys import PrivateKey
-from .proofs import DPoPProofs, Nonces, okta_htu, rfc_htu
+from .proofs import DPoPProofs, Nonces, okta_path, rfc_path
 
 if TYPE_CHECKING:
     from ..keys import Signer
@@ -36,18 +36,24 @@ class Bindings:
 
     - ``endpoint``: the app's token endpoint. At its origin, ``htu`` has the form that Okta compares, and the clock is
       Okta's.
+    - ``origins``: the app's allowed origins.
     - ``key``: the app's configured DPoP key; ``None`` to create one.
     - ``htu_origins``: for an origin that a reverse proxy rewrites, the origin that the server behind it sees.
     - ``nonces``: those of APIs.
     """
 
-    __slots__ = ("_bound", "_configured_key", "_endpoint", "_htu_origins", "_proofs", "nonces")
+    __slots__ = ("_bound", "_configured_key", "_endpoint", "_htu_origins", "_origins", "_proofs", "nonces")
 
     def __init__(
-        self, endpoint: TokenEndpoint, key: Signer | None = None, htu_origins: Mapping[str, str] = _NOTHING
+        self,
+        endpoint: TokenEndpoint,
+        origins: Origins,
+        key: Signer | None = None,
+        htu_origins: Mapping[str, str] = _NOTHING,
     ) -> None:
         self._configured_key = key
         self._endpoint = endpoint
+        self._origins = origins
         self._htu_origins = htu_origins
         self._proofs: DPoPProofs | None = None
         self._bound: Mapping[bytes, DPoPProofs] = _NOTHING  # by the token's digest; replaced as a whole
@@ -97,9 +103,8 @@ class Bindings:
         proofs = self._bound.get(digest)
         if proofs is None or not proofs.in_memory:
             return None
-        url = as_sent(url)
         now = self._endpoint.okta_clock.now()
-        return Credentials(token, proofs.proof_now(method, url, now, self.nonces.get(url), digest))
+        return Credentials(token, proofs.proof_now(method, url, now, self._nonce_for(url), digest))
 
     def credentials(
         self, method: str, url: str, token: Token, nonce: str | None = None, server_time: float | None = None
@@ -109,13 +114,19 @@ class Bindings:
         ``nonce``: the nonce in the last response. ``server_time``: the ``Date`` of the API that rejected a proof's
         ``iat``; its clock need not be Okta's.
         """
-        url, digest = as_sent(url), token.digest
-        now, nonce = server_time or self._endpoint.okta_clock.now(), nonce or self.nonces.get(url)
+        digest = token.digest
+        now, nonce = server_time or self._endpoint.okta_clock.now(), nonce or self._nonce_for(url)
         proofs = self._bound.get(digest) or self.proofs()
         return Credentials(token, (yield from proofs.proof(method, url, now, nonce, digest, self._endpoint.max_wait)))
 
+    def _nonce_for(self, url: str) -> str | None:
+        origin = self._origins.find(url)
+        return None if origin is None else self.nonces.get(origin)
+
     def _htu(self, url: str) -> str:
-        origin = origin_of(url)
-        htu = okta_htu(url) if origin == origin_of(self._endpoint.url) else rfc_htu(url)
-        seen = self._htu_origins.get(origin or "")
-        return htu if seen is None or origin is None else seen + htu[len(origin) :]
+        url = as_sent(url)
+        # The token endpoint of a custom authorization server need not be an allowed origin.
+        origin = self._origins.find(url) or origin_of(url) or ""
+        is_okta = self._endpoint.url.startswith(f"{origin}/")
+        path = path_of(url)
+        return self._htu_origins.get(origin, origin) + (okta_path(path) if is_okta else rfc_path(path))
