@@ -19,7 +19,7 @@ from typing import Any, Final, Never, NoReturn, TypeVar
 
 from ._base.crash_reports import Hidden
 from ._base.tokens import Token
-from ._clients.auth_object import AuthObject, missing_library
+from ._clients.auth_object import AuthObject, concerns_proof, missing_library
 from ._clients.failures import send_failed
 from ._clients.limits import DRAIN_TIMEOUT, MAX_DRAINED, connect_timeout, read_timeout
 from ._clients.proxies import is_direct_only
@@ -199,7 +199,7 @@ class OktaAuth(AuthObject):
     async def _judge(
         self, request: ClientRequest, handler: ClientHandlerType, token: Token, response: ClientResponse
     ) -> ClientResponse:
-        if response.status == 401 or token.dpop_bound:
+        if response.status == 401 or (token.dpop_bound and concerns_proof(response.status, response.headers)):
             call = _Call(request, handler, response)
             # Only after the first send is it known whether the body can be sent again.
             flow = self.app.judge(
