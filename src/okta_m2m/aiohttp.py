@@ -184,6 +184,8 @@ class OktaAuth(AuthObject):
         except Exception as error:
             self._learn_unshown(request, error)
             raise
+        if response.status < 300 and not concerns_proof(response.status, response.headers):
+            return response
         return await self._judge(request, handler, credentials.token, response)
 
     def _learn_unshown(self, request: ClientRequest, error: Exception) -> None:
@@ -199,7 +201,7 @@ class OktaAuth(AuthObject):
     async def _judge(
         self, request: ClientRequest, handler: ClientHandlerType, token: Token, response: ClientResponse
     ) -> ClientResponse:
-        if response.status == 401 or (token.dpop_bound and concerns_proof(response.status, response.headers)):
+        if response.status == 401 or token.dpop_bound:
             call = _Call(request, handler, response)
             # Only after the first send is it known whether the body can be sent again.
             flow = self.app.judge(

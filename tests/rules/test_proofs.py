@@ -14,7 +14,7 @@ from joserfc.jwk import ECKey, import_key
 
 from okta_m2m import ConfigurationError, PrivateKey, Token
 from okta_m2m._core.bindings import Bindings
-from okta_m2m._core.proofs import BACKDATED, ClientAssertions, DPoPProofs, Nonces
+from okta_m2m._core.proofs import BACKDATED, ClientAssertions, DPoPProofs, Nonces, ath_of
 from okta_m2m._urls.origins import Origins
 from okta_m2m.keys import thumbprint
 from okta_m2m.testing import replay
@@ -193,7 +193,7 @@ def test_the_thumbprint_is_that_of_the_rfcs_example() -> None:
 def test_the_hash_of_the_token_is_that_of_the_rfcs_example() -> None:
     proofs = DPoPProofs(RfcKey(), str)
     url = "https://resource.example.org/protectedresource"
-    text = proofs.proof_now("GET", url, NOW, None, Token(RFC_TOKEN, "DPoP").digest)
+    text = proofs.proof_now("GET", url, NOW, None, ath_of(Token(RFC_TOKEN, "DPoP").digest))
     _, claims = unverified(text)
     assert claims["ath"] == RFC_ATH
     assert (claims["htm"], claims["htu"]) == ("GET", url)
@@ -205,7 +205,7 @@ def test_a_proof_contains_its_public_key_and_a_valid_signature(key: PrivateKey, 
     token = Token("value", "DPoP")
     url = "https://acme.okta.com/api/v1/users?limit=2#x"
     if now:
-        text = proofs.proof_now("PATCH", url, NOW, "nonce-1", token.digest)
+        text = proofs.proof_now("PATCH", proofs.htu(url), NOW, "nonce-1", ath_of(token.digest))
     else:
         text = replay(proofs.proof("PATCH", url, NOW, "nonce-1", token.digest)).result()
     header, _ = unverified(text)
@@ -223,7 +223,7 @@ def test_a_proof_contains_its_public_key_and_a_valid_signature(key: PrivateKey, 
 
 def test_no_two_proofs_are_the_same(ec_key: PrivateKey) -> None:
     proofs = DPoPProofs(ec_key, str)
-    made = {proofs.proof_now("GET", ENDPOINT, NOW, None, Token("v", "DPoP").digest) for _ in range(200)}
+    made = {proofs.proof_now("GET", ENDPOINT, NOW, None, ath_of(Token("v", "DPoP").digest)) for _ in range(200)}
     assert len({unverified(text)[1]["jti"] for text in made}) == 200
 
 

@@ -129,10 +129,11 @@ class ClientAuth(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         try:
             plain = self._is_plain(request)
             if plain and not self._attach_fresh(request):
+                plain = False
                 if hit.fresh_until <= hit.now():
                     # Do this before anything else is created, because there may be many callers.
                     advance(self.app.obtain(), self._threads())
-                plain = self._attach_fresh(request)
+                    plain = self._attach_fresh(request)
             call = None if plain else _Call(self.app, self._library, request)
             if call is not None and not call.has_callers_authorization():
                 call.attach(call.ready() or self._run(call.wait()), self.trace)
@@ -172,9 +173,10 @@ class ClientAuth(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         try:
             plain = self._is_plain(request)
             if plain and not self._attach_fresh(request):
+                plain = False
                 if hit.fresh_until <= hit.now():
                     await aadvance(self.app.obtain(), self._loop())  # as above
-                plain = self._attach_fresh(request)
+                    plain = self._attach_fresh(request)
             call = None if plain else _Call(self.app, self._library, request)
             if call is not None and not call.has_callers_authorization():
                 call.attach(call.ready() or await self._run_async(call.wait()), self.atrace)
@@ -632,7 +634,8 @@ class _Proofs:
         if not sent.value:
             return None
         method, url = sending.method.decode("ascii"), _url_of(sending.url)
-        # The later steps of this request do not concern us. httpcore looks here before each of them.
+        # The later steps of this request do not concern us. httpcore looks here before each of them, and sends a request once:
+        # if a transport sends the client's request again, that makes another one of httpcore's.
         sending.extensions = {**sending.extensions, "trace": self.callers}
         unsent, self.unsent = self.unsent, None
         if unsent is not None and unsent.value == (method, url, sent.value):

@@ -19,7 +19,7 @@ from .._threads.landings import mutex
 from .._urls.origins import Origins, as_sent, origin_of, path_of
 from ..effects import Flow
 from ..keys import PrivateKey
-from .proofs import DPoPProofs, Nonces, okta_path, rfc_path
+from .proofs import DPoPProofs, Nonces, ath_of, okta_path, rfc_path
 
 if TYPE_CHECKING:
     from ..keys import Signer
@@ -42,7 +42,7 @@ class Bindings:
     - ``nonces``: those of APIs.
     """
 
-    __slots__ = ("_bound", "_configured_key", "_endpoint", "_htu_origins", "_origins", "_proofs", "nonces")
+    __slots__ = ("_bound", "_configured_key", "_endpoint", "_htu_origins", "_last", "_origins", "_proofs", "nonces")
 
     def __init__(
         self,
@@ -57,6 +57,8 @@ class Bindings:
         self._htu_origins = htu_origins
         self._proofs: DPoPProofs | None = None
         self._bound: Mapping[bytes, DPoPProofs] = _NOTHING  # by the token's digest; replaced as a whole
+        self._last: tuple[Token, DPoPProofs, str] | None = None
+        """The token that was used last, with its proofs and their ``ath``."""
         self.nonces = Nonces()
 
     # ── the key ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -95,16 +97,27 @@ class Bindings:
                 kept = list(self._bound.items())[1 - MAX_BOUND :]
                 self._bound = {**dict(kept), digest: proofs}
 
+    def forget_last(self) -> None:
+        """The app is closed, so no token is kept."""
+        self._last = None
+
     # ── one attempt ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def credentials_now(self, method: str, url: str, token: Token) -> Credentials | None:
         """The credentials for a bound token, if no effect is needed; ``None`` if the proof needs the signer."""
-        digest = token.digest
-        proofs = self._bound.get(digest)
-        if proofs is None or not proofs.in_memory:
+        last = self._last
+        if last is None or last[0] is not token:  # hashing a token takes as long as writing the claims of its proof
+            digest = token.digest
+            proofs = self._bound.get(digest)
+            if proofs is None or not proofs.in_memory:
+                return None
+            last = self._last = token, proofs, ath_of(digest)
+        _, proofs, ath = last
+        origin = self._origins.find(url)
+        if origin is None:
             return None
-        now = self._endpoint.okta_clock.now()
-        return Credentials(token, proofs.proof_now(method, url, now, self._nonce_for(url), digest))
+        now, nonce = self._endpoint.okta_clock.now(), self.nonces.get(origin)
+        return Credentials(token, proofs.proof_now(method, self._htu_at(origin, url), now, nonce, ath))
 
     def credentials(
         self, method: str, url: str, token: Token, nonce: str | None = None, server_time: float | None = None
@@ -114,19 +127,19 @@ class Bindings:
         ``nonce``: the nonce in the last response. ``server_time``: the ``Date`` of the API that rejected a proof's
         ``iat``; its clock need not be Okta's.
         """
-        digest = token.digest
-        now, nonce = server_time or self._endpoint.okta_clock.now(), nonce or self._nonce_for(url)
+        digest, origin = token.digest, self._origins.find(url)
+        if nonce is None and origin is not None:
+            nonce = self.nonces.get(origin)
+        now = server_time or self._endpoint.okta_clock.now()
         proofs = self._bound.get(digest) or self.proofs()
         return Credentials(token, (yield from proofs.proof(method, url, now, nonce, digest, self._endpoint.max_wait)))
 
-    def _nonce_for(self, url: str) -> str | None:
-        origin = self._origins.find(url)
-        return None if origin is None else self.nonces.get(origin)
-
     def _htu(self, url: str) -> str:
-        url = as_sent(url)
         # The token endpoint of a custom authorization server need not be an allowed origin.
-        origin = self._origins.find(url) or origin_of(url) or ""
-        is_okta = self._endpoint.url.startswith(f"{origin}/")
+        return self._htu_at(self._origins.find(url) or origin_of(url) or "", url)
+
+    def _htu_at(self, origin: str, url: str) -> str:
+        """``htu`` for a URL of that origin."""
         path = path_of(url)
-        return self._htu_origins.get(origin, origin) + (okta_path(path) if is_okta else rfc_path(path))
+        is_okta = self._endpoint.url.startswith(f"{origin}/")
+        return self._htu_origins.get(origin, origin) + (okta_path(path) if is_okta else rfc_path(as_sent(path)))

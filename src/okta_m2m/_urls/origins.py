@@ -20,7 +20,6 @@ MAX_HOST = 253
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST = rf"(?=.{{1,{MAX_HOST}}}\Z){_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\]"
 _NETLOC = r"(?:\[[^\[\]@]*\]|[^\[\]:@]*)(?::[0-9]*)?"  # no userinfo, and only a port after a bracket
-_PATH = r"[^:/?#]+://[^/?#]*([^?#]*)"
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 # A WebSocket handshake is an HTTP request.
 _SECURE = {"https": "https", "wss": "https", "http": "http", "ws": "http"}
@@ -78,13 +77,15 @@ def origin_of(url: str) -> str | None:
 
 
 def path_of(url: str) -> str:
-    """The path of a URL that has an origin, without query and fragment (RFC 3986 appendix B)."""
-    found = re.match(_PATH, url)
-    return found[1] if found else ""
+    """The path of a URL that has an origin, without query and fragment."""
+    beginning, _, _ = url.partition("#")[0].partition("?")
+    _, _, rest = beginning.partition("://")
+    _, slash, path = rest.partition("/")
+    return slash + path
 
 
 def as_sent(url: str) -> str:
-    """The URL as clients send it: white space, control characters and backslashes percent-encoded."""
+    """A URL or its path as clients send it: white space, control characters and backslashes percent-encoded."""
     return re.sub(_AMBIGUOUS, lambda found: f"%{ord(found.group()):02X}", url)
 
 
