@@ -95,26 +95,27 @@ def with_response(call: Call, request: Any) -> Call:
     return complete
 
 
-def _httpcore_request(request: Any) -> Any:
-    from httpcore import Request
-
-    return Request("GET", str(request.url), headers=request.headers.raw)
-
-
 def with_trace(call: Call, request: Any) -> Call:
     """A call of httpx, and what httpcore calls before it writes the request."""
+    from httpcore import URL, Request
+
+    url = URL(str(request.url))
 
     def complete(auth: Any) -> None:
         call(auth)
-        request.extensions.pop("trace")(SENDING, {"request": _httpcore_request(request)})
+        request.extensions.pop("trace")(SENDING, {"request": Request("GET", url, headers=request.headers.raw)})
 
     return complete
 
 
 def with_async_trace(call: Call, request: Any) -> Call:
+    from httpcore import URL, Request
+
+    url = URL(str(request.url))
+
     async def complete(auth: Any) -> None:
         await call(auth)
-        await request.extensions.pop("trace")(SENDING, {"request": _httpcore_request(request)})
+        await request.extensions.pop("trace")(SENDING, {"request": Request("GET", url, headers=request.headers.raw)})
 
     return complete
 
