@@ -92,7 +92,7 @@ def aiohttp_calls(origin: str, library: str) -> Calls:
             return ClientRequest("GET", URL(origin + PATH), loop=loop, session=session, response_class=ClientResponse)
 
     request = loop.run_until_complete(make_request())
-    response: Any = SimpleNamespace(status=200)
+    response: Any = SimpleNamespace(status=200, headers={})
 
     async def handler(_: object) -> Any:
         return response

@@ -1,4 +1,5 @@
-"""Counts the instructions of a hit under callgrind: the same on every machine of one architecture, however busy it is.
+"""Counts the instructions of a hit under callgrind: the same on every machine of one architecture, however busy it is. The
+same for a call with a token that is bound with DPoP, with its response and without the signature.
 
     python benchmarks/instructions.py            compares with the baseline of this Python and architecture, if there is one;
                                                  exit 1 if a hit takes over 5 % more
@@ -20,11 +21,19 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from measure import Call
 
 RISE = 1.05
 FEW, MANY = 200, 1_200
 STACKS = ("requests", "httpx", "httpx_async", "aiohttp")
+BOUND = "_bound"
+"""The end of the name of a stack whose token is bound."""
+COUNTED = (*STACKS, *(stack + BOUND for stack in STACKS))
 BASELINE = (
     Path(__file__).parent
     / "baselines"
@@ -42,6 +51,10 @@ class ConstantKey:
         return bytes(64)
 
 
+class ConstantDPoPKey(ConstantKey):
+    public_jwk: ClassVar[dict[str, str]] = {"kty": "EC", "crv": "P-256", "x": "another", "y": "y"}
+
+
 def make_hits(stack: str, count: int) -> None:
     """Makes so many hits; run under callgrind."""
     from hits import CALLS, argument_for
@@ -52,6 +65,69 @@ def make_hits(stack: str, count: int) -> None:
     _, call, request = CALLS[stack](ORIGIN, stack.removesuffix("_async"))
     run_calls(call, repeat(auth, count))
     assert request.headers["Authorization"].startswith("Bearer ")
+
+
+def make_bound_calls(stack: str, count: int) -> None:
+    """Makes so many calls with a bound token; run under callgrind."""
+    from hits import CALLS, argument_for
+    from measure import run_calls
+    from memory_endpoint import ORIGIN, MemoryEndpoint
+
+    auth = argument_for(stack, MemoryEndpoint("DPoP").make_auth(stack, ConstantKey(), dpop=ConstantDPoPKey()))
+    _, call, request = CALLS[stack](ORIGIN, stack.removesuffix("_async"))
+    run_calls(WHOLE[stack](call, request), repeat(auth, count))
+    assert request.headers["Authorization"].startswith("DPoP ")
+    assert request.headers["DPoP"].count(".") == 2
+
+
+def with_response(call: Call, request: Any) -> Call:
+    """A call of requests, and its response hook."""
+    from requests import Response
+    from requests.hooks import dispatch_hook
+
+    response = Response()
+    response.status_code, response.request = 200, request
+
+    def complete(auth: Any) -> None:
+        call(auth)
+        dispatch_hook("response", request.hooks, response)
+
+    return complete
+
+
+def with_trace(call: Call, request: Any) -> Call:
+    """A call of httpx, and what httpcore calls before it writes the request."""
+    from httpcore import URL, Request
+
+    url = URL(str(request.url))
+
+    def complete(auth: Any) -> None:
+        call(auth)
+        request.extensions.pop("trace")(SENDING, {"request": Request("GET", url, headers=request.headers.raw)})
+
+    return complete
+
+
+def with_async_trace(call: Call, request: Any) -> Call:
+    from httpcore import URL, Request
+
+    url = URL(str(request.url))
+
+    async def complete(auth: Any) -> None:
+        await call(auth)
+        await request.extensions.pop("trace")(SENDING, {"request": Request("GET", url, headers=request.headers.raw)})
+
+    return complete
+
+
+SENDING = "http11.send_request_headers.started"
+WHOLE: dict[str, Callable[[Call, Any], Call]] = {
+    "requests": with_response,
+    "httpx": with_trace,
+    "httpx_async": with_async_trace,
+    "aiohttp": lambda call, _: call,
+}
+"""For each stack, what makes a whole call of the hit."""
 
 
 def _count_process(stack: str, hits: int) -> int:
@@ -73,8 +149,8 @@ def _count_process(stack: str, hits: int) -> int:
 
 def count_instructions() -> dict[str, int]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        counts = {(stack, hits): pool.submit(_count_process, stack, hits) for stack in STACKS for hits in (FEW, MANY)}
-    return {stack: (counts[stack, MANY].result() - counts[stack, FEW].result()) // (MANY - FEW) for stack in STACKS}
+        counts = {(stack, hits): pool.submit(_count_process, stack, hits) for stack in COUNTED for hits in (FEW, MANY)}
+    return {stack: (counts[stack, MANY].result() - counts[stack, FEW].result()) // (MANY - FEW) for stack in COUNTED}
 
 
 def versions() -> dict[str, str]:
@@ -101,7 +177,7 @@ def main() -> int:
         before = baseline["instructions"][stack]
         worse += count > before * RISE
         print(
-            f"{stack:12} {count:8} instructions a hit, {count / before - 1:+.1%}{'  TOO MANY' * (count > before * RISE)}"
+            f"{stack:17} {count:8} instructions a call, {count / before - 1:+.1%}{'  TOO MANY' * (count > before * RISE)}"
         )
     if worse and baseline["versions"] != versions():
         print(f"The baseline was measured with {baseline['versions']}; this environment has {versions()}.")
@@ -109,7 +185,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3 and sys.argv[1] in STACKS:
-        make_hits(sys.argv[1], int(sys.argv[2]))
+    if len(sys.argv) == 3 and sys.argv[1] in COUNTED:
+        make = make_bound_calls if sys.argv[1].endswith(BOUND) else make_hits
+        make(sys.argv[1].removesuffix(BOUND), int(sys.argv[2]))
     else:
         sys.exit(main())

@@ -35,9 +35,11 @@ class MemoryEndpoint:
             headers.append(("DPoP-Nonce", "nonce-of-okta"))
         return Response(200, headers, json.dumps(answer).encode())
 
-    def make_auth(self, stack: str, key: Any, client_id: str = "0oa1b2c3") -> Any:
-        """An auth object of that library, which has its token already."""
-        app = ServiceApp(ORIGIN, client_id=client_id, key=key, scopes=[SCOPE])
+    def make_auth(
+        self, stack: str, key: Any, client_id: str = "0oa1b2c3", *, origin: str = ORIGIN, **arguments: Any
+    ) -> Any:
+        """An auth object of that library, which has its token already. ``arguments``: others of the app."""
+        app = ServiceApp(origin, client_id=client_id, key=key, scopes=[SCOPE], **arguments)
         auth_class = import_module(f"okta_m2m.{stack.removesuffix('_async')}").OktaAuth
         auth = auth_class(app, send=self._send)
         if stack in ("requests", "httpx"):

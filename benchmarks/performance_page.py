@@ -27,8 +27,11 @@ Measured with {python} on {system}, {cores} cores: {versions}.
 
 "x" is the ratio to the floor. The floor is the cost of the same work without an auth library:
 
-- **A call** that finds a fresh token (a *hit*): a constant header, set by an auth object of the same HTTP library. With DPoP, two
-  constant headers and one raw signature. CPU time, the minimum of many interleaved rounds.
+- **A call** that finds a fresh token (a *hit*): a constant header, set by an auth object of the same HTTP library. CPU time, the
+  minimum of many interleaved rounds.
+- **A whole call with a bound token**: the same call over a local socket, with two constant headers and the signature that each
+  proof needs, made with the same key. Each call is to the next of 1,000 URLs. CPU time of the caller's process; the median of
+  many interleaved rounds, and in brackets the ratios that a tenth of the rounds is below and above.
 - **Many callers at once**: the token endpoint's delay ({delay} ms), plus the time that the same number of callers, started and
   released in the same way, need to set a constant header. Wall time. A stall is the longest time in which the event loop ran
   nothing else. The endpoint is plain HTTP on localhost: with HTTPS, httpx also reads a CA bundle for the token request, which

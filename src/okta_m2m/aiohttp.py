@@ -18,7 +18,7 @@ from typing import Any, Final, Never, TypeVar
 
 from ._base.crash_reports import Hidden
 from ._base.tokens import Token
-from ._clients.auth_object import AsyncAuthObject, missing_library
+from ._clients.auth_object import AsyncAuthObject, concerns_proof, missing_library
 from ._clients.failures import send_failed
 from ._clients.limits import DRAIN_TIMEOUT, MAX_DRAINED, connect_timeout, read_timeout
 from ._clients.proxies import is_direct_only
@@ -156,6 +156,8 @@ class OktaAuth(AsyncAuthObject):
         except Exception as error:
             self._learn_unshown(request, error)
             raise
+        if response.status < 300 and not concerns_proof(response.status, response.headers):
+            return response
         return await self._judge(request, handler, credentials.token, response)
 
     def _learn_unshown(self, request: ClientRequest, error: Exception) -> None:

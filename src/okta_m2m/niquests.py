@@ -30,6 +30,7 @@ from ._clients.requests_flows import (
     give_to_hop,
     has_callers_authorization,
     hides_401,
+    is_settled,
     next_hop,
     stop_upgrade,
     without_ours,
@@ -160,6 +161,8 @@ class AsyncOktaAuth(AsyncAuthObject):
         """
         _mark_answered(response.request)
         self._is_watched = self._is_watched or hides_401(getattr(response, "connection", None))
+        if is_settled(response):
+            return response
         flow = flow_for_response(self.app, self._library, response, position)
         if flow is None:
             stop_upgrade(self._library, response)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from bench import API, GOES_TO_THE_CALLER, Bench, decoded, names, proof, unauthorized
@@ -50,6 +52,14 @@ def test_a_nonce_is_taken_from_every_response(status: int) -> None:
     answer = Response(status, [("DPoP-Nonce", "nonce-1"), ("WWW-Authenticate", 'DPoP error="insufficient_scope"')])
     bench.authorize(answer).result()
     (attempt,) = bench.authorize(Response(200)).of(Attempt)
+    assert proof(attempt)["nonce"] == "nonce-1"
+
+
+def test_a_nonce_is_sent_to_its_origin_however_the_url_is_written() -> None:
+    bench = Bench(dpop=True)
+    bound(bench)
+    bench.authorize(Response(200, [("DPoP-Nonce", "nonce-1")]), url="HTTPS://ACME.okta.com:443/api/v1/users").result()
+    (attempt,) = bench.authorize(Response(200), url="https://acme.okta.com/api/v1/groups?x=a b").of(Attempt)
     assert proof(attempt)["nonce"] == "nonce-1"
 
 
@@ -131,3 +141,16 @@ def test_a_key_that_no_token_is_bound_to_is_not_kept() -> None:
     first, second, *bound = keys
     assert first != second != bound[0]
     assert all(key == bound[0] for key in bound), "calls with earlier tokens still need it"
+
+
+def test_a_closed_app_keeps_no_token() -> None:
+    def kept() -> list[object]:
+        return [one for one in gc.get_objects() if isinstance(one, Token) and one.value == "of-a-closed-app"]
+
+    bench = Bench(dpop=True)
+    bench.obtain(bench.token(access_token="of-a-closed-app", token_type="DPoP")).result()
+    bench.app.ready("GET", API)
+    assert kept()
+    bench.app.close()
+    gc.collect()
+    assert not kept()

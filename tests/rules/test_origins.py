@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from bench import Bench, names, raised, unauthorized
 from okta_m2m import ConfigurationError
-from okta_m2m._urls.origins import Origins, is_loopback, origin_of
+from okta_m2m._core.proofs import okta_path
+from okta_m2m._urls.origins import Origins, as_sent, is_loopback, origin_of, path_of
 from okta_m2m.effects import Attempt
 
 ALLOWED = Origins(["https://acme.okta.com", "https://api.example.com:8443", "http://127.0.0.1:8080", "https://[::1]"])
@@ -163,6 +164,10 @@ def test_every_client_connects_an_allowed_url_to_an_allowed_origin(url: str) -> 
     if not ALLOWED.allow(url):
         return
     allowed = {("acme.okta.com", 443), ("api.example.com", 8443), ("127.0.0.1", 8080), ("::1", 443)}
+    sent = as_sent(url)
+    assert (ALLOWED.find(url), path_of(sent)) == (origin_of(sent), urlsplit(sent).path)
+    assert as_sent(path_of(url)) == path_of(sent)
+    assert okta_path(path_of(url)) == okta_path(path_of(sent))
     parts = urlsplit(url)
     secure = parts.scheme in ("https", "wss")
     assert (parts.hostname, parts.port or (443 if secure else 80)) in allowed

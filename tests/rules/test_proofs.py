@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from base64 import urlsafe_b64decode
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ from joserfc import jws, jwt
 from joserfc.jwk import ECKey, import_key
 
 from okta_m2m import ConfigurationError, PrivateKey, Token
-from okta_m2m._core.proofs import BACKDATED, ClientAssertions, DPoPProofs, Nonces, okta_htu, rfc_htu
+from okta_m2m._core.bindings import Bindings
+from okta_m2m._core.proofs import BACKDATED, ClientAssertions, DPoPProofs, Nonces, ath_of
+from okta_m2m._urls.origins import Origins
 from okta_m2m.keys import thumbprint
 from okta_m2m.testing import replay
 
@@ -172,7 +175,7 @@ def test_the_example_of_the_rfc_was_copied_correctly() -> None:
 
 
 def test_a_proof_has_the_form_of_the_rfcs_example() -> None:
-    proofs = DPoPProofs(RfcKey(), rfc_htu)
+    proofs = DPoPProofs(RfcKey(), str)
     text = replay(proofs.proof("post", "https://server.example.com/token", 1562262616.0 + BACKDATED, None)).result()
     header, claims = unverified(text)
     rfc_header, rfc_claims = unverified(RFC_PROOF)
@@ -188,9 +191,9 @@ def test_the_thumbprint_is_that_of_the_rfcs_example() -> None:
 
 
 def test_the_hash_of_the_token_is_that_of_the_rfcs_example() -> None:
-    proofs = DPoPProofs(RfcKey(), rfc_htu)
+    proofs = DPoPProofs(RfcKey(), str)
     url = "https://resource.example.org/protectedresource"
-    text = proofs.proof_now("GET", url, NOW, None, Token(RFC_TOKEN, "DPoP").digest)
+    text = proofs.proof_now("GET", url, NOW, None, ath_of(Token(RFC_TOKEN, "DPoP").digest))
     _, claims = unverified(text)
     assert claims["ath"] == RFC_ATH
     assert (claims["htm"], claims["htu"]) == ("GET", url)
@@ -198,11 +201,11 @@ def test_the_hash_of_the_token_is_that_of_the_rfcs_example() -> None:
 
 @pytest.mark.parametrize("now", [True, False])
 def test_a_proof_contains_its_public_key_and_a_valid_signature(key: PrivateKey, now: bool) -> None:
-    proofs = DPoPProofs(key, okta_htu)
+    proofs = DPoPProofs(key, lambda url: url.partition("?")[0])
     token = Token("value", "DPoP")
     url = "https://acme.okta.com/api/v1/users?limit=2#x"
     if now:
-        text = proofs.proof_now("PATCH", url, NOW, "nonce-1", token.digest)
+        text = proofs.proof_now("PATCH", proofs.htu(url), NOW, "nonce-1", ath_of(token.digest))
     else:
         text = replay(proofs.proof("PATCH", url, NOW, "nonce-1", token.digest)).result()
     header, _ = unverified(text)
@@ -219,9 +222,18 @@ def test_a_proof_contains_its_public_key_and_a_valid_signature(key: PrivateKey, 
 
 
 def test_no_two_proofs_are_the_same(ec_key: PrivateKey) -> None:
-    proofs = DPoPProofs(ec_key, okta_htu)
-    made = {proofs.proof_now("GET", ENDPOINT, NOW, None, Token("v", "DPoP").digest) for _ in range(200)}
+    proofs = DPoPProofs(ec_key, str)
+    made = {proofs.proof_now("GET", ENDPOINT, NOW, None, ath_of(Token("v", "DPoP").digest)) for _ in range(200)}
     assert len({unverified(text)[1]["jti"] for text in made}) == 200
+
+
+def htu_of(url: str, org: str, origins: Origins) -> str:
+    """The ``htu`` that an app of that org sends for a URL."""
+    endpoint: Any = SimpleNamespace(url=f"{org}/oauth2/v1/token")
+    return Bindings(endpoint, origins, PrivateKey.generate("ES256")).proofs().htu(url)
+
+
+ACME, OTHER = "https://acme.okta.com", "https://other.okta.com"
 
 
 @pytest.mark.parametrize(
@@ -252,8 +264,9 @@ def test_no_two_proofs_are_the_same(ec_key: PrivateKey) -> None:
     ],
 )
 def test_htu_has_the_form_that_okta_or_the_rfc_compares(path: str, okta: str, rfc: str) -> None:
-    assert okta_htu(f"https://acme.okta.com{path}") == f"https://acme.okta.com{okta}"
-    assert rfc_htu(f"https://acme.okta.com{path}") == f"https://acme.okta.com{rfc}"
+    for origins in (Origins([ACME]), Origins([])):
+        assert htu_of(ACME + path, ACME, origins) == ACME + okta
+        assert htu_of(ACME + path, OTHER, origins) == ACME + rfc
 
 
 @pytest.mark.parametrize(
@@ -273,10 +286,10 @@ def test_htu_has_the_form_that_okta_or_the_rfc_compares(path: str, okta: str, rf
     ],
 )
 def test_dot_segments_are_resolved_as_rfc_3986_says(path: str, normal: str) -> None:
-    assert rfc_htu(f"https://acme.okta.com{path}") == f"https://acme.okta.com{normal}"
+    assert htu_of(ACME + path, OTHER, Origins([ACME])) == ACME + normal
 
 
-@pytest.mark.parametrize("htu", [okta_htu, rfc_htu])
+@pytest.mark.parametrize("is_org", [True, False])
 @pytest.mark.parametrize(
     ("url", "origin"),
     [
@@ -290,8 +303,9 @@ def test_dot_segments_are_resolved_as_rfc_3986_says(path: str, normal: str) -> N
         ("https://[2001:DB8::1]/x", "https://[2001:db8::1]"),
     ],
 )
-def test_htu_has_the_origin_in_its_normal_form(htu: Any, url: str, origin: str) -> None:
-    assert htu(url) == f"{origin}/x"
+def test_htu_has_the_origin_in_its_normal_form(is_org: bool, url: str, origin: str) -> None:
+    for origins in (Origins([origin]), Origins([])):
+        assert htu_of(url, origin if is_org else OTHER, origins) == f"{origin}/x"
 
 
 # ── nonces ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -299,35 +313,35 @@ def test_htu_has_the_origin_in_its_normal_form(htu: Any, url: str, origin: str) 
 
 def test_the_newest_nonce_of_each_origin_is_kept() -> None:
     nonces = Nonces()
-    assert nonces.learn("https://a.example/x", "one")
-    assert nonces.learn("https://b.example/x", "two")
-    assert nonces.learn("https://A.example:443/y?z", "three")
-    assert nonces.get("https://a.example/anything") == "three"
-    assert nonces.get("https://b.example/") == "two"
-    assert nonces.get("https://a.example:8443/") is None
-    assert nonces.get("https://c.example/") is None
+    assert nonces.learn("https://a.example", "one")
+    assert nonces.learn("https://b.example", "two")
+    assert nonces.learn("https://a.example", "three")
+    assert nonces.get("https://a.example") == "three"
+    assert nonces.get("https://b.example") == "two"
+    assert nonces.get("https://a.example:8443") is None
+    assert nonces.get("https://c.example") is None
 
 
 @pytest.mark.parametrize("bad", [None, "", "a b", 'a"b', "a\\b", "a\r\nb", "ü", "x" * 1025])
 def test_an_invalid_nonce_is_not_kept(bad: str | None) -> None:
     nonces = Nonces()
-    nonces.learn("https://a.example/", "good")
-    assert not nonces.learn("https://a.example/", bad)
-    assert nonces.get("https://a.example/") == "good"
+    nonces.learn("https://a.example", "good")
+    assert not nonces.learn("https://a.example", bad)
+    assert nonces.get("https://a.example") == "good"
 
 
 def test_the_origin_least_recently_used_is_forgotten_first() -> None:
     nonces = Nonces(most=3)
     for name in "abc":
-        nonces.learn(f"https://{name}.example/", name)
-    assert nonces.get("https://a.example/") == "a"  # so that b is the one least recently used
-    nonces.learn("https://d.example/", "d")
-    known = [name for name in "abcd" if nonces.get(f"https://{name}.example/")]
+        nonces.learn(f"https://{name}.example", name)
+    assert nonces.get("https://a.example") == "a"  # so that b is the one least recently used
+    nonces.learn("https://d.example", "d")
+    known = [name for name in "abcd" if nonces.get(f"https://{name}.example")]
     assert known == ["a", "c", "d"]
 
 
 def test_nonces_of_very_many_origins_take_limited_memory() -> None:
     nonces = Nonces()
     for number in range(1000):
-        nonces.learn(f"https://h{number}.example/", "n")
-    assert sum(nonces.get(f"https://h{number}.example/") is not None for number in range(1000)) == 128
+        nonces.learn(f"https://h{number}.example", "n")
+    assert sum(nonces.get(f"https://h{number}.example") is not None for number in range(1000)) == 128

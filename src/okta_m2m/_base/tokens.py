@@ -103,6 +103,12 @@ class Credentials(Record, hidden=("proof",)):
     token: Token
     proof: str | None = None
 
+    def __init__(self, token: Token, proof: str | None = None) -> None:
+        # Written out, because each call creates one.
+        put_token, put_proof = self._setters
+        put_token(self, token)
+        put_proof(self, proof)
+
     @property
     def authorization(self) -> str:
         """The ``Authorization`` header's value."""

@@ -15,6 +15,9 @@ from ..errors import WrongType
 from ..runtimes import Asyncio, Trio, arun
 from ..settings.arguments import ATTACH, attached_wrongly, kind_of
 
+if TYPE_CHECKING:
+    from collections.abc import Container
+
 _APP = 'app = ServiceApp("https://acme.okta.com", client_id="0oa1b2c3", key=key, scopes=["okta.users.read"])'
 
 
@@ -168,6 +171,12 @@ def _full_name(kind: type[Any]) -> str:
 def add_request(error: Any, request: object) -> None:
     """Adds the failed request to an error, as the library's own errors have it."""
     error.request = request
+
+
+def concerns_proof(status: int, headers: Container[str]) -> bool:
+    """Whether a response may reject a DPoP proof, or has the nonce for the next one (RFC 9449 sections 7.1 and 9). Any other
+    response to a call with a bound token needs no judging."""
+    return status in (400, 401) or "DPoP-Nonce" in headers
 
 
 def missing_library(client: str, missing: ModuleNotFoundError) -> ModuleNotFoundError:

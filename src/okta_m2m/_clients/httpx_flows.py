@@ -17,21 +17,21 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Set
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Set
 from contextlib import nullcontext, suppress
 from functools import partial
 from ssl import PROTOCOL_TLS_CLIENT, SSLContext
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Never, TypeAlias, TypeVar
 
 from .._base.crash_reports import Hidden
-from .._base.tokens import Token
+from .._base.tokens import Credentials, Token
 from .._core.service_app import ServiceApp
 from .._urls.origins import origin_of
 from ..effects import Attempt, Discard, Flow, Peek, Request, Response, Sending
 from ..errors import ConfigurationError, ErrorMap, OktaM2MError, TokenUnreachable, WrongType
 from ..runtimes import Asyncio, Done, Sender, Threads, Trio, aadvance, advance, arun, run, running
 from ..settings.arguments import kind_of
-from .auth_object import AuthObject, add_request
+from .auth_object import AuthObject, add_request, concerns_proof
 from .failures import send_failed
 from .limits import DRAIN_TIMEOUT, MAX_DRAINED, connect_timeout, inflate, read_timeout, shut_down
 from .private_copy import private_copy
@@ -130,18 +130,21 @@ class ClientAuth(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         try:
             plain = self._is_plain(request)
             if plain and not self._attach_fresh(request):
+                plain = False
                 if hit.fresh_until <= hit.now():
                     # Do this before anything else is created, because there may be many callers.
                     advance(self.app.obtain(), self._threads())
-                plain = self._attach_fresh(request)
-            response: Any = None
-            if plain:
-                response = yield request
-                if response.status_code != 401:
-                    return
-            call = _Call(self.app, self._library, request, response)
-            flow = call.judge() if plain else call.make(self)
-            runtime = self._threads()
+                    plain = self._attach_fresh(request)
+            call = None if plain else _Call(self.app, self._library, request)
+            if call is not None and not call.has_callers_authorization():
+                call.attach(call.ready() or self._run(call.wait()), self.trace)
+            response = yield request
+            if plain and response.status_code != 401:
+                return
+            if not plain and not concerns_proof(response.status_code, response.headers):
+                return
+            call = call or _Call(self.app, self._library, request)  # the body of a plain request is in memory
+            flow, runtime = call.judge(response), self._threads()
             step = advance(flow, runtime)
             while not isinstance(step, Done):
                 answer: object = None
@@ -171,17 +174,20 @@ class ClientAuth(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         try:
             plain = self._is_plain(request)
             if plain and not self._attach_fresh(request):
+                plain = False
                 if hit.fresh_until <= hit.now():
                     await aadvance(self.app.obtain(), self._loop())  # as above
-                plain = self._attach_fresh(request)
-            response: Any = None
-            if plain:
-                response = yield request
-                if response.status_code != 401:
-                    return
-            call = _Call(self.app, self._library, request, response)
-            flow = call.judge() if plain else call.make(self, on_loop=True)
-            runtime = self._loop()
+                    plain = self._attach_fresh(request)
+            call = None if plain else _Call(self.app, self._library, request)
+            if call is not None and not call.has_callers_authorization():
+                call.attach(call.ready() or await self._run_async(call.wait()), self.atrace)
+            response = yield request
+            if plain and response.status_code != 401:
+                return
+            if not plain and not concerns_proof(response.status_code, response.headers):
+                return
+            call = call or _Call(self.app, self._library, request)  # the body of a plain request is in memory
+            flow, runtime = call.judge(response), self._loop()
             step = await aadvance(flow, runtime)
             while not isinstance(step, Done):
                 answer: object = None
@@ -359,55 +365,70 @@ def _show_socket(event: str, info: dict[str, Any]) -> None:
 class _Call:
     """One call of the caller, from the request to the response."""
 
-    def __init__(self, app: ServiceApp, library: Library, request: Any, response: Any) -> None:
+    response: Any
+
+    def __init__(self, app: ServiceApp, library: Library, request: Any) -> None:
         self.request = request
-        self.response = response
         self._app = app
         self._library = library
-        self._rewind: Rewind = library.rewinder(request)  # the body of a request that has a response is in memory
+        self._rewind: Rewind = library.rewinder(request)
+        self._url = str(request.url)
+        self._proofs: _Proofs | None = None
 
-    def make(self, auth: ClientAuth[Any, Any, Any], *, on_loop: bool = False) -> Flow[None]:
-        """The whole call, for an auth object."""
-        app, request = self._app, self.request
-        url = str(request.url)
-        own = _token_of(request)
-        if own is not None and app.is_callers_own(own.authorization):
-            app.report_kept(url)
-            yield from Attempt({})
-            return
-        credentials = app.ready(request.method, url) or (yield from app.attach(request.method, url))
+    def has_callers_authorization(self) -> bool:
+        """Whether the request has the caller's own ``Authorization`` header; if so, reports it."""
+        own = _token_of(self.request)
+        if own is None or not self._app.is_callers_own(own.authorization):
+            return False
+        self._app.report_kept(self._url)
+        return True
+
+    def ready(self) -> Credentials | None:
+        """The credentials of the call, if no flow is needed."""
+        return self._app.ready(self.request.method, self._url)
+
+    def wait(self) -> Flow[Credentials | None]:
+        """The credentials of the call; ``None`` if its URL gets none."""
+        return self._app.attach(self.request.method, self._url)
+
+    def attach(self, credentials: Credentials | None, trace: Callable[..., object]) -> None:
+        """Adds the credentials to the request. ``trace``: the method of the auth object that checks each hop."""
         if credentials is None:
-            yield from Attempt({})
             return
-        if credentials.proof is not None or _may_upgrade(request):
-            trace = auth.atrace if on_loop else auth.trace
-            request.extensions["trace"] = partial(trace, _Proofs(app, request))
-        yield from Attempt(credentials.headers, credentials.token)
-        yield from self.judge()
+        if credentials.proof is not None or _may_upgrade(self.request):
+            self._proofs = _Proofs(self._app, self.request, self._url)
+            self.request.extensions["trace"] = partial(trace, self._proofs)
+        self._set_headers(credentials.headers)
 
-    def judge(self) -> Flow[None]:
+    def judge(self, response: Any) -> Flow[None]:
         """Judges the response of the last hop."""
-        hop = self.response.request
+        hop, self.response = response.request, response
         token = _token_of(hop)
-        if token is None or (self.response.status_code != 401 and "DPoP" not in self.request.headers):
+        if token is None or (response.status_code != 401 and "DPoP" not in self.request.headers):
             return
         if hop.stream is not self.request.stream:
             self._rewind = self._library.rewinder(hop)
-        self.request = hop
+        self.request, self._url = hop, str(hop.url)
         yield from self._app.judge(
             token,
-            _answer_of(self.response),
+            _answer_of(response),
             method=hop.method,
-            url=str(hop.url),
+            url=self._url,
             replayable=self._rewind is not None,
         )
 
     def prepare(self, attempt: Attempt) -> None:
-        """Prepares the request for the next send: with its body from the start, and with the attempt's headers."""
+        """Prepares the request to be sent again: with its body from the start, and with the attempt's headers."""
         if self._rewind is not None:
             self._rewind()  # first, because it may raise, and then no variable may show the token
-        for name, value in attempt.headers.items():  # two assignments cost less than update()
+        self._set_headers(attempt.headers)
+
+    def _set_headers(self, headers: Mapping[str, str]) -> None:
+        for name, value in headers.items():  # two assignments cost less than update()
             self.request.headers[name] = value
+        if self._proofs is not None:
+            ours = {name.lower().encode(): value for name, value in headers.items()}
+            self._proofs.unsent = Hidden((self.request.method, self._url, ours))
 
 
 class Library:
@@ -587,13 +608,16 @@ class _Peeked:
 
 
 class _Proofs:
-    """The proofs of one request and of the hops that it is redirected to."""
+    """The proofs of one request and of the hops that it is redirected to.
 
-    def __init__(self, app: ServiceApp, request: AnyRequest) -> None:
+    - ``unsent``: the method, URL and headers of an attempt that no request was written for yet.
+    """
+
+    def __init__(self, app: ServiceApp, request: AnyRequest, url: str) -> None:
         self._app = app
         self.request = request
-        self._origin = origin_of(str(request.url))
-        self._used: str | None = None  # the last proof sent
+        self._origin = app.origins.find(url)
+        self.unsent: Hidden[tuple[str, str, dict[bytes, str]]] | None = None
         trace: Any = request.extensions.get("trace")
         # If the request is sent again, our trace already wraps the caller's.
         bound = trace.args[:1] if isinstance(trace, partial) else ()
@@ -610,6 +634,12 @@ class _Proofs:
         if not sent.value:
             return None
         method, url = sending.method.decode("ascii"), _url_of(sending.url)
+        # The later steps of this request do not concern us. httpcore looks here before each of them, and sends a request once:
+        # if a transport sends the client's request again, that makes another one of httpcore's.
+        sending.extensions = {**sending.extensions, "trace": self.callers}
+        unsent, self.unsent = self.unsent, None
+        if unsent is not None and unsent.value == (method, url, sent.value):
+            return None
         if b"authorization" not in sent.value:  # the client removed our token at another origin, but not our proof
             _strip(sending, {b"dpop"})
             return None
@@ -622,10 +652,6 @@ class _Proofs:
             _strip(sending, OURS)
             return None
         if b"dpop" not in sent.value:  # a Bearer token, on its own origin
-            return None
-        known = (self.request.method, str(self.request.url))
-        if (method, url) == known and self._used != sent.value[b"dpop"] == self.request.headers.get("DPoP"):
-            self._used = sent.value[b"dpop"]
             return None
         return self._app.headers(method, url)
 

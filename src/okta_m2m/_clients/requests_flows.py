@@ -213,6 +213,8 @@ class SessionAuth(AuthObject, Generic[RequestT, ResponseT, SessionT]):
             self._adapter = adapter
             if hides_401(adapter):  # so there are no hits from now on, and each call notices if nobody saw its response
                 self._hit = _NO_HIT
+        if is_settled(response):
+            return response
         flow = flow_for_response(self.app, self._library, response, position)
         if flow is None:
             stop_upgrade(self._library, response)
@@ -339,6 +341,11 @@ def attach(request: Any, credentials: Credentials, hook: Any) -> None:
     for name, value in credentials.headers.items():  # one by one, because update() first checks its argument's type
         request.headers[name] = value
     request.hooks["response"].append(hook)
+
+
+def is_settled(response: Any) -> bool:
+    """Whether a response needs no judging, has no nonce for the next proof, and is no redirect."""
+    return 200 <= (response.status_code or 0) < 300 and "DPoP-Nonce" not in response.headers
 
 
 def flow_for_response(app: ServiceApp, library: Library, response: Any, position: int | None) -> Flow[None] | None:

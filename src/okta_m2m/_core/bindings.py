@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .._base.tokens import Credentials, Token
 from .._threads.landings import mutex
-from .._urls.origins import as_sent, origin_of
+from .._urls.origins import Origins, as_sent, origin_of, path_of
 from ..effects import Flow
 from ..keys import PrivateKey
-from .proofs import DPoPProofs, Nonces, okta_htu, rfc_htu
+from .proofs import DPoPProofs, Nonces, ath_of, okta_path, rfc_path
 
 if TYPE_CHECKING:
     from ..keys import Signer
@@ -36,21 +36,29 @@ class Bindings:
 
     - ``endpoint``: the app's token endpoint. At its origin, ``htu`` has the form that Okta compares, and the clock is
       Okta's.
+    - ``origins``: the app's allowed origins.
     - ``key``: the app's configured DPoP key; ``None`` to create one.
     - ``htu_origins``: for an origin that a reverse proxy rewrites, the origin that the server behind it sees.
     - ``nonces``: those of APIs.
     """
 
-    __slots__ = ("_bound", "_configured_key", "_endpoint", "_htu_origins", "_proofs", "nonces")
+    __slots__ = ("_bound", "_configured_key", "_endpoint", "_htu_origins", "_last", "_origins", "_proofs", "nonces")
 
     def __init__(
-        self, endpoint: TokenEndpoint, key: Signer | None = None, htu_origins: Mapping[str, str] = _NOTHING
+        self,
+        endpoint: TokenEndpoint,
+        origins: Origins,
+        key: Signer | None = None,
+        htu_origins: Mapping[str, str] = _NOTHING,
     ) -> None:
         self._configured_key = key
         self._endpoint = endpoint
+        self._origins = origins
         self._htu_origins = htu_origins
         self._proofs: DPoPProofs | None = None
         self._bound: Mapping[bytes, DPoPProofs] = _NOTHING  # by the token's digest; replaced as a whole
+        self._last: tuple[Token, DPoPProofs, str] | None = None
+        """The token that was used last, with its proofs and their ``ath``."""
         self.nonces = Nonces()
 
     # ── the key ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -89,17 +97,27 @@ class Bindings:
                 kept = list(self._bound.items())[1 - MAX_BOUND :]
                 self._bound = {**dict(kept), digest: proofs}
 
+    def forget_last(self) -> None:
+        """The app is closed, so no token is kept."""
+        self._last = None
+
     # ── one attempt ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def credentials_now(self, method: str, url: str, token: Token) -> Credentials | None:
         """The credentials for a bound token, if no effect is needed; ``None`` if the proof needs the signer."""
-        digest = token.digest
-        proofs = self._bound.get(digest)
-        if proofs is None or not proofs.in_memory:
+        last = self._last
+        if last is None or last[0] is not token:  # hashing a token takes as long as writing the claims of its proof
+            digest = token.digest
+            proofs = self._bound.get(digest)
+            if proofs is None or not proofs.in_memory:
+                return None
+            last = self._last = token, proofs, ath_of(digest)
+        _, proofs, ath = last
+        origin = self._origins.find(url)
+        if origin is None:
             return None
-        url = as_sent(url)
-        now = self._endpoint.okta_clock.now()
-        return Credentials(token, proofs.proof_now(method, url, now, self.nonces.get(url), digest))
+        now, nonce = self._endpoint.okta_clock.now(), self.nonces.get(origin)
+        return Credentials(token, proofs.proof_now(method, self._htu_at(origin, url), now, nonce, ath))
 
     def credentials(
         self, method: str, url: str, token: Token, nonce: str | None = None, server_time: float | None = None
@@ -109,13 +127,19 @@ class Bindings:
         ``nonce``: the nonce in the last response. ``server_time``: the ``Date`` of the API that rejected a proof's
         ``iat``; its clock need not be Okta's.
         """
-        url, digest = as_sent(url), token.digest
-        now, nonce = server_time or self._endpoint.okta_clock.now(), nonce or self.nonces.get(url)
+        digest, origin = token.digest, self._origins.find(url)
+        if nonce is None and origin is not None:
+            nonce = self.nonces.get(origin)
+        now = server_time or self._endpoint.okta_clock.now()
         proofs = self._bound.get(digest) or self.proofs()
         return Credentials(token, (yield from proofs.proof(method, url, now, nonce, digest, self._endpoint.max_wait)))
 
     def _htu(self, url: str) -> str:
-        origin = origin_of(url)
-        htu = okta_htu(url) if origin == origin_of(self._endpoint.url) else rfc_htu(url)
-        seen = self._htu_origins.get(origin or "")
-        return htu if seen is None or origin is None else seen + htu[len(origin) :]
+        # The token endpoint of a custom authorization server need not be an allowed origin.
+        return self._htu_at(self._origins.find(url) or origin_of(url) or "", url)
+
+    def _htu_at(self, origin: str, url: str) -> str:
+        """``htu`` for a URL of that origin."""
+        path = path_of(url)
+        is_okta = self._endpoint.url.startswith(f"{origin}/")
+        return self._htu_origins.get(origin, origin) + (okta_path(path) if is_okta else rfc_path(as_sent(path)))

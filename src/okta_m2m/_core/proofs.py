@@ -9,16 +9,14 @@ from __future__ import annotations
 import json
 import re
 from binascii import b2a_base64
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from itertools import count
 from random import SystemRandom
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote_to_bytes, urlencode, urlsplit
+from urllib.parse import unquote_to_bytes, urlencode
 
 from .._base.crash_reports import Hidden
-from .._urls.origins import origin_of
 from ..effects import Flow, Request, Sign, Snapshot
 from ..errors import ConfigurationError, OktaM2MError, SigningFailed, quoted
 from ..keys import PrivateKey
@@ -58,8 +56,11 @@ def _base64url(data: bytes) -> bytes:
     return b2a_base64(data, newline=False).replace(b"+", b"-").replace(b"/", b"_").rstrip(b"=")
 
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps() makes an encoder for each call
+
+
 def _segment(document: Mapping[str, Any]) -> bytes:
-    return _base64url(json.dumps(document, separators=(",", ":")).encode())
+    return _base64url(_encode(document).encode())
 
 
 _chance = SystemRandom()
@@ -196,19 +197,15 @@ class DPoPProofs:
         self.in_memory: bool = getattr(signer, "in_memory", False)
         self._header = _segment({"typ": "dpop+jwt", "alg": signer.alg, "jwk": dict(signer.public_jwk)}) + b"."
 
-    def message(self, method: str, url: str, now: float, nonce: str | None, digest: bytes | None) -> bytes:
+    def message(self, method: str, htu: str, now: float, nonce: str | None, ath: str | None) -> bytes:
         """The content to sign: ``htm``, ``htu``, ``iat``, a fresh ``jti``, and ``nonce`` and ``ath`` if there are any."""
-        claims: dict[str, Any] = {
-            "htm": method.upper(),
-            "htu": self.htu(url),
-            "iat": int(now) - BACKDATED,
-            "jti": _jti(),
-        }
+        # Written out: encoding a mapping takes longer than the rest of this function, and each call waits for it.
+        claims = f'"htm":{_encode(method.upper())},"htu":{_encode(htu)},"iat":{int(now) - BACKDATED},"jti":"{_jti()}"'
         if nonce is not None:
-            claims["nonce"] = nonce
-        if digest is not None:
-            claims["ath"] = _base64url(digest).decode("ascii")
-        return self._header + _segment(claims)
+            claims += f',"nonce":{_encode(nonce)}'
+        if ath is not None:
+            claims += f',"ath":"{ath}"'
+        return self._header + _base64url(b"{" + claims.encode("ascii") + b"}")
 
     def proof(
         self,
@@ -224,14 +221,21 @@ class DPoPProofs:
 
         Raises :class:`~okta_m2m.errors.SigningFailed` if the signer returns no signature.
         """
-        return _sign(Sign(self.signer, self.message(method, url, now, nonce, digest), timeout))
+        ath = None if digest is None else ath_of(digest)
+        return _sign(Sign(self.signer, self.message(method, self.htu(url), now, nonce, ath), timeout))
 
-    def proof_now(self, method: str, url: str, now: float, nonce: str | None, digest: bytes) -> str:
-        """:meth:`proof` without a flow, for a signer that is in memory."""
-        message = self.message(method, url, now, nonce, digest)
+    def proof_now(self, method: str, htu: str, now: float, nonce: str | None, ath: str) -> str:
+        """:meth:`proof` without a flow, for a signer that is in memory, and for a caller that knows the claims ``htu`` and
+        ``ath``."""
+        message = self.message(method, htu, now, nonce, ath)
         signature = self.signer.sign(message)
         assert isinstance(signature, bytes)  # noqa: S101 (what in_memory promises; for the type checker)
         return _join(message, signature)
+
+
+def ath_of(digest: bytes) -> str:
+    """The claim ``ath`` for the ``digest`` of a token (RFC 9449 section 4.2)."""
+    return _base64url(digest).decode("ascii")
 
 
 _KEPT_BY_OKTA = {"%": "%25", " ": "%20", '"': "%22", "#": "%23"}
@@ -239,30 +243,31 @@ _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01
 _ESCAPE = r"%([0-9A-Fa-f]{2})"
 
 
-def okta_htu(url: str) -> str:
-    """``htu`` as Okta compares it at its own origin: the decoded path, with only ``%``, space, ``"`` and ``#`` encoded again.
+def okta_path(path: str) -> str:
+    """The path in ``htu`` as Okta compares it at its own origin: decoded, with only ``%``, space, ``"`` and ``#`` encoded again.
 
     Okta compares it with the decoded request URI. A proof with ``/api/v1/users/a%40b`` gets a 400: "'htu' claim in the
     DPoP proof JWT is invalid." (okta-sdk-python#541, okta-sdk-nodejs#521; the encoding is that of okta-sdk-java,
     pull requests 1526 and 1528). The ``htu`` has no query and no fragment (RFC 9449 section 4.2).
     """
-    path = unquote_to_bytes(urlsplit(url).path).decode("utf-8", "replace")
+    if "%" in path:
+        path = unquote_to_bytes(path).decode("utf-8", "replace")
     for plain, encoded in _KEPT_BY_OKTA.items():
         path = path.replace(plain, encoded)
-    return f"{origin_of(url)}{path or '/'}"
+    return path or "/"
 
 
-def rfc_htu(url: str) -> str:
-    """``htu`` as servers compare it (RFC 9449 section 4.3): the URL as sent, without query and fragment, normalized by
-    syntax and scheme (RFC 3986 sections 6.2.2 and 6.2.3): ``%40`` stays, ``%7e`` becomes ``~``."""
+def rfc_path(path: str) -> str:
+    """The path in ``htu`` as servers compare it (RFC 9449 section 4.3): as sent, normalized by syntax and scheme (RFC 3986
+    sections 6.2.2 and 6.2.3): ``%40`` stays, ``%7e`` becomes ``~``."""
 
     def normal(escape: re.Match[str]) -> str:
         byte = int(escape.group(1), 16)
         return chr(byte) if byte in _UNRESERVED else escape.group(0).upper()
 
-    path = re.sub(_ESCAPE, normal, urlsplit(url).path)
-    path = "".join(char if char.isascii() else "".join(f"%{byte:02X}" for byte in char.encode()) for char in path)
-    return f"{origin_of(url)}{_without_dots(path) or '/'}"
+    path = re.sub(_ESCAPE, normal, path)
+    path = re.sub(r"[^\x00-\x7f]", lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), path)
+    return _without_dots(path) or "/"
 
 
 def _without_dots(path: str) -> str:
@@ -282,43 +287,50 @@ def _without_dots(path: str) -> str:
 
 
 class Nonces:
-    """The newest DPoP nonce from each origin (RFC 9449 sections 8 and 9). The least recently used is dropped first.
+    """The newest DPoP nonce from each server (RFC 9449 sections 8 and 9). The least recently used is dropped first.
 
-    One instance per kind of server: a nonce from an authorization server is not for a resource server, even if both
-    have the same origin.
+    A server is the origin of an API, or the URL of a token endpoint. One instance per kind of server: a nonce from an
+    authorization server is not for a resource server, even if both have the same origin.
     """
 
     __slots__ = ("_known", "_most")
 
     def __init__(self, most: int = 128) -> None:
-        self._known: OrderedDict[str, str] = OrderedDict()
+        # Not an OrderedDict: with free-threaded CPython 3.13, threads that share one end the interpreter.
+        self._known: dict[str, _Nonce] = {}
         self._most = most
 
-    def learn(self, url: str, nonce: str | None) -> bool:
+    def learn(self, server: str, nonce: str | None) -> bool:
         """Keeps the value of a ``DPoP-Nonce`` header; returns whether it was valid (RFC 9449 section 8.1:
         ``1*NQCHAR``)."""
-        origin = origin_of(url)
-        if nonce is None or origin is None or not re.fullmatch(_NONCE, nonce):
+        if nonce is None or not re.fullmatch(_NONCE, nonce):
             return False
         # Each step is atomic. A lock could be held by another thread at the moment of a fork.
-        self._known[origin] = nonce
-        self._mark_used(origin)
+        self._known[server] = _Nonce(nonce)
         if len(self._known) > self._most:
-            with suppress(KeyError):
-                self._known.popitem(last=False)
+            known = list(self._known.items())
+            least_recent, _ = min(known, key=lambda entry: entry[1].used)
+            self._known.pop(least_recent, None)  # another thread may have removed it meanwhile
         return True
 
-    def get(self, url: str) -> str | None:
-        """The nonce for the next proof for that URL's origin."""
-        origin = origin_of(url)
-        nonce = None if origin is None else self._known.get(origin)
-        if origin is not None and nonce is not None:
-            self._mark_used(origin)
-        return nonce
-
-    def _mark_used(self, origin: str) -> None:
-        with suppress(KeyError):  # another thread removed it meanwhile
-            self._known.move_to_end(origin)
+    def get(self, server: str) -> str | None:
+        """The nonce for the next proof for that server."""
+        found = self._known.get(server)
+        if found is None:
+            return None
+        found.used = next(_uses)
+        return found.value
 
 
+class _Nonce:
+    """A nonce, and when it was used last: a number that grows with each use of any nonce."""
+
+    __slots__ = ("used", "value")
+
+    def __init__(self, value: str) -> None:
+        self.value = value
+        self.used = next(_uses)
+
+
+_uses = count()
 _NONCE = r"[\x21\x23-\x5b\x5d-\x7e]{1,1024}"

@@ -145,7 +145,7 @@ class ServiceApp(arguments.NotAnAuthObject):
         if store is not None:
             binding = str(dpop) if dpop_key is None else thumbprint(dpop_key.public_jwk)
             fleet = Fleet(store, endpoint, keys, reports, dpop=binding, seal_with=seal_with, timeout=store_timeout)
-        bindings = Bindings(endpoint, dpop_key, arguments.check_htu_origins(htu_origins or {}))
+        bindings = Bindings(endpoint, allowed, dpop_key, arguments.check_htu_origins(htu_origins or {}))
 
         self.token_state = TokenState(clock.now, allowed, keys, max_wait=max_wait)
         self._engine = Engine(
@@ -261,7 +261,7 @@ class ServiceApp(arguments.NotAnAuthObject):
 
     def _obtain_for(self, url: str) -> Flow[Token]:
         """A token that the URL's origin has not rejected."""
-        origin = origin_of(url) if self.token_state.has_rejections() else None
+        origin = self.origins.find(url) if self.token_state.has_rejections() else None
         return self._fetching.fetch_token(origin or "")
 
     def obtain(self, rejected: Token | None = None) -> Flow[Token]:
@@ -357,6 +357,7 @@ class ServiceApp(arguments.NotAnAuthObject):
         if self._revocation is not None and not self.token_state.is_closed:
             self._revocation.revoke()
         self.token_state.close()
+        self._engine.bindings.forget_last()
         if self.fleet is not None:
             self.fleet.settle(SETTLE_TIMEOUT)
         self._engine.reports.close(SETTLE_TIMEOUT)

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from .._base.clocks import http_date
 from .._base.records import Record
-from .._urls.origins import origin_of
 from ..effects import Attempt, Discard, Flow, Peek, Response
 from ..errors import quoted
 from .answers import error_code
@@ -90,13 +89,13 @@ def judge_response(
     ``fetch_token`` obtains a token that is good for an origin.
     """
     state = engine.state
-    if not state.is_ours(sent) or not state.origins.allow(url):
+    origin = state.origins.find(url)
+    if origin is None or not state.is_ours(sent):
         return
     token, renewed, older_tried, cured = sent, False, False, set[str]()
-    origin = origin_of(url) or ""  # it is allowed, so there is one
-    from_org = origin == origin_of(engine.endpoint.url)
+    from_org = engine.endpoint.url.startswith(f"{origin}/")
     while True:
-        has_new_nonce = token.dpop_bound and engine.bindings.nonces.learn(url, response.get("dpop-nonce"))
+        has_new_nonce = token.dpop_bound and engine.bindings.nonces.learn(origin, response.get("dpop-nonce"))
         verdict = yield from reach_verdict(
             response, dpop_bound=token.dpop_bound, has_new_nonce=has_new_nonce, from_org=from_org
         )

@@ -76,8 +76,16 @@ def origin_of(url: str) -> str | None:
     return f"{scheme}://{host}:{parts.port}"
 
 
+def path_of(url: str) -> str:
+    """The path of a URL that has an origin, without query and fragment."""
+    beginning, _, _ = url.partition("#")[0].partition("?")
+    _, _, rest = beginning.partition("://")
+    _, slash, path = rest.partition("/")
+    return slash + path
+
+
 def as_sent(url: str) -> str:
-    """The URL as clients send it: white space, control characters and backslashes percent-encoded."""
+    """A URL or its path as clients send it: white space, control characters and backslashes percent-encoded."""
     return re.sub(_AMBIGUOUS, lambda found: f"%{ord(found.group()):02X}", url)
 
 
@@ -104,7 +112,15 @@ class Origins:
 
     def allow(self, url: str) -> bool:
         """Whether a request to ``url`` may carry the token."""
-        return url.startswith(self.prefixes) or origin_of(url) in self.allowed
+        return self.find(url) is not None
+
+    def find(self, url: str) -> str | None:
+        """The allowed origin that a URL belongs to; ``None`` if a request to it may not carry the token."""
+        # Most URLs begin with an allowed origin in its normal form, and a slash that closes the authority. These need no
+        # parsing, which alone takes a tenth of the time of a signature.
+        beginning = url[: max(0, url.find("/", len("https://")))]
+        origin = beginning if beginning in self.allowed else origin_of(url)
+        return origin if origin in self.allowed else None
 
     @staticmethod
     def is_same(url: str, other: str) -> bool:

@@ -10,7 +10,7 @@ from hashlib import sha256
 from typing import Any
 
 from okta_m2m import PrivateKey
-from okta_m2m._core.proofs import ClientAssertions, DPoPProofs, rfc_htu
+from okta_m2m._core.proofs import ClientAssertions, DPoPProofs
 from okta_m2m.effects import Flow
 
 __all__ = ["ASSERTION_TYPE", "assertion", "proof"]
@@ -34,7 +34,7 @@ def proof(
 ) -> str:
     """A DPoP proof. With ``token`` it is a proof for a resource."""
     bound = None if token is None else sha256(token.encode()).digest()
-    made = DPoPProofs(key, rfc_htu).proof(method, url, time.time() if now is None else now, nonce, bound)
+    made = DPoPProofs(key, str).proof(method, url, time.time() if now is None else now, nonce, bound)
     return _signed(made, key)
 
 
