@@ -19,21 +19,6 @@ from .._base.records import Record
 from ..effects import Attempt, Discard, Effect, Flow, Peek, Request, Response
 from ..errors import ConfigurationError, ErrorMap, OktaM2MError
 
-__all__ = [
-    "AsyncCall",
-    "AsyncRuntime",
-    "Call",
-    "Done",
-    "Runtime",
-    "Sender",
-    "aadvance",
-    "adrive",
-    "advance",
-    "arun",
-    "drive",
-    "run",
-]
-
 logger = logging.getLogger("okta_m2m")
 
 T = TypeVar("T")

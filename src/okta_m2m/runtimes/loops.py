@@ -19,8 +19,6 @@ from ..errors import ErrorMap
 from .driving import Sender
 from .threads import Threads, begin_signing, signature_of
 
-__all__ = ["Asyncio", "Trio", "running"]
-
 
 class _OnLoop:
     """What asyncio and trio have in common: threads perform everything but the waiting."""

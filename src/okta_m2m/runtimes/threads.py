@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
     from ..keys import Signer
 
-__all__ = ["Threads"]
-
 T = TypeVar("T")
 
 BRIEF = 5.0
