@@ -10,13 +10,12 @@ from typing import Literal
 from urllib.parse import parse_qsl
 
 from ._dpop import IsHtu, check_proof, find_proof, is_okta_htu, is_same_uri
-from ._messages import ReceivedRequest
+from ._messages import READING, ReceivedRequest
 from ._org import ORG_ISSUER, IssuedToken, Org
-from ._refusals import ApiRefused, Refused
+from ._refusals import Refused
 
-__all__ = ["READING", "Caller", "authorize", "check_custom_token", "check_okta_token", "identify"]
+__all__ = ["Caller", "authorize", "check_custom_token", "check_okta_token", "identify"]
 
-READING = ("GET", "HEAD")
 _READ_ONLY_ROLES = {"READ_ONLY_ADMIN", "REPORT_ADMIN"}
 
 
@@ -43,7 +42,7 @@ def authorize(org: Org, request: ReceivedRequest, *scopes: str) -> Caller:
         raise Refused("access_token_insufficient_scopes", scope=scopes[0])
     useful = caller.roles if request.method in READING else set(caller.roles) - _READ_ONLY_ROLES
     if not useful:
-        raise ApiRefused("E0000006")
+        raise Refused("E0000006")
     return caller
 
 
@@ -51,7 +50,7 @@ def identify(org: Org, request: ReceivedRequest) -> Caller:
     """The caller, whatever its permissions. Refuses an invalid token, and a path whose feature is off."""
     caller = _identify(org, request)
     if any(request.path == path or request.path.startswith(f"{path}/") for path in org.features_off):
-        raise ApiRefused("E0000015")
+        raise Refused("E0000015")
     return caller
 
 
@@ -60,7 +59,7 @@ def _identify(org: Org, request: ReceivedRequest) -> Caller:
     if len(found) == 1 and found[0].startswith("SSWS "):
         api_token = org.api_tokens.get(found[0][5:].strip(" "))
         if api_token is None or not api_token.active:
-            raise ApiRefused("E0000011")
+            raise Refused("E0000011")
         return Caller(api_token.user_id, "User", tuple(api_token.roles), None)
     token = check_okta_token(org, request)
     in_force = org.apps[token.client_id].in_force()
@@ -74,10 +73,10 @@ def check_okta_token(org: Org, request: ReceivedRequest) -> IssuedToken:
     if any(name == "access_token" for name, _ in parse_qsl(request.query)):
         raise Refused("access_token_in_query")
     if not request.all("authorization"):
-        raise ApiRefused("E0000011")
+        raise Refused("E0000011")
     scheme, value = _read_credentials(request)
     if scheme not in ("Bearer", "DPoP"):
-        raise ApiRefused("E0000011")
+        raise Refused("E0000011")
     token = _find_good_token(org, value)
     if token.issuer != ORG_ISSUER:
         raise Refused("access_token_invalid_audience")

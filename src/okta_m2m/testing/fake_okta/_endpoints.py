@@ -14,7 +14,7 @@ from ._management.routes import answer_management
 from ._messages import Answer, ReceivedRequest, json_answer
 from ._metadata import keys, oauth_metadata, oidc_metadata
 from ._org import AuthorizationServer, Org
-from ._refusals import ApiRefused
+from ._refusals import Refused, not_found
 from ._resources import answer_directory, answer_protected, answer_redirect
 from ._token_endpoint import answer_introspect, answer_revoke, answer_token
 
@@ -74,7 +74,7 @@ def _find_protected(org: Org, path: str) -> tuple[str, str | None] | None:
 def _answer_oauth(server_id: str | None, endpoint: str, org: Org, request: ReceivedRequest) -> Answer:
     server = _find_server(org, server_id)
     if request.method != ("GET" if endpoint == "keys" else "POST"):
-        raise ApiRefused("E0000022")
+        raise Refused("E0000022")
     if endpoint == "keys":
         answer = json_answer(200, keys())
         answer.headers[1] = ("Cache-Control", "max-age=3600, must-revalidate")
@@ -86,7 +86,7 @@ def _answer_oauth(server_id: str | None, endpoint: str, org: Org, request: Recei
 def _answer_metadata(server_id: str | None, is_oidc: bool, org: Org, request: ReceivedRequest) -> Answer:
     server = _find_server(org, server_id)
     if request.method not in ("GET", "HEAD"):
-        raise ApiRefused("E0000022")
+        raise Refused("E0000022")
     return json_answer(200, oidc_metadata(org, server) if is_oidc else oauth_metadata(org, server))
 
 
@@ -94,5 +94,5 @@ def _find_server(org: Org, id: str | None) -> AuthorizationServer | None:
     if id is None:
         return None
     if id not in org.authorization_servers:
-        raise ApiRefused("E0000007", f"Resource not found: {id} (AuthorizationServer)")
+        raise not_found(id, "AuthorizationServer")
     return org.authorization_servers[id]

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
 from ._messages import Answer
-from ._refusals import API_ERRORS, OAUTH_ERRORS, ApiRefused, Refused
+from ._refusals import ERRORS, Refused
 
 __all__ = ["HTML", "Fault", "HeaderChanges", "change_headers", "change_token", "encode_body", "named_refusal"]
 
@@ -31,7 +31,7 @@ class Fault:
     delay: float
     drop: bool
     status: int | None
-    refusal: Refused | ApiRefused | None
+    refusal: Refused | None
     body: bytes | None
     content_type: str
     #: Seconds from now on the org's clock, for the ``x-rate-limit-reset`` of a 429.
@@ -48,13 +48,10 @@ class Fault:
         return is_token_request if self.on == "token" else fnmatchcase(path, self.on)
 
 
-def named_refusal(name: str, description: str | None = None, status: int | None = None) -> Refused | ApiRefused:
+def named_refusal(name: str, description: str | None = None, status: int | None = None) -> Refused:
     """The refusal with this ``internalErrorCode``, OAuth ``error``, or ``errorCode`` of the management API."""
-    code = name if name in OAUTH_ERRORS else next((c for c, row in OAUTH_ERRORS.items() if row[1] == name), None)
-    refused: Refused | ApiRefused
-    if name in API_ERRORS:
-        refused = ApiRefused(name)
-    elif code is not None:
+    code = name if name in ERRORS else next((code for code, row in ERRORS.items() if row[1] == name), None)
+    if code is not None:
         refused = Refused(code)
     elif description is not None:
         refused = Refused("invalid_request")

@@ -9,10 +9,10 @@ import hashlib
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
-from ._access import READING, authorize, check_custom_token, check_okta_token, identify
-from ._messages import Answer, ReceivedRequest, json_answer
+from ._access import authorize, check_custom_token, check_okta_token, identify
+from ._messages import READING, Answer, ReceivedRequest, json_answer
 from ._org import Org
-from ._refusals import ApiRefused
+from ._refusals import Refused, not_found
 
 __all__ = ["answer_directory", "answer_protected", "answer_redirect"]
 
@@ -27,10 +27,10 @@ def answer_directory(org: Org, request: ReceivedRequest) -> Answer:
     scopes = (f"okta.{collection}.read", manage) if request.method in READING else (manage,)
     if collection not in _COLLECTIONS:
         identify(org, request)
-        raise ApiRefused("E0000007", f"Resource not found: {unquote(request.path)} (Resource)")
+        raise not_found(unquote(request.path), "Resource")
     caller = authorize(org, request, *scopes)
     if request.method not in (*READING, "POST", "PUT", "PATCH", "DELETE"):
-        raise ApiRefused("E0000022")
+        raise Refused("E0000022")
     if request.method == "DELETE":
         return Answer(204, list(caller.headers))
     name = unquote("/".join(segments[4:]), errors="replace")

@@ -18,13 +18,12 @@ from email.utils import formatdate
 from typing import Literal, NamedTuple
 from urllib.parse import parse_qsl
 
-from ._challenges import api_error_answer, refusal_answer
 from ._endpoints import Endpoint, find_endpoint
 from ._faults import HTML, Fault, change_headers, change_token, named_refusal
 from ._jws import NotAJws, parse
 from ._messages import Answer, ReceivedRequest
 from ._org import Org
-from ._refusals import ApiRefused, Refused
+from ._refusals import Refused, api_error_answer, not_found, refusal_answer
 
 __all__ = ["Refusal", "Responder"]
 
@@ -99,7 +98,7 @@ class Responder(Org):
                 answer = endpoint.answer(self, request)
                 if fault is not None and fault.token and endpoint.is_token:
                     change_token(answer, fault.token)
-        except (Refused, ApiRefused) as refused:
+        except Refused as refused:
             answer = refusal_answer(request, refused, is_api=endpoint.is_api, protected=endpoint.protected)
             self._record(refused, request.path)
         self._complete(answer, fault)
@@ -109,7 +108,7 @@ class Responder(Org):
 
     def _not_found(self, path: str) -> Answer:
         """The response for an unknown path that has no pytest-httpserver handler either."""
-        refused = ApiRefused("E0000007", f"Resource not found: {path} (Resource)")
+        refused = not_found(path, "Resource")
         self._record(refused, path)
         answer = api_error_answer(refused)
         self._complete(answer, None)
@@ -126,7 +125,7 @@ class Responder(Org):
                     return fault
         return None
 
-    def _record(self, refused: Refused | ApiRefused, path: str) -> None:
+    def _record(self, refused: Refused, path: str) -> None:
         with self._mutex:
             self._refusals.append(Refusal(refused.status, refused.error, refused.description, path))
 
@@ -143,7 +142,7 @@ class Responder(Org):
             refusal = named_refusal(usual)
         else:
             return Answer(status, [("Content-Type", "text/html; charset=utf-8")], HTML if status >= 400 else b"")
-        if isinstance(refusal, Refused) and refusal.error == "use_dpop_nonce":
+        if refusal.error == "use_dpop_nonce":
             pool = self.resource_nonces if endpoint.is_api else self.nonces
             refusal.nonce = pool.current(self.now())
         answer = refusal_answer(request, refusal, is_api=endpoint.is_api, protected=endpoint.protected)
