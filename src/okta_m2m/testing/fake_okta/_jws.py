@@ -25,6 +25,8 @@ __all__ = [
     "PRIVATE_MEMBERS",
     "NotAJws",
     "ParsedJws",
+    "encode",
+    "hash_of",
     "is_number",
     "parse",
     "rsa_bits",
@@ -89,7 +91,17 @@ def verify(parsed: ParsedJws, jwk: Mapping[str, Any]) -> bool:
 
 def thumbprint(jwk: Mapping[str, Any]) -> str:
     """The thumbprint of a public key (RFC 7638, SHA-256). Raises ``ValueError`` for anything else."""
-    return base64.urlsafe_b64encode(hashlib.sha256(_canonical(jwk).encode()).digest()).rstrip(b"=").decode()
+    return hash_of(_canonical(jwk))
+
+
+def hash_of(text: str) -> str:
+    """The SHA-256 of a text, as a JWS or a thumbprint has it."""
+    return encode(hashlib.sha256(text.encode()).digest())
+
+
+def encode(data: bytes) -> str:
+    """``data`` in base64url without padding."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def rsa_bits(jwk: Mapping[str, Any]) -> int:
@@ -135,7 +147,7 @@ def _decode(part: str) -> bytes:
         raw = base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True)
     except ValueError:
         raise NotAJws from None
-    if base64.urlsafe_b64encode(raw).rstrip(b"=").decode() != part:
+    if encode(raw) != part:
         raise NotAJws
     return raw
 

@@ -1,4 +1,4 @@
-"""Shared code for requests to the management API: bodies, fields, look-ups, permissions, lists.
+"""Shared code for requests to the management API: bodies, fields, collections, pages.
 
 Invariant: a body is a JSON object, and every field of it is checked before it is used.
 """
@@ -22,10 +22,6 @@ __all__ = [
     "CUSTOM_ROLE",
     "Collection",
     "check_key_changes",
-    "check_may_manage_apps",
-    "check_super_admin",
-    "find_app",
-    "find_client",
     "link",
     "page_answer",
     "read_body",
@@ -39,48 +35,14 @@ T = TypeVar("T")
 
 #: The prefix of a custom role in :attr:`App.roles`.
 CUSTOM_ROLE = "CUSTOM/"
-_MAY_MANAGE_APPS = {"SUPER_ADMIN", "APP_ADMIN", "API_ACCESS_MANAGEMENT_ADMIN"}
 _DEFAULT_PAGE = 20
 _LARGEST_PAGE = 200
 
 
-# ── permissions ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def check_may_manage_apps(caller: Caller) -> None:
-    """Refuses a caller without a role that may manage apps. Custom roles are accepted."""
-    if not any(role in _MAY_MANAGE_APPS or role.startswith(CUSTOM_ROLE) for role in caller.roles):
-        raise Refused("E0000006")
-
-
 def check_key_changes(app: App, caller: Caller) -> None:
     """Once an app has scopes, only a Super Admin may change its keys (guide "Implement OAuth for Okta with a service app")."""
-    if app.scopes:
-        check_super_admin(caller)
-
-
-def check_super_admin(caller: Caller) -> None:
-    """Refuses a caller that is not a Super Admin."""
-    if "SUPER_ADMIN" not in caller.roles:
+    if app.scopes and "SUPER_ADMIN" not in caller.roles:
         raise Refused("E0000006")
-
-
-# ── look-ups and refusals ────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def find_app(org: Org, id: str) -> App:
-    """The app with this app id, which may differ from its client id."""
-    for app in org.apps.values():
-        if app.id == id:
-            return app
-    raise not_found(id, "AppInstance")
-
-
-def find_client(org: Org, client_id: str) -> App:
-    """The app with this client id."""
-    if client_id not in org.apps:
-        raise not_found(client_id, "PublicClientApp")
-    return org.apps[client_id]
 
 
 @dataclass(frozen=True, slots=True)

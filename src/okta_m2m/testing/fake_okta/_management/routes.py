@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import unquote
 
-from .._access import Caller, authorize
+from .._access import authorize
+from .._app import App
 from .._messages import Answer, ReceivedRequest
 from .._org import Org
 from .._refusals import Refused, not_found
@@ -18,23 +19,19 @@ from .apps import create_app, delete_app, get_app, list_apps, put_app, set_app_s
 from .clients import create_client, delete_client, get_client, list_clients, put_client
 from .keys import KEYS, set_key_status
 from .permissions import GRANTS, ROLES
-from .requests import (
-    Collection,
-    check_key_changes,
-    check_may_manage_apps,
-    check_super_admin,
-    find_app,
-    find_client,
-)
+from .requests import CUSTOM_ROLE, Collection, check_key_changes
 
 __all__ = ["answer_management"]
 
 
 class _Permission(NamedTuple):
-    """Any of ``scopes`` is enough, and a challenge names the first. ``check_roles`` refuses a caller whose roles are not."""
+    """Any of ``scopes`` is enough, and a challenge names the first. So is any of ``roles``; if there are none, any role is.
+
+    ``changes_keys``: whether :func:`check_key_changes` applies too.
+    """
 
     scopes: tuple[str, ...]
-    check_roles: Callable[[Caller], None] = lambda caller: None
+    roles: tuple[str, ...] = ()
     changes_keys: bool = False
 
 
@@ -56,10 +53,11 @@ def answer_management(org: Org, request: ReceivedRequest) -> Answer:
         if method not in methods:
             raise Refused("E0000022")
         with org.changing:
-            permission.check_roles(caller)
+            kinds = {CUSTOM_ROLE if role.startswith(CUSTOM_ROLE) else role for role in caller.roles}
+            if permission.roles and kinds.isdisjoint(permission.roles):
+                raise Refused("E0000006")
             ids = [unquote(part) for part in found.groups()]
-            find = find_app if path.startswith("/api/") else find_client
-            apps = [find(org, id) for id in ids[:1]]
+            apps = [_find_app(org, path, id) for id in ids[:1]]
             if permission.changes_keys:
                 check_key_changes(apps[0], caller)
             answer = handler(org, request, caller, *apps, *ids[1:])
@@ -69,16 +67,30 @@ def answer_management(org: Org, request: ReceivedRequest) -> Answer:
     raise not_found(unquote(request.path), "Resource")
 
 
+def _find_app(org: Org, path: str, id: str) -> App:
+    """The app with this id at ``path``: an app id of the Apps API, which may differ from its client id, or a client id."""
+    if path.startswith("/api/"):
+        found, kind = next((app for app in org.apps.values() if app.id == id), None), "AppInstance"
+    else:
+        found, kind = org.apps.get(id), "PublicClientApp"
+    if found is None:
+        raise not_found(id, kind)
+    return found
+
+
+_SUPER_ADMIN = ("SUPER_ADMIN",)
+_APP_MANAGERS = ("SUPER_ADMIN", "APP_ADMIN", "API_ACCESS_MANAGEMENT_ADMIN", CUSTOM_ROLE)
+
 _READ_APPS = _Permission(("okta.apps.read", "okta.apps.manage"))
-_MANAGE_APPS = _Permission(("okta.apps.manage",), check_may_manage_apps)
-_MANAGE_KEYS = _Permission(("okta.apps.manage",), check_may_manage_apps, changes_keys=True)
+_MANAGE_APPS = _Permission(("okta.apps.manage",), _APP_MANAGERS)
+_MANAGE_KEYS = _Permission(("okta.apps.manage",), _APP_MANAGERS, changes_keys=True)
 _READ_GRANTS = _Permission(("okta.appGrants.read", "okta.appGrants.manage"))
-_MANAGE_GRANTS = _Permission(("okta.appGrants.manage",), check_super_admin)
+_MANAGE_GRANTS = _Permission(("okta.appGrants.manage",), _SUPER_ADMIN)
 _READ_CLIENTS = _Permission(("okta.clients.read", "okta.clients.manage"))
-_MANAGE_CLIENTS = _Permission(("okta.clients.manage",), check_may_manage_apps)
-_REGISTER = _Permission(("okta.clients.register", "okta.clients.manage"), check_may_manage_apps)
+_MANAGE_CLIENTS = _Permission(("okta.clients.manage",), _APP_MANAGERS)
+_REGISTER = _Permission(("okta.clients.register", "okta.clients.manage"), _APP_MANAGERS)
 _READ_ROLES = _Permission(("okta.roles.read", "okta.roles.manage"))
-_MANAGE_ROLES = _Permission(("okta.roles.manage",), check_super_admin)
+_MANAGE_ROLES = _Permission(("okta.roles.manage",), _SUPER_ADMIN)
 
 _APP = "/api/v1/apps/{}"
 _KEYS = f"{_APP}/credentials/jwks"
