@@ -21,8 +21,6 @@ import pytest
 from .fake_okta import _jws
 from .fake_okta._jws import ALGORITHMS, PRIVATE_MEMBERS
 
-__all__ = ["SignerConformance"]
-
 
 class SignerConformance:
     """Each test checks one promise of :class:`okta_m2m.Signer`. Subclass it and define a fixture ``signer``."""

@@ -14,8 +14,6 @@ from ._messages import READING, ReceivedRequest
 from ._org import ORG_ISSUER, IssuedToken, Org
 from ._refusals import Refused
 
-__all__ = ["Caller", "authorize", "check_custom_token", "check_okta_token", "identify"]
-
 _READ_ONLY_ROLES = {"READ_ONLY_ADMIN", "REPORT_ADMIN"}
 
 

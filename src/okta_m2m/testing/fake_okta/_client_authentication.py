@@ -16,8 +16,6 @@ from ._messages import ReceivedRequest
 from ._org import Org
 from ._refusals import Refused
 
-__all__ = ["authenticate", "read_form"]
-
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _CREDENTIALS = {"client_id", "client_secret", "client_assertion", "client_assertion_type"}
 _MAX_EXPIRY = 3600  # seconds

@@ -16,8 +16,6 @@ from ._messages import ReceivedRequest
 from ._org import IssuedToken, Org
 from ._refusals import Refused
 
-__all__ = ["IsHtu", "check_proof", "find_proof", "is_okta_htu", "is_same_uri"]
-
 _MAX_AGE = 300  # seconds
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")

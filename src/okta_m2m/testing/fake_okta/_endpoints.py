@@ -24,8 +24,6 @@ from ._org import AuthorizationServer, Org, signing_key
 from ._refusals import Refused, not_found
 from ._token_endpoint import answer_introspect, answer_revoke, answer_token
 
-__all__ = ["Endpoint", "find_endpoint"]
-
 _SERVER_PATH = re.compile(r"/oauth2(?:/(?P<id>[^/]+))?/v1/(?P<name>token|introspect|revoke|keys)")
 _METADATA_PATH = re.compile(
     r"(?:/oauth2/(?P<id>[^/]+))?/\.well-known/(?P<name>openid-configuration|oauth-authorization-server)"

@@ -22,8 +22,6 @@ from ._messages import Answer, ReceivedRequest
 from ._org import AuthorizationServer, signing_key
 from ._responder import Fault, HeaderChanges, Refusal, Responder, answer_with, named_refusal
 
-__all__ = ["FakeOkta"]
-
 
 class FakeOkta(Responder):
     """An Okta org at ``http://127.0.0.1:PORT``. Use it as a context manager, or call :meth:`start` and :meth:`stop`.

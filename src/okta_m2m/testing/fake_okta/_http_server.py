@@ -24,8 +24,6 @@ from werkzeug.wrappers import Request, Response
 
 from ._messages import Answer, ReceivedRequest
 
-__all__ = ["Handler", "OktaServer"]
-
 _RESET_ON_CLOSE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 

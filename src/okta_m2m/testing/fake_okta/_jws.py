@@ -19,21 +19,6 @@ from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
 
-__all__ = [
-    "ALGORITHMS",
-    "MIN_RSA_BITS",
-    "PRIVATE_MEMBERS",
-    "NotAJws",
-    "ParsedJws",
-    "encode",
-    "hash_of",
-    "is_number",
-    "parse",
-    "rsa_bits",
-    "thumbprint",
-    "verify",
-]
-
 #: The algorithms that Okta accepts for a client's own keys -> the key type and curve of each.
 ALGORITHMS: dict[str, tuple[str, str | None]] = {
     "RS256": ("RSA", None),

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-__all__ = ["READING", "Answer", "ReceivedRequest", "json_answer"]
-
 #: The methods that change nothing.
 READING = ("GET", "HEAD")
 

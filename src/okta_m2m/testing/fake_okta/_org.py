@@ -21,8 +21,6 @@ from joserfc.jwk import RSAKey
 
 from ._app import App
 
-__all__ = ["ORG_ISSUER", "ApiToken", "AuthorizationServer", "IssuedToken", "Org", "Record", "new_id", "signing_key"]
-
 ORG_ISSUER = ""
 _NONCE_RENEWAL = 24 * 3600  # seconds
 

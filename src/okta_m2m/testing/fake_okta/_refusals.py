@@ -14,17 +14,6 @@ import secrets
 from ._jws import ALGORITHMS
 from ._messages import READING, Answer, ReceivedRequest, json_answer
 
-__all__ = [
-    "API_ERRORS",
-    "ERRORS",
-    "OAUTH_ERRORS",
-    "FieldError",
-    "Refused",
-    "api_error_answer",
-    "not_found",
-    "refusal_answer",
-]
-
 _ALGS = " ".join(ALGORITHMS)
 
 #: HTTP status and OAuth ``error`` -> Okta's ``internalErrorCode`` -> ``error_description``.

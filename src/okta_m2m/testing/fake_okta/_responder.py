@@ -27,8 +27,6 @@ from ._messages import Answer, ReceivedRequest
 from ._org import Org
 from ._refusals import ERRORS, Refused, api_error_answer, not_found, refusal_answer
 
-__all__ = ["Fault", "HeaderChanges", "Refusal", "Responder", "answer_with", "named_refusal"]
-
 _MAX_RECORDED = 20_000
 _RATE_LIMIT = 150
 _HTML = b"<!DOCTYPE html><html><head><title>Okta</title></head><body><h1>Something went wrong</h1></body></html>"

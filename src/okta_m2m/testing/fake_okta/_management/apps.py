@@ -20,17 +20,6 @@ from .._refusals import FieldError, Refused
 from .keys import app_keys, check_key_set, key_document, read_key
 from .requests import check_key_changes, page_answer, read_body, read_object, read_string, read_strings, timestamp
 
-__all__ = [
-    "create_app",
-    "delete_app",
-    "get_app",
-    "list_apps",
-    "put_app",
-    "read_settings",
-    "replace_app",
-    "set_app_status",
-]
-
 _CLIENT_ID = re.compile(r"[A-Za-z0-9$\-_.+!*'(),]{6,100}")
 _NAME_FILTER = re.compile(r'\s*(id|status|name)\s+eq\s+"([^"]*)"\s*')
 _SECRET_WITH_KEY = "'client_secret' can't be used when 'token_endpoint_auth_method' is 'private_key_jwt'."

@@ -17,8 +17,6 @@ from .._refusals import FieldError, Refused
 from .apps import read_settings, replace_app
 from .requests import page_answer, read_body
 
-__all__ = ["create_client", "delete_client", "get_client", "list_clients", "put_client"]
-
 
 def create_client(org: Org, request: ReceivedRequest, caller: Caller) -> Answer:
     app = _read_client(read_body(request), None)

@@ -17,8 +17,6 @@ from .._org import Org, new_id
 from .._refusals import FieldError
 from .requests import Collection, link, read_body, timestamp
 
-__all__ = ["KEYS", "app_keys", "check_key_set", "key_document", "read_key", "set_key_status"]
-
 _MAX_KEYS = 50
 _CURVES = {"P-256", "P-384", "P-521"}
 

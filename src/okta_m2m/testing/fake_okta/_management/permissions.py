@@ -17,8 +17,6 @@ from .._org import Org
 from .._refusals import FieldError, Refused, not_found
 from .requests import CUSTOM_ROLE, Collection, link, read_body, timestamp
 
-__all__ = ["GRANTS", "ROLES"]
-
 _UNKNOWN_ADMIN = ("User", "00u0000000000000000")
 
 #: The standard roles, with their names in the Admin Console. Any other role is a custom one.

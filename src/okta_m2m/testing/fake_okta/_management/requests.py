@@ -18,19 +18,6 @@ from .._messages import Answer, ReceivedRequest, json_answer
 from .._org import Org
 from .._refusals import FieldError, Refused, not_found
 
-__all__ = [
-    "CUSTOM_ROLE",
-    "Collection",
-    "check_key_changes",
-    "link",
-    "page_answer",
-    "read_body",
-    "read_object",
-    "read_string",
-    "read_strings",
-    "timestamp",
-]
-
 T = TypeVar("T")
 
 #: The prefix of a custom role in :attr:`App.roles`.

@@ -21,8 +21,6 @@ from .keys import KEYS, set_key_status
 from .permissions import GRANTS, ROLES
 from .requests import CUSTOM_ROLE, Collection, check_key_changes
 
-__all__ = ["answer_management"]
-
 
 class _Permission(NamedTuple):
     """Any of ``scopes`` is enough, and a challenge names the first. So is any of ``roles``; if there are none, any role is.
