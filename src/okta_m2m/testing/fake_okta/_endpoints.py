@@ -61,8 +61,8 @@ class Endpoint(NamedTuple):
 
 def find_endpoint(org: Org, path: str) -> Endpoint:
     """The endpoint at ``path``, which is undecoded."""
-    inside = (found for prefix, found in org.protected.items() if path == prefix or path.startswith(f"{prefix}/"))
-    protected = next(inside, None)
+    around = (needed for prefix, needed in org.protected.items() if path == prefix or path.startswith(f"{prefix}/"))
+    protected = next(around, None)
     if found := _SERVER_PATH.fullmatch(path):
         answer = partial(_answer_at_server, found["id"], found["name"])
         return Endpoint(answer, found["name"] == "token", protected is not None, protected)

@@ -108,8 +108,9 @@ class _ConnectionHandler(WSGIRequestHandler):
             return b""
         if len(lengths) > 1 or not lengths[0].isdigit():
             raise _BadRequest
-        data = self.rfile.read(int(lengths[0]))
-        if len(data) < int(lengths[0]):
+        length = int(lengths[0])
+        data = self.rfile.read(length)
+        if len(data) < length:
             raise ConnectionAbortedError("the client closed the connection in the middle of its body")
         return data
 

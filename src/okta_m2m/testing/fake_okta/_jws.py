@@ -80,7 +80,7 @@ def thumbprint(jwk: Mapping[str, Any]) -> str:
 
 
 def hash_of(text: str) -> str:
-    """The SHA-256 of a text, as a JWS or a thumbprint has it."""
+    """The SHA-256 of ``text`` in base64url, as a thumbprint and the claim ``ath`` have it."""
     return encode(hashlib.sha256(text.encode()).digest())
 
 

@@ -187,6 +187,7 @@ class Records:
 class Org:
     """The state that the endpoints share. :class:`okta_m2m.testing.FakeOkta` adds the server and the controls."""
 
+    # The constructor of FakeOkta sets these two.
     token_lifetime: float  # seconds
     dpop: Literal["optional", "required"]
 

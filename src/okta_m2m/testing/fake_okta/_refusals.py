@@ -188,7 +188,10 @@ ERRORS = OAUTH_ERRORS | {code: (status, code, text) for code, (status, text) in 
 
 
 class Refused(Exception):
-    """A refusal. ``code`` is a key of :data:`OAUTH_ERRORS` or of :data:`API_ERRORS`; ``causes`` are ``errorCauses``."""
+    """A refusal. ``code`` is a key of :data:`OAUTH_ERRORS` or of :data:`API_ERRORS`, which decides its format.
+
+    ``filled`` replaces the ``{}`` of the text. ``causes`` are the ``errorCauses`` of the management API.
+    """
 
     def __init__(
         self, code: str, filled: str = "", *causes: str, nonce: str | None = None, scope: str | None = None

@@ -2,8 +2,8 @@
 headers.
 
 Invariant: each fault goes to exactly the scripted number of matching requests, in order, no matter how many threads send
-requests at once. A request that a scripted fault answers also uses up its assertion and its proof, so that no test can rely
-on sending either twice.
+requests at once. By name alone, only an error that Okta is known to send can be scripted. A request that a scripted fault
+answers also uses up its assertion and its proof, so that no test can rely on sending either twice.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ _USUAL_ERRORS = {
     500: ("server_error", "E0000009"),
     503: ("E0000010", "E0000010"),
 }
-
 
 HeaderChanges: TypeAlias = "Mapping[str, str | None] | Sequence[tuple[str, str]]"
 
@@ -85,8 +84,9 @@ class Refusal(NamedTuple):
 
 
 class Responder(Org):
-    """An org that responds to requests. ``on_answer`` is called with each request and the status of its response."""
+    """An org that responds to requests."""
 
+    #: Called with each request and the status of its response.
     _on_answer: Callable[[ReceivedRequest, int], object] | None
 
     def __init__(self) -> None:

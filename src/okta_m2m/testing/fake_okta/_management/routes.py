@@ -23,14 +23,11 @@ from .requests import CUSTOM_ROLE, Collection, check_key_changes
 
 
 class _Permission(NamedTuple):
-    """Any of ``scopes`` is enough, and a challenge names the first. So is any of ``roles``; if there are none, any role is.
-
-    ``changes_keys``: whether :func:`check_key_changes` applies too.
-    """
+    """What a caller needs: one of ``scopes``, of which a challenge names the first, and one of ``roles``."""
 
     scopes: tuple[str, ...]
-    roles: tuple[str, ...] = ()
-    changes_keys: bool = False
+    roles: tuple[str, ...] = ()  # empty: any role is enough
+    changes_keys: bool = False  # whether check_key_changes applies too
 
 
 #: Called with the org, the request, and its caller; below a collection, also with the app, and the other variable segments.
