@@ -66,6 +66,7 @@ def test_a_thousand_callers_connect_at_once(okta: FakeOkta) -> None:
         b"GET / HTTP/1.1\r\nHost: x\r\n folded\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n",
     ],
 )
 def test_malformed_http_is_refused_and_the_connection_closed(okta: FakeOkta, request_bytes: bytes) -> None:

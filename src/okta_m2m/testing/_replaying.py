@@ -16,8 +16,6 @@ from typing import Any, Generic, TypeVar
 
 from ..effects import Discard, Effect, Flow, Sign, Sleep, Snapshot, Spawn, StartSend
 
-__all__ = ["Replayed", "replay"]
-
 T = TypeVar("T")
 
 

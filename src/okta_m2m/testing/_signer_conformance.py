@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
-from base64 import urlsafe_b64encode
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,8 +20,6 @@ import pytest
 
 from .fake_okta import _jws
 from .fake_okta._jws import ALGORITHMS, PRIVATE_MEMBERS
-
-__all__ = ["SignerConformance"]
 
 
 class SignerConformance:
@@ -57,7 +54,8 @@ class SignerConformance:
 
     def test_it_signs_for_many_callers_at_once(self, signer: Any) -> None:
         if inspect.isawaitable(first := signer.sign(b"first")):
-            asyncio.run(_sign_together(signer, first))
+            signatures = asyncio.run(_gather(first, *(signer.sign(b"%d" % number) for number in range(24))))
+            assert all(isinstance(one, bytes) for one in signatures)
         else:
             with ThreadPoolExecutor(8) as pool:
                 list(pool.map(lambda number: verify(signer, b"%d" % number), range(24)))
@@ -81,7 +79,7 @@ def signature(signer: Any, message: bytes) -> bytes:
     """The signature of ``message``. An awaitable is awaited."""
     result = signer.sign(message)
     if inspect.isawaitable(result):
-        result = asyncio.run(_wait_for(result))
+        [result] = asyncio.run(_gather(result))
     assert isinstance(result, bytes), f"sign returned {type(result).__name__}. It must return bytes."
     return result
 
@@ -89,22 +87,13 @@ def signature(signer: Any, message: bytes) -> bytes:
 def verify(signer: Any, payload: bytes) -> None:
     """Signs a JWS and verifies it as FakeOkta does, with only the signer's public JWK."""
     header = {"alg": signer.alg}
-    message = _encode(json.dumps(header).encode()) + b"." + _encode(payload)
-    compact = message + b"." + _encode(signature(signer, message))
-    verified = _jws.verify(_jws.ParsedJws(header, {}, compact.decode()), signer.public_jwk)
+    message = f"{_jws.encode(json.dumps(header).encode())}.{_jws.encode(payload)}"
+    compact = f"{message}.{_jws.encode(signature(signer, message.encode()))}"
+    verified = _jws.verify(_jws.ParsedJws(header, {}, compact), signer.public_jwk)
     assert verified, (
         "The signature must be that of a JWS (for ES256 to ES512: R and S, not DER), and fit the public JWK."
     )
 
 
-def _encode(data: bytes) -> bytes:
-    return urlsafe_b64encode(data).rstrip(b"=")
-
-
-async def _wait_for(result: Any) -> Any:
-    return await result
-
-
-async def _sign_together(signer: Any, first: Any) -> None:
-    signatures = await asyncio.gather(first, *(signer.sign(b"%d" % number) for number in range(24)))
-    assert all(isinstance(one, bytes) for one in signatures)
+async def _gather(*signatures: Any) -> list[Any]:
+    return await asyncio.gather(*signatures)

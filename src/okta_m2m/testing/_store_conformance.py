@@ -21,8 +21,6 @@ from typing import Any
 
 import pytest
 
-__all__ = ["StoreConformance"]
-
 LONG = 3600.0  # seconds; longer than any test takes
 SHORT = 0.05  # seconds; a test waits until they have passed
 PATIENCE = 30.0  # seconds after which a test stops waiting and fails

@@ -10,13 +10,10 @@ from typing import Literal
 from urllib.parse import parse_qsl
 
 from ._dpop import IsHtu, check_proof, find_proof, is_okta_htu, is_same_uri
-from ._messages import ReceivedRequest
+from ._messages import READING, ReceivedRequest
 from ._org import ORG_ISSUER, IssuedToken, Org
-from ._refusals import ApiRefused, Refused
+from ._refusals import Refused
 
-__all__ = ["READING", "Caller", "authorize", "check_custom_token", "check_okta_token", "identify"]
-
-READING = ("GET", "HEAD")
 _READ_ONLY_ROLES = {"READ_ONLY_ADMIN", "REPORT_ADMIN"}
 
 
@@ -43,42 +40,34 @@ def authorize(org: Org, request: ReceivedRequest, *scopes: str) -> Caller:
         raise Refused("access_token_insufficient_scopes", scope=scopes[0])
     useful = caller.roles if request.method in READING else set(caller.roles) - _READ_ONLY_ROLES
     if not useful:
-        raise ApiRefused("E0000006")
+        raise Refused("E0000006")
     return caller
 
 
 def identify(org: Org, request: ReceivedRequest) -> Caller:
     """The caller, whatever its permissions. Refuses an invalid token, and a path whose feature is off."""
-    caller = _identify(org, request)
-    if any(request.path == path or request.path.startswith(f"{path}/") for path in org.features_off):
-        raise ApiRefused("E0000015")
-    return caller
-
-
-def _identify(org: Org, request: ReceivedRequest) -> Caller:
     found = request.all("authorization")
     if len(found) == 1 and found[0].startswith("SSWS "):
         api_token = org.api_tokens.get(found[0][5:].strip(" "))
         if api_token is None or not api_token.active:
-            raise ApiRefused("E0000011")
-        return Caller(api_token.user_id, "User", tuple(api_token.roles), None)
-    token = check_okta_token(org, request)
-    in_force = org.apps[token.client_id].in_force()
-    roles = in_force.roles if in_force is not None else ()
-    nonce = [("dpop-nonce", org.resource_nonces.current(org.now()))] if org.resource_nonce and token.jkt else []
-    return Caller(token.client_id, "Client", tuple(roles), token.scopes, tuple(nonce))
+            raise Refused("E0000011")
+        caller = Caller(api_token.user_id, "User", tuple(api_token.roles), None)
+    else:
+        token = check_okta_token(org, request)
+        in_force = org.apps[token.client_id].in_force()
+        roles = in_force.roles if in_force is not None else ()
+        nonce = [("dpop-nonce", org.resource_nonces.current(org.now()))] if org.resource_nonce and token.jkt else []
+        caller = Caller(token.client_id, "Client", tuple(roles), token.scopes, tuple(nonce))
+    if any(request.path == path or request.path.startswith(f"{path}/") for path in org.features_off):
+        raise Refused("E0000015")
+    return caller
 
 
 def check_okta_token(org: Org, request: ReceivedRequest) -> IssuedToken:
     """The valid token of a request to Okta's own API."""
     if any(name == "access_token" for name, _ in parse_qsl(request.query)):
         raise Refused("access_token_in_query")
-    if not request.all("authorization"):
-        raise ApiRefused("E0000011")
-    scheme, value = _read_credentials(request)
-    if scheme not in ("Bearer", "DPoP"):
-        raise ApiRefused("E0000011")
-    token = _find_good_token(org, value)
+    scheme, token = _find_token(org, request, missing="E0000011", unknown_scheme="E0000011")
     if token.issuer != ORG_ISSUER:
         raise Refused("access_token_invalid_audience")
     _check_binding(org, request, token, scheme, is_okta_htu)
@@ -87,12 +76,7 @@ def check_okta_token(org: Org, request: ReceivedRequest) -> IssuedToken:
 
 def check_custom_token(org: Org, request: ReceivedRequest, issuer: str, scope: str | None) -> IssuedToken:
     """The valid token of a request to an API that accepts tokens of the custom authorization server ``issuer``."""
-    if not request.all("authorization"):
-        raise Refused("access_token_missing")
-    scheme, value = _read_credentials(request)
-    if scheme not in ("Bearer", "DPoP"):
-        raise Refused("access_token_invalid")
-    token = _find_good_token(org, value)
+    scheme, token = _find_token(org, request, missing="access_token_missing", unknown_scheme="access_token_invalid")
     if token.issuer != issuer:
         raise Refused("access_token_invalid_issuer")
     _check_binding(org, request, token, scheme, is_same_uri)
@@ -101,17 +85,18 @@ def check_custom_token(org: Org, request: ReceivedRequest, issuer: str, scope: s
     return token
 
 
-def _read_credentials(request: ReceivedRequest) -> tuple[str, str]:
+def _find_token(org: Org, request: ReceivedRequest, *, missing: str, unknown_scheme: str) -> tuple[str, IssuedToken]:
+    """The scheme of the request, ``bearer`` or ``dpop``, and its token, which is in force. The codes refuse it without either."""
     found = request.all("authorization")
+    if not found:
+        raise Refused(missing)
     if len(found) > 1:
         raise Refused("invalid_request")
     scheme, _, value = found[0].partition(" ")
-    # RFC 9110 section 11.1: schemes are case-insensitive.
-    return {"bearer": "Bearer", "dpop": "DPoP"}.get(scheme.lower(), scheme), value.strip(" ")
-
-
-def _find_good_token(org: Org, value: str) -> IssuedToken:
-    token = org.token(value)
+    scheme = scheme.lower()  # RFC 9110 section 11.1: schemes are case-insensitive
+    if scheme not in ("bearer", "dpop"):
+        raise Refused(unknown_scheme)
+    token = org.token(value.strip(" "))
     app = org.apps.get(token.client_id) if token else None
     if token is None or app is None or app.status != "ACTIVE":
         raise Refused("access_token_invalid")
@@ -119,19 +104,19 @@ def _find_good_token(org: Org, value: str) -> IssuedToken:
         raise Refused("access_token_revoked")
     if not org.now() < token.expires_at:
         raise Refused("token_expired")
-    return token
+    return scheme, token
 
 
 def _check_binding(org: Org, request: ReceivedRequest, token: IssuedToken, scheme: str, is_htu: IsHtu) -> None:
     """Checks the scheme, and for a bound token the proof that it needs."""
     if token.jkt is None:
-        if scheme == "DPoP":
+        if scheme == "dpop":
             raise Refused("access_token_not_dpop_bound")
         return
     proof = find_proof(request)
     if proof is None:
         raise Refused("dpop_proof_required_for_token")
-    if scheme != "DPoP":
+    if scheme != "dpop":
         raise Refused("dpop_authentication_scheme_required")
     _, nonce = check_proof(org, request, proof, is_htu=is_htu, token=token)
     if org.resource_nonce and not org.resource_nonces.accepts(nonce, org.now()):

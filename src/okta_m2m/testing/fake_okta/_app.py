@@ -12,8 +12,6 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from ._jws import PRIVATE_MEMBERS
 
-__all__ = ["App", "InForce", "Keys", "public_jwks"]
-
 
 class HasJwks(Protocol):
     """An object that offers its public keys; ``okta_m2m.PrivateKey`` is one."""

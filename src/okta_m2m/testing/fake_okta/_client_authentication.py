@@ -14,9 +14,7 @@ from ._app import App
 from ._jws import ALGORITHMS, NotAJws, is_number, parse, verify
 from ._messages import ReceivedRequest
 from ._org import Org
-from ._refusals import ApiRefused, Refused
-
-__all__ = ["authenticate", "read_form"]
+from ._refusals import Refused
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _CREDENTIALS = {"client_id", "client_secret", "client_assertion", "client_assertion_type"}
@@ -27,7 +25,7 @@ def read_form(request: ReceivedRequest) -> dict[str, str]:
     """The parameters of the form in the body."""
     content_type = (request.header("content-type") or "").partition(";")[0].strip().lower()
     if content_type != "application/x-www-form-urlencoded":
-        raise ApiRefused("E0000021")
+        raise Refused("E0000021")
     if _CREDENTIALS & {name for name, _ in parse_qsl(request.query, keep_blank_values=True)}:
         raise Refused("client_credentials_in_query")
     try:

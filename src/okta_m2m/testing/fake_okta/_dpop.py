@@ -6,19 +6,15 @@ for one method, one URL and, at a resource, one token.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 from collections.abc import Callable
 from typing import TypeAlias
 from urllib.parse import unquote, urljoin, urlsplit
 
-from ._jws import ALGORITHMS, PRIVATE_MEMBERS, NotAJws, ParsedJws, is_number, parse, thumbprint, verify
+from ._jws import ALGORITHMS, PRIVATE_MEMBERS, NotAJws, ParsedJws, hash_of, is_number, parse, thumbprint, verify
 from ._messages import ReceivedRequest
 from ._org import IssuedToken, Org
 from ._refusals import Refused
-
-__all__ = ["IsHtu", "check_proof", "find_proof", "is_okta_htu", "is_same_uri"]
 
 _MAX_AGE = 300  # seconds
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -106,8 +102,7 @@ def check_proof(
     if not first_use:
         raise Refused("dpop_proof_already_used")
     if token is not None:
-        digest = hashlib.sha256(token.value.encode()).digest()
-        if claims.get("ath") != base64.urlsafe_b64encode(digest).rstrip(b"=").decode():
+        if claims.get("ath") != hash_of(token.value):
             raise Refused("dpop_proof_invalid_ath")
         if found != token.jkt:
             raise Refused("invalid_access_token_dpop_binding")

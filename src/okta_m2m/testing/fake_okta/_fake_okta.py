@@ -17,13 +17,10 @@ from typing import Any, Literal, Self
 from joserfc.jwk import ECKey
 
 from ._app import App, Keys
-from ._faults import Fault, HeaderChanges, encode_body, named_refusal
 from ._http_server import OktaServer
-from ._messages import ReceivedRequest
+from ._messages import Answer, ReceivedRequest
 from ._org import AuthorizationServer, signing_key
-from ._responder import Refusal, Responder
-
-__all__ = ["FakeOkta"]
+from ._responder import Fault, HeaderChanges, Refusal, Responder, answer_with, named_refusal
 
 
 class FakeOkta(Responder):
@@ -57,6 +54,12 @@ class FakeOkta(Responder):
     - ``api_tokens``: a dictionary of all SSWS tokens by value. To invalidate one, set its ``active`` to ``False``.
     - ``server``: the underlying pytest-httpserver. Its ``expect_request(...)`` adds your own pages.
 
+    Counters, which :meth:`reset` sets to zero:
+
+    - ``tokens_minted``: the number of access tokens that were issued.
+    - ``token_requests``: the number of requests to token endpoints, including failed ones.
+    - ``api_calls``: the number of requests to paths that need a token, including failed ones.
+
     Unlike at Okta, every user and group name exists; a write returns the length and SHA-256 of its body as
     ``received``; ``/redirect?to=URL&status=302`` redirects; and :meth:`protect` adds APIs. A request that gets a
     scripted fault uses up its assertion and its proof, so that no test depends on sending either twice.
@@ -70,7 +73,10 @@ class FakeOkta(Responder):
         dpop: Literal["optional", "required"] = "optional",
         on_answer: Callable[[ReceivedRequest, int], object] | None = None,
     ) -> None:
-        super().__init__(token_lifetime=token_lifetime, dpop=dpop, on_answer=on_answer)
+        super().__init__()
+        self.token_lifetime = token_lifetime
+        self.dpop = dpop
+        self._on_answer = on_answer
         self.server = OktaServer(self._answer, self._not_found, ssl_context)
         self.add_authorization_server("default", scopes=["api:read", "api:write"])
         self.ssws = self.add_api_token()
@@ -260,21 +266,6 @@ class FakeOkta(Responder):
     # ── what happened ────────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
-    def tokens_minted(self) -> int:
-        """The number of access tokens that were issued."""
-        return self._minted
-
-    @property
-    def token_requests(self) -> int:
-        """The number of requests to token endpoints, including failed ones."""
-        return self._token_requests
-
-    @property
-    def api_calls(self) -> int:
-        """The number of requests to paths that need a token, including failed ones."""
-        return self._api_calls
-
-    @property
     def refusals(self) -> list[Refusal]:
         """The requests that were refused as invalid, oldest first; at most the last 20,000."""
         with self._mutex:
@@ -292,7 +283,7 @@ class FakeOkta(Responder):
             self._faults.clear()
             self._requests.clear()
             self._refusals.clear()
-            self._token_requests = self._api_calls = self._minted = 0
+            self.token_requests = self.api_calls = self.tokens_minted = 0
 
     # ── what happens next ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -341,16 +332,13 @@ class FakeOkta(Responder):
         """
         status = what if isinstance(what, int) else status
         error = what if isinstance(what, str) else error
-        content, content_type = encode_body(body, html=html, garbage=garbage)
         fault = Fault(
             on=on,
             left=times,
             delay=delay,
-            drop=drop,
+            answer=Answer(0, drop=True) if drop else answer_with(body, status or 200, html=html, garbage=garbage),
             status=status,
             refusal=None if error is None else named_refusal(error, description, status),
-            body=content,
-            content_type=content_type,
             reset=reset,
             concurrency=concurrency,
             headers=headers or {},

@@ -16,15 +16,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from http import HTTPStatus
 from http.client import HTTPMessage
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 from pytest_httpserver import HTTPServer
-from werkzeug.serving import BaseWSGIServer, ThreadedWSGIServer, WSGIRequestHandler
+from werkzeug.serving import BaseWSGIServer, DechunkedInput, ThreadedWSGIServer, WSGIRequestHandler
 from werkzeug.wrappers import Request, Response
 
 from ._messages import Answer, ReceivedRequest
-
-__all__ = ["Handler", "OktaServer"]
 
 _RESET_ON_CLOSE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
@@ -102,33 +100,19 @@ class _ConnectionHandler(WSGIRequestHandler):
         if request.all("transfer-encoding"):
             if lengths or (request.header("transfer-encoding") or "").lower() != "chunked":
                 raise _BadRequest
-            return self._read_chunks()
+            try:
+                return DechunkedInput(cast(BinaryIO, self.rfile)).readall()
+            except OSError:
+                raise _BadRequest from None
         if not lengths:
             return b""
         if len(lengths) > 1 or not lengths[0].isdigit():
             raise _BadRequest
-        return self._read_exactly(int(lengths[0]))
-
-    def _read_exactly(self, length: int) -> bytes:
+        length = int(lengths[0])
         data = self.rfile.read(length)
         if len(data) < length:
             raise ConnectionAbortedError("the client closed the connection in the middle of its body")
         return data
-
-    def _read_chunks(self) -> bytes:
-        parts: list[bytes] = []
-        while True:
-            try:
-                length = int(self._read_line().partition(";")[0], 16)
-            except ValueError:
-                raise _BadRequest from None
-            if length == 0:
-                while self._read_line():
-                    pass
-                return b"".join(parts)
-            parts.append(self._read_exactly(length))
-            if self._read_line():
-                raise _BadRequest
 
     def _send(self, answer: Answer) -> None:
         lines = [f"HTTP/1.1 {answer.status} {_REASONS.get(answer.status, 'Unknown')}"]

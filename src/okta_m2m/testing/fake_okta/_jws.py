@@ -19,19 +19,6 @@ from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
 
-__all__ = [
-    "ALGORITHMS",
-    "MIN_RSA_BITS",
-    "PRIVATE_MEMBERS",
-    "NotAJws",
-    "ParsedJws",
-    "is_number",
-    "parse",
-    "rsa_bits",
-    "thumbprint",
-    "verify",
-]
-
 #: The algorithms that Okta accepts for a client's own keys -> the key type and curve of each.
 ALGORITHMS: dict[str, tuple[str, str | None]] = {
     "RS256": ("RSA", None),
@@ -89,7 +76,17 @@ def verify(parsed: ParsedJws, jwk: Mapping[str, Any]) -> bool:
 
 def thumbprint(jwk: Mapping[str, Any]) -> str:
     """The thumbprint of a public key (RFC 7638, SHA-256). Raises ``ValueError`` for anything else."""
-    return base64.urlsafe_b64encode(hashlib.sha256(_canonical(jwk).encode()).digest()).rstrip(b"=").decode()
+    return hash_of(_canonical(jwk))
+
+
+def hash_of(text: str) -> str:
+    """The SHA-256 of ``text`` in base64url, as a thumbprint and the claim ``ath`` have it."""
+    return encode(hashlib.sha256(text.encode()).digest())
+
+
+def encode(data: bytes) -> str:
+    """``data`` in base64url without padding."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def rsa_bits(jwk: Mapping[str, Any]) -> int:
@@ -135,7 +132,7 @@ def _decode(part: str) -> bytes:
         raw = base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True)
     except ValueError:
         raise NotAJws from None
-    if base64.urlsafe_b64encode(raw).rstrip(b"=").decode() != part:
+    if encode(raw) != part:
         raise NotAJws
     return raw
 

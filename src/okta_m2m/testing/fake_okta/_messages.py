@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-__all__ = ["Answer", "ReceivedRequest", "json_answer"]
+#: The methods that change nothing.
+READING = ("GET", "HEAD")
 
 
 @dataclass(frozen=True, slots=True, repr=False)

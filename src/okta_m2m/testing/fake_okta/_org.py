@@ -20,12 +20,28 @@ from joserfc import jws
 from joserfc.jwk import RSAKey
 
 from ._app import App
-from ._scopes import OKTA_SCOPES
-
-__all__ = ["ORG_ISSUER", "ApiToken", "AuthorizationServer", "IssuedToken", "Org", "Record", "new_id", "signing_key"]
 
 ORG_ISSUER = ""
 _NONCE_RENEWAL = 24 * 3600  # seconds
+
+_READ_AND_MANAGE = """
+okta.agentPools okta.apiTokens okta.appGrants okta.apps okta.apps.interclientTrust okta.authenticators
+okta.authorizationServers okta.behaviors okta.botProtection okta.brands okta.captchas okta.clients
+okta.customTelephonyProvider okta.deviceAssurance okta.deviceIntegrations okta.devicePostureChecks okta.devices
+okta.directories.groups okta.domains okta.dr okta.emailDomains okta.emailServers okta.eventHooks okta.features
+okta.groups okta.identitySources okta.idps okta.inlineHooks okta.linkedObjects okta.logStreams okta.networkZones
+okta.oauthIntegrations okta.orgs okta.personal.adminSettings okta.policies okta.principalRateLimits
+okta.profileMappings okta.pushProviders okta.rateLimits okta.realmAssignments okta.realms okta.roles okta.schemas
+okta.securityEventsProviders okta.serviceAccounts okta.serviceAccounts.okta okta.sessions okta.templates
+okta.threatInsights okta.trustedOrigins okta.uischemas okta.userRisk okta.userTypes okta.users ssf
+"""
+
+#: The scopes of the management API, and the ``okta.*`` scopes of the OAuth document (dynamic client registration, universal
+#: logout, Okta Workflows), in Okta's published OpenAPI documents (release 2026.06.3).
+_OKTA_SCOPES = frozenset(
+    {f"{resource}.{kind}" for resource in _READ_AND_MANAGE.split() for kind in ("read", "manage")}
+    | {"okta.clients.register", "okta.logs.read", "okta.universalLogout.manage", "okta.workflows.invoke.manage"}
+)
 
 
 @lru_cache(maxsize=1)
@@ -171,13 +187,15 @@ class Records:
 class Org:
     """The state that the endpoints share. :class:`okta_m2m.testing.FakeOkta` adds the server and the controls."""
 
-    def __init__(self, *, token_lifetime: float, dpop: Literal["optional", "required"]) -> None:
-        self.token_lifetime: float = token_lifetime
-        self.dpop: Literal["optional", "required"] = dpop
+    # The constructor of FakeOkta sets these two.
+    token_lifetime: float  # seconds
+    dpop: Literal["optional", "required"]
+
+    def __init__(self) -> None:
         self.require_dpop_nonce = True
         self.resource_nonce: bool | Literal[400, 401] = False
         self.features_off: set[str] = set()
-        self.scopes: set[str] = set(OKTA_SCOPES)
+        self.scopes: set[str] = set(_OKTA_SCOPES)
         self.apps: dict[str, App] = {}
         self.authorization_servers: dict[str, AuthorizationServer] = {}
         self.nonces = Nonces()
@@ -189,10 +207,10 @@ class Org:
         self.records = Records(self.now)
         #: A lock that is held while the management API changes something.
         self.changing = threading.RLock()
+        self.tokens_minted = 0
         self._mutex = threading.Lock()
         self._tokens: dict[str, IssuedToken] = {}
         self._used: set[tuple[str, str]] = set()
-        self._minted = 0
         self._skew = 0.0
 
     @property
@@ -254,7 +272,7 @@ class Org:
         token.value = self._sign(token)
         with self._mutex:
             self._tokens[token.value] = token
-            self._minted += 1
+            self.tokens_minted += 1
         return token
 
     def _sign(self, token: IssuedToken) -> str:

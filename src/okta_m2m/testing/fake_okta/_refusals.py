@@ -1,12 +1,20 @@
-"""Okta's refusals, in Okta's own words.
+"""Okta's refusals, in Okta's own words and formats: OAuth JSON, the management API's JSON, or a ``WWW-Authenticate`` challenge.
 
 Invariant: status, code and text are those of Okta's servers (release 2026.08.1 of the two tables that Okta publishes), with
 ``{}`` where Okta fills in a value. Except for the causes of E0000001, every refusal of FakeOkta is worded here.
+
+At the management API an OAuth refusal has an empty body and its reason in ``WWW-Authenticate``, as recorded at Okta (status
+400 for proofs). An API behind a custom server responds as RFC 6750 and RFC 9449 say (401).
 """
 
 from __future__ import annotations
 
-__all__ = ["API_ERRORS", "OAUTH_ERRORS", "ApiRefused", "Refused"]
+import secrets
+
+from ._jws import ALGORITHMS
+from ._messages import READING, Answer, ReceivedRequest, json_answer
+
+_ALGS = " ".join(ALGORITHMS)
 
 #: HTTP status and OAuth ``error`` -> Okta's ``internalErrorCode`` -> ``error_description``.
 _OAUTH_TEXTS: dict[tuple[int, str], dict[str, str]] = {
@@ -175,27 +183,106 @@ API_ERRORS: dict[str, tuple[int, str]] = {
 }
 
 
-class Refused(Exception):
-    """A refusal in OAuth's format. ``code`` is Okta's ``internalErrorCode``, a key of :data:`OAUTH_ERRORS`."""
+#: The code of either table -> (HTTP status, ``error`` or ``errorCode``, text).
+ERRORS = OAUTH_ERRORS | {code: (status, code, text) for code, (status, text) in API_ERRORS.items()}
 
-    def __init__(self, code: str, filled: str = "", *, nonce: str | None = None, scope: str | None = None) -> None:
-        status, error, description = OAUTH_ERRORS[code]
+
+class Refused(Exception):
+    """A refusal. ``code`` is a key of :data:`OAUTH_ERRORS` or of :data:`API_ERRORS`, which decides its format.
+
+    ``filled`` replaces the ``{}`` of the text. ``causes`` are the ``errorCauses`` of the management API.
+    """
+
+    def __init__(
+        self, code: str, filled: str = "", *causes: str, nonce: str | None = None, scope: str | None = None
+    ) -> None:
         super().__init__(code)
         self.code = code
-        self.status = status
-        self.error = error
+        self.status, self.error, description = ERRORS[code]
         self.description = description.format(filled)
+        self.causes = causes
         self.nonce = nonce  # sent as ``dpop-nonce``
         self.scope = scope  # the scope that the challenge names
 
 
-class ApiRefused(Exception):
-    """A refusal in the management API's format. ``code`` is a key of :data:`API_ERRORS`; ``causes`` are ``errorCauses``."""
+class FieldError(Refused):
+    """An error in a field or parameter of a request to the management API: 400 E0000001 with its cause."""
 
-    def __init__(self, code: str, filled: str = "", *causes: str) -> None:
-        status, summary = API_ERRORS[code]
-        super().__init__(code)
-        self.status = status
-        self.error = code
-        self.description = summary.format(filled)
-        self.causes = causes
+    def __init__(self, field: str, cause: str) -> None:
+        super().__init__("E0000001", field, cause)
+
+
+def not_found(id: str, kind: str) -> Refused:
+    """404 E0000007."""
+    return Refused("E0000007", f"Resource not found: {id} ({kind})")
+
+
+def refusal_answer(
+    request: ReceivedRequest, refused: Refused, *, is_api: bool, protected: tuple[str, str | None] | None
+) -> Answer:
+    """The response that carries a refusal.
+
+    - ``is_api``: whether the request was to an API, not to an OAuth endpoint.
+    - ``protected``: for an API behind a custom server: that server's id, and the scope that is needed. ``refused`` gets the
+      status and the error that RFC 6750 and RFC 9449 require there.
+    """
+    if refused.code in API_ERRORS:
+        return api_error_answer(refused)
+    if is_api and refused.error != "invalid_client_metadata":
+        challenge = (
+            _okta_challenge(request, refused) if protected is None else _rfc_challenge(request, refused, protected[1])
+        )
+        answer = Answer(refused.status, [("WWW-Authenticate", challenge)])
+    else:
+        answer = json_answer(refused.status, {"error": refused.error, "error_description": refused.description})
+    if refused.nonce:
+        answer.headers.append(("dpop-nonce", refused.nonce))
+    return answer
+
+
+def api_error_answer(refused: Refused) -> Answer:
+    """A refusal as the management API's JSON."""
+    content = {
+        "errorCode": refused.error,
+        "errorSummary": refused.description,
+        "errorLink": refused.error,
+        "errorId": f"oae{secrets.token_urlsafe(16)}",
+        "errorCauses": [{"errorSummary": cause} for cause in refused.causes],
+    }
+    return json_answer(refused.status, content)
+
+
+def _rfc_challenge(request: ReceivedRequest, refused: Refused, scope: str | None) -> str:
+    if refused.code == "access_token_missing":
+        # RFC 6750 section 3.1: no error code for a request without a token.
+        return f'Bearer, DPoP algs="{_ALGS}"'
+    if refused.code in ("dpop_proof_required_for_token", "dpop_authentication_scheme_required"):
+        # RFC 9449 section 7.2: a bound token without its proof or its scheme is an invalid token.
+        refused.status, refused.error = 401, "invalid_token"
+    elif refused.error in ("invalid_dpop_proof", "use_dpop_nonce"):
+        # RFC 9449 section 7.1: 401, unlike Okta's 400.
+        refused.status = 401
+    is_dpop = "dpop" in refused.code or _has_dpop_scheme(request)
+    parts = [f'error="{refused.error}"', f'error_description="{refused.description}"']
+    parts += [f'algs="{_ALGS}"'] if is_dpop else []
+    parts += [f'scope="{scope}"'] if scope is not None else []
+    return f"{'DPoP' if is_dpop else 'Bearer'} {', '.join(parts)}"
+
+
+def _okta_challenge(request: ReceivedRequest, refused: Refused) -> str:
+    """The ``WWW-Authenticate`` of a refusal, with Okta's members in Okta's order."""
+    # Recorded: Okta writes http:// here even over https.
+    host = f"http://{request.header('host')}"
+    segments = request.path.split("/")
+    kind = "read" if request.method in READING else "manage"
+    scope = f"okta.{segments[3]}.{kind}" if request.path.startswith("/api/v1/") and segments[3] else ""
+    scope = refused.scope or scope
+    is_dpop = refused.error in ("invalid_dpop_proof", "use_dpop_nonce") or _has_dpop_scheme(request)
+    parts = [f'algs="{_ALGS}"'] if is_dpop else []
+    parts += [f'authorization_uri="{host}/oauth2/v1/authorize"', f'realm="{host}"', f'scope="{scope}"']
+    parts += [f'error="{refused.error}"', f'error_description="{refused.description}"', f'resource="{request.path}"']
+    return f"{'DPoP' if is_dpop else 'Bearer'} {', '.join(parts)}"
+
+
+def _has_dpop_scheme(request: ReceivedRequest) -> bool:
+    return (request.header("authorization") or "").lower().startswith("dpop ")

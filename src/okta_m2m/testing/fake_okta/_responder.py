@@ -2,34 +2,34 @@
 headers.
 
 Invariant: each fault goes to exactly the scripted number of matching requests, in order, no matter how many threads send
-requests at once. A request that a scripted fault answers also uses up its assertion and its proof, so that no test can rely
-on sending either twice.
+requests at once. By name alone, only an error that Okta is known to send can be scripted. A request that a scripted fault
+answers also uses up its assertion and its proof, so that no test can rely on sending either twice.
 """
 
 from __future__ import annotations
 
 import copy
+import json
 import math
 import secrets
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from email.utils import formatdate
-from typing import Literal, NamedTuple
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import parse_qsl
 
-from ._challenges import api_error_answer, refusal_answer
 from ._endpoints import Endpoint, find_endpoint
-from ._faults import HTML, Fault, change_headers, change_token, named_refusal
 from ._jws import NotAJws, parse
 from ._messages import Answer, ReceivedRequest
 from ._org import Org
-from ._refusals import ApiRefused, Refused
-
-__all__ = ["Refusal", "Responder"]
+from ._refusals import ERRORS, Refused, api_error_answer, not_found, refusal_answer
 
 _MAX_RECORDED = 20_000
 _RATE_LIMIT = 150
+_HTML = b"<!DOCTYPE html><html><head><title>Okta</title></head><body><h1>Something went wrong</h1></body></html>"
 #: Scripted status -> the error at an OAuth endpoint, and at an API, if the script names none. Otherwise, the body is HTML.
 _USUAL_ERRORS = {
     400: ("invalid_request", None),
@@ -40,6 +40,32 @@ _USUAL_ERRORS = {
     500: ("server_error", "E0000009"),
     503: ("E0000010", "E0000010"),
 }
+
+HeaderChanges: TypeAlias = "Mapping[str, str | None] | Sequence[tuple[str, str]]"
+
+
+@dataclass(slots=True)
+class Fault:
+    """One scripted fault. Without ``answer``, ``status`` and ``refusal`` the request gets its ordinary response."""
+
+    on: str
+    left: int
+    delay: float
+    answer: Answer | None
+    status: int | None
+    refusal: Refused | None
+    #: Seconds from now on the org's clock, for the ``x-rate-limit-reset`` of a 429.
+    reset: float
+    concurrency: bool
+    headers: HeaderChanges
+    token: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def replaces_answer(self) -> bool:
+        return self.answer is not None or self.status is not None or self.refusal is not None
+
+    def matches(self, path: str, is_token_request: bool) -> bool:
+        return is_token_request if self.on == "token" else fnmatchcase(path, self.on)
 
 
 class Refusal(NamedTuple):
@@ -58,21 +84,17 @@ class Refusal(NamedTuple):
 
 
 class Responder(Org):
-    """An org that responds to requests. ``on_answer`` is called with each request and the status of its response."""
+    """An org that responds to requests."""
 
-    def __init__(
-        self,
-        *,
-        token_lifetime: float,
-        dpop: Literal["optional", "required"],
-        on_answer: Callable[[ReceivedRequest, int], object] | None,
-    ) -> None:
-        super().__init__(token_lifetime=token_lifetime, dpop=dpop)
+    #: Called with each request and the status of its response.
+    _on_answer: Callable[[ReceivedRequest, int], object] | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token_requests = 0
+        self.api_calls = 0
         #: Set when the server stops, which ends every delay.
         self._stopping = threading.Event()
-        self._on_answer = on_answer
-        self._token_requests = 0
-        self._api_calls = 0
         self._faults: list[Fault] = []
         self._requests: deque[ReceivedRequest] = deque(maxlen=_MAX_RECORDED)
         self._refusals: deque[Refusal] = deque(maxlen=_MAX_RECORDED)
@@ -82,8 +104,8 @@ class Responder(Org):
         endpoint = find_endpoint(self, request.path)
         with self._mutex:
             self._requests.append(request)
-            self._token_requests += endpoint.is_token
-            self._api_calls += endpoint.is_api
+            self.token_requests += endpoint.is_token
+            self.api_calls += endpoint.is_api
         if endpoint.is_token and self.token_delay:
             self._stopping.wait(self.token_delay)
         fault = self._take_fault(request.path, endpoint.is_token)
@@ -98,8 +120,8 @@ class Responder(Org):
             else:
                 answer = endpoint.answer(self, request)
                 if fault is not None and fault.token and endpoint.is_token:
-                    change_token(answer, fault.token)
-        except (Refused, ApiRefused) as refused:
+                    _change_token(answer, fault.token)
+        except Refused as refused:
             answer = refusal_answer(request, refused, is_api=endpoint.is_api, protected=endpoint.protected)
             self._record(refused, request.path)
         self._complete(answer, fault)
@@ -109,7 +131,7 @@ class Responder(Org):
 
     def _not_found(self, path: str) -> Answer:
         """The response for an unknown path that has no pytest-httpserver handler either."""
-        refused = ApiRefused("E0000007", f"Resource not found: {path} (Resource)")
+        refused = not_found(path, "Resource")
         self._record(refused, path)
         answer = api_error_answer(refused)
         self._complete(answer, None)
@@ -126,15 +148,13 @@ class Responder(Org):
                     return fault
         return None
 
-    def _record(self, refused: Refused | ApiRefused, path: str) -> None:
+    def _record(self, refused: Refused, path: str) -> None:
         with self._mutex:
             self._refusals.append(Refusal(refused.status, refused.error, refused.description, path))
 
     def _scripted_answer(self, endpoint: Endpoint, request: ReceivedRequest, fault: Fault) -> Answer:
-        if fault.drop:
-            return Answer(0, drop=True)
-        if fault.body is not None:
-            return Answer(fault.status or 200, [("Content-Type", fault.content_type)], fault.body)
+        if fault.answer is not None:
+            return copy.copy(fault.answer)
         status = fault.status or 200
         usual = _USUAL_ERRORS.get(status, (None, None))[endpoint.is_api]
         if fault.refusal is not None:
@@ -142,8 +162,8 @@ class Responder(Org):
         elif usual is not None:
             refusal = named_refusal(usual)
         else:
-            return Answer(status, [("Content-Type", "text/html; charset=utf-8")], HTML if status >= 400 else b"")
-        if isinstance(refusal, Refused) and refusal.error == "use_dpop_nonce":
+            return Answer(status, [("Content-Type", "text/html; charset=utf-8")], _HTML if status >= 400 else b"")
+        if refusal.error == "use_dpop_nonce":
             pool = self.resource_nonces if endpoint.is_api else self.nonces
             refusal.nonce = pool.current(self.now())
         answer = refusal_answer(request, refusal, is_api=endpoint.is_api, protected=endpoint.protected)
@@ -167,7 +187,7 @@ class Responder(Org):
         headers.append(("x-okta-request-id", secrets.token_hex(16)))
         if not any(name == "x-rate-limit-limit" for name, _ in headers):
             headers += self._rate_limit(_RATE_LIMIT, _RATE_LIMIT - 1, 60)
-        answer.headers = headers if fault is None else change_headers(headers, fault.headers)
+        answer.headers = headers if fault is None else _change_headers(headers, fault.headers)
 
 
 def _use_up_credentials(org: Org, request: ReceivedRequest) -> None:
@@ -182,3 +202,53 @@ def _use_up_credentials(org: Org, request: ReceivedRequest) -> None:
             continue
         if isinstance(claims.get("jti"), str):
             org.first_use(f"assertion {claims.get('iss')}" if kind == "assertion" else kind, claims["jti"])
+
+
+def named_refusal(name: str, description: str | None = None, status: int | None = None) -> Refused:
+    """The refusal with this ``internalErrorCode``, OAuth ``error``, or ``errorCode`` of the management API."""
+    code = name if name in ERRORS else next((code for code, row in ERRORS.items() if row[1] == name), None)
+    if code is not None:
+        refused = Refused(code)
+    elif description is not None:
+        refused = Refused("invalid_request")
+        refused.error = name
+    else:
+        raise ValueError(
+            f"{name!r} is not an error that Okta is known to send. To send it anyway, pass description= too."
+        )
+    refused.status = status or refused.status
+    refused.description = description or refused.description
+    return refused
+
+
+def answer_with(body: object, status: int, *, html: bool, garbage: bool) -> Answer | None:
+    """A response with a scripted body; ``None`` if no body is scripted."""
+    content_type = "application/json"
+    if html:
+        content_type, content = "text/html; charset=utf-8", _HTML
+    elif garbage:
+        content = b'{"token_type": "Bear\xff'
+    elif body is None:
+        return None
+    elif isinstance(body, bytes):
+        content_type, content = "application/octet-stream", body
+    elif isinstance(body, str):
+        content_type, content = "text/plain; charset=utf-8", body.encode()
+    else:
+        content = json.dumps(body).encode()
+    return Answer(status, [("Content-Type", content_type)], content)
+
+
+def _change_token(answer: Answer, changes: Mapping[str, Any]) -> None:
+    """Changes members of a token response; ``None`` removes one."""
+    content = {**json.loads(answer.body), **changes}
+    answer.body = json.dumps({name: value for name, value in content.items() if value is not None}).encode()
+
+
+def _change_headers(headers: list[tuple[str, str]], changes: HeaderChanges) -> list[tuple[str, str]]:
+    """``headers`` with those in ``changes`` added or replaced; ``None`` removes one."""
+    pairs: Iterable[tuple[str, str | None]] = changes.items() if isinstance(changes, Mapping) else changes
+    pairs = list(pairs)
+    replaced = {name.lower() for name, _ in pairs}
+    kept = [(name, value) for name, value in headers if name.lower() not in replaced]
+    return kept + [(name, value) for name, value in pairs if value is not None]

@@ -14,8 +14,6 @@ from ._messages import Answer, ReceivedRequest, json_answer
 from ._org import ORG_ISSUER, AuthorizationServer, IssuedToken, Org
 from ._refusals import Refused
 
-__all__ = ["answer_introspect", "answer_revoke", "answer_token"]
-
 _GRANT_TYPES = "authorization_code, refresh_token, password, client_credentials"
 # RFC 6749 section 3.3
 _SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")

@@ -13,11 +13,9 @@ from .._access import Caller
 from .._app import App
 from .._messages import Answer, ReceivedRequest, json_answer
 from .._org import Org, new_id
-from .._refusals import Refused
-from .registration import read_settings, replace_app
-from .requests import FieldError, page_answer, read_body
-
-__all__ = ["create_client", "delete_client", "get_client", "list_clients", "put_client"]
+from .._refusals import FieldError, Refused
+from .apps import read_settings, replace_app
+from .requests import page_answer, read_body
 
 
 def create_client(org: Org, request: ReceivedRequest, caller: Caller) -> Answer:
@@ -30,7 +28,7 @@ def create_client(org: Org, request: ReceivedRequest, caller: Caller) -> Answer:
 def list_clients(org: Org, request: ReceivedRequest, caller: Caller) -> Answer:
     start = parse_qs(request.query).get("q", [""])[0].lower()
     found = [app for app in org.apps.values() if app.label.lower().startswith(start)]
-    return page_answer(org, request, found, lambda app: app.client_id, lambda app: _client_document(org, app))
+    return page_answer(org, request, found, lambda app: app.client_id, _client_document)
 
 
 def get_client(org: Org, request: ReceivedRequest, caller: Caller, app: App) -> Answer:

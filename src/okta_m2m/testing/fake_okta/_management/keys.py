@@ -14,19 +14,8 @@ from .._app import App
 from .._jws import MIN_RSA_BITS, PRIVATE_MEMBERS, rsa_bits, thumbprint
 from .._messages import Answer, ReceivedRequest, json_answer
 from .._org import Org, new_id
-from .requests import FieldError, check_key_changes, find_by_id, link, read_body, timestamp
-
-__all__ = [
-    "add_key",
-    "app_keys",
-    "check_key_set",
-    "delete_key",
-    "get_key",
-    "key_document",
-    "list_keys",
-    "read_key",
-    "set_key_status",
-]
+from .._refusals import FieldError
+from .requests import Collection, link, read_body, timestamp
 
 _MAX_KEYS = 50
 _CURVES = {"P-256", "P-384", "P-521"}
@@ -48,12 +37,7 @@ _ONLY_ACTIVE = (
 )
 
 
-def list_keys(org: Org, request: ReceivedRequest, caller: Caller, app: App) -> Answer:
-    return json_answer(200, [key_document(org, app, jwk) for jwk in app_keys(org, app)])
-
-
-def add_key(org: Org, request: ReceivedRequest, caller: Caller, app: App) -> Answer:
-    check_key_changes(app, caller)
+def _add_key(org: Org, request: ReceivedRequest, caller: Caller, app: App) -> dict[str, Any]:
     jwk = read_key(read_body(request))
     present = app_keys(org, app)
     check_key_set([jwk], present)
@@ -62,27 +46,19 @@ def add_key(org: Org, request: ReceivedRequest, caller: Caller, app: App) -> Ans
     # An app with its own keys does not fetch any.
     app.jwks_uri = None
     app.jwks = {"keys": [*present, jwk]}
-    return json_answer(201, key_document(org, app, app_keys(org, app)[-1]))
+    return app_keys(org, app)[-1]
 
 
-def get_key(org: Org, request: ReceivedRequest, caller: Caller, app: App, id: str) -> Answer:
-    return json_answer(200, key_document(org, app, _find_key(org, app, id)))
-
-
-def delete_key(org: Org, request: ReceivedRequest, caller: Caller, app: App, id: str) -> Answer:
-    check_key_changes(app, caller)
-    jwk = _find_key(org, app, id)
+def _remove_key(org: Org, app: App, jwk: Mapping[str, Any]) -> None:
     if jwk["status"] == "ACTIVE":
         raise FieldError("JsonWebKey", _DELETE_ACTIVE)
     app.change_follows(org.settling)
     app.jwks = {"keys": [other for other in app.jwks["keys"] if other is not jwk]}
-    return Answer(204)
 
 
 def set_key_status(org: Org, request: ReceivedRequest, caller: Caller, app: App, id: str, action: str) -> Answer:
     """``.../lifecycle/activate`` and ``.../lifecycle/deactivate``."""
-    check_key_changes(app, caller)
-    jwk = _find_key(org, app, id)
+    jwk = KEYS.find(org, app, id)
     status = "ACTIVE" if action == "activate" else "INACTIVE"
     active = [other for other in app_keys(org, app) if other["status"] == "ACTIVE"]
     if status == "INACTIVE" and active == [jwk] and app.token_endpoint_auth_method == "private_key_jwt":
@@ -142,10 +118,6 @@ def app_keys(org: Org, app: App) -> list[dict[str, Any]]:
     return app.jwks["keys"]
 
 
-def _find_key(org: Org, app: App, id: str) -> dict[str, Any]:
-    return find_by_id(app_keys(org, app), lambda jwk: jwk["id"], id, "JsonWebKey")
-
-
 def key_document(org: Org, app: App, jwk: Mapping[str, Any], *, links: bool = True) -> dict[str, Any]:
     """A key as the Apps API shows it."""
     record = org.records.find("key", jwk["id"])
@@ -161,3 +133,6 @@ def key_document(org: Org, app: App, jwk: Mapping[str, Any], *, links: bool = Tr
     else:
         document["_links"] = {"activate": link(f"{url}/lifecycle/activate", "POST"), "delete": link(url, "DELETE")}
     return document
+
+
+KEYS = Collection("JsonWebKey", app_keys, key_document, add=_add_key, remove=_remove_key)

@@ -1,4 +1,4 @@
-"""Shared code for requests to the management API: bodies, fields, look-ups, permissions, pages.
+"""Shared code for requests to the management API: bodies, fields, collections, pages.
 
 Invariant: a body is a JSON object, and every field of it is checked before it is used.
 """
@@ -7,98 +7,60 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import parse_qs, urlencode
 
 from .._access import Caller
 from .._app import App
 from .._messages import Answer, ReceivedRequest, json_answer
 from .._org import Org
-from .._refusals import ApiRefused
-
-__all__ = [
-    "CUSTOM_ROLE",
-    "FieldError",
-    "check_key_changes",
-    "check_may_manage_apps",
-    "check_super_admin",
-    "find_app",
-    "find_by_id",
-    "find_client",
-    "link",
-    "not_found",
-    "page_answer",
-    "read_body",
-    "read_object",
-    "read_string",
-    "read_strings",
-    "timestamp",
-]
+from .._refusals import FieldError, Refused, not_found
 
 T = TypeVar("T")
 
 #: The prefix of a custom role in :attr:`App.roles`.
 CUSTOM_ROLE = "CUSTOM/"
-_MAY_MANAGE_APPS = {"SUPER_ADMIN", "APP_ADMIN", "API_ACCESS_MANAGEMENT_ADMIN"}
 _DEFAULT_PAGE = 20
 _LARGEST_PAGE = 200
 
 
-class FieldError(ApiRefused):
-    """An error in a field or parameter of a request: 400 E0000001 with its cause."""
-
-    def __init__(self, field: str, cause: str) -> None:
-        super().__init__("E0000001", field, cause)
-
-
-# ── permissions ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def check_may_manage_apps(caller: Caller) -> None:
-    """Refuses a caller without a role that may manage apps. Custom roles are accepted."""
-    if not any(role in _MAY_MANAGE_APPS or role.startswith(CUSTOM_ROLE) for role in caller.roles):
-        raise ApiRefused("E0000006")
-
-
 def check_key_changes(app: App, caller: Caller) -> None:
     """Once an app has scopes, only a Super Admin may change its keys (guide "Implement OAuth for Okta with a service app")."""
-    if app.scopes:
-        check_super_admin(caller)
+    if app.scopes and "SUPER_ADMIN" not in caller.roles:
+        raise Refused("E0000006")
 
 
-def check_super_admin(caller: Caller) -> None:
-    """Refuses a caller that is not a Super Admin."""
-    if "SUPER_ADMIN" not in caller.roles:
-        raise ApiRefused("E0000006")
+@dataclass(frozen=True, slots=True)
+class Collection(Generic[T]):
+    """What an app has several of: its keys, its grants or its roles. Every kind is listed, shown, added and deleted alike."""
 
+    kind: str  # as a refusal names it
+    items: Callable[[Org, App], Sequence[T]]
+    document: Callable[[Org, App, T], dict[str, Any]]  # the JSON of an item, with its ``id``
+    add: Callable[[Org, ReceivedRequest, Caller, App], T]
+    remove: Callable[[Org, App, T], None]
 
-# ── look-ups and refusals ────────────────────────────────────────────────────────────────────────────────────────────
+    def find(self, org: Org, app: App, id: str) -> T:
+        """The item with this id."""
+        for item in self.items(org, app):
+            if self.document(org, app, item)["id"] == id:
+                return item
+        raise not_found(id, self.kind)
 
+    def answer_list(self, org: Org, request: ReceivedRequest, caller: Caller, app: App) -> Answer:
+        return json_answer(200, [self.document(org, app, item) for item in self.items(org, app)])
 
-def find_app(org: Org, id: str) -> App:
-    """The app with this app id, which may differ from its client id."""
-    return find_by_id(list(org.apps.values()), lambda app: app.id, id, "AppInstance")
+    def answer_get(self, org: Org, request: ReceivedRequest, caller: Caller, app: App, id: str) -> Answer:
+        return json_answer(200, self.document(org, app, self.find(org, app, id)))
 
+    def answer_post(self, org: Org, request: ReceivedRequest, caller: Caller, app: App) -> Answer:
+        return json_answer(201, self.document(org, app, self.add(org, request, caller, app)))
 
-def find_client(org: Org, client_id: str) -> App:
-    """The app with this client id."""
-    if client_id not in org.apps:
-        raise not_found(client_id, "PublicClientApp")
-    return org.apps[client_id]
-
-
-def find_by_id(items: Sequence[T], id_of: Callable[[T], str], id: str, kind: str) -> T:
-    """The item with this id. Refuses an unknown one with 404 E0000007."""
-    for item in items:
-        if id_of(item) == id:
-            return item
-    raise not_found(id, kind)
-
-
-def not_found(id: str, kind: str) -> ApiRefused:
-    """404 E0000007."""
-    return ApiRefused("E0000007", f"Resource not found: {id} ({kind})")
+    def answer_delete(self, org: Org, request: ReceivedRequest, caller: Caller, app: App, id: str) -> Answer:
+        self.remove(org, app, self.find(org, app, id))
+        return Answer(204)
 
 
 # ── bodies ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -107,13 +69,13 @@ def not_found(id: str, kind: str) -> ApiRefused:
 def read_body(request: ReceivedRequest) -> dict[str, Any]:
     """The JSON object in the body."""
     if (request.header("content-type") or "").partition(";")[0].strip().lower() != "application/json":
-        raise ApiRefused("E0000021")
+        raise Refused("E0000021")
     try:
         body = json.loads(request.body)
     except (ValueError, RecursionError):
-        raise ApiRefused("E0000003") from None
+        raise Refused("E0000003") from None
     if not isinstance(body, dict):
-        raise ApiRefused("E0000003")
+        raise Refused("E0000003")
     return body
 
 
@@ -149,11 +111,11 @@ def read_strings(body: Mapping[str, Any], name: str, default: list[str]) -> list
 def page_answer(
     org: Org,
     request: ReceivedRequest,
-    items: Sequence[T],
-    id_of: Callable[[T], str],
-    document: Callable[[T], dict[str, Any]],
+    apps: Sequence[App],
+    id_of: Callable[[App], str],
+    document: Callable[[Org, App], dict[str, Any]],
 ) -> Answer:
-    """One page of ``items`` with its ``Link`` headers. A cursor is valid as long as the item that it names exists."""
+    """One page of ``apps`` with its ``Link`` headers. A cursor is valid as long as the app that it names exists."""
     query = parse_qs(request.query)
     try:
         limit = int(query.get("limit", ["-1"])[0])
@@ -163,12 +125,12 @@ def page_answer(
     if not 1 <= limit <= _LARGEST_PAGE:
         raise FieldError("limit", f"limit: The field must be between 1 and {_LARGEST_PAGE}")
     after = query.get("after", [None])[0]
-    begin = 0 if after is None else next((i + 1 for i, item in enumerate(items) if id_of(item) == after), len(items))
-    page = items[begin : begin + limit]
-    answer = json_answer(200, [document(item) for item in page])
+    begin = 0 if after is None else next((i + 1 for i, app in enumerate(apps) if id_of(app) == after), len(apps))
+    page = apps[begin : begin + limit]
+    answer = json_answer(200, [document(org, app) for app in page])
     own = f"?{request.query}" if request.query else ""
     answer.headers.append(("link", f'<{org.url}{request.path}{own}>; rel="self"'))
-    if begin + limit < len(items):
+    if begin + limit < len(apps):
         others = {name: values[0] for name, values in query.items() if name not in ("after", "limit")}
         following = urlencode({"after": id_of(page[-1]), "limit": limit, **others})
         answer.headers.append(("link", f'<{org.url}{request.path}?{following}>; rel="next"'))

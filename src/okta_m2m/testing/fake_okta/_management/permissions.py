@@ -1,6 +1,7 @@
-"""``/oauth2/v1/clients/{id}/roles``: the admin roles that are assigned to an app.
+"""What an app is allowed: ``/api/v1/apps/{id}/grants`` has its scopes, ``/oauth2/v1/clients/{id}/roles`` its admin roles.
 
-Invariant: an assignment is an entry of :attr:`App.roles`; a role that was added there directly is also an assignment.
+Invariant: a grant is a scope in :attr:`App.scopes`, and an assignment is an entry of :attr:`App.roles`. One that was added
+there directly is shown too.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from urllib.parse import quote
 
 from .._access import Caller
 from .._app import App
-from .._messages import Answer, ReceivedRequest, json_answer
+from .._messages import ReceivedRequest
 from .._org import Org
-from .._refusals import ApiRefused
-from .requests import CUSTOM_ROLE, FieldError, find_by_id, not_found, read_body, timestamp
+from .._refusals import FieldError, Refused, not_found
+from .requests import CUSTOM_ROLE, Collection, link, read_body, timestamp
 
-__all__ = ["add_role", "delete_role", "get_role", "list_roles"]
+_UNKNOWN_ADMIN = ("User", "00u0000000000000000")
 
 #: The standard roles, with their names in the Admin Console. Any other role is a custom one.
 _ROLES = {
@@ -37,29 +38,57 @@ _ROLES = {
 _IAM_ROLES = {"ACCESS_CERTIFICATIONS_ADMIN", "ACCESS_REQUESTS_ADMIN", "WORKFLOWS_ADMIN"}
 
 
-def list_roles(org: Org, request: ReceivedRequest, caller: Caller, app: App) -> Answer:
-    return json_answer(200, [_document(org, app, role) for role in app.roles])
+def _add_grant(org: Org, request: ReceivedRequest, caller: Caller, app: App) -> str:
+    body = read_body(request)
+    issuer, scope = body.get("issuer"), body.get("scopeId")
+    if not isinstance(scope, str) or scope not in org.scopes:
+        raise FieldError("scopeId", f"'{scope}' is not a valid scope")
+    if issuer != org.url:
+        raise FieldError("issuer", "'issuer' is invalid.")
+    if scope not in app.scopes:
+        app.change_follows(org.settling)
+        app.scopes = [*app.scopes, scope]
+        org.records.forget("grant", app.id, scope)
+        org.records.granted_by[app.id, scope] = (caller.kind, caller.id)
+    return scope
 
 
-def add_role(org: Org, request: ReceivedRequest, caller: Caller, app: App) -> Answer:
+def _remove_grant(org: Org, app: App, removed: str) -> None:
+    app.change_follows(org.settling)
+    app.scopes = [scope for scope in app.scopes if scope != removed]
+    org.records.forget("grant", app.id, removed)
+
+
+def _grant_document(org: Org, app: App, scope: str) -> dict[str, Any]:
+    record = org.records.find("grant", app.id, scope, prefix="oag")
+    kind, admin = org.records.granted_by.get((app.id, scope), _UNKNOWN_ADMIN)
+    url = f"{org.url}/api/v1/apps/{quote(app.id)}"
+    return {
+        "id": record.id,
+        "status": "ACTIVE",
+        "created": timestamp(record.created),
+        "createdBy": {"id": admin, "type": kind},
+        "lastUpdated": timestamp(record.created),
+        "issuer": org.url,
+        "clientId": app.client_id,
+        "scopeId": scope,
+        "source": "ADMIN",
+        "_embedded": {"scope": {"id": scope}},
+        "_links": {
+            "app": {"href": url, "title": app.label},
+            "self": link(f"{url}/grants/{record.id}", "GET", "DELETE"),
+            "client": {"href": f"{org.url}/oauth2/v1/clients/{quote(app.client_id)}", "title": app.label},
+        },
+    }
+
+
+def _add_role(org: Org, request: ReceivedRequest, caller: Caller, app: App) -> str:
     role = _read_role(read_body(request))
     if role in app.roles:
-        raise ApiRefused("E0000090")
+        raise Refused("E0000090")
     app.change_follows(org.settling)
     app.roles = [*app.roles, role]
-    # Okta's document says 200, but recorded traffic has 201.
-    return json_answer(201, _document(org, app, role))
-
-
-def get_role(org: Org, request: ReceivedRequest, caller: Caller, app: App, id: str) -> Answer:
-    return json_answer(200, _document(org, app, _find_role(org, app, id)))
-
-
-def delete_role(org: Org, request: ReceivedRequest, caller: Caller, app: App, id: str) -> Answer:
-    removed = _find_role(org, app, id)
-    app.change_follows(org.settling)
-    app.roles = [role for role in app.roles if role != removed]
-    return Answer(204)
+    return role
 
 
 def _read_role(body: Mapping[str, Any]) -> str:
@@ -77,11 +106,12 @@ def _read_role(body: Mapping[str, Any]) -> str:
     return str(role)
 
 
-def _find_role(org: Org, app: App, id: str) -> str:
-    return find_by_id(app.roles, lambda role: _document(org, app, role)["id"], id, "RoleAssignment")
+def _remove_role(org: Org, app: App, removed: str) -> None:
+    app.change_follows(org.settling)
+    app.roles = [role for role in app.roles if role != removed]
 
 
-def _document(org: Org, app: App, role: str) -> dict[str, Any]:
+def _role_document(org: Org, app: App, role: str) -> dict[str, Any]:
     through_iam = role in _IAM_ROLES or role.startswith(CUSTOM_ROLE)
     record = org.records.find("role", app.id, role, prefix="irb" if through_iam else "JBC")
     client = f"{org.url}/oauth2/v1/clients/{quote(app.client_id)}"
@@ -108,3 +138,10 @@ def _document(org: Org, app: App, role: str) -> dict[str, Any]:
         "role": {"href": f"{iam}/roles/{role_id}"},
     }
     return {**document, "resource-set": resource_set, "role": role_id, "_links": links}
+
+
+GRANTS = Collection(
+    "OAuth2ScopeConsentGrant", lambda org, app: app.scopes, _grant_document, add=_add_grant, remove=_remove_grant
+)
+# Okta's document says 200 for an assigned role, but recorded traffic has 201.
+ROLES = Collection("RoleAssignment", lambda org, app: app.roles, _role_document, add=_add_role, remove=_remove_role)
