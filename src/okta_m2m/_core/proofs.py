@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from binascii import b2a_base64
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from random import SystemRandom
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -22,6 +19,7 @@ from .._urls.origins import origin_of
 from ..effects import Flow, Request, Sign, Snapshot
 from ..errors import ConfigurationError, OktaM2MError, SigningFailed, quoted
 from ..keys import PrivateKey
+from ..keys.key_algorithms import base64url
 
 if TYPE_CHECKING:
     from ..keys import Signer
@@ -52,14 +50,8 @@ MAX_LIFETIME = 3600
 """Okta refuses an ``exp`` more than one hour ahead (guide "Build a JWT for client authentication")."""
 
 
-def _base64url(data: bytes) -> bytes:
-    """base64url without padding (RFC 7515 section 2). The module ``base64`` uses a translation table, which takes longer than two
-    replacements."""
-    return b2a_base64(data, newline=False).replace(b"+", b"-").replace(b"/", b"_").rstrip(b"=")
-
-
 def _segment(document: Mapping[str, Any]) -> bytes:
-    return _base64url(json.dumps(document, separators=(",", ":")).encode())
+    return base64url(json.dumps(document, separators=(",", ":")).encode()).encode()
 
 
 _chance = SystemRandom()
@@ -111,11 +103,7 @@ def _signer_failed(signer: Signer, error: Exception) -> SigningFailed:
 
 
 def _join(message: bytes, signature: bytes) -> str:
-    return (message + b"." + _base64url(signature)).decode("ascii")
-
-
-def _header(alg: str, kid: str | None) -> bytes:
-    return _segment({"alg": alg} if kid is None else {"alg": alg, "kid": kid}) + b"."
+    return f"{message.decode()}.{base64url(signature)}"
 
 
 def signed_request(
@@ -182,7 +170,8 @@ class ClientAssertions:
             "jti": _jti(),
         }
         chosen = {name: value for name, value in {**own, **self._claims}.items() if value is not None}
-        return _sign(Sign(signer, _header(signer.alg, signer.kid) + _segment(chosen), timeout))
+        header = {"alg": signer.alg} if signer.kid is None else {"alg": signer.alg, "kid": signer.kid}
+        return _sign(Sign(signer, _segment(header) + b"." + _segment(chosen), timeout))
 
 
 class DPoPProofs:
@@ -207,7 +196,7 @@ class DPoPProofs:
         if nonce is not None:
             claims["nonce"] = nonce
         if digest is not None:
-            claims["ath"] = _base64url(digest).decode("ascii")
+            claims["ath"] = base64url(digest)
         return self._header + _segment(claims)
 
     def proof(
@@ -282,17 +271,17 @@ def _without_dots(path: str) -> str:
 
 
 class Nonces:
-    """The newest DPoP nonce from each origin (RFC 9449 sections 8 and 9). The least recently used is dropped first.
+    """The newest DPoP nonce from each origin (RFC 9449 sections 8 and 9). It learns only from origins that a token may be sent
+    to, so it grows no further than their list.
 
     One instance per kind of server: a nonce from an authorization server is not for a resource server, even if both
     have the same origin.
     """
 
-    __slots__ = ("_known", "_most")
+    __slots__ = ("_known",)
 
-    def __init__(self, most: int = 128) -> None:
-        self._known: OrderedDict[str, str] = OrderedDict()
-        self._most = most
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
 
     def learn(self, url: str, nonce: str | None) -> bool:
         """Keeps the value of a ``DPoP-Nonce`` header; returns whether it was valid (RFC 9449 section 8.1:
@@ -300,25 +289,12 @@ class Nonces:
         origin = origin_of(url)
         if nonce is None or origin is None or not re.fullmatch(_NONCE, nonce):
             return False
-        # Each step is atomic. A lock could be held by another thread at the moment of a fork.
         self._known[origin] = nonce
-        self._mark_used(origin)
-        if len(self._known) > self._most:
-            with suppress(KeyError):
-                self._known.popitem(last=False)
         return True
 
     def get(self, url: str) -> str | None:
         """The nonce for the next proof for that URL's origin."""
-        origin = origin_of(url)
-        nonce = None if origin is None else self._known.get(origin)
-        if origin is not None and nonce is not None:
-            self._mark_used(origin)
-        return nonce
-
-    def _mark_used(self, origin: str) -> None:
-        with suppress(KeyError):  # another thread removed it meanwhile
-            self._known.move_to_end(origin)
+        return self._known.get(origin_of(url) or "")
 
 
 _NONCE = r"[\x21\x23-\x5b\x5d-\x7e]{1,1024}"
