@@ -216,7 +216,7 @@ def settings(data: bytes) -> None:
         name, _, value = line.partition("=")
         environ["OKTA_CLIENT_" + name.strip().upper()] = value.replace("\\n", "\n")
     try:
-        environment_source(environ, Path())
+        environment_source(environ, Path()).read()
         ServiceApp(**read_settings(files=False, environ=environ).arguments())
     except ConfigurationError as error:
         jwks = [value for value in environ.values() if "{" in value]
