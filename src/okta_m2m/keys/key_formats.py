@@ -48,7 +48,7 @@ def clean_text(content: object) -> str:
             remedy="Pass its PEM or JWK text.",
         )
     if len(content) > MAX_KEY_SIZE:
-        raise InvalidKey(f"It is larger than {MAX_KEY_SIZE} bytes, so it is not a key.", remedy="Pass only the key.")
+        raise InvalidKey(f"It has more than {MAX_KEY_SIZE} bytes, so it is not a key.", remedy="Pass only the key.")
     text = content if isinstance(content, str) else _decode(content)
     if text is None:
         raise InvalidKey(
