@@ -41,8 +41,8 @@ from okta_m2m.admin.key_files import key_text
 from okta_m2m.effects import Response
 from okta_m2m.keys import _parse_text
 from okta_m2m.settings import read_settings
+from okta_m2m.settings._sources import describe_kind, environment_source
 from okta_m2m.settings.okta_yaml import parse_okta_yaml
-from okta_m2m.settings.setting_sources import describe_kind, environment_source
 from okta_m2m.stores import store_from_url
 
 __all__ = ["TARGETS", "Target"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 from .._core.service_app import ServiceApp
 from ..errors import WrongType
-from ..settings.arguments import ATTACH, attached_wrongly, kind_of
+from ..settings._arguments import ATTACH, attached_wrongly, kind_of
 
 _APP = 'app = ServiceApp("https://acme.okta.com", client_id="0oa1b2c3", key=key, scopes=["okta.users.read"])'
 

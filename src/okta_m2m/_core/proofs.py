@@ -19,7 +19,7 @@ from .._urls.origins import origin_of
 from ..effects import Flow, Request, Sign, Snapshot
 from ..errors import ConfigurationError, OktaM2MError, SigningFailed, quoted
 from ..keys import PrivateKey
-from ..keys.key_algorithms import base64url
+from ..keys._key_algorithms import base64url
 
 if TYPE_CHECKING:
     from ..keys import Signer

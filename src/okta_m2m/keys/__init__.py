@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol
 from .._base.crash_reports import without_locals
 from .._base.tokens import not_picklable
 from ..errors import InvalidKey
-from .key_algorithms import (
+from ._key_algorithms import (
     MAX_KEY_SIZE,
     MIN_RSA_BITS,
     derivation_secret,

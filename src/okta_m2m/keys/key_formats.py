@@ -18,7 +18,7 @@ from math import prod
 from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import InvalidKey, quoted
-from .key_algorithms import (
+from ._key_algorithms import (
     ACCEPTED_ALGS,
     CURVES,
     MAKE_A_KEY,

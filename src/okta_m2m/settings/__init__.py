@@ -22,8 +22,7 @@ from .._urls.org_url import check_org_url, find_placeholder
 from ..errors import ConfigurationError
 from ..keys import PrivateKey
 from ..stores import store_from_url
-from .okta_yaml import okta_yaml_paths, parse_okta_yaml, read_okta_yaml
-from .setting_sources import (
+from ._sources import (
     ARGUMENTS,
     PREFIX,
     SPELLINGS,
@@ -35,6 +34,7 @@ from .setting_sources import (
     fold_name,
     okta_yaml_source,
 )
+from .okta_yaml import okta_yaml_paths, parse_okta_yaml, read_okta_yaml
 
 if TYPE_CHECKING:
     from ..keys import Signer

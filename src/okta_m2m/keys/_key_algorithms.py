@@ -23,25 +23,6 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
-__all__ = [
-    "ACCEPTED_ALGS",
-    "CURVES",
-    "MAKE_A_KEY",
-    "MAX_KEY_SIZE",
-    "MAX_RSA_BITS",
-    "MIN_RSA_BITS",
-    "Curve",
-    "KeyVersion",
-    "base64url",
-    "derivation_secret",
-    "generate_native",
-    "hkdf",
-    "make_version",
-    "refuse_curve",
-    "refuse_size",
-    "thumbprint",
-]
-
 MAX_KEY_SIZE = 1 << 20
 """Size of the largest key file or text that is read, in bytes. A JWKS of 50 keys, Okta's limit, has a fifth of that."""
 

@@ -16,19 +16,6 @@ from .._base.records import PublicRecord
 from ..errors import ConfigurationError, quoted
 from .okta_yaml import parse_okta_yaml, read_okta_yaml
 
-__all__ = [
-    "ARGUMENTS",
-    "PREFIX",
-    "SPELLINGS",
-    "FoundSetting",
-    "Source",
-    "argument_source",
-    "describe_kind",
-    "environment_source",
-    "fold_name",
-    "okta_yaml_source",
-]
-
 logger = logging.getLogger("okta_m2m")
 
 PREFIX = "OKTA_CLIENT_"
