@@ -37,7 +37,7 @@ from ..keys import PrivateKey
 from ..settings._arguments import check_seconds
 from ..stores.sealing import Seal, sealing_secret
 from .answers import LONGEST_LIFETIME, SHORTEST_LIFETIME, granted_token, json_object
-from .forced_renewals import MAX_ORIGINS, MOST_FORCED, PERIOD, ForcedByOrigin
+from .forced_renewals import PERIOD, ForcedByOrigin
 from .renewal_times import Postponed
 
 if TYPE_CHECKING:
@@ -390,7 +390,8 @@ class Fleet:
         try:
             expires_in, sent_at = float(document["expires_in"]), float(document["sent_at"])
             key = PrivateKey.from_jwk(document["dpop_key"]) if "dpop_key" in document else None
-        except (ValueError, TypeError, KeyError, OverflowError):  # InvalidKey is a ValueError
+            forced = self._forced_of(document)
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):  # InvalidKey is a ValueError
             return None
         if granted is None or not isinstance(scope, str):
             return None
@@ -399,19 +400,14 @@ class Fleet:
         age = max(0.0, self._endpoint.okta_clock.now() - sent_at)
         token_type = "DPoP" if granted.dpop_bound else "Bearer"
         token = Token(granted.value, token_type, tuple(scope.split()), expires_in, self._endpoint.clock.now() - age)
-        return Shared(token, key, self._forced_of(document), nonce=nonce if isinstance(nonce, str) else None)
+        return Shared(token, key, forced, nonce=nonce if isinstance(nonce, str) else None)
 
     def _forced_of(self, document: Mapping[str, Any]) -> ForcedByOrigin:
-        """The forced renewals in a stored document, on this machine's steady clock. Omits whatever is not a time."""
-        stored = document.get("forced")
+        """The forced renewals in a stored document, on this machine's steady clock."""
         now, okta_now = self._endpoint.clock.now(), self._endpoint.okta_clock.now()
         found: dict[str, dict[str, float]] = {}
-        for origin, renewals in list(stored.items())[:MAX_ORIGINS] if isinstance(stored, dict) else ():
-            ages = {
-                name: max(0.0, okta_now - time)
-                for name, time in (list(renewals.items())[-MOST_FORCED:] if isinstance(renewals, dict) else ())
-                if type(time) in (int, float)
-            }
+        for origin, renewals in document.get("forced", {}).items():
+            ages = {name: max(0.0, okta_now - time) for name, time in renewals.items()}
             found[origin] = {name: now - age for name, age in ages.items() if age < PERIOD}
         return found
 
