@@ -77,13 +77,14 @@ class FileStore:
             self._has_directory()  # refuses an unsafe directory at once
 
     def load(self, key: str) -> bytes | None:
-        """The value under ``key``, if it has not expired. An expired value is removed."""
+        """The value under ``key``, if it has not expired. Otherwise, expired records are removed."""
         path = self._path(key, "value")
         if not self._has_directory():
             return None
         value = _read_living(path)
         if value is None and os.path.lexists(path):
-            self._remove_dead(path)
+            with suppress(OSError), self._lock(timeout=0):
+                self._sweep()
         return value
 
     def save(self, key: str, value: bytes, ttl: float, owner: str) -> bool:
@@ -208,14 +209,9 @@ class FileStore:
                 os.unlink(temporary)
             raise
 
-    def _remove_dead(self, path: Path) -> None:
-        # Under the lock, and only after a second check: another process may be writing a new record there.
-        with suppress(OSError), self._lock(timeout=0):
-            if _read_living(path) is None:
-                path.unlink()
-
     def _sweep(self) -> None:
-        """Removes expired records of other keys. There are few files, and saves are rare (one per token)."""
+        """Removes expired records, under the lock, because other processes write new ones. There are few files, and it is called
+        once per token."""
         with suppress(OSError):
             for path in list(self._directory.iterdir()):
                 form = re.fullmatch(_OWN_NAME, path.name)
