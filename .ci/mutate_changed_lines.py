@@ -62,20 +62,20 @@ TESTS_OF_TOKEN_STATE = [
 ]
 OTHER_TESTS = {
     "__init__": [*TESTS_OF_KEYS, *TESTS_OF_SETTINGS],
-    "arguments": ["tests/rules/test_mistakes.py", "tests/promises/test_closing.py"],
+    "_arguments": ["tests/rules/test_mistakes.py", "tests/promises/test_closing.py"],
+    "_key_algorithms": TESTS_OF_KEYS,
+    "_sources": TESTS_OF_SETTINGS,
     "crash_reports": ["tests/rules/test_crash_reports.py"],
     "fleet": ["tests/stores/test_fleet_simulated.py", "tests/rules/test_jobs.py"],
     "fetching": ["tests/rules/test_interleavings.py"],
     "flights": TESTS_OF_TOKEN_STATE,
     "landings": ["tests/rules/test_waiting_threads.py", "tests/rules/test_interleavings.py"],
     "forced_renewals": TESTS_OF_TOKEN_STATE,
-    "key_algorithms": TESTS_OF_KEYS,
     "key_formats": TESTS_OF_KEYS,
     "okta_yaml": TESTS_OF_SETTINGS,
     "org_url": TESTS_OF_SETTINGS,
     "renewal_times": TESTS_OF_TOKEN_STATE,
     "sealing": ["tests/stores/test_sealing.py"],
-    "setting_sources": TESTS_OF_SETTINGS,
     "token_state": TESTS_OF_TOKEN_STATE,
 }
 

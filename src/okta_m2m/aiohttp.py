@@ -28,7 +28,7 @@ from ._urls.origins import origin_of
 from .effects import Flow, Request, Response, SendFailed
 from .errors import ConfigurationError, ErrorMap, OktaM2MError, TokenUnreachable
 from .runtimes import Asyncio, Sender, Threads, adrive, arun, run
-from .settings.arguments import kind_of
+from .settings._arguments import kind_of
 
 try:
     import aiohttp

@@ -39,7 +39,7 @@ from ._core.service_app import ServiceApp
 from .effects import Flow, Request, Response
 from .errors import OktaM2MError
 from .runtimes import Asyncio, Sender, Threads, adrive, arun, run
-from .settings.arguments import attached_wrongly
+from .settings._arguments import attached_wrongly
 
 try:
     import niquests  # pyright: ignore[reportMissingImports]  # never installed beside urllib3, so missing here

@@ -23,7 +23,7 @@ from test_docs import API, CLIENT_ID, FENCE, ON_FAKE_OKTA, ORG, PAGES, ROOT, pre
 
 from command import environment, posix_only
 from extra_alone import environment_with_only, packages_of
-from okta_m2m.settings.arguments import ATTACH
+from okta_m2m.settings._arguments import ATTACH
 from okta_m2m.testing import FakeOkta
 
 README = (ROOT / "README.md").read_text("utf-8")

@@ -41,8 +41,8 @@ from okta_m2m.admin.key_files import key_text
 from okta_m2m.effects import Response
 from okta_m2m.keys import _parse_text
 from okta_m2m.settings import read_settings
+from okta_m2m.settings._sources import describe_kind, environment_source
 from okta_m2m.settings.okta_yaml import parse_okta_yaml
-from okta_m2m.settings.setting_sources import describe_kind, environment_source
 from okta_m2m.stores import store_from_url
 
 __all__ = ["TARGETS", "Target"]
@@ -216,7 +216,7 @@ def settings(data: bytes) -> None:
         name, _, value = line.partition("=")
         environ["OKTA_CLIENT_" + name.strip().upper()] = value.replace("\\n", "\n")
     try:
-        environment_source(environ, Path())
+        environment_source(environ, Path()).read()
         ServiceApp(**read_settings(files=False, environ=environ).arguments())
     except ConfigurationError as error:
         jwks = [value for value in environ.values() if "{" in value]

@@ -72,9 +72,9 @@ SUPPORTED = {
     "_core.verdict.MAX_PEEK": "how much of a response is looked at",
     "_urls.origins.is_loopback": "whether a host is this machine",
     "_urls.origins.origin_of": "the origin of a URL",
-    "settings.arguments.ATTACH": "the line that attaches an app to each client",
-    "settings.arguments.attached_wrongly": "the error for an app that is attached itself",
-    "settings.arguments.kind_of": "names the type of an argument in an error",
+    "settings._arguments.ATTACH": "the line that attaches an app to each client",
+    "settings._arguments.attached_wrongly": "the error for an app that is attached itself",
+    "settings._arguments.kind_of": "names the type of an argument in an error",
 }
 """What adapters and ``admin`` take from inside the package: the whole list."""
 

@@ -33,7 +33,7 @@ from key_material import (
     same,
 )
 from okta_m2m.keys import PrivateKey
-from okta_m2m.keys.key_algorithms import MAX_KEY_SIZE
+from okta_m2m.keys._key_algorithms import MAX_KEY_SIZE
 
 
 @pytest.mark.parametrize(

@@ -328,20 +328,3 @@ def test_an_invalid_nonce_is_not_kept(bad: str | None) -> None:
     nonces.learn("https://a.example", "good")
     assert not nonces.learn("https://a.example", bad)
     assert nonces.get("https://a.example") == "good"
-
-
-def test_the_origin_least_recently_used_is_forgotten_first() -> None:
-    nonces = Nonces(most=3)
-    for name in "abc":
-        nonces.learn(f"https://{name}.example", name)
-    assert nonces.get("https://a.example") == "a"  # so that b is the one least recently used
-    nonces.learn("https://d.example", "d")
-    known = [name for name in "abcd" if nonces.get(f"https://{name}.example")]
-    assert known == ["a", "c", "d"]
-
-
-def test_nonces_of_very_many_origins_take_limited_memory() -> None:
-    nonces = Nonces()
-    for number in range(1000):
-        nonces.learn(f"https://h{number}.example", "n")
-    assert sum(nonces.get(f"https://h{number}.example") is not None for number in range(1000)) == 128

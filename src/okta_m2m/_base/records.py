@@ -98,7 +98,9 @@ class _OfDataclass:
     def __get__(self, record: object, kind: type[Record]) -> Any:
         from dataclasses import make_dataclass  # heavy
 
-        return vars(make_dataclass(kind.__name__, kind.__annotations__.items(), frozen=True))[self._name]
+        own = [vars(base).get("__annotations__", {}) for base in reversed(kind.__mro__)]
+        fields = [(name, annotations[name]) for annotations in own for name in annotations if name in kind._fields]
+        return vars(make_dataclass(kind.__name__, fields, frozen=True))[self._name]
 
 
 class PublicRecord(Record):

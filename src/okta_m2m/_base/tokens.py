@@ -89,9 +89,6 @@ class Token(Record, hidden=("authorization",)):
         """Whether it has expired by ``now`` (seconds on the steady clock)."""
         return now >= self.sent_at + self.expires_in
 
-    def __str__(self) -> str:
-        return repr(self)
-
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         not_picklable("A token", "Get one from the service app where it is needed.")
 

@@ -13,7 +13,7 @@ from .._base.tokens import Token
 from .._core.service_app import ServiceApp
 from ..errors import WrongType
 from ..runtimes import Asyncio, Trio, arun
-from ..settings.arguments import ATTACH, attached_wrongly, kind_of
+from ..settings._arguments import ATTACH, attached_wrongly, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Container

@@ -30,7 +30,7 @@ from .._urls.origins import origin_of
 from ..effects import Attempt, Discard, Flow, Peek, Request, Response, Sending
 from ..errors import ConfigurationError, ErrorMap, OktaM2MError, TokenUnreachable, WrongType
 from ..runtimes import Asyncio, Done, Sender, Threads, Trio, aadvance, advance, arun, run, running
-from ..settings.arguments import kind_of
+from ..settings._arguments import kind_of
 from .auth_object import AuthObject, add_request, concerns_proof
 from .failures import send_failed
 from .limits import DRAIN_TIMEOUT, MAX_DRAINED, connect_timeout, inflate, read_timeout, shut_down

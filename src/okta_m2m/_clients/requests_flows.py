@@ -28,7 +28,7 @@ from .._urls.origins import origin_of
 from ..effects import Flow, Request, Response
 from ..errors import ConfigurationError, ErrorMap, OktaM2MError, TokenUnreachable
 from ..runtimes import Sender, Threads, drive, run
-from ..settings.arguments import kind_of
+from ..settings._arguments import kind_of
 from .auth_object import AuthObject, add_request
 from .failures import send_failed
 from .limits import (

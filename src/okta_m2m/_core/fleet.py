@@ -34,10 +34,10 @@ from .._threads.workers import on_event_loop
 from ..effects import Claim, Flow, Load, Release, Save, Sleep, Spawn, StoreEffect, StoreFailed, Wait
 from ..errors import ConfigurationError
 from ..keys import PrivateKey
-from ..settings.arguments import check_seconds, kind_of
+from ..settings._arguments import check_seconds, kind_of
 from ..stores.sealing import Seal, sealing_secret
 from .answers import LONGEST_LIFETIME, SHORTEST_LIFETIME, granted_token, json_object
-from .forced_renewals import MAX_ORIGINS, MOST_FORCED, PERIOD, ForcedByOrigin
+from .forced_renewals import PERIOD, ForcedByOrigin
 from .renewal_times import Postponed
 
 if TYPE_CHECKING:
@@ -116,16 +116,13 @@ class Fleet:
     """
 
     __slots__ = (
-        "_clock",
         "_down",
+        "_endpoint",
         "_identity",
-        "_nonces",
-        "_okta_clock",
         "_released",
         "_reports",
         "_seal_with",
         "_timeout",
-        "_token_endpoint",
         "store",
     )
 
@@ -150,11 +147,8 @@ class Fleet:
             *(["require_all_scopes"] if endpoint.require_all_scopes else []),
         ]
         self._identity = sha256(json.dumps(identity).encode()).hexdigest()
-        self._token_endpoint = endpoint.url
-        self._nonces = endpoint.nonces
+        self._endpoint = endpoint
         self._timeout = check_seconds(timeout, "store_timeout", 60, "60")
-        self._clock = endpoint.clock
-        self._okta_clock = endpoint.okta_clock
         self._down = False
         self._released: Landing | None = None
         Seal(seal_with or [bytes(32)])  # refuses a secret that is too short, before anything is stored
@@ -191,7 +185,7 @@ class Fleet:
             token, key = yield from fetch()
             return Shared(token, key, forced(), is_ours=True)
 
-        now, was_down = self._clock.now(), self._down
+        now, was_down = self._endpoint.clock.now(), self._down
         last_look = deadline - min(random.uniform(*LAST_RESORT), (deadline - now) / 2)  # noqa: S311 (spreads load)
         pause = FIRST_LOOK
         try:
@@ -208,7 +202,7 @@ class Fleet:
                 if renews is not None:
                     self._report_up()
                     return "others are renewing it"
-                if self._clock.now() + pause >= last_look:
+                if self._endpoint.clock.now() + pause >= last_look:
                     break  # the claim's holder is not finishing: two requests are better than no token
                 yield from Sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 (spreads load; it is not a secret)
                 pause = min(LONGEST_LOOK, pause * 1.5)
@@ -245,7 +239,7 @@ class Fleet:
 
     def okta_time_of(self, steady: float) -> float:
         """Converts a reading of the steady clock to Okta's time, in seconds since the epoch."""
-        return self._okta_clock.now() - (self._clock.now() - steady)
+        return self._endpoint.okta_clock.now() - (self._endpoint.clock.now() - steady)
 
     def _fetch_with_claim(
         self,
@@ -291,9 +285,9 @@ class Fleet:
 
         One flow does all this, in this order: an extension after the release would renew the claim.
         """
-        extended = self._clock.now()
+        extended = self._endpoint.clock.now()
         while not (yield from Wait(claimed.ended, LEASE / 3)):
-            asked = self._clock.now()
+            asked = self._endpoint.clock.now()
             if asked >= deadline:
                 break
             if asked >= extended + LEASE:
@@ -319,7 +313,7 @@ class Fleet:
     ) -> Flow[Shared | None]:
         """Saves the fetched token. If our claim was lost and the store now has a better token, returns that one
         instead."""
-        left = fetched.token.usable_until - self._clock.now()
+        left = fetched.token.usable_until - self._endpoint.clock.now()
         if left <= 0:
             return None
         try:
@@ -337,7 +331,7 @@ class Fleet:
         for place in places:
             found = self._open(place, (yield from self._ask(Load(self.store, self._timeout, place.key))))
             if found is not None and is_wanted(found.token):
-                self._nonces.learn(self._token_endpoint, found.nonce)
+                self._endpoint.nonces.learn(self._endpoint.url, found.nonce)
                 return found
         return None
 
@@ -381,7 +375,7 @@ class Fleet:
             document["dpop_key"] = key.private_jwk()
         if token.dpop_bound:
             # Without the nonce, each process that renews would first be refused for lack of one.
-            document["dpop_nonce"] = self._nonces.get(self._token_endpoint)
+            document["dpop_nonce"] = self._endpoint.nonces.get(self._endpoint.url)
         return json.dumps(document).encode()
 
     def _open(self, place: _Place, sealed: object) -> Shared | None:
@@ -396,28 +390,24 @@ class Fleet:
         try:
             expires_in, sent_at = float(document["expires_in"]), float(document["sent_at"])
             key = PrivateKey.from_jwk(document["dpop_key"]) if "dpop_key" in document else None
-        except (ValueError, TypeError, KeyError, OverflowError):  # InvalidKey is a ValueError
+            forced = self._forced_of(document)
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):  # InvalidKey is a ValueError
             return None
         if granted is None or not isinstance(scope, str):
             return None
         if not SHORTEST_LIFETIME <= expires_in <= LONGEST_LIFETIME or not isfinite(sent_at):
             return None
-        age = max(0.0, self._okta_clock.now() - sent_at)
+        age = max(0.0, self._endpoint.okta_clock.now() - sent_at)
         token_type = "DPoP" if granted.dpop_bound else "Bearer"
-        token = Token(granted.value, token_type, tuple(scope.split()), expires_in, self._clock.now() - age)
-        return Shared(token, key, self._forced_of(document), nonce=nonce if isinstance(nonce, str) else None)
+        token = Token(granted.value, token_type, tuple(scope.split()), expires_in, self._endpoint.clock.now() - age)
+        return Shared(token, key, forced, nonce=nonce if isinstance(nonce, str) else None)
 
     def _forced_of(self, document: Mapping[str, Any]) -> ForcedByOrigin:
-        """The forced renewals in a stored document, on this machine's steady clock. Omits whatever is not a time."""
-        stored = document.get("forced")
-        now, okta_now = self._clock.now(), self._okta_clock.now()
+        """The forced renewals in a stored document, on this machine's steady clock."""
+        now, okta_now = self._endpoint.clock.now(), self._endpoint.okta_clock.now()
         found: dict[str, dict[str, float]] = {}
-        for origin, renewals in list(stored.items())[:MAX_ORIGINS] if isinstance(stored, dict) else ():
-            ages = {
-                name: max(0.0, okta_now - time)
-                for name, time in (list(renewals.items())[-MOST_FORCED:] if isinstance(renewals, dict) else ())
-                if type(time) in (int, float)
-            }
+        for origin, renewals in document.get("forced", {}).items():
+            ages = {name: max(0.0, okta_now - time) for name, time in renewals.items()}
             found[origin] = {name: now - age for name, age in ages.items() if age < PERIOD}
         return found
 

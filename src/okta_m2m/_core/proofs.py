@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from binascii import b2a_base64
 from collections.abc import Callable, Mapping
-from itertools import count
 from random import SystemRandom
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -20,6 +18,7 @@ from .._base.crash_reports import Hidden
 from ..effects import Flow, Request, Sign, Snapshot
 from ..errors import ConfigurationError, OktaM2MError, SigningFailed, quoted
 from ..keys import PrivateKey
+from ..keys._key_algorithms import base64url
 
 if TYPE_CHECKING:
     from ..keys import Signer
@@ -50,17 +49,11 @@ MAX_LIFETIME = 3600
 """Okta refuses an ``exp`` more than one hour ahead (guide "Build a JWT for client authentication")."""
 
 
-def _base64url(data: bytes) -> bytes:
-    """base64url without padding (RFC 7515 section 2). The module ``base64`` uses a translation table, which takes longer than two
-    replacements."""
-    return b2a_base64(data, newline=False).replace(b"+", b"-").replace(b"/", b"_").rstrip(b"=")
-
-
 _encode = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps() makes an encoder for each call
 
 
 def _segment(document: Mapping[str, Any]) -> bytes:
-    return _base64url(_encode(document).encode())
+    return base64url(_encode(document).encode()).encode()
 
 
 _chance = SystemRandom()
@@ -112,11 +105,7 @@ def _signer_failed(signer: Signer, error: Exception) -> SigningFailed:
 
 
 def _join(message: bytes, signature: bytes) -> str:
-    return (message + b"." + _base64url(signature)).decode("ascii")
-
-
-def _header(alg: str, kid: str | None) -> bytes:
-    return _segment({"alg": alg} if kid is None else {"alg": alg, "kid": kid}) + b"."
+    return f"{message.decode()}.{base64url(signature)}"
 
 
 def signed_request(
@@ -183,7 +172,8 @@ class ClientAssertions:
             "jti": _jti(),
         }
         chosen = {name: value for name, value in {**own, **self._claims}.items() if value is not None}
-        return _sign(Sign(signer, _header(signer.alg, signer.kid) + _segment(chosen), timeout))
+        header = {"alg": signer.alg} if signer.kid is None else {"alg": signer.alg, "kid": signer.kid}
+        return _sign(Sign(signer, _segment(header) + b"." + _segment(chosen), timeout))
 
 
 class DPoPProofs:
@@ -205,7 +195,7 @@ class DPoPProofs:
             claims += f',"nonce":{_encode(nonce)}'
         if ath is not None:
             claims += f',"ath":"{ath}"'
-        return self._header + _base64url(b"{" + claims.encode("ascii") + b"}")
+        return self._header + base64url(b"{" + claims.encode("ascii") + b"}").encode()
 
     def proof(
         self,
@@ -235,7 +225,7 @@ class DPoPProofs:
 
 def ath_of(digest: bytes) -> str:
     """The claim ``ath`` for the ``digest`` of a token (RFC 9449 section 4.2)."""
-    return _base64url(digest).decode("ascii")
+    return base64url(digest)
 
 
 _KEPT_BY_OKTA = {"%": "%25", " ": "%20", '"': "%22", "#": "%23"}
@@ -287,50 +277,29 @@ def _without_dots(path: str) -> str:
 
 
 class Nonces:
-    """The newest DPoP nonce from each server (RFC 9449 sections 8 and 9). The least recently used is dropped first.
+    """The newest DPoP nonce from each server (RFC 9449 sections 8 and 9). It learns only from servers that a token may be sent
+    to, so it grows no further than their list.
 
     A server is the origin of an API, or the URL of a token endpoint. One instance per kind of server: a nonce from an
     authorization server is not for a resource server, even if both have the same origin.
     """
 
-    __slots__ = ("_known", "_most")
+    __slots__ = ("_known",)
 
-    def __init__(self, most: int = 128) -> None:
-        # Not an OrderedDict: with free-threaded CPython 3.13, threads that share one end the interpreter.
-        self._known: dict[str, _Nonce] = {}
-        self._most = most
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
 
     def learn(self, server: str, nonce: str | None) -> bool:
         """Keeps the value of a ``DPoP-Nonce`` header; returns whether it was valid (RFC 9449 section 8.1:
         ``1*NQCHAR``)."""
         if nonce is None or not re.fullmatch(_NONCE, nonce):
             return False
-        # Each step is atomic. A lock could be held by another thread at the moment of a fork.
-        self._known[server] = _Nonce(nonce)
-        if len(self._known) > self._most:
-            known = list(self._known.items())
-            least_recent, _ = min(known, key=lambda entry: entry[1].used)
-            self._known.pop(least_recent, None)  # another thread may have removed it meanwhile
+        self._known[server] = nonce
         return True
 
     def get(self, server: str) -> str | None:
         """The nonce for the next proof for that server."""
-        found = self._known.get(server)
-        if found is None:
-            return None
-        found.used = next(_uses)
-        return found.value
+        return self._known.get(server)
 
 
-class _Nonce:
-    """A nonce, and when it was used last: a number that grows with each use of any nonce."""
-
-    __slots__ = ("used", "value")
-
-    def __init__(self, value: str) -> None:
-        self.value = value
-        self.used = next(_uses)
-
-
-_uses = count()
 _NONCE = r"[\x21\x23-\x5b\x5d-\x7e]{1,1024}"

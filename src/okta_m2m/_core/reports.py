@@ -115,7 +115,18 @@ class Reports:
     def token_rejected(self, origin: str, code: str | None, renewing: bool, calls: Callable[[], int]) -> None:
         """An API returned 401 for the token; ``code`` is its OAuth error. It is reported before the renewal that it causes
         ends, or by :meth:`report_rejections`, because other calls may get the same response: ``calls`` counts them."""
-        self._rejections = (*self._rejections, lambda: self._report_rejection(origin, code, renewing, calls()))
+
+        def report() -> None:
+            count = calls()
+            what = "renewing it and retrying once" if renewing else "the caller gets the response"
+            self._report(
+                logging.WARNING,
+                "%s rejected the token (401 %s) in %d call(s); %s",
+                (origin, code or "without a reason", count, what),
+                TokenRejected(self.client_id, origin, code, renewing, count),
+            )
+
+        self._rejections = (*self._rejections, report)
 
     def report_rejections(self) -> None:
         """Reports the rejections that were not reported yet."""
@@ -123,19 +134,6 @@ class Reports:
             rejections, self._rejections = self._rejections, ()
         for report in rejections:
             report()
-
-    def _report_rejection(self, origin: str, code: str | None, renewing: bool, calls: int) -> None:
-        self._report(
-            logging.WARNING,
-            "%s rejected the token (401 %s) in %d call(s); %s",
-            (
-                origin,
-                code or "without a reason",
-                calls,
-                "renewing it and retrying once" if renewing else "the caller gets the response",
-            ),
-            TokenRejected(self.client_id, origin, code, renewing, calls),
-        )
 
     def token_revoked(self) -> None:
         """Okta revoked the token of a closed app. Logged only."""

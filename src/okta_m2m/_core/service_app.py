@@ -27,7 +27,8 @@ from .._urls.origins import Origins, origin_of
 from ..effects import Attempt, Flow, Response
 from ..errors import ConfigurationError
 from ..keys import thumbprint
-from ..settings import arguments, named_store, read_settings
+from ..settings import _arguments as arguments
+from ..settings import named_store, read_settings
 from .bindings import Bindings
 from .engine import Engine
 from .fetching import Fetching

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol
 from .._base.crash_reports import without_locals
 from .._base.tokens import not_picklable
 from ..errors import InvalidKey
-from .key_algorithms import (
+from ._key_algorithms import (
     MAX_KEY_SIZE,
     MIN_RSA_BITS,
     derivation_secret,
@@ -147,7 +147,20 @@ class PrivateKey:
 
         Raises :class:`~okta_m2m.errors.InvalidKey` if the file has no valid key at first.
         """
-        return _follow_file(path, password, kid, alg)
+        try:
+            given = os.fsdecode(path)
+        except TypeError:
+            raise InvalidKey(
+                f"The path of a key file is of type {type(path).__name__}.", remedy="Pass a str or a pathlib.Path."
+            ) from None
+        if is_key_text(given) and not os.path.exists(_absolute(given)):
+            raise InvalidKey(
+                "This is the text of a key, not the path of its file.", remedy="Read it with PrivateKey.from_text."
+            )
+        try:
+            return _FileKey(_absolute(given), lambda content: _parse_text(content, password, kid, alg))
+        except InvalidKey as error:
+            raise InvalidKey(f"{given}: {error.problem}", remedy=error.remedy) from None
 
     @classmethod
     @without_locals
@@ -177,7 +190,7 @@ class PrivateKey:
                     "or its path from the working directory."
                 ),
             )
-        return _follow_file(plain, password, kid, alg)
+        return cls.from_file(plain, password=password, kid=kid, alg=alg)
 
     @classmethod
     @without_locals
@@ -364,29 +377,6 @@ def _parse_text(content: str | bytes, password: str | bytes | None, kid: str | N
     return PrivateKey.from_pem(text, password=password, kid=kid, alg=alg)
 
 
-def _follow_file(
-    path: str | os.PathLike[str], password: str | bytes | None, kid: str | None, alg: str | None
-) -> PrivateKey:
-    try:
-        given = os.fsdecode(path)
-    except TypeError:
-        raise InvalidKey(
-            f"The path of a key file is of type {type(path).__name__}.", remedy="Pass a str or a pathlib.Path."
-        ) from None
-    if is_key_text(given) and not os.path.exists(_absolute(given)):
-        raise InvalidKey(
-            "This is the text of a key, not the path of its file.", remedy="Read it with PrivateKey.from_text."
-        )
-
-    def parse(content: bytes) -> PrivateKey:
-        return _parse_text(content, password, kid, alg)
-
-    try:
-        return _FileKey(_absolute(given), parse)
-    except InvalidKey as error:
-        raise InvalidKey(f"{given}: {error.problem}", remedy=error.remedy) from None
-
-
 def _absolute(path: str) -> str:
     # The working directory may change before the file is read again. Symlinks are not resolved, because they may be
     # swapped.
@@ -394,14 +384,13 @@ def _absolute(path: str) -> str:
 
 
 def _read_file(path: str) -> bytes:
-    """The content of a regular file. A FIFO or a device is never opened, because that may block forever."""
+    """The beginning of a regular file, which :func:`clean_text` refuses if there is more. A FIFO or a device is never opened,
+    because that may block forever."""
     try:
         about = os.stat(path)
-        regular = stat.S_ISREG(about.st_mode)
-        content = b""
-        if regular and about.st_size <= MAX_KEY_SIZE:
+        if stat.S_ISREG(about.st_mode):
             with open(path, "rb") as file:
-                content = file.read(MAX_KEY_SIZE + 1)
+                return file.read(MAX_KEY_SIZE + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise InvalidKey(
@@ -409,13 +398,6 @@ def _read_file(path: str) -> bytes:
         ) from None
     if stat.S_ISDIR(about.st_mode):
         raise InvalidKey("This is a directory.", remedy="Pass the path of the key file in it.")
-    if not regular:
-        raise InvalidKey(
-            "This is not a regular file.", remedy="Read it yourself, and pass its content to PrivateKey.from_text."
-        )
-    if about.st_size > MAX_KEY_SIZE:
-        raise InvalidKey(
-            f"The file has more than {MAX_KEY_SIZE} bytes, so it is not a key.",
-            remedy="Use a file that contains only the key.",
-        )
-    return content
+    raise InvalidKey(
+        "This is not a regular file.", remedy="Read it yourself, and pass its content to PrivateKey.from_text."
+    )

@@ -18,7 +18,7 @@ from math import prod
 from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import InvalidKey, quoted
-from .key_algorithms import (
+from ._key_algorithms import (
     ACCEPTED_ALGS,
     CURVES,
     MAKE_A_KEY,
@@ -48,7 +48,7 @@ def clean_text(content: object) -> str:
             remedy="Pass its PEM or JWK text.",
         )
     if len(content) > MAX_KEY_SIZE:
-        raise InvalidKey(f"It is larger than {MAX_KEY_SIZE} bytes, so it is not a key.", remedy="Pass only the key.")
+        raise InvalidKey(f"It has more than {MAX_KEY_SIZE} bytes, so it is not a key.", remedy="Pass only the key.")
     text = content if isinstance(content, str) else _decode(content)
     if text is None:
         raise InvalidKey(

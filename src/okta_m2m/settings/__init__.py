@@ -10,6 +10,7 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -21,20 +22,19 @@ from .._urls.org_url import check_org_url, find_placeholder
 from ..errors import ConfigurationError
 from ..keys import PrivateKey
 from ..stores import store_from_url
-from .okta_yaml import okta_yaml_paths, parse_okta_yaml, read_okta_yaml
-from .setting_sources import (
+from ._sources import (
+    ARGUMENTS,
     PREFIX,
     SPELLINGS,
     FoundSetting,
     Source,
     argument_source,
-    client_section,
     describe_kind,
     environment_source,
     fold_name,
-    is_blank,
     okta_yaml_source,
 )
+from .okta_yaml import okta_yaml_paths, parse_okta_yaml, read_okta_yaml
 
 if TYPE_CHECKING:
     from ..keys import Signer
@@ -64,6 +64,11 @@ _SIMILAR_VARIABLES: Mapping[str, tuple[str, ...]] = {
     "scopes": ("OKTA_SCOPES", "OKTA_API_SCOPES"),
 }
 _TITLES = {"org_url": "org URL", "client_id": "client id", "key": "private key", "scopes": "list of scopes"}
+_OTHER_MODES = {
+    "ssws": "asks for an API token of a user (SSWS), but this package signs with a private key",
+    "bearer": "asks for a ready-made access token (Bearer), but this package signs with a private key",
+    "jwt": "asks for a ready-made assertion (JWT), which works only once",
+}
 
 _UNPRINTABLE_OR_SPACE = r"[\x00-\x20\x7f]"
 _UNPRINTABLE = r"[\x00-\x1f\x7f]"
@@ -97,16 +102,10 @@ class Settings(PublicRecord, hidden=("key", "others", "files")):
 
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments for ``ServiceApp``, omitting those that are not set."""
-        arguments: dict[str, Any] = {
-            "org_url": self.org_url,
-            "client_id": self.client_id,
-            "key": self.key,
-            "scopes": self.scopes,
-            "authorization_server": self.authorization_server,
-        }
-        if self.dpop is not None:
-            arguments["dpop"] = self.dpop
-        return {**self.others, **arguments}
+        arguments = {**self.others, **{name: getattr(self, name) for name in ARGUMENTS}}
+        if self.dpop is None:
+            del arguments["dpop"]
+        return arguments
 
 
 @without_locals
@@ -134,14 +133,13 @@ def read_settings(
     :class:`~okta_m2m.errors.InvalidKey` for the key.
     """
     working_directory = _working_directory(directory)
-    given = argument_source(arguments, working_directory)
+    given = argument_source(arguments, working_directory).read()
     decided = set(given.found) | (_DECIDED_WITH_THE_KEY if "key" in given.found else set())
 
     environ = os.environ if environ is None else environ
-    in_environment = environment_source(environ, working_directory, decided)
+    in_environment = environment_source(environ, working_directory).read(decided)
     paths = okta_yaml_paths(working_directory, home) if files else []
-    in_files = [okta_yaml_source(path, here, decided) for path, here in paths]
-    sources = [given, in_environment, *filter(None, in_files)]
+    sources = [given, in_environment, *(okta_yaml_source(path, here).read(decided) for path, here in paths)]
 
     found = {setting: next((s.found[setting] for s in sources if setting in s.found), None) for setting in SPELLINGS}
     _check_mode(found["mode"], found["key"], sources)
@@ -191,18 +189,10 @@ def find_setting(
     Raises :class:`~okta_m2m.errors.ConfigurationError` for an ``okta.yaml`` that cannot be used.
     """
     working_directory = _working_directory(directory)
-    folded = set(map(fold_name, spellings))
-    for name, value in (os.environ if environ is None else environ).items():
-        if name.startswith(PREFIX) and fold_name(name[len(PREFIX) :]) in folded and not is_blank(value):
-            return FoundSetting(value, name, Source("environment variable", working_directory, {}))
-    for path, is_here in okta_yaml_paths(working_directory, home):
-        if is_here and not here:
-            continue
-        for name, value in (client_section(path) or {}).items():
-            if name in spellings and not is_blank(value):
-                source = Source(str(path), path.parent, {}, file=path, in_working_directory=is_here)
-                return FoundSetting(value, name, source)
-    return None
+    paths = [(path, is_here) for path, is_here in okta_yaml_paths(working_directory, home) if here or not is_here]
+    in_environment = environment_source(os.environ if environ is None else environ, working_directory)
+    sources = chain([in_environment], (okta_yaml_source(path, is_here) for path, is_here in paths))
+    return next(filter(None, (source.find(spellings) for source in sources)), None)
 
 
 @without_locals
@@ -259,31 +249,29 @@ def _check_mode(mode: FoundSetting | None, key: FoundSetting | None, sources: Se
     word = fold_name(_string(mode))
     if word in ("privatekey", "jwk"):  # jwk: the Go SDK's name for a private key in JWK form
         return
-    remedy = (
-        "Write PrivateKey, and set clientId, privateKey and scopes of an API service app. If another program needs that "
-        "mode, leave it there, and set all of these where they have priority."
+    problem = _OTHER_MODES.get(word, "is not a mode that Okta's SDKs know")
+    raise ConfigurationError(
+        f"{mode.where} {problem}.",
+        remedy=(
+            "Write PrivateKey, and set clientId, privateKey and scopes of an API service app. If another program needs that "
+            "mode, leave it there, and set all of these where they have priority."
+        ),
     )
-    if word in ("ssws", "bearer"):
-        kind = "an API token of a user (SSWS)" if word == "ssws" else "a ready-made access token (Bearer)"
-        raise ConfigurationError(
-            f"{mode.where} asks for {kind}, but this package signs with a private key.", remedy=remedy
-        )
-    if word == "jwt":
-        raise ConfigurationError(
-            f"{mode.where} asks for a ready-made assertion (JWT), which works only once.", remedy=remedy
-        )
-    raise ConfigurationError(f"{mode.where} is not a mode that Okta's SDKs know.", remedy=remedy)
 
 
 # ── values ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _string(found: FoundSetting) -> str:
+def _unchanged_string(found: FoundSetting) -> str:
     if not isinstance(found.value, str):
         raise ConfigurationError(
             f"{found.where} is {describe_kind(found.value)}, not a string.", remedy="Put the value in quotes."
         )
-    text = found.value.strip()
+    return found.value
+
+
+def _string(found: FoundSetting) -> str:
+    text = _unchanged_string(found).strip()
     if text[0] in "\"'" and text[-1] == text[0]:
         # Docker keeps the quotes of NAME="value" in an --env-file.
         raise ConfigurationError(f"{found.where} has quotation marks as part of its value.", remedy="Remove them.")
@@ -379,13 +367,7 @@ def _signer(
     if found.is_argument:
         return cast("Signer | Sequence[Signer]", value), None
     key_id = None if kid is None else _word(kid, unfit=_UNPRINTABLE)  # a kid may be any string (RFC 7517 section 4.5)
-    password: str | None = None
-    if passphrase is not None:
-        if not isinstance(passphrase.value, str):
-            raise ConfigurationError(
-                f"{passphrase.where} is {describe_kind(passphrase.value)}, not a string.", remedy="Put it in quotes."
-            )
-        password = passphrase.value
+    password = None if passphrase is None else _unchanged_string(passphrase)
     try:
         if isinstance(value, Mapping):
             return PrivateKey.from_jwk(dict(value), kid=key_id), None

@@ -20,8 +20,7 @@ import re
 import stat
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -38,13 +37,7 @@ _LEFTOVER_AGE = 3600.0  # seconds: the process that wrote such an old temporary 
 _POLL_INTERVAL = 0.005  # mean seconds between two attempts to get the lock, which is held for less than a millisecond
 _MAGIC = b"okta-m2m/1"
 _OWN_NAME = r"[0-9a-f]{64}\.(?:value|claim)(?P<temporary>\.[a-z0-9_]{8}\.tmp)?"  # compiled when it is first used
-_FLAGS = (
-    os.O_RDONLY
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_NONBLOCK", 0)  # opening a FIFO must not block
-    | getattr(os, "O_BINARY", 0)
-)
+_SAFE_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # opening a FIFO must not block
 
 
 class FileStore:
@@ -84,13 +77,14 @@ class FileStore:
             self._has_directory()  # refuses an unsafe directory at once
 
     def load(self, key: str) -> bytes | None:
-        """The value under ``key``, if it has not expired. An expired value is removed."""
+        """The value under ``key``, if it has not expired. Otherwise, expired records are removed."""
         path = self._path(key, "value")
         if not self._has_directory():
             return None
         value = _read_living(path)
         if value is None and os.path.lexists(path):
-            self._remove_dead(path)
+            with suppress(OSError), self._lock(timeout=0):
+                self._sweep()
         return value
 
     def save(self, key: str, value: bytes, ttl: float, owner: str) -> bool:
@@ -193,16 +187,14 @@ class FileStore:
             f"The store's directory {self._directory} {why} another directory with FileStore(path) or OKTA_M2M_STORE=file:/path",
         )
 
-    @contextmanager
-    def _lock(self, timeout: float | None = None) -> Iterator[None]:
+    def _lock(self, timeout: float | None = None) -> AbstractContextManager[object]:
         # With a new lock object each time, the operating system separates threads like processes. It also releases the lock
         # of a process that is killed.
         lock = self._file_lock(
             self._directory / "lock", timeout=self._timeout if timeout is None else timeout, mode=0o600
         )
         interval = _POLL_INTERVAL * random.uniform(0.5, 1.5)  # noqa: S311 (spreads load; it is not a secret)
-        with lock.acquire(poll_interval=interval):
-            yield
+        return lock.acquire(poll_interval=interval)
 
     def _write(self, path: Path, content: bytes, ttl: float) -> None:
         from tempfile import mkstemp  # heavy
@@ -217,14 +209,9 @@ class FileStore:
                 os.unlink(temporary)
             raise
 
-    def _remove_dead(self, path: Path) -> None:
-        # Under the lock, and only after a second check: another process may be writing a new record there.
-        with suppress(OSError), self._lock(timeout=0):
-            if _read_living(path) is None:
-                path.unlink()
-
     def _sweep(self) -> None:
-        """Removes expired records of other keys. There are few files, and saves are rare (one per token)."""
+        """Removes expired records, under the lock, because other processes write new ones. There are few files, and it is called
+        once per token."""
         with suppress(OSError):
             for path in list(self._directory.iterdir()):
                 form = re.fullmatch(_OWN_NAME, path.name)
@@ -258,18 +245,12 @@ def _read_living(path: Path) -> bytes | None:
 
 
 def _read_regular_file(path: Path) -> bytes | None:
-    try:
-        descriptor = os.open(path, _FLAGS)
-    except FileNotFoundError:
-        return None
-    except OSError:
-        if path.is_symlink():
-            return None  # a FileStore creates no symlinks, so do not follow this one
-        raise
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return None
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(MAX_RECORD_SIZE)  # a longer record is truncated, so it counts as incomplete
-    finally:
-        os.close(descriptor)
+    with suppress(FileNotFoundError, IsADirectoryError):
+        try:
+            with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _SAFE_FLAGS)) as file:
+                if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    return file.read(MAX_RECORD_SIZE)  # a longer record is truncated, so it counts as incomplete
+        except OSError:
+            if not path.is_symlink():  # a FileStore creates no symlinks, so do not follow this one
+                raise
+    return None

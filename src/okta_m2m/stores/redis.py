@@ -184,21 +184,13 @@ def _from_url(url: str, timeout: float) -> Client:
 
     # One retry if the connection is broken, like a pooled one after a restart of the server. No retry after a timeout,
     # because no time is left then.
-    once = (redis.ConnectionError,)
-    settings: dict[str, Any] = {
-        "socket_timeout": timeout,
-        "socket_connect_timeout": timeout,
-        "retry_on_error": [*once],  # redis-py before 6 needs this too
-        # With protocol 2, a new connection sends nothing but AUTH before its first command. All of this shares one
-        # time limit, and when many processes start at once, each further round trip takes long.
-        "protocol": 2,
-        **_anonymous_options(),
-    }
-    if url.lower().startswith("rediss:"):
-        settings["ssl_check_hostname"] = True  # redis-py before 6 does not check it by default
-
+    retry = Retry(NoBackoff(), 1, (redis.ConnectionError,))
     try:
-        client = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 1, once), **settings)
+        # With protocol 2, a new connection sends nothing but AUTH before its first command. All of this shares one time limit,
+        # and when many processes start at once, each further round trip takes long.
+        client = redis.Redis.from_url(
+            url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=retry, protocol=2
+        )
         pool = client.connection_pool
         pool.connection_class = _limited(pool.connection_class)
         pool.connection_class(**pool.connection_kwargs)  # does not connect, but checks all options
@@ -218,12 +210,16 @@ def _limited(connection_class: Any) -> Any:
     """A class of connections whose ``socket_timeout`` limits the whole of a response. redis-py limits each read from the
     socket, so a server that sends without end would keep the thread, and fill the memory.
 
-    redis-py has no public place for this, so it uses two of its private names, ``_connect`` and ``_sock``. The tests run with
-    the lowest version and with the newest.
+    It also does not send redis-py's own name and version, which would take two more commands, and which the permissions in
+    the documentation do not allow.
+
+    redis-py has no public place for the limit, so it uses two of its private names, ``_connect`` and ``_sock``. The tests run
+    with the lowest version and with the newest.
     """
 
     class Connection(connection_class):  # type: ignore[misc]  # a class that is passed in
         def _connect(self) -> _LimitedSocket:
+            self.driver_info = self.lib_name = self.lib_version = None
             return _LimitedSocket(super()._connect())
 
         def read_response(self, *arguments: Any, **options: Any) -> Any:
@@ -273,16 +269,6 @@ class _LimitedSocket:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._socket, name)
-
-
-def _anonymous_options() -> dict[str, None]:
-    """The options that keep redis-py from sending its own name and version, which would take two more commands."""
-    from inspect import signature
-
-    from redis.connection import AbstractConnection
-
-    known = signature(AbstractConnection).parameters
-    return dict.fromkeys(["driver_info"] if "driver_info" in known else ["lib_name", "lib_version"])
 
 
 def _safe_url(url: str) -> str:

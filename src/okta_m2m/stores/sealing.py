@@ -17,7 +17,7 @@ from .._base.crash_reports import without_locals
 from .._base.tokens import not_picklable
 from ..errors import ConfigurationError
 from ..keys import PrivateKey
-from ..keys.key_algorithms import hkdf
+from ..keys._key_algorithms import hkdf
 
 if TYPE_CHECKING:
     from joserfc.jwk import OctKey

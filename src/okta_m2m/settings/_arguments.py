@@ -20,24 +20,6 @@ if TYPE_CHECKING:
     from ..events import Event
     from ..keys import Signer
 
-__all__ = [
-    "ATTACH",
-    "NotAnAuthObject",
-    "attached_wrongly",
-    "check_client_id",
-    "check_clock",
-    "check_dpop",
-    "check_htu_origins",
-    "check_keys",
-    "check_list",
-    "check_observer",
-    "check_revoke_on_close",
-    "check_scopes",
-    "check_seconds",
-    "kind_of",
-    "token_path",
-]
-
 ATTACH = {
     "requests": "session.auth = okta_m2m.requests.OktaAuth(app)",
     "httpx": "httpx.Client(auth=okta_m2m.httpx.OktaAuth(app)), or the same for httpx.AsyncClient",

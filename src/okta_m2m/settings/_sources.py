@@ -16,21 +16,6 @@ from .._base.records import PublicRecord
 from ..errors import ConfigurationError, quoted
 from .okta_yaml import parse_okta_yaml, read_okta_yaml
 
-__all__ = [
-    "ARGUMENTS",
-    "PREFIX",
-    "SPELLINGS",
-    "FoundSetting",
-    "Source",
-    "argument_source",
-    "client_section",
-    "describe_kind",
-    "environment_source",
-    "fold_name",
-    "is_blank",
-    "okta_yaml_source",
-]
-
 logger = logging.getLogger("okta_m2m")
 
 PREFIX = "OKTA_CLIENT_"
@@ -109,30 +94,58 @@ _UNUSED_FOLDED = frozenset(map(fold_name, _UNUSED))
 _logged_names: set[str] = set()
 
 
-class Source(PublicRecord, hidden=("found",)):
+class Source(PublicRecord, hidden=("values", "found")):
     """One place where settings may be. Relative paths in it are relative to ``base``.
 
-    ``found``: what is set there.
+    ``values``: what is set there, by the names in that place, without blank values.
+
+    ``found``: the settings among them, once :meth:`read` has found them.
 
     ``file``: the ``okta.yaml``, by the path under which it was found; ``None`` for arguments and the environment.
     """
 
     title: str
     base: Path
+    values: Mapping[str, object]
     found: dict[str, FoundSetting]
     file: Path | None = None
     in_working_directory: bool = False
 
-    def add(self, setting: str, name: str, value: object) -> None:
-        """Adds a value. Raises :class:`~okta_m2m.errors.ConfigurationError` if the setting already has another
-        value."""
-        found = FoundSetting(value, name, self)
-        before = self.found.setdefault(setting, found)
-        if before.value != value:
-            raise ConfigurationError(
-                f"{before.where} and {found.where} are two spellings of one setting and have different values.",
-                remedy="Remove one of them.",
-            )
+    def find(self, spellings: Iterable[str]) -> FoundSetting | None:
+        """The first value under one of these names. In environment variables, case and underscores do not matter."""
+        if self.file is None:
+            folded = set(map(fold_name, spellings))
+            names = [name for name in self.values if fold_name(name.removeprefix(PREFIX)) in folded]
+        else:
+            names = [name for name in self.values if name in spellings]
+        return FoundSetting(self.values[names[0]], names[0], self) if names else None
+
+    def read(self, decided: Iterable[str] = ()) -> Source:
+        """Fills ``found``, and returns this source. ``decided``: settings whose names here may belong to another program.
+
+        Raises :class:`~okta_m2m.errors.ConfigurationError` for two values of one setting, and for a name that looks like a
+        misspelled setting.
+        """
+        for name, value in self.values.items():
+            found = FoundSetting(value, name, self)
+            setting = self._setting(name)
+            if setting is None:
+                _report_unknown(found, decided)
+                continue
+            before = self.found.setdefault(setting, found)
+            if before.value != value:
+                raise ConfigurationError(
+                    f"{before.where} and {found.where} are two spellings of one setting and have different values.",
+                    remedy="Remove one of them.",
+                )
+        return self
+
+    def _setting(self, name: str) -> str | None:
+        if self.title == "argument":
+            return name
+        if self.file is None:
+            return _SETTING_BY_FOLDED_NAME.get(fold_name(name.removeprefix(PREFIX)))
+        return _SETTING_BY_SPELLING.get(name)
 
 
 class FoundSetting(PublicRecord, hidden=("value", "source")):
@@ -178,51 +191,32 @@ class FoundSetting(PublicRecord, hidden=("value", "source")):
 
 def argument_source(arguments: dict[str, Any], base: Path) -> Source:
     """Takes the settings out of ``arguments``."""
-    source = Source("argument", base, {})
-    for name in ARGUMENTS:
-        value = arguments.pop(name, None)
-        if not is_blank(value):
-            source.add(name, name, value)
-    return source
+    taken = {name: arguments.pop(name) for name in ARGUMENTS if name in arguments}
+    return Source("argument", base, _without_blanks(taken), {})
 
 
-def environment_source(environ: Mapping[str, str], base: Path, decided: Iterable[str] = ()) -> Source:
-    """The settings in environment variables. ``decided``: settings whose variables may belong to another program."""
-    source = Source("environment variable", base, {})
-    for name, value in environ.items():
-        if not name.startswith(PREFIX) or is_blank(value):
-            continue
-        setting = _SETTING_BY_FOLDED_NAME.get(fold_name(name[len(PREFIX) :]))
-        if setting is not None:
-            source.add(setting, name, value)
-        else:
-            _report_unknown(name, name[len(PREFIX) :], source, decided)
-    return source
+def environment_source(environ: Mapping[str, str], base: Path) -> Source:
+    """What environment variables set."""
+    own = {name: value for name, value in environ.items() if name.startswith(PREFIX)}
+    return Source("environment variable", base, _without_blanks(own), {})
 
 
-def okta_yaml_source(path: Path, in_working_directory: bool, decided: Iterable[str] = ()) -> Source | None:
-    """The settings in an ``okta.yaml``; ``None`` if there is no such file."""
-    section = client_section(path)
-    if section is None:
-        return None
-    source = Source(str(path), path.parent, {}, file=path, in_working_directory=in_working_directory)
-    for name, value in section.items():
-        if is_blank(value):
-            continue
-        setting = _SETTING_BY_SPELLING.get(name)
-        if setting is not None:
-            source.add(setting, name, value)
-        else:
-            # In a damaged file, a line of a private key could be where a name should be.
-            shown = f"okta.client.{name}" if re.fullmatch(r"[\w.-]{1,40}", str(name)) else "A name under okta.client"
-            _report_unknown(f"{shown} in {path}", str(name), source, decided)
-    return source
-
-
-def client_section(path: Path) -> Mapping[Any, Any] | None:
-    """The mapping under ``okta: client:`` in an ``okta.yaml``; ``None`` if there is no such file."""
+def okta_yaml_source(path: Path, in_working_directory: bool) -> Source:
+    """What an ``okta.yaml`` sets under ``okta: client:``; nothing if there is no such file."""
     text = read_okta_yaml(path)
-    return None if text is None else _section(_section(parse_okta_yaml(path, text), "okta", path), "client", path)
+    document = None if text is None else parse_okta_yaml(path, text)
+    section = _section(_section(document, "okta", path), "client", path)
+    return Source(str(path), path.parent, _without_blanks(section), {}, path, in_working_directory)
+
+
+def _without_blanks(values: Mapping[str, object]) -> dict[str, object]:
+    """What counts as set: not ``None``, nor a string, list or mapping with nothing in it."""
+
+    def is_blank(value: object) -> bool:
+        empty_text = isinstance(value, str) and not value.strip()
+        return value is None or empty_text or (isinstance(value, list | dict) and not value)
+
+    return {name: value for name, value in values.items() if not is_blank(value)}
 
 
 def _section(document: object, name: str, path: Path) -> Mapping[Any, Any]:
@@ -247,20 +241,25 @@ def _section(document: object, name: str, path: Path) -> Mapping[Any, Any]:
     return section or {}
 
 
-def _report_unknown(place: str, name: str, source: Source, decided: Iterable[str]) -> None:
-    shown = quoted(place)
-    folded = fold_name(name)
+def _report_unknown(found: FoundSetting, decided: Iterable[str]) -> None:
+    name, file = str(found.name), found.file
+    folded = fold_name(name.removeprefix(PREFIX) if file is None else name)
     if folded in _UNUSED_FOLDED:
         return
     from difflib import get_close_matches  # heavy; only a mistake needs it
 
+    shown = quoted(name)
+    if file is not None:
+        # In a damaged file, a line of a private key could be where a name should be.
+        what = f"okta.client.{name}" if re.fullmatch(r"[\w.-]{1,40}", name) else "A name under okta.client"
+        shown = quoted(f"{what} in {file}")
     near = get_close_matches(folded, [*_SETTING_BY_FOLDED_NAME, *_UNUSED_FOLDED], n=1, cutoff=0.8)
     match = _MISNOMERS.get(folded) or (near[0] if near else "")
     setting = _SETTING_BY_FOLDED_NAME.get(match)
     # If an argument sets a value, a similar variable can only belong to another program.
     if setting is not None and setting not in decided:
         spelling = next(s for s in SPELLINGS[setting] if fold_name(s) == match)
-        right = f"okta.client.{spelling}" if source.file is not None else PREFIX + spelling.upper()
+        right = f"okta.client.{spelling}" if file is not None else PREFIX + spelling.upper()
         argument = f", or pass {setting}= if it belongs to another program" if setting in ARGUMENTS else ""
         raise ConfigurationError(f"{shown} is not a setting.", remedy=f"Did you mean {right}? Rename it{argument}.")
     if shown not in _logged_names:
@@ -268,15 +267,6 @@ def _report_unknown(place: str, name: str, source: Source, decided: Iterable[str
         logger.warning(
             "%s is not a setting of this package or of Okta's SDKs, and was ignored. Check its spelling.", shown
         )
-
-
-def is_blank(value: object) -> bool:
-    """Whether a value counts as not set."""
-    return (
-        value is None
-        or (isinstance(value, str) and not value.strip())
-        or (isinstance(value, list | dict) and not value)
-    )
 
 
 def describe_kind(value: object) -> str:
