@@ -71,10 +71,10 @@ def rotate(
         return ServiceApp(**{**settings.arguments(), "key": key})
 
     view = _View(quiet=as_json)
-    api = sign_in()
+    api, owner = target_app(sign_in, app_name or settings.client_id)
     rotation = Rotation(
         api,
-        target_app(api, app_name or settings.client_id).id,
+        owner.id,
         file,
         service=make_app,
         password=passphrase(),

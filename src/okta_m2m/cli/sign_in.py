@@ -80,9 +80,10 @@ def signed_in(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def target_app(api: ManagementApi, name: str | None) -> App:
-    """The app that an option names, by default the configured one."""
-    return find_app(api, configured_client()[0] if name is None else name)
+def target_app(sign_in: SignIn, name: str | None) -> tuple[ManagementApi, App]:
+    """Signs in. Returns the API, and the app that an option names, by default the configured one."""
+    api = sign_in()
+    return api, find_app(api, configured_client()[0] if name is None else name)
 
 
 def _report_pause(pause: Pause) -> None:
