@@ -18,10 +18,9 @@ from ..admin.doctor import Check, Doctor, Kind, check_client, first_failure
 from ..admin.shared_token import check_store
 from ..errors import ConfigurationError
 from ..settings import named_store
-from .debug import without_log
 from .exits import Exit
 from .options import STORE_TIMEOUT, Json
-from .printing import echo_json
+from .printing import echo_json, without_log
 from .profiles import name_places
 from .terminal import Output, hanging, marks_for
 from .trust import OrgNotTrusted, check_org, configured_app

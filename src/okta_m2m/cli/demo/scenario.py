@@ -25,7 +25,7 @@ from ...events import Event, TokenObtained, TokenRejected
 from ...httpx import OktaAuth as HttpxAuth
 from ...requests import OktaAuth as RequestsAuth
 from ...testing import FakeOkta, ReceivedRequest
-from ..debug import without_log
+from ..printing import without_log
 from .story import CALLERS, CLIENTS, FULL_LENGTH, LIFETIME, Call, Story, Token
 
 __all__ = ["play"]
