@@ -27,10 +27,12 @@ def test_a_public_module_lists_its_names_in_all(name: str) -> None:
         module = importlib.import_module(name)
     except ImportError as error:
         pytest.skip(f"{name} is for an optional dependency that is not here: {error}")
+    assert module.__doc__
+    if name.startswith("okta_m2m.cli."):
+        return  # the inside of the command, which is not for import: docs/api.md lists none of its names
     offered = module.__all__
     assert len(set(offered)) == len(offered)
     assert [one for one in offered if not hasattr(module, one)] == []
-    assert module.__doc__
 
 
 def test_the_package_exports_all_of_its_public_names() -> None:

@@ -26,8 +26,6 @@ from .settings_file import change_scopes
 from .sign_in import SignIn, configured_client, signed_in, target_app
 from .terminal import columns
 
-__all__ = ["app"]
-
 app = command_group("Create and delete service apps; grant scopes and assign admin roles.")
 app.command()(create)
 

@@ -30,8 +30,6 @@ from .secrets import read_bytes
 from .terminal import stdout_is_pipe, stdout_is_terminal
 from .trust import configured_app
 
-__all__ = ["api", "headers"]
-
 Method = Annotated[str, typer.Argument(metavar="METHOD", help="GET, POST, PUT, PATCH or DELETE.")]
 Target = Annotated[str, typer.Argument(metavar="PATH|URL", help="A path of the org, or the URL of an allowed origin.")]
 

@@ -24,8 +24,6 @@ from .printing import discard_output, echo, report_log
 from .profiles import choose_org, name_places
 from .trust import trust
 
-__all__ = ["app"]
-
 _ORDER = ("key", "app", "doctor", "api", "headers", "token", "assertion", "trust", "demo")
 
 

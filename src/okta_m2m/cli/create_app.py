@@ -27,8 +27,6 @@ from .secrets import configured_key_file, default_key_file, load_key, signing_ki
 from .settings_file import check_settings_file, read_setting, write_settings
 from .sign_in import SignIn, signed_in
 
-__all__ = ["create", "describe_app", "list_if_allowed"]
-
 _WRITTEN = ("orgUrl", "authorizationMode", "clientId", "privateKey", "kid")
 
 

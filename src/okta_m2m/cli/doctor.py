@@ -25,8 +25,6 @@ from .profiles import name_places
 from .terminal import Output, hanging, marks_for
 from .trust import OrgNotTrusted, check_org, configured_app
 
-__all__ = ["EXITS", "doctor"]
-
 EXITS: Mapping[Kind, Exit] = {
     Kind.CONFIGURATION: Exit.CONFIGURATION,
     Kind.UNREACHABLE: Exit.UNREACHABLE,

@@ -13,8 +13,6 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-__all__ = ["Group", "command_group"]
-
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 
 

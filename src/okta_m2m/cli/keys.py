@@ -26,8 +26,6 @@ from .secrets import default_key_file, load_key, read_passphrase, signing_kid, w
 from .sign_in import SignIn, signed_in, target_app
 from .terminal import columns
 
-__all__ = ["app"]
-
 app = command_group("Create, register and rotate keys.")
 
 KeyName = Annotated[str, typer.Argument(metavar="KID|ID", help="The key's kid, or Okta's id for it.")]

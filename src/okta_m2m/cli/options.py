@@ -11,23 +11,6 @@ from typing import Annotated, Final
 
 import typer
 
-__all__ = [
-    "DEFAULT_KEY",
-    "STORE_TIMEOUT",
-    "AppName",
-    "As",
-    "Json",
-    "KeyFile",
-    "Kid",
-    "MaxWait",
-    "PassphraseFile",
-    "RequestedScopes",
-    "TokenFile",
-    "TokenWait",
-    "Yes",
-    "split_scopes",
-]
-
 DEFAULT_KEY: Final = Path("okta-m2m-key.json")
 """The file that ``key new`` writes. A key is read from it if no setting names one."""
 

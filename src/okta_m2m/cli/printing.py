@@ -20,19 +20,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, TextIO
 
-__all__ = [
-    "LogHandler",
-    "clean",
-    "discard_output",
-    "echo",
-    "echo_bytes",
-    "echo_json",
-    "note",
-    "report",
-    "report_log",
-    "without_log",
-]
-
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 _JOINERS: Final = "\u200c\u200d"  # they shape Persian, Indic scripts and emoji, and do nothing else
 _LOGGERS: Final = ("okta_m2m", "urllib3.connectionpool")  # the second logs the method, path and status of each request

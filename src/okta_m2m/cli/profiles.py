@@ -16,8 +16,6 @@ from ..errors import ConfigurationError, quoted
 from ..settings import check_org_url, parse_okta_yaml, read_okta_yaml
 from .settings_file import lines_below, section_of
 
-__all__ = ["choose_org", "name_places"]
-
 _PREFIX: Final = "OKTA_CLIENT_"
 
 _places: dict[str, str] = {}

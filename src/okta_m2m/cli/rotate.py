@@ -30,8 +30,6 @@ from .sign_in import SignIn, signed_in, target_app
 from .terminal import Output, marks_for
 from .trust import trusted_settings
 
-__all__ = ["rotate"]
-
 LEAD = 16  # columns for the mark and the step
 
 

@@ -21,20 +21,6 @@ from .options import DEFAULT_KEY
 from .printing import clean, note
 from .terminal import stdin_is_terminal
 
-__all__ = [
-    "configured_key_file",
-    "confirm",
-    "default_key_file",
-    "load_key",
-    "passphrase_of",
-    "prompt_for",
-    "read_bytes",
-    "read_passphrase",
-    "read_secret",
-    "signing_kid",
-    "with_kid",
-]
-
 MAX_SECRET: Final = 100_000
 """The number of bytes that are read of a file with a secret. It may be a device that never ends."""
 

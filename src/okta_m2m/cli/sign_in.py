@@ -23,9 +23,6 @@ from .secrets import prompt_for, read_secret
 from .terminal import stdin_is_terminal
 from .trust import configured_app, trusted_settings
 
-__all__ = ["SignIn", "configured_client", "signed_in", "target_app"]
-
-
 _NO_KEY: Final[dict[str, Any]] = {"key": object(), "scopes": ["okta.users.read"]}
 """Arguments in place of the settings that only a service app needs, so that they are not read."""
 

@@ -18,19 +18,6 @@ from rich.text import Text
 
 from .printing import clean
 
-__all__ = [
-    "Glyphs",
-    "Marks",
-    "Output",
-    "columns",
-    "glyphs_for",
-    "hanging",
-    "marks_for",
-    "stdin_is_terminal",
-    "stdout_is_pipe",
-    "stdout_is_terminal",
-]
-
 
 class Output(Console):
     """Stdout. The command itself handles a closed pipe; rich would exit with 1.

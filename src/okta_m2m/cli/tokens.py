@@ -29,8 +29,6 @@ from .secrets import prompt_for, read_secret
 from .terminal import Output, stdin_is_terminal, stdout_is_pipe, stdout_is_terminal
 from .trust import app_settings, configured_app
 
-__all__ = ["app", "assertion"]
-
 _Answer = TypeVar("_Answer")
 
 app = command_group("Tokens of the configured app.")

@@ -32,17 +32,6 @@ from ..settings import (
 from .options import Json
 from .printing import echo, echo_json, note
 
-__all__ = [
-    "OrgNotTrusted",
-    "app_settings",
-    "check_org",
-    "configured_app",
-    "is_trusted",
-    "trust",
-    "trust_own_file",
-    "trusted_settings",
-]
-
 _ORG = ("orgUrl", "oktaDomain")
 
 

@@ -18,8 +18,6 @@ from ..terminal import Output
 from .picture import draw, summarize
 from .story import FULL_LENGTH, Story
 
-__all__ = ["demo"]
-
 
 def demo(
     seconds: Annotated[

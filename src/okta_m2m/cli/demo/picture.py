@@ -18,8 +18,6 @@ from rich.text import Text
 from ..terminal import Glyphs, glyphs_for, hanging
 from .story import CALLERS, CLIENTS, LIFETIME, Story, Token
 
-__all__ = ["draw", "summarize"]
-
 LABEL: Final = 15  # columns for a row's name
 NARROWEST: Final = 24  # columns of time; with fewer, the figures at the right are omitted
 SHOWN_FAILURES: Final = 12

@@ -28,8 +28,6 @@ from ...testing import FakeOkta, ReceivedRequest
 from ..printing import without_log
 from .story import CALLERS, CLIENTS, FULL_LENGTH, LIFETIME, Call, Story, Token
 
-__all__ = ["play"]
-
 API_DELAY: Final = 0.03  # seconds that an API call takes, so that some calls are always in progress
 OVERTIME: Final = 5.0  # extra seconds on a slow machine for the remaining events
 PAUSES: Final = (

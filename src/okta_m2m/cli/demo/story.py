@@ -11,8 +11,6 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, NamedTuple
 
-__all__ = ["CALLERS", "CLIENTS", "FULL_LENGTH", "LIFETIME", "Call", "Story", "Token"]
-
 CLIENTS: Final = ("requests", "httpx", "httpx async", "aiohttp")
 CALLERS: Final = 12  # in all clients together
 LIFETIME: Final = 3.0  # lifetime of a token in seconds
