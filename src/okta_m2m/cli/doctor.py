@@ -19,7 +19,7 @@ from ..admin.shared_token import check_store
 from ..errors import ConfigurationError
 from ..settings import named_store
 from .exits import Exit
-from .options import STORE_TIMEOUT, Json
+from .options import STORE_TIMEOUT, Json, seconds
 from .printing import echo_json, without_log
 from .profiles import name_places
 from .terminal import Output, hanging, marks_for
@@ -68,9 +68,7 @@ def doctor(
         bool, typer.Option("--verbose", "-v", help="Show every row, including the checks that passed.")
     ] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Check only what needs no network.")] = False,
-    max_wait: Annotated[
-        float, typer.Option(metavar="SECONDS", min=1, max=86_400, help="How long the token request may take.")
-    ] = 20.0,
+    max_wait: Annotated[float, seconds("How long the token request may take.")] = 20.0,
 ) -> None:
     """Check everything that a working call depends on, and say how to fix problems."""
     checks: list[Check] = []

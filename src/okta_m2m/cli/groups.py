@@ -37,11 +37,7 @@ class Group(TyperGroup):
     """typer's own group, with the commands before the options, and with suggestions for a command that does not exist."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        rows = []
-        for name in self.list_commands(ctx):
-            command = self.get_command(ctx, name)
-            if command is not None and not command.hidden:
-                rows.append((name, command.get_short_help_str(limit=500)))
+        rows = [(name, self.commands[name].get_short_help_str(limit=500)) for name in self.list_commands(ctx)]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
         _write_parameters(self, ctx, formatter)

@@ -23,7 +23,7 @@ from ..admin.rotation import Progress, Rotated, Rotation, Step, rotatable_key_fi
 from ..keys import PrivateKey
 from ..settings import Settings, find_setting
 from .exits import Exit, fail, is_closed_pipe, is_device_failure
-from .options import AppName, Json, KeyFile, PassphraseFile
+from .options import AppName, Json, KeyFile, PassphraseFile, seconds
 from .printing import echo_json, report
 from .secrets import configured_key_file, default_key_file, passphrase_of
 from .sign_in import SignIn, signed_in, target_app
@@ -45,12 +45,7 @@ def rotate(
     bits: Annotated[
         int | None, typer.Option(metavar="BITS", help="Bits of a new RSA key; by default the size of the old key.")
     ] = None,
-    grace: Annotated[
-        float,
-        typer.Option(
-            metavar="SECONDS", min=0, max=86_400, help="How long to wait for running processes to read the new key."
-        ),
-    ] = 60.0,
+    grace: Annotated[float, seconds("How long to wait for running processes to read the new key.", min=0)] = 60.0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, list the steps, change nothing.")
     ] = False,

@@ -30,7 +30,7 @@ from ..settings import (
     read_settings,
 )
 from .options import Json
-from .printing import echo, echo_json, note
+from .printing import note, report
 
 _ORG = ("orgUrl", "oktaDomain")
 
@@ -49,10 +49,8 @@ def trust(
         raise ConfigurationError(f"No okta.yaml in {folder} names an org.", remedy="Use the folder that has it.")
     url = check_org_url(str(found.value).strip())
     _trust_file(found.file)
-    if as_json:
-        echo_json({"org_url": url, "file": str(found.file)})
-    else:
-        echo(f"{url} gets credentials in {folder}, until {found.file} changes.")
+    line = f"{url} gets credentials in {folder}, until {found.file} changes."
+    report({"org_url": url, "file": str(found.file)}, [line], as_json)
 
 
 def check_org(*, folder: Path | None = None, environ: Mapping[str, str] | None = None) -> str | None:
