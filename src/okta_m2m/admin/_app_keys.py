@@ -183,7 +183,6 @@ def listed_key(api: ManagementApi, app_id: str, id: str) -> AppKey | None:
 
 
 def key_path(app_id: str, key_id: str) -> str:
-    """The path of a key."""
     return f"{_path(app_id)}/{path_segment(key_id)}"
 
 

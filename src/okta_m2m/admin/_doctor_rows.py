@@ -57,7 +57,6 @@ _KINDS: Final[tuple[tuple[type[OktaM2MError], Kind], ...]] = (
     (SigningFailed, Kind.SIGNING),
 )
 
-
 CONNECTION_ROWS: Final = ("name look-up", "proxy", "TCP", "TLS", "discovery", "clock")
 """The names of the rows about the connection to Okta, in order."""
 

@@ -87,8 +87,9 @@ def api(
         if paginate:
             response, items = _read_pages(response, url, send, service_app.origins.allow)
     _print(response, items, as_json)
-    if items is None:
-        _exit_unless_good(method, response)
+    if items is None and not 200 <= response.status_code < 300:
+        row = check_answer("API call", method, str(response.request.path_url).partition("?")[0], response)
+        fail(EXITS[row.kind], f"{row.detail}.", row.remedy)
 
 
 def headers(
@@ -250,10 +251,3 @@ def _print(response: requests.Response, items: list[Any] | None, as_json: bool) 
             echo(line)
     elif response.content:
         echo_bytes(response.content)
-
-
-def _exit_unless_good(method: str, response: requests.Response) -> None:
-    if 200 <= response.status_code < 300:
-        return
-    row = check_answer("API call", method, str(response.request.path_url).partition("?")[0], response)
-    fail(EXITS[row.kind], f"{row.detail}.", row.remedy)

@@ -22,7 +22,7 @@ from .exits import Exit
 from .options import STORE_TIMEOUT, Json, seconds
 from .printing import echo_json, without_log
 from .profiles import name_places
-from .terminal import Output, hanging, marks_for
+from .terminal import Output, glyphs_for, hanging
 from .trust import OrgNotTrusted, check_org, configured_app
 
 EXITS: Mapping[Kind, Exit] = {
@@ -152,7 +152,7 @@ def _print_rows(results: Iterable[Check], checks: list[Check], *, verbose: bool)
 
 
 def _lines(output: Output, state: str, name: str, detail: str, remedy: str = "") -> Iterator[Text]:
-    marks = marks_for(output)
+    marks = glyphs_for(output)
     style = {"ok": "green", "warn": "yellow", "fail": "bold red", "skipped": "dim"}[state]
     lead = Text(f"{getattr(marks, state)} ", style).append(f"{name:<{LEAD - 2}}", "bold")
     yield from hanging(lead, detail, output.width, "dim" if state == "skipped" else "")

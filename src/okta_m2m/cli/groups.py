@@ -56,7 +56,6 @@ class _Typer(typer.Typer):
 
 
 def command_group(help: str, *, cls: type[Group] = Group, **options: Any) -> typer.Typer:
-    """A group of commands."""
     return _Typer(
         cls=cls,
         help=help,

@@ -198,15 +198,11 @@ def _report_key(key: AppKey, as_json: bool) -> None:
 
 
 def _describe(key: PrivateKey) -> dict[str, str | None]:
+    jwk = key.public_jwk
     return {
-        "kty": key.public_jwk["kty"],
-        "strength": _strength(key),
+        "kty": jwk["kty"],
+        "strength": f"{len(jwk['n']) * 6 // 8 * 8} bits" if jwk["kty"] == "RSA" else jwk["crv"],
         "alg": key.alg,
         "kid": key.kid,
         "thumbprint": key.thumbprint(),
     }
-
-
-def _strength(key: PrivateKey) -> str:
-    jwk = key.public_jwk
-    return f"{len(jwk['n']) * 6 // 8 * 8} bits" if jwk["kty"] == "RSA" else jwk["crv"]

@@ -74,7 +74,6 @@ class LogHandler(logging.Handler):
     """Writes log records to stderr, as Python does without a logging configuration, but cleaned."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Writes one record."""
         for line in self.format(record).splitlines():
             note(line)
 

@@ -27,7 +27,7 @@ from .options import AppName, Json, KeyFile, PassphraseFile, seconds
 from .printing import echo_json, report
 from .secrets import configured_key_file, default_key_file, passphrase_of
 from .sign_in import SignIn, signed_in, target_app
-from .terminal import Output, marks_for
+from .terminal import Output, glyphs_for
 from .trust import trusted_settings
 
 LEAD = 16  # columns for the mark and the step
@@ -151,7 +151,7 @@ class _View:
         self._quiet = quiet
         self._steps: list[dict[str, str]] = []
         self._output = Output()
-        self._marks = marks_for(self._output)
+        self._marks = glyphs_for(self._output)
         self._failure: OSError | None = None
         redraws = self._output.can_redraw and not quiet
         self.live = Live(console=self._output, auto_refresh=False, transient=True) if redraws else None

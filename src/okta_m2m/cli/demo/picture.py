@@ -91,7 +91,6 @@ class _Chart:
         return min(self._columns - 1, int(at / self._story.seconds * self._columns))
 
     def axis(self) -> Text:
-        """The axis, in seconds."""
         row, seconds = Text(" " * self._columns), self._story.seconds
         step = next((step for step in (1, 2, 5, 10, 20) if self._columns * step / seconds >= 6), 30)
         for second in range(0, max(1, round(seconds)), step):  # none at the right edge, beside the figures

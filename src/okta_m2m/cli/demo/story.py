@@ -66,7 +66,6 @@ class Story:
     _start: float = math.inf
 
     def begin(self) -> None:
-        """Starts the clock."""
         self._start = time.perf_counter()
 
     def now(self) -> float:
@@ -75,7 +74,6 @@ class Story:
 
     @property
     def failures(self) -> list[Call]:
-        """Calls that failed."""
         return [call for call in list(self.calls) if call.failure is not None]
 
     @property
