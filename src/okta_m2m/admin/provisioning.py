@@ -372,11 +372,7 @@ def find_role(api: ManagementApi, client_id: str, type_or_id: str) -> Role:
     found = next((role for role in roles if role.id == type_or_id), None)
     found = found or next((role for role in roles if role.type != "CUSTOM" and role.type == _folded(type_or_id)), None)
     if found is None:
-        raise NotFound(
-            f"The app has no role {shown_id(type_or_id)!r}.",
-            remedy="List its roles with: okta-m2m app role list",
-            status=404,
-        )
+        raise _no_role(type_or_id)
     return found
 
 
@@ -390,11 +386,7 @@ def unassign_role(api: ManagementApi, client_id: str, assignment_id: str) -> Non
     Raises :class:`~okta_m2m.admin.errors.NotFound` if the app has no such assignment.
     """
     if _with_id(api, client_id, assignment_id) is None:
-        raise NotFound(
-            f"The app has no role assignment {shown_id(assignment_id)!r}.",
-            remedy="List them with: okta-m2m app role list",
-            status=404,
-        )
+        raise _no_role(assignment_id)
     change(
         api,
         "DELETE",
@@ -408,6 +400,11 @@ def _assign(api: ManagementApi, client_id: str, body: Mapping[str, str]) -> Role
     made = _role_from(api.call("POST", _roles_path(client_id), body))
     listed = read_back(api, lambda: _with_id(api, client_id, made.id), f"the role {quoted(made.label, 80)} is assigned")
     return RoleResult(listed, True)
+
+
+def _no_role(id: str) -> NotFound:
+    remedy = "List its roles with: okta-m2m app role list"
+    return NotFound(f"The app has no role {shown_id(id)!r}.", remedy=remedy, status=404)
 
 
 def _with_id(api: ManagementApi, client_id: str, assignment_id: str) -> Role | None:

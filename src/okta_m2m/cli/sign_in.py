@@ -40,10 +40,7 @@ def configured_client() -> tuple[str, Path | None]:
 
 @contextmanager
 def _management_api(token_file: Path | None, as_: str | None, max_wait: float) -> Iterator[ManagementApi]:
-    """The management API, with the account that the options name.
-
-    ``token_file``, ``as_``, ``max_wait``: the options of the same names.
-    """
+    """The management API, with the account that the options of the same names choose."""
     account: ApiToken | ServiceApp
     if as_ is None:
         url = trusted_settings(client_id="any", **_NO_KEY).org_url

@@ -111,10 +111,9 @@ def trusted_settings(
 
 
 def app_settings() -> tuple[Settings, Any]:
-    """The settings of the configured app, for commands that need no scopes, and its key: the preferred one of several."""
+    """The settings of the configured app, for commands that need no scopes, and its key."""
     settings = trusted_settings(scopes=["okta.users.read"])
-    key = settings.key
-    return settings, key[0] if isinstance(key, list | tuple) else key
+    return settings, settings.key
 
 
 def configured_app(**arguments: Any) -> ServiceApp:
