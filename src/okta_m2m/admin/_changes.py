@@ -48,7 +48,6 @@ def set_active(api: ManagementApi, path: str, active: bool, look: Callable[[], T
 def read_back(api: ManagementApi, look: Callable[[], T | None], result: str) -> T:
     """The first result of ``look`` that is true.
 
-    - ``api``: the management API of the org.
     - ``look``: reads from Okta; ``None`` or ``False`` as long as Okta does not show the change.
     - ``result``: the expected change, as the end of "Okta does not show that ".
 

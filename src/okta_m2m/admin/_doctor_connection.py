@@ -127,8 +127,6 @@ def check_connection(
     whether there was a response.
 
     - ``session``: the session whose proxies, CA bundle and adapters are used.
-    - ``bundle``: the CA bundle that the client reads.
-    - ``app``: the app, with its org and authorization server.
     - ``timeout``: seconds for the response.
     """
     # The issuer is a custom authorization server or the org itself, and its metadata is below it.
@@ -201,9 +199,7 @@ def _check_metadata(app: ServiceApp, response: Response) -> Check:
     document = json_object(response.body)
     if response.status != 200 or "token_endpoint" not in document:
         detail = f"HTTP {response.status} instead of an authorization server's metadata"
-        remedy = (
-            "Check the org URL, the id of the custom authorization server if there is one, and for a login page in between."
-        )
+        remedy = "Check the org URL, the id of the custom authorization server if there is one, and for a login page in between."
         return row(name, "fail", detail, remedy)
     endpoint = document["token_endpoint"]
     if endpoint != app.token_endpoint:

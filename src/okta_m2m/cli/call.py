@@ -135,12 +135,8 @@ def _app_and_url(target: str, scope: list[str] | None, max_wait: float) -> tuple
 
 
 def _body(method: str, document: dict[str, Any], file: Path | None, header_fields: dict[str, str]) -> dict[str, Any]:
-    """The argument of ``Session.request`` for the body or the query, if there is one.
-
-    - ``document``: the fields; empty if there are none.
-    - ``file``: the file with the body; ``None`` if there is none.
-    - ``header_fields``: get the type of the file.
-    """
+    """The argument of ``Session.request`` for the body or the query, if there is one. A file adds its type to
+    ``header_fields``."""
     if file is not None and document:
         raise ConfigurationError("--input and --field cannot be used together.", remedy="Use one of them.")
     if file is not None:
@@ -208,12 +204,8 @@ def _send(session: requests.Session, method: str, url: str, **options: Any) -> r
 def _read_pages(
     response: requests.Response, url: str, send: Callable[[str], requests.Response], is_allowed: Callable[[str], bool]
 ) -> tuple[requests.Response, list[Any] | None]:
-    """The items of all pages, beside the last response; ``None`` if that response is not a page.
-
-    - ``response``: the first page, which is from ``url``.
-    - ``send``: requests another page.
-    - ``is_allowed``: whether a URL may get the token.
-    """
+    """The items of all pages, beside the last response; ``None`` if that response is not a page. ``response``: the first
+    page, which is from ``url``."""
     items: list[Any] = []
     seen = {url}
     while response.status_code == 200 and isinstance(page := _json_of(response), list):

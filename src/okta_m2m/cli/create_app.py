@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, cast, get_args
 
 import typer
 
@@ -121,11 +122,9 @@ def list_if_allowed(names: Callable[[], Iterable[str]]) -> list[str] | None:
 
 
 def _parse_via(via: str) -> Via:
-    if via == "clients":
-        return "clients"
-    if via == "apps":
-        return "apps"
-    raise typer.BadParameter(f"{via!r} is not an endpoint. Use apps or clients.", param_hint="--via")
+    if via not in get_args(Via):
+        raise typer.BadParameter(f"{via!r} is not an endpoint. Use apps or clients.", param_hint="--via")
+    return cast("Via", via)
 
 
 def _load_keys(
@@ -163,13 +162,9 @@ def _check_settings_file(api: ManagementApi, path: Path, name: str, via: Via) ->
             f"Nothing was created. {error.problem}", remedy=f"{error.remedy} Or print export lines instead (--env)."
         ) from None
     present = read_setting(path, "clientId")
-    if present is None:
-        return
-    try:
-        if find_app(api, name, via=via).client_id == present:
+    with suppress(NotFound):
+        if present is None or find_app(api, name, via=via).client_id == present:
             return
-    except NotFound:
-        pass
     raise ConfigurationError(
         f"{path} has the settings of another app ({present}), so nothing was created.",
         remedy=(
