@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from ..errors import ConfigurationError, quoted
 from ..keys import thumbprint
-from ._changes import change, path_segment, read_back, shown_id
+from ._changes import change, path_segment, read_back, set_active, shown_id
 from .errors import NotFound
-from .management import ManagementApi, items_of, not_as_described
+from .management import ManagementApi, described_as, items_of
 
 _PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})  # RFC 7518 sections 6.2.2, 6.3.2 and 6.4.1
 
@@ -117,7 +117,7 @@ def activate_key(api: ManagementApi, app_id: str, id_or_kid: str) -> AppKey:
     - ``app_id``: :attr:`App.id`.
     - ``id_or_kid``: as for :func:`find_key`.
     """
-    return _set_lifecycle(api, app_id, id_or_kid, "activate")
+    return _set_active(api, app_id, id_or_kid, True)
 
 
 def deactivate_key(api: ManagementApi, app_id: str, id_or_kid: str) -> AppKey:
@@ -129,7 +129,7 @@ def deactivate_key(api: ManagementApi, app_id: str, id_or_kid: str) -> AppKey:
 
     Raises :class:`~okta_m2m.admin.errors.InvalidRequest` for the only active key, which Okta keeps active.
     """
-    return _set_lifecycle(api, app_id, id_or_kid, "deactivate")
+    return _set_active(api, app_id, id_or_kid, False)
 
 
 def delete_key(api: ManagementApi, app_id: str, id_or_kid: str) -> None:
@@ -145,7 +145,7 @@ def delete_key(api: ManagementApi, app_id: str, id_or_kid: str) -> None:
     change(
         api,
         "DELETE",
-        f"{_path(app_id)}/{path_segment(key.id)}",
+        key_path(app_id, key.id),
         lambda: listed_key(api, app_id, key.id) is None,
         f"the key {shown_id(key.kid or key.id)!r} is deleted",
     )
@@ -159,26 +159,22 @@ def public_jwk(jwk: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def app_keys_from(jwks: Any) -> tuple[AppKey, ...]:
-    """The signing keys of a JWKS in Okta's response. Raises the error of :func:`not_as_described`."""
+    """The signing keys of a JWKS in Okta's response. Raises :class:`NotAsDescribed`."""
     if jwks is None:
         return ()
     return tuple(_key(jwk) for jwk in jwks["keys"] if jwk.get("use") in (None, "sig"))
 
 
-def _set_lifecycle(
-    api: ManagementApi, app_id: str, id_or_kid: str, operation: Literal["activate", "deactivate"]
-) -> AppKey:
+def _set_active(api: ManagementApi, app_id: str, id_or_kid: str, active: bool) -> AppKey:
     key = find_key(api, app_id, id_or_kid)
-    wanted = operation == "activate"
-    if key.active == wanted:
+    if key.active == active:
         return key
 
     def look() -> AppKey | None:
         found = find_key(api, app_id, key.id)
-        return found if found.active == wanted else None
+        return found if found.active == active else None
 
-    result = f"the key {shown_id(key.kid or key.id)!r} is {'active' if wanted else 'inactive'}"
-    return change(api, "POST", lifecycle_path(app_id, key.id, operation), look, result)
+    return set_active(api, key_path(app_id, key.id), active, look, f"the key {shown_id(key.kid or key.id)!r}")
 
 
 def listed_key(api: ManagementApi, app_id: str, id: str) -> AppKey | None:
@@ -186,9 +182,8 @@ def listed_key(api: ManagementApi, app_id: str, id: str) -> AppKey | None:
     return next((key for key in list_keys(api, app_id) if key.id == id), None)
 
 
-def lifecycle_path(app_id: str, key_id: str, operation: Literal["activate", "deactivate"]) -> str:
-    """The path for activating or deactivating a key."""
-    return f"{_path(app_id)}/{path_segment(key_id)}/lifecycle/{operation}"
+def key_path(app_id: str, key_id: str) -> str:
+    return f"{_path(app_id)}/{path_segment(key_id)}"
 
 
 def _path(app_id: str) -> str:
@@ -196,7 +191,7 @@ def _path(app_id: str) -> str:
 
 
 def _key(jwk: Any) -> AppKey:
-    try:
+    with described_as("key"):
         members = {"RSA": ("kty", "e", "n"), "EC": ("kty", "crv", "x", "y")}.get(jwk["kty"], ())
         # Okta's reference shows no crv, although its responses have one. Without crv, the length of x identifies the curve.
         found = {name: jwk.get(name) or _curve(jwk) for name in members}
@@ -209,8 +204,6 @@ def _key(jwk: Any) -> AppKey:
             created=jwk.get("created"),
             public_jwk=found,
         )
-    except (KeyError, TypeError, AttributeError):
-        raise not_as_described("key") from None
 
 
 def _curve(jwk: Mapping[str, Any]) -> str:

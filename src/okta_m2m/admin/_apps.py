@@ -14,9 +14,9 @@ from typing import Any, Final, Literal
 from ..errors import ConfigurationError, OktaM2MError, quoted
 from ..keys import thumbprint
 from ._app_keys import AppKey, app_keys_from, public_jwk
-from ._changes import change, path_segment, read_back, shown_id
+from ._changes import change, path_segment, read_back, set_active, shown_id
 from .errors import NameTaken, NotConfirmed, NotFound, PermissionMissing, ScopeMissing, response_details
-from .management import ManagementApi, NotAsDescribed, not_as_described
+from .management import ManagementApi, NotAsDescribed, described_as
 
 Via = Literal["apps", "clients"]
 """The endpoint to use: ``"apps"`` is the Apps API (``/api/v1/apps``), ``"clients"`` dynamic registration
@@ -270,7 +270,7 @@ def activate_app(api: ManagementApi, app_id: str) -> None:
     - ``api``: the management API of the org.
     - ``app_id``: :attr:`App.id`.
     """
-    _set_status(api, app_id, "activate", "ACTIVE")
+    _set_active(api, app_id, True)
 
 
 def deactivate_app(api: ManagementApi, app_id: str) -> None:
@@ -279,7 +279,7 @@ def deactivate_app(api: ManagementApi, app_id: str) -> None:
     - ``api``: the management API of the org.
     - ``app_id``: :attr:`App.id`.
     """
-    _set_status(api, app_id, "deactivate", "INACTIVE")
+    _set_active(api, app_id, False)
 
 
 def delete_app(api: ManagementApi, app_id: str) -> None:
@@ -301,14 +301,10 @@ def delete_app(api: ManagementApi, app_id: str) -> None:
     change(api, "DELETE", path, is_gone, f"the app {shown_id(app_id)!r} is deleted")
 
 
-def _set_status(api: ManagementApi, app_id: str, operation: str, status: str) -> None:
-    change(
-        api,
-        "POST",
-        f"/api/v1/apps/{path_segment(app_id)}/lifecycle/{operation}",
-        lambda: get_app(api, app_id).status == status,
-        f"the app {shown_id(app_id)!r} is {status.lower()}",
-    )
+def _set_active(api: ManagementApi, app_id: str, active: bool) -> None:
+    status = "ACTIVE" if active else "INACTIVE"
+    path = f"/api/v1/apps/{path_segment(app_id)}"
+    set_active(api, path, active, lambda: get_app(api, app_id).status == status, f"the app {shown_id(app_id)!r}")
 
 
 def _all_apps(api: ManagementApi, via: Via, query: Mapping[str, str]) -> Iterator[App]:
@@ -406,23 +402,19 @@ def _app_body(
 
 def _app(document: Any) -> App:
     """An app as the Apps API describes it."""
-    try:
+    with described_as("app"):
         client, sign_in = document["settings"]["oauthClient"], document["credentials"]["oauthClient"]
         dpop = bool(client.get("dpop_bound_access_tokens", False))
         about = {**client, **sign_in, "client_name": document["label"], "id": document["id"]}
         return _described_app(about, document["status"], dpop, document.get("created"))
-    except (KeyError, TypeError, AttributeError):
-        raise not_as_described("app") from None
 
 
 def _client(document: Any) -> App:
     """An app as dynamic registration describes it, without its status and whether it requires DPoP."""
-    try:
+    with described_as("client"):
         issued = document.get("client_id_issued_at")
         created = None if issued is None else datetime.fromtimestamp(issued, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
         return _described_app({**document, "id": document["client_id"]}, "ACTIVE", None, created)
-    except (KeyError, TypeError, AttributeError):
-        raise not_as_described("client") from None
 
 
 def _described_app(about: Mapping[str, Any], status: str, dpop: bool | None, created: str | None) -> App:

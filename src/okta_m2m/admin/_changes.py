@@ -39,10 +39,15 @@ def change(api: ManagementApi, method: str, path: str, look: Callable[[], T | No
     return read_back(api, look, result)
 
 
+def set_active(api: ManagementApi, path: str, active: bool, look: Callable[[], T | None], what: str) -> T:
+    """Activates or deactivates ``what``, which is at this path, and reads the change back."""
+    operation, state = ("activate", "active") if active else ("deactivate", "inactive")
+    return change(api, "POST", f"{path}/lifecycle/{operation}", look, f"{what} is {state}")
+
+
 def read_back(api: ManagementApi, look: Callable[[], T | None], result: str) -> T:
     """The first result of ``look`` that is true.
 
-    - ``api``: the management API of the org.
     - ``look``: reads from Okta; ``None`` or ``False`` as long as Okta does not show the change.
     - ``result``: the expected change, as the end of "Okta does not show that ".
 

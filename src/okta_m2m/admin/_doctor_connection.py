@@ -33,11 +33,8 @@ Client = Literal["requests", "httpx", "httpx2", "aiohttp", "niquests"]
 """An HTTP client that this package supports."""
 
 _VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
-    "requests": ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
-    "niquests": ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
-    "httpx": ("SSL_CERT_FILE", "SSL_CERT_DIR"),
-    "httpx2": ("SSL_CERT_FILE", "SSL_CERT_DIR"),
-    "aiohttp": ("SSL_CERT_FILE", "SSL_CERT_DIR"),
+    **dict.fromkeys(("requests", "niquests"), ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")),
+    **dict.fromkeys(("httpx", "httpx2", "aiohttp"), ("SSL_CERT_FILE", "SSL_CERT_DIR")),
 }
 
 
@@ -130,8 +127,6 @@ def check_connection(
     whether there was a response.
 
     - ``session``: the session whose proxies, CA bundle and adapters are used.
-    - ``bundle``: the CA bundle that the client reads.
-    - ``app``: the app, with its org and authorization server.
     - ``timeout``: seconds for the response.
     """
     # The issuer is a custom authorization server or the org itself, and its metadata is below it.
@@ -155,13 +150,11 @@ def check_connection(
         last = row("TLS", "fail", f"{bundle} does not exist", "Correct the path, or remove that setting.")
         passed = [row(name, "skipped", "not possible without the CA bundle") for name in CONNECTION_ROWS[:3]]
     elif shown == _UNREADABLE:
-        last = row(
-            "proxy",
-            "fail",
-            "the URL of the proxy cannot be read",
+        remedy = (
             "Write it as http://user:password@host:port, and percent-encode everything in the password except letters and "
-            "digits.",
+            "digits."
         )
+        last = row("proxy", "fail", "the URL of the proxy cannot be read", remedy)
     else:
         try:
             response = LIBRARY.send(session, request, timeout)
@@ -189,9 +182,8 @@ def _failed_row(error: SendFailed, proxy: str, bundle: CaBundle, *, encrypted: b
         remedy = "Check the org URL and its port, and the network and firewall between this machine and Okta. Behind a proxy, "
         return row("TCP", "fail", reason, f"{remedy}set HTTPS_PROXY.")
     if error.stage == "tls" and "not valid for" in reason:
-        return row(
-            "TLS", "fail", reason, "Check the host name in the org URL: the certificate there is for other names."
-        )
+        remedy = "Check the host name in the org URL: the certificate there is for other names."
+        return row("TLS", "fail", reason, remedy)
     if error.stage == "tls" and not error.permanent:
         return row("TLS", "fail", reason, "Check the port in the org URL: this is not how TLS answers.")
     if error.stage == "tls":
@@ -206,22 +198,14 @@ def _check_metadata(app: ServiceApp, response: Response) -> Check:
     name = "discovery"
     document = json_object(response.body)
     if response.status != 200 or "token_endpoint" not in document:
-        return row(
-            name,
-            "fail",
-            f"HTTP {response.status} instead of an authorization server's metadata",
-            "Check the org URL, the id of the custom authorization server if there is one, and for a login page in "
-            "between.",
-        )
+        detail = f"HTTP {response.status} instead of an authorization server's metadata"
+        remedy = "Check the org URL, the id of the custom authorization server if there is one, and for a login page in between."
+        return row(name, "fail", detail, remedy)
     endpoint = document["token_endpoint"]
     if endpoint != app.token_endpoint:
-        return row(
-            name,
-            "warn",
-            f"Okta's token endpoint is {quoted(endpoint, 150)}, but {app.token_endpoint} is used",
-            "If the token request is refused, use the org URL that Okta itself uses.",
-            Kind.CONFIGURATION,
-        )
+        detail = f"Okta's token endpoint is {quoted(endpoint, 150)}, but {app.token_endpoint} is used"
+        remedy = "If the token request is refused, use the org URL that Okta itself uses."
+        return row(name, "warn", detail, remedy, Kind.CONFIGURATION)
     return row(name, "ok", f"issuer {quoted(document.get('issuer'), 150)}")
 
 
@@ -235,12 +219,9 @@ def _check_clock(response: Response) -> Check:
     ahead = time.time() - okta_time - 0.5
     if abs(ahead) <= CLOCK_WARNING:
         return row(name, "ok", "the clock matches Okta's")
-    return row(
-        name,
-        "fail" if abs(ahead) > CLOCK_FAILURE else "warn",
-        f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} Okta",
-        "Set this machine's clock (NTP). okta-m2m itself uses Okta's time, but other software does not.",
-    )
+    detail = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} Okta"
+    remedy = "Set this machine's clock (NTP). okta-m2m itself uses Okta's time, but other software does not."
+    return row(name, "fail" if abs(ahead) > CLOCK_FAILURE else "warn", detail, remedy)
 
 
 def _without_password(proxy: str) -> str:

@@ -57,7 +57,6 @@ _KINDS: Final[tuple[tuple[type[OktaM2MError], Kind], ...]] = (
     (SigningFailed, Kind.SIGNING),
 )
 
-
 CONNECTION_ROWS: Final = ("name look-up", "proxy", "TCP", "TLS", "discovery", "clock")
 """The names of the rows about the connection to Okta, in order."""
 
@@ -104,13 +103,8 @@ def check_answer(name: str, method: str, path: str, response: requests.Response)
     detail += f" {quoted(said, 60)}" if said else ""
     if challenge is not None and challenge.error == "insufficient_scope":
         scope = quoted(challenge.parameters.get("scope", ""), 100)
-        return Check(
-            name,
-            "fail",
-            f"{detail}: the scope is missing",
-            f"Grant it (okta-m2m app grant {scope}), and add it to the app's scopes.",
-            Kind.SCOPE,
-        )
+        remedy = f"Grant it (okta-m2m app grant {scope}), and add it to the app's scopes."
+        return Check(name, "fail", f"{detail}: the scope is missing", remedy, Kind.SCOPE)
     reason, remedy, kind = _reason(status, code, challenged=challenge is not None)
     return Check(name, "fail", f"{detail}{reason}", remedy, kind)
 

@@ -66,7 +66,6 @@ class Journal:
 
     @property
     def last_step(self) -> Step | None:
-        """The last step that was done."""
         return Step(self.done) if self.done else None
 
     def has_done(self, step: Step) -> bool:
@@ -119,7 +118,6 @@ class RotationFiles:
         return self._read_key(self._beside("new"), ours=True)[0]
 
     def is_pem(self) -> bool:
-        """Whether the key file is PEM."""
         return _is_pem(_safe_files.read(self.key)[0])
 
     @without_locals

@@ -13,7 +13,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 import requests
@@ -137,10 +137,8 @@ class Doctor:
                 self._app = ServiceApp(**{**self._settings.arguments(), "max_wait": self._max_wait})
         except ConfigurationError as error:
             return error_row(name, error)
-        keys: Any = settings.key if isinstance(settings.key, list | tuple) else (settings.key,)
-        key: Signer = keys[0]
+        key = cast("Signer", settings.key)  # only an argument could be several
         detail = f"{_strength(key)}, {key.alg}, {'no kid' if key.kid is None else f'kid {shown_id(key.kid)}'}"
-        detail += f", and {len(keys) - 1} more" if len(keys) > 1 else ""
         path = getattr(key, "path", None)  # only a key that follows a file has one
         if path is not None and os.name == "posix":
             mode = stat.S_IMODE(os.stat(path).st_mode)

@@ -117,7 +117,7 @@ def client_assertion(
     snapshot = getattr(key, "snapshot", None)  # for a key that follows a file: the version to sign with
     signer: Signer = key if snapshot is None else snapshot()
     assertions = ClientAssertions(client_id, audience, lifetime=lifetime, claims=claims)
-    value = run(assertions.assertion(signer, time.time() if now is None else now), Threads(_refuse_to_send))
+    value = run(assertions.assertion(signer, time.time() if now is None else now), Threads(refuse_to_send))
     header, payload = (json.loads(urlsafe_b64decode(part + "=" * (-len(part) % 4))) for part in value.split(".")[:2])
     return ClientAssertion(value, header, payload)
 
@@ -191,5 +191,6 @@ def _ask_about_token(
     return run(asking, Threads(partial(LIBRARY.send, session)))
 
 
-def _refuse_to_send(request: Request, timeout: float) -> Response:
-    raise AssertionError("signing sends nothing")
+def refuse_to_send(request: Request, timeout: float) -> Response:
+    """Performs no request, for what needs none: signing, and reading the store."""
+    raise AssertionError("this sends nothing to Okta")

@@ -13,6 +13,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, Self
 from urllib.parse import urlsplit
@@ -377,12 +378,16 @@ class NotAsDescribed(ProvisioningError):
     """A response that lacks what Okta's API reference promises."""
 
 
-def not_as_described(what: str) -> NotAsDescribed:
-    """The error for a response that lacks what Okta's API reference promises."""
-    return NotAsDescribed(
-        f"Okta's response does not describe the {what} as its API reference does.",
-        remedy="Check whether a proxy changes the response.",
-    )
+@contextmanager
+def described_as(what: str) -> Iterator[None]:
+    """Raises :class:`NotAsDescribed` if the block does not find in a response what belongs to a ``what``."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError):
+        raise NotAsDescribed(
+            f"Okta's response does not describe the {what} as its API reference does.",
+            remedy="Check whether a proxy changes the response.",
+        ) from None
 
 
 def _no_answer(

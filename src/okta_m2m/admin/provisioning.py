@@ -41,7 +41,7 @@ from ._apps import (
 )
 from ._changes import change, path_segment, read_back, shown_id
 from .errors import InvalidRequest, NotFound, ProvisioningError, response_details
-from .management import ManagementApi, items_of, not_as_described
+from .management import ManagementApi, described_as, items_of
 
 __all__ = [
     "STANDARD_ROLES",
@@ -265,10 +265,8 @@ def _grants_path(app_id: str) -> str:
 
 
 def _grant_from(item: Mapping[str, Any]) -> Grant:
-    try:
+    with described_as("grant"):
         return Grant(item["id"], item["scopeId"], item.get("status") or "ACTIVE")
-    except (KeyError, TypeError):
-        raise not_as_described("grant") from None
 
 
 # ── admin roles: an API call needs one as well as a scope ────────────────────────────────────────────────────────────
@@ -374,11 +372,7 @@ def find_role(api: ManagementApi, client_id: str, type_or_id: str) -> Role:
     found = next((role for role in roles if role.id == type_or_id), None)
     found = found or next((role for role in roles if role.type != "CUSTOM" and role.type == _folded(type_or_id)), None)
     if found is None:
-        raise NotFound(
-            f"The app has no role {shown_id(type_or_id)!r}.",
-            remedy="List its roles with: okta-m2m app role list",
-            status=404,
-        )
+        raise _no_role(type_or_id)
     return found
 
 
@@ -392,11 +386,7 @@ def unassign_role(api: ManagementApi, client_id: str, assignment_id: str) -> Non
     Raises :class:`~okta_m2m.admin.errors.NotFound` if the app has no such assignment.
     """
     if _with_id(api, client_id, assignment_id) is None:
-        raise NotFound(
-            f"The app has no role assignment {shown_id(assignment_id)!r}.",
-            remedy="List them with: okta-m2m app role list",
-            status=404,
-        )
+        raise _no_role(assignment_id)
     change(
         api,
         "DELETE",
@@ -410,6 +400,11 @@ def _assign(api: ManagementApi, client_id: str, body: Mapping[str, str]) -> Role
     made = _role_from(api.call("POST", _roles_path(client_id), body))
     listed = read_back(api, lambda: _with_id(api, client_id, made.id), f"the role {quoted(made.label, 80)} is assigned")
     return RoleResult(listed, True)
+
+
+def _no_role(id: str) -> NotFound:
+    remedy = "List its roles with: okta-m2m app role list"
+    return NotFound(f"The app has no role {shown_id(id)!r}.", remedy=remedy, status=404)
 
 
 def _with_id(api: ManagementApi, client_id: str, assignment_id: str) -> Role | None:
@@ -437,7 +432,7 @@ def _roles_path(client_id: str) -> str:
 
 
 def _role_from(item: Any) -> Role:
-    try:
+    with described_as("role"):
         return Role(
             id=item["id"],
             type=item["type"],
@@ -446,8 +441,6 @@ def _role_from(item: Any) -> Role:
             role=item.get("role"),
             resource_set=item.get("resource-set"),
         )
-    except (KeyError, TypeError, AttributeError):
-        raise not_as_described("role") from None
 
 
 # ── the settings of an app as text, with the key's path, never its content ───────────────────────────────────────────
@@ -461,14 +454,8 @@ def environment_lines(org_url: str, client_id: str, key_file: str, scopes: Itera
     - ``key_file``: the path of the private key.
     - ``scopes``: the scopes to request. If there are none, their variable is empty.
     """
-    values = {
-        "OKTA_CLIENT_ORGURL": org_url,
-        "OKTA_CLIENT_AUTHORIZATIONMODE": "PrivateKey",
-        "OKTA_CLIENT_CLIENTID": client_id,
-        "OKTA_CLIENT_PRIVATEKEY": key_file,
-        "OKTA_CLIENT_SCOPES": ",".join(scopes),
-    }
-    return [f"export {name}={shlex.quote(value)}" for name, value in values.items()]
+    values = {**_settings(org_url, client_id, key_file), "scopes": ",".join(scopes)}
+    return [f"export OKTA_CLIENT_{name.upper()}={shlex.quote(value)}" for name, value in values.items()]
 
 
 def okta_yaml(org_url: str, client_id: str, key_file: str, scopes: Iterable[str]) -> str:
@@ -479,13 +466,11 @@ def okta_yaml(org_url: str, client_id: str, key_file: str, scopes: Iterable[str]
     - ``key_file``: the path of the private key, relative to the file or absolute.
     - ``scopes``: the scopes to request.
     """
-    values: dict[str, object] = {
-        "orgUrl": org_url,
-        "authorizationMode": "PrivateKey",
-        "clientId": client_id,
-        "privateKey": key_file,
-        "scopes": list(scopes),
-    }
+    values = {**_settings(org_url, client_id, key_file), "scopes": list(scopes)}
     # JSON is also YAML, and it is unambiguous about strings.
     lines = ["okta:", "  client:", *(f"    {name}: {json.dumps(value)}" for name, value in values.items())]
     return "\n".join(lines) + "\n"
+
+
+def _settings(org_url: str, client_id: str, key_file: str) -> dict[str, str]:
+    return {"orgUrl": org_url, "authorizationMode": "PrivateKey", "clientId": client_id, "privateKey": key_file}

@@ -42,7 +42,7 @@ from ._app_keys import (
     confirm_key,
     deactivate_key,
     delete_key,
-    lifecycle_path,
+    key_path,
     list_keys,
     listed_key,
     register_key,
@@ -325,7 +325,7 @@ class Rotation:
         """Checks whether the account may change the app's keys, by activating a key that is already active, which changes
         nothing."""
         with _super_admin_needed(), suppress(InvalidRequest):
-            self._api.call("POST", lifecycle_path(self._app_id, registered.id, "activate"))
+            self._api.call("POST", f"{key_path(self._app_id, registered.id)}/lifecycle/activate")
 
     # ── the steps ────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -6,14 +6,14 @@ Invariant: the token itself is never returned, and no request is sent to Okta.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import NoReturn
 
 from .. import ServiceApp
 from .._core.fleet import Fleet
-from ..effects import Request, StoreFailed
+from ..effects import StoreFailed
 from ..errors import ConfigurationError, quoted
 from ..runtimes import Threads, run
 from .doctor import Check, Kind
+from .introspection import refuse_to_send
 
 __all__ = ["check_store", "clear_shared_token"]
 
@@ -26,7 +26,7 @@ def check_store(app: ServiceApp) -> Check:
     """
     fleet = _fleet_of(app)
     try:
-        shared = run(fleet.look(app.keys), Threads(_send_nothing))
+        shared = run(fleet.look(app.keys), Threads(refuse_to_send))
     except StoreFailed as failed:
         remedy = "Check the store, and OKTA_M2M_STORE. Until it works, each process requests its own tokens."
         return Check("store", "warn", f"the token store does not work: {quoted(failed)}", remedy, Kind.UNREACHABLE)
@@ -47,7 +47,7 @@ def clear_shared_token(app: ServiceApp) -> bool:
     Raises :class:`~okta_m2m.errors.ConfigurationError` for an app without a store, and
     :class:`~okta_m2m.effects.StoreFailed` if the store does not work.
     """
-    return run(_fleet_of(app).clear(app.keys), Threads(_send_nothing))
+    return run(_fleet_of(app).clear(app.keys), Threads(refuse_to_send))
 
 
 def _fleet_of(app: ServiceApp) -> Fleet:
@@ -60,7 +60,3 @@ def _fleet_of(app: ServiceApp) -> Fleet:
             ),
         )
     return app.fleet
-
-
-def _send_nothing(request: Request, timeout: float) -> NoReturn:
-    raise AssertionError("reading the store sends no request to Okta")

@@ -1,52 +1,45 @@
 """``okta-m2m app``: create, change, show and delete service apps, grant scopes, and assign admin roles.
 
-Invariant: an existing app is shown, not changed. Nothing is created twice unless requested, and nothing is deleted
-without confirmation.
+Invariants: an existing app is shown, not changed. Nothing is created twice unless requested, and nothing is deleted
+without confirmation. The scopes in the app's own ``okta.yaml`` are updated with the grants. A file that cannot be edited is
+reported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from ..admin import provisioning
-from ..admin.errors import PermissionMissing, ScopeMissing
 from ..admin.management import ManagementApi
-from .create_app import create, describe_app
-from .grants import grant, revoke_grant, role_app, role_name
+from ..admin.provisioning import App, GrantResult, Role
+from ..errors import ConfigurationError
+from .create_app import create, describe_app, list_if_allowed
 from .groups import command_group
-from .options import Json, Yes
-from .printing import report
+from .options import AppName, Json, Yes, split_scopes
+from .printing import echo, echo_json, note, report
 from .secrets import confirm
-from .sign_in import SignIn, signed_in, target_app
+from .settings_file import change_scopes
+from .sign_in import SignIn, configured_client, signed_in, target_app
 from .terminal import columns
-
-__all__ = ["app"]
 
 app = command_group("Create and delete service apps; grant scopes and assign admin roles.")
 app.command()(create)
 
 Named = Annotated[str | None, typer.Argument(metavar="[NAME|ID]", help="By default the configured app.")]
+Scopes = Annotated[list[str], typer.Argument(metavar="SCOPE...", help="Scopes of Okta's own API: okta.users.read.")]
 
 
 @app.command()
 @signed_in
 def show(sign_in: SignIn, name: Named = None, as_json: Json = False) -> None:
     """Show an app: its keys, scopes and admin roles."""
-    api = sign_in()
-    found = target_app(api, name)
-
-    def list_if_allowed(names: Callable[[], Iterable[str]]) -> list[str] | None:
-        try:
-            return list(names())
-        except (PermissionMissing, ScopeMissing):
-            return None  # the account that signs in may see the app, but not these details
-
+    api, found = target_app(sign_in, name)
     scopes = list_if_allowed(lambda: (one.scope for one in provisioning.list_grants(api, found.id)))
-    roles = list_if_allowed(lambda: (role_name(one) for one in provisioning.list_roles(api, found.client_id)))
+    roles = list_if_allowed(lambda: (_role_name(one) for one in provisioning.list_roles(api, found.client_id)))
     lines = describe_app(found)
     for title, values in (("scopes", scopes), ("roles", roles)):
         lines.append(f"{title:<12}{'not permitted to see' if values is None else ' '.join(values) or 'none'}")
@@ -74,8 +67,8 @@ def edit(
     """Change whether an app requires DPoP. Services that use OktaAuth adapt automatically."""
     if dpop is None:
         raise typer.BadParameter("There is nothing to change. Use --dpop or --no-dpop.")
-    api = sign_in()
-    changed = provisioning.set_dpop(api, target_app(api, name).id, dpop)
+    api, found = target_app(sign_in, name)
+    changed = provisioning.set_dpop(api, found.id, dpop)
     report(asdict(changed), describe_app(changed), as_json)
 
 
@@ -83,8 +76,7 @@ def edit(
 @signed_in
 def activate(sign_in: SignIn, name: Named = None, as_json: Json = False) -> None:
     """Let an app get tokens again."""
-    api = sign_in()
-    found = target_app(api, name)
+    api, found = target_app(sign_in, name)
     if found.status != "ACTIVE":
         provisioning.activate_app(api, found.id)
     _report_app(api, found.id, as_json)
@@ -94,8 +86,7 @@ def activate(sign_in: SignIn, name: Named = None, as_json: Json = False) -> None
 @signed_in
 def deactivate(sign_in: SignIn, name: Named = None, yes: Yes = False, as_json: Json = False) -> None:
     """Prevent an app from getting tokens until it is activated again."""
-    api = sign_in()
-    found = target_app(api, name)
+    api, found = target_app(sign_in, name)
     if found.status == "ACTIVE":
         confirm(f"Deactivate {found.name} ({found.id})? Its services will get no new tokens.", yes)
         provisioning.deactivate_app(api, found.id)
@@ -111,18 +102,133 @@ def delete(
     as_json: Json = False,
 ) -> None:
     """Delete an app permanently, with its keys, grants and roles. Its key file and okta.yaml stay."""
-    api = sign_in()
-    found = target_app(api, name)
+    api, found = target_app(sign_in, name)
     confirm(f"Delete {found.name} ({found.id}) permanently?", yes)
     provisioning.delete_app(api, found.id)
     report({**asdict(found), "status": "DELETED"}, [f"deleted  {found.name}  {found.id}"], as_json)
 
 
+@app.command()
+@signed_in
+def grant(sign_in: SignIn, scopes: Scopes, app_name: AppName = None, as_json: Json = False) -> None:
+    """Grant scopes to the app, and add them to its okta.yaml. It keeps the scopes that it has."""
+    api, found = target_app(sign_in, app_name)
+    wanted = split_scopes(scopes)
+    results = provisioning.grant_scopes(api, found.id, wanted, progress=None if as_json else _echo_result)
+    _note_app(found)
+    _change_configured_scopes(found.client_id, add=wanted)
+    if as_json:
+        echo_json([asdict(result) for result in results])
+
+
+@app.command("revoke-grant")
+@signed_in
+def revoke_grant(sign_in: SignIn, scopes: Scopes, app_name: AppName = None, as_json: Json = False) -> None:
+    """Revoke scopes of the app, and remove them from its okta.yaml. Tokens that were already issued keep them until
+    they expire."""
+    api, found = target_app(sign_in, app_name)
+    unwanted = split_scopes(scopes)
+    results = provisioning.revoke_scopes(api, found.id, unwanted, progress=None if as_json else _echo_result)
+    _change_configured_scopes(found.client_id, remove=unwanted)
+    if as_json:
+        echo_json([asdict(result) for result in results])
+
+
+role_app = command_group("Admin roles of the app. A call needs a role as well as a scope.")
+app.add_typer(role_app, name="role")
+
+
+@role_app.command("add")
+@signed_in
+def add_role(
+    sign_in: SignIn,
+    type_: Annotated[
+        str | None,
+        typer.Argument(metavar="[TYPE]", help="A standard role, in any case: READ_ONLY_ADMIN, APP_ADMIN, ..."),
+    ] = None,
+    custom: Annotated[str | None, typer.Option("--role", metavar="ID", help="A custom role (cr0...).")] = None,
+    resource_set: Annotated[
+        str | None, typer.Option(metavar="ID", help="The resource set of the custom role (iam...).")
+    ] = None,
+    app_name: AppName = None,
+    as_json: Json = False,
+) -> None:
+    """Assign an admin role to the app: a standard one, or a custom one with a resource set."""
+    if (type_ is None) == (custom is None) or (custom is None) != (resource_set is None):
+        raise typer.BadParameter(
+            "No role was given. Use the type of a standard role, or --role together with --resource-set."
+        )
+    api, found = target_app(sign_in, app_name)
+    if type_ is not None:
+        result = provisioning.assign_role(api, found.client_id, type_)
+    else:
+        result = provisioning.assign_custom_role(api, found.client_id, str(custom), str(resource_set))
+    _note_app(found)
+    outcome = "assigned" if result.assigned else "present"
+    report(asdict(result), [f"{outcome:<10}{_role_name(result.role)}"], as_json)
+
+
+@role_app.command("remove")
+@signed_in
+def remove_role(
+    sign_in: SignIn,
+    role: Annotated[str, typer.Argument(metavar="TYPE|ID", help="A standard role, or the id that role list shows.")],
+    app_name: AppName = None,
+    as_json: Json = False,
+) -> None:
+    """Unassign an admin role of the app."""
+    api, found = target_app(sign_in, app_name)
+    removed = provisioning.find_role(api, found.client_id, role)
+    provisioning.unassign_role(api, found.client_id, removed.id)
+    report({**asdict(removed), "status": "REMOVED"}, [f"removed   {_role_name(removed)}"], as_json)
+
+
+@role_app.command("list")
+@signed_in
+def list_roles(sign_in: SignIn, app_name: AppName = None, as_json: Json = False) -> None:
+    """List the admin roles of the app."""
+    api, found = target_app(sign_in, app_name)
+    roles = provisioning.list_roles(api, found.client_id)
+    rows = [["ID", "STATUS", "ROLE", "LABEL"]]
+    rows += [[role.id, role.status, _role_name(role), role.label] for role in roles]
+    report([asdict(role) for role in roles], columns(rows), as_json)
+
+
+def _role_name(role: Role) -> str:
+    """The type of a standard role; the ids of a custom role and its resource set."""
+    return f"{role.role}/{role.resource_set}" if role.type == "CUSTOM" else role.type
+
+
+def _note_app(app: App) -> None:
+    """Names the app: its client id may be from a file that somebody else wrote."""
+    note(f"The app is {app.name} ({app.client_id}).")
+
+
+def _change_configured_scopes(client_id: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> None:
+    """Changes the scopes in the ``okta.yaml`` that names this app, if one does."""
+    try:
+        configured, path = configured_client()
+    except ConfigurationError:
+        return
+    if configured != client_id:
+        return
+    if path is None:
+        changes = [f"add {scope}" for scope in add] + [f"remove {scope}" for scope in remove]
+        note(f"The app is configured by variables. Change OKTA_CLIENT_SCOPES: {', '.join(changes)}.")
+        return
+    try:
+        scopes = change_scopes(path, add=add, remove=remove)
+    except (ConfigurationError, OSError) as error:
+        note(f"The scopes in {path} were not changed: {error}")
+        return
+    if scopes is not None:
+        note(f"The scopes in {path} are now: {' '.join(scopes) or 'none'}.")
+
+
+def _echo_result(result: GrantResult) -> None:
+    echo(f"{result.outcome:<10}{result.scope}")
+
+
 def _report_app(api: ManagementApi, id: str, as_json: bool) -> None:
     found = provisioning.get_app(api, id)
     report(asdict(found), describe_app(found), as_json)
-
-
-app.command()(grant)
-app.command("revoke-grant")(revoke_grant)
-app.add_typer(role_app, name="role")

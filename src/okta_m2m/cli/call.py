@@ -30,8 +30,6 @@ from .secrets import read_bytes
 from .terminal import stdout_is_pipe, stdout_is_terminal
 from .trust import configured_app
 
-__all__ = ["api", "headers"]
-
 Method = Annotated[str, typer.Argument(metavar="METHOD", help="GET, POST, PUT, PATCH or DELETE.")]
 Target = Annotated[str, typer.Argument(metavar="PATH|URL", help="A path of the org, or the URL of an allowed origin.")]
 
@@ -89,8 +87,9 @@ def api(
         if paginate:
             response, items = _read_pages(response, url, send, service_app.origins.allow)
     _print(response, items, as_json)
-    if items is None:
-        _exit_unless_good(method, response)
+    if items is None and not 200 <= response.status_code < 300:
+        row = check_answer("API call", method, str(response.request.path_url).partition("?")[0], response)
+        fail(EXITS[row.kind], f"{row.detail}.", row.remedy)
 
 
 def headers(
@@ -136,12 +135,8 @@ def _app_and_url(target: str, scope: list[str] | None, max_wait: float) -> tuple
 
 
 def _body(method: str, document: dict[str, Any], file: Path | None, header_fields: dict[str, str]) -> dict[str, Any]:
-    """The argument of ``Session.request`` for the body or the query, if there is one.
-
-    - ``document``: the fields; empty if there are none.
-    - ``file``: the file with the body; ``None`` if there is none.
-    - ``header_fields``: get the type of the file.
-    """
+    """The argument of ``Session.request`` for the body or the query, if there is one. A file adds its type to
+    ``header_fields``."""
     if file is not None and document:
         raise ConfigurationError("--input and --field cannot be used together.", remedy="Use one of them.")
     if file is not None:
@@ -209,12 +204,8 @@ def _send(session: requests.Session, method: str, url: str, **options: Any) -> r
 def _read_pages(
     response: requests.Response, url: str, send: Callable[[str], requests.Response], is_allowed: Callable[[str], bool]
 ) -> tuple[requests.Response, list[Any] | None]:
-    """The items of all pages, beside the last response; ``None`` if that response is not a page.
-
-    - ``response``: the first page, which is from ``url``.
-    - ``send``: requests another page.
-    - ``is_allowed``: whether a URL may get the token.
-    """
+    """The items of all pages, beside the last response; ``None`` if that response is not a page. ``response``: the first
+    page, which is from ``url``."""
     items: list[Any] = []
     seen = {url}
     while response.status_code == 200 and isinstance(page := _json_of(response), list):
@@ -252,10 +243,3 @@ def _print(response: requests.Response, items: list[Any] | None, as_json: bool) 
             echo(line)
     elif response.content:
         echo_bytes(response.content)
-
-
-def _exit_unless_good(method: str, response: requests.Response) -> None:
-    if 200 <= response.status_code < 300:
-        return
-    row = check_answer("API call", method, str(response.request.path_url).partition("?")[0], response)
-    fail(EXITS[row.kind], f"{row.detail}.", row.remedy)

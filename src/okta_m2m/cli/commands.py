@@ -16,16 +16,13 @@ from .. import __version__
 from ..errors import ConfigurationError, InvalidKey, OktaM2MError
 from . import apps, keys, tokens
 from .call import api, headers
-from .debug import report_log
 from .demo.command import demo
 from .doctor import doctor
 from .exits import Exit, exit_for, fail, failures, is_closed_pipe, is_device_failure
 from .groups import Group, command_group
-from .printing import discard_output, echo
+from .printing import discard_output, echo, report_log
 from .profiles import choose_org, name_places
 from .trust import trust
-
-__all__ = ["app"]
 
 _ORDER = ("key", "app", "doctor", "api", "headers", "token", "assertion", "trust", "demo")
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, cast, get_args
 
 import typer
 
@@ -25,9 +27,6 @@ from .printing import echo, echo_json, note
 from .secrets import configured_key_file, default_key_file, load_key, signing_kid, with_kid
 from .settings_file import check_settings_file, read_setting, write_settings
 from .sign_in import SignIn, signed_in
-
-__all__ = ["create", "describe_app"]
-
 
 _WRITTEN = ("orgUrl", "authorizationMode", "clientId", "privateKey", "kid")
 
@@ -80,7 +79,9 @@ def create(
     created = create_app(
         api, name, jwks=keys.jwks, jwks_uri=jwks_uri, via=endpoint, dpop=dpop, client_id=client_id, twin=twin
     )
-    scopes = _granted_scopes(api, created.app)
+    scopes = list_if_allowed(
+        lambda: [grant.scope for grant in list_grants(api, created.app.id) if grant.status == "ACTIVE"]
+    )
     settings_file = None if env or created.keys_missing else write  # without the keys, the settings would not work
     variables = _variables(_settings(api.org_url, created.app, keys, None), scopes)
     if as_json:
@@ -112,12 +113,18 @@ def describe_app(app: App, outcome: str | None = None) -> list[str]:
     return [f"{name:<12}{value}" for name, value in lines.items()]
 
 
+def list_if_allowed(names: Callable[[], Iterable[str]]) -> list[str] | None:
+    """The names; ``None`` if the account that signs in may not see them, although it may see the app."""
+    try:
+        return list(names())
+    except (PermissionMissing, ScopeMissing):
+        return None
+
+
 def _parse_via(via: str) -> Via:
-    if via == "clients":
-        return "clients"
-    if via == "apps":
-        return "apps"
-    raise typer.BadParameter(f"{via!r} is not an endpoint. Use apps or clients.", param_hint="--via")
+    if via not in get_args(Via):
+        raise typer.BadParameter(f"{via!r} is not an endpoint. Use apps or clients.", param_hint="--via")
+    return cast("Via", via)
 
 
 def _load_keys(
@@ -155,13 +162,9 @@ def _check_settings_file(api: ManagementApi, path: Path, name: str, via: Via) ->
             f"Nothing was created. {error.problem}", remedy=f"{error.remedy} Or print export lines instead (--env)."
         ) from None
     present = read_setting(path, "clientId")
-    if present is None:
-        return
-    try:
-        if find_app(api, name, via=via).client_id == present:
+    with suppress(NotFound):
+        if present is None or find_app(api, name, via=via).client_id == present:
             return
-    except NotFound:
-        pass
     raise ConfigurationError(
         f"{path} has the settings of another app ({present}), so nothing was created.",
         remedy=(
@@ -192,14 +195,6 @@ def _exit_if_different(created: Created) -> None:
         fail(Exit.FAILED, f"The app {how}, but differs from what was requested.", ". ".join(problems))
 
 
-def _granted_scopes(api: ManagementApi, app: App) -> list[str]:
-    """The scopes of an app, if the account that signs in may see them."""
-    try:
-        return [grant.scope for grant in list_grants(api, app.id) if grant.status == "ACTIVE"]
-    except (PermissionMissing, ScopeMissing):
-        return []
-
-
 def _settings(org_url: str, app: App, keys: _Keys, file: Path | None) -> dict[str, str]:
     """The settings under the names of Okta's SDKs. ``file``: the ``okta.yaml`` that they are for; ``None`` for variables."""
     values = {"orgUrl": org_url, "authorizationMode": "PrivateKey", "clientId": app.client_id}
@@ -208,7 +203,7 @@ def _settings(org_url: str, app: App, keys: _Keys, file: Path | None) -> dict[st
     return values | _separate_kid(file, keys, app)
 
 
-def _variables(settings: dict[str, str], scopes: list[str]) -> dict[str, str]:
+def _variables(settings: dict[str, str], scopes: list[str] | None) -> dict[str, str]:
     """The settings as environment variables. Without scopes, their variable is omitted."""
     values = {**settings, "privateKey": settings.get("privateKey", "PATH-OF-THE-KEY")}
     if scopes:

@@ -18,15 +18,12 @@ from ..admin.doctor import Check, Doctor, Kind, check_client, first_failure
 from ..admin.shared_token import check_store
 from ..errors import ConfigurationError
 from ..settings import named_store
-from .debug import without_log
 from .exits import Exit
-from .options import STORE_TIMEOUT, Json
-from .printing import echo_json
+from .options import STORE_TIMEOUT, Json, seconds
+from .printing import echo_json, without_log
 from .profiles import name_places
-from .terminal import Output, hanging, marks_for
+from .terminal import Output, glyphs_for, hanging
 from .trust import OrgNotTrusted, check_org, configured_app
-
-__all__ = ["EXITS", "doctor"]
 
 EXITS: Mapping[Kind, Exit] = {
     Kind.CONFIGURATION: Exit.CONFIGURATION,
@@ -71,9 +68,7 @@ def doctor(
         bool, typer.Option("--verbose", "-v", help="Show every row, including the checks that passed.")
     ] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Check only what needs no network.")] = False,
-    max_wait: Annotated[
-        float, typer.Option(metavar="SECONDS", min=1, max=86_400, help="How long the token request may take.")
-    ] = 20.0,
+    max_wait: Annotated[float, seconds("How long the token request may take.")] = 20.0,
 ) -> None:
     """Check everything that a working call depends on, and say how to fix problems."""
     checks: list[Check] = []
@@ -157,7 +152,7 @@ def _print_rows(results: Iterable[Check], checks: list[Check], *, verbose: bool)
 
 
 def _lines(output: Output, state: str, name: str, detail: str, remedy: str = "") -> Iterator[Text]:
-    marks = marks_for(output)
+    marks = glyphs_for(output)
     style = {"ok": "green", "warn": "yellow", "fail": "bold red", "skipped": "dim"}[state]
     lead = Text(f"{getattr(marks, state)} ", style).append(f"{name:<{LEAD - 2}}", "bold")
     yield from hanging(lead, detail, output.width, "dim" if state == "skipped" else "")

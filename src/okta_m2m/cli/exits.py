@@ -18,17 +18,6 @@ from ..admin import errors
 from ..errors import ConfigurationError, OktaM2MError, RateLimited, SigningFailed, TokenError, TokenRefused
 from .printing import note
 
-__all__ = [
-    "Exit",
-    "ExtraMissing",
-    "exit_for",
-    "fail",
-    "failures",
-    "is_closed_pipe",
-    "is_device_failure",
-    "needs",
-]
-
 
 class Exit(IntEnum):
     """The exit codes and their meaning. Scripts may rely on them."""

@@ -13,8 +13,6 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-__all__ = ["Group", "command_group"]
-
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 
 
@@ -39,11 +37,7 @@ class Group(TyperGroup):
     """typer's own group, with the commands before the options, and with suggestions for a command that does not exist."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        rows = []
-        for name in self.list_commands(ctx):
-            command = self.get_command(ctx, name)
-            if command is not None and not command.hidden:
-                rows.append((name, command.get_short_help_str(limit=500)))
+        rows = [(name, self.commands[name].get_short_help_str(limit=500)) for name in self.list_commands(ctx)]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
         _write_parameters(self, ctx, formatter)
@@ -62,7 +56,6 @@ class _Typer(typer.Typer):
 
 
 def command_group(help: str, *, cls: type[Group] = Group, **options: Any) -> typer.Typer:
-    """A group of commands."""
     return _Typer(
         cls=cls,
         help=help,

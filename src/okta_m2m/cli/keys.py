@@ -26,8 +26,6 @@ from .secrets import default_key_file, load_key, read_passphrase, signing_kid, w
 from .sign_in import SignIn, signed_in, target_app
 from .terminal import columns
 
-__all__ = ["app"]
-
 app = command_group("Create, register and rotate keys.")
 
 KeyName = Annotated[str, typer.Argument(metavar="KID|ID", help="The key's kid, or Okta's id for it.")]
@@ -145,8 +143,8 @@ def add(
 ) -> None:
     """Register the public half of a key with the app. Registered keys stay."""
     key = with_kid(load_key(file, kid=kid, passphrase_file=passphrase_file))
-    api = sign_in()
-    added = add_key(api, target_app(api, app_name).id, key.jwks()["keys"][0])
+    api, owner = target_app(sign_in, app_name)
+    added = add_key(api, owner.id, key.jwks()["keys"][0])
     _report_key(added, as_json)
     if added.kid is not None and added.kid != signing_kid(file or default_key_file()):
         note(
@@ -159,8 +157,8 @@ def add(
 @signed_in
 def list_(sign_in: SignIn, app_name: AppName = None, as_json: Json = False) -> None:
     """List the keys that are registered with the app."""
-    api = sign_in()
-    keys = list_keys(api, target_app(api, app_name).id)
+    api, owner = target_app(sign_in, app_name)
+    keys = list_keys(api, owner.id)
     rows = [["ID", "STATUS", "ALG", "CREATED", "KID"]]
     rows += [[key.id, key.status, key.alg or "-", (key.created or "-")[:10], key.kid or "-"] for key in keys]
     report([asdict(key) for key in keys], columns(rows), as_json)
@@ -170,26 +168,25 @@ def list_(sign_in: SignIn, app_name: AppName = None, as_json: Json = False) -> N
 @signed_in
 def activate(sign_in: SignIn, key: KeyName, app_name: AppName = None, as_json: Json = False) -> None:
     """Activate a key that was deactivated."""
-    api = sign_in()
-    _report_key(activate_key(api, target_app(api, app_name).id, key), as_json)
+    api, owner = target_app(sign_in, app_name)
+    _report_key(activate_key(api, owner.id, key), as_json)
 
 
 @app.command()
 @signed_in
 def deactivate(sign_in: SignIn, key: KeyName, app_name: AppName = None, as_json: Json = False) -> None:
     """Deactivate a key: Okta no longer accepts it. It can be activated again."""
-    api = sign_in()
-    _report_key(deactivate_key(api, target_app(api, app_name).id, key), as_json)
+    api, owner = target_app(sign_in, app_name)
+    _report_key(deactivate_key(api, owner.id, key), as_json)
 
 
 @app.command()
 @signed_in
 def delete(sign_in: SignIn, key: KeyName, app_name: AppName = None, as_json: Json = False) -> None:
     """Delete an inactive key."""
-    api = sign_in()
-    app_id = target_app(api, app_name).id
-    found = find_key(api, app_id, key)
-    delete_key(api, app_id, found.id)
+    api, owner = target_app(sign_in, app_name)
+    found = find_key(api, owner.id, key)
+    delete_key(api, owner.id, found.id)
     report({**asdict(found), "status": "DELETED"}, [f"deleted  {key}"], as_json)
 
 
@@ -201,15 +198,11 @@ def _report_key(key: AppKey, as_json: bool) -> None:
 
 
 def _describe(key: PrivateKey) -> dict[str, str | None]:
+    jwk = key.public_jwk
     return {
-        "kty": key.public_jwk["kty"],
-        "strength": _strength(key),
+        "kty": jwk["kty"],
+        "strength": f"{len(jwk['n']) * 6 // 8 * 8} bits" if jwk["kty"] == "RSA" else jwk["crv"],
         "alg": key.alg,
         "kid": key.kid,
         "thumbprint": key.thumbprint(),
     }
-
-
-def _strength(key: PrivateKey) -> str:
-    jwk = key.public_jwk
-    return f"{len(jwk['n']) * 6 // 8 * 8} bits" if jwk["kty"] == "RSA" else jwk["crv"]

@@ -7,32 +7,21 @@ arguments.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
-
-__all__ = [
-    "DEFAULT_KEY",
-    "STORE_TIMEOUT",
-    "AppName",
-    "As",
-    "Json",
-    "KeyFile",
-    "Kid",
-    "MaxWait",
-    "PassphraseFile",
-    "RequestedScopes",
-    "TokenFile",
-    "TokenWait",
-    "Yes",
-    "split_scopes",
-]
 
 DEFAULT_KEY: Final = Path("okta-m2m-key.json")
 """The file that ``key new`` writes. A key is read from it if no setting names one."""
 
 STORE_TIMEOUT: Final = 5.0
 """Seconds for each operation of a token store; longer than for a call, because a person is waiting."""
+
+
+def seconds(help: str, *, min: float = 1, max: float = 86_400) -> Any:
+    """An option for a time in seconds, with the shortest and the longest that it accepts."""
+    return typer.Option(metavar="SECONDS", min=min, max=max, help=help)
+
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
@@ -70,10 +59,7 @@ As = Annotated[
         help="Sign in as a service app instead: the configured one (self), or the one of the okta.yaml in a folder.",
     ),
 ]
-MaxWait = Annotated[
-    float,
-    typer.Option(metavar="SECONDS", min=1, max=86_400, help="The longest time that each call waits for a rate limit."),
-]
+MaxWait = Annotated[float, seconds("The longest time that each call waits for a rate limit.")]
 AppName = Annotated[
     str | None,
     typer.Option("--app", metavar="NAME|ID", help="The app, by its name or id; by default the configured client id."),
@@ -85,10 +71,7 @@ RequestedScopes = Annotated[
         "--scope", metavar="SCOPE", help="Request this scope instead of the configured ones; can be repeated."
     ),
 ]
-TokenWait = Annotated[
-    float,
-    typer.Option(metavar="SECONDS", min=1, max=86_400, help="How long to wait for a token, including rate limits."),
-]
+TokenWait = Annotated[float, seconds("How long to wait for a token, including rate limits.")]
 
 
 def split_scopes(values: list[str]) -> list[str]:

@@ -1,8 +1,9 @@
-"""The only module that prints. Everything that it prints is cleaned.
+"""The only module that prints, or shows the library's log. Everything that it prints is cleaned.
 
-Invariant: names and ids that someone else chose (the label of an app, a path in a cloned folder, a server's words)
+Invariants: names and ids that someone else chose (the label of an app, a path in a cloned folder, a server's words)
 cannot move the cursor, change the terminal's title or colours, start a new line, or reverse the direction of the text.
 Each such character becomes ``U+FFFD``. In JSON, they are escaped instead. A test checks that no other module prints.
+No header, body or query of a request is shown, so no secret is. A failure that ends the command is reported once.
 
 This module imports only the standard library, so that a missing package can be reported.
 """
@@ -12,16 +13,16 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 import unicodedata
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final, TextIO
-
-__all__ = ["LogHandler", "clean", "discard_output", "echo", "echo_bytes", "echo_json", "note", "report"]
 
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 _JOINERS: Final = "\u200c\u200d"  # they shape Persian, Indic scripts and emoji, and do nothing else
+_LOGGERS: Final = ("okta_m2m", "urllib3.connectionpool")  # the second logs the method, path and status of each request
 
 
 def clean(text: str) -> str:
@@ -73,9 +74,41 @@ class LogHandler(logging.Handler):
     """Writes log records to stderr, as Python does without a logging configuration, but cleaned."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Writes one record."""
         for line in self.format(record).splitlines():
             note(line)
+
+
+class _WithoutQuery(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return re.sub(r"\?[^\s\"']*", "?...", super().format(record))
+
+
+def report_log(*, debug: bool) -> None:
+    """From now on, reports the library's warnings on stderr, in lines like those of the command itself.
+
+    ``debug``: reports all of the library's log, and each request.
+    """
+    handler = LogHandler(logging.DEBUG if debug else logging.WARNING)
+    handler.setFormatter(_WithoutQuery("debug: %(message)s") if debug else logging.Formatter("okta-m2m: %(message)s"))
+    if not debug:  # the command itself reports the failed fetch
+        handler.addFilter(lambda record: getattr(record, "okta_m2m.event", "") != "TokenFailed")
+    for name in _LOGGERS if debug else _LOGGERS[:1]:
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.propagate = False
+        if debug:
+            logger.setLevel(logging.DEBUG)
+
+
+@contextmanager
+def without_log() -> Iterator[None]:
+    """Hides the library's log, for a command that shows all of it in its own way."""
+    logger = logging.getLogger("okta_m2m")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def discard_output(stream: TextIO | None = None) -> None:

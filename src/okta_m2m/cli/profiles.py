@@ -14,9 +14,8 @@ from typing import Any, Final
 
 from ..errors import ConfigurationError, quoted
 from ..settings import check_org_url, parse_okta_yaml, read_okta_yaml
+from .secrets import existing_file
 from .settings_file import lines_below, section_of
-
-__all__ = ["choose_org", "name_places"]
 
 _PREFIX: Final = "OKTA_CLIENT_"
 
@@ -41,15 +40,10 @@ def choose_org(name: str) -> None:
     settings = profiles.get(name)
     if not isinstance(settings, Mapping):
         near = get_close_matches(name, map(str, profiles), n=1)
-        known = (
-            f"Did you mean {near[0]!r}?"
-            if near
-            else f"Use one of {', '.join(map(str, profiles))}."
-            if profiles
-            else "Add one, or use the org's URL."
-        )
+        known = f"Use one of {', '.join(map(str, profiles))}." if profiles else "Add one, or use the org's URL."
         raise ConfigurationError(
-            f"There is no profile {quoted(name, 60)!r} under okta.profiles in {path}.", remedy=known
+            f"There is no profile {quoted(name, 60)!r} under okta.profiles in {path}.",
+            remedy=f"Did you mean {near[0]!r}?" if near else known,
         )
     _remove_variables()
     lines = lines_below(text, "okta", "profiles", name)
@@ -80,7 +74,4 @@ def _as_variable(setting: str, value: Any, folder: Path) -> str:
         return ",".join(map(str, value))
     text = "" if value is None else str(value)
     # A path in a file is relative to that file, here as elsewhere.
-    if setting in ("privateKey", "jwk") and len(text) < 1000 and "\n" not in text:
-        path = folder / os.path.expanduser(text)  # Path.expanduser raises an error if there is no such user
-        return str(path) if path.is_file() else text
-    return text
+    return str(existing_file(folder, text) or text) if setting in ("privateKey", "jwk") else text

@@ -23,14 +23,12 @@ from ..admin.rotation import Progress, Rotated, Rotation, Step, rotatable_key_fi
 from ..keys import PrivateKey
 from ..settings import Settings, find_setting
 from .exits import Exit, fail, is_closed_pipe, is_device_failure
-from .options import AppName, Json, KeyFile, PassphraseFile
+from .options import AppName, Json, KeyFile, PassphraseFile, seconds
 from .printing import echo_json, report
 from .secrets import configured_key_file, default_key_file, passphrase_of
 from .sign_in import SignIn, signed_in, target_app
-from .terminal import Output, marks_for
+from .terminal import Output, glyphs_for
 from .trust import trusted_settings
-
-__all__ = ["rotate"]
 
 LEAD = 16  # columns for the mark and the step
 
@@ -47,12 +45,7 @@ def rotate(
     bits: Annotated[
         int | None, typer.Option(metavar="BITS", help="Bits of a new RSA key; by default the size of the old key.")
     ] = None,
-    grace: Annotated[
-        float,
-        typer.Option(
-            metavar="SECONDS", min=0, max=86_400, help="How long to wait for running processes to read the new key."
-        ),
-    ] = 60.0,
+    grace: Annotated[float, seconds("How long to wait for running processes to read the new key.", min=0)] = 60.0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, list the steps, change nothing.")
     ] = False,
@@ -71,10 +64,10 @@ def rotate(
         return ServiceApp(**{**settings.arguments(), "key": key})
 
     view = _View(quiet=as_json)
-    api = sign_in()
+    api, owner = target_app(sign_in, app_name or settings.client_id)
     rotation = Rotation(
         api,
-        target_app(api, app_name or settings.client_id).id,
+        owner.id,
         file,
         service=make_app,
         password=passphrase(),
@@ -158,7 +151,7 @@ class _View:
         self._quiet = quiet
         self._steps: list[dict[str, str]] = []
         self._output = Output()
-        self._marks = marks_for(self._output)
+        self._marks = glyphs_for(self._output)
         self._failure: OSError | None = None
         redraws = self._output.can_redraw and not quiet
         self.live = Live(console=self._output, auto_refresh=False, transient=True) if redraws else None

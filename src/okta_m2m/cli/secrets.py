@@ -9,7 +9,7 @@ import os
 import stat
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import typer
 
@@ -20,20 +20,6 @@ from ..settings import find_setting, read_settings
 from .options import DEFAULT_KEY
 from .printing import clean, note
 from .terminal import stdin_is_terminal
-
-__all__ = [
-    "configured_key_file",
-    "confirm",
-    "default_key_file",
-    "load_key",
-    "passphrase_of",
-    "prompt_for",
-    "read_bytes",
-    "read_passphrase",
-    "read_secret",
-    "signing_kid",
-    "with_kid",
-]
 
 MAX_SECRET: Final = 100_000
 """The number of bytes that are read of a file with a secret. It may be a device that never ends."""
@@ -127,9 +113,13 @@ def configured_key_file() -> Path | None:
     found = find_setting("privateKey", "jwk")
     if found is None or not isinstance(found.value, str):
         return None
-    base = Path() if found.file is None else found.file.parent
+    return existing_file(Path() if found.file is None else found.file.parent, found.value)
+
+
+def existing_file(folder: Path, text: str) -> Path | None:
+    """The file that the text of a setting names, relative to the folder; ``None`` if there is none."""
     try:
-        path = base / os.path.expanduser(found.value)  # Path.expanduser raises an error if there is no such user
+        path = folder / os.path.expanduser(text)  # Path.expanduser raises an error if there is no such user
         return path if path.is_file() else None
     except (OSError, ValueError):  # a key, too long for a path
         return None
@@ -182,10 +172,8 @@ def _load_configured_key(kid: str | None) -> PrivateKey:
             f"There is no key: no setting names one, and ./{DEFAULT_KEY} does not exist.",
             remedy="Set the key's file, or create a key with: okta-m2m key new",
         )
-    found = read_settings(org_url="https://any.okta.com", client_id="any", scopes=["okta.users.read"]).key
-    if not isinstance(found, PrivateKey):
-        raise ConfigurationError("The configured key cannot be read as a private key.", remedy="Set the key's file.")
-    key = found.snapshot()
+    settings = read_settings(org_url="https://any.okta.com", client_id="any", scopes=["okta.users.read"])
+    key = cast("PrivateKey", settings.key).snapshot()  # only an argument could be another signer
     return key if kid is None else key.with_kid(kid)
 
 

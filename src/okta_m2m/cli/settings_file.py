@@ -23,8 +23,6 @@ from .trust import is_trusted, trust_own_file
 
 # ruamel.yaml is imported inside functions: most commands do not need it.
 
-__all__ = ["change_scopes", "check_settings_file", "lines_below", "read_setting", "section_of", "write_settings"]
-
 _CLIENT = ("okta", "client")
 
 _Edit = tuple[int, int, str]

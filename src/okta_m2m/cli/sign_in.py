@@ -23,9 +23,6 @@ from .secrets import prompt_for, read_secret
 from .terminal import stdin_is_terminal
 from .trust import configured_app, trusted_settings
 
-__all__ = ["SignIn", "configured_client", "signed_in", "target_app"]
-
-
 _NO_KEY: Final[dict[str, Any]] = {"key": object(), "scopes": ["okta.users.read"]}
 """Arguments in place of the settings that only a service app needs, so that they are not read."""
 
@@ -43,10 +40,7 @@ def configured_client() -> tuple[str, Path | None]:
 
 @contextmanager
 def _management_api(token_file: Path | None, as_: str | None, max_wait: float) -> Iterator[ManagementApi]:
-    """The management API, with the account that the options name.
-
-    ``token_file``, ``as_``, ``max_wait``: the options of the same names.
-    """
+    """The management API, with the account that the options of the same names choose."""
     account: ApiToken | ServiceApp
     if as_ is None:
         url = trusted_settings(client_id="any", **_NO_KEY).org_url
@@ -80,9 +74,10 @@ def signed_in(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def target_app(api: ManagementApi, name: str | None) -> App:
-    """The app that an option names, by default the configured one."""
-    return find_app(api, configured_client()[0] if name is None else name)
+def target_app(sign_in: SignIn, name: str | None) -> tuple[ManagementApi, App]:
+    """Signs in. Returns the API, and the app that an option names, by default the configured one."""
+    api = sign_in()
+    return api, find_app(api, configured_client()[0] if name is None else name)
 
 
 def _report_pause(pause: Pause) -> None:

@@ -9,7 +9,7 @@ import os
 import stat
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -17,19 +17,6 @@ from rich.segment import Segment
 from rich.text import Text
 
 from .printing import clean
-
-__all__ = [
-    "Glyphs",
-    "Marks",
-    "Output",
-    "columns",
-    "glyphs_for",
-    "hanging",
-    "marks_for",
-    "stdin_is_terminal",
-    "stdout_is_pipe",
-    "stdout_is_terminal",
-]
 
 
 class Output(Console):
@@ -47,7 +34,6 @@ class Output(Console):
         super().print(*map(_clean_line, objects), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
-        """Like :meth:`rich.console.Console.render`."""
         for segment in super().render(renderable, options):
             if segment.control or segment.text.isprintable():
                 yield segment
@@ -60,7 +46,6 @@ class Output(Console):
 
     @property
     def can_redraw(self) -> bool:
-        """Whether the output can be redrawn."""
         return self.is_terminal and self.is_interactive and not self.is_dumb_terminal
 
 
@@ -108,19 +93,14 @@ def hanging(lead: Text, what: str, width: int, style: str = "") -> Iterator[Text
         lead = Text(" " * len(lead))
 
 
-class Marks(NamedTuple):
-    """The marks before a row that passed, warns, failed or was not checked, and before a remedy."""
+class Glyphs(NamedTuple):
+    """The marks before a row that passed, warns, failed or was not checked, and before a remedy; the characters for pictures."""
 
     ok: str
     warn: str
     fail: str
     skipped: str
     remedy: str
-
-
-class Glyphs(NamedTuple):
-    """The characters for pictures."""
-
     levels: str
     used: str
     spare: str
@@ -130,27 +110,14 @@ class Glyphs(NamedTuple):
     dot: str
 
 
-_MARKS: Final = Marks("✓", "!", "✗", "·", "→")
-_ASCII_MARKS: Final = Marks("+", "!", "x", "-", "->")
-_GLYPHS: Final = Glyphs("▁▂▃▄▅▆▇█", "█", "░", "✗", "●", "✗", "·")
-_ASCII_GLYPHS: Final = Glyphs(".:-=+*#%", "#", ".", "x", "o", "X", "-")
-
-
-def marks_for(console: Console) -> Marks:
-    """Marks that the console can show: ASCII if its encoding has no others."""
-    return _MARKS if _can_show(console, _MARKS) else _ASCII_MARKS
+_GLYPHS: Final = Glyphs("✓", "!", "✗", "·", "→", "▁▂▃▄▅▆▇█", "█", "░", "✗", "●", "✗", "·")
+_ASCII_GLYPHS: Final = Glyphs("+", "!", "x", "-", "->", ".:-=+*#%", "#", ".", "x", "o", "X", "-")
 
 
 def glyphs_for(console: Console) -> Glyphs:
-    """Characters that the console can show: blocks if its encoding has them, otherwise ASCII."""
-    return _GLYPHS if _can_show(console, _GLYPHS) else _ASCII_GLYPHS
-
-
-def _can_show(console: Console, characters: Iterable[str]) -> bool:
-    if console.legacy_windows:
-        return False
+    """Characters that the console can show: ASCII if its encoding lacks any of the others."""
     try:
-        "".join(characters).encode(console.encoding)
+        "".join(_GLYPHS).encode(console.encoding)
     except (UnicodeEncodeError, LookupError):
-        return False
-    return True
+        return _ASCII_GLYPHS
+    return _ASCII_GLYPHS if console.legacy_windows else _GLYPHS

@@ -23,13 +23,11 @@ from ..errors import ConfigurationError, TokenUnreachable, quoted
 from ..requests import OktaAuth
 from .exits import Exit, fail
 from .groups import command_group
-from .options import STORE_TIMEOUT, Json, RequestedScopes, TokenWait, split_scopes
+from .options import STORE_TIMEOUT, Json, RequestedScopes, TokenWait, seconds, split_scopes
 from .printing import echo, echo_json, note, report
 from .secrets import prompt_for, read_secret
 from .terminal import Output, stdin_is_terminal, stdout_is_pipe, stdout_is_terminal
 from .trust import app_settings, configured_app
-
-__all__ = ["app", "assertion"]
 
 _Answer = TypeVar("_Answer")
 
@@ -120,12 +118,7 @@ def assertion(
         str,
         typer.Option(metavar="token|introspect|revoke", help="The endpoint that the assertion is for (its aud claim)."),
     ] = "token",
-    lifetime: Annotated[
-        float,
-        typer.Option(
-            metavar="SECONDS", min=1, max=3540, help="How long the assertion is valid. It can be used only once."
-        ),
-    ] = 300.0,
+    lifetime: Annotated[float, seconds("How long the assertion is valid. It can be used only once.", max=3540)] = 300.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print it with its header and claims, as JSON.")] = False,
 ) -> None:
     """Sign a client assertion (RFC 7523) for the configured app, and print it. On a terminal, also print its content.

@@ -30,18 +30,7 @@ from ..settings import (
     read_settings,
 )
 from .options import Json
-from .printing import echo, echo_json, note
-
-__all__ = [
-    "OrgNotTrusted",
-    "app_settings",
-    "check_org",
-    "configured_app",
-    "is_trusted",
-    "trust",
-    "trust_own_file",
-    "trusted_settings",
-]
+from .printing import note, report
 
 _ORG = ("orgUrl", "oktaDomain")
 
@@ -60,10 +49,8 @@ def trust(
         raise ConfigurationError(f"No okta.yaml in {folder} names an org.", remedy="Use the folder that has it.")
     url = check_org_url(str(found.value).strip())
     _trust_file(found.file)
-    if as_json:
-        echo_json({"org_url": url, "file": str(found.file)})
-    else:
-        echo(f"{url} gets credentials in {folder}, until {found.file} changes.")
+    line = f"{url} gets credentials in {folder}, until {found.file} changes."
+    report({"org_url": url, "file": str(found.file)}, [line], as_json)
 
 
 def check_org(*, folder: Path | None = None, environ: Mapping[str, str] | None = None) -> str | None:
@@ -124,10 +111,9 @@ def trusted_settings(
 
 
 def app_settings() -> tuple[Settings, Any]:
-    """The settings of the configured app, for commands that need no scopes, and its key: the preferred one of several."""
+    """The settings of the configured app, for commands that need no scopes, and its key."""
     settings = trusted_settings(scopes=["okta.users.read"])
-    key = settings.key
-    return settings, key[0] if isinstance(key, list | tuple) else key
+    return settings, settings.key
 
 
 def configured_app(**arguments: Any) -> ServiceApp:

@@ -1,3 +1,1 @@
 """``okta-m2m demo``: shows the library at work, with a stand-in for Okta on this machine."""
-
-__all__: list[str] = []

@@ -12,23 +12,19 @@ from typing import Annotated
 import typer
 from rich.live import Live
 
+from .. import options
 from ..exits import Exit, needs
 from ..printing import echo_json
 from ..terminal import Output
 from .picture import draw, summarize
 from .story import FULL_LENGTH, Story
 
-__all__ = ["demo"]
-
 
 def demo(
     seconds: Annotated[
         float,
-        typer.Option(
-            metavar="SECONDS",
-            min=0.5,
-            max=60,
-            help=f"How long the clients make calls. For the whole story, they need {FULL_LENGTH:g}.",
+        options.seconds(
+            f"How long the clients make calls. For the whole story, they need {FULL_LENGTH:g}.", min=0.5, max=60
         ),
     ] = FULL_LENGTH,
     dpop: Annotated[bool, typer.Option("--dpop", help="The org requires DPoP, with a nonce in each proof.")] = False,

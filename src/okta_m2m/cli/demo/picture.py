@@ -18,8 +18,6 @@ from rich.text import Text
 from ..terminal import Glyphs, glyphs_for, hanging
 from .story import CALLERS, CLIENTS, LIFETIME, Story, Token
 
-__all__ = ["draw", "summarize"]
-
 LABEL: Final = 15  # columns for a row's name
 NARROWEST: Final = 24  # columns of time; with fewer, the figures at the right are omitted
 SHOWN_FAILURES: Final = 12
@@ -93,7 +91,6 @@ class _Chart:
         return min(self._columns - 1, int(at / self._story.seconds * self._columns))
 
     def axis(self) -> Text:
-        """The axis, in seconds."""
         row, seconds = Text(" " * self._columns), self._story.seconds
         step = next((step for step in (1, 2, 5, 10, 20) if self._columns * step / seconds >= 6), 30)
         for second in range(0, max(1, round(seconds)), step):  # none at the right edge, beside the figures

@@ -25,18 +25,13 @@ from ...events import Event, TokenObtained, TokenRejected
 from ...httpx import OktaAuth as HttpxAuth
 from ...requests import OktaAuth as RequestsAuth
 from ...testing import FakeOkta, ReceivedRequest
-from ..debug import without_log
+from ..printing import without_log
 from .story import CALLERS, CLIENTS, FULL_LENGTH, LIFETIME, Call, Story, Token
-
-__all__ = ["play"]
 
 API_DELAY: Final = 0.03  # seconds that an API call takes, so that some calls are always in progress
 OVERTIME: Final = 5.0  # extra seconds on a slow machine for the remaining events
-PAUSES: Final = (
-    0.013,
-    0.019,
-    0.029,
-)  # seconds between calls; a client's callers differ, so that they do not synchronize
+PAUSES: Final = (0.013, 0.019, 0.029)
+"""Seconds between calls. A client's callers differ, so that they do not synchronize."""
 TIMEOUT: Final = 10.0  # seconds for a token, and for a call
 
 Made: TypeAlias = tuple[int, Mapping[str, str]]  # a call's status, and the headers that were sent with it

@@ -18,8 +18,6 @@ from ...testing import FakeOkta
 from ..printing import echo, note
 from ..trust import trust_own_file
 
-__all__ = ["serve"]
-
 SETTINGS = Path("okta.yaml")
 OLD_SETTINGS = Path("okta.yaml.stand-in")
 STOPPING = ("SIGTERM", "SIGHUP")  # SIGHUP: the terminal was closed

@@ -11,8 +11,6 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, NamedTuple
 
-__all__ = ["CALLERS", "CLIENTS", "FULL_LENGTH", "LIFETIME", "Call", "Story", "Token"]
-
 CLIENTS: Final = ("requests", "httpx", "httpx async", "aiohttp")
 CALLERS: Final = 12  # in all clients together
 LIFETIME: Final = 3.0  # lifetime of a token in seconds
@@ -68,7 +66,6 @@ class Story:
     _start: float = math.inf
 
     def begin(self) -> None:
-        """Starts the clock."""
         self._start = time.perf_counter()
 
     def now(self) -> float:
@@ -77,7 +74,6 @@ class Story:
 
     @property
     def failures(self) -> list[Call]:
-        """Calls that failed."""
         return [call for call in list(self.calls) if call.failure is not None]
 
     @property
