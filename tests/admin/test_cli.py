@@ -93,7 +93,7 @@ def test_the_documentation_lists_exactly_the_exit_codes_there_are() -> None:
         ("httpx", ("demo",), "demo"),
         *in_matrix(
             ("requests", ("demo",), "cli"),
-            ("aiohttp", ("demo", "--json"), "demo"),
+            ("aiohttp", ("demo",), "demo"),
             ("pytest_httpserver", ("demo",), "demo"),
         ),
     ],
