@@ -221,9 +221,7 @@ def _print_variables(variables: dict[str, str]) -> None:
 def _separate_kid(settings_file: Path | None, keys: _Keys, app: App) -> dict[str, str]:
     """The setting for the ``kid``, if the key file does not have the ``kid`` under which Okta lists the key."""
     key = keys.private
-    if key is None:
-        return {}
-    registered = next((one.kid for one in app.keys if one.thumbprint == key.thumbprint()), None)
+    registered = next((one.kid for one in app.keys if key is not None and one.thumbprint == key.thumbprint()), None)
     if registered is None:
         return {}
     names = ("kid", "privateKeyId", "keyId")
