@@ -13,14 +13,13 @@ import ssl
 import sys
 import warnings
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
 from typing import Any, Final, Never, TypeVar
 
 from ._base.crash_reports import Hidden
 from ._base.tokens import Token
 from ._clients.auth_object import AsyncAuthObject, concerns_proof, missing_library
 from ._clients.failures import send_failed
-from ._clients.limits import DRAIN_TIMEOUT, MAX_DRAINED, connect_timeout, read_timeout
+from ._clients.limits import adrain, aread_start, connect_timeout, read_timeout
 from ._clients.proxies import is_direct_only
 from ._clients.token_request import aread_answer
 from ._core.service_app import ServiceApp
@@ -44,6 +43,9 @@ T = TypeVar("T")
 
 FEW_REDIRECTS: Final = 64
 """The number of remembered redirects up to which those of calls that have ended are kept."""
+
+BROKEN: Final = (aiohttp.ClientError, OSError)
+"""The exceptions that a connection raises while a body is read."""
 
 ERROR_MAP: ErrorMap = {OktaM2MError: aiohttp.ClientError, TokenUnreachable: aiohttp.ClientConnectionError}
 
@@ -436,10 +438,7 @@ class _Call:
 
     async def peek(self, limit: int) -> bytes:
         content = self.response.content
-        head = b""
-        with suppress(aiohttp.ClientError, OSError, TimeoutError):
-            while len(head) < limit and (chunk := await content.read(limit - len(head))):
-                head += chunk
+        head = await aread_start(content.read, limit, BROKEN)
         if head:
             with warnings.catch_warnings():
                 # Deprecated since 2018 without a replacement: nothing else can put bytes back at the start of a stream.
@@ -448,11 +447,7 @@ class _Call:
         return head
 
     async def discard(self) -> None:
-        left = MAX_DRAINED
-        with suppress(aiohttp.ClientError, OSError, TimeoutError):
-            async with asyncio.timeout(DRAIN_TIMEOUT):
-                while left > 0 and (chunk := await self.response.content.read(left)):
-                    left -= len(chunk)
+        await adrain(self.response.content.read, BROKEN)
         self.response.release()  # returned to the pool if all was read, otherwise closed
         close = getattr(self._request, "close", None)
         if close is not None:

@@ -9,7 +9,6 @@ Invariant: no policy here; the code for a ``Session`` is in ``_clients/requests_
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -18,7 +17,7 @@ from typing import Any, Never
 
 from ._base.crash_reports import Hidden
 from ._clients.auth_object import AsyncAuthObject, add_request, missing_library
-from ._clients.limits import DRAIN_TIMEOUT, MAX_DRAINED, is_inflatable
+from ._clients.limits import adrain, aread_start, is_inflatable
 from ._clients.proxies import warn_of_environments_proxy
 from ._clients.requests_flows import (
     Hook,
@@ -242,11 +241,8 @@ class _AsyncCall(Resent):
             return b""
         if not is_inflatable(response.headers.get("content-encoding")):
             return b""
-        raw, head = response.raw, b""
-        read = raw.read
-        with suppress(*self._library.broken):
-            while len(head) < limit and (chunk := await read(limit - len(head), decode_content=True)):
-                head += chunk
+        raw, read = response.raw, response.raw.read
+        head = await aread_start(partial(read, decode_content=True), limit, self._library.broken)
 
         async def whole(amt: int | None = None, **_options: Any) -> bytes:
             """Returns the bytes that were already read, and then the rest. All of it is decoded, like the first read."""
@@ -262,9 +258,6 @@ class _AsyncCall(Resent):
         return head
 
     async def discard(self) -> None:
-        left = MAX_DRAINED
-        with suppress(*self._library.broken, TimeoutError, AttributeError):
-            async with asyncio.timeout(DRAIN_TIMEOUT):
-                while left > 0 and (chunk := await self.response.raw.read(left, decode_content=False)):
-                    left -= len(chunk)
+        with suppress(AttributeError):  # an adapter of the caller's may give no raw response
+            await adrain(partial(self.response.raw.read, decode_content=False), self._library.broken)
         await self.response.close()

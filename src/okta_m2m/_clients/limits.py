@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import zlib
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
@@ -70,6 +70,26 @@ def check_encoding(content_encodings: Iterable[str]) -> None:
     for coding in content_encodings:
         if coding.strip().lower() not in ("", "identity"):
             raise SendFailed("the response is compressed, although the request asked for no compression", stage="http")
+
+
+async def aread_start(
+    read: Callable[[int], Awaitable[bytes]], limit: int, broken: tuple[type[Exception], ...]
+) -> bytes:
+    """At most ``limit`` bytes from the start of a body, on an event loop; fewer if the connection raises one of ``broken``."""
+    head = b""
+    with suppress(*broken):
+        while len(head) < limit and (chunk := await read(limit - len(head))):
+            head += chunk
+    return head
+
+
+async def adrain(read: Callable[[int], Awaitable[bytes]], broken: tuple[type[Exception], ...]) -> None:
+    """Reads the rest of a rejected response on an event loop of asyncio, if it is short and arrives soon."""
+    import asyncio  # heavy; a blocking client may do without it
+
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_TIMEOUT):
+            await aread_start(read, MAX_DRAINED, broken)
 
 
 def is_inflatable(content_encoding: str | None) -> bool:
