@@ -179,6 +179,7 @@ def test_a_file_that_cannot_be_read_is_refused(open_world: World) -> None:
 
 @posix_only
 def test_an_inaccessible_home_directory_counts_as_having_no_file(open_world: World) -> None:
+    open_world.read(ENV)  # imports what a key needs: another user may not be able to read this environment's packages
     open_world.home.chmod(0o000)
     try:
         with unprivileged():
