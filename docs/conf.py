@@ -59,7 +59,7 @@ sys.modules.setdefault("niquests.packages", requests.packages)  # type: ignore[a
 for info in pkgutil.walk_packages(okta_m2m.__path__, "okta_m2m."):
     if "._" not in info.name:
         module = importlib.import_module(info.name)
-        vars(module).update({name: getattr(module, name) for name in module.__all__})
+        vars(module).update({name: getattr(module, name) for name in getattr(module, "__all__", ())})
 vars(okta_m2m).update({name: getattr(okta_m2m, name) for name in okta_m2m.__all__})
 
 ENTRY = re.compile(r"^- `(\w+)`: (?!as above)", re.MULTILINE)
