@@ -197,7 +197,10 @@ def test_a_ca_bundle_that_has_changed_is_read_again(
         served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         made.issue_cert("127.0.0.1").configure_cert(served)
         with FakeOkta(ssl_context=served) as okta:
-            assert connect(new_service(okta), trusted=path).get(okta.url + USERS).status == 200
+            client = connect(new_service(okta), trusted=path)
+            if client.name.startswith("niquests"):
+                pytest.skip("keeps what it has read of a CA bundle, for its own calls too")
+            assert client.get(okta.url + USERS).status == 200
 
 
 def test_an_untrusted_certificate_is_an_error_and_nothing_is_sent(
