@@ -95,6 +95,20 @@ ServiceApp.from_env(files=False, environ=environ, key=key, store=Store(), on_eve
 print(sorted(name for name in set(sys.modules) - known if name.startswith("okta_m2m")))
 """
 
+FIRST_KEY = """
+import sys, threading, time
+from okta_m2m import PrivateKey
+from okta_m2m._threads import workers
+threading.Thread(target=time.sleep, args=[30], daemon=True).start()
+workers._before_fork()
+known = set(sys.modules)
+for alg in ("ES256", "RS256"):
+    key = PrivateKey.generate(alg)
+    key.sign(b"message")
+    PrivateKey.from_jwk(key.private_jwk()).thumbprint()
+print(sorted(set(sys.modules) - known))
+"""
+
 FORK = (
     BEGINNING
     + """
@@ -139,6 +153,12 @@ def test_a_first_call_and_a_first_401_import_no_module_late(okta: FakeOkta, libr
     rest, _ = running.communicate("\n", timeout=PATIENCE)
     assert (first + rest).splitlines() == ["200", "200"]
     assert okta.tokens_minted == 2
+
+
+def test_a_first_key_imports_no_module_late() -> None:
+    """A thread may create it, for example from a key file, while another thread forks."""
+    done = subprocess.run([sys.executable, "-c", FIRST_KEY], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 def test_a_first_app_with_a_store_and_an_observer_imports_no_module_late() -> None:
