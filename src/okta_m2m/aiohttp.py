@@ -236,9 +236,6 @@ class _Redirects:
         """The last redirect of the call with that timer: the timer, and the origin; ``None`` if there was none."""
         return self._by_id.get(id(timer))
 
-    def __len__(self) -> int:
-        return len(self._by_id)
-
 
 def _references(entry: tuple[object, str | None]) -> int:
     return sys.getrefcount(entry[0])

@@ -176,6 +176,19 @@ def test_scopes_and_roles_are_granted_once_and_the_settings_follow(
     assert "billing" in done(run("app", "list"))
 
 
+def test_if_one_scope_fails_the_settings_and_the_document_say_what_was_changed(
+    run: Run, okta: FakeOkta, billing: App, home: Path
+) -> None:
+    done(run("app", "grant", "okta.groups.read", "okta.logs.read"))
+    okta.next(403, error="E0000006", on=f"/api/v1/apps/{billing.client_id}/grants/*")
+    failed = run("app", "revoke-grant", "okta.groups.read", "okta.logs.read", "--json")
+    assert failed.returncode != Exit.OK
+    assert json.loads(failed.stderr.splitlines()[-1])["error"] == "E0000006"
+    assert [(one["scope"], one["outcome"]) for one in json.loads(failed.stdout)] == [("okta.logs.read", "revoked")]
+    assert '    scopes: ["okta.users.read", "okta.groups.read"]\n' in (home / "okta.yaml").read_text("utf-8")
+    assert billing.scopes == ["okta.users.read", "okta.groups.read"]
+
+
 def test_an_app_without_a_name_is_listed(run: Run, okta: FakeOkta, billing: App) -> None:
     billing.label = None  # type: ignore[assignment]
     assert done(run("app", "list")).splitlines()[1].split() == [billing.client_id, "ACTIVE", "1", "-"]

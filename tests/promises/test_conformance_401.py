@@ -272,6 +272,20 @@ def test_a_401_whose_body_stalls_does_not_stop_the_call(
         ended.set()
 
 
+def test_a_401_whose_body_breaks_off_is_judged_by_what_arrived(
+    okta: FakeOkta, front: Front, new_service: Service, connect: Connect
+) -> None:
+    def page(exchange: Exchange) -> None:
+        front.pages.clear()
+        exchange.begin(401)
+        exchange.chunk(b'{"errorCode": "E00')
+        raise ConnectionAbortedError  # the front then closes the connection
+
+    front.pages[USERS] = page
+    assert connect(new_service(okta, org_url=front.url)).get(front.url + USERS).status == 200
+    assert okta.tokens_minted == 2
+
+
 @either_binding
 def test_a_streamed_response_stays_streamed(okta: FakeOkta, front: Front, service: Service, connect: Connect) -> None:
     begun = threading.Event()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from bench import decoded
 from clients import Body
 from front import Front
 from okta_m2m.errors import InvalidDPoPProof
@@ -28,6 +29,18 @@ def test_nonces_that_change_during_calls_fail_no_call(okta: FakeOkta, new_servic
     assert len(proofs) == len(set(proofs))
     assert len(rotations) > 2
     assert {refusal.error for refusal in okta.refusals} == {"use_dpop_nonce"}
+
+
+def test_a_nonce_that_comes_with_a_good_response_is_in_the_next_proof(
+    okta: FakeOkta, new_service: Service, connect: Connect
+) -> None:
+    client = connect(new_service(okta, dpop_bound=True))
+    okta.next(on=USERS, headers={"DPoP-Nonce": "nonce-1"})
+    assert client.get(okta.url + USERS).status == 200
+    assert client.get(okta.url + USERS).status == 200
+    first, second = [decoded(request.all("dpop")[0])[1] for request in sent_to(okta)]
+    assert "nonce" not in first
+    assert second["nonce"] == "nonce-1"
 
 
 @pytest.mark.parametrize("status", [400, 401])

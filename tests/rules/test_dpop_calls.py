@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+from base64 import urlsafe_b64encode
+from hashlib import sha256
 
 import pytest
 
@@ -61,6 +63,19 @@ def test_a_nonce_is_sent_to_its_origin_however_the_url_is_written() -> None:
     bench.authorize(Response(200, [("DPoP-Nonce", "nonce-1")]), url="HTTPS://ACME.okta.com:443/api/v1/users").result()
     (attempt,) = bench.authorize(Response(200), url="https://acme.okta.com/api/v1/groups?x=a b").of(Attempt)
     assert proof(attempt)["nonce"] == "nonce-1"
+
+
+def test_the_first_proof_with_a_renewed_token_is_for_that_token() -> None:
+    bench = Bench(dpop=True)
+    for number in (1, 2):
+        bench.obtain(bench.token(token_type="DPoP")).result()
+        for _ in range(2):
+            credentials = bench.app.ready("GET", API)
+            assert credentials is not None
+            assert credentials.authorization == f"DPoP token-{number}"
+            digest = sha256(f"token-{number}".encode()).digest()
+            assert decoded(credentials.proof or "")[1]["ath"] == urlsafe_b64encode(digest).rstrip(b"=").decode()
+        bench.time += 4000.0
 
 
 def test_the_nonce_of_an_api_is_not_sent_to_the_token_endpoint() -> None:

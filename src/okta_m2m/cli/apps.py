@@ -7,7 +7,7 @@ reported.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated
 
@@ -113,12 +113,7 @@ def delete(
 def grant(sign_in: SignIn, scopes: Scopes, app_name: AppName = None, as_json: Json = False) -> None:
     """Grant scopes to the app, and add them to its okta.yaml. It keeps the scopes that it has."""
     api, found = target_app(sign_in, app_name)
-    wanted = split_scopes(scopes)
-    results = provisioning.grant_scopes(api, found.id, wanted, progress=None if as_json else _echo_result)
-    _note_app(found)
-    _change_configured_scopes(found.client_id, add=wanted)
-    if as_json:
-        echo_json([asdict(result) for result in results])
+    _change_grants(provisioning.grant_scopes, api, found, scopes, as_json, "add")
 
 
 @app.command("revoke-grant")
@@ -127,11 +122,28 @@ def revoke_grant(sign_in: SignIn, scopes: Scopes, app_name: AppName = None, as_j
     """Revoke scopes of the app, and remove them from its okta.yaml. Tokens that were already issued keep them until
     they expire."""
     api, found = target_app(sign_in, app_name)
-    unwanted = split_scopes(scopes)
-    results = provisioning.revoke_scopes(api, found.id, unwanted, progress=None if as_json else _echo_result)
-    _change_configured_scopes(found.client_id, remove=unwanted)
-    if as_json:
-        echo_json([asdict(result) for result in results])
+    _change_grants(provisioning.revoke_scopes, api, found, scopes, as_json, "remove")
+
+
+def _change_grants(
+    change: Callable[..., object], api: ManagementApi, app: App, scopes: list[str], as_json: bool, way: str
+) -> None:
+    """Changes grants and the configured scopes, and reports what was changed, even if one of the scopes fails."""
+    done: list[GrantResult] = []
+
+    def report_one(result: GrantResult) -> None:
+        done.append(result)
+        if not as_json:
+            echo(f"{result.outcome:<10}{result.scope}")
+
+    try:
+        change(api, app.id, split_scopes(scopes), progress=report_one)
+    finally:
+        if done:
+            _note_app(app)
+            _change_configured_scopes(app.client_id, way, [result.scope for result in done])
+            if as_json:
+                echo_json([asdict(result) for result in done])
 
 
 role_app = command_group("Admin roles of the app. A call needs a role as well as a scope.")
@@ -204,7 +216,7 @@ def _note_app(app: App) -> None:
     note(f"The app is {app.name} ({app.client_id}).")
 
 
-def _change_configured_scopes(client_id: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> None:
+def _change_configured_scopes(client_id: str, way: str, changed: list[str]) -> None:
     """Changes the scopes in the ``okta.yaml`` that names this app, if one does."""
     try:
         configured, path = configured_client()
@@ -213,20 +225,16 @@ def _change_configured_scopes(client_id: str, *, add: Iterable[str] = (), remove
     if configured != client_id:
         return
     if path is None:
-        changes = [f"add {scope}" for scope in add] + [f"remove {scope}" for scope in remove]
-        note(f"The app is configured by variables. Change OKTA_CLIENT_SCOPES: {', '.join(changes)}.")
+        changes = ", ".join(f"{way} {scope}" for scope in changed)
+        note(f"The app is configured by variables. Change OKTA_CLIENT_SCOPES: {changes}.")
         return
     try:
-        scopes = change_scopes(path, add=add, remove=remove)
+        scopes = change_scopes(path, **{way: changed})
     except (ConfigurationError, OSError) as error:
         note(f"The scopes in {path} were not changed: {error}")
         return
     if scopes is not None:
         note(f"The scopes in {path} are now: {' '.join(scopes) or 'none'}.")
-
-
-def _echo_result(result: GrantResult) -> None:
-    echo(f"{result.outcome:<10}{result.scope}")
 
 
 def _report_app(api: ManagementApi, id: str, as_json: bool) -> None:
