@@ -570,7 +570,7 @@ def test_redirects_of_calls_that_have_ended_are_forgotten(
             for _ in range(20):
                 async with session.get(redirect(elsewhere, okta.url + USERS)) as response:
                     assert response.status == 401, "a stranger led it there"
-                assert len(auth._redirects or ()) <= 5
+                assert len(auth._redirects._by_id if auth._redirects else ()) <= 5
 
     asyncio.run(main())
 
