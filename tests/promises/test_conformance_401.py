@@ -272,6 +272,7 @@ def test_a_401_whose_body_stalls_does_not_stop_the_call(
         ended.set()
 
 
+@half_read
 def test_a_401_whose_body_breaks_off_is_judged_by_what_arrived(
     okta: FakeOkta, front: Front, new_service: Service, connect: Connect
 ) -> None:
