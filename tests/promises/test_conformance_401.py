@@ -272,7 +272,6 @@ def test_a_401_whose_body_stalls_does_not_stop_the_call(
         ended.set()
 
 
-@half_read
 def test_a_401_whose_body_breaks_off_is_judged_by_what_arrived(
     okta: FakeOkta, front: Front, new_service: Service, connect: Connect
 ) -> None:
@@ -282,8 +281,11 @@ def test_a_401_whose_body_breaks_off_is_judged_by_what_arrived(
         exchange.chunk(b'{"errorCode": "E00')
         raise ConnectionAbortedError  # the front then closes the connection
 
+    client = connect(new_service(okta, org_url=front.url))
+    if client.name == "docs-urllib3":
+        pytest.skip("reads the whole body, so urllib3's own error goes to the caller")
     front.pages[USERS] = page
-    assert connect(new_service(okta, org_url=front.url)).get(front.url + USERS).status == 200
+    assert client.get(front.url + USERS).status == 200
     assert okta.tokens_minted == 2
 
 
