@@ -23,6 +23,7 @@ from ._clients.limits import adrain, aread_start, connect_timeout, read_timeout
 from ._clients.proxies import is_direct_only
 from ._clients.token_request import aread_answer
 from ._core.service_app import ServiceApp
+from ._threads.workers import keep, take_kept
 from ._urls.origins import origin_of
 from .effects import Flow, Request, Response, SendFailed
 from .errors import ConfigurationError, ErrorMap, OktaM2MError, TokenUnreachable
@@ -249,7 +250,7 @@ ONLY_REFERENCE: Final = _references((object(), None))
 
 
 class _TokenRequests:
-    """Sends token requests, each on an event loop of its own in the thread that it is called in.
+    """Sends token requests, on an event loop of their own in the thread that it is called in.
 
     It takes over the settings of a session that are safe to carry to another one. An SSL context is carried only if it verifies
     servers: a caller that does not verify its API must not show an assertion to anyone.
@@ -278,6 +279,14 @@ class _TokenRequests:
         )
         self._ssl = context if is_safe else True
 
+    def __eq__(self, other: object) -> bool:
+        """Whether both send with the same settings."""
+        return isinstance(other, _TokenRequests) and all(
+            getattr(self, name) == getattr(other, name) for name in self.__slots__
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
     def __call__(self, request: Request, timeout: float) -> Response:
         callers = asyncio._get_running_loop()
         if callers is None:
@@ -292,55 +301,40 @@ class _TokenRequests:
             asyncio._set_running_loop(callers)
 
     def _send_on_own_loop(self, request: Request, timeout: float) -> Response:
-        # Not asyncio.Runner, which looks through all tasks of the process at its end, before Python 3.14. With 10,000 tasks that
-        # waited for tokens, that took a third of the time until all had theirs (34 s, and without it 22 s).
-        loop, tasks = asyncio.new_event_loop(), list[asyncio.Task[Any]]()
-
-        def start_task(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asyncio.Future[Any]:
-            tasks.append(asyncio.Task(work, loop=loop, **options))
-            return tasks[-1]
-
-        async def send() -> Response:
-            try:
-                return await self._send(request, timeout)
-            finally:
-                left = [task for task in tasks[1:] if not task.done()]  # the first is this one
-                for task in left:
-                    task.cancel()
-                if left:
-                    await asyncio.wait(left)
-                await loop.shutdown_asyncgens()
-                await loop.shutdown_default_executor()
-
-        loop.set_task_factory(start_task)
+        # Its connection is kept for the next token request of this thread, if that has the same settings.
+        settings = self, is_direct_only(request.url)
+        own: _OwnLoop = take_kept(settings) or _OwnLoop()
+        is_kept = False
         try:
-            return loop.run_until_complete(send())
+            response = own.run(self._send(own, request, timeout))
+            is_kept = self._make_session is None and keep(settings, own)
+            return response
         finally:
-            loop.set_task_factory(None)  # a cycle, which would keep the response until the next garbage collection
-            loop.close()
+            if not is_kept:
+                own.close()
 
-    async def _send(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 (the effect's own)
+    async def _send(self, own: _OwnLoop, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 (the effect's own)
         timeouts = aiohttp.ClientTimeout(
             total=timeout, sock_connect=connect_timeout(timeout), sock_read=read_timeout(timeout)
         )
         try:
-            async with await self._session(request.url) as session:
-                try:
-                    async with session.request(
-                        request.method,
-                        request.url,
-                        headers=request.headers,
-                        data=request.body,
-                        allow_redirects=False,
-                        timeout=timeouts,
-                        auto_decompress=False,
-                        middlewares=[_without_authorization],
-                    ) as response:
-                        codings = response.headers.get("content-encoding", "").split(",")
-                        body = Hidden(await aread_answer(codings, response.content.iter_chunked(8192)))
-                        return Response(response.status, response.headers.items(), body.value)
-                finally:
-                    await _abort_idle_connections(session)
+            if own.session is None:
+                own.session = await self._session(request.url)
+            else:
+                await asyncio.sleep(0)  # so that a connection that the server has closed is not used again
+            async with own.session.request(
+                request.method,
+                request.url,
+                headers=request.headers,
+                data=request.body,
+                allow_redirects=False,
+                timeout=timeouts,
+                auto_decompress=False,
+                middlewares=[_without_authorization],
+            ) as response:
+                codings = response.headers.get("content-encoding", "").split(",")
+                body = Hidden(await aread_answer(codings, response.content.iter_chunked(8192)))
+                return Response(response.status, response.headers.items(), body.value)
         except ConfigurationError:  # it is a ValueError, too
             raise
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -381,9 +375,53 @@ class _TokenRequests:
         )
 
 
+class _OwnLoop:
+    """An event loop for token requests, and the session on it.
+
+    Not asyncio.Runner, which looks through all tasks of the process at its end, before Python 3.14. With 10,000 tasks that
+    waited for tokens, that took a third of the time until all had theirs (34 s, and without it 22 s).
+    """
+
+    __slots__ = ("_loop", "_tasks", "session")
+
+    def __init__(self) -> None:
+        self.session: aiohttp.ClientSession | None = None
+        self._loop = asyncio.new_event_loop()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._loop.set_task_factory(self._start_task)
+
+    def _start_task(self, loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asyncio.Future[Any]:
+        task = asyncio.Task(work, loop=loop, **options)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self._loop.run_until_complete(work)
+
+    def close(self) -> None:
+        try:
+            self.run(self._close())
+        finally:
+            self._loop.set_task_factory(None)  # a cycle, which would be kept until the next garbage collection
+            self._loop.close()
+
+    async def _close(self) -> None:
+        if self.session is not None:
+            await _abort_idle_connections(self.session)
+            await self.session.close()
+        left = self._tasks - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left)
+        await self._loop.shutdown_asyncgens()
+        await self._loop.shutdown_default_executor()
+
+
 async def _abort_idle_connections(session: aiohttp.ClientSession) -> None:
-    """Closes the connections of a token request at once. Before 3.13, aiohttp says goodbye to a TLS server, and waits for its
-    reply, which would outlive the request's loop."""
+    """Closes the connections of token requests at once. Before 3.13, aiohttp says goodbye to a TLS server, and waits for its
+    reply, which would outlive the loop."""
     for idle in list(getattr(session.connector, "_conns", {}).values()):
         for protocol, *_ in list(idle):
             if protocol.transport is not None:

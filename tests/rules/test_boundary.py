@@ -70,6 +70,8 @@ SUPPORTED = {
     "_core.service_app.ServiceApp": "public as okta_m2m.ServiceApp, which an adapter cannot import",
     "_core.politeness.back_off": "the pause after failures",
     "_core.verdict.MAX_PEEK": "how much of a response is looked at",
+    "_threads.workers.keep": "keeps a connection for the next job of a thread",
+    "_threads.workers.take_kept": "takes what was kept",
     "_urls.origins.is_loopback": "whether a host is this machine",
     "_urls.origins.origin_of": "the origin of a URL",
     "settings._arguments.ATTACH": "the line that attaches an app to each client",

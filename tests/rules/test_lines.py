@@ -6,12 +6,14 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
 from okta_m2m._threads import workers
-from okta_m2m._threads.workers import FETCHES, SIGNATURES, Line, start_in_turn
+from okta_m2m._threads.workers import FETCHES, SIGNATURES, Line, start, start_in_turn
+from services import eventually
 
 PATIENCE = 20.0
 LONG = 1000.0
@@ -245,3 +247,40 @@ def test_at_most_32_fetches_of_a_process_run_at_once(work: Work, clock: object) 
     for number in range(100):
         work.end(str(number))
     work.await_begun(100)
+
+
+# ── threads that are used again ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_next_job_runs_in_the_same_thread_which_ends_soon_if_there_is_none() -> None:
+    threads = [finished(start(threading.current_thread, "send")) for _ in range(3)]
+    assert len(set(threads)) == 1
+    threads[0].join(PATIENCE)
+    assert not threads[0].is_alive()
+    assert finished(start(threading.current_thread, "send")) is not threads[0]
+
+
+def test_a_caller_interrupted_while_it_gives_a_job_to_a_thread_leaves_none_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    idle = finished(start(threading.current_thread, "send"))
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(workers._Worker, "give", interrupt)
+        eventually(lambda: workers._idle, "a thread without a job")
+        with pytest.raises(KeyboardInterrupt):
+            start(threading.current_thread, "send")
+    assert finished(start(threading.current_thread, "send")) is not idle
+    idle.join(PATIENCE)
+    assert not idle.is_alive()
+
+
+def finished(working: Future[threading.Thread] | None) -> threading.Thread:
+    """The thread that did the work, once it waits for more."""
+    assert working is not None
+    thread = working.result(PATIENCE)
+    eventually(lambda: thread.name == "okta-m2m idle", "a thread without a job")
+    return thread

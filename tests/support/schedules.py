@@ -59,6 +59,12 @@ class _Stop(SystemExit):
     """Ends a thread of a run that is over. A ``SystemExit``, because asyncio passes those on."""
 
 
+class CurrentThread:
+    """What an actor gets from ``threading.current_thread()``. The package names it after each job."""
+
+    name = ""
+
+
 class Actor:
     """One thread of a run."""
 
@@ -71,6 +77,7 @@ class Actor:
         self.until = math.inf  # when it continues anyway
         self.has_ended = False
         self.was_killed = False
+        self.thread = CurrentThread()
 
     def may_continue(self, now: float) -> bool:
         return self.is_ready is None or self.until <= now or self.is_ready()
@@ -438,7 +445,8 @@ def replace_threads(schedule: Schedule, line: Callable[[], workers.Line]) -> Ite
             "threading",
             SimpleNamespace(
                 Thread=lambda target, name, daemon: Thread(schedule, target, name),
-                current_thread=lambda: schedule.running,
+                Lock=lambda: Lock(schedule),
+                current_thread=lambda: schedule.running and schedule.running.thread,
                 get_native_id=lambda: 0,
             ),
         ),
@@ -446,6 +454,8 @@ def replace_threads(schedule: Schedule, line: Callable[[], workers.Line]) -> Ite
         (workers, "_ending", []),
         (workers, "_finished_at_exit", set()),
         (workers, "_alive", {}),
+        (workers, "_idle", []),
+        (workers, "_of_thread", SimpleNamespace()),  # nothing is kept here
         # Reports are made inline: nothing depends on them.
         (notifiers, "start_thread", lambda *_, **__: None),
     ]
