@@ -15,10 +15,10 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import cycle
-from statistics import median, quantiles
+from statistics import median
 from typing import Any
 
-from measure import ARGUMENTS, QUICK, Call, loop, report, run_calls
+from measure import ARGUMENTS, QUICK, Call, loop, report, run_calls, spread
 from memory_endpoint import MemoryEndpoint
 from peers import FLOOR, OURS
 from server import serving
@@ -116,11 +116,6 @@ STACKS: dict[str, Callable[[Iterator[str], Any, Any], Any]] = {
     "httpx_async": httpx_async_calls,
     "aiohttp": aiohttp_calls,
 }
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    tenths = quantiles(values, n=10)
-    return {"median": median(values), "low": tenths[0], "high": tenths[-1]}
 
 
 def measure_stack(stack: str, origin: str) -> dict[str, Any]:

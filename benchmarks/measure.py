@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from itertools import repeat
+from statistics import median, quantiles
 from typing import Any
 
 QUICK = "--quick" in sys.argv
@@ -60,6 +61,12 @@ def interleave(entries: Mapping[str, tuple[Call, Any]], *, calls: int, rounds: i
     finally:
         gc.enable()
     return {name: seconds * 1e6 for name, seconds in least.items()}
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """The median, and what a tenth of the values is below and above."""
+    tenths = quantiles(values, n=10, method="inclusive")
+    return {"median": median(values), "low": tenths[0], "high": tenths[-1]}
 
 
 def report(result: Any) -> None:

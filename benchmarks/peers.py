@@ -29,7 +29,7 @@ class Peer:
     - ``client_auth``: how it authenticates at the token endpoint.
     - ``requests``, ``httpx``, ``httpx_async``, ``aiohttp``: make its auth object for that stack; ``None`` if it has none.
     - ``imports``: the module that a user of that HTTP library imports.
-    - ``start``: code that makes its first auth object for requests from the private key in ``pem``, imports included.
+    - ``first_call``: a program with requests, for ``first_call.py``.
     - ``httpx_library``: the module whose requests its httpx auth takes.
     - ``note``: what a reader of the table has to know.
     """
@@ -41,7 +41,7 @@ class Peer:
     httpx_async: Make | None = None
     aiohttp: Make | None = None
     imports: dict[str, str] = field(default_factory=dict)
-    start: str = ""
+    first_call: str = ""
     httpx_library: str = "httpx"
     note: str = ""
 
@@ -325,32 +325,26 @@ def _okta_aiohttp(endpoint: Endpoint) -> Any:
     return middleware
 
 
-# ── the start of a program: from the imports to the first auth object ────────────────────────────────────────────────
+# ── the first call of a program; ``began`` comes after its imports ──────────────────────────────────────────────────
 
-OURS_START = """
-from okta_m2m import PrivateKey, ServiceApp
-from okta_m2m.requests import OktaAuth
-app = ServiceApp("https://acme.okta.com", client_id="0oa1b2c3", key=PrivateKey.from_pem(pem), scopes=["okta.users.read"])
-auth = OktaAuth(app)
-"""
-AUTHLIB_START = """
+AUTHLIB_FIRST_CALL = """
 from authlib.integrations.requests_client import OAuth2Session
 from authlib.oauth2.rfc7523 import PrivateKeyJWT
-url = "https://acme.okta.com/oauth2/v1/token"
-session = OAuth2Session("0oa1b2c3", pem, token_endpoint_auth_method=PrivateKeyJWT(url), token_endpoint=url)
-auth = session.token_auth
+began = time.perf_counter()
+method = PrivateKeyJWT(token_url)
+session = OAuth2Session("0oa1b2c3", pem, token_endpoint_auth_method=method, scope="okta.users.read")
+session.fetch_token(token_url, grant_type="client_credentials")
+status = session.get(api_url).status_code
 """
-OAUTH2CLIENT_START = """
+OAUTH2CLIENT_FIRST_CALL = """
+import requests
 from jwskate import Jwk
 from requests_oauth2client import OAuth2Client, OAuth2ClientCredentialsAuth, PrivateKeyJwt
 key = PrivateKeyJwt("0oa1b2c3", Jwk.from_pem(pem).with_kid_thumbprint(), alg="RS256")
-auth = OAuth2ClientCredentialsAuth(OAuth2Client("https://acme.okta.com/oauth2/v1/token", auth=key), scope="okta.users.read")
-"""
-GOOGLE_START = """
-from google.auth.transport.requests import Request
-from google.oauth2 import service_account
-info = {"client_email": "a@b.c", "token_uri": "https://acme.okta.com/", "private_key": pem, "private_key_id": "key-1"}
-auth = service_account.Credentials.from_service_account_info(info, scopes=["okta.users.read"]), Request()
+began = time.perf_counter()
+session = requests.Session()
+session.auth = OAuth2ClientCredentialsAuth(OAuth2Client(token_url, auth=key), scope="okta.users.read")
+status = session.get(api_url).status_code
 """
 
 # ── who is compared ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -363,7 +357,6 @@ OURS = Peer(
     httpx_async=_ours_httpx,
     aiohttp=_ours_aiohttp,
     imports={"requests": "okta_m2m.requests", "httpx": "okta_m2m.httpx", "aiohttp": "okta_m2m.aiohttp"},
-    start=OURS_START,
 )
 FLOOR = Peer("floor", "a constant header", _floor_requests, _floor_httpx, _floor_httpx, _floor_aiohttp)
 PEERS = (
@@ -374,7 +367,7 @@ PEERS = (
         httpx=_authlib_httpx,
         httpx_async=_authlib_httpx_async,
         imports={"requests": "authlib.integrations.requests_client"},
-        start=AUTHLIB_START,
+        first_call=AUTHLIB_FIRST_CALL,
         httpx_library="httpx2",
         note="fetches its first token only as a renewal; supports httpx2 instead of httpx",
     ),
@@ -383,7 +376,7 @@ PEERS = (
         "private_key_jwt",
         requests=_oauth2client_requests,
         imports={"requests": "requests_oauth2client"},
-        start=OAUTH2CLIENT_START,
+        first_call=OAUTH2CLIENT_FIRST_CALL,
     ),
     Peer(
         "requests-auth",
@@ -406,7 +399,6 @@ PEERS = (
         requests=_google_requests,
         aiohttp=_google_aiohttp,
         imports={"requests": "google.oauth2.service_account"},
-        start=GOOGLE_START,
         note="has the grant of RFC 7523, not its client authentication; its non-blocking renewal is switched on",
     ),
     Peer(
