@@ -133,9 +133,7 @@ def trust(folder: Path) -> Path:
 
 
 def measure_programs(stacks: list[str], endpoint: Endpoint, key: Path) -> dict[str, Any]:
-    programs = {
-        (stack, name): IMPORTS + text + END for stack in stacks for name, text in PROGRAMS[stack].items()
-    }
+    programs = {(stack, name): IMPORTS + text + END for stack in stacks for name, text in PROGRAMS[stack].items()}
     taken: dict[tuple[str, str], list[dict[str, float]]] = {}
     for turn in range(-1, ROUNDS):
         for entry in random.sample(list(programs), len(programs)):

@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.request import urlopen
 
-
 ROUND_TRIP = 0.03  # seconds
 
 
@@ -29,10 +28,12 @@ class Endpoint:
     origin: str
     delay: float
     lifetime: int
+    prefix: str = ""
+    """Of the token endpoint's path, for another URL."""
 
     @property
     def token_url(self) -> str:
-        return f"{self.origin}/oauth2/v1/token"
+        return f"{self.origin}{self.prefix}/oauth2/v1/token"
 
     def count(self) -> int:
         """Token requests so far."""
