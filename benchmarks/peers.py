@@ -29,6 +29,7 @@ class Peer:
     - ``client_auth``: how it authenticates at the token endpoint.
     - ``requests``, ``httpx``, ``httpx_async``, ``aiohttp``: make its auth object for that stack; ``None`` if it has none.
     - ``has_token``: whether it is measured with a token that it already has, so only in a hit.
+    - ``bound``: makes an auth object for requests that has a token bound with DPoP.
     - ``first_call``: a program with requests, for ``first_call.py``.
     - ``httpx_library``: the module whose requests its httpx auth takes.
     - ``note``: what a reader of the table has to know.
@@ -42,6 +43,7 @@ class Peer:
     aiohttp: Make | None = None
     has_token: bool = False
     first_call: str = ""
+    bound: Callable[[], Any] | None = None
     httpx_library: str = "httpx"
     note: str = ""
 
@@ -217,6 +219,22 @@ def _oauth2client_requests(endpoint: Endpoint) -> Any:
     return OAuth2ClientCredentialsAuth(client, scope=SCOPE, leeway=0 if endpoint.lifetime < 120 else 20)
 
 
+def _oauth2client_bound() -> Any:
+    from jwskate import Jwk
+    from requests_oauth2client import (
+        DPoPKey,
+        DPoPToken,
+        OAuth2Client,
+        OAuth2ClientCredentialsAuth,
+        PrivateKeyJwt,
+    )
+
+    key = PrivateKeyJwt("0oa1b2c3", Jwk.from_pem(pem()).with_kid_thumbprint(), alg="RS256")
+    token = DPoPToken("x" * 900, _dpop_key=DPoPKey.generate("ES256"), expires_in=3600, scope=SCOPE)
+    client = OAuth2Client("https://acme.okta.com/oauth2/v1/token", auth=key)
+    return OAuth2ClientCredentialsAuth(client, scope=SCOPE, token=token)
+
+
 def early(endpoint: Endpoint) -> dict[str, float]:
     """Their default renews 30 seconds before the end of a token's life, which is before each call if that is shorter."""
     return {"early_expiry": 0.0} if endpoint.lifetime < 120 else {}
@@ -382,6 +400,7 @@ PEERS = (
         "requests-oauth2client",
         "private_key_jwt",
         requests=_oauth2client_requests,
+        bound=_oauth2client_bound,
         first_call=OAUTH2CLIENT_FIRST_CALL,
     ),
     Peer(
