@@ -24,7 +24,7 @@ from peers import FLOOR, OURS, PEERS
 from server import serving
 
 PLAIN = "without auth"
-CALLS, ROUNDS = 20, 150 if QUICK else 400
+CALLS, ROUNDS = 20, 100 if QUICK else 300
 MESSAGE = b"x" * 500  # as long as a proof's
 TOKEN, PROOF = "DPoP " + "x" * 900, "x" * 580
 

@@ -25,7 +25,7 @@ from peers import FLOOR, OURS, PEERS, pem
 from server import Endpoint, serving
 
 LENT = "lent"
-ROUNDS = 7 if QUICK else 25
+ROUNDS = 5 if QUICK else 15
 
 IMPORTS = """
 import json, sys, time

@@ -28,7 +28,7 @@ from peers import FLOOR, OURS, SCOPE, pem
 
 SIZES = (1, 10, 100, 1_000)
 CALLS_IN_ROUND = 20_000
-ROUNDS = 5 if QUICK else 20
+ROUNDS = 4 if QUICK else 10
 TOKEN_URL = f"{ORIGIN}/oauth2/v1/token"
 
 Make = Callable[[str, str], Any]
@@ -172,7 +172,7 @@ def _time_hits(stack: str, size: int, entries: list[Identities]) -> None:
 
 def measure_stack(stack: str) -> dict[str, Any]:
     taken: dict[str, list[float]] = {}
-    for _ in range(3 if QUICK else 5):
+    for _ in range(2 if QUICK else 4):
         for name in _makers(stack):
             taken.setdefault(name, []).append(run_python(__file__, stack, name, seconds=120))
     entries = [Identities(stack, name) for name in _makers(stack)]

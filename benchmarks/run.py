@@ -94,7 +94,7 @@ def stampede_rows(
         entries = {name: sizes[count] for name, sizes in found.items() if count in sizes}
         floor, ours = entries[FLOOR], entries[OURS]
         least = max(DELAY, floor["s"])
-        reached = ours["requests"] == 1 and not ours["failed"]
+        reached = ours["most_requests"] == 1 and not ours["failed"]
         goal = f"1 request, ≤ {limit}x"
         if count == "1000" and kind != "threads":
             # The delay is most of the floor. Goals were set when the floor was the sum.
