@@ -357,9 +357,11 @@ def _okta_aiohttp(endpoint: Endpoint) -> Any:
 AUTHLIB_FIRST_CALL = """
 from authlib.integrations.requests_client import OAuth2Session
 from authlib.oauth2.rfc7523 import PrivateKeyJWT
+from joserfc.jwk import RSAKey
+key = RSAKey.import_key(pem)
 began = time.perf_counter()
 method = PrivateKeyJWT(token_url)
-session = OAuth2Session("0oa1b2c3", pem, token_endpoint_auth_method=method, scope="okta.users.read")
+session = OAuth2Session("0oa1b2c3", key, token_endpoint_auth_method=method, scope="okta.users.read")
 session.fetch_token(token_url, grant_type="client_credentials")
 status = session.get(api_url).status_code
 """
