@@ -15,21 +15,23 @@ from ._clients.ssl_contexts import shared_context
 try:
     import requests
     import urllib3
+    from requests.adapters import HTTPAdapter
     from requests.auth import AuthBase
+    from urllib3.util import create_urllib3_context
 except ModuleNotFoundError as missing:
     raise missing_library("requests", missing) from None
 
 __all__ = ["OktaAuth"]
 
 
-class _TokenAdapter(requests.adapters.HTTPAdapter):
+class _TokenAdapter(HTTPAdapter):
     """Sends a token request with an SSL context that all of them share. requests loads a CA bundle for each connection."""
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         super().cert_verify(conn, url, verify, cert)  # type: ignore[no-untyped-call]  # requests annotates no types here
         if conn.ca_certs and conn.proxy is None:
             with suppress(OSError):  # requests loads it again, and reports the error
-                conn.conn_kw["ssl_context"] = shared_context(urllib3.util.create_urllib3_context, conn.ca_certs)
+                conn.conn_kw["ssl_context"] = shared_context(create_urllib3_context, conn.ca_certs)
                 conn.ca_certs = None
 
 
