@@ -134,19 +134,22 @@ def trust(folder: Path) -> Path:
 
 def measure_programs(stacks: list[str], endpoint: Endpoint, key: Path) -> dict[str, Any]:
     programs = {(stack, name): IMPORTS + text + END for stack in stacks for name, text in PROGRAMS[stack].items()}
-    taken: dict[tuple[str, str], list[dict[str, float]]] = {}
-    for turn in range(-1, ROUNDS):
+    turns: list[dict[tuple[str, str], dict[str, float]]] = []
+    for _ in range(ROUNDS + 1):
+        turns.append({})
         for entry in random.sample(list(programs), len(programs)):
             try:
-                sample = run_python("-c", programs[entry], endpoint.origin, key, seconds=60)
+                turns[-1][entry] = run_python("-c", programs[entry], endpoint.origin, key, seconds=60)
             except subprocess.SubprocessError as error:
                 explain_failure(" ".join(entry), error)
-                continue
-            if turn >= 0:  # the first one compiles what is imported
-                taken.setdefault(entry, []).append(sample)
+    del turns[0]  # it has compiled what is imported
     result: dict[str, Any] = {stack: {} for stack in stacks}
-    for (stack, name), samples in taken.items():
-        result[stack][name] = {of: spread([sample[of] for sample in samples]) for of in ("ms", "cpu_ms")}
+    for stack, name in programs:
+        # Ratios within a turn: a busy machine may be half as fast for a while.
+        both = [(turn[stack, name], turn[stack, FLOOR.name]) for turn in turns if (stack, name) in turn]
+        result[stack][name] = {of: spread([sample[of] for sample, _ in both]) for of in ("ms", "cpu_ms")} | {
+            f"{of}_x": spread([sample[of] / floor[of] for sample, floor in both])["median"] for of in ("ms", "cpu_ms")
+        }
     return result
 
 

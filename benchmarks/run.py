@@ -173,26 +173,22 @@ def identity_rows(stack: str, found: dict[str, Any]) -> Iterable[Row]:
 
 def first_call_rows(found: dict[str, Any]) -> Iterable[Row]:
     for stack, entries in found.items():
-
-        def over_floor(of: str, entry: dict[str, Any], entries: dict[str, Any] = entries) -> float:
-            return float(entry[of]["median"] / entries[FLOOR][of]["median"])
-
         ways = {"": (OURS, 1.45), ", session lent" if stack == "requests" else ", client lent": (LENT, 1.1)}
         for way, (name, limit) in ways.items():
             if name not in entries:
                 continue
-            x = over_floor("ms", entries[name])
+            x = entries[name]["ms_x"]
             yield Row(
                 f"first call of a program, 30 ms away, {stack}{way}",
                 f"{_show_time(entries[FLOOR]['ms'])} by hand on one connection",
-                list_peers(entries, lambda entry: ratio(over_floor("ms", entry)), lambda entry: entry["ms"]["median"])
+                list_peers(entries, lambda entry: ratio(entry["ms_x"]), lambda entry: entry["ms_x"])
                 if name == OURS
                 else "-",
                 f"{_show_time(entries[name]['ms'])}, {ratio(x)}",
                 f"≤ {limit}x",
                 x <= limit,
             )
-        x = over_floor("cpu_ms", entries[OURS])
+        x = entries[OURS]["cpu_ms_x"]
         yield Row(
             f"start to first answer, CPU time, {stack}",
             f"{_show_time(entries[FLOOR]['cpu_ms'])} by hand",
