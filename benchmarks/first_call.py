@@ -146,7 +146,11 @@ def measure_programs(stacks: list[str], endpoint: Endpoint, key: Path) -> dict[s
     result: dict[str, Any] = {stack: {} for stack in stacks}
     for stack, name in programs:
         # Ratios within a turn: a busy machine may be half as fast for a while.
-        both = [(turn[stack, name], turn[stack, FLOOR.name]) for turn in turns if (stack, name) in turn]
+        both = [
+            (turn[stack, name], turn[stack, FLOOR.name])
+            for turn in turns
+            if turn.keys() >= {(stack, name), (stack, FLOOR.name)}
+        ]
         result[stack][name] = {of: spread([sample[of] for sample, _ in both]) for of in ("ms", "cpu_ms")} | {
             f"{of}_x": spread([sample[of] / floor[of] for sample, floor in both])["median"] for of in ("ms", "cpu_ms")
         }
