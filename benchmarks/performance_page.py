@@ -30,8 +30,8 @@ edit it by hand.
 
 Measured with {python} on {system}, {cores} cores: {versions}.
 
-All libraries take turns, each in as many samples as the others; of callers at once, in as many as begin in {seconds:.0f} seconds. A
-figure is the median; in brackets are the values that a tenth of the samples is below and above. "x" is the ratio to the floor,
+All libraries take turns, each in as many samples as the others; of callers at once, in as many as begin in {seconds:.0f} seconds.
+A figure is the median; in brackets are the values that a tenth of the samples is below and above. "x" is the ratio to the floor,
 which is the cost of the same work without an auth library:
 
 - **First call of a program**: each round trip takes 30 ms. The floor is the same call by hand, with the same HTTP library and an

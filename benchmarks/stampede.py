@@ -24,7 +24,7 @@ from server import Endpoint, serving
 DELAY = 0.05
 TIMEOUT = 20 if QUICK else 90  # seconds; the slowest peers take minutes
 STAMPEDES, SECONDS = 5, 5.0
-PROCESSES = 1 if QUICK else 2
+PROCESSES = {"requests": 2, "httpx_async": 4, "aiohttp": 4}  # some peers take a minute for a thousand threads
 
 Stampede = Callable[[Peer, int, Endpoint], dict[str, float]]
 """Lets so many callers of a new auth object loose; with one caller it warms up."""
@@ -74,7 +74,7 @@ def _measure_all(script: str, stack: str, counts: tuple[int, ...]) -> dict[str, 
     peers = [FLOOR, OURS, *(peer for peer in PEERS if getattr(peer, stack) and not peer.has_token)]
     taken: dict[str, dict[int, Samples]] = {peer.name: {count: [] for count in counts} for peer in peers}
     for count in counts:
-        for _ in range(PROCESSES):
+        for _ in range(1 if QUICK else PROCESSES[stack]):
             for peer in peers:
                 taken[peer.name][count] += _measure_process(script, stack, peer, count)
     return {
