@@ -2,8 +2,9 @@
 
     python benchmarks/identities.py requests | httpx | aiohttp
 
-The floor is a dict of constant headers, with an auth object for each that knows its key. Bytes are the growth of the
-process's resident memory. Each app has fetched its token: what the conversation leaves behind is counted too.
+The floor is a dict of constant headers, with an auth object for each that knows its key: it holds each token once too. Bytes are
+the growth of a process's resident memory, the median of several processes in turns. Each app has the default settings, and has
+fetched its token: what the conversation leaves behind is counted too.
 
 Each call is for another identity, in random order. Before a round is timed, each entry makes as many calls in another random
 order, so that the processor's caches hold what its own calls have left there, and not what another library's have.
@@ -16,16 +17,18 @@ import random
 import resource
 import time
 from collections.abc import Callable
+from functools import partial
+from statistics import median
 from typing import Any
 
 from hits import CALLS, argument_for
-from measure import ARGUMENTS, QUICK, report, run_calls
+from measure import ARGUMENTS, QUICK, report, run_calls, run_python, spread
 from memory_endpoint import ORIGIN, MemoryEndpoint
 from peers import FLOOR, OURS, SCOPE, pem
 
 SIZES = (1, 10, 100, 1_000)
 CALLS_IN_ROUND = 20_000
-ROUNDS = 8 if QUICK else 40
+ROUNDS = 4 if QUICK else 10
 TOKEN_URL = f"{ORIGIN}/oauth2/v1/token"
 
 Make = Callable[[str, str], Any]
@@ -110,34 +113,45 @@ def _make_oauth2client() -> Make:
     return make
 
 
-class Identities:
-    """The auth objects of one library, the memory that they take, and the time of a hit by their number."""
+def _makers(stack: str) -> dict[str, Callable[[], Make]]:
+    makers: dict[str, Callable[[], Make]] = {
+        FLOOR.name: partial(_make_floor, stack),
+        OURS.name: partial(_make_ours, stack),
+    }
+    if stack == "requests":
+        makers |= {"requests-oauth2client": _make_oauth2client, "Authlib": _make_authlib}
+    return makers
 
-    def __init__(self, name: str, stack: str, make: Make) -> None:
-        self.name, self._stack, self._make = name, stack, make
+
+class Identities:
+    """The auth objects of one library, and the time of a hit by their number."""
+
+    def __init__(self, stack: str, name: str) -> None:
+        self.stack, self.name = stack, name
+        self._make = _makers(stack)[name]()
         self.auths: list[Any] = []
         self.us: dict[int, float] = {}
-        self._bytes = 0
-        # What is made once for the process is not an identity's.
-        self._first = [self._make_one(-number) for number in range(1, 301)]
-
-    def _make_one(self, number: int) -> Any:
-        return argument_for(self._stack, self._make(f"client-{number:08d}", f"{'x' * 900}{number:08d}"))
 
     def grow(self, size: int) -> None:
-        before = _resident_bytes()
-        self.auths += [self._make_one(number) for number in range(len(self.auths), size)]
+        for number in range(len(self.auths), size):
+            auth = self._make(f"client-{number:08d}", f"{'x' * 900}{number:08d}")
+            self.auths.append(argument_for(self.stack, auth))
         gc.collect()
-        self._bytes += _resident_bytes() - before
-
-    @property
-    def bytes_each(self) -> float:
-        return self._bytes / len(self.auths)
 
 
 def _resident_bytes() -> int:
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def measure_memory(stack: str, name: str) -> float:
+    """Bytes for each app, in a process of its own. What is made once for the process, and what fills the holes that the
+    imports have left, is the first thousand's."""
+    identities = Identities(stack, name)
+    identities.grow(1_000)
+    before = _resident_bytes()
+    identities.grow(3_000)
+    return (_resident_bytes() - before) / 2_000
 
 
 def _time_hits(stack: str, size: int, entries: list[Identities]) -> None:
@@ -157,10 +171,11 @@ def _time_hits(stack: str, size: int, entries: list[Identities]) -> None:
 
 
 def measure_stack(stack: str) -> dict[str, Any]:
-    makers = {FLOOR.name: _make_floor(stack), OURS.name: _make_ours(stack)}
-    if stack == "requests":
-        makers |= {"requests-oauth2client": _make_oauth2client(), "Authlib": _make_authlib()}
-    entries = [Identities(name, stack, make) for name, make in makers.items()]
+    taken: dict[str, list[float]] = {}
+    for _ in range(2 if QUICK else 4):
+        for name in _makers(stack):
+            taken.setdefault(name, []).append(run_python(__file__, stack, name, seconds=120))
+    entries = [Identities(stack, name) for name in _makers(stack)]
     for size in SIZES:
         for entry in entries:
             entry.grow(size)
@@ -171,12 +186,12 @@ def measure_stack(stack: str) -> dict[str, Any]:
         entry.name: {
             "us": entry.us,
             "x": {size: us / floor.us[size] for size, us in entry.us.items()},
-            "bytes": entry.bytes_each,
-            "over": entry.bytes_each - floor.bytes_each,
+            "bytes": median(taken[entry.name]),
+            "over": spread([mine - theirs for mine, theirs in zip(taken[entry.name], taken[FLOOR.name], strict=True)]),
         }
         for entry in entries
     }
 
 
 if __name__ == "__main__":
-    report(measure_stack(ARGUMENTS[0]))
+    report(measure_memory(*ARGUMENTS) if len(ARGUMENTS) > 1 else measure_stack(ARGUMENTS[0]))

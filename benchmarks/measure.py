@@ -1,7 +1,7 @@
-"""How time is measured: interleaved, as CPU time of this process, and the least of many rounds.
+"""How time is measured: interleaved, as CPU time of this process.
 
 Invariant: all entries of a row are measured in the same process and in turns. Each round has another order, so that other
-load on the machine affects all of them alike. The least counts, because noise only adds.
+load on the machine affects all of them alike. Of a hit the least counts, because noise only adds; of all else the median.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from itertools import repeat
+from statistics import median, quantiles
 from typing import Any
 
 QUICK = "--quick" in sys.argv
@@ -60,6 +61,12 @@ def interleave(entries: Mapping[str, tuple[Call, Any]], *, calls: int, rounds: i
     finally:
         gc.enable()
     return {name: seconds * 1e6 for name, seconds in least.items()}
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """The median, and what a tenth of the values is below and above."""
+    tenths = quantiles(values if len(values) > 1 else values * 2, n=10, method="inclusive")
+    return {"median": median(values), "low": tenths[0], "high": tenths[-1]}
 
 
 def report(result: Any) -> None:

@@ -1,9 +1,9 @@
-"""Measures every row and prints the table: each target, and whether it is met.
+"""Measures every row and prints the table, and the rows that miss their goal.
 
-    python benchmarks/run.py --quick     under six minutes on a machine that does nothing else
-    python benchmarks/run.py             also writes docs/performance.md with its plots
+    python benchmarks/run.py --quick     under five minutes on a machine that does nothing else
+    python benchmarks/run.py             under twenty; also writes docs/performance.md with its plots, and the README's figures
 
-Exit 1 if a row misses its target. Each row has a script, which runs in a process of its own and within its time
+Exit 1 if a row misses its goal. Each row has a script, which runs in a process of its own and within its time
 limit; ``python benchmarks/SCRIPT.py --quick`` measures it alone.
 """
 
@@ -18,15 +18,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from first_call import LENT
 from measure import QUICK, explain_failure, run_python
 from peers import FLOOR as FLOOR_PEER
 from peers import OURS as OUR_PEER
 from peers import PEERS
 from performance_page import write_page
+from stampede import DELAY
 
 HERE = Path(__file__).parent
 OURS, FLOOR = OUR_PEER.name, FLOOR_PEER.name
 
+SAME_CLIENT_AUTH = {peer.name for peer in PEERS if peer.client_auth == "private_key_jwt"}
 OTHER_CLIENT_AUTH = {peer.name: peer.client_auth for peer in PEERS if peer.client_auth != "private_key_jwt"}
 """The peers without private_key_jwt for Okta, and how they are measured instead; the table marks them."""
 
@@ -39,7 +42,7 @@ class Row:
     floor: str
     peers: str
     ours: str
-    must: str
+    goal: str
     reached: bool | None
 
 
@@ -47,9 +50,13 @@ def ratio(value: float) -> str:
     return f"{value:.2f}x" if value < 10 else f"{value:,.0f}x"
 
 
+def ratio_with_spread(values: dict[str, float]) -> str:
+    return f"{ratio(values['median'])} ({ratio(values['low'])} to {ratio(values['high'])})"
+
+
 def list_peers(entries: dict[str, Any], show: Callable[[Any], str], rank: Callable[[Any], float]) -> str:
     """The peers, the best first."""
-    peers = {name: entry for name, entry in entries.items() if name not in (FLOOR, OURS)}
+    peers = {name: entry for name, entry in entries.items() if name in OTHER_CLIENT_AUTH or name in SAME_CLIENT_AUTH}
     ranked = sorted(peers.items(), key=lambda item: rank(item[1]))
     return ", ".join(f"{name}{'†' if name in OTHER_CLIENT_AUTH else ''} {show(entry)}" for name, entry in ranked) or "-"
 
@@ -69,14 +76,13 @@ def hit_rows(found: dict[str, Any]) -> Iterable[Row]:
 
 def bound_rows(found: dict[str, Any]) -> Iterable[Row]:
     for stack, entry in found.items():
-        over_floor, over_plain = entry["ours_over_floor"], entry["floor_over_plain"]
+        plain, over_floor = entry["over_plain"], entry["over_floor"][OURS]
         yield Row(
             f"a whole call with a bound token (DPoP, ES256), {stack.replace('_', ' ')}",
-            f"{entry['us'][FLOOR]:.0f} µs with the signature alone, {ratio(over_plain['median'])} the call without auth",
-            "-",
-            f"{ratio(over_floor['median'])} ({ratio(over_floor['low'])} to {ratio(over_floor['high'])}), "
-            f"{ratio(entry['ours_over_plain']['median'])} the call without auth",
-            "≤ 1.15x",
+            f"{ratio(plain[FLOOR]['median'])} the call without auth ({entry['us'][FLOOR]:.0f} µs)",
+            list_peers(plain, lambda values: ratio(values["median"]), lambda values: values["median"]),
+            f"{ratio(plain[OURS]['median'])} the call without auth, {ratio_with_spread(over_floor)} the floor",
+            "≤ 1.15x the floor",
             over_floor["median"] <= 1.15,
         )
 
@@ -87,46 +93,63 @@ def stampede_rows(
     for count, limit in limits.items():
         entries = {name: sizes[count] for name, sizes in found.items() if count in sizes}
         floor, ours = entries[FLOOR], entries[OURS]
-        x = ours["s"] / floor["s"]
-        reached = ours["requests"] == 1 and x <= limit and not ours["failed"]
-        measured, must = f"{ours['requests']} request, {ratio(x)}", f"1 request, ≤ {limit}x"
+        least = max(DELAY, floor["s"])
+        reached = ours["most_requests"] == 1 and not ours["failed"]
+        goal = f"1 request, ≤ {limit}x"
+        if count == "1000" and kind != "threads":
+            # The delay is most of the floor. Goals were set when the floor was the sum.
+            goal = f"1 request, ≤ {limit}x the sum of the delay and the callers' time"
+            reached = reached and ours["s"] <= limit * (DELAY + floor["s"])
+        else:
+            reached = reached and ours["x"]["median"] <= limit
         if stall_limit is not None:
-            stall = ours["stall"] / floor["stall"]
-            reached = reached and stall <= stall_limit
-            measured, must = f"{measured}, stall {ratio(stall)}", f"{must}, stall ≤ {stall_limit}x"
+            reached = reached and ours["stall"] <= stall_limit * floor["stall"]
+            goal = f"{goal}, stall ≤ {stall_limit}x"
         yield Row(
             f"{int(count):,} {kind} at once without a token",
-            f"{floor['s'] * 1e3:.0f} ms" + ("" if stall_limit is None else f", stall {floor['stall'] * 1e3:.0f} ms"),
-            list_peers(entries, partial(_show_stampede, floor["s"]), lambda entry: entry["s"]),
-            measured,
-            must,
+            f"{least * 1e3:.0f} ms" + (f", stall {floor['stall'] * 1e3:.0f} ms" if "stall" in floor else ""),
+            list_peers(entries, _show_stampede, lambda entry: entry["x"]["median"]),
+            _show_stampede(ours),
+            goal,
             reached,
         )
 
 
-def _show_stampede(floor: float, entry: dict[str, float]) -> str:
-    if "requests" not in entry:
-        return f"more than {ratio(entry['s'] / floor)}"
-    failures = f", {entry['failed']} calls failed" if entry["failed"] else ""
+def _show_stampede(entry: dict[str, Any]) -> str:
     requests = "1 request" if entry["requests"] == 1 else f"{entry['requests']} requests"
-    return f"{requests}, {ratio(entry['s'] / floor)}{failures}"
+    if "failed" not in entry:  # none ended in time
+        return f"at least {requests}, more than {ratio(entry['x']['median'])}"
+    stall = f", stall {entry['stall'] * 1e3:.0f} ms" if "stall" in entry else ""
+    failures = f", {entry['failed']} calls failed" if entry["failed"] else ""
+    return f"{requests}, {ratio_with_spread(entry['x'])}{stall}{failures}"
 
 
 def renewal_rows(found: dict[str, Any]) -> Iterable[Row]:
-    floor, ours = found[FLOOR], found[OURS]
+    def show(entry: dict[str, float]) -> str:
+        expired = f", {entry['expired']} expired tokens used" if entry["expired"] else ""
+        return f"{entry['p999_ms'] - floor['p999_ms']:,.1f} ms, slowest {entry['max_ms']:,.0f} ms{expired}"
+
+    floor, ours = found["2"][FLOOR], found["2"][OURS]
     added = ours["p999_ms"] - floor["p999_ms"]
-    asked = ours["requests"] / ours["ideal"]
     yield Row(
-        "renewals under load, p99.9 added to a call",
+        "time that renewals add to the slowest 1 in 1,000 calls; tokens live 2 s, and the endpoint takes 200 ms",
+        f"{floor['p999_ms']:.2f} ms, slowest {floor['max_ms']:.0f} ms",
+        list_peers(found["2"], show, lambda entry: entry["p999_ms"]),
+        f"{show(ours)}, {ratio(ours['asked'])} the ideal requests",
+        "≤ 5 ms, no expired token used, ≤ 1.4x the ideal requests",
+        added <= 5 and not ours["expired"] and ours["asked"] <= 1.4,
+    )
+    hour = found["3600"]
+    floor = hour[FLOOR]
+    yield Row(
+        "the same with tokens of an hour, none of which is renewed meanwhile",
         f"{floor['p999_ms']:.2f} ms",
         list_peers(
-            found,
-            lambda entry: f"{entry['p999_ms'] - floor['p999_ms']:,.0f} ms, {entry['expired']} expired tokens used",
-            lambda entry: entry["p999_ms"],
+            hour, lambda entry: f"{entry['p999_ms'] - floor['p999_ms']:,.2f} ms", lambda entry: entry["p999_ms"]
         ),
-        f"{added:.1f} ms, {ours['expired']} expired tokens used, {ratio(asked)} the ideal requests",
-        "≤ 5 ms, none expired, ≤ 1.4x the ideal requests",
-        added <= 5 and not ours["expired"] and asked <= 1.4,
+        f"{hour[OURS]['p999_ms'] - floor['p999_ms']:,.2f} ms",
+        "≤ 5 ms",
+        hour[OURS]["p999_ms"] - floor["p999_ms"] <= 5,
     )
 
 
@@ -135,40 +158,51 @@ def identity_rows(stack: str, found: dict[str, Any]) -> Iterable[Row]:
     most = max(ours["us"], key=int)
     worst = max(ours["x"].values())
     yield Row(
-        f"memory for each of {int(most):,} apps, and the slowest hit with 1 to {int(most):,}, {stack}",
+        f"memory for each app, and the slowest hit with 1 to {int(most):,} of them, {stack}",
         f"{floor['bytes']:,.0f} bytes; {floor['us']['1']:.2f} to {floor['us'][most]:.2f} µs",
         list_peers(
             found,
-            lambda entry: f"{entry['over']:+,.0f} bytes, {ratio(max(entry['x'].values()))}",
-            lambda entry: entry["over"],
+            lambda entry: f"{entry['over']['median']:+,.0f} bytes, {ratio(max(entry['x'].values()))}",
+            lambda entry: entry["over"]["median"],
         ),
-        f"{ours['over']:+,.0f} bytes, {ratio(worst)}",
+        f"{ours['over']['median']:+,.0f} bytes, {ratio(worst)}",
         "≤ +2,500 bytes, ≤ 2.2x",
-        worst <= 2.2 and ours["over"] <= 2_500,
+        worst <= 2.2 and ours["over"]["median"] <= 2_500,
     )
 
 
-def import_rows(found: dict[str, Any]) -> Iterable[Row]:
-    entries, first_app = found["requests"], found["first app"][OURS]
-    x = first_app / entries["Authlib"]
-    yield Row(
-        "import and first ServiceApp with a loaded key, on top of requests; of the peers, the import alone",
-        f"{entries['Authlib']:.0f} ms to import Authlib",
-        list_peers(entries, lambda value: f"{value:,.0f} ms", lambda value: value),
-        f"{first_app:.1f} ms, {ratio(x)}",
-        "≤ 0.2x",
-        x <= 0.2,
-    )
-    start = found["start"]
-    x = start[OURS] / start[FLOOR]
-    yield Row(
-        "start of a program: import, RSA key and first auth object, on top of requests",
-        f"{start[FLOOR]:.0f} ms for cryptography and the key",
-        list_peers(start, lambda value: ratio(value / start[FLOOR]), lambda value: value),
-        ratio(x),
-        "≤ 1.8x",
-        x <= 1.8,
-    )
+def first_call_rows(found: dict[str, Any]) -> Iterable[Row]:
+    for stack, entries in found.items():
+        ways = {"": (OURS, 1.45), ", session lent" if stack == "requests" else ", client lent": (LENT, 1.1)}
+        for way, (name, limit) in ways.items():
+            if name not in entries:
+                continue
+            x = entries[name]["ms_x"]
+            yield Row(
+                f"first call of a program, 30 ms away, {stack}{way}",
+                f"{_show_time(entries[FLOOR]['ms'])} by hand on one connection",
+                list_peers(entries, lambda entry: ratio(entry["ms_x"]), lambda entry: entry["ms_x"])
+                if name == OURS
+                else "-",
+                f"{_show_time(entries[name]['ms'])}, {ratio(x)}",
+                f"≤ {limit}x",
+                x <= limit,
+            )
+        x = entries[OURS]["cpu_ms_x"]
+        yield Row(
+            f"start to first answer, CPU time, {stack}",
+            f"{_show_time(entries[FLOOR]['cpu_ms'])} by hand",
+            list_peers(
+                entries, lambda entry: f"{entry['cpu_ms']['median']:.0f} ms", lambda entry: entry["cpu_ms"]["median"]
+            ),
+            f"{_show_time(entries[OURS]['cpu_ms'])}, {ratio(x)}",
+            "≤ 1.1x",
+            x <= 1.1,
+        )
+
+
+def _show_time(values: dict[str, float]) -> str:
+    return f"{values['median']:.0f} ms ({values['low']:.0f} to {values['high']:.0f})"
 
 
 def fleet_rows(found: dict[str, Any]) -> Iterable[Row]:
@@ -205,17 +239,20 @@ class Script:
 
 
 SCRIPTS = (
-    Script("hits.py requests", 120, 200, hit_rows),
-    Script("hits.py httpx httpx_async", 120, 200, hit_rows),
-    Script("hits.py aiohttp", 120, 200, hit_rows),
+    Script("first_call.py", 200, 600, first_call_rows),
     Script("bound_calls.py", 120, 400, bound_rows),
-    Script("stampede_threads.py", 200, 1200, partial(stampede_rows, "threads", {"1000": 1.5}, None)),
-    Script("stampede_tasks.py", 200, 900, partial(stampede_rows, "tasks", {"1000": 1.5, "10000": 2.2}, 2.2)),
+    Script("stampede_threads.py requests", 300, 1200, partial(stampede_rows, "threads", {"1000": 1.4}, None)),
+    Script(
+        "stampede_tasks.py httpx_async", 200, 600, partial(stampede_rows, "tasks", {"1000": 1.5, "10000": 2.2}, 2.2)
+    ),
+    Script("stampede_tasks.py aiohttp", 200, 600, partial(stampede_rows, "tasks of aiohttp", {"10000": 2.5}, None)),
     Script("renewal.py", 200, 400, renewal_rows),
     Script("identities.py requests", 300, 600, partial(identity_rows, "requests")),
     Script("identities.py httpx", 300, 600, partial(identity_rows, "httpx")),
     Script("identities.py aiohttp", 300, 600, partial(identity_rows, "aiohttp")),
-    Script("imports.py", 300, 300, import_rows),
+    Script("hits.py requests", 120, 200, hit_rows),
+    Script("hits.py httpx httpx_async", 120, 200, hit_rows),
+    Script("hits.py aiohttp", 120, 200, hit_rows),
     Script("fleet.py", 300, 600, fleet_rows),
 )
 
@@ -234,15 +271,21 @@ def run_script(script: Script) -> dict[str, Any] | None:
 
 
 def table(rows: list[Row]) -> str:
-    words = {True: "yes", False: "**missed**", None: "not measured"}
-    lines = ["| what | floor | peers | okta-m2m | target | met |", "| --- | --- | --- | --- | --- | --- |"]
-    lines += [
-        f"| {row.what} | {row.floor} | {row.peers} | {row.ours} | {row.must} | {words[row.reached]} |" for row in rows
-    ]
+    lines = ["| what | floor | other libraries | okta-m2m |", "| --- | --- | --- | --- |"]
+    lines += [f"| {row.what} | {row.floor} | {row.peers} | {row.ours} |" for row in rows]
     others = ", ".join(f"{name} ({client_auth})" for name, client_auth in OTHER_CLIENT_AUTH.items())
     return "\n".join(
         [*lines, "", f"† has no private_key_jwt for Okta; measured with what it offers instead: {others}."]
     )
+
+
+def verdict(rows: list[Row]) -> str:
+    """Which rows miss their goal, as the page and the reader at the terminal are told."""
+    missed = [f"- {row.what}: {row.ours}; the goal is {row.goal}" for row in rows if row.reached is False]
+    missed += [f"- {row.what}: not measured" for row in rows if row.reached is None]
+    if not missed:
+        return "Each row meets its goal, which `benchmarks/run.py` names."
+    return "\n".join(["Each row has a goal, which `benchmarks/run.py` names. These miss theirs:", "", *missed])
 
 
 def main() -> int:
@@ -258,13 +301,10 @@ def main() -> int:
             rows += script.rows(result)
         except KeyError as error:
             rows.append(Row(f"{script.command}, without {error}", "-", "-", "-", "-", None))
-    print(table(rows))
-    missed = [row.what for row in rows if row.reached is not True]
-    verdict = f"Missed: {'; '.join(missed)}." if missed else "Everything is reached."
+    print(f"{table(rows)}\n\n{verdict(rows)}")
     if not QUICK:
-        write_page(f"{table(rows)}\n\n{verdict}", found)
-    print(f"\n{verdict}")
-    return 1 if missed else 0
+        write_page(f"{table(rows)}\n\n{verdict(rows)}", found)
+    return 0 if all(row.reached for row in rows) else 1
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
 """A token endpoint behind one port, in a process of its own: so fast that what is measured is the client.
 
 Invariant: its behavior is fixed when it starts. ``GET /count`` answers how many token requests came in.
+
+With a certificate, it speaks TLS, and is far away: each round trip takes :data:`ROUND_TRIP`, that of TCP's handshake included.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import subprocess
 import sys
 import time
@@ -14,6 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.request import urlopen
+
+ROUND_TRIP = 0.03  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +28,12 @@ class Endpoint:
     origin: str
     delay: float
     lifetime: int
+    prefix: str = ""
+    """Of the token endpoint's path, for another URL."""
 
     @property
     def token_url(self) -> str:
-        return f"{self.origin}/oauth2/v1/token"
+        return f"{self.origin}{self.prefix}/oauth2/v1/token"
 
     def count(self) -> int:
         """Token requests so far."""
@@ -35,10 +42,10 @@ class Endpoint:
 
 
 @contextmanager
-def serving(delay: float = 0.0, lifetime: int = 3600) -> Iterator[Endpoint]:
-    """The server, running; stopped at the end of the block."""
+def serving(delay: float = 0.0, lifetime: int = 3600, certificate: str = "") -> Iterator[Endpoint]:
+    """The server, running; stopped at the end of the block. ``certificate``: a file with its key and certificate."""
     process = subprocess.Popen(
-        [sys.executable, __file__, str(delay), str(lifetime)],
+        [sys.executable, __file__, str(delay), str(lifetime), certificate],
         stdin=subprocess.PIPE,  # closes when this process is killed, and then the server ends
         stdout=subprocess.PIPE,
         text=True,
@@ -46,7 +53,7 @@ def serving(delay: float = 0.0, lifetime: int = 3600) -> Iterator[Endpoint]:
     try:
         assert process.stdout is not None
         port = int(process.stdout.readline())
-        yield Endpoint(f"http://127.0.0.1:{port}", delay, lifetime)
+        yield Endpoint(f"{'https' if certificate else 'http'}://127.0.0.1:{port}", delay, lifetime)
     finally:
         process.terminate()
         process.wait(10)
@@ -98,12 +105,37 @@ class _Connection(asyncio.Protocol):
         )
 
 
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    loop = asyncio.get_running_loop()
+    while data := await reader.read(1 << 16):
+        loop.call_later(ROUND_TRIP / 2, writer.write, data)
+    loop.call_later(ROUND_TRIP / 2, writer.close)
+
+
+async def _serve_from_afar(certificate: str) -> asyncio.Server:
+    """Serves TLS behind a relay that delays what it passes on."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    near = await asyncio.get_running_loop().create_server(_Connection, "127.0.0.1", 0, ssl=context)
+    port = near.sockets[0].getsockname()[1]
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(ROUND_TRIP)  # TCP's handshake
+        to_server = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(_pass_on(reader, to_server[1]), _pass_on(to_server[0], writer))
+
+    return await asyncio.start_server(relay, "127.0.0.1", 0)
+
+
 async def _serve() -> None:
-    _Connection.delay, _Connection.lifetime = float(sys.argv[1]), int(sys.argv[2])
+    _Connection.delay, _Connection.lifetime, certificate = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     loop.add_reader(sys.stdin, ended.set)
-    server = await loop.create_server(_Connection, "127.0.0.1", 0, backlog=4096)
+    if certificate:
+        server = await _serve_from_afar(certificate)
+    else:
+        server = await loop.create_server(_Connection, "127.0.0.1", 0, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)
     await ended.wait()
 

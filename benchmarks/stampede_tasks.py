@@ -1,4 +1,8 @@
-"""A cold stampede of tasks on one event loop, with httpx, and for how long they keep everything else waiting."""
+"""A cold stampede of tasks on one event loop, and for how long they keep everything else waiting.
+
+python benchmarks/stampede_tasks.py httpx_async
+python benchmarks/stampede_tasks.py aiohttp
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,15 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 from measure import QUICK, loop
 from peers import Peer
 from server import Endpoint
-from stampede import report_row
+from stampede import report_rows
 
-COUNTS = (1_000, 10_000) if QUICK else (1, 10, 100, 1_000, 10_000)
-PROCESSES = 3 if QUICK else 5
+COUNTS = (1_000, 10_000) if QUICK else (10, 100, 1_000, 10_000)
 
 
 async def release_tasks(call: Callable[[], Awaitable[object]], count: int) -> dict[str, float]:
@@ -44,7 +48,7 @@ async def release_tasks(call: Callable[[], Awaitable[object]], count: int) -> di
     return {"s": took, "cpu": spent, "stall": longest, "failed": failed}
 
 
-def stampede(peer: Peer, count: int, endpoint: Endpoint) -> dict[str, float]:
+def with_httpx(peer: Peer, count: int, endpoint: Endpoint) -> dict[str, float]:
     httpx: Any = import_module(peer.httpx_library)
     auth = peer.httpx_async(endpoint)  # type: ignore[misc]
 
@@ -58,5 +62,29 @@ def stampede(peer: Peer, count: int, endpoint: Endpoint) -> dict[str, float]:
     return loop.run_until_complete(release_tasks(call, count))
 
 
+def with_aiohttp(peer: Peer, count: int, endpoint: Endpoint) -> dict[str, float]:
+    from aiohttp import ClientRequest, ClientResponse, ClientSession
+    from aiohttp.client_middlewares import build_client_middlewares
+    from yarl import URL
+
+    auth, url = peer.aiohttp(endpoint), URL(endpoint.origin + "/api/v1/users")  # type: ignore[misc]
+    response: Any = SimpleNamespace(status=200, headers={})
+
+    async def handler(request: ClientRequest) -> Any:
+        assert request.headers["Authorization"].startswith("Bearer xxx")
+        return response
+
+    async def release() -> dict[str, float]:
+        async with ClientSession() as session:
+
+            async def call() -> None:
+                request = ClientRequest("GET", url, loop=loop, session=session, response_class=ClientResponse)
+                await build_client_middlewares(handler, (auth,))(request)
+
+            return await release_tasks(call, count)
+
+    return loop.run_until_complete(release())
+
+
 if __name__ == "__main__":
-    report_row(__file__, "httpx_async", COUNTS, PROCESSES, stampede)
+    report_rows(__file__, COUNTS, {"httpx_async": with_httpx, "aiohttp": with_aiohttp})

@@ -1,4 +1,7 @@
-"""A cold stampede of threads, with requests."""
+"""A cold stampede of threads.
+
+python benchmarks/stampede_threads.py requests
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,9 @@ from collections.abc import Callable
 from measure import QUICK
 from peers import Peer
 from server import Endpoint
-from stampede import report_row
+from stampede import report_rows
 
-COUNTS = (1_000,) if QUICK else (1, 10, 100, 1_000)
-PROCESSES = 6 if QUICK else 12
+COUNTS = (1_000,) if QUICK else (10, 100, 1_000)
 
 
 def release_threads(call: Callable[[], object], count: int) -> dict[str, float]:
@@ -53,4 +55,4 @@ def stampede(peer: Peer, count: int, endpoint: Endpoint) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    report_row(__file__, "requests", COUNTS, PROCESSES, stampede)
+    report_rows(__file__, COUNTS, {"requests": stampede})

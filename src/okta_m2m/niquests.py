@@ -64,7 +64,7 @@ class OktaAuth(SessionAuth[niquests.PreparedRequest, niquests.Response, niquests
     """
 
     _for = "niquests"
-    _library = Library(niquests, urllib3, niquests.Session.__new__(niquests.Session), **NOW)
+    _library = Library(niquests, urllib3, niquests.Session.__new__(niquests.Session), niquests.Session, **NOW)
 
     def __call__(self, request: niquests.PreparedRequest, handler: object = None) -> niquests.PreparedRequest:
         kept: niquests.PreparedRequest = _guard_copies(super().__call__(request))

@@ -5,21 +5,43 @@ Invariant: no policy here, and little except the library's names. The code is in
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from ._clients.auth_object import missing_library
 from ._clients.requests_flows import Library, SessionAuth
+from ._clients.ssl_contexts import shared_context
 
 try:
     import requests
     import urllib3
+    from requests.adapters import HTTPAdapter
     from requests.auth import AuthBase
+    from urllib3.util import create_urllib3_context
 except ModuleNotFoundError as missing:
     raise missing_library("requests", missing) from None
 
 __all__ = ["OktaAuth"]
 
-LIBRARY = Library(requests, urllib3, requests.sessions.SessionRedirectMixin())
+
+class _TokenAdapter(HTTPAdapter):
+    """Sends a token request with an SSL context that all of them share. requests loads a CA bundle for each connection."""
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        super().cert_verify(conn, url, verify, cert)  # type: ignore[no-untyped-call]  # requests annotates no types here
+        if conn.ca_certs and conn.proxy is None:
+            with suppress(OSError):  # requests loads it again, and reports the error
+                conn.conn_kw["ssl_context"] = shared_context(create_urllib3_context, conn.ca_certs)
+                conn.ca_certs = None
+
+
+def _token_session() -> requests.Session:
+    session = requests.Session()
+    session.mount("https://", _TokenAdapter())
+    return session
+
+
+LIBRARY = Library(requests, urllib3, requests.sessions.SessionRedirectMixin(), _token_session)
 
 
 class OktaAuth(SessionAuth[requests.PreparedRequest, requests.Response, requests.Session], AuthBase):

@@ -195,6 +195,32 @@ def test_by_default_the_token_request_uses_the_environments_proxy(
     assert proxy.asked[-1] == f"CONNECT {HOST}:{org.server.port}"
 
 
+@pytest.mark.parametrize("adapter", [okta_m2m.requests, okta_m2m.httpx, okta_m2m.httpx2])
+def test_token_requests_load_the_ca_bundle_once(
+    org: FakeOkta,
+    new_service: NewService,
+    authority: tuple[trustme.CA, Path],
+    adapter: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bundle, loaded = tmp_path / "bundle.pem", []
+    bundle.write_bytes(authority[1].read_bytes())
+    for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.setenv(name, str(bundle))
+    load = ssl.SSLContext.load_verify_locations
+
+    def count(context: ssl.SSLContext, *arguments: Any, **named: Any) -> None:
+        loaded.append(context)
+        load(context, *arguments, **named)
+
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", count)
+    for _ in range(3):
+        adapter.OktaAuth(new_service(org)).token()
+    assert [request.path for request in org.requests] == ["/oauth2/v1/token"] * 3
+    assert len(loaded) == 1
+
+
 @every_client
 def test_hosts_in_no_proxy_are_reached_directly(
     org: FakeOkta,

@@ -47,6 +47,26 @@ def test_a_bundle_that_was_missing_is_used_once_it_exists(tmp_path: Path, monkey
     assert len(shared_context(make).get_ca_certs()) == 1
 
 
+def test_a_connection_does_not_change_the_context_that_another_thread_reads(bundle: Path) -> None:
+    shared = shared_context(make)
+    sent = ssl.MemoryBIO()
+    shared.set_alpn_protocols(["another"])  # as httpcore and urllib3 do for each connection
+    client = shared.wrap_bio(ssl.MemoryBIO(), sent, server_hostname="acme.okta.com")
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    assert b"http/1.1" in sent.read()
+
+
+def test_a_bundle_that_is_named_is_loaded_again_once_its_file_has_changed(bundle: Path) -> None:
+    def empty() -> ssl.SSLContext:
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+    first = shared_context(empty, str(bundle))
+    assert shared_context(empty, str(bundle)) is first
+    trustme.CA().cert_pem.write_to_path(bundle, append=True)
+    assert len(shared_context(empty, str(bundle)).get_ca_certs()) == 2
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
 def test_a_forked_child_makes_its_own(bundle: Path) -> None:
     before = shared_context(make)

@@ -20,8 +20,9 @@ def service_app() -> ServiceApp:
 
 
 def main() -> None:
-    with service_app() as app:
-        users = requests.get(f"{app.org_url}/api/v1/users", auth=OktaAuth(app), timeout=30)
+    with requests.Session() as session, service_app() as app:
+        session.auth = OktaAuth(app, session=session)
+        users = session.get(f"{app.org_url}/api/v1/users", timeout=30)
         users.raise_for_status()
         print(len(users.json()), "users")
 

@@ -31,13 +31,7 @@ from ..runtimes import Sender, Threads, drive, run
 from ..settings._arguments import kind_of
 from .auth_object import AuthObject, add_request
 from .failures import send_failed
-from .limits import (
-    MAX_DRAINED,
-    PIECE,
-    connect_timeout,
-    is_inflatable,
-    read_timeout,
-)
+from .limits import MAX_DRAINED, PIECE, connect_timeout, is_inflatable, read_timeout
 from .private_copy import private_copy
 from .proxies import is_direct_only, warn_of_environments_proxy
 from .token_request import read_answer
@@ -57,10 +51,11 @@ _MADE_BY_REDIRECT = "_okta_m2m_hop"  # the attribute that marks such a request
 class Library:
     """Creates and reads objects of the classes of one library, requests or niquests."""
 
-    def __init__(self, library: Any, urllib3: Any, redirects: Any, **at_once: Any) -> None:
+    def __init__(self, library: Any, urllib3: Any, redirects: Any, new_session: Any, **at_once: Any) -> None:
         self.requests = library
         self.redirects = redirects
         """The object that knows the library's redirect rules."""
+        self.new_session = new_session
         self.at_once = at_once
         """Options for ``send`` to return the response itself, not a promise."""
         self.error_map: ErrorMap = {OktaM2MError: library.RequestException, TokenUnreachable: library.ConnectionError}
@@ -87,7 +82,7 @@ class Library:
     def token_session(self, session: Any) -> Any:
         """A context manager that gives the session for one token request."""
         if session is None:
-            return self.requests.Session()
+            return self.new_session()
         if isinstance(session, self.requests.Session):
             # Without its cookies: the token endpoint must neither set nor delete cookies of the session.
             return nullcontext(private_copy(session, cookies=self.requests.cookies.RequestsCookieJar()))

@@ -20,15 +20,7 @@ import typer
 from .. import ServiceApp
 from ..admin.key_files import replace_file
 from ..errors import ConfigurationError, quoted
-from ..settings import (
-    FoundSetting,
-    Settings,
-    check_org_url,
-    find_setting,
-    named_store,
-    read_okta_yaml,
-    read_settings,
-)
+from ..settings import FoundSetting, Settings, check_org_url, find_setting, named_store, read_okta_yaml, read_settings
 from .options import Json
 from .printing import note, report
 
