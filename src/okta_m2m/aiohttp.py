@@ -111,9 +111,9 @@ class OktaAuth(AsyncAuthObject):
         # The same as app.ready() for a Bearer token, without its frame and without formatting the URL, which alone costs more
         # than all of this (benchmarks/hits.py). Instead, scheme and authority are compared exactly, using yarl's slots.
         # If yarl has no such slot, or the authority is not the app's, the call takes the slow path.
-        hit, url, attached = self.app.token_state, request.url, False
+        hit, url = self.app.token_state, request.url
         try:
-            if (
+            attached = (
                 hit.fresh_until > hit.now()
                 and (authorization := hit.authorization) is not None
                 and self._redirects is None
@@ -121,11 +121,9 @@ class OktaAuth(AsyncAuthObject):
                 and url._scheme == hit.origins.schemes[url._netloc]
                 # One look-up for both: if the caller has no such header, ours is now set.
                 and request.headers.setdefault(AUTHORIZATION, authorization) is authorization
-            ):
-                attached = True
-            authorization = None  # so that no frame that waits for a response shows the token
+            )
         except (AttributeError, KeyError):
-            authorization = None
+            attached = False
         if not attached:
             return await self._call(request, handler)
         try:
@@ -437,7 +435,6 @@ class _Call:
     async def attempt(self, headers: Mapping[str, str]) -> Response:
         request = self._request
         request.headers.update(headers)
-        del headers  # so that no frame that waits for a response shows the token
         # The first response has ended the wait for the server's 100. This attempt waits for it again.
         if request._continue is not None:
             request._continue = asyncio.get_running_loop().create_future()

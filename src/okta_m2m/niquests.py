@@ -15,7 +15,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Never
 
-from ._base.crash_reports import Hidden
 from ._clients.auth_object import AsyncAuthObject, add_request, missing_library
 from ._clients.limits import adrain, aread_start, is_inflatable
 from ._clients.proxies import warn_of_environments_proxy
@@ -228,9 +227,8 @@ def _as_promised(response: Any, answered: Any, settings: dict[str, Any]) -> Any:
 
 class _AsyncCall(Resent):
     async def attempt(self, headers: Mapping[str, str]) -> Response:
-        ours, began = Hidden(headers), time.perf_counter()
-        del headers  # so that no frame that rewinds a body or waits for a response shows the token
-        return self._received(await self._send_again(ours), began)
+        began = time.perf_counter()
+        return self._received(await self._send_again(headers), began)
 
     async def peek(self, limit: int) -> bytes:
         response = self.response

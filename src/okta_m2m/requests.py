@@ -72,7 +72,6 @@ class OktaAuth(SessionAuth[requests.PreparedRequest, requests.Response, requests
         try:
             in_memory = request.body is None or isinstance(request.body, (bytes, str))
             is_fresh = in_memory and hit.fresh_until > hit.now() and request.url.startswith(hit.prefixes)
-            # What shows a credential comes last: on the slow path, exceptions can leave this frame.
             if is_fresh and "authorization" not in request.headers._store and (authorization := hit.authorization):
                 request.hooks["response"].append(self._hook)
                 request.headers._store["authorization"] = ("Authorization", authorization)

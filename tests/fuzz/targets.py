@@ -45,7 +45,7 @@ from okta_m2m.settings._sources import describe_kind, environment_source
 from okta_m2m.settings.okta_yaml import parse_okta_yaml
 from okta_m2m.stores import store_from_url
 
-__all__ = ["TARGETS", "Target"]
+__all__ = ["KEY", "RECORD", "TARGETS", "Target"]
 
 
 @dataclass(frozen=True)
@@ -270,7 +270,7 @@ def _fleet() -> tuple[Any, Any]:
     app = ServiceApp(
         "https://acme.okta.com",
         client_id="0oa1",
-        key=_KEY,
+        key=KEY,
         scopes=["okta.users.read"],
         store=Nothing(),
     )
@@ -303,9 +303,9 @@ def sealed_records(data: bytes) -> None:
 # ── the pieces ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 # Always the same key, so that a seed always gives the same inputs.
-_KEY = PrivateKey(ec.derive_private_key(int.from_bytes(sha256(b"tests/fuzz").digest()), ec.SECP256R1()), kid="kid-1")
-_JWK = json.dumps(_KEY.private_jwk())
-_PEM = key_text(_KEY, form="pem").decode()
+KEY = PrivateKey(ec.derive_private_key(int.from_bytes(sha256(b"tests/fuzz").digest()), ec.SECP256R1()), kid="kid-1")
+_JWK = json.dumps(KEY.private_jwk())
+_PEM = key_text(KEY, form="pem").decode()
 
 
 def _der(tag: int, *parts: bytes) -> bytes:
@@ -331,7 +331,7 @@ def _jwks(length: int) -> str:
     return '{"keys": [' + '{"kid": "kid-1"}, ' * (length // 4) + '{"d": 1}, ' * (length // 4) + '{"kid": "kid-1"}]}'
 
 
-_RECORD = {
+RECORD = {
     "access_token": "a",
     "token_type": "Bearer",
     "scope": "okta.users.read",
@@ -408,6 +408,6 @@ TARGETS: dict[str, Target] = {
     "sealed-records": Target(
         sealed_records,
         (*_JSON, '"access_token"', '"token_type"', '"scope"', '"expires_in"', '"sent_at"', '"dpop_key"', ".", "A", "eyJ", "=", " "),
-        (json.dumps(_RECORD), json.dumps({**_RECORD, "dpop_key": json.loads(_JWK), "dpop_nonce": "n"})),
+        (json.dumps(RECORD), json.dumps({**RECORD, "dpop_key": json.loads(_JWK), "dpop_nonce": "n"})),
     ),
 }  # fmt: skip

@@ -8,6 +8,7 @@ import traceback
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from strategies import VALID
 from targets import TARGETS, Target
 
 SHORT, LONG = 1_000, 8_000
@@ -15,18 +16,22 @@ SHORT, LONG = 1_000, 8_000
 square 64 times."""
 
 
-def inputs(target: Target) -> st.SearchStrategy[bytes]:
-    """Made of the target's pieces, of good inputs with a part replaced, and of anything."""
+def inputs(name: str) -> st.SearchStrategy[bytes]:
+    """Made of the target's pieces, of good inputs, whole and with a part replaced, and of anything."""
+    target = TARGETS[name]
+    valid = VALID.get(name, st.sampled_from(target.whole))
     pieces = st.lists(st.sampled_from(target.pieces) | st.text(max_size=3), max_size=25).map("".join)
 
     @st.composite
     def damaged(draw: st.DrawFn) -> str:
-        whole = draw(st.sampled_from(target.whole))
+        whole = draw(st.sampled_from(target.whole) | valid)
         begin = draw(st.integers(0, len(whole)))
         end = draw(st.integers(begin, min(len(whole), begin + 20)))
         return whole[:begin] + draw(pieces) + whole[end:]
 
-    return st.one_of(pieces.map(_bytes), damaged().map(_bytes), st.binary(max_size=200))
+    return st.one_of(
+        valid.map(_bytes), valid.map(_bytes), damaged().map(_bytes), pieces.map(_bytes), st.binary(max_size=200)
+    )
 
 
 def _bytes(text: str) -> bytes:
@@ -38,7 +43,7 @@ def test_no_input_breaks_the_rules_of_a_parser(name: str) -> None:
     target = TARGETS[name]
 
     @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(inputs(target))
+    @given(inputs(name))
     @example(b"")
     def check(data: bytes) -> None:
         target.check(data)

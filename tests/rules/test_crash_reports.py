@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
+import subprocess
+import sys
 from base64 import b64encode
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from traceback import TracebackException
 from typing import Any
@@ -26,9 +30,9 @@ from okta_m2m.admin.management import ApiToken, ManagementApi
 from okta_m2m.admin.rotation import Rotation
 from okta_m2m.cli.rotate import rotate
 from okta_m2m.cli.secrets import load_key
-from okta_m2m.effects import Send
+from okta_m2m.effects import Request, Response, Send
 from okta_m2m.errors import WrongType
-from okta_m2m.requests import OktaAuth
+from okta_m2m.requests import LIBRARY, OktaAuth
 from okta_m2m.settings import find_setting, named_store, read_settings
 from okta_m2m.stores import store_from_url
 from okta_m2m.stores.file import FileStore
@@ -286,6 +290,74 @@ def test_a_file_with_an_ssws_token_is_in_no_report(tmp_path: Path) -> None:
 
 def test_a_hidden_value_is_in_no_repr() -> None:
     assert repr(Hidden({"Authorization": SSWS})) == "Hidden()"
+
+
+def test_a_header_value_is_a_str_that_only_its_repr_hides() -> None:
+    value = Token(SSWS).authorization
+    plain = f"Bearer {SSWS}"
+    assert (value, f"{value}", str(value), json.dumps(value)) == (plain, plain, plain, json.dumps(plain))
+    assert (hash(value), value.encode(), {plain: 1}[value]) == (hash(plain), plain.encode(), 1)
+    for shown in (value, value[:80], {"Authorization": value}, [(value, 1)]):
+        assert SSWS[:16] not in f"{shown!r}"
+    for copied in (*(pickle.loads(pickle.dumps(value, protocol)) for protocol in range(6)), deepcopy(value)):
+        assert copied == plain
+        assert type(copied) is str
+    assert Token(SSWS, "DPoP").value == SSWS
+
+
+def test_the_values_of_all_headers_that_we_set_and_the_form_hide_themselves(
+    okta: FakeOkta, new_service: Callable[..., ServiceApp]
+) -> None:
+    sent: list[Request] = []
+
+    def send(request: Request, timeout: float) -> Response:
+        sent.append(request)
+        return LIBRARY.send(None, request, timeout)
+
+    auth = OktaAuth(new_service(okta, dpop_bound=True), send=send)
+    headers = auth.headers("GET", f"{okta.url}/api/v1/users")
+    assert repr(headers) == "{'Authorization': '[hidden]', 'DPoP': '[hidden]'}"
+    assert {repr(request.body) for request in sent} == {"b'[hidden]'"}
+    assert {repr(request.headers["DPoP"]) for request in sent if "DPoP" in request.headers} == {"'[hidden]'"}
+    assert b"client_assertion=" in sent[-1].body
+
+
+SENTRY = """
+import json, requests, sentry_sdk
+from sentry_sdk.transport import Transport
+from okta_m2m import PrivateKey, ServiceApp
+from okta_m2m.requests import LIBRARY, OktaAuth
+from okta_m2m.testing import FakeOkta
+
+sent = []
+
+class Recording(Transport):
+    def capture_envelope(self, envelope):
+        sent.append(envelope.serialize().decode())
+
+sentry_sdk.init(transport=Recording())
+with FakeOkta() as okta:
+    key = PrivateKey.generate("ES256")
+    client_id = okta.add_app([key], ["okta.users.read"]).client_id
+    auth = OktaAuth(ServiceApp(okta.url, client_id=client_id, key=key, scopes=["okta.users.read"]))
+    requests.get(okta.url + "/api/v1/users", auth=auth).raise_for_status()
+    okta.next(on="/api/v1/users", drop=True, times=9)
+    try:
+        requests.get(okta.url + "/api/v1/users", auth=auth)
+    except requests.ConnectionError as error:
+        sentry_sdk.capture_exception(error)
+    value = auth.token().value
+report = "".join(sent)
+assert "[hidden]" in report and "urlopen" in report
+assert not any(value[start : start + 16] in report for start in range(100, len(value) - 16))
+"""
+
+
+def test_sentry_with_all_its_defaults_does_not_show_the_token_of_a_call_that_breaks_off() -> None:
+    """In a process of its own, because sentry-sdk changes http.client, logging and others for the whole process."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("SENTRY_")}
+    done = subprocess.run([sys.executable, "-c", SENTRY], env=environ, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_report_that_shows_a_secret_is_found() -> None:

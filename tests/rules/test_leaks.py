@@ -77,7 +77,7 @@ def test_a_part_of_a_token(auth):
     logging.getLogger("somebody.else").debug("it ends with %s", auth.token().value[-60:])
 
 def test_headers(okta, auth):
-    logging.getLogger("okta_m2m").debug("sending %s", auth.headers("GET", okta.url + "/api/v1/users"))
+    logging.getLogger("okta_m2m").debug("sending %s", auth.headers("GET", okta.url + "/api/v1/users")["Authorization"])
 
 def test_an_errors_message(auth):
     with pytest.raises(OktaM2MError):

@@ -1,7 +1,7 @@
 """Keeps secrets out of crash reports, which show the local variables of every frame that an exception passed through.
 
-There are two tools: :class:`Hidden` for a secret in a variable while something may fail, and :func:`without_locals` for
-a function that receives or reads a secret.
+There are three tools: :class:`Hidden` for a secret in a variable while something may fail, :func:`without_locals` for
+a function that receives or reads a secret, and :class:`HiddenText` and :class:`HiddenBytes` for what an HTTP library sends.
 
 Invariant: if an exception can leave one of our frames, no local variable of that frame shows a secret.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Generic, ParamSpec, TypeVar
+from typing import Generic, ParamSpec, SupportsIndex, TypeVar
 
 from .records import Record
 
@@ -23,6 +23,28 @@ class Hidden(Record, Generic[T], hidden=("value",)):
     not help."""
 
     value: T
+
+
+class HiddenText(str):
+    """A header's value, as ``str``. Only its ``repr`` and that of a part hide it. It is pickled as a plain ``str``."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'[hidden]'"
+
+    def __getitem__(self, key: SupportsIndex | slice) -> HiddenText:
+        return HiddenText(super().__getitem__(key))  # of a long string, rich shows the first 80 characters
+
+    def __reduce_ex__(self, protocol: object) -> tuple[type, tuple[str]]:
+        return str, (str(self),)
+
+
+class HiddenBytes(bytes):
+    """A form with an assertion. Only its ``repr`` hides it."""
+
+    def __repr__(self) -> str:
+        return "b'[hidden]'"
 
 
 def without_locals(function: Callable[P, T]) -> Callable[P, T]:

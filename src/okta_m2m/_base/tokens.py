@@ -9,6 +9,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Final, NoReturn
 
+from .crash_reports import HiddenText
 from .records import Record
 
 SCOPE: Final = r"[\x21\x23-\x5b\x5d-\x7e]+"
@@ -48,12 +49,12 @@ class Token(Record, hidden=("authorization",)):
         sent_at: float = 0.0,
     ) -> None:
         # The ``Authorization`` header's value: the scheme is the token's own type, never another.
-        super().__init__(f"{token_type} {value}", token_type, scopes, expires_in, sent_at)
+        super().__init__(HiddenText(f"{token_type} {value}"), token_type, scopes, expires_in, sent_at)
 
     @property
     def value(self) -> str:
         """The token itself."""
-        return self.authorization[len(self.token_type) + 1 :]
+        return self.authorization.removeprefix(f"{self.token_type} ")
 
     @property
     def digest(self) -> bytes:

@@ -275,11 +275,11 @@ class Resent:
         self._position = position
         self._settings = settings
 
-    def _send_again(self, headers: Hidden[Mapping[str, str]]) -> Any:
+    def _send_again(self, headers: Mapping[str, str]) -> Any:
         """Sends the request itself again, not a copy: redirects that follow copy their headers from it."""
         if self._position is not None and hasattr(self._request.body, "seek"):
             self._request.body.seek(self._position)
-        self._request.headers.update(headers.value)
+        self._request.headers.update(headers)
         return self.response.connection.send(self._request, **self._settings)
 
     def _received(self, response: Any, began: float) -> Response:
@@ -290,9 +290,8 @@ class Resent:
 
 class _Call(Resent):
     def attempt(self, headers: Mapping[str, str]) -> Response:
-        ours, began = Hidden(headers), time.perf_counter()
-        del headers  # so that no frame that rewinds a body or waits for a response shows the token
-        return self._received(self._send_again(ours), began)
+        began = time.perf_counter()
+        return self._received(self._send_again(headers), began)
 
     def peek(self, limit: int) -> bytes:
         return self._library.peek(self.response, limit)

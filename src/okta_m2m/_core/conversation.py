@@ -264,16 +264,15 @@ class Conversation:
         self._open.append(_Attempt(sending, self._key, sent_at, until))
         self._any_ended = None
 
-    def _sign(self) -> Flow[tuple[Hidden[str], Hidden[str] | None]]:
+    def _sign(self) -> Flow[tuple[str, str | None]]:
         """An assertion, and a proof if one is sent. A signer may use all the time that is left: a slow KMS is not a hung
         connection."""
         endpoint, now = self._endpoint, self._endpoint.okta_clock.now()
-        assertion = Hidden((yield from endpoint.assertions.assertion(self._keys[self._key], now, self._time_left())))
+        assertion = yield from endpoint.assertions.assertion(self._keys[self._key], now, self._time_left())
         if self._proofs is None:
             return assertion, None
         nonce = endpoint.nonces.get(endpoint.url)
-        proof = yield from self._proofs().proof("POST", endpoint.url, now, nonce, timeout=self._time_left())
-        return assertion, Hidden(proof)
+        return assertion, (yield from self._proofs().proof("POST", endpoint.url, now, nonce, timeout=self._time_left()))
 
     def _time_left(self) -> float:
         return max(0.0, self._latest() - self._now())

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes, urlencode
 
-from .._base.crash_reports import Hidden
+from .._base.crash_reports import HiddenBytes, HiddenText
 from ..effects import Flow, Request, Sign, Snapshot
 from ..errors import ConfigurationError, OktaM2MError, SigningFailed, quoted
 from ..keys import PrivateKey
@@ -105,16 +105,14 @@ def _signer_failed(signer: Signer, error: Exception) -> SigningFailed:
 
 
 def _join(message: bytes, signature: bytes) -> str:
-    return f"{message.decode()}.{base64url(signature)}"
+    return HiddenText(f"{message.decode()}.{base64url(signature)}")
 
 
-def signed_request(
-    url: str, form: Mapping[str, str], assertion: Hidden[str], proof: Hidden[str] | None = None
-) -> Request:
+def signed_request(url: str, form: Mapping[str, str], assertion: str, proof: str | None = None) -> Request:
     """The request that sends a form with an assertion, and a proof if there is one."""
-    whole = {**form, "client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion.value}
-    headers = FORM_HEADERS if proof is None else {**FORM_HEADERS, "DPoP": proof.value}
-    return Request("POST", url, headers, urlencode(whole).encode("ascii"))
+    whole = {**form, "client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
+    headers = FORM_HEADERS if proof is None else {**FORM_HEADERS, "DPoP": proof}
+    return Request("POST", url, headers, HiddenBytes(urlencode(whole), "ascii"))
 
 
 class ClientAssertions:

@@ -62,7 +62,7 @@ def ask_about_token(
 def _ask(
     url: str, token: Token, key: Signer, assertions: ClientAssertions, okta_clock: OktaClock, timeout: float
 ) -> Flow[Response]:
-    assertion = Hidden((yield from assertions.assertion(key, okta_clock.now(), timeout)))
+    assertion = yield from assertions.assertion(key, okta_clock.now(), timeout)
     request = Hidden(signed_request(url, {"token": token.value, "token_type_hint": "access_token"}, assertion))
     try:
         return (yield from Send(request.value, timeout))

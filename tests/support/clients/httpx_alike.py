@@ -10,7 +10,6 @@ from typing import Any, BinaryIO, ClassVar
 from .interface import (
     MULTIPART_NAME,
     NOTHING,
-    PATIENCE,
     Answer,
     AsyncClient,
     BlockingClient,
@@ -132,7 +131,7 @@ class AsyncHttpx(AsyncClient):
     async def _open(self) -> None:
         self.client = self.library.AsyncClient(
             limits=_limits(self.library, self.pool_of_one),
-            timeout=PATIENCE,
+            timeout=self.timeout,
             verify=trusting(self.trusted),
             proxy=self.proxy,
             event_hooks={"response": [self._shown]},
