@@ -87,7 +87,7 @@ class Client(ABC):
       ``"other"`` is such a function too.
     - ``send``: sends token requests instead; blocks.
     - ``trusted``: the file of a CA that it trusts. ``proxy``: the URL of its proxy.
-    - ``timeout``: seconds for which it waits for the next part of an answer; aiohttp, for the whole answer.
+    - ``timeout``: seconds for which it waits for the next part of an answer.
     - ``seen_by_hooks``: the URLs that the client's own hooks were shown.
     """
 

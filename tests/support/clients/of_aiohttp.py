@@ -9,7 +9,7 @@ import aiohttp
 
 import okta_m2m.aiohttp
 
-from .interface import MULTIPART_NAME, Answer, AsyncClient, Body, asynchronously, trusting
+from .interface import MULTIPART_NAME, PATIENCE, Answer, AsyncClient, Body, asynchronously, trusting
 
 
 class AiohttpClient(AsyncClient):
@@ -31,9 +31,8 @@ class AiohttpClient(AsyncClient):
 
     def _session(self, **options: Any) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(limit=1 if self.pool_of_one else 64, ssl=trusting(self.trusted))
-        return aiohttp.ClientSession(
-            connector=connector, timeout=aiohttp.ClientTimeout(total=self.timeout), proxy=self.proxy, **options
-        )
+        timeout = aiohttp.ClientTimeout(total=PATIENCE, sock_read=self.timeout)
+        return aiohttp.ClientSession(connector=connector, timeout=timeout, proxy=self.proxy, **options)
 
     async def _call(self, method: str, url: str, body: Body, headers: Mapping[str, str] | None, follow: bool) -> Answer:
         data: Any = body.data or body.file
