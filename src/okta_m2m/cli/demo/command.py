@@ -7,7 +7,7 @@ see :mod:`~okta_m2m.cli.demo.serve`.
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.live import Live
@@ -16,26 +16,19 @@ from .. import options
 from ..exits import Exit, needs
 from ..printing import echo_json
 from ..terminal import Output
-from .picture import draw, summarize
-from .story import FULL_LENGTH, Story
+
+FULL_LENGTH: Final = 6.0
+"""Seconds that are enough for everything: renewals, a revocation, and errors of the token endpoint."""
 
 
 def demo(
-    seconds: Annotated[
-        float,
-        options.seconds(
-            f"How long the clients make calls. For the whole story, they need {FULL_LENGTH:g}.", min=0.5, max=60
-        ),
-    ] = FULL_LENGTH,
+    seconds: Annotated[float, options.seconds("How long the clients make calls.", min=0.5, max=60)] = FULL_LENGTH,
     dpop: Annotated[bool, typer.Option("--dpop", help="The org requires DPoP, with a nonce in each proof.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what happened as one JSON document.")] = False,
+    as_json: options.Json = False,
     serve_only: Annotated[
-        bool,
-        typer.Option("--serve", help="Only serve the stand-in for Okta to other programs, until Ctrl-C."),
+        bool, typer.Option("--serve", help="Only serve the stand-in for Okta, until Ctrl-C.")
     ] = False,
-    host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="With --serve: the address to listen on; 0.0.0.0 in a container.")
-    ] = "127.0.0.1",
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="With --serve: the address to listen on.")] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(metavar="PORT", min=0, max=65535, help="With --serve: the port; 0 is any free port.")
     ] = 0,
@@ -52,7 +45,8 @@ def demo(
         serve(host, port, dpop=dpop)
         return
     with needs("demo", "okta-m2m demo"):  # imports the clients that it shows
-        from .scenario import play
+        from .picture import draw, summarize
+        from .story import Story, play
     story = Story(seconds, dpop)
     if as_json:
         play(story)

@@ -10,54 +10,35 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from itertools import zip_longest
-from typing import Final
+from typing import Final, TypeAlias
 
 from rich.console import Console, Group
 from rich.text import Text
 
 from ..terminal import Glyphs, glyphs_for, hanging
-from .story import CALLERS, CLIENTS, LIFETIME, Story, Token
+from .story import CALLERS, CLIENTS, LIFETIME, Story
 
 LABEL: Final = 15  # columns for a row's name
-NARROWEST: Final = 24  # columns of time; with fewer, the figures at the right are omitted
 SHOWN_FAILURES: Final = 12
-TOKEN_STYLES: Final = ("cyan", "blue")  # for alternate tokens
-FIGURES: Final = {"calls": "calls", "failed": "failures", "mean ms": "mean_ms"}  # heading -> name in the totals
 CLOSING: Final = (
     "Each client was given OktaAuth(app) and nothing else. Everything ran on this machine, against a stand-in for Okta."
 )
+
+Mark: TypeAlias = tuple[int, str, str]  # the column from which a text is written, the text, and its style
 
 
 def draw(story: Story, console: Console) -> Group:
     """The timeline up to now."""
     glyphs, width = glyphs_for(console), console.width
-    figures = {**FIGURES, "bound": "bound_calls"} if story.dpop else FIGURES
-    columns = width - LABEL - 1 - sum(len(heading) + 2 for heading in figures)
-    if columns < NARROWEST:
-        columns, figures = width - LABEL - 1, {}
-    chart = _Chart(story, glyphs, columns)
     title = ["okta-m2m demo", *(["DPoP"] if story.dpop else []), f"{len(CLIENTS)} clients", "one service app"]
-    rows = [
+    legend = f"{glyphs.levels[4]} calls   {glyphs.mark} token obtained   {glyphs.used} in use   {glyphs.spare} replaced"
+    return Group(
         *hanging(Text(), f" {glyphs.dot} ".join([*title, f"tokens valid for {LIFETIME:g} s"]), width, "bold"),
         Text(),
-        _row("", chart.axis()).append("".join(f"  {heading}" for heading in figures), "dim"),
-    ]
-    for client in CLIENTS:
-        row, totals = _row(client, chart.calls(client)), story.totals(client)
-        is_good = {"failed": not totals["failures"], "bound": totals["bound_calls"] == totals["calls"]}
-        for heading, name in figures.items():
-            style = "" if heading not in is_good else "green" if is_good[heading] else "bold red"
-            row.append(f"  {totals[name]:>{len(heading)},}", style)
-        rows.append(row)
-    tokens = list(story.tokens)
-    rows += [_row("API", chart.rejections()), Text()]
-    for token, successor in zip_longest(tokens, tokens[1:]):
-        rows.append(_row(f"token {token.number}", chart.lifetime(token, successor)))
-    rows += [Text()] * (4 - len(tokens))  # so that the rows below rarely move while the story is played
-    rows += [_row("token endpoint", chart.answers()), Text(), *_legend(glyphs)]
-    for row in rows:
-        row.rstrip()
-    return Group(*rows)
+        *_rows(story, glyphs, width - LABEL - 1),
+        Text(),
+        *hanging(Text(), legend, width, "dim"),
+    )
 
 
 def summarize(story: Story, width: int) -> Group:
@@ -66,8 +47,8 @@ def summarize(story: Story, width: int) -> Group:
     for at, what in _narrate(story):
         lines += hanging(Text(f"{at:5.2f} s  ", "dim"), what, width)
     for call in story.failures[:SHOWN_FAILURES]:
-        lead, what = f"{call.ended:5.2f} s  ", f"failed: {call.client}: {call.failure}"
-        lines += hanging(Text(lead, "dim"), what, width, "bold red")
+        what = f"failed: {call.client}: {call.failure}"
+        lines += hanging(Text(f"{call.ended:5.2f} s  ", "dim"), what, width, "bold red")
     lines.append(Text())
     for number, what in _totals(story):
         style = "" if what != "failures" else "bold red" if number else "bold green"
@@ -75,130 +56,89 @@ def summarize(story: Story, width: int) -> Group:
     return Group(*lines, Text(), *hanging(Text(), CLOSING, width, "dim"))
 
 
-# ── the timeline ─────────────────────────────────────────────────────────────────────────────────────────────────────
+def _rows(story: Story, glyphs: Glyphs, columns: int) -> Iterator[Text]:
+    """Rows over the same columns of time, from the start to the planned end. Other threads add to the story meanwhile."""
 
+    def column(at: float) -> int:
+        return min(columns - 1, int(at / story.seconds * columns))
 
-class _Chart:
-    """Rows over the same ``columns`` of time, from the start to the planned end. Other threads add to the story meanwhile."""
+    step = next((step for step in (1, 2, 5, 10, 20) if columns * step / story.seconds >= 6), 30)
+    seconds = range(0, max(1, round(story.seconds)), step)
+    yield _row("", columns, [(column(second), str(second) if second else "0 s", "dim") for second in seconds])
 
-    def __init__(self, story: Story, glyphs: Glyphs, columns: int) -> None:
-        self._story = story
-        self._glyphs = glyphs
-        self._columns = columns
-        self._calls = Counter((call.client, self._column(call.ended)) for call in list(story.calls))
-
-    def _column(self, at: float) -> int:
-        return min(self._columns - 1, int(at / self._story.seconds * self._columns))
-
-    def axis(self) -> Text:
-        row, seconds = Text(" " * self._columns), self._story.seconds
-        step = next((step for step in (1, 2, 5, 10, 20) if self._columns * step / seconds >= 6), 30)
-        for second in range(0, max(1, round(seconds)), step):  # none at the right edge, beside the figures
-            _write(row, self._column(second), str(second) if second else "0 s", "dim")
-        return row
-
-    def calls(self, client: str) -> Text:
-        """The number of a client's calls that ended, and marks for those that failed."""
-        levels, most = self._glyphs.levels, max(self._calls.values(), default=1)
-        heights = [len(levels) * self._calls[client, column] / most for column in range(self._columns)]
-        row = Text("".join(f" {levels}"[math.ceil(height)] for height in heights), "green")
-        for call in self._story.failures:
+    ended = Counter((call.client, column(call.ended)) for call in list(story.calls))
+    levels, most = glyphs.levels, max(ended.values(), default=1)
+    for client in CLIENTS:
+        heights = [math.ceil(len(levels) * ended[client, at] / most) for at in range(columns)]
+        marks = [(at, f" {levels}"[height], "green") for at, height in enumerate(heights)]
+        for call in story.failures:
             if call.client == client:
-                _overwrite(row, self._column(call.ended), self._glyphs.bad, "bold red")
-        return row
+                marks[column(call.ended)] = column(call.ended), glyphs.bad, "bold red"
+        yield _row(client, columns, marks)
+    rejections = list(story.rejections)
+    yield _row("API", columns, [(column(at), f"401 x{len(rejections)}", "yellow") for at, _ in rejections[:1]])
 
-    def rejections(self) -> Text:
-        """The number of calls that got a 401."""
-        row, rejections = Text(" " * self._columns), list(self._story.rejections)
-        if rejections:
-            _write(row, self._column(rejections[0][0]), f"401 x{len(rejections)}", "yellow")
-        return row
-
-    def lifetime(self, token: Token, successor: Token | None) -> Text:
-        """A token's lifetime: a solid part while it is in use, then the unused rest."""
-        row, glyphs, style = Text(" " * self._columns), self._glyphs, _style(token)
-        ends = min(self._story.now(), token.revoked_at or token.obtained_at + LIFETIME)
+    yield Text()
+    tokens = list(story.tokens)
+    for token, successor in zip_longest(tokens, tokens[1:]):
+        # Solid while it is in use, then the unused rest of its lifetime.
+        ends = min(story.now(), token.revoked_at or token.obtained_at + LIFETIME)
         use_ends = min(ends, successor.obtained_at) if successor else ends
-        first, used, last = map(self._column, (token.obtained_at, use_ends, ends))
-        _overwrite(row, first, glyphs.used * (used - first + 1), style)
-        _overwrite(row, used + 1, glyphs.spare * (last - used), f"dim {style}")
+        first, used, last = map(column, (token.obtained_at, use_ends, ends))
+        marks = [
+            (first, glyphs.used * (used - first + 1), "cyan"),
+            (used + 1, glyphs.spare * (last - used), "dim cyan"),
+        ]
         if token.revoked_at:
-            _overwrite(row, last, glyphs.gone, "bold red")
-            _write(row, last + 2, "revoked", "red")
-        return row
-
-    def answers(self) -> Text:
-        """The token endpoint's responses: a mark for a token, otherwise the status."""
-        row = Text(" " * self._columns)
-        for token in list(self._story.tokens):
-            _overwrite(row, self._column(token.obtained_at), self._glyphs.mark, f"bold {_style(token)}")
-        for at, status in list(self._story.answers):
-            if status != 200:
-                _write(row, max(0, self._column(at) - 3), str(status), "yellow")
-        return row
+            marks += [(last + 1, glyphs.gone, "bold red"), (last + 3, "revoked", "red")]
+        yield _row(f"token {token.number}", columns, marks)
+    yield from [Text()] * (4 - len(tokens))  # so that the rows below rarely move while the story is played
+    marks = [(column(token.obtained_at), glyphs.mark, "bold cyan") for token in tokens]
+    errors = [(at, status) for at, status in list(story.answers) if status != 200]
+    marks += [(max(0, column(at) - 4), f" {status}", "yellow") for at, status in errors]
+    yield _row("token endpoint", columns, marks)
 
 
-def _style(token: Token) -> str:
-    return TOKEN_STYLES[(token.number - 1) % 2]
-
-
-def _overwrite(row: Text, column: int, text: str, style: str) -> None:
-    row.plain = row.plain[:column] + text + row.plain[column + len(text) :]
-    row.stylize(style, column, column + len(text))
-
-
-def _write(row: Text, column: int, text: str, style: str) -> None:
-    """Writes the whole text if there is room for it: at the column, or up to 3 columns later."""
-    for place in range(column, min(column + 4, len(row) - len(text) + 1)):
-        if row.plain[max(0, place - 1) : place + len(text)].isspace():
-            _overwrite(row, place, text, style)
-            break
-
-
-def _row(label: str, chart: Text) -> Text:
-    return Text(f"{label:<{LABEL}}").append_text(chart)
-
-
-def _legend(glyphs: Glyphs) -> Iterator[Text]:
-    calls, style = (glyphs.levels[len(glyphs.levels) // 2], "green"), TOKEN_STYLES[0]
-    mark, used, spare = (glyphs.mark, f"bold {style}"), (glyphs.used, style), (glyphs.spare, f"dim {style}")
-    yield Text.assemble(calls, (" calls answered   ", "dim"), used, (" token in use", "dim"))
-    yield Text.assemble(mark, (" token obtained   ", "dim"), spare, (" replaced, no longer needed", "dim"))
-
-
-# ── in words ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+def _row(name: str, columns: int, marks: list[Mark]) -> Text:
+    """Each mark is written if there is room for it: at its column, or up to 3 columns later."""
+    row = Text(f"{name:<{LABEL}}{' ' * columns}")
+    for column, text, style in marks:
+        for place in range(LABEL + column, LABEL + column + 4):
+            end = place + len(text)
+            if end <= len(row) and row.plain[place:end].isspace():
+                row.plain = row.plain[:place] + text + row.plain[end:]
+                row.stylize(style, place, end)
+                break
+    row.rstrip()
+    return row
 
 
 def _narrate(story: Story) -> Iterator[tuple[float, str]]:
     """A few sentences for each token, in the order in which the tokens were obtained, each with its time in seconds."""
     for before, token in zip([None, *story.tokens], story.tokens, strict=False):
-        errors = token.token_endpoint_troubles
+        at, errors = token.asked_for_at, token.token_endpoint_troubles
         despite = f", although the token endpoint returned {' and '.join(map(str, errors))} first" if errors else ""
         if errors == [400] and token.token_type == "DPoP":
             despite = ", after a 400 that asked for a DPoP nonce"
         if before is None:
             one_request = f"{CALLERS} callers start at once, and one token request serves all of them"
-            yield token.asked_for_at, f"{one_request}: token 1 ({token.token_type}){despite}."
+            what = f"{one_request}: token 1 ({token.token_type}){despite}."
         elif before.revoked_at and not token.in_background:
-            again = sum(sent_again for _, sent_again in story.rejections)
-            yield (
-                before.revoked_at,
-                (
-                    f"Token {before.number} is revoked at Okta. One renewal served all callers{despite}: token {token.number}. "
-                    f"Calls that got a 401: {len(story.rejections)}. Sent again: {again}."
-                ),
+            at, again = before.revoked_at, sum(sent_again for _, sent_again in story.rejections)
+            what = (
+                f"Token {before.number} is revoked at Okta. One renewal served all callers{despite}: token {token.number}. "
+                f"Calls that got a 401: {len(story.rejections)}. Sent again: {again}."
             )
         else:
-            spent = (token.asked_for_at - before.asked_for_at) / LIFETIME
-            how = "in the background" if token.in_background else "while callers waited"
-            yield (
-                token.asked_for_at,
-                (
-                    f"At {100 * spent:.0f} % of its lifetime, token {before.number} is renewed {how}{despite}: "
-                    f"token {token.number}. {'No call waited. ' if token.in_background else ''}The slowest call during that "
-                    f"time took {1000 * story.slowest(token.asked_for_at, token.obtained_at):.0f} ms."
-                ),
+            spent = (at - before.asked_for_at) / LIFETIME
+            how, waited = (
+                ("in the background", "No call waited. ") if token.in_background else ("while callers waited", "")
             )
+            what = (
+                f"At {spent:.0%} of its lifetime, token {before.number} is renewed {how}{despite}: token {token.number}. "
+                f"{waited}The slowest call during that time took {1000 * story.slowest(at, token.obtained_at):.0f} ms."
+            )
+        yield at, what
 
 
 def _totals(story: Story) -> Iterator[tuple[int, str]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,7 +20,6 @@ from ..trust import trust_own_file
 
 SETTINGS = Path("okta.yaml")
 OLD_SETTINGS = Path("okta.yaml.stand-in")
-STOPPING = ("SIGTERM", "SIGHUP")  # SIGHUP: the terminal was closed
 EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 (compared with, not bound)
 
 
@@ -33,43 +32,33 @@ class _ServedOkta(FakeOkta):
 
 def serve(host: str, port: int, *, dpop: bool) -> None:
     """Serves until Ctrl-C, SIGTERM or SIGHUP. Raises :class:`~okta_m2m.errors.ConfigurationError` if the port is not free."""
-    _check_free(host, port)
-    okta = _ServedOkta(dpop="required" if dpop else "optional")
-    okta.server.host, okta.server.wanted_port = host, port
-    over = threading.Event()
-    for name in STOPPING:
-        with suppress(ValueError, AttributeError):  # not the main thread, or no such signal
-            signal.signal(getattr(signal, name), lambda *_: over.set())
-    with suppress(KeyboardInterrupt), okta:
-        # Written before the lines are printed: a program that reads them may start at once.
-        written = _write_settings(_settings(okta))
-        try:
-            use = "has the same settings, so commands in this folder need no variables"
-            keep = "already exists and was not changed, so set these variables"
-            echo(f"export OKTA_CLIENT_ORGURL={okta.url}")
-            echo(f"export OKTA_CLIENT_TOKEN={okta.ssws}")
-            note(f"./{SETTINGS} {use if written else keep}. Stop with Ctrl-C.")
-            while not over.wait(0.5):  # without a timeout, Ctrl-C has no effect on Windows
-                pass
-        finally:
-            if written:
-                _remove_settings(okta)
-
-
-def _check_free(host: str, port: int) -> None:
-    # werkzeug would end the whole process instead of raising.
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        socket.create_server((host, port), family=family).close()
+        # werkzeug would end the whole process instead of raising.
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except OSError as error:
         raise ConfigurationError(
             f"Listening on {host}:{port} is not possible ({error.strerror}).",
             remedy="Choose another --port or --host.",
         ) from None
-
-
-def _settings(okta: FakeOkta) -> str:
-    return f'okta:\n  client:\n    orgUrl: "{okta.url}"\n    token: "{okta.ssws}"\n'
+    okta = _ServedOkta(dpop="required" if dpop else "optional")
+    okta.server.host, okta.server.wanted_port = host, port
+    for name in ("SIGTERM", "SIGHUP"):  # SIGHUP: the terminal was closed; Windows has none
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
+    with okta:
+        # Written before the lines are printed: a program that reads them may start at once.
+        settings = f'okta:\n  client:\n    orgUrl: "{okta.url}"\n    token: "{okta.ssws}"\n'
+        written = _write_settings(settings)
+        with suppress(KeyboardInterrupt):
+            use = "has the same settings, so commands in this folder need no variables"
+            keep = "already exists and was not changed, so set these variables"
+            echo(f"export OKTA_CLIENT_ORGURL={okta.url}")
+            echo(f"export OKTA_CLIENT_TOKEN={okta.ssws}")
+            note(f"./{SETTINGS} {use if written else keep}. Stop with Ctrl-C.")
+            while True:
+                time.sleep(0.5)  # without an end, Ctrl-C has no effect on Windows
+        if written:
+            _remove_settings(settings, okta)
 
 
 def _write_settings(text: str) -> bool:
@@ -82,11 +71,11 @@ def _write_settings(text: str) -> bool:
     return False
 
 
-def _remove_settings(okta: FakeOkta) -> None:
+def _remove_settings(written: str, okta: FakeOkta) -> None:
     """Removes the settings, or renames them if anything was added. Settings that now name another org stay."""
     with suppress(OSError, ValueError):
         text = SETTINGS.read_text(encoding="utf-8")
-        if text == _settings(okta):
+        if text == written:
             SETTINGS.unlink()
         elif okta.url in text and okta.ssws in text:
             SETTINGS.replace(OLD_SETTINGS)

@@ -1,21 +1,46 @@
-"""The events of a demonstration, as facts with their times, and the totals.
+"""The demonstration: an org on a loopback port, four clients with one service app, the faults, and what happened.
 
-Invariant: facts are only added. Every time is in seconds since the first call.
+Invariants: facts are only added, and every time is in seconds since the first call. Each client is used as in any service, so
+only the library can prevent failed calls. Earlier events, not the clock, trigger the faults, so that the same happens on a slow
+machine.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
+import threading
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import aiohttp
+import httpx
+import requests
+
+from ... import PrivateKey, ServiceApp
+from ...aiohttp import OktaAuth as AiohttpAuth
+from ...errors import quoted
+from ...events import Event, TokenObtained, TokenRejected
+from ...httpx import OktaAuth as HttpxAuth
+from ...requests import OktaAuth as RequestsAuth
+from ...testing import FakeOkta, ReceivedRequest
+from ..printing import without_log
+from .command import FULL_LENGTH
 
 CLIENTS: Final = ("requests", "httpx", "httpx async", "aiohttp")
-CALLERS: Final = 12  # in all clients together
+PAUSES: Final = (0.013, 0.019, 0.029)
+"""Seconds between the calls of each caller of a client. They differ, so that the callers do not synchronize."""
+CALLERS: Final = len(CLIENTS) * len(PAUSES)
 LIFETIME: Final = 3.0  # lifetime of a token in seconds
-FULL_LENGTH: Final = 6.0
-"""Seconds that are enough for everything: renewals, a revocation, and errors of the token endpoint."""
+API_DELAY: Final = 0.03  # seconds that an API call takes, so that some calls are always in progress
+OVERTIME: Final = 5.0  # extra seconds on a slow machine for the remaining events
+TIMEOUT: Final = 10.0  # seconds for a token, and for a call
+
+Made: TypeAlias = tuple[int, Mapping[str, str]]  # a call's status, and the headers that were sent with it
 
 
 class Call(NamedTuple):
@@ -63,14 +88,11 @@ class Story:
     tokens: list[Token] = field(default_factory=list)
     answers: list[tuple[float, int]] = field(default_factory=list)
     rejections: list[tuple[float, bool]] = field(default_factory=list)
-    _start: float = math.inf
-
-    def begin(self) -> None:
-        self._start = time.perf_counter()
+    start: float = math.inf
 
     def now(self) -> float:
         """Seconds since the start; 0 before it."""
-        return max(0.0, time.perf_counter() - self._start)
+        return max(0.0, time.perf_counter() - self.start)
 
     @property
     def failures(self) -> list[Call]:
@@ -86,36 +108,143 @@ class Story:
         during = [call for call in self.calls if call.began <= until and call.ended >= since]
         return max((call.ended - call.began for call in during), default=0.0)
 
-    def totals(self, client: str) -> dict[str, float]:
-        """The totals of one client's calls."""
-        calls = [call for call in list(self.calls) if call.client == client]
-        took = [1000 * (call.ended - call.began) for call in calls]
-        return {
-            "calls": len(calls),
-            "failures": sum(call.failure is not None for call in calls),
-            "bound_calls": sum(call.bound for call in calls),
-            "mean_ms": round(sum(took) / max(1, len(took)), 1),
-            "slowest_ms": round(max(took, default=0.0), 1),
-        }
-
     def document(self) -> dict[str, Any]:
         """Everything except the individual calls, as ``--json`` prints it."""
-        answers = Counter(status for _, status in self.answers)
+        answers, renewed = Counter(status for _, status in self.answers), self.tokens[1:]
         return {
             "ok": self.ok,
             "dpop": self.dpop,
             "seconds": round(self.seconds, 3),
-            "calls": len(self.calls),
-            "failures": len(self.failures),
+            **_totals(self.calls),
             "tokens_minted": answers[200],
-            "renewals": len(self.tokens[1:]),
-            "renewals_in_background": sum(token.in_background for token in self.tokens[1:]),
+            "renewals": len(renewed),
+            "renewals_in_background": sum(token.in_background for token in renewed),
             "healed_401s": sum(sent_again for _, sent_again in self.rejections),
-            "bound_calls": sum(call.bound for call in self.calls),
             "token_endpoint_answers": {str(status): count for status, count in sorted(answers.items())},
-            "clients": {client: self.totals(client) for client in CLIENTS},
+            "clients": {client: _totals([call for call in self.calls if call.client == client]) for client in CLIENTS},
             "tokens": [asdict(token) for token in self.tokens],
             "failed_calls": [
                 {"client": call.client, "at": round(call.ended, 3), "failure": call.failure} for call in self.failures
             ],
         }
+
+
+def _totals(calls: list[Call]) -> dict[str, float]:
+    took = [1000 * (call.ended - call.began) for call in calls]
+    return {
+        "calls": len(calls),
+        "failures": sum(call.failure is not None for call in calls),
+        "bound_calls": sum(call.bound for call in calls),
+        "mean_ms": round(sum(took) / max(1, len(took)), 1),
+        "slowest_ms": round(max(took, default=0.0), 1),
+    }
+
+
+def play(story: Story) -> None:
+    """Plays the demonstration, and adds what happens to its story.
+
+    The faults: a 503 at the first renewal, a token revoked in the middle, and a 429 at the renewal after that.
+    """
+    over = threading.Event()
+
+    def on_answer(request: ReceivedRequest, status: int) -> None:
+        if request.path.endswith("/v1/token"):
+            story.answers.append((story.now(), status))
+
+    def on_event(event: Event) -> None:
+        tokens, now = story.tokens, story.now()
+        if isinstance(event, TokenRejected):
+            story.rejections.append((now, event.renewing))
+        if isinstance(event, TokenObtained):
+            since = tokens[-1].obtained_at if tokens else 0.0
+            troubles = [status for at, status in story.answers if status != 200 and at > since]
+            times = round(now - event.elapsed, 3), round(now, 3)
+            tokens.append(
+                Token(len(tokens) + 1, event.token_type, *times, event.expires_in, event.background, troubles)
+            )
+
+    def may_revoke() -> bool:
+        """Whether the middle has passed, the token in use is in the first half of its lifetime, and no renewal runs."""
+        now, tokens = story.now(), story.tokens
+        if now < story.seconds / 2 or not tokens or len(tokens) < len(okta.tokens()):
+            return False
+        return now - tokens[-1].obtained_at < LIFETIME / 2
+
+    def is_complete() -> bool:
+        expected = 4 if story.seconds >= FULL_LENGTH else 2
+        return story.now() > story.seconds and bool(story.rejections) and len(story.tokens) >= expected
+
+    def wait_until(happened: Callable[[], bool]) -> bool:
+        while not happened():
+            if calls.done() or story.now() > story.seconds + OVERTIME:
+                return False
+            time.sleep(0.05)
+        return True
+
+    okta = FakeOkta(token_lifetime=LIFETIME, dpop="required" if story.dpop else "optional", on_answer=on_answer)
+    with without_log(), okta, ThreadPoolExecutor(1) as thread:
+        okta.next(on="/api/v1/*", times=1_000_000, delay=API_DELAY)
+        key, scopes = PrivateKey.generate("ES256"), ["okta.users.read"]
+        client_id = okta.add_app(key, scopes).client_id
+        app = ServiceApp(okta.url, client_id=client_id, key=key, scopes=scopes, max_wait=TIMEOUT, on_event=on_event)
+        calls = thread.submit(lambda: asyncio.run(_make_calls(story, app, f"{okta.url}/api/v1/users", over)))
+        try:
+            # For a concurrency limit, Okta gives no time to wait, so the renewal succeeds while the token is still valid.
+            if story.seconds >= FULL_LENGTH and wait_until(lambda: bool(story.tokens)):
+                okta.next(503, concurrency=True)
+            if wait_until(may_revoke):
+                story.tokens[-1].revoked_at = round(story.now(), 3)
+                okta.revoke(okta.tokens()[-1].value)
+                if wait_until(lambda: story.tokens[-1].revoked_at is None):
+                    okta.next(429, concurrency=True)
+            wait_until(is_complete)
+        finally:
+            over.set()
+        calls.result()
+        story.seconds = max(story.seconds, story.now())
+
+
+async def _make_calls(story: Story, app: ServiceApp, url: str, over: threading.Event) -> None:
+    """Lets all callers begin together and make calls until ``over``. Each one finishes its last call.
+
+    Blocking clients are called in threads. No client reads settings of this machine: a proxy could not reach the server.
+    """
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(CALLERS))
+    timeout = aiohttp.ClientTimeout(TIMEOUT)
+    with requests.Session() as session, httpx.Client(auth=HttpxAuth(app), timeout=TIMEOUT, trust_env=False) as blocking:
+        session.auth, session.trust_env = RequestsAuth(app), False
+        async with (
+            httpx.AsyncClient(auth=HttpxAuth(app), timeout=TIMEOUT, trust_env=False) as async_client,
+            aiohttp.ClientSession(middlewares=[AiohttpAuth(app)], timeout=timeout) as aiohttp_session,
+        ):
+
+            async def await_response(response: Awaitable[requests.Response | httpx.Response]) -> Made:
+                received = await response
+                return received.status_code, received.request.headers
+
+            async def call_with_aiohttp() -> Made:
+                async with aiohttp_session.get(url) as response:
+                    await response.read()
+                    return response.status, response.request_info.headers
+
+            calls: dict[str, Callable[[], Awaitable[Made]]] = {
+                "requests": lambda: await_response(asyncio.to_thread(session.get, url, timeout=TIMEOUT)),
+                "httpx": lambda: await_response(asyncio.to_thread(blocking.get, url)),
+                "httpx async": lambda: await_response(async_client.get(url)),
+                "aiohttp": call_with_aiohttp,
+            }
+
+            async def run_caller(client: str, pause: float) -> None:
+                while not over.is_set():
+                    began, bound = story.now(), False
+                    try:
+                        status, headers = await calls[client]()
+                        bound = headers.get("Authorization", "").startswith("DPoP ") and "DPoP" in headers
+                        failure = None if status == 200 else f"HTTP {status}"
+                    except Exception as error:  # noqa: BLE001 (any error is a failed call)
+                        failure = f"{type(error).__name__}: {quoted(error)}"
+                    story.calls.append(Call(client, began, story.now(), bound, failure))
+                    await asyncio.sleep(pause)
+
+            story.start = time.perf_counter()
+            await asyncio.gather(*(run_caller(client, pause) for client in CLIENTS for pause in PAUSES))
