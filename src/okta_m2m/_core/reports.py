@@ -144,6 +144,14 @@ class Reports:
         message = "the token of client %s was not revoked: %s. It will expire by itself."
         self._notifier.notify(logger.warning, message, self.client_id, why.rstrip("."))
 
+    def made_again(self) -> None:
+        """Another live app of this process has the same settings. Logged only."""
+        message = (
+            "this process has more than one ServiceApp for client %s, and each fetches its own token. Make it once, at module "
+            "level, and use it everywhere."
+        )
+        self._notifier.notify(logger.warning, message, self.client_id)
+
     # ── keys and clocks ──────────────────────────────────────────────────────────────────────────────────────────
 
     def key_passed_over(self, kid: str | None, refusal: TokenRefused) -> None:
