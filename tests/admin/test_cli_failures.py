@@ -122,8 +122,11 @@ def test_the_doctor_checks_the_store_of_a_program(run: Run, okta: FakeOkta, bill
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("billing", "billing is not a module and a name. Write MODULE:APP, such as main:app."),
-        ("billing:", "billing: is not a module and a name."),
+        (
+            "billing",
+            "billing cannot be imported: AttributeError: module 'billing' has no attribute ''. Write MODULE:APP",
+        ),
+        (":app", ":app cannot be imported: ValueError: Empty module name. Write MODULE:APP, such as main:app."),
         ("nowhere:app", "nowhere:app cannot be imported: ModuleNotFoundError: No module named 'nowhere'."),
         ("billing:gone", "billing:gone cannot be imported: AttributeError: module 'billing' has no attribute 'gone'."),
         ("billing:text", "billing:text is not a ServiceApp, but a str. Name the variable that holds the ServiceApp."),

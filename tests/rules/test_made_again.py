@@ -50,7 +50,7 @@ def test_sixty_live_apps_with_the_same_settings_are_reported_once(
     apps = [made(settings), *(made(settings, **reordered) for _ in range(59))]
     (line,) = warnings(caplog, *apps)
     assert settings["client_id"] in line
-    assert line.endswith("Make it once, at module level, and use it everywhere.")
+    assert line.endswith("Make it once, at module level.")
     assert {record.levelname for record in caplog.records if record.getMessage() == line} == {"WARNING"}
 
 

@@ -146,10 +146,7 @@ class Reports:
 
     def made_again(self) -> None:
         """Another live app of this process has the same settings. Logged only."""
-        message = (
-            "this process has more than one ServiceApp for client %s, and each fetches its own token. Make it once, at module "
-            "level, and use it everywhere."
-        )
+        message = "more than one ServiceApp for client %s: each fetches its own token. Make it once, at module level."
         self._notifier.notify(logger.warning, message, self.client_id)
 
     # ── keys and clocks ──────────────────────────────────────────────────────────────────────────────────────────

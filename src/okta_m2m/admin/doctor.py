@@ -276,7 +276,7 @@ def _key_row(key: Signer) -> Check:
             detail += f"; other users can read {path} (mode {mode:04o})"
             return row(name, "warn", detail, f"Let only its owner read it: chmod 600 {path}")
     if key.kid is None:
-        remedy = "It works while the app has only one key. A rotation needs the kid in the file: okta-m2m key rotate explains how"
+        remedy = "It works while the app has only one key. A rotation needs the kid in the file: okta-m2m key rotate -h"
         return row(name, "warn", detail, remedy)
     return row(name, "ok", detail)
 

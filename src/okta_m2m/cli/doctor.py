@@ -100,24 +100,17 @@ def doctor(
 
 def import_app(program: str) -> ServiceApp:
     """The app ``MODULE:APP``, imported from the working directory or from what is installed."""
-    module, colon, name = program.partition(":")
-    if not (module and colon and name):
-        raise ConfigurationError(
-            f"{quoted(program)} is not a module and a name.", remedy="Write MODULE:APP, such as main:app."
-        )
+    module, _, name = program.partition(":")
     sys.path.insert(0, os.getcwd())
     try:
         app = attrgetter(name)(importlib.import_module(module))
     except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever the program raises)
-        raise ConfigurationError(
-            f"{quoted(program)} cannot be imported: {type(error).__name__}: {quoted(error).rstrip('.')}.",
-            remedy="Run this in the folder and the environment of the program.",
-        ) from None
+        problem = f"{quoted(program)} cannot be imported: {type(error).__name__}: {quoted(error).rstrip('.')}."
+        remedy = "Write MODULE:APP, such as main:app. Run this in the folder and the environment of the program."
+        raise ConfigurationError(problem, remedy=remedy) from None
     if not isinstance(app, ServiceApp):
-        raise ConfigurationError(
-            f"{quoted(program)} is not a ServiceApp, but a {type(app).__name__}.",
-            remedy="Name the variable that holds the ServiceApp.",
-        )
+        problem = f"{quoted(program)} is not a ServiceApp, but a {type(app).__name__}."
+        raise ConfigurationError(problem, remedy="Name the variable that holds the ServiceApp.")
     return app
 
 

@@ -32,21 +32,15 @@ def explain(
     page = IN_WHEEL if IN_WHEEL.exists() else IN_CHECKOUT
     paragraphs = list(find_paragraphs(page.read_text("utf-8"), code.lower()))
     if not paragraphs:
-        raise ConfigurationError(
-            f"{code} is not an error that okta-m2m knows.",
-            remedy='Write its class or code, as the message has it: "okta-m2m explain InvalidClient".',
-        )
+        remedy = 'Write its class or code, as the message has it: "okta-m2m explain InvalidClient".'
+        raise ConfigurationError(f"{code} is not an error that okta-m2m knows.", remedy=remedy)
     width = Output().width
     lines = (line.plain for paragraph in paragraphs for line in hanging(Text(), paragraph, width))
     report({"code": code, "paragraphs": paragraphs}, lines, as_json)
 
 
 def find_paragraphs(page: str, code: str) -> Iterator[str]:
-    """The section of a class or an OAuth code, and the rows of the tables that begin with it, a paragraph for each column.
-
-    - ``page``: the text of the page.
-    - ``code``: in lower case.
-    """
+    """The section of a class or a code (in lower case), and the table rows that begin with it: a paragraph for each column."""
     for section in re.split(r"^#+ ", page, flags=re.MULTILINE):
         heading, *blocks = section.strip().split("\n\n")
         texts = [block for block in blocks if not block.startswith("|")]

@@ -131,13 +131,8 @@ def _narrate(story: Story) -> Iterator[tuple[float, str]]:
             )
         else:
             spent = (at - before.asked_for_at) / LIFETIME
-            how, waited = (
-                ("in the background", "No call waited. ") if token.in_background else ("while callers waited", "")
-            )
-            what = (
-                f"At {spent:.0%} of its lifetime, token {before.number} is renewed {how}{despite}: token {token.number}. "
-                f"{waited}The slowest call during that time took {1000 * story.slowest(at, token.obtained_at):.0f} ms."
-            )
+            how = f"{'in the background' if token.in_background else 'while callers waited'}{despite}"
+            what = f"At {spent:.0%} of its lifetime, token {before.number} is renewed {how}: token {token.number}."
         yield at, what
 
 
@@ -148,6 +143,7 @@ def _totals(story: Story) -> Iterator[tuple[int, str]]:
     errors = ", ".join(f"{count} returned {status}" for status, count in answers.items() if status != "200")
     yield totals["calls"], f"calls by {CALLERS} callers in {len(CLIENTS)} clients"
     yield totals["failures"], "failures"
+    yield round(totals["slowest_ms"]), "ms for the slowest call"
     yield totals["tokens_minted"], f"tokens minted, in {sum(answers.values())} token requests ({errors or 'no error'})"
     yield totals["renewals"], f"renewals, {ahead} in the background while the old token still worked"
     yield totals["healed_401s"], "sent again with a new token after a 401"

@@ -6,13 +6,13 @@ end, it removes or renames the one that it wrote, and loses nothing that was add
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from ...admin.key_files import write_new_file
 from ...errors import ConfigurationError
 from ...testing import FakeOkta
 from ..printing import echo, note
@@ -36,43 +36,32 @@ def serve(host: str, port: int, *, dpop: bool) -> None:
         # werkzeug would end the whole process instead of raising.
         socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except OSError as error:
-        raise ConfigurationError(
-            f"Listening on {host}:{port} is not possible ({error.strerror}).",
-            remedy="Choose another --port or --host.",
-        ) from None
+        problem = f"Listening on {host}:{port} is not possible ({error.strerror})."
+        raise ConfigurationError(problem, remedy="Choose another --port or --host.") from None
     okta = _ServedOkta(dpop="required" if dpop else "optional")
     okta.server.host, okta.server.wanted_port = host, port
     for name in ("SIGTERM", "SIGHUP"):  # SIGHUP: the terminal was closed; Windows has none
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.default_int_handler)
-    with okta:
-        # Written before the lines are printed: a program that reads them may start at once.
+    with suppress(KeyboardInterrupt), okta, ExitStack() as at_end:
         settings = f'okta:\n  client:\n    orgUrl: "{okta.url}"\n    token: "{okta.ssws}"\n'
-        written = _write_settings(settings)
-        with suppress(KeyboardInterrupt):
-            use = "has the same settings, so commands in this folder need no variables"
-            keep = "already exists and was not changed, so set these variables"
-            echo(f"export OKTA_CLIENT_ORGURL={okta.url}")
-            echo(f"export OKTA_CLIENT_TOKEN={okta.ssws}")
-            note(f"./{SETTINGS} {use if written else keep}. Stop with Ctrl-C.")
-            while True:
-                time.sleep(0.5)  # without an end, Ctrl-C has no effect on Windows
-        if written:
-            _remove_settings(settings, okta)
-
-
-def _write_settings(text: str) -> bool:
-    with suppress(OSError):
-        descriptor = os.open(SETTINGS, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        trust_own_file(SETTINGS)
-        return True
-    return False
+        at_end.callback(_remove_settings, settings, okta)
+        hint = f"./{SETTINGS} has the same settings, so commands in this folder need no variables."
+        try:
+            # Written before the lines are printed: a program that reads them may start at once.
+            write_new_file(SETTINGS, settings.encode())
+            trust_own_file(SETTINGS)
+        except ConfigurationError as error:
+            hint = f"{error.problem} Set these variables."
+        echo(f"export OKTA_CLIENT_ORGURL={okta.url}")
+        echo(f"export OKTA_CLIENT_TOKEN={okta.ssws}")
+        note(f"{hint} Stop with Ctrl-C.")
+        while True:
+            time.sleep(0.5)  # without an end, Ctrl-C has no effect on Windows
 
 
 def _remove_settings(written: str, okta: FakeOkta) -> None:
-    """Removes the settings, or renames them if anything was added. Settings that now name another org stay."""
+    """Removes the settings, or renames them if anything was added. A file without this stand-in's URL and token stays."""
     with suppress(OSError, ValueError):
         text = SETTINGS.read_text(encoding="utf-8")
         if text == written:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, NamedTuple, TypeAlias
+from itertools import product
+from typing import Any, Final, NamedTuple
 
 import aiohttp
 import httpx
@@ -38,9 +39,7 @@ CALLERS: Final = len(CLIENTS) * len(PAUSES)
 LIFETIME: Final = 3.0  # lifetime of a token in seconds
 API_DELAY: Final = 0.03  # seconds that an API call takes, so that some calls are always in progress
 OVERTIME: Final = 5.0  # extra seconds on a slow machine for the remaining events
-TIMEOUT: Final = 10.0  # seconds for a token, and for a call
-
-Made: TypeAlias = tuple[int, Mapping[str, str]]  # a call's status, and the headers that were sent with it
+TIMEOUT: Final = 10.0  # seconds for a call
 
 
 class Call(NamedTuple):
@@ -103,10 +102,21 @@ class Story:
         """Whether every client made calls, and none failed."""
         return not self.failures and {call.client for call in self.calls} == set(CLIENTS)
 
-    def slowest(self, since: float, until: float) -> float:
-        """Duration in seconds of the slowest call that was in progress at any moment between the two."""
-        during = [call for call in self.calls if call.began <= until and call.ended >= since]
-        return max((call.ended - call.began for call in during), default=0.0)
+    def add_answer(self, request: ReceivedRequest, status: int) -> None:
+        if request.path.endswith("/v1/token"):
+            self.answers.append((self.now(), status))
+
+    def add_event(self, event: Event) -> None:
+        tokens, now = self.tokens, self.now()
+        if isinstance(event, TokenRejected):
+            self.rejections.append((now, event.renewing))
+        if isinstance(event, TokenObtained):
+            since = tokens[-1].obtained_at if tokens else 0.0
+            troubles = [status for at, status in self.answers if status != 200 and at > since]
+            times = round(now - event.elapsed, 3), round(now, 3)
+            tokens.append(
+                Token(len(tokens) + 1, event.token_type, *times, event.expires_in, event.background, troubles)
+            )
 
     def document(self) -> dict[str, Any]:
         """Everything except the individual calls, as ``--json`` prints it."""
@@ -141,96 +151,61 @@ def _totals(calls: list[Call]) -> dict[str, float]:
 
 
 def play(story: Story) -> None:
-    """Plays the demonstration, and adds what happens to its story.
-
-    The faults: a 503 at the first renewal, a token revoked in the middle, and a 429 at the renewal after that.
-    """
-    over = threading.Event()
-
-    def on_answer(request: ReceivedRequest, status: int) -> None:
-        if request.path.endswith("/v1/token"):
-            story.answers.append((story.now(), status))
-
-    def on_event(event: Event) -> None:
-        tokens, now = story.tokens, story.now()
-        if isinstance(event, TokenRejected):
-            story.rejections.append((now, event.renewing))
-        if isinstance(event, TokenObtained):
-            since = tokens[-1].obtained_at if tokens else 0.0
-            troubles = [status for at, status in story.answers if status != 200 and at > since]
-            times = round(now - event.elapsed, 3), round(now, 3)
-            tokens.append(
-                Token(len(tokens) + 1, event.token_type, *times, event.expires_in, event.background, troubles)
-            )
-
-    def may_revoke() -> bool:
-        """Whether the middle has passed, the token in use is in the first half of its lifetime, and no renewal runs."""
-        now, tokens = story.now(), story.tokens
-        if now < story.seconds / 2 or not tokens or len(tokens) < len(okta.tokens()):
-            return False
-        return now - tokens[-1].obtained_at < LIFETIME / 2
-
-    def is_complete() -> bool:
-        expected = 4 if story.seconds >= FULL_LENGTH else 2
-        return story.now() > story.seconds and bool(story.rejections) and len(story.tokens) >= expected
-
-    def wait_until(happened: Callable[[], bool]) -> bool:
-        while not happened():
-            if calls.done() or story.now() > story.seconds + OVERTIME:
-                return False
-            time.sleep(0.05)
-        return True
-
-    okta = FakeOkta(token_lifetime=LIFETIME, dpop="required" if story.dpop else "optional", on_answer=on_answer)
-    with without_log(), okta, ThreadPoolExecutor(1) as thread:
+    """Plays the demonstration, and adds what happens to its story."""
+    okta = FakeOkta(token_lifetime=LIFETIME, dpop="required" if story.dpop else "optional", on_answer=story.add_answer)
+    with without_log(), okta:
         okta.next(on="/api/v1/*", times=1_000_000, delay=API_DELAY)
         key, scopes = PrivateKey.generate("ES256"), ["okta.users.read"]
         client_id = okta.add_app(key, scopes).client_id
-        app = ServiceApp(okta.url, client_id=client_id, key=key, scopes=scopes, max_wait=TIMEOUT, on_event=on_event)
-        calls = thread.submit(lambda: asyncio.run(_make_calls(story, app, f"{okta.url}/api/v1/users", over)))
-        try:
-            # For a concurrency limit, Okta gives no time to wait, so the renewal succeeds while the token is still valid.
-            if story.seconds >= FULL_LENGTH and wait_until(lambda: bool(story.tokens)):
-                okta.next(503, concurrency=True)
-            if wait_until(may_revoke):
-                story.tokens[-1].revoked_at = round(story.now(), 3)
-                okta.revoke(okta.tokens()[-1].value)
-                if wait_until(lambda: story.tokens[-1].revoked_at is None):
-                    okta.next(429, concurrency=True)
-            wait_until(is_complete)
-        finally:
-            over.set()
-        calls.result()
+        app = ServiceApp(okta.url, client_id=client_id, key=key, scopes=scopes, on_event=story.add_event)
+        asyncio.run(_make_calls(story, okta, app))
         story.seconds = max(story.seconds, story.now())
 
 
-async def _make_calls(story: Story, app: ServiceApp, url: str, over: threading.Event) -> None:
-    """Lets all callers begin together and make calls until ``over``. Each one finishes its last call.
+async def _cause_faults(story: Story, okta: FakeOkta) -> None:
+    """A 503 at the first renewal, then a revoked token, and a 429 at the renewal after that. Ends with the planned time."""
+
+    async def wait_until(happened: Callable[[], bool]) -> None:
+        while not happened():  # noqa: ASYNC110 (other threads add to the story)
+            await asyncio.sleep(0.05)
+
+    # A short story has no time for renewals. In a whole one, they begin long after the pause before the revocation.
+    is_whole, pause = story.seconds >= FULL_LENGTH, min(0.5, story.seconds / 2)
+    if is_whole:
+        await wait_until(lambda: bool(story.tokens))
+        # For a concurrency limit, Okta gives no time to wait, so the renewal succeeds while the token is still valid.
+        okta.next(503, concurrency=True)
+    await wait_until(lambda: len(story.tokens) > is_whole and story.now() > story.tokens[-1].obtained_at + pause)
+    story.tokens[-1].revoked_at = round(story.now(), 3)
+    okta.revoke(okta.tokens()[-1].value)
+    await wait_until(lambda: story.tokens[-1].revoked_at is None)
+    okta.next(429, concurrency=True)
+    await wait_until(lambda: story.now() > story.seconds and len(story.tokens) >= (4 if is_whole else 2))
+
+
+async def _make_calls(story: Story, okta: FakeOkta, app: ServiceApp) -> None:
+    """Lets all callers begin together and make calls until all faults have happened. Each one finishes its last call.
 
     Blocking clients are called in threads. No client reads settings of this machine: a proxy could not reach the server.
     """
+    url, over = f"{okta.url}/api/v1/users", asyncio.Event()
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(CALLERS))
-    timeout = aiohttp.ClientTimeout(TIMEOUT)
     with requests.Session() as session, httpx.Client(auth=HttpxAuth(app), timeout=TIMEOUT, trust_env=False) as blocking:
         session.auth, session.trust_env = RequestsAuth(app), False
         async with (
             httpx.AsyncClient(auth=HttpxAuth(app), timeout=TIMEOUT, trust_env=False) as async_client,
-            aiohttp.ClientSession(middlewares=[AiohttpAuth(app)], timeout=timeout) as aiohttp_session,
+            aiohttp.ClientSession(middlewares=[AiohttpAuth(app)]) as aiohttp_session,
         ):
 
-            async def await_response(response: Awaitable[requests.Response | httpx.Response]) -> Made:
-                received = await response
-                return received.status_code, received.request.headers
-
-            async def call_with_aiohttp() -> Made:
-                async with aiohttp_session.get(url) as response:
+            async def call_with_aiohttp() -> aiohttp.ClientResponse:
+                async with aiohttp_session.get(url, timeout=aiohttp.ClientTimeout(TIMEOUT)) as response:
                     await response.read()
-                    return response.status, response.request_info.headers
+                    return response
 
-            calls: dict[str, Callable[[], Awaitable[Made]]] = {
-                "requests": lambda: await_response(asyncio.to_thread(session.get, url, timeout=TIMEOUT)),
-                "httpx": lambda: await_response(asyncio.to_thread(blocking.get, url)),
-                "httpx async": lambda: await_response(async_client.get(url)),
+            calls: dict[str, Callable[[], Awaitable[Any]]] = {
+                "requests": lambda: asyncio.to_thread(session.get, url, timeout=TIMEOUT),
+                "httpx": lambda: asyncio.to_thread(blocking.get, url),
+                "httpx async": lambda: async_client.get(url),
                 "aiohttp": call_with_aiohttp,
             }
 
@@ -238,7 +213,11 @@ async def _make_calls(story: Story, app: ServiceApp, url: str, over: threading.E
                 while not over.is_set():
                     began, bound = story.now(), False
                     try:
-                        status, headers = await calls[client]()
+                        response = await calls[client]()
+                        if client == "aiohttp":
+                            status, headers = response.status, response.request_info.headers
+                        else:
+                            status, headers = response.status_code, response.request.headers
                         bound = headers.get("Authorization", "").startswith("DPoP ") and "DPoP" in headers
                         failure = None if status == 200 else f"HTTP {status}"
                     except Exception as error:  # noqa: BLE001 (any error is a failed call)
@@ -247,4 +226,10 @@ async def _make_calls(story: Story, app: ServiceApp, url: str, over: threading.E
                     await asyncio.sleep(pause)
 
             story.start = time.perf_counter()
-            await asyncio.gather(*(run_caller(client, pause) for client in CLIENTS for pause in PAUSES))
+            async with asyncio.TaskGroup() as callers:
+                for client, pause in product(CLIENTS, PAUSES):
+                    callers.create_task(run_caller(client, pause))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(story.seconds + OVERTIME):
+                        await _cause_faults(story, okta)
+                over.set()
