@@ -29,11 +29,12 @@ project = "okta-m2m"
 author = "the okta-m2m authors"
 release = version = okta_m2m.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton", "sphinx_design"]
 exclude_patterns = ["examples"]
 # In an annotation that is imported for type checkers only, a name such as App may be that of two modules.
 suppress_warnings = ["ref.python"]
 
+myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4
 
 autodoc_member_order = "bysource"

@@ -42,7 +42,7 @@ def missing(reason: str) -> None:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, built with the packages of the extra ``docs`` only."""
-    for package in ("sphinx", "myst_parser", "furo", "sphinx_copybutton"):
+    for package in ("sphinx", "myst_parser", "furo", "sphinx_copybutton", "sphinx_design"):
         if find_spec(package) is None:
             missing(f"{package} is not installed: pip install -e '.[docs]'")
     built = tmp_path_factory.mktemp("site")
