@@ -15,6 +15,8 @@ from inspect import Parameter, Signature, get_annotations
 from typing import Any
 
 import requests
+from docutils import nodes
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util.inspect import stringify_signature
 
@@ -27,11 +29,12 @@ project = "okta-m2m"
 author = "the okta-m2m authors"
 release = version = okta_m2m.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton", "sphinx_design"]
 exclude_patterns = ["examples"]
 # In an annotation that is imported for type checkers only, a name such as App may be that of two modules.
 suppress_warnings = ["ref.python"]
 
+myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4
 
 autodoc_member_order = "bysource"
@@ -65,6 +68,8 @@ vars(okta_m2m).update({name: getattr(okta_m2m, name) for name in okta_m2m.__all_
 ENTRY = re.compile(r"^- `(\w+)`: (?!as above)", re.MULTILINE)
 CODE = re.compile(r'<code class="[^"]*\bliteral\b[^"]*">.*?</code>')
 SHORT_WORD = re.compile(r'<span class="pre">([^<]{1,24})</span>')
+STATUS = re.compile(r"[45]\d\d\b")
+OKTA_CODE = re.compile(r"\be\d{7}\b")  # the search compares lower case
 SECTION = re.compile(r"^## `([\w.]+)`.*\n(?:(?!## ).*\n)*", re.MULTILINE)
 
 
@@ -111,6 +116,20 @@ def link_from_changelog(app: Sphinx, relative: object, parent: str, source: list
     source[0] = source[0].replace("](docs/", "](")
 
 
+def index_codes(app: Sphinx, doctree: nodes.document) -> None:
+    """Adds index entries, which the search lists first: it skips numbers, and many pages mention these words. A section about an
+    error gets the HTTP status with which its title or its text begins, and the section with Okta's codes gets all of them."""
+    page = app.env.current_document.docname
+    for section in doctree.findall(nodes.section):
+        words = ["rotate"] if page == "rotation" and section.parent is doctree else []
+        if page in ("errors", "troubleshooting"):
+            words += [child.astext()[:3] for child in section.children[:2] if STATUS.match(child.astext())]
+        if page == "errors" and "okta-s-codes" in section["ids"]:
+            words += OKTA_CODE.findall(section.astext().lower())
+        entries = [("single", word, section["ids"][0], "main", None) for word in sorted({*words})]
+        section.insert(1, addnodes.index(entries=entries))
+
+
 def mark_code(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object) -> None:
     """Short code must not break, and long code may break anywhere. CSS cannot tell them apart."""
 
@@ -125,6 +144,7 @@ def mark_code(app: Sphinx, page: str, template: str, context: dict[str, Any], do
 
 def setup(app: Sphinx) -> None:
     app.connect("html-page-context", mark_code)
+    app.connect("doctree-read", index_codes)
     app.connect("source-read", link_to_reference)
     app.connect("autodoc-process-signature", signature_of_fields)
     app.connect("autodoc-skip-member", choose_members)

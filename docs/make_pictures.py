@@ -5,13 +5,14 @@
 A ``sh`` block that is followed by a ``text`` block is run, and the text is replaced by its output. The second page continues
 in the folder of the first. ``okta-m2m demo --serve`` runs in the background; all other commands call it. A ``python`` block
 becomes the file that the next command runs. A test compares the pages with a run of its own; :func:`normalize` removes what
-differs between runs (ports, ids, keys).
+differs between runs (ports, ids, keys). ``docs/images/demo.svg`` is an animation of one run of ``okta-m2m demo``.
 
 Invariant: no output on these pages is written by hand.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shlex
@@ -19,19 +20,26 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
+
+from okta_m2m.cli.demo.command import FULL_LENGTH
+from okta_m2m.cli.demo.picture import draw as draw_story
+from okta_m2m.cli.demo.story import Story, play
 
 DOCS = Path(__file__).parent
 PAGES = (DOCS / "setup.md", DOCS / "rotation.md")
 IMAGES = DOCS / "images"
 COMMAND = [sys.executable, "-m", "okta_m2m.cli"]
 COLUMNS = 100
+FRAME = 0.5  # seconds between the pictures of the demo
+END = 4.0  # seconds that the last one stays
 FOLDER = "/home/ada/billing"  # what the page shows instead of the folder of the run
 
 FENCE = re.compile(
@@ -157,17 +165,42 @@ def run_cure(command: list[str] = COMMAND) -> list[Shown]:
         return [Shown(line.partition("  #")[0], "", session.run(f"okta-m2m {line}")) for line in CURE]
 
 
-def draw(*runs: tuple[str, str]) -> str:
+def draw(*runs: tuple[str, RenderableType], name: str = "") -> str:
     """An SVG of commands and their outputs. It refers to nothing outside itself: the reader's own monospace font is used."""
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         console = Console(file=nowhere, record=True, width=COLUMNS, force_terminal=True, color_system="truecolor")
         for title, output in runs:
             console.print(Text(f"$ {title}", "bold"))
-            console.print(Text.from_ansi(output.rstrip("\n")))
+            console.print(Text.from_ansi(output.rstrip("\n")) if isinstance(output, str) else output)
             console.print()  # so that the picture does not cut off the underscores of the last line
-        name = re.sub(r"\W+", "-", runs[0][0]).strip("-")
+        name = name or re.sub(r"\W+", "-", runs[0][0]).strip("-")
         svg = console.export_svg(title="okta-m2m", theme=MONOKAI, unique_id=name)
         return re.sub(r"\s*@font-face \{.*?\}", "", svg, flags=re.DOTALL)
+
+
+def draw_demo() -> str:
+    """An animated SVG of one run of ``okta-m2m demo``: its picture every half second, and at the end for four seconds."""
+    story, frames = Story(FULL_LENGTH, False), list[str]()
+    console = Console(width=COLUMNS, legacy_windows=False, file=io.TextIOWrapper(io.BytesIO(), "utf-8"))
+    with ThreadPoolExecutor(1) as thread:
+        playing = thread.submit(play, story)
+        while not wait([playing], FRAME).done:
+            frames.append(draw(("okta-m2m demo", draw_story(story, console)), name=f"demo-{len(frames)}"))
+        playing.result()
+    frames.append(draw(("okta-m2m demo", draw_story(story, console)), name=f"demo-{len(frames)}"))
+    whole = FRAME * (len(frames) - 1) + END
+    shown = "".join(
+        f'<g class="frame{" last" if frame is frames[-1] else ""}" style="animation-delay:{FRAME * at:g}s">{frame}</g>'
+        for at, frame in enumerate(frames)
+    )
+    return f"""<svg {re.search('viewBox="[^"]*"', frames[0])[0]} xmlns="http://www.w3.org/2000/svg"><style>
+.frame {{ visibility: hidden; animation: frame {whole:g}s step-end infinite }}
+.last {{ animation-name: last }}
+@keyframes frame {{ 0% {{ visibility: visible }} {100 * FRAME / whole:.3f}% {{ visibility: hidden }} }}
+@keyframes last {{ 0% {{ visibility: visible }} {100 * END / whole:.3f}% {{ visibility: hidden }} }}
+@media (prefers-reduced-motion) {{ .frame {{ animation: none }} .last {{ visibility: visible }} }}
+</style>{shown}</svg>
+"""
 
 
 @contextmanager
@@ -201,6 +234,7 @@ def main() -> None:
                     (IMAGES / file).write_text(picture, encoding="utf-8")
         cure = draw(*((f"okta-m2m {run.command}", run.printed) for run in run_cure()))
         (IMAGES / "doctor-cure.svg").write_text(cure, encoding="utf-8")
+    (IMAGES / "demo.svg").write_text(draw_demo(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""A metadata hook of hatchling: the package's URLs, and its README with links that also work on a package index.
+"""Hooks of hatchling: the package's URLs, its README with links that also work on a package index, and the page on errors, from
+which ``okta-m2m explain`` reads. An editable installation has no copy of that page: the command reads the page itself.
 
 Invariant: no link of the package's README leads nowhere. While ``src/okta_m2m/_base/addresses.py`` has no address, there is no
 URL, and what would be a link is plain text.
@@ -11,7 +12,14 @@ import runpy
 from pathlib import Path
 from typing import Any
 
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from hatchling.metadata.plugin.interface import MetadataHookInterface
+
+
+class ErrorsPage(BuildHookInterface[Any]):
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if version != "editable":
+            build_data["force_include"]["docs/errors.md"] = "okta_m2m/cli/errors.md"
 
 
 class PackageMetadata(MetadataHookInterface):

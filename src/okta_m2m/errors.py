@@ -80,13 +80,12 @@ class OktaM2MError(Exception):
 
     @property
     def help(self) -> str:
-        """Where the documentation describes this error: a page and an anchor, such as ``docs/errors.md#invalidclient``.
-        Tracebacks show it as a note (``__notes__``)."""
+        """The command that prints what the documentation says about this error, such as ``okta-m2m explain InvalidClient``; a URL
+        once the documentation has an address. Tracebacks show it as a note (``__notes__``)."""
         kind = next(base for base in type(self).__mro__ if base.__module__ in _DOCUMENTED)
         has_own_anchor = kind is TokenRefused and self.error in _BY_CODE
         anchor = str(self.error) if has_own_anchor else kind.__name__
-        page = f"{DOCUMENTATION}/errors.html" if DOCUMENTATION else "docs/errors.md"
-        return f"{page}#{anchor.lower()}"
+        return f"{DOCUMENTATION}/errors.html#{anchor.lower()}" if DOCUMENTATION else f"okta-m2m explain {anchor}"
 
     def copy(self, *, retry_after: float | None = None) -> Self:
         """The same failure as a new exception, with the same cause. If many callers raised one exception object, it

@@ -90,6 +90,7 @@ def test_the_documentation_lists_exactly_the_exit_codes_there_are() -> None:
         ("typer", ("--version",), "cli"),
         ("rich", ("--version",), "cli"),
         ("requests", ("token", "get"), "cli"),
+        ("typer", ("doctor", "main:app"), "cli"),
         ("httpx", ("demo",), "demo"),
         *in_matrix(
             ("requests", ("demo",), "cli"),

@@ -118,7 +118,7 @@ def test_help_has_the_commands_first_and_the_demo_last() -> None:
     shown = run_here("--help").output
     assert shown.index("Commands:") < shown.index("Options:")
     names = re.findall(r"^  ([a-z]+) ", shown.partition("Commands:")[2].partition("Options:")[0], re.MULTILINE)
-    assert names == ["key", "app", "doctor", "api", "headers", "token", "assertion", "trust", "demo"]
+    assert names == ["key", "app", "doctor", "explain", "api", "headers", "token", "assertion", "trust", "demo"]
     assert set(names) == {path[0] for path in LEAVES}
 
 
@@ -202,6 +202,7 @@ def test_each_document_has_the_members_that_the_docs_list_and_stdout_has_nothing
     look("headers", "GET", "/api/v1/users")
     look("assertion")
     look("doctor")
+    look("explain", "E0000006")
     look("trust", ".")
     look("token clear", OKTA_M2M_STORE=f"file:{home / 'store'}")
     assert look("app deactivate", "--yes")["status"] == "INACTIVE"
@@ -307,7 +308,7 @@ def test_debug_reports_requests_without_secrets(run: Run, okta: FakeOkta, billin
         (("apps", "list"), Exit.USAGE, "Did you mean 'app'?"),
         (("app", "creat"), Exit.USAGE, "Did you mean 'create'?"),
         (("app", "grant", "okta.user.read"), Exit.REFUSED, "Did you mean 'okta.users.read'?"),
-        (("app", "show", "nothing"), Exit.REFUSED, "(see docs/errors.md#notfound"),
+        (("app", "show", "nothing"), Exit.REFUSED, "(see okta-m2m explain NotFound)"),
         (("app", "grant", "users.read"), Exit.CONFIGURATION, "Did you mean 'okta.users.read'?"),
         (("app", "role", "add", "read_only"), Exit.CONFIGURATION, "Did you mean READ_ONLY_ADMIN?"),
         (("app", "role", "remove", "SUPER_ADMIN"), Exit.REFUSED, "okta-m2m app role list"),
@@ -411,7 +412,7 @@ def test_org_and_debug_are_accepted_after_the_command_too(run: Run, okta: FakeOk
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("app", "show", "nothing"), {"exit_code": 4, "help": "docs/errors.md#notfound"}),
+        (("app", "show", "nothing"), {"exit_code": 4, "help": "okta-m2m explain NotFound"}),
         (("token", "get", "--scope", "okta.no"), {"exit_code": 4, "error": "invalid_scope"}),
         (("app", "delete", "billing"), {"exit_code": 3, "remedy": "Add --yes.", "help": None}),
         (("api", "GET", "/api/v1/groups"), {"exit_code": 9}),
@@ -433,6 +434,28 @@ def test_with_json_a_failure_is_one_object_on_stderr(
     assert ran.returncode == failure["exit_code"]
     if failure["error"] is not None:
         assert failure["request_id"]
+
+
+@pytest.mark.parametrize("code", ["InvalidClient", "invalid_client", "INVALID_CLIENT"])
+def test_an_error_is_explained_by_its_class_and_its_code(home: Path, code: str) -> None:
+    ran = run_command(home, "explain", code)
+    assert (ran.returncode, ran.stderr) == (Exit.OK, "")
+    said = " ".join(ran.stdout.split())
+    assert said.startswith("`InvalidClient` 401 `invalid_client`: the client id, the key, its `kid`")
+    assert "Do: check at Okta" in said
+    assert "](" not in said
+    assert "<a id" not in said
+
+
+def test_a_code_in_two_rows_of_the_page_is_explained_by_both(home: Path) -> None:
+    said = run_command(home, "explain", "E0000007", COLUMNS="200").stdout.splitlines()
+    assert [line for line in said if line.startswith("From: ")] == ["From: API, 404", "From: token endpoint"]
+
+
+def test_an_unknown_error_is_not_explained(home: Path) -> None:
+    ran = run_command(home, "explain", "teapot")
+    assert (ran.returncode, ran.stdout) == (Exit.CONFIGURATION, "")
+    assert "teapot is not an error that okta-m2m knows." in ran.stderr
 
 
 @pytest.mark.parametrize("before", [(), ("--org", "staging")])

@@ -73,6 +73,81 @@ def test_the_doctor_shows_a_row_for_each_check_and_exits_with_0(run: Run, billin
     ]
 
 
+PROGRAM = """
+import os
+from types import SimpleNamespace
+from okta_m2m import PrivateKey, ServiceApp
+
+key = PrivateKey.from_file(os.path.join(os.path.dirname(__file__), "key.json"))
+settings = SimpleNamespace(
+    app=ServiceApp({url!r}, client_id={client_id!r}, key=key, scopes={scopes!r})
+)
+app = settings.app
+"""
+
+
+@pytest.mark.parametrize("name", ["billing:app", "billing:settings.app"])
+def test_the_doctor_checks_the_app_of_a_program(run: Run, okta: FakeOkta, billing: App, home: Path, name: str) -> None:
+    """Although no setting is outside the program, and an okta.yaml that is not trusted names another org."""
+    (home / "okta.yaml").write_text("okta: {client: {orgUrl: 'https://other.okta.com'}}\n", encoding="utf-8")
+    text = PROGRAM.format(url=okta.url, client_id=billing.client_id, scopes=["okta.users.read"])
+    (home / "billing.py").write_text(text, encoding="utf-8")
+    shown = done(run("doctor", name, "-v", "--call", "/api/v1/users?limit=1", admin_signed_in=False, COLUMNS="200"))
+    assert re.findall(r"^[✓!✗·] (.{14})", shown, re.MULTILINE) == [f"{row:<14}" for row in ROWS]
+    assert re.search(rf"^✓ configuration +client id {billing.client_id}, made by the program$", shown, re.MULTILINE)
+    assert re.search(rf"^✓ org URL +{okta.url}$", shown, re.MULTILINE)
+    assert "✗" not in shown
+
+
+def test_the_doctor_finds_the_mistake_in_the_settings_of_a_program(
+    run: Run, okta: FakeOkta, billing: App, home: Path
+) -> None:
+    text = PROGRAM.format(url=okta.url, client_id=billing.client_id, scopes=["okta.users.read", "okta.logs.read"])
+    (home / "billing.py").write_text(text, encoding="utf-8")
+    ran = run("doctor", "billing:app", "--json", admin_signed_in=False)
+    assert ran.returncode == Exit.SCOPE_MISSING, ran.stderr
+    failed = [check for check in json.loads(ran.stdout)["checks"] if check["state"] == "fail"]
+    assert [check["name"] for check in failed] == ["scopes"]
+    assert "okta-m2m app grant okta.logs.read" in failed[0]["remedy"]
+
+
+def test_the_doctor_checks_the_store_of_a_program(run: Run, okta: FakeOkta, billing: App, home: Path) -> None:
+    text = PROGRAM.format(url=okta.url, client_id=billing.client_id, scopes=["okta.users.read"])
+    text = text.replace("key=key,", f"key=key, store=FileStore({str(home / 'store')!r}),")
+    (home / "billing.py").write_text(f"from okta_m2m.stores.file import FileStore\n{text}", encoding="utf-8")
+    shown = json.loads(done(run("doctor", "billing:app", "--json", admin_signed_in=False)))["checks"]
+    assert [check["detail"] for check in shown if check["name"] == "store"] != []
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (
+            "billing",
+            "billing cannot be imported: AttributeError: module 'billing' has no attribute ''. Write MODULE:APP",
+        ),
+        (":app", ":app cannot be imported: ValueError: Empty module name. Write MODULE:APP, such as main:app."),
+        ("nowhere:app", "nowhere:app cannot be imported: ModuleNotFoundError: No module named 'nowhere'."),
+        ("billing:gone", "billing:gone cannot be imported: AttributeError: module 'billing' has no attribute 'gone'."),
+        ("billing:text", "billing:text is not a ServiceApp, but a str. Name the variable that holds the ServiceApp."),
+        (
+            "broken:app",
+            'broken:app cannot be imported: ConfigurationError: The org URL has no scheme. Write "https://acme".',
+        ),
+        ("ended:app", "ended:app cannot be imported: SystemExit: 2."),
+    ],
+)
+def test_a_program_without_an_app_is_one_line_and_exit_code_3(run: Run, home: Path, name: str, said: str) -> None:
+    (home / "billing.py").write_text("text = 'no app'\n", encoding="utf-8")
+    broken = "from okta_m2m import ServiceApp\nServiceApp('acme', client_id='0oa1', key=None)\n"
+    (home / "broken.py").write_text(broken, encoding="utf-8")
+    (home / "ended.py").write_text("import sys\nsys.exit(2)\n", encoding="utf-8")
+    ran = run("doctor", name, admin_signed_in=False)
+    assert (ran.returncode, ran.stdout) == (Exit.CONFIGURATION, "")
+    assert_one_line(ran.stderr)
+    assert said in ran.stderr
+
+
 FAULTS: list[tuple[str, Fault, Exit]] = [
     ("configuration", lambda okta, app, env: env.update(OKTA_CLIENT_CLIENTID="{id}"), Exit.CONFIGURATION),
     ("org URL", lambda okta, app, env: env.update(OKTA_CLIENT_ORGURL="http://acme.okta.com"), Exit.CONFIGURATION),

@@ -45,8 +45,8 @@ def project(folder: Path, documentation: str, repository: str) -> Path:
     return folder
 
 
-def metadata_of(source: Path) -> Message:
-    """The metadata of the wheel that is built from the sdist of ``source``."""
+def wheel_of(source: Path) -> Path:
+    """The wheel that is built from the sdist of ``source``."""
     build = [sys.executable, "-m", "hatchling", "build", "-t"]
     subprocess.run([*build, "sdist"], cwd=source, check=True, capture_output=True)
     (sdist,) = (source / "dist").glob("*.tar.gz")
@@ -55,7 +55,11 @@ def metadata_of(source: Path) -> Message:
     (unpacked,) = (source / "unpacked").iterdir()
     subprocess.run([*build, "wheel"], cwd=unpacked, check=True, capture_output=True)
     (wheel,) = (unpacked / "dist").glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
+    return wheel
+
+
+def metadata_of(source: Path) -> Message:
+    with zipfile.ZipFile(wheel_of(source)) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         return BytesParser().parsebytes(archive.read(name))
 
@@ -113,4 +117,16 @@ def test_without_an_address_there_is_no_url_and_no_link(tmp_path: Path) -> None:
     plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", "\n".join(without_pictures))
     assert shown.split() == plain.split()
     assert evaluated(source, BASE_URL) == ""
-    assert evaluated(source, HELP) == "docs/errors.md#invalidclient"
+    assert evaluated(source, HELP) == "okta-m2m explain InvalidClient"
+
+
+def test_the_wheel_has_the_page_that_the_command_explains_errors_from(tmp_path: Path) -> None:
+    wheel = wheel_of(project(tmp_path, "", ""))
+    with zipfile.ZipFile(wheel) as archive:
+        assert archive.read("okta_m2m/cli/errors.md") == (ROOT / "docs" / "errors.md").read_bytes()
+        archive.extractall(tmp_path / "installed")
+    # Nothing of this checkout: the page comes from the wheel.
+    command = [sys.executable, "-m", "okta_m2m.cli", "explain", "E0000006"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed"), "COLUMNS": "200"}
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
+    assert "Means: The app has the scope, but not the admin role." in ran.stdout

@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from layers import LEVEL
 from okta_m2m import PrivateKey, errors, events
 from okta_m2m.admin import errors as admin_errors
+from okta_m2m.cli.explain import find_paragraphs
 from okta_m2m.errors import InvalidClient
 from okta_m2m.testing import FakeOkta
 
@@ -382,7 +383,7 @@ def test_every_error_has_an_anchor_of_its_own() -> None:
     offered = [getattr(module, name) for module in (errors, admin_errors) for name in module.__all__]
     classes = [value for value in offered if isinstance(value, type) and issubclass(value, errors.OktaM2MError)]
     assert len(classes) > 25
-    assert [kind.__name__ for kind in classes if not leads_somewhere(kind("What happened.").help)] == []
+    assert [kind.__name__ for kind in classes if not is_explained(kind("What happened."))] == []
 
 
 def test_the_error_of_a_subclass_links_to_the_class_that_the_docs_describe() -> None:
@@ -391,14 +392,14 @@ def test_the_error_of_a_subclass_links_to_the_class_that_the_docs_describe() -> 
 
     both = Mine("What happened.").as_library_error({errors.OktaM2MError: LookupError})
     assert isinstance(both, LookupError)
-    assert Mine("What happened.").help == both.help == "docs/errors.md#invalidclient"
+    assert Mine("What happened.").help == both.help == "okta-m2m explain InvalidClient"
 
 
 def test_every_code_with_a_remedy_of_its_own_has_an_anchor() -> None:
     codes = list(errors._BY_CODE)
     assert len(codes) > 10
     assert [code for code in codes if not leads_somewhere(f"docs/errors.md#{code.lower()}")] == []
-    assert [code for code in codes if not leads_somewhere(errors.refused(400, code, None, None).help)] == []
+    assert [code for code in codes if not is_explained(errors.refused(400, code, None, None))] == []
 
 
 def test_an_error_with_an_okta_code_links_to_the_row_of_that_code() -> None:
@@ -412,8 +413,15 @@ def test_an_error_with_an_okta_code_links_to_the_row_of_that_code() -> None:
     ours = {code for code, source in found if not source.startswith("API")}
     assert ours == {code for code in errors._BY_CODE if code.startswith("E")}
     assert {errors.refused(400, code, None, None).help for code in ours} == {
-        f"docs/errors.md#{code.lower()}" for code in ours
+        f"okta-m2m explain {code}" for code in ours
     }
+
+
+def is_explained(error: errors.OktaM2MError) -> bool:
+    """Whether the page has an anchor for the error, to which it links once there is an address, and the command prints it."""
+    name = error.help.removeprefix("okta-m2m explain ").lower()
+    page = (ROOT / "docs" / "errors.md").read_text("utf-8")
+    return leads_somewhere(f"docs/errors.md#{name}") and bool(list(find_paragraphs(page, name)))
 
 
 def leads_somewhere(target: str) -> bool:

@@ -473,6 +473,42 @@ def test_grpc_client(recipe: Recipe, okta: FakeOkta) -> None:
     assert seen == [f"Bearer {okta.tokens()[-1].value}"]
 
 
+def test_graphql_client_renews_a_rejected_token(recipe: Recipe, okta: FakeOkta) -> None:
+    needs("gql")
+    from gql import gql
+
+    okta.protect("/graphql", scope="api:read")
+    okta.next(200, body={"data": {"orders": 2}}, on="/graphql")
+    app = ServiceApp.from_env(scopes=["api:read"], authorization_server="default", origins=[okta.url])
+    client = recipe("graphql_client").connect(app, f"{okta.url}/graphql")
+    assert client.execute(gql("{ orders }")) == {"orders": 2}
+    okta.next(401, on="/graphql")
+    okta.next(200, body={"data": {"orders": 3}}, on="/graphql")
+    assert client.execute(gql("{ orders }")) == {"orders": 3}
+    assert okta.tokens_minted == 2
+
+
+def test_graphql_transports_of_the_other_clients_send_the_token(recipe: Recipe, okta: FakeOkta) -> None:
+    needs("gql")
+    from gql import Client, gql
+    from gql.transport.aiohttp import AIOHTTPTransport
+    from gql.transport.httpx import HTTPXTransport
+
+    import okta_m2m.aiohttp
+    import okta_m2m.httpx2
+
+    url = okta.protect("/graphql", scope="api:read")
+    app = ServiceApp.from_env(scopes=["api:read"], authorization_server="default", origins=[okta.url])
+    session = {"middlewares": [okta_m2m.aiohttp.OktaAuth(app)]}
+    for transport in (
+        HTTPXTransport(url, auth=okta_m2m.httpx2.OktaAuth(app)),
+        AIOHTTPTransport(url, client_session_args=session, ssl=False),
+    ):
+        okta.next(200, body={"data": {"orders": 2}}, on="/graphql")
+        assert Client(transport=transport).execute(gql("{ orders }")) == {"orders": 2}
+        assert okta.requests[-1].header("authorization").startswith(("Bearer ", "DPoP "))
+
+
 def test_generated_client(recipe: Recipe, okta: FakeOkta, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needs("openapi_python_client")
     document = {

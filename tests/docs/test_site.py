@@ -42,7 +42,7 @@ def missing(reason: str) -> None:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, built with the packages of the extra ``docs`` only."""
-    for package in ("sphinx", "myst_parser", "furo", "sphinx_copybutton"):
+    for package in ("sphinx", "myst_parser", "furo", "sphinx_copybutton", "sphinx_design"):
         if find_spec(package) is None:
             missing(f"{package} is not installed: pip install -e '.[docs]'")
     built = tmp_path_factory.mktemp("site")
@@ -223,12 +223,22 @@ def test_no_page_scrolls_sideways_on_a_phone(site: Path, browser: Browser) -> No
     assert wide == {}
 
 
-def test_the_search_finds_how_to_rotate_a_key(browser: Browser) -> None:
+@pytest.mark.parametrize(
+    ("words", "page"),
+    [
+        ("rotate", "rotation.html"),
+        ("401", "troubleshooting.html#on-every-call"),
+        ("403", "troubleshooting.html#although-the-scope-is-granted"),
+        ("429", "errors.html#ratelimited"),
+        ("E0000006", "errors.html#okta-s-codes"),
+    ],
+)
+def test_the_search_finds_first_what_a_reader_needs(browser: Browser, words: str, page: str) -> None:
     browser.look()
     browser.errors()
     browser.open("index.html")
     browser.run(
-        "document.querySelector('input[name=q]').value = 'rotate'; document.querySelector('form[role=search]').submit()"
+        f"document.querySelector('input[name=q]').value = '{words}'; document.querySelector('form[role=search]').submit()"
     )
     found = browser.wait_for(
         """
@@ -236,7 +246,7 @@ def test_the_search_finds_how_to_rotate_a_key(browser: Browser) -> None:
         return done ? [...document.querySelectorAll("ul.search li a")].map(e => e.href) : null;
         """
     )
-    assert any("rotation.html" in link for link in found)
+    assert any(page in link for link in found[:2]), found
     assert browser.errors() == []
 
 

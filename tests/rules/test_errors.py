@@ -91,26 +91,26 @@ def test_a_copy_of_an_error_is_another_object(kind: type[OktaM2MError]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "anchor"),
+    ("error", "name"),
     [
-        (InvalidClient("What happened."), "invalidclient"),
-        (refused(401, "invalid_client", None, None), "invalidclient"),
-        (refused(404, "E0000007", None, None), "e0000007"),
+        (InvalidClient("What happened."), "InvalidClient"),
+        (refused(401, "invalid_client", None, None), "InvalidClient"),
+        (refused(404, "E0000007", None, None), "E0000007"),
         (refused(400, "invalid_request", None, None), "invalid_request"),
-        (refused(400, "something_new", None, None), "tokenrefused"),
-        (admin_errors.NotFound("What happened."), "notfound"),
-        (InvalidKey("What happened."), "invalidkey"),
-        (ConfigurationError("What happened."), "configurationerror"),
-        (WrongType("What happened."), "wrongtype"),
+        (refused(400, "something_new", None, None), "TokenRefused"),
+        (admin_errors.NotFound("What happened."), "NotFound"),
+        (InvalidKey("What happened."), "InvalidKey"),
+        (ConfigurationError("What happened."), "ConfigurationError"),
+        (WrongType("What happened."), "WrongType"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_traceback_ends_with_a_link_to_the_errors_description(error: OktaM2MError, anchor: str) -> None:
-    assert error.help == f"docs/errors.md#{anchor}"
+def test_a_traceback_ends_with_the_command_that_explains_the_error(error: OktaM2MError, name: str) -> None:
+    assert error.help == f"okta-m2m explain {name}"
     both = error.as_library_error({OktaM2MError: ConnectionError})
     for one in (error, error.copy(), both, both.copy().copy(), pickle.loads(pickle.dumps(both)), copy.copy(error)):
-        assert traceback.format_exception(one)[-1] == f"See docs/errors.md#{anchor}\n"
-        assert one.__notes__ == [f"See docs/errors.md#{anchor}"]
+        assert traceback.format_exception(one)[-1] == f"See okta-m2m explain {name}\n"
+        assert one.__notes__ == [f"See okta-m2m explain {name}"]
 
 
 def test_a_note_added_to_an_error_is_not_in_its_copies() -> None:

@@ -45,7 +45,7 @@ def test_a_failed_fetch_is_reported_once_for_all_its_callers(caplog: pytest.LogC
     assert (event.error, event.attempts, event.background) == ("invalid_scope", 1, False)
     (line,) = lines(caplog, "TokenFailed")
     assert line.levelname == "WARNING"
-    assert line.getMessage().endswith(" (see docs/errors.md#invalidscope)")
+    assert line.getMessage().endswith(" (see okta-m2m explain InvalidScope)")
     fields = vars(line)
     assert (fields["okta_m2m.client_id"], fields["error.code"], fields["okta.request_id"]) == (
         "0oa1",
@@ -110,7 +110,7 @@ def test_a_failed_renewal_is_reported_and_the_warning_says_when_it_is_retried(
     assert [line.levelname for line in lines(caplog, "TokenFailed")] == ["INFO"]
     (warning,) = lines(caplog, "RenewalFailed")
     assert warning.levelname == "WARNING"
-    assert warning.getMessage().endswith(" (see docs/errors.md#invalidscope)")
+    assert warning.getMessage().endswith(" (see okta-m2m explain InvalidScope)")
 
 
 def test_each_retry_is_logged_with_its_reason_and_the_error_counts_the_attempts(

@@ -126,6 +126,8 @@ assert ServiceApp.from_env(environ={}).client_id == app.client_id
 import subprocess, sys, sysconfig
 command = os.path.join(sysconfig.get_path("scripts"), "okta-m2m")
 subprocess.run([command, "--help"], check=True, capture_output=True)
+explained = subprocess.run([command, "explain", "InvalidClient"], check=True, capture_output=True, text=True)
+assert "Do: check at Okta whether the app is active" in " ".join(explained.stdout.split())
 """,
     "httpie": """
 import subprocess, sysconfig

@@ -144,6 +144,11 @@ class Reports:
         message = "the token of client %s was not revoked: %s. It will expire by itself."
         self._notifier.notify(logger.warning, message, self.client_id, why.rstrip("."))
 
+    def made_again(self) -> None:
+        """Another live app of this process has the same settings. Logged only."""
+        message = "more than one ServiceApp for client %s: each fetches its own token. Make it once, at module level."
+        self._notifier.notify(logger.warning, message, self.client_id)
+
     # ── keys and clocks ──────────────────────────────────────────────────────────────────────────────────────────
 
     def key_passed_over(self, kid: str | None, refusal: TokenRefused) -> None:

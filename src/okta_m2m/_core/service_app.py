@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self
+from weakref import WeakValueDictionary
 
 from .._base.clocks import SYSTEM_CLOCK, Clock, OktaClock
 from .._base.crash_reports import without_locals
@@ -48,6 +49,12 @@ if TYPE_CHECKING:
 
 SETTLE_TIMEOUT: Final = 1.0
 """Seconds that closing an app gives to its store, and then to log and observers."""
+
+_first_apps: WeakValueDictionary[tuple[object, ...], ServiceApp] = WeakValueDictionary()
+"""The first live app with each token endpoint, client id and scopes."""
+
+_reported: set[tuple[object, ...]] = set()
+"""The settings of which more than one live app was reported."""
 
 
 class ServiceApp(arguments.NotAnAuthObject):
@@ -156,6 +163,18 @@ class ServiceApp(arguments.NotAnAuthObject):
         self._revocation: RevocationOnClose | None = None
         if arguments.check_revoke_on_close(revoke_on_close, store):
             self._revocation = RevocationOnClose(self._engine, assertions)
+        if store is None:
+            self._report_if_made_again()
+
+    def _report_if_made_again(self) -> None:
+        """Reports, once, that another live app has the same settings: both fetch tokens."""
+        settings = (self.token_endpoint, self.client_id, frozenset(self.scopes))
+        first = _first_apps.setdefault(settings, self)
+        if first.token_state.is_closed:
+            _first_apps[settings] = self
+        elif first is not self and settings not in _reported and _have_same_keys(first, self):
+            _reported.add(settings)
+            self._engine.reports.made_again()
 
     @classmethod
     @without_locals
@@ -390,3 +409,9 @@ class ServiceApp(arguments.NotAnAuthObject):
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         not_picklable("A service app", "Create it where it is used, from the same settings.")
+
+
+def _have_same_keys(one: ServiceApp, other: ServiceApp) -> bool:
+    return [getattr(key, "public_jwk", key) for key in one.keys] == [
+        getattr(key, "public_jwk", key) for key in other.keys
+    ]

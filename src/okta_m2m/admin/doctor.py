@@ -43,8 +43,9 @@ def first_failure(checks: Iterable[Check]) -> Check | None:
 
 
 class Doctor:
-    """Checks the service app of the current settings.
+    """Checks a service app.
 
+    - ``app``: the app. Default ``None``: one with the current settings.
     - ``files``: whether to read ``okta.yaml``. Default ``True``.
     - ``environ``: variables to use instead of ``os.environ``. Default ``None``.
     - ``offline``: makes only the checks that need no network. Default ``False``.
@@ -61,6 +62,7 @@ class Doctor:
 
     def __init__(
         self,
+        app: ServiceApp | None = None,
         *,
         files: bool = True,
         environ: Mapping[str, str] | None = None,
@@ -79,7 +81,7 @@ class Doctor:
         self._client: Client = check_client(client)
         self._new_session = session
         self._settings: Settings | None = None
-        self._app: ServiceApp | None = None
+        self._app = app
         self._connected = False
         self._token: Token | None = None
         self._token_headers: Mapping[str, str] | None = None  # of the last response, which contain the rate limit
@@ -87,9 +89,14 @@ class Doctor:
 
     def checks(self) -> Iterator[Check]:
         """The rows, each as soon as it is known. Raises no errors: the rows report all failures."""
-        yield self._check_configuration()
-        yield self._check_org_url()
-        yield self._check_key()
+        if self._app is None:
+            yield self._check_configuration()
+            yield self._check_org_url()
+            yield self._check_key()
+        else:
+            yield row("configuration", "ok", f"client id {shown_id(self._app.client_id)}, made by the program")
+            yield row("org URL", "ok", self._app.org_url)
+            yield _key_row(self._app.keys[0])
         yield from self._check_connection()
         with self._session() as session:
             yield self._check_token_request(session)
@@ -137,21 +144,7 @@ class Doctor:
                 self._app = ServiceApp(**{**self._settings.arguments(), "max_wait": self._max_wait})
         except ConfigurationError as error:
             return error_row(name, error)
-        key = cast("Signer", settings.key)  # only an argument could be several
-        detail = f"{_strength(key)}, {key.alg}, {'no kid' if key.kid is None else f'kid {shown_id(key.kid)}'}"
-        path = getattr(key, "path", None)  # only a key that follows a file has one
-        if path is not None and os.name == "posix":
-            mode = stat.S_IMODE(os.stat(path).st_mode)
-            if mode & 0o077:
-                detail += f"; other users can read {path} (mode {mode:04o})"
-                return row(name, "warn", detail, f"Let only its owner read it: chmod 600 {path}")
-        if key.kid is None:
-            remedy = (
-                "It works while the app has only one key. "
-                "A rotation needs the kid in the file: okta-m2m key rotate explains how"
-            )
-            return row(name, "warn", detail, remedy)
-        return row(name, "ok", detail)
+        return _key_row(cast("Signer", settings.key))  # only an argument could be several
 
     # ── the way to Okta ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -271,6 +264,21 @@ class _PlaceholderSigner:
 
     def sign(self, message: bytes, /) -> bytes:
         raise AssertionError("nothing is signed with it")
+
+
+def _key_row(key: Signer) -> Check:
+    name = "key"
+    detail = f"{_strength(key)}, {key.alg}, {'no kid' if key.kid is None else f'kid {shown_id(key.kid)}'}"
+    path = getattr(key, "path", None)  # only a key that follows a file has one
+    if path is not None and os.name == "posix":
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+        if mode & 0o077:
+            detail += f"; other users can read {path} (mode {mode:04o})"
+            return row(name, "warn", detail, f"Let only its owner read it: chmod 600 {path}")
+    if key.kid is None:
+        remedy = "It works while the app has only one key. A rotation needs the kid in the file: okta-m2m key rotate -h"
+        return row(name, "warn", detail, remedy)
+    return row(name, "ok", detail)
 
 
 def _strength(key: Signer) -> str:

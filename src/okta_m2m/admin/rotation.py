@@ -446,7 +446,8 @@ class Rotation:
                 return "token obtained"
 
     def _obtain_token(self, key: PrivateKey) -> None:
-        OktaAuth(self._service(key)).token()
+        with self._service(key) as app:  # each attempt has its own
+            OktaAuth(app).token()
 
     def _report(self, step: Step, state: Literal["begun", "done", "resumed"], detail: str) -> None:
         if self._progress is not None:

@@ -19,12 +19,13 @@ from .call import api, headers
 from .demo.command import demo
 from .doctor import doctor
 from .exits import Exit, exit_for, fail, failures, is_closed_pipe, is_device_failure
+from .explain import explain
 from .groups import Group, command_group
 from .printing import discard_output, echo, report_log
 from .profiles import choose_org, name_places
 from .trust import trust
 
-_ORDER = ("key", "app", "doctor", "api", "headers", "token", "assertion", "trust", "demo")
+_ORDER = ("key", "app", "doctor", "explain", "api", "headers", "token", "assertion", "trust", "demo")
 
 
 @contextmanager
@@ -105,6 +106,7 @@ app = command_group(
 app.add_typer(keys.app, name="key")
 app.add_typer(apps.app, name="app")
 app.command("doctor")(doctor)
+app.command("explain")(explain)
 app.command("api")(api)
 app.command("headers")(headers)
 app.add_typer(tokens.app, name="token")

@@ -5,18 +5,23 @@ Invariant: the exit code is that of the first row that failed, because it causes
 
 from __future__ import annotations
 
+import importlib
+import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from itertools import chain
+from operator import attrgetter
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
+from .. import ServiceApp
 from ..admin.doctor import Check, Doctor, Kind, check_client, first_failure
 from ..admin.shared_token import check_store
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, quoted
 from ..settings import named_store
 from .exits import Exit
 from .options import STORE_TIMEOUT, Json, seconds
@@ -53,6 +58,9 @@ SHORT = ("org URL", "key", "proxy", "discovery", "clock", "token", "scopes", "AP
 
 
 def doctor(
+    program: Annotated[
+        str | None, typer.Argument(metavar="MODULE:APP", help="Check this ServiceApp of a program, not the settings.")
+    ] = None,
     call: Annotated[
         str | None, typer.Option(metavar="URL", help="An API call to try with GET, as a path: /api/v1/users?limit=1")
     ] = None,
@@ -73,10 +81,11 @@ def doctor(
     """Check everything that a working call depends on, and say how to fix problems."""
     checks: list[Check] = []
     with without_log():
-        if not offline:
+        app = None if program is None else import_app(program)
+        if not offline and app is None:
             _check_trust()
-        doctor = Doctor(offline=offline, call=call, client=check_client(client), max_wait=max_wait)
-        results = map(_with_places, chain(doctor.checks(), () if offline else _check_store()))
+        doctor = Doctor(app, offline=offline, call=call, client=check_client(client), max_wait=max_wait)
+        results = map(_with_places, chain(doctor.checks(), () if offline else _check_store(app)))
         if as_json:
             checks = list(results)
         else:
@@ -87,6 +96,22 @@ def doctor(
         echo_json({"ok": failed is None, "exit_code": int(code), "checks": [asdict(check) for check in checks]})
     if failed is not None:
         raise typer.Exit(code)
+
+
+def import_app(program: str) -> ServiceApp:
+    """The app ``MODULE:APP``, imported from the working directory or from what is installed."""
+    module, _, name = program.partition(":")
+    sys.path.insert(0, os.getcwd())
+    try:
+        app = attrgetter(name)(importlib.import_module(module))
+    except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever the program raises)
+        problem = f"{quoted(program)} cannot be imported: {type(error).__name__}: {quoted(error).rstrip('.')}."
+        remedy = "Write MODULE:APP, such as main:app. Run this in the folder and the environment of the program."
+        raise ConfigurationError(problem, remedy=remedy) from None
+    if not isinstance(app, ServiceApp):
+        problem = f"{quoted(program)} is not a ServiceApp, but a {type(app).__name__}."
+        raise ConfigurationError(problem, remedy="Name the variable that holds the ServiceApp.")
+    return app
 
 
 def _check_trust() -> None:
@@ -105,8 +130,12 @@ def _with_places(check: Check) -> Check:
     return replace(check, detail=name_places(check.detail), remedy=name_places(check.remedy))
 
 
-def _check_store() -> Iterator[Check]:
+def _check_store(app: ServiceApp | None) -> Iterator[Check]:
     """The row for the store, if processes share the token through one."""
+    if app is not None:
+        if app.fleet is not None:
+            yield check_store(app)
+        return
     try:
         if named_store() is None:
             return

@@ -33,11 +33,11 @@ class Store(Protocol):
     """
 
     def load(self, key: str, /) -> bytes | None:
-        """The value; ``None`` if there is none, if it has expired, or if the stored record is not a value."""
+        """The value under ``key``; ``None`` if there is none, if it has expired, or if the stored record is not a value."""
         ...
 
     def save(self, key: str, value: bytes, ttl: float, owner: str, /) -> bool:
-        """Stores the value for ``ttl`` seconds and returns ``True``, but only while the claim is the owner's.
+        """Stores ``value`` under ``key`` for ``ttl`` seconds and returns ``True``, but only while ``owner`` has the claim.
 
         This is the fence: an owner that was suspended for too long cannot replace a newer token with an older one.
         Checking the claim and storing the value must be one atomic step.
@@ -45,11 +45,11 @@ class Store(Protocol):
         ...
 
     def claim(self, key: str, owner: str, ttl: float, /) -> bool:
-        """Takes the claim for ``ttl`` seconds, if it is free or already the owner's. Returns whether the owner has it now."""
+        """Takes the claim on ``key`` for ``ttl`` seconds, if it is free or the owner's. Returns whether ``owner`` has it now."""
         ...
 
     def release(self, key: str, owner: str, /) -> None:
-        """Gives up the claim if it is the owner's; otherwise does nothing."""
+        """Gives up the claim on ``key`` if ``owner`` has it; otherwise does nothing."""
         ...
 
 

@@ -88,7 +88,7 @@ class FileStore:
         return value
 
     def save(self, key: str, value: bytes, ttl: float, owner: str) -> bool:
-        """Stores ``value`` if the claim is the owner's. Also removes expired records of other keys."""
+        """Stores ``value`` under ``key`` for ``ttl`` seconds if ``owner`` has the claim. Removes other expired records."""
         if not self._has_directory():
             return False
         with self._lock():
@@ -99,7 +99,7 @@ class FileStore:
             return True
 
     def claim(self, key: str, owner: str, ttl: float) -> bool:
-        """Takes or extends the claim, unless another owner has it."""
+        """Takes or extends the claim on ``key`` for ``ttl`` seconds, unless someone other than ``owner`` has it."""
         if not self._has_directory():
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._has_directory()  # another process may have created it first, with unsafe permissions
@@ -115,7 +115,7 @@ class FileStore:
             return True
 
     def release(self, key: str, owner: str) -> None:
-        """Ends the claim if it is the owner's."""
+        """Ends the claim on ``key`` if ``owner`` has it."""
         if self._has_directory():
             with self._lock():
                 if self._owns(key, owner):

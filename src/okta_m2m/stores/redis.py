@@ -124,16 +124,16 @@ class RedisStore:
         return value if 0 < len(value) <= MAX_VALUE_SIZE else None
 
     def save(self, key: str, value: bytes, ttl: float, owner: str) -> bool:
-        """Stores ``value`` for ``ttl`` seconds if the claim is the owner's."""
+        """Stores ``value`` under ``key`` for ``ttl`` seconds if ``owner`` has the claim."""
         claim, name = self._name(key, "claim"), self._name(key, "value")
         return self._flag("EVAL", _SAVE, 2, claim, name, owner, value, _milliseconds(ttl))
 
     def claim(self, key: str, owner: str, ttl: float) -> bool:
-        """Takes or extends the claim, unless another owner has it."""
+        """Takes or extends the claim on ``key`` for ``ttl`` seconds, unless someone other than ``owner`` has it."""
         return self._flag("EVAL", _CLAIM, 1, self._name(key, "claim"), owner, _milliseconds(ttl))
 
     def release(self, key: str, owner: str) -> None:
-        """Ends the claim if it is the owner's."""
+        """Ends the claim on ``key`` if ``owner`` has it."""
         self._flag("EVAL", _RELEASE, 1, self._name(key, "claim"), owner)
 
     def __repr__(self) -> str:

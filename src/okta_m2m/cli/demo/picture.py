@@ -69,12 +69,13 @@ def _rows(story: Story, glyphs: Glyphs, columns: int) -> Iterator[Text]:
     ended = Counter((call.client, column(call.ended)) for call in list(story.calls))
     levels, most = glyphs.levels, max(ended.values(), default=1)
     for client in CLIENTS:
-        heights = [math.ceil(len(levels) * ended[client, at] / most) for at in range(columns)]
-        marks = [(at, f" {levels}"[height], "green") for at, height in enumerate(heights)]
-        for call in story.failures:
-            if call.client == client:
-                marks[column(call.ended)] = column(call.ended), glyphs.bad, "bold red"
-        yield _row(client, columns, marks)
+        failed = {column(call.ended) for call in story.failures if call.client == client}
+        heights = (math.ceil(len(levels) * ended[client, at] / most) for at in range(columns))
+        bars = [glyphs.bad if at in failed else f" {levels}"[height] for at, height in enumerate(heights)]
+        row = Text(f"{client:<{LABEL}}").append("".join(bars), "green")
+        row.highlight_words([glyphs.bad], "bold red")
+        row.rstrip()
+        yield row
     rejections = list(story.rejections)
     yield _row("API", columns, [(column(at), f"401 x{len(rejections)}", "yellow") for at, _ in rejections[:1]])
 
