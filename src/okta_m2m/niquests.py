@@ -10,14 +10,14 @@ Invariant: no policy here; the code for a ``Session`` is in ``_clients/requests_
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, Never
 
 from ._base.crash_reports import Hidden
 from ._clients.auth_object import AsyncAuthObject, add_request, missing_library
-from ._clients.limits import adrain, aread_start, is_inflatable
+from ._clients.limits import MAX_DRAINED, Start, aread_start, is_inflatable
 from ._clients.proxies import warn_of_environments_proxy
 from ._clients.requests_flows import (
     Hook,
@@ -242,22 +242,29 @@ class _AsyncCall(Resent):
         if not is_inflatable(response.headers.get("content-encoding")):
             return b""
         raw, read = response.raw, response.raw.read
-        head = await aread_start(partial(read, decode_content=True), limit, self._library.broken)
+
+        async def pieces() -> AsyncIterator[bytes]:
+            while piece := await read(limit, decode_content=True):
+                yield piece
+
+        start, head = Start(pieces(), self._library.broken), b""
+        first = await start.aread(limit)
+        rest = aiter(start)
 
         async def whole(amt: int | None = None, **_options: Any) -> bytes:
             """Returns the bytes that were already read, and then the rest. All of it is decoded, like the first read."""
             nonlocal head
-            if amt is None or not head:
-                given, head = head, b""
-                return given + bytes(await read(amt, decode_content=True))
-            given = head if amt < 0 else head[:amt]
+            while (amt is None or not head) and (piece := await anext(rest, None)) is not None:
+                head += piece
+            given = head if amt is None or amt < 0 else head[:amt]
             head = head[len(given) :]
             return given
 
         raw.read = whole
-        return head
+        return first[:limit]
 
     async def discard(self) -> None:
         with suppress(AttributeError):  # an adapter of the caller's may give no raw response
-            await adrain(partial(self.response.raw.read, decode_content=False), self._library.broken)
+            read = partial(self.response.raw.read, decode_content=False)
+            await aread_start(read, MAX_DRAINED, self._library.broken)
         await self.response.close()

@@ -11,6 +11,7 @@ cookies even then.
 from __future__ import annotations
 
 import io
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext, suppress
@@ -32,11 +33,15 @@ from ..settings._arguments import kind_of
 from .auth_object import AuthObject, add_request
 from .failures import send_failed
 from .limits import (
+    BODY_TIMEOUT,
     MAX_DRAINED,
     PIECE,
+    Start,
     connect_timeout,
     is_inflatable,
     read_timeout,
+    shut_down,
+    within,
 )
 from .private_copy import private_copy
 from .proxies import is_direct_only, warn_of_environments_proxy
@@ -78,11 +83,21 @@ class Library:
             return b""
         if not is_inflatable(response.headers.get("content-encoding")):
             return b""
-        response.raw = peeked = _Peeked(response.raw, limit)
-        try:
-            return peeked.peek(limit)
-        except self.broken:
-            return b""
+        response.raw = peeked = _Peeked(response.raw, limit, self.broken)
+        return peeked.start.read(limit)[:limit]
+
+    def discard(self, response: Any) -> None:
+        """Reads the rest of a response if it is short and arrives soon, and releases its connection."""
+
+        def drain() -> None:
+            # An adapter that does not use urllib3 may give no raw response, or a file.
+            with suppress(*self.broken, AttributeError, TypeError):
+                response.raw.read(MAX_DRAINED, decode_content=False)
+            with suppress(AttributeError):
+                response.close()
+
+        with suppress(TimeoutError):
+            within(BODY_TIMEOUT, drain, give_up=partial(_shut_socket, response.raw))
 
     def token_session(self, session: Any) -> Any:
         """A context manager that gives the session for one token request."""
@@ -303,11 +318,7 @@ class _Call(Resent):
         return self._library.peek(self.response, limit)
 
     def discard(self) -> None:
-        # An adapter that does not use urllib3 may give no raw response, or a file.
-        with suppress(*self._library.broken, AttributeError, TypeError):
-            self.response.raw.read(MAX_DRAINED, decode_content=False)
-        with suppress(AttributeError):
-            self.response.close()
+        self._library.discard(self.response)
 
 
 def has_callers_authorization(app: ServiceApp, request: Any) -> bool:
@@ -454,26 +465,29 @@ def fields_of(response: Any) -> list[tuple[str, str]]:
     return [(str(name), str(value)) for name, value in fields]
 
 
+def _shut_socket(raw: Any) -> None:
+    with suppress(AttributeError):  # of another library than urllib3, or read to its end
+        shut_down(raw._fp.fp.raw._sock)
+
+
 class _Peeked(io.RawIOBase):
     """A raw response whose beginning was already read. It returns that beginning first. It is always decoded, because a
     chunked body must be read to its end in the same way."""
 
-    def __init__(self, raw: Any, limit: int) -> None:
+    def __init__(self, raw: Any, limit: int, broken: tuple[type[Exception], ...]) -> None:
         self._raw = raw
         # The caller's own adapter may have set a plain file here.
         stream = getattr(raw, "stream", None)
-        self._rest: Iterator[bytes] = (
-            iter(partial(raw.read, limit), b"") if stream is None else stream(limit, decode_content=True)
-        )
+        pieces = iter(partial(raw.read, limit), b"") if stream is None else stream(limit, decode_content=True)
+        self.start = Start(pieces, broken, partial(_shut_socket, raw))
+        self._rest = iter(self.start)
         self._head = b""
 
-    def peek(self, limit: int) -> bytes:
-        while len(self._head) < limit and (part := next(self._rest, None)) is not None:
-            self._head += part
-        return self._head[:limit]
-
     def read(self, amt: int | None = None, **options: Any) -> bytes:
-        data = self._head + b"".join(self._rest) if amt is None or amt < 0 else self.peek(amt)
+        wanted = sys.maxsize if amt is None or amt < 0 else amt
+        while len(self._head) < wanted and (part := next(self._rest, None)) is not None:
+            self._head += part
+        data = self._head[:wanted]
         self._head = self._head[len(data) :]
         return data
 
@@ -494,6 +508,7 @@ class _Peeked(io.RawIOBase):
 
     def close(self) -> None:
         super().close()
+        self.start.close()
         self._raw.close()
 
     def stream(self, amt: int = 65536, **options: Any) -> Iterator[bytes]:

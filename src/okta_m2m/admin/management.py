@@ -3,7 +3,7 @@
 Invariant: the sign-in is sent only to the org's own origin, and never through a proxy to plain http on this machine. No
 ``repr``, error or log shows an SSWS token: of a request, an error shows only the method, path and origin. A call that may have
 changed something is sent again only after a 429, which means that nothing was done. The size of a response, the pages of a list,
-and the waits for rate limits are bounded. No body is decompressed.
+the time for each, and the waits for rate limits are bounded. No body is decompressed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, NoReturn, Self
 from urllib.parse import urlsplit
 
@@ -24,7 +25,7 @@ from requests.auth import AuthBase
 from .. import ServiceApp
 from .._base.crash_reports import without_locals
 from .._base.tokens import not_picklable
-from .._clients.limits import MAX_DRAINED, AnswerBody, check_encoding
+from .._clients.limits import MAX_DRAINED, AnswerBody, check_encoding, within
 from .._clients.private_copy import private_copy
 from .._clients.proxies import is_direct_only
 from .._core.answers import json_object, rate_limit_pause
@@ -147,7 +148,7 @@ class ManagementApi:
     - ``sign_in``: an :class:`ApiToken`; or a :class:`~okta_m2m.ServiceApp` that has an admin role and the scopes for
       the task (``okta.apps.manage``, ``okta.appGrants.manage``, ``okta.clients.manage``, ``okta.roles.manage``).
     - ``max_wait``: the total time in seconds that one call may wait for rate limits. Default 120.
-    - ``timeout``: seconds for Okta to accept a connection, and again between two parts of a response. Default 30.
+    - ``timeout``: seconds for one complete response, besides those in which a service app gets its token. Default 30.
     - ``session``: a session whose proxies, CA bundle and adapters are used. Default ``None``: a new one, with the
       settings of the environment. Plain http on this machine is reached without a proxy.
     - ``on_pause``: called with a :class:`Pause` before each wait. Default ``None``.
@@ -176,6 +177,7 @@ class ManagementApi:
         self._origin = origin_of(self.org_url)
         self._max_wait = max_wait
         self._timeout = timeout
+        self._deadline = timeout + (0.0 if isinstance(sign_in, ApiToken) else sign_in.max_wait)
         self._owned = session is None
         self._session = session or requests.Session()
         if is_direct_only(self.org_url):
@@ -249,7 +251,8 @@ class ManagementApi:
         repeatable = method in ("GET", "HEAD", "PUT", "DELETE")
         while True:
             try:
-                response = self._send(method, url, body, query)
+                send = partial(self._send, method, url, body, query)
+                response = within(self._deadline, send, requests.ReadTimeout)
             except OktaM2MError:  # the service app that signs in got no token; this may be a RequestException too
                 raise
             except requests.RequestException as error:
