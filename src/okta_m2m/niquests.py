@@ -17,7 +17,7 @@ from typing import Any, Never
 
 from ._base.crash_reports import Hidden
 from ._clients.auth_object import AsyncAuthObject, add_request, missing_library
-from ._clients.limits import MAX_DRAINED, Start, aread_start, is_inflatable
+from ._clients.limits import MAX_DRAINED, aread_start, is_inflatable
 from ._clients.proxies import warn_of_environments_proxy
 from ._clients.requests_flows import (
     Hook,
@@ -35,6 +35,7 @@ from ._clients.requests_flows import (
     without_ours,
 )
 from ._core.service_app import ServiceApp
+from ._threads.deadlines import Start
 from .effects import Flow, Request, Response
 from .errors import OktaM2MError
 from .runtimes import Asyncio, Sender, Threads, adrive, arun, run
@@ -247,7 +248,7 @@ class _AsyncCall(Resent):
             while piece := await read(limit, decode_content=True):
                 yield piece
 
-        start, head = Start(pieces(), self._library.broken), b""
+        start, head = Start(pieces()), b""
         first = await start.aread(limit)
         rest = aiter(start)
 

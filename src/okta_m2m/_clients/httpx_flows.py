@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Never, TypeAlias, Type
 from .._base.crash_reports import Hidden
 from .._base.tokens import Credentials, Token
 from .._core.service_app import ServiceApp
+from .._threads.deadlines import Start
 from .._urls.origins import origin_of
 from ..effects import Attempt, Discard, Flow, Peek, Request, Response, Sending
 from ..errors import ConfigurationError, ErrorMap, OktaM2MError, TokenUnreachable, WrongType
@@ -33,7 +34,7 @@ from ..runtimes import Asyncio, Done, Sender, Threads, Trio, aadvance, advance, 
 from ..settings._arguments import kind_of
 from .auth_object import AuthObject, add_request, concerns_proof
 from .failures import send_failed
-from .limits import MAX_DRAINED, Start, connect_timeout, inflate, read_timeout, shut_down
+from .limits import MAX_DRAINED, connect_timeout, inflate, read_timeout, shut_down
 from .private_copy import private_copy
 from .proxies import is_direct_only, warn_of_environments_proxy
 from .ssl_contexts import shared_context
@@ -489,26 +490,26 @@ class Library:
     def peek(self, response: Any, limit: int) -> bytes:
         if (content := self.read_already(response)) is not None:
             return content[:limit]
-        response.stream = peeked = self._peeked(response, iter(response.stream), self.httpx.HTTPError)
+        response.stream = peeked = self._peeked(response, iter(response.stream))
         return inflate(peeked.read(limit), response.headers.get("content-encoding"), limit)
 
     async def apeek(self, response: Any, limit: int) -> bytes:
         if (content := self.read_already(response)) is not None:
             return content[:limit]
-        response.stream = peeked = self._peeked(response, aiter(response.stream), self.httpx.HTTPError)
+        response.stream = peeked = self._peeked(response, aiter(response.stream))
         return inflate(await peeked.aread(limit), response.headers.get("content-encoding"), limit)
 
     def discard(self, response: Any) -> None:
         """Reads the rest if it is short, and releases the connection. The client reads the response again later."""
         if self.read_already(response) is None:
-            stream = self._peeked(response, iter(response.stream), self.httpx.HTTPError)
+            stream = self._peeked(response, iter(response.stream))
             head = stream.read(MAX_DRAINED)
             stream.close()
             response.stream = self.httpx.ByteStream(_kept(response, head))
 
     async def adiscard(self, response: Any) -> None:
         if self.read_already(response) is None:
-            stream = self._peeked(response, aiter(response.stream), self.httpx.HTTPError)
+            stream = self._peeked(response, aiter(response.stream))
             head = await stream.aread(MAX_DRAINED)
             await stream.aclose()
             response.stream = self.httpx.ByteStream(_kept(response, head))
@@ -559,9 +560,9 @@ def _seekable(file: Any) -> bool:
 class _Peeked(Start):
     """The body of a response whose start is read here. Closing it also ends a read of ours that goes on."""
 
-    def __init__(self, response: Any, pieces: Any, broken: type[Exception]) -> None:
+    def __init__(self, response: Any, pieces: Any) -> None:
         self._stream = response.stream
-        super().__init__(pieces, (broken,), partial(_shut_socket, response.extensions))
+        super().__init__(pieces, partial(_shut_socket, response.extensions))
 
     def close(self) -> None:
         super().close()

@@ -1,25 +1,15 @@
-"""Limits on how much of a response is read, and for how long. They are the same for every client.
-
-Invariant: all that we ourselves read ends at a deadline on the steady clock, whatever the server sends, and however slowly.
-"""
+"""Limits on how much of a response is read, and for how long. They are the same for every client."""
 
 from __future__ import annotations
 
 import socket
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from functools import partial
-from math import inf
-from typing import Any, Final, TypeVar
+from typing import Final
 
-from .._base.clocks import SYSTEM_CLOCK
-from .._threads import workers
-from .._threads.landings import Landing, landing_of
-from .._threads.waiting import start_task, wait_here
+from .._threads.deadlines import BODY_TIMEOUT
 from ..effects import SendFailed
-
-T = TypeVar("T")
 
 PIECE: Final = 256
 """The number of bytes that are read at a time. urllib3 waits until it has that many, and we can only notice between two
@@ -28,9 +18,6 @@ reads that the attempt's time is up."""
 MAX_DRAINED: Final = 1 << 16
 """The maximum number of bytes of a rejected response that are read to keep its connection. Beyond that, a new connection
 is cheaper."""
-
-BODY_TIMEOUT: Final = 1.0
-"""Seconds for which a call waits for the start of a rejected response, and for the rest of one that nobody gets."""
 
 LONGEST_CONNECT: Final = 3.5
 """The time limit for connecting to one address, in seconds: a lost first packet is sent again after 1 and 3 seconds."""
@@ -81,107 +68,6 @@ def check_encoding(content_encodings: Iterable[str]) -> None:
     for coding in content_encodings:
         if coding.strip().lower() not in ("", "identity"):
             raise SendFailed("the response is compressed, although the request asked for no compression", stage="http")
-
-
-def within(
-    seconds: float,
-    work: Callable[[], T],
-    failure: type[Exception] = TimeoutError,
-    give_up: Callable[[], object] = bool,
-) -> T:
-    """The result of ``work``, which a thread does. If that takes longer, calls ``give_up`` and raises ``failure``: no library's
-    own timeout limits the whole of a response that comes byte by byte."""
-    working = workers.start(work, "response")
-    if working is None:  # the interpreter shuts down
-        return work()
-    try:
-        if landing_of(working).wait(seconds):
-            return working.result()
-    finally:
-        del working  # avoids a cycle: an exception's traceback would refer to it, and it refers to the exception
-    give_up()
-    raise failure(workers.too_slow("complete response", seconds))
-
-
-class Start:
-    """The body of a rejected response, of which a thread or a task reads the start, for at most :data:`BODY_TIMEOUT`.
-
-    A read that takes longer goes on: to interrupt it would end the connection, and the caller may want the whole response.
-    Then the caller's own read waits for it. A body that breaks off ends there.
-
-    - ``pieces``: yields the body; ``async`` for the methods whose names begin with ``a``.
-    - ``broken``: the exceptions that the connection raises.
-    - ``shut``: ends the connection, in whatever thread its body is read.
-    """
-
-    def __init__(self, pieces: Any, broken: tuple[type[Exception], ...], shut: Callable[[], object] = bool) -> None:
-        self._pieces = pieces
-        self._broken = broken
-        self._shut = shut
-        self._head: list[bytes] = []
-        self._until = SYSTEM_CLOCK.now() + BODY_TIMEOUT
-        self._landing = Landing()
-        self._error: Exception | None = None
-
-    def read(self, limit: int) -> bytes:
-        """At least ``limit`` bytes, if that many arrive in time. Call it once."""
-        if workers.start(partial(self._read, limit), "body") is None:  # the interpreter shuts down
-            self._read(limit)
-        self._landing.wait(BODY_TIMEOUT)
-        return self._arrived()
-
-    def _read(self, limit: int) -> None:
-        try:
-            for piece in self._pieces:
-                if self._is_enough(piece, limit):
-                    break
-        except Exception as error:  # noqa: BLE001 (raised where the body is read)
-            self._error = error
-        finally:
-            self._landing.land()
-
-    def __iter__(self) -> Iterator[bytes]:
-        self._landing.wait(inf)
-        if head := self._arrived():
-            yield head
-        yield from self._pieces
-
-    def close(self) -> None:
-        """Ends a read that has not ended."""
-        if not self._landing.done():
-            self._shut()
-
-    async def aread(self, limit: int) -> bytes:
-        """:meth:`read` on an event loop."""
-        self._shut = start_task(partial(self._aread, limit))
-        await wait_here(self._landing, BODY_TIMEOUT)
-        return self._arrived()
-
-    async def _aread(self, limit: int) -> None:
-        try:
-            async for piece in self._pieces:
-                if self._is_enough(piece, limit):
-                    break
-        except Exception as error:  # noqa: BLE001 (raised where the body is read)
-            self._error = error
-        finally:
-            self._landing.land()
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        await wait_here(self._landing, inf)
-        if head := self._arrived():
-            yield head
-        async for piece in self._pieces:
-            yield piece
-
-    def _arrived(self) -> bytes:
-        if self._error is not None and not isinstance(self._error, self._broken):
-            raise self._error
-        return b"".join(self._head)
-
-    def _is_enough(self, piece: bytes, limit: int) -> bool:
-        self._head.append(piece)
-        return sum(map(len, self._head)) >= limit or SYSTEM_CLOCK.now() >= self._until
 
 
 async def aread_start(

@@ -25,6 +25,7 @@ from .._base.clocks import NEVER
 from .._base.crash_reports import Hidden
 from .._base.tokens import Credentials, Token
 from .._core.service_app import ServiceApp
+from .._threads.deadlines import BODY_TIMEOUT, Start, within
 from .._urls.origins import origin_of
 from ..effects import Flow, Request, Response
 from ..errors import ConfigurationError, ErrorMap, OktaM2MError, TokenUnreachable
@@ -33,15 +34,12 @@ from ..settings._arguments import kind_of
 from .auth_object import AuthObject, add_request
 from .failures import send_failed
 from .limits import (
-    BODY_TIMEOUT,
     MAX_DRAINED,
     PIECE,
-    Start,
     connect_timeout,
     is_inflatable,
     read_timeout,
     shut_down,
-    within,
 )
 from .private_copy import private_copy
 from .proxies import is_direct_only, warn_of_environments_proxy
@@ -83,7 +81,7 @@ class Library:
             return b""
         if not is_inflatable(response.headers.get("content-encoding")):
             return b""
-        response.raw = peeked = _Peeked(response.raw, limit, self.broken)
+        response.raw = peeked = _Peeked(response.raw, limit)
         return peeked.start.read(limit)[:limit]
 
     def discard(self, response: Any) -> None:
@@ -474,12 +472,12 @@ class _Peeked(io.RawIOBase):
     """A raw response whose beginning was already read. It returns that beginning first. It is always decoded, because a
     chunked body must be read to its end in the same way."""
 
-    def __init__(self, raw: Any, limit: int, broken: tuple[type[Exception], ...]) -> None:
+    def __init__(self, raw: Any, limit: int) -> None:
         self._raw = raw
         # The caller's own adapter may have set a plain file here.
         stream = getattr(raw, "stream", None)
         pieces = iter(partial(raw.read, limit), b"") if stream is None else stream(limit, decode_content=True)
-        self.start = Start(pieces, broken, partial(_shut_socket, raw))
+        self.start = Start(pieces, partial(_shut_socket, raw))
         self._rest = iter(self.start)
         self._head = b""
 

@@ -11,11 +11,10 @@ from __future__ import annotations
 import logging
 import math
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Coroutine
 
     from .landings import Landing
 
@@ -38,24 +37,6 @@ def is_asyncio() -> bool:
     """Whether the running loop is asyncio's; otherwise it is trio's."""
     asyncio = sys.modules.get("asyncio")  # not imported here: a program with only threads and trio may not need it
     return asyncio is not None and asyncio._get_running_loop() is not None
-
-
-def start_task(work: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], object]:
-    """Starts ``work``, which raises nothing, beside the running task. Returns a function that cancels it."""
-    if is_asyncio():
-        import asyncio
-
-        return asyncio.get_running_loop().create_task(work()).cancel
-    import trio  # another project's; it is running
-
-    scope = trio.CancelScope()
-
-    async def within() -> None:
-        with scope:
-            await work()
-
-    trio.lowlevel.spawn_system_task(within)
-    return scope.cancel
 
 
 async def wait_in_run(landing: Landing, timeout: float) -> bool:  # noqa: ASYNC109 (the effect's own)

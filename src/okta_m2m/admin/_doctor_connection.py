@@ -23,9 +23,9 @@ from requests.utils import get_environ_proxies, select_proxy
 
 from .. import ServiceApp
 from .._base.clocks import http_date
-from .._clients.limits import within
 from .._clients.proxies import is_direct_only
 from .._core.answers import json_object
+from .._threads.deadlines import within
 from ..effects import Request, Response, SendFailed
 from ..errors import ConfigurationError, quoted
 from ..requests import LIBRARY

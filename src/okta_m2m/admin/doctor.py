@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 import requests
 
 from .. import ServiceApp, Token
-from .._clients.limits import within
 from .._core.verdict import MAX_PEEK
+from .._threads.deadlines import within
 from ..errors import ConfigurationError, OktaM2MError, RateLimited, quoted
 from ..keys import Signer
 from ..requests import LIBRARY, OktaAuth

@@ -25,12 +25,13 @@ from requests.auth import AuthBase
 from .. import ServiceApp
 from .._base.crash_reports import without_locals
 from .._base.tokens import not_picklable
-from .._clients.limits import MAX_DRAINED, AnswerBody, check_encoding, within
+from .._clients.limits import MAX_DRAINED, AnswerBody, check_encoding
 from .._clients.private_copy import private_copy
 from .._clients.proxies import is_direct_only
 from .._core.answers import json_object, rate_limit_pause
 from .._core.challenges import challenges
 from .._core.politeness import back_off
+from .._threads.deadlines import within
 from .._urls.origins import origin_of
 from ..effects import Response, SendFailed
 from ..errors import ConfigurationError, OktaM2MError, quoted
