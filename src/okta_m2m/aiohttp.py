@@ -142,6 +142,8 @@ class OktaAuth(AsyncAuthObject):
         if AUTHORIZATION in request.headers and self.app.is_callers_own(request.headers[AUTHORIZATION]):
             self.app.report_kept(url)
             return self._remember_redirect(request, await handler(request))
+        if request.headers.popall(AUTHORIZATION, None):  # our own, which the caller's code copied from another call
+            request.headers.popall("DPoP", None)
         if self._came_from_other_origin(request):
             return self._remember_redirect(request, await handler(request))
         if request.proxy is not None and is_direct_only(url) and self.app.origins.allow(url):

@@ -32,6 +32,7 @@ from ._clients.requests_flows import (
     is_settled,
     next_hop,
     stop_upgrade,
+    without_our_token,
     without_ours,
 )
 from ._core.service_app import ServiceApp
@@ -135,7 +136,9 @@ class AsyncOktaAuth(AsyncAuthObject):
         except OktaM2MError as error:
             add_request(error, request)
             raise
-        if credentials is not None:
+        if credentials is None:
+            without_our_token(request)
+        else:
             hook: Any = self.handle_response
             if self._is_watched:
                 hook = partial(self._handle_first, Hook(self, credentials.authorization, url))

@@ -395,6 +395,9 @@ class _Call:
     def attach(self, credentials: Credentials | None, trace: Callable[..., object]) -> None:
         """Adds the credentials to the request. ``trace``: the method of the auth object that checks each hop."""
         if credentials is None:
+            if _token_of(self.request) is not None:  # our own, which the caller's code copied from another call
+                for name in OURS:
+                    self.request.headers.pop(name.decode(), None)
             return
         if credentials.proof is not None or _may_upgrade(self.request):
             self._proofs = _Proofs(self._app, self.request, self._url)

@@ -205,7 +205,9 @@ class SessionAuth(AuthObject, Generic[RequestT, ResponseT, SessionT]):
         except OktaM2MError as error:
             add_request(error, request)
             raise
-        if credentials is not None:
+        if credentials is None:
+            without_our_token(request)
+        else:
             is_watched = self._hit is _NO_HIT
             attach(request, credentials, Hook(self, credentials.authorization, url) if is_watched else self._hook)
         return request
@@ -447,6 +449,13 @@ class _Hop:
         hop.prepare_cookies(cookies)
         if urldefrag(hop.url).url != self._url:
             without_ours(hop)
+
+
+def without_our_token(request: Any) -> None:
+    """Takes our token off a request that gets none, and that has no ``Authorization`` of the caller's own: the caller's code
+    copied it from a call to another origin."""
+    if token_of(request) is not None:
+        without_ours(request)
 
 
 def without_ours(request: Any) -> Any:

@@ -165,7 +165,8 @@ class Fleet:
         self._believed_until = self._distrusted_until = NEVER
         self._sign_of_life = NEVER  # when the holder of the claim last gave one, in Okta's time
         self._released: Landing | None = None
-        Seal(seal_with or [bytes(32)])  # refuses a secret that is too short, before anything is stored
+        if seal_with:
+            Seal(seal_with)  # refuses a secret that is too short, before anything is stored
         self._seal_with = tuple(seal_with)
         if not self._seal_with and not any(isinstance(key, PrivateKey) for key in keys):
             raise ConfigurationError(
