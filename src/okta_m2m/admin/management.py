@@ -63,6 +63,9 @@ LONGEST_TOKEN_FILE: Final = 10_000
 """The number of characters that are read from a file with an SSWS token. A token is much shorter; a log file that was named
 by mistake is not."""
 
+SHORTEST_CREDENTIAL: Final = 8
+"""The number of characters from which a credential is looked for in a response. A real one is much longer."""
+
 _UNFIT_FOR_A_HEADER = frozenset(chr(code) for code in [*range(0x21), 0x7F])
 
 
@@ -299,6 +302,7 @@ class ManagementApi:
             stream=True,
         )
         _read_body(response)
+        _redact(response)
         return response
 
 
@@ -348,6 +352,16 @@ def _read_body(response: requests.Response) -> None:
             status=response.status_code,
         ) from None
     response._content = body.whole()  # where requests keeps a body that it has read itself
+
+
+@without_locals
+def _redact(response: requests.Response) -> None:
+    """Removes the credential of the request from the response, whatever the server echoes."""
+    credential = str(response.request.headers.get("Authorization", "")).partition(" ")[2]
+    if len(credential) >= SHORTEST_CREDENTIAL:
+        response._content = response.content.replace(credential.encode(), b"[redacted]")
+        for name, value in response.headers.items():
+            response.headers[name] = value.replace(credential, "[redacted]")
 
 
 def _json_of(response: requests.Response) -> Any:
