@@ -231,6 +231,8 @@ def _as_promised(response: Any, answered: Any, settings: dict[str, Any]) -> Any:
 
 
 class _AsyncCall(Resent):
+    _start: Start | None = None  # of a body that was peeked at
+
     async def attempt(self, headers: Mapping[str, str]) -> Response:
         ours, began = Hidden(headers), time.perf_counter()
         del headers  # so that no frame that rewinds a body or waits for a response shows the token
@@ -251,9 +253,9 @@ class _AsyncCall(Resent):
             while piece := await read(limit, decode_content=True):
                 yield piece
 
-        start, head = Start(pieces()), b""
-        first = await start.aread(limit)
-        rest = aiter(start)
+        self._start, head = Start(pieces()), b""
+        first = await self._start.aread(limit)
+        rest = aiter(self._start)
 
         async def whole(amt: int | None = None, **_options: Any) -> bytes:
             """Returns the bytes that were already read, and then the rest. All of it is decoded, like the first read."""
@@ -268,6 +270,8 @@ class _AsyncCall(Resent):
         return first[:limit]
 
     async def discard(self) -> None:
+        if self._start is not None:
+            self._start.close()
         with suppress(AttributeError):  # an adapter of the caller's may give no raw response
             read = partial(self.response.raw.read, decode_content=False)
             await aread_start(read, MAX_DRAINED, self._library.broken)

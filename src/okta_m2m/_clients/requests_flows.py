@@ -474,7 +474,8 @@ def fields_of(response: Any) -> list[tuple[str, str]]:
 
 def _shut_socket(raw: Any) -> None:
     with suppress(AttributeError):  # of another library than urllib3, or read to its end
-        shut_down(raw._fp.fp.raw._sock)
+        if raw.version < 20:  # an HTTP/2 connection may have other calls
+            shut_down(getattr(raw._fp, "_sock", None) or raw._fp.fp.raw._sock)  # niquests, requests
 
 
 class _Peeked(io.RawIOBase):
