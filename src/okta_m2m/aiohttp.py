@@ -19,7 +19,7 @@ from ._base.crash_reports import Hidden
 from ._base.tokens import Token
 from ._clients.auth_object import AsyncAuthObject, concerns_proof, missing_library
 from ._clients.failures import send_failed
-from ._clients.limits import adrain, aread_start, connect_timeout, read_timeout
+from ._clients.limits import MAX_DRAINED, aread_start, connect_timeout, read_timeout
 from ._clients.proxies import is_direct_only
 from ._clients.token_request import aread_answer
 from ._core.service_app import ServiceApp
@@ -141,6 +141,8 @@ class OktaAuth(AsyncAuthObject):
         if AUTHORIZATION in request.headers and self.app.is_callers_own(request.headers[AUTHORIZATION]):
             self.app.report_kept(url)
             return self._remember_redirect(request, await handler(request))
+        if request.headers.popall(AUTHORIZATION, None):  # our own, which the caller's code copied from another call
+            request.headers.popall("DPoP", None)
         if self._came_from_other_origin(request):
             return self._remember_redirect(request, await handler(request))
         if request.proxy is not None and is_direct_only(url) and self.app.origins.allow(url):
@@ -452,7 +454,7 @@ class _Call:
         return head
 
     async def discard(self) -> None:
-        await adrain(self.response.content.read, BROKEN)
+        await aread_start(self.response.content.read, MAX_DRAINED, BROKEN)
         self.response.release()  # returned to the pool if all was read, otherwise closed
         close = getattr(self._request, "close", None)
         if close is not None:

@@ -30,9 +30,10 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, TypeVar
 
 from ._base.records import Record
+from ._base.tokens import not_picklable
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -89,6 +90,9 @@ class Request(Record, hidden=("headers", "body")):
     headers: Mapping[str, str] = MappingProxyType({})
     body: bytes = b""
 
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        not_picklable("A request", "Send it where it was made.")
+
 
 class Response:
     """A response.
@@ -119,6 +123,9 @@ class Response:
     def __repr__(self) -> str:
         return f"Response(status={self.status})"
 
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        not_picklable("A response", "Read it where it was received.")
+
 
 class SendFailed(Exception):
     """There was no response. ``Send`` throws this exception into the flow; after ``StartSend``, the future has it.
@@ -138,6 +145,9 @@ class SendFailed(Exception):
 
 class Effect(Record, Generic[T_co]):
     """Base class of the effects; ``T_co`` is the type of the result."""
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        not_picklable("An effect", "Perform it where it was requested.")
 
     def __iter__(self) -> Generator[Effect[T_co], Any, T_co]:
         answer: T_co = yield self

@@ -10,13 +10,13 @@ Invariant: no policy here; the code for a ``Session`` is in ``_clients/requests_
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, Never
 
 from ._clients.auth_object import AsyncAuthObject, add_request, missing_library
-from ._clients.limits import adrain, aread_start, is_inflatable
+from ._clients.limits import MAX_DRAINED, aread_start, is_inflatable
 from ._clients.proxies import warn_of_environments_proxy
 from ._clients.requests_flows import (
     Hook,
@@ -31,9 +31,11 @@ from ._clients.requests_flows import (
     is_settled,
     next_hop,
     stop_upgrade,
+    without_our_token,
     without_ours,
 )
 from ._core.service_app import ServiceApp
+from ._threads.deadlines import Start
 from .effects import Flow, Request, Response
 from .errors import OktaM2MError
 from .runtimes import Asyncio, Sender, Threads, adrive, arun, run
@@ -133,7 +135,9 @@ class AsyncOktaAuth(AsyncAuthObject):
         except OktaM2MError as error:
             add_request(error, request)
             raise
-        if credentials is not None:
+        if credentials is None:
+            without_our_token(request)
+        else:
             hook: Any = self.handle_response
             if self._is_watched:
                 hook = partial(self._handle_first, Hook(self, credentials.authorization, url))
@@ -226,6 +230,8 @@ def _as_promised(response: Any, answered: Any, settings: dict[str, Any]) -> Any:
 
 
 class _AsyncCall(Resent):
+    _start: Start | None = None  # of a body that was peeked at
+
     async def attempt(self, headers: Mapping[str, str]) -> Response:
         began = time.perf_counter()
         return self._received(await self._send_again(headers), began)
@@ -240,22 +246,31 @@ class _AsyncCall(Resent):
         if not is_inflatable(response.headers.get("content-encoding")):
             return b""
         raw, read = response.raw, response.raw.read
-        head = await aread_start(partial(read, decode_content=True), limit, self._library.broken)
+
+        async def pieces() -> AsyncIterator[bytes]:
+            while piece := await read(limit, decode_content=True):
+                yield piece
+
+        self._start, head = Start(pieces()), b""
+        first = await self._start.aread(limit)
+        rest = aiter(self._start)
 
         async def whole(amt: int | None = None, **_options: Any) -> bytes:
             """Returns the bytes that were already read, and then the rest. All of it is decoded, like the first read."""
             nonlocal head
-            if amt is None or not head:
-                given, head = head, b""
-                return given + bytes(await read(amt, decode_content=True))
-            given = head if amt < 0 else head[:amt]
+            while (amt is None or not head) and (piece := await anext(rest, None)) is not None:
+                head += piece
+            given = head if amt is None or amt < 0 else head[:amt]
             head = head[len(given) :]
             return given
 
         raw.read = whole
-        return head
+        return first[:limit]
 
     async def discard(self) -> None:
+        if self._start is not None:
+            self._start.close()
         with suppress(AttributeError):  # an adapter of the caller's may give no raw response
-            await adrain(partial(self.response.raw.read, decode_content=False), self._library.broken)
+            read = partial(self.response.raw.read, decode_content=False)
+            await aread_start(read, MAX_DRAINED, self._library.broken)
         await self.response.close()

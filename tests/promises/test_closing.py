@@ -16,6 +16,7 @@ import requests
 import okta_m2m.httpx
 from clients import Client
 from okta_m2m import ConfigurationError, PrivateKey, ServiceApp
+from okta_m2m._core.proofs import DPoPProofs
 from okta_m2m.effects import Request, Response
 from okta_m2m.requests import OktaAuth
 from okta_m2m.testing import FakeOkta
@@ -47,6 +48,19 @@ def test_close_revokes_the_token_through_the_client_that_used_the_app(
     with pytest.raises(ConfigurationError, match="is closed"):
         client.get(f"{okta.url}/api/v1/users")
     assert okta.tokens_minted == 1
+
+
+def test_close_lets_go_of_the_dpop_key(okta: FakeOkta, new_service: Callable[..., ServiceApp]) -> None:
+    app = new_service(okta, dpop_bound=True)
+    auth = OktaAuth(app)
+    token = auth.token()
+    assert auth.headers("GET", okta.url)["DPoP"]
+    ours = id(app._engine.bindings.proofs())
+    app.close()
+    gc.collect()
+    assert ours not in {id(found) for found in gc.get_objects() if isinstance(found, DPoPProofs)}
+    with pytest.raises(ConfigurationError, match="is closed"):  # a call that was waiting to be sent again
+        next(app._engine.credentials("GET", okta.url, token))
 
 
 def test_the_context_manager_closes_and_revokes_only_on_request(

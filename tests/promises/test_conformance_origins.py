@@ -172,6 +172,21 @@ def test_the_callers_own_authorization_is_not_changed_and_reported_once(
 
 
 @either_binding
+def test_our_token_that_was_copied_to_another_origins_call_is_taken_off(
+    okta: FakeOkta, elsewhere: FakeOkta, service: Service, connect: Connect
+) -> None:
+    events = Events()
+    client = connect(service(on_event=events))
+    first = client.headers("GET", okta.url + USERS)
+    okta.revoke_all()
+    assert client.get(okta.url + USERS).status == 200
+    for copied in (first, client.headers("GET", okta.url + USERS)):  # a former token, and the current one
+        client.get(elsewhere.url + USERS, headers=copied)
+    assert [credentials(request) for request in elsewhere.requests] == [[], []]
+    assert [event.origin for event in events.of(OriginPassedOver)] == [elsewhere.url]
+
+
+@either_binding
 def test_a_url_with_userinfo_gets_no_token(
     okta: FakeOkta, elsewhere: FakeOkta, service: Service, connect: Connect
 ) -> None:

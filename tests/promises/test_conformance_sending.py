@@ -17,7 +17,7 @@ from clients import CLIENTS, AsyncClient, Body, Client
 from clients.interface import trusting
 from front import Front
 from okta_m2m import TokenUnreachable
-from okta_m2m.effects import Request, Response, SendFailed
+from okta_m2m.effects import Request, Response, Save, SendFailed
 from okta_m2m.testing import FakeOkta
 from promises import (
     CONTENT,
@@ -118,7 +118,12 @@ def test_no_object_that_holds_a_secret_can_be_pickled(okta: FakeOkta, service: S
     for secret in (client.auth, client.app, client.token()):
         with pytest.raises(TypeError, match=r"cannot be pickled.* secrets\. .+\.$"):
             pickle.dumps(secret)
-    for secret in (client.app, client.token()):
+    carriers = (
+        Request("POST", okta.url, {"Authorization": "x"}, b"x"),
+        Response(200, [], b"x"),
+        Save(None, 1.0, "key", b"x", 1.0, "owner"),  # type: ignore[arg-type]  # any store
+    )
+    for secret in (client.app, client.token(), *carriers):
         with pytest.raises(TypeError, match=r"cannot be pickled or deep-copied, .* secrets\. .+\.$"):
             copy.deepcopy(secret)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import pickle
 import re
@@ -19,8 +20,11 @@ import pytest
 import okta_m2m.aiohttp
 import okta_m2m.httpx
 import okta_m2m.requests
+from front import Exchange, Front
 from leaks import watch
 from okta_m2m import OktaM2MError, PrivateKey, ServiceApp, Token
+from okta_m2m.admin.errors import ProvisioningError
+from okta_m2m.admin.management import ApiToken, ManagementApi
 from okta_m2m.effects import Attempt, Flow, Request, Response, Save, Send, Sign, Wait
 from okta_m2m.testing import FakeOkta, replay
 from promises import in_matrix
@@ -258,3 +262,19 @@ def test_the_repr_of_apps_auth_objects_and_keys_contains_no_secret(
             continue  # it is what is sent
         watch.show(shown, type(thing).__name__)
         assert token.value[-40:] not in shown
+
+
+@pytest.mark.parametrize("place", ["body", "header"])
+def test_a_credential_that_the_org_echoes_is_not_shown(okta: FakeOkta, front: Front, place: str) -> None:
+    credential = "00aBcDeFgHiJkLmNoPqRsTuVwXyZ0123456789-_ab"
+    summary = {"errorCode": "E0000003", "errorSummary": f"you sent {credential}"}
+
+    def echo(exchange: Exchange) -> None:
+        body = json.dumps(summary).encode() if place == "body" else b""
+        exchange.answer(400, body, www_authenticate=f'Bearer error="x", error_description="{credential}"')
+
+    front.pages["/api/v1/apps"] = echo
+    with pytest.raises(ProvisioningError) as failed:
+        ManagementApi(front.url, ApiToken(credential)).call("GET", "/api/v1/apps")
+    assert credential not in str(failed.value)
+    assert "[redacted]" in str(failed.value)

@@ -56,6 +56,27 @@ def test_an_org_from_the_working_directory_with_a_key_from_elsewhere_is_a_warnin
     assert named[place] in record.getMessage()
 
 
+@pytest.mark.parametrize("key", ["elsewhere", "named by a path", "here"])
+@pytest.mark.parametrize(
+    ("value", "at_home", "used"), [("false", "", None), ("true", "required", "required"), ("required", "", "required")]
+)
+def test_a_file_in_the_working_directory_switches_no_dpop_off_for_a_key_from_elsewhere(
+    world: World, caplog: pytest.LogCaptureFixture, key: str, value: str, at_home: str, used: str | None
+) -> None:
+    key_path = world.at_home.parent / "key.pem"
+    world.write(key_path, PEM)
+    local = {"elsewhere": {}, "named by a path": {"privateKey": str(key_path)}, "here": {"privateKey": PEM}}[key]
+    world.write(world.directory / "okta.yaml", okta_yaml(dpopEnabled=value, **local))
+    world.write(world.at_home, okta_yaml(dpopEnabled=at_home or None))
+    environ = without() if key == "elsewhere" else without("PRIVATEKEY")
+    dpop = world.read(environ).dpop
+    if key == "here":
+        assert dpop == {"false": False, "true": True, "required": "required"}[value]
+    else:
+        assert dpop == used
+    assert ("may not weaken" in caplog.text) == (key != "here" and value != "required")
+
+
 @posix_only
 def test_a_link_to_a_key_elsewhere_is_a_key_from_elsewhere(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.write(world.home / "key.pem", PEM)

@@ -26,7 +26,7 @@ from joserfc.jwk import ECKey, OctKey, RSAKey
 from okta_m2m import ConfigurationError, PrivateKey, ServiceApp
 from okta_m2m.stores.sealing import MAX_SEALED_SIZE, Seal, sealing_secret
 
-OLD, NEW, OTHER = b"o" * 32, b"n" * 32, b"x" * 32
+OLD, NEW, OTHER = (bytes([first, *range(31)]) for first in b"onx")
 TOKEN = b'{"access_token": "not-a-real-token"}'
 
 
@@ -225,6 +225,7 @@ def test_a_jwe_for_an_rsa_key_is_a_miss() -> None:
         ([], "seal_with="),
         ([b""], "has 0 bytes"),
         ([NEW, b"k" * 31], "has 31 bytes"),
+        ([bytes(32)], "consists of equal bytes"),
         (["k" * 32], "type str"),
         ([None], "type NoneType"),
         (NEW, "brackets"),
@@ -239,7 +240,7 @@ def test_a_missing_or_short_secret_is_refused_with_the_remedy(secrets: Any, says
 
 @pytest.mark.parametrize("size", [32, 33, 64])
 def test_a_secret_of_at_least_32_bytes_seals_and_opens(size: int) -> None:
-    seal = Seal([b"s" * size])
+    seal = Seal([bytes(range(size))])
     assert seal.open("key", seal.seal("key", b"value")) == b"value"
 
 

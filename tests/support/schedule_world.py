@@ -149,7 +149,7 @@ class World:
 
     def app(self, client_id: str = "0oa1", **settings: Any) -> ServiceApp:
         if self.store is not None:
-            settings = {"store": self.store, "seal_with": [bytes(32)], **settings}
+            settings = {"store": self.store, "seal_with": [bytes(range(32))], **settings}
         app = ServiceApp(
             ORG,
             client_id=client_id,

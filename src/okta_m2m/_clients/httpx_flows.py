@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Set
-from contextlib import nullcontext, suppress
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Set
+from contextlib import nullcontext
 from functools import partial
 from ssl import PROTOCOL_TLS_CLIENT, SSLContext
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Never, TypeAlias, TypeVar
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Never, TypeAlias, Type
 from .._base.crash_reports import Hidden
 from .._base.tokens import Credentials, Token
 from .._core.service_app import ServiceApp
+from .._threads.deadlines import Start
 from .._urls.origins import origin_of
 from ..effects import Attempt, Discard, Flow, Peek, Request, Response, Sending
 from ..errors import ConfigurationError, ErrorMap, OktaM2MError, TokenUnreachable, WrongType
@@ -33,7 +34,7 @@ from ..runtimes import Asyncio, Done, Sender, Threads, Trio, aadvance, advance, 
 from ..settings._arguments import kind_of
 from .auth_object import AuthObject, add_request, concerns_proof
 from .failures import send_failed
-from .limits import DRAIN_TIMEOUT, MAX_DRAINED, connect_timeout, inflate, read_timeout, shut_down
+from .limits import MAX_DRAINED, connect_timeout, inflate, read_timeout, shut_down
 from .private_copy import private_copy
 from .proxies import is_direct_only, warn_of_environments_proxy
 from .ssl_contexts import shared_context
@@ -394,6 +395,9 @@ class _Call:
     def attach(self, credentials: Credentials | None, trace: Callable[..., object]) -> None:
         """Adds the credentials to the request. ``trace``: the method of the auth object that checks each hop."""
         if credentials is None:
+            if _token_of(self.request) is not None:  # our own, which the caller's code copied from another call
+                for name in OURS:
+                    self.request.headers.pop(name.decode(), None)
             return
         if credentials.proof is not None or _may_upgrade(self.request):
             self._proofs = _Proofs(self._app, self.request, self._url)
@@ -486,42 +490,30 @@ class Library:
         begin = file.tell()
         return lambda: file.seek(begin)
 
-    def peek(self, response: AnyResponse, limit: int) -> bytes:
+    def peek(self, response: Any, limit: int) -> bytes:
         if (content := self.read_already(response)) is not None:
             return content[:limit]
-        response.stream = peeked = self._peeked(response.stream)
-        try:
-            return inflate(peeked.peek(limit), response.headers.get("content-encoding"), limit)
-        except self.httpx.HTTPError:
-            return b""
+        response.stream = peeked = self._peeked(response, iter(response.stream))
+        return inflate(peeked.read(limit), response.headers.get("content-encoding"), limit)
 
-    async def apeek(self, response: AnyResponse, limit: int) -> bytes:
+    async def apeek(self, response: Any, limit: int) -> bytes:
         if (content := self.read_already(response)) is not None:
             return content[:limit]
-        response.stream = peeked = self._peeked(response.stream)
-        try:
-            return inflate(await peeked.apeek(limit), response.headers.get("content-encoding"), limit)
-        except self.httpx.HTTPError:
-            return b""
+        response.stream = peeked = self._peeked(response, aiter(response.stream))
+        return inflate(await peeked.aread(limit), response.headers.get("content-encoding"), limit)
 
-    def discard(self, response: AnyResponse) -> None:
+    def discard(self, response: Any) -> None:
         """Reads the rest if it is short, and releases the connection. The client reads the response again later."""
         if self.read_already(response) is None:
-            stream = self._peeked(response.stream)
-            head = b""
-            with suppress(self.httpx.HTTPError):
-                head = stream.peek(MAX_DRAINED)
+            stream = self._peeked(response, iter(response.stream))
+            head = stream.read(MAX_DRAINED)
             stream.close()
             response.stream = self.httpx.ByteStream(_kept(response, head))
 
-    async def adiscard(self, response: AnyResponse) -> None:
-        import anyio  # another project's, and heavy; an async request has usually imported it
-
+    async def adiscard(self, response: Any) -> None:
         if self.read_already(response) is None:
-            stream = self._peeked(response.stream)
-            head = b""
-            with suppress(self.httpx.HTTPError), anyio.move_on_after(DRAIN_TIMEOUT):
-                head = await stream.apeek(MAX_DRAINED)
+            stream = self._peeked(response, aiter(response.stream))
+            head = await stream.aread(MAX_DRAINED)
             await stream.aclose()
             response.stream = self.httpx.ByteStream(_kept(response, head))
 
@@ -568,43 +560,26 @@ def _seekable(file: Any) -> bool:
         return False
 
 
-class _Peeked:
-    """A body whose beginning was already read. It returns that beginning first."""
+class _Peeked(Start):
+    """The body of a response whose start is read here. Closing it also ends a read of ours that goes on."""
 
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-        self._rest: Any = None
-        self._head: list[bytes] = []
-
-    def peek(self, limit: int) -> bytes:
-        self._rest, size = iter(self._stream), 0
-        while size < limit and (chunk := next(self._rest, None)) is not None:
-            self._head.append(chunk)
-            size += len(chunk)
-        return b"".join(self._head)
-
-    async def apeek(self, limit: int) -> bytes:
-        self._rest, size = aiter(self._stream), 0
-        while size < limit and (chunk := await anext(self._rest, None)) is not None:
-            self._head.append(chunk)
-            size += len(chunk)
-        return b"".join(self._head)
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield from self._head
-        yield from self._rest
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for chunk in self._head:
-            yield chunk
-        async for chunk in self._rest:
-            yield chunk
+    def __init__(self, response: Any, pieces: Any) -> None:
+        self._stream = response.stream
+        super().__init__(pieces, partial(_shut_socket, response.extensions))
 
     def close(self) -> None:
+        super().close()
         self._stream.close()
 
     async def aclose(self) -> None:
+        super().close()
         await self._stream.aclose()
+
+
+def _shut_socket(extensions: Mapping[str, Any]) -> None:
+    network = extensions.get("network_stream")  # httpcore's; an HTTP/2 connection may have other calls
+    if network is not None and extensions.get("http_version") != b"HTTP/2":
+        shut_down(network.get_extra_info("socket"))
 
 
 class _Proofs:

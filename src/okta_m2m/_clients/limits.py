@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
+from .._threads.deadlines import BODY_TIMEOUT
 from ..effects import SendFailed
 
 PIECE: Final = 256
@@ -17,9 +18,6 @@ reads that the attempt's time is up."""
 MAX_DRAINED: Final = 1 << 16
 """The maximum number of bytes of a rejected response that are read to keep its connection. Beyond that, a new connection
 is cheaper."""
-
-DRAIN_TIMEOUT: Final = 1.0
-"""The time limit for reading them on an event loop, in seconds; otherwise the caller's own timeout applies."""
 
 LONGEST_CONNECT: Final = 3.5
 """The time limit for connecting to one address, in seconds: a lost first packet is sent again after 1 and 3 seconds."""
@@ -75,21 +73,16 @@ def check_encoding(content_encodings: Iterable[str]) -> None:
 async def aread_start(
     read: Callable[[int], Awaitable[bytes]], limit: int, broken: tuple[type[Exception], ...]
 ) -> bytes:
-    """At most ``limit`` bytes from the start of a body, on an event loop; fewer if the connection raises one of ``broken``."""
-    head = b""
-    with suppress(*broken):
-        while len(head) < limit and (chunk := await read(limit - len(head))):
-            head += chunk
-    return head
-
-
-async def adrain(read: Callable[[int], Awaitable[bytes]], broken: tuple[type[Exception], ...]) -> None:
-    """Reads the rest of a rejected response on an event loop of asyncio, if it is short and arrives soon."""
+    """At most ``limit`` bytes from the start of a body, on a loop of asyncio, if a read can be cancelled without a loss; fewer if
+    the time is over or the connection raises one of ``broken``."""
     import asyncio  # heavy; a blocking client may do without it
 
-    with suppress(TimeoutError):
-        async with asyncio.timeout(DRAIN_TIMEOUT):
-            await aread_start(read, MAX_DRAINED, broken)
+    head = b""
+    with suppress(TimeoutError, *broken):
+        async with asyncio.timeout(BODY_TIMEOUT):
+            while len(head) < limit and (chunk := await read(limit - len(head))):
+                head += chunk
+    return head
 
 
 def is_inflatable(content_encoding: str | None) -> bool:

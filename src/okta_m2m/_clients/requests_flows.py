@@ -11,6 +11,7 @@ cookies even then.
 from __future__ import annotations
 
 import io
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext, suppress
@@ -24,6 +25,7 @@ from .._base.clocks import NEVER
 from .._base.crash_reports import Hidden
 from .._base.tokens import Credentials, Token
 from .._core.service_app import ServiceApp
+from .._threads.deadlines import BODY_TIMEOUT, Start, within
 from .._urls.origins import origin_of
 from ..effects import Flow, Request, Response
 from ..errors import ConfigurationError, ErrorMap, OktaM2MError, TokenUnreachable
@@ -31,7 +33,7 @@ from ..runtimes import Sender, Threads, drive, run
 from ..settings._arguments import kind_of
 from .auth_object import AuthObject, add_request
 from .failures import send_failed
-from .limits import MAX_DRAINED, PIECE, connect_timeout, is_inflatable, read_timeout
+from .limits import MAX_DRAINED, PIECE, connect_timeout, is_inflatable, read_timeout, shut_down
 from .private_copy import private_copy
 from .proxies import is_direct_only, warn_of_environments_proxy
 from .token_request import read_answer
@@ -74,10 +76,20 @@ class Library:
         if not is_inflatable(response.headers.get("content-encoding")):
             return b""
         response.raw = peeked = _Peeked(response.raw, limit)
-        try:
-            return peeked.peek(limit)
-        except self.broken:
-            return b""
+        return peeked.start.read(limit)[:limit]
+
+    def discard(self, response: Any) -> None:
+        """Reads the rest of a response if it is short and arrives soon, and releases its connection."""
+
+        def drain() -> None:
+            # An adapter that does not use urllib3 may give no raw response, or a file.
+            with suppress(*self.broken, AttributeError, TypeError):
+                response.raw.read(MAX_DRAINED, decode_content=False)
+            with suppress(AttributeError):
+                response.close()
+
+        with suppress(TimeoutError):
+            within(BODY_TIMEOUT, drain, give_up=partial(_shut_socket, response.raw))
 
     def token_session(self, session: Any) -> Any:
         """A context manager that gives the session for one token request."""
@@ -187,7 +199,9 @@ class SessionAuth(AuthObject, Generic[RequestT, ResponseT, SessionT]):
         except OktaM2MError as error:
             add_request(error, request)
             raise
-        if credentials is not None:
+        if credentials is None:
+            without_our_token(request)
+        else:
             is_watched = self._hit is _NO_HIT
             attach(request, credentials, Hook(self, credentials.authorization, url) if is_watched else self._hook)
         return request
@@ -297,11 +311,7 @@ class _Call(Resent):
         return self._library.peek(self.response, limit)
 
     def discard(self) -> None:
-        # An adapter that does not use urllib3 may give no raw response, or a file.
-        with suppress(*self._library.broken, AttributeError, TypeError):
-            self.response.raw.read(MAX_DRAINED, decode_content=False)
-        with suppress(AttributeError):
-            self.response.close()
+        self._library.discard(self.response)
 
 
 def has_callers_authorization(app: ServiceApp, request: Any) -> bool:
@@ -434,6 +444,13 @@ class _Hop:
             without_ours(hop)
 
 
+def without_our_token(request: Any) -> None:
+    """Takes our token off a request that gets none, and that has no ``Authorization`` of the caller's own: the caller's code
+    copied it from a call to another origin."""
+    if token_of(request) is not None:
+        without_ours(request)
+
+
 def without_ours(request: Any) -> Any:
     """The request without our two headers."""
     request.headers.pop("Authorization", None)
@@ -448,6 +465,12 @@ def fields_of(response: Any) -> list[tuple[str, str]]:
     return [(str(name), str(value)) for name, value in fields]
 
 
+def _shut_socket(raw: Any) -> None:
+    with suppress(AttributeError):  # of another library than urllib3, or read to its end
+        if raw.version < 20:  # an HTTP/2 connection may have other calls
+            shut_down(getattr(raw._fp, "_sock", None) or raw._fp.fp.raw._sock)  # niquests, requests
+
+
 class _Peeked(io.RawIOBase):
     """A raw response whose beginning was already read. It returns that beginning first. It is always decoded, because a
     chunked body must be read to its end in the same way."""
@@ -456,18 +479,16 @@ class _Peeked(io.RawIOBase):
         self._raw = raw
         # The caller's own adapter may have set a plain file here.
         stream = getattr(raw, "stream", None)
-        self._rest: Iterator[bytes] = (
-            iter(partial(raw.read, limit), b"") if stream is None else stream(limit, decode_content=True)
-        )
+        pieces = iter(partial(raw.read, limit), b"") if stream is None else stream(limit, decode_content=True)
+        self.start = Start(pieces, partial(_shut_socket, raw))
+        self._rest = iter(self.start)
         self._head = b""
 
-    def peek(self, limit: int) -> bytes:
-        while len(self._head) < limit and (part := next(self._rest, None)) is not None:
-            self._head += part
-        return self._head[:limit]
-
     def read(self, amt: int | None = None, **options: Any) -> bytes:
-        data = self._head + b"".join(self._rest) if amt is None or amt < 0 else self.peek(amt)
+        wanted = sys.maxsize if amt is None or amt < 0 else amt
+        while len(self._head) < wanted and (part := next(self._rest, None)) is not None:
+            self._head += part
+        data = self._head[:wanted]
         self._head = self._head[len(data) :]
         return data
 
@@ -488,6 +509,7 @@ class _Peeked(io.RawIOBase):
 
     def close(self) -> None:
         super().close()
+        self.start.close()
         self._raw.close()
 
     def stream(self, amt: int = 65536, **options: Any) -> Iterator[bytes]:

@@ -97,9 +97,9 @@ class Bindings:
                 kept = list(self._bound.items())[1 - MAX_BOUND :]
                 self._bound = {**dict(kept), digest: proofs}
 
-    def forget_last(self) -> None:
-        """The app is closed, so no token is kept."""
-        self._last = None
+    def forget_all(self) -> None:
+        """The app is closed, so no token and no key is kept."""
+        self._last, self._proofs, self._bound, self._configured_key = None, None, _NOTHING, None
 
     # ── one attempt ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -131,7 +131,9 @@ class Bindings:
         if nonce is None and origin is not None:
             nonce = self.nonces.get(origin)
         now = server_time or self._endpoint.okta_clock.now()
-        proofs = self._bound.get(digest) or self.proofs()
+        proofs = self._bound.get(digest) or self._proofs
+        if proofs is None:
+            raise self._endpoint.closed_error()
         return Credentials(token, (yield from proofs.proof(method, url, now, nonce, digest, self._endpoint.max_wait)))
 
     def _htu(self, url: str) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from .._base.clocks import NEVER
 from .._base.tokens import Token
 from ..effects import Flow, Spawn, Wait
-from ..errors import ConfigurationError, OktaM2MError, RateLimited, SigningFailed, TokenRefused, TokenUnreachable
+from ..errors import OktaM2MError, RateLimited, SigningFailed, TokenRefused, TokenUnreachable
 from . import next_step
 from .conversation import Conversation, counted
 from .flights import Failure, Flight
@@ -67,10 +67,7 @@ class Fetching:
                 case next_step.Refused(error):
                     raise error
                 case next_step.Closed():
-                    raise ConfigurationError(
-                        f"The service app {self._engine.endpoint.client_id} is closed.",
-                        remedy="Create another ServiceApp, or close this one later.",
-                    )
+                    raise self._engine.endpoint.closed_error()
             while (
                 flight.outcome is None and (timeout := flight.patience(now, deadline)) > 0 and not flight.is_lost(now)
             ):

@@ -8,9 +8,11 @@
 
 A thread of its own keeps the claim, saves and releases, so that no caller waits for a slow store when there is a token.
 
-A claim is a lease: if its holder is killed, the others wait at most :data:`LEASE` seconds. The stored value is encrypted
-("sealed"). It contains the token and its expiry on Okta's clock, and the origins that forced its renewal; for a bound token,
-also the token endpoint's nonce, and the key if it was made for the fleet.
+A claim is a lease: if its holder is killed, the others wait at most :data:`LEASE` seconds. Whoever can write to the store
+can keep a claim for longer. So no process waits for longer than a lease, unless the holder has saved a sign of life.
+
+Each stored value is encrypted ("sealed"). It contains the token and its expiry on Okta's clock, and the origins that forced
+its renewal; for a bound token, also the token endpoint's nonce, and the key if it was made for the fleet.
 
 Invariant: a shared store can save work, but can never stop a call. If it fails, that is logged once, and the call
 continues as if there were no store.
@@ -27,6 +29,7 @@ from secrets import token_hex
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from .._base.clocks import NEVER
 from .._base.records import Record
 from .._base.tokens import Token
 from .._threads.landings import Landing
@@ -52,6 +55,9 @@ LEASE = 5.0
 """The seconds that a claim lasts. Its holder extends it after each third of that time, so only a holder that died or
 was disconnected loses it."""
 
+DISTRUST = 60.0
+"""Seconds for which claims of others are not believed, after one without a sign of life."""
+
 FIRST_LOOK = 0.05
 LONGEST_LOOK = 0.5
 """The longest pause in seconds between two reads of the store while another process fetches."""
@@ -59,6 +65,9 @@ LONGEST_LOOK = 0.5
 LAST_RESORT = (5.0, 10.0)
 """A process stops waiting for the others and fetches its own token when this many seconds of its time are left, but not
 before half of it has passed. The moment is random, so that not all do so at once."""
+
+SIGN_OF_LIFE: Final = ":alive"
+"""Follows a place's key in that of its sign of life."""
 
 TOMBSTONE_TTL = 0.001
 """To remove a value, an empty one is stored for this many seconds, so a store needs no method for removal."""
@@ -116,12 +125,15 @@ class Fleet:
     """
 
     __slots__ = (
+        "_believed_until",
+        "_distrusted_until",
         "_down",
         "_endpoint",
         "_identity",
         "_released",
         "_reports",
         "_seal_with",
+        "_sign_of_life",
         "_timeout",
         "store",
     )
@@ -150,8 +162,11 @@ class Fleet:
         self._endpoint = endpoint
         self._timeout = check_seconds(timeout, "store_timeout", 60, "60")
         self._down = False
+        self._believed_until = self._distrusted_until = NEVER
+        self._sign_of_life = NEVER  # when the holder of the claim last gave one, in Okta's time
         self._released: Landing | None = None
-        Seal(seal_with or [bytes(32)])  # refuses a secret that is too short, before anything is stored
+        if seal_with:
+            Seal(seal_with)  # refuses a secret that is too short, before anything is stored
         self._seal_with = tuple(seal_with)
         if not self._seal_with and not any(isinstance(key, PrivateKey) for key in keys):
             raise ConfigurationError(
@@ -192,6 +207,7 @@ class Fleet:
             while True:
                 found = yield from self._load(places, is_wanted)
                 if found is not None:
+                    self._believed_until = NEVER
                     self._report_up()
                     return found
                 if not is_due:
@@ -199,11 +215,13 @@ class Fleet:
                     return "not due yet"
                 if (yield from self._ask(Claim(self.store, self._timeout, places[0].key, owner, LEASE))):
                     break
+                if not (yield from self._believes_claim(places[0])):
+                    break  # two requests are better than no token
                 if renews is not None:
                     self._report_up()
                     return "others are renewing it"
                 if self._endpoint.clock.now() + pause >= last_look:
-                    break  # the claim's holder is not finishing: two requests are better than no token
+                    break  # the claim's holder is not finishing
                 yield from Sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 (spreads load; it is not a secret)
                 pause = min(LONGEST_LOOK, pause * 1.5)
         except StoreFailed as failed:
@@ -212,6 +230,35 @@ class Fleet:
                 return "store has just failed"
             return (yield from fetch_own())
         return (yield from self._fetch_with_claim(places, owner, fetch_own, is_wanted, deadline))
+
+    def _believes_claim(self, place: _Place) -> Flow[bool]:
+        """Whether to believe that another process holds the claim and is alive: for one lease, and for another one after each
+        sign of life."""
+        now = self._endpoint.clock.now()
+        if now < self._distrusted_until:
+            return False
+        if now < self._believed_until:
+            return True
+        is_first = now > self._believed_until + LEASE  # of this claim, or of this wait
+        before, self._sign_of_life = self._sign_of_life, (yield from self._load_sign_of_life(place))
+        if is_first or self._sign_of_life > before:
+            self._believed_until = now + LEASE
+            return True
+        self._distrusted_until = now + DISTRUST
+        return False
+
+    def _load_sign_of_life(self, place: _Place) -> Flow[float]:
+        """When the claim's holder last gave a sign of life; never, if that is older than any that it can still give."""
+        key = place.key + SIGN_OF_LIFE
+        opened = place.seal.open(key, _check_value((yield from self._ask(Load(self.store, self._timeout, key)))))
+        given = float(opened or "-inf")
+        return given if abs(self._endpoint.okta_clock.now() - given) < DISTRUST else NEVER
+
+    def _give_sign_of_life(self, place: _Place, owner: str) -> Flow[None]:
+        key, okta_now = place.key + SIGN_OF_LIFE, self._endpoint.okta_clock.now()
+        if (yield from Claim(self.store, self._timeout, key, owner, LEASE)):
+            sealed = place.seal.seal(key, str(okta_now).encode())
+            yield from Save(self.store, self._timeout, key, sealed, LEASE, owner)
 
     def look(self, keys: Sequence[Signer]) -> Flow[Shared | None]:
         """The stored token, usable or not. Raises :class:`StoreFailed`."""
@@ -296,6 +343,7 @@ class Fleet:
                 if not (yield from Claim(self.store, self._timeout, place.key, owner, LEASE)):
                     return
                 extended = asked
+                yield from self._give_sign_of_life(place, owner)
             except StoreFailed as failed:
                 self._report_down(failed)
         if claimed.fetched is not None:
@@ -380,9 +428,7 @@ class Fleet:
 
     def _open(self, place: _Place, sealed: object) -> Shared | None:
         """The content of a place; ``None`` if there is nothing, or nothing that this seal can open."""
-        if sealed is not None and not isinstance(sealed, bytes):
-            raise StoreFailed(f"load returned a value of type {type(sealed).__name__}, not bytes")
-        opened = place.seal.open(place.key, sealed)
+        opened = place.seal.open(place.key, _check_value(sealed))
         if opened is None:
             return None
         document = json_object(opened)
@@ -422,6 +468,12 @@ class Fleet:
         if self._down:
             self._down = False
             self._reports.store_up(self.store)
+
+
+def _check_value(loaded: object) -> bytes | None:
+    if loaded is not None and not isinstance(loaded, bytes):
+        raise StoreFailed(f"load returned a value of type {type(loaded).__name__}, not bytes")
+    return loaded
 
 
 def _check_store(store: Store) -> Store:

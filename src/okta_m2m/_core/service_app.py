@@ -377,7 +377,7 @@ class ServiceApp(arguments.NotAnAuthObject):
         if self._revocation is not None and not self.token_state.is_closed:
             self._revocation.revoke()
         self.token_state.close()
-        self._engine.bindings.forget_last()
+        self._engine.bindings.forget_all()
         if self.fleet is not None:
             self.fleet.settle(SETTLE_TIMEOUT)
         self._engine.reports.close(SETTLE_TIMEOUT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .._base.clocks import Clock, OktaClock
 from .._base.records import Record
+from ..errors import ConfigurationError
 from .politeness import Politeness
 from .proofs import ClientAssertions, Nonces
 
@@ -23,3 +24,10 @@ class TokenEndpoint(Record):
     okta_clock: OktaClock
     politeness: Politeness
     nonces: Nonces
+
+    def closed_error(self) -> ConfigurationError:
+        """The error of a call of an app that is closed."""
+        return ConfigurationError(
+            f"The service app {self.client_id} is closed.",
+            remedy="Create another ServiceApp, or close this one later.",
+        )

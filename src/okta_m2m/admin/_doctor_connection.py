@@ -12,6 +12,7 @@ import ssl
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal, get_args
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ from .. import ServiceApp
 from .._base.clocks import http_date
 from .._clients.proxies import is_direct_only
 from .._core.answers import json_object
+from .._threads.deadlines import within
 from ..effects import Request, Response, SendFailed
 from ..errors import ConfigurationError, quoted
 from ..requests import LIBRARY
@@ -157,7 +159,7 @@ def check_connection(
         last = row("proxy", "fail", "the URL of the proxy cannot be read", remedy)
     else:
         try:
-            response = LIBRARY.send(session, request, timeout)
+            response = within(timeout, partial(LIBRARY.send, session, request, timeout), SendFailed)
             last = _check_metadata(app, response)
         except SendFailed as error:
             last = _failed_row(error, shown, bundle, encrypted=org.scheme == "https")

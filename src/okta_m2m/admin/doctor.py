@@ -20,6 +20,7 @@ import requests
 
 from .. import ServiceApp, Token
 from .._core.verdict import MAX_PEEK
+from .._threads.deadlines import within
 from ..errors import ConfigurationError, OktaM2MError, RateLimited, quoted
 from ..keys import Signer
 from ..requests import LIBRARY, OktaAuth
@@ -239,9 +240,9 @@ class Doctor:
             return row(name, "fail", detail, remedy, Kind.CONFIGURATION)
         with client_session(self._client, self._new_session, url) as session:  # its host may need another proxy
             try:
-                response = session.get(
-                    url, auth=OktaAuth(app), timeout=self._timeout, allow_redirects=False, stream=True
-                )
+                call = partial(session.get, url, auth=OktaAuth(app), timeout=self._timeout, stream=True)
+                seconds = self._timeout + self._max_wait  # a token that is rejected is renewed
+                response = within(seconds, partial(call, allow_redirects=False), requests.ReadTimeout)
             except OktaM2MError as error:  # before RequestException, because it may be one too
                 return error_row(name, error)
             except requests.RequestException as error:

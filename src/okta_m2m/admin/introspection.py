@@ -143,7 +143,7 @@ def revoke_token(
       org authorization server.
     - ``session``: a session whose proxies, CA bundle and adapters are used. Default ``None``: a new one, with the
       settings of the environment.
-    - ``timeout``: seconds for Okta to accept a connection, and again between two parts of a response. Default 30.
+    - ``timeout``: seconds for the signature, and again for the complete response. Default 30.
 
     Raises a :class:`~okta_m2m.errors.TokenError`, and :class:`~okta_m2m.errors.ConfigurationError` for invalid
     arguments.
@@ -165,7 +165,7 @@ def introspect_token(
     """Asks the authorization server that issued a token about it (RFC 7662). Any other server reports the token as inactive.
 
     - ``org_url``, ``client_id``, ``key``, ``token``, ``authorization_server``, ``session``: as for :func:`revoke_token`.
-    - ``timeout``: seconds for Okta to accept a connection, and again between two parts of a response. Default 30.
+    - ``timeout``: seconds for the signature, and again for the complete response. Default 30.
 
     Raises the same errors as :func:`revoke_token`.
     """

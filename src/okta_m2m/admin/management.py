@@ -3,7 +3,7 @@
 Invariant: the sign-in is sent only to the org's own origin, and never through a proxy to plain http on this machine. No
 ``repr``, error or log shows an SSWS token: of a request, an error shows only the method, path and origin. A call that may have
 changed something is sent again only after a 429, which means that nothing was done. The size of a response, the pages of a list,
-and the waits for rate limits are bounded. No body is decompressed.
+the time for each, and the waits for rate limits are bounded. No body is decompressed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, NoReturn, Self
 from urllib.parse import urlsplit
 
@@ -30,6 +31,7 @@ from .._clients.proxies import is_direct_only
 from .._core.answers import json_object, rate_limit_pause
 from .._core.challenges import challenges
 from .._core.politeness import back_off
+from .._threads.deadlines import within
 from .._urls.origins import origin_of
 from ..effects import Response, SendFailed
 from ..errors import ConfigurationError, OktaM2MError, quoted
@@ -60,6 +62,9 @@ MAX_BODY: Final = 8 << 20
 LONGEST_TOKEN_FILE: Final = 10_000
 """The number of characters that are read from a file with an SSWS token. A token is much shorter; a log file that was named
 by mistake is not."""
+
+SHORTEST_CREDENTIAL: Final = 8
+"""The number of characters from which a credential is looked for in a response. A real one is much longer."""
 
 _UNFIT_FOR_A_HEADER = frozenset(chr(code) for code in [*range(0x21), 0x7F])
 
@@ -147,7 +152,7 @@ class ManagementApi:
     - ``sign_in``: an :class:`ApiToken`; or a :class:`~okta_m2m.ServiceApp` that has an admin role and the scopes for
       the task (``okta.apps.manage``, ``okta.appGrants.manage``, ``okta.clients.manage``, ``okta.roles.manage``).
     - ``max_wait``: the total time in seconds that one call may wait for rate limits. Default 120.
-    - ``timeout``: seconds for Okta to accept a connection, and again between two parts of a response. Default 30.
+    - ``timeout``: seconds for one complete response, besides those in which a service app gets its token. Default 30.
     - ``session``: a session whose proxies, CA bundle and adapters are used. Default ``None``: a new one, with the
       settings of the environment. Plain http on this machine is reached without a proxy.
     - ``on_pause``: called with a :class:`Pause` before each wait. Default ``None``.
@@ -176,6 +181,7 @@ class ManagementApi:
         self._origin = origin_of(self.org_url)
         self._max_wait = max_wait
         self._timeout = timeout
+        self._deadline = timeout + (0.0 if isinstance(sign_in, ApiToken) else sign_in.max_wait)
         self._owned = session is None
         self._session = session or requests.Session()
         if is_direct_only(self.org_url):
@@ -249,7 +255,8 @@ class ManagementApi:
         repeatable = method in ("GET", "HEAD", "PUT", "DELETE")
         while True:
             try:
-                response = self._send(method, url, body, query)
+                send = partial(self._send, method, url, body, query)
+                response = within(self._deadline, send, requests.ReadTimeout)
             except OktaM2MError:  # the service app that signs in got no token; this may be a RequestException too
                 raise
             except requests.RequestException as error:
@@ -295,6 +302,7 @@ class ManagementApi:
             stream=True,
         )
         _read_body(response)
+        _redact(response)
         return response
 
 
@@ -344,6 +352,16 @@ def _read_body(response: requests.Response) -> None:
             status=response.status_code,
         ) from None
     response._content = body.whole()  # where requests keeps a body that it has read itself
+
+
+@without_locals
+def _redact(response: requests.Response) -> None:
+    """Removes the credential of the request from the response, whatever the server echoes."""
+    credential = str(response.request.headers.get("Authorization", "")).partition(" ")[2]
+    if len(credential) >= SHORTEST_CREDENTIAL:
+        response._content = response.content.replace(credential.encode(), b"[redacted]")
+        for name, value in response.headers.items():
+            response.headers[name] = value.replace(credential, "[redacted]")
 
 
 def _json_of(response: requests.Response) -> Any:

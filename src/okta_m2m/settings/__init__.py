@@ -144,7 +144,7 @@ def read_settings(
     found = {setting: next((s.found[setting] for s in sources if setting in s.found), None) for setting in SPELLINGS}
     _check_mode(found["mode"], found["key"], sources)
     org_url, client_id, key = found["org_url"], found["client_id"], found["key"]
-    scopes, server, dpop = found["scopes"], found["authorization_server"], found["dpop"]
+    scopes, server = found["scopes"], found["authorization_server"]
     # A custom authorization server may have default scopes. The org authorization server grants only requested scopes.
     if org_url is None or client_id is None or key is None or (scopes is None and server is None):
         raise _missing_settings(found, environ, [path for path, _ in paths])
@@ -153,7 +153,8 @@ def read_settings(
     kid, passphrase = (_find_beside_key(key, sources, setting) for setting in ("kid", "passphrase"))
     signer, key_path = _signer(key, kid, passphrase)
     _warn_of_strange_org(org_url, key, key_path, working_directory)
-    in_use = {**found, "kid": kid, "passphrase": passphrase, "mode": None}
+    dpop = _dpop_setting(sources, _is_key_here(key, key_path, working_directory))
+    in_use = {**found, "dpop": dpop, "kid": kid, "passphrase": passphrase, "mode": None}
     used = {setting: one for setting, one in in_use.items() if one is not None}
     return Settings(
         org_url=checked_url,
@@ -330,6 +331,20 @@ def _scopes(found: FoundSetting) -> tuple[str, ...]:
     return tuple(scopes)
 
 
+def _dpop_setting(sources: Sequence[Source], is_key_here: bool) -> FoundSetting | None:
+    """The ``dpop`` with the highest priority. In the working directory, a stranger's file may only require DPoP, unless the key
+    is there too."""
+    for found in (source.found["dpop"] for source in sources if "dpop" in source.found):
+        if not found.here or is_key_here or _dpop(found) == "required":
+            return found
+        logger.warning(
+            "%s was ignored: a file in the working directory may not weaken an app whose private key comes from elsewhere. "
+            "Pass dpop=, or set OKTA_CLIENT_DPOPENABLED.",
+            found.where,
+        )
+    return None
+
+
 def _dpop(found: FoundSetting) -> bool | Literal["required"] | Signer:
     value = found.value
     if found.is_argument or isinstance(value, bool):
@@ -404,17 +419,24 @@ def _key_path(found: FoundSetting, text: str) -> Path:
     )
 
 
+def _is_key_here(key: FoundSetting, key_path: Path | None, working_directory: Path) -> bool:
+    """Whether the key is in the working directory. A symlink there may lead to the user's own ``okta.yaml``, or to their key."""
+    holder = key.file if key_path is None else key_path
+    return (
+        key.here
+        and holder is not None
+        and Path(os.path.realpath(holder)).is_relative_to(os.path.realpath(working_directory))
+    )
+
+
 def _warn_of_strange_org(
     org_url: FoundSetting, key: FoundSetting, key_path: Path | None, working_directory: Path
 ) -> None:
     """Warns, because an ``okta.yaml`` in a stranger's folder could make the user's own key sign for another host."""
-    if not org_url.here:
+    if not org_url.here or _is_key_here(key, key_path, working_directory):
         return
     holder = key.file if key_path is None else key_path
-    # A symlink in the stranger's folder may lead to the user's own okta.yaml, or to their key.
     real = None if holder is None else os.path.realpath(holder)
-    if key.here and real is not None and Path(real).is_relative_to(os.path.realpath(working_directory)):
-        return
     place = key.place if key_path is None else f"{key_path}, named by {key.place}"
     if real is not None and real != str(holder):
         place += f", a symlink to {real}" if key_path is None else f"; the file is {real}"

@@ -110,9 +110,11 @@ def sealing_secret(signer: Signer) -> bytes | None:
 
 
 def _check_secret(secret: object) -> bytes:
-    if isinstance(secret, bytes) and len(secret) >= MIN_SECRET_SIZE:
+    if isinstance(secret, bytes) and len(secret) >= MIN_SECRET_SIZE and len(set(secret)) > 1:
         return secret
     what = f"is of type {type(secret).__name__}" if not isinstance(secret, bytes) else f"has {len(secret)} bytes"
+    if isinstance(secret, bytes) and len(secret) >= MIN_SECRET_SIZE:
+        what = "consists of equal bytes"
     raise ConfigurationError(
         f"A sealing secret {what}, but needs at least {MIN_SECRET_SIZE} random bytes.",
         remedy=(
