@@ -18,6 +18,7 @@ import pytest
 import trustme
 
 from okta_m2m import Event, PrivateKey, ServiceApp
+from okta_m2m._threads import workers
 from okta_m2m.aiohttp import OktaAuth
 from okta_m2m.events import TokenObtained
 from services import eventually
@@ -102,6 +103,12 @@ def trusting(authority: trustme.CA) -> ssl.SSLContext:
     return context
 
 
+@pytest.fixture
+def busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection is kept for longer, so that no pause of this machine ends it."""
+    monkeypatch.setattr(workers, "LONGEST_IDLE", 8.0)
+
+
 Obtain = Callable[..., str]
 
 
@@ -129,6 +136,7 @@ def obtain(server: TokenServer, trusting: ssl.SSLContext, ec_key: PrivateKey) ->
     return lambda trust=trusting, **options: asyncio.run(call(trust, options))
 
 
+@pytest.mark.usefixtures("busy_machine")
 def test_token_requests_in_turn_use_one_connection(server: TokenServer, obtain: Obtain) -> None:
     tokens = [obtain() for _ in range(IN_TURN)]
     assert tokens == [f"Bearer t{number + 1}" for number in range(IN_TURN)]
@@ -146,6 +154,7 @@ def test_a_connection_that_is_not_used_again_is_closed_after_a_moment(server: To
     assert server.accepted == 2
 
 
+@pytest.mark.usefixtures("busy_machine")
 def test_a_connection_that_the_server_closed_is_not_used_again(server: TokenServer, obtain: Obtain) -> None:
     server.closes = True
     for _ in range(IN_TURN):
@@ -154,6 +163,7 @@ def test_a_connection_that_the_server_closed_is_not_used_again(server: TokenServ
     assert server.answered == server.accepted == IN_TURN
 
 
+@pytest.mark.usefixtures("busy_machine")
 def test_other_settings_have_another_connection(
     server: TokenServer, obtain: Obtain, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +178,7 @@ def test_other_settings_have_another_connection(
     eventually(lambda: server.open == 1, "the end of the connections of other settings")
 
 
+@pytest.mark.usefixtures("busy_machine")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_fork_does_not_share_a_kept_connection(server: TokenServer, obtain: Obtain) -> None:

@@ -252,17 +252,23 @@ def test_at_most_32_fetches_of_a_process_run_at_once(work: Work, clock: object) 
 # ── threads that are used again ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_next_job_runs_in_the_same_thread_which_ends_soon_if_there_is_none() -> None:
-    threads = [finished(start(threading.current_thread, "send")) for _ in range(3)]
-    assert len(set(threads)) == 1
-    threads[0].join(PATIENCE)
-    assert not threads[0].is_alive()
-    assert finished(start(threading.current_thread, "send")) is not threads[0]
+def test_the_next_job_runs_in_the_same_thread_which_ends_soon_if_there_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workers, "LONGEST_IDLE", PATIENCE)
+    first, second = (finished(start(threading.current_thread, "send")) for _ in range(2))
+    monkeypatch.setattr(workers, "LONGEST_IDLE", 0.2)
+    last = finished(start(threading.current_thread, "send"))
+    assert first is second is last
+    last.join(PATIENCE)
+    assert not last.is_alive()
+    assert finished(start(threading.current_thread, "send")) is not last
 
 
 def test_a_caller_interrupted_while_it_gives_a_job_to_a_thread_leaves_none_behind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(workers, "LONGEST_IDLE", 3.0)
     idle = finished(start(threading.current_thread, "send"))
 
     def interrupt(*_: object) -> None:
