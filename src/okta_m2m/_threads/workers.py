@@ -22,7 +22,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from .._base.clocks import NEVER
 from .landings import LOOK, fork_listeners, mutex
@@ -192,32 +192,27 @@ def too_slow(what: str, timeout: float) -> str:
 # ── threads that are used again ──────────────────────────────────────────────────────────────────────────────────────
 
 
-class Closable(Protocol):
-    """Something that a thread can keep."""
-
-    def close(self) -> None:
-        """Called in that thread, before it ends."""
-
-
 class _Worker:
     """A thread that does one job after another, and ends after a second without one."""
 
-    __slots__ = ("_job", "_purpose", "_wake", "kept")
+    __slots__ = ("_job", "_purpose", "_wake", "kept", "thread")
 
     def __init__(self, job: Callable[[], None], purpose: str) -> None:
         self._job: Callable[[], None] | None = job
         self._purpose = purpose
         self._wake = threading.Lock()
         self._wake.acquire()
-        self.kept: tuple[object, Closable] | None = None
+        self.kept: tuple[object, Any] | None = None
+        self.thread = threading.current_thread()  # which starts it; then its own
 
-    def give(self, job: Callable[[], None], purpose: str) -> None:
-        """Gives it the next job. Called under the mutex."""
+    def give(self, job: Callable[[], None] | None, purpose: str) -> None:
+        """Gives it the next job; ``None`` ends it. Called under the mutex."""
         self._job, self._purpose = job, purpose
         self._wake.release()
 
     def run(self) -> None:
-        own, _of_thread.worker = threading.current_thread(), self
+        own = self.thread = threading.current_thread()
+        _of_thread.worker = self
         try:
             while self._job is not None:
                 job, self._job = self._job, None
@@ -241,9 +236,9 @@ class _Worker:
                 _idle.remove(self)
 
 
-def keep(key: object, kept: Closable) -> bool:
-    """Keeps something until this thread ends, or asks for something else. ``False`` in a caller's own thread, which keeps
-    nothing.
+def keep(key: object, kept: Any) -> bool:
+    """Keeps something until this thread ends, or asks for something else: then calls its ``close()``. ``False`` in a caller's own
+    thread, which keeps nothing.
 
     - ``key``: what :func:`take_kept` must ask for.
     """
@@ -462,6 +457,13 @@ def _before_fork() -> None:
     if threading.active_count() > 1:
         for name in IMPORTED_LATE:
             import_module(name)
+    # With gevent, what waits here would go on in the child, as a thread that Python does not know.
+    with mutex():
+        idle = [_idle.pop() for _ in _idle[:]]
+        for worker in idle:
+            worker.give(None, "")
+    for worker in idle:
+        worker.thread.join(LONGEST_BEFORE_FORK)
     own = threading.current_thread()
     for thread, began in list(_alive.items()):
         while thread is not own and thread in _alive and time.monotonic() < began + YOUNG:
