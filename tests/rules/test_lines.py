@@ -284,6 +284,12 @@ def test_a_caller_interrupted_while_it_gives_a_job_to_a_thread_leaves_none_behin
     assert not idle.is_alive()
 
 
+def test_a_thread_of_a_caller_keeps_nothing() -> None:
+    """Nobody would close it."""
+    assert not workers.keep("key", object())
+    assert workers.take_kept("key") is None
+
+
 def finished(working: Future[threading.Thread] | None) -> threading.Thread:
     """The thread that did the work, once it waits for more."""
     assert working is not None

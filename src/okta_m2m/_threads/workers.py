@@ -237,11 +237,8 @@ class _Worker:
 
 
 def keep(key: object, kept: Any) -> bool:
-    """Keeps something until this thread ends, or asks for something else: then calls its ``close()``. ``False`` in a caller's own
-    thread, which keeps nothing.
-
-    - ``key``: what :func:`take_kept` must ask for.
-    """
+    """Keeps something for :func:`take_kept` with the same key. If this thread asks for another key, or ends, ``kept.close()`` is
+    called. ``False`` in a caller's own thread, which keeps nothing."""
     worker: _Worker | None = getattr(_of_thread, "worker", None)
     if worker is None:
         return False
