@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -282,6 +284,25 @@ def test_a_caller_interrupted_while_it_gives_a_job_to_a_thread_leaves_none_behin
     assert finished(start(threading.current_thread, "send")) is not idle
     idle.join(PATIENCE)
     assert not idle.is_alive()
+
+
+LATE = """
+import builtins, os, sys
+from okta_m2m._threads.workers import start_thread
+
+class Late:
+    start, write, finalizing = staticmethod(start_thread), staticmethod(os.write), staticmethod(sys.is_finalizing)
+
+    def __del__(self):
+        self.write(1, f"{self.finalizing()} {self.start(int, 'send')}".encode())
+
+builtins.late = Late()
+"""
+
+
+def test_while_the_interpreter_shuts_down_no_work_waits_for_a_thread() -> None:
+    ended = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, timeout=PATIENCE)
+    assert ended.stdout == "True None", ended.stderr
 
 
 def test_a_thread_of_a_caller_keeps_nothing() -> None:

@@ -148,6 +148,8 @@ def start_thread(job: Callable[[], object], purpose: str, *, finishes_at_exit: b
             _ending.append(threading.get_native_id())
             _alive.pop(own, None)
 
+    if sys.is_finalizing():
+        return None  # before Python 3.12, it would never run, and its start would wait for it
     handled, thread = sys.exception(), threading.Thread(target=run, name=f"okta-m2m {purpose}", daemon=True)
     if finishes_at_exit:
         _finished_at_exit.add(thread)
