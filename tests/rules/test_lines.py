@@ -267,6 +267,14 @@ def test_the_next_job_runs_in_the_same_thread_which_ends_soon_if_there_is_none(
     assert finished(start(threading.current_thread, "send")) is not last
 
 
+def test_a_thread_that_is_used_again_has_the_name_of_its_new_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "LONGEST_IDLE", 3.0)
+    thread = finished(start(threading.current_thread, "send"))
+    name = start(lambda: (threading.current_thread(), threading.current_thread().name), "store")
+    assert name is not None
+    assert name.result(PATIENCE) == (thread, "okta-m2m store")
+
+
 def test_a_caller_interrupted_while_it_gives_a_job_to_a_thread_leaves_none_behind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -221,7 +221,6 @@ class _Worker:
                 own.name = f"okta-m2m {self._purpose}"
                 _alive[own] = time.monotonic()
                 job()
-                del job  # which refers to its result
                 own.name = "okta-m2m idle"
                 _alive.pop(own, None)  # so that no fork waits for it
                 self._wait()
