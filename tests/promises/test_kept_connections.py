@@ -226,12 +226,13 @@ def test_a_connection_that_needs_no_proxy_is_not_kept_for_a_host_that_needs_one(
     new_app: Callable[[str], ServiceApp], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Plain HTTP to localhost uses no proxy of the environment."""
-    with running(None) as server, running(None) as proxy:
+    with running(None) as server, running(None) as other, running(None) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
         asyncio.run(OktaAuth(new_app(server.url)).atoken())
         with pytest.raises(TokenUnreachable):
-            asyncio.run(OktaAuth(new_app("https://acme.okta.com")).atoken())
+            asyncio.run(OktaAuth(new_app(f"https://127.0.0.1:{other.server_port}")).atoken())
         assert proxy.tunnels >= 1
+        assert other.accepted == 0
 
 
 def test_a_proxy_with_tls_is_verified_with_the_bundle_that_requests_uses(
