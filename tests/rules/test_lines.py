@@ -268,7 +268,7 @@ def test_the_next_job_runs_in_the_same_thread_which_ends_soon_if_there_is_none(
 
 
 def test_a_thread_that_is_used_again_has_the_name_of_its_new_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "LONGEST_IDLE", 3.0)
+    monkeypatch.setattr(workers, "LONGEST_IDLE", 2.0)
     thread = finished(start(threading.current_thread, "send"))
     name = start(lambda: (threading.current_thread(), threading.current_thread().name), "store")
     assert name is not None
@@ -278,7 +278,7 @@ def test_a_thread_that_is_used_again_has_the_name_of_its_new_work(monkeypatch: p
 def test_a_caller_interrupted_while_it_gives_a_job_to_a_thread_leaves_none_behind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(workers, "LONGEST_IDLE", 3.0)
+    monkeypatch.setattr(workers, "LONGEST_IDLE", 2.0)
     idle = finished(start(threading.current_thread, "send"))
 
     def interrupt(*_: object) -> None:
