@@ -22,7 +22,7 @@ LINES = {
         "| {requests[okta-m2m]} | {requests[Authlib]} | {requests[requests-oauth2client]} | asyncio only |",
         "| Slowest call while tokens of 2 seconds are renewed "
         "| {renewal[okta-m2m]} | {renewal[Authlib]} | {renewal[requests-oauth2client]} | not measured |",
-        "| A call with a DPoP token, of the same call without auth "
+        "| CPU time of a call with a DPoP token, compared with the same call without auth "
         "| {bound[okta-m2m]} | no DPoP | {bound[requests-oauth2client]} | not measured |",
         "| CPU time from the program's start to its first answer ({start[floor]} by hand) "
         "| {start[okta-m2m]} | {start[Authlib]} | {start[requests-oauth2client]} | not measured |",

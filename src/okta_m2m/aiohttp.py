@@ -285,8 +285,6 @@ class _TokenRequests:
             getattr(self, name) == getattr(other, name) for name in self.__slots__
         )
 
-    __hash__ = None  # type: ignore[assignment]
-
     def __call__(self, request: Request, timeout: float) -> Response:
         callers = asyncio._get_running_loop()
         if callers is None:

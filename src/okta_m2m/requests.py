@@ -5,7 +5,6 @@ Invariant: no policy here, and little except the library's names. The code is in
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 from ._clients.auth_object import missing_library
@@ -29,10 +28,9 @@ class _TokenAdapter(HTTPAdapter):
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         super().cert_verify(conn, url, verify, cert)  # type: ignore[no-untyped-call]  # requests annotates no types here
-        if conn.ca_certs and conn.proxy is None:
-            with suppress(OSError):  # requests loads it again, and reports the error
-                conn.conn_kw["ssl_context"] = shared_context(create_urllib3_context, conn.ca_certs)
-                conn.ca_certs = None
+        if conn.ca_certs and conn.proxy is None:  # a proxy with TLS is verified with the pool's own bundle
+            conn.conn_kw["ssl_context"] = shared_context(create_urllib3_context, conn.ca_certs)
+            conn.ca_certs = None
 
 
 def _token_session() -> requests.Session:

@@ -1,4 +1,5 @@
-"""aiohttp's token requests: the next one of the same settings uses the same connection, for a moment, and no other does."""
+"""What token requests share: with aiohttp, those in turn a connection, if they have the same settings; with requests, all an SSL
+context, but not with a proxy."""
 
 from __future__ import annotations
 
@@ -10,14 +11,18 @@ import ssl
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 import trustme
 
-from okta_m2m import Event, PrivateKey, ServiceApp
+import okta_m2m.requests
+from okta_m2m import Event, PrivateKey, ServiceApp, TokenUnreachable
+from okta_m2m._threads import workers
 from okta_m2m.aiohttp import OktaAuth
 from okta_m2m.events import TokenObtained
 from services import eventually
@@ -27,13 +32,14 @@ IN_TURN = 4
 
 class TokenServer(ThreadingHTTPServer):
     """A token endpoint. ``accepted``: the number of connections so far; ``open``: how many are open. ``closes``: whether it
-    closes each connection after an answer, without having said so. ``answered``: the number of token requests."""
+    closes each connection after an answer, without having said so. ``answered``: the number of token requests. ``tunnels``:
+    how often it was asked to be a proxy, which it refuses."""
 
     daemon_threads = True
 
     def __init__(self, context: ssl.SSLContext | None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.accepted = self.open = self.answered = 0
+        self.accepted = self.open = self.answered = self.tunnels = 0
         self.closes = False
         self.url = f"{'https' if context else 'http'}://127.0.0.1:{self.server_port}"
         if context is not None:
@@ -69,6 +75,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = self.server.closes
 
     def do_CONNECT(self) -> None:
+        self.server.tunnels += 1
         self.send_error(502)
 
     def log_message(self, format: str, *arguments: Any) -> None:
@@ -80,19 +87,26 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
-@pytest.fixture(params=["http", "https"])
-def server(request: pytest.FixtureRequest, authority: trustme.CA) -> Iterator[TokenServer]:
+@contextmanager
+def running(authority: trustme.CA | None) -> Iterator[TokenServer]:
+    """A server, with TLS if there is an authority."""
     context = None
-    if request.param == "https":
+    if authority is not None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         authority.issue_cert("127.0.0.1").configure_cert(context)
-    running = TokenServer(context)
-    threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    server = TokenServer(context)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     try:
-        yield running
+        yield server
     finally:
-        running.shutdown()
-        running.server_close()
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(params=["http", "https"])
+def server(request: pytest.FixtureRequest, authority: trustme.CA) -> Iterator[TokenServer]:
+    with running(authority if request.param == "https" else None) as server:
+        yield server
 
 
 @pytest.fixture
@@ -100,6 +114,12 @@ def trusting(authority: trustme.CA) -> ssl.SSLContext:
     context = ssl.create_default_context()
     authority.configure_trust(context)
     return context
+
+
+@pytest.fixture
+def busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection is kept for longer, so that no pause of this machine ends it."""
+    monkeypatch.setattr(workers, "LONGEST_IDLE", 8.0)
 
 
 Obtain = Callable[..., str]
@@ -129,6 +149,7 @@ def obtain(server: TokenServer, trusting: ssl.SSLContext, ec_key: PrivateKey) ->
     return lambda trust=trusting, **options: asyncio.run(call(trust, options))
 
 
+@pytest.mark.usefixtures("busy_machine")
 def test_token_requests_in_turn_use_one_connection(server: TokenServer, obtain: Obtain) -> None:
     tokens = [obtain() for _ in range(IN_TURN)]
     assert tokens == [f"Bearer t{number + 1}" for number in range(IN_TURN)]
@@ -146,6 +167,7 @@ def test_a_connection_that_is_not_used_again_is_closed_after_a_moment(server: To
     assert server.accepted == 2
 
 
+@pytest.mark.usefixtures("busy_machine")
 def test_a_connection_that_the_server_closed_is_not_used_again(server: TokenServer, obtain: Obtain) -> None:
     server.closes = True
     for _ in range(IN_TURN):
@@ -154,6 +176,7 @@ def test_a_connection_that_the_server_closed_is_not_used_again(server: TokenServ
     assert server.answered == server.accepted == IN_TURN
 
 
+@pytest.mark.usefixtures("busy_machine")
 def test_other_settings_have_another_connection(
     server: TokenServer, obtain: Obtain, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,10 +191,12 @@ def test_other_settings_have_another_connection(
     eventually(lambda: server.open == 1, "the end of the connections of other settings")
 
 
+@pytest.mark.usefixtures("busy_machine")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_fork_does_not_share_a_kept_connection(server: TokenServer, obtain: Obtain) -> None:
     obtain()
+    assert server.open == 1
     child = os.fork()
     if child == 0:
         status = 1
@@ -182,4 +207,43 @@ def test_a_fork_does_not_share_a_kept_connection(server: TokenServer, obtain: Ob
             os._exit(status)
     assert os.waitpid(child, 0)[1] == 0
     assert obtain() == "Bearer t3"
-    assert server.accepted == 2, "the child's own, and none more of this process"
+    assert server.accepted == 3
+
+
+@pytest.fixture
+def new_app(ec_key: PrivateKey, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ServiceApp]:
+    """``new_app(org_url)``: an app whose calls fail soon. The environment names no proxy."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    return lambda org_url: ServiceApp(
+        org_url, client_id="0oa1", key=ec_key, scopes=["s"], authorization_server="default", dpop=False, max_wait=1
+    )
+
+
+@pytest.mark.usefixtures("busy_machine")
+def test_a_connection_that_needs_no_proxy_is_not_kept_for_a_host_that_needs_one(
+    new_app: Callable[[str], ServiceApp], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plain HTTP to localhost uses no proxy of the environment."""
+    with running(None) as server, running(None) as other, running(None) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        asyncio.run(OktaAuth(new_app(server.url)).atoken())
+        with pytest.raises(TokenUnreachable):
+            asyncio.run(OktaAuth(new_app(f"https://127.0.0.1:{other.server_port}")).atoken())
+        assert proxy.tunnels >= 1
+        assert other.accepted == 0
+
+
+def test_a_proxy_with_tls_is_verified_with_the_bundle_that_requests_uses(
+    new_app: Callable[[str], ServiceApp], authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So with such a proxy, token requests do not share an SSL context."""
+    bundle = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(bundle))
+    with running(authority) as proxy:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        with pytest.raises(TokenUnreachable):
+            okta_m2m.requests.OktaAuth(new_app("https://acme.okta.com")).token()
+        assert proxy.tunnels >= 1

@@ -25,6 +25,7 @@ def new_apps(okta: FakeOkta, key: PrivateKey, number: int) -> list[ServiceApp]:
 def test_many_apps_without_a_token_on_one_loop_each_make_one_request(
     okta: FakeOkta, ec_key: PrivateKey, library: str, number: int
 ) -> None:
+    okta.token_delay = 0.05  # so that there is time in which the loop must go on, however fast the requests are
     adapter: Any = importlib.import_module(f"okta_m2m.{library}")
     auths = [adapter.OktaAuth(app) for app in new_apps(okta, ec_key, number)]
     beats = 0

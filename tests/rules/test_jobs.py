@@ -25,6 +25,7 @@ from figures import Note
 from herd import SECRET, SimulatedStore
 from okta_m2m import ServiceApp, Token
 from okta_m2m._base.clocks import Clock
+from okta_m2m._threads import workers
 from okta_m2m.effects import Effect, Request, Response, Wait
 from okta_m2m.runtimes import Asyncio, Trio, arun
 from promises import in_matrix
@@ -107,12 +108,18 @@ class World:
     def pass_time(self, seconds: float) -> None:
         """Puts the clock forward, to each answer that is due first. What is under way then comes to its end."""
         until = self.time + seconds
-        while threads := [thread for thread in set(threading.enumerate()) - self._earlier if thread.is_alive()]:
+        while self._is_busy():
             with self._moved:
                 self.time = max([self.time, *self._answers_at])
                 self._moved.notify_all()
-            threads[0].join(0.01)
+            time.sleep(0.001)
         self.time = max(self.time, until)
+
+    def _is_busy(self) -> bool:
+        """Whether a thread works, or was just given a job. Others wait for one."""
+        alive = [thread for thread in set(threading.enumerate()) - self._earlier if thread.is_alive()]
+        idle = [thread for thread in alive if thread.name == "okta-m2m idle"]
+        return len(idle) < len(alive) or len(idle) > len(workers._idle)
 
     def job(self, app: ServiceApp, *, by: str = "asyncio.run") -> Token:
         """A job that needs a token, on a loop of its own."""

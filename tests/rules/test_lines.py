@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -252,17 +254,31 @@ def test_at_most_32_fetches_of_a_process_run_at_once(work: Work, clock: object) 
 # ── threads that are used again ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_next_job_runs_in_the_same_thread_which_ends_soon_if_there_is_none() -> None:
-    threads = [finished(start(threading.current_thread, "send")) for _ in range(3)]
-    assert len(set(threads)) == 1
-    threads[0].join(PATIENCE)
-    assert not threads[0].is_alive()
-    assert finished(start(threading.current_thread, "send")) is not threads[0]
+def test_the_next_job_runs_in_the_same_thread_which_ends_soon_if_there_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workers, "LONGEST_IDLE", PATIENCE)
+    first, second = (finished(start(threading.current_thread, "send")) for _ in range(2))
+    monkeypatch.setattr(workers, "LONGEST_IDLE", 0.2)
+    last = finished(start(threading.current_thread, "send"))
+    assert first is second is last
+    last.join(PATIENCE)
+    assert not last.is_alive()
+    assert finished(start(threading.current_thread, "send")) is not last
+
+
+def test_a_thread_that_is_used_again_has_the_name_of_its_new_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "LONGEST_IDLE", 2.0)
+    thread = finished(start(threading.current_thread, "send"))
+    name = start(lambda: (threading.current_thread(), threading.current_thread().name), "store")
+    assert name is not None
+    assert name.result(PATIENCE) == (thread, "okta-m2m store")
 
 
 def test_a_caller_interrupted_while_it_gives_a_job_to_a_thread_leaves_none_behind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(workers, "LONGEST_IDLE", 2.0)
     idle = finished(start(threading.current_thread, "send"))
 
     def interrupt(*_: object) -> None:
@@ -276,6 +292,31 @@ def test_a_caller_interrupted_while_it_gives_a_job_to_a_thread_leaves_none_behin
     assert finished(start(threading.current_thread, "send")) is not idle
     idle.join(PATIENCE)
     assert not idle.is_alive()
+
+
+LATE = """
+import builtins, os, sys
+from okta_m2m._threads.workers import start_thread
+
+class Late:
+    start, write, finalizing = staticmethod(start_thread), staticmethod(os.write), staticmethod(sys.is_finalizing)
+
+    def __del__(self):
+        self.write(1, f"{self.finalizing()} {self.start(int, 'send')}".encode())
+
+builtins.late = Late()
+"""
+
+
+def test_while_the_interpreter_shuts_down_no_work_waits_for_a_thread() -> None:
+    ended = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, timeout=PATIENCE)
+    assert ended.stdout == "True None", ended.stderr
+
+
+def test_a_thread_of_a_caller_keeps_nothing() -> None:
+    """Nobody would close it."""
+    assert not workers.keep("key", object())
+    assert workers.take_kept("key") is None
 
 
 def finished(working: Future[threading.Thread] | None) -> threading.Thread:

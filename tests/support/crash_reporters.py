@@ -29,6 +29,7 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
         if link is not None and id(link) not in seen:
             seen.add(id(link))
             yield link
+            # Contexts too that "from None" hides: not every reporter minds it.
             waiting += [link.__cause__, link.__context__, *getattr(link, "exceptions", ())]
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import okta_m2m
+from crash_reporters import chain
 from leaks import watch
 
 PACKAGE = Path(okta_m2m.__file__).parent
@@ -49,20 +50,8 @@ def _in_package(filename: str) -> bool:
     return path.is_relative_to(PACKAGE) and not path.is_relative_to(PACKAGE / "testing")
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    waiting = [error]
-    while waiting:
-        link = waiting.pop()
-        if link is not None and id(link) not in seen:
-            seen.add(id(link))
-            yield link
-            # Contexts too that "from None" hides: not every reporter minds it.
-            waiting += [link.__cause__, link.__context__, *getattr(link, "exceptions", ())]
-
-
 def _of_traceback(error: BaseException) -> Iterator[tuple[str, str]]:
-    for link in _chain(error):
+    for link in chain(error):
         captured = traceback.TracebackException(type(link), link, link.__traceback__, capture_locals=True, compact=True)
         for frame in captured.stack:
             if _in_package(frame.filename):
@@ -74,7 +63,7 @@ def _of_sentry(error: BaseException) -> Iterator[tuple[str, str]]:
     from sentry_sdk.utils import event_from_exception
 
     serializer.MAX_DATABAG_BREADTH = 1000  # by default it shows ten variables of a frame, and ten items of each
-    for link in _chain(error):
+    for link in chain(error):
         event, _ = event_from_exception((type(link), link, link.__traceback__), client_options=OPTIONS)
         report: Any = serializer.serialize(event, max_request_body_size="always", max_value_length=1_000_000)
         for value in report["exception"]["values"]:

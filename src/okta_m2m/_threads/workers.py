@@ -22,7 +22,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from .._base.clocks import NEVER
 from .landings import LOOK, fork_listeners, mutex
@@ -148,6 +148,8 @@ def start_thread(job: Callable[[], object], purpose: str, *, finishes_at_exit: b
             _ending.append(threading.get_native_id())
             _alive.pop(own, None)
 
+    if sys.is_finalizing():
+        return None  # before Python 3.12, it would never run, and its start would wait for it
     handled, thread = sys.exception(), threading.Thread(target=run, name=f"okta-m2m {purpose}", daemon=True)
     if finishes_at_exit:
         _finished_at_exit.add(thread)
@@ -192,39 +194,33 @@ def too_slow(what: str, timeout: float) -> str:
 # ── threads that are used again ──────────────────────────────────────────────────────────────────────────────────────
 
 
-class Closable(Protocol):
-    """Something that a thread can keep."""
-
-    def close(self) -> None:
-        """Called in that thread, before it ends."""
-
-
 class _Worker:
     """A thread that does one job after another, and ends after a second without one."""
 
-    __slots__ = ("_job", "_purpose", "_wake", "kept")
+    __slots__ = ("_job", "_purpose", "_wake", "kept", "thread")
 
     def __init__(self, job: Callable[[], None], purpose: str) -> None:
         self._job: Callable[[], None] | None = job
         self._purpose = purpose
         self._wake = threading.Lock()
         self._wake.acquire()
-        self.kept: tuple[object, Closable] | None = None
+        self.kept: tuple[object, Any] | None = None
+        self.thread = threading.current_thread()  # which starts it; then its own
 
-    def give(self, job: Callable[[], None], purpose: str) -> None:
-        """Gives it the next job. Called under the mutex."""
+    def give(self, job: Callable[[], None] | None, purpose: str) -> None:
+        """Gives it the next job; ``None`` ends it. Called under the mutex."""
         self._job, self._purpose = job, purpose
         self._wake.release()
 
     def run(self) -> None:
-        own, _of_thread.worker = threading.current_thread(), self
+        own = self.thread = threading.current_thread()
+        _of_thread.worker = self
         try:
             while self._job is not None:
                 job, self._job = self._job, None
                 own.name = f"okta-m2m {self._purpose}"
                 _alive[own] = time.monotonic()
                 job()
-                del job  # which refers to its result
                 own.name = "okta-m2m idle"
                 _alive.pop(own, None)  # so that no fork waits for it
                 self._wait()
@@ -241,12 +237,9 @@ class _Worker:
                 _idle.remove(self)
 
 
-def keep(key: object, kept: Closable) -> bool:
-    """Keeps something until this thread ends, or asks for something else. ``False`` in a caller's own thread, which keeps
-    nothing.
-
-    - ``key``: what :func:`take_kept` must ask for.
-    """
+def keep(key: object, kept: Any) -> bool:
+    """Keeps something for :func:`take_kept` with the same key. If this thread asks for another key, or ends, ``kept.close()`` is
+    called. ``False`` in a caller's own thread, which keeps nothing."""
     worker: _Worker | None = getattr(_of_thread, "worker", None)
     if worker is None:
         return False
@@ -462,6 +455,13 @@ def _before_fork() -> None:
     if threading.active_count() > 1:
         for name in IMPORTED_LATE:
             import_module(name)
+    # With gevent, what waits here would go on in the child, as a thread that Python does not know.
+    with mutex():
+        idle = [_idle.pop() for _ in _idle[:]]
+        for worker in idle:
+            worker.give(None, "")
+    for worker in idle:
+        worker.thread.join(LONGEST_BEFORE_FORK)
     own = threading.current_thread()
     for thread, began in list(_alive.items()):
         while thread is not own and thread in _alive and time.monotonic() < began + YOUNG:
