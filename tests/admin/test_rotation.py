@@ -597,6 +597,7 @@ class Breaking(requests.Session):
             raise requests.ConnectionError
         response = super().request(method, *arguments, **options)
         if method == "DELETE":
+            response.close()
             raise KeyboardInterrupt
         return response
 

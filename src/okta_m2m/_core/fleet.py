@@ -25,7 +25,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from math import isfinite
-from secrets import token_hex
+from secrets import token_bytes, token_hex
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -165,8 +165,8 @@ class Fleet:
         self._believed_until = self._distrusted_until = NEVER
         self._sign_of_life = NEVER  # when the holder of the claim last gave one, in Okta's time
         self._released: Landing | None = None
-        if seal_with:
-            Seal(seal_with)  # refuses a secret that is too short, before anything is stored
+        # This refuses a secret that is too short, and imports what sealing needs: no call waits for that.
+        Seal(seal_with or [token_bytes()])
         self._seal_with = tuple(seal_with)
         if not self._seal_with and not any(isinstance(key, PrivateKey) for key in keys):
             raise ConfigurationError(
