@@ -21,7 +21,10 @@ from okta_m2m.testing import FakeOkta
 from promises import Service
 
 LEASE = 1.0
-"""Instead of five seconds."""
+"""Instead of three seconds."""
+
+BELIEVED = 1.5 * LEASE
+"""Seconds for which a claim is believed whose holder gives no sign of life."""
 
 SOON = 1.5
 """Seconds for a token on a busy machine, and for operations of a store that are given up after a quarter of a second each."""
@@ -47,7 +50,7 @@ LIES: dict[str, tuple[str, Callable[..., Any], float, float]] = {
     "load returns a string": ("load", constant("text"), SOON, SOON),
     "load fails": ("load", fails, SOON, SOON),
     "load hangs": ("load", hangs, SOON, SOON),
-    "a claim that never ends": ("claim", constant(False), LEASE + SOON, SOON),
+    "a claim that never ends": ("claim", constant(False), BELIEVED + SOON, SOON),
     "everyone has the claim": ("claim", constant(True), SOON, SOON),
     "claim fails": ("claim", fails, SOON, SOON),
     "claim hangs": ("claim", hangs, SOON, SOON),
@@ -111,8 +114,8 @@ def test_a_copied_sign_of_life_keeps_nobody_waiting(okta: FakeOkta, new_service:
 
     okta_now = time.time()
     store.load, store.claim = replays, constant(False)
-    assert seconds_for_a_token(app) < LEASE + SOON
-    assert asked == 2
+    assert seconds_for_a_token(app) < BELIEVED + SOON
+    assert asked >= 2
 
 
 def test_a_claim_that_never_ends_delays_no_renewal_beyond_a_lease(okta: FakeOkta, new_service: Service) -> None:
@@ -122,13 +125,13 @@ def test_a_claim_that_never_ends_delays_no_renewal_beyond_a_lease(okta: FakeOkta
     app = new_service(okta, store=store)
     seconds_for_a_token(app)
     store.claim = constant(False)
-    until = time.monotonic() + 6 + LEASE + SOON
+    until = time.monotonic() + 6 + BELIEVED + SOON
     slowest = 0.0
     while time.monotonic() < until:
         slowest = max(slowest, seconds_for_a_token(app))
         time.sleep(0.02)
     assert okta.tokens_minted > 1
-    assert slowest < LEASE + SOON
+    assert slowest < BELIEVED + SOON
 
 
 def test_a_live_holder_is_waited_for_longer_than_a_lease(okta: FakeOkta, new_service: Service, ec_key: Any) -> None:

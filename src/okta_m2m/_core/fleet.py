@@ -9,7 +9,8 @@
 A thread of its own keeps the claim, saves and releases, so that no caller waits for a slow store when there is a token.
 
 A claim is a lease: if its holder is killed, the others wait at most :data:`LEASE` seconds. Whoever can write to the store
-can keep a claim for longer. So no process waits for longer than a lease, unless the holder has saved a sign of life.
+can keep a claim for longer. So no process waits for longer than a lease and a half, unless the holder has saved a sign of
+life.
 
 Each stored value is encrypted ("sealed"). It contains the token and its expiry on Okta's clock, and the origins that forced
 its renewal; for a bound token, also the token endpoint's nonce, and the key if it was made for the fleet.
@@ -51,9 +52,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LEASE = 5.0
+LEASE = 3.0
 """The seconds that a claim lasts. Its holder extends it after each third of that time, so only a holder that died or
 was disconnected loses it."""
+
+DOUBT: Final = 1 / 2
+"""The part of a lease for which a claim is still believed after it should have ended. Another process may just have taken it
+over, and gives its first sign of life after a third of a lease."""
 
 DISTRUST = 60.0
 """Seconds for which claims of others are not believed, after one without a sign of life."""
@@ -127,6 +132,7 @@ class Fleet:
     __slots__ = (
         "_believed_until",
         "_distrusted_until",
+        "_doubted_until",
         "_down",
         "_endpoint",
         "_identity",
@@ -162,7 +168,7 @@ class Fleet:
         self._endpoint = endpoint
         self._timeout = check_seconds(timeout, "store_timeout", 60, "60")
         self._down = False
-        self._believed_until = self._distrusted_until = NEVER
+        self._believed_until = self._doubted_until = self._distrusted_until = NEVER
         self._sign_of_life = NEVER  # when the holder of the claim last gave one, in Okta's time
         self._released: Landing | None = None
         # This refuses a secret that is too short, and imports what sealing needs: no call waits for that.
@@ -207,7 +213,7 @@ class Fleet:
             while True:
                 found = yield from self._load(places, is_wanted)
                 if found is not None:
-                    self._believed_until = NEVER
+                    self._believed_until = self._doubted_until = NEVER
                     self._report_up()
                     return found
                 if not is_due:
@@ -232,17 +238,21 @@ class Fleet:
         return (yield from self._fetch_with_claim(places, owner, fetch_own, is_wanted, deadline))
 
     def _believes_claim(self, place: _Place) -> Flow[bool]:
-        """Whether to believe that another process holds the claim and is alive: for one lease, and for another one after each
-        sign of life."""
+        """Whether to believe that another process holds the claim and is alive: for one lease and a half, and for as long
+        again after each sign of life."""
         now = self._endpoint.clock.now()
         if now < self._distrusted_until:
             return False
         if now < self._believed_until:
             return True
-        is_first = now > self._believed_until + LEASE  # of this claim, or of this wait
+        is_first = now > max(self._believed_until, self._doubted_until) + LEASE  # of this claim, or of this wait
         before, self._sign_of_life = self._sign_of_life, (yield from self._load_sign_of_life(place))
         if is_first or self._sign_of_life > before:
             self._believed_until = now + LEASE
+            return True
+        if self._doubted_until <= self._believed_until:
+            self._doubted_until = now + LEASE * DOUBT
+        if now < self._doubted_until:
             return True
         self._distrusted_until = now + DISTRUST
         return False
