@@ -36,8 +36,9 @@ LIFE = 3600.0
 EVERY = 5.0
 """Seconds from one job to the next."""
 
-TAKES = 4.0
-"""Seconds of a renewal: it is under way when the job that began it has ended."""
+TAKES = 2.0
+"""Seconds of a renewal: it is under way when the job that began it has ended. A claim lasts for longer: none is extended on this
+clock."""
 
 PROCESSES = 4
 """How many processes share the store. Their jobs run in turn, each on a loop of its own."""
