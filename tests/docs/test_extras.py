@@ -144,6 +144,7 @@ def test_the_doctor_of_the_readme_works_with_the_extra_that_it_names(org: FakeOk
     assert "HTTP 200" in done.stdout
 
 
+@pytest.mark.matrix
 def test_the_picture_of_the_doctor_shows_what_the_commands_print(monkeypatch: pytest.MonkeyPatch) -> None:
     specification = spec_from_file_location("make_pictures", ROOT / "docs" / "make_pictures.py")
     assert specification is not None

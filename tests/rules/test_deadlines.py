@@ -27,7 +27,7 @@ from okta_m2m.admin.errors import OktaUnreachable
 from okta_m2m.admin.introspection import introspect_token, revoke_token
 from okta_m2m.admin.management import ApiToken, ManagementApi
 from okta_m2m.testing import FakeOkta
-from promises import TOKEN, USERS, Connect, Service, half_read, sent_to
+from promises import TOKEN, USERS, Connect, Service, half_read, in_matrix, sent_to
 
 BOUND = 10.0
 """Seconds within which each call here ends; the servers would go on for a minute, and no client here has a shorter limit."""
@@ -53,7 +53,7 @@ def ended() -> Iterator[threading.Event]:
     event.set()
 
 
-@pytest.fixture(params=["stalls", "drips"])
+@pytest.fixture(params=["drips", *in_matrix("stalls")])
 def go_on(request: pytest.FixtureRequest, ended: threading.Event) -> Callable[[Callable[[bytes], object]], None]:
     """Sends nothing more, or a byte from time to time, with the function that it is given."""
 
@@ -134,6 +134,7 @@ def test_a_401_whose_body_comes_late_reaches_the_caller_whole(
     assert client.get(front.url + USERS).status == 200
 
 
+@pytest.mark.matrix
 @pytest.mark.usefixtures("ours")
 def test_the_calls_that_a_stalling_api_rejects_leave_no_thread_and_no_connection(
     okta: FakeOkta, front: Front, new_service: Service, connect: Connect, ended: threading.Event
