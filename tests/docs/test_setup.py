@@ -72,6 +72,7 @@ def write_program(path: Path, runs: str) -> None:
 
 @posix_only
 @pytest.mark.parametrize("shell", ["bash", pytest.param("sh", marks=pytest.mark.matrix)])
+@pytest.mark.matrix
 def test_the_commands_of_the_page_end_with_a_call_to_fake_okta_and_one_to_an_org(tmp_path: Path, shell: str) -> None:
     home, found = tmp_path / "home", programs(tmp_path / "bin")
     clone, folder = home / "okta-m2m", home / "billing"

@@ -460,6 +460,7 @@ def test_a_damaged_directory_is_repaired_without_a_warning(
 
 @needs_fork
 @either_binding
+@pytest.mark.matrix
 def test_redis_may_be_stopped_restarted_and_flushed_under_load_and_no_call_fails(
     okta: FakeOkta, own_server: RedisServer, new_fleet: Callable[..., Fleet], tmp_path: Path
 ) -> None:

@@ -118,6 +118,7 @@ def test_a_copied_sign_of_life_keeps_nobody_waiting(okta: FakeOkta, new_service:
     assert asked >= 2
 
 
+@pytest.mark.matrix
 def test_a_claim_that_never_ends_delays_no_renewal_beyond_a_lease(okta: FakeOkta, new_service: Service) -> None:
     """The token is replaced while it still works, so that no call waits for it."""
     okta.token_lifetime = 6

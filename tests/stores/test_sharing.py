@@ -770,6 +770,7 @@ def test_forked_workers_keep_using_the_token_of_their_parent(gate: Gate, gated: 
 
 
 @needs_fork
+@pytest.mark.matrix
 def test_forked_workers_do_not_all_renew_when_their_parent_would_have(
     gate: Gate, gated: Callable[..., ServiceApp], hands: Hands
 ) -> None:
