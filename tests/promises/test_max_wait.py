@@ -199,6 +199,7 @@ def test_a_name_whose_addresses_are_all_unreachable_is_resolved_again(
     assert client.get(url + USERS).status == 200
 
 
+@pytest.mark.matrix
 def test_a_reachable_address_after_two_unreachable_ones_is_used(
     okta: FakeOkta,
     new_service: Service,
