@@ -154,4 +154,28 @@ def test_a_live_holder_is_waited_for_longer_than_a_lease(okta: FakeOkta, new_ser
     assert okta.tokens_minted == 1
 
 
+@pytest.mark.matrix
+def test_once_a_token_was_found_the_next_claim_is_believed_for_a_whole_lease(
+    okta: FakeOkta, new_service: Service, ec_key: Any
+) -> None:
+    store = in_this_process()
+    one = new_service(okta, store=store)
+    other = ServiceApp(okta.url, client_id=one.client_id, key=ec_key, scopes=one.scopes, store=store)
+    okta.next(delay=LEASE / 2)
+    holder = threading.Thread(target=OktaAuth(one).token)
+    holder.start()
+    time.sleep(LEASE / 5)
+    assert seconds_for_a_token(other) < LEASE
+    holder.join()
+    assert okta.tokens_minted == 1
+    time.sleep(LEASE)
+    token = other.token_state.token
+    assert token is not None
+    other.token_state.rejected(token, okta.url, other.token_state.now())
+    store.claim = constant(False)  # as after the death of its holder
+    began = time.monotonic()
+    OktaAuth(other).headers("GET", okta.url)
+    assert time.monotonic() - began > LEASE
+
+
 SECRET = bytes(range(32))
