@@ -140,8 +140,11 @@ def leave(*_):
     raise SystemExit(0)
 signal.signal(signal.SIGTERM, leave)
 threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+app.close()  # of several live apps with the same settings, the log warns
 while True:
-    OktaAuth(new_app()).token()
+    one = new_app()
+    OktaAuth(one).token()
+    one.close()
 """,
     "Ctrl-C during a fetch that hangs": """
 hang()
@@ -154,6 +157,7 @@ except KeyboardInterrupt:
     "sys.exit": "warm(); call(); due(); auth.token(); ending(); sys.exit(0)",
     "os._exit": "warm(); hang(); due(); call(); ending(); os._exit(0)",
     "the app is closed at exit, and its token revoked": """
+app.close()  # of two live apps with the same settings, the log warns
 app = ServiceApp(plan["org_url"], client_id=plan["client_id"], key=PrivateKey.from_jwk(plan["key"]),
                  scopes=["okta.users.read"], max_wait=10, revoke_on_close=True)
 auth = OktaAuth(app)
