@@ -12,12 +12,13 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 import requests
+import typer
 
-import okta_m2m.cli
+import okta_m2m.cli.commands
 from command import posix_only, run_command, run_on_terminal
 from front import Exchange, Front, front_of
 from okta_m2m import PrivateKey
@@ -324,3 +325,22 @@ def test_a_row_that_is_wrapped_is_in_one_style() -> None:
     assert len(lines) > 1
     assert {str(segment.style or "none") for segment in segments if "word" in segment.text} == {"none"}
     assert "yellow" in {str(segment.style) for segment in segments if "!" in segment.text}
+
+
+def test_each_option_states_its_name() -> None:
+    # typer 0.27.0 to 0.27.3 take the metavar for the name of an option that states none.
+    def all_commands(group: typer.Typer) -> Iterator[Any]:
+        for command in (*group.registered_commands, *filter(None, [group.registered_callback])):
+            yield command.callback
+        for inner in group.registered_groups:
+            yield from all_commands(inner.typer_instance)
+
+    options = [
+        (command.__name__, name, each)
+        for command in all_commands(okta_m2m.cli.commands.app)
+        for name, hint in get_type_hints(command, include_extras=True).items()
+        for each in getattr(hint, "__metadata__", ())
+        if isinstance(each, typer.models.OptionInfo)
+    ]
+    assert len(options) > 50
+    assert [(command, name) for command, name, each in options if not each.param_decls] == []

@@ -160,7 +160,7 @@ def add_role(
     ] = None,
     custom: Annotated[str | None, typer.Option("--role", metavar="ID", help="A custom role (cr0...).")] = None,
     resource_set: Annotated[
-        str | None, typer.Option(metavar="ID", help="The resource set of the custom role (iam...).")
+        str | None, typer.Option("--resource-set", metavar="ID", help="The resource set of the custom role (iam...).")
     ] = None,
     app_name: AppName = None,
     as_json: Json = False,

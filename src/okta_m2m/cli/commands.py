@@ -129,6 +129,7 @@ def _options(
     org: Annotated[
         str | None,
         typer.Option(
+            "--org",
             metavar="URL|PROFILE",
             envvar="OKTA_M2M_PROFILE",
             help="The org, or a profile in ~/.okta/okta.yaml: okta.profiles.PROFILE.",

@@ -45,26 +45,32 @@ class _Keys(NamedTuple):
 def create(
     sign_in: SignIn,
     name: Annotated[
-        str, typer.Option(metavar="NAME", help="The app's name. If an app already has this name, it is shown instead.")
+        str,
+        typer.Option(
+            "--name", metavar="NAME", help="The app's name. If an app already has this name, it is shown instead."
+        ),
     ],
-    via: Annotated[str, typer.Option(metavar="apps|clients", help="Use /api/v1/apps, or /oauth2/v1/clients.")] = "apps",
+    via: Annotated[
+        str, typer.Option("--via", metavar="apps|clients", help="Use /api/v1/apps, or /oauth2/v1/clients.")
+    ] = "apps",
     key_file: KeyFile = None,
     kid: Kid = None,
     passphrase_file: PassphraseFile = None,
     jwks: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Register the public keys of this JWKS instead of --key.")
+        Path | None,
+        typer.Option("--jwks", metavar="FILE", help="Register the public keys of this JWKS instead of --key."),
     ] = None,
     jwks_uri: Annotated[
-        str | None, typer.Option(metavar="URL", help="Let Okta fetch the public keys from this URL.")
+        str | None, typer.Option("--jwks-uri", metavar="URL", help="Let Okta fetch the public keys from this URL.")
     ] = None,
     dpop: Annotated[bool, typer.Option("--dpop", help="Make the app require DPoP.")] = False,
     client_id: Annotated[
-        str | None, typer.Option(metavar="ID", help="A client id of your choice; only with --via apps.")
+        str | None, typer.Option("--client-id", metavar="ID", help="A client id of your choice; only with --via apps.")
     ] = None,
     twin: Annotated[bool, typer.Option("--twin", help="Create a second app with the same name.")] = False,
-    write: Annotated[Path, typer.Option(metavar="FILE", help="The file to write the app's settings to.")] = Path(
-        "okta.yaml"
-    ),
+    write: Annotated[
+        Path, typer.Option("--write", metavar="FILE", help="The file to write the app's settings to.")
+    ] = Path("okta.yaml"),
     env: Annotated[
         bool, typer.Option("--env", help="Print the settings as export lines instead of writing a file.")
     ] = False,

@@ -62,11 +62,13 @@ def doctor(
         str | None, typer.Argument(metavar="MODULE:APP", help="Check this ServiceApp of a program, not the settings.")
     ] = None,
     call: Annotated[
-        str | None, typer.Option(metavar="URL", help="An API call to try with GET, as a path: /api/v1/users?limit=1")
+        str | None,
+        typer.Option("--call", metavar="URL", help="An API call to try with GET, as a path: /api/v1/users?limit=1"),
     ] = None,
     client: Annotated[
         str,
         typer.Option(
+            "--client",
             metavar="NAME",
             help="Check the CA bundle and proxy of this client: requests, httpx, httpx2, aiohttp or niquests.",
         ),
@@ -76,7 +78,7 @@ def doctor(
         bool, typer.Option("--verbose", "-v", help="Show every row, including the checks that passed.")
     ] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Check only what needs no network.")] = False,
-    max_wait: Annotated[float, seconds("How long the token request may take.")] = 20.0,
+    max_wait: Annotated[float, seconds("--max-wait", "How long the token request may take.")] = 20.0,
 ) -> None:
     """Check everything that a working call depends on, and say how to fix problems."""
     checks: list[Check] = []

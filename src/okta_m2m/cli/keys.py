@@ -38,14 +38,16 @@ File = Annotated[
 @app.command()
 def new(
     out: Annotated[
-        Path, typer.Option(metavar="FILE", help="The file to write the private key to. It must not exist.")
+        Path, typer.Option("--out", metavar="FILE", help="The file to write the private key to. It must not exist.")
     ] = DEFAULT_KEY,
-    alg: Annotated[str, typer.Option(metavar="ALG", help="RS256, RS384, RS512; ES256, ES384, ES512.")] = "RS256",
+    alg: Annotated[
+        str, typer.Option("--alg", metavar="ALG", help="RS256, RS384, RS512; ES256, ES384, ES512.")
+    ] = "RS256",
     bits: Annotated[
-        int | None, typer.Option(metavar="BITS", help="Bits of an RSA key: 2048 (by default), 3072, 4096.")
+        int | None, typer.Option("--bits", metavar="BITS", help="Bits of an RSA key: 2048 (by default), 3072, 4096.")
     ] = None,
     kid: Annotated[
-        str | None, typer.Option(metavar="KID", help="The key's id; by default its RFC 7638 thumbprint.")
+        str | None, typer.Option("--kid", metavar="KID", help="The key's id; by default its RFC 7638 thumbprint.")
     ] = None,
     pem: Annotated[bool, typer.Option("--pem", help="Write PEM, with the kid in a line above it.")] = False,
     encrypt: Annotated[
@@ -53,7 +55,8 @@ def new(
     ] = False,
     passphrase_file: PassphraseFile = None,
     jwks_out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write the public JWKS to this file. It must not exist.")
+        Path | None,
+        typer.Option("--jwks-out", metavar="FILE", help="Also write the public JWKS to this file. It must not exist."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -119,7 +122,9 @@ def convert(
     target: Annotated[Path, typer.Argument(metavar="TO", help="The JWK file to write.")] = DEFAULT_KEY,
     kid: Annotated[
         str | None,
-        typer.Option(help="The kid under which Okta lists the key; by default the file's own, or the thumbprint."),
+        typer.Option(
+            "--kid", help="The kid under which Okta lists the key; by default the file's own, or the thumbprint."
+        ),
     ] = None,
     passphrase_file: PassphraseFile = None,
     as_json: Json = False,

@@ -1,7 +1,7 @@
 """Options that several commands share, and their meaning.
 
-Invariant: options accept no secrets, only files that hold secrets, because other users of the machine can read
-arguments.
+Invariants: options accept no secrets, only files that hold secrets, because other users of the machine can read arguments.
+Each option states its name: typer 0.27.0 to 0.27.3 take the metavar for it otherwise.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ STORE_TIMEOUT: Final = 5.0
 """Seconds for each operation of a token store; longer than for a call, because a person is waiting."""
 
 
-def seconds(help: str, *, min: float = 1, max: float = 86_400) -> Any:
+def seconds(name: str, help: str, *, min: float = 1, max: float = 86_400) -> Any:
     """An option for a time in seconds, with the shortest and the longest that it accepts."""
-    return typer.Option(metavar="SECONDS", min=min, max=max, help=help)
+    return typer.Option(name, metavar="SECONDS", min=min, max=max, help=help)
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -33,10 +33,11 @@ KeyFile = Annotated[
         "--key", metavar="FILE", help=f"The key file; by default the configured one, or else ./{DEFAULT_KEY}."
     ),
 ]
-Kid = Annotated[str | None, typer.Option(metavar="KID", help="The key's id; by default the one in its file.")]
+Kid = Annotated[str | None, typer.Option("--kid", metavar="KID", help="The key's id; by default the one in its file.")]
 PassphraseFile = Annotated[
     Path | None,
     typer.Option(
+        "--passphrase-file",
         metavar="FILE",
         help="File with the passphrase of an encrypted PEM; by default OKTA_CLIENT_PRIVATEKEYPASSPHRASE, or a prompt.",
     ),
@@ -47,6 +48,7 @@ PassphraseFile = Annotated[
 TokenFile = Annotated[
     Path | None,
     typer.Option(
+        "--token-file",
         metavar="FILE",
         help="File with the SSWS token to sign in with (- is stdin); by default OKTA_CLIENT_TOKEN, okta.yaml, or a prompt.",
     ),
@@ -59,7 +61,7 @@ As = Annotated[
         help="Sign in as a service app instead: the configured one (self), or the one of the okta.yaml in a folder.",
     ),
 ]
-MaxWait = Annotated[float, seconds("The longest time that each call waits for a rate limit.")]
+MaxWait = Annotated[float, seconds("--max-wait", "The longest time that each call waits for a rate limit.")]
 AppName = Annotated[
     str | None,
     typer.Option("--app", metavar="NAME|ID", help="The app, by its name or id; by default the configured client id."),
@@ -71,7 +73,7 @@ RequestedScopes = Annotated[
         "--scope", metavar="SCOPE", help="Request this scope instead of the configured ones; can be repeated."
     ),
 ]
-TokenWait = Annotated[float, seconds("How long to wait for a token, including rate limits.")]
+TokenWait = Annotated[float, seconds("--max-wait", "How long to wait for a token, including rate limits.")]
 
 
 def split_scopes(values: list[str]) -> list[str]:

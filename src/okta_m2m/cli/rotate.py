@@ -40,12 +40,16 @@ def rotate(
     key_file: KeyFile = None,
     passphrase_file: PassphraseFile = None,
     alg: Annotated[
-        str | None, typer.Option(metavar="ALG", help="Algorithm of the new key; by default that of the old key.")
+        str | None,
+        typer.Option("--alg", metavar="ALG", help="Algorithm of the new key; by default that of the old key."),
     ] = None,
     bits: Annotated[
-        int | None, typer.Option(metavar="BITS", help="Bits of a new RSA key; by default the size of the old key.")
+        int | None,
+        typer.Option("--bits", metavar="BITS", help="Bits of a new RSA key; by default the size of the old key."),
     ] = None,
-    grace: Annotated[float, seconds("How long to wait for running processes to read the new key.", min=0)] = 60.0,
+    grace: Annotated[
+        float, seconds("--grace", "How long to wait for running processes to read the new key.", min=0)
+    ] = 60.0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, list the steps, change nothing.")
     ] = False,

@@ -116,9 +116,15 @@ def clear(as_json: Json = False) -> None:
 def assertion(
     endpoint: Annotated[
         str,
-        typer.Option(metavar="token|introspect|revoke", help="The endpoint that the assertion is for (its aud claim)."),
+        typer.Option(
+            "--endpoint",
+            metavar="token|introspect|revoke",
+            help="The endpoint that the assertion is for (its aud claim).",
+        ),
     ] = "token",
-    lifetime: Annotated[float, seconds("How long the assertion is valid. It can be used only once.", max=3540)] = 300.0,
+    lifetime: Annotated[
+        float, seconds("--lifetime", "How long the assertion is valid. It can be used only once.", max=3540)
+    ] = 300.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print it with its header and claims, as JSON.")] = False,
 ) -> None:
     """Sign a client assertion (RFC 7523) for the configured app, and print it. On a terminal, also print its content.

@@ -28,9 +28,12 @@ def demo(
     serve_only: Annotated[
         bool, typer.Option("--serve", help="Only serve the stand-in for Okta, until Ctrl-C.")
     ] = False,
-    host: Annotated[str, typer.Option(metavar="ADDRESS", help="With --serve: the address to listen on.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option("--host", metavar="ADDRESS", help="With --serve: the address to listen on.")
+    ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(metavar="PORT", min=0, max=65535, help="With --serve: the port; 0 is any free port.")
+        int,
+        typer.Option("--port", metavar="PORT", min=0, max=65535, help="With --serve: the port; 0 is any free port."),
     ] = 0,
 ) -> None:
     """Watch the library at work on this machine: tokens are valid for 3 seconds, and no call fails.
