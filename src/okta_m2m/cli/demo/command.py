@@ -22,7 +22,9 @@ FULL_LENGTH: Final = 6.0
 
 
 def demo(
-    seconds: Annotated[float, options.seconds("How long the clients make calls.", min=0.5, max=60)] = FULL_LENGTH,
+    seconds: Annotated[
+        float, options.seconds("--seconds", "How long the clients make calls.", min=0.5, max=60)
+    ] = FULL_LENGTH,
     dpop: Annotated[bool, typer.Option("--dpop", help="The org requires DPoP, with a nonce in each proof.")] = False,
     as_json: options.Json = False,
     serve_only: Annotated[
