@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 from .._base.tokens import Token
 from .._core.service_app import ServiceApp
-from ..errors import WrongType
+from ..errors import ConfigurationError, WrongType
 from ..runtimes import Asyncio, Trio, arun
 from ..settings._arguments import ATTACH, attached_wrongly, kind_of
 
@@ -159,6 +159,26 @@ class AsyncAuthObject(AuthObject):
     def headers(self, method: str, url: str) -> NoReturn:
         """Raises an error, whatever ``method`` and ``url`` are: this class is async, so use :meth:`aheaders`."""
         raise self._has_no("headers", "async", "await auth.aheaders(method, url)")
+
+
+def placeholder(replaces: object) -> str | None:
+    """The ``Authorization`` header that our token replaces, for the argument ``replaces`` of an auth class. No error shows the
+    value, because it may be a real token."""
+    if replaces is None:
+        return None
+    if not isinstance(replaces, str):
+        raise WrongType(f"replaces must be a string, not {kind_of(replaces)}.", remedy='Write: replaces="unused"')
+    if not replaces or not all("!" <= char <= "~" for char in replaces):
+        raise ConfigurationError(
+            "replaces must be a placeholder of visible ASCII characters, without spaces.",
+            remedy='Write what the client has as its token, without "Bearer": replaces="unused"',
+        )
+    return f"Bearer {replaces}"
+
+
+def is_replaced(app: ServiceApp, placeholder: str | None, authorization: str, url: str) -> bool:
+    """Whether the caller's own ``Authorization`` header is the placeholder, and the URL may get our token in its place."""
+    return authorization == placeholder and app.origins.allow(url)
 
 
 def _full_name(kind: type[Any]) -> str:
