@@ -199,9 +199,11 @@ def concerns_proof(status: int, headers: Container[str]) -> bool:
     return status in (400, 401) or "DPoP-Nonce" in headers
 
 
-def missing_library(client: str, missing: ModuleNotFoundError) -> ModuleNotFoundError:
-    """The error if a client's module is imported without its library."""
+def missing_library(client: str, missing: ModuleNotFoundError, *, extra: str = "") -> ModuleNotFoundError:
+    """The error if a client's module is imported without its library. ``extra``: the extra that installs it, if that has
+    another name than the module."""
+    extra = extra or client
     return ModuleNotFoundError(
-        f"okta_m2m.{client} needs {missing.name}, which is not installed. Install it: pip install 'okta-m2m[{client}]'",
+        f"okta_m2m.{client} needs {missing.name}, which is not installed. Install it: pip install 'okta-m2m[{extra}]'",
         name=missing.name,
     )
