@@ -17,7 +17,7 @@ from typing import Any, Final, Never, TypeVar
 
 from ._base.crash_reports import Hidden
 from ._base.tokens import Token
-from ._clients.auth_object import AsyncAuthObject, concerns_proof, missing_library
+from ._clients.auth_object import AsyncAuthObject, concerns_proof, is_replaced, missing_library, placeholder
 from ._clients.failures import send_failed
 from ._clients.limits import MAX_DRAINED, aread_start, connect_timeout, read_timeout
 from ._clients.proxies import is_direct_only
@@ -61,12 +61,15 @@ class OktaAuth(AsyncAuthObject):
       and client certificate of its SSL context, if that verifies servers. For :meth:`atoken` and :meth:`aheaders`, the
       settings of the environment.
     - ``send``: sends the token request instead (:data:`okta_m2m.runtimes.Sender`). Default ``None``.
+    - ``replaces``: a placeholder, such as ``"unused"``. A call with the header ``Authorization: Bearer unused`` gets the token
+      instead, at allowed origins only. For a library that cannot make a call without an API key. Default ``None``: each
+      ``Authorization`` header of the caller is kept.
 
     If a call cannot get a token, it raises an :class:`~okta_m2m.errors.OktaM2MError`. This is also an
     ``aiohttp.ClientError``, and an ``aiohttp.ClientConnectionError`` if the token endpoint was not reached.
     """
 
-    __slots__ = ("_redirects", "_sender", "_session", "app")
+    __slots__ = ("_placeholder", "_redirects", "_sender", "_session", "app")
 
     _for = "aiohttp"
 
@@ -76,8 +79,10 @@ class OktaAuth(AsyncAuthObject):
         *misplaced: Never,
         session: Callable[[], aiohttp.ClientSession] | None = None,
         send: Sender | None = None,
+        replaces: str | None = None,
     ) -> None:
         self._check(app, misplaced, send, session, "session", aiohttp.ClientSession, of_loop=aiohttp.ClientSession)
+        self._placeholder = placeholder(replaces)
         self.app = app
         self._session = session
         self._sender = send
@@ -138,7 +143,7 @@ class OktaAuth(AsyncAuthObject):
     async def _call(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Sends a request, or one hop of it, with our token if the origin is allowed. Sends it again if that helps."""
         url, method = str(request.url), request.method
-        if AUTHORIZATION in request.headers and self.app.is_callers_own(request.headers[AUTHORIZATION]):
+        if self._has_callers_authorization(request, url):
             self.app.report_kept(url)
             return self._remember_redirect(request, await handler(request))
         if request.headers.popall(AUTHORIZATION, None):  # our own, which the caller's code copied from another call
@@ -162,6 +167,15 @@ class OktaAuth(AsyncAuthObject):
         if response.status < 300 and not concerns_proof(response.status, response.headers):
             return response
         return await self._judge(request, handler, credentials.token, response)
+
+    def _has_callers_authorization(self, request: ClientRequest, url: str) -> bool:
+        """Whether a request has the caller's own ``Authorization`` header, which is kept."""
+        if AUTHORIZATION not in request.headers:
+            return False
+        own = Hidden(", ".join(request.headers.getall(AUTHORIZATION)))
+        if not self.app.is_callers_own(own.value):
+            return False
+        return not is_replaced(self.app, self._placeholder, own.value, url)
 
     def _learn_unshown(self, request: ClientRequest, error: Exception) -> None:
         """An inner middleware raised, and so hid the response. Unless there was none, the next call may need another token."""

@@ -17,7 +17,10 @@ import pytest
 import okta_m2m
 
 PACKAGE = Path(okta_m2m.__file__).parent
-ROOMS = ("requests.py", "httpx.py", "httpx2.py", "aiohttp.py", "niquests.py", "httpie.py", "_clients", "admin", "cli")
+ROOMS = (
+    *("requests.py", "httpx.py", "httpx2.py", "aiohttp.py", "niquests.py", "httpie.py", "okta_sdk.py", "federation.py"),
+    *("_clients", "admin", "cli"),
+)
 
 THIRD_PARTY = {
     "_conns": "aiohttp: the idle connections of a connector, to close them before the loop of a token request ends",
@@ -31,6 +34,7 @@ THIRD_PARTY = {
     "_list": "httpx: the header fields; the methods of Headers cost more than the whole hit",
     "_local_addr_infos": "aiohttp: the local address of a connector, from which the token request is sent too",
     "_loop": "aiohttp: the event loop of a session that a function returned; its public name is deprecated",
+    "_middlewares": "aiohttp: those of a session, which the middlewares of a request would replace",
     "_netloc": "yarl: compares the authority without building the URL's string",
     "_pool": "httpx: the transport's pool, which is a proxy's where it takes one",
     "_parts": "aiohttp: the parts of a multipart body, each of which may be one that cannot be sent again",

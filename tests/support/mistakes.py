@@ -152,6 +152,9 @@ def _made(client: str, kind: str = "OktaAuth") -> Iterator[Mistake]:
     yield f"{name}(app, {option})", lambda: make(app(), object())
     yield f"{name}(app, {option}=object())", lambda: make(app(), **{option: object()})
     yield f"{name}(app, send=URL)", lambda: make(app(), send=URL)
+    yield f"{name}(app, replaces=True)", lambda: make(app(), replaces=True)
+    yield f'a placeholder: {name}(app, replaces="Bearer unused")', lambda: make(app(), replaces="Bearer unused")
+    yield f'a placeholder: {name}(app, replaces="")', lambda: make(app(), replaces="")
     if client == "aiohttp" or kind == "AsyncOktaAuth":
         yield f"{name}(app).token()", lambda: make(app()).token()
         yield f"{name}(app).headers(...)", lambda: make(app()).headers("GET", URL)

@@ -32,7 +32,7 @@ from ..effects import Attempt, Discard, Flow, Peek, Request, Response, Sending
 from ..errors import ConfigurationError, ErrorMap, OktaM2MError, TokenUnreachable, WrongType
 from ..runtimes import Asyncio, Done, Sender, Threads, Trio, aadvance, advance, arun, run, running
 from ..settings._arguments import kind_of
-from .auth_object import AuthObject, add_request, concerns_proof
+from .auth_object import AuthObject, add_request, concerns_proof, is_replaced, placeholder
 from .failures import send_failed
 from .limits import MAX_DRAINED, connect_timeout, inflate, read_timeout, shut_down
 from .private_copy import private_copy
@@ -69,9 +69,11 @@ class ClientAuth(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         *misplaced: Never,
         client: ClientT | Callable[[], ClientT] | None = None,
         send: Sender | None = None,
+        replaces: str | None = None,
     ) -> None:
         library = self._library.httpx
         self._check(app, misplaced, send, client, "client", library.Client, of_loop=library.AsyncClient)
+        self._placeholder = placeholder(replaces)
         self.app = app
         self._client: Any = client
         self._sender: Any = send
@@ -137,7 +139,7 @@ class ClientAuth(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                     advance(self.app.obtain(), self._threads())
                     plain = self._attach_fresh(request)
             call = None if plain else _Call(self.app, self._library, request)
-            if call is not None and not call.has_callers_authorization():
+            if call is not None and not call.has_callers_authorization(self._placeholder):
                 call.attach(call.ready() or self._run(call.wait()), self.trace)
             response = yield request
             if plain and response.status_code != 401:
@@ -180,7 +182,7 @@ class ClientAuth(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                     await aadvance(self.app.obtain(), self._loop())  # as above
                     plain = self._attach_fresh(request)
             call = None if plain else _Call(self.app, self._library, request)
-            if call is not None and not call.has_callers_authorization():
+            if call is not None and not call.has_callers_authorization(self._placeholder):
                 call.attach(call.ready() or await self._run_async(call.wait()), self.atrace)
             response = yield request
             if plain and response.status_code != 401:
@@ -376,10 +378,12 @@ class _Call:
         self._url = str(request.url)
         self._proofs: _Proofs | None = None
 
-    def has_callers_authorization(self) -> bool:
-        """Whether the request has the caller's own ``Authorization`` header; if so, reports it."""
+    def has_callers_authorization(self, placeholder: str | None) -> bool:
+        """Whether the request has the caller's own ``Authorization`` header, which is kept; if so, reports it."""
         own = _token_of(self.request)
         if own is None or not self._app.is_callers_own(own.authorization):
+            return False
+        if is_replaced(self._app, placeholder, own.authorization, self._url):
             return False
         self._app.report_kept(self._url)
         return True

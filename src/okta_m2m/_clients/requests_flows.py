@@ -31,7 +31,7 @@ from ..effects import Flow, Request, Response
 from ..errors import ConfigurationError, ErrorMap, OktaM2MError, TokenUnreachable
 from ..runtimes import Sender, Threads, drive, run
 from ..settings._arguments import kind_of
-from .auth_object import AuthObject, add_request
+from .auth_object import AuthObject, add_request, is_replaced, placeholder
 from .failures import send_failed
 from .limits import MAX_DRAINED, PIECE, connect_timeout, is_inflatable, read_timeout, shut_down
 from .private_copy import private_copy
@@ -137,7 +137,7 @@ class Library:
 class SessionAuth(AuthObject, Generic[RequestT, ResponseT, SessionT]):
     """The behaviour of an auth class, for a request and for each response."""
 
-    __slots__ = ("_adapter", "_hit", "_hook", "_sender", "_session", "app")
+    __slots__ = ("_adapter", "_hit", "_hook", "_placeholder", "_sender", "_session", "app")
 
     _library: ClassVar[Library]
 
@@ -147,8 +147,10 @@ class SessionAuth(AuthObject, Generic[RequestT, ResponseT, SessionT]):
         *misplaced: Never,
         session: SessionT | Callable[[], SessionT] | None = None,
         send: Sender | None = None,
+        replaces: str | None = None,
     ) -> None:
         self._check(app, misplaced, send, session, "session", self._library.requests.Session)
+        self._placeholder = placeholder(replaces)
         self.app = app
         # Read by a hit. Binding a method on each call would be a tenth of the cost of a hit (benchmarks/hits.py).
         self._hit: Any = app.token_state
@@ -191,7 +193,7 @@ class SessionAuth(AuthObject, Generic[RequestT, ResponseT, SessionT]):
     def __call__(self, request: RequestT) -> RequestT:
         """Called by the library with each request before it is sent."""
         self._check_request(request)
-        if has_callers_authorization(self.app, request):
+        if has_callers_authorization(self.app, request, self._placeholder):
             return request
         url, method = str(request.url or ""), str(request.method or "")
         try:
@@ -314,12 +316,14 @@ class _Call(Resent):
         self._library.discard(self.response)
 
 
-def has_callers_authorization(app: ServiceApp, request: Any) -> bool:
-    """Whether a request has the caller's own ``Authorization`` header; if so, reports it."""
-    own = token_of(request)
+def has_callers_authorization(app: ServiceApp, request: Any, placeholder: str | None) -> bool:
+    """Whether a request has the caller's own ``Authorization`` header, which is kept; if so, reports it."""
+    own, url = token_of(request), str(request.url)
     if own is None or not app.is_callers_own(own.authorization):
         return False
-    app.report_kept(str(request.url))
+    if is_replaced(app, placeholder, own.authorization, url):
+        return False
+    app.report_kept(url)
     return True
 
 

@@ -414,7 +414,8 @@ class Conversation:
         expires_in, is_assumed = lifetime(answer.value.get("expires_in"))
         if is_assumed:
             self._reports.lifetime_assumed(expires_in)
-        return Token(granted.value, token_type, scopes, expires_in, sent_at)
+        expires_at = endpoint.okta_clock.at(sent_at + expires_in)
+        return Token(granted.value, token_type, scopes, expires_in, sent_at, expires_at)
 
     def _compare_scopes(self, granted: tuple[str, ...]) -> None:
         missing = tuple(scope for scope in self._endpoint.scopes if scope not in granted)

@@ -85,7 +85,9 @@ class BlockingHttpx(BlockingClient):
         client: Any = self.client if self.token_client == "same" else self.other
         if self.token_client == "made":
             client = partial(_blocking, self, self.library)
-        self.auth = self.client.auth = self.adapter.OktaAuth(self.app, client=client, send=self.send)
+        self.auth = self.client.auth = self.adapter.OktaAuth(
+            self.app, client=client, send=self.send, replaces=self.replaces
+        )
         if client is not self.client:  # which may have none for the token request
             self.client.event_hooks = {"response": [lambda response: self.seen_by_hooks.append(str(response.url))]}
 
@@ -138,7 +140,9 @@ class AsyncHttpx(AsyncClient):
         )
         self.other = _blocking(self, self.library) if self.token_client == "other" else None
         client = partial(_blocking, self, self.library) if self.token_client == "made" else self.other
-        self.auth = self.client.auth = self.adapter.OktaAuth(self.app, client=client, send=self.send)
+        self.auth = self.client.auth = self.adapter.OktaAuth(
+            self.app, client=client, send=self.send, replaces=self.replaces
+        )
 
     async def _shown(self, response: Any) -> None:
         self.seen_by_hooks.append(str(response.url))

@@ -22,7 +22,7 @@ class AiohttpClient(AsyncClient):
         trace = aiohttp.TraceConfig()
         trace.on_request_end.append(self._shown)
         makes = self._session if self.token_client in ("other", "made") else None
-        self.auth = okta_m2m.aiohttp.OktaAuth(self.app, session=makes, send=self.send)
+        self.auth = okta_m2m.aiohttp.OktaAuth(self.app, session=makes, send=self.send, replaces=self.replaces)
         self.session = self._session(trace_configs=[trace], middlewares=[self.auth])
         self.options: dict[str, Any] = {}
 

@@ -51,7 +51,9 @@ class NiquestsClient(BlockingClient):
         session = self.session if self.token_client == "same" else self.other
         if self.token_client == "made":
             session = partial(_session, niquests.Session, self)
-        self.auth = self.session.auth = okta_m2m.niquests.OktaAuth(self.app, session=session, send=self.send)
+        self.auth = self.session.auth = okta_m2m.niquests.OktaAuth(
+            self.app, session=session, send=self.send, replaces=self.replaces
+        )
         self.session.hooks["response"].append(lambda response, **_: self.seen_by_hooks.append(response.url))
 
     def call(
@@ -93,7 +95,9 @@ class AsyncNiquestsClient(AsyncClient):
         self.session = _session(niquests.AsyncSession, self)
         self.other = _session(niquests.Session, self) if self.token_client == "other" else None
         session = partial(_session, niquests.Session, self) if self.token_client == "made" else self.other
-        self.auth = self.session.auth = okta_m2m.niquests.AsyncOktaAuth(self.app, session=session, send=self.send)
+        self.auth = self.session.auth = okta_m2m.niquests.AsyncOktaAuth(
+            self.app, session=session, send=self.send, replaces=self.replaces
+        )
         self.session.hooks["response"].append(lambda response, **_: self.seen_by_hooks.append(response.url))
 
     async def _call(self, method: str, url: str, body: Body, headers: Mapping[str, str] | None, follow: bool) -> Answer:

@@ -24,7 +24,9 @@ class RequestsClient(BlockingClient):
         session: Any = self.session if self.token_client == "same" else self.other
         if self.token_client == "made":
             session = self._session
-        self.auth = self.session.auth = okta_m2m.requests.OktaAuth(self.app, session=session, send=self.send)
+        self.auth = self.session.auth = okta_m2m.requests.OktaAuth(
+            self.app, session=session, send=self.send, replaces=self.replaces
+        )
         self.session.hooks["response"].append(lambda response, **_: self.seen_by_hooks.append(response.url))
 
     def _session(self) -> requests.Session:
