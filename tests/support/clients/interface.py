@@ -87,6 +87,7 @@ class Client(ABC):
       ``"other"`` is such a function too.
     - ``send``: sends token requests instead; blocks.
     - ``replaces``: the placeholder that its ``OktaAuth`` replaces.
+    - ``unverified``: it accepts any certificate, also for token requests of ``"same"``, ``"other"`` and ``"made"``.
     - ``trusted``: the file of a CA that it trusts. ``proxy``: the URL of its proxy.
     - ``timeout``: seconds for which it waits for the next part of an answer.
     - ``seen_by_hooks``: the URLs that the client's own hooks were shown.
@@ -112,6 +113,7 @@ class Client(ABC):
         send: Any = None,
         replaces: str | None = None,
         trusted: Path | None = None,
+        unverified: bool = False,
         proxy: str | None = None,
         timeout: float = PATIENCE,
     ) -> None:
@@ -122,6 +124,7 @@ class Client(ABC):
         self.send = send
         self.replaces = replaces
         self.trusted = trusted
+        self.unverified = unverified
         self.proxy = proxy
         self.seen_by_hooks: list[str] = []
         self.open()
