@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .fake_okta._messages import ReceivedRequest
     from .fake_okta._org import AuthorizationServer, IssuedToken
     from .fake_okta._responder import Refusal
+    from .fake_okta._users import User
 
 __all__ = [
     "App",
@@ -32,6 +33,7 @@ __all__ = [
     "Replayed",
     "SignerConformance",
     "StoreConformance",
+    "User",
     "replay",
 ]
 
@@ -47,6 +49,7 @@ _HOMES = {
     "Replayed": "._replaying",
     "SignerConformance": "._signer_conformance",
     "StoreConformance": "._store_conformance",
+    "User": ".fake_okta._users",
     "replay": "._replaying",
 }
 

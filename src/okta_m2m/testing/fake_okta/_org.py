@@ -11,7 +11,7 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
@@ -23,6 +23,7 @@ from ._app import App
 
 ORG_ISSUER = ""
 _NONCE_RENEWAL = 24 * 3600  # seconds
+_ID_JAG_LIFETIME = 300  # seconds
 
 _READ_AND_MANAGE = """
 okta.agentPools okta.apiTokens okta.appGrants okta.apps okta.apps.interclientTrust okta.authenticators
@@ -70,6 +71,8 @@ class AuthorizationServer:
     - ``audience``: the ``aud`` of its tokens; ``"api://default"`` by default.
     - ``token_lifetime``: lifetime of its tokens in seconds; ``None`` (default) means the org's ``token_lifetime``.
     - ``clients``: the client ids that its access policy admits; ``None`` (default) admits all.
+    - ``trusted_servers``: the ids of the custom servers whose access tokens it exchanges, beside its own; empty by default.
+    - ``resources``: the resources that a request may name, as the ``aud`` of its token; empty by default.
     """
 
     id: str
@@ -78,6 +81,8 @@ class AuthorizationServer:
     audience: str = "api://default"
     token_lifetime: float | None = None
     clients: list[str] | None = None
+    trusted_servers: list[str] = field(default_factory=list)
+    resources: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -94,6 +99,11 @@ class IssuedToken:
     - ``issued_at``, ``expires_at``: when it was issued and when it expires, in seconds.
     - ``jkt``: RFC 7638 thumbprint of the DPoP key that it is bound to. Default ``None``, for a Bearer token.
     - ``revoked``: whether it was revoked. Default ``False``.
+    - ``subject``: its ``sub``: a user's login, or the client id if it is the app's own.
+    - ``user_id``: the user's id; ``None`` (default) for the app's own.
+    - ``act``: the apps that act for the subject, as the claim ``act`` names them: the latest has the one before in its own
+      ``act``. Default ``None``.
+    - ``session``: which of the user's sessions it belongs to. Default 0.
     """
 
     value: str = field(repr=False)
@@ -107,6 +117,55 @@ class IssuedToken:
     expires_at: float
     jkt: str | None = None
     revoked: bool = False
+    subject: str = ""
+    user_id: str | None = None
+    act: Mapping[str, Any] | None = None
+    session: int = 0
+
+
+class Account:
+    """What the org knows of a user."""
+
+    def __init__(self, id: str, login: str) -> None:
+        self.id = id
+        self.login = login
+        self.status: Literal["ACTIVE", "SUSPENDED"] = "ACTIVE"
+        #: Counts the user's sessions. A token of an earlier one cannot be exchanged.
+        self.session = 0
+
+
+class Subject(NamedTuple):
+    """Whom a token is for: a user, or an app."""
+
+    #: A user's login, or a client id.
+    name: str
+    user_id: str | None = None
+    session: int = 0
+    act: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IdToken:
+    """An ID token that was issued for a user to a client."""
+
+    client_id: str
+    subject: Subject
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class IdJag:
+    """An Identity Assertion JWT Authorization Grant that was issued to a client, for the issuer ``audience``."""
+
+    value: str = field(repr=False)
+    jti: str
+    client_id: str
+    subject: Subject
+    audience: str
+    scopes: tuple[str, ...]
+    resource: str | None
+    issued_at: float
+    expires_at: float
 
 
 class Nonces:
@@ -204,12 +263,16 @@ class Org:
         self.settling: float = 0.0  # seconds
         self.token_delay: float = 0.0  # seconds
         self.api_tokens: dict[str, ApiToken] = {}
+        self.accounts: dict[str, Account] = {}
+        self.id_jag_token_type: Literal["N_A", "Bearer"] = "N_A"
         self.records = Records(self.now)
         #: A lock that is held while the management API changes something.
         self.changing = threading.RLock()
         self.tokens_minted = 0
         self._mutex = threading.Lock()
         self._tokens: dict[str, IssuedToken] = {}
+        self._id_tokens: dict[str, IdToken] = {}
+        self._id_jags: dict[str, IdJag] = {}
         self._used: set[tuple[str, str]] = set()
         self._skew = 0.0
 
@@ -252,45 +315,123 @@ class Org:
         with self._mutex:
             return list(self._tokens.values())
 
-    def mint(self, app: App, server: AuthorizationServer | None, scopes: Sequence[str], jkt: str | None) -> IssuedToken:
-        """Issues an access token to ``app`` with these ``scopes``. ``server`` is ``None`` for the org authorization server;
-        ``jkt`` binds the token to a DPoP key."""
+    def id_token(self, value: str) -> IdToken | None:
+        """The ID token with this value; ``None`` if it was not issued here."""
+        with self._mutex:
+            return self._id_tokens.get(value)
+
+    def id_jag(self, value: str) -> IdJag | None:
+        """The ID-JAG with this value; ``None`` if it was not issued here."""
+        with self._mutex:
+            return self._id_jags.get(value)
+
+    def mint(
+        self,
+        app: App,
+        server: AuthorizationServer | None,
+        scopes: Sequence[str],
+        jkt: str | None,
+        *,
+        audience: str | None = None,
+        subject: Subject | None = None,
+    ) -> IssuedToken:
+        """Issues an access token to ``app`` with these ``scopes``.
+
+        - ``server``: the custom authorization server; ``None`` for the org's.
+        - ``jkt``: binds the token to a DPoP key.
+        - ``audience``: its ``aud``, instead of the server's.
+        - ``subject``: whom it is for, if that is not ``app`` itself.
+        """
         lifetime = self.token_lifetime if server is None or server.token_lifetime is None else server.token_lifetime
         now = self.now()
+        subject = subject or Subject(app.client_id)
         token = IssuedToken(
             value="",
             token_type="Bearer" if jkt is None else "DPoP",
             client_id=app.client_id,
             scopes=tuple(scopes),
             issuer=server.id if server else ORG_ISSUER,
-            audience=server.audience if server else self.url,
+            audience=audience or (server.audience if server else self.url),
             jti=f"AT.{secrets.token_urlsafe(32)}",
             issued_at=now,
             expires_at=now + lifetime,
             jkt=jkt,
+            subject=subject.name,
+            user_id=subject.user_id,
+            act=subject.act,
+            session=subject.session,
         )
-        token.value = self._sign(token)
+        token.value = self._sign_access_token(token)
         with self._mutex:
             self._tokens[token.value] = token
             self.tokens_minted += 1
         return token
 
-    def _sign(self, token: IssuedToken) -> str:
-        key = signing_key()
+    def issue_id_token(self, account: Account, client_id: str, issuer: str, lifetime: float) -> str:
+        """Issues an ID token of ``account`` to a client (OpenID Connect Core, section 2). ``issuer`` is a server's id."""
+        now = self.now()
+        claims = {
+            "ver": 1,
+            "jti": f"ID.{secrets.token_urlsafe(32)}",
+            "iss": self.issuer_url(issuer),
+            "aud": client_id,
+            "sub": account.id,
+            "iat": int(now),
+            "exp": int(now + lifetime),
+            "auth_time": int(now),
+            "preferred_username": account.login,
+        }
+        value = _sign({}, claims)
+        subject = Subject(account.login, account.id, account.session)
+        with self._mutex:
+            self._id_tokens[value] = IdToken(client_id, subject, now + lifetime)
+        return value
+
+    def issue_id_jag(
+        self, app: App, subject: Subject, audience: str, scopes: Sequence[str], resource: str | None
+    ) -> IdJag:
+        """Issues an ID-JAG to ``app`` for the issuer ``audience``."""
+        now = self.now()
+        jti = f"IJ.{secrets.token_urlsafe(32)}"
+        claims = {
+            "jti": jti,
+            "iss": self.url,
+            "sub": subject.user_id or subject.name,
+            "aud": audience,
+            "client_id": app.client_id,
+            "iat": int(now),
+            "exp": int(now + _ID_JAG_LIFETIME),
+            **({"scope": " ".join(scopes)} if scopes else {}),
+            **({} if resource is None else {"resource": resource}),
+            "act": subject.act,
+        }
+        value = _sign({"typ": "oauth-id-jag+jwt"}, claims)
+        jag = IdJag(value, jti, app.client_id, subject, audience, tuple(scopes), resource, now, now + _ID_JAG_LIFETIME)
+        with self._mutex:
+            self._id_jags[value] = jag
+        return jag
+
+    def _sign_access_token(self, token: IssuedToken) -> str:
         claims: dict[str, Any] = {
             "ver": 1,
             "jti": token.jti,
             "iss": self.issuer_url(token.issuer),
             "aud": token.audience,
-            "sub": token.client_id,
+            "sub": token.subject,
             "iat": int(token.issued_at),
             "exp": int(token.expires_at),
             "cid": token.client_id,
             "scp": list(token.scopes),
         }
+        if token.user_id is not None:
+            claims["uid"] = token.user_id
+        if token.act is not None:
+            claims["act"] = token.act
         if token.jkt is not None:
             claims["cnf"] = {"jkt": token.jkt}
-        header = {"kid": key.kid, "alg": "RS256"}
-        if token.issuer == ORG_ISSUER:
-            header["typ"] = "application/okta-internal-at+jwt"
-        return jws.serialize_compact(header, json.dumps(claims), key)
+        return _sign({"typ": "application/okta-internal-at+jwt"} if token.issuer == ORG_ISSUER else {}, claims)
+
+
+def _sign(header: Mapping[str, str], claims: Mapping[str, Any]) -> str:
+    key = signing_key()
+    return jws.serialize_compact({"kid": key.kid, "alg": "RS256", **header}, json.dumps(claims), key)
