@@ -18,6 +18,7 @@ from joserfc.jwk import ECKey
 
 from ._app import App, Keys
 from ._http_server import OktaServer
+from ._management.keys import app_keys
 from ._messages import Answer, ReceivedRequest
 from ._org import AuthorizationServer, signing_key
 from ._responder import Fault, HeaderChanges, Refusal, Responder, answer_with, named_refusal
@@ -140,7 +141,8 @@ class FakeOkta(Responder):
         - ``dpop_bound``: whether "Require DPoP" is on; ``False`` by default.
         - ``label``: its name; by default ``Service app`` and the client id.
 
-        The app has the role ``READ_ONLY_ADMIN``. To let it write, assign other roles to its ``roles``.
+        The app has the role ``READ_ONLY_ADMIN``. To let it write, assign other roles to its ``roles``. It, and its keys, were
+        created now by the org's clock: :meth:`skew` makes older ones.
 
         Raises ``ValueError`` for a scope that Okta does not have, and for a private key.
         """
@@ -157,6 +159,8 @@ class FakeOkta(Responder):
         app.label = label or app.label
         app.private_jwk = private
         self.apps[app.client_id] = app
+        self.records.find("app", app.id)
+        app_keys(self, app)  # they were registered now, by the org's clock
         return app
 
     def _explain_unknown_scope(self, scope: str) -> str:
