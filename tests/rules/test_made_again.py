@@ -9,7 +9,7 @@ import sys
 import textwrap
 from pathlib import Path
 from typing import Any
-from weakref import ref
+from weakref import WeakValueDictionary, ref
 
 import pytest
 
@@ -21,8 +21,9 @@ KEY = PrivateKey.generate("ES256", kid="k1")
 
 
 @pytest.fixture
-def settings(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """Settings that no other test uses."""
+def settings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Settings that no other test uses, and no live apps of other tests."""
+    monkeypatch.setattr("okta_m2m._core.service_app._first_apps", WeakValueDictionary())
     return {
         "org_url": "https://acme.okta.com",
         "client_id": f"0oa-{request.node.name}",
@@ -126,3 +127,11 @@ def test_a_forked_child_reports_its_own_second_app() -> None:
     )
     assert ran.stdout.count("more than one ServiceApp for client 0oa1") == 1
     assert ran.stderr == ""
+
+
+def test_thousands_of_different_apps_are_not_kept_for_this(
+    settings: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    apps = [made(settings, client_id=f"{settings['client_id']}-{number}") for number in range(1000)]
+    again = [made(settings, client_id=f"{settings['client_id']}-{number}") for number in (0, 63, 64, 999)]
+    assert len(warnings(caplog, *apps, *again)) == 2

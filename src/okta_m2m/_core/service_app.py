@@ -53,6 +53,9 @@ SETTLE_TIMEOUT: Final = 1.0
 _first_apps: WeakValueDictionary[tuple[object, ...], ServiceApp] = WeakValueDictionary()
 """The first live app with each token endpoint, client id and scopes."""
 
+WATCHED: Final = 64
+"""Such apps that are kept at a time: a process with more of them makes apps on purpose, and each would take 386 bytes."""
+
 _reported: set[tuple[object, ...]] = set()
 """The settings of which more than one live app was reported."""
 
@@ -169,10 +172,11 @@ class ServiceApp(arguments.NotAnAuthObject):
     def _report_if_made_again(self) -> None:
         """Reports, once, that another live app has the same settings: both fetch tokens."""
         settings = (self.token_endpoint, self.client_id, frozenset(self.scopes))
-        first = _first_apps.setdefault(settings, self)
-        if first.token_state.is_closed:
-            _first_apps[settings] = self
-        elif first is not self and settings not in _reported and _have_same_keys(first, self):
+        first = _first_apps.get(settings)
+        if first is None or first.token_state.is_closed:
+            if first is not None or len(_first_apps) < WATCHED:
+                _first_apps[settings] = self
+        elif settings not in _reported and _have_same_keys(first, self):
             _reported.add(settings)
             self._engine.reports.made_again()
 
