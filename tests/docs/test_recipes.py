@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -42,6 +43,7 @@ PAGES = ROOT / "docs" / "recipes"
 MIGRATIONS = sorted(path.parent for path in (ROOT / "docs" / "examples" / "migrate").glob("*/before.py"))
 CLIENT_ID = "0oa1b2c3"
 SCOPES = ("okta.users.read", "okta.groups.read", "okta.groups.manage", "okta.logs.read")
+YESTERDAY, TOMORROW = (f"{datetime.now(UTC) + timedelta(days=days):%Y-%m-%dT%H:%M:%SZ}" for days in (-1, 1))
 
 pytestmark = [
     pytest.mark.recipe,
@@ -553,21 +555,25 @@ def test_system_log_continues_at_its_bookmark(recipe: Recipe, okta: FakeOkta, tm
         return [request.target.partition("?")[2] for request in okta.requests if request.path == "/api/v1/logs"]
 
     with module.open_session(app) as session:
-        events = functools.partial(module.new_events, app, session, bookmark, "2026-01-01T00:00:00Z")
+        events = functools.partial(module.new_events, app, session, bookmark, YESTERDAY)
         (event,) = events()
-        following = f"after={event['uuid']}"
-        assert bookmark.read_text("utf-8") == f"{okta.url}/api/v1/logs?{following}"
+        following = bookmark.read_text("utf-8").partition("?")[2]
+        assert event["actor"]["id"] == CLIENT_ID
+        assert following.endswith(f"&after={event['uuid']}")
         assert list(events()) == []
-        assert asked() == ["since=2026-01-01T00:00:00Z&limit=1000", following, following]
+        assert asked() == [f"since={YESTERDAY}&limit=1000", following, following]
+        other = okta.add_app(label="other")
+        okta.mint(other, None, other.scopes, None)
+        assert [event["actor"]["id"] for event in events()] == [other.client_id]
 
 
 def test_system_log_ends_without_a_next_link(recipe: Recipe, okta: FakeOkta, tmp_path: Path) -> None:
     module = recipe("system_log")
     app = ServiceApp.from_env()
     bookmark = tmp_path / "bookmark"
-    bookmark.write_text(f"{okta.url}/api/v1/logs?until=2026-01-01T00:00:00Z", "utf-8")
+    bookmark.write_text(f"{okta.url}/api/v1/logs?until={TOMORROW}", "utf-8")
     with module.open_session(app) as session:
-        assert len(list(module.new_events(app, session, bookmark, "2026-01-01T00:00:00Z"))) == 1
+        assert len(list(module.new_events(app, session, bookmark, YESTERDAY))) == 1
 
 
 def test_system_log_repeats_a_page_whose_events_were_not_all_read(
@@ -577,7 +583,7 @@ def test_system_log_repeats_a_page_whose_events_were_not_all_read(
     app = ServiceApp.from_env()
     bookmark = tmp_path / "bookmark"
     with module.open_session(app) as session:
-        events = module.new_events(app, session, bookmark, "2026-01-01T00:00:00Z")
+        events = module.new_events(app, session, bookmark, YESTERDAY)
         next(events)
         events.close()
     assert not bookmark.exists()
@@ -699,6 +705,34 @@ def test_the_commands_of_the_github_workflow_run(settings: dict[str, str], okta:
     assert second.stdout == "1 users\n"
     printed = first.stdout + second.stdout
     assert not any(token.value in printed for token in okta.tokens())
+
+
+def test_the_audit_workflow_sees_everything_as_a_service_app_that_can_only_read(
+    okta: FakeOkta, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """audit.yaml"""
+    import yaml
+
+    workflow = yaml.safe_load((RECIPES / "deploy" / "audit.yaml").read_text("utf-8"))
+    (step,) = [step for step in workflow["jobs"]["audit"]["steps"] if "env" in step]
+    key = PrivateKey.generate("ES256", kid="auditor")
+    auditor = okta.add_app(key, step["env"]["OKTA_CLIENT_SCOPES"].split(), label="auditor", dpop_bound=True)
+    monkeypatch.chdir(tmp_path)
+    for name in step["env"]:
+        monkeypatch.setenv(name, step["env"][name])
+    monkeypatch.setenv("OKTA_CLIENT_ORGURL", okta.url)
+    monkeypatch.setenv("OKTA_CLIENT_CLIENTID", auditor.client_id)
+    monkeypatch.setenv("OKTA_CLIENT_PRIVATEKEY", json.dumps(key.private_jwk()))
+    words = step["run"].split()
+    assert words[0] == "okta-m2m"
+    command = [sys.executable, "-m", "okta_m2m.cli", *words[1:]]
+    good = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (good.returncode, good.stderr) == (0, "")
+    assert "not permitted" not in good.stdout
+    okta.add_app(label="billing").roles = ["SUPER_ADMIN"]
+    bad = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert bad.returncode == 1
+    assert "It has the role SUPER_ADMIN." in bad.stdout
 
 
 # ── before and after ─────────────────────────────────────────────────────────────────────────────────────────────────

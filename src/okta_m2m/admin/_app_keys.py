@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import ConfigurationError, quoted
 from ..keys import thumbprint
-from ._changes import change, path_segment, read_back, set_active, shown_id
+from ._changes import change, moment, path_segment, read_back, set_active, shown_id
 from .errors import NotFound
 from .management import ManagementApi, described_as, items_of
 
@@ -149,6 +149,15 @@ def delete_key(api: ManagementApi, app_id: str, id_or_kid: str) -> None:
         lambda: listed_key(api, app_id, key.id) is None,
         f"the key {shown_id(key.kid or key.id)!r} is deleted",
     )
+
+
+def key_age(api: ManagementApi, key: AppKey) -> int | None:
+    """The whole days since a key was registered, by Okta's clock; ``None`` if Okta does not return when that was.
+
+    ``api`` has been called before, so it knows Okta's time.
+    """
+    created = moment(key.created)
+    return None if created is None else int((api.now() - created) // 86_400)
 
 
 def public_jwk(jwk: Mapping[str, Any]) -> dict[str, Any]:

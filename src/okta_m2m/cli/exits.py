@@ -27,8 +27,9 @@ class Exit(IntEnum):
         1,
         (
             "the command finished, but found a problem: in `demo`, a call failed; in `app create`, an app with that name "
-            "exists, but differs from what was requested; in `token introspect`, the token is not active; in `token clear`, "
-            "a process was fetching a token; or Okta does not show a requested change"
+            "exists, but differs from what was requested; in `audit`, an app has something that a policy does not allow; in "
+            "`token introspect`, the token is not active; in `token clear`, a process was fetching a token; or Okta does not "
+            "show a requested change"
         ),
     )
     USAGE = 2, "an option or a command does not exist, or a value is invalid"

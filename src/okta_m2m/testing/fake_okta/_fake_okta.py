@@ -18,6 +18,7 @@ from joserfc.jwk import ECKey
 
 from ._app import App, Keys
 from ._http_server import OktaServer
+from ._management.keys import app_keys
 from ._messages import Answer, ReceivedRequest
 from ._org import AuthorizationServer, signing_key
 from ._responder import Fault, HeaderChanges, Refusal, Responder, answer_with, named_refusal
@@ -147,7 +148,8 @@ class FakeOkta(Responder):
           ``urn:ietf:params:oauth:grant-type:token-exchange``, and for an ID-JAG also
           ``urn:ietf:params:oauth:grant-type:jwt-bearer``.
 
-        The app has the role ``READ_ONLY_ADMIN``. To let it write, assign other roles to its ``roles``.
+        The app has the role ``READ_ONLY_ADMIN``. To let it write, assign other roles to its ``roles``. It, and its keys, were
+        created now by the org's clock: :meth:`skew` makes older ones.
 
         Raises ``ValueError`` for a scope that Okta does not have, and for a private key.
         """
@@ -165,6 +167,8 @@ class FakeOkta(Responder):
         app.private_jwk = private
         app.grant_types = list(grant_types)
         self.apps[app.client_id] = app
+        self.records.find("app", app.id)
+        app_keys(self, app)  # they were registered now, by the org's clock
         return app
 
     def _explain_unknown_scope(self, scope: str) -> str:
