@@ -31,6 +31,7 @@ __all__ = [
     "UnauthorizedClient",
     "UnexpectedAnswer",
     "WrongType",
+    "policy_remedy",
     "quoted",
     "refused",
 ]
@@ -307,8 +308,26 @@ _BY_DESCRIPTION: dict[str, str] = {
 }
 
 
+def policy_remedy(server: str) -> str:
+    """Where an access policy decides about scopes, and no grant does.
+
+    - ``server``: the id of a custom authorization server.
+    """
+    name = quoted(server, 60)
+    return (
+        f"The access policies of the authorization server {name} decide about its scopes: Admin Console: Security > API > "
+        f"Authorization Servers > {name} > Access Policies."
+    )
+
+
 def refused(
-    status: int | None, code: str | None, description: str | None, request_id: str | None, note: str = ""
+    status: int | None,
+    code: str | None,
+    description: str | None,
+    request_id: str | None,
+    note: str = "",
+    *,
+    server: str = "",
 ) -> TokenRefused:
     """The refusal for an OAuth error code or Okta ``errorCode``, with its remedy.
 
@@ -317,12 +336,15 @@ def refused(
     - ``description``: the server's own description.
     - ``request_id``: Okta's ``X-Okta-Request-Id``.
     - ``note``: more information about it. Default: nothing.
+    - ``server``: the id of the custom authorization server that refused. Default: the org authorization server.
     """
     kind, remedy = _BY_CODE.get(
         code or "",
         (TokenRefused, "Look up the code in Okta's documentation, or give the request id to Okta's support."),
     )
     remedy = _BY_DESCRIPTION.get(description or "", remedy)
+    if server and kind in (AccessDenied, InvalidScope, UnauthorizedClient):
+        remedy = f"{remedy} {policy_remedy(server)}"
     said = f": {quoted(description)}" if description else "."
     where = f" [HTTP {status}" + (f", request id {quoted(request_id, 80)}]" if request_id else "]")
     return kind(

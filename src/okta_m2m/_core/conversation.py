@@ -41,6 +41,7 @@ from .._base.crash_reports import Hidden
 from .._base.records import Record
 from .._base.tokens import Token
 from .._threads.landings import LOOK, Landing
+from .._urls.org_url import custom_server
 from ..effects import Flow, Response, Send, SendFailed, Sending, Sleep, Stage, StartSend, Wait
 from ..errors import (
     InvalidDPoPProof,
@@ -95,6 +96,11 @@ _REMEDIES: Final[Mapping[Stage | None, str]] = {
     "proxy": "Check the proxy's address and password (HTTPS_PROXY), and that it allows connections to that host.",
     "http": "Check the network, its proxies, and Okta's status page.",
 }
+
+_MORE_TIME: Final = " To allow more time, raise max_wait."
+
+DIAGNOSIS: Final = 'Run "okta-m2m doctor" for a diagnosis.'
+"""The end of a remedy, which the doctor itself omits."""
 
 _CLOCK_CODES = frozenset({"invalid_client", "invalid_dpop_proof"})
 """The refusals that a wrong clock may cause."""
@@ -368,7 +374,9 @@ class Conversation:
             self._tried_fixes.add(cure)
             return "at once"
         self._politeness.answered()
-        refusal = partial(refused, response.status, code, description, response.get("x-okta-request-id"))
+        server = custom_server(self._endpoint.url)
+        request = response.get("x-okta-request-id")
+        refusal = partial(refused, response.status, code, description, request, server=server)
         if code != "invalid_client":
             no_proof = code == "invalid_dpop_proof" and self._proofs is None
             raise refusal("No proof was sent, because dpop is False. " if no_proof else "")
@@ -434,12 +442,15 @@ class Conversation:
 
     def _unanswered_because(self, failed: Exception) -> TokenUnreachable:
         stage = failed.stage if isinstance(failed, SendFailed) else None
-        return self._unreachable(quoted(failed) or "no response", _REMEDIES.get(stage, _REMEDIES["http"]))
+        remedy = _REMEDIES.get(stage, _REMEDIES["http"])
+        if not (isinstance(failed, SendFailed) and failed.permanent):  # more time does not heal that
+            remedy += _MORE_TIME
+        return self._unreachable(quoted(failed) or "no response", remedy)
 
     def _in_trouble(self, response: Response, what: str, retry_after: float | None = None) -> TokenUnreachable:
         return self._unreachable(
             f"it returned HTTP {response.status}{what}",
-            "Check Okta's status page, and whether there is a proxy between this machine and Okta.",
+            f"Check Okta's status page, and whether there is a proxy between this machine and Okta.{_MORE_TIME}",
             status=response.status,
             error=error_code(response.body),
             request_id=request_id(response),
@@ -449,7 +460,7 @@ class Conversation:
     def _unreachable(self, what: str, remedy: str, **details: Any) -> TokenUnreachable:
         return TokenUnreachable(
             f"No token from {self._endpoint.url}: {what}, after {counted(self._flight.attempts)}.",
-            remedy=f'{remedy} To allow more time, raise max_wait. Run "okta-m2m doctor" for a diagnosis.',
+            remedy=f"{remedy} {DIAGNOSIS}",
             **details,
         )
 

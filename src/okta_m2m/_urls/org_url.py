@@ -34,6 +34,12 @@ def find_placeholder(text: str) -> str | None:
     return None if found is None else found.group()
 
 
+def custom_server(token_endpoint: str) -> str:
+    """The id of the custom authorization server with this token endpoint; empty for the org authorization server."""
+    found = re.search(_CUSTOM_SERVER_PATH, token_endpoint)
+    return "" if found is None else found.group(1)
+
+
 def check_org_url(url: str) -> str:
     """An org's URL in its canonical form: ``https://acme.okta.com``, in lower case, without a slash or a default port.
 

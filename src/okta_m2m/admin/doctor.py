@@ -21,15 +21,42 @@ import requests
 from .. import ServiceApp, Token
 from .._core.verdict import MAX_PEEK
 from .._threads.deadlines import within
-from ..errors import ConfigurationError, OktaM2MError, RateLimited, quoted
+from .._urls.org_url import custom_server
+from .._urls.origins import origin_of
+from ..errors import (
+    ConfigurationError,
+    OktaM2MError,
+    RateLimited,
+    policy_remedy,
+    quoted,
+)
 from ..keys import Signer
 from ..requests import LIBRARY, OktaAuth
 from ..settings import Settings, read_settings
 from ._changes import shown_id
 from ._doctor_connection import Client, check_client, check_connection, client_bundle, client_session
-from ._doctor_rows import CONNECTION_ROWS, NOT_POSSIBLE, Check, Kind, State, check_answer, error_row, row
+from ._doctor_rows import (
+    CONNECTION_ROWS,
+    NOT_POSSIBLE,
+    Check,
+    Kind,
+    State,
+    check_answer,
+    error_row,
+    row,
+)
 
-__all__ = ["Check", "Client", "Doctor", "Kind", "State", "check_answer", "check_client", "first_failure"]
+__all__ = [
+    "Check",
+    "Client",
+    "Doctor",
+    "Kind",
+    "State",
+    "check_answer",
+    "check_client",
+    "first_failure",
+    "origin_remedy",
+]
 
 LOW_RATE_LIMIT: Final = 0.1
 """If less than this share of a rate limit is left, that is a warning."""
@@ -199,8 +226,13 @@ class Doctor:
         granted = f"granted: {quoted(' '.join(self._token.scopes)) or 'none'}"
         missing = " ".join(scope for scope in self._app.scopes if scope not in self._token.scopes)
         if missing:
+            server = custom_server(self._app.token_endpoint)
             remedy = (
-                f"Grant them: okta-m2m app grant {missing} (Admin Console: Applications > the app > Okta API Scopes)"
+                policy_remedy(server)
+                if server
+                else (
+                    f"Grant them: okta-m2m app grant {missing} (Admin Console: Applications > the app > Okta API Scopes)"
+                )
             )
             return row(name, "fail", f"{granted}; not granted: {quoted(missing)}", remedy)
         return row(name, "ok", granted)
@@ -236,8 +268,7 @@ class Doctor:
             return row(name, "fail", detail, remedy, Kind.CONFIGURATION)
         if not app.origins.allow(url):
             detail = f"the token may not be sent to {quoted(urlsplit(url).netloc, 100)}"
-            remedy = "Use a path of the org, or add that API's origin to origins."
-            return row(name, "fail", detail, remedy, Kind.CONFIGURATION)
+            return row(name, "fail", detail, origin_remedy(app, url), Kind.CONFIGURATION)
         with client_session(self._client, self._new_session, url) as session:  # its host may need another proxy
             try:
                 call = partial(session.get, url, auth=OktaAuth(app), timeout=self._timeout, stream=True)
@@ -251,6 +282,19 @@ class Doctor:
             with response:
                 response._content = LIBRARY.peek(response, MAX_PEEK)  # the error code is at the beginning
         return check_answer(name, "GET", urlsplit(url).path, response)
+
+
+def origin_remedy(app: ServiceApp, url: str) -> str:
+    """How to let an app call a URL that its token may not be sent to.
+
+    - ``app``: the app.
+    - ``url``: the URL.
+    """
+    server = custom_server(app.token_endpoint)
+    if server and origin_of(url) == origin_of(app.org_url):
+        return f"Okta's own API accepts no token of the authorization server {server}. Use the URL of your own API."
+    own = "" if server else "Use a path of the org. "
+    return f"{own}To call your own API, set OKTA_M2M_ORIGINS (origins: in okta.yaml) to its origin: https://HOST."
 
 
 _PLACEHOLDER_ORG: Final = "https://doctor.okta.com"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -17,6 +18,7 @@ from ..admin import provisioning
 from ..admin.management import ManagementApi
 from ..admin.provisioning import App, GrantResult
 from ..errors import ConfigurationError
+from ..settings import find_setting
 from .create_app import create, describe_app, list_if_allowed
 from .groups import command_group
 from .options import AppName, Json, Yes, split_scopes
@@ -113,7 +115,9 @@ def delete(
 def grant(sign_in: SignIn, scopes: Scopes, app_name: AppName = None, as_json: Json = False) -> None:
     """Grant scopes to the app, and add them to its okta.yaml. It keeps the scopes that it has."""
     api, found = target_app(sign_in, app_name)
-    _change_grants(provisioning.grant_scopes, api, found, scopes, as_json, "add")
+    server = find_setting("authorizationServer")
+    change = partial(provisioning.grant_scopes, authorization_server="SERVER" if server is None else str(server.value))
+    _change_grants(change, api, found, scopes, as_json, "add")
 
 
 @app.command("revoke-grant")

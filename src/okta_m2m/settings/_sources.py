@@ -19,10 +19,11 @@ from .okta_yaml import parse_okta_yaml, read_okta_yaml
 logger = logging.getLogger("okta_m2m")
 
 PREFIX = "OKTA_CLIENT_"
+ORIGINS_VARIABLE = "OKTA_M2M_ORIGINS"
 
 # Each setting, and its names under okta.client. The environment variable is OKTA_CLIENT_ and the same name in upper case. If
 # SDKs differ, all spellings are accepted: oktaDomain is .NET's; kid Python's and Java's, privateKeyId Go's, keyId
-# Node's; jwk Go's. authorizationServer and privateKeyPassphrase are this package's own: no SDK has such a setting.
+# Node's; jwk Go's. authorizationServer, origins and privateKeyPassphrase are this package's own: no SDK has such a setting.
 SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "org_url": ("orgUrl", "oktaDomain"),
     "client_id": ("clientId",),
@@ -31,10 +32,11 @@ SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "passphrase": ("privateKeyPassphrase",),
     "scopes": ("scopes",),
     "authorization_server": ("authorizationServer",),
+    "origins": ("origins",),
     "dpop": ("dpopEnabled",),
     "mode": ("authorizationMode",),
 }
-ARGUMENTS = ("org_url", "client_id", "key", "scopes", "authorization_server", "dpop")
+ARGUMENTS = ("org_url", "client_id", "key", "scopes", "authorization_server", "origins", "dpop")
 
 # Settings that Okta's SDKs read and this package does not use. "id" and "secret" stand for OKTA_CLIENT_ID and
 # OKTA_CLIENT_SECRET, which much other software uses for its sign-in app.
@@ -144,6 +146,8 @@ class Source(PublicRecord, hidden=("values", "found")):
         if self.title == "argument":
             return name
         if self.file is None:
+            if name == ORIGINS_VARIABLE:
+                return "origins"
             return _SETTING_BY_FOLDED_NAME.get(fold_name(name.removeprefix(PREFIX)))
         return _SETTING_BY_SPELLING.get(name)
 
@@ -197,7 +201,7 @@ def argument_source(arguments: dict[str, Any], base: Path) -> Source:
 
 def environment_source(environ: Mapping[str, str], base: Path) -> Source:
     """What environment variables set."""
-    own = {name: value for name, value in environ.items() if name.startswith(PREFIX)}
+    own = {name: value for name, value in environ.items() if name.startswith(PREFIX) or name == ORIGINS_VARIABLE}
     return Source("environment variable", base, _without_blanks(own), {})
 
 
