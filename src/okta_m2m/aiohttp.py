@@ -22,6 +22,7 @@ from ._clients.failures import send_failed
 from ._clients.limits import MAX_DRAINED, aread_start, connect_timeout, read_timeout
 from ._clients.proxies import is_direct_only
 from ._clients.token_request import aread_answer
+from ._clients.verified_tls import check_verified, is_verifying
 from ._core.service_app import ServiceApp
 from ._threads.workers import keep, take_kept
 from ._urls.origins import origin_of
@@ -96,7 +97,7 @@ class OktaAuth(AsyncAuthObject):
 
     def _sender_like(self, session: aiohttp.ClientSession | None) -> Sender:
         """Sends token requests with the settings of the calling session, unless something else was passed."""
-        return self._sender or _TokenRequests(self._session, session)
+        return self._sender or _TokenRequests(self.app.profile, self._session, session)
 
     def __call__(
         self, request: ClientRequest, handler: ClientHandlerType | None = None
@@ -148,6 +149,8 @@ class OktaAuth(AsyncAuthObject):
         if request.proxy is not None and is_direct_only(url) and self.app.origins.allow(url):
             self.app.report_proxy(url, is_certain=True)
             return self._remember_redirect(request, await handler(request))
+        if self.app.profile is not None and self.app.origins.allow(url):
+            check_verified(self.app.profile, _verifies(request.ssl, request.session.connector), ERROR_MAP)
         credentials = self.app.ready(method, url)
         if credentials is None:
             credentials = await arun(self.app.attach(method, url), self._runtime(request.session))
@@ -255,16 +258,30 @@ class _TokenRequests:
     It takes over the settings of a session that are safe to carry to another one. An SSL context is carried only if it verifies
     servers: a caller that does not verify its API must not show an assertion to anyone.
 
+    - ``profile``: the app's.
     - ``make_session``: a function that makes the session instead; ``None`` for none.
     - ``session``: the session of the caller; ``None`` if there is none.
     """
 
     # Its attributes may hold a proxy's password, and crash reporters show the variables of frames, but no attributes.
-    __slots__ = ("_family", "_local_address", "_make_session", "_proxy", "_proxy_auth", "_ssl", "_trust_env")
+    __slots__ = (
+        "_family",
+        "_local_address",
+        "_make_session",
+        "_profile",
+        "_proxy",
+        "_proxy_auth",
+        "_ssl",
+        "_trust_env",
+    )
 
     def __init__(
-        self, make_session: Callable[[], aiohttp.ClientSession] | None, session: aiohttp.ClientSession | None
+        self,
+        profile: str | None,
+        make_session: Callable[[], aiohttp.ClientSession] | None,
+        session: aiohttp.ClientSession | None,
     ) -> None:
+        self._profile = profile
         self._make_session = make_session
         self._trust_env = session is None or session.trust_env
         self._proxy = None if session is None else session._default_proxy
@@ -354,6 +371,9 @@ class _TokenRequests:
                     remedy="Have it make a new one each time. It is called on the event loop of the token request, which closes "
                     "it.",
                 )
+            if self._profile is not None and not _verifies(True, session.connector):
+                await session.close()
+                check_verified(self._profile, False)
             if not is_direct_only(url) or not (session.trust_env or session._default_proxy):
                 return session
             await session.close()
@@ -422,6 +442,12 @@ class _Resolver(AbstractResolver):
 
     async def close(self) -> None:
         """Nothing is open."""
+
+
+def _verifies(setting: object, connector: object) -> bool:
+    """Whether a request verifies the server. ``setting``: the request's own, which has priority over the connector's."""
+    chosen = getattr(connector, "_ssl", True) if setting is True else setting
+    return chosen is True or (isinstance(chosen, ssl.SSLContext) and is_verifying(chosen))
 
 
 class _Call:

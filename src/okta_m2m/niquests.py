@@ -37,7 +37,7 @@ from ._clients.requests_flows import (
 from ._core.service_app import ServiceApp
 from ._threads.deadlines import Start
 from .effects import Flow, Request, Response
-from .errors import OktaM2MError
+from .errors import ConfigurationError, OktaM2MError
 from .runtimes import Asyncio, Sender, Threads, adrive, arun, run
 from .settings._arguments import attached_wrongly
 
@@ -140,7 +140,7 @@ class AsyncOktaAuth(AsyncAuthObject):
         else:
             hook: Any = self.handle_response
             if self._is_watched:
-                hook = partial(self._handle_first, Hook(self, credentials.authorization, url))
+                hook = partial(self._handle_first, Hook(self, hook, credentials.authorization, url))
             attach(request, credentials, hook)
         kept: niquests.PreparedRequest = _guard_copies(request)
         return kept
@@ -162,6 +162,11 @@ class AsyncOktaAuth(AsyncAuthObject):
         - ``settings``: the settings of the session's ``send``.
         """
         _mark_answered(response.request)
+        try:
+            self._library.check_call(self.app, response, settings)
+        except ConfigurationError:
+            await response.close()
+            raise
         self._is_watched = self._is_watched or hides_401(getattr(response, "connection", None))
         if is_settled(response):
             return response
@@ -183,7 +188,7 @@ class AsyncOktaAuth(AsyncAuthObject):
         return given
 
     def _send(self, request: Request, timeout: float) -> Response:
-        return self._library.send(self._session, request, timeout)
+        return self._library.send(self._session, request, timeout, self.app.profile)
 
 
 def _guard_copies(request: Any) -> Any:

@@ -39,6 +39,7 @@ THIRD_PARTY = {
     "_set_running_loop": "asyncio: lets a loop run inside of another where no thread can be started",
     "_sock": "http.client: the socket of a response",
     "_ssl": "aiohttp: a connector's TLS settings, which the token request uses too if they verify servers",
+    "_ssl_context": "httpx: the SSL context of a pool, to see whether it verifies servers",
     "_store": "requests: the fields of a CaseInsensitiveDict; its methods cost more than the whole hit",
     "_stream": "httpx: the file of a request with content=file",
     "_transport_for_url": "httpx: the transport that a client takes to a URL, by way of a proxy or not",

@@ -37,6 +37,7 @@ from .limits import MAX_DRAINED, PIECE, connect_timeout, is_inflatable, read_tim
 from .private_copy import private_copy
 from .proxies import is_direct_only, warn_of_environments_proxy
 from .token_request import read_answer
+from .verified_tls import check_verified
 
 if TYPE_CHECKING:
     import niquests  # pyright: ignore[reportMissingImports]  # never installed beside urllib3, so missing here
@@ -91,6 +92,14 @@ class Library:
         with suppress(TimeoutError):
             within(BODY_TIMEOUT, drain, give_up=partial(_shut_socket, response.raw))
 
+    def check_call(self, app: ServiceApp, response: Any, settings: Mapping[str, Any]) -> None:
+        """Refuses the response of a call that was sent without verification. Nothing shows this before the call is sent."""
+        try:
+            check_verified(app.profile, settings.get("verify", True), self.error_map)
+        except ConfigurationError as error:
+            add_request(error, response.request)
+            raise
+
     def token_session(self, session: Any) -> Any:
         """A context manager that gives the session for one token request."""
         if session is None:
@@ -106,9 +115,9 @@ class Library:
             )
         return made
 
-    def send(self, session: Any, request: Request, timeout: float) -> Response:
+    def send(self, session: Any, request: Request, timeout: float, profile: str | None = None) -> Response:
         """Sends our own request, with the settings of the session, or of the one that this function makes; without either,
-        with those of the environment."""
+        with those of the environment. ``profile``: the app's."""
         until = time.monotonic() + timeout
         try:
             with self.token_session(session) as used:
@@ -119,6 +128,7 @@ class Library:
                 settings = Hidden(  # which may hold a proxy's password
                     {**used.merge_environment_settings(request.url, {}, True, None, None), **self.at_once}
                 )
+                check_verified(profile, settings.value["verify"])
                 if is_direct_only(request.url):
                     settings.value["proxies"] = {}
                 timeouts = connect_timeout(timeout), read_timeout(timeout)
@@ -152,7 +162,7 @@ class SessionAuth(AuthObject, Generic[RequestT, ResponseT, SessionT]):
         self.app = app
         # Read by a hit. Binding a method on each call would be a tenth of the cost of a hit (benchmarks/hits.py).
         self._hit: Any = app.token_state
-        self._hook: Any = self.handle_response
+        self._hook: Any = self.handle_response if app.profile is None else self._handle_verified
         self._adapter: object = None
         self._session: Any = session
         self._sender = send
@@ -203,7 +213,8 @@ class SessionAuth(AuthObject, Generic[RequestT, ResponseT, SessionT]):
             without_our_token(request)
         else:
             is_watched = self._hit is _NO_HIT
-            attach(request, credentials, Hook(self, credentials.authorization, url) if is_watched else self._hook)
+            hook = Hook(self, self._hook, credentials.authorization, url) if is_watched else self._hook
+            attach(request, credentials, hook)
         return request
 
     def _check_request(self, request: object) -> None:
@@ -239,8 +250,17 @@ class SessionAuth(AuthObject, Generic[RequestT, ResponseT, SessionT]):
             raise
         return call.response  # type: ignore[no-any-return]  # the library's own class
 
+    def _handle_verified(self, response: ResponseT, position: int | None = None, **settings: Any) -> ResponseT:
+        """The response hook for an app with a profile."""
+        try:
+            self._library.check_call(self.app, response, settings)
+        except ConfigurationError:
+            response.close()
+            raise
+        return self.handle_response(response, position, **settings)
+
     def _send(self, request: Request, timeout: float) -> Response:
-        return self._library.send(self._session, request, timeout)
+        return self._library.send(self._session, request, timeout, self.app.profile)
 
 
 _NO_HIT: Final = SimpleNamespace(fresh_until=NEVER, now=lambda: 0.0)
@@ -256,16 +276,17 @@ class Hook:
     """The response hook of one request that may be answered by a 401 that nobody sees. If it ends without having been called,
     that has happened, unless there was no response at all."""
 
-    __slots__ = ("_auth", "_authorization", "_url")
+    __slots__ = ("_auth", "_authorization", "_handle", "_url")
 
-    def __init__(self, auth: Any, authorization: str, url: str) -> None:
+    def __init__(self, auth: Any, handle: Callable[..., Any], authorization: str, url: str) -> None:
         self._auth = auth
+        self._handle = handle
         self._authorization: str | None = authorization
         self._url = url
 
     def __call__(self, response: Any, **settings: Any) -> Any:
         self.note_seen()
-        return self._auth.handle_response(response, **settings)
+        return self._handle(response, **settings)
 
     def note_seen(self) -> None:
         self._authorization = None

@@ -96,11 +96,13 @@ class ServiceApp(arguments.NotAnAuthObject):
     - ``revoke_on_close``: whether :meth:`close` revokes the token. Cannot be combined with ``store``, because other processes
       use that token. Default ``False``.
     - ``clock``: another clock, for simulations. Default: the system's clocks.
+    - ``profile``: ``"fapi"`` requires what the FAPI 2.0 Security Profile requires, and nothing can lower it: DPoP, ES256, https
+      everywhere, and clients that verify servers with TLS 1.2 or newer. Default ``None``.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` for a setting that cannot work.
     """
 
-    __slots__ = ("__weakref__", "_engine", "_fetching", "_revocation", "org_url", "token_state")
+    __slots__ = ("__weakref__", "_engine", "_fetching", "_revocation", "org_url", "profile", "token_state")
 
     @without_locals
     def __init__(
@@ -125,6 +127,7 @@ class ServiceApp(arguments.NotAnAuthObject):
         htu_origins: Mapping[str, str] | None = None,
         revoke_on_close: bool = False,
         clock: Clock = SYSTEM_CLOCK,
+        profile: Literal["fapi"] | None = None,
     ) -> None:
         self.org_url = check_org_url(org_url)
         client_id = arguments.check_client_id(client_id)
@@ -136,9 +139,16 @@ class ServiceApp(arguments.NotAnAuthObject):
         allowed = Origins([*own_origin, *arguments.check_list(origins, "origins")])
         keys = arguments.check_keys(key)
         dpop_key = arguments.check_dpop(dpop, keys)
+        self.profile = arguments.check_profile(profile, [self.org_url, *allowed.allowed], keys, dpop, dpop_key)
         reports = Reports(client_id, arguments.check_observer(on_event))
 
-        assertions = partial(ClientAssertions, client_id, lifetime=assertion_lifetime, claims=assertion_claims)
+        assertions = partial(
+            ClientAssertions,
+            client_id,
+            lifetime=assertion_lifetime,
+            claims=assertion_claims,
+            alg=arguments.FAPI_ALG if self.profile else None,
+        )
         endpoint = TokenEndpoint(
             url,
             client_id=client_id,
@@ -146,7 +156,7 @@ class ServiceApp(arguments.NotAnAuthObject):
             assertions=assertions(assertion_audience or url),
             clock=arguments.check_clock(clock),
             max_wait=max_wait,
-            dpop_required=dpop == "required",
+            dpop_required=dpop == "required" or self.profile is not None,
             require_all_scopes=require_all_scopes,
             okta_clock=OktaClock(clock),
             politeness=Politeness(),
@@ -154,7 +164,8 @@ class ServiceApp(arguments.NotAnAuthObject):
         )
         fleet = None
         if store is not None:
-            binding = str(dpop) if dpop_key is None else thumbprint(dpop_key.public_jwk)
+            # With a profile, no token of an app without it is used: it may be a Bearer token.
+            binding = (str(dpop) if dpop_key is None else thumbprint(dpop_key.public_jwk)) + (self.profile or "")
             fleet = Fleet(store, endpoint, keys, reports, dpop=binding, seal_with=seal_with, timeout=store_timeout)
         bindings = Bindings(endpoint, allowed, dpop_key, arguments.check_htu_origins(htu_origins or {}))
 

@@ -56,7 +56,7 @@ def _blocking(client: Client, library: Any) -> Any:
     return library.Client(
         limits=_limits(library, client.pool_of_one),
         timeout=client.timeout,
-        verify=trusting(client.trusted),
+        verify=not client.unverified and trusting(client.trusted),
         proxy=client.proxy,
     )
 
@@ -132,7 +132,7 @@ class AsyncHttpx(AsyncClient):
         self.client = self.library.AsyncClient(
             limits=_limits(self.library, self.pool_of_one),
             timeout=self.timeout,
-            verify=trusting(self.trusted),
+            verify=not self.unverified and trusting(self.trusted),
             proxy=self.proxy,
             event_hooks={"response": [self._shown]},
         )

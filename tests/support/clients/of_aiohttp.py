@@ -30,7 +30,9 @@ class AiohttpClient(AsyncClient):
         self.seen_by_hooks.append(str(ended.url))
 
     def _session(self, **options: Any) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(limit=1 if self.pool_of_one else 64, ssl=trusting(self.trusted))
+        connector = aiohttp.TCPConnector(
+            limit=1 if self.pool_of_one else 64, ssl=False if self.unverified else trusting(self.trusted)
+        )
         timeout = aiohttp.ClientTimeout(total=PATIENCE, sock_read=self.timeout)
         return aiohttp.ClientSession(connector=connector, timeout=timeout, proxy=self.proxy, **options)
 

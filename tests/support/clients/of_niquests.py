@@ -25,7 +25,7 @@ from .interface import (
 def _session(kind: type[Any], client: Any, **options: Any) -> Any:
     # With HTTP/2 and 3 left on, it would look for them by way of Alt-Svc and the like.
     session = kind(pool_connections=4, pool_maxsize=1 if client.pool_of_one else 64, **options)
-    session.verify = True if client.trusted is None else str(client.trusted)
+    session.verify = not client.unverified if client.trusted is None else str(client.trusted)
     if client.proxy is not None:
         session.proxies = {"http": client.proxy, "https": client.proxy}
     return session

@@ -29,7 +29,7 @@ class RequestsClient(BlockingClient):
 
     def _session(self) -> requests.Session:
         session = requests.Session()
-        session.verify = True if self.trusted is None else str(self.trusted)
+        session.verify = not self.unverified if self.trusted is None else str(self.trusted)
         if self.proxy is not None:
             session.proxies = {"http": self.proxy, "https": self.proxy}
         size = 1 if self.pool_of_one else 64
