@@ -182,6 +182,8 @@ def test_each_document_has_the_members_that_the_docs_list_and_stdout_has_nothing
     assert look("key delete", kid)["status"] == "DELETED"
     assert look("key rotate", "--dry-run")["unfinished"] is None
     shown["key rotate --dry-run"] = shown.pop("key rotate")
+    assert look("key rotate", "--if-older-than", "90d") == {"age_days": 0, "if_older_than": 90}
+    shown["key rotate --if-older-than"] = shown.pop("key rotate")
     assert look("key rotate", "--abandon") == {"undone": False}
     shown["key rotate --abandon"] = shown.pop("key rotate")
     assert len(look("key rotate", "--grace", "0")["steps"]) == 9

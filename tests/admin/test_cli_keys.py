@@ -242,9 +242,53 @@ def test_a_dry_run_changes_nothing(run: Run, okta: FakeOkta, billing: App, home:
     assert "Nothing was changed." in result
     assert "deactivate" in result
     assert (home / "key.json").read_bytes() == before
-    changes = [request.path for request in okta.requests if "/api/v1/apps" in request.path and request.method != "GET"]
-    assert [path.rpartition("/")[2] for path in changes] == ["activate"]  # of the active key: may the account do so?
+    # A look at the permission, with an object that can never be a key
+    sent = [request for request in okta.requests if "/api/v1/apps" in request.path and request.method != "GET"]
+    assert [request.body for request in sent] == [b"{}"]
     assert len(billing.jwks["keys"]) == 1
+    refused = run("key", "rotate", "--dry-run", "--alg", "rs256", "--bits", "1000")
+    assert refused.returncode == Exit.CONFIGURATION
+    assert "1000" in refused.stderr
+
+
+def test_a_key_that_is_young_enough_is_not_replaced(run: Run, okta: FakeOkta, billing: App, home: Path) -> None:
+    key = PrivateKey.from_file(home / "key.json")
+    okta.skew(minutes=89 * 24 * 60)
+    young = done(run("key", "rotate", "--if-older-than", "90d", "--grace", "0"))
+    assert young == "Nothing was done: the key is 89 days old, and is replaced after 90.\n"
+    assert json.loads(done(run("key", "rotate", "--if-older-than", "90d", "--json"))) == {
+        "age_days": 89,
+        "if_older_than": 90,
+    }
+    assert one_key(billing, home) == key.kid
+    okta.skew(minutes=90 * 24 * 60)
+    assert "Nothing was changed." in done(run("key", "rotate", "--if-older-than", "90d", "--dry-run"))
+    done(run("key", "rotate", "--if-older-than", "90d", "--grace", "0"))
+    assert one_key(billing, home) != key.kid
+
+
+@posix_only
+def test_a_command_publishes_the_key_file_and_the_old_key_goes_only_if_it_succeeds(
+    run: Run, billing: App, home: Path
+) -> None:
+    old = PrivateKey.from_file(home / "key.json").kid
+    copy = 'echo from \x1b[31m "$(basename "$OKTA_M2M_KEY_FILE")"; cp "$OKTA_M2M_KEY_FILE" copy.json'
+    failed = run("key", "rotate", "--grace", "0", "--exec", f"{copy}; exit 3")
+    assert failed.returncode == Exit.CONFIGURATION
+    assert "from \ufffd[31m key.json\n" in failed.stderr
+    assert f"'publish'. The old key '{old}' is in use. The command of --exec ended with 3." in failed.stderr
+    assert copy not in failed.stderr
+    assert PrivateKey.from_file(home / "key.json").kid == old
+    assert [key["status"] for key in billing.jwks["keys"]] == ["ACTIVE", "ACTIVE"]
+    refused = run("key", "rotate", "--grace", "0")
+    assert "Name the same command again (--exec" in refused.stderr
+    rotated = json.loads(done(run("key", "rotate", "--grace", "0", "--exec", copy, "--json")))
+    assert rotated["steps"][4] == {
+        "step": "publish",
+        "state": "done",
+        "detail": f"{home / 'key.json'} was handed over",
+    }
+    assert PrivateKey.from_file(home / "copy.json").kid == one_key(billing, home) == rotated["new_kid"]
 
 
 def without_key_setting(home: Path, *added: str) -> None:

@@ -54,7 +54,7 @@ def list_keys(api: ManagementApi, app_id: str) -> list[AppKey]:
     - ``api``: the management API of the org.
     - ``app_id``: :attr:`App.id`.
     """
-    return list(app_keys_from({"keys": items_of(api.call("GET", _path(app_id)), "keys")}))
+    return list(app_keys_from({"keys": items_of(api.call("GET", keys_path(app_id)), "keys")}))
 
 
 def add_key(api: ManagementApi, app_id: str, jwk: Mapping[str, Any]) -> AppKey:
@@ -81,7 +81,7 @@ def register_key(api: ManagementApi, app_id: str, jwk: Mapping[str, Any]) -> App
             f"The app has another key with the kid {shown_id(wanted['kid'])!r}.",
             remedy="Give the new key another kid, such as its thumbprint.",
         )
-    return _key(api.call("POST", _path(app_id), {**wanted, "status": "ACTIVE"}))
+    return _key(api.call("POST", keys_path(app_id), {**wanted, "status": "ACTIVE"}))
 
 
 def confirm_key(api: ManagementApi, app_id: str, key: AppKey) -> AppKey:
@@ -192,10 +192,10 @@ def listed_key(api: ManagementApi, app_id: str, id: str) -> AppKey | None:
 
 
 def key_path(app_id: str, key_id: str) -> str:
-    return f"{_path(app_id)}/{path_segment(key_id)}"
+    return f"{keys_path(app_id)}/{path_segment(key_id)}"
 
 
-def _path(app_id: str) -> str:
+def keys_path(app_id: str) -> str:
     return f"/api/v1/apps/{path_segment(app_id)}/credentials/jwks"
 
 
