@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 from .._base.tokens import Token
 from .._core.service_app import ServiceApp
-from ..errors import WrongType
+from ..errors import WrongType, install_command
 from ..runtimes import Asyncio, Trio, arun
 from ..settings._arguments import ATTACH, attached_wrongly, kind_of
 
@@ -182,6 +182,6 @@ def concerns_proof(status: int, headers: Container[str]) -> bool:
 def missing_library(client: str, missing: ModuleNotFoundError) -> ModuleNotFoundError:
     """The error if a client's module is imported without its library."""
     return ModuleNotFoundError(
-        f"okta_m2m.{client} needs {missing.name}, which is not installed. Install it: pip install 'okta-m2m[{client}]'",
+        f"okta_m2m.{client} needs {missing.name}, which is not installed. Install it: {install_command(client)}",
         name=missing.name,
     )
