@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self, TypeAlias
 
-from ._base.addresses import DOCUMENTATION
+from ._base.addresses import DOCUMENTATION, PACKAGE
 
 __all__ = [
     "AccessDenied",
@@ -32,6 +32,7 @@ __all__ = [
     "UnauthorizedClient",
     "UnexpectedAnswer",
     "WrongType",
+    "install_command",
     "policy_remedy",
     "quoted",
     "refused",
@@ -421,6 +422,14 @@ def refused(
         error_description=quoted(description) if description else None,
         request_id=quoted(request_id, 80) if request_id else None,
     )
+
+
+def install_command(extra: str) -> str:
+    """The command that installs an extra of this package. Until the package is on a package index, it installs from a clone.
+
+    - ``extra``: the extra's name, such as ``redis``.
+    """
+    return f"pip install '{PACKAGE}[{extra}]'" if PACKAGE else f"pip install '.[{extra}]' in a clone of okta-m2m"
 
 
 # Patterns stay strings in every module that is imported with the package: ``re`` compiles them on first use and caches

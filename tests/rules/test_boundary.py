@@ -60,6 +60,7 @@ SUPPORTED = {
     "_base.clocks.http_date": "reads a Date header",
     "_base.crash_reports.Hidden": "a value that crash reporters do not show",
     "_base.crash_reports.without_locals": "a function whose local variables crash reporters do not show",
+    "_base.file_modes.readers_warning": "the warning for a file with a secret that everyone can read",
     "_base.tokens.Credentials": "what a call sends",
     "_base.tokens.Token": "public as okta_m2m.Token, which an adapter cannot import",
     "_base.tokens.not_picklable": "the refusal of pickle",

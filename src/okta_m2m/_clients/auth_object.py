@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 from .._base.tokens import Token
 from .._core.service_app import ServiceApp
-from ..errors import ConfigurationError, WrongType
+from ..errors import ConfigurationError, WrongType, install_command
 from ..runtimes import Asyncio, Trio, arun
 from ..settings._arguments import ATTACH, attached_wrongly, kind_of
 
@@ -204,6 +204,6 @@ def missing_library(client: str, missing: ModuleNotFoundError, *, extra: str = "
     another name than the module."""
     extra = extra or client
     return ModuleNotFoundError(
-        f"okta_m2m.{client} needs {missing.name}, which is not installed. Install it: pip install 'okta-m2m[{extra}]'",
+        f"okta_m2m.{client} needs {missing.name}, which is not installed. Install it: {install_command(extra)}",
         name=missing.name,
     )

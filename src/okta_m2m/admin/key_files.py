@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .._base.crash_reports import without_locals
+from .._base.file_modes import readers_warning
 from ..errors import ConfigurationError, InvalidKey
 from ..keys import PrivateKey
 from ..keys.key_formats import clean_text, kid_of_pem
@@ -30,6 +31,7 @@ __all__ = [
     "read_file",
     "read_jwk_file",
     "read_kid",
+    "readers_warning",
     "replace_file",
     "write_key",
     "write_new_file",

@@ -15,7 +15,15 @@ from types import SimpleNamespace
 from typing import Final, NoReturn
 
 from ..admin import errors
-from ..errors import ConfigurationError, OktaM2MError, RateLimited, SigningFailed, TokenError, TokenRefused
+from ..errors import (
+    ConfigurationError,
+    OktaM2MError,
+    RateLimited,
+    SigningFailed,
+    TokenError,
+    TokenRefused,
+    install_command,
+)
 from .printing import note
 
 
@@ -106,7 +114,7 @@ def needs(extra: str, what: str) -> Iterator[None]:
         if module == "okta_m2m":
             raise
         raise ExtraMissing(
-            f"{what} needs {module or 'a package'}, which is not installed. Install it: pip install 'okta-m2m[{extra}]'"
+            f"{what} needs {module or 'a package'}, which is not installed. Install it: {install_command(extra)}"
         ) from None
 
 
