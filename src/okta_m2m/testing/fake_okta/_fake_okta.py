@@ -19,8 +19,9 @@ from joserfc.jwk import ECKey
 from ._app import App, Keys
 from ._http_server import OktaServer
 from ._messages import Answer, ReceivedRequest
-from ._org import AuthorizationServer, signing_key
+from ._org import AuthorizationServer
 from ._responder import Fault, HeaderChanges, Refusal, Responder, answer_with, named_refusal
+from ._tokens import signing_key
 from ._users import User
 
 
