@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from .fake_okta._app import App
     from .fake_okta._fake_okta import FakeOkta
     from .fake_okta._messages import ReceivedRequest
-    from .fake_okta._org import AuthorizationServer, IssuedToken
+    from .fake_okta._org import AuthorizationServer
     from .fake_okta._responder import Refusal
+    from .fake_okta._tokens import IssuedToken
     from .fake_okta._users import User
 
 __all__ = [
@@ -45,7 +46,7 @@ _HOMES = {
     "AuthorizationServer": ".fake_okta._org",
     "Clock": ".._base.clocks",
     "FakeOkta": ".fake_okta._fake_okta",
-    "IssuedToken": ".fake_okta._org",
+    "IssuedToken": ".fake_okta._tokens",
     "ReceivedRequest": ".fake_okta._messages",
     "Refusal": ".fake_okta._responder",
     "Replayed": "._replaying",

@@ -20,10 +20,11 @@ from ._access import authorize, check_custom_token, check_okta_token, identify
 from ._jws import ALGORITHMS
 from ._management.routes import answer_management
 from ._messages import READING, Answer, ReceivedRequest, json_answer
-from ._org import AuthorizationServer, Org, signing_key
+from ._org import AuthorizationServer, Org
 from ._refusals import Refused, not_found
 from ._token_endpoint import answer_introspect, answer_revoke, answer_token
 from ._token_exchange import JWT_BEARER, TOKEN_EXCHANGE
+from ._tokens import signing_key
 
 _SERVER_PATH = re.compile(r"/oauth2(?:/(?P<id>[^/]+))?/v1/(?P<name>token|introspect|revoke|keys)")
 _METADATA_PATH = re.compile(

@@ -20,8 +20,9 @@ from ._app import App, Keys
 from ._http_server import OktaServer
 from ._management.keys import app_keys
 from ._messages import Answer, ReceivedRequest
-from ._org import AuthorizationServer, signing_key
+from ._org import AuthorizationServer
 from ._responder import Fault, HeaderChanges, Refusal, Responder, answer_with, named_refusal
+from ._tokens import signing_key
 from ._users import User
 
 

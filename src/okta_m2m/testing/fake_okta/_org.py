@@ -1,29 +1,34 @@
 """The contents of an org: apps, authorization servers, tokens, nonces, and its own clock.
 
-Invariant: a token's record, which was made when it was issued, and the org's clock decide whether it is valid. The token
-itself is never read. An identifier that may be used once is remembered for as long as the org exists. A nonce is accepted
-until its lifetime ends on the org's clock or it is rotated out, whichever comes first.
+Invariant: a token's record, which was made when it was issued, and the org's clock decide whether it is valid. An identifier
+that may be used once is remembered for as long as the org exists. A nonce is accepted until its lifetime ends on the org's clock
+or it is rotated out, whichever comes first.
 """
 
 from __future__ import annotations
 
-import json
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any, Literal, NamedTuple
-
-from joserfc import jws
-from joserfc.jwk import RSAKey
+from typing import Literal, NamedTuple
 
 from ._app import App
+from ._tokens import (
+    ID_JAG_LIFETIME,
+    ORG_ISSUER,
+    Account,
+    IdJag,
+    IdToken,
+    IssuedToken,
+    Subject,
+    sign_access_token,
+    sign_id_jag,
+    sign_id_token,
+)
 
-ORG_ISSUER = ""
 _NONCE_RENEWAL = 24 * 3600  # seconds
-_ID_JAG_LIFETIME = 300  # seconds
 
 _READ_AND_MANAGE = """
 okta.agentPools okta.apiTokens okta.appGrants okta.apps okta.apps.interclientTrust okta.authenticators
@@ -43,12 +48,6 @@ _OKTA_SCOPES = frozenset(
     {f"{resource}.{kind}" for resource in _READ_AND_MANAGE.split() for kind in ("read", "manage")}
     | {"okta.clients.register", "okta.logs.read", "okta.universalLogout.manage", "okta.workflows.invoke.manage"}
 )
-
-
-@lru_cache(maxsize=1)
-def signing_key() -> RSAKey:
-    """The key that signs access tokens: one per process, because an RSA key is slow to generate."""
-    return RSAKey.generate_key(2048, {"kid": secrets.token_urlsafe(32), "use": "sig", "alg": "RS256"}, private=True)
 
 
 @dataclass(slots=True)
@@ -83,89 +82,6 @@ class AuthorizationServer:
     clients: list[str] | None = None
     trusted_servers: list[str] = field(default_factory=list)
     resources: list[str] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class IssuedToken:
-    """An access token that FakeOkta issued. Times are seconds since the epoch on the org's clock.
-
-    - ``value``: the token itself.
-    - ``token_type``: ``"Bearer"`` or ``"DPoP"``.
-    - ``client_id``: the client id of its app.
-    - ``scopes``: its scopes.
-    - ``issuer``: the id of the custom authorization server; ``""`` for the org authorization server.
-    - ``audience``: its ``aud``.
-    - ``jti``: its id.
-    - ``issued_at``, ``expires_at``: when it was issued and when it expires, in seconds.
-    - ``jkt``: RFC 7638 thumbprint of the DPoP key that it is bound to. Default ``None``, for a Bearer token.
-    - ``revoked``: whether it was revoked. Default ``False``.
-    - ``subject``: its ``sub``: a user's login, or the client id if it is the app's own.
-    - ``user_id``: the user's id; ``None`` (default) for the app's own.
-    - ``act``: the apps that act for the subject, as the claim ``act`` names them: the latest has the one before in its own
-      ``act``. Default ``None``.
-    - ``session``: which of the user's sessions it belongs to. Default 0.
-    """
-
-    value: str = field(repr=False)
-    token_type: Literal["Bearer", "DPoP"]
-    client_id: str
-    scopes: tuple[str, ...]
-    issuer: str
-    audience: str
-    jti: str
-    issued_at: float
-    expires_at: float
-    jkt: str | None = None
-    revoked: bool = False
-    subject: str = ""
-    user_id: str | None = None
-    act: Mapping[str, Any] | None = None
-    session: int = 0
-
-
-class Account:
-    """What the org knows of a user."""
-
-    def __init__(self, id: str, login: str) -> None:
-        self.id = id
-        self.login = login
-        self.status: Literal["ACTIVE", "SUSPENDED"] = "ACTIVE"
-        #: Counts the user's sessions. A token of an earlier one cannot be exchanged.
-        self.session = 0
-
-
-class Subject(NamedTuple):
-    """Whom a token is for: a user, or an app."""
-
-    #: A user's login, or a client id.
-    name: str
-    user_id: str | None = None
-    session: int = 0
-    act: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class IdToken:
-    """An ID token that was issued for a user to a client."""
-
-    client_id: str
-    subject: Subject
-    expires_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class IdJag:
-    """An Identity Assertion JWT Authorization Grant that was issued to a client, for the issuer ``audience``."""
-
-    value: str = field(repr=False)
-    jti: str
-    client_id: str
-    subject: Subject
-    audience: str
-    scopes: tuple[str, ...]
-    resource: str | None
-    issued_at: float
-    expires_at: float
 
 
 class Nonces:
@@ -361,7 +277,7 @@ class Org:
             act=subject.act,
             session=subject.session,
         )
-        token.value = self._sign_access_token(token)
+        token.value = sign_access_token(token, self.issuer_url(token.issuer))
         with self._mutex:
             self._tokens[token.value] = token
             self.tokens_minted += 1
@@ -370,18 +286,7 @@ class Org:
     def issue_id_token(self, account: Account, client_id: str, issuer: str, lifetime: float) -> str:
         """Issues an ID token of ``account`` to a client (OpenID Connect Core, section 2). ``issuer`` is a server's id."""
         now = self.now()
-        claims = {
-            "ver": 1,
-            "jti": f"ID.{secrets.token_urlsafe(32)}",
-            "iss": self.issuer_url(issuer),
-            "aud": client_id,
-            "sub": account.id,
-            "iat": int(now),
-            "exp": int(now + lifetime),
-            "auth_time": int(now),
-            "preferred_username": account.login,
-        }
-        value = _sign({}, claims)
+        value = sign_id_token(account, client_id, self.issuer_url(issuer), now, lifetime)
         subject = Subject(account.login, account.id, account.session)
         with self._mutex:
             self._id_tokens[value] = IdToken(client_id, subject, now + lifetime)
@@ -392,46 +297,18 @@ class Org:
     ) -> IdJag:
         """Issues an ID-JAG to ``app`` for the issuer ``audience``."""
         now = self.now()
-        jti = f"IJ.{secrets.token_urlsafe(32)}"
-        claims = {
-            "jti": jti,
-            "iss": self.url,
-            "sub": subject.user_id or subject.name,
-            "aud": audience,
-            "client_id": app.client_id,
-            "iat": int(now),
-            "exp": int(now + _ID_JAG_LIFETIME),
-            **({"scope": " ".join(scopes)} if scopes else {}),
-            **({} if resource is None else {"resource": resource}),
-            "act": subject.act,
-        }
-        value = _sign({"typ": "oauth-id-jag+jwt"}, claims)
-        jag = IdJag(value, jti, app.client_id, subject, audience, tuple(scopes), resource, now, now + _ID_JAG_LIFETIME)
+        jag = IdJag(
+            value="",
+            jti=f"IJ.{secrets.token_urlsafe(32)}",
+            client_id=app.client_id,
+            subject=subject,
+            audience=audience,
+            scopes=tuple(scopes),
+            resource=resource,
+            issued_at=now,
+            expires_at=now + ID_JAG_LIFETIME,
+        )
+        jag.value = sign_id_jag(jag, self.url)
         with self._mutex:
-            self._id_jags[value] = jag
+            self._id_jags[jag.value] = jag
         return jag
-
-    def _sign_access_token(self, token: IssuedToken) -> str:
-        claims: dict[str, Any] = {
-            "ver": 1,
-            "jti": token.jti,
-            "iss": self.issuer_url(token.issuer),
-            "aud": token.audience,
-            "sub": token.subject,
-            "iat": int(token.issued_at),
-            "exp": int(token.expires_at),
-            "cid": token.client_id,
-            "scp": list(token.scopes),
-        }
-        if token.user_id is not None:
-            claims["uid"] = token.user_id
-        if token.act is not None:
-            claims["act"] = token.act
-        if token.jkt is not None:
-            claims["cnf"] = {"jkt": token.jkt}
-        return _sign({"typ": "application/okta-internal-at+jwt"} if token.issuer == ORG_ISSUER else {}, claims)
-
-
-def _sign(header: Mapping[str, str], claims: Mapping[str, Any]) -> str:
-    key = signing_key()
-    return jws.serialize_compact({"kid": key.kid, "alg": "RS256", **header}, json.dumps(claims), key)

@@ -9,7 +9,7 @@ from ._app import App
 from ._client_authentication import authenticate, read_form
 from ._dpop import check_proof, find_proof
 from ._messages import Answer, ReceivedRequest, json_answer
-from ._org import ORG_ISSUER, AuthorizationServer, IssuedToken, Org
+from ._org import AuthorizationServer, Org
 from ._refusals import Refused
 from ._scopes import custom_scopes, org_scopes
 from ._token_exchange import (
@@ -20,6 +20,7 @@ from ._token_exchange import (
     redeem_jag,
     token_answer,
 )
+from ._tokens import ORG_ISSUER, IssuedToken
 
 _GRANT_TYPES = "authorization_code, refresh_token, password, client_credentials"
 

@@ -22,9 +22,10 @@ from ._app import App
 from ._client_authentication import CREDENTIALS
 from ._jws import NotAJws, parse
 from ._messages import Answer, json_answer
-from ._org import ORG_ISSUER, AuthorizationServer, IdJag, IssuedToken, Org, Subject
+from ._org import AuthorizationServer, Org
 from ._refusals import Refused
 from ._scopes import custom_scopes, parse_scope
+from ._tokens import ORG_ISSUER, IdJag, IssuedToken, Subject
 
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"

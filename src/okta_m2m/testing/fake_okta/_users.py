@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ._app import App
-from ._org import Account, Org, Subject, new_id
+from ._org import Org, new_id
+from ._tokens import Account, Subject
 
 
 class User(Account):
