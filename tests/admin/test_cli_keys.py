@@ -30,8 +30,10 @@ from command import (
     service_gets_a_token,
 )
 from okta_m2m import PrivateKey, ServiceApp
+from okta_m2m.admin.errors import RotationFailed
 from okta_m2m.admin.key_files import new_key, write_key
 from okta_m2m.cli.exits import Exit
+from okta_m2m.cli.rotate import _run_command
 from okta_m2m.requests import OktaAuth
 from okta_m2m.testing import App, FakeOkta
 
@@ -451,6 +453,34 @@ def test_a_pem_without_a_kid_is_rotated_after_the_suggested_line_is_added(run: R
     (registered,) = app.jwks["keys"]
     assert registered["kid"] == PrivateKey.from_file(path).kid
     service_gets_a_token(run)
+
+
+@posix_only
+def test_a_failed_command_shows_no_secret_to_a_crash_reporter(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OKTA_CLIENT_TOKEN", "00secret-of-the-admin")
+    with pytest.raises(RotationFailed) as caught:
+        _run_command("exit 3", home / "key.json")
+    shown = [entry.frame.f_locals for entry in caught.traceback if "okta_m2m" in str(entry.path)]
+    assert shown
+    assert "00secret-of-the-admin" not in repr(shown)
+
+
+@posix_only
+def test_the_commands_of_the_way_by_hand_replace_the_key(run: Run, okta: FakeOkta, billing: App, home: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "rotation.md").read_text("utf-8")
+    blocks = re.findall(r"^   ```sh\n(.*?)^   ```$", page.partition("## By hand")[2], re.MULTILINE | re.DOTALL)
+    lines = [line.strip() for block in blocks for line in block.splitlines()]
+    assert len(lines) == 7
+    old = PrivateKey.from_file(home / "key.json").kid
+    for line in lines:
+        words = line.replace("okta-m2m-key.json", "key.json").replace("OLD", str(old)).split()
+        if words[0] == "mv":
+            (home / words[1]).replace(home / words[2])
+            continue
+        variables = dict(word.split("=", 1) for word in words[: words.index("okta-m2m")])
+        done(run(*words[words.index("okta-m2m") + 1 :], **variables))
+    assert one_key(billing, home) != old
+    assert okta.refusals == []
 
 
 @posix_only
