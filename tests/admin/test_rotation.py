@@ -24,7 +24,7 @@ from okta_m2m.admin import _safe_files
 from okta_m2m.admin import rotation as rotation_module
 from okta_m2m.admin._safe_files import FileVersion
 from okta_m2m.admin.errors import NotFound, OktaUnreachable, RotationFailed, SuperAdminNeeded
-from okta_m2m.admin.key_files import new_key, write_key
+from okta_m2m.admin.key_files import new_key, write_key, write_kid
 from okta_m2m.admin.management import ApiToken, ManagementApi, Pause
 from okta_m2m.admin.provisioning import (
     deactivate_key,
@@ -321,6 +321,19 @@ def test_a_kid_that_does_not_fit_on_one_line_is_not_written_to_a_pem(tmp_path: P
     with pytest.raises(ConfigurationError, match="Write a JWK"):
         write_key(tmp_path / "key.pem", key, form="pem")
     assert not (tmp_path / "key.pem").exists()
+
+
+def test_a_kid_is_written_only_into_a_file_that_can_hold_it(tmp_path: Path) -> None:
+    key = new_key("ES256").with_kid(None)
+    write_key(tmp_path / "key.pem", key, form="pem")
+    write_key(tmp_path / "key.json", key)
+    (tmp_path / "jwks.json").write_text(json.dumps({"keys": [key.private_jwk()]}), encoding="utf-8")
+    assert not write_kid(tmp_path / "key.pem", "two\nlines")
+    assert not write_kid(tmp_path / "jwks.json", "k")
+    for name in ("key.pem", "key.json"):
+        assert write_kid(tmp_path / name, "k")
+        found = PrivateKey.from_file(tmp_path / name)
+        assert (found.kid, found.thumbprint()) == ("k", key.thumbprint())
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes and symlinks as POSIX has them")

@@ -1,5 +1,5 @@
-"""The apps that a service app makes for its users: each user has their own, at most ``max_subjects`` are kept, and what happens to one
-user's token concerns that user alone."""
+"""The apps that a service app makes for its users: each user has their own, at most ``max_subjects`` are kept, and a refusal of
+one user's token concerns that user alone."""
 
 from __future__ import annotations
 

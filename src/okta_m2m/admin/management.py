@@ -216,7 +216,7 @@ class ManagementApi:
         while url is not None:
             seen.add(url)
             response = self._request("GET", url, None, query)
-            items = items_of(_json_of(response), "items")
+            items = items_of(_json_of(response), path.rpartition("/")[2])
             yield from items
             if until_empty and not items:
                 return

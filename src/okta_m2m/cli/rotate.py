@@ -148,11 +148,13 @@ def _is_younger(rotation: Rotation, days: int, as_json: bool) -> bool:
 
 def _run_command(command: str, key_file: Path) -> None:
     """Runs the user's own command in a shell, and shows on stderr what it prints."""
-    environment = {**os.environ, KEY_FILE_VARIABLE: str(key_file)}
     with subprocess.Popen(  # noqa: S602 (the user's own, from their command line)
         command,
         shell=True,
-        env=environment,
+        env={
+            **os.environ,
+            KEY_FILE_VARIABLE: str(key_file),
+        },  # no variable: a crash report would show the SSWS token in it
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

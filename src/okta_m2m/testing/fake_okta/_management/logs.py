@@ -15,8 +15,9 @@ from uuid import NAMESPACE_URL, uuid5
 
 from .._access import Caller
 from .._messages import Answer, ReceivedRequest, json_answer
-from .._org import IssuedToken, Org
+from .._org import Org
 from .._refusals import FieldError, Refused
+from .._tokens import IssuedToken
 
 RETENTION: Final = 90 * 86_400.0  # seconds
 _OLDEST_SINCE = 180 * 86_400.0  # seconds
