@@ -114,7 +114,8 @@ class ServiceApp(arguments.NotAnAuthObject):
         "_derived",
         "_engine",
         "_fetching",
-        "_new_derived",
+        "_fleet_for",
+        "_max_subjects",
         "_revocation",
         "_run",
         "org_url",
@@ -206,11 +207,9 @@ class ServiceApp(arguments.NotAnAuthObject):
             profile=self.profile,
         )
         self._fetching = Fetching(self._engine)
-        limit = arguments.check_count(max_subjects, "max_subjects")
+        self._max_subjects = arguments.check_count(max_subjects, "max_subjects")
+        self._fleet_for = fleet_for
         self._derived: DerivedApps | None = None
-        self._new_derived: Callable[[], DerivedApps] | None = partial(
-            DerivedApps, self._engine, self.org_url, _derived_app, limit, fleet_for
-        )
         self._run: Callable[[Flow[Any]], Any] | None = None
         self._revocation: RevocationOnClose | None = None
         if arguments.check_revoke_on_close(revoke_on_close, store):
@@ -501,12 +500,12 @@ class ServiceApp(arguments.NotAnAuthObject):
     def _derived_apps(self) -> DerivedApps:
         derived = self._derived
         if derived is None:
-            if self._new_derived is None:
+            if self._max_subjects == 0:
                 raise ConfigurationError(
                     "This app is for one user or one resource, and makes no other apps.",
                     remedy="Use the ServiceApp that it was made from.",
                 )
-            made = self._new_derived()
+            made = DerivedApps(self._engine, self.org_url, _derived_app, self._max_subjects, self._fleet_for)
             with mutex():
                 derived = self._derived = self._derived or made
         return derived
@@ -519,7 +518,7 @@ class ServiceApp(arguments.NotAnAuthObject):
 
         - ``run``: runs a flow with threads, and blocks. :meth:`aclose` calls it in a thread.
         """
-        if self._new_derived is not None:
+        if self._max_subjects > 0:
             self._run = run
         if self._revocation is not None:
             self._revocation.run = run
@@ -584,7 +583,8 @@ def _derived_app(engine: Engine, org_url: str) -> ServiceApp:
     made.token_state = engine.state
     made._engine = engine
     made._fetching = Fetching(engine)
-    made._derived = made._new_derived = made._run = made._revocation = None
+    made._max_subjects = 0
+    made._derived = made._fleet_for = made._run = made._revocation = None
     return made
 
 
