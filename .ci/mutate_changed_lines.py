@@ -103,7 +103,7 @@ OTHER_TESTS = {
     "__init__": [*TESTS_OF_KEYS, *TESTS_OF_SETTINGS],
     "_arguments": ["tests/rules/test_mistakes.py", "tests/promises/test_closing.py"],
     "_key_algorithms": TESTS_OF_KEYS,
-    "_sources": TESTS_OF_SETTINGS,
+    "_sources": [*TESTS_OF_SETTINGS, "tests/rules/test_file_modes.py"],
     "crash_reports": ["tests/rules/test_crash_reports.py"],
     "fleet": ["tests/stores/test_fleet_simulated.py", "tests/rules/test_jobs.py"],
     "fetching": ["tests/rules/test_interleavings.py"],
