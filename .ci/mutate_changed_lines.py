@@ -93,11 +93,17 @@ FOCUSED_TESTS = {
     "token_request": TESTS_OF_TOKEN_REQUESTS,
     "verified_tls": ["tests/promises/test_fapi_clients.py"],
 }
+CLIENTS = {
+    "httpx_flows": "(httpx- or test_an_) and not httpx2 and not trio and not bearer",
+    "requests_flows": "(requests or test_requests_flows) and not bearer",
+}
+"""The tests of these modules that are enough, as pytest's ``-k``: those with one client."""
+
 OTHER_TESTS = {
     "__init__": [*TESTS_OF_KEYS, *TESTS_OF_SETTINGS],
     "_arguments": ["tests/rules/test_mistakes.py", "tests/promises/test_closing.py"],
     "_key_algorithms": TESTS_OF_KEYS,
-    "_sources": TESTS_OF_SETTINGS,
+    "_sources": [*TESTS_OF_SETTINGS, "tests/rules/test_file_modes.py"],
     "crash_reports": ["tests/rules/test_crash_reports.py"],
     "fleet": ["tests/stores/test_fleet_simulated.py", "tests/rules/test_jobs.py"],
     "fetching": ["tests/rules/test_interleavings.py"],
@@ -155,7 +161,6 @@ def _mutate(clone: Path, base: str, changed: list[str], at_most: int) -> int:
         return 0
     # Bytecode of tests is read by its time. That of the source is compared with the source, which changes within a second.
     _run(sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "checked-hash", "src")
-    _run(*PYTEST, "-n", "auto", *sorted({path for mutant in chosen for path in _tests(mutant[0].module_path)}))
     results = _try_all(clone, chosen)
     untried = [result for result in results if result.worker_outcome != WorkerOutcome.NORMAL]
     survivors = [
@@ -201,18 +206,34 @@ def _try_all(clone: Path, mutants: Sequence[Mutant]) -> list[WorkResult]:
     processes = os.cpu_count() or 1
     for number in range(processes):
         copies.put(str(shutil.copytree(clone, clone.with_name(f"copy{number}"), symlinks=True)))
+    modules = dict.fromkeys(mutant[0].module_path for mutant in mutants)
     with ProcessPoolExecutor(processes, mp_context=context, initializer=_enter, initargs=(copies,)) as pool:
+        if not all(pool.map(_passes, modules)):
+            raise SystemExit("Tests fail on the unchanged source, so nothing was tried.")
         return list(pool.map(_try, mutants))
 
 
 def _enter(copies: SimpleQueue[str]) -> None:
     copy = copies.get()
     os.chdir(copy)
-    os.environ.update(PYTHONPATH=str(Path(copy, "src")), PYTHONDONTWRITEBYTECODE="1")
+    os.environ["PYTHONPATH"] = str(Path(copy, "src"))
+
+
+def _passes(module: Path) -> bool:
+    """Whether the tests of a module pass on the unchanged source."""
+    done = subprocess.run(_command(module), stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        print(done.stdout)
+    return done.returncode == 0
 
 
 def _try(mutant: Mutant) -> WorkResult:
-    return mutate_and_test(mutant, shlex.join([*PYTEST, "-x", *_tests(mutant[0].module_path)]), SECONDS_EACH)
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    return mutate_and_test(mutant, shlex.join(_command(mutant[0].module_path)), SECONDS_EACH)
+
+
+def _command(module: Path) -> list[str]:
+    return [*PYTEST, "-x", *_tests(module), *(["-k", CLIENTS[module.stem]] if module.stem in CLIENTS else [])]
 
 
 def _lines(path: Path, diff: Iterable[str] | str) -> tuple[str, ...]:

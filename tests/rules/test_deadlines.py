@@ -13,15 +13,17 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import anyio
 import pytest
 
 from clients import Body, Client
 from front import Exchange, Front
 from okta_m2m import PrivateKey, ServiceApp, Token, TokenUnreachable
+from okta_m2m._threads.deadlines import Start
 from okta_m2m.admin.doctor import Doctor
 from okta_m2m.admin.errors import OktaUnreachable
 from okta_m2m.admin.introspection import introspect_token, revoke_token
@@ -280,3 +282,21 @@ def settings(org_url: str, key: PrivateKey, client_id: str = "0oa1") -> dict[str
         "OKTA_CLIENT_SCOPES": "okta.users.read okta.users.manage okta.groups.read",
         "OKTA_CLIENT_PRIVATEKEY": json.dumps(key.private_jwk()),
     }
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_no_generator_is_left_open_if_only_the_start_of_a_body_was_read(backend: str) -> None:
+    """trio warns of one that is left, if the time was up just between two pieces."""
+
+    async def endless() -> AsyncGenerator[bytes, None]:
+        while True:
+            yield b"piece"
+
+    async def read_the_start(pieces: AsyncGenerator[bytes, None]) -> bytes:
+        body = Start(pieces)
+        start = await body.aread(8)
+        await body.aclose()
+        assert pieces.ag_frame is None  # at its end, the loop would close it too
+        return start
+
+    assert anyio.run(read_the_start, endless(), backend=backend) == b"piecepiece"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from okta_m2m import PrivateKey
-from okta_m2m.admin.key_files import write_key
+from okta_m2m.admin.key_files import readers_warning, write_key
 from okta_m2m.settings import find_setting
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="only POSIX has modes")
@@ -61,3 +61,9 @@ def test_an_okta_yaml_with_a_secret_that_everyone_can_read_is_logged(
     for _ in range(2):
         find_setting("token", environ={}, directory=tmp_path, home=tmp_path)
     assert [str(path) in record.message for record in caplog.records] == ([True] if warns else [])
+
+
+def test_only_a_file_is_warned_of(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    assert readers_warning(tmp_path, "private key") is None
+    assert readers_warning(tmp_path / "missing", "private key") is None

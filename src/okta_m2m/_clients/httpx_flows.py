@@ -601,7 +601,7 @@ class _Peeked(Start):
         self._stream.close()
 
     async def aclose(self) -> None:
-        super().close()
+        await super().aclose()
         await self._stream.aclose()
 
 

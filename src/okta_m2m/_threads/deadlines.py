@@ -76,6 +76,14 @@ class Start:
         if not self._landing.done():
             self._shut()
 
+    async def aclose(self) -> None:
+        """:meth:`close` on an event loop. Closes an async generator that nothing reads: trio warns of one that is left."""
+        Start.close(self)  # a subclass's own may block
+        end: Any = getattr(self._pieces, "aclose", None)
+        if end is not None and self._landing.done():
+            with suppress(RuntimeError):  # the caller reads from it in another task
+                await end()
+
     def _read(self, limit: int) -> None:
         try:
             with suppress(Exception):
