@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final
 from ._clients.auth_object import missing_library
 from ._core.service_app import ServiceApp
 from .aiohttp import OktaAuth
-from .errors import ConfigurationError, OktaM2MError, WrongType
+from .errors import ConfigurationError, OktaM2MError, WrongType, install_command
 from .settings._arguments import kind_of
 
 try:
@@ -60,7 +60,7 @@ def sdk_config(app: ServiceApp, **more: Any) -> dict[str, Any]:
     if tuple(int(part) for part in okta.__version__.split(".")[:2]) < OLDEST:
         raise ConfigurationError(
             f"sdk_config needs version 3.4 of Okta's SDK or a newer one, and {okta.__version__} is installed.",
-            remedy="Install it: pip install 'okta-m2m[okta]'",
+            remedy=f"Install it: {install_command('okta')}",
         )
     if not app.origins.allow(app.org_url):
         raise ConfigurationError(

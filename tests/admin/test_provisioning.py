@@ -565,7 +565,7 @@ def test_reads_are_retried_and_writes_are_not(
     [
         ({"what": 302, "headers": {"Location": "https://acme-admin.okta.com/"}}, OktaUnreachable, "redirect"),
         ({"html": True}, ProvisioningError, "not JSON"),
-        ({"body": {"nonsense": 1}}, ProvisioningError, "not a list of items"),
+        ({"body": {"nonsense": 1}}, ProvisioningError, "not a list of apps"),
         ({"headers": [("link", '<https://evil.example/api/v1/apps>; rel="next"')]}, ProvisioningError, "evil.example"),
         ({"what": "E0000015"}, PermissionMissing, "lacks a feature"),
     ],
