@@ -47,6 +47,7 @@ from .renewal_times import Postponed
 if TYPE_CHECKING:
     from ..keys import Signer
     from ..stores import Store
+    from .grants import ClientCredentials
     from .reports import Reports
     from .token_endpoint import TokenEndpoint
 
@@ -123,6 +124,7 @@ class Fleet:
     """One service app's side of a shared store.
 
     - ``endpoint``: the endpoint that issues the tokens; its DPoP nonces are shared too.
+    - ``grant``: what is requested there. A subject's token is never stored.
     - ``keys``: the app's keys, from which the secrets for sealing are made.
     - ``dpop``: the binding of the tokens: a key's thumbprint, or how the app uses DPoP.
     - ``seal_with``: secrets of at least 32 bytes, for keys that cannot be read, or that change.
@@ -150,6 +152,7 @@ class Fleet:
         endpoint: TokenEndpoint,
         keys: Sequence[Signer],
         reports: Reports,
+        grant: ClientCredentials,
         *,
         dpop: str,
         seal_with: Sequence[bytes],
@@ -160,9 +163,10 @@ class Fleet:
         identity = [
             endpoint.url,
             endpoint.client_id,
-            *sorted(endpoint.scopes),
+            *sorted(grant.scopes),
             dpop,
             *(["require_all_scopes"] if endpoint.require_all_scopes else []),
+            *([] if grant.resource is None else ["resource", grant.resource]),
         ]
         self._identity = sha256(json.dumps(identity).encode()).hexdigest()
         self._endpoint = endpoint

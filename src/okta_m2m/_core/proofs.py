@@ -155,6 +155,10 @@ class ClientAssertions:
         self._claims: dict[str, Any] = json.loads(written)[2]
         self.lifetime = lifetime
 
+    def to(self, audience: str) -> ClientAssertions:
+        """The same client's assertions for another endpoint."""
+        return ClientAssertions(self._client_id, audience, lifetime=self.lifetime, claims=self._claims)
+
     def assertion(self, signer: Signer, now: float, timeout: float = SIGNING_TIMEOUT) -> Flow[str]:
         """A fresh assertion; ``now`` is Okta's time; ``timeout`` limits the signature, in seconds. The flow is resumed
         with the signature, so the key may be anywhere.

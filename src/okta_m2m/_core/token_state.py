@@ -13,6 +13,7 @@ expired, and the origin that the caller calls has not rejected it:
     ------------------------------------------------    ----------------------------------------------------------------
     closed                                              Closed
     a good token, fresh                                 Use
+    a good token, due after its subject has ended       Use, until it expires
     a good token, no fetch under way                    UseAndRenew: a fetch begins
     a good token, a fetch under way                     Use
     no good token, a fetch under way                    Wait
@@ -31,7 +32,8 @@ One method reports each event:
     landed               a fetch ended with a token              who waits for it has that token
     failed               a fetch ended with an error             who waits for it will have that error; a token in use stays
                                                                  fresh for a growing pause; a rejection that it was for is
-                                                                 forgotten, and does not count
+                                                                 forgotten, and does not count; a token in use stays fresh
+                                                                 until it expires, if its subject was refused
     postponed            a renewal is left for later             who waits asks again; a token in use stays fresh until then
     abandoned            a fetch ended without an outcome        who waits asks again; a token in use stays fresh for a
                                                                  growing pause
@@ -59,12 +61,13 @@ Invariant: at most one fetch is in progress, and no caller waits for a fetch whi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from .._base.clocks import NEVER
 from .._base.tokens import Token
 from .._threads.landings import forks, mutex
-from ..errors import RateLimited, TokenRefused
+from ..errors import RateLimited, SubjectRefused, TokenRefused
 from . import renewal_times
 from .flights import ABANDONED, Flight, Outcome
 from .forced_renewals import MAX_ORIGINS, ForcedByOrigin, ForcedRenewals
@@ -94,7 +97,8 @@ class TokenState:
       for each call.
     - ``prefixes``: the beginnings of all allowed URLs, an origin and a slash each; ``origins`` says the same in full.
 
-    For the others, ``keys`` are the app's keys as they were passed, and ``max_wait`` is the seconds that a fetch may take.
+    For the others, ``keys`` are the app's keys as they were passed, ``max_wait`` is the seconds that a fetch may take, and from
+    ``renew_until`` on, no token is renewed: the subject that it is for has ended.
     """
 
     __slots__ = (
@@ -107,6 +111,7 @@ class TokenState:
         "_refusal",
         "_rejected_by",
         "_renew_at",
+        "_renew_until",
         "authorization",
         "fresh_until",
         "is_closed",
@@ -118,7 +123,13 @@ class TokenState:
     )
 
     def __init__(
-        self, now: Callable[[], float], origins: Origins, keys: tuple[Signer, ...], *, max_wait: float
+        self,
+        now: Callable[[], float],
+        origins: Origins,
+        keys: tuple[Signer, ...],
+        *,
+        max_wait: float,
+        renew_until: float = inf,
     ) -> None:
         self.authorization: str | None = None
         self.fresh_until = NEVER
@@ -127,6 +138,7 @@ class TokenState:
         self.prefixes = origins.prefixes
         self.token: Token | None = None
         self._renew_at = NEVER
+        self._renew_until = renew_until
         self._flight: Flight | None = None
         self._keys = keys
         self._forks = forks()
@@ -155,6 +167,9 @@ class TokenState:
             is_usable = token is not None and token.usable(now)
             if token is not None and is_usable and self._rejected_by.get(origin) != token.digest:
                 if now < self._renew_at:
+                    return Use(token)
+                if flight is None and now >= self._renew_until:
+                    self._use(token, token.usable_until)
                     return Use(token)
                 begun = flight is None
                 if flight is None:
@@ -260,6 +275,9 @@ class TokenState:
                     self._forced[origin].give_back(NEVER)
                 self._rejected_by = {}
             if not self._renews_token_in_use(flight):
+                return None
+            if isinstance(error, SubjectRefused) and self.token is not None:
+                self._use(self.token, self.token.usable_until)  # only the user can change that
                 return None
             pause = self._next_pause(renewal_times.FAILED_GROWTH)
             if isinstance(error, RateLimited) and error.retry_after is not None:
