@@ -56,6 +56,9 @@ SETTLE_TIMEOUT: Final = 1.0
 _first_apps: WeakValueDictionary[tuple[object, ...], ServiceApp] = WeakValueDictionary()
 """The first live app with each token endpoint, client id and scopes."""
 
+WATCHED: Final = 64
+"""Such apps that are kept at a time: a process with more of them makes apps on purpose, and each would take 386 bytes."""
+
 _reported: set[tuple[object, ...]] = set()
 """The settings of which more than one live app was reported."""
 
@@ -198,15 +201,16 @@ class ServiceApp(arguments.NotAnAuthObject):
         if arguments.check_revoke_on_close(revoke_on_close, store):
             self._revocation = RevocationOnClose(self._engine, assertions)
         if store is None:
-            self._report_if_made_again()
+            self._report_if_made_again(resource)
 
-    def _report_if_made_again(self) -> None:
+    def _report_if_made_again(self, resource: str | None) -> None:
         """Reports, once, that another live app has the same settings: both fetch tokens."""
-        settings = (self.token_endpoint, self.client_id, frozenset(self.scopes), self._engine.grant)
-        first = _first_apps.setdefault(settings, self)
-        if first.token_state.is_closed:
-            _first_apps[settings] = self
-        elif first is not self and settings not in _reported and _have_same_keys(first, self):
+        settings = (self.token_endpoint, self.client_id, frozenset(self.scopes), resource)
+        first = _first_apps.get(settings)
+        if first is None or first.token_state.is_closed:
+            if first is not None or len(_first_apps) < WATCHED:
+                _first_apps[settings] = self
+        elif settings not in _reported and _have_same_keys(first, self):
             _reported.add(settings)
             self._engine.reports.made_again()
 
