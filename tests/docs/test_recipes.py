@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -35,6 +35,7 @@ from okta_m2m import PrivateKey, ServiceApp
 from okta_m2m.errors import InvalidClient
 from okta_m2m.requests import OktaAuth
 from okta_m2m.testing import FakeOkta
+from packages import needs
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "docs" / "examples" / "recipes"
@@ -49,15 +50,6 @@ pytestmark = [
     # Of the frameworks, not of ours.
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning"),
 ]
-
-
-def needs(*packages: str) -> None:
-    for package in packages:
-        if find_spec(package) is None:
-            reason = f"{package} is not installed: pip install -e '.[recipes]'"
-            if os.environ.get("CI"):
-                pytest.fail(reason)
-            pytest.skip(reason)
 
 
 @pytest.fixture

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from .fake_okta._app import App
     from .fake_okta._fake_okta import FakeOkta
     from .fake_okta._messages import ReceivedRequest
-    from .fake_okta._org import AuthorizationServer, IssuedToken
+    from .fake_okta._org import AuthorizationServer
     from .fake_okta._responder import Refusal
+    from .fake_okta._tokens import IssuedToken
+    from .fake_okta._users import User
 
 __all__ = [
     "App",
@@ -32,6 +34,7 @@ __all__ = [
     "Replayed",
     "SignerConformance",
     "StoreConformance",
+    "User",
     "replay",
 ]
 
@@ -41,12 +44,13 @@ _HOMES = {
     "AuthorizationServer": ".fake_okta._org",
     "Clock": ".._base.clocks",
     "FakeOkta": ".fake_okta._fake_okta",
-    "IssuedToken": ".fake_okta._org",
+    "IssuedToken": ".fake_okta._tokens",
     "ReceivedRequest": ".fake_okta._messages",
     "Refusal": ".fake_okta._responder",
     "Replayed": "._replaying",
     "SignerConformance": "._signer_conformance",
     "StoreConformance": "._store_conformance",
+    "User": ".fake_okta._users",
     "replay": "._replaying",
 }
 

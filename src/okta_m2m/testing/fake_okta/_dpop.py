@@ -13,8 +13,9 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from ._jws import ALGORITHMS, PRIVATE_MEMBERS, NotAJws, ParsedJws, hash_of, is_number, parse, thumbprint, verify
 from ._messages import ReceivedRequest
-from ._org import IssuedToken, Org
+from ._org import Org
 from ._refusals import Refused
+from ._tokens import IssuedToken
 
 _MAX_AGE = 300  # seconds
 _DEFAULT_PORTS = {"http": 80, "https": 443}

@@ -20,9 +20,11 @@ from ._access import Caller, authorize, check_custom_token, check_okta_token, id
 from ._jws import ALGORITHMS
 from ._management.routes import answer_management
 from ._messages import READING, Answer, ReceivedRequest, json_answer
-from ._org import AuthorizationServer, Org, signing_key
+from ._org import AuthorizationServer, Org
 from ._refusals import Refused, not_found
 from ._token_endpoint import answer_introspect, answer_revoke, answer_token
+from ._token_exchange import JWT_BEARER, TOKEN_EXCHANGE
+from ._tokens import signing_key
 
 _SERVER_PATH = re.compile(r"/oauth2(?:/(?P<id>[^/]+))?/v1/(?P<name>token|introspect|revoke|keys)")
 _METADATA_PATH = re.compile(
@@ -131,7 +133,8 @@ def _answer_oauth_metadata(org: Org, request: ReceivedRequest, server: Authoriza
         "grant_types_supported": [
             *_PLAIN_GRANTS,
             "client_credentials",
-            "urn:ietf:params:oauth:grant-type:token-exchange",
+            TOKEN_EXCHANGE,
+            *([] if server is None else [JWT_BEARER]),
         ],
         "dpop_signing_alg_values_supported": list(ALGORITHMS),
     }
@@ -236,6 +239,9 @@ def _answer_protected(protected: tuple[str, str | None], org: Org, request: Rece
         "path": request.path,
         "client_id": token.client_id,
         "scopes": token.scopes,
+        "subject": token.subject,
+        "audience": token.audience,
+        "act": token.act,
         "received": _describe_body(request),
     }
     return json_answer(200, content, *nonce)
