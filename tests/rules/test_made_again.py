@@ -61,6 +61,7 @@ def test_sixty_live_apps_with_the_same_settings_are_reported_once(
         {"client_id": "0oa-another"},
         {"org_url": "https://other.okta.com"},
         {"authorization_server": "default", "scopes": ["api:read"]},
+        {"resource": "https://api.example.com"},
         {"scopes": ["okta.users.read"]},
         {"key": PrivateKey.generate("ES256")},
         {"key": [KEY, PrivateKey.generate("ES256")]},
@@ -78,6 +79,15 @@ def test_apps_that_share_their_token_are_not_reported(
 ) -> None:
     store = FileStore(tmp_path)
     assert warnings(caplog, *(made(settings, store=store) for _ in range(2))) == []
+
+
+def test_apps_that_were_made_from_one_app_are_not_reported(
+    settings: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    app = made(settings, authorization_server="default", scopes=[])
+    users = [app.on_behalf_of(name, audience="api://orders") for name in ("ann", "bob")]
+    resources = [app.for_resource(f"https://api.example.com/{number}") for number in range(2)]
+    assert warnings(caplog, app, *users, *resources) == []
 
 
 def test_an_app_after_a_closed_one_is_not_reported_but_a_third_is(

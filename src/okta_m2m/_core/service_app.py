@@ -215,9 +215,9 @@ class ServiceApp(arguments.NotAnAuthObject):
         if arguments.check_revoke_on_close(revoke_on_close, store):
             self._revocation = RevocationOnClose(self._engine, assertions)
         if store is None:
-            self._report_if_made_again()
+            self._report_if_made_again(resource)
 
-    def _report_if_made_again(self) -> None:
+    def _report_if_made_again(self, resource: str | None) -> None:
         """Reports, once, that another live app has the same settings: both fetch tokens."""
         settings = (self.token_endpoint, self.client_id, frozenset(self.scopes), self._engine.grant)
         first = _first_apps.get(settings)

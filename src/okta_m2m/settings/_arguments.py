@@ -80,10 +80,11 @@ def check_client_id(client_id: str) -> str:
 
 
 def check_scopes(scopes: Iterable[str], authorization_server: str | None) -> tuple[str, ...]:
-    checked = tuple(dict.fromkeys(check_list(scopes, "scopes")))
-    for scope in checked:
+    given = check_list(scopes, "scopes")
+    for scope in given:
         if not isinstance(scope, str) or not re.fullmatch(SCOPE, scope):
             raise ConfigurationError(f"{scope!r} is not a single scope.", remedy="Pass a list with one scope per item.")
+    checked = tuple(dict.fromkeys(given))
     if not checked and authorization_server is None:
         raise ConfigurationError(
             "No scopes were given, and the org authorization server has no defaults.",
