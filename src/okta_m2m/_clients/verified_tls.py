@@ -4,7 +4,7 @@ settings, some before a call and some after it: docs/fapi.md.
 
 from __future__ import annotations
 
-from ssl import CERT_REQUIRED, TLSVersion
+from ssl import TLSVersion
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -25,6 +25,6 @@ def check_verified(profile: str | None, is_verified: object, error_map: ErrorMap
 
 
 def is_verifying(context: Any) -> bool:
-    """Whether an SSL context verifies the certificate and the name of servers, and allows no TLS older than 1.2."""
-    verifies = context.verify_mode == CERT_REQUIRED and context.check_hostname
-    return bool(verifies and context.minimum_version >= TLSVersion.TLSv1_2)
+    """Whether an SSL context verifies the certificate and the name of servers, and allows no TLS older than 1.2. A context that
+    checks names also verifies certificates: Python refuses ``CERT_NONE`` with ``check_hostname``."""
+    return bool(context.check_hostname and context.minimum_version >= TLSVersion.TLSv1_2)
