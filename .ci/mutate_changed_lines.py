@@ -75,6 +75,9 @@ TESTS_OF_TOKEN_STATE = [
 TESTS_OF_REQUESTS = [f"tests/promises/test_conformance_{part}.py" for part in ("401", "origins", "sending")]
 TESTS_OF_TOKEN_REQUESTS = ["tests/promises/test_bombs.py", "tests/promises/test_conformance_token_endpoint.py"]
 FOCUSED_TESTS = {
+    "client_keys": ["tests/rules/test_derived_apps.py", "tests/rules/test_refused_keys.py"],
+    "derived_apps": ["tests/rules/test_derived_apps.py"],
+    "grants": ["tests/rules/test_derived_apps.py"],
     "auth_object": ["tests/rules/test_mistakes.py"],
     "failures": ["tests/promises/test_failures.py"],
     "file": ["tests/stores/test_file_store.py"],
