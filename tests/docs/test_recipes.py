@@ -31,9 +31,11 @@ import requests
 import trustme
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from pytest_httpserver import HTTPServer
+from werkzeug import Response
 
 from okta_m2m import PrivateKey, ServiceApp
-from okta_m2m.errors import InvalidClient
+from okta_m2m.errors import ConfigurationError, InvalidClient
 from okta_m2m.requests import OktaAuth
 from okta_m2m.testing import FakeOkta
 from packages import needs
@@ -533,6 +535,121 @@ def test_generated_client(recipe: Recipe, okta: FakeOkta, tmp_path: Path, monkey
     assert response.status_code == 200
     for name in [name for name in sys.modules if name.split(".")[0] == "orders"]:
         del sys.modules[name]
+
+
+def test_openapi_generator_reads_the_current_token_for_each_call(
+    recipe: Recipe, okta: FakeOkta, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """access_token.py, with a client that the real generator generates."""
+    needs("openapi_generator_cli", "pydantic")
+    if shutil.which("java") is None:
+        pytest.skip("openapi-generator needs Java")
+    document = {
+        "openapi": "3.0.3",
+        "info": {"title": "Orders", "version": "1"},
+        "components": {"securitySchemes": {"okta": {"type": "http", "scheme": "bearer"}}},
+        "security": [{"okta": []}],
+        "paths": {
+            "/orders": {
+                "get": {
+                    "operationId": "list_orders",
+                    "responses": {
+                        "200": {"description": "", "content": {"application/json": {"schema": {"type": "object"}}}}
+                    },
+                }
+            }
+        },
+    }
+    (tmp_path / "orders.json").write_text(json.dumps(document), "utf-8")
+    program = Path(sys.executable).with_name("openapi-generator-cli")
+    options = ["-g", "python", "-i", "orders.json", "-o", "client", "--package-name", "orders_client"]
+    subprocess.run([program, "generate", *options], check=True, capture_output=True)
+    monkeypatch.syspath_prepend(str(tmp_path / "client"))
+    import orders_client  # type: ignore[import-not-found]
+
+    okta.protect("/orders", scope="api:read")
+    custom = {"scopes": ["api:read"], "authorization_server": "default", "dpop": False}
+    configured = recipe("access_token").configured
+    with ServiceApp.from_env(**custom, origins=[okta.url]) as app:
+        with orders_client.ApiClient(configured(orders_client.Configuration, app, okta.url)) as client:
+            orders = orders_client.DefaultApi(client)
+            for _ in range(3):
+                assert orders.list_orders()["path"] == "/orders"
+        assert okta.tokens_minted == 1
+    with ServiceApp.from_env(**custom) as elsewhere, pytest.raises(ConfigurationError, match="origins"):
+        orders_client.DefaultApi(
+            orders_client.ApiClient(configured(orders_client.Configuration, elsewhere, okta.url))
+        ).list_orders()
+    for name in [name for name in sys.modules if name.split(".")[0] == "orders_client"]:
+        del sys.modules[name]
+
+
+# ── data warehouses ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def custom_app(okta: FakeOkta, **more: Any) -> ServiceApp:
+    return ServiceApp.from_env(scopes=["api:read"], authorization_server="default", dpop=False, **more)
+
+
+def test_snowflake_waits_for_a_long_statement_and_reads_every_partition(recipe: Recipe, okta: FakeOkta) -> None:
+    """snowflake_sql.py. FakeOkta checks the token, and answers as Snowflake documents."""
+    module = recipe("snowflake_sql")
+    statements = "/api/v2/statements"
+    okta.protect(statements, scope="api:read")
+    okta.next(202, body={"statementHandle": "h1", "code": "333334"}, on=statements)
+    okta.next(202, body={"statementHandle": "h1", "code": "333334"}, on=f"{statements}/h1")
+    first = {"statementHandle": "h1", "resultSetMetaData": {"partitionInfo": [{}, {}]}, "data": [["1"], ["2"]]}
+    okta.next(200, body=first, on=f"{statements}/h1")
+    okta.next(200, body={"data": [["3"]]}, on=f"{statements}/h1")
+    with custom_app(okta, origins=[okta.url]) as app, module.open_session(app) as session:
+        found = list(module.rows(session, okta.url, "select n from numbers", 0.0, warehouse="small"))
+    assert found == [["1"], ["2"], ["3"]]
+    asked = [request for request in okta.requests if request.path.startswith(statements)]
+    assert [request.target.removeprefix(statements) for request in asked] == ["", "/h1", "/h1", "/h1?partition=1"]
+    assert json.loads(asked[0].body) == {"statement": "select n from numbers", "warehouse": "small"}
+    assert {request.header("X-Snowflake-Authorization-Token-Type") for request in asked} == {"OAUTH"}
+    assert {request.header("Authorization") for request in asked} == {f"Bearer {okta.tokens()[0].value}"}
+
+
+def test_databricks_gets_each_token_of_okta_once(recipe: Recipe, okta: FakeOkta, httpserver: HTTPServer) -> None:
+    """databricks_token.py. The server exchanges and accepts tokens as Databricks documents."""
+    module = recipe("databricks_token")
+    exchanged: list[str] = []
+
+    def exchange(request: Any) -> Any:
+        assert request.form["grant_type"] == "urn:ietf:params:oauth:grant-type:token-exchange"
+        assert request.form["subject_token_type"] == "urn:ietf:params:oauth:token-type:jwt"
+        assert (request.form["client_id"], request.form["scope"]) == ("principal", "all-apis")
+        exchanged.append(request.form["subject_token"])
+        return Response(json.dumps({"access_token": f"of-databricks-{len(exchanged)}", "token_type": "Bearer"}))
+
+    seen: list[str | None] = []
+
+    def answer(request: Any) -> Any:
+        seen.append(request.headers.get("Authorization"))
+        return Response("{}")
+
+    httpserver.expect_request("/oidc/v1/token", method="POST").respond_with_handler(exchange)
+    httpserver.expect_request("/api/2.0/sql/statements", method="POST").respond_with_handler(answer)
+    workspace = httpserver.url_for("").rstrip("/")
+    okta.token_lifetime = 3600
+    with custom_app(okta) as app, requests.Session() as session:
+        session.auth = module.DatabricksAuth(app, workspace, "principal")
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda _: session.post(f"{workspace}/api/2.0/sql/statements", json={}), range(8)))
+        assert exchanged == [token.value for token in okta.tokens()]
+        assert set(seen) == {"Bearer of-databricks-1"}
+        other = "/no-workspace"
+        httpserver.expect_request(other).respond_with_handler(answer)
+        session.get(f"{workspace.replace('localhost', '127.0.0.1')}{other}")
+        assert seen[-1] is None
+
+
+def test_terraform_gets_the_token_that_the_command_prints(settings: dict[str, str], okta: FakeOkta) -> None:
+    """As the page's ``$(okta-m2m token get)`` does."""
+    command = [sys.executable, "-m", "okta_m2m.cli", "token", "get"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip("\n") == okta.tokens()[-1].value
 
 
 # ── Okta's own APIs ──────────────────────────────────────────────────────────────────────────────────────────────────
