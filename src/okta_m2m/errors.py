@@ -343,6 +343,9 @@ _BY_DESCRIPTION: dict[str, str] = {
     "'htu' claim in the DPoP proof JWT is invalid.": (
         "Okta sees a different URL than this client. Set the origin that Okta sees in htu_origins."
     ),
+    "The authorization server resource does not have any configured default scopes, 'scope' must be provided.": (
+        "Set the scopes, because this authorization server has no defaults."
+    ),
     "'subject_token' is invalid.": _CHECK_SUBJECT,
     "'subject_token_type' is invalid or not supported.": (
         "Pass an access token: an ID token is accepted only for Cross App Access."

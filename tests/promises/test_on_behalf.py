@@ -1,238 +1,299 @@
-"""With every client, a call on behalf of a user has that user's token, and no other user's.
-
-FakeOkta issues the users' tokens, and its API says for whom a call was made.
-"""
+"""With every client, calls on behalf of users have a token of the right user, which is renewed, replaced after a 401, and bound
+like any other."""
 
 from __future__ import annotations
 
 import asyncio
-import json
+import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib import import_module
 from typing import Any
-from urllib.parse import parse_qs
 
+import httpx
 import pytest
 
-from clients import Body, Client
-from okta_m2m import PrivateKey, ServiceApp
+import okta_m2m.httpx
+from clients import Answer, Client
+from command import posix_only
+from okta_m2m import ConfigurationError, ServiceApp
+from okta_m2m._core.proofs import ClientAssertions, signed_request
 from okta_m2m.errors import SubjectRefused
-from okta_m2m.testing import App, FakeOkta, User
-from promises import Connect, in_matrix, statuses
+from okta_m2m.testing import App, FakeOkta, User, replay
+from promises import Connect, Hours, Service, either_binding, in_matrix, sent_to
 
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
-ID_JAG = "urn:ietf:params:oauth:token-type:id-jag"
-AUDIENCE = "api://orders"
-SCOPES = ["orders:read"]
+STOCK = {"audience": "api://stock", "scopes": ["stock:read"]}
+STOCK_TOKEN = "/oauth2/stock/v1/token"
+MCP = "https://mcp.example"
 
-NewAgent = Callable[..., ServiceApp]
+
+class World:
+    """An org with a website that users sign in to, and an API that calls another API, ``url``, on their behalf."""
+
+    def __init__(self, okta: FakeOkta, service: Service, **arguments: Any) -> None:
+        self.okta = okta
+        okta.add_authorization_server(
+            "stock", scopes=["stock:read"], audience="api://stock", trusted_servers=["default"], resources=[MCP]
+        )
+        self.url = okta.protect("/stock", server="stock", scope="stock:read")
+        self.website = okta.add_app()
+        self.app = service(authorization_server="stock", scopes=["stock:read"], origins=[okta.url], **arguments)
+        self.client = okta.apps[self.app.client_id]
+        self.client.grant_types = ["client_credentials", TOKEN_EXCHANGE, JWT_BEARER]
+        self.client.resource_connections = {okta.issuer_url("stock"): [MCP]}
+        self.client.delegation_links = {self.website.client_id: "api://default"}
+
+    def users(self, number: int) -> list[User]:
+        return [self.okta.add_user(f"user-{one}@example.com") for one in range(number)]
+
+    def on_behalf_of(self, user: User) -> ServiceApp:
+        """A new token of the user each time, as from a new sign-in."""
+        return self.app.on_behalf_of(user.access_token(self.website), audience="api://stock", scopes=["stock:read"])
+
+    def cross_app(self, user: User, app: App | None = None, **changed: Any) -> ServiceApp:
+        arguments = {"issuer": self.okta.issuer_url("stock"), "scopes": ["stock:read"], **changed}
+        return self.app.cross_app(user.id_token(app or self.client), **arguments)
+
+    def exchanges(self) -> int:
+        """The number of token requests, without those whose proof lacked a nonce."""
+        return sum(request.path.endswith("/v1/token") for request in self.okta.requests)
+
+
+def subjects(outcomes: list[Any]) -> list[str]:
+    """For whom the API was called."""
+    assert all(isinstance(outcome, Answer) and outcome.status == 200 for outcome in outcomes), outcomes
+    return [outcome.json["subject"] for outcome in outcomes]
+
+
+@pytest.mark.parametrize(("number", "at_once"), [(8, 8), *in_matrix((1000, 100))])
+@either_binding
+@pytest.mark.timeout(600)
+def test_no_token_is_sent_for_another_user(
+    okta: FakeOkta, service: Service, connect: Connect, number: int, at_once: int
+) -> None:
+    world = World(okta, service)
+    users, client = world.users(number), connect(world.app)
+    apps = [world.on_behalf_of(user) for user in users]
+    minted = okta.tokens_minted
+    for _ in range(3):
+        for first in range(0, number, at_once):
+            outcomes = client.get_for(apps[first : first + at_once], world.url)
+            assert subjects(outcomes) == [user.login for user in users[first : first + at_once]]
+    assert okta.tokens_minted - minted == number, "one token for each user"
+    tokens = {request.header("authorization") for request in sent_to(okta, "/stock")}
+    assert len(tokens) == number
+
+
+def test_with_every_client_a_users_token_is_renewed_and_replaced_after_a_401(
+    okta: FakeOkta, new_service: Service, connect: Connect
+) -> None:
+    hours = Hours(okta)
+    world = World(okta, lambda **arguments: new_service(okta, dpop_bound=True, clock=hours.clock(), **arguments))
+    (ada, bob), client = world.users(2), connect(world.app)
+    apps = [world.on_behalf_of(ada), world.cross_app(bob, resource=None)]
+    assert subjects(client.get_for(apps, world.url)) == [ada.login, bob.login]
+    minted = okta.tokens_minted
+    okta.next(401, on="/stock")
+    assert subjects(client.get_for(apps[1:], world.url)) == [bob.login], (
+        "with another ID-JAG, because each is accepted once"
+    )
+    assert okta.tokens_minted == minted + 1
+    hours.later(0.9 * 3600)
+    assert subjects(client.get_for(apps[:1], world.url)) == [ada.login], "its token still works"
+    deadline = time.monotonic() + 30
+    while okta.tokens_minted == minted + 1:
+        assert time.monotonic() < deadline, "it is renewed in the background"
+
+
+def test_with_every_client_a_refused_user_is_an_error_of_the_client_and_delays_no_other(
+    okta: FakeOkta, new_service: Service, connect: Connect, client_type: type[Client]
+) -> None:
+    world = World(okta, lambda **arguments: new_service(okta, dpop=False, **arguments))
+    (ada, bob), client = world.users(2), connect(world.app)
+    apps = [world.on_behalf_of(user) for user in (ada, bob)]
+    ada.end_session()
+    refused, answered = client.get_for(apps, world.url)
+    assert isinstance(refused, SubjectRefused)
+    assert isinstance(refused, client_type.refused)
+    assert not isinstance(refused, client_type.unreachable)
+    assert subjects([answered]) == [bob.login]
+    assert world.exchanges() == 2
+
+
+# ── with one client, because the clients have no part in it ──────────────────────────────────────────────────────────
 
 
 @pytest.fixture
-def web(okta: FakeOkta) -> App:
-    """The app that the users sign in to."""
-    app = okta.add_app()
-    app.application_type = "web"
+def world(okta: FakeOkta, new_service: Service) -> World:
+    return World(okta, lambda **arguments: new_service(okta, dpop=False, **arguments))
+
+
+def token(app: ServiceApp) -> Any:
+    return okta_m2m.httpx.OktaAuth(app).token()
+
+
+@pytest.mark.parametrize("token_type", ["N_A", "Bearer"])
+def test_cross_app_access_names_the_user_the_resource_and_the_app(world: World, token_type: str) -> None:
+    world.okta.id_jag_token_type = token_type
+    (ada,) = world.users(1)
+    for subject in (ada.id_token(world.client), ada.access_token(world.website)):
+        app = world.app.cross_app(subject, issuer=world.okta.issuer_url("stock"), scopes=["stock:read"], resource=MCP)
+        found = world.okta.token(token(app).value)
+        assert found is not None
+        assert (found.subject, found.audience, found.client_id) == (ada.login, MCP, world.app.client_id)
+        assert found.act is not None
+
+
+def test_a_token_for_one_resource_has_its_audience(world: World) -> None:
+    found = world.okta.token(token(world.app.for_resource(MCP)).value)
+    assert found is not None
+    assert found.audience == MCP
+
+
+Subject = Callable[[World, User], ServiceApp]
+
+
+def with_ended_session(world: World, user: User) -> ServiceApp:
+    app = world.on_behalf_of(user)
+    user.end_session()
     return app
 
 
-@pytest.fixture
-def new_agent(okta: FakeOkta, ec_key: PrivateKey, binding: str) -> NewAgent:
-    """``new_agent(**arguments of ServiceApp)``: an app that may act for users at the server ``orders``, which trusts the
-    tokens of ``default``."""
-    okta.add_authorization_server("orders", scopes=SCOPES, audience=AUDIENCE, trusted_servers=["default"])
-
-    def made(**arguments: Any) -> ServiceApp:
-        app = okta.add_app(ec_key, dpop_bound=binding == "dpop")
-        app.grant_types = ["client_credentials", TOKEN_EXCHANGE, JWT_BEARER]
-        settings = {"key": ec_key, "authorization_server": "orders", "origins": [okta.url], "scopes": SCOPES}
-        return ServiceApp(okta.url, client_id=app.client_id, **{**settings, **arguments})
-
-    return made
+def revoked(world: World, user: User) -> ServiceApp:
+    subject = user.access_token(world.website)
+    world.okta.revoke(subject)
+    return world.app.on_behalf_of(subject, **STOCK)
 
 
-@pytest.fixture
-def api(okta: FakeOkta, new_agent: NewAgent) -> str:
-    return okta.protect("/orders", server="orders", scope="orders:read")
+def expired(world: World, user: User) -> ServiceApp:
+    world.okta.skew(minutes=-120)
+    subject = user.access_token(world.website)
+    world.okta.skew()
+    return world.app.on_behalf_of(subject, **STOCK)
 
 
-def users_of(okta: FakeOkta, count: int) -> list[User]:
-    return [okta.add_user(f"user{number}@example.com") for number in range(count)]
+def from_untrusted_server(world: World, user: User) -> ServiceApp:
+    world.okta.add_authorization_server("other", scopes=["api:read"], audience="api://other")
+    return world.app.on_behalf_of(user.access_token(world.website, server="other"), **STOCK)
 
 
-def subject_of(body: bytes) -> str:
-    return str(json.loads(body)["subject"])
+def without_delegation_link(world: World, user: User) -> ServiceApp:
+    subject = user.access_token(world.okta.add_app())
+    return world.app.cross_app(subject, issuer=world.okta.issuer_url("stock"), scopes=["stock:read"])
 
 
-# ── many users, one client ───────────────────────────────────────────────────────────────────────────────────────────
-
-Call = tuple[ServiceApp, str]
-"""The app for a user, and the URL to call."""
-
-
-def with_threads(library: Any, adapter: Any, make: Callable[[], Any], calls: list[Call], at_once: int) -> list[bytes]:
-    with make() as client, ThreadPoolExecutor(at_once) as pool:
-        return [
-            answer.content
-            for answer in pool.map(lambda call: client.get(call[1], auth=adapter.OktaAuth(call[0])), calls)
-        ]
-
-
-async def with_tasks(adapter: Any, make: Callable[[], Any], calls: list[Call], at_once: int) -> list[bytes]:
-    turn = asyncio.Semaphore(at_once)
-    async with make() as client:
-
-        async def one(app: ServiceApp, url: str) -> bytes:
-            async with turn:
-                return bytes((await client.get(url, auth=adapter.OktaAuth(app))).content)
-
-        return list(await asyncio.gather(*(one(*call) for call in calls)))
-
-
-async def with_aiohttp(aiohttp: Any, adapter: Any, calls: list[Call], at_once: int) -> list[bytes]:
-    turn = asyncio.Semaphore(at_once)
-    async with aiohttp.ClientSession() as session:
-
-        async def one(app: ServiceApp, url: str) -> bytes:
-            async with turn, session.get(url, middlewares=[adapter.OktaAuth(app)]) as response:
-                return bytes(await response.read())
-
-        return list(await asyncio.gather(*(one(*call) for call in calls)))
+REFUSED: dict[str, tuple[Subject, str, str]] = {
+    "session ended": (with_ended_session, "invalid_grant", "sign in again"),
+    "revoked": (revoked, "invalid_request", "revoked"),
+    "expired": (expired, "invalid_grant", "sign in again"),
+    "foreign": (
+        lambda world, user: world.app.on_behalf_of("a.b.c", **STOCK),
+        "invalid_request",
+        "that this one trusts",
+    ),
+    "from a server that is not trusted": (from_untrusted_server, "access_denied", "trusted servers"),
+    "an ID token": (
+        lambda world, user: world.app.on_behalf_of(user.id_token(world.client), **STOCK),
+        "invalid_request",
+        "Pass the access token",
+    ),
+    "another audience": (
+        lambda world, user: world.app.on_behalf_of(user.access_token(world.website), audience="api://other"),
+        "invalid_target",
+        "audience",
+    ),
+    "no delegation link": (without_delegation_link, "invalid_request", "delegation link"),
+    "an ID token of another client": (
+        lambda world, user: world.cross_app(user, world.website),
+        "invalid_request",
+        "Register the app",
+    ),
+}
 
 
-def with_trio(adapter: Any, make: Callable[[], Any], calls: list[Call], at_once: int) -> list[bytes]:
-    import trio
-
-    bodies: list[bytes] = [b""] * len(calls)
-
-    async def main() -> None:
-        turn = trio.CapacityLimiter(at_once)
-        async with make() as client, trio.open_nursery() as nursery:
-
-            async def one(number: int, app: ServiceApp, url: str) -> None:
-                async with turn:
-                    bodies[number] = (await client.get(url, auth=adapter.OktaAuth(app))).content
-
-            for number, call in enumerate(calls):
-                nursery.start_soon(one, number, *call)
-
-    trio.run(main)
-    return bodies
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_refused_subject_is_one_error_with_its_remedy(world: World, name: str) -> None:
+    make, code, remedy = REFUSED[name]
+    (ada,) = world.users(1)
+    app = make(world, ada)
+    before = world.exchanges()
+    for _ in range(3):
+        with pytest.raises(SubjectRefused) as caught:
+            token(app)
+        assert caught.value.error == code
+        assert remedy in str(caught.value)
+    assert world.exchanges() - before == 1, "the refusal is remembered"
 
 
-def through(name: str, calls: list[Call], at_once: int) -> list[bytes]:
-    """The bodies of these calls, made through one client of that library."""
-    kind, _, variant = name.partition("-")
-    library, adapter = import_module(kind), import_module(f"okta_m2m.{kind}")
-    if kind == "aiohttp":
-        return asyncio.run(with_aiohttp(library, adapter, calls, at_once))
-    if kind in ("requests", "niquests"):
-
-        def session() -> Any:
-            made = library.Session()
-            made.mount("http://", library.adapters.HTTPAdapter(pool_maxsize=at_once))
-            return made
-
-        return with_threads(library, adapter, session, calls, at_once)
-    limits = library.Limits(max_connections=at_once)
-    if variant == "":
-        return with_threads(library, adapter, lambda: library.Client(limits=limits), calls, at_once)
-    make = lambda: library.AsyncClient(limits=limits)  # noqa: E731
-    if variant == "trio":
-        return with_trio(adapter, make, calls, at_once)
-    return asyncio.run(with_tasks(adapter, make, calls, at_once))
+def test_a_session_that_ends_while_its_token_is_used_is_noticed_at_the_next_401(world: World) -> None:
+    (ada,) = world.users(1)
+    app = world.on_behalf_of(ada)
+    with httpx.Client(auth=okta_m2m.httpx.OktaAuth(app)) as client:
+        assert client.get(world.url).status_code == 200
+        ada.end_session()
+        assert client.get(world.url).status_code == 200
+        world.okta.next(401, on="/stock")
+        with pytest.raises(SubjectRefused):
+            client.get(world.url)
 
 
-@pytest.mark.parametrize(("users", "at_once"), [(12, 12), *in_matrix((1000, 100))])
-def test_no_call_has_the_token_of_another_user(
-    okta: FakeOkta, new_agent: NewAgent, api: str, web: App, client_type: type[Client], users: int, at_once: int
-) -> None:
-    if client_type.name in ("docs-urllib3", "niquests-async"):
-        pytest.skip("this client has no auth argument for each call")
-    agent = new_agent()
-    people = users_of(okta, users)
-    tokens = [user.access_token(web) for user in people]
-
-    def for_user(number: int) -> ServiceApp:
-        return agent.on_behalf_of(tokens[number], audience=AUDIENCE, scopes=SCOPES)
-
-    numbers = [number for _ in range(3) for number in range(users)]
-    before = okta.tokens_minted
-    bodies = through(client_type.name, [(for_user(number), api) for number in numbers], at_once)
-    assert [subject_of(body) for body in bodies] == [people[number].login for number in numbers]
-    assert okta.tokens_minted - before == users
+def test_closing_the_app_under_a_hundred_users_ends_their_calls(world: World) -> None:
+    world.okta.token_delay = 0.05
+    apps = [world.on_behalf_of(user) for user in world.users(100)]
+    with ThreadPoolExecutor(100) as pool:
+        calls = [pool.submit(token, app) for app in apps]
+        world.app.close()
+        ended = [call.exception(60) for call in calls]
+    assert {type(error) for error in ended} <= {
+        type(None),
+        *(type(e) for e in ended if isinstance(e, ConfigurationError)),
+    }
+    for app in apps:
+        with pytest.raises(ConfigurationError, match="is closed"):
+            token(app)
 
 
-# ── with every client ────────────────────────────────────────────────────────────────────────────────────────────────
+@posix_only
+def test_a_forked_child_makes_calls_for_the_same_users(world: World) -> None:
+    subjects = [user.access_token(world.website) for user in world.users(2)]
+    app = world.app.on_behalf_of(subjects[0], **STOCK)
+    token(app)
+    child = os.fork()
+    if child == 0:
+        try:
+            same, other = (world.app.on_behalf_of(subject, **STOCK) for subject in subjects)
+            os._exit(0 if same is app and token(same) and token(other) else 3)
+        finally:
+            os._exit(4)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert token(world.app.on_behalf_of(subjects[1], **STOCK))
 
 
-def test_a_revoked_token_is_replaced_and_the_call_sent_again(
-    okta: FakeOkta, new_agent: NewAgent, api: str, web: App, connect: Connect
-) -> None:
-    (user,) = users_of(okta, 1)
-    app = new_agent().on_behalf_of(user.access_token(web), audience=AUDIENCE, scopes=SCOPES)
-    client = connect(app)
-    assert subject_of(client.get(api).body) == user.login
-    okta.revoke(client.token().value)
-    answer = client.post(api, Body(data=b"content"))
-    assert (answer.status, subject_of(answer.body)) == (200, user.login)
-    assert answer.received is not None
-    assert answer.received[0] == len(b"content")
+def redeemed(world: World, jag: str) -> int:
+    """The status of the other server's response to a client that presents an ID-JAG itself."""
+    url = f"{world.okta.issuer_url('stock')}/v1/token"
+    assertions = ClientAssertions(world.app.client_id, url)
+    assertion = replay(assertions.assertion(world.app.keys[0], time.time())).result()
+    request = signed_request(url, {"grant_type": JWT_BEARER, "assertion": jag}, assertion)
+    return httpx.post(url, content=request.body, headers=dict(request.headers)).status_code
 
 
-def test_callers_of_one_user_share_one_token_request(
-    okta: FakeOkta, new_agent: NewAgent, api: str, web: App, connect: Connect
-) -> None:
-    (user,) = users_of(okta, 1)
-    token = user.access_token(web)
-    before = okta.tokens_minted
-    client = connect(new_agent().on_behalf_of(token, audience=AUDIENCE, scopes=SCOPES))
-    assert statuses(client.at_once(8, "GET", api)) == {200}
-    assert okta.tokens_minted - before == 1
-
-
-def test_a_refused_subject_fails_its_own_calls_only(
-    okta: FakeOkta, new_agent: NewAgent, api: str, web: App, connect: Connect
-) -> None:
-    agent = new_agent()
-    revoked, other = users_of(okta, 2)
-    token = revoked.access_token(web)
-    okta.revoke(token)
-    client = connect(agent.on_behalf_of(token, audience=AUDIENCE, scopes=SCOPES))
-    with pytest.raises(SubjectRefused) as raised:
-        client.get(api)
-    assert isinstance(raised.value, client.refused)
-    assert "sign in again" in str(raised.value)
-    assert token not in str(raised.value)
-    client = connect(agent.on_behalf_of(other.access_token(web), audience=AUDIENCE, scopes=SCOPES))
-    assert subject_of(client.get(api).body) == other.login
-
-
-def test_cross_app_access_takes_two_requests(okta: FakeOkta, new_agent: NewAgent, web: App, connect: Connect) -> None:
-    agent = new_agent()
-    (user,) = users_of(okta, 1)
-    registered = okta.apps[agent.client_id]
-    issuer = okta.issuer_url("default")
-    registered.resource_connections = {issuer: []}
-    app = agent.cross_app(user.id_token(registered), issuer=issuer, scopes=["api:read"])
-    client = connect(app)
-    url = okta.protect("/mail", server="default", scope="api:read")
-    assert subject_of(client.get(url).body) == user.login
-    assert subject_of(client.get(url).body) == user.login
-    forms = [(request.path, parse_qs(request.body.decode())) for request in okta.requests if request.method == "POST"]
-    sent = {(path, form["grant_type"][0]) for path, form in forms}
-    assert sent == {("/oauth2/v1/token", TOKEN_EXCHANGE), ("/oauth2/default/v1/token", JWT_BEARER)}
-    assert okta.api_calls == 2
-
-
-def test_an_app_for_one_resource_has_a_token_for_that_resource(
-    okta: FakeOkta, new_agent: NewAgent, connect: Connect
-) -> None:
-    agent = new_agent()
-    okta.authorization_servers["orders"].resources = ["https://mcp.example"]
-    client = connect(agent.for_resource("https://mcp.example"))
-    answer = client.get(okta.protect("/mcp", server="orders", scope="orders:read"))
-    assert json.loads(answer.body)["audience"] == "https://mcp.example"
-    assert agent.for_resource("https://mcp.example") is client.app
+def test_an_id_jag_is_for_a_client_that_presents_it_itself(world: World) -> None:
+    (ada,) = world.users(1)
+    arguments: dict[str, Any] = {"audience": world.okta.issuer_url("stock"), "resource": MCP, "scopes": ["stock:read"]}
+    with pytest.raises(ConfigurationError, match="Create one first"):
+        world.app.id_jag(ada.id_token(world.client), **arguments)
+    okta_m2m.httpx.OktaAuth(world.app)
+    one = world.app.id_jag(ada.id_token(world.client), **arguments)
+    two = asyncio.run(world.app.id_jag_async(ada.id_token(world.client), **arguments))
+    assert one != two
+    assert [redeemed(world, jag) for jag in (one, one, two)] == [200, 400, 200]
+    ada.end_session()
+    for call in (world.app.id_jag, lambda *a, **k: asyncio.run(world.app.id_jag_async(*a, **k))):
+        ended = ada.id_token(world.client)
+        ada.end_session()
+        with pytest.raises(SubjectRefused):
+            call(ended, **arguments)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, BinaryIO, ClassVar
 
+from okta_m2m import ServiceApp
+
 from .interface import (
     MULTIPART_NAME,
     NOTHING,
@@ -110,6 +112,10 @@ class BlockingHttpx(BlockingClient):
             response = self.client.request(method, url, **options)
         return _answer(response, response.content)
 
+    def _get_for(self, app: ServiceApp, url: str) -> Answer:
+        response = self.client.get(url, auth=self.adapter.OktaAuth(app))
+        return _answer(response, response.content)
+
     def stream(self, url: str, begun: Callable[[bytes], object]) -> Answer:
         with self.client.stream("GET", url) as response:
             parts = response.iter_bytes()
@@ -153,6 +159,10 @@ class AsyncHttpx(AsyncClient):
         response = await self.client.request(
             method, url, headers=_headers(body, headers), follow_redirects=follow, **_body(body, stream)
         )
+        return _answer(response, response.content)
+
+    async def _get_for(self, app: ServiceApp, url: str) -> Answer:
+        response = await self.client.get(url, auth=self.adapter.OktaAuth(app))
         return _answer(response, response.content)
 
     async def _stream(self, url: str, begun: Callable[[bytes], object]) -> Answer:

@@ -14,7 +14,7 @@ import sys
 import threading
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -149,6 +149,10 @@ class Client(ABC):
         """One call; raises what the client raises."""
 
     @abstractmethod
+    def get_for(self, apps: Sequence[ServiceApp], url: str) -> list[Outcome]:
+        """One GET for each of these apps, all at once, through this one client: each call has an auth object of its own."""
+
+    @abstractmethod
     def keep_calling(
         self,
         callers: int,
@@ -189,6 +193,20 @@ class Client(ABC):
 
 
 class BlockingClient(Client):
+    @abstractmethod
+    def _get_for(self, app: ServiceApp, url: str) -> Answer:
+        """A GET with an auth object of its own for that app."""
+
+    def get_for(self, apps: Sequence[ServiceApp], url: str) -> list[Outcome]:
+        def call(app: ServiceApp) -> Outcome:
+            try:
+                return self._get_for(app, url)
+            except Exception as error:
+                return error
+
+        with ThreadPoolExecutor(len(apps)) as pool:
+            return list(pool.map(call, apps, timeout=2 * PATIENCE))
+
     def keep_calling(
         self,
         callers: int,
@@ -304,6 +322,9 @@ class AsyncClient(Client):
     ) -> Answer: ...
 
     @abstractmethod
+    async def _get_for(self, app: ServiceApp, url: str) -> Answer: ...
+
+    @abstractmethod
     async def _stream(self, url: str, begun: Callable[[bytes], object]) -> Answer: ...
 
     @abstractmethod
@@ -355,6 +376,23 @@ class AsyncClient(Client):
 
         self.run(all_callers)
         return outcomes
+
+    def get_for(self, apps: Sequence[ServiceApp], url: str) -> list[Outcome]:
+        outcomes: dict[int, Outcome] = {}
+
+        async def call(number: int, app: ServiceApp) -> None:
+            try:
+                outcomes[number] = await self._get_for(app, url)
+            except Exception as error:
+                outcomes[number] = error
+
+        async def all_calls() -> None:
+            async with anyio.create_task_group() as group:
+                for number, app in enumerate(apps):
+                    group.start_soon(call, number, app)
+
+        self.run(all_calls)
+        return [outcomes[number] for number in range(len(apps))]
 
     def stream(self, url: str, begun: Callable[[bytes], object]) -> Answer:
         return self.run(self._stream, url, begun)

@@ -8,6 +8,7 @@ from typing import Any
 import aiohttp
 
 import okta_m2m.aiohttp
+from okta_m2m import ServiceApp
 
 from .interface import MULTIPART_NAME, PATIENCE, Answer, AsyncClient, Body, asynchronously, trusting
 
@@ -46,6 +47,10 @@ class AiohttpClient(AsyncClient):
         async with self.session.request(
             method, url, data=data, headers=headers, allow_redirects=follow, **self.options
         ) as response:
+            return self._answer(response, await response.read())
+
+    async def _get_for(self, app: ServiceApp, url: str) -> Answer:
+        async with self.session.get(url, middlewares=[okta_m2m.aiohttp.OktaAuth(app)]) as response:
             return self._answer(response, await response.read())
 
     async def _stream(self, url: str, begun: Callable[[bytes], object]) -> Answer:

@@ -9,6 +9,7 @@ from typing import Any
 import niquests
 
 import okta_m2m.niquests
+from okta_m2m import ServiceApp
 
 from .interface import (
     MULTIPART_NAME,
@@ -71,6 +72,10 @@ class NiquestsClient(BlockingClient):
         )
         return _answer(response, response.content or b"")
 
+    def _get_for(self, app: ServiceApp, url: str) -> Answer:
+        response = self.session.get(url, auth=okta_m2m.niquests.OktaAuth(app), timeout=self.timeout)
+        return _answer(response, response.content or b"")
+
     def stream(self, url: str, begun: Callable[[bytes], object]) -> Answer:
         with self.session.get(url, stream=True, timeout=PATIENCE) as response:
             parts = response.iter_content()
@@ -105,6 +110,10 @@ class AsyncNiquestsClient(AsyncClient):
         response = await self.session.request(
             method, url, headers=headers, allow_redirects=follow, timeout=self.timeout, **_sent(body, stream)
         )
+        return _answer(response, response.content or b"")
+
+    async def _get_for(self, app: ServiceApp, url: str) -> Answer:
+        response = await self.session.get(url, auth=okta_m2m.niquests.AsyncOktaAuth(app))
         return _answer(response, response.content or b"")
 
     async def _stream(self, url: str, begun: Callable[[bytes], object]) -> Answer:

@@ -9,6 +9,7 @@ import requests
 import requests.adapters
 
 import okta_m2m.requests
+from okta_m2m import ServiceApp
 
 from .interface import MULTIPART_NAME, NOTHING, PATIENCE, Answer, BlockingClient, Body
 
@@ -56,6 +57,10 @@ class RequestsClient(BlockingClient):
         response = self.session.request(
             method, url, data=data, files=files, headers=headers, allow_redirects=follow, timeout=self.timeout
         )
+        return self._answer(response, response.content)
+
+    def _get_for(self, app: ServiceApp, url: str) -> Answer:
+        response = self.session.get(url, auth=okta_m2m.requests.OktaAuth(app), timeout=self.timeout)
         return self._answer(response, response.content)
 
     def stream(self, url: str, begun: Callable[[bytes], object]) -> Answer:
