@@ -5,7 +5,7 @@
 Needs cosmic-ray (``.ci/environment FOLDER dev,mutation dev``). A line is touched if it differs from BASE: by default from where
 the branch left origin/main; on main itself, from what it was ten commits to these files ago.
 
-A mutant that no test notices is printed, and fails nothing: it may mean the same as the source, so somebody has to read it.
+A mutant that no test notices is printed, and fails nothing: it may mean the same as the source, so someone has to read it.
 What fails is a run that tells nothing: tests that fail without a mutant, a mutant that cannot be tried. A clone without the
 history that is needed says so.
 

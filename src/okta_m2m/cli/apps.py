@@ -212,7 +212,7 @@ def _role_name(role: Role) -> str:
 
 
 def _note_app(app: App) -> None:
-    """Names the app: its client id may be from a file that somebody else wrote."""
+    """Names the app: its client id may be from a file that someone else wrote."""
     note(f"The app is {app.name} ({app.client_id}).")
 
 
