@@ -120,7 +120,7 @@ class AsyncOktaAuth(AsyncAuthObject):
         self.app = app
         self._session = session
         self._sender = send
-        self._is_watched = False  # whether each call notices if nobody saw its response
+        self._is_watched = False  # whether each call notices if no one saw its response
         app.revoke_through(self._run)
         if getattr(session, "trust_env", True):
             warn_of_environments_proxy(app)

@@ -180,7 +180,7 @@ LIBRARY: list[Mistake] = [
     ("from okta_m2m import OktaAuth", _import_from_package),
     ("the app of no URL", lambda: app(org_url="")),
     ("the app of a bare host", lambda: app(org_url="acme.okta.com")),
-    ("the app of plain http", lambda: app(org_url="http://acme.okta.com")),
+    ("the app of plain HTTP", lambda: app(org_url="http://acme.okta.com")),
     ("the app of the admin console", lambda: app(org_url="https://acme-admin.okta.com")),
     ("the app of an issuer", lambda: app(org_url="https://acme.okta.com/oauth2/default")),
     ("the app of a placeholder", lambda: app(org_url="https://{yourOktaDomain}")),

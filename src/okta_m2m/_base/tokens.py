@@ -82,7 +82,7 @@ class Token(Record, hidden=("authorization",)):
 
     @property
     def usable_until(self) -> float:
-        """The time until which the token is sent, in seconds on the steady clock: 5 % of its lifetime or 5 seconds before it
+        """The time until which the token is sent, in seconds on the steady clock: 5% of its lifetime or 5 seconds before it
         expires, whichever is less, to leave time for the request."""
         return self.sent_at + self.expires_in - min(5.0, 0.05 * self.expires_in)
 

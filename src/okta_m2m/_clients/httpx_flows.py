@@ -59,7 +59,7 @@ Rewind: TypeAlias = Callable[[], object] | None
 
 
 class ClientAuth(AuthObject, Generic[RequestT, ResponseT, ClientT]):
-    """The behaviour of an auth class, from the request to its response. The adapter's subclass is also the library's
+    """The behavior of an auth class, from the request to its response. The adapter's subclass is also the library's
     ``Auth``."""
 
     _library: ClassVar[Library]
@@ -263,7 +263,7 @@ class ClientAuth(AuthObject, Generic[RequestT, ResponseT, ClientT]):
             cause = cause.__cause__
         response: Any = getattr(cause, "response", None)
         if not isinstance(response, httpx.Response):
-            # A hook raised its own exception, about a response that nobody showed us. Our own errors come before a response.
+            # A hook raised its own exception, about a response that no one showed us. Our own errors come before a response.
             is_hooks = isinstance(error, Exception) and not isinstance(error, (httpx.RequestError, OktaM2MError))
             if token is not None and is_hooks:
                 state = self.app.token_state
@@ -365,7 +365,7 @@ _OVERRIDE = "Delegate to sync_auth_flow and async_auth_flow, both of them: httpx
 
 
 def _show_socket(event: str, info: dict[str, Any]) -> None:
-    """Called by httpcore with each step of our own request. Remembers the connection's socket, to be shut down if nobody waits
+    """Called by httpcore with each step of our own request. Remembers the connection's socket, to be shut down if no one waits
     for the response any more."""
     stream: Any = info.get("return_value")
     sending = Sending.current()
@@ -481,8 +481,8 @@ class Library:
         )
 
     def new_client(self, url: str) -> Any:
-        """A client for one token request. For plain http on this machine, it ignores the proxies of the environment, and trusts
-        no CA, because plain http has no certificate to check."""
+        """A client for one token request. For plain HTTP to localhost, it ignores the proxies of the environment, and trusts
+        no CA, because plain HTTP has no certificate to check."""
         if is_direct_only(url):
             return self.httpx.Client(trust_env=False, verify=SSLContext(PROTOCOL_TLS_CLIENT))
         return self.httpx.Client(verify=shared_context(self.httpx.create_ssl_context))

@@ -145,7 +145,7 @@ class Library:
 
 
 class SessionAuth(AuthObject, Generic[RequestT, ResponseT, SessionT]):
-    """The behaviour of an auth class, for a request and for each response."""
+    """The behavior of an auth class, for a request and for each response."""
 
     __slots__ = ("_adapter", "_hit", "_hook", "_placeholder", "_sender", "_session", "app")
 
@@ -233,7 +233,7 @@ class SessionAuth(AuthObject, Generic[RequestT, ResponseT, SessionT]):
         """
         if self._adapter is not (adapter := getattr(response, "connection", None)):
             self._adapter = adapter
-            if hides_401(adapter):  # so there are no hits from now on, and each call notices if nobody saw its response
+            if hides_401(adapter):  # so there are no hits from now on, and each call notices if no one saw its response
                 self._hit = _NO_HIT
         if is_settled(response):
             return response
@@ -275,7 +275,7 @@ def hides_401(adapter: Any) -> bool:
 
 
 class Hook:
-    """The response hook of one request that may be answered by a 401 that nobody sees. If it ends without having been called,
+    """The response hook of one request that may be answered by a 401 that no one sees. If it ends without having been called,
     that has happened, unless there was no response at all."""
 
     __slots__ = ("_auth", "_authorization", "_handle", "_url")
@@ -421,7 +421,7 @@ def next_hop(app: ServiceApp, library: Library, response: Any) -> tuple[str, str
 
 
 def stop_upgrade(library: Library, response: Any) -> None:
-    """Keeps a Bearer token out of a redirect from plain http to another origin. The library itself does not: it keeps
+    """Keeps a Bearer token out of a redirect from plain HTTP to another origin. The library itself does not: it keeps
     ``Authorization`` if only the scheme changes, to https."""
     request = response.request
     if request is None or not 300 <= (response.status_code or 0) < 400 or not request.url.startswith("http://"):

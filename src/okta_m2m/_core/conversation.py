@@ -16,7 +16,7 @@ How each response is handled (by Okta's documentation and recorded traffic; ever
     5xx, 408, temporarily_unavailable, server_error    back-off, until the deadline
     401 "Error retrieving the client JWKSet ..."       back-off, until the deadline
     none within 5 s                                    a second request beside it; the first response counts
-    no response (timeout, reset, name look-up)         back-off, until the deadline
+    no response (timeout, reset, DNS resolution)       back-off, until the deadline
     no response, permanently (untrusted TLS)           TokenUnreachable, at once
     2xx without a token                                back-off, a few times: cut short, or a login page
     401 invalid_client otherwise                       the next configured key, or else a refusal

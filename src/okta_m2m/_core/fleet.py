@@ -328,7 +328,7 @@ class Fleet:
                 claimed.fetched = yield from fetch()
         finally:
             claimed.ended.land()
-            # If no thread can be started any more, nobody releases the claim, and its lease expires.
+            # If no thread can be started any more, no one releases the claim, and its lease expires.
             if not is_kept:
                 claimed.released.land()
         yield from Wait(claimed.released, SAVING)

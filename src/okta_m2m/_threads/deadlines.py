@@ -19,7 +19,7 @@ from .waiting import is_asyncio, wait_here
 T = TypeVar("T")
 
 BODY_TIMEOUT: Final = 1.0
-"""Seconds for which a call waits for the start of a rejected response, and for the rest of one that nobody gets."""
+"""Seconds for which a call waits for the start of a rejected response, and for the rest of one that no one gets."""
 
 
 def within(

@@ -1,6 +1,6 @@
 """Calls to Okta's management API: signs in, waits for rate limits, and reads lists page by page.
 
-Invariant: the sign-in is sent only to the org's own origin, and never through a proxy to plain http on this machine. No
+Invariant: the sign-in is sent only to the org's own origin, and never through a proxy to plain HTTP to localhost. No
 ``repr``, error or log shows an SSWS token: of a request, an error shows only the method, path and origin. A call that may have
 changed something is sent again only after a 429, which means that nothing was done. The size of a response, the pages of a list,
 the time for each, and the waits for rate limits are bounded. No body is decompressed.
@@ -155,7 +155,7 @@ class ManagementApi:
     - ``max_wait``: the total time in seconds that one call may wait for rate limits. Default 120.
     - ``timeout``: seconds for one complete response, besides those in which a service app gets its token. Default 30.
     - ``session``: a session whose proxies, CA bundle and adapters are used. Default ``None``: a new one, with the
-      settings of the environment. Plain http on this machine is reached without a proxy.
+      settings of the environment. Plain HTTP on this machine is reached without a proxy.
     - ``on_pause``: called with a :class:`Pause` before each wait. Default ``None``.
     - ``sleep``: called with the seconds to wait. Default :func:`time.sleep`.
 

@@ -211,7 +211,7 @@ def list_roles(sign_in: SignIn, app_name: AppName = None, as_json: Json = False)
 
 
 def _note_app(app: App) -> None:
-    """Names the app: its client id may be from a file that somebody else wrote."""
+    """Names the app: its client id may be from a file that someone else wrote."""
     note(f"The app is {app.name} ({app.client_id}).")
 
 

@@ -47,7 +47,7 @@ LEAD = 16  # columns for a row's name
 
 PARTS = {
     "settings": ("configuration", "org URL", "key"),
-    "connection": ("name look-up", "proxy", "TCP", "TLS", "discovery", "clock"),
+    "connection": ("DNS", "proxy", "TCP", "TLS", "discovery", "clock"),
     "token": ("token", "scopes", "rate limit"),
     "API call": ("API call",),
     "exchange": ("exchange",),

@@ -1,6 +1,6 @@
 """An Okta org on a loopback port: :class:`FakeOkta`, for tests of code that makes machine-to-machine calls to Okta.
 
-Invariant: if Okta's behaviour is known, FakeOkta is exactly as strict, with the same messages. Otherwise, it is strict.
+Invariant: if Okta's behavior is known, FakeOkta is exactly as strict, with the same messages. Otherwise, it is strict.
 A change that a test makes takes effect with the next request, even for tokens that were issued earlier.
 """
 
