@@ -232,7 +232,7 @@ def as_pem(key_file: Path, password: str | None) -> PrivateKey:
     return PrivateKey.from_file(key_file, password=password)
 
 
-@pytest.mark.parametrize("password", [PASSWORD, *in_matrix(None)], ids=["encrypted", "plain"])
+@pytest.mark.parametrize("password", [None, *in_matrix(PASSWORD)], ids=["plain", "encrypted"])
 def test_a_pem_stays_a_pem_that_a_running_service_reads(
     okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], password: str | None
 ) -> None:
