@@ -291,7 +291,7 @@ def test_the_command_prints_a_table_and_exits_with_1_if_a_policy_is_not_kept(
     assert " none in 90d " in lines[2]
     assert done(run("audit", "--key-age", "101d", "--no-super-admin"))
     ran = run("audit", "--key-age", "90d", "--json")
-    assert ran.returncode == Exit.FAILED
+    assert ran.returncode == Exit.FAILED, ran.stderr
     document = json.loads(ran.stdout)
     assert document["log_visible"] is True
     assert [(one["app"]["name"], len(one["findings"])) for one in document["apps"]] == [("billing", 1), ("old", 0)]
@@ -332,7 +332,7 @@ def test_forty_apps_of_the_served_stand_in_are_audited(tmp_path: Path) -> None:
             ran = run_command(tmp_path, "audit", "--json", "--require-dpop", "--key-age", "90d")
         finally:
             process.kill()
-    assert ran.returncode == Exit.FAILED
+    assert ran.returncode == Exit.FAILED, ran.stderr
     apps = json.loads(ran.stdout)["apps"]
     assert len(apps) == 40
     assert sum(bool(one["findings"]) for one in apps) == 20

@@ -243,7 +243,7 @@ def test_a_token_request_uses_the_proxy_of_the_sdk(
 
 def test_an_older_sdk_is_refused(monkeypatch: pytest.MonkeyPatch, okta: FakeOkta, new_service: Service) -> None:
     monkeypatch.setattr(sdk, "__version__", "3.3.1")
-    with pytest.raises(ConfigurationError, match=r"3\.4.*3\.3\.1 is installed.*pip install 'okta-m2m\[okta\]'"):
+    with pytest.raises(ConfigurationError, match=r"3\.4.*3\.3\.1 is installed.*pip install '\S*\[okta\]'"):
         sdk_config(new_service(okta))
 
 
