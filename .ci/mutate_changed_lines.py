@@ -94,7 +94,7 @@ FOCUSED_TESTS = {
     "sealing": ["tests/stores/test_sealing.py"],
     "ssl_contexts": ["tests/rules/test_ssl_contexts.py"],
     "token_request": TESTS_OF_TOKEN_REQUESTS,
-    "verified_tls": ["tests/promises/test_fapi_clients.py"],
+    "verified_tls": ["tests/rules/test_fapi.py", "tests/promises/test_fapi_clients.py"],
 }
 CLIENTS = {
     "httpx_flows": "(httpx- or test_an_) and not httpx2 and not trio and not bearer",
@@ -118,7 +118,13 @@ OTHER_TESTS = {
     "org_url": TESTS_OF_SETTINGS,
     "renewal_times": TESTS_OF_TOKEN_STATE,
     "proofs": ["tests/rules/test_proofs.py", "tests/rules/test_fapi.py"],
-    "service_app": ["tests/rules/test_arguments.py", "tests/rules/test_fapi.py", "tests/promises/test_closing.py"],
+    "service_app": [
+        "tests/rules/test_arguments.py",
+        "tests/rules/test_derived_apps.py",
+        "tests/rules/test_fapi.py",
+        "tests/rules/test_made_again.py",
+        "tests/promises/test_closing.py",
+    ],
     "token_state": TESTS_OF_TOKEN_STATE,
 }
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import ssl
 from base64 import urlsafe_b64decode
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from okta_m2m import ConfigurationError, PrivateKey, ServiceApp
+from okta_m2m._clients.verified_tls import is_verifying
 from okta_m2m.effects import Load, Response, Sign
 from okta_m2m.errors import SigningFailed, TokenError
 from okta_m2m.stores.file import FileStore
@@ -111,3 +114,14 @@ def test_a_store_shares_no_token_between_apps_with_and_without_the_profile(
     without = ServiceApp("https://acme.okta.com", client_id="0oa1", key=ec_key, scopes=["okta.users.read"], **shared)
     places = {effect.key for app in (made(**shared), without) for effect in replay(app.obtain()).of(Load)}
     assert len(places) == 2
+
+
+def test_a_context_is_verifying_if_it_checks_names_and_allows_no_old_tls() -> None:
+    usual, newest, unnamed = (ssl.create_default_context() for _ in range(3))
+    newest.minimum_version = ssl.TLSVersion.TLSv1_3
+    unnamed.check_hostname = False
+    assert [is_verifying(context) for context in (usual, newest, unnamed)] == [True, True, False]
+    old = SimpleNamespace(
+        check_hostname=True, minimum_version=ssl.TLSVersion.TLSv1_1
+    )  # a real one warns when it is made
+    assert not is_verifying(old)

@@ -500,7 +500,7 @@ class ServiceApp(arguments.NotAnAuthObject):
     def _derived_apps(self) -> DerivedApps:
         derived = self._derived
         if derived is None:
-            if self._max_subjects == 0:
+            if not self._max_subjects:
                 raise ConfigurationError(
                     "This app is for one user or one resource, and makes no other apps.",
                     remedy="Use the ServiceApp that it was made from.",
@@ -518,8 +518,7 @@ class ServiceApp(arguments.NotAnAuthObject):
 
         - ``run``: runs a flow with threads, and blocks. :meth:`aclose` calls it in a thread.
         """
-        if self._max_subjects > 0:
-            self._run = run
+        self._run = run
         if self._revocation is not None:
             self._revocation.run = run
 
