@@ -14,6 +14,7 @@ import pytest
 
 from okta_m2m import ConfigurationError, PrivateKey, ServiceApp
 from okta_m2m._clients.verified_tls import is_verifying
+from okta_m2m._core.proofs import ClientAssertions
 from okta_m2m.effects import Load, Response, Sign
 from okta_m2m.errors import SigningFailed, TokenError
 from okta_m2m.stores.file import FileStore
@@ -125,3 +126,9 @@ def test_a_context_is_verifying_if_it_checks_names_and_allows_no_old_tls() -> No
         check_hostname=True, minimum_version=ssl.TLSVersion.TLSv1_1
     )  # a real one warns when it is made
     assert not is_verifying(old)
+
+
+def test_assertions_for_another_endpoint_require_the_same_algorithm() -> None:
+    assertions = ClientAssertions("0oa1", "https://acme.okta.com/oauth2/v1/token", alg="ES256").to("https://b.example")
+    with pytest.raises(SigningFailed, match="ES256"):
+        replay(assertions.assertion(PrivateKey.generate("ES384"), 1.0)).result()

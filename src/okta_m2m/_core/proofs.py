@@ -165,7 +165,7 @@ class ClientAssertions:
 
     def to(self, audience: str) -> ClientAssertions:
         """The same client's assertions for another endpoint."""
-        return ClientAssertions(self._client_id, audience, lifetime=self.lifetime, claims=self._claims)
+        return ClientAssertions(self._client_id, audience, lifetime=self.lifetime, claims=self._claims, alg=self._alg)
 
     def assertion(self, signer: Signer, now: float, timeout: float = SIGNING_TIMEOUT) -> Flow[str]:
         """A fresh assertion; ``now`` is Okta's time; ``timeout`` limits the signature, in seconds. The flow is resumed
