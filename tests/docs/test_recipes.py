@@ -95,7 +95,8 @@ Recipe = Callable[[str], ModuleType]
 
 def test_every_file_is_on_a_page_and_has_a_test() -> None:
     pages = "".join(page.read_text("utf-8") for page in PAGES.glob("*.md"))
-    tests = Path(__file__).read_text("utf-8")
+    plugs = [*(ROOT / "tests" / "plugs").glob("test_*.py")]
+    tests = "".join(path.read_text("utf-8") for path in [Path(__file__), *plugs])
     files = [path for path in RECIPES.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     assert len(files) > 15
     included = {(PAGES / name).resolve() for name in re.findall(r"^```\{literalinclude\} (\S+)$", pages, re.MULTILINE)}
