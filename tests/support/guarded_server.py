@@ -19,15 +19,17 @@ Asgi = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
 class Guard:
-    """Lets a request pass to ``app`` if its token is active. ``seen``: the value of ``Authorization`` of each request, with the
-    status that the guard decided on."""
+    """Lets a request pass to ``app`` if its token is active, or if it asks for public metadata.
+
+    ``seen``: the value of ``Authorization`` of each other request, with the status that the guard decided on.
+    """
 
     def __init__(self, okta: FakeOkta, app: Asgi) -> None:
         self._okta, self._app = okta, app
         self.seen: list[tuple[str, int]] = []
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"].startswith("/.well-known/"):
             await self._app(scope, receive, send)
             return
         authorization = dict(scope["headers"]).get(b"authorization", b"").decode()
