@@ -20,8 +20,8 @@ PAGE = ROOT / "docs" / "works-with.md"
 PREFACE = """\
 # Works with
 
-This page lists the packages that okta-m2m is tested with, and the versions: the oldest and the newest of each. A newest version that
-needs a newer Python than 3.11 stands beside the newest for 3.11.
+This page lists the packages that okta-m2m is tested with, and the oldest and the newest version of each. If the newest version
+needs a newer Python than 3.11, the other column has the newest version for 3.11.
 
 """
 
@@ -90,6 +90,8 @@ ROWS = {
     "Not plain HTTP": (
         Row("websockets", ("documentation",), NOT_HTTP, RECIPES),
         Row("grpcio", ("documentation",), NOT_HTTP, RECIPES, "grpc"),
+        Row("confluent-kafka", ("clouds",), NOT_HTTP, "tests/plugs/test_kafka.py", "confluent_kafka"),
+        Row("aiokafka", ("clouds",), NOT_HTTP, "docs/examples/recipes/kafka_clients.py"),
         Row("gql", ("documentation",), NOT_HTTP, RECIPES),
         Row("openapi-python-client", ("documentation",), NOT_HTTP, RECIPES, "openapi_python_client"),
     ),

@@ -462,12 +462,18 @@ def test_grpc_client(recipe: Recipe, okta: FakeOkta) -> None:
         allowed = ServiceApp.from_env(origins=[f"https://localhost:{port}"])
         with module.channel(allowed, f"localhost:{port}", tls) as channel:
             assert channel.unary_unary("/orders.Orders/Get")(b"", timeout=60) == b"done"
+
+        async def call() -> bytes:
+            async with module.aio_channel(allowed, f"localhost:{port}", tls) as channel:
+                return await channel.unary_unary("/orders.Orders/Get")(b"", timeout=60)
+
+        assert asyncio.run(call()) == b"done"
         refused = pytest.raises(grpc.RpcError, match="must not be sent")
         with module.channel(ServiceApp.from_env(), f"localhost:{port}", tls) as channel, refused:
             channel.unary_unary("/orders.Orders/Get")(b"", timeout=60)
     finally:
         server.stop(None).wait()
-    assert seen == [f"Bearer {okta.tokens()[-1].value}"]
+    assert seen == [f"Bearer {okta.tokens()[-1].value}"] * 2
 
 
 def test_graphql_client_renews_a_rejected_token(recipe: Recipe, okta: FakeOkta) -> None:
