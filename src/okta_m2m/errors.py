@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self, TypeAlias
 
-from ._base.addresses import DOCUMENTATION
+from ._base.addresses import DOCUMENTATION, PACKAGE
 
 __all__ = [
     "AccessDenied",
@@ -32,6 +32,8 @@ __all__ = [
     "UnauthorizedClient",
     "UnexpectedAnswer",
     "WrongType",
+    "install_command",
+    "policy_remedy",
     "quoted",
     "refused",
 ]
@@ -366,6 +368,18 @@ _BY_DESCRIPTION: dict[str, str] = {
 }
 
 
+def policy_remedy(server: str) -> str:
+    """Where an access policy decides about scopes, and no grant does.
+
+    - ``server``: the id of a custom authorization server.
+    """
+    name = quoted(server, 60)
+    return (
+        f"The access policies of the authorization server {name} decide about its scopes: Admin Console: Security > API > "
+        f"Authorization Servers > {name} > Access Policies."
+    )
+
+
 def refused(
     status: int | None,
     code: str | None,
@@ -373,6 +387,7 @@ def refused(
     request_id: str | None,
     note: str = "",
     *,
+    server: str = "",
     of_subject: bool = False,
 ) -> TokenRefused:
     """The refusal for an OAuth error code or Okta ``errorCode``, with its remedy.
@@ -382,6 +397,7 @@ def refused(
     - ``description``: the server's own description.
     - ``request_id``: Okta's ``X-Okta-Request-Id``.
     - ``note``: more information about it. Default: nothing.
+    - ``server``: the id of the custom authorization server that refused. Default: the org authorization server.
     - ``of_subject``: whether the token was requested for a user, so that the refusal may be a :class:`SubjectRefused`. Default
       ``False``.
     """
@@ -397,6 +413,8 @@ def refused(
         elif kind is UnauthorizedClient:
             remedy = _ALLOW_GRANT
     remedy = _BY_DESCRIPTION.get(description or "", remedy)
+    if server and kind in (AccessDenied, InvalidScope, UnauthorizedClient):
+        remedy = f"{remedy} {policy_remedy(server)}"
     said = f": {quoted(description)}" if description else "."
     where = f" [HTTP {status}" + (f", request id {quoted(request_id, 80)}]" if request_id else "]")
     return kind(
@@ -407,6 +425,14 @@ def refused(
         error_description=quoted(description) if description else None,
         request_id=quoted(request_id, 80) if request_id else None,
     )
+
+
+def install_command(extra: str) -> str:
+    """The command that installs an extra of this package. Until the package is on a package index, it installs from a clone.
+
+    - ``extra``: the extra's name, such as ``redis``.
+    """
+    return f"pip install '{PACKAGE}[{extra}]'" if PACKAGE else f"pip install '.[{extra}]' in a clone of okta-m2m"
 
 
 # Patterns stay strings in every module that is imported with the package: ``re`` compiles them on first use and caches

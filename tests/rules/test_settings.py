@@ -80,8 +80,8 @@ def test_several_keys_can_be_passed_as_an_argument(world: World) -> None:
 
 
 def test_arguments_that_are_no_settings_are_passed_on_unchanged(world: World) -> None:
-    settings = world.read(ENV, max_wait=3.0, origins=["https://api.example.com"])
-    assert settings.others == {"max_wait": 3.0, "origins": ["https://api.example.com"]}
+    settings = world.read(ENV, max_wait=3.0, htu_origins={})
+    assert settings.others == {"max_wait": 3.0, "htu_origins": {}}
     arguments = settings.arguments()
     assert arguments["max_wait"] == 3.0
     assert arguments["org_url"] == ORG

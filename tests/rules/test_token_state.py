@@ -54,7 +54,7 @@ KNOWN: dict[str, list[Known]] = {
         lambda w: (w.reject(w.obtain(), API), w.begin(API)),
         lambda w: (w.reject(w.obtain()), w.wait(1), w.obtain()),
     ],
-    "a good token, due after its subject has ended": [
+    "a good token, but its subject has expired": [
         lambda w: (w.end_subject(), w.obtain(), w.wait(0.82 * 3600)),
         lambda w: (w.obtain(), w.end_subject(), w.wait(3594)),
         lambda w: (w.reject(w.obtain(), API), w.end_subject(), w.wait(0.82 * 3600)),
@@ -288,6 +288,11 @@ def check_refused_subjects() -> None:
     assert world.state.fresh_until == token.usable_until
     world.time = token.usable_until
     assert isinstance(world.ask(), Fetch)  # perhaps Okta accepts the subject now
+    world = World()
+    world.begin_renewal()
+    world.state.close()
+    world.state.failed(flight, SubjectRefused("No."), world.time)
+    assert world.state.fresh_until == NEVER
 
 
 @change("failed", "a token in use stays fresh for a growing pause")

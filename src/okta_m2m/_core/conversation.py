@@ -16,7 +16,7 @@ How each response is handled (by Okta's documentation and recorded traffic; ever
     5xx, 408, temporarily_unavailable, server_error    back-off, until the deadline
     401 "Error retrieving the client JWKSet ..."       back-off, until the deadline
     none within 5 s                                    a second request beside it; the first response counts
-    no response (timeout, reset, name look-up)         back-off, until the deadline
+    no response (timeout, reset, DNS resolution)       back-off, until the deadline
     no response, permanently (untrusted TLS)           TokenUnreachable, at once
     2xx without a token                                back-off, a few times: cut short, or a login page
     401 invalid_client otherwise                       the next configured key, or else a refusal
@@ -42,6 +42,7 @@ from .._base.crash_reports import Hidden
 from .._base.records import Record
 from .._base.tokens import Token
 from .._threads.landings import LOOK, Landing
+from .._urls.org_url import custom_server
 from ..effects import Flow, Response, Send, SendFailed, Sending, Sleep, Stage, StartSend, Wait
 from ..errors import (
     InvalidDPoPProof,
@@ -96,6 +97,11 @@ _REMEDIES: Final[Mapping[Stage | None, str]] = {
     "proxy": "Check the proxy's address and password (HTTPS_PROXY), and that it allows connections to that host.",
     "http": "Check the network, its proxies, and Okta's status page.",
 }
+
+_MORE_TIME: Final = " To allow more time, raise max_wait."
+
+DIAGNOSIS: Final = 'Run "okta-m2m doctor" for a diagnosis.'
+"""The end of a remedy, which the doctor itself omits."""
 
 _CLOCK_CODES = frozenset({"invalid_client", "invalid_dpop_proof"})
 """The refusals that a wrong clock may cause."""
@@ -393,6 +399,7 @@ class Conversation:
             code,
             description,
             response.get("x-okta-request-id"),
+            server=custom_server(self._endpoint.url),
             of_subject=self._grant.has_subject,
         )
         if code != "invalid_client":
@@ -450,7 +457,8 @@ class Conversation:
         expires_in, is_assumed = lifetime(answer.value.get("expires_in"))
         if is_assumed:
             self._reports.lifetime_assumed(expires_in)
-        return Token(granted.value, granted.token_type, scopes, expires_in, sent_at)
+        expires_at = endpoint.okta_clock.at(sent_at + expires_in)
+        return Token(granted.value, granted.token_type, scopes, expires_in, sent_at, expires_at)
 
     def _compare_scopes(self, granted: tuple[str, ...]) -> None:
         missing = tuple(scope for scope in self._grant.scopes if scope not in granted)
@@ -469,12 +477,15 @@ class Conversation:
 
     def _unanswered_because(self, failed: Exception) -> TokenUnreachable:
         stage = failed.stage if isinstance(failed, SendFailed) else None
-        return self._unreachable(quoted(failed) or "no response", _REMEDIES.get(stage, _REMEDIES["http"]))
+        remedy = _REMEDIES.get(stage, _REMEDIES["http"])
+        if not (isinstance(failed, SendFailed) and failed.permanent):  # more time does not heal that
+            remedy += _MORE_TIME
+        return self._unreachable(quoted(failed) or "no response", remedy)
 
     def _in_trouble(self, response: Response, what: str, retry_after: float | None = None) -> TokenUnreachable:
         return self._unreachable(
             f"it returned HTTP {response.status}{what}",
-            "Check Okta's status page, and whether there is a proxy between this machine and Okta.",
+            f"Check Okta's status page, and whether there is a proxy between this machine and Okta.{_MORE_TIME}",
             status=response.status,
             error=error_code(response.body),
             request_id=request_id(response),
@@ -484,7 +495,7 @@ class Conversation:
     def _unreachable(self, what: str, remedy: str, **details: Any) -> TokenUnreachable:
         return TokenUnreachable(
             f"No token from {self._endpoint.url}: {what}, after {counted(self._flight.attempts)}.",
-            remedy=f'{remedy} To allow more time, raise max_wait. Run "okta-m2m doctor" for a diagnosis.',
+            remedy=f"{remedy} {DIAGNOSIS}",
             **details,
         )
 

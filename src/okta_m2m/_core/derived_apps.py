@@ -11,7 +11,6 @@ is one that was obtained with it.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from hashlib import blake2b
 from math import inf
@@ -80,7 +79,7 @@ class DerivedApps:
         self._make = make
         self._limit = limit
         self._fleet_for = fleet_for
-        self._apps: OrderedDict[Hashable, ServiceApp] = OrderedDict()
+        self._apps: dict[Hashable, ServiceApp] = {}
         self._dropped: WeakSet[ServiceApp] = WeakSet()
         self._endpoints: dict[str, TokenEndpoint] = {engine.endpoint.url: engine.endpoint}
         self._secret = token_bytes(32)
@@ -182,6 +181,7 @@ class DerivedApps:
             fleet=fleet,
             offers_dpop=engine.offers_dpop,
             bindings=engine.bindings.derived(endpoint),
+            profile=engine.profile,
         )
 
     def _org_endpoint_url(self) -> str:
@@ -203,12 +203,12 @@ class DerivedApps:
         return blake2b(subject_token.encode("utf-8", "surrogatepass"), key=self._secret, digest_size=16).digest()
 
     def _find(self, key: Hashable) -> ServiceApp | None:
-        """The app with that key, which is now the one used last. A call that has a token pays for this, so without the mutex."""
-        try:
-            app = self._apps[key]
-            self._apps.move_to_end(key)
-        except (KeyError, TypeError):  # it was never made, or just dropped; or an argument is not hashable
-            return None
+        """The app with that key, which is now the one used last."""
+        with mutex():
+            try:
+                app = self._apps[key] = self._apps.pop(key)
+            except (KeyError, TypeError):  # it was never made, or was dropped; or an argument is not hashable
+                return None
         return None if app.token_state.is_closed else app
 
     def _add(self, key: Hashable, engine: Engine) -> ServiceApp:
@@ -221,8 +221,7 @@ class DerivedApps:
                 return first  # another thread was faster
             self._apps[key] = made
             while len(self._apps) > self._limit:
-                _, dropped = self._apps.popitem(last=False)
-                self._dropped.add(dropped)
+                self._dropped.add(self._apps.pop(next(iter(self._apps))))
         return made
 
     def close(self) -> None:

@@ -35,9 +35,10 @@ class Engine:
     - ``fleet``: the app's side of a shared store, if it has one.
     - ``offers_dpop``: whether the token request has a DPoP proof.
     - ``bindings``: what calls send.
+    - ``profile``: the app's security profile.
     """
 
-    __slots__ = ("bindings", "endpoint", "fleet", "grant", "keys", "offers_dpop", "reports", "state")
+    __slots__ = ("bindings", "endpoint", "fleet", "grant", "keys", "offers_dpop", "profile", "reports", "state")
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class Engine:
         fleet: Fleet | None,
         offers_dpop: bool,
         bindings: Bindings,
+        profile: str | None,
     ) -> None:
         self.state = state
         self.endpoint = endpoint
@@ -59,6 +61,7 @@ class Engine:
         self.fleet = fleet
         self.offers_dpop = offers_dpop
         self.bindings = bindings
+        self.profile = profile
 
     def credentials(
         self, method: str, url: str, token: Token, nonce: str | None = None, server_time: float | None = None

@@ -2,7 +2,7 @@
 
 No caller owns a fetch. The first caller that needs a token has a thread of ours start the fetch, and then waits for it
 like all others, on whatever thread or event loop it runs. A renewal is the same, but no caller waits. So a caller that is
-cancelled, interrupted, blocked or out of time does not affect the fetch, and no caller's frame ever holds an assertion.
+canceled, interrupted, blocked or out of time does not affect the fetch, and no caller's frame ever holds an assertion.
 
 Invariant: once started, a fetch always lands its flight, no matter how it ends.
 """
@@ -138,7 +138,7 @@ class Fetching:
             pause = state.failed(flight, error, now)
             failure = Failure(error.copy() if isinstance(error, OktaM2MError) else error)
             if flight.is_renewal:
-                state.landed(flight, failure)  # nobody waits for it
+                state.landed(flight, failure)  # no one waits for it
             if self._is_news(error, flight, now):
                 self._engine.reports.token_failed(error, flight.attempts, now - began, flight.is_renewal)
                 if isinstance(error, SigningFailed):

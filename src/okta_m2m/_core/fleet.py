@@ -300,7 +300,7 @@ class Fleet:
 
     def okta_time_of(self, steady: float) -> float:
         """Converts a reading of the steady clock to Okta's time, in seconds since the epoch."""
-        return self._endpoint.okta_clock.now() - (self._endpoint.clock.now() - steady)
+        return self._endpoint.okta_clock.at(steady)
 
     def _fetch_with_claim(
         self,
@@ -328,7 +328,7 @@ class Fleet:
                 claimed.fetched = yield from fetch()
         finally:
             claimed.ended.land()
-            # If no thread can be started any more, nobody releases the claim, and its lease expires.
+            # If no thread can be started any more, no one releases the claim, and its lease expires.
             if not is_kept:
                 claimed.released.land()
         yield from Wait(claimed.released, SAVING)
@@ -459,7 +459,8 @@ class Fleet:
             return None
         age = max(0.0, self._endpoint.okta_clock.now() - sent_at)
         token_type = "DPoP" if granted.dpop_bound else "Bearer"
-        token = Token(granted.value, token_type, tuple(scope.split()), expires_in, self._endpoint.clock.now() - age)
+        scopes, begin = tuple(scope.split()), self._endpoint.clock.now() - age
+        token = Token(granted.value, token_type, scopes, expires_in, begin, sent_at + expires_in)
         return Shared(token, key, forced, nonce=nonce if isinstance(nonce, str) else None)
 
     def _forced_of(self, document: Mapping[str, Any]) -> ForcedByOrigin:

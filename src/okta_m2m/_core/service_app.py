@@ -103,6 +103,8 @@ class ServiceApp(arguments.NotAnAuthObject):
     - ``revoke_on_close``: whether :meth:`close` revokes the token. Cannot be combined with ``store``, because other processes
       use that token. Default ``False``.
     - ``clock``: another clock, for simulations. Default: the system's clocks.
+    - ``profile``: ``"fapi"`` requires what the FAPI 2.0 Security Profile requires, and nothing can lower it: DPoP, ES256, https
+      everywhere, and clients that verify servers with TLS 1.2 or newer. Default ``None``.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` for a setting that cannot work.
     """
@@ -112,10 +114,12 @@ class ServiceApp(arguments.NotAnAuthObject):
         "_derived",
         "_engine",
         "_fetching",
-        "_new_derived",
+        "_fleet_for",
+        "_max_subjects",
         "_revocation",
         "_run",
         "org_url",
+        "profile",
         "token_state",
     )
 
@@ -144,6 +148,7 @@ class ServiceApp(arguments.NotAnAuthObject):
         htu_origins: Mapping[str, str] | None = None,
         revoke_on_close: bool = False,
         clock: Clock = SYSTEM_CLOCK,
+        profile: Literal["fapi"] | None = None,
     ) -> None:
         self.org_url = check_org_url(org_url)
         client_id = arguments.check_client_id(client_id)
@@ -155,17 +160,26 @@ class ServiceApp(arguments.NotAnAuthObject):
         allowed = Origins([*own_origin, *arguments.check_list(origins, "origins")])
         keys = arguments.check_keys(key)
         dpop_key = arguments.check_dpop(dpop, keys)
+        self.profile: str | None = arguments.check_profile(
+            profile, [self.org_url, *allowed.allowed], keys, dpop, dpop_key
+        )
         reports = Reports(client_id, arguments.check_observer(on_event))
 
         grant = ClientCredentials(scopes, arguments.check_resource(resource))
-        assertions = partial(ClientAssertions, client_id, lifetime=assertion_lifetime, claims=assertion_claims)
+        assertions = partial(
+            ClientAssertions,
+            client_id,
+            lifetime=assertion_lifetime,
+            claims=assertion_claims,
+            alg=arguments.FAPI_ALG if self.profile else None,
+        )
         endpoint = TokenEndpoint(
             url,
             client_id=client_id,
             assertions=assertions(assertion_audience or url),
             clock=arguments.check_clock(clock),
             max_wait=max_wait,
-            dpop_required=dpop == "required",
+            dpop_required=dpop == "required" or self.profile is not None,
             require_all_scopes=require_all_scopes,
             okta_clock=OktaClock(clock),
             politeness=Politeness(),
@@ -173,7 +187,8 @@ class ServiceApp(arguments.NotAnAuthObject):
         )
         fleet_for = None
         if store is not None:
-            binding = str(dpop) if dpop_key is None else thumbprint(dpop_key.public_jwk)
+            # With a profile, no token of an app without it is used: it may be a Bearer token.
+            binding = (str(dpop) if dpop_key is None else thumbprint(dpop_key.public_jwk)) + (self.profile or "")
             fleet_for = partial(
                 Fleet, store, endpoint, keys, reports, dpop=binding, seal_with=seal_with, timeout=store_timeout
             )
@@ -189,13 +204,12 @@ class ServiceApp(arguments.NotAnAuthObject):
             fleet=None if fleet_for is None else fleet_for(grant),
             offers_dpop=dpop is not False,
             bindings=bindings,
+            profile=self.profile,
         )
         self._fetching = Fetching(self._engine)
-        limit = arguments.check_count(max_subjects, "max_subjects")
+        self._max_subjects = arguments.check_count(max_subjects, "max_subjects")
+        self._fleet_for = fleet_for
         self._derived: DerivedApps | None = None
-        self._new_derived: Callable[[], DerivedApps] | None = partial(
-            DerivedApps, self._engine, self.org_url, _derived_app, limit, fleet_for
-        )
         self._run: Callable[[Flow[Any]], Any] | None = None
         self._revocation: RevocationOnClose | None = None
         if arguments.check_revoke_on_close(revoke_on_close, store):
@@ -205,7 +219,7 @@ class ServiceApp(arguments.NotAnAuthObject):
 
     def _report_if_made_again(self, resource: str | None) -> None:
         """Reports, once, that another live app has the same settings: both fetch tokens."""
-        settings = (self.token_endpoint, self.client_id, frozenset(self.scopes), resource)
+        settings = (self.token_endpoint, self.client_id, frozenset(self.scopes), self._engine.grant)
         first = _first_apps.get(settings)
         if first is None or first.token_state.is_closed:
             if first is not None or len(_first_apps) < WATCHED:
@@ -486,12 +500,12 @@ class ServiceApp(arguments.NotAnAuthObject):
     def _derived_apps(self) -> DerivedApps:
         derived = self._derived
         if derived is None:
-            if self._new_derived is None:
+            if self._max_subjects == 0:
                 raise ConfigurationError(
                     "This app is for one user or one resource, and makes no other apps.",
                     remedy="Use the ServiceApp that it was made from.",
                 )
-            made = self._new_derived()
+            made = DerivedApps(self._engine, self.org_url, _derived_app, self._max_subjects, self._fleet_for)
             with mutex():
                 derived = self._derived = self._derived or made
         return derived
@@ -504,7 +518,7 @@ class ServiceApp(arguments.NotAnAuthObject):
 
         - ``run``: runs a flow with threads, and blocks. :meth:`aclose` calls it in a thread.
         """
-        if self._new_derived is not None:
+        if self._max_subjects > 0:
             self._run = run
         if self._revocation is not None:
             self._revocation.run = run
@@ -565,10 +579,12 @@ def _derived_app(engine: Engine, org_url: str) -> ServiceApp:
     """An app that is derived from another: see :class:`DerivedApps`."""
     made = ServiceApp.__new__(ServiceApp)
     made.org_url = org_url
+    made.profile = engine.profile
     made.token_state = engine.state
     made._engine = engine
     made._fetching = Fetching(engine)
-    made._derived = made._new_derived = made._run = made._revocation = None
+    made._max_subjects = 0
+    made._derived = made._fleet_for = made._run = made._revocation = None
     return made
 
 

@@ -13,7 +13,7 @@ expired, and the origin that the caller calls has not rejected it:
     ------------------------------------------------    ----------------------------------------------------------------
     closed                                              Closed
     a good token, fresh                                 Use
-    a good token, due after its subject has ended       Use, until it expires
+    a good token, but its subject has expired           Use, until the token expires
     a good token, no fetch under way                    UseAndRenew: a fetch begins
     a good token, a fetch under way                     Use
     no good token, a fetch under way                    Wait
@@ -24,7 +24,7 @@ One method reports each event:
 
     method               when                                    change
     -----------------    ------------------------------------    -------------------------------------------------------
-    next_step            somebody needs a token                  a fetch may begin (see above)
+    next_step            someone needs a token                   a fetch may begin (see above)
     begin                a fetch has had its turn                its time begins
     obtained             a token arrived                         it is in use, unless a later one is; rejections, refusal
                                                                  and failures are forgotten
@@ -40,7 +40,7 @@ One method reports each event:
     rejected             an origin rejected the token in use     the token is not good for that origin, if it may force a
                                                                  renewal; all others keep using it
     accepted             an origin took a renewed token          it may force another renewal at once
-    unanswered           nobody saw an origin's response         the token is renewed in the background, if the origin has
+    unanswered           no one saw an origin's response         the token is renewed in the background, if the origin has
                                                                  forced none within an hour
     close                the app ends                            no token, and none from now on
     after_fork           the token is the parent's to revoke     no token; a fetch may begin
@@ -338,7 +338,7 @@ class TokenState:
                 self._forced[origin].accepted()
 
     def unanswered(self, token: Token, origin: str, now: float) -> None:
-        """Nobody saw an origin's response to a call with that token: a hook or a retry hid it. It may have been a 401, so
+        """No one saw an origin's response to a call with that token: a hook or a retry hid it. It may have been a 401, so
         the next call renews the token in the background."""
         with mutex():
             used, forced = self.token, self._forced_by(origin)

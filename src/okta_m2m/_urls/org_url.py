@@ -34,12 +34,18 @@ def find_placeholder(text: str) -> str | None:
     return None if found is None else found.group()
 
 
+def custom_server(token_endpoint: str) -> str:
+    """The id of the custom authorization server with this token endpoint; empty for the org authorization server."""
+    found = re.search(_CUSTOM_SERVER_PATH, token_endpoint)
+    return "" if found is None else found.group(1)
+
+
 def check_org_url(url: str) -> str:
     """An org's URL in its canonical form: ``https://acme.okta.com``, in lower case, without a slash or a default port.
 
     The client assertion's ``aud`` is made from this URL, and Okta compares it character by character. So this function
     refuses anything except scheme, host and port. Like Okta's SDKs (``config_validator.py`` of the Python SDK), it also
-    refuses plain http, placeholders, the Admin Console's host and ``.com.com``. Plain http is accepted only for a loopback host.
+    refuses plain HTTP, placeholders, the Admin Console's host and ``.com.com``. Plain HTTP is accepted only for a loopback host.
 
     - ``url``: the URL as the user wrote it.
 
@@ -58,7 +64,7 @@ def check_org_url(url: str) -> str:
         raise ConfigurationError(f'The org URL "{origin}" has {what}.', remedy=f'Write "{meant}".')
     if origin.startswith("http://") and not is_loopback(host):
         raise ConfigurationError(
-            f'The org URL "{origin}" is plain http, which Okta does not accept.', remedy=f'Write "{meant}".'
+            f'The org URL "{origin}" is plain HTTP, which Okta does not accept.', remedy=f'Write "{meant}".'
         )
     if "?" in text or "#" in text:
         raise ConfigurationError("The org URL has a query or a fragment after its host.", remedy=f'Write "{origin}".')

@@ -13,6 +13,7 @@ import requests
 
 from .._core.answers import json_object
 from .._core.challenges import challenges
+from .._core.conversation import DIAGNOSIS
 from ..errors import ConfigurationError, OktaM2MError, RateLimited, SigningFailed, TokenRefused, quoted
 
 State = Literal["ok", "warn", "fail", "skipped"]
@@ -57,7 +58,7 @@ _KINDS: Final[tuple[tuple[type[OktaM2MError], Kind], ...]] = (
     (SigningFailed, Kind.SIGNING),
 )
 
-CONNECTION_ROWS: Final = ("name look-up", "proxy", "TCP", "TLS", "discovery", "clock")
+CONNECTION_ROWS: Final = ("DNS", "proxy", "TCP", "TLS", "discovery", "clock")
 """The names of the rows about the connection to Okta, in order."""
 
 NOT_POSSIBLE: Final = "not possible after the failure above"
@@ -82,7 +83,7 @@ def error_row(name: str, error: OktaM2MError) -> Check:
     """The row for an error. An error that is not in ``_KINDS`` means that the endpoint returned no usable
     response."""
     kind = next((kind for family, kind in _KINDS if isinstance(error, family)), Kind.UNREACHABLE)
-    return Check(name, "fail", error.problem, error.remedy or "", kind)
+    return Check(name, "fail", error.problem, (error.remedy or "").removesuffix(DIAGNOSIS).rstrip(), kind)
 
 
 def check_answer(name: str, method: str, path: str, response: requests.Response) -> Check:

@@ -9,27 +9,54 @@ never reported as passed.
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 import requests
 
 from .. import ServiceApp, Token
+from .._base.file_modes import readers_warning
 from .._core.verdict import MAX_PEEK
 from .._threads.deadlines import within
-from ..errors import ConfigurationError, OktaM2MError, RateLimited, quoted
+from .._urls.org_url import custom_server
+from .._urls.origins import origin_of
+from ..errors import (
+    ConfigurationError,
+    OktaM2MError,
+    RateLimited,
+    policy_remedy,
+    quoted,
+)
 from ..keys import Signer
 from ..requests import LIBRARY, OktaAuth
 from ..settings import Settings, read_settings
 from ._changes import shown_id
 from ._doctor_connection import Client, check_client, check_connection, client_bundle, client_session
-from ._doctor_rows import CONNECTION_ROWS, NOT_POSSIBLE, Check, Kind, State, check_answer, error_row, row
+from ._doctor_rows import (
+    CONNECTION_ROWS,
+    NOT_POSSIBLE,
+    Check,
+    Kind,
+    State,
+    check_answer,
+    error_row,
+    row,
+)
 
-__all__ = ["Check", "Client", "Doctor", "Kind", "State", "check_answer", "check_client", "first_failure"]
+__all__ = [
+    "Check",
+    "Client",
+    "Doctor",
+    "Kind",
+    "State",
+    "check_answer",
+    "check_client",
+    "first_failure",
+    "origin_remedy",
+]
 
 LOW_RATE_LIMIT: Final = 0.1
 """If less than this share of a rate limit is left, that is a warning."""
@@ -145,7 +172,7 @@ class Doctor:
                 self._app = ServiceApp(**{**self._settings.arguments(), "max_wait": self._max_wait})
         except ConfigurationError as error:
             return error_row(name, error)
-        return _key_row(cast("Signer", settings.key))  # only an argument could be several
+        return _key_row(cast("Signer", settings.key), settings.files.get("key"))  # only an argument could be several
 
     # ── the way to Okta ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -199,8 +226,13 @@ class Doctor:
         granted = f"granted: {quoted(' '.join(self._token.scopes)) or 'none'}"
         missing = " ".join(scope for scope in self._app.scopes if scope not in self._token.scopes)
         if missing:
+            server = custom_server(self._app.token_endpoint)
             remedy = (
-                f"Grant them: okta-m2m app grant {missing} (Admin Console: Applications > the app > Okta API Scopes)"
+                policy_remedy(server)
+                if server
+                else (
+                    f"Grant them: okta-m2m app grant {missing} (Admin Console: Applications > the app > Okta API Scopes)"
+                )
             )
             return row(name, "fail", f"{granted}; not granted: {quoted(missing)}", remedy)
         return row(name, "ok", granted)
@@ -236,8 +268,7 @@ class Doctor:
             return row(name, "fail", detail, remedy, Kind.CONFIGURATION)
         if not app.origins.allow(url):
             detail = f"the token may not be sent to {quoted(urlsplit(url).netloc, 100)}"
-            remedy = "Use a path of the org, or add that API's origin to origins."
-            return row(name, "fail", detail, remedy, Kind.CONFIGURATION)
+            return row(name, "fail", detail, origin_remedy(app, url), Kind.CONFIGURATION)
         with client_session(self._client, self._new_session, url) as session:  # its host may need another proxy
             try:
                 call = partial(session.get, url, auth=OktaAuth(app), timeout=self._timeout, stream=True)
@@ -251,6 +282,19 @@ class Doctor:
             with response:
                 response._content = LIBRARY.peek(response, MAX_PEEK)  # the error code is at the beginning
         return check_answer(name, "GET", urlsplit(url).path, response)
+
+
+def origin_remedy(app: ServiceApp, url: str) -> str:
+    """How to let an app call a URL that its token may not be sent to.
+
+    - ``app``: the app.
+    - ``url``: the URL.
+    """
+    server = custom_server(app.token_endpoint)
+    if server and origin_of(url) == origin_of(app.org_url):
+        return f"Okta's own API accepts no token of the authorization server {server}. Use the URL of your own API."
+    own = "" if server else "Use a path of the org. "
+    return f"{own}To call your own API, set OKTA_M2M_ORIGINS (origins: in okta.yaml) to its origin: https://HOST."
 
 
 _PLACEHOLDER_ORG: Final = "https://doctor.okta.com"
@@ -267,15 +311,13 @@ class _PlaceholderSigner:
         raise AssertionError("nothing is signed with it")
 
 
-def _key_row(key: Signer) -> Check:
+def _key_row(key: Signer, okta_yaml: Path | None = None) -> Check:
     name = "key"
     detail = f"{_strength(key)}, {key.alg}, {'no kid' if key.kid is None else f'kid {shown_id(key.kid)}'}"
-    path = getattr(key, "path", None)  # only a key that follows a file has one
-    if path is not None and os.name == "posix":
-        mode = stat.S_IMODE(os.stat(path).st_mode)
-        if mode & 0o077:
-            detail += f"; other users can read {path} (mode {mode:04o})"
-            return row(name, "warn", detail, f"Let only its owner read it: chmod 600 {path}")
+    path = getattr(key, "path", okta_yaml)  # only a key that follows a file has one
+    warning = None if path is None else readers_warning(path, "private key")
+    if warning is not None:
+        return row(name, "warn", f"{detail}; every user of this machine can read it", warning)
     if key.kid is None:
         remedy = "It works while the app has only one key. A rotation needs the kid in the file: okta-m2m key rotate -h"
         return row(name, "warn", detail, remedy)

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final, Literal
 
-from ..errors import ConfigurationError, quoted
+from ..errors import ConfigurationError, policy_remedy, quoted
 from ._app_keys import AppKey, activate_key, add_key, deactivate_key, delete_key, find_key, list_keys
 from ._apps import (
     App,
@@ -109,11 +109,13 @@ class Grant:
     - ``id``: Okta's id for the grant.
     - ``scope``: the scope, such as ``okta.users.read``.
     - ``status``: ``ACTIVE``, or ``REVOKED``.
+    - ``created``: when it was granted, as Okta writes it (ISO 8601). Default ``None``.
     """
 
     id: str
     scope: str
     status: str
+    created: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,7 @@ def grant_scopes(
     scopes: Iterable[str],
     *,
     progress: Callable[[GrantResult], None] | None = None,
+    authorization_server: str = "SERVER",
 ) -> list[GrantResult]:
     """Grants scopes to an app. Okta lets only a Super Admin do so.
 
@@ -151,11 +154,12 @@ def grant_scopes(
     - ``scopes``: scopes of Okta's own API (``okta.*``, ``ssf.*``). Scopes of a custom authorization server are granted
       by its access policies.
     - ``progress``: called with each result as soon as it is known, but not for a scope that failed. Default ``None``.
+    - ``authorization_server``: the custom authorization server to name in the error for a scope that is not Okta's own.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` for a scope that cannot be granted, before anything is sent. If a
     scope fails, the others are tried too. Then the first failure is raised, and the granted scopes stay granted.
     """
-    wanted = _check_scopes(scopes)
+    wanted = _check_scopes(scopes, authorization_server)
     present = _granted(api, app_id)
 
     def grant(scope: str) -> GrantResult:
@@ -214,8 +218,8 @@ def _try_all(
     return results
 
 
-def _check_scopes(scopes: Iterable[str]) -> list[str]:
-    """The scopes, checked, without duplicates, in order."""
+def _check_scopes(scopes: Iterable[str], server: str = "SERVER") -> list[str]:
+    """The scopes, checked, without duplicates, in order. ``server``: the custom authorization server that an error names."""
     if isinstance(scopes, str):
         raise ConfigurationError("scopes must be a list, not a string.", remedy=f"Write scopes={scopes.split()!r}.")
     wanted = list(dict.fromkeys(scopes))
@@ -224,8 +228,7 @@ def _check_scopes(scopes: Iterable[str]) -> list[str]:
             near = _similar_scope(f"okta.{scope}") or _similar_scope(scope)
             raise ConfigurationError(
                 f"{quoted(scope, 80)!r} is not a scope of Okta's own API, and only those can be granted to an app.",
-                remedy=(f"Did you mean {near!r}? " if near else "")
-                + "Scopes of a custom authorization server are given by its access policies.",
+                remedy=(f"Did you mean {near!r}? " if near else "") + policy_remedy(server),
             )
         if scope.endswith(".self"):
             raise ConfigurationError(
@@ -266,7 +269,7 @@ def _grants_path(app_id: str) -> str:
 
 def _grant_from(item: Mapping[str, Any]) -> Grant:
     with described_as("grant"):
-        return Grant(item["id"], item["scopeId"], item.get("status") or "ACTIVE")
+        return Grant(item["id"], item["scopeId"], item.get("status") or "ACTIVE", item.get("created"))
 
 
 # ── admin roles: an API call needs one as well as a scope ────────────────────────────────────────────────────────────
@@ -306,6 +309,11 @@ class Role:
     status: str
     role: str | None = None
     resource_set: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The type of a standard role; of a custom one, its id and that of its resource set: ``cr0.../iam...``."""
+        return f"{self.role}/{self.resource_set}" if self.type == "CUSTOM" else self.type
 
 
 @dataclass(frozen=True, slots=True)

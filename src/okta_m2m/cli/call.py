@@ -18,7 +18,7 @@ import requests
 import typer
 
 from .. import ServiceApp
-from ..admin.doctor import check_answer
+from ..admin.doctor import check_answer, origin_remedy
 from ..admin.errors import OktaUnreachable
 from ..errors import ConfigurationError, OktaM2MError, quoted
 from ..requests import OktaAuth
@@ -79,7 +79,7 @@ def api(
     header_fields = _parse_headers(more_headers or [])
     body = _body(method, _document(fields or [], typed or []), body_file, header_fields)
     with requests.Session() as session:
-        # For plain http, which is allowed only on this machine, ignore the environment's proxy: it could read the token.
+        # For plain HTTP, which is allowed only on this machine, ignore the environment's proxy: it could read the token.
         session.trust_env = urlsplit(url).scheme != "http"
         session.auth = OktaAuth(service_app, session=session)
         send = partial(_send, session, method, timeout=max_wait, headers=header_fields)
@@ -124,13 +124,7 @@ def _app_and_url(target: str, scope: list[str] | None, max_wait: float) -> tuple
             remedy=f"Begin with a slash: /{quoted(path, 80)}",
         )
     if not service_app.origins.allow(url):
-        raise ConfigurationError(
-            "The token may not be sent to that host.",
-            remedy=(
-                "Use a path of the org. An API behind a custom authorization server is called from code, with "
-                "origins=[...]."
-            ),
-        )
+        raise ConfigurationError("The token may not be sent to that host.", remedy=origin_remedy(service_app, url))
     return service_app, url
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
@@ -19,11 +19,13 @@ from .._base.crash_reports import without_locals
 from .._base.records import PublicRecord
 from .._base.tokens import SCOPE
 from .._urls.org_url import check_org_url, find_placeholder
-from ..errors import ConfigurationError
+from .._urls.origins import Origins
+from ..errors import ConfigurationError, quoted
 from ..keys import PrivateKey
 from ..stores import store_from_url
 from ._sources import (
     ARGUMENTS,
+    ORIGINS_VARIABLE,
     PREFIX,
     SPELLINGS,
     FoundSetting,
@@ -84,6 +86,7 @@ class Settings(PublicRecord, hidden=("key", "others", "files")):
     - ``scopes``: the scopes to request. Empty only with an ``authorization_server``.
     - ``authorization_server``: the id of a custom authorization server; ``None`` for the org's.
     - ``dpop``: as for ``ServiceApp``; ``None`` if it is not set.
+    - ``origins``: the origins that the token may be sent to, besides those of ``ServiceApp`` itself.
     - ``sources``: the place of each setting: ``"argument"``, ``"environment variable OKTA_CLIENT_ORGURL"``, or a file's
       path.
     - ``others``: arguments that are not settings, unchanged.
@@ -96,6 +99,7 @@ class Settings(PublicRecord, hidden=("key", "others", "files")):
     scopes: tuple[str, ...]
     authorization_server: str | None
     dpop: bool | Literal["required"] | Signer | None
+    origins: Iterable[str]
     sources: Mapping[str, str]
     others: Mapping[str, Any] = MappingProxyType({})
     files: Mapping[str, Path] = MappingProxyType({})
@@ -119,15 +123,15 @@ def read_settings(
 ) -> Settings:
     """The settings of a service app, each from the highest-priority place that has it.
 
-    The order is the same as in Okta's SDKs: arguments, the environment (``OKTA_CLIENT_*``), ``okta.yaml`` and ``.okta.yaml``
-    in the working directory, ``.okta/okta.yaml`` in the home directory. An empty string, an empty list, ``null`` and an
-    argument of ``None`` count as not set.
+    The order is the same as in Okta's SDKs: arguments, the environment (``OKTA_CLIENT_*``, ``OKTA_M2M_ORIGINS``),
+    ``okta.yaml`` and ``.okta.yaml`` in the working directory, ``.okta/okta.yaml`` in the home directory.
+    An empty string, an empty list, ``null`` and an argument of ``None`` count as not set.
 
     - ``files``: whether to read ``okta.yaml``. Default ``True``. A private key file is always read.
     - ``environ``, ``directory``, ``home``: used instead of the process's environment, working directory and home
       directory. Default ``None``.
-    - ``arguments``: ``org_url``, ``client_id``, ``key``, ``scopes``, ``authorization_server`` and ``dpop`` are
-      settings. All others are returned in ``Settings.others``.
+    - ``arguments``: ``org_url``, ``client_id``, ``key``, ``scopes``, ``authorization_server``, ``origins`` and ``dpop``
+      are settings. All others are returned in ``Settings.others``.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` for settings that are missing, contradictory or invalid, and
     :class:`~okta_m2m.errors.InvalidKey` for the key.
@@ -149,12 +153,15 @@ def read_settings(
     if org_url is None or client_id is None or key is None or (scopes is None and server is None):
         raise _missing_settings(found, environ, [path for path, _ in paths])
 
+    _check_scopes_are_own(scopes, client_id)
     checked_url = _org_url(org_url)
     kid, passphrase = (_find_beside_key(key, sources, setting) for setting in ("kid", "passphrase"))
     signer, key_path = _signer(key, kid, passphrase)
     _warn_of_strange_org(org_url, key, key_path, working_directory)
-    dpop = _dpop_setting(sources, _is_key_here(key, key_path, working_directory))
-    in_use = {**found, "dpop": dpop, "kid": kid, "passphrase": passphrase, "mode": None}
+    is_key_here = _is_key_here(key, key_path, working_directory)
+    dpop = _trustworthy("dpop", sources, is_key_here, lambda found: _dpop(found) == "required")
+    origins = _trustworthy("origins", sources, is_key_here, lambda found: False)
+    in_use = {**found, "dpop": dpop, "origins": origins, "kid": kid, "passphrase": passphrase, "mode": None}
     used = {setting: one for setting, one in in_use.items() if one is not None}
     return Settings(
         org_url=checked_url,
@@ -163,6 +170,7 @@ def read_settings(
         scopes=() if scopes is None else _scopes(scopes),
         authorization_server=None if server is None else _word(server),
         dpop=None if dpop is None else _dpop(dpop),
+        origins=() if origins is None else _origins(origins),
         sources=MappingProxyType({setting: one.place for setting, one in used.items()}),
         others=MappingProxyType(arguments),
         files=MappingProxyType({setting: one.file for setting, one in used.items() if one.file is not None}),
@@ -331,16 +339,47 @@ def _scopes(found: FoundSetting) -> tuple[str, ...]:
     return tuple(scopes)
 
 
-def _dpop_setting(sources: Sequence[Source], is_key_here: bool) -> FoundSetting | None:
-    """The ``dpop`` with the highest priority. In the working directory, a stranger's file may only require DPoP, unless the key
-    is there too."""
-    for found in (source.found["dpop"] for source in sources if "dpop" in source.found):
-        if not found.here or is_key_here or _dpop(found) == "required":
+def _origins(found: FoundSetting) -> Iterable[str]:
+    """The origins. In a string, commas or white space separate them, as in the scopes."""
+    if found.is_argument:
+        return cast("Iterable[str]", found.value)
+    items = re.split(r"[\s,]+", _string(found)) if isinstance(found.value, str) else found.value
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        raise ConfigurationError(f"{found.where} is not a list of strings.", remedy="Write it as [https://HOST, ...].")
+    try:
+        Origins(items)
+    except ConfigurationError as error:
+        raise _with_place(found, error) from None
+    return tuple(items)
+
+
+def _check_scopes_are_own(scopes: FoundSetting | None, client_id: FoundSetting) -> None:
+    """Refuses scopes from a file that is about another app: Okta would refuse them, or this app would be granted them."""
+    if scopes is None or scopes.file is None:
+        return
+    beside = scopes.source.found.get("client_id", client_id)
+    if beside.value != client_id.value:
+        raise ConfigurationError(
+            f"{scopes.where} belongs to {quoted(beside.value, 60)}, the client id there, but {client_id.where} names "
+            f"another app, {quoted(client_id.value, 60)}.",
+            remedy="Set the scopes of that app in the same place (scopes=, OKTA_CLIENT_SCOPES), or use the file's client id.",
+        )
+
+
+def _trustworthy(
+    setting: str, sources: Sequence[Source], is_key_here: bool, is_harmless: Callable[[FoundSetting], bool]
+) -> FoundSetting | None:
+    """The setting with the highest priority that may be used. In the working directory, a stranger's file may not weaken an app,
+    unless the key is there too."""
+    for found in (source.found[setting] for source in sources if setting in source.found):
+        if not found.here or is_key_here or is_harmless(found):
             return found
         logger.warning(
             "%s was ignored: a file in the working directory may not weaken an app whose private key comes from elsewhere. "
-            "Pass dpop=, or set OKTA_CLIENT_DPOPENABLED.",
+            "Pass %s=, or set %s.",
             found.where,
+            setting,
+            {"dpop": "OKTA_CLIENT_DPOPENABLED"}.get(setting, ORIGINS_VARIABLE),
         )
     return None
 

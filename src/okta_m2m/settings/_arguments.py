@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 from .._base.clocks import Clock
 from .._base.tokens import SCOPE
@@ -31,6 +31,9 @@ ATTACH = {
 }
 """For each HTTP library, the line that attaches the app to a client."""
 
+FAPI_ALG: Final = "ES256"
+"""The only algorithm that both FAPI 2.0 (PS256, ES256, EdDSA; Security Profile section 5.4) and Okta (RS256/384/512,
+ES256/384/512) accept."""
 LONGEST_SUBJECT = 16_384
 """Characters. No common server accepts an ``Authorization`` header of this length, in which a user's token arrives."""
 
@@ -207,6 +210,39 @@ def check_dpop(dpop: bool | Literal["required"] | Signer, keys: tuple[Signer, ..
     _check_sign(dpop)
     # Keep this version: tokens are bound to it, so a changed key file must not change it.
     return dpop.snapshot() if isinstance(dpop, PrivateKey) else dpop
+
+
+def check_profile(
+    profile: str | None,
+    urls: Iterable[str],
+    keys: tuple[Signer, ...],
+    dpop: bool | Literal["required"] | Signer,
+    dpop_key: Signer | None,
+) -> Literal["fapi"] | None:
+    """``urls``: the org and the allowed origins."""
+    if profile is None:
+        return None
+    if profile != "fapi":
+        # It may be a secret that was passed as the wrong argument.
+        raise ConfigurationError('profile must be "fapi" or None.', remedy='Write profile="fapi", or omit it.')
+    if dpop is False:
+        raise ConfigurationError(
+            "The profile fapi requires DPoP, but dpop is False.",
+            remedy="Remove dpop, or dpopEnabled from the settings, or omit the profile.",
+        )
+    if any(url.startswith("http://") for url in urls):
+        raise ConfigurationError(
+            "The profile fapi allows no plain http, not even to this machine.",
+            remedy="Use https:// for the org and for each origin.",
+        )
+    for name, signers in (("key", keys), ("dpop", () if dpop_key is None else (dpop_key,))):
+        for signer in signers:
+            if signer.alg != FAPI_ALG:
+                raise ConfigurationError(
+                    f"The profile fapi requires {FAPI_ALG}, but a signer in {name} uses another algorithm.",
+                    remedy="Use an EC key with the curve P-256: okta-m2m key new --alg ES256.",
+                )
+    return "fapi"
 
 
 def check_htu_origins(origins: Mapping[str, str]) -> dict[str, str]:

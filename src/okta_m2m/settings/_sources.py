@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .._base.file_modes import warn_of_readers
 from .._base.records import PublicRecord
 from ..errors import ConfigurationError, quoted
 from .okta_yaml import parse_okta_yaml, read_okta_yaml
@@ -19,10 +20,11 @@ from .okta_yaml import parse_okta_yaml, read_okta_yaml
 logger = logging.getLogger("okta_m2m")
 
 PREFIX = "OKTA_CLIENT_"
+ORIGINS_VARIABLE = "OKTA_M2M_ORIGINS"
 
 # Each setting, and its names under okta.client. The environment variable is OKTA_CLIENT_ and the same name in upper case. If
 # SDKs differ, all spellings are accepted: oktaDomain is .NET's; kid Python's and Java's, privateKeyId Go's, keyId
-# Node's; jwk Go's. authorizationServer and privateKeyPassphrase are this package's own: no SDK has such a setting.
+# Node's; jwk Go's. authorizationServer, origins and privateKeyPassphrase are this package's own: no SDK has such a setting.
 SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "org_url": ("orgUrl", "oktaDomain"),
     "client_id": ("clientId",),
@@ -31,10 +33,11 @@ SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "passphrase": ("privateKeyPassphrase",),
     "scopes": ("scopes",),
     "authorization_server": ("authorizationServer",),
+    "origins": ("origins",),
     "dpop": ("dpopEnabled",),
     "mode": ("authorizationMode",),
 }
-ARGUMENTS = ("org_url", "client_id", "key", "scopes", "authorization_server", "dpop")
+ARGUMENTS = ("org_url", "client_id", "key", "scopes", "authorization_server", "origins", "dpop")
 
 # Settings that Okta's SDKs read and this package does not use. "id" and "secret" stand for OKTA_CLIENT_ID and
 # OKTA_CLIENT_SECRET, which much other software uses for its sign-in app.
@@ -68,6 +71,9 @@ _UNUSED = (
     "dpopKeyRotationInterval",
     "disableHttpsCheck",
 )
+
+# Settings that are secrets themselves.
+_SECRETS = ("token", "clientSecret", "clientAssertion", "privateKeyPassphrase", "proxyPassword")
 
 # Plausible wrong names (not misspellings), each with the intended name. Both are folded.
 _MISNOMERS = {
@@ -144,6 +150,8 @@ class Source(PublicRecord, hidden=("values", "found")):
         if self.title == "argument":
             return name
         if self.file is None:
+            if name == ORIGINS_VARIABLE:
+                return "origins"
             return _SETTING_BY_FOLDED_NAME.get(fold_name(name.removeprefix(PREFIX)))
         return _SETTING_BY_SPELLING.get(name)
 
@@ -197,7 +205,7 @@ def argument_source(arguments: dict[str, Any], base: Path) -> Source:
 
 def environment_source(environ: Mapping[str, str], base: Path) -> Source:
     """What environment variables set."""
-    own = {name: value for name, value in environ.items() if name.startswith(PREFIX)}
+    own = {name: value for name, value in environ.items() if name.startswith(PREFIX) or name == ORIGINS_VARIABLE}
     return Source("environment variable", base, _without_blanks(own), {})
 
 
@@ -205,8 +213,17 @@ def okta_yaml_source(path: Path, in_working_directory: bool) -> Source:
     """What an ``okta.yaml`` sets under ``okta: client:``; nothing if there is no such file."""
     text = read_okta_yaml(path)
     document = None if text is None else parse_okta_yaml(path, text)
-    section = _section(_section(document, "okta", path), "client", path)
-    return Source(str(path), path.parent, _without_blanks(section), {}, path, in_working_directory)
+    section = _without_blanks(_section(_section(document, "okta", path), "client", path))
+    if any(map(_is_secret, section, section.values())):
+        warn_of_readers(path, "secret")
+    return Source(str(path), path.parent, section, {}, path, in_working_directory)
+
+
+def _is_secret(name: str, value: object) -> bool:
+    """Whether a setting in a file is a secret itself. A private key may also be the path of its file."""
+    if name in SPELLINGS["key"]:
+        return not isinstance(value, str) or "-----BEGIN" in value or "{" in value
+    return name in _SECRETS
 
 
 def _without_blanks(values: Mapping[str, object]) -> dict[str, object]:

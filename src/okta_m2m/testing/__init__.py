@@ -10,6 +10,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ..errors import install_command
+
 if TYPE_CHECKING:
     from .._base.clocks import Clock
     from ._replaying import Replayed, replay
@@ -56,9 +58,9 @@ _HOMES = {
 
 #: Packages that may be missing: for each, the name in the error, and what to install.
 _OPTIONAL = {
-    "pytest_httpserver": ("pytest-httpserver", "'okta-m2m[testing]'"),
-    "werkzeug": ("pytest-httpserver", "'okta-m2m[testing]'"),
-    "pytest": ("pytest", "pytest"),
+    "pytest_httpserver": ("pytest-httpserver", install_command("testing")),
+    "werkzeug": ("pytest-httpserver", install_command("testing")),
+    "pytest": ("pytest", "pip install pytest"),
 }
 
 
@@ -73,6 +75,6 @@ def __getattr__(name: str) -> Any:
             raise
         # Raised without its cause, because the message has the whole remedy.
         raise ModuleNotFoundError(
-            f"okta_m2m.testing.{name} needs {missing}. Install it with: pip install {source}", name=error.name
+            f"okta_m2m.testing.{name} needs {missing}. Install it with: {source}", name=error.name
         ) from None
     return getattr(module, name)

@@ -179,6 +179,39 @@ def test_the_token_request_is_as_okta_describes_it(
     assert len(okta.requests) == (2 if bound else 1)
 
 
+MCP = "https://mcp.example"
+
+
+@pytest.mark.parametrize("client", list(CLIENTS))
+@pytest.mark.parametrize("grant", ["on behalf of a user", "of Cross App Access", "for one resource"])
+@pytest.mark.conforms(SENT, "the token requests {grant}")
+def test_the_requests_of_an_exchange_are_as_okta_describes_them(
+    connect: Callable[[ServiceApp], Client],
+    described: dict[str, Description],
+    okta: FakeOkta,
+    keys: dict[str, PrivateKey],
+    grant: str,
+) -> None:
+    agent = okta.add_app(keys["ES256"], grant_types=["client_credentials", *GRANTS])
+    agent.resource_connections = {okta.issuer_url("default"): [MCP]}
+    okta.authorization_servers["default"].resources = [MCP]
+    user, scopes = okta.add_user(), ["api:read"]
+    settings = {"client_id": agent.client_id, "key": keys["ES256"], "scopes": scopes, "authorization_server": "default"}
+    with ServiceApp(okta.url, **settings) as app:
+        if grant == "on behalf of a user":
+            derived = app.on_behalf_of(user.access_token(okta.add_app()), audience="api://default", scopes=scopes)
+        elif grant == "for one resource":
+            derived = app.for_resource(MCP)
+        else:
+            issuer = okta.issuer_url("default")
+            derived = app.cross_app(user.id_token(agent), issuer=issuer, scopes=scopes, resource=MCP)
+        assert connect(derived).token().scopes == ("api:read",)
+    for sent in okta.requests:
+        exchange = Exchange(sent.method, sent.path, sent.header("content-type"), sent.body)
+        assert described["oauth"].of_request(exchange) == []
+    assert len(okta.requests) == (2 if grant == "of Cross App Access" else 1)
+
+
 # ── what FakeOkta answers ────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -58,7 +58,7 @@ def _blocking(client: Client, library: Any) -> Any:
     return library.Client(
         limits=_limits(library, client.pool_of_one),
         timeout=client.timeout,
-        verify=trusting(client.trusted),
+        verify=not client.unverified and trusting(client.trusted),
         proxy=client.proxy,
     )
 
@@ -87,7 +87,9 @@ class BlockingHttpx(BlockingClient):
         client: Any = self.client if self.token_client == "same" else self.other
         if self.token_client == "made":
             client = partial(_blocking, self, self.library)
-        self.auth = self.client.auth = self.adapter.OktaAuth(self.app, client=client, send=self.send)
+        self.auth = self.client.auth = self.adapter.OktaAuth(
+            self.app, client=client, send=self.send, replaces=self.replaces
+        )
         if client is not self.client:  # which may have none for the token request
             self.client.event_hooks = {"response": [lambda response: self.seen_by_hooks.append(str(response.url))]}
 
@@ -138,13 +140,15 @@ class AsyncHttpx(AsyncClient):
         self.client = self.library.AsyncClient(
             limits=_limits(self.library, self.pool_of_one),
             timeout=self.timeout,
-            verify=trusting(self.trusted),
+            verify=not self.unverified and trusting(self.trusted),
             proxy=self.proxy,
             event_hooks={"response": [self._shown]},
         )
         self.other = _blocking(self, self.library) if self.token_client == "other" else None
         client = partial(_blocking, self, self.library) if self.token_client == "made" else self.other
-        self.auth = self.client.auth = self.adapter.OktaAuth(self.app, client=client, send=self.send)
+        self.auth = self.client.auth = self.adapter.OktaAuth(
+            self.app, client=client, send=self.send, replaces=self.replaces
+        )
 
     async def _shown(self, response: Any) -> None:
         self.seen_by_hooks.append(str(response.url))

@@ -86,6 +86,8 @@ class Client(ABC):
       redirects; ``"made"``, a new one for each request, made by a function. aiohttp has no client that blocks, so
       ``"other"`` is such a function too.
     - ``send``: sends token requests instead; blocks.
+    - ``replaces``: the placeholder that its ``OktaAuth`` replaces.
+    - ``unverified``: it accepts any certificate, also for token requests of ``"same"``, ``"other"`` and ``"made"``.
     - ``trusted``: the file of a CA that it trusts. ``proxy``: the URL of its proxy.
     - ``timeout``: seconds for which it waits for the next part of an answer.
     - ``seen_by_hooks``: the URLs that the client's own hooks were shown.
@@ -109,7 +111,9 @@ class Client(ABC):
         pool_of_one: bool = False,
         token_client: str | None = None,
         send: Any = None,
+        replaces: str | None = None,
         trusted: Path | None = None,
+        unverified: bool = False,
         proxy: str | None = None,
         timeout: float = PATIENCE,
     ) -> None:
@@ -118,7 +122,9 @@ class Client(ABC):
         self.pool_of_one = pool_of_one
         self.token_client = token_client
         self.send = send
+        self.replaces = replaces
         self.trusted = trusted
+        self.unverified = unverified
         self.proxy = proxy
         self.seen_by_hooks: list[str] = []
         self.open()

@@ -23,7 +23,7 @@ class AiohttpClient(AsyncClient):
         trace = aiohttp.TraceConfig()
         trace.on_request_end.append(self._shown)
         makes = self._session if self.token_client in ("other", "made") else None
-        self.auth = okta_m2m.aiohttp.OktaAuth(self.app, session=makes, send=self.send)
+        self.auth = okta_m2m.aiohttp.OktaAuth(self.app, session=makes, send=self.send, replaces=self.replaces)
         self.session = self._session(trace_configs=[trace], middlewares=[self.auth])
         self.options: dict[str, Any] = {}
 
@@ -31,7 +31,9 @@ class AiohttpClient(AsyncClient):
         self.seen_by_hooks.append(str(ended.url))
 
     def _session(self, **options: Any) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(limit=1 if self.pool_of_one else 64, ssl=trusting(self.trusted))
+        connector = aiohttp.TCPConnector(
+            limit=1 if self.pool_of_one else 64, ssl=False if self.unverified else trusting(self.trusted)
+        )
         timeout = aiohttp.ClientTimeout(total=PATIENCE, sock_read=self.timeout)
         return aiohttp.ClientSession(connector=connector, timeout=timeout, proxy=self.proxy, **options)
 

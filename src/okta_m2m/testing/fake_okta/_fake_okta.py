@@ -1,6 +1,6 @@
 """An Okta org on a loopback port: :class:`FakeOkta`, for tests of code that makes machine-to-machine calls to Okta.
 
-Invariant: if Okta's behaviour is known, FakeOkta is exactly as strict, with the same messages. Otherwise, it is strict.
+Invariant: if Okta's behavior is known, FakeOkta is exactly as strict, with the same messages. Otherwise, it is strict.
 A change that a test makes takes effect with the next request, even for tokens that were issued earlier.
 """
 
@@ -18,6 +18,7 @@ from joserfc.jwk import ECKey
 
 from ._app import App, Keys
 from ._http_server import OktaServer
+from ._management.keys import app_keys
 from ._messages import Answer, ReceivedRequest
 from ._org import AuthorizationServer
 from ._responder import Fault, HeaderChanges, Refusal, Responder, answer_with, named_refusal
@@ -148,7 +149,8 @@ class FakeOkta(Responder):
           ``urn:ietf:params:oauth:grant-type:token-exchange``, and for an ID-JAG also
           ``urn:ietf:params:oauth:grant-type:jwt-bearer``.
 
-        The app has the role ``READ_ONLY_ADMIN``. To let it write, assign other roles to its ``roles``.
+        The app has the role ``READ_ONLY_ADMIN``. To let it write, assign other roles to its ``roles``. It, and its keys, were
+        created now by the org's clock: :meth:`skew` makes older ones.
 
         Raises ``ValueError`` for a scope that Okta does not have, and for a private key.
         """
@@ -166,6 +168,8 @@ class FakeOkta(Responder):
         app.private_jwk = private
         app.grant_types = list(grant_types)
         self.apps[app.client_id] = app
+        self.records.find("app", app.id)
+        app_keys(self, app)  # they were registered now, by the org's clock
         return app
 
     def _explain_unknown_scope(self, scope: str) -> str:

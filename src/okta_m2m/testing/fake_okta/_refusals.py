@@ -248,6 +248,7 @@ API_ERRORS: dict[str, tuple[int, str]] = {
     "E0000021": (400, "Bad request.  Accept and/or Content-Type headers likely do not match supported values."),
     "E0000022": (405, "The endpoint does not support the provided HTTP method"),
     "E0000047": (429, "API call exceeded rate limit due to too many requests."),
+    "E0000053": (400, "Invalid SCIM filter."),
     "E0000056": (403, "Delete application forbidden."),
     "E0000090": (409, "The role specified is already assigned to the user."),
 }
