@@ -66,7 +66,7 @@ from .answers import (
     retry_after,
 )
 from .flights import Flight
-from .grants import Grant
+from .grants import SECRETS, Grant
 from .politeness import LONGEST_BELIEVED, back_off
 from .proofs import CLOCK_TOLERANCE, DPoPProofs, signed_request
 from .token_endpoint import TokenEndpoint
@@ -350,6 +350,8 @@ class Conversation:
         """The token; ``"at once"`` if another attempt would differ; ``None`` after a failure that may be temporary."""
         endpoint, sent_at = self._endpoint, attempt.sent_at
         self._was_heard, self._is_silent = True, False
+        if not 200 <= response.status < 300:
+            response = response.without(attempt.form.value.get(name, "") for name in SECRETS)
         date = None if response.get("age") else response.get("date")
         moved = endpoint.okta_clock.learn(date, took=self._now() - sent_at)
         if abs(moved) > CLOCK_TOLERANCE:
