@@ -108,6 +108,17 @@ def test_after_a_call_without_verification_nothing_more_is_sent(
         assert session.get(okta.url + USERS, verify=trusted, auth=adapter.OktaAuth(auth.app)).status_code == 200
 
 
+def test_a_cached_response_of_requests_is_not_refused(new_service: Service, okta: FakeOkta) -> None:
+    """A cache may call the hook without the settings of a send, and has sent nothing."""
+    library = "niquests" if find_spec("niquests") else "requests"
+    client, adapter = import_module(library), import_module(f"okta_m2m.{library}")
+    auth = adapter.OktaAuth(new_service(okta, dpop_bound=True, profile="fapi"))
+    response = client.Response()
+    response.status_code, response.request = 200, client.Request("GET", okta.url + USERS, auth=auth).prepare()
+    (hook,) = response.request.hooks["response"]
+    assert hook(response) is response
+
+
 def test_the_warning_of_urllib3_as_an_error_ends_the_first_call_before_it_is_sent(
     new_service: Service, okta: FakeOkta, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,6 +164,11 @@ def test_an_open_connection_of_httpx_that_did_not_verify_is_refused(new_service:
         import_module("okta_m2m.httpx"),
     )
     auth = adapter.OktaAuth(new_service(okta, dpop_bound=True, profile="fapi"))
+    with httpx.Client() as client:
+        assert client.get(okta.url + USERS, auth=auth).status_code == 200
+    with httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(200))) as client:
+        assert client.get("https://other.example", auth=auth).status_code == 200, "it gets no token"
+    okta.reset()
     with httpx.Client(verify=False) as client:
         client.get(okta.url + USERS)
         for _ in range(2):
@@ -162,20 +178,21 @@ def test_an_open_connection_of_httpx_that_did_not_verify_is_refused(new_service:
     assert len([request for request in sent_to(okta) if credentials(request)]) == 1
 
 
-def test_a_token_request_is_refused_if_a_version_of_httpx_hides_its_ssl_context(
-    new_service: Service, okta: FakeOkta
-) -> None:
+def test_an_httpx_that_hides_its_ssl_context_sends_no_token_request(new_service: Service, okta: FakeOkta) -> None:
     """docs/decisions.md: only private attributes show it before the request is sent."""
     httpx = pytest.importorskip("httpx", reason="this environment has only niquests")
+    okta_auth = import_module("okta_m2m.httpx").OktaAuth
     app = new_service(okta, dpop_bound=True, profile="fapi")
     with httpx.Client() as client:
+        assert okta_auth(new_service(okta, dpop_bound=True, profile="fapi"), client=client).token().dpop_bound
+        okta.reset()
         del client._transport._pool._ssl_context
         with pytest.raises(ConfigurationError, match="does not verify"):
-            import_module("okta_m2m.httpx").OktaAuth(app, client=client).token()
+            okta_auth(app, client=client).token()
     assert not okta.token_requests
 
 
-def test_a_transport_other_than_the_librarys_own_is_not_checked(new_service: Service, okta: FakeOkta) -> None:
+def test_an_own_transport_of_httpx_is_not_checked(new_service: Service, okta: FakeOkta) -> None:
     """docs/fapi.md says so: no one knows how it sends."""
     httpx = pytest.importorskip("httpx", reason="this environment has only niquests")
     app = new_service(okta, dpop_bound=True, profile="fapi")

@@ -331,8 +331,8 @@ class ClientAuth(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         try:
             with self._token_client(request.url) as client:
                 by_proxy = self._library.uses_proxy(client, request.url)
-                if self.app.profile is not None and self._client is not None:
-                    check_verified(self.app.profile, self._library.verifies(client, request.url))
+                is_verified = self._client is None or self._library.verifies(client, request.url)
+                check_verified(self.app.profile, is_verified)
                 response = client.send(
                     self._library.request(request, timeout), auth=None, follow_redirects=False, stream=True
                 )

@@ -16,7 +16,7 @@ REFUSES_ALL: Final = "This auth object refuses all calls from now on."
 _NOTHING: Final[ErrorMap] = MappingProxyType({})
 
 
-def check_verified(profile: str | None, is_verified: object, error_map: ErrorMap = _NOTHING, *, then: str = "") -> None:
+def check_verified(profile: str | None, is_verified: object, error_map: ErrorMap = _NOTHING, then: str = "") -> None:
     """``profile``: the app's. ``is_verified``: whether the client verifies the server, as far as that is known. ``then``: what
     follows, for the message. Raises :class:`~okta_m2m.errors.ConfigurationError`: with an ``error_map``, for a call, as an
     exception of the client's library."""
