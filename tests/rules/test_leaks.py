@@ -24,7 +24,6 @@ from front import Exchange, Front
 from leaks import watch
 from okta_m2m import OktaM2MError, PrivateKey, ServiceApp, Token
 from okta_m2m.admin.errors import ProvisioningError
-from okta_m2m.admin.introspection import introspect_token, revoke_token
 from okta_m2m.admin.management import ApiToken, ManagementApi
 from okta_m2m.effects import Attempt, Flow, Request, Response, Save, Send, Sign, Wait
 from okta_m2m.testing import FakeOkta, replay
@@ -281,32 +280,3 @@ def test_a_credential_that_the_org_echoes_is_not_shown(okta: FakeOkta, front: Fr
         ManagementApi(front.url, ApiToken(credential)).call("GET", "/api/v1/apps")
     assert credential not in str(failed.value)
     assert "[redacted]" in str(failed.value)
-
-
-SHORT = "at.9x/Kq+7=="
-"""An opaque token that looks like no token, so that only its value tells."""
-
-
-def echo(exchange: Exchange) -> None:
-    body = {"error": "invalid_grant", "error_description": f"you sent {SHORT}"}
-    exchange.answer(400, json.dumps(body).encode(), x_okta_request_id=SHORT, dpop_nonce="n")
-
-
-def test_an_opaque_token_that_a_server_echoes_is_not_shown(
-    okta: FakeOkta, front: Front, new_service: Callable[..., ServiceApp], ec_key: PrivateKey
-) -> None:
-    app = new_service(okta, org_url=front.url, authorization_server="default", scopes=["a"])
-    for endpoint in ("token", "introspect", "revoke"):
-        front.pages[f"/oauth2/default/v1/{endpoint}"] = echo
-    for_user = app.on_behalf_of(SHORT, audience="api://default")
-    about: dict[str, Any] = {"authorization_server": "default"}
-    for ask in (
-        okta_m2m.requests.OktaAuth(for_user).token,
-        lambda: introspect_token(front.url, app.client_id, ec_key, SHORT, **about),
-        lambda: revoke_token(front.url, app.client_id, ec_key, SHORT, **about),
-    ):
-        with pytest.raises(OktaM2MError) as failed:
-            ask()
-        shown = shown_everywhere(failed.value)
-        assert SHORT not in shown
-        assert "you sent [redacted]" in shown

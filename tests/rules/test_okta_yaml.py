@@ -81,12 +81,13 @@ def test_a_file_in_the_working_directory_switches_no_dpop_off_for_a_key_from_els
 @pytest.mark.parametrize(
     ("local", "at_home", "used"),
     [
-        (["a", "b"], {"scopes": ["a"]}, ("a",)),
+        (["a", "b"], {"scopes": ["a"], "clientId": "0oa1"}, ("a",)),
         (["a"], {"scopes": ["b", "a"]}, ("a",)),
         (["a", "b"], {}, ("a", "b")),
+        (["a", "b"], {"scopes": ["a"], "clientId": "0oa0"}, ("a", "b")),
         (["a", "b"], {"scopes": ["a"], "clientId": "0oa2"}, ("a", "b")),
     ],
-    ids=["more", "fewer", "only here", "of another app"],
+    ids=["more", "fewer", "only here", "of another app", "of a third app"],
 )
 def test_a_file_in_the_working_directory_adds_no_scopes_for_a_key_from_elsewhere(
     world: World,
