@@ -49,6 +49,7 @@ Mutant = tuple[MutationSpec, ...]
 # The tests of a module are those that have its name, and these; for adapters and stores, only those listed below.
 TESTS_OF_ALL = [
     "tests/rules/test_dpop_calls.py",
+    "tests/rules/test_echoes.py",
     "tests/rules/test_forced_renewals.py",
     "tests/rules/test_refused_keys.py",
     "tests/rules/test_rejected_tokens.py",

@@ -144,10 +144,11 @@ class OktaAuth(AsyncAuthObject):
     async def _call(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Sends a request, or one hop of it, with our token if the origin is allowed. Sends it again if that helps."""
         url, method = str(request.url), request.method
-        if self._has_callers_authorization(request, url):
-            self.app.report_kept(url)
-            return self._remember_redirect(request, await handler(request))
-        if request.headers.popall(AUTHORIZATION, None):  # our own, which the caller's code copied from another call
+        if AUTHORIZATION in request.headers:
+            if self._is_callers_authorization(request, url):
+                self.app.report_kept(url)
+                return self._remember_redirect(request, await handler(request))
+            request.headers.popall(AUTHORIZATION)  # our own, which the caller's code copied from another call
             request.headers.popall("DPoP", None)
         if self._came_from_other_origin(request):
             return self._remember_redirect(request, await handler(request))
@@ -171,10 +172,8 @@ class OktaAuth(AsyncAuthObject):
             return response
         return await self._judge(request, handler, credentials.token, response)
 
-    def _has_callers_authorization(self, request: ClientRequest, url: str) -> bool:
-        """Whether a request has the caller's own ``Authorization`` header, which is kept."""
-        if AUTHORIZATION not in request.headers:
-            return False
+    def _is_callers_authorization(self, request: ClientRequest, url: str) -> bool:
+        """Whether the ``Authorization`` header of a request is the caller's own, which is kept."""
         own = Hidden(", ".join(request.headers.getall(AUTHORIZATION)))
         if not self.app.is_callers_own(own.value):
             return False

@@ -27,11 +27,13 @@ Invariant: no effect, request or response shows a header or a body in its ``repr
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NoReturn, TypeAlias, TypeVar
 
+from ._base.crash_reports import without_locals
 from ._base.records import Record
 from ._base.tokens import not_picklable
 
@@ -71,6 +73,8 @@ __all__ = [
 
 Stage: TypeAlias = Literal["name", "tcp", "tls", "proxy", "http"]
 """What failed: DNS resolution, the connection, TLS, a proxy, or a later step."""
+
+SHORTEST_SECRET: Final = 8
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -119,6 +123,18 @@ class Response:
         """The first value of the header ``name`` (in any case); ``None`` if there is none."""
         name = name.lower()
         return next((value for key, value in self._headers if key == name), None)
+
+    @without_locals
+    def without(self, secrets: Iterable[str]) -> Response:
+        """The response with ``[redacted]`` in the place of each of these ``secrets`` that the server echoes, also escaped as in
+        JSON. Secrets of fewer than 8 characters stay: they may be part of any text."""
+        body, headers = self.body.decode("latin-1"), self._headers
+        for secret in secrets:
+            if len(secret) >= SHORTEST_SECRET:
+                headers = [(name, value.replace(secret, "[redacted]")) for name, value in headers]
+                for form in (secret, json.dumps(secret)[1:-1], secret.replace("/", r"\/")):
+                    body = body.replace(form, "[redacted]")
+        return Response(self.status, headers, body.encode("latin-1"))
 
     def __repr__(self) -> str:
         return f"Response(status={self.status})"

@@ -120,6 +120,7 @@ class AsyncOktaAuth(AsyncAuthObject):
         self.app = app
         self._session = session
         self._sender = send
+        self._is_refused = False
         self._is_watched = False  # whether each call notices if no one saw its response
         app.revoke_through(self._run)
         if getattr(session, "trust_env", True):
@@ -133,6 +134,8 @@ class AsyncOktaAuth(AsyncAuthObject):
 
     async def __call__(self, request: niquests.PreparedRequest) -> niquests.PreparedRequest:
         """Called by the session with each request before it is sent."""
+        if self._is_refused:
+            self._library.check_call(self.app, request, verify=False)
         if has_callers_authorization(self.app, request, self._placeholder):
             return request
         method, url = request.method or "", request.url or ""
@@ -169,8 +172,9 @@ class AsyncOktaAuth(AsyncAuthObject):
         """
         _mark_answered(response.request)
         try:
-            self._library.check_call(self.app, response, settings)
+            self._library.check_call(self.app, response.request, settings.get("verify", True))
         except ConfigurationError:
+            self._is_refused = True
             await response.close()
             raise
         self._is_watched = self._is_watched or hides_401(getattr(response, "connection", None))

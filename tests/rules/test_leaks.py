@@ -221,6 +221,8 @@ def test_an_error_contains_no_secret_whatever_the_server_responds(
             {"body": {"error": echoed, "error_description": echoed}, "status": 400},
             {"body": f"<html>{echoed}</html>", "status": 403, "headers": {"Content-Type": echoed[:200]}},
             {"body": {"errorCode": echoed, "errorSummary": [echoed]}, "status": 401},
+            {"body": {"error": echoed}, "status": 500, "headers": {"Retry-After": "99"}},
+            {"body": {"error": echoed}, "status": 429, "headers": {"Retry-After": "99"}},
         ):
             okta.next(**fault)  # type: ignore[arg-type]  # each is a set of its options
             fresh = okta_m2m.requests.OktaAuth(new_service(okta, max_wait=2.0))

@@ -77,6 +77,36 @@ def test_a_file_in_the_working_directory_switches_no_dpop_off_for_a_key_from_els
     assert ("may not weaken" in caplog.text) == (key != "here" and value != "required")
 
 
+@pytest.mark.parametrize("key", ["elsewhere", "here"])
+@pytest.mark.parametrize(
+    ("local", "at_home", "used"),
+    [
+        (["a", "b"], {"scopes": ["a"], "clientId": "0oa1"}, ("a",)),
+        (["a"], {"scopes": ["b", "a"]}, ("a",)),
+        (["a", "b"], {}, ("a", "b")),
+        (["a", "b"], {"scopes": ["a"], "clientId": "0oa0"}, ("a", "b")),
+        (["a", "b"], {"scopes": ["a"], "clientId": "0oa2"}, ("a", "b")),
+    ],
+    ids=["more", "fewer", "only here", "of another app", "of a third app"],
+)
+def test_a_file_in_the_working_directory_adds_no_scopes_for_a_key_from_elsewhere(
+    world: World,
+    caplog: pytest.LogCaptureFixture,
+    key: str,
+    local: list[str],
+    at_home: dict[str, Any],
+    used: tuple[str, ...],
+) -> None:
+    its_key = {"privateKey": PEM} if key == "here" else {}
+    world.write(world.local, okta_yaml(clientId="0oa1", scopes=local, **its_key))
+    world.write(world.at_home, okta_yaml(**at_home))
+    settings = world.read(without("SCOPES", "CLIENTID") if key == "elsewhere" else {"OKTA_CLIENT_ORGURL": ORG})
+    is_ignored = key == "elsewhere" and set(used) < set(local)
+    assert settings.scopes == (used if key == "elsewhere" else tuple(local))
+    assert settings.sources["scopes"] == str(world.at_home if is_ignored else world.local)
+    assert ("OKTA_CLIENT_SCOPES" in caplog.text) == is_ignored
+
+
 @posix_only
 def test_a_link_to_a_key_elsewhere_is_a_key_from_elsewhere(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.write(world.home / "key.pem", PEM)

@@ -39,7 +39,7 @@ from .private_copy import private_copy
 from .proxies import is_direct_only, warn_of_environments_proxy
 from .ssl_contexts import shared_context
 from .token_request import read_answer
-from .verified_tls import check_verified, is_verifying
+from .verified_tls import REFUSES_ALL, check_verified, is_verifying
 
 if TYPE_CHECKING:
     import httpx
@@ -78,6 +78,7 @@ class ClientAuth(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         self.app = app
         self._client: Any = client
         self._sender: Any = send
+        self._is_refused = False
         app.revoke_through(self._run)
         warn_of_environments_proxy(app)
 
@@ -139,6 +140,8 @@ class ClientAuth(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                     # Do this before anything else is created, because there may be many callers.
                     advance(self.app.obtain(), self._threads())
                     plain = self._attach_fresh(request)
+            if self._is_refused:
+                self._refuse_unverified()
             call = None if plain else _Call(self.app, self._library, request)
             if call is not None and not call.has_callers_authorization(self._placeholder):
                 call.attach(call.ready() or self._run(call.wait()), self.trace)
@@ -146,7 +149,8 @@ class ClientAuth(AuthObject, Generic[RequestT, ResponseT, ClientT]):
             if plain and response.status_code != 401:
                 return
             if call is not None:
-                call.check_connection(response)
+                if not call.is_verified(response):
+                    self._refuse_unverified()
                 if not concerns_proof(response.status_code, response.headers):
                     return
             call = call or _Call(self.app, self._library, request)  # the body of a plain request is in memory
@@ -184,6 +188,8 @@ class ClientAuth(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                 if hit.fresh_until <= hit.now():
                     await aadvance(self.app.obtain(), self._loop())  # as above
                     plain = self._attach_fresh(request)
+            if self._is_refused:
+                self._refuse_unverified()
             call = None if plain else _Call(self.app, self._library, request)
             if call is not None and not call.has_callers_authorization(self._placeholder):
                 call.attach(call.ready() or await self._run_async(call.wait()), self.atrace)
@@ -191,7 +197,8 @@ class ClientAuth(AuthObject, Generic[RequestT, ResponseT, ClientT]):
             if plain and response.status_code != 401:
                 return
             if call is not None:
-                call.check_connection(response)
+                if not call.is_verified(response):
+                    self._refuse_unverified()
                 if not concerns_proof(response.status_code, response.headers):
                     return
             call = call or _Call(self.app, self._library, request)  # the body of a plain request is in memory
@@ -250,6 +257,11 @@ class ClientAuth(AuthObject, Generic[RequestT, ResponseT, ClientT]):
             return False
         request.headers._list.append((b"Authorization", b"authorization", authorization.encode("ascii")))
         return True
+
+    def _refuse_unverified(self) -> None:
+        """Refuses a call, and each later one."""
+        self._is_refused = True
+        check_verified(self.app.profile, False, self._library.error_map, then=REFUSES_ALL)
 
     def _learn_unshown(self, request: RequestT, error: BaseException | None) -> None:
         """A response hook that raises hides the response from the auth flow, which is closed while the client handles
@@ -319,8 +331,8 @@ class ClientAuth(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         try:
             with self._token_client(request.url) as client:
                 by_proxy = self._library.uses_proxy(client, request.url)
-                context = self._library.ssl_context(client, request.url)
-                check_verified(self.app.profile, context is None or is_verifying(context))
+                is_verified = self._client is None or self._library.verifies(client, request.url)
+                check_verified(self.app.profile, is_verified)
                 response = client.send(
                     self._library.request(request, timeout), auth=None, follow_redirects=False, stream=True
                 )
@@ -416,15 +428,14 @@ class _Call:
             self.request.extensions["trace"] = partial(trace, self._proofs)
         self._set_headers(credentials.headers)
 
-    def check_connection(self, response: Any) -> None:
-        """Refuses a connection that did not verify the server, if the app's profile requires that. A call that uses an earlier
-        connection shows it only here."""
+    def is_verified(self, response: Any) -> bool:
+        """Whether the connection verified the server, if the app's profile requires that. A call that uses an earlier connection
+        shows it only here."""
         if self._proofs is None or self._app.profile is None:
-            return
+            return True
         stream = response.extensions.get("network_stream")  # httpcore's
         connection = None if stream is None else stream.get_extra_info("ssl_object")
-        is_verified = connection is None or is_verifying(connection.context)
-        check_verified(self._app.profile, is_verified, self._library.error_map)
+        return connection is None or is_verifying(connection.context)
 
     def judge(self, response: Any) -> Flow[None]:
         """Judges the response of the last hop."""
@@ -495,12 +506,14 @@ class Library:
             return False
         return "Proxy" in type(getattr(transport, "_pool", None)).__name__
 
-    def ssl_context(self, client: Any, url: str) -> Any:
-        """The SSL context of a client for that URL, if its transport is the library's own."""
+    def verifies(self, client: Any, url: str) -> bool:
+        """Whether a client verifies the server at that URL, if its transport is the library's own; otherwise ``True``. Only
+        private attributes show it before the request is sent. Without them, the answer is ``False`` (docs/decisions.md)."""
         try:
-            return client._transport_for_url(self.httpx.URL(url))._pool._ssl_context
+            transport = client._transport_for_url(self.httpx.URL(url))
+            return not isinstance(transport, self.httpx.HTTPTransport) or is_verifying(transport._pool._ssl_context)
         except AttributeError:
-            return None
+            return False
 
     def rewinder(self, request: AnyRequest) -> Rewind:
         """A function that rewinds the body to its current position, before the first send; ``None`` if that is not
@@ -631,7 +644,7 @@ class _Proofs:
 
     def needed(self, event: str, info: dict[str, Any]) -> Flow[dict[str, str]] | None:
         """Checks a request before it is written. Returns a flow for new headers if its own are not valid."""
-        if event.endswith("start_tls.started"):
+        if event.endswith("start_tls.started") and self._app.profile is not None:
             # Raise later: an exception here would leave the socket open.
             self._is_verified = self._is_verified and is_verifying(info["ssl_context"])
         if not event.endswith("send_request_headers.started"):

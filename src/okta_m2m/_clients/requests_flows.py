@@ -37,7 +37,7 @@ from .limits import MAX_DRAINED, PIECE, connect_timeout, is_inflatable, read_tim
 from .private_copy import private_copy
 from .proxies import is_direct_only, warn_of_environments_proxy
 from .token_request import read_answer
-from .verified_tls import check_verified
+from .verified_tls import REFUSES_ALL, check_verified
 
 if TYPE_CHECKING:
     import niquests  # pyright: ignore[reportMissingImports]  # never installed beside urllib3, so missing here
@@ -92,12 +92,12 @@ class Library:
         with suppress(TimeoutError):
             within(BODY_TIMEOUT, drain, give_up=partial(_shut_socket, response.raw))
 
-    def check_call(self, app: ServiceApp, response: Any, settings: Mapping[str, Any]) -> None:
-        """Refuses the response of a call that was sent without verification. Nothing shows this before the call is sent."""
+    def check_call(self, app: ServiceApp, request: Any, verify: object) -> None:
+        """Refuses a call that was sent without verification, which nothing shows before."""
         try:
-            check_verified(app.profile, settings.get("verify", True), self.error_map)
+            check_verified(app.profile, verify, self.error_map, then=REFUSES_ALL)
         except ConfigurationError as error:
-            add_request(error, response.request)
+            add_request(error, request)
             raise
 
     def token_session(self, session: Any) -> Any:
@@ -147,7 +147,7 @@ class Library:
 class SessionAuth(AuthObject, Generic[RequestT, ResponseT, SessionT]):
     """The behavior of an auth class, for a request and for each response."""
 
-    __slots__ = ("_adapter", "_hit", "_hook", "_placeholder", "_sender", "_session", "app")
+    __slots__ = ("_adapter", "_hit", "_hook", "_is_refused", "_placeholder", "_sender", "_session", "app")
 
     _library: ClassVar[Library]
 
@@ -165,6 +165,7 @@ class SessionAuth(AuthObject, Generic[RequestT, ResponseT, SessionT]):
         # Read by a hit. Binding a method on each call would be a tenth of the cost of a hit (benchmarks/hits.py).
         self._hit: Any = app.token_state
         self._hook: Any = self.handle_response if app.profile is None else self._handle_verified
+        self._is_refused = False
         self._adapter: object = None
         self._session: Any = session
         self._sender = send
@@ -203,6 +204,8 @@ class SessionAuth(AuthObject, Generic[RequestT, ResponseT, SessionT]):
     def __call__(self, request: RequestT) -> RequestT:
         """Called by the library with each request before it is sent."""
         self._check_request(request)
+        if self._is_refused:
+            self._library.check_call(self.app, request, verify=False)
         if has_callers_authorization(self.app, request, self._placeholder):
             return request
         url, method = str(request.url or ""), str(request.method or "")
@@ -255,8 +258,9 @@ class SessionAuth(AuthObject, Generic[RequestT, ResponseT, SessionT]):
     def _handle_verified(self, response: ResponseT, position: int | None = None, **settings: Any) -> ResponseT:
         """The response hook for an app with a profile."""
         try:
-            self._library.check_call(self.app, response, settings)
+            self._library.check_call(self.app, response.request, settings.get("verify", True))
         except ConfigurationError:
+            self._is_refused = True
             response.close()
             raise
         return self.handle_response(response, position, **settings)

@@ -10,15 +10,19 @@ from typing import Any, Final
 
 from ..errors import ConfigurationError, ErrorMap
 
+REFUSES_ALL: Final = "This auth object refuses all calls from now on."
+"""What follows a call whose token was sent before the client showed that it does not verify."""
+
 _NOTHING: Final[ErrorMap] = MappingProxyType({})
 
 
-def check_verified(profile: str | None, is_verified: object, error_map: ErrorMap = _NOTHING) -> None:
-    """``profile``: the app's. ``is_verified``: whether the client verifies the server, as far as that is known. Raises
-    :class:`~okta_m2m.errors.ConfigurationError`: with an ``error_map``, for a call, as an exception of the client's library."""
+def check_verified(profile: str | None, is_verified: object, error_map: ErrorMap = _NOTHING, then: str = "") -> None:
+    """``profile``: the app's. ``is_verified``: whether the client verifies the server, as far as that is known. ``then``: what
+    follows, for the message. Raises :class:`~okta_m2m.errors.ConfigurationError`: with an ``error_map``, for a call, as an
+    exception of the client's library."""
     if profile is not None and not is_verified:
         raise ConfigurationError(
-            "The client does not verify the server with TLS 1.2 or newer, which the profile fapi requires.",
+            f"The client does not verify the server with TLS 1.2 or newer, which the profile fapi requires. {then}".rstrip(),
             remedy="Remove verify=False, ssl=False or the SSL context from the client. For your own CA, pass its file or an "
             "ssl.create_default_context(cafile=...).",
         ).as_library_error(error_map)

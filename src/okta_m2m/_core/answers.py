@@ -1,6 +1,6 @@
 """Reads Okta's responses: the JSON, the error, the token, and when to try again.
 
-Invariant: parsing never fails. A response that is not from an OAuth server counts as empty.
+Invariant: parsing never fails. A response that is not from an OAuth server counts as empty. An error's code is safe to show.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def error_of(answer: Mapping[str, Any]) -> tuple[str | None, str | None]:
     """The code and description of an error in OAuth's format (RFC 6749 section 5.2) or that of Okta's API (``errorCode``)."""
     code = answer.get("error") or answer.get("errorCode")
     description = answer.get("error_description") or answer.get("errorSummary")
-    return code if isinstance(code, str) else None, description if isinstance(description, str) else None
+    return quoted(code, 80) if isinstance(code, str) else None, description if isinstance(description, str) else None
 
 
 def error_code(body: bytes) -> str | None:

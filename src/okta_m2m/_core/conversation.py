@@ -66,7 +66,7 @@ from .answers import (
     retry_after,
 )
 from .flights import Flight
-from .grants import Grant
+from .grants import SECRETS, Grant
 from .politeness import LONGEST_BELIEVED, back_off
 from .proofs import CLOCK_TOLERANCE, DPoPProofs, signed_request
 from .token_endpoint import TokenEndpoint
@@ -350,6 +350,7 @@ class Conversation:
         """The token; ``"at once"`` if another attempt would differ; ``None`` after a failure that may be temporary."""
         endpoint, sent_at = self._endpoint, attempt.sent_at
         self._was_heard, self._is_silent = True, False
+        shown = response.without(attempt.form.value.get(name, "") for name in SECRETS)
         date = None if response.get("age") else response.get("date")
         moved = endpoint.okta_clock.learn(date, took=self._now() - sent_at)
         if abs(moved) > CLOCK_TOLERANCE:
@@ -360,32 +361,32 @@ class Conversation:
             pause = rate_limit_pause(response, endpoint.okta_clock.now())
             if pause is not None:
                 self._politeness.asked_to_wait(pause, self._now(), self._patient_until)
-            self._last_error = _rate_limited(response, pause, back_off(self._politeness.failures + 1))
+            self._last_error = _rate_limited(shown, pause, back_off(self._politeness.failures + 1))
             return None
         if 200 <= response.status < 300:
             token = self._read_token(response, sent_at)
             if token is None:
-                self._last_error = self._unexpected(response)
+                self._last_error = self._unexpected(shown)
                 self._unreadable += 1
                 if self._unreadable > MAX_UNREADABLE:
                     raise self._politeness.failed(self._last_error, self._now(), lasting=True)
             return token
-        code, description = error_of(json_object(response.body))
+        code, description = error_of(json_object(shown.body))
         if response.status >= 500 or response.status == 408 or code in _PASSING or description == _JWKS_URI_TROUBLE:
             # A server error, probably temporary. temporarily_unavailable is a 400 at Okta.
             pause = retry_after(response, endpoint.okta_clock.now())
             if pause is not None:
                 self._politeness.asked_to_wait(pause, self._now(), self._patient_until)
-            self._last_error = self._in_trouble(response, f" {code or ''}".rstrip(), pause)
+            self._last_error = self._in_trouble(shown, f" {code or ''}".rstrip(), pause)
             return None
         if code is None:
-            raise self._politeness.failed(self._unexpected(response), self._now(), lasting=True)
+            raise self._politeness.failed(self._unexpected(shown), self._now(), lasting=True)
         if code in _CLOCK_CODES:
             moved += endpoint.okta_clock.learn(date)
         cure = _cure(code, description, has_new_nonce, moved)
         if cure in self._tried_fixes:
             # The nonces, or Okta's clock, change faster than we can use them, or the servers disagree.
-            self._last_error = self._in_trouble(response, f" {code}, repeatedly")
+            self._last_error = self._in_trouble(shown, f" {code}, repeatedly")
             return None
         if cure is not None:
             self._tried_fixes.add(cure)
@@ -398,7 +399,7 @@ class Conversation:
             response.status,
             code,
             description,
-            response.get("x-okta-request-id"),
+            shown.get("x-okta-request-id"),
             server=custom_server(self._endpoint.url),
             of_subject=self._grant.has_subject,
         )

@@ -32,6 +32,9 @@ ACCESS_TOKEN: Final = _TOKEN_TYPE + "access_token"
 ID_TOKEN: Final = _TOKEN_TYPE + "id_token"
 ID_JAG: Final = _TOKEN_TYPE + "id-jag"
 
+SECRETS: Final = ("subject_token", "assertion")
+"""The parameters that are secrets, beside the client assertion, which every error redacts by its form."""
+
 FAR_FUTURE: Final = 1e12
 """Seconds since the epoch, in the year 33658."""
 

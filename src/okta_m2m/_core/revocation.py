@@ -40,13 +40,14 @@ def ask_about_token(
         response = yield from _ask(url, token, key, assertions, okta_clock, timeout)
     if response.status == 200:
         return response
+    response = response.without([token.value])
     code, description = error_of(json_object(response.body))
     if response.status == 429:
         raise RateLimited(
             f"{url} is rate limited.",
             remedy="Try again in a minute.",
             status=429,
-            error=quoted(code, 80) if code else None,
+            error=code,
             request_id=request_id(response),
         )
     if response.status >= 500 or code is None:

@@ -104,7 +104,8 @@ class ServiceApp(arguments.NotAnAuthObject):
       use that token. Default ``False``.
     - ``clock``: another clock, for simulations. Default: the system's clocks.
     - ``profile``: ``"fapi"`` requires what the FAPI 2.0 Security Profile requires, and nothing can lower it: DPoP, ES256, https
-      everywhere, and clients that verify servers with TLS 1.2 or newer. Default ``None``.
+      everywhere, and clients that verify servers with TLS 1.2 or newer. requests and niquests show whether a call was verified
+      only with its response: then that ``OktaAuth`` object refuses all later calls. Default ``None``.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` for a setting that cannot work.
     """

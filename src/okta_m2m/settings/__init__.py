@@ -153,7 +153,6 @@ def read_settings(
     if org_url is None or client_id is None or key is None or (scopes is None and server is None):
         raise _missing_settings(found, environ, [path for path, _ in paths])
 
-    _check_scopes_are_own(scopes, client_id)
     checked_url = _org_url(org_url)
     kid, passphrase = (_find_beside_key(key, sources, setting) for setting in ("kid", "passphrase"))
     signer, key_path = _signer(key, kid, passphrase)
@@ -161,7 +160,10 @@ def read_settings(
     is_key_here = _is_key_here(key, key_path, working_directory)
     dpop = _trustworthy("dpop", sources, is_key_here, lambda found: _dpop(found) == "required")
     origins = _trustworthy("origins", sources, is_key_here, lambda found: False)
-    in_use = {**found, "dpop": dpop, "origins": origins, "kid": kid, "passphrase": passphrase, "mode": None}
+    scopes = _trustworthy("scopes", sources, is_key_here, lambda found: _is_narrower(found, sources, client_id))
+    _check_scopes_are_own(scopes, client_id)
+    in_use = {**found, "scopes": scopes, "dpop": dpop, "origins": origins}
+    in_use.update(kid=kid, passphrase=passphrase, mode=None)
     used = {setting: one for setting, one in in_use.items() if one is not None}
     return Settings(
         org_url=checked_url,
@@ -379,9 +381,19 @@ def _trustworthy(
             "Pass %s=, or set %s.",
             found.where,
             setting,
-            {"dpop": "OKTA_CLIENT_DPOPENABLED"}.get(setting, ORIGINS_VARIABLE),
+            {"dpop": "OKTA_CLIENT_DPOPENABLED", "scopes": "OKTA_CLIENT_SCOPES"}.get(setting, ORIGINS_VARIABLE),
         )
     return None
+
+
+def _is_narrower(scopes: FoundSetting, sources: Sequence[Source], client_id: FoundSetting) -> bool:
+    """Whether scopes request no more than the place outside of the working directory that sets them for the same app, if any."""
+    for source in sources:
+        other = source.found.get("scopes")
+        is_about_app = source.found.get("client_id", client_id).value == client_id.value
+        if other is not None and not other.here and is_about_app:
+            return set(_scopes(scopes)) <= set(_scopes(other))
+    return True
 
 
 def _dpop(found: FoundSetting) -> bool | Literal["required"] | Signer:
