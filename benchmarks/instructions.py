@@ -2,7 +2,7 @@
 same for a call with a token that is bound with DPoP, with its response and without the signature.
 
     python benchmarks/instructions.py            compares with the baseline of this Python and architecture, if there is one;
-                                                 exit 1 if a hit takes over 5 % more
+                                                 exit 1 if a hit takes over 5% more
     python benchmarks/instructions.py --update   writes that baseline
 
 A count is the difference between a process that makes many hits and one that makes few, so the start of the process is not in

@@ -214,7 +214,7 @@ def _oauth2client_requests(endpoint: Endpoint) -> Any:
     client = OAuth2Client(
         endpoint.token_url,
         auth=PrivateKeyJwt("0oa1b2c3", Jwk.from_pem(pem()).with_kid_thumbprint(), alg="RS256"),
-        testing=True,  # otherwise it refuses plain http
+        testing=True,  # otherwise it refuses plain HTTP
     )
     return OAuth2ClientCredentialsAuth(client, scope=SCOPE, leeway=0 if endpoint.lifetime < 120 else 20)
 
@@ -340,7 +340,7 @@ def _okta_aiohttp(endpoint: Endpoint) -> Any:
         "oauthTokenRenewalOffset": 5,
     }
     oauth = OAuth(None, {"client": client})
-    # Its executor refuses plain http, so it starts with a token. Measured is how it hands that token out.
+    # Its executor refuses plain HTTP, so it starts with a token. Measured is how it hands that token out.
     oauth._access_token, oauth._access_token_expiry_time = "x" * 900, int(time.time()) + 3600
 
     async def middleware(request: Any, handler: Any) -> Any:

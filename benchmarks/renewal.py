@@ -3,7 +3,7 @@
 Measured is the time in the auth object alone, in eight threads of some 240 calls a second each. The floor adds a constant
 header in the same loop. Tokens live two seconds, and the endpoint takes 200 ms. Each renewal that callers had to wait for would
 delay eight of some 3,000 calls, so p99.9 shows it. The same is measured with tokens that live an hour, none of which is
-renewed meanwhile. Ideal is one token request whenever 80 % of a token's life is spent.
+renewed meanwhile. Ideal is one token request whenever 80% of a token's life is spent.
 """
 
 from __future__ import annotations

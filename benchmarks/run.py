@@ -285,7 +285,7 @@ def table(rows: list[Row]) -> str:
 
 
 def verdict(rows: list[Row]) -> str:
-    """Which rows miss their goal, as the page and the reader at the terminal are told."""
+    """Which rows miss their goal, for the page and the terminal."""
     missed = [f"- {row.what}: {row.ours}; the goal is {row.goal}" for row in rows if row.reached is False]
     missed += [f"- {row.what}: not measured" for row in rows if row.reached is None]
     if not missed:

@@ -336,7 +336,7 @@ class Claim(StoreEffect[bool]):
 
     - ``key``: the key of the claim.
     - ``owner``: the owner who makes the claim.
-    - ``ttl``: seconds until the claim ends by itself.
+    - ``ttl``: seconds until the claim ends on its own.
     """
 
     key: str

@@ -42,8 +42,8 @@ def bearer() -> Response:
     ("arguments", "problem"),
     [
         ({"dpop": False}, "requires DPoP"),
-        ({"org_url": "http://localhost:8080"}, "no plain http"),
-        ({"origins": ["http://127.0.0.1:8000"]}, "no plain http"),
+        ({"org_url": "http://localhost:8080"}, "not allow plain HTTP"),
+        ({"origins": ["http://127.0.0.1:8000"]}, "not allow plain HTTP"),
         ({"key": PrivateKey.generate("ES384")}, "ES256"),
         ({"key": [PrivateKey.generate("ES256"), PrivateKey.generate("ES512")]}, "ES256"),
         ({"dpop": PrivateKey.generate("ES384")}, "ES256"),

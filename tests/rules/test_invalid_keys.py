@@ -404,7 +404,9 @@ def test_a_jwk_that_is_not_for_signing_is_refused(members: dict[str, Any], said:
 
 def test_a_jwks_with_several_matching_keys_is_refused() -> None:
     two = {"keys": [jwk(ec_key(), kid="a"), jwk(rsa_key(), kid="b"), jwk(rsa_key())]}
-    assert "3 private keys: 'a', 'b', one without a kid. Choose one with kid=" in refusal(PrivateKey.from_jwk, two)
+    assert "3 private keys: 'a', 'b', one without a kid. Choose one with PrivateKey" in refusal(
+        PrivateKey.from_jwk, two
+    )
     assert "its private keys: 'a', 'b'" in refusal(PrivateKey.from_jwk, two, kid="c")
     twice = {"keys": [jwk(ec_key(), kid="a"), jwk(rsa_key(), kid="a")]}
     assert "2 keys with the kid 'a'" in refusal(PrivateKey.from_jwk, twice, kid="a")

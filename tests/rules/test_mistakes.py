@@ -55,6 +55,13 @@ def test_the_error_of_a_common_mistake_has_the_right_articles(mistake: Callable[
     assert WRONG_ENGLISH.search(said) is None, said
 
 
+def test_a_kid_given_to_the_app_is_answered_with_where_it_belongs() -> None:
+    said = outcome(dict(MISTAKES)["the app with a kid"])
+    assert isinstance(said, TypeError)
+    assert "PrivateKey.from_file" in str(said)
+    assert "OKTA_CLIENT_KID" in str(said)
+
+
 def test_headers_app_is_answered_for_each_kind_of_client() -> None:
     """No client tells its own name when it reads the app as its headers."""
     pytest.importorskip("httpx", reason="this environment has only niquests")

@@ -184,6 +184,8 @@ LIBRARY: list[Mistake] = [
     ("the app of the admin console", lambda: app(org_url="https://acme-admin.okta.com")),
     ("the app of an issuer", lambda: app(org_url="https://acme.okta.com/oauth2/default")),
     ("the app of a placeholder", lambda: app(org_url="https://{yourOktaDomain}")),
+    ("the app with a kid", lambda: app(kid="2026-11")),
+    ("from_env with a kid", lambda: ServiceApp.from_env(files=False, environ={}, kid="2026-11")),
     ("the app of no client id", lambda: app(client_id="")),
     ("the app of a placeholder as client id", lambda: app(client_id="{clientId}")),
     ("the app with the path of a key", lambda: app(key="key.pem")),

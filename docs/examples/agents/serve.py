@@ -1,4 +1,4 @@
-"""An API that calls another API for its caller, against a stand-in for Okta. It ends by itself.
+"""An API that calls another API for its caller, against a stand-in for Okta. It ends on its own.
 
 ada's app ── ada's token ──▶ orders API ── a token for ada, from Okta ──▶ stock API
 """

@@ -93,7 +93,7 @@ class AuthObject:
         """The error for calling an awaitable method of a blocking client, or a blocking method of an async one."""
         return WrongType(f"{self._name()} is for {clients} clients, and has no {asked}().", remedy=f"Write: {instead}")
 
-    if not TYPE_CHECKING:  # a type checker reports this by itself
+    if not TYPE_CHECKING:  # a type checker reports this on its own
 
         def __call__(self, request: object = None, handler: object = None) -> NoReturn:
             """Called by a library that this class is not for."""

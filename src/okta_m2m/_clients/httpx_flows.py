@@ -603,7 +603,7 @@ def _seekable(file: Any) -> bool:
 
 
 class _Peeked(Start):
-    """The body of a response whose start is read here. Closing it also ends a read of ours that goes on."""
+    """The body of a response whose start is read here. Closing it also ends our read, if that continues."""
 
     def __init__(self, response: Any, pieces: Any) -> None:
         self._stream = response.stream

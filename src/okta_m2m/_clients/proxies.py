@@ -1,4 +1,4 @@
-"""Keeps tokens and assertions for a plain-http loopback origin away from a proxy, which could read them.
+"""Keeps tokens and assertions for a plain HTTP loopback origin away from a proxy, which could read them.
 
 Our own requests never use a proxy there. For the caller's calls, only aiohttp shows whether a proxy is used. For the
 other libraries, a warning gives the remedy if the environment sets a proxy.
@@ -20,7 +20,7 @@ def is_direct_only(url: str) -> bool:
 
 
 def warn_of_environments_proxy(app: ServiceApp) -> None:
-    """Warns if the environment sets a proxy for a plain-http origin of an app, because the client does not show what
+    """Warns if the environment sets a proxy for a plain HTTP origin of an app, because the client does not show what
     it uses. Do not call it for a client that ignores the environment."""
     for prefix in app.origins.prefixes:
         if is_direct_only(prefix):

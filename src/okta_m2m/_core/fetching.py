@@ -1,6 +1,6 @@
 """Fetches a token for all callers, from the token endpoint or from the store that processes share.
 
-No caller owns a fetch. The first caller that needs a token has a thread of ours start the fetch, and then waits for it
+No caller owns a fetch. The first caller that needs a token has one of our threads start the fetch, and then waits for it
 like all others, on whatever thread or event loop it runs. A renewal is the same, but no caller waits. So a caller that is
 canceled, interrupted, blocked or out of time does not affect the fetch, and no caller's frame ever holds an assertion.
 

@@ -8,7 +8,7 @@
 
 A thread of its own keeps the claim, saves and releases, so that no caller waits for a slow store when there is a token.
 
-A claim is a lease: if its holder is killed, the others wait at most :data:`LEASE` seconds. Whoever can write to the store
+A claim is a lease: if its holder is killed, the others wait at most :data:`LEASE` seconds. Someone who can write to the store
 can keep a claim for longer. So no process waits for longer than a lease and a half, unless the holder has saved a sign of
 life.
 

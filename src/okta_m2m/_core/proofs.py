@@ -120,7 +120,7 @@ class ClientAssertions:
 
     - ``audience``: the ``aud`` claim. Okta requires exactly the absolute URL of the request, as a plain string.
     - ``lifetime``: seconds from now to ``exp``, more than 0 and less than Okta's limit of one hour.
-    - ``claims``: claims to add, or to replace ours with; ``None`` removes one of ours.
+    - ``claims``: claims to add, or to replace the usual ones with; ``None`` removes one.
     - ``alg``: the only algorithm to sign with, also if a key file changes; ``None`` for any.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` for an invalid lifetime, or claims that are not JSON.

@@ -141,7 +141,7 @@ class Reports:
 
     def not_revoked(self, why: str) -> None:
         """The token of a closed app was not revoked. Logged only."""
-        message = "the token of client %s was not revoked: %s. It will expire by itself."
+        message = "the token of client %s was not revoked: %s. It will expire on its own."
         self._notifier.notify(logger.warning, message, self.client_id, why.rstrip("."))
 
     def made_again(self) -> None:

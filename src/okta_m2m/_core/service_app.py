@@ -7,7 +7,7 @@ A call that finds a fresh token uses only :meth:`ServiceApp.ready` and starts no
     how a token is fetched, and waited for               fetching.py, conversation.py, fleet.py
     what a call sends                                    bindings.py
     what a response means, and what follows              verdict.py
-    where a token may travel                             origins.py
+    where a token is sent                                origins.py
 """
 
 from __future__ import annotations
@@ -125,6 +125,7 @@ class ServiceApp(arguments.NotAnAuthObject):
     )
 
     @without_locals
+    @arguments.without_kid
     def __init__(
         self,
         org_url: str,
@@ -231,6 +232,7 @@ class ServiceApp(arguments.NotAnAuthObject):
 
     @classmethod
     @without_locals
+    @arguments.without_kid
     def from_env(cls, *, files: bool = True, environ: Mapping[str, str] | None = None, **arguments: Any) -> ServiceApp:
         """The service app that is configured by the settings that Okta's own SDKs read. Each setting comes from the first of
         these places that has it: the arguments, the environment (``OKTA_CLIENT_*``), ``./okta.yaml``, ``~/.okta/okta.yaml``.
@@ -397,7 +399,7 @@ class ServiceApp(arguments.NotAnAuthObject):
         self._engine.reports.authorization_kept(origin_of(url))
 
     def report_proxy(self, url: str, *, is_certain: bool) -> None:
-        """Reports a proxy for a plain-http URL of this machine. It could read the token.
+        """Reports a proxy for a plain HTTP URL of localhost. It could read the token.
 
         - ``url``: the URL of a call, or the beginning of the URLs of an origin.
         - ``is_certain``: whether a call went through it, and so got no token. Otherwise only the environment sets it.
@@ -530,7 +532,7 @@ class ServiceApp(arguments.NotAnAuthObject):
 
         With ``revoke_on_close``, it revokes the token at Okta (RFC 7009), through the adapter that was created last for
         this app. Calls in progress may then get a 401. If the token cannot be revoked, that is logged as a warning, and the token
-        expires by itself. ``with app:`` also closes the app.
+        expires on its own. ``with app:`` also closes the app.
         """
         if self._revocation is not None and not self.token_state.is_closed:
             self._revocation.revoke()

@@ -44,7 +44,7 @@ def within(
 class Start:
     """The body of a rejected response, of which a thread or a task reads the start, for at most :data:`BODY_TIMEOUT`.
 
-    A read that takes longer goes on: to interrupt it would end the connection, and the caller may want the whole response.
+    A read that takes longer continues: to interrupt it would end the connection, and the caller may want the whole response.
     Then the caller's own read waits for it. A body that breaks off ends there.
 
     - ``pieces``: yields the body; ``async`` for the methods whose names begin with ``a``.
@@ -126,9 +126,9 @@ def _start_task(work: Coroutine[Any, Any, None]) -> Callable[[], object]:
 
     scope = trio.CancelScope()
 
-    async def cancellable() -> None:
+    async def cancelable() -> None:
         with scope:
             await work
 
-    trio.lowlevel.spawn_system_task(cancellable)
+    trio.lowlevel.spawn_system_task(cancelable)
     return scope.cancel

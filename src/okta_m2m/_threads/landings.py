@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 LOOK: Final = 1.0
-"""Seconds between two looks of a waiting caller at what it waits for, and the time that whoever starts it has to do so."""
+"""Seconds after which a waiting caller checks again what it waits for. The caller that starts it has that long to do so."""
 
 WOKEN_AT_ONCE: Final = 16
 """The number of threads that a landing wakes. Each of them wakes another, because a thousand threads that wake at the same

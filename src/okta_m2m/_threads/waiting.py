@@ -1,4 +1,4 @@
-"""Lets event loops wait for what ends in a thread of ours: asyncio's, with very many tasks at once, and trio's.
+"""Lets event loops wait for what ends in one of our threads: asyncio's, with very many tasks at once, and trio's.
 
 All tasks of an asyncio loop that wait for one landing share a callback and a timer, and are woken in batches: with one timer
 each, ten thousand tasks blocked the loop (measured by ``benchmarks/stampede_tasks.py``).

@@ -1,4 +1,4 @@
-"""Starts threads of ours. Whatever of ours waits for the outside world runs in one.
+"""Starts this package's threads. Everything in it that waits for the outside world runs in one.
 
 They are daemon threads: neither a call, nor the end of an event loop or of the process waits for them. The threads of
 ``asyncio.to_thread`` and of executors delay both, because a loop and the interpreter wait for them before they end.

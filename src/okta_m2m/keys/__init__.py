@@ -61,7 +61,7 @@ class Signer(Protocol):
         For RS*, it is PKCS #1 v1.5 (RFC 7518 section 3.3). For ES*, it is the numbers r and s, concatenated with a fixed
         length each (section 3.4), not the DER encoding that most KMSs return.
 
-        A plain function, which may block: without ``in_memory``, it is called in a thread of ours, several at once.
+        A plain function, which may block: without ``in_memory``, it is called in one of our threads, several at once.
         """
         ...
 

@@ -304,7 +304,10 @@ def _pick(keys: object, kid: str | None) -> Mapping[str, object]:
         )
     if not private:
         raise InvalidKey("The JWKS contains no private key.", remedy="Pass the set that contains the private key.")
-    raise InvalidKey(f"The JWKS contains {len(private)} private keys: {kids}.", remedy="Choose one with kid=.")
+    raise InvalidKey(
+        f"The JWKS contains {len(private)} private keys: {kids}.",
+        remedy='Choose one with PrivateKey.from_file(..., kid="..."), or with OKTA_CLIENT_KID.',
+    )
 
 
 def _is_for_signing(jwk: Mapping[str, object]) -> bool:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, ParamSpec, TypeVar
 
 from .._base.clocks import Clock
 from .._base.tokens import SCOPE
@@ -38,6 +39,24 @@ LONGEST_SUBJECT = 16_384
 """Characters. No common server accepts an ``Authorization`` header of this length, in which a user's token arrives."""
 
 _SERVER_ID = r"[A-Za-z0-9._~-]+"
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def without_kid(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorator: the function has no argument ``kid``, and the error says where it belongs. Other libraries have it there."""
+
+    @wraps(function)
+    def call(*given: P.args, **named: P.kwargs) -> T:
+        if "kid" in named:
+            raise WrongType(
+                "A service app has no argument kid, which belongs to the key.",
+                remedy='Write key=PrivateKey.from_file("key.pem", kid="..."), or set OKTA_CLIENT_KID for from_env().',
+            )
+        return function(*given, **named)
+
+    return call
 
 
 def check_list(values: Iterable[str], name: str) -> list[str]:
@@ -232,7 +251,7 @@ def check_profile(
         )
     if any(url.startswith("http://") for url in urls):
         raise ConfigurationError(
-            "The profile fapi allows no plain http, not even to this machine.",
+            "The profile fapi does not allow plain HTTP, not even to localhost.",
             remedy="Use https:// for the org and for each origin.",
         )
     for name, signers in (("key", keys), ("dpop", () if dpop_key is None else (dpop_key,))):
@@ -284,7 +303,7 @@ def attached_wrongly(given: str, request: object, library: str = "") -> WrongTyp
         return WrongType(f"{library} was given {given}.", remedy=f"Write: {ATTACH[library]}")
     return WrongType(
         f"A client was given {given}.",
-        remedy=f"Write for requests: {ATTACH['requests']}; for httpx: {ATTACH['httpx']}; for aiohttp: {ATTACH['aiohttp']}",
+        remedy=f"Write {'; '.join(f'for {client}: {line}' for client, line in ATTACH.items())}",
     )
 
 

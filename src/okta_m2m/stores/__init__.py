@@ -23,7 +23,7 @@ class Store(Protocol):
     several at once, and each call may block up to the service app's ``store_timeout``.
 
     For each key, a store keeps two independent records: a *value* and a *claim*. A claim is a lease: it belongs to one
-    owner, and expires by itself. If a method raises any exception, or takes too long, the caller continues without the
+    owner, and expires on its own. If a method raises any exception, or takes too long, the caller continues without the
     store. ``okta_m2m.testing.StoreConformance`` tests whether a store keeps these promises.
 
     - ``key``: any string.
