@@ -54,7 +54,7 @@ def list_(sign_in: SignIn, as_json: Json = False) -> None:
     """List the org's service apps."""
     found = list(provisioning.list_apps(sign_in()))
     rows = [["CLIENT ID", "STATUS", "KEYS", "NAME"]]
-    rows += [[one.client_id, one.status, one.jwks_uri or str(len(one.keys)), one.name or "-"] for one in found]
+    rows += [[one.client_id, one.status or "-", one.jwks_uri or str(len(one.keys)), one.name or "-"] for one in found]
     report([asdict(one) for one in found], columns(rows), as_json)
 
 

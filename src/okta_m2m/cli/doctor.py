@@ -9,7 +9,7 @@ import importlib
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from itertools import chain
 from operator import attrgetter
@@ -24,9 +24,10 @@ from ..admin.shared_token import check_store
 from ..errors import ConfigurationError, quoted
 from ..settings import named_store
 from .exits import Exit
-from .options import STORE_TIMEOUT, Json, seconds
+from .options import STORE_TIMEOUT, As, Json, TokenFile, seconds
 from .printing import echo_json, without_log
 from .profiles import name_places
+from .sign_in import administrator
 from .terminal import Output, glyphs_for, hanging
 from .trust import OrgNotTrusted, check_org, configured_app
 
@@ -47,13 +48,14 @@ LEAD = 16  # columns for a row's name
 PARTS = {
     "settings": ("configuration", "org URL", "key"),
     "connection": ("name look-up", "proxy", "TCP", "TLS", "discovery", "clock"),
+    "app at Okta": ("app", "app's keys", "grants", "roles"),
     "token": ("token", "scopes", "rate limit"),
     "API call": ("API call",),
     "store": ("store",),
 }
 """The rows that are shown as one line if all of them passed."""
 
-SHORT = ("org URL", "key", "proxy", "discovery", "clock", "token", "scopes", "API call", "store")
+SHORT = ("org URL", "key", "proxy", "discovery", "clock", "app", "roles", "token", "scopes", "API call", "store")
 """The rows whose details that line shows."""
 
 
@@ -79,14 +81,19 @@ def doctor(
     ] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Check only what needs no network.")] = False,
     max_wait: Annotated[float, seconds("--max-wait", "How long the token request may take.")] = 20.0,
+    token_file: TokenFile = None,
+    as_: As = None,
 ) -> None:
-    """Check everything that a working call depends on, and say how to fix problems."""
+    """Check everything that a working call depends on, and say how to fix problems.
+
+    If an account is signed in (OKTA_CLIENT_TOKEN, --token-file, --as), also check the app, its keys, grants and roles at Okta.
+    """
     checks: list[Check] = []
-    with without_log():
+    with without_log(), nullcontext() if offline else administrator(token_file, as_, max_wait) as api:
         app = None if program is None else import_app(program)
         if not offline and app is None:
             _check_trust()
-        doctor = Doctor(app, offline=offline, call=call, client=check_client(client), max_wait=max_wait)
+        doctor = Doctor(app, offline=offline, call=call, client=check_client(client), max_wait=max_wait, api=api)
         results = map(_with_places, chain(doctor.checks(), () if offline else _check_store(app)))
         if as_json:
             checks = list(results)

@@ -39,7 +39,7 @@ PassphraseFile = Annotated[
     typer.Option(
         "--passphrase-file",
         metavar="FILE",
-        help="File with the passphrase of an encrypted PEM; by default OKTA_CLIENT_PRIVATEKEYPASSPHRASE, or a prompt.",
+        help="File with the passphrase of an encrypted PEM; by default the configured one, or a prompt.",
     ),
 ]
 

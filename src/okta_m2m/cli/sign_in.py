@@ -7,8 +7,9 @@ configured org. An org that only the working directory names gets none unless th
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,6 +52,21 @@ def _management_api(token_file: Path | None, as_: str | None, max_wait: float) -
         account = configured_app(max_wait=max_wait) if as_ == "self" else _service_app_in(Path(as_), max_wait)
         url = account.org_url
     with ManagementApi(url, account, max_wait=max_wait, on_pause=_report_pause) as api:
+        yield api
+
+
+@contextmanager
+def administrator(token_file: Path | None, as_: str | None, max_wait: float) -> Iterator[ManagementApi | None]:
+    """The management API, if an option or a setting names an account; ``None`` otherwise, without a prompt. An account that only
+    the settings name must also be for an org that gets credentials."""
+    with ExitStack() as signed_out:
+        api = None
+        if token_file is not None or as_ is not None:
+            api = signed_out.enter_context(_management_api(token_file, as_, max_wait))
+        else:
+            with suppress(ConfigurationError):
+                if find_setting("token") is not None:
+                    api = signed_out.enter_context(_management_api(None, None, max_wait))
         yield api
 
 
@@ -98,6 +114,8 @@ def _api_token(url: str, token_file: Path | None) -> ApiToken:
         return ApiToken(read_secret(token_file, "SSWS token"))
     found = find_setting("token")
     if found is not None:
+        if found.file is not None and os.name == "posix" and found.file.stat().st_mode & 0o077:
+            note(f"Other users of this machine can read the SSWS token in {found.file}. Run: chmod 600 '{found.file}'")
         return ApiToken(str(found.value))
     if not stdin_is_terminal():
         raise ConfigurationError(
