@@ -24,6 +24,7 @@ BRINGS = {
     "yaml": {"ruamel"},
     "file": {"filelock"},
     "redis": {"redis"},
+    "okta": {"aiohttp", "okta"},
     "httpie": {"httpie", "requests", "ruamel"},
     "cli": {"filelock", "requests", "ruamel", "typer"},
     "testing": {"pytest_httpserver"},
@@ -42,6 +43,8 @@ if extra == "httpie":
     command = [str(Path(sys.executable).with_name("http")), "--help"]
     told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert "okta-m2m" in told
+if extra == "okta":
+    assert import_module("okta_m2m.okta_sdk").sdk_config(app)["orgUrl"] == app.org_url
 if extra == "cli":
     subprocess.run([sys.executable, "-m", "okta_m2m.cli", "--version"], check=True)
 if extra == "testing":

@@ -10,7 +10,7 @@ project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_t
 requirements = set(project["dependencies"]).union(*project["optional-dependencies"].values())
 lowest: dict[str, str] = {}
 for requirement in sorted(requirements):
-    bound = re.fullmatch(r"([\w.-]+)>=([\w.]+)", requirement)
+    bound = re.fullmatch(r"([\w.-]+)(?:\[[\w,]+\])?>=([\w.]+)", requirement)
     if bound is not None and bound[1] in lowest:
         raise SystemExit(f"{bound[1]} has two lower bounds.")
     if bound is not None:

@@ -1,13 +1,14 @@
-"""Changes lines of the core, and of the floors below it, that a change touched, one at a time, to see whether a test notices::
+"""Changes lines that a change touched, one at a time, to see whether a test notices::
 
-    python .ci/mutate_changed_lines.py [BASE] [--at-most 8]
+    python .ci/mutate_changed_lines.py [BASE] [--at-most 60]
 
 Needs cosmic-ray (``.ci/environment FOLDER dev,mutation dev``). A line is touched if it differs from BASE: by default from where
 the branch left origin/main; on main itself, from what it was ten commits to these files ago.
 
-A mutant that no test notices is printed, and fails nothing: it may mean the same as the source, so somebody has to read it.
-What fails is a run that tells nothing: tests that fail without a mutant, a mutant that cannot be tried. A clone without the
-history that is needed says so.
+In ``_core``, ``_clients`` and ``stores``, all mutants are tried if there are at most 60, and a survivor that is not listed in
+``.ci/mutants.md`` fails the run. If there are more, and in the other folders, eight are tried, and survivors are printed: each
+may mean the same as the source, so someone has to read it. A run that shows nothing fails too: tests that fail without a mutant,
+a mutant that cannot be tried. A clone without the history that is needed says so.
 
 Invariant: the source is changed in a clone, which has what is committed.
 """
@@ -17,24 +18,35 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
 import tomllib
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
 from cosmic_ray.mutating import mutate_and_test
 from cosmic_ray.work_db import WorkDB, use_db
-from cosmic_ray.work_item import WorkerOutcome
+from cosmic_ray.work_item import MutationSpec, WorkerOutcome, WorkResult
 
 ROOT = Path(__file__).parents[1]
 TOOLS = Path(sys.executable).parent
 SETTINGS = tomllib.loads((ROOT / "tests" / "mutation.toml").read_text("utf-8"))["cosmic-ray"]
+EQUIVALENTS = ROOT / ".ci" / "mutants.md"
+STRICT = ("src/okta_m2m/_core/", "src/okta_m2m/_clients/", "src/okta_m2m/stores/")
+FEW = 8
 SECONDS_EACH = 60  # a mutant that runs for ever counts as noticed
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
 
-# The tests of a module are those that have its name, and these.
+Mutant = tuple[MutationSpec, ...]
+
+# The tests of a module are those that have its name, and these; for adapters and stores, only those listed below.
 TESTS_OF_ALL = [
     "tests/rules/test_dpop_calls.py",
     "tests/rules/test_forced_renewals.py",
@@ -60,11 +72,41 @@ TESTS_OF_TOKEN_STATE = [
     "tests/rules/test_token_state_rejections.py",
     "tests/rules/test_token_state_renewals.py",
 ]
+TESTS_OF_REQUESTS = [f"tests/promises/test_conformance_{part}.py" for part in ("401", "origins", "sending")]
+TESTS_OF_TOKEN_REQUESTS = ["tests/promises/test_bombs.py", "tests/promises/test_conformance_token_endpoint.py"]
+FOCUSED_TESTS = {
+    "client_keys": ["tests/rules/test_derived_apps.py", "tests/rules/test_refused_keys.py"],
+    "derived_apps": ["tests/rules/test_derived_apps.py"],
+    "grants": ["tests/rules/test_derived_apps.py"],
+    "auth_object": ["tests/rules/test_mistakes.py"],
+    "failures": ["tests/promises/test_failures.py"],
+    "file": ["tests/stores/test_file_store.py"],
+    "httpx_flows": [*TESTS_OF_REQUESTS, "tests/promises/test_fapi_clients.py"],
+    "limits": [*TESTS_OF_TOKEN_REQUESTS, "tests/rules/test_deadlines.py"],
+    "private_copy": ["tests/promises/test_conformance_sending.py"],
+    "proxies": ["tests/promises/test_loopback_proxy.py"],
+    "redis": ["tests/stores/test_redis_store.py"],
+    "requests_flows": [
+        *TESTS_OF_REQUESTS,
+        "tests/promises/test_requests_flows.py",
+        "tests/promises/test_fapi_clients.py",
+    ],
+    "sealing": ["tests/stores/test_sealing.py"],
+    "ssl_contexts": ["tests/rules/test_ssl_contexts.py"],
+    "token_request": TESTS_OF_TOKEN_REQUESTS,
+    "verified_tls": ["tests/rules/test_fapi.py", "tests/promises/test_fapi_clients.py"],
+}
+CLIENTS = {
+    "httpx_flows": "(httpx- or test_an_) and not httpx2 and not trio and not bearer",
+    "requests_flows": "(requests or test_requests_flows) and not bearer",
+}
+"""The tests of these modules that are enough, as pytest's ``-k``: those with one client."""
+
 OTHER_TESTS = {
     "__init__": [*TESTS_OF_KEYS, *TESTS_OF_SETTINGS],
     "_arguments": ["tests/rules/test_mistakes.py", "tests/promises/test_closing.py"],
     "_key_algorithms": TESTS_OF_KEYS,
-    "_sources": TESTS_OF_SETTINGS,
+    "_sources": [*TESTS_OF_SETTINGS, "tests/rules/test_file_modes.py"],
     "crash_reports": ["tests/rules/test_crash_reports.py"],
     "fleet": ["tests/stores/test_fleet_simulated.py", "tests/rules/test_jobs.py"],
     "fetching": ["tests/rules/test_interleavings.py"],
@@ -75,7 +117,14 @@ OTHER_TESTS = {
     "okta_yaml": TESTS_OF_SETTINGS,
     "org_url": TESTS_OF_SETTINGS,
     "renewal_times": TESTS_OF_TOKEN_STATE,
-    "sealing": ["tests/stores/test_sealing.py"],
+    "proofs": ["tests/rules/test_proofs.py", "tests/rules/test_fapi.py"],
+    "service_app": [
+        "tests/rules/test_arguments.py",
+        "tests/rules/test_derived_apps.py",
+        "tests/rules/test_fapi.py",
+        "tests/rules/test_made_again.py",
+        "tests/promises/test_closing.py",
+    ],
     "token_state": TESTS_OF_TOKEN_STATE,
 }
 
@@ -83,7 +132,7 @@ OTHER_TESTS = {
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("base", nargs="?", help="a commit")
-    parser.add_argument("--at-most", type=int, default=8, metavar="MUTANTS")
+    parser.add_argument("--at-most", type=int, default=60, metavar="MUTANTS")
     options = parser.parse_args()
     base = _git("rev-parse", "--verify", options.base) if options.base else _find_base()
     if base is None:
@@ -111,36 +160,107 @@ def _find_base() -> str | None:
 
 def _mutate(clone: Path, base: str, changed: list[str], at_most: int) -> int:
     os.chdir(clone)
-    os.environ.update(PYTHONPATH=str(clone / "src"), PYTHONDONTWRITEBYTECODE="1")
+    os.environ["PYTHONPATH"] = str(clone / "src")
+    strict, others = _mutants(clone, base, changed)
+    count = len(strict) + len(others)
+    is_strict = len(strict) <= at_most
+    chosen = [*(strict if is_strict else _some(strict)), *_some(others)]
+    print(f"{count} mutants of the lines that differ from {base[:12]}; {count - len(chosen)} left out", flush=True)
+    if not chosen:
+        return 0
+    # Bytecode of tests is read by its time. That of the source is compared with the source, which changes within a second.
+    _run(sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "checked-hash", "src")
+    results = _try_all(clone, chosen)
+    untried = [result for result in results if result.worker_outcome != WorkerOutcome.NORMAL]
+    survivors = [
+        (mutant[0].module_path, result)
+        for mutant, result in zip(chosen, results, strict=True)
+        if result not in untried and not result.is_killed
+    ]
+    known = _equivalents()
+    unknown = [(path, result) for path, result in survivors if _lines(path, result.diff) not in known]
+    print(
+        f"{len(chosen)} tried, {len(survivors)} survived ({len(survivors) - len(unknown)} known), {len(untried)} untried"
+    )
+    for result in [*(result for _, result in unknown), *untried]:
+        print(result.diff or result.output)
+    missed = [path for path, _ in unknown if is_strict and path.as_posix().startswith(STRICT)]
+    if missed:
+        print(f"Write a test for each, or explain it in {EQUIVALENTS.relative_to(ROOT)}: {len(missed)} survived.")
+    return 1 if untried or missed else 0
+
+
+def _mutants(clone: Path, base: str, changed: list[str]) -> tuple[list[Mutant], list[Mutant]]:
+    """The mutants of the changed lines: those that must be noticed, and the others."""
     config, session = clone.with_name("mutation.toml"), clone.with_name("mutants.sqlite")
     config.write_text(_config(base, changed))
     _run(TOOLS / "cosmic-ray", "init", config, session)
     _run(TOOLS / "cr-filter-operators", session, config)
     _run(TOOLS / "cr-filter-git", "--config", config, session)
     with use_db(session, WorkDB.Mode.open) as work:
-        mutants = sorted((item.mutations for item in work.pending_work_items), key=str)
-    count = min(at_most, len(mutants))
-    chosen = [mutants[number * len(mutants) // count] for number in range(count)]
-    print(
-        f"{len(mutants)} mutants of the lines that differ from {base[:12]}; {len(mutants) - count} left out", flush=True
-    )
-    if not chosen:
-        return 0
-    tests = {path for mutations in chosen for path in _tests(mutations[0].module_path)}
-    _run(*PYTEST, "-n", "auto", *sorted(tests))
-    results = [
-        mutate_and_test(mutations, shlex.join([*PYTEST, "-x", *_tests(mutations[0].module_path)]), SECONDS_EACH)
-        for mutations in chosen
-    ]
-    untried = [result for result in results if result.worker_outcome != WorkerOutcome.NORMAL]
-    survivors = [result for result in results if not result.is_killed]
-    print(f"{count} tried, {len(survivors)} survived, {len(untried)} could not be tried")
-    for result in [*survivors, *untried]:
-        print(result.diff or result.output)
-    return 1 if untried else 0
+        found: list[Mutant] = sorted((tuple(item.mutations) for item in work.pending_work_items), key=str)
+    strict = [mutant for mutant in found if mutant[0].module_path.as_posix().startswith(STRICT)]
+    return strict, [mutant for mutant in found if mutant not in strict]
+
+
+def _some(mutants: Sequence[Mutant]) -> list[Mutant]:
+    count = min(FEW, len(mutants))
+    return [mutants[number * len(mutants) // count] for number in range(count)]
+
+
+def _try_all(clone: Path, mutants: Sequence[Mutant]) -> list[WorkResult]:
+    """Tries them in several copies of the clone at once."""
+    context = get_context("spawn")
+    copies: SimpleQueue[str] = context.SimpleQueue()
+    processes = os.cpu_count() or 1
+    for number in range(processes):
+        copies.put(str(shutil.copytree(clone, clone.with_name(f"copy{number}"), symlinks=True)))
+    modules = dict.fromkeys(mutant[0].module_path for mutant in mutants)
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_enter, initargs=(copies,)) as pool:
+        if not all(pool.map(_passes, modules)):
+            raise SystemExit("Tests fail on the unchanged source, so nothing was tried.")
+        return list(pool.map(_try, mutants))
+
+
+def _enter(copies: SimpleQueue[str]) -> None:
+    copy = copies.get()
+    os.chdir(copy)
+    os.environ["PYTHONPATH"] = str(Path(copy, "src"))
+
+
+def _passes(module: Path) -> bool:
+    """Whether the tests of a module pass on the unchanged source."""
+    done = subprocess.run(_command(module), stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        print(done.stdout)
+    return done.returncode == 0
+
+
+def _try(mutant: Mutant) -> WorkResult:
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    return mutate_and_test(mutant, shlex.join(_command(mutant[0].module_path)), SECONDS_EACH)
+
+
+def _command(module: Path) -> list[str]:
+    return [*PYTEST, "-x", *_tests(module), *(["-k", CLIENTS[module.stem]] if module.stem in CLIENTS else [])]
+
+
+def _lines(path: Path, diff: Iterable[str] | str) -> tuple[str, ...]:
+    """The file of a mutant, and the lines that it removes and adds, without the numbers of lines."""
+    lines = diff.splitlines() if isinstance(diff, str) else diff
+    changes = [line for line in lines if re.match(r"[-+](?![-+]{2} )", line)]
+    return (path.as_posix(), *(f"{line[0]} {line[1:].strip()}" for line in changes))
+
+
+def _equivalents() -> set[tuple[str, ...]]:
+    """The mutants that no test can notice: a heading with the file, why, and a diff without context."""
+    entries = re.findall(r"^## `(\S+)`\n.+?```diff\n(.+?)```", EQUIVALENTS.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    return {_lines(Path(file), diff) for file, diff in entries}
 
 
 def _tests(module: Path) -> list[str]:
+    if module.stem in FOCUSED_TESTS:
+        return FOCUSED_TESTS[module.stem]
     own = f"tests/rules/test_{module.stem}.py"
     paths = dict.fromkeys([own, *OTHER_TESTS.get(module.stem, []), *TESTS_OF_ALL])
     return [path for path in paths if Path(path).exists()]

@@ -10,6 +10,7 @@ import asyncio
 import gc
 import inspect
 import json
+import os
 import random
 import subprocess
 import sys
@@ -75,7 +76,8 @@ def report(result: Any) -> None:
 
 
 def run_python(*arguments: object, seconds: float, stdin: str = "") -> Any:
-    """Runs Python with these arguments in a process of its own; returns what it reported.
+    """Runs Python with these arguments in a process of its own; returns what it reported. It keeps the bytecode of what it
+    imports, as a program does that is started again.
 
     Raises ``subprocess.TimeoutExpired`` after ``seconds``, and ``subprocess.CalledProcessError`` if it fails.
     """
@@ -86,6 +88,7 @@ def run_python(*arguments: object, seconds: float, stdin: str = "") -> Any:
         text=True,
         timeout=seconds,
         check=True,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
     )
     return json.loads(done.stdout.splitlines()[-1])
 

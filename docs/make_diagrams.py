@@ -113,10 +113,34 @@ FLEET = sequence(
         (2, 2, "no request to Okta"),
     ],
 )
+AGENTS = sequence(
+    "An API that calls another for its caller",
+    ["user's app", "your API", "Okta", "other API"],
+    [
+        (0, 1, "user's token"),
+        (1, 1, "verifies it"),
+        (1, 1, "on_behalf_of()"),
+        (1, 2, "user's token"),
+        (2, 1, "new token"),
+        (1, 1, "or cross_app()"),
+        (1, 2, "user's token"),
+        (2, 1, "ID-JAG"),
+        (1, 2, "ID-JAG"),
+        (2, 1, "new token"),
+        (1, 3, "call, with the new token"),
+        (3, 1, "200"),
+        (1, 0, "200"),
+    ],
+)
 
 
 def main() -> None:
-    for name, drawn in (("token-life", token_life()), ("one-call", ONE_CALL), ("fleet", FLEET)):
+    for name, drawn in (
+        ("token-life", token_life()),
+        ("one-call", ONE_CALL),
+        ("fleet", FLEET),
+        ("agents", AGENTS),
+    ):
         (IMAGES / f"{name}.svg").write_text(drawn, "utf-8")
 
 

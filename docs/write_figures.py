@@ -20,7 +20,7 @@ LINES = {
     "README.md": (
         "| Token requests made by 1,000 threads without a token "
         "| {requests[okta-m2m]} | {requests[Authlib]} | {requests[requests-oauth2client]} | asyncio only |",
-        "| Slowest call while tokens of 2 seconds are renewed "
+        "| Slowest call while 2-second tokens are renewed "
         "| {renewal[okta-m2m]} | {renewal[Authlib]} | {renewal[requests-oauth2client]} | not measured |",
         "| CPU time of a call with a DPoP token, compared with the same call without auth "
         "| {bound[okta-m2m]} | no DPoP | {bound[requests-oauth2client]} | not measured |",

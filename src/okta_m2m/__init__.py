@@ -25,7 +25,7 @@ from .errors import (
 from .events import Event
 from .keys import PrivateKey, Signer
 
-__version__ = "0.1.0"
+__version__ = "0.9.0"
 
 __all__ = [
     "ConfigurationError",

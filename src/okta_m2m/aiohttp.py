@@ -17,11 +17,12 @@ from typing import Any, Final, Never, TypeVar
 
 from ._base.crash_reports import Hidden
 from ._base.tokens import Token
-from ._clients.auth_object import AsyncAuthObject, concerns_proof, missing_library
+from ._clients.auth_object import AsyncAuthObject, concerns_proof, is_replaced, missing_library, placeholder
 from ._clients.failures import send_failed
 from ._clients.limits import MAX_DRAINED, aread_start, connect_timeout, read_timeout
 from ._clients.proxies import is_direct_only
 from ._clients.token_request import aread_answer
+from ._clients.verified_tls import check_verified, is_verifying
 from ._core.service_app import ServiceApp
 from ._threads.workers import keep, take_kept
 from ._urls.origins import origin_of
@@ -61,12 +62,15 @@ class OktaAuth(AsyncAuthObject):
       and client certificate of its SSL context, if that verifies servers. For :meth:`atoken` and :meth:`aheaders`, the
       settings of the environment.
     - ``send``: sends the token request instead (:data:`okta_m2m.runtimes.Sender`). Default ``None``.
+    - ``replaces``: a placeholder, such as ``"unused"``. A call with the header ``Authorization: Bearer unused`` gets the token
+      instead, at allowed origins only. For a library that cannot make a call without an API key. Default ``None``: each
+      ``Authorization`` header of the caller is kept.
 
     If a call cannot get a token, it raises an :class:`~okta_m2m.errors.OktaM2MError`. This is also an
     ``aiohttp.ClientError``, and an ``aiohttp.ClientConnectionError`` if the token endpoint was not reached.
     """
 
-    __slots__ = ("_redirects", "_sender", "_session", "app")
+    __slots__ = ("_placeholder", "_redirects", "_sender", "_session", "app")
 
     _for = "aiohttp"
 
@@ -76,8 +80,10 @@ class OktaAuth(AsyncAuthObject):
         *misplaced: Never,
         session: Callable[[], aiohttp.ClientSession] | None = None,
         send: Sender | None = None,
+        replaces: str | None = None,
     ) -> None:
         self._check(app, misplaced, send, session, "session", aiohttp.ClientSession, of_loop=aiohttp.ClientSession)
+        self._placeholder = placeholder(replaces)
         self.app = app
         self._session = session
         self._sender = send
@@ -96,7 +102,7 @@ class OktaAuth(AsyncAuthObject):
 
     def _sender_like(self, session: aiohttp.ClientSession | None) -> Sender:
         """Sends token requests with the settings of the calling session, unless something else was passed."""
-        return self._sender or _TokenRequests(self._session, session)
+        return self._sender or _TokenRequests(self.app.profile, self._session, session)
 
     def __call__(
         self, request: ClientRequest, handler: ClientHandlerType | None = None
@@ -138,7 +144,7 @@ class OktaAuth(AsyncAuthObject):
     async def _call(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Sends a request, or one hop of it, with our token if the origin is allowed. Sends it again if that helps."""
         url, method = str(request.url), request.method
-        if AUTHORIZATION in request.headers and self.app.is_callers_own(request.headers[AUTHORIZATION]):
+        if self._has_callers_authorization(request, url):
             self.app.report_kept(url)
             return self._remember_redirect(request, await handler(request))
         if request.headers.popall(AUTHORIZATION, None):  # our own, which the caller's code copied from another call
@@ -148,6 +154,8 @@ class OktaAuth(AsyncAuthObject):
         if request.proxy is not None and is_direct_only(url) and self.app.origins.allow(url):
             self.app.report_proxy(url, is_certain=True)
             return self._remember_redirect(request, await handler(request))
+        if self.app.profile is not None and self.app.origins.allow(url):
+            check_verified(self.app.profile, _verifies(request.ssl, request.session.connector), ERROR_MAP)
         credentials = self.app.ready(method, url)
         if credentials is None:
             credentials = await arun(self.app.attach(method, url), self._runtime(request.session))
@@ -162,6 +170,15 @@ class OktaAuth(AsyncAuthObject):
         if response.status < 300 and not concerns_proof(response.status, response.headers):
             return response
         return await self._judge(request, handler, credentials.token, response)
+
+    def _has_callers_authorization(self, request: ClientRequest, url: str) -> bool:
+        """Whether a request has the caller's own ``Authorization`` header, which is kept."""
+        if AUTHORIZATION not in request.headers:
+            return False
+        own = Hidden(", ".join(request.headers.getall(AUTHORIZATION)))
+        if not self.app.is_callers_own(own.value):
+            return False
+        return not is_replaced(self.app, self._placeholder, own.value, url)
 
     def _learn_unshown(self, request: ClientRequest, error: Exception) -> None:
         """An inner middleware raised, and so hid the response. Unless there was none, the next call may need another token."""
@@ -255,16 +272,30 @@ class _TokenRequests:
     It takes over the settings of a session that are safe to carry to another one. An SSL context is carried only if it verifies
     servers: a caller that does not verify its API must not show an assertion to anyone.
 
+    - ``profile``: the app's.
     - ``make_session``: a function that makes the session instead; ``None`` for none.
     - ``session``: the session of the caller; ``None`` if there is none.
     """
 
     # Its attributes may hold a proxy's password, and crash reporters show the variables of frames, but no attributes.
-    __slots__ = ("_family", "_local_address", "_make_session", "_proxy", "_proxy_auth", "_ssl", "_trust_env")
+    __slots__ = (
+        "_family",
+        "_local_address",
+        "_make_session",
+        "_profile",
+        "_proxy",
+        "_proxy_auth",
+        "_ssl",
+        "_trust_env",
+    )
 
     def __init__(
-        self, make_session: Callable[[], aiohttp.ClientSession] | None, session: aiohttp.ClientSession | None
+        self,
+        profile: str | None,
+        make_session: Callable[[], aiohttp.ClientSession] | None,
+        session: aiohttp.ClientSession | None,
     ) -> None:
+        self._profile = profile
         self._make_session = make_session
         self._trust_env = session is None or session.trust_env
         self._proxy = None if session is None else session._default_proxy
@@ -354,6 +385,9 @@ class _TokenRequests:
                     remedy="Have it make a new one each time. It is called on the event loop of the token request, which closes "
                     "it.",
                 )
+            if self._profile is not None and not _verifies(True, session.connector):
+                await session.close()
+                check_verified(self._profile, False)
             if not is_direct_only(url) or not (session.trust_env or session._default_proxy):
                 return session
             await session.close()
@@ -422,6 +456,12 @@ class _Resolver(AbstractResolver):
 
     async def close(self) -> None:
         """Nothing is open."""
+
+
+def _verifies(setting: object, connector: object) -> bool:
+    """Whether a request verifies the server. ``setting``: the request's own, which has priority over the connector's."""
+    chosen = getattr(connector, "_ssl", True) if setting is True else setting
+    return chosen is True or (isinstance(chosen, ssl.SSLContext) and is_verifying(chosen))
 
 
 class _Call:

@@ -70,7 +70,7 @@ __all__ = [
 ]
 
 Stage: TypeAlias = Literal["name", "tcp", "tls", "proxy", "http"]
-"""What failed: the name look-up, the connection, TLS, a proxy, or a later step."""
+"""What failed: DNS resolution, the connection, TLS, a proxy, or a later step."""
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -131,7 +131,7 @@ class SendFailed(Exception):
     """There was no response. ``Send`` throws this exception into the flow; after ``StartSend``, the future has it.
 
     - ``reason``: what happened, in plain words. Default empty.
-    - ``stage``: what failed: ``"name"`` (its look-up), ``"tcp"``, ``"tls"``, ``"proxy"`` or ``"http"``. Default ``None``,
+    - ``stage``: what failed: ``"name"`` (its DNS resolution), ``"tcp"``, ``"tls"``, ``"proxy"`` or ``"http"``. Default ``None``,
       not known.
     - ``permanent``: whether the next attempt would fail in the same way: a certificate that is not trusted, a missing CA
       bundle. Default ``False``.
@@ -195,12 +195,12 @@ class Sending:
     def if_given_up(self, close: Callable[[], object]) -> None:
         """Called by the function that sends the request.
 
-        - ``close``: ends the request, in another thread, if nobody waits for its response any more.
+        - ``close``: ends the request, in another thread, if no one waits for its response any more.
         """
         self._if_given_up.append(close)
 
     def give_up(self) -> None:
-        """Nobody waits for the response any more."""
+        """No one waits for the response any more."""
         if not self.response.done():
             for close in self._if_given_up:
                 close()
@@ -252,7 +252,7 @@ class Sleep(Effect[None]):
 
 
 class Wait(Effect[bool]):
-    """Waits until a fetch ends, which cannot be cancelled.
+    """Waits until a fetch ends, which cannot be canceled.
 
     - ``landing``: ``done()`` says whether the fetch has ended; ``wait(seconds)`` blocks the thread until it has, and
       returns whether it has; ``add_done_callback(function)`` has the function called with this object once it has, in any
@@ -360,7 +360,7 @@ class Release(StoreEffect[None]):
     owner: str
 
     def call(self) -> None:
-        # Whatever it returns is looked at: a store of somebody's own may return an awaitable.
+        # Whatever it returns is looked at: a store of someone's own may return an awaitable.
         return self.store.release(self.key, self.owner)
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self, TypeAlias
 
-from ._base.addresses import DOCUMENTATION
+from ._base.addresses import DOCUMENTATION, PACKAGE
 
 __all__ = [
     "AccessDenied",
@@ -25,12 +25,14 @@ __all__ = [
     "RateLimited",
     "ScopesMissing",
     "SigningFailed",
+    "SubjectRefused",
     "TokenError",
     "TokenRefused",
     "TokenUnreachable",
     "UnauthorizedClient",
     "UnexpectedAnswer",
     "WrongType",
+    "install_command",
     "policy_remedy",
     "quoted",
     "refused",
@@ -199,6 +201,14 @@ class ScopesMissing(TokenRefused):
     """Okta granted fewer scopes than requested, and ``require_all_scopes`` is set."""
 
 
+class SubjectRefused(TokenRefused):
+    """The authorization server issues no token for this user: their token has expired, was revoked, is not accepted there, or
+    its audience, a delegation link or consent is missing. The ``remedy`` says which. Other users are not affected.
+
+    It is also raised for a string that cannot be a user's token, before anything is sent.
+    """
+
+
 class RateLimited(TokenError):
     """429, with a longer wait than ``max_wait`` allows; ``retry_after`` says how long, in seconds."""
 
@@ -267,6 +277,37 @@ _BY_CODE: dict[str, tuple[type[TokenRefused], str]] = {
     "E0000022": (TokenRefused, "Check that the org URL is an Okta domain, and the id of the authorization server."),
 }
 
+_SIGN_IN_AGAIN = "The user must sign in again. Pass the token that they get then."
+_SUBJECT_BY_CODE: dict[str, str] = {
+    "invalid_grant": _SIGN_IN_AGAIN,
+    "interaction_required": _SIGN_IN_AGAIN,
+    "login_required": _SIGN_IN_AGAIN,
+    "insufficient_user_authentication": (
+        "The user must sign in again, with stronger authentication. Pass the token that they get then."
+    ),
+    "invalid_target": (
+        "Check the audience and the resource: they must be those of the authorization server that issues the token, and the user "
+        "must be assigned to the app."
+    ),
+    "consent_required": (
+        "Have the user consent to these scopes, or set the app's consent method to TRUSTED. A token exchange cannot ask the user."
+    ),
+}
+"""What to do about a refusal of a subject: of a user's token, by the codes that do not concern the client."""
+
+_SUBJECT_TOKEN = "'subject_token"
+"""Okta gives no code for what is wrong with a subject's token, so match the text: each of these descriptions has it."""
+
+_NOT_ASSIGNED = "User is not assigned to the client application."
+_CHECK_SUBJECT = (
+    "Pass the access token that the user's client sent, from an authorization server that this one trusts. It may also have "
+    "expired or been revoked: then the user must sign in again."
+)
+_ALLOW_GRANT = (
+    "Allow the grant for the app (Admin Console: Applications > the app > General: Token Exchange or JWT Bearer) and in the "
+    "authorization server's access policy."
+)
+
 _CLOCK_REMEDY = "Set this machine's clock (NTP). The response's Date header, which usually corrects it, did not help."
 
 # Only the description distinguishes these, because Okta's internal error code is not in the response. The texts are from
@@ -302,6 +343,25 @@ _BY_DESCRIPTION: dict[str, str] = {
     "'htu' claim in the DPoP proof JWT is invalid.": (
         "Okta sees a different URL than this client. Set the origin that Okta sees in htu_origins."
     ),
+    "The authorization server resource does not have any configured default scopes, 'scope' must be provided.": (
+        "Set the scopes, because this authorization server has no defaults."
+    ),
+    "'subject_token' is invalid.": _CHECK_SUBJECT,
+    "'subject_token_type' is invalid or not supported.": (
+        "Pass an access token: an ID token is accepted only for Cross App Access."
+    ),
+    "'subject_token' is invalid: no delegation policy authorizes this token.": (
+        "Create a delegation link at Okta from the app that the user signed in to, to this one."
+    ),
+    "'subject_token' is invalid: the client application is not registered for delegation to this agent.": (
+        "Register the app that the user signed in to as a delegate of this agent at Okta."
+    ),
+    "'subject_token' is invalid: the session associated with it is no longer active.": _SIGN_IN_AGAIN,
+    "The 'subject_token' issuer isn't a trusted authorization server.": (
+        "Add the authorization server that issued the user's token to the trusted servers of this one (Admin Console: Security > "
+        "API > the server > Trusted servers)."
+    ),
+    _NOT_ASSIGNED: "Assign the user, or one of their groups, to the app.",
     "The request is made from outside the client's permitted network zones.": (
         "Call from an address inside the app's network zone, or widen the zone."
     ),
@@ -328,6 +388,7 @@ def refused(
     note: str = "",
     *,
     server: str = "",
+    of_subject: bool = False,
 ) -> TokenRefused:
     """The refusal for an OAuth error code or Okta ``errorCode``, with its remedy.
 
@@ -337,11 +398,20 @@ def refused(
     - ``request_id``: Okta's ``X-Okta-Request-Id``.
     - ``note``: more information about it. Default: nothing.
     - ``server``: the id of the custom authorization server that refused. Default: the org authorization server.
+    - ``of_subject``: whether the token was requested for a user, so that the refusal may be a :class:`SubjectRefused`. Default
+      ``False``.
     """
     kind, remedy = _BY_CODE.get(
         code or "",
         (TokenRefused, "Look up the code in Okta's documentation, or give the request id to Okta's support."),
     )
+    if of_subject:
+        if code in _SUBJECT_BY_CODE:
+            kind, remedy = SubjectRefused, _SUBJECT_BY_CODE[code]
+        elif _SUBJECT_TOKEN in (description or "") or description == _NOT_ASSIGNED:
+            kind, remedy = SubjectRefused, _CHECK_SUBJECT
+        elif kind is UnauthorizedClient:
+            remedy = _ALLOW_GRANT
     remedy = _BY_DESCRIPTION.get(description or "", remedy)
     if server and kind in (AccessDenied, InvalidScope, UnauthorizedClient):
         remedy = f"{remedy} {policy_remedy(server)}"
@@ -355,6 +425,14 @@ def refused(
         error_description=quoted(description) if description else None,
         request_id=quoted(request_id, 80) if request_id else None,
     )
+
+
+def install_command(extra: str) -> str:
+    """The command that installs an extra of this package. Until the package is on a package index, it installs from a clone.
+
+    - ``extra``: the extra's name, such as ``redis``.
+    """
+    return f"pip install '{PACKAGE}[{extra}]'" if PACKAGE else f"pip install '.[{extra}]' in a clone of okta-m2m"
 
 
 # Patterns stay strings in every module that is imported with the package: ``re`` compiles them on first use and caches

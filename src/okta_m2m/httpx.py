@@ -24,6 +24,9 @@ class OktaAuth(ClientAuth[httpx.Request, httpx.Response, "httpx.Client"], httpx.
       event hooks, or a function that makes one, also for an ``AsyncClient``: token requests are sent from threads. Default
       ``None``: a short-lived client with the settings of the environment.
     - ``send``: sends the token request instead (:data:`okta_m2m.runtimes.Sender`). Default ``None``.
+    - ``replaces``: a placeholder, such as ``"unused"``. A call with the header ``Authorization: Bearer unused`` gets the token
+      instead, at allowed origins only. For a library that cannot make a call without an API key. Default ``None``: each
+      ``Authorization`` header of the caller is kept.
 
     If a call cannot get a token, it raises an :class:`~okta_m2m.errors.OktaM2MError`. This is also an
     ``httpx.HTTPError``, and an ``httpx.TransportError`` if the token endpoint was not reached.

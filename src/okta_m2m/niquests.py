@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Never
 
-from ._clients.auth_object import AsyncAuthObject, add_request, missing_library
+from ._clients.auth_object import AsyncAuthObject, add_request, missing_library, placeholder
 from ._clients.limits import MAX_DRAINED, aread_start, is_inflatable
 from ._clients.proxies import warn_of_environments_proxy
 from ._clients.requests_flows import (
@@ -37,7 +37,7 @@ from ._clients.requests_flows import (
 from ._core.service_app import ServiceApp
 from ._threads.deadlines import Start
 from .effects import Flow, Request, Response
-from .errors import OktaM2MError
+from .errors import ConfigurationError, OktaM2MError
 from .runtimes import Asyncio, Sender, Threads, adrive, arun, run
 from .settings._arguments import attached_wrongly
 
@@ -59,6 +59,9 @@ class OktaAuth(SessionAuth[niquests.PreparedRequest, niquests.Response, niquests
     - ``session``: a ``Session``, or a function that makes one. The token request uses its proxies, CA, client certificate
       and adapters. Default ``None``: a short-lived session with the settings of the environment.
     - ``send``: sends the token request instead (:data:`okta_m2m.runtimes.Sender`). Default ``None``.
+    - ``replaces``: a placeholder, such as ``"unused"``. A call with the header ``Authorization: Bearer unused`` gets the token
+      instead, at allowed origins only. For a library that cannot make a call without an API key. Default ``None``: each
+      ``Authorization`` header of the caller is kept.
 
     If a call cannot get a token, it raises an :class:`~okta_m2m.errors.OktaM2MError`. This is also a
     ``niquests.RequestException``, and a ``niquests.ConnectionError`` if the token endpoint was not reached.
@@ -96,6 +99,7 @@ class AsyncOktaAuth(AsyncAuthObject):
       token request uses its proxies, CA, client certificate and adapters. Default ``None``: a short-lived session with the
       settings of the environment.
     - ``send``: sends the token request instead (:data:`okta_m2m.runtimes.Sender`). Default ``None``.
+    - ``replaces``: a placeholder, as for :class:`OktaAuth`. Default ``None``.
 
     A call raises the same errors as with :class:`OktaAuth`.
     """
@@ -109,12 +113,14 @@ class AsyncOktaAuth(AsyncAuthObject):
         *misplaced: Never,
         session: niquests.Session | Callable[[], niquests.Session] | None = None,
         send: Sender | None = None,
+        replaces: str | None = None,
     ) -> None:
         self._check(app, misplaced, send, session, "session", niquests.Session, of_loop=niquests.AsyncSession)
+        self._placeholder = placeholder(replaces)
         self.app = app
         self._session = session
         self._sender = send
-        self._is_watched = False  # whether each call notices if nobody saw its response
+        self._is_watched = False  # whether each call notices if no one saw its response
         app.revoke_through(self._run)
         if getattr(session, "trust_env", True):
             warn_of_environments_proxy(app)
@@ -127,7 +133,7 @@ class AsyncOktaAuth(AsyncAuthObject):
 
     async def __call__(self, request: niquests.PreparedRequest) -> niquests.PreparedRequest:
         """Called by the session with each request before it is sent."""
-        if has_callers_authorization(self.app, request):
+        if has_callers_authorization(self.app, request, self._placeholder):
             return request
         method, url = request.method or "", request.url or ""
         try:
@@ -140,7 +146,7 @@ class AsyncOktaAuth(AsyncAuthObject):
         else:
             hook: Any = self.handle_response
             if self._is_watched:
-                hook = partial(self._handle_first, Hook(self, credentials.authorization, url))
+                hook = partial(self._handle_first, Hook(self, hook, credentials.authorization, url))
             attach(request, credentials, hook)
         kept: niquests.PreparedRequest = _guard_copies(request)
         return kept
@@ -162,6 +168,11 @@ class AsyncOktaAuth(AsyncAuthObject):
         - ``settings``: the settings of the session's ``send``.
         """
         _mark_answered(response.request)
+        try:
+            self._library.check_call(self.app, response, settings)
+        except ConfigurationError:
+            await response.close()
+            raise
         self._is_watched = self._is_watched or hides_401(getattr(response, "connection", None))
         if is_settled(response):
             return response
@@ -183,7 +194,7 @@ class AsyncOktaAuth(AsyncAuthObject):
         return given
 
     def _send(self, request: Request, timeout: float) -> Response:
-        return self._library.send(self._session, request, timeout)
+        return self._library.send(self._session, request, timeout, self.app.profile)
 
 
 def _guard_copies(request: Any) -> Any:

@@ -49,6 +49,9 @@ class OktaAuth(SessionAuth[requests.PreparedRequest, requests.Response, requests
     - ``session``: a ``Session``, or a function that makes one. The token request uses its proxies, CA, client certificate
       and adapters. Default ``None``: a short-lived session with the settings of the environment.
     - ``send``: sends the token request instead (:data:`okta_m2m.runtimes.Sender`). Default ``None``.
+    - ``replaces``: a placeholder, such as ``"unused"``. A call with the header ``Authorization: Bearer unused`` gets the token
+      instead, at allowed origins only. For a library that cannot make a call without an API key. Default ``None``: each
+      ``Authorization`` header of the caller is kept.
 
     If a call cannot get a token, it raises an :class:`~okta_m2m.errors.OktaM2MError`. This is also a
     ``requests.RequestException``, and a ``requests.ConnectionError`` if the token endpoint was not reached.

@@ -34,6 +34,7 @@ from okta_m2m import PrivateKey
 from okta_m2m.cli.demo.picture import draw, summarize
 from okta_m2m.cli.demo.story import CLIENTS, Call, Story, Token
 from okta_m2m.cli.exits import Exit
+from okta_m2m.errors import install_command
 from okta_m2m.testing import FakeOkta
 from promises import in_matrix
 
@@ -120,7 +121,7 @@ def test_a_missing_package_is_reported_with_the_line_that_installs_it(
     assert done.stdout == ""
     assert_one_line(done.stderr)
     assert missing in done.stderr
-    assert done.stderr.endswith(f"pip install 'okta-m2m[{extra}]'\n")
+    assert done.stderr.endswith(f"{install_command(extra)}\n")
 
 
 def test_a_bug_ends_in_a_traceback_without_any_value(run: Run) -> None:

@@ -118,7 +118,8 @@ def test_help_has_the_commands_first_and_the_demo_last() -> None:
     shown = run_here("--help").output
     assert shown.index("Commands:") < shown.index("Options:")
     names = re.findall(r"^  ([a-z]+) ", shown.partition("Commands:")[2].partition("Options:")[0], re.MULTILINE)
-    assert names == ["key", "app", "doctor", "explain", "api", "headers", "token", "assertion", "trust", "demo"]
+    wanted = ["key", "app", "audit", "doctor", "explain", "api", "headers", "token", "assertion", "trust", "demo"]
+    assert names == wanted
     assert set(names) == {path[0] for path in LEAVES}
 
 
@@ -181,6 +182,8 @@ def test_each_document_has_the_members_that_the_docs_list_and_stdout_has_nothing
     assert look("key delete", kid)["status"] == "DELETED"
     assert look("key rotate", "--dry-run")["unfinished"] is None
     shown["key rotate --dry-run"] = shown.pop("key rotate")
+    assert look("key rotate", "--if-older-than", "90d") == {"age_days": 0, "if_older_than": 90}
+    shown["key rotate --if-older-than"] = shown.pop("key rotate")
     assert look("key rotate", "--abandon") == {"undone": False}
     shown["key rotate --abandon"] = shown.pop("key rotate")
     assert len(look("key rotate", "--grace", "0")["steps"]) == 9
@@ -192,6 +195,7 @@ def test_each_document_has_the_members_that_the_docs_list_and_stdout_has_nothing
     assert look("app role add", "help_desk_admin")["assigned"] is True
     look("app role list")
     look("app role remove", "help-desk-admin")
+    assert look("audit")["log_visible"] is True
     assert look("app edit", "--dpop")["dpop"] is True
     assert look("app edit", "--no-dpop")["dpop"] is False
     look("token get")

@@ -39,7 +39,7 @@ ROWS = [
     "configuration",
     "org URL",
     "key",
-    "name look-up",
+    "DNS",
     "proxy",
     "TCP",
     "TLS",
@@ -152,7 +152,7 @@ FAULTS: list[tuple[str, Fault, Exit]] = [
     ("configuration", lambda okta, app, env: env.update(OKTA_CLIENT_CLIENTID="{id}"), Exit.CONFIGURATION),
     ("org URL", lambda okta, app, env: env.update(OKTA_CLIENT_ORGURL="http://acme.okta.com"), Exit.CONFIGURATION),
     ("key", lambda okta, app, env: env.update(OKTA_CLIENT_PRIVATEKEY="gone.pem"), Exit.CONFIGURATION),
-    ("name look-up", lambda okta, app, env: env.update(OKTA_CLIENT_ORGURL="https://no.invalid"), Exit.UNREACHABLE),
+    ("DNS", lambda okta, app, env: env.update(OKTA_CLIENT_ORGURL="https://no.invalid"), Exit.UNREACHABLE),
     (
         "proxy",
         lambda okta, app, env: env.update(OKTA_CLIENT_ORGURL="https://no.invalid", HTTPS_PROXY="http://127.0.0.1:9"),

@@ -30,8 +30,10 @@ from command import (
     service_gets_a_token,
 )
 from okta_m2m import PrivateKey, ServiceApp
+from okta_m2m.admin.errors import RotationFailed
 from okta_m2m.admin.key_files import new_key, write_key
 from okta_m2m.cli.exits import Exit
+from okta_m2m.cli.rotate import _run_command
 from okta_m2m.requests import OktaAuth
 from okta_m2m.testing import App, FakeOkta
 
@@ -242,9 +244,53 @@ def test_a_dry_run_changes_nothing(run: Run, okta: FakeOkta, billing: App, home:
     assert "Nothing was changed." in result
     assert "deactivate" in result
     assert (home / "key.json").read_bytes() == before
-    changes = [request.path for request in okta.requests if "/api/v1/apps" in request.path and request.method != "GET"]
-    assert [path.rpartition("/")[2] for path in changes] == ["activate"]  # of the active key: may the account do so?
+    # A look at the permission, with an object that can never be a key
+    sent = [request for request in okta.requests if "/api/v1/apps" in request.path and request.method != "GET"]
+    assert [request.body for request in sent] == [b"{}"]
     assert len(billing.jwks["keys"]) == 1
+    refused = run("key", "rotate", "--dry-run", "--alg", "rs256", "--bits", "1000")
+    assert refused.returncode == Exit.CONFIGURATION
+    assert "1000" in refused.stderr
+
+
+def test_a_key_that_is_young_enough_is_not_replaced(run: Run, okta: FakeOkta, billing: App, home: Path) -> None:
+    key = PrivateKey.from_file(home / "key.json")
+    okta.skew(minutes=89 * 24 * 60)
+    young = done(run("key", "rotate", "--if-older-than", "90d", "--grace", "0"))
+    assert young == "Nothing was done: the key is 89 days old, and is replaced after 90.\n"
+    assert json.loads(done(run("key", "rotate", "--if-older-than", "90d", "--json"))) == {
+        "age_days": 89,
+        "if_older_than": 90,
+    }
+    assert one_key(billing, home) == key.kid
+    okta.skew(minutes=90 * 24 * 60)
+    assert "Nothing was changed." in done(run("key", "rotate", "--if-older-than", "90d", "--dry-run"))
+    done(run("key", "rotate", "--if-older-than", "90d", "--grace", "0"))
+    assert one_key(billing, home) != key.kid
+
+
+@posix_only
+def test_a_command_publishes_the_key_file_and_the_old_key_goes_only_if_it_succeeds(
+    run: Run, billing: App, home: Path
+) -> None:
+    old = PrivateKey.from_file(home / "key.json").kid
+    copy = 'echo from \x1b[31m "$(basename "$OKTA_M2M_KEY_FILE")"; cp "$OKTA_M2M_KEY_FILE" copy.json'
+    failed = run("key", "rotate", "--grace", "0", "--exec", f"{copy}; exit 3")
+    assert failed.returncode == Exit.CONFIGURATION
+    assert "from \ufffd[31m key.json\n" in failed.stderr
+    assert f"'publish'. The old key '{old}' is in use. The command of --exec ended with 3." in failed.stderr
+    assert copy not in failed.stderr
+    assert PrivateKey.from_file(home / "key.json").kid == old
+    assert [key["status"] for key in billing.jwks["keys"]] == ["ACTIVE", "ACTIVE"]
+    refused = run("key", "rotate", "--grace", "0")
+    assert "Name the same command again (--exec" in refused.stderr
+    rotated = json.loads(done(run("key", "rotate", "--grace", "0", "--exec", copy, "--json")))
+    assert rotated["steps"][4] == {
+        "step": "publish",
+        "state": "done",
+        "detail": f"{home / 'key.json'} was handed over",
+    }
+    assert PrivateKey.from_file(home / "copy.json").kid == one_key(billing, home) == rotated["new_kid"]
 
 
 def without_key_setting(home: Path, *added: str) -> None:
@@ -340,11 +386,57 @@ def test_an_encrypted_pem_is_rotated_with_its_passphrase(
     assert sorted(path.name for path in home.iterdir()) == [".okta", "key.pem", "okta.yaml", "passphrase"]
 
 
+@pytest.mark.parametrize("name", ["plain.pem", "plain.json"])
+def test_the_key_of_a_new_app_can_be_rotated_although_its_file_had_no_kid(
+    run: Run, okta: FakeOkta, home: Path, name: str
+) -> None:
+    path = home / name
+    write_key(path, new_key("ES256").with_kid(None), form="pem" if name.endswith("pem") else "jwk")
+    before = path.read_text("utf-8")
+    created = run("app", "create", "--name", "billing", "--key", name)
+    kid = PrivateKey.from_file(path).kid
+    assert kid is not None
+    assert f"The kid {kid} was written into {name}" in created.stderr
+    assert "kid:" not in (home / "okta.yaml").read_text("utf-8")
+    if name.endswith("pem"):
+        assert path.read_text("utf-8") == f"kid: {kid}\n{before}"
+    done(run("app", "grant", "okta.users.read"))
+    done(run("key", "rotate", "--grace", "0"))
+    (app,) = okta.apps.values()
+    assert [key["kid"] for key in app.jwks["keys"]] == [PrivateKey.from_file(path).kid] != [kid]
+
+
+@posix_only
+def test_a_key_file_that_cannot_be_changed_gets_its_kid_from_the_settings(run: Run, okta: FakeOkta, home: Path) -> None:
+    folder = home / "keys"
+    folder.mkdir()
+    write_key(folder / "key.pem", new_key("ES256").with_kid(None), form="pem")
+    before = (folder / "key.pem").read_bytes()
+    if os.geteuid() == 0:
+        os.chown(folder, 54321, -1)  # root changes no file where another user could lead it elsewhere
+    else:
+        folder.chmod(0o500)
+    created = run("app", "create", "--name", "billing", "--key", "keys/key.pem")
+    folder.chmod(0o700)
+    assert created.returncode == Exit.OK, created.stderr
+    assert "The kid is a setting, because it could not be written into the key file" in created.stderr
+    assert (folder / "key.pem").read_bytes() == before
+    assert "kid:" in (home / "okta.yaml").read_text("utf-8")
+    service_gets_a_token(run)
+
+
 def test_a_pem_without_a_kid_is_rotated_after_the_suggested_line_is_added(run: Run, okta: FakeOkta, home: Path) -> None:
     path = home / "key.pem"
-    write_key(path, new_key("ES256").with_kid(None), form="pem")
+    key = new_key("ES256")
+    write_key(path, key.with_kid(None), form="pem")
     done(run("app", "create", "--name", "billing", "--key", "key.pem"))
     done(run("app", "grant", "okta.users.read"))
+    # As an earlier version wrote them, or someone by hand.
+    path.unlink()
+    write_key(path, key.with_kid(None), form="pem")
+    with (home / "okta.yaml").open("a", encoding="utf-8") as file:
+        file.write(f'    kid: "{key.kid}"\n')
+    done(run("trust", "."))
     apart = run("key", "rotate", "--grace", "0")
     assert "The kid is set separately from the key" in apart.stderr
     settings = home / "okta.yaml"
@@ -361,6 +453,34 @@ def test_a_pem_without_a_kid_is_rotated_after_the_suggested_line_is_added(run: R
     (registered,) = app.jwks["keys"]
     assert registered["kid"] == PrivateKey.from_file(path).kid
     service_gets_a_token(run)
+
+
+@posix_only
+def test_a_failed_command_shows_no_secret_to_a_crash_reporter(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OKTA_CLIENT_TOKEN", "00secret-of-the-admin")
+    with pytest.raises(RotationFailed) as caught:
+        _run_command("exit 3", home / "key.json")
+    shown = [entry.frame.f_locals for entry in caught.traceback if "okta_m2m" in str(entry.path)]
+    assert shown
+    assert "00secret-of-the-admin" not in repr(shown)
+
+
+@posix_only
+def test_the_commands_of_the_way_by_hand_replace_the_key(run: Run, okta: FakeOkta, billing: App, home: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "rotation.md").read_text("utf-8")
+    blocks = re.findall(r"^   ```sh\n(.*?)^   ```$", page.partition("## By hand")[2], re.MULTILINE | re.DOTALL)
+    lines = [line.strip() for block in blocks for line in block.splitlines()]
+    assert len(lines) == 7
+    old = PrivateKey.from_file(home / "key.json").kid
+    for line in lines:
+        words = line.replace("okta-m2m-key.json", "key.json").replace("OLD", str(old)).split()
+        if words[0] == "mv":
+            (home / words[1]).replace(home / words[2])
+            continue
+        variables = dict(word.split("=", 1) for word in words[: words.index("okta-m2m")])
+        done(run(*words[words.index("okta-m2m") + 1 :], **variables))
+    assert one_key(billing, home) != old
+    assert okta.refusals == []
 
 
 @posix_only

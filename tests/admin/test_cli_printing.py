@@ -159,6 +159,8 @@ COMMANDS = [
     "app role remove READ_ONLY_ADMIN",
     "app edit --dpop",
     "app edit --no-dpop --json",
+    "audit --key-age 0d",
+    "audit --json",
     "key show key.json",
     "key show key.json --json",
     "key jwks key.json",

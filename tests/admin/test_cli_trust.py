@@ -324,6 +324,7 @@ def test_credentials_go_to_the_folders_org_once_the_user_trusts_the_folder(
     assert run("token", "introspect", stdin=token).returncode == Exit.OK
     okta.add_app(PrivateKey.from_file(key), ["okta.users.read"], client_id="0oa-of-the-user")
     own = {"OKTA_CLIENT_CLIENTID": "0oa-of-the-user", "OKTA_CLIENT_PRIVATEKEY": str(key)}
+    own["OKTA_CLIENT_SCOPES"] = "okta.users.read"  # the file's scopes belong to the file's client id
     assert run("token", "get", **own).returncode == Exit.OK
     assert run("app", "list", OKTA_CLIENT_TOKEN=okta.ssws).returncode == Exit.OK
 

@@ -25,7 +25,7 @@ ROWS = [
     "configuration",
     "org URL",
     "key",
-    "name look-up",
+    "DNS",
     "proxy",
     "TCP",
     "TLS",
@@ -105,7 +105,7 @@ def test_with_correct_settings_no_row_fails_or_warns(okta: FakeOkta, app: App, r
     app.dpop_bound = dpop
     found = rows(call="/api/v1/users?limit=1")
     assert {name for name, state in states(found).items() if state != "ok"} == {"TLS"}
-    assert found["TLS"].detail == "plain http on this machine"
+    assert found["TLS"].detail == "plain HTTP to localhost"
     assert found["token"].detail.startswith("DPoP" if dpop else "Bearer")
     assert found["configuration"].detail.endswith("OKTA_CLIENT_SCOPES from the environment")
     assert found["configuration"].detail.count("environment") == 1
@@ -184,7 +184,7 @@ def test_a_weak_key_fails_and_one_without_kid_or_readable_by_others_warns(
 def test_a_host_name_without_an_address_fails_the_name_look_up(environ: dict[str, str], rows: Rows) -> None:
     environ["OKTA_CLIENT_ORGURL"] = "https://acme.invalid"
     found = rows()
-    assert (found["name look-up"].state, found["name look-up"].kind) == ("fail", Kind.UNREACHABLE)
+    assert (found["DNS"].state, found["DNS"].kind) == ("fail", Kind.UNREACHABLE)
     assert {found[name].state for name in ("proxy", "TCP", "TLS", "discovery", "clock", "token")} == {"skipped"}
 
 
@@ -197,7 +197,7 @@ def test_an_unreachable_proxy_fails_its_row_without_its_password(
         environ["OKTA_CLIENT_ORGURL"] = "https://acme.invalid"
         found = rows()
     assert (found["proxy"].state, found["proxy"].kind) == ("fail", Kind.UNREACHABLE)
-    assert found["name look-up"].state == "skipped"
+    assert found["DNS"].state == "skipped"
     assert not any("secret" in f"{row}" for row in found.values())
 
 
@@ -210,7 +210,7 @@ def test_a_proxy_whose_password_is_not_encoded_fails_without_showing_it(
     found = rows()
     assert found["proxy"].state == "fail"
     assert "percent-encode" in found["proxy"].remedy
-    assert found["name look-up"].state == "skipped"
+    assert found["DNS"].state == "skipped"
     assert not any(part in f"{row}" for row in found.values() for part in ("secret", "more", "sec[", "12345"))
 
 
@@ -219,7 +219,7 @@ def test_a_refused_connection_fails_the_tcp_row(okta: FakeOkta, rows: Rows) -> N
     found = rows()
     assert (found["TCP"].state, found["TCP"].kind) == ("fail", Kind.UNREACHABLE)
     assert found["TCP"].detail == "127.0.0.1 refused the connection"
-    assert (found["name look-up"].state, found["proxy"].state) == ("ok", "ok")
+    assert (found["DNS"].state, found["proxy"].state) == ("ok", "ok")
     assert {found[name].state for name in ("TLS", "discovery", "clock", "token")} == {"skipped"}
 
 

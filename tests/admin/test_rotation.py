@@ -21,9 +21,10 @@ import requests
 
 from okta_m2m import ConfigurationError, PrivateKey, ServiceApp
 from okta_m2m.admin import _safe_files
+from okta_m2m.admin import rotation as rotation_module
 from okta_m2m.admin._safe_files import FileVersion
 from okta_m2m.admin.errors import NotFound, OktaUnreachable, RotationFailed, SuperAdminNeeded
-from okta_m2m.admin.key_files import new_key, write_key
+from okta_m2m.admin.key_files import new_key, write_key, write_kid
 from okta_m2m.admin.management import ApiToken, ManagementApi, Pause
 from okta_m2m.admin.provisioning import (
     deactivate_key,
@@ -43,7 +44,8 @@ from okta_m2m.testing import App, FakeOkta
 from promises import in_matrix
 
 SCOPES = ["okta.users.read"]
-STEPS = tuple(Step)
+STEPS = tuple(step for step in Step if step is not Step.PUBLISH)
+PUBLISHING = tuple(Step)
 
 
 @pytest.fixture
@@ -230,7 +232,7 @@ def as_pem(key_file: Path, password: str | None) -> PrivateKey:
     return PrivateKey.from_file(key_file, password=password)
 
 
-@pytest.mark.parametrize("password", [PASSWORD, *in_matrix(None)], ids=["encrypted", "plain"])
+@pytest.mark.parametrize("password", [None, *in_matrix(PASSWORD)], ids=["plain", "encrypted"])
 def test_a_pem_stays_a_pem_that_a_running_service_reads(
     okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], password: str | None
 ) -> None:
@@ -319,6 +321,19 @@ def test_a_kid_that_does_not_fit_on_one_line_is_not_written_to_a_pem(tmp_path: P
     with pytest.raises(ConfigurationError, match="Write a JWK"):
         write_key(tmp_path / "key.pem", key, form="pem")
     assert not (tmp_path / "key.pem").exists()
+
+
+def test_a_kid_is_written_only_into_a_file_that_can_hold_it(tmp_path: Path) -> None:
+    key = new_key("ES256").with_kid(None)
+    write_key(tmp_path / "key.pem", key, form="pem")
+    write_key(tmp_path / "key.json", key)
+    (tmp_path / "jwks.json").write_text(json.dumps({"keys": [key.private_jwk()]}), encoding="utf-8")
+    assert not write_kid(tmp_path / "key.pem", "two\nlines")
+    assert not write_kid(tmp_path / "jwks.json", "k")
+    for name in ("key.pem", "key.json"):
+        assert write_kid(tmp_path / name, "k")
+        found = PrivateKey.from_file(tmp_path / name)
+        assert (found.kid, found.thumbprint()) == ("k", key.thumbprint())
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes and symlinks as POSIX has them")
@@ -433,11 +448,206 @@ def test_a_plan_changes_nothing_and_lists_the_remaining_steps(
     )
     assert key_file.read_bytes() == before
     assert one_key(okta, app, key_file) == plan.old_kid
-    # To activate an active key changes nothing, and tells whether the account may.
-    changes = [
-        request.path for request in okta.requests if request.path.startswith("/api/") and request.method != "GET"
-    ]
-    assert [path.rpartition("/")[2] for path in changes] == ["activate"]
+    # An object that is no key cannot be registered, but tells whether the account may register one.
+    sent = [(request.method, request.body) for request in okta.requests if request.path.startswith("/api/")]
+    assert [body for method, body in sent if method != "GET"] == [b"{}"]
+    with pytest.raises(ConfigurationError, match="RS1024"):
+        rotation(alg="RS1024").plan()
+    with pytest.raises(ConfigurationError, match="1024"):
+        rotation(alg="RS256", bits=1024).plan()
+    assert one_key(okta, app, key_file) == plan.old_kid
+
+
+def test_the_age_of_the_key_is_that_of_its_registration_by_oktas_clock(
+    okta: FakeOkta, key_file: Path, api: ManagementApi
+) -> None:
+    okta.skew(minutes=-100 * 24 * 60)
+    app = okta.add_app(PrivateKey.from_file(key_file), SCOPES)
+    okta.skew(minutes=300 * 24 * 60)
+
+    def service(key: Any) -> ServiceApp:
+        return ServiceApp(okta.url, client_id=app.client_id, key=key, scopes=SCOPES, max_wait=5)
+
+    def prepared(**options: Any) -> Rotation:
+        return Rotation(api, app.id, key_file, service=service, grace=0, settling=0, **options)
+
+    assert prepared().key_age() == 400
+    with pytest.raises(KeyboardInterrupt):
+        prepared(progress=interrupting(Step.PROVE)).run()
+    assert prepared().key_age() is None  # it is continued
+    prepared().run()
+    assert prepared().key_age() == 0
+    app.jwks = new_key("ES256")
+    assert prepared().key_age() is None  # run() says that Okta does not know the key
+
+
+# ── publishing ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Elsewhere:
+    """Where other machines read the key: a copy of the file. ``broken``: the next attempts fail after they have copied it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.broken: list[BaseException] = []
+        self.published: list[str | None] = []
+
+    def __call__(self, key_file: Path) -> None:
+        assert key_file.is_absolute()
+        self.path.write_bytes(key_file.read_bytes())
+        self.published.append(self.kid)
+        if self.broken:
+            raise self.broken.pop(0)
+
+    @property
+    def kid(self) -> str | None:
+        return PrivateKey.from_file(self.path).kid
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, key_file: Path) -> Elsewhere:
+    copy = Elsewhere(tmp_path / "elsewhere.json")
+    copy.path.write_bytes(key_file.read_bytes())
+    return copy
+
+
+def works(okta: FakeOkta, app: App, path: Path) -> bool:
+    key = PrivateKey.from_file(path)
+    return bool(OktaAuth(ServiceApp(okta.url, client_id=app.client_id, key=key, scopes=SCOPES, max_wait=5)).token())
+
+
+def test_the_file_is_published_after_the_new_key_was_proved_and_before_the_old_one_goes(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], elsewhere: Elsewhere
+) -> None:
+    old, seen = PrivateKey.from_file(key_file).kid, []
+
+    def publish(path: Path) -> None:
+        tokens = okta.tokens_minted
+        elsewhere(path)
+        seen.append(([key["status"] for key in app.jwks["keys"]], tokens))
+
+    told: list[Progress] = []
+    rotated = rotation(publish=publish, progress=told.append).run()
+    assert seen == [(["ACTIVE", "ACTIVE"], 2)]  # a token with the old key, and one with the new
+    assert tuple(progress.step for progress in told if progress.state == "done") == PUBLISHING
+    assert elsewhere.kid == one_key(okta, app, key_file) == rotated.new_kid != old
+
+
+@pytest.mark.parametrize("error", [OSError("full"), RotationFailed("it exited with 1"), ValueError("-----SECRET")])
+def test_if_publishing_fails_the_old_key_stays_and_the_next_run_publishes_again(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], elsewhere: Elsewhere, error: Exception
+) -> None:
+    before, old = key_file.read_bytes(), PrivateKey.from_file(key_file).kid
+    elsewhere.broken = [error]
+    with pytest.raises(RotationFailed, match=f"'publish'. The old key '{old}' is in use") as caught:
+        rotation(publish=elsewhere).run()
+    assert "SECRET" not in str(caught.value)
+    assert key_file.read_bytes() == before
+    assert [key["status"] for key in app.jwks["keys"]] == ["ACTIVE", "ACTIVE"]
+    assert works(okta, app, key_file)
+    assert works(okta, app, elsewhere.path)
+    rotated = rotation(publish=elsewhere).run()
+    assert (rotated.resumed, elsewhere.kid) == (True, rotated.new_kid)
+    assert one_key(okta, app, key_file) == rotated.new_kid
+
+
+@pytest.mark.parametrize(
+    ("step", "fault"),
+    [
+        (Step.PROVE_AGAIN, {"what": "client_assertion_invalid_signature"}),
+        *in_matrix(
+            (Step.DEACTIVATE, {"what": "E0000009", "on": "/api/v1/apps/*/deactivate", "times": 9}),
+            (Step.CONFIRM, {"what": "client_assertion_invalid_kid"}),
+        ),
+    ],
+)
+def test_if_a_later_step_fails_the_old_key_is_published_again(
+    okta: FakeOkta,
+    app: App,
+    key_file: Path,
+    rotation: Callable[..., Rotation],
+    elsewhere: Elsewhere,
+    step: Step,
+    fault: dict[str, Any],
+) -> None:
+    old = PrivateKey.from_file(key_file).kid
+    with pytest.raises(RotationFailed, match=f"'{step}'. The old key '{old}' is in use"):
+        rotation(publish=elsewhere, progress=stumbling(okta, step, fault)).run()
+    okta.clear_faults()
+    assert elsewhere.published[1:] == [old]
+    assert works(okta, app, elsewhere.path)
+    rotated = rotation(publish=elsewhere).run()
+    assert elsewhere.kid == one_key(okta, app, key_file) == rotated.new_kid
+
+
+def test_if_the_old_key_cannot_be_published_again_both_keys_stay(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], elsewhere: Elsewhere
+) -> None:
+    def stumble(progress: Progress) -> None:
+        if (progress.step, progress.state) == (Step.PROVE_AGAIN, "begun"):
+            elsewhere.broken = [OSError("full")]
+            okta.next("client_assertion_invalid_signature")
+
+    with pytest.raises(RotationFailed, match="Both keys are registered and active: restoring the old one also failed"):
+        rotation(publish=elsewhere, progress=stumble).run()
+    assert [key["status"] for key in app.jwks["keys"]] == ["ACTIVE", "ACTIVE"]
+    assert rotation(publish=elsewhere).run().new_kid == elsewhere.kid
+    one_key(okta, app, key_file)
+
+
+def test_an_undo_publishes_the_old_key_before_the_new_one_is_deleted(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], elsewhere: Elsewhere
+) -> None:
+    old = PrivateKey.from_file(key_file).kid
+    for step in (Step.SWITCH, Step.PUBLISH, Step.DEACTIVATE):
+        with pytest.raises(KeyboardInterrupt):
+            rotation(publish=elsewhere, progress=interrupting(step)).run()
+        if step is not Step.SWITCH:  # before that, nothing was published
+            with pytest.raises(RotationFailed, match=r"begun with a command.*Name the same command again"):
+                rotation().abandon()
+            elsewhere.broken = [OSError("full")]
+            with pytest.raises(OSError, match="full"):
+                rotation(publish=elsewhere).abandon()
+            assert len(app.jwks["keys"]) == 2
+        assert rotation(publish=elsewhere).abandon()
+        assert elsewhere.kid == old == one_key(okta, app, key_file)
+
+
+def test_a_rotation_is_not_continued_without_the_command_or_with_another_beginning(
+    okta: FakeOkta, app: App, key_file: Path, rotation: Callable[..., Rotation], elsewhere: Elsewhere
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        rotation(publish=elsewhere, progress=interrupting(Step.SWITCH)).run()
+    for attempt in (rotation().run, rotation().plan):
+        with pytest.raises(RotationFailed, match=r"begun with a command.*Name the same command again"):
+            attempt()
+    assert rotation(publish=elsewhere).plan().steps == PUBLISHING[PUBLISHING.index(Step.PUBLISH) :]
+    rotation(publish=elsewhere).run()
+    with pytest.raises(KeyboardInterrupt):
+        rotation(progress=interrupting(Step.WAIT)).run()
+    with pytest.raises(RotationFailed, match=r"begun without a command.*Omit it"):
+        rotation(publish=elsewhere).run()
+    rotation().run()
+    one_key(okta, app, key_file)
+
+
+def test_the_grace_time_begins_when_the_file_is_published(
+    okta: FakeOkta, app: App, rotation: Callable[..., Rotation]
+) -> None:
+    # The wall clock moves by an hour while the file is published.
+    clock = [1_000_000.0]
+
+    def publish(path: Path) -> None:
+        clock[0] += 3600
+
+    pauses: list[Pause] = []
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        ManagementApi(okta.url, ApiToken(okta.ssws), on_pause=pauses.append, sleep=lambda seconds: None) as api,
+    ):
+        patch.setattr(rotation_module.time, "time", lambda: clock[0])
+        rotation(api=api, publish=publish, grace=60).run()
+    assert [pause.seconds for pause in pauses] == [60]
 
 
 # ── killed ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -499,7 +709,7 @@ from okta_m2m.admin.management import ApiToken, ManagementApi
 from okta_m2m.requests import OktaAuth
 from okta_m2m.admin.rotation import Rotation
 
-url, app_id, client_id, key_file = sys.argv[1:]
+url, app_id, client_id, key_file, elsewhere = sys.argv[1:]
 directory = os.path.dirname(key_file)
 left = None
 
@@ -510,7 +720,8 @@ def audit(event, arguments):
     # What changes something: a file opened for writing, renamed or removed; a call that is no reading and no token request.
     path = str(arguments[0])
     if event == "open":
-        counts = os.path.basename(path).lstrip(".").startswith("key.json") and bool(arguments[2] & (os.O_WRONLY | os.O_RDWR))
+        ours = os.path.basename(path).lstrip(".").startswith(("key.json", "elsewhere"))
+        counts = ours and bool(arguments[2] & (os.O_WRONLY | os.O_RDWR))
     elif event in ("os.rename", "os.remove"):
         counts = event == "os.rename" or not path.endswith(".tmp")
     else:
@@ -525,9 +736,15 @@ sys.addaudithook(audit)
 def service(key):
     return ServiceApp(url, client_id=client_id, key=key, scopes=["okta.users.read"], max_wait=20)
 
+def copy(path):
+    with open(elsewhere, "wb") as file:
+        file.write(path.read_bytes())
+
+publish = copy if elsewhere else None
+
 def rotate():
     with ManagementApi(url, ApiToken.from_env()) as api:
-        return Rotation(api, app_id, key_file, service=service, grace=0, settling=5).run()
+        return Rotation(api, app_id, key_file, service=service, grace=0, settling=5, publish=publish).run()
 
 moments = 0
 while True:
@@ -541,7 +758,8 @@ while True:
         break
     assert os.WTERMSIG(status) == signal.SIGKILL, status
     # Whatever the moment was: what the file holds gets a token.
-    OktaAuth(service(PrivateKey.from_file(key_file))).token()
+    for file in filter(None, (key_file, elsewhere)):
+        OktaAuth(service(PrivateKey.from_file(file))).token()
     rotate()
     found = os.listdir(directory)
     assert found == [os.path.basename(key_file)], found
@@ -551,11 +769,13 @@ print(moments)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="killed many times over, which is quick only with fork")
+@pytest.mark.parametrize("publishes", [True, *in_matrix(False)])
 def test_a_rotation_killed_at_any_moment_leaves_a_working_key_and_is_completed_by_the_next_run(
-    okta: FakeOkta, app: App, key_file: Path
+    okta: FakeOkta, app: App, key_file: Path, elsewhere: Elsewhere, publishes: bool
 ) -> None:
+    copy = str(elsewhere.path) if publishes else ""
     result = subprocess.run(
-        [sys.executable, "-c", EVERYWHERE, okta.url, app.id, app.client_id, str(key_file)],
+        [sys.executable, "-c", EVERYWHERE, okta.url, app.id, app.client_id, str(key_file), copy],
         env={**os.environ, "OKTA_CLIENT_TOKEN": okta.ssws},
         capture_output=True,
         text=True,
@@ -564,6 +784,7 @@ def test_a_rotation_killed_at_any_moment_leaves_a_working_key_and_is_completed_b
     assert result.returncode == 0, result.stderr
     assert int(result.stdout) > 25
     one_key(okta, app, key_file)
+    assert not publishes or elsewhere.kid == PrivateKey.from_file(key_file).kid
 
 
 def test_an_interrupted_rotation_is_undone(

@@ -286,10 +286,10 @@ def test_a_secret_in_a_file_that_others_can_read_is_mentioned(
     for mode, said in ((0o644, True), (0o600, False)):
         (home / "okta.yaml").chmod(mode)
         shown = done(run("doctor", "--offline", admin_signed_in=False, COLUMNS="300"))
-        assert ("other users can read" in shown) == said
+        assert ("every user of this machine can read it" in shown) == said
         listed = run("app", "list", admin_signed_in=False, OKTA_CLIENT_ORGURL=okta.url)
         done(listed)
-        assert ("can read the SSWS token" in listed.stderr) == said
+        assert ("can read the secret in" in listed.stderr) == said
 
 
 def test_ctrl_c_while_the_command_is_imported_prints_no_traceback(home: Path) -> None:

@@ -301,6 +301,18 @@ def test_a_page_has_one_spelling(page: Path) -> None:
     assert [found[0] for found in NOT_WRITTEN.finditer(prose)] == []
 
 
+def test_the_source_has_the_same_spelling() -> None:
+    """Its docstrings are the reference, and its messages are read too. ``cancelled()`` is asyncio's, ``%`` a format."""
+    not_ours = re.compile(r"\bcancelled\(|\d %[sdr]")
+    found = {
+        f"{path.relative_to(ROOT)}:{number}": line.strip()
+        for path in (ROOT / "src").rglob("*.py")
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        if NOT_WRITTEN.search(not_ours.sub("", line))
+    }
+    assert found == {}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_page_on_macos_or_windows_says_that_they_were_not_yet_run(page: Path) -> None:
     """Remove this test and those words once the tests have run on both."""

@@ -1,4 +1,5 @@
-"""The README's first command, exactly as printed, takes a reader from a fresh clone to the end of the demo.
+"""The README's commands, exactly as printed, take a reader from a fresh clone to the end of the demo: with uv, with pipx, and
+with Python alone.
 
 Invariant: okta-m2m comes from the clone, never from a package index, where its name may belong to someone else.
 
@@ -23,7 +24,7 @@ from command import environment, posix_only
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 COMMANDS = re.findall(r"^```sh\n(.*?)\n```$", README, re.MULTILINE | re.DOTALL)
-UNREACHABLE = re.compile(r"Could not fetch URL \S+: connection error")
+UNREACHABLE = re.compile(r"Could not fetch URL \S+: connection error|Failed to fetch: \S+\n")
 NOT_INHERITED = re.compile(r"PYTHON|VIRTUAL_ENV|XDG_|COVERAGE|PYTEST")
 
 
@@ -42,20 +43,17 @@ def this_python(folder: Path) -> Path:
     return folder
 
 
-@posix_only
-@pytest.mark.site
-@pytest.mark.timeout(600)
-def test_first_command_runs_the_demo_to_its_end_from_a_fresh_clone(tmp_path: Path) -> None:
-    clone, home, log = fresh_copy(tmp_path / "clone"), tmp_path / "home", tmp_path / "pip.log"
+def run_in_clone(command: str, clone: Path, home: Path, **added: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command of the README as a user who has nothing yet."""
     home.mkdir()
     proxies = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
-    variables = environment(home, PIP_LOG=str(log), **proxies)
+    variables = environment(home, **proxies, **added)
     variables = {name: value for name, value in variables.items() if not NOT_INHERITED.match(name)}
-    variables["PATH"] = f"{this_python(tmp_path / 'bin')}{os.pathsep}{variables['PATH']}"
-    ran = subprocess.run(
-        ["bash", "-c", COMMANDS[0]],
+    path = [str(this_python(home / "bin")), str(Path(sys.executable).parent), variables["PATH"]]
+    return subprocess.run(
+        ["bash", "-c", command],
         cwd=clone,
-        env=variables,
+        env={**variables, "PATH": os.pathsep.join(path)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -63,6 +61,14 @@ def test_first_command_runs_the_demo_to_its_end_from_a_fresh_clone(tmp_path: Pat
         timeout=550,
         check=False,
     )
+
+
+@posix_only
+@pytest.mark.site
+@pytest.mark.timeout(600)
+def test_first_command_runs_the_demo_to_its_end_from_a_fresh_clone(tmp_path: Path) -> None:
+    clone, log = fresh_copy(tmp_path / "clone"), tmp_path / "pip.log"
+    ran = run_in_clone(COMMANDS[0], clone, tmp_path / "home", PIP_LOG=str(log))
     logged = log.read_text("utf-8") if log.exists() else ""
     if ran.returncode and UNREACHABLE.search(logged) and not os.environ.get("CI"):
         pytest.skip("no package index can be reached")
@@ -73,6 +79,22 @@ def test_first_command_runs_the_demo_to_its_end_from_a_fresh_clone(tmp_path: Pat
     assert json.loads(installed.read_text("utf-8"))["url"] == clone.as_uri()
     looked_up = re.findall(r"https?://\S*/okta[-_.]m2m\b\S*", logged, re.IGNORECASE)
     assert looked_up == [], "pip asked an index for our package"
+
+
+@posix_only
+@pytest.mark.site
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("program", ["uvx", "pipx"])
+def test_command_for_uv_or_pipx_runs_the_demo_to_its_end_from_a_fresh_clone(program: str, tmp_path: Path) -> None:
+    beside = Path(sys.executable).with_name(program)
+    if not (beside.exists() or shutil.which(program)):
+        pytest.skip(f"{program} is not installed")
+    (command,) = re.findall(rf"`({program} [^`]+ okta-m2m demo)`", README)
+    ran = run_in_clone(f"{command} --seconds 3", fresh_copy(tmp_path / "clone"), tmp_path / "home")
+    if ran.returncode and UNREACHABLE.search(ran.stdout) and not os.environ.get("CI"):
+        pytest.skip("no package index can be reached")
+    assert ran.returncode == 0, ran.stdout
+    assert re.search(r"^ +0  failures$", ran.stdout, re.MULTILINE), ran.stdout
 
 
 def test_the_readme_prints_the_test_command_that_ci_runs() -> None:

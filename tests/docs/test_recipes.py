@@ -20,7 +20,8 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from datetime import UTC, datetime, timedelta
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -30,11 +31,14 @@ import requests
 import trustme
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from pytest_httpserver import HTTPServer
+from werkzeug import Response
 
 from okta_m2m import PrivateKey, ServiceApp
-from okta_m2m.errors import InvalidClient
+from okta_m2m.errors import ConfigurationError, InvalidClient
 from okta_m2m.requests import OktaAuth
 from okta_m2m.testing import FakeOkta
+from packages import needs
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "docs" / "examples" / "recipes"
@@ -42,6 +46,7 @@ PAGES = ROOT / "docs" / "recipes"
 MIGRATIONS = sorted(path.parent for path in (ROOT / "docs" / "examples" / "migrate").glob("*/before.py"))
 CLIENT_ID = "0oa1b2c3"
 SCOPES = ("okta.users.read", "okta.groups.read", "okta.groups.manage", "okta.logs.read")
+YESTERDAY, TOMORROW = (f"{datetime.now(UTC) + timedelta(days=days):%Y-%m-%dT%H:%M:%SZ}" for days in (-1, 1))
 
 pytestmark = [
     pytest.mark.recipe,
@@ -49,15 +54,6 @@ pytestmark = [
     # Of the frameworks, not of ours.
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning"),
 ]
-
-
-def needs(*packages: str) -> None:
-    for package in packages:
-        if find_spec(package) is None:
-            reason = f"{package} is not installed: pip install -e '.[recipes]'"
-            if os.environ.get("CI"):
-                pytest.fail(reason)
-            pytest.skip(reason)
 
 
 @pytest.fixture
@@ -541,6 +537,121 @@ def test_generated_client(recipe: Recipe, okta: FakeOkta, tmp_path: Path, monkey
         del sys.modules[name]
 
 
+def test_openapi_generator_reads_the_current_token_for_each_call(
+    recipe: Recipe, okta: FakeOkta, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """access_token.py, with a client that the real generator generates."""
+    needs("openapi_generator_cli", "pydantic")
+    if shutil.which("java") is None:
+        pytest.skip("openapi-generator needs Java")
+    document = {
+        "openapi": "3.0.3",
+        "info": {"title": "Orders", "version": "1"},
+        "components": {"securitySchemes": {"okta": {"type": "http", "scheme": "bearer"}}},
+        "security": [{"okta": []}],
+        "paths": {
+            "/orders": {
+                "get": {
+                    "operationId": "list_orders",
+                    "responses": {
+                        "200": {"description": "", "content": {"application/json": {"schema": {"type": "object"}}}}
+                    },
+                }
+            }
+        },
+    }
+    (tmp_path / "orders.json").write_text(json.dumps(document), "utf-8")
+    program = Path(sys.executable).with_name("openapi-generator-cli")
+    options = ["-g", "python", "-i", "orders.json", "-o", "client", "--package-name", "orders_client"]
+    subprocess.run([program, "generate", *options], check=True, capture_output=True)
+    monkeypatch.syspath_prepend(str(tmp_path / "client"))
+    import orders_client  # type: ignore[import-not-found]
+
+    okta.protect("/orders", scope="api:read")
+    custom = {"scopes": ["api:read"], "authorization_server": "default", "dpop": False}
+    configured = recipe("access_token").configured
+    with ServiceApp.from_env(**custom, origins=[okta.url]) as app:
+        with orders_client.ApiClient(configured(orders_client.Configuration, app, okta.url)) as client:
+            orders = orders_client.DefaultApi(client)
+            for _ in range(3):
+                assert orders.list_orders()["path"] == "/orders"
+        assert okta.tokens_minted == 1
+    with ServiceApp.from_env(**custom) as elsewhere, pytest.raises(ConfigurationError, match="origins"):
+        orders_client.DefaultApi(
+            orders_client.ApiClient(configured(orders_client.Configuration, elsewhere, okta.url))
+        ).list_orders()
+    for name in [name for name in sys.modules if name.split(".")[0] == "orders_client"]:
+        del sys.modules[name]
+
+
+# ── data warehouses ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def custom_app(okta: FakeOkta, **more: Any) -> ServiceApp:
+    return ServiceApp.from_env(scopes=["api:read"], authorization_server="default", dpop=False, **more)
+
+
+def test_snowflake_waits_for_a_long_statement_and_reads_every_partition(recipe: Recipe, okta: FakeOkta) -> None:
+    """snowflake_sql.py. FakeOkta checks the token, and answers as Snowflake documents."""
+    module = recipe("snowflake_sql")
+    statements = "/api/v2/statements"
+    okta.protect(statements, scope="api:read")
+    okta.next(202, body={"statementHandle": "h1", "code": "333334"}, on=statements)
+    okta.next(202, body={"statementHandle": "h1", "code": "333334"}, on=f"{statements}/h1")
+    first = {"statementHandle": "h1", "resultSetMetaData": {"partitionInfo": [{}, {}]}, "data": [["1"], ["2"]]}
+    okta.next(200, body=first, on=f"{statements}/h1")
+    okta.next(200, body={"data": [["3"]]}, on=f"{statements}/h1")
+    with custom_app(okta, origins=[okta.url]) as app, module.open_session(app) as session:
+        found = list(module.rows(session, okta.url, "select n from numbers", 0.0, warehouse="small"))
+    assert found == [["1"], ["2"], ["3"]]
+    asked = [request for request in okta.requests if request.path.startswith(statements)]
+    assert [request.target.removeprefix(statements) for request in asked] == ["", "/h1", "/h1", "/h1?partition=1"]
+    assert json.loads(asked[0].body) == {"statement": "select n from numbers", "warehouse": "small"}
+    assert {request.header("X-Snowflake-Authorization-Token-Type") for request in asked} == {"OAUTH"}
+    assert {request.header("Authorization") for request in asked} == {f"Bearer {okta.tokens()[0].value}"}
+
+
+def test_databricks_gets_each_token_of_okta_once(recipe: Recipe, okta: FakeOkta, httpserver: HTTPServer) -> None:
+    """databricks_token.py. The server exchanges and accepts tokens as Databricks documents."""
+    module = recipe("databricks_token")
+    exchanged: list[str] = []
+
+    def exchange(request: Any) -> Any:
+        assert request.form["grant_type"] == "urn:ietf:params:oauth:grant-type:token-exchange"
+        assert request.form["subject_token_type"] == "urn:ietf:params:oauth:token-type:jwt"
+        assert (request.form["client_id"], request.form["scope"]) == ("principal", "all-apis")
+        exchanged.append(request.form["subject_token"])
+        return Response(json.dumps({"access_token": f"of-databricks-{len(exchanged)}", "token_type": "Bearer"}))
+
+    seen: list[str | None] = []
+
+    def answer(request: Any) -> Any:
+        seen.append(request.headers.get("Authorization"))
+        return Response("{}")
+
+    httpserver.expect_request("/oidc/v1/token", method="POST").respond_with_handler(exchange)
+    httpserver.expect_request("/api/2.0/sql/statements", method="POST").respond_with_handler(answer)
+    workspace = httpserver.url_for("").rstrip("/")
+    okta.token_lifetime = 3600
+    with custom_app(okta) as app, requests.Session() as session:
+        session.auth = module.DatabricksAuth(app, workspace, "principal")
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda _: session.post(f"{workspace}/api/2.0/sql/statements", json={}), range(8)))
+        assert exchanged == [token.value for token in okta.tokens()]
+        assert set(seen) == {"Bearer of-databricks-1"}
+        other = "/no-workspace"
+        httpserver.expect_request(other).respond_with_handler(answer)
+        session.get(f"{workspace.replace('localhost', '127.0.0.1')}{other}")
+        assert seen[-1] is None
+
+
+def test_terraform_gets_the_token_that_the_command_prints(settings: dict[str, str], okta: FakeOkta) -> None:
+    """As the page's ``$(okta-m2m token get)`` does."""
+    command = [sys.executable, "-m", "okta_m2m.cli", "token", "get"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip("\n") == okta.tokens()[-1].value
+
+
 # ── Okta's own APIs ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -553,21 +664,25 @@ def test_system_log_continues_at_its_bookmark(recipe: Recipe, okta: FakeOkta, tm
         return [request.target.partition("?")[2] for request in okta.requests if request.path == "/api/v1/logs"]
 
     with module.open_session(app) as session:
-        events = functools.partial(module.new_events, app, session, bookmark, "2026-01-01T00:00:00Z")
+        events = functools.partial(module.new_events, app, session, bookmark, YESTERDAY)
         (event,) = events()
-        following = f"after={event['uuid']}"
-        assert bookmark.read_text("utf-8") == f"{okta.url}/api/v1/logs?{following}"
+        following = bookmark.read_text("utf-8").partition("?")[2]
+        assert event["actor"]["id"] == CLIENT_ID
+        assert following.endswith(f"&after={event['uuid']}")
         assert list(events()) == []
-        assert asked() == ["since=2026-01-01T00:00:00Z&limit=1000", following, following]
+        assert asked() == [f"since={YESTERDAY}&limit=1000", following, following]
+        other = okta.add_app(label="other")
+        okta.mint(other, None, other.scopes, None)
+        assert [event["actor"]["id"] for event in events()] == [other.client_id]
 
 
 def test_system_log_ends_without_a_next_link(recipe: Recipe, okta: FakeOkta, tmp_path: Path) -> None:
     module = recipe("system_log")
     app = ServiceApp.from_env()
     bookmark = tmp_path / "bookmark"
-    bookmark.write_text(f"{okta.url}/api/v1/logs?until=2026-01-01T00:00:00Z", "utf-8")
+    bookmark.write_text(f"{okta.url}/api/v1/logs?until={TOMORROW}", "utf-8")
     with module.open_session(app) as session:
-        assert len(list(module.new_events(app, session, bookmark, "2026-01-01T00:00:00Z"))) == 1
+        assert len(list(module.new_events(app, session, bookmark, YESTERDAY))) == 1
 
 
 def test_system_log_repeats_a_page_whose_events_were_not_all_read(
@@ -577,7 +692,7 @@ def test_system_log_repeats_a_page_whose_events_were_not_all_read(
     app = ServiceApp.from_env()
     bookmark = tmp_path / "bookmark"
     with module.open_session(app) as session:
-        events = module.new_events(app, session, bookmark, "2026-01-01T00:00:00Z")
+        events = module.new_events(app, session, bookmark, YESTERDAY)
         next(events)
         events.close()
     assert not bookmark.exists()
@@ -699,6 +814,34 @@ def test_the_commands_of_the_github_workflow_run(settings: dict[str, str], okta:
     assert second.stdout == "1 users\n"
     printed = first.stdout + second.stdout
     assert not any(token.value in printed for token in okta.tokens())
+
+
+def test_the_audit_workflow_sees_everything_as_a_service_app_that_can_only_read(
+    okta: FakeOkta, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """audit.yaml"""
+    import yaml
+
+    workflow = yaml.safe_load((RECIPES / "deploy" / "audit.yaml").read_text("utf-8"))
+    (step,) = [step for step in workflow["jobs"]["audit"]["steps"] if "env" in step]
+    key = PrivateKey.generate("ES256", kid="auditor")
+    auditor = okta.add_app(key, step["env"]["OKTA_CLIENT_SCOPES"].split(), label="auditor", dpop_bound=True)
+    monkeypatch.chdir(tmp_path)
+    for name in step["env"]:
+        monkeypatch.setenv(name, step["env"][name])
+    monkeypatch.setenv("OKTA_CLIENT_ORGURL", okta.url)
+    monkeypatch.setenv("OKTA_CLIENT_CLIENTID", auditor.client_id)
+    monkeypatch.setenv("OKTA_CLIENT_PRIVATEKEY", json.dumps(key.private_jwk()))
+    words = step["run"].split()
+    assert words[0] == "okta-m2m"
+    command = [sys.executable, "-m", "okta_m2m.cli", *words[1:]]
+    good = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (good.returncode, good.stderr) == (0, "")
+    assert "not permitted" not in good.stdout
+    okta.add_app(label="billing").roles = ["SUPER_ADMIN"]
+    bad = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert bad.returncode == 1
+    assert "It has the role SUPER_ADMIN." in bad.stdout
 
 
 # ── before and after ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+import okta_m2m
+
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = ROOT / ".github" / "workflows"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -55,3 +57,22 @@ def test_the_files_that_the_workflows_name_are_there() -> None:
     named = set(re.findall(r"(?<![\w/])(?:\.ci|tests|src|\.github)/[\w./-]+\w", text))
     assert len(named) >= 5
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def test_the_changelog_has_a_dated_heading_for_the_version() -> None:
+    heading = rf"^## {re.escape(okta_m2m.__version__)} - 20\d\d-[01]\d-[0-3]\d$"
+    assert re.search(heading, (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+
+
+def test_every_action_is_pinned_by_its_hash() -> None:
+    """A tag can be moved to other code. The comment names the release that the hash belongs to."""
+    recipes = ROOT / "docs" / "examples" / "recipes"
+    lines = [
+        line.partition("uses:")[2].strip()
+        for path in (*WORKFLOWS.glob("*.yml"), *recipes.rglob("*.yaml"))
+        for line in path.read_text("utf-8").splitlines()
+        if "uses:" in line
+    ]
+    others = [line for line in lines if not line.startswith("./")]
+    assert len(others) >= 10
+    assert [line for line in others if not re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line)] == []

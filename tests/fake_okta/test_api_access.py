@@ -30,22 +30,6 @@ def test_scope_and_role_are_both_needed(callers: Callable[..., Caller]) -> None:
     assert caller.call(token).refusal == (403, "E0000006", API_ERRORS["E0000006"][1])
 
 
-def test_the_system_log_has_a_next_link_for_as_long_as_it_is_polled(
-    okta: FakeOkta, callers: Callable[..., Caller]
-) -> None:
-    caller = callers(scopes=["okta.logs.read"])
-    token = caller.token(scope="okta.logs.read")
-
-    def page(query: str) -> tuple[list[Any], str | None]:
-        reply = caller.call(token, f"/api/v1/logs?{query}")
-        return json.loads(reply.body), reply.header("link")
-
-    (event,), following = page("since=2026-01-01T00:00:00Z")
-    assert following == f'<{okta.url}/api/v1/logs?after={event["uuid"]}>; rel="next"'
-    assert page(f"after={event['uuid']}") == ([], following)
-    assert page("since=2026-01-01T00:00:00Z&until=2026-02-01T00:00:00Z") == ([event], None)
-
-
 @pytest.mark.parametrize(
     ("roles", "writes"),
     [

@@ -69,7 +69,12 @@ def test_an_access_token_is_a_jwt_of_the_fake_and_never_the_same_twice(okta: Fak
             "token_request_missing_grant_type",
             "authorization_code, refresh_token, password, client_credentials",
         ),
-        ({"grant_type": "password"}, "unsupported_grant_type", "client_credentials"),
+        (
+            {"grant_type": "password"},
+            "unsupported_grant_type",
+            "client_credentials, urn:ietf:params:oauth:grant-type:token-exchange",
+        ),
+        ({"resource": "https://mcp.example"}, "unsupported_resource", "https://mcp.example"),
         ({"scope": None}, "missing_scopes", ""),
         ({"scope": "openid"}, "openid_not_allowed_client_creds", ""),
         ({"scope": "okta.users.read  okta.groups.read"}, "invalid_scope", ""),

@@ -7,6 +7,7 @@ the OpenAPI document that Okta publishes for its path. FakeOkta's errors and sco
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,11 @@ def test_every_refusal_has_oktas_own_text() -> None:
 
     # Okta's table has `en` where the server fills in a value.
     published = {
-        row["internalErrorCode"]: (row["statusCode"], row["errorCode"], row["errorDescription"].replace("[en]", "[{}]"))
+        row["internalErrorCode"]: (
+            row["statusCode"],
+            row["errorCode"],
+            re.sub(r"\ben\b", "{}", row["errorDescription"]),
+        )
         for row in rows("okta-oauth2-error-codes.json")
     }
     for code, row in OAUTH_ERRORS.items():

@@ -11,6 +11,7 @@ import pytest
 
 from okta_m2m import PrivateKey, ServiceApp
 from okta_m2m.effects import Attempt, Flow, Response, Sleep
+from okta_m2m.errors import install_command
 from okta_m2m.testing import Clock, replay
 
 
@@ -57,7 +58,7 @@ def test_answers_left_over_are_reported_with_how_often_each_effect_was_yielded()
 @pytest.mark.parametrize(
     ("absent", "name", "remedy"),
     [
-        ("pytest_httpserver", "FakeOkta", "pytest-httpserver. Install it with: pip install 'okta-m2m[testing]'"),
+        ("pytest_httpserver", "FakeOkta", f"pytest-httpserver. Install it with: {install_command('testing')}"),
         ("pytest", "StoreConformance", "pytest. Install it with: pip install pytest"),
         ("pytest", "SignerConformance", "pytest. Install it with: pip install pytest"),
     ],

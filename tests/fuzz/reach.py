@@ -45,7 +45,7 @@ RARE = {
     "raise StoreFailed(": "a store that returns no bytes; the target passes bytes only",
     "except ImportError:": "ruamel.yaml is installed",
     'f"{path} exists, but ruamel.yaml': "the same",
-    'remedy="Run: pip install': "the same",
+    'remedy=f"Run: {install_command': "the same",
     "raise ConfigurationError(": "the same",
     ") from None": "the same",
 }

@@ -34,6 +34,7 @@ def path(tmp_path: Path) -> Path:
     """The file of a private key."""
     path = tmp_path / "key.pem"
     path.write_text(pem(ec_key()))
+    path.chmod(0o600)
     return path
 
 

@@ -17,7 +17,10 @@ import pytest
 import okta_m2m
 
 PACKAGE = Path(okta_m2m.__file__).parent
-ROOMS = ("requests.py", "httpx.py", "httpx2.py", "aiohttp.py", "niquests.py", "httpie.py", "_clients", "admin", "cli")
+ROOMS = (
+    *("requests.py", "httpx.py", "httpx2.py", "aiohttp.py", "niquests.py", "httpie.py", "okta_sdk.py", "federation.py"),
+    *("_clients", "admin", "cli"),
+)
 
 THIRD_PARTY = {
     "_conns": "aiohttp: the idle connections of a connector, to close them before the loop of a token request ends",
@@ -31,6 +34,7 @@ THIRD_PARTY = {
     "_list": "httpx: the header fields; the methods of Headers cost more than the whole hit",
     "_local_addr_infos": "aiohttp: the local address of a connector, from which the token request is sent too",
     "_loop": "aiohttp: the event loop of a session that a function returned; its public name is deprecated",
+    "_middlewares": "aiohttp: those of a session, which the middlewares of a request would replace",
     "_netloc": "yarl: compares the authority without building the URL's string",
     "_pool": "httpx: the transport's pool, which is a proxy's where it takes one",
     "_parts": "aiohttp: the parts of a multipart body, each of which may be one that cannot be sent again",
@@ -39,6 +43,7 @@ THIRD_PARTY = {
     "_set_running_loop": "asyncio: lets a loop run inside of another where no thread can be started",
     "_sock": "http.client: the socket of a response",
     "_ssl": "aiohttp: a connector's TLS settings, which the token request uses too if they verify servers",
+    "_ssl_context": "httpx: the SSL context of a pool, to see whether it verifies servers",
     "_store": "requests: the fields of a CaseInsensitiveDict; its methods cost more than the whole hit",
     "_stream": "httpx: the file of a request with content=file",
     "_transport_for_url": "httpx: the transport that a client takes to a URL, by way of a proxy or not",
@@ -55,6 +60,7 @@ SUPPORTED = {
     "_base.clocks.http_date": "reads a Date header",
     "_base.crash_reports.Hidden": "a value that crash reporters do not show",
     "_base.crash_reports.without_locals": "a function whose local variables crash reporters do not show",
+    "_base.file_modes.readers_warning": "the warning for a file with a secret that everyone can read",
     "_base.tokens.Credentials": "what a call sends",
     "_base.tokens.Token": "public as okta_m2m.Token, which an adapter cannot import",
     "_base.tokens.not_picklable": "the refusal of pickle",

@@ -161,6 +161,7 @@ def test_an_error_caused_by_the_token_endpoint_shows_no_secret(kind: str, okta: 
     now = app._engine.endpoint.clock.now()
     inner = Conversation(
         app._engine.endpoint,
+        app._engine.grant,
         app.keys,
         Flight(now, 1, None),
         app._engine.bindings.proofs if kind.startswith("a B") else None,

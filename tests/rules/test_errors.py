@@ -26,6 +26,7 @@ from okta_m2m.errors import (
     InvalidScope,
     UnauthorizedClient,
     WrongType,
+    install_command,
     quoted,
     refused,
 )
@@ -262,3 +263,12 @@ def test_every_error_is_raised_with_its_remedy() -> None:
         and "remedy" not in {keyword.arg for keyword in node.keywords}
     ]
     assert not without
+
+
+def test_nothing_says_to_install_by_a_name_that_is_not_ours_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Someone else could take the name on the package index."""
+    assert install_command("redis") == "pip install '.[redis]' in a clone of okta-m2m"
+    monkeypatch.setattr(okta_m2m.errors, "PACKAGE", "okta-m2m")
+    assert install_command("redis") == "pip install 'okta-m2m[redis]'"
+    written = [path for path in SOURCE.rglob("*.py") if "pip install 'okta-m2m" in path.read_text("utf-8")]
+    assert written == [], "use install_command"

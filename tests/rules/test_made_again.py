@@ -9,7 +9,7 @@ import sys
 import textwrap
 from pathlib import Path
 from typing import Any
-from weakref import ref
+from weakref import WeakValueDictionary, ref
 
 import pytest
 
@@ -21,8 +21,9 @@ KEY = PrivateKey.generate("ES256", kid="k1")
 
 
 @pytest.fixture
-def settings(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """Settings that no other test uses."""
+def settings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Settings that no other test uses, and no live apps of other tests."""
+    monkeypatch.setattr("okta_m2m._core.service_app._first_apps", WeakValueDictionary())
     return {
         "org_url": "https://acme.okta.com",
         "client_id": f"0oa-{request.node.name}",
@@ -60,6 +61,7 @@ def test_sixty_live_apps_with_the_same_settings_are_reported_once(
         {"client_id": "0oa-another"},
         {"org_url": "https://other.okta.com"},
         {"authorization_server": "default", "scopes": ["api:read"]},
+        {"resource": "https://api.example.com"},
         {"scopes": ["okta.users.read"]},
         {"key": PrivateKey.generate("ES256")},
         {"key": [KEY, PrivateKey.generate("ES256")]},
@@ -77,6 +79,15 @@ def test_apps_that_share_their_token_are_not_reported(
 ) -> None:
     store = FileStore(tmp_path)
     assert warnings(caplog, *(made(settings, store=store) for _ in range(2))) == []
+
+
+def test_apps_that_were_made_from_one_app_are_not_reported(
+    settings: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    app = made(settings, authorization_server="default", scopes=[])
+    users = [app.on_behalf_of(name, audience="api://orders") for name in ("ann", "bob")]
+    resources = [app.for_resource(f"https://api.example.com/{number}") for number in range(2)]
+    assert warnings(caplog, app, *users, *resources) == []
 
 
 def test_an_app_after_a_closed_one_is_not_reported_but_a_third_is(
@@ -126,3 +137,11 @@ def test_a_forked_child_reports_its_own_second_app() -> None:
     )
     assert ran.stdout.count("more than one ServiceApp for client 0oa1") == 1
     assert ran.stderr == ""
+
+
+def test_thousands_of_different_apps_are_not_kept_for_this(
+    settings: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    apps = [made(settings, client_id=f"{settings['client_id']}-{number}") for number in range(1000)]
+    again = [made(settings, client_id=f"{settings['client_id']}-{number}") for number in (0, 63, 64, 999)]
+    assert len(warnings(caplog, *apps, *again)) == 2

@@ -231,7 +231,13 @@ PLANTED: dict[str, tuple[str, str, Any, str, tuple[tuple[str, str], ...]]] = {
 RARE = {"a fetch is given up while it begins": range(1500)}
 """Those that need more random schedules than others."""
 
-SLOW = {"a flight is no longer under way before it has ended", "the store is not read again after the claim"}
+SLOW = {
+    "a fetch that has begun is given up with its starter",
+    "a flight is no longer under way before it has ended",
+    "a line waits for a thread that was not started",
+    "the store is not read again after the claim",
+    "threads are woken before they see that it has landed",
+}
 """Those that take some seconds to be found."""
 
 

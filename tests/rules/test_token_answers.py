@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from bench import (
+    EPOCH,
     INVALID_CLIENT,
     ORG,
     Bench,
@@ -84,6 +85,27 @@ def test_the_lifetime_of_a_token_starts_when_its_request_was_sent() -> None:
 
     began = bench.time
     assert bench.obtain(slowly).result().sent_at == began
+
+
+@pytest.mark.parametrize("ahead", [0.0, 900.0], ids=["a correct clock", "a clock 15 minutes slow"])
+def test_a_token_states_when_it_expires_by_oktas_time(ahead: float) -> None:
+    bench = Bench()
+    bench.okta_ahead = ahead
+    sent = bench.okta_time
+
+    def slowly(effect: object) -> Response:
+        bench.time += 0.5
+        return bench.token()
+
+    # Date has whole seconds, and the lifetime is counted from the request.
+    assert sent - 1 <= bench.obtain(slowly).result().expires_at - 3600 <= sent
+
+
+def test_without_oktas_time_a_token_expires_by_this_machines_clock() -> None:
+    bench = Bench()
+    bench.okta_ahead = 900.0
+    sent = EPOCH + bench.time
+    assert bench.obtain(bench.token({"date": None})).result().expires_at == sent + 3600
 
 
 @pytest.mark.parametrize("failure", [ConnectionResetError("reset"), TimeoutError(), OSError("no route")], ids=repr)

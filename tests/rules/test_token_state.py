@@ -17,6 +17,7 @@ from okta_m2m._core.next_step import Closed, Fetch, Refused, Use, UseAndRenew, W
 from okta_m2m._core.renewal_times import is_due_for_all
 from okta_m2m._core.token_state import RENEWAL_LOOK, TokenState
 from okta_m2m._threads.landings import LOOK
+from okta_m2m.errors import SubjectRefused
 from state_tables import (
     ANSWERS,
     API,
@@ -52,6 +53,11 @@ KNOWN: dict[str, list[Known]] = {
         lambda w: w.reject(w.obtain(), API),
         lambda w: (w.reject(w.obtain(), API), w.begin(API)),
         lambda w: (w.reject(w.obtain()), w.wait(1), w.obtain()),
+    ],
+    "a good token, but its subject has expired": [
+        lambda w: (w.end_subject(), w.obtain(), w.wait(0.82 * 3600)),
+        lambda w: (w.obtain(), w.end_subject(), w.wait(3594)),
+        lambda w: (w.reject(w.obtain(), API), w.end_subject(), w.wait(0.82 * 3600)),
     ],
     "a good token, no fetch under way": [
         lambda w: (w.obtain(), w.wait(w.state.fresh_until - w.time)),
@@ -272,6 +278,21 @@ def check_failing_by_force() -> None:
         for _ in range(MOST_FORCED):
             assert world.renew_by_force() == "renew", "none of them counted"
         assert world.renew_by_force() == "kept"
+
+
+@change("failed", "a token in use stays fresh until it expires, if its subject was refused")
+def check_refused_subjects() -> None:
+    world = World()
+    token, flight = world.begin_renewal()
+    assert world.fail(flight, SubjectRefused("No.")) is None
+    assert world.state.fresh_until == token.usable_until
+    world.time = token.usable_until
+    assert isinstance(world.ask(), Fetch)  # perhaps Okta accepts the subject now
+    world = World()
+    world.begin_renewal()
+    world.state.close()
+    world.state.failed(flight, SubjectRefused("No."), world.time)
+    assert world.state.fresh_until == NEVER
 
 
 @change("failed", "a token in use stays fresh for a growing pause")

@@ -140,6 +140,7 @@ class AnyOrder(RuleBasedStateMachine):
         return {
             "closed": self.is_closed,
             "a good token, fresh": good and self.now < self.renew_at[1],
+            "a good token, but its subject has expired": False,  # no subject: see test_token_state.py
             "a good token, no fetch under way": good and not flies,
             "a good token, a fetch under way": good and flies,
             "no good token, a fetch under way": not good and flies,

@@ -898,6 +898,17 @@ def test_an_app_that_requires_all_scopes_ignores_a_stored_token_with_fewer(
         member(RedisStore(server.url), scopes=scopes, require_all_scopes=True).auth.token()
 
 
+@pytest.mark.parametrize("binding", ["bearer"])
+def test_a_stored_token_states_the_same_time_of_expiry_in_each_process(
+    okta: FakeOkta, tmp_path: Path, member: Callable[..., Member]
+) -> None:
+    okta.skew(seconds=600)
+    first, second = (member(FileStore(tmp_path)) for _ in range(2))
+    first.call()
+    assert second.auth.token().value == first.auth.token().value
+    assert second.auth.token().expires_at == pytest.approx(first.auth.token().expires_at, abs=1.5)
+
+
 # ── by a setting ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

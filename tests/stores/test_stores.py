@@ -13,6 +13,7 @@ import redis
 import redis.asyncio
 
 from okta_m2m import ConfigurationError
+from okta_m2m.errors import install_command
 from okta_m2m.stores import Store, store_from_url
 from okta_m2m.stores.file import FileStore
 from okta_m2m.stores.redis import RedisStore
@@ -155,7 +156,7 @@ def test_a_package_that_is_missing_is_named_with_the_extra(package: str, store: 
     """
     extra = store.partition(":")[0]
     out, _ = script(program, package, store).communicate()
-    assert f"pip install 'okta-m2m[{extra}]'" in out
+    assert install_command(extra) in out
 
 
 # ── the URL of a store ───────────────────────────────────────────────────────────────────────────────────────────────

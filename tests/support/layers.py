@@ -14,7 +14,7 @@ FLOORS = [
     {"runtimes"},
     {"_clients"},
     {"requests", "httpx", "httpx2", "aiohttp", "niquests"},
-    {"admin", "httpie"},
+    {"admin", "httpie", "okta_sdk", "federation"},
     {"cli"},
 ]
 """Each folder, or module at the top, by its name below ``okta_m2m``. Two on one floor may import each other."""

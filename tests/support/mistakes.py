@@ -152,6 +152,9 @@ def _made(client: str, kind: str = "OktaAuth") -> Iterator[Mistake]:
     yield f"{name}(app, {option})", lambda: make(app(), object())
     yield f"{name}(app, {option}=object())", lambda: make(app(), **{option: object()})
     yield f"{name}(app, send=URL)", lambda: make(app(), send=URL)
+    yield f"{name}(app, replaces=True)", lambda: make(app(), replaces=True)
+    yield f'a placeholder: {name}(app, replaces="Bearer unused")', lambda: make(app(), replaces="Bearer unused")
+    yield f'a placeholder: {name}(app, replaces="")', lambda: make(app(), replaces="")
     if client == "aiohttp" or kind == "AsyncOktaAuth":
         yield f"{name}(app).token()", lambda: make(app()).token()
         yield f"{name}(app).headers(...)", lambda: make(app()).headers("GET", URL)
@@ -177,7 +180,7 @@ LIBRARY: list[Mistake] = [
     ("from okta_m2m import OktaAuth", _import_from_package),
     ("the app of no URL", lambda: app(org_url="")),
     ("the app of a bare host", lambda: app(org_url="acme.okta.com")),
-    ("the app of plain http", lambda: app(org_url="http://acme.okta.com")),
+    ("the app of plain HTTP", lambda: app(org_url="http://acme.okta.com")),
     ("the app of the admin console", lambda: app(org_url="https://acme-admin.okta.com")),
     ("the app of an issuer", lambda: app(org_url="https://acme.okta.com/oauth2/default")),
     ("the app of a placeholder", lambda: app(org_url="https://{yourOktaDomain}")),

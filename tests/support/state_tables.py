@@ -110,6 +110,10 @@ class World:
             self.wait(0.01)
         return rejection
 
+    def end_subject(self) -> None:
+        """The token of the user whom the state's tokens are for expires."""
+        self.state._renew_until = self.time
+
     def is_refusal_remembered(self, keys: Any = KEYS) -> bool:
         return self.state.remembered_refusal(keys, self.time) is not None
 

@@ -115,6 +115,15 @@ async def main():
 
 asyncio.run(main())
 """,
+    "okta": """
+import asyncio
+from okta.client import Client
+from okta_m2m.okta_sdk import sdk_config
+
+os.environ["OKTA_TESTING_TESTINGDISABLEHTTPSCHECK"] = "true"  # the stand-in has plain http
+listed, _, error = asyncio.run(Client(sdk_config(app)).list_users())
+assert error is None and listed
+""",
     "yaml": """
 import json, pathlib
 lines = {"orgUrl": app.org_url, "authorizationMode": "PrivateKey", "clientId": app.client_id,
@@ -155,7 +164,7 @@ subprocess.run([command, "demo", "--seconds=1"], check=True, capture_output=True
     "all": """
 import importlib, pkgutil, okta_m2m
 for module in pkgutil.walk_packages(okta_m2m.__path__, "okta_m2m."):
-    if module.name.endswith((".__main__", ".niquests", ".httpx2")):
+    if module.name.endswith((".__main__", ".niquests", ".httpx2", ".okta_sdk")):
         continue  # a program; and what cannot be installed beside its like
     try:
         importlib.import_module(module.name)
@@ -211,7 +220,7 @@ def new_environment(python: Path, folder: Path, wheels: Mapping[str, Path]) -> P
     run([find_uv_bin(), "venv", "--quiet", "--python", python, folder], folder.parent)
     requirements = folder / "wheels.txt"
     requirements.write_text("".join(map(pinned_wheel, wheels, wheels.values())), "utf-8")
-    pins = [argument for name in ("dev", "niquests") for argument in ("--constraint", PINS / f"{name}.txt")]
+    pins = [argument for name in ("dev", "niquests", "okta") for argument in ("--constraint", PINS / f"{name}.txt")]
     install = [
         find_uv_bin(),
         "pip",

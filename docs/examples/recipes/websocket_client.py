@@ -11,7 +11,7 @@ logging.getLogger("websockets.client").setLevel(logging.INFO)  # at DEBUG it wri
 
 
 async def first_message(app: ServiceApp, url: str) -> str:
-    """``url`` begins with https:// (or http:// on this machine), like the origins that ``app`` allows."""
+    """``url`` begins with https:// (or http:// to localhost), like the origins that ``app`` allows."""
     headers = await OktaAuth(app).aheaders("GET", url)
     async with websockets.connect(url.replace("http", "ws", 1), additional_headers=headers) as socket:
         return str(await socket.recv())

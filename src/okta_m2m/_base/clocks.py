@@ -62,6 +62,10 @@ class OktaClock:
         ahead = self._ahead
         return self._clock.wall() if ahead is None else self._clock.now() + ahead
 
+    def at(self, steady: float) -> float:
+        """Seconds since the epoch at Okta when the steady clock reads ``steady``."""
+        return self.now() - (self._clock.now() - steady)
+
     def learn(self, date: str | None, took: float = 0.0) -> float:
         """Adopts a ``Date`` header that was just received, unless it agrees with this clock. Returns the seconds by which
         that moved the clock (0 if it is not usable).

@@ -31,6 +31,8 @@ class Token(Record, hidden=("authorization",)):
     - ``expires_in``: its lifetime in seconds, counted from ``sent_at``. Default 0.
     - ``sent_at``: when its token request was sent, in seconds on the steady clock of :mod:`okta_m2m._base.clocks`. Counted
       from then, the lifetime ends before Okta's, never after. Default 0.
+    - ``expires_at``: when it expires, in seconds since the epoch: by Okta's time if that is known, otherwise by this machine's
+      clock. It is for libraries that ask for it, such as Kafka clients; this package uses ``expires_in``. Default 0.
     """
 
     # The value is kept once, in the form that is sent: a token has about 900 characters, and a process may have many apps.
@@ -39,6 +41,7 @@ class Token(Record, hidden=("authorization",)):
     scopes: tuple[str, ...]
     expires_in: float
     sent_at: float
+    expires_at: float
 
     def __init__(
         self,
@@ -47,9 +50,10 @@ class Token(Record, hidden=("authorization",)):
         scopes: tuple[str, ...] = (),
         expires_in: float = 0.0,
         sent_at: float = 0.0,
+        expires_at: float = 0.0,
     ) -> None:
         # The ``Authorization`` header's value: the scheme is the token's own type, never another.
-        super().__init__(HiddenText(f"{token_type} {value}"), token_type, scopes, expires_in, sent_at)
+        super().__init__(HiddenText(f"{token_type} {value}"), token_type, scopes, expires_in, sent_at, expires_at)
 
     @property
     def value(self) -> str:
@@ -78,7 +82,7 @@ class Token(Record, hidden=("authorization",)):
 
     @property
     def usable_until(self) -> float:
-        """The time until which the token is sent, in seconds on the steady clock: 5 % of its lifetime or 5 seconds before it
+        """The time until which the token is sent, in seconds on the steady clock: 5% of its lifetime or 5 seconds before it
         expires, whichever is less, to leave time for the request."""
         return self.sent_at + self.expires_in - min(5.0, 0.05 * self.expires_in)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 from .._base.tokens import Token
 from .._core.service_app import ServiceApp
-from ..errors import WrongType
+from ..errors import ConfigurationError, WrongType, install_command
 from ..runtimes import Asyncio, Trio, arun
 from ..settings._arguments import ATTACH, attached_wrongly, kind_of
 
@@ -161,6 +161,26 @@ class AsyncAuthObject(AuthObject):
         raise self._has_no("headers", "async", "await auth.aheaders(method, url)")
 
 
+def placeholder(replaces: object) -> str | None:
+    """The ``Authorization`` header that our token replaces, for the argument ``replaces`` of an auth class. No error shows the
+    value, because it may be a real token."""
+    if replaces is None:
+        return None
+    if not isinstance(replaces, str):
+        raise WrongType(f"replaces must be a string, not {kind_of(replaces)}.", remedy='Write: replaces="unused"')
+    if not replaces or not all("!" <= char <= "~" for char in replaces):
+        raise ConfigurationError(
+            "replaces must be a placeholder of visible ASCII characters, without spaces.",
+            remedy='Write what the client has as its token, without "Bearer": replaces="unused"',
+        )
+    return f"Bearer {replaces}"
+
+
+def is_replaced(app: ServiceApp, placeholder: str | None, authorization: str, url: str) -> bool:
+    """Whether the caller's own ``Authorization`` header is the placeholder, and the URL may get our token in its place."""
+    return authorization == placeholder and app.origins.allow(url)
+
+
 def _full_name(kind: type[Any]) -> str:
     """With its article: ``an httpx.Client``, ``a requests.Session``."""
     library = kind.__module__.partition(".")[0]
@@ -179,9 +199,11 @@ def concerns_proof(status: int, headers: Container[str]) -> bool:
     return status in (400, 401) or "DPoP-Nonce" in headers
 
 
-def missing_library(client: str, missing: ModuleNotFoundError) -> ModuleNotFoundError:
-    """The error if a client's module is imported without its library."""
+def missing_library(client: str, missing: ModuleNotFoundError, *, extra: str = "") -> ModuleNotFoundError:
+    """The error if a client's module is imported without its library. ``extra``: the extra that installs it, if that has
+    another name than the module."""
+    extra = extra or client
     return ModuleNotFoundError(
-        f"okta_m2m.{client} needs {missing.name}, which is not installed. Install it: pip install 'okta-m2m[{client}]'",
+        f"okta_m2m.{client} needs {missing.name}, which is not installed. Install it: {install_command(extra)}",
         name=missing.name,
     )

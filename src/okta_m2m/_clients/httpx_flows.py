@@ -32,13 +32,14 @@ from ..effects import Attempt, Discard, Flow, Peek, Request, Response, Sending
 from ..errors import ConfigurationError, ErrorMap, OktaM2MError, TokenUnreachable, WrongType
 from ..runtimes import Asyncio, Done, Sender, Threads, Trio, aadvance, advance, arun, run, running
 from ..settings._arguments import kind_of
-from .auth_object import AuthObject, add_request, concerns_proof
+from .auth_object import AuthObject, add_request, concerns_proof, is_replaced, placeholder
 from .failures import send_failed
 from .limits import MAX_DRAINED, connect_timeout, inflate, read_timeout, shut_down
 from .private_copy import private_copy
 from .proxies import is_direct_only, warn_of_environments_proxy
 from .ssl_contexts import shared_context
 from .token_request import read_answer
+from .verified_tls import check_verified, is_verifying
 
 if TYPE_CHECKING:
     import httpx
@@ -58,7 +59,7 @@ Rewind: TypeAlias = Callable[[], object] | None
 
 
 class ClientAuth(AuthObject, Generic[RequestT, ResponseT, ClientT]):
-    """The behaviour of an auth class, from the request to its response. The adapter's subclass is also the library's
+    """The behavior of an auth class, from the request to its response. The adapter's subclass is also the library's
     ``Auth``."""
 
     _library: ClassVar[Library]
@@ -69,9 +70,11 @@ class ClientAuth(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         *misplaced: Never,
         client: ClientT | Callable[[], ClientT] | None = None,
         send: Sender | None = None,
+        replaces: str | None = None,
     ) -> None:
         library = self._library.httpx
         self._check(app, misplaced, send, client, "client", library.Client, of_loop=library.AsyncClient)
+        self._placeholder = placeholder(replaces)
         self.app = app
         self._client: Any = client
         self._sender: Any = send
@@ -137,13 +140,15 @@ class ClientAuth(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                     advance(self.app.obtain(), self._threads())
                     plain = self._attach_fresh(request)
             call = None if plain else _Call(self.app, self._library, request)
-            if call is not None and not call.has_callers_authorization():
+            if call is not None and not call.has_callers_authorization(self._placeholder):
                 call.attach(call.ready() or self._run(call.wait()), self.trace)
             response = yield request
             if plain and response.status_code != 401:
                 return
-            if not plain and not concerns_proof(response.status_code, response.headers):
-                return
+            if call is not None:
+                call.check_connection(response)
+                if not concerns_proof(response.status_code, response.headers):
+                    return
             call = call or _Call(self.app, self._library, request)  # the body of a plain request is in memory
             flow, runtime = call.judge(response), self._threads()
             step = advance(flow, runtime)
@@ -180,13 +185,15 @@ class ClientAuth(AuthObject, Generic[RequestT, ResponseT, ClientT]):
                     await aadvance(self.app.obtain(), self._loop())  # as above
                     plain = self._attach_fresh(request)
             call = None if plain else _Call(self.app, self._library, request)
-            if call is not None and not call.has_callers_authorization():
+            if call is not None and not call.has_callers_authorization(self._placeholder):
                 call.attach(call.ready() or await self._run_async(call.wait()), self.atrace)
             response = yield request
             if plain and response.status_code != 401:
                 return
-            if not plain and not concerns_proof(response.status_code, response.headers):
-                return
+            if call is not None:
+                call.check_connection(response)
+                if not concerns_proof(response.status_code, response.headers):
+                    return
             call = call or _Call(self.app, self._library, request)  # the body of a plain request is in memory
             flow, runtime = call.judge(response), self._loop()
             step = await aadvance(flow, runtime)
@@ -256,8 +263,9 @@ class ClientAuth(AuthObject, Generic[RequestT, ResponseT, ClientT]):
             cause = cause.__cause__
         response: Any = getattr(cause, "response", None)
         if not isinstance(response, httpx.Response):
-            # A hook raised its own exception, about a response that nobody showed us.
-            if token is not None and isinstance(error, Exception) and not isinstance(error, httpx.RequestError):
+            # A hook raised its own exception, about a response that no one showed us. Our own errors come before a response.
+            is_hooks = isinstance(error, Exception) and not isinstance(error, (httpx.RequestError, OktaM2MError))
+            if token is not None and is_hooks:
                 state = self.app.token_state
                 state.unanswered(token, origin_of(str(request.url)) or "", state.now())
             return
@@ -281,25 +289,25 @@ class ClientAuth(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         - ``proofs``: makes the request's proofs.
         - ``event``, ``info``: the step, as httpcore names and describes it.
         """
-        flow = proofs.needed(event, info)
-        if flow is not None:
-            try:
+        try:
+            flow = proofs.needed(event, info)
+            if flow is not None:
                 proofs.put(info["request"], self._run(flow))
-            except OktaM2MError as error:
-                add_request(error, proofs.request)
-                raise
+        except OktaM2MError as error:
+            add_request(error, proofs.request)
+            raise
         if proofs.callers is not None:
             proofs.callers(event, info)
 
     async def atrace(self, proofs: _Proofs, event: str, info: dict[str, Any]) -> None:
         """:meth:`trace` on an event loop, with the same ``proofs``, ``event`` and ``info``."""
-        flow = proofs.needed(event, info)
-        if flow is not None:
-            try:
+        try:
+            flow = proofs.needed(event, info)
+            if flow is not None:
                 proofs.put(info["request"], await self._run_async(flow))
-            except OktaM2MError as error:
-                add_request(error, proofs.request)
-                raise
+        except OktaM2MError as error:
+            add_request(error, proofs.request)
+            raise
         if proofs.callers is not None:
             await proofs.callers(event, info)
 
@@ -311,6 +319,8 @@ class ClientAuth(AuthObject, Generic[RequestT, ResponseT, ClientT]):
         try:
             with self._token_client(request.url) as client:
                 by_proxy = self._library.uses_proxy(client, request.url)
+                context = self._library.ssl_context(client, request.url)
+                check_verified(self.app.profile, context is None or is_verifying(context))
                 response = client.send(
                     self._library.request(request, timeout), auth=None, follow_redirects=False, stream=True
                 )
@@ -355,7 +365,7 @@ _OVERRIDE = "Delegate to sync_auth_flow and async_auth_flow, both of them: httpx
 
 
 def _show_socket(event: str, info: dict[str, Any]) -> None:
-    """Called by httpcore with each step of our own request. Remembers the connection's socket, to be shut down if nobody waits
+    """Called by httpcore with each step of our own request. Remembers the connection's socket, to be shut down if no one waits
     for the response any more."""
     stream: Any = info.get("return_value")
     sending = Sending.current()
@@ -376,10 +386,12 @@ class _Call:
         self._url = str(request.url)
         self._proofs: _Proofs | None = None
 
-    def has_callers_authorization(self) -> bool:
-        """Whether the request has the caller's own ``Authorization`` header; if so, reports it."""
+    def has_callers_authorization(self, placeholder: str | None) -> bool:
+        """Whether the request has the caller's own ``Authorization`` header, which is kept; if so, reports it."""
         own = _token_of(self.request)
         if own is None or not self._app.is_callers_own(own.authorization):
+            return False
+        if is_replaced(self._app, placeholder, own.authorization, self._url):
             return False
         self._app.report_kept(self._url)
         return True
@@ -400,9 +412,19 @@ class _Call:
                     self.request.headers.pop(name.decode(), None)
             return
         if credentials.proof is not None or _may_upgrade(self.request):
-            self._proofs = _Proofs(self._app, self.request, self._url)
+            self._proofs = _Proofs(self._app, self._library, self.request, self._url)
             self.request.extensions["trace"] = partial(trace, self._proofs)
         self._set_headers(credentials.headers)
+
+    def check_connection(self, response: Any) -> None:
+        """Refuses a connection that did not verify the server, if the app's profile requires that. A call that uses an earlier
+        connection shows it only here."""
+        if self._proofs is None or self._app.profile is None:
+            return
+        stream = response.extensions.get("network_stream")  # httpcore's
+        connection = None if stream is None else stream.get_extra_info("ssl_object")
+        is_verified = connection is None or is_verifying(connection.context)
+        check_verified(self._app.profile, is_verified, self._library.error_map)
 
     def judge(self, response: Any) -> Flow[None]:
         """Judges the response of the last hop."""
@@ -459,8 +481,8 @@ class Library:
         )
 
     def new_client(self, url: str) -> Any:
-        """A client for one token request. For plain http on this machine, it ignores the proxies of the environment, and trusts
-        no CA, because plain http has no certificate to check."""
+        """A client for one token request. For plain HTTP to localhost, it ignores the proxies of the environment, and trusts
+        no CA, because plain HTTP has no certificate to check."""
         if is_direct_only(url):
             return self.httpx.Client(trust_env=False, verify=SSLContext(PROTOCOL_TLS_CLIENT))
         return self.httpx.Client(verify=shared_context(self.httpx.create_ssl_context))
@@ -472,6 +494,13 @@ class Library:
         except AttributeError:  # a test double of a client
             return False
         return "Proxy" in type(getattr(transport, "_pool", None)).__name__
+
+    def ssl_context(self, client: Any, url: str) -> Any:
+        """The SSL context of a client for that URL, if its transport is the library's own."""
+        try:
+            return client._transport_for_url(self.httpx.URL(url))._pool._ssl_context
+        except AttributeError:
+            return None
 
     def rewinder(self, request: AnyRequest) -> Rewind:
         """A function that rewinds the body to its current position, before the first send; ``None`` if that is not
@@ -572,7 +601,7 @@ class _Peeked(Start):
         self._stream.close()
 
     async def aclose(self) -> None:
-        super().close()
+        await super().aclose()
         await self._stream.aclose()
 
 
@@ -588,8 +617,10 @@ class _Proofs:
     - ``unsent``: the method, URL and headers of an attempt that no request was written for yet.
     """
 
-    def __init__(self, app: ServiceApp, request: AnyRequest, url: str) -> None:
+    def __init__(self, app: ServiceApp, library: Library, request: AnyRequest, url: str) -> None:
         self._app = app
+        self._library = library
+        self._is_verified = True
         self.request = request
         self._origin = app.origins.find(url)
         self.unsent: Hidden[tuple[str, str, dict[bytes, str]]] | None = None
@@ -600,6 +631,9 @@ class _Proofs:
 
     def needed(self, event: str, info: dict[str, Any]) -> Flow[dict[str, str]] | None:
         """Checks a request before it is written. Returns a flow for new headers if its own are not valid."""
+        if event.endswith("start_tls.started"):
+            # Raise later: an exception here would leave the socket open.
+            self._is_verified = self._is_verified and is_verifying(info["ssl_context"])
         if not event.endswith("send_request_headers.started"):
             return None
         sending = info["request"]
@@ -608,6 +642,7 @@ class _Proofs:
         )
         if not sent.value:
             return None
+        check_verified(self._app.profile, self._is_verified, self._library.error_map)
         method, url = sending.method.decode("ascii"), _url_of(sending.url)
         # The later steps of this request do not concern us. httpcore looks here before each of them, and sends a request once:
         # if a transport sends the client's request again, that makes another one of httpcore's.

@@ -73,7 +73,7 @@ def check_encoding(content_encodings: Iterable[str]) -> None:
 async def aread_start(
     read: Callable[[int], Awaitable[bytes]], limit: int, broken: tuple[type[Exception], ...]
 ) -> bytes:
-    """At most ``limit`` bytes from the start of a body, on a loop of asyncio, if a read can be cancelled without a loss; fewer if
+    """At most ``limit`` bytes from the start of a body, on a loop of asyncio, if a read can be canceled without a loss; fewer if
     the time is over or the connection raises one of ``broken``."""
     import asyncio  # heavy; a blocking client may do without it
 

@@ -13,7 +13,7 @@ from .._urls.origins import is_loopback
 
 
 def is_direct_only(url: str) -> bool:
-    """Whether a URL is plain http on this machine."""
+    """Whether a URL is plain HTTP to localhost."""
     if not url.startswith("http://"):
         return False
     return is_loopback(urlsplit(url).hostname or "")

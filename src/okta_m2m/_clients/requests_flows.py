@@ -31,12 +31,13 @@ from ..effects import Flow, Request, Response
 from ..errors import ConfigurationError, ErrorMap, OktaM2MError, TokenUnreachable
 from ..runtimes import Sender, Threads, drive, run
 from ..settings._arguments import kind_of
-from .auth_object import AuthObject, add_request
+from .auth_object import AuthObject, add_request, is_replaced, placeholder
 from .failures import send_failed
 from .limits import MAX_DRAINED, PIECE, connect_timeout, is_inflatable, read_timeout, shut_down
 from .private_copy import private_copy
 from .proxies import is_direct_only, warn_of_environments_proxy
 from .token_request import read_answer
+from .verified_tls import check_verified
 
 if TYPE_CHECKING:
     import niquests  # pyright: ignore[reportMissingImports]  # never installed beside urllib3, so missing here
@@ -91,6 +92,14 @@ class Library:
         with suppress(TimeoutError):
             within(BODY_TIMEOUT, drain, give_up=partial(_shut_socket, response.raw))
 
+    def check_call(self, app: ServiceApp, response: Any, settings: Mapping[str, Any]) -> None:
+        """Refuses the response of a call that was sent without verification. Nothing shows this before the call is sent."""
+        try:
+            check_verified(app.profile, settings.get("verify", True), self.error_map)
+        except ConfigurationError as error:
+            add_request(error, response.request)
+            raise
+
     def token_session(self, session: Any) -> Any:
         """A context manager that gives the session for one token request."""
         if session is None:
@@ -106,9 +115,9 @@ class Library:
             )
         return made
 
-    def send(self, session: Any, request: Request, timeout: float) -> Response:
+    def send(self, session: Any, request: Request, timeout: float, profile: str | None = None) -> Response:
         """Sends our own request, with the settings of the session, or of the one that this function makes; without either,
-        with those of the environment."""
+        with those of the environment. ``profile``: the app's."""
         until = time.monotonic() + timeout
         try:
             with self.token_session(session) as used:
@@ -119,6 +128,7 @@ class Library:
                 settings = Hidden(  # which may hold a proxy's password
                     {**used.merge_environment_settings(request.url, {}, True, None, None), **self.at_once}
                 )
+                check_verified(profile, settings.value["verify"])
                 if is_direct_only(request.url):
                     settings.value["proxies"] = {}
                 timeouts = connect_timeout(timeout), read_timeout(timeout)
@@ -135,9 +145,9 @@ class Library:
 
 
 class SessionAuth(AuthObject, Generic[RequestT, ResponseT, SessionT]):
-    """The behaviour of an auth class, for a request and for each response."""
+    """The behavior of an auth class, for a request and for each response."""
 
-    __slots__ = ("_adapter", "_hit", "_hook", "_sender", "_session", "app")
+    __slots__ = ("_adapter", "_hit", "_hook", "_placeholder", "_sender", "_session", "app")
 
     _library: ClassVar[Library]
 
@@ -147,12 +157,14 @@ class SessionAuth(AuthObject, Generic[RequestT, ResponseT, SessionT]):
         *misplaced: Never,
         session: SessionT | Callable[[], SessionT] | None = None,
         send: Sender | None = None,
+        replaces: str | None = None,
     ) -> None:
         self._check(app, misplaced, send, session, "session", self._library.requests.Session)
+        self._placeholder = placeholder(replaces)
         self.app = app
         # Read by a hit. Binding a method on each call would be a tenth of the cost of a hit (benchmarks/hits.py).
         self._hit: Any = app.token_state
-        self._hook: Any = self.handle_response
+        self._hook: Any = self.handle_response if app.profile is None else self._handle_verified
         self._adapter: object = None
         self._session: Any = session
         self._sender = send
@@ -191,7 +203,7 @@ class SessionAuth(AuthObject, Generic[RequestT, ResponseT, SessionT]):
     def __call__(self, request: RequestT) -> RequestT:
         """Called by the library with each request before it is sent."""
         self._check_request(request)
-        if has_callers_authorization(self.app, request):
+        if has_callers_authorization(self.app, request, self._placeholder):
             return request
         url, method = str(request.url or ""), str(request.method or "")
         try:
@@ -203,7 +215,8 @@ class SessionAuth(AuthObject, Generic[RequestT, ResponseT, SessionT]):
             without_our_token(request)
         else:
             is_watched = self._hit is _NO_HIT
-            attach(request, credentials, Hook(self, credentials.authorization, url) if is_watched else self._hook)
+            hook = Hook(self, self._hook, credentials.authorization, url) if is_watched else self._hook
+            attach(request, credentials, hook)
         return request
 
     def _check_request(self, request: object) -> None:
@@ -220,7 +233,7 @@ class SessionAuth(AuthObject, Generic[RequestT, ResponseT, SessionT]):
         """
         if self._adapter is not (adapter := getattr(response, "connection", None)):
             self._adapter = adapter
-            if hides_401(adapter):  # so there are no hits from now on, and each call notices if nobody saw its response
+            if hides_401(adapter):  # so there are no hits from now on, and each call notices if no one saw its response
                 self._hit = _NO_HIT
         if is_settled(response):
             return response
@@ -239,8 +252,17 @@ class SessionAuth(AuthObject, Generic[RequestT, ResponseT, SessionT]):
             raise
         return call.response  # type: ignore[no-any-return]  # the library's own class
 
+    def _handle_verified(self, response: ResponseT, position: int | None = None, **settings: Any) -> ResponseT:
+        """The response hook for an app with a profile."""
+        try:
+            self._library.check_call(self.app, response, settings)
+        except ConfigurationError:
+            response.close()
+            raise
+        return self.handle_response(response, position, **settings)
+
     def _send(self, request: Request, timeout: float) -> Response:
-        return self._library.send(self._session, request, timeout)
+        return self._library.send(self._session, request, timeout, self.app.profile)
 
 
 _NO_HIT: Final = SimpleNamespace(fresh_until=NEVER, now=lambda: 0.0)
@@ -253,19 +275,20 @@ def hides_401(adapter: Any) -> bool:
 
 
 class Hook:
-    """The response hook of one request that may be answered by a 401 that nobody sees. If it ends without having been called,
+    """The response hook of one request that may be answered by a 401 that no one sees. If it ends without having been called,
     that has happened, unless there was no response at all."""
 
-    __slots__ = ("_auth", "_authorization", "_url")
+    __slots__ = ("_auth", "_authorization", "_handle", "_url")
 
-    def __init__(self, auth: Any, authorization: str, url: str) -> None:
+    def __init__(self, auth: Any, handle: Callable[..., Any], authorization: str, url: str) -> None:
         self._auth = auth
+        self._handle = handle
         self._authorization: str | None = authorization
         self._url = url
 
     def __call__(self, response: Any, **settings: Any) -> Any:
         self.note_seen()
-        return self._auth.handle_response(response, **settings)
+        return self._handle(response, **settings)
 
     def note_seen(self) -> None:
         self._authorization = None
@@ -314,12 +337,14 @@ class _Call(Resent):
         self._library.discard(self.response)
 
 
-def has_callers_authorization(app: ServiceApp, request: Any) -> bool:
-    """Whether a request has the caller's own ``Authorization`` header; if so, reports it."""
-    own = token_of(request)
+def has_callers_authorization(app: ServiceApp, request: Any, placeholder: str | None) -> bool:
+    """Whether a request has the caller's own ``Authorization`` header, which is kept; if so, reports it."""
+    own, url = token_of(request), str(request.url)
     if own is None or not app.is_callers_own(own.authorization):
         return False
-    app.report_kept(str(request.url))
+    if is_replaced(app, placeholder, own.authorization, url):
+        return False
+    app.report_kept(url)
     return True
 
 
@@ -396,7 +421,7 @@ def next_hop(app: ServiceApp, library: Library, response: Any) -> tuple[str, str
 
 
 def stop_upgrade(library: Library, response: Any) -> None:
-    """Keeps a Bearer token out of a redirect from plain http to another origin. The library itself does not: it keeps
+    """Keeps a Bearer token out of a redirect from plain HTTP to another origin. The library itself does not: it keeps
     ``Authorization`` if only the scheme changes, to https."""
     request = response.request
     if request is None or not 300 <= (response.status_code or 0) < 400 or not request.url.startswith("http://"):

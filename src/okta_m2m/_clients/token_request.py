@@ -1,4 +1,4 @@
-"""Reads the response to our own request: bounded in size and in time, and decoded by nobody.
+"""Reads the response to our own request: bounded in size and in time, and decoded by no one.
 
 Invariant: while this waits for more data, no frame shows what was read, because it may hold a token.
 """

@@ -26,10 +26,16 @@ LONGEST_LIFETIME: Final = 86_400.0
 
 
 class Granted(Record, hidden=("value",)):
-    """The content of a successful response: the token's value, and whether it is bound to a key."""
+    """The content of a successful response: the token's value, and its type: ``Bearer``, ``DPoP``, or ``N_A`` for an assertion,
+    which is not for an API."""
 
     value: str
-    dpop_bound: bool
+    token_type: str
+
+    @property
+    def dpop_bound(self) -> bool:
+        """Whether it is bound to a key."""
+        return self.token_type == "DPoP"
 
 
 def json_object(body: bytes) -> Mapping[str, Any]:
@@ -61,12 +67,21 @@ def request_id(response: Response) -> str | None:
 
 def granted_token(answer: Mapping[str, Any]) -> Granted | None:
     """The token of a 2xx response (RFC 6749 section 5.1); ``None`` if it has none."""
-    value, token_type = answer.get("access_token"), answer.get("token_type")
+    token_type = answer.get("token_type")
+    known = {"bearer": "Bearer", "dpop": "DPoP"}.get(token_type.lower() if isinstance(token_type, str) else "")
+    return None if known is None else _granted(answer, known)
+
+
+def granted_assertion(answer: Mapping[str, Any], issued_type: str) -> Granted | None:
+    """The assertion of a 2xx response to a token exchange (RFC 8693 section 2.2.1); ``None`` if it has none of that type."""
+    return _granted(answer, "N_A") if answer.get("issued_token_type") == issued_type else None
+
+
+def _granted(answer: Mapping[str, Any], token_type: str) -> Granted | None:
+    value = answer.get("access_token")
     # Only what a header can hold (b64token in RFC 6750 section 2.1, read generously): no line breaks and no spaces.
-    if not isinstance(value, str) or not value or not all("!" <= char <= "~" for char in value):
-        return None
-    dpop_bound = {"bearer": False, "dpop": True}.get(token_type.lower() if isinstance(token_type, str) else "")
-    return None if dpop_bound is None else Granted(value, dpop_bound)
+    is_token = isinstance(value, str) and value and all("!" <= char <= "~" for char in value)
+    return Granted(value, token_type) if isinstance(value, str) and is_token else None
 
 
 def lifetime(expires_in: object) -> tuple[float, bool]:

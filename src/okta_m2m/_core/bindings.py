@@ -1,8 +1,8 @@
 """The credentials of a call: the token, and a DPoP proof if the token is bound to a key (RFC 9449).
 
-An app has one DPoP key, which is created when it is first needed. With a store, the fleet shares one key, and tokens that
-are bound to an earlier key keep that key. Nonces of APIs are kept here; those of the token endpoint are kept with the
-endpoint.
+An app has one DPoP key, which is created when it is first needed. Apps that are derived from it share the key. With a store, the
+fleet shares one key, and tokens that are bound to an earlier key keep that key. Nonces of APIs are kept here; those of the token
+endpoint are kept with the endpoint.
 
 Invariant: a bound token is never sent without a proof from the key that it is bound to, and each attempt has its own
 proof.
@@ -39,10 +39,22 @@ class Bindings:
     - ``origins``: the app's allowed origins.
     - ``key``: the app's configured DPoP key; ``None`` to create one.
     - ``htu_origins``: for an origin that a reverse proxy rewrites, the origin that the server behind it sees.
+    - ``parent``: the bindings of the app that this one is derived from, whose key and nonces it shares; ``None`` if there is
+      none.
     - ``nonces``: those of APIs.
     """
 
-    __slots__ = ("_bound", "_configured_key", "_endpoint", "_htu_origins", "_last", "_origins", "_proofs", "nonces")
+    __slots__ = (
+        "_bound",
+        "_configured_key",
+        "_endpoint",
+        "_htu_origins",
+        "_last",
+        "_origins",
+        "_parent",
+        "_proofs",
+        "nonces",
+    )
 
     def __init__(
         self,
@@ -50,6 +62,7 @@ class Bindings:
         origins: Origins,
         key: Signer | None = None,
         htu_origins: Mapping[str, str] = _NOTHING,
+        parent: Bindings | None = None,
     ) -> None:
         self._configured_key = key
         self._endpoint = endpoint
@@ -59,7 +72,12 @@ class Bindings:
         self._bound: Mapping[bytes, DPoPProofs] = _NOTHING  # by the token's digest; replaced as a whole
         self._last: tuple[Token, DPoPProofs, str] | None = None
         """The token that was used last, with its proofs and their ``ath``."""
-        self.nonces = Nonces()
+        self._parent = parent
+        self.nonces: Nonces = Nonces() if parent is None else parent.nonces
+
+    def derived(self, endpoint: TokenEndpoint) -> Bindings:
+        """The bindings of an app that is derived from this one."""
+        return Bindings(endpoint, self._origins, self._configured_key, self._htu_origins, self)
 
     # ── the key ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -67,10 +85,13 @@ class Bindings:
         """The proofs of the app's one DPoP key."""
         proofs = self._proofs
         if proofs is None:
-            made = DPoPProofs(self._configured_key or PrivateKey.generate("ES256"), self._htu)
+            made = self._parent.proofs() if self._parent is not None else self._new_proofs()
             with mutex():
                 proofs = self._proofs = self._proofs or made
         return proofs
+
+    def _new_proofs(self) -> DPoPProofs:
+        return DPoPProofs(self._configured_key or PrivateKey.generate("ES256"), self._htu)
 
     def adopt(self, key: PrivateKey) -> None:
         """Adopts the fleet's DPoP key, which the first process created. Tokens are bound to it from now on."""

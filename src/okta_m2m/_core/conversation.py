@@ -16,10 +16,11 @@ How each response is handled (by Okta's documentation and recorded traffic; ever
     5xx, 408, temporarily_unavailable, server_error    back-off, until the deadline
     401 "Error retrieving the client JWKSet ..."       back-off, until the deadline
     none within 5 s                                    a second request beside it; the first response counts
-    no response (timeout, reset, name look-up)         back-off, until the deadline
+    no response (timeout, reset, DNS resolution)       back-off, until the deadline
     no response, permanently (untrusted TLS)           TokenUnreachable, at once
     2xx without a token                                back-off, a few times: cut short, or a login page
     401 invalid_client otherwise                       the next configured key, or else a refusal
+    400 invalid_grant, for an ID-JAG                   another attempt, once, with another ID-JAG
     any other error of an OAuth server                 a refusal, at once
     anything else (a redirect, a page)                 UnexpectedAnswer, at once
 
@@ -58,7 +59,6 @@ from ..errors import (
 from .answers import (
     error_code,
     error_of,
-    granted_token,
     json_object,
     lifetime,
     rate_limit_pause,
@@ -66,6 +66,7 @@ from .answers import (
     retry_after,
 )
 from .flights import Flight
+from .grants import Grant
 from .politeness import LONGEST_BELIEVED, back_off
 from .proofs import CLOCK_TOLERANCE, DPoPProofs, signed_request
 from .token_endpoint import TokenEndpoint
@@ -119,11 +120,13 @@ class Obtained(Record):
 class _Attempt(Record):
     """One token request under way, which was signed with the key of that index.
 
+    - ``form``: the grant's parameters that it has.
     - ``sent_at``, ``until``: when it was sent, and when it is given up, on the steady clock.
     """
 
     sending: Sending
     key: int
+    form: Hidden[Mapping[str, str]]
     sent_at: float
     until: float
 
@@ -154,6 +157,7 @@ def counted(attempts: int) -> str:
 class Conversation:
     """One series of attempts, and its state.
 
+    - ``endpoint``, ``grant``: where to ask, and what for.
     - ``keys``: the app's keys. The first that the server accepts is used.
     - ``flight``: the fetch that this conversation is for, with its deadline and the token that it renews.
     - ``proofs``: makes the DPoP proofs to send, if any.
@@ -162,12 +166,16 @@ class Conversation:
     def __init__(
         self,
         endpoint: TokenEndpoint,
+        grant: Grant,
         keys: Sequence[Signer],
         flight: Flight,
         proofs: Callable[[], DPoPProofs] | None,
         reports: Reports,
     ) -> None:
         self._endpoint = endpoint
+        self._grant = grant
+        self._form: Hidden[Mapping[str, str]] | None = None
+        self._has_another_form = False
         self._politeness = endpoint.politeness
         self._keys = keys
         self._flight = flight
@@ -188,7 +196,7 @@ class Conversation:
         self._unreadable = 0
         self._key = 0
         self._tried_fixes: set[str] = set()  # since the last pause, so that none is repeated without one
-        self._first_refusal: Callable[[str], TokenRefused] | None = None
+        self._first_refusal: Callable[..., TokenRefused] | None = None
         self._last_error: TokenError = self._politeness.last_error or TokenUnreachable(
             "No request was sent to the token endpoint.", remedy="Raise max_wait."
         )
@@ -248,6 +256,9 @@ class Conversation:
 
     def _ask(self) -> Flow[None]:
         try:
+            if self._form is None:
+                self._form = Hidden((yield from self._grant.form(self._exchange)))
+            form = self._form
             assertion, proof = yield from self._sign()
         except SigningFailed:
             if not self._open:
@@ -259,16 +270,22 @@ class Conversation:
         sent_at = self._now()
         # The first request of a renewal stays open as long as the token lives; those beside it do not, since each may be hung.
         until = min(self._patient_until, sent_at + self._endpoint.max_wait) if self._open else self._latest()
-        scope = {"scope": " ".join(self._endpoint.scopes)} if self._endpoint.scopes else {}
-        form = {"grant_type": "client_credentials", **scope}
-        request = Hidden(signed_request(self._endpoint.url, form, assertion, proof))
+        request = Hidden(signed_request(self._endpoint.url, form.value, assertion, proof))
         timeout = max(0.0, until - sent_at)
         self._flight.attempts += 1
         sending = yield from StartSend(request.value, timeout)
         if sending is None:  # no thread can be started any more
             sending = yield from _send_here(Send(request.value, timeout))
-        self._open.append(_Attempt(sending, self._key, sent_at, until))
+        self._open.append(_Attempt(sending, self._key, form, sent_at, until))
         self._any_ended = None
+
+    def _exchange(self, endpoint: TokenEndpoint, grant: Grant) -> Flow[Token]:
+        """A token that the form of this grant needs, from another endpoint, within the same time."""
+        keys = self._keys[self._key :]
+        inner = Conversation(endpoint, grant, keys, self._flight, self._proofs, self._reports)
+        obtained = yield from inner.run()
+        self._key += obtained.key
+        return obtained.token
 
     def _sign(self) -> Flow[tuple[str, str | None]]:
         """An assertion, and a proof if one is sent. A signer may use all the time that is left: a slow KMS is not a hung
@@ -374,16 +391,34 @@ class Conversation:
             self._tried_fixes.add(cure)
             return "at once"
         self._politeness.answered()
-        server = custom_server(self._endpoint.url)
-        request = response.get("x-okta-request-id")
-        refusal = partial(refused, response.status, code, description, request, server=server)
+        if code == "invalid_grant" and self._may_form_another(attempt):
+            return "at once"
+        refusal = partial(
+            refused,
+            response.status,
+            code,
+            description,
+            response.get("x-okta-request-id"),
+            server=custom_server(self._endpoint.url),
+            of_subject=self._grant.has_subject,
+        )
         if code != "invalid_client":
             no_proof = code == "invalid_dpop_proof" and self._proofs is None
-            raise refusal("No proof was sent, because dpop is False. " if no_proof else "")
+            raise refusal(note="No proof was sent, because dpop is False. " if no_proof else "")
         self._next_key(refusal, attempt)
         return "at once"
 
-    def _next_key(self, refusal: Callable[[str], TokenRefused], attempt: _Attempt) -> None:
+    def _may_form_another(self, attempt: _Attempt) -> bool:
+        """Whether an attempt with another form may succeed, after the server refused the form of this one."""
+        if not self._grant.is_single_use:
+            return False
+        if attempt.form is self._form:
+            if self._has_another_form:
+                return False
+            self._form, self._has_another_form = None, True
+        return True
+
+    def _next_key(self, refusal: Callable[..., TokenRefused], attempt: _Attempt) -> None:
         """Continues with the next configured key. If there is none, raises the refusal of the first key."""
         if attempt.key != self._key:
             return  # an earlier response has passed over that key
@@ -391,15 +426,15 @@ class Conversation:
         count = len(self._keys)
         if self._key + 1 == count:
             note = f"None of the {count} configured keys was accepted; this is Okta's response to the first. "
-            raise self._first_refusal(note if count > 1 else "")
-        self._reports.key_passed_over(self._keys[self._key].kid, refusal(""))
+            raise self._first_refusal(note=note if count > 1 else "")
+        self._reports.key_passed_over(self._keys[self._key].kid, refusal())
         self._key += 1
         self._tried_fixes.clear()
 
     def _read_token(self, response: Response, sent_at: float) -> Token | None:
         """The token of a 2xx response; ``None`` if it has none."""
         endpoint, answer = self._endpoint, Hidden(json_object(response.body))
-        granted = granted_token(answer.value)
+        granted = self._grant.granted(answer.value)
         if granted is None:
             return None
         if granted.dpop_bound and self._proofs is None:
@@ -407,25 +442,26 @@ class Conversation:
                 "Okta returned a DPoP-bound token although no proof was sent, so it cannot be used.",
                 remedy="Keep dpop at its default, True.",
             )
-        if not granted.dpop_bound and endpoint.dpop_required:
+        if granted.token_type == "Bearer" and endpoint.dpop_required:
             raise InvalidDPoPProof(
                 'Okta returned a Bearer token, and dpop="required" does not accept one.',
                 remedy='Turn on "Require Demonstrating Proof of Possession" for the app, or keep dpop at its default, True.',
             )
         scope = answer.value.get("scope")
         # RFC 6749 section 5.1: a response that names no scope granted what was requested.
-        scopes = tuple(scope.split()) if isinstance(scope, str) else endpoint.scopes
-        if scopes == endpoint.scopes:
-            scopes = endpoint.scopes  # one object for all the tokens that have these scopes
+        requested = self._grant.scopes
+        scopes = tuple(scope.split()) if isinstance(scope, str) else requested
+        if scopes == requested:
+            scopes = requested  # one object for all the tokens that have these scopes
         self._compare_scopes(scopes)
-        token_type = "DPoP" if granted.dpop_bound else "Bearer"
         expires_in, is_assumed = lifetime(answer.value.get("expires_in"))
         if is_assumed:
             self._reports.lifetime_assumed(expires_in)
-        return Token(granted.value, token_type, scopes, expires_in, sent_at)
+        expires_at = endpoint.okta_clock.at(sent_at + expires_in)
+        return Token(granted.value, granted.token_type, scopes, expires_in, sent_at, expires_at)
 
     def _compare_scopes(self, granted: tuple[str, ...]) -> None:
-        missing = tuple(scope for scope in self._endpoint.scopes if scope not in granted)
+        missing = tuple(scope for scope in self._grant.scopes if scope not in granted)
         if not missing:
             return
         names = quoted(" ".join(missing))

@@ -2,7 +2,7 @@
 
 No caller owns a fetch. The first caller that needs a token has a thread of ours start the fetch, and then waits for it
 like all others, on whatever thread or event loop it runs. A renewal is the same, but no caller waits. So a caller that is
-cancelled, interrupted, blocked or out of time does not affect the fetch, and no caller's frame ever holds an assertion.
+canceled, interrupted, blocked or out of time does not affect the fetch, and no caller's frame ever holds an assertion.
 
 Invariant: once started, a fetch always lands its flight, no matter how it ends.
 """
@@ -20,7 +20,6 @@ from ..errors import OktaM2MError, RateLimited, SigningFailed, TokenRefused, Tok
 from . import next_step
 from .conversation import Conversation, counted
 from .flights import Failure, Flight
-from .proofs import snapshot
 from .renewal_times import Postponed, is_due_for_all
 
 if TYPE_CHECKING:
@@ -34,14 +33,10 @@ SIGNER_QUIET: Final = 60.0
 class Fetching:
     """Fetches the token of one app."""
 
-    __slots__ = ("_engine", "_quiet_until", "_troubles", "_versions")
+    __slots__ = ("_engine",)
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        # Of each key: the version at the last fetch, and why the content of its file was not used.
-        self._versions: tuple[Signer | None, ...] = tuple(getattr(key, "latest", None) for key in engine.keys)
-        self._troubles: tuple[str | None, ...] = (None,) * len(engine.keys)
-        self._quiet_until = NEVER
 
     # ── a caller ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -143,11 +138,11 @@ class Fetching:
             pause = state.failed(flight, error, now)
             failure = Failure(error.copy() if isinstance(error, OktaM2MError) else error)
             if flight.is_renewal:
-                state.landed(flight, failure)  # nobody waits for it
+                state.landed(flight, failure)  # no one waits for it
             if self._is_news(error, flight, now):
                 self._engine.reports.token_failed(error, flight.attempts, now - began, flight.is_renewal)
                 if isinstance(error, SigningFailed):
-                    self._quiet_until = now + SIGNER_QUIET
+                    self._engine.keys.quiet_until = now + SIGNER_QUIET
             if pause is not None:
                 self._engine.reports.renewal_failed(error, pause)
             state.landed(flight, failure)
@@ -160,14 +155,12 @@ class Fetching:
     def _is_news(self, error: Exception, flight: Flight, now: float) -> bool:
         """Whether to report a failed fetch. If nothing was sent, the failure was already reported, unless the signer failed. A
         failure of the signer is reported once a minute, because every call may fail with it."""
-        return now >= self._quiet_until if isinstance(error, SigningFailed) else flight.attempts > 0
+        return now >= self._engine.keys.quiet_until if isinstance(error, SigningFailed) else flight.attempts > 0
 
     def _obtain(self, flight: Flight) -> Flow[Token | Postponed]:
         """A token, or the reason why the renewal is postponed."""
-        keys: list[Signer] = []
-        for signer in self._engine.keys:
-            keys.append((yield from snapshot(signer, flight.deadline - self._engine.state.now())))
-        self._notice_changes(tuple(keys))
+        keys = yield from self._engine.keys.snapshot(flight.deadline - self._engine.state.now())
+        self._engine.keys.notice_changes(tuple(keys), self._engine.reports)
         refusal = self._engine.state.remembered_refusal(tuple(keys), self._engine.state.now())
         if refusal is not None:
             raise refusal
@@ -193,22 +186,12 @@ class Fetching:
         self._engine.state.adopt_forced(shared.forced)
         return shared.token
 
-    def _notice_changes(self, keys: tuple[Signer, ...]) -> None:
-        """Reports a key that differs from the last fetch's, and a file whose new content cannot be used."""
-        former, self._versions = self._versions, keys
-        for version, key in zip(former, keys, strict=True):
-            if version is not None and version != key:
-                self._engine.reports.key_changed(key.kid)
-        known, self._troubles = self._troubles, tuple(getattr(key, "trouble", None) for key in self._engine.keys)
-        for before, trouble, key in zip(known, self._troubles, self._engine.keys, strict=True):
-            if trouble is not None and trouble != before:
-                self._engine.reports.key_file_unusable(key, trouble)
-
     def _exchange(self, keys: Sequence[Signer], flight: Flight) -> Flow[tuple[Token, PrivateKey | None]]:
         """A token from the token endpoint, and the key that it is bound to, if that key was made here."""
-        first = self._engine.accepted_key_index
+        first = self._engine.keys.accepted
         conversation = Conversation(
             self._engine.endpoint,
+            self._engine.grant,
             [*keys[first:], *keys[:first]],
             flight,
             self._engine.bindings.proofs if self._engine.offers_dpop else None,
@@ -221,9 +204,9 @@ class Fetching:
             raise
         token = obtained.token
         # From now on, the accepted key comes first. The others stay, in case it is refused.
-        self._engine.accepted_key_index = (first + obtained.key) % len(keys)
+        self._engine.keys.accepted = (first + obtained.key) % len(keys)
         self._take(token)
-        self._quiet_until = NEVER
+        self._engine.keys.quiet_until = NEVER
         self._engine.reports.token_obtained(token, flight.attempts, obtained.elapsed, flight.is_renewal)
         return token, self._engine.bindings.key_to_share() if token.dpop_bound else None
 

@@ -47,6 +47,7 @@ from .renewal_times import Postponed
 if TYPE_CHECKING:
     from ..keys import Signer
     from ..stores import Store
+    from .grants import ClientCredentials
     from .reports import Reports
     from .token_endpoint import TokenEndpoint
 
@@ -123,6 +124,7 @@ class Fleet:
     """One service app's side of a shared store.
 
     - ``endpoint``: the endpoint that issues the tokens; its DPoP nonces are shared too.
+    - ``grant``: what is requested there. A subject's token is never stored.
     - ``keys``: the app's keys, from which the secrets for sealing are made.
     - ``dpop``: the binding of the tokens: a key's thumbprint, or how the app uses DPoP.
     - ``seal_with``: secrets of at least 32 bytes, for keys that cannot be read, or that change.
@@ -150,6 +152,7 @@ class Fleet:
         endpoint: TokenEndpoint,
         keys: Sequence[Signer],
         reports: Reports,
+        grant: ClientCredentials,
         *,
         dpop: str,
         seal_with: Sequence[bytes],
@@ -160,9 +163,10 @@ class Fleet:
         identity = [
             endpoint.url,
             endpoint.client_id,
-            *sorted(endpoint.scopes),
+            *sorted(grant.scopes),
             dpop,
             *(["require_all_scopes"] if endpoint.require_all_scopes else []),
+            *([] if grant.resource is None else ["resource", grant.resource]),
         ]
         self._identity = sha256(json.dumps(identity).encode()).hexdigest()
         self._endpoint = endpoint
@@ -296,7 +300,7 @@ class Fleet:
 
     def okta_time_of(self, steady: float) -> float:
         """Converts a reading of the steady clock to Okta's time, in seconds since the epoch."""
-        return self._endpoint.okta_clock.now() - (self._endpoint.clock.now() - steady)
+        return self._endpoint.okta_clock.at(steady)
 
     def _fetch_with_claim(
         self,
@@ -324,7 +328,7 @@ class Fleet:
                 claimed.fetched = yield from fetch()
         finally:
             claimed.ended.land()
-            # If no thread can be started any more, nobody releases the claim, and its lease expires.
+            # If no thread can be started any more, no one releases the claim, and its lease expires.
             if not is_kept:
                 claimed.released.land()
         yield from Wait(claimed.released, SAVING)
@@ -455,7 +459,8 @@ class Fleet:
             return None
         age = max(0.0, self._endpoint.okta_clock.now() - sent_at)
         token_type = "DPoP" if granted.dpop_bound else "Bearer"
-        token = Token(granted.value, token_type, tuple(scope.split()), expires_in, self._endpoint.clock.now() - age)
+        scopes, begin = tuple(scope.split()), self._endpoint.clock.now() - age
+        token = Token(granted.value, token_type, scopes, expires_in, begin, sent_at + expires_in)
         return Shared(token, key, forced, nonce=nonce if isinstance(nonce, str) else None)
 
     def _forced_of(self, document: Mapping[str, Any]) -> ForcedByOrigin:

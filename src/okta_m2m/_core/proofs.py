@@ -121,14 +121,21 @@ class ClientAssertions:
     - ``audience``: the ``aud`` claim. Okta requires exactly the absolute URL of the request, as a plain string.
     - ``lifetime``: seconds from now to ``exp``, more than 0 and less than Okta's limit of one hour.
     - ``claims``: claims to add, or to replace ours with; ``None`` removes one of ours.
+    - ``alg``: the only algorithm to sign with, also if a key file changes; ``None`` for any.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` for an invalid lifetime, or claims that are not JSON.
     """
 
-    __slots__ = ("_audience", "_claims", "_client_id", "lifetime")
+    __slots__ = ("_alg", "_audience", "_claims", "_client_id", "lifetime")
 
     def __init__(
-        self, client_id: str, audience: str, *, lifetime: float = 300, claims: Mapping[str, Any] | None = None
+        self,
+        client_id: str,
+        audience: str,
+        *,
+        lifetime: float = 300,
+        claims: Mapping[str, Any] | None = None,
+        alg: str | None = None,
     ) -> None:
         if isinstance(lifetime, bool) or not isinstance(lifetime, int | float) or not 0 < lifetime < MAX_LIFETIME:
             raise ConfigurationError(
@@ -153,14 +160,24 @@ class ClientAssertions:
         self._audience = audience
         # Make a copy, because the caller may change a list or a mapping later.
         self._claims: dict[str, Any] = json.loads(written)[2]
+        self._alg = alg
         self.lifetime = lifetime
+
+    def to(self, audience: str) -> ClientAssertions:
+        """The same client's assertions for another endpoint."""
+        return ClientAssertions(self._client_id, audience, lifetime=self.lifetime, claims=self._claims, alg=self._alg)
 
     def assertion(self, signer: Signer, now: float, timeout: float = SIGNING_TIMEOUT) -> Flow[str]:
         """A fresh assertion; ``now`` is Okta's time; ``timeout`` limits the signature, in seconds. The flow is resumed
         with the signature, so the key may be anywhere.
 
-        Raises :class:`~okta_m2m.errors.SigningFailed` if the signer returns none.
+        Raises :class:`~okta_m2m.errors.SigningFailed` if the signer returns none, or uses another algorithm than ``alg``.
         """
+        if self._alg not in (None, signer.alg):
+            raise SigningFailed(
+                f"The key file was replaced by a key for another algorithm than {self._alg}, which the app's profile requires.",
+                remedy=f"Put a key for {self._alg} there.",
+            )
         own = {
             "iss": self._client_id,
             "sub": self._client_id,

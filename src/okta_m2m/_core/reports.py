@@ -212,11 +212,11 @@ class Reports:
         self._report_once(OriginPassedOver, origin, "not an allowed origin", "Add it to origins=[...] if it should be.")
 
     def proxied(self, origin: str | None) -> None:
-        """A call to plain http on this machine was sent without a token, because it goes through a proxy."""
+        """A call to plain HTTP to localhost was sent without a token, because it goes through a proxy."""
         self._report_once(OriginPassedOver, origin, "the call goes through a proxy, which could read it", NO_PROXY)
 
     def proxy_set(self, origin: str) -> None:
-        """The environment sets a proxy for plain http on this machine, and the client does not show what it uses. Logged
+        """The environment sets a proxy for plain HTTP to localhost, and the client does not show what it uses. Logged
         only."""
         message = "the environment sets a proxy for %s, which could read the token of each call. %s"
         self._notifier.notify(logger.warning, message, origin, NO_PROXY)

@@ -106,7 +106,7 @@ class RevocationOnClose:
         flight = state.flight_under_way(state.now())
         if flight is not None:
             yield from Wait(flight.landing, CLOSE_TIMEOUT)
-        token, key = state.close(), self._engine.keys[self._engine.accepted_key_index]
+        token, key = state.close(), self._engine.keys.signers[self._engine.keys.accepted]
         if token is None or not token.usable(state.now()):
             return
         try:

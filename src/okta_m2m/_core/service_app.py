@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self
 from weakref import WeakValueDictionary
 
 from .._base.clocks import SYSTEM_CLOCK, Clock, OktaClock
-from .._base.crash_reports import without_locals
+from .._base.crash_reports import HiddenText, without_locals
 from .._base.tokens import Credentials, Token, not_picklable
-from .._threads.landings import landing_of
+from .._threads.landings import landing_of, mutex
 from .._threads.waiting import wait_here
 from .._threads.workers import start
 from .._urls.org_url import check_org_url
@@ -31,9 +31,12 @@ from ..keys import thumbprint
 from ..settings import _arguments as arguments
 from ..settings import named_store, read_settings
 from .bindings import Bindings
+from .client_keys import ClientKeys
+from .derived_apps import DerivedApps
 from .engine import Engine
 from .fetching import Fetching
 from .fleet import Fleet
+from .grants import ClientCredentials
 from .politeness import Politeness
 from .proofs import ClientAssertions, Nonces
 from .reports import Reports
@@ -52,6 +55,9 @@ SETTLE_TIMEOUT: Final = 1.0
 
 _first_apps: WeakValueDictionary[tuple[object, ...], ServiceApp] = WeakValueDictionary()
 """The first live app with each token endpoint, client id and scopes."""
+
+WATCHED: Final = 64
+"""Such apps that are kept at a time: a process with more of them makes apps on purpose, and each would take 386 bytes."""
 
 _reported: set[tuple[object, ...]] = set()
 """The settings of which more than one live app was reported."""
@@ -79,6 +85,10 @@ class ServiceApp(arguments.NotAnAuthObject):
     - ``seal_with``: secrets of at least 32 bytes that encrypt the stored token. The first encrypts; all of them can decrypt.
       Default: a secret made from the private key.
     - ``store_timeout``: seconds that one store operation may take, at most 60. Default 0.25.
+    - ``resource``: the URL of the one API that the token is for (RFC 8707), at a custom authorization server that requires it:
+      the token's ``aud``. Default ``None``: the server's own audience.
+    - ``max_subjects``: the number of users, and of resources, whose apps are kept (:meth:`on_behalf_of`, :meth:`cross_app`,
+      :meth:`for_resource`). The least recently used is dropped first. Each takes about 2 KB, and its tokens. Default 10000.
     - ``require_all_scopes``: whether a token with fewer scopes than requested is an error. Default ``False``: it is a
       warning.
     - ``max_wait``: seconds that a call may wait for a token, including rate limits; at most a day. Default 30.
@@ -93,11 +103,25 @@ class ServiceApp(arguments.NotAnAuthObject):
     - ``revoke_on_close``: whether :meth:`close` revokes the token. Cannot be combined with ``store``, because other processes
       use that token. Default ``False``.
     - ``clock``: another clock, for simulations. Default: the system's clocks.
+    - ``profile``: ``"fapi"`` requires what the FAPI 2.0 Security Profile requires, and nothing can lower it: DPoP, ES256, https
+      everywhere, and clients that verify servers with TLS 1.2 or newer. Default ``None``.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` for a setting that cannot work.
     """
 
-    __slots__ = ("__weakref__", "_engine", "_fetching", "_revocation", "org_url", "token_state")
+    __slots__ = (
+        "__weakref__",
+        "_derived",
+        "_engine",
+        "_fetching",
+        "_fleet_for",
+        "_max_subjects",
+        "_revocation",
+        "_run",
+        "org_url",
+        "profile",
+        "token_state",
+    )
 
     @without_locals
     def __init__(
@@ -113,6 +137,8 @@ class ServiceApp(arguments.NotAnAuthObject):
         store: Store | None = None,
         seal_with: Sequence[bytes] = (),
         store_timeout: float = 0.25,
+        resource: str | None = None,
+        max_subjects: int = 10_000,
         require_all_scopes: bool = False,
         max_wait: float = 30.0,
         on_event: Callable[[Event], None] | None = None,
@@ -122,6 +148,7 @@ class ServiceApp(arguments.NotAnAuthObject):
         htu_origins: Mapping[str, str] | None = None,
         revoke_on_close: bool = False,
         clock: Clock = SYSTEM_CLOCK,
+        profile: Literal["fapi"] | None = None,
     ) -> None:
         self.org_url = check_org_url(org_url)
         client_id = arguments.check_client_id(client_id)
@@ -133,46 +160,71 @@ class ServiceApp(arguments.NotAnAuthObject):
         allowed = Origins([*own_origin, *arguments.check_list(origins, "origins")])
         keys = arguments.check_keys(key)
         dpop_key = arguments.check_dpop(dpop, keys)
+        self.profile: str | None = arguments.check_profile(
+            profile, [self.org_url, *allowed.allowed], keys, dpop, dpop_key
+        )
         reports = Reports(client_id, arguments.check_observer(on_event))
 
-        assertions = partial(ClientAssertions, client_id, lifetime=assertion_lifetime, claims=assertion_claims)
+        grant = ClientCredentials(scopes, arguments.check_resource(resource))
+        assertions = partial(
+            ClientAssertions,
+            client_id,
+            lifetime=assertion_lifetime,
+            claims=assertion_claims,
+            alg=arguments.FAPI_ALG if self.profile else None,
+        )
         endpoint = TokenEndpoint(
             url,
             client_id=client_id,
-            scopes=scopes,
             assertions=assertions(assertion_audience or url),
             clock=arguments.check_clock(clock),
             max_wait=max_wait,
-            dpop_required=dpop == "required",
+            dpop_required=dpop == "required" or self.profile is not None,
             require_all_scopes=require_all_scopes,
             okta_clock=OktaClock(clock),
             politeness=Politeness(),
             nonces=Nonces(),
         )
-        fleet = None
+        fleet_for = None
         if store is not None:
-            binding = str(dpop) if dpop_key is None else thumbprint(dpop_key.public_jwk)
-            fleet = Fleet(store, endpoint, keys, reports, dpop=binding, seal_with=seal_with, timeout=store_timeout)
+            # With a profile, no token of an app without it is used: it may be a Bearer token.
+            binding = (str(dpop) if dpop_key is None else thumbprint(dpop_key.public_jwk)) + (self.profile or "")
+            fleet_for = partial(
+                Fleet, store, endpoint, keys, reports, dpop=binding, seal_with=seal_with, timeout=store_timeout
+            )
         bindings = Bindings(endpoint, allowed, dpop_key, arguments.check_htu_origins(htu_origins or {}))
 
         self.token_state = TokenState(clock.now, allowed, keys, max_wait=max_wait)
         self._engine = Engine(
-            self.token_state, endpoint, reports, keys, fleet=fleet, offers_dpop=dpop is not False, bindings=bindings
+            self.token_state,
+            endpoint,
+            grant,
+            reports,
+            ClientKeys(keys),
+            fleet=None if fleet_for is None else fleet_for(grant),
+            offers_dpop=dpop is not False,
+            bindings=bindings,
+            profile=self.profile,
         )
         self._fetching = Fetching(self._engine)
+        self._max_subjects = arguments.check_count(max_subjects, "max_subjects")
+        self._fleet_for = fleet_for
+        self._derived: DerivedApps | None = None
+        self._run: Callable[[Flow[Any]], Any] | None = None
         self._revocation: RevocationOnClose | None = None
         if arguments.check_revoke_on_close(revoke_on_close, store):
             self._revocation = RevocationOnClose(self._engine, assertions)
         if store is None:
-            self._report_if_made_again()
+            self._report_if_made_again(resource)
 
-    def _report_if_made_again(self) -> None:
+    def _report_if_made_again(self, resource: str | None) -> None:
         """Reports, once, that another live app has the same settings: both fetch tokens."""
-        settings = (self.token_endpoint, self.client_id, frozenset(self.scopes))
-        first = _first_apps.setdefault(settings, self)
-        if first.token_state.is_closed:
-            _first_apps[settings] = self
-        elif first is not self and settings not in _reported and _have_same_keys(first, self):
+        settings = (self.token_endpoint, self.client_id, frozenset(self.scopes), self._engine.grant)
+        first = _first_apps.get(settings)
+        if first is None or first.token_state.is_closed:
+            if first is not None or len(_first_apps) < WATCHED:
+                _first_apps[settings] = self
+        elif settings not in _reported and _have_same_keys(first, self):
             _reported.add(settings)
             self._engine.reports.made_again()
 
@@ -203,7 +255,7 @@ class ServiceApp(arguments.NotAnAuthObject):
     @property
     def scopes(self) -> tuple[str, ...]:
         """The requested scopes."""
-        return self._engine.endpoint.scopes
+        return self._engine.grant.scopes
 
     @property
     def token_endpoint(self) -> str:
@@ -223,7 +275,7 @@ class ServiceApp(arguments.NotAnAuthObject):
     @property
     def keys(self) -> tuple[Signer, ...]:
         """The private keys, as they were passed."""
-        return self._engine.keys
+        return self._engine.keys.signers
 
     @property
     def fleet(self) -> Fleet | None:
@@ -355,13 +407,118 @@ class ServiceApp(arguments.NotAnAuthObject):
         elif origin is not None:
             self._engine.reports.proxy_set(origin)
 
+    # ── for a user, and for one resource ─────────────────────────────────────────────────────────────────────────
+
+    @without_locals
+    def on_behalf_of(self, subject_token: str, *, audience: str, scopes: Iterable[str] = ()) -> ServiceApp:
+        """The app for one user who called this program's own API: its calls have a token for that user (RFC 8693). Pass it to
+        an ``OktaAuth`` for each call, as in ``client.get(url, auth=OktaAuth(app.on_behalf_of(token, audience=...)))``.
+
+        Verify ``subject_token`` first: Okta checks it too, but an API must not act on a token that was not meant for it.
+
+        - ``subject_token``: the user's access token, as the API received it. It is sent only to the token endpoint.
+        - ``audience``: the audience of the app's authorization server, which must be a custom one and trust the issuer of
+          ``subject_token``.
+        - ``scopes``: the scopes to request. Default none.
+
+        The same arguments return the same app while it is kept (``max_subjects``). It has the keys, origins, events and settings
+        of this app, and is closed with it. Its token is renewed while ``subject_token`` has not expired, never stored, and not
+        revoked by ``revoke_on_close``.
+
+        Raises :class:`~okta_m2m.errors.ConfigurationError` for an argument that cannot work, and
+        :class:`~okta_m2m.errors.SubjectRefused` for a string that cannot be a token. Its calls raise the latter if Okta issues no
+        token for that user.
+        """
+        return self._derived_apps().on_behalf_of(subject_token, audience, scopes)
+
+    @without_locals
+    def cross_app(
+        self, subject_token: str, *, issuer: str, scopes: Iterable[str] = (), resource: str | None = None
+    ) -> ServiceApp:
+        """The app for one user at another authorization server of the org (Cross App Access). The org authorization server
+        exchanges the user's token for an ID-JAG, and the other one exchanges that for an access token.
+
+        - ``subject_token``: the user's ID token or access token.
+        - ``issuer``: the issuer of the custom authorization server: ``https://acme.okta.com/oauth2/aus1a2b3c``.
+        - ``scopes``: the scopes to request. Default none.
+        - ``resource``: the URL of the API that the token is for. Default ``None``.
+
+        For the rest, see :meth:`on_behalf_of`.
+        """
+        return self._derived_apps().cross_app(subject_token, issuer, scopes, resource)
+
+    @without_locals
+    def id_jag(
+        self, subject_token: str, *, audience: str, resource: str | None = None, scopes: Iterable[str] = ()
+    ) -> str:
+        """A new ID-JAG for one user (Identity Assertion JWT Authorization Grant), for an authorization server that is not
+        Okta's, or belongs to another org. Sends the request through the ``OktaAuth`` that was created last for this app, and
+        blocks; see :meth:`id_jag_async`. It is valid for five minutes, and accepted once.
+
+        - ``subject_token``: the user's ID token or access token.
+        - ``audience``: the issuer of the authorization server that will accept the ID-JAG.
+        - ``resource``: the URL of the API behind it. Default ``None``.
+        - ``scopes``: the scopes to request. Default none.
+
+        Raises :class:`~okta_m2m.errors.ConfigurationError` if no client uses this app, and a
+        :class:`~okta_m2m.errors.TokenError` if Okta issues none.
+        """
+        derived = self._derived_apps()
+        if self._run is None:
+            raise ConfigurationError(
+                "An ID-JAG is requested through a client that uses this app, and there is none.",
+                remedy="Create one first, for example okta_m2m.httpx.OktaAuth(app).",
+            )
+        jag: str = self._run(derived.id_jag(subject_token, audience, resource, scopes))
+        return jag
+
+    async def id_jag_async(
+        self, subject_token: str, *, audience: str, resource: str | None = None, scopes: Iterable[str] = ()
+    ) -> str:
+        """:meth:`id_jag` on an event loop: the same ``subject_token``, ``audience``, ``resource`` and ``scopes``."""
+        work = partial(self.id_jag, HiddenText(subject_token), audience=audience, resource=resource, scopes=scopes)
+        del subject_token
+        sending = start(work, "id-jag")
+        if sending is None:  # no thread can be started any more
+            return work()
+        await wait_here(landing_of(sending), float("inf"))
+        return sending.result()
+
+    @without_locals
+    def for_resource(self, url: str) -> ServiceApp:
+        """The app for one resource: the same client, with a token for that resource only (RFC 8707).
+
+        - ``url``: the resource, as ``resource`` of :class:`ServiceApp`. It must also be among ``origins``.
+
+        The same ``url`` returns the same app while it is kept (``max_subjects``). It has the keys, store, events and settings of
+        this app, and is closed with it. Its token is not revoked by ``revoke_on_close``.
+
+        Raises :class:`~okta_m2m.errors.ConfigurationError` for a ``url`` that cannot work.
+        """
+        return self._derived_apps().for_resource(url)
+
+    def _derived_apps(self) -> DerivedApps:
+        derived = self._derived
+        if derived is None:
+            if not self._max_subjects:
+                raise ConfigurationError(
+                    "This app is for one user or one resource, and makes no other apps.",
+                    remedy="Use the ServiceApp that it was made from.",
+                )
+            made = DerivedApps(self._engine, self.org_url, _derived_app, self._max_subjects, self._fleet_for)
+            with mutex():
+                derived = self._derived = self._derived or made
+        return derived
+
     # ── closing ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def revoke_through(self, run: Callable[[Flow[None]], None]) -> None:
-        """Called by each adapter with a function that runs a flow; :meth:`close` revokes through the last one.
+    def revoke_through(self, run: Callable[[Flow[Any]], Any]) -> None:
+        """Called by each adapter with a function that runs a flow; :meth:`close` revokes through the last one, and
+        :meth:`id_jag` sends through it.
 
         - ``run``: runs a flow with threads, and blocks. :meth:`aclose` calls it in a thread.
         """
+        self._run = run
         if self._revocation is not None:
             self._revocation.run = run
 
@@ -376,11 +533,17 @@ class ServiceApp(arguments.NotAnAuthObject):
         """
         if self._revocation is not None and not self.token_state.is_closed:
             self._revocation.revoke()
-        self.token_state.close()
-        self._engine.bindings.forget_all()
+        self.forget_token()
+        if self._derived is not None:
+            self._derived.close()
         if self.fleet is not None:
             self.fleet.settle(SETTLE_TIMEOUT)
         self._engine.reports.close(SETTLE_TIMEOUT)
+
+    def forget_token(self) -> None:
+        """Closes the app without waiting for its store, log and observers."""
+        self.token_state.close()
+        self._engine.bindings.forget_all()
 
     async def aclose(self) -> None:
         """The same as :meth:`close`, on an event loop. ``async with app:`` also closes the app."""
@@ -409,6 +572,19 @@ class ServiceApp(arguments.NotAnAuthObject):
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         not_picklable("A service app", "Create it where it is used, from the same settings.")
+
+
+def _derived_app(engine: Engine, org_url: str) -> ServiceApp:
+    """An app that is derived from another: see :class:`DerivedApps`."""
+    made = ServiceApp.__new__(ServiceApp)
+    made.org_url = org_url
+    made.profile = engine.profile
+    made.token_state = engine.state
+    made._engine = engine
+    made._fetching = Fetching(engine)
+    made._max_subjects = 0
+    made._derived = made._fleet_for = made._run = made._revocation = None
+    return made
 
 
 def _have_same_keys(one: ServiceApp, other: ServiceApp) -> bool:

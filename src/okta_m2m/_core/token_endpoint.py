@@ -10,12 +10,11 @@ from .proofs import ClientAssertions, Nonces
 
 
 class TokenEndpoint(Record):
-    """A token endpoint as one client uses it. The last three fields are the state from one conversation to the next: Okta's
-    time, when the endpoint may be asked again, and the nonces."""
+    """A token endpoint as one client uses it, with any grant. The last three fields are the state from one conversation to the
+    next: Okta's time, when the endpoint may be asked again, and the nonces."""
 
     url: str
     client_id: str
-    scopes: tuple[str, ...]
     assertions: ClientAssertions
     clock: Clock
     max_wait: float
@@ -24,6 +23,21 @@ class TokenEndpoint(Record):
     okta_clock: OktaClock
     politeness: Politeness
     nonces: Nonces
+
+    def at(self, url: str) -> TokenEndpoint:
+        """Another endpoint of the same org, for the same client."""
+        return TokenEndpoint(
+            url,
+            self.client_id,
+            self.assertions.to(url),
+            self.clock,
+            self.max_wait,
+            self.dpop_required,
+            self.require_all_scopes,
+            self.okta_clock,
+            Politeness(),
+            Nonces(),
+        )
 
     def closed_error(self) -> ConfigurationError:
         """The error of a call of an app that is closed."""

@@ -13,6 +13,7 @@ expired, and the origin that the caller calls has not rejected it:
     ------------------------------------------------    ----------------------------------------------------------------
     closed                                              Closed
     a good token, fresh                                 Use
+    a good token, but its subject has expired           Use, until the token expires
     a good token, no fetch under way                    UseAndRenew: a fetch begins
     a good token, a fetch under way                     Use
     no good token, a fetch under way                    Wait
@@ -23,7 +24,7 @@ One method reports each event:
 
     method               when                                    change
     -----------------    ------------------------------------    -------------------------------------------------------
-    next_step            somebody needs a token                  a fetch may begin (see above)
+    next_step            someone needs a token                   a fetch may begin (see above)
     begin                a fetch has had its turn                its time begins
     obtained             a token arrived                         it is in use, unless a later one is; rejections, refusal
                                                                  and failures are forgotten
@@ -31,14 +32,15 @@ One method reports each event:
     landed               a fetch ended with a token              who waits for it has that token
     failed               a fetch ended with an error             who waits for it will have that error; a token in use stays
                                                                  fresh for a growing pause; a rejection that it was for is
-                                                                 forgotten, and does not count
+                                                                 forgotten, and does not count; a token in use stays fresh
+                                                                 until it expires, if its subject was refused
     postponed            a renewal is left for later             who waits asks again; a token in use stays fresh until then
     abandoned            a fetch ended without an outcome        who waits asks again; a token in use stays fresh for a
                                                                  growing pause
     rejected             an origin rejected the token in use     the token is not good for that origin, if it may force a
                                                                  renewal; all others keep using it
     accepted             an origin took a renewed token          it may force another renewal at once
-    unanswered           nobody saw an origin's response         the token is renewed in the background, if the origin has
+    unanswered           no one saw an origin's response         the token is renewed in the background, if the origin has
                                                                  forced none within an hour
     close                the app ends                            no token, and none from now on
     after_fork           the token is the parent's to revoke     no token; a fetch may begin
@@ -59,12 +61,13 @@ Invariant: at most one fetch is in progress, and no caller waits for a fetch whi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from .._base.clocks import NEVER
 from .._base.tokens import Token
 from .._threads.landings import forks, mutex
-from ..errors import RateLimited, TokenRefused
+from ..errors import RateLimited, SubjectRefused, TokenRefused
 from . import renewal_times
 from .flights import ABANDONED, Flight, Outcome
 from .forced_renewals import MAX_ORIGINS, ForcedByOrigin, ForcedRenewals
@@ -94,7 +97,8 @@ class TokenState:
       for each call.
     - ``prefixes``: the beginnings of all allowed URLs, an origin and a slash each; ``origins`` says the same in full.
 
-    For the others, ``keys`` are the app's keys as they were passed, and ``max_wait`` is the seconds that a fetch may take.
+    For the others, ``keys`` are the app's keys as they were passed, ``max_wait`` is the seconds that a fetch may take, and from
+    ``renew_until`` on, no token is renewed: the subject that it is for has ended.
     """
 
     __slots__ = (
@@ -107,6 +111,7 @@ class TokenState:
         "_refusal",
         "_rejected_by",
         "_renew_at",
+        "_renew_until",
         "authorization",
         "fresh_until",
         "is_closed",
@@ -118,7 +123,13 @@ class TokenState:
     )
 
     def __init__(
-        self, now: Callable[[], float], origins: Origins, keys: tuple[Signer, ...], *, max_wait: float
+        self,
+        now: Callable[[], float],
+        origins: Origins,
+        keys: tuple[Signer, ...],
+        *,
+        max_wait: float,
+        renew_until: float = inf,
     ) -> None:
         self.authorization: str | None = None
         self.fresh_until = NEVER
@@ -127,6 +138,7 @@ class TokenState:
         self.prefixes = origins.prefixes
         self.token: Token | None = None
         self._renew_at = NEVER
+        self._renew_until = renew_until
         self._flight: Flight | None = None
         self._keys = keys
         self._forks = forks()
@@ -155,6 +167,9 @@ class TokenState:
             is_usable = token is not None and token.usable(now)
             if token is not None and is_usable and self._rejected_by.get(origin) != token.digest:
                 if now < self._renew_at:
+                    return Use(token)
+                if flight is None and now >= self._renew_until:
+                    self._use(token, token.usable_until)
                     return Use(token)
                 begun = flight is None
                 if flight is None:
@@ -261,6 +276,9 @@ class TokenState:
                 self._rejected_by = {}
             if not self._renews_token_in_use(flight):
                 return None
+            if isinstance(error, SubjectRefused) and self.token is not None:
+                self._use(self.token, self.token.usable_until)  # only the user can change that
+                return None
             pause = self._next_pause(renewal_times.FAILED_GROWTH)
             if isinstance(error, RateLimited) and error.retry_after is not None:
                 pause = max(pause, error.retry_after)
@@ -320,7 +338,7 @@ class TokenState:
                 self._forced[origin].accepted()
 
     def unanswered(self, token: Token, origin: str, now: float) -> None:
-        """Nobody saw an origin's response to a call with that token: a hook or a retry hid it. It may have been a 401, so
+        """No one saw an origin's response to a call with that token: a hook or a retry hid it. It may have been a 401, so
         the next call renews the token in the background."""
         with mutex():
             used, forced = self.token, self._forced_by(origin)

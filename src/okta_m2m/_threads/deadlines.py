@@ -19,7 +19,7 @@ from .waiting import is_asyncio, wait_here
 T = TypeVar("T")
 
 BODY_TIMEOUT: Final = 1.0
-"""Seconds for which a call waits for the start of a rejected response, and for the rest of one that nobody gets."""
+"""Seconds for which a call waits for the start of a rejected response, and for the rest of one that no one gets."""
 
 
 def within(
@@ -75,6 +75,14 @@ class Start:
         """Ends a read that has not ended."""
         if not self._landing.done():
             self._shut()
+
+    async def aclose(self) -> None:
+        """:meth:`close` on an event loop. Closes an async generator that nothing reads: trio warns of one that is left."""
+        Start.close(self)  # a subclass's own may block
+        end: Any = getattr(self._pieces, "aclose", None)
+        if end is not None and self._landing.done():
+            with suppress(RuntimeError):  # the caller reads from it in another task
+                await end()
 
     def _read(self, limit: int) -> None:
         try:

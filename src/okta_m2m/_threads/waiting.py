@@ -3,7 +3,7 @@
 All tasks of an asyncio loop that wait for one landing share a callback and a timer, and are woken in batches: with one timer
 each, ten thousand tasks blocked the loop (measured by ``benchmarks/stampede_tasks.py``).
 
-Invariant: the landing is never cancelled, and a cancelled waiter does not affect the others.
+Invariant: the landing is never canceled, and a canceled waiter does not affect the others.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class _Waiters:
 
     def _wake(self, waiters: list[asyncio.Future[bool]], has_landed: bool) -> None:
         for waiter in waiters[:AT_ONCE]:
-            if not waiter.done():  # its task may have been cancelled
+            if not waiter.done():  # its task may have been canceled
                 waiter.set_result(has_landed)
         if len(waiters) > AT_ONCE:
             self.loop.call_soon(self._wake, waiters[AT_ONCE:], has_landed)

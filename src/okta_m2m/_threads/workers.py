@@ -47,7 +47,7 @@ COMPUTES: Final = 0.05
 BUSY_PERIOD: Final = 0.05
 BUSY_SHARE: Final = 0.8
 """Beside a job that began within the last 0.05 s, and so may be computing, another starts only if in the last 0.05 s this
-process computed for less than 80 % of the time. With 32 threads that compute, an event loop beside them stood for 2.6 s until a
+process computed for less than 80% of the time. With 32 threads that compute, an event loop beside them stood for 2.6 s until a
 thousand apps had their tokens (aiohttp); with this, for 0.03 s. Beside four such jobs instead of one, the tokens of three
 thousand apps took 1.3 times as long."""
 
@@ -103,7 +103,7 @@ def start_in_turn(work: Callable[[], T], purpose: str, whose: object, seconds: f
     """Like :func:`start`, for work with an object that many callers may use: a few run at a time, the others wait their
     turn. Cancel the future of work that is no longer needed.
 
-    ``seconds``: the time after which nobody waits for the work any more.
+    ``seconds``: the time after which no one waits for the work any more.
     """
     run, working = _with_result(work)
     # The work refers to that object, so nothing else gets its id.

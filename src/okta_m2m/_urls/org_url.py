@@ -45,7 +45,7 @@ def check_org_url(url: str) -> str:
 
     The client assertion's ``aud`` is made from this URL, and Okta compares it character by character. So this function
     refuses anything except scheme, host and port. Like Okta's SDKs (``config_validator.py`` of the Python SDK), it also
-    refuses plain http, placeholders, the Admin Console's host and ``.com.com``. Plain http is accepted only for a loopback host.
+    refuses plain HTTP, placeholders, the Admin Console's host and ``.com.com``. Plain HTTP is accepted only for a loopback host.
 
     - ``url``: the URL as the user wrote it.
 
@@ -64,7 +64,7 @@ def check_org_url(url: str) -> str:
         raise ConfigurationError(f'The org URL "{origin}" has {what}.', remedy=f'Write "{meant}".')
     if origin.startswith("http://") and not is_loopback(host):
         raise ConfigurationError(
-            f'The org URL "{origin}" is plain http, which Okta does not accept.', remedy=f'Write "{meant}".'
+            f'The org URL "{origin}" is plain HTTP, which Okta does not accept.', remedy=f'Write "{meant}".'
         )
     if "?" in text or "#" in text:
         raise ConfigurationError("The org URL has a query or a fragment after its host.", remedy=f'Write "{origin}".')

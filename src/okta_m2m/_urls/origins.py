@@ -26,7 +26,7 @@ _SECURE = {"https": "https", "wss": "https", "http": "http", "ws": "http"}
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine, by name or address. Plain http is allowed only there."""
+    """Whether a host is this machine, by name or address. Plain HTTP is allowed only there."""
     if host == "localhost":
         return True
     import ipaddress  # only a loopback address needs it
@@ -169,7 +169,7 @@ def _check_origin(text: str) -> str:
         )
     if origin.startswith("http://") and not is_loopback(parts.hostname or ""):
         raise ConfigurationError(
-            f"The origin {origin!r} is plain http, where anyone on the network could read the token.",
+            f"The origin {origin!r} is plain HTTP, where anyone on the network could read the token.",
             remedy="Use https:// instead.",
         )
     return origin

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import ConfigurationError, quoted
 from ..keys import thumbprint
-from ._changes import change, path_segment, read_back, set_active, shown_id
+from ._changes import change, moment, path_segment, read_back, set_active, shown_id
 from .errors import NotFound
 from .management import ManagementApi, described_as, items_of
 
@@ -54,7 +54,7 @@ def list_keys(api: ManagementApi, app_id: str) -> list[AppKey]:
     - ``api``: the management API of the org.
     - ``app_id``: :attr:`App.id`.
     """
-    return list(app_keys_from({"keys": items_of(api.call("GET", _path(app_id)), "keys")}))
+    return list(app_keys_from({"keys": items_of(api.call("GET", keys_path(app_id)), "keys")}))
 
 
 def add_key(api: ManagementApi, app_id: str, jwk: Mapping[str, Any]) -> AppKey:
@@ -81,7 +81,7 @@ def register_key(api: ManagementApi, app_id: str, jwk: Mapping[str, Any]) -> App
             f"The app has another key with the kid {shown_id(wanted['kid'])!r}.",
             remedy="Give the new key another kid, such as its thumbprint.",
         )
-    return _key(api.call("POST", _path(app_id), {**wanted, "status": "ACTIVE"}))
+    return _key(api.call("POST", keys_path(app_id), {**wanted, "status": "ACTIVE"}))
 
 
 def confirm_key(api: ManagementApi, app_id: str, key: AppKey) -> AppKey:
@@ -151,6 +151,15 @@ def delete_key(api: ManagementApi, app_id: str, id_or_kid: str) -> None:
     )
 
 
+def key_age(api: ManagementApi, key: AppKey) -> int | None:
+    """The whole days since a key was registered, by Okta's clock; ``None`` if Okta does not return when that was.
+
+    ``api`` has been called before, so it knows Okta's time.
+    """
+    created = moment(key.created)
+    return None if created is None else int((api.now() - created) // 86_400)
+
+
 def public_jwk(jwk: Mapping[str, Any]) -> dict[str, Any]:
     """The JWK to register. A private JWK is refused, because Okta would then know that key."""
     if _PRIVATE_MEMBERS & jwk.keys():
@@ -183,10 +192,10 @@ def listed_key(api: ManagementApi, app_id: str, id: str) -> AppKey | None:
 
 
 def key_path(app_id: str, key_id: str) -> str:
-    return f"{_path(app_id)}/{path_segment(key_id)}"
+    return f"{keys_path(app_id)}/{path_segment(key_id)}"
 
 
-def _path(app_id: str) -> str:
+def keys_path(app_id: str) -> str:
     return f"/api/v1/apps/{path_segment(app_id)}/credentials/jwks"
 
 

@@ -314,8 +314,9 @@ def _all_apps(api: ManagementApi, via: Via, query: Mapping[str, str]) -> Iterato
             with suppress(NotAsDescribed):
                 yield _client(item)
         return
-    # Okta gives every OAuth app that was not installed from its catalog this name.
-    for item in api.pages("/api/v1/apps", {"filter": 'name eq "oidc_client"', "limit": PAGE_SIZE, **query}):
+    # Okta gives this name to every OAuth app that was not installed from its catalog. Nothing says that q may stand beside it.
+    narrowed = query or {"filter": 'name eq "oidc_client"'}
+    for item in api.pages("/api/v1/apps", {"limit": PAGE_SIZE, **narrowed}):
         if item.get("signOnMode") == "OPENID_CONNECT":
             with suppress(NotAsDescribed):
                 yield _app(item)

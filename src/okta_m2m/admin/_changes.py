@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime
 from typing import Final, TypeVar
 from urllib.parse import quote
 
@@ -30,6 +31,13 @@ def shown_id(id: object) -> str:
     a secret."""
     text = "".join(char if char.isprintable() else " " for char in str(id))
     return text if len(text) <= 100 else text[:97] + "..."
+
+
+def moment(text: str | None) -> float | None:
+    """A time of Okta's (ISO 8601) in seconds since the epoch; ``None`` for anything else."""
+    with suppress(ValueError, TypeError):
+        return datetime.fromisoformat(str(text)).timestamp()
+    return None
 
 
 def change(api: ManagementApi, method: str, path: str, look: Callable[[], T | None], result: str) -> T:

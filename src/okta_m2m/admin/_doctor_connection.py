@@ -2,7 +2,7 @@
 authorization server's metadata, and its clock.
 
 Invariant: nothing signs in, and a proxy is shown without its password. This checks what a client reads from the environment by
-default, not a CA bundle or a proxy that a program passes in code. No session uses a proxy to plain http on this machine.
+default, not a CA bundle or a proxy that a program passes in code. No session uses a proxy to plain HTTP to localhost.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def client_bundle(client: Client) -> CaBundle:
 
 
 def client_session(client: Client, make: Callable[[], requests.Session], url: str) -> requests.Session:
-    """A session with the same trusted certificates, and the same proxy for ``url``, as the client. Plain http on this
+    """A session with the same trusted certificates, and the same proxy for ``url``, as the client. Plain HTTP on this
     machine is reached without a proxy, as by our own requests: a proxy could read the token."""
     session = make()
     if client != "requests":
@@ -138,15 +138,15 @@ def check_connection(
     proxy = select_proxy(app.org_url, session.merge_environment_settings(app.org_url, {}, None, None, None)["proxies"])
     shown = _without_password(proxy) if proxy else ""
     passed = [
-        row("name look-up", "ok", f"{org.hostname} can be resolved"),
+        row("DNS", "ok", f"{org.hostname} can be resolved"),
         row("proxy", "ok", shown or "none"),
         row("TCP", "ok", f"{org.netloc} accepts connections"),
         row("TLS", "ok", f"the certificate of {org.hostname} is trusted"),
     ]
     if shown:
-        passed[0], passed[2] = (row(name, "skipped", f"done by the proxy {shown}") for name in ("name look-up", "TCP"))
+        passed[0], passed[2] = (row(name, "skipped", f"done by the proxy {shown}") for name in ("DNS", "TCP"))
     if org.scheme == "http":
-        passed[3] = row("TLS", "skipped", "plain http on this machine")
+        passed[3] = row("TLS", "skipped", "plain HTTP to localhost")
     response: Response | None = None
     if org.scheme == "https" and not Path(bundle.path).exists():
         last = row("TLS", "fail", f"{bundle} does not exist", "Correct the path, or remove that setting.")
@@ -176,7 +176,7 @@ def _failed_row(error: SendFailed, proxy: str, bundle: CaBundle, *, encrypted: b
     reason = quoted(error, 200)
     if error.stage == "name":
         remedy = "Check the spelling of the org URL, and this machine's DNS. Behind a proxy, set HTTPS_PROXY."
-        return row("name look-up", "fail", reason, remedy)
+        return row("DNS", "fail", reason, remedy)
     if error.stage == "proxy":
         remedy = "Check HTTPS_PROXY and NO_PROXY, and that the proxy is running and lets this machine through."
         return row("proxy", "fail", f"{proxy}: {reason}", remedy)

@@ -58,7 +58,7 @@ _KINDS: Final[tuple[tuple[type[OktaM2MError], Kind], ...]] = (
     (SigningFailed, Kind.SIGNING),
 )
 
-CONNECTION_ROWS: Final = ("name look-up", "proxy", "TCP", "TLS", "discovery", "clock")
+CONNECTION_ROWS: Final = ("DNS", "proxy", "TCP", "TLS", "discovery", "clock")
 """The names of the rows about the connection to Okta, in order."""
 
 NOT_POSSIBLE: Final = "not possible after the failure above"

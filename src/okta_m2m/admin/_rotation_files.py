@@ -34,6 +34,7 @@ class Step(StrEnum):
     REGISTER = "register"
     PROVE = "prove"
     SWITCH = "switch"
+    PUBLISH = "publish"
     WAIT = "wait"
     PROVE_AGAIN = "prove again"
     DEACTIVATE = "deactivate"
@@ -49,8 +50,9 @@ class Journal:
     """The subject and the progress of a rotation.
 
     - ``done``: the last step that was done; empty before the first.
-    - ``switched_at``: when the key file got the new key, in seconds since the epoch. The wall clock is the only one that
-      another run can read.
+    - ``switched_at``: when the new key was put into the key file, and published, in seconds since the epoch. The wall clock
+      is the only one that another run can read.
+    - ``publishing``: ``wanted`` if the rotation also publishes the key file; ``begun`` once it may have published the new key.
     """
 
     org_url: str
@@ -63,6 +65,7 @@ class Journal:
     new_id: str = ""
     done: str = ""
     switched_at: float = 0.0
+    publishing: str = ""
 
     @property
     def last_step(self) -> Step | None:
@@ -165,19 +168,22 @@ class RotationFiles:
         with suppress(InvalidKey):
             return self.new_key()
         new.unlink(missing_ok=True)  # truncated when the process was killed: no one has used that key
+        _safe_files.create(new, self.new_key_text(alg, bits))
+        return self.new_key()
+
+    @without_locals
+    def new_key_text(self, alg: str | None, bits: int | None) -> bytes:
+        """A new key, as the content of the key file. Raises :class:`~okta_m2m.errors.ConfigurationError` if that cannot be."""
         old, content, _ = self._read_key(self.key)
         made = new_key(alg or old.alg, bits=bits or max(2048, _modulus_bits(old)))
         if not _is_pem(content):
-            text = key_text(made)
-        elif made.alg in ("RS384", "RS512"):
+            return key_text(made)
+        if made.alg in ("RS384", "RS512"):
             raise ConfigurationError(
                 f"A PEM cannot specify that its key signs with {made.alg}.",
                 remedy="Omit --alg, or convert the file to a JWK.",
             )
-        else:
-            text = key_text(made, form="pem", password=self._password.value if _is_encrypted(content) else None)
-        _safe_files.create(new, text)
-        return self.new_key()
+        return key_text(made, form="pem", password=self._password.value if _is_encrypted(content) else None)
 
     @without_locals
     def switch(self, new_thumbprint: str) -> None:

@@ -9,8 +9,6 @@ never reported as passed.
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -20,6 +18,7 @@ from urllib.parse import urlsplit
 import requests
 
 from .. import ServiceApp, Token
+from .._base.file_modes import readers_warning
 from .._core.verdict import MAX_PEEK
 from .._threads.deadlines import within
 from .._urls.org_url import custom_server
@@ -129,7 +128,7 @@ class Doctor:
         else:
             yield row("configuration", "ok", f"client id {shown_id(self._app.client_id)}, made by the program")
             yield row("org URL", "ok", self._app.org_url)
-            yield _key_row(self._app.keys[0], None)
+            yield _key_row(self._app.keys[0])
         yield from self._check_connection()
         yield from self._check_registration()
         with self._session() as session:
@@ -334,16 +333,13 @@ class _PlaceholderSigner:
         raise AssertionError("nothing is signed with it")
 
 
-def _key_row(key: Signer, file: Path | None) -> Check:
-    """The row about a key. ``file``: the ``okta.yaml`` that names or contains it."""
+def _key_row(key: Signer, okta_yaml: Path | None = None) -> Check:
     name = "key"
     detail = f"{_strength(key)}, {key.alg}, {'no kid' if key.kid is None else f'kid {shown_id(key.kid)}'}"
-    path = getattr(key, "path", None) or file  # only a key that follows a file has one
-    if path is not None and os.name == "posix":
-        mode = stat.S_IMODE(os.stat(path).st_mode)
-        if mode & 0o077:
-            detail += f"; other users can read {path} (mode {mode:04o})"
-            return row(name, "warn", detail, f"Let only its owner read it: chmod 600 {path}")
+    path = getattr(key, "path", None) or okta_yaml  # only a key that follows a file has one
+    warning = None if path is None else readers_warning(path, "private key")
+    if warning is not None:
+        return row(name, "warn", f"{detail}; every user of this machine can read it", warning)
     if key.kid is None:
         remedy = "It works while the app has only one key. A rotation needs the kid in the file: okta-m2m key rotate -h"
         return row(name, "warn", detail, remedy)

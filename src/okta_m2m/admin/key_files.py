@@ -7,6 +7,7 @@ passes on.
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .._base.crash_reports import without_locals
+from .._base.file_modes import readers_warning
 from ..errors import ConfigurationError, InvalidKey
 from ..keys import PrivateKey
 from ..keys.key_formats import clean_text, kid_of_pem
@@ -30,8 +32,10 @@ __all__ = [
     "read_file",
     "read_jwk_file",
     "read_kid",
+    "readers_warning",
     "replace_file",
     "write_key",
+    "write_kid",
     "write_new_file",
 ]
 
@@ -150,6 +154,31 @@ def read_kid(path: Path) -> str | None:
     except (OSError, InvalidKey):
         return None
     return kid if isinstance(kid, str) else None
+
+
+@without_locals
+def write_kid(path: Path, kid: str) -> bool:
+    """Writes a ``kid`` into a key file that has none: above the key in a PEM, or into a JWK. The key can be rotated only with it.
+
+    - ``path``: the file. Everything else in it stays as it is, and so do its owner, group and mode.
+    - ``kid``: the id under which Okta lists the key.
+
+    Returns whether it was written; ``False`` for a file that contains another kind of document, or if ``kid`` does not fit on one
+    line. Raises :class:`~okta_m2m.errors.ConfigurationError` if the file cannot be replaced.
+    """
+    file = read_file(path)
+    if b"-----BEGIN" in file.data:
+        line = f"kid: {kid}\n"
+        if kid_of_pem(line) != kid:
+            return False
+        content = line.encode() + file.data.removeprefix(codecs.BOM_UTF8)
+    else:
+        try:
+            content = json.dumps({**read_jwk_file(path), "kid": kid}, indent=2).encode() + b"\n"
+        except InvalidKey:
+            return False
+    replace_file(path, content, was=file.version)
+    return True
 
 
 @without_locals

@@ -1,6 +1,6 @@
 """Calls to Okta's management API: signs in, waits for rate limits, and reads lists page by page.
 
-Invariant: the sign-in is sent only to the org's own origin, and never through a proxy to plain http on this machine. No
+Invariant: the sign-in is sent only to the org's own origin, and never through a proxy to plain HTTP to localhost. No
 ``repr``, error or log shows an SSWS token: of a request, an error shows only the method, path and origin. A call that may have
 changed something is sent again only after a 429, which means that nothing was done. The size of a response, the pages of a list,
 the time for each, and the waits for rate limits are bounded. No body is decompressed.
@@ -23,6 +23,7 @@ import requests
 from requests.auth import AuthBase
 
 from .. import ServiceApp
+from .._base.clocks import http_date
 from .._base.crash_reports import without_locals
 from .._base.tokens import not_picklable
 from .._clients.limits import MAX_DRAINED, AnswerBody, check_encoding
@@ -154,7 +155,7 @@ class ManagementApi:
     - ``max_wait``: the total time in seconds that one call may wait for rate limits. Default 120.
     - ``timeout``: seconds for one complete response, besides those in which a service app gets its token. Default 30.
     - ``session``: a session whose proxies, CA bundle and adapters are used. Default ``None``: a new one, with the
-      settings of the environment. Plain http on this machine is reached without a proxy.
+      settings of the environment. Plain HTTP on this machine is reached without a proxy.
     - ``on_pause``: called with a :class:`Pause` before each wait. Default ``None``.
     - ``sleep``: called with the seconds to wait. Default :func:`time.sleep`.
 
@@ -188,6 +189,7 @@ class ManagementApi:
             self._session = private_copy(self._session, proxies={}, trust_env=False)
         self._on_pause = on_pause
         self._sleep = sleep
+        self._okta_time: float | None = None
 
     def call(self, method: str, path: str, body: object = None, *, query: Mapping[str, str] | None = None) -> Any:
         """Makes one call, and returns the JSON of the response; ``None`` if it is empty.
@@ -199,18 +201,25 @@ class ManagementApi:
         """
         return _json_of(self._request(method, self.org_url + path, body, query))
 
-    def pages(self, path: str, query: Mapping[str, str] | None = None) -> Iterator[Mapping[str, Any]]:
+    def pages(
+        self, path: str, query: Mapping[str, str] | None = None, *, until_empty: bool = False
+    ) -> Iterator[Mapping[str, Any]]:
         """Every item of a list. Each page is fetched when it is reached (``Link: rel="next"``, RFC 8288).
 
         - ``path``: the path of the list, below the org URL.
         - ``query``: parameters for the first page; Okta's links include them for the others. Default ``None``.
+        - ``until_empty``: whether an empty page is the last one. The System Log may name a next page for ever. Default
+          ``False``.
         """
         url: str | None = self.org_url + path
         seen: set[str] = set()
         while url is not None:
             seen.add(url)
             response = self._request("GET", url, None, query)
-            yield from items_of(_json_of(response), "apps")
+            items = items_of(_json_of(response), path.rpartition("/")[2])
+            yield from items
+            if until_empty and not items:
+                return
             url, query = response.links.get("next", {}).get("url"), None
             if url is not None and (origin_of(url) != self._origin or url in seen):
                 raise ProvisioningError(
@@ -222,6 +231,13 @@ class ManagementApi:
                     f"Okta's list at {path} has more than {MAX_PAGES} pages.",
                     remedy="Check the org URL. If the list really is that long, search it with a query.",
                 )
+
+    def now(self) -> float:
+        """The time at Okta when it sent the latest response, in seconds since the epoch (``Date``, RFC 9110 section 6.6.1).
+
+        If no response has had one, it is this machine's time, which may be wrong.
+        """
+        return time.time() if self._okta_time is None else self._okta_time
 
     def pause(self, seconds: float, reason: str) -> None:
         """Reports a wait, and waits.
@@ -303,6 +319,7 @@ class ManagementApi:
         )
         _read_body(response)
         _redact(response)
+        self._okta_time = http_date(response.headers.get("Date")) or self._okta_time
         return response
 
 

@@ -109,11 +109,13 @@ class Grant:
     - ``id``: Okta's id for the grant.
     - ``scope``: the scope, such as ``okta.users.read``.
     - ``status``: ``ACTIVE``, or ``REVOKED``.
+    - ``created``: when it was granted, as Okta writes it (ISO 8601). Default ``None``.
     """
 
     id: str
     scope: str
     status: str
+    created: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +269,7 @@ def _grants_path(app_id: str) -> str:
 
 def _grant_from(item: Mapping[str, Any]) -> Grant:
     with described_as("grant"):
-        return Grant(item["id"], item["scopeId"], item.get("status") or "ACTIVE")
+        return Grant(item["id"], item["scopeId"], item.get("status") or "ACTIVE", item.get("created"))
 
 
 # ── admin roles: an API call needs one as well as a scope ────────────────────────────────────────────────────────────
@@ -307,6 +309,11 @@ class Role:
     status: str
     role: str | None = None
     resource_set: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The type of a standard role; of a custom one, its id and that of its resource set: ``cr0.../iam...``."""
+        return f"{self.role}/{self.resource_set}" if self.type == "CUSTOM" else self.type
 
 
 @dataclass(frozen=True, slots=True)

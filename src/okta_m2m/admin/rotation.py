@@ -7,15 +7,16 @@ into the key file and tested again. Only then is the old one deleted::
     register     registers its public half at Okta, beside the old one   deactivating and deleting it there
     prove        obtains a token with it                                 -
     switch       puts it into the key file, in one atomic step           the old key, which is kept beside
+    publish      hands the file to where other machines read it          handing it the old key
     wait         lets running processes read the file again              -
     prove again  obtains a token with the key in the key file            -
     deactivate   deactivates the old key at Okta                         activating it
     confirm      obtains a token once more                               -
     delete       deletes the old key, at Okta and here                   nothing
 
-Each step may be done twice without harm, and a journal next to the key file records the last completed step. A rotation
-that was killed continues when it is run again; before ``switch`` it starts over with the same new key. After a failure up
-to ``confirm``, the old key is in use again before the error is raised.
+``publish`` is done only if the caller wants it. Each step may be done twice without harm, and a journal next to the key file
+records the last completed step. A rotation that was killed continues when it is run again; before ``switch`` it starts over
+with the same new key. After a failure up to ``confirm``, the old key is in use again before the error is raised.
 
 Invariant: at every moment the key in the key file is registered and active at Okta.
 """
@@ -42,7 +43,8 @@ from ._app_keys import (
     confirm_key,
     deactivate_key,
     delete_key,
-    key_path,
+    key_age,
+    keys_path,
     list_keys,
     listed_key,
     register_key,
@@ -143,6 +145,10 @@ class Rotation:
     - ``bits``: size of a new RSA key in bits; by default that of the old one, and at least 2048.
     - ``grace``: seconds to wait after the switch. Default 60.
     - ``settling``: seconds for which the token endpoint may not know the new key yet. Default 60.
+    - ``publish``: called with the path of the key file whenever the file has got another key: the new one, after a token was
+      obtained with it, or the old one, if the new one was published and the rotation then failed or is undone. It copies the
+      key to where other machines read it, such as a secret manager, and may be called again for the same key. If it raises,
+      the rotation fails, and the old key stays. Default ``None``: the key is in this file only.
     - ``progress``: called with a :class:`Progress` as each step begins and ends. Default: not called.
     """
 
@@ -159,6 +165,7 @@ class Rotation:
         bits: int | None = None,
         grace: float = GRACE,
         settling: float = SETTLING,
+        publish: Callable[[Path], object] | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> None:
         self._api = api
@@ -169,6 +176,7 @@ class Rotation:
         self._bits = bits
         self._grace = grace
         self._settling = settling
+        self._publish = publish
         self._progress = progress
 
     @property
@@ -177,9 +185,21 @@ class Rotation:
         self._files.open()
         return self._files.read_journal(self._api.org_url, self._app_id) is not None
 
+    def key_age(self) -> int | None:
+        """The whole days since the key in the file was registered, by Okta's clock. ``None`` if a rotation has begun, which
+        :meth:`run` continues, or if Okta does not return the age of that key.
+
+        Raises :class:`~okta_m2m.admin.errors.RotationFailed` if the file cannot be rotated.
+        """
+        if self.begun:
+            return None
+        thumbprint = self._files.replaceable_key().thumbprint()
+        found = (key for key in list_keys(self._api, self._app_id) if key.thumbprint == thumbprint)
+        return next((key_age(self._api, key) for key in found), None)
+
     def plan(self) -> Plan:
-        """The plan that :meth:`run` would follow now. Makes every check that changes nothing, including whether the
-        account that signs in may change the app's keys.
+        """The plan that :meth:`run` would follow now. Makes every check that changes nothing, including whether the account that
+        signs in may change the app's keys.
 
         Raises the same errors as :meth:`run` before its first step.
         """
@@ -188,10 +208,12 @@ class Rotation:
         app = get_app(self._api, self._app_id)
         shown = self._files.shown
         if journal is None:
-            old, registered = self._check_start()
-            self._check_permission(registered)
-            return Plan(shown, app.id, app.name, str(old.kid), None, None, STEPS)
-        steps = STEPS[journal.steps_to_skip :]
+            old, _ = self._check_start()
+            self._files.new_key_text(self._alg, self._bits)
+            self._check_permission()
+            return Plan(shown, app.id, app.name, str(old.kid), None, None, self._steps)
+        self._check_publishing(journal)
+        steps = tuple(step for step in STEPS[journal.steps_to_skip :] if step in self._steps)
         return Plan(shown, app.id, app.name, journal.old_kid, journal.new_kid or None, journal.last_step, steps)
 
     def run(self) -> Rotated:
@@ -206,6 +228,7 @@ class Rotation:
             Step.REGISTER: self._register,
             Step.PROVE: self._prove,
             Step.SWITCH: self._switch,
+            Step.PUBLISH: self._publish_new_key,
             Step.WAIT: self._wait,
             Step.PROVE_AGAIN: self._prove_key_in_use,
             Step.DEACTIVATE: self._deactivate,
@@ -218,11 +241,14 @@ class Rotation:
             if journal is None:
                 old, registered = self._check_start()
                 journal = Journal(self._api.org_url, self._app_id, str(old.kid), old.thumbprint(), registered.id)
+                journal.publishing = "" if self._publish is None else "wanted"
                 self._files.write_journal(journal)
-            skipped = journal.steps_to_skip
-            for step in STEPS[:skipped]:
-                self._report(step, "resumed", "done by an earlier run")
-            for step in STEPS[skipped:]:
+            self._check_publishing(journal)
+            skipped = STEPS[: journal.steps_to_skip]
+            for step in self._steps:
+                if step in skipped:
+                    self._report(step, "resumed", "done by an earlier run")
+                    continue
                 self._report(step, "begun", "")
                 try:
                     detail = actions[step](journal)
@@ -251,8 +277,11 @@ class Rotation:
                     f"The old key {journal.old_kid!r} is already deleted at Okta, so the rotation cannot be undone.",
                     remedy="Run it again; it only has to clean up.",
                 )
+            if journal.publishing == "begun":
+                self._check_publishing(journal)
             switched = self._files.old_key_is_kept()
             self._put_old_key_back(journal)
+            self._publish_old_key(journal)
             if switched:
                 self._api.pause(self._grace, "until every running process has read the old key again")
             self._prove_key(self._files.key_in_use())
@@ -321,11 +350,23 @@ class Rotation:
             )
         return same
 
-    def _check_permission(self, registered: AppKey) -> None:
-        """Checks whether the account may change the app's keys, by activating a key that is already active, which changes
-        nothing."""
+    def _check_permission(self) -> None:
+        """Checks whether the account may change the app's keys, by registering an object that can never be a key."""
         with _super_admin_needed(), suppress(InvalidRequest):
-            self._api.call("POST", f"{key_path(self._app_id, registered.id)}/lifecycle/activate")
+            self._api.call("POST", keys_path(self._app_id), {})
+
+    @property
+    def _steps(self) -> tuple[Step, ...]:
+        return tuple(step for step in STEPS if step is not Step.PUBLISH or self._publish is not None)
+
+    def _check_publishing(self, journal: Journal) -> None:
+        """Refuses to continue without publishing what was to be published, or the other way round."""
+        if bool(journal.publishing) != (self._publish is not None):
+            without, remedy = ("with", "Name the same command again") if journal.publishing else ("without", "Omit it")
+            raise RotationFailed(
+                f"The interrupted rotation of {self._files.shown} was begun {without} a command that publishes the key file.",
+                remedy=f"{remedy} (--exec, or publish= in Python).",
+            )
 
     # ── the steps ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -350,6 +391,30 @@ class Rotation:
         self._files.switch(journal.new_thumbprint)
         journal.switched_at = time.time()
         return f"{self._files.shown} contains the new key"
+
+    def _publish_new_key(self, journal: Journal) -> str:
+        journal.publishing = "begun"
+        self._files.write_journal(journal)
+        self._hand_over_file()
+        journal.switched_at = time.time()
+        return f"{self._files.shown} was handed over"
+
+    def _publish_old_key(self, journal: Journal) -> None:
+        if journal.publishing == "begun":
+            self._hand_over_file()
+
+    def _hand_over_file(self) -> None:
+        if self._publish is None:
+            return
+        try:
+            self._publish(Path(os.path.abspath(self._files.shown)))
+        except (OktaM2MError, OSError):
+            raise
+        except Exception as error:
+            # Its message is not shown: it may hold the key.
+            raise RotationFailed(
+                f"Publishing the key file raised {type(error).__name__}.", remedy="Find out why."
+            ) from error
 
     def _wait(self, journal: Journal) -> str:
         # Never wait longer than the grace time, even if the wall clock was set back since the switch.
@@ -394,11 +459,12 @@ class Rotation:
                 then = "Then run it again."
             try:
                 self._put_old_key_back(journal)
+                if step is not Step.PUBLISH:  # both keys work, so what that step has done does no harm
+                    self._publish_old_key(journal)
                 in_use = f"The old key {journal.old_kid!r} is in use."
             except (OktaM2MError, OSError) as other:
                 in_use = (
-                    "Both keys are registered, and the key file contains the new one: restoring the old one also failed "
-                    f"({type(other).__name__})."
+                    f"Both keys are registered and active: restoring the old one also failed ({type(other).__name__})."
                 )
             happened = f"The rotation failed at the step {step.value!r}. {in_use}"
         kind = SuperAdminNeeded if isinstance(error, SuperAdminNeeded) else RotationFailed

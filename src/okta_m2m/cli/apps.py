@@ -16,7 +16,7 @@ import typer
 
 from ..admin import provisioning
 from ..admin.management import ManagementApi
-from ..admin.provisioning import App, GrantResult, Role
+from ..admin.provisioning import App, GrantResult
 from ..errors import ConfigurationError
 from ..settings import find_setting
 from .create_app import create, describe_app, list_if_allowed
@@ -41,7 +41,7 @@ def show(sign_in: SignIn, name: Named = None, as_json: Json = False) -> None:
     """Show an app: its keys, scopes and admin roles."""
     api, found = target_app(sign_in, name)
     scopes = list_if_allowed(lambda: (one.scope for one in provisioning.list_grants(api, found.id)))
-    roles = list_if_allowed(lambda: (_role_name(one) for one in provisioning.list_roles(api, found.client_id)))
+    roles = list_if_allowed(lambda: (one.name for one in provisioning.list_roles(api, found.client_id)))
     lines = describe_app(found)
     for title, values in (("scopes", scopes), ("roles", roles)):
         lines.append(f"{title:<12}{'not permitted to see' if values is None else ' '.join(values) or 'none'}")
@@ -181,7 +181,7 @@ def add_role(
         result = provisioning.assign_custom_role(api, found.client_id, str(custom), str(resource_set))
     _note_app(found)
     outcome = "assigned" if result.assigned else "present"
-    report(asdict(result), [f"{outcome:<10}{_role_name(result.role)}"], as_json)
+    report(asdict(result), [f"{outcome:<10}{result.role.name}"], as_json)
 
 
 @role_app.command("remove")
@@ -196,7 +196,7 @@ def remove_role(
     api, found = target_app(sign_in, app_name)
     removed = provisioning.find_role(api, found.client_id, role)
     provisioning.unassign_role(api, found.client_id, removed.id)
-    report({**asdict(removed), "status": "REMOVED"}, [f"removed   {_role_name(removed)}"], as_json)
+    report({**asdict(removed), "status": "REMOVED"}, [f"removed   {removed.name}"], as_json)
 
 
 @role_app.command("list")
@@ -206,17 +206,12 @@ def list_roles(sign_in: SignIn, app_name: AppName = None, as_json: Json = False)
     api, found = target_app(sign_in, app_name)
     roles = provisioning.list_roles(api, found.client_id)
     rows = [["ID", "STATUS", "ROLE", "LABEL"]]
-    rows += [[role.id, role.status, _role_name(role), role.label] for role in roles]
+    rows += [[role.id, role.status, role.name, role.label] for role in roles]
     report([asdict(role) for role in roles], columns(rows), as_json)
 
 
-def _role_name(role: Role) -> str:
-    """The type of a standard role; the ids of a custom role and its resource set."""
-    return f"{role.role}/{role.resource_set}" if role.type == "CUSTOM" else role.type
-
-
 def _note_app(app: App) -> None:
-    """Names the app: its client id may be from a file that somebody else wrote."""
+    """Names the app: its client id may be from a file that someone else wrote."""
     note(f"The app is {app.name} ({app.client_id}).")
 
 

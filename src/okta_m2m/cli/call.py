@@ -79,7 +79,7 @@ def api(
     header_fields = _parse_headers(more_headers or [])
     body = _body(method, _document(fields or [], typed or []), body_file, header_fields)
     with requests.Session() as session:
-        # For plain http, which is allowed only on this machine, ignore the environment's proxy: it could read the token.
+        # For plain HTTP, which is allowed only on this machine, ignore the environment's proxy: it could read the token.
         session.trust_env = urlsplit(url).scheme != "http"
         session.auth = OktaAuth(service_app, session=session)
         send = partial(_send, session, method, timeout=max_wait, headers=header_fields)

@@ -15,6 +15,7 @@ import typer
 from .. import __version__
 from ..errors import ConfigurationError, InvalidKey, OktaM2MError
 from . import apps, keys, tokens
+from .audit import audit
 from .call import api, headers
 from .demo.command import demo
 from .doctor import doctor
@@ -25,7 +26,7 @@ from .printing import discard_output, echo, report_log
 from .profiles import choose_org, name_places
 from .trust import trust
 
-_ORDER = ("key", "app", "doctor", "explain", "api", "headers", "token", "assertion", "trust", "demo")
+_ORDER = ("key", "app", "audit", "doctor", "explain", "api", "headers", "token", "assertion", "trust", "demo")
 
 
 @contextmanager
@@ -105,6 +106,7 @@ app = command_group(
 )
 app.add_typer(keys.app, name="key")
 app.add_typer(apps.app, name="app")
+app.command("audit")(audit)
 app.command("doctor")(doctor)
 app.command("explain")(explain)
 app.command("api")(api)

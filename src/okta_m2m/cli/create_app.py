@@ -17,6 +17,7 @@ from typing import Annotated, Any, NamedTuple, cast, get_args
 import typer
 
 from ..admin.errors import NotFound, PermissionMissing, ScopeMissing
+from ..admin.key_files import write_kid
 from ..admin.management import ManagementApi
 from ..admin.provisioning import App, Created, Via, create_app, find_app, list_grants
 from ..errors import ConfigurationError
@@ -88,6 +89,8 @@ def create(
     scopes = list_if_allowed(
         lambda: [grant.scope for grant in list_grants(api, created.app.id) if grant.status == "ACTIVE"]
     )
+    if keys.file is not None:
+        _name_key(keys.file, _registered_kid(keys, created.app))
     settings_file = None if env or created.keys_missing else write  # without the keys, the settings would not work
     variables = _variables(_settings(api.org_url, created.app, keys, None), scopes)
     if as_json:
@@ -240,10 +243,26 @@ def _print_variables(variables: dict[str, str]) -> None:
         note("The app has no scopes yet. Grant some with okta-m2m app grant, and set OKTA_CLIENT_SCOPES to them.")
 
 
+def _registered_kid(keys: _Keys, app: App) -> str | None:
+    """The ``kid`` under which Okta lists the key; ``None`` if it does not list it with one."""
+    key = keys.private
+    return next((one.kid for one in app.keys if key is not None and one.thumbprint == key.thumbprint()), None)
+
+
+def _name_key(file: Path, kid: str | None) -> None:
+    """Writes the ``kid`` into a key file that has none. In the settings, it would prevent a rotation."""
+    if kid is None or signing_kid(file) is not None:
+        return
+    try:
+        if write_kid(file, kid):
+            note(f"The kid {kid} was written into {file}. Other programs ignore it.")
+    except (ConfigurationError, OSError) as error:
+        note(f"The kid is a setting, because it could not be written into the key file: {error}")
+
+
 def _separate_kid(settings_file: Path | None, keys: _Keys, app: App) -> dict[str, str]:
     """The setting for the ``kid``, if the key file does not have the ``kid`` under which Okta lists the key."""
-    key = keys.private
-    registered = next((one.kid for one in app.keys if key is not None and one.thumbprint == key.thumbprint()), None)
+    registered = _registered_kid(keys, app)
     if registered is None:
         return {}
     names = ("kid", "privateKeyId", "keyId")

@@ -20,6 +20,7 @@ from rich.text import Text
 
 from .. import ServiceApp
 from ..admin.doctor import Check, Doctor, Kind, check_client, first_failure
+from ..admin.exchanges import check_exchange
 from ..admin.shared_token import check_store
 from ..errors import ConfigurationError, quoted
 from ..settings import named_store
@@ -47,15 +48,19 @@ LEAD = 16  # columns for a row's name
 
 PARTS = {
     "settings": ("configuration", "org URL", "key"),
-    "connection": ("name look-up", "proxy", "TCP", "TLS", "discovery", "clock"),
+    "connection": ("DNS", "proxy", "TCP", "TLS", "discovery", "clock"),
     "app at Okta": ("app", "app's keys", "grants", "roles"),
     "token": ("token", "scopes", "rate limit"),
     "API call": ("API call",),
+    "exchange": ("exchange",),
     "store": ("store",),
 }
 """The rows that are shown as one line if all of them passed."""
 
-SHORT = ("org URL", "key", "proxy", "discovery", "clock", "app", "roles", "token", "scopes", "API call", "store")
+SHORT = (
+    *("org URL", "key", "proxy", "discovery", "clock", "app", "roles"),
+    *("token", "scopes", "API call", "exchange", "store"),
+)
 """The rows whose details that line shows."""
 
 
@@ -66,6 +71,14 @@ def doctor(
     call: Annotated[
         str | None,
         typer.Option("--call", metavar="URL", help="An API call to try with GET, as a path: /api/v1/users?limit=1"),
+    ] = None,
+    audience: Annotated[
+        str | None,
+        typer.Option(
+            "--audience",
+            metavar="AUDIENCE",
+            help="Check that the app may exchange users' tokens for tokens with this audience.",
+        ),
     ] = None,
     client: Annotated[
         str,
@@ -94,7 +107,8 @@ def doctor(
         if not offline and app is None:
             _check_trust()
         doctor = Doctor(app, offline=offline, call=call, client=check_client(client), max_wait=max_wait, api=api)
-        results = map(_with_places, chain(doctor.checks(), () if offline else _check_store(app)))
+        more = () if offline else chain(_check_exchange(app, audience, max_wait), _check_store(app))
+        results = map(_with_places, chain(doctor.checks(), more))
         if as_json:
             checks = list(results)
         else:
@@ -137,6 +151,13 @@ def _with_places(check: Check) -> Check:
     if check.state == "ok":
         return check
     return replace(check, detail=name_places(check.detail), remedy=name_places(check.remedy))
+
+
+def _check_exchange(app: ServiceApp | None, audience: str | None, max_wait: float) -> Iterator[Check]:
+    """The row for token exchange, if an audience was given."""
+    if audience is not None:
+        with suppress(ConfigurationError):  # which has its own row
+            yield check_exchange(configured_app(max_wait=max_wait) if app is None else app, audience)
 
 
 def _check_store(app: ServiceApp | None) -> Iterator[Check]:

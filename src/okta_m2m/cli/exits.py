@@ -15,7 +15,15 @@ from types import SimpleNamespace
 from typing import Final, NoReturn
 
 from ..admin import errors
-from ..errors import ConfigurationError, OktaM2MError, RateLimited, SigningFailed, TokenError, TokenRefused
+from ..errors import (
+    ConfigurationError,
+    OktaM2MError,
+    RateLimited,
+    SigningFailed,
+    TokenError,
+    TokenRefused,
+    install_command,
+)
 from .printing import note
 
 
@@ -27,8 +35,9 @@ class Exit(IntEnum):
         1,
         (
             "the command finished, but found a problem: in `demo`, a call failed; in `app create`, an app with that name "
-            "exists, but differs from what was requested; in `token introspect`, the token is not active; in `token clear`, "
-            "a process was fetching a token; or Okta does not show a requested change"
+            "exists, but differs from what was requested; in `audit`, an app has something that a policy does not allow; in "
+            "`token introspect`, the token is not active; in `token clear`, a process was fetching a token; or Okta does not "
+            "show a requested change"
         ),
     )
     USAGE = 2, "an option or a command does not exist, or a value is invalid"
@@ -105,7 +114,7 @@ def needs(extra: str, what: str) -> Iterator[None]:
         if module == "okta_m2m":
             raise
         raise ExtraMissing(
-            f"{what} needs {module or 'a package'}, which is not installed. Install it: pip install 'okta-m2m[{extra}]'"
+            f"{what} needs {module or 'a package'}, which is not installed. Install it: {install_command(extra)}"
         ) from None
 
 

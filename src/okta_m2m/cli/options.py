@@ -6,6 +6,7 @@ Each option states its name: typer 0.27.0 to 0.27.3 take the metavar for it othe
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -21,6 +22,18 @@ STORE_TIMEOUT: Final = 5.0
 def seconds(name: str, help: str, *, min: float = 1, max: float = 86_400) -> Any:
     """An option for a time in seconds, with the shortest and the longest that it accepts."""
     return typer.Option(name, metavar="SECONDS", min=min, max=max, help=help)
+
+
+def _parse_days(text: str) -> int:
+    found = re.fullmatch(r"(\d{1,4})d", text)
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is not a number of days. Write it like this: 90d.")
+    return int(found[1])
+
+
+def days(name: str, help: str) -> Any:
+    """An option for a number of days: ``90d``."""
+    return typer.Option(name, metavar="DAYS", parser=_parse_days, help=help)
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]

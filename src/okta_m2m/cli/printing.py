@@ -1,7 +1,7 @@
 """The only module that prints, or shows the library's log. Everything that it prints is cleaned.
 
 Invariants: names and ids that someone else chose (the label of an app, a path in a cloned folder, a server's words)
-cannot move the cursor, change the terminal's title or colours, start a new line, or reverse the direction of the text.
+cannot move the cursor, change the terminal's title or colors, start a new line, or reverse the direction of the text.
 Each such character becomes ``U+FFFD``. In JSON, they are escaped instead. A test checks that no other module prints.
 No header, body or query of a request is shown, so no secret is. A failure that ends the command is reported once.
 

@@ -7,30 +7,35 @@ from there.
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.live import Live
 from rich.text import Text
 
 from .. import ServiceApp
+from ..admin.errors import RotationFailed
 from ..admin.rotation import Progress, Rotated, Rotation, Step, rotatable_key_file
 from ..keys import PrivateKey
 from ..settings import Settings, find_setting
 from .exits import Exit, fail, is_closed_pipe, is_device_failure
-from .options import AppName, Json, KeyFile, PassphraseFile, seconds
-from .printing import echo_json, report
+from .options import AppName, Json, KeyFile, PassphraseFile, days, seconds
+from .printing import echo_json, note, report
 from .secrets import configured_key_file, default_key_file, passphrase_of
 from .sign_in import SignIn, signed_in, target_app
 from .terminal import Output, glyphs_for
 from .trust import trusted_settings
 
 LEAD = 16  # columns for the mark and the step
+
+KEY_FILE_VARIABLE: Final = "OKTA_M2M_KEY_FILE"
+"""The environment variable in which the command of ``--exec`` finds the path of the key file."""
 
 
 @signed_in
@@ -53,12 +58,23 @@ def rotate(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, list the steps, change nothing.")
     ] = False,
+    if_older_than: Annotated[
+        int | None, days("--if-older-than", "Do nothing if the key was registered later than this: 90d.")
+    ] = None,
+    command: Annotated[
+        str | None,
+        typer.Option(
+            "--exec",
+            metavar="COMMAND",
+            help=f"Run this in a shell, with the key file in {KEY_FILE_VARIABLE}, each time its key has changed.",
+        ),
+    ] = None,
     abandon: Annotated[
         bool, typer.Option("--abandon", help="Undo an interrupted rotation. The old key stays.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Replace the key without losing a call: make, register, prove, switch, wait, prove, delete the old key.
+    """Replace the key without losing a call: make, register, prove, switch, publish, wait, prove, delete the old key.
 
     If it is interrupted, run it again to continue. After a failure, the old key stays in use.
     """
@@ -78,8 +94,11 @@ def rotate(
         alg=None if alg is None else alg.upper(),
         bits=bits,
         grace=grace,
+        publish=None if command is None else partial(_run_command, command),
         progress=view.show,
     )
+    if if_older_than is not None and not abandon and _is_younger(rotation, if_older_than, as_json):
+        return
     if dry_run:
         _print_plan(rotation, as_json)
     elif abandon:
@@ -115,6 +134,39 @@ def _find_settings(file: Path | None, passphrase_file: Path | None) -> tuple[Set
         settings = trusted_settings(environ={**os.environ, "OKTA_CLIENT_PRIVATEKEY": str(file)})
     found = rotatable_key_file(settings)
     return settings, file or found, passphrase
+
+
+def _is_younger(rotation: Rotation, days: int, as_json: bool) -> bool:
+    """Whether the key need not be replaced yet, which is then reported. An interrupted rotation is continued."""
+    age = rotation.key_age()
+    if age is None or age >= days:
+        return False
+    line = f"Nothing was done: the key is {age} days old, and is replaced after {days}."
+    report({"age_days": age, "if_older_than": days}, [line], as_json)
+    return True
+
+
+def _run_command(command: str, key_file: Path) -> None:
+    """Runs the user's own command in a shell, and shows on stderr what it prints."""
+    with subprocess.Popen(  # noqa: S602 (the user's own, from their command line)
+        command,
+        shell=True,
+        env={
+            **os.environ,
+            KEY_FILE_VARIABLE: str(key_file),
+        },  # no variable: a crash report would show the SSWS token in it
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
+        for line in process.stdout or ():
+            note(line.rstrip("\r\n"))
+    if process.returncode:
+        raise RotationFailed(
+            f"The command of --exec ended with {process.returncode}.", remedy="Correct what it reports above."
+        )
 
 
 def _print_plan(rotation: Rotation, as_json: bool) -> None:

@@ -13,7 +13,7 @@ from typing import Final, cast
 
 import typer
 
-from ..admin.key_files import read_kid
+from ..admin.key_files import read_kid, readers_warning
 from ..errors import ConfigurationError
 from ..keys import PrivateKey
 from ..settings import find_setting, read_settings
@@ -57,15 +57,15 @@ def read_secret(path: Path, what: str) -> str:
     place = "stdin" if str(path) == "-" else str(path)
     try:
         text = read_bytes(path, what, MAX_SECRET).decode()
-        mode = 0 if place == "stdin" else path.stat().st_mode
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise ConfigurationError(
             f"The {what} cannot be read from {place} ({reason}).",
             remedy="Check the path, the content, and that this user may read it.",
         ) from None
-    if os.name == "posix" and stat.S_ISREG(mode) and mode & stat.S_IROTH:
-        note(f"Every user of this machine can read the {what} in {path}. Run: chmod 600 '{path}'")
+    warning = None if place == "stdin" else readers_warning(path, what)
+    if warning is not None:
+        note(warning)
     return text.rstrip("\r\n")
 
 

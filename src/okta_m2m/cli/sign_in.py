@@ -7,7 +7,6 @@ configured org. An org that only the working directory names gets none unless th
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -114,8 +113,6 @@ def _api_token(url: str, token_file: Path | None) -> ApiToken:
         return ApiToken(read_secret(token_file, "SSWS token"))
     found = find_setting("token")
     if found is not None:
-        if found.file is not None and os.name == "posix" and found.file.stat().st_mode & 0o077:
-            note(f"Other users of this machine can read the SSWS token in {found.file}. Run: chmod 600 '{found.file}'")
         return ApiToken(str(found.value))
     if not stdin_is_terminal():
         raise ConfigurationError(

@@ -1,6 +1,6 @@
 """The kind of stdout, and the characters that it can show.
 
-Invariant: no character is written that the encoding lacks. Only a terminal that supports colour and movement gets them.
+Invariant: no character is written that the encoding lacks. Only a terminal that supports color and movement gets them.
 """
 
 from __future__ import annotations

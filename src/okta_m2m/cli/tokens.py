@@ -45,6 +45,22 @@ def get(
     max_wait: TokenWait = 30.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the description as one JSON document.")] = False,
     show: Annotated[bool, typer.Option("--show", help="Also print the token itself.")] = False,
+    on_behalf_of: Annotated[
+        Path | None,
+        typer.Option(
+            "--on-behalf-of",
+            metavar="FILE",
+            help="Obtain the token for the user whose access token is in this file (- is stdin). Needs --audience.",
+        ),
+    ] = None,
+    audience: Annotated[
+        str | None,
+        typer.Option(
+            "--audience",
+            metavar="AUDIENCE",
+            help="With --on-behalf-of: the audience of the authorization server that issues the token.",
+        ),
+    ] = None,
 ) -> None:
     """Obtain a token for the configured app, and describe it.
 
@@ -52,7 +68,15 @@ def get(
 
     A pipe gets the token alone: TOKEN=$(okta-m2m token get). Otherwise the token is printed only with --show.
     """
+    if (on_behalf_of is None) != (audience is None):
+        raise typer.BadParameter("--on-behalf-of and --audience need each other.", param_hint="--on-behalf-of")
     service_app = configured_app(scopes=split_scopes(scope or []), max_wait=max_wait)
+    if on_behalf_of is not None and audience is not None:
+        service_app = service_app.on_behalf_of(
+            read_secret(on_behalf_of, "user's token").strip(),  # not a variable, which a crash report would show
+            audience=audience,
+            scopes=service_app.scopes,
+        )
     token = OktaAuth(service_app).token()
     if as_json:
         echo_json(_document(service_app, token, show))

@@ -13,6 +13,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol
 
 from .._base.crash_reports import without_locals
+from .._base.file_modes import warn_of_readers
 from .._base.tokens import not_picklable
 from ..errors import InvalidKey
 from ._key_algorithms import (
@@ -390,7 +391,10 @@ def _read_file(path: str) -> bytes:
         about = os.stat(path)
         if stat.S_ISREG(about.st_mode):
             with open(path, "rb") as file:
-                return file.read(MAX_KEY_SIZE + 1)
+                content = file.read(MAX_KEY_SIZE + 1)
+            if b"ENCRYPTED" not in content:
+                warn_of_readers(path, "private key")
+            return content
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise InvalidKey(

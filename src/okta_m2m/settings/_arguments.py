@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 from .._base.clocks import Clock
 from .._base.tokens import SCOPE
 from .._urls.origins import origin_of
-from ..errors import ConfigurationError, WrongType
+from ..errors import ConfigurationError, SubjectRefused, WrongType
 from ..keys import PrivateKey
 
 if TYPE_CHECKING:
@@ -30,6 +30,12 @@ ATTACH = {
     ),
 }
 """For each HTTP library, the line that attaches the app to a client."""
+
+FAPI_ALG: Final = "ES256"
+"""The only algorithm that both FAPI 2.0 (PS256, ES256, EdDSA; Security Profile section 5.4) and Okta (RS256/384/512,
+ES256/384/512) accept."""
+LONGEST_SUBJECT = 16_384
+"""Characters. No common server accepts an ``Authorization`` header of this length, in which a user's token arrives."""
 
 _SERVER_ID = r"[A-Za-z0-9._~-]+"
 
@@ -74,10 +80,11 @@ def check_client_id(client_id: str) -> str:
 
 
 def check_scopes(scopes: Iterable[str], authorization_server: str | None) -> tuple[str, ...]:
-    checked = tuple(dict.fromkeys(check_list(scopes, "scopes")))
-    for scope in checked:
+    given = check_list(scopes, "scopes")
+    for scope in given:
         if not isinstance(scope, str) or not re.fullmatch(SCOPE, scope):
             raise ConfigurationError(f"{scope!r} is not a single scope.", remedy="Pass a list with one scope per item.")
+    checked = tuple(dict.fromkeys(given))
     if not checked and authorization_server is None:
         raise ConfigurationError(
             "No scopes were given, and the org authorization server has no defaults.",
@@ -96,6 +103,62 @@ def token_path(authorization_server: str | None) -> str:
             remedy="Use the part of the issuer after /oauth2/.",
         )
     return f"/oauth2/{authorization_server}/v1/token"
+
+
+def check_resource(resource: str | None) -> str | None:
+    """An absolute URI without a fragment (RFC 8707 section 2)."""
+    if resource is None or (isinstance(resource, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*:[!\"$-~]+", resource)):
+        return resource
+    raise ConfigurationError(
+        "resource must be an absolute URL without a fragment.", remedy='Write it as "https://api.example.com/orders".'
+    )
+
+
+def check_audience(audience: str) -> str:
+    if not isinstance(audience, str) or not audience or not all("!" <= char <= "~" for char in audience):
+        raise ConfigurationError(
+            "The audience is empty, not a string, or contains spaces.",
+            remedy='Write that of the authorization server, for example audience="api://orders".',
+        )
+    return audience
+
+
+def check_issuer(issuer: str, org_url: str) -> str:
+    """The id of the custom authorization server with that issuer, which must be one of the org."""
+    prefix = f"{org_url}/oauth2/"
+    server = issuer.removeprefix(prefix) if isinstance(issuer, str) and issuer.startswith(prefix) else ""
+    if not re.fullmatch(_SERVER_ID, server):
+        raise ConfigurationError(
+            "issuer is not that of a custom authorization server of this org.",
+            remedy=f'Write it as "{prefix}default". For the server of another org, use id_jag().',
+        )
+    return server
+
+
+def check_subject(subject_token: str) -> str:
+    """A user's token. The error is one that an API can answer with 401, because the string comes from its caller."""
+    if not isinstance(subject_token, str):
+        raise WrongType(
+            f"The subject's token must be a string, not {kind_of(subject_token)}.",
+            remedy="Pass the token without the word Bearer before it.",
+        )
+    if not subject_token or not all("!" <= char <= "~" for char in subject_token):
+        raise SubjectRefused(
+            "The subject's token is empty, or contains characters that no token has.",
+            remedy="Pass the token without the word Bearer before it.",
+        )
+    if len(subject_token) > LONGEST_SUBJECT:
+        raise SubjectRefused(
+            f"The subject's token has {len(subject_token)} characters, which is more than {LONGEST_SUBJECT}.",
+            remedy="Have the authorization server put fewer claims into it, such as groups.",
+        )
+    return subject_token
+
+
+def check_count(count: int, name: str) -> int:
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise ConfigurationError(f"{name} cannot be {count!r}.", remedy="Use a whole number, at least 1.")
+    return count
 
 
 def check_seconds(seconds: float, name: str, longest: float, shown: str) -> float:
@@ -147,6 +210,39 @@ def check_dpop(dpop: bool | Literal["required"] | Signer, keys: tuple[Signer, ..
     _check_sign(dpop)
     # Keep this version: tokens are bound to it, so a changed key file must not change it.
     return dpop.snapshot() if isinstance(dpop, PrivateKey) else dpop
+
+
+def check_profile(
+    profile: str | None,
+    urls: Iterable[str],
+    keys: tuple[Signer, ...],
+    dpop: bool | Literal["required"] | Signer,
+    dpop_key: Signer | None,
+) -> Literal["fapi"] | None:
+    """``urls``: the org and the allowed origins."""
+    if profile is None:
+        return None
+    if profile != "fapi":
+        # It may be a secret that was passed as the wrong argument.
+        raise ConfigurationError('profile must be "fapi" or None.', remedy='Write profile="fapi", or omit it.')
+    if dpop is False:
+        raise ConfigurationError(
+            "The profile fapi requires DPoP, but dpop is False.",
+            remedy="Remove dpop, or dpopEnabled from the settings, or omit the profile.",
+        )
+    if any(url.startswith("http://") for url in urls):
+        raise ConfigurationError(
+            "The profile fapi allows no plain http, not even to this machine.",
+            remedy="Use https:// for the org and for each origin.",
+        )
+    for name, signers in (("key", keys), ("dpop", () if dpop_key is None else (dpop_key,))):
+        for signer in signers:
+            if signer.alg != FAPI_ALG:
+                raise ConfigurationError(
+                    f"The profile fapi requires {FAPI_ALG}, but a signer in {name} uses another algorithm.",
+                    remedy="Use an EC key with the curve P-256: okta-m2m key new --alg ES256.",
+                )
+    return "fapi"
 
 
 def check_htu_origins(origins: Mapping[str, str]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .._base.file_modes import warn_of_readers
 from .._base.records import PublicRecord
 from ..errors import ConfigurationError, quoted
 from .okta_yaml import parse_okta_yaml, read_okta_yaml
@@ -70,6 +71,9 @@ _UNUSED = (
     "dpopKeyRotationInterval",
     "disableHttpsCheck",
 )
+
+# Settings that are secrets themselves.
+_SECRETS = ("token", "clientSecret", "clientAssertion", "privateKeyPassphrase", "proxyPassword")
 
 # Plausible wrong names (not misspellings), each with the intended name. Both are folded.
 _MISNOMERS = {
@@ -209,8 +213,17 @@ def okta_yaml_source(path: Path, in_working_directory: bool) -> Source:
     """What an ``okta.yaml`` sets under ``okta: client:``; nothing if there is no such file."""
     text = read_okta_yaml(path)
     document = None if text is None else parse_okta_yaml(path, text)
-    section = _section(_section(document, "okta", path), "client", path)
-    return Source(str(path), path.parent, _without_blanks(section), {}, path, in_working_directory)
+    section = _without_blanks(_section(_section(document, "okta", path), "client", path))
+    if any(map(_is_secret, section, section.values())):
+        warn_of_readers(path, "secret")
+    return Source(str(path), path.parent, section, {}, path, in_working_directory)
+
+
+def _is_secret(name: str, value: object) -> bool:
+    """Whether a setting in a file is a secret itself. A private key may also be the path of its file."""
+    if name in SPELLINGS["key"]:
+        return not isinstance(value, str) or "-----BEGIN" in value or "{" in value
+    return name in _SECRETS
 
 
 def _without_blanks(values: Mapping[str, object]) -> dict[str, object]:

@@ -13,7 +13,7 @@ import stat
 import sys
 from pathlib import Path
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, install_command
 
 __all__ = ["okta_yaml_paths", "parse_okta_yaml", "read_okta_yaml"]
 
@@ -123,7 +123,7 @@ def parse_okta_yaml(path: Path, text: str) -> object:
     except ImportError:
         raise ConfigurationError(
             f"{path} exists, but ruamel.yaml, which reads it, is not installed.",
-            remedy="Run: pip install 'okta-m2m[yaml]'. Or read no file at all, with from_env(files=False).",
+            remedy=f"Run: {install_command('yaml')}. Or read no file at all, with from_env(files=False).",
         ) from None
 
     # The library's messages quote the text, and its exceptions hold all of it. So these handlers pass on only a line number,

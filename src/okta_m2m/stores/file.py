@@ -25,7 +25,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from .._threads.workers import importing
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, install_command
 
 __all__ = ["FileStore"]
 
@@ -65,7 +65,7 @@ class FileStore:
                 import platformdirs
         except ModuleNotFoundError:
             raise ConfigurationError(
-                "A FileStore needs filelock and platformdirs.", remedy="Install them with: pip install 'okta-m2m[file]'"
+                "A FileStore needs filelock and platformdirs.", remedy=f"Install them with: {install_command('file')}"
             ) from None
         self._file_lock = filelock.FileLock
         chosen = platformdirs.user_cache_path("okta-m2m") if directory is None else Path(directory)

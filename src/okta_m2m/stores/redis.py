@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from .._base.crash_reports import without_locals
 from .._base.tokens import not_picklable
 from .._threads.workers import importing
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, install_command
 
 if TYPE_CHECKING:
     import socket
@@ -89,7 +89,7 @@ class RedisStore:
             from redis.client import NEVER_DECODE
         except ModuleNotFoundError:
             raise ConfigurationError(
-                "A RedisStore needs redis.", remedy="Install it with: pip install 'okta-m2m[redis]'"
+                "A RedisStore needs redis.", remedy=f"Install it with: {install_command('redis')}"
             ) from None
         if "{" in prefix or "}" in prefix:
             raise ConfigurationError(

@@ -10,6 +10,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ..errors import install_command
+
 if TYPE_CHECKING:
     from .._base.clocks import Clock
     from ._replaying import Replayed, replay
@@ -18,8 +20,10 @@ if TYPE_CHECKING:
     from .fake_okta._app import App
     from .fake_okta._fake_okta import FakeOkta
     from .fake_okta._messages import ReceivedRequest
-    from .fake_okta._org import AuthorizationServer, IssuedToken
+    from .fake_okta._org import AuthorizationServer
     from .fake_okta._responder import Refusal
+    from .fake_okta._tokens import IssuedToken
+    from .fake_okta._users import User
 
 __all__ = [
     "App",
@@ -32,6 +36,7 @@ __all__ = [
     "Replayed",
     "SignerConformance",
     "StoreConformance",
+    "User",
     "replay",
 ]
 
@@ -41,20 +46,21 @@ _HOMES = {
     "AuthorizationServer": ".fake_okta._org",
     "Clock": ".._base.clocks",
     "FakeOkta": ".fake_okta._fake_okta",
-    "IssuedToken": ".fake_okta._org",
+    "IssuedToken": ".fake_okta._tokens",
     "ReceivedRequest": ".fake_okta._messages",
     "Refusal": ".fake_okta._responder",
     "Replayed": "._replaying",
     "SignerConformance": "._signer_conformance",
     "StoreConformance": "._store_conformance",
+    "User": ".fake_okta._users",
     "replay": "._replaying",
 }
 
 #: Packages that may be missing: for each, the name in the error, and what to install.
 _OPTIONAL = {
-    "pytest_httpserver": ("pytest-httpserver", "'okta-m2m[testing]'"),
-    "werkzeug": ("pytest-httpserver", "'okta-m2m[testing]'"),
-    "pytest": ("pytest", "pytest"),
+    "pytest_httpserver": ("pytest-httpserver", install_command("testing")),
+    "werkzeug": ("pytest-httpserver", install_command("testing")),
+    "pytest": ("pytest", "pip install pytest"),
 }
 
 
@@ -69,6 +75,6 @@ def __getattr__(name: str) -> Any:
             raise
         # Raised without its cause, because the message has the whole remedy.
         raise ModuleNotFoundError(
-            f"okta_m2m.testing.{name} needs {missing}. Install it with: pip install {source}", name=error.name
+            f"okta_m2m.testing.{name} needs {missing}. Install it with: {source}", name=error.name
         ) from None
     return getattr(module, name)

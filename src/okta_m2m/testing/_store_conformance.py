@@ -138,7 +138,7 @@ class StoreConformance:
 
     def test_release_where_there_is_no_claim_does_nothing(self, calls: _Calls, key: str) -> None:
         calls.release(key, "one")
-        _require(calls.claim(key, "two", LONG), "a claim that nobody holds must be free")
+        _require(calls.claim(key, "two", LONG), "a claim that no one holds must be free")
 
     def test_of_a_crowd_that_claims_at_once_exactly_one_wins(self, calls: _Calls) -> None:
         for _ in range(5):

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -17,8 +18,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trustme
 from filelock import FileLock
 from uv import find_uv_bin
 
@@ -26,6 +29,7 @@ from clients import CLIENTS, Client
 from conformance_table import TABLES, Tables
 from okta_documents import okta_documents_folder
 from okta_m2m import PrivateKey, ServiceApp
+from okta_m2m.testing import FakeOkta
 
 HERE = Path(__file__).parent
 
@@ -181,3 +185,53 @@ def okta_spec() -> Path:
 def keys() -> dict[str, PrivateKey]:
     """A key with a ``kid`` for each algorithm."""
     return {alg: PrivateKey.generate(alg).with_kid(f"{alg}-key") for alg in ("RS256", "ES256")}
+
+
+# ── other clients ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, Path]:
+    """The TLS context of a server, and a file with the CA that clients must trust."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    file = tmp_path_factory.mktemp("tls") / "ca.pem"
+    authority.cert_pem.write_to_path(file)
+    return context, file
+
+
+@pytest.fixture
+def org(authority: tuple[ssl.SSLContext, Path]) -> Iterator[FakeOkta]:
+    with FakeOkta(ssl_context=authority[0]) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def answer_of(authority: tuple[ssl.SSLContext, Path], other_python: Path) -> Iterator[Callable[[dict[str, Any]], Any]]:
+    """Passes a task to ``second_client.py``. Its process is started once, because to import one of the clients takes seconds."""
+    trust = {name: str(authority[1]) for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")}
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(
+            [other_python, HERE / "second_client.py"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, **trust, "PYTHONPATH": ""},
+        ) as process,
+    ):
+        tasks, results = process.stdin, process.stdout
+        assert tasks is not None
+        assert results is not None
+
+        def answer_of(task: dict[str, Any]) -> Any:
+            print(json.dumps(task), file=tasks, flush=True)
+            line = results.readline()
+            errors.seek(0)
+            assert line, errors.read()
+            return json.loads(line)
+
+        yield answer_of
+        tasks.close()

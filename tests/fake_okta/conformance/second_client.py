@@ -111,8 +111,53 @@ def okta(task: dict[str, Any]) -> dict[str, Any]:
     return asyncio.run(calls())
 
 
+def okta_client(task: dict[str, Any]) -> dict[str, Any]:
+    """Exchanges the subject's token: for one of the custom server ``issuer``, or with Cross App Access."""
+    from okta_client.authfoundation import LocalKeyProvider, OAuth2Client, OAuth2ClientConfiguration, OAuth2Error
+    from okta_client.authfoundation.oauth2.client_authorization import ClientAssertionAuthorization
+    from okta_client.authfoundation.oauth2.jwt_bearer_claims import JWTBearerClaims
+    from okta_client.oauth2auth import CrossAppAccessFlow, CrossAppAccessTarget, TokenExchangeFlow
+
+    jwk = task["jwk"]
+    is_cross_app = task["kind"] == "cross app"
+    issuer = task["org"] if is_cross_app else task["issuer"]
+    endpoint = f"{issuer}/oauth2/v1/token" if is_cross_app else f"{issuer}/v1/token"
+    # It needs the OAuth metadata for the path of an endpoint, and the audience of an assertion from its user.
+    authorization = ClientAssertionAuthorization(
+        assertion_claims=JWTBearerClaims(task["client_id"], task["client_id"], endpoint, 300),
+        key_provider=LocalKeyProvider(jwk, jwk["alg"], jwk["kid"]),
+    )
+    client = OAuth2Client(OAuth2ClientConfiguration(issuer=issuer, client_authorization=authorization))
+    subject = {"token": task["subject_token"], "token_type": task["subject_type"]}
+
+    async def exchange() -> dict[str, Any]:
+        if is_cross_app:
+            flow = CrossAppAccessFlow(client, target=CrossAppAccessTarget(task["issuer"]))
+            resource = None if task["resource"] is None else [task["resource"]]
+            await flow.start(**subject, scope=[task["scope"]], resource=resource)
+            token = await flow.resume()
+        else:
+            token = await TokenExchangeFlow(client).start(
+                subject_token=subject["token"],
+                subject_token_type=subject["token_type"],
+                audience=task["audience"],
+                scope=[task["scope"]],
+            )
+        return {"access_token": token.access_token, "token_type": token.token_type, "scope": " ".join(token.scope)}
+
+    try:
+        return asyncio.run(exchange())
+    except OAuth2Error as error:
+        return {"refused": f"{error.error}: {error.error_description}"}
+
+
 def main() -> None:
-    clients = {"authlib": authlib, "requests-oauth2client": requests_oauth2client, "okta": okta}
+    clients = {
+        "authlib": authlib,
+        "requests-oauth2client": requests_oauth2client,
+        "okta": okta,
+        "okta-client-python": okta_client,
+    }
     for line in sys.stdin:
         task = json.loads(line)
         try:

@@ -15,7 +15,7 @@ import pytest
 from clients import CLIENTS, Client
 from conformance_table import Tables
 from okta_m2m import PrivateKey, ServiceApp
-from okta_m2m.errors import InvalidClient, InvalidScope
+from okta_m2m.errors import InvalidClient, InvalidScope, SubjectRefused
 
 from .conftest import OidcProvider
 from .signing import ASSERTION_TYPE, assertion, proof
@@ -217,10 +217,51 @@ def test_a_scope_that_is_not_the_clients_is_an_invalid_scope(
         client.token()
 
 
-# ── what it refuses ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── on behalf of a subject ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 FORM = {"grant_type": "client_credentials", "scope": "api:read"}
+EXCHANGING = ["client_credentials", "urn:ietf:params:oauth:grant-type:token-exchange"]
+
+
+@every_client
+@pytest.mark.parametrize("kind", ["Bearer", "DPoP"])
+@pytest.mark.conforms(TAKES, "token exchange: a {kind} token on behalf of a subject opens the API")
+def test_an_exchange_yields_a_token_on_behalf_of_the_subject(
+    connect: Connect, register: Callable[..., Registered], kind: str
+) -> None:
+    user, registered = register(), register(grant_types=EXCHANGING, dpop_bound_access_tokens=kind == "DPoP")
+    subject_token = user.post("token", FORM).json()["access_token"]
+    with registered.app(dpop=kind == "DPoP") as app:
+        for_user = app.on_behalf_of(subject_token, audience=registered.server.audience, scopes=["api:read"])
+        answer = connect(for_user).call("GET", f"{registered.server.audience}/orders")
+    assert answer.json == {
+        "client_id": registered.client_id,
+        "on_behalf_of": user.client_id,
+        "scope": "api:read",
+        "token": "JWT",
+        "scheme": kind,
+        "method": "GET",
+        "target": "/orders",
+    }
+
+
+@every_client
+@pytest.mark.conforms(TAKES, "token exchange: a subject that is not valid: SubjectRefused")
+def test_an_exchange_of_an_invalid_subject_is_refused(connect: Connect, register: Callable[..., Registered]) -> None:
+    registered = register(grant_types=EXCHANGING)
+    with registered.app(max_wait=10) as app:
+        subject_token = register().post("token", FORM).json()["access_token"]
+        header, _, signature = subject_token.split(".")
+        forged = f"{header}.eyJzdWIiOiJhZGEifQ.{signature}"
+        for_user = app.on_behalf_of(forged, audience=registered.server.audience, scopes=["api:read"])
+        with pytest.raises(SubjectRefused):
+            connect(for_user).token()
+
+
+# ── what it refuses ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
 ELSEWHERE = "https://elsewhere.example/oauth2/default/v1/token"
 
 

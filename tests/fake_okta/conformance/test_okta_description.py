@@ -34,6 +34,7 @@ ORG = "/oauth2/v1"
 CUSTOM = "/oauth2/default/v1"
 ANY = "/oauth2/{authorizationServerId}/v1"
 ERROR_MAP = ("users", "groups", "logs", "apps")
+GRANTS = ["urn:ietf:params:oauth:grant-type:token-exchange", "urn:ietf:params:oauth:grant-type:jwt-bearer"]
 FROM_ANY_PATH = ("E0000007", "E0000009", "E0000010", "E0000021", "E0000022", "E0000047")
 NOT_ONLY_HERE = "any path of an org answers so, and the document leaves it out of most of them"
 
@@ -178,7 +179,62 @@ def test_the_token_request_is_as_okta_describes_it(
     assert len(okta.requests) == (2 if bound else 1)
 
 
+MCP = "https://mcp.example"
+
+
+@pytest.mark.parametrize("client", list(CLIENTS))
+@pytest.mark.parametrize("grant", ["on behalf of a user", "of Cross App Access", "for one resource"])
+@pytest.mark.conforms(SENT, "the token requests {grant}")
+def test_the_requests_of_an_exchange_are_as_okta_describes_them(
+    connect: Callable[[ServiceApp], Client],
+    described: dict[str, Description],
+    okta: FakeOkta,
+    keys: dict[str, PrivateKey],
+    grant: str,
+) -> None:
+    agent = okta.add_app(keys["ES256"], grant_types=["client_credentials", *GRANTS])
+    agent.resource_connections = {okta.issuer_url("default"): [MCP]}
+    okta.authorization_servers["default"].resources = [MCP]
+    user, scopes = okta.add_user(), ["api:read"]
+    settings = {"client_id": agent.client_id, "key": keys["ES256"], "scopes": scopes, "authorization_server": "default"}
+    with ServiceApp(okta.url, **settings) as app:
+        if grant == "on behalf of a user":
+            derived = app.on_behalf_of(user.access_token(okta.add_app()), audience="api://default", scopes=scopes)
+        elif grant == "for one resource":
+            derived = app.for_resource(MCP)
+        else:
+            issuer = okta.issuer_url("default")
+            derived = app.cross_app(user.id_token(agent), issuer=issuer, scopes=scopes, resource=MCP)
+        assert connect(derived).token().scopes == ("api:read",)
+    for sent in okta.requests:
+        exchange = Exchange(sent.method, sent.path, sent.header("content-type"), sent.body)
+        assert described["oauth"].of_request(exchange) == []
+    assert len(okta.requests) == (2 if grant == "of Cross App Access" else 1)
+
+
 # ── what FakeOkta answers ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.conforms(ANSWERED, "tokens on behalf of a user, and ID-JAGs", client="FakeOkta")
+def test_exchanged_tokens_and_id_jags_are_as_okta_describes_them(
+    wire: Wire, check_answers: Callable[..., None]
+) -> None:
+    okta, app = wire.okta, wire.okta.apps[wire.client_id]
+    app.grant_types, app.resource_connections = GRANTS, {okta.issuer_url("default"): []}
+    user = okta.add_user()
+    token_type = "urn:ietf:params:oauth:token-type:"
+    subject = {"subject_token": user.access_token(okta.add_app()), "subject_token_type": f"{token_type}access_token"}
+    form = {"grant_type": GRANTS[0], "audience": "api://default", "scope": "api:read", **subject}
+    answers = [wire.post(f"{CUSTOM}/token", form)]
+    form |= {"subject_token": user.id_token(app), "subject_token_type": f"{token_type}id_token"}
+    form |= {"requested_token_type": f"{token_type}id-jag", "audience": okta.issuer_url("default")}
+    for okta.id_jag_token_type in ("N_A", "Bearer"):
+        answers.append(wire.post(f"{ORG}/token", form))
+    jag = json.loads(answers[-1].answer_body)["access_token"]
+    answers.append(wire.post(f"{CUSTOM}/token", {"grant_type": GRANTS[1], "assertion": jag}))
+    answers.append(wire.post(f"{CUSTOM}/token", {"grant_type": GRANTS[1], "assertion": jag}))
+    assert [answer.status for answer in answers] == [200, 200, 200, 200, 400]
+    check_answers("oauth", answers)
 
 
 @pytest.mark.conforms(ANSWERED, "tokens", client="FakeOkta")

@@ -5,23 +5,14 @@ Invariant: FakeOkta treats them like ours. That a client lacks something is foun
 
 from __future__ import annotations
 
-import json
-import os
-import ssl
-import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import pytest
-import trustme
 
 from conformance_table import Tables
 from okta_m2m import PrivateKey, __version__
 from okta_m2m.testing import App, FakeOkta
-
-from .conftest import HERE
 
 pytestmark = pytest.mark.interop
 
@@ -31,53 +22,6 @@ ASKED_FOR_A_NONCE = (400, "use_dpop_nonce", "/oauth2/v1/token")
 Cell: TypeAlias = Callable[[str], None]
 Perform: TypeAlias = Callable[..., dict[str, Any]]
 every_client = pytest.mark.parametrize("client", ["authlib", "requests-oauth2client", "okta"])
-
-
-@pytest.fixture(scope="session")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, Path]:
-    """The TLS context of a server, and a file with the CA that clients must trust."""
-    authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    file = tmp_path_factory.mktemp("tls") / "ca.pem"
-    authority.cert_pem.write_to_path(file)
-    return context, file
-
-
-@pytest.fixture
-def org(authority: tuple[ssl.SSLContext, Path]) -> Iterator[FakeOkta]:
-    with FakeOkta(ssl_context=authority[0]) as running:
-        yield running
-
-
-@pytest.fixture(scope="session")
-def answer_of(authority: tuple[ssl.SSLContext, Path], other_python: Path) -> Iterator[Callable[[dict[str, Any]], Any]]:
-    """Passes a task to ``second_client.py``. Its process is started once, because to import one of the clients takes seconds."""
-    trust = {name: str(authority[1]) for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")}
-    with (
-        tempfile.TemporaryFile("w+") as errors,
-        subprocess.Popen(
-            [other_python, HERE / "second_client.py"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            env={**os.environ, **trust, "PYTHONPATH": ""},
-        ) as process,
-    ):
-        tasks, results = process.stdin, process.stdout
-        assert tasks is not None
-        assert results is not None
-
-        def answer_of(task: dict[str, Any]) -> Any:
-            print(json.dumps(task), file=tasks, flush=True)
-            line = results.readline()
-            errors.seek(0)
-            assert line, errors.read()
-            return json.loads(line)
-
-        yield answer_of
-        tasks.close()
 
 
 @pytest.fixture

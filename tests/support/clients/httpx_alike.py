@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, BinaryIO, ClassVar
 
+from okta_m2m import ServiceApp
+
 from .interface import (
     MULTIPART_NAME,
     NOTHING,
@@ -56,7 +58,7 @@ def _blocking(client: Client, library: Any) -> Any:
     return library.Client(
         limits=_limits(library, client.pool_of_one),
         timeout=client.timeout,
-        verify=trusting(client.trusted),
+        verify=not client.unverified and trusting(client.trusted),
         proxy=client.proxy,
     )
 
@@ -85,7 +87,9 @@ class BlockingHttpx(BlockingClient):
         client: Any = self.client if self.token_client == "same" else self.other
         if self.token_client == "made":
             client = partial(_blocking, self, self.library)
-        self.auth = self.client.auth = self.adapter.OktaAuth(self.app, client=client, send=self.send)
+        self.auth = self.client.auth = self.adapter.OktaAuth(
+            self.app, client=client, send=self.send, replaces=self.replaces
+        )
         if client is not self.client:  # which may have none for the token request
             self.client.event_hooks = {"response": [lambda response: self.seen_by_hooks.append(str(response.url))]}
 
@@ -106,6 +110,10 @@ class BlockingHttpx(BlockingClient):
             if method != "GET" or not _closed_by_the_pool(error):
                 raise
             response = self.client.request(method, url, **options)
+        return _answer(response, response.content)
+
+    def _get_for(self, app: ServiceApp, url: str) -> Answer:
+        response = self.client.get(url, auth=self.adapter.OktaAuth(app))
         return _answer(response, response.content)
 
     def stream(self, url: str, begun: Callable[[bytes], object]) -> Answer:
@@ -132,13 +140,15 @@ class AsyncHttpx(AsyncClient):
         self.client = self.library.AsyncClient(
             limits=_limits(self.library, self.pool_of_one),
             timeout=self.timeout,
-            verify=trusting(self.trusted),
+            verify=not self.unverified and trusting(self.trusted),
             proxy=self.proxy,
             event_hooks={"response": [self._shown]},
         )
         self.other = _blocking(self, self.library) if self.token_client == "other" else None
         client = partial(_blocking, self, self.library) if self.token_client == "made" else self.other
-        self.auth = self.client.auth = self.adapter.OktaAuth(self.app, client=client, send=self.send)
+        self.auth = self.client.auth = self.adapter.OktaAuth(
+            self.app, client=client, send=self.send, replaces=self.replaces
+        )
 
     async def _shown(self, response: Any) -> None:
         self.seen_by_hooks.append(str(response.url))
@@ -149,6 +159,10 @@ class AsyncHttpx(AsyncClient):
         response = await self.client.request(
             method, url, headers=_headers(body, headers), follow_redirects=follow, **_body(body, stream)
         )
+        return _answer(response, response.content)
+
+    async def _get_for(self, app: ServiceApp, url: str) -> Answer:
+        response = await self.client.get(url, auth=self.adapter.OktaAuth(app))
         return _answer(response, response.content)
 
     async def _stream(self, url: str, begun: Callable[[bytes], object]) -> Answer:

@@ -14,7 +14,7 @@ import sys
 import threading
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -86,6 +86,8 @@ class Client(ABC):
       redirects; ``"made"``, a new one for each request, made by a function. aiohttp has no client that blocks, so
       ``"other"`` is such a function too.
     - ``send``: sends token requests instead; blocks.
+    - ``replaces``: the placeholder that its ``OktaAuth`` replaces.
+    - ``unverified``: it accepts any certificate, also for token requests of ``"same"``, ``"other"`` and ``"made"``.
     - ``trusted``: the file of a CA that it trusts. ``proxy``: the URL of its proxy.
     - ``timeout``: seconds for which it waits for the next part of an answer.
     - ``seen_by_hooks``: the URLs that the client's own hooks were shown.
@@ -109,7 +111,9 @@ class Client(ABC):
         pool_of_one: bool = False,
         token_client: str | None = None,
         send: Any = None,
+        replaces: str | None = None,
         trusted: Path | None = None,
+        unverified: bool = False,
         proxy: str | None = None,
         timeout: float = PATIENCE,
     ) -> None:
@@ -118,7 +122,9 @@ class Client(ABC):
         self.pool_of_one = pool_of_one
         self.token_client = token_client
         self.send = send
+        self.replaces = replaces
         self.trusted = trusted
+        self.unverified = unverified
         self.proxy = proxy
         self.seen_by_hooks: list[str] = []
         self.open()
@@ -141,6 +147,10 @@ class Client(ABC):
         follow: bool = True,
     ) -> Answer:
         """One call; raises what the client raises."""
+
+    @abstractmethod
+    def get_for(self, apps: Sequence[ServiceApp], url: str) -> list[Outcome]:
+        """One GET for each of these apps, all at once, through this one client: each call has an auth object of its own."""
 
     @abstractmethod
     def keep_calling(
@@ -183,6 +193,20 @@ class Client(ABC):
 
 
 class BlockingClient(Client):
+    @abstractmethod
+    def _get_for(self, app: ServiceApp, url: str) -> Answer:
+        """A GET with an auth object of its own for that app."""
+
+    def get_for(self, apps: Sequence[ServiceApp], url: str) -> list[Outcome]:
+        def call(app: ServiceApp) -> Outcome:
+            try:
+                return self._get_for(app, url)
+            except Exception as error:
+                return error
+
+        with ThreadPoolExecutor(len(apps)) as pool:
+            return list(pool.map(call, apps, timeout=2 * PATIENCE))
+
     def keep_calling(
         self,
         callers: int,
@@ -298,6 +322,9 @@ class AsyncClient(Client):
     ) -> Answer: ...
 
     @abstractmethod
+    async def _get_for(self, app: ServiceApp, url: str) -> Answer: ...
+
+    @abstractmethod
     async def _stream(self, url: str, begun: Callable[[bytes], object]) -> Answer: ...
 
     @abstractmethod
@@ -349,6 +376,23 @@ class AsyncClient(Client):
 
         self.run(all_callers)
         return outcomes
+
+    def get_for(self, apps: Sequence[ServiceApp], url: str) -> list[Outcome]:
+        outcomes: dict[int, Outcome] = {}
+
+        async def call(number: int, app: ServiceApp) -> None:
+            try:
+                outcomes[number] = await self._get_for(app, url)
+            except Exception as error:
+                outcomes[number] = error
+
+        async def all_calls() -> None:
+            async with anyio.create_task_group() as group:
+                for number, app in enumerate(apps):
+                    group.start_soon(call, number, app)
+
+        self.run(all_calls)
+        return [outcomes[number] for number in range(len(apps))]
 
     def stream(self, url: str, begun: Callable[[bytes], object]) -> Answer:
         return self.run(self._stream, url, begun)

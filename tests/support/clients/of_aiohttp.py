@@ -8,6 +8,7 @@ from typing import Any
 import aiohttp
 
 import okta_m2m.aiohttp
+from okta_m2m import ServiceApp
 
 from .interface import MULTIPART_NAME, PATIENCE, Answer, AsyncClient, Body, asynchronously, trusting
 
@@ -22,7 +23,7 @@ class AiohttpClient(AsyncClient):
         trace = aiohttp.TraceConfig()
         trace.on_request_end.append(self._shown)
         makes = self._session if self.token_client in ("other", "made") else None
-        self.auth = okta_m2m.aiohttp.OktaAuth(self.app, session=makes, send=self.send)
+        self.auth = okta_m2m.aiohttp.OktaAuth(self.app, session=makes, send=self.send, replaces=self.replaces)
         self.session = self._session(trace_configs=[trace], middlewares=[self.auth])
         self.options: dict[str, Any] = {}
 
@@ -30,7 +31,9 @@ class AiohttpClient(AsyncClient):
         self.seen_by_hooks.append(str(ended.url))
 
     def _session(self, **options: Any) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(limit=1 if self.pool_of_one else 64, ssl=trusting(self.trusted))
+        connector = aiohttp.TCPConnector(
+            limit=1 if self.pool_of_one else 64, ssl=False if self.unverified else trusting(self.trusted)
+        )
         timeout = aiohttp.ClientTimeout(total=PATIENCE, sock_read=self.timeout)
         return aiohttp.ClientSession(connector=connector, timeout=timeout, proxy=self.proxy, **options)
 
@@ -44,6 +47,10 @@ class AiohttpClient(AsyncClient):
         async with self.session.request(
             method, url, data=data, headers=headers, allow_redirects=follow, **self.options
         ) as response:
+            return self._answer(response, await response.read())
+
+    async def _get_for(self, app: ServiceApp, url: str) -> Answer:
+        async with self.session.get(url, middlewares=[okta_m2m.aiohttp.OktaAuth(app)]) as response:
             return self._answer(response, await response.read())
 
     async def _stream(self, url: str, begun: Callable[[bytes], object]) -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import httpcore  # noqa: F401 (imported with the first client otherwise, which would block its event loop)
 import httpx
 
 import okta_m2m.httpx

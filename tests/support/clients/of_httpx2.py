@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import httpcore2  # noqa: F401 (imported with the first client otherwise, which would block its event loop)
 import httpx2
 
 import okta_m2m.httpx2

@@ -9,6 +9,7 @@ from typing import Any
 import niquests
 
 import okta_m2m.niquests
+from okta_m2m import ServiceApp
 
 from .interface import (
     MULTIPART_NAME,
@@ -25,7 +26,7 @@ from .interface import (
 def _session(kind: type[Any], client: Any, **options: Any) -> Any:
     # With HTTP/2 and 3 left on, it would look for them by way of Alt-Svc and the like.
     session = kind(pool_connections=4, pool_maxsize=1 if client.pool_of_one else 64, **options)
-    session.verify = True if client.trusted is None else str(client.trusted)
+    session.verify = not client.unverified if client.trusted is None else str(client.trusted)
     if client.proxy is not None:
         session.proxies = {"http": client.proxy, "https": client.proxy}
     return session
@@ -51,7 +52,9 @@ class NiquestsClient(BlockingClient):
         session = self.session if self.token_client == "same" else self.other
         if self.token_client == "made":
             session = partial(_session, niquests.Session, self)
-        self.auth = self.session.auth = okta_m2m.niquests.OktaAuth(self.app, session=session, send=self.send)
+        self.auth = self.session.auth = okta_m2m.niquests.OktaAuth(
+            self.app, session=session, send=self.send, replaces=self.replaces
+        )
         self.session.hooks["response"].append(lambda response, **_: self.seen_by_hooks.append(response.url))
 
     def call(
@@ -67,6 +70,10 @@ class NiquestsClient(BlockingClient):
         response = self.session.request(
             method, url, headers=headers, allow_redirects=follow, timeout=self.timeout, **_sent(body, stream)
         )
+        return _answer(response, response.content or b"")
+
+    def _get_for(self, app: ServiceApp, url: str) -> Answer:
+        response = self.session.get(url, auth=okta_m2m.niquests.OktaAuth(app), timeout=self.timeout)
         return _answer(response, response.content or b"")
 
     def stream(self, url: str, begun: Callable[[bytes], object]) -> Answer:
@@ -93,7 +100,9 @@ class AsyncNiquestsClient(AsyncClient):
         self.session = _session(niquests.AsyncSession, self)
         self.other = _session(niquests.Session, self) if self.token_client == "other" else None
         session = partial(_session, niquests.Session, self) if self.token_client == "made" else self.other
-        self.auth = self.session.auth = okta_m2m.niquests.AsyncOktaAuth(self.app, session=session, send=self.send)
+        self.auth = self.session.auth = okta_m2m.niquests.AsyncOktaAuth(
+            self.app, session=session, send=self.send, replaces=self.replaces
+        )
         self.session.hooks["response"].append(lambda response, **_: self.seen_by_hooks.append(response.url))
 
     async def _call(self, method: str, url: str, body: Body, headers: Mapping[str, str] | None, follow: bool) -> Answer:
@@ -101,6 +110,10 @@ class AsyncNiquestsClient(AsyncClient):
         response = await self.session.request(
             method, url, headers=headers, allow_redirects=follow, timeout=self.timeout, **_sent(body, stream)
         )
+        return _answer(response, response.content or b"")
+
+    async def _get_for(self, app: ServiceApp, url: str) -> Answer:
+        response = await self.session.get(url, auth=okta_m2m.niquests.AsyncOktaAuth(app))
         return _answer(response, response.content or b"")
 
     async def _stream(self, url: str, begun: Callable[[bytes], object]) -> Answer:

@@ -9,6 +9,7 @@ import requests
 import requests.adapters
 
 import okta_m2m.requests
+from okta_m2m import ServiceApp
 
 from .interface import MULTIPART_NAME, NOTHING, PATIENCE, Answer, BlockingClient, Body
 
@@ -24,12 +25,14 @@ class RequestsClient(BlockingClient):
         session: Any = self.session if self.token_client == "same" else self.other
         if self.token_client == "made":
             session = self._session
-        self.auth = self.session.auth = okta_m2m.requests.OktaAuth(self.app, session=session, send=self.send)
+        self.auth = self.session.auth = okta_m2m.requests.OktaAuth(
+            self.app, session=session, send=self.send, replaces=self.replaces
+        )
         self.session.hooks["response"].append(lambda response, **_: self.seen_by_hooks.append(response.url))
 
     def _session(self) -> requests.Session:
         session = requests.Session()
-        session.verify = True if self.trusted is None else str(self.trusted)
+        session.verify = not self.unverified if self.trusted is None else str(self.trusted)
         if self.proxy is not None:
             session.proxies = {"http": self.proxy, "https": self.proxy}
         size = 1 if self.pool_of_one else 64
@@ -54,6 +57,10 @@ class RequestsClient(BlockingClient):
         response = self.session.request(
             method, url, data=data, files=files, headers=headers, allow_redirects=follow, timeout=self.timeout
         )
+        return self._answer(response, response.content)
+
+    def _get_for(self, app: ServiceApp, url: str) -> Answer:
+        response = self.session.get(url, auth=okta_m2m.requests.OktaAuth(app), timeout=self.timeout)
         return self._answer(response, response.content)
 
     def stream(self, url: str, begun: Callable[[bytes], object]) -> Answer:

@@ -10,6 +10,8 @@ from urllib.parse import urljoin
 
 import urllib3
 
+from okta_m2m import ServiceApp
+
 from .interface import MULTIPART_NAME, NOTHING, PATIENCE, Answer, BlockingClient, Body, trusting
 
 PAGE = Path(__file__).parents[3] / "docs" / "clients" / "your-own.md"
@@ -56,6 +58,10 @@ class DocsUrllib3Client(BlockingClient):
             sent, kind = urllib3.encode_multipart_formdata({MULTIPART_NAME: ("part", body.form.read())})
             headers["Content-Type"] = kind
         response = self.auth.request(method, url, redirect=follow, body=sent, headers=headers, timeout=self.timeout)
+        return self._answer(url, response, response.data)
+
+    def _get_for(self, app: ServiceApp, url: str) -> Answer:
+        response = OktaPool(app, self.pool).request("GET", url, timeout=self.timeout)
         return self._answer(url, response, response.data)
 
     def stream(self, url: str, begun: Callable[[bytes], object]) -> Answer:

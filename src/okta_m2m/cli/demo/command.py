@@ -1,7 +1,7 @@
 """``okta-m2m demo``: watch one service app supply four clients with a token while things go wrong.
 
 Invariant: nothing leaves this machine, and no setting of this machine is read. ``--serve`` only runs the stand-in for Okta:
-see :mod:`~okta_m2m.cli.demo.serve`.
+see :mod:`~okta_m2m.cli.serve_okta`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def demo(
     """
     if serve_only:
         with needs("demo", "okta-m2m demo --serve"):  # imports pytest-httpserver
-            from .serve import serve
+            from ..serve_okta import serve
         serve(host, port, dpop=dpop)
         return
     with needs("demo", "okta-m2m demo"):  # imports the clients that it shows

@@ -11,8 +11,9 @@ from urllib.parse import parse_qsl
 
 from ._dpop import IsHtu, check_proof, find_proof, is_okta_htu, is_same_uri
 from ._messages import READING, ReceivedRequest
-from ._org import ORG_ISSUER, IssuedToken, Org
+from ._org import Org
 from ._refusals import Refused
+from ._tokens import ORG_ISSUER, IssuedToken
 
 _READ_ONLY_ROLES = {"READ_ONLY_ADMIN", "REPORT_ADMIN"}
 

@@ -61,6 +61,11 @@ class App:
     - ``status``: ``"ACTIVE"`` (default) or ``"INACTIVE"``.
     - ``application_type``, ``token_endpoint_auth_method``, ``grant_types``, ``response_types``, ``consent_method``: as in
       Okta's Apps API.
+      A grant that is not in ``grant_types`` is refused. ``["client_credentials"]`` by default.
+    - ``delegation_links``: whose access tokens the app may exchange for an ID-JAG: client id -> the ``aud`` that such a token
+      must have. Empty by default.
+    - ``resource_connections``: for which authorization servers the app gets an ID-JAG: issuer -> the resources that it may name
+      there. Empty by default.
     - ``private_jwk``: the private key that ``add_app`` created because no key was passed; otherwise ``None``.
     """
 
@@ -76,6 +81,8 @@ class App:
         self.token_endpoint_auth_method = "private_key_jwt"
         self.grant_types: list[str] = ["client_credentials"]
         self.response_types: list[str] = ["token"]
+        self.delegation_links: dict[str, str] = {}
+        self.resource_connections: dict[str, list[str]] = {}
         self.consent_method = "TRUSTED"
         self.jwks_uri: str | None = None
         self.private_jwk: dict[str, Any] | None = None

@@ -17,7 +17,7 @@ from ._org import Org
 from ._refusals import Refused
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-_CREDENTIALS = {"client_id", "client_secret", "client_assertion", "client_assertion_type"}
+CREDENTIALS = {"client_id", "client_secret", "client_assertion", "client_assertion_type"}
 _MAX_EXPIRY = 3600  # seconds
 
 
@@ -26,13 +26,15 @@ def read_form(request: ReceivedRequest) -> dict[str, str]:
     content_type = (request.header("content-type") or "").partition(";")[0].strip().lower()
     if content_type != "application/x-www-form-urlencoded":
         raise Refused("E0000021")
-    if _CREDENTIALS & {name for name, _ in parse_qsl(request.query, keep_blank_values=True)}:
+    if CREDENTIALS & {name for name, _ in parse_qsl(request.query, keep_blank_values=True)}:
         raise Refused("client_credentials_in_query")
     try:
         pairs = parse_qsl(request.body.decode("utf-8"), keep_blank_values=True, errors="strict")
     except ValueError:
         raise Refused("invalid_request") from None
     form = dict(pairs)
+    if [name for name, _ in pairs].count("resource") > 1:
+        raise Refused("too_many_resources", "1")
     if len(form) != len(pairs):
         raise Refused("duplicate_oauth_params")
     # RFC 6749 section 3.2: a parameter without a value counts as omitted.

@@ -13,8 +13,9 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from ._jws import ALGORITHMS, PRIVATE_MEMBERS, NotAJws, ParsedJws, hash_of, is_number, parse, thumbprint, verify
 from ._messages import ReceivedRequest
-from ._org import IssuedToken, Org
+from ._org import Org
 from ._refusals import Refused
+from ._tokens import IssuedToken
 
 _MAX_AGE = 300  # seconds
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -39,10 +40,10 @@ def is_okta_htu(htu: str, request: ReceivedRequest) -> bool:
 
 def is_same_uri(htu: str, request: ReceivedRequest) -> bool:
     """Whether ``htu`` is the request's URL after syntax-based and scheme-based normalization (RFC 9449 section 4.3)."""
-    return "?" not in htu and "#" not in htu and _normalise(htu) == _normalise(request.base_url + request.path)
+    return "?" not in htu and "#" not in htu and _normalize(htu) == _normalize(request.base_url + request.path)
 
 
-def _normalise(uri: str) -> str:
+def _normalize(uri: str) -> str:
     """The URI normalized as in RFC 3986 section 6.2; empty if it is not one."""
     try:
         parts = urlsplit(uri)
@@ -52,13 +53,13 @@ def _normalise(uri: str) -> str:
     scheme = parts.scheme.lower()
     if port is not None and port != _DEFAULT_PORTS.get(scheme):
         host += f":{port}"
-    path = re.sub("%[0-9A-Fa-f]{2}", _normalise_triplet, parts.path)
+    path = re.sub("%[0-9A-Fa-f]{2}", _normalize_triplet, parts.path)
     if "/." in path and not path.startswith("//"):
         path = urljoin("/", path)  # removes the dot segments
     return f"{scheme}://{host}{path or '/'}"
 
 
-def _normalise_triplet(found: re.Match[str]) -> str:
+def _normalize_triplet(found: re.Match[str]) -> str:
     char = chr(int(found.group()[1:], 16))
     return char if _UNRESERVED.fullmatch(char) else found.group().upper()
 

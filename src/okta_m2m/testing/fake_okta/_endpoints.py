@@ -1,10 +1,10 @@
 """The endpoints of the org, found by path: those of authorization servers, the management API, and resources that a token gives
-access to: users, groups, log events, and APIs behind a custom authorization server.
+access to: users, groups, and APIs behind a custom authorization server.
 
 Invariant: the choice depends on the path alone. An unknown path is left to the handlers of pytest-httpserver. Discovery
 documents have exactly the same members as Okta's: as recorded, the org's OAuth metadata has neither ``jwks_uri`` nor
 ``token_endpoint_auth_signing_alg_values_supported``, and its ``scopes_supported`` does not depend on an app's grants. Every
-user, group and event exists, and a write reports the length and the hash of the body that it received.
+user and group exists, and a write reports the length and the hash of the body that it received.
 """
 
 from __future__ import annotations
@@ -16,21 +16,23 @@ from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import parse_qs, unquote
 
-from ._access import Caller, authorize, check_custom_token, check_okta_token, identify
+from ._access import authorize, check_custom_token, check_okta_token, identify
 from ._jws import ALGORITHMS
 from ._management.routes import answer_management
 from ._messages import READING, Answer, ReceivedRequest, json_answer
-from ._org import AuthorizationServer, Org, signing_key
+from ._org import AuthorizationServer, Org
 from ._refusals import Refused, not_found
 from ._token_endpoint import answer_introspect, answer_revoke, answer_token
+from ._token_exchange import JWT_BEARER, TOKEN_EXCHANGE
+from ._tokens import signing_key
 
 _SERVER_PATH = re.compile(r"/oauth2(?:/(?P<id>[^/]+))?/v1/(?P<name>token|introspect|revoke|keys)")
 _METADATA_PATH = re.compile(
     r"(?:/oauth2/(?P<id>[^/]+))?/\.well-known/(?P<name>openid-configuration|oauth-authorization-server)"
     r"|/\.well-known/(?P<rfc8414>oauth-authorization-server)/oauth2/(?P<suffix>[^/]+)"
 )
-_MANAGEMENT_PATH = re.compile(r"(?:/api/v1/apps|/oauth2/v1/clients)(?:/.*)?")
-_COLLECTIONS = ("users", "groups", "logs")
+_MANAGEMENT_PATH = re.compile(r"(?:/api/v1/apps|/api/v1/logs|/oauth2/v1/clients)(?:/.*)?")
+_COLLECTIONS = ("users", "groups")
 
 _AUTH_METHODS = ["client_secret_basic", "client_secret_post", "client_secret_jwt", "private_key_jwt", "none"]
 _RESPONSE_TYPES = ["code", "id_token", "code id_token", "code token", "id_token token", "code id_token token"]
@@ -131,7 +133,8 @@ def _answer_oauth_metadata(org: Org, request: ReceivedRequest, server: Authoriza
         "grant_types_supported": [
             *_PLAIN_GRANTS,
             "client_credentials",
-            "urn:ietf:params:oauth:grant-type:token-exchange",
+            TOKEN_EXCHANGE,
+            *([] if server is None else [JWT_BEARER]),
         ],
         "dpop_signing_alg_values_supported": list(ALGORITHMS),
     }
@@ -172,7 +175,7 @@ _SERVER_ENDPOINTS: dict[str, tuple[tuple[str, ...], _ServerEndpoint]] = {
 
 
 def _answer_directory(org: Org, request: ReceivedRequest) -> Answer:
-    """``/api/v1/users``, ``/groups`` and ``/logs``, each with everything below it. Any other path is not found."""
+    """``/api/v1/users`` and ``/groups``, each with everything below it. Any other path is not found."""
     segments = request.path.split("/")
     collection = segments[3] if len(segments) > 3 else ""
     manage = f"okta.{collection}.manage"
@@ -187,18 +190,7 @@ def _answer_directory(org: Org, request: ReceivedRequest) -> Answer:
         return Answer(204, list(caller.headers))
     name = unquote("/".join(segments[4:]), errors="replace")
     content = _document(collection, name, request)
-    if collection == "logs" and not name and request.method in READING:
-        return _log_page(org, request, content, caller)
     return json_answer(200, content, *caller.headers)
-
-
-def _log_page(org: Org, request: ReceivedRequest, events: list[dict[str, Any]], caller: Caller) -> Answer:
-    """The first page has all events, and the pages after it are empty. As in Okta's System Log API, a request without ``until``
-    polls: each page has a ``next`` link, which leads to later events. With ``until``, the last page has none."""
-    query = parse_qs(request.query)
-    following = f'<{org.url}{request.path}?after={events[-1]["uuid"]}>; rel="next"'
-    links = [] if "until" in query else [("link", following)]
-    return json_answer(200, [] if "after" in query else events, *caller.headers, *links)
 
 
 def _document(collection: str, name: str, request: ReceivedRequest) -> Any:
@@ -206,8 +198,6 @@ def _document(collection: str, name: str, request: ReceivedRequest) -> Any:
     if collection == "users":
         login = name or "ada@example.com"
         found: dict[str, Any] = {"id": f"00u{digest}", "status": "ACTIVE", "profile": {"login": login, "email": login}}
-    elif collection == "logs":
-        found = {"uuid": digest, "eventType": "app.oauth2.token.grant.access_token"}
     else:
         found = {"id": f"00g{digest}", "profile": {"name": name or "Everyone"}}
     if request.method not in READING:
@@ -236,6 +226,9 @@ def _answer_protected(protected: tuple[str, str | None], org: Org, request: Rece
         "path": request.path,
         "client_id": token.client_id,
         "scopes": token.scopes,
+        "subject": token.subject,
+        "audience": token.audience,
+        "act": token.act,
         "received": _describe_body(request),
     }
     return json_answer(200, content, *nonce)

@@ -1,6 +1,6 @@
 """An Okta org on a loopback port: :class:`FakeOkta`, for tests of code that makes machine-to-machine calls to Okta.
 
-Invariant: if Okta's behaviour is known, FakeOkta is exactly as strict, with the same messages. Otherwise, it is strict.
+Invariant: if Okta's behavior is known, FakeOkta is exactly as strict, with the same messages. Otherwise, it is strict.
 A change that a test makes takes effect with the next request, even for tokens that were issued earlier.
 """
 
@@ -18,9 +18,12 @@ from joserfc.jwk import ECKey
 
 from ._app import App, Keys
 from ._http_server import OktaServer
+from ._management.keys import app_keys
 from ._messages import Answer, ReceivedRequest
-from ._org import AuthorizationServer, signing_key
+from ._org import AuthorizationServer
 from ._responder import Fault, HeaderChanges, Refusal, Responder, answer_with, named_refusal
+from ._tokens import signing_key
+from ._users import User
 
 
 class FakeOkta(Responder):
@@ -44,6 +47,8 @@ class FakeOkta(Responder):
     - ``require_dpop_nonce``: whether the token endpoint demands a nonce in proofs; ``True`` by default.
     - ``resource_nonce``: whether the API demands one as well; ``False`` by default. ``True`` or ``400`` demands it with
       status 400, as Okta does, and ``401`` with status 401.
+    - ``id_jag_token_type``: the ``token_type`` of a response with an ID-JAG: ``"N_A"`` (default) or ``"Bearer"``, because Okta's
+      documents have both.
     - ``features_off``: a set of paths below ``/api/v1`` that return 401 E0000015; empty by default.
     - ``settling``: seconds for which a change made through the management API is not visible to other endpoints, because
       Okta's changes take a while; 0 by default.
@@ -130,6 +135,7 @@ class FakeOkta(Responder):
         client_id: str | None = None,
         dpop_bound: bool = False,
         label: str | None = None,
+        grant_types: Iterable[str] = ("client_credentials",),
     ) -> App:
         """Registers a service app.
 
@@ -139,8 +145,12 @@ class FakeOkta(Responder):
         - ``client_id``: its client id; by default a new one, ``0oa...``.
         - ``dpop_bound``: whether "Require DPoP" is on; ``False`` by default.
         - ``label``: its name; by default ``Service app`` and the client id.
+        - ``grant_types``: the grants that it may use; ``client_credentials`` by default. To exchange tokens it needs
+          ``urn:ietf:params:oauth:grant-type:token-exchange``, and for an ID-JAG also
+          ``urn:ietf:params:oauth:grant-type:jwt-bearer``.
 
-        The app has the role ``READ_ONLY_ADMIN``. To let it write, assign other roles to its ``roles``.
+        The app has the role ``READ_ONLY_ADMIN``. To let it write, assign other roles to its ``roles``. It, and its keys, were
+        created now by the org's clock: :meth:`skew` makes older ones.
 
         Raises ``ValueError`` for a scope that Okta does not have, and for a private key.
         """
@@ -156,7 +166,10 @@ class FakeOkta(Responder):
         app.dpop_bound = dpop_bound
         app.label = label or app.label
         app.private_jwk = private
+        app.grant_types = list(grant_types)
         self.apps[app.client_id] = app
+        self.records.find("app", app.id)
+        app_keys(self, app)  # they were registered now, by the org's clock
         return app
 
     def _explain_unknown_scope(self, scope: str) -> str:
@@ -181,6 +194,8 @@ class FakeOkta(Responder):
         token_lifetime: float | None = None,
         audience: str = "api://default",
         clients: Iterable[str] | None = None,
+        trusted_servers: Iterable[str] = (),
+        resources: Iterable[str] = (),
     ) -> AuthorizationServer:
         """Adds the custom authorization server at ``/oauth2/{id}``, or replaces it.
 
@@ -190,6 +205,9 @@ class FakeOkta(Responder):
         - ``token_lifetime``: lifetime of its tokens in seconds; by default as long as the org's.
         - ``audience``: the ``aud`` of its tokens; ``"api://default"`` by default.
         - ``clients``: the client ids that its access policy admits; all by default.
+        - ``trusted_servers``: the ids of the custom servers whose access tokens it exchanges, beside its own; none by
+          default.
+        - ``resources``: the resources that a request may name; none by default.
         """
         server = AuthorizationServer(
             id,
@@ -198,9 +216,20 @@ class FakeOkta(Responder):
             audience,
             token_lifetime,
             None if clients is None else list(clients),
+            list(trusted_servers),
+            list(resources),
         )
         self.authorization_servers[id] = server
         return server
+
+    def add_user(self, login: str = "ada@example.com") -> User:
+        """Adds a user, who can sign in to any app.
+
+        - ``login``: the user's login; ``ada@example.com`` by default.
+        """
+        user = User(self, login)
+        self.accounts[user.id] = user
+        return user
 
     def protect(self, path: str, *, server: str = "default", scope: str | None = None) -> str:
         """Makes ``path``, and everything below it, your own API. Returns its URL.

@@ -1,27 +1,33 @@
 """The contents of an org: apps, authorization servers, tokens, nonces, and its own clock.
 
-Invariant: a token's record, which was made when it was issued, and the org's clock decide whether it is valid. The token
-itself is never read. An identifier that may be used once is remembered for as long as the org exists. A nonce is accepted
-until its lifetime ends on the org's clock or it is rotated out, whichever comes first.
+Invariant: a token's record, which was made when it was issued, and the org's clock decide whether it is valid. An identifier
+that may be used once is remembered for as long as the org exists. A nonce is accepted until its lifetime ends on the org's clock
+or it is rotated out, whichever comes first.
 """
 
 from __future__ import annotations
 
-import json
 import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any, Literal, NamedTuple
-
-from joserfc import jws
-from joserfc.jwk import RSAKey
+from typing import Literal, NamedTuple
 
 from ._app import App
+from ._tokens import (
+    ID_JAG_LIFETIME,
+    ORG_ISSUER,
+    Account,
+    IdJag,
+    IdToken,
+    IssuedToken,
+    Subject,
+    sign_access_token,
+    sign_id_jag,
+    sign_id_token,
+)
 
-ORG_ISSUER = ""
 _NONCE_RENEWAL = 24 * 3600  # seconds
 
 _READ_AND_MANAGE = """
@@ -44,12 +50,6 @@ _OKTA_SCOPES = frozenset(
 )
 
 
-@lru_cache(maxsize=1)
-def signing_key() -> RSAKey:
-    """The key that signs access tokens: one per process, because an RSA key is slow to generate."""
-    return RSAKey.generate_key(2048, {"kid": secrets.token_urlsafe(32), "use": "sig", "alg": "RS256"}, private=True)
-
-
 @dataclass(slots=True)
 class ApiToken:
     """An SSWS token: the admin roles of its user, and whether it is still valid."""
@@ -70,6 +70,8 @@ class AuthorizationServer:
     - ``audience``: the ``aud`` of its tokens; ``"api://default"`` by default.
     - ``token_lifetime``: lifetime of its tokens in seconds; ``None`` (default) means the org's ``token_lifetime``.
     - ``clients``: the client ids that its access policy admits; ``None`` (default) admits all.
+    - ``trusted_servers``: the ids of the custom servers whose access tokens it exchanges, beside its own; empty by default.
+    - ``resources``: the resources that a request may name, as the ``aud`` of its token; empty by default.
     """
 
     id: str
@@ -78,35 +80,8 @@ class AuthorizationServer:
     audience: str = "api://default"
     token_lifetime: float | None = None
     clients: list[str] | None = None
-
-
-@dataclass(slots=True)
-class IssuedToken:
-    """An access token that FakeOkta issued. Times are seconds since the epoch on the org's clock.
-
-    - ``value``: the token itself.
-    - ``token_type``: ``"Bearer"`` or ``"DPoP"``.
-    - ``client_id``: the client id of its app.
-    - ``scopes``: its scopes.
-    - ``issuer``: the id of the custom authorization server; ``""`` for the org authorization server.
-    - ``audience``: its ``aud``.
-    - ``jti``: its id.
-    - ``issued_at``, ``expires_at``: when it was issued and when it expires, in seconds.
-    - ``jkt``: RFC 7638 thumbprint of the DPoP key that it is bound to. Default ``None``, for a Bearer token.
-    - ``revoked``: whether it was revoked. Default ``False``.
-    """
-
-    value: str = field(repr=False)
-    token_type: Literal["Bearer", "DPoP"]
-    client_id: str
-    scopes: tuple[str, ...]
-    issuer: str
-    audience: str
-    jti: str
-    issued_at: float
-    expires_at: float
-    jkt: str | None = None
-    revoked: bool = False
+    trusted_servers: list[str] = field(default_factory=list)
+    resources: list[str] = field(default_factory=list)
 
 
 class Nonces:
@@ -204,12 +179,16 @@ class Org:
         self.settling: float = 0.0  # seconds
         self.token_delay: float = 0.0  # seconds
         self.api_tokens: dict[str, ApiToken] = {}
+        self.accounts: dict[str, Account] = {}
+        self.id_jag_token_type: Literal["N_A", "Bearer"] = "N_A"
         self.records = Records(self.now)
         #: A lock that is held while the management API changes something.
         self.changing = threading.RLock()
         self.tokens_minted = 0
         self._mutex = threading.Lock()
         self._tokens: dict[str, IssuedToken] = {}
+        self._id_tokens: dict[str, IdToken] = {}
+        self._id_jags: dict[str, IdJag] = {}
         self._used: set[tuple[str, str]] = set()
         self._skew = 0.0
 
@@ -252,45 +231,84 @@ class Org:
         with self._mutex:
             return list(self._tokens.values())
 
-    def mint(self, app: App, server: AuthorizationServer | None, scopes: Sequence[str], jkt: str | None) -> IssuedToken:
-        """Issues an access token to ``app`` with these ``scopes``. ``server`` is ``None`` for the org authorization server;
-        ``jkt`` binds the token to a DPoP key."""
+    def id_token(self, value: str) -> IdToken | None:
+        """The ID token with this value; ``None`` if it was not issued here."""
+        with self._mutex:
+            return self._id_tokens.get(value)
+
+    def id_jag(self, value: str) -> IdJag | None:
+        """The ID-JAG with this value; ``None`` if it was not issued here."""
+        with self._mutex:
+            return self._id_jags.get(value)
+
+    def mint(
+        self,
+        app: App,
+        server: AuthorizationServer | None,
+        scopes: Sequence[str],
+        jkt: str | None,
+        *,
+        audience: str | None = None,
+        subject: Subject | None = None,
+    ) -> IssuedToken:
+        """Issues an access token to ``app`` with these ``scopes``.
+
+        - ``server``: the custom authorization server; ``None`` for the org's.
+        - ``jkt``: binds the token to a DPoP key.
+        - ``audience``: its ``aud``, instead of the server's.
+        - ``subject``: whom it is for, if that is not ``app`` itself.
+        """
         lifetime = self.token_lifetime if server is None or server.token_lifetime is None else server.token_lifetime
         now = self.now()
+        subject = subject or Subject(app.client_id)
         token = IssuedToken(
             value="",
             token_type="Bearer" if jkt is None else "DPoP",
             client_id=app.client_id,
             scopes=tuple(scopes),
             issuer=server.id if server else ORG_ISSUER,
-            audience=server.audience if server else self.url,
+            audience=audience or (server.audience if server else self.url),
             jti=f"AT.{secrets.token_urlsafe(32)}",
             issued_at=now,
             expires_at=now + lifetime,
             jkt=jkt,
+            subject=subject.name,
+            user_id=subject.user_id,
+            act=subject.act,
+            session=subject.session,
         )
-        token.value = self._sign(token)
+        token.value = sign_access_token(token, self.issuer_url(token.issuer))
         with self._mutex:
             self._tokens[token.value] = token
             self.tokens_minted += 1
         return token
 
-    def _sign(self, token: IssuedToken) -> str:
-        key = signing_key()
-        claims: dict[str, Any] = {
-            "ver": 1,
-            "jti": token.jti,
-            "iss": self.issuer_url(token.issuer),
-            "aud": token.audience,
-            "sub": token.client_id,
-            "iat": int(token.issued_at),
-            "exp": int(token.expires_at),
-            "cid": token.client_id,
-            "scp": list(token.scopes),
-        }
-        if token.jkt is not None:
-            claims["cnf"] = {"jkt": token.jkt}
-        header = {"kid": key.kid, "alg": "RS256"}
-        if token.issuer == ORG_ISSUER:
-            header["typ"] = "application/okta-internal-at+jwt"
-        return jws.serialize_compact(header, json.dumps(claims), key)
+    def issue_id_token(self, account: Account, client_id: str, issuer: str, lifetime: float) -> str:
+        """Issues an ID token of ``account`` to a client (OpenID Connect Core, section 2). ``issuer`` is a server's id."""
+        now = self.now()
+        value = sign_id_token(account, client_id, self.issuer_url(issuer), now, lifetime)
+        subject = Subject(account.login, account.id, account.session)
+        with self._mutex:
+            self._id_tokens[value] = IdToken(client_id, subject, now + lifetime)
+        return value
+
+    def issue_id_jag(
+        self, app: App, subject: Subject, audience: str, scopes: Sequence[str], resource: str | None
+    ) -> IdJag:
+        """Issues an ID-JAG to ``app`` for the issuer ``audience``."""
+        now = self.now()
+        jag = IdJag(
+            value="",
+            jti=f"IJ.{secrets.token_urlsafe(32)}",
+            client_id=app.client_id,
+            subject=subject,
+            audience=audience,
+            scopes=tuple(scopes),
+            resource=resource,
+            issued_at=now,
+            expires_at=now + ID_JAG_LIFETIME,
+        )
+        jag.value = sign_id_jag(jag, self.url)
+        with self._mutex:
+            self._id_jags[jag.value] = jag
+        return jag

@@ -62,7 +62,38 @@ _OAUTH_TEXTS: dict[tuple[int, str], dict[str, str]] = {
         ),
         "dpop_proof_required_for_token": "The resource request requires a DPoP proof.",
         "duplicate_oauth_params": "The request contained multiple parameters with the same name.",
+        "id_jag_scopes_in_request": "The id-jag request must not include a 'scope' parameter.",
+        "invalid_actor_token": "'actor_token' is invalid.",
+        "invalid_actor_token_type": "'actor_token_type' is invalid or not supported.",
         "invalid_request": "Invalid request",
+        "invalid_requested_token_type": "'requested_token_type' is invalid or not supported.",
+        "invalid_subject_token": "'subject_token' is invalid.",
+        "invalid_subject_token_act_claim_depth": "The 'subject_token' 'act' claim contains too many nested actors.",
+        "invalid_subject_token_authorization_server": (
+            "'subject_token' is invalid: the authorization server that issued it is not valid."
+        ),
+        "invalid_subject_token_client_inactive": (
+            "'subject_token' is invalid: the client application referenced in the token is not active."
+        ),
+        "invalid_subject_token_client_not_registered": (
+            "'subject_token' is invalid: the client application is not registered for delegation to this agent."
+        ),
+        "invalid_subject_token_issuer_not_allowed": (
+            "'subject_token' is invalid: the token issuer is not allowed for this exchange."
+        ),
+        "invalid_subject_token_no_delegation_link": (
+            "'subject_token' is invalid: no delegation policy authorizes this token."
+        ),
+        "invalid_subject_token_session_expired": (
+            "'subject_token' is invalid: the session associated with it is no longer active."
+        ),
+        "invalid_subject_token_type": "'subject_token_type' is invalid or not supported.",
+        "invalid_subject_token_user_inactive": "'subject_token' is invalid: the user account is not active.",
+        "invalid_subject_token_user_not_assigned": (
+            "'subject_token' is invalid: the user is not assigned to the client application."
+        ),
+        "missing_token_request_parameter": "The required parameter '{}' is missing.",
+        "on_behalf_invalid_client_type": "Only service clients may use on-behalf token exchange.",
         "request_missing_token": "The 'token' parameter is required.",
         "token_request_missing_grant_type": "The token request must specify a 'grant_type'. Valid values: [{}]",
     },
@@ -83,9 +114,47 @@ _OAUTH_TEXTS: dict[tuple[int, str], dict[str, str]] = {
         ),
         "no_matching_scope": "One or more scopes are not configured for the authorization server resource.",
         "openid_not_allowed_client_creds": "Cannot request 'openid' scopes using client credentials.",
+        "openid_not_allowed_token_exchange": (
+            "Can't request 'openid' scopes using the Token Exchange flow for a service app."
+        ),
+    },
+    (400, "invalid_grant"): {
+        "token_exchange_subject_token_expired": (
+            "The 'subject_token' either expired or the session associated with it was terminated."
+        ),
+        "id_jag_client_mismatch": (
+            "The 'client_id' in the JWT Bearer Grant must match the 'client_id' used to authenticate the client."
+        ),
+        "id_jag_expired": "The id-jag is expired.",
+        "id_jag_invalid_signature": "The signature of the id-jag is invalid.",
+        "id_jag_invalid_subject": "The 'sub' claim in the id-jag is invalid.",
+        "id_jag_lacking_scopes": "The id-jag must include at least one scope.",
+        "id_jag_replayed": "The id-jag was already used.",
+        "id_jag_resource_mismatch": (
+            "The 'resource' claim in the id-jag does not match the 'resource' parameter in the request."
+        ),
+        "id_jag_resource_not_allowed_for_as": (
+            "The 'resource' claim in the id-jag is not valid for this authorization server."
+        ),
+        "id_jag_untrusted_issuer": "The issuer of the id-jag is not a trusted authorization server.",
+        "jwt_bearer_grant_invalid_audience": (
+            "The audience of the JWT Bearer Grant must match the the issuer of the authorization server."
+        ),
+    },
+    (400, "invalid_target"): {
+        "token_exchange_invalid_audience": (
+            "Token Exchange requests must include a valid audience of the authorization server."
+        ),
+        "token_exchange_invalid_resource": "'resource' is invalid or not supported.",
+        "too_many_resources": "Too many 'resource' parameters in the request; maximum allowed is {}.",
+        "unsupported_resource": "The authorization server has rejected the 'resource' parameter: {}",
     },
     (400, "consent_required"): {
         "no_org_scopes_granted": "You are not allowed any of the requested scopes.",
+        "consent_required_token_exchange": (
+            "The following scopes require user consent: [{}]. To access protected scopes using the token_exchange password "
+            "grant type, please uncheck 'Require consent' in the app settings or set the apps 'consent_method' to 'TRUSTED'."
+        ),
     },
     (400, "client_credentials_self_scope_requested"): {
         "client_credentials_self_scope_requested": "The 'client_credentials' grant type may not request .self scopes.",
@@ -104,6 +173,7 @@ _OAUTH_TEXTS: dict[tuple[int, str], dict[str, str]] = {
     },
     (403, "access_denied"): {
         "access_denied": "The resource owner or authorization server denied the request.",
+        "associated_server_not_trusted": "The 'subject_token' issuer isn't a trusted authorization server.",
         "disallowed_network_zone": "The request is made from outside the client's permitted network zones.",
     },
     (400, "invalid_dpop_proof"): {
@@ -178,6 +248,7 @@ API_ERRORS: dict[str, tuple[int, str]] = {
     "E0000021": (400, "Bad request.  Accept and/or Content-Type headers likely do not match supported values."),
     "E0000022": (405, "The endpoint does not support the provided HTTP method"),
     "E0000047": (429, "API call exceeded rate limit due to too many requests."),
+    "E0000053": (400, "Invalid SCIM filter."),
     "E0000056": (403, "Delete application forbidden."),
     "E0000090": (409, "The role specified is already assigned to the user."),
 }

@@ -195,6 +195,7 @@ def _use_up_credentials(org: Org, request: ReceivedRequest) -> None:
     if (request.header("content-type") or "").startswith("application/x-www-form-urlencoded"):
         form = parse_qsl(request.body.decode("latin-1"))
         used += [("assertion", value) for name, value in form if name == "client_assertion"]
+        used += [("id-jag", value) for name, value in form if name == "assertion"]
     for kind, token in used:
         try:
             claims = parse(token).claims

@@ -5,56 +5,67 @@ Invariant: a token is issued only after every check has passed.
 
 from __future__ import annotations
 
-import re
-
 from ._app import App
 from ._client_authentication import authenticate, read_form
 from ._dpop import check_proof, find_proof
 from ._messages import Answer, ReceivedRequest, json_answer
-from ._org import ORG_ISSUER, AuthorizationServer, IssuedToken, Org
+from ._org import AuthorizationServer, Org
 from ._refusals import Refused
+from ._scopes import custom_scopes, org_scopes
+from ._token_exchange import (
+    JWT_BEARER,
+    TOKEN_EXCHANGE,
+    exchange_for_jag,
+    exchange_on_behalf,
+    redeem_jag,
+    token_answer,
+)
+from ._tokens import ORG_ISSUER, IssuedToken
 
 _GRANT_TYPES = "authorization_code, refresh_token, password, client_credentials"
-# RFC 6749 section 3.3
-_SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")
 
 
 def answer_token(org: Org, request: ReceivedRequest, server: AuthorizationServer | None) -> Answer:
-    """Issues a token for the grant ``client_credentials``."""
+    """Issues a token."""
     form = read_form(request)
     grant_type = form.get("grant_type")
+    supported = ["client_credentials", TOKEN_EXCHANGE, *([] if server is None else [JWT_BEARER])]
     if grant_type is None:
         raise Refused("token_request_missing_grant_type", _GRANT_TYPES)
-    if grant_type != "client_credentials":
-        raise Refused("unsupported_grant_type", "client_credentials")
-    app = authenticate(org, request, form, client_credentials_at_org=server is None)
-    if server is None and app.application_type != "service":
+    if grant_type not in supported:
+        raise Refused("unsupported_grant_type", ", ".join(supported))
+    own_token_at_org = server is None and grant_type == "client_credentials"
+    app = authenticate(org, request, form, client_credentials_at_org=own_token_at_org)
+    if own_token_at_org and app.application_type != "service":
         raise Refused("invalid_application_type_client_credentials")
-    if "client_credentials" not in app.grant_types:
+    if grant_type not in app.grant_types:
         raise Refused("unauthorized_client", ", ".join(app.grant_types))
     jkt = _check_dpop(org, request, app)
+    if server is not None and server.clients is not None and app.client_id not in server.clients:
+        raise Refused("no_matching_policy")
+    if grant_type == "client_credentials":
+        return _client_credentials(org, app, server, form, jkt)
     if server is None:
-        scopes = _org_scopes(org, app, form.get("scope"))
+        return exchange_for_jag(org, app, form, jkt)
+    return (exchange_on_behalf if grant_type == TOKEN_EXCHANGE else redeem_jag)(org, app, server, form, jkt)
+
+
+def _client_credentials(
+    org: Org, app: App, server: AuthorizationServer | None, form: dict[str, str], jkt: str | None
+) -> Answer:
+    resource = form.get("resource")
+    if resource is not None and (server is None or resource not in server.resources):
+        raise Refused("unsupported_resource", resource)
+    if server is None:
+        scopes = org_scopes(org, app, form.get("scope"))
     else:
-        if server.clients is not None and app.client_id not in server.clients:
-            raise Refused("no_matching_policy")
-        scopes = _custom_scopes(server, form.get("scope"))
-    minted = org.mint(app, server, scopes, jkt)
-    # Round first: the difference of two clock readings can be a nanosecond short of a whole second.
-    lifetime = int(round(minted.expires_at - minted.issued_at, 3))
-    content = {
-        "token_type": minted.token_type,
-        "expires_in": max(1, lifetime),
-        "access_token": minted.value,
-        "scope": " ".join(scopes),
-    }
-    nonce = [("dpop-nonce", org.nonces.current(org.now()))] if jkt is not None else []
-    return json_answer(200, content, *nonce)
+        scopes = custom_scopes(server, form.get("scope"), "openid_not_allowed_client_creds")
+    return token_answer(org, org.mint(app, server, scopes, jkt, audience=resource))
 
 
 def answer_introspect(org: Org, request: ReceivedRequest, server: AuthorizationServer | None) -> Answer:
     """Introspects a token (RFC 7662). A token of another authorization server is inactive here."""
-    app, found = _read_token(org, request, server)
+    _, found = _read_token(org, request, server)
     if found is None or found.revoked or not org.now() < found.expires_at:
         return json_answer(200, {"active": False})
     return json_answer(
@@ -64,13 +75,14 @@ def answer_introspect(org: Org, request: ReceivedRequest, server: AuthorizationS
             "token_type": found.token_type,
             "scope": " ".join(found.scopes),
             "client_id": found.client_id,
-            "username": app.client_id,
+            "username": found.subject,
             "exp": int(found.expires_at),
             "iat": int(found.issued_at),
-            "sub": found.client_id,
+            "sub": found.subject,
             "aud": found.audience,
             "iss": org.issuer_url(found.issuer),
             "jti": found.jti,
+            **({} if found.user_id is None else {"uid": found.user_id}),
         },
     )
 
@@ -107,38 +119,3 @@ def _check_dpop(org: Org, request: ReceivedRequest, app: App) -> str | None:
     if (org.require_dpop_nonce or nonce is not None) and not org.nonces.accepts(nonce, org.now()):
         raise Refused("use_dpop_nonce", nonce=org.nonces.current(org.now()))
     return jkt
-
-
-def _parse_scope(scope: str) -> list[str]:
-    asked = list(dict.fromkeys(scope.split(" ")))
-    if not all(_SCOPE_TOKEN.fullmatch(name) for name in asked):
-        raise Refused("invalid_scope")
-    if "openid" in asked:
-        raise Refused("openid_not_allowed_client_creds")
-    return asked
-
-
-def _org_scopes(org: Org, app: App, scope: str | None) -> list[str]:
-    if scope is None:
-        raise Refused("missing_scopes")
-    asked = _parse_scope(scope)
-    if any(name.startswith("okta.") and name.endswith(".self") for name in asked):
-        raise Refused("client_credentials_self_scope_requested")
-    if not org.scopes.issuperset(asked):
-        raise Refused("no_matching_scope")
-    in_force = app.in_force()
-    granted = [name for name in asked if in_force is not None and name in in_force.scopes]
-    if not granted:
-        raise Refused("no_org_scopes_granted")
-    return granted
-
-
-def _custom_scopes(server: AuthorizationServer, scope: str | None) -> list[str]:
-    if scope is None:
-        if not server.default_scopes:
-            raise Refused("no_default_scopes")
-        return list(server.default_scopes)
-    asked = _parse_scope(scope)
-    if not all(name in server.scopes for name in asked):
-        raise Refused("no_matching_scope")
-    return asked

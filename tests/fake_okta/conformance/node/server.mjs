@@ -11,7 +11,9 @@ import { createServer } from "node:http";
 
 import { calculateJwkThumbprint, EmbeddedJWK, jwtVerify } from "jose";
 import * as oauth from "oauth4webapi";
-import Provider from "oidc-provider";
+import Provider, { errors } from "oidc-provider";
+import { handler as issueToClient } from "oidc-provider/lib/actions/grants/client_credentials.js";
+import * as grantHelpers from "oidc-provider/lib/helpers/grants.js";
 
 const SCOPES = "api:read api:write";
 const RECENT = 300; // seconds, as oauth4webapi has it
@@ -35,6 +37,7 @@ const provider = new Provider(issuer, {
     dPoPSigningAlgValues: ["RS256", "RS384", "RS512", "ES256", "ES384", "ES512"],
   },
   clockTolerance: 0,
+  extraTokenClaims: (ctx) => ctx?.state.subject && { on_behalf_of: ctx.state.subject },
   extraClientMetadata: { properties: ["access_token_format"] },
   features: {
     clientCredentials: { enabled: true },
@@ -73,6 +76,30 @@ for (const event of ["grant.error", "introspection.error", "revocation.error"]) 
     if (cause) ctx.set("x-refused-because", cause);
   });
 }
+
+// oidc-provider has no token exchange. The subject's token is checked by oauth4webapi; all else, the DPoP proof and the
+// new token included, is done by oidc-provider's own code for client credentials.
+const ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token";
+const bound = Object.entries(grantHelpers).map(([name, helper]) => [name, helper.bind(undefined, provider)]);
+provider.registerGrantType(
+  "urn:ietf:params:oauth:grant-type:token-exchange",
+  async (ctx) => {
+    const { subject_token, subject_token_type, audience: wanted, requested_token_type = ACCESS_TOKEN } = ctx.oidc.params;
+    if (subject_token_type !== ACCESS_TOKEN || requested_token_type !== ACCESS_TOKEN) {
+      throw new errors.InvalidRequest("unsupported token type");
+    }
+    if (wanted !== audience) throw new errors.InvalidTarget("unknown audience");
+    const sent = new Request(audience, { headers: { authorization: `Bearer ${subject_token}` } });
+    try {
+      ctx.state.subject = (await jwtToken(sent)).sub;
+    } catch (error) {
+      throw new errors.InvalidGrant(error.message);
+    }
+    await issueToClient(provider, Object.fromEntries(bound), ctx);
+    ctx.body.issued_token_type = ACCESS_TOKEN;
+  },
+  ["subject_token", "subject_token_type", "audience", "requested_token_type", "resource", "scope"],
+);
 authorizationServer.on("request", provider.callback());
 
 // ── the API ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -137,7 +164,8 @@ async function authorized(request) {
       throw new Refused("use_dpop_nonce", "nonce wanted", { "DPoP-Nonce": nonce });
     }
   }
-  return { client_id: claims.client_id, scope: claims.scope, token: isJwt ? "JWT" : "opaque", scheme };
+  const { client_id, scope, on_behalf_of } = claims;
+  return { client_id, scope, on_behalf_of, token: isJwt ? "JWT" : "opaque", scheme };
 }
 
 resourceServer.on("request", async (incoming, outgoing) => {

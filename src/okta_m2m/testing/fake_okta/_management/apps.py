@@ -27,7 +27,7 @@ _AUTH_METHOD = "token_endpoint_auth_method"
 _AUTH_METHODS = {"private_key_jwt", "client_secret_basic", "client_secret_post", "client_secret_jwt", "none"}
 _APPLICATION_TYPES = {"browser", "native", "service", "web"}
 _NO_KEYS = "'jwks' or 'jwks_uri' is needed when 'token_endpoint_auth_method' is 'private_key_jwt'."
-# Plain http is for a test's key server.
+# Plain HTTP is for a test's key server.
 _JWKS_URI = re.compile(r"https://|http://(?:127\.0\.0\.1|localhost)[:/]")
 
 

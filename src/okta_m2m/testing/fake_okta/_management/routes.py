@@ -18,6 +18,7 @@ from .._refusals import Refused, not_found
 from .apps import create_app, delete_app, get_app, list_apps, put_app, set_app_status
 from .clients import create_client, delete_client, get_client, list_clients, put_client
 from .keys import KEYS, set_key_status
+from .logs import list_logs
 from .permissions import GRANTS, ROLES
 from .requests import CUSTOM_ROLE, Collection, check_key_changes
 
@@ -36,11 +37,11 @@ _Routes: TypeAlias = dict[str, dict[str, tuple[_Handler, _Permission]]]
 
 
 def answer_management(org: Org, request: ReceivedRequest) -> Answer:
-    """``/api/v1/apps``, ``/oauth2/v1/clients``, and everything below them."""
+    """``/api/v1/apps``, ``/api/v1/logs``, ``/oauth2/v1/clients``, and everything below them."""
     method = "GET" if request.method == "HEAD" else request.method
     for path, methods in _ROUTES.items():
-        found = re.fullmatch(path.replace("{}", "([^/]+)"), request.path)
-        if found is None:
+        matched = re.fullmatch(path.replace("{}", "([^/]+)"), request.path)
+        if matched is None:
             continue
         # Where the method does not exist, the caller needs the permission of the first one.
         handler, permission = methods.get(method) or next(iter(methods.values()))
@@ -51,14 +52,15 @@ def answer_management(org: Org, request: ReceivedRequest) -> Answer:
             kinds = {CUSTOM_ROLE if role.startswith(CUSTOM_ROLE) else role for role in caller.roles}
             if permission.roles and kinds.isdisjoint(permission.roles):
                 raise Refused("E0000006")
-            ids = [unquote(part) for part in found.groups()]
+            ids = [unquote(part) for part in matched.groups()]
             apps = [_find_app(org, path, id) for id in ids[:1]]
             if permission.changes_keys:
                 check_key_changes(apps[0], caller)
             answer = handler(org, request, caller, *apps, *ids[1:])
         answer.headers += caller.headers
         return answer
-    authorize(org, request, *(_READ_APPS if request.path.startswith("/api/") else _READ_CLIENTS).scopes)
+    found = next((needed for start, needed in _UNKNOWN_PATHS.items() if request.path.startswith(start)), _READ_CLIENTS)
+    authorize(org, request, *found.scopes)
     raise not_found(unquote(request.path), "Resource")
 
 
@@ -79,6 +81,7 @@ _APP_MANAGERS = ("SUPER_ADMIN", "APP_ADMIN", "API_ACCESS_MANAGEMENT_ADMIN", CUST
 _READ_APPS = _Permission(("okta.apps.read", "okta.apps.manage"))
 _MANAGE_APPS = _Permission(("okta.apps.manage",), _APP_MANAGERS)
 _MANAGE_KEYS = _Permission(("okta.apps.manage",), _APP_MANAGERS, changes_keys=True)
+_READ_LOGS = _Permission(("okta.logs.read",))
 _READ_GRANTS = _Permission(("okta.appGrants.read", "okta.appGrants.manage"))
 _MANAGE_GRANTS = _Permission(("okta.appGrants.manage",), _SUPER_ADMIN)
 _READ_CLIENTS = _Permission(("okta.clients.read", "okta.clients.manage"))
@@ -86,6 +89,9 @@ _MANAGE_CLIENTS = _Permission(("okta.clients.manage",), _APP_MANAGERS)
 _REGISTER = _Permission(("okta.clients.register", "okta.clients.manage"), _APP_MANAGERS)
 _READ_ROLES = _Permission(("okta.roles.read", "okta.roles.manage"))
 _MANAGE_ROLES = _Permission(("okta.roles.manage",), _SUPER_ADMIN)
+
+#: The start of a path that does not exist -> what a caller needs to learn that; for any other start, :data:`_READ_CLIENTS`.
+_UNKNOWN_PATHS = {"/api/v1/apps": _READ_APPS, "/api/v1/logs": _READ_LOGS}
 
 _APP = "/api/v1/apps/{}"
 _KEYS = f"{_APP}/credentials/jwks"
@@ -108,6 +114,7 @@ _ROUTES: _Routes = {
     **_collection_routes(_KEYS, KEYS, _READ_APPS, _MANAGE_KEYS),
     f"{_KEYS}/{{}}/{_LIFECYCLE}": {"POST": (set_key_status, _MANAGE_KEYS)},
     **_collection_routes(f"{_APP}/grants", GRANTS, _READ_GRANTS, _MANAGE_GRANTS),
+    "/api/v1/logs": {"GET": (list_logs, _READ_LOGS)},
     "/oauth2/v1/clients": {"GET": (list_clients, _READ_CLIENTS), "POST": (create_client, _REGISTER)},
     _CLIENT: {
         "GET": (get_client, _READ_CLIENTS),

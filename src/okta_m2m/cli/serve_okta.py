@@ -12,11 +12,11 @@ import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from ...admin.key_files import write_new_file
-from ...errors import ConfigurationError
-from ...testing import FakeOkta
-from ..printing import echo, note
-from ..trust import trust_own_file
+from ..admin.key_files import write_new_file
+from ..errors import ConfigurationError
+from ..testing import FakeOkta
+from .printing import echo, note
+from .trust import trust_own_file
 
 SETTINGS = Path("okta.yaml")
 OLD_SETTINGS = Path("okta.yaml.stand-in")

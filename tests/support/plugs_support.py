@@ -1,0 +1,19 @@
+"""What the tests of other projects' clients have in common."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass
+class Tls:
+    """A CA of the tests, and a server's context with its certificate. ``ca``: the file with the CA's certificate."""
+
+    ca: Path
+    server: ssl.SSLContext
+
+    @property
+    def client(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=self.ca)
