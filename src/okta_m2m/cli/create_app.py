@@ -23,7 +23,7 @@ from ..admin.provisioning import App, Created, Via, create_app, find_app, list_g
 from ..errors import ConfigurationError
 from ..keys import PrivateKey
 from .exits import Exit, fail
-from .options import Json, KeyFile, Kid, PassphraseFile
+from .options import Json, KeyFile, Kid, PassphraseFile, one_of
 from .printing import echo, echo_json, note
 from .secrets import configured_key_file, default_key_file, load_key, signing_kid, with_kid
 from .settings_file import check_settings_file, read_setting, write_settings
@@ -52,7 +52,13 @@ def create(
         ),
     ],
     via: Annotated[
-        str, typer.Option("--via", metavar="apps|clients", help="Use /api/v1/apps, or /oauth2/v1/clients.")
+        str,
+        typer.Option(
+            "--via",
+            metavar="apps|clients",
+            autocompletion=one_of(*get_args(Via)),
+            help="Use /api/v1/apps, or /oauth2/v1/clients.",
+        ),
     ] = "apps",
     key_file: KeyFile = None,
     kid: Kid = None,

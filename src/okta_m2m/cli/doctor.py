@@ -13,21 +13,20 @@ from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from itertools import chain
 from operator import attrgetter
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 from rich.text import Text
 
 from .. import ServiceApp
-from ..admin.doctor import Check, Doctor, Kind, check_client, first_failure
+from ..admin.doctor import Check, Client, Doctor, Kind, check_client, first_failure
 from ..admin.exchanges import check_exchange
 from ..admin.shared_token import check_store
 from ..errors import ConfigurationError, quoted
 from ..settings import named_store
-from .exits import Exit
-from .options import STORE_TIMEOUT, As, Json, TokenFile, seconds
+from .exits import Exit, name_places
+from .options import STORE_TIMEOUT, As, Json, TokenFile, one_of, seconds
 from .printing import echo_json, without_log
-from .profiles import name_places
 from .sign_in import administrator
 from .terminal import Output, glyphs_for, hanging
 from .trust import OrgNotTrusted, check_org, configured_app
@@ -85,6 +84,7 @@ def doctor(
         typer.Option(
             "--client",
             metavar="NAME",
+            autocompletion=one_of(*get_args(Client)),
             help="Check the CA bundle and proxy of this client: requests, httpx, httpx2, aiohttp or niquests.",
         ),
     ] = "requests",

@@ -22,7 +22,7 @@ from ..errors import ConfigurationError
 from ..keys import PrivateKey
 from ..settings import find_setting
 from .groups import command_group
-from .options import DEFAULT_KEY, AppName, Json, Kid, PassphraseFile, Yes
+from .options import ALGORITHMS, DEFAULT_KEY, AppName, Json, Kid, PassphraseFile, Yes, one_of
 from .printing import echo_json, note, report
 from .rotate import rotate
 from .secrets import (
@@ -53,7 +53,7 @@ def new(
         Path, typer.Option("--out", metavar="FILE", help="The file to write the private key to. It must not exist.")
     ] = DEFAULT_KEY,
     alg: Annotated[
-        str, typer.Option("--alg", metavar="ALG", help="RS256, RS384, RS512; ES256, ES384, ES512.")
+        str, typer.Option("--alg", metavar="ALG", help=f"{', '.join(ALGORITHMS)}.", autocompletion=one_of(*ALGORITHMS))
     ] = "RS256",
     bits: Annotated[
         int | None, typer.Option("--bits", metavar="BITS", help="Bits of an RSA key: 2048 (by default), 3072, 4096.")
