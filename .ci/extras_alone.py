@@ -24,7 +24,8 @@ BRINGS = {
     "yaml": {"ruamel"},
     "file": {"filelock"},
     "redis": {"redis"},
-    "okta": {"aiohttp", "okta"},
+    # Okta's SDK requires requests itself.
+    "okta": {"aiohttp", "okta", "requests"},
     "httpie": {"httpie", "requests", "ruamel"},
     "cli": {"filelock", "requests", "ruamel", "typer"},
     "testing": {"pytest_httpserver"},

@@ -4,8 +4,9 @@
     python benchmarks/first_call.py requests --quick
 
 The floor is the same call by hand: with the same library, the assertion made with cryptography, and one connection for the token
-request and the call. *Lent*: the auth object sends the token request with the caller's own session or client, so on that
-connection too. aiohttp's session belongs to an event loop, and cannot be lent.
+request and the call. A second program by hand has a connection for each, so one handshake more. *Lent*: the auth object sends the
+token request with the caller's own session or client, so on that connection too. aiohttp's session belongs to an event loop, and
+cannot be lent.
 
 Each sample is a process of its own, in turns. The endpoint speaks TLS, and is verified with the CAs of certifi and its own.
 Wall time, from the loaded key on, so no import is in it; each round trip takes 30 ms, those of the handshakes included.
@@ -25,6 +26,7 @@ from peers import FLOOR, OURS, PEERS, pem
 from server import Endpoint, serving
 
 LENT = "lent"
+TWO_CONNECTIONS = "by hand, two connections"
 ROUNDS = 5 if QUICK else 15
 
 IMPORTS = """
@@ -80,28 +82,39 @@ def blocking(library: str, client: str) -> dict[str, str]:
     imports = f"import {library}\n"
     ours = f"{imports}from okta_m2m.{library} import OktaAuth\n{OURS_KEY}{BEGIN}{OURS_APP}"
     new, call = f"client = {library}.{client}()\n", "status = client.get(api_url).status_code\n"
+    ask, answered = (
+        "answer = client.post(token_url, data=form()).json()\n",
+        "status = client.get(api_url, headers=headers(answer)).status_code\n",
+    )
     lent = "session" if library == "requests" else "client"
     return {
-        FLOOR.name: f"{imports}{IMPORTS_BY_HAND}{BEGIN}{new}"
-        "answer = client.post(token_url, data=form()).json()\n"
-        "status = client.get(api_url, headers=headers(answer)).status_code\n",
+        FLOOR.name: f"{imports}{IMPORTS_BY_HAND}{BEGIN}{new}{ask}{answered}",
+        TWO_CONNECTIONS: f"{imports}{IMPORTS_BY_HAND}{BEGIN}{new}{ask}{new}{answered}",
         OURS.name: f"{ours}{new}client.auth = OktaAuth(app)\n{call}",
         LENT: f"{ours}{new}client.auth = OktaAuth(app, {lent}=client)\n{call}",
     }
 
 
-AIOHTTP = {
-    FLOOR.name: f"""
+def aiohttp_by_hand(another_session: str) -> str:
+    return f"""
 import asyncio, aiohttp
 {IMPORTS_BY_HAND}{BEGIN}
 async def main():
     async with aiohttp.ClientSession() as session:
         async with session.post(token_url, data=form()) as response:
             answer = await response.json()
+        {another_session}
         async with session.get(api_url, headers=headers(answer)) as response:
-            return response.status
+            status = response.status
+        await session.close()
+        return status
 status = asyncio.run(main())
-""",
+"""
+
+
+AIOHTTP = {
+    FLOOR.name: aiohttp_by_hand(""),
+    TWO_CONNECTIONS: aiohttp_by_hand("session = aiohttp.ClientSession()"),
     OURS.name: f"""
 import asyncio, aiohttp
 from okta_m2m.aiohttp import OktaAuth

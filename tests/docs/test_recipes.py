@@ -95,7 +95,8 @@ Recipe = Callable[[str], ModuleType]
 
 def test_every_file_is_on_a_page_and_has_a_test() -> None:
     pages = "".join(page.read_text("utf-8") for page in PAGES.glob("*.md"))
-    tests = Path(__file__).read_text("utf-8")
+    plugs = [*(ROOT / "tests" / "plugs").glob("test_*.py")]
+    tests = "".join(path.read_text("utf-8") for path in [Path(__file__), *plugs])
     files = [path for path in RECIPES.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     assert len(files) > 15
     included = {(PAGES / name).resolve() for name in re.findall(r"^```\{literalinclude\} (\S+)$", pages, re.MULTILINE)}
@@ -461,12 +462,18 @@ def test_grpc_client(recipe: Recipe, okta: FakeOkta) -> None:
         allowed = ServiceApp.from_env(origins=[f"https://localhost:{port}"])
         with module.channel(allowed, f"localhost:{port}", tls) as channel:
             assert channel.unary_unary("/orders.Orders/Get")(b"", timeout=60) == b"done"
+
+        async def call() -> bytes:
+            async with module.aio_channel(allowed, f"localhost:{port}", tls) as channel:
+                return await channel.unary_unary("/orders.Orders/Get")(b"", timeout=60)
+
+        assert asyncio.run(call()) == b"done"
         refused = pytest.raises(grpc.RpcError, match="must not be sent")
         with module.channel(ServiceApp.from_env(), f"localhost:{port}", tls) as channel, refused:
             channel.unary_unary("/orders.Orders/Get")(b"", timeout=60)
     finally:
         server.stop(None).wait()
-    assert seen == [f"Bearer {okta.tokens()[-1].value}"]
+    assert seen == [f"Bearer {okta.tokens()[-1].value}"] * 2
 
 
 def test_graphql_client_renews_a_rejected_token(recipe: Recipe, okta: FakeOkta) -> None:

@@ -18,6 +18,10 @@ from plugs_support import Tls
 from services import free_port as a_free_port
 
 NEEDS = {
+    "test_agents.py": ["fastmcp"],
+    "test_ai_clients.py": ["openai"],
+    "test_clouds.py": ["botocore"],
+    "test_kafka.py": ["confluent_kafka", "aiokafka"],
     "test_okta_sdk.py": ["okta"],
 }
 """The files whose packages the extra ``dev`` does not have, and one package that each needs."""

@@ -162,7 +162,7 @@ PLANTED: dict[str, tuple[str, str, Any, str, tuple[tuple[str, str], ...]]] = {
         "switches",
         TokenState,
         "close",
-        (("self.is_closed, self._rejected_by = True, {}", "self._rejected_by = {}"),),
+        (("self.is_closed, self._rejected_by = True, _NO_REJECTIONS", "self._rejected_by = _NO_REJECTIONS"),),
     ),
     "a token that arrives after the end is put into use": (
         "closing",

@@ -21,11 +21,21 @@ class OktaCallCredentials(grpc.AuthMetadataPlugin):
             callback(tuple((name.lower(), value) for name, value in headers.items()), None)
 
 
+def credentials(
+    app: ServiceApp, transport: grpc.ChannelCredentials | None = None
+) -> grpc.ChannelCredentials:
+    """gRPC sends call credentials only over TLS."""
+    call = grpc.metadata_call_credentials(OktaCallCredentials(app))
+    return grpc.composite_channel_credentials(transport or grpc.ssl_channel_credentials(), call)
+
+
 def channel(
     app: ServiceApp, target: str, transport: grpc.ChannelCredentials | None = None
 ) -> grpc.Channel:
-    """gRPC sends call credentials only over TLS."""
-    call = grpc.metadata_call_credentials(OktaCallCredentials(app))
-    return grpc.secure_channel(
-        target, grpc.composite_channel_credentials(transport or grpc.ssl_channel_credentials(), call)
-    )
+    return grpc.secure_channel(target, credentials(app, transport))
+
+
+def aio_channel(
+    app: ServiceApp, target: str, transport: grpc.ChannelCredentials | None = None
+) -> grpc.aio.Channel:
+    return grpc.aio.secure_channel(target, credentials(app, transport))

@@ -61,13 +61,13 @@ class Bindings:
         endpoint: TokenEndpoint,
         origins: Origins,
         key: Signer | None = None,
-        htu_origins: Mapping[str, str] = _NOTHING,
+        htu_origins: Mapping[str, str] | None = None,
         parent: Bindings | None = None,
     ) -> None:
         self._configured_key = key
         self._endpoint = endpoint
         self._origins = origins
-        self._htu_origins = htu_origins
+        self._htu_origins = htu_origins or _NOTHING
         self._proofs: DPoPProofs | None = None
         self._bound: Mapping[bytes, DPoPProofs] = _NOTHING  # by the token's digest; replaced as a whole
         self._last: tuple[Token, DPoPProofs, str] | None = None

@@ -60,10 +60,10 @@ class DerivedApps:
         "_endpoints",
         "_engine",
         "_fleet_for",
+        "_keyed",
         "_limit",
         "_make",
         "_org_url",
-        "_secret",
     )
 
     def __init__(
@@ -82,7 +82,8 @@ class DerivedApps:
         self._apps: dict[Hashable, ServiceApp] = {}
         self._dropped: WeakSet[ServiceApp] = WeakSet()
         self._endpoints: dict[str, TokenEndpoint] = {engine.endpoint.url: engine.endpoint}
-        self._secret = token_bytes(32)
+        # Copied for each use: to begin with the key each time would be a quarter of its time.
+        self._keyed = blake2b(key=token_bytes(32), digest_size=16)
 
     # ── the apps ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -199,8 +200,10 @@ class DerivedApps:
     def _digest(self, subject_token: str) -> bytes:
         if not isinstance(subject_token, str):
             arguments.check_subject(subject_token)
+        digest = self._keyed.copy()
         # "surrogatepass": the exception for a string that cannot be encoded would hold it.
-        return blake2b(subject_token.encode("utf-8", "surrogatepass"), key=self._secret, digest_size=16).digest()
+        digest.update(subject_token.encode("utf-8", "surrogatepass"))
+        return digest.digest()
 
     def _find(self, key: Hashable) -> ServiceApp | None:
         """The app with that key, which is now the one used last."""
@@ -234,4 +237,4 @@ class DerivedApps:
 
 
 def _in_key(scopes: Iterable[str]) -> tuple[str, ...]:
-    return scopes if type(scopes) is tuple else tuple(arguments.check_list(scopes, "scopes"))
+    return tuple(scopes if isinstance(scopes, tuple | list) else arguments.check_list(scopes, "scopes"))

@@ -192,7 +192,7 @@ class ServiceApp(arguments.NotAnAuthObject):
             fleet_for = partial(
                 Fleet, store, endpoint, keys, reports, dpop=binding, seal_with=seal_with, timeout=store_timeout
             )
-        bindings = Bindings(endpoint, allowed, dpop_key, arguments.check_htu_origins(htu_origins or {}))
+        bindings = Bindings(endpoint, allowed, dpop_key, htu_origins and arguments.check_htu_origins(htu_origins))
 
         self.token_state = TokenState(clock.now, allowed, keys, max_wait=max_wait)
         self._engine = Engine(

@@ -62,6 +62,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import inf
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from .._base.clocks import NEVER
@@ -82,6 +83,8 @@ MAX_FORMER: Final = 16
 
 RENEWAL_LOOK: Final = 30.0
 """Seconds between looks at a renewal in progress: after a fork, it is in progress only in the parent."""
+
+_NO_REJECTIONS: Final[Mapping[str, bytes]] = MappingProxyType({})
 
 
 class TokenState:
@@ -143,7 +146,7 @@ class TokenState:
         self._keys = keys
         self._forks = forks()
         self._former: tuple[bytes, ...] = ()
-        self._rejected_by: Mapping[str, bytes] = {}
+        self._rejected_by: Mapping[str, bytes] = _NO_REJECTIONS
         """The origins that wait for a better token, each with the digest of the one that it rejected."""
         self._forced: dict[str, ForcedRenewals] = {}
         self._refusal: tuple[TokenRefused, float, tuple[Signer, ...], int] | None = None
@@ -243,7 +246,7 @@ class TokenState:
                 later = True
             for origin in self._rejected_by:
                 self._forced[origin].give_back(NEVER if is_shared else token.sent_at)
-            self._rejected_by = {}
+            self._rejected_by = _NO_REJECTIONS
             self._refusal, self._failures = None, 0
             if later and not self.is_closed:
                 self._use(token)
@@ -273,7 +276,7 @@ class TokenState:
             if flight.is_forced:
                 for origin in self._rejected_by:
                     self._forced[origin].give_back(NEVER)
-                self._rejected_by = {}
+                self._rejected_by = _NO_REJECTIONS
             if not self._renews_token_in_use(flight):
                 return None
             if isinstance(error, SubjectRefused) and self.token is not None:
@@ -367,14 +370,14 @@ class TokenState:
         """Closes the state: there is no token from now on. Returns the last one, for revocation."""
         with mutex():
             last = self.token
-            self.is_closed, self._rejected_by = True, {}
+            self.is_closed, self._rejected_by = True, _NO_REJECTIONS
             self._use_none()
             return last
 
     def after_fork(self) -> None:
         """In a forked child, if the parent will revoke the token: the token belongs to the parent."""
         with mutex():
-            self._rejected_by = {}
+            self._rejected_by = _NO_REJECTIONS
             self._use_none()
 
     # ── these enter the mutex ────────────────────────────────────────────────────────────────────────────────────────
