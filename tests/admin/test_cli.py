@@ -89,7 +89,7 @@ def test_the_documentation_lists_exactly_the_exit_codes_there_are() -> None:
     ("missing", "arguments", "extra"),
     [
         ("typer", ("--version",), "cli"),
-        ("rich", ("--version",), "cli"),
+        ("rich", ("doctor",), "cli"),
         ("requests", ("token", "get"), "cli"),
         ("typer", ("doctor", "main:app"), "cli"),
         ("httpx", ("demo",), "demo"),

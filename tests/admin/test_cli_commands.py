@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ import pytest
 import requests
 from typer.main import get_command
 
-from command import Run, assert_one_line, done, posix_only, run_command, run_here, run_on_terminal
+from command import Run, assert_one_line, done, posix_only, run_command, run_here, run_on_terminal, subcommands
 from okta_m2m import PrivateKey
 from okta_m2m.admin.key_files import new_key, write_key
 from okta_m2m.admin.provisioning import KNOWN_SCOPES
@@ -61,7 +64,7 @@ def run(home: Path) -> Run:
 
 
 def leaves(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for name, found in group.commands.items():
+    for name, found in subcommands(group).items():
         if hasattr(found, "commands"):
             yield from leaves(found, (*path, name))
         else:
@@ -70,6 +73,31 @@ def leaves(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
 
 ROOT = get_command(command)
 LEAVES = dict(leaves(ROOT))
+
+
+def test_the_help_lists_each_command_with_its_own_first_line() -> None:
+    for name, found in subcommands(ROOT).items():
+        assert ROOT.help_line(name) == found.get_short_help_str(limit=500)
+        assert found.name == name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "heavy"),
+    [
+        (("--help",), {"requests", "rich", "cryptography", "okta_m2m.admin.management", "okta_m2m.cli.apps"}),
+        (("token", "get", "-h"), {"okta_m2m.cli.apps", "okta_m2m.cli.doctor", "okta_m2m.admin.rotation", "ruamel"}),
+    ],
+)
+def test_a_command_imports_only_what_it_needs(home: Path, arguments: tuple[str, ...], heavy: set[str]) -> None:
+    ran = run_command(home, *arguments, command=[sys.executable, "-X", "importtime", "-m", "okta_m2m.cli"])
+    imported = {line.rpartition("|")[2].strip() for line in done_with_log(ran).splitlines()}
+    assert "okta_m2m.cli.commands" in imported
+    assert imported & heavy == set()
+
+
+def done_with_log(ran: subprocess.CompletedProcess[str]) -> str:
+    assert ran.returncode == Exit.OK
+    return ran.stderr
 
 
 def test_every_command_that_shows_or_changes_something_has_json() -> None:
@@ -134,8 +162,42 @@ def test_each_shell_has_completion(run: Run, shell: str) -> None:
     assert "delete" in ran.stdout
 
 
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("key new --alg ES", ["ES256", "ES384", "ES512"]),
+        ("app role add READ_O", ["READ_ONLY_ADMIN"]),
+        *in_matrix(
+            ("key rotate --alg RS2", ["RS256"]),
+            ("app grant okta.users.r", ["okta.users.read"]),
+            ("app create --via c", ["clients"]),
+            ("doctor --client httpx", ["httpx", "httpx2"]),
+            ("assertion --endpoint i", ["introspect"]),
+        ),
+    ],
+)
+def test_values_are_completed(run: Run, typed: str, completed: list[str]) -> None:
+    words = ["okta-m2m", *typed.split()]
+    ran = run(
+        _OKTA_M2M_COMPLETE="complete_bash",
+        COMP_WORDS="\n".join(words),
+        COMP_CWORD=str(len(words) - 1),
+        command=installed(),
+    )
+    assert ran.stdout.split() == completed
+
+
+@posix_only
+def test_completion_is_for_the_shell_that_runs_it(home: Path) -> None:
+    zsh = shutil.copy(
+        "/bin/sh", home / "zsh"
+    )  # typer asks the system for the name of the process that runs the command
+    script = f"{shlex.join(installed())} --show-completion; exit"
+    ran = run_command(home, "-c", script, command=[str(zsh)], SHELL="/bin/bash")
+    assert ran.stdout.startswith("#compdef okta-m2m")
+
+
 def installed() -> list[str]:
-    import sys
     import sysconfig
 
     script = Path(sysconfig.get_path("scripts")) / ("okta-m2m.exe" if sys.platform == "win32" else "okta-m2m")

@@ -94,7 +94,7 @@ def test_keys_are_added_deactivated_and_deleted(run: Run, billing: App, key_file
     done(run("key", "deactivate", "2026"))
     done(run("key", "delete", "2026"))
     assert [key["kid"] for key in billing.jwks["keys"]] == [old]
-    only = run("key", "deactivate", str(old))
+    only = run("key", "deactivate", str(old), "--yes")
     assert only.returncode == Exit.REFUSED
     assert "only active" in only.stderr
 

@@ -19,7 +19,7 @@ import requests
 import typer
 
 import okta_m2m.cli.commands
-from command import posix_only, run_command, run_on_terminal
+from command import posix_only, run_command, run_on_terminal, subcommands
 from front import Exchange, Front, front_of
 from okta_m2m import PrivateKey
 from okta_m2m.admin.key_files import new_key, write_key
@@ -331,11 +331,10 @@ def test_a_row_that_is_wrapped_is_in_one_style() -> None:
 
 def test_each_option_states_its_name() -> None:
     # typer 0.27.0 to 0.27.3 take the metavar for the name of an option that states none.
-    def all_commands(group: typer.Typer) -> Iterator[Any]:
-        for command in (*group.registered_commands, *filter(None, [group.registered_callback])):
-            yield command.callback
-        for inner in group.registered_groups:
-            yield from all_commands(inner.typer_instance)
+    def all_commands(group: Any) -> Iterator[Any]:
+        yield from filter(None, [group.callback])
+        for inner in subcommands(group).values():
+            yield from all_commands(inner)
 
     def is_name(first: Any) -> bool:
         return isinstance(first, str) and first.startswith(
@@ -344,7 +343,7 @@ def test_each_option_states_its_name() -> None:
 
     options = [
         (command.__name__, name, each)
-        for command in all_commands(okta_m2m.cli.commands.app)
+        for command in all_commands(typer.main.get_command(okta_m2m.cli.commands.app))
         for name, hint in get_type_hints(command, include_extras=True).items()
         for each in getattr(hint, "__metadata__", ())
         if isinstance(each, typer.models.OptionInfo)

@@ -17,7 +17,7 @@ from typing import Any
 import requests
 import typer
 
-from command import Run, assert_one_line, done, posix_only, run_on_terminal, service_gets_a_token
+from command import Run, assert_one_line, done, posix_only, run_on_terminal, service_gets_a_token, subcommands
 from command_server import command_with
 from okta_m2m import PrivateKey
 from okta_m2m.admin.key_files import new_key, write_key
@@ -259,7 +259,7 @@ def test_no_option_takes_a_secret() -> None:
 
     def options(command: Any) -> Iterator[Any]:
         yield from command.params
-        for inner in getattr(command, "commands", {}).values():
+        for inner in subcommands(command).values():
             yield from options(inner)
 
     secret = re.compile("token|pass|secret|ssws|private")

@@ -66,6 +66,12 @@ def run_command(
 _built = cache(get_command)
 
 
+def subcommands(group: Any) -> dict[str, Any]:
+    """The commands of a group by name; empty for a command."""
+    names = group.list_commands(None) if hasattr(group, "commands") else []
+    return {name: group.get_command(None, name) for name in names}
+
+
 def run_here(*arguments: str, width: int | None = None) -> Result:
     """Runs the command in this process. typer builds its commands once for all, which takes longer than to run one."""
     with patch("typer.testing._get_command", _built):

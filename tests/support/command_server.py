@@ -27,6 +27,7 @@ _SERVER = """
 import atexit, contextlib, functools, gc, io, os, runpy, select, signal, socket, sys, threading
 import typer.main
 import okta_m2m.admin.doctor, okta_m2m.admin.provisioning, okta_m2m.admin.rotation, okta_m2m.cli.commands
+import okta_m2m.cli.apps, okta_m2m.cli.call, okta_m2m.cli.doctor, okta_m2m.cli.explain, okta_m2m.cli.keys, okta_m2m.cli.tokens
 import okta_m2m.requests, okta_m2m.testing
 import joserfc.jwk, joserfc.jws, ruamel.yaml, rich.table, rich.console
 

@@ -34,7 +34,7 @@ class App:
     - ``client_id``: the client id that a service signs in with. The same as ``id``, unless the app was created with a
       chosen client id.
     - ``name``: the label in the Admin Console.
-    - ``status``: ``ACTIVE`` or ``INACTIVE``.
+    - ``status``: ``ACTIVE`` or ``INACTIVE``; ``None`` if the endpoint does not return it.
     - ``application_type``: ``service`` for a service app.
     - ``auth_method``: how it signs in to the token endpoint; ``private_key_jwt`` for an app with a key.
     - ``grant_types``: ``client_credentials`` for a service app.
@@ -47,7 +47,7 @@ class App:
     id: str
     client_id: str
     name: str
-    status: str
+    status: str | None
     application_type: str
     auth_method: str
     grant_types: tuple[str, ...]
@@ -156,7 +156,7 @@ def create_app(
         Difference("dpop", dpop, app.dpop),
         Difference("jwks_uri", jwks_uri or "", app.jwks_uri),
         Difference("client_id", client_id or "", app.client_id),
-        Difference("status", "ACTIVE", app.status),
+        Difference("status", "ACTIVE" if app.status else "", app.status),
     )
     differences = tuple(each for each in compared if each.wanted and each.wanted != each.found)
     return Created(app, existing is None, _missing_keys(app, keys), differences)
@@ -314,7 +314,9 @@ def _all_apps(api: ManagementApi, via: Via, query: Mapping[str, str]) -> Iterato
             with suppress(NotAsDescribed):
                 yield _client(item)
         return
-    for item in api.pages("/api/v1/apps", {"limit": PAGE_SIZE, **query}):
+    # Okta gives this name to every OAuth app that was not installed from its catalog. Nothing says that q may stand beside it.
+    narrowed = query or {"filter": 'name eq "oidc_client"'}
+    for item in api.pages("/api/v1/apps", {"limit": PAGE_SIZE, **narrowed}):
         if item.get("signOnMode") == "OPENID_CONNECT":
             with suppress(NotAsDescribed):
                 yield _app(item)
@@ -414,15 +416,15 @@ def _client(document: Any) -> App:
     with described_as("client"):
         issued = document.get("client_id_issued_at")
         created = None if issued is None else datetime.fromtimestamp(issued, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
-        return _described_app({**document, "id": document["client_id"]}, "ACTIVE", None, created)
+        return _described_app({**document, "id": document["client_id"]}, None, None, created)
 
 
-def _described_app(about: Mapping[str, Any], status: str, dpop: bool | None, created: str | None) -> App:
+def _described_app(about: Mapping[str, Any], status: str | None, dpop: bool | None, created: str | None) -> App:
     """An app from what both endpoints say in the same words."""
     return App(
         id=about["id"],
         client_id=about["client_id"],
-        name=about["client_name"],
+        name=about["client_name"] or "",
         status=status,
         application_type=about.get("application_type") or "",
         auth_method=about.get("token_endpoint_auth_method") or "",

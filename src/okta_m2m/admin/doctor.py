@@ -35,6 +35,7 @@ from ..requests import LIBRARY, OktaAuth
 from ..settings import Settings, read_settings
 from ._changes import shown_id
 from ._doctor_connection import Client, check_client, check_connection, client_bundle, client_session
+from ._doctor_registration import REGISTRATION_ROWS, check_registration
 from ._doctor_rows import (
     CONNECTION_ROWS,
     NOT_POSSIBLE,
@@ -45,6 +46,7 @@ from ._doctor_rows import (
     error_row,
     row,
 )
+from .management import ManagementApi
 
 __all__ = [
     "Check",
@@ -84,6 +86,8 @@ class Doctor:
       they read from the environment; the client itself need not be installed.
     - ``session``: creates the sessions whose proxies, CA bundle and adapters are used. Default ``requests.Session``,
       with the settings of the environment.
+    - ``api``: signed in as an administrator of the app's org: then Okta is asked whether the app is active, its key is
+      registered, its scopes are granted, and a role is assigned. Default ``None``: not asked.
 
     Raises :class:`~okta_m2m.errors.ConfigurationError` for any other ``client``.
     """
@@ -100,6 +104,7 @@ class Doctor:
         timeout: float = 10.0,
         client: Client = "requests",
         session: Callable[[], requests.Session] = requests.Session,
+        api: ManagementApi | None = None,
     ) -> None:
         self._read_settings = partial(read_settings, files=files, environ=environ)
         self._offline = offline
@@ -108,6 +113,7 @@ class Doctor:
         self._timeout = timeout
         self._client: Client = check_client(client)
         self._new_session = session
+        self._api = api
         self._settings: Settings | None = None
         self._app = app
         self._connected = False
@@ -118,19 +124,27 @@ class Doctor:
     def checks(self) -> Iterator[Check]:
         """The rows, each as soon as it is known. Raises no errors: the rows report all failures."""
         if self._app is None:
-            yield self._check_configuration()
-            yield self._check_org_url()
-            yield self._check_key()
+            yield from self._check_settings()
         else:
             yield row("configuration", "ok", f"client id {shown_id(self._app.client_id)}, made by the program")
             yield row("org URL", "ok", self._app.org_url)
             yield _key_row(self._app.keys[0])
         yield from self._check_connection()
+        yield from self._check_registration()
         with self._session() as session:
             yield self._check_token_request(session)
         yield self._check_scopes()
         yield self._check_rate_limit()
         yield self._check_api_call()
+
+    def _check_settings(self) -> Iterator[Check]:
+        reported: set[str] = set()
+        for check in (self._check_configuration, self._check_org_url, self._check_key):
+            found = check()
+            # An okta.yaml that cannot be read makes all three fail.
+            yield row(found.name, "skipped", NOT_POSSIBLE) if found.detail in reported else found
+            if found.state == "fail":
+                reported.add(found.detail)
 
     # ── without a network ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -190,6 +204,14 @@ class Doctor:
         with self._session() as session:
             bundle = client_bundle(self._client)
             self._connected = yield from check_connection(session, bundle, self._app, self._timeout)
+
+    def _check_registration(self) -> Iterator[Check]:
+        if self._api is None or self._app is None or self._api.org_url != self._app.org_url:
+            return
+        if self._connected:
+            yield from check_registration(self._api, self._app)
+        else:
+            yield from map(self._skipped_row, REGISTRATION_ROWS)
 
     # ── the token ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -314,7 +336,7 @@ class _PlaceholderSigner:
 def _key_row(key: Signer, okta_yaml: Path | None = None) -> Check:
     name = "key"
     detail = f"{_strength(key)}, {key.alg}, {'no kid' if key.kid is None else f'kid {shown_id(key.kid)}'}"
-    path = getattr(key, "path", okta_yaml)  # only a key that follows a file has one
+    path = getattr(key, "path", None) or okta_yaml  # only a key that follows a file has one
     warning = None if path is None else readers_warning(path, "private key")
     if warning is not None:
         return row(name, "warn", f"{detail}; every user of this machine can read it", warning)

@@ -12,8 +12,11 @@ import sys
 import traceback
 from typing import NoReturn
 
-from .exits import Exit, ExtraMissing, fail, needs
-from .printing import LogHandler, note
+try:
+    from .exits import Exit, ExtraMissing, fail, needs
+    from .printing import LogHandler, note
+except KeyboardInterrupt:
+    sys.exit(130)
 
 __all__ = ["main"]
 

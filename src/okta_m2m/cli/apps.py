@@ -21,7 +21,7 @@ from ..errors import ConfigurationError
 from ..settings import find_setting
 from .create_app import create, describe_app, list_if_allowed
 from .groups import command_group
-from .options import AppName, Json, Yes, split_scopes
+from .options import AppName, Json, Yes, one_of, split_scopes
 from .printing import echo, echo_json, note, report
 from .secrets import confirm
 from .settings_file import change_scopes
@@ -32,7 +32,14 @@ app = command_group("Create and delete service apps; grant scopes and assign adm
 app.command()(create)
 
 Named = Annotated[str | None, typer.Argument(metavar="[NAME|ID]", help="By default the configured app.")]
-Scopes = Annotated[list[str], typer.Argument(metavar="SCOPE...", help="Scopes of Okta's own API: okta.users.read.")]
+Scopes = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SCOPE...",
+        help="Scopes of Okta's own API: okta.users.read.",
+        autocompletion=one_of(*sorted(provisioning.KNOWN_SCOPES)),
+    ),
+]
 
 
 @app.command()
@@ -54,7 +61,7 @@ def list_(sign_in: SignIn, as_json: Json = False) -> None:
     """List the org's service apps."""
     found = list(provisioning.list_apps(sign_in()))
     rows = [["CLIENT ID", "STATUS", "KEYS", "NAME"]]
-    rows += [[one.client_id, one.status, one.jwks_uri or str(len(one.keys)), one.name or "-"] for one in found]
+    rows += [[one.client_id, one.status or "-", one.jwks_uri or str(len(one.keys)), one.name or "-"] for one in found]
     report([asdict(one) for one in found], columns(rows), as_json)
 
 
@@ -160,7 +167,11 @@ def add_role(
     sign_in: SignIn,
     type_: Annotated[
         str | None,
-        typer.Argument(metavar="[TYPE]", help="A standard role, in any case: READ_ONLY_ADMIN, APP_ADMIN, ..."),
+        typer.Argument(
+            metavar="[TYPE]",
+            help="A standard role, in any case: READ_ONLY_ADMIN, APP_ADMIN, ...",
+            autocompletion=one_of(*provisioning.STANDARD_ROLES),
+        ),
     ] = None,
     custom: Annotated[str | None, typer.Option("--role", metavar="ID", help="A custom role (cr0...).")] = None,
     resource_set: Annotated[

@@ -52,7 +52,7 @@ def _row(one: AuditedApp, log_visible: bool) -> list[str]:
     dpop = "required" if app.dpop else "no"
     return [
         app.client_id,
-        app.status,
+        app.status or "-",
         dpop,
         app.jwks_uri or " ".join(keys) or "none",
         last_token,

@@ -8,25 +8,37 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from importlib import import_module
+from typing import Annotated, Any, Final
 
 import typer
 
 from .. import __version__
 from ..errors import ConfigurationError, InvalidKey, OktaM2MError
-from . import apps, keys, tokens
-from .audit import audit
-from .call import api, headers
-from .demo.command import demo
-from .doctor import doctor
-from .exits import Exit, exit_for, fail, failures, is_closed_pipe, is_device_failure
-from .explain import explain
-from .groups import Group, command_group
+from .exits import Exit, exit_for, fail, failures, is_closed_pipe, is_device_failure, name_places, needs
+from .groups import Group, built, command_group
 from .printing import discard_output, echo, report_log
-from .profiles import choose_org, name_places
-from .trust import trust
 
-_ORDER = ("key", "app", "audit", "doctor", "explain", "api", "headers", "token", "assertion", "trust", "demo")
+_COMMANDS: Final = {
+    "key": ("keys:app", "Create, register and rotate keys."),
+    "app": ("apps:app", "Create and delete service apps; grant scopes and assign admin roles."),
+    "audit": ("audit:audit", "Show all service apps: status, DPoP, age of each key, last token, roles, scopes."),
+    "doctor": ("doctor:doctor", "Check everything that a working call depends on, and say how to fix problems."),
+    "explain": ("explain:explain", "Print what an error means, and what to do about it."),
+    "api": ("call:api", "Call an API with the configured app's token: okta-m2m api GET /api/v1/users"),
+    "headers": ("call:headers", "Print the headers for one call: okta-m2m headers GET /api/v1/users | curl -H @- URL"),
+    "token": ("tokens:app", "Tokens of the configured app."),
+    "assertion": ("tokens:assertion", "Sign a client assertion (RFC 7523) for the configured app, and print it."),
+    "trust": (
+        "trust:trust",
+        "Let the org that the okta.yaml in a folder names get credentials, until that file changes.",
+    ),
+    "demo": (
+        "demo.command:demo",
+        "Watch the library at work on this machine: tokens are valid for 3 seconds, and no call fails.",
+    ),
+}
+"""Where each command is, and its line in the help, which imports none of them. In the order in which people need them."""
 
 
 @contextmanager
@@ -83,10 +95,20 @@ def _anywhere(arguments: list[str]) -> list[str]:
 
 
 class _Commands(Group):
-    """The whole command, with our exit codes. It lists the commands in the order in which people need them."""
+    """The whole command, with our exit codes. It imports a command when that is run or described: all of them take longer."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return [name for name in _ORDER if name in self.commands]
+        return list(_COMMANDS)
+
+    def help_line(self, name: str) -> str:
+        return _COMMANDS[name][1]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
+        with needs("cli", "The command okta-m2m"):
+            return built(cmd_name, getattr(import_module(f"{__package__}.{module}"), attribute))
 
     def make_context(self, info_name: str | None, args: list[str], *more: Any, **options: Any) -> Any:
         failures.as_json = "--json" in args
@@ -102,19 +124,9 @@ app = command_group(
     "Okta access tokens for services: create the app and its key, diagnose problems, call an API.",
     cls=_Commands,
     name="okta-m2m",
+    add_completion=True,
     epilog=f"Exit codes: {', '.join(f'{code:d} {code.name.lower()}'.replace('_', ' ') for code in Exit)}.",
 )
-app.add_typer(keys.app, name="key")
-app.add_typer(apps.app, name="app")
-app.command("audit")(audit)
-app.command("doctor")(doctor)
-app.command("explain")(explain)
-app.command("api")(api)
-app.command("headers")(headers)
-app.add_typer(tokens.app, name="token")
-app.command("assertion")(tokens.assertion)
-app.command("trust")(trust)
-app.command("demo")(demo)
 
 
 def _print_version(wanted: bool) -> None:
@@ -141,4 +153,6 @@ def _options(
 ) -> None:
     report_log(debug=debug)
     if org is not None:
+        from .profiles import choose_org
+
         choose_org(org)

@@ -23,7 +23,7 @@ from ..admin.provisioning import App, Created, Via, create_app, find_app, list_g
 from ..errors import ConfigurationError
 from ..keys import PrivateKey
 from .exits import Exit, fail
-from .options import Json, KeyFile, Kid, PassphraseFile
+from .options import Json, KeyFile, Kid, PassphraseFile, one_of
 from .printing import echo, echo_json, note
 from .secrets import configured_key_file, default_key_file, load_key, signing_kid, with_kid
 from .settings_file import check_settings_file, read_setting, write_settings
@@ -52,7 +52,13 @@ def create(
         ),
     ],
     via: Annotated[
-        str, typer.Option("--via", metavar="apps|clients", help="Use /api/v1/apps, or /oauth2/v1/clients.")
+        str,
+        typer.Option(
+            "--via",
+            metavar="apps|clients",
+            autocompletion=one_of(*get_args(Via)),
+            help="Use /api/v1/apps, or /oauth2/v1/clients.",
+        ),
     ] = "apps",
     key_file: KeyFile = None,
     kid: Kid = None,
@@ -100,11 +106,16 @@ def create(
         for line in describe_app(created.app, "created" if created.created else "already exists"):
             (note if env else echo)(line)
     if settings_file is not None:
-        write_settings(settings_file, _settings(api.org_url, created.app, keys, settings_file))
+        values: dict[str, object] = {**_settings(api.org_url, created.app, keys, settings_file)}
+        former = read_setting(settings_file, "clientId")
+        if former not in (None, created.app.client_id):  # the scopes were granted to an app that is deleted
+            values |= {"scopes": scopes or []} if read_setting(settings_file, "scopes") is not None else {}
+            note(f"The app {former}, whose settings were in {write}, is deleted. They are replaced.")
+        write_settings(settings_file, values)
         note(f"The settings are in {write}." + ("" if keys.private is not None else " Add privateKey: to it yourself."))
     elif not as_json and not created.keys_missing:
         _print_variables(variables)
-    _exit_if_different(created)
+    _exit_if_different(created, key_file)
 
 
 def describe_app(app: App, outcome: str | None = None) -> list[str]:
@@ -114,7 +125,7 @@ def describe_app(app: App, outcome: str | None = None) -> list[str]:
         "app": (app.name or "-") + (f" ({outcome})" if outcome else ""),
         "client id": app.client_id,
         **({"id": app.id} if app.id != app.client_id else {}),
-        "status": app.status,
+        "status": app.status or "not permitted to see",
         "keys": app.jwks_uri or " ".join(keys) or "none",
     }
     if app.dpop is not None:
@@ -171,8 +182,10 @@ def _check_settings_file(api: ManagementApi, path: Path, name: str, via: Via) ->
             f"Nothing was created. {error.problem}", remedy=f"{error.remedy} Or print export lines instead (--env)."
         ) from None
     present = read_setting(path, "clientId")
+    if present is None or (read_setting(path, "orgUrl") == api.org_url and not _exists(api, present)):
+        return
     with suppress(NotFound):
-        if present is None or find_app(api, name, via=via).client_id == present:
+        if find_app(api, name, via=via).client_id == present:
             return
     raise ConfigurationError(
         f"{path} has the settings of another app ({present}), so nothing was created.",
@@ -183,8 +196,16 @@ def _check_settings_file(api: ManagementApi, path: Path, name: str, via: Via) ->
     )
 
 
-def _exit_if_different(created: Created) -> None:
-    """If the app differs from the request, says how to correct that and ends the command with 1."""
+def _exists(api: ManagementApi, client_id: str) -> bool:
+    try:
+        find_app(api, client_id)
+    except NotFound:
+        return False
+    return True
+
+
+def _exit_if_different(created: Created, key_file: Path | None) -> None:
+    """If the app differs from the request, says how to correct that and ends the command with 1. ``key_file``: ``--key``."""
     app = created.app
     remedies = {
         "dpop": f"It does not require DPoP. Turn it on with: okta-m2m app edit {app.id} --dpop",
@@ -195,9 +216,10 @@ def _exit_if_different(created: Created) -> None:
     }
     problems = [remedies[difference.setting] for difference in created.differences]
     if created.keys_missing:
+        add = shlex.join(["okta-m2m", "key", "add", *([str(key_file)] if key_file else []), "--app", app.id])
         problems.append(
-            f"It does not have the key {', '.join(created.keys_missing)}. Register it with: okta-m2m key add --app {app.id}; "
-            "or create another app with that name, with --twin"
+            f"It does not have the key {', '.join(created.keys_missing)}. Register it with: {add}; or create another app "
+            "with that name, with --twin"
         )
     if problems:
         how = "was created" if created.created else "already exists"

@@ -9,25 +9,25 @@ import importlib
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from itertools import chain
 from operator import attrgetter
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 from rich.text import Text
 
 from .. import ServiceApp
-from ..admin.doctor import Check, Doctor, Kind, check_client, first_failure
+from ..admin.doctor import Check, Client, Doctor, Kind, check_client, first_failure
 from ..admin.exchanges import check_exchange
 from ..admin.shared_token import check_store
 from ..errors import ConfigurationError, quoted
 from ..settings import named_store
-from .exits import Exit
-from .options import STORE_TIMEOUT, Json, seconds
+from .exits import Exit, name_places
+from .options import STORE_TIMEOUT, As, Json, TokenFile, one_of, seconds
 from .printing import echo_json, without_log
-from .profiles import name_places
+from .sign_in import administrator
 from .terminal import Output, glyphs_for, hanging
 from .trust import OrgNotTrusted, check_org, configured_app
 
@@ -48,6 +48,7 @@ LEAD = 16  # columns for a row's name
 PARTS = {
     "settings": ("configuration", "org URL", "key"),
     "connection": ("DNS", "proxy", "TCP", "TLS", "discovery", "clock"),
+    "app at Okta": ("app", "app's keys", "grants", "roles"),
     "token": ("token", "scopes", "rate limit"),
     "API call": ("API call",),
     "exchange": ("exchange",),
@@ -55,7 +56,10 @@ PARTS = {
 }
 """The rows that are shown as one line if all of them passed."""
 
-SHORT = ("org URL", "key", "proxy", "discovery", "clock", "token", "scopes", "API call", "exchange", "store")
+SHORT = (
+    *("org URL", "key", "proxy", "discovery", "clock", "app", "roles"),
+    *("token", "scopes", "API call", "exchange", "store"),
+)
 """The rows whose details that line shows."""
 
 
@@ -80,6 +84,7 @@ def doctor(
         typer.Option(
             "--client",
             metavar="NAME",
+            autocompletion=one_of(*get_args(Client)),
             help="Check the CA bundle and proxy of this client: requests, httpx, httpx2, aiohttp or niquests.",
         ),
     ] = "requests",
@@ -89,14 +94,19 @@ def doctor(
     ] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Check only what needs no network.")] = False,
     max_wait: Annotated[float, seconds("--max-wait", "How long the token request may take.")] = 20.0,
+    token_file: TokenFile = None,
+    as_: As = None,
 ) -> None:
-    """Check everything that a working call depends on, and say how to fix problems."""
+    """Check everything that a working call depends on, and say how to fix problems.
+
+    If an account is signed in (OKTA_CLIENT_TOKEN, --token-file, --as), also check the app, its keys, grants and roles at Okta.
+    """
     checks: list[Check] = []
-    with without_log():
+    with without_log(), nullcontext() if offline else administrator(token_file, as_, max_wait) as api:
         app = None if program is None else import_app(program)
         if not offline and app is None:
             _check_trust()
-        doctor = Doctor(app, offline=offline, call=call, client=check_client(client), max_wait=max_wait)
+        doctor = Doctor(app, offline=offline, call=call, client=check_client(client), max_wait=max_wait, api=api)
         more = () if offline else chain(_check_exchange(app, audience, max_wait), _check_store(app))
         results = map(_with_places, chain(doctor.checks(), more))
         if as_json:

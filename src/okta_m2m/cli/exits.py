@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,8 +93,15 @@ def exit_for(error: OktaM2MError) -> Exit:
     return Exit.REFUSED if isinstance(error, errors.ProvisioningError) else Exit.BUG
 
 
-failures = SimpleNamespace(as_json=False)
-"""How :func:`fail` reports failures; the command sets it once."""
+failures = SimpleNamespace(as_json=False, places={})
+"""How :func:`fail` reports failures: whether as JSON, and where a profile has the setting of each variable. Set once."""
+
+
+def name_places(message: str) -> str:
+    """A message about settings, with the places in the profile instead of the variables that were made from it."""
+    for variable, place in failures.places.items():
+        message = re.sub(rf"(environment variable )?\b{re.escape(variable)}\b", place.replace("\\", r"\\"), message)
+    return message
 
 
 class ExtraMissing(Exception):

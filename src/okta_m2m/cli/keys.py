@@ -8,21 +8,33 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from ..admin.key_files import new_key, write_key, write_new_file
+from ..admin.key_files import new_key, read_kid, write_key, write_new_file
 from ..admin.provisioning import AppKey, activate_key, add_key, deactivate_key, delete_key, find_key, list_keys
 from ..errors import ConfigurationError
 from ..keys import PrivateKey
+from ..settings import find_setting
 from .groups import command_group
-from .options import DEFAULT_KEY, AppName, Json, Kid, PassphraseFile
+from .options import ALGORITHMS, DEFAULT_KEY, AppName, Json, Kid, PassphraseFile, Yes, one_of
 from .printing import echo_json, note, report
 from .rotate import rotate
-from .secrets import default_key_file, load_key, read_passphrase, signing_kid, with_kid
+from .secrets import (
+    configured_key_file,
+    confirm,
+    default_key_file,
+    is_encrypted,
+    load_key,
+    read_passphrase,
+    signing_kid,
+    with_kid,
+)
 from .sign_in import SignIn, signed_in, target_app
 from .terminal import columns
 
@@ -41,7 +53,7 @@ def new(
         Path, typer.Option("--out", metavar="FILE", help="The file to write the private key to. It must not exist.")
     ] = DEFAULT_KEY,
     alg: Annotated[
-        str, typer.Option("--alg", metavar="ALG", help="RS256, RS384, RS512; ES256, ES384, ES512.")
+        str, typer.Option("--alg", metavar="ALG", help=f"{', '.join(ALGORITHMS)}.", autocompletion=one_of(*ALGORITHMS))
     ] = "RS256",
     bits: Annotated[
         int | None, typer.Option("--bits", metavar="BITS", help="Bits of an RSA key: 2048 (by default), 3072, 4096.")
@@ -161,12 +173,22 @@ def add(
 @app.command("list")
 @signed_in
 def list_(sign_in: SignIn, app_name: AppName = None, as_json: Json = False) -> None:
-    """List the keys that are registered with the app."""
+    """List the keys that are registered with the app, and mark the one that this folder uses."""
     api, owner = target_app(sign_in, app_name)
     keys = list_keys(api, owner.id)
+    is_own = _own_key()
     rows = [["ID", "STATUS", "ALG", "CREATED", "KID"]]
-    rows += [[key.id, key.status, key.alg or "-", (key.created or "-")[:10], key.kid or "-"] for key in keys]
-    report([asdict(key) for key in keys], columns(rows), as_json)
+    rows += [
+        [
+            key.id,
+            key.status,
+            key.alg or "-",
+            (key.created or "-")[:10],
+            (key.kid or "-") + is_own(key) * "  (in use here)",
+        ]
+        for key in keys
+    ]
+    report([{**asdict(key), "in_use_here": is_own(key)} for key in keys], columns(rows), as_json)
 
 
 @app.command()
@@ -179,23 +201,50 @@ def activate(sign_in: SignIn, key: KeyName, app_name: AppName = None, as_json: J
 
 @app.command()
 @signed_in
-def deactivate(sign_in: SignIn, key: KeyName, app_name: AppName = None, as_json: Json = False) -> None:
+def deactivate(
+    sign_in: SignIn, key: KeyName, app_name: AppName = None, yes: Yes = False, as_json: Json = False
+) -> None:
     """Deactivate a key: Okta no longer accepts it. It can be activated again."""
     api, owner = target_app(sign_in, app_name)
-    _report_key(deactivate_key(api, owner.id, key), as_json)
+    found = find_key(api, owner.id, key)
+    if found.active:
+        _confirm_own("Deactivate", found, yes)
+    _report_key(deactivate_key(api, owner.id, found.id), as_json)
 
 
 @app.command()
 @signed_in
-def delete(sign_in: SignIn, key: KeyName, app_name: AppName = None, as_json: Json = False) -> None:
+def delete(sign_in: SignIn, key: KeyName, app_name: AppName = None, yes: Yes = False, as_json: Json = False) -> None:
     """Delete an inactive key."""
     api, owner = target_app(sign_in, app_name)
     found = find_key(api, owner.id, key)
+    _confirm_own("Delete", found, yes)
     delete_key(api, owner.id, found.id)
     report({**asdict(found), "status": "DELETED"}, [f"deleted  {key}"], as_json)
 
 
 app.command()(rotate)
+
+
+def _own_key() -> Callable[[AppKey], bool]:
+    """Whether a registered key is the one that the settings in this folder name. Asks for no passphrase: a key that is encrypted
+    is recognized by its ``kid``."""
+    kid, own = None, None
+    with suppress(ConfigurationError, OSError):
+        path = default_key_file() or configured_key_file()
+        setting = find_setting("kid", "privateKeyId", "keyId")
+        kid = str(setting.value) if setting is not None else None if path is None else read_kid(path)
+        if path is None or not is_encrypted(path):
+            own = load_key(None).thumbprint()
+    return lambda key: key.thumbprint == own or (own is None and kid is not None and key.kid == kid)
+
+
+def _confirm_own(deed: str, key: AppKey, yes: bool) -> None:
+    """Asks before the key is lost that this folder uses. Nothing is asked about another key."""
+    if _own_key()(key):
+        confirm(
+            f"{deed} the key {key.kid or key.id}? It is in use here: without it, its services get no new tokens.", yes
+        )
 
 
 def _report_key(key: AppKey, as_json: bool) -> None:

@@ -7,6 +7,7 @@ Each option states its name: typer 0.27.0 to 0.27.3 take the metavar for it othe
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -36,6 +37,13 @@ def days(name: str, help: str) -> Any:
     return typer.Option(name, metavar="DAYS", parser=_parse_days, help=help)
 
 
+def one_of(*names: str) -> Callable[[], list[str]]:
+    """Completes a value that is one of these names."""
+    return lambda: list(names)
+
+
+ALGORITHMS: Final = ("RS256", "RS384", "RS512", "ES256", "ES384", "ES512")
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 # ── the key ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -52,7 +60,7 @@ PassphraseFile = Annotated[
     typer.Option(
         "--passphrase-file",
         metavar="FILE",
-        help="File with the passphrase of an encrypted PEM; by default OKTA_CLIENT_PRIVATEKEYPASSPHRASE, or a prompt.",
+        help="File with the passphrase of an encrypted PEM; by default the configured one, or a prompt.",
     ),
 ]
 

@@ -6,7 +6,6 @@ Invariant: profiles are read only from the home directory. A folder that someone
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,13 +13,11 @@ from typing import Any, Final
 
 from ..errors import ConfigurationError, quoted
 from ..settings import check_org_url, parse_okta_yaml, read_okta_yaml
+from .exits import failures
 from .secrets import existing_file
 from .settings_file import lines_below, section_of
 
 _PREFIX: Final = "OKTA_CLIENT_"
-
-_places: dict[str, str] = {}
-"""Where the profile has the setting of each variable."""
 
 
 def choose_org(name: str) -> None:
@@ -50,14 +47,7 @@ def choose_org(name: str) -> None:
     for setting, value in settings.items():
         variable = f"{_PREFIX}{str(setting).upper()}"
         os.environ[variable] = _as_variable(str(setting), value, path.parent)
-        _places[variable] = f"okta.profiles.{name}.{setting} in {path}, line {lines.get(str(setting))}"
-
-
-def name_places(message: str) -> str:
-    """A message about settings, with the places in the profile instead of the variables that were made from it."""
-    for variable, place in _places.items():
-        message = re.sub(rf"(environment variable )?\b{re.escape(variable)}\b", place.replace("\\", r"\\"), message)
-    return message
+        failures.places[variable] = f"okta.profiles.{name}.{setting} in {path}, line {lines.get(str(setting))}"
 
 
 def _remove_variables(*folded: str) -> None:

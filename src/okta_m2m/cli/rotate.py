@@ -25,7 +25,7 @@ from ..admin.rotation import Progress, Rotated, Rotation, Step, rotatable_key_fi
 from ..keys import PrivateKey
 from ..settings import Settings, find_setting
 from .exits import Exit, fail, is_closed_pipe, is_device_failure
-from .options import AppName, Json, KeyFile, PassphraseFile, days, seconds
+from .options import ALGORITHMS, AppName, Json, KeyFile, PassphraseFile, days, one_of, seconds
 from .printing import echo_json, note, report
 from .secrets import configured_key_file, default_key_file, passphrase_of
 from .sign_in import SignIn, signed_in, target_app
@@ -46,7 +46,12 @@ def rotate(
     passphrase_file: PassphraseFile = None,
     alg: Annotated[
         str | None,
-        typer.Option("--alg", metavar="ALG", help="Algorithm of the new key; by default that of the old key."),
+        typer.Option(
+            "--alg",
+            metavar="ALG",
+            autocompletion=one_of(*ALGORITHMS),
+            help="Algorithm of the new key; by default that of the old key.",
+        ),
     ] = None,
     bits: Annotated[
         int | None,

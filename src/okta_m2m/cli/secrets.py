@@ -155,7 +155,7 @@ def passphrase_of(path: Path, passphrase_file: Path | None, *, configured: bool 
 
     ``configured``: whether it is the configured key.
     """
-    encrypted = _is_encrypted(path)
+    encrypted = is_encrypted(path)
     wanted = passphrase_file is not None or encrypted
     password = read_passphrase(passphrase_file, configured=configured) if wanted else None
     if encrypted and not password:
@@ -177,7 +177,8 @@ def _load_configured_key(kid: str | None) -> PrivateKey:
     return key if kid is None else key.with_kid(kid)
 
 
-def _is_encrypted(path: Path) -> bool:
+def is_encrypted(path: Path) -> bool:
+    """Whether a file has an encrypted PEM."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return False  # reading a FIFO might never end; loading the key reports the error

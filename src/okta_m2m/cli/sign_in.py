@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,6 +51,21 @@ def _management_api(token_file: Path | None, as_: str | None, max_wait: float) -
         account = configured_app(max_wait=max_wait) if as_ == "self" else _service_app_in(Path(as_), max_wait)
         url = account.org_url
     with ManagementApi(url, account, max_wait=max_wait, on_pause=_report_pause) as api:
+        yield api
+
+
+@contextmanager
+def administrator(token_file: Path | None, as_: str | None, max_wait: float) -> Iterator[ManagementApi | None]:
+    """The management API, if an option or a setting names an account; ``None`` otherwise, without a prompt. An account that only
+    the settings name must also be for an org that gets credentials."""
+    with ExitStack() as signed_out:
+        api = None
+        if token_file is not None or as_ is not None:
+            api = signed_out.enter_context(_management_api(token_file, as_, max_wait))
+        else:
+            with suppress(ConfigurationError):
+                if find_setting("token") is not None:
+                    api = signed_out.enter_context(_management_api(None, None, max_wait))
         yield api
 
 

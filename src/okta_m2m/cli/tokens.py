@@ -23,7 +23,7 @@ from ..errors import ConfigurationError, TokenUnreachable, quoted
 from ..requests import OktaAuth
 from .exits import Exit, fail
 from .groups import command_group
-from .options import STORE_TIMEOUT, Json, RequestedScopes, TokenWait, seconds, split_scopes
+from .options import STORE_TIMEOUT, Json, RequestedScopes, TokenWait, one_of, seconds, split_scopes
 from .printing import echo, echo_json, note, report
 from .secrets import prompt_for, read_secret
 from .terminal import Output, stdin_is_terminal, stdout_is_pipe, stdout_is_terminal
@@ -143,6 +143,7 @@ def assertion(
         typer.Option(
             "--endpoint",
             metavar="token|introspect|revoke",
+            autocompletion=one_of("token", "introspect", "revoke"),
             help="The endpoint that the assertion is for (its aud claim).",
         ),
     ] = "token",
