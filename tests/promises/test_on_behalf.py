@@ -8,13 +8,16 @@ import pytest
 from clients import Client
 from okta_m2m.errors import SubjectRefused
 from okta_m2m.testing import FakeOkta
-from promises import Connect, Hours, Service, either_binding, in_matrix, sent_to
+from promises import Connect, Hours, Service, in_matrix, sent_to
 from services import eventually
 from subjects import World, subjects
 
 
-@pytest.mark.parametrize(("number", "at_once"), [(8, 8), *in_matrix((1000, 100))])
-@either_binding
+@pytest.mark.parametrize(
+    ("binding", "number", "at_once"),
+    [("dpop", 8, 8), *in_matrix(("dpop", 1000, 100), ("bearer", 100, 100))],
+    indirect=["binding"],
+)
 @pytest.mark.timeout(600)
 def test_no_token_is_sent_for_another_user(
     okta: FakeOkta, service: Service, connect: Connect, number: int, at_once: int
