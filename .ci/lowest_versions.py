@@ -6,8 +6,9 @@ import re
 import tomllib
 from pathlib import Path
 
-project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text("utf-8"))["project"]
-requirements = set(project["dependencies"]).union(*project["optional-dependencies"].values())
+settings = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text("utf-8"))
+project, groups = settings["project"], settings["dependency-groups"]
+requirements = set(project["dependencies"]).union(*project["optional-dependencies"].values(), *groups.values())
 lowest: dict[str, str] = {}
 for requirement in sorted(requirements):
     bound = re.fullmatch(r"([\w.-]+)(?:\[[\w,]+\])?>=([\w.]+)", requirement)

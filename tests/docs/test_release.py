@@ -13,7 +13,8 @@ import okta_m2m
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = ROOT / ".github" / "workflows"
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+PROJECT, GROUPS = SETTINGS["project"], SETTINGS["dependency-groups"]
 
 
 def workflow(name: str) -> dict[Any, Any]:
@@ -30,6 +31,27 @@ def test_the_tests_run_on_every_system_and_every_python() -> None:
     ]
     assert set(classified) <= set(matrix["python"])
     assert PROJECT["requires-python"] == f">={classified[0]}"
+
+
+def test_the_metadata_has_extras_for_users_and_one_for_the_tests() -> None:
+    """The README's command installs the tests' packages with any pip. All others are groups, which metadata does not have."""
+    user_pages = "".join(page.read_text("utf-8") for page in ROOT.glob("docs/**/*.md")) + (
+        ROOT / "README.md"
+    ).read_text("utf-8")
+    offered = {
+        extra for listed in re.findall(r"(?:okta-m2m|')\.?\[([\w,]+)\]", user_pages) for extra in listed.split(",")
+    }
+    extras = set(PROJECT["optional-dependencies"])
+    assert set(GROUPS) == {"docs", "recipes", "ci", "endurance"}
+    assert not extras & set(GROUPS)
+    assert extras - offered == set()
+
+
+def test_no_dependency_group_names_this_package() -> None:
+    """pip would look the name up on an index, where it may belong to someone else."""
+    assert [
+        line for lines in GROUPS.values() for line in lines if re.match(r"okta[-_.]m2m\b", line, re.IGNORECASE)
+    ] == []
 
 
 def test_nothing_is_published_before_the_tests_and_the_audit() -> None:

@@ -1,6 +1,7 @@
 """The documentation site, as a reader sees it: built without a warning, and looked at in Chromium.
 
-Needs the extra ``docs``, and Chromium with its driver from the distribution (``apt-get install chromium chromium-driver``).
+Needs the extras ``all`` and ``okta``, the group ``docs``, and Chromium with its driver from the distribution (``apt-get install
+chromium chromium-driver``).
 Without them these tests are skipped; in CI they fail. Screenshots are kept in ``build/artefacts/screenshots``.
 """
 
@@ -41,13 +42,13 @@ def missing(reason: str) -> None:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site, built with the packages of the extra ``docs`` only."""
+    """The site, built with the packages that CONTRIBUTING's command installs, and no others."""
     for package in ("sphinx", "myst_parser", "furo", "sphinx_copybutton", "sphinx_design"):
         if find_spec(package) is None:
-            missing(f"{package} is not installed: pip install -e '.[docs]'")
+            missing(f"{package} is not installed: pip install -e '.[all,okta]' --group docs")
     built = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "sphinx", "-W", "-E", "-q", "-b", "html", str(ROOT / "docs"), str(built)]
-    variables = environment_with_only({"docs"}, tmp_path_factory.mktemp("python"))
+    variables = environment_with_only({"all", "okta"}, tmp_path_factory.mktemp("python"), groups=["docs"])
     done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return built
@@ -102,7 +103,7 @@ class Browser:
 def browser(address: str) -> Iterator[Browser]:
     chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
     if find_spec("selenium") is None:
-        missing("selenium is not installed: pip install -e '.[docs]'")
+        missing("selenium is not installed: pip install -e '.[all,okta]' --group docs")
     if chromium is None or chromedriver is None:
         missing("Chromium is not installed: apt-get install chromium chromium-driver")
     from selenium import webdriver

@@ -1,6 +1,6 @@
-"""Runs Python as in an environment that has one extra of this package, or a few, and nothing else.
+"""Runs Python as in an environment that has one extra of this package, or a few, and nothing else; or dependency groups too.
 
-Invariant: nothing is installed. Packages that the extras do not need are there, but a program cannot import them. So this
+Invariant: nothing is installed. Packages that these do not need are there, but a program cannot import them. So this
 needs no package index, and what it shows about a new environment is which modules are missing there.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
@@ -35,9 +36,9 @@ sys.meta_path[:] = [VisiblePackages if finder is PathFinder else finder for find
 """
 
 
-def environment_with_only(extras: set[str], folder: Path) -> dict[str, str]:
-    """The variables under which Python, and every program that it starts, sees only these extras. ``folder`` is for a file."""
-    visible = packages_of(extras)
+def environment_with_only(extras: set[str], folder: Path, *, groups: Iterable[str] = ()) -> dict[str, str]:
+    """The variables under which Python, and every program that it starts, sees only these. ``folder`` is for a file."""
+    visible = packages_of(extras, groups)
     hidden = {
         module
         for module, distributions in packages_distributions().items()
@@ -49,14 +50,17 @@ def environment_with_only(extras: set[str], folder: Path) -> dict[str, str]:
     return {**inherited, "PYTHONPATH": str(folder), "PYTHONIOENCODING": "utf-8"}
 
 
-def packages_of(extras: set[str]) -> set[str]:
-    """The names of the installed packages that ``pip install 'okta-m2m[...]'`` installs."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+def packages_of(extras: set[str], groups: Iterable[str] = ()) -> set[str]:
+    """The names of the installed packages that ``pip install 'okta-m2m[...]' --group ...`` installs."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    project = settings["project"]
     lines_of = {(OURS, extra): lines for extra, lines in project["optional-dependencies"].items()}
     lines_of[OURS, ""] = project["dependencies"]
     found: set[str] = set()
     looked_at: set[tuple[str, str]] = set()
     ahead = [(OURS, extra) for extra in {"", *extras}]
+    for requirement in map(Requirement, (line for group in groups for line in settings["dependency-groups"][group])):
+        ahead += [(canonicalize_name(requirement.name), each) for each in {"", *requirement.extras}]
     while ahead:
         package = ahead.pop()
         if package in looked_at:

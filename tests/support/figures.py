@@ -54,7 +54,7 @@ def need(module: str) -> None:
     """Skips a test whose package is not installed; in CI, fails it."""
     if find_spec(module) is not None:
         return
-    reason = f"{module} is not installed: pip install -e '.[endurance]'"
+    reason = f"{module} is not installed: pip install -e '.[dev]' --group endurance"
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)

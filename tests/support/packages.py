@@ -9,10 +9,10 @@ import pytest
 
 
 def needs(*packages: str) -> None:
-    """Skips the test if one of ``packages`` of the extra ``recipes`` is not installed; in CI it fails."""
+    """Skips the test if one of ``packages`` of the group ``recipes`` is not installed; in CI it fails."""
     for package in packages:
         if find_spec(package) is None:
-            reason = f"{package} is not installed: pip install -e '.[recipes]'"
+            reason = f"{package} is not installed: pip install -e '.[all,okta]' --group recipes"
             if os.environ.get("CI"):
                 pytest.fail(reason)
             pytest.skip(reason)

@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "docs" / "examples"
 PINS = ROOT / ".ci" / "pins"
 OLDEST, NEWEST = 11, 14
-NOT_FOR_USERS = {"docs", "recipes", "endurance", "dev", "ci"}
+NOT_FOR_USERS = {"dev"}
 
 GIVEN = """
 import os
