@@ -20,8 +20,9 @@ PAGE = ROOT / "docs" / "works-with.md"
 PREFACE = """\
 # Works with
 
-This page lists the packages that okta-m2m is tested with, and the oldest and the newest version of each. If the newest version
-needs a newer Python than 3.11, the other column has the newest version for 3.11.
+This page lists the packages that okta-m2m is tested with, and the oldest and the newest version of each. If both columns have the
+same version, no other was tested. If the newest version needs a newer Python than 3.11, the other column has the newest version
+for 3.11.
 
 """
 

@@ -14,17 +14,8 @@ import pytest
 import trustme
 
 from okta_m2m.testing import FakeOkta
-from plugs_support import Tls
+from plugs_support import NEEDS, Tls
 from services import free_port as a_free_port
-
-NEEDS = {
-    "test_agents.py": ["fastmcp"],
-    "test_ai_clients.py": ["openai"],
-    "test_clouds.py": ["botocore"],
-    "test_kafka.py": ["confluent_kafka", "aiokafka"],
-    "test_okta_sdk.py": ["okta"],
-}
-"""The files whose packages the extra ``dev`` does not have, and one package that each needs."""
 
 collect_ignore = [file for file, packages in NEEDS.items() if not all(find_spec(package) for package in packages)]
 

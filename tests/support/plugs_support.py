@@ -6,6 +6,15 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
+NEEDS = {
+    "test_agents.py": ["fastmcp"],
+    "test_ai_clients.py": ["openai"],
+    "test_clouds.py": ["botocore"],
+    "test_kafka.py": ["confluent_kafka", "aiokafka"],
+    "test_okta_sdk.py": ["okta"],
+}
+"""The files whose packages the extra ``dev`` does not have, and one package that each needs."""
+
 
 @dataclass
 class Tls:
