@@ -11,6 +11,7 @@ from bench import EPOCH, ORG, Bench, names, raised, replay_until_it_ends
 from okta_m2m import RateLimited, ServiceApp, TokenUnreachable
 from okta_m2m._base.clocks import Clock
 from okta_m2m.effects import Response, Send, SendFailed
+from okta_m2m.errors import UnexpectedAnswer
 from okta_m2m.testing import replay
 from signers import Stub
 
@@ -106,6 +107,27 @@ def test_a_rate_limit_beyond_the_deadline_is_raised_at_once_and_remembered() -> 
         assert f"asked to wait {error.retry_after:.1f} seconds" in str(told)
     bench.time += 60.0
     bench.obtain(bench.token()).result()
+
+
+def test_the_error_of_a_rate_limit_without_a_time_has_the_pause_that_is_left() -> None:
+    bench = Bench(max_wait=2)
+    replayed = replay_until_it_ends(bench, lambda _: bench.answer(429, b""))
+    error = raised(replayed, RateLimited)
+    assert error.retry_after == pytest.approx(2.0 ** (names(replayed).count("Send") - 3), rel=0.16)
+
+
+def test_the_error_of_a_server_error_quotes_its_code() -> None:
+    bench = Bench(max_wait=1)
+    replayed = replay_until_it_ends(bench, lambda _: bench.error(503, "server_error"))
+    assert "it returned HTTP 503 server_error, after" in str(raised(replayed, TokenUnreachable))
+
+
+def test_an_unexpected_answer_is_not_asked_for_again_at_once() -> None:
+    bench = Bench()
+    raised(bench.obtain(bench.answer(403, b"<html>blocked</html>")), UnexpectedAnswer)
+    again = bench.obtain()
+    assert names(again) == []
+    raised(again, UnexpectedAnswer)
 
 
 def test_a_concurrency_limit_is_retried_after_short_pauses() -> None:

@@ -67,7 +67,7 @@ from .answers import (
 )
 from .flights import Flight
 from .grants import SECRETS, Grant
-from .politeness import LONGEST_BELIEVED, back_off
+from .politeness import LONGEST_BELIEVED
 from .proofs import CLOCK_TOLERANCE, DPoPProofs, signed_request
 from .token_endpoint import TokenEndpoint
 
@@ -361,7 +361,7 @@ class Conversation:
             pause = rate_limit_pause(response, endpoint.okta_clock.now())
             if pause is not None:
                 self._politeness.asked_to_wait(pause, self._now(), self._patient_until)
-            self._last_error = _rate_limited(shown, pause, back_off(self._politeness.failures + 1))
+            self._last_error = _rate_limited(shown, pause)
             return None
         if 200 <= response.status < 300:
             token = self._read_token(response, sent_at)
@@ -527,7 +527,7 @@ def _cure(code: str, description: str | None, has_new_nonce: bool, moved: float)
     return None
 
 
-def _rate_limited(response: Response, pause: float | None, own_pause: float) -> RateLimited:
+def _rate_limited(response: Response, pause: float | None) -> RateLimited:
     asked = "" if pause is None else f", and asked to wait {pause:.1f} seconds"
     if pause is not None and pause > LONGEST_BELIEVED:
         asked, pause = f"{asked}, of which {LONGEST_BELIEVED:.0f} are believed", LONGEST_BELIEVED
@@ -537,5 +537,5 @@ def _rate_limited(response: Response, pause: float | None, own_pause: float) -> 
         status=429,
         error=error_code(response.body),
         request_id=request_id(response),
-        retry_after=own_pause if pause is None else pause,
+        retry_after=pause or 0.0,  # replaced by what is left of our own pause, unless that has passed: _wait
     )
