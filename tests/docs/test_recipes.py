@@ -531,15 +531,16 @@ def test_generated_client(recipe: Recipe, okta: FakeOkta, tmp_path: Path, monkey
     command = [sys.executable, "-m", "openapi_python_client", "generate", "--path", "orders.json"]
     subprocess.run([*command, "--config", "config.yaml", "--meta", "none", "--output-path", "orders"], check=True)
     monkeypatch.syspath_prepend(str(tmp_path))
-    from orders import Client  # type: ignore[import-not-found]
+    from orders import AuthenticatedClient, Client  # type: ignore[import-not-found]
     from orders.api.default import list_orders  # type: ignore[import-not-found]
 
     okta.protect("/orders", scope="api:read")
     app = ServiceApp.from_env(scopes=["api:read"], authorization_server="default", origins=[okta.url])
-    client = recipe("generated_client").authorized(Client, app, okta.url)
-    response = list_orders.sync_detailed(client=client)
-    client.get_httpx_client().close()
-    assert response.status_code == 200
+    made = recipe("generated_client")
+    for client in (made.authorized(Client, app, okta.url), made.authenticated(AuthenticatedClient, app, okta.url)):
+        response = list_orders.sync_detailed(client=client)
+        client.get_httpx_client().close()
+        assert response.status_code == 200
     for name in [name for name in sys.modules if name.split(".")[0] == "orders"]:
         del sys.modules[name]
 
