@@ -2,7 +2,7 @@
 
 Needs the extras ``all`` and ``okta``, the group ``docs``, and Chromium with its driver from the distribution (``apt-get install
 chromium chromium-driver``).
-Without them these tests are skipped; in CI they fail. Screenshots are kept in ``build/artefacts/screenshots``.
+Without them these tests are skipped; in CI they fail. Screenshots are kept in ``build/artifacts/screenshots``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from test_api import listed
 from extra_alone import environment_with_only
 
 ROOT = Path(__file__).parents[2]
-SCREENSHOTS = ROOT / "build" / "artefacts" / "screenshots"
+SCREENSHOTS = ROOT / "build" / "artifacts" / "screenshots"
 PHONE = 375
 LOOKED_AT = ["index", "concepts", "errors", "performance", "migrate/authlib", "reference/service_app"]
 

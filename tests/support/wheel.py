@@ -270,9 +270,9 @@ def main() -> None:
     key = PrivateKey.generate("ES256")
     with tempfile.TemporaryDirectory() as name, FakeOkta() as okta, ThreadPoolExecutor(os.cpu_count()) as pool:
         folder = Path(name).resolve()
-        artefacts = Path(*sys.argv[1:]).resolve() if sys.argv[1:] else folder / "dist"
-        artefacts.mkdir(parents=True, exist_ok=True)
-        wheel = build(ROOT, artefacts)
+        artifacts = Path(*sys.argv[1:]).resolve() if sys.argv[1:] else folder / "dist"
+        artifacts.mkdir(parents=True, exist_ok=True)
+        wheel = build(ROOT, artifacts)
         extras = ["", *(extra for extra in extras_of(wheel) if extra not in NOT_FOR_USERS)]
         unknown = set(extras) - CHECKS.keys()
         assert not unknown, f"say in CHECKS what {unknown} is for"

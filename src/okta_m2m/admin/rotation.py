@@ -459,7 +459,7 @@ class Rotation:
                 then = "Then run it again."
             try:
                 self._put_old_key_back(journal)
-                if step is not Step.PUBLISH:  # both keys work, so what that step has done does no harm
+                if step is not Step.PUBLISH:  # both keys work, so what that step has done is harmless
                     self._publish_old_key(journal)
                 in_use = f"The old key {journal.old_kid!r} is in use."
             except (OktaM2MError, OSError) as other:
