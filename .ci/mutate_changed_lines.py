@@ -121,9 +121,11 @@ OTHER_TESTS = {
     "proofs": ["tests/rules/test_proofs.py", "tests/rules/test_fapi.py"],
     "service_app": [
         "tests/rules/test_arguments.py",
+        "tests/rules/test_crash_reports.py",
         "tests/rules/test_derived_apps.py",
         "tests/rules/test_fapi.py",
         "tests/rules/test_made_again.py",
+        "tests/rules/test_mistakes.py",
         "tests/promises/test_closing.py",
     ],
     "token_state": TESTS_OF_TOKEN_STATE,

@@ -94,7 +94,7 @@ def test_the_documentation_lists_exactly_the_exit_codes_there_are() -> None:
         ("typer", ("doctor", "main:app"), "cli"),
         ("httpx", ("demo",), "demo"),
         *in_matrix(
-            ("requests", ("demo",), "cli"),
+            ("requests", ("demo",), "demo"),
             ("aiohttp", ("demo",), "demo"),
             ("pytest_httpserver", ("demo",), "demo"),
         ),
