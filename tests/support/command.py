@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -93,7 +94,9 @@ def run_on_terminal(
 ) -> SimpleNamespace:
     """Runs the command on a pseudo-terminal of 100 columns.
 
-    ``interrupted``: sends SIGINT as soon as this is shown. ``typed``: the answer to the first prompt; ``"\\x04"`` is Ctrl-D.
+    ``interrupted``: sends SIGINT as soon as this is shown, and each second until the command ends. Python notices a signal that
+    arrives just before it reads only after the read, or at the next signal. ``typed``: the answer to the first prompt;
+    ``"\\x04"`` is Ctrl-D.
     """
     import fcntl
     import pty
@@ -108,16 +111,21 @@ def run_on_terminal(
         [*command, *arguments], cwd=home, env=env, stdin=theirs, stdout=theirs, stderr=theirs
     ) as process:
         os.close(theirs)
-        output = b""
+        output, is_interrupted = b"", False
         try:
-            while chunk := os.read(ours, 65536):
+            while True:
+                if is_interrupted and not select.select([ours], [], [], 1.0)[0]:
+                    process.send_signal(signal.SIGINT)
+                    continue
+                if not (chunk := os.read(ours, 65536)):
+                    break
                 output += chunk
                 if typed and output.endswith(b": "):  # before this space, the prompt discards what is typed
                     os.write(ours, (typed if typed == "\x04" else f"{typed}\n").encode())
                     typed = ""
                 if interrupted and interrupted.encode() in output:
                     process.send_signal(signal.SIGINT)
-                    interrupted = ""
+                    interrupted, is_interrupted = "", True
         except OSError:
             pass  # EIO is how Linux says that the other end is closed
         finally:
