@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from mistakes import CLIENTS, MISTAKES, outcome
-from okta_m2m import ConfigurationError, OktaM2MError
+from okta_m2m import ConfigurationError, OktaM2MError, ServiceApp
 from okta_m2m.errors import WrongType
 
 REMEDY = (
@@ -55,8 +55,11 @@ def test_the_error_of_a_common_mistake_has_the_right_articles(mistake: Callable[
     assert WRONG_ENGLISH.search(said) is None, said
 
 
-def test_a_kid_given_to_the_app_is_answered_with_where_it_belongs() -> None:
-    said = outcome(dict(MISTAKES)["the app with a kid"])
+@pytest.mark.parametrize(
+    "make", [dict(MISTAKES)["the app with a kid"], lambda: ServiceApp.from_env(kid="k1", environ={})]
+)
+def test_a_kid_given_to_the_app_is_answered_with_where_it_belongs(make: Callable[[], object]) -> None:
+    said = outcome(make)
     assert isinstance(said, TypeError)
     assert "PrivateKey.from_file" in str(said)
     assert "OKTA_CLIENT_KID" in str(said)
