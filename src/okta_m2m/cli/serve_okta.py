@@ -46,7 +46,7 @@ def serve(host: str, port: int, *, dpop: bool) -> None:
     with suppress(KeyboardInterrupt), okta, ExitStack() as at_end:
         settings = f'okta:\n  client:\n    orgUrl: "{okta.url}"\n    token: "{okta.ssws}"\n'
         at_end.callback(_remove_settings, settings, okta)
-        hint = f"./{SETTINGS} has the same settings, so commands in this folder need no environment variables."
+        hint = f"./{SETTINGS} has the same settings for commands in this folder."
         try:
             # Written before the lines are printed: a program that reads them may start at once.
             write_new_file(SETTINGS, settings.encode())
