@@ -191,6 +191,7 @@ def test_the_demo_prints_a_plain_picture_if_stdout_is_no_terminal(run: Run) -> N
     assert re.search("^token 1 .*✗", done.stdout, re.MULTILINE)  # revoked
 
 
+@pytest.mark.matrix
 def test_the_demo_draws_in_ascii_if_the_encoding_has_nothing_else(run: Run) -> None:
     done = run("demo", "--seconds", "0.6", PYTHONIOENCODING="ascii", COLUMNS="44")
     assert (done.returncode, done.stderr) == (Exit.OK, "")

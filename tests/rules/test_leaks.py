@@ -162,7 +162,7 @@ def run_with_the_plugin(tmp_path: Path, tests: str, *options: str) -> dict[str, 
     return outcomes
 
 
-@pytest.mark.parametrize("workers", [*in_matrix("0"), "1"])
+@pytest.mark.parametrize("workers", in_matrix("0", "1"))
 def test_a_planted_leak_fails_its_test_and_no_other(tmp_path: Path, workers: str) -> None:
     outcomes = run_with_the_plugin(tmp_path, CLEAN + PLANTED, "-n", workers)
     assert outcomes.pop("test_clean") == "passed"

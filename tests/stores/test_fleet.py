@@ -249,6 +249,7 @@ def test_when_the_holder_of_a_claim_is_killed_another_process_takes_over(
     assert okta.token_requests == 1 + conversation
 
 
+@either_binding
 def test_a_caller_that_is_cancelled_leaves_its_fetch_to_the_fleet(
     okta: FakeOkta, own_server: RedisServer, admin: redis.Redis, member: Callable[..., Member]
 ) -> None:
@@ -269,6 +270,7 @@ def test_a_caller_that_is_cancelled_leaves_its_fetch_to_the_fleet(
     assert okta.tokens_minted == 1, "another process has what the cancelled caller began"
 
 
+@either_binding
 def test_a_slow_token_request_keeps_its_claim_until_it_ends(
     okta: FakeOkta,
     server: RedisServer,
