@@ -66,6 +66,8 @@ ROWS = {
     "AI services and agents": (
         Row("openai", OTHERS, CLOUDS, "tests/plugs/test_ai_clients.py"),
         Row("anthropic", OTHERS, CLOUDS, "tests/plugs/test_ai_clients.py"),
+        Row("langchain-openai", OTHERS, CLOUDS, "tests/plugs/test_ai_clients.py", "langchain_openai"),
+        Row("litellm", OTHERS, CLOUDS, "tests/plugs/test_ai_clients.py"),
         Row("mcp", (*OTHERS, "documentation"), AGENTS, "tests/plugs/test_agents.py"),
         Row("fastmcp", OTHERS, AGENTS, "tests/plugs/test_agents.py"),
         Row("langgraph", OTHERS, AGENTS, "docs/examples/recipes/langgraph_agent.py"),
