@@ -45,6 +45,12 @@ def shown(text: str, *languages: str) -> list[str]:
     ]
 
 
+def included(page: Path, text: str) -> list[str]:
+    """The programs that the page shows from ``docs/examples``."""
+    paths = re.findall(r"^```{literalinclude} (\S+\.py)$", text, re.MULTILINE)
+    return [(page.parent / path).read_text("utf-8") for path in paths]
+
+
 def imported(code: str) -> Iterator[str]:
     """The packages that the code imports, and those that it imports by way of ours."""
     for node in ast.walk(ast.parse(code)):
@@ -68,7 +74,7 @@ def test_a_page_names_what_its_code_and_its_commands_need(page: Path) -> None:
     installed_by = packages_distributions()
     lacking = {
         package
-        for block in shown(text, "python")
+        for block in [*shown(text, "python"), *included(page, text)]
         for package in imported(block)
         if package in installed_by and not named.intersection(map(canonicalize_name, installed_by[package]))
     }
