@@ -299,6 +299,7 @@ def test_the_doctor_does_not_advise_to_run_the_doctor(run: Run, okta: FakeOkta, 
     ran = run("doctor", "--max-wait", "1", admin_signed_in=False, COLUMNS="300")
     assert ran.returncode == Exit.UNREACHABLE
     assert "okta-m2m doctor" not in ran.stdout
+    assert "To allow more time, raise --max-wait." in ran.stdout
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no mode bits for a file's readers")

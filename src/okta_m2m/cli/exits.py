@@ -104,7 +104,8 @@ _FOR_PYTHON: Final = r"\bpass \w+=, |, or pass \w+= if it belongs to another pro
 def in_command_words(message: str) -> str:
     """A message about settings, without the advice for programs, and with the places in the profile instead of the variables that
     were made from it."""
-    message = re.sub(_FOR_PYTHON, "", message.replace("pass org_url=,", "use --org,"))
+    message = message.replace("pass org_url=,", "use --org,").replace("aise max_wait", "aise --max-wait")
+    message = re.sub(_FOR_PYTHON, "", message)
     for variable, place in failures.places.items():
         message = re.sub(rf"(environment variable )?\b{re.escape(variable)}\b", place.replace("\\", r"\\"), message)
     return message

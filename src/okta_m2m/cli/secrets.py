@@ -139,9 +139,7 @@ def signing_kid(path: Path | None) -> str | None:
 
     Without a file, it is the configured key's.
     """
-    if path is None:
-        return load_key(None).kid
-    return read_kid(path)
+    return load_key(None).kid if path is None else read_kid(path)
 
 
 def load_key(path: Path | None, *, kid: str | None = None, passphrase_file: Path | None = None) -> PrivateKey:

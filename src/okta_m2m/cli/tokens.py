@@ -38,6 +38,7 @@ _BOUND_NOTE = (
     "call with okta-m2m api, get its headers with okta-m2m headers, or use OktaAuth in your own program."
 )
 _ON_BEHALF_OF = "Obtain the token for the user whose access token is in this file (- is stdin). Needs --audience."
+_ENDPOINTS = ("token", "introspect", "revoke")
 _AUDIENCE = "With --on-behalf-of: the audience of the authorization server that issues the token."
 
 
@@ -122,9 +123,6 @@ def clear(as_json: Json = False) -> None:
     report({"cleared": cleared}, ["No token is stored for this app any more."] if cleared else [], as_json)
     if not cleared:
         fail(Exit.FAILED, "A process is fetching a token, so nothing was removed.", "Try again in a few seconds.")
-
-
-_ENDPOINTS = ("token", "introspect", "revoke")
 
 
 def assertion(
