@@ -193,16 +193,16 @@ def first_call_rows(found: dict[str, Any]) -> Iterable[Row]:
                 "≤ 1.1x",
                 x <= 1.1,
             )
-        x = entries[OURS]["cpu_ms_x"]
+        x, over_two = entries[OURS]["cpu_ms_x"], entries[OURS]["cpu_ms_x"] / two["cpu_ms_x"]
         yield Row(
             f"start to first answer, CPU time, {stack}",
-            f"{_show_time(entries[FLOOR]['cpu_ms'])} by hand",
+            f"{_show_time(entries[FLOOR]['cpu_ms'])} by hand on one connection, {_show_time(two['cpu_ms'])} on two",
             list_peers(
                 entries, lambda entry: f"{entry['cpu_ms']['median']:.0f} ms", lambda entry: entry["cpu_ms"]["median"]
             ),
-            f"{_show_time(entries[OURS]['cpu_ms'])}, {ratio(x)}",
-            "≤ 1.1x",
-            x <= 1.1,
+            f"{_show_time(entries[OURS]['cpu_ms'])}, {ratio(x)}; {ratio(over_two)} by hand on two",
+            "≤ 1.1x by hand on two connections",
+            over_two <= 1.1,
         )
 
 

@@ -86,9 +86,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     omitted = set() if any("endurance" in one for one in [*named, config.option.markexpr]) else {"endurance"}
     if not config.option.markexpr and not any("::" in one or "endurance" in one for one in named):
         omitted |= {"matrix"} if any("tests/docs" in one for one in named) else {"matrix", "site", "recipe"}
+    by_name = any("::" in one for one in named)
     kept, deselected = [], []
     for item in items:
-        (deselected if omitted & {mark.name for mark in item.iter_markers()} else kept).append(item)
+        is_omitted = omitted & {mark.name for mark in item.iter_markers()} or (_repeats(item) and not by_name)
+        (deselected if is_omitted else kept).append(item)
     if deselected:
         config.hook.pytest_deselected(items=deselected)
         items[:] = kept
@@ -175,6 +177,12 @@ def front(okta: FakeOkta) -> Iterator[Front]:
     """A server in front of ``okta``, which can hold answers back, or send them in pieces."""
     with front_of(okta.server.port) as running:
         yield running
+
+
+def _repeats(item: pytest.Item) -> bool:
+    """Whether a test with Bearer tokens repeats that of another client, whose code it runs. With DPoP, it is in the matrix."""
+    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    return parameters.get("client_type") in MULTIPLIED and parameters.get("binding") == "bearer"
 
 
 MULTIPLIED = {"httpx2", "httpx2-trio", "docs-urllib3"}

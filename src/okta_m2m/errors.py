@@ -439,8 +439,6 @@ def install_command(extra: str) -> str:
 # them. Compiling them at import would take a third of the import time.
 _JWT = r"[\w-]{16,}\.[\w-]{16,}(?:\.[\w-]*)*|eyJ[\w-]{5,}|[\w-]{40,}"
 _MARKUP = r"<[^>]{0,200}>"
-# Characters that reverse the text direction, or are invisible, could make a server's text look like ours in a log.
-_UNPRINTABLE = r"(?:[^ -~\u00a0-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd]|[\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff])+|\s+"
 
 
 def quoted(words: object, limit: int = 300) -> str:
@@ -450,5 +448,9 @@ def quoted(words: object, limit: int = 300) -> str:
     - ``limit``: the longest result, in characters. Default 300.
     """
     plain = re.sub(_MARKUP, " ", str(words)[: 40 * limit])
-    plain = re.sub(_JWT, "[redacted]", re.sub(_UNPRINTABLE, " ", plain)).strip()
+    if (
+        not plain.isprintable()
+    ):  # some reverse the text direction, or are invisible: in a log, they could make it look like ours
+        plain = "".join(character if character.isprintable() else " " for character in plain)
+    plain = re.sub(_JWT, "[redacted]", " ".join(plain.split()))
     return plain if len(plain) <= limit else plain[: limit - 3] + "..."

@@ -222,9 +222,12 @@ def test_a_pool_of_one_connection_neither_deadlocks_nor_leaks(
     assert client.post(okta.url + USERS, Body(data=CONTENT)).received == sha(CONTENT)
     okta.revoke_all()
     outcomes = client.at_once(5, "GET", okta.url + USERS)
-    # Between threads, httpcore now and then closes a connection that it has just given to a call (encode/httpcore#1110),
-    # and that call has this error of httpx's.
-    assert statuses([one for one in outcomes if repr(one) != "ReadError('[Errno 9] Bad file descriptor')"]) == {200}
+    # Between threads, httpcore now and then closes a connection that it has just given to a call (encode/httpcore#1110). That
+    # call then has one of these errors of httpx's; the second, if another connection has got the same number meanwhile.
+    closed = ("ReadError('[Errno 9] Bad file descriptor')", "ReadTimeout('timed out')")
+    failed = [one for one in outcomes if repr(one) in closed]
+    assert len(failed) <= 2
+    assert statuses([one for one in outcomes if one not in failed]) == {200}
 
 
 @half_read

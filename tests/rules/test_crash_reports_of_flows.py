@@ -140,7 +140,7 @@ REFUSALS: dict[str, dict[str, Any]] = {
     "a Bearer token where a bound one is required": {"script": {"token": {"token_type": "Bearer"}}, "dpop": "required"},
     "a bound token where none was offered": {"script": {"token": {"token_type": "DPoP"}}, "dpop": False},
     "a code": {"script": {"error": "invalid_scope"}},
-    "a page": {"script": {"html": True, "status": 200, "times": 9}},
+    "a page": {"script": {"html": True, "status": 200, "times": 9}, "max_wait": 0.5},
     "a redirect": {"script": {"status": 302, "headers": {"Location": "https://evil.example"}}},
     "no token": {"script": {"token": {"access_token": "two words"}, "times": 9}, "max_wait": 0.5},
     "reset": {"script": {"drop": True, "times": 9}, "max_wait": 0.5},

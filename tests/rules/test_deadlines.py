@@ -134,7 +134,7 @@ def test_a_401_whose_body_comes_late_reaches_the_caller_whole(
         exchange.answer(401, b"", content_length=str(sum(map(len, parts))))
         for part in parts:
             exchange.write(part)
-            time.sleep(0.6)
+            time.sleep(0.4)
 
     client = connect(new_service(okta, org_url=front.url))
     client.token()

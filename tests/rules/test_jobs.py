@@ -36,7 +36,7 @@ LIFE = 3600.0
 EVERY = 5.0
 """Seconds from one job to the next."""
 
-TAKES = 2.0
+TAKES = 1.5
 """Seconds of a renewal: it is under way when the job that began it has ended. A claim lasts for longer: none is extended on this
 clock."""
 

@@ -349,7 +349,7 @@ def explore(scenario: Scenario, choosers: Iterable[Chooser]) -> int:
     return explored
 
 
-FEW = range(30)
+FEW = range(15)
 MANY = range(300)
 LENGTHS: dict[str, int] = {}
 

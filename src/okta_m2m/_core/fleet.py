@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LEASE = 3.0
+LEASE = 2.0
 """The seconds that a claim lasts. Its holder extends it after each third of that time, so only a holder that died or
 was disconnected loses it."""
 
@@ -65,7 +65,7 @@ DISTRUST = 60.0
 """Seconds for which claims of others are not believed, after one without a sign of life."""
 
 FIRST_LOOK = 0.05
-LONGEST_LOOK = 0.5
+LONGEST_LOOK = 0.3
 """The longest pause in seconds between two reads of the store while another process fetches."""
 
 LAST_RESORT = (5.0, 10.0)
