@@ -485,6 +485,7 @@ def test_org_and_debug_are_accepted_after_the_command_too(run: Run, okta: FakeOk
         (("key", "show", "gone.json"), {"exit_code": 3}),
         (("app", "edit"), {"exit_code": 2, "remedy": None}),
         (("app", "--nothing"), {"exit_code": 2}),
+        (("app", "grant", "okta.user.read"), {"exit_code": 4, "error": "E0000001"}),
     ],
     ids=" ".join,
 )
@@ -494,12 +495,14 @@ def test_with_json_a_failure_is_one_object_on_stderr(
     ran = run(*arguments, "--json")
     assert ran.stderr.count("\n") == 1, ran.stderr
     failure = json.loads(ran.stderr)
-    assert list(failure) == ["error", "request_id", "exit_code", "message", "remedy", "help"]
+    assert list(failure) == ["error", "request_id", "error_id", "exit_code", "message", "remedy", "help"]
     assert failure["message"]
     assert failure | expected == failure
     assert ran.returncode == failure["exit_code"]
     if failure["error"] is not None:
         assert failure["request_id"]
+    is_of_management_api = str(failure["error"]).startswith("E0")
+    assert str(failure["error_id"]).startswith("oae") == is_of_management_api
 
 
 @pytest.mark.parametrize("code", ["InvalidClient", "invalid_client", "INVALID_CLIENT"])

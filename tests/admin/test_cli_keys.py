@@ -374,7 +374,7 @@ def test_an_encrypted_pem_is_rotated_with_its_passphrase(
         refused = run("key", "rotate", "--key", "key.pem", "--grace", "0")
         assert refused.returncode == Exit.CONFIGURATION
         assert_one_line(refused.stderr)
-        assert "is encrypted, and no passphrase was given" in refused.stderr
+        assert "No passphrase was given for key.pem." in refused.stderr
     apart = run("key", "rotate", "--grace", "0", *arguments, OKTA_CLIENT_KID="1")
     assert "The kid is set separately from the key (environment variable OKTA_CLIENT_KID)" in apart.stderr
     assert done(run("key", "rotate", "--grace", "0", *arguments)).endswith(f"{old['kid']} is deleted.\n")

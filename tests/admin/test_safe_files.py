@@ -548,7 +548,7 @@ def test_root_does_not_rotate_the_key_of_another_user(
     before = key_file.read_bytes()
     for path in (key_file.parent, key_file):
         os.chown(path, STRANGER, STRANGER)
-    for attempt in (rotation().run, rotation().plan, rotation().abandon, lambda: rotation().begun):
+    for attempt in (rotation().run, rotation().plan, rotation().abandon, rotation().key_age):
         with pytest.raises(
             ConfigurationError, match=r"others can change it .* Run this as the user whose files these are \(sudo -u"
         ):

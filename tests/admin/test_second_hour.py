@@ -13,7 +13,7 @@ from command import Run, assert_one_line, done, environment
 from okta_m2m import PrivateKey, ServiceApp
 from okta_m2m.admin.key_files import new_key, write_key
 from okta_m2m.admin.management import ApiToken, ManagementApi
-from okta_m2m.admin.provisioning import get_app, list_apps
+from okta_m2m.admin.provisioning import create_app, get_app, list_apps
 from okta_m2m.cli.exits import Exit
 from okta_m2m.errors import TokenRefused
 from okta_m2m.testing import App, FakeOkta
@@ -126,8 +126,9 @@ def test_an_encrypted_key_in_use_is_recognized_without_its_passphrase(run: Run, 
 def test_dynamic_registration_claims_no_status(okta: FakeOkta, billing: App, run: Run) -> None:
     billing.status = "INACTIVE"
     with ManagementApi(okta.url, ApiToken(okta.ssws)) as api:
-        assert get_app(api, billing.client_id, via="clients").status is None
         assert get_app(api, billing.id).status == "INACTIVE"
+        created = create_app(api, "by registration", jwks=new_key("ES256").jwks(), via="clients")
+        assert created.app.status is None
     ran = run("app", "create", "--name", "billing", "--via", "clients", "--key", "key.json")
     assert ran.returncode == Exit.FAILED
     assert "It is INACTIVE" in ran.stderr
@@ -168,9 +169,12 @@ def test_an_app_is_created_again_after_it_was_deleted(run: Run, okta: FakeOkta, 
     assert "okta.users.read" not in text, "it is not granted to the new app"
 
 
-def test_the_settings_of_an_app_that_exists_are_not_replaced(run: Run, billing: App, home: Path) -> None:
+@pytest.mark.parametrize("name", [("other",), ("billing", "--twin")])
+def test_the_settings_of_an_app_that_exists_are_not_replaced(
+    run: Run, billing: App, home: Path, name: tuple[str, ...]
+) -> None:
     before = (home / "okta.yaml").read_text("utf-8")
-    ran = run("app", "create", "--name", "other", "--key", "key.json")
+    ran = run("app", "create", "--name", *name, "--key", "key.json")
     assert ran.returncode == Exit.CONFIGURATION
     assert "nothing was created" in ran.stderr
     assert (home / "okta.yaml").read_text("utf-8") == before
@@ -258,6 +262,28 @@ def test_the_doctor_skips_what_the_account_may_not_see_and_needs_no_account(
     assert "app at Okta" not in done(refused)
 
 
+# ── what a user of the command can do ────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("arguments", [("token", "get"), ("app", "grant", "okta.users.read"), ("doctor", "--offline")])
+def test_a_missing_setting_is_answered_with_what_a_user_of_the_command_can_do(
+    run: Run, arguments: tuple[str, ...]
+) -> None:
+    ran = run(*arguments, admin_signed_in=False, COLUMNS="500")
+    said = ran.stdout + ran.stderr
+    assert ran.returncode == Exit.CONFIGURATION
+    assert "For the org URL, use --org, set OKTA_CLIENT_ORGURL, or write okta.client.orgUrl." in said
+    assert "pass " not in said
+
+
+def test_advice_for_programs_is_not_printed_by_the_command(run: Run, okta: FakeOkta, billing: App) -> None:
+    misspelled = run("token", "get", OKTA_CLIENT_CLIENT_IDD="0oa1", admin_signed_in=False).stderr
+    assert misspelled.endswith("Did you mean OKTA_CLIENT_CLIENTID? Rename it.\n")
+    strange = run("token", "get", OKTA_CLIENT_CLIENTID="0oa1", admin_signed_in=False).stderr
+    assert "in the same place (OKTA_CLIENT_SCOPES)" in strange
+    assert okta.token_requests == 0
+
+
 # ── the low ones ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -273,6 +299,7 @@ def test_the_doctor_does_not_advise_to_run_the_doctor(run: Run, okta: FakeOkta, 
     ran = run("doctor", "--max-wait", "1", admin_signed_in=False, COLUMNS="300")
     assert ran.returncode == Exit.UNREACHABLE
     assert "okta-m2m doctor" not in ran.stdout
+    assert "To allow more time, raise --max-wait." in ran.stdout
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no mode bits for a file's readers")

@@ -45,7 +45,7 @@ def test_a_file_of_a_stranger_names_no_origins(world: World, caplog: pytest.LogC
     world.write(world.local, okta_yaml(origins=["https://evil.example"]))
     assert world.read(ENV).origins == ()
     assert "okta.client.origins" in caplog.text
-    assert "set OKTA_M2M_ORIGINS" in caplog.text
+    assert "Set OKTA_M2M_ORIGINS, or pass origins= in the code." in caplog.text
     world.write(world.at_home, okta_yaml(origins=[API]))
     assert world.read(ENV).origins == (API,)
 

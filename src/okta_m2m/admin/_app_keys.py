@@ -163,7 +163,8 @@ def key_age(api: ManagementApi, key: AppKey) -> int | None:
 def public_jwk(jwk: Mapping[str, Any]) -> dict[str, Any]:
     """The JWK to register. A private JWK is refused, because Okta would then know that key."""
     if _PRIVATE_MEMBERS & jwk.keys():
-        raise ConfigurationError("The JWK to register is a private key.", remedy="Register the public one: key.jwks().")
+        remedy = "Register the public one: key.jwks(), okta-m2m key jwks"
+        raise ConfigurationError("The JWK to register is a private key.", remedy=remedy)
     return {"use": "sig", **{name: value for name, value in jwk.items() if value is not None}}
 
 

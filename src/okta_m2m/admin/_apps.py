@@ -25,6 +25,9 @@ Via = Literal["apps", "clients"]
 PAGE_SIZE: Final = "100"
 """Items per page: the query parameter ``limit`` of both endpoints."""
 
+ALL_APPS: Final = {"filter": 'name eq "oidc_client"'}
+"""Okta names every OAuth app so that was not installed from its catalog. Nothing says that ``q`` may be used with a filter."""
+
 
 @dataclass(frozen=True, slots=True)
 class App:
@@ -134,7 +137,8 @@ def create_app(
         raise ConfigurationError("The app has no name.", remedy="Give it a name that you will recognize.")
     if client_id is not None and via == "clients":
         raise ConfigurationError(
-            "Dynamic registration chooses the client id itself.", remedy="Omit client_id, or use via='apps'."
+            "Dynamic registration chooses the client id itself.",
+            remedy="Omit client_id (--client-id), or use the Apps API (via='apps', --via apps).",
         )
     existing = None if twin else _find_service_app(api, name, via)
     if existing is not None:
@@ -164,12 +168,10 @@ def create_app(
 
 def _complete(api: ManagementApi, app: App) -> App:
     """The app with its status, and whether it requires DPoP, which dynamic registration does not return."""
-    if app.dpop is not None:
-        return app
-    try:
-        return get_app(api, app.id)
-    except (ScopeMissing, PermissionMissing, NotFound):
-        return app
+    if app.dpop is None:
+        with suppress(ScopeMissing, PermissionMissing, NotFound):
+            return get_app(api, app.id)
+    return app
 
 
 def _require_dpop(api: ManagementApi, app: App) -> App:
@@ -195,44 +197,39 @@ def _check_no_twin(api: ManagementApi, created: App, via: Via) -> None:
         )
 
 
-def list_apps(api: ManagementApi, *, via: Via = "apps") -> Iterator[App]:
+def list_apps(api: ManagementApi) -> Iterator[App]:
     """The org's service apps. Each page is fetched when iteration reaches it.
 
     - ``api``: the management API of the org.
-    - ``via``: ``"apps"``, the default, or ``"clients"``; see :func:`create_app`.
     """
-    return (app for app in _all_apps(api, via, {}) if app.application_type == "service")
+    return (app for app in _apps(api, "apps", ALL_APPS) if app.application_type == "service")
 
 
-def get_app(api: ManagementApi, id: str, *, via: Via = "apps") -> App:
+def get_app(api: ManagementApi, id: str) -> App:
     """The app with an id.
 
     - ``api``: the management API of the org.
-    - ``id``: :attr:`App.id`; through ``"clients"``, :attr:`App.client_id`.
-    - ``via``: ``"apps"``, the default, or ``"clients"``; see :func:`create_app`.
+    - ``id``: :attr:`App.id`.
 
     Raises :class:`~okta_m2m.admin.errors.NotFound`.
     """
-    if via == "clients":
-        return _client(api.call("GET", f"/oauth2/v1/clients/{path_segment(id)}"))
     return _app(api.call("GET", f"/api/v1/apps/{path_segment(id)}"))
 
 
-def find_app(api: ManagementApi, name_or_id: str, *, via: Via = "apps") -> App:
+def find_app(api: ManagementApi, name_or_id: str) -> App:
     """The app with a name, an id or a client id.
 
     - ``api``: the management API of the org.
     - ``name_or_id``: the exact name, including upper and lower case; or an id (``0oa...``); or a client id.
-    - ``via``: ``"apps"``, the default, or ``"clients"``; see :func:`create_app`.
 
     Raises :class:`~okta_m2m.admin.errors.NotFound`, and :class:`~okta_m2m.admin.errors.NameTaken` if several apps have the
     name.
     """
     if name_or_id.startswith("0oa") and name_or_id.isalnum():
         with suppress(NotFound):
-            return get_app(api, name_or_id, via=via)
-    found = _only(name_or_id, _apps_named(api, name_or_id, via))
-    found = found or next((app for app in _all_apps(api, via, {}) if app.client_id == name_or_id), None)
+            return get_app(api, name_or_id)
+    found = _only(name_or_id, _apps_named(api, name_or_id, "apps"))
+    found = found or next((app for app in _apps(api, "apps", ALL_APPS) if app.client_id == name_or_id), None)
     if found is None:
         raise NotFound(
             f"There is no app {quoted(name_or_id, 100)!r} in {api.org_url} that the account may see.",
@@ -292,11 +289,9 @@ def delete_app(api: ManagementApi, app_id: str) -> None:
     path = f"/api/v1/apps/{path_segment(app_id)}"
 
     def is_gone() -> bool:
-        try:
-            api.call("GET", path)
-        except NotFound:
-            return True
-        return False
+        with suppress(NotFound):
+            return not api.call("GET", path)
+        return True
 
     change(api, "DELETE", path, is_gone, f"the app {shown_id(app_id)!r} is deleted")
 
@@ -307,24 +302,17 @@ def _set_active(api: ManagementApi, app_id: str, active: bool) -> None:
     set_active(api, path, active, lambda: get_app(api, app_id).status == status, f"the app {shown_id(app_id)!r}")
 
 
-def _all_apps(api: ManagementApi, via: Via, query: Mapping[str, str]) -> Iterator[App]:
-    """The OAuth apps. An app without the properties of a service app is skipped."""
-    if via == "clients":
-        for item in api.pages("/oauth2/v1/clients", {"limit": PAGE_SIZE, **query}):
-            with suppress(NotAsDescribed):
-                yield _client(item)
-        return
-    # Okta gives this name to every OAuth app that was not installed from its catalog. Nothing says that q may stand beside it.
-    narrowed = query or {"filter": 'name eq "oidc_client"'}
-    for item in api.pages("/api/v1/apps", {"limit": PAGE_SIZE, **narrowed}):
-        if item.get("signOnMode") == "OPENID_CONNECT":
-            with suppress(NotAsDescribed):
-                yield _app(item)
+def _apps(api: ManagementApi, via: Via, query: Mapping[str, str]) -> Iterator[App]:
+    """The apps that a query finds. One that is not described as an OAuth app, such as one for SAML, is skipped."""
+    path, describe = ("/api/v1/apps", _app) if via == "apps" else ("/oauth2/v1/clients", _client)
+    for item in api.pages(path, {"limit": PAGE_SIZE, **query}):
+        with suppress(NotAsDescribed):
+            yield describe(item)
 
 
 def _apps_named(api: ManagementApi, name: str, via: Via) -> list[App]:
     # The search also finds names that only begin with this one.
-    return [app for app in _all_apps(api, via, {"q": name}) if app.name == name]
+    return [app for app in _apps(api, via, {"q": name}) if app.name == name]
 
 
 def _find_service_app(api: ManagementApi, name: str, via: Via) -> App | None:
@@ -362,7 +350,7 @@ def _keys_to_register(jwks: Mapping[str, Any] | None, jwks_uri: str | None) -> l
         return []
     keys = [public_jwk(jwk) for jwk in jwks.get("keys", [jwks])]
     if not keys:
-        raise ConfigurationError("The JWKS contains no key.", remedy="Pass the service's public key: key.jwks().")
+        raise ConfigurationError("The JWKS contains no key.", remedy="Use that of the service: okta-m2m key jwks")
     if len(keys) > 1 and not all(jwk.get("kid") for jwk in keys):
         raise ConfigurationError("With more than one key, each needs a different kid.", remedy="Give every key a kid.")
     return keys

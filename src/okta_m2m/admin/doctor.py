@@ -57,7 +57,7 @@ __all__ = [
     "check_answer",
     "check_client",
     "first_failure",
-    "origin_remedy",
+    "url_to_call",
 ]
 
 LOW_RATE_LIMIT: Final = 0.1
@@ -151,7 +151,7 @@ class Doctor:
     def _check_configuration(self) -> Check:
         name = "configuration"
         try:
-            self._read_settings(org_url=_PLACEHOLDER_ORG, key=_PlaceholderSigner())
+            self._read_settings(org_url=_PLACEHOLDER_ORG, key=_NO_KEY)
         except ConfigurationError as error:
             return error_row(name, error)
         try:
@@ -171,7 +171,7 @@ class Doctor:
     def _check_org_url(self) -> Check:
         name = "org URL"
         try:
-            settings = self._read_settings(client_id="doctor", key=_PlaceholderSigner(), scopes=["okta.users.read"])
+            settings = self._read_settings(client_id="doctor", key=_NO_KEY, scopes=["okta.users.read"])
         except ConfigurationError as error:
             return error_row(name, error)
         return row(name, "ok", settings.org_url)
@@ -267,9 +267,7 @@ class Doctor:
         limit, left = _number(headers.get("x-rate-limit-limit")), _number(headers.get("x-rate-limit-remaining"))
         if limit is None or left is None:
             return row(name, "skipped", "Okta's response does not say")
-        state: State = "ok"
-        if left < LOW_RATE_LIMIT * limit:
-            state = "warn"
+        state: State = "warn" if left < LOW_RATE_LIMIT * limit else "ok"
         if self._rate_limited or left <= 0:
             state = "fail"
         remedy = "Fetch fewer tokens: one ServiceApp per process, and a shared store for many processes."
@@ -283,14 +281,10 @@ class Doctor:
             return row(name, "skipped", "not requested (--call /api/v1/users?limit=1)")
         if app is None or self._token is None:
             return self._skipped_row(name)
-        url = app.org_url + self._call if self._call.startswith("/") else self._call
-        if urlsplit(url).hostname is None:
-            detail = f"{quoted(self._call, 100)!r} is neither a path nor a URL"
-            remedy = f"Begin with a slash: --call /api/v1/{quoted(self._call.lstrip('/'), 60)}"
-            return row(name, "fail", detail, remedy, Kind.CONFIGURATION)
-        if not app.origins.allow(url):
-            detail = f"the token may not be sent to {quoted(urlsplit(url).netloc, 100)}"
-            return row(name, "fail", detail, origin_remedy(app, url), Kind.CONFIGURATION)
+        try:
+            url = url_to_call(app, self._call)
+        except ConfigurationError as error:
+            return error_row(name, error)
         with client_session(self._client, self._new_session, url) as session:  # its host may need another proxy
             try:
                 call = partial(session.get, url, auth=OktaAuth(app), timeout=self._timeout, stream=True)
@@ -306,31 +300,36 @@ class Doctor:
         return check_answer(name, "GET", urlsplit(url).path, response)
 
 
-def origin_remedy(app: ServiceApp, url: str) -> str:
-    """How to let an app call a URL that its token may not be sent to.
+def url_to_call(app: ServiceApp, target: str) -> str:
+    """The URL of an API call.
 
-    - ``app``: the app.
-    - ``url``: the URL.
+    - ``app``: the app that makes the call.
+    - ``target``: a path at the app's org (``/api/v1/users``), or a URL.
+
+    Raises :class:`~okta_m2m.errors.ConfigurationError` for a URL that may not get the app's token, and for anything else.
     """
-    server = custom_server(app.token_endpoint)
-    if server and origin_of(url) == origin_of(app.org_url):
-        return f"Okta's own API accepts no token of the authorization server {server}. Use the URL of your own API."
-    own = "" if server else "Use a path of the org. "
-    return f"{own}To call your own API, set OKTA_M2M_ORIGINS (origins: in okta.yaml) to its origin: https://HOST."
+    url = app.org_url + target if target.startswith("/") else target
+    if "://" not in url:
+        path = target if target.startswith(("api/", "oauth2/")) else f"api/v1/{target}"
+        raise ConfigurationError(
+            f"{quoted(target, 100)!r} is neither a path nor a URL.", remedy=f"Begin with a slash: /{quoted(path, 80)}"
+        )
+    if not app.origins.allow(url):
+        host = origin_of(url) or "that URL"
+        server = custom_server(app.token_endpoint)
+        remedy = "To call your own API, set OKTA_M2M_ORIGINS (origins: in okta.yaml) to its origin: https://HOST."
+        if server and host == origin_of(app.org_url):
+            remedy = (
+                f"Okta's own API accepts no token of the authorization server {server}. Use the URL of your own API."
+            )
+        elif not server:
+            remedy = f"Use a path of the org. {remedy}"
+        raise ConfigurationError(f"The token may not be sent to {host}.", remedy=remedy)
+    return url
 
 
 _PLACEHOLDER_ORG: Final = "https://doctor.okta.com"
-
-
-class _PlaceholderSigner:
-    """Replaces a key while the other settings are checked."""
-
-    alg = "ES256"
-    kid = None
-    public_jwk: Mapping[str, str] = {}
-
-    def sign(self, message: bytes, /) -> bytes:
-        raise AssertionError("nothing is signed with it")
+_NO_KEY: Final = object()  # in place of a key while the other settings are checked
 
 
 def _key_row(key: Signer, okta_yaml: Path | None = None) -> Check:

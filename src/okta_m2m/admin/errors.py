@@ -29,14 +29,24 @@ class ProvisioningError(OktaM2MError):
     """Base class: the org could not be read or changed. Raised directly for a response that is not from Okta.
 
     ``causes`` holds Okta's own reasons (``errorCauses``); it is empty if Okta returned none.
+
+    - ``problem``: what happened.
+    - ``error_id``: Okta's id for its refusal (``errorId``), for its support. Default ``None``, not known.
+    - ``details``: the other attributes of :class:`~okta_m2m.errors.OktaM2MError`.
     """
 
     causes: tuple[str, ...] = ()
 
+    def __init__(self, problem: str, *, error_id: str | None = None, **details: Any) -> None:
+        super().__init__(problem, **details)
+        self.error_id = error_id
+
 
 def response_details(error: Exception) -> dict[str, Any]:
     """What Okta's response said, as arguments for another error that reports the same response."""
-    return {name: getattr(error, name, None) for name in ("status", "error", "error_description", "request_id")}
+    return {
+        name: getattr(error, name, None) for name in ("status", "error", "error_description", "request_id", "error_id")
+    }
 
 
 class NotSignedIn(ProvisioningError):

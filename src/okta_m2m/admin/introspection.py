@@ -72,12 +72,6 @@ class Introspection:
     active: bool
     members: Mapping[str, Any]
 
-    @property
-    def scopes(self) -> tuple[str, ...]:
-        """The scopes of the token; none if the server does not return them."""
-        scope = self.members.get("scope")
-        return tuple(scope.split()) if isinstance(scope, str) else ()
-
 
 def endpoint_url(org_url: str, endpoint: Endpoint, authorization_server: str | None = None) -> str:
     """The URL of an endpoint of an authorization server.

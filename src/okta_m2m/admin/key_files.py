@@ -26,7 +26,6 @@ __all__ = [
     "FileContent",
     "FileVersion",
     "check_replaceable",
-    "convert_key",
     "key_text",
     "new_key",
     "read_file",
@@ -114,30 +113,6 @@ def write_key(
     Raises :class:`~okta_m2m.errors.ConfigurationError` if ``path`` already exists or cannot be written.
     """
     write_new_file(path, key_text(key, form=form, password=password))
-
-
-@without_locals
-def convert_key(
-    path: str | os.PathLike[str],
-    to: str | os.PathLike[str],
-    *,
-    kid: str | None = None,
-    password: str | bytes | None = None,
-) -> PrivateKey:
-    """Writes the key of a PEM or JWK file as a JWK file with a ``kid``. Returns the key.
-
-    - ``path``: the file to read.
-    - ``to``: the file to create.
-    - ``kid``: the id under which Okta lists the key. Default ``None``: the one in the file, or else the thumbprint.
-    - ``password``: the passphrase of an encrypted PEM. Default ``None``.
-
-    Raises :class:`~okta_m2m.errors.InvalidKey` for the file that is read, and
-    :class:`~okta_m2m.errors.ConfigurationError` for the one that is written.
-    """
-    key = PrivateKey.from_file(path, password=password, kid=kid).snapshot()
-    key = key.with_kid(key.kid or key.thumbprint())
-    write_key(to, key)
-    return key
 
 
 @without_locals

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 import requests
 from requests.auth import AuthBase
+from requests.exceptions import ProxyError, SSLError
 
 from .. import ServiceApp
 from .._base.clocks import http_date
@@ -63,9 +64,6 @@ MAX_BODY: Final = 8 << 20
 LONGEST_TOKEN_FILE: Final = 10_000
 """The number of characters that are read from a file with an SSWS token. A token is much shorter; a log file that was named
 by mistake is not."""
-
-SHORTEST_CREDENTIAL: Final = 8
-"""The number of characters from which a credential is looked for in a response. A real one is much longer."""
 
 _UNFIT_FOR_A_HEADER = frozenset(chr(code) for code in [*range(0x21), 0x7F])
 
@@ -336,7 +334,7 @@ def _auth(org_url: str, sign_in: ApiToken | ServiceApp) -> AuthBase:
         raise ConfigurationError(
             "The service app that signs in gets its tokens from another authorization server. The management API accepts "
             f"only those of the org authorization server at {org_url}.",
-            remedy="Create it with this org_url and without authorization_server.",
+            remedy="Create it with this org URL and without an authorization server.",
         )
     return OktaAuth(sign_in)
 
@@ -347,6 +345,15 @@ _PERMISSION = (
     "Sign in with an account whose admin role allows it: Application Administrator for apps and their keys; Super "
     "Administrator for grants and roles, and for the keys of an app that has scopes granted."
 )
+_BY_STATUS: Final[Mapping[int, tuple[type[ProvisioningError], str]]] = {
+    403: (PermissionMissing, _PERMISSION),
+    404: (NotFound, "Check the id and the org URL. List the apps with: okta-m2m app list"),
+    405: (
+        InvalidRequest,
+        "This org does not support that. Check the org URL, and whether there is a proxy in between.",
+    ),
+    409: (InvalidRequest, "It already exists."),
+}
 
 
 def _read_body(response: requests.Response) -> None:
@@ -375,7 +382,7 @@ def _read_body(response: requests.Response) -> None:
 def _redact(response: requests.Response) -> None:
     """Removes the credential of the request from the response, whatever the server echoes."""
     credential = str(response.request.headers.get("Authorization", "")).partition(" ")[2]
-    if len(credential) >= SHORTEST_CREDENTIAL:
+    if credential:
         response._content = response.content.replace(credential.encode(), b"[redacted]")
         for name, value in response.headers.items():
             response.headers[name] = value.replace(credential, "[redacted]")
@@ -429,13 +436,8 @@ def _no_answer(
     method: str, url: str, error: requests.RequestException, attempts: int, repeatable: bool
 ) -> OktaUnreachable:
     """The error for a call that got no response. ``repeatable``: whether it may be retried automatically."""
-    reason = "no response"
-    if isinstance(error, requests.exceptions.SSLError):
-        reason = "TLS failed"
-    if isinstance(error, requests.exceptions.ProxyError):
-        reason = "the proxy failed"
-    if isinstance(error, requests.exceptions.Timeout):
-        reason = "it timed out"
+    kinds = (requests.Timeout, "it timed out"), (ProxyError, "the proxy failed"), (SSLError, "TLS failed")
+    reason = next((words for kind, words in kinds if isinstance(error, kind)), "no response")
     unsure = "" if repeatable else "Okta may have made the change; it is safe to try again. "
     return OktaUnreachable(
         f"{method} {_path(url)} at {origin_of(url)}: {reason} ({quoted(type(error).__name__, 60)}), after "
@@ -475,6 +477,7 @@ def _refusal(
         error=quoted(code, 80) if code else None,
         error_description=quoted(reason) if reason else None,
         request_id=quoted(request_id, 80) if request_id else None,
+        error_id=quoted(document.get("errorId", ""), 80) or None,
         retry_after=retry_after,
     )
     error.causes = causes
@@ -503,17 +506,8 @@ def _kind_and_remedy(
         return ScopeMissing, (
             f"Grant {quoted(scope, 100) or 'the scope'} to the service app that signs in, and add it to the app's scopes."
         )
-    if status == 403:
-        return PermissionMissing, _PERMISSION
-    if status == 404:
-        return NotFound, "Check the id and the org URL. List the apps with: okta-m2m app list"
-    if status == 409:
-        return InvalidRequest, "It already exists."
-    if status == 405:
-        return (
-            InvalidRequest,
-            "This org does not support that operation. Check the org URL, and whether there is a proxy in between.",
-        )
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
     if 300 <= status < 400:
         return OktaUnreachable, (
             "The response is a redirect, which is not followed with credentials. Use Okta's own URL for the org, "

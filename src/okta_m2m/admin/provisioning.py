@@ -16,8 +16,6 @@ changes.
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -64,7 +62,6 @@ __all__ = [
     "deactivate_key",
     "delete_app",
     "delete_key",
-    "environment_lines",
     "find_app",
     "find_key",
     "find_role",
@@ -74,7 +71,6 @@ __all__ = [
     "list_grants",
     "list_keys",
     "list_roles",
-    "okta_yaml",
     "revoke_scopes",
     "set_dpop",
     "unassign_role",
@@ -449,36 +445,3 @@ def _role_from(item: Any) -> Role:
             role=item.get("role"),
             resource_set=item.get("resource-set"),
         )
-
-
-# ── the settings of an app as text, with the key's path, never its content ───────────────────────────────────────────
-
-
-def environment_lines(org_url: str, client_id: str, key_file: str, scopes: Iterable[str]) -> list[str]:
-    """``export`` lines for a shell: the variables that :meth:`okta_m2m.ServiceApp.from_env` and Okta's SDKs read.
-
-    - ``org_url``: ``https://acme.okta.com``.
-    - ``client_id``: :attr:`App.client_id`.
-    - ``key_file``: the path of the private key.
-    - ``scopes``: the scopes to request. If there are none, their variable is empty.
-    """
-    values = {**_settings(org_url, client_id, key_file), "scopes": ",".join(scopes)}
-    return [f"export OKTA_CLIENT_{name.upper()}={shlex.quote(value)}" for name, value in values.items()]
-
-
-def okta_yaml(org_url: str, client_id: str, key_file: str, scopes: Iterable[str]) -> str:
-    """The text of an ``okta.yaml``, which :meth:`okta_m2m.ServiceApp.from_env` and Okta's SDKs read.
-
-    - ``org_url``: ``https://acme.okta.com``.
-    - ``client_id``: :attr:`App.client_id`.
-    - ``key_file``: the path of the private key, relative to the file or absolute.
-    - ``scopes``: the scopes to request.
-    """
-    values = {**_settings(org_url, client_id, key_file), "scopes": list(scopes)}
-    # JSON is also YAML, and it is unambiguous about strings.
-    lines = ["okta:", "  client:", *(f"    {name}: {json.dumps(value)}" for name, value in values.items())]
-    return "\n".join(lines) + "\n"
-
-
-def _settings(org_url: str, client_id: str, key_file: str) -> dict[str, str]:
-    return {"orgUrl": org_url, "authorizationMode": "PrivateKey", "clientId": client_id, "privateKey": key_file}

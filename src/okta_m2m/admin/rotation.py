@@ -179,19 +179,14 @@ class Rotation:
         self._publish = publish
         self._progress = progress
 
-    @property
-    def begun(self) -> bool:
-        """Whether a rotation of this key file has begun and not ended, so that it can be continued or undone."""
-        self._files.open()
-        return self._files.read_journal(self._api.org_url, self._app_id) is not None
-
     def key_age(self) -> int | None:
         """The whole days since the key in the file was registered, by Okta's clock. ``None`` if a rotation has begun, which
         :meth:`run` continues, or if Okta does not return the age of that key.
 
         Raises :class:`~okta_m2m.admin.errors.RotationFailed` if the file cannot be rotated.
         """
-        if self.begun:
+        self._files.open()
+        if self._files.read_journal(self._api.org_url, self._app_id) is not None:
             return None
         thumbprint = self._files.replaceable_key().thumbprint()
         found = (key for key in list_keys(self._api, self._app_id) if key.thumbprint == thumbprint)
@@ -300,11 +295,6 @@ class Rotation:
             raise RotationFailed(
                 f"Okta fetches the keys of {app.name!r} from {quoted(app.jwks_uri, 200)}.",
                 remedy="Publish the new key there beside the old one, switch the service to it, and then remove the old one.",
-            )
-        if not app.usable:
-            raise RotationFailed(
-                f"{app.name!r} is not a service app that signs in with a key.",
-                remedy="Name the app that the key is for.",
             )
         registered = self._find_registered(app, list_keys(self._api, self._app_id), old)
         try:

@@ -13,7 +13,7 @@ import traceback
 from typing import NoReturn
 
 try:
-    from .exits import Exit, ExtraMissing, fail, needs
+    from .exits import Exit, needs
     from .printing import LogHandler, note
 except KeyboardInterrupt:
     sys.exit(130)
@@ -32,8 +32,6 @@ def main() -> NoReturn:
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
         app()
-    except ExtraMissing as missing:
-        fail(Exit.EXTRA_MISSING, str(missing))
     except KeyboardInterrupt:
         sys.exit(Exit.INTERRUPTED)
     except Exception:  # noqa: BLE001 (our bug: Python's own traceback shows no values)

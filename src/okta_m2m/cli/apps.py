@@ -21,7 +21,7 @@ from ..errors import ConfigurationError
 from ..settings import find_setting
 from .create_app import create, describe_app, list_if_allowed
 from .groups import command_group
-from .options import AppName, Json, Yes, one_of, split_scopes
+from .options import AppName, Json, Yes, argument, flag, option, split_scopes
 from .printing import echo, echo_json, note, report
 from .secrets import confirm
 from .settings_file import change_scopes
@@ -31,14 +31,9 @@ from .terminal import columns
 app = command_group("Create and delete service apps; grant scopes and assign admin roles.")
 app.command()(create)
 
-Named = Annotated[str | None, typer.Argument(metavar="[NAME|ID]", help="By default the configured app.")]
+Named = Annotated[str | None, argument("[NAME|ID]", "By default the configured app.")]
 Scopes = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="SCOPE...",
-        help="Scopes of Okta's own API: okta.users.read.",
-        autocompletion=one_of(*sorted(provisioning.KNOWN_SCOPES)),
-    ),
+    list[str], argument("SCOPE...", "Scopes of Okta's own API: okta.users.read.", sorted(provisioning.KNOWN_SCOPES))
 ]
 
 
@@ -70,7 +65,7 @@ def list_(sign_in: SignIn, as_json: Json = False) -> None:
 def edit(
     sign_in: SignIn,
     name: Named = None,
-    dpop: Annotated[bool | None, typer.Option("--dpop/--no-dpop", help="Whether the app requires DPoP.")] = None,
+    dpop: Annotated[bool | None, flag("--dpop/--no-dpop", "Whether the app requires DPoP.")] = None,
     as_json: Json = False,
 ) -> None:
     """Change whether an app requires DPoP. Services that use OktaAuth adapt automatically."""
@@ -106,7 +101,7 @@ def deactivate(sign_in: SignIn, name: Named = None, yes: Yes = False, as_json: J
 @signed_in
 def delete(
     sign_in: SignIn,
-    name: Annotated[str, typer.Argument(metavar="NAME|ID", help="The app, by its name or id.")],
+    name: Annotated[str, argument("NAME|ID", "The app, by its name or id.")],
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
@@ -160,22 +155,17 @@ def _change_grants(
 role_app = command_group("Admin roles of the app. A call needs a role as well as a scope.")
 app.add_typer(role_app, name="role")
 
+_ROLE_HELP = "A standard role, in any case: READ_ONLY_ADMIN, APP_ADMIN, ..."
+
 
 @role_app.command("add")
 @signed_in
 def add_role(
     sign_in: SignIn,
-    type_: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[TYPE]",
-            help="A standard role, in any case: READ_ONLY_ADMIN, APP_ADMIN, ...",
-            autocompletion=one_of(*provisioning.STANDARD_ROLES),
-        ),
-    ] = None,
-    custom: Annotated[str | None, typer.Option("--role", metavar="ID", help="A custom role (cr0...).")] = None,
+    type_: Annotated[str | None, argument("[TYPE]", _ROLE_HELP, provisioning.STANDARD_ROLES)] = None,
+    custom: Annotated[str | None, option("--role", "ID", "A custom role (cr0...).")] = None,
     resource_set: Annotated[
-        str | None, typer.Option("--resource-set", metavar="ID", help="The resource set of the custom role (iam...).")
+        str | None, option("--resource-set", "ID", "The resource set of the custom role (iam...).")
     ] = None,
     app_name: AppName = None,
     as_json: Json = False,
@@ -199,7 +189,7 @@ def add_role(
 @signed_in
 def remove_role(
     sign_in: SignIn,
-    role: Annotated[str, typer.Argument(metavar="TYPE|ID", help="A standard role, or the id that role list shows.")],
+    role: Annotated[str, argument("TYPE|ID", "A standard role, or the id that role list shows.")],
     app_name: AppName = None,
     as_json: Json = False,
 ) -> None:

@@ -13,7 +13,7 @@ import typer
 from ..admin import audit as org_audit
 from ..admin.audit import AuditedApp, Policy
 from .exits import Exit
-from .options import Json, days
+from .options import Json, days, flag
 from .printing import report
 from .sign_in import SignIn, signed_in
 from .terminal import columns
@@ -23,8 +23,8 @@ from .terminal import columns
 def audit(
     sign_in: SignIn,
     key_age: Annotated[int | None, days("--key-age", "Allow no active key of this age: 90d.")] = None,
-    no_super_admin: Annotated[bool, typer.Option("--no-super-admin", help="Allow no role SUPER_ADMIN.")] = False,
-    require_dpop: Annotated[bool, typer.Option("--require-dpop", help="Allow no app without DPoP.")] = False,
+    no_super_admin: Annotated[bool, flag("--no-super-admin", "Allow no role SUPER_ADMIN.")] = False,
+    require_dpop: Annotated[bool, flag("--require-dpop", "Allow no app without DPoP.")] = False,
     unused_scopes: Annotated[
         int | None, days("--unused-scopes", "Allow no granted scope that was in no token for so long: 30d.")
     ] = None,
@@ -49,13 +49,5 @@ def _row(one: AuditedApp, log_visible: bool) -> list[str]:
     keys = [f"{'?' if age is None else age}d{'' if key.active else ' (inactive)'}" for key, age in ages]
     last_token = (one.last_token or "none in 90d").partition("T")[0] if log_visible else "not permitted"
     names = ("not permitted" if found is None else " ".join(found) or "none" for found in (one.roles, one.scopes))
-    dpop = "required" if app.dpop else "no"
-    return [
-        app.client_id,
-        app.status or "-",
-        dpop,
-        app.jwks_uri or " ".join(keys) or "none",
-        last_token,
-        *names,
-        app.name or "-",
-    ]
+    dpop, key_ages = "required" if app.dpop else "no", app.jwks_uri or " ".join(keys) or "none"
+    return [app.client_id, app.status or "-", dpop, key_ages, last_token, *names, app.name or "-"]

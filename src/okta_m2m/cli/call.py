@@ -18,20 +18,20 @@ import requests
 import typer
 
 from .. import ServiceApp
-from ..admin.doctor import check_answer, origin_remedy
+from ..admin.doctor import check_answer, url_to_call
 from ..admin.errors import OktaUnreachable
 from ..errors import ConfigurationError, OktaM2MError, quoted
 from ..requests import OktaAuth
 from .doctor import EXITS
 from .exits import fail
-from .options import RequestedScopes, TokenWait, split_scopes
+from .options import RequestedScopes, TokenWait, argument, flag, option, split_scopes
 from .printing import echo, echo_bytes, echo_json, report
 from .secrets import read_bytes
 from .terminal import stdout_is_pipe, stdout_is_terminal
 from .trust import configured_app
 
-Method = Annotated[str, typer.Argument(metavar="METHOD", help="GET, POST, PUT, PATCH or DELETE.")]
-Target = Annotated[str, typer.Argument(metavar="PATH|URL", help="A path of the org, or the URL of an allowed origin.")]
+Method = Annotated[str, argument("METHOD", "GET, POST, PUT, PATCH or DELETE.")]
+Target = Annotated[str, argument("PATH|URL", "A path of the org, or the URL of an allowed origin.")]
 
 _CREDENTIALS: Final = ("authorization", "proxy-authorization", "dpop", "cookie")
 """Headers that ``--header`` does not set."""
@@ -44,31 +44,18 @@ def api(
     target: Target,
     fields: Annotated[
         list[str] | None,
-        typer.Option(
-            "--field", "-f", metavar="NAME=VALUE", help="A string field of the JSON body, or of the query with GET."
-        ),
+        option("--field -f", "NAME=VALUE", "A string field of the JSON body, or of the query with GET."),
     ] = None,
     typed: Annotated[
         list[str] | None,
-        typer.Option(
-            "--typed-field",
-            "-F",
-            metavar="NAME=VALUE",
-            help="The same, but true, false, null and numbers keep their JSON type.",
-        ),
+        option("--typed-field -F", "NAME=VALUE", "The same, but true, false, null and numbers keep their JSON type."),
     ] = None,
-    body_file: Annotated[
-        Path | None, typer.Option("--input", metavar="FILE", help="File with the body; - is stdin.")
-    ] = None,
-    more_headers: Annotated[
-        list[str] | None, typer.Option("--header", "-H", metavar="NAME: VALUE", help="A header to send.")
-    ] = None,
-    paginate: Annotated[bool, typer.Option("--paginate", help="Fetch all pages, and print them as one list.")] = False,
+    body_file: Annotated[Path | None, option("--input", "FILE", "File with the body; - is stdin.")] = None,
+    more_headers: Annotated[list[str] | None, option("--header -H", "NAME: VALUE", "A header to send.")] = None,
+    paginate: Annotated[bool, flag("--paginate", "Fetch all pages, and print them as one list.")] = False,
     scope: RequestedScopes = None,
     max_wait: TokenWait = 30.0,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print status, headers and body as one JSON document.")
-    ] = False,
+    as_json: Annotated[bool, flag("--json", "Print status, headers and body as one JSON document.")] = False,
 ) -> None:
     """Call an API with the configured app's token: okta-m2m api GET /api/v1/users
 
@@ -97,8 +84,8 @@ def headers(
     target: Target,
     scope: RequestedScopes = None,
     max_wait: TokenWait = 30.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the headers as one JSON document.")] = False,
-    show: Annotated[bool, typer.Option("--show", help="Print them even if stdout is not a pipe.")] = False,
+    as_json: Annotated[bool, flag("--json", "Print the headers as one JSON document.")] = False,
+    show: Annotated[bool, flag("--show", "Print them even if stdout is not a pipe.")] = False,
 ) -> None:
     """Print the headers for one call: okta-m2m headers GET /api/v1/users | curl -H @- URL
 
@@ -116,16 +103,7 @@ def headers(
 def _app_and_url(target: str, scope: list[str] | None, max_wait: float) -> tuple[ServiceApp, str]:
     """The configured app, and the URL, to which the app's token may be sent."""
     service_app = configured_app(scopes=split_scopes(scope or []), max_wait=max_wait)
-    url = service_app.org_url + target if target.startswith("/") else target
-    if "://" not in url:
-        path = target if target.startswith(("api/", "oauth2/")) else f"api/v1/{target}"
-        raise ConfigurationError(
-            f"{quoted(target, 100)!r} is neither a path nor a URL.",
-            remedy=f"Begin with a slash: /{quoted(path, 80)}",
-        )
-    if not service_app.origins.allow(url):
-        raise ConfigurationError("The token may not be sent to that host.", remedy=origin_remedy(service_app, url))
-    return service_app, url
+    return service_app, url_to_call(service_app, target)
 
 
 def _body(method: str, document: dict[str, Any], file: Path | None, header_fields: dict[str, str]) -> dict[str, Any]:

@@ -15,8 +15,9 @@ import typer
 
 from .. import __version__
 from ..errors import ConfigurationError, InvalidKey, OktaM2MError
-from .exits import Exit, exit_for, fail, failures, is_closed_pipe, is_device_failure, name_places, needs
+from .exits import Exit, exit_for, fail, failures, in_command_words, is_closed_pipe, is_device_failure, needs
 from .groups import Group, built, command_group
+from .options import flag
 from .printing import discard_output, echo, report_log
 
 _COMMANDS: Final = {
@@ -50,11 +51,12 @@ def _exit_codes() -> Iterator[None]:
         says_it_all = isinstance(error, ConfigurationError) and not isinstance(error, InvalidKey)
         fail(
             exit_for(error),
-            name_places(error.problem),
-            name_places(error.remedy or "") or None,
+            in_command_words(error.problem),
+            in_command_words(error.remedy or "") or None,
             see=None if says_it_all else error.help,
             error=error.error,
             request_id=error.request_id,
+            error_id=getattr(error, "error_id", None),
         )
     except (KeyboardInterrupt, typer.Abort):  # Abort: Ctrl-C or Ctrl-D at a prompt
         fail(Exit.INTERRUPTED, "interrupted")
@@ -149,7 +151,7 @@ def _options(
             help="The org, or a profile in ~/.okta/okta.yaml: okta.profiles.PROFILE.",
         ),
     ] = None,
-    debug: Annotated[bool, typer.Option("--debug", help="Log each request to stderr, without secrets.")] = False,
+    debug: Annotated[bool, flag("--debug", "Log each request to stderr, without secrets.")] = False,
 ) -> None:
     report_log(debug=debug)
     if org is not None:

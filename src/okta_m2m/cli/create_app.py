@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, cast, get_args
@@ -23,7 +22,7 @@ from ..admin.provisioning import App, Created, Via, create_app, find_app, list_g
 from ..errors import ConfigurationError
 from ..keys import PrivateKey
 from .exits import Exit, fail
-from .options import Json, KeyFile, Kid, PassphraseFile, one_of
+from .options import Json, KeyFile, Kid, PassphraseFile, flag, option
 from .printing import echo, echo_json, note
 from .secrets import configured_key_file, default_key_file, load_key, signing_kid, with_kid
 from .settings_file import check_settings_file, read_setting, write_settings
@@ -46,41 +45,27 @@ class _Keys(NamedTuple):
 def create(
     sign_in: SignIn,
     name: Annotated[
-        str,
-        typer.Option(
-            "--name", metavar="NAME", help="The app's name. If an app already has this name, it is shown instead."
-        ),
+        str, option("--name", "NAME", "The app's name. If an app already has this name, it is shown instead.")
     ],
     via: Annotated[
-        str,
-        typer.Option(
-            "--via",
-            metavar="apps|clients",
-            autocompletion=one_of(*get_args(Via)),
-            help="Use /api/v1/apps, or /oauth2/v1/clients.",
-        ),
+        str, option("--via", "apps|clients", "Use /api/v1/apps, or /oauth2/v1/clients.", get_args(Via))
     ] = "apps",
     key_file: KeyFile = None,
     kid: Kid = None,
     passphrase_file: PassphraseFile = None,
     jwks: Annotated[
-        Path | None,
-        typer.Option("--jwks", metavar="FILE", help="Register the public keys of this JWKS instead of --key."),
+        Path | None, option("--jwks", "FILE", "Register the public keys of this JWKS instead of --key.")
     ] = None,
     jwks_uri: Annotated[
-        str | None, typer.Option("--jwks-uri", metavar="URL", help="Let Okta fetch the public keys from this URL.")
+        str | None, option("--jwks-uri", "URL", "Let Okta fetch the public keys from this URL.")
     ] = None,
-    dpop: Annotated[bool, typer.Option("--dpop", help="Make the app require DPoP.")] = False,
+    dpop: Annotated[bool, flag("--dpop", "Make the app require DPoP.")] = False,
     client_id: Annotated[
-        str | None, typer.Option("--client-id", metavar="ID", help="A client id of your choice; only with --via apps.")
+        str | None, option("--client-id", "ID", "A client id of your choice; only with --via apps.")
     ] = None,
-    twin: Annotated[bool, typer.Option("--twin", help="Create a second app with the same name.")] = False,
-    write: Annotated[
-        Path, typer.Option("--write", metavar="FILE", help="The file to write the app's settings to.")
-    ] = Path("okta.yaml"),
-    env: Annotated[
-        bool, typer.Option("--env", help="Print the settings as export lines instead of writing a file.")
-    ] = False,
+    twin: Annotated[bool, flag("--twin", "Create a second app with the same name.")] = False,
+    write: Annotated[Path, option("--write", "FILE", "The file to write the app's settings to.")] = Path("okta.yaml"),
+    env: Annotated[bool, flag("--env", "Print the settings as export lines instead of writing a file.")] = False,
     as_json: Json = False,
 ) -> None:
     """Create a service app that signs in with a key, and write its settings to okta.yaml."""
@@ -88,7 +73,7 @@ def create(
     keys = _load_keys(key_file, kid, passphrase_file, jwks, jwks_uri)
     api = sign_in()
     if not env:
-        _check_settings_file(api, write, name, endpoint)
+        _check_settings_file(api, write, None if twin else name)
     created = create_app(
         api, name, jwks=keys.jwks, jwks_uri=jwks_uri, via=endpoint, dpop=dpop, client_id=client_id, twin=twin
     )
@@ -173,8 +158,8 @@ def _read_jwks(path: Path) -> dict[str, Any]:
     return {"keys": keys}
 
 
-def _check_settings_file(api: ManagementApi, path: Path, name: str, via: Via) -> None:
-    """Refuses a settings file that is for another app, or that cannot be written."""
+def _check_settings_file(api: ManagementApi, path: Path, name: str | None) -> None:
+    """Refuses a settings file that cannot be written, or that is for another app than that with this name, if it has one."""
     try:
         check_settings_file(path, _WRITTEN)
     except ConfigurationError as error:
@@ -182,11 +167,14 @@ def _check_settings_file(api: ManagementApi, path: Path, name: str, via: Via) ->
             f"Nothing was created. {error.problem}", remedy=f"{error.remedy} Or print export lines instead (--env)."
         ) from None
     present = read_setting(path, "clientId")
-    if present is None or (read_setting(path, "orgUrl") == api.org_url and not _exists(api, present)):
+    if present is None:
         return
-    with suppress(NotFound):
-        if find_app(api, name, via=via).client_id == present:
-            return
+    try:
+        is_free = find_app(api, present).name == name
+    except NotFound:
+        is_free = read_setting(path, "orgUrl") == api.org_url  # the app is deleted
+    if is_free:
+        return
     raise ConfigurationError(
         f"{path} has the settings of another app ({present}), so nothing was created.",
         remedy=(
@@ -194,14 +182,6 @@ def _check_settings_file(api: ManagementApi, path: Path, name: str, via: Via) ->
             "lines instead (--env)."
         ),
     )
-
-
-def _exists(api: ManagementApi, client_id: str) -> bool:
-    try:
-        find_app(api, client_id)
-    except NotFound:
-        return False
-    return True
 
 
 def _exit_if_different(created: Created, key_file: Path | None) -> None:

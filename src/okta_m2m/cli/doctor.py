@@ -24,11 +24,11 @@ from ..admin.exchanges import check_exchange
 from ..admin.shared_token import check_store
 from ..errors import ConfigurationError, quoted
 from ..settings import named_store
-from .exits import Exit, name_places
-from .options import STORE_TIMEOUT, As, Json, TokenFile, one_of, seconds
+from .exits import Exit, in_command_words
+from .options import STORE_TIMEOUT, As, Json, TokenFile, argument, flag, option, seconds
 from .printing import echo_json, without_log
 from .sign_in import administrator
-from .terminal import Output, glyphs_for, hanging
+from .terminal import LEAD, Output, glyphs_for, hanging
 from .trust import OrgNotTrusted, check_org, configured_app
 
 EXITS: Mapping[Kind, Exit] = {
@@ -43,7 +43,7 @@ EXITS: Mapping[Kind, Exit] = {
 }
 """The exit code for each kind of problem."""
 
-LEAD = 16  # columns for a row's name
+_CLIENTS = get_args(Client)
 
 PARTS = {
     "settings": ("configuration", "org URL", "key"),
@@ -65,34 +65,24 @@ SHORT = (
 
 def doctor(
     program: Annotated[
-        str | None, typer.Argument(metavar="MODULE:APP", help="Check this ServiceApp of a program, not the settings.")
+        str | None, argument("MODULE:APP", "Check this ServiceApp of a program, not the settings.")
     ] = None,
     call: Annotated[
-        str | None,
-        typer.Option("--call", metavar="URL", help="An API call to try with GET, as a path: /api/v1/users?limit=1"),
+        str | None, option("--call", "URL", "An API call to try with GET, as a path: /api/v1/users?limit=1")
     ] = None,
     audience: Annotated[
         str | None,
-        typer.Option(
-            "--audience",
-            metavar="AUDIENCE",
-            help="Check that the app may exchange users' tokens for tokens with this audience.",
+        option(
+            "--audience", "AUDIENCE", "Check that the app may exchange users' tokens for tokens with this audience."
         ),
     ] = None,
     client: Annotated[
         str,
-        typer.Option(
-            "--client",
-            metavar="NAME",
-            autocompletion=one_of(*get_args(Client)),
-            help="Check the CA bundle and proxy of this client: requests, httpx, httpx2, aiohttp or niquests.",
-        ),
+        option("--client", "NAME", f"Check the CA bundle and proxy of this client: {', '.join(_CLIENTS)}.", _CLIENTS),
     ] = "requests",
     as_json: Json = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Show every row, including the checks that passed.")
-    ] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Check only what needs no network.")] = False,
+    verbose: Annotated[bool, flag("--verbose -v", "Show every row, including the checks that passed.")] = False,
+    offline: Annotated[bool, flag("--offline", "Check only what needs no network.")] = False,
     max_wait: Annotated[float, seconds("--max-wait", "How long the token request may take.")] = 20.0,
     token_file: TokenFile = None,
     as_: As = None,
@@ -107,7 +97,7 @@ def doctor(
         if not offline and app is None:
             _check_trust()
         doctor = Doctor(app, offline=offline, call=call, client=check_client(client), max_wait=max_wait, api=api)
-        more = () if offline else chain(_check_exchange(app, audience, max_wait), _check_store(app))
+        more = () if offline else _check_more(app, audience, max_wait)
         results = map(_with_places, chain(doctor.checks(), more))
         if as_json:
             checks = list(results)
@@ -150,30 +140,23 @@ def _check_trust() -> None:
 def _with_places(check: Check) -> Check:
     if check.state == "ok":
         return check
-    return replace(check, detail=name_places(check.detail), remedy=name_places(check.remedy))
+    return replace(check, detail=in_command_words(check.detail), remedy=in_command_words(check.remedy))
 
 
-def _check_exchange(app: ServiceApp | None, audience: str | None, max_wait: float) -> Iterator[Check]:
-    """The row for token exchange, if an audience was given."""
-    if audience is not None:
-        with suppress(ConfigurationError):  # which has its own row
-            yield check_exchange(configured_app(max_wait=max_wait) if app is None else app, audience)
-
-
-def _check_store(app: ServiceApp | None) -> Iterator[Check]:
-    """The row for the store, if processes share the token through one."""
-    if app is not None:
-        if app.fleet is not None:
-            yield check_store(app)
-        return
+def _check_more(app: ServiceApp | None, audience: str | None, max_wait: float) -> Iterator[Check]:
+    """The row for token exchange, if an audience was given, and that for the store, if processes share the token through one."""
     try:
-        if named_store() is None:
-            return
+        store = named_store() if app is None else app.fleet
     except ConfigurationError as error:
         yield Check("store", "fail", error.problem, error.remedy or "")
         return
-    with suppress(ConfigurationError):  # which has its own row
-        yield check_store(configured_app(store_timeout=STORE_TIMEOUT))
+    if audience is not None or store is not None:
+        with suppress(ConfigurationError):  # which has its own row
+            app = app or configured_app(max_wait=max_wait, store_timeout=STORE_TIMEOUT)
+            if audience is not None:
+                yield check_exchange(app, audience)
+            if store is not None:
+                yield check_store(app)
 
 
 def _print_rows(results: Iterable[Check], checks: list[Check], *, verbose: bool) -> None:

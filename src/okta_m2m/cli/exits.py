@@ -97,20 +97,23 @@ failures = SimpleNamespace(as_json=False, places={})
 """How :func:`fail` reports failures: whether as JSON, and where a profile has the setting of each variable. Set once."""
 
 
-def name_places(message: str) -> str:
-    """A message about settings, with the places in the profile instead of the variables that were made from it."""
+_FOR_PYTHON: Final = r"\bpass \w+=, |, or pass \w+= if it belongs to another program|\bscopes=, "
+"""What the library's messages about settings advise that only a program can do."""
+
+
+def in_command_words(message: str) -> str:
+    """A message about settings, without the advice for programs, and with the places in the profile instead of the variables that
+    were made from it."""
+    message = message.replace("pass org_url=,", "use --org,").replace("aise max_wait", "aise --max-wait")
+    message = re.sub(_FOR_PYTHON, "", message)
     for variable, place in failures.places.items():
         message = re.sub(rf"(environment variable )?\b{re.escape(variable)}\b", place.replace("\\", r"\\"), message)
     return message
 
 
-class ExtraMissing(Exception):
-    """A package of an extra is not installed. The message contains the command that installs it."""
-
-
 @contextmanager
 def needs(extra: str, what: str) -> Iterator[None]:
-    """Turns a failed import in the body into :class:`ExtraMissing`.
+    """If an import in the body fails, ends the command with the line that installs the missing package.
 
     - ``extra``: the extra of this package that installs the missing package.
     - ``what``: the part that needs that package, as the first words of the message.
@@ -121,9 +124,8 @@ def needs(extra: str, what: str) -> Iterator[None]:
         module = (missing.name or "").partition(".")[0]
         if module == "okta_m2m":
             raise
-        raise ExtraMissing(
-            f"{what} needs {module or 'a package'}, which is not installed. Install it: {install_command(extra)}"
-        ) from None
+        problem = f"{what} needs {module or 'a package'}, which is not installed."
+        fail(Exit.EXTRA_MISSING, problem, f"Install it: {install_command(extra)}")
 
 
 def fail(
@@ -133,11 +135,11 @@ def fail(
 
     - ``problem``, ``remedy``: what happened, and what to do about it.
     - ``see``: where the documentation describes it.
-    - ``details``: further members of the document: Okta's code for the error, and the id of the request.
+    - ``details``: further members of the document: Okta's code for the error, and the ids of the request and of the error.
     """
     if failures.as_json:
         document = {"exit_code": int(code), "message": problem, "remedy": remedy, "help": see, **details}
-        note(json.dumps({"error": None, "request_id": None, **document}))
+        note(json.dumps({"error": None, "request_id": None, "error_id": None, **document}))
     else:
         line = " ".join(filter(None, [problem, remedy, see and f"(see {see})"]))
         note(f"okta-m2m: {' '.join(line.split())}")

@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Final
 
-import typer
 from rich.text import Text
 
 from ..errors import ConfigurationError
-from .options import Json
+from .options import Json, argument
 from .printing import report
 from .terminal import Output, hanging
 
@@ -23,9 +22,7 @@ IN_CHECKOUT: Final = Path(__file__).parents[3] / "docs" / "errors.md"
 
 
 def explain(
-    code: Annotated[
-        str, typer.Argument(metavar="CODE", help="Its class or code: InvalidClient, invalid_client, E0000006.")
-    ],
+    code: Annotated[str, argument("CODE", "Its class or code: InvalidClient, invalid_client, E0000006.")],
     as_json: Json = False,
 ) -> None:
     """Print what an error means, and what to do about it."""

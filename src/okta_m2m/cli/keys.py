@@ -14,15 +14,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
-import typer
-
 from ..admin.key_files import new_key, read_kid, write_key, write_new_file
 from ..admin.provisioning import AppKey, activate_key, add_key, deactivate_key, delete_key, find_key, list_keys
 from ..errors import ConfigurationError
 from ..keys import PrivateKey
 from ..settings import find_setting
 from .groups import command_group
-from .options import ALGORITHMS, DEFAULT_KEY, AppName, Json, Kid, PassphraseFile, Yes, one_of
+from .options import ALGORITHMS, DEFAULT_KEY, AppName, Json, Kid, PassphraseFile, Yes, argument, flag, option
 from .printing import echo_json, note, report
 from .rotate import rotate
 from .secrets import (
@@ -40,35 +38,25 @@ from .terminal import columns
 
 app = command_group("Create, register and rotate keys.")
 
-KeyName = Annotated[str, typer.Argument(metavar="KID|ID", help="The key's kid, or Okta's id for it.")]
+KeyName = Annotated[str, argument("KID|ID", "The key's kid, or Okta's id for it.")]
 File = Annotated[
-    Path | None,
-    typer.Argument(metavar="[FILE]", help=f"The key file; by default the configured one, or else ./{DEFAULT_KEY}."),
+    Path | None, argument("[FILE]", f"The key file; by default the configured one, or else ./{DEFAULT_KEY}.")
 ]
 
 
 @app.command()
 def new(
     out: Annotated[
-        Path, typer.Option("--out", metavar="FILE", help="The file to write the private key to. It must not exist.")
+        Path, option("--out", "FILE", "The file to write the private key to. It must not exist.")
     ] = DEFAULT_KEY,
-    alg: Annotated[
-        str, typer.Option("--alg", metavar="ALG", help=f"{', '.join(ALGORITHMS)}.", autocompletion=one_of(*ALGORITHMS))
-    ] = "RS256",
-    bits: Annotated[
-        int | None, typer.Option("--bits", metavar="BITS", help="Bits of an RSA key: 2048 (by default), 3072, 4096.")
-    ] = None,
-    kid: Annotated[
-        str | None, typer.Option("--kid", metavar="KID", help="The key's id; by default its RFC 7638 thumbprint.")
-    ] = None,
-    pem: Annotated[bool, typer.Option("--pem", help="Write PEM, with the kid in a line above it.")] = False,
-    encrypt: Annotated[
-        bool, typer.Option("--encrypt", help="Encrypt the PEM, by default with a passphrase from a prompt.")
-    ] = False,
+    alg: Annotated[str, option("--alg", "ALG", f"{', '.join(ALGORITHMS)}.", ALGORITHMS)] = "RS256",
+    bits: Annotated[int | None, option("--bits", "BITS", "Bits of an RSA key: 2048 (by default), 3072, 4096.")] = None,
+    kid: Annotated[str | None, option("--kid", "KID", "The key's id; by default its RFC 7638 thumbprint.")] = None,
+    pem: Annotated[bool, flag("--pem", "Write PEM, with the kid in a line above it.")] = False,
+    encrypt: Annotated[bool, flag("--encrypt", "Encrypt the PEM, by default with a passphrase from a prompt.")] = False,
     passphrase_file: PassphraseFile = None,
     jwks_out: Annotated[
-        Path | None,
-        typer.Option("--jwks-out", metavar="FILE", help="Also write the public JWKS to this file. It must not exist."),
+        Path | None, option("--jwks-out", "FILE", "Also write the public JWKS to this file. It must not exist.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -80,12 +68,7 @@ def new(
             raise ConfigurationError(
                 "A JWK file cannot be encrypted.", remedy="Add --pem, or omit --encrypt and --passphrase-file."
             )
-        secret = read_passphrase(passphrase_file, new=True)
-        if not secret:
-            raise ConfigurationError(
-                "No passphrase was given.",
-                remedy="Put it in a file (--passphrase-file), or set OKTA_CLIENT_PRIVATEKEYPASSPHRASE.",
-            )
+        secret = read_passphrase(passphrase_file, out, new=True)
     alg = alg.upper()
     if bits is not None and alg.startswith("ES"):
         raise ConfigurationError(f"--bits is only for RSA keys. {alg} has a fixed size.", remedy="Omit --bits.")
@@ -95,11 +78,10 @@ def new(
         raise ConfigurationError(
             "The private key is written only to a file, never to stdout.", remedy="Set the file with --out."
         )
-    for path in (out, jwks_out):
-        if path is not None and path.exists():
-            raise ConfigurationError(
-                f"{path} already exists and will not be overwritten.", remedy="Choose another file."
-            )
+    if jwks_out is not None and jwks_out.exists():  # before the private key is written
+        raise ConfigurationError(
+            f"{jwks_out} already exists and will not be overwritten.", remedy="Choose another file."
+        )
     key = new_key(alg, bits=bits or 2048, kid=kid)
     write_key(out, key, form=form, password=secret)
     if jwks_out is not None:
@@ -130,13 +112,11 @@ def jwks(file: File = None, kid: Kid = None, passphrase_file: PassphraseFile = N
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="FROM", help="A PEM or JWK file.")],
-    target: Annotated[Path, typer.Argument(metavar="TO", help="The JWK file to write.")] = DEFAULT_KEY,
+    source: Annotated[Path, argument("FROM", "A PEM or JWK file.")],
+    target: Annotated[Path, argument("TO", "The JWK file to write.")] = DEFAULT_KEY,
     kid: Annotated[
         str | None,
-        typer.Option(
-            "--kid", help="The kid under which Okta lists the key; by default the file's own, or the thumbprint."
-        ),
+        option("--kid", "KID", "The kid under which Okta lists the key; by default the file's own, or the thumbprint."),
     ] = None,
     passphrase_file: PassphraseFile = None,
     as_json: Json = False,
@@ -178,16 +158,9 @@ def list_(sign_in: SignIn, app_name: AppName = None, as_json: Json = False) -> N
     keys = list_keys(api, owner.id)
     is_own = _own_key()
     rows = [["ID", "STATUS", "ALG", "CREATED", "KID"]]
-    rows += [
-        [
-            key.id,
-            key.status,
-            key.alg or "-",
-            (key.created or "-")[:10],
-            (key.kid or "-") + is_own(key) * "  (in use here)",
-        ]
-        for key in keys
-    ]
+    for key in keys:
+        kid = (key.kid or "-") + is_own(key) * "  (in use here)"
+        rows.append([key.id, key.status, key.alg or "-", (key.created or "-")[:10], kid])
     report([{**asdict(key), "in_use_here": is_own(key)} for key in keys], columns(rows), as_json)
 
 

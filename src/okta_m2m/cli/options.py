@@ -7,7 +7,7 @@ Each option states its name: typer 0.27.0 to 0.27.3 take the metavar for it othe
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -18,6 +18,25 @@ DEFAULT_KEY: Final = Path("okta-m2m-key.json")
 
 STORE_TIMEOUT: Final = 5.0
 """Seconds for each operation of a token store; longer than for a call, because a person is waiting."""
+
+
+def flag(names: str, help: str) -> Any:
+    """An option without a value. ``names``: its name, and after a space a short one if it has one."""
+    return typer.Option(*names.split(), help=help)
+
+
+def _completion(values: Iterable[str]) -> Callable[[], list[str]] | None:
+    return (lambda: list(values)) if values else None  # without values, a file name is completed
+
+
+def option(names: str, metavar: str, help: str, values: Iterable[str] = ()) -> Any:
+    """An option with a value. ``names``: as for :func:`flag`. ``values``: what completes it."""
+    return typer.Option(*names.split(), metavar=metavar, help=help, autocompletion=_completion(values))
+
+
+def argument(metavar: str, help: str, values: Iterable[str] = ()) -> Any:
+    """An argument. ``values``: what completes it."""
+    return typer.Argument(metavar=metavar, help=help, autocompletion=_completion(values))
 
 
 def seconds(name: str, help: str, *, min: float = 1, max: float = 86_400) -> Any:
@@ -37,62 +56,34 @@ def days(name: str, help: str) -> Any:
     return typer.Option(name, metavar="DAYS", parser=_parse_days, help=help)
 
 
-def one_of(*names: str) -> Callable[[], list[str]]:
-    """Completes a value that is one of these names."""
-    return lambda: list(names)
-
-
 ALGORITHMS: Final = ("RS256", "RS384", "RS512", "ES256", "ES384", "ES512")
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Json = Annotated[bool, flag("--json", "Print one JSON document.")]
 
 # ── the key ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 KeyFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--key", metavar="FILE", help=f"The key file; by default the configured one, or else ./{DEFAULT_KEY}."
-    ),
+    Path | None, option("--key", "FILE", f"The key file; by default the configured one, or else ./{DEFAULT_KEY}.")
 ]
-Kid = Annotated[str | None, typer.Option("--kid", metavar="KID", help="The key's id; by default the one in its file.")]
-PassphraseFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--passphrase-file",
-        metavar="FILE",
-        help="File with the passphrase of an encrypted PEM; by default the configured one, or a prompt.",
-    ),
-]
+Kid = Annotated[str | None, option("--kid", "KID", "The key's id; by default the one in its file.")]
+PASSPHRASE_HELP = "File with the passphrase of an encrypted PEM; by default the configured one, or a prompt."
+PassphraseFile = Annotated[Path | None, option("--passphrase-file", "FILE", PASSPHRASE_HELP)]
 
 # ── the account that signs in, and the app to change ─────────────────────────────────────────────────────────────────
 
-TokenFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--token-file",
-        metavar="FILE",
-        help="File with the SSWS token to sign in with (- is stdin); by default OKTA_CLIENT_TOKEN, okta.yaml, or a prompt.",
-    ),
-]
-As = Annotated[
-    str | None,
-    typer.Option(
-        "--as",
-        metavar="self|FOLDER",
-        help="Sign in as a service app instead: the configured one (self), or the one of the okta.yaml in a folder.",
-    ),
-]
+TOKEN_HELP = (
+    "File with the SSWS token to sign in with (- is stdin); by default OKTA_CLIENT_TOKEN, okta.yaml, or a prompt."
+)
+TokenFile = Annotated[Path | None, option("--token-file", "FILE", TOKEN_HELP)]
+AS_HELP = "Sign in as a service app instead: the configured one (self), or the one of the okta.yaml in a folder."
+As = Annotated[str | None, option("--as", "self|FOLDER", AS_HELP)]
 MaxWait = Annotated[float, seconds("--max-wait", "The longest time that each call waits for a rate limit.")]
 AppName = Annotated[
-    str | None,
-    typer.Option("--app", metavar="NAME|ID", help="The app, by its name or id; by default the configured client id."),
+    str | None, option("--app", "NAME|ID", "The app, by its name or id; by default the configured client id.")
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+Yes = Annotated[bool, flag("--yes -y", "Do not ask for confirmation.")]
 RequestedScopes = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--scope", metavar="SCOPE", help="Request this scope instead of the configured ones; can be repeated."
-    ),
+    list[str] | None, option("--scope", "SCOPE", "Request this scope instead of the configured ones; can be repeated.")
 ]
 TokenWait = Annotated[float, seconds("--max-wait", "How long to wait for a token, including rate limits.")]
 

@@ -49,9 +49,9 @@ def report(document: object, lines: Iterable[str], as_json: bool) -> None:
     """Writes the result of a command to stdout: as a JSON document, or as lines."""
     if as_json:
         echo_json(document)
-        return
-    for line in lines:
-        echo(line)
+    else:
+        for line in lines:
+            echo(line)
 
 
 def echo_bytes(content: bytes) -> None:

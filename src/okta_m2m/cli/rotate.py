@@ -15,7 +15,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import typer
 from rich.live import Live
 from rich.text import Text
 
@@ -25,17 +24,17 @@ from ..admin.rotation import Progress, Rotated, Rotation, Step, rotatable_key_fi
 from ..keys import PrivateKey
 from ..settings import Settings, find_setting
 from .exits import Exit, fail, is_closed_pipe, is_device_failure
-from .options import ALGORITHMS, AppName, Json, KeyFile, PassphraseFile, days, one_of, seconds
+from .options import ALGORITHMS, AppName, Json, KeyFile, PassphraseFile, days, flag, option, seconds
 from .printing import echo_json, note, report
 from .secrets import configured_key_file, default_key_file, passphrase_of
 from .sign_in import SignIn, signed_in, target_app
-from .terminal import Output, glyphs_for
+from .terminal import LEAD, Output, glyphs_for
 from .trust import trusted_settings
-
-LEAD = 16  # columns for the mark and the step
 
 KEY_FILE_VARIABLE: Final = "OKTA_M2M_KEY_FILE"
 """The environment variable in which the command of ``--exec`` finds the path of the key file."""
+
+_EXEC_HELP = f"Run this in a shell, with the key file in {KEY_FILE_VARIABLE}, each time its key has changed."
 
 
 @signed_in
@@ -45,38 +44,20 @@ def rotate(
     key_file: KeyFile = None,
     passphrase_file: PassphraseFile = None,
     alg: Annotated[
-        str | None,
-        typer.Option(
-            "--alg",
-            metavar="ALG",
-            autocompletion=one_of(*ALGORITHMS),
-            help="Algorithm of the new key; by default that of the old key.",
-        ),
+        str | None, option("--alg", "ALG", "Algorithm of the new key; by default that of the old key.", ALGORITHMS)
     ] = None,
     bits: Annotated[
-        int | None,
-        typer.Option("--bits", metavar="BITS", help="Bits of a new RSA key; by default the size of the old key."),
+        int | None, option("--bits", "BITS", "Bits of a new RSA key; by default the size of the old key.")
     ] = None,
     grace: Annotated[
         float, seconds("--grace", "How long to wait for running processes to read the new key.", min=0)
     ] = 60.0,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, list the steps, change nothing.")
-    ] = False,
+    dry_run: Annotated[bool, flag("--dry-run", "Check everything, list the steps, change nothing.")] = False,
     if_older_than: Annotated[
         int | None, days("--if-older-than", "Do nothing if the key was registered later than this: 90d.")
     ] = None,
-    command: Annotated[
-        str | None,
-        typer.Option(
-            "--exec",
-            metavar="COMMAND",
-            help=f"Run this in a shell, with the key file in {KEY_FILE_VARIABLE}, each time its key has changed.",
-        ),
-    ] = None,
-    abandon: Annotated[
-        bool, typer.Option("--abandon", help="Undo an interrupted rotation. The old key stays.")
-    ] = False,
+    command: Annotated[str | None, option("--exec", "COMMAND", _EXEC_HELP)] = None,
+    abandon: Annotated[bool, flag("--abandon", "Undo an interrupted rotation. The old key stays.")] = False,
     as_json: Json = False,
 ) -> None:
     """Replace the key without losing a call: make, register, prove, switch, publish, wait, prove, delete the old key.
@@ -159,7 +140,7 @@ def _run_command(command: str, key_file: Path) -> None:
         env={
             **os.environ,
             KEY_FILE_VARIABLE: str(key_file),
-        },  # no variable: a crash report would show the SSWS token in it
+        },  # a crash report would show a variable, with the SSWS token
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -195,10 +176,7 @@ def _run_rotation(rotation: Rotation, view: _View) -> None:
             rotated = rotation.run()
     except KeyboardInterrupt:
         after = f"after the step {view.last.value!r}" if view.last is not None else "before its first step"
-        if rotation.begun:
-            remedy = "Continue with: okta-m2m key rotate; or undo it with: okta-m2m key rotate --abandon"
-        else:
-            remedy = "Begin again with: okta-m2m key rotate"
+        remedy = "Continue with: okta-m2m key rotate; or undo what was done with: okta-m2m key rotate --abandon"
         problem = f"interrupted {after}. The key in the key file is in use, and no call is lost."
         fail(Exit.INTERRUPTED, problem, remedy)
     view.end(rotated)

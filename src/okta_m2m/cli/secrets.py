@@ -69,20 +69,29 @@ def read_secret(path: Path, what: str) -> str:
     return text.rstrip("\r\n")
 
 
-def read_passphrase(file: Path | None, *, new: bool = False, configured: bool = False) -> str | None:
-    """The passphrase of an encrypted PEM; ``None`` if there is none and no terminal to ask on.
+def read_passphrase(file: Path | None, pem: Path, *, new: bool = False, configured: bool = False) -> str:
+    """The passphrase of an encrypted PEM. Raises :class:`~okta_m2m.errors.ConfigurationError` if none is given.
 
     - ``file``: the file to read it from; by default the environment, or a prompt.
+    - ``pem``: the file of the key, for the error.
     - ``new``: whether it is for a new key; then a prompt asks for it twice.
     - ``configured``: whether it is for the configured key; then it may also be in an ``okta.yaml``.
     """
-    if file is not None:
-        return read_secret(file, "passphrase")
     found = find_setting("privateKeyPassphrase")
-    # A passphrase in an okta.yaml belongs to the key that the file names.
-    if found is not None and (configured or found.file is None):
-        return str(found.value)
-    return prompt_for("Passphrase of the key", twice=new) if stdin_is_terminal() else None
+    if file is not None:
+        passphrase = read_secret(file, "passphrase")
+    elif found is not None and (
+        configured or found.file is None
+    ):  # one in an okta.yaml belongs to the key that this names
+        passphrase = str(found.value)
+    else:
+        passphrase = prompt_for("Passphrase of the key", twice=new) if stdin_is_terminal() else ""
+    if not passphrase:
+        raise ConfigurationError(
+            f"No passphrase was given for {pem}.",
+            remedy="Put it in a file (--passphrase-file), or set OKTA_CLIENT_PRIVATEKEYPASSPHRASE.",
+        )
+    return passphrase
 
 
 def default_key_file() -> Path | None:
@@ -130,9 +139,7 @@ def signing_kid(path: Path | None) -> str | None:
 
     Without a file, it is the configured key's.
     """
-    if path is None:
-        return load_key(None).kid
-    return read_kid(path)
+    return load_key(None).kid if path is None else read_kid(path)
 
 
 def load_key(path: Path | None, *, kid: str | None = None, passphrase_file: Path | None = None) -> PrivateKey:
@@ -155,15 +162,8 @@ def passphrase_of(path: Path, passphrase_file: Path | None, *, configured: bool 
 
     ``configured``: whether it is the configured key.
     """
-    encrypted = is_encrypted(path)
-    wanted = passphrase_file is not None or encrypted
-    password = read_passphrase(passphrase_file, configured=configured) if wanted else None
-    if encrypted and not password:
-        raise ConfigurationError(
-            f"{path} is encrypted, and no passphrase was given.",
-            remedy="Put it in a file (--passphrase-file), or set OKTA_CLIENT_PRIVATEKEYPASSPHRASE.",
-        )
-    return password
+    wanted = passphrase_file is not None or is_encrypted(path)
+    return read_passphrase(passphrase_file, path, configured=configured) if wanted else None
 
 
 def _load_configured_key(kid: str | None) -> PrivateKey:

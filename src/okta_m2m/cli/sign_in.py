@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,14 +58,12 @@ def _management_api(token_file: Path | None, as_: str | None, max_wait: float) -
 def administrator(token_file: Path | None, as_: str | None, max_wait: float) -> Iterator[ManagementApi | None]:
     """The management API, if an option or a setting names an account; ``None`` otherwise, without a prompt. An account that only
     the settings name must also be for an org that gets credentials."""
+    is_option = token_file is not None or as_ is not None
     with ExitStack() as signed_out:
         api = None
-        if token_file is not None or as_ is not None:
-            api = signed_out.enter_context(_management_api(token_file, as_, max_wait))
-        else:
-            with suppress(ConfigurationError):
-                if find_setting("token") is not None:
-                    api = signed_out.enter_context(_management_api(None, None, max_wait))
+        with nullcontext() if is_option else suppress(ConfigurationError):
+            if is_option or find_setting("token") is not None:
+                api = signed_out.enter_context(_management_api(token_file, as_, max_wait))
         yield api
 
 

@@ -18,6 +18,8 @@ from rich.text import Text
 
 from .printing import clean
 
+LEAD: Final = 16  # columns for a mark and the name of a row
+
 
 class Output(Console):
     """Stdout. The command itself handles a closed pipe; rich would exit with 1.
@@ -104,14 +106,11 @@ class Glyphs(NamedTuple):
     levels: str
     used: str
     spare: str
-    gone: str
     mark: str
-    bad: str
-    dot: str
 
 
-_GLYPHS: Final = Glyphs("✓", "!", "✗", "·", "→", "▁▂▃▄▅▆▇█", "█", "░", "✗", "●", "✗", "·")
-_ASCII_GLYPHS: Final = Glyphs("+", "!", "x", "-", "->", ".:-=+*#%", "#", ".", "x", "o", "X", "-")
+_GLYPHS: Final = Glyphs("✓", "!", "✗", "·", "→", "▁▂▃▄▅▆▇█", "█", "░", "●")
+_ASCII_GLYPHS: Final = Glyphs("+", "!", "x", "-", "->", ".:-=+*#%", "#", ".", "o")
 
 
 def glyphs_for(console: Console) -> Glyphs:

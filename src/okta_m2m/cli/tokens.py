@@ -19,11 +19,11 @@ from .. import ServiceApp, Token
 from ..admin.introspection import client_assertion, endpoint_url, introspect_token, revoke_token
 from ..admin.shared_token import clear_shared_token
 from ..effects import StoreFailed
-from ..errors import ConfigurationError, TokenUnreachable, quoted
+from ..errors import TokenUnreachable, quoted
 from ..requests import OktaAuth
 from .exits import Exit, fail
 from .groups import command_group
-from .options import STORE_TIMEOUT, Json, RequestedScopes, TokenWait, one_of, seconds, split_scopes
+from .options import STORE_TIMEOUT, Json, RequestedScopes, TokenWait, flag, option, seconds, split_scopes
 from .printing import echo, echo_json, note, report
 from .secrets import prompt_for, read_secret
 from .terminal import Output, stdin_is_terminal, stdout_is_pipe, stdout_is_terminal
@@ -37,30 +37,19 @@ _BOUND_NOTE = (
     "This token is bound by DPoP: each call with it needs a proof by a key that exists only while this command runs. Make the "
     "call with okta-m2m api, get its headers with okta-m2m headers, or use OktaAuth in your own program."
 )
+_ON_BEHALF_OF = "Obtain the token for the user whose access token is in this file (- is stdin). Needs --audience."
+_ENDPOINTS = ("token", "introspect", "revoke")
+_AUDIENCE = "With --on-behalf-of: the audience of the authorization server that issues the token."
 
 
 @app.command()
 def get(
     scope: RequestedScopes = None,
     max_wait: TokenWait = 30.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the description as one JSON document.")] = False,
-    show: Annotated[bool, typer.Option("--show", help="Also print the token itself.")] = False,
-    on_behalf_of: Annotated[
-        Path | None,
-        typer.Option(
-            "--on-behalf-of",
-            metavar="FILE",
-            help="Obtain the token for the user whose access token is in this file (- is stdin). Needs --audience.",
-        ),
-    ] = None,
-    audience: Annotated[
-        str | None,
-        typer.Option(
-            "--audience",
-            metavar="AUDIENCE",
-            help="With --on-behalf-of: the audience of the authorization server that issues the token.",
-        ),
-    ] = None,
+    as_json: Annotated[bool, flag("--json", "Print the description as one JSON document.")] = False,
+    show: Annotated[bool, flag("--show", "Also print the token itself.")] = False,
+    on_behalf_of: Annotated[Path | None, option("--on-behalf-of", "FILE", _ON_BEHALF_OF)] = None,
+    audience: Annotated[str | None, option("--audience", "AUDIENCE", _AUDIENCE)] = None,
 ) -> None:
     """Obtain a token for the configured app, and describe it.
 
@@ -92,8 +81,7 @@ def get(
 
 
 AccessTokenFile = Annotated[
-    Path | None,
-    typer.Option("--from", metavar="FILE", help="File with the token; by default stdin, or a prompt."),
+    Path | None, option("--from", "FILE", "File with the token; by default stdin, or a prompt.")
 ]
 
 
@@ -107,7 +95,7 @@ def revoke(token_file: AccessTokenFile = None, as_json: Json = False) -> None:
 @app.command()
 def introspect(
     token_file: AccessTokenFile = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print Okta's whole response as one JSON document.")] = False,
+    as_json: Annotated[bool, flag("--json", "Print Okta's whole response as one JSON document.")] = False,
 ) -> None:
     """Ask Okta about an access token: okta-m2m token introspect < token.txt"""
     found = _ask_about_token(introspect_token, token_file)
@@ -139,24 +127,18 @@ def clear(as_json: Json = False) -> None:
 
 def assertion(
     endpoint: Annotated[
-        str,
-        typer.Option(
-            "--endpoint",
-            metavar="token|introspect|revoke",
-            autocompletion=one_of("token", "introspect", "revoke"),
-            help="The endpoint that the assertion is for (its aud claim).",
-        ),
+        str, option("--endpoint", "|".join(_ENDPOINTS), "The endpoint of the assertion (its aud claim).", _ENDPOINTS)
     ] = "token",
     lifetime: Annotated[
         float, seconds("--lifetime", "How long the assertion is valid. It can be used only once.", max=3540)
     ] = 300.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it with its header and claims, as JSON.")] = False,
+    as_json: Annotated[bool, flag("--json", "Print it with its header and claims, as JSON.")] = False,
 ) -> None:
     """Sign a client assertion (RFC 7523) for the configured app, and print it. On a terminal, also print its content.
 
     okta-m2m assertion | curl --data-urlencode client_assertion@- -d grant_type=client_credentials ...
     """
-    if endpoint not in ("token", "introspect", "revoke"):
+    if endpoint not in _ENDPOINTS:
         raise typer.BadParameter(
             f"{endpoint!r} is not an endpoint. Use token, introspect or revoke.", param_hint="--endpoint"
         )
@@ -188,14 +170,8 @@ def _ask_about_token(ask: Callable[..., _Answer], token_file: Path | None) -> _A
 
 def _read_token(file: Path | None, org_url: str) -> str:
     if file is None and stdin_is_terminal():
-        token = prompt_for(f"Token to send to {org_url}")
-    else:
-        token = read_secret(file or Path("-"), "token")
-    if not token.strip():
-        raise ConfigurationError(
-            "The token is empty.", remedy="Pass it on stdin, in a file (--from), or at the prompt."
-        )
-    return token.strip()
+        return prompt_for(f"Token to send to {org_url}")
+    return read_secret(file or Path("-"), "token")
 
 
 def _document(app: ServiceApp, token: Token, show: bool) -> dict[str, Any]:

@@ -15,13 +15,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from .. import ServiceApp
 from ..admin.key_files import replace_file
 from ..errors import ConfigurationError, quoted
 from ..settings import FoundSetting, Settings, check_org_url, find_setting, named_store, read_okta_yaml, read_settings
-from .options import Json
+from .options import Json, argument
 from .printing import note, report
 
 _ORG = ("orgUrl", "oktaDomain")
@@ -32,7 +30,7 @@ class OrgNotTrusted(ConfigurationError):
 
 
 def trust(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder with the okta.yaml.")],
+    folder: Annotated[Path, argument("FOLDER", "The folder with the okta.yaml.")],
     as_json: Json = False,
 ) -> None:
     """Let the org that the okta.yaml in a folder names get credentials, until that file changes."""

@@ -378,10 +378,10 @@ def _trustworthy(
             return found
         logger.warning(
             "%s was ignored: a file in the working directory may not weaken an app whose private key comes from elsewhere. "
-            "Pass %s=, or set %s.",
+            "Set %s, or pass %s= in the code.",
             found.where,
-            setting,
             {"dpop": "OKTA_CLIENT_DPOPENABLED", "scopes": "OKTA_CLIENT_SCOPES"}.get(setting, ORIGINS_VARIABLE),
+            setting,
         )
     return None
 

@@ -25,14 +25,10 @@ def demo(
     seconds: Annotated[
         float, options.seconds("--seconds", "How long the clients make calls.", min=0.5, max=60)
     ] = FULL_LENGTH,
-    dpop: Annotated[bool, typer.Option("--dpop", help="The org requires DPoP, with a nonce in each proof.")] = False,
+    dpop: Annotated[bool, options.flag("--dpop", "The org requires DPoP, with a nonce in each proof.")] = False,
     as_json: options.Json = False,
-    serve_only: Annotated[
-        bool, typer.Option("--serve", help="Only serve the stand-in for Okta, until Ctrl-C.")
-    ] = False,
-    host: Annotated[
-        str, typer.Option("--host", metavar="ADDRESS", help="With --serve: the address to listen on.")
-    ] = "127.0.0.1",
+    serve_only: Annotated[bool, options.flag("--serve", "Only serve the stand-in for Okta, until Ctrl-C.")] = False,
+    host: Annotated[str, options.option("--host", "ADDRESS", "With --serve: the address to listen on.")] = "127.0.0.1",
     port: Annotated[
         int,
         typer.Option("--port", metavar="PORT", min=0, max=65535, help="With --serve: the port; 0 is any free port."),

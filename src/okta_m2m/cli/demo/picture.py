@@ -33,7 +33,7 @@ def draw(story: Story, console: Console) -> Group:
     title = ["okta-m2m demo", *(["DPoP"] if story.dpop else []), f"{len(CLIENTS)} clients", "one service app"]
     legend = f"{glyphs.levels[4]} calls   {glyphs.mark} token obtained   {glyphs.used} in use   {glyphs.spare} replaced"
     return Group(
-        *hanging(Text(), f" {glyphs.dot} ".join([*title, f"tokens valid for {LIFETIME:g} s"]), width, "bold"),
+        *hanging(Text(), f" {glyphs.skipped} ".join([*title, f"tokens valid for {LIFETIME:g} s"]), width, "bold"),
         Text(),
         *_rows(story, glyphs, width - LABEL - 1),
         Text(),
@@ -71,9 +71,9 @@ def _rows(story: Story, glyphs: Glyphs, columns: int) -> Iterator[Text]:
     for client in CLIENTS:
         failed = {column(call.ended) for call in story.failures if call.client == client}
         heights = (math.ceil(len(levels) * ended[client, at] / most) for at in range(columns))
-        bars = [glyphs.bad if at in failed else f" {levels}"[height] for at, height in enumerate(heights)]
+        bars = [glyphs.fail if at in failed else f" {levels}"[height] for at, height in enumerate(heights)]
         row = Text(f"{client:<{LABEL}}").append("".join(bars), "green")
-        row.highlight_words([glyphs.bad], "bold red")
+        row.highlight_words([glyphs.fail], "bold red")
         row.rstrip()
         yield row
     rejections = list(story.rejections)
@@ -91,7 +91,7 @@ def _rows(story: Story, glyphs: Glyphs, columns: int) -> Iterator[Text]:
             (used + 1, glyphs.spare * (last - used), "dim cyan"),
         ]
         if token.revoked_at:
-            marks += [(last + 1, glyphs.gone, "bold red"), (last + 3, "revoked", "red")]
+            marks += [(last + 1, glyphs.fail, "bold red"), (last + 3, "revoked", "red")]
         yield _row(f"token {token.number}", columns, marks)
     yield from [Text()] * (4 - len(tokens))  # so that the rows below rarely move while the story is played
     marks = [(column(token.obtained_at), glyphs.mark, "bold cyan") for token in tokens]
