@@ -190,7 +190,8 @@ def draw_plots(found: dict[str, Any]) -> list[tuple[str, str]]:
             }
             title = f"Many {kind} start at once, no token yet"
             draw(f"{kind}.svg", title, kind, "time until the last one has its token", "ms", curves)
-    if (entries := found.get("fleet.py")) and "cold" in entries:
+    # A quick run has one size, of which there is no line to draw.
+    if (entries := found.get("fleet.py")) and len(entries.get("cold", ())) > 1:
         curves = {OURS.name: {size: entry["slowest_ms"] for size, entry in entries["cold"].items()}}
         title = "Many processes start at once and share a token"
         draw("processes.svg", title, "processes", "time until the last one has its token", "ms", curves)
@@ -219,7 +220,8 @@ def describe_growth(found: dict[str, Any]) -> list[str]:
                 f"{ours['s'] * 1e3:,.0f} ms; the floor is {max(DELAY, floor['s']) * 1e3:,.0f} ms. The limit is the {limit}: "
                 f"{ours['cpu'] * 1e6 / int(most):.0f} µs of CPU time each."
             )
-    if (entries := found.get("fleet.py")) and "cold" in entries:
+    # A quick run has one size, of which there is no line to draw.
+    if (entries := found.get("fleet.py")) and len(entries.get("cold", ())) > 1:
         most = max(entries["cold"], key=int)
         cold = entries["cold"][most]
         lines.append(

@@ -51,6 +51,11 @@ html_baseurl = DOCUMENTATION and f"{DOCUMENTATION}/"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_favicon = "_static/favicon.svg"
+html_theme_options = {
+    "light_logo": "wordmark-light.svg",
+    "dark_logo": "wordmark-dark.svg",
+    "sidebar_hide_name": True,
+}
 html_copy_source = False
 html_show_copyright = False
 

@@ -1,6 +1,7 @@
-"""Draws the diagrams of ``docs/images``: ``python docs/make_diagrams.py``.
+"""Draws the diagrams of ``docs/images``, and the name of the project in ``docs/_static``: ``python docs/make_diagrams.py``.
 
-Each is one SVG that follows the reader's light or dark, and refers to nothing outside itself.
+Each is one SVG that refers to nothing outside itself. A diagram follows the reader's light or dark. Of the name there are two
+files, because the site's button for light and dark changes only the page.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from html import escape
 from pathlib import Path
 
 IMAGES = Path(__file__).parent / "images"
+STATIC = Path(__file__).parent / "_static"
 
 WIDTH = 496
 """Narrow enough for its words to be readable on a phone, where a diagram is scaled to the width of the screen."""
@@ -134,7 +136,31 @@ AGENTS = sequence(
 )
 
 
+LETTERS = (
+    '<circle cx="20" cy="44" r="16"/>'  # o
+    '<path d="M50 14V60M71 29 50 47M58 40 72 60"/>'  # k
+    '<path d="M86 18V50q0 10 10 10h3M78 30h20"/>'  # t
+    '<circle cx="123" cy="44" r="16"/><path d="M139 29V60"/>'  # a
+    '<path d="M218 60V29M218 44q0-15 13-15t13 15V60M244 44q0-15 13-15t13 15V60"/>'  # m
+    '<path d="M285 28q1-13 14-13t14 12q0 8-11 17L285 60h29"/>'  # 2
+    '<path d="M329 60V29M329 44q0-15 13-15t13 15V60M355 44q0-15 13-15t13 15V60"/>'  # m
+)
+KEY = '<circle cx="166" cy="44" r="8"/><path d="M174 44h28M190 44v8M201 44v8"/>'
+"""The hyphen, and the key of the site's icon."""
+
+
+def wordmark(ink: str, key: str) -> str:
+    """The name of the project, drawn without a font."""
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 4 386 64" role="img" aria-label="okta-m2m">\n'
+        '  <g fill="none" stroke-width="7" stroke-linecap="round" stroke-linejoin="round">\n'
+        f'    <g stroke="{ink}">{LETTERS}</g>\n    <g stroke="{key}">{KEY}</g>\n  </g>\n</svg>\n'
+    )
+
+
 def main() -> None:
+    (STATIC / "wordmark-light.svg").write_text(wordmark("#1f2328", "#1662dd"), "utf-8")
+    (STATIC / "wordmark-dark.svg").write_text(wordmark("#e6edf3", "#58a6ff"), "utf-8")
     for name, drawn in (
         ("token-life", token_life()),
         ("one-call", ONE_CALL),

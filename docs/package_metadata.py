@@ -15,6 +15,9 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
+PAGES = "The pages that this text names are in the folder `docs` of the source distribution."
+"""Shown while no link leads there."""
+
 
 class ErrorsPage(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
@@ -35,6 +38,8 @@ class PackageMetadata(MetadataHookInterface):
         if repository:
             readme = re.sub(r"(!\[[^]]*\]\()(?!https:)", rf"\1{repository}/raw/HEAD/", readme)
             readme = re.sub(r"\]\((?!https:)", f"]({repository}/blob/HEAD/", readme)
+        if not (documentation or repository):
+            readme = readme.replace("## Documentation\n\n", f"## Documentation\n\n{PAGES}\n\n")
         readme = re.sub(r"!\[[^]]*\]\((?!https:)[^)]*\)\n+", "", readme)
         readme = re.sub(r"\[([^]]*)\]\((?!https:)[^)]*\)", r"\1", readme)
         metadata["readme"] = {"content-type": "text/markdown", "text": readme}

@@ -24,7 +24,7 @@ LINES = {
         "| {renewal[okta-m2m]} | {renewal[Authlib]} | {renewal[requests-oauth2client]} | not measured |",
         "| CPU time of a call with a DPoP token, compared with the same call without auth "
         "| {bound[okta-m2m]} | no DPoP | {bound[requests-oauth2client]} | not measured |",
-        "| CPU time from the program's start to its first answer ({start[floor]} by hand) "
+        "| CPU time from the program's start to its first answer (without a library: {start[floor]}) "
         "| {start[okta-m2m]} | {start[Authlib]} | {start[requests-oauth2client]} | not measured |",
     ),
     "docs/migrate/authlib.md": (

@@ -22,7 +22,8 @@ PREFACE = """\
 
 This page lists the packages that okta-m2m is tested with, and the oldest and the newest version of each. If both columns have the
 same version, no other was tested. If the newest version needs a newer Python than 3.11, the other column has the newest version
-for 3.11.
+for 3.11. The packages under *AI services and agents* and *Clouds* are tested in one environment, so they can be installed
+together.
 
 """
 
@@ -48,6 +49,7 @@ class Row(NamedTuple):
 MAIN = ("lowest", "middle", "dev")
 PROMISES = "tests/support/clients"
 RECIPES = "tests/docs/test_recipes.py"
+OTHERS = ("clouds-lowest", "clouds")
 NOT_HTTP, CLOUDS, AGENTS = "recipes/not-http.md", "recipes/clouds.md", "recipes/agents.md"
 
 ROWS = {
@@ -62,19 +64,21 @@ ROWS = {
     ),
     "Okta": (Row("okta", ("okta-lowest", "okta"), "migrate/okta-sdk.md", "tests/plugs/test_okta_sdk.py"),),
     "AI services and agents": (
-        Row("openai", ("clouds",), CLOUDS, "tests/plugs/test_ai_clients.py"),
-        Row("anthropic", ("clouds",), CLOUDS, "tests/plugs/test_ai_clients.py"),
-        Row("mcp", ("clouds", "documentation"), AGENTS, "tests/plugs/test_agents.py"),
-        Row("fastmcp", ("clouds",), AGENTS, "tests/plugs/test_agents.py"),
-        Row("langgraph", ("clouds",), AGENTS, "docs/examples/recipes/langgraph_agent.py"),
+        Row("openai", OTHERS, CLOUDS, "tests/plugs/test_ai_clients.py"),
+        Row("anthropic", OTHERS, CLOUDS, "tests/plugs/test_ai_clients.py"),
+        Row("langchain-openai", OTHERS, CLOUDS, "tests/plugs/test_ai_clients.py", "langchain_openai"),
+        Row("litellm", OTHERS, CLOUDS, "tests/plugs/test_ai_clients.py"),
+        Row("mcp", (*OTHERS, "documentation"), AGENTS, "tests/plugs/test_agents.py"),
+        Row("fastmcp", OTHERS, AGENTS, "tests/plugs/test_agents.py"),
+        Row("langgraph", OTHERS, AGENTS, "docs/examples/recipes/langgraph_agent.py"),
     ),
     "Clouds": (
-        Row("google-auth", ("clouds",), CLOUDS, "tests/plugs/test_clouds.py", "google.auth"),
-        Row("botocore", ("clouds",), CLOUDS, "docs/examples/recipes/clouds/aws.py"),
-        Row("azure-identity", ("clouds",), CLOUDS, "docs/examples/recipes/clouds/azure.py", "azure.identity"),
+        Row("google-auth", OTHERS, CLOUDS, "tests/plugs/test_clouds.py", "google.auth"),
+        Row("botocore", OTHERS, CLOUDS, "docs/examples/recipes/clouds/aws.py"),
+        Row("azure-identity", OTHERS, CLOUDS, "docs/examples/recipes/clouds/azure.py", "azure.identity"),
         Row(
             "snowflake-connector-python",
-            ("clouds",),
+            OTHERS,
             CLOUDS,
             "docs/examples/recipes/clouds/snowflake.py",
             "snowflake.connector",
@@ -91,8 +95,8 @@ ROWS = {
     "Not plain HTTP": (
         Row("websockets", ("documentation",), NOT_HTTP, RECIPES),
         Row("grpcio", ("documentation",), NOT_HTTP, RECIPES, "grpc"),
-        Row("confluent-kafka", ("clouds",), NOT_HTTP, "tests/plugs/test_kafka.py", "confluent_kafka"),
-        Row("aiokafka", ("clouds",), NOT_HTTP, "docs/examples/recipes/kafka_clients.py"),
+        Row("confluent-kafka", OTHERS, NOT_HTTP, "tests/plugs/test_kafka.py", "confluent_kafka"),
+        Row("aiokafka", OTHERS, NOT_HTTP, "docs/examples/recipes/kafka_clients.py"),
         Row("gql", ("documentation",), NOT_HTTP, RECIPES),
         Row("openapi-python-client", ("documentation",), NOT_HTTP, RECIPES, "openapi_python_client"),
     ),

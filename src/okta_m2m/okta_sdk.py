@@ -5,14 +5,16 @@ ours adds :class:`okta_m2m.aiohttp.OktaAuth` to each request. Everything else st
 retries and cache.
 
 Invariant: no policy here. One object sends concurrent calls, so it keeps nothing of a call. The placeholder that the SDK
-has as its token is never sent.
+has as its token is never sent. Of the SDK, only what it documents for an ``httpClient`` is used. Of aiohttp, one private
+attribute is read, ``ClientSession._middlewares``: aiohttp has no public way to add a middleware for one request to those of
+its session.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from typing import Any, ClassVar, Final
 
 from ._clients.auth_object import missing_library
@@ -88,15 +90,20 @@ class _TokenClient(HTTPClient):  # type: ignore[misc]  # Any, because the SDK ha
 
     def __init__(self, http_config: Mapping[str, Any]) -> None:
         super().__init__({**http_config, "headers": _without_placeholder(http_config["headers"])})
-        proxy = self._proxy
-        self._auth = OktaAuth(self.app, session=partial(aiohttp.ClientSession, proxy=proxy) if proxy else None)
+        self._callers_session: aiohttp.ClientSession | None = None
+        self._auth = cache(partial(_auth_through, self.app))
+
+    def set_session(self, session: Any) -> None:
+        """Called by the SDK's user, and by the SDK in ``async with``."""
+        super().set_session(session)
+        self._callers_session = session
 
     async def send_request(self, request: dict[str, Any]) -> Any:
         """Called by the SDK for each attempt at a call."""
-        if self._session is None:
+        if self._callers_session is None:
             async with aiohttp.ClientSession() as session:
                 return await self._send(session, request)
-        return await self._send(self._session, request)
+        return await self._send(self._callers_session, request)
 
     async def _send(self, session: aiohttp.ClientSession, request: dict[str, Any]) -> Any:
         call = copy.copy(self)  # the SDK sends all calls through one object, and only this one has that session
@@ -112,13 +119,20 @@ class _TokenClient(HTTPClient):  # type: ignore[misc]  # Any, because the SDK ha
 class _TokenSession:
     """The session of the SDK's user, or the SDK's own, with our middleware for each request."""
 
-    def __init__(self, session: aiohttp.ClientSession, auth: OktaAuth) -> None:
+    def __init__(self, session: aiohttp.ClientSession, auth: Callable[[str | None], OktaAuth]) -> None:
         self._session = session
-        # Middlewares of a request replace those of its session, so these are passed along. The last is the innermost.
-        self._middlewares: Any = (*session._middlewares, auth)
+        self._auth = auth
 
     def request(self, **options: Any) -> Any:
-        return self._session.request(**options, middlewares=self._middlewares)
+        """Called by the SDK, which passes its proxy with each request."""
+        # Middlewares of a request replace those of its session, so these are passed along. The last is the innermost.
+        middlewares: Any = (*self._session._middlewares, self._auth(options.get("proxy")))
+        return self._session.request(**options, middlewares=middlewares)
+
+
+def _auth_through(app: ServiceApp, proxy: str | None) -> OktaAuth:
+    """Sends token requests through the SDK's proxy."""
+    return OktaAuth(app, session=partial(aiohttp.ClientSession, proxy=proxy) if proxy else None)
 
 
 def _without_placeholder(headers: Mapping[str, str]) -> dict[str, str]:

@@ -45,6 +45,12 @@ def shown(text: str, *languages: str) -> list[str]:
     ]
 
 
+def included(page: Path, text: str) -> list[str]:
+    """The programs that the page shows from ``docs/examples``."""
+    paths = re.findall(r"^```{literalinclude} (\S+\.py)$", text, re.MULTILINE)
+    return [(page.parent / path).read_text("utf-8") for path in paths]
+
+
 def imported(code: str) -> Iterator[str]:
     """The packages that the code imports, and those that it imports by way of ours."""
     for node in ast.walk(ast.parse(code)):
@@ -68,7 +74,7 @@ def test_a_page_names_what_its_code_and_its_commands_need(page: Path) -> None:
     installed_by = packages_distributions()
     lacking = {
         package
-        for block in shown(text, "python")
+        for block in [*shown(text, "python"), *included(page, text)]
         for package in imported(block)
         if package in installed_by and not named.intersection(map(canonicalize_name, installed_by[package]))
     }
@@ -121,27 +127,51 @@ def test_the_readme_shows_the_lines_that_the_errors_show() -> None:
     assert lines == [ATTACH[client].partition(", or ")[0] for client in ("requests", "httpx2", "aiohttp")]
 
 
-@posix_only
-def test_the_doctor_of_the_readme_works_with_the_extra_that_it_names(org: FakeOkta, tmp_path: Path) -> None:
-    (commands,) = [block for block in shown(README, "sh") if "doctor" in block]
-    programs = tmp_path / "bin"
+def run_commands(commands: str, okta: FakeOkta, folder: Path, *extras: str) -> subprocess.CompletedProcess[str]:
+    """As in an environment with these extras, where ``pip install`` has nothing to do. The first failure ends the commands."""
+    programs = folder / "bin"
     programs.mkdir()
     (programs / "pip").write_text("#!/bin/sh\n", encoding="utf-8")
     (programs / "okta-m2m").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m okta_m2m.cli "$@"\n', encoding="utf-8")
     for program in programs.iterdir():
         program.chmod(0o755)
-    variables = environment(tmp_path, **environment_with_only({"cli"}, tmp_path / "python"))
+    variables = environment(folder, **environment_with_only(set(extras), folder / "python"))
     variables["PATH"] = f"{programs}{os.pathsep}{variables['PATH']}"
-    done = subprocess.run(
-        ["sh", "-c", commands.replace(ORG, org.url)],
+    return subprocess.run(
+        ["sh", "-e", "-c", commands.replace(ORG, okta.url)],
         env=variables,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
+
+
+@posix_only
+def test_the_doctor_of_the_readme_works_with_the_extra_that_it_names(org: FakeOkta, tmp_path: Path) -> None:
+    (commands,) = [block for block in shown(README, "sh") if "doctor" in block]
+    done = run_commands(commands, org, tmp_path, "cli")
     assert (done.returncode, done.stderr) == (0, "")
     assert "HTTP 200" in done.stdout
+
+
+@posix_only
+@pytest.mark.matrix
+@pytest.mark.parametrize("page", ["tutorial.md", "recipes/audit.md"])
+def test_the_commands_that_create_an_app_work_with_the_extra_that_the_page_names(
+    page: str, org: FakeOkta, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the setup page have a test of their own."""
+    monkeypatch.setenv("OKTA_CLIENT_ORGURL", org.url)
+    monkeypatch.setenv("OKTA_CLIENT_TOKEN", org.ssws)  # entered at a prompt otherwise
+    blocks = shown((ROOT / "docs" / page).read_text("utf-8"), "sh")
+    commands = [block for block in blocks if "okta-m2m app " in block]
+    assert commands
+    done = run_commands("".join(commands), org, tmp_path, "cli")
+    assert done.returncode == 0, done.stderr
+    created = [app for app in org.apps.values() if app.client_id != CLIENT_ID]
+    assert [app.roles for app in created] == [["READ_ONLY_ADMIN"]]
 
 
 @pytest.mark.matrix

@@ -491,6 +491,17 @@ def test_graphql_client_renews_a_rejected_token(recipe: Recipe, okta: FakeOkta) 
     assert okta.tokens_minted == 2
 
 
+@pytest.fixture
+def open_loop() -> Iterator[None]:
+    """gql's blocking client uses it. Otherwise gql makes one and never closes it, and a later test fails for that."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
+
+
+@pytest.mark.usefixtures("open_loop")
 def test_graphql_transports_of_the_other_clients_send_the_token(recipe: Recipe, okta: FakeOkta) -> None:
     needs("gql")
     from gql import Client, gql

@@ -6,6 +6,7 @@ has an environment of its own, which ``.ci/run`` makes. Such a file that is name
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -17,6 +18,7 @@ from okta_m2m.testing import FakeOkta
 from plugs_support import NEEDS, Tls
 from services import free_port as a_free_port
 
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # otherwise, litellm downloads prices when it is imported
 collect_ignore = [file for file, packages in NEEDS.items() if not all(find_spec(package) for package in packages)]
 
 

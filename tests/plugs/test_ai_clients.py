@@ -1,10 +1,13 @@
-"""The clients of OpenAI and Anthropic at an API behind Okta, such as a gateway for language models: ``replaces=``."""
+"""The clients of OpenAI and Anthropic, LangChain and LiteLLM at an API behind Okta, such as a gateway for language models:
+``replaces=``.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +15,8 @@ import anthropic
 import httpx2
 import openai
 import pytest
+from langchain_openai import ChatOpenAI
+from pydantic import SecretStr
 
 import okta_m2m.httpx2
 from guarded_server import Guard, Message, Receive, Send, serving
@@ -20,6 +25,16 @@ from okta_m2m.events import AuthorizationKept
 from okta_m2m.testing import FakeOkta
 from promises import Events, credentials
 from services import eventually
+
+with warnings.catch_warnings(
+    action="ignore", category=DeprecationWarning
+):  # litellm 1.80 reads its files in an old way
+    import litellm
+
+# Of LiteLLM.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::UserWarning:pydantic"
+)
 
 WORDS = ["one ", "two ", "three"]
 
@@ -61,8 +76,9 @@ def _openai(is_stream: bool) -> Iterator[str]:
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "".join(WORDS)}}
         yield json.dumps({**common, "object": "chat.completion", "choices": [choice]})
         return
-    for word in ["", "", *WORDS]:
-        choice = {"index": 0, "delta": {"content": word}, "finish_reason": None}
+    deltas: list[tuple[dict[str, str], str | None]] = [({"content": word}, None) for word in ["", "", *WORDS]]
+    for delta, reason in [*deltas, ({}, "stop")]:
+        choice = {"index": 0, "delta": delta, "finish_reason": reason}
         yield f"data: {json.dumps({**common, 'object': 'chat.completion.chunk', 'choices': [choice]})}\n\n"
     yield "data: [DONE]\n\n"
 
@@ -108,6 +124,32 @@ def anthropic_text(client: anthropic.Anthropic) -> str:
     return made.content[0].text
 
 
+def langchain_words(client: ChatOpenAI) -> Iterator[str]:
+    yield from (part.text for part in client.stream("count") if part.text)
+
+
+def langchain_text(client: ChatOpenAI) -> str:
+    return client.invoke("count").text
+
+
+def litellm_words(client: openai.OpenAI) -> Iterator[str]:
+    stream = _litellm_completion(client, stream=True)
+    yield from (part.choices[0].delta.content for part in stream if part.choices[0].delta.content)
+
+
+def litellm_text(client: openai.OpenAI) -> str:
+    return _litellm_completion(client, stream=False).choices[0].message.content
+
+
+def _litellm_completion(client: openai.OpenAI, *, stream: bool) -> Any:
+    messages = [{"role": "user", "content": "count"}]
+    return litellm.completion(model="openai/m", messages=messages, stream=stream, client=client, max_retries=0)
+
+
+def langchain_client(url: str, key: str, http: httpx2.Client) -> ChatOpenAI:
+    return ChatOpenAI(model="m", base_url=f"{url}/v1", api_key=SecretStr(key), http_client=http, max_retries=0)
+
+
 def openai_client(url: str, key: str, http: httpx2.Client) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{url}/v1", api_key=key, http_client=http, max_retries=0)
 
@@ -119,6 +161,8 @@ def anthropic_client(url: str, key: str, http: httpx2.Client) -> anthropic.Anthr
 USES: dict[str, tuple[Any, Any, Any]] = {
     "openai": (openai_client, openai_words, openai_text),
     "anthropic": (anthropic_client, anthropic_words, anthropic_text),
+    "langchain": (langchain_client, langchain_words, langchain_text),
+    "litellm": (openai_client, litellm_words, litellm_text),
 }
 
 

@@ -81,6 +81,7 @@ def clouds(
             monkeypatch.setenv(name, running.proxy)
         for name in ("NO_PROXY", "no_proxy"):
             monkeypatch.setenv(name, "127.0.0.1")
+        monkeypatch.setenv("AWS_STS_REGIONAL_ENDPOINTS", "regional")  # as newer versions of botocore do without it
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.chdir(tmp_path)
         yield running

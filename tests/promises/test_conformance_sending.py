@@ -85,7 +85,8 @@ def test_the_callers_send_can_send_the_token_request(okta: FakeOkta, service: Se
             with urllib.request.urlopen(made, timeout=timeout) as response:
                 return Response(response.status, response.getheaders(), response.read())
         except urllib.error.HTTPError as response:
-            return Response(response.code, response.headers.items(), response.read())
+            with response:
+                return Response(response.code, response.headers.items(), response.read())
         except OSError as error:
             raise SendFailed(str(error)) from error
 

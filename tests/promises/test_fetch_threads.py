@@ -28,6 +28,7 @@ import okta_m2m.requests
 from clients import CLIENTS, NOTHING, AsyncClient, Client
 from front import Exchange, Front
 from okta_m2m import Event, ServiceApp, TokenUnreachable
+from okta_m2m._threads import workers
 from okta_m2m.errors import WrongType
 from okta_m2m.events import ClockCorrected, TokenObtained
 from okta_m2m.testing import FakeOkta
@@ -96,7 +97,7 @@ def test_a_task_factory_without_a_context_parameter_works(okta: FakeOkta, new_se
 
         async def call() -> int:
             loop = asyncio.get_running_loop()
-            loop.set_task_factory(lambda loop, coro: asyncio.Task(coro, loop=loop))  # type: ignore[arg-type]
+            loop.set_task_factory(lambda loop, coro, name=None: asyncio.Task(coro, loop=loop))  # type: ignore[arg-type]
             try:
                 return int((await client._call("GET", okta.url + USERS, NOTHING, None, True)).status)
             finally:
@@ -162,6 +163,7 @@ def test_if_no_thread_can_be_started_a_call_fetches_its_token_itself(
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(workers, "_idle", [])  # a thread of an earlier test would take the job
     if client.name == "aiohttp" and sys.version_info >= (3, 14):
         with pytest.raises(TokenUnreachable, match="no thread can be started"):
             client.get(okta.url + USERS)

@@ -122,10 +122,39 @@ def test_a_context_is_verifying_if_it_checks_names_and_allows_no_old_tls() -> No
     newest.minimum_version = ssl.TLSVersion.TLSv1_3
     unnamed.check_hostname = False
     assert [is_verifying(context) for context in (usual, newest, unnamed)] == [True, True, False]
-    old = SimpleNamespace(
-        check_hostname=True, minimum_version=ssl.TLSVersion.TLSv1_1
-    )  # a real one warns when it is made
+    # A real one warns when it is made.
+    old = SimpleNamespace(check_hostname=True, minimum_version=ssl.TLSVersion.TLSv1_1, security_level=0)
     assert not is_verifying(old)
+
+
+def without_minimum(level: int) -> ssl.SSLContext:
+    """A client's context, as the Python of Debian makes them: OpenSSL alone limits the versions."""
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+    context.set_ciphers(f"DEFAULT:@SECLEVEL={level}")
+    return context
+
+
+def offered_versions(context: ssl.SSLContext) -> bytes:
+    """The content of the extension supported_versions of a client's first message (RFC 8446, section 4.2.1)."""
+    received, sent = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        context.wrap_bio(received, sent, server_hostname="localhost").do_handshake()
+    _, found, rest = sent.read().partition(b"\x00\x2b\x00")
+    assert found
+    return rest[2 : 2 + rest[1]]
+
+
+@pytest.mark.skipif(
+    ssl.OPENSSL_VERSION_INFO < (3, 1), reason="before OpenSSL 3.1, no security level excludes a version"
+)
+def test_without_a_minimum_version_a_context_is_verifying_if_the_security_level_allows_no_old_tls() -> None:
+    tls_1_1, tls_1_2 = b"\x03\x02", b"\x03\x03"
+    for level, is_old_allowed in ((0, True), (1, False), (2, False)):
+        context = without_minimum(level)
+        assert tls_1_2 in offered_versions(context)
+        assert (tls_1_1 in offered_versions(context)) == is_old_allowed
+        assert is_verifying(context) != is_old_allowed
 
 
 def test_assertions_for_another_endpoint_require_the_same_algorithm() -> None:

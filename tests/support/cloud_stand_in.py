@@ -103,7 +103,8 @@ def _snowflake(clouds: Clouds, host: str, body: dict[str, Any]) -> Answer:
     data = body.get("data", {})
     if not clouds.admits(host, data.get("TOKEN", "")):
         return 200, {"success": False, "code": "394300", "message": "no", "data": {}}
-    session = {"sessionId": 1, "parameters": [], "sessionInfo": {}, "validityInSeconds": LIFETIME}
+    parameters = [{"name": "AUTOCOMMIT", "value": True}]  # without it, the connector sends a COMMIT
+    session = {"sessionId": 1, "parameters": parameters, "sessionInfo": {}, "validityInSeconds": LIFETIME}
     return 200, {"success": True, "data": {**session, "token": "t", "masterToken": "m", "serverVersion": "10"}}
 
 

@@ -55,7 +55,10 @@ class Guard:
 def serving(app: Asgi) -> Iterator[str]:
     """The URL of a server of ``app``."""
     port = free_port()
-    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=1)
+    # Without WebSocket: uvicorn 0.35 imports a part of websockets that is deprecated.
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=1, ws="none"
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()

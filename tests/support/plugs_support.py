@@ -8,12 +8,12 @@ from pathlib import Path
 
 NEEDS = {
     "test_agents.py": ["fastmcp"],
-    "test_ai_clients.py": ["openai"],
+    "test_ai_clients.py": ["openai", "langchain_openai", "litellm"],
     "test_clouds.py": ["botocore"],
     "test_kafka.py": ["confluent_kafka", "aiokafka"],
     "test_okta_sdk.py": ["okta"],
 }
-"""The files whose packages the extra ``dev`` does not have, and one package that each needs."""
+"""The files whose packages the extra ``dev`` does not have, and packages that each needs."""
 
 
 @dataclass

@@ -4,7 +4,7 @@ settings, some before a call and some after it: docs/fapi.md.
 
 from __future__ import annotations
 
-from ssl import TLSVersion
+from ssl import OPENSSL_VERSION_INFO, TLSVersion
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -12,6 +12,10 @@ from ..errors import ConfigurationError, ErrorMap
 
 REFUSES_ALL: Final = "This auth object refuses all calls from now on."
 """What follows a call whose token was sent before the client showed that it does not verify."""
+
+OLD_TLS_NEEDS_LEVEL_0: Final = OPENSSL_VERSION_INFO >= (3, 1)
+"""OpenSSL 3.1 and newer offer TLS 1.0 and 1.1 at security level 0 only. 3.0 announced it, but did so only for signatures (openssl
+issue 18194)."""
 
 _NOTHING: Final[ErrorMap] = MappingProxyType({})
 
@@ -30,5 +34,9 @@ def check_verified(profile: str | None, is_verified: object, error_map: ErrorMap
 
 def is_verifying(context: Any) -> bool:
     """Whether an SSL context verifies the certificate and the name of servers, and allows no TLS older than 1.2. A context that
-    checks names also verifies certificates: Python refuses ``CERT_NONE`` with ``check_hostname``."""
-    return bool(context.check_hostname and context.minimum_version >= TLSVersion.TLSv1_2)
+    checks names also verifies certificates: Python refuses ``CERT_NONE`` with ``check_hostname``. The Python of Debian sets no
+    minimum version: there, the security level excludes older ones."""
+    if not context.check_hostname:
+        return False
+    is_old_excluded = context.minimum_version >= TLSVersion.TLSv1_2
+    return bool(is_old_excluded or (OLD_TLS_NEEDS_LEVEL_0 and context.security_level >= 1))
