@@ -116,7 +116,7 @@ def assert_refused(ran: Any, evil: Evil, *secrets: str) -> None:
     else:
         assert_one_line(ran.stderr)
     assert "okta.yaml names the org http://127.0.0.1" in ran.stderr
-    assert "run this, and again after each change of the file: okta-m2m trust " in ran.stderr
+    assert "run: okta-m2m trust " in ran.stderr
     assert "set OKTA_CLIENT_ORGURL=" in ran.stderr
     assert evil.received == []
     assert not [secret for secret in secrets if secret in ran.stderr + ran.stdout]
@@ -312,7 +312,7 @@ def test_credentials_go_to_the_folders_org_once_the_user_trusts_the_folder(
     for arguments in commands:
         ran = run(*arguments)
         assert ran.returncode == Exit.CONFIGURATION, ran.stdout
-        assert "run this, and again after each change of the file: okta-m2m trust ." in ran.stderr
+        assert "run: okta-m2m trust . (again after each change of the file)" in ran.stderr
     assert len(okta.requests) == before
     trusted = json.loads(run("trust", ".", "--json").stdout)
     assert trusted == {"org_url": okta.url, "file": str(clone / "okta.yaml")}

@@ -63,7 +63,7 @@ def check_org(*, folder: Path | None = None, environ: Mapping[str, str] | None =
         shown = "." if folder is None else f"'{quoted(folder)}'"
         raise OrgNotTrusted(
             f"Only {found.place} names the org {url}, so it gets no credential.",
-            remedy=f"If that is your org, run this, and again after each change of the file: okta-m2m trust {shown}. Or pass "
+            remedy=f"If that is your org, run: okta-m2m trust {shown} (again after each change of the file). Or pass "
             f"--org {url}, or set OKTA_CLIENT_ORGURL={url}.",
         )
     return url
