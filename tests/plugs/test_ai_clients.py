@@ -174,6 +174,16 @@ def uses(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tup
     return USES[request.param]
 
 
+@pytest.fixture(autouse=True)
+def _loop_of_litellm() -> Iterator[None]:
+    """LiteLLM takes the thread's event loop for its log, and makes one that it never closes if there is none."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
+
+
 @pytest.fixture
 def gateway() -> Gateway:
     return Gateway()
