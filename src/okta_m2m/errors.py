@@ -448,9 +448,8 @@ def quoted(words: object, limit: int = 300) -> str:
     - ``limit``: the longest result, in characters. Default 300.
     """
     plain = re.sub(_MARKUP, " ", str(words)[: 40 * limit])
-    if (
-        not plain.isprintable()
-    ):  # some reverse the text direction, or are invisible: in a log, they could make it look like ours
+    # Characters that reverse the text direction, or are invisible, could make a server's text look like ours in a log.
+    if not plain.isprintable():
         plain = "".join(character if character.isprintable() else " " for character in plain)
     plain = re.sub(_JWT, "[redacted]", " ".join(plain.split()))
     return plain if len(plain) <= limit else plain[: limit - 3] + "..."

@@ -80,9 +80,7 @@ def read_passphrase(file: Path | None, pem: Path, *, new: bool = False, configur
     found = find_setting("privateKeyPassphrase")
     if file is not None:
         passphrase = read_secret(file, "passphrase")
-    elif found is not None and (
-        configured or found.file is None
-    ):  # one in an okta.yaml belongs to the key that this names
+    elif found is not None and (configured or found.file is None):  # an okta.yaml's is for the key that it names
         passphrase = str(found.value)
     else:
         passphrase = prompt_for("Passphrase of the key", twice=new) if stdin_is_terminal() else ""
