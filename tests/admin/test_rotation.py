@@ -1145,7 +1145,7 @@ def test_a_key_file_that_cannot_be_rotated_is_not_changed(
         (lambda app: app.jwks["keys"][0].pop("kid"), "registered at Okta without a kid"),
         (lambda app: app.deactivate_key(app.jwks["keys"][0]["kid"]), "is inactive at Okta"),
         (lambda app: setattr(app, "jwks_uri", "https://billing.example/keys"), "Okta fetches the keys"),
-        (lambda app: setattr(app, "application_type", "web"), "cannot obtain a token"),
+        (lambda app: setattr(app, "application_type", "web"), "is not a service app"),
         (
             lambda app: app.add_key([{**new_key("ES256").jwks()["keys"][0], "kid": str(n)} for n in range(49)]),
             "has 50 keys",

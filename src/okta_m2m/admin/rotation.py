@@ -296,6 +296,9 @@ class Rotation:
                 f"Okta fetches the keys of {app.name!r} from {quoted(app.jwks_uri, 200)}.",
                 remedy="Publish the new key there beside the old one, switch the service to it, and then remove the old one.",
             )
+        if not app.usable:
+            problem = f"{app.name!r} is not a service app that signs in with a key."
+            raise RotationFailed(problem, remedy="Name the app that the key is for.")
         registered = self._find_registered(app, list_keys(self._api, self._app_id), old)
         try:
             self._obtain_token(old)
