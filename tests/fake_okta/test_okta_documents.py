@@ -55,8 +55,8 @@ def test_provisioning_up_to_a_rotated_key_matches_oktas_published_documents(
         api = ManagementApi(okta.url, ApiToken(okta.ssws), session=session)
         app = create_app(api, "billing", jwks=key.jwks(), via=via, dpop=True).app
         assert not create_app(api, "billing", jwks=key.jwks(), via=via).created
-        assert find_app(api, app.id, via=via).client_id == app.client_id
-        assert list(list_apps(api, via=via))
+        assert find_app(api, app.id).client_id == app.client_id
+        assert list(list_apps(api))
         set_dpop(api, app.id, False)
         grant_scopes(api, app.id, ["okta.users.read", "okta.groups.read"])
         revoke_scopes(api, app.id, ["okta.groups.read"])
