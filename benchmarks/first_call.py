@@ -8,8 +8,9 @@ request and the call. A second program by hand has a connection for each, so one
 token request with the caller's own session or client, so on that connection too. aiohttp's session belongs to an event loop, and
 cannot be lent.
 
-Each sample is a process of its own, in turns. The endpoint speaks TLS, and is verified with the CAs of certifi and its own.
-Wall time, from the loaded key on, so no import is in it; each round trip takes 30 ms, those of the handshakes included.
+Each sample is a process of its own, in turns, and a ratio is the median of the turns' ratios. The endpoint speaks TLS, and is
+verified with the CAs of certifi and its own. Wall time, from the loaded key on, so no import is in it; each round trip takes
+30 ms, those of the handshakes included.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import random
 import subprocess
 import tempfile
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from measure import ARGUMENTS, QUICK, explain_failure, report, run_python, spread
@@ -27,7 +29,7 @@ from server import Endpoint, serving
 
 LENT = "lent"
 TWO_CONNECTIONS = "by hand, two connections"
-ROUNDS = 5 if QUICK else 15
+ROUNDS = 5 if QUICK else 40
 
 IMPORTS = """
 import json, sys, time
@@ -145,29 +147,33 @@ def trust(folder: Path) -> Path:
     return served
 
 
-def measure_programs(stacks: list[str], endpoint: Endpoint, key: Path) -> dict[str, Any]:
-    programs = {(stack, name): IMPORTS + text + END for stack in stacks for name, text in PROGRAMS[stack].items()}
-    turns: list[dict[tuple[str, str], dict[str, float]]] = []
+def measure_stack(programs: dict[str, str], endpoint: Endpoint, key: Path) -> dict[str, Any]:
+    """What each program takes, and its ratios to both programs by hand.
+
+    Only the programs of one HTTP library take turns, so that those that are compared run within seconds: the machine's speed may
+    change more than the figures differ.
+    """
+    turns: list[dict[str, dict[str, float]]] = []
     for _ in range(ROUNDS + 1):
         turns.append({})
-        for entry in random.sample(list(programs), len(programs)):
+        for name in random.sample(list(programs), len(programs)):
             try:
-                turns[-1][entry] = run_python("-c", programs[entry], endpoint.origin, key, seconds=60)
+                text = IMPORTS + programs[name] + END
+                turns[-1][name] = run_python("-c", text, endpoint.origin, key, seconds=60)
             except subprocess.SubprocessError as error:
-                explain_failure(" ".join(entry), error)
+                explain_failure(name, error)
     del turns[0]  # it has compiled what is imported
-    result: dict[str, Any] = {stack: {} for stack in stacks}
-    for stack, name in programs:
-        # Ratios within a turn: a busy machine may be half as fast for a while.
-        both = [
-            (turn[stack, name], turn[stack, FLOOR.name])
-            for turn in turns
-            if turn.keys() >= {(stack, name), (stack, FLOOR.name)}
-        ]
-        result[stack][name] = {of: spread([sample[of] for sample, _ in both]) for of in ("ms", "cpu_ms")} | {
-            f"{of}_x": spread([sample[of] / floor[of] for sample, floor in both])["median"] for of in ("ms", "cpu_ms")
-        }
-    return result
+
+    def ratio(name: str, floor: str, of: str) -> float:
+        both = [turn for turn in turns if turn.keys() >= {name, floor}]
+        return median(turn[name][of] / turn[floor][of] for turn in both)
+
+    return {
+        name: {of: spread([turn[name][of] for turn in turns if name in turn]) for of in ("ms", "cpu_ms")}
+        | {f"{of}_x": ratio(name, FLOOR.name, of) for of in ("ms", "cpu_ms")}
+        | {f"{of}_x_two": ratio(name, TWO_CONNECTIONS, of) for of in ("ms", "cpu_ms")}
+        for name in programs
+    }
 
 
 if __name__ == "__main__":
@@ -175,4 +181,4 @@ if __name__ == "__main__":
         key = Path(folder, "key.pem")
         key.write_bytes(pem())
         with serving(certificate=str(trust(Path(folder)))) as endpoint:
-            report(measure_programs(ARGUMENTS or list(PROGRAMS), endpoint, key))
+            report({stack: measure_stack(PROGRAMS[stack], endpoint, key) for stack in ARGUMENTS or PROGRAMS})
