@@ -13,6 +13,7 @@ its session.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import Any, ClassVar, Final
@@ -59,7 +60,7 @@ def sdk_config(app: ServiceApp, **more: Any) -> dict[str, Any]:
         raise WrongType(
             f"sdk_config needs a service app, but was given {kind_of(app)}.", remedy="Write: Client(sdk_config(app))"
         )
-    if tuple(int(part) for part in okta.__version__.split(".")[:2]) < OLDEST:
+    if tuple(map(int, re.findall(r"\d+", okta.__version__)[:2])) < OLDEST:  # a preview's is 4.0b1
         raise ConfigurationError(
             f"sdk_config needs version 3.4 of Okta's SDK or a newer one, and {okta.__version__} is installed.",
             remedy=f"Install it: {install_command('okta')}",

@@ -264,6 +264,14 @@ def test_an_older_sdk_is_refused(monkeypatch: pytest.MonkeyPatch, okta: FakeOkta
         sdk_config(new_service(okta))
 
 
+@pytest.mark.parametrize("version", ["3.4.0b1", "4.0rc1", "4"])
+def test_a_preview_of_a_newer_sdk_is_accepted(
+    monkeypatch: pytest.MonkeyPatch, okta: FakeOkta, new_service: Service, version: str
+) -> None:
+    monkeypatch.setattr(sdk, "__version__", version)
+    assert sdk_config(new_service(okta))["orgUrl"] == okta.url
+
+
 @pytest.mark.parametrize("name", ["token", "orgUrl", "authorizationMode", "httpClient"])
 def test_a_setting_that_is_made_from_the_app_is_refused(okta: FakeOkta, new_service: Service, name: str) -> None:
     with pytest.raises(ConfigurationError, match=f"makes {name} from the app. Remove {name}"):
