@@ -109,7 +109,11 @@ OTHER_TESTS = {
     "_key_algorithms": TESTS_OF_KEYS,
     "_sources": [*TESTS_OF_SETTINGS, "tests/rules/test_file_modes.py"],
     "crash_reports": ["tests/rules/test_crash_reports.py"],
-    "fleet": ["tests/stores/test_fleet_simulated.py", "tests/rules/test_jobs.py"],
+    "fleet": [
+        "tests/stores/test_fleet_simulated.py",
+        "tests/stores/test_hostile_stores.py::test_the_times_of_a_claim",
+        "tests/rules/test_jobs.py",
+    ],
     "fetching": ["tests/rules/test_interleavings.py"],
     "flights": TESTS_OF_TOKEN_STATE,
     "landings": ["tests/rules/test_waiting_threads.py", "tests/rules/test_interleavings.py"],

@@ -6,6 +6,7 @@ import json
 import ssl
 from base64 import urlsafe_b64decode
 from collections.abc import Callable
+from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -125,6 +126,28 @@ def test_a_context_is_verifying_if_it_checks_names_and_allows_no_old_tls() -> No
     # A real one warns when it is made.
     old = SimpleNamespace(check_hostname=True, minimum_version=ssl.TLSVersion.TLSv1_1, security_level=0)
     assert not is_verifying(old)
+
+
+@pytest.mark.parametrize("minimum", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_with_a_minimum_version_a_context_is_verifying_at_every_security_level(minimum: ssl.TLSVersion) -> None:
+    context = without_minimum(0)
+    context.minimum_version = minimum
+    assert is_verifying(context)
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"), [((3, 0, 0, 17, 0), False), ((3, 1, 0, 0, 0), True), ((3, 5, 0, 1, 0), True)]
+)
+def test_a_security_level_excludes_old_tls_since_openssl_3_1(
+    monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...], expected: bool
+) -> None:
+    monkeypatch.setattr(ssl, "OPENSSL_VERSION_INFO", version)
+    spec = find_spec("okta_m2m._clients.verified_tls")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.OLD_TLS_NEEDS_LEVEL_0 is expected
 
 
 def without_minimum(level: int) -> ssl.SSLContext:

@@ -75,8 +75,10 @@ def short_lease(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fleet, "LEASE", LEASE)
 
 
-def test_a_claim_is_believed_for_three_seconds_and_a_new_holder_gives_its_sign_of_life_in_that_time() -> None:
+def test_the_times_of_a_claim() -> None:
+    """A claim is believed for three seconds, and a new holder gives its sign of life in that time."""
     assert REAL_LEASE * (1 + fleet.DOUBT) <= 3.0, "docs/sharing.md"
+    assert fleet.FIRST_LOOK < fleet.LONGEST_LOOK
     assert fleet.LONGEST_LOOK + REAL_LEASE / 3 <= REAL_LEASE * fleet.DOUBT
     assert fleet.DISTRUST >= 60.0
 
