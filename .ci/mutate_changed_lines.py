@@ -270,7 +270,7 @@ def _tests(module: Path) -> list[str]:
         return FOCUSED_TESTS[module.stem]
     own = f"tests/rules/test_{module.stem}.py"
     paths = dict.fromkeys([own, *OTHER_TESTS.get(module.stem, []), *TESTS_OF_ALL])
-    return [path for path in paths if Path(path).exists()]
+    return [path for path in paths if Path(path.partition("::")[0]).exists()]
 
 
 def _config(base: str, changed: list[str]) -> str:
