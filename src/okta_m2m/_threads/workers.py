@@ -34,8 +34,8 @@ LONGEST_BEFORE_FORK: Final = 0.5
 """Seconds that a fork waits for threads that are ending."""
 
 YOUNG: Final = 0.1
-"""Seconds after its start for which a fork waits for a thread: it may be reading a CA bundle, or in a TLS handshake. Later it
-waits for the network, and a fork does not wait for it."""
+"""Seconds after its start for which a fork and the end of the process wait for a thread: it may be signing, reading a CA
+bundle, or in a TLS handshake. Later it waits for the network, and they do not wait for it."""
 
 LONGEST_START: Final = 1.0
 """Seconds for which a line waits for a thread that it has started, before it starts another."""
@@ -443,10 +443,19 @@ SIGNATURES: Final = Line(float("inf"), 128)
 
 
 def _finish_at_exit() -> None:
-    """At the end of the process: gives the threads that save or notify a moment."""
+    """At the end of the process: gives the threads that save or notify a moment, and those that may be signing. Before Python
+    3.14, the process aborts if its end stops a thread in cryptography's Rust code."""
     deadline = time.monotonic() + LONGEST_AT_EXIT
     for thread in list(_finished_at_exit):
         thread.join(max(0.0, deadline - time.monotonic()))
+    _wait_for_young_threads()
+
+
+def _wait_for_young_threads() -> None:
+    own = threading.current_thread()
+    for thread, began in list(_alive.items()):
+        while thread is not own and thread in _alive and time.monotonic() < began + YOUNG:
+            time.sleep(0.0005)
 
 
 def _before_fork() -> None:
@@ -462,10 +471,7 @@ def _before_fork() -> None:
             worker.give(None, "")
     for worker in idle:
         worker.thread.join(LONGEST_BEFORE_FORK)
-    own = threading.current_thread()
-    for thread, began in list(_alive.items()):
-        while thread is not own and thread in _alive and time.monotonic() < began + YOUNG:
-            time.sleep(0.0005)
+    _wait_for_young_threads()
     _let_threads_end()
     _importing.acquire(timeout=LONGEST_IMPORT)
 
