@@ -16,6 +16,7 @@ import os
 import sys
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Hashable
 from contextlib import suppress
@@ -506,6 +507,9 @@ def _exists(native_id: int) -> bool:
     return any(thread.native_id == native_id for thread in threading.enumerate())
 
 
+# Exit handlers run in reverse order. That of all finalizers, by which urllib3 closes connections, is registered with the first of
+# the process, so here at the latest. It runs after ours, and closes the connections of the threads that ours waits for.
+weakref.finalize(SIGNATURES, _finish_at_exit).detach()
 atexit.register(_finish_at_exit)
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork)
