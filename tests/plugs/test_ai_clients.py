@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import threading
 import warnings
@@ -182,6 +183,16 @@ def _loop_of_litellm() -> Iterator[None]:
     yield
     asyncio.set_event_loop(None)
     loop.close()
+
+
+@pytest.fixture(autouse=True)
+def _garbage_of_litellm() -> Iterator[None]:
+    """A stream of LiteLLM sets context variables when it is finalized. Before Python 3.12, the process may crash if a collection
+    does that while a thread sets one (https://github.com/python/cpython/issues/148891). So it is collected at a quiet moment."""
+    gc.disable()
+    yield
+    gc.collect()
+    gc.enable()
 
 
 @pytest.fixture
