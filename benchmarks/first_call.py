@@ -29,7 +29,7 @@ from server import Endpoint, serving
 
 LENT = "lent"
 TWO_CONNECTIONS = "by hand, two connections"
-ROUNDS = 5 if QUICK else 40
+ROUNDS = 5 if QUICK else 100
 
 IMPORTS = """
 import json, sys, time

@@ -29,7 +29,7 @@ def test_the_promises_hold_in_random_orders_of_lines(scenario: Scenario, kind: s
 @pytest.mark.matrix
 @pytest.mark.parametrize("kind", WALKS)
 def test_the_promises_hold_in_more_random_orders_of_lines(scenario: Scenario, kind: str) -> None:
-    explore(scenario, WALKS[kind](scenario, MANY[len(FEW) : len(MANY) // 4]))
+    explore(scenario, WALKS[kind](scenario, MANY[len(FEW) : len(MANY) // 6]))
 
 
 @pytest.mark.matrix
@@ -37,17 +37,17 @@ def test_the_promises_hold_in_more_random_orders_of_lines(scenario: Scenario, ki
 def test_the_promises_hold_if_a_thread_is_disturbed_at_any_line(scenario: Scenario, kind: str) -> None:
     """A thread that stands still, or a caller that is killed, costs the others at most that time, and one look.
 
-    Every third of these schedules, because all of them take five minutes of two processors.
+    Every sixth of these schedules, because all of them take five minutes of two processors.
     """
-    explore(scenario, islice(EACH[kind](scenario), None, None, 3))
+    explore(scenario, islice(EACH[kind](scenario), None, None, 6))
 
 
 @pytest.mark.matrix
 @pytest.mark.parametrize("part", range(3))
 def test_the_promises_hold_for_two_switches_between_two_callers_without_a_token(part: int) -> None:
-    """A twelfth of all pairs of lines, because all of them take twenty minutes. In three parts, so that none is slow."""
+    """A twentieth of all pairs of lines, because all of them take twenty minutes. In three parts, so that none is slow."""
     scenario = SCENARIOS["two cold callers"]
-    explore(scenario, islice(each_pair(scenario), 12 * part, None, 36))
+    explore(scenario, islice(each_pair(scenario), 20 * part, None, 60))
 
 
 def test_the_same_choices_give_the_same_schedule(scenario: Scenario) -> None:
