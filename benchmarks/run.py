@@ -1,7 +1,7 @@
 """Measures every row and prints the table, and the rows that miss their goal.
 
     python benchmarks/run.py --quick     under five minutes on a machine that does nothing else
-    python benchmarks/run.py             under twenty; also writes docs/performance.md with its plots, and the README's figures
+    python benchmarks/run.py             half an hour; also writes docs/performance.md with its plots, and the README's figures
 
 Exit 1 if a row misses its goal. Each row has a script, which runs in a process of its own and within its time
 limit; ``python benchmarks/SCRIPT.py --quick`` measures it alone.
