@@ -54,7 +54,6 @@ thousand apps took 1.3 times as long."""
 
 IMPORTED_LATE: Final = (
     "concurrent.futures",
-    "cryptography.hazmat.backends.openssl.backend",
     "cryptography.hazmat.primitives.asymmetric.utils",
     "datetime",
     "difflib",
